@@ -1,0 +1,66 @@
+# shellcheck shell=bash
+# The container image and root file system that tests run: busybox and nothing else.
+#
+# Sourced by hack/setup. There is no registry to pull from, and nothing but sh, tar and sha256sum to
+# build with. The same busybox always gives the same bytes, so digests can be compared between runs.
+#
+#   image_rootfs DIR BUSYBOX       lay the tree out in DIR (for bundles that bypass containerd)
+#   image_archive TAR DIR          pack the tree in DIR as an OCI layout for `ctr image import`
+
+image_name=docker.io/library/lookout-test:latest
+
+image_rootfs() {
+  local dir=$1 busybox=$2 applet
+  # proc, sys and dev exist so that a read-only root file system has its mount points.
+  mkdir -p "$dir"/{bin,dev,etc,home/user,proc,root,run,sys,tmp,usr,var/log}
+  cp --dereference "$busybox" "$dir/bin/busybox"
+  for applet in $("$busybox" --list); do
+    [[ $applet == busybox ]] || ln -s busybox "$dir/bin/$applet"
+  done
+  ln -s bin "$dir/sbin"
+  ln -s ../bin "$dir/usr/bin"
+  ln -s ../bin "$dir/usr/sbin"
+  printf '%s\n' root:x:0:0:root:/root:/bin/sh user:x:1000:1000:user:/home/user:/bin/sh \
+    nobody:x:65534:65534:nobody:/:/bin/false >"$dir/etc/passwd"
+  printf '%s\n' root:x:0: user:x:1000: nogroup:x:65534: >"$dir/etc/group"
+  printf '%s\n' '127.0.0.1 localhost' '::1 localhost' >"$dir/etc/hosts"
+  chmod 0755 "$dir" "$dir/bin/busybox"
+  chmod 0700 "$dir/root"
+  chmod 1777 "$dir/tmp"
+}
+
+# tar as a function of names, modes and contents only.
+image_tar() { tar --create --sort=name --format=ustar --mtime=@0 --owner=0 --group=0 --numeric-owner "$@"; }
+
+# Store stdin as a blob of the layout in $1 and print its descriptor, of media type $2.
+image_blob() {
+  local layout=$1 type=$2 digest
+  cat >"$layout/blob"
+  digest=$(sha256sum <"$layout/blob")
+  digest=${digest%% *}
+  printf '{"mediaType":"application/vnd.oci.image.%s","digest":"sha256:%s","size":%d' \
+    "$type" "$digest" "$(stat --format=%s "$layout/blob")"
+  mv "$layout/blob" "$layout/blobs/sha256/$digest"
+}
+
+image_archive() {
+  local archive=$1 tree=$2 layout architecture layer config manifest
+  layout=$(mktemp -d "$archive.XXXXXX")
+  mkdir -p "$layout/blobs/sha256"
+  architecture=$(dpkg --print-architecture)
+  # Uncompressed, so the digest of the layer is also the diff_id that the config must name. The
+  # owner of everything is root: tar says so, whoever runs this.
+  layer=$(image_tar --directory="$tree" . | image_blob "$layout" layer.v1.tar)
+  local diff_id=${layer#*\"digest\":\"}
+  diff_id=${diff_id%%\"*}
+  config=$(printf '%s' "{\"architecture\":\"$architecture\",\"os\":\"linux\",\"config\":{\"Env\":[\"PATH=/bin\"],\"Cmd\":[\"/bin/sh\"]},\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[\"$diff_id\"]}}" |
+    image_blob "$layout" config.v1+json)
+  manifest=$(printf '%s' "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":$config},\"layers\":[$layer}]}" |
+    image_blob "$layout" manifest.v1+json)
+  # io.containerd.image.name is the annotation from which `ctr image import` takes the full name.
+  printf '%s' "{\"schemaVersion\":2,\"manifests\":[$manifest,\"platform\":{\"architecture\":\"$architecture\",\"os\":\"linux\"},\"annotations\":{\"io.containerd.image.name\":\"$image_name\",\"org.opencontainers.image.ref.name\":\"${image_name##*:}\"}}]}" >"$layout/index.json"
+  printf '%s' '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
+  image_tar --directory="$layout" --file="$layout.tar" oci-layout index.json blobs
+  rm -r "$layout"
+  mv "$layout.tar" "$archive"
+}

@@ -1,0 +1,73 @@
+# shellcheck shell=bash
+# Packages of newer Debian suites, downloaded and unpacked without touching the machine's own apt.
+#
+# Sourced by hack/setup and hack/lib/vm.sh. Nothing is ever installed: apt runs on sources, lists,
+# pins and caches of our own under $SUITES_HOME, so a trixie or sid line can never leak into what
+# `apt-get install` picks on this machine. PACKAGE is written NAME, NAME/SUITE or NAME=VERSION.
+#
+#   suites_update                  read the package lists, unless they are younger than a day
+#   suites_version NAME SUITE      print the version that SUITE has, nothing if it has none
+#   suites_unpack DIR PACKAGE...   download and unpack into DIR
+#   suites_closure NAME SUITE      print NAME and all that it depends on, as NAME=VERSION lines
+#   suites_apt COMMAND ARG...      any other apt command on the private state
+
+: "${SUITES_HOME:?set it before sourcing suites.sh}"
+
+# The archive that this machine itself uses for a suite, by code name. Asking apt, instead of
+# parsing its files, covers both notations of a source as well as mirrors and local proxies.
+suites_archive() {
+  # shellcheck disable=SC2016  # apt expands these
+  apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+    awk -v suite="$1" '$1 == suite && !seen++ { print $2 }'
+}
+
+suites_apt() {
+  local command=$1
+  shift
+  # The machine's apt.conf stays in force (a proxy may be set there); only the state is ours.
+  # Sandbox::User: the _apt user may have no way into this directory.
+  "$command" \
+    -o Dir::Etc::SourceList="$SUITES_HOME/sources.list" -o Dir::Etc::SourceParts="$SUITES_HOME/none" \
+    -o Dir::Etc::Preferences="$SUITES_HOME/pins" -o Dir::Etc::PreferencesParts="$SUITES_HOME/none" \
+    -o Dir::State::Lists="$SUITES_HOME/lists" -o Dir::Cache="$SUITES_HOME/cache" \
+    -o Dir::Cache::pkgcache=pkgcache.bin -o Dir::Cache::srcpkgcache= -o APT::Sandbox::User=root "$@"
+}
+
+suites_update() {
+  [[ -z $(find "$SUITES_HOME/updated" -mtime -1 2>/dev/null) ]] || return 0
+  mkdir -p "$SUITES_HOME"/{none,lists/partial,cache/archives/partial}
+  local main suite
+  main=$(suites_archive bookworm)
+  [[ -n $main ]] || { echo "suites: apt knows no bookworm archive; is this Debian 12, and has apt-get update run?" >&2; return 1; }
+  {
+    for suite in bookworm trixie sid; do echo "deb $main $suite main"; done
+  } >"$SUITES_HOME/sources.list"
+  # A plain NAME means bookworm's: the newer suites serve only what is asked of them by name.
+  for suite in trixie:50 sid:40; do
+    printf 'Package: *\nPin: release n=%s\nPin-Priority: %s\n\n' "${suite%:*}" "${suite#*:}"
+  done >"$SUITES_HOME/pins"
+  suites_apt apt-get -qq update
+  touch "$SUITES_HOME/updated"
+}
+
+suites_version() {
+  suites_apt apt-cache madison "$1" |
+    awk -F'|' -v suite="$2" '$3 ~ " " suite "/" && !seen++ { gsub(/ /, "", $2); print $2 }'
+}
+
+suites_unpack() {
+  local dir=$1 fetched package
+  shift
+  mkdir -p "$dir"
+  # A fresh directory for each call: then every .deb in it is one that was asked for.
+  fetched=$(mktemp -d "$SUITES_HOME/fetch.XXXXXX")
+  (cd "$fetched" && suites_apt apt-get -qq download "$@") || { rm -r "$fetched"; echo "suites: cannot download $*" >&2; return 1; }
+  for package in "$fetched"/*.deb; do dpkg-deb --extract "$package" "$dir" || return 1; done
+  rm -r "$fetched"
+}
+
+# An empty dpkg status makes apt answer for a machine with nothing installed, hence the same everywhere.
+suites_closure() {
+  suites_apt apt-get install --simulate --no-install-recommends -o Dir::State::status=/dev/null -t "$2" "$1" |
+    awk '/^Inst/ { sub(/^\(/, "", $3); print $2 "=" $3 }'
+}

@@ -1,0 +1,85 @@
+//! The connection to containerd's events service.
+
+use std::time::Duration;
+
+use containerd_shim_protos::{
+    api::Empty,
+    protobuf::MessageField,
+    shim::{event::Envelope, events::ForwardRequest},
+    shim_async::{Client, EventsClient},
+    ttrpc::{self, proto::Code},
+};
+
+/// How long containerd may take to acknowledge one event.
+const ACKNOWLEDGE: Duration = Duration::from_secs(5);
+
+/// How long a connect may take: containerd is on this machine.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What became of one attempt to forward.
+pub(super) enum Forwarded {
+    /// containerd has it.
+    Acknowledged,
+    /// containerd answered that it will never take it.
+    Refused(String),
+    /// No answer: it may or may not have it.
+    Unreachable,
+}
+
+/// A connection that is made when it is needed and dropped when it fails.
+#[derive(Debug)]
+pub(super) struct Connection {
+    address: String,
+    client: Option<Events>,
+}
+
+struct Events(EventsClient);
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Events")
+    }
+}
+
+impl Connection {
+    pub(super) fn new(address: &str) -> Self {
+        let path = address.strip_prefix("unix://").unwrap_or(address);
+        Self { address: format!("unix://{path}"), client: None }
+    }
+
+    /// Connects anew; false if nobody listens.
+    pub(super) async fn connect(&mut self) -> bool {
+        let client = tokio::time::timeout(CONNECT, Client::connect(&self.address)).await;
+        self.client = client.ok().and_then(Result::ok).map(|client| Events(EventsClient::new(client)));
+        self.client.is_some()
+    }
+
+    /// Tries once, on the connection that there is or on a new one.
+    pub(super) async fn forward(&mut self, envelope: &Envelope) -> Forwarded {
+        if self.client.is_none() && !self.connect().await {
+            return Forwarded::Unreachable;
+        }
+        let Some(Events(client)) = &self.client else { return Forwarded::Unreachable };
+        let request = ForwardRequest { envelope: MessageField::some(envelope.clone()), ..Default::default() };
+        let context = ttrpc::context::with_duration(ACKNOWLEDGE);
+        let forwarded = judge(client.forward(context, &request).await);
+        if matches!(forwarded, Forwarded::Unreachable) {
+            self.client = None;
+        }
+        forwarded
+    }
+}
+
+fn judge(answer: ttrpc::Result<Empty>) -> Forwarded {
+    match answer {
+        Ok(_) => Forwarded::Acknowledged,
+        Err(ttrpc::Error::RpcStatus(status)) => match status.code() {
+            Code::INVALID_ARGUMENT | Code::UNIMPLEMENTED | Code::OUT_OF_RANGE => {
+                Forwarded::Refused(status.message)
+            }
+            // A daemon that is starting or stopping; anything unknown is worth another try.
+            _ => Forwarded::Unreachable,
+        },
+        Err(_) => Forwarded::Unreachable,
+    }
+}

@@ -1,0 +1,131 @@
+//! What the shim tells containerd about a task.
+
+use std::time::SystemTime;
+
+use containerd_shim_protos::{
+    events::task as events,
+    protobuf::{MessageDyn, MessageField, well_known_types::{any::Any, timestamp::Timestamp}},
+    topics,
+};
+
+use crate::model::Exit;
+
+/// One event of a task: its topic and message.
+#[derive(Debug)]
+pub struct TaskEvent {
+    topic: &'static str,
+    message: Any,
+}
+
+impl TaskEvent {
+    /// `/tasks/create`.
+    #[must_use]
+    pub fn create(message: &events::TaskCreate) -> Self {
+        Self::new(topics::TASK_CREATE_EVENT_TOPIC, message)
+    }
+
+    /// `/tasks/start`.
+    #[must_use]
+    pub fn start(container_id: &str, pid: i32) -> Self {
+        let container_id = container_id.to_owned();
+        let message = events::TaskStart { container_id, pid: number(pid), ..Default::default() };
+        Self::new(topics::TASK_START_EVENT_TOPIC, &message)
+    }
+
+    /// `/tasks/exec-added`.
+    #[must_use]
+    pub fn exec_added(container_id: &str, exec_id: &str) -> Self {
+        let (container_id, exec_id) = (container_id.to_owned(), exec_id.to_owned());
+        let message = events::TaskExecAdded { container_id, exec_id, ..Default::default() };
+        Self::new(topics::TASK_EXEC_ADDED_EVENT_TOPIC, &message)
+    }
+
+    /// `/tasks/exec-started`.
+    #[must_use]
+    pub fn exec_started(container_id: &str, exec_id: &str, pid: i32) -> Self {
+        let (container_id, exec_id) = (container_id.to_owned(), exec_id.to_owned());
+        let message = events::TaskExecStarted { container_id, exec_id, pid: number(pid), ..Default::default() };
+        Self::new(topics::TASK_EXEC_STARTED_EVENT_TOPIC, &message)
+    }
+
+    /// `/tasks/exit`, of init (`id` is the container's) or of an exec.
+    #[must_use]
+    pub fn exit(container_id: &str, id: &str, exit: Exit) -> Self {
+        let message = events::TaskExit {
+            container_id: container_id.to_owned(),
+            id: id.to_owned(),
+            pid: number(exit.pid),
+            exit_status: exit.status,
+            exited_at: MessageField::some(timestamp(exit.timestamp)),
+            ..Default::default()
+        };
+        Self::new(topics::TASK_EXIT_EVENT_TOPIC, &message)
+    }
+
+    /// `/tasks/oom`.
+    #[must_use]
+    pub fn oom(container_id: &str) -> Self {
+        let message = events::TaskOOM { container_id: container_id.to_owned(), ..Default::default() };
+        Self::new(topics::TASK_OOM_EVENT_TOPIC, &message)
+    }
+
+    /// `/tasks/paused`.
+    #[must_use]
+    pub fn paused(container_id: &str) -> Self {
+        let message = events::TaskPaused { container_id: container_id.to_owned(), ..Default::default() };
+        Self::new(topics::TASK_PAUSED_EVENT_TOPIC, &message)
+    }
+
+    /// `/tasks/resumed`.
+    #[must_use]
+    pub fn resumed(container_id: &str) -> Self {
+        let message = events::TaskResumed { container_id: container_id.to_owned(), ..Default::default() };
+        Self::new(topics::TASK_RESUMED_EVENT_TOPIC, &message)
+    }
+
+    /// `/tasks/delete`.
+    #[must_use]
+    pub fn delete(container_id: &str, pid: i32, exit: Option<Exit>) -> Self {
+        let message = events::TaskDelete {
+            container_id: container_id.to_owned(),
+            pid: number(pid),
+            exit_status: exit.map_or(0, |exit| exit.status),
+            exited_at: exit.map(|exit| timestamp(exit.timestamp)).into(),
+            ..Default::default()
+        };
+        Self::new(topics::TASK_DELETE_EVENT_TOPIC, &message)
+    }
+
+    /// Where on containerd's bus it goes.
+    #[must_use]
+    pub fn topic(&self) -> &'static str {
+        self.topic
+    }
+
+    pub(super) fn into_message(self) -> Any {
+        self.message
+    }
+
+    fn new(topic: &'static str, message: &dyn MessageDyn) -> Self {
+        // The bare full name, as Go's typeurl writes it.
+        let type_url = message.descriptor_dyn().full_name().to_owned();
+        // Fails only on a missing required field, which proto3 does not have.
+        let value = message.write_to_bytes_dyn().unwrap_or_default();
+        Self { topic, message: Any { type_url, value, ..Default::default() } }
+    }
+}
+
+fn number(pid: i32) -> u32 {
+    u32::try_from(pid).unwrap_or_default()
+}
+
+/// A time as protobuf has it. Times before 1970 do not happen here and become 1970.
+#[must_use]
+pub fn timestamp(time: SystemTime) -> Timestamp {
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(since_epoch.subsec_nanos()).unwrap_or_default(),
+        ..Default::default()
+    }
+}

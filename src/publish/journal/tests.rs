@@ -1,0 +1,42 @@
+use super::*;
+
+/// Check that records come out as they went in, through the file and through memory.
+#[test]
+fn records_come_out_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut journal = Journal::create(&folder.path().join("journal"));
+    for number in 0..100_u32 {
+        journal.append(&number.to_le_bytes());
+    }
+    for number in 0..100_u32 {
+        assert_eq!(journal.front().unwrap().unwrap(), number.to_le_bytes());
+        journal.pop(4);
+    }
+    assert!(journal.is_empty());
+    assert_eq!(folder.path().join("journal").metadata().unwrap().len(), 0, "an acknowledged journal is empty");
+}
+
+/// Check that a filesystem that takes no more loses nothing and reorders nothing.
+#[test]
+fn a_full_filesystem_makes_records_wait_in_memory() {
+    let mut journal = Journal::create(Path::new("/dev/full"));
+    journal.append(b"one");
+    journal.append(b"two");
+    assert_eq!(journal.waiting(), 6);
+    assert_eq!(journal.front().unwrap().unwrap(), b"one");
+    journal.pop(3);
+    assert_eq!(journal.front().unwrap().unwrap(), b"two");
+    journal.pop(3);
+    assert!(journal.is_empty());
+}
+
+/// Check that memory is bounded where no file can be had: the youngest records are lost.
+#[test]
+fn memory_is_bounded_without_a_file() {
+    let mut journal = Journal::create(Path::new("/nonexistent/journal"));
+    for _ in 0..3 {
+        journal.append(&vec![0; MEMORY_MAX / 2]);
+    }
+    assert_eq!(journal.waiting(), MEMORY_MAX as u64);
+    assert_eq!(journal.lost, 1);
+}

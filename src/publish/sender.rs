@@ -1,0 +1,164 @@
+//! The queue's two ends: [`Publisher`] for those who tell, [`Sender`] for the one task that sends.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use containerd_shim_protos::{
+    protobuf::{Message as _, MessageField},
+    shim::event::Envelope,
+};
+use tokio::sync::Notify;
+
+use super::{
+    connection::{Connection, Forwarded},
+    event::{TaskEvent, timestamp},
+    journal::Journal,
+};
+
+/// How long to wait after containerd came back before the replay begins: it keeps no history, and
+/// its clients reconnect too.
+const REPLAY_DELAY: Duration = Duration::from_secs(2);
+
+/// How often an absent containerd is tried.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The way to tell containerd. Clones share one queue.
+#[derive(Debug, Clone)]
+pub struct Publisher {
+    queue: Arc<Queue>,
+}
+
+#[derive(Debug)]
+struct Queue {
+    namespace: String,
+    /// Locked for one record at a time.
+    journal: Mutex<Journal>,
+    /// Told when the journal was empty and no longer is.
+    filled: Notify,
+    /// Told when all has been acknowledged.
+    drained: Notify,
+}
+
+/// What was still unacknowledged when the shim left, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unacknowledged(pub u64);
+
+/// The sending end. Run it once, for the life of the shim.
+#[derive(Debug)]
+pub struct Sender {
+    queue: Arc<Queue>,
+    connection: Connection,
+}
+
+impl Publisher {
+    /// A queue with its journal at `journal`, and the end that sends it to the events service at
+    /// `address` (containerd's `TTRPC_ADDRESS`, a path with or without `unix://`).
+    #[must_use]
+    pub fn new(namespace: &str, address: &str, journal: &Path) -> (Self, Sender) {
+        let queue = Arc::new(Queue {
+            namespace: namespace.to_owned(),
+            journal: Mutex::new(Journal::create(journal)),
+            filled: Notify::new(),
+            drained: Notify::new(),
+        });
+        let sender = Sender { queue: queue.clone(), connection: Connection::new(address) };
+        (Self { queue }, sender)
+    }
+
+    /// Puts an event into the queue, with the time that it is now.
+    pub fn publish(&self, event: TaskEvent) {
+        let envelope = Envelope {
+            timestamp: MessageField::some(timestamp(SystemTime::now())),
+            namespace: self.queue.namespace.clone(),
+            topic: event.topic().to_owned(),
+            event: MessageField::some(event.into_message()),
+            ..Default::default()
+        };
+        // Fails only on a missing required field, which proto3 does not have.
+        let Ok(record) = envelope.write_to_bytes() else { return };
+        self.queue.lock().append(&record);
+        self.queue.filled.notify_one();
+    }
+
+    /// Waits until all has been acknowledged, at most `within`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unacknowledged`] when the time is over.
+    pub async fn drain(&self, within: Duration) -> Result<(), Unacknowledged> {
+        let drained = async {
+            while !self.queue.lock().is_empty() {
+                self.queue.drained.notified().await;
+            }
+        };
+        let result = tokio::time::timeout(within, drained).await;
+        result.map_err(|_| Unacknowledged(self.queue.lock().waiting()))
+    }
+
+    /// The bytes that wait for an acknowledgement.
+    #[must_use]
+    pub fn waiting(&self) -> u64 {
+        self.queue.lock().waiting()
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The oldest record, once there is one.
+    async fn front(&self) -> Vec<u8> {
+        loop {
+            let front = self.lock().front();
+            match front {
+                Ok(Some(record)) => return record,
+                Ok(None) => {
+                    self.drained.notify_one();
+                    self.filled.notified().await;
+                }
+                Err(error) => {
+                    let bytes = self.lock().skip_file();
+                    tracing::error!(%error, bytes, "events were lost: the journal cannot be read");
+                }
+            }
+        }
+    }
+}
+
+impl Sender {
+    /// Sends for ever. Ends only by being dropped.
+    pub async fn run(mut self) {
+        loop {
+            let record = self.queue.front().await;
+            self.deliver(&record).await;
+            self.queue.lock().pop(record.len());
+        }
+    }
+
+    /// Sends one record until containerd has it, or has refused it for good.
+    async fn deliver(&mut self, record: &[u8]) {
+        let Ok(envelope) = Envelope::parse_from_bytes(record) else { return };
+        loop {
+            match self.connection.forward(&envelope).await {
+                Forwarded::Acknowledged => return,
+                Forwarded::Refused(status) => {
+                    tracing::error!(topic = envelope.topic, %status, "containerd refused an event");
+                    return;
+                }
+                Forwarded::Unreachable => self.reconnect().await,
+            }
+        }
+    }
+
+    async fn reconnect(&mut self) {
+        tracing::warn!("containerd is away: events wait");
+        while !self.connection.connect().await {
+            tokio::time::sleep(RETRY).await;
+        }
+        tokio::time::sleep(REPLAY_DELAY).await;
+    }
+}

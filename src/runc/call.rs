@@ -1,0 +1,193 @@
+//! One run of the runtime's binary, from spawn to a typed answer.
+
+use std::{
+    convert::Infallible,
+    ffi::OsString,
+    io,
+    os::fd::OwnedFd,
+    process::{Command, Stdio},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{
+    capture::Capture,
+    error::{Reason, RuntimeError},
+    log,
+    verbs::Runc,
+};
+use crate::{model::Exit, sys::process::SpawnAttr};
+
+/// Ends a call from outside: the runtime's whole process group is killed.
+#[derive(Debug, Clone, Default)]
+pub struct Cancel(Arc<Notify>);
+
+impl Cancel {
+    /// Ends the call that holds this token, now or when it begins.
+    pub fn cancel(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// What one call gets beside its arguments.
+pub(super) struct Call<'a> {
+    pub(super) verb: &'static str,
+    pub(super) arguments: Vec<OsString>,
+    /// The child's 0, 1, 2. `None` for 1 and 2 together: captured, to be quoted.
+    pub(super) stdio: [Option<OwnedFd>; 3],
+    /// Whether 1 and 2 belong to the container rather than to the runtime.
+    pub(super) stdio_is_containers: bool,
+    /// When the runtime is killed.
+    pub(super) deadline: Option<Duration>,
+    pub(super) cancel: Option<&'a Cancel>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(verb: &'static str) -> Self {
+        Self {
+            verb,
+            arguments: Vec::new(),
+            stdio: [None, None, None],
+            stdio_is_containers: false,
+            deadline: None,
+            cancel: None,
+        }
+    }
+}
+
+impl Runc {
+    /// Runs one verb to its end.
+    pub(super) async fn call(&self, call: Call<'_>) -> Result<(), RuntimeError> {
+        let log_start = log::position(&self.log);
+        let [stdin, stdout, stderr] = call.stdio;
+        let mut command = self.command();
+        command.arg(call.verb).args(&call.arguments);
+        command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+        let mut capture = None;
+        if call.stdio_is_containers {
+            command.stdout(stdout.map_or_else(Stdio::null, Stdio::from));
+            command.stderr(stderr.map_or_else(Stdio::null, Stdio::from));
+        } else {
+            let (read, write) = Capture::new().map_err(|source| self.spawn_error(source))?;
+            command.stdout(write.try_clone().map_err(|source| self.spawn_error(source))?).stderr(write);
+            capture = Some(read);
+        }
+        let attr = SpawnAttr { die_with_parent: true, oom_score_adj: self.oom_score_adj, ..SpawnAttr::default() };
+        let mut child = self.reaper.spawn(&mut command, attr).map_err(|source| self.spawn_error(source))?;
+        // The command holds our copies of the child's descriptors: end of file needs them gone.
+        drop(command);
+        let _unfinished = KillOnDrop { runc: self, pid: child.pid };
+        let end = tokio::select! {
+            exit = &mut child.exit => End::Exited(exit.ok()),
+            never = read(&mut capture) => match never {},
+            () = sleep(call.deadline) => End::TimedOut,
+            () = cancelled(call.cancel) => End::Cancelled,
+        };
+        let exit = match end {
+            End::Exited(exit) => exit,
+            End::TimedOut | End::Cancelled => {
+                let _ = self.reaper.kill_group(child.pid);
+                (&mut child.exit).await.ok()
+            }
+        };
+        match end {
+            End::Exited(_) => self.judge(call.verb, exit, log_start, capture),
+            End::TimedOut => Err(RuntimeError::TimedOut {
+                binary: self.binary.clone(),
+                verb: call.verb,
+                after: call.deadline.unwrap_or_default(),
+            }),
+            End::Cancelled => Err(RuntimeError::Cancelled { verb: call.verb }),
+        }
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.binary);
+        // The container's manager is not the shim's: sd_notify(3) messages must not cross.
+        command.env_remove("NOTIFY_SOCKET").current_dir(&self.bundle);
+        command.arg("--root").arg(&self.root).arg("--log").arg(&self.log).args(["--log-format", "json"]);
+        if self.systemd_cgroup {
+            command.arg("--systemd-cgroup");
+        }
+        command
+    }
+
+    fn judge(
+        &self,
+        verb: &'static str,
+        exit: Option<Exit>,
+        log_start: u64,
+        capture: Option<Capture>,
+    ) -> Result<(), RuntimeError> {
+        let status = exit.map_or(255, |exit| exit.status);
+        if status == 0 {
+            return Ok(());
+        }
+        let printed = capture.map(Capture::text).filter(|text| !text.is_empty());
+        let ended = format!("{} {verb} did not terminate successfully: exit status {status}", self.binary.display());
+        let (said, logged) = match log::last_error(&self.log, log_start) {
+            Ok(Some(message)) => (message, true),
+            Ok(None) => (ended, false),
+            Err(error) => {
+                let log = self.log.display();
+                (format!("unable to retrieve OCI runtime error (open {log}: {}): {ended}", plain(&error)), false)
+            }
+        };
+        let error = RuntimeError::Failed { reason: Reason::of(&said), said, logged };
+        Err(error.quoting(&printed.unwrap_or_default()))
+    }
+
+    fn spawn_error(&self, source: io::Error) -> RuntimeError {
+        RuntimeError::Spawn { binary: self.binary.clone(), source }
+    }
+}
+
+enum End {
+    Exited(Option<Exit>),
+    TimedOut,
+    Cancelled,
+}
+
+/// A call that is dropped half way (the shim leaves) takes its runtime along. After the end it does
+/// nothing: the reaper signals no child whose end has been told.
+struct KillOnDrop<'a> {
+    runc: &'a Runc,
+    pid: i32,
+}
+
+impl Drop for KillOnDrop<'_> {
+    fn drop(&mut self) {
+        let _ = self.runc.reaper.kill_group(self.pid);
+    }
+}
+
+/// Go's wording of the common case, which clients know.
+fn plain(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".into(),
+        _ => error.to_string(),
+    }
+}
+
+async fn read(capture: &mut Option<Capture>) -> Infallible {
+    match capture {
+        Some(capture) => capture.read().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep(deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn cancelled(cancel: Option<&Cancel>) {
+    match cancel {
+        Some(cancel) => cancel.0.notified().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,73 @@
+//! What a runtime prints, bounded: a failing one may print anything, for as long as it likes.
+
+use std::{convert::Infallible, io, os::fd::OwnedFd};
+
+use tokio::net::unix::pipe::Receiver;
+
+/// How much of the end is kept to quote.
+const KEEP: usize = 4096;
+
+/// The read side of a pipe that a runtime prints into.
+#[derive(Debug)]
+pub(super) struct Capture {
+    pipe: Receiver,
+    tail: Tail,
+}
+
+/// The last [`KEEP`] bytes of a stream.
+#[derive(Debug, Default)]
+struct Tail {
+    kept: Vec<u8>,
+    cut: bool,
+}
+
+impl Capture {
+    /// A capture, and the descriptor to give to the child.
+    pub(super) fn new() -> io::Result<(Self, OwnedFd)> {
+        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
+        // Non-blocking on this side only: the runtime's side is another file description.
+        let flags = nix::fcntl::OFlag::O_NONBLOCK;
+        nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(flags))?;
+        Ok((Self { pipe: Receiver::from_owned_fd(read)?, tail: Tail::default() }, write))
+    }
+
+    /// Reads for ever; run it beside the wait for the child and drop it then. A child that leaves
+    /// the pipe to a background process is not waited for.
+    pub(super) async fn read(&mut self) -> Infallible {
+        loop {
+            if self.pipe.readable().await.is_err() || !self.read_now() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// The end of all that was printed, as text.
+    pub(super) fn text(mut self) -> String {
+        self.read_now();
+        let text = String::from_utf8_lossy(&self.tail.kept);
+        let text = text.trim();
+        if self.tail.cut { format!("…{text}") } else { text.to_owned() }
+    }
+
+    /// Takes what is there. False at the end of the stream.
+    fn read_now(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.pipe.try_read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => self.tail.push(&buffer[..count]),
+                Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+    }
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        self.kept.extend_from_slice(bytes);
+        if let Some(over) = self.kept.len().checked_sub(KEEP).filter(|over| *over > 0) {
+            self.kept.drain(..over);
+            self.cut = true;
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! What a client may say about the runtime: `containerd.runc.v1.Options`.
+//!
+//! It comes in one of two messages. `ctr` and clients that know runc send the options themselves.
+//! containerd's CRI plugin sends `runtimeoptions.v1.Options`, TOML by path or body, to any runtime
+//! that is not named `io.containerd.runc.v2`.
+
+use std::{ffi::OsString, fs, io, path::PathBuf};
+
+use containerd_shim_protos::{
+    protobuf::{self, CodedInputStream, Message as _, well_known_types::any::Any},
+    shim::oci,
+};
+use serde::{Deserialize, Serialize};
+
+/// The options of one container's runtime. The JSON names are those that containerd's own shims
+/// write to `options.json`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Options {
+    /// `--no-pivot` at create and restore.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_pivot_root: bool,
+    /// `--no-new-keyring` at create.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub no_new_keyring: bool,
+    /// An existing cgroup that the shim itself joins.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub shim_cgroup: String,
+    /// Owner of the stdio pipes; 0 leaves root.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub io_uid: u32,
+    /// Group of the stdio pipes; 0 leaves root.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub io_gid: u32,
+    /// Name or path of the runtime; empty is `runc`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub binary_name: String,
+    /// Where the runtime keeps its state; empty is `/run/containerd/runc`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub root: String,
+    /// `--systemd-cgroup`.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub systemd_cgroup: bool,
+    /// Where an image of a checkpoint without a path goes.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub criu_image_path: String,
+    /// CRIU's working folder; empty is `work` in the bundle.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub criu_work_path: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Options that could not be understood.
+#[derive(Debug, thiserror::Error)]
+pub enum OptionsError {
+    /// The message is of neither type.
+    #[error("unknown runtime options type {type_url:?}")]
+    UnknownType {
+        /// As it came.
+        type_url: String,
+    },
+    /// The message is not what its type says.
+    #[error("failed to decode runtime options {type_url}")]
+    Decode {
+        /// As it came.
+        type_url: String,
+        /// Where it broke.
+        #[source]
+        source: protobuf::Error,
+    },
+    /// The TOML file could not be read.
+    #[error("failed to read runtime options {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The TOML is none.
+    #[error("failed to parse runtime options as TOML")]
+    Toml(#[source] Box<toml::de::Error>),
+    /// A key that no runtime option has.
+    #[error("unknown runtime option {key:?}")]
+    UnknownKey {
+        /// As it was written.
+        key: String,
+    },
+    /// A value of the wrong type.
+    #[error("runtime option {key:?} must be {wanted}, not {found}")]
+    WrongType {
+        /// As it was written.
+        key: String,
+        /// The type that the option has.
+        wanted: &'static str,
+        /// The type that was found.
+        found: &'static str,
+    },
+}
+
+impl Options {
+    /// Decodes the options of a request; none and an empty message are the defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`], naming what was wrong.
+    pub fn decode(any: Option<&Any>) -> Result<Self, OptionsError> {
+        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Self::default()) };
+        let decode = |source| OptionsError::Decode { type_url: any.type_url.clone(), source };
+        match any.type_url.rsplit('/').next() {
+            Some("containerd.runc.v1.Options") => {
+                oci::Options::parse_from_bytes(&any.value).map(Self::from).map_err(decode)
+            }
+            Some("runtimeoptions.v1.Options") => {
+                let config = TomlConfig::parse(&any.value).map_err(decode)?;
+                config.read().and_then(|text| Self::from_toml(&text))
+            }
+            _ => Err(OptionsError::UnknownType { type_url: any.type_url.clone() }),
+        }
+    }
+
+    /// Reads options from TOML. Keys are taken as containerd's `config.toml` writes them
+    /// (`SystemdCgroup`) and as the JSON does (`systemd_cgroup`). A table `[lookout]` is the
+    /// observer's and is left alone here.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`] for a key or a value that is none.
+    pub fn from_toml(text: &str) -> Result<Self, OptionsError> {
+        let table: toml::Table = text.parse().map_err(|error| OptionsError::Toml(Box::new(error)))?;
+        let mut options = Self::default();
+        for (key, value) in &table {
+            let value = Value { key, value };
+            match key.to_ascii_lowercase().replace('_', "").as_str() {
+                "nopivotroot" => options.no_pivot_root = value.boolean()?,
+                "nonewkeyring" => options.no_new_keyring = value.boolean()?,
+                "shimcgroup" => options.shim_cgroup = value.text()?,
+                "iouid" => options.io_uid = value.number()?,
+                "iogid" => options.io_gid = value.number()?,
+                "binaryname" => options.binary_name = value.text()?,
+                "root" => options.root = value.text()?,
+                "systemdcgroup" => options.systemd_cgroup = value.boolean()?,
+                "criuimagepath" => options.criu_image_path = value.text()?,
+                "criuworkpath" => options.criu_work_path = value.text()?,
+                // Fields of other releases, without a meaning to a shim.
+                "criupath" | "taskapiaddress" | "taskapiversion" | "lookout" => {}
+                _ => return Err(OptionsError::UnknownKey { key: key.clone() }),
+            }
+        }
+        Ok(options)
+    }
+}
+
+impl From<oci::Options> for Options {
+    fn from(options: oci::Options) -> Self {
+        Self {
+            no_pivot_root: options.no_pivot_root,
+            no_new_keyring: options.no_new_keyring,
+            shim_cgroup: options.shim_cgroup,
+            io_uid: options.io_uid,
+            io_gid: options.io_gid,
+            binary_name: options.binary_name,
+            root: options.root,
+            systemd_cgroup: options.systemd_cgroup,
+            criu_image_path: options.criu_image_path,
+            criu_work_path: options.criu_work_path,
+        }
+    }
+}
+
+/// `runtimeoptions.v1.Options`, which containerd-shim-protos does not have: three fields.
+#[derive(Default)]
+struct TomlConfig {
+    path: String,
+    body: Vec<u8>,
+}
+
+impl TomlConfig {
+    fn parse(bytes: &[u8]) -> protobuf::Result<Self> {
+        const CONFIG_PATH: u32 = 2 << 3 | 2;
+        const CONFIG_BODY: u32 = 3 << 3 | 2;
+        let mut config = Self::default();
+        let mut stream = CodedInputStream::from_bytes(bytes);
+        while let Some(tag) = stream.read_raw_tag_or_eof()? {
+            match tag {
+                CONFIG_PATH => config.path = stream.read_string()?,
+                CONFIG_BODY => config.body = stream.read_bytes()?,
+                // Field 1 names the type of the TOML; it says nothing that the keys do not.
+                _ => protobuf::rt::skip_field_for_tag(tag, &mut stream)?,
+            }
+        }
+        Ok(config)
+    }
+
+    fn read(&self) -> Result<String, OptionsError> {
+        if self.path.is_empty() {
+            return Ok(String::from_utf8_lossy(&self.body).into_owned());
+        }
+        let path = PathBuf::from(&self.path);
+        fs::read_to_string(&path).map_err(|source| OptionsError::Read { path, source })
+    }
+}
+
+struct Value<'a> {
+    key: &'a str,
+    value: &'a toml::Value,
+}
+
+impl Value<'_> {
+    fn boolean(&self) -> Result<bool, OptionsError> {
+        self.value.as_bool().ok_or_else(|| self.wrong("a boolean"))
+    }
+
+    fn text(&self) -> Result<String, OptionsError> {
+        self.value.as_str().map(str::to_owned).ok_or_else(|| self.wrong("a string"))
+    }
+
+    fn number(&self) -> Result<u32, OptionsError> {
+        let number = self.value.as_integer().and_then(|number| u32::try_from(number).ok());
+        number.ok_or_else(|| self.wrong("a number from 0 to 4294967295"))
+    }
+
+    fn wrong(&self, wanted: &'static str) -> OptionsError {
+        OptionsError::WrongType { key: self.key.to_owned(), wanted, found: self.value.type_str() }
+    }
+}
+
+/// What a client may say about one checkpoint: `containerd.runc.v1.CheckpointOptions`.
+#[derive(Debug, Clone, Default)]
+pub struct CheckpointOptions {
+    message: oci::CheckpointOptions,
+}
+
+impl CheckpointOptions {
+    /// Decodes the options of a request; none are the defaults.
+    ///
+    /// # Errors
+    ///
+    /// [`OptionsError`].
+    pub fn decode(any: Option<&Any>) -> Result<Self, OptionsError> {
+        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Self::default()) };
+        if any.type_url.rsplit('/').next() != Some("containerd.runc.v1.CheckpointOptions") {
+            return Err(OptionsError::UnknownType { type_url: any.type_url.clone() });
+        }
+        oci::CheckpointOptions::parse_from_bytes(&any.value)
+            .map(|message| Self { message })
+            .map_err(|source| OptionsError::Decode { type_url: any.type_url.clone(), source })
+    }
+
+    /// Where CRIU works; empty for the shim's choice.
+    #[must_use]
+    pub fn work_path(&self) -> &str {
+        &self.message.work_path
+    }
+
+    pub(super) fn arguments(&self) -> Vec<OsString> {
+        let options = &self.message;
+        let mut arguments = Vec::new();
+        let flags = [
+            (options.open_tcp, "--tcp-established"),
+            (options.external_unix_sockets, "--ext-unix-sk"),
+            (options.terminal, "--shell-job"),
+            (options.file_locks, "--file-locks"),
+        ];
+        arguments.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.into()));
+        if !options.cgroups_mode.is_empty() {
+            arguments.extend(["--manage-cgroups-mode".into(), OsString::from(&options.cgroups_mode)]);
+        }
+        for namespace in &options.empty_namespaces {
+            arguments.extend(["--empty-ns".into(), OsString::from(namespace)]);
+        }
+        if !options.exit {
+            arguments.push("--leave-running".into());
+        }
+        arguments
+    }
+}

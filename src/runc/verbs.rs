@@ -1,0 +1,314 @@
+//! The verbs, in the argv forms of go-runc.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    call::{Call, Cancel},
+    error::{Reason, RuntimeError},
+    options::{CheckpointOptions, Options},
+    path,
+};
+use crate::reaper::Reaper;
+
+/// Where containerd's shims keep the runtime's state when no option says otherwise.
+const DEFAULT_ROOT: &str = "/run/containerd/runc";
+
+/// A signal must arrive or be refused: clients wait for no longer than this.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The OCI runtime of one container.
+#[derive(Debug, Clone)]
+pub struct Runc {
+    pub(super) binary: PathBuf,
+    pub(super) root: PathBuf,
+    pub(super) bundle: PathBuf,
+    pub(super) log: PathBuf,
+    pub(super) systemd_cgroup: bool,
+    pub(super) oom_score_adj: Option<i32>,
+    pub(super) reaper: Reaper,
+}
+
+/// What `create` gets.
+#[derive(Debug)]
+pub struct Create<'a> {
+    /// Where the runtime writes the pid of init.
+    pub pid_file: &'a Path,
+    /// Where it sends the pty's master; without it the stdio is used.
+    pub console_socket: Option<&'a Path>,
+    /// The container's 0, 1 and 2; `None` is `/dev/null`. With a console they are unused, and what
+    /// the runtime prints is captured.
+    pub stdio: [Option<OwnedFd>; 3],
+    /// `--no-pivot`.
+    pub no_pivot: bool,
+    /// `--no-new-keyring`.
+    pub no_new_keyring: bool,
+}
+
+/// What `exec` gets.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// The file with the OCI process document.
+    pub process: &'a Path,
+    /// Where the runtime writes the pid.
+    pub pid_file: &'a Path,
+    /// As in [`Create`].
+    pub console_socket: Option<&'a Path>,
+    /// As in [`Create`].
+    pub stdio: [Option<OwnedFd>; 3],
+}
+
+/// What `checkpoint` gets beside the [`CheckpointOptions`].
+#[derive(Debug)]
+pub struct Checkpoint<'a> {
+    /// The folder for the image.
+    pub image: &'a Path,
+    /// CRIU's working folder, where its log lands.
+    pub work: &'a Path,
+}
+
+/// What `restore` gets.
+#[derive(Debug)]
+pub struct Restore<'a> {
+    /// The folder with the image.
+    pub image: &'a Path,
+    /// CRIU's working folder.
+    pub work: &'a Path,
+    /// The image that this one continues, if any.
+    pub parent: Option<&'a Path>,
+    /// The rest is as for `create`.
+    pub create: Create<'a>,
+}
+
+impl Runc {
+    /// The runtime that `options` name, for a container of `namespace` in `bundle`.
+    ///
+    /// `oom_score_adj` is what the runtime, and so a container without a score of its own, runs
+    /// with.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError::NotFound`].
+    pub fn new(
+        options: &Options,
+        namespace: &str,
+        bundle: &Path,
+        oom_score_adj: Option<i32>,
+        reaper: Reaper,
+    ) -> Result<Self, RuntimeError> {
+        let root = if options.root.is_empty() { DEFAULT_ROOT } else { &options.root };
+        Ok(Self {
+            binary: path::find(&options.binary_name)?,
+            root: Path::new(root).join(namespace),
+            bundle: bundle.to_owned(),
+            log: bundle.join("log.json"),
+            systemd_cgroup: options.systemd_cgroup,
+            oom_score_adj,
+            reaper,
+        })
+    }
+
+    /// Whether the runtime still has a state of `id`: runc and crun keep one folder a container.
+    #[must_use]
+    pub fn has_state(&self, id: &str) -> bool {
+        self.root.join(id).exists()
+    }
+
+    /// `create`: the container exists afterwards and its init waits for `start`.
+    ///
+    /// # Errors
+    ///
+    /// As every verb: [`RuntimeError`].
+    pub async fn create(&self, id: &str, with: Create<'_>, cancel: &Cancel) -> Result<(), RuntimeError> {
+        let mut call = Call { cancel: Some(cancel), ..Call::new("create") };
+        call.push("--bundle", &self.bundle);
+        call.create(with);
+        call.arguments.push(id.into());
+        self.call(call).await
+    }
+
+    /// `start`: init runs the user's program afterwards.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`].
+    pub async fn start(&self, id: &str) -> Result<(), RuntimeError> {
+        self.plain("start", &[], id, None).await
+    }
+
+    /// `exec --detach`: the process runs afterwards and is left to the shim.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`].
+    pub async fn exec(&self, id: &str, with: Exec<'_>, cancel: &Cancel) -> Result<(), RuntimeError> {
+        let mut call = Call { cancel: Some(cancel), ..Call::new("exec") };
+        call.push("--process", with.process);
+        call.console(with.console_socket, with.stdio);
+        call.arguments.push("--detach".into());
+        call.push("--pid-file", with.pid_file);
+        call.arguments.push(id.into());
+        self.call(call).await
+    }
+
+    /// `kill`: sends a signal to init, or to every process of the container.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`] with [`Reason::NotRunning`] for a container that has ended.
+    pub async fn kill(&self, id: &str, signal: u32, all: bool) -> Result<(), RuntimeError> {
+        let mut call = Call { deadline: Some(KILL_DEADLINE), ..Call::new("kill") };
+        if all {
+            call.arguments.push("--all".into());
+        }
+        call.arguments.extend([id.into(), signal.to_string().into()]);
+        self.call(call).await
+    }
+
+    /// `delete`: forgets the container. One that the runtime has forgotten already is no error:
+    /// a checkpoint that ends a container does that.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`].
+    pub async fn delete(&self, id: &str, force: bool, deadline: Option<Duration>) -> Result<(), RuntimeError> {
+        let force: &[&str] = if force { &["--force"] } else { &[] };
+        match self.plain("delete", force, id, deadline).await {
+            Err(error) if error.reason() == Reason::NoSuchContainer => Ok(()),
+            other => other,
+        }
+    }
+
+    /// `pause`: freezes every process of the container.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`].
+    pub async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
+        self.plain("pause", &[], id, None).await
+    }
+
+    /// `resume`: thaws them.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`].
+    pub async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
+        self.plain("resume", &[], id, None).await
+    }
+
+    /// `update`: new limits, as the OCI resources document in JSON.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`].
+    pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError> {
+        // A file rather than a pipe: nobody has to feed it while the runtime runs.
+        let file = Scratch::write(self.bundle.join("resources.json"), resources)?;
+        let mut call = Call::new("update");
+        let stdin = fs::File::open(&file.0).map_err(|source| file.error("open", source))?;
+        call.stdio = [Some(stdin.into()), None, None];
+        call.arguments.extend(["--resources".into(), "-".into(), id.into()]);
+        self.call(call).await
+    }
+
+    /// `checkpoint`: writes the image of a running container.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`]; CRIU's own words are in `dump.log` in the work folder.
+    pub async fn checkpoint(&self, id: &str, to: Checkpoint<'_>, options: &CheckpointOptions) -> Result<(), RuntimeError> {
+        let mut call = Call::new("checkpoint");
+        call.push("--image-path", to.image);
+        call.push("--work-path", to.work);
+        call.arguments.extend(options.arguments());
+        call.arguments.push(id.into());
+        self.call(call).await
+    }
+
+    /// `restore --detach`: what `create` and `start` are to a new container.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError`].
+    pub async fn restore(&self, id: &str, from: Restore<'_>, cancel: &Cancel) -> Result<(), RuntimeError> {
+        let mut call = Call { cancel: Some(cancel), ..Call::new("restore") };
+        call.push("--image-path", from.image);
+        call.push("--work-path", from.work);
+        if let Some(parent) = from.parent {
+            call.push("--parent-path", parent);
+        }
+        call.arguments.push("--detach".into());
+        call.create(from.create);
+        call.arguments.push("--no-subreaper".into());
+        call.push("--bundle", &self.bundle);
+        call.arguments.push(id.into());
+        self.call(call).await
+    }
+
+    async fn plain(
+        &self,
+        verb: &'static str,
+        flags: &[&str],
+        id: &str,
+        deadline: Option<Duration>,
+    ) -> Result<(), RuntimeError> {
+        let mut call = Call { deadline, ..Call::new(verb) };
+        call.arguments.extend(flags.iter().map(OsString::from));
+        call.arguments.push(id.into());
+        self.call(call).await
+    }
+}
+
+impl Call<'_> {
+    fn push(&mut self, flag: &str, value: impl AsRef<OsStr>) {
+        self.arguments.extend([flag.into(), value.as_ref().to_owned()]);
+    }
+
+    fn create(&mut self, with: Create<'_>) {
+        self.push("--pid-file", with.pid_file);
+        self.console(with.console_socket, with.stdio);
+        if with.no_pivot {
+            self.arguments.push("--no-pivot".into());
+        }
+        if with.no_new_keyring {
+            self.arguments.push("--no-new-keyring".into());
+        }
+    }
+
+    fn console(&mut self, socket: Option<&Path>, stdio: [Option<OwnedFd>; 3]) {
+        match socket {
+            Some(socket) => self.push("--console-socket", socket),
+            None => {
+                self.stdio = stdio;
+                self.stdio_is_containers = true;
+            }
+        }
+    }
+}
+
+/// A file that is gone with the call that it was written for.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn write(path: PathBuf, bytes: &[u8]) -> Result<Self, RuntimeError> {
+        let scratch = Self(path);
+        fs::write(&scratch.0, bytes).map_err(|source| scratch.error("write", source))?;
+        Ok(scratch)
+    }
+
+    fn error(&self, action: &'static str, source: io::Error) -> RuntimeError {
+        RuntimeError::File { action, path: self.0.clone(), source }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

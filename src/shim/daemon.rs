@@ -1,0 +1,92 @@
+//! Which generation of containerd calls: 1.x or 2.x.
+//!
+//! containerd does not say (`MAX_SHIM_VERSION` is 2 in 1.7 and in 2.x alike), but it is a Go
+//! program, and a Go program carries its main package's path: `github.com/containerd/containerd/v2/…`
+//! since 2.0. The path stands in the ELF section `.go.buildinfo`, in the form that Go's
+//! `debug/buildinfo` documents (Go 1.18 and later: a 32-byte header, then two strings, each a
+//! varint length and that many bytes; the second is the module information).
+//!
+//! Any doubt is an older containerd: the older answer is understood by all.
+
+use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
+
+/// What is read of a table or a section at most.
+const PART_MAX: u64 = 1 << 20;
+
+/// Whether the program in `binary` is containerd 2.0 or later.
+pub(super) fn is_version_2(binary: &Path) -> bool {
+    let module = File::open(binary).and_then(|file| module_information(&file));
+    module.is_ok_and(|module| {
+        String::from_utf8_lossy(&module).lines().any(|line| line.starts_with("path\tgithub.com/containerd/containerd/v2/"))
+    })
+}
+
+/// The second string of `.go.buildinfo`.
+fn module_information(file: &File) -> io::Result<Vec<u8>> {
+    /// Set where the strings follow the header, rather than pointers to them.
+    const STRINGS_INLINE: u8 = 2;
+    let section = section(file, b".go.buildinfo")?;
+    let header = section.get(..32).ok_or(io::ErrorKind::InvalidData)?;
+    if !header.starts_with(b"\xff Go buildinf:") || header[15] & STRINGS_INLINE == 0 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let rest = section.get(32..).unwrap_or_default();
+    let (_go_version, rest) = string(rest).ok_or(io::ErrorKind::InvalidData)?;
+    let (module, _) = string(rest).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(module.to_vec())
+}
+
+/// A varint length and that many bytes; and what follows.
+fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut length = 0_usize;
+    for (index, byte) in bytes.iter().enumerate().take(4) {
+        length |= usize::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            let rest = bytes.get(index + 1..)?;
+            return Some((rest.get(..length)?, rest.get(length..)?));
+        }
+    }
+    None
+}
+
+/// The content of a section of a 64-bit ELF file in this machine's byte order.
+fn section(file: &File, name: &[u8]) -> io::Result<Vec<u8>> {
+    let header = read(file, 0, 64)?;
+    let is_elf64 = header.starts_with(b"\x7fELF\x02");
+    if !is_elf64 {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    // elf(5): e_shoff, e_shentsize, e_shnum, e_shstrndx.
+    let table_at = number64(&header, 0x28)?;
+    let [entry_size, entries, names] = [0x3a, 0x3c, 0x3e].map(|at| u64::from(u16::from_ne_bytes([header[at], header[at + 1]])));
+    let table = read(file, table_at, entry_size * entries)?;
+    let entry = |index: u64| {
+        let start = usize::try_from(index * entry_size).ok()?;
+        table.get(start..start + usize::try_from(entry_size).ok()?)
+    };
+    let content = |entry: &[u8]| read(file, number64(entry, 0x18)?, number64(entry, 0x20)?);
+    let names = content(entry(names).ok_or(io::ErrorKind::InvalidData)?)?;
+    for index in 0..entries {
+        let Some(entry) = entry(index).filter(|entry| entry.len() >= 64) else { break };
+        let name_at = u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
+        let this = names.get(name_at..).and_then(|rest| rest.split(|byte| *byte == 0).next());
+        if this == Some(name) {
+            return content(entry);
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn number64(bytes: &[u8], at: usize) -> io::Result<u64> {
+    let number = bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(u64::from_ne_bytes(number))
+}
+
+fn read(file: &File, at: u64, length: u64) -> io::Result<Vec<u8>> {
+    if length > PART_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];
+    file.read_exact_at(&mut bytes, at)?;
+    Ok(bytes)
+}

@@ -1,0 +1,154 @@
+//! How `start` learns what is wanted and tells where the shim is: four generations of one protocol.
+//!
+//! | containerd | stdin of `start` | answer |
+//! |---|---|---|
+//! | 1.6 | the runtime's options, or nothing | the address |
+//! | 1.7 | the same, `MAX_SHIM_VERSION` in the environment | JSON, version 2 |
+//! | 2.0–2.2 | the same | JSON, version 3 |
+//! | 2.3 and later | `BootstrapParams` | `BootstrapResult`, version 3 |
+//!
+//! Version 3 lets containerd's CRI plugin skip `start` and `delete` for all but the first container
+//! of a pod.
+
+use std::{env, fs, path::{Path, PathBuf}};
+
+use containerd_shim_protos::{
+    bootstrap_api::{BootstrapParams, BootstrapResult},
+    protobuf::{Message as _, well_known_types::any::Any},
+};
+use serde::Serialize;
+
+use super::{args::Arguments, daemon};
+use crate::runc::{Options, OptionsError};
+
+/// Where shims put their sockets unless containerd says otherwise: short, because a socket's path
+/// must fit in 107 bytes.
+const SOCKET_DIR: &str = "/run/containerd/s";
+
+/// What `start` was told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Request {
+    pub(super) generation: Generation,
+    pub(super) socket_dir: PathBuf,
+    /// containerd's gRPC socket.
+    pub(super) address: String,
+    /// containerd's ttrpc socket, where events go.
+    pub(super) ttrpc_address: String,
+    pub(super) options: Options,
+    pub(super) debug: bool,
+}
+
+/// Which answer is understood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Generation {
+    /// The bare address.
+    Plain,
+    /// JSON with this version.
+    Json(u32),
+    /// Protobuf.
+    Protobuf,
+}
+
+#[derive(Serialize)]
+struct JsonAnswer<'a> {
+    version: u32,
+    address: &'a str,
+    protocol: &'a str,
+}
+
+impl Request {
+    /// Reads what containerd wrote to stdin, with what it put on the command line and into the
+    /// environment.
+    ///
+    /// # Errors
+    ///
+    /// Options that cannot be understood.
+    pub(super) fn read(stdin: &[u8], arguments: &Arguments) -> Result<Self, OptionsError> {
+        let ttrpc_address = env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
+        match bootstrap_params(stdin, arguments) {
+            Some(params) => Self::from_params(&params, arguments, ttrpc_address),
+            None => Ok(Self {
+                generation: generation(arguments),
+                socket_dir: SOCKET_DIR.into(),
+                address: arguments.address.clone(),
+                ttrpc_address,
+                options: options(stdin)?,
+                debug: arguments.debug,
+            }),
+        }
+    }
+
+    fn from_params(params: &BootstrapParams, arguments: &Arguments, ttrpc_address: String) -> Result<Self, OptionsError> {
+        /// `LOG_LEVEL_DEBUG`; trace is lower still.
+        const DEBUG: i32 = -4;
+        let or = |given: &str, other: String| if given.is_empty() { other } else { given.to_owned() };
+        let mut options = Options::default();
+        for extension in &params.extensions {
+            match Options::decode(extension.value.as_ref()) {
+                Ok(found) => options = found,
+                // Extensions are for others, too.
+                Err(OptionsError::UnknownType { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Self {
+            generation: Generation::Protobuf,
+            socket_dir: or(params.socket_dir(), SOCKET_DIR.into()).into(),
+            address: or(&params.containerd_grpc_address, arguments.address.clone()),
+            ttrpc_address: or(&params.containerd_ttrpc_address, ttrpc_address),
+            options,
+            debug: arguments.debug || params.log_level.value() <= DEBUG,
+        })
+    }
+}
+
+impl Generation {
+    /// The answer to print: the shim serves at `address`.
+    pub(super) fn answer(self, address: &str) -> Vec<u8> {
+        match self {
+            Self::Plain => address.as_bytes().to_vec(),
+            // Neither can fail: a struct of strings, and a message without required fields.
+            Self::Json(version) => {
+                serde_json::to_vec(&JsonAnswer { version, address, protocol: "ttrpc" }).unwrap_or_default()
+            }
+            Self::Protobuf => BootstrapResult {
+                version: 3,
+                address: address.to_owned(),
+                protocol: "ttrpc".to_owned(),
+                ..Default::default()
+            }
+            .write_to_bytes()
+            .unwrap_or_default(),
+        }
+    }
+}
+
+/// The message, if stdin is one: it names our id and namespace. Options never do, whatever they
+/// happen to decode to.
+fn bootstrap_params(stdin: &[u8], arguments: &Arguments) -> Option<BootstrapParams> {
+    let params = BootstrapParams::parse_from_bytes(stdin).ok()?;
+    (params.instance_id == arguments.id && params.namespace == arguments.namespace).then_some(params)
+}
+
+fn options(stdin: &[u8]) -> Result<Options, OptionsError> {
+    if stdin.is_empty() {
+        return Ok(Options::default());
+    }
+    let decode = |source| OptionsError::Decode { type_url: "google.protobuf.Any".into(), source };
+    let any = Any::parse_from_bytes(stdin).map_err(decode)?;
+    match Options::decode(Some(&any)) {
+        // Create will refuse it, to the client who sent it; start has no use for it.
+        Err(OptionsError::UnknownType { .. }) => Ok(Options::default()),
+        other => other,
+    }
+}
+
+fn generation(arguments: &Arguments) -> Generation {
+    if env::var_os("MAX_SHIM_VERSION").is_none() {
+        return Generation::Plain;
+    }
+    let parent = Path::new("/proc").join(std::os::unix::process::parent_id().to_string()).join("exe");
+    let candidates = [fs::read_link(&parent).map(|_| parent).ok(), Some(PathBuf::from(&arguments.publish_binary))];
+    let version_2 = candidates.into_iter().flatten().any(|binary| daemon::is_version_2(&binary));
+    Generation::Json(if version_2 { 3 } else { 2 })
+}

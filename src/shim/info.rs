@@ -1,0 +1,52 @@
+//! `-info`: what the runtime can do, for `ctr plugins inspect-runtime` and the CRI plugin.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    process::{Command, Stdio},
+};
+
+use containerd_shim_protos::{
+    protobuf::{Message as _, MessageField, well_known_types::any::Any},
+    types::introspection::{RuntimeInfo, RuntimeVersion},
+};
+
+use super::{NAME, Outcome, revision};
+use crate::runc::{self, Options};
+
+/// What is read of stdin, and of what the runtime prints, at most.
+const INPUT_MAX: u64 = 10 << 20;
+
+/// Reads the runtime's options from stdin and prints a `RuntimeInfo`.
+pub(super) fn run() -> Outcome {
+    let mut stdin = Vec::new();
+    io::stdin().take(INPUT_MAX).read_to_end(&mut stdin)?;
+    let options = (!stdin.is_empty()).then(|| Any::parse_from_bytes(&stdin)).transpose()?;
+    let binary = runc::find(&Options::decode(options.as_ref())?.binary_name)?;
+    let info = RuntimeInfo {
+        name: NAME.to_owned(),
+        version: MessageField::some(RuntimeVersion {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            revision: revision().to_owned(),
+            ..Default::default()
+        }),
+        options: MessageField::from_option(options),
+        features: MessageField::from_option(features(&binary)),
+        ..Default::default()
+    };
+    io::stdout().write_all(&info.write_to_bytes()?)?;
+    Ok(())
+}
+
+/// What `BINARY features` prints; none for a runtime that has no such verb.
+fn features(binary: &std::path::Path) -> Option<Any> {
+    let mut command = Command::new(binary);
+    command.arg("features").stdin(Stdio::null()).stderr(Stdio::null());
+    #[expect(clippy::disallowed_methods, reason = "this process serves nothing and has no reaper")]
+    let output = command.output().ok()?;
+    let is_json = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&output.stdout).is_ok();
+    (output.status.success() && is_json).then(|| Any {
+        type_url: "types.containerd.io/opencontainers/runtime-spec/1/features/Features".to_owned(),
+        value: output.stdout,
+        ..Default::default()
+    })
+}

@@ -1,0 +1,104 @@
+//! The shim's log: one line a record, into the `log` fifo that containerd reads.
+//!
+//! The lines are logfmt, as containerd's own. Every value is quoted and escaped, so nothing that a
+//! container or a runtime said can forge a line. Writing never waits: with nobody to read, the fifo
+//! keeps what it can hold and the rest is dropped.
+
+use std::{
+    fmt::{self, Write as _},
+    fs::{File, OpenOptions},
+    io::Write as _,
+    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    time::SystemTime,
+};
+
+use tracing::{
+    Event, Level, Metadata, Subscriber,
+    field::{Field, Visit},
+    span,
+};
+
+/// Sends all records of this process to the fifo `log` in the working directory, if there is one.
+pub(super) fn install(debug: bool) {
+    let Some(fifo) = open() else { return };
+    let max = if debug { Level::DEBUG } else { Level::INFO };
+    // Refused only where one is installed already.
+    let _ = tracing::subscriber::set_global_default(Logger { fifo, max });
+}
+
+/// Both ends, so that a write meets no broken pipe while containerd restarts; never waiting.
+fn open() -> Option<File> {
+    let mut open = OpenOptions::new();
+    open.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW);
+    open.open("log").ok().filter(|file| file.metadata().is_ok_and(|meta| meta.file_type().is_fifo()))
+}
+
+struct Logger {
+    fifo: File,
+    max: Level,
+}
+
+impl Subscriber for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= self.max
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let mut line = Line(String::with_capacity(160));
+        let level = event.metadata().level().as_str().to_ascii_lowercase();
+        let _ = write!(line.0, "time=\"{}\" level={level}", rfc3339(SystemTime::now()));
+        event.record(&mut line);
+        line.0.push('\n');
+        // One write a line: atomic up to PIPE_BUF. EAGAIN drops the line.
+        let _ = (&self.fifo).write(line.0.as_bytes());
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+struct Line(String);
+
+impl Visit for Line {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let name = if field.name() == "message" { "msg" } else { field.name() };
+        let text = format!("{value:?}");
+        let _ = write!(self.0, " {name}=\"{}\"", text.escape_debug());
+    }
+}
+
+/// A time in UTC with nanoseconds, as containerd logs it.
+fn rfc3339(time: SystemTime) -> String {
+    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let (days, second) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
+    let (year, month, day) = civil_from_days(days);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since_epoch.subsec_nanos())
+}
+
+/// The Gregorian date of a day since 1970-01-01, counted in years that begin in March.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    (year, month, day)
+}

@@ -1,0 +1,80 @@
+//! One shim process: its arguments, how it comes up, how it serves, how it leaves.
+//!
+//! ```text
+//!  containerd ── start ──► [start]   binds the socket, spawns the server, answers when it serves
+//!                             └────► [serve]   lives with its containers, leaves after Shutdown
+//!  containerd ── delete ─► [delete]  cleans up after a shim, dead or gone
+//!  containerd ── -info ──► [info]    what the runtime can do
+//! ```
+//!
+//! `start`, `delete` and `-info` are short-lived and use no threads; only the server has an async
+//! runtime. This module is the one place that knows both containerd's protocol for shims and what
+//! serves behind it.
+
+mod args;
+mod daemon;
+mod delete;
+mod handshake;
+mod info;
+mod listener;
+mod logger;
+mod serve;
+mod socket;
+mod start;
+
+use std::{io::Write as _, process::ExitCode};
+
+pub use args::{Arguments, ArgumentsError, Verb};
+
+/// The name that containerd finds the shim by.
+pub const NAME: &str = "containerd-shim-lookout-v2";
+
+/// The runtime that is configured in containerd.
+pub const RUNTIME: &str = "io.containerd.lookout.v2";
+
+/// Does what the command line says and answers with the process's exit code: 0, or 1 with one line
+/// on stderr. On success stderr stays empty, because containerd 1.6 reads it as part of the answer.
+#[must_use]
+pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
+    let arguments: Vec<String> = arguments.collect();
+    let result = Arguments::parse(&arguments).map_err(Into::into).and_then(|arguments| dispatch(&arguments));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "{NAME}: {}", one_line(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn dispatch(arguments: &Arguments) -> Outcome {
+    match arguments.verb {
+        Verb::Version => {
+            println!("{NAME}:\n  Version:  {}\n  Revision: {}\n", env!("CARGO_PKG_VERSION"), revision());
+            Ok(())
+        }
+        Verb::Info => info::run(),
+        Verb::Start => start::run(arguments),
+        Verb::Delete => delete::run(arguments),
+        Verb::Serve => serve::run(arguments),
+    }
+}
+
+/// The commit that this was built from, where the build said so.
+fn revision() -> &'static str {
+    option_env!("LOOKOUT_REVISION").unwrap_or("unknown")
+}
+
+/// An error with its causes on one line: containerd logs it as one.
+fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text.replace('\n', " ")
+}

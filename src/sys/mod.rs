@@ -1,0 +1,13 @@
+//! System calls that no crate wraps safely, each behind a safe function.
+//!
+//! The only module with `unsafe`. Out come [`OwnedFd`](std::os::fd::OwnedFd) and
+//! [`io::Result`](std::io::Result); nothing here keeps state and nothing here knows containerd.
+
+pub mod eventfd;
+pub mod fd;
+pub mod pipe;
+pub mod process;
+pub mod pty;
+mod watched;
+
+pub use watched::watched;

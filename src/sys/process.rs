@@ -1,0 +1,151 @@
+//! How a child is made, and what the shim asks of the kernel about itself.
+
+use std::{
+    io,
+    os::{
+        fd::{OwnedFd, RawFd},
+        unix::process::CommandExt as _,
+    },
+    process::{Child, Command},
+};
+
+/// What a child gets beyond what [`Command`] says.
+#[derive(Debug, Default)]
+pub struct SpawnAttr {
+    /// A session of its own instead of a process group of its own.
+    pub new_session: bool,
+    /// The child's descriptors 3, 4, … in this order. Ours are closed once the child runs.
+    pub inherit: Vec<OwnedFd>,
+    /// `SIGKILL` when the thread that spawned it ends (`PR_SET_PDEATHSIG`).
+    pub die_with_parent: bool,
+    /// The score to write to `/proc/self/oom_score_adj` before exec, where the shim's own differs.
+    pub oom_score_adj: Option<i32>,
+}
+
+/// Spawns `command` as the leader of a process group (or session) of its own, with default signal
+/// handling and no descriptor of ours but 0, 1, 2 and those of [`SpawnAttr::inherit`].
+///
+/// `die_with_parent` is bound to the *thread* that calls (prctl(2)), so this must run on a thread
+/// that lives as long as the process.
+///
+/// # Errors
+///
+/// What fork, exec or one of the steps between them answered.
+pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
+    if !attr.new_session {
+        command.process_group(0);
+    }
+    let mut inherit = Vec::with_capacity(attr.inherit.len());
+    for fd in &attr.inherit {
+        // Out of the way of the numbers that the child will use.
+        inherit.push(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64)).map(OwnedDup)?);
+    }
+    let score = attr.oom_score_adj.map(|score| format!("{score}\n").into_bytes());
+    let before_exec = move || {
+        // Standard library pipes, epoll and sockets are close-on-exec already; this covers what a
+        // library or an inherited environment left open (the class of CVE-2024-21626).
+        close_on_exec_from(3)?;
+        if attr.new_session {
+            nix::unistd::setsid()?;
+        }
+        for (number, fd) in (3..).zip(&inherit) {
+            duplicate_onto(fd.0, number)?;
+        }
+        if attr.die_with_parent {
+            nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        }
+        if let Some(score) = &score {
+            // Refused without CAP_SYS_RESOURCE below the inherited minimum: the child then keeps
+            // the shim's score, which is one higher. Not worth a container.
+            let _ = write_oom_score(score);
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec; it makes system calls only, on data that was
+    // allocated before the fork.
+    unsafe { command.pre_exec(before_exec) };
+    #[expect(clippy::disallowed_methods, reason = "this is the place that the reaper spawns through")]
+    command.spawn()
+}
+
+/// A raw descriptor that this function made and closes; the child needs only its number.
+struct OwnedDup(RawFd);
+
+impl Drop for OwnedDup {
+    fn drop(&mut self) {
+        let _ = nix::unistd::close(self.0);
+    }
+}
+
+/// dup2(2); the copy stays open over exec.
+fn duplicate_onto(fd: RawFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: dup2 on two numbers; in the child before exec nothing else owns `number`.
+    match unsafe { libc::dup2(fd, number) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Marks every descriptor from `first` up close-on-exec (`close_range(2)`, Linux 5.11).
+fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
+    // SAFETY: close_range with CLOEXEC changes descriptor flags only.
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Without allocation, for use between fork and exec.
+fn write_oom_score(score: &[u8]) -> nix::Result<()> {
+    use nix::fcntl::{OFlag, open};
+    let file = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    nix::unistd::write(&file, score).map(drop)
+}
+
+/// Makes a core-scheduling domain of this process's group (`SCHED_CORE`, prctl(2), Linux 5.14).
+///
+/// # Errors
+///
+/// `EINVAL` on a kernel without core scheduling, `ENODEV` on a machine without SMT.
+pub fn create_core_scheduling_domain() -> io::Result<()> {
+    const PR_SCHED_CORE_SCOPE_PROCESS_GROUP: libc::c_ulong = 2;
+    // SAFETY: PR_SCHED_CORE_CREATE takes no pointer in this form (the last argument is 0).
+    let result = unsafe {
+        libc::prctl(libc::PR_SCHED_CORE, libc::PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_PROCESS_GROUP, 0)
+    };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Keeps the allocator to one arena and lets it give memory back: a shim lives long and idles.
+///
+/// glibc makes an arena for each thread otherwise, and each costs resident pages for ever.
+pub fn use_one_malloc_arena() {
+    // SAFETY: mallopt changes parameters of the allocator; called before other threads exist.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+    // SAFETY: as above.
+    unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10) };
+    // SAFETY: as above.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
+}
+
+/// Returns free heap pages to the kernel.
+pub fn trim_heap() {
+    // SAFETY: malloc_trim is thread-safe and has no preconditions.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// kill(2) with any signal number; nix knows no real-time signals.
+///
+/// # Errors
+///
+/// What kill(2) answered: `EINVAL` for a number that is no signal.
+pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
+    // SAFETY: kill takes two numbers.
+    nix::errno::Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}

@@ -1,0 +1,54 @@
+//! Pseudo terminals: how a master arrives, and its size.
+
+use std::{
+    io::{self, IoSliceMut},
+    os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd},
+};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+
+/// Receives one message on a unix stream socket and the first descriptor that came with it
+/// (`SCM_RIGHTS`), close-on-exec. Further descriptors are closed.
+///
+/// # Errors
+///
+/// [`io::ErrorKind::WouldBlock`] on a non-blocking socket without a message,
+/// [`io::ErrorKind::UnexpectedEof`] when the peer left, [`io::ErrorKind::InvalidData`] for a message
+/// without a descriptor.
+pub fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
+    // runc sends the terminal's name as data; crun one byte.
+    let mut name = [0_u8; 4096];
+    let mut data = [IoSliceMut::new(&mut name)];
+    let mut control = nix::cmsg_space!([std::os::fd::RawFd; 4]);
+    let socket = socket.as_fd().as_raw_fd();
+    let message = recvmsg::<()>(socket, &mut data, Some(&mut control), MsgFlags::MSG_CMSG_CLOEXEC)?;
+    let mut received = Vec::new();
+    for item in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = item {
+            for number in numbers {
+                // SAFETY: recvmsg(2) has just made this descriptor for us; nobody else knows it.
+                received.push(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+    }
+    match received.into_iter().next() {
+        Some(descriptor) => Ok(descriptor),
+        None if message.bytes == 0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        None => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// Sets the size of a terminal, in characters (`TIOCSWINSZ`); its foreground group gets `SIGWINCH`.
+///
+/// # Errors
+///
+/// `ENOTTY` for what is no terminal, `EIO` for one that was hung up.
+pub fn set_size(terminal: impl AsFd, width: u16, height: u16) -> io::Result<()> {
+    let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCSWINSZ reads one winsize through a valid pointer.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCSWINSZ, &size) };
+    match result {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,20 @@
+//! Descriptors whose readiness the runtime's epoll tells.
+
+use std::{io, os::fd::OwnedFd};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// Registers `fd` with the runtime's epoll, edge-triggered. It should be non-blocking.
+///
+/// # Errors
+///
+/// `EPERM` for what epoll does not take, such as regular files; `ENOMEM`, `ENOSPC` at the limits of
+/// epoll(7).
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an OwnedFd stays open, under one number, until the AsyncFd that now owns it is dropped.
+    unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
+}

@@ -1,0 +1,55 @@
+//! What the kernel writes in a cgroup file. Pure: bytes in, numbers out.
+//!
+//! A line that is not understood is skipped; a later kernel may add some.
+
+/// One field of a message, and the key under which the kernel tells it.
+pub(super) type Field<M> = (&'static str, fn(&mut M) -> &mut u64);
+
+/// Sets the fields of `message` that a flat keyed file tells (`key value` on each line).
+pub(super) fn fill<M>(message: &mut M, fields: &[Field<M>], content: &[u8]) {
+    for (key, value) in pairs(content) {
+        if let Some((_, field)) = fields.iter().find(|(name, _)| *name == key) {
+            *field(message) = value;
+        }
+    }
+}
+
+/// The lines of a flat keyed file.
+pub(super) fn pairs(content: &[u8]) -> impl Iterator<Item = (&str, u64)> {
+    lines(content).filter_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let pair = (words.next()?, count(words.next()?)?);
+        words.next().is_none().then_some(pair)
+    })
+}
+
+/// The value of one key of a flat keyed file.
+pub(super) fn value(content: &[u8], key: &str) -> Option<u64> {
+    pairs(content).find(|(name, _)| *name == key).map(|(_, value)| value)
+}
+
+/// A file of one number. `unlimited` is what `max` stands for: containerd's clients know 0 on
+/// version 1 and `u64::MAX` on version 2 (`readUint`, `getStatFileContentUint64` of
+/// containerd/cgroups v3).
+pub(super) fn number(content: &[u8], unlimited: u64) -> Option<u64> {
+    match str::from_utf8(content).ok()?.trim() {
+        "max" => Some(unlimited),
+        word => count(word),
+    }
+}
+
+/// Each line that is UTF-8.
+pub(super) fn lines(content: &[u8]) -> impl Iterator<Item = &str> {
+    content.split(|&byte| byte == b'\n').filter_map(|line| str::from_utf8(line).ok())
+}
+
+/// A count. Sums that the kernel keeps for each CPU can come out below zero for a moment: 0 then.
+fn count(word: &str) -> Option<u64> {
+    match word.parse() {
+        Ok(count) => Some(count),
+        Err(_) => word.parse::<i64>().ok().map(|_below_zero| 0),
+    }
+}
+
+#[cfg(test)]
+mod tests;

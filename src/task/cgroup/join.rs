@@ -1,0 +1,102 @@
+//! Moving a process into a cgroup that somebody made for it: the option `ShimCgroup`.
+
+use std::{
+    fs, io,
+    path::{Component, Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use nix::errno::Errno;
+
+use super::{
+    CgroupError,
+    dir::Dir,
+    mount::{self, Mount},
+};
+
+/// How often and how far apart a move is tried, while the process is too young for it: as containerd
+/// and runc (opencontainers/runc#1950).
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(30);
+
+/// Moves a process, with its future children, into an existing cgroup.
+///
+/// `path` is relative to the root of each hierarchy (`/system.slice/shims`). On version 1 the process
+/// is moved in every hierarchy that has such a cgroup, as containerd's `cgroup1.Load(StaticPath)` and
+/// `AddProc` do; on version 2 in the one. Waits up to 120 ms for a process that was just forked.
+///
+/// # Errors
+///
+/// [`CgroupError::NotFound`] with `path` if no hierarchy has it; [`CgroupError::Write`] with what the
+/// kernel answered: `ESRCH` for a process that is gone, `ENOSPC` for a cpuset without CPUs. Hierarchies
+/// before the one that failed keep the process.
+pub fn join(path: &str, pid: u32) -> Result<(), CgroupError> {
+    let mounts = Mount::all()?;
+    let version = mount::version(&mounts);
+    let points = mounts.into_iter().filter(|mount| mount.version == version).map(|mount| mount.point);
+    join_below(points, path, pid)
+}
+
+fn join_below(points: impl Iterator<Item = PathBuf>, path: &str, pid: u32) -> Result<(), CgroupError> {
+    let not_found = || CgroupError::NotFound { path: path.into() };
+    let below = Path::new(path).strip_prefix("/").unwrap_or(Path::new(path));
+    // Neither the root nor what is outside of the mount: nobody makes such a place for a shim.
+    if below == Path::new("") || !below.components().all(|component| matches!(component, Component::Normal(_))) {
+        return Err(not_found());
+    }
+    let mut joined = false;
+    for dir in points.map(|point| Dir::new(point.join(below))).filter(Dir::exists) {
+        let procs = dir.file("cgroup.procs");
+        write_pid(&procs, pid).map_err(|source| CgroupError::Write { path: procs, source })?;
+        joined = true;
+    }
+    if joined { Ok(()) } else { Err(not_found()) }
+}
+
+fn write_pid(procs: &Path, pid: u32) -> io::Result<()> {
+    for _ in 1..TRIES {
+        match fs::write(procs, pid.to_string()) {
+            // `cpu_cgroup_can_attach`: the task has not run yet (TASK_NEW).
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => thread::sleep(PAUSE),
+            answer => return answer,
+        }
+    }
+    fs::write(procs, pid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that every hierarchy that has the cgroup is joined, and the others are passed over.
+    #[test]
+    fn every_hierarchy_that_has_the_cgroup_is_joined() {
+        let root = tempfile::tempdir().unwrap();
+        for folder in ["memory/shims", "pids/shims", "cpu"] {
+            fs::create_dir_all(root.path().join(folder)).unwrap();
+            fs::write(root.path().join(folder).join("cgroup.procs"), "").unwrap();
+        }
+        let points = ["memory", "pids", "cpu"].map(|controller| root.path().join(controller));
+        join_below(points.into_iter(), "/shims", 42).unwrap();
+        let procs = |folder: &str| fs::read_to_string(root.path().join(folder).join("cgroup.procs")).unwrap();
+        assert_eq!((procs("memory/shims").as_str(), procs("pids/shims").as_str()), ("42", "42"));
+        assert_eq!(procs("cpu"), "");
+    }
+
+    /// Check that a cgroup that is nowhere is named in the error.
+    #[test]
+    fn a_cgroup_that_is_nowhere_is_named() {
+        let error = join("/lookout-no-such-cgroup", 1).unwrap_err();
+        assert!(error.to_string().contains("/lookout-no-such-cgroup"), "{error}");
+        assert!(error.is_not_found());
+    }
+
+    /// Check that no path leads out of the mount or to its root.
+    #[test]
+    fn a_path_out_of_the_hierarchy_is_refused() {
+        for path in ["", "/", "/..", "/a/../../b", "/.."] {
+            assert!(matches!(join(path, 1), Err(CgroupError::NotFound { .. })), "{path:?}");
+        }
+    }
+}

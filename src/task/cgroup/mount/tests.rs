@@ -1,0 +1,83 @@
+use super::*;
+
+const HYBRID: &[u8] = b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
+32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:9 - cgroup cgroup rw,cpu,cpuacct
+35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
+41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
+";
+
+const UNIFIED: &[u8] = b"25 30 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate
+99 30 0:77 / /sys/fs/cgroup/net_cls rw - cgroup net_cls rw,net_cls
+";
+
+fn only(line: &str) -> Mount {
+    let mut mounts = parse(line.as_bytes());
+    assert_eq!(mounts.len(), 1, "{line}");
+    mounts.remove(0)
+}
+
+/// Check that controllers that share a mount, and named hierarchies, are each found.
+#[test]
+fn controllers_that_share_a_mount_are_found_by_each_name() {
+    let mounts = parse(HYBRID);
+    let point = |controller| mounts.iter().find(|mount| mount.carries(controller)).map(|mount| mount.point.clone());
+    assert_eq!(point("cpu"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
+    assert_eq!(point("cpuacct"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
+    assert_eq!(point("name=systemd"), Some("/sys/fs/cgroup/systemd".into()));
+    assert_eq!(point("systemd"), None);
+    assert_eq!(point("pids"), None);
+}
+
+/// Check that hybrid counts as version 1, and that a stray controller does not make a unified host so.
+#[test]
+fn what_is_mounted_on_top_decides_the_version() {
+    assert_eq!(version(&parse(HYBRID)), Version::V1);
+    assert_eq!(version(&parse(UNIFIED)), Version::V2);
+    assert_eq!(version(&parse(b"25 30 0:22 / /mnt/cg rw - cgroup2 none rw")), Version::V2);
+}
+
+/// Check that a line that is not UTF-8 or not complete hides no other.
+#[test]
+fn a_line_that_is_not_understood_hides_no_other() {
+    let mut strange = b"1 2 0:3 / /mnt/\xff\xfe rw - cgroup cgroup rw,cpu\n3 4 - cgroup\n\n".to_vec();
+    strange.extend_from_slice(HYBRID);
+    assert_eq!(parse(&strange).len(), 4);
+}
+
+/// Check that a bind mount of an outer container's cgroup maps the paths below it, and only those.
+#[test]
+fn a_mount_of_a_part_maps_only_what_is_below_it() {
+    let mount = only("1 2 0:3 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
+    assert_eq!(mount.directory("/docker/abc/default/web"), Some("/sys/fs/cgroup/memory/default/web".into()));
+    assert_eq!(mount.directory("/docker/abcd/default/web"), None);
+    assert_eq!(mount.directory("/default/web"), None);
+}
+
+/// Check that a hierarchy's root is never taken for a container's cgroup.
+#[test]
+fn the_root_of_a_mount_is_nobodys_cgroup() {
+    let host = only("1 2 0:3 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
+    assert_eq!(host.directory("/"), None);
+    assert_eq!(host.directory("/default/web"), Some("/sys/fs/cgroup/memory/default/web".into()));
+    let part = only("1 2 0:3 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
+    assert_eq!(part.directory("/docker/abc"), None);
+}
+
+/// Check that paths above the cgroup namespace's root resolve only where the mount reaches as high.
+#[test]
+fn paths_above_the_namespace_resolve_only_where_the_mount_reaches() {
+    let inside = only("1 2 0:3 / /sys/fs/cgroup rw - cgroup2 cgroup rw");
+    assert_eq!(inside.directory("/../other"), None);
+    let above = only("1 2 0:3 /.. /sys/fs/cgroup rw - cgroup2 cgroup rw");
+    assert_eq!(above.directory("/../other"), Some("/sys/fs/cgroup/other".into()));
+    assert_eq!(above.directory("/../../other"), None);
+    assert_eq!(above.directory("/web"), None);
+}
+
+/// Check that the kernel's escapes in mount points are undone.
+#[test]
+fn escaped_mount_points_are_unescaped() {
+    let mount = only(r"1 2 0:3 / /mnt/a\040b\134c\01 rw - cgroup2 cgroup rw");
+    assert_eq!(mount.point, Path::new(r"/mnt/a b\c\01"));
+}

@@ -1,0 +1,73 @@
+//! Who is in a cgroup.
+
+use std::{collections::BTreeSet, fs, io};
+
+use nix::errno::Errno;
+
+use super::{CgroupError, content, dir::Dir, error::is_gone};
+
+/// The processes of `dir` and of all cgroups below it.
+///
+/// # Errors
+///
+/// [`CgroupError::NotFound`] if `dir` is gone, [`CgroupError::Read`].
+pub(super) fn list(dir: &Dir) -> Result<Vec<u32>, CgroupError> {
+    let failed = |error| CgroupError::read(dir.path(), error);
+    let mut pids = BTreeSet::new();
+    for visited in dir.tree() {
+        let visited = visited.map_err(failed)?;
+        match fs::read(visited.file("cgroup.procs")) {
+            Ok(content) => pids.extend(parse(&content)),
+            // A nested cgroup comes and goes as the container likes.
+            Err(error) if is_gone(&error) && visited != *dir => {}
+            // A threaded cgroup has no list: its processes are in that of the domain above it
+            // (`cgroup_procs_start`, Linux 4.14).
+            Err(error) if is_threaded(&error) => {}
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(pids.into_iter().collect())
+}
+
+/// One pid on each line; 0 stands for a process outside of the shim's pid namespace.
+fn parse(content: &[u8]) -> impl Iterator<Item = u32> {
+    content::lines(content).filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0)
+}
+
+fn is_threaded(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn procs(folder: &Path, content: &str) {
+        fs::create_dir_all(folder).unwrap();
+        fs::write(folder.join("cgroup.procs"), content).unwrap();
+    }
+
+    /// Check that nested cgroups count, that the order is by number and that each pid is told once.
+    #[test]
+    fn pids_are_sorted_and_told_once() {
+        let folder = tempfile::tempdir().unwrap();
+        procs(folder.path(), "300\n20\n0\n");
+        procs(&folder.path().join("a"), "7\n20\n");
+        procs(&folder.path().join("a/b"), "4000\n");
+        assert_eq!(list(&Dir::new(folder.path().to_owned())).unwrap(), [7, 20, 300, 4000]);
+    }
+
+    /// Check that a nested cgroup that is being removed costs nothing, and the container's own all.
+    #[test]
+    fn only_the_containers_own_cgroup_must_be_there() {
+        let folder = tempfile::tempdir().unwrap();
+        procs(folder.path(), "1\n");
+        fs::create_dir(folder.path().join("removed")).unwrap();
+        let dir = Dir::new(folder.path().to_owned());
+        assert_eq!(list(&dir).unwrap(), [1]);
+        fs::remove_file(folder.path().join("cgroup.procs")).unwrap();
+        assert!(matches!(list(&dir), Err(CgroupError::NotFound { .. })));
+    }
+}

@@ -1,0 +1,65 @@
+//! Pressure stall information (Documentation/accounting/psi.rst).
+
+use containerd_shim_protos::{
+    cgroups_v2::metrics::{PSIData, PSIStats},
+    protobuf::MessageField,
+};
+
+use super::{content, dir::Dir};
+
+/// Reads `cpu.pressure` and its like: nothing where the kernel keeps none (`psi=0`).
+pub(super) fn read(dir: &Dir, file: &str) -> Option<PSIStats> {
+    parse(&dir.content(file)?)
+}
+
+/// Parses `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
+///
+/// Averages are percent of the last 10, 60 and 300 s, `total` is µs. All or nothing, as in Go.
+fn parse(content: &[u8]) -> Option<PSIStats> {
+    let mut stats = PSIStats::default();
+    for line in content::lines(content) {
+        let (kind, values) = line.split_once(' ').unwrap_or((line, ""));
+        let field = match kind {
+            "some" => &mut stats.some,
+            "full" => &mut stats.full,
+            _ => continue,
+        };
+        *field = MessageField::some(data(values)?);
+    }
+    Some(stats)
+}
+
+fn data(values: &str) -> Option<PSIData> {
+    let mut data = PSIData::default();
+    for pair in values.split_ascii_whitespace() {
+        let (key, value) = pair.split_once('=')?;
+        match key {
+            "avg10" => data.avg10 = value.parse().ok()?,
+            "avg60" => data.avg60 = value.parse().ok()?,
+            "avg300" => data.avg300 = value.parse().ok()?,
+            "total" => data.total = value.parse().ok()?,
+            _ => {}
+        }
+    }
+    Some(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that both kinds are told, each in its place.
+    #[test]
+    fn some_and_full_are_told() {
+        let content = b"some avg10=1.50 avg60=0.20 avg300=0.00 total=12345\nfull avg10=0.00 avg60=0.00 avg300=3.25 total=7\n";
+        let stats = parse(content).unwrap();
+        assert_eq!((stats.some.avg10, stats.some.avg60, stats.some.total), (1.5, 0.2, 12345));
+        assert_eq!((stats.full.avg300, stats.full.total), (3.25, 7));
+    }
+
+    /// Check that what is not pressure is not told as none at all.
+    #[test]
+    fn a_value_that_is_no_number_leaves_the_message_out() {
+        assert_eq!(parse(b"some avg10=x avg60=0.00 avg300=0.00 total=0\n"), None);
+    }
+}

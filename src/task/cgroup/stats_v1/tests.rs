@@ -1,0 +1,119 @@
+use std::{fs, path::Path};
+
+use containerd_shim_protos::protobuf::MessageFull as _;
+
+use super::*;
+
+/// Linux 6.18 with swap accounting; some lines left out.
+const MEMORY_STAT: &str = "cache 8192
+rss 4096
+shmem 0
+pgpgin 31
+pgmajfault 2
+unevictable 5
+hierarchical_memory_limit 9223372036854771712
+hierarchical_memsw_limit 16777216
+total_cache 16384
+total_rss 12288
+total_unevictable 6
+";
+
+fn write(folder: &Path, files: &[(&str, &str)]) -> Dir {
+    fs::create_dir_all(folder).unwrap();
+    for (name, content) in files {
+        fs::write(folder.join(name), content).unwrap();
+    }
+    Dir::new(folder.to_owned())
+}
+
+fn hierarchy(controllers: &[&str], dir: Dir) -> Hierarchy {
+    Hierarchy { controllers: controllers.iter().map(|&name| name.to_owned()).collect(), dir }
+}
+
+/// Check that the type URL is the message's name, which `ctr metrics` compares.
+#[test]
+fn the_type_url_is_the_messages_name() {
+    assert_eq!(Metrics::descriptor().full_name(), TYPE_URL);
+}
+
+/// Check that containerd's collector finds the messages that it follows unasked.
+#[test]
+fn cpu_is_whole_without_any_controller() {
+    let metrics = metrics(&[]);
+    assert!(metrics.cpu.usage.is_some() && metrics.cpu.throttling.is_some());
+    assert!(metrics.memory.is_none() && metrics.pids.is_none() && metrics.blkio.is_none());
+    assert!(metrics.rdma.is_none() && metrics.memory_oom_control.is_none() && metrics.hugetlb.is_empty());
+}
+
+/// Check that memory is told with all four entries, though a file of one is missing or strange.
+#[test]
+fn memory_has_four_entries_whatever_is_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = write(
+        folder.path(),
+        &[
+            ("memory.stat", MEMORY_STAT),
+            ("memory.usage_in_bytes", "20480\n"),
+            ("memory.limit_in_bytes", "strange\n"),
+            ("memory.failcnt", "9\n"),
+            ("memory.kmem.tcp.max_usage_in_bytes", "77\n"),
+            ("memory.oom_control", "oom_kill_disable 0\nunder_oom 1\noom_kill 3\n"),
+        ],
+    );
+    let metrics = metrics(&[hierarchy(&["memory"], dir)]);
+    let stat = &metrics.memory;
+    assert_eq!((stat.cache, stat.rss, stat.pg_pg_in, stat.pg_maj_fault, stat.unevictable), (8192, 4096, 31, 2, 5));
+    assert_eq!((stat.total_cache, stat.total_rss, stat.total_unevictable), (16384, 12288, 6));
+    assert_eq!((stat.hierarchical_memory_limit, stat.hierarchical_swap_limit), (9_223_372_036_854_771_712, 16_777_216));
+    assert_eq!((stat.usage.usage, stat.usage.limit, stat.usage.failcnt), (20480, 0, 9));
+    assert!(stat.swap.is_some() && stat.kernel.is_some());
+    assert_eq!(stat.kernel_tcp.max, 77);
+    assert_eq!((metrics.memory_oom_control.under_oom, metrics.memory_oom_control.oom_kill), (1, 3));
+}
+
+/// Check that two controllers in one hierarchy are both read, and that ticks become ns.
+#[test]
+fn cpu_times_are_in_nanoseconds() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = write(
+        folder.path(),
+        &[
+            ("cpuacct.stat", "user 3\nsystem 4\n"),
+            ("cpuacct.usage", "71000000\n"),
+            ("cpuacct.usage_percpu", "70000000 1000000 \n"),
+            ("cpu.stat", "nr_periods 5\nnr_throttled 2\nthrottled_time 1234\n"),
+        ],
+    );
+    let metrics = metrics(&[hierarchy(&["cpu", "cpuacct"], dir)]);
+    let (usage, throttling) = (&metrics.cpu.usage, &metrics.cpu.throttling);
+    let ns_per_tick = NS_PER_SECOND / procfs::ticks_per_second();
+    assert_eq!((usage.user, usage.kernel, usage.total), (3 * ns_per_tick, 4 * ns_per_tick, 71_000_000));
+    assert_eq!(usage.per_cpu, [70_000_000, 1_000_000]);
+    assert_eq!((throttling.periods, throttling.throttled_periods, throttling.throttled_time), (5, 2, 1234));
+}
+
+/// Check that no limit on processes is 0, as clients of version 1 know it.
+#[test]
+fn no_limit_on_processes_is_zero() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = write(folder.path(), &[("pids.current", "2\n"), ("pids.max", "max\n")]);
+    let metrics = metrics(&[hierarchy(&["pids"], dir)]);
+    assert_eq!((metrics.pids.current, metrics.pids.limit), (2, 0));
+}
+
+/// Check that one strange number does not move the CPUs after it.
+#[test]
+fn a_strange_number_leaves_all_cpus_out() {
+    assert_eq!(per_cpu(b"1 2 3\n"), [1, 2, 3]);
+    assert!(per_cpu(b"1 x 3\n").is_empty());
+}
+
+/// Check that a field was given to each line of memory.stat that the message knows.
+#[test]
+fn no_field_of_memory_is_filled_twice() {
+    let mut stat = MemoryStat::default();
+    for (number, (_, field)) in (1..).zip(MEMORY) {
+        assert_eq!(std::mem::replace(field(&mut stat), number), 0, "field {number}");
+    }
+    assert_eq!(MEMORY.len(), 32);
+}

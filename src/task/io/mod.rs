@@ -1,0 +1,402 @@
+//! The stdio of one process: an init or an exec.
+//!
+//! ```text
+//!  client's fifo ──────────────► input ─────► pipe ──► 0
+//!  client's fifo, file ◄─ sink ◄─ output ◄──── pipe ◄── 1, 2     one task a stream, until its end
+//!  client's fifo, file, logger ◄─ sink ◄─ terminal ◄──► master   one task
+//!  logger ◄──────────────────────────────────── pipe ◄── 1, 2     no relay at all
+//! ```
+//!
+//! [`ProcessIo::open`] before the runtime runs, [`child`](ProcessIo::child) for its command,
+//! [`release`](ProcessIo::release) when it has succeeded, [`exited`](ProcessIo::exited) and
+//! [`drain`](ProcessIo::drain) when the process is dead; dropped when nobody asks any more.
+//!
+//! Nothing here waits for a client: not the opening of a fifo, not the writing to it. Nothing here
+//! blocks the runtime's thread: fifos and terminals are non-blocking, files are left to the blocking
+//! pool. Nothing is thrown away while the process lives, but what a file refuses. An idle stream holds no
+//! buffer.
+//!
+//! The tasks end by themselves: when their stream ends, or when [`ProcessIo`] is gone and what was
+//! written until then is delivered, 10 s later at most. They hold descriptors only, so a runtime that
+//! is dropped takes them along.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use nix::{
+    fcntl::OFlag,
+    unistd::{Gid, Uid, fchown, pipe2},
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    sync::watch,
+    time::timeout,
+};
+
+use self::{
+    console::ConsoleSocket,
+    input::Feed,
+    logger::Logger,
+    output::{QUOTE, Source},
+    phase::{Life, Phase},
+    sink::Sink,
+    target::Target,
+};
+use crate::{reaper::Reaper, sys};
+
+mod console;
+mod error;
+mod fifo;
+mod file;
+mod flow;
+mod input;
+mod logger;
+mod output;
+mod phase;
+mod sink;
+mod target;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+pub use error::IoError;
+
+/// What the client asked for, as it stands in `CreateTaskRequest` and `ExecProcessRequest`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stdio {
+    /// Path of a fifo or file; empty for `/dev/null`.
+    pub stdin: String,
+    /// Path of a fifo or file, or a `file://`, `binary://` or `binary-v2://` URI, which takes stderr
+    /// too; empty for `/dev/null`.
+    pub stdout: String,
+    /// As stdout; not looked at with a terminal, nor beside a URI in stdout.
+    pub stderr: String,
+    /// Whether the process gets a terminal, for all three.
+    pub terminal: bool,
+}
+
+/// Who owns the pipes: the `io_uid` and `io_gid` of runc's options. 0 leaves them to the shim's user.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// User of the container's ends, as the shim's user namespace counts.
+    pub uid: u32,
+    /// Their group.
+    pub gid: u32,
+}
+
+/// What a logger is told of whom it logs.
+#[derive(Debug, Clone, Copy)]
+pub struct For<'a> {
+    /// containerd's namespace, `CONTAINER_NAMESPACE`.
+    pub namespace: &'a str,
+    /// `CONTAINER_ID`. Of an exec containerd's own shim tells the *exec's* id here: so should the caller.
+    pub container_id: &'a str,
+}
+
+/// The runtime's 0, 1 and 2, which the process inherits. `None` is `/dev/null`.
+///
+/// Whoever holds one of these holds up the end of the stream: drop them, and the command that took
+/// them, as soon as the runtime is started.
+#[derive(Debug, Default)]
+pub struct ChildIo {
+    /// Descriptor 0.
+    pub stdin: Option<OwnedFd>,
+    /// Descriptor 1.
+    pub stdout: Option<OwnedFd>,
+    /// Descriptor 2.
+    pub stderr: Option<OwnedFd>,
+}
+
+/// The stdio of one process. Dropped, it ends all relays: what is in a pipe then is still delivered, in
+/// the background, if its reader takes it within 10 s; what is held unreleased is not.
+#[derive(Debug)]
+pub struct ProcessIo {
+    /// The tasks' clock. Its end is their end.
+    phase: watch::Sender<Phase>,
+    /// Each stream that is not drained has a receiver of this.
+    undrained: watch::Sender<()>,
+    child: ChildIo,
+    /// What may have to be quoted, stdout first. Empty once released.
+    quotable: Vec<Arc<Source>>,
+    /// Our own writer of the client's stdin fifo.
+    keep_stdin: Mutex<Option<OwnedFd>>,
+    terminal: Terminal,
+}
+
+#[derive(Debug)]
+enum Terminal {
+    /// Pipes, not a terminal.
+    None,
+    /// The runtime has not handed it over yet.
+    Awaited(Box<Awaited>),
+    /// The relay owns it, and this while the relay lives.
+    Relayed(Weak<AsyncFd<OwnedFd>>),
+}
+
+#[derive(Debug)]
+struct Awaited {
+    socket: ConsoleSocket,
+    sink: Sink,
+    feed: Option<Feed>,
+    /// Ends with the logger that [`Sink::Logger`] writes to.
+    undrained: watch::Receiver<()>,
+}
+
+impl ProcessIo {
+    /// Prepares everything before the runtime is called. Waits for no client: a fifo is opened without
+    /// blocking, both its ends. May wait for a logger, 30 s at most.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError`], each naming the path or URI that it is about. Nothing is left behind.
+    pub async fn open(stdio: &Stdio, owner: Owner, whom: For<'_>, reaper: &Reaper) -> Result<ProcessIo, IoError> {
+        let mut io = ProcessIo {
+            phase: watch::Sender::new(Phase::Holding),
+            undrained: watch::Sender::new(()),
+            child: ChildIo::default(),
+            quotable: Vec::new(),
+            keep_stdin: Mutex::default(),
+            terminal: Terminal::None,
+        };
+        let stdout = Target::parse(&stdio.stdout)?;
+        if stdio.terminal {
+            io.open_terminal(stdio, &stdout, owner, whom, reaper).await?;
+        } else {
+            io.open_input(stdio, owner).await?;
+            io.open_outputs(stdio, &stdout, owner, whom, reaper).await?;
+        }
+        Ok(io)
+    }
+
+    /// The descriptors for the runtime. They are there once; later calls give none.
+    pub fn child(&mut self) -> ChildIo {
+        std::mem::take(&mut self.child)
+    }
+
+    /// The path for `--console-socket`, until the terminal came.
+    #[must_use]
+    pub fn console_socket(&self) -> Option<&Path> {
+        match &self.terminal {
+            Terminal::Awaited(awaited) => Some(awaited.socket.path()),
+            Terminal::None | Terminal::Relayed(_) => None,
+        }
+    }
+
+    /// Lets the client have the streams: after the runtime's `create`, `exec` or `restore` succeeded.
+    /// Receives the terminal first, where there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::Console`] for a runtime that handed over no terminal within 30 s.
+    pub async fn release(&mut self) -> Result<(), IoError> {
+        if let Terminal::Awaited(awaited) = std::mem::replace(&mut self.terminal, Terminal::None) {
+            let Awaited { socket, sink, feed, undrained } = *awaited;
+            let master = socket.receive().await.map_err(IoError::Console)?;
+            let master = sys::watched(master, Interest::READABLE | Interest::WRITABLE);
+            let master = Arc::new(master.map_err(IoError::Console)?);
+            self.terminal = Terminal::Relayed(Arc::downgrade(&master));
+            let life = Life::new(&self.phase);
+            detach(terminal::relay(master, feed, sink, life, undrained));
+        }
+        self.quotable = Vec::new();
+        self.phase.send_if_modified(|phase| advance(phase, Phase::Relaying));
+        Ok(())
+    }
+
+    /// What the runtime printed so far, at most the last 4 KiB of stdout and stderr together, stderr's
+    /// last. To be quoted when it failed; empty after [`release`](Self::release), and with a logger.
+    #[must_use]
+    pub fn runtime_output(&self) -> String {
+        let quotes: Vec<Vec<u8>> = self.quotable.iter().map(|source| source.quote()).collect();
+        let all = quotes.concat();
+        String::from_utf8_lossy(&all[all.len().saturating_sub(QUOTE)..]).into_owned()
+    }
+
+    /// `CloseIO`: the input ends when the clients, too, have closed it. A terminal hangs up a second
+    /// after that. Again is as good as once.
+    pub fn close_stdin(&self) {
+        drop(self.keep_stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+
+    /// Sets the size of the terminal, in characters; without one, does nothing.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel answered: `EIO` for a terminal that was hung up.
+    pub fn resize(&self, width: u16, height: u16) -> io::Result<()> {
+        match &self.terminal {
+            Terminal::Relayed(master) => match master.upgrade() {
+                Some(master) => sys::pty::set_size(master.get_ref(), width, height),
+                None => Ok(()),
+            },
+            Terminal::None | Terminal::Awaited(_) => Ok(()),
+        }
+    }
+
+    /// The process is dead: its input ends, and a terminal that nobody has open any more is at its end.
+    /// To be called as soon as it is known, since clients wait for the end of their fifos before they ask
+    /// for anything else.
+    pub fn exited(&self) {
+        self.phase.send_if_modified(|phase| advance(phase, Phase::Exited));
+    }
+
+    /// Waits until all that the dead process wrote is in the client's fifo or file, or its logger has
+    /// ended; at most `within`, for a background child may hold the streams for ever. Answers whether
+    /// all was drained. Implies [`exited`](Self::exited).
+    pub async fn drain(&self, within: Duration) -> bool {
+        self.exited();
+        timeout(within, self.undrained.closed()).await.is_ok()
+    }
+
+    /// Ends all relays: the same as dropping it.
+    pub fn close(self) {}
+
+    async fn open_input(&mut self, stdio: &Stdio, owner: Owner) -> Result<(), IoError> {
+        let Some((feed, keep)) = open_feed(&stdio.stdin).await? else { return Ok(()) };
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        owner.give(&read)?;
+        let write = nonblocking(write, Interest::WRITABLE)?;
+        self.keep_stdin = Mutex::new(keep);
+        self.child.stdin = Some(read);
+        detach(input::relay(feed, write, Life::new(&self.phase)));
+        Ok(())
+    }
+
+    async fn open_outputs(
+        &mut self,
+        stdio: &Stdio,
+        stdout: &Target,
+        owner: Owner,
+        whom: For<'_>,
+        reaper: &Reaper,
+    ) -> Result<(), IoError> {
+        let (stdout, stderr) = match stdout {
+            Target::Logger(what) => {
+                let (logger, pipes) = Logger::start(what, owner, whom, reaper).await?;
+                self.child.stdout = Some(pipes.stdout);
+                self.child.stderr = Some(pipes.stderr);
+                detach(logger.keep(Life::new(&self.phase), self.undrained.subscribe()));
+                return Ok(());
+            }
+            Target::File(path) => {
+                let stdout = Sink::open(path, true).await?;
+                let stderr = stdout.share(path)?;
+                (Some(stdout), Some(stderr))
+            }
+            Target::Path(path) => {
+                let stdout = Sink::open(path, false).await?;
+                let stderr = match Target::parse(&stdio.stderr)? {
+                    Target::Path(same) if same == *path => Some(stdout.share(path)?),
+                    other => open_sink(&other).await?,
+                };
+                (Some(stdout), stderr)
+            }
+            Target::Nothing => (None, open_sink(&Target::parse(&stdio.stderr)?).await?),
+        };
+        let relay = |io: &mut ProcessIo, sink: Option<Sink>| -> Result<Option<OwnedFd>, IoError> {
+            sink.map(|sink| io.begin_output(sink, owner, io.undrained.subscribe())).transpose()
+        };
+        self.child.stdout = relay(self, stdout)?;
+        self.child.stderr = relay(self, stderr)?;
+        Ok(())
+    }
+
+    async fn open_terminal(
+        &mut self,
+        stdio: &Stdio,
+        stdout: &Target,
+        owner: Owner,
+        whom: For<'_>,
+        reaper: &Reaper,
+    ) -> Result<(), IoError> {
+        let feed = open_feed(&stdio.stdin).await?;
+        let socket = ConsoleSocket::bind()?;
+        let sink = match stdout {
+            Target::Logger(what) => {
+                // A terminal has no stderr: that pipe ends at once.
+                let (logger, pipes) = Logger::start(what, owner, whom, reaper).await?;
+                detach(logger.keep(Life::new(&self.phase), self.undrained.subscribe()));
+                Sink::Logger(nonblocking(pipes.stdout, Interest::WRITABLE)?)
+            }
+            other => open_sink(other).await?.unwrap_or(Sink::Nowhere),
+        };
+        let (feed, keep) = feed.map_or((None, None), |(feed, keep)| (Some(feed), keep));
+        self.keep_stdin = Mutex::new(keep);
+        // The process will have the terminal, so this is the runtime's own, and nobody's to drain.
+        let (_, nobodys) = watch::channel(());
+        let capture = self.begin_output(Sink::Nowhere, Owner::default(), nobodys)?;
+        self.child.stderr = Some(capture.try_clone().map_err(IoError::Pipe)?);
+        self.child.stdout = Some(capture);
+        let undrained = self.undrained.subscribe();
+        self.terminal = Terminal::Awaited(Box::new(Awaited { socket, sink, feed, undrained }));
+        Ok(())
+    }
+
+    /// Makes a pipe and begins to hold what comes out of it. Returns its write end.
+    fn begin_output(
+        &mut self,
+        sink: Sink,
+        owner: Owner,
+        undrained: watch::Receiver<()>,
+    ) -> Result<OwnedFd, IoError> {
+        let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
+        owner.give(&write)?;
+        flow::set_nonblocking(&read, true).map_err(IoError::Pipe)?;
+        let source = Source::new(read).map_err(IoError::Pipe)?;
+        self.quotable.push(Arc::clone(&source));
+        detach(output::relay(source, sink, Life::new(&self.phase), undrained));
+        Ok(write)
+    }
+}
+
+impl Owner {
+    /// Gives a container's end away. Both ends of a pipe are one inode.
+    fn give(self, end: impl AsFd) -> Result<(), IoError> {
+        if self == Owner::default() {
+            return Ok(());
+        }
+        Ok(fchown(end, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid)))?)
+    }
+}
+
+async fn open_feed(path: &str) -> Result<Option<(Feed, Option<OwnedFd>)>, IoError> {
+    match path {
+        "" => Ok(None),
+        path => Feed::open(&target::absolute(PathBuf::from(path))?).await.map(Some),
+    }
+}
+
+/// Opens what stands in the place of one stream alone.
+async fn open_sink(target: &Target) -> Result<Option<Sink>, IoError> {
+    match target {
+        Target::Nothing => Ok(None),
+        Target::Path(path) => Sink::open(path, false).await.map(Some),
+        Target::File(path) => Sink::open(path, true).await.map(Some),
+        Target::Logger(_) => Err(IoError::LoggerOnStderr),
+    }
+}
+
+/// Our end of a pipe. Its other end stays blocking: the two are different open files.
+fn nonblocking(end: OwnedFd, interest: Interest) -> Result<AsyncFd<OwnedFd>, IoError> {
+    flow::set_nonblocking(&end, true).map_err(IoError::Pipe)?;
+    sys::watched(end, interest).map_err(IoError::Pipe)
+}
+
+/// A phase never goes back.
+fn advance(phase: &mut Phase, to: Phase) -> bool {
+    let advances = *phase < to;
+    if advances {
+        *phase = to;
+    }
+    advances
+}
+
+#[expect(clippy::disallowed_methods, reason = "it ends with the ProcessIo that began it: see the module")]
+fn detach(task: impl Future<Output = ()> + Send + 'static) {
+    drop(tokio::spawn(task));
+}

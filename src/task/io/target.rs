@@ -1,0 +1,187 @@
+//! What the client's strings mean: pure, opens nothing.
+//!
+//! containerd puts a path or a URI into the `stdout` and `stderr` of a request; the schemes are those
+//! of its `docs/` on logging and of `createIO` in its runc shim. Paths in a URI are percent-decoded,
+//! hosts and fragments are ignored, as Go's `net/url` has it.
+
+use std::{
+    ffi::OsString,
+    os::unix::ffi::OsStringExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::IoError;
+
+/// Where an output goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Nowhere: the process gets `/dev/null`.
+    Nothing,
+    /// To what is at this path: a fifo, or something that is written as a file. Never created.
+    Path(PathBuf),
+    /// To a file that is made, with its folders, where it is missing (`file://`).
+    File(PathBuf),
+    /// To a program (`binary://`).
+    Logger(Invocation),
+}
+
+/// A logger's command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Invocation {
+    pub(super) program: PathBuf,
+    /// Each key of the query, then its value (empty without `=`), in the order of the URI.
+    pub(super) args: Vec<OsString>,
+    /// Keys that begin with `env.`, without that.
+    pub(super) env: Vec<(OsString, OsString)>,
+    /// `binary-v2`: a logger that closes its descriptor 5 without a byte has failed.
+    pub(super) must_say_ready: bool,
+}
+
+impl Target {
+    pub(super) fn parse(text: &str) -> Result<Target, IoError> {
+        if text.is_empty() {
+            return Ok(Target::Nothing);
+        }
+        let Some((scheme, rest)) = split_scheme(text) else {
+            return absolute(PathBuf::from(text)).map(Target::Path);
+        };
+        match scheme {
+            "fifo" => path_of(text, rest).map(Target::Path),
+            "file" => path_of(text, rest).map(Target::File),
+            "binary" | "binary-v2" => invocation(text, scheme, rest).map(Target::Logger),
+            _ => Err(IoError::UnknownScheme { scheme: scheme.to_owned() }),
+        }
+    }
+}
+
+/// A path that a client gave must not depend on the shim's working directory.
+pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, IoError> {
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(IoError::Relative { path }),
+    }
+}
+
+/// Scheme and rest, by the grammar of RFC 3986; a path with a colon in it has no scheme.
+fn split_scheme(text: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = text.split_once(':')?;
+    let mut letters = scheme.chars();
+    let begins = letters.next().is_some_and(|first| first.is_ascii_alphabetic());
+    let goes_on = letters.all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
+    (begins && goes_on).then_some((scheme, rest))
+}
+
+/// The path of `[//HOST]PATH[?QUERY][#FRAGMENT]`.
+fn path_of(uri: &str, rest: &str) -> Result<PathBuf, IoError> {
+    let rest = rest.split(['?', '#']).next().unwrap_or_default();
+    let path = match rest.strip_prefix("//") {
+        Some(rest) => rest.find('/').map_or("", |host_ends| &rest[host_ends..]),
+        None => rest,
+    };
+    absolute(Path::new(&decoded(uri, path, Plus::Literal)?).to_owned())
+}
+
+fn invocation(uri: &str, scheme: &str, rest: &str) -> Result<Invocation, IoError> {
+    let program = path_of(uri, rest)?;
+    let rest = rest.split('#').next().unwrap_or_default();
+    let query = rest.split_once('?').map_or("", |(_, query)| query);
+    let mut args = Vec::new();
+    let mut env = Vec::new();
+    let mut seen = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let key = decoded(uri, key, Plus::Space)?;
+        // Go asks its query for each key once and takes the first value.
+        if seen.contains(&key) {
+            continue;
+        }
+        seen.push(key.clone());
+        let value = decoded(uri, value, Plus::Space)?;
+        match key.as_encoded_bytes().strip_prefix(b"env.") {
+            Some(name) => env.push((OsString::from_vec(name.to_vec()), value)),
+            None => args.extend([key, value]),
+        }
+    }
+    Ok(Invocation { program, args, env, must_say_ready: scheme == "binary-v2" })
+}
+
+/// What `+` stands for: itself in a path, a space in a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Plus {
+    Literal,
+    Space,
+}
+
+fn decoded(uri: &str, part: &str, plus: Plus) -> Result<OsString, IoError> {
+    let mut bytes = part.bytes();
+    let mut out = Vec::with_capacity(part.len());
+    while let Some(byte) = bytes.next() {
+        out.push(match byte {
+            b'%' => {
+                let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+                let code = digit(bytes.next()).zip(digit(bytes.next())).map(|(high, low)| high * 16 + low);
+                code.and_then(|code| u8::try_from(code).ok())
+                    .ok_or_else(|| IoError::BadEscape { uri: uri.to_owned() })?
+            }
+            b'+' if plus == Plus::Space => b' ',
+            byte => byte,
+        });
+    }
+    Ok(OsString::from_vec(out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Target {
+        Target::parse(text).unwrap()
+    }
+
+    /// Check that a path needs no scheme, even one that looks as if it had one.
+    #[test]
+    fn a_plain_path_is_taken_as_it_is() {
+        assert_eq!(parse(""), Target::Nothing);
+        assert_eq!(parse("/run/a:b%20+c"), Target::Path("/run/a:b%20+c".into()));
+        assert_eq!(parse("fifo:///run/fifo"), Target::Path("/run/fifo".into()));
+    }
+
+    /// Check that hosts, queries and fragments are no part of a file's path.
+    #[test]
+    fn a_file_uri_is_its_decoded_path() {
+        assert_eq!(parse("file:///var/log/a%20b+c"), Target::File("/var/log/a b+c".into()));
+        assert_eq!(parse("file://host/log?x=y#z"), Target::File("/log".into()));
+        assert_eq!(parse("file:/log"), Target::File("/log".into()));
+    }
+
+    /// Check that a logger's query becomes its arguments in order, and `env.` its environment.
+    #[test]
+    fn a_logger_uri_is_a_command_line() {
+        let Target::Logger(logger) = parse("binary:///bin/log?id=a%2Fb+c&env.TZ=UTC&flag&id=again&&last=") else {
+            panic!("not a logger");
+        };
+        assert_eq!(logger.program, Path::new("/bin/log"));
+        assert_eq!(logger.args, ["id", "a/b c", "flag", "", "last", ""]);
+        assert_eq!(logger.env, [("TZ".into(), "UTC".into())]);
+        assert!(!logger.must_say_ready);
+        assert!(matches!(parse("binary-v2:///bin/log"), Target::Logger(Invocation { must_say_ready: true, .. })));
+    }
+
+    /// Check that what cannot be meant is refused by name.
+    #[test]
+    fn nonsense_is_refused_by_name() {
+        let refusal = |text| Target::parse(text).unwrap_err().to_string();
+        assert_eq!(refusal("journald:///x"), "unknown STDIO scheme journald");
+        assert!(refusal("relative/path").contains("\"relative/path\" is not absolute"), "{}", refusal("relative/path"));
+        assert!(refusal("file://").contains("not absolute"));
+        assert!(refusal("file:///a%2").contains("file:///a%2"));
+    }
+
+    proptest::proptest! {
+        /// Check that no string panics the parser.
+        #[test]
+        fn any_string_is_parsed_or_refused(text in ".*") {
+            let _ = Target::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! From protobuf to the shim's words and back.
+
+use std::path::PathBuf;
+
+use containerd_shim_protos::{
+    api,
+    events::task::{TaskCreate, TaskIO},
+    protobuf::{EnumOrUnknown, Message as _, MessageField, well_known_types::{any::Any, timestamp::Timestamp}},
+    shim::oci::ProcessDetails,
+};
+
+use super::{
+    TaskError,
+    container::{CreateRequest, Deleted, ExecRequest, Pid, Snapshot, Status},
+    io::Stdio,
+    rootfs::Mount,
+};
+use crate::{model::Exit, publish::timestamp, runc::Options};
+
+/// A message of a request or an answer.
+type Result<T> = std::result::Result<T, TaskError>;
+
+impl TryFrom<api::CreateTaskRequest> for CreateRequest {
+    type Error = TaskError;
+
+    fn try_from(request: api::CreateTaskRequest) -> Result<Self> {
+        check_id("container id", &request.id)?;
+        let bundle = PathBuf::from(&request.bundle);
+        if !bundle.is_absolute() {
+            return Err(TaskError::Invalid { what: "bundle", why: format!("{:?} is no absolute path", request.bundle) });
+        }
+        Ok(Self {
+            options: Options::decode(request.options.as_ref())?,
+            rootfs: request.rootfs.into_iter().map(mount).collect(),
+            stdio: Stdio {
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+                terminal: request.terminal,
+            },
+            checkpoint: request.checkpoint,
+            parent_checkpoint: request.parent_checkpoint,
+            id: request.id,
+            bundle,
+        })
+    }
+}
+
+impl TryFrom<api::ExecProcessRequest> for ExecRequest {
+    type Error = TaskError;
+
+    fn try_from(request: api::ExecProcessRequest) -> Result<Self> {
+        check_id("exec id", &request.exec_id)?;
+        let spec = request.spec.into_option().unwrap_or_default();
+        Ok(Self {
+            process: Self::document(&spec.value, request.terminal)?,
+            stdio: Stdio {
+                stdin: request.stdin,
+                stdout: request.stdout,
+                stderr: request.stderr,
+                terminal: request.terminal,
+            },
+            exec_id: request.exec_id,
+        })
+    }
+}
+
+/// Ids become file names and arguments: containerd's own rule for them, which keeps out slashes,
+/// leading dots and dashes.
+fn check_id(what: &'static str, id: &str) -> Result<()> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
+    let starts_well = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if starts_well && id.len() <= 255 && id.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(TaskError::Invalid { what, why: format!("{id:.80?} must match [A-Za-z0-9][A-Za-z0-9_.-]*") })
+}
+
+fn mount(mount: api::Mount) -> Mount {
+    Mount { kind: mount.type_, source: mount.source, target: mount.target, options: mount.options }
+}
+
+pub(super) fn state(id: String, exec_id: String, snapshot: Snapshot) -> api::StateResponse {
+    let status = match snapshot.status {
+        Status::Created => api::Status::CREATED,
+        Status::Running => api::Status::RUNNING,
+        Status::Stopped => api::Status::STOPPED,
+        Status::Paused => api::Status::PAUSED,
+        Status::Pausing => api::Status::PAUSING,
+    };
+    api::StateResponse {
+        // The Go shim answers with the id of the process that was asked about.
+        id: if exec_id.is_empty() { id } else { exec_id },
+        bundle: snapshot.bundle.to_string_lossy().into_owned(),
+        pid: pid(snapshot.pid),
+        status: EnumOrUnknown::new(status),
+        stdin: snapshot.stdio.stdin,
+        stdout: snapshot.stdio.stdout,
+        stderr: snapshot.stdio.stderr,
+        terminal: snapshot.stdio.terminal,
+        exit_status: snapshot.exit.map_or(0, |exit| exit.status),
+        exited_at: exited_at(snapshot.exit),
+        ..Default::default()
+    }
+}
+
+pub(super) fn deleted(deleted: Deleted) -> api::DeleteResponse {
+    api::DeleteResponse {
+        pid: pid(deleted.pid),
+        exit_status: deleted.exit.map_or(0, |exit| exit.status),
+        exited_at: exited_at(deleted.exit),
+        ..Default::default()
+    }
+}
+
+pub(super) fn waited(exit: Exit) -> api::WaitResponse {
+    api::WaitResponse { exit_status: exit.status, exited_at: exited_at(Some(exit)), ..Default::default() }
+}
+
+pub(super) fn process(process: Pid) -> api::ProcessInfo {
+    let info = process.exec_id.map(|exec_id| {
+        // The one type that `ctr task ps` can print.
+        let details = ProcessDetails { exec_id, ..Default::default() };
+        let value = details.write_to_bytes().unwrap_or_default();
+        Any { type_url: "containerd.runc.v1.ProcessDetails".into(), value, ..Default::default() }
+    });
+    api::ProcessInfo { pid: process.pid, info: MessageField::from_option(info), ..Default::default() }
+}
+
+pub(super) fn pid(pid: i32) -> u32 {
+    u32::try_from(pid).unwrap_or_default()
+}
+
+/// The time of an exit; Go's zero time where there is none, which clients ask for by `IsZero`.
+fn exited_at(exit: Option<Exit>) -> MessageField<Timestamp> {
+    /// January 1 of year 1, in seconds since 1970.
+    const GO_ZERO_TIME: i64 = -62_135_596_800;
+    let zero = Timestamp { seconds: GO_ZERO_TIME, ..Default::default() };
+    MessageField::some(exit.map_or(zero, |exit: Exit| timestamp(exit.timestamp)))
+}
+
+/// The event of a create: the request as it came, and the pid.
+pub(super) fn task_create(request: &CreateRequest, init_pid: i32) -> TaskCreate {
+    let io = TaskIO {
+        stdin: request.stdio.stdin.clone(),
+        stdout: request.stdio.stdout.clone(),
+        stderr: request.stdio.stderr.clone(),
+        terminal: request.stdio.terminal,
+        ..Default::default()
+    };
+    let mut event = TaskCreate {
+        container_id: request.id.clone(),
+        bundle: request.bundle.to_string_lossy().into_owned(),
+        io: MessageField::some(io),
+        checkpoint: request.checkpoint.clone(),
+        pid: pid(init_pid),
+        ..Default::default()
+    };
+    // The type of these is not public in containerd-shim-protos; its fields are.
+    event.rootfs.resize_with(request.rootfs.len(), Default::default);
+    for (told, mount) in event.rootfs.iter_mut().zip(&request.rootfs) {
+        told.type_.clone_from(&mount.kind);
+        told.source.clone_from(&mount.source);
+        told.target.clone_from(&mount.target);
+        told.options.clone_from(&mount.options);
+    }
+    event
+}
