@@ -52,3 +52,15 @@ pub fn set_size(terminal: impl AsFd, width: u16, height: u16) -> io::Result<()> 
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+/// The size of a terminal, width first.
+#[cfg(test)]
+pub(crate) fn size(terminal: impl AsFd) -> io::Result<(u16, u16)> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes one winsize through a valid pointer.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &mut size) };
+    match result {
+        0 => Ok((size.ws_col, size.ws_row)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -9,12 +9,12 @@
 use std::{
     fs,
     io,
-    os::{fd::AsRawFd as _, unix::ffi::OsStrExt as _},
+    os::fd::AsRawFd as _,
     path::{Path, PathBuf},
 };
 
 use nix::{
-    fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, open, openat2},
+    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
     mount::{MntFlags, MsFlags, umount2},
     sys::{
         stat::Mode,

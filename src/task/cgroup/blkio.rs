@@ -36,7 +36,9 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
     for files in [CFQ, THROTTLE] {
         let mut told = false;
         for (file, list) in files {
-            let Some(content) = dir.content(file) else { continue };
+            let Some(content) = dir.content(file) else {
+                continue;
+            };
             let mut entries: Vec<_> = entries(&content).collect();
             if entries.is_empty() {
                 continue;
@@ -88,38 +90,4 @@ fn partitions(content: &[u8]) -> Devices {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Check that each device and operation is told, and the sum of all devices is not.
-    #[test]
-    fn each_operation_of_a_device_is_an_entry() {
-        let content = b"254:0 Read 4096\n254:0 Total 4096\nTotal 4096\n";
-        let entries: Vec<_> = entries(content).map(|e| (e.major, e.minor, e.op, e.value)).collect();
-        assert_eq!(entries, [(254, 0, "Read".to_owned(), 4096), (254, 0, "Total".to_owned(), 4096)]);
-    }
-
-    /// Check that a line without an operation is told without one (`sectors_recursive`).
-    #[test]
-    fn a_line_without_operation_is_an_entry() {
-        let entry = entries(b"8:16 77\n").next().unwrap();
-        assert_eq!((entry.minor, entry.op.as_str(), entry.value), (16, "", 77));
-    }
-
-    /// Check that the header is no device and that the first name counts.
-    #[test]
-    fn devices_have_their_first_name() {
-        let devices = partitions(b"major minor  #blocks  name\n\n 254        0  268435456 vda\n 254 0 1 later\n");
-        assert_eq!(devices, Devices::from([((254, 0), "/dev/vda".to_owned())]));
-    }
-
-    /// Check that throttling's files serve where CFQ's are there but tell nothing.
-    #[test]
-    fn throttling_serves_where_cfq_tells_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("blkio.io_serviced_recursive"), "Total 0\n").unwrap();
-        fs::write(folder.path().join("blkio.throttle.io_serviced"), "8:0 Write 3\nTotal 3\n").unwrap();
-        let stat = stat(&Dir::new(folder.path().to_owned()));
-        assert_eq!(stat.io_serviced_recursive[0].value, 3);
-    }
-}
+mod tests;

@@ -50,43 +50,11 @@ fn controllers(cgroup: &Path) -> Result<Vec<String>, CgroupError> {
 
 /// The directories from `mount` down to the parent of `dir`.
 fn ancestors(dir: &Path, mount: &Path) -> Vec<PathBuf> {
-    let mut above: Vec<_> = dir.ancestors().skip(1).take_while(|path| path.starts_with(mount)).map(Path::to_owned).collect();
+    let mut above: Vec<_> =
+        dir.ancestors().skip(1).take_while(|path| path.starts_with(mount)).map(Path::to_owned).collect();
     above.reverse();
     above
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cgroup(folder: &Path, controllers: &str) {
-        fs::create_dir_all(folder).unwrap();
-        fs::write(folder.join("cgroup.controllers"), controllers).unwrap();
-        fs::write(folder.join("cgroup.subtree_control"), "").unwrap();
-    }
-
-    /// Check that every ancestor is written from the top, and the container itself never.
-    #[test]
-    fn what_is_lacking_is_enabled_in_every_ancestor() {
-        let root = tempfile::tempdir().unwrap();
-        let (pod, web) = (root.path().join("pod"), root.path().join("pod/web"));
-        cgroup(root.path(), "cpu memory pids\n");
-        cgroup(&pod, "cpu pids\n");
-        cgroup(&web, "cpu pids\n");
-        enable(&Dir::new(web.clone()), root.path()).unwrap();
-        let written = |folder: &Path| fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap();
-        assert_eq!(written(root.path()), "+memory");
-        assert_eq!(written(&pod), "+memory");
-        assert_eq!(written(&web), "");
-    }
-
-    /// Check that a container that has everything causes no write.
-    #[test]
-    fn nothing_is_written_where_nothing_is_lacking() {
-        let root = tempfile::tempdir().unwrap();
-        cgroup(root.path(), "cpu memory\n");
-        cgroup(&root.path().join("web"), "memory cpu\n");
-        enable(&Dir::new(root.path().join("web")), root.path()).unwrap();
-        assert_eq!(fs::read(root.path().join("cgroup.subtree_control")).unwrap(), b"");
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ impl Dir {
         self.0.join(name)
     }
 
-    /// Whether it is there and is a cgroup: each one but a threaded root has this file.
+    /// Whether it is there and is a cgroup: each one, of both versions, has this file.
     pub(super) fn exists(&self) -> bool {
         self.file("cgroup.procs").symlink_metadata().is_ok()
     }
@@ -37,16 +37,20 @@ impl Dir {
         fs::read(self.file(name)).ok()
     }
 
-    /// This directory, then every one below it.
+    /// This directory, then those below it, `most` in all.
     ///
-    /// A directory that is removed meanwhile has no children. Nothing recurses and nothing is read
-    /// ahead of the caller: how deep and wide the tree is, the container may decide.
-    pub(super) fn tree(&self) -> impl Iterator<Item = io::Result<Dir>> {
+    /// A directory that is removed meanwhile has no children. How deep and wide the tree is, the
+    /// container may decide: nothing recurses, and no more than `most` entries are kept.
+    pub(super) fn tree(&self, most: usize) -> impl Iterator<Item = io::Result<Dir>> {
         let mut left = vec![self.clone()];
+        let mut room = most.saturating_sub(1);
         iter::from_fn(move || {
             let dir = left.pop()?;
-            match dir.children() {
-                Ok(children) => left.extend(children),
+            match dir.children(room) {
+                Ok(children) => {
+                    room -= children.len();
+                    left.extend(children);
+                }
                 Err(error) if is_gone(&error) => {}
                 Err(error) => return Some(Err(error)),
             }
@@ -54,9 +58,13 @@ impl Dir {
         })
     }
 
-    fn children(&self) -> io::Result<Vec<Dir>> {
+    /// At most `most` of the directories in this one.
+    fn children(&self, most: usize) -> io::Result<Vec<Dir>> {
         let mut children = Vec::new();
         for entry in fs::read_dir(&self.0)? {
+            if children.len() == most {
+                break;
+            }
             // getdents(2) tells the type: no further call for each of a cgroup's many files.
             let entry = entry?;
             if entry.file_type()?.is_dir() {
@@ -66,3 +74,6 @@ impl Dir {
         Ok(children)
     }
 }
+
+#[cfg(test)]
+mod tests;

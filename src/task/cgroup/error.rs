@@ -26,7 +26,7 @@ pub enum CgroupError {
     /// The cgroup does not exist, or no longer.
     #[error("cgroup {path:?} does not exist")]
     NotFound {
-        /// The directory, or for [`join`](super::join) the path that was asked for.
+        /// The directory, or for [`join`](super::join()) the path that was asked for.
         path: PathBuf,
     },
     /// The cgroup has no memory controller, so there is nothing to watch.
@@ -84,14 +84,16 @@ impl CgroupError {
         }
     }
 
+    /// What setting up a watch answered.
+    pub(super) fn watch(path: &Path, source: io::Error) -> Self {
+        let path = path.to_owned();
+        if is_gone(&source) { Self::NotFound { path } } else { Self::Watch { path, source } }
+    }
+
     /// What opening or reading a file of a cgroup answered.
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
-        if is_gone(&source) {
-            Self::NotFound { path }
-        } else {
-            Self::Read { path, source }
-        }
+        if is_gone(&source) { Self::NotFound { path } } else { Self::Read { path, source } }
     }
 }
 

@@ -4,7 +4,9 @@ use std::fs;
 
 /// The sizes (`2MB`, `1GB`), from `/sys/kernel/mm/hugepages`; none where the kernel has none.
 pub(super) fn sizes() -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/sys/kernel/mm/hugepages") else { return Vec::new() };
+    let Ok(entries) = fs::read_dir("/sys/kernel/mm/hugepages") else {
+        return Vec::new();
+    };
     let mut sizes: Vec<u64> = entries.flatten().filter_map(|entry| kilobytes(entry.file_name().to_str()?)).collect();
     sizes.sort_unstable();
     sizes.into_iter().map(name).collect()
@@ -25,17 +27,4 @@ fn name(kilobytes: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Check that sizes are spelt as the kernel spells them in file names.
-    #[test]
-    fn sizes_are_spelt_as_in_file_names() {
-        let spelt = |folder| kilobytes(folder).map(name);
-        assert_eq!(spelt("hugepages-64kB").as_deref(), Some("64KB"));
-        assert_eq!(spelt("hugepages-2048kB").as_deref(), Some("2MB"));
-        assert_eq!(spelt("hugepages-1048576kB").as_deref(), Some("1GB"));
-        assert_eq!(spelt("hugepages-16777216kB").as_deref(), Some("16GB"));
-        assert_eq!(spelt("other"), None);
-    }
-}
+mod tests;

@@ -23,6 +23,7 @@ use std::{
     fs::{File, OpenOptions},
     future::pending,
     io::{self, Write as _},
+    mem,
     os::fd::{AsFd, AsRawFd as _, OwnedFd},
     time::Duration,
 };
@@ -60,16 +61,18 @@ enum Watched {
 }
 
 /// What a look found.
-struct Look {
+struct Count {
     kills: u64,
-    /// Nobody is left who could be killed after this count.
-    over: bool,
+    /// Nobody is left who could be killed after this.
+    last: bool,
 }
 
 impl OomWatch {
     /// See [`Cgroup::watch_oom`](super::Cgroup::watch_oom).
     pub(super) fn new(place: &Place) -> Result<OomWatch, CgroupError> {
-        let Some((dir, counter)) = open(place)? else { return Err(CgroupError::NoMemoryController) };
+        let Some((dir, counter)) = open(place)? else {
+            return Err(CgroupError::NoMemoryController);
+        };
         let watched = match place {
             Place::V1(_) => Watched::v1(dir, counter),
             Place::V2 { .. } => Watched::v2(dir, counter),
@@ -77,8 +80,16 @@ impl OomWatch {
         // Counted after the signal is in place: a kill in between is no longer news, yet none that
         // comes later is missed.
         watched
-            .and_then(|watched| Ok(OomWatch { told: watched.look()?.kills, watched }))
-            .map_err(|source| CgroupError::Watch { path: dir.path().to_owned(), source })
+            .and_then(|watched| Ok(OomWatch { told: watched.count()?.kills, watched }))
+            .map_err(|source| CgroupError::watch(dir.path(), source))
+    }
+
+    /// The count when it was last looked at; before the first [`next`](Self::next), the kills that
+    /// the cgroup had seen when the watch began. What
+    /// [`Cgroup::oom_kills`](super::Cgroup::oom_kills) tells beyond it is news.
+    #[must_use]
+    pub fn told(&self) -> u64 {
+        self.told
     }
 
     /// Waits until the count has grown and tells the new count.
@@ -89,14 +100,13 @@ impl OomWatch {
     /// Cancel-safe: what was not told is told by the next call. Never spins.
     pub async fn next(&mut self) -> Option<u64> {
         loop {
-            let look = self.watched.look().ok()?;
-            let grew = look.kills > self.told;
+            let Count { kills, last } = self.watched.count().ok()?;
             // On version 1 the count falls when a nested cgroup goes and takes its own along.
-            self.told = look.kills;
-            if grew {
-                return Some(look.kills);
+            let before = mem::replace(&mut self.told, kills);
+            if kills > before {
+                return Some(kills);
             }
-            if look.over {
+            if last {
                 return None;
             }
             self.watched.signalled().await.ok()?;
@@ -127,14 +137,14 @@ impl Watched {
     }
 
     /// Looks at the files. A read also arms their POLLPRI again (`kernfs_seq_show`).
-    fn look(&self) -> io::Result<Look> {
+    fn count(&self) -> io::Result<Count> {
         match self {
-            Watched::V1 { oom_control, dir, .. } => Ok(Look { kills: kills_v1(oom_control, dir)?, over: false }),
+            Watched::V1 { oom_control, dir, .. } => Ok(Count { kills: kills_v1(oom_control, dir)?, last: false }),
             Watched::V2 { memory_events, cgroup_events } => {
                 // In this order: once nobody is left, the count that is read next is the last.
                 let populated = value(cgroup_events.get_ref(), "populated")?;
                 let kills = kills_v2(memory_events.get_ref())?;
-                Ok(Look { kills, over: populated == 0 })
+                Ok(Count { kills, last: populated == 0 })
             }
         }
     }
@@ -179,7 +189,11 @@ impl Recheck {
     }
 
     fn advance(&mut self) {
-        self.next = self.next.map(|(_, pause)| pause * 2).filter(|&pause| pause <= LAST_PAUSE).map(|pause| (Instant::now() + pause, pause));
+        self.next = self
+            .next
+            .map(|(_, pause)| pause * 2)
+            .filter(|&pause| pause <= LAST_PAUSE)
+            .map(|pause| (Instant::now() + pause, pause));
     }
 
     fn due(&self) -> impl Future<Output = ()> + use<> {
@@ -195,7 +209,9 @@ impl Recheck {
 
 /// See [`Cgroup::oom_kills`](super::Cgroup::oom_kills).
 pub(super) fn kills(place: &Place) -> Result<u64, CgroupError> {
-    let Some((dir, counter)) = open(place)? else { return Ok(0) };
+    let Some((dir, counter)) = open(place)? else {
+        return Ok(0);
+    };
     let kills = match place {
         Place::V1(_) => kills_v1(&counter, dir),
         Place::V2 { .. } => kills_v2(&counter),
@@ -223,11 +239,12 @@ fn open(place: &Place) -> Result<Option<(&Dir, File)>, CgroupError> {
 
 /// Version 1 counts a kill in the victim's own cgroup alone (`memcg_memory_event`).
 fn kills_v1(oom_control: &File, dir: &Dir) -> io::Result<u64> {
-    let nested = dir.tree().skip(1).take(NESTED_MAX).filter_map(|nested| {
+    let own = value(oom_control, "oom_kill")?;
+    let nested = dir.tree(1 + NESTED_MAX).skip(1).filter_map(|nested| {
         let content = nested.ok()?.content("memory.oom_control")?;
         content::value(&content, "oom_kill")
     });
-    Ok(value(oom_control, "oom_kill")? + nested.sum::<u64>())
+    Ok(nested.fold(own, u64::saturating_add))
 }
 
 fn kills_v2(memory_events: impl AsFd) -> io::Result<u64> {

@@ -2,11 +2,13 @@
 
 use std::{fs, path::PathBuf};
 
+use nix::errno::Errno;
 use procfs::{FromBufRead as _, ProcessCGroups};
 
 use super::{
     CgroupError, Version,
     dir::Dir,
+    error::is_gone,
     mount::{self, Mount},
 };
 
@@ -41,20 +43,25 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`CgroupError::NoProcess`] and [`CgroupError::NotPlaced`], as the latter tells.
+    /// As [`Cgroup::of_process`](super::Cgroup::of_process).
     pub(super) fn of_process(pid: i32) -> Result<Place, CgroupError> {
         let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
-        // `ESRCH` is the answer for a process that was reaped between open and read.
-        let content = fs::read(&path).map_err(|_| CgroupError::NoProcess { pid })?;
-        let memberships =
-            parse(&content).map_err(|source| CgroupError::Parse { path, source })?;
+        let content = match fs::read(&path) {
+            Ok(content) => content,
+            // `ESRCH`: it was reaped between open and read.
+            Err(error) if is_gone(&error) || error.raw_os_error() == Some(Errno::ESRCH as i32) => {
+                return Err(CgroupError::NoProcess { pid });
+            }
+            Err(source) => return Err(CgroupError::Read { path, source }),
+        };
+        let memberships = parse(&content).map_err(|source| CgroupError::Parse { path, source })?;
         Self::find(&memberships, &Mount::all()?, Dir::exists).ok_or(CgroupError::NotPlaced { pid })
     }
 
     /// The directories that `memberships` name, among those that `exists` knows.
     fn find(memberships: &[Membership], mounts: &[Mount], exists: impl Fn(&Dir) -> bool) -> Option<Place> {
         // A hierarchy can be mounted more than once: the first mount that shows the cgroup serves.
-        let find = |cgroup: &str, serves: &dyn Fn(&Mount) -> bool| {
+        let locate = |cgroup: &str, serves: &dyn Fn(&Mount) -> bool| {
             let mut shown = mounts.iter().filter(|mount| serves(mount)).filter_map(|mount| {
                 let dir = Dir::new(mount.directory(cgroup)?);
                 exists(&dir).then_some((dir, mount))
@@ -67,7 +74,7 @@ impl Place {
                     let serves = |mount: &Mount| {
                         mount.version == Version::V1 && controllers.iter().any(|controller| mount.carries(controller))
                     };
-                    let (dir, _) = find(cgroup, &serves)?;
+                    let (dir, _) = locate(cgroup, &serves)?;
                     Some(Hierarchy { controllers: controllers.clone(), dir })
                 };
                 let hierarchies: Vec<_> = memberships.iter().filter_map(on_v1).collect();
@@ -75,7 +82,7 @@ impl Place {
             }
             Version::V2 => {
                 let (_, cgroup) = memberships.iter().find(|(controllers, _)| controllers.is_empty())?;
-                let (dir, mount) = find(cgroup, &|mount| mount.version == Version::V2)?;
+                let (dir, mount) = locate(cgroup, &|mount| mount.version == Version::V2)?;
                 Some(Place::V2 { dir, mount: mount.point.clone() })
             }
         }

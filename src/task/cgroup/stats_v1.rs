@@ -33,7 +33,7 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 pub(super) fn metrics(hierarchies: &[Hierarchy]) -> Metrics {
     let dir = |controller| controller_dir(hierarchies, controller);
     Metrics {
-        hugetlb: dir("hugetlb").map(hugetlb).unwrap_or_default(),
+        hugetlb: dir("hugetlb").map(|dir| hugetlb(dir, hugepages::sizes())).unwrap_or_default(),
         pids: dir("pids").and_then(pids).into(),
         cpu: MessageField::some(CPUStat {
             usage: MessageField::some(dir("cpuacct").map(usage).unwrap_or_default()),
@@ -167,7 +167,7 @@ fn pids(dir: &Dir) -> Option<PidsStat> {
     })
 }
 
-fn hugetlb(dir: &Dir) -> Vec<HugetlbStat> {
+fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugetlbStat> {
     let stat = |pagesize: String| {
         let file = |name| number(dir, &format!("hugetlb.{pagesize}.{name}"));
         Some(HugetlbStat {
@@ -178,7 +178,7 @@ fn hugetlb(dir: &Dir) -> Vec<HugetlbStat> {
             ..HugetlbStat::default()
         })
     };
-    hugepages::sizes().into_iter().filter_map(stat).collect()
+    sizes.into_iter().filter_map(stat).collect()
 }
 
 fn rdma(dir: &Dir) -> Option<RdmaStat> {

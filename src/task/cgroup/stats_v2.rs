@@ -33,7 +33,7 @@ pub(super) fn metrics(dir: &Dir) -> Metrics {
         memory_events: memory_events(dir).into(),
         io: MessageField::some(io(dir)),
         rdma: MessageField::some(rdma(dir)),
-        hugetlb: hugetlb(dir),
+        hugetlb: hugetlb(dir, hugepages::sizes()),
         ..Metrics::default()
     }
 }
@@ -173,7 +173,7 @@ fn io_entries(content: &[u8]) -> Vec<IOEntry> {
     content::lines(content).filter_map(entry).collect()
 }
 
-fn hugetlb(dir: &Dir) -> Vec<HugeTlbStat> {
+fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugeTlbStat> {
     let stat = |pagesize: String| {
         let file = |name| dir.content(&format!("hugetlb.{pagesize}.{name}"));
         Some(HugeTlbStat {
@@ -184,7 +184,7 @@ fn hugetlb(dir: &Dir) -> Vec<HugeTlbStat> {
             ..HugeTlbStat::default()
         })
     };
-    hugepages::sizes().into_iter().filter_map(stat).collect()
+    sizes.into_iter().filter_map(stat).collect()
 }
 
 fn rdma(dir: &Dir) -> RdmaStat {

@@ -26,7 +26,8 @@ mod root {
             static MADE: AtomicU32 = AtomicU32::new(0);
             let mounts = Mount::all().unwrap();
             let version = mount::version(&mounts);
-            let memory = |mount: &&Mount| mount.version == version && (version == Version::V2 || mount.carries("memory"));
+            let memory =
+                |mount: &&Mount| mount.version == version && (version == Version::V2 || mount.carries("memory"));
             let point = &mounts.iter().find(memory).expect("the README requires a memory controller").point;
             let name = format!("lookout-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
             let own = Own { version, path: point.join(name) };
@@ -34,7 +35,7 @@ mod root {
             own
         }
 
-        fn limit_memory(&self, bytes: u32) {
+        fn limit_memory(&self, bytes: u64) {
             let files: &[&str] = match self.version {
                 Version::V1 => &["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"],
                 Version::V2 => &["memory.max", "memory.swap.max"],
@@ -110,7 +111,7 @@ mod root {
 
     /// Takes memory until there is none. `dash` has no array to fill, `tail` has one line to keep.
     const EAT: &str = "exec tail /dev/zero";
-    const LIMIT: u32 = 16 << 20;
+    const LIMIT: u64 = 16 << 20;
 
     async fn next(watch: &mut OomWatch) -> Option<u64> {
         tokio::time::timeout(DEADLINE, watch.next()).await.expect("the kernel tells in time")
@@ -144,15 +145,19 @@ mod root {
     /// Check that whoever sees the exit sees the count: it is asked before TaskExit is published.
     #[test]
     fn the_count_is_there_when_the_exit_is() {
-        let own = Own::new();
-        own.limit_memory(LIMIT);
-        for kills in 1..=10 {
-            let mut eater = Member::new(&own.path, EAT);
-            let cgroup = eater.cgroup();
-            eater.go();
-            eater.wait();
-            assert_eq!(cgroup.oom_kills().unwrap(), kills);
-        }
+        run(async {
+            let own = Own::new();
+            own.limit_memory(LIMIT);
+            for kills in 1..=10 {
+                let mut eater = Member::new(&own.path, EAT);
+                let cgroup = eater.cgroup();
+                let watch = cgroup.watch_oom().unwrap();
+                assert_eq!(watch.told(), kills - 1, "what others saw");
+                eater.go();
+                eater.wait();
+                assert_eq!(cgroup.oom_kills().unwrap(), kills);
+            }
+        });
     }
 
     /// Check that a kill in a nested cgroup, for the limit of the container's own, is the container's.
@@ -271,7 +276,7 @@ mod root {
             Version::V1 => {
                 assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
                 let metrics = cgroups::metrics::Metrics::parse_from_bytes(&any.value).unwrap();
-                assert_eq!(metrics.memory.hierarchical_memory_limit, LIMIT.into());
+                assert_eq!(metrics.memory.hierarchical_memory_limit, LIMIT);
                 (metrics.memory.usage.usage, metrics.memory.usage.limit)
             }
             Version::V2 => {
@@ -282,7 +287,7 @@ mod root {
                 (metrics.memory.usage, metrics.memory.usage_limit)
             }
         };
-        assert_eq!(limit, LIMIT.into());
+        assert_eq!(limit, LIMIT);
         assert!(usage <= limit, "{usage}");
     }
 

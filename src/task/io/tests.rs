@@ -1,1 +1,161 @@
-//! x
+//! The stdio as a client and a process see it: real fifos, pipes and terminals. Clients and processes
+//! are threads here, so that no test reaps another's children.
+
+use std::{
+    fs::{File, OpenOptions},
+    future::Future,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    process::{Command, Stdio as Redirect},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::{sys::stat::Mode, unistd::mkfifo};
+use tempfile::TempDir;
+
+use super::{For, IoError, Owner, ProcessIo, Stdio};
+use crate::reaper::Reaper;
+
+mod fifos;
+mod files;
+mod holding;
+mod inputs;
+mod leaks;
+mod loggers;
+mod terminals;
+
+/// Far beyond what any event here takes.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Long enough for a drain that can succeed.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// Short enough for a drain that cannot.
+const BRIEFLY: Duration = Duration::from_millis(50);
+
+const WHOM: For<'static> = For { namespace: "k8s.io", container_id: "web" };
+
+fn run<T>(test: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let result = runtime.block_on(async { tokio::time::timeout(DEADLINE, test).await.expect("in time") });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Waits until `is` holds.
+async fn until(mut is: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is() {
+        assert!(begun.elapsed() < DEADLINE, "not in time");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Lets a thread work while the runtime runs.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// A folder with a client's fifos.
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Folder {
+        Folder(TempDir::new().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn fifo(&self, name: &str) -> String {
+        mkfifo(&self.path(name), Mode::S_IRWXU).unwrap();
+        self.text(name)
+    }
+}
+
+fn stdio(stdin: &str, stdout: &str, stderr: &str) -> Stdio {
+    Stdio { stdin: stdin.to_owned(), stdout: stdout.to_owned(), stderr: stderr.to_owned(), terminal: false }
+}
+
+async fn open(stdio: &Stdio) -> ProcessIo {
+    ProcessIo::open(stdio, Owner::default(), WHOM, &Reaper::default()).await.unwrap()
+}
+
+async fn refusal(stdio: &Stdio) -> IoError {
+    ProcessIo::open(stdio, Owner::default(), WHOM, &Reaper::default()).await.unwrap_err()
+}
+
+/// Opened and released, with a stdout.
+async fn begin(stdout: &str) -> (ProcessIo, OwnedFd) {
+    let mut io = open(&stdio("", stdout, "")).await;
+    let child = io.child().stdout.unwrap();
+    io.release().await.unwrap();
+    (io, child)
+}
+
+/// Bytes of which no part looks like another.
+fn bytes(count: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    std::iter::repeat_with(next).take(count).collect()
+}
+
+/// A process that writes `what` and ends. Answers whether all of it was taken.
+fn process(pipe: OwnedFd, what: Vec<u8>) -> JoinHandle<bool> {
+    thread::spawn(move || File::from(pipe).write_all(&what).is_ok())
+}
+
+/// A client that reads to the end, `at_once` bytes at a time.
+fn client(fifo: &str, at_once: usize) -> JoinHandle<Vec<u8>> {
+    let fifo = fifo.to_owned();
+    thread::spawn(move || {
+        let mut file = File::open(fifo).unwrap();
+        let (mut all, mut part) = (Vec::new(), vec![0; at_once]);
+        loop {
+            match file.read(&mut part).unwrap() {
+                0 => return all,
+                count => all.extend_from_slice(&part[..count]),
+            }
+        }
+    })
+}
+
+async fn joined<T: Send + 'static>(thread: JoinHandle<T>) -> T {
+    beside(|| thread.join().unwrap()).await
+}
+
+/// Compares without printing megabytes.
+#[track_caller]
+fn assert_same(got: &[u8], wanted: &[u8]) {
+    let differs = got.iter().zip(wanted).position(|(got, wanted)| got != wanted);
+    assert_eq!((got.len(), differs), (wanted.len(), None));
+}
+
+/// Runs the test called `name` (within this module) again, alone in a process: for what counts the
+/// descriptors of its process, or reaps its children. Answers whether this *is* that process.
+fn is_alone(name: &str) -> bool {
+    const ALONE: &str = "LOOKOUT_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        return true;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let name = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
+    command.args(["--exact", &name, "--nocapture"]).env(ALONE, "1").stdout(Redirect::piped());
+    #[expect(clippy::disallowed_methods, reason = "a test that waits for the output, not for the child")]
+    let mut child = command.spawn().unwrap();
+    let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).collect();
+    // Some other test of this process may have reaped it.
+    let _ = child.wait();
+    assert!(lines.iter().any(|line| line.starts_with("test result: ok. 1 passed")), "{lines:#?}");
+    false
+}

@@ -81,3 +81,15 @@ fn escaped_mount_points_are_unescaped() {
     let mount = only(r"1 2 0:3 / /mnt/a\040b\134c\01 rw - cgroup2 cgroup rw");
     assert_eq!(mount.point, Path::new(r"/mnt/a b\c\01"));
 }
+
+/// Check that no mountinfo makes the parser panic, whatever a mount is called.
+#[test]
+fn no_mountinfo_panics() {
+    proptest::proptest!(|(root in "[/.\\\\0-9a]{0,12}", cgroup in "[/.a]{0,8}")| {
+        let line = format!("1 2 0:3 {root} /mnt/{root} rw - cgroup2 cgroup rw");
+        for mount in parse(line.as_bytes()) {
+            let directory = mount.directory(&cgroup);
+            proptest::prop_assert!(directory.is_none_or(|path| path.starts_with(&mount.point) && path != mount.point));
+        }
+    });
+}

@@ -108,7 +108,7 @@ fn a_strange_number_leaves_all_cpus_out() {
     assert!(per_cpu(b"1 x 3\n").is_empty());
 }
 
-/// Check that a field was given to each line of memory.stat that the message knows.
+/// Check that each line of memory.stat that the message knows has a field of its own.
 #[test]
 fn no_field_of_memory_is_filled_twice() {
     let mut stat = MemoryStat::default();
@@ -116,4 +116,36 @@ fn no_field_of_memory_is_filled_twice() {
         assert_eq!(std::mem::replace(field(&mut stat), number), 0, "field {number}");
     }
     assert_eq!(MEMORY.len(), 32);
+}
+
+/// Check that a size of huge pages is told with its numbers, and one without files is not.
+#[test]
+fn huge_pages_are_told_by_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = write(
+        folder.path(),
+        &[
+            ("hugetlb.2MB.usage_in_bytes", "2097152\n"),
+            ("hugetlb.2MB.max_usage_in_bytes", "4194304\n"),
+            ("hugetlb.2MB.failcnt", "1\n"),
+        ],
+    );
+    let told = hugetlb(&dir, vec!["2MB".to_owned(), "1GB".to_owned()]);
+    assert_eq!(told.len(), 1);
+    assert_eq!(
+        (told[0].pagesize.as_str(), told[0].usage, told[0].max, told[0].failcnt),
+        ("2MB", 2_097_152, 4_194_304, 1)
+    );
+}
+
+/// Check that both files of RDMA are needed, as in the Go library.
+#[test]
+fn rdma_is_told_with_its_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = write(folder.path(), &[("rdma.current", "mlx4_0 hca_handle=2 hca_object=20\n")]);
+    assert!(rdma(&dir).is_none());
+    let dir = write(folder.path(), &[("rdma.max", "mlx4_0 hca_handle=9 hca_object=max\n")]);
+    let told = rdma(&dir).unwrap();
+    assert_eq!((told.current[0].hca_handles, told.current[0].hca_objects), (2, 20));
+    assert_eq!((told.limit[0].hca_handles, told.limit[0].hca_objects), (9, u32::MAX));
 }

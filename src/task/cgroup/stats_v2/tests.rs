@@ -49,10 +49,8 @@ fn no_limit_is_the_largest_number() {
 /// Check the events with the line that Linux 7.2 adds.
 #[test]
 fn a_line_of_a_later_kernel_is_skipped() {
-    let (_folder, dir) = dir(&[(
-        "memory.events",
-        "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\nsock_throttled 7\n",
-    )]);
+    let (_folder, dir) =
+        dir(&[("memory.events", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\nsock_throttled 7\n")]);
     let events = memory_events(&dir).unwrap();
     assert_eq!((events.low, events.high, events.max), (1, 2, 3));
     assert_eq!((events.oom, events.oom_kill, events.oom_group_kill), (4, 5, 6));
@@ -67,7 +65,10 @@ fn cpu_is_told_with_its_pressure() {
             "usage_usec 900\nuser_usec 500\nsystem_usec 400\nnice_usec 0\ncore_sched.force_idle_usec 0\n\
              nr_periods 7\nnr_throttled 2\nthrottled_usec 30\nnr_bursts 1\nburst_usec 5\n",
         ),
-        ("cpu.pressure", "some avg10=0.50 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n"),
+        (
+            "cpu.pressure",
+            "some avg10=0.50 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+        ),
     ]);
     let stat = cpu(&dir);
     assert_eq!((stat.usage_usec, stat.user_usec, stat.system_usec), (900, 500, 400));
@@ -79,12 +80,13 @@ fn cpu_is_told_with_its_pressure() {
 /// Check that each device is told, but one that was not used.
 #[test]
 fn each_used_device_is_told() {
-    let entries = io_entries(b"7:0 \n254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n8:16\n8:0 rbytes=x wios=2\n");
+    let entries =
+        io_entries(b"7:0 \n254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n8:16\n8:0 rbytes=x wios=2\n");
     let told: Vec<_> = entries.iter().map(|e| (e.major, e.minor, e.rbytes, e.rios, e.wios)).collect();
     assert_eq!(told, [(7, 0, 0, 0, 0), (254, 0, 4096, 1, 0), (8, 0, 0, 0, 2)]);
 }
 
-/// Check that a field was given to each line of memory.stat that the message knows.
+/// Check that each line of memory.stat that the message knows has a field of its own.
 #[test]
 fn no_field_of_memory_is_filled_twice() {
     let mut stat = MemoryStat::default();
@@ -92,4 +94,14 @@ fn no_field_of_memory_is_filled_twice() {
         assert_eq!(std::mem::replace(field(&mut stat), number), 0, "field {number}");
     }
     assert_eq!(MEMORY.len() + MEMORY_FILES.len(), 37);
+}
+
+/// Check that a size of huge pages is told with its numbers, and one without files is not.
+#[test]
+fn huge_pages_are_told_by_size() {
+    let (_folder, dir) =
+        dir(&[("hugetlb.2MB.current", "2097152\n"), ("hugetlb.2MB.max", "max\n"), ("hugetlb.2MB.events", "max 3\n")]);
+    let told = hugetlb(&dir, vec!["2MB".to_owned(), "1GB".to_owned()]);
+    assert_eq!(told.len(), 1);
+    assert_eq!((told[0].current, told[0].max, told[0].failcnt), (2_097_152, u64::MAX, 3));
 }

@@ -1,0 +1,221 @@
+//! Output into clients' fifos.
+
+use super::*;
+
+/// Check that no tail is lost at a quick exit (containerd issue 12364).
+#[test]
+fn every_byte_arrives_whatever_the_size() {
+    run(async {
+        let folder = Folder::new();
+        let fifo = folder.fifo("out");
+        for exponent in 20..=24 {
+            for size in [(1 << exponent) - 1, 1 << exponent, (1 << exponent) + 1] {
+                let wanted = bytes(size);
+                let (io, child) = begin(&fifo).await;
+                let writer = process(child, wanted.clone());
+                let reader = client(&fifo, 64 << 10);
+                assert!(joined(writer).await);
+                assert!(io.drain(DRAIN).await);
+                drop(io);
+                assert_same(&joined(reader).await, &wanted);
+            }
+        }
+    });
+}
+
+/// Check the same for a client that takes a page at a time, and comes when the process already waits.
+#[test]
+fn a_slow_and_late_client_gets_every_byte() {
+    run(async {
+        let folder = Folder::new();
+        let fifo = folder.fifo("out");
+        let wanted = bytes((1 << 20) + 1);
+        let (io, child) = begin(&fifo).await;
+        let watched = child.try_clone().unwrap();
+        let writer = process(child, wanted.clone());
+        // The fifo is full, and so is the pipe behind it: the process blocks.
+        until(|| crate::sys::fd::bytes_waiting(&watched).unwrap() >= 64 << 10).await;
+        drop(watched);
+        let reader = client(&fifo, 100);
+        assert!(joined(writer).await);
+        assert!(io.drain(DRAIN).await);
+        drop(io);
+        assert_same(&joined(reader).await, &wanted);
+    });
+}
+
+/// Check that what fits into a fifo survives the process, its shim's part and the request to delete it.
+#[test]
+fn a_client_that_comes_after_the_end_gets_what_is_left() {
+    run(async {
+        let folder = Folder::new();
+        let fifo = folder.fifo("out");
+        let (io, child) = begin(&fifo).await;
+        assert!(joined(process(child, bytes(10_000))).await);
+        assert!(io.drain(DRAIN).await);
+        io.close();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_same(&joined(client(&fifo, 4096)).await, &bytes(10_000));
+    });
+}
+
+/// Check that a slow client gets even what was still in the process's pipe when all was closed.
+#[test]
+fn what_is_in_the_pipe_at_the_close_still_arrives() {
+    run(async {
+        let folder = Folder::new();
+        let fifo = folder.fifo("out");
+        let wanted = bytes(100_000);
+        let (io, child) = begin(&fifo).await;
+        assert!(joined(process(child, wanted.clone())).await);
+        assert!(!io.drain(BRIEFLY).await);
+        io.close();
+        assert_same(&joined(client(&fifo, 4096)).await, &wanted);
+    });
+}
+
+/// Check that a fifo that nobody opens holds up nothing (containerd issue 2877).
+#[test]
+fn an_unread_fifo_blocks_no_call() {
+    run(async {
+        let folder = Folder::new();
+        let begun = Instant::now();
+        let (io, child) = begin(&folder.fifo("out")).await;
+        let writer = process(child, bytes(1 << 20));
+        assert!(!io.drain(BRIEFLY).await);
+        io.close_stdin();
+        io.resize(80, 25).unwrap();
+        drop(io);
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        // The process is blocked, not killed. It lives until the 10 s are over; the test does not.
+        assert!(!writer.is_finished());
+    });
+}
+
+/// Check that a background child that holds the output delays the drain no longer than its bound
+/// (containerd issue 3286), and that what it writes later is still relayed.
+#[test]
+fn a_background_child_holds_up_the_drain_no_longer_than_asked() {
+    run(async {
+        let folder = Folder::new();
+        let fifo = folder.fifo("out");
+        let (io, child) = begin(&fifo).await;
+        let background = child.try_clone().unwrap();
+        assert!(joined(process(child, b"first ".to_vec())).await);
+        assert!(!io.drain(BRIEFLY).await);
+        let reader = client(&fifo, 4096);
+        assert!(joined(process(background, b"second".to_vec())).await);
+        assert!(io.drain(DRAIN).await);
+        assert_eq!(joined(reader).await, b"first second");
+    });
+}
+
+/// Check that a client that leaves neither kills the process nor loses bytes that the next one reads
+/// (containerd issues 9342 and 11511: a restart of containerd).
+#[test]
+fn a_client_that_comes_back_reads_on() {
+    run(async {
+        let folder = Folder::new();
+        let fifo = folder.fifo("out");
+        let wanted = bytes(1 << 20);
+        let (io, child) = begin(&fifo).await;
+        let writer = process(child, wanted.clone());
+        let name = fifo.clone();
+        let mut got = beside(move || {
+            let mut part = vec![0; 300_000];
+            File::open(name).unwrap().read_exact(&mut part).unwrap();
+            part
+        })
+        .await;
+        assert!(!writer.is_finished());
+        let reader = client(&fifo, 64 << 10);
+        assert!(joined(writer).await);
+        assert!(io.drain(DRAIN).await);
+        got.extend(joined(reader).await);
+        assert_same(&got, &wanted);
+    });
+}
+
+/// Check that stdout and stderr keep to their own fifos.
+#[test]
+fn two_streams_do_not_mix() {
+    run(async {
+        let folder = Folder::new();
+        let (out, err) = (folder.fifo("out"), folder.fifo("err"));
+        let mut io = open(&stdio("", &out, &err)).await;
+        let child = io.child();
+        io.release().await.unwrap();
+        let readers = (client(&out, 4096), client(&err, 4096));
+        assert!(joined(process(child.stdout.unwrap(), bytes(200_000))).await);
+        assert!(joined(process(child.stderr.unwrap(), bytes(300_000))).await);
+        assert!(io.drain(DRAIN).await);
+        assert_same(&joined(readers.0).await, &bytes(200_000));
+        assert_same(&joined(readers.1).await, &bytes(300_000));
+    });
+}
+
+/// Check that a process without a client's path gets `/dev/null`, and that only the given pipes exist.
+#[test]
+fn no_path_means_no_descriptor() {
+    run(async {
+        let folder = Folder::new();
+        let mut io = open(&stdio("", "", &folder.fifo("err"))).await;
+        let child = io.child();
+        assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_some());
+        let again = io.child();
+        assert!(again.stderr.is_none());
+        drop(child);
+        assert!(io.drain(DRAIN).await);
+    });
+}
+
+/// Check that the process's end blocks, as programs expect of their stdout, while ours does not.
+#[test]
+fn the_end_of_the_process_is_a_blocking_one() {
+    run(async {
+        use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+        let folder = Folder::new();
+        let mut io = open(&stdio(&folder.fifo("in"), &folder.fifo("out"), "")).await;
+        let child = io.child();
+        for end in [child.stdin.unwrap(), child.stdout.unwrap()] {
+            let flags = OFlag::from_bits_retain(fcntl(&end, FcntlArg::F_GETFL).unwrap());
+            assert!(!flags.contains(OFlag::O_NONBLOCK));
+            let flags = FdFlag::from_bits_retain(fcntl(&end, FcntlArg::F_GETFD).unwrap());
+            assert!(flags.contains(FdFlag::FD_CLOEXEC));
+        }
+    });
+}
+
+/// Check that containerd may put a symbolic link in the fifo's place.
+#[test]
+fn a_link_to_a_fifo_is_a_fifo() {
+    run(async {
+        let folder = Folder::new();
+        std::os::unix::fs::symlink(folder.fifo("out"), folder.path("link")).unwrap();
+        let (io, child) = begin(&folder.text("link")).await;
+        let reader = client(&folder.text("out"), 4096);
+        assert!(joined(process(child, b"x".to_vec())).await);
+        assert!(io.drain(DRAIN).await);
+        assert_eq!(joined(reader).await, b"x");
+    });
+}
+
+/// Check that each thing that cannot be opened is refused by its name.
+#[test]
+fn what_cannot_be_opened_is_named() {
+    run(async {
+        let folder = Folder::new();
+        let out = folder.fifo("out");
+        let missing = folder.text("missing");
+        for stdio in [stdio("", &missing, ""), stdio(&missing, &out, ""), stdio("", &out, &missing)] {
+            let error = refusal(&stdio).await;
+            assert!(error.to_string().contains(&missing), "{error}");
+            assert!(matches!(error, IoError::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
+        }
+        assert!(matches!(refusal(&stdio("in", "", "")).await, IoError::Relative { .. }));
+        assert!(matches!(refusal(&stdio("", "unix:///x", "")).await, IoError::UnknownScheme { scheme } if scheme == "unix"));
+        assert!(matches!(refusal(&stdio("", &out, "binary:///x")).await, IoError::LoggerOnStderr));
+    });
+}

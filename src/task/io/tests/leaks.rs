@@ -1,0 +1,88 @@
+//! What is left behind: nothing. Runs in a process of its own, whose descriptors it counts.
+
+use super::*;
+
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+/// Check that descriptors return to the baseline after 200 processes of each kind, and after 200 that
+/// failed to start (containerd issues 11885 and 7604).
+#[test]
+fn no_descriptor_outlives_its_process() {
+    if !is_alone("leaks::no_descriptor_outlives_its_process") {
+        return;
+    }
+    run(async {
+        let folder = Folder::new();
+        let (input, out, err) = (folder.fifo("in"), folder.fifo("out"), folder.fifo("err"));
+        let file = format!("file://{}", folder.text("log"));
+        let missing = folder.text("missing");
+        let temporary = entries(&std::env::temp_dir());
+        // The first use of the blocking pool starts its threads.
+        let _ = open(&stdio("", &file, &file)).await;
+        until(|| descriptors() <= 16).await;
+        let (before, threads_before) = (descriptors(), threads());
+        for _ in 0..200 {
+            let (io, child) = begin(&out).await;
+            drop(child);
+            assert!(io.drain(DRAIN).await);
+            drop(io);
+
+            // Given up at each step: opened, handed out, released.
+            let pipes = stdio(&input, &out, &err);
+            drop(open(&pipes).await);
+            let mut io = open(&pipes).await;
+            let child = io.child();
+            io.release().await.unwrap();
+            drop(io);
+            drop(child);
+            drop(open(&stdio("", &file, &file)).await);
+
+            let terminal = Stdio { terminal: true, ..stdio(&input, &out, "") };
+            drop(open(&terminal).await);
+            let mut io = open(&terminal).await;
+            let slave = terminals::hand_over(io.console_socket().unwrap());
+            io.release().await.unwrap();
+            drop((io, slave));
+
+            refusal(&stdio(&input, &out, &missing)).await;
+            refusal(&stdio("", &missing, "")).await;
+            refusal(&Stdio { terminal: true, ..stdio(&missing, &out, "") }).await;
+            refusal(&Stdio { terminal: true, ..stdio(&input, &missing, "") }).await;
+        }
+        until(|| descriptors() == before).await;
+        assert!(threads() <= threads_before + 1, "{} then {}", threads_before, threads());
+        assert_eq!(entries(&std::env::temp_dir()), temporary);
+    });
+}
+
+/// Our own folders in the folder for temporary files.
+fn entries(folder: &Path) -> usize {
+    let ours = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b"lookout-pty-");
+    std::fs::read_dir(folder).unwrap().filter(|entry| ours(&entry.as_ref().unwrap().file_name())).count()
+}
+
+/// Check that the end of the runtime takes even a relay along that waits for an absent client (rust
+/// extensions issue 337): nothing keeps a shim from leaving.
+#[test]
+fn a_runtime_ends_with_unread_fifos() {
+    let folder = Folder::new();
+    let fifo = folder.fifo("out");
+    let begun = Instant::now();
+    let writer = run(async {
+        let (io, child) = begin(&fifo).await;
+        let writer = process(child, bytes(1 << 20));
+        assert!(!io.drain(BRIEFLY).await);
+        drop(io);
+        tokio::task::yield_now().await;
+        writer
+    });
+    // The pipe is closed under the process.
+    assert!(!writer.join().unwrap());
+    assert!(begun.elapsed() < Duration::from_secs(5));
+}

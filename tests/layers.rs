@@ -1,0 +1,48 @@
+//! Keeps the layers: a module names only those to its right.
+//!
+//! `shim → task → bundle → runc → reaper → sys`, `shim, task → publish → sys`, all → `model`.
+
+use std::{fs, path::Path};
+
+/// Each module, and what it may name.
+const MAY_NAME: [(&str, &[&str]); 8] = [
+    ("model", &[]),
+    ("sys", &[]),
+    ("reaper", &["model", "sys"]),
+    ("runc", &["model", "sys", "reaper"]),
+    ("bundle", &["model", "runc"]),
+    ("publish", &["model", "sys"]),
+    ("task", &["model", "sys", "reaper", "runc", "bundle", "publish"]),
+    ("shim", &["model", "sys", "reaper", "runc", "bundle", "publish", "task"]),
+];
+
+/// Check that no module reaches to its left, and that only `sys` has unsafe code.
+#[test]
+fn a_module_names_only_what_is_below_it() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut seen = 0;
+    for (module, may_name) in MAY_NAME {
+        for (file, text) in files_of(&source, module) {
+            seen += 1;
+            for (other, _) in MAY_NAME.iter().filter(|(other, _)| *other != module && !may_name.contains(other)) {
+                let names = text.contains(&format!("crate::{other}::")) || text.contains(&format!("\n    {other}::"));
+                assert!(!names, "{file} names {other}, which is above {module}");
+            }
+            assert!(module == "sys" || !text.contains("unsafe {"), "{file} has unsafe code");
+        }
+    }
+    assert!(seen > 40, "only {seen} files: where is the source?");
+}
+
+fn files_of(source: &Path, module: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut paths = vec![source.join(module), source.join(format!("{module}.rs"))];
+    while let Some(path) = paths.pop() {
+        if path.is_dir() {
+            paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") && path.exists() {
+            found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+        }
+    }
+    found
+}
