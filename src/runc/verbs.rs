@@ -137,8 +137,10 @@ impl Runc {
     /// # Errors
     ///
     /// [`RuntimeError`].
-    pub async fn start(&self, id: &str) -> Result<(), RuntimeError> {
-        self.plain("start", &[], id, None).await
+    pub async fn start(&self, id: &str, cancel: &Cancel) -> Result<(), RuntimeError> {
+        let mut call = Call { cancel: Some(cancel), ..Call::new("start") };
+        call.arguments.push(id.into());
+        self.call(call).await
     }
 
     /// `exec --detach`: the process runs afterwards and is left to the shim.

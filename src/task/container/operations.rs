@@ -41,7 +41,7 @@ pub(super) enum Done {
     OomKilled { watch: OomWatch, kills: u64 },
     /// What init left behind has been killed, as far as it could be.
     LeftoversKilled,
-    /// Execs that were starting when init ended have had their time.
+    /// What was starting when init ended has had its time.
     GraceOver,
     ExecStarted { exec_id: String, reply: Reply<i32>, result: Result<Box<(ProcessIo, Child)>, TaskError> },
     ExecExited { exec_id: String, exit: Exit },
@@ -77,9 +77,9 @@ impl Operations {
         });
     }
 
-    pub(super) fn start(&mut self, runc: Arc<Runc>, id: String, reply: Reply<i32>) {
+    pub(super) fn start(&mut self, runc: Arc<Runc>, id: String, cancel: Cancel, reply: Reply<i32>) {
         self.under_way.spawn(async move {
-            let result = runc.start(&id).await;
+            let result = runc.start(&id, &cancel).await;
             Done::Started { reply, result: result.map_err(runtime("OCI runtime start failed")) }
         });
     }

@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// How long an exec that is starting when init ends may still take: most end at once, and truly.
+/// How long a start that is under way when init ends may still take: most end at once, and truly.
 const STARTING_GRACE: Duration = Duration::from_secs(2);
 
 /// How many requests wait for an operation under way before more are refused.
@@ -52,8 +52,10 @@ struct Container {
     shared: Arc<Shared>,
     request: Arc<CreateRequest>,
     state: State,
-    /// Ends the runtime's create or restore.
-    cancel_create: Cancel,
+    /// Ends the runtime's create, start or restore.
+    cancel: Cancel,
+    /// A kill came while the create was under way.
+    killed_while_creating: bool,
     /// Set once the runtime is known; before that nothing but the create is allowed.
     runc: Option<Arc<Runc>>,
     owns_pid_namespace: bool,
@@ -99,7 +101,8 @@ pub(crate) fn spawn(
         supervisor,
         shared,
         state: State::Creating,
-        cancel_create: Cancel::default(),
+        cancel: Cancel::default(),
+        killed_while_creating: false,
         runc: None,
         owns_pid_namespace: true,
         init: Process::new(request.stdio.clone()),
@@ -114,7 +117,7 @@ pub(crate) fn spawn(
         delete_ended: None,
         request,
     };
-    let (shared, request, cancel) = (container.shared.clone(), container.request.clone(), container.cancel_create.clone());
+    let (shared, request, cancel) = (container.shared.clone(), container.request.clone(), container.cancel.clone());
     container.operations.create(shared, request, cancel, reply);
     container.run(commands)
 }
@@ -275,11 +278,13 @@ impl Container {
 
     fn start(&mut self, reply: Reply<i32>) {
         match self.ask(Input::Start) {
-            Ok((_, runc)) if self.request.checkpoint.is_empty() => self.operations.start(runc, self.id(), reply),
+            Ok((_, runc)) if self.request.checkpoint.is_empty() => {
+                self.operations.start(runc, self.id(), self.cancel.clone(), reply);
+            }
             Ok((_, runc)) => match self.init.detach() {
                 Some(io) => {
                     let (shared, request) = (self.shared.clone(), self.request.clone());
-                    self.operations.restore(shared, request, runc, io, self.cancel_create.clone(), reply);
+                    self.operations.restore(shared, request, runc, io, self.cancel.clone(), reply);
                 }
                 // The streams went with a restore that failed; another try has none.
                 None => {
@@ -294,8 +299,9 @@ impl Container {
 
     fn kill(&mut self, signal: u32, all: bool, reply: Reply<()>) {
         match container::step(self.state, Input::Kill { all }) {
-            Ok((_, Effect::AbortCreate)) => {
-                self.cancel_create.cancel();
+            Ok((_, Effect::Abort)) => {
+                self.killed_while_creating = true;
+                self.cancel.cancel();
                 answer(reply, Ok(()));
             }
             Ok(_) => match self.runc.clone() {
@@ -338,7 +344,7 @@ impl Container {
 
     fn delete(&mut self, reply: Reply<Deleted>) {
         if self.state == State::Creating {
-            self.cancel_create.cancel();
+            self.cancel.cancel();
             // Answered when the create has been undone.
             return self.joined_deletes.push(reply);
         }
@@ -444,7 +450,11 @@ impl Container {
             }
             Done::InitExited { exit, oom_kills } => {
                 self.oom_killed(oom_kills.unwrap_or_default());
+                self.init.exited();
                 self.apply(Input::Exited(exit));
+                if matches!(self.state, State::Starting { .. }) {
+                    self.operations.grace(STARTING_GRACE);
+                }
                 if let Some(reply) = self.delete_ended.take() {
                     return self.deleted(reply);
                 }
@@ -455,6 +465,9 @@ impl Container {
             }
             Done::LeftoversKilled => self.leftovers_killed = true,
             Done::GraceOver => {
+                if matches!(self.state, State::Starting { .. }) {
+                    self.cancel.cancel();
+                }
                 for exec in self.execs.values().filter(|exec| exec.state == exec::State::Starting) {
                     exec.cancel.cancel();
                 }
@@ -493,7 +506,12 @@ impl Container {
         tracing::info!(id = self.request.id, pid = self.init_pid, "created");
         self.tell(TaskEvent::create(&wire::task_create(&self.request, self.init_pid)));
         answer(reply, Ok(self.init_pid));
-        // A delete that came too late to abort the create.
+        // A kill or a delete that came too late to abort the create.
+        self.cancel = Cancel::default();
+        if self.killed_while_creating {
+            let (reply, _) = oneshot::channel();
+            self.kill(nix::libc::SIGKILL.unsigned_abs(), false, reply);
+        }
         for joined in std::mem::take(&mut self.joined_deletes) {
             self.delete(joined);
         }
@@ -565,6 +583,7 @@ impl Container {
 
     fn exec_exited(&mut self, exec_id: &str, exit: Exit) {
         let Some(exec) = self.execs.get_mut(exec_id) else { return };
+        exec.process.exited();
         if let Ok((state, exec::Effect::TellExit(exit))) = exec::step(exec.state, exec::Input::Exited(exit)) {
             exec.state = state;
             exec.process.tell_exit(exit);
@@ -628,7 +647,7 @@ impl Container {
         let id = self.id();
         match effect {
             // The four of requests are acted on where the request is.
-            Effect::None | Effect::Proceed | Effect::AbortCreate | Effect::JoinDelete => {}
+            Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete => {}
             Effect::TellStarted => {
                 tracing::info!(id, pid = self.init_pid, "started");
                 self.tell(TaskEvent::start(&id, self.init_pid));

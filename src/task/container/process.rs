@@ -37,6 +37,13 @@ impl Process {
         self.io.take()
     }
 
+    /// The process is dead: its streams need to know, for what they do at their end.
+    pub(super) fn exited(&self) {
+        if let Some(io) = &self.io {
+            io.exited();
+        }
+    }
+
     pub(super) fn close_stdin(&mut self) {
         self.stdin_closed = true;
         if let Some(io) = &self.io {

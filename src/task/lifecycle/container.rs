@@ -111,8 +111,8 @@ pub enum Effect {
     None,
     /// Do what was asked for: it is allowed.
     Proceed,
-    /// End the create that is under way.
-    AbortCreate,
+    /// End the create or the restore that is under way.
+    Abort,
     /// Answer when the delete that is under way has ended.
     JoinDelete,
     /// Tell that it was started.
@@ -186,9 +186,9 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         }
 
         // ── kill ──
-        (Creating, Input::Kill { .. }) => stay(Effect::AbortCreate),
+        (Creating | Starting { restore: true, .. }, Input::Kill { .. }) => stay(Effect::Abort),
         (
-            Created { .. } | Starting { .. } | Running | Pausing | Paused | Resuming,
+            Created { .. } | Starting { restore: false, .. } | Running | Pausing | Paused | Resuming,
             Input::Kill { .. },
         ) => stay(Effect::Proceed),
         // With a shared pid namespace others live on; the runtime knows them by cgroup.
@@ -226,7 +226,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Ending { exit }, Input::Settled) => Ok((Stopped { exit }, Effect::TellExit(exit))),
 
         // ── delete ──
-        (Creating, Input::Delete) => stay(Effect::AbortCreate),
+        (Creating, Input::Delete) => stay(Effect::Abort),
         (Created { restore }, Input::Delete) => Ok((Deleting { exit: None, restore }, Effect::Proceed)),
         (Stopped { exit }, Input::Delete) => Ok((Deleting { exit: Some(exit), restore: false }, Effect::Proceed)),
         (Running | Ending { .. }, Input::Delete) => Err(cannot("delete", "a running process")),

@@ -44,7 +44,7 @@ impl Told {
             }
             Effect::TellDeleted => self.deleted = true,
             Effect::ThawThenEnd(_) => assert!(!self.exited),
-            Effect::None | Effect::Proceed | Effect::AbortCreate | Effect::JoinDelete | Effect::End(_) | Effect::Thaw => {}
+            Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete | Effect::End(_) | Effect::Thaw => {}
         }
     }
 }
@@ -104,7 +104,8 @@ proptest! {
             }
             prop_assert_eq!(told.exited, state.exit().is_some() || (told.exited && state == State::Deleted));
             prop_assert_eq!(told.deleted, state == State::Deleted);
-            prop_assert!(!told.paused || told.exited || !matches!(state, State::Running | State::Created { .. }));
+            let runs = matches!(state, State::Running | State::Created { .. });
+            prop_assert!(!told.paused || told.exited || !runs, "told as paused, yet it runs");
         }
     }
 

@@ -117,10 +117,11 @@ fn close_io_hangs_a_terminal_up() {
         io.close_stdin();
         let typed = beside(move || {
             let (mut slave, mut typed) = (slave, Vec::new());
-            // A slave whose master is gone reads as ended.
-            slave.read_to_end(&mut typed).map(|_| typed)
+            // A slave whose master is gone is in error: EIO.
+            let error = slave.read_to_end(&mut typed).unwrap_err();
+            (typed, error.raw_os_error())
         });
-        assert_eq!(typed.await.unwrap(), b"exit\n");
+        assert_eq!(typed.await, (b"exit\n".to_vec(), Some(libc::EIO)));
         assert!(io.drain(DRAIN).await);
     });
 }
