@@ -115,6 +115,7 @@ impl TaskError {
                 (Code::NOT_FOUND, ": not found")
             }
             Self::NoCgroup => (Code::NOT_FOUND, ": not found"),
+            Self::Cgroup(error) if error.is_not_found() => (Code::NOT_FOUND, ": not found"),
             Self::Denied(Denied::NotStarted | Denied::InitNotRunning) | Self::InitNotRunning { .. } => {
                 (Code::FAILED_PRECONDITION, ": failed precondition")
             }

@@ -147,7 +147,15 @@ impl Running {
     /// Finds the cgroup and begins to watch it: before start, so that no OOM kill is missed.
     async fn new(child: Child, id: &str) -> Self {
         let pid = child.pid;
-        let cgroup = blocking(move || Cgroup::of_process(pid)).await;
+        let cgroup = blocking(move || {
+            let cgroup = Cgroup::of_process(pid)?;
+            // Without the controllers there is nothing to watch or to count; runtimes mostly see to it.
+            if let Err(error) = cgroup.enable_controllers() {
+                tracing::debug!(pid, %error, "not all controllers are enabled");
+            }
+            Ok::<_, TaskError>(cgroup)
+        })
+        .await;
         let cgroup = cgroup.inspect_err(|error| tracing::warn!(id, pid, %error, "no cgroup")).ok();
         let oom = cgroup.as_ref().and_then(|cgroup| {
             cgroup.watch_oom().inspect_err(|error| tracing::warn!(id, %error, "cannot watch for OOM kills")).ok()

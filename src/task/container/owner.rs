@@ -449,7 +449,10 @@ impl Container {
                 answer(reply, result);
             }
             Done::InitExited { exit, oom_kills } => {
-                self.oom_killed(oom_kills.unwrap_or_default());
+                // What the watch had no time to tell.
+                if oom_kills.is_some_and(|kills| kills > self.oom_kills_told) {
+                    self.oom_killed(oom_kills.unwrap_or_default());
+                }
                 self.init.exited();
                 self.apply(Input::Exited(exit));
                 if matches!(self.state, State::Starting { .. }) {
@@ -524,6 +527,8 @@ impl Container {
         let bundle = Bundle::new(&self.request.bundle);
         self.operations.watch_init(running.child, self.cgroup.clone(), bundle);
         if let Some(oom) = running.oom {
+            // A path that was used before starts with the kills of then.
+            self.oom_kills_told = oom.told();
             self.operations.watch_oom(oom);
         }
     }
@@ -700,11 +705,9 @@ impl Container {
     }
 
     fn oom_killed(&mut self, kills: u64) {
-        if kills > self.oom_kills_told {
-            self.oom_kills_told = kills;
-            tracing::info!(id = self.request.id, kills, "out of memory");
-            self.tell(TaskEvent::oom(&self.request.id));
-        }
+        self.oom_kills_told = kills;
+        tracing::info!(id = self.request.id, kills, "out of memory");
+        self.tell(TaskEvent::oom(&self.request.id));
     }
 
     fn tell(&self, event: TaskEvent) {
