@@ -25,10 +25,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::{
-        signal::{Signal, killpg},
-        wait::{Id, WaitPidFlag, WaitStatus, waitid},
-    },
+    sys::signal::{Signal, killpg},
     unistd::Pid,
 };
 use tokio::sync::oneshot;
@@ -96,11 +93,11 @@ impl Reaper {
     /// [`NotOurs`] for a process that is neither: a pid file that lies, for example.
     pub fn adopt(&self, pid: i32) -> Result<Child, NotOurs> {
         let mut children = self.lock();
-        if pid <= 0 || children.living.contains_key(&pid) {
+        let number = u32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(NotOurs { pid })?;
+        if children.living.contains_key(&pid) {
             return Err(NotOurs { pid });
         }
-        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        if waitid(Id::Pid(Pid::from_raw(pid)), look).is_ok() {
+        if process::is_child(number) {
             // A living child, or a zombie that `reap` has not met: either way its exit is to come.
             return Ok(children.expect(pid));
         }
@@ -155,16 +152,14 @@ impl Reaper {
 
     /// Reaps what has ended. Called for each `SIGCHLD`; signals coalesce, so it takes all there is.
     pub fn reap(&self) {
-        let take = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
         loop {
             // One zombie a turn of the lock: a spawn in between is never starved.
             let mut children = self.lock();
-            let (pid, status) = match waitid(Id::All, take) {
-                Ok(WaitStatus::Exited(pid, code)) => (pid.as_raw(), code),
-                Ok(WaitStatus::Signaled(pid, signal, _core)) => (pid.as_raw(), 128 + signal as i32),
+            let (pid, status) = match process::reap_one() {
+                Ok(Some(ended)) => ended,
                 Err(Errno::EINTR) => continue,
-                // `StillAlive`, or `ECHILD`; stops and continues were not asked for.
-                Ok(_) | Err(_) => return,
+                // Nobody has ended, or `ECHILD`.
+                Ok(None) | Err(_) => return,
             };
             children.ended(Exit { timestamp: SystemTime::now(), pid, status: u32::try_from(status).unwrap_or(255) });
         }

@@ -182,10 +182,12 @@ vm_run() {
     -kernel "$tools/vm/$kernel/vmlinuz" -initrd "$tools/vm/$kernel/initrd" \
     -append 'console=ttyS0 panic=-1 quiet loglevel=4 mitigations=off' </dev/null >"$state/qemu.log" 2>&1 &
   helpers+=($!)
+  tail --quiet --lines=+1 --follow --sleep-interval=0.2 --pid="${helpers[2]}" "$share/output" &
+  helpers+=($!)
+  # All of them in the background: bash runs a trap during `wait`, but not during a command.
   # shellcheck disable=SC2064  # expanded now: the variables are gone when it runs
-  trap "kill ${helpers[*]} 2>/dev/null; rm -rf $state; exit 130" INT TERM
-  tail --quiet --lines=+1 --follow --sleep-interval=0.2 --pid="${helpers[2]}" "$share/output"
-  wait "${helpers[@]}" 2>/dev/null || true
+  trap "kill ${helpers[*]} 2>/dev/null; wait; rm -rf $state; exit 130" INT TERM
+  wait "${helpers[@]}" || true
   trap - INT TERM
   if ! code=$(cat "$share/code" 2>/dev/null) || [[ -z $code ]]; then
     code=125

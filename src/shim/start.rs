@@ -41,6 +41,8 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let spec = bundle.spec()?;
     let group = spec.group().unwrap_or(&arguments.id);
     let socket = Socket::of(&request.socket_dir, &request.address, &arguments.namespace, group)?;
+    // First, so that it cannot fail once a server runs that nobody would know.
+    bundle.write_address(&socket.address())?;
     if let Bound::Ours(listener) = socket.bind()? {
         let identity = socket.identity();
         if let Err(error) = bring_up(arguments, &request, &socket, listener.into()) {
@@ -48,7 +50,6 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
             return Err(error);
         }
     }
-    bundle.write_address(&socket.address())?;
     io::stdout().write_all(&request.generation.answer(&socket.address()))?;
     Ok(())
 }

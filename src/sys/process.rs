@@ -149,3 +149,34 @@ pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
     // SAFETY: kill takes two numbers.
     nix::errno::Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
+
+/// Reaps one child that has ended, if any has: its pid, and its exit code or 128 + its signal.
+///
+/// nix answers `EINVAL` for a child that a real-time signal ended, after the kernel has forgotten it.
+///
+/// # Errors
+///
+/// `ECHILD` without children, `EINTR`.
+pub fn reap_one() -> nix::Result<Option<(i32, i32)>> {
+    let info = waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG)?;
+    // SAFETY: what waitid(2) wrote, or zeroes, is of the kind that has a pid.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: and a status.
+    let status = unsafe { info.si_status() };
+    let status = if info.si_code == libc::CLD_EXITED { status } else { 128 + status };
+    Ok((pid != 0).then_some((pid, status)))
+}
+
+/// Whether `pid` is a child, living or a zombie.
+#[must_use]
+pub fn is_child(pid: u32) -> bool {
+    waitid(libc::P_PID, pid, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
+}
+
+fn waitid(which: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> nix::Result<libc::siginfo_t> {
+    // SAFETY: a siginfo_t is numbers and pointers; all zeroes is one.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: waitid writes one siginfo_t through a valid pointer.
+    nix::errno::Errno::result(unsafe { libc::waitid(which, id, &raw mut info, options) })?;
+    Ok(info)
+}

@@ -279,6 +279,7 @@ impl Container {
     fn start(&mut self, reply: Reply<i32>) {
         match self.ask(Input::Start) {
             Ok((_, runc)) if self.request.checkpoint.is_empty() => {
+                self.init.begin_input();
                 self.operations.start(runc, self.id(), self.cancel.clone(), reply);
             }
             Ok((_, runc)) => match self.init.detach() {
@@ -462,6 +463,8 @@ impl Container {
                     return self.deleted(reply);
                 }
             }
+            // Kills of before the exit were counted with it.
+            Done::OomKilled { .. } if self.state.init_has_exited() => {}
             Done::OomKilled { watch, kills } => {
                 self.oom_killed(kills);
                 self.operations.watch_oom(watch);
@@ -547,6 +550,7 @@ impl Container {
             Err((io, error)) => (io, Err(error)),
         };
         self.init.attach(io);
+        self.init.begin_input();
         self.started(reply, result);
     }
 
@@ -567,6 +571,7 @@ impl Container {
             Ok((io, child)) => {
                 let pid = child.pid;
                 exec.process.attach(io);
+                exec.process.begin_input();
                 if let Ok((state, _)) = exec::step(exec.state, exec::Input::Started { pid }) {
                     exec.state = state;
                 }

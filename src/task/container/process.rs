@@ -15,7 +15,7 @@ pub(super) struct Process {
     pub(super) stdio: Stdio,
     /// The streams, from when the process exists until its delete begins.
     io: Option<ProcessIo>,
-    /// CloseIO came before the streams were there.
+    /// CloseIO came, perhaps before the streams were there.
     stdin_closed: bool,
     waiters: Vec<Reply<Exit>>,
 }
@@ -26,10 +26,18 @@ impl Process {
     }
 
     pub(super) fn attach(&mut self, io: ProcessIo) {
+        self.io = Some(io);
+    }
+
+    /// The process is to start: its client's input may come.
+    pub(super) fn begin_input(&mut self) {
+        let Some(io) = &mut self.io else { return };
+        if let Err(error) = io.begin_input() {
+            tracing::warn!(%error, "no input");
+        }
         if self.stdin_closed {
             io.close_stdin();
         }
-        self.io = Some(io);
     }
 
     /// The streams, to drain and close.

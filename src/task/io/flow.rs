@@ -48,6 +48,42 @@ impl Turn {
     }
 }
 
+/// The size of a page. One that is written piece by piece fills; one that is spliced stays as it is.
+const PAGE: usize = 4 << 10;
+
+/// Copies what a pipe has, at most a page, into another. Waits for room, never for bytes.
+///
+/// For trickles: a pipe has room for 16 pieces, and a spliced line is a piece, while a written one joins
+/// the line before it (`pipe_write`, Linux 6.18). Sixteen lines must not fill a client's fifo.
+pub(super) async fn copy(
+    from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+    to: &AsyncFd<OwnedFd>,
+    most: usize,
+) -> io::Result<Step> {
+    // The buffer is on the stack for this call alone: an idle stream has none.
+    let (step, rest) = copy_now(from, to, most.min(PAGE))?;
+    write_all(to, &rest).await?;
+    Ok(step)
+}
+
+/// Whether a step moved so much that the next is worth a [`splice`] and not a [`copy`].
+pub(super) fn is_bulk(step: Step) -> bool {
+    matches!(step, Step::Moved(count) if count >= PAGE)
+}
+
+fn copy_now(
+    from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+    to: &AsyncFd<OwnedFd>,
+    most: usize,
+) -> io::Result<(Step, Vec<u8>)> {
+    let mut page = [0; PAGE];
+    let step = read(from, &mut page[..most])?;
+    let Step::Moved(count) = step else { return Ok((step, Vec::new())) };
+    // What a full pipe does not take is for whoever can wait.
+    let written = nix::unistd::write(to.get_ref(), &page[..count]).unwrap_or(0);
+    Ok((step, page[written..count].to_vec()))
+}
+
 /// Moves what a pipe has, at most `most` bytes, into another. Waits for room, never for bytes: those
 /// the caller waited for. Cancel safe.
 pub(super) async fn splice(

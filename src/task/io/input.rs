@@ -1,6 +1,6 @@
 //! The input of a process: from the client's fifo, or a file, to its pipe.
 //!
-//! It begins when the runtime is done and ends with the process. The end of the client's bytes closes
+//! It begins when the process is to start and ends with it. The end of the client's bytes closes
 //! the pipe; for a fifo that is when [`CloseIO`](super::ProcessIo::close_stdin) has dropped our own
 //! writer and every client has closed theirs.
 
@@ -8,7 +8,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     os::fd::OwnedFd,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
 };
 
@@ -18,7 +18,6 @@ use tokio::{
 };
 
 use super::{
-    IoError, fifo,
     file,
     flow::{self, Step, Turn},
     phase::Life,
@@ -33,22 +32,8 @@ const CHUNK: usize = 64 << 10;
 pub(super) enum Feed {
     /// A client's fifo.
     Fifo(AsyncFd<OwnedFd>),
-    /// A file or a device, read on the blocking pool.
-    File(Arc<File>),
-}
-
-impl Feed {
-    /// Opens what is at `path`; with a fifo comes the writer that keeps it open.
-    pub(super) async fn open(path: &Path) -> Result<(Feed, Option<OwnedFd>), IoError> {
-        let failed = |source| IoError::Open { path: path.to_owned(), source };
-        if fifo::is_fifo(path).map_err(failed)? {
-            let (read, keep) = fifo::open_input(path).map_err(failed)?;
-            return Ok((Feed::Fifo(read), Some(keep)));
-        }
-        let name = path.to_owned();
-        let file = off_the_loop(move || file::open_input(&name)).await.map_err(failed)?;
-        Ok((Feed::File(Arc::new(file)), None))
-    }
+    /// A file or a device, opened and read on the blocking pool.
+    File(PathBuf),
 }
 
 /// Carries the input into the process's pipe.
@@ -79,14 +64,23 @@ async fn carry(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
                 }
             }
         }
-        Feed::File(file) => loop {
-            let chunk = read_file(file).await?;
-            if chunk.is_empty() {
-                return Ok(());
+        Feed::File(path) => {
+            let file = open_file(path).await?;
+            loop {
+                let chunk = read_file(&file).await?;
+                if chunk.is_empty() {
+                    return Ok(());
+                }
+                flow::write_all(pipe, &chunk).await?;
             }
-            flow::write_all(pipe, &chunk).await?;
-        },
+        }
     }
+}
+
+/// Opens a file to read the input from.
+pub(super) async fn open_file(path: &Path) -> io::Result<Arc<File>> {
+    let path = path.to_owned();
+    off_the_loop(move || file::open_input(&path)).await.map(Arc::new)
 }
 
 /// The next part of a file; empty at its end.

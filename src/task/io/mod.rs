@@ -34,7 +34,7 @@ use nix::{
 };
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    sync::watch,
+    sync::{oneshot, watch},
     time::timeout,
 };
 
@@ -123,6 +123,8 @@ pub struct ProcessIo {
     child: ChildIo,
     /// What may have to be quoted, stdout first. Empty once released.
     quotable: Vec<Arc<Source>>,
+    /// The client's stdin, until [`begin_input`](Self::begin_input).
+    input: Option<Input>,
     /// Our own writer of the client's stdin fifo.
     keep_stdin: Mutex<Option<OwnedFd>>,
     terminal: Terminal,
@@ -138,11 +140,26 @@ enum Terminal {
     Relayed(Weak<AsyncFd<OwnedFd>>),
 }
 
+/// Input that nobody reads yet.
+#[derive(Debug)]
+struct Input {
+    path: PathBuf,
+    into: Into,
+}
+
+/// Where the input will go.
+#[derive(Debug)]
+enum Into {
+    Pipe(AsyncFd<OwnedFd>),
+    /// To the task that owns the terminal.
+    Terminal(oneshot::Sender<Feed>),
+}
+
 #[derive(Debug)]
 struct Awaited {
     socket: ConsoleSocket,
     sink: Sink,
-    feed: Option<Feed>,
+    feed: Option<oneshot::Receiver<Feed>>,
     /// Ends with the logger that [`Sink::Logger`] writes to.
     undrained: watch::Receiver<()>,
 }
@@ -160,6 +177,7 @@ impl ProcessIo {
             undrained: watch::Sender::new(()),
             child: ChildIo::default(),
             quotable: Vec::new(),
+            input: None,
             keep_stdin: Mutex::default(),
             terminal: Terminal::None,
         };
@@ -167,7 +185,7 @@ impl ProcessIo {
         if stdio.terminal {
             io.open_terminal(stdio, &stdout, owner, whom, reaper).await?;
         } else {
-            io.open_input(stdio, owner).await?;
+            io.prepare_input(stdio, owner)?;
             io.open_outputs(stdio, &stdout, owner, whom, reaper).await?;
         }
         Ok(io)
@@ -205,6 +223,35 @@ impl ProcessIo {
         }
         self.quotable = Vec::new();
         self.phase.send_if_modified(|phase| advance(phase, Phase::Relaying));
+        Ok(())
+    }
+
+    /// Lets the client's input in: when the process is to start. Not before: a client takes the opening
+    /// of its fifo for the sign that the process is there, writes all it has, and asks for `CloseIO`
+    /// just once (`ctr run` of a pipe does, from a task that it must have by then).
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::Open`]: what was there when all was prepared is gone. The process finds the end of
+    /// its input.
+    pub fn begin_input(&mut self) -> Result<(), IoError> {
+        let Some(Input { path, into }) = self.input.take() else { return Ok(()) };
+        let feed = match fifo::is_fifo(&path) {
+            Ok(true) => match fifo::open_input(&path) {
+                Ok((read, keep)) => {
+                    self.keep_stdin = Mutex::new(Some(keep));
+                    Feed::Fifo(read)
+                }
+                Err(source) => return Err(IoError::Open { path, source }),
+            },
+            Ok(false) => Feed::File(path),
+            Err(source) => return Err(IoError::Open { path, source }),
+        };
+        match into {
+            Into::Pipe(pipe) => detach(input::relay(feed, pipe, Life::new(&self.phase))),
+            // A terminal that is gone needs no input.
+            Into::Terminal(give) => drop(give.send(feed)),
+        }
         Ok(())
     }
 
@@ -256,14 +303,13 @@ impl ProcessIo {
     /// Ends all relays: the same as dropping it.
     pub fn close(self) {}
 
-    async fn open_input(&mut self, stdio: &Stdio, owner: Owner) -> Result<(), IoError> {
-        let Some((feed, keep)) = open_feed(&stdio.stdin).await? else { return Ok(()) };
+    /// Makes the process's pipe, for a client's path that is there.
+    fn prepare_input(&mut self, stdio: &Stdio, owner: Owner) -> Result<(), IoError> {
+        let Some(path) = input_path(&stdio.stdin)? else { return Ok(()) };
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         owner.give(&read)?;
-        let write = nonblocking(write, Interest::WRITABLE)?;
-        self.keep_stdin = Mutex::new(keep);
         self.child.stdin = Some(read);
-        detach(input::relay(feed, write, Life::new(&self.phase)));
+        self.input = Some(Input { path, into: Into::Pipe(nonblocking(write, Interest::WRITABLE)?) });
         Ok(())
     }
 
@@ -314,7 +360,12 @@ impl ProcessIo {
         whom: For<'_>,
         reaper: &Reaper,
     ) -> Result<(), IoError> {
-        let feed = open_feed(&stdio.stdin).await?;
+        let mut feed = None;
+        if let Some(path) = input_path(&stdio.stdin)? {
+            let (give, given) = oneshot::channel();
+            self.input = Some(Input { path, into: Into::Terminal(give) });
+            feed = Some(given);
+        }
         let socket = ConsoleSocket::bind()?;
         let sink = match stdout {
             Target::Logger(what) => {
@@ -325,8 +376,6 @@ impl ProcessIo {
             }
             other => open_sink(other).await?.unwrap_or(Sink::Nowhere),
         };
-        let (feed, keep) = feed.map_or((None, None), |(feed, keep)| (Some(feed), keep));
-        self.keep_stdin = Mutex::new(keep);
         // The process will have the terminal, so this is the runtime's own, and nobody's to drain.
         let (_, nobodys) = watch::channel(());
         let capture = self.begin_output(Sink::Nowhere, Owner::default(), nobodys)?;
@@ -364,10 +413,15 @@ impl Owner {
     }
 }
 
-async fn open_feed(path: &str) -> Result<Option<(Feed, Option<OwnedFd>)>, IoError> {
-    match path {
-        "" => Ok(None),
-        path => Feed::open(&target::absolute(PathBuf::from(path))?).await.map(Some),
+/// The path of a client's input, if it asked for one; something must be there.
+fn input_path(path: &str) -> Result<Option<PathBuf>, IoError> {
+    if path.is_empty() {
+        return Ok(None);
+    }
+    let path = target::absolute(PathBuf::from(path))?;
+    match std::fs::metadata(&path) {
+        Ok(_) => Ok(Some(path)),
+        Err(source) => Err(IoError::Open { path, source }),
     }
 }
 

@@ -114,17 +114,17 @@ impl Source {
 /// Carries one stream, from the first byte to the last. `undrained` is dropped when all is in the sink.
 pub(super) async fn relay(source: Arc<Source>, mut sink: Sink, mut life: Life, undrained: watch::Receiver<()>) {
     let Some(held) = hold(&source, &mut life).await else { return };
-    let mut overdue = life.clone();
+    let mut closed = life.clone();
     let overdue = async {
-        overdue.closed().await;
+        closed.closed().await;
         sleep(LINGER).await;
     };
     select! {
-        () = carry(&source, held, &mut sink, life) => {}
-        () = overdue => warn!("output lost: its reader is too slow"),
+        () = carry(&source, held, &mut sink, life.clone()) => {}
+        () = overdue => return warn!("output lost: its reader is too slow"),
     }
     drop((source, undrained));
-    sink.finish().await;
+    sink.finish(life).await;
 }
 
 /// Holds what comes, and hands it over when it may go to the client. `None` when it never may.

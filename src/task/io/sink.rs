@@ -18,6 +18,7 @@ use super::{
     fifo::{self, Fifo},
     file::{self, LogFile},
     flow::{self, Step},
+    phase::Life,
 };
 
 /// The open end of an output.
@@ -64,7 +65,7 @@ impl Sink {
     /// Moves what a pipe has, at most `most` bytes. Waits for room, never for bytes.
     pub(super) async fn draw(&mut self, from: &mut AsyncFdReadyGuard<'_, OwnedFd>, most: usize) -> io::Result<Step> {
         match self {
-            Sink::Fifo(fifo) => flow::splice(from, &fifo.write, most).await,
+            Sink::Fifo(fifo) => fifo.draw(from, most).await,
             Sink::Logger(pipe) => flow::splice(from, pipe, most).await,
             Sink::File(file) => file.draw(from, most).await,
             Sink::Nowhere => forget(from),
@@ -75,7 +76,7 @@ impl Sink {
     /// [`Sink::Nowhere`]: the process must not suffer.
     pub(super) async fn write(&mut self, chunk: Vec<u8>) -> Vec<u8> {
         let written = match self {
-            Sink::Fifo(fifo) => flow::write_all(&fifo.write, &chunk).await,
+            Sink::Fifo(fifo) => fifo.write(&chunk).await,
             Sink::Logger(pipe) => flow::write_all(pipe, &chunk).await,
             Sink::File(file) => return file.write(chunk).await,
             Sink::Nowhere => Ok(()),
@@ -93,9 +94,9 @@ impl Sink {
     }
 
     /// Closes the end, as soon as nothing is lost by it.
-    pub(super) async fn finish(self) {
+    pub(super) async fn finish(self, life: Life) {
         match self {
-            Sink::Fifo(fifo) => fifo.linger().await,
+            Sink::Fifo(fifo) => fifo.linger(life).await,
             Sink::File(_) | Sink::Logger(_) | Sink::Nowhere => {}
         }
     }

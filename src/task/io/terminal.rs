@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use tokio::{
     io::unix::AsyncFd,
     select,
-    sync::watch,
+    sync::{oneshot, watch},
     time::{sleep, timeout},
 };
 use tracing::warn;
@@ -50,7 +50,7 @@ const RETRY: Duration = Duration::from_millis(100);
 /// `undrained` is dropped when the output is in the sink.
 pub(super) async fn relay(
     master: Arc<AsyncFd<OwnedFd>>,
-    feed: Option<Feed>,
+    feed: Option<oneshot::Receiver<Feed>>,
     mut sink: Sink,
     life: Life,
     undrained: watch::Receiver<()>,
@@ -61,12 +61,12 @@ pub(super) async fn relay(
         sleep(LINGER).await;
     };
     select! {
-        () = output(&master, &mut sink, life) => {}
+        () = output(&master, &mut sink, life.clone()) => {}
         () = hang_up(&master, feed) => {}
-        () = overdue => warn!("output lost: its reader is too slow"),
+        () = overdue => return warn!("output lost: its reader is too slow"),
     }
     drop((master, undrained));
-    sink.finish().await;
+    sink.finish(life).await;
 }
 
 /// Reads until the process is dead and nothing is left.
@@ -83,6 +83,7 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
             () = life.closed(), if chunk.is_empty() => return,
         };
         let Ok(ready) = &mut ready else { return };
+        let was_hung_up = ready.ready().is_read_closed();
         chunk.resize(CHUNK, 0);
         match flow::read(ready, &mut chunk) {
             Ok(Step::Moved(count)) => {
@@ -101,7 +102,7 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
             Ok(Step::End) => return,
             Ok(Step::Dry) if life.is_closed() => return,
             // The readiness is cleared, unless a hang-up has made it permanent.
-            Ok(Step::Dry) if !ready.ready().is_read_closed() => {
+            Ok(Step::Dry) if !was_hung_up => {
                 chunk = Vec::new();
                 continue;
             }
@@ -125,7 +126,11 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
 }
 
 /// Carries the client's input. Returns when the terminal is to hang up.
-async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<Feed>) {
+async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>>) {
+    let feed = match feed {
+        Some(feed) => feed.await.ok(),
+        None => None,
+    };
     match feed {
         Some(Feed::Fifo(fifo)) => {
             if let Err(error) = type_from_fifo(&fifo, master).await {
@@ -134,7 +139,8 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<Feed>) {
             }
             sleep(HANG_UP_AFTER).await;
         }
-        Some(Feed::File(file)) => {
+        Some(Feed::File(path)) => {
+            let Ok(file) = input::open_file(&path).await else { return std::future::pending().await };
             while let Ok(chunk) = input::read_file(&file).await
                 && !chunk.is_empty()
                 && type_all(master, &chunk).await.is_ok()

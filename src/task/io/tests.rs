@@ -134,6 +134,14 @@ async fn joined<T: Send + 'static>(thread: JoinHandle<T>) -> T {
     beside(|| thread.join().unwrap()).await
 }
 
+/// What the runtime's thread has used of the processor.
+fn time_of_this_thread() -> Duration {
+    use nix::sys::resource::{UsageWho, getrusage};
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    let time = usage.user_time() + usage.system_time();
+    Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap())
+}
+
 /// Compares without printing megabytes.
 #[track_caller]
 fn assert_same(got: &[u8], wanted: &[u8]) {

@@ -352,6 +352,22 @@ impl State {
         }
     }
 
+    /// Whether init has been reaped, told or not.
+    #[must_use]
+    pub fn init_has_exited(&self) -> bool {
+        match self {
+            Self::Starting { early, .. } => early.is_some(),
+            Self::Deleting { exit, .. } => exit.is_some(),
+            Self::Ending { .. } | Self::Stopped { .. } | Self::Deleted => true,
+            Self::Creating
+            | Self::Created { .. }
+            | Self::Running
+            | Self::Pausing
+            | Self::Paused
+            | Self::Resuming => false,
+        }
+    }
+
     /// Whether an operation is under way after which a request that waits may be tried again.
     #[must_use]
     pub fn is_changing(&self) -> bool {

@@ -1,6 +1,6 @@
 //! Unmounting: everything at or below a path, until nothing is left.
 //!
-//! Mount points come from `/proc/self/mountinfo` (proc_pid_mountinfo(5)), field by field here: they may
+//! Mount points come from `mountinfo` (proc_pid_mountinfo(5)), field by field here: they may
 //! hold any byte, octally escaped, and what the other forty fields say does not matter.
 
 use std::{
@@ -77,7 +77,7 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
 
 /// Mount points at or below `root`, the youngest first; one that is mounted over comes as often as it is.
 fn mount_points(root: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(parse(&fs::read("/proc/self/mountinfo")?, root))
+    Ok(parse(&fs::read("/proc/thread-self/mountinfo")?, root))
 }
 
 pub(super) fn parse(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {

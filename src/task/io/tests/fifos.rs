@@ -76,6 +76,41 @@ fn what_is_in_the_pipe_at_the_close_still_arrives() {
     });
 }
 
+/// Check that what is written in small pieces fills a fifo no faster than what is written at once: an
+/// unread log of a few lines must not hold up the deletion.
+#[test]
+fn many_small_lines_fit_into_an_unread_fifo() {
+    run(async {
+        let folder = Folder::new();
+        let fifo = folder.fifo("out");
+        let (io, child) = begin(&fifo).await;
+        let mut child = File::from(child);
+        for _ in 0..100 {
+            child.write_all(&[b'x'; 59]).unwrap();
+            // Each line goes over by itself.
+            until(|| crate::sys::fd::bytes_waiting(&child).unwrap() == 0).await;
+        }
+        drop(child);
+        assert!(io.drain(DRAIN).await);
+        assert_eq!(joined(client(&fifo, 4096)).await.len(), 5_900);
+    });
+}
+
+/// Check that a relay that cannot go on waits and does not spin (conmon 2cf4dcd).
+#[test]
+fn a_relay_that_waits_takes_no_time() {
+    run(async {
+        let folder = Folder::new();
+        let (io, child) = begin(&folder.fifo("out")).await;
+        let watched = child.try_clone().unwrap();
+        let _writer = process(child, bytes(1 << 20));
+        until(|| crate::sys::fd::bytes_waiting(&watched).unwrap() >= 60 << 10).await;
+        let before = time_of_this_thread();
+        assert!(!io.drain(Duration::from_millis(300)).await);
+        assert!(time_of_this_thread() - before < Duration::from_millis(30));
+    });
+}
+
 /// Check that a fifo that nobody opens holds up nothing (containerd issue 2877).
 #[test]
 fn an_unread_fifo_blocks_no_call() {

@@ -20,6 +20,7 @@ async fn begin_input(stdin: &str) -> (ProcessIo, OwnedFd) {
     let mut io = open(&stdio(stdin, "", "")).await;
     let child = io.child().stdin.unwrap();
     io.release().await.unwrap();
+    io.begin_input().unwrap();
     (io, child)
 }
 

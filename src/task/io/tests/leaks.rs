@@ -37,6 +37,7 @@ fn no_descriptor_outlives_its_process() {
             let mut io = open(&pipes).await;
             let child = io.child();
             io.release().await.unwrap();
+            io.begin_input().unwrap();
             drop(io);
             drop(child);
             drop(open(&stdio("", &file, &file)).await);
@@ -46,6 +47,7 @@ fn no_descriptor_outlives_its_process() {
             let mut io = open(&terminal).await;
             let slave = terminals::hand_over(io.console_socket().unwrap());
             io.release().await.unwrap();
+            io.begin_input().unwrap();
             drop((io, slave));
 
             refusal(&stdio(&input, &out, &missing)).await;

@@ -38,6 +38,7 @@ async fn begin(stdin: &str, stdout: &str) -> (ProcessIo, File) {
     drop(io.child());
     let slave = hand_over(io.console_socket().unwrap());
     io.release().await.unwrap();
+    io.begin_input().unwrap();
     (io, File::from(slave))
 }
 
@@ -96,12 +97,30 @@ fn a_terminal_may_be_closed_and_opened_again() {
             slave.write_all(word.as_bytes()).unwrap();
             drop(slave);
             // The relay meets the hang-up before the terminal is opened again.
-            assert!(!tokio::time::timeout(BRIEFLY, io.undrained.closed()).await.is_ok());
+            assert!(tokio::time::timeout(BRIEFLY, io.undrained.closed()).await.is_err());
             slave = OpenOptions::new().read(true).write(true).open(&name).unwrap();
         }
         drop(slave);
         assert!(io.drain(DRAIN).await);
         assert_eq!(joined(reader).await, b"one two three");
+    });
+}
+
+/// Check that a terminal that nobody has open is waited for at leisure.
+#[test]
+fn a_terminal_that_is_closed_takes_no_time() {
+    run(async {
+        let (io, slave) = begin("", "").await;
+        let name = ttyname(&slave).unwrap();
+        drop(slave);
+        let before = time_of_this_thread();
+        assert!(tokio::time::timeout(Duration::from_millis(200), io.undrained.closed()).await.is_err());
+        // Open again, and silent: epoll goes on to tell of the hang-up.
+        let slave = OpenOptions::new().read(true).write(true).open(&name).unwrap();
+        assert!(tokio::time::timeout(Duration::from_millis(200), io.undrained.closed()).await.is_err());
+        assert!(time_of_this_thread() - before < Duration::from_millis(40));
+        drop(slave);
+        assert!(io.drain(DRAIN).await);
     });
 }
 
@@ -169,6 +188,7 @@ fn the_console_socket_is_private_and_goes() {
         assert_eq!(std::fs::metadata(&folder).unwrap().permissions().mode() & 0o777, 0o700);
         let slave = hand_over(&socket);
         io.release().await.unwrap();
+        io.begin_input().unwrap();
         assert!(io.console_socket().is_none());
         assert!(!folder.exists());
         drop(slave);

@@ -1,0 +1,18 @@
+//! What containerd may rely on.
+
+mod bootstrap;
+mod checkpoint;
+mod children;
+mod delete;
+mod events;
+mod execs;
+mod holding;
+mod info;
+mod leaving;
+mod lifecycle;
+mod options;
+mod refusals;
+mod root;
+mod states;
+mod stdio;
+mod waiting;

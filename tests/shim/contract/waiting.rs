@@ -1,0 +1,77 @@
+//! Wait: for as long as it takes, for as many as ask.
+
+use std::time::Duration;
+
+use crate::harness::{Node, deadline};
+
+/// Check that a hundred waiters are all told.
+#[test]
+fn a_hundred_waiters_are_told() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let init = shim.run(&bundle);
+    let waiters: Vec<_> = (0..100).map(|_| shim.beside(|task| task.wait("web", ""))).collect();
+    // Behind the waiters on the same connection.
+    shim.state("web", "").unwrap();
+    init.kill();
+    for waiter in waiters {
+        assert_eq!(waiter.join().unwrap().unwrap().exit_status, 137);
+    }
+    assert_eq!(shim.wait("web", "").unwrap().exit_status, 137);
+}
+
+/// Check that a waiter that disconnects takes nothing along, neither the container nor other waiters.
+#[test]
+fn a_waiter_may_disconnect() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let init = shim.run(&bundle);
+    let stays = shim.beside(|task| task.wait("web", ""));
+    for _ in 0..20 {
+        let leaves = shim.reconnect().with_deadline(Duration::from_millis(1));
+        assert_eq!(leaves.wait("web", "").unwrap_err().code, None);
+    }
+    assert!(init.lives());
+    assert!(!stays.is_finished());
+    init.kill();
+    assert_eq!(stays.join().unwrap().unwrap().exit_status, 137);
+}
+
+/// Check that a create whose client disconnects goes on: containerd asks again, or deletes.
+#[test]
+fn a_create_survives_its_clients_disconnect() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let hold = node.runtime().hold("create");
+    let client = shim.reconnect().with_deadline(Duration::from_millis(300));
+    let request = bundle.create();
+    let call = std::thread::spawn(move || client.create(&request));
+    hold.reached();
+    assert_eq!(call.join().unwrap().unwrap_err().code, None);
+    hold.release();
+    deadline::until("the container", || shim.state("web", "").is_ok());
+    shim.start("web", "").unwrap();
+    shim.remove("web");
+}
+
+/// Check that a wait for an exec that was never started ends when it is deleted or its container is.
+#[test]
+fn a_wait_for_an_exec_that_never_runs_ends() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    shim.exec("web", "probe").unwrap();
+    let waiter = shim.beside(|task| task.wait("web", "probe"));
+    deadline::until("the state", || shim.state("web", "probe").is_ok());
+    shim.delete("web", "probe").unwrap();
+    let _either = waiter.join().unwrap();
+    shim.exec("web", "probe").unwrap();
+    let waiter = shim.beside(|task| task.wait("web", "probe"));
+    deadline::until("the state", || shim.state("web", "probe").is_ok());
+    shim.remove("web");
+    let _either = waiter.join().unwrap();
+}

@@ -1,0 +1,1 @@
+//! What went wrong in other shims, and must not here. Numbers are those of public issues.

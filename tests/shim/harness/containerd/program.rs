@@ -1,0 +1,211 @@
+//! A program that is run to its end, within a time.
+
+use std::{
+    fs::File,
+    io::{Read, Write as _},
+    os::fd::OwnedFd,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    pty::{OpenptyResult, Winsize, openpty},
+    sys::{
+        signal::{Signal, kill},
+        termios::{OutputFlags, SetArg, tcgetattr, tcsetattr},
+    },
+    unistd::Pid,
+};
+
+/// How long a program may take that says nothing else.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A program about to be run.
+#[derive(Debug)]
+pub(crate) struct Program {
+    command: Command,
+    stdin: Option<Vec<u8>>,
+    terminal: Option<Winsize>,
+    deadline: Duration,
+}
+
+/// What it did.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// What was run, for messages.
+    what: String,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+    pub(crate) code: i32,
+}
+
+/// A program that runs in the background. Dropped, it is killed.
+#[derive(Debug)]
+pub(crate) struct Running {
+    what: String,
+    pid: i32,
+    deadline: Duration,
+    end: mpsc::Receiver<Output>,
+    ended: bool,
+}
+
+impl Program {
+    pub(crate) fn new(command: Command) -> Self {
+        Self { command, stdin: None, terminal: None, deadline: DEADLINE }
+    }
+
+    /// What it can read; nothing if not said.
+    pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// Runs it on a terminal of this size. Its stderr is then in its stdout, as on any terminal.
+    pub(crate) fn terminal(mut self, rows: u16, columns: u16) -> Self {
+        self.terminal = Some(Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 });
+        self
+    }
+
+    /// How long it may take.
+    pub(crate) fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs it. Panics if it does not end in time.
+    pub(crate) fn run(self) -> Output {
+        self.spawn().wait()
+    }
+
+    /// Lets it run in the background.
+    pub(crate) fn spawn(mut self) -> Running {
+        let what = format!("{:?}", self.command);
+        let (child, pipes) = match self.terminal {
+            Some(size) => self.on_terminal(size),
+            None => self.on_pipes(),
+        };
+        let pid = i32::try_from(child.id()).expect("a pid");
+        let (tell, end) = mpsc::sync_channel(1);
+        let told = what.clone();
+        thread::spawn(move || {
+            // The test may have given up on it.
+            let _ = tell.send(collect(told, child, pipes));
+        });
+        Running { what, pid, deadline: self.deadline, end, ended: false }
+    }
+
+    /// The child with stdout on a pipe, for those who read it themselves.
+    pub(super) fn piped(mut self) -> Child {
+        self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        self.command.spawn().expect("the program is installed")
+    }
+
+    fn on_pipes(&mut self) -> (Child, Vec<Box<dyn Read + Send>>) {
+        let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
+        self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), self.stdin.take()) {
+            // A program that ends before it has read all is its own affair.
+            thread::spawn(move || pipe.write_all(&bytes));
+        }
+        let stdout = child.stdout.take().expect("piped");
+        let stderr = child.stderr.take().expect("piped");
+        (child, vec![Box::new(stdout), Box::new(stderr)])
+    }
+
+    fn on_terminal(&mut self, size: Winsize) -> (Child, Vec<Box<dyn Read + Send>>) {
+        let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("a terminal");
+        // ctr makes its terminal raw but for the output, where a second carriage return would come.
+        let mut modes = tcgetattr(&slave).expect("a terminal has modes");
+        modes.output_flags.remove(OutputFlags::ONLCR);
+        tcsetattr(&slave, SetArg::TCSANOW, &modes).expect("a terminal of our own");
+        let end = |slave: &OwnedFd| slave.try_clone().expect("a second handle");
+        self.command.stdin(end(&slave)).stdout(end(&slave)).stderr(slave);
+        let child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        // Our copies of the terminal must go, or its end is never seen.
+        self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut master = File::from(master);
+        if let Some(bytes) = self.stdin.take() {
+            master.write_all(&bytes).expect("a terminal takes a line");
+        }
+        (child, vec![Box::new(master)])
+    }
+}
+
+fn collect(what: String, mut child: Child, pipes: Vec<Box<dyn Read + Send>>) -> Output {
+    let readers = pipes.into_iter().map(|mut pipe| {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            // A terminal whose other end is closed answers EIO where a pipe answers nothing.
+            let _ = pipe.read_to_end(&mut bytes);
+            bytes
+        })
+    });
+    let readers = readers.collect::<Vec<_>>();
+    let status = child.wait().expect("our own child");
+    let mut read = readers.into_iter().map(|reader| reader.join().unwrap_or_default());
+    let (stdout, stderr) = (read.next().unwrap_or_default(), read.next().unwrap_or_default());
+    use std::os::unix::process::ExitStatusExt as _;
+    let code = status.code().or(status.signal().map(|signal| 128 + signal)).unwrap_or(-1);
+    Output { what, stdout, stderr, code }
+}
+
+impl Running {
+    /// Waits for its end. Panics if that does not come in time.
+    pub(crate) fn wait(mut self) -> Output {
+        match self.end.recv_timeout(self.deadline) {
+            Ok(output) => {
+                self.ended = true;
+                output
+            }
+            Err(_) => panic!("did not end within {:?}: {}", self.deadline, self.what),
+        }
+    }
+
+    /// Whether it has ended.
+    pub(crate) fn is_over(&mut self) -> bool {
+        match self.end.try_recv() {
+            Ok(_) => self.ended = true,
+            Err(_) => return self.ended,
+        }
+        true
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid), signal).expect("it runs");
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended && self.end.try_recv().is_err() {
+            let _ = kill(Pid::from_raw(self.pid), Signal::SIGKILL);
+        }
+    }
+}
+
+impl Output {
+    /// Panics unless it ended well.
+    #[track_caller]
+    pub(crate) fn success(self) -> Self {
+        self.exit_code(0)
+    }
+
+    /// Panics unless it ended with this code.
+    #[track_caller]
+    pub(crate) fn exit_code(self, code: i32) -> Self {
+        assert_eq!(self.code, code, "{}\nstdout: {}\nstderr: {}", self.what, self.stdout_text(), self.stderr_text());
+        self
+    }
+
+    pub(crate) fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+
+    pub(crate) fn stderr_text(&self) -> String {
+        String::from_utf8_lossy(&self.stderr).into_owned()
+    }
+}

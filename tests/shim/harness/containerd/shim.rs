@@ -1,0 +1,40 @@
+//! A shim of a daemon's, as the kernel shows it.
+
+use std::collections::BTreeMap;
+
+use crate::harness::Process;
+
+/// What a shim holds: to be alike before and after.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    pub(crate) threads: usize,
+    pub(crate) children: usize,
+    /// What its descriptors are, each kind with its count: `socket`, `/dev/ptmx`…
+    pub(crate) descriptors: BTreeMap<String, usize>,
+}
+
+impl Holdings {
+    /// What this process holds now.
+    pub(crate) fn of(shim: Process) -> Self {
+        let mut descriptors = BTreeMap::new();
+        for (_, target) in shim.descriptors() {
+            // `socket:[123]` and `pipe:[123]` differ in the number alone.
+            let kind = target.split(":[").next().unwrap_or_default().to_owned();
+            *descriptors.entry(kind).or_default() += 1;
+        }
+        let threads = std::fs::read_dir(format!("/proc/{}/task", shim.pid)).into_iter().flatten().count();
+        Self { threads, children: shim.children().len(), descriptors }
+    }
+}
+
+/// The shims of the daemon at this socket, by the id that they were started for.
+pub(super) fn all(socket: &str) -> BTreeMap<String, Process> {
+    let shims = Process::all().into_iter().filter_map(|process| {
+        let words = process.command_line();
+        let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
+        let serves = words.first()?.ends_with("containerd-shim-lookout-v2") && after("-address")? == socket;
+        let is_verb = words.iter().any(|word| word == "start" || word == "delete");
+        (serves && !is_verb).then(|| Some((after("-id")?.clone(), process)))?
+    });
+    shims.collect()
+}

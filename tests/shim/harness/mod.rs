@@ -1,0 +1,33 @@
+//! What a test of the shim needs around it: a containerd that can be absent, a runtime that can
+//! misbehave, a client, and a node to throw away.
+//!
+//! ```text
+//!  Daemon ◄── events ── shim ── argv ──► ScriptedRuntime
+//!                        ▲
+//!              Shim ─ ttrpc          all of it in one Node, whose end takes everything along
+//! ```
+
+mod bundle;
+pub(crate) mod containerd;
+mod daemon;
+pub(crate) mod deadline;
+mod delete;
+mod fifo;
+mod node;
+mod process;
+mod scripted;
+mod shim;
+mod start;
+mod task;
+pub(crate) mod tools;
+
+pub(crate) use bundle::{Bundle, any};
+pub(crate) use daemon::{Behaviour, Daemon, Event};
+pub(crate) use delete::delete;
+pub(crate) use fifo::{Collected, Fifo};
+pub(crate) use node::Node;
+pub(crate) use process::Process;
+pub(crate) use scripted::{Hold, ScriptedRuntime};
+pub(crate) use shim::Shim;
+pub(crate) use start::{Answer, StartVerb, Started};
+pub(crate) use task::{Failure, Task, exec_request};

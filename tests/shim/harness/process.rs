@@ -1,0 +1,116 @@
+//! A process, as /proc tells.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use nix::{sys::signal, unistd::Pid};
+
+/// A process by its pid. It may have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Process {
+    pub(crate) pid: i32,
+}
+
+impl Process {
+    pub(crate) fn new(pid: impl TryInto<i32>) -> Self {
+        Self { pid: pid.try_into().unwrap_or(0) }
+    }
+
+    /// Every process of the machine.
+    pub(crate) fn all() -> Vec<Self> {
+        let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(|pid| Self { pid }).collect()
+    }
+
+    /// Those that carry `marker` in their environment.
+    pub(crate) fn marked(marker: &str) -> Vec<Self> {
+        Self::all().into_iter().filter(|process| process.environ().iter().any(|entry| entry == marker)).collect()
+    }
+
+    /// Whether it is there and no zombie.
+    pub(crate) fn lives(self) -> bool {
+        self.state().is_some_and(|state| state != 'Z' && state != 'X')
+    }
+
+    /// R, S, D, T, Z …; none if it is gone.
+    pub(crate) fn state(self) -> Option<char> {
+        self.stat(2)?.chars().next()
+    }
+
+    pub(crate) fn parent(self) -> Option<i32> {
+        self.stat(3)?.parse().ok()
+    }
+
+    pub(crate) fn group(self) -> Option<i32> {
+        self.stat(4)?.parse().ok()
+    }
+
+    pub(crate) fn session(self) -> Option<i32> {
+        self.stat(5)?.parse().ok()
+    }
+
+    /// User and system time, in clock ticks (100 a second).
+    pub(crate) fn cpu_ticks(self) -> u64 {
+        let ticks = |field| self.stat(field).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
+        ticks(13) + ticks(14)
+    }
+
+    pub(crate) fn children(self) -> Vec<Self> {
+        Self::all().into_iter().filter(|process| process.parent() == Some(self.pid)).collect()
+    }
+
+    pub(crate) fn environ(self) -> Vec<String> {
+        let bytes = fs::read(self.file("environ")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    pub(crate) fn command_line(self) -> Vec<String> {
+        let bytes = fs::read(self.file("cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    pub(crate) fn cwd(self) -> Option<PathBuf> {
+        fs::read_link(self.file("cwd")).ok()
+    }
+
+    pub(crate) fn oom_score_adj(self) -> Option<i32> {
+        fs::read_to_string(self.file("oom_score_adj")).ok()?.trim().parse().ok()
+    }
+
+    /// Each descriptor and what it is. Of a shim only root may see them.
+    pub(crate) fn descriptors(self) -> BTreeMap<i32, String> {
+        let entries = fs::read_dir(self.file("fd")).into_iter().flatten().flatten();
+        let describe = |path: &Path| fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned());
+        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, describe(&entry.path())?))).collect()
+    }
+
+    pub(crate) fn resident_kib(self) -> u64 {
+        let status = fs::read_to_string(self.file("status")).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    }
+
+    /// Sends a signal; true if it was there to get it.
+    pub(crate) fn signal(self, signal: signal::Signal) -> bool {
+        self.pid > 1 && signal::kill(Pid::from_raw(self.pid), signal).is_ok()
+    }
+
+    pub(crate) fn kill(self) -> bool {
+        self.signal(signal::Signal::SIGKILL)
+    }
+
+    fn file(self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.pid.to_string()).join(name)
+    }
+
+    /// A field of `stat`, counted from 0; what follows the name, which may hold anything.
+    fn stat(self, field: usize) -> Option<String> {
+        let stat = fs::read(self.file("stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        let (_, after_name) = stat.rsplit_once(')')?;
+        after_name.split_whitespace().nth(field.checked_sub(2)?).map(str::to_owned)
+    }
+}

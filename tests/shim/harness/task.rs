@@ -1,0 +1,189 @@
+//! A client of the Task service, as containerd is one.
+
+use std::{
+    path::Path,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use containerd_shim_protos::{
+    api,
+    protobuf::{Message, MessageField, well_known_types::any::Any},
+    ttrpc::{self, Client, proto::{Code, Request}},
+};
+
+use super::bundle::any;
+
+/// How long a call may take: longer than any of them takes.
+const CALL: Duration = Duration::from_secs(15);
+
+type Answer<T> = Result<T, Failure>;
+
+/// One connection to a shim. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Task {
+    client: Client,
+    service: String,
+    deadline: Duration,
+}
+
+/// A call that was not answered well.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The shim's own; none if there was no answer.
+    pub(crate) code: Option<Code>,
+    pub(crate) message: String,
+}
+
+impl Task {
+    /// Connects to the shim at `address`.
+    pub(crate) fn connect(address: &str, version: i64) -> Answer<Self> {
+        let client = Client::connect(address).map_err(Failure::from)?;
+        Ok(Self { client, service: format!("containerd.task.v{version}.Task"), deadline: CALL })
+    }
+
+    /// The same connection, with another deadline.
+    pub(crate) fn with_deadline(&self, deadline: Duration) -> Self {
+        Self { deadline, ..self.clone() }
+    }
+
+    /// The same connection, speaking to another service.
+    pub(crate) fn with_service(&self, service: &str) -> Self {
+        Self { service: service.to_owned(), ..self.clone() }
+    }
+
+    /// Calls a method beside the test.
+    pub(crate) fn beside<T: Send + 'static>(&self, call: impl FnOnce(&Self) -> T + Send + 'static) -> JoinHandle<T> {
+        let task = self.clone();
+        thread::spawn(move || call(&task))
+    }
+
+    pub(crate) fn state(&self, id: &str, exec_id: &str) -> Answer<api::StateResponse> {
+        let request = api::StateRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        self.call("State", &request)
+    }
+
+    pub(crate) fn create(&self, request: &api::CreateTaskRequest) -> Answer<api::CreateTaskResponse> {
+        self.call("Create", request)
+    }
+
+    pub(crate) fn start(&self, id: &str, exec_id: &str) -> Answer<api::StartResponse> {
+        let request = api::StartRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        self.call("Start", &request)
+    }
+
+    pub(crate) fn delete(&self, id: &str, exec_id: &str) -> Answer<api::DeleteResponse> {
+        let request = api::DeleteRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        self.call("Delete", &request)
+    }
+
+    pub(crate) fn pids(&self, id: &str) -> Answer<api::PidsResponse> {
+        self.call("Pids", &api::PidsRequest { id: id.into(), ..Default::default() })
+    }
+
+    pub(crate) fn pause(&self, id: &str) -> Answer<api::Empty> {
+        self.call("Pause", &api::PauseRequest { id: id.into(), ..Default::default() })
+    }
+
+    pub(crate) fn resume(&self, id: &str) -> Answer<api::Empty> {
+        self.call("Resume", &api::ResumeRequest { id: id.into(), ..Default::default() })
+    }
+
+    pub(crate) fn checkpoint(&self, id: &str, path: &Path, options: Option<Any>) -> Answer<api::Empty> {
+        let path = path.to_string_lossy().into_owned();
+        let options = MessageField::from_option(options);
+        self.call("Checkpoint", &api::CheckpointTaskRequest { id: id.into(), path, options, ..Default::default() })
+    }
+
+    /// To init, or to an exec.
+    pub(crate) fn kill(&self, id: &str, exec_id: &str, signal: u32) -> Answer<api::Empty> {
+        let request = api::KillRequest { id: id.into(), exec_id: exec_id.into(), signal, ..Default::default() };
+        self.call("Kill", &request)
+    }
+
+    pub(crate) fn kill_all(&self, id: &str, signal: u32) -> Answer<api::Empty> {
+        let request = api::KillRequest { id: id.into(), signal, all: true, ..Default::default() };
+        self.call("Kill", &request)
+    }
+
+    /// An exec without streams.
+    pub(crate) fn exec(&self, id: &str, exec_id: &str) -> Answer<api::Empty> {
+        self.exec_with(&exec_request(id, exec_id))
+    }
+
+    pub(crate) fn exec_with(&self, request: &api::ExecProcessRequest) -> Answer<api::Empty> {
+        self.call("Exec", request)
+    }
+
+    pub(crate) fn resize_pty(&self, id: &str, exec_id: &str, width: u32, height: u32) -> Answer<api::Empty> {
+        let (id, exec_id) = (id.into(), exec_id.into());
+        self.call("ResizePty", &api::ResizePtyRequest { id, exec_id, width, height, ..Default::default() })
+    }
+
+    pub(crate) fn close_io(&self, id: &str, exec_id: &str) -> Answer<api::Empty> {
+        let (id, exec_id) = (id.into(), exec_id.into());
+        self.call("CloseIO", &api::CloseIORequest { id, exec_id, stdin: true, ..Default::default() })
+    }
+
+    pub(crate) fn update(&self, id: &str, resources: &str) -> Answer<api::Empty> {
+        let resources = any("types.containerd.io/opencontainers/runtime-spec/1/LinuxResources", resources);
+        let resources = MessageField::some(resources);
+        self.call("Update", &api::UpdateTaskRequest { id: id.into(), resources, ..Default::default() })
+    }
+
+    pub(crate) fn wait(&self, id: &str, exec_id: &str) -> Answer<api::WaitResponse> {
+        let request = api::WaitRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        self.call("Wait", &request)
+    }
+
+    pub(crate) fn stats(&self, id: &str) -> Answer<api::StatsResponse> {
+        self.call("Stats", &api::StatsRequest { id: id.into(), ..Default::default() })
+    }
+
+    pub(crate) fn connection(&self, id: &str) -> Answer<api::ConnectResponse> {
+        self.call("Connect", &api::ConnectRequest { id: id.into(), ..Default::default() })
+    }
+
+    pub(crate) fn shutdown(&self, id: &str) -> Answer<api::Empty> {
+        self.call("Shutdown", &api::ShutdownRequest { id: id.into(), ..Default::default() })
+    }
+
+    /// Calls any method.
+    pub(crate) fn call<T: Message>(&self, method: &str, request: &impl Message) -> Answer<T> {
+        let request = Request {
+            service: self.service.clone(),
+            method: method.to_owned(),
+            payload: request.write_to_bytes().expect("proto3 has no required fields"),
+            timeout_nano: i64::try_from(self.deadline.as_nanos()).unwrap_or(i64::MAX),
+            ..Default::default()
+        };
+        let response = self.client.request(request).map_err(Failure::from)?;
+        Ok(T::parse_from_bytes(&response.payload).expect("the answer is of the method's type"))
+    }
+}
+
+/// A request for an exec without streams.
+pub(crate) fn exec_request(id: &str, exec_id: &str) -> api::ExecProcessRequest {
+    let spec = r#"{"args":["sleep","600"],"cwd":"/","env":["PATH=/bin"]}"#;
+    api::ExecProcessRequest {
+        id: id.into(),
+        exec_id: exec_id.into(),
+        spec: MessageField::some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)),
+        ..Default::default()
+    }
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Task({})", self.service)
+    }
+}
+
+impl From<ttrpc::Error> for Failure {
+    fn from(error: ttrpc::Error) -> Self {
+        match error {
+            ttrpc::Error::RpcStatus(status) => Self { code: Some(status.code()), message: status.message },
+            other => Self { code: None, message: other.to_string() },
+        }
+    }
+}

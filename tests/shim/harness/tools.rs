@@ -1,0 +1,25 @@
+//! The programs of others: stock shims, runtimes, a root filesystem. `hack/setup` brings them.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+};
+
+/// Where `hack/setup` put `name`.
+///
+/// # Panics
+///
+/// If it is not there: a test that needs it cannot say anything.
+#[track_caller]
+pub(crate) fn tool(name: &str) -> PathBuf {
+    let tools = env::var_os("LOOKOUT_TOOLS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
+        PathBuf::from,
+    );
+    let path = tools.join(name);
+    assert!(path.exists(), "{} is missing: run hack/setup", path.display());
+    path
+}
+
+/// The shim under test.
+pub(crate) const SHIM: &str = env!("CARGO_BIN_EXE_containerd-shim-lookout-v2");

@@ -1,0 +1,12 @@
+//! The shim from outside: the binary is run whole, as containerd runs it.
+//!
+//! `contract` is what containerd may rely on, `faults` what went wrong in other shims, `parity` a
+//! comparison with the stock shim.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should end there")]
+#![expect(clippy::disallowed_methods, reason = "tests are no shim: they spawn their children themselves")]
+
+mod contract;
+mod faults;
+mod harness;
+mod parity;

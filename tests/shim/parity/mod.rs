@@ -1,0 +1,1 @@
+//! The same requests to the stock shim and to ours.

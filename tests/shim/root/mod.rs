@@ -1,0 +1,66 @@
+//! The shim under stock containerds, with real runtimes: what users of containerd will see. These
+//! tests need root.
+
+/// Makes of one function three tests, one under each containerd that the shim serves. The function
+/// gets a running daemon; what it leaves behind is for its last line to check.
+macro_rules! on_every_containerd {
+    ($($(#[$about:meta])* fn $name:ident($containerd:pat_param) $body:block)*) => {$(
+        $(#[$about])*
+        fn $name(version: $crate::harness::containerd::Version) {
+            let $containerd = $crate::harness::containerd::Containerd::start(version);
+            $body
+        }
+
+        mod $name {
+            use $crate::harness::containerd::Version;
+
+            #[test]
+            fn containerd_1_6() {
+                super::$name(Version::V1_6);
+            }
+
+            #[test]
+            fn containerd_1_7() {
+                super::$name(Version::V1_7);
+            }
+
+            #[test]
+            fn containerd_2_1() {
+                super::$name(Version::V2_1);
+            }
+        }
+    )*};
+}
+
+mod control;
+mod exec;
+mod run;
+mod stdio;
+
+use std::{fs, io::Read as _, path::Path, process::Command};
+
+use crate::harness::{
+    containerd::{Containerd, Program},
+    tools::tool,
+};
+
+/// Bytes of which no two stretches are alike, so that a lost one shows wherever it was.
+fn random(count: usize) -> Vec<u8> {
+    let mut bytes = vec![0; count];
+    fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes)).expect("the kernel has some");
+    bytes
+}
+
+/// What `--mount` needs to give a container these bytes as `/data`.
+fn bind_mount(containerd: &Containerd, bytes: &[u8]) -> String {
+    let path = containerd.path("data");
+    fs::write(&path, bytes).expect("our folder is writable");
+    format!("type=bind,src={},dst=/data,options=rbind:ro", path.display())
+}
+
+/// A copy of the image's tree that a test may write to.
+fn copy_rootfs(to: &Path) {
+    let mut copy = Command::new("cp");
+    copy.arg("-a").arg(tool("rootfs")).arg(to);
+    Program::new(copy).run().success();
+}
