@@ -89,6 +89,7 @@ impl RuntimeError {
     /// The same error with the end of what the runtime printed, where its log said nothing.
     #[must_use]
     pub fn quoting(self, printed: &str) -> Self {
+        let printed = printed.trim();
         match self {
             Self::Failed { said, logged: false, .. } if !printed.is_empty() => {
                 let said = format!("{said}: {printed}");

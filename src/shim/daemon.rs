@@ -4,7 +4,7 @@
 //! program, and a Go program carries its main package's path: `github.com/containerd/containerd/v2/…`
 //! since 2.0. The path stands in the ELF section `.go.buildinfo`, in the form that Go's
 //! `debug/buildinfo` documents (Go 1.18 and later: a 32-byte header, then two strings, each a
-//! varint length and that many bytes; the second is the module information).
+//! varint length and that many bytes; the second is the module information, between two marks).
 //!
 //! Any doubt is an older containerd: the older answer is understood by all.
 
@@ -12,6 +12,10 @@ use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
 /// What is read of a table or a section at most.
 const PART_MAX: u64 = 1 << 20;
+
+/// The linker puts a mark of this length before the module information, and one behind it
+/// (`cmd/go/internal/modload`, `infoStart` and `infoEnd`).
+const FRAME: usize = 16;
 
 /// Whether the program in `binary` is containerd 2.0 or later.
 pub(super) fn is_version_2(binary: &Path) -> bool {
@@ -33,7 +37,7 @@ fn module_information(file: &File) -> io::Result<Vec<u8>> {
     let rest = section.get(32..).unwrap_or_default();
     let (_go_version, rest) = string(rest).ok_or(io::ErrorKind::InvalidData)?;
     let (module, _) = string(rest).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(module.to_vec())
+    Ok(module.get(FRAME..).unwrap_or_default().to_vec())
 }
 
 /// A varint length and that many bytes; and what follows.

@@ -5,6 +5,7 @@
 
 pub mod eventfd;
 pub mod fd;
+pub mod idmap;
 pub mod pipe;
 pub mod process;
 pub mod pty;

@@ -31,6 +31,7 @@ pub struct SpawnAttr {
 /// # Errors
 ///
 /// What fork, exec or one of the steps between them answered.
+#[expect(clippy::needless_pass_by_value, reason = "the descriptors are the child's: ours are closed on return")]
 pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     if !attr.new_session {
         command.process_group(0);

@@ -3,12 +3,11 @@
 //! Everything here blocks and belongs on the blocking pool. The working directory of the process never
 //! changes. The semantics are those of containerd's `core/mount`, so that a snapshotter's mounts mean the
 //! same under this shim; what is refused is refused by name ([`MountError::Unsupported`]), before
-//! anything is mounted: `fuse.*` types, `loop`, `uidmap=`/`gidmap=`, and the `X-containerd.*` options and
-//! types that containerd's mount manager should have resolved.
+//! anything is mounted: `fuse.*` types, `loop`, and the `X-containerd.*` options and types that
+//! containerd's mount manager should have resolved.
 
 use std::{
-    fs,
-    io,
+    fs, io,
     os::fd::AsRawFd as _,
     path::{Path, PathBuf},
 };
@@ -22,8 +21,10 @@ use nix::{
     },
 };
 
-use self::options::Options;
+use self::{idmap::Layers, options::Options};
+use crate::sys;
 
+mod idmap;
 mod options;
 mod overlay;
 #[cfg(test)]
@@ -110,17 +111,13 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     let mut done = Vec::new();
     for (mount, options) in parsed.collect::<Result<Vec<_>, _>>()? {
         let mounted = find_target(mount, rootfs).and_then(|target| {
-            mount_one(mount, options, &target)?;
-            Ok(target)
+            let count = mount_one(mount, options, &target)?;
+            Ok(std::iter::repeat_n(target, count))
         });
         match mounted {
-            Ok(target) => done.push(target),
+            Ok(targets) => done.extend(targets),
             Err(error) => {
-                for target in done.iter().rev() {
-                    // Lazily, so that a helper that looks into it cannot keep it. The error to tell
-                    // is the first one.
-                    let _ = umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
-                }
+                undo(done.iter().rev());
                 return Err(error);
             }
         }
@@ -145,36 +142,56 @@ fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
         .map_err(|source| MountError::Target { target: mount.target.clone(), rootfs: rootfs.to_owned(), source })
 }
 
-/// One mount: the mount itself, then its propagation, then what a bind mount is told by a remount only.
-fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<(), MountError> {
-    let failed = |errno: nix::Error| MountError::Mount {
+/// One mount: the mount itself, then its propagation, then what a bind mount is told by a remount only,
+/// then the shift of its owners. Answers how many mounts the target has more than before.
+fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, MountError> {
+    let failed = |source: io::Error| MountError::Mount {
         kind: mount.kind.clone(),
         source_path: mount.source.clone(),
         target: target.to_owned(),
-        source: errno.into(),
+        source,
     };
-    let Options { flags, propagation, data } = options;
+    let Options { flags, propagation, mut data, maps } = options;
+    let is_overlay = mount.kind == "overlay";
+    let namespace = maps.map(|maps| maps.namespace()).transpose().map_err(failed)?;
+    let layers = match &namespace {
+        Some(namespace) if is_overlay => Some(Layers::shift(&mut data, namespace).map_err(failed)?),
+        _ => None,
+    };
     // A remount that changes nothing but flags is the last step's work.
     if !flags.contains(MsFlags::MS_REMOUNT) || !data.is_empty() {
-        let (folder, data) = if mount.kind == "overlay" { overlay::fit(data) } else { (None, data) };
+        let (folder, data) = if is_overlay { overlay::fit(data) } else { (None, data) };
         let data = data.join(",");
         if data.len() >= overlay::page() {
             return Err(MountError::TooLong { source_path: mount.source.clone(), length: data.len() });
         }
-        overlay::mount_in(folder.as_deref(), &mount.source, target, &mount.kind, flags, &data).map_err(failed)?;
+        let mounted = overlay::mount_in(folder.as_deref(), &mount.source, target, &mount.kind, flags, &data);
+        mounted.map_err(|errno| failed(errno.into()))?;
     }
-    let finished = change_propagation(target, propagation).and_then(|()| {
-        match flags.contains(MsFlags::MS_BIND | MsFlags::MS_RDONLY) {
-            true => remount(target, flags),
-            false => Ok(()),
+    drop(layers);
+    let count = usize::from(!flags.contains(MsFlags::MS_REMOUNT));
+    let mut finished = change_propagation(target, propagation).map_err(io::Error::from);
+    if flags.contains(MsFlags::MS_BIND | MsFlags::MS_RDONLY) {
+        finished = finished.and_then(|()| remount(target, flags).map_err(io::Error::from));
+    }
+    let finished = match (namespace, is_overlay) {
+        // A copy, over what was copied.
+        (Some(namespace), false) => {
+            finished.and_then(|()| sys::idmap::mount_shifted(target, target, namespace)).map(|()| count + 1)
         }
-    });
-    finished.map_err(|errno| {
-        if !flags.contains(MsFlags::MS_REMOUNT) {
-            let _ = umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
-        }
-        failed(errno)
+        (Some(_), true) | (None, _) => finished.map(|()| count),
+    };
+    finished.map_err(|error| {
+        undo(std::iter::repeat_n(target, count));
+        failed(error)
     })
+}
+
+/// Lazily, so that nobody who looks into a mount can keep it. The error to tell is the one before.
+fn undo(targets: impl Iterator<Item = impl AsRef<Path>>) {
+    for target in targets {
+        let _ = umount2(target.as_ref(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
+    }
 }
 
 fn change_propagation(target: &Path, propagation: MsFlags) -> nix::Result<()> {

@@ -98,14 +98,14 @@ async fn make(
     Ok((io, Some(Running::new(child, &request.id).await)))
 }
 
-/// Restores what `create` of a checkpoint only prepared. `io` are the streams of that create.
+/// Restores what `create` of a checkpoint only prepared, with the streams of that create.
 pub(super) async fn restore(
     shared: &Shared,
     request: &CreateRequest,
     runc: &Runc,
-    mut io: ProcessIo,
+    io: &mut ProcessIo,
     cancel: &Cancel,
-) -> Result<(ProcessIo, Running), (ProcessIo, TaskError)> {
+) -> Result<Running, TaskError> {
     let pid_file = Bundle::new(&request.bundle).init_pid_file();
     let work = match request.options.criu_work_path.as_str() {
         "" => request.bundle.join("work"),
@@ -128,19 +128,12 @@ pub(super) async fn restore(
     };
     let expecting = shared.reaper.expecting();
     if let Err(source) = runc.restore(&request.id, from, cancel).await {
-        let error = runtime_error("OCI runtime restore failed", source, &io);
-        return Err((io, error));
+        return Err(runtime_error("OCI runtime restore failed", source, io));
     }
-    let child = match take_over(&shared.reaper, &pid_file, "container") {
-        Ok(child) => child,
-        Err(error) => return Err((io, error)),
-    };
+    let child = take_over(&shared.reaper, &pid_file, "container")?;
     drop(expecting);
-    if let Err(error) = io.release().await {
-        return Err((io, error.into()));
-    }
-    let running = Running::new(child, &request.id).await;
-    Ok((io, running))
+    io.release().await?;
+    Ok(Running::new(child, &request.id).await)
 }
 
 impl Running {
@@ -179,10 +172,10 @@ pub(super) fn runtime_error(what: &'static str, source: RuntimeError, io: &Proce
 
 async fn undo(runc: &Runc, request: &CreateRequest) {
     let id = &request.id;
-    if runc.has_state(id) {
-        if let Err(error) = runc.delete(id, true, Some(CLEANUP)).await {
-            tracing::warn!(id, %error, "failed to remove what a failed create left");
-        }
+    if runc.has_state(id)
+        && let Err(error) = runc.delete(id, true, Some(CLEANUP)).await
+    {
+        tracing::warn!(id, %error, "failed to remove what a failed create left");
     }
     if request.rootfs.is_empty() {
         return;

@@ -34,7 +34,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub(super) enum Done {
     Created { reply: Reply<i32>, result: Result<Box<Made>, TaskError> },
     Started { reply: Reply<i32>, result: Result<(), TaskError> },
-    Restored { reply: Reply<i32>, result: Result<Box<(ProcessIo, Running)>, Box<(ProcessIo, TaskError)>> },
+    Restored { reply: Reply<i32>, io: Box<ProcessIo>, result: Result<Running, TaskError> },
     Paused { reply: Reply<()>, result: Result<(), TaskError> },
     Resumed { reply: Reply<()>, result: Result<(), TaskError> },
     InitExited { exit: Exit, oom_kills: Option<u64> },
@@ -89,13 +89,13 @@ impl Operations {
         shared: Arc<Shared>,
         request: Arc<CreateRequest>,
         runc: Arc<Runc>,
-        io: ProcessIo,
+        mut io: ProcessIo,
         cancel: Cancel,
         reply: Reply<i32>,
     ) {
         self.under_way.spawn(async move {
-            let result = create::restore(&shared, &request, &runc, io, &cancel).await;
-            Done::Restored { reply, result: result.map(Box::new).map_err(Box::new) }
+            let result = create::restore(&shared, &request, &runc, &mut io, &cancel).await;
+            Done::Restored { reply, io: Box::new(io), result }
         });
     }
 

@@ -22,12 +22,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{
-    For, IoError, Owner,
-    flow,
-    phase::Life,
-    target::Invocation,
-};
+use super::{For, IoError, Owner, flow, phase::Life, target::Invocation};
 use crate::{
     reaper::{Child, Reaper},
     sys::{self, process::SpawnAttr},
@@ -83,9 +78,7 @@ impl Logger {
         let mut logger = Logger { child, reaper: reaper.clone(), ended: false };
         match timeout(READY_WITHIN, logger.ready(&ready)).await {
             Ok(true) => Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr })),
-            Ok(false) if !what.must_say_ready => {
-                Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr }))
-            }
+            Ok(false) if !what.must_say_ready => Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr })),
             Ok(false) | Err(_) => {
                 logger.kill();
                 Err(IoError::LoggerNotReady { program: what.program.clone() })

@@ -1,11 +1,6 @@
 //! Where one output stream ends up, once it is open.
 
-use std::{
-    io,
-    os::fd::OwnedFd,
-    path::Path,
-    sync::Arc,
-};
+use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 
 use tokio::{
     io::unix::{AsyncFd, AsyncFdReadyGuard},

@@ -2,7 +2,7 @@
 
 use nix::mount::MsFlags;
 
-use super::{Mount, MountError};
+use super::{Mount, MountError, idmap::Maps};
 
 /// The options of one mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,19 +13,20 @@ pub(super) struct Options {
     pub(super) propagation: MsFlags,
     /// What is no flag goes to the file system, in its order.
     pub(super) data: Vec<String>,
+    /// How owners are shifted.
+    pub(super) maps: Option<Maps>,
 }
 
 impl Options {
     pub(super) fn parse(mount: &Mount) -> Result<Options, MountError> {
-        let unsupported = |what: &str| MountError::Unsupported {
-            source_path: mount.source.clone(),
-            what: what.to_owned(),
-        };
+        let unsupported =
+            |what: &str| MountError::Unsupported { source_path: mount.source.clone(), what: what.to_owned() };
         if ["fuse.", "fuse3."].iter().any(|helper| mount.kind.starts_with(helper)) || mount.kind.contains('/') {
             return Err(unsupported(&mount.kind));
         }
         let mut options =
-            Options { flags: MsFlags::empty(), propagation: MsFlags::empty(), data: Vec::new() };
+            Options { flags: MsFlags::empty(), propagation: MsFlags::empty(), data: Vec::new(), maps: None };
+        let (mut uids, mut gids) = (None, None);
         for option in &mount.options {
             if let Some((effect, flags)) = flag(option) {
                 match effect {
@@ -33,19 +34,27 @@ impl Options {
                     Effect::Clear => options.flags.remove(flags),
                     Effect::Propagate => options.propagation.insert(flags),
                 }
-            } else if option == "loop" || is_mapped(option) || option.starts_with("X-containerd.") {
+            } else if let Some(map) = option.strip_prefix("uidmap=") {
+                uids = Some(map);
+            } else if let Some(map) = option.strip_prefix("gidmap=") {
+                gids = Some(map);
+            } else if option == "loop" || option.starts_with("X-containerd.") {
                 return Err(unsupported(option));
             } else {
                 options.data.push(option.clone());
             }
         }
+        options.maps = match (uids, gids) {
+            (None, None) => None,
+            (Some(uids), Some(gids)) => {
+                let maps = Maps::parse(uids, gids);
+                Some(maps.ok_or_else(|| unsupported(&format!("uidmap={uids},gidmap={gids}")))?)
+            }
+            (Some(_), None) => return Err(unsupported("uidmap without gidmap")),
+            (None, Some(_)) => return Err(unsupported("gidmap without uidmap")),
+        };
         Ok(options)
     }
-}
-
-/// Whether the option asks for an idmapped mount.
-fn is_mapped(option: &str) -> bool {
-    ["uidmap=", "gidmap="].iter().any(|key| option.starts_with(key))
 }
 
 #[derive(Debug, Clone, Copy)]

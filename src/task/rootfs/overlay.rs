@@ -21,6 +21,8 @@ use super::raw_mount;
 /// What is left free of the page, as containerd does: the kernel wants a few bytes of it for itself.
 const SPARE: usize = 512;
 
+const KEY: &str = "lowerdir=";
+
 /// The size of a page, which is what mount(2) takes of options, with a NUL at the end.
 pub(super) fn page() -> usize {
     let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok());
@@ -39,13 +41,28 @@ pub(super) fn fit(data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
 /// Makes lower directories relative to the deepest folder that holds them all. Options that cannot be
 /// shortened come back as they are.
 pub(super) fn shorten(mut data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
-    const KEY: &str = "lowerdir=";
     let Some(option) = data.iter_mut().find(|option| option.starts_with(KEY)) else { return (None, data) };
     let folders = split(&option[KEY.len()..]);
     let Some(common) = common_folder(&folders) else { return (None, data) };
     let relative: Vec<&str> = folders.iter().map(|folder| below(&common, folder)).collect();
     *option = format!("{KEY}{}", relative.join(":"));
     (Some(PathBuf::from(unescaped(&common))), data)
+}
+
+/// Puts another folder in the place of each lower directory, which is told with its number and without
+/// escapes. The new path must need none.
+pub(super) fn replace_lower(
+    data: &mut [String],
+    mut with: impl FnMut(usize, &str) -> io::Result<PathBuf>,
+) -> io::Result<()> {
+    let Some(option) = data.iter_mut().find(|option| option.starts_with(KEY)) else { return Ok(()) };
+    let replaced = split(&option[KEY.len()..]).into_iter().enumerate().map(|(number, folder)| match folder {
+        "" => Ok(String::new()),
+        folder => Ok(with(number, &unescaped(folder))?.display().to_string()),
+    });
+    let replaced = replaced.collect::<io::Result<Vec<_>>>()?.join(":");
+    *option = format!("{KEY}{replaced}");
+    Ok(())
 }
 
 /// Splits at colons, but not at escaped ones. An empty part (`::`) separates data-only layers.

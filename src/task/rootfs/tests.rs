@@ -45,6 +45,10 @@ fn what_is_not_supported_is_named() {
         let error = mount_all(&[mount("tmpfs", "", &[]), mount(kind, "/dev/x", &[option])], Path::new("/nowhere"));
         assert!(matches!(error, Err(MountError::Unsupported { what, .. }) if what == option));
     }
+    for options in [&["uidmap=0:1:2"][..], &["gidmap=0:1:2"], &["uidmap=0:1:2", "gidmap=0:1"]] {
+        let error = Options::parse(&mount("bind", "/x", options)).unwrap_err();
+        assert!(error.to_string().contains("idmap"), "{error}");
+    }
     for kind in ["fuse3.overlay", "format/mkdir/overlay"] {
         let error = mount_all(&[mount(kind, "x", &[])], Path::new("/nowhere"));
         assert!(matches!(error, Err(MountError::Unsupported { what, .. }) if what == kind));
@@ -113,10 +117,7 @@ broken
 
 /// Real mounts, in a mount namespace of a thread's own: nothing of them is seen outside, nor left.
 mod root {
-    use std::{
-        os::unix::fs::symlink,
-        thread,
-    };
+    use std::{os::unix::fs::symlink, thread};
 
     use nix::sched::{CloneFlags, unshare};
     use tempfile::TempDir;
@@ -189,6 +190,9 @@ mod root {
             let stay = std::env::current_dir().unwrap();
             // As long as containerd's: /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots.
             let snapshots = folder.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
+            fs::create_dir_all(&snapshots).unwrap();
+            // The upper directory of an overlay cannot lie on an overlay, as a folder of a test may.
+            mount_all(&[mount("tmpfs", "tmpfs", &[])], &snapshots).unwrap();
             let layer = |number: usize| snapshots.join(number.to_string()).join("fs");
             for number in 0..=100 {
                 fs::create_dir_all(layer(number)).unwrap();
@@ -204,10 +208,9 @@ mod root {
                 format!("upperdir={}", text(&upper)),
                 format!("lowerdir={}", lower.join(":")),
             ];
-            assert!(options.join(",").len() > 2 * 4096);
+            assert!(options.join(",").len() > 4096 + 2048);
             let options: Vec<&str> = options.iter().map(String::as_str).collect();
             let rootfs = folder.join("rootfs");
-            // An overlay cannot lie on the overlay that the folder may be on already; its rootfs can.
             mount_all(&[mount("overlay", "overlay", &options)], &rootfs).unwrap();
             assert_eq!(fs::read_to_string(rootfs.join("top")).unwrap(), "100");
             assert!((0..=100).all(|number| rootfs.join(number.to_string()).exists()));
@@ -221,6 +224,57 @@ mod root {
             let far = mount("overlay", "overlay", &[&format!("lowerdir={}", far.join(":"))]);
             assert!(matches!(mount_all(&[far], &rootfs), Err(MountError::TooLong { length, .. }) if length > 4096));
         });
+    }
+
+    /// Check that owners are shifted, in bind mounts and in an overlay's layers, and that nothing but the
+    /// one mount stays.
+    #[test]
+    fn owners_are_shifted_where_the_options_say_so() {
+        use std::os::unix::fs::{MetadataExt as _, chown};
+        isolated(|folder| {
+            let rootfs = folder.join("rootfs");
+            let layers = folder.join("layers");
+            fs::create_dir(&layers).unwrap();
+            mount_all(&[tmpfs("")], &layers).unwrap();
+            for name in ["a", "b", "up", "work"] {
+                fs::create_dir(layers.join(name)).unwrap();
+            }
+            for name in ["a/x", "b/y"] {
+                fs::write(layers.join(name), "").unwrap();
+                chown(layers.join(name), Some(7), Some(9)).unwrap();
+            }
+            let temporary = idmap_folders();
+            let shift = ["uidmap=0:100000:65536", "gidmap=0:200000:65536"];
+            let owner = |name: &str| {
+                let metadata = fs::metadata(rootfs.join(name)).unwrap();
+                (metadata.uid(), metadata.gid())
+            };
+
+            let bind = mount("bind", text(&layers.join("a")), &["rbind", "ro", shift[0], shift[1]]);
+            mount_all(&[bind.clone()], &rootfs).unwrap();
+            assert_eq!(owner("x"), (100_007, 200_009));
+            assert_eq!(fs::write(rootfs.join("new"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
+            unmount_recursive(&rootfs).unwrap();
+            mount_all(&[bind, mount("no-such-fs", "", &[])], &rootfs).unwrap_err();
+            assert!(mounts(&rootfs).is_empty());
+
+            let layers = text(&layers);
+            let options = [
+                format!("lowerdir={layers}/a:{layers}/b"),
+                format!("upperdir={layers}/up"),
+                format!("workdir={layers}/work"),
+            ];
+            let options: Vec<&str> = options.iter().map(String::as_str).chain(shift).collect();
+            mount_all(&[mount("overlay", "overlay", &options)], &rootfs).unwrap();
+            assert_eq!((owner("x"), owner("y")), ((100_007, 200_009), (100_007, 200_009)));
+            assert_eq!(mounts(&rootfs).len(), 1);
+            assert_eq!(idmap_folders(), temporary);
+        });
+    }
+
+    fn idmap_folders() -> usize {
+        let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"lookout-idmap-");
+        fs::read_dir(std::env::temp_dir()).unwrap().filter(|entry| ours(&entry.as_ref().unwrap().file_name())).count()
     }
 
     /// Check that a failure leaves nothing mounted, and says what failed and why.

@@ -36,7 +36,7 @@ pub(crate) use program::{Output, Program};
 pub(crate) use shim::Holdings;
 
 use super::{
-    Process, deadline,
+    Process, Task, deadline,
     tools::{SHIM, tool},
 };
 
@@ -309,6 +309,12 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         self.shims().remove(id).unwrap_or_else(|| panic!("no shim for {id}: {:?}", self.shims()))
     }
 
+    /// The Task service of the shim of `id`, as containerd itself reaches it.
+    pub(crate) fn task_service(&self, id: &str) -> Task {
+        let address = fs::read_to_string(self.bundle(id).join("address")).expect("the shim writes it");
+        Task::connect(&address, 2).expect("the shim listens")
+    }
+
     /// The daemon's own pid.
     pub(crate) fn daemon_pid(&self) -> Option<i32> {
         self.daemon.as_ref().and_then(|daemon| i32::try_from(daemon.id()).ok())
@@ -331,7 +337,7 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         if thread::panicking() {
             let log = self.log();
-            let tail = log.lines().rev().take(30).collect::<Vec<_>>();
+            let tail = log.lines().rev().filter(|line| !line.contains("loading plugin")).take(30).collect::<Vec<_>>();
             eprintln!("── the end of {:?}'s log ──", self.version);
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }

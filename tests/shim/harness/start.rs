@@ -111,6 +111,12 @@ impl StartVerb {
         self
     }
 
+    /// Called by this containerd, by what it says of itself.
+    pub(crate) fn publish_binary(mut self, binary: &std::path::Path) -> Self {
+        self.arguments.extend(["-publish-binary".into(), binary.to_string_lossy().into_owned()]);
+        self
+    }
+
     pub(crate) fn namespace(mut self, namespace: &str) -> Self {
         namespace.clone_into(&mut self.namespace);
         self

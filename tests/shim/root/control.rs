@@ -74,6 +74,24 @@ on_every_containerd! {
         containerd.assert_nothing_left();
     }
 
+    /// Check that new limits reach the cgroup, and a wrong one is an error. ctr cannot ask for
+    /// them, so the test asks the shim as containerd does.
+    fn new_limits_reach_the_cgroup(containerd) {
+        containerd.detached("c", &["--memory-limit", "50331648"], &["sleep", "1000"]);
+        let limit = || {
+            let path = format!("/sys/fs/cgroup/memory/{}/c/memory.limit_in_bytes", containerd.namespace());
+            fs::read_to_string(path).expect("the cgroup of c").trim().parse::<u64>().expect("a number")
+        };
+        assert_eq!(limit(), 48 << 20);
+        let shim = containerd.task_service("c");
+        shim.update("c", r#"{"memory":{"limit":67108864}}"#).expect("a good limit");
+        assert_eq!(limit(), 64 << 20);
+        shim.update("c", r#"{"memory":{"limit":"much"}}"#).expect_err("a limit that is no number");
+        assert_eq!(limit(), 64 << 20);
+        containerd.remove("c");
+        containerd.assert_nothing_left();
+    }
+
     /// Check that a signal reaches init, by name, and that it may handle it.
     fn a_signal_reaches_init(containerd) {
         let events = containerd.events();
@@ -87,7 +105,6 @@ on_every_containerd! {
         let removed = containerd.ctr(&["task", "rm", "c"]).success().stderr_text();
         assert!(removed.contains("non-zero exit code 42"), "{removed}");
         containerd.ctr(&["container", "rm", "c"]).success();
-        drop(events);
         containerd.assert_nothing_left();
     }
 

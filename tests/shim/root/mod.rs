@@ -32,8 +32,12 @@ macro_rules! on_every_containerd {
     )*};
 }
 
+mod checkpoint;
 mod control;
+mod crash;
 mod exec;
+mod oom;
+mod pods;
 mod run;
 mod stdio;
 

@@ -21,7 +21,6 @@ on_every_containerd! {
         containerd.exec("c", &[], &["sh", "-c", "kill -SEGV $$"]).run().exit_code(139);
         containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
         client.wait().exit_code(137);
-        drop(events);
         containerd.assert_nothing_left();
     }
 
@@ -88,7 +87,6 @@ on_every_containerd! {
         events.wait_topic("/tasks/delete", "after");
         let told = events.of("c");
         assert!(!told.iter().any(|event| event.starts_with("exit") || event.starts_with("start")), "{told:?}");
-        drop(events);
         containerd.assert_nothing_left();
     }
 

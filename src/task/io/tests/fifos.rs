@@ -250,7 +250,9 @@ fn what_cannot_be_opened_is_named() {
             assert!(matches!(error, IoError::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
         }
         assert!(matches!(refusal(&stdio("in", "", "")).await, IoError::Relative { .. }));
-        assert!(matches!(refusal(&stdio("", "unix:///x", "")).await, IoError::UnknownScheme { scheme } if scheme == "unix"));
+        assert!(
+            matches!(refusal(&stdio("", "unix:///x", "")).await, IoError::UnknownScheme { scheme } if scheme == "unix")
+        );
         assert!(matches!(refusal(&stdio("", &out, "binary:///x")).await, IoError::LoggerOnStderr));
     });
 }

@@ -31,7 +31,9 @@ fn recorder(folder: &Folder) -> String {
     let dir = folder.text("");
     script(
         folder,
-        &format!("env >{dir}env; for a in \"$@\"; do echo \"<$a>\"; done >{dir}args; exec 5>&-\ncat <&3 >{dir}out &\ncat <&4 >{dir}err\nwait"),
+        &format!(
+            "env >{dir}env; for a in \"$@\"; do echo \"<$a>\"; done >{dir}args; exec 5>&-\ncat <&3 >{dir}out &\ncat <&4 >{dir}err\nwait"
+        ),
     )
 }
 

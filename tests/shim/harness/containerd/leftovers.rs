@@ -42,7 +42,9 @@ impl Containerd {
             self.path("state/io.containerd.runtime.v2.task").join(namespace),
             self.path("tmp"),
         ];
-        let files = folders.iter().flat_map(|folder| entries(folder));
+        // The daemon itself never removes what it unpacks a checkpoint into.
+        let is_the_daemons = |path: &PathBuf| path.to_string_lossy().contains("/tmp/ctrd-checkpoint");
+        let files = folders.iter().flat_map(|folder| entries(folder)).filter(|path| !is_the_daemons(path));
         left.extend(files.map(|path| format!("file {}", path.display())));
         left.extend(self.cgroups().iter().map(|cgroup| format!("cgroup {}", cgroup.display())));
         left

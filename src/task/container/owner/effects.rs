@@ -1,0 +1,84 @@
+//! What follows from a change of state.
+
+use super::{Container, STARTING_GRACE};
+use crate::{
+    publish::TaskEvent,
+    task::lifecycle::{
+        container::{self, Effect, Input, State},
+        exec,
+    },
+};
+
+impl Container {
+    /// Takes what is no request to the lifecycle and performs what follows.
+    pub(super) fn apply(&mut self, input: Input) {
+        // Only requests are refused.
+        let Ok((state, effect)) = container::step(self.state, input) else { return };
+        self.state = state;
+        self.perform(effect);
+    }
+
+    pub(super) fn perform(&mut self, effect: Effect) {
+        let id = self.id();
+        match effect {
+            // The four of requests are acted on where the request is.
+            Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete => {}
+            Effect::TellStarted => {
+                tracing::info!(id, pid = self.init_pid, "started");
+                self.tell(TaskEvent::start(&id, self.init_pid));
+            }
+            Effect::TellStartedThenEnd(exit) => {
+                self.perform(Effect::TellStarted);
+                self.perform(Effect::End(exit));
+            }
+            Effect::End(_) => self.end(),
+            Effect::ThawThenEnd(_) => {
+                self.perform(Effect::Thaw);
+                self.end();
+            }
+            Effect::Thaw => {
+                if let Some(runc) = self.runc.clone() {
+                    self.operations.thaw(runc, id);
+                }
+            }
+            Effect::TellPaused => self.tell(TaskEvent::paused(&id)),
+            Effect::TellResumed => self.tell(TaskEvent::resumed(&id)),
+            Effect::TellExit(exit) => {
+                tracing::info!(id, pid = exit.pid, status = exit.status, "exited");
+                self.init.tell_exit(exit);
+                self.tell(TaskEvent::exit(&id, &id, exit));
+            }
+            // Told by `deleted`, together with the answers.
+            Effect::TellDeleted => {}
+        }
+    }
+
+    /// Init has ended: sees to it that everything else of the container ends too.
+    pub(super) fn end(&mut self) {
+        if let Some(runc) = self.runc.clone().filter(|_| !self.owns_pid_namespace) {
+            self.leftovers_killed = false;
+            self.operations.kill_leftovers(runc, self.id());
+        }
+        if self.execs.values().any(|exec| exec.state == exec::State::Starting) {
+            self.operations.grace(STARTING_GRACE);
+        }
+    }
+
+    /// Tells init's exit once every exec's has been told.
+    pub(super) fn settle(&mut self) {
+        let pending = self.execs.values().any(|exec| exec.state.is_pending());
+        if matches!(self.state, State::Ending { .. }) && self.leftovers_killed && !pending {
+            self.apply(Input::Settled);
+        }
+    }
+
+    pub(super) fn oom_killed(&mut self, kills: u64) {
+        self.oom_kills_told = kills;
+        tracing::info!(id = self.request.id, kills, "out of memory");
+        self.tell(TaskEvent::oom(&self.request.id));
+    }
+
+    pub(super) fn tell(&self, event: TaskEvent) {
+        self.shared.publisher.publish(event);
+    }
+}

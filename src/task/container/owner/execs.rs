@@ -1,0 +1,177 @@
+//! The container's execs: what clients ask about them, and how they end.
+
+use nix::sys::signal::Signal;
+
+use super::{
+    Container, answer, unknown_exit,
+    super::{
+        command::{Command, Deleted, ExecRequest, Reply},
+        exec::Plan,
+        process::Process,
+    },
+};
+use crate::{
+    model::Exit,
+    publish::TaskEvent,
+    reaper::Child,
+    runc::Cancel,
+    task::{
+        TaskError,
+        io::{Owner as IoOwner, ProcessIo},
+        lifecycle::{
+            Denied,
+            container::{Input, State},
+            exec,
+        },
+    },
+};
+
+/// One exec of a container.
+pub(super) struct ExecEntry {
+    pub(super) state: exec::State,
+    pub(super) process: Process,
+    pub(super) document: Vec<u8>,
+    pub(super) cancel: Cancel,
+    pub(super) joined_deletes: Vec<Reply<Deleted>>,
+}
+
+impl Container {
+    pub(super) fn add_exec(&mut self, request: ExecRequest) -> Result<(), TaskError> {
+        if self.execs.contains_key(&request.exec_id) {
+            return Err(TaskError::ExecExists { exec_id: request.exec_id });
+        }
+        let entry = ExecEntry {
+            state: exec::State::Added,
+            process: Process::new(request.stdio),
+            document: request.process,
+            cancel: Cancel::default(),
+            joined_deletes: Vec::new(),
+        };
+        self.tell(TaskEvent::exec_added(&self.request.id, &request.exec_id));
+        self.execs.insert(request.exec_id, entry);
+        Ok(())
+    }
+
+    pub(super) fn start_exec(&mut self, exec_id: String, reply: Reply<i32>) {
+        let runc = match self.ask(Input::StartExec) {
+            Ok((_, runc)) => runc,
+            Err(Denied::Busy) => return self.put_off(Command::Start { exec_id, reply }),
+            Err(Denied::InitNotRunning) => return answer(reply, Err(self.init_not_running())),
+            Err(denied) => return answer(reply, Err(denied.into())),
+        };
+        let owner = IoOwner { uid: self.request.options.io_uid, gid: self.request.options.io_gid };
+        let (container_id, bundle) = (self.id(), self.request.bundle.clone());
+        let exec = match self.exec(&exec_id) {
+            Ok(exec) => exec,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        match exec::step(exec.state, exec::Input::Start) {
+            Ok((state, _)) => exec.state = state,
+            Err(denied) => return answer(reply, Err(denied.into())),
+        }
+        exec.cancel = Cancel::default();
+        let cancel = exec.cancel.clone();
+        let (stdio, process) = (exec.process.stdio.clone(), exec.document.clone());
+        let plan = Plan { container_id, exec_id, bundle, owner, stdio, process };
+        self.operations.start_exec(self.shared.clone(), plan, runc, cancel, reply);
+    }
+
+    pub(super) fn kill_exec(&mut self, exec_id: &str, signal: u32) -> Result<(), TaskError> {
+        let reaper = self.shared.reaper.clone();
+        let exec = self.exec(exec_id)?;
+        match exec::step(exec.state, exec::Input::Kill)? {
+            (_, exec::Effect::AbortStart) => {
+                exec.cancel.cancel();
+                Ok(())
+            }
+            (state, _) => {
+                let signal = i32::try_from(signal).map_err(|_| TaskError::KillExec(nix::Error::EINVAL))?;
+                reaper.raw_signal(state.pid(), signal).map_err(TaskError::KillExec)
+            }
+        }
+    }
+
+    pub(super) fn delete_exec(&mut self, exec_id: String, reply: Reply<Deleted>) {
+        let exec = match self.exec(&exec_id) {
+            Ok(exec) => exec,
+            Err(error) => return answer(reply, Err(error)),
+        };
+        match exec::step(exec.state, exec::Input::Delete) {
+            Ok((_, exec::Effect::JoinDelete)) => exec.joined_deletes.push(reply),
+            Ok((state, _)) => {
+                exec.state = state;
+                let io = exec.process.detach();
+                self.operations.delete_exec(exec_id, io, reply);
+            }
+            Err(denied) => answer(reply, Err(denied.into())),
+        }
+    }
+
+    pub(super) fn exec_started(&mut self, exec_id: String, reply: Reply<i32>, result: Result<Box<(ProcessIo, Child)>, TaskError>) {
+        let init_has_ended = matches!(self.state, State::Ending { .. });
+        let error = self.init_not_running();
+        let id = self.id();
+        let reaper = self.shared.reaper.clone();
+        // Pending execs keep the container from being deleted, and cannot be deleted themselves.
+        let Some(exec) = self.execs.get_mut(&exec_id) else { return };
+        match result.map(|started| *started) {
+            // Nothing in a shared pid namespace would end it (containerd #10589).
+            Ok((io, child)) if init_has_ended && !self.owns_pid_namespace => {
+                drop(io);
+                let _ = reaper.signal(child.pid, Signal::SIGKILL);
+                self.operations.fail_exec(child, exec_id, error, reply);
+            }
+            Ok((io, child)) => {
+                let pid = child.pid;
+                exec.process.attach(io);
+                exec.process.begin_input();
+                if let Ok((state, _)) = exec::step(exec.state, exec::Input::Started { pid }) {
+                    exec.state = state;
+                }
+                self.operations.watch_exec(child, exec_id.clone());
+                tracing::info!(id, exec_id, pid, "exec started");
+                self.tell(TaskEvent::exec_started(&id, &exec_id, pid));
+                answer(reply, Ok(pid));
+            }
+            Err(error) => {
+                if let Ok((state, _)) = exec::step(exec.state, exec::Input::StartFailed) {
+                    exec.state = state;
+                }
+                exec.process.tell_exit(unknown_exit(0));
+                tracing::info!(id, exec_id, %error, "exec failed to start");
+                answer(reply, Err(error));
+            }
+        }
+    }
+
+    pub(super) fn exec_exited(&mut self, exec_id: &str, exit: Exit) {
+        let Some(exec) = self.execs.get_mut(exec_id) else { return };
+        exec.process.exited();
+        if let Ok((state, exec::Effect::TellExit(exit))) = exec::step(exec.state, exec::Input::Exited(exit)) {
+            exec.state = state;
+            exec.process.tell_exit(exit);
+            tracing::info!(id = self.request.id, exec_id, status = exit.status, "exec exited");
+            self.tell(TaskEvent::exit(&self.request.id, exec_id, exit));
+        }
+    }
+
+    pub(super) fn exec_deleted(&mut self, exec_id: &str, reply: Reply<Deleted>) {
+        let Some(exec) = self.execs.remove(exec_id) else { return };
+        let deleted = Deleted { pid: exec.state.pid(), exit: exec.state.exit() };
+        for reply in exec.joined_deletes.into_iter().chain([reply]) {
+            answer(reply, Ok(deleted));
+        }
+    }
+}
+
+impl ExecEntry {
+    /// The exit that a wait gets at once. One whose start failed has none; the waiter is told so
+    /// by a status that no process leaves unless it means it.
+    pub(super) fn told(&self) -> Option<Exit> {
+        match self.state {
+            exec::State::Failed => Some(unknown_exit(0)),
+            _ => self.state.exit(),
+        }
+    }
+}
+

@@ -1,0 +1,160 @@
+//! What clients ask about the container and its init.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    Container, answer,
+    super::{
+        command::{Command, Deleted, Pid, Reply, Snapshot, Status},
+        operations::CheckpointTo,
+    },
+};
+use super::execs::ExecEntry;
+use crate::{
+    bundle::Bundle,
+    model::Exit,
+    runc::{CheckpointOptions, Runc},
+    task::{
+        TaskError,
+        lifecycle::{
+            Denied,
+            container::{self, Effect, Input, State},
+            exec,
+        },
+    },
+};
+
+impl Container {
+    pub(super) fn snapshot(&mut self, exec_id: &str) -> Result<Snapshot, TaskError> {
+        let frozen = match self.state {
+            State::Creating | State::Deleted => return Err(Denied::NotCreated.into()),
+            State::Pausing => Some(Status::Pausing),
+            State::Paused | State::Resuming => Some(Status::Paused),
+            _ => None,
+        };
+        let bundle = self.request.bundle.clone();
+        if exec_id.is_empty() {
+            let status = frozen.unwrap_or(match self.state {
+                State::Created { .. } | State::Starting { .. } | State::Deleting { exit: None, .. } => Status::Created,
+                State::Stopped { .. } | State::Deleting { exit: Some(_), .. } => Status::Stopped,
+                _ => Status::Running,
+            });
+            let stdio = self.init.stdio.clone();
+            return Ok(Snapshot { bundle, pid: self.init_pid, status, stdio, exit: self.state.exit() });
+        }
+        let exec = self.exec(exec_id)?;
+        let status = frozen.unwrap_or(match exec.state {
+            exec::State::Added | exec::State::Starting | exec::State::Failed | exec::State::Deleting { exit: None } => {
+                Status::Created
+            }
+            exec::State::Running { .. } => Status::Running,
+            exec::State::Stopped { .. } | exec::State::Deleting { exit: Some(_) } => Status::Stopped,
+        });
+        let stdio = exec.process.stdio.clone();
+        Ok(Snapshot { bundle, pid: exec.state.pid(), status, stdio, exit: exec.state.exit() })
+    }
+
+    pub(super) fn wait(&mut self, exec_id: &str, reply: Reply<Exit>) {
+        if matches!(self.state, State::Creating) {
+            return answer(reply, Err(Denied::NotCreated.into()));
+        }
+        let told = if exec_id.is_empty() { self.state.exit() } else { self.execs.get(exec_id).and_then(ExecEntry::told) };
+        match (told, self.process(exec_id)) {
+            (Some(exit), _) => answer(reply, Ok(exit)),
+            (None, Ok(process)) => process.wait(reply),
+            (None, Err(error)) => answer(reply, Err(error)),
+        }
+    }
+
+    pub(super) fn resize(&mut self, exec_id: &str, width: u16, height: u16) -> Result<(), TaskError> {
+        if let Some(exec) = self.execs.get(exec_id) {
+            exec::step(exec.state, exec::Input::Resize)?;
+        }
+        self.process(exec_id)?.resize(width, height).map_err(TaskError::Resize)
+    }
+
+    pub(super) fn start(&mut self, reply: Reply<i32>) {
+        match self.ask(Input::Start) {
+            Ok((_, runc)) if self.request.checkpoint.is_empty() => {
+                self.init.begin_input();
+                self.operations.start(runc, self.id(), self.cancel.clone(), reply);
+            }
+            Ok((_, runc)) => match self.init.detach() {
+                Some(io) => {
+                    let (shared, request) = (self.shared.clone(), self.request.clone());
+                    self.operations.restore(shared, request, runc, io, self.cancel.clone(), reply);
+                }
+                // The streams went with a restore that failed; another try has none.
+                None => {
+                    let _ = self.ask(Input::StartEnded { ok: false });
+                    answer(reply, Err(TaskError::Abandoned));
+                }
+            },
+            Err(Denied::Busy) => self.put_off(Command::Start { exec_id: String::new(), reply }),
+            Err(denied) => answer(reply, Err(denied.into())),
+        }
+    }
+
+    pub(super) fn kill(&mut self, signal: u32, all: bool, reply: Reply<()>) {
+        match container::step(self.state, Input::Kill { all }) {
+            Ok((_, Effect::Abort)) => {
+                self.killed_while_creating = true;
+                self.cancel.cancel();
+                answer(reply, Ok(()));
+            }
+            Ok(_) => match self.runc.clone() {
+                Some(runc) => self.operations.kill(runc, self.id(), signal, all, reply),
+                None => answer(reply, Err(Denied::NotCreated.into())),
+            },
+            Err(denied) => answer(reply, Err(denied.into())),
+        }
+    }
+
+    pub(super) fn checkpoint(&mut self, runc: Arc<Runc>, path: &str, options: CheckpointOptions, reply: Reply<()>) {
+        let image = if path.is_empty() { &self.request.options.criu_image_path } else { path };
+        if image.is_empty() {
+            let why = "neither the request nor the runtime options name a folder for the image".into();
+            return answer(reply, Err(TaskError::Invalid { what: "checkpoint path", why }));
+        }
+        let bundle = self.request.bundle.clone();
+        let to = CheckpointTo {
+            image: PathBuf::from(image),
+            work_is_temporary: options.work_path().is_empty(),
+            work: match options.work_path() {
+                "" => bundle.join("work/criu-work"),
+                work => PathBuf::from(work),
+            },
+        };
+        self.operations.checkpoint(runc, self.id(), bundle, to, options, reply);
+    }
+
+    pub(super) fn pids(&mut self, reply: Reply<Vec<Pid>>) {
+        if matches!(self.state, State::Creating | State::Deleted) {
+            return answer(reply, Err(Denied::NotCreated.into()));
+        }
+        let execs = self.execs.iter().filter_map(|(exec_id, exec)| match exec.state {
+            exec::State::Running { pid } => Some((u32::try_from(pid).ok()?, exec_id.clone())),
+            _ => None,
+        });
+        let execs = execs.collect();
+        self.operations.pids(self.cgroup.clone(), self.init_pid, execs, reply);
+    }
+
+    pub(super) fn delete(&mut self, reply: Reply<Deleted>) {
+        if self.state == State::Creating {
+            self.cancel.cancel();
+            // Answered when the create has been undone.
+            return self.joined_deletes.push(reply);
+        }
+        match self.ask(Input::Delete) {
+            Ok((Effect::JoinDelete, _)) => self.joined_deletes.push(reply),
+            Ok((_, runc)) => {
+                let rootfs = (!self.request.rootfs.is_empty()).then(|| Bundle::new(&self.request.bundle).rootfs());
+                let io = self.init.detach();
+                self.operations.delete(runc, self.id(), io, rootfs, reply);
+            }
+            Err(Denied::Busy) => self.put_off(Command::Delete { exec_id: String::new(), reply }),
+            Err(denied) => answer(reply, Err(denied.into())),
+        }
+    }
+}
