@@ -8,8 +8,9 @@
 //! ```
 //!
 //! [`ProcessIo::open`] before the runtime runs, [`child`](ProcessIo::child) for its command,
-//! [`release`](ProcessIo::release) when it has succeeded, [`exited`](ProcessIo::exited) and
-//! [`drain`](ProcessIo::drain) when the process is dead; dropped when nobody asks any more.
+//! [`release`](ProcessIo::release) when it has succeeded, [`begin_input`](ProcessIo::begin_input) when the
+//! process is to start, [`exited`](ProcessIo::exited) and [`drain`](ProcessIo::drain) when it is dead;
+//! dropped when nobody asks any more.
 //!
 //! Nothing here waits for a client: not the opening of a fifo, not the writing to it. Nothing here
 //! blocks the runtime's thread: fifos and terminals are non-blocking, files are left to the blocking

@@ -251,7 +251,7 @@ mod root {
             };
 
             let bind = mount("bind", text(&layers.join("a")), &["rbind", "ro", shift[0], shift[1]]);
-            mount_all(&[bind.clone()], &rootfs).unwrap();
+            mount_all(std::slice::from_ref(&bind), &rootfs).unwrap();
             assert_eq!(owner("x"), (100_007, 200_009));
             assert_eq!(fs::write(rootfs.join("new"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
             unmount_recursive(&rootfs).unwrap();

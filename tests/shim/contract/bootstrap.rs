@@ -70,7 +70,8 @@ fn the_socket_is_its_owners_alone() {
 fn the_server_is_a_daemon_with_the_arguments_of_a_shim() {
     let node = Node::new();
     let bundle = node.bundle("web");
-    let process = node.shim(&bundle).process;
+    let shim = node.shim(&bundle);
+    let process = shim.process;
     let line = process.command_line();
     assert!(line[0].ends_with("containerd-shim-lookout-v2"), "{line:?}");
     assert_eq!(line[1..], ["-namespace", "test", "-id", "web", "-address", &node.address()]);

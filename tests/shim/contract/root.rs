@@ -122,10 +122,12 @@ mod root {
             stderr: stderr.name(),
             ..bundle.create()
         };
-        let init = shim.create(&request).unwrap().pid;
+        shim.create(&request).unwrap();
+        let init = shim.start("web", "").unwrap().pid;
         for number in 0..3 {
-            let meta = fs::metadata(format!("/proc/{init}/fd/{number}")).unwrap();
-            assert_eq!((meta.uid(), meta.gid()), (4242, 4343), "descriptor {number}");
+            let file = format!("/proc/{init}/fd/{number}");
+            let owner = || fs::metadata(&file).map(|meta| (meta.uid(), meta.gid())).ok();
+            deadline::until(&format!("the owner of descriptor {number}"), || owner() == Some((4242, 4343)));
         }
         assert_eq!(fs::metadata(stdout.path()).unwrap().uid(), 0, "the client's fifo is left as it is");
     }

@@ -74,6 +74,37 @@ fn stdin_ends_with_close_io_and_not_before() {
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 0);
 }
 
+/// Check that a client's writer finds no reader before the process starts: `ctr run` takes the opening
+/// of its fifo for the sign that there is a task, and asks for CloseIO just once.
+#[test]
+fn the_input_is_not_opened_before_start() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let fifos = Fifos::make(&node, "web");
+    shim.create(&fifos.create(&bundle)).unwrap();
+    assert!(!fifos.stdin.has_reader());
+    shim.start("web", "").unwrap();
+    assert!(fifos.stdin.has_reader());
+}
+
+/// Check that a plain file may be the input, and ends where it ends.
+#[test]
+fn a_plain_file_may_be_the_input() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let stdout = Fifo::make(node.path().join("out"));
+    let collected = stdout.collect();
+    fs::write(node.path().join("in"), "from a file\n").unwrap();
+    node.runtime().payload("web", "cat; exit 0");
+    let stdin = node.path().join("in").to_string_lossy().into_owned();
+    shim.create(&CreateTaskRequest { stdin, stdout: stdout.name(), ..bundle.create() }).unwrap();
+    shim.start("web", "").unwrap();
+    assert_eq!(collected.text(), "from a file\n");
+    assert_eq!(shim.wait("web", "").unwrap().exit_status, 0);
+}
+
 /// Check that CloseIO that comes before start is not forgotten.
 #[test]
 fn close_io_before_start_ends_the_input() {
@@ -277,7 +308,9 @@ fn streams_that_cannot_be_are_named() {
         let failure = shim.create(&CreateTaskRequest { stdout: stdout.into(), ..bundle.create() }).unwrap_err();
         assert!(failure.message.starts_with("failed to create process I/O: "), "{failure:?}");
     }
-    let failure = shim.create(&CreateTaskRequest { stdin: "/etc/passwd".into(), ..bundle.create() }).unwrap_err();
-    assert!(failure.message.contains("not a fifo"), "{failure:?}");
+    for stdin in ["relative/path", "/no/such/fifo"] {
+        let failure = shim.create(&CreateTaskRequest { stdin: stdin.into(), ..bundle.create() }).unwrap_err();
+        assert!(failure.message.contains(stdin), "{failure:?}");
+    }
     assert_eq!(node.runtime().all_calls(), []);
 }

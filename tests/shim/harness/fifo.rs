@@ -67,6 +67,12 @@ impl Fifo {
         OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&self.path).expect("a reader never waits")
     }
 
+    /// Whether somebody has it open for reading.
+    pub(crate) fn has_reader(&self) -> bool {
+        // fifo(7): ENXIO without a reader.
+        OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&self.path).is_ok()
+    }
+
     /// Writes all of `bytes` and closes; somebody must read.
     pub(crate) fn send(&self, bytes: &[u8]) {
         let mut file = OpenOptions::new().write(true).open(&self.path).expect("the fifo is the test's own");

@@ -1,8 +1,21 @@
 //! The shim is killed or stopped.
 
+use std::fs;
+
 use nix::sys::signal::Signal;
 
-use crate::harness::deadline::{self, PATIENCE};
+use crate::harness::{
+    Process,
+    containerd::Containerd,
+    deadline::{self, PATIENCE},
+};
+
+/// Init of a container whose shim does not answer, by its cgroup.
+fn init(containerd: &Containerd, id: &str) -> Process {
+    let path = format!("/sys/fs/cgroup/memory/{}/{id}/cgroup.procs", containerd.namespace());
+    let pids = fs::read_to_string(path).expect("the cgroup of the container");
+    Process::new(pids.lines().next().and_then(|pid| pid.parse::<i32>().ok()).expect("an init"))
+}
 
 on_every_containerd! {
     /// Check that after `kill -9` of the shim the exit and the delete are told with init's pid
@@ -25,7 +38,7 @@ on_every_containerd! {
         deadline::until("the task to be gone", || containerd.status("c").is_none_or(|status| status == "STOPPED"));
         containerd.ctr(&["task", "rm", "--force", "c"]);
         containerd.ctr(&["container", "rm", "c"]).success();
-        containerd.assert_nothing_left();
+        containerd.assert_nothing_left_but_fifos();
     }
 
     /// Check that the status of a container that had ended before its shim was killed is told
@@ -38,7 +51,7 @@ on_every_containerd! {
         assert_eq!(events.wait_topic("/tasks/delete", "c").number("exit_status"), 9);
         containerd.ctr(&["task", "rm", "--force", "c"]);
         containerd.ctr(&["container", "rm", "c"]).success();
-        containerd.assert_nothing_left();
+        containerd.assert_nothing_left_but_fifos();
         for event in events.all().iter().filter(|event| event.is("/tasks/exit", "c")) {
             assert_eq!(event.number("exit_status"), 9, "{event:?}");
         }
@@ -54,18 +67,10 @@ on_every_containerd! {
         containerd.exec("other", &[], &["true"]).run().success();
         containerd.remove("other");
         events.wait_topic("/tasks/delete", "other");
-        let init = containerd_init(&containerd, "stopped");
-        init.signal(Signal::SIGKILL);
+        init(&containerd, "stopped").signal(Signal::SIGKILL);
         shim.signal(Signal::SIGCONT);
         assert_eq!(events.wait_topic("/tasks/exit", "stopped").number("exit_status"), 137);
         containerd.remove("stopped");
         containerd.assert_nothing_left();
     }
-}
-
-/// Init of a container whose shim does not answer, by its cgroup.
-fn containerd_init(containerd: &crate::harness::containerd::Containerd, id: &str) -> crate::harness::Process {
-    let path = format!("/sys/fs/cgroup/memory/{}/{id}/cgroup.procs", containerd.namespace());
-    let pids = std::fs::read_to_string(path).expect("the cgroup of the container");
-    crate::harness::Process::new(pids.lines().next().and_then(|pid| pid.parse::<i32>().ok()).expect("an init"))
 }

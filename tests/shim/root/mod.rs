@@ -38,6 +38,7 @@ mod crash;
 mod exec;
 mod oom;
 mod pods;
+mod restart;
 mod run;
 mod stdio;
 

@@ -1,6 +1,9 @@
 //! Being out of memory is told: before the exit that it causes, and of the right container.
 
-use crate::harness::{containerd::Containerd, deadline::PATIENCE};
+use crate::harness::{
+    containerd::{Containerd, Event},
+    deadline::PATIENCE,
+};
 
 /// So little that an allocation of [`HUNGRY`] ends within milliseconds.
 const LIMIT: [&str; 2] = ["--memory-limit", "25165824"];
@@ -60,9 +63,8 @@ on_every_containerd! {
         containerd.detached("c", &LIMIT, &["sh", "-c", &script]);
         events.wait_topic("/tasks/oom", "c");
         assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
-        let exec = containerd.exec("c", &[], &HUNGRY).run();
-        exec.exit_code(137);
-        let twice = |events: &[crate::harness::containerd::Event]| {
+        containerd.exec("c", &[], &HUNGRY).run().exit_code(137);
+        let twice = |events: &[Event]| {
             (events.iter().filter(|event| event.is("/tasks/oom", "c")).count() >= 2).then_some(())
         };
         events.wait_for(PATIENCE, "the second time", twice);

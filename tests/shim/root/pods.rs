@@ -5,7 +5,11 @@ use std::fs;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::harness::containerd::{Containerd, Version};
+use crate::harness::{
+    Task,
+    containerd::{Containerd, Version},
+    tools::SHIM,
+};
 
 const GROUP: &str = "io.containerd.runc.v2.group";
 const SANDBOX: &str = "io.kubernetes.cri.sandbox-id";
@@ -52,26 +56,41 @@ on_every_containerd! {
         }
     }
 
-    /// Check that each containerd gets the newest protocol that it understands, and finds the
-    /// shim's address where it looks for it after a restart.
-    fn each_containerd_gets_its_newest_protocol(containerd) {
-        containerd.detached("c", &[], &["sleep", "1000"]);
-        let sockets = containerd.sockets();
-        let address = format!("unix://{}", sockets[0].display());
-        assert_eq!(fs::read_to_string(containerd.bundle("c").join("address")).expect("written by the shim"), address);
-        let bootstrap = fs::read_to_string(containerd.bundle("c").join("bootstrap.json")).ok();
-        let bootstrap = bootstrap.map(|text| serde_json::from_str::<Value>(&text).expect("containerd writes JSON"));
-        let version = bootstrap.as_ref().map(|said| said["version"].as_i64());
+    /// Check that each containerd is answered in the newest protocol that it understands.
+    fn each_containerd_is_answered_in_its_newest_protocol(containerd) {
+        // The shim is found here first; what it answers to `start` is kept.
+        let answer = containerd.path("answer");
+        let script = format!("case \"$*\" in *start) {SHIM} \"$@\" | tee {};; *) exec {SHIM} \"$@\";; esac", answer.display());
+        containerd.script("bin/containerd-shim-lookout-v2", &script);
+        containerd.run("c", &["--rm"], &["true"]).run().success();
+        let answer = fs::read_to_string(answer).expect("kept by the script");
+        let said = serde_json::from_str::<Value>(&answer).ok();
+        let version = said.as_ref().and_then(|said| said["version"].as_i64());
         match containerd.version() {
-            Version::V1_6 => assert_eq!(version, None, "1.6 keeps the address alone"),
-            Version::V1_7 => assert_eq!(version, Some(Some(2))),
-            Version::V2_1 => assert_eq!(version, Some(Some(3))),
+            Version::V1_6 => assert!(answer.starts_with("unix:///run/containerd/s/"), "{answer}"),
+            Version::V1_7 => assert_eq!(version, Some(2), "{answer}"),
+            Version::V2_1 => assert_eq!(version, Some(3), "{answer}"),
         }
-        if let Some(said) = bootstrap {
-            assert_eq!((said["address"].as_str(), said["protocol"].as_str()), (Some(&*address), Some("ttrpc")));
+        if let Some(said) = said {
+            assert!(said["address"].as_str().is_some_and(|address| address.starts_with("unix:///run/containerd/s/")));
+            assert_eq!(said["protocol"].as_str(), Some("ttrpc"));
+        }
+        containerd.assert_nothing_left();
+    }
+
+    /// Check that the bundle says where the shim is, for a containerd that is restarted; and that
+    /// the shim serves both generations of the Task service there.
+    fn the_bundle_says_where_the_shim_serves(containerd) {
+        containerd.detached("c", &[], &["sleep", "1000"]);
+        let address = format!("unix://{}", containerd.sockets()[0].display());
+        assert_eq!(fs::read_to_string(containerd.bundle("c").join("address")).expect("written by the shim"), address);
+        if containerd.version() == Version::V2_1 {
+            let bootstrap = fs::read(containerd.bundle("c").join("bootstrap.json")).expect("written by containerd");
+            let bootstrap = serde_json::from_slice::<Value>(&bootstrap).expect("JSON");
+            assert_eq!((bootstrap["address"].as_str(), bootstrap["version"].as_i64()), (Some(&*address), Some(3)));
         }
         for service in [2, 3] {
-            let task = crate::harness::Task::connect(&address, service).expect("the shim listens");
+            let task = Task::connect(&address, service).expect("the shim listens");
             assert_eq!(task.state("c", "").expect("the shim answers").id, "c", "containerd.task.v{service}.Task");
         }
         containerd.remove("c");
@@ -94,6 +113,6 @@ on_every_containerd! {
             containerd.ctr(&["task", "rm", "--force", id]);
             containerd.ctr(&["container", "rm", id]).success();
         }
-        containerd.assert_nothing_left();
+        containerd.assert_nothing_left_but_fifos();
     }
 }

@@ -1,0 +1,123 @@
+//! A bundle as containerd makes it for `ctr run`: config.json, an empty rootfs, a fifo for the log.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    fcntl::OFlag,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::stat::Mode,
+    unistd::mkfifo,
+};
+use serde_json::{Value, json};
+
+use crate::{Result, place::Place};
+
+/// Removed with its directories when dropped.
+#[derive(Debug)]
+pub(crate) struct Bundle {
+    pub(crate) id: String,
+    pub(crate) path: PathBuf,
+    /// Upper and work folder of the overlay.
+    scratch: PathBuf,
+    lower: PathBuf,
+    /// A shim opens its log for writing, which waits for a reader.
+    _log: File,
+}
+
+impl Bundle {
+    /// For a container that runs `args`; in the pod of that name, if any.
+    pub(crate) fn new(place: &Place, args: &[&str], pod: Option<&str>) -> Result<Self> {
+        let id = place.fresh("c");
+        let path = place.in_run(&id);
+        let scratch = place.on_disk(&id);
+        for folder in [path.join("rootfs"), scratch.join("upper"), scratch.join("work")] {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path.join("config.json"), config(&format!("/{}/{id}", place.namespace), args, pod).to_string())?;
+        let log = path.join("log");
+        mkfifo(&log, Mode::from_bits_truncate(0o600))?;
+        let log = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(log)?;
+        Ok(Self { id, path, scratch, lower: place.rootfs(), _log: log })
+    }
+
+    /// The root as a snapshotter describes it: the options of an overlay.
+    pub(crate) fn overlay(&self) -> [String; 3] {
+        let option = |name: &str, path: &Path| format!("{name}={}", path.display());
+        [
+            option("workdir", &self.scratch.join("work")),
+            option("upperdir", &self.scratch.join("upper")),
+            option("lowerdir", &self.lower),
+        ]
+    }
+
+    /// Mounts the root, for a runtime without a shim.
+    pub(crate) fn mount(&self) -> Result<()> {
+        let options = self.overlay().join(",");
+        mount(Some("overlay"), &self.path.join("rootfs"), Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
+        Ok(())
+    }
+
+    /// What [`Bundle::mount`] mounted.
+    pub(crate) fn unmount(&self) -> Result<()> {
+        umount2(&self.path.join("rootfs"), MntFlags::MNT_DETACH)?;
+        Ok(())
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        for folder in [&self.path, &self.scratch] {
+            if let Err(error) = fs::remove_dir_all(folder) {
+                eprintln!("bench: {}: {error}", folder.display());
+            }
+        }
+    }
+}
+
+/// What `ctr run` writes: five namespaces, seven mounts, the device list.
+fn config(cgroup: &str, args: &[&str], pod: Option<&str>) -> Value {
+    let capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
+    let mount = |destination: &str, kind: &str, options: &[&str]| {
+        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
+    };
+    let device = |kind: &str, major: i64, minor: i64| {
+        json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": "rwm" })
+    };
+    let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
+    let annotations = pod.map(|pod| json!({ "io.kubernetes.cri.sandbox-id": pod })).unwrap_or(json!({}));
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "args": args, "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "noNewPrivileges": true,
+            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
+            "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
+        },
+        "root": { "path": "rootfs" },
+        "annotations": annotations,
+        "mounts": [
+            mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+            mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
+            mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
+            mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+            mount("/run", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ],
+        "linux": {
+            "cgroupsPath": cgroup,
+            "namespaces": namespaces,
+            "resources": { "devices": [
+                { "allow": false, "access": "rwm" },
+                device("c", 1, 3), device("c", 1, 5), device("c", 1, 7), device("c", 1, 8), device("c", 1, 9),
+                device("c", 5, 0), device("c", 5, 2),
+            ] },
+            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],
+            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+        },
+    })
+}

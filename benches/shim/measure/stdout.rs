@@ -1,0 +1,64 @@
+//! 1 GiB from a container's stdout through the shim into a fifo that a plain reader reads.
+
+use std::{fs, time::Instant};
+
+use nix::unistd::{Pid, SysconfVar, sysconf};
+
+use super::TURNS;
+use crate::{
+    Result,
+    fifo::Fifo,
+    place::{Place, Runtime, Side, Version},
+    plan::Plan,
+    report::{Budget, Report, Unit},
+    samples::Pair,
+    shim::Caller,
+};
+
+/// What the container writes.
+const BYTES: usize = 1 << 30;
+
+pub(super) fn measure(plan: &Plan, place: &Place, version: Version, report: &mut Report) -> Result<()> {
+    let (mut rate, mut cpu) = (Pair::default(), Pair::default());
+    for _ in 0..plan.floods {
+        for side in TURNS {
+            let (seconds, busy) = one(place, side, version)?;
+            let mebibytes = f64::from(u32::try_from(BYTES >> 20)?);
+            rate.side(side).push(mebibytes / seconds);
+            cpu.side(side).push(busy);
+        }
+    }
+    report.row("1 GiB of stdout, rate", version, Unit::MebibytesPerSecond, rate, Some(Budget::RatioAtLeast(1.00)));
+    report.row("1 GiB of stdout, the shim's CPU", version, Unit::Seconds, cpu, None);
+    Ok(())
+}
+
+/// Seconds from Start to the last byte, and of the shim's CPU.
+fn one(place: &Place, side: Side, version: Version) -> Result<(f64, f64)> {
+    let caller = Caller::new(place, side, version, Runtime::Runc)?;
+    let count = format!("count={}", BYTES >> 16);
+    let bundle = caller.bundle(&["/bin/dd", "if=/dev/zero", "bs=64k", &count], None)?;
+    let mut fifos = Fifo::outputs(&bundle)?;
+    let shim = caller.serve(bundle)?;
+    caller.create(&shim, Some(&fifos))?;
+    let before = cpu_seconds(shim.pid)?;
+    let begun = Instant::now();
+    shim.task.start(&shim.bundle.id, "")?;
+    fifos[0].read(BYTES)?;
+    let seconds = begun.elapsed().as_secs_f64();
+    shim.task.wait(&shim.bundle.id, "")?;
+    let busy = cpu_seconds(shim.pid)? - before;
+    shim.task.delete(&shim.bundle.id, "")?;
+    shim.leave()?;
+    Ok((seconds, busy))
+}
+
+/// User and system time of all threads, those that are gone too: proc(5), /proc/PID/stat, 14 and 15.
+fn cpu_seconds(pid: Pid) -> Result<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let (_, after_name) = stat.rsplit_once(')').ok_or("a stat without a name")?;
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let ticks: u32 = [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u32>().ok()).sum();
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100);
+    Ok(f64::from(ticks) / f64::from(per_second))
+}

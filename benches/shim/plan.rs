@@ -1,0 +1,78 @@
+//! What was asked for on the command line: how much, and which measurements.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::Result;
+
+/// The measurements, by the names that `--only` takes.
+pub(crate) const NAMES: [&str; 7] = ["start", "task", "exec", "stdout", "ctr", "memory", "pod"];
+
+/// How often each thing is done.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Fewer samples; the pod beside one containerd only.
+    pub(crate) quick: bool,
+    /// Where the samples go, as JSON.
+    pub(crate) json: Option<PathBuf>,
+    only: Vec<String>,
+    /// `start` verbs of each side.
+    pub(crate) starts: usize,
+    /// Containers from NewTask to Delete, of each side.
+    pub(crate) tasks: usize,
+    /// Single execs of each side.
+    pub(crate) execs: usize,
+    /// Storms of 100 execs of each side.
+    pub(crate) storms: usize,
+    /// Gibibytes of stdout of each side.
+    pub(crate) floods: usize,
+    /// `ctr run` of each side.
+    pub(crate) runs: usize,
+    /// Crowds of 20 of each kind.
+    pub(crate) crowds: usize,
+    /// How long a crowd is left alone before its memory is read.
+    pub(crate) settle: Duration,
+}
+
+impl Plan {
+    /// Reads the command line, without the program's name.
+    pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
+        let (mut quick, mut json, mut only) = (false, None, Vec::new());
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
+            match argument.as_str() {
+                "--quick" => quick = true,
+                "--json" => json = Some(PathBuf::from(value()?)),
+                "--only" => only.extend(value()?.split(',').map(str::to_owned)),
+                // What `cargo bench` says.
+                "--bench" => {}
+                _ => return Err(format!("unknown argument {argument:?}").into()),
+            }
+        }
+        if let Some(unknown) = only.iter().find(|name| !NAMES.contains(&name.as_str())) {
+            return Err(format!("no measurement {unknown:?}; there are {}", NAMES.join(", ")).into());
+        }
+        Ok(Self { json, only, ..Self::sized(quick) })
+    }
+
+    fn sized(quick: bool) -> Self {
+        let pick = |full: usize, small: usize| if quick { small } else { full };
+        Self {
+            quick,
+            json: None,
+            only: Vec::new(),
+            starts: pick(20, 7),
+            tasks: pick(20, 7),
+            execs: pick(40, 15),
+            storms: pick(3, 1),
+            floods: pick(4, 2),
+            runs: pick(15, 5),
+            crowds: pick(2, 1),
+            settle: Duration::from_secs(if quick { 2 } else { 3 }),
+        }
+    }
+
+    /// Whether the measurement is to be made.
+    pub(crate) fn includes(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+}

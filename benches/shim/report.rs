@@ -1,0 +1,151 @@
+//! What was measured, as Markdown for people and as JSON for programs.
+
+mod json;
+mod markdown;
+
+use std::collections::BTreeMap;
+
+use crate::{
+    measure::STEPS,
+    place::{Runtime, Version},
+    samples::{Pair, Samples},
+};
+
+/// Everything of one run.
+pub(crate) struct Report {
+    head: Vec<(&'static str, String)>,
+    quick: bool,
+    rows: Vec<Row>,
+    floors: Vec<Floor>,
+    steps: Vec<Steps>,
+    memory: Vec<Composition>,
+}
+
+/// One quantity, ours and Go's.
+struct Row {
+    what: String,
+    version: Version,
+    unit: Unit,
+    pair: Pair,
+    budget: Option<Budget>,
+}
+
+/// NewTask to Delete, and the runtime alone.
+struct Floor {
+    runtime: Runtime,
+    version: Version,
+    bare: Samples,
+    whole: Pair,
+}
+
+/// The parts of NewTask to Delete, in milliseconds.
+struct Steps {
+    runtime: Runtime,
+    version: Version,
+    sides: BTreeMap<&'static str, [Samples; STEPS.len()]>,
+}
+
+/// What a shim's memory is made of.
+struct Composition {
+    of: String,
+    kind: String,
+    memory: Memory,
+}
+
+/// Of a process, in KiB: the lines of smaps_rollup that say what its share of memory is made of.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory([Samples; Memory::LINES.len()]);
+
+impl Memory {
+    const LINES: [&str; 6] = ["Pss", "Pss_Anon", "Pss_File", "Pss_Shmem", "Private_Dirty", "Rss"];
+
+    /// Adds the lines of one process.
+    pub(crate) fn push(&mut self, lines: &BTreeMap<String, f64>) {
+        for (name, samples) in Self::LINES.iter().zip(&mut self.0) {
+            samples.extend(lines.get(*name).copied());
+        }
+    }
+
+    /// The samples of one line; of the first if it is none of them.
+    pub(crate) fn of(&self, line: &str) -> &Samples {
+        let index = Self::LINES.iter().position(|name| *name == line).unwrap_or_default();
+        &self.0[index]
+    }
+}
+
+/// What a number counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    Milliseconds,
+    Seconds,
+    Kibibytes,
+    MebibytesPerSecond,
+    Count,
+}
+
+impl Unit {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Milliseconds => "ms",
+            Self::Seconds => "s",
+            Self::Kibibytes => "KiB",
+            Self::MebibytesPerSecond => "MiB/s",
+            Self::Count => "",
+        }
+    }
+}
+
+/// What was promised (`DESIGN.md` §8).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Budget {
+    /// Our median is at most so many times Go's.
+    Ratio(f64),
+    /// Our median is at least so many times Go's.
+    RatioAtLeast(f64),
+    /// Our largest is at most this, whatever Go's is.
+    OursAtMost(f64),
+}
+
+impl Row {
+    /// Our median by Go's.
+    fn ratio(&self) -> f64 {
+        self.pair.ours.median() / self.pair.go.median()
+    }
+
+    /// Whether the budget is kept, at the two decimals that are shown.
+    fn is_kept(&self) -> Option<bool> {
+        let ratio = (self.ratio() * 100.0).round() / 100.0;
+        self.budget.map(|budget| match budget {
+            Budget::Ratio(most) => ratio <= most,
+            Budget::RatioAtLeast(least) => ratio >= least,
+            Budget::OursAtMost(most) => self.pair.ours.max() <= most,
+        })
+    }
+}
+
+impl Report {
+    pub(crate) fn new(head: Vec<(&'static str, String)>, quick: bool) -> Self {
+        Self { head, quick, rows: Vec::new(), floors: Vec::new(), steps: Vec::new(), memory: Vec::new() }
+    }
+
+    pub(crate) fn row(&mut self, what: &str, version: Version, unit: Unit, pair: Pair, budget: Option<Budget>) {
+        self.rows.push(Row { what: what.to_owned(), version, unit, pair, budget });
+    }
+
+    pub(crate) fn floor(&mut self, runtime: Runtime, version: Version, bare: &Samples, whole: &Pair) {
+        self.floors.push(Floor { runtime, version, bare: bare.clone(), whole: whole.clone() });
+    }
+
+    pub(crate) fn steps(
+        &mut self,
+        runtime: Runtime,
+        version: Version,
+        sides: BTreeMap<&'static str, [Samples; STEPS.len()]>,
+    ) {
+        self.steps.push(Steps { runtime, version, sides });
+    }
+
+    pub(crate) fn memory(&mut self, of: &str, kind: &str, memory: &Memory) {
+        self.memory.push(Composition { of: of.to_owned(), kind: kind.to_owned(), memory: memory.clone() });
+    }
+}

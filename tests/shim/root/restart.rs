@@ -1,0 +1,182 @@
+//! containerd is killed and comes back: nothing that happened meanwhile is lost.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+
+use crate::harness::{
+    Process,
+    containerd::{Containerd, Version},
+    deadline::{self, PATIENCE},
+};
+
+/// How long containerd is away: longer than the Go shim's publisher tries.
+const AWAY: Duration = Duration::from_secs(45);
+
+/// How late a client may connect and still hear what happened.
+const LATE: Duration = Duration::from_secs(2);
+
+/// Waits until `away` has passed since `begun`; that containerd is away is the very thing that is
+/// waited for, so there is no event.
+fn stay_away(begun: Instant, away: Duration) {
+    thread::sleep(away.saturating_sub(begun.elapsed()));
+}
+
+fn exit_while_away(version: Version, away: Duration) {
+    let mut containerd = Containerd::start(version);
+    // A fifo's reader would be a client that lives on; there is none.
+    let go = containerd.path("go").display().to_string();
+    let mount = format!("type=bind,src={},dst=/host,options=rbind:ro", containerd.path("").display());
+    let script = "until [ -e /host/go ]; do usleep 10000; done; exit 9";
+    containerd.detached("c", &["--mount", &mount], &["sh", "-c", script]);
+    let (pid, shim) = (Process::new(containerd.pid("c")), containerd.shim("c"));
+
+    let begun = Instant::now();
+    containerd.kill_9();
+    std::fs::write(go, "").expect("our folder is writable");
+    deadline::until("init to exit", || !pid.lives());
+    stay_away(begun, away);
+    assert!(shim.lives(), "the shim keeps the exit until somebody takes it");
+    containerd.restart();
+    let back = Instant::now();
+    thread::sleep(LATE.mul_f64(0.75));
+    let events = containerd.events_at_once();
+    assert!(back.elapsed() < LATE, "this machine is too slow to connect in time");
+
+    let exit = events.wait_topic("/tasks/exit", "c");
+    assert_eq!((exit.number("pid"), exit.number("exit_status")), (pid.pid.unsigned_abs().into(), 9), "{version:?}");
+    assert_eq!(containerd.status("c").as_deref(), Some("STOPPED"), "{version:?}");
+    let removed = containerd.ctr(&["task", "rm", "c"]).success();
+    assert!(removed.stderr_text().contains("exit code 9"), "{version:?}: {}", removed.stderr_text());
+    containerd.ctr(&["container", "rm", "c"]).success();
+    events.wait_topic("/tasks/delete", "c");
+    containerd.assert_nothing_left();
+    assert!(!shim.lives());
+}
+
+/// Check that an exit while containerd is away for 45 s is heard by a client that connects within
+/// 2 s of its return, that the task is then STOPPED with its true status, and that the shim goes
+/// with the task (containerd#6771); on all containerds at once, for the wait is the same.
+#[test]
+fn an_exit_while_containerd_is_away_is_not_lost() {
+    thread::scope(|scope| {
+        for version in Version::ALL {
+            scope.spawn(move || exit_while_away(version, AWAY));
+        }
+    });
+}
+
+on_every_containerd! {
+    /// Check that all that happens while containerd is away is told in its order when it is back:
+    /// exits of execs before their init's.
+    fn what_happened_while_containerd_was_away_is_told_in_order(mut containerd) {
+        containerd.detached("c", &[], &["sh", "-c", "sleep 1000"]);
+        let events = containerd.events();
+        let running = ["e1", "e2"].map(|exec_id| {
+            let exec = containerd.program(&["task", "exec", "--exec-id", exec_id, "c", "sleep", "1000"]).spawn();
+            let is_it = |event: &crate::harness::containerd::Event| {
+                event.is("/tasks/exec-started", "c") && event.process() == exec_id
+            };
+            let pid = events.wait(PATIENCE, exec_id, is_it).number("pid");
+            (exec, Process::new(pid))
+        });
+        let init = Process::new(containerd.pid("c"));
+        containerd.kill_9();
+        for process in [running[1].1, running[0].1, init] {
+            process.signal(Signal::SIGKILL);
+            deadline::until("its end", || !process.lives());
+        }
+        containerd.restart();
+        let events = containerd.events_at_once();
+        events.wait_topic("/tasks/exit", "c");
+        assert_eq!(events.of("c"), ["exit e2", "exit e1", "exit"]);
+        for event in events.all().iter().filter(|event| event.topic == "/tasks/exit") {
+            assert_eq!(event.number("exit_status"), 137, "{event:?}");
+        }
+        assert_eq!(containerd.status("c").as_deref(), Some("STOPPED"));
+        containerd.remove("c");
+        containerd.assert_nothing_left_but_fifos();
+    }
+
+    /// Check that a container outlives its containerd, whether somebody reads its output or not,
+    /// and can be spoken to and heard again (containerd#9342, containerd#11511).
+    fn a_talking_container_outlives_containerd(mut containerd) {
+        let script = "while read line; do echo heard $line; done; exit 7";
+        containerd.detached("heard", &[], &["sh", "-c", script]);
+        containerd.detached("talking", &[], &["sh", "-c", "while :; do date; done"]);
+        let (heard, talking) = (containerd.pid("heard"), containerd.pid("talking"));
+        containerd.kill_9();
+        // It has filled its fifo by the time that the daemon is back.
+        containerd.restart();
+        for (id, pid) in [("heard", heard), ("talking", talking)] {
+            assert_eq!(containerd.status(id).as_deref(), Some("RUNNING"));
+            assert_eq!(containerd.pid(id), pid);
+            containerd.exec(id, &[], &["true"]).run().success();
+        }
+        let attached = containerd.program(&["task", "attach", "heard"]).stdin("one\ntwo\n").run().exit_code(7);
+        assert_eq!(attached.stdout_text(), "heard one\nheard two\n");
+        containerd.ctr(&["container", "rm", "heard"]).success();
+        containerd.remove("talking");
+        containerd.assert_nothing_left();
+    }
+
+    /// Check that a container whose client and containerd were killed while it talks to them is
+    /// not killed by a broken pipe.
+    fn a_container_whose_reader_was_killed_lives(mut containerd) {
+        let client = containerd.run("c", &[], &["sh", "-c", "while :; do date; done"]).spawn();
+        deadline::until("it to run", || containerd.status("c").is_some_and(|status| status == "RUNNING"));
+        client.signal(Signal::SIGKILL);
+        containerd.kill_9();
+        containerd.restart();
+        assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
+        containerd.exec("c", &[], &["true"]).run().success();
+        containerd.remove("c");
+        containerd.assert_nothing_left();
+    }
+
+    /// Check that a containerd that was killed amid a create finds, when it is back, nothing that
+    /// it cannot remove (containerd#6860, containerd#5015).
+    fn a_create_that_containerd_did_not_outlive_leaves_nothing(mut containerd) {
+        let (began, go) = (containerd.path("began"), containerd.path("go"));
+        let runtime = containerd.script("slow-runc", &format!(
+            "case \"$*\" in *' create '*) touch {}; until [ -e {} ]; do sleep 0.02; done;; esac; exec {} \"$@\"",
+            began.display(), go.display(), containerd.runtime_binary(),
+        ));
+        let client = containerd.run("c", &["--detach", "--runc-binary", &runtime], &["sleep", "1000"]).spawn();
+        deadline::until("the create to begin", || began.exists());
+        containerd.kill_9();
+        client.wait();
+        containerd.restart();
+        std::fs::write(go, "").expect("our folder is writable");
+        // One that it took over is removed as any other is.
+        deadline::until("the task to be removed", || {
+            containerd.ctr(&["task", "rm", "--force", "c"]);
+            containerd.status("c").is_none()
+        });
+        containerd.ctr(&["container", "rm", "c"]).success();
+        containerd.assert_nothing_left_but_fifos();
+    }
+
+    /// Check that a containerd that starts beside a stopped shim serves, and works with that shim
+    /// once it continues (containerd#13954).
+    fn a_stopped_shim_does_not_keep_containerd_from_serving(mut containerd) {
+        containerd.detached("c", &[], &["sleep", "1000"]);
+        containerd.detached("d", &[], &["sleep", "1000"]);
+        let shim = containerd.shim("c");
+        containerd.kill_9();
+        shim.signal(Signal::SIGSTOP);
+        containerd.restart();
+        containerd.exec("d", &[], &["true"]).run().success();
+        containerd.remove("d");
+        shim.signal(Signal::SIGCONT);
+        deadline::until("the task to be removed", || {
+            containerd.ctr(&["task", "rm", "--force", "c"]);
+            containerd.status("c").is_none()
+        });
+        containerd.ctr(&["container", "rm", "c"]).success();
+        containerd.assert_nothing_left_but_fifos();
+    }
+}
