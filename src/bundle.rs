@@ -142,8 +142,11 @@ impl Bundle {
         let file = ExitFile { pid: exit.pid, exit_status: exit.status, exited_at };
         self.write_json("exit.json.new", &file)?;
         let path = self.path.join("exit.json");
-        fs::rename(self.path.join("exit.json.new"), &path)
-            .map_err(|source| BundleError { action: "write", path, source })
+        fs::rename(self.path.join("exit.json.new"), &path).map_err(|source| BundleError {
+            action: "write",
+            path,
+            source,
+        })
     }
 
     /// How init ended, where the shim lived to see it.
@@ -200,8 +203,10 @@ impl Bundle {
         let path = self.path.join(name);
         let mut open = OpenOptions::new();
         open.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
-        open.open(&path)
-            .and_then(|mut file| file.write_all(bytes))
-            .map_err(|source| BundleError { action: "write", path, source })
+        open.open(&path).and_then(|mut file| file.write_all(bytes)).map_err(|source| BundleError {
+            action: "write",
+            path,
+            source,
+        })
     }
 }

@@ -30,7 +30,10 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
-use crate::{model::Exit, sys::process::{self, SpawnAttr}};
+use crate::{
+    model::Exit,
+    sys::process::{self, SpawnAttr},
+};
 
 /// The one owner of `waitid(2)` in the process. Clones share it.
 #[derive(Debug, Clone, Default)]
@@ -203,4 +206,3 @@ impl Drop for Expecting {
         }
     }
 }
-

@@ -74,9 +74,7 @@ fn judge(answer: ttrpc::Result<Empty>) -> Forwarded {
     match answer {
         Ok(_) => Forwarded::Acknowledged,
         Err(ttrpc::Error::RpcStatus(status)) => match status.code() {
-            Code::INVALID_ARGUMENT | Code::UNIMPLEMENTED | Code::OUT_OF_RANGE => {
-                Forwarded::Refused(status.message)
-            }
+            Code::INVALID_ARGUMENT | Code::UNIMPLEMENTED | Code::OUT_OF_RANGE => Forwarded::Refused(status.message),
             // A daemon that is starting or stopping; anything unknown is worth another try.
             _ => Forwarded::Unreachable,
         },

@@ -4,7 +4,10 @@ use std::time::SystemTime;
 
 use containerd_shim_protos::{
     events::task as events,
-    protobuf::{Message, MessageField, well_known_types::{any::Any, timestamp::Timestamp}},
+    protobuf::{
+        Message, MessageField,
+        well_known_types::{any::Any, timestamp::Timestamp},
+    },
     topics,
 };
 

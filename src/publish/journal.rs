@@ -77,7 +77,10 @@ impl Journal {
         file.read_exact_at(&mut length, self.head)?;
         let length = u64::from(u32::from_le_bytes(length));
         if self.head + 4 + length > self.tail {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a record of the journal is longer than the journal"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "a record of the journal is longer than the journal",
+            ));
         }
         let mut record = vec![0; usize::try_from(length).map_err(io::Error::other)?];
         file.read_exact_at(&mut record, self.head + 4)?;

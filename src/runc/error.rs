@@ -104,9 +104,11 @@ impl RuntimeError {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Failed { reason, .. } => *reason,
-            Self::NotFound(_) | Self::Spawn { .. } | Self::File { .. } | Self::TimedOut { .. } | Self::Cancelled { .. } => {
-                Reason::Other
-            }
+            Self::NotFound(_)
+            | Self::Spawn { .. }
+            | Self::File { .. }
+            | Self::TimedOut { .. }
+            | Self::Cancelled { .. } => Reason::Other,
         }
     }
 }

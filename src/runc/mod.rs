@@ -9,8 +9,8 @@
 //!
 //! Nothing here knows what state a container is in, and nothing here retries.
 
-mod capture;
 mod call;
+mod capture;
 mod error;
 mod log;
 mod options;
@@ -19,6 +19,6 @@ mod verbs;
 
 pub use call::Cancel;
 pub use error::{Reason, RuntimeError};
-pub use path::{NotFound, find};
 pub use options::{CheckpointOptions, Options, OptionsError};
-pub use verbs::{Create, Checkpoint, Exec, Restore, Runc};
+pub use path::{NotFound, find};
+pub use verbs::{Checkpoint, Create, Exec, Restore, Runc};

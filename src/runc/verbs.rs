@@ -224,7 +224,12 @@ impl Runc {
     /// # Errors
     ///
     /// [`RuntimeError`]; CRIU's own words are in `dump.log` in the work folder.
-    pub async fn checkpoint(&self, id: &str, to: Checkpoint<'_>, options: &CheckpointOptions) -> Result<(), RuntimeError> {
+    pub async fn checkpoint(
+        &self,
+        id: &str,
+        to: Checkpoint<'_>,
+        options: &CheckpointOptions,
+    ) -> Result<(), RuntimeError> {
         let mut call = Call::new("checkpoint");
         call.push("--image-path", to.image);
         call.push("--work-path", to.work);

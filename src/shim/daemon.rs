@@ -21,7 +21,9 @@ const FRAME: usize = 16;
 pub(super) fn is_version_2(binary: &Path) -> bool {
     let module = File::open(binary).and_then(|file| module_information(&file));
     module.is_ok_and(|module| {
-        String::from_utf8_lossy(&module).lines().any(|line| line.starts_with("path\tgithub.com/containerd/containerd/v2/"))
+        String::from_utf8_lossy(&module)
+            .lines()
+            .any(|line| line.starts_with("path\tgithub.com/containerd/containerd/v2/"))
     })
 }
 
@@ -62,7 +64,8 @@ fn section(file: &File, name: &[u8]) -> io::Result<Vec<u8>> {
     }
     // elf(5): e_shoff, e_shentsize, e_shnum, e_shstrndx.
     let table_at = number64(&header, 0x28)?;
-    let [entry_size, entries, names] = [0x3a, 0x3c, 0x3e].map(|at| u64::from(u16::from_ne_bytes([header[at], header[at + 1]])));
+    let [entry_size, entries, names] =
+        [0x3a, 0x3c, 0x3e].map(|at| u64::from(u16::from_ne_bytes([header[at], header[at + 1]])));
     let table = read(file, table_at, entry_size * entries)?;
     let entry = |index: u64| {
         let start = usize::try_from(index * entry_size).ok()?;

@@ -10,7 +10,10 @@
 //! Version 3 lets containerd's CRI plugin skip `start` and `delete` for all but the first container
 //! of a pod.
 
-use std::{env, fs, path::{Path, PathBuf}};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
 
 use containerd_shim_protos::{
     bootstrap_api::{BootstrapParams, BootstrapResult},
@@ -78,7 +81,11 @@ impl Request {
         }
     }
 
-    fn from_params(params: &BootstrapParams, arguments: &Arguments, ttrpc_address: String) -> Result<Self, OptionsError> {
+    fn from_params(
+        params: &BootstrapParams,
+        arguments: &Arguments,
+        ttrpc_address: String,
+    ) -> Result<Self, OptionsError> {
         /// `LOG_LEVEL_DEBUG`; trace is lower still.
         const DEBUG: i32 = -4;
         let or = |given: &str, other: String| if given.is_empty() { other } else { given.to_owned() };

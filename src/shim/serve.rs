@@ -1,17 +1,17 @@
 //! The server: lives with its containers, leaves after Shutdown.
 
-use std::{
-    env, fs, io,
-    io::Write as _,
-    os::fd::OwnedFd,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{env, fs, io, io::Write as _, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use containerd_shim_protos::ttrpc::r#async::{Server, transport::Listener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{Outcome, args::Arguments, listener::{self, FirstConnection}, logger, socket::Socket};
+use super::{
+    Outcome,
+    args::Arguments,
+    listener::{self, FirstConnection},
+    logger,
+    socket::Socket,
+};
 use crate::{
     publish::{Publisher, Sender},
     reaper::Reaper,
@@ -139,7 +139,8 @@ impl Shim {
     }
 
     async fn live(self) {
-        let Self { mut server, supervisor, reaper, publisher, sender, connected, mut signals, socket, socket_identity } = self;
+        let Self { mut server, supervisor, reaper, publisher, sender, connected, mut signals, socket, socket_identity } =
+            self;
         let lives = async {
             let why = loop {
                 tokio::select! {

@@ -89,8 +89,8 @@ impl Socket {
         };
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(error("create", folder))?;
         let opened = File::open(folder).map_err(error("open", folder))?;
-        let _lock = Flock::lock(opened, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| error("lock", folder)(errno.into()))?;
+        let _lock =
+            Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| error("lock", folder)(errno.into()))?;
         if UnixStream::connect(&self.path).is_ok() {
             return Ok(Bound::Theirs);
         }

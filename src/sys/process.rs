@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::{OwnedFd, RawFd},
+        fd::{AsRawFd as _, OwnedFd, RawFd},
         unix::process::CommandExt as _,
     },
     process::{Child, Command},
@@ -36,6 +36,7 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     if !attr.new_session {
         command.process_group(0);
     }
+    let _taken = take_numbers_below(3 + attr.inherit.len())?;
     let mut inherit = Vec::with_capacity(attr.inherit.len());
     for fd in &attr.inherit {
         // Out of the way of the numbers that the child will use.
@@ -69,6 +70,23 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     command.spawn()
 }
 
+/// Occupies the free descriptors below `end`, so that the pipe by which the standard library learns of
+/// a failed exec is none of the numbers that the child's are put on.
+fn take_numbers_below(end: usize) -> io::Result<Vec<OwnedFd>> {
+    let mut taken = Vec::new();
+    if end <= 3 {
+        return Ok(taken);
+    }
+    loop {
+        let fd = OwnedFd::from(std::fs::File::open("/dev/null")?);
+        let is_above = usize::try_from(fd.as_raw_fd()).is_ok_and(|number| number >= end);
+        taken.push(fd);
+        if is_above {
+            return Ok(taken);
+        }
+    }
+}
+
 /// A raw descriptor that this function made and closes; the child needs only its number.
 struct OwnedDup(RawFd);
 
@@ -90,9 +108,7 @@ fn duplicate_onto(fd: RawFd, number: RawFd) -> io::Result<()> {
 /// Marks every descriptor from `first` up close-on-exec (`close_range(2)`, Linux 5.11).
 fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     // SAFETY: close_range with CLOEXEC changes descriptor flags only.
-    let result = unsafe {
-        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
-    };
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
     match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use containerd_shim_protos::{
     api,
     events::task::{TaskCreate, TaskIO},
-    protobuf::{EnumOrUnknown, Message as _, MessageField, well_known_types::{any::Any, timestamp::Timestamp}},
+    protobuf::{
+        EnumOrUnknown, Message as _, MessageField,
+        well_known_types::{any::Any, timestamp::Timestamp},
+    },
     shim::oci::ProcessDetails,
 };
 
@@ -27,7 +30,10 @@ impl TryFrom<api::CreateTaskRequest> for CreateRequest {
         check_id("container id", &request.id)?;
         let bundle = PathBuf::from(&request.bundle);
         if !bundle.is_absolute() {
-            return Err(TaskError::Invalid { what: "bundle", why: format!("{:?} is no absolute path", request.bundle) });
+            return Err(TaskError::Invalid {
+                what: "bundle",
+                why: format!("{:?} is no absolute path", request.bundle),
+            });
         }
         Ok(Self {
             options: Options::decode(request.options.as_ref())?,

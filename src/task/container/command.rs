@@ -83,22 +83,67 @@ pub(crate) struct Pid {
 /// One request. An empty `exec_id` means init.
 #[derive(Debug)]
 pub(crate) enum Command {
-    State { exec_id: String, reply: Reply<Snapshot> },
-    Start { exec_id: String, reply: Reply<i32> },
-    Delete { exec_id: String, reply: Reply<Deleted> },
-    Pids { reply: Reply<Vec<Pid>> },
-    Pause { reply: Reply<()> },
-    Resume { reply: Reply<()> },
-    Checkpoint { path: String, options: CheckpointOptions, reply: Reply<()> },
-    Kill { exec_id: String, signal: u32, all: bool, reply: Reply<()> },
-    Exec { request: ExecRequest, reply: Reply<()> },
-    ResizePty { exec_id: String, width: u16, height: u16, reply: Reply<()> },
-    CloseIo { exec_id: String, reply: Reply<()> },
-    Update { resources: Vec<u8>, reply: Reply<()> },
-    Wait { exec_id: String, reply: Reply<Exit> },
-    Stats { reply: Reply<Any> },
+    State {
+        exec_id: String,
+        reply: Reply<Snapshot>,
+    },
+    Start {
+        exec_id: String,
+        reply: Reply<i32>,
+    },
+    Delete {
+        exec_id: String,
+        reply: Reply<Deleted>,
+    },
+    Pids {
+        reply: Reply<Vec<Pid>>,
+    },
+    Pause {
+        reply: Reply<()>,
+    },
+    Resume {
+        reply: Reply<()>,
+    },
+    Checkpoint {
+        path: String,
+        options: CheckpointOptions,
+        reply: Reply<()>,
+    },
+    Kill {
+        exec_id: String,
+        signal: u32,
+        all: bool,
+        reply: Reply<()>,
+    },
+    Exec {
+        request: ExecRequest,
+        reply: Reply<()>,
+    },
+    ResizePty {
+        exec_id: String,
+        width: u16,
+        height: u16,
+        reply: Reply<()>,
+    },
+    CloseIo {
+        exec_id: String,
+        reply: Reply<()>,
+    },
+    Update {
+        resources: Vec<u8>,
+        reply: Reply<()>,
+    },
+    Wait {
+        exec_id: String,
+        reply: Reply<Exit>,
+    },
+    Stats {
+        reply: Reply<Any>,
+    },
     /// The pid of init, 0 without one.
-    Pid { reply: Reply<i32> },
+    Pid {
+        reply: Reply<i32>,
+    },
 }
 
 impl Handle {

@@ -93,7 +93,8 @@ impl ExecRequest {
     /// [`TaskError::Invalid`] for what is no JSON object.
     pub(crate) fn document(spec: &[u8], terminal: bool) -> Result<Vec<u8>, TaskError> {
         let invalid = |why: String| TaskError::Invalid { what: "process spec", why };
-        let mut document: serde_json::Value = serde_json::from_slice(spec).map_err(|error| invalid(error.to_string()))?;
+        let mut document: serde_json::Value =
+            serde_json::from_slice(spec).map_err(|error| invalid(error.to_string()))?;
         let object = document.as_object_mut().ok_or_else(|| invalid("not a JSON object".into()))?;
         object.insert("terminal".into(), terminal.into());
         serde_json::to_vec(&document).map_err(|error| invalid(error.to_string()))

@@ -32,21 +32,56 @@ const DRAIN: Duration = Duration::from_secs(2);
 /// The end of an operation.
 #[derive(Debug)]
 pub(super) enum Done {
-    Created { reply: Reply<i32>, result: Result<Box<Made>, TaskError> },
-    Started { reply: Reply<i32>, result: Result<(), TaskError> },
-    Restored { reply: Reply<i32>, io: Box<ProcessIo>, result: Result<Running, TaskError> },
-    Paused { reply: Reply<()>, result: Result<(), TaskError> },
-    Resumed { reply: Reply<()>, result: Result<(), TaskError> },
-    InitExited { exit: Exit, oom_kills: Option<u64> },
-    OomKilled { watch: OomWatch, kills: u64 },
+    Created {
+        reply: Reply<i32>,
+        result: Result<Box<Made>, TaskError>,
+    },
+    Started {
+        reply: Reply<i32>,
+        result: Result<(), TaskError>,
+    },
+    Restored {
+        reply: Reply<i32>,
+        io: Box<ProcessIo>,
+        result: Result<Running, TaskError>,
+    },
+    Paused {
+        reply: Reply<()>,
+        result: Result<(), TaskError>,
+    },
+    Resumed {
+        reply: Reply<()>,
+        result: Result<(), TaskError>,
+    },
+    InitExited {
+        exit: Exit,
+        oom_kills: Option<u64>,
+    },
+    OomKilled {
+        watch: OomWatch,
+        kills: u64,
+    },
     /// What init left behind has been killed, as far as it could be.
     LeftoversKilled,
     /// What was starting when init ended has had its time.
     GraceOver,
-    ExecStarted { exec_id: String, reply: Reply<i32>, result: Result<Box<(ProcessIo, Child)>, TaskError> },
-    ExecExited { exec_id: String, exit: Exit },
-    ExecDeleted { exec_id: String, reply: Reply<Deleted> },
-    Deleted { reply: Reply<Deleted>, result: Result<(), TaskError> },
+    ExecStarted {
+        exec_id: String,
+        reply: Reply<i32>,
+        result: Result<Box<(ProcessIo, Child)>, TaskError>,
+    },
+    ExecExited {
+        exec_id: String,
+        exit: Exit,
+    },
+    ExecDeleted {
+        exec_id: String,
+        reply: Reply<Deleted>,
+    },
+    Deleted {
+        reply: Reply<Deleted>,
+        result: Result<(), TaskError>,
+    },
     /// The operation has answered its client itself.
     Answered,
 }
@@ -70,7 +105,13 @@ impl Operations {
         }
     }
 
-    pub(super) fn create(&mut self, shared: Arc<Shared>, request: Arc<CreateRequest>, cancel: Cancel, reply: Reply<i32>) {
+    pub(super) fn create(
+        &mut self,
+        shared: Arc<Shared>,
+        request: Arc<CreateRequest>,
+        cancel: Cancel,
+        reply: Reply<i32>,
+    ) {
         self.under_way.spawn(async move {
             let result = create::create(&shared, &request, &cancel).await.map(Box::new);
             Done::Created { reply, result }
@@ -128,9 +169,10 @@ impl Operations {
     }
 
     pub(super) fn update(&mut self, runc: Arc<Runc>, id: String, resources: Vec<u8>, reply: Reply<()>) {
-        self.answer(reply, async move {
-            runc.update(&id, &resources).await.map_err(runtime("OCI runtime update failed"))
-        });
+        self.answer(
+            reply,
+            async move { runc.update(&id, &resources).await.map_err(runtime("OCI runtime update failed")) },
+        );
     }
 
     pub(super) fn checkpoint(
@@ -164,7 +206,13 @@ impl Operations {
 
     /// The processes of the cgroup, each with the exec that it is. Never an empty list: containerd
     /// 1.7 and later delete a task whose list is empty when they load it.
-    pub(super) fn pids(&mut self, cgroup: Option<Cgroup>, init: i32, execs: Vec<(u32, String)>, reply: Reply<Vec<Pid>>) {
+    pub(super) fn pids(
+        &mut self,
+        cgroup: Option<Cgroup>,
+        init: i32,
+        execs: Vec<(u32, String)>,
+        reply: Reply<Vec<Pid>>,
+    ) {
         self.answer(reply, async move {
             let found = match cgroup {
                 Some(cgroup) => blocking(move || cgroup.pids()).await,
@@ -228,7 +276,14 @@ impl Operations {
         });
     }
 
-    pub(super) fn start_exec(&mut self, shared: Arc<Shared>, plan: Plan, runc: Arc<Runc>, cancel: Cancel, reply: Reply<i32>) {
+    pub(super) fn start_exec(
+        &mut self,
+        shared: Arc<Shared>,
+        plan: Plan,
+        runc: Arc<Runc>,
+        cancel: Cancel,
+        reply: Reply<i32>,
+    ) {
         self.under_way.spawn(async move {
             let result = exec::start(&shared, &plan, &runc, &cancel).await.map(Box::new);
             Done::ExecStarted { exec_id: plan.exec_id, reply, result }

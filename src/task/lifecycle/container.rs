@@ -160,9 +160,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Starting { early: Some(exit), .. }, Input::StartEnded { ok: true }) => {
             Ok((Ending { exit }, Effect::TellStartedThenEnd(exit)))
         }
-        (Starting { restore, early: None }, Input::StartEnded { ok: false }) => {
-            Ok((Created { restore }, Effect::None))
-        }
+        (Starting { restore, early: None }, Input::StartEnded { ok: false }) => Ok((Created { restore }, Effect::None)),
         (Starting { early: Some(exit), .. }, Input::StartEnded { ok: false }) => {
             Ok((Ending { exit }, Effect::End(exit)))
         }
@@ -181,9 +179,10 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Resuming, Input::ResumeEnded { ok: true }) => Ok((Running, Effect::TellResumed)),
         (Resuming, Input::ResumeEnded { ok: false }) => Ok((Paused, Effect::None)),
         // Its init ended meanwhile. The freeze may have taken hold after the thaw of that end.
-        (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::PauseEnded { .. } | Input::ResumeEnded { ok: false }) => {
-            stay(Effect::Thaw)
-        }
+        (
+            Ending { .. } | Stopped { .. } | Deleting { .. },
+            Input::PauseEnded { .. } | Input::ResumeEnded { ok: false },
+        ) => stay(Effect::Thaw),
 
         // ── kill ──
         (Creating | Starting { restore: true, .. }, Input::Kill { .. }) => stay(Effect::Abort),
@@ -196,7 +195,9 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::Kill { .. }) => Err(Denied::Finished),
 
         // ── execs ──
-        (Created { restore: false } | Starting { .. } | Running | Ending { .. }, Input::AddExec) => stay(Effect::Proceed),
+        (Created { restore: false } | Starting { .. } | Running | Ending { .. }, Input::AddExec) => {
+            stay(Effect::Proceed)
+        }
         (Created { restore: true }, Input::AddExec) => Err(cannot("exec", "in a created state")),
         (Paused, Input::AddExec) => Err(cannot("exec", "in a paused state")),
         (Stopped { .. } | Deleting { .. }, Input::AddExec) => Err(cannot("exec", "in a stopped state")),
@@ -234,14 +235,18 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Deleting { .. }, Input::Delete) => stay(Effect::JoinDelete),
         (Deleting { .. }, Input::DeleteEnded { ok: true }) => Ok((Deleted, Effect::TellDeleted)),
         (Deleting { exit: Some(exit), .. }, Input::DeleteEnded { ok: false }) => Ok((Stopped { exit }, Effect::None)),
-        (Deleting { exit: None, restore }, Input::DeleteEnded { ok: false }) => {
-            Ok((Created { restore }, Effect::None))
-        }
+        (Deleting { exit: None, restore }, Input::DeleteEnded { ok: false }) => Ok((Created { restore }, Effect::None)),
 
         // ── requests that wait for the operation under way ──
         (
             Starting { .. } | Pausing | Resuming,
-            Input::Start | Input::Pause | Input::Resume | Input::Update | Input::Checkpoint | Input::StartExec | Input::Delete,
+            Input::Start
+            | Input::Pause
+            | Input::Resume
+            | Input::Update
+            | Input::Checkpoint
+            | Input::StartExec
+            | Input::Delete,
         )
         | (Pausing | Resuming, Input::AddExec)
         | (Deleting { .. }, Input::Start | Input::Pause | Input::Resume) => Err(Denied::Busy),
@@ -359,12 +364,9 @@ impl State {
             Self::Starting { early, .. } => early.is_some(),
             Self::Deleting { exit, .. } => exit.is_some(),
             Self::Ending { .. } | Self::Stopped { .. } | Self::Deleted => true,
-            Self::Creating
-            | Self::Created { .. }
-            | Self::Running
-            | Self::Pausing
-            | Self::Paused
-            | Self::Resuming => false,
+            Self::Creating | Self::Created { .. } | Self::Running | Self::Pausing | Self::Paused | Self::Resuming => {
+                false
+            }
         }
     }
 

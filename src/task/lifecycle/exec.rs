@@ -102,7 +102,10 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Starting | Running { .. }, Input::Delete) => Err(cannot("delete", "a running process")),
         (Deleting { .. }, Input::Delete) => stay(Effect::JoinDelete),
 
-        (Added | Failed | Running { .. } | Stopped { .. } | Deleting { .. }, Input::Started { .. } | Input::StartFailed)
+        (
+            Added | Failed | Running { .. } | Stopped { .. } | Deleting { .. },
+            Input::Started { .. } | Input::StartFailed,
+        )
         | (Added | Starting | Failed | Stopped { .. } | Deleting { .. }, Input::Exited(_)) => stay(Effect::None),
     }
 }

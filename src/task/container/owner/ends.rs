@@ -6,12 +6,12 @@ use nix::sys::signal::Signal;
 use tokio::sync::oneshot;
 
 use super::{
-    Container, STARTING_GRACE, answer, unknown_exit,
     super::{
         command::{Deleted, Reply},
         create::{Made, Running},
         operations::Done,
     },
+    Container, STARTING_GRACE, answer, unknown_exit,
 };
 use crate::{
     bundle::Bundle,

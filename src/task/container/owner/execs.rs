@@ -3,12 +3,12 @@
 use nix::sys::signal::Signal;
 
 use super::{
-    Container, answer, unknown_exit,
     super::{
         command::{Command, Deleted, ExecRequest, Reply},
         exec::Plan,
         process::Process,
     },
+    Container, answer, unknown_exit,
 };
 use crate::{
     model::Exit,
@@ -107,7 +107,12 @@ impl Container {
         }
     }
 
-    pub(super) fn exec_started(&mut self, exec_id: String, reply: Reply<i32>, result: Result<Box<(ProcessIo, Child)>, TaskError>) {
+    pub(super) fn exec_started(
+        &mut self,
+        exec_id: String,
+        reply: Reply<i32>,
+        result: Result<Box<(ProcessIo, Child)>, TaskError>,
+    ) {
         let init_has_ended = matches!(self.state, State::Ending { .. });
         let error = self.init_not_running();
         let id = self.id();
@@ -174,4 +179,3 @@ impl ExecEntry {
         }
     }
 }
-

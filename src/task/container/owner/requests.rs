@@ -2,14 +2,14 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use super::execs::ExecEntry;
 use super::{
-    Container, answer,
     super::{
         command::{Command, Deleted, Pid, Reply, Snapshot, Status},
         operations::CheckpointTo,
     },
+    Container, answer,
 };
-use super::execs::ExecEntry;
 use crate::{
     bundle::Bundle,
     model::Exit,
@@ -58,7 +58,8 @@ impl Container {
         if matches!(self.state, State::Creating) {
             return answer(reply, Err(Denied::NotCreated.into()));
         }
-        let told = if exec_id.is_empty() { self.state.exit() } else { self.execs.get(exec_id).and_then(ExecEntry::told) };
+        let told =
+            if exec_id.is_empty() { self.state.exit() } else { self.execs.get(exec_id).and_then(ExecEntry::told) };
         match (told, self.process(exec_id)) {
             (Some(exit), _) => answer(reply, Ok(exit)),
             (None, Ok(process)) => process.wait(reply),
