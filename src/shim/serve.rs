@@ -32,8 +32,9 @@ const UNWANTED: Duration = Duration::from_secs(60);
 /// How long events are tried after Shutdown.
 const LAST_EVENTS: Duration = Duration::from_secs(60);
 
-/// How long the answer to Shutdown may take to leave. The process ends with it.
-const LAST_ANSWER: Duration = Duration::from_millis(5);
+/// How many turns the answer to Shutdown gets to leave before the process does: the handler's, the
+/// connection's writer's, and some to spare. A turn lets every task that is ready run once.
+const LAST_TURNS: usize = 16;
 
 /// At most so many threads for what may block: mounts, cgroups, log files.
 const POOL: usize = 4;
@@ -156,8 +157,10 @@ impl Shim {
                 socket.remove_own(socket_identity);
             }
             tracing::info!(?why, "leaving");
-            tokio::time::sleep(LAST_ANSWER).await;
             server.stop_listen().await;
+            for _ in 0..LAST_TURNS {
+                tokio::task::yield_now().await;
+            }
             if let Err(left) = publisher.drain(LAST_EVENTS).await {
                 tracing::error!(bytes = left.0, "leaving with events that containerd did not acknowledge");
             }
