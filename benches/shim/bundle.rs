@@ -81,12 +81,8 @@ impl Drop for Bundle {
 /// What `ctr run` writes: five namespaces, seven mounts, the device list.
 fn config(cgroup: &str, args: &[&str], pod: Option<&str>) -> Value {
     let capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({ "destination": destination, "type": kind, "source": kind, "options": options })
-    };
-    let device = |kind: &str, major: i64, minor: i64| {
-        json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": "rwm" })
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
+    let device = |kind: &str, major: i64, minor: i64| json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": "rwm" });
     let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
     let annotations = pod.map(|pod| json!({ "io.kubernetes.cri.sandbox-id": pod })).unwrap_or(json!({}));
     json!({

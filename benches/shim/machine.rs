@@ -1,6 +1,14 @@
 //! The machine that the figures are of.
 
-use std::fs;
+use std::{fs, time::Instant};
+
+use nix::{
+    sys::{
+        resource::{UsageWho, getrusage},
+        time::TimeValLike as _,
+    },
+    unistd::{SysconfVar, sysconf},
+};
 
 use crate::{Result, place::Place};
 
@@ -15,13 +23,11 @@ pub(crate) fn head(place: &Place) -> Result<Vec<(&'static str, String)>> {
     let model = field(&cpuinfo, "model name").unwrap_or_else(|| "processor of unknown name".into());
     let memory = field(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    let load = fs::read_to_string("/proc/loadavg")?.split(' ').take(2).collect::<Vec<_>>().join(" ");
     let versions = fs::read_to_string(place.versions())?.lines().collect::<Vec<_>>().join(", ");
     Ok(vec![
         ("kernel", format!("{kernel}, cgroup {}", cgroups()?)),
         ("processor", format!("{cores} × {model}")),
         ("memory", memory),
-        ("load before", load),
         ("versions", versions),
         ("shim", std::env::var("LOOKOUT_REVISION").unwrap_or_else(|_| "unknown".into())),
     ])
@@ -36,4 +42,50 @@ fn cgroups() -> Result<&'static str> {
         (false, true) => "v2",
         (false, false) => "none",
     })
+}
+
+/// Measures what else the machine did in a stretch of time: it says how far to trust the figures.
+pub(crate) struct Beside {
+    begun: Instant,
+    machine: f64,
+    ours: f64,
+}
+
+impl Beside {
+    pub(crate) fn begin() -> Result<Self> {
+        Ok(Self { begun: Instant::now(), machine: machine_seconds()?, ours: our_seconds()? })
+    }
+
+    /// How many processors were busy with something else, on average since the beginning. All that
+    /// this program started must have ended and been waited for.
+    pub(crate) fn processors(&self) -> Result<f64> {
+        let others = (machine_seconds()? - self.machine) - (our_seconds()? - self.ours);
+        Ok((others / self.begun.elapsed().as_secs_f64()).max(0.0))
+    }
+}
+
+/// Seconds that the processors were busy or taken away, since boot: proc(5), /proc/stat.
+fn machine_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let all = stat.lines().next().unwrap_or_default();
+    let numbers: Vec<f64> = all.split_whitespace().skip(1).filter_map(|number| number.parse().ok()).collect();
+    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in user already.
+    let ticks: f64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| numbers.get(*index)).sum();
+    Ok(ticks / ticks_per_second()?)
+}
+
+/// Seconds of this program and of every descendant that was waited for.
+fn our_seconds() -> Result<f64> {
+    let mut microseconds = 0;
+    for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
+        let usage = getrusage(who)?;
+        microseconds += usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+    }
+    Ok(std::time::Duration::from_micros(microseconds.unsigned_abs()).as_secs_f64())
+}
+
+/// What /proc counts processor time in.
+pub(crate) fn ticks_per_second() -> Result<f64> {
+    let ticks = sysconf(SysconfVar::CLK_TCK)?.ok_or("no CLK_TCK")?;
+    Ok(f64::from(u32::try_from(ticks)?))
 }

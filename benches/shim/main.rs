@@ -59,7 +59,10 @@ fn run() -> Result<()> {
     let place = Place::from_environment()?;
     let mut report = Report::new(machine::head(&place)?, plan.quick);
     let _events = events::serve(&place.events_socket())?;
+    let beside = machine::Beside::begin()?;
     let measured = measure::all(&plan, &place, &mut report);
+    let line = format!("{:.2} processors, on average, were busy with other things", beside.processors()?);
+    report.head("meanwhile", line);
     // What was measured before something failed is worth reading, too.
     print!("{}", report.markdown());
     if let Some(path) = &plan.json {

@@ -27,7 +27,7 @@ pub(crate) struct Plan {
     pub(crate) floods: usize,
     /// `ctr run` of each side.
     pub(crate) runs: usize,
-    /// Crowds of 20 of each kind.
+    /// Crowds of 20 shims of each kind.
     pub(crate) crowds: usize,
     /// How long a crowd is left alone before its memory is read.
     pub(crate) settle: Duration,
@@ -61,9 +61,9 @@ impl Plan {
             json: None,
             only: Vec::new(),
             starts: pick(20, 7),
-            tasks: pick(20, 7),
-            execs: pick(40, 15),
-            storms: pick(3, 1),
+            tasks: pick(25, 7),
+            execs: pick(60, 15),
+            storms: pick(5, 2),
             floods: pick(4, 2),
             runs: pick(15, 5),
             crowds: pick(2, 1),

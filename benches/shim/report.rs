@@ -107,14 +107,9 @@ pub(crate) enum Budget {
 }
 
 impl Row {
-    /// Our median by Go's.
-    fn ratio(&self) -> f64 {
-        self.pair.ours.median() / self.pair.go.median()
-    }
-
     /// Whether the budget is kept, at the two decimals that are shown.
     fn is_kept(&self) -> Option<bool> {
-        let ratio = (self.ratio() * 100.0).round() / 100.0;
+        let ratio = (self.pair.ratio() * 100.0).round() / 100.0;
         self.budget.map(|budget| match budget {
             Budget::Ratio(most) => ratio <= most,
             Budget::RatioAtLeast(least) => ratio >= least,
@@ -126,6 +121,11 @@ impl Row {
 impl Report {
     pub(crate) fn new(head: Vec<(&'static str, String)>, quick: bool) -> Self {
         Self { head, quick, rows: Vec::new(), floors: Vec::new(), steps: Vec::new(), memory: Vec::new() }
+    }
+
+    /// One more line about the machine.
+    pub(crate) fn head(&mut self, name: &'static str, value: String) {
+        self.head.push((name, value));
     }
 
     pub(crate) fn row(&mut self, what: &str, version: Version, unit: Unit, pair: Pair, budget: Option<Budget>) {

@@ -7,10 +7,7 @@ use std::{
 };
 
 use containerd_shim_protos::protobuf::{Message as _, well_known_types::any::Any};
-use nix::{
-    sys::wait::waitpid,
-    unistd::Pid,
-};
+use nix::{sys::wait::waitpid, unistd::Pid};
 
 use crate::{
     Result,

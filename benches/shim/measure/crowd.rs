@@ -62,21 +62,19 @@ pub(super) fn measure_shims(plan: &Plan, place: &Place, report: &mut Report, say
 /// One shim with 20 containers; then 100 execs, five in each.
 pub(super) fn measure_pods(plan: &Plan, place: &Place, report: &mut Report, say: impl Fn(&str)) -> Result<()> {
     let mut kinds: [Kind; KINDS.len()] = Default::default();
-    for round in 1..=plan.crowds {
-        for ((side, version), kind) in KINDS.into_iter().zip(&mut kinds) {
-            if plan.quick && side == Side::Go && version != Version::V2_1 {
-                continue;
-            }
-            say(&format!("a pod of 20, {}, round {round}", name(side, version)));
-            let pod = gather(place, side, version, true)?;
-            thread::sleep(plan.settle);
-            kind.idle.look(pod[0].pid)?;
-            exec::storm(place, &pod.iter().collect::<Vec<_>>())?;
-            thread::sleep(plan.settle);
-            kind.after.look(pod[0].pid)?;
-            pod.iter().try_for_each(Shim::end_container)?;
-            pod[0].leave()?;
+    for ((side, version), kind) in KINDS.into_iter().zip(&mut kinds) {
+        if plan.quick && side == Side::Go && version != Version::V2_1 {
+            continue;
         }
+        say(&format!("a pod of 20, {}", name(side, version)));
+        let pod = gather(place, side, version, true)?;
+        thread::sleep(plan.settle);
+        kind.idle.look(pod[0].pid)?;
+        exec::storm(place, &pod.iter().collect::<Vec<_>>())?;
+        thread::sleep(plan.settle);
+        kind.after.look(pod[0].pid)?;
+        pod.iter().try_for_each(Shim::end_container)?;
+        pod[0].leave()?;
     }
     tell(report, "the shim of a pod of 20", &kinds, |kind| &kind.idle, |_| None);
     tell(report, "the shim of a pod of 20 after 100 execs", &kinds, |kind| &kind.after, |_| None);

@@ -18,7 +18,13 @@ pub(super) const STORM: usize = 100;
 /// Execs of a storm that are on their way at a time.
 const AT_A_TIME: usize = 8;
 
-pub(super) fn measure(plan: &Plan, place: &Place, version: Version, runtime: Runtime, report: &mut Report) -> Result<()> {
+pub(super) fn measure(
+    plan: &Plan,
+    place: &Place,
+    version: Version,
+    runtime: Runtime,
+    report: &mut Report,
+) -> Result<()> {
     let shims = TURNS.map(|side| Caller::new(place, side, version, runtime).and_then(|caller| caller.idle(None)));
     let [ours, go] = shims;
     let shims = [ours?, go?];

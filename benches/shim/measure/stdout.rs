@@ -2,12 +2,13 @@
 
 use std::{fs, time::Instant};
 
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::Pid;
 
 use super::TURNS;
 use crate::{
     Result,
     fifo::Fifo,
+    machine,
     place::{Place, Runtime, Side, Version},
     plan::Plan,
     report::{Budget, Report, Unit},
@@ -59,6 +60,5 @@ fn cpu_seconds(pid: Pid) -> Result<f64> {
     let (_, after_name) = stat.rsplit_once(')').ok_or("a stat without a name")?;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
     let ticks: u32 = [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u32>().ok()).sum();
-    let per_second = sysconf(SysconfVar::CLK_TCK)?.and_then(|ticks| u32::try_from(ticks).ok()).unwrap_or(100);
-    Ok(f64::from(ticks) / f64::from(per_second))
+    Ok(f64::from(ticks) / machine::ticks_per_second()?)
 }

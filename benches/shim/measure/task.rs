@@ -23,7 +23,13 @@ type Steps = [f64; STEPS.len()];
 /// The place of "Shutdown until gone".
 const GONE: usize = 4;
 
-pub(super) fn measure(plan: &Plan, place: &Place, version: Version, runtime: Runtime, report: &mut Report) -> Result<()> {
+pub(super) fn measure(
+    plan: &Plan,
+    place: &Place,
+    version: Version,
+    runtime: Runtime,
+    report: &mut Report,
+) -> Result<()> {
     let (mut whole, mut gone, mut bare) = (Pair::default(), Pair::default(), Samples::default());
     let mut steps: BTreeMap<&str, [Samples; STEPS.len()]> = BTreeMap::new();
     for round in 0..=plan.tasks {

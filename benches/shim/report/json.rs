@@ -8,7 +8,8 @@ use crate::{measure::STEPS, samples::Samples};
 impl Report {
     /// One object; its fields are the tables.
     pub(crate) fn json(&self) -> String {
-        let head: Map<String, Value> = self.head.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
+        let head: Map<String, Value> =
+            self.head.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let floors = self.floors.iter().map(|floor| {
             json!({
                 "runtime": floor.runtime.name(), "containerd": floor.version.name(), "unit": "ms",
@@ -48,7 +49,7 @@ fn row(row: &Row) -> Value {
     json!({
         "what": row.what, "containerd": row.version.name(), "unit": row.unit.name(),
         "ours": samples(&row.pair.ours), "go": samples(&row.pair.go),
-        "ratio": row.ratio(), "budget": budget, "kept": row.is_kept(),
+        "ratio": row.pair.ratio(), "ratio_interval": row.pair.ratio_interval(), "budget": budget, "kept": row.is_kept(),
     })
 }
 

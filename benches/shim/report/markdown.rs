@@ -13,7 +13,7 @@ impl Report {
         if self.quick {
             out += "* few samples (`--quick`): a rough picture\n";
         }
-        out += "\n### Ours against the Go shim of the same containerd\n\nMedian (min–max). The ratio is of the medians, ours/Go.\n\n";
+        out += "\n### Ours against the Go shim of the same containerd\n\nMedian (min–max). The ratio is of the medians, ours/Go; in brackets, where it is in 95 of 100 cases.\n\n";
         out += "| what | containerd | | ours | Go | ratio | budget | |\n|---|---|---|---:|---:|---:|---:|---|\n";
         // Sorted by what was measured first, whatever the containerd.
         let mut told: Vec<&str> = Vec::new();
@@ -34,7 +34,8 @@ impl Report {
         if self.floors.is_empty() {
             return String::new();
         }
-        let mut out = "\n### NewTask→Delete by the floor: create, start, exit, delete by the runtime alone\n\n".to_owned();
+        let mut out =
+            "\n### NewTask→Delete by the floor: create, start, exit, delete by the runtime alone\n\n".to_owned();
         out += "| runtime | containerd | the runtime alone, ms | ours ÷ alone | Go ÷ alone | ours − alone, ms | Go − alone, ms |\n|---|---|---:|---:|---:|---:|---:|\n";
         for floor in &self.floors {
             let (bare, ours, go) = (floor.bare.median(), floor.whole.ours.median(), floor.whole.go.median());
@@ -65,7 +66,9 @@ impl Report {
         for (index, step) in STEPS.iter().enumerate() {
             out += &format!("| {step} |");
             for steps in &self.steps {
-                let median = |side| steps.sides.get(side).map_or(f64::NAN, |samples: &[Samples; STEPS.len()]| samples[index].median());
+                let median = |side| {
+                    steps.sides.get(side).map_or(f64::NAN, |samples: &[Samples; STEPS.len()]| samples[index].median())
+                };
                 out += &format!(" {:.1} / {:.1} |", median("ours"), median("Go"));
             }
             out += "\n";
@@ -103,8 +106,11 @@ fn line(row: &Row) -> String {
         Some(false) => "**MISSED**",
     };
     let (ours, go) = (spread(&row.pair.ours, row.unit), spread(&row.pair.go, row.unit));
+    let (ratio, (low, high)) = (row.pair.ratio(), row.pair.ratio_interval());
     let (what, version, unit) = (&row.what, row.version.name(), row.unit.name());
-    format!("| {what} | {version} | {unit} | {ours} | {go} | {:.2} | {budget} | {verdict} |\n", row.ratio())
+    format!(
+        "| {what} | {version} | {unit} | {ours} | {go} | {ratio:.2} ({low:.2}–{high:.2}) | {budget} | {verdict} |\n"
+    )
 }
 
 /// `median (min–max)`.

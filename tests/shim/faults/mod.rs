@@ -1,1 +1,11 @@
 //! What went wrong in other shims, and must not here. Numbers are those of public issues.
+
+mod descriptors;
+mod exits;
+mod flood;
+mod hostile;
+mod orphans;
+mod races;
+mod root;
+mod runtimes;
+mod streams;

@@ -15,6 +15,7 @@ mod delete;
 mod fifo;
 mod node;
 mod process;
+pub(crate) mod real;
 mod scripted;
 mod shim;
 mod start;

@@ -111,10 +111,16 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Shims first to go would leave their containers to init; the order does not matter to us.
-        // Twice: what was just being forked has no environment yet.
+        // With their descendants: the init of a real runtime has an environment of its own. Twice, for
+        // what is just being forked.
         for _ in 0..2 {
-            for process in Process::marked(&self.marker()) {
+            let mut found = Process::marked(&self.marker());
+            let mut next = 0;
+            while let Some(process) = found.get(next) {
+                found.extend(process.children());
+                next += 1;
+            }
+            for process in found {
                 process.kill();
             }
         }

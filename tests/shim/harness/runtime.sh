@@ -59,14 +59,21 @@ fail() {
 
 alive() { read -r pid <"$state/pid" && kill -0 "$pid" 2>/dev/null; }
 
-# Starts payload.$1 with this call's stdio. It waits for a line on descriptor 8, if that is open.
+# Starts payload.$1 with this call's stdio, as a process that is nobody's child here: the shell would
+# reap it, and runc does not. It waits for a line on descriptor 8, if that is open.
 spawn() {
-	exec 9<&0
-	# shellcheck disable=SC2016
-	setsid sh -c '[ ! -e /proc/self/fd/8 ] || { read -r _ <&8; exec 8<&-; }
-		if [ -e "$0" ]; then exec sh "$0"; else exec sleep 600; fi' "$home/payload.$1" <&9 9<&- &
-	spawned=$!
-	exec 9<&-
+	exec 6>&1 9<&0
+	spawned=$(
+		read -r self _ </proc/self/stat
+		# shellcheck disable=SC2016
+		setsid sh -c '
+			while read -r _ _ _ parent _ </proc/$$/stat && [ "$parent" = "$1" ]; do :; done
+			[ ! -e /proc/self/fd/8 ] || { read -r _ <&8; exec 8<&-; }
+			if [ -e "$0" ]; then exec sh "$0"; else exec sleep 600; fi' \
+			"$home/payload.$1" "$self" <&9 >&6 6>&- 9<&- &
+		echo $!
+	)
+	exec 6>&- 9<&-
 }
 
 kill_execs() {

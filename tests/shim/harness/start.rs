@@ -28,6 +28,7 @@ pub(crate) struct StartVerb {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     stdin: Vec<u8>,
+    wrapper: Option<String>,
 }
 
 /// What came of a `start`.
@@ -68,6 +69,7 @@ impl StartVerb {
             arguments: vec!["-address".into(), node.address(), "-publish-binary".into(), "/nonexistent/containerd".into()],
             environment: vec![(name.to_owned(), value.to_owned()), ("TTRPC_ADDRESS".into(), node.ttrpc_address())],
             stdin: params.write_to_bytes().expect("proto3 has no required fields"),
+            wrapper: None,
         }
     }
 
@@ -122,6 +124,13 @@ impl StartVerb {
         self
     }
 
+    /// After this shell, in whose process it then runs.
+    pub(crate) fn after(mut self, script: &str) -> Self {
+        let wrapped = format!("{script}; exec \"$0\" \"$@\"");
+        self.wrapper = Some(wrapped);
+        self
+    }
+
     /// A stock shim instead of ours.
     pub(crate) fn binary(mut self, binary: PathBuf) -> Self {
         self.binary = binary;
@@ -131,7 +140,14 @@ impl StartVerb {
     /// Runs it to its end, and to the end of its output.
     #[track_caller]
     pub(crate) fn run(&self) -> Started {
-        let mut command = Command::new(&self.binary);
+        let mut command = match &self.wrapper {
+            None => Command::new(&self.binary),
+            Some(script) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", script]).arg(&self.binary);
+                shell
+            }
+        };
         command.args(["-namespace", &self.namespace, "-id", &self.bundle.id]).args(&self.arguments).arg("start");
         command.current_dir(&self.bundle.path).envs(self.environment.iter().cloned());
         command.stdin(Stdio::piped());

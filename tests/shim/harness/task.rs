@@ -9,10 +9,10 @@ use std::{
 use containerd_shim_protos::{
     api,
     protobuf::{Message, MessageField, well_known_types::any::Any},
-    ttrpc::{self, Client, proto::{Code, Request}},
+    ttrpc::{self, Client, proto::{Code, KeyValue, Request}},
 };
 
-use super::bundle::any;
+use super::{bundle::any, node::NAMESPACE};
 
 /// How long a call may take: longer than any of them takes.
 const CALL: Duration = Duration::from_secs(15);
@@ -154,11 +154,24 @@ impl Task {
             service: self.service.clone(),
             method: method.to_owned(),
             payload: request.write_to_bytes().expect("proto3 has no required fields"),
+            // Where the stock shims find the namespace of a request.
+            metadata: vec![KeyValue {
+                key: "containerd-namespace-ttrpc".to_owned(),
+                value: NAMESPACE.to_owned(),
+                ..Default::default()
+            }],
             timeout_nano: i64::try_from(self.deadline.as_nanos()).unwrap_or(i64::MAX),
             ..Default::default()
         };
         let response = self.client.request(request).map_err(Failure::from)?;
         Ok(T::parse_from_bytes(&response.payload).expect("the answer is of the method's type"))
+    }
+}
+
+impl Failure {
+    /// Whether the deadline of the call passed, here or there.
+    pub(crate) fn is_late(&self) -> bool {
+        matches!(self.code, None | Some(Code::DEADLINE_EXCEEDED))
     }
 }
 

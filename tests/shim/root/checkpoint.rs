@@ -8,6 +8,12 @@ use crate::harness::{
     tools::SHIM,
 };
 
+on_every_containerd! {
+    a_restored_container_goes_on_where_it_was,
+    a_checkpoint_may_end_the_container,
+    a_failed_checkpoint_is_told_and_the_container_goes_on,
+}
+
 /// Counts in memory, and tells in a file how far it is.
 const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i >/count.new; mv /count.new /count; usleep 10000; done";
 
@@ -46,58 +52,47 @@ fn goes_on_where_it_was(version: Version, runtime: Runtime) {
 }
 
 /// Check that a restored container goes on where its checkpoint was, under runc 1.3.
-#[test]
-fn a_restored_container_goes_on_where_it_was_containerd_1_6() {
-    goes_on_where_it_was(Version::V1_6, Runtime::Runc1_3);
-}
-
-/// Check that a restored container goes on where its checkpoint was, under runc 1.3.
-#[test]
-fn a_restored_container_goes_on_where_it_was_containerd_1_7() {
-    goes_on_where_it_was(Version::V1_7, Runtime::Runc1_3);
-}
-
-/// Check that a restored container goes on where its checkpoint was, under runc 1.3.
-#[test]
-fn a_restored_container_goes_on_where_it_was_containerd_2_1() {
-    goes_on_where_it_was(Version::V2_1, Runtime::Runc1_3);
+fn a_restored_container_goes_on_where_it_was(version: Version) {
+    goes_on_where_it_was(version, Runtime::Runc1_3);
 }
 
 /// Check that a restored container goes on where its checkpoint was, under runc 1.1 too.
 #[test]
-fn a_restored_container_goes_on_where_it_was_runc_1_1() {
+fn under_runc_1_1_a_restored_container_goes_on_where_it_was() {
     goes_on_where_it_was(Version::V2_1, Runtime::Runc1_1);
 }
 
-on_every_containerd! {
-    /// Check that a checkpoint with `--exit` writes the image where it is told to and ends the
-    /// container.
-    fn a_checkpoint_may_end_the_container(containerd) {
-        // ctr passes its options on to the runtime of this name alone; the shim serves under it.
-        symlink(SHIM, containerd.path("bin/containerd-shim-runc-v2")).expect("our folder is writable");
-        containerd.ctr(&["run", "--detach", "--runtime", "io.containerd.runc.v2", IMAGE, "c", "sh", "-c", COUNTER]).success();
-        containerd.shim("c");
-        count(&containerd, "c");
-        let (image, work) = (containerd.path("image"), containerd.path("work"));
-        let paths = ["--image-path", &image.to_string_lossy(), "--work-path", &work.to_string_lossy()];
-        containerd.ctr(&[&["task", "checkpoint", "--exit"], &paths[..], &["c"]].concat()).success();
-        assert!(image.join("core-1.img").exists(), "no image of init in {}", image.display());
-        containerd.wait_for_status("c", "STOPPED");
-        containerd.remove("c");
-        containerd.assert_nothing_left();
-    }
+/// Check that a checkpoint with `--exit` writes the image where it is told to and ends the
+/// container.
+fn a_checkpoint_may_end_the_container(version: Version) {
+    let containerd = Containerd::start(version);
+    // ctr passes its options on to the runtime of this name alone; the shim serves under it.
+    symlink(SHIM, containerd.path("bin/containerd-shim-runc-v2")).expect("our folder is writable");
+    containerd
+        .ctr(&["run", "--detach", "--runtime", "io.containerd.runc.v2", IMAGE, "c", "sh", "-c", COUNTER])
+        .success();
+    containerd.shim("c");
+    count(&containerd, "c");
+    let (image, work) = (containerd.path("image"), containerd.path("work"));
+    let paths = ["--image-path", &image.to_string_lossy(), "--work-path", &work.to_string_lossy()];
+    containerd.ctr(&[&["task", "checkpoint", "--exit"], &paths[..], &["c"]].concat()).success();
+    assert!(image.join("core-1.img").exists(), "no image of init in {}", image.display());
+    containerd.wait_for_status("c", "STOPPED");
+    containerd.remove("c");
+    containerd.assert_nothing_left();
+}
 
-    /// Check that a checkpoint that fails tells where CRIU says why, and the container goes on.
-    fn a_failed_checkpoint_is_told_and_the_container_goes_on(containerd) {
-        // A criu that refuses everything is found before the real one.
-        containerd.script("bin/criu", "echo 'no checkpoints today' >&2; exit 1");
-        containerd.detached("c", &[], &["sh", "-c", COUNTER]);
-        let before = count(&containerd, "c");
-        let failed = containerd.ctr(&["container", "checkpoint", "--task", "c", "kept/c"]).exit_code(1);
-        assert!(failed.stderr_text().contains("criu-dump.log"), "{}", failed.stderr_text());
-        deadline::until("the counter to go on", || count(&containerd, "c") > before);
-        assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
-        containerd.remove("c");
-        containerd.assert_nothing_left();
-    }
+/// Check that a checkpoint that fails tells where CRIU says why, and the container goes on.
+fn a_failed_checkpoint_is_told_and_the_container_goes_on(version: Version) {
+    let containerd = Containerd::start(version);
+    // A criu that refuses everything is found before the real one.
+    containerd.script("bin/criu", "echo 'no checkpoints today' >&2; exit 1");
+    containerd.detached("c", &[], &["sh", "-c", COUNTER]);
+    let before = count(&containerd, "c");
+    let failed = containerd.ctr(&["container", "checkpoint", "--task", "c", "kept/c"]).exit_code(1);
+    assert!(failed.stderr_text().contains("criu-dump.log"), "{}", failed.stderr_text());
+    deadline::until("the counter to go on", || count(&containerd, "c") > before);
+    assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
+    containerd.remove("c");
+    containerd.assert_nothing_left();
 }

@@ -6,9 +6,15 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{
     Process,
-    containerd::Containerd,
+    containerd::{Containerd, Version},
     deadline::{self, PATIENCE},
 };
+
+on_every_containerd! {
+    a_killed_shim_leaves_nothing_and_its_exit_is_told,
+    a_killed_shims_known_exit_stays_true,
+    a_stopped_shim_leaves_others_alone_and_works_on,
+}
 
 /// Init of a container whose shim does not answer, by its cgroup.
 fn init(containerd: &Containerd, id: &str) -> Process {
@@ -17,60 +23,61 @@ fn init(containerd: &Containerd, id: &str) -> Process {
     Process::new(pids.lines().next().and_then(|pid| pid.parse::<i32>().ok()).expect("an init"))
 }
 
-on_every_containerd! {
-    /// Check that after `kill -9` of the shim the exit and the delete are told with init's pid
-    /// (containerd#6402), clients return, and no process, mount, cgroup or socket is left.
-    fn a_killed_shim_leaves_nothing_and_its_exit_is_told(containerd) {
-        let events = containerd.events();
-        let run = containerd.run("c", &[], &["sh", "-c", "sleep 1000 & sleep 1000"]).spawn();
-        events.wait_topic("/tasks/start", "c");
-        let exec = containerd.exec("c", &[], &["sleep", "1000"]).spawn();
-        events.wait(PATIENCE, "the exec", |event| event.is("/tasks/exec-started", "c"));
-        let pid = containerd.pid("c");
-        containerd.shim("c").signal(Signal::SIGKILL);
-        let (exit, delete) = (events.wait_topic("/tasks/exit", "c"), events.wait_topic("/tasks/delete", "c"));
-        for event in [&exit, &delete] {
-            assert_eq!((event.number("pid"), event.number("exit_status")), (pid.unsigned_abs().into(), 137), "{event:?}");
-        }
-        // What they answer is containerd's affair; that they do is ours.
-        run.wait();
-        exec.wait();
-        deadline::until("the task to be gone", || containerd.status("c").is_none_or(|status| status == "STOPPED"));
-        containerd.ctr(&["task", "rm", "--force", "c"]);
-        containerd.ctr(&["container", "rm", "c"]).success();
-        containerd.assert_nothing_left_but_fifos();
+/// Check that after `kill -9` of the shim the exit and the delete are told with init's pid
+/// (containerd#6402), clients return, and no process, mount, cgroup or socket is left.
+fn a_killed_shim_leaves_nothing_and_its_exit_is_told(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    let run = containerd.run("c", &[], &["sh", "-c", "sleep 1000 & sleep 1000"]).spawn();
+    events.wait_topic("/tasks/start", "c");
+    let exec = containerd.exec("c", &[], &["sleep", "1000"]).spawn();
+    events.wait(PATIENCE, "the exec", |event| event.is("/tasks/exec-started", "c"));
+    let pid = containerd.pid("c");
+    containerd.shim("c").signal(Signal::SIGKILL);
+    let (exit, delete) = (events.wait_topic("/tasks/exit", "c"), events.wait_topic("/tasks/delete", "c"));
+    for event in [&exit, &delete] {
+        assert_eq!((event.number("pid"), event.number("exit_status")), (pid.unsigned_abs().into(), 137), "{event:?}");
     }
+    // What they answer is containerd's affair; that they do is ours.
+    run.wait();
+    exec.wait();
+    deadline::until("the task to be gone", || containerd.status("c").is_none_or(|status| status == "STOPPED"));
+    containerd.ctr(&["task", "rm", "--force", "c"]);
+    containerd.ctr(&["container", "rm", "c"]).success();
+    containerd.assert_nothing_left_but_fifos();
+}
 
-    /// Check that the status of a container that had ended before its shim was killed is told
-    /// truly by all that containerd then says of it.
-    fn a_killed_shims_known_exit_stays_true(containerd) {
-        let events = containerd.events();
-        containerd.detached("c", &[], &["sh", "-c", "exit 9"]);
-        events.wait_topic("/tasks/exit", "c");
-        containerd.shim("c").signal(Signal::SIGKILL);
-        assert_eq!(events.wait_topic("/tasks/delete", "c").number("exit_status"), 9);
-        containerd.ctr(&["task", "rm", "--force", "c"]);
-        containerd.ctr(&["container", "rm", "c"]).success();
-        containerd.assert_nothing_left_but_fifos();
-        for event in events.all().iter().filter(|event| event.is("/tasks/exit", "c")) {
-            assert_eq!(event.number("exit_status"), 9, "{event:?}");
-        }
+/// Check that the status of a container that had ended before its shim was killed is told
+/// truly by all that containerd then says of it.
+fn a_killed_shims_known_exit_stays_true(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    containerd.detached("c", &[], &["sh", "-c", "exit 9"]);
+    events.wait_topic("/tasks/exit", "c");
+    containerd.shim("c").signal(Signal::SIGKILL);
+    assert_eq!(events.wait_topic("/tasks/delete", "c").number("exit_status"), 9);
+    containerd.ctr(&["task", "rm", "--force", "c"]);
+    containerd.ctr(&["container", "rm", "c"]).success();
+    containerd.assert_nothing_left_but_fifos();
+    for event in events.all().iter().filter(|event| event.is("/tasks/exit", "c")) {
+        assert_eq!(event.number("exit_status"), 9, "{event:?}");
     }
+}
 
-    /// Check that one stopped shim leaves others alone, and that it works on when it continues.
-    fn a_stopped_shim_leaves_others_alone_and_works_on(containerd) {
-        let events = containerd.events();
-        containerd.detached("stopped", &[], &["sh", "-c", "sleep 1000"]);
-        containerd.detached("other", &[], &["sleep", "1000"]);
-        let shim = containerd.shim("stopped");
-        shim.signal(Signal::SIGSTOP);
-        containerd.exec("other", &[], &["true"]).run().success();
-        containerd.remove("other");
-        events.wait_topic("/tasks/delete", "other");
-        init(&containerd, "stopped").signal(Signal::SIGKILL);
-        shim.signal(Signal::SIGCONT);
-        assert_eq!(events.wait_topic("/tasks/exit", "stopped").number("exit_status"), 137);
-        containerd.remove("stopped");
-        containerd.assert_nothing_left();
-    }
+/// Check that one stopped shim leaves others alone, and that it works on when it continues.
+fn a_stopped_shim_leaves_others_alone_and_works_on(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    containerd.detached("stopped", &[], &["sh", "-c", "sleep 1000"]);
+    containerd.detached("other", &[], &["sleep", "1000"]);
+    let shim = containerd.shim("stopped");
+    shim.signal(Signal::SIGSTOP);
+    containerd.exec("other", &[], &["true"]).run().success();
+    containerd.remove("other");
+    events.wait_topic("/tasks/delete", "other");
+    init(&containerd, "stopped").signal(Signal::SIGKILL);
+    shim.signal(Signal::SIGCONT);
+    assert_eq!(events.wait_topic("/tasks/exit", "stopped").number("exit_status"), 137);
+    containerd.remove("stopped");
+    containerd.assert_nothing_left();
 }

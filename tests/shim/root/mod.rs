@@ -1,16 +1,9 @@
 //! The shim under stock containerds, with real runtimes: what users of containerd will see. These
 //! tests need root.
 
-/// Makes of one function three tests, one under each containerd that the shim serves. The function
-/// gets a running daemon; what it leaves behind is for its last line to check.
+/// Makes of each function three tests, one under each containerd that the shim serves.
 macro_rules! on_every_containerd {
-    ($($(#[$about:meta])* fn $name:ident($containerd:pat_param) $body:block)*) => {$(
-        $(#[$about])*
-        fn $name(version: $crate::harness::containerd::Version) {
-            let $containerd = $crate::harness::containerd::Containerd::start(version);
-            $body
-        }
-
+    ($($name:ident),* $(,)?) => {$(
         mod $name {
             use $crate::harness::containerd::Version;
 
@@ -36,10 +29,12 @@ mod checkpoint;
 mod control;
 mod crash;
 mod exec;
+mod leaks;
 mod oom;
 mod pods;
 mod restart;
 mod run;
+mod runtimes;
 mod stdio;
 
 use std::{fs, io::Read as _, path::Path, process::Command};

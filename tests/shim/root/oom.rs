@@ -1,9 +1,15 @@
 //! Being out of memory is told: before the exit that it causes, and of the right container.
 
 use crate::harness::{
-    containerd::{Containerd, Event},
+    containerd::{Containerd, Event, Version},
     deadline::PATIENCE,
 };
+
+on_every_containerd! {
+    out_of_memory_is_told_before_the_exit,
+    of_a_pod_the_right_container_is_told,
+    a_child_out_of_memory_is_told_and_the_container_lives,
+}
 
 /// So little that an allocation of [`HUNGRY`] ends within milliseconds.
 const LIMIT: [&str; 2] = ["--memory-limit", "25165824"];
@@ -19,57 +25,57 @@ fn run_out_of_memory(containerd: &Containerd, id: &str, flags: &[&str]) {
     containerd.run(id, &[&["--rm"], &LIMIT[..], flags].concat(), &HUNGRY).run().exit_code(137);
 }
 
-on_every_containerd! {
-    /// Check that a container that is out of memory within milliseconds of its start is told to
-    /// be, once and before its exit, every time: 20 loops (containerd#6323, containerd#12405).
-    fn out_of_memory_is_told_before_the_exit(containerd) {
-        let events = containerd.events();
-        for round in 0..20 {
-            let id = format!("c{round}");
-            run_out_of_memory(&containerd, &id, &[]);
-            events.wait_topic("/tasks/delete", &id);
-            assert_eq!(events.of(&id), ["create", "start", "oom", "exit", "delete"], "round {round}");
-        }
-        containerd.assert_nothing_left();
+/// Check that a container that is out of memory within milliseconds of its start is told to
+/// be, once and before its exit, every time: 20 loops (containerd#6323, containerd#12405).
+fn out_of_memory_is_told_before_the_exit(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    for round in 0..20 {
+        let id = format!("c{round}");
+        run_out_of_memory(&containerd, &id, &[]);
+        events.wait_topic("/tasks/delete", &id);
+        assert_eq!(events.of(&id), ["create", "start", "oom", "exit", "delete"], "round {round}");
     }
+    containerd.assert_nothing_left();
+}
 
-    /// Check that of two containers of a pod the one that is out of memory is told to be, and not
-    /// its neighbour (containerd#8893).
-    fn of_a_pod_the_right_container_is_told(containerd) {
-        let events = containerd.events();
-        let pod = pod("p");
-        let pod = pod.each_ref().map(String::as_str);
-        containerd.detached("first", &[&LIMIT[..], &pod].concat(), &["sleep", "1000"]);
-        containerd.detached("third", &[&LIMIT[..], &pod].concat(), &["sleep", "1000"]);
-        for round in 0..5 {
-            run_out_of_memory(&containerd, &format!("second{round}"), &pod);
-        }
-        events.wait_topic("/tasks/delete", "second4");
-        assert_eq!(containerd.shims().len(), 1, "a pod has one shim");
-        for round in 0..5 {
-            let id = format!("second{round}");
-            assert_eq!(events.of(&id), ["create", "start", "oom", "exit", "delete"], "round {round}");
-        }
-        assert_eq!(events.count(|event| event.topic == "/tasks/oom"), 5);
-        containerd.remove("third");
-        containerd.remove("first");
-        containerd.assert_nothing_left();
+/// Check that of two containers of a pod the one that is out of memory is told to be, and not
+/// its neighbour (containerd#8893).
+fn of_a_pod_the_right_container_is_told(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    let pod = pod("p");
+    let pod = pod.each_ref().map(String::as_str);
+    containerd.detached("first", &[&LIMIT[..], &pod].concat(), &["sleep", "1000"]);
+    containerd.detached("third", &[&LIMIT[..], &pod].concat(), &["sleep", "1000"]);
+    for round in 0..5 {
+        run_out_of_memory(&containerd, &format!("second{round}"), &pod);
     }
+    events.wait_topic("/tasks/delete", "second4");
+    assert_eq!(containerd.shims().len(), 1, "a pod has one shim");
+    for round in 0..5 {
+        let id = format!("second{round}");
+        assert_eq!(events.of(&id), ["create", "start", "oom", "exit", "delete"], "round {round}");
+    }
+    assert_eq!(events.count(|event| event.topic == "/tasks/oom"), 5);
+    containerd.remove("third");
+    containerd.remove("first");
+    containerd.assert_nothing_left();
+}
 
-    /// Check that a container whose child alone is out of memory is told to be, and lives on.
-    fn a_child_out_of_memory_is_told_and_the_container_lives(containerd) {
-        let events = containerd.events();
-        let script = format!("{}; sleep 1000", HUNGRY.join(" "));
-        containerd.detached("c", &LIMIT, &["sh", "-c", &script]);
-        events.wait_topic("/tasks/oom", "c");
-        assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
-        containerd.exec("c", &[], &HUNGRY).run().exit_code(137);
-        let twice = |events: &[Event]| {
-            (events.iter().filter(|event| event.is("/tasks/oom", "c")).count() >= 2).then_some(())
-        };
-        events.wait_for(PATIENCE, "the second time", twice);
-        containerd.exec("c", &[], &["true"]).run().success();
-        containerd.remove("c");
-        containerd.assert_nothing_left();
-    }
+/// Check that a container whose child alone is out of memory is told to be, and lives on.
+fn a_child_out_of_memory_is_told_and_the_container_lives(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    let script = format!("{}; sleep 1000", HUNGRY.join(" "));
+    containerd.detached("c", &LIMIT, &["sh", "-c", &script]);
+    events.wait_topic("/tasks/oom", "c");
+    assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
+    containerd.exec("c", &[], &HUNGRY).run().exit_code(137);
+    let twice =
+        |events: &[Event]| (events.iter().filter(|event| event.is("/tasks/oom", "c")).count() >= 2).then_some(());
+    events.wait_for(PATIENCE, "the second time", twice);
+    containerd.exec("c", &[], &["true"]).run().success();
+    containerd.remove("c");
+    containerd.assert_nothing_left();
 }

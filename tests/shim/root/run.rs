@@ -3,103 +3,122 @@
 use std::{fs, time::Duration};
 
 use super::{bind_mount, copy_rootfs, random};
-use crate::harness::containerd::RUNTIME;
+use crate::harness::containerd::{Containerd, RUNTIME, Version};
 
 on_every_containerd! {
-    /// Check that run relays both streams apart and ends with the container's exit code.
-    fn a_container_tells_its_output_and_its_exit_code(containerd) {
-        let output = containerd.run("c", &["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 3"]).run().exit_code(3);
-        assert_eq!((output.stdout_text().as_str(), output.stderr_text().as_str()), ("out\n", "err\n"));
-        containerd.assert_nothing_left();
-    }
+    a_container_tells_its_output_and_its_exit_code,
+    death_by_a_signal_is_told_as_128_and_its_number,
+    a_pipe_into_the_client_reaches_the_container_with_its_end,
+    sixty_four_mebibytes_and_a_byte_arrive_whole,
+    a_container_on_a_terminal_has_the_clients,
+    a_folder_serves_as_a_root_filesystem,
+    a_detached_container_can_be_attached_to,
+    a_missing_program_is_a_clear_error_and_leaves_nothing,
+    an_exit_is_told_once,
+}
 
-    /// Check that a process that ends by a signal is told as 128 and the signal's number.
-    fn death_by_a_signal_is_told_as_128_and_its_number(containerd) {
-        let events = containerd.events();
-        let client = containerd.run("c", &["--rm"], &["sleep", "1000"]).spawn();
-        events.wait_topic("/tasks/start", "c");
-        containerd.exec("c", &[], &["sh", "-c", "kill -SEGV $$"]).run().exit_code(139);
-        containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-        client.wait().exit_code(137);
-        containerd.assert_nothing_left();
-    }
+/// Check that run relays both streams apart and ends with the container's exit code.
+fn a_container_tells_its_output_and_its_exit_code(version: Version) {
+    let containerd = Containerd::start(version);
+    let output = containerd.run("c", &["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 3"]).run().exit_code(3);
+    assert_eq!((output.stdout_text().as_str(), output.stderr_text().as_str()), ("out\n", "err\n"));
+    containerd.assert_nothing_left();
+}
 
-    /// Check that what is piped into the client reaches the container, and that its end does too.
-    fn a_pipe_into_the_client_reaches_the_container_with_its_end(containerd) {
-        let bytes = random(1 << 20);
-        let output = containerd.run("c", &["--rm"], &["cat"]).stdin(bytes.clone()).run().success();
-        assert!(output.stdout == bytes, "{} of {} bytes came back, or other ones", output.stdout.len(), bytes.len());
-        containerd.assert_nothing_left();
-    }
+/// Check that a process that ends by a signal is told as 128 and the signal's number.
+fn death_by_a_signal_is_told_as_128_and_its_number(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    let client = containerd.run("c", &["--rm"], &["sleep", "1000"]).spawn();
+    events.wait_topic("/tasks/start", "c");
+    containerd.exec("c", &[], &["sh", "-c", "kill -SEGV $$"]).run().exit_code(139);
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    client.wait().exit_code(137);
+    containerd.assert_nothing_left();
+}
 
-    /// Check that 64 MiB and a byte arrive whole.
-    fn sixty_four_mebibytes_and_a_byte_arrive_whole(containerd) {
-        let bytes = random((64 << 20) + 1);
-        let mount = bind_mount(&containerd, &bytes);
-        let output = containerd.run("c", &["--rm", "--mount", &mount], &["cat", "/data"]).run().success();
-        assert!(output.stdout == bytes, "{} of {} bytes arrived, or other ones", output.stdout.len(), bytes.len());
-        containerd.assert_nothing_left();
-    }
+/// Check that what is piped into the client reaches the container, and that its end does too.
+fn a_pipe_into_the_client_reaches_the_container_with_its_end(version: Version) {
+    let containerd = Containerd::start(version);
+    let bytes = random(1 << 20);
+    let output = containerd.run("c", &["--rm"], &["cat"]).stdin(bytes.clone()).run().success();
+    assert!(output.stdout == bytes, "{} of {} bytes came back, or other ones", output.stdout.len(), bytes.len());
+    containerd.assert_nothing_left();
+}
 
-    /// Check that a container on a terminal has one, of the client's size, that echoes and that
-    /// carries its exit code.
-    fn a_container_on_a_terminal_has_the_clients(containerd) {
-        let script = "until [ \"$(stty size)\" = '33 77' ]; do usleep 10000; done; tty; read word; echo got $word; exit 5";
-        let program = containerd.run("c", &["--rm", "--tty"], &["sh", "-c", script]);
-        let output = program.terminal(33, 77).stdin("hello\n").run().exit_code(5);
-        assert_eq!(output.stdout_text().matches("got hello\r\n").count(), 1, "{}", output.stdout_text());
-        assert!(output.stdout_text().contains("/dev/pts/0"), "{}", output.stdout_text());
-        containerd.assert_nothing_left();
-    }
+/// Check that 64 MiB and a byte arrive whole.
+fn sixty_four_mebibytes_and_a_byte_arrive_whole(version: Version) {
+    let containerd = Containerd::start(version);
+    let bytes = random((64 << 20) + 1);
+    let mount = bind_mount(&containerd, &bytes);
+    let output = containerd.run("c", &["--rm", "--mount", &mount], &["cat", "/data"]).run().success();
+    assert!(output.stdout == bytes, "{} of {} bytes arrived, or other ones", output.stdout.len(), bytes.len());
+    containerd.assert_nothing_left();
+}
 
-    /// Check that a root filesystem that containerd does not manage is used and left alone.
-    fn a_folder_serves_as_a_root_filesystem(containerd) {
-        let rootfs = containerd.path("rootfs");
-        copy_rootfs(&rootfs);
-        let rootfs = rootfs.to_string_lossy();
-        let flags = ["run", "--rm", "--runtime", RUNTIME, "--rootfs"];
-        containerd.ctr(&[&flags[..], &[&rootfs, "c", "/bin/sh", "-c", "echo mine >/mark"]].concat()).success();
-        assert_eq!(fs::read_to_string(containerd.path("rootfs/mark")).expect("written by the container"), "mine\n");
-        containerd.assert_nothing_left();
-    }
+/// Check that a container on a terminal has one, of the client's size, that echoes and that
+/// carries its exit code.
+fn a_container_on_a_terminal_has_the_clients(version: Version) {
+    let containerd = Containerd::start(version);
+    let script = "until [ \"$(stty size)\" = '33 77' ]; do usleep 10000; done; tty; read word; echo got $word; exit 5";
+    let program = containerd.run("c", &["--rm", "--tty"], &["sh", "-c", script]);
+    let output = program.terminal(33, 77).stdin("hello\n").run().exit_code(5);
+    assert_eq!(output.stdout_text().matches("got hello\r\n").count(), 1, "{}", output.stdout_text());
+    assert!(output.stdout_text().contains("/dev/pts/0"), "{}", output.stdout_text());
+    containerd.assert_nothing_left();
+}
 
-    /// Check that a client that attaches to a detached container can speak to it, hears it, and
-    /// gets its exit code.
-    fn a_detached_container_can_be_attached_to(containerd) {
-        containerd.detached("c", &[], &["sh", "-c", "read word; echo got $word; exit 4"]);
-        let output = containerd.program(&["task", "attach", "c"]).stdin("hello\n").run().exit_code(4);
-        assert_eq!(output.stdout_text(), "got hello\n");
-        containerd.ctr(&["container", "rm", "c"]).success();
-        containerd.assert_nothing_left();
-    }
+/// Check that a root filesystem that containerd does not manage is used and left alone.
+fn a_folder_serves_as_a_root_filesystem(version: Version) {
+    let containerd = Containerd::start(version);
+    let rootfs = containerd.path("rootfs");
+    copy_rootfs(&rootfs);
+    let rootfs = rootfs.to_string_lossy();
+    let flags = ["run", "--rm", "--runtime", RUNTIME, "--rootfs"];
+    containerd.ctr(&[&flags[..], &[&rootfs, "c", "/bin/sh", "-c", "echo mine >/mark"]].concat()).success();
+    assert_eq!(fs::read_to_string(containerd.path("rootfs/mark")).expect("written by the container"), "mine\n");
+    containerd.assert_nothing_left();
+}
 
-    /// Check that a missing program is a clear error at once, is no exit (containerd#6429), and
-    /// leaves nothing.
-    fn a_missing_program_is_a_clear_error_and_leaves_nothing(containerd) {
-        let events = containerd.events();
-        let output = containerd.run("c", &["--rm"], &["/nope"]).within(Duration::from_secs(5)).run().exit_code(1);
-        let said = output.stderr_text();
-        assert!(said.contains("OCI runtime create failed") && said.contains("/nope"), "{said}");
-        assert!(said.contains("no such file or directory"), "{said}");
-        containerd.assert_nothing_left();
-        // What follows on the same bus comes after whatever the failure told.
-        containerd.run("after", &["--rm"], &["true"]).run().success();
-        events.wait_topic("/tasks/delete", "after");
-        let told = events.of("c");
-        assert!(!told.iter().any(|event| event.starts_with("exit") || event.starts_with("start")), "{told:?}");
-        containerd.assert_nothing_left();
-    }
+/// Check that a client that attaches to a detached container can speak to it, hears it, and
+/// gets its exit code.
+fn a_detached_container_can_be_attached_to(version: Version) {
+    let containerd = Containerd::start(version);
+    containerd.detached("c", &[], &["sh", "-c", "read word; echo got $word; exit 4"]);
+    let output = containerd.program(&["task", "attach", "c"]).stdin("hello\n").run().exit_code(4);
+    assert_eq!(output.stdout_text(), "got hello\n");
+    containerd.ctr(&["container", "rm", "c"]).success();
+    containerd.assert_nothing_left();
+}
 
-    /// Check that a short container's exit is told once (containerd#4769).
-    fn an_exit_is_told_once(containerd) {
-        let events = containerd.events();
-        for id in ["c0", "c1", "c2"] {
-            containerd.run(id, &["--rm"], &["true"]).run().success();
-        }
-        events.wait_topic("/tasks/delete", "c2");
-        containerd.assert_nothing_left();
-        for id in ["c0", "c1", "c2"] {
-            assert_eq!(events.count(|event| event.is("/tasks/exit", id)), 1, "{:?}", events.of(id));
-        }
+/// Check that a missing program is a clear error at once, is no exit (containerd#6429), and
+/// leaves nothing.
+fn a_missing_program_is_a_clear_error_and_leaves_nothing(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    let output = containerd.run("c", &["--rm"], &["/nope"]).within(Duration::from_secs(5)).run().exit_code(1);
+    let said = output.stderr_text();
+    assert!(said.contains("OCI runtime create failed") && said.contains("/nope"), "{said}");
+    assert!(said.contains("no such file or directory"), "{said}");
+    containerd.assert_nothing_left();
+    // What follows on the same bus comes after whatever the failure told.
+    containerd.run("after", &["--rm"], &["true"]).run().success();
+    events.wait_topic("/tasks/delete", "after");
+    let told = events.of("c");
+    assert!(!told.iter().any(|event| event.starts_with("exit") || event.starts_with("start")), "{told:?}");
+    containerd.assert_nothing_left();
+}
+
+/// Check that a short container's exit is told once (containerd#4769).
+fn an_exit_is_told_once(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    for id in ["c0", "c1", "c2"] {
+        containerd.run(id, &["--rm"], &["true"]).run().success();
+    }
+    events.wait_topic("/tasks/delete", "c2");
+    containerd.assert_nothing_left();
+    for id in ["c0", "c1", "c2"] {
+        assert_eq!(events.count(|event| event.is("/tasks/exit", id)), 1, "{:?}", events.of(id));
     }
 }

@@ -26,7 +26,13 @@ impl Containerd {
     /// could not remove: it does so with the task, and the task went with its shim.
     #[track_caller]
     pub(crate) fn assert_nothing_left_but_fifos(&self) {
-        self.assert_left(|what| what.starts_with("file /run/containerd/fifo/"));
+        self.assert_nothing_left_but_files_of("/run/containerd/fifo");
+    }
+
+    /// As [`assert_nothing_left`](Self::assert_nothing_left), but for the files below a folder.
+    #[track_caller]
+    pub(crate) fn assert_nothing_left_but_files_of(&self, folder: &str) {
+        self.assert_left(|what| what.starts_with(&format!("file {folder}/")));
     }
 
     #[track_caller]

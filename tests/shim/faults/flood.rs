@@ -1,0 +1,136 @@
+//! Many at once, and many in a row.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{Node, deadline};
+
+/// Check that fifty execs at once are no slower than the runtime makes them (moby#45595).
+#[test]
+fn fifty_execs_at_once_do_not_wait_for_each_other() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let hold = node.runtime().hold("exec");
+    let execs: Vec<_> = (0..50)
+        .map(|number| {
+            shim.beside(move |task| {
+                let exec_id = format!("e{number}");
+                task.exec("web", &exec_id)?;
+                task.start("web", &exec_id)
+            })
+        })
+        .collect();
+    // All fifty are in their runtimes before the first may go on.
+    node.runtime().wait_for_calls("exec", 50);
+    let begin = Instant::now();
+    hold.release();
+    for exec in execs {
+        exec.join().unwrap().unwrap();
+    }
+    assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
+}
+
+/// Check that hundreds of execs that give up leave the shim as able as before (measured: the stock
+/// shim of 1.6 wedges).
+#[test]
+fn execs_whose_clients_give_up_leave_no_trace() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let hold = node.runtime().hold("exec");
+    let impatient = shim.reconnect().with_deadline(Duration::from_millis(200));
+    let execs: Vec<_> = (0..60)
+        .map(|number| {
+            let exec_id = format!("e{number}");
+            shim.exec("web", &exec_id).unwrap();
+            impatient.beside(move |task| task.start("web", &exec_id))
+        })
+        .collect();
+    for exec in execs {
+        assert!(exec.join().unwrap().unwrap_err().is_late());
+    }
+    hold.release();
+    for number in 0..60 {
+        let exec_id = format!("e{number}");
+        deadline::until("the start", || shim.state("web", &exec_id).unwrap().pid > 0);
+        shim.kill("web", &exec_id, 9).unwrap();
+        shim.wait("web", &exec_id).unwrap();
+        shim.delete("web", &exec_id).unwrap();
+    }
+    shim.run_exec("web", "after");
+    shim.remove("web");
+}
+
+/// Check that thirty pods' worth of short lives leave no socket, process or file behind
+/// (containerd#5173, containerd#11708).
+#[test]
+fn short_lives_leave_nothing_behind() {
+    let node = Node::new();
+    let _daemon = node.daemon();
+    for number in 0..30 {
+        let bundle = node.bundle(&format!("c{number}"));
+        let shim = node.shim(&bundle);
+        node.runtime().payload(&bundle.id, "exit 0");
+        shim.run(&bundle);
+        shim.wait(&bundle.id, "").unwrap();
+        shim.delete(&bundle.id, "").unwrap();
+        if number % 3 == 0 {
+            shim.process.kill();
+            shim.has_left(deadline::PATIENCE);
+            crate::harness::delete(&node, &bundle);
+        } else {
+            shim.shut_down();
+        }
+    }
+    assert_eq!(node.sockets(), Vec::<String>::new());
+    node.is_deserted();
+}
+
+/// Check that memory does not grow with what has been: 400 execs, and ten containers
+/// (containerd#9217).
+#[test]
+fn memory_does_not_grow_with_the_past() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let _daemon = node.daemon();
+    let shim = node.shim(&bundle);
+    node.runtime().payload("probe", "exit 0");
+    shim.run(&bundle);
+    let execs = |count: usize| {
+        for _ in 0..count {
+            shim.run_exec("web", "probe");
+            shim.wait("web", "probe").unwrap();
+            shim.delete("web", "probe").unwrap();
+        }
+        shim.process.resident_kib()
+    };
+    let before = execs(100);
+    let after = execs(400);
+    assert!(after < before + 512, "from {before} kB to {after} kB");
+}
+
+/// Check that as many containers as a pod can have, and more, share one shim without watching each by
+/// a file handle that the machine has few of (containerd#5670).
+#[test]
+fn forty_containers_share_one_shim() {
+    let node = Node::new();
+    let bundles: Vec<_> = (0..40)
+        .map(|number| node.bundle(&format!("c{number}")).annotated("io.kubernetes.cri.sandbox-id", "pod"))
+        .collect();
+    let daemon = node.daemon();
+    let shim = node.shim(&bundles[0]);
+    for bundle in &bundles {
+        shim.run(bundle);
+    }
+    let inotify = shim.process.descriptors().values().filter(|target| target.contains("inotify")).count();
+    assert!(inotify <= 1, "{inotify}");
+    for bundle in &bundles {
+        shim.remove(&bundle.id);
+    }
+    daemon.wait_for("delete c39 137");
+    shim.shut_down();
+    assert_eq!(daemon.story().len(), 40 * 4);
+    node.is_deserted();
+}

@@ -1,0 +1,200 @@
+//! Clients and daemons that do not behave (promise P9).
+
+use std::{
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+    process::Command,
+    time::Duration,
+};
+
+use crate::harness::{Node, Shim, any, deadline, exec_request};
+
+/// The limit of ttrpc.
+const MESSAGE_MAX: usize = 4 << 20;
+
+/// Check that the shim is alive and well.
+#[track_caller]
+fn serves(shim: &Shim) {
+    shim.reconnect().with_deadline(Duration::from_secs(3)).connection("").expect("it serves others");
+}
+
+/// Sends a frame's header and body on a connection of its own.
+fn send(shim: &Shim, length: u32, stream: u32, kind: u8, body: &[u8]) -> UnixStream {
+    let mut connection = UnixStream::connect(shim.socket()).unwrap();
+    let mut frame = Vec::new();
+    frame.extend(length.to_be_bytes());
+    frame.extend(stream.to_be_bytes());
+    frame.extend([kind, 0]);
+    frame.extend(body);
+    // It may hang up half way.
+    let _ = connection.write_all(&frame);
+    connection
+}
+
+/// Check that a message over the limit of ttrpc is refused, and costs others nothing (ttrpc de273bf,
+/// ttrpc-rust 430466d).
+#[test]
+fn a_message_over_the_limit_is_refused() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let length = MESSAGE_MAX + 1;
+    let mut connection = send(&shim, u32::try_from(length).unwrap(), 1, 1, &vec![0; length]);
+    connection.set_read_timeout(Some(deadline::PATIENCE)).unwrap();
+    let mut answer = Vec::new();
+    let mut some = [0; 4096];
+    // An error, or the end; not silence.
+    let count = connection.read(&mut some).expect("an answer or the end");
+    answer.extend(&some[..count]);
+    assert!(count == 0 || String::from_utf8_lossy(&answer).contains("exceed"), "{answer:?}");
+    serves(&shim);
+}
+
+/// Check that the largest process that fits into a message gets to the runtime.
+#[test]
+fn the_largest_message_is_taken() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let spec = format!(r#"{{"args":["{}"]}}"#, "x".repeat(MESSAGE_MAX - 1000));
+    let mut request = exec_request("web", "probe");
+    request.spec = Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)).into();
+    shim.exec_with(&request).unwrap();
+    node.runtime().before("exec", "wc -c <\"$process\" >\"$home/size\"");
+    shim.start("web", "probe").unwrap();
+    let size: usize = std::fs::read_to_string(node.runtime().file("size")).unwrap().trim().parse().unwrap();
+    assert!(size > MESSAGE_MAX - 1000, "{size}");
+}
+
+/// Check that frames that make no sense end their own connection at most.
+#[test]
+fn frames_that_make_no_sense_harm_nobody_else() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let init = shim.run(&bundle);
+    for (length, stream, kind, body) in [
+        (8, 1, 1, [0xff; 8].as_slice()),
+        (0, 1, 1, [].as_slice()),
+        (8, 2, 1, [0; 8].as_slice()),
+        (8, 0, 0, [0; 8].as_slice()),
+        (8, 1, 99, [0; 8].as_slice()),
+        (u32::MAX, 1, 1, [0; 8].as_slice()),
+        (100, 1, 1, [1; 10].as_slice()),
+        (8, 7, 3, [0; 8].as_slice()),
+    ] {
+        let connection = send(&shim, length, stream, kind, body);
+        serves(&shim);
+        drop(connection);
+    }
+    serves(&shim);
+    assert!(init.lives());
+}
+
+/// Check that a shim without descriptors left serves again when there are some, and does not spin
+/// meanwhile (ttrpc-rust c351f0b, 37f4a2a, 65fb637).
+#[test]
+fn a_shim_without_descriptors_recovers() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let open = shim.process.descriptors().len();
+    let limit = |limit: usize| {
+        let status = Command::new("prlimit")
+            .args([format!("--pid={}", shim.process.pid), format!("--nofile={limit}:20000")])
+            .status();
+        assert!(status.unwrap().success());
+    };
+    limit(open + 4);
+    let connections: Vec<_> = (0..50).map(|_| UnixStream::connect(shim.socket()).unwrap()).collect();
+    deadline::until("the last descriptor", || shim.process.descriptors().len() >= open + 4);
+    let before = shim.process.cpu_ticks();
+    // It fails, but it is answered; the limit is met at every turn meanwhile.
+    for _ in 0..20 {
+        shim.exec("web", "probe").unwrap();
+        shim.start("web", "probe").unwrap_err();
+        shim.delete("web", "probe").unwrap();
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let used = shim.process.cpu_ticks() - before;
+    assert!(used < 25, "{used} ticks of 10 ms");
+    limit(1024);
+    drop(connections);
+    serves(&shim);
+    shim.run_exec("web", "probe");
+    shim.remove("web");
+}
+
+/// Check that connections that come and go leave no descriptor (ttrpc-rust 370459c).
+#[test]
+fn connections_leave_no_descriptor() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    serves(&shim);
+    let open = || shim.process.descriptors().len();
+    let before = open();
+    for _ in 0..100 {
+        serves(&shim);
+        drop(UnixStream::connect(shim.socket()).unwrap());
+        drop(send(&shim, 8, 1, 1, &[0xff; 8]));
+    }
+    deadline::until("the descriptors of before", || open() <= before);
+}
+
+/// Check that a client that sends and never reads harms nobody else (ttrpc 1b4f6f8).
+#[test]
+fn a_client_that_never_reads_harms_nobody() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let mut connection = UnixStream::connect(shim.socket()).unwrap();
+    connection.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    // State of a container, whose answer is as long as the question; unread answers fill the socket.
+    let request = {
+        use containerd_shim_protos::{api::StateRequest, protobuf::Message as _, ttrpc::proto::Request};
+        let payload = StateRequest { id: "web".into(), ..Default::default() }.write_to_bytes().unwrap();
+        let (service, method) = ("containerd.task.v2.Task".into(), "State".into());
+        Request { service, method, payload, ..Default::default() }.write_to_bytes().unwrap()
+    };
+    let mut sent = 0_u32;
+    loop {
+        let mut frame = Vec::new();
+        frame.extend(u32::try_from(request.len()).unwrap().to_be_bytes());
+        frame.extend((sent * 2 + 1).to_be_bytes());
+        frame.extend([1, 0]);
+        frame.extend(&request);
+        if sent == 20_000 || connection.write_all(&frame).is_err() {
+            break;
+        }
+        sent += 1;
+    }
+    assert!(sent > 100, "{sent}");
+    serves(&shim);
+    drop(connection);
+    shim.remove("web");
+    assert!(shim.process.resident_kib() < 64 << 10, "{} kB", shim.process.resident_kib());
+}
+
+/// Check that events go over the socket: the binary that containerd names for them is never run
+/// (docker/for-linux#779).
+#[test]
+fn the_publish_binary_is_never_run() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let binary = node.runtime().path();
+    let shim = node.start_verb(&bundle).publish_binary(&binary).shim();
+    let daemon = node.daemon();
+    daemon.go_away();
+    shim.run(&bundle);
+    shim.remove("web");
+    daemon.come_back();
+    daemon.wait_for("delete web 137");
+    let verbs: Vec<_> = node.runtime().all_calls().iter().map(|call| call.verb().unwrap().to_owned()).collect();
+    assert_eq!(verbs, ["create", "start", "kill", "delete"]);
+}

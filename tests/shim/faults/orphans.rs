@@ -1,0 +1,91 @@
+//! Children that nobody waits for, and those that somebody does.
+
+use crate::harness::{Node, Process, deadline};
+
+/// A payload that leaves orphans behind, one after the other.
+const ORPHANS: &str = "while :; do (sh -c : &) ; done";
+
+/// Check that orphans of a container that shares the pid namespace are reaped in silence
+/// (kubernetes#81042).
+#[test]
+fn orphans_are_reaped_and_not_told() {
+    let node = Node::new();
+    let bundle = node.bundle("web").without_pid_namespace();
+    let daemon = node.daemon();
+    let shim = node.shim(&bundle);
+    node.runtime().payload("web", "i=0; while [ $i -lt 300 ]; do (sh -c : &); i=$((i+1)); done; exec sleep 600");
+    let init = shim.run(&bundle);
+    let is_asleep = || init.command_line().first().is_some_and(|name| name == "sleep");
+    deadline::until("the last orphan", is_asleep);
+    deadline::until("no child but init", || shim.process.children() == [init]);
+    shim.remove("web");
+    daemon.wait_for("delete web 137");
+    assert_eq!(daemon.story(), ["create web", "start web", "exit web web 137", "delete web 137"]);
+}
+
+/// Check that orphans that die by the dozen steal no status from the runtime's calls
+/// (rust-extensions#37, containerd#2855).
+#[test]
+fn orphans_steal_no_status_from_the_runtime() {
+    let node = Node::new();
+    let bundle = node.bundle("web").without_pid_namespace();
+    let shim = node.shim(&bundle);
+    node.runtime().payload("web", ORPHANS);
+    shim.run(&bundle);
+    for _ in 0..150 {
+        shim.kill("web", "", 0).unwrap();
+    }
+    node.runtime().before("update", "exit 3");
+    for _ in 0..20 {
+        let failure = shim.update("web", "{}").unwrap_err();
+        assert!(failure.message.contains("exit status 3"), "{failure:?}");
+    }
+    shim.remove("web");
+}
+
+/// Check that execs keep their own statuses among the orphans of others (rust-extensions eef8806).
+#[test]
+fn execs_keep_their_status_among_orphans() {
+    let node = Node::new();
+    let bundle = node.bundle("web").without_pid_namespace();
+    let shim = node.shim(&bundle);
+    node.runtime().payload("web", ORPHANS);
+    shim.run(&bundle);
+    for status in 0..40 {
+        let exec_id = format!("e{status}");
+        node.runtime().payload(&exec_id, &format!("exit {status}"));
+        shim.run_exec("web", &exec_id);
+        assert_eq!(shim.wait("web", &exec_id).unwrap().exit_status, status);
+        shim.delete("web", &exec_id).unwrap();
+    }
+    shim.remove("web");
+}
+
+/// Check that a process that the runtime leaves behind, beside the container, holds nobody up.
+#[test]
+fn a_runtime_that_leaves_a_child_is_not_waited_for() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    // It holds the runtime's stdout and stderr.
+    for verb in ["create", "start", "kill", "delete"] {
+        node.runtime().before(verb, "sleep 600 &");
+    }
+    shim.run(&bundle);
+    shim.remove("web");
+}
+
+/// Check that the shim signals no process but its children: a pid that is another's by now is left
+/// alone (containerd#4204).
+#[test]
+fn a_dead_execs_pid_is_not_signalled() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    node.runtime().payload("probe", "exit 0");
+    shim.run(&bundle);
+    shim.run_exec("web", "probe");
+    shim.wait("web", "probe").unwrap();
+    assert_eq!(shim.kill("web", "probe", 9).unwrap_err().message, "process already finished: not found");
+    assert!(Process::new(std::process::id()).lives());
+}

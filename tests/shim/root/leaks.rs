@@ -1,0 +1,128 @@
+//! After any number of runs, failed starts and execs all is as it was before them.
+
+use std::{
+    collections::VecDeque,
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::harness::{
+    Process,
+    containerd::{Containerd, Holdings, Program, Running, Version},
+};
+
+on_every_containerd! {
+    two_hundred_runs_leave_nothing,
+    two_hundred_runs_and_failed_starts_leave_a_pods_shim_as_it_was,
+    five_hundred_execs_leave_the_shim_as_it_was,
+}
+
+/// So many clients at once: the machine has two processors.
+const AT_ONCE: usize = 4;
+
+/// How long a shim must hold the same to be at rest: its idle threads leave after half a second.
+const REST: Duration = Duration::from_secs(1);
+
+/// How much an exec's memory may come to once the allocator has warmed up: nothing but its noise.
+const NOISE_KIB: u64 = 256;
+
+/// Runs clients, some at a time, and checks each one's exit code.
+fn run_all(code: i32, programs: impl Iterator<Item = Program>) {
+    let mut running = VecDeque::<Running>::new();
+    for program in programs {
+        if running.len() == AT_ONCE {
+            running.pop_front().into_iter().for_each(|first| drop(first.wait().exit_code(code)));
+        }
+        running.push_back(program.spawn());
+    }
+    for client in running {
+        client.wait().exit_code(code);
+    }
+}
+
+/// A pod whose shim lives until its first container is removed.
+fn pod(containerd: &Containerd) -> Process {
+    containerd.detached("pod", &POD, &["sleep", "100000"]);
+    containerd.shim("pod")
+}
+
+const POD: [&str; 2] = ["--annotation", "io.containerd.runc.v2.group=pod"];
+
+/// What the shim holds when it is at rest.
+fn at_rest(shim: Process) -> Holdings {
+    let begun = Instant::now();
+    let (mut holdings, mut since) = (Holdings::of(shim), Instant::now());
+    while since.elapsed() < REST {
+        assert!(begun.elapsed() < 10 * REST, "the shim does not come to rest: {holdings:?}");
+        // At rest nothing happens: there is no event to wait for.
+        thread::sleep(Duration::from_millis(50));
+        let now = Holdings::of(shim);
+        if now != holdings {
+            (holdings, since) = (now, Instant::now());
+        }
+    }
+    holdings
+}
+
+/// Check that 200 runs, each with a shim of its own, leave no shim, socket, mount or anything
+/// else (containerd#5173, containerd#11708).
+fn two_hundred_runs_leave_nothing(version: Version) {
+    let containerd = Containerd::start(version);
+    run_all(3, (0..200).map(|number| containerd.run(&format!("c{number}"), &["--rm"], &["sh", "-c", "exit 3"])));
+    containerd.assert_nothing_left();
+}
+
+/// Check that 200 runs and 200 failed starts in one pod, with and without a terminal, leave
+/// its shim with the descriptors, threads and children that it had (containerd#11885).
+fn two_hundred_runs_and_failed_starts_leave_a_pods_shim_as_it_was(version: Version) {
+    let containerd = Containerd::start(version);
+    let shim = pod(&containerd);
+    let before = at_rest(shim);
+    run_all(
+        3,
+        (0..200).map(|number| {
+            containerd.run(&format!("c{number}"), &[&["--rm"], &POD[..]].concat(), &["sh", "-c", "exit 3"])
+        }),
+    );
+    assert_eq!(at_rest(shim), before);
+    run_all(
+        1,
+        (0..200).map(|number| {
+            let (id, flags) = (format!("f{number}"), [&["--rm"], &POD[..]].concat());
+            match number % 4 {
+                0 => containerd.run(&id, &[&flags[..], &["--tty"]].concat(), &["/nope"]).terminal(24, 80),
+                _ => containerd.run(&id, &flags, &["/nope"]),
+            }
+        }),
+    );
+    assert_eq!(at_rest(shim), before);
+    assert_eq!(containerd.sockets().len(), 1);
+    containerd.remove("pod");
+    containerd.assert_nothing_left();
+}
+
+/// Check that 500 execs, a hundred of them on a terminal, leave the shim with the descriptors,
+/// threads and children that it had, and no more memory (containerd#9217, containerd#11161).
+fn five_hundred_execs_leave_the_shim_as_it_was(version: Version) {
+    let containerd = Containerd::start(version);
+    let shim = pod(&containerd);
+    let before = at_rest(shim);
+    let execs = |count: u32| {
+        run_all(
+            5,
+            (0..count).map(|number| match number % 5 {
+                0 => containerd.exec("pod", &["--tty"], &["sh", "-c", "echo out; exit 5"]).terminal(24, 80),
+                _ => containerd.exec("pod", &[], &["sh", "-c", "echo out; exit 5"]),
+            }),
+        );
+    };
+    execs(100);
+    assert_eq!(at_rest(shim), before);
+    let warm = shim.resident_kib();
+    execs(400);
+    assert_eq!(at_rest(shim), before);
+    let grown = shim.resident_kib().saturating_sub(warm);
+    assert!(grown <= NOISE_KIB, "400 execs cost {grown} KiB beside {warm}");
+    containerd.remove("pod");
+    containerd.assert_nothing_left();
+}
