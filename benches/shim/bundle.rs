@@ -81,8 +81,12 @@ impl Drop for Bundle {
 /// What `ctr run` writes: five namespaces, seven mounts, the device list.
 fn config(cgroup: &str, args: &[&str], pod: Option<&str>) -> Value {
     let capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
-    let mount = |destination: &str, kind: &str, options: &[&str]| json!({ "destination": destination, "type": kind, "source": kind, "options": options });
-    let device = |kind: &str, major: i64, minor: i64| json!({ "allow": true, "type": kind, "major": major, "minor": minor, "access": "rwm" });
+    let mount = |destination: &str, kind: &str, options: &[&str]| {
+        let source = kind;
+        json!({ "destination": destination, "type": kind, "source": source, "options": options })
+    };
+    let device =
+        |major: i64, minor: i64| json!({ "allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm" });
     let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
     let annotations = pod.map(|pod| json!({ "io.kubernetes.cri.sandbox-id": pod })).unwrap_or(json!({}));
     json!({
@@ -108,8 +112,8 @@ fn config(cgroup: &str, args: &[&str], pod: Option<&str>) -> Value {
             "namespaces": namespaces,
             "resources": { "devices": [
                 { "allow": false, "access": "rwm" },
-                device("c", 1, 3), device("c", 1, 5), device("c", 1, 7), device("c", 1, 8), device("c", 1, 9),
-                device("c", 5, 0), device("c", 5, 2),
+                device(1, 3), device(1, 5), device(1, 7), device(1, 8), device(1, 9),
+                device(5, 0), device(5, 2),
             ] },
             "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
                 "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],

@@ -62,10 +62,10 @@ impl Plan {
             only: Vec::new(),
             starts: pick(20, 7),
             tasks: pick(25, 7),
-            execs: pick(60, 15),
+            execs: pick(100, 20),
             storms: pick(5, 2),
             floods: pick(4, 2),
-            runs: pick(15, 5),
+            runs: pick(20, 7),
             crowds: pick(2, 1),
             settle: Duration::from_secs(if quick { 2 } else { 3 }),
         }

@@ -107,15 +107,29 @@ pub(crate) enum Budget {
 }
 
 impl Row {
-    /// Whether the budget is kept, at the two decimals that are shown.
-    fn is_kept(&self) -> Option<bool> {
-        let ratio = (self.pair.ratio() * 100.0).round() / 100.0;
-        self.budget.map(|budget| match budget {
-            Budget::Ratio(most) => ratio <= most,
-            Budget::RatioAtLeast(least) => ratio >= least,
+    /// Whether the budget is kept, at the two decimals that are shown, and whether the samples are
+    /// enough to say so.
+    fn verdict(&self) -> Option<Verdict> {
+        let round = |ratio: f64| (ratio * 100.0).round() / 100.0;
+        let (low, high) = self.pair.ratio_interval();
+        let keeps = |ratio: f64, budget| match budget {
+            Budget::Ratio(most) => round(ratio) <= most,
+            Budget::RatioAtLeast(least) => round(ratio) >= least,
             Budget::OursAtMost(most) => self.pair.ours.max() <= most,
+        };
+        self.budget.map(|budget| Verdict {
+            is_kept: keeps(self.pair.ratio(), budget),
+            is_sure: keeps(low, budget) == keeps(high, budget),
         })
     }
+}
+
+/// What a row says of its budget.
+#[derive(Debug, Clone, Copy)]
+struct Verdict {
+    is_kept: bool,
+    /// The budget is not within the interval of the ratio.
+    is_sure: bool,
 }
 
 impl Report {

@@ -110,9 +110,10 @@ enum Leave {
 impl Shim {
     async fn new(arguments: &Arguments, listener: OwnedFd) -> Result<Self, Box<dyn std::error::Error>> {
         nix::sys::prctl::set_child_subreaper(true)?;
-        // A crash must not leave what it saw of a container in a core file.
-        nix::sys::prctl::set_dumpable(false)?;
         let container_oom_score_adj = raise_oom_score();
+        // A crash must not leave what it saw of a container in a core file. After the score: what is
+        // not dumpable gives its files in /proc to root.
+        nix::sys::prctl::set_dumpable(false)?;
         let signals = Signals {
             child: signal(SignalKind::child())?,
             terminate: signal(SignalKind::terminate())?,

@@ -20,7 +20,8 @@ impl Report {
             steps.sides.iter().map(|(side, parts)| {
                 let parts: Map<String, Value> =
                     STEPS.iter().zip(parts).map(|(step, part)| ((*step).to_owned(), samples(part))).collect();
-                json!({ "runtime": steps.runtime.name(), "containerd": steps.version.name(), "side": side, "unit": "ms", "steps": parts })
+                let (runtime, version) = (steps.runtime.name(), steps.version.name());
+                json!({ "runtime": runtime, "containerd": version, "side": side, "unit": "ms", "steps": parts })
             })
         });
         let memory = self.memory.iter().map(|composition| {
@@ -49,7 +50,8 @@ fn row(row: &Row) -> Value {
     json!({
         "what": row.what, "containerd": row.version.name(), "unit": row.unit.name(),
         "ours": samples(&row.pair.ours), "go": samples(&row.pair.go),
-        "ratio": row.pair.ratio(), "ratio_interval": row.pair.ratio_interval(), "budget": budget, "kept": row.is_kept(),
+        "ratio": row.pair.ratio(), "ratio_interval": row.pair.ratio_interval(), "budget": budget,
+        "kept": row.verdict().map(|verdict| verdict.is_kept), "sure": row.verdict().map(|verdict| verdict.is_sure),
     })
 }
 

@@ -1,6 +1,6 @@
 //! The tables.
 
-use super::{Budget, Memory, Report, Row, Unit};
+use super::{Budget, Memory, Report, Row, Unit, Verdict};
 use crate::{measure::STEPS, samples::Samples};
 
 impl Report {
@@ -13,7 +13,9 @@ impl Report {
         if self.quick {
             out += "* few samples (`--quick`): a rough picture\n";
         }
-        out += "\n### Ours against the Go shim of the same containerd\n\nMedian (min–max). The ratio is of the medians, ours/Go; in brackets, where it is in 95 of 100 cases.\n\n";
+        out += "\n### Ours against the Go shim of the same containerd\n\n\
+            Median (min–max). The ratio is of the medians, ours/Go; in brackets, where it is in 95 of 100 cases; \
+            a question mark where that includes the budget.\n\n";
         out += "| what | containerd | | ours | Go | ratio | budget | |\n|---|---|---|---:|---:|---:|---:|---|\n";
         // Sorted by what was measured first, whatever the containerd.
         let mut told: Vec<&str> = Vec::new();
@@ -36,7 +38,9 @@ impl Report {
         }
         let mut out =
             "\n### NewTask→Delete by the floor: create, start, exit, delete by the runtime alone\n\n".to_owned();
-        out += "| runtime | containerd | the runtime alone, ms | ours ÷ alone | Go ÷ alone | ours − alone, ms | Go − alone, ms |\n|---|---|---:|---:|---:|---:|---:|\n";
+        out += "| runtime | containerd | \
+            the runtime alone, ms | ours ÷ alone | Go ÷ alone | ours − alone, ms | Go − alone, ms |\n\
+            |---|---|---:|---:|---:|---:|---:|\n";
         for floor in &self.floors {
             let (bare, ours, go) = (floor.bare.median(), floor.whole.ours.median(), floor.whole.go.median());
             out += &format!(
@@ -100,10 +104,12 @@ fn line(row: &Row) -> String {
         Some(Budget::RatioAtLeast(least)) => format!("≥ {least:.2}"),
         Some(Budget::OursAtMost(most)) => format!("ours ≤ {} {}", number(most, row.unit), row.unit.name()),
     };
-    let verdict = match row.is_kept() {
+    let verdict = match row.verdict() {
         None => "",
-        Some(true) => "ok",
-        Some(false) => "**MISSED**",
+        Some(Verdict { is_kept: true, is_sure: true }) => "ok",
+        Some(Verdict { is_kept: true, is_sure: false }) => "ok?",
+        Some(Verdict { is_kept: false, is_sure: false }) => "MISSED?",
+        Some(Verdict { is_kept: false, is_sure: true }) => "**MISSED**",
     };
     let (ours, go) = (spread(&row.pair.ours, row.unit), spread(&row.pair.go, row.unit));
     let (ratio, (low, high)) = (row.pair.ratio(), row.pair.ratio_interval());

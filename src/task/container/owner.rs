@@ -60,6 +60,8 @@ struct Container {
     init_pid: i32,
     cgroup: Option<Cgroup>,
     oom_kills_told: u64,
+    /// One was seen that is to be told when the start has been.
+    oom_untold: bool,
     execs: BTreeMap<String, ExecEntry>,
     /// What init left behind has been killed, or there was nothing.
     leftovers_killed: bool,
@@ -98,6 +100,7 @@ pub(crate) fn spawn(
         init_pid: 0,
         cgroup: None,
         oom_kills_told: 0,
+        oom_untold: false,
         execs: BTreeMap::new(),
         leftovers_killed: true,
         operations: Operations::default(),

@@ -32,9 +32,21 @@ fn the_options_of_a_checkpoint_become_arguments() {
     assert_eq!(
         node.runtime().calls("checkpoint")[0].after_globals(),
         [
-            "checkpoint", "--image-path", &image.to_string_lossy(), "--work-path", &work.to_string_lossy(),
-            "--tcp-established", "--ext-unix-sk", "--shell-job", "--file-locks", "--manage-cgroups-mode", "soft",
-            "--empty-ns", "network", "--leave-running", "web",
+            "checkpoint",
+            "--image-path",
+            &image.to_string_lossy(),
+            "--work-path",
+            &work.to_string_lossy(),
+            "--tcp-established",
+            "--ext-unix-sk",
+            "--shell-job",
+            "--file-locks",
+            "--manage-cgroups-mode",
+            "soft",
+            "--empty-ns",
+            "network",
+            "--leave-running",
+            "web",
         ]
     );
     assert!(init.lives());
@@ -65,7 +77,8 @@ fn a_failed_checkpoint_keeps_the_log_of_criu() {
     let shim = node.shim(&bundle);
     shim.run(&bundle);
     let work = bundle.path.join("work/criu-work");
-    let script = format!("mkdir -p {0}; echo 'why not' >{0}/dump.log; fail 'criu failed: type NOTIFY errno 0'", work.display());
+    let script =
+        format!("mkdir -p {0}; echo 'why not' >{0}/dump.log; fail 'criu failed: type NOTIFY errno 0'", work.display());
     node.runtime().before("checkpoint", &script);
     let failure = shim.checkpoint("web", &node.path().join("image"), None).unwrap_err();
     let log = bundle.path.join("criu-dump.log");
@@ -115,8 +128,20 @@ fn a_restore_happens_at_start() {
     assert_eq!(
         node.runtime().calls("restore")[0].after_globals(),
         [
-            "restore", "--image-path", &request.checkpoint, "--work-path", &format!("{path}/work"), "--parent-path",
-            "/parent", "--detach", "--pid-file", &format!("{path}/init.pid"), "--no-subreaper", "--bundle", &path, "web",
+            "restore",
+            "--image-path",
+            &request.checkpoint,
+            "--work-path",
+            &format!("{path}/work"),
+            "--parent-path",
+            "/parent",
+            "--detach",
+            "--pid-file",
+            &format!("{path}/init.pid"),
+            "--no-subreaper",
+            "--bundle",
+            &path,
+            "web",
         ]
     );
     shim.remove("web");

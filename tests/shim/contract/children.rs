@@ -24,6 +24,7 @@ fn the_runtime_inherits_nothing_that_it_should_not() {
         assert_eq!(details.cwd, bundle.path, "{verb}");
         assert_eq!(details.descriptors.keys().collect::<Vec<_>>(), [&0, &1, &2], "{verb}: {:?}", details.descriptors);
         assert_eq!(details.group, node.runtime().calls(verb)[0].pid, "{verb}");
+        assert_eq!(Some(details.oom_score_adj), ours().oom_score_adj(), "{verb}");
         assert!(!details.environ.iter().any(|entry| entry.starts_with("NOTIFY_SOCKET=")), "{verb}");
         assert!(details.environ.iter().any(|entry| entry == "PASSED_ON=yes"), "{verb}");
     }
@@ -38,19 +39,6 @@ fn a_container_without_streams_has_the_null_device() {
     let init = shim.run(&bundle);
     let null = |number: &i32| init.descriptors().get(number).is_some_and(|target| target == "/dev/null");
     deadline::until("three null devices", || [0, 1, 2].iter().all(null));
-}
-
-/// Check that the shim is the better victim by one than containerd, and a container as good a one
-/// (containerd#3380).
-#[test]
-fn the_shim_is_killed_for_memory_before_containerd() {
-    let node = Node::new();
-    let bundle = node.bundle("web");
-    let shim = node.shim(&bundle);
-    let init = shim.run(&bundle);
-    let ours = ours().oom_score_adj().unwrap();
-    assert_eq!(shim.process.oom_score_adj(), Some((ours + 1).min(1000)));
-    assert_eq!(init.oom_score_adj(), Some(ours));
 }
 
 /// Check that a runtime does not outlive the shim that waits for it.

@@ -43,7 +43,8 @@ fn the_runtime_gets_the_process_as_it_came() {
     request.spec = Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)).into();
     shim.exec_with(&request).unwrap();
     shim.start("web", "probe").unwrap();
-    let process: serde_json::Value = serde_json::from_slice(&std::fs::read(node.runtime().file("process")).unwrap()).unwrap();
+    let process: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(node.runtime().file("process")).unwrap()).unwrap();
     let mut expected: serde_json::Value = serde_json::from_str(spec).unwrap();
     // The request decides.
     expected["terminal"] = false.into();

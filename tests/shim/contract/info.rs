@@ -5,10 +5,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use containerd_shim_protos::{
-    protobuf::Message as _,
-    types::introspection::RuntimeInfo,
-};
+use containerd_shim_protos::{protobuf::Message as _, types::introspection::RuntimeInfo};
 
 use crate::harness::{Node, any, tools};
 

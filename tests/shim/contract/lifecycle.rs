@@ -269,10 +269,14 @@ fn both_names_of_the_service_are_served() {
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     shim.run(&bundle);
-    let answers = ["containerd.task.v2.Task", "containerd.task.v3.Task"].map(|name| shim.with_service(name).state("web", ""));
+    let answers =
+        ["containerd.task.v2.Task", "containerd.task.v3.Task"].map(|name| shim.with_service(name).state("web", ""));
     assert_eq!(answers[0].as_ref().unwrap(), answers[1].as_ref().unwrap());
     let unknown = shim.with_service("containerd.task.v4.Task").state("web", "").unwrap_err();
-    assert!(matches!(unknown.code, Some(Code::UNIMPLEMENTED | Code::NOT_FOUND | Code::INVALID_ARGUMENT)), "{unknown:?}");
+    assert!(
+        matches!(unknown.code, Some(Code::UNIMPLEMENTED | Code::NOT_FOUND | Code::INVALID_ARGUMENT)),
+        "{unknown:?}"
+    );
 }
 
 /// Check that Connect tells the shim's pid and init's.

@@ -12,13 +12,12 @@ use crate::harness::{Bundle, Node, any};
 
 /// `runtimeoptions.v1.Options` with its `field`: 2 is `config_path`, 3 is `config_body`.
 fn toml_options(field: u8, value: &str) -> Any {
-    let length = u8::try_from(value.len() % 128 | if value.len() > 127 { 128 } else { 0 }).unwrap();
-    let mut bytes = vec![1 << 3 | 2, 4];
+    let mut bytes = vec![(1 << 3) | 2, 4];
     bytes.extend(b"type");
-    bytes.extend([field << 3 | 2, length]);
-    if value.len() > 127 {
-        bytes.push(u8::try_from(value.len() / 128).unwrap());
-    }
+    bytes.push((field << 3) | 2);
+    // A varint of two bytes, whether it needs them or not.
+    let length = u8::try_from(value.len() % 128).unwrap();
+    bytes.extend([length | 128, u8::try_from(value.len() / 128).unwrap()]);
     bytes.extend(value.as_bytes());
     any("runtimeoptions.v1.Options", bytes)
 }
@@ -44,8 +43,21 @@ fn the_options_of_runc_become_arguments() {
     assert_eq!(
         call.arguments,
         [
-            "--root", root, "--log", log, "--log-format", "json", "--systemd-cgroup", "create", "--bundle", &path,
-            "--pid-file", pid_file, "--no-pivot", "--no-new-keyring", "web",
+            "--root",
+            root,
+            "--log",
+            log,
+            "--log-format",
+            "json",
+            "--systemd-cgroup",
+            "create",
+            "--bundle",
+            &path,
+            "--pid-file",
+            pid_file,
+            "--no-pivot",
+            "--no-new-keyring",
+            "web",
         ]
     );
 }

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use containerd_shim_protos::shim::oci;
 use containerd_shim_protos::protobuf::Message as _;
+use containerd_shim_protos::shim::oci;
 
 use crate::harness::{Node, StartVerb};
 

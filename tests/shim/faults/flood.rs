@@ -110,27 +110,3 @@ fn memory_does_not_grow_with_the_past() {
     let after = execs(400);
     assert!(after < before + 512, "from {before} kB to {after} kB");
 }
-
-/// Check that as many containers as a pod can have, and more, share one shim without watching each by
-/// a file handle that the machine has few of (containerd#5670).
-#[test]
-fn forty_containers_share_one_shim() {
-    let node = Node::new();
-    let bundles: Vec<_> = (0..40)
-        .map(|number| node.bundle(&format!("c{number}")).annotated("io.kubernetes.cri.sandbox-id", "pod"))
-        .collect();
-    let daemon = node.daemon();
-    let shim = node.shim(&bundles[0]);
-    for bundle in &bundles {
-        shim.run(bundle);
-    }
-    let inotify = shim.process.descriptors().values().filter(|target| target.contains("inotify")).count();
-    assert!(inotify <= 1, "{inotify}");
-    for bundle in &bundles {
-        shim.remove(&bundle.id);
-    }
-    daemon.wait_for("delete c39 137");
-    shim.shut_down();
-    assert_eq!(daemon.story().len(), 40 * 4);
-    node.is_deserted();
-}

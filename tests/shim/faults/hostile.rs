@@ -3,7 +3,6 @@
 use std::{
     io::{Read as _, Write as _},
     os::unix::net::UnixStream,
-    process::Command,
     time::Duration,
 };
 
@@ -14,12 +13,12 @@ const MESSAGE_MAX: usize = 4 << 20;
 
 /// Check that the shim is alive and well.
 #[track_caller]
-fn serves(shim: &Shim) {
+pub(super) fn serves(shim: &Shim) {
     shim.reconnect().with_deadline(Duration::from_secs(3)).connection("").expect("it serves others");
 }
 
 /// Sends a frame's header and body on a connection of its own.
-fn send(shim: &Shim, length: u32, stream: u32, kind: u8, body: &[u8]) -> UnixStream {
+pub(super) fn send(shim: &Shim, length: u32, stream: u32, kind: u8, body: &[u8]) -> UnixStream {
     let mut connection = UnixStream::connect(shim.socket()).unwrap();
     let mut frame = Vec::new();
     frame.extend(length.to_be_bytes());
@@ -91,59 +90,6 @@ fn frames_that_make_no_sense_harm_nobody_else() {
     }
     serves(&shim);
     assert!(init.lives());
-}
-
-/// Check that a shim without descriptors left serves again when there are some, and does not spin
-/// meanwhile (ttrpc-rust c351f0b, 37f4a2a, 65fb637).
-#[test]
-fn a_shim_without_descriptors_recovers() {
-    let node = Node::new();
-    let bundle = node.bundle("web");
-    let shim = node.shim(&bundle);
-    shim.run(&bundle);
-    let open = shim.process.descriptors().len();
-    let limit = |limit: usize| {
-        let status = Command::new("prlimit")
-            .args([format!("--pid={}", shim.process.pid), format!("--nofile={limit}:20000")])
-            .status();
-        assert!(status.unwrap().success());
-    };
-    limit(open + 4);
-    let connections: Vec<_> = (0..50).map(|_| UnixStream::connect(shim.socket()).unwrap()).collect();
-    deadline::until("the last descriptor", || shim.process.descriptors().len() >= open + 4);
-    let before = shim.process.cpu_ticks();
-    // It fails, but it is answered; the limit is met at every turn meanwhile.
-    for _ in 0..20 {
-        shim.exec("web", "probe").unwrap();
-        shim.start("web", "probe").unwrap_err();
-        shim.delete("web", "probe").unwrap();
-    }
-    std::thread::sleep(Duration::from_millis(500));
-    let used = shim.process.cpu_ticks() - before;
-    assert!(used < 25, "{used} ticks of 10 ms");
-    limit(1024);
-    drop(connections);
-    serves(&shim);
-    shim.run_exec("web", "probe");
-    shim.remove("web");
-}
-
-/// Check that connections that come and go leave no descriptor (ttrpc-rust 370459c).
-#[test]
-fn connections_leave_no_descriptor() {
-    let node = Node::new();
-    let bundle = node.bundle("web");
-    let shim = node.shim(&bundle);
-    shim.run(&bundle);
-    serves(&shim);
-    let open = || shim.process.descriptors().len();
-    let before = open();
-    for _ in 0..100 {
-        serves(&shim);
-        drop(UnixStream::connect(shim.socket()).unwrap());
-        drop(send(&shim, 8, 1, 1, &[0xff; 8]));
-    }
-    deadline::until("the descriptors of before", || open() <= before);
 }
 
 /// Check that a client that sends and never reads harms nobody else (ttrpc 1b4f6f8).

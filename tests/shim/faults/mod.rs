@@ -1,6 +1,5 @@
 //! What went wrong in other shims, and must not here. Numbers are those of public issues.
 
-mod descriptors;
 mod exits;
 mod flood;
 mod hostile;

@@ -80,7 +80,7 @@ fn a_runtime_that_crashes_is_told_by_its_signal() {
 /// Check that a pid file that lies fails the create, and that whoever it names is left alone.
 #[test]
 fn a_pid_file_that_lies_fails_the_create() {
-    let bystander = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let mut bystander = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let process = Process::new(bystander.id());
     let foreign = process.pid.to_string();
     for content in ["", "0", "-1", "1", "99999999999999999999", "no pid", "12 34", &foreign] {
@@ -89,7 +89,10 @@ fn a_pid_file_that_lies_fails_the_create() {
         let shim = node.shim(&bundle);
         node.runtime().after("create", &format!("printf '%s' '{content}' >\"$pid_file\""));
         let failure = shim.create(&bundle.create()).unwrap_err();
-        assert!(failure.message.starts_with("failed to retrieve OCI runtime container pid"), "{content:?}: {failure:?}");
+        assert!(
+            failure.message.starts_with("failed to retrieve OCI runtime container pid"),
+            "{content:?}: {failure:?}"
+        );
         assert!(shim.state("web", "").is_err());
         // What there was of it is gone, with its true init.
         assert!(!node.runtime_root().join("test/web").exists());
@@ -97,7 +100,8 @@ fn a_pid_file_that_lies_fails_the_create() {
         shim.shut_down();
         node.is_deserted();
     }
-    process.kill();
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
 }
 
 /// Check that a runtime that writes no pid file fails the create.

@@ -4,10 +4,7 @@ use std::{fs, path::Path};
 
 use tempfile::TempDir;
 
-use super::{
-    Bundle, Daemon, Process, ScriptedRuntime, Shim, StartVerb,
-    deadline,
-};
+use super::{Bundle, Daemon, Process, ScriptedRuntime, Shim, StartVerb, deadline};
 
 /// containerd's namespace in all tests.
 pub(crate) const NAMESPACE: &str = "test";
@@ -91,15 +88,21 @@ impl Node {
 
     /// All that lives here: shims, runtimes, containers.
     pub(crate) fn processes(&self) -> Vec<Process> {
-        Process::marked(&self.marker()).into_iter().filter(|process| process.lives()).collect()
+        let mut found = Process::marked(&self.marker());
+        found.extend(self.shims().into_iter().filter(|shim| !found.contains(shim)).collect::<Vec<_>>());
+        found.retain(|process| process.lives());
+        found
     }
 
-    /// The shims that serve here.
+    /// The shims that serve here. Without root they are known by their arguments alone.
     pub(crate) fn shims(&self) -> Vec<Process> {
+        let address = self.address();
         let serves = |line: &[String]| {
-            line.first().is_some_and(|binary| binary.contains("containerd-shim-")) && line.last().is_some_and(|word| word != "start")
+            line.first().is_some_and(|binary| binary.contains("containerd-shim-"))
+                && line.contains(&address)
+                && line.last().is_some_and(|word| word != "start" && word != "delete")
         };
-        self.processes().into_iter().filter(|process| serves(&process.command_line())).collect()
+        Process::all().into_iter().filter(|process| serves(&process.command_line())).collect()
     }
 
     /// Waits until nothing lives here.
@@ -114,13 +117,7 @@ impl Drop for Node {
         // With their descendants: the init of a real runtime has an environment of its own. Twice, for
         // what is just being forked.
         for _ in 0..2 {
-            let mut found = Process::marked(&self.marker());
-            let mut next = 0;
-            while let Some(process) = found.get(next) {
-                found.extend(process.children());
-                next += 1;
-            }
-            for process in found {
+            for process in Process::with_descendants(self.processes()) {
                 process.kill();
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -28,6 +28,19 @@ impl Process {
     /// Those that carry `marker` in their environment.
     pub(crate) fn marked(marker: &str) -> Vec<Self> {
         Self::all().into_iter().filter(|process| process.environ().iter().any(|entry| entry == marker)).collect()
+    }
+
+    /// These and their children, and theirs.
+    pub(crate) fn with_descendants(mut found: Vec<Self>) -> Vec<Self> {
+        let others: Vec<_> = Self::all().into_iter().map(|process| (process, process.parent())).collect();
+        let mut next = 0;
+        while let Some(parent) = found.get(next).copied() {
+            let is_child = |other: &&(Self, Option<i32>)| other.1 == Some(parent.pid) && !found.contains(&other.0);
+            let children: Vec<_> = others.iter().filter(is_child).map(|other| other.0).collect();
+            found.extend(children);
+            next += 1;
+        }
+        found
     }
 
     /// Whether it is there and no zombie.
@@ -80,11 +93,17 @@ impl Process {
         fs::read_to_string(self.file("oom_score_adj")).ok()?.trim().parse().ok()
     }
 
-    /// Each descriptor and what it is. Of a shim only root may see them.
+    /// Each descriptor and what it is; none of a process that is gone. Of a shim only root may see them.
+    #[track_caller]
     pub(crate) fn descriptors(self) -> BTreeMap<i32, String> {
-        let entries = fs::read_dir(self.file("fd")).into_iter().flatten().flatten();
+        let entries = match fs::read_dir(self.file("fd")) {
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => panic!("root is missing: {error}"),
+            entries => entries.into_iter().flatten().flatten(),
+        };
         let describe = |path: &Path| fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned());
-        entries.filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, describe(&entry.path())?))).collect()
+        entries
+            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, describe(&entry.path())?)))
+            .collect()
     }
 
     pub(crate) fn resident_kib(self) -> u64 {

@@ -1,7 +1,5 @@
 //! Bundles for a real runtime: busybox in namespaces of its own. They take root to run.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::{Bundle, Node, tools::tool};
@@ -11,7 +9,9 @@ impl Node {
     pub(crate) fn runc_bundle(&self, id: &str, script: &str) -> Bundle {
         let mut bundle = self.bundle(id);
         bundle.options.binary_name = tool("runc-1.1/bin/runc").to_string_lossy().into_owned();
-        let cgroup = Path::new("/").join(self.path().file_name().expect("it has a name")).join(id);
+        // Not nested: runc removes the last part only.
+        let node = self.path().file_name().expect("it has a name");
+        let cgroup = format!("/{}-{id}", node.to_string_lossy());
         let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
         bundle.write_config(&json!({
             "ociVersion": "1.0.2",

@@ -12,6 +12,7 @@
 #   details        a folder: each call leaves here what it inherited, as VERB.PID/{cwd,environ,fds,stat,oom}
 #
 # Shell that is run sees $root $id $state $bundle $pid_file $log $process $signal, and fail TEXT.
+# shellcheck disable=SC2034 # some variables are for scripts of tests only
 set -u
 home=${0%/*}
 
@@ -19,7 +20,7 @@ line=$$
 for word; do line="$line	$word"; done
 printf '%s\n' "$line" >>"$home/calls"
 
-root= log=/dev/null
+root='' log=/dev/null
 while :; do
 	case $1 in
 		--root) root=$2 && shift 2 ;;
@@ -32,7 +33,7 @@ done
 verb=$1
 shift
 
-bundle=$PWD pid_file= process= image= force= all= leave_running= id= signal=
+bundle=$PWD pid_file='' process='' image='' force='' all='' leave_running='' id='' signal=''
 while [ $# -gt 0 ]; do
 	case $1 in
 		--bundle) bundle=$2 && shift 2 ;;
@@ -105,7 +106,8 @@ fi
 
 case $verb in
 	create | restore)
-		mkdir -p "$root" && mkdir "$state" 2>/dev/null || fail "container with given ID already exists"
+		mkdir -p "$root"
+		mkdir "$state" 2>/dev/null || fail "container with given ID already exists"
 		if [ "$verb" = create ]; then
 			mkfifo "$state/start"
 			exec 8<>"$state/start"

@@ -66,7 +66,12 @@ impl StartVerb {
             binary: tools::SHIM.into(),
             bundle: bundle.clone(),
             namespace: NAMESPACE.to_owned(),
-            arguments: vec!["-address".into(), node.address(), "-publish-binary".into(), "/nonexistent/containerd".into()],
+            arguments: vec![
+                "-address".into(),
+                node.address(),
+                "-publish-binary".into(),
+                "/nonexistent/containerd".into(),
+            ],
             environment: vec![(name.to_owned(), value.to_owned()), ("TTRPC_ADDRESS".into(), node.ttrpc_address())],
             stdin: params.write_to_bytes().expect("proto3 has no required fields"),
             wrapper: None,

@@ -9,7 +9,10 @@ use std::{
 use containerd_shim_protos::{
     api,
     protobuf::{Message, MessageField, well_known_types::any::Any},
-    ttrpc::{self, Client, proto::{Code, KeyValue, Request}},
+    ttrpc::{
+        self, Client,
+        proto::{Code, KeyValue, Request},
+    },
 };
 
 use super::{bundle::any, node::NAMESPACE};

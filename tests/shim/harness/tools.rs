@@ -12,10 +12,8 @@ use std::{
 /// If it is not there: a test that needs it cannot say anything.
 #[track_caller]
 pub(crate) fn tool(name: &str) -> PathBuf {
-    let tools = env::var_os("LOOKOUT_TOOLS").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"),
-        PathBuf::from,
-    );
+    let tools = env::var_os("LOOKOUT_TOOLS")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools"), PathBuf::from);
     let path = tools.join(name);
     assert!(path.exists(), "{} is missing: run hack/setup", path.display());
     path

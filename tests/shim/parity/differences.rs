@@ -70,7 +70,8 @@ impl Difference {
             };
             match listed.iter().position(same) {
                 Some(at) => drop(listed.remove(at)),
-                None => surprises.push(format!("{}\n    theirs: {}\n    ours:   {}", their.name, their.outcome, our.outcome)),
+                None => surprises
+                    .push(format!("{}\n    theirs: {}\n    ours:   {}", their.name, their.outcome, our.outcome)),
             }
         }
         let stale = |difference: &Difference| format!("{} no longer differs: {}", difference.step, difference.why);

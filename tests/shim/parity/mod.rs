@@ -24,7 +24,7 @@ mod root {
         let verb = node.start_verb(&bundle).binary(binary);
         let verb = if versioned { verb.versioned() } else { verb.plain() };
         let shim = verb.shim();
-        perform(&node, &daemon, shim, &bundle)
+        perform(&node, &daemon, &shim, &bundle)
     }
 
     #[track_caller]

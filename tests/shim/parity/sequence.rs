@@ -26,7 +26,12 @@ struct Record<'a> {
 
 impl Record<'_> {
     /// Adds a step; gives its answer back.
-    fn step<T>(&mut self, name: &'static str, answer: Result<T, Failure>, show: impl FnOnce(&T) -> String) -> Option<T> {
+    fn step<T>(
+        &mut self,
+        name: &'static str,
+        answer: Result<T, Failure>,
+        show: impl FnOnce(&T) -> String,
+    ) -> Option<T> {
         let outcome = match &answer {
             Ok(answer) => show(answer),
             Err(Failure { code: Some(code), message }) => format!("{code:?}: {message}"),
@@ -56,22 +61,22 @@ impl Record<'_> {
 }
 
 /// Asks `shim` everything, in one order.
-pub(super) fn perform(node: &Node, daemon: &Daemon, shim: Shim, bundle: &Bundle) -> Vec<Step> {
+pub(super) fn perform(node: &Node, daemon: &Daemon, shim: &Shim, bundle: &Bundle) -> Vec<Step> {
     let mut record = Record { steps: Vec::new(), hidden: Vec::new(), node };
     record.hidden.push((node.path().to_string_lossy().into_owned(), "NODE"));
     record.hidden.push((bundle.options.binary_name.clone(), "runc"));
     record.hidden.push((format!("<{}>", shim.process.pid), "SHIM"));
-    unknown(&mut record, &shim);
-    failures(&mut record, &shim);
-    created(&mut record, &shim, bundle);
-    running(&mut record, &shim);
-    execs(&mut record, &shim);
-    paused(&mut record, &shim);
-    stopped(&mut record, &shim);
+    unknown(&mut record, shim);
+    failures(&mut record, shim);
+    created(&mut record, shim, bundle);
+    running(&mut record, shim);
+    execs(&mut record, shim);
+    paused(&mut record, shim);
+    stopped(&mut record, shim);
     daemon.wait_for("delete web 3");
     record.add("events", &daemon.story().join(", "));
-    let gone = shim.shutdown("web");
-    record.step("shutdown", gone, |_| "ok".to_owned());
+    // The stock shim may be gone before it has answered.
+    let _ = shim.shutdown("web");
     shim.has_left(deadline::PATIENCE);
     record.steps
 }
@@ -111,12 +116,8 @@ fn failures(record: &mut Record<'_>, shim: &Shim) {
 fn created(record: &mut Record<'_>, shim: &Shim, bundle: &Bundle) {
     let fifo = |name: &str| Fifo::make(record.node.path().join(name));
     let [stdin, stdout, stderr] = ["stdin", "stdout", "stderr"].map(fifo);
-    let request = api::CreateTaskRequest {
-        stdin: stdin.name(),
-        stdout: stdout.name(),
-        stderr: stderr.name(),
-        ..bundle.create()
-    };
+    let request =
+        api::CreateTaskRequest { stdin: stdin.name(), stdout: stdout.name(), stderr: stderr.name(), ..bundle.create() };
     let stderr = stderr.collect();
     let _stdout = stdout.collect();
     let created = shim.create(&request);
@@ -153,7 +154,8 @@ fn running(record: &mut Record<'_>, shim: &Shim) {
 fn execs(record: &mut Record<'_>, shim: &Shim) {
     let exec = |exec_id: &str, script: &str| {
         let mut request = exec_request("web", exec_id);
-        request.spec = MessageField::some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", real::process(script)));
+        request.spec =
+            MessageField::some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", real::process(script)));
         shim.exec_with(&request)
     };
     record.step("state of no exec", shim.state("web", "none"), state);

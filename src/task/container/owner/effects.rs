@@ -26,6 +26,7 @@ impl Container {
             Effect::TellStarted => {
                 tracing::info!(id, pid = self.init_pid, "started");
                 self.tell(TaskEvent::start(&id, self.init_pid));
+                self.tell_oom();
             }
             Effect::TellStartedThenEnd(exit) => {
                 self.perform(Effect::TellStarted);
@@ -45,6 +46,8 @@ impl Container {
             Effect::TellResumed => self.tell(TaskEvent::resumed(&id)),
             Effect::TellExit(exit) => {
                 tracing::info!(id, pid = exit.pid, status = exit.status, "exited");
+                // Of a start that failed.
+                self.tell_oom();
                 self.init.tell_exit(exit);
                 self.tell(TaskEvent::exit(&id, &id, exit));
             }
@@ -75,7 +78,18 @@ impl Container {
     pub(super) fn oom_killed(&mut self, kills: u64) {
         self.oom_kills_told = kills;
         tracing::info!(id = self.request.id, kills, "out of memory");
-        self.tell(TaskEvent::oom(&self.request.id));
+        self.oom_untold = true;
+        // The user's program can be out of memory before the runtime's start has returned; start is
+        // told first.
+        if !matches!(self.state, State::Starting { .. }) {
+            self.tell_oom();
+        }
+    }
+
+    fn tell_oom(&mut self) {
+        if std::mem::take(&mut self.oom_untold) {
+            self.tell(TaskEvent::oom(&self.request.id));
+        }
     }
 
     pub(super) fn tell(&self, event: TaskEvent) {

@@ -1,0 +1,163 @@
+//! Mounts, full disks, delayed system calls, real cgroups.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use containerd_shim_protos::api::{CreateTaskRequest, Mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::harness::{Node, Process, deadline};
+
+/// Check that Pids never fails and is never empty while the container is there, its cgroup or not:
+/// containerd kills the shim of a task whose Pids fails, and deletes one whose list is empty, when it
+/// comes back (containerd#13784).
+#[test]
+fn pids_of_a_dead_container_are_its_inits() {
+    let node = Node::new();
+    let bundle = node.runc_bundle("web", "exec sleep 600");
+    let shim = node.shim(&bundle);
+    let pids = || -> Vec<u32> { shim.pids("web").unwrap().processes.into_iter().map(|process| process.pid).collect() };
+    let init = shim.create(&bundle.create()).unwrap().pid;
+    assert_eq!(pids(), [init]);
+    shim.start("web", "").unwrap();
+    assert_eq!(pids(), [init]);
+    shim.pause("web").unwrap();
+    assert_eq!(pids(), [init]);
+    shim.resume("web").unwrap();
+    shim.kill("web", "", 9).unwrap();
+    shim.wait("web", "").unwrap();
+    assert_eq!(pids(), [init]);
+    // As an administrator, or systemd, may.
+    let runc = Command::new(&bundle.options.binary_name)
+        .args(["--root", &node.runtime_root().join("test").to_string_lossy(), "delete", "--force", "web"])
+        .status();
+    assert!(runc.unwrap().success());
+    assert_eq!(pids(), [init]);
+    assert!(shim.stats("web").is_err());
+    shim.update("web", "{}").unwrap_err();
+    shim.delete("web", "").unwrap();
+}
+
+/// Check that an overlay of more layers than fit into the page that mount(2) takes is mounted
+/// (rust-extensions dafb1b6).
+#[test]
+fn an_overlay_of_many_layers_is_mounted() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let snapshots = node.path().join("snapshots").join("long".repeat(20));
+    let layers: Vec<PathBuf> = (0..60).map(|number| snapshots.join(format!("{number}/fs"))).collect();
+    for (number, layer) in layers.iter().enumerate() {
+        fs::create_dir_all(layer).unwrap();
+        fs::write(layer.join(format!("from-{number}")), "").unwrap();
+    }
+    let names: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy().into_owned()).collect();
+    let option = format!("lowerdir={}", names.join(":"));
+    assert!(option.len() > 4096);
+    let overlay =
+        Mount { type_: "overlay".into(), source: "overlay".into(), options: vec![option], ..Default::default() };
+    shim.create(&CreateTaskRequest { rootfs: vec![overlay], ..bundle.create() }).unwrap();
+    for number in [0, 30, 59] {
+        assert!(bundle.path.join(format!("rootfs/from-{number}")).exists(), "{number}");
+    }
+    shim.start("web", "").unwrap();
+    shim.remove("web");
+    assert!(!bundle.path.join("rootfs/from-0").exists());
+}
+
+/// Check that an unmount that takes seconds holds up its own delete alone, and that a delete that is
+/// asked again joins it (containerd#7496, containerd#9309).
+#[test]
+fn a_slow_unmount_holds_up_its_own_delete_alone() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let tmpfs = Mount { type_: "tmpfs".into(), source: "tmpfs".into(), ..Default::default() };
+    shim.create(&CreateTaskRequest { rootfs: vec![tmpfs], ..bundle.create() }).unwrap();
+    shim.start("web", "").unwrap();
+    shim.kill("web", "", 9).unwrap();
+    shim.wait("web", "").unwrap();
+    let slow = Delayed::umount(shim.process);
+    let impatient = shim.reconnect().with_deadline(Duration::from_secs(1));
+    assert!(impatient.delete("web", "").unwrap_err().is_late());
+    let again = shim.beside(|task| task.delete("web", ""));
+    let quick = shim.with_deadline(Duration::from_secs(1));
+    assert_eq!(quick.state("web", "").unwrap().exit_status, 137);
+    assert!(!again.is_finished());
+    assert_eq!(again.join().unwrap().unwrap().exit_status, 137);
+    drop(slow);
+    assert!(quick.state("web", "").is_err());
+    assert_eq!(node.runtime().calls("delete").len(), 1);
+}
+
+/// Check that a bundle on a full disk fails an exec with the cause, and the container lives on.
+#[test]
+fn a_full_disk_is_told_as_the_cause() {
+    let node = Node::new();
+    let disk = Disk::mount(&node.path().join("b"));
+    let bundle = node.bundle("web");
+    let daemon = node.daemon();
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    shim.exec("web", "probe").unwrap();
+    daemon.wait_for("exec-added web probe");
+    // Emptied after the last acknowledgement, it would make room.
+    let journal = bundle.path.join("events.journal");
+    deadline::until("an empty journal", || fs::metadata(&journal).unwrap().len() == 0);
+    disk.fill();
+    let failure = shim.start("web", "probe").unwrap_err();
+    assert!(failure.message.contains("No space left on device"), "{failure:?}");
+    // What cannot be written is told all the same (promise P1).
+    shim.remove("web");
+    daemon.wait_for("delete web 137");
+}
+
+/// A process whose unmounts take three seconds.
+struct Delayed(Child);
+
+impl Delayed {
+    #[track_caller]
+    fn umount(process: Process) -> Self {
+        let strace = Command::new("strace")
+            .args(["-f", "-qq", "-e", "trace=umount2", "-e", "inject=umount2:delay_enter=3000000"])
+            .args(["-o", "/dev/null", "-p", &process.pid.to_string()])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("strace is missing: run hack/setup --bench");
+        let status = format!("/proc/{}/status", process.pid);
+        let is_traced = || !fs::read_to_string(&status).unwrap().contains("TracerPid:\t0");
+        deadline::until("strace", is_traced);
+        Self(strace)
+    }
+}
+
+impl Drop for Delayed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A disk of a quarter of a megabyte.
+struct Disk(PathBuf);
+
+impl Disk {
+    fn mount(at: &Path) -> Self {
+        mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), Some("size=256k")).unwrap();
+        Self(at.to_owned())
+    }
+
+    fn fill(&self) {
+        fs::write(self.0.join("filler"), vec![0; 1 << 20]).unwrap_err();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}

@@ -1,0 +1,4 @@
+//! Faults that take root to make or to see.
+
+mod descriptors;
+mod disks;
