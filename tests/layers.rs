@@ -39,9 +39,9 @@ fn files_of(source: &Path, module: &str) -> Vec<(String, String)> {
     let mut paths = vec![source.join(module), source.join(format!("{module}.rs"))];
     while let Some(path) = paths.pop() {
         if path.is_dir() {
-            paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            paths.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
         } else if path.extension().is_some_and(|extension| extension == "rs") && path.exists() {
-            found.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
+            found.push((path.display().to_string(), fs::read_to_string(&path).expect("UTF-8")));
         }
     }
     found
