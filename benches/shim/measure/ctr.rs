@@ -5,7 +5,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{TURNS, timed};
+use super::{TURNS, rest, timed};
 use crate::{
     Result,
     containerd::Containerd,
@@ -20,6 +20,7 @@ pub(super) fn measure(plan: &Plan, place: &Place, version: Version, report: &mut
     let containerd = Containerd::start(place, version)?;
     for round in 0..=plan.runs {
         for side in TURNS {
+            rest();
             let (milliseconds, ()) = timed(|| containerd.run_true(side))?;
             if round > 0 {
                 pair.side(side).push(milliseconds);

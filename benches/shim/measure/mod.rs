@@ -11,7 +11,10 @@ mod task;
 
 pub(crate) use task::STEPS;
 
-use std::time::Instant;
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
 
 use nix::{
     mount::{MntFlags, umount2},
@@ -67,6 +70,13 @@ pub(crate) fn all(plan: &Plan, place: &Place, report: &mut Report) -> Result<()>
     Ok(())
 }
 
+/// What a container leaves to the kernel: its network namespace is taken down after a grace period of
+/// RCU, and until then no other can be made (`cleanup_net` holds `pernet_ops_rwsem`). A sample that
+/// begins at once would pay for the one before it, the more the faster it comes to its own.
+fn rest() {
+    thread::sleep(Duration::from_millis(60));
+}
+
 /// Milliseconds that it took.
 fn timed<T>(act: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     let begun = Instant::now();
@@ -87,5 +97,5 @@ fn with_cgroups_for(runtime: Runtime, act: impl FnOnce() -> Result<()> + Send) -
         umount2(UNIFIED, MntFlags::empty())?;
         act()
     };
-    std::thread::scope(|scope| scope.spawn(act).join()).map_err(|_| Error::from("a measurement panicked"))?
+    thread::scope(|scope| scope.spawn(act).join()).map_err(|_| Error::from("a measurement panicked"))?
 }

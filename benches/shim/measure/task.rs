@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{TURNS, floor, timed};
+use super::{TURNS, floor, rest, timed};
 use crate::{
     Result,
     place::{Place, Runtime, Side, Version},
@@ -34,6 +34,7 @@ pub(super) fn measure(
     let mut steps: BTreeMap<&str, [Samples; STEPS.len()]> = BTreeMap::new();
     for round in 0..=plan.tasks {
         for side in TURNS {
+            rest();
             let taken = one(&Caller::new(place, side, version, runtime)?)?;
             if round == 0 {
                 continue;
@@ -43,6 +44,7 @@ pub(super) fn measure(
             let name = if side == Side::Ours { "ours" } else { "Go" };
             steps.entry(name).or_default().iter_mut().zip(taken).for_each(|(samples, taken)| samples.push(taken));
         }
+        rest();
         let milliseconds = floor::one(place, runtime)?;
         if round > 0 {
             bare.push(milliseconds);

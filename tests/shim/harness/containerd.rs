@@ -10,6 +10,7 @@
 //!
 //! Every test has a containerd namespace of its own, which names its cgroups; two tests never meet.
 
+mod cgroup;
 mod events;
 mod leftovers;
 mod program;
@@ -31,6 +32,7 @@ use nix::{
 };
 use tempfile::TempDir;
 
+pub(crate) use cgroup::is_unified;
 pub(crate) use events::{Event, Events};
 pub(crate) use program::{Output, Program, Running};
 pub(crate) use shim::Holdings;

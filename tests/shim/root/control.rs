@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::harness::{
-    containerd::{Containerd, Event, Version},
+    containerd::{Containerd, Event, Version, is_unified},
     deadline::{self, PATIENCE},
 };
 
@@ -79,10 +79,16 @@ fn metrics_are_the_containers_own(version: Version) {
     let output = containerd.ctr(&["task", "metrics", "--format", "json", "c"]).success().stdout_text();
     let metrics: serde_json::Value = serde_json::from_str(&output).expect("JSON");
     let of = |words: &[&str]| words.iter().fold(&metrics, |value, word| &value[*word]).as_u64();
+    // The two versions' messages have other names.
+    let (limit, usage, total): (&[&str], &[&str], &[&str]) = if is_unified() {
+        (&["memory", "usage_limit"], &["memory", "usage"], &["cpu", "usage_usec"])
+    } else {
+        (&["memory", "usage", "limit"], &["memory", "usage", "usage"], &["cpu", "usage", "total"])
+    };
     assert_eq!(of(&["pids", "current"]), Some(2), "{output}");
-    assert_eq!(of(&["memory", "usage", "limit"]), Some(48 << 20), "{output}");
-    assert!(of(&["memory", "usage", "usage"]).is_some_and(|usage| usage > 0), "{output}");
-    assert!(of(&["cpu", "usage", "total"]).is_some_and(|total| total > 0), "{output}");
+    assert_eq!(of(limit), Some(48 << 20), "{output}");
+    assert!(of(usage).is_some_and(|usage| usage > 0), "{output}");
+    assert!(of(total).is_some_and(|total| total > 0), "{output}");
     containerd.remove("c");
     containerd.assert_nothing_left();
 }
@@ -92,10 +98,7 @@ fn metrics_are_the_containers_own(version: Version) {
 fn new_limits_reach_the_cgroup(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &["--memory-limit", "50331648"], &["sleep", "1000"]);
-    let limit = || {
-        let path = format!("/sys/fs/cgroup/memory/{}/c/memory.limit_in_bytes", containerd.namespace());
-        fs::read_to_string(path).expect("the cgroup of c").trim().parse::<u64>().expect("a number")
-    };
+    let limit = || containerd.memory_limit("c");
     assert_eq!(limit(), 48 << 20);
     let shim = containerd.task_service("c");
     shim.update("c", r#"{"memory":{"limit":67108864}}"#).expect("a good limit");

@@ -18,8 +18,8 @@ on_every_containerd! {
 
 /// Init of a container whose shim does not answer, by its cgroup.
 fn init(containerd: &Containerd, id: &str) -> Process {
-    let path = format!("/sys/fs/cgroup/memory/{}/{id}/cgroup.procs", containerd.namespace());
-    let pids = fs::read_to_string(path).expect("the cgroup of the container");
+    let pids =
+        fs::read_to_string(containerd.memory_cgroup(id).join("cgroup.procs")).expect("the cgroup of the container");
     Process::new(pids.lines().next().and_then(|pid| pid.parse::<i32>().ok()).expect("an init"))
 }
 
