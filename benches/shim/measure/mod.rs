@@ -5,6 +5,7 @@ mod crowd;
 mod ctr;
 mod exec;
 mod floor;
+mod grace;
 mod start;
 mod stdout;
 mod task;
@@ -33,6 +34,10 @@ const TURNS: [Side; 2] = [Side::Ours, Side::Go];
 
 /// Makes every measurement that was asked for.
 pub(crate) fn all(plan: &Plan, place: &Place, report: &mut Report) -> Result<()> {
+    grace::without(place, || in_turns(plan, place, report))
+}
+
+fn in_turns(plan: &Plan, place: &Place, report: &mut Report) -> Result<()> {
     let begun = Instant::now();
     let say = |what: &str| eprintln!("bench: {:>4} s  {what}", begun.elapsed().as_secs());
     for version in Version::ALL {
@@ -70,11 +75,10 @@ pub(crate) fn all(plan: &Plan, place: &Place, report: &mut Report) -> Result<()>
     Ok(())
 }
 
-/// What a container leaves to the kernel: its network namespace is taken down after a grace period of
-/// RCU, and until then no other can be made (`cleanup_net` holds `pernet_ops_rwsem`). A sample that
-/// begins at once would pay for the one before it, the more the faster it comes to its own.
+/// Lets the kernel take down what the last container leaves, a network namespace above all, before
+/// the next is measured: it happens after the container is gone, and beside whoever comes next.
 fn rest() {
-    thread::sleep(Duration::from_millis(60));
+    thread::sleep(Duration::from_millis(20));
 }
 
 /// Milliseconds that it took.

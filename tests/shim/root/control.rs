@@ -67,8 +67,9 @@ fn ps_tells_execs_from_the_rest(version: Version) {
     let execs = rows.iter().filter(|row| row[1] != "-").collect::<Vec<_>>();
     assert_eq!(execs.len(), 1, "{listed}");
     assert!(listed.contains("ExecID:mine") || listed.contains("exec_id:\"mine\""), "{listed}");
-    containerd.remove("c");
+    containerd.ctr(&["task", "kill", "--exec-id", "mine", "--signal", "SIGKILL", "c"]).success();
     exec.wait().exit_code(137);
+    containerd.remove("c");
     containerd.assert_nothing_left();
 }
 

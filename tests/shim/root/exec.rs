@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::{mount_of_our_folder, read_to_its_end, wait_for_us};
 use crate::harness::{
     containerd::{Containerd, Version},
     deadline,
@@ -66,14 +67,17 @@ fn an_exec_on_a_terminal_has_the_clients(version: Version) {
 /// Check that a terminal's output arrives whole however long it is (containerd#3743).
 fn a_terminals_output_arrives_whole(version: Version) {
     let containerd = Containerd::start(version);
-    idle(&containerd, "c");
+    containerd.detached("c", &["--mount", &mount_of_our_folder(&containerd)], &["sleep", "1000"]);
     let count = 100_000;
-    let program = containerd.exec("c", &["--tty"], &["seq", "1", &count.to_string()]);
-    let output = program.terminal(40, 90).run().success().stdout_text();
+    let script = format!("{}; seq 1 {count}", wait_for_us("e"));
+    let exec = ["task", "exec", "--detach", "--tty", "--exec-id", "e", "c", "sh", "-c", &script];
+    containerd.program(&exec).terminal(40, 90).run().success();
+    let output = read_to_its_end(&containerd, "e");
     let expected = (1..=count).map(|number| format!("{number}\r\n")).collect::<String>();
-    assert!(output == expected, "{} of {} bytes, or other ones", output.len(), expected.len());
+    assert!(output == expected.as_bytes(), "{} of {} bytes, or other ones", output.len(), expected.len());
     containerd.remove("c");
-    containerd.assert_nothing_left();
+    // Nobody has asked for the exec's end.
+    containerd.assert_nothing_left_but_fifos();
 }
 
 /// Check that 200 execs at once all run and end with their own codes and output, and that the

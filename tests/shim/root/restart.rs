@@ -7,6 +7,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 
+use super::mount_of_our_folder;
 use crate::harness::{
     Process,
     containerd::{Containerd, Event, Version},
@@ -37,7 +38,7 @@ fn exit_while_away(version: Version, away: Duration) {
     let mut containerd = Containerd::start(version);
     // A fifo's reader would be a client that lives on; there is none.
     let go = containerd.path("go").display().to_string();
-    let mount = format!("type=bind,src={},dst=/host,options=rbind:ro", containerd.path("").display());
+    let mount = mount_of_our_folder(&containerd);
     let script = "until [ -e /host/go ]; do usleep 10000; done; exit 9";
     containerd.detached("c", &["--mount", &mount], &["sh", "-c", script]);
     let (pid, shim) = (Process::new(containerd.pid("c")), containerd.shim("c"));

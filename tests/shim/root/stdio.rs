@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{bind_mount, random};
+use super::{bind_mount, output_of, random};
 use crate::harness::{
     containerd::{Containerd, Version},
     deadline,
@@ -120,9 +120,9 @@ fn the_last_byte_before_the_exit_arrives(version: Version) {
     for (power, time) in runs {
         let length = if time % 2 == 0 { (1_usize << power) + 1 } else { (1 << power) - 1 };
         let command = format!("head -c {length} /data");
-        let output = containerd.run("c", &["--rm", "--mount", &mount], &["sh", "-c", &command]).run().success();
-        assert_eq!(output.stdout.len(), length);
-        assert!(output.stdout == bytes[..length], "2^{power} ± 1: other bytes");
+        let output = output_of(&containerd, &format!("c{power}-{time}"), &["--mount", &mount], &command);
+        assert_eq!(output.len(), length, "of 2^{power} ± 1 bytes");
+        assert!(output == bytes[..length], "2^{power} ± 1: other bytes");
     }
     containerd.assert_nothing_left();
 }

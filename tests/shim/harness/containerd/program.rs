@@ -164,15 +164,6 @@ impl Running {
         }
     }
 
-    /// Whether it has ended.
-    pub(crate) fn is_over(&mut self) -> bool {
-        match self.end.try_recv() {
-            Ok(_) => self.ended = true,
-            Err(_) => return self.ended,
-        }
-        true
-    }
-
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid), signal).expect("it runs");
