@@ -10,7 +10,7 @@
 //! that belong to nobody are kept for [`Reaper::adopt`] to find.
 //!
 //! Why a pid is no trap here: a pid cannot be reused before the zombie is reaped, reaping happens
-//! under one lock, and that lock is held while a signal is sent ([`Child::signal`]). A kept exit
+//! under one lock, and that lock is held while a signal is sent ([`Reaper::signal`]). A kept exit
 //! whose pid has been reused is told from the living process by asking the kernel (`WNOWAIT`).
 //!
 //! Nothing here blocks and nothing here knows containers.

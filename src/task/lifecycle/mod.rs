@@ -13,7 +13,7 @@
 //! ```
 //!
 //! [`container::step`] and [`exec::step`] each write out every pair of state and input. They answer
-//! with the next state and an effect, or with a refusal; [`super::container`] performs effects.
+//! with the next state and an effect, or with a refusal; `task::container` performs effects.
 //!
 //! An init that has exited is `Ending` until every exec's exit has been told: the exit of init is
 //! the last one of its container that clients see (containerd 892dc54bd, 421a4b568).
