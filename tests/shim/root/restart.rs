@@ -19,11 +19,16 @@ on_every_containerd! {
     a_talking_container_outlives_containerd,
     a_container_whose_reader_was_killed_lives,
     a_create_that_containerd_did_not_outlive_leaves_nothing,
+    a_stopped_containerd_stops_no_shim,
     a_stopped_shim_does_not_keep_containerd_from_serving,
 }
 
 /// How long containerd is away: longer than the Go shim's publisher tries.
 const AWAY: Duration = Duration::from_secs(45);
+
+/// What the wait may cost: far from a loop that finds neither containerd nor a reader of its log
+/// (rust-extensions#240), which would be all of it.
+const IDLE_TICKS: u64 = 100;
 
 /// How late a client may connect and still hear what happened.
 const LATE: Duration = Duration::from_secs(2);
@@ -43,12 +48,14 @@ fn exit_while_away(version: Version, away: Duration) {
     containerd.detached("c", &["--mount", &mount], &["sh", "-c", script]);
     let (pid, shim) = (Process::new(containerd.pid("c")), containerd.shim("c"));
 
-    let begun = Instant::now();
+    let (begun, ticks) = (Instant::now(), shim.cpu_ticks());
     containerd.kill_9();
     fs::write(go, "").expect("our folder is writable");
     deadline::until("init to exit", || !pid.lives());
     stay_away(begun, away);
     assert!(shim.lives(), "the shim keeps the exit until somebody takes it");
+    let ticks = shim.cpu_ticks() - ticks;
+    assert!(ticks <= IDLE_TICKS, "{version:?}: waiting cost {ticks} hundredths of a second of processor time");
     containerd.restart();
     let back = Instant::now();
     thread::sleep(LATE.mul_f64(0.75));
@@ -173,6 +180,26 @@ fn a_create_that_containerd_did_not_outlive_leaves_nothing(version: Version) {
     containerd.ctr(&["task", "rm", "--force", "c"]);
     containerd.ctr(&["container", "rm", "c"]).success();
     containerd.assert_nothing_left_but_fifos();
+}
+
+/// Check that a containerd that is stopped stops no shim: State and Wait are answered over another
+/// connection, and what happened is told when it continues (ttrpc@1b4f6f8).
+fn a_stopped_containerd_stops_no_shim(version: Version) {
+    let containerd = Containerd::start(version);
+    let events = containerd.events();
+    containerd.detached("c", &[], &["sleep", "1000"]);
+    let (shim, init) = (containerd.task_service("c"), Process::new(containerd.pid("c")));
+    let shim = shim.with_deadline(Duration::from_secs(2));
+    let daemon = Process::new(containerd.daemon_pid().expect("it runs"));
+    daemon.signal(Signal::SIGSTOP);
+    shim.state("c", "").expect("an answer");
+    init.signal(Signal::SIGKILL);
+    assert_eq!(shim.wait("c", "").expect("an answer").exit_status, 137);
+    shim.state("c", "").expect("an answer");
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(events.wait_topic("/tasks/exit", "c").number("exit_status"), 137);
+    containerd.remove("c");
+    containerd.assert_nothing_left();
 }
 
 /// Check that a containerd that starts beside a stopped shim serves, and works with the other

@@ -14,6 +14,7 @@ on_every_containerd! {
     sixty_four_mebibytes_and_a_byte_arrive_whole,
     a_container_on_a_terminal_has_the_clients,
     a_folder_serves_as_a_root_filesystem,
+    the_longest_id_works,
     a_detached_container_can_be_attached_to,
     a_missing_program_is_a_clear_error_and_leaves_nothing,
     an_exit_is_told_once,
@@ -80,6 +81,17 @@ fn a_folder_serves_as_a_root_filesystem(version: Version) {
     let flags = ["run", "--rm", "--runtime", RUNTIME, "--rootfs"];
     containerd.ctr(&[&flags[..], &[&rootfs, "c", "/bin/sh", "-c", "echo mine >/mark"]].concat()).success();
     assert_eq!(fs::read_to_string(containerd.path("rootfs/mark")).expect("written by the container"), "mine\n");
+    containerd.assert_nothing_left();
+}
+
+/// Check that the longest id that containerd allows works, with a terminal, too: a socket's path has
+/// 107 bytes.
+fn the_longest_id_works(version: Version) {
+    let containerd = Containerd::start(version);
+    let id = "i".repeat(76);
+    let output =
+        containerd.run(&id, &["--rm", "--tty"], &["sh", "-c", "tty; exit 5"]).terminal(24, 80).run().exit_code(5);
+    assert!(output.stdout_text().contains("/dev/pts/0"), "{}", output.stdout_text());
     containerd.assert_nothing_left();
 }
 
