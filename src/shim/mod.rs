@@ -26,6 +26,8 @@ use std::{io::Write as _, process::ExitCode};
 
 pub use args::{Arguments, ArgumentsError, Verb};
 
+use crate::model::chain;
+
 /// The name that containerd finds the shim by.
 pub const NAME: &str = "containerd-shim-lookout-v2";
 
@@ -69,12 +71,5 @@ fn revision() -> &'static str {
 
 /// An error with its causes on one line: containerd logs it as one.
 fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text.replace('\n', " ")
+    chain(error).replace('\n', " ")
 }

@@ -8,6 +8,7 @@ use ttrpc::proto::Code;
 use super::{cgroup::CgroupError, io::IoError, lifecycle::Denied, rootfs::MountError};
 use crate::{
     bundle::BundleError,
+    model::chain,
     reaper::NotOurs,
     runc::{OptionsError, Reason, RuntimeError},
 };
@@ -145,18 +146,6 @@ impl TaskError {
     pub(super) fn not_ours(what: &'static str, error: NotOurs) -> Self {
         Self::Pid { what, why: error.to_string() }
     }
-}
-
-/// An error with its causes, `outer: inner: …`; clients see one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 fn first_line(text: &str) -> &str {
