@@ -62,7 +62,7 @@ impl Plan {
             only: Vec::new(),
             starts: pick(20, 7),
             tasks: pick(25, 7),
-            execs: pick(100, 20),
+            execs: pick(100, 15),
             storms: pick(5, 2),
             floods: pick(4, 2),
             runs: pick(20, 7),
