@@ -1,7 +1,8 @@
 //! lookout: a containerd runtime shim that runs containers through an OCI runtime and keeps watch
 //! over them.
 //!
-//! The modules in the order in which a request flows; each names only those after it:
+//! The modules in the order in which a request flows; each names only those after it. `task` and `observe`
+//! never name each other: what is between them is in `model`.
 //!
 //! ```text
 //! shim      one process: arguments, bootstrap, serving, the delete verb
@@ -9,17 +10,25 @@
 //! bundle    the files of a container that outlive the shim
 //! runc      the OCI runtime's command line, its log, its errors
 //! reaper    every child of the shim: spawned here, waited for here
-//! publish   task events to containerd: ordered, journaled, retried
+//! observe   the watch: every process of a container, told with what it is
+//! publish   events to containerd: a task's are ordered, journaled, retried; others may be dropped
+//! config    the settings of the host and of one container, and who set them
+//! registration  the files that say which shims live
+//! api       our own messages and services, generated from `proto/`
 //! sys       the only unsafe code
 //! model     words that all of them share; no I/O
 //! ```
 //!
 //! The whole picture is in `docs/architecture.md`.
 
+pub mod api;
 pub mod bundle;
+pub mod config;
 pub mod model;
+pub mod observe;
 pub mod publish;
 pub mod reaper;
+pub mod registration;
 pub mod runc;
 pub mod shim;
 #[expect(unsafe_code, reason = "system calls that no crate wraps; nothing else in the crate is unsafe")]

@@ -1,9 +1,23 @@
 //! Words that every module shares. No I/O, no clock, no async.
 
+mod capability;
 mod chain;
+mod ended;
+mod event;
 mod exit;
+mod process;
 mod spec;
+mod text;
+mod time;
+mod watch;
 
+pub use capability::{Capability, Category, Support};
 pub use chain::chain;
+pub use ended::Ended;
+pub use event::{Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, Kubernetes, Stage};
 pub use exit::Exit;
+pub use process::{Args, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown};
 pub use spec::Spec;
+pub use text::escaped;
+pub use time::rfc3339;
+pub use watch::{Beginning, Watch, Watched};

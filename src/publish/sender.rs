@@ -16,6 +16,7 @@ use super::{
     connection::{Connection, Forwarded},
     event::{TaskEvent, timestamp},
     journal::Journal,
+    unjournaled::Unjournaled,
 };
 
 /// How long to wait after containerd came back before the replay begins: it keeps no history, and
@@ -40,6 +41,7 @@ struct Queue {
     filled: Notify,
     /// Told when all has been acknowledged.
     drained: Notify,
+    unjournaled: Unjournaled,
 }
 
 /// What was still unacknowledged when the shim left, in bytes.
@@ -51,6 +53,8 @@ pub struct Unacknowledged(pub u64);
 pub struct Sender {
     queue: Arc<Queue>,
     connection: Connection,
+    /// Connects when the first event that is not journaled comes.
+    unjournaled: Connection,
 }
 
 impl Publisher {
@@ -63,8 +67,10 @@ impl Publisher {
             journal: Mutex::new(Journal::create(journal)),
             filled: Notify::new(),
             drained: Notify::new(),
+            unjournaled: Unjournaled::default(),
         });
-        let sender = Sender { queue: queue.clone(), connection: Connection::new(address) };
+        let (connection, unjournaled) = (Connection::new(address), Connection::new(address));
+        let sender = Sender { queue: queue.clone(), connection, unjournaled };
         (Self { queue }, sender)
     }
 
@@ -81,6 +87,20 @@ impl Publisher {
         let Ok(record) = envelope.write_to_bytes() else { return };
         self.queue.lock().append(&record);
         self.queue.filled.notify_one();
+    }
+
+    /// Tells something that is no task event: `value` is the message that `type_url` names, `topic` never
+    /// one under `/tasks/`. It is sent beside the task events, which never wait for it, and may be lost. False
+    /// where too many wait already: then it is not sent.
+    #[must_use]
+    pub fn send_unjournaled(&self, topic: &str, type_url: &str, value: Vec<u8>) -> bool {
+        self.queue.unjournaled.offer(&self.queue.namespace, topic, type_url, value)
+    }
+
+    /// How many of those that were to be tried did not reach containerd since this was last asked.
+    #[must_use]
+    pub fn take_unsent(&self) -> u64 {
+        self.queue.unjournaled.take_dropped()
     }
 
     /// Waits until all has been acknowledged, at most `within`.
@@ -131,7 +151,21 @@ impl Queue {
 
 impl Sender {
     /// Sends for ever. Ends only by being dropped.
-    pub async fn run(mut self) {
+    pub async fn run(self) {
+        let Self { queue, connection, unjournaled } = self;
+        let mut journaled = Journaled { queue: &queue, connection };
+        tokio::join!(journaled.run(), queue.unjournaled.run(unjournaled));
+    }
+}
+
+/// The task events' half.
+struct Journaled<'a> {
+    queue: &'a Queue,
+    connection: Connection,
+}
+
+impl Journaled<'_> {
+    async fn run(&mut self) {
         loop {
             let record = self.queue.front().await;
             self.deliver(&record).await;

@@ -27,6 +27,18 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// The next connection that waits on a listening socket, non-blocking and closed on exec.
+///
+/// # Errors
+///
+/// What accept4(2) answered: `EAGAIN` where none waits.
+pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
+    use nix::sys::socket::{SockFlag, accept4};
+    let number = accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+    // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// The bytes that wait in a pipe, fifo or socket (`FIONREAD`).
 ///
 /// # Errors

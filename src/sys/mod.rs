@@ -6,9 +6,11 @@
 pub mod eventfd;
 pub mod fd;
 pub mod idmap;
+pub mod pidfd;
 pub mod pipe;
 pub mod process;
 pub mod pty;
+pub mod socket_filter;
 mod watched;
 
 pub use watched::watched;

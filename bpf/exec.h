@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* A process runs a new image. The thread that called execve(2) is the leader by now (de_thread). */
+
+/* argv lies on the new stack, written a moment ago: its pages are there. */
+static __always_inline void take_args(struct scratch *work, struct task_struct *task)
+{
+	const struct lookout_config *set = configuration();
+	struct lookout_exec *exec = &work->exec;
+	__u64 start = task->mm->arg_start;
+	__u64 length = task->mm->arg_end - start;
+
+	exec->args_total = length;
+	if (set && length > set->args_max)
+		length = set->args_max;
+	if (length > LOOKOUT_ARGS_MAX)
+		length = LOOKOUT_ARGS_MAX;
+	if (bpf_probe_read_user(work->bytes, length, (void *)start)) {
+		exec->flags |= LOOKOUT_ARGS_FAULTED;
+		length = 0;
+	}
+	exec->args_length = length;
+	work->walk.used = length;
+}
+
+static __always_inline void take_paths(struct scratch *work, struct task_struct *task)
+{
+	struct lookout_exec *exec = &work->exec;
+	struct walk *walk = &work->walk;
+	struct vfsmount *mount = NULL;
+	struct dentry *dentry = NULL;
+	struct file *file;
+	__u32 before;
+
+	walk->root_mount = task->fs->root.mnt;
+	walk->root_dentry = task->fs->root.dentry;
+	file = task->mm->exe_file;
+	READ(mount, &file->f_path.mnt);
+	READ(dentry, &file->f_path.dentry);
+	before = walk->used;
+	if (!walk_up(walk, mount, dentry))
+		exec->flags |= LOOKOUT_EXECUTABLE_CUT;
+	exec->executable_length = walk->used - before;
+	before = walk->used;
+	if (!walk_up(walk, task->fs->pwd.mnt, task->fs->pwd.dentry))
+		exec->flags |= LOOKOUT_DIRECTORY_CUT;
+	exec->directory_length = walk->used - before;
+}
+
+static __always_inline void take_identity(struct lookout_exec *exec, struct task_struct *task)
+{
+	const struct cred *cred = task->cred;
+
+	exec->cgroup = task->cgroups->dfl_cgrp->kn->id;
+	exec->mount_namespace = task->nsproxy->mnt_ns->ns.inum;
+	exec->uid = cred->euid.val;
+	exec->gid = cred->egid.val;
+	bpf_probe_read_kernel(exec->comm, sizeof(exec->comm), &task->comm);
+}
+
+SEC("tp_btf/sched_process_exec")
+int lookout_on_exec(__u64 *context)
+{
+	struct task_struct *task = (void *)context[0];
+	struct linux_binprm *program = (void *)context[2];
+	struct lookout_target *target;
+	struct scratch *work;
+	__u32 zero = 0;
+	void *ring;
+	__u32 used;
+
+	target = target_of(task);
+	if (!target)
+		return 0;
+	ring = begin(target);
+	work = bpf_map_lookup_elem(&scratch, &zero);
+	if (!ring || !work)
+		goto lost;
+	work->exec.flags = 0;
+	work->exec.args_count = program->argc;
+	take_args(work, task);
+	take_identity(&work->exec, task);
+	take_paths(work, task);
+	used = work->walk.used;
+	if (used > BYTES_MAX)
+		goto lost;
+	describe(&work->exec.header, LOOKOUT_EXEC, sizeof(work->exec) + used, task, target);
+	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used, 0))
+		return 0;
+lost:
+	lose(target);
+	return 0;
+}

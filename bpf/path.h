@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Paths as a process sees them: from a dentry up to the root directory of the process, through
+ * mounts, one component a step. bpf_d_path() is not allowed at these tracepoints.
+ *
+ * All state of the walk lives in a map value. With it on the stack the verifier follows each step's
+ * offset by itself and gives up at a million instructions.
+ */
+#ifndef LOOKOUT_PATH_H
+#define LOOKOUT_PATH_H
+
+/* NAME_MAX and a NUL */
+#define NAME_ROOM 256
+#define DEPTH_MAX 512
+#define BYTES_MAX (LOOKOUT_ARGS_MAX + 2 * LOOKOUT_PATH_MAX)
+
+struct walk {
+	struct dentry *dentry;
+	struct vfsmount *mount;
+	struct dentry *root_dentry;
+	struct vfsmount *root_mount;
+	/* where the next component goes in `bytes` */
+	__u32 used;
+	/* where none may begin any more */
+	__u32 limit;
+	__u32 done;
+	__u32 padding;
+};
+
+/* A record under construction; larger than the stack. A per-CPU value is 32 KiB at most. */
+struct scratch {
+	union {
+		struct lookout_exec exec;
+		/* Never used: they put the other records into BTF, for the test of the layout. */
+		struct lookout_fork fork;
+		struct lookout_exit exit;
+	};
+	__u8 bytes[BYTES_MAX + NAME_ROOM];
+	struct walk walk;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+/* From the root of a mount to where it is mounted; 0 at the end of all mounts. */
+static __always_inline int leave_mount(struct walk *walk)
+{
+	struct mount *here, *above = NULL;
+	__u64 offset = __builtin_preserve_field_info(((struct mount *)0)->mnt, 0);
+
+	here = (void *)walk->mount - offset;
+	READ(above, &here->mnt_parent);
+	if (!above || above == here)
+		return 0;
+	READ(walk->dentry, &here->mnt_mountpoint);
+	walk->mount = (void *)above + offset;
+	return 1;
+}
+
+static long step(__u32 index, void *unused)
+{
+	struct dentry *parent = NULL, *root = NULL;
+	const unsigned char *name = NULL;
+	struct scratch *work;
+	struct walk *walk;
+	__u32 zero = 0;
+	__u32 used;
+	long length;
+
+	work = bpf_map_lookup_elem(&scratch, &zero);
+	if (!work)
+		return 1;
+	walk = &work->walk;
+	READ(root, &walk->mount->mnt_root);
+	if (walk->dentry == walk->root_dentry && walk->mount == walk->root_mount) {
+		walk->done = 1;
+		return 1;
+	}
+	if (walk->dentry == root) {
+		walk->done = !leave_mount(walk);
+		return walk->done;
+	}
+	used = walk->used;
+	if (used > walk->limit || used > BYTES_MAX)
+		return 1;
+	READ(parent, &walk->dentry->d_parent);
+	READ(name, &walk->dentry->d_name.name);
+	length = bpf_probe_read_kernel_str(&work->bytes[used], NAME_ROOM, name);
+	if (length <= 0)
+		return 1;
+	walk->used = used + length;
+	/* Of a file without a folder, as memfd_create(2) makes. */
+	walk->done = walk->dentry == parent;
+	walk->dentry = parent;
+	return walk->done;
+}
+
+/* Appends a path to the record; 0 where it is not whole. */
+static __always_inline int walk_up(struct walk *walk, struct vfsmount *mount, struct dentry *dentry)
+{
+	walk->dentry = dentry;
+	walk->mount = mount;
+	walk->limit = walk->used + LOOKOUT_PATH_MAX - NAME_ROOM;
+	walk->done = 0;
+	if (dentry)
+		bpf_loop(DEPTH_MAX, step, NULL, 0);
+	return walk->done;
+}
+
+#endif

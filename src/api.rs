@@ -1,0 +1,14 @@
+//! Our own messages and services, generated from `proto/lookout/v1`, where their meaning is written.
+
+#[expect(
+    unreachable_pub,
+    clippy::all,
+    clippy::pedantic,
+    clippy::restriction,
+    reason = "generated; proto/ is the reference"
+)]
+mod generated {
+    include!(concat!(env!("OUT_DIR"), "/api/mod.rs"));
+}
+
+pub use generated::{observer::*, observer_ttrpc as observer};

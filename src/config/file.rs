@@ -1,0 +1,90 @@
+//! The configuration's file: TOML, or JSON by its name. Each value becomes the text that the
+//! environment would have.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+};
+
+use super::{ConfigError, Invalidity};
+
+/// A configuration of a few lines has no reason to be larger; more is refused.
+const FILE_MAX: u64 = 1 << 20;
+
+/// Keys and values of a file, in its order; `None` where there is no such file.
+pub(super) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigError> {
+    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut text = String::new();
+    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_MAX {
+        return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB")));
+    }
+    let is_json = path.extension().is_some_and(|extension| extension == "json");
+    let parsed = if is_json { from_json(&text) } else { from_toml(&text) };
+    parsed.map(Some).map_err(|error| match error {
+        Unparsed::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
+        Unparsed::Key(key) => {
+            ConfigError::Key { origin: path.display().to_string(), key, reason: Invalidity::NotAValue }
+        }
+    })
+}
+
+enum Unparsed {
+    Syntax(Box<dyn std::error::Error + Send + Sync>),
+    /// A table where a value belongs.
+    Key(String),
+}
+
+fn from_toml(text: &str) -> Result<Vec<(String, String)>, Unparsed> {
+    let table: toml::Table = text.parse().map_err(|error| Unparsed::Syntax(Box::new(error)))?;
+    table
+        .into_iter()
+        .map(|(key, value)| match toml_text(&value) {
+            Some(text) => Ok((key, text)),
+            None => Err(Unparsed::Key(key)),
+        })
+        .collect()
+}
+
+fn toml_text(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(switch) => Some(switch.to_string()),
+        toml::Value::Array(entries) => {
+            let texts = entries.iter().map(|entry| entry.as_str()).collect::<Option<Vec<_>>>()?;
+            serde_json::to_string(&texts).ok()
+        }
+        toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Table(_) => None,
+    }
+}
+
+fn from_json(text: &str) -> Result<Vec<(String, String)>, Unparsed> {
+    let object: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(text).map_err(|error| Unparsed::Syntax(Box::new(error)))?;
+    object
+        .into_iter()
+        .map(|(key, value)| match json_text(&value) {
+            Some(text) => Ok((key, text)),
+            None => Err(Unparsed::Key(key)),
+        })
+        .collect()
+}
+
+fn json_text(value: &serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::String(text) => Some(text.clone()),
+        serde_json::Value::Number(number) => Some(number.to_string()),
+        serde_json::Value::Bool(switch) => Some(switch.to_string()),
+        serde_json::Value::Array(entries) if entries.iter().all(serde_json::Value::is_string) => {
+            serde_json::to_string(entries).ok()
+        }
+        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
+    }
+}

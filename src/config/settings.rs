@@ -1,0 +1,236 @@
+//! The values of all keys, and how a text becomes one.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{key::Key, value};
+
+/// What holds for one container, or for the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Whether containers are watched.
+    pub observe: bool,
+    /// By what.
+    pub source: SourceChoice,
+    /// What goes to containerd's bus.
+    pub bus: Bus,
+    /// Bytes that the kernel can hold for one shim; a power of two, 4 KiB to 4 MiB.
+    pub ring_size: u32,
+    /// How many bytes of the arguments are captured, 256 to 16 KiB.
+    pub argv_max: u32,
+    /// Regular expressions of secrets in arguments, beside the built-in ones. At most 64; that they compile is
+    /// for the one who compiles them to say.
+    pub redact: Vec<String>,
+    /// Bytes of a shim's journal of events, 64 KiB to 64 MiB.
+    pub journal_max: u64,
+    /// How long a container is quiet until it is idle.
+    pub idle_after: Duration,
+    /// The unix socket that serves the probe format.
+    pub probe_socket: Option<PathBuf>,
+    /// Where metrics are served: `HOST:PORT`.
+    pub metrics_address: Option<String>,
+    /// How often the daemon looks for what has died unseen.
+    pub liveness_interval: Duration,
+    /// How often the daemon writes when it saw a process last.
+    pub last_seen_interval: Duration,
+    /// Keys that neither options nor annotations may change.
+    pub locked: Vec<Key>,
+}
+
+/// The source of records that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum SourceChoice {
+    /// The best that the node has.
+    #[default]
+    Auto,
+    /// The eBPF programs.
+    Bpf,
+    /// The kernel's proc connector.
+    Connector,
+    /// Looking at `/proc`.
+    Poll,
+}
+
+impl SourceChoice {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Bpf => "bpf",
+            Self::Connector => "connector",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+/// What of the watch goes to containerd's bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum Bus {
+    /// Ports and gaps.
+    #[default]
+    Ports,
+    /// Processes too, throttled.
+    Processes,
+    /// Nothing.
+    None,
+}
+
+impl Bus {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ports => "ports",
+            Self::Processes => "processes",
+            Self::None => "none",
+        }
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            observe: true,
+            source: SourceChoice::Auto,
+            bus: Bus::Ports,
+            ring_size: 128 << 10,
+            argv_max: 4096,
+            redact: Vec::new(),
+            journal_max: 2 << 20,
+            idle_after: Duration::from_secs(60),
+            probe_socket: None,
+            metrics_address: None,
+            liveness_interval: Duration::from_secs(15),
+            last_seen_interval: Duration::from_secs(60),
+            locked: Vec::new(),
+        }
+    }
+}
+
+/// The longest path of a unix socket, without its terminating zero (unix(7)).
+const SOCKET_PATH_MAX: usize = 107;
+/// More patterns than anyone writes; each is tried on each argument.
+const PATTERNS_MAX: usize = 64;
+const PATTERN_BYTES_MAX: usize = 512;
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// The value is not what [`Key::wanted`] says. Nothing has changed then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Invalid;
+
+impl Settings {
+    /// Sets a key from its text.
+    pub(super) fn set(&mut self, key: Key, text: &str) -> Result<(), Invalid> {
+        let text = text.trim();
+        match key {
+            Key::Observe => self.observe = value::switch(text).ok_or(Invalid)?,
+            Key::Source => {
+                self.source = match text {
+                    "auto" => SourceChoice::Auto,
+                    "bpf" => SourceChoice::Bpf,
+                    "connector" => SourceChoice::Connector,
+                    "poll" => SourceChoice::Poll,
+                    _ => return Err(Invalid),
+                }
+            }
+            Key::Bus => {
+                self.bus = match text {
+                    "ports" => Bus::Ports,
+                    "processes" => Bus::Processes,
+                    "none" => Bus::None,
+                    _ => return Err(Invalid),
+                }
+            }
+            Key::RingSize => {
+                let size = size_within(text, 4 << 10, 4 << 20)?;
+                self.ring_size = u32::try_from(size).ok().filter(|size| size.is_power_of_two()).ok_or(Invalid)?;
+            }
+            Key::ArgvMax => {
+                self.argv_max = u32::try_from(size_within(text, 256, 16 << 10)?).map_err(|_| Invalid)?;
+            }
+            Key::Redact => self.redact = patterns(text)?,
+            Key::JournalMax => self.journal_max = size_within(text, 64 << 10, 64 << 20)?,
+            Key::IdleAfter => self.idle_after = duration_from(text, Duration::from_secs(1))?,
+            Key::ProbeSocket => self.probe_socket = socket(text)?,
+            Key::MetricsAddress => self.metrics_address = address(text)?,
+            Key::LivenessInterval => self.liveness_interval = duration_from(text, Duration::from_millis(100))?,
+            Key::LastSeenInterval => self.last_seen_interval = duration_from(text, Duration::from_millis(100))?,
+            Key::Locked => self.locked = keys(text)?,
+        }
+        Ok(())
+    }
+
+    /// Adds a container's patterns to the host's, which no container can take away.
+    pub(super) fn add_patterns(&mut self, text: &str) -> Result<(), Invalid> {
+        let more = patterns(text)?;
+        if self.redact.len() + more.len() > PATTERNS_MAX {
+            return Err(Invalid);
+        }
+        self.redact.extend(more);
+        Ok(())
+    }
+
+    /// A key's value as a person would write it; empty where it has none.
+    #[must_use]
+    pub fn show(&self, key: Key) -> String {
+        match key {
+            Key::Observe => if self.observe { "on" } else { "off" }.to_owned(),
+            Key::Source => self.source.as_str().to_owned(),
+            Key::Bus => self.bus.as_str().to_owned(),
+            Key::RingSize => value::show_size(self.ring_size.into()),
+            Key::ArgvMax => value::show_size(self.argv_max.into()),
+            Key::Redact => self.redact.join("\n"),
+            Key::JournalMax => value::show_size(self.journal_max),
+            Key::IdleAfter => value::show_duration(self.idle_after),
+            Key::ProbeSocket => self.probe_socket.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+            Key::MetricsAddress => self.metrics_address.clone().unwrap_or_default(),
+            Key::LivenessInterval => value::show_duration(self.liveness_interval),
+            Key::LastSeenInterval => value::show_duration(self.last_seen_interval),
+            Key::Locked => self.locked.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(","),
+        }
+    }
+}
+
+fn size_within(text: &str, least: u64, most: u64) -> Result<u64, Invalid> {
+    value::size(text).filter(|size| (least..=most).contains(size)).ok_or(Invalid)
+}
+
+fn duration_from(text: &str, least: Duration) -> Result<Duration, Invalid> {
+    value::duration(text).filter(|duration| (least..=DAY).contains(duration)).ok_or(Invalid)
+}
+
+fn patterns(text: &str) -> Result<Vec<String>, Invalid> {
+    let patterns = value::list(text);
+    let fit = patterns.len() <= PATTERNS_MAX && patterns.iter().all(|pattern| pattern.len() <= PATTERN_BYTES_MAX);
+    fit.then_some(patterns).ok_or(Invalid)
+}
+
+fn socket(text: &str) -> Result<Option<PathBuf>, Invalid> {
+    match text {
+        "" => Ok(None),
+        _ if text.starts_with('/') && text.len() <= SOCKET_PATH_MAX && !text.contains('\0') => Ok(Some(text.into())),
+        _ => Err(Invalid),
+    }
+}
+
+fn address(text: &str) -> Result<Option<String>, Invalid> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or(Invalid)?;
+    port.parse::<u16>().map_err(|_| Invalid)?;
+    let is_clean = host.chars().all(|character| character.is_ascii_graphic());
+    is_clean.then(|| Some(text.to_owned())).ok_or(Invalid)
+}
+
+/// Names of keys in a list, or in one line with commas or blanks between them.
+fn keys(text: &str) -> Result<Vec<Key>, Invalid> {
+    let entries = value::list(text);
+    let names = entries.iter().flat_map(|entry| entry.split([',', ' '])).filter(|name| !name.is_empty());
+    let mut keys = names.map(|name| Key::from_name(name).ok_or(Invalid)).collect::<Result<Vec<_>, _>>()?;
+    keys.sort_unstable();
+    keys.dedup();
+    Ok(keys)
+}

@@ -1,0 +1,230 @@
+use std::{collections::HashMap, fs, path::Path, time::Duration};
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn load(name: &str, text: &str) -> Result<Config, ConfigError> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(name);
+    fs::write(&path, text).unwrap();
+    Config::load_with(Some(&path), |_| None)
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn annotations(entries: &[(&str, &str)]) -> HashMap<String, String> {
+    pairs(entries).into_iter().map(|(key, value)| (format!("{ANNOTATION_PREFIX}{key}"), value)).collect()
+}
+
+/// Check that every key is read from TOML.
+#[test]
+fn every_key_can_be_set_in_toml() {
+    let config = load(
+        "config.toml",
+        r#"
+        observe = false
+        source = "connector"
+        bus = "none"
+        ring_size = 65536
+        argv_max = "1KiB"
+        redact = ["token-[0-9]+", "a,b"]
+        journal_max = "1MiB"
+        idle_after = "2m"
+        probe_socket = "/run/probe.sock"
+        metrics_address = "[::1]:9464"
+        liveness_interval = "500ms"
+        last_seen_interval = "1h"
+        locked = ["redact", "observe"]
+        "#,
+    )
+    .unwrap();
+    let expected = Settings {
+        observe: false,
+        source: SourceChoice::Connector,
+        bus: Bus::None,
+        ring_size: 65536,
+        argv_max: 1024,
+        redact: vec!["token-[0-9]+".into(), "a,b".into()],
+        journal_max: 1 << 20,
+        idle_after: Duration::from_secs(120),
+        probe_socket: Some("/run/probe.sock".into()),
+        metrics_address: Some("[::1]:9464".into()),
+        liveness_interval: Duration::from_millis(500),
+        last_seen_interval: Duration::from_secs(3600),
+        locked: vec![Key::Observe, Key::Redact],
+    };
+    assert_eq!(*config.settings(), expected);
+}
+
+/// Check that a file named `*.json` is read as JSON.
+#[test]
+fn a_json_file_is_read_as_json() {
+    let config = load("config.json", r#"{"observe": "off", "ring_size": 4096, "locked": ["bus"]}"#).unwrap();
+    assert!(!config.settings().observe);
+    assert_eq!(config.settings().ring_size, 4096);
+    assert_eq!(config.settings().locked, [Key::Bus]);
+}
+
+/// Check that an unknown key is an error that names key and file.
+#[test]
+fn an_unknown_key_is_named_with_its_file() {
+    let error = load("config.toml", "ringsize = 1").unwrap_err().to_string();
+    assert!(error.contains("ringsize in /") && error.contains("config.toml: no such key"), "{error}");
+}
+
+/// Check that a value out of range is an error that names key, file, value and what was wanted.
+#[test]
+fn a_wrong_value_is_named_with_key_and_file() {
+    for (text, value) in [("ring_size = 5000", "5000"), ("ring_size = \"8MiB\"", "8MiB"), ("ring_size = -1", "-1")] {
+        let error = load("config.toml", text).unwrap_err().to_string();
+        assert!(error.contains("config.toml") && error.contains("power of two"), "{error}");
+        assert!(error.contains("ring_size in /") && error.contains(value), "{error}");
+    }
+    for text in ["redact = [1]", "observe = {}", "idle_after = 1.5", "idle_after = 2024-01-01"] {
+        let error = load("config.toml", text).unwrap_err().to_string();
+        assert!(error.contains("not a value"), "{error}");
+    }
+}
+
+/// Check that text that is no TOML is an error that names the file.
+#[test]
+fn a_broken_file_is_named() {
+    assert!(matches!(load("config.toml", "observe = "), Err(ConfigError::Syntax { .. })));
+    assert!(matches!(load("config.json", "observe = 1"), Err(ConfigError::Syntax { .. })));
+}
+
+/// Check that only a file that somebody named has to exist.
+#[test]
+fn a_named_file_that_is_missing_is_an_error() {
+    let missing = Path::new("/nonexistent/config.toml");
+    assert!(
+        matches!(Config::load_with(Some(missing), |_| None), Err(ConfigError::Missing { path }) if path == missing)
+    );
+    let by_environment = Config::load_with(None, |name| (name == "LOOKOUT_CONFIG").then(|| "/nonexistent/c".into()));
+    assert!(matches!(by_environment, Err(ConfigError::Missing { .. })));
+    if !Path::new(DEFAULT_FILE).exists() {
+        assert_eq!(Config::load_with(None, |_| None).unwrap(), Config::default());
+    }
+}
+
+/// Check that the environment overrides the file, and that each value knows who set it.
+#[test]
+fn the_environment_overrides_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("config.toml");
+    fs::write(&path, "bus = \"none\"\nargv_max = 512").unwrap();
+    let environment = |name: &str| match name {
+        "LOOKOUT_CONFIG" => Some(path.display().to_string()),
+        "LOOKOUT_BUS" => Some("processes".to_owned()),
+        "LOOKOUT_SOURCE" => Some(String::new()),
+        _ => None,
+    };
+    let config = Config::load_with(None, environment).unwrap();
+    assert_eq!(config.settings().bus, Bus::Processes);
+    assert_eq!(*config.origin(Key::Bus), Origin::Environment("LOOKOUT_BUS".into()));
+    assert_eq!(*config.origin(Key::ArgvMax), Origin::File(path.clone()));
+    assert_eq!(*config.origin(Key::Source), Origin::Default);
+    let error = Config::load_with(None, |name| (name == "LOOKOUT_OBSERVE").then(|| "maybe".into())).unwrap_err();
+    assert_eq!(error.to_string(), r#"observe in the environment (LOOKOUT_OBSERVE): "maybe" is not on or off"#);
+}
+
+/// Check the order: host, options, annotations.
+#[test]
+fn annotations_override_options_and_options_the_host() {
+    let config = load("config.toml", "argv_max = 512\nring_size = 4096\nbus = \"none\"").unwrap();
+    let options = pairs(&[("ring_size", "8192"), ("bus", "ports")]);
+    let (settings, warnings) = config.for_container(&options, &annotations(&[("bus", "processes")]));
+    assert_eq!((settings.argv_max, settings.ring_size, settings.bus), (512, 8192, Bus::Processes));
+    assert_eq!(warnings, []);
+}
+
+/// Check that a locked key holds against options and annotations, with a warning for each.
+#[test]
+fn a_locked_key_cannot_be_changed_by_a_container() {
+    let config = load("config.toml", "locked = [\"observe\", \"redact\"]\nredact = [\"x\"]").unwrap();
+    let (settings, warnings) = config.for_container(
+        &pairs(&[("observe", "off"), ("locked", "bus")]),
+        &annotations(&[("observe", "off"), ("redact", "y"), ("locked", "")]),
+    );
+    assert_eq!(settings, *config.settings());
+    let told: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "observe: locked by the host's configuration",
+            "locked: only the host's configuration can set it",
+            "io.lookout.locked: only the host's configuration can set it",
+            "io.lookout.observe: locked by the host's configuration",
+            "io.lookout.redact: locked by the host's configuration",
+        ]
+    );
+}
+
+/// Check that a container's mistake costs a warning and leaves the value as it was.
+#[test]
+fn a_bad_annotation_never_fails_a_container() {
+    let config = Config::default();
+    let (settings, warnings) =
+        config.for_container(&[], &annotations(&[("ring_size", "17"), ("colour", "red"), ("bus", "processes")]));
+    assert_eq!(settings, Settings { bus: Bus::Processes, ..Settings::default() });
+    assert_eq!(warnings.len(), 2);
+    assert_eq!(warnings[0].reason, Invalidity::Unknown);
+    assert_eq!(warnings[1].to_string(), r#"io.lookout.ring_size: "17" is not a power of two from 4KiB to 4MiB"#);
+}
+
+/// Check that a pod's annotation cannot make the shim open a socket.
+#[test]
+fn an_annotation_opens_no_socket() {
+    let entries = [("probe_socket", "/etc/cron.d/x"), ("metrics_address", "0.0.0.0:1")];
+    let (settings, warnings) = Config::default().for_container(&[], &annotations(&entries));
+    assert_eq!(settings, Settings::default());
+    assert!(warnings.iter().all(|warning| warning.reason == Invalidity::NotYours) && warnings.len() == 2);
+}
+
+/// Check that a container adds patterns of secrets and takes none of the host's away.
+#[test]
+fn a_container_adds_patterns_and_removes_none() {
+    let config = load("config.toml", "redact = [\"host\"]").unwrap();
+    let (settings, _) = config.for_container(&pairs(&[("redact", "one\ntwo")]), &annotations(&[("redact", "[0-9]+")]));
+    assert_eq!(settings.redact, ["host", "one", "two", "[0-9]+"]);
+    let many = "x\n".repeat(64);
+    let (settings, warnings) = config.for_container(&[], &annotations(&[("redact", &many)]));
+    assert_eq!((settings.redact.len(), warnings.len()), (1, 1));
+}
+
+/// Check sizes and durations that are read, and those that are not.
+#[test]
+fn sizes_and_durations_have_units() {
+    assert_eq!(value::size("131072"), Some(131_072));
+    assert_eq!(value::size("64KiB"), Some(65536));
+    assert_eq!(value::size("64 k"), Some(65536));
+    assert_eq!(value::size("1MiB"), Some(1 << 20));
+    assert_eq!(value::duration("15s"), Some(Duration::from_secs(15)));
+    assert_eq!(value::duration("500ms"), Some(Duration::from_millis(500)));
+    assert_eq!(value::duration("2m"), Some(Duration::from_secs(120)));
+    for bad in ["", "KiB", "-1", "1.5k", "1TiB", "99999999999999999999", "18446744073709551615GiB"] {
+        assert_eq!(value::size(bad), None, "{bad}");
+    }
+    for bad in ["", "15", "s", "-1s", "1d", "18446744073709551615h"] {
+        assert_eq!(value::duration(bad), None, "{bad}");
+    }
+}
+
+proptest! {
+    /// Check that no text of any key panics, and that what was taken is shown so that it can be read back.
+    #[test]
+    fn whatever_is_taken_can_be_read_back(index in 0..Key::ALL.len(), text in "\\PC{0,40}|[0-9]{1,8}(ms|s|m|KiB|MiB)?|on|auto") {
+        let key = Key::ALL[index];
+        let mut settings = Settings::default();
+        if settings.set(key, &text).is_ok() {
+            let mut again = Settings::default();
+            prop_assert!(again.set(key, &settings.show(key)).is_ok());
+            prop_assert_eq!(again.show(key), settings.show(key));
+        } else {
+            prop_assert_eq!(settings, Settings::default());
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Texts of values, read: switches, sizes, durations, lists. Pure.
+
+use std::time::Duration;
+
+/// A switch: `on`, `true`, `yes`, `1`, or the opposite, in any case.
+pub(super) fn switch(text: &str) -> Option<bool> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "on" | "true" | "yes" | "1" => Some(true),
+        "off" | "false" | "no" | "0" => Some(false),
+        _ => None,
+    }
+}
+
+/// A size in bytes: digits, then nothing, `B`, `KiB`, `MiB` or `GiB`; `K`, `M` and `G` mean the same.
+pub(super) fn size(text: &str) -> Option<u64> {
+    let (number, unit) = number_and_unit(text)?;
+    let shift = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        _ => return None,
+    };
+    number.checked_mul(1 << shift)
+}
+
+/// A duration: digits, then `ms`, `s`, `m` or `h`. A number alone has no unit, so it is none.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let (number, unit) = number_and_unit(text)?;
+    let millis: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
+/// A list: a JSON array of strings, or one entry a line. Empty entries are left out.
+pub(super) fn list(text: &str) -> Vec<String> {
+    let entries = if text.trim_start().starts_with('[') {
+        // A pattern such as `[0-9]+` begins so too; it is no array of strings.
+        serde_json::from_str(text).unwrap_or_else(|_| vec![text.to_owned()])
+    } else {
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    entries.into_iter().map(|entry| entry.trim().to_owned()).filter(|entry| !entry.is_empty()).collect()
+}
+
+/// Shows a size so that [`size`] reads it back.
+pub(super) fn show_size(bytes: u64) -> String {
+    match bytes {
+        0 => "0".to_owned(),
+        _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
+        _ if bytes.is_multiple_of(1 << 10) => format!("{}KiB", bytes >> 10),
+        _ => bytes.to_string(),
+    }
+}
+
+/// Shows a duration so that [`duration`] reads it back.
+pub(super) fn show_duration(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    match millis {
+        _ if !millis.is_multiple_of(1000) => format!("{millis}ms"),
+        _ if millis == 0 || !millis.is_multiple_of(60_000) => format!("{}s", millis / 1000),
+        _ if !millis.is_multiple_of(3_600_000) => format!("{}m", millis / 60_000),
+        _ => format!("{}h", millis / 3_600_000),
+    }
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    Some((number.parse().ok()?, unit.trim_start()))
+}

@@ -1,0 +1,395 @@
+use std::{
+    sync::{Arc, Condvar, Mutex},
+    thread,
+    time::{Duration, Instant},
+};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Ended, Gap, Image, Origin, Process, ProcessKey, Stage};
+
+pub(super) const ALL: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX };
+
+/// A hub whose journal has room for about `events` of [`gap`]'s.
+pub(super) fn hub(events: usize) -> Arc<Hub> {
+    let journal_bytes = events * size_of::<crate::model::Event>();
+    let identity = Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 7 };
+    Arc::new(Hub::new(Limits { journal_bytes }, identity))
+}
+
+/// The cheapest event, which has no process: the n-th nanosecond's.
+pub(super) fn throttle(at_ns: u64) -> Unnumbered {
+    unnumbered(at_ns, Body::Throttle { withheld: at_ns, over_ns: 0 })
+}
+
+pub(super) fn unnumbered(at_ns: u64, body: Body) -> Unnumbered {
+    let (grade, source) = (Grade::Exact, Backend::Mock);
+    Unnumbered { monotonic_ns: at_ns, realtime_ns: 0, grade, source, container: None, body }
+}
+
+pub(super) fn exit(pid: i32, code: u8) -> Body {
+    Body::Exit { process: process(pid, "/bin/true"), ended: Some(Ended::Code(code)), oom_killed: false }
+}
+
+pub(super) fn process(pid: i32, executable: &str) -> Arc<Process> {
+    let image = Image { executable: Some(executable.as_bytes().into()), ..Image::default() };
+    Arc::new(Process {
+        key: ProcessKey { pid, start_ticks: 5 },
+        vpid: None,
+        parent_pid: 1,
+        parent: None,
+        image: Arc::new(image),
+        origin: Origin::Descendant,
+        exec_id: None,
+        cgroup: None,
+    })
+}
+
+fn publish(hub: &Hub, seqs: std::ops::RangeInclusive<u64>) {
+    hub.publish(&mut seqs.map(throttle).collect());
+}
+
+fn after(cursor: &str) -> Request {
+    Request { since: Since::After(cursor.parse().expect("a cursor")), ..Request::default() }
+}
+
+fn seqs(batch: &Batch) -> Vec<u64> {
+    batch.events.iter().map(|(event, _)| event.seq).collect()
+}
+
+/// What is there for the subscription now.
+async fn read(subscription: &mut Subscription) -> Batch {
+    let next = tokio::time::timeout(Duration::from_secs(10), subscription.next(ALL));
+    next.await.expect("something to read").expect("an open hub")
+}
+
+/// Check that events are numbered from 1 and that a subscriber gets what comes after it.
+#[tokio::test]
+async fn a_subscriber_gets_what_comes_after_it() {
+    let hub = hub(100);
+    publish(&hub, 1..=3);
+    let mut subscription = hub.subscribe(Request::default()).expect("a place");
+    assert_eq!(subscription.begins_after(), 3);
+    publish(&hub, 4..=5);
+    assert_eq!(seqs(&read(&mut subscription).await), [4, 5]);
+    assert_eq!(hub.seq(), 5);
+}
+
+/// Check that a cursor of this epoch continues right after it, also at the journal's end.
+#[tokio::test]
+async fn a_cursor_continues_after_its_event() {
+    let hub = hub(100);
+    publish(&hub, 1..=4);
+    let mut subscription = hub.subscribe(after("e1:2")).expect("a place");
+    let batch = read(&mut subscription).await;
+    assert_eq!((seqs(&batch), batch.gaps), (vec![3, 4], vec![]));
+    let mut at_the_end = hub.subscribe(after("e1:4")).expect("a place");
+    publish(&hub, 5..=5);
+    assert_eq!(seqs(&read(&mut at_the_end).await), [5]);
+}
+
+/// Check that what the journal no longer has is a gap of exactly so many seqs.
+#[tokio::test]
+async fn an_evicted_cursor_is_a_gap_of_the_missing_seqs() {
+    let hub = hub(4);
+    publish(&hub, 1..=10);
+    let mut subscription = hub.subscribe(after("e1:2")).expect("a place");
+    let batch = read(&mut subscription).await;
+    assert_eq!(batch.gaps, [Gap { lost: Some(4), stage: Stage::Journal, from_ns: 0, to_ns: 7 }]);
+    assert_eq!(seqs(&batch), [7, 8, 9, 10]);
+    let mut whole = hub.subscribe(after("e1:6")).expect("a place");
+    assert_eq!(read(&mut whole).await.gaps, []);
+}
+
+/// Check that a cursor of another run is a gap of unknown size and everything that is left.
+#[tokio::test]
+async fn a_cursor_of_another_epoch_is_a_gap_of_unknown_size() {
+    let hub = hub(100);
+    publish(&hub, 1..=2);
+    let batch = read(&mut hub.subscribe(after("e0:77")).expect("a place")).await;
+    assert_eq!(batch.gaps.iter().map(|gap| (gap.lost, gap.stage)).collect::<Vec<_>>(), [(None, Stage::Journal)]);
+    assert_eq!(seqs(&batch), [1, 2]);
+}
+
+/// Check that a cursor that was never given is refused by name.
+#[test]
+fn a_cursor_ahead_of_the_newest_event_is_refused() {
+    let hub = hub(100);
+    publish(&hub, 1..=2);
+    let refused = hub.subscribe(after("e1:3")).expect_err("no such event");
+    assert_eq!(refused.to_string(), "cursor e1:3 is ahead of the newest event, 2");
+    assert!(hub.subscribe(after(&format!("e1:{}", u64::MAX))).is_err());
+}
+
+/// Check that texts that are no cursors are refused, and named.
+#[test]
+fn what_is_no_cursor_is_refused_by_name() {
+    for text in ["e1", "e1:", ":5", "e1:x", "e1:-1", "e1:+1", "e1:1:1", "e1:18446744073709551616", ":"] {
+        let refused = text.parse::<Cursor>().expect_err(text);
+        assert_eq!(refused.to_string(), format!("cursor {text:?} is not EPOCH:SEQ"));
+    }
+    assert_eq!("e1:0".parse::<Cursor>().expect("a cursor").to_string(), "e1:0");
+}
+
+/// Check that all that the journal has comes first where it is asked for.
+#[tokio::test]
+async fn the_oldest_comes_first_where_it_is_asked_for() {
+    let hub = hub(4);
+    publish(&hub, 1..=10);
+    let mut subscription = hub.subscribe(Request { since: Since::Oldest, ..Request::default() }).expect("a place");
+    assert_eq!(subscription.begins_after(), 6);
+    assert_eq!(seqs(&read(&mut subscription).await), [7, 8, 9, 10]);
+}
+
+/// Check that one subscriber's loss is told to it, in front of what is left, and to nobody else.
+#[tokio::test]
+async fn a_slow_subscriber_is_told_of_its_own_loss_alone() {
+    let hub = hub(4);
+    let mut slow = hub.subscribe(Request::default()).expect("a place");
+    let mut quick = hub.subscribe(Request::default()).expect("a place");
+    for seq in 1..=10 {
+        publish(&hub, seq..=seq);
+        let batch = read(&mut quick).await;
+        assert_eq!((seqs(&batch), batch.gaps), (vec![seq], vec![]));
+    }
+    let batch = read(&mut slow).await;
+    assert_eq!(batch.gaps, [Gap { lost: Some(6), stage: Stage::Subscriber, from_ns: 1, to_ns: 6 }]);
+    assert_eq!(seqs(&batch), [7, 8, 9, 10]);
+    publish(&hub, 11..=11);
+    assert_eq!(read(&mut slow).await.gaps, [], "it is told once");
+}
+
+/// Check that events that a filter leaves out are no loss when they are evicted.
+#[tokio::test]
+async fn an_evicted_event_that_no_filter_matches_costs_nothing() {
+    let hub = hub(4);
+    let filters = vec![Wanted { types: vec!["process.exit".into()], ..Wanted::default() }];
+    let mut exits = hub.subscribe(Request { filters, ..Request::default() }).expect("a place");
+    publish(&hub, 1..=100);
+    hub.publish(&mut vec![unnumbered(101, exit(1, 0))]);
+    let batch = read(&mut exits).await;
+    assert_eq!((seqs(&batch), batch.gaps), (vec![101], vec![]));
+}
+
+/// Check that the sixty-fifth is refused with the limit, and that a place is free again after a drop.
+#[test]
+fn there_are_as_many_places_as_promised() {
+    let hub = hub(4);
+    let _own = hub.subscribe(Request { internal: true, ..Request::default() }).expect("not counted");
+    let mut all: Vec<_> = (0..SUBSCRIBERS_MAX).map(|_| hub.subscribe(Request::default()).expect("a place")).collect();
+    let refused = hub.subscribe(Request::default()).expect_err("no place");
+    assert_eq!(refused.to_string(), "there are 64 subscribers, and no more are served");
+    all.pop();
+    assert!(hub.subscribe(Request::default()).is_ok());
+}
+
+/// Check that a closed hub gives everything first and then its end, and that drained waits for that.
+#[tokio::test]
+async fn close_ends_a_stream_after_everything_was_read() {
+    let hub = hub(100);
+    let mut subscription = hub.subscribe(Request::default()).expect("a place");
+    publish(&hub, 1..=2);
+    hub.close();
+    let begun = Instant::now();
+    hub.drained(Duration::from_millis(20)).await;
+    assert!(begun.elapsed() >= Duration::from_millis(20), "it has not read yet");
+    assert_eq!(seqs(&read(&mut subscription).await), [1, 2]);
+    assert!(subscription.next(ALL).await.is_none());
+    drop(subscription);
+    hub.drained(Duration::from_secs(3600)).await;
+}
+
+/// Check that a close wakes who waits.
+#[tokio::test]
+async fn close_wakes_who_waits() {
+    let hub = hub(100);
+    let mut subscription = hub.subscribe(Request::default()).expect("a place");
+    let closer = hub.clone();
+    let (next, ()) = tokio::join!(subscription.next(ALL), async move { closer.close() });
+    assert!(next.is_none());
+}
+
+/// Check that a wait for someone who never reads ends within a second, whatever was asked for.
+#[tokio::test]
+async fn drained_gives_up_on_who_never_reads() {
+    let hub = hub(100);
+    let _stuck = hub.subscribe(Request::default()).expect("a place");
+    publish(&hub, 1..=1);
+    let begun = Instant::now();
+    hub.drained(Duration::from_secs(3600)).await;
+    assert!(begun.elapsed() < Duration::from_secs(10));
+}
+
+/// Check that a subscriber is woken by its own types only, and once until it has read.
+#[tokio::test]
+async fn only_who_wants_a_type_is_woken_and_only_once() {
+    let hub = hub(100);
+    let filters = vec![Wanted { types: vec!["process.*".into()], ..Wanted::default() }];
+    let mut processes = hub.subscribe(Request { filters, ..Request::default() }).expect("a place");
+    let waits = |hub: &Hub| hub.lock().subscribers.first().is_some_and(Subscriber::is_waiting);
+    assert!(futures::poll!(std::pin::pin!(processes.next(ALL))).is_pending());
+    assert!(waits(&hub));
+    publish(&hub, 1..=1);
+    assert!(waits(&hub), "a throttle is no process");
+    hub.publish(&mut vec![unnumbered(2, exit(1, 0))]);
+    assert!(!waits(&hub), "it has been told, and is not told again");
+    assert_eq!(seqs(&read(&mut processes).await), [2]);
+}
+
+/// Check that a panic of one who held the lock harms nobody else.
+#[tokio::test]
+async fn a_poisoned_lock_is_used_on() {
+    let hub = hub(100);
+    let mut subscription = hub.subscribe(Request::default()).expect("a place");
+    let poisoner = hub.clone();
+    let panicked = thread::spawn(move || {
+        let _guard = poisoner.lock();
+        panic!("with the lock");
+    });
+    assert!(panicked.join().is_err());
+    publish(&hub, 1..=1);
+    assert_eq!(seqs(&read(&mut subscription).await), [1]);
+}
+
+fn blocking(at_most: Duration) -> Request {
+    Request { block: Some(at_most), ..Request::default() }
+}
+
+/// Check that a blocking subscriber that reads loses nothing from a journal of four events.
+#[tokio::test]
+async fn who_blocks_and_reads_loses_nothing() {
+    let hub = hub(4);
+    let mut subscription = hub.subscribe(blocking(Duration::from_secs(60))).expect("a place");
+    let writer = {
+        let hub = hub.clone();
+        thread::spawn(move || (1..=500).for_each(|batch| publish(&hub, batch * 10 - 9..=batch * 10)))
+    };
+    let mut expected = 1;
+    while expected <= 5000 {
+        let batch = read(&mut subscription).await;
+        assert_eq!(batch.gaps, []);
+        for seq in seqs(&batch) {
+            assert_eq!(seq, expected);
+            expected += 1;
+        }
+    }
+    writer.join().expect("the writer went on");
+}
+
+/// Check that one who never reads is waited for once, for its bound, and no longer.
+#[test]
+fn who_blocks_and_does_not_read_is_waited_for_once() {
+    const BOUND: Duration = Duration::from_millis(100);
+    let hub = hub(4);
+    let subscription = hub.subscribe(blocking(BOUND)).expect("a place");
+    let begun = Instant::now();
+    publish(&hub, 1..=1000);
+    assert!(begun.elapsed() >= BOUND);
+    assert!(begun.elapsed() < BOUND * 50, "996 evictions and one wait");
+    drop(subscription);
+}
+
+/// Check that a publisher that waits goes on when the one that it waits for goes.
+#[test]
+fn a_publisher_does_not_wait_for_who_has_gone() {
+    let hub = hub(4);
+    let subscription = hub.subscribe(blocking(Duration::from_secs(3600))).expect("a place");
+    let done = Arc::new((Mutex::new(false), Condvar::new()));
+    let writer = {
+        let (hub, done) = (hub.clone(), done.clone());
+        thread::spawn(move || {
+            publish(&hub, 1..=100);
+            *done.0.lock().expect("whole") = true;
+            done.1.notify_all();
+        })
+    };
+    let waiting = done.1.wait_timeout_while(done.0.lock().expect("whole"), Duration::from_millis(50), |done| !*done);
+    assert!(waiting.expect("whole").1.timed_out(), "it waits");
+    drop(subscription);
+    writer.join().expect("it went on");
+}
+
+/// Check that on a thread that runs tasks nobody is waited for: the readers are there.
+#[tokio::test]
+async fn a_publisher_among_tasks_never_waits() {
+    let hub = hub(4);
+    let mut subscription = hub.subscribe(blocking(Duration::from_secs(3600))).expect("a place");
+    publish(&hub, 1..=100);
+    assert_eq!(read(&mut subscription).await.gaps.first().and_then(|gap| gap.lost), Some(96));
+}
+
+/// What a random run does next.
+#[derive(Debug, Clone)]
+enum Step {
+    Publish(Vec<(bool, u8)>),
+    Read(usize, usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        proptest::collection::vec((any::<bool>(), 0..3_u8), 1..12).prop_map(Step::Publish),
+        (0..3_usize, 1..6_usize).prop_map(|(who, events)| Step::Read(who, events)),
+    ]
+}
+
+proptest! {
+    /// Check that for each of three subscribers what it got and what it was told to have lost are
+    /// together what matched, in order, however slow it was; with limits and cooldowns.
+    #[test]
+    fn delivered_and_lost_are_what_matched(steps in proptest::collection::vec(step(), 1..60), room in 2..20_usize) {
+        let exits = |limit, cooldown| Wanted {
+            types: vec!["process.exit".into()],
+            failures: true,
+            limit,
+            cooldown: Duration::from_nanos(cooldown),
+            ..Wanted::default()
+        };
+        let wanted = [vec![], vec![exits(0, 0)], vec![exits(7, 3)]];
+        let hub = hub(room);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let mut readers: Vec<_> = wanted
+            .iter()
+            .map(|filters| hub.subscribe(Request { filters: filters.clone(), ..Request::default() }).expect("a place"))
+            .collect();
+        let mut told = vec![(Vec::new(), 0_u64); readers.len()];
+        let mut events = Vec::new();
+        let mut take = |who: usize, limit: usize, told: &mut Vec<(Vec<u64>, u64)>| {
+            let bounds = Bounds { events: limit, bytes: usize::MAX };
+            let batch = runtime.block_on(async { futures::poll!(std::pin::pin!(readers[who].next(bounds))) });
+            let std::task::Poll::Ready(Some(batch)) = batch else { return false };
+            told[who].1 += batch.gaps.iter().filter_map(|gap| gap.lost).sum::<u64>();
+            told[who].0.extend(seqs(&batch));
+            true
+        };
+        for step in steps {
+            match step {
+                Step::Publish(batch) => {
+                    let mut batch: Vec<_> = batch.into_iter().map(|(is_exit, code)| {
+                        let at_ns = events.len() as u64 + 1;
+                        events.push((at_ns, is_exit && code > 0));
+                        if is_exit { unnumbered(at_ns, exit(1, code)) } else { throttle(at_ns) }
+                    }).collect();
+                    hub.publish(&mut batch);
+                }
+                Step::Read(who, limit) => { take(who, limit, &mut told); }
+            }
+        }
+        for who in 0..3 {
+            while take(who, 100, &mut told) {}
+        }
+        let all: Vec<u64> = events.iter().map(|(seq, _)| *seq).collect();
+        let failures: Vec<u64> = events.iter().filter(|(_, failed)| *failed).map(|(seq, _)| *seq).collect();
+        let mut rare: Vec<u64> = Vec::new();
+        for seq in &failures {
+            if rare.len() < 7 && rare.last().is_none_or(|last| seq - last >= 3) {
+                rare.push(*seq);
+            }
+        }
+        for ((got, lost), matching) in told.iter().zip([all, failures, rare]) {
+            prop_assert_eq!(got.len() as u64 + lost, matching.len() as u64);
+            prop_assert!(got.iter().all(|seq| matching.contains(seq)));
+            prop_assert!(got.is_sorted_by(|a, b| a < b));
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! How the shim's async thread speaks to the observer's own: a list and a bell.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{Mutex, PoisonError},
+};
+
+use crate::sys::eventfd;
+
+/// A list that one thread adds to and another takes whole.
+///
+/// Not bounded by itself: what is put in comes from containerd's requests, a handful each, and a reader
+/// that is gone has closed it.
+#[derive(Debug)]
+pub(super) struct Mailbox<T> {
+    letters: Mutex<Option<Vec<T>>>,
+    bell: OwnedFd,
+}
+
+impl<T> Mailbox<T> {
+    /// # Errors
+    ///
+    /// What eventfd(2) answered.
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self { letters: Mutex::new(Some(Vec::new())), bell: eventfd::eventfd()? })
+    }
+
+    /// Gives the letter back where nobody reads any more.
+    pub(super) fn put(&self, letter: T) -> Result<(), T> {
+        {
+            let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(letters) = letters.as_mut() else { return Err(letter) };
+            letters.push(letter);
+        }
+        // A full counter has rung already.
+        let _ = nix::unistd::write(&self.bell, &1u64.to_ne_bytes());
+        Ok(())
+    }
+
+    /// All there is, and the bell is still again.
+    pub(super) fn take(&self) -> Vec<T> {
+        let _ = nix::unistd::read(&self.bell, &mut [0; 8]);
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Nobody reads any more; answers with what nobody will.
+    pub(super) fn close(&self) -> Vec<T> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+    }
+
+    /// Readable when there are letters.
+    pub(super) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}

@@ -1,0 +1,254 @@
+//! Each shape, and canaries: a secret never survives, and what has none comes back as it was.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn nul_separated(args: &[&[u8]]) -> Args {
+    let mut bytes = args.join(&0);
+    bytes.push(0);
+    Args::from_nul_separated(&bytes)
+}
+
+fn redacted(args: &[&str]) -> Vec<String> {
+    let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
+    let redactor = Redactor::new(&[]).expect("no patterns");
+    redactor.redact(nul_separated(&args)).iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+}
+
+/// Each built-in shape, `§` where the secret goes; arguments are apart by `|`.
+const SHAPES: [&str; 58] = [
+    "run|--password=§",
+    "run|--password|§",
+    "run|-password|§",
+    "run|--db-password|§|x",
+    "run|--Token=§",
+    "run|--auth-token|§",
+    "run|--secret|§",
+    "run|--client_secret=§",
+    "run|--api-key=§",
+    "run|--api-key|§",
+    "run|--apikey=§",
+    "run|--access-key|§",
+    "run|--secret-access-key=§",
+    "run|--passphrase|§",
+    "env|PASSWORD=§|run",
+    "env|PGPASSWORD=§",
+    "env|MYSQL_PWD=§",
+    "docker|run|-e|GITHUB_TOKEN=§|image",
+    "env|MY_SECRET_V2=§",
+    "env|STRIPE_KEY=§",
+    "env|DB_PASS=§ and more of it",
+    "kubectl|create|secret|generic|x|--from-literal=password=§",
+    "sh|-c|PASSWORD=§ run --flag",
+    "sh|-c|export API_KEY='§'; run",
+    "sh|-c|run --password § --flag",
+    "sh|-c|run --password \"§\" --flag",
+    "sh|-c|run --password='§ with spaces' --flag",
+    "bash|-lc|cd /x && mysql -uroot -p§ db",
+    "sh|-c|curl -u admin:§ http://localhost",
+    "mysql|-uroot|-p§|db",
+    "/usr/bin/mysqldump|-p§",
+    "sudo|mariadb|-p§",
+    "sshpass|-p|§|ssh|host",
+    "sshpass|-p§|ssh|host",
+    "curl|-u|admin:§|http://localhost",
+    "curl|--user=admin:§|http://localhost",
+    "curl|-uadmin:§|http://localhost",
+    "curl|-H|Authorization: Bearer §",
+    "curl|-H|authorization:Basic §",
+    "curl|-H|Authorization: §",
+    "curl|-H|PRIVATE-TOKEN: §",
+    "curl|-H|X-Api-Key: §",
+    "http|Authorization:|Bearer|§",
+    "grpcurl|-rpc-header|authorization: bearer §",
+    "curl|-d|{\"user\": \"me\", \"password\": \"§\"}",
+    "curl|-d|{\\\"password\\\":\\\"§\\\"}",
+    "curl|http://localhost/?user=me&token=§&page=1",
+    "git|clone|https://me:§@example.org/x.git",
+    "psql|postgres://me:§@host/db?sslmode=off",
+    "run|redis://:§@host:6379",
+    "run|AKIA§",
+    "run|x=ghp_§§§00",
+    "run|github_pat_§§§00",
+    "run|xoxb-§-§",
+    "run|glpat-§§0000",
+    "run|eyJh§.eyJz§.§_-",
+    "run|-----BEGIN RSA PRIVATE KEY-----\n§\n§\n-----END RSA PRIVATE KEY-----",
+    "run|-----BEGIN PRIVATE KEY-----\n§",
+];
+
+/// Arguments that look a little like some and have no secret.
+const HARMLESS: [&str; 26] = [
+    "sh|-c|echo hello world",
+    "cp|-p|a|b",
+    "mkdir|-p|/a/b",
+    "ssh|-p|2222|git@github.com",
+    "git|clone|ssh://git@github.com/x/y.git",
+    "git|clone|https://github.com/x/y.git",
+    "mysql|-p|db",
+    "mysql|-uroot|-P3306",
+    "run|--password-file=/run/secret",
+    "run|--token-file|/run/token",
+    "run|--secret-name=db",
+    "run|--no-password|value",
+    "run|--ask-pass|value",
+    "run|--max-tokens=5",
+    "run|--tls-key=/etc/tls.key",
+    "env|PWD=/home|OLDPWD=/|run",
+    "grep|-r|password|.",
+    "cat|/etc/passwd",
+    "kubectl|get|secret|db",
+    "echo|Bearer of news",
+    "run|--keyboard=us|--compass=north",
+    "run|akia",
+    "run|eyJust-a-name",
+    "run|xoxo",
+    "run|-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----",
+    "openssl|pkey|-pubout|-in|key.pem",
+];
+
+/// Check that each shape loses its secret and nothing before it.
+#[test]
+fn every_shape_loses_its_secret() {
+    for shape in SHAPES {
+        let filled = shape.replace('§', "Q7ZK3WV9XJ2M55AB");
+        let args: Vec<&str> = filled.split('|').collect();
+        let out = redacted(&args);
+        assert!(!out.concat().contains("Q7ZK3WV9XJ2M55AB"), "{shape}: {out:?}");
+        assert!(out.concat().contains(REDACTED), "{shape}: {out:?}");
+        assert_eq!(out.len(), args.len(), "{shape}");
+        assert_eq!(out[0], args[0], "{shape}");
+    }
+}
+
+/// Check that names stay and only the secret goes.
+#[test]
+fn names_stay() {
+    assert_eq!(redacted(&["run", "--password=x1", "-v"]), ["run", "--password=[redacted]", "-v"]);
+    assert_eq!(redacted(&["run", "--password", "x1", "-v"]), ["run", "--password", "[redacted]", "-v"]);
+    assert_eq!(redacted(&["run", "--password", "--verbose"]), ["run", "--password", "--verbose"]);
+    assert_eq!(redacted(&["run", "--password"]), ["run", "--password"]);
+    assert_eq!(redacted(&["mysql", "-uroot", "-px1", "db"]), ["mysql", "-uroot", "-p[redacted]", "db"]);
+    assert_eq!(redacted(&["git", "clone", "https://me:x1@h/x"]), ["git", "clone", "https://me:[redacted]@h/x"]);
+    assert_eq!(
+        redacted(&["curl", "-H", "Authorization: Bearer x1", "http://h"]),
+        ["curl", "-H", "Authorization: Bearer [redacted]", "http://h"]
+    );
+    assert_eq!(
+        redacted(&["sh", "-c", "A_TOKEN=x1 run --user me --password 'x 2'; ls"]),
+        ["sh", "-c", "A_TOKEN=[redacted] run --user me --password '[redacted]'; ls"]
+    );
+    assert_eq!(redacted(&["run", "PASSWORD=x1 y2"]), ["run", "PASSWORD=[redacted]"]);
+}
+
+/// Check that arguments without secrets come back as they were.
+#[test]
+fn what_has_no_secret_is_left_alone() {
+    for harmless in HARMLESS {
+        let args: Vec<&[u8]> = harmless.split('|').map(str::as_bytes).collect();
+        let args = nul_separated(&args);
+        let out = Redactor::default().redact(args.clone());
+        assert_eq!(out, args, "{harmless}");
+    }
+}
+
+/// Check that the true count and length stay, and the mark is set.
+#[test]
+fn the_count_and_the_length_stay_true() {
+    let args = Args { total_bytes: 900, count: 40, ..nul_separated(&[b"run", b"--token=abc"]) };
+    let out = Redactor::default().redact(args);
+    assert_eq!((out.total_bytes, out.count, out.redacted, out.truncated()), (900, 40, true, true));
+    let whole = Redactor::default().redact(nul_separated(&[b"run", b"--token=abc"]));
+    assert!(whole.redacted && !whole.truncated());
+}
+
+/// Check that what a cut has left of a secret goes too.
+#[test]
+fn a_cut_secret_goes() {
+    for (bytes, expected) in [
+        (&b"run\0--token\0ab"[..], "run\0--token\0[redacted]"),
+        (b"run\0ghp_ab", "run\0[redacted]"),
+        (b"run\0AKIAQ7", "run\0[redacted]"),
+        (b"run\0eyJhbGciOi", "run\0[redacted]"),
+        (b"run\0PASSWORD=\xff\xfe", "run\0PASSWORD=[redacted]"),
+        (b"x\0-----BEGIN PRIVATE KEY-----\nMII", "x\0-----BEGIN PRIVATE KEY-----[redacted]"),
+    ] {
+        let out = Redactor::default().redact(Args::from_nul_separated(bytes));
+        assert_eq!(String::from_utf8_lossy(&out.bytes), expected);
+        assert!(out.truncated());
+    }
+}
+
+/// Check that operators' patterns replace their first group, or all, and that a bad one is named.
+#[test]
+fn operators_have_patterns_of_their_own() {
+    let redactor = Redactor::new(&["--pin=([0-9]+)".to_owned(), "(?i)canary[a-z]*".to_owned()]).expect("good patterns");
+    let out = redactor.redact(nul_separated(&[b"run", b"--pin=1234", b"xCanaryBird\xffy"]));
+    assert_eq!(&*out.bytes, b"run\0--pin=[redacted]\0x[redacted]\xffy\0");
+    let error = Redactor::new(&["ok".to_owned(), "(".to_owned()]).expect_err("a bad pattern");
+    assert!(error.to_string().contains("\"(\""), "{error}");
+    assert!(Redactor::new(&vec![String::new(); PATTERNS_MAX + 1]).is_err());
+}
+
+/// Check that arguments cost less than ten times a microsecond, suspicious ones ten times more.
+#[test]
+#[ignore = "a measure: says something only in an optimised build on a quiet machine"]
+fn what_an_argv_costs() {
+    let redactor = Redactor::default();
+    let plain: &[&[u8]] =
+        &[b"/usr/bin/gcc", b"-O2", b"-Wall", b"-o", b"main.o", b"-c", b"/src/main.c", b"-I/usr/include"];
+    let secret: &[&[u8]] = &[b"curl", b"-H", b"Authorization: Bearer abc123", b"http://localhost:8080/x", b"--fail"];
+    for (name, args, limit_ns) in [("plain", plain, 10_000), ("secret", secret, 100_000)] {
+        let args = nul_separated(args);
+        let rounds = 200_000;
+        let began = std::time::Instant::now();
+        for _ in 0..rounds {
+            std::hint::black_box(redactor.redact(std::hint::black_box(args.clone())));
+        }
+        let each = began.elapsed().as_nanos() / rounds;
+        println!("{name}: {each} ns for {} bytes, a copy of the arguments included", args.bytes.len());
+        assert!(each < limit_ns, "{name}: {each} ns");
+    }
+}
+
+proptest! {
+    /// Check that for each shape no random secret survives, whatever stands around it.
+    #[test]
+    fn no_canary_survives(
+        shape in prop::sample::select(&SHAPES[..]),
+        secret in "[A-Z0-9]{16}",
+        before in prop::collection::vec("[ -~]{0,12}", 0..3),
+        after in prop::collection::vec(prop::collection::vec(1_u8.., 0..12), 0..3),
+    ) {
+        // What stands before may be anything that is no option: one would claim the next argument.
+        let filled = shape.replace('§', &secret);
+        let mut args: Vec<Vec<u8>> = before
+            .iter()
+            .map(|arg| arg.replace(['-', '\'', '"'], "").into_bytes())
+            .chain(filled.split('|').map(|arg| arg.as_bytes().to_vec()))
+            .collect();
+        args.extend(after);
+        let slices: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
+        let out = Redactor::default().redact(nul_separated(&slices));
+        prop_assert!(out.bytes.windows(16).all(|window| window != secret.as_bytes()), "{out:?}");
+        prop_assert_eq!(out.iter().count(), args.len());
+    }
+
+    /// Check that any bytes are taken, and that redaction is done after one time.
+    #[test]
+    fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200), shape in prop::sample::select(&SHAPES[..])) {
+        let mut all = shape.replace('|', "\0").into_bytes();
+        all.extend(bytes);
+        let once = Redactor::default().redact(Args::from_nul_separated(&all));
+        prop_assert_eq!(once.iter().count(), all.split_inclusive(|byte| *byte == 0).count());
+    }
+
+    /// Check that words of small letters without a suspicious one come back as they were.
+    #[test]
+    fn innocent_arguments_stay(args in prop::collection::vec("[a-f0-9/. ]{0,20}", 0..6)) {
+        let slices: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
+        let args = nul_separated(&slices);
+        prop_assert_eq!(Redactor::default().redact(args.clone()), args);
+    }
+}

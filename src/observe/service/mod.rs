@@ -1,0 +1,158 @@
+//! The Observer service: what the hub has, in the messages of `proto/lookout/v1/observer.proto`.
+//!
+//! Served beside containerd's Task service, on the same socket. A stream's handler outlives its client
+//! until it next sends something, so heartbeats bound that too. While nobody follows, nothing here has
+//! a timer, a task or memory.
+
+mod encode;
+mod request;
+mod stream;
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use containerd_shim_protos::{
+    protobuf::Message as _,
+    ttrpc::{
+        self,
+        r#async::{ServerStreamSender, TtrpcContext},
+        proto::Code,
+    },
+};
+use futures::future::BoxFuture;
+
+pub(in crate::observe) use encode::capability;
+pub use encode::{Clock, Encoder};
+
+use super::hub::Hub;
+use crate::{
+    api::{self, observer},
+    model::{Capability, Container, Process},
+};
+
+/// What the schema of the messages is called in a hello.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// What an answer may have; ttrpc refuses messages of more than 4 MiB.
+const ANSWER_MAX: u64 = 3 << 20;
+
+/// To how many bytes each process's arguments are cut, one after the other, until the answer is small
+/// enough.
+const ARGS_MAX: [usize; 3] = [usize::MAX, 256, 32];
+
+/// The service of one shim.
+#[derive(Clone)]
+pub struct Service {
+    hub: Arc<Hub>,
+    questions: Arc<dyn Questions>,
+    clock: Clock,
+}
+
+/// What the service cannot read off the hub. Asked on the async thread, which must not wait.
+pub trait Questions: Send + Sync {
+    /// What can be observed, in the order of [`Category::ALL`](crate::model::Category::ALL).
+    fn capabilities(&self) -> Vec<Capability>;
+
+    /// The processes that are alive in `container`, or where that is empty in all, parents first; and the
+    /// seq of the last event that they include.
+    fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>>;
+}
+
+/// Processes with their containers, and the seq of the last event that they include.
+pub type Living = (Vec<(Arc<Container>, Arc<Process>)>, u64);
+
+/// Why nobody can say what lives.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// This shim has no such container, or does not watch it.
+    #[error("container {id:?} is not watched here")]
+    Container {
+        /// Its id.
+        id: String,
+    },
+    /// Nobody watches.
+    #[error("processes are not observed: {reason}")]
+    Observer {
+        /// Why.
+        reason: String,
+    },
+}
+
+type Answer<T> = ttrpc::Result<T>;
+
+impl Service {
+    /// The service over a shim's events. `clock` tells when processes began.
+    #[must_use]
+    pub fn new(hub: Arc<Hub>, questions: Arc<dyn Questions>, clock: Clock) -> Self {
+        Self { hub, questions, clock }
+    }
+
+    /// The method table to register with a server.
+    #[must_use]
+    pub fn tables(&self) -> HashMap<String, ttrpc::r#async::Service> {
+        observer::create_observer(Arc::new(self.clone()))
+    }
+
+    fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(self.hub.identity(), self.clock)
+    }
+}
+
+impl fmt::Debug for Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Service").field("identity", self.hub.identity()).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl observer::Observer for Service {
+    async fn capabilities(&self, _: &TtrpcContext, _: api::CapabilitiesRequest) -> Answer<api::CapabilitiesResponse> {
+        let categories = self.questions.capabilities().iter().map(encode::capability).collect();
+        Ok(api::CapabilitiesResponse { categories, ..Default::default() })
+    }
+
+    async fn processes(&self, _: &TtrpcContext, request: api::ProcessesRequest) -> Answer<api::ProcessesResponse> {
+        let (living, seq) = self.questions.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
+        for args_max in ARGS_MAX {
+            let response = self.encoder().processes(&living, seq, args_max);
+            if response.compute_size() <= ANSWER_MAX {
+                return Ok(response);
+            }
+        }
+        let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.len());
+        Err(status(Code::RESOURCE_EXHAUSTED, told))
+    }
+
+    async fn exits(
+        &self,
+        _: &TtrpcContext,
+        request: api::ExitsRequest,
+        sender: ServerStreamSender<api::ExitBatch>,
+    ) -> Answer<()> {
+        stream::exits(&self.hub, request, &sender).await
+    }
+
+    async fn subscribe(
+        &self,
+        _: &TtrpcContext,
+        request: api::SubscribeRequest,
+        sender: ServerStreamSender<api::EventBatch>,
+    ) -> Answer<()> {
+        stream::events(self, request, &sender).await
+    }
+}
+
+fn unavailable(why: &Unavailable) -> ttrpc::Error {
+    let code = match why {
+        Unavailable::Container { .. } => Code::NOT_FOUND,
+        Unavailable::Observer { .. } => Code::UNAVAILABLE,
+    };
+    status(code, why.to_string())
+}
+
+fn status(code: Code, message: String) -> ttrpc::Error {
+    ttrpc::Error::RpcStatus(ttrpc::get_status(code, message))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! Where records come from.
+//!
+//! ```text
+//!  bpf         the pinned programs and a ring of this shim's own
+//!  connector   the node's one listener on the proc connector, and /proc at each exec
+//!  poll        /proc, again and again
+//!  mock        a script
+//! ```
+//!
+//! A source belongs to one thread. It never decides what a record means, and it never blocks longer
+//! than its documentation says.
+
+pub mod bpf;
+pub mod connector;
+pub mod mock;
+pub mod poll;
+
+use std::{os::fd::BorrowedFd, path::PathBuf, time::Duration};
+
+use super::record::{Record, TargetId};
+use crate::model::Backend;
+
+/// What is to be watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A container: a cgroup with all that is below it.
+    Cgroup {
+        /// Its folder.
+        path: PathBuf,
+        /// The inode number of its pid namespace, where it has one that is not the host's: finds
+        /// processes that came into the namespace and not into the cgroup.
+        pid_namespace: Option<u32>,
+    },
+    /// A process with all that descends from it, alive already or not.
+    Tree {
+        /// The root.
+        pid: i32,
+    },
+}
+
+/// The kernel's own account of one target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct KernelCounts {
+    /// Records that the source's program began, before it reserved room.
+    pub seen: u64,
+    /// Those that found no room.
+    pub lost: u64,
+}
+
+/// Something that sees processes.
+pub trait Source: Send {
+    /// Which.
+    fn backend(&self) -> Backend;
+
+    /// Begins to watch; what happens after this returns is seen. The id is the one that records will carry.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`]: the target is not watched then.
+    fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError>;
+
+    /// Ends it. Records that were made before may still come. Unknown targets are no error.
+    fn unwatch(&mut self, id: TargetId);
+
+    /// The kernel's account of a target, kept until [`unwatch`](Source::unwatch); `None` where the source does not count.
+    fn counts(&self, id: TargetId) -> Option<KernelCounts>;
+
+    /// Readable when there are records. `None`: ask again after [`interval`](Source::interval).
+    fn fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How long to wait between reads: for one with a descriptor how long records may be left to
+    /// collect after it became readable, for one without how often to look.
+    fn interval(&self) -> Duration;
+
+    /// Gives at most about `limit` records to `sink`, oldest first, and tells whether there may be more. Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError`]: this source is at its end.
+    fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError>;
+}
+
+/// Why a source cannot be had, or has ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The kernel refused something.
+    #[error("failed to {action}")]
+    Kernel {
+        /// What was tried: `load the programs`.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The node lacks what the source needs.
+    #[error("{what} is missing")]
+    Missing {
+        /// What.
+        what: &'static str,
+    },
+    /// All of something bounded is in use.
+    #[error("all {limit} {what} are taken")]
+    Full {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        limit: u32,
+    },
+    /// The target is gone, or no such target can be watched.
+    #[error("cannot watch {target}")]
+    Target {
+        /// Which.
+        target: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The peer that the source needs has gone.
+    #[error("{what} has gone")]
+    Gone {
+        /// Who.
+        what: &'static str,
+    },
+    /// The source was closed by its user.
+    #[error("the source is closed")]
+    Closed,
+}

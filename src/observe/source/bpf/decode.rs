@@ -1,0 +1,149 @@
+//! From the bytes of one record to what it says. Pure; any bytes will do, none can panic it.
+
+use std::sync::Arc;
+
+use super::layout::{Exec, Exit, Fork, Header, OpenFile, Plain as _, flag, kind};
+use crate::{
+    model::{Args, Grade, Image, ProcessKey, Unknown},
+    observe::record::{FileId, Lineage, Record, TargetId, What},
+};
+
+/// One record of the ring.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Decoded {
+    /// Whose.
+    pub(super) target: TargetId,
+    /// When, `CLOCK_MONOTONIC` in nanoseconds.
+    pub(super) at_ns: u64,
+    /// How many records of this target had been lost by then.
+    pub(super) lost: u64,
+    /// What it says.
+    pub(super) record: Record,
+}
+
+/// A record that says something this build does not understand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Malformed {
+    /// It ends too early.
+    #[error("a record of {length} bytes is too short")]
+    Short {
+        /// In bytes.
+        length: usize,
+    },
+    /// Its own length is not that of what the ring gave.
+    #[error("a record of {length} bytes says it has {said}")]
+    Length {
+        /// In bytes.
+        length: usize,
+        /// In bytes.
+        said: u32,
+    },
+    /// Its kind is none of ours.
+    #[error("records of kind {kind} are unknown")]
+    Kind {
+        /// What it said.
+        kind: u32,
+    },
+}
+
+/// Reads one record. `mounts` is the inode number of the shim's own mount namespace.
+pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malformed> {
+    let short = Malformed::Short { length: bytes.len() };
+    let header = Header::from_bytes(bytes).ok_or(short)?;
+    if header.length as usize != bytes.len() {
+        return Err(Malformed::Length { length: bytes.len(), said: header.length });
+    }
+    let lineage = lineage(&header);
+    let (grade, what) = match header.kind {
+        kind::FORK => Fork::from_bytes(bytes).map(|_| (Grade::Exact, What::Fork(lineage))),
+        kind::EXEC => exec(bytes, lineage, mounts),
+        kind::EXIT => Exit::from_bytes(bytes).map(|exit| (Grade::Exact, exited(&exit))),
+        kind => return Err(Malformed::Kind { kind }),
+    }
+    .ok_or(short)?;
+    let target = TargetId(header.target);
+    let key = ProcessKey::from_boottime(pid(header.tgid), header.start_ns);
+    let record = Record::Process { target, at_ns: header.at_ns, grade, key, what };
+    Ok(Decoded { target, at_ns: header.at_ns, lost: header.lost, record })
+}
+
+fn lineage(header: &Header) -> Lineage {
+    let parent = ProcessKey::from_boottime(pid(header.parent_tgid), header.parent_start_ns);
+    Lineage {
+        vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0),
+        parent_pid: parent.pid,
+        parent_start_ticks: parent.start_ticks,
+        grandparent_pid: pid(header.grandparent_tgid),
+    }
+}
+
+/// A pid as the kernel has it is an int that is never negative.
+fn pid(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(0)
+}
+
+fn exited(exit: &Exit) -> What {
+    What::Exit {
+        wait_status: Some(exit.wait_status),
+        oom_killed: exit.flags & flag::OOM_KILLED != 0,
+        outputs: exit.outputs.each_ref().map(file_id),
+    }
+}
+
+fn file_id(file: &OpenFile) -> Option<FileId> {
+    (*file != OpenFile::default()).then_some(FileId { device: file.device, inode: file.inode })
+}
+
+fn exec(bytes: &[u8], lineage: Lineage, mounts: Option<u32>) -> Option<(Grade, What)> {
+    let mut rest = bytes;
+    let exec = Exec::take(&mut rest)?;
+    let args = rest.split_off(..exec.args_length as usize)?;
+    let executable = rest.split_off(..exec.executable_length as usize)?;
+    let directory = rest.split_off(..exec.directory_length as usize)?;
+    let whole = |cut: u32| exec.flags & cut == 0;
+    let unknown = if !whole(flag::ARGS_FAULTED) {
+        Some(Unknown::Faulted)
+    } else if !whole(flag::EXECUTABLE_CUT | flag::DIRECTORY_CUT) {
+        Some(Unknown::NotSeen)
+    } else {
+        None
+    };
+    let image = Image {
+        executable: whole(flag::EXECUTABLE_CUT).then(|| path(executable)),
+        args: whole(flag::ARGS_FAULTED).then(|| Args {
+            bytes: args.into(),
+            total_bytes: exec.args_total,
+            count: exec.args_count,
+            redacted: false,
+        }),
+        working_directory: whole(flag::DIRECTORY_CUT).then(|| path(directory)),
+        comm: exec.comm.split(|byte| *byte == 0).next().map(Into::into),
+        uid: Some(exec.uid),
+        gid: Some(exec.gid),
+        unknown,
+    };
+    let what = What::Exec {
+        lineage,
+        image: Arc::new(image),
+        cgroup: Some(exec.cgroup).filter(|own| *own != exec.header.target),
+        in_host_mounts: mounts.map(|own| own == exec.mount_namespace),
+    };
+    Some((if unknown.is_none() { Grade::Exact } else { Grade::Partial }, what))
+}
+
+/// A path from its components, the last one first, each ended by a NUL.
+fn path(components: &[u8]) -> Box<[u8]> {
+    if components.is_empty() {
+        return (*b"/").into();
+    }
+    let components = components.strip_suffix(&[0]).unwrap_or(components);
+    let mut path = Vec::with_capacity(components.len() + 1);
+    for component in components.rsplit(|byte| *byte == 0) {
+        path.push(b'/');
+        path.extend_from_slice(component);
+    }
+    path.into()
+}
+
+#[cfg(test)]
+mod tests;

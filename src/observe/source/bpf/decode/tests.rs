@@ -1,0 +1,127 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const HEADER: Header = Header {
+    kind: kind::EXEC,
+    length: 0,
+    target: 77,
+    at_ns: 5,
+    start_ns: 30_000_000,
+    parent_start_ns: 20_000_000,
+    lost: 3,
+    tgid: 40,
+    vpid: 4,
+    parent_tgid: 39,
+    grandparent_tgid: 38,
+};
+
+fn exec_bytes(flags: u32, args: &[u8], executable: &[u8], directory: &[u8]) -> Vec<u8> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
+    let mut exec = Exec {
+        header: HEADER,
+        cgroup: 78,
+        args_total: 9000,
+        args_count: 2,
+        mount_namespace: 11,
+        uid: 1,
+        gid: 2,
+        args_length: length(args),
+        executable_length: length(executable),
+        directory_length: length(directory),
+        flags,
+        comm: *b"sleep\0garbage\0\0\0",
+    };
+    exec.header.length = length(args) + length(executable) + length(directory) + u32::try_from(Exec::SIZE).unwrap();
+    let mut bytes = exec.to_bytes();
+    bytes.extend([args, executable, directory].concat());
+    bytes
+}
+
+fn image(bytes: &[u8]) -> (Grade, Image) {
+    match decode(bytes, Some(11)).unwrap().record {
+        Record::Process { grade, what: What::Exec { image, .. }, .. } => (grade, Image::clone(&image)),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Check that an exec's parts come out as they were put in, paths the right way round.
+#[test]
+fn an_exec_is_read_whole() {
+    let bytes = exec_bytes(0, b"a\0b\0", b"sleep\0bin\0usr\0", b"");
+    let decoded = decode(&bytes, Some(11)).unwrap();
+    assert_eq!((decoded.target, decoded.at_ns, decoded.lost), (TargetId(77), 5, 3));
+    let Record::Process { key, grade, what: What::Exec { lineage, image, cgroup, in_host_mounts }, .. } =
+        decoded.record
+    else {
+        panic!("not an exec");
+    };
+    assert_eq!((key, grade), (ProcessKey { pid: 40, start_ticks: 3 }, Grade::Exact));
+    let expected = Lineage { vpid: Some(4), parent_pid: 39, parent_start_ticks: 2, grandparent_pid: 38 };
+    assert_eq!((lineage, cgroup, in_host_mounts), (expected, Some(78), Some(true)));
+    assert_eq!(image.executable.as_deref(), Some(&b"/usr/bin/sleep"[..]));
+    assert_eq!(image.working_directory.as_deref(), Some(&b"/"[..]));
+    assert_eq!(image.comm.as_deref(), Some(&b"sleep"[..]));
+    let args = image.args.as_ref().unwrap();
+    assert_eq!((&*args.bytes, args.total_bytes, args.count, args.truncated()), (&b"a\0b\0"[..], 9000, 2, true));
+}
+
+/// Check that what the kernel could not read is missing, and that the record says so.
+#[test]
+fn what_faulted_is_missing_and_marked() {
+    let (grade, faulted) = image(&exec_bytes(flag::ARGS_FAULTED, b"", b"x\0", b"y\0"));
+    assert_eq!((grade, faulted.unknown, faulted.args), (Grade::Partial, Some(Unknown::Faulted), None));
+    assert_eq!(faulted.executable.as_deref(), Some(&b"/x"[..]));
+    let (grade, cut) = image(&exec_bytes(flag::DIRECTORY_CUT, b"x\0", b"x\0", b"y\0z\0"));
+    assert_eq!((grade, cut.unknown, cut.working_directory), (Grade::Partial, Some(Unknown::NotSeen), None));
+}
+
+/// Check that descriptor 0:0 is no file, and that the OOM killer's mark is read.
+#[test]
+fn an_exit_tells_its_outputs() {
+    let length = u32::try_from(Exit::SIZE).unwrap();
+    let header = Header { kind: kind::EXIT, length, ..HEADER };
+    let outputs = [OpenFile { device: 8, inode: 9 }, OpenFile::default()];
+    let exit = Exit { header, wait_status: 9, flags: flag::OOM_KILLED, outputs };
+    let Record::Process { what, .. } = decode(&exit.to_bytes(), None).unwrap().record else { panic!("no process") };
+    let outputs = [Some(FileId { device: 8, inode: 9 }), None];
+    assert_eq!(what, What::Exit { wait_status: Some(9), oom_killed: true, outputs });
+}
+
+/// Check that a record of a kind from the future, and one that lies about its length, are refused.
+#[test]
+fn what_is_not_understood_is_refused() {
+    let length = u32::try_from(Header::SIZE).unwrap();
+    let future = Header { kind: 99, length, ..HEADER };
+    assert_eq!(decode(&future.to_bytes(), None), Err(Malformed::Kind { kind: 99 }));
+    let lying = Header { length: 7, ..HEADER };
+    assert_eq!(decode(&lying.to_bytes(), None), Err(Malformed::Length { length: Header::SIZE, said: 7 }));
+    assert_eq!(decode(&[1, 2, 3], None), Err(Malformed::Short { length: 3 }));
+    let mut cut = exec_bytes(0, b"abc\0", b"", b"");
+    cut.truncate(Exec::SIZE + 1);
+    let said = u32::try_from(cut.len()).unwrap().to_ne_bytes();
+    cut[4..8].copy_from_slice(&said);
+    assert_eq!(decode(&cut, None), Err(Malformed::Short { length: cut.len() }));
+}
+
+proptest! {
+    /// Check that no bytes can make it panic, whatever they claim to be.
+    #[test]
+    fn any_bytes_are_survived(mut bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u32..5, honest: bool) {
+        if bytes.len() >= 8 && honest {
+            bytes[..4].copy_from_slice(&kind.to_ne_bytes());
+            let length = u32::try_from(bytes.len()).unwrap().to_ne_bytes();
+            bytes[4..8].copy_from_slice(&length);
+        }
+        let _ = decode(&bytes, Some(1));
+    }
+
+    /// Check that a path is its components in the other order, whatever bytes they have.
+    #[test]
+    fn a_path_is_its_components_reversed(components in prop::collection::vec("[^/\\x00]{1,9}", 1..9)) {
+        let leaf_first: Vec<u8> = components.iter().rev().flat_map(|part| [part.as_bytes(), &[0]].concat()).collect();
+        let expected = format!("/{}", components.join("/"));
+        let path = path(&leaf_first);
+        prop_assert_eq!(&*path, expected.as_bytes());
+    }
+}

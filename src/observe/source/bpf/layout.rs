@@ -1,0 +1,173 @@
+//! `bpf/record.h` in Rust. A test compares the two field by field.
+
+/// Something of a fixed size without padding, in the byte order of this machine.
+pub(super) trait Plain: Sized {
+    /// In bytes.
+    const SIZE: usize;
+
+    /// Takes one from the front; `None` where there is not enough.
+    fn take(bytes: &mut &[u8]) -> Option<Self>;
+
+    /// Appends it.
+    fn put(&self, bytes: &mut Vec<u8>);
+
+    /// From the front of what may be longer.
+    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
+        Self::take(&mut bytes)
+    }
+
+    /// As a map takes it.
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(Self::SIZE);
+        self.put(&mut bytes);
+        bytes
+    }
+}
+
+macro_rules! number {
+    ($($type:ty),*) => {$(
+        impl Plain for $type {
+            const SIZE: usize = size_of::<$type>();
+
+            fn take(bytes: &mut &[u8]) -> Option<Self> {
+                let (first, rest) = bytes.split_first_chunk()?;
+                *bytes = rest;
+                Some(Self::from_ne_bytes(*first))
+            }
+
+            fn put(&self, bytes: &mut Vec<u8>) {
+                bytes.extend_from_slice(&self.to_ne_bytes());
+            }
+        }
+    )*};
+}
+number!(u32, u64);
+
+impl Plain for [u8; 16] {
+    const SIZE: usize = 16;
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        let (first, rest) = bytes.split_first_chunk()?;
+        *bytes = rest;
+        Some(*first)
+    }
+
+    fn put(&self, bytes: &mut Vec<u8>) {
+        bytes.extend_from_slice(self);
+    }
+}
+
+impl Plain for [OpenFile; 2] {
+    const SIZE: usize = 2 * OpenFile::SIZE;
+
+    fn take(bytes: &mut &[u8]) -> Option<Self> {
+        Some([OpenFile::take(bytes)?, OpenFile::take(bytes)?])
+    }
+
+    fn put(&self, bytes: &mut Vec<u8>) {
+        self.iter().for_each(|file| file.put(bytes));
+    }
+}
+
+/// A structure of the header: the name it has there, and its fields in order.
+macro_rules! mirror {
+    ($(#[doc = $doc:literal])* $name:ident is $c:literal { $($field:ident: $type:ty),* $(,)? }) => {
+        $(#[doc = $doc])*
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        pub(super) struct $name {
+            $(pub(super) $field: $type,)*
+        }
+
+        impl Plain for $name {
+            const SIZE: usize = 0 $(+ <$type as Plain>::SIZE)*;
+
+            fn take(bytes: &mut &[u8]) -> Option<Self> {
+                Some(Self { $($field: Plain::take(bytes)?,)* })
+            }
+
+            fn put(&self, bytes: &mut Vec<u8>) {
+                $(self.$field.put(bytes);)*
+            }
+        }
+
+        #[cfg(test)]
+        impl $name {
+            /// Its name in C, and each field's name and size in bytes.
+            pub(super) const MIRRORED: (&str, &[(&str, usize)]) =
+                ($c, &[$((stringify!($field), <$type as Plain>::SIZE),)*]);
+        }
+    };
+}
+
+mirror! {
+    /// Begins every record.
+    Header is "lookout_header" {
+        kind: u32, length: u32, target: u64, at_ns: u64, start_ns: u64, parent_start_ns: u64, lost: u64,
+        tgid: u32, vpid: u32, parent_tgid: u32, grandparent_tgid: u32,
+    }
+}
+
+mirror! {
+    /// A thread group was made.
+    Fork is "lookout_fork" { header: Header }
+}
+
+mirror! {
+    /// A new image runs. Arguments, executable and directory follow.
+    Exec is "lookout_exec" {
+        header: Header, cgroup: u64, args_total: u64, args_count: u32, mount_namespace: u32, uid: u32, gid: u32,
+        args_length: u32, executable_length: u32, directory_length: u32, flags: u32, comm: [u8; 16],
+    }
+}
+
+mirror! {
+    /// An open file; both 0 where there is none.
+    OpenFile is "lookout_file" { device: u64, inode: u64 }
+}
+
+mirror! {
+    /// The last thread of a group ended.
+    Exit is "lookout_exit" { header: Header, wait_status: u32, flags: u32, outputs: [OpenFile; 2] }
+}
+
+mirror! {
+    /// Where the records of one id go.
+    TargetValue is "lookout_target" { slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64 }
+}
+
+mirror! {
+    /// Who took a slot.
+    Owner is "lookout_owner" { pid: u32, pid_namespace: u32, start_ticks: u64 }
+}
+
+mirror! {
+    /// What is set for the whole node.
+    Config is "lookout_config" { args_max: u32, levels: u32, trees: u32, padding: u32 }
+}
+
+/// `enum lookout_kind`.
+pub(super) mod kind {
+    pub(in super::super) const FORK: u32 = 1;
+    pub(in super::super) const EXEC: u32 = 2;
+    pub(in super::super) const EXIT: u32 = 3;
+}
+
+/// `enum lookout_flag`.
+pub(super) mod flag {
+    pub(in super::super) const ARGS_FAULTED: u32 = 1;
+    pub(in super::super) const EXECUTABLE_CUT: u32 = 2;
+    pub(in super::super) const DIRECTORY_CUT: u32 = 4;
+    pub(in super::super) const OOM_KILLED: u32 = 8;
+}
+
+/// `LOOKOUT_SLOTS`.
+pub(super) const SLOTS: u32 = 4096;
+
+/// `LOOKOUT_TARGETS`.
+pub(super) const TARGETS: u32 = 65536;
+
+/// `LOOKOUT_ARGS_MAX`, in bytes.
+pub(super) const ARGS_MAX: u32 = 16384;
+
+/// `LOOKOUT_PATH_MAX`, in bytes.
+pub(super) const PATH_MAX: u32 = 4096;

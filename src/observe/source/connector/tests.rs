@@ -1,0 +1,367 @@
+use nix::fcntl::{Flock, FlockArg};
+
+/// Tests that listen run one after the other, whatever process they are in: one asks whether anybody listens.
+/// tests/shim/root/watch/sources.rs takes the same lock.
+pub(in crate::observe) fn alone() -> Flock<std::fs::File> {
+    let path = std::env::temp_dir().join("lookout-test-connector.lock");
+    let file = std::fs::File::options().create(true).truncate(false).write(true).open(path).unwrap();
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap()
+}
+
+mod root {
+    use std::{
+        process::{Command, Stdio},
+        thread::JoinHandle,
+    };
+
+    use super::{super::*, alone};
+    use crate::{
+        model::{Grade, ProcessKey, Unknown},
+        observe::{
+            proc::tests::{Cgroup, Killed, spawn, until},
+            record::What,
+        },
+    };
+
+    /// A listener on a thread of this test's, which leaves 50 ms after its last client.
+    struct Node {
+        dir: tempfile::TempDir,
+        listener: Option<JoinHandle<io::Result<()>>>,
+    }
+
+    impl Node {
+        fn new() -> Self {
+            Self { dir: tempfile::tempdir().unwrap(), listener: None }
+        }
+
+        fn connect(&mut self) -> ConnectorSource {
+            self.connect_with(2 << 20)
+        }
+
+        fn connect_with(&mut self, buffer: usize) -> ConnectorSource {
+            let dir = self.dir.path().to_owned();
+            let listener = &mut self.listener;
+            ConnectorSource::connect(self.dir.path(), &mut || {
+                let dir = dir.clone();
+                *listener = Some(thread::spawn(move || serve::serve_with(&dir, Duration::from_millis(50), buffer)));
+                Ok(())
+            })
+            .unwrap()
+        }
+
+        fn left(&mut self) {
+            let listener = self.listener.take().unwrap();
+            until("the listener leaves", || listener.is_finished());
+            listener.join().unwrap().unwrap();
+            assert!(!serve::socket_path(self.dir.path()).exists());
+        }
+    }
+
+    /// A listener that ended with its process would leave the kernel making events for nobody.
+    impl Drop for Node {
+        fn drop(&mut self) {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while self.listener.as_ref().is_some_and(|listener| !listener.is_finished()) && Instant::now() < deadline {
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn read_until(source: &mut ConnectorSource, mut is_enough: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
+        let mut records = Vec::new();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            while source.read(64, &mut |record| records.push(record)).unwrap() {}
+            if is_enough(&records) {
+                return records;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "not within 20 s: {records:?}");
+            let mut ready = [PollFd::new(source.fd().unwrap(), PollFlags::POLLIN)];
+            let _ = poll(&mut ready, PollTimeout::try_from(left).unwrap());
+        }
+    }
+
+    fn exit_of(records: &[Record], of: i32) -> Option<u32> {
+        records.iter().find_map(|record| match record {
+            Record::Process { key, what: What::Exit { wait_status, .. }, .. } if key.pid == of => *wait_status,
+            _ => None,
+        })
+    }
+
+    fn cgroup(of: &Cgroup) -> Target {
+        Target::Cgroup { path: of.0.clone(), pid_namespace: None }
+    }
+
+    /// Check that every fork, exec and exit of 500 short processes is told, and that no record claims to
+    /// know arguments that are another's.
+    #[test]
+    fn short_processes_are_told_whole_and_graded_honestly() {
+        const PROCESSES: usize = 500;
+        let _alone = alone();
+        let mut node = Node::new();
+        let mut source = node.connect();
+        let container = Cgroup::new("storm");
+        let mut shell = container.shell("i=0; while [ $i -lt 500 ]; do i=$((i+1)); /bin/true n$i; done; exit 3");
+        source.watch(TargetId(7), &cgroup(&container)).unwrap();
+        let shell_key = shell.key();
+        shell.go();
+        let records = read_until(&mut source, |records| exit_of(records, shell.pid()).is_some());
+        let (mut forks, mut execs, mut exits) = (Vec::new(), Vec::new(), 0);
+        for record in &records {
+            let Record::Process { target: TargetId(7), key, what, grade, .. } = record else { panic!("{record:?}") };
+            match what {
+                What::Fork(lineage) => {
+                    assert_eq!(lineage.parent(), Some(shell_key));
+                    forks.push(*key);
+                }
+                // The exec of the shell itself: the kernel tells it after spawn(3) has returned.
+                What::Exec { .. } if *key == shell_key => {}
+                What::Exec { image, lineage, .. } => {
+                    assert_eq!(lineage.parent_pid, shell.pid());
+                    execs.push((*key, *grade, image.clone()));
+                }
+                What::Exit { wait_status, .. } => {
+                    assert_eq!(*wait_status, Some(if key.pid == shell.pid() { 0x300 } else { 0 }));
+                    exits += 1;
+                }
+                What::Alive { .. } => assert_eq!(*key, shell_key),
+                What::LookBegan | What::LookEnded => {}
+            }
+        }
+        assert_eq!((forks.len(), execs.len(), exits), (PROCESSES, PROCESSES, PROCESSES + 1));
+        let mut late = 0;
+        for (number, (key, grade, image)) in execs.iter().enumerate() {
+            // The shell makes one after the other.
+            assert_eq!(*key, forks[number]);
+            let argument = format!("n{}", number + 1);
+            let its_own = [b"/bin/true", argument.as_bytes()];
+            match (grade, &image.args) {
+                (Grade::Late, Some(args)) => {
+                    late += 1;
+                    assert!(args.iter().eq(its_own), "{args:?} of {argument}");
+                    assert!(image.executable.as_deref().is_some_and(|path| !path.is_empty()), "{image:?}");
+                }
+                (Grade::Partial, args) => {
+                    assert!(image.unknown.is_some(), "{image:?}");
+                    assert!(args.as_ref().is_none_or(|args| args.iter().eq(its_own)), "{args:?} of {argument}");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        println!("{late} of {PROCESSES} with everything");
+        drop(source);
+        node.left();
+    }
+
+    /// Check that an exec in place is told apart from the one before, with its own arguments.
+    #[test]
+    fn an_exec_in_place_is_told_with_its_own_arguments() {
+        let _alone = alone();
+        let mut node = Node::new();
+        let mut source = node.connect();
+        let container = Cgroup::new("exec");
+        let mut shell = container.shell("exec sleep 1000");
+        source.watch(TargetId(1), &cgroup(&container)).unwrap();
+        shell.go();
+        let is_exec = |record: &&Record| matches!(record, Record::Process { what: What::Exec { .. }, .. });
+        let records = read_until(&mut source, |records| records.iter().any(|record| is_exec(&record)));
+        let record = records.iter().find(is_exec).unwrap();
+        let Record::Process { key, grade, what: What::Exec { image, in_host_mounts, cgroup, .. }, .. } = record else {
+            panic!("{record:?}")
+        };
+        assert_eq!((*key, *grade, image.unknown), (shell.key(), Grade::Late, None));
+        assert!(image.args.as_ref().unwrap().iter().eq([&b"sleep"[..], b"1000"]));
+        assert_eq!((*in_host_mounts, *cgroup), (Some(true), None));
+    }
+
+    /// Check that two shims get their own and nothing else, and that one target can be let go.
+    #[test]
+    fn a_client_gets_its_own_targets_only() {
+        let _alone = alone();
+        let mut node = Node::new();
+        let (mut one, mut other) = (node.connect(), node.connect());
+        let (left, right) = (Cgroup::new("left"), Cgroup::new("right"));
+        let (mut in_left, mut in_right) = (left.shell("true; exit 1"), right.shell("true; exit 2"));
+        one.watch(TargetId(1), &cgroup(&left)).unwrap();
+        other.watch(TargetId(1), &cgroup(&right)).unwrap();
+        other.watch(TargetId(2), &Target::Tree { pid: in_left.pid() }).unwrap();
+        other.unwatch(TargetId(2));
+        in_left.go();
+        let records = read_until(&mut one, |records| exit_of(records, in_left.pid()).is_some());
+        assert_eq!(exit_of(&records, in_left.pid()), Some(0x100));
+        in_right.go();
+        let records = read_until(&mut other, |records| exit_of(records, in_right.pid()).is_some());
+        assert!(records.iter().all(|record| matches!(record, Record::Process { key, target: TargetId(1), .. }
+            if key.pid != in_left.pid())));
+    }
+
+    /// Check that a tree is followed through children whose parent has ended.
+    #[test]
+    fn a_tree_is_followed_past_the_end_of_parents() {
+        let _alone = alone();
+        let mut node = Node::new();
+        let mut source = node.connect();
+        let mut root = Killed(spawn(
+            Command::new("sh").args(["-c", "read go; ((sleep 0.2; exit 9) &) ; exit 4"]).stdin(Stdio::piped()),
+        ));
+        source.watch(TargetId(3), &Target::Tree { pid: root.pid() }).unwrap();
+        root.go();
+        let has_nine = |record: &Record| {
+            matches!(record, Record::Process { what: What::Exit { wait_status: Some(0x900), .. }, .. })
+        };
+        let records = read_until(&mut source, |records| records.iter().any(has_nine));
+        assert_eq!(exit_of(&records, root.pid()), Some(0x400));
+    }
+
+    /// Check that a process whose leader ends first has one exit, at its end, with its own status.
+    #[test]
+    fn a_leader_that_ends_first_gives_one_exit_at_the_end() {
+        use std::os::fd::AsRawFd as _;
+        let _alone = alone();
+        let mut node = Node::new();
+        let mut source = node.connect();
+        // The leader waits for one byte, its worker for the next.
+        let (ours, theirs) = nix::unistd::pipe().unwrap();
+        let go = || nix::unistd::write(&theirs, b"x").unwrap();
+        let wait = move || while nix::unistd::read(&ours, &mut [0; 1]) != Ok(1) {};
+        assert!(theirs.as_raw_fd() > 2);
+        let child = crate::sys::process::fork_for_test(|| {
+            wait();
+            thread::spawn(move || {
+                wait();
+                std::process::exit(7);
+            });
+            crate::sys::process::exit_thread();
+        });
+        source.watch(TargetId(3), &Target::Tree { pid: child.as_raw() }).unwrap();
+        go();
+        until("the leader has ended", || {
+            std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap().contains(") Z ")
+        });
+        let mut early = Vec::new();
+        while source.read(64, &mut |record| early.push(record)).unwrap() {}
+        assert_eq!(exit_of(&early, child.as_raw()), None, "its worker lives");
+        go();
+        let records = read_until(&mut source, |records| exit_of(records, child.as_raw()).is_some());
+        assert_eq!(exit_of(&records, child.as_raw()), Some(0x700));
+        let status = nix::sys::wait::waitpid(child, None).unwrap();
+        assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 7));
+        let all = early.iter().chain(&records);
+        let exits = all.filter(|record| matches!(record, Record::Process { what: What::Exit { .. }, .. }));
+        assert_eq!(exits.count(), 1);
+    }
+
+    /// Check that a listener that is asked to leave says so to the kernel, and that its clients notice.
+    #[test]
+    fn a_listener_that_is_terminated_is_gone_for_its_clients() {
+        let _alone = alone();
+        let mut node = Node::new();
+        let mut source = node.connect();
+        crate::sys::process::signal_thread(node.listener.as_ref().unwrap(), nix::libc::SIGTERM);
+        until("it is gone", || matches!(source.read(64, &mut |_| {}), Err(SourceError::Gone { .. })));
+        assert!(matches!(source.watch(TargetId(1), &Target::Tree { pid: 1 }), Err(SourceError::Gone { .. })));
+        node.left();
+        until_nobody_listens();
+    }
+
+    /// Check that the kernel makes no events any more once the last client has gone: the count of
+    /// listeners is not left up.
+    #[test]
+    fn nothing_listens_after_the_last_client() {
+        let _alone = alone();
+        let mut node = Node::new();
+        let source = node.connect();
+        assert!(a_mere_bind_gets_events(), "while it listens");
+        drop(source);
+        node.left();
+        until_nobody_listens();
+        assert!(netlink::Connector::listen().is_ok());
+        until_nobody_listens();
+    }
+
+    /// A count that was left up stays up; what else listens on the machine for a moment does not.
+    fn until_nobody_listens() {
+        until("the kernel makes no events", || !a_mere_bind_gets_events());
+    }
+
+    /// Whether the kernel makes events for anybody, which a socket that only binds then gets.
+    fn a_mere_bind_gets_events() -> bool {
+        let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_CONNECTOR).unwrap();
+        socket.set_non_blocking(true).unwrap();
+        socket.bind(&netlink_sys::SocketAddr::new(0, 1)).unwrap();
+        spawn(&mut Command::new("true")).wait().unwrap();
+        socket.recv_from_full().is_ok()
+    }
+
+    /// Check that there is one listener, however many are started.
+    #[test]
+    fn a_second_listener_leaves_at_once() {
+        let _alone = alone();
+        let mut node = Node::new();
+        let _source = node.connect();
+        serve(node.dir.path()).unwrap();
+        assert!(serve::socket_path(node.dir.path()).exists());
+        let mode = std::os::unix::fs::PermissionsExt::mode(
+            &serve::socket_path(node.dir.path()).metadata().unwrap().permissions(),
+        );
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    /// Check that what cannot be watched is refused with the reason, and the source goes on.
+    #[test]
+    fn a_target_that_is_not_there_is_refused() {
+        let _alone = alone();
+        let mut node = Node::new();
+        let mut source = node.connect();
+        let path = Cgroup::new("absent").0.clone();
+        for target in [Target::Cgroup { path, pid_namespace: None }, Target::Tree { pid: i32::MAX }] {
+            assert!(matches!(source.watch(TargetId(1), &target), Err(SourceError::Target { .. })), "{target:?}");
+        }
+        assert!(!source.read(1, &mut |record| panic!("{record:?}")).unwrap());
+        source.watch(TargetId(1), &Target::Tree { pid: std::process::id().cast_signed() }).unwrap();
+    }
+
+    /// Check that a client that does not read loses its own records only, counted, and learns who lives.
+    #[test]
+    fn a_client_that_does_not_read_is_told_what_it_lost() {
+        let _alone = alone();
+        let mut node = Node::new();
+        let mut source = node.connect_with(64 << 10);
+        let container = Cgroup::new("slow");
+        // Long arguments fill the buffer soon.
+        let long = "x".repeat(4000);
+        let script = format!("i=0; while [ $i -lt 300 ]; do i=$((i+1)); /bin/true {long}; done; exit 3");
+        let mut shell = container.shell(&script);
+        source.watch(TargetId(7), &cgroup(&container)).unwrap();
+        let pid = shell.pid();
+        shell.go();
+        shell.0.wait().unwrap();
+        // The exec of the shell itself may be told too.
+        let own = |key: &ProcessKey, what: &What| key.pid == pid && matches!(what, What::Exec { .. });
+        let is_lost = |record: &Record| matches!(record, Record::Lost { .. });
+        let is_end = |record: &Record| matches!(record, Record::Process { what: What::LookEnded, .. });
+        let records = read_until(&mut source, |records| {
+            records.iter().skip_while(|record| !is_lost(record)).any(is_end) || exit_of(records, 0).is_some()
+        });
+        let losses: Vec<_> = records.iter().filter(|record| is_lost(record)).collect();
+        let [Record::Lost { count: Some(lost), target: None, .. }] = losses[..] else { panic!("{losses:?}") };
+        let told = |record: &&Record| {
+            matches!(record, Record::Process { key, what: what @ (What::Fork(_) | What::Exec { .. } | What::Exit { .. }), .. }
+                if !own(key, what))
+        };
+        let delivered = records.iter().filter(told).count() as u64;
+        assert_eq!(delivered + lost, 3 * 300 + 1);
+        assert!(*lost > 0);
+    }
+
+    /// Check that an exec whose process is gone says so and claims nothing.
+    #[test]
+    fn a_reading_of_nobody_is_no_reading() {
+        assert!(reading::Reading::of(i32::MAX, u64::MAX).is_none());
+        let me = std::process::id().cast_signed();
+        assert!(reading::Reading::of(me, 0).is_none(), "born after that moment");
+        assert!(reading::Reading::of(me, u64::MAX / 2).is_some());
+        assert_eq!(Unknown::Gone.as_str(), "gone");
+    }
+}

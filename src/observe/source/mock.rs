@@ -1,0 +1,280 @@
+//! A source that tells what a script says, for tests of whoever consumes records: no kernel, no
+//! privileges, no processes.
+//!
+//! ```
+//! use lookout::observe::{
+//!     record::{Record, TargetId, What},
+//!     source::{Source, Target, mock::MockSource},
+//! };
+//!
+//! let (mut source, script) = MockSource::new().expect("a descriptor");
+//! source.watch(TargetId(1), &Target::Tree { pid: 100 }).expect("the script refuses nothing");
+//!
+//! script.fork(100, 101);
+//! script.exec(101, &["sleep", "1"]);
+//! script.exit(101, 0x0500); // a wait status: exit code 5
+//! script.lose(3);
+//!
+//! // The descriptor is readable now, as that of a kernel's source would be.
+//! let mut told = Vec::new();
+//! while source.read(16, &mut |record| told.push(record)).expect("the script does not fail") {}
+//! assert_eq!(told.len(), 4);
+//! assert!(matches!(&told[1], Record::Process { what: What::Exec { image, .. }, .. }
+//!     if image.args.as_ref().is_some_and(|args| args.iter().eq([&b"sleep"[..], b"1"]))));
+//! assert!(matches!(told[3], Record::Lost { count: Some(3), .. }));
+//! ```
+
+use std::{
+    collections::{HashMap, VecDeque},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{KernelCounts, Source, SourceError, Target};
+use crate::{
+    model::{Args, Backend, Grade, Image, ProcessKey, Stage},
+    observe::{
+        proc::now_ns,
+        record::{Lineage, Record, TargetId, What},
+    },
+    sys::eventfd::eventfd,
+};
+
+/// How many steps a script can be ahead of its reader. One beyond that is dropped and told as lost.
+const STEPS_LIMIT: usize = 65_536;
+
+/// Tells what its [`MockHandle`] says.
+#[derive(Debug)]
+pub struct MockSource {
+    script: MockHandle,
+    /// Who is in which target, and with which start.
+    processes: HashMap<i32, Scripted>,
+    targets: Vec<TargetId>,
+    /// The start of the youngest process.
+    ticks: u64,
+}
+
+/// Writes the script. Clones write the same one; from any thread.
+#[derive(Debug, Clone)]
+pub struct MockHandle {
+    shared: Arc<Mutex<Script>>,
+    wake: Arc<OwnedFd>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    steps: VecDeque<(u64, Step)>,
+    overrun: u64,
+    refusal: Option<SourceError>,
+}
+
+#[derive(Debug)]
+enum Step {
+    Fork { parent: i32, child: i32 },
+    Exec { pid: i32, args: Args },
+    Exit { pid: i32, wait_status: u32 },
+    Lose(u64),
+    Fail(SourceError),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Scripted {
+    key: ProcessKey,
+    parent: ProcessKey,
+    grandparent: i32,
+    target: TargetId,
+}
+
+impl MockSource {
+    /// One that says nothing yet, and who tells it what to say.
+    ///
+    /// # Errors
+    ///
+    /// `EMFILE`, `ENFILE`: it has a descriptor, to be waited on like any other source.
+    pub fn new() -> std::io::Result<(Self, MockHandle)> {
+        let script = MockHandle { shared: Arc::default(), wake: Arc::new(eventfd()?) };
+        let source = Self { script: script.clone(), processes: HashMap::new(), targets: Vec::new(), ticks: 1000 };
+        Ok((source, script))
+    }
+
+    fn newcomer(&mut self, pid: i32, parent: ProcessKey, grandparent: i32, target: TargetId) -> Scripted {
+        self.ticks += 1;
+        let key = ProcessKey { pid, start_ticks: self.ticks };
+        let process = Scripted { key, parent, grandparent, target };
+        self.processes.insert(pid, process);
+        process
+    }
+
+    /// Who has this pid; one that nothing was said of is in the youngest target, with a parent that is
+    /// not known.
+    fn process(&mut self, pid: i32) -> Option<Scripted> {
+        if let Some(known) = self.processes.get(&pid) {
+            return Some(*known);
+        }
+        let target = *self.targets.last()?;
+        Some(self.newcomer(pid, ProcessKey { pid: 0, start_ticks: 0 }, 0, target))
+    }
+
+    /// `None` for what concerns no target.
+    fn record(&mut self, at_ns: u64, step: Step) -> Result<Option<Record>, SourceError> {
+        let (process, what) = match step {
+            Step::Fork { parent, child } => {
+                let Some(parent) = self.process(parent) else { return Ok(None) };
+                let process = self.newcomer(child, parent.key, parent.parent.pid, parent.target);
+                (process, What::Fork(process.lineage()))
+            }
+            Step::Exec { pid, args } => {
+                let Some(process) = self.process(pid) else { return Ok(None) };
+                let executable = args.iter().next().map(Box::from);
+                let image = Arc::new(Image { executable, args: Some(args), ..Image::default() });
+                (process, What::Exec { lineage: process.lineage(), image, cgroup: None, in_host_mounts: Some(false) })
+            }
+            Step::Exit { pid, wait_status } => {
+                let Some(process) = self.process(pid) else { return Ok(None) };
+                self.processes.remove(&pid);
+                (process, What::Exit { wait_status: Some(wait_status), oom_killed: false, outputs: [None, None] })
+            }
+            Step::Lose(count) => {
+                return Ok(Some(Record::Lost { target: None, at_ns, count: Some(count), stage: Stage::Kernel }));
+            }
+            Step::Fail(error) => return Err(error),
+        };
+        let Scripted { target, key, .. } = process;
+        Ok(Some(Record::Process { target, at_ns, grade: Grade::Exact, key, what }))
+    }
+}
+
+impl Scripted {
+    fn lineage(&self) -> Lineage {
+        Lineage {
+            vpid: None,
+            parent_pid: self.parent.pid,
+            parent_start_ticks: self.parent.start_ticks,
+            grandparent_pid: self.grandparent,
+        }
+    }
+}
+
+impl MockHandle {
+    /// `parent` makes `child`, in the target that `parent` is in. A parent that nothing was said of is in
+    /// the target that was watched last. Each process gets a start of its own, a reused pid too.
+    pub fn fork(&self, parent: i32, child: i32) {
+        self.step(Step::Fork { parent, child });
+    }
+
+    /// A process runs `args`; the first of them is the executable too. One that was never forked came
+    /// into the target from elsewhere.
+    pub fn exec(&self, pid: i32, args: &[impl AsRef<[u8]>]) {
+        let bytes: Vec<u8> = args.iter().flat_map(|arg| arg.as_ref().iter().copied().chain([0])).collect();
+        self.step(Step::Exec { pid, args: Args::from_nul_separated(&bytes) });
+    }
+
+    /// A process ends, with a status as wait(2) has it: an exit code times 256, or a signal.
+    pub fn exit(&self, pid: i32, wait_status: u32) {
+        self.step(Step::Exit { pid, wait_status });
+    }
+
+    /// The kernel's buffer has lost so many records.
+    pub fn lose(&self, count: u64) {
+        self.step(Step::Lose(count));
+    }
+
+    /// The source is at its end: [`Source::read`] answers this once, after what was scripted before.
+    pub fn fail(&self, error: SourceError) {
+        self.step(Step::Fail(error));
+    }
+
+    /// The next [`Source::watch`] answers this; the one after that is accepted.
+    pub fn refuse_watch(&self, error: SourceError) {
+        self.script().refusal = Some(error);
+    }
+
+    fn step(&self, step: Step) {
+        let mut script = self.script();
+        if script.steps.len() < STEPS_LIMIT {
+            script.steps.push_back((now_ns(), step));
+        } else {
+            script.overrun += 1;
+        }
+        self.wake();
+    }
+
+    fn wake(&self) {
+        // Only a counter near its end would refuse, and then it is readable anyway.
+        let _ = nix::unistd::write(&*self.wake, &1_u64.to_ne_bytes());
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        // A panic of another writer leaves whole steps.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source for MockSource {
+    fn backend(&self) -> Backend {
+        Backend::Mock
+    }
+
+    fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError> {
+        if let Some(refusal) = self.script.script().refusal.take() {
+            return Err(refusal);
+        }
+        self.targets.retain(|known| *known != id);
+        self.targets.push(id);
+        if let Target::Tree { pid } = target {
+            self.newcomer(*pid, ProcessKey { pid: 0, start_ticks: 0 }, 0, id);
+        }
+        // What was scripted before anybody watched is told now.
+        self.script.wake();
+        Ok(())
+    }
+
+    fn unwatch(&mut self, id: TargetId) {
+        self.targets.retain(|known| *known != id);
+        self.processes.retain(|_, process| process.target != id);
+    }
+
+    fn counts(&self, _id: TargetId) -> Option<KernelCounts> {
+        None
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.script.wake.as_fd())
+    }
+
+    fn interval(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
+        // Lowered before the steps are taken: one that comes meanwhile raises it again.
+        let _ = nix::unistd::read(&*self.script.wake, &mut [0; 8]);
+        for _ in 0..limit {
+            let step = {
+                let mut script = self.script.script();
+                // Before anybody watches, only failures are told.
+                let waits = self.targets.is_empty() && !matches!(script.steps.front(), Some((_, Step::Fail(_))));
+                if waits { None } else { script.steps.pop_front() }
+            };
+            let Some((at_ns, step)) = step else {
+                let overrun = std::mem::take(&mut self.script.script().overrun);
+                if overrun > 0 {
+                    sink(Record::Lost { target: None, at_ns: now_ns(), count: Some(overrun), stage: Stage::Source });
+                }
+                return Ok(false);
+            };
+            if let Some(record) = self.record(at_ns, step)? {
+                sink(record);
+            }
+        }
+        let more = !self.script.script().steps.is_empty();
+        if more {
+            self.script.wake();
+        }
+        Ok(more)
+    }
+}
+
+#[cfg(test)]
+mod tests;

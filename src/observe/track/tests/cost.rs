@@ -1,0 +1,41 @@
+//! What a record costs: for a person who changes the tracker.
+
+use std::time::Instant;
+
+use super::*;
+
+/// Check that a storm of fork, exec, exit and done costs less than ten times its budget of 300 ns a
+/// record. Run it optimised: `cargo test --release --lib what_a_record_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measure: says something only in an optimised build on a quiet machine"]
+fn what_a_record_costs() {
+    let mut script = Script::running();
+    let image = image("/bin/true");
+    let lives: u64 = 400_000;
+    let began = Instant::now();
+    for life in 0..lives {
+        let pid = 1000 + i32::try_from(life % 30_000).expect("small");
+        let key = ProcessKey { pid, start_ticks: 6000 + life };
+        let mut record = |what: What| {
+            script.now += 1;
+            let record = Record::Process { target: HERE, at_ns: script.now, grade: Grade::Exact, key, what };
+            script.tracker.record(record, &mut script.effects);
+        };
+        record(What::Fork(lineage(INIT, 0)));
+        let image = image.clone();
+        record(What::Exec { lineage: lineage(INIT, 0), image, cgroup: None, in_host_mounts: Some(false) });
+        record(exit(Some(0)));
+        // The answers come late, in batches, as they do from pidfds.
+        if life % 64 == 63 {
+            for effect in std::mem::take(&mut script.effects) {
+                if let Effect::AskReaped { target, key } = effect {
+                    script.tracker.reaped(target, key, script.now, &mut script.effects);
+                }
+            }
+            script.effects.clear();
+        }
+    }
+    let each = began.elapsed().as_nanos() / u128::from(lives * 3);
+    println!("{each} ns a record, its share of done included");
+    assert!(each < 3000, "{each} ns");
+}

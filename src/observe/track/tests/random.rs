@@ -1,0 +1,314 @@
+//! Random lives of a container's processes, told by a good source and by a bad one.
+
+use std::collections::{HashMap, HashSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::Origin;
+
+/// One process as it really was.
+#[derive(Debug, Clone)]
+struct Life {
+    key: ProcessKey,
+    parent: ProcessKey,
+    image: String,
+    execed: bool,
+    alive: bool,
+}
+
+/// What really happened: each record with its time, and what an exact observer tells of it.
+#[derive(Debug, Default)]
+struct World {
+    lives: Vec<Life>,
+    records: Vec<(u64, ProcessKey, What)>,
+    expected: Vec<String>,
+}
+
+/// A choice: what happens next, and to whom.
+type Choice = (u8, u16);
+
+impl World {
+    fn new(choices: &[Choice]) -> Self {
+        let mut world = Self::default();
+        let mut next_pid = 0;
+        let init = ProcessKey { pid: INIT, start_ticks: 10 };
+        let shim = ProcessKey { pid: SHIM, start_ticks: 1 };
+        world.lives.push(Life { key: init, parent: shim, image: "/init".into(), execed: true, alive: true });
+        world.happens(init, exec(of(shim), "/init", Some(false)), "process.start 200 /init init".into());
+        for (choice, who) in choices {
+            let living: Vec<usize> = (0..world.lives.len()).filter(|&index| world.lives[index].alive).collect();
+            let index = living[usize::from(*who) % living.len()];
+            let Life { key, parent, execed, .. } = world.lives[index].clone();
+            match choice % 4 {
+                0 | 1 => {
+                    // Few pids, so that they come again; a later start each time.
+                    let free = (0..20)
+                        .map(|step| 1000 + (next_pid + step) % 20)
+                        .find(|pid| world.lives.iter().all(|life| !life.alive || life.key.pid != *pid));
+                    let Some(pid) = free else { continue };
+                    next_pid = pid - 999;
+                    let child = ProcessKey { pid, start_ticks: 100 + world.lives.len() as u64 };
+                    let image = world.lives[index].image.clone();
+                    world.happens(child, What::Fork(of(key)), format!("process.fork {pid} {image} descendant"));
+                    world.lives.push(Life { key: child, parent: key, image, execed: false, alive: true });
+                }
+                2 => {
+                    let image = format!("/bin/{}", world.records.len());
+                    let kind = if execed { "exec" } else { "start" };
+                    let origin = if key == init { Origin::Init } else { Origin::Descendant };
+                    let line = format!("process.{kind} {} {image} {}", key.pid, origin.as_str());
+                    world.happens(key, exec(of(parent), &image, Some(false)), line);
+                    world.lives[index].image = image;
+                    world.lives[index].execed = true;
+                }
+                _ if key == init => {}
+                _ => {
+                    let status = u32::from(*choice);
+                    world.happens(key, exit(Some(status << 8)), format!("process.exit {} {status}", key.pid));
+                    world.lives[index].alive = false;
+                }
+            }
+        }
+        world
+    }
+
+    fn happens(&mut self, key: ProcessKey, what: What, expected: String) {
+        let at_ns = 1000 + 10 * self.records.len() as u64;
+        self.records.push((at_ns, key, what));
+        self.expected.push(expected);
+    }
+
+    fn end_ns(&self) -> u64 {
+        1000 + 10 * self.records.len() as u64
+    }
+}
+
+fn of(parent: ProcessKey) -> Lineage {
+    Lineage { parent_pid: parent.pid, parent_start_ticks: parent.start_ticks, ..Lineage::default() }
+}
+
+/// A tracker that is given records of a world, and what it told.
+struct Observer {
+    script: Script,
+    told: Vec<Told>,
+    answered: usize,
+}
+
+impl Observer {
+    fn new() -> Self {
+        Self { script: Script::new(), told: Vec::new(), answered: 0 }
+    }
+
+    fn see(&mut self, at_ns: u64, key: ProcessKey, what: What) {
+        let record = Record::Process { target: HERE, at_ns, grade: Grade::Exact, key, what };
+        self.script.tracker.record(record, &mut self.script.effects);
+        self.take(at_ns, !self.answered.is_multiple_of(3));
+    }
+
+    /// Collects what was told; answers questions, now or with the next record.
+    fn take(&mut self, at_ns: u64, answer: bool) {
+        self.answered += 1;
+        if !answer {
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.script.effects);
+        while !effects.is_empty() {
+            for effect in std::mem::take(&mut effects) {
+                match effect {
+                    Effect::Tell(told) => self.told.push(told),
+                    Effect::AskReaped { target, key } => self.script.tracker.reaped(target, key, at_ns, &mut effects),
+                    Effect::AskHolders { target, key, among, .. } => {
+                        let holders = if at_ns.is_multiple_of(20) { among } else { Vec::new() };
+                        self.script.tracker.holders(target, key, &holders, at_ns, &mut effects);
+                    }
+                    Effect::Look { .. } => {}
+                }
+            }
+        }
+    }
+
+    fn look(&mut self, world: &World) {
+        let at_ns = world.end_ns() + 10;
+        self.see(at_ns, key(1), What::LookBegan);
+        for life in world.lives.iter().rev().filter(|life| life.alive) {
+            self.see(at_ns, life.key, alive(of(life.parent), &life.image));
+        }
+        self.see(at_ns + 1, key(1), What::LookEnded);
+        self.take(at_ns + 1, true);
+    }
+
+    fn end(&mut self, world: &World, seen: u64, lost: u64) {
+        let at_ns = world.end_ns() + 20;
+        self.take(at_ns, true);
+        self.script.tracker.end(HERE, Some((seen, lost)), at_ns, &mut self.script.effects);
+        self.take(at_ns, true);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        self.told.iter().map(|told| line(&Effect::Tell(told.clone()))).collect()
+    }
+}
+
+/// Checks what holds however bad the source is.
+fn check(world: &World, observer: &Observer, records: u64, lost: u64) -> Result<(), TestCaseError> {
+    let real: HashSet<ProcessKey> = world.lives.iter().map(|life| life.key).collect();
+    let (mut forked, mut started, mut seen, mut ended, mut done) =
+        (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
+    for told in &observer.told {
+        let Some(process) = told.body.process() else { continue };
+        let key = process.key;
+        prop_assert!(real.contains(&key), "{key:?} never was");
+        match &told.body {
+            Body::Fork(_) => {
+                prop_assert!(forked.insert(key) && seen.insert(key), "{key:?} forked twice or late");
+            }
+            Body::Start(_) => {
+                prop_assert!(started.insert(key), "{key:?} started twice");
+                prop_assert!(!ended.contains(&key), "{key:?} started after its end");
+                seen.insert(key);
+            }
+            Body::Exec(_) => {
+                prop_assert!(!ended.contains(&key), "{key:?} execed after its end");
+                seen.insert(key);
+            }
+            Body::Exit { .. } => {
+                prop_assert!(seen.contains(&key), "{key:?} ended before it began");
+                prop_assert!(ended.insert(key), "{key:?} ended twice");
+            }
+            Body::Done { .. } => {
+                prop_assert!(ended.contains(&key) && done.insert(key), "{key:?} done twice or alive");
+            }
+            _ => {}
+        }
+    }
+    prop_assert_eq!(&seen, &ended, "everyone who was told ends");
+    prop_assert_eq!(&seen, &done, "and is done");
+    let counts = observer.told.iter().find_map(|told| match told.body {
+        Body::ContainerClose(counts) => Some(counts),
+        _ => None,
+    });
+    let counts = counts.expect("a close");
+    let delivered = observer.told.iter().filter(|told| !told.derived).count() as u64;
+    prop_assert_eq!(counts.delivered, delivered);
+    prop_assert_eq!(counts.delivered + counts.runtime, records);
+    prop_assert_eq!(counts.seen, Some(counts.delivered + lost));
+    prop_assert!(matches!(observer.told.last().map(|told| &told.body), Some(Body::ContainerClose(_))));
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Check that in order each record gives exactly its event.
+    #[test]
+    fn in_order_the_events_are_exact(choices in prop::collection::vec(any::<Choice>(), 0..120)) {
+        let world = World::new(&choices);
+        let mut observer = Observer::new();
+        for (at_ns, key, what) in &world.records {
+            observer.see(*at_ns, *key, what.clone());
+        }
+        observer.take(world.end_ns(), true);
+        let told: Vec<String> = observer.lines().into_iter().filter(|line| !line.starts_with("process.done")).collect();
+        prop_assert_eq!(&told, &world.expected);
+        let living: HashSet<ProcessKey> = observer.script.tracker.snapshot(None).iter().map(|(_, process)| process.key).collect();
+        let real: HashSet<ProcessKey> = world.lives.iter().filter(|life| life.alive).map(|life| life.key).collect();
+        prop_assert_eq!(living, real);
+        // A look at what is known finds nothing.
+        let before = observer.told.len();
+        observer.look(&world);
+        prop_assert_eq!(observer.told.len(), before, "{:?}", &observer.lines()[before..]);
+        let records = world.records.len() as u64;
+        observer.end(&world, records, 0);
+        check(&world, &observer, records, 0)?;
+    }
+
+    /// Check that a source that loses, doubles and reorders makes no false event, and that a look mends it.
+    #[test]
+    fn a_bad_source_makes_no_false_events(
+        choices in prop::collection::vec(any::<Choice>(), 0..120),
+        fates in prop::collection::vec((0_u8..10, 0_u64..40, 0_u64..40), 200),
+    ) {
+        let world = World::new(&choices);
+        let mut arriving: Vec<(u64, u64, ProcessKey, What)> = Vec::new();
+        let mut lost = 0;
+        for ((at_ns, key, what), (fate, late, later)) in world.records.iter().zip(&fates) {
+            if *fate == 0 {
+                lost += 1;
+                continue;
+            }
+            arriving.push((at_ns + late, *at_ns, *key, what.clone()));
+            if *fate == 1 {
+                arriving.push((at_ns + later, *at_ns, *key, what.clone()));
+            }
+        }
+        arriving.sort_by_key(|(arrives, at_ns, ..)| (*arrives, *at_ns));
+        let mut observer = Observer::new();
+        let records = arriving.len() as u64;
+        for (_, at_ns, key, what) in arriving {
+            observer.see(at_ns, key, what);
+        }
+        observer.look(&world);
+        let living: HashMap<ProcessKey, String> = observer
+            .script
+            .tracker
+            .snapshot(None)
+            .iter()
+            .map(|(_, process)| (process.key, String::from_utf8_lossy(process.image.executable.as_deref().unwrap_or_default()).into_owned()))
+            .collect();
+        let real: HashMap<ProcessKey, String> =
+            world.lives.iter().filter(|life| life.alive).map(|life| (life.key, life.image.clone())).collect();
+        prop_assert_eq!(living, real, "after a look all that live are known, with what they run");
+        observer.end(&world, records + lost, lost);
+        check(&world, &observer, records, lost)?;
+    }
+
+    /// Check that no sequence of records and words of the shim, true or not, breaks the tracker.
+    #[test]
+    fn nothing_breaks_it(words in prop::collection::vec((0_u8..16, 0_i32..6, 0_i32..6, 0_u64..3, 0_u64..60), 0..200)) {
+        let mut tracker = Tracker::new(1);
+        tracker.begin(HERE, Some(2));
+        let mut effects = Vec::new();
+        let mut records = 0;
+        for (word, pid, parent, ticks, at_ns) in words {
+            let key = ProcessKey { pid, start_ticks: ticks };
+            let lineage = Lineage { parent_pid: parent, parent_start_ticks: ticks, ..Lineage::default() };
+            let id = if pid == 2 { "" } else { "exec" };
+            let what = match word {
+                0..=2 => Some(What::Fork(lineage)),
+                3..=5 => Some(exec(lineage, "/bin/x", [None, Some(true), Some(false)][usize::from(word - 3)])),
+                6 => Some(exit_holding(9)),
+                7 => Some(exit(None)),
+                8 => Some(alive(lineage, "/bin/y")),
+                9 => Some(What::LookBegan),
+                10 => Some(What::LookEnded),
+                _ => None,
+            };
+            match word {
+                11 => tracker.reaped_exit(HERE, id, pid, 3, at_ns, &mut effects),
+                12 => tracker.reaped(HERE, key, at_ns, &mut effects),
+                13 => tracker.holders(HERE, key, &[ProcessKey { pid: parent, start_ticks: ticks }], at_ns, &mut effects),
+                14 => {
+                    tracker.expects_output_end(HERE, id);
+                    tracker.output_ended(HERE, id, at_ns, &mut effects);
+                    tracker.overdue(at_ns, 3, &mut effects);
+                }
+                15 => {
+                    tracker.runtime_exec(HERE, id, parent);
+                    tracker.exec_started(HERE, id, pid);
+                }
+                _ => {}
+            }
+            if let Some(what) = what {
+                records += u64::from(word <= 7);
+                tracker.record(Record::Process { target: HERE, at_ns, grade: Grade::Partial, key, what }, &mut effects);
+            }
+        }
+        tracker.end(HERE, Some((records, 0)), 100, &mut effects);
+        let Some(Effect::Tell(Told { body: Body::ContainerClose(counts), .. })) = effects.last() else {
+            return Err(TestCaseError::fail("no close"));
+        };
+        prop_assert_eq!(counts.seen, Some(counts.delivered));
+        prop_assert_eq!(counts.delivered + counts.runtime, records);
+    }
+}

@@ -1,0 +1,157 @@
+//! The user's, or the runtime's?
+
+use super::*;
+
+/// Check that the runtime's stages are silent and init's first exec in its own mounts is the first event.
+#[test]
+fn the_first_told_process_is_the_users() {
+    let mut script = Script::new();
+    script.fork(150, INIT);
+    script.exec(INIT, 150, "/proc/self/exe", Some(true));
+    script.fork(INIT, 201);
+    script.exit(201, 0);
+    script.exec(INIT, SHIM, "/bin/sh", Some(false));
+    assert_eq!(script.told(), ["process.start 200 /bin/sh init"]);
+}
+
+/// Check that what the runtime runs before the user's program is not told, even in the container's mounts.
+#[test]
+fn a_hook_of_the_runtime_is_not_told() {
+    let mut script = Script::new();
+    script.fork(SHIM, INIT);
+    script.fork(INIT, 201);
+    script.exec(201, INIT, "/hook", Some(false));
+    script.exit(201, 0);
+    assert!(script.told().is_empty());
+}
+
+/// Check that an exec's process has its exec id at once: by the runtime's child, its parent or its parent's.
+#[test]
+fn an_exec_has_its_id_at_its_first_event() {
+    let mut script = Script::running();
+    script.tracker.runtime_exec(HERE, "probe", 300);
+    script.exec(302, 300, "/bin/id", Some(false));
+    script.tracker.runtime_exec(HERE, "other", 310);
+    script.fork(311, 312);
+    script.what(313, exec(lineage(312, 310), "/bin/ls", Some(false)));
+    script.fork(302, 303);
+    assert_eq!(
+        script.told(),
+        [
+            "process.start 302 /bin/id exec probe",
+            "process.start 313 /bin/ls exec other",
+            "process.fork 303 /bin/id descendant probe",
+        ]
+    );
+}
+
+/// Check that stages inside the cgroup lead to the exec id when their own parents are gone.
+#[test]
+fn an_exec_is_known_through_its_stages() {
+    let mut script = Script::running();
+    script.tracker.runtime_exec(HERE, "probe", 300);
+    script.fork(300, 301);
+    script.exec(301, 300, "/proc/self/exe", Some(true));
+    script.fork(301, 302);
+    script.exit(301, 0);
+    script.exec(302, SHIM, "/bin/id", Some(false));
+    assert_eq!(script.told(), ["process.start 302 /bin/id exec probe"]);
+}
+
+/// Check that a process that the runtime left to the shim is the only exec that is open.
+#[test]
+fn a_child_of_the_shim_is_the_one_open_exec() {
+    let mut script = Script::running();
+    script.tracker.runtime_exec(HERE, "probe", 300);
+    script.exec(302, SHIM, "/bin/id", Some(false));
+    assert_eq!(script.told(), ["process.start 302 /bin/id exec probe"]);
+}
+
+/// Check that an exec id that is known late is on what comes later, of descendants too.
+#[test]
+fn a_late_exec_id_is_on_later_events() {
+    let mut script = Script::running();
+    script.exec(302, SHIM, "/bin/sh", Some(false));
+    script.fork(302, 303);
+    script.tracker.exec_started(HERE, "late", 302);
+    script.exec(303, 302, "/bin/id", Some(false));
+    script.exec(302, SHIM, "/bin/ls", Some(false));
+    assert_eq!(
+        script.told(),
+        [
+            "process.start 302 /bin/sh exec",
+            "process.fork 303 /bin/sh descendant",
+            "process.start 303 /bin/id descendant late",
+            "process.exec 302 /bin/ls exec late",
+        ]
+    );
+}
+
+/// Check that what comes from elsewhere is injected, silent until it execs, and its children descend.
+#[test]
+fn what_comes_from_elsewhere_is_injected() {
+    let mut script = Script::running();
+    script.fork(900, 901);
+    assert!(script.told().is_empty());
+    script.exec(901, 900, "/bin/bash", Some(false));
+    script.fork(901, 902);
+    assert_eq!(script.told(), ["process.start 901 /bin/bash injected", "process.fork 902 /bin/bash descendant"]);
+}
+
+/// Check that without a view of mounts the runtime's stages are known by their image and parent.
+#[test]
+fn without_mounts_stages_are_known_by_image_and_parent() {
+    let mut script = Script::new();
+    script.tracker.runtime_path(HERE, b"/usr/sbin/crun");
+    script.exec(INIT, SHIM, "/usr/sbin/crun", None);
+    script.exec(INIT, SHIM, "/memfd:runc_cloned:/proc/self/exe", None);
+    script.what(INIT, runc_init(lineage(SHIM, 1)));
+    assert!(script.told().is_empty());
+    script.exec(INIT, SHIM, "/bin/sh", None);
+    assert_eq!(script.told(), ["process.start 200 /bin/sh init"]);
+}
+
+/// Check that a process of the container that calls itself `runc init` is told.
+#[test]
+fn a_process_that_calls_itself_runc_is_told() {
+    let mut script = Script::running();
+    script.fork(INIT, 201);
+    script.what(201, runc_init(lineage(INIT, SHIM)));
+    script.what(202, runc_init(lineage(INIT, SHIM)));
+    assert_eq!(
+        script.told(),
+        [
+            "process.fork 201 /bin/sh descendant",
+            "process.start 201 /usr/bin/runc descendant",
+            "process.exec 202 /usr/bin/runc descendant",
+        ]
+    );
+}
+
+/// Check that of what is no container every process is told, from its first record.
+#[test]
+fn without_a_container_everything_is_told() {
+    let mut script = Script::new();
+    script.tracker.end(HERE, None, 0, &mut Vec::new());
+    script.tracker.begin(HERE, None);
+    script.fork(1, 400);
+    script.exec(400, 1, "/bin/sh", Some(true));
+    script.exec(401, 5, "/bin/ls", Some(true));
+    assert_eq!(
+        script.told(),
+        [
+            "process.fork 400 - descendant",
+            "process.start 400 /bin/sh descendant",
+            "process.exec 401 /bin/ls descendant",
+        ]
+    );
+}
+
+fn runc_init(lineage: Lineage) -> What {
+    let image = Image {
+        executable: Some(b"/usr/bin/runc"[..].into()),
+        args: Some(Args::from_nul_separated(b"runc\0init\0")),
+        ..Image::default()
+    };
+    What::Exec { lineage, image: Arc::new(image), cgroup: None, in_host_mounts: None }
+}

@@ -1,0 +1,103 @@
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use containerd_shim_protos::{
+    api::Empty,
+    shim::events::ForwardRequest,
+    shim_async::{Events, create_events},
+    ttrpc::{
+        self,
+        r#async::{Server, TtrpcContext, transport::Listener},
+    },
+};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::publish::{Publisher, TaskEvent};
+
+fn offer(queue: &Unjournaled, bytes: usize) -> bool {
+    queue.offer("ns", "/lookout/gap", "a/Spec", vec![b' '; bytes])
+}
+
+/// Check that there is room for so many events and so many bytes, and that the rest is refused.
+#[test]
+fn what_finds_no_room_is_refused() {
+    let by_number = Unjournaled::default();
+    assert!((0..WAITING_MAX).all(|_| offer(&by_number, 1)));
+    assert!(!offer(&by_number, 1));
+    let by_bytes = Unjournaled::default();
+    assert!(offer(&by_bytes, BYTES_MAX));
+    assert!(!offer(&by_bytes, 1));
+    let taken = by_bytes.take().expect("it waits");
+    assert_eq!((taken.topic.as_str(), taken.event.type_url.as_str()), ("/lookout/gap", "a/Spec"));
+    assert!(offer(&by_bytes, BYTES_MAX), "its room is free again");
+}
+
+/// Check that without containerd these are tried, dropped and counted, while task events wait.
+#[tokio::test]
+async fn without_containerd_they_are_dropped_and_task_events_wait() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let nobody = folder.path().join("nobody.sock");
+    let (publisher, sender) =
+        Publisher::new("ns", &nobody.display().to_string(), &folder.path().join("events.journal"));
+    publisher.publish(TaskEvent::start("web", 1));
+    let waiting = publisher.waiting();
+    for _ in 0..3 {
+        assert!(publisher.send_unjournaled("/lookout/gap", "a/Spec", b"{}".to_vec()));
+    }
+    let dropped = async {
+        let mut dropped = 0;
+        while dropped < 3 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            dropped += publisher.take_unsent();
+        }
+        dropped
+    };
+    tokio::select! {
+        dropped = tokio::time::timeout(Duration::from_secs(20), dropped) => assert_eq!(dropped, Ok(3)),
+        () = sender.run() => panic!("a sender never ends"),
+    }
+    assert_eq!(publisher.waiting(), waiting);
+}
+
+/// A containerd that tells the test what comes, and acknowledges nothing that is not a task event.
+struct Stubborn(mpsc::Sender<Envelope>);
+
+#[async_trait]
+impl Events for Stubborn {
+    async fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
+        let envelope = request.envelope.into_option().expect("1.6 crashes without one");
+        let is_task = envelope.topic.starts_with("/tasks/");
+        self.0.send(envelope).await.expect("the test listens");
+        if is_task { Ok(Empty::new()) } else { std::future::pending().await }
+    }
+}
+
+/// Check that a task event passes one of ours that containerd never acknowledges.
+#[tokio::test]
+async fn a_task_event_does_not_wait_for_one_that_may_be_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = format!("unix://{}", folder.path().join("events.sock").display());
+    // Two events; one more would wait, and nothing waits for it.
+    let (tell, mut come) = mpsc::channel(2);
+    let listener = Listener::bind(&socket).expect("a socket");
+    let mut server = Server::new().add_listener(listener).register_service(create_events(Arc::new(Stubborn(tell))));
+    server.start().await.expect("it serves");
+    let (publisher, sender) = Publisher::new("ns", &socket, &folder.path().join("events.journal"));
+    let test = async {
+        assert!(publisher.send_unjournaled("/lookout/gap", "a/Spec", b"{}".to_vec()));
+        let ours = come.recv().await.expect("an event");
+        assert_eq!((ours.namespace.as_str(), ours.topic.as_str()), ("ns", "/lookout/gap"));
+        assert_eq!((ours.event.type_url.as_str(), &ours.event.value[..]), ("a/Spec", &b"{}"[..]));
+        assert!(ours.timestamp.seconds > 0);
+        publisher.publish(TaskEvent::start("web", 1));
+        assert_eq!(come.recv().await.expect("an event").topic, "/tasks/start");
+        // Acknowledged, while ours still is not: containerd may take five seconds for each.
+        publisher.drain(Duration::from_secs(4)).await.expect("acknowledged");
+        assert_eq!(publisher.take_unsent(), 0);
+    };
+    tokio::select! {
+        in_time = tokio::time::timeout(Duration::from_secs(20), test) => assert!(in_time.is_ok()),
+        () = sender.run() => panic!("a sender never ends"),
+    }
+}
