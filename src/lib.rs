@@ -2,9 +2,11 @@
 //! over them.
 //!
 //! The modules in the order in which a request flows; each names only those after it. `task` and `observe`
-//! never name each other: what is between them is in `model`.
+//! never name each other: what is between them is in `model`. `cli` and `client` need the feature `cli`.
 //!
 //! ```text
+//! cli       the command `lookout`: what was typed, asked of the shims, shown
+//! client    what talks to shims: finds them, follows them, writes JSON
 //! shim      one process: arguments, bootstrap, serving, the delete verb
 //! task      containerd's Task service: which container, what may it do, what comes next
 //! bundle    the files of a container that outlive the shim
@@ -23,6 +25,10 @@
 
 pub mod api;
 pub mod bundle;
+#[cfg(feature = "cli")]
+pub mod cli;
+#[cfg(feature = "cli")]
+pub mod client;
 pub mod config;
 pub mod model;
 pub mod observe;

@@ -42,7 +42,12 @@ pub(super) struct Call<'a> {
     /// When the runtime is killed.
     pub(super) deadline: Option<Duration>,
     pub(super) cancel: Option<&'a Cancel>,
+    /// Told the runtime's pid as soon as it has one.
+    pub(super) spawned: Option<&'a Spawned<'a>>,
 }
+
+/// Is told a pid.
+pub type Spawned<'a> = dyn Fn(i32) + Send + Sync + 'a;
 
 impl<'a> Call<'a> {
     pub(super) fn new(verb: &'static str) -> Self {
@@ -53,6 +58,7 @@ impl<'a> Call<'a> {
             stdio_is_containers: false,
             deadline: None,
             cancel: None,
+            spawned: None,
         }
     }
 }
@@ -76,6 +82,9 @@ impl Runc {
         }
         let attr = SpawnAttr { die_with_parent: true, oom_score_adj: self.oom_score_adj, ..SpawnAttr::default() };
         let mut child = self.reaper.spawn(&mut command, attr).map_err(|source| self.spawn_error(source))?;
+        if let Some(spawned) = call.spawned {
+            spawned(child.pid);
+        }
         // The command holds our copies of the child's descriptors: end of file needs them gone.
         drop(command);
         let _unfinished = KillOnDrop { runc: self, pid: child.pid };

@@ -17,7 +17,7 @@ mod options;
 mod path;
 mod verbs;
 
-pub use call::Cancel;
+pub use call::{Cancel, Spawned};
 pub use error::{Reason, RuntimeError};
 pub use options::{CheckpointOptions, Options, OptionsError};
 pub use path::{NotFound, find};

@@ -47,6 +47,9 @@ pub struct Options {
     /// CRIU's working folder; empty is `work` in the bundle.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub criu_work_path: String,
+    /// The table `[lookout]`, each value as text: the watcher's, without a meaning here.
+    #[serde(skip)]
+    pub lookout: Vec<(String, String)>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
@@ -125,7 +128,7 @@ impl Options {
 
     /// Reads options from TOML. Keys are taken as containerd's `config.toml` writes them
     /// (`SystemdCgroup`) and as the JSON does (`systemd_cgroup`). A table `[lookout]` is the
-    /// observer's and is left alone here.
+    /// watcher's and is kept as it is.
     ///
     /// # Errors
     ///
@@ -147,7 +150,8 @@ impl Options {
                 "criuimagepath" => options.criu_image_path = value.text()?,
                 "criuworkpath" => options.criu_work_path = value.text()?,
                 // Fields of other releases, without a meaning to a shim.
-                "criupath" | "taskapiaddress" | "taskapiversion" | "lookout" => {}
+                "criupath" | "taskapiaddress" | "taskapiversion" => {}
+                "lookout" => options.lookout = value.pairs()?,
                 _ => return Err(OptionsError::UnknownKey { key: key.clone() }),
             }
         }
@@ -168,6 +172,7 @@ impl From<oci::Options> for Options {
             systemd_cgroup: options.systemd_cgroup,
             criu_image_path: options.criu_image_path,
             criu_work_path: options.criu_work_path,
+            lookout: Vec::new(),
         }
     }
 }
@@ -224,8 +229,26 @@ impl Value<'_> {
         number.ok_or_else(|| self.wrong("a number from 0 to 4294967295"))
     }
 
+    fn pairs(&self) -> Result<Vec<(String, String)>, OptionsError> {
+        let table = self.value.as_table().ok_or_else(|| self.wrong("a table"))?;
+        Ok(table.iter().map(|(key, value)| (key.clone(), as_text(value))).collect())
+    }
+
     fn wrong(&self, wanted: &'static str) -> OptionsError {
         OptionsError::WrongType { key: self.key.to_owned(), wanted, found: self.value.type_str() }
+    }
+}
+
+/// A value as the watcher's other sources of settings write it: a list is a JSON array.
+fn as_text(value: &toml::Value) -> String {
+    match value {
+        toml::Value::String(text) => text.clone(),
+        toml::Value::Integer(number) => number.to_string(),
+        toml::Value::Float(number) => number.to_string(),
+        toml::Value::Boolean(is) => is.to_string(),
+        toml::Value::Datetime(time) => time.to_string(),
+        toml::Value::Array(list) => serde_json::Value::from_iter(list.iter().map(as_text)).to_string(),
+        toml::Value::Table(_) => String::new(),
     }
 }
 

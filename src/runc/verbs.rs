@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    call::{Call, Cancel},
+    call::{Call, Cancel, Spawned},
     error::{Reason, RuntimeError},
     options::{CheckpointOptions, Options},
     path,
@@ -51,7 +51,6 @@ pub struct Create<'a> {
 }
 
 /// What `exec` gets.
-#[derive(Debug)]
 pub struct Exec<'a> {
     /// The file with the OCI process document.
     pub process: &'a Path,
@@ -61,6 +60,8 @@ pub struct Exec<'a> {
     pub console_socket: Option<&'a Path>,
     /// As in [`Create`].
     pub stdio: [Option<OwnedFd>; 3],
+    /// Told the runtime's pid before it can have started anything.
+    pub spawned: Option<&'a Spawned<'a>>,
 }
 
 /// What `checkpoint` gets beside the [`CheckpointOptions`].
@@ -113,6 +114,12 @@ impl Runc {
         })
     }
 
+    /// The program.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.binary
+    }
+
     /// Whether the runtime still has a state of `id`: runc and crun keep one folder a container.
     #[must_use]
     pub fn has_state(&self, id: &str) -> bool {
@@ -149,7 +156,7 @@ impl Runc {
     ///
     /// [`RuntimeError`].
     pub async fn exec(&self, id: &str, with: Exec<'_>, cancel: &Cancel) -> Result<(), RuntimeError> {
-        let mut call = Call { cancel: Some(cancel), ..Call::new("exec") };
+        let mut call = Call { cancel: Some(cancel), spawned: with.spawned, ..Call::new("exec") };
         call.push("--process", with.process);
         call.console(with.console_socket, with.stdio);
         call.arguments.push("--detach".into());

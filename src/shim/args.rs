@@ -34,6 +34,10 @@ pub enum Verb {
     Delete,
     /// No verb: serve.
     Serve,
+    /// `load-programs`, of a shim for its node: load and pin the eBPF programs.
+    LoadPrograms,
+    /// `listen-connector`, of a shim for its node: be the one listener on the proc connector.
+    ListenConnector,
 }
 
 /// A command line that makes no sense.
@@ -102,6 +106,8 @@ impl Arguments {
             _ if info => Verb::Info,
             Some("start") => Verb::Start,
             Some("delete") => Verb::Delete,
+            Some("load-programs") => Verb::LoadPrograms,
+            Some("listen-connector") => Verb::ListenConnector,
             Some(verb) => return Err(ArgumentsError::Verb { verb: verb.to_owned() }),
             None => Verb::Serve,
         };
@@ -109,7 +115,7 @@ impl Arguments {
     }
 
     fn check(self) -> Result<Self, ArgumentsError> {
-        if matches!(self.verb, Verb::Version | Verb::Info) {
+        if matches!(self.verb, Verb::Version | Verb::Info | Verb::LoadPrograms | Verb::ListenConnector) {
             return Ok(self);
         }
         if self.namespace.is_empty() {

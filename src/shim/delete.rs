@@ -16,7 +16,7 @@ use containerd_shim_protos::{
 };
 
 use super::{Outcome, args::Arguments, one_line, socket::Socket};
-use crate::{bundle::Bundle, model::Exit, publish::timestamp, reaper::Reaper, runc::Runc, task::rootfs};
+use crate::{bundle::Bundle, model::Exit, observe::node, publish::timestamp, reaper::Reaper, runc::Runc, task::rootfs};
 
 /// containerd gives the whole verb five seconds.
 const DELETE: Duration = Duration::from_secs(4);
@@ -45,7 +45,13 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         exited_at: MessageField::some(timestamp(exit.timestamp)),
         ..Default::default()
     };
-    io::stdout().write_all(&response.write_to_bytes()?)?;
+    let mut stdout = io::stdout();
+    stdout.write_all(&response.write_to_bytes()?)?;
+    stdout.flush()?;
+    // Last, because it may wait for the kernel: the answer is out.
+    if let Err(error) = node::bury(&arguments.namespace, &arguments.id) {
+        warn("failed to remove what the shim's observer left", &error);
+    }
     Ok(())
 }
 

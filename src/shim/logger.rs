@@ -18,6 +18,8 @@ use tracing::{
     span,
 };
 
+use crate::model::rfc3339;
+
 /// Sends all records of this process to the fifo `log` in the working directory, if there is one.
 pub(super) fn install(debug: bool) {
     let Some(fifo) = open() else { return };
@@ -46,7 +48,7 @@ impl Subscriber for Logger {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::with_capacity(160));
         let level = event.metadata().level().as_str().to_ascii_lowercase();
-        let _ = write!(line.0, "time=\"{}\" level={level}", rfc3339(SystemTime::now()));
+        let _ = write!(line.0, "time=\"{}\" level={level}", rfc3339(now_ns()));
         event.record(&mut line);
         line.0.push('\n');
         // One write a line: atomic up to PIPE_BUF. EAGAIN drops the line.
@@ -80,25 +82,8 @@ impl Visit for Line {
     }
 }
 
-/// A time in UTC with nanoseconds, as containerd logs it.
-fn rfc3339(time: SystemTime) -> String {
-    let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let (days, second) = (since_epoch.as_secs() / 86_400, since_epoch.as_secs() % 86_400);
-    let (year, month, day) = civil_from_days(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:09}Z", since_epoch.subsec_nanos())
-}
-
-/// The Gregorian date of a day since 1970-01-01, counted in years that begin in March.
-fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let day_of_era = shifted % 146_097;
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    (year, month, day)
+/// Nanoseconds since 1970.
+fn now_ns() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

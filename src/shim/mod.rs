@@ -18,6 +18,7 @@ mod handshake;
 mod info;
 mod listener;
 mod logger;
+mod node;
 mod serve;
 mod socket;
 mod start;
@@ -26,7 +27,7 @@ use std::{io::Write as _, process::ExitCode};
 
 pub use args::{Arguments, ArgumentsError, Verb};
 
-use crate::model::chain;
+use crate::{model::chain, observe};
 
 /// The name that containerd finds the shim by.
 pub const NAME: &str = "containerd-shim-lookout-v2";
@@ -61,6 +62,8 @@ fn dispatch(arguments: &Arguments) -> Outcome {
         Verb::Start => start::run(arguments),
         Verb::Delete => delete::run(arguments),
         Verb::Serve => serve::run(arguments),
+        Verb::LoadPrograms => node::report(observe::load_programs().map_err(Into::into)),
+        Verb::ListenConnector => observe::listen_connector().map_err(Into::into),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The server: lives with its containers, leaves after Shutdown.
 
-use std::{env, fs, io, io::Write as _, os::fd::OwnedFd, path::PathBuf, time::Duration};
+use std::{env, fs, io, io::Write as _, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use containerd_shim_protos::ttrpc::r#async::{Server, transport::Listener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -9,10 +9,13 @@ use super::{
     Outcome,
     args::Arguments,
     listener::{self, FirstConnection},
-    logger,
+    logger, node,
     socket::Socket,
 };
 use crate::{
+    config::Config,
+    model::chain,
+    observe::{Observer, Seat},
     publish::{Publisher, Sender},
     reaper::Reaper,
     sys,
@@ -28,6 +31,9 @@ const READINESS: i32 = 4;
 
 /// A shim that nobody has connected to leaves after this long.
 const UNWANTED: Duration = Duration::from_secs(60);
+
+/// How long subscribers may take after Shutdown to read what is left for them.
+const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 /// How long events are tried after Shutdown.
 const LAST_EVENTS: Duration = Duration::from_secs(60);
@@ -83,6 +89,8 @@ async fn serve(arguments: &Arguments, listener: OwnedFd, mut readiness: fs::File
 struct Shim {
     server: Server,
     supervisor: Supervisor,
+    observer: Observer,
+    spawner: node::Spawner,
     reaper: Reaper,
     publisher: Publisher,
     sender: Sender,
@@ -124,25 +132,48 @@ impl Shim {
         let ttrpc_address = env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
         let journal = PathBuf::from("events.journal");
         let (publisher, sender) = Publisher::new(&arguments.namespace, &ttrpc_address, &journal);
+        let (requests, spawner) = node::helpers(reaper.clone());
+        let config = Config::load().map_err(|error| {
+            let why = chain(&error);
+            tracing::error!(why, "nothing is observed: the configuration is not taken");
+            why
+        });
+        let address = env::var("LOOKOUT_SHIM_SOCKET").unwrap_or_default();
+        let seat = Seat { namespace: arguments.namespace.clone(), shim_id: arguments.id.clone(), address };
+        let observer = Observer::new(config, seat, Arc::new(requests));
         let supervisor = Supervisor::new(Shared {
             namespace: arguments.namespace.clone(),
             reaper: reaper.clone(),
             publisher: publisher.clone(),
             container_oom_score_adj,
+            watch: Some(Arc::new(observer.clone())),
         });
         let (accepted, connected) = listener::accept(listener)?;
         let mut server = Server::new()
             .add_listener(Listener::new(accepted))
-            .register_service(Service::new(supervisor.clone()).tables());
+            .register_service(Service::new(supervisor.clone()).tables())
+            .register_service(observer.tables());
         server.start().await?;
         let socket = env::var("LOOKOUT_SHIM_SOCKET").ok().as_deref().and_then(Socket::at);
         let socket_identity = socket.as_ref().and_then(Socket::identity);
-        Ok(Self { server, supervisor, reaper, publisher, sender, connected, signals, socket, socket_identity })
+        Ok(Self {
+            server,
+            supervisor,
+            observer,
+            spawner,
+            reaper,
+            publisher,
+            sender,
+            connected,
+            signals,
+            socket,
+            socket_identity,
+        })
     }
 
     async fn live(self) {
-        let Self { mut server, supervisor, reaper, publisher, sender, connected, mut signals, socket, socket_identity } =
-            self;
+        let Self { mut server, supervisor, observer, spawner, reaper, publisher, sender, connected, .. } = self;
+        let Self { mut signals, socket, socket_identity, .. } = self;
         let lives = async {
             let why = loop {
                 tokio::select! {
@@ -159,6 +190,7 @@ impl Shim {
             }
             tracing::info!(?why, "leaving");
             server.stop_listen().await;
+            observer.stop(LAST_RECORDS).await;
             for _ in 0..LAST_TURNS {
                 tokio::task::yield_now().await;
             }
@@ -169,6 +201,8 @@ impl Shim {
         tokio::select! {
             () = lives => {}
             () = sender.run() => {}
+            () = spawner.run() => {}
+            () = observer.carry(&publisher) => {}
             () = reap(&reaper, &mut signals.child) => {}
         }
     }

@@ -15,7 +15,7 @@ use super::{
     container::{self, CreateRequest, Handle},
     lifecycle::Denied,
 };
-use crate::{publish::Publisher, reaper::Reaper};
+use crate::{model::Watch, publish::Publisher, reaper::Reaper};
 
 /// What every container of a shim uses.
 #[derive(Debug)]
@@ -28,6 +28,8 @@ pub struct Shared {
     pub publisher: Publisher,
     /// The score that containers without one of their own run with: containerd's, not the shim's.
     pub container_oom_score_adj: Option<i32>,
+    /// Who watches the containers, if anybody.
+    pub watch: Option<Arc<dyn Watch>>,
 }
 
 /// The containers of a shim. Clones share them.

@@ -10,6 +10,7 @@ use std::{
 use super::command::CreateRequest;
 use crate::{
     bundle::Bundle,
+    model::{Beginning, Spec, Watched},
     reaper::{Child, Reaper},
     runc::{Cancel, Create, Restore, Runc, RuntimeError},
     task::{
@@ -32,6 +33,7 @@ pub(super) struct Made {
     pub(super) owns_pid_namespace: bool,
     /// The running init; none where start will restore it.
     pub(super) init: Option<Running>,
+    pub(super) watched: Option<Arc<dyn Watched>>,
 }
 
 /// An init that exists.
@@ -55,14 +57,34 @@ pub(super) async fn create(shared: &Shared, request: &CreateRequest, cancel: &Ca
     .map_err(runtime)?;
     let runc = Arc::new(runc);
     let to_prepare = request.clone();
-    let owns_pid_namespace = blocking(move || prepare(&to_prepare)).await?;
+    let spec = blocking(move || prepare(&to_prepare)).await?;
+    let owns_pid_namespace = spec.owns_pid_namespace();
+    let watched = watch(shared, request, &runc, spec);
     match make(shared, request, &runc, cancel).await {
-        Ok((io, init)) => Ok(Made { runc, io, owns_pid_namespace, init }),
+        Ok((io, init)) => {
+            if let (Some(watched), Some(init)) = (&watched, &init) {
+                watched.created(init.child.pid, false).await;
+            }
+            Ok(Made { runc, io, owns_pid_namespace, init, watched })
+        }
         Err(error) => {
             undo(&runc, request).await;
             Err(error)
         }
     }
+}
+
+fn watch(shared: &Shared, request: &CreateRequest, runc: &Runc, spec: Spec) -> Option<Arc<dyn Watched>> {
+    let owns_pid_namespace = spec.owns_pid_namespace();
+    shared.watch.as_ref()?.begin(Beginning {
+        namespace: shared.namespace.clone(),
+        id: request.id.clone(),
+        bundle: request.bundle.clone(),
+        runtime: runc.path().to_owned(),
+        annotations: spec.annotations,
+        options: request.options.lookout.clone(),
+        owns_pid_namespace,
+    })
 }
 
 async fn make(
@@ -186,16 +208,16 @@ async fn undo(runc: &Runc, request: &CreateRequest) {
     }
 }
 
-/// Writes what the delete verb will read, mounts the root filesystem, and tells whether the
-/// container owns its pid namespace. Blocks.
-fn prepare(request: &CreateRequest) -> Result<bool, TaskError> {
+/// Writes what the delete verb will read, mounts the root filesystem, and reads the specification.
+/// Blocks.
+fn prepare(request: &CreateRequest) -> Result<Spec, TaskError> {
     let bundle = Bundle::new(&request.bundle);
     let spec = bundle.spec()?;
     bundle.write_options(&request.options)?;
     if !request.rootfs.is_empty() {
         rootfs::mount_all(&request.rootfs, &bundle.make_rootfs()?)?;
     }
-    Ok(spec.owns_pid_namespace())
+    Ok(spec)
 }
 
 /// Runs what may block on the bounded pool.

@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use super::{
@@ -10,6 +11,7 @@ use super::{
     create::{runtime_error, take_over},
 };
 use crate::{
+    model::Watched,
     reaper::Child,
     runc::{Cancel, Exec, Runc},
     task::{
@@ -29,6 +31,7 @@ pub(super) struct Plan {
     pub(super) stdio: Stdio,
     /// The OCI process document.
     pub(super) process: Vec<u8>,
+    pub(super) watched: Option<Arc<dyn Watched>>,
 }
 
 /// Runs an exec to where its process is the shim's child, or leaves nothing of it.
@@ -43,11 +46,17 @@ pub(super) async fn start(
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
     let files = Files::write(plan)?;
+    let spawned = |pid| {
+        if let Some(watched) = &plan.watched {
+            watched.runtime_exec(&plan.exec_id, pid);
+        }
+    };
     let with = Exec {
         process: &files.process,
         pid_file: &files.pid,
         console_socket: socket.as_deref(),
         stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
+        spawned: Some(&spawned),
     };
     let expecting = shared.reaper.expecting();
     if let Err(source) = runc.exec(&plan.container_id, with, cancel).await {
@@ -55,6 +64,9 @@ pub(super) async fn start(
     }
     let child = take_over(&shared.reaper, &files.pid, "exec")?;
     drop(expecting);
+    if let Some(watched) = &plan.watched {
+        watched.exec_started(&plan.exec_id, child.pid);
+    }
     io.release().await?;
     Ok((io, child))
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
-    model::Exit,
+    model::{Exit, Watched},
     reaper::Child,
     runc::{Cancel, Checkpoint, CheckpointOptions, Runc},
     task::{
@@ -247,6 +247,26 @@ impl Operations {
                 Ok(exit) => Done::ExecExited { exec_id, exit },
                 Err(_) => Done::Answered,
             }
+        });
+    }
+
+    /// Tells the watcher of an init that runs already.
+    pub(super) fn watch_restored(&mut self, watched: Option<Arc<dyn Watched>>, init: i32) {
+        let Some(watched) = watched else { return };
+        self.under_way.spawn(async move {
+            watched.created(init, true).await;
+            Done::Answered
+        });
+    }
+
+    /// Tells the watcher when the last holder of a process's output has let go of it.
+    pub(super) fn watch_output(&mut self, watched: Option<Arc<dyn Watched>>, exec_id: &str, io: &ProcessIo) {
+        let Some(watched) = watched else { return };
+        let (ended, exec_id) = (io.output_ended(), exec_id.to_owned());
+        self.under_way.spawn(async move {
+            ended.await;
+            watched.output_ended(&exec_id);
+            Done::Answered
         });
     }
 

@@ -16,7 +16,7 @@ use super::{
     process::Process,
 };
 use crate::{
-    model::Exit,
+    model::{Exit, Watched},
     runc::{Cancel, Runc},
     task::{
         TaskError,
@@ -56,6 +56,7 @@ struct Container {
     /// Set once the runtime is known; before that nothing but the create is allowed.
     runc: Option<Arc<Runc>>,
     owns_pid_namespace: bool,
+    watched: Option<Arc<dyn Watched>>,
     init: Process,
     init_pid: i32,
     cgroup: Option<Cgroup>,
@@ -96,6 +97,7 @@ pub(crate) fn spawn(
         killed_while_creating: false,
         runc: None,
         owns_pid_namespace: true,
+        watched: None,
         init: Process::new(request.stdio.clone()),
         init_pid: 0,
         cgroup: None,

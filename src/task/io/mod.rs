@@ -116,7 +116,7 @@ pub struct ProcessIo {
     /// The tasks' clock. Its end is their end.
     phase: watch::Sender<Phase>,
     /// Each stream that is not drained has a receiver of this.
-    undrained: watch::Sender<()>,
+    undrained: Arc<watch::Sender<()>>,
     child: ChildIo,
     /// What may have to be quoted, stdout first. Empty once released.
     quotable: Vec<Arc<Source>>,
@@ -171,7 +171,7 @@ impl ProcessIo {
     pub async fn open(stdio: &Stdio, owner: Owner, whom: For<'_>, reaper: &Reaper) -> Result<ProcessIo, IoError> {
         let mut io = ProcessIo {
             phase: watch::Sender::new(Phase::Holding),
-            undrained: watch::Sender::new(()),
+            undrained: Arc::new(watch::Sender::new(())),
             child: ChildIo::default(),
             quotable: Vec::new(),
             input: None,
@@ -295,6 +295,13 @@ impl ProcessIo {
     pub async fn drain(&self, within: Duration) -> bool {
         self.exited();
         timeout(within, self.undrained.closed()).await.is_ok()
+    }
+
+    /// Resolves when nobody holds the output any more and all of it is delivered, or when the relays were
+    /// ended; at once where there is no relay.
+    pub fn output_ended(&self) -> impl Future<Output = ()> + Send + 'static {
+        let undrained = self.undrained.clone();
+        async move { undrained.closed().await }
     }
 
     /// Ends all relays: the same as dropping it.

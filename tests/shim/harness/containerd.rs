@@ -13,8 +13,10 @@
 mod cgroup;
 mod events;
 mod leftovers;
+mod listener;
 mod program;
 mod shim;
+mod told;
 
 use std::{
     collections::BTreeMap,
@@ -34,8 +36,10 @@ use tempfile::TempDir;
 
 pub(crate) use cgroup::is_unified;
 pub(crate) use events::{Event, Events};
+pub(crate) use listener::Listener;
 pub(crate) use program::{Output, Program, Running};
 pub(crate) use shim::Holdings;
+pub(crate) use told::{Told, Watching};
 
 use super::{
     Process, Task, deadline,
@@ -102,6 +106,8 @@ pub(crate) struct Containerd {
     namespace: String,
     daemon: Option<Child>,
     execs: AtomicU32,
+    /// Whether the daemon is in a pid namespace of its own.
+    inside: bool,
 }
 
 impl Containerd {
@@ -120,7 +126,8 @@ impl Containerd {
             fs::create_dir(folder.path().join(name)).expect("a folder in an empty one");
         }
         let namespace = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut containerd = Self { folder, version, runtime, namespace, daemon: None, execs: AtomicU32::new(0) };
+        let mut containerd =
+            Self { folder, version, runtime, namespace, daemon: None, execs: AtomicU32::new(0), inside: false };
         containerd.restart();
         let archive = tool("image.tar");
         containerd.ctr(&["image", "import", &archive.to_string_lossy()]).success();
@@ -138,20 +145,60 @@ impl Containerd {
 
     /// Starts the daemon (again), with the same root and state, and waits until it serves.
     pub(crate) fn restart(&mut self) {
+        self.restart_by(&[]);
+    }
+
+    /// As [`restart`](Self::restart), on a kernel that refuses these: see `tests/storm/refuse.c`.
+    pub(crate) fn restart_under(&mut self, refused: &[&str]) {
+        let refuse = tool("storm/bin/refuse").display().to_string();
+        self.restart_by(&[&[refuse.as_str()], refused, &["--"]].concat());
+    }
+
+    /// Restarts the daemon with a bpffs for its shims alone, so that what is pinned is this test's.
+    pub(crate) fn use_own_bpffs(&mut self) {
+        let folder = self.path("bpffs");
+        fs::create_dir(&folder).expect("our folder is writable");
+        let nothing = None::<&str>;
+        nix::mount::mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), nothing).expect("the namespace is ours");
+        self.kill_9();
+        self.restart();
+    }
+
+    /// Unmounts it. The daemon and its shims go on.
+    pub(crate) fn remove_own_bpffs(&self) {
+        nix::mount::umount2(&self.path("bpffs"), MntFlags::MNT_DETACH).expect("it is mounted");
+    }
+
+    /// As [`restart`](Self::restart), in a pid namespace of its own, as on a node that is a container.
+    pub(crate) fn restart_in_a_pid_namespace(&mut self) {
+        self.inside = true;
+        self.restart_by(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+    }
+
+    /// As [`restart`](Self::restart), by a program that is given the daemon's command line.
+    fn restart_by(&mut self, program: &[&str]) {
         assert!(self.daemon.is_none(), "one at a time");
-        self.daemon = Some(self.spawn());
+        self.daemon = Some(self.spawn(program));
         deadline::within(UP, "containerd to serve", || self.ctr(&["version"]).code == 0);
     }
 
-    fn spawn(&self) -> Child {
+    fn spawn(&self, program: &[&str]) -> Child {
         let config = self.path("config.toml");
         fs::write(&config, self.config()).expect("our folder is writable");
         let log = fs::File::options().create(true).append(true).open(self.log_path()).expect("our folder is writable");
         // A test that is killed cannot clean up; the daemon at least goes with it.
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(self.tool("containerd")).arg("--config").arg(config);
+        command.args(["--pdeathsig", "KILL"]);
+        command.args(program).arg(self.tool("containerd")).arg("--config").arg(config);
         command.env("PATH", self.search_path()).env("TMPDIR", self.path("tmp")).env_remove("XDG_RUNTIME_DIR");
         command.env("LOOKOUT_RUNTIME_DIR", self.path("lookout"));
+        let settings = self.path("lookout.toml");
+        if settings.exists() {
+            command.env("LOOKOUT_CONFIG", settings);
+        }
+        if self.path("bpffs").exists() {
+            command.env("LOOKOUT_BPFFS", self.path("bpffs"));
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second handle")).stderr(log);
         command.spawn().expect("setpriv of util-linux")
     }
@@ -201,6 +248,27 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         Program::new(command)
     }
 
+    /// `lookout ARGUMENTS`, asking the shims of this daemon; not yet run.
+    pub(crate) fn lookout(&self, arguments: &[&str]) -> Program {
+        let program = env!("CARGO_BIN_EXE_lookout");
+        let mut command = match self.inside {
+            false => Command::new(program),
+            true => {
+                // unshare waits for the daemon, which is the first process in there.
+                let unshare = Process::new(self.daemon.as_ref().map_or(0, |daemon| daemon.id().cast_signed()));
+                let inner = unshare.children().first().map_or(0, |inner| inner.pid);
+                let mut command = Command::new("nsenter");
+                command.args(["--target", &inner.to_string(), "--pid", "--mount", program]);
+                command
+            }
+        };
+        if self.path("bpffs").exists() {
+            command.env("LOOKOUT_BPFFS", self.path("bpffs"));
+        }
+        command.args(arguments).env("LOOKOUT_RUNTIME_DIR", self.path("lookout")).env("NO_COLOR", "1");
+        Program::new(command)
+    }
+
     /// `ctr run FLAGS IMAGE ID COMMAND` under our runtime, not yet run.
     pub(crate) fn run(&self, id: &str, flags: &[&str], command: &[&str]) -> Program {
         self.program(&[&["run", "--runtime", RUNTIME], flags, &[IMAGE, id], command].concat())
@@ -245,7 +313,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     /// A client that listens from now on: it has seen the daemon's bus when this returns.
     pub(crate) fn events(&self) -> Events {
-        let events = Events::listen(self.program(&["events"]));
+        let events = Events::of_bus(self.program(&["events"]));
         // Whether a subscription has begun, only an event shows.
         deadline::until("the events client to hear", || {
             let label = format!("heard={}", self.execs.fetch_add(1, Ordering::Relaxed));
@@ -257,7 +325,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     /// A client that listens, maybe not yet: for what must reach whoever comes late.
     pub(crate) fn events_at_once(&self) -> Events {
-        Events::listen(self.program(&["events"]))
+        Events::of_bus(self.program(&["events"]))
     }
 
     // ── what there is ──

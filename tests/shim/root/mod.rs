@@ -36,6 +36,7 @@ mod restart;
 mod run;
 mod runtimes;
 mod stdio;
+mod watch;
 
 use std::{fs, io::Read as _, path::Path, process::Command, time::Duration};
 

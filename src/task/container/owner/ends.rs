@@ -48,6 +48,9 @@ impl Container {
                     self.oom_killed(oom_kills.unwrap_or_default());
                 }
                 self.init.exited();
+                if let Some(watched) = &self.watched {
+                    watched.exited("", exit);
+                }
                 self.apply(Input::Exited(exit));
                 if matches!(self.state, State::Starting { .. }) {
                     self.operations.grace(STARTING_GRACE);
@@ -97,6 +100,8 @@ impl Container {
         };
         self.runc = Some(made.runc);
         self.owns_pid_namespace = made.owns_pid_namespace;
+        self.watched = made.watched;
+        self.operations.watch_output(self.watched.clone(), "", &made.io);
         self.init.attach(made.io);
         self.apply(Input::Created { restore: made.init.is_none() });
         if let Some(running) = made.init {
@@ -135,6 +140,9 @@ impl Container {
     }
 
     pub(super) fn restored(&mut self, reply: Reply<i32>, io: ProcessIo, result: Result<Running, TaskError>) {
+        if let Ok(running) = &result {
+            self.operations.watch_restored(self.watched.clone(), running.child.pid);
+        }
         let result = result.map(|running| self.watch(running));
         self.init.attach(io);
         self.init.begin_input();
@@ -166,6 +174,9 @@ impl Container {
         let deleted = Deleted { pid: self.init_pid, exit: self.state.exit() };
         self.apply(Input::DeleteEnded { ok: true });
         self.supervisor.forget(&self.request.id);
+        if let Some(watched) = self.watched.take() {
+            watched.deleted();
+        }
         tracing::info!(id = self.request.id, "deleted");
         self.tell(TaskEvent::delete(&self.request.id, deleted.pid, deleted.exit));
         for reply in self.joined_deletes.drain(..).chain([reply]) {

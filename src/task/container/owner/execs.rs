@@ -61,6 +61,7 @@ impl Container {
         };
         let owner = IoOwner { uid: self.request.options.io_uid, gid: self.request.options.io_gid };
         let (container_id, bundle) = (self.id(), self.request.bundle.clone());
+        let watched = self.watched.clone();
         let exec = match self.exec(&exec_id) {
             Ok(exec) => exec,
             Err(error) => return answer(reply, Err(error)),
@@ -72,7 +73,7 @@ impl Container {
         exec.cancel = Cancel::default();
         let cancel = exec.cancel.clone();
         let (stdio, process) = (exec.process.stdio.clone(), exec.document.clone());
-        let plan = Plan { container_id, exec_id, bundle, owner, stdio, process };
+        let plan = Plan { container_id, exec_id, bundle, owner, stdio, process, watched };
         self.operations.start_exec(self.shared.clone(), plan, runc, cancel, reply);
     }
 
@@ -128,6 +129,7 @@ impl Container {
             }
             Ok((io, child)) => {
                 let pid = child.pid;
+                self.operations.watch_output(self.watched.clone(), &exec_id, &io);
                 exec.process.attach(io);
                 exec.process.begin_input();
                 if let Ok((state, _)) = exec::step(exec.state, exec::Input::Started { pid }) {
@@ -152,6 +154,9 @@ impl Container {
     pub(super) fn exec_exited(&mut self, exec_id: &str, exit: Exit) {
         let Some(exec) = self.execs.get_mut(exec_id) else { return };
         exec.process.exited();
+        if let Some(watched) = &self.watched {
+            watched.exited(exec_id, exit);
+        }
         if let Ok((state, exec::Effect::TellExit(exit))) = exec::step(exec.state, exec::Input::Exited(exit)) {
             exec.state = state;
             exec.process.tell_exit(exit);

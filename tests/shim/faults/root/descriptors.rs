@@ -61,6 +61,9 @@ fn lives_leave_no_descriptor() {
         }
     };
     live(2);
+    // The first shim of a node waits for its programs to be loaded.
+    let observes = || shim.process.descriptors().values().any(|target| target.contains("bpf-map"));
+    deadline::until("the shim to observe", observes);
     let before = open(&shim);
     live(40);
     deadline::until("the descriptors of before", || open(&shim) <= before);

@@ -10,8 +10,14 @@ use super::Containerd;
 impl Containerd {
     /// The folder of the memory controller of a container.
     pub(crate) fn memory_cgroup(&self, id: &str) -> PathBuf {
-        let root = if is_unified() { "/sys/fs/cgroup" } else { "/sys/fs/cgroup/memory" };
-        Path::new(root).join(self.namespace()).join(id)
+        self.cgroup("memory", id)
+    }
+
+    /// The folder of a controller of a container.
+    pub(crate) fn cgroup(&self, controller: &str, id: &str) -> PathBuf {
+        let root = Path::new("/sys/fs/cgroup");
+        let root = if is_unified() { root.to_owned() } else { root.join(controller) };
+        root.join(self.namespace()).join(id)
     }
 
     /// The limit that the kernel has for a container's memory, in bytes.

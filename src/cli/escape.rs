@@ -1,0 +1,111 @@
+//! What a container wrote, made harmless for a terminal.
+
+use crate::client::text::is_hostile;
+
+/// Text for a table: controls, bidirectional overrides, what is invisible and bytes that are not UTF-8 are escaped; where
+/// anything is, a backslash is doubled.
+pub(super) fn text(bytes: &[u8]) -> String {
+    let is_harmless = std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_hostile));
+    let mut out = String::with_capacity(bytes.len());
+    if is_harmless {
+        out.push_str(&String::from_utf8_lossy(bytes));
+    } else {
+        escape(bytes, &mut out);
+    }
+    out
+}
+
+/// A command line that bash reads back as these arguments.
+pub(super) fn command<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut out = String::new();
+    for (index, arg) in args.into_iter().enumerate() {
+        if index > 0 {
+            out.push(' ');
+        }
+        argument(arg, &mut out);
+    }
+    out
+}
+
+fn argument(arg: &[u8], out: &mut String) {
+    let is_plain = |character: char| character.is_alphanumeric() || "_./:=@%+,-".contains(character);
+    match std::str::from_utf8(arg) {
+        Ok(text) if !text.is_empty() && text.chars().all(is_plain) => out.push_str(text),
+        Ok(text) if !text.contains(is_hostile) => {
+            out.push('\'');
+            out.push_str(&text.replace('\'', r"'\''"));
+            out.push('\'');
+        }
+        Ok(_) | Err(_) => {
+            out.push_str("$'");
+            let start = out.len();
+            escape(arg, out);
+            let escaped = out.split_off(start).replace('\'', r"\'");
+            out.push_str(&escaped);
+            out.push('\'');
+        }
+    }
+}
+
+fn escape(bytes: &[u8], out: &mut String) {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            match character {
+                '\\' => out.push_str("\\\\"),
+                '\n' => out.push_str("\\n"),
+                '\t' => out.push_str("\\t"),
+                '\r' => out.push_str("\\r"),
+                _ if character.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(character))),
+                // bash takes at most four digits after \u, and eight after \U.
+                '\u{10000}'.. if is_hostile(character) => out.push_str(&format!("\\U{:08x}", u32::from(character))),
+                _ if is_hostile(character) => out.push_str(&format!("\\u{:04x}", u32::from(character))),
+                _ => out.push(character),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Check what a person sees of ordinary and of hostile arguments.
+    #[test]
+    fn arguments_read_as_bash_would_take_them() {
+        let args: [&[u8]; 7] =
+            [b"/bin/sh", b"-c", b"echo it's", b"", b"a\x1b[2Jb\n'", b"\xff\\", "\u{202e}é\u{9b}\u{e0041}".as_bytes()];
+        assert_eq!(
+            command(args),
+            r"/bin/sh -c 'echo it'\''s' '' $'a\x1b[2Jb\n\'' $'\xff\\' $'\u202eé\u009b\U000e0041'"
+        );
+        assert_eq!(text(b"C:\\x"), "C:\\x");
+        assert_eq!(text(b"C:\\x\x07"), "C:\\\\x\\x07");
+    }
+
+    proptest! {
+        /// Check that no bytes of a container bring a control character, a bidirectional override or invalid UTF-8.
+        #[test]
+        fn nothing_hostile_comes_out(
+            bytes in proptest::collection::vec(any::<u8>(), 0..64),
+            characters in "[\\PC\u{0}-\u{a0}\u{200b}-\u{206f}\u{e0000}-\u{e007f}]{0,32}",
+        ) {
+            for input in [&bytes[..], characters.as_bytes()] {
+                prop_assert!(!text(input).contains(is_hostile));
+                prop_assert!(!command([input, input]).contains(is_hostile));
+                prop_assert!(!crate::client::json::line(&crate::client::text::lossless(input)).contains(is_hostile));
+            }
+        }
+
+        /// Check that JSON keeps every text: parsed, it is what it was.
+        #[test]
+        fn json_keeps_every_text(text in any::<String>()) {
+            let line = crate::client::json::line(&text);
+            prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
+        }
+    }
+}

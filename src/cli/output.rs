@@ -1,0 +1,63 @@
+//! Where the output goes, and what it can take.
+
+use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
+
+/// How a rendering may look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Style {
+    /// Lines are cut here; `None`: never.
+    pub(super) width: Option<usize>,
+    /// Whether failures are red.
+    pub(super) is_coloured: bool,
+    /// Whether a header and notes are left out.
+    pub(super) is_quiet: bool,
+}
+
+impl Style {
+    /// Of the process's stdout: a pipe gets whole lines without colour.
+    pub(super) fn of_stdout(no_trunc: bool, is_quiet: bool) -> Self {
+        let is_terminal = io::stdout().is_terminal();
+        let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        Self {
+            width: terminal_size::terminal_size()
+                .filter(|_| is_terminal && !no_trunc)
+                .map(|(terminal_size::Width(columns), _)| usize::from(columns).max(40)),
+            is_coloured: is_terminal && !set("NO_COLOR") && !is_dumb,
+            is_quiet,
+        }
+    }
+
+    /// A line as it goes out: cut, with an ellipsis where something is missing.
+    pub(super) fn fit(self, line: &str) -> String {
+        match self.width {
+            Some(width) if line.chars().count() > width => {
+                line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+            }
+            _ => line.trim_end().to_owned(),
+        }
+    }
+
+    /// A line that a reader should not overlook.
+    pub(super) fn alarm(self, line: String) -> String {
+        if self.is_coloured { format!("\x1b[31m{line}\x1b[0m") } else { line }
+    }
+}
+
+/// Buffered stdout.
+#[derive(Debug)]
+pub(super) struct Output(BufWriter<Stdout>);
+
+impl Output {
+    pub(super) fn stdout() -> Self {
+        Self(BufWriter::with_capacity(64 << 10, io::stdout()))
+    }
+
+    pub(super) fn write(&mut self, text: &str) -> io::Result<()> {
+        self.0.write_all(text.as_bytes())
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

@@ -1,0 +1,54 @@
+//! What can be observed.
+
+use serde::Serialize;
+
+use super::table::columns;
+use crate::{
+    cli::{args::PageFormat, escape, output::Style},
+    client::json::{self, Capability},
+};
+
+/// The answer's outermost object.
+#[derive(Serialize)]
+struct Categories<'a> {
+    categories: &'a [Capability],
+}
+
+/// All categories, in the order of the answer.
+pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style: Style) -> String {
+    match format {
+        PageFormat::Json => json::line(&Categories { categories }) + "\n",
+        PageFormat::Table if style.is_quiet => {
+            categories.iter().map(|one| escape::text(one.category.as_bytes()) + "\n").collect()
+        }
+        PageFormat::Table => {
+            let rows: Vec<_> = categories
+                .iter()
+                .map(|one| {
+                    [&one.category, &one.support, &one.backend, &one.reason]
+                        .map(|cell| escape::text(cell.as_bytes()))
+                        .to_vec()
+                })
+                .collect();
+            columns(&["CATEGORY", "SUPPORT", "BACKEND", "REASON"], &rows, style)
+        }
+    }
+}
+
+/// What holds for a node whose shims differ: of each category the least, since that is what can be relied on.
+pub(in crate::cli) fn least(answers: &[Vec<Capability>]) -> Vec<Capability> {
+    let rank = |support: &str| match support {
+        "supported" => 2,
+        "partial" => 1,
+        _ => 0,
+    };
+    let mut least: Vec<Capability> = Vec::new();
+    for capability in answers.iter().flatten() {
+        match least.iter_mut().find(|known| known.category == capability.category) {
+            Some(known) if rank(&capability.support) < rank(&known.support) => *known = capability.clone(),
+            Some(_) => {}
+            None => least.push(capability.clone()),
+        }
+    }
+    least
+}

@@ -1,0 +1,37 @@
+//! The configuration, key by key.
+
+use serde::Serialize;
+
+use super::table::{columns, or_dash};
+use crate::{
+    cli::{args::PageFormat, escape, output::Style},
+    client::json,
+    config::{Config, Key},
+};
+
+#[derive(Serialize)]
+struct Row<'a> {
+    key: &'a str,
+    value: String,
+    origin: String,
+}
+
+/// Each key with its value and who set it.
+pub(in crate::cli) fn page(config: &Config, format: PageFormat, style: Style) -> String {
+    let rows = Key::ALL.map(|key| Row {
+        key: key.as_str(),
+        value: config.settings().show(key),
+        origin: config.origin(key).to_string(),
+    });
+    match format {
+        PageFormat::Json => json::line(&rows) + "\n",
+        PageFormat::Table if style.is_quiet => rows.iter().map(|row| format!("{}\n", row.key)).collect(),
+        PageFormat::Table => {
+            let rows = rows.map(|row| {
+                let value = or_dash(escape::text(row.value.as_bytes()));
+                vec![row.key.to_owned(), value, escape::text(row.origin.as_bytes())]
+            });
+            columns(&["KEY", "VALUE", "FROM"], &rows, style)
+        }
+    }
+}

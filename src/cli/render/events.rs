@@ -1,0 +1,204 @@
+//! Events, one line each.
+
+use super::table::{or_dash, padded};
+use crate::{
+    api::{Event, Process, event::Body},
+    cli::{args::EventFormat, escape, output::Style},
+    client::json,
+    model::rfc3339,
+};
+
+/// Columns of a stream have fixed widths: nobody knows what comes.
+const TABLE: [(&str, usize); 6] =
+    [("TIME (UTC)", 15), ("CONTAINER", 16), ("TYPE", 19), ("PID", 7), ("ORIGIN", 16), ("WHAT", 0)];
+const WIDE: [(&str, usize); 12] = [
+    ("TIME", 30),
+    ("SEQ", 6),
+    ("NAMESPACE", 10),
+    ("CONTAINER", 16),
+    ("TYPE", 19),
+    ("PID", 7),
+    ("VPID", 6),
+    ("PPID", 7),
+    ("ORIGIN", 16),
+    ("GRADE", 8),
+    ("EXECUTABLE", 20),
+    ("WHAT", 0),
+];
+
+/// What is printed before the first event.
+pub(in crate::cli) fn header(format: EventFormat, style: Style) -> String {
+    let columns: &[(&str, usize)] = match format {
+        EventFormat::Table => &TABLE,
+        EventFormat::Wide => &WIDE,
+        EventFormat::Json => return "[".to_owned(),
+        EventFormat::Jsonl | EventFormat::Probe => return String::new(),
+    };
+    if style.is_quiet {
+        return String::new();
+    }
+    let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
+    let widths: Vec<usize> = columns.iter().map(|(_, width)| *width).collect();
+    style.fit(&padded(&titles, &widths)) + "\n"
+}
+
+/// What is printed after the last.
+pub(in crate::cli) fn footer(format: EventFormat, is_empty: bool) -> &'static str {
+    match (format, is_empty) {
+        (EventFormat::Json, true) => "]\n",
+        (EventFormat::Json, false) => "\n]\n",
+        (EventFormat::Table | EventFormat::Wide | EventFormat::Jsonl | EventFormat::Probe, _) => "",
+    }
+}
+
+/// One event; empty where the format does not show it. `is_first`: none was shown before.
+pub(in crate::cli) fn event(event: &Event, format: EventFormat, is_first: bool, style: Style) -> String {
+    match format {
+        EventFormat::Json => {
+            format!("{}{}", if is_first { "\n" } else { ",\n" }, json::line(&json::Event::from(event)))
+        }
+        EventFormat::Jsonl => json::line(&json::Event::from(event)) + "\n",
+        EventFormat::Probe => json::Probe::of(event).map_or_else(String::new, |probe| json::line(&probe) + "\n"),
+        EventFormat::Table | EventFormat::Wide if matches!(event.body, Some(Body::Hello(_))) => String::new(),
+        EventFormat::Table | EventFormat::Wide => row(event, format, style) + "\n",
+    }
+}
+
+fn row(event: &Event, format: EventFormat, style: Style) -> String {
+    let process = match &event.body {
+        Some(Body::Process(process)) => Some(process),
+        _ => None,
+    };
+    let time = rfc3339(event.time_ns);
+    let namespace = event.container.as_ref().map(|container| escape::text(container.namespace.as_bytes()));
+    let container = event.container.as_ref().map(|container| escape::text(container.id.as_bytes())).unwrap_or_default();
+    let type_name = escape::text(event.type_.as_bytes());
+    let pid = match &event.body {
+        Some(Body::Process(process)) => process.pid.to_string(),
+        Some(Body::ContainerStart(start)) => start.init_pid.to_string(),
+        _ => String::new(),
+    };
+    let origin = process.map(origin).unwrap_or_default();
+    let line = if format == EventFormat::Table {
+        let clock = time.get(11..26).unwrap_or(&time).to_owned();
+        let container = if style.width.is_some() { shortened(&container, TABLE[1].1) } else { container };
+        let row = [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), what(event)];
+        padded(&row, &TABLE.map(|(_, width)| width))
+    } else {
+        let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
+        let row = [
+            time,
+            if event.seq == 0 { String::new() } else { event.seq.to_string() },
+            namespace.unwrap_or_default(),
+            container,
+            type_name,
+            pid,
+            process.and_then(|process| process.vpid).map_or_else(String::new, number),
+            process.map_or_else(String::new, |process| number(process.parent_pid)),
+            origin,
+            escape::text(event.grade.as_bytes()),
+            process.and_then(|process| process.executable.as_ref()).map(|path| escape::text(path)).unwrap_or_default(),
+            what(event),
+        ]
+        .map(or_dash);
+        padded(&row, &WIDE.map(|(_, width)| width))
+    };
+    let is_alarming = match &event.body {
+        Some(Body::Gap(_)) => true,
+        Some(Body::Process(process)) => process.ended.as_ref().is_some_and(|ended| ended.status.unwrap_or(1) != 0),
+        _ => false,
+    };
+    let line = style.fit(&line);
+    if is_alarming { style.alarm(line) } else { line }
+}
+
+/// How a process came to be: `exec:ID` for an exec, `descendant:ID` for what it started.
+pub(in crate::cli) fn origin(process: &Process) -> String {
+    let origin = escape::text(process.origin.as_bytes());
+    if process.exec_id.is_empty() { origin } else { format!("{origin}:{}", escape::text(process.exec_id.as_bytes())) }
+}
+
+/// The command line, or what else tells what a process runs.
+pub(in crate::cli) fn command(process: &Process) -> String {
+    let mut text = if !process.args.is_empty() {
+        escape::command(process.args.iter().map(Vec::as_slice))
+    } else if let Some(path) = &process.executable {
+        format!("[{}]", escape::text(path))
+    } else if let Some(comm) = &process.comm {
+        format!("({})", escape::text(comm))
+    } else {
+        "?".to_owned()
+    };
+    if process.args_truncated {
+        let bytes = process.args_bytes.map_or_else(String::new, |bytes| format!(" {bytes} bytes in all"));
+        text.push_str(&format!(" …{bytes}"));
+    }
+    text
+}
+
+/// How a process ended, in a few words.
+pub(in crate::cli) fn ended(process: &Process) -> String {
+    let Some(ended) = process.ended.as_ref() else { return String::new() };
+    let mut text = match (ended.code, ended.signal.as_str(), ended.status) {
+        (Some(code), _, _) => format!("exit {code}"),
+        (None, "", Some(status)) => format!("status {status}"),
+        (None, "", None) => "ended, nobody saw how".to_owned(),
+        (None, signal, _) => escape::text(signal.as_bytes()),
+    };
+    if ended.oom_killed {
+        text.push_str(" (out of memory)");
+    }
+    text
+}
+
+fn what(event: &Event) -> String {
+    match &event.body {
+        Some(Body::Process(process)) => match event.type_.as_str() {
+            "process.exit" => format!("{}: {}", ended(process), command(process)),
+            "process.done" => {
+                let after =
+                    process.after_exit_ns.map_or_else(String::new, |after| format!("{} after exit: ", millis(after)));
+                format!("{after}{}", command(process))
+            }
+            "process.held" => {
+                let holders = process.holders.iter().map(|holder| {
+                    let path = holder.executable.as_deref().map(escape::text);
+                    format!("{} {}", holder.pid, path.as_deref().unwrap_or("?"))
+                });
+                format!("output held by {}", holders.collect::<Vec<_>>().join(", "))
+            }
+            _ => command(process),
+        },
+        Some(Body::ContainerStart(_)) | Some(Body::Hello(_)) | None => String::new(),
+        Some(Body::ContainerClose(close)) => {
+            let count = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
+            format!("seen {} = delivered {} + lost {}", count(close.seen), close.delivered, count(close.lost))
+        }
+        Some(Body::Gap(gap)) => {
+            let lost = gap.lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
+            format!(
+                "{lost} lost: {}, {}",
+                escape::text(gap.stage.as_bytes()),
+                millis(gap.to_ns.saturating_sub(gap.from_ns))
+            )
+        }
+        Some(Body::Throttle(throttle)) => {
+            format!("{} kept from containerd's bus in {}", throttle.withheld, millis(throttle.over_ns))
+        }
+        Some(Body::Capability(capability)) => {
+            let parts = [&capability.category, &capability.support, &capability.backend, &capability.reason];
+            let [category, support, backend, reason] = parts.map(|part| escape::text(part.as_bytes()));
+            format!("{category}: {support} by {backend}: {reason}")
+        }
+    }
+}
+
+/// Milliseconds with three digits, cut and not rounded.
+fn millis(ns: u64) -> String {
+    format!("{}.{:03} ms", ns / 1_000_000, ns / 1000 % 1000)
+}
+
+/// The front of an id, for a column.
+pub(in crate::cli) fn shortened(id: &str, width: usize) -> String {
+    if id.chars().count() <= width { id.to_owned() } else { id.chars().take(width - 1).chain(['…']).collect() }
+}

@@ -1,0 +1,60 @@
+//! Exits as go-runc tells them.
+
+use super::{
+    events::shortened,
+    table::{or_dash, padded},
+};
+use crate::{
+    api::Exit,
+    cli::{args::ListFormat, escape, output::Style},
+    client::json,
+    model::rfc3339,
+};
+
+const TABLE: [(&str, usize); 5] = [("TIME (UTC)", 30), ("CONTAINER", 16), ("EXEC", 16), ("PID", 7), ("STATUS", 0)];
+
+/// What is printed before the first.
+pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
+    match format {
+        ListFormat::Json => "[".to_owned(),
+        ListFormat::Jsonl => String::new(),
+        ListFormat::Table | ListFormat::Wide if style.is_quiet => String::new(),
+        ListFormat::Table | ListFormat::Wide => {
+            let titles = TABLE.map(|(title, _)| title.to_owned());
+            style.fit(&padded(&titles, &TABLE.map(|(_, width)| width))) + "\n"
+        }
+    }
+}
+
+/// What is printed after the last.
+pub(in crate::cli) fn footer(format: ListFormat, is_empty: bool) -> &'static str {
+    match (format, is_empty) {
+        (ListFormat::Json, true) => "]\n",
+        (ListFormat::Json, false) => "\n]\n",
+        (ListFormat::Table | ListFormat::Wide | ListFormat::Jsonl, _) => "",
+    }
+}
+
+/// One exit of a container in a namespace.
+pub(in crate::cli) fn exit(exit: &Exit, namespace: &str, format: ListFormat, is_first: bool, style: Style) -> String {
+    match format {
+        ListFormat::Json => {
+            format!("{}{}", if is_first { "\n" } else { ",\n" }, json::line(&json::Exited::new(exit, namespace)))
+        }
+        ListFormat::Jsonl => json::line(&json::Exited::new(exit, namespace)) + "\n",
+        ListFormat::Table | ListFormat::Wide if style.is_quiet => format!("{}\n", exit.pid),
+        ListFormat::Table | ListFormat::Wide => {
+            let mut container = escape::text(exit.container_id.as_bytes());
+            if format == ListFormat::Wide {
+                container = format!("{}/{container}", escape::text(namespace.as_bytes()));
+            } else if style.width.is_some() {
+                container = shortened(&container, TABLE[1].1);
+            }
+            let exec = or_dash(escape::text(exit.exec_id.as_bytes()));
+            let row = [rfc3339(exit.timestamp_ns), container, exec, exit.pid.to_string(), exit.status.to_string()];
+            let line = style.fit(&padded(&row, &TABLE.map(|(_, width)| width)));
+            let line = if exit.status == 0 { line } else { style.alarm(line) };
+            line + "\n"
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! All that is known of one container.
+
+use serde::Serialize;
+
+use super::{events, tree};
+use crate::{
+    api::{Container, ContainerProcess, Event, event::Body},
+    cli::{
+        args::{EventFormat, PageFormat},
+        escape,
+        output::Style,
+    },
+    client::{Registration, json},
+};
+
+/// How many of the newest events the page shows.
+const EVENTS: usize = 10;
+
+/// What was gathered.
+#[derive(Debug, Default)]
+pub(in crate::cli) struct Inspected {
+    pub(in crate::cli) container: Container,
+    pub(in crate::cli) capabilities: Vec<json::Capability>,
+    pub(in crate::cli) processes: Vec<ContainerProcess>,
+    /// What the journal has of it, oldest first.
+    pub(in crate::cli) events: Vec<Event>,
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    namespace: &'a str,
+    id: &'a str,
+    shim: Shim<'a>,
+    capabilities: &'a [json::Capability],
+    processes: Vec<json::Listed>,
+    events: Vec<json::Event>,
+}
+
+#[derive(Serialize)]
+struct Shim<'a> {
+    id: &'a str,
+    pid: i32,
+    address: &'a str,
+    epoch: &'a str,
+    version: &'a str,
+}
+
+/// The page of `inspect`.
+pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageFormat, style: Style) -> String {
+    let first = known.events.len().saturating_sub(EVENTS);
+    let newest = known.events.get(first..).unwrap_or_default();
+    if format == PageFormat::Json {
+        let page = Page {
+            namespace: &known.container.namespace,
+            id: &known.container.id,
+            shim: Shim {
+                id: &shim.id,
+                pid: shim.pid,
+                address: &shim.address,
+                epoch: &shim.epoch,
+                version: &shim.version,
+            },
+            capabilities: &known.capabilities,
+            processes: known.processes.iter().map(json::Listed::from).collect(),
+            events: newest.iter().map(json::Event::from).collect(),
+        };
+        return json::line(&page) + "\n";
+    }
+    let mut text = String::new();
+    let mut field = |name: &str, value: &str| {
+        text.push_str(&style.fit(&format!("{name:<12}{}", escape::text(value.as_bytes()))));
+        text.push('\n');
+    };
+    field("container", &known.container.id);
+    field("namespace", &known.container.namespace);
+    if let Some(k8s) = known.container.k8s.as_ref() {
+        field("pod", &format!("{}/{}", k8s.namespace, k8s.pod_name));
+        if !k8s.container_name.is_empty() {
+            field("name in pod", &k8s.container_name);
+        }
+    }
+    field("shim", &format!("{}, pid {}, version {}", shim.id, shim.pid, shim.version));
+    field("address", &shim.address);
+    for one in &known.capabilities {
+        field(&one.category, &format!("{} by {}: {}", one.support, one.backend, one.reason));
+    }
+    let closed = known.events.iter().rev().find(|event| matches!(event.body, Some(Body::ContainerClose(_))));
+    field("state", if closed.is_some() { "closed" } else { "open" });
+    text.push_str(&format!("\nprocesses   {}\n", known.processes.len()));
+    text.push_str(&tree::trees(&known.processes, Style { is_quiet: true, ..style }));
+    text.push_str(&format!("\nevents      the last {} of {}\n", newest.len(), known.events.len()));
+    for event in newest {
+        text.push_str(&events::event(event, EventFormat::Table, false, style));
+    }
+    text
+}

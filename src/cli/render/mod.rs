@@ -1,0 +1,12 @@
+//! What the command prints: pure, an answer of a shim in, text out.
+
+pub(super) mod capabilities;
+pub(super) mod config;
+pub(super) mod events;
+pub(super) mod exits;
+pub(super) mod inspect;
+pub(super) mod processes;
+pub(super) mod table;
+#[cfg(test)]
+mod tests;
+pub(super) mod tree;

@@ -1,0 +1,79 @@
+//! The processes that live, as a list.
+
+use super::{
+    events::{command, origin},
+    table::{columns, or_dash},
+};
+use crate::{
+    api::ContainerProcess,
+    cli::{args::ListFormat, escape, output::Style},
+    client::json,
+    model::rfc3339,
+};
+
+/// The list of `ps`.
+pub(in crate::cli) fn list(processes: &[ContainerProcess], format: ListFormat, style: Style) -> String {
+    match format {
+        ListFormat::Json => json::line(&processes.iter().map(json::Listed::from).collect::<Vec<_>>()) + "\n",
+        ListFormat::Jsonl => processes.iter().map(|one| json::line(&json::Listed::from(one)) + "\n").collect(),
+        ListFormat::Table | ListFormat::Wide if style.is_quiet => {
+            processes.iter().map(|one| format!("{}\n", one.process.get_or_default().pid)).collect()
+        }
+        ListFormat::Table => {
+            let rows: Vec<_> = processes.iter().map(|one| row(one).to_vec()).collect();
+            columns(&["CONTAINER", "PID", "PPID", "USER", "STARTED (UTC)", "ORIGIN", "COMMAND"], &rows, style)
+        }
+        ListFormat::Wide => {
+            let rows: Vec<_> = processes.iter().map(wide_row).collect();
+            let header = [
+                "NAMESPACE",
+                "CONTAINER",
+                "PID",
+                "VPID",
+                "PPID",
+                "USER",
+                "STARTED (UTC)",
+                "ORIGIN",
+                "EXECUTABLE",
+                "DIRECTORY",
+                "COMMAND",
+            ];
+            columns(&header, &rows, style)
+        }
+    }
+}
+
+fn row(one: &ContainerProcess) -> [String; 7] {
+    let process = one.process.get_or_default();
+    let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
+    let created = rfc3339(process.created_ns);
+    [
+        escape::text(one.container.get_or_default().id.as_bytes()),
+        process.pid.to_string(),
+        number(process.parent_pid),
+        process.uid.map_or_else(String::new, |uid| uid.to_string()),
+        if process.created_ns == 0 { String::new() } else { created.get(..19).unwrap_or_default().replace('T', " ") },
+        origin(process),
+        command(process),
+    ]
+    .map(or_dash)
+}
+
+fn wide_row(one: &ContainerProcess) -> Vec<String> {
+    let process = one.process.get_or_default();
+    let [container, pid, parent_pid, user, created, origin, command] = row(one);
+    let path = |path: &Option<Vec<u8>>| path.as_deref().map(escape::text).unwrap_or_default();
+    vec![
+        or_dash(escape::text(one.container.get_or_default().namespace.as_bytes())),
+        container,
+        pid,
+        or_dash(process.vpid.map_or_else(String::new, |vpid| vpid.to_string())),
+        parent_pid,
+        user,
+        created,
+        origin,
+        or_dash(path(&process.executable)),
+        or_dash(path(&process.working_directory)),
+        command,
+    ]
+}

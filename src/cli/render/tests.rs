@@ -1,0 +1,201 @@
+use insta::assert_snapshot;
+
+use super::*;
+use crate::{
+    api::{
+        Capability, Container, ContainerClose, ContainerProcess, Ended, Event, Gap, Hello, Kubernetes, Parent, Process,
+        Throttle, event::Body,
+    },
+    cli::{args::EventFormat, output::Style},
+    client::text::is_hostile,
+};
+
+fn event(type_name: &str, body: Body) -> Event {
+    let k8s = Kubernetes {
+        namespace: "shop".into(),
+        pod_name: "web-0".into(),
+        pod_uid: "7d".into(),
+        container_name: "app".into(),
+        ..Default::default()
+    };
+    let container =
+        Container { namespace: "k8s.io".into(), id: "web".into(), k8s: Some(k8s).into(), ..Default::default() };
+    Event {
+        seq: 17,
+        epoch: "5f3a".into(),
+        type_: type_name.into(),
+        time_ns: 1_795_228_079_845_909_727,
+        monotonic_ns: 412_345_678_901,
+        grade: "exact".into(),
+        source: "bpf".into(),
+        container: Some(container).into(),
+        body: Some(body),
+        ..Default::default()
+    }
+}
+
+fn process() -> Process {
+    Process {
+        pid: 4211,
+        vpid: Some(17),
+        parent_pid: 4016,
+        entity_id: "c0ffee00000010731f".into(),
+        created_ns: 1_795_228_079_840_000_000,
+        origin: "exec".into(),
+        exec_id: "probe-1".into(),
+        executable: Some(b"/bin/sleep".into()),
+        args: vec![b"sleep".into(), b"1".into()],
+        args_count: Some(2),
+        args_bytes: Some(8),
+        working_directory: Some(b"/".into()),
+        uid: Some(0),
+        gid: Some(0),
+        cgroup: "/k8s.io/web".into(),
+        parent: Some(Parent { pid: 4016, executable: Some(b"/bin/sh".into()), ..Default::default() }).into(),
+        ..Default::default()
+    }
+}
+
+/// One of each type, and what is hard about them.
+fn events() -> Vec<Event> {
+    let ended = |code: Option<u32>, signal: &str, status: Option<u32>, oom_killed: bool| {
+        let ended = Ended { code, signal: signal.into(), status, oom_killed, ..Default::default() };
+        event("process.exit", Body::Process(Process { ended: Some(ended).into(), ..process() }))
+    };
+    let capability = Capability {
+        category: "process".into(),
+        support: "partial".into(),
+        backend: "connector".into(),
+        reason: "bpf is refused".into(),
+        ..Default::default()
+    };
+    let hostile = Process {
+        args: vec![b"\xff\\".into(), "\u{1b}[2J\u{202e}\u{9b}".into(), Vec::new()],
+        args_count: Some(900),
+        args_bytes: Some(100_000),
+        args_truncated: true,
+        args_redacted: true,
+        ..process()
+    };
+    let unknown = Process {
+        pid: 4300,
+        origin: "injected".into(),
+        comm: Some(b"sh".into()),
+        unknown: "gone".into(),
+        ..Default::default()
+    };
+    let own_gap =
+        Gap { lost: Some(12), stage: "subscriber".into(), from_ns: 1, to_ns: 2_500_001, ..Default::default() };
+    vec![
+        event("process.start", Body::Process(process())),
+        event("process.exec", Body::Process(hostile)),
+        event("process.fork", Body::Process(unknown)),
+        ended(Some(0), "", Some(0), false),
+        ended(None, "SIGKILL", Some(137), true),
+        ended(None, "", None, false),
+        event("process.done", Body::Process(Process { after_exit_ns: Some(1_500_000_000), ..process() })),
+        event(
+            "process.held",
+            Body::Process(Process { holders: vec![process().parent.unwrap_or_default()], ..process() }),
+        ),
+        event(
+            "container.close",
+            Body::ContainerClose(ContainerClose { delivered: 4, runtime: 2, ..Default::default() }),
+        ),
+        event("observer.gap", Body::Gap(Gap { lost: None, stage: "kernel".into(), ..Default::default() })),
+        Event { seq: 0, container: None.into(), ..event("observer.gap", Body::Gap(own_gap)) },
+        event("observer.throttle", Body::Throttle(Throttle { withheld: 9, over_ns: 1_000_000, ..Default::default() })),
+        event("observer.capability", Body::Capability(capability.clone())),
+        Event {
+            seq: 0,
+            container: None.into(),
+            ..event(
+                "hello",
+                Body::Hello(Hello { schema_version: 1, capabilities: vec![capability], ..Default::default() }),
+            )
+        },
+        Event { body: None, ..event("port.open", Body::Gap(Gap::default())) },
+    ]
+}
+
+fn all(format: EventFormat) -> String {
+    let style = Style::default();
+    let events = events();
+    let lines = events.iter().enumerate().map(|(index, one)| super::events::event(one, format, index == 0, style));
+    let text: String = lines.collect();
+    super::events::header(format, style) + &text + super::events::footer(format, events.is_empty())
+}
+
+/// Check each type in each format against what a person has read.
+#[test]
+fn every_type_of_event_is_shown() {
+    assert_snapshot!("table", all(EventFormat::Table));
+    assert_snapshot!("wide", all(EventFormat::Wide));
+    assert_snapshot!("jsonl", all(EventFormat::Jsonl));
+    assert_snapshot!("probe", all(EventFormat::Probe));
+    let array: Vec<serde_json::Value> = serde_json::from_str(&all(EventFormat::Json)).unwrap();
+    assert_eq!(array.len(), events().len());
+}
+
+/// Check that what a container wrote brings nothing to a terminal, in any format.
+#[test]
+fn nothing_hostile_is_printed() {
+    for format in [EventFormat::Table, EventFormat::Wide, EventFormat::Json, EventFormat::Jsonl, EventFormat::Probe] {
+        let text = all(format);
+        assert!(!text.replace('\n', "").contains(is_hostile), "{text}");
+    }
+}
+
+/// Check that lines end at the terminal's width.
+#[test]
+fn a_line_ends_at_the_width() {
+    let style = Style { width: Some(60), ..Style::default() };
+    let line = super::events::event(&events()[0], EventFormat::Wide, true, style);
+    assert_eq!(line.trim_end().chars().count(), 60);
+    assert!(line.ends_with("…\n"));
+}
+
+/// Check that failures alone are coloured, and only where colour is wanted.
+#[test]
+fn failures_are_red() {
+    let style = Style { is_coloured: true, ..Style::default() };
+    let red =
+        |index: usize| super::events::event(&events()[index], EventFormat::Table, true, style).contains("\x1b[31m");
+    assert_eq!([0, 3, 4, 9].map(red), [false, false, true, true]);
+}
+
+/// Check that processes that name each other as parent, and chains of any depth, are shown once each.
+#[test]
+fn a_tree_shows_each_process_once() {
+    let list = |parents: Vec<(i32, i32)>| -> Vec<ContainerProcess> {
+        let one = |(pid, parent_pid)| ContainerProcess {
+            process: Some(Process { pid, parent_pid, origin: "init".into(), ..Default::default() }).into(),
+            ..Default::default()
+        };
+        parents.into_iter().map(one).collect()
+    };
+    let lines = |parents| tree::trees(&list(parents), Style { is_quiet: true, ..Style::default() });
+    assert_snapshot!(lines(vec![(1, 2), (2, 1), (3, 3), (4, 9), (4, 9)]), @r"
+    ├─ 3 ? [init]
+    ├─ 4 ? [init]
+    └─ 1 ? [init]
+       └─ 2 ? [init]
+    ");
+    assert_eq!(lines((2..2000).map(|pid| (pid, pid - 1)).collect()).lines().count(), 1998);
+}
+
+/// Check that of shims that differ the least is told.
+#[test]
+fn of_several_answers_the_least_is_told() {
+    let one = |category: &str, support: &str| crate::client::json::Capability {
+        category: category.into(),
+        support: support.into(),
+        backend: String::new(),
+        reason: String::new(),
+    };
+    let answers = [
+        vec![one("lifecycle", "supported"), one("process", "partial")],
+        vec![one("lifecycle", "unavailable"), one("process", "supported")],
+    ];
+    assert_eq!(capabilities::least(&answers), [one("lifecycle", "unavailable"), one("process", "partial")]);
+}

@@ -1,0 +1,125 @@
+//! The other commands.
+
+use lookout::api::Exit;
+use serde_json::Value;
+
+use super::{
+    fake::{Node, Script},
+    run::{Running, run},
+    script::{TIME_NS, alive, life},
+};
+
+fn node_with_web() -> (Node, super::fake::Fake) {
+    let node = Node::new();
+    let script = Script { events: life("web")[..4].to_vec(), processes: alive("web"), ..Default::default() };
+    let shim = node.shim("web", script);
+    (node, shim)
+}
+
+/// Check the processes that live, as a list, as names and as JSON; what a container wrote is escaped.
+#[test]
+fn processes_are_listed() {
+    let (node, _shim) = node_with_web();
+    let ran = run(&node, &["ps"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    insta::assert_snapshot!("ps", ran.out);
+    insta::assert_snapshot!("ps_wide", run(&node, &["ps", "-o", "wide", "--container", "web"]).out);
+    assert_eq!(run(&node, &["ps", "-q"]).out, "4016\n4017\n4018\n4019\n4211\n");
+    assert_eq!(run(&node, &["ps", "-n", "k8s.io", "-q"]).out, "");
+    let ran = run(&node, &["ps", "-o", "json"]);
+    assert!(!ran.out.contains('\u{1b}'));
+    let array: Vec<Value> = serde_json::from_str(&ran.out).expect("an array");
+    assert_eq!(array[1]["process"]["command_args"][1], "\u{1b}[2Jit's");
+    assert_eq!(array[4]["containerd"]["exec_id"], "probe-1");
+}
+
+/// Check the processes that live, as trees.
+#[test]
+fn processes_are_shown_as_trees() {
+    let (node, _shim) = node_with_web();
+    insta::assert_snapshot!("tree", run(&node, &["tree"]).out);
+}
+
+/// Check exits: of before from the journal, of now from the shim.
+#[test]
+fn exits_are_shown_and_followed() {
+    let (node, shim) = node_with_web();
+    let ran = run(&node, &["exits"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    insta::assert_snapshot!("exits", ran.out);
+    let exit = Exit { timestamp_ns: TIME_NS, pid: 9, status: 137, container_id: "web".into(), ..Default::default() };
+    shim.script.lock().expect("a script").exits.push(exit);
+    let running = Running::new(&node, &["exits", "-f", "-o", "jsonl"]);
+    insta::assert_snapshot!("exits_jsonl", running.line());
+    assert_eq!(running.term(), (0, Vec::new()));
+}
+
+/// Check what can be observed, from a shim and from nobody.
+#[test]
+fn capabilities_are_those_of_the_shims_or_of_the_node() {
+    let (node, _shim) = node_with_web();
+    insta::assert_snapshot!("capabilities", run(&node, &["capabilities"]).out);
+    insta::assert_snapshot!("capabilities_json", run(&node, &["capabilities", "-o", "json"]).out);
+    assert_eq!(run(&node, &["capabilities", "-q"]).out, "lifecycle\nfile\nnetwork\nprocess\n");
+    let ran = run(&Node::new(), &["capabilities", "-o", "json"]);
+    let answer: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!((ran.code, answer["categories"].as_array().map(Vec::len)), (0, Some(4)));
+}
+
+/// Check the page of one container. What differs from run to run is left out.
+#[test]
+fn a_container_is_inspected() {
+    let (node, _shim) = node_with_web();
+    let ran = run(&node, &["inspect", "web"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let text: Vec<_> =
+        ran.out.lines().filter(|line| !line.starts_with("address") && !line.starts_with("shim")).collect();
+    insta::assert_snapshot!("inspect", text.join("\n"));
+    let ran = run(&node, &["inspect", "web", "-o", "json"]);
+    let page: Value = serde_json::from_str(&ran.out).expect("JSON");
+    assert_eq!(
+        (&page["id"], &page["shim"]["id"], page["events"].as_array().map(Vec::len)),
+        (&"web".into(), &"web".into(), Some(4))
+    );
+}
+
+/// Check that the configuration is shown with who set it, and that a mistake names key and file.
+#[test]
+fn the_configuration_is_shown() {
+    let node = Node::new();
+    let file = node.path().join("c.toml");
+    std::fs::write(&file, "bus = \"none\"\nlocked = [\"bus\"]").expect("a file");
+    let path = file.to_str().expect("UTF-8");
+    let ran = run(&node, &["config", "show", "--config", path]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    insta::assert_snapshot!("config", ran.out.replace(path, "FILE"));
+    std::fs::write(&file, "bus = \"some\"").expect("a file");
+    let ran = run(&node, &["config", "show", "--config", path]);
+    assert_eq!((ran.code, ran.err), (1, format!("lookout: bus in {path}: \"some\" is not ports, processes or none\n")));
+}
+
+/// Check each help, and that completions are scripts.
+#[test]
+fn each_command_has_a_help() {
+    let node = Node::new();
+    let mut text = String::new();
+    for args in [
+        &["--help"][..],
+        &["events", "--help"],
+        &["ps", "--help"],
+        &["tree", "--help"],
+        &["exits", "--help"],
+        &["capabilities", "--help"],
+        &["inspect", "--help"],
+        &["config", "show", "--help"],
+        &["completion", "--help"],
+    ] {
+        let ran = run(&node, args);
+        assert_eq!(ran.code, 0, "{args:?}");
+        text.push_str(&format!("$ lookout {}\n{}\n", args.join(" "), ran.out));
+    }
+    insta::assert_snapshot!("help", text);
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(run(&node, &["completion", shell]).out.contains("lookout"), "{shell}");
+    }
+}

@@ -1,0 +1,208 @@
+//! `lookout events`.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
+
+use serde_json::Value;
+
+use super::{
+    fake::{Node, Script},
+    run::{Running, command, run},
+    script::{alive, gap, life, process, start},
+};
+
+fn told(line: &str) -> (u64, String) {
+    let event: Value = serde_json::from_str(line).expect("JSON");
+    (event["seq"].as_u64().unwrap_or(0), event["type"].as_str().expect("a type").to_owned())
+}
+
+/// Check that without -f the journal is printed and the command ends.
+#[test]
+fn the_journal_is_printed_and_that_is_all() {
+    let node = Node::new();
+    let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
+    let ran = run(&node, &["events"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    insta::assert_snapshot!(ran.out);
+    let ran = run(&node, &["events", "-o", "probe"]);
+    insta::assert_snapshot!("probe", ran.out);
+    let ran = run(&node, &["events", "-o", "json"]);
+    let array: Vec<Value> = serde_json::from_str(&ran.out).expect("an array");
+    assert_eq!(array.len(), 7, "{array:?}");
+    let ran = run(&node, &["events", "-o", "jsonl"]);
+    let types: Vec<_> = ran.out.lines().map(told).collect();
+    assert_eq!(types[0], (0, "hello".to_owned()));
+    assert_eq!(types[6], (6, "container.close".to_owned()));
+}
+
+/// Check that filters reach the shim, and that a limit ends the command.
+#[test]
+fn filters_and_a_limit_leave_out_the_rest() {
+    let node = Node::new();
+    let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
+    let seqs = |args: &[&str]| {
+        let ran = run(&node, &[&["events", "-o", "jsonl"], args].concat());
+        assert_eq!(ran.code, 0, "{ran:?}");
+        ran.out.lines().map(|line| told(line).0).filter(|seq| *seq > 0).collect::<Vec<_>>()
+    };
+    assert_eq!(seqs(&["--type", "process.exit"]), [4, 5]);
+    assert_eq!(seqs(&["--type", "process.*", "--exec-id", "probe-1"]), [3, 4]);
+    assert_eq!(seqs(&["--origin", "init"]), [2, 5]);
+    assert_eq!(seqs(&["--type", "process.exit", "--failures"]), [5]);
+    assert_eq!(seqs(&["--limit", "2"]), [1, 2]);
+    assert_eq!(seqs(&["--container", "web", "--since", "5f3a:4"]), [5, 6]);
+}
+
+/// Check that several journals are one stream by time.
+#[test]
+fn journals_of_several_shims_are_merged_by_time() {
+    let node = Node::new();
+    let odd = [1, 3, 5].map(|seq| start(seq, "odd", process(4001, 0, &["odd"])));
+    let even = [2, 4, 6].map(|seq| start(seq, "even", process(4002, 0, &["even"])));
+    let _odd = node.shim("odd", Script { events: odd.to_vec(), ..Default::default() });
+    let _even = node.shim("even", Script { events: even.to_vec(), ..Default::default() });
+    let ran = run(&node, &["events", "-o", "jsonl"]);
+    let seqs: Vec<_> = ran.out.lines().map(|line| told(line).0).filter(|seq| *seq > 0).collect();
+    assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
+}
+
+/// Check that -f goes on with what happens, and that TERM ends it well, with the array closed.
+#[test]
+fn following_ends_well_at_term() {
+    let node = Node::new();
+    let shim = node.shim("web", Script { events: life("web"), ..Default::default() });
+    let running = Running::new(&node, &["events", "-f", "-o", "json"]);
+    let mut text = String::new();
+    // The bracket, hello, and five events: a line ends when the next element comes.
+    for _ in 0..7 {
+        text.push_str(&running.line());
+    }
+    shim.tell(start(7, "web", process(4300, 4016, &["late"])));
+    text.push_str(&running.line());
+    let (code, rest) = running.term();
+    text.extend(rest);
+    assert_eq!(code, 0);
+    let array: Vec<Value> = serde_json::from_str(&text).expect("an array");
+    assert_eq!(array[7]["process"]["command_args"], serde_json::json!(["late"]));
+}
+
+/// Check that a shim that comes later is followed from its first record.
+#[test]
+fn a_shim_that_appears_later_is_followed_from_its_first_record() {
+    let node = Node::new();
+    let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
+    let running = Running::new(&node, &["events", "-f", "-o", "jsonl"]);
+    for _ in 0..7 {
+        running.line();
+    }
+    let _late = node.shim("late", Script { events: life("late"), ..Default::default() });
+    let types: Vec<_> = (0..7).map(|_| told(&running.line())).collect();
+    assert_eq!((types[0].0, types[1].0, types[6].0), (0, 1, 6));
+    assert_eq!(running.term().0, 0);
+}
+
+/// Check that a broken connection is made again and continued by the cursor: each event once.
+#[test]
+fn a_broken_connection_is_continued_by_its_cursor() {
+    let node = Node::new();
+    let mut shim = node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
+    let running = Running::new(&node, &["events", "-f", "-o", "jsonl"]);
+    let mut seqs: Vec<_> = (0..3).map(|_| told(&running.line()).0).collect();
+    shim.stop();
+    shim.tell(life("web")[2].clone());
+    shim.serve();
+    seqs.push(told(&running.line()).0);
+    shim.tell(life("web")[3].clone());
+    seqs.push(told(&running.line()).0);
+    assert_eq!(running.term(), (0, Vec::new()));
+    assert_eq!(seqs, [0, 1, 2, 3, 4]);
+    assert_eq!(shim.script.lock().expect("a script").since, ["", "5f3a:2"]);
+}
+
+/// Check that a gap in what was asked for is told by the exit status, whatever types were asked for.
+#[test]
+fn a_gap_is_told_by_the_exit_status() {
+    let node = Node::new();
+    let mut events = life("web");
+    events.push(gap(7, "web", None));
+    let _shim = node.shim("web", Script { events, ..Default::default() });
+    let ran = run(&node, &["events", "--type", "process.exec", "-o", "jsonl"]);
+    assert_eq!(ran.code, 5, "{ran:?}");
+    let gap: Value = serde_json::from_str(ran.out.lines().last().expect("a gap")).expect("JSON");
+    assert_eq!((&gap["type"], &gap["lost"]), (&"observer.gap".into(), &Value::Null));
+}
+
+/// Check that another container's gap is none of what was asked for.
+#[test]
+fn a_gap_of_another_container_is_not_told() {
+    let node = Node::new();
+    let mut events = life("web");
+    events.push(gap(7, "db", Some(3)));
+    let _shim = node.shim("web", Script { events, ..Default::default() });
+    assert_eq!(run(&node, &["events", "--container", "web"]).code, 0);
+    assert_eq!(run(&node, &["events"]).code, 5);
+}
+
+/// Check that a stream that broke is told by the exit status.
+#[test]
+fn a_stream_that_broke_is_told_by_the_exit_status() {
+    let node = Node::new();
+    let _shim = node.shim("web", Script { events: life("web"), breaks_after: Some(3), ..Default::default() });
+    let ran = run(&node, &["events", "-o", "jsonl"]);
+    assert_eq!((ran.code, ran.out.lines().count()), (5, 4), "{ran:?}");
+    assert!(ran.err.contains("lost shim web"), "{ran:?}");
+}
+
+/// Check the other exit statuses.
+#[test]
+fn the_exit_status_says_why() {
+    let node = Node::new();
+    assert_eq!(run(&node, &["events"]).code, 0, "a node without shims has no events");
+    for args in [
+        &["events", "--since", "5f3a:1"][..],
+        &["events", "--container", "web", "--since", "5f3a"],
+        &["events", "--type", "process.nothing"],
+        &["events", "--limit", "0"],
+        &["nothing"],
+        &[],
+    ] {
+        assert_eq!(run(&node, args).code, 2, "{args:?}");
+    }
+    assert_eq!(run(&node, &["--help"]).code, 0);
+    let _shim = node.shim("web", Script { processes: alive("web"), ..Default::default() });
+    for follow in ["--quiet", "--follow"] {
+        let args = ["events", "--container", "web", "--since", "5f3a:9", follow];
+        assert_eq!(Running::new(&node, &args).end(), 2, "a cursor ahead of the shim, {follow}");
+    }
+    for command in ["events", "ps", "tree", "exits", "capabilities"] {
+        let ran = run(&node, &[command, "--container", "nope"]);
+        assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{command}: {ran:?}");
+        assert_eq!(ran.err, "lookout: no container nope here\n");
+    }
+    assert_eq!(run(&node, &["inspect", "nope"]).code, 3);
+    node.register("deaf");
+    for command in ["events", "ps", "tree", "exits", "capabilities"] {
+        let ran = run(&node, &[command]);
+        assert_eq!(ran.code, 4, "{command}: {ran:?}");
+        assert!(ran.err.contains("shim deaf"), "{command}: {ran:?}");
+        let ran = run(&node, &[command, "--container", "web"]);
+        assert_eq!(ran.code, 0, "{command}: another shim's silence is not web's: {ran:?}");
+    }
+}
+
+/// Check that a reader who leaves early is no failure.
+#[test]
+fn a_reader_may_leave_early() {
+    let node = Node::new();
+    let events = (1..=20_000).map(|seq| start(seq, "web", process(4016, 0, &["/bin/true", "x"]))).collect();
+    let _shim = node.shim("web", Script { events, ..Default::default() });
+    let mut child = command(&node, &["events"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+    let output = child.wait_with_output().expect("a child");
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+    let ran = run(&node, &["events", "-q"]);
+    assert_eq!((ran.code, ran.out.lines().count()), (0, 20_000));
+}

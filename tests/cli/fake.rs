@@ -1,0 +1,228 @@
+//! A shim that follows a script: a registration, a socket, the Observer service.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use lookout::{
+    api::{
+        CapabilitiesRequest, CapabilitiesResponse, ContainerProcess, Event, EventBatch, Exit, ExitBatch, ExitsRequest,
+        Filter, Hello, ProcessesRequest, ProcessesResponse, SubscribeRequest,
+        event::Body,
+        observer::{Observer, create_observer},
+    },
+    registration::start_ticks,
+};
+use tokio::sync::oneshot;
+use ttrpc::r#async::{Server, ServerStreamSender, TtrpcContext};
+
+use super::script::{self, EPOCH};
+
+/// What a shim says. Tests change it while it serves.
+#[derive(Debug, Default)]
+pub(crate) struct Script {
+    pub(crate) events: Vec<Event>,
+    pub(crate) processes: Vec<ContainerProcess>,
+    pub(crate) exits: Vec<Exit>,
+    /// Streams break after so many events.
+    pub(crate) breaks_after: Option<usize>,
+    /// The cursors that subscribers came with.
+    pub(crate) since: Vec<String>,
+}
+
+/// A runtime directory with its shims. All of them are this process.
+pub(crate) struct Node {
+    pub(crate) folder: tempfile::TempDir,
+}
+
+/// One shim. Dropping it ends its server and keeps its registration.
+pub(crate) struct Fake {
+    pub(crate) script: Arc<Mutex<Script>>,
+    socket: PathBuf,
+    server: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Registers a shim without one.
+    pub(crate) fn register(&self, id: &str) -> PathBuf {
+        let socket = self.path().join(format!("{id}.sock"));
+        let pid = std::process::id();
+        let start = start_ticks(i32::try_from(pid).expect("a pid")).expect("we live");
+        let shims = self.path().join("shims/default");
+        fs::create_dir_all(&shims).expect("a folder");
+        let address = format!("unix://{}", socket.display());
+        let text = serde_json::json!({"pid":pid,"start":start,"address":address,"epoch":EPOCH,"version":"0.1.0"});
+        // Whole or not at all, as a shim writes it.
+        let part = shims.join(format!(".{id}"));
+        fs::write(&part, text.to_string()).expect("a file");
+        fs::rename(&part, shims.join(format!("{id}.json"))).expect("a file");
+        socket
+    }
+
+    /// A shim that serves before it is registered.
+    pub(crate) fn shim(&self, id: &str, script: Script) -> Fake {
+        let socket = self.path().join(format!("{id}.sock"));
+        let mut fake = Fake { script: Arc::new(Mutex::new(script)), socket, server: None };
+        fake.serve();
+        self.register(id);
+        fake
+    }
+}
+
+impl Fake {
+    /// Serves, from a thread of its own.
+    pub(crate) fn serve(&mut self) {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let address = format!("unix://{}", self.socket.display());
+        let service = Arc::new(Service { script: self.script.clone() });
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let mut server =
+                    Server::new().bind(&address).expect("a socket").register_service(create_observer(service));
+                server.start().await.expect("a server");
+                ready.send(()).expect("somebody waits");
+                let _ = stopped.await;
+            });
+        });
+        is_ready.recv_timeout(Duration::from_secs(10)).expect("it serves");
+        self.server = Some((stop, thread));
+    }
+
+    /// Breaks every connection.
+    pub(crate) fn stop(&mut self) {
+        if let Some((stop, thread)) = self.server.take() {
+            let _ = stop.send(());
+            thread.join().expect("the server ends");
+        }
+        let _ = fs::remove_file(&self.socket);
+    }
+
+    pub(crate) fn tell(&self, event: Event) {
+        self.script.lock().expect("nobody panicked").events.push(event);
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+struct Service {
+    script: Arc<Mutex<Script>>,
+}
+
+impl Service {
+    fn read<T>(&self, read: impl FnOnce(&mut Script) -> T) -> T {
+        read(&mut self.script.lock().expect("nobody panicked"))
+    }
+}
+
+#[async_trait]
+impl Observer for Service {
+    async fn capabilities(&self, _: &TtrpcContext, _: CapabilitiesRequest) -> ttrpc::Result<CapabilitiesResponse> {
+        Ok(CapabilitiesResponse { categories: script::capabilities(), ..Default::default() })
+    }
+
+    async fn processes(&self, _: &TtrpcContext, request: ProcessesRequest) -> ttrpc::Result<ProcessesResponse> {
+        let wanted = request.container_id;
+        let mut processes = self.read(|script| script.processes.clone());
+        processes.retain(|one| wanted.is_empty() || one.container.get_or_default().id == wanted);
+        Ok(ProcessesResponse { processes, ..Default::default() })
+    }
+
+    async fn exits(
+        &self,
+        _: &TtrpcContext,
+        _: ExitsRequest,
+        sender: ServerStreamSender<ExitBatch>,
+    ) -> ttrpc::Result<()> {
+        let exits = self.read(|script| script.exits.clone());
+        sender.send(&ExitBatch { exits, ..Default::default() }).await?;
+        std::future::pending().await
+    }
+
+    async fn subscribe(
+        &self,
+        _: &TtrpcContext,
+        request: SubscribeRequest,
+        sender: ServerStreamSender<EventBatch>,
+    ) -> ttrpc::Result<()> {
+        self.read(|script| script.since.push(request.since.clone()));
+        let after: u64 = request.since.rsplit_once(':').map_or(0, |(_, seq)| seq.parse().expect("a number"));
+        if self.read(|script| script.events.iter().all(|event| event.seq < after)) && after > 0 {
+            return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(ttrpc::Code::INVALID_ARGUMENT, "ahead")));
+        }
+        let hello = Hello { schema_version: 1, seq: after, shim_id: "fake".into(), ..Default::default() };
+        let mut batch = vec![Event {
+            epoch: EPOCH.into(),
+            type_: "hello".into(),
+            time_ns: script::TIME_NS,
+            body: Some(Body::Hello(hello)),
+            ..Default::default()
+        }];
+        let mut next = 0;
+        let mut told = 0;
+        loop {
+            let new = self.read(|script| script.events.get(next..).unwrap_or_default().to_vec());
+            next += new.len();
+            let limit = self.read(|script| script.breaks_after).unwrap_or(usize::MAX);
+            for event in new {
+                if (event.seq > after || event.seq == 0) && passes(&event, &request.filters) && told < limit {
+                    told += 1;
+                    batch.push(event);
+                }
+            }
+            for part in batch.chunks(500) {
+                sender.send(&EventBatch { events: part.to_vec(), ..Default::default() }).await?;
+            }
+            if told >= limit {
+                let status = ttrpc::get_status(ttrpc::Code::ABORTED, "as the script says");
+                return Err(ttrpc::Error::RpcStatus(status));
+            }
+            let is_quiet = batch.is_empty();
+            batch = Vec::new();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            if is_quiet {
+                sender.send(&EventBatch::default()).await?;
+            }
+        }
+    }
+}
+
+/// As `proto/lookout/v1/observer.proto` says, as far as these tests ask for it.
+fn passes(event: &Event, filters: &[Filter]) -> bool {
+    let (exec_id, origin, status) = match &event.body {
+        Some(Body::Process(process)) => {
+            (process.exec_id.as_str(), process.origin.as_str(), process.ended.get_or_default().status)
+        }
+        _ => ("", "", None),
+    };
+    let one = |filter: &Filter| {
+        let of_type = |wanted: &String| match wanted.strip_suffix('*') {
+            Some(kind) => event.type_.starts_with(kind),
+            None => *wanted == event.type_,
+        };
+        (filter.types.is_empty() || filter.types.iter().any(of_type))
+            && (filter.container_id.is_empty() || event.container.get_or_default().id == filter.container_id)
+            && filter.exec_id.as_ref().is_none_or(|wanted| wanted == exec_id)
+            && (filter.origin.is_empty() || filter.origin == origin)
+            && (!filter.failures || status.is_some_and(|status| status != 0))
+    };
+    filters.is_empty() || filters.iter().any(one)
+}

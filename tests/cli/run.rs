@@ -1,0 +1,104 @@
+//! Runs the command.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc::{Receiver, channel},
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::fake::Node;
+
+/// Longer than anything here takes on a machine that has other work.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a run left.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// The command on a node, with an environment of its own.
+pub(crate) fn command(node: &Node, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lookout"));
+    command.args(args).env_clear().env("LOOKOUT_RUNTIME_DIR", node.path()).stdin(Stdio::null());
+    command
+}
+
+/// Runs it to its end.
+pub(crate) fn run(node: &Node, args: &[&str]) -> Ran {
+    let output = command(node, args).output().expect("it runs");
+    Ran {
+        code: output.status.code().expect("it ends by itself"),
+        out: String::from_utf8(output.stdout).expect("UTF-8"),
+        err: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+/// One that goes on.
+pub(crate) struct Running {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Running {
+    pub(crate) fn new(node: &Node, args: &[&str]) -> Self {
+        let mut child = command(node, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let stdout = child.stdout.take().expect("a pipe");
+        let (sender, lines) = channel();
+        thread::spawn(move || read_lines(stdout, |line| sender.send(line).is_ok()));
+        Self { child, lines }
+    }
+
+    /// The next line, when it comes.
+    pub(crate) fn line(&self) -> String {
+        self.lines.recv_timeout(PATIENCE).expect("another line")
+    }
+
+    /// Sends TERM; the exit status, and the lines that were left.
+    pub(crate) fn term(mut self) -> (i32, Vec<String>) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it lives");
+        let code = self.end();
+        (code, self.lines.iter().collect())
+    }
+
+    /// Waits for its end.
+    pub(crate) fn end(&mut self) -> i32 {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status.code().unwrap_or_else(|| panic!("it ended by {status}: {}", self.stderr()));
+            }
+            assert!(Instant::now() < deadline, "it goes on");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn stderr(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            let _ = stderr.read_to_string(&mut text);
+        }
+        text
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_lines(stdout: ChildStdout, mut take: impl FnMut(String) -> bool) {
+    for line in BufReader::new(stdout).lines() {
+        let Ok(line) = line else { return };
+        if !take(line) {
+            return;
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Arguments as hostile as they come: true, bounded, marked, harmless.
+
+use crate::harness::containerd::{Containerd, Version};
+
+/// Check that 100 kB of arguments are told cut, with their true number and length.
+#[test]
+fn long_arguments_are_cut_and_say_so() {
+    let containerd = Containerd::start(Version::V1_7);
+    let watching = containerd.watching();
+    let long = "x".repeat(100_000);
+    containerd.run("c", &["--rm"], &["true", "a", &long, "z"]).run().success();
+    let start = watching.wait(super::STORM, "a start", |told| told.kind() == "process.start");
+    assert_eq!(start.args()[..2], ["true", "a"], "{:.300}", format!("{start:?}"));
+    assert!(start.args()[2].len() >= 4000 && long.starts_with(start.args()[2]), "a true beginning");
+    assert_eq!(start.number("/process/args_count"), Some(4));
+    assert_eq!(start.number("/process/args_bytes"), Some(5 + 2 + 100_001 + 2));
+    assert_eq!(start.at("/process/args_truncated"), true);
+    watching.wait_close("c");
+    drop(watching);
+    containerd.assert_nothing_left();
+}
+
+/// Check that empty arguments, newlines, escape sequences and bytes that are not UTF-8 are told
+/// truly and reach no terminal as they are.
+#[test]
+fn hostile_arguments_are_told_truly_and_harm_no_terminal() {
+    let containerd = Containerd::start(Version::V1_7);
+    let watching = containerd.watching();
+    let script = r#"/bin/true "" "$(printf 'two\nlines')" "$(printf '\033[31mred\007')" "$(printf '\377\376')" 'back\slash'; true"#;
+    containerd.detached("c", &[], &["sh", "-c", &format!("{script}; sleep 1000")]);
+    let start = watching.wait(super::STORM, "a start", |told| {
+        told.kind() == "process.start" && told.args().first() == Some(&"/bin/true")
+    });
+    let told = ["/bin/true", "", "two\nlines", "\u{1b}[31mred\u{7}", "\\xff\\xfe", "back\\\\slash"];
+    assert_eq!(start.args(), told, "{start:?}");
+    assert_eq!(start.at("/process/escaped"), true, "{start:?}");
+    for view in
+        [&["events", "--no-trunc"][..], &["events", "-o", "wide"], &["ps"], &["tree"], &["events", "-o", "probe"]]
+    {
+        let shown = containerd.lookout(view).run().stdout;
+        let harmful = shown.iter().find(|byte| **byte < 0x20 && **byte != b'\n');
+        assert_eq!(harmful, None, "{view:?}: {}", String::from_utf8_lossy(&shown));
+        assert!(String::from_utf8(shown).is_ok(), "{view:?}");
+    }
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
+    drop(watching);
+    containerd.assert_nothing_left();
+}
+
+/// Check that a secret in an argument is seen on no way out.
+#[test]
+fn a_secret_leaves_by_no_way() {
+    let containerd = Containerd::start(Version::V1_7);
+    std::fs::write(containerd.path("lookout.toml"), "bus = \"processes\"\n").expect("our folder is writable");
+    let mut containerd = containerd;
+    containerd.kill_9();
+    containerd.restart();
+    let (watching, events) = (containerd.watching(), containerd.events());
+    let canary = "c4n4ry-9f8e7d6c5b4a";
+    let script = format!("/bin/true --password={canary} --token {canary} https://me:{canary}@host/; sleep 1000");
+    containerd.detached("c", &[], &["sh", "-c", &script]);
+    let start = watching.wait(super::STORM, "a start", |told| {
+        told.kind() == "process.start" && told.args().first() == Some(&"/bin/true")
+    });
+    assert_eq!(start.at("/process/args_redacted"), true, "{start:?}");
+    assert_eq!(start.args().len(), 5, "{start:?}");
+    events.wait(super::STORM, "a start on the bus", |event| event.topic == "/lookout/process-start");
+    let of_shell = watching.all();
+    for told in of_shell {
+        assert!(!told.0.to_string().contains(canary), "{told:?}");
+    }
+    for event in events.all().iter().filter(|event| event.topic.starts_with("/lookout/")) {
+        assert!(!event.body.to_string().contains(canary), "{event:?}");
+    }
+    for output in ["table", "wide", "json", "jsonl", "probe"] {
+        let shown = containerd.lookout(&["events", "--no-trunc", "-o", output]).run().stdout_text();
+        assert!(shown.contains("true") && !shown.contains(canary), "{output}: {shown}");
+    }
+    for view in ["ps", "tree"] {
+        assert!(!containerd.lookout(&[view, "--no-trunc"]).run().stdout_text().contains(canary), "{view}");
+    }
+    assert!(!containerd.log().contains(canary), "in containerd's log");
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
+    drop((watching, events));
+    containerd.assert_nothing_left();
+}

@@ -1,0 +1,29 @@
+//! A loss is counted where it happened, and told.
+
+use std::fs;
+
+use super::{account, storm};
+use crate::harness::containerd::{Containerd, Version};
+
+/// Check that with a ring of 4 KiB, which a storm overruns, seen = delivered + lost with lost > 0, and
+/// that each loss is told as a gap that names the kernel.
+#[test]
+fn seen_is_delivered_and_lost_where_a_ring_is_too_small() {
+    let mut containerd = Containerd::start(Version::V1_7);
+    fs::write(containerd.path("lookout.toml"), "ring_size = \"4KiB\"\njournal_max = \"64MiB\"\n")
+        .expect("our folder is writable");
+    containerd.kill_9();
+    containerd.restart();
+    let watching = containerd.watching();
+    let close = storm(&containerd, &watching, "c", 5000, 0);
+    let (seen, delivered, lost) = account(&close);
+    let (seen, lost) = (seen.expect("the program counts"), lost.expect("the program counts"));
+    assert!(lost > 0, "{close:?}");
+    assert_eq!(seen, delivered + lost, "{close:?}");
+    let gaps =
+        watching.all().into_iter().filter(|told| told.kind() == "observer.gap" && told.text("/stage") == "kernel");
+    let told: u64 = gaps.filter_map(|gap| gap.number("/lost")).sum();
+    assert_eq!(told, lost, "what the gaps tell");
+    drop(watching);
+    containerd.assert_nothing_left();
+}

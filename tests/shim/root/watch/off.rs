@@ -1,0 +1,73 @@
+//! Off means nothing is made; idle means nothing is done.
+
+use std::{fs, time::Duration};
+
+use crate::harness::{
+    Process,
+    containerd::{Containerd, Holdings, Version},
+    deadline,
+};
+
+/// How often a process's threads were scheduled so far.
+fn switches(shim: Process) -> u64 {
+    let threads = fs::read_dir(format!("/proc/{}/task", shim.pid)).expect("it lives").flatten();
+    let statuses = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let count = |status: String| {
+        let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+        lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>()
+    };
+    statuses.map(count).sum()
+}
+
+/// Check that a container with `io.lookout.observe=off` costs no thread, no kernel object and no file,
+/// and that the answers say that it is off.
+#[test]
+fn off_makes_nothing() {
+    let containerd = Containerd::start(Version::V1_7);
+    containerd.detached("c", &["--annotation", "io.lookout.observe=off"], &["sleep", "1000"]);
+    let shim = containerd.shim("c");
+    // The threads of its pool end after half a second.
+    deadline::until("the shim to have one thread", || Holdings::of(shim).threads == 1);
+    let holdings = Holdings::of(shim);
+    let kernel: Vec<_> =
+        holdings.descriptors.keys().filter(|kind| kind.contains("bpf") || kind.contains("map")).collect();
+    assert!(kernel.is_empty(), "{holdings:?}");
+    let maps = fs::read_to_string(format!("/proc/{}/maps", shim.pid)).expect("it lives");
+    assert!(!maps.contains("bpf"), "{maps}");
+    assert!(!containerd.path("lookout").exists(), "a run-time folder");
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
+    containerd.assert_nothing_left();
+}
+
+/// Check that a setting that is locked cannot be changed by a container's annotation.
+#[test]
+fn a_locked_setting_holds_against_an_annotation() {
+    let mut containerd = Containerd::start(Version::V1_7);
+    fs::write(containerd.path("lookout.toml"), "locked = [\"observe\"]\n").expect("our folder is writable");
+    containerd.kill_9();
+    containerd.restart();
+    let watching = containerd.watching();
+    containerd.run("c", &["--rm", "--annotation", "io.lookout.observe=off"], &["true"]).run().success();
+    watching.wait_run(&["true"]);
+    watching.wait_close("c");
+    drop(watching);
+    containerd.assert_nothing_left();
+}
+
+/// Check that a shim that watches an idle container is not scheduled once in ten seconds.
+#[test]
+fn an_idle_watched_shim_sleeps() {
+    let containerd = Containerd::start(Version::V1_7);
+    containerd.detached("c", &[], &["sleep", "1000"]);
+    let shim = containerd.shim("c");
+    // What the start still has to do: its pool's threads end after half a second.
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(Holdings::of(shim).threads, 2, "one serves and one watches");
+    let before = switches(shim);
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!(switches(shim) - before, 0, "context switches in 10 s");
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
+    containerd.assert_nothing_left();
+}
