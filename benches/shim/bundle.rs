@@ -29,15 +29,18 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// For a container that runs `args`; in the pod of that name, if any.
-    pub(crate) fn new(place: &Place, args: &[&str], pod: Option<&str>) -> Result<Self> {
+    /// For a container that runs `args`, with one annotation, if any.
+    pub(crate) fn new(place: &Place, args: &[&str], annotation: Option<(&str, &str)>) -> Result<Self> {
         let id = place.fresh("c");
         let path = place.in_run(&id);
         let scratch = place.on_disk(&id);
         for folder in [path.join("rootfs"), scratch.join("upper"), scratch.join("work")] {
             fs::create_dir_all(folder)?;
         }
-        fs::write(path.join("config.json"), config(&format!("/{}/{id}", place.namespace), args, pod).to_string())?;
+        fs::write(
+            path.join("config.json"),
+            config(&format!("/{}/{id}", place.namespace), args, annotation).to_string(),
+        )?;
         let log = path.join("log");
         mkfifo(&log, Mode::from_bits_truncate(0o600))?;
         let log = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(log)?;
@@ -79,7 +82,7 @@ impl Drop for Bundle {
 }
 
 /// What `ctr run` writes: five namespaces, seven mounts, the device list.
-fn config(cgroup: &str, args: &[&str], pod: Option<&str>) -> Value {
+fn config(cgroup: &str, args: &[&str], annotation: Option<(&str, &str)>) -> Value {
     let capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
     let mount = |destination: &str, kind: &str, options: &[&str]| {
         let source = kind;
@@ -88,7 +91,7 @@ fn config(cgroup: &str, args: &[&str], pod: Option<&str>) -> Value {
     let device =
         |major: i64, minor: i64| json!({ "allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm" });
     let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
-    let annotations = pod.map(|pod| json!({ "io.kubernetes.cri.sandbox-id": pod })).unwrap_or(json!({}));
+    let annotations = annotation.map(|(key, value)| json!({ key: value })).unwrap_or(json!({}));
     json!({
         "ociVersion": "1.0.2",
         "process": {

@@ -102,8 +102,12 @@ impl Task {
 
     /// Runs `true` in the container, from Exec to Delete.
     pub(crate) fn exec_true(&self, id: &str, exec_id: &str) -> Result<()> {
-        let process =
-            json!({ "args": ["/bin/true"], "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 } });
+        self.exec(id, exec_id, &["/bin/true"])
+    }
+
+    /// Runs a program in the container, from Exec to Delete.
+    pub(crate) fn exec(&self, id: &str, exec_id: &str, args: &[&str]) -> Result<()> {
+        let process = json!({ "args": args, "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 } });
         let spec = Any {
             type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".into(),
             value: process.to_string().into_bytes(),

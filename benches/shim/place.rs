@@ -123,6 +123,16 @@ impl Place {
         self.tools.join("rootfs")
     }
 
+    /// The folder of the storm.
+    pub(crate) fn storm(&self) -> PathBuf {
+        self.tools.join("storm/bin")
+    }
+
+    /// The command line of lookout, beside the shim.
+    pub(crate) fn lookout(&self) -> PathBuf {
+        env::var_os("LOOKOUT_CLI").map_or_else(|| PathBuf::from("lookout"), PathBuf::from)
+    }
+
     pub(crate) fn image(&self) -> PathBuf {
         self.tools.join("image.tar")
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::Result;
 
 /// The measurements, by the names that `--only` takes.
-pub(crate) const NAMES: [&str; 7] = ["start", "task", "exec", "stdout", "ctr", "memory", "pod"];
+pub(crate) const NAMES: [&str; 8] = ["start", "task", "exec", "stdout", "ctr", "memory", "pod", "watch"];
 
 /// How often each thing is done.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) runs: usize,
     /// Crowds of 20 shims of each kind.
     pub(crate) crowds: usize,
+    /// Storms of processes of each kind.
+    pub(crate) watches: usize,
     /// How long a crowd is left alone before its memory is read.
     pub(crate) settle: Duration,
 }
@@ -67,6 +69,7 @@ impl Plan {
             floods: pick(4, 2),
             runs: pick(20, 7),
             crowds: pick(2, 1),
+            watches: pick(7, 3),
             settle: Duration::from_secs(if quick { 2 } else { 3 }),
         }
     }

@@ -19,6 +19,17 @@ pub(crate) struct Report {
     floors: Vec<Floor>,
     steps: Vec<Steps>,
     memory: Vec<Composition>,
+    watching: Vec<Watching>,
+    facts: Vec<String>,
+}
+
+/// One quantity of a container that is watched, and of one that is not.
+struct Watching {
+    what: String,
+    unit: Unit,
+    with: Samples,
+    without: Samples,
+    budget: Option<Budget>,
 }
 
 /// One quantity, ours and Go's.
@@ -80,6 +91,7 @@ pub(crate) enum Unit {
     Seconds,
     Kibibytes,
     MebibytesPerSecond,
+    PerSecond,
     Count,
 }
 
@@ -90,6 +102,7 @@ impl Unit {
             Self::Seconds => "s",
             Self::Kibibytes => "KiB",
             Self::MebibytesPerSecond => "MiB/s",
+            Self::PerSecond => "/s",
             Self::Count => "",
         }
     }
@@ -104,6 +117,13 @@ pub(crate) enum Budget {
     RatioAtLeast(f64),
     /// Our largest is at most this, whatever Go's is.
     OursAtMost(f64),
+}
+
+impl Watching {
+    fn as_row(&self) -> Row {
+        let pair = Pair { ours: self.with.clone(), go: self.without.clone() };
+        Row { what: self.what.clone(), version: Version::V1_7, unit: self.unit, pair, budget: self.budget }
+    }
 }
 
 impl Row {
@@ -134,7 +154,16 @@ struct Verdict {
 
 impl Report {
     pub(crate) fn new(head: Vec<(&'static str, String)>, quick: bool) -> Self {
-        Self { head, quick, rows: Vec::new(), floors: Vec::new(), steps: Vec::new(), memory: Vec::new() }
+        Self {
+            head,
+            quick,
+            rows: Vec::new(),
+            floors: Vec::new(),
+            steps: Vec::new(),
+            memory: Vec::new(),
+            watching: Vec::new(),
+            facts: Vec::new(),
+        }
     }
 
     /// One more line about the machine.
@@ -157,6 +186,24 @@ impl Report {
         sides: BTreeMap<&'static str, [Samples; STEPS.len()]>,
     ) {
         self.steps.push(Steps { runtime, version, sides });
+    }
+
+    /// A quantity with something beside it, and without.
+    pub(crate) fn watching(
+        &mut self,
+        what: &str,
+        unit: Unit,
+        with: &Samples,
+        without: &Samples,
+        budget: Option<Budget>,
+    ) {
+        let (with, without) = (with.clone(), without.clone());
+        self.watching.push(Watching { what: what.to_owned(), unit, with, without, budget });
+    }
+
+    /// A line below the tables.
+    pub(crate) fn fact(&mut self, line: String) {
+        self.facts.push(line);
     }
 
     pub(crate) fn memory(&mut self, of: &str, kind: &str, memory: &Memory) {

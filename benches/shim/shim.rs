@@ -32,8 +32,8 @@ impl<'a> Caller<'a> {
         Ok(Self { place, program: place.shim(side, version), version, options })
     }
 
-    pub(crate) fn bundle(&self, args: &[&str], pod: Option<&str>) -> Result<Bundle> {
-        Bundle::new(self.place, args, pod)
+    pub(crate) fn bundle(&self, args: &[&str], annotation: Option<(&str, &str)>) -> Result<Bundle> {
+        Bundle::new(self.place, args, annotation)
     }
 
     /// The `start` verb.
@@ -56,8 +56,8 @@ impl<'a> Caller<'a> {
     }
 
     /// A shim with a running container that has nothing to do, its output at fifos.
-    pub(crate) fn idle(&self, pod: Option<&str>) -> Result<Shim> {
-        let bundle = self.bundle(&["/bin/sleep", "1000000"], pod)?;
+    pub(crate) fn idle(&self, annotation: Option<(&str, &str)>) -> Result<Shim> {
+        let bundle = self.bundle(&["/bin/sleep", "1000000"], annotation)?;
         let fifos = Fifo::outputs(&bundle)?;
         let shim = self.serve(bundle)?;
         shim.task.create(&shim.bundle, &self.options, Some(&fifos))?;

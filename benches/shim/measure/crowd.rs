@@ -92,7 +92,8 @@ fn name(side: Side, version: Version) -> String {
 fn gather(place: &Place, side: Side, version: Version, together: bool) -> Result<Vec<Shim>> {
     let caller = Caller::new(place, side, version, Runtime::Runc)?;
     let pod = together.then(|| place.fresh("pod"));
-    (0..CROWD).map(|_| caller.idle(pod.as_deref())).collect()
+    let annotation = pod.as_deref().map(|pod| ("io.kubernetes.cri.sandbox-id", pod));
+    (0..CROWD).map(|_| caller.idle(annotation)).collect()
 }
 
 /// A row of PSS and one of threads for each containerd, and the composition of each kind.

@@ -9,6 +9,7 @@ mod grace;
 mod start;
 mod stdout;
 mod task;
+mod watch;
 
 pub(crate) use task::STEPS;
 
@@ -70,6 +71,9 @@ fn in_turns(plan: &Plan, place: &Place, report: &mut Report) -> Result<()> {
     }
     if plan.includes("pod") {
         crowd::measure_pods(plan, place, report, say)?;
+    }
+    if plan.includes("watch") {
+        watch::measure(plan, place, report, say)?;
     }
     say("done");
     Ok(())

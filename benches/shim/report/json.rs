@@ -36,6 +36,8 @@ impl Report {
             "floors": floors.collect::<Vec<_>>(),
             "steps": steps.collect::<Vec<_>>(),
             "memory": memory.collect::<Vec<_>>(),
+            "watching": self.watching.iter().map(|watching| row(&watching.as_row())).collect::<Vec<_>>(),
+            "facts": self.facts,
         });
         format!("{report:#}\n")
     }

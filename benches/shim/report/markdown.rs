@@ -29,7 +29,27 @@ impl Report {
                 out += &line(row);
             }
         }
-        out + &self.floor_table() + &self.step_tables() + &self.memory_table()
+        out + &self.floor_table() + &self.step_tables() + &self.memory_table() + &self.watching_table()
+    }
+
+    fn watching_table(&self) -> String {
+        if self.watching.is_empty() {
+            return String::new();
+        }
+        let mut out = "\n### What watching costs the watched, and what else would\n\n\
+            Processes a second that a storm makes. Median (min–max), with what is named and without.\n\n\
+            | what | | with | without | ratio | budget | |\n|---|---|---:|---:|---:|---:|---|\n"
+            .to_owned();
+        for watching in &self.watching {
+            let line = line(&watching.as_row());
+            // All but the column of the containerd.
+            let columns: Vec<&str> = line.split(" | ").collect();
+            out += &format!("{} | {}", columns[0], columns[2..].join(" | "));
+        }
+        for fact in &self.facts {
+            out += &format!("\n* {fact}");
+        }
+        out + "\n"
     }
 
     fn floor_table(&self) -> String {
@@ -129,7 +149,7 @@ fn number(value: f64, unit: Unit) -> String {
     let decimals = match unit {
         Unit::Milliseconds if value < 100.0 => 1,
         Unit::Seconds => 2,
-        Unit::Milliseconds | Unit::Kibibytes | Unit::MebibytesPerSecond | Unit::Count => 0,
+        Unit::Milliseconds | Unit::Kibibytes | Unit::MebibytesPerSecond | Unit::PerSecond | Unit::Count => 0,
     };
     format!("{value:.decimals$}")
 }
