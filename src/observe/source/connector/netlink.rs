@@ -29,7 +29,7 @@ use crate::sys::socket_filter::{self, Instruction};
 const PROC: u32 = 1;
 
 const LISTEN: u32 = 1;
-const IGNORE: u32 = 2;
+pub(super) const IGNORE: u32 = 2;
 
 const NONE: u32 = 0;
 const FORK: u32 = 1;
@@ -97,13 +97,12 @@ impl Connector {
         // The plain request first: with an event mask the kernel filters its own answer away (seen on
         // 6.18, where an answer is an event of no kind). A second one from the same socket does not
         // count a second time.
-        let request = std::process::id() ^ 0x5f3a_0000;
-        connector.send(&LISTEN.to_ne_bytes(), request)?;
-        connector.await_answer(request)?;
+        connector.send(&LISTEN.to_ne_bytes(), mark(LISTEN))?;
+        connector.await_answer(mark(LISTEN))?;
         // Linux 6.6: the kernel makes no copy of other kinds of events for us. An older one ignores a
         // request of this length, and the filter does it.
         let mask = FORK | EXEC | EXIT;
-        connector.send(&[LISTEN.to_ne_bytes(), mask.to_ne_bytes()].concat(), request)?;
+        connector.send(&[LISTEN.to_ne_bytes(), mask.to_ne_bytes()].concat(), mark(LISTEN))?;
         Ok(connector)
     }
 
@@ -178,13 +177,18 @@ impl AsFd for Connector {
 impl Drop for Connector {
     fn drop(&mut self) {
         // After a refusal this is refused too, so the count never falls below the truth.
-        let _ = self.send(&IGNORE.to_ne_bytes(), 0);
+        let _ = self.send(&IGNORE.to_ne_bytes(), mark(IGNORE));
     }
 }
 
 /// Whether the kernel says that it dropped something.
 pub(super) fn is_overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENOBUFS as i32)
+}
+
+/// What this process's requests of one kind carry, which tells their answers from others'.
+pub(super) fn mark(operation: u32) -> u32 {
+    std::process::id() ^ 0x5f3a_0000 ^ (operation << 24)
 }
 
 /// A request.

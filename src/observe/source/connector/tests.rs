@@ -20,6 +20,7 @@ mod root {
         observe::{
             proc::tests::{Cgroup, Killed, spawn, until},
             record::What,
+            source::connector::netlink::Message,
         },
     };
 
@@ -258,40 +259,63 @@ mod root {
         let _alone = alone();
         let mut node = Node::new();
         let mut source = node.connect();
+        let witness = Witness::new();
         crate::sys::process::signal_thread(node.listener.as_ref().unwrap(), nix::libc::SIGTERM);
         until("it is gone", || matches!(source.read(64, &mut |_| {}), Err(SourceError::Gone { .. })));
         assert!(matches!(source.watch(TargetId(1), &Target::Tree { pid: 1 }), Err(SourceError::Gone { .. })));
         node.left();
-        until_nobody_listens();
+        witness.saw_that_we_stopped();
     }
 
-    /// Check that the kernel makes no events any more once the last client has gone: the count of
-    /// listeners is not left up.
+    /// Check that the kernel's count of listeners is not left up once the last client has gone.
     #[test]
     fn nothing_listens_after_the_last_client() {
         let _alone = alone();
         let mut node = Node::new();
         let source = node.connect();
-        assert!(a_mere_bind_gets_events(), "while it listens");
+        assert!(Witness::new().gets_events(), "while it listens");
+        let witness = Witness::new();
         drop(source);
         node.left();
-        until_nobody_listens();
+        witness.saw_that_we_stopped();
+        let witness = Witness::new();
         assert!(netlink::Connector::listen().is_ok());
-        until_nobody_listens();
+        witness.saw_that_we_stopped();
     }
 
-    /// A count that was left up stays up; what else listens on the machine for a moment does not.
-    fn until_nobody_listens() {
-        until("the kernel makes no events", || !a_mere_bind_gets_events());
-    }
+    /// A socket in the kernel's group that never asked to listen. While somebody listens, whoever that is, it gets
+    /// the events, and the answers to everybody's requests.
+    struct Witness(netlink_sys::Socket);
 
-    /// Whether the kernel makes events for anybody, which a socket that only binds then gets.
-    fn a_mere_bind_gets_events() -> bool {
-        let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_CONNECTOR).unwrap();
-        socket.set_non_blocking(true).unwrap();
-        socket.bind(&netlink_sys::SocketAddr::new(0, 1)).unwrap();
-        spawn(&mut Command::new("true")).wait().unwrap();
-        socket.recv_from_full().is_ok()
+    impl Witness {
+        fn new() -> Self {
+            let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_CONNECTOR).unwrap();
+            socket.set_non_blocking(true).unwrap();
+            socket.bind(&netlink_sys::SocketAddr::new(0, 1)).unwrap();
+            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(8 << 20)).unwrap();
+            Self(socket)
+        }
+
+        fn gets_events(&self) -> bool {
+            self.messages();
+            spawn(&mut Command::new("true")).wait().unwrap();
+            !self.messages().is_empty()
+        }
+
+        /// Either nobody listens any more and the kernel is silent; or others do, and then the kernel told all of
+        /// the group that it took our request to stop.
+        fn saw_that_we_stopped(&self) {
+            let stopped = Message::Answer { to: netlink::mark(netlink::IGNORE) + 1, errno: 0 };
+            until("the kernel stops, or says that it took our request", || {
+                self.messages().contains(&stopped) || !Self::new().gets_events()
+            });
+        }
+
+        fn messages(&self) -> Vec<Message> {
+            std::iter::from_fn(|| self.0.recv_from_full().ok())
+                .filter_map(|(bytes, _)| netlink::parse(&bytes))
+                .collect()
+        }
     }
 
     /// Check that there is one listener, however many are started.
