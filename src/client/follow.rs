@@ -3,11 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use tokio::time::timeout;
-use ttrpc::r#async::ClientStreamReceiver;
 
-use super::shim::{Shim, ShimError};
+use super::{
+    batch::{Batch, Batches, Encoded},
+    shim::{Shim, ShimError},
+};
 use crate::{
-    api::{Event, EventBatch, Filter, SubscribeRequest, event::Body},
+    api::{Event, Filter, SubscribeRequest},
     registration::Registration,
 };
 
@@ -40,22 +42,22 @@ pub struct Wanted {
 pub struct Follow {
     registration: Registration,
     wanted: Wanted,
-    stream: Option<ClientStreamReceiver<EventBatch>>,
+    stream: Option<Batches>,
     /// `CLOCK_REALTIME` when it was made: without `follow` nothing later is given.
     began_ns: u64,
     /// What came after `EPOCH:SEQ` is still to come.
-    cursor: Option<(String, u64)>,
-    /// Whether a Hello has been given: one is enough for each epoch.
-    greeted: Option<String>,
+    cursor: Option<(Vec<u8>, u64)>,
+    /// Whose Hello has been given: one is enough for each epoch.
+    greeted: Option<Vec<u8>>,
     ended: bool,
 }
 
 /// A step of a stream.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Step {
+pub enum Step<E = Vec<Event>> {
     /// Events; at least one.
-    Events(Vec<Event>),
+    Events(E),
     /// The end: the journal was read, or the shim has left after telling everything.
     End,
     /// The end, and the shim did not say so: it was killed, or cannot be reached. What is missing is not known.
@@ -64,7 +66,7 @@ pub enum Step {
 
 /// What one wait for a batch gave.
 enum Received {
-    Batch(EventBatch),
+    Batch(Batch),
     Closed,
     Failed(Option<ShimError>),
 }
@@ -84,6 +86,22 @@ impl Follow {
 
     /// The next events, or the end; after the end only the end.
     pub async fn next(&mut self) -> Step {
+        match self.next_batch().await {
+            Step::Events(batch) => match batch.iter().map(|event| event.decode()).collect() {
+                Ok(events) => Step::Events(events),
+                Err(error) => {
+                    self.ended = true;
+                    let source = ttrpc::Error::Others(format!("an event cannot be decoded: {error}"));
+                    Step::Broken(Some(ShimError::Failed { id: self.registration.id.clone(), source }))
+                }
+            },
+            Step::End => Step::End,
+            Step::Broken(error) => Step::Broken(error),
+        }
+    }
+
+    /// As [`next`](Follow::next), for those who need no more than the head of most events.
+    pub async fn next_batch(&mut self) -> Step<Batch> {
         let mut pause = RETRY.0;
         let mut attempts = 0;
         // A stream that was ended in order and that nobody offers again: the shim has left.
@@ -98,7 +116,7 @@ impl Follow {
             };
             let failure = match received {
                 Received::Batch(batch) => match self.take(batch) {
-                    Some(events) if !events.is_empty() => return Step::Events(events),
+                    Some(batch) if !batch.is_empty() => return Step::Events(batch),
                     Some(_) => continue,
                     None => {
                         self.ended = true;
@@ -139,7 +157,7 @@ impl Follow {
                 self.stream.insert(receiver)
             }
         };
-        Ok(match timeout(silence, stream.recv()).await {
+        Ok(match timeout(silence, stream.next()).await {
             Ok(Ok(Some(batch))) => Received::Batch(batch),
             Ok(Ok(None)) => Received::Closed,
             Ok(Err(source)) => Received::Failed(Some(ShimError::Failed { id: self.registration.id.clone(), source })),
@@ -149,7 +167,7 @@ impl Follow {
 
     fn request(&self) -> SubscribeRequest {
         let since = match &self.cursor {
-            Some((epoch, seq)) => format!("{epoch}:{seq}"),
+            Some((epoch, seq)) => format!("{}:{seq}", String::from_utf8_lossy(epoch)),
             None => self.wanted.since.clone(),
         };
         SubscribeRequest {
@@ -162,35 +180,41 @@ impl Follow {
     }
 
     /// What of a batch is to be given; `None` at the end of what was asked for.
-    fn take(&mut self, batch: EventBatch) -> Option<Vec<Event>> {
+    fn take(&mut self, mut batch: Batch) -> Option<Batch> {
         // A heartbeat tells that all there was has been told.
-        if !self.wanted.follow && batch.events.is_empty() {
+        if !self.wanted.follow && batch.is_empty() {
             return None;
         }
-        let mut events = Vec::with_capacity(batch.events.len());
-        for event in batch.events {
-            if matches!(event.body, Some(Body::Hello(_))) {
-                if self.greeted.as_ref() != Some(&event.epoch) {
-                    self.greeted = Some(event.epoch.clone());
-                    events.push(event);
-                }
-                continue;
-            }
-            if event.seq > 0 {
-                if !self.wanted.follow && event.time_ns > self.began_ns {
-                    // A container that never rests brings no heartbeat.
-                    self.ended = true;
-                    break;
-                }
-                let is_told = |(epoch, seq): &(String, u64)| *epoch == event.epoch && event.seq <= *seq;
-                if self.cursor.as_ref().is_some_and(is_told) {
-                    continue;
-                }
-                self.cursor = Some((event.epoch.clone(), event.seq));
-            }
-            events.push(event);
+        batch.retain(|event| self.is_due(event));
+        Some(batch)
+    }
+
+    /// Whether an event has not been given yet and was asked for.
+    fn is_due(&mut self, event: Encoded<'_>) -> bool {
+        if event.type_ == b"hello" {
+            let is_new = self.greeted.as_deref() != Some(event.epoch);
+            self.greeted = Some(event.epoch.to_vec());
+            return is_new;
         }
-        Some(events)
+        if event.seq == 0 {
+            return true;
+        }
+        if self.ended || (!self.wanted.follow && event.time_ns > self.began_ns) {
+            // A container that never rests brings no heartbeat.
+            self.ended = true;
+            return false;
+        }
+        match &mut self.cursor {
+            Some((epoch, seq)) if epoch == event.epoch => {
+                let is_new = event.seq > *seq;
+                *seq = (*seq).max(event.seq);
+                is_new
+            }
+            cursor => {
+                *cursor = Some((event.epoch.to_vec(), event.seq));
+                true
+            }
+        }
     }
 }
 

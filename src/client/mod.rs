@@ -5,11 +5,13 @@
 //!  shims          those that come later
 //!  shim           one shim's Observer service
 //!  follow         one shim's events, over broken connections
+//!  batch          events as they came, decoded when asked for
 //!  json           an event as JSON
 //! ```
 //!
 //! Nothing here prints, and nothing here changes a shim or a container.
 
+mod batch;
 mod follow;
 pub mod json;
 mod shim;
@@ -17,6 +19,7 @@ mod shims;
 pub mod text;
 
 pub use crate::registration::{Registration, registrations, runtime_dir};
+pub use batch::{Batch, Batches, Encoded};
 pub use follow::{Follow, Step, Wanted};
 pub use shim::{Shim, ShimError};
 pub use shims::Shims;

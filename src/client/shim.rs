@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use containerd_shim_protos::protobuf::Message as _;
 use tokio::time::{error::Elapsed, timeout};
 use ttrpc::{r#async::ClientStreamReceiver, context};
 
+use super::batch::Batches;
 use crate::{
     api::{
-        CapabilitiesRequest, CapabilitiesResponse, EventBatch, ExitBatch, ExitsRequest, ProcessesRequest,
-        ProcessesResponse, SubscribeRequest, observer::ObserverClient,
+        CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, ProcessesRequest, ProcessesResponse,
+        SubscribeRequest, observer::ObserverClient,
     },
     registration::Registration,
 };
@@ -22,6 +24,8 @@ pub struct Shim {
     /// Whose.
     pub registration: Registration,
     client: ObserverClient,
+    /// The connection, for what is not decoded at once.
+    connection: ttrpc::r#async::Client,
 }
 
 /// A shim did not answer.
@@ -65,7 +69,9 @@ impl Shim {
     pub async fn connect(registration: Registration) -> Result<Self, ShimError> {
         let connecting = ttrpc::r#async::Client::connect(&registration.address);
         match timeout(ANSWER, connecting).await {
-            Ok(Ok(client)) => Ok(Self { client: ObserverClient::new(client), registration }),
+            Ok(Ok(connection)) => {
+                Ok(Self { client: ObserverClient::new(connection.clone()), connection, registration })
+            }
             Ok(Err(source)) => {
                 let Registration { id, address, .. } = registration;
                 Err(ShimError::Unreachable { id, address, source })
@@ -109,8 +115,15 @@ impl Shim {
     /// # Errors
     ///
     /// [`ShimError`].
-    pub async fn subscribe(&self, request: &SubscribeRequest) -> Result<ClientStreamReceiver<EventBatch>, ShimError> {
-        self.answer(timeout(ANSWER, self.client.subscribe(context::Context::default(), request)).await)
+    pub async fn subscribe(&self, request: &SubscribeRequest) -> Result<Batches, ShimError> {
+        let subscribe = async {
+            let payload = request.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
+            let (service, method) = ("lookout.v1.Observer".to_owned(), "Subscribe".to_owned());
+            let request = ttrpc::Request { service, method, payload, ..Default::default() };
+            let stream = self.connection.new_stream(request, false, true).await?;
+            Ok(Batches::new(stream, self.connection.clone()))
+        };
+        self.answer(timeout(ANSWER, subscribe).await)
     }
 
     fn answer<T>(&self, answer: Result<ttrpc::Result<T>, Elapsed>) -> Result<T, ShimError> {

@@ -16,7 +16,7 @@ pub use chain::chain;
 pub use ended::Ended;
 pub use event::{Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, Kubernetes, Stage};
 pub use exit::Exit;
-pub use process::{Args, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown};
+pub use process::{Args, EntityId, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown};
 pub use spec::Spec;
 pub use text::escaped;
 pub use time::rfc3339;

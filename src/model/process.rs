@@ -26,8 +26,43 @@ impl ProcessKey {
     /// The name of the process that every source gives alike: hexadecimal digits of the boot id's
     /// first 32 bits, the pid, and the start in clock ticks.
     #[must_use]
-    pub fn entity_id(self, boot: u32) -> String {
-        format!("{boot:08x}{pid:08x}{start:x}", pid = self.pid, start = self.start_ticks)
+    pub fn entity_id(self, boot: u32) -> EntityId {
+        let mut id = EntityId { digits: [0; 32], length: 0 };
+        id.push(boot.into(), 8);
+        id.push(self.pid.cast_unsigned().into(), 8);
+        id.push(self.start_ticks, 1);
+        id
+    }
+}
+
+/// The name of a process, as text that needs no allocation: each event has two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EntityId {
+    digits: [u8; 32],
+    length: usize,
+}
+
+impl EntityId {
+    /// The hexadecimal digits.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.digits[..self.length]).unwrap_or_default()
+    }
+
+    /// Appends a number in so many digits at least.
+    fn push(&mut self, number: u64, digits_min: u32) {
+        let digits = (16 - number.leading_zeros() / 4).max(digits_min);
+        for place in (0..digits).rev() {
+            let digit = (number >> (4 * place)) as usize & 0xf;
+            self.digits[self.length] = b"0123456789abcdef"[digit];
+            self.length += 1;
+        }
+    }
+}
+
+impl fmt::Display for EntityId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
     }
 }
 

@@ -233,7 +233,7 @@ fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
     let boot = boot_id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default();
     let pid = i32::try_from(std::process::id()).unwrap_or_default();
     let me = proc::identify(pid).ok_or(std::io::ErrorKind::NotFound)?;
-    Ok((me, Identity { shim_id: shim_id.to_owned(), epoch: me.entity_id(boot), boot }))
+    Ok((me, Identity { shim_id: shim_id.to_owned(), epoch: me.entity_id(boot).to_string(), boot }))
 }
 
 fn clock() -> Clock {

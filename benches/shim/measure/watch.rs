@@ -45,7 +45,7 @@ const UP: Duration = Duration::from_millis(1500);
 enum Follower {
     /// The closing record only.
     Close,
-    /// Everything, in a program that decodes it: this one.
+    /// Everything, kept as it came by this program.
     All,
     /// Everything, printed as JSON.
     Json,
@@ -221,20 +221,25 @@ impl Counter {
     }
 }
 
+/// Takes everything as it comes, and looks at it when the storm is over: what a forwarder does.
 async fn count(shim: Registration, leave: &AtomicBool, first: usize) -> usize {
     let mut follow = Follow::new(shim, Wanted { filters: Vec::new(), since: String::new(), follow: true });
-    let mut seen = vec![false; COUNT];
+    let mut taken = Vec::new();
     while !leave.load(Ordering::Relaxed) {
-        let step = tokio::time::timeout(Duration::from_millis(100), follow.next()).await;
-        let Ok(Step::Events(events)) = step else { continue };
-        for event in events.iter().filter(|event| event.type_ == "process.start") {
-            let Some(Body::Process(process)) = &event.body else { continue };
-            let [name, number] = &process.args[..] else { continue };
-            let number = str::from_utf8(number).ok().and_then(|number| number.parse::<usize>().ok());
-            let place = number.and_then(|number| number.checked_sub(first)).filter(|place| *place < COUNT);
-            if let Some(place) = place.filter(|_| name == b"leaf") {
-                seen[place] = true;
-            }
+        let step = tokio::time::timeout(Duration::from_millis(100), follow.next_batch()).await;
+        if let Ok(Step::Events(batch)) = step {
+            taken.push(batch);
+        }
+    }
+    let mut seen = vec![false; COUNT];
+    let starts = taken.iter().flat_map(|batch| batch.iter()).filter(|event| event.type_ == b"process.start");
+    for event in starts.filter_map(|event| event.decode().ok()) {
+        let Some(Body::Process(process)) = &event.body else { continue };
+        let [name, number] = &process.args[..] else { continue };
+        let number = str::from_utf8(number).ok().and_then(|number| number.parse::<usize>().ok());
+        let place = number.and_then(|number| number.checked_sub(first)).filter(|place| *place < COUNT);
+        if let Some(place) = place.filter(|_| name == b"leaf") {
+            seen[place] = true;
         }
     }
     seen.iter().filter(|seen| **seen).count()

@@ -81,7 +81,7 @@ fn describe(process: &Process, boot: u32, annotations: &mut BTreeMap<&'static st
     };
     annotations.insert("io.lookout.pid", process.key.pid.to_string());
     if process.key.start_ticks != 0 {
-        annotations.insert("io.lookout.entity_id", process.key.entity_id(boot));
+        annotations.insert("io.lookout.entity_id", process.key.entity_id(boot).to_string());
     }
     annotations.insert("io.lookout.origin", process.origin.as_str().to_owned());
     annotations.extend(process.exec_id.as_deref().map(|id| ("io.lookout.exec_id", id.to_owned())));

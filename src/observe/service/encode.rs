@@ -1,11 +1,13 @@
 //! Events as messages. The one place that knows both.
 //!
-//! Nothing here asks a message for its descriptor, which would stay in memory with that of every other.
+//! Nothing here asks a message for its descriptor, which would stay in memory with that of every other. Events and
+//! processes are written as bytes at once (see [`wire`](super::wire)); what is rare goes by the generated messages.
 
 use std::sync::Arc;
 
-use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::{self, Message as _, MessageField};
 
+use super::wire::Writer;
 use crate::{
     api::{self, event::Body as Message},
     model::{
@@ -48,51 +50,42 @@ impl<'a> Encoder<'a> {
         Self { identity, clock }
     }
 
-    /// An event, without labels.
-    #[must_use]
-    pub fn event(&self, event: &Event) -> api::Event {
+    /// Appends an event to a batch; `labels` are those of the subscriber's filters that it matched.
+    pub(super) fn event<'l>(&self, event: &Event, labels: impl Iterator<Item = &'l String>, batch: &mut Vec<u8>) {
         let container = event.container.as_deref();
-        let body = match &event.body {
-            Body::Fork(process) | Body::Exec(process) | Body::Start(process) | Body::OomKill(process) => {
-                Message::Process(self.process(process, container, usize::MAX))
+        Writer::new(batch).message(1, |writer| {
+            writer.number(1, event.seq);
+            writer.bytes(2, &self.identity.epoch);
+            writer.bytes(3, event.body.type_name());
+            writer.number(4, event.realtime_ns);
+            writer.number(5, event.monotonic_ns);
+            writer.bytes(6, event.grade.as_str());
+            writer.bytes(7, event.source.as_str());
+            if let Some(container) = container {
+                writer.message(8, |writer| write_container(container, writer));
             }
-            Body::Exit { process, ended: how, oom_killed } => {
-                let mut process = self.process(process, container, usize::MAX);
-                process.ended = MessageField::some(ended(*how, *oom_killed));
-                Message::Process(process)
+            labels.for_each(|label| writer.some_bytes(9, Some(label)));
+            match &event.body {
+                Body::Fork(process)
+                | Body::Exec(process)
+                | Body::Start(process)
+                | Body::OomKill(process)
+                | Body::Exit { process, .. }
+                | Body::Done { process, .. }
+                | Body::Held { process, .. } => writer.message(10, |writer| {
+                    self.write_process(process, container, usize::MAX, writer);
+                    self.write_end(&event.body, writer);
+                }),
+                Body::ContainerStart { init } => writer.message(11, |writer| writer.signed(1, init.pid)),
+                Body::ContainerClose(counts) => writer.some_bytes(12, written(&close(*counts))),
+                Body::Gap(hole) => writer.some_bytes(13, written(&gap(hole))),
+                Body::Throttle { withheld, over_ns } => writer.message(14, |writer| {
+                    writer.number(1, *withheld);
+                    writer.number(2, *over_ns);
+                }),
+                Body::Capability(changed) => writer.some_bytes(15, written(&capability(changed))),
             }
-            Body::Done { process, after_exit_ns } => {
-                let mut process = self.process(process, container, usize::MAX);
-                process.after_exit_ns = Some(*after_exit_ns);
-                Message::Process(process)
-            }
-            Body::Held { process, holders } => {
-                let mut process = self.process(process, container, usize::MAX);
-                process.holders = holders.iter().map(|holder| self.parent(holder)).collect();
-                Message::Process(process)
-            }
-            Body::ContainerStart { init } => {
-                Message::ContainerStart(api::ContainerStart { init_pid: init.pid, ..Default::default() })
-            }
-            Body::ContainerClose(counts) => Message::ContainerClose(close(*counts)),
-            Body::Gap(hole) => Message::Gap(gap(hole)),
-            Body::Throttle { withheld, over_ns } => {
-                Message::Throttle(api::Throttle { withheld: *withheld, over_ns: *over_ns, ..Default::default() })
-            }
-            Body::Capability(changed) => Message::Capability(capability(changed)),
-        };
-        api::Event {
-            seq: event.seq,
-            epoch: self.identity.epoch.clone(),
-            type_: text(event.body.type_name()),
-            time_ns: event.realtime_ns,
-            monotonic_ns: event.monotonic_ns,
-            grade: text(event.grade.as_str()),
-            source: text(event.source.as_str()),
-            container: container.map(self::container).into(),
-            body: Some(body),
-            ..Default::default()
-        }
+        });
     }
 
     /// A hole that is one subscriber's only; `now_ns` is `CLOCK_REALTIME`.
@@ -129,53 +122,82 @@ impl<'a> Encoder<'a> {
     ) -> api::ProcessesResponse {
         let one = |(container, process): &(Arc<Container>, Arc<Process>)| api::ContainerProcess {
             container: MessageField::some(self::container(container)),
-            process: MessageField::some(self.process(process, Some(container), args_max)),
+            process: MessageField::some(self.process(process, container, args_max)),
             ..Default::default()
         };
         let processes = living.iter().map(one).collect();
         api::ProcessesResponse { processes, epoch: self.identity.epoch.clone(), seq, ..Default::default() }
     }
 
-    fn process(&self, process: &Process, container: Option<&Container>, args_max: usize) -> api::Process {
+    fn process(&self, process: &Process, container: &Container, args_max: usize) -> api::Process {
+        let mut bytes = Vec::new();
+        self.write_process(process, Some(container), args_max, &mut Writer::new(&mut bytes));
+        api::Process::parse_from_bytes(&bytes).unwrap_or_default()
+    }
+
+    fn write_process(
+        &self,
+        process: &Process,
+        container: Option<&Container>,
+        args_max: usize,
+        writer: &mut Writer<'_>,
+    ) {
         let Process { key, vpid, parent_pid, parent, image, origin, exec_id, cgroup } = process;
         let Image { executable, args, working_directory, comm, uid, gid, unknown } = &**image;
         let cgroup = cgroup.as_deref().or(container.map(|container| container.cgroup.as_str()));
-        let mut message = api::Process {
-            pid: key.pid,
-            vpid: *vpid,
-            parent_pid: *parent_pid,
-            entity_id: self.entity_id(*key),
-            created_ns: self.clock.created_ns(*key),
-            origin: text(origin.as_str()),
-            exec_id: exec_id.as_deref().map(text).unwrap_or_default(),
-            executable: executable.as_deref().map(<[u8]>::to_vec),
-            working_directory: working_directory.as_deref().map(<[u8]>::to_vec),
-            uid: *uid,
-            gid: *gid,
-            cgroup: cgroup.map(text).unwrap_or_default(),
-            unknown: unknown.map(|why| text(why.as_str())).unwrap_or_default(),
-            parent: parent.as_ref().map(|parent| self.parent(parent)).into(),
-            comm: comm.as_deref().map(<[u8]>::to_vec),
-            ..Default::default()
-        };
+        writer.signed(1, key.pid);
+        writer.some_signed(2, *vpid);
+        writer.signed(3, *parent_pid);
+        self.write_entity_id(4, *key, writer);
+        writer.number(5, self.clock.created_ns(*key));
+        writer.bytes(6, origin.as_str());
+        writer.bytes(7, exec_id.as_deref().unwrap_or_default());
+        writer.some_bytes(8, executable.as_deref());
         if let Some(args) = args {
-            fill_args(&mut message, args, args_max);
+            write_args(args, args_max, writer);
         }
-        message
+        writer.some_bytes(14, working_directory.as_deref());
+        writer.some_number(15, uid.map(u64::from));
+        writer.some_number(16, gid.map(u64::from));
+        writer.bytes(17, cgroup.unwrap_or_default());
+        writer.bytes(18, unknown.map(|why| why.as_str()).unwrap_or_default());
+        if let Some(parent) = parent {
+            writer.message(19, |writer| self.write_parent(parent, writer));
+        }
+        writer.some_bytes(23, comm.as_deref());
     }
 
-    fn parent(&self, parent: &Parent) -> api::Parent {
-        api::Parent {
-            pid: parent.key.pid,
-            entity_id: self.entity_id(parent.key),
-            executable: parent.image.executable.as_deref().map(<[u8]>::to_vec),
-            ..Default::default()
+    /// What an event adds to its process.
+    fn write_end(&self, body: &Body, writer: &mut Writer<'_>) {
+        match body {
+            Body::Exit { ended: how, oom_killed, .. } => writer.message(20, |writer| {
+                let signal = how.and_then(Ended::signal_name).unwrap_or_default();
+                writer.some_number(1, how.and_then(Ended::code).map(u64::from));
+                writer.bytes(2, signal);
+                writer.some_number(3, how.map(|how| how.status().into()));
+                writer.flag(4, *oom_killed);
+            }),
+            Body::Done { after_exit_ns, .. } => writer.some_number(21, Some(*after_exit_ns)),
+            Body::Held { holders, .. } => {
+                for holder in holders {
+                    writer.message(22, |writer| self.write_parent(holder, writer));
+                }
+            }
+            _ => {}
         }
     }
 
-    /// Empty where the start is not known: it would name any process with that pid.
-    fn entity_id(&self, key: ProcessKey) -> String {
-        if key.start_ticks == 0 { String::new() } else { key.entity_id(self.identity.boot) }
+    fn write_parent(&self, parent: &Parent, writer: &mut Writer<'_>) {
+        writer.signed(1, parent.key.pid);
+        self.write_entity_id(2, parent.key, writer);
+        writer.some_bytes(3, parent.image.executable.as_deref());
+    }
+
+    /// Left out where the start is not known: it would name any process with that pid.
+    fn write_entity_id(&self, field: u32, key: ProcessKey, writer: &mut Writer<'_>) {
+        if key.start_ticks != 0 {
+            writer.bytes(field, key.entity_id(self.identity.boot).as_str());
+        }
     }
 
     fn own(&self, name: &str, body: Message, now_ns: u64) -> api::Event {
@@ -190,40 +212,44 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn fill_args(message: &mut api::Process, args: &Args, bytes_max: usize) {
+fn write_args(args: &Args, bytes_max: usize, writer: &mut Writer<'_>) {
     let mut bytes = 0;
-    let fits = |arg: &&[u8]| {
+    for arg in args.iter() {
         // Beside its own bytes an argument costs two.
         bytes += arg.len() + 2;
-        bytes <= bytes_max
-    };
-    message.args = args.iter().take_while(fits).map(<[u8]>::to_vec).collect();
-    message.args_count = Some(args.count);
-    message.args_bytes = Some(args.total_bytes);
-    message.args_truncated = args.truncated() || bytes > bytes_max;
-    message.args_redacted = args.redacted;
+        if bytes > bytes_max {
+            break;
+        }
+        writer.some_bytes(9, Some(arg));
+    }
+    writer.some_number(10, Some(args.count.into()));
+    writer.some_number(11, Some(args.total_bytes));
+    writer.flag(12, args.truncated() || bytes > bytes_max);
+    writer.flag(13, args.redacted);
+}
+
+fn write_container(container: &Container, writer: &mut Writer<'_>) {
+    writer.bytes(1, &container.namespace);
+    writer.bytes(2, &container.id);
+    if let Some(names) = &container.kubernetes {
+        writer.message(3, |writer| {
+            writer.bytes(1, &names.namespace);
+            writer.bytes(2, &names.pod_name);
+            writer.bytes(3, &names.pod_uid);
+            writer.bytes(4, &names.container_name);
+        });
+    }
 }
 
 fn container(container: &Container) -> api::Container {
-    let k8s = container.kubernetes.as_ref().map(|names| api::Kubernetes {
-        namespace: names.namespace.clone(),
-        pod_name: names.pod_name.clone(),
-        pod_uid: names.pod_uid.clone(),
-        container_name: names.container_name.clone(),
-        ..Default::default()
-    });
-    let (namespace, id) = (container.namespace.clone(), container.id.clone());
-    api::Container { namespace, id, k8s: k8s.into(), ..Default::default() }
+    let mut bytes = Vec::new();
+    write_container(container, &mut Writer::new(&mut bytes));
+    api::Container::parse_from_bytes(&bytes).unwrap_or_default()
 }
 
-fn ended(how: Option<Ended>, oom_killed: bool) -> api::Ended {
-    api::Ended {
-        code: how.and_then(Ended::code).map(u32::from),
-        signal: how.and_then(Ended::signal_name).unwrap_or_default(),
-        status: how.map(Ended::status),
-        oom_killed,
-        ..Default::default()
-    }
+/// A message of a few numbers and words: these have no way to fail.
+fn written(message: &impl protobuf::Message) -> Option<Vec<u8>> {
+    message.write_to_bytes().ok()
 }
 
 fn close(counts: Counts) -> api::ContainerClose {

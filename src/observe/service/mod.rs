@@ -7,6 +7,7 @@
 mod encode;
 mod request;
 mod stream;
+mod wire;
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
@@ -15,8 +16,8 @@ use containerd_shim_protos::{
     protobuf::Message as _,
     ttrpc::{
         self,
-        r#async::{ServerStreamSender, TtrpcContext},
-        proto::Code,
+        r#async::{ServerStreamSender, StreamHandler, StreamInner, TtrpcContext},
+        proto::{Code, ResponseInit},
     },
 };
 use futures::future::BoxFuture;
@@ -90,7 +91,11 @@ impl Service {
     /// The method table to register with a server.
     #[must_use]
     pub fn tables(&self) -> HashMap<String, ttrpc::r#async::Service> {
-        observer::create_observer(Arc::new(self.clone()))
+        let mut tables = observer::create_observer(Arc::new(self.clone()));
+        for table in tables.values_mut() {
+            table.streams.insert("Subscribe".to_owned(), Arc::new(Subscribe(self.clone())));
+        }
+        tables
     }
 
     fn encoder(&self) -> Encoder<'_> {
@@ -131,14 +136,24 @@ impl observer::Observer for Service {
     ) -> Answer<()> {
         stream::exits(&self.hub, request, &sender).await
     }
+}
 
-    async fn subscribe(
-        &self,
-        _: &TtrpcContext,
-        request: api::SubscribeRequest,
-        sender: ServerStreamSender<api::EventBatch>,
-    ) -> Answer<()> {
-        stream::events(self, request, &sender).await
+/// Subscribe, whose answers are written as bytes: the generated handler takes messages.
+struct Subscribe(Service);
+
+#[async_trait]
+impl StreamHandler for Subscribe {
+    async fn handler(&self, _: TtrpcContext, mut stream: StreamInner) -> Answer<Option<ttrpc::Response>> {
+        let request = stream.recv().await?;
+        let ended = match api::SubscribeRequest::parse_from_bytes(&request) {
+            Ok(request) => stream::events(&self.0, request, &stream).await,
+            Err(error) => Err(status(Code::INVALID_ARGUMENT, format!("not a SubscribeRequest: {error}"))),
+        };
+        let status = |error| match error {
+            ttrpc::Error::RpcStatus(status) => status,
+            other => ttrpc::get_status(Code::UNKNOWN, other.to_string()),
+        };
+        Ok(ended.err().map(|error| ResponseInit::init_status(status(error))))
     }
 }
 

@@ -5,7 +5,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use containerd_shim_protos::ttrpc::{self, r#async::ServerStreamSender, proto::Code};
+use containerd_shim_protos::{
+    protobuf::Message as _,
+    ttrpc::{
+        self,
+        r#async::{ServerStreamSender, StreamInner},
+        proto::Code,
+    },
+};
 
 use super::{SCHEMA_VERSION, Service, encode, request, status};
 use crate::{
@@ -16,50 +23,65 @@ use crate::{
 
 /// What one message may have: a fraction of ttrpc's 4 MiB, because sizes are estimates, and because a
 /// slow client keeps one message and what it was made of in memory.
-const BATCH: Bounds = Bounds { events: 512, bytes: 512 << 10 };
+const BATCH: Bounds = Bounds { events: 2048, bytes: 512 << 10 };
 
 /// What containerd says of an exit that nobody saw.
 const UNKNOWN_STATUS: u32 = 255;
 
+/// From how many events at once on others are let collect before the next message: each message wakes a reader,
+/// and in a storm that costs more than the events.
+const MANY: usize = 64;
+
+/// How long they collect then.
+const REST: Duration = Duration::from_millis(5);
+
+/// About how many bytes an event has.
+const EVENT: usize = 400;
+
 /// Serves one Subscribe.
-pub(super) async fn events(
-    service: &Service,
-    asked: api::SubscribeRequest,
-    sender: &ServerStreamSender<api::EventBatch>,
-) -> ttrpc::Result<()> {
+pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stream: &StreamInner) -> ttrpc::Result<()> {
     let heartbeat = request::heartbeat(asked.heartbeat_ms);
     let mut subscription =
         service.hub.subscribe(request::subscription(asked)?).map_err(|why| request::refused(&why))?;
     let encoder = service.encoder();
     let hello = encoder.hello(SCHEMA_VERSION, &service.questions.capabilities(), subscription.begins_after(), now_ns());
-    let mut message = batch(vec![hello]);
+    let mut message = batch(vec![hello])?;
+    let mut were_many = false;
     // A send fails when the client has gone, and then there is nobody to tell.
-    while sender.send(&message).await.is_ok() {
-        drop(message);
+    while stream.send(message).await.is_ok() {
+        if were_many {
+            tokio::time::sleep(REST).await;
+        }
+        were_many = false;
         message = match tokio::time::timeout(heartbeat, subscription.next(BATCH)).await {
-            Err(_) => batch(Vec::new()),
+            Err(_) => batch(Vec::new())?,
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
+                were_many = read.events.len() >= MANY;
                 let now = now_ns();
-                let gaps = read.gaps.iter().map(|gap| encoder.own_gap(gap, now));
-                let events = read.events.iter().map(|(event, matched)| {
-                    let mut message = encoder.event(event);
-                    message.labels = labels(&subscription, matched.filters());
-                    message
-                });
-                batch(gaps.chain(events).collect())
+                let mut message = batch(read.gaps.iter().map(|gap| encoder.own_gap(gap, now)).collect())?;
+                message.reserve(read.events.len() * EVENT);
+                for (event, matched) in &read.events {
+                    encoder.event(event, labels(&subscription, matched.filters()), &mut message);
+                }
+                message
             }
         };
     }
     Ok(())
 }
 
-fn batch(events: Vec<api::Event>) -> api::EventBatch {
-    api::EventBatch { events, sent_ns: now_ns(), ..Default::default() }
+/// What a batch begins with; events may be appended.
+fn batch(events: Vec<api::Event>) -> ttrpc::Result<Vec<u8>> {
+    let batch = api::EventBatch { events, sent_ns: now_ns(), ..Default::default() };
+    batch.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))
 }
 
-fn labels(subscription: &Subscription, filters: impl Iterator<Item = usize>) -> Vec<String> {
-    filters.filter_map(|index| subscription.labels().get(index)).filter(|label| !label.is_empty()).cloned().collect()
+fn labels<'a>(
+    subscription: &'a Subscription,
+    filters: impl Iterator<Item = usize>,
+) -> impl Iterator<Item = &'a String> {
+    filters.filter_map(|index| subscription.labels().get(index)).filter(|label| !label.is_empty())
 }
 
 /// Serves one Exits.

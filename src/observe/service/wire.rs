@@ -1,0 +1,104 @@
+//! Protobuf's wire format, appended to bytes.
+//!
+//! For events, which come in storms: a generated message needs an allocation for each text and for each message in
+//! it, and those were nine tenths of what telling an event took. Fields must be written in the order of their
+//! numbers only because readers are quicker so.
+
+/// Writes the fields of one message at the end of `bytes`.
+#[derive(Debug)]
+pub(super) struct Writer<'a>(&'a mut Vec<u8>);
+
+const VARINT: u32 = 0;
+const LENGTH_DELIMITED: u32 = 2;
+
+impl<'a> Writer<'a> {
+    pub(super) fn new(bytes: &'a mut Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// A number of any unsigned type; 0 is what an absent field means.
+    pub(super) fn number(&mut self, field: u32, value: u64) {
+        if value != 0 {
+            self.some_number(field, Some(value));
+        }
+    }
+
+    /// An `int32`.
+    pub(super) fn signed(&mut self, field: u32, value: i32) {
+        self.number(field, sign_extended(value));
+    }
+
+    /// An `optional int32`.
+    pub(super) fn some_signed(&mut self, field: u32, value: Option<i32>) {
+        self.some_number(field, value.map(sign_extended));
+    }
+
+    /// An `optional` number: 0 is told too.
+    pub(super) fn some_number(&mut self, field: u32, value: Option<u64>) {
+        if let Some(value) = value {
+            self.key(field, VARINT);
+            self.varint(value);
+        }
+    }
+
+    pub(super) fn flag(&mut self, field: u32, value: bool) {
+        self.number(field, value.into());
+    }
+
+    /// Text or bytes; empty is what an absent field means.
+    pub(super) fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
+        if !value.as_ref().is_empty() {
+            self.some_bytes(field, Some(value));
+        }
+    }
+
+    /// `optional` bytes, or one of `repeated` ones: empty ones are told too.
+    pub(super) fn some_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
+        if let Some(value) = value {
+            let value = value.as_ref();
+            self.key(field, LENGTH_DELIMITED);
+            self.varint(value.len() as u64);
+            self.0.extend_from_slice(value);
+        }
+    }
+
+    /// A message, written by `fields`.
+    pub(super) fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
+        self.key(field, LENGTH_DELIMITED);
+        let length_at = self.0.len();
+        // Room for a length below 128; a longer one moves what was written.
+        self.0.push(0);
+        fields(&mut Writer(self.0));
+        let length = self.0.len() - length_at - 1;
+        if let Ok(short @ ..128) = u8::try_from(length) {
+            self.0[length_at] = short;
+            return;
+        }
+        let end = self.0.len();
+        self.varint(length as u64);
+        let more = self.0.len() - end;
+        // The length stands behind what it counts: turned round, it stands before it.
+        self.0[length_at + 1..].rotate_right(more);
+        self.0.remove(length_at);
+    }
+
+    fn key(&mut self, field: u32, wire_type: u32) {
+        self.varint(u64::from(field << 3 | wire_type));
+    }
+
+    fn varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value.to_le_bytes()[0] | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value.to_le_bytes()[0]);
+    }
+}
+
+/// As protobuf has negative numbers of 32 bits.
+fn sign_extended(value: i32) -> u64 {
+    i64::from(value).cast_unsigned()
+}
+
+#[cfg(test)]
+mod tests;
