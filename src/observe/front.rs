@@ -10,7 +10,10 @@ use containerd_shim_protos::ttrpc::{
     proto::Code,
 };
 
-use super::{observer::Observer, service::Service};
+use super::{
+    observer::Observer,
+    service::{self, Serves, Service},
+};
 use crate::api::{self, observer as wire};
 
 type Answer<T> = ttrpc::Result<T>;
@@ -20,10 +23,10 @@ struct Front(Observer);
 
 /// The method table to register.
 pub(super) fn tables(observer: Observer) -> HashMap<String, ttrpc::r#async::Service> {
-    wire::create_observer(Arc::new(Front(observer)))
+    service::tables(Arc::new(Front(observer)))
 }
 
-impl Front {
+impl Serves for Front {
     fn service(&self) -> Answer<&Service> {
         self.0
             .service()
@@ -34,7 +37,7 @@ impl Front {
 #[async_trait]
 impl wire::Observer for Front {
     async fn capabilities(&self, _: &TtrpcContext, _: api::CapabilitiesRequest) -> Answer<api::CapabilitiesResponse> {
-        let categories = self.0.capabilities().iter().map(super::service::capability).collect();
+        let categories = self.0.capabilities().iter().map(service::capability).collect();
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
     }
 
@@ -53,14 +56,5 @@ impl wire::Observer for Front {
         sender: ServerStreamSender<api::ExitBatch>,
     ) -> Answer<()> {
         self.service()?.exits(context, request, sender).await
-    }
-
-    async fn subscribe(
-        &self,
-        context: &TtrpcContext,
-        request: api::SubscribeRequest,
-        sender: ServerStreamSender<api::EventBatch>,
-    ) -> Answer<()> {
-        self.service()?.subscribe(context, request, sender).await
     }
 }

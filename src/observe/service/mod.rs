@@ -88,16 +88,6 @@ impl Service {
         Self { hub, questions, clock }
     }
 
-    /// The method table to register with a server.
-    #[must_use]
-    pub fn tables(&self) -> HashMap<String, ttrpc::r#async::Service> {
-        let mut tables = observer::create_observer(Arc::new(self.clone()));
-        for table in tables.values_mut() {
-            table.streams.insert("Subscribe".to_owned(), Arc::new(Subscribe(self.clone())));
-        }
-        tables
-    }
-
     fn encoder(&self) -> Encoder<'_> {
         Encoder::new(self.hub.identity(), self.clock)
     }
@@ -138,16 +128,37 @@ impl observer::Observer for Service {
     }
 }
 
+/// The service, or what stands before it while there is none.
+pub(super) trait Serves: observer::Observer + Send + Sync + 'static {
+    /// The service, or why there is none.
+    fn service(&self) -> Answer<&Service>;
+}
+
+impl Serves for Service {
+    fn service(&self) -> Answer<&Service> {
+        Ok(self)
+    }
+}
+
+/// The method table to register with a server.
+pub(super) fn tables(of: Arc<impl Serves>) -> HashMap<String, ttrpc::r#async::Service> {
+    let mut tables = observer::create_observer(of.clone());
+    let subscribe = Arc::new(Subscribe(of));
+    tables.values_mut().for_each(|table| drop(table.streams.insert("Subscribe".to_owned(), subscribe.clone())));
+    tables
+}
+
 /// Subscribe, whose answers are written as bytes: the generated handler takes messages.
-struct Subscribe(Service);
+struct Subscribe<S>(Arc<S>);
 
 #[async_trait]
-impl StreamHandler for Subscribe {
+impl<S: Serves> StreamHandler for Subscribe<S> {
     async fn handler(&self, _: TtrpcContext, mut stream: StreamInner) -> Answer<Option<ttrpc::Response>> {
         let request = stream.recv().await?;
-        let ended = match api::SubscribeRequest::parse_from_bytes(&request) {
-            Ok(request) => stream::events(&self.0, request, &stream).await,
-            Err(error) => Err(status(Code::INVALID_ARGUMENT, format!("not a SubscribeRequest: {error}"))),
+        let ended = match (self.0.service(), api::SubscribeRequest::parse_from_bytes(&request)) {
+            (Ok(service), Ok(request)) => stream::events(service, request, &stream).await,
+            (Err(error), _) => Err(error),
+            (_, Err(error)) => Err(status(Code::INVALID_ARGUMENT, format!("not a SubscribeRequest: {error}"))),
         };
         let status = |error| match error {
             ttrpc::Error::RpcStatus(status) => status,
