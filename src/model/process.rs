@@ -53,8 +53,8 @@ impl EntityId {
     fn push(&mut self, number: u64, digits_min: u32) {
         let digits = (16 - number.leading_zeros() / 4).max(digits_min);
         for place in (0..digits).rev() {
-            let digit = (number >> (4 * place)) as usize & 0xf;
-            self.digits[self.length] = b"0123456789abcdef"[digit];
+            let digit = (number >> (4 * place)).to_le_bytes()[0] & 0xf;
+            self.digits[self.length] = b"0123456789abcdef"[usize::from(digit)];
             self.length += 1;
         }
     }
@@ -221,3 +221,6 @@ pub struct Parent {
     /// What it ran when the child's event happened.
     pub image: Arc<Image>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,7 +23,7 @@ struct Front(Observer);
 
 /// The method table to register.
 pub(super) fn tables(observer: Observer) -> HashMap<String, ttrpc::r#async::Service> {
-    service::tables(Arc::new(Front(observer)))
+    service::tables(&Arc::new(Front(observer)))
 }
 
 impl Serves for Front {
@@ -39,14 +39,6 @@ impl wire::Observer for Front {
     async fn capabilities(&self, _: &TtrpcContext, _: api::CapabilitiesRequest) -> Answer<api::CapabilitiesResponse> {
         let categories = self.0.capabilities().iter().map(service::capability).collect();
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
-    }
-
-    async fn processes(
-        &self,
-        context: &TtrpcContext,
-        request: api::ProcessesRequest,
-    ) -> Answer<api::ProcessesResponse> {
-        self.service()?.processes(context, request).await
     }
 
     async fn exits(

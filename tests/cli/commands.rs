@@ -66,6 +66,22 @@ fn capabilities_are_those_of_the_shims_or_of_the_node() {
     assert_eq!((ran.code, answer["categories"].as_array().map(Vec::len)), (0, Some(4)));
 }
 
+/// Check that capabilities which a process lacks are named, and that what is left without them is offered. Needs root.
+#[test]
+fn a_capability_that_is_missing_is_named() {
+    let node = Node::new();
+    let mut refused = std::process::Command::new("setpriv");
+    refused.arg("--bounding-set=-bpf,-perfmon,-sys_admin").arg(env!("CARGO_BIN_EXE_lookout"));
+    refused.args(["capabilities", "-o", "json"]).env("LOOKOUT_RUNTIME_DIR", node.path());
+    let output = refused.output().expect("setpriv of util-linux");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let lifecycle = &answer["categories"][0];
+    assert_eq!((output.status.code(), &lifecycle["support"]), (Some(0), &"partial".into()), "{answer}");
+    assert!(["connector", "poll"].iter().any(|backend| lifecycle["backend"] == *backend), "{answer}");
+    let reason = lifecycle["reason"].as_str().expect("a reason");
+    assert!(reason.contains("CAP_BPF with CAP_PERFMON is missing"), "{reason}");
+}
+
 /// Check the page of one container. What differs from run to run is left out.
 #[test]
 fn a_container_is_inspected() {

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use containerd_shim_protos::protobuf::{self, Message as _, MessageField};
+use containerd_shim_protos::protobuf;
 
 use super::wire::Writer;
 use crate::{
@@ -113,26 +113,18 @@ impl<'a> Encoder<'a> {
     }
 
     /// The answer to Processes, each process's arguments cut to about `args_max` bytes.
-    #[must_use]
-    pub fn processes(
-        &self,
-        living: &[(Arc<Container>, Arc<Process>)],
-        seq: u64,
-        args_max: usize,
-    ) -> api::ProcessesResponse {
-        let one = |(container, process): &(Arc<Container>, Arc<Process>)| api::ContainerProcess {
-            container: MessageField::some(self::container(container)),
-            process: MessageField::some(self.process(process, container, args_max)),
-            ..Default::default()
-        };
-        let processes = living.iter().map(one).collect();
-        api::ProcessesResponse { processes, epoch: self.identity.epoch.clone(), seq, ..Default::default() }
-    }
-
-    fn process(&self, process: &Process, container: &Container, args_max: usize) -> api::Process {
-        let mut bytes = Vec::new();
-        self.write_process(process, Some(container), args_max, &mut Writer::new(&mut bytes));
-        api::Process::parse_from_bytes(&bytes).unwrap_or_default()
+    pub(super) fn processes(&self, living: &[(Arc<Container>, Arc<Process>)], seq: u64, args_max: usize) -> Vec<u8> {
+        let mut answer = Vec::new();
+        let mut writer = Writer::new(&mut answer);
+        for (container, process) in living {
+            writer.message(1, |writer| {
+                writer.message(1, |writer| write_container(container, writer));
+                writer.message(2, |writer| self.write_process(process, Some(container), args_max, writer));
+            });
+        }
+        writer.bytes(2, &self.identity.epoch);
+        writer.number(3, seq);
+        answer
     }
 
     fn write_process(
@@ -239,12 +231,6 @@ fn write_container(container: &Container, writer: &mut Writer<'_>) {
             writer.bytes(4, &names.container_name);
         });
     }
-}
-
-fn container(container: &Container) -> api::Container {
-    let mut bytes = Vec::new();
-    write_container(container, &mut Writer::new(&mut bytes));
-    api::Container::parse_from_bytes(&bytes).unwrap_or_default()
 }
 
 /// A message of a few numbers and words: these have no way to fail.

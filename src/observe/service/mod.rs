@@ -7,23 +7,22 @@
 mod encode;
 mod request;
 mod stream;
+mod tables;
 mod wire;
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use containerd_shim_protos::{
-    protobuf::Message as _,
-    ttrpc::{
-        self,
-        r#async::{ServerStreamSender, StreamHandler, StreamInner, TtrpcContext},
-        proto::{Code, ResponseInit},
-    },
+use containerd_shim_protos::ttrpc::{
+    self,
+    r#async::{ServerStreamSender, TtrpcContext},
+    proto::Code,
 };
 use futures::future::BoxFuture;
 
 pub(in crate::observe) use encode::capability;
 pub use encode::{Clock, Encoder};
+pub(super) use tables::{Serves, tables};
 
 use super::hub::Hub;
 use crate::{
@@ -35,7 +34,7 @@ use crate::{
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// What an answer may have; ttrpc refuses messages of more than 4 MiB.
-const ANSWER_MAX: u64 = 3 << 20;
+const ANSWER_MAX: usize = 3 << 20;
 
 /// To how many bytes each process's arguments are cut, one after the other, until the answer is small
 /// enough.
@@ -88,6 +87,16 @@ impl Service {
         Self { hub, questions, clock }
     }
 
+    /// The answer to Processes, as bytes.
+    async fn processes(&self, request: &api::ProcessesRequest) -> Answer<Vec<u8>> {
+        let (living, seq) = self.questions.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
+        let answers = ARGS_MAX.iter().map(|args_max| self.encoder().processes(&living, seq, *args_max));
+        answers.into_iter().find(|answer| answer.len() <= ANSWER_MAX).ok_or_else(|| {
+            let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.len());
+            status(Code::RESOURCE_EXHAUSTED, told)
+        })
+    }
+
     fn encoder(&self) -> Encoder<'_> {
         Encoder::new(self.hub.identity(), self.clock)
     }
@@ -106,18 +115,6 @@ impl observer::Observer for Service {
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
     }
 
-    async fn processes(&self, _: &TtrpcContext, request: api::ProcessesRequest) -> Answer<api::ProcessesResponse> {
-        let (living, seq) = self.questions.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
-        for args_max in ARGS_MAX {
-            let response = self.encoder().processes(&living, seq, args_max);
-            if response.compute_size() <= ANSWER_MAX {
-                return Ok(response);
-            }
-        }
-        let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.len());
-        Err(status(Code::RESOURCE_EXHAUSTED, told))
-    }
-
     async fn exits(
         &self,
         _: &TtrpcContext,
@@ -125,46 +122,6 @@ impl observer::Observer for Service {
         sender: ServerStreamSender<api::ExitBatch>,
     ) -> Answer<()> {
         stream::exits(&self.hub, request, &sender).await
-    }
-}
-
-/// The service, or what stands before it while there is none.
-pub(super) trait Serves: observer::Observer + Send + Sync + 'static {
-    /// The service, or why there is none.
-    fn service(&self) -> Answer<&Service>;
-}
-
-impl Serves for Service {
-    fn service(&self) -> Answer<&Service> {
-        Ok(self)
-    }
-}
-
-/// The method table to register with a server.
-pub(super) fn tables(of: Arc<impl Serves>) -> HashMap<String, ttrpc::r#async::Service> {
-    let mut tables = observer::create_observer(of.clone());
-    let subscribe = Arc::new(Subscribe(of));
-    tables.values_mut().for_each(|table| drop(table.streams.insert("Subscribe".to_owned(), subscribe.clone())));
-    tables
-}
-
-/// Subscribe, whose answers are written as bytes: the generated handler takes messages.
-struct Subscribe<S>(Arc<S>);
-
-#[async_trait]
-impl<S: Serves> StreamHandler for Subscribe<S> {
-    async fn handler(&self, _: TtrpcContext, mut stream: StreamInner) -> Answer<Option<ttrpc::Response>> {
-        let request = stream.recv().await?;
-        let ended = match (self.0.service(), api::SubscribeRequest::parse_from_bytes(&request)) {
-            (Ok(service), Ok(request)) => stream::events(service, request, &stream).await,
-            (Err(error), _) => Err(error),
-            (_, Err(error)) => Err(status(Code::INVALID_ARGUMENT, format!("not a SubscribeRequest: {error}"))),
-        };
-        let status = |error| match error {
-            ttrpc::Error::RpcStatus(status) => status,
-            other => ttrpc::get_status(Code::UNKNOWN, other.to_string()),
-        };
-        Ok(ended.err().map(|error| ResponseInit::init_status(status(error))))
     }
 }
 

@@ -77,10 +77,7 @@ fn batch(events: Vec<api::Event>) -> ttrpc::Result<Vec<u8>> {
     batch.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))
 }
 
-fn labels<'a>(
-    subscription: &'a Subscription,
-    filters: impl Iterator<Item = usize>,
-) -> impl Iterator<Item = &'a String> {
+fn labels(subscription: &Subscription, filters: impl Iterator<Item = usize>) -> impl Iterator<Item = &String> {
     filters.filter_map(|index| subscription.labels().get(index)).filter(|label| !label.is_empty())
 }
 

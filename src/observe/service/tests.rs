@@ -65,7 +65,7 @@ async fn serve_with(journal_bytes: usize, questions: Scripted) -> Served {
     let hub = Arc::new(Hub::new(Limits { journal_bytes }, identity));
     let service = Service::new(hub.clone(), Arc::new(questions), Clock { boot_realtime_ns: 1_000 });
     let listener = Listener::bind(&address).expect("a socket");
-    let mut server = Server::new().add_listener(listener).register_service(tables(Arc::new(service)));
+    let mut server = Server::new().add_listener(listener).register_service(tables(&Arc::new(service)));
     server.start().await.expect("it serves");
     Served { hub, address, _server: server, _folder: folder }
 }
