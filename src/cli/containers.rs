@@ -60,22 +60,13 @@ pub(super) async fn capabilities(args: CapabilitiesArgs, out: &mut Output) -> Re
     }
     let categories = if answers.is_empty() {
         // No shim to ask: what one could observe here.
-        node::probe().categories().iter().cloned().map(of_node).collect()
+        node::probe().categories().iter().map(Capability::from).collect()
     } else {
         render::capabilities::least(&answers)
     };
     let style = Style::of_stdout(look.no_trunc, look.quiet);
     out.write(&render::capabilities::page(&categories, args.output, style))?;
     Ok(reach.exit())
-}
-
-fn of_node(capability: crate::model::Capability) -> Capability {
-    Capability {
-        category: capability.category.as_str().to_owned(),
-        support: capability.support.as_str().to_owned(),
-        backend: capability.backend,
-        reason: capability.reason,
-    }
 }
 
 pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit, Failure> {

@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     client::{self, json},
-    model::{Capability, chain},
-    observe::{capability::Capabilities, node, source::bpf::Swept},
+    model::chain,
+    observe::{node, source::bpf::Swept},
 };
 
 /// Everything that is looked at.
@@ -71,9 +71,8 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
     if bpf.stale_rings > 0 {
         wrong.push(format!("{} rings are of shims that died: `lookout doctor --sweep` removes them", bpf.stale_rings));
     }
-    let probed = node::probe();
-    let report =
-        Report { categories: categories(&probed), bpf, shims: Shims { living }, swept: swept.map(removed), wrong };
+    let categories = node::probe().categories().iter().map(json::Capability::from).collect();
+    let report = Report { categories, bpf, shims: Shims { living }, swept: swept.map(removed), wrong };
     let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
     match args.output {
         PageFormat::Json => out.write(&(json::line(&report) + "\n")),
@@ -104,16 +103,6 @@ fn pinned(wrong: &mut Vec<String>) -> Pinned {
         stale_rings: status.stale_slots,
         targets: status.targets,
     }
-}
-
-fn categories(probed: &Capabilities) -> Vec<json::Capability> {
-    let told = |Capability { category, support, backend, reason }: &Capability| json::Capability {
-        category: category.as_str().to_owned(),
-        support: support.as_str().to_owned(),
-        backend: backend.clone(),
-        reason: reason.clone(),
-    };
-    probed.categories().iter().map(told).collect()
 }
 
 fn removed((swept, freed): (Swept, usize)) -> Removed {

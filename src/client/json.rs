@@ -13,7 +13,7 @@ use serde_json::ser::Formatter;
 use super::text::{is_hostile, lossless};
 use crate::{
     api::{self, event::Body},
-    model::{escaped, rfc3339},
+    model::{self, escaped, rfc3339},
 };
 
 /// JSON in one line. Without control characters, whatever is in it.
@@ -228,6 +228,14 @@ pub struct Capability {
     pub backend: String,
     /// Why.
     pub reason: String,
+}
+
+impl From<&model::Capability> for Capability {
+    fn from(capability: &model::Capability) -> Self {
+        let model::Capability { category, support, backend, reason } = capability;
+        let (category, support) = (category.as_str().to_owned(), support.as_str().to_owned());
+        Self { category, support, backend: backend.clone(), reason: reason.clone() }
+    }
 }
 
 /// A process of a container, as `ps` lists it.

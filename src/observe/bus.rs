@@ -15,14 +15,14 @@
 mod bucket;
 mod spec;
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 pub use spec::TYPE_URL;
 
-use super::hub::{Batch, Bounds, Hub, Request, Unnumbered, Wanted};
+use super::{
+    clock::realtime_ns,
+    hub::{Batch, Bounds, Hub, Request, Unnumbered, Wanted},
+};
 use crate::{
     model::{Backend, Body, Event, Grade},
     publish::Publisher,
@@ -199,9 +199,14 @@ async fn sleep(duration: Option<Duration>) {
 }
 
 fn of_the_shim(body: Body, monotonic_ns: u64) -> Unnumbered {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let realtime_ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
-    Unnumbered { monotonic_ns, realtime_ns, grade: Grade::Exact, source: Backend::Shim, container: None, body }
+    Unnumbered {
+        monotonic_ns,
+        realtime_ns: realtime_ns(),
+        grade: Grade::Exact,
+        source: Backend::Shim,
+        container: None,
+        body,
+    }
 }
 
 #[cfg(test)]

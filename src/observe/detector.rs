@@ -33,7 +33,8 @@ use std::{
 };
 
 use super::{
-    engine::{self, Engine},
+    clock,
+    engine::Engine,
     mailbox::Mailbox,
     place,
     record::TargetId,
@@ -311,7 +312,7 @@ impl Watcher {
 
     /// Hands what the tracker told to the receivers.
     fn pass_on(&mut self) {
-        let offset = engine::realtime_offset_ns();
+        let offset = clock::realtime_offset_ns();
         for Told { target, at_ns, grade, body, .. } in self.engine.take_told() {
             let Some(watched) = target.and_then(|id| self.targets.get_mut(&id)) else {
                 if let Body::Gap(gap) = body {

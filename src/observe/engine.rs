@@ -13,6 +13,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
+    clock::monotonic_ns,
     proc,
     record::{Record, TargetId, What},
     redact::Redactor,
@@ -140,9 +141,7 @@ impl Engine {
             // Nothing came after it that would have told.
             let now = monotonic_ns();
             let gap = Gap { lost: Some(untold), stage: Stage::Kernel, from_ns: now, to_ns: now };
-            let body = Body::Gap(gap);
-            let told = Told { target: Some(id), at_ns: now, grade: Grade::Exact, derived: true, body };
-            self.told.push(told);
+            self.tell(id, now, Body::Gap(gap));
         }
         let counts = counts.map(|KernelCounts { seen, lost }| (seen, lost));
         self.tracker.end(id, counts, monotonic_ns(), &mut self.effects);
@@ -156,9 +155,7 @@ impl Engine {
         let targets: Vec<TargetId> = self.targets.keys().copied().collect();
         for id in targets {
             let now = monotonic_ns();
-            let gap = Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now };
-            let body = Body::Gap(gap);
-            self.told.push(Told { target: Some(id), at_ns: now, grade: Grade::Exact, derived: true, body });
+            self.tell(id, now, Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }));
             if let Err(error) = self.source.watch(id, &self.targets[&id].target) {
                 tracing::warn!(target = id.0, %error, "no longer watched");
             }
@@ -215,6 +212,11 @@ impl Engine {
     pub(super) fn settle(&mut self, tell: impl FnOnce(&mut Tracker, u64, &mut Vec<Effect>)) {
         tell(&mut self.tracker, monotonic_ns(), &mut self.effects);
         self.perform();
+    }
+
+    /// Tells what the tracker does not know, in its place among what it tells.
+    pub(super) fn tell(&mut self, id: TargetId, at_ns: u64, body: Body) {
+        self.told.push(Told { target: Some(id), at_ns, grade: Grade::Exact, derived: true, body });
     }
 
     /// Everything that there is to tell, in order.
@@ -346,21 +348,4 @@ fn prepare(watched: &Watched, image: &mut Arc<Image>) {
         Some(redactor) => redactor.redact(args),
         None => args,
     });
-}
-
-/// `CLOCK_MONOTONIC`, as the kernel's programs stamp their records.
-pub(super) fn monotonic_ns() -> u64 {
-    clock_ns(nix::time::ClockId::CLOCK_MONOTONIC)
-}
-
-/// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`: steps with the wall clock, so it is asked for again and again.
-pub(super) fn realtime_offset_ns() -> u64 {
-    clock_ns(nix::time::ClockId::CLOCK_REALTIME).saturating_sub(monotonic_ns())
-}
-
-fn clock_ns(clock: nix::time::ClockId) -> u64 {
-    // Both clocks exist on every Linux, and tell no time before 1970 or before the boot.
-    let now = nix::time::clock_gettime(clock).unwrap_or_else(|_| nix::sys::time::TimeSpec::new(0, 0));
-    let (seconds, nanoseconds) = (u64::try_from(now.tv_sec()), u64::try_from(now.tv_nsec()));
-    seconds.unwrap_or_default() * 1_000_000_000 + nanoseconds.unwrap_or_default()
 }

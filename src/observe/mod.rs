@@ -12,6 +12,7 @@
 //!
 //! The container never waits for any of it and never notices its failure.
 
+mod clock;
 mod detector;
 mod engine;
 mod front;

@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     bus::{self, Bus, Carries, Rate},
     capability::Capabilities,
-    engine::{monotonic_ns, realtime_offset_ns},
+    clock::{boottime_ns, monotonic_ns, realtime_ns, realtime_offset_ns},
     front,
     hub::{Hub, Identity, Limits, Unnumbered},
     letter::{Letter, Serial},
@@ -237,9 +237,7 @@ fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
 }
 
 fn clock() -> Clock {
-    let boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(std::time::Duration::from);
-    let since_boot = u64::try_from(boot.unwrap_or_default().as_nanos()).unwrap_or_default();
-    Clock { boot_realtime_ns: (monotonic_ns() + realtime_offset_ns()).saturating_sub(since_boot) }
+    Clock { boot_realtime_ns: realtime_ns().saturating_sub(boottime_ns()) }
 }
 
 impl Watch for Observer {

@@ -59,8 +59,8 @@ pub enum RedactError {
         #[source]
         source: regex::Error,
     },
-    /// There are too many.
-    #[error("{count} redaction patterns are more than {PATTERNS_MAX}")]
+    /// There are too many; the first of them are used.
+    #[error("{count} redaction patterns are more than {PATTERNS_MAX}: the rest is not used")]
     TooMany {
         /// How many there are.
         count: usize,
@@ -78,18 +78,20 @@ impl Redactor {
     ///
     /// [`RedactError`], which names the pattern.
     pub fn new(operator_patterns: &[String]) -> Result<Self, RedactError> {
+        let (redactor, refused) = Self::of_valid(operator_patterns);
+        refused.into_iter().next().map_or(Ok(redactor), Err)
+    }
+
+    /// As [`new`](Self::new), with those of the patterns that can be used, and why the others cannot.
+    #[must_use]
+    pub fn of_valid(operator_patterns: &[String]) -> (Self, Vec<RedactError>) {
+        let mut refused = Vec::new();
         if operator_patterns.len() > PATTERNS_MAX {
-            return Err(RedactError::TooMany { count: operator_patterns.len() });
+            refused.push(RedactError::TooMany { count: operator_patterns.len() });
         }
-        let operator = operator_patterns.iter().map(|pattern| {
-            RegexBuilder::new(pattern)
-                .unicode(false)
-                .size_limit(PATTERN_BYTES_MAX)
-                .dfa_size_limit(PATTERN_BYTES_MAX)
-                .build()
-                .map_err(|source| RedactError::Pattern { pattern: pattern.clone(), source })
-        });
-        Ok(Self { operator: operator.collect::<Result<_, _>>()? })
+        let compiled = operator_patterns.iter().take(PATTERNS_MAX).map(|pattern| compile(pattern));
+        let operator = compiled.filter_map(|compiled| compiled.map_err(|error| refused.push(error)).ok()).collect();
+        (Self { operator }, refused)
     }
 
     /// The same arguments without secrets. `total_bytes` and `count` stay what they were: true of the
@@ -150,4 +152,13 @@ fn apart(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
         joins
     });
     ranges
+}
+
+fn compile(pattern: &str) -> Result<Regex, RedactError> {
+    RegexBuilder::new(pattern)
+        .unicode(false)
+        .size_limit(PATTERN_BYTES_MAX)
+        .dfa_size_limit(PATTERN_BYTES_MAX)
+        .build()
+        .map_err(|source| RedactError::Pattern { pattern: pattern.to_owned(), source })
 }

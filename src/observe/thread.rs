@@ -22,7 +22,8 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    engine::{Engine, monotonic_ns, realtime_offset_ns},
+    clock::{monotonic_ns, realtime_offset_ns},
+    engine::Engine,
     hub::Unnumbered,
     letter::{Letter, Serial},
     observer::Shared,
@@ -32,7 +33,7 @@ use super::{
     redact::Redactor,
     setup,
     source::{SourceError, Target},
-    track::{Effect, Told},
+    track::Told,
 };
 use crate::{
     config::Settings,
@@ -243,13 +244,13 @@ impl Thread {
         self.containers.insert(target_id, container);
         self.engine.tracker.expects_output_end(target_id, "");
         let init = proc::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
-        self.tell_of(target_id, began, Body::ContainerStart { init });
+        self.engine.tell(target_id, began, Body::ContainerStart { init });
         if late {
             self.missed_beginning(target_id);
         } else if self.engine.backend() != Backend::Bpf {
             // Nothing was missed yet; what will be, nobody will count.
             let gap = Gap { lost: None, stage: Stage::Kernel, from_ns: began, to_ns: began };
-            self.tell_of(target_id, began, Body::Gap(gap));
+            self.engine.tell(target_id, began, Body::Gap(gap));
         }
         Some(target_id)
     }
@@ -257,7 +258,7 @@ impl Thread {
     /// Something may have happened before the watch: told, and looked for.
     fn missed_beginning(&mut self, id: TargetId) {
         let now = monotonic_ns();
-        self.tell_of(id, now, Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }));
+        self.engine.tell(id, now, Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }));
         self.engine.look(id);
     }
 
@@ -317,12 +318,6 @@ impl Thread {
         }
     }
 
-    /// Tells of a container in its place among what the tracker tells.
-    fn tell_of(&mut self, id: TargetId, at_ns: u64, body: Body) {
-        let told = Told { target: Some(id), at_ns, grade: Grade::Exact, derived: true, body };
-        self.engine.settle(|_, _, effects| effects.push(Effect::Tell(told)));
-    }
-
     fn publish(&mut self) {
         let told: Vec<Told> = self.engine.take_told().collect();
         if told.is_empty() {
@@ -357,10 +352,9 @@ impl Thread {
 
 /// The built-in patterns and those of the settings; one that is none costs the others nothing.
 fn redactor(settings: &Settings) -> Arc<Redactor> {
-    let is_one = |pattern: &&String| {
-        let compiled = Redactor::new(std::slice::from_ref(*pattern));
-        compiled.inspect_err(|error| tracing::warn!(%error, "a pattern is not taken")).is_ok()
-    };
-    let patterns: Vec<String> = settings.redact.iter().filter(is_one).cloned().collect();
-    Arc::new(Redactor::new(&patterns).unwrap_or_default())
+    let (redactor, refused) = Redactor::of_valid(&settings.redact);
+    for error in refused {
+        tracing::warn!(error = crate::model::chain(&error), "a pattern is not taken");
+    }
+    Arc::new(redactor)
 }

@@ -2,6 +2,8 @@
 
 use go_flag::FlagError;
 
+use crate::observe::{LISTEN_CONNECTOR, LOAD_PROGRAMS};
+
 /// What was asked for on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
@@ -106,8 +108,8 @@ impl Arguments {
             _ if info => Verb::Info,
             Some("start") => Verb::Start,
             Some("delete") => Verb::Delete,
-            Some("load-programs") => Verb::LoadPrograms,
-            Some("listen-connector") => Verb::ListenConnector,
+            Some(LOAD_PROGRAMS) => Verb::LoadPrograms,
+            Some(LISTEN_CONNECTOR) => Verb::ListenConnector,
             Some(verb) => return Err(ArgumentsError::Verb { verb: verb.to_owned() }),
             None => Verb::Serve,
         };

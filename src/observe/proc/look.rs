@@ -10,11 +10,12 @@ use std::{
 use super::{
     cgroup::{MEMBERS_LIMIT, members_with_place},
     image::{image_of, judged},
-    stat::{Stat, identify, lineage_of, now_ns},
+    stat::{Stat, identify, lineage_of},
 };
 use crate::{
     model::{Grade, ProcessKey},
     observe::{
+        clock::monotonic_ns,
         record::{Record, TargetId, What},
         source::Target,
     },
@@ -46,7 +47,7 @@ pub(in crate::observe) fn look_after(
     target: &Target,
     known: &[ProcessKey],
 ) -> Result<Vec<Record>, LookError> {
-    let at_ns = now_ns();
+    let at_ns = monotonic_ns();
     let about = |key, what| Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, what };
     let nobody = ProcessKey { pid: 0, start_ticks: 0 };
     let members = match target {

@@ -26,7 +26,7 @@ pub use stat::{Status, identify, lineage, mount_namespace, pid_namespace, start_
 
 pub(super) use image::{image_of, judged};
 pub(super) use look::look_after;
-pub(super) use stat::{Stat, lineage_of, now_ns};
+pub(super) use stat::{Stat, lineage_of};
 
 #[cfg(test)]
 pub(in crate::observe) mod tests;

@@ -1,11 +1,12 @@
 //! `/proc/PID/stat`, `/proc/PID/status` and the namespaces of a process.
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::read::{link, read};
 use crate::{
     model::{ProcessKey, TICKS_PER_SECOND},
-    observe::record::Lineage,
+    observe::{
+        clock::{self, boottime_ns},
+        record::Lineage,
+    },
 };
 
 /// Longer than any `stat`: 52 numbers and a name of 15 bytes (64 for a kernel thread).
@@ -158,24 +159,11 @@ fn namespace(pid: i32, kind: &str) -> Option<u32> {
     text.strip_prefix(kind)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()
 }
 
-/// `CLOCK_MONOTONIC`, in nanoseconds.
-pub(in crate::observe) fn now_ns() -> u64 {
-    clock_ns(ClockId::CLOCK_MONOTONIC)
-}
-
 /// The clock ticks since boot at a moment of `CLOCK_MONOTONIC` (nanoseconds): what the start of a
 /// process that began then is, but for one tick where the kernel took the two times apart.
 #[must_use]
 pub fn start_ticks_at(monotonic_ns: u64) -> u64 {
     // The two clocks differ by the time that the machine was suspended.
-    let suspended = clock_ns(ClockId::CLOCK_BOOTTIME).saturating_sub(now_ns());
+    let suspended = boottime_ns().saturating_sub(clock::monotonic_ns());
     monotonic_ns.saturating_add(suspended) / (1_000_000_000 / TICKS_PER_SECOND)
-}
-
-fn clock_ns(clock: ClockId) -> u64 {
-    // The kernel refuses no clock that it has, and has these since 2.6.39.
-    clock_gettime(clock).map_or(0, |time| {
-        let part = |value: i64| u64::try_from(value).unwrap_or(0);
-        part(time.tv_sec()).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec()))
-    })
 }

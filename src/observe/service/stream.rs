@@ -1,9 +1,6 @@
 //! The two streams: read a batch, encode it, send it, or a heartbeat after silence.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use containerd_shim_protos::{
     protobuf::Message as _,
@@ -18,6 +15,7 @@ use super::{SCHEMA_VERSION, Service, encode, request, status};
 use crate::{
     api,
     model::{Body, Event},
+    observe::clock::realtime_ns,
     observe::hub::{Bounds, Hub, Request, Subscription, Wanted},
 };
 
@@ -44,7 +42,8 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
     let mut subscription =
         service.hub.subscribe(request::subscription(asked)?).map_err(|why| request::refused(&why))?;
     let encoder = service.encoder();
-    let hello = encoder.hello(SCHEMA_VERSION, &service.questions.capabilities(), subscription.begins_after(), now_ns());
+    let hello =
+        encoder.hello(SCHEMA_VERSION, &service.questions.capabilities(), subscription.begins_after(), realtime_ns());
     let mut message = batch(vec![hello])?;
     let mut were_many = false;
     // A send fails when the client has gone, and then there is nobody to tell.
@@ -58,7 +57,7 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
                 were_many = read.events.len() >= MANY;
-                let now = now_ns();
+                let now = realtime_ns();
                 let mut message = batch(read.gaps.iter().map(|gap| encoder.own_gap(gap, now)).collect())?;
                 message.reserve(read.events.len() * EVENT);
                 for (event, matched) in &read.events {
@@ -73,7 +72,7 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
 
 /// What a batch begins with; events may be appended.
 fn batch(events: Vec<api::Event>) -> ttrpc::Result<Vec<u8>> {
-    let batch = api::EventBatch { events, sent_ns: now_ns(), ..Default::default() };
+    let batch = api::EventBatch { events, sent_ns: realtime_ns(), ..Default::default() };
     batch.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))
 }
 
@@ -121,10 +120,4 @@ fn exit(event: &Event) -> Option<api::Exit> {
         exec_id: process.exec_id.as_deref().map(encode::text).unwrap_or_default(),
         ..Default::default()
     })
-}
-
-/// `CLOCK_REALTIME`, in nanoseconds since 1970.
-fn now_ns() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }

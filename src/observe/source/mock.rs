@@ -35,7 +35,7 @@ use super::{KernelCounts, Source, SourceError, Target};
 use crate::{
     model::{Args, Backend, Grade, Image, ProcessKey, Stage},
     observe::{
-        proc::now_ns,
+        clock::monotonic_ns,
         record::{Lineage, Record, TargetId, What},
     },
     sys::eventfd::eventfd,
@@ -193,7 +193,7 @@ impl MockHandle {
     fn step(&self, step: Step) {
         let mut script = self.script();
         if script.steps.len() < STEPS_LIMIT {
-            script.steps.push_back((now_ns(), step));
+            script.steps.push_back((monotonic_ns(), step));
         } else {
             script.overrun += 1;
         }
@@ -260,7 +260,12 @@ impl Source for MockSource {
             let Some((at_ns, step)) = step else {
                 let overrun = std::mem::take(&mut self.script.script().overrun);
                 if overrun > 0 {
-                    sink(Record::Lost { target: None, at_ns: now_ns(), count: Some(overrun), stage: Stage::Source });
+                    sink(Record::Lost {
+                        target: None,
+                        at_ns: monotonic_ns(),
+                        count: Some(overrun),
+                        stage: Stage::Source,
+                    });
                 }
                 return Ok(false);
             };

@@ -116,6 +116,15 @@ impl Containerd {
         Self::start_with(version, Runtime::Runc1_1)
     }
 
+    /// A daemon whose shims find these settings in the host's configuration.
+    pub(crate) fn start_configured(version: Version, settings: &str) -> Self {
+        let mut containerd = Self::start(version);
+        fs::write(containerd.path("lookout.toml"), settings).expect("our folder is writable");
+        containerd.kill_9();
+        containerd.restart();
+        containerd
+    }
+
     /// A daemon with the image, whose containers run under `runtime`.
     pub(crate) fn start_with(version: Version, runtime: Runtime) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);

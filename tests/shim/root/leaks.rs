@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    fs, thread,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -104,11 +104,8 @@ fn runs_and_two_hundred_failed_starts_leave_a_pods_shim_as_it_was(version: Versi
 /// Check that 500 execs, a hundred of them on a terminal, leave the shim with the descriptors,
 /// threads and children that it had, and no more memory (containerd#9217, containerd#11161).
 fn five_hundred_execs_leave_the_shim_as_it_was(version: Version) {
-    let mut containerd = Containerd::start(version);
     // The journal of events is bounded: here so that it is full before memory is compared.
-    fs::write(containerd.path("lookout.toml"), "journal_max = \"64KiB\"\n").expect("our folder is writable");
-    containerd.kill_9();
-    containerd.restart();
+    let containerd = Containerd::start_configured(version, "journal_max = \"64KiB\"\n");
     let shim = pod(&containerd);
     let before = at_rest(shim);
     let execs = |count: u32| {

@@ -13,7 +13,7 @@ use nix::{
 use super::wire::{Answer, PACKET_LIMIT, Request, frames};
 use crate::{
     model::Stage,
-    observe::{proc::now_ns, record::Record},
+    observe::{clock::monotonic_ns, record::Record},
 };
 
 /// How many bytes wait for a shim that does not read. Beyond that its records are dropped, counted, and
@@ -99,7 +99,8 @@ impl Client {
         if self.dropped == 0 {
             return false;
         }
-        let lost = Record::Lost { target: None, at_ns: now_ns(), count: Some(self.dropped), stage: Stage::Kernel };
+        let lost =
+            Record::Lost { target: None, at_ns: monotonic_ns(), count: Some(self.dropped), stage: Stage::Kernel };
         self.out = Answer::Record(lost).encode();
         let told = self.send().is_ok();
         self.out.clear();

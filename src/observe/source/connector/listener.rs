@@ -28,7 +28,8 @@ use super::{
 use crate::{
     model::{Grade, Image, ProcessKey, Stage, Unknown},
     observe::{
-        proc::{Status, identify, lineage_of, look_after, mount_namespace, now_ns, outputs, start_ticks_at},
+        clock::monotonic_ns,
+        proc::{Status, identify, lineage_of, look_after, mount_namespace, outputs, start_ticks_at},
         record::{Lineage, Record, What},
         source::Target,
     },
@@ -349,7 +350,7 @@ impl Listener {
     /// Tells everybody that something is missing, and who is alive.
     fn resync_after_loss(&mut self) {
         let numbers: Vec<_> = self.clients.keys().copied().collect();
-        let lost = Record::Lost { target: None, at_ns: now_ns(), count: None, stage: Stage::Kernel };
+        let lost = Record::Lost { target: None, at_ns: monotonic_ns(), count: None, stage: Stage::Kernel };
         for number in numbers {
             self.say(number, &Answer::Record(lost.clone()));
         }

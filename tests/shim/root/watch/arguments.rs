@@ -51,11 +51,7 @@ fn hostile_arguments_are_told_truly_and_harm_no_terminal() {
 /// Check that a secret in an argument is seen on no way out.
 #[test]
 fn a_secret_leaves_by_no_way() {
-    let containerd = Containerd::start(Version::V1_7);
-    std::fs::write(containerd.path("lookout.toml"), "bus = \"processes\"\n").expect("our folder is writable");
-    let mut containerd = containerd;
-    containerd.kill_9();
-    containerd.restart();
+    let containerd = Containerd::start_configured(Version::V1_7, "bus = \"processes\"\n");
     let (watching, events) = (containerd.watching(), containerd.events());
     let canary = "c4n4ry-9f8e7d6c5b4a";
     let script = format!("/bin/true --password={canary} --token {canary} https://me:{canary}@host/; sleep 1000");

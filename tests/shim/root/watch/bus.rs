@@ -1,6 +1,6 @@
 //! containerd's bus, as stock `ctr events` prints it.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use crate::harness::containerd::{Containerd, Event, Version};
 
@@ -12,11 +12,7 @@ on_every_containerd! {
 const SOON: Duration = Duration::from_secs(10);
 
 fn with_processes_on_the_bus(version: Version) -> Containerd {
-    let mut containerd = Containerd::start(version);
-    fs::write(containerd.path("lookout.toml"), "bus = \"processes\"\n").expect("our folder is writable");
-    containerd.kill_9();
-    containerd.restart();
-    containerd
+    Containerd::start_configured(version, "bus = \"processes\"\n")
 }
 
 fn annotation<'a>(event: &'a Event, name: &str) -> &'a str {

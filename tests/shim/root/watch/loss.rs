@@ -1,7 +1,5 @@
 //! A loss is counted where it happened, and told.
 
-use std::fs;
-
 use super::{account, storm};
 use crate::harness::containerd::{Containerd, Version};
 
@@ -9,11 +7,8 @@ use crate::harness::containerd::{Containerd, Version};
 /// that each loss is told as a gap that names the kernel.
 #[test]
 fn seen_is_delivered_and_lost_where_a_ring_is_too_small() {
-    let mut containerd = Containerd::start(Version::V1_7);
-    fs::write(containerd.path("lookout.toml"), "ring_size = \"4KiB\"\njournal_max = \"64MiB\"\n")
-        .expect("our folder is writable");
-    containerd.kill_9();
-    containerd.restart();
+    let settings = "ring_size = \"4KiB\"\njournal_max = \"64MiB\"\n";
+    let containerd = Containerd::start_configured(Version::V1_7, settings);
     let watching = containerd.watching();
     let close = storm(&containerd, &watching, "c", 5000, 0);
     let (seen, delivered, lost) = account(&close);

@@ -43,10 +43,7 @@ fn off_makes_nothing() {
 /// Check that a setting that is locked cannot be changed by a container's annotation.
 #[test]
 fn a_locked_setting_holds_against_an_annotation() {
-    let mut containerd = Containerd::start(Version::V1_7);
-    fs::write(containerd.path("lookout.toml"), "locked = [\"observe\"]\n").expect("our folder is writable");
-    containerd.kill_9();
-    containerd.restart();
+    let containerd = Containerd::start_configured(Version::V1_7, "locked = [\"observe\"]\n");
     let watching = containerd.watching();
     containerd.run("c", &["--rm", "--annotation", "io.lookout.observe=off"], &["true"]).run().success();
     watching.wait_run(&["true"]);

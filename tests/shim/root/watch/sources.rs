@@ -35,15 +35,6 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// A daemon whose shims find this in their configuration.
-fn configured(settings: &str) -> Containerd {
-    let mut containerd = Containerd::start(Version::V1_7);
-    fs::write(containerd.path("lookout.toml"), settings).expect("our folder is writable");
-    containerd.kill_9();
-    containerd.restart();
-    containerd
-}
-
 /// What holds for each source: init, an exec and their ends are told truly, by that source, and what cannot
 /// be promised is said.
 fn told_truly(containerd: &Containerd, source: &str) {
@@ -85,14 +76,14 @@ fn capability(containerd: &Containerd) -> (String, String, String) {
 
 #[test]
 fn bpf_tells_truly() {
-    let containerd = configured("source = \"bpf\"\n");
+    let containerd = Containerd::start_configured(Version::V1_7, "source = \"bpf\"\n");
     told_truly(&containerd, "bpf");
     containerd.assert_nothing_left();
 }
 
 #[test]
 fn the_connector_tells_truly() {
-    let containerd = configured("source = \"connector\"\n");
+    let containerd = Containerd::start_configured(Version::V1_7, "source = \"connector\"\n");
     let _alone = alone(&containerd);
     told_truly(&containerd, "connector");
     containerd.assert_nothing_left();
@@ -100,7 +91,7 @@ fn the_connector_tells_truly() {
 
 #[test]
 fn polling_tells_truly() {
-    let containerd = configured("source = \"poll\"\n");
+    let containerd = Containerd::start_configured(Version::V1_7, "source = \"poll\"\n");
     told_truly(&containerd, "poll");
     containerd.assert_nothing_left();
 }
@@ -152,7 +143,7 @@ fn without_either_polling_takes_over() {
 /// another's argument, and each that comes is a leaf's own.
 #[test]
 fn what_the_connector_tells_of_a_storm_is_right_or_marked() {
-    let containerd = configured("source = \"connector\"\n");
+    let containerd = Containerd::start_configured(Version::V1_7, "source = \"connector\"\n");
     let _alone = alone(&containerd);
     let watching = containerd.watching();
     storm(&containerd, &watching, "c", 5000, 0);

@@ -1,6 +1,6 @@
 //! Every process, however short, with its own arguments and its own exit.
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use super::{account, storm};
 use crate::harness::containerd::{Containerd, Told, Version};
@@ -13,13 +13,10 @@ const COUNT: u32 = 20_000;
 /// nothing is lost and nothing of the neighbour appears.
 #[test]
 fn twenty_thousand_processes_are_told_whole_beside_a_neighbours() {
-    let mut containerd = Containerd::start(Version::V1_7);
     // A test build takes ten times as long for an event as a release: it gets the room. What a release does with
     // the defaults is in `hack/bench --only watch`.
     let room = "journal_max = \"64MiB\"\nring_size = \"4MiB\"\n";
-    fs::write(containerd.path("lookout.toml"), room).expect("our folder is writable");
-    containerd.kill_9();
-    containerd.restart();
+    let containerd = Containerd::start_configured(Version::V1_7, room);
     let watching = containerd.watching();
     let first = |id: &str| if id == "a" { 0 } else { 1_000_000 };
     let (containerd, watching) = (&containerd, &watching);

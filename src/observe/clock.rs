@@ -1,0 +1,32 @@
+//! The kernel's clocks, in nanoseconds.
+
+use nix::time::{ClockId, clock_gettime};
+
+/// `CLOCK_MONOTONIC`, as the kernel's programs stamp their records.
+pub(super) fn monotonic_ns() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+/// `CLOCK_BOOTTIME`: with the time that the machine was suspended.
+pub(super) fn boottime_ns() -> u64 {
+    read(ClockId::CLOCK_BOOTTIME)
+}
+
+/// `CLOCK_REALTIME`, since 1970.
+pub(super) fn realtime_ns() -> u64 {
+    read(ClockId::CLOCK_REALTIME)
+}
+
+/// What makes a moment of `CLOCK_MONOTONIC` one of `CLOCK_REALTIME`. It steps with the wall clock, so it is asked
+/// for again and again.
+pub(super) fn realtime_offset_ns() -> u64 {
+    realtime_ns().saturating_sub(monotonic_ns())
+}
+
+fn read(clock: ClockId) -> u64 {
+    // The kernel refuses no clock that it has, has these since 2.6.39, and tells no time before 1970 or the boot.
+    clock_gettime(clock).map_or(0, |time| {
+        let part = |value: i64| u64::try_from(value).unwrap_or(0);
+        part(time.tv_sec()).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec()))
+    })
+}
