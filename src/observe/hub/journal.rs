@@ -12,11 +12,18 @@ use crate::model::{Body, Event, Image, Parent, Process};
 /// start and to its exit: what is kept alive is at most about twice what is charged.
 #[derive(Debug)]
 pub(super) struct Journal {
-    events: VecDeque<Event>,
+    events: VecDeque<Kept>,
     /// The seq that the next event gets.
     next_seq: u64,
     bytes: usize,
     bytes_max: usize,
+}
+
+/// An event and what it was charged, so that making room need not look at what has long left the caches.
+#[derive(Debug)]
+struct Kept {
+    event: Event,
+    charge: usize,
 }
 
 impl Journal {
@@ -36,13 +43,13 @@ impl Journal {
 
     /// The oldest event that is still here.
     pub(super) fn oldest(&self) -> Option<&Event> {
-        self.events.front()
+        self.events.front().map(|kept| &kept.event)
     }
 
     /// The events from this seq on.
     pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = &Event> {
         let skip = usize::try_from(seq.saturating_sub(self.first())).unwrap_or(usize::MAX);
-        self.events.range(skip.min(self.events.len())..)
+        self.events.range(skip.min(self.events.len())..).map(|kept| &kept.event)
     }
 
     /// Numbers an event and keeps it. Afterwards there may be too much: see [`is_over`](Self::is_over).
@@ -50,12 +57,13 @@ impl Journal {
         let Unnumbered { monotonic_ns, realtime_ns, grade, source, container, body } = event;
         let event = Event { seq: self.next_seq, monotonic_ns, realtime_ns, grade, source, container, body };
         self.next_seq += 1;
-        self.bytes += charge(&event.body);
+        let charge = charge(&event.body);
+        self.bytes += charge;
         if self.events.len() == self.events.capacity() {
             // Doubling would keep room for twice of what may ever be here.
             self.events.reserve_exact((self.events.len() / 4).max(32));
         }
-        self.events.push_back(event);
+        self.events.push_back(Kept { event, charge });
     }
 
     /// Whether the oldest event has to go. The newest never has to.
@@ -65,8 +73,8 @@ impl Journal {
 
     /// Takes the oldest event out.
     pub(super) fn evict(&mut self) -> Option<Event> {
-        let event = self.events.pop_front()?;
-        self.bytes -= charge(&event.body);
+        let Kept { event, charge } = self.events.pop_front()?;
+        self.bytes -= charge;
         Some(event)
     }
 
@@ -76,7 +84,7 @@ impl Journal {
     }
 }
 
-/// What an event pays: the same when it comes and when it goes.
+/// What an event pays.
 fn charge(body: &Body) -> usize {
     /// What the allocator and the two counts of an `Arc` add.
     const OVERHEAD: usize = 32;
@@ -95,7 +103,7 @@ fn charge(body: &Body) -> usize {
         Body::Capability(capability) => capability.backend.len() + capability.reason.len(),
         _ => 0,
     };
-    size_of::<Event>() + more
+    size_of::<Kept>() + more
 }
 
 /// The bytes that an image has beyond itself.

@@ -13,7 +13,7 @@ pub(super) const ALL: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX };
 
 /// A hub whose journal has room for about `events` of [`gap`]'s.
 pub(super) fn hub(events: usize) -> Arc<Hub> {
-    let journal_bytes = events * size_of::<crate::model::Event>();
+    let journal_bytes = events * size_of::<(crate::model::Event, usize)>();
     let identity = Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 7 };
     Arc::new(Hub::new(Limits { journal_bytes }, identity))
 }

@@ -68,7 +68,7 @@ proptest! {
             }
             prop_assert!(journal.bytes() <= 10_000);
             prop_assert_eq!(journal.newest(), at_ns);
-            prop_assert!(journal.events.iter().map(|event| event.seq).eq(journal.first()..=journal.newest()));
+            prop_assert!(journal.events.iter().map(|kept| kept.event.seq).eq(journal.first()..=journal.newest()));
         }
         let begin = from.max(journal.first());
         prop_assert!(journal.from(from).map(|event| event.seq).eq(begin..=journal.newest()));
