@@ -66,7 +66,6 @@ async fn follow(args: &ExitsArgs, printer: &mut Printer<'_>) -> Result<Exit, Fai
         tokio::select! {
             biased;
             () = ending.asked() => break,
-            Some((namespace, batch)) = receiver.recv() => printer.batch(&namespace, &batch)?,
             new = shims.next() => {
                 let new = new.map_err(|error| Failure::Unreachable(anyhow::Error::new(error).context("failed to look for shims")))?;
                 for registration in new {
@@ -74,6 +73,8 @@ async fn follow(args: &ExitsArgs, printer: &mut Printer<'_>) -> Result<Exit, Fai
                 }
             }
             Some(end) = readers.join_next() => exit = exit.max(end.unwrap_or(Exit::Failed)),
+            // The last: shims that never rest must not hide the others.
+            Some((namespace, batch)) = receiver.recv() => printer.batch(&namespace, &batch)?,
         }
     }
     readers.abort_all();

@@ -114,15 +114,6 @@ pub(super) async fn follow(
         tokio::select! {
             biased;
             () = ending.asked() => break,
-            batch = receiver.recv() => {
-                let Some(batch) = batch else { break };
-                if give(batch, sink)?.is_break() {
-                    break;
-                }
-                if receiver.is_empty() {
-                    sink.flush()?;
-                }
-            }
             new = shims.next() => {
                 let new = new.map_err(|error| Failure::Unreachable(anyhow::Error::new(error).context("failed to look for shims")))?;
                 for registration in new {
@@ -134,6 +125,16 @@ pub(super) async fn follow(
                 exit = end.unwrap_or(Exit::Failed);
                 if exit != Exit::Ok {
                     break;
+                }
+            }
+            // The last: shims that never rest must not hide the others.
+            batch = receiver.recv() => {
+                let Some(batch) = batch else { break };
+                if give(batch, sink)?.is_break() {
+                    break;
+                }
+                if receiver.is_empty() {
+                    sink.flush()?;
                 }
             }
         }
