@@ -6,10 +6,14 @@
 //!  shim           one shim's Observer service
 //!  follow         one shim's events, over broken connections
 //!  json           an event as JSON
+//!  daemon         the daemon's Registry service
+//!  entry          what that keeps of a process
 //! ```
 //!
-//! Nothing here prints, and nothing here changes a shim or a container.
+//! Nothing here prints, and nothing here changes a shim or a container; the daemon's registry alone is changed.
 
+pub mod daemon;
+pub mod entry;
 mod follow;
 pub mod json;
 mod shim;
@@ -17,6 +21,7 @@ mod shims;
 pub mod text;
 
 pub use crate::registration::{Registration, registrations, runtime_dir};
+pub use daemon::{Daemon, DaemonError};
 pub use follow::{Follow, Step, Wanted};
 pub use shim::{Shim, ShimError};
 pub use shims::Shims;
