@@ -15,6 +15,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
+        atomic::{AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
     },
     thread::JoinHandle,
@@ -47,6 +48,7 @@ type Job = Box<dyn FnOnce(&mut Keeper) -> Reply + Send>;
 pub struct Handle {
     jobs: SyncSender<Job>,
     waker: Arc<OwnedFd>,
+    waiting: Arc<AtomicUsize>,
 }
 
 /// The thread. It ends when all handles are gone.
@@ -82,17 +84,29 @@ impl Handle {
         work: impl FnOnce(&mut Keeper) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
-        let job: Job = Box::new(|keeper| {
+        let waiting = self.waiting.clone();
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let job: Job = Box::new(move |keeper| {
+            waiting.fetch_sub(1, Ordering::Relaxed);
             let result = work(keeper);
             // Whoever asked may have left.
             Box::new(|saved| drop(sender.send(saved.and(result))))
         });
-        self.jobs.try_send(job).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::Busy("busy"),
-            TrySendError::Disconnected(_) => Refusal::Busy("ending"),
+        self.jobs.try_send(job).map_err(|error| {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            match error {
+                TrySendError::Full(_) => Refusal::Busy("busy"),
+                TrySendError::Disconnected(_) => Refusal::Busy("ending"),
+            }
         })?;
         self.wake();
         answer.await.unwrap_or(Err(Refusal::Busy("ending")))
+    }
+
+    /// How many jobs wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {
@@ -135,7 +149,7 @@ pub fn start(folder: &Path, boot: u32, intervals: Intervals) -> Result<(Handle, 
     let mut keeper = Keeper { registry, store, liveness, boot };
     keeper.watch_all();
     tracing::info!(entries = keeper.registry.len(), living = keeper.registry.living(), "the registry was read");
-    let handle = Handle { jobs, waker: waker.clone() };
+    let handle = Handle { jobs, waker: waker.clone(), waiting: Arc::default() };
     let thread = std::thread::Builder::new().name("registry".to_owned());
     let thread = thread.spawn(move || keeper.run(&waiting, &waker, intervals)).map_err(system("start a thread for"))?;
     Ok((handle, Running(thread)))

@@ -10,6 +10,8 @@
 //!      ├─ look    who is this pid?         └─ liveness   a pidfd each, one epoll
 //!      ├─ kill    by pidfd, trees too
 //!      └─ sample  what it uses, now
+//!
+//!  shims ── events ──► node      stream, view, probe, metrics
 //! ```
 //!
 //! No shim and no command for containers needs it. It never signals a process by its pid, has no timer while
@@ -19,11 +21,14 @@ pub mod keeper;
 pub mod kill;
 pub mod liveness;
 pub mod look;
+pub mod metrics;
+pub mod node;
 pub mod place;
 pub mod registry;
 pub mod sample;
 mod serve;
 pub mod service;
+pub mod sockets;
 pub mod store;
 
 pub use serve::{Outcome, ServeError, run};

@@ -122,15 +122,10 @@ pub fn take(socket: &Path, force: bool) -> Result<Taken, PlaceError> {
     }
     let lock = lock.ok_or_else(|| PlaceError::Stays { pid: pid_of(&pid_file).unwrap_or_default() })?;
     lock.set_len(0).and_then(|()| writeln!(&*lock, "{}", std::process::id())).map_err(failed("write", &pid_file))?;
-    if UnixStream::connect(socket).is_ok() {
-        return Err(PlaceError::Foreign { path: socket.to_owned() });
-    }
-    remove_socket(socket).map_err(failed("remove", socket))?;
-    // Nobody else can connect, at no time.
-    let before = umask(Mode::from_bits_truncate(0o177));
-    let bound = UnixListener::bind(socket);
-    umask(before);
-    let listener = bound.map_err(failed("bind", socket))?;
+    let listener = bind(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => PlaceError::Foreign { path: socket.to_owned() },
+        _ => failed("bind", socket)(error),
+    })?;
     Ok(Taken::Ours(Place { socket: socket.to_owned(), pid_file, _lock: lock }, listener))
 }
 
@@ -140,6 +135,24 @@ impl Drop for Place {
         let _ = fs::remove_file(&self.socket);
         let _ = fs::remove_file(&self.pid_file);
     }
+}
+
+/// A socket for its owner alone. One that nobody answers at is removed first. The process's file mode mask is changed
+/// for a moment.
+///
+/// # Errors
+///
+/// `AddrInUse` where somebody answers; what the system answered.
+pub(super) fn bind(socket: &Path) -> io::Result<UnixListener> {
+    if UnixStream::connect(socket).is_ok() {
+        return Err(io::ErrorKind::AddrInUse.into());
+    }
+    remove_socket(socket)?;
+    // Nobody else can connect, at no time.
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = UnixListener::bind(socket);
+    umask(before);
+    bound
 }
 
 /// The lock on the file that has this name now; `None` where another process has it.

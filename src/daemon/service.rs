@@ -11,12 +11,13 @@ use super::{
     keeper::{Handle, Keeper},
     kill::{Target, signal},
     look::{Looker, now_ns},
+    node::Node,
     registry::{Change, Edit, Kind, New, Refusal, Selector},
     sample::sample,
 };
 use crate::{
     api::{self, registry},
-    client::entry::Entry,
+    client::{entry::Entry, text::lossless},
     model::{ProcessKey, chain},
 };
 
@@ -34,14 +35,15 @@ const LOAD_MAX: usize = 1000;
 pub struct Service {
     keeper: Handle,
     looker: Arc<Looker>,
+    node: Option<Node>,
     started_ns: u64,
 }
 
 impl Service {
-    /// For a keeper.
+    /// For a keeper, and for the node's shims where they are followed.
     #[must_use]
-    pub fn new(keeper: Handle, looker: Arc<Looker>) -> Self {
-        Self { keeper, looker, started_ns: now_ns() }
+    pub fn new(keeper: Handle, looker: Arc<Looker>, node: Option<Node>) -> Self {
+        Self { keeper, looker, node, started_ns: now_ns() }
     }
 
     async fn ask<T: Send + 'static>(
@@ -130,8 +132,9 @@ impl registry::Registry for Service {
         selector.alive = true;
         let asked: Vec<Entry> =
             self.ask(move |keeper| Ok(keeper.registry().select(&selector, 0).cloned().collect())).await?;
+        let contained = if request.containers { self.node.as_ref().map(Node::processes) } else { None };
         blocking(move || api::SampleResponse {
-            usages: asked.iter().filter_map(usage).collect(),
+            usages: usages(&asked, contained.as_deref().unwrap_or_default()),
             monotonic_ns: monotonic_ns(),
             ..Default::default()
         })
@@ -167,7 +170,12 @@ impl registry::Registry for Service {
         _: &TtrpcContext,
         _: api::NodeProcessesRequest,
     ) -> ttrpc::Result<api::NodeProcessesResponse> {
-        Ok(api::NodeProcessesResponse::default())
+        let node = self.node.as_ref();
+        Ok(api::NodeProcessesResponse {
+            processes: node.map(Node::processes).unwrap_or_default(),
+            shims: node.map(Node::shims).unwrap_or_default(),
+            ..Default::default()
+        })
     }
 }
 
@@ -187,6 +195,34 @@ fn targets(keeper: &Keeper, selector: &Selector, all: bool) -> Result<Vec<Target
         Some(dead) if targets.is_empty() => Err(dead),
         _ => Ok(targets),
     }
+}
+
+/// What is registered, then what is only contained.
+fn usages(entries: &[Entry], contained: &[api::ContainerProcess]) -> Vec<api::Usage> {
+    let mut usages: Vec<api::Usage> = entries.iter().filter_map(usage).collect();
+    let mut known: std::collections::HashMap<String, usize> =
+        usages.iter().enumerate().map(|(index, usage)| (usage.entity_id.clone(), index)).collect();
+    for one in contained {
+        let process = one.process.get_or_default();
+        if let Some(usage) = known.get(&process.entity_id).and_then(|index| usages.get_mut(*index)) {
+            usage.container = one.container.clone();
+            continue;
+        }
+        let Some(mut usage) = start_of(&process.entity_id, process.pid).and_then(usage_of) else { continue };
+        usage.entity_id = process.entity_id.clone();
+        usage.container = one.container.clone();
+        usage.command = lossless(&process.args.join(&b' ')).into_owned();
+        usage.created_ns = process.created_ns;
+        known.insert(usage.entity_id.clone(), usages.len());
+        usages.push(usage);
+    }
+    usages
+}
+
+/// The process of an entity id, whose digits after the boot's and the pid's are the start.
+fn start_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
+    let start_ticks = u64::from_str_radix(entity_id.get(16..)?, 16).ok()?;
+    Some(ProcessKey { pid, start_ticks })
 }
 
 fn usage(entry: &Entry) -> Option<api::Usage> {
