@@ -85,7 +85,7 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         Command::Kill(args) => registry::kill(args).await?,
         Command::Rm(args) => registry::rm(args).await?,
         Command::Run(args) => registry::run(args).await?,
-        Command::Find(args) => registry::find(&args, &mut out)?,
+        Command::Find(args) => registry::find(&args, config.as_deref(), &mut out)?,
         Command::Stats(args) => registry::stats(args, &mut out).await?,
         Command::Top(args) => registry::top(args, &mut out).await?,
         Command::Snapshot(command) => registry::snapshot(command, &mut out).await?,

@@ -46,7 +46,8 @@ type Job = Box<dyn FnOnce(&mut Keeper) -> Reply + Send>;
 /// What the service asks through.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    jobs: SyncSender<Job>,
+    /// Taken when this is dropped only.
+    jobs: Option<SyncSender<Job>>,
     waker: Arc<OwnedFd>,
     waiting: Arc<AtomicUsize>,
 }
@@ -92,7 +93,8 @@ impl Handle {
             // Whoever asked may have left.
             Box::new(|saved| drop(sender.send(saved.and(result))))
         });
-        self.jobs.try_send(job).map_err(|error| {
+        let Some(jobs) = &self.jobs else { return Err(Refusal::Busy("ending")) };
+        jobs.try_send(job).map_err(|error| {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             match error {
                 TrySendError::Full(_) => Refusal::Busy("busy"),
@@ -117,6 +119,8 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
+        // First: the thread that is woken for the last time must find that nobody asks any more.
+        drop(self.jobs.take());
         self.wake();
     }
 }
@@ -149,7 +153,7 @@ pub fn start(folder: &Path, boot: u32, intervals: Intervals) -> Result<(Handle, 
     let mut keeper = Keeper { registry, store, liveness, boot };
     keeper.watch_all();
     tracing::info!(entries = keeper.registry.len(), living = keeper.registry.living(), "the registry was read");
-    let handle = Handle { jobs, waker: waker.clone(), waiting: Arc::default() };
+    let handle = Handle { jobs: Some(jobs), waker: waker.clone(), waiting: Arc::default() };
     let thread = std::thread::Builder::new().name("registry".to_owned());
     let thread = thread.spawn(move || keeper.run(&waiting, &waker, intervals)).map_err(system("start a thread for"))?;
     Ok((handle, Running(thread)))

@@ -69,6 +69,13 @@ impl Looker {
         Ok((pidfd, self.process(key, uid, executable.as_deref(), image.comm.as_deref(), args)))
     }
 
+    /// The command line of a process now, for reading, without secrets.
+    #[must_use]
+    pub fn command(&self, key: ProcessKey) -> String {
+        let (image, _) = image(key.pid, key);
+        self.process(key, None, image.executable.as_deref(), image.comm.as_deref(), image.args).command()
+    }
+
     fn process(
         &self,
         key: ProcessKey,

@@ -98,7 +98,7 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let metrics = Metrics::default();
     let (probe, _) = tokio::sync::broadcast::channel(sockets::PROBE_WAITING);
     let node = match follows_shims() {
-        true => Some(Node::open(&state, metrics.clone(), probe.clone())?),
+        true => Some(Node::open(&state, &registration::runtime_dir(), metrics.clone(), probe.clone())?),
         false => None,
     };
     let scraped = (metrics, handle.clone(), node.clone(), probe.clone());

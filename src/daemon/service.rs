@@ -1,6 +1,9 @@
 //! The Registry service: decode, ask the keeper, encode.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use nix::time::{ClockId, clock_gettime};
@@ -19,6 +22,7 @@ use crate::{
     api::{self, registry},
     client::{entry::Entry, text::lossless},
     model::{ProcessKey, chain},
+    observe::proc::{identify, processes_of_tree},
 };
 
 /// Entries of a page where nothing is said, and at most.
@@ -132,9 +136,10 @@ impl registry::Registry for Service {
         selector.alive = true;
         let asked: Vec<Entry> =
             self.ask(move |keeper| Ok(keeper.registry().select(&selector, 0).cloned().collect())).await?;
+        let looker = self.looker.clone();
         let contained = if request.containers { self.node.as_ref().map(Node::processes) } else { None };
         blocking(move || api::SampleResponse {
-            usages: usages(&asked, contained.as_deref().unwrap_or_default()),
+            usages: usages(&looker, &asked, request.tree, contained.as_deref().unwrap_or_default()),
             monotonic_ns: monotonic_ns(),
             ..Default::default()
         })
@@ -197,10 +202,18 @@ fn targets(keeper: &Keeper, selector: &Selector, all: bool) -> Result<Vec<Target
     }
 }
 
-/// What is registered, then what is only contained.
-fn usages(entries: &[Entry], contained: &[api::ContainerProcess]) -> Vec<api::Usage> {
-    let mut usages: Vec<api::Usage> = entries.iter().filter_map(usage).collect();
-    let mut known: std::collections::HashMap<String, usize> =
+/// What is registered, each followed by what descends from it; then what is only contained.
+fn usages(looker: &Looker, entries: &[Entry], tree: bool, contained: &[api::ContainerProcess]) -> Vec<api::Usage> {
+    let mut usages: Vec<api::Usage> = Vec::new();
+    let registered: HashSet<ProcessKey> = entries.iter().map(|entry| entry.process.key()).collect();
+    for entry in entries {
+        usages.extend(usage(entry));
+        if tree {
+            let descendants = descendants(looker, entry).filter(|(key, _)| !registered.contains(key));
+            usages.extend(descendants.map(|(_, usage)| usage));
+        }
+    }
+    let mut known: HashMap<String, usize> =
         usages.iter().enumerate().map(|(index, usage)| (usage.entity_id.clone(), index)).collect();
     for one in contained {
         let process = one.process.get_or_default();
@@ -217,6 +230,20 @@ fn usages(entries: &[Entry], contained: &[api::ContainerProcess]) -> Vec<api::Us
         usages.push(usage);
     }
     usages
+}
+
+/// What descends from an entry's process now.
+fn descendants(looker: &Looker, entry: &Entry) -> impl Iterator<Item = (ProcessKey, api::Usage)> {
+    let root = entry.process.key();
+    let pids = processes_of_tree(root.pid, &[root]).unwrap_or_default();
+    pids.into_iter().filter(move |pid| *pid != root.pid).filter_map(move |pid| {
+        let key = identify(pid)?;
+        let mut usage = usage_of(key)?;
+        usage.entity_id = key.entity_id(entry.process.boot);
+        usage.descends_from = entry.id;
+        usage.command = looker.command(key);
+        Some((key, usage))
+    })
 }
 
 /// The process of an entity id, whose digits after the boot's and the pid's are the start.

@@ -183,6 +183,9 @@ pub(in crate::cli) struct StatsArgs {
     /// Also processes of the node's containers.
     #[arg(long)]
     pub(in crate::cli) containers: bool,
+    /// Also what descends from them.
+    #[arg(long)]
+    pub(in crate::cli) tree: bool,
     /// How to print.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
@@ -197,6 +200,9 @@ pub(in crate::cli) struct TopArgs {
     /// Also processes of the node's containers.
     #[arg(long)]
     pub(in crate::cli) containers: bool,
+    /// Also what descends from them.
+    #[arg(long)]
+    pub(in crate::cli) tree: bool,
     /// Between two looks.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub(in crate::cli) interval: Duration,

@@ -1,6 +1,6 @@
 //! `lookout find`: processes of the node by what they run. Asks nobody but the kernel.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use regex::bytes::Regex;
 use serde::Serialize;
@@ -16,7 +16,10 @@ use crate::{
     },
     client::{json, text::lossless},
     model::Args,
-    observe::proc::{identify, image},
+    observe::{
+        proc::{identify, image},
+        redact::Redactor,
+    },
 };
 
 /// A process that matches.
@@ -25,7 +28,7 @@ pub(super) struct Found {
     pub(super) pid: i32,
     uid: Option<u32>,
     executable: Vec<u8>,
-    args: Vec<Vec<u8>>,
+    args: Option<Args>,
 }
 
 #[derive(Serialize)]
@@ -38,8 +41,13 @@ struct Row {
 }
 
 /// `lookout find`.
-pub(in crate::cli) fn find(args: &FindArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let found = matching(&args.pattern);
+pub(in crate::cli) fn find(args: &FindArgs, named: Option<&Path>, out: &mut Output) -> Result<Exit, Failure> {
+    let redactor = Redactor::new(&super::config(named)?.settings().redact);
+    let redactor = redactor.map_err(|error| Failure::Other(error.into()))?;
+    let mut found = matching(&args.pattern);
+    for one in &mut found {
+        one.args = one.args.take().map(|args| redactor.redact(args));
+    }
     let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
     out.write(&page(&found, args.output, style))?;
     Ok(if found.is_empty() { Exit::NotFound } else { Exit::Ok })
@@ -57,11 +65,10 @@ pub(super) fn matching(pattern: &Regex) -> Vec<Found> {
 fn look(pid: i32, pattern: &Regex) -> Option<Found> {
     let (image, _) = image(pid, identify(pid)?);
     let executable = image.executable.unwrap_or_default().into_vec();
-    let args: Vec<Vec<u8>> = image.args.iter().flat_map(Args::iter).map(<[u8]>::to_vec).collect();
-    let line = args.join(&b' ');
+    let line = image.args.iter().flat_map(Args::iter).collect::<Vec<_>>().join(&b' ');
     let comm = image.comm.unwrap_or_default();
     let is_match = [&executable[..], &comm, &line].into_iter().any(|text| pattern.is_match(text));
-    is_match.then_some(Found { pid, uid: image.uid, executable, args })
+    is_match.then_some(Found { pid, uid: image.uid, executable, args: image.args })
 }
 
 fn page(found: &[Found], format: ListFormat, style: Style) -> String {
@@ -69,7 +76,7 @@ fn page(found: &[Found], format: ListFormat, style: Style) -> String {
         pid: one.pid,
         uid: one.uid,
         executable: lossless(&one.executable).into_owned(),
-        command_args: one.args.iter().map(|arg| lossless(arg).into_owned()).collect(),
+        command_args: one.args.iter().flat_map(Args::iter).map(|arg| lossless(arg).into_owned()).collect(),
     };
     match format {
         ListFormat::Json => json::line(&found.iter().map(row).collect::<Vec<_>>()) + "\n",
@@ -80,7 +87,7 @@ fn page(found: &[Found], format: ListFormat, style: Style) -> String {
         ListFormat::Table | ListFormat::Wide => {
             let cells = |one: &Found| {
                 let user = one.uid.map_or_else(String::new, |uid| uid.to_string());
-                let command = escape::command(one.args.iter().map(Vec::as_slice));
+                let command = escape::command(one.args.iter().flat_map(Args::iter));
                 [one.pid.to_string(), user, escape::text(&one.executable), command].map(or_dash).to_vec()
             };
             columns(&["PID", "USER", "EXECUTABLE", "COMMAND"], &found.iter().map(cells).collect::<Vec<_>>(), style)

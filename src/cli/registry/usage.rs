@@ -19,7 +19,7 @@ use crate::{
 /// `lookout stats`: once; the rate is that since each process began.
 pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(Vec::new())).into();
-    let request = SampleRequest { selector, containers: args.containers, ..Default::default() };
+    let request = SampleRequest { selector, containers: args.containers, tree: args.tree, ..Default::default() };
     let sample = connect().await?.sample(&request).await?;
     let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
     out.write(&render::list(&sample.usages, &HashMap::new(), args.output, style))?;
@@ -29,7 +29,7 @@ pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<E
 /// `lookout top`: again and again; the rate is that since the look before.
 pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(Vec::new())).into();
-    let request = SampleRequest { selector, containers: args.containers, ..Default::default() };
+    let request = SampleRequest { selector, containers: args.containers, tree: args.tree, ..Default::default() };
     let daemon = connect().await?;
     let mut ending = Ending::new()?;
     let is_terminal = std::io::stdout().is_terminal();
@@ -83,7 +83,8 @@ fn rates(before: &SampleResponse, now: &SampleResponse) -> HashMap<String, f64> 
 }
 
 fn sort(usages: &mut [Usage], rates: &HashMap<String, f64>, sort: Sort) {
-    usages.sort_by_key(|usage| (usage.id == 0, usage.id, usage.pid));
+    let under = |usage: &Usage| usage.id.max(usage.descends_from);
+    usages.sort_by_key(|usage| (under(usage) == 0, under(usage), usage.id == 0, usage.pid));
     let rate = |usage: &Usage| rates.get(&usage.entity_id).copied().unwrap_or_default();
     match sort {
         Sort::Cpu => usages.sort_by(|one, other| rate(other).total_cmp(&rate(one))),

@@ -15,6 +15,8 @@ use crate::{
 struct Row<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    descends_from: Option<u64>,
     pid: i32,
     entity_id: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
@@ -56,7 +58,11 @@ pub(in crate::cli) fn top(usages: &[Usage], rates: &HashMap<String, f64>, style:
 
 fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String {
     let row = |usage: &Usage| {
-        let id = if usage.id == 0 { String::new() } else { usage.id.to_string() };
+        let id = match (usage.id, usage.descends_from) {
+            (0, 0) => String::new(),
+            (0, ancestor) => format!("└ {ancestor}"),
+            (id, _) => id.to_string(),
+        };
         let cpu = match rates.get(&usage.entity_id) {
             Some(rate) => format!("{:.1}", rate * 100.0),
             None => "-".to_owned(),
@@ -88,6 +94,7 @@ impl<'a> From<&'a Usage> for Row<'a> {
     fn from(usage: &'a Usage) -> Self {
         Self {
             id: Some(usage.id).filter(|id| *id != 0),
+            descends_from: Some(usage.descends_from).filter(|id| *id != 0),
             pid: usage.pid,
             entity_id: &usage.entity_id,
             name: &usage.name,

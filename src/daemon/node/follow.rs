@@ -47,17 +47,20 @@ struct State {
 pub struct NodeError(#[from] io::Error);
 
 impl Node {
-    /// Goes on with the stream in a folder. What begins to run goes to `probe`.
+    /// Goes on with the stream in a folder, which says from here on that nobody was there before. What begins to run
+    /// goes to `probe`.
     ///
     /// # Errors
     ///
     /// [`NodeError`].
     pub fn open(
         folder: &Path,
+        runtime_dir: &Path,
         metrics: Metrics,
         probe: tokio::sync::broadcast::Sender<Arc<str>>,
     ) -> Result<Self, NodeError> {
-        let stream = Stream::open(folder)?;
+        let mut stream = Stream::open(folder)?;
+        tell_absence(&mut stream, runtime_dir);
         let state = State { stream, view: View::default(), shims: HashMap::new() };
         Ok(Self { state: Arc::new(Mutex::new(state)), metrics, probe })
     }
@@ -96,7 +99,6 @@ impl Node {
 
     /// Follows the shims of a run-time folder for ever.
     pub async fn run(&self, runtime_dir: &Path) {
-        self.tell_absence(runtime_dir);
         let mut shims = Shims::new(runtime_dir.to_owned(), None);
         let mut followers = JoinSet::new();
         loop {
@@ -117,16 +119,6 @@ impl Node {
                 }
             }
         }
-    }
-
-    /// Shims may have come and gone while no daemon was there, and those that it followed may have.
-    fn tell_absence(&self, runtime_dir: &Path) {
-        let living = registrations(runtime_dir, None).unwrap_or_default();
-        let mut state = self.state();
-        let lives = |epoch: &str| living.iter().any(|one| key(one) == epoch);
-        let gone: Vec<String> = state.stream.open_epochs().filter(|epoch| !lives(epoch)).map(str::to_owned).collect();
-        gone.iter().for_each(|epoch| state.stream.broken(epoch));
-        state.stream.broken("");
     }
 
     /// One shim until it has gone.
@@ -222,6 +214,15 @@ impl Node {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Shims may have come and gone while no daemon was there, and those that one followed may have.
+fn tell_absence(stream: &mut Stream, runtime_dir: &Path) {
+    let living = registrations(runtime_dir, None).unwrap_or_default();
+    let lives = |epoch: &str| living.iter().any(|one| key(one) == epoch);
+    let gone: Vec<String> = stream.open_epochs().filter(|epoch| !lives(epoch)).map(str::to_owned).collect();
+    gone.iter().for_each(|epoch| stream.broken(epoch));
+    stream.broken("");
 }
 
 /// A shim's run.

@@ -185,6 +185,21 @@ fn what_processes_use_is_shown() {
     let stats: Vec<serde_json::Value> = serde_json::from_str(&ok(&node, &["stats", "-o", "json"])).expect("an array");
     assert_eq!(stats.len(), 2);
     assert!(stats.iter().all(|one| one["rss_bytes"].as_u64() > Some(100_000) && one["threads"] == 1), "{stats:?}");
+    let tree =
+        ["run", "--name", "tree", "--", "/bin/sh", "-c", "exec 3<&0; sh -c 'read y' --password=xyz <&3 & read x <&3"];
+    let mut tree = command(&node, &tree).stdin(std::process::Stdio::piped()).spawn().expect("it runs");
+    let of_tree = || {
+        let out = ok(&node, &["stats", "--tree", "--name", "tree", "-o", "json"]);
+        serde_json::from_str::<Vec<serde_json::Value>>(&out).expect("an array")
+    };
+    while of_tree().len() < 2 || !of_tree()[1]["command"].as_str().is_some_and(|text| text.starts_with("sh -c")) {
+        assert!(std::time::Instant::now() < deadline, "{:?}", of_tree());
+    }
+    let descendant = of_tree().remove(1);
+    assert_eq!((&descendant["descends_from"], descendant.get("id")), (&3.into(), None));
+    assert_eq!(descendant["command"], "sh -c read y --password=[redacted]");
+    ok(&node, &["kill", "--tree", "3"]);
+    tree.wait().expect("a child");
     let top = ok(&node, &["top", "--count", "1", "--interval", "300ms"]);
     let rows: Vec<&str> = top.lines().skip(3).collect();
     assert!(rows[0].contains("busy") && rows[1].contains("rests"), "{top}");

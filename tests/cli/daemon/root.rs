@@ -108,3 +108,56 @@ fn a_reused_pid_is_a_stranger() {
     assert_eq!(lines[3], "lookout: entry 1: process 20001 has ended, and its pid is another's by now", "{out}{err}");
     assert_eq!(&lines[4..], ["kill 1", "the stranger lives", "2", "2", "new ended with 143"], "{out}{err}");
 }
+
+/// Check that a user's daemon is at that user's places, takes that user's processes alone, and answers root and
+/// nobody else.
+#[test]
+fn a_users_daemon_serves_that_user() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    const USER: u32 = 65534;
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("our own folder");
+    // The build's folder may be for root alone.
+    fs::copy(env!("CARGO_BIN_EXE_lookout"), at("lookout")).expect("a program");
+    for name in ["run", "home"] {
+        fs::create_dir(at(name)).expect("a folder");
+        chown(at(name), Some(USER), Some(USER)).expect("we are root");
+    }
+    let by = |user: u32, program: &Path, args: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command
+            .args([format!("--reuid={user}"), format!("--regid={user}")])
+            .args(["--clear-groups", "--pdeathsig=KILL"]);
+        command.arg(program).args(args).env_clear().env("PATH", "/usr/bin:/bin");
+        command.env("XDG_RUNTIME_DIR", at("run")).env("HOME", at("home")).stdin(std::process::Stdio::null());
+        command
+    };
+    let mut own = by(USER, Path::new("sleep"), &["1000"]).spawn().expect("setpriv(1)");
+    let foreign = Sleeper::new();
+    let log = fs::File::create(at("log")).expect("a file");
+    let mut daemon = by(USER, &at("lookout"), &["daemon"]).stderr(log).spawn().expect("setpriv(1)");
+    let asked = |user: u32, args: &[&str]| {
+        let Output { status, stdout, stderr } = by(user, &at("lookout"), args).output().expect("setpriv(1)");
+        (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
+    };
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    while asked(USER, &["ping"]) != (Some(0), "pong\n".to_owned()) {
+        assert!(std::time::Instant::now() < deadline, "{}", fs::read_to_string(at("log")).unwrap_or_default());
+    }
+    let mode = |path: &str| fs::metadata(at(path)).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode("run/lookout"), mode("run/lookout/daemon.sock")), (0o700, 0o600));
+    assert!(at("home/.local/state/lookout/registry.jsonl").exists());
+    let (code, text) = asked(USER, &["add", &own.id().to_string(), "-q"]);
+    assert_eq!((code, text.as_str()), (Some(0), "1\n"));
+    let (code, text) = asked(USER, &["add", &foreign.pid()]);
+    assert_eq!((code, text.contains("another user's")), (Some(1), true), "{text}");
+    let socket = at("run/lookout/daemon.sock");
+    let root = Command::new(at("lookout")).arg("ping").env("LOOKOUT_SOCKET", &socket).output().expect("it runs");
+    assert_eq!(String::from_utf8_lossy(&root.stdout), "pong\n");
+    assert_eq!(asked(USER - 1, &["ping"]).0, Some(4));
+    for child in [&mut daemon, &mut own] {
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+    }
+}
