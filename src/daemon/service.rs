@@ -31,6 +31,9 @@ const PAGE: (u32, u32) = (1000, 5000);
 /// Bytes of a page's texts: an answer has at most 4 MiB.
 const PAGE_BYTES: usize = 2 << 20;
 
+/// Bytes of any answer; the envelope needs a few more.
+const ANSWER_MAX: usize = (4 << 20) - 4096;
+
 /// Entries of a snapshot in one request.
 const LOAD_MAX: usize = 1000;
 
@@ -93,7 +96,7 @@ impl registry::Registry for Service {
                     break;
                 }
                 let entry = api::Entry::from(&keeper.shown(entry));
-                bytes += protobuf_size(&entry);
+                bytes += size(&entry);
                 entries.push(entry);
             }
             Ok(api::ListResponse { entries, more, ..Default::default() })
@@ -138,12 +141,12 @@ impl registry::Registry for Service {
             self.ask(move |keeper| Ok(keeper.registry().select(&selector, 0).cloned().collect())).await?;
         let looker = self.looker.clone();
         let contained = if request.containers { self.node.as_ref().map(Node::processes) } else { None };
-        blocking(move || api::SampleResponse {
+        let answer = blocking(move || api::SampleResponse {
             usages: usages(&looker, &asked, request.tree, contained.as_deref().unwrap_or_default()),
             monotonic_ns: monotonic_ns(),
             ..Default::default()
-        })
-        .await
+        });
+        fitting(answer.await?)
     }
 
     async fn load(&self, _: &TtrpcContext, request: api::LoadRequest) -> ttrpc::Result<api::LoadResponse> {
@@ -176,7 +179,7 @@ impl registry::Registry for Service {
         _: api::NodeProcessesRequest,
     ) -> ttrpc::Result<api::NodeProcessesResponse> {
         let node = self.node.as_ref();
-        Ok(api::NodeProcessesResponse {
+        fitting(api::NodeProcessesResponse {
             processes: node.map(Node::processes).unwrap_or_default(),
             shims: node.map(Node::shims).unwrap_or_default(),
             ..Default::default()
@@ -282,9 +285,17 @@ fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| part(now.tv_sec()) * 1_000_000_000 + part(now.tv_nsec()))
 }
 
-fn protobuf_size(entry: &api::Entry) -> usize {
-    use protobuf::Message as _;
-    usize::try_from(entry.compute_size()).unwrap_or(usize::MAX)
+fn size(message: &impl protobuf::Message) -> usize {
+    usize::try_from(message.compute_size()).unwrap_or(usize::MAX)
+}
+
+/// An answer, if it fits into a message of ttrpc: a larger one would cost the connection.
+fn fitting<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
+    if size(&answer) <= ANSWER_MAX {
+        return Ok(answer);
+    }
+    let message = format!("too many processes for an answer of {ANSWER_MAX} bytes: ask for fewer");
+    Err(ttrpc::Error::RpcStatus(ttrpc::get_status(Code::RESOURCE_EXHAUSTED, message)))
 }
 
 /// What reads `/proc`, off the thread that answers.

@@ -166,13 +166,14 @@ impl Store {
         Ok(())
     }
 
-    /// What the file says.
+    /// What the file says, up to what is synced.
     ///
     /// # Errors
     ///
     /// What the system answered.
     pub fn reread(&mut self) -> io::Result<Registry> {
         self.file = open(&self.path)?;
+        self.file.set_len(self.durable)?;
         self.read().map(|read| read.registry)
     }
 

@@ -3,6 +3,7 @@
 pub(super) mod args;
 mod entries;
 mod find;
+mod keys;
 mod man;
 mod run;
 mod snapshot;

@@ -2,9 +2,12 @@
 
 use std::{collections::HashMap, io::IsTerminal as _};
 
+use tokio::time::{Instant, sleep_until};
+
 use super::{
     args::{Sort, StatsArgs, TopArgs},
     connect,
+    keys::Keys,
 };
 use crate::{
     api::{SampleRequest, SampleResponse, Usage},
@@ -35,19 +38,34 @@ pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit,
     let is_terminal = std::io::stdout().is_terminal();
     let mut before = daemon.sample(&request).await?;
     let screen = is_terminal.then(|| Screen::enter(out)).transpose()?;
+    let keys = Keys::listen().filter(|_| is_terminal);
     let mut left = args.count.unwrap_or(u64::MAX);
+    let mut sorted = args.sort;
+    let mut until = Instant::now() + args.interval;
+    let mut rates = HashMap::new();
     let result = loop {
         tokio::select! {
             () = ending.asked() => break Ok(Exit::Ok),
-            () = tokio::time::sleep(args.interval) => {}
+            Some(key) = next(keys.as_ref()) => match key {
+                b'q' => break Ok(Exit::Ok),
+                b'c' => sorted = Sort::Cpu,
+                b'm' => sorted = Sort::Memory,
+                b'i' => sorted = Sort::Id,
+                _ => continue,
+            },
+            () = sleep_until(until) => {
+                until += args.interval;
+                let now = match daemon.sample(&request).await {
+                    Ok(now) => now,
+                    Err(error) => break Err(error.into()),
+                };
+                rates = rates_of(&before, &now);
+                before = now;
+                left -= 1;
+            }
         }
-        let now = match daemon.sample(&request).await {
-            Ok(now) => now,
-            Err(error) => break Err(error.into()),
-        };
-        let rates = rates(&before, &now);
-        let mut usages = now.usages.clone();
-        sort(&mut usages, &rates, args.sort);
+        let mut usages = before.usages.clone();
+        sort(&mut usages, &rates, sorted);
         let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
         let page = render::top(&usages, &rates, style);
         let shown = match &screen {
@@ -57,8 +75,6 @@ pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit,
         if let Err(error) = shown {
             break Err(error.into());
         }
-        before = now;
-        left -= 1;
         if left == 0 {
             break Ok(Exit::Ok);
         }
@@ -69,8 +85,15 @@ pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit,
     result
 }
 
+async fn next(keys: Option<&Keys>) -> Option<u8> {
+    match keys {
+        Some(keys) => keys.next().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Processors in use, by process: 1.0 is one of them.
-fn rates(before: &SampleResponse, now: &SampleResponse) -> HashMap<String, f64> {
+fn rates_of(before: &SampleResponse, now: &SampleResponse) -> HashMap<String, f64> {
     let earlier: HashMap<&str, u64> =
         before.usages.iter().map(|usage| (usage.entity_id.as_str(), usage.cpu_ns)).collect();
     let over = now.monotonic_ns.saturating_sub(before.monotonic_ns).max(1);

@@ -24,6 +24,8 @@ use crate::{
 pub const ENTRIES_MAX: usize = 200_000;
 /// Tags of one entry, and groups.
 const WORDS_MAX: usize = 64;
+/// Bytes of a command line that somebody else has captured; our own capture takes less, escaped or not.
+const COMMAND_MAX: usize = 32 << 10;
 /// Bytes of a name, a tag or a group.
 const WORD_BYTES_MAX: usize = 128;
 
@@ -198,6 +200,10 @@ impl Registry {
             return Err(Refusal::Full { limit: ENTRIES_MAX });
         }
         name.iter().try_for_each(|name| word("name", name))?;
+        let texts = process.command_args.iter().chain([&process.executable]);
+        if texts.map(String::len).sum::<usize>() > COMMAND_MAX {
+            return Err(Refusal::TooLong { pid: process.pid, limit: COMMAND_MAX });
+        }
         let (tags, groups) = (words("tag", tags)?, words("group", groups)?);
         let id = self.last_id + 1 + taken;
         Ok(Change::Add(Box::new(Entry { id, name, tags, groups, process, added_ns, last_seen_ns, end })))

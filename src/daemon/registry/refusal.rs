@@ -94,6 +94,14 @@ pub enum Refusal {
         /// The most.
         limit: usize,
     },
+    /// Of a snapshot's command line.
+    #[error("the command line of process {pid} is longer than {limit} bytes")]
+    TooLong {
+        /// The process.
+        pid: i32,
+        /// The most.
+        limit: usize,
+    },
     /// No room for another entry.
     #[error("there are {limit} entries: remove some")]
     Full {
@@ -159,7 +167,11 @@ impl Refusal {
             Self::Duplicate { .. } => Kind::Exists,
             Self::Several { .. } | Self::Ended { .. } | Self::Dead { .. } => Kind::State,
             Self::Foreign { .. } | Self::Signal { .. } => Kind::Denied,
-            Self::Unwatchable { .. } | Self::TooMany { .. } | Self::Full { .. } | Self::Unsaved { .. } => Kind::Room,
+            Self::Unwatchable { .. }
+            | Self::TooLong { .. }
+            | Self::TooMany { .. }
+            | Self::Full { .. }
+            | Self::Unsaved { .. } => Kind::Room,
             Self::Busy(_) => Kind::Later,
         }
     }

@@ -92,6 +92,27 @@ fn open_again(opened: Opened, folder: &Path) -> Opened {
     opened
 }
 
+/// Check that what could not be synced is taken back, from the file too, and that the store goes on.
+#[test]
+fn what_could_not_be_synced_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path());
+    add(&mut opened, 1);
+    opened.store.sync().unwrap();
+    let before = opened.registry.clone();
+    add(&mut opened, 2);
+    // Of a pipe nothing can be synced.
+    let (_reader, writer) = nix::unistd::pipe().unwrap();
+    let file = std::mem::replace(&mut opened.store.file, writer.into());
+    assert!(opened.store.sync().is_err());
+    opened.store.file = file;
+    assert_eq!(opened.store.reread().unwrap(), before);
+    opened.registry = before;
+    add(&mut opened, 3);
+    opened.store.sync().unwrap();
+    open_again(opened, folder.path());
+}
+
 /// Check that of two daemons one has the folder.
 #[test]
 fn a_folder_has_one_store() {
