@@ -54,7 +54,11 @@ pub struct Handle {
 
 /// The thread. It ends when all handles are gone.
 #[derive(Debug)]
-pub struct Running(JoinHandle<()>);
+pub struct Running {
+    thread: JoinHandle<()>,
+    /// Closed by the thread's end, a panic too.
+    end: oneshot::Receiver<()>,
+}
 
 /// How often what has no other way to be told is done.
 #[derive(Debug, Clone, Copy)]
@@ -126,9 +130,15 @@ impl Drop for Handle {
 }
 
 impl Running {
+    /// Resolves when the thread has ended, which it does not do by itself while there are handles. Can be dropped without
+    /// loss.
+    pub async fn ended(&mut self) {
+        let _ = (&mut self.end).await;
+    }
+
     /// Waits for the thread, after the last handle is gone.
     pub fn join(self) {
-        let _ = self.0.join();
+        let _ = self.thread.join();
     }
 }
 
@@ -155,8 +165,13 @@ pub fn start(folder: &Path, boot: u32, intervals: Intervals) -> Result<(Handle, 
     tracing::info!(entries = keeper.registry.len(), living = keeper.registry.living(), "the registry was read");
     let handle = Handle { jobs: Some(jobs), waker: waker.clone(), waiting: Arc::default() };
     let thread = std::thread::Builder::new().name("registry".to_owned());
-    let thread = thread.spawn(move || keeper.run(&waiting, &waker, intervals)).map_err(system("start a thread for"))?;
-    Ok((handle, Running(thread)))
+    let (living, end) = oneshot::channel();
+    let thread = thread.spawn(move || {
+        let _living = living;
+        keeper.run(&waiting, &waker, intervals);
+    });
+    let thread = thread.map_err(system("start a thread for"))?;
+    Ok((handle, Running { thread, end }))
 }
 
 impl Keeper {

@@ -69,6 +69,9 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// The registry's thread ended by itself; what was answered is on disk.
+    #[error("the registry failed")]
+    Registry,
     /// Something of the system.
     #[error("failed to start")]
     System(#[from] std::io::Error),
@@ -94,7 +97,7 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let looker = Arc::new(Looker::new(redactor)?);
     let intervals = Intervals { liveness: settings.liveness_interval, last_seen: settings.last_seen_interval };
     let state: PathBuf = place::state_dir();
-    let (handle, running) = keeper::start(&state, looker.boot, intervals)?;
+    let (handle, mut running) = keeper::start(&state, looker.boot, intervals)?;
     let metrics = Metrics::default();
     let (probe, _) = tokio::sync::broadcast::channel(sockets::PROBE_WAITING);
     let node = match follows_shims() {
@@ -121,9 +124,11 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
         .register_service(api::registry::create_registry(Arc::new(service)));
     server.start().await?;
     tracing::info!(pid = std::process::id(), socket = %socket.display(), state = %state.display(), "serving");
+    let mut has_failed = false;
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+        () = running.ended() => has_failed = true,
         () = follow(node.as_ref()) => {}
         () = scrapes => {}
         () = or_never(probing) => {}
@@ -140,7 +145,7 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let joined = tokio::task::spawn_blocking(move || running.join());
     // A handler that still waits keeps the thread; it waits for nothing that is not on disk.
     let _ = tokio::time::timeout(LAST_ANSWERS, joined).await;
-    Ok(Outcome::Ended)
+    if has_failed { Err(ServeError::Registry) } else { Ok(Outcome::Ended) }
 }
 
 /// Root's daemon follows the node's shims; so does one whose run-time folder was named. Others may not connect.

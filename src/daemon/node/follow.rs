@@ -125,6 +125,7 @@ impl Node {
     async fn follow(self, registration: Registration) {
         let epoch = key(&registration);
         let mut pause = RETRY.0;
+        tracing::info!(namespace = registration.namespace, shim = registration.id, epoch, "following");
         loop {
             let since = self.state().stream.cursor(&epoch).map(|seq| format!("{epoch}:{seq}")).unwrap_or_default();
             let mut events = Follow::new(registration.clone(), Wanted { since, follow: true, ..Default::default() });
@@ -201,6 +202,7 @@ impl Node {
     fn leave(&self, epoch: &str, end: fn(&mut Stream, &str)) {
         let mut state = self.state();
         end(&mut state.stream, epoch);
+        tracing::info!(epoch, "a shim has gone");
         state.view.forget(epoch);
         state.shims.remove(epoch);
     }

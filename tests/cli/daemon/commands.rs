@@ -122,7 +122,7 @@ fn a_tree_is_killed_whole() {
     let _daemon = Daemon::start(&node);
     let marker = format!("7{}", std::process::id());
     let script = format!("(sleep {marker} & sleep {marker}) & sh -c 'sleep {marker}; true' & wait");
-    let mut root = command(&node, &["run", "--", "/bin/sh", "-c", &script]).spawn().expect("it runs");
+    let mut root = Sleeper::of(&mut command(&node, &["run", "--", "/bin/sh", "-c", &script]));
     let sleeping = || ok_or_none(&run(&node, &["find", &format!("^sleep {marker}$"), "-q"]).out);
     let deadline = std::time::Instant::now() + super::PATIENCE;
     while sleeping() < 3 {
@@ -130,7 +130,7 @@ fn a_tree_is_killed_whole() {
         std::thread::sleep(Duration::from_millis(10));
     }
     ok(&node, &["kill", "--tree", "-s", "KILL", "1"]);
-    root.wait().expect("a child");
+    root.wait();
     while sleeping() > 0 {
         assert!(std::time::Instant::now() < deadline, "{} sleep", sleeping());
         std::thread::sleep(Duration::from_millis(10));
@@ -175,7 +175,7 @@ fn what_processes_use_is_shown() {
     let node = Node::new();
     let _daemon = Daemon::start(&node);
     let mut busy = command(&node, &["run", "--name", "busy", "--", "/bin/sh", "-c", "while :; do :; done"]);
-    let mut busy = busy.spawn().expect("it runs");
+    let _busy = Sleeper::of(&mut busy);
     let sleeper = Sleeper::new();
     let deadline = std::time::Instant::now() + super::PATIENCE;
     while ok(&node, &["list", "-q"]) != "1\n" {
@@ -187,7 +187,7 @@ fn what_processes_use_is_shown() {
     assert!(stats.iter().all(|one| one["rss_bytes"].as_u64() > Some(100_000) && one["threads"] == 1), "{stats:?}");
     let tree =
         ["run", "--name", "tree", "--", "/bin/sh", "-c", "exec 3<&0; sh -c 'read y' --password=xyz <&3 & read x <&3"];
-    let mut tree = command(&node, &tree).stdin(std::process::Stdio::piped()).spawn().expect("it runs");
+    let mut tree = Sleeper::of(command(&node, &tree).stdin(std::process::Stdio::piped()));
     let of_tree = || {
         let out = ok(&node, &["stats", "--tree", "--name", "tree", "-o", "json"]);
         serde_json::from_str::<Vec<serde_json::Value>>(&out).expect("an array")
@@ -199,12 +199,10 @@ fn what_processes_use_is_shown() {
     assert_eq!((&descendant["descends_from"], descendant.get("id")), (&3.into(), None));
     assert_eq!(descendant["command"], "sh -c read y --password=[redacted]");
     ok(&node, &["kill", "--tree", "3"]);
-    tree.wait().expect("a child");
+    tree.wait();
     let top = ok(&node, &["top", "--count", "1", "--interval", "300ms"]);
     let rows: Vec<&str> = top.lines().skip(3).collect();
     assert!(rows[0].contains("busy") && rows[1].contains("rests"), "{top}");
-    let _ = busy.kill();
-    let _ = busy.wait();
 }
 
 /// Check that each command has its page.

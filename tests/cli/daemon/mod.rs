@@ -81,12 +81,22 @@ impl Drop for Daemon {
     }
 }
 
-/// A process that sleeps until it is dropped.
+/// A process that lives until it is dropped.
 pub(crate) struct Sleeper(Child);
 
 impl Sleeper {
     pub(crate) fn new() -> Self {
-        Self(Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().expect("sleep(1)"))
+        Self::of(Command::new("sleep").arg("1000").stdin(Stdio::null()))
+    }
+
+    /// Another process that ends with the test, however that ends.
+    pub(crate) fn of(command: &mut Command) -> Self {
+        Self(command.spawn().expect("it runs"))
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) {
+        self.0.wait().expect("a child");
     }
 
     pub(crate) fn pid(&self) -> String {

@@ -2,16 +2,16 @@
 
 use std::{fs, process::Command, time::Duration};
 
-use super::{Daemon, Node, command, listed, ok};
+use super::{Daemon, Node, Sleeper, command, listed, ok};
 
 /// Check that 1000 registered processes cost nothing while they rest: the daemon does not run at all.
 #[test]
 fn a_thousand_that_rest_cost_nothing() {
     let node = Node::new();
-    let daemon = Daemon::start(&node);
+    // Not in these seconds: it would be one line.
+    let daemon = Daemon::spawn(command(&node, &["daemon"]).env("LOOKOUT_LAST_SEEN_INTERVAL", "1h"), &node);
     let marker = format!("8{}", std::process::id());
-    let mut sleepers: Vec<_> =
-        (0..1000).map(|_| Command::new("sleep").arg(&marker).spawn().expect("sleep(1)")).collect();
+    let mut sleepers: Vec<_> = (0..1000).map(|_| Sleeper::of(Command::new("sleep").arg(&marker))).collect();
     let mut add = command(&node, &["add", "-q", "--match", &format!("^sleep {marker}$")]);
     let added = add.output().expect("it runs");
     let before = turns(daemon.pid());
@@ -19,8 +19,7 @@ fn a_thousand_that_rest_cost_nothing() {
     let after = turns(daemon.pid());
     let living = listed(&node, &["--alive"]).len();
     // All of them at once.
-    sleepers.iter_mut().for_each(|sleeper| drop(sleeper.kill()));
-    sleepers.iter_mut().for_each(|sleeper| drop(sleeper.wait()));
+    sleepers.iter_mut().for_each(Sleeper::end);
     assert_eq!((living, added.stdout.split(|byte| *byte == b'\n').count()), (1000, 1001));
     assert_eq!(before, after, "(thread, how often it was run)");
     let deadline = std::time::Instant::now() + super::PATIENCE;

@@ -133,10 +133,10 @@ fn a_users_daemon_serves_that_user() {
         command.env("XDG_RUNTIME_DIR", at("run")).env("HOME", at("home")).stdin(std::process::Stdio::null());
         command
     };
-    let mut own = by(USER, Path::new("sleep"), &["1000"]).spawn().expect("setpriv(1)");
+    let own = Sleeper::of(&mut by(USER, Path::new("sleep"), &["1000"]));
     let foreign = Sleeper::new();
     let log = fs::File::create(at("log")).expect("a file");
-    let mut daemon = by(USER, &at("lookout"), &["daemon"]).stderr(log).spawn().expect("setpriv(1)");
+    let _daemon = Sleeper::of(by(USER, &at("lookout"), &["daemon"]).stderr(log));
     let asked = |user: u32, args: &[&str]| {
         let Output { status, stdout, stderr } = by(user, &at("lookout"), args).output().expect("setpriv(1)");
         (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
@@ -148,7 +148,7 @@ fn a_users_daemon_serves_that_user() {
     let mode = |path: &str| fs::metadata(at(path)).expect("it is there").permissions().mode() & 0o777;
     assert_eq!((mode("run/lookout"), mode("run/lookout/daemon.sock")), (0o700, 0o600));
     assert!(at("home/.local/state/lookout/registry.jsonl").exists());
-    let (code, text) = asked(USER, &["add", &own.id().to_string(), "-q"]);
+    let (code, text) = asked(USER, &["add", &own.pid(), "-q"]);
     assert_eq!((code, text.as_str()), (Some(0), "1\n"));
     let (code, text) = asked(USER, &["add", &foreign.pid()]);
     assert_eq!((code, text.contains("another user's")), (Some(1), true), "{text}");
@@ -156,8 +156,4 @@ fn a_users_daemon_serves_that_user() {
     let root = Command::new(at("lookout")).arg("ping").env("LOOKOUT_SOCKET", &socket).output().expect("it runs");
     assert_eq!(String::from_utf8_lossy(&root.stdout), "pong\n");
     assert_eq!(asked(USER - 1, &["ping"]).0, Some(4));
-    for child in [&mut daemon, &mut own] {
-        child.kill().expect("our own child");
-        child.wait().expect("our own child");
-    }
 }
