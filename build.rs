@@ -32,7 +32,7 @@ fn programs(object: &Path) {
 
 fn messages(out: &Path) {
     std::fs::create_dir_all(out).expect("a folder for generated code");
-    let protos = ["proto/lookout/v1/observer.proto"];
+    let protos = ["proto/lookout/v1/observer.proto", "proto/lookout/v1/registry.proto"];
     for proto in protos {
         println!("cargo::rerun-if-changed={proto}");
     }
@@ -48,5 +48,6 @@ fn messages(out: &Path) {
     // The generator lists the messages only.
     let list = out.join("mod.rs");
     let modules = std::fs::read_to_string(&list).expect("a list of modules");
-    std::fs::write(&list, format!("{modules}\npub mod observer_ttrpc;\n")).expect("a list of modules");
+    std::fs::write(&list, format!("{modules}\npub mod observer_ttrpc;\npub mod registry_ttrpc;\n"))
+        .expect("a list of modules");
 }

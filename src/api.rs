@@ -11,4 +11,8 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/api/mod.rs"));
 }
 
-pub use generated::{observer::*, observer_ttrpc as observer};
+#[expect(
+    ambiguous_glob_reexports,
+    reason = "each file has a descriptor of that name, and nobody here asks for one"
+)]
+pub use generated::{observer::*, observer_ttrpc as observer, registry::*, registry_ttrpc as registry};

@@ -2,11 +2,12 @@
 //! over them.
 //!
 //! The modules in the order in which a request flows; each names only those after it. `task` and `observe`
-//! never name each other: what is between them is in `model`. `cli` and `client` need the feature `cli`.
+//! never name each other: what is between them is in `model`. `cli`, `daemon` and `client` need the feature `cli`.
 //!
 //! ```text
-//! cli       the command `lookout`: what was typed, asked of the shims, shown
-//! client    what talks to shims: finds them, follows them, writes JSON
+//! cli       the command `lookout`: what was typed, asked of the shims or of the daemon, shown
+//! daemon    one process a node or a user: keeps the registry, follows the shims
+//! client    what talks to shims and to the daemon: finds them, follows them, writes JSON
 //! shim      one process: arguments, bootstrap, serving, the delete verb
 //! task      containerd's Task service: which container, what may it do, what comes next
 //! bundle    the files of a container that outlive the shim
@@ -15,6 +16,8 @@
 //! observe   the watch: every process of a container, told with what it is
 //! publish   events to containerd: a task's are ordered, journaled, retried; others may be dropped
 //! config    the settings of the host and of one container, and who set them
+//! accept    who may connect
+//! log       one line a record, which nothing that a container said can forge
 //! registration  the files that say which shims live
 //! api       our own messages and services, generated from `proto/`
 //! sys       the only unsafe code
@@ -23,6 +26,7 @@
 //!
 //! The whole picture is in `docs/architecture.md`.
 
+pub mod accept;
 pub mod api;
 pub mod bundle;
 #[cfg(feature = "cli")]
@@ -30,6 +34,9 @@ pub mod cli;
 #[cfg(feature = "cli")]
 pub mod client;
 pub mod config;
+#[cfg(feature = "cli")]
+pub mod daemon;
+pub mod log;
 pub mod model;
 pub mod observe;
 pub mod publish;

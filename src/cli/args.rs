@@ -3,6 +3,10 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+use super::registry::args::{
+    AddArgs, DaemonArgs, FindArgs, KillArgs, ListArgs, ManArgs, PingArgs, RenameArgs, ResetArgs, RmArgs, RunArgs,
+    SnapshotCommand, StatsArgs, TagArgs, TopArgs,
+};
 use crate::model::EVENT_TYPES;
 
 /// See every process of the containers that lookout runs.
@@ -10,13 +14,16 @@ use crate::model::EVENT_TYPES;
 #[command(
     name = "lookout",
     version,
-    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 4 shim unreachable, 5 data incomplete.",
+    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 4 shim or daemon unreachable, 5 data incomplete.",
     max_term_width = 100,
     disable_help_subcommand = true
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
+    /// Another configuration than /etc/lookout/config.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(super) config: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -35,6 +42,41 @@ pub(super) enum Command {
     Inspect(InspectArgs),
     /// Show what is pinned, what the kernel offers, and what is wrong.
     Doctor(DoctorArgs),
+    /// Keep the registry, until TERM. Where one runs already, print its pid.
+    Daemon(DaemonArgs),
+    /// Ask whether the daemon answers.
+    Ping(PingArgs),
+    /// Register processes.
+    Add(AddArgs),
+    /// List what is registered.
+    List(ListArgs),
+    /// Give an entry tags.
+    Tag(TagArgs),
+    /// Take tags from an entry.
+    Untag(TagArgs),
+    /// Put an entry into groups.
+    Group(TagArgs),
+    /// Take an entry out of groups.
+    Ungroup(TagArgs),
+    /// Give an entry another name.
+    Rename(RenameArgs),
+    /// Send a signal to what is registered; never to whoever has a pid by now.
+    Kill(KillArgs),
+    /// Forget entries; their processes go on.
+    Rm(RmArgs),
+    /// Register a command before its first instruction, and become it.
+    Run(RunArgs),
+    /// Find processes by what they run.
+    Find(FindArgs),
+    /// Show what registered processes use.
+    Stats(StatsArgs),
+    /// Show what registered processes use, again and again.
+    Top(TopArgs),
+    /// Write the registry to a file, or add a file's entries to it.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Forget every entry.
+    Reset(ResetArgs),
     /// The host's configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -43,6 +85,8 @@ pub(super) enum Command {
         /// Whose.
         shell: Shell,
     },
+    /// Print the manual's page, or write the pages of all commands.
+    Man(ManArgs),
 }
 
 /// Which containers, and how much of the line.
@@ -171,9 +215,6 @@ pub(super) struct DoctorArgs {
 pub(super) enum ConfigCommand {
     /// Show each key with its value and who set it.
     Show {
-        /// Another file than /etc/lookout/config.toml.
-        #[arg(long, value_name = "FILE")]
-        config: Option<std::path::PathBuf>,
         /// How to print.
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: PageFormat,

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use crate::{client::DaemonError, config::ConfigError, model::chain};
+
 /// What the command's exit status says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -12,9 +14,9 @@ pub enum Exit {
     Failed,
     /// 2: what was typed makes no sense.
     Usage,
-    /// 3: there is no such container.
+    /// 3: there is no such container, process or entry.
     NotFound,
-    /// 4: a shim could not be asked.
+    /// 4: a shim or the daemon could not be asked.
     Unreachable,
     /// 5: something of what was asked for is missing, and it is told where.
     Incomplete,
@@ -47,6 +49,15 @@ pub(super) enum Failure {
     /// Nothing of that name.
     #[error("no container {0} here")]
     NotFound(String),
+    /// Nothing of that kind, in words.
+    #[error("{0}")]
+    Missing(String),
+    /// The daemon refused, or could not be asked.
+    #[error("{}", chain(.0))]
+    Daemon(#[from] DaemonError),
+    /// The host's configuration cannot be used.
+    #[error("{}", chain(.0))]
+    Config(ConfigError),
     /// A shim, or the folder where shims are found.
     #[error("{0:#}")]
     Unreachable(anyhow::Error),
@@ -61,7 +72,12 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::NotFound(_) => Exit::NotFound,
+            Self::NotFound(_) | Self::Missing(_) => Exit::NotFound,
+            Self::Config(_) => Exit::Usage,
+            Self::Daemon(error) if error.is_not_found() => Exit::NotFound,
+            Self::Daemon(error) if error.is_usage() => Exit::Usage,
+            Self::Daemon(error) if error.is_answer() => Exit::Failed,
+            Self::Daemon(_) => Exit::Unreachable,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::ReaderGone => Exit::Ok,
             Self::Other(_) => Exit::Failed,

@@ -1,6 +1,6 @@
 //! The command `lookout`: what was typed (`args`), asked of the shims (`reach`, `stream`), shown (`render`).
 //!
-//! It asks the shims directly and changes nothing. Whatever a container wrote is escaped before it goes out.
+//! Commands for containers ask the shims directly and change nothing; those of `registry` ask the daemon. Whatever a container wrote is escaped before it goes out.
 
 mod args;
 mod containers;
@@ -11,6 +11,7 @@ mod exit;
 mod exits;
 mod output;
 mod reach;
+mod registry;
 mod render;
 mod stream;
 
@@ -25,7 +26,6 @@ use self::{
     exit::Failure,
     output::{Output, Style},
 };
-use crate::config::Config;
 
 /// Runs the command with its arguments, the program's name first. Prints to stdout, and notes and errors to stderr.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
@@ -44,7 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
             return Exit::Failed;
         }
     };
-    let result = runtime.block_on(Box::pin(dispatch(cli.command)));
+    let result = runtime.block_on(Box::pin(dispatch(cli)));
     // A connection's task may still wait for a peer.
     runtime.shutdown_background();
     match result {
@@ -57,7 +57,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     }
 }
 
-async fn dispatch(command: Command) -> Result<Exit, Failure> {
+async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
     let mut out = Output::stdout();
     let exit = match command {
         Command::Events(args) => events::run(args, &mut out).await?,
@@ -67,13 +67,30 @@ async fn dispatch(command: Command) -> Result<Exit, Failure> {
         Command::Capabilities(args) => containers::capabilities(args, &mut out).await?,
         Command::Inspect(args) => containers::inspect(args, &mut out).await?,
         Command::Doctor(args) => doctor::run(&args, &mut out)?,
-        Command::Config(ConfigCommand::Show { config, output, look }) => {
-            let config = Config::load_with(config.as_deref(), |variable| std::env::var(variable).ok())
-                .map_err(|error| Failure::Other(error.into()))?;
+        Command::Config(ConfigCommand::Show { output, look }) => {
+            let config = registry::config(config.as_deref())?;
             let style = Style::of_stdout(look.no_trunc, look.quiet);
             out.write(&render::config::page(&config, output, style))?;
             Exit::Ok
         }
+        Command::Daemon(args) => registry::daemon(&args, config.as_deref(), &mut out).await?,
+        Command::Ping(args) => registry::ping(&args, &mut out).await?,
+        Command::Add(args) => registry::add(args, &mut out).await?,
+        Command::List(args) => registry::list(args, &mut out).await?,
+        Command::Tag(args) => registry::edit(args, |request, words| request.add_tags = words).await?,
+        Command::Untag(args) => registry::edit(args, |request, words| request.remove_tags = words).await?,
+        Command::Group(args) => registry::edit(args, |request, words| request.add_groups = words).await?,
+        Command::Ungroup(args) => registry::edit(args, |request, words| request.remove_groups = words).await?,
+        Command::Rename(args) => registry::rename(args).await?,
+        Command::Kill(args) => registry::kill(args).await?,
+        Command::Rm(args) => registry::rm(args).await?,
+        Command::Run(args) => registry::run(args).await?,
+        Command::Find(args) => registry::find(&args, config.as_deref(), &mut out)?,
+        Command::Stats(args) => registry::stats(args, &mut out).await?,
+        Command::Top(args) => registry::top(args, &mut out).await?,
+        Command::Snapshot(command) => registry::snapshot(command, &mut out).await?,
+        Command::Reset(args) => registry::reset(args).await?,
+        Command::Man(args) => registry::man(&args, &mut out)?,
         Command::Completion { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lookout", &mut script);

@@ -7,11 +7,15 @@
 //!  follow         one shim's events, over broken connections
 //!  batch          events as they came, decoded when asked for
 //!  json           an event as JSON
+//!  daemon         the daemon's Registry service
+//!  entry          what that keeps of a process
 //! ```
 //!
-//! Nothing here prints, and nothing here changes a shim or a container.
+//! Nothing here prints, and nothing here changes a shim or a container; the daemon's registry alone is changed.
 
 mod batch;
+pub mod daemon;
+pub mod entry;
 mod follow;
 pub mod json;
 mod shim;
@@ -20,6 +24,7 @@ pub mod text;
 
 pub use crate::registration::{Registration, registrations, runtime_dir};
 pub use batch::{Batch, Batches, Encoded};
+pub use daemon::{Daemon, DaemonError};
 pub use follow::{Follow, Step, Wanted};
 pub use shim::{Shim, ShimError};
 pub use shims::Shims;

@@ -25,6 +25,7 @@ use std::{
 
 pub use key::Key;
 pub use settings::{Bus, Settings, SourceChoice};
+pub use value::duration;
 
 /// Where the host's configuration is, unless `LOOKOUT_CONFIG` names another.
 pub const DEFAULT_FILE: &str = "/etc/lookout/config.toml";

@@ -25,7 +25,7 @@ pub(super) fn size(text: &str) -> Option<u64> {
 }
 
 /// A duration: digits, then `ms`, `s`, `m` or `h`. A number alone has no unit, so it is none.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let millis: u64 = match unit {
         "ms" => 1,

@@ -16,8 +16,6 @@ mod daemon;
 mod delete;
 mod handshake;
 mod info;
-mod listener;
-mod logger;
 mod node;
 mod serve;
 mod socket;

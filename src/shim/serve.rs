@@ -5,15 +5,11 @@ use std::{env, fs, io, io::Write as _, os::fd::OwnedFd, path::PathBuf, sync::Arc
 use containerd_shim_protos::ttrpc::r#async::{Server, transport::Listener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::{
-    Outcome,
-    args::Arguments,
-    listener::{self, FirstConnection},
-    logger, node,
-    socket::Socket,
-};
+use super::{Outcome, args::Arguments, node, socket::Socket};
 use crate::{
+    accept::{self, FirstConnection},
     config::Config,
+    log,
     model::chain,
     observe::{Observer, Seat},
     publish::{Publisher, Sender},
@@ -57,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     sys::process::use_one_malloc_arena();
     let listener = sys::fd::inherited(LISTENER)?;
     let readiness = fs::File::from(sys::fd::inherited(READINESS)?);
-    logger::install(arguments.debug);
+    log::to_fifo(arguments.debug);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(POOL)
@@ -148,7 +144,7 @@ impl Shim {
             container_oom_score_adj,
             watch: Some(Arc::new(observer.clone())),
         });
-        let (accepted, connected) = listener::accept(listener)?;
+        let (accepted, connected) = accept::accept(listener)?;
         let mut server = Server::new()
             .add_listener(Listener::new(accepted))
             .register_service(Service::new(supervisor.clone()).tables())

@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    os::fd::{FromRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
 
 /// A descriptor that becomes readable when the thread group's last thread has ended and has released
@@ -21,4 +21,32 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sends a signal to the process that the descriptor was opened for, whoever has its pid by now
+/// (pidfd_send_signal(2), Linux 5.1). Signal 0 only asks.
+///
+/// # Errors
+///
+/// `ESRCH` for a process that was reaped, `EPERM`, `EINVAL` for a number that is no signal.
+pub fn send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
+    let info = std::ptr::null::<libc::siginfo_t>();
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: pidfd_send_signal takes two numbers, and no siginfo where the pointer is null.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, info, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The wait status of a process that was reaped (`PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, Linux 6.15).
+/// `None` while it is not reaped, and on a kernel that does not tell.
+#[must_use]
+pub fn wait_status(pidfd: impl AsFd) -> Option<u32> {
+    // SAFETY: a pidfd_info is numbers; all zeroes is one.
+    let mut info: libc::pidfd_info = unsafe { std::mem::zeroed() };
+    info.mask = u64::from(libc::PIDFD_INFO_EXIT);
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: the request carries the struct's size, and the kernel writes no more than that through the pointer.
+    let result = unsafe { libc::ioctl(fd, libc::PIDFD_GET_INFO, &raw mut info) };
+    let is_told = result == 0 && info.mask & u64::from(libc::PIDFD_INFO_EXIT) != 0;
+    is_told.then(|| info.exit_code.cast_unsigned())
 }

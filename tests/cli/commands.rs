@@ -111,7 +111,7 @@ fn the_configuration_is_shown() {
     insta::assert_snapshot!("config", ran.out.replace(path, "FILE"));
     std::fs::write(&file, "bus = \"some\"").expect("a file");
     let ran = run(&node, &["config", "show", "--config", path]);
-    assert_eq!((ran.code, ran.err), (1, format!("lookout: bus in {path}: \"some\" is not ports, processes or none\n")));
+    assert_eq!((ran.code, ran.err), (2, format!("lookout: bus in {path}: \"some\" is not ports, processes or none\n")));
 }
 
 /// Check each help, and that completions are scripts.
@@ -128,6 +128,21 @@ fn each_command_has_a_help() {
         &["capabilities", "--help"],
         &["inspect", "--help"],
         &["config", "show", "--help"],
+        &["daemon", "--help"],
+        &["ping", "--help"],
+        &["add", "--help"],
+        &["list", "--help"],
+        &["tag", "--help"],
+        &["rename", "--help"],
+        &["kill", "--help"],
+        &["rm", "--help"],
+        &["run", "--help"],
+        &["find", "--help"],
+        &["stats", "--help"],
+        &["top", "--help"],
+        &["snapshot", "load", "--help"],
+        &["reset", "--help"],
+        &["man", "--help"],
         &["completion", "--help"],
     ] {
         let ran = run(&node, args);

@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests are no shim: they spawn their children themselves")]
 
 mod commands;
+mod daemon;
 mod events;
 mod fake;
 mod run;

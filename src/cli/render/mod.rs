@@ -2,6 +2,7 @@
 
 pub(super) mod capabilities;
 pub(super) mod config;
+pub(super) mod entries;
 pub(super) mod events;
 pub(super) mod exits;
 pub(super) mod inspect;
@@ -10,3 +11,4 @@ pub(super) mod table;
 #[cfg(test)]
 mod tests;
 pub(super) mod tree;
+pub(super) mod usage;

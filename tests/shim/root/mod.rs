@@ -28,6 +28,7 @@ macro_rules! on_every_containerd {
 mod checkpoint;
 mod control;
 mod crash;
+mod daemon;
 mod exec;
 mod leaks;
 mod oom;

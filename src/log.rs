@@ -1,14 +1,17 @@
-//! The shim's log: one line a record, into the `log` fifo that containerd reads.
+//! The log: one line a record, of the shim into the `log` fifo that containerd reads, of the daemon to stderr.
 //!
 //! The lines are logfmt, as containerd's own. Every value is quoted and escaped, so nothing that a
-//! container or a runtime said can forge a line. Writing never waits: with nobody to read, the fifo
+//! container or a runtime said can forge a line. Writing to the fifo never waits: with nobody to read, it
 //! keeps what it can hold and the rest is dropped.
 
 use std::{
     fmt::{self, Write as _},
     fs::{File, OpenOptions},
-    io::Write as _,
-    os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    io::{self, Write as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    },
     time::SystemTime,
 };
 
@@ -21,11 +24,21 @@ use tracing::{
 use crate::model::rfc3339;
 
 /// Sends all records of this process to the fifo `log` in the working directory, if there is one.
-pub(super) fn install(debug: bool) {
+pub fn to_fifo(debug: bool) {
     let Some(fifo) = open() else { return };
-    let max = if debug { Level::DEBUG } else { Level::INFO };
+    install(fifo, if debug { Level::DEBUG } else { Level::INFO });
+}
+
+/// Sends all records of this process to its stderr.
+pub fn to_stderr() {
+    // A descriptor of its own; where there is none to be had, nothing is logged.
+    let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return };
+    install(stderr.into(), Level::INFO);
+}
+
+fn install(file: File, max: Level) {
     // Refused only where one is installed already.
-    let _ = tracing::subscriber::set_global_default(Logger { fifo, max });
+    let _ = tracing::subscriber::set_global_default(Logger { file, max });
 }
 
 /// Both ends, so that a write meets no broken pipe while containerd restarts; never waiting.
@@ -36,7 +49,7 @@ fn open() -> Option<File> {
 }
 
 struct Logger {
-    fifo: File,
+    file: File,
     max: Level,
 }
 
@@ -52,7 +65,7 @@ impl Subscriber for Logger {
         event.record(&mut line);
         line.0.push('\n');
         // One write a line: atomic up to PIPE_BUF. EAGAIN drops the line.
-        let _ = (&self.fifo).write(line.0.as_bytes());
+        let _ = (&self.file).write(line.0.as_bytes());
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

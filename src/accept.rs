@@ -1,4 +1,4 @@
-//! Accepting connections: from root and ourselves only, and without giving up.
+//! Accepting connections, of the shim and of the daemon: from root and ourselves only, and without giving up.
 
 use std::{
     io,
@@ -19,18 +19,27 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Whether anybody has connected yet.
 #[derive(Debug, Clone, Default)]
-pub(super) struct FirstConnection(Arc<AtomicBool>);
+pub struct FirstConnection(Arc<AtomicBool>);
 
 impl FirstConnection {
     /// Whether anybody has.
-    pub(super) fn happened(&self) -> bool {
+    #[must_use]
+    pub fn happened(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The connections that arrive at an inherited listener. The stream never ends and never fails: a
+/// The connections that arrive at a listening socket. The stream never ends and never fails: a
 /// server that was told of an error would stop.
-pub(super) fn accept(
+///
+/// # Errors
+///
+/// What the system answered when the socket was to be waited for.
+///
+/// # Panics
+///
+/// Outside a tokio runtime.
+pub fn accept(
     listener: OwnedFd,
 ) -> io::Result<(impl Stream<Item = io::Result<UnixStream>> + Send + 'static, FirstConnection)> {
     let listener = StdListener::from(listener);
@@ -56,7 +65,8 @@ pub(super) fn accept(
     Ok((stream, first))
 }
 
-/// The second wall behind the socket's mode: whoever can use this socket is root on the node.
+/// The second wall behind the socket's mode: whoever can use this socket is root on the node, or
+/// whom the process runs as.
 fn is_trusted(connection: &UnixStream) -> bool {
     let ours = nix::unistd::geteuid().as_raw();
     connection.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == ours)

@@ -1,0 +1,114 @@
+//! Entries: added, shown, changed, signalled, removed.
+
+use super::{
+    args::{AddArgs, KillArgs, ListArgs, RenameArgs, ResetArgs, RmArgs, TagArgs},
+    connect, find,
+};
+use crate::{
+    api::{AddRequest, KillRequest, ResetRequest, Selector, UpdateRequest},
+    cli::{
+        exit::{Exit, Failure},
+        note,
+        output::{Output, Style},
+        render,
+    },
+    client::entry::Entry,
+};
+
+/// `lookout add`. What was added before a refusal is shown.
+pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit, Failure> {
+    let daemon = connect().await?;
+    let pids = match &args.pattern {
+        Some(pattern) => find::matching(pattern).into_iter().map(|found| found.pid).collect(),
+        None => args.pids,
+    };
+    if pids.is_empty() {
+        return Err(Failure::Missing("no process matches".to_owned()));
+    }
+    let is_search = args.pattern.is_some();
+    let mut added = Vec::new();
+    let mut refused = None;
+    for pid in pids {
+        let words = args.words.clone();
+        let request =
+            AddRequest { pid, name: words.name, tags: words.tags, groups: words.groups, ..Default::default() };
+        match daemon.add(&request).await {
+            Ok(answer) => added.extend(answer.entry.into_option().map(Entry::from)),
+            // One that was found may have gone, or be registered already.
+            Err(error) if is_search && error.is_answer() => {
+                if !args.look.quiet {
+                    note(&error.to_string());
+                }
+                refused = refused.or(Some(error));
+            }
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+    if !added.is_empty() {
+        out.write(&render::entries::list(&added, args.output, style))?;
+    }
+    match refused {
+        Some(error) if !is_search || added.is_empty() => {
+            out.flush()?;
+            Err(error.into())
+        }
+        _ => Ok(Exit::Ok),
+    }
+}
+
+/// `lookout list`.
+pub(in crate::cli) async fn list(args: ListArgs, out: &mut Output) -> Result<Exit, Failure> {
+    let entries = connect().await?.list(&args.select.selector(Vec::new())).await?;
+    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+    out.write(&render::entries::list(&entries, args.output, style))?;
+    Ok(Exit::Ok)
+}
+
+/// `lookout tag`, `untag`, `group`, `ungroup`.
+pub(in crate::cli) async fn edit(
+    args: TagArgs,
+    put: impl FnOnce(&mut UpdateRequest, Vec<String>),
+) -> Result<Exit, Failure> {
+    let mut request = UpdateRequest { selector: one(args.id), ..Default::default() };
+    put(&mut request, args.words);
+    connect().await?.update(&request).await?;
+    Ok(Exit::Ok)
+}
+
+/// `lookout rename`.
+pub(in crate::cli) async fn rename(args: RenameArgs) -> Result<Exit, Failure> {
+    let request = UpdateRequest { selector: one(args.id), name: Some(args.name), ..Default::default() };
+    connect().await?.update(&request).await?;
+    Ok(Exit::Ok)
+}
+
+/// `lookout rm`.
+pub(in crate::cli) async fn rm(args: RmArgs) -> Result<Exit, Failure> {
+    let selector = Some(args.select.selector(args.ids)).into();
+    let request = UpdateRequest { selector, all: args.all, remove: true, ..Default::default() };
+    connect().await?.update(&request).await?;
+    Ok(Exit::Ok)
+}
+
+/// `lookout kill`.
+pub(in crate::cli) async fn kill(args: KillArgs) -> Result<Exit, Failure> {
+    let selector = Some(args.select.selector(args.ids)).into();
+    let request = KillRequest { selector, all: args.all, signal: args.signal, tree: args.tree, ..Default::default() };
+    connect().await?.kill(&request).await?;
+    Ok(Exit::Ok)
+}
+
+/// `lookout reset`.
+pub(in crate::cli) async fn reset(args: ResetArgs) -> Result<Exit, Failure> {
+    let request = ResetRequest { confirm: args.confirm, ..Default::default() };
+    connect().await?.reset(&request).await?;
+    Ok(Exit::Ok)
+}
+
+fn one(id: u64) -> protobuf::MessageField<Selector> {
+    Some(Selector { ids: vec![id], ..Default::default() }).into()
+}

@@ -1,0 +1,96 @@
+//! `lookout find`: processes of the node by what they run. Asks nobody but the kernel.
+
+use std::{fs, path::Path};
+
+use regex::bytes::Regex;
+use serde::Serialize;
+
+use super::args::FindArgs;
+use crate::{
+    cli::{
+        args::ListFormat,
+        escape,
+        exit::{Exit, Failure},
+        output::{Output, Style},
+        render::table::{columns, or_dash},
+    },
+    client::{json, text::lossless},
+    model::Args,
+    observe::{
+        proc::{identify, image},
+        redact::Redactor,
+    },
+};
+
+/// A process that matches.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) pid: i32,
+    uid: Option<u32>,
+    executable: Vec<u8>,
+    args: Option<Args>,
+}
+
+#[derive(Serialize)]
+struct Row {
+    pid: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    executable: String,
+    command_args: Vec<String>,
+}
+
+/// `lookout find`.
+pub(in crate::cli) fn find(args: &FindArgs, named: Option<&Path>, out: &mut Output) -> Result<Exit, Failure> {
+    let redactor = Redactor::new(&super::config(named)?.settings().redact);
+    let redactor = redactor.map_err(|error| Failure::Other(error.into()))?;
+    let mut found = matching(&args.pattern);
+    for one in &mut found {
+        one.args = one.args.take().map(|args| redactor.redact(args));
+    }
+    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+    out.write(&page(&found, args.output, style))?;
+    Ok(if found.is_empty() { Exit::NotFound } else { Exit::Ok })
+}
+
+/// All but this process, in the order of their pids.
+pub(super) fn matching(pattern: &Regex) -> Vec<Found> {
+    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut pids: Vec<i32> = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    pids.sort_unstable();
+    pids.retain(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != std::process::id()));
+    pids.into_iter().filter_map(|pid| look(pid, pattern)).collect()
+}
+
+fn look(pid: i32, pattern: &Regex) -> Option<Found> {
+    let (image, _) = image(pid, identify(pid)?);
+    let executable = image.executable.unwrap_or_default().into_vec();
+    let line = image.args.iter().flat_map(Args::iter).collect::<Vec<_>>().join(&b' ');
+    let comm = image.comm.unwrap_or_default();
+    let is_match = [&executable[..], &comm, &line].into_iter().any(|text| pattern.is_match(text));
+    is_match.then_some(Found { pid, uid: image.uid, executable, args: image.args })
+}
+
+fn page(found: &[Found], format: ListFormat, style: Style) -> String {
+    let row = |one: &Found| Row {
+        pid: one.pid,
+        uid: one.uid,
+        executable: lossless(&one.executable).into_owned(),
+        command_args: one.args.iter().flat_map(Args::iter).map(|arg| lossless(arg).into_owned()).collect(),
+    };
+    match format {
+        ListFormat::Json => json::line(&found.iter().map(row).collect::<Vec<_>>()) + "\n",
+        ListFormat::Jsonl => found.iter().map(|one| json::line(&row(one)) + "\n").collect(),
+        ListFormat::Table | ListFormat::Wide if style.is_quiet => {
+            found.iter().map(|one| format!("{}\n", one.pid)).collect()
+        }
+        ListFormat::Table | ListFormat::Wide => {
+            let cells = |one: &Found| {
+                let user = one.uid.map_or_else(String::new, |uid| uid.to_string());
+                let command = escape::command(one.args.iter().flat_map(Args::iter));
+                [one.pid.to_string(), user, escape::text(&one.executable), command].map(or_dash).to_vec()
+            };
+            columns(&["PID", "USER", "EXECUTABLE", "COMMAND"], &found.iter().map(cells).collect::<Vec<_>>(), style)
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Entries of the registry, as a list.
+
+use super::table::{columns, or_dash};
+use crate::{
+    cli::{args::ListFormat, escape, output::Style},
+    client::{entry::Entry, json},
+    model::rfc3339,
+};
+
+/// The list of `list` and `add`.
+pub(in crate::cli) fn list(entries: &[Entry], format: ListFormat, style: Style) -> String {
+    match format {
+        ListFormat::Json => json::line(&entries) + "\n",
+        ListFormat::Jsonl => entries.iter().map(|one| json::line(one) + "\n").collect(),
+        ListFormat::Table | ListFormat::Wide if style.is_quiet => {
+            entries.iter().map(|one| format!("{}\n", one.id)).collect()
+        }
+        ListFormat::Table => {
+            let rows: Vec<_> = entries.iter().map(|one| row(one).to_vec()).collect();
+            columns(&["ID", "PID", "STATE", "NAME", "TAGS", "GROUPS", "COMMAND"], &rows, style)
+        }
+        ListFormat::Wide => {
+            let rows: Vec<_> = entries.iter().map(wide_row).collect();
+            let header = [
+                "ID",
+                "PID",
+                "STATE",
+                "USER",
+                "STARTED (UTC)",
+                "ADDED (UTC)",
+                "SEEN (UTC)",
+                "NAME",
+                "TAGS",
+                "GROUPS",
+                "EXECUTABLE",
+                "COMMAND",
+            ];
+            columns(&header, &rows, style)
+        }
+    }
+}
+
+fn row(one: &Entry) -> [String; 7] {
+    let words = |words: &std::collections::BTreeSet<String>| {
+        escape::text(words.iter().cloned().collect::<Vec<_>>().join(",").as_bytes())
+    };
+    [
+        one.id.to_string(),
+        one.process.pid.to_string(),
+        state(one),
+        escape::text(one.name.as_deref().unwrap_or_default().as_bytes()),
+        words(&one.tags),
+        words(&one.groups),
+        escape::command(one.process.command_args.iter().map(String::as_bytes)),
+    ]
+    .map(or_dash)
+}
+
+fn wide_row(one: &Entry) -> Vec<String> {
+    let [id, pid, state, name, tags, groups, command] = row(one);
+    let time = |time_ns: u64| match time_ns {
+        0 => "-".to_owned(),
+        time_ns => rfc3339(time_ns).get(..19).unwrap_or_default().replace('T', " "),
+    };
+    let user = or_dash(one.process.uid.map_or_else(String::new, |uid| uid.to_string()));
+    let executable = or_dash(escape::text(one.process.executable.as_bytes()));
+    let times = [one.process.created_ns, one.added_ns, one.last_seen_ns].map(time);
+    [id, pid, state, user].into_iter().chain(times).chain([name, tags, groups, executable, command]).collect()
+}
+
+/// How it is, or how it ended.
+fn state(one: &Entry) -> String {
+    let Some(end) = &one.end else { return "alive".to_owned() };
+    match end.ended() {
+        Some(ended) => ended.signal_name().unwrap_or_else(|| format!("exit {}", ended.status())),
+        None => "dead".to_owned(),
+    }
+}

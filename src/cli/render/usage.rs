@@ -1,0 +1,125 @@
+//! What processes use.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::table::{columns, or_dash};
+use crate::{
+    api::Usage,
+    cli::{args::ListFormat, escape, output::Style},
+    client::json,
+};
+
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    descends_from: Option<u64>,
+    pid: i32,
+    entity_id: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    container: Option<&'a str>,
+    command: &'a str,
+    cpu_ns: u64,
+    rss_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fds: Option<u32>,
+    threads: u32,
+}
+
+/// The list of `stats`.
+pub(in crate::cli) fn list(usages: &[Usage], rates: &HashMap<String, f64>, format: ListFormat, style: Style) -> String {
+    match format {
+        ListFormat::Json => json::line(&usages.iter().map(Row::from).collect::<Vec<_>>()) + "\n",
+        ListFormat::Jsonl => usages.iter().map(|one| json::line(&Row::from(one)) + "\n").collect(),
+        ListFormat::Table | ListFormat::Wide if style.is_quiet => {
+            usages.iter().map(|one| format!("{}\n", one.pid)).collect()
+        }
+        ListFormat::Table | ListFormat::Wide => table(usages, rates, style),
+    }
+}
+
+/// A page of `top`: a summary above the list.
+pub(in crate::cli) fn top(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String {
+    let used: f64 = rates.values().sum();
+    let memory: u64 = usages.iter().map(|usage| usage.rss_bytes).sum();
+    let summary = format!("{} processes, {:.1} % CPU, {} resident", usages.len(), used * 100.0, bytes(memory));
+    let summary = if style.is_quiet { String::new() } else { style.fit(&summary) + "\n\n" };
+    summary + &table(usages, rates, style)
+}
+
+fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String {
+    let row = |usage: &Usage| {
+        let id = match (usage.id, usage.descends_from) {
+            (0, 0) => String::new(),
+            (0, ancestor) => format!("└ {ancestor}"),
+            (id, _) => id.to_string(),
+        };
+        let cpu = match rates.get(&usage.entity_id) {
+            Some(rate) => format!("{:.1}", rate * 100.0),
+            None => "-".to_owned(),
+        };
+        let count = |count: Option<u32>| count.map_or_else(String::new, |count| count.to_string());
+        let size = |size: Option<u64>| size.map_or_else(String::new, bytes);
+        let container = usage.container.as_ref().map_or("", |container| container.id.as_str());
+        let name = if usage.name.is_empty() { container } else { &usage.name };
+        let cells = [
+            id,
+            usage.pid.to_string(),
+            escape::text(name.as_bytes()),
+            cpu,
+            seconds(usage.cpu_ns),
+            bytes(usage.rss_bytes),
+            size(usage.read_bytes),
+            size(usage.written_bytes),
+            count(usage.fds),
+            usage.threads.to_string(),
+            escape::text(usage.command.as_bytes()),
+        ];
+        cells.map(or_dash).to_vec()
+    };
+    let header = ["ID", "PID", "NAME", "CPU %", "TIME", "RSS", "READ", "WRITTEN", "FDS", "THREADS", "COMMAND"];
+    columns(&header, &usages.iter().map(row).collect::<Vec<_>>(), style)
+}
+
+impl<'a> From<&'a Usage> for Row<'a> {
+    fn from(usage: &'a Usage) -> Self {
+        Self {
+            id: Some(usage.id).filter(|id| *id != 0),
+            descends_from: Some(usage.descends_from).filter(|id| *id != 0),
+            pid: usage.pid,
+            entity_id: &usage.entity_id,
+            name: &usage.name,
+            container: usage.container.as_ref().map(|container| container.id.as_str()),
+            command: &usage.command,
+            cpu_ns: usage.cpu_ns,
+            rss_bytes: usage.rss_bytes,
+            read_bytes: usage.read_bytes,
+            written_bytes: usage.written_bytes,
+            fds: usage.fds,
+            threads: usage.threads,
+        }
+    }
+}
+
+/// `1:02.34`, as ps does.
+fn seconds(cpu_ns: u64) -> String {
+    let hundredths = cpu_ns / 10_000_000;
+    format!("{}:{:02}.{:02}", hundredths / 6000, hundredths / 100 % 60, hundredths % 100)
+}
+
+/// A size for reading, rounded down.
+fn bytes(bytes: u64) -> String {
+    let units = ["B", "K", "M", "G", "T"];
+    let step = units.iter().enumerate().rev().find(|(power, _)| bytes >> (10 * power) >= 10);
+    let (power, unit) = step.unwrap_or((0, &"B"));
+    format!("{}{unit}", bytes >> (10 * power))
+}

@@ -1,0 +1,98 @@
+//! The node's shims, as the daemon follows them.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    os::unix::net::UnixStream,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{Daemon, Node, PATIENCE, asked, command, log_of};
+use crate::{
+    fake::Script,
+    script::{alive, life},
+};
+
+/// The events of the stream's file, as (type, seq).
+fn stream(node: &Node) -> Vec<(String, u64)> {
+    let text = fs::read_to_string(node.path().join("registry/stream.jsonl")).unwrap_or_default();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    lines
+        .map(|line| (line["type"].as_str().unwrap_or_default().to_owned(), line["seq"].as_u64().unwrap_or(0)))
+        .collect()
+}
+
+#[track_caller]
+fn wait(what: &str, node: &Node, is: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is() {
+        assert!(Instant::now() < deadline, "{what}: {:?}\n{}", stream(node), log_of(node));
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Check that a daemon that is killed and started again has each event of a shim once in its stream.
+#[test]
+fn a_stream_goes_on_after_a_kill() {
+    let node = Node::new();
+    let all = life("web");
+    let script = Script { events: all[..2].to_vec(), processes: alive("web"), ..Default::default() };
+    let shim = node.shim("web", script);
+    let seqs = |node: &Node| stream(node).iter().map(|(_, seq)| *seq).filter(|seq| *seq > 0).collect::<Vec<_>>();
+    let daemon = Daemon::start(&node);
+    wait("the first events", &node, || seqs(&node).len() == 2);
+    daemon.kill();
+    all[2..4].iter().cloned().for_each(|event| shim.tell(event));
+    let daemon = Daemon::start(&node);
+    wait("those that came meanwhile", &node, || seqs(&node).len() == 4);
+    shim.tell(all[4].clone());
+    wait("one that comes", &node, || seqs(&node).len() == 5);
+    let wanted: Vec<u64> = all[..5].iter().map(|event| event.seq).collect();
+    assert_eq!(seqs(&node), wanted);
+    // Each start says that nobody was there before it.
+    assert_eq!(stream(&node).iter().filter(|(type_, _)| type_ == "observer.gap").count(), 2);
+    assert_eq!(daemon.term(), 0);
+}
+
+/// Check that what begins to run is a line of the probe format, and that the numbers are OpenMetrics.
+#[test]
+fn probes_and_metrics_are_served() {
+    let node = Node::new();
+    let probe = node.path().join("probe.sock");
+    let mut daemon = command(&node, &["daemon"]);
+    let _daemon = Daemon::spawn(daemon.env("LOOKOUT_PROBE_SOCKET", &probe), &node);
+    let mut lines = BufReader::new(UnixStream::connect(&probe).expect("it serves")).lines();
+    // The daemon knows of us before there is anything to tell.
+    thread::sleep(Duration::from_millis(200));
+    let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
+    let line = lines.next().expect("a line").expect("UTF-8");
+    let probe: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(
+        probe.as_object().map(|object| object.keys().cloned().collect::<Vec<_>>()).unwrap_or_default(),
+        ["command", "pid", "timestamp"]
+    );
+    assert_eq!(probe["pid"], 4016);
+    let metrics = node.path().join("metrics.sock");
+    wait("all events", &node, || stream(&node).iter().any(|(type_, _)| type_ == "container.close"));
+    let text = asked(&metrics, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text"), "{text}");
+    for line in ["lookout_events_total{type=\"container.close\"} 1", "lookout_shims 1", "# EOF"] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in {text}");
+    }
+    assert!(!text.contains("4016") && !text.contains("web"), "{text}");
+    assert!(asked(&metrics, "GET /else HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
+    assert!(asked(&metrics, "PUT / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+}
+
+/// Check that metrics are not offered to other machines.
+#[test]
+fn metrics_are_of_this_host_alone() {
+    let node = Node::new();
+    let mut daemon = command(&node, &["daemon"]);
+    let ran = daemon.env("LOOKOUT_METRICS_ADDRESS", "0.0.0.0:0").output().expect("it runs");
+    let err = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!((ran.status.code(), err.contains("metrics_address")), (Some(1), true), "{err}");
+}

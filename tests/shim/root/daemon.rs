@@ -1,0 +1,263 @@
+//! `lookout daemon` beside real shims.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::{Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use lookout::{
+    api::{AddRequest, ContainerProcess, NodeProcessesRequest},
+    client::{Daemon, Shim, registrations},
+};
+use serde_json::Value;
+
+use crate::harness::{
+    containerd::{Containerd, Version},
+    deadline,
+    tools::tool,
+};
+
+/// How long the daemon is killed once a second.
+const STORM: Duration = Duration::from_secs(60);
+/// Shims that come and go meanwhile.
+const SHIMS: usize = 50;
+/// How many of them live at a time.
+const AT_ONCE: usize = 5;
+/// How long the view may take to be the shims' again.
+const SETTLED: Duration = Duration::from_secs(30);
+
+/// Check that a daemon that is killed and started again each second for a minute, while 50 shims come and go under
+/// load, has in the end the shims' own view; and that its stream has each event of each shim once, in order,
+/// or a gap that says so.
+#[test]
+fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
+    let mut containerd = Containerd::start(Version::V1_7);
+    containerd.use_own_bpffs();
+    let runtime_dir = containerd.path("lookout");
+    // The first shim would make it.
+    fs::create_dir_all(&runtime_dir).expect("our folder is writable");
+    let is_over = AtomicBool::new(false);
+    let began = Instant::now();
+    let (kills, names) = thread::scope(|scope| {
+        let killer = scope.spawn(|| kill_each_second(&runtime_dir, &is_over));
+        let mut names = Vec::new();
+        for number in 0..SHIMS {
+            let name = format!("c{number}");
+            let work = "while :; do /bin/true; usleep 100000; done";
+            containerd.detached(&name, &[], &["sh", "-c", work]);
+            names.push(name);
+            if names.len() > AT_ONCE {
+                let oldest = names.remove(0);
+                containerd.ctr(&["task", "kill", "--signal", "SIGKILL", &oldest]).success();
+                containerd.remove(&oldest);
+            }
+            // Spread over the whole time.
+            let turn = STORM * u32::try_from(number + 1).expect("few") / u32::try_from(SHIMS).expect("few");
+            thread::sleep(turn.saturating_sub(began.elapsed()));
+        }
+        is_over.store(true, Ordering::Relaxed);
+        (killer.join().expect("it kills"), names)
+    });
+    assert!(kills >= 30, "killed {kills} times only");
+    let mut daemon = start(&runtime_dir);
+    // At rest a list of the shims and the daemon's are of the same moment.
+    for name in &names {
+        containerd.ctr(&["task", "kill", "--signal", "SIGSTOP", "--all", name]).success();
+    }
+    let mut differ = String::new();
+    deadline::within(SETTLED, "the daemon's view to be the shims'", || {
+        let (ours, theirs) = (view(&runtime_dir), shims_view(&runtime_dir));
+        differ = format!("{ours:?} is not {theirs:?}");
+        !theirs.is_empty() && ours == theirs
+    });
+    let newest = newest_of_shims(&runtime_dir);
+    deadline::within(SETTLED, "the stream to have all", || {
+        let streamed = stream(&runtime_dir);
+        newest.iter().all(|(epoch, seq)| streamed.last.get(epoch) >= Some(seq))
+    });
+    let streamed = stream(&runtime_dir);
+    assert_eq!(streamed.wrong, Vec::<String>::new());
+    assert!(streamed.last.len() > SHIMS / 2, "only {} shims were followed", streamed.last.len());
+    // Each one that served tells that nobody was there before; one may have been killed before that.
+    let log = fs::read_to_string(runtime_dir.join("daemon.log")).expect("a log");
+    let served = log.lines().filter(|line| line.contains("msg=\"serving\"")).count();
+    assert!(served > SHIMS / 2 && (served..=kills + 1).contains(&streamed.absences), "{served}: {}", streamed.absences);
+    eprintln!("{kills} kills, {} shims, {} events, {} gaps", streamed.last.len(), streamed.events, streamed.gaps);
+    for name in &names {
+        containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "--all", name]).success();
+        containerd.remove(name);
+    }
+    deadline::within(SETTLED, "the daemon to know that all have gone", || view(&runtime_dir).is_empty());
+    daemon.kill().expect("our own child");
+    daemon.wait().expect("our own child");
+}
+
+/// Check that a Prometheus scrapes the daemon: it finds its target up, and the numbers that the daemon has.
+#[test]
+fn prometheus_takes_the_metrics() {
+    let folder = tempfile::Builder::new().prefix("lk").tempdir_in("/tmp").expect("/tmp is writable");
+    let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let (target, prometheus) = (free().to_string(), free().to_string());
+    let mut daemon = command(folder.path());
+    let mut daemon = daemon.env("LOOKOUT_METRICS_ADDRESS", &target).spawn().expect("setpriv of util-linux");
+    deadline::until("the daemon to serve", || TcpStream::connect(&target).is_ok());
+    let added = run(async {
+        let daemon = Daemon::connect(&folder.path().join("daemon.sock")).await?;
+        let pid = i32::try_from(std::process::id()).expect("a pid");
+        daemon.add(&AddRequest { pid, ..Default::default() }).await
+    });
+    added.expect("we live");
+    let config = folder.path().join("prometheus.yml");
+    let scrape = format!(
+        "scrape_configs:\n- job_name: lookout\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{target}']\n"
+    );
+    fs::write(&config, scrape).expect("our folder is writable");
+    let mut scraper = Command::new("setpriv");
+    scraper.args(["--pdeathsig", "KILL"]).arg(tool("prometheus-2/bin/prometheus"));
+    scraper.arg(format!("--config.file={}", config.display()));
+    scraper.arg(format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()));
+    scraper.arg(format!("--web.listen-address={prometheus}"));
+    let log = fs::File::create(folder.path().join("prometheus.log")).expect("our folder is writable");
+    let mut scraper = scraper.stdout(log.try_clone().expect("a handle")).stderr(log).spawn().expect("setpriv");
+    for (query, value) in [("up", "1"), ("lookout_living_entries", "1"), ("lookout_shims", "0")] {
+        deadline::until(query, || answer(&prometheus, query).is_some_and(|answer| answer == value));
+    }
+    for child in [&mut scraper, &mut daemon] {
+        child.kill().expect("our own child");
+        child.wait().expect("our own child");
+    }
+}
+
+/// What a Prometheus has for a query that one series answers.
+fn answer(prometheus: &str, query: &str) -> Option<String> {
+    let mut connection = TcpStream::connect(prometheus).ok()?;
+    write!(connection, "GET /api/v1/query?query={query} HTTP/1.0\r\n\r\n").ok()?;
+    let mut text = String::new();
+    connection.read_to_string(&mut text).ok()?;
+    let (_, body) = text.split_once("\r\n\r\n")?;
+    let answer: Value = serde_json::from_str(body).ok()?;
+    answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
+}
+
+/// Kills and starts the daemon once a second until it is over; how often it was killed.
+fn kill_each_second(runtime_dir: &Path, is_over: &AtomicBool) -> usize {
+    let mut kills = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        let mut daemon = start(runtime_dir);
+        thread::sleep(Duration::from_secs(1));
+        daemon.kill().expect("our own child");
+        daemon.wait().expect("our own child");
+        kills += 1;
+    }
+    kills
+}
+
+fn start(runtime_dir: &Path) -> Child {
+    command(runtime_dir).spawn().expect("setpriv of util-linux")
+}
+
+fn command(runtime_dir: &Path) -> Command {
+    let log = fs::File::options().create(true).append(true).open(runtime_dir.join("daemon.log")).expect("a log");
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_lookout"), "daemon"]);
+    command.env("LOOKOUT_RUNTIME_DIR", runtime_dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
+}
+
+/// Processes by entity id, with their arguments.
+type View = BTreeMap<String, Vec<Vec<u8>>>;
+
+fn by_entity(processes: Vec<ContainerProcess>) -> View {
+    let one = |one: ContainerProcess| {
+        let process = one.process.unwrap_or_default();
+        (process.entity_id, process.args)
+    };
+    processes.into_iter().map(one).collect()
+}
+
+fn view(runtime_dir: &Path) -> View {
+    run(async {
+        let Ok(daemon) = Daemon::connect(&runtime_dir.join("daemon.sock")).await else { return View::new() };
+        let answer = daemon.node_processes(&NodeProcessesRequest::default()).await;
+        by_entity(answer.expect("it answers").processes)
+    })
+}
+
+fn shims_view(runtime_dir: &Path) -> View {
+    run(async {
+        let mut all = View::new();
+        for registration in registrations(runtime_dir, None).expect("a folder") {
+            let shim = Shim::connect(registration).await.expect("it serves");
+            all.extend(by_entity(shim.processes("").await.expect("it answers").processes));
+        }
+        all
+    })
+}
+
+/// The last event of each living shim.
+fn newest_of_shims(runtime_dir: &Path) -> BTreeMap<String, u64> {
+    run(async {
+        let mut newest = BTreeMap::new();
+        for registration in registrations(runtime_dir, None).expect("a folder") {
+            let shim = Shim::connect(registration).await.expect("it serves");
+            let answer = shim.processes("").await.expect("it answers");
+            newest.insert(answer.epoch, answer.seq);
+        }
+        newest
+    })
+}
+
+fn run<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(work)
+}
+
+/// What the stream's files say.
+#[derive(Default)]
+struct Streamed {
+    /// The last event of each shim.
+    last: BTreeMap<String, u64>,
+    /// Holes without a gap, and events that are there twice.
+    wrong: Vec<String>,
+    events: usize,
+    gaps: usize,
+    /// Gaps of no shim: the daemon was not there.
+    absences: usize,
+}
+
+fn stream(runtime_dir: &Path) -> Streamed {
+    let mut streamed = Streamed::default();
+    let mut gaps: BTreeSet<String> = BTreeSet::new();
+    for name in ["stream.jsonl.1", "stream.jsonl"] {
+        let text = fs::read_to_string(runtime_dir.join("registry").join(name)).unwrap_or_default();
+        for line in text.lines() {
+            let Ok(line) = serde_json::from_str::<Value>(line) else { continue };
+            let epoch = line["epoch"].as_str().unwrap_or_default().to_owned();
+            let seq = line["seq"].as_u64().unwrap_or_default();
+            let is_gap = line["type"] == "observer.gap";
+            streamed.gaps += usize::from(is_gap);
+            if is_gap && epoch.is_empty() {
+                streamed.absences += 1;
+            } else if is_gap {
+                gaps.insert(epoch.clone());
+            }
+            if seq == 0 {
+                continue;
+            }
+            streamed.events += 1;
+            let last = streamed.last.insert(epoch.clone(), seq).unwrap_or_default();
+            let has_hole = seq > last + 1 && !gaps.remove(&epoch);
+            if seq <= last || has_hole {
+                streamed.wrong.push(format!("{epoch}: {seq} after {last}"));
+            }
+        }
+    }
+    streamed
+}
