@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Capability, Ended, Parent, Process, ProcessKey};
+use super::{Capability, Ended, Parent, Port, Process, ProcessKey};
 
 /// One event, after redaction: what the journal keeps and every way out shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,10 +118,14 @@ pub enum Body {
     },
     /// What can be observed has changed.
     Capability(Capability),
+    /// A port has its first listener.
+    PortOpen(Arc<Port>),
+    /// A port has lost its last listener.
+    PortClose(Arc<Port>),
 }
 
 /// The types, in the order of their bits in a filter.
-pub const EVENT_TYPES: [&str; 12] = [
+pub const EVENT_TYPES: [&str; 14] = [
     "process.fork",
     "process.exec",
     "process.start",
@@ -134,6 +138,8 @@ pub const EVENT_TYPES: [&str; 12] = [
     "observer.gap",
     "observer.throttle",
     "observer.capability",
+    "port.open",
+    "port.close",
 ];
 
 impl Body {
@@ -153,6 +159,8 @@ impl Body {
             Self::Gap(_) => 9,
             Self::Throttle { .. } => 10,
             Self::Capability(_) => 11,
+            Self::PortOpen(_) => 12,
+            Self::PortClose(_) => 13,
         }
     }
 
@@ -177,7 +185,9 @@ impl Body {
             | Self::ContainerClose(_)
             | Self::Gap(_)
             | Self::Throttle { .. }
-            | Self::Capability(_) => None,
+            | Self::Capability(_)
+            | Self::PortOpen(_)
+            | Self::PortClose(_) => None,
         }
     }
 }

@@ -3,6 +3,8 @@
 //! What the shim's observer and the library's [`Detector`](super::Detector) have in common. It belongs to
 //! one thread, which [`wait`](Engine::wait)s and then takes its turns.
 
+mod ports;
+
 use std::{
     collections::{BTreeMap, HashMap},
     os::fd::BorrowedFd,
@@ -13,6 +15,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
+    ports::Ports,
     proc,
     record::{Record, TargetId, What},
     redact::Redactor,
@@ -35,6 +38,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 pub(super) struct Engine {
     source: Box<dyn Source>,
     pub(super) tracker: Tracker,
+    ports: Ports,
     reaped: proc::Reaped,
     targets: BTreeMap<TargetId, Watched>,
     /// Read and not yet tracked; kept for its room.
@@ -57,6 +61,10 @@ struct Watched {
     look_wanted: bool,
     /// Names of cgroups below the target's own, by id.
     nested: HashMap<u64, Option<Arc<str>>>,
+    /// The container's, where it is one.
+    name: Option<Arc<str>>,
+    /// Where its ports are, if they are told.
+    network: Option<ports::Network>,
 }
 
 impl Engine {
@@ -64,6 +72,7 @@ impl Engine {
         Ok(Self {
             source,
             tracker: Tracker::new(shim_pid),
+            ports: Ports::default(),
             reaped: proc::Reaped::new()?,
             targets: BTreeMap::new(),
             records: Vec::with_capacity(TURN),
@@ -94,9 +103,9 @@ impl Engine {
         let _ = poll(&mut waits, timeout);
     }
 
-    /// How long records may collect after they came; without a descriptor, how often to look.
-    pub(super) fn interval(&self) -> Duration {
-        self.source.interval()
+    /// Lets records collect, as [`Source::rest`] has it.
+    pub(super) fn rest(&mut self) -> bool {
+        self.source.rest()
     }
 
     /// Watches from now on. `init` as [`Tracker::begin`] has it.
@@ -119,6 +128,8 @@ impl Engine {
                 looked: None,
                 look_wanted: false,
                 nested: HashMap::new(),
+                name: None,
+                network: None,
             },
         );
         self.tracker.begin(id, init);
@@ -144,6 +155,7 @@ impl Engine {
             let told = Told { target: Some(id), at_ns: now, grade: Grade::Exact, derived: true, body };
             self.told.push(told);
         }
+        self.end_ports(id);
         let counts = counts.map(|KernelCounts { seen, lost }| (seen, lost));
         self.tracker.end(id, counts, monotonic_ns(), &mut self.effects);
         self.perform();
@@ -207,7 +219,8 @@ impl Engine {
     /// When to take a turn though nothing is readable.
     fn again_after(&self) -> Option<Duration> {
         let held = self.tracker.awaits_done().then_some(HELD_AFTER);
-        let look = self.targets.values().any(|watched| watched.look_wanted).then_some(BETWEEN_LOOKS);
+        let wants = |watched: &Watched| watched.look_wanted || watched.wants_dump();
+        let look = self.targets.values().any(wants).then_some(BETWEEN_LOOKS);
         [held, look, self.reaped.again_after()].into_iter().flatten().min()
     }
 
@@ -227,6 +240,7 @@ impl Engine {
     }
 
     fn record(&mut self, mut record: Record) {
+        self.socket(&record);
         if let Record::Lost { target: Some(id), count: Some(count), .. } = &record
             && let Some(watched) = self.targets.get_mut(id)
         {
@@ -291,6 +305,7 @@ impl Engine {
             self.look_at(id);
             self.perform();
         }
+        self.dump_again();
     }
 
     /// Finds who is alive, and has the tracker compare.
@@ -298,17 +313,22 @@ impl Engine {
         let Some(watched) = self.targets.get_mut(&id) else { return };
         watched.looked = Some(Instant::now());
         watched.look_wanted = false;
+        let dump = self.dump(id);
         let watched = &self.targets[&id];
         let known: Vec<ProcessKey> = self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
         let records = match proc::look_after(id, &watched.target, &known) {
             Ok(records) => records,
-            Err(error) => return tracing::warn!(target = id.0, error = chain(&error), "no look at what is alive"),
+            Err(error) => {
+                tracing::warn!(target = id.0, error = chain(&error), "no look at what is alive");
+                Vec::new()
+            }
         };
         // An exit that the source still has says more than an absence.
         let drained = self.read_all();
         for record in drained.into_iter().chain(records) {
             self.record(record);
         }
+        self.compare(id, dump);
     }
 
     /// What the source has at this moment; a source that has ended has nothing.

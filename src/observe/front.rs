@@ -46,6 +46,10 @@ impl wire::Observer for Front {
         self.service()?.processes(context, request).await
     }
 
+    async fn ports(&self, context: &TtrpcContext, request: api::PortsRequest) -> Answer<api::PortsResponse> {
+        self.service()?.ports(context, request).await
+    }
+
     async fn exits(
         &self,
         context: &TtrpcContext,

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::service::Living;
+use super::service::{Living, OpenPorts};
 use crate::{
     config::Settings,
     model::{Container, Exit},
@@ -57,6 +57,11 @@ pub(super) enum Letter {
         container_id: String,
         /// Gets `None` where there is no such container.
         reply: oneshot::Sender<Option<Living>>,
+    },
+    Ports {
+        container_id: String,
+        /// Gets `None` where there is no such container.
+        reply: oneshot::Sender<Option<OpenPorts>>,
     },
     /// The shim leaves.
     Stop {

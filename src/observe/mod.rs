@@ -27,6 +27,7 @@ pub mod bus;
 pub mod capability;
 pub mod hub;
 pub mod node;
+pub mod ports;
 pub mod proc;
 pub mod record;
 pub mod redact;

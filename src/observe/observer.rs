@@ -31,7 +31,7 @@ use super::{
     letter::{Letter, Serial},
     mailbox::Mailbox,
     proc,
-    service::{Clock, Living, Questions, Service, Unavailable},
+    service::{Clock, Living, OpenPorts, Questions, Service, Unavailable},
     thread,
 };
 use crate::{
@@ -347,6 +347,21 @@ impl Shared {
         self.tell([Body::Gap(Gap { lost: None, stage: Stage::Observer, from_ns: now, to_ns: now })]);
     }
 
+    /// Asks the observer's thread about a container, or where that is empty about all.
+    fn ask<'a, T: Send + 'a>(
+        &'a self,
+        container: &'a str,
+        letter: fn(String, oneshot::Sender<Option<T>>) -> Letter,
+    ) -> BoxFuture<'a, Result<T, Unavailable>> {
+        Box::pin(async move {
+            let failed = || Unavailable::Observer { reason: "the observer has ended".into() };
+            let (reply, answer) = oneshot::channel();
+            self.mailbox.put(letter(container.to_owned(), reply)).map_err(|_| failed())?;
+            let answer = answer.await.map_err(|_| failed())?;
+            answer.ok_or_else(|| Unavailable::Container { id: container.to_owned() })
+        })
+    }
+
     fn tell(&self, bodies: impl IntoIterator<Item = Body>) {
         let monotonic_ns = monotonic_ns();
         let realtime_ns = monotonic_ns + realtime_offset_ns();
@@ -368,15 +383,10 @@ impl Questions for Shared {
     }
 
     fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>> {
-        Box::pin(async move {
-            let failed = || Unavailable::Observer { reason: "the observer has ended".into() };
-            let (reply, answer) = oneshot::channel();
-            let letter = Letter::Processes { container_id: container.to_owned(), reply };
-            self.mailbox.put(letter).map_err(|_| failed())?;
-            match answer.await.map_err(|_| failed())? {
-                Some(processes) => Ok(processes),
-                None => Err(Unavailable::Container { id: container.to_owned() }),
-            }
-        })
+        self.ask(container, |container_id, reply| Letter::Processes { container_id, reply })
+    }
+
+    fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
+        self.ask(container, |container_id, reply| Letter::Ports { container_id, reply })
     }
 }

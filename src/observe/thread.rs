@@ -12,7 +12,7 @@
 //! of before, so it waits until a read that began after it has found the end.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     os::unix::ffi::OsStrExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -76,6 +76,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         later: VecDeque::new(),
         leaving: None,
         unnumbered: Vec::new(),
+        rested: true,
         realtime_offset_ns: realtime_offset_ns(),
     };
     // The first container is watched before anything is done for the node.
@@ -86,16 +87,15 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
     {
         tracing::warn!(error = crate::model::chain(&error), "what dead shims left stays");
     }
-    while more != Turn::Idle {
-        observer.rest(more);
+    while observer.rest(more) {
         more = observer.turn()?;
     }
     while observer.leaving.is_none() {
         observer.engine.wait(observer.shared.mailbox.bell());
         loop {
-            match observer.turn()? {
-                Turn::Idle => break,
-                busy => observer.rest(busy),
+            let turn = observer.turn()?;
+            if !observer.rest(turn) {
+                break;
             }
         }
     }
@@ -131,16 +131,22 @@ struct Thread {
     /// Told when everything was given back.
     leaving: Option<oneshot::Sender<()>>,
     unnumbered: Vec<Unnumbered>,
+    /// Whether nothing can have come without waking us: see [`Source::rest`](super::source::Source::rest).
+    rested: bool,
     /// Asked once a turn.
     realtime_offset_ns: u64,
 }
 
 impl Thread {
-    /// Lets records collect, unless there are some to read.
-    fn rest(&self, turn: Turn) {
-        if turn == Turn::Busy {
-            thread::sleep(self.engine.interval());
+    /// Lets records collect, unless there are some to read. Answers whether another turn follows: not where there
+    /// was nothing for a whole rest.
+    fn rest(&mut self, turn: Turn) -> bool {
+        match turn {
+            Turn::Idle if self.rested || self.leaving.is_some() => return false,
+            Turn::More => self.rested = false,
+            Turn::Idle | Turn::Busy => self.rested = self.engine.rest(),
         }
+        true
     }
 
     /// One turn.
@@ -157,6 +163,7 @@ impl Thread {
         let past = self.later.len();
         self.hear();
         let busy = self.engine.track();
+        self.rested &= !busy && !more;
         self.engine.ask_reaped();
         if !more {
             for letter in self.later.drain(..past).collect::<Vec<_>>() {
@@ -185,9 +192,11 @@ impl Thread {
             Letter::Created { serial, container, settings, init, restored, owns_pid_namespace, runtime, watched } => {
                 let late = restored || watched.is_closed();
                 let pid_namespace = owns_pid_namespace.then(|| proc::pid_namespace(init)).flatten();
+                let name = container.id.clone();
                 let id = self.created(serial, container, &settings, init, pid_namespace, late);
                 if let Some(id) = id {
                     self.engine.tracker.runtime_path(id, runtime.as_os_str().as_bytes());
+                    self.engine.watch_ports(id, init, &name, late);
                 }
                 // The shim may have given up meanwhile, and init run.
                 if watched.send(()).is_err() && !late {
@@ -306,6 +315,19 @@ impl Thread {
                 });
                 let found = found.collect();
                 let is_known = container_id.is_empty() || self.containers.values().any(|known| is_meant(known));
+                let _ = reply.send(is_known.then_some((found, self.shared.hub.seq())));
+            }
+            Letter::Ports { container_id, reply } => {
+                let is_meant = |container: &Container| container_id.is_empty() || container.id == container_id;
+                let meant = self.containers.iter().filter(|(_, container)| is_meant(container));
+                let meant: BTreeMap<_, _> = meant.map(|(id, container)| (*id, container.clone())).collect();
+                let is_known = container_id.is_empty() || !meant.is_empty();
+                let ports = |(id, container): (TargetId, Arc<Container>)| {
+                    let ports = self.engine.ports(id).into_iter();
+                    ports.map(|port| (container.clone(), port)).collect::<Vec<_>>()
+                };
+                let found = meant.into_iter().flat_map(ports).collect();
+                self.publish();
                 let _ = reply.send(is_known.then_some((found, self.shared.hub.seq())));
             }
             Letter::Stop { stopped } => {

@@ -9,7 +9,7 @@ use containerd_shim_protos::protobuf::MessageField;
 use crate::{
     api::{self, event::Body as Message},
     model::{
-        Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Parent, Process, ProcessKey,
+        Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port, Process, ProcessKey,
         TICKS_PER_SECOND,
     },
     observe::hub::Identity,
@@ -80,6 +80,7 @@ impl<'a> Encoder<'a> {
                 Message::Throttle(api::Throttle { withheld: *withheld, over_ns: *over_ns, ..Default::default() })
             }
             Body::Capability(changed) => Message::Capability(capability(changed)),
+            Body::PortOpen(port) | Body::PortClose(port) => Message::Port(self.port(port)),
         };
         api::Event {
             seq: event.seq,
@@ -134,6 +135,45 @@ impl<'a> Encoder<'a> {
         };
         let processes = living.iter().map(one).collect();
         api::ProcessesResponse { processes, epoch: self.identity.epoch.clone(), seq, ..Default::default() }
+    }
+
+    /// The answer to Ports.
+    #[must_use]
+    pub fn ports(&self, open: &[(Arc<Container>, Port)], seq: u64) -> api::PortsResponse {
+        let one = |(container, port): &(Arc<Container>, Port)| api::ContainerPort {
+            container: MessageField::some(self::container(container)),
+            port: MessageField::some(self.port(port)),
+            ..Default::default()
+        };
+        let ports = open.iter().map(one).collect();
+        api::PortsResponse { ports, epoch: self.identity.epoch.clone(), seq, ..Default::default() }
+    }
+
+    fn port(&self, port: &Port) -> api::Port {
+        let endpoint = &port.endpoint;
+        api::Port {
+            transport: text(endpoint.transport.as_str()),
+            type_: text(endpoint.network_type()),
+            address: endpoint.address.to_string(),
+            port: endpoint.port.into(),
+            scope: text(endpoint.scope().as_str()),
+            dual_stack: endpoint.dual_stack,
+            owners: port.owners.iter().map(|owner| self.owner(owner)).collect(),
+            ..Default::default()
+        }
+    }
+
+    fn owner(&self, owner: &Owner) -> api::Owner {
+        let Owner { key, vpid, image, exec_id, container_id } = owner;
+        api::Owner {
+            pid: key.pid,
+            vpid: *vpid,
+            entity_id: self.entity_id(*key),
+            executable: image.as_ref().and_then(|image| image.executable.as_deref()).map(<[u8]>::to_vec),
+            exec_id: exec_id.as_deref().map(text).unwrap_or_default(),
+            container_id: container_id.as_deref().map(text).unwrap_or_default(),
+            ..Default::default()
+        }
     }
 
     fn process(&self, process: &Process, container: Option<&Container>, args_max: usize) -> api::Process {

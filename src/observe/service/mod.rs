@@ -27,7 +27,7 @@ pub use encode::{Clock, Encoder};
 use super::hub::Hub;
 use crate::{
     api::{self, observer},
-    model::{Capability, Container, Process},
+    model::{Capability, Container, Port, Process},
 };
 
 /// What the schema of the messages is called in a hello.
@@ -56,7 +56,14 @@ pub trait Questions: Send + Sync {
     /// The processes that are alive in `container`, or where that is empty in all, parents first; and the
     /// seq of the last event that they include.
     fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>>;
+
+    /// The ports that are open in `container`, or where that is empty in all; and the seq of the last event that
+    /// they include.
+    fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>>;
 }
+
+/// Ports with their containers, and the seq of the last event that they include.
+pub type OpenPorts = (Vec<(Arc<Container>, Port)>, u64);
 
 /// Processes with their containers, and the seq of the last event that they include.
 pub type Living = (Vec<(Arc<Container>, Arc<Process>)>, u64);
@@ -120,6 +127,16 @@ impl observer::Observer for Service {
             }
         }
         let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.len());
+        Err(status(Code::RESOURCE_EXHAUSTED, told))
+    }
+
+    async fn ports(&self, _: &TtrpcContext, request: api::PortsRequest) -> Answer<api::PortsResponse> {
+        let (open, seq) = self.questions.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
+        let response = self.encoder().ports(&open, seq);
+        if response.compute_size() <= ANSWER_MAX {
+            return Ok(response);
+        }
+        let told = format!("{} ports do not fit in an answer of {ANSWER_MAX} bytes", open.len());
         Err(status(Code::RESOURCE_EXHAUSTED, told))
     }
 

@@ -27,7 +27,7 @@ pub struct Swept {
     pub slots: usize,
     /// Containers and trees that nobody watches any more.
     pub targets: usize,
-    /// Pid namespaces of such.
+    /// Pid and network namespaces of such.
     pub namespaces: usize,
     /// Processes of such trees, and dead ones.
     pub processes: usize,
@@ -57,7 +57,7 @@ pub struct Status {
 /// A program's pinned attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedLink {
-    /// `fork`, `exec` or `exit`.
+    /// `fork`, `exec`, `exit` or `port`.
     pub name: String,
     /// The kernel's ids of the link and of the program; `None` where it cannot be opened.
     pub ids: Option<(u32, u32)>,
@@ -109,9 +109,16 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
         }
     }
     let targets: HashSet<u64> = entries::<u64, TargetValue>(&pins.targets).into_iter().map(|(id, _)| id).collect();
-    for (inode, id) in entries::<u32, u64>(&pins.namespaces) {
+    for map in [&pins.namespaces, &pins.networks] {
+        for (inode, id) in entries::<u32, u64>(map) {
+            if !targets.contains(&id) {
+                forget(map, inode.to_bytes(), &mut swept.namespaces);
+            }
+        }
+    }
+    for (cookie, id) in entries::<u64, u64>(&pins.listeners) {
         if !targets.contains(&id) {
-            forget(&pins.namespaces, inode.to_bytes(), &mut swept.namespaces);
+            let _ = pins.listeners.delete(&cookie.to_bytes());
         }
     }
     let mut trees = false;

@@ -1,0 +1,214 @@
+//! Ports: which sockets are whose, and who holds them.
+//!
+//! A record costs a look into the tracker. `/proc` is read where a dump found a socket that no record had told,
+//! and where somebody asks; a dump is taken at the beginning, after a loss, and where the kernel chose a port
+//! after it had told of the socket.
+
+use std::{collections::HashSet, sync::Arc, time::Instant};
+
+use super::{BETWEEN_LOOKS, Engine, Watched, monotonic_ns};
+use crate::{
+    model::{Body, Grade, Owner, Port, ProcessKey},
+    observe::{
+        place,
+        ports::{Change, Taken},
+        proc,
+        record::{Record, Socket, TargetId},
+        source::{Target, diag},
+        track::{self, Effect, Told},
+    },
+};
+
+/// How many processes of a target are asked for their network namespace when its first one has ended.
+const ASKED: usize = 8;
+
+/// Where a target's sockets are.
+#[derive(Debug)]
+pub(super) struct Network {
+    /// The inode of the network namespace.
+    inode: u32,
+    /// Whether what listens there is the target's, whatever cgroup made it.
+    is_whole: bool,
+    /// Its first process.
+    init: i32,
+    /// A dump is wanted, as soon as it may be.
+    pub(super) dump_wanted: bool,
+    /// When the last one was taken.
+    dumped: Option<Instant>,
+}
+
+impl Engine {
+    /// Tells of the ports of a target that is watched: of what its cgroup listens on, and where it has a network
+    /// namespace of its own, or with others of a pod, of all there. `has_begun`: it may listen already.
+    pub(in crate::observe) fn watch_ports(&mut self, id: TargetId, init: i32, name: &str, has_begun: bool) {
+        let namespaces = diag::namespace_of(init).and_then(|of_init| Ok((of_init, diag::own_namespace()?)));
+        let (inode, own) = match namespaces {
+            Ok(namespaces) => namespaces,
+            Err(error) => return tracing::warn!(target = id.0, %error, "its network namespace is not known"),
+        };
+        let is_whole = inode != own && self.source.watch_network(id, inode);
+        if let Some(watched) = self.targets.get_mut(&id) {
+            watched.name = Some(name.into());
+            // A namespace may be older than the container, and what came into it from outside with it.
+            watched.network = Some(Network { inode, is_whole, init, dump_wanted: is_whole || has_begun, dumped: None });
+        }
+    }
+
+    /// The open ports of a target, with all who hold them now.
+    pub(in crate::observe) fn ports(&mut self, id: TargetId) -> Vec<Port> {
+        let sockets: Vec<Socket> = self.ports.sockets(id).collect();
+        for (socket, owners) in self.owners(id, sockets) {
+            self.ports.set_owners(id, socket.cookie, owners);
+        }
+        self.ports.snapshot(id)
+    }
+
+    /// A record of a socket.
+    pub(super) fn socket(&mut self, record: &Record) {
+        let (id, at_ns, taken) = match *record {
+            Record::Listen { target, at_ns, socket, by, vpid } => {
+                let owner = self.owner(by).unwrap_or(Owner::unknown(by, vpid));
+                (target, at_ns, self.ports.listen(target, at_ns, socket, owner))
+            }
+            Record::Unlisten { target, at_ns, socket } => (target, at_ns, self.ports.unlisten(target, at_ns, socket)),
+            Record::Process { .. } | Record::Lost { .. } => return,
+        };
+        let Some(watched) = self.targets.get_mut(&id) else { return };
+        if self.ports.awaits_number(id)
+            && let Some(network) = &mut watched.network
+        {
+            network.dump_wanted = true;
+        }
+        let counted = match taken {
+            Taken::Told(changes) => {
+                self.changes(id, changes, Grade::Exact);
+                track::Taken::Told
+            }
+            Taken::Silent => track::Taken::Silent,
+            Taken::NoRoom => track::Taken::NoRoom,
+        };
+        self.tracker.socket(id, at_ns, counted, &mut self.effects);
+    }
+
+    /// The target's sockets as the kernel lists them; before [`compare`](Self::compare), have every record tracked
+    /// that was made until now.
+    pub(super) fn dump(&mut self, id: TargetId) -> Option<(u64, Vec<Socket>)> {
+        let at_ns = monotonic_ns();
+        let watched = self.targets.get_mut(&id)?;
+        let network = watched.network.as_mut()?;
+        network.dump_wanted = false;
+        network.dumped = Some(Instant::now());
+        self.ports.look_began(id, at_ns);
+        match self.listeners(id) {
+            Ok(sockets) => Some((at_ns, sockets)),
+            Err(error) => {
+                self.ports.look_failed(id);
+                tracing::warn!(target = id.0, %error, "no look at what listens");
+                None
+            }
+        }
+    }
+
+    /// Tells what a dump says and no record had.
+    pub(super) fn compare(&mut self, id: TargetId, dump: Option<(u64, Vec<Socket>)>) {
+        let Some((at_ns, sockets)) = dump else { return };
+        let strangers = self.ports.strangers(id, &sockets);
+        let mut owned = self.owners(id, strangers);
+        let known = sockets.into_iter().filter(|socket| owned.iter().all(|(other, _)| other.cookie != socket.cookie));
+        let known: Vec<_> = known.map(|socket| (socket, Vec::new())).collect();
+        owned.extend(known);
+        let changes = self.ports.found(id, at_ns, owned);
+        self.changes(id, changes, Grade::Snapshot);
+    }
+
+    /// The dumps that are wanted and may be taken now.
+    pub(super) fn dump_again(&mut self) {
+        let due: Vec<TargetId> = self.targets.iter().filter(|(_, one)| one.is_dump_due()).map(|(id, _)| *id).collect();
+        for id in due {
+            let dump = self.dump(id);
+            for record in self.read_all() {
+                self.record(record);
+            }
+            self.compare(id, dump);
+            self.perform();
+        }
+    }
+
+    /// Nothing more comes of a target: its ports are closed, as far as anybody is told.
+    pub(super) fn end_ports(&mut self, id: TargetId) {
+        let changes = self.ports.end(id, monotonic_ns());
+        self.changes(id, changes, Grade::Late);
+    }
+
+    /// Told in their place among what the tracker tells.
+    fn changes(&mut self, id: TargetId, changes: Vec<Change>, grade: Grade) {
+        for Change { at_ns, is_open, is_late, port } in changes {
+            if is_late {
+                self.tracker.told_after_all(id);
+            }
+            let (grade, derived) = if is_late { (Grade::Late, false) } else { (grade, grade != Grade::Exact) };
+            let body = if is_open { Body::PortOpen(port) } else { Body::PortClose(port) };
+            self.effects.push(Effect::Tell(Told { target: Some(id), at_ns, grade, derived, body }));
+        }
+    }
+
+    fn listeners(&self, id: TargetId) -> std::io::Result<Vec<Socket>> {
+        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let watched = self.targets.get(&id).ok_or_else(gone)?;
+        let network = watched.network.as_ref().ok_or_else(gone)?;
+        let living = self.tracker.snapshot(Some(id)).into_iter().map(|(_, process)| process.key.pid).take(ASKED);
+        let mut found = Err(gone());
+        for pid in std::iter::once(network.init).chain(living) {
+            found = diag::listeners(pid, network.inode);
+            if found.is_ok() {
+                break;
+            }
+        }
+        let cgroups = match &watched.target {
+            Target::Cgroup { path, .. } => place::ids_below(path),
+            Target::Tree { .. } => HashSet::new(),
+        };
+        let is_its = |one: &diag::Found| match one.cgroup {
+            Some(cgroup) if cgroups.contains(&cgroup) => true,
+            Some(cgroup) => network.is_whole && !self.source.is_watched(cgroup),
+            None => network.is_whole,
+        };
+        Ok(found?.into_iter().filter(is_its).map(|one| one.socket).collect())
+    }
+
+    /// Who holds each of these now, by the descriptors of all processes that are watched.
+    fn owners(&self, id: TargetId, sockets: Vec<Socket>) -> Vec<(Socket, Vec<Owner>)> {
+        if sockets.is_empty() {
+            return Vec::new();
+        }
+        let mut among: Vec<ProcessKey> = Vec::new();
+        // Its own first: they are the likeliest, and the number of descriptors that are looked at is bounded.
+        among.extend(self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key));
+        let others = self.tracker.snapshot(None);
+        among.extend(others.iter().filter(|(other, _)| *other != id).map(|(_, process)| process.key));
+        let holders = proc::socket_holders(&among);
+        let owners = |socket: Socket| {
+            let keys = holders.get(&socket.inode).into_iter().flatten();
+            let owners = keys.map(|key| self.owner(*key).unwrap_or(Owner::unknown(*key, None)));
+            (socket, owners.collect())
+        };
+        sockets.into_iter().map(owners).collect()
+    }
+
+    fn owner(&self, key: ProcessKey) -> Option<Owner> {
+        let (id, process) = self.tracker.find(key)?;
+        let container: Option<Arc<str>> = self.targets.get(&id).and_then(|watched| watched.name.clone());
+        Some(Owner::of(process, container))
+    }
+}
+
+impl Watched {
+    pub(super) fn wants_dump(&self) -> bool {
+        self.network.as_ref().is_some_and(|network| network.dump_wanted)
+    }
+
+    fn is_dump_due(&self) -> bool {
+        let rested = |network: &Network| network.dumped.is_none_or(|dumped| dumped.elapsed() >= BETWEEN_LOOKS);
+        self.network.as_ref().is_some_and(|network| network.dump_wanted && rested(network))
+    }
+}

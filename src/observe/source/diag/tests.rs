@@ -1,0 +1,31 @@
+use std::net::TcpListener;
+
+use proptest::prelude::*;
+
+use super::{message::parts, *};
+
+/// Check that a dump finds this process's own listeners, v4 and v6, with their inodes.
+#[test]
+fn a_dump_finds_what_listens() {
+    let listeners: Vec<TcpListener> =
+        ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|address| TcpListener::bind(address).unwrap()).into();
+    let own = own_namespace().unwrap();
+    let found = super::listeners(0, own).unwrap();
+    for listener in listeners {
+        use std::os::fd::AsRawFd as _;
+        let address = listener.local_addr().unwrap();
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
+        let ours = found.iter().find(|one| one.socket.endpoint.port == address.port()).expect("it is found");
+        assert_eq!(ours.socket.endpoint.address, address.ip());
+        assert_eq!(link.to_str().unwrap(), format!("socket:[{}]", ours.socket.inode));
+        assert!(!ours.socket.endpoint.dual_stack && ours.socket.network_namespace == own);
+    }
+}
+
+proptest! {
+    /// Check that no bytes of the kernel's can panic the parser or keep it busy for ever.
+    #[test]
+    fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let _ = parts(&bytes, 1).count();
+    }
+}
