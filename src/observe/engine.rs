@@ -94,7 +94,8 @@ impl Engine {
         waits.extend(source.map(|source| PollFd::new(source, ready)));
         // A source without a descriptor has to be asked.
         let ask = (source.is_none() && !self.targets.is_empty()).then(|| self.source.interval());
-        let timeout = [ask, self.again_after()].into_iter().flatten().min();
+        waits.extend(self.destroyed().map(|gone| PollFd::new(gone, ready)));
+        let timeout = [ask, self.again_after(), self.ask_ports_after()].into_iter().flatten().min();
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             // Rounded up, so that what is due is due.
             PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -174,6 +175,7 @@ impl Engine {
             if let Err(error) = self.source.watch(id, &self.targets[&id].target) {
                 tracing::warn!(target = id.0, %error, "no longer watched");
             }
+            self.attach(id);
             self.look(id);
         }
     }
@@ -241,6 +243,11 @@ impl Engine {
 
     fn record(&mut self, mut record: Record) {
         self.socket(&record);
+        if let Record::Process { target, .. } = &record
+            && let Some(watched) = self.targets.get_mut(target)
+        {
+            watched.ask_soon();
+        }
         if let Record::Lost { target: Some(id), count: Some(count), .. } = &record
             && let Some(watched) = self.targets.get_mut(id)
         {

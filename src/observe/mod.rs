@@ -19,6 +19,7 @@ mod letter;
 mod mailbox;
 mod observer;
 mod place;
+mod port_watcher;
 mod setup;
 mod spawned;
 mod thread;
@@ -37,6 +38,7 @@ pub mod track;
 
 pub use detector::{Detector, DetectorError, DoneEvent, ExecSeen, Flags, ForkSeen, ProcessEvent, Receivers};
 pub use observer::{Helpers, Observer, Seat};
+pub use port_watcher::{PortEvent, PortWatcher};
 pub use service::Service;
 pub use setup::{LISTEN_CONNECTOR, LOAD_PROGRAMS, listen_connector, load_programs};
 pub use spawned::{Lifecycle, LifecycleEvent, ObservedChild, ObserverConfig, ObserverSubscriber};

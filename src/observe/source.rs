@@ -60,6 +60,11 @@ pub trait Source: Send {
     /// [`SourceError`]: the target is not watched then.
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError>;
 
+    /// Whether it tells of sockets: where not, the kernel's list is asked for again and again.
+    fn sees_ports(&self) -> bool {
+        false
+    }
+
     /// Also tells of that target what listens in a network namespace, whatever cgroup made it. Answers whether
     /// it does: a source may see no ports, and a namespace is one target's, the first that asked.
     fn watch_network(&mut self, _id: TargetId, _namespace: u32) -> bool {

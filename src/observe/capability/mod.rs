@@ -175,7 +175,11 @@ fn network(probes: &Probes) -> Capability {
             let reason = "every TCP port that opens and closes; not UDP, not connections";
             answer(category, Support::Partial, "bpf", reason.into())
         }
-        Err(why) => answer(category, Support::Unavailable, "none", format!("ports need bpf ({why})")),
+        Err(why) if probes.proc.is_ok() => {
+            let reason = format!("TCP ports by the kernel's list of sockets: short-lived ones are missed (bpf: {why})");
+            answer(category, Support::Partial, "sock_diag", reason)
+        }
+        Err(why) => answer(category, Support::Unavailable, "none", format!("bpf: {why}")),
     }
 }
 

@@ -4,7 +4,12 @@
 //! and where somebody asks; a dump is taken at the beginning, after a loss, and where the kernel chose a port
 //! after it had told of the socket.
 
-use std::{collections::HashSet, sync::Arc, time::Instant};
+use std::{
+    collections::HashSet,
+    os::fd::BorrowedFd,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{BETWEEN_LOOKS, Engine, Watched, monotonic_ns};
 use crate::{
@@ -22,11 +27,20 @@ use crate::{
 /// How many processes of a target are asked for their network namespace when its first one has ended.
 const ASKED: usize = 8;
 
+/// Without a source that sees ports: how long after something happened to a process the kernel's list is asked for,
+/// and then after each time. A server listens some time after its start, and nothing tells when.
+const ASK_AFTER_MS: [u64; 6] = [5, 20, 80, 320, 1280, 2000];
+
+/// The least time between two dumps for that.
+const BETWEEN_DUMPS: Duration = Duration::from_millis(ASK_AFTER_MS[0]);
+
 /// Where a target's sockets are.
 #[derive(Debug)]
 pub(super) struct Network {
     /// The inode of the network namespace.
     inode: u32,
+    /// Whether that is another than this process's.
+    is_own: bool,
     /// Whether what listens there is the target's, whatever cgroup made it.
     is_whole: bool,
     /// Its first process.
@@ -35,6 +49,18 @@ pub(super) struct Network {
     pub(super) dump_wanted: bool,
     /// When the last one was taken.
     dumped: Option<Instant>,
+    /// Where the source sees no ports.
+    asking: Option<Asking>,
+}
+
+/// When the kernel's list is asked for.
+#[derive(Debug)]
+struct Asking {
+    /// Says when a listener is gone; `None` where that cannot be had.
+    destroyed: Option<diag::Destroyed>,
+    next: Instant,
+    /// Index in [`ASK_AFTER_MS`] of what comes after that.
+    then: usize,
 }
 
 impl Engine {
@@ -46,12 +72,54 @@ impl Engine {
             Ok(namespaces) => namespaces,
             Err(error) => return tracing::warn!(target = id.0, %error, "its network namespace is not known"),
         };
-        let is_whole = inode != own && self.source.watch_network(id, inode);
         if let Some(watched) = self.targets.get_mut(&id) {
             watched.name = Some(name.into());
-            // A namespace may be older than the container, and what came into it from outside with it.
-            watched.network = Some(Network { inode, is_whole, init, dump_wanted: is_whole || has_begun, dumped: None });
+            let asking = None;
+            let is_own = inode != own;
+            watched.network =
+                Some(Network { inode, is_own, is_whole: false, init, dump_wanted: has_begun, dumped: None, asking });
         }
+        self.attach(id);
+    }
+
+    /// Has the source tell of the ports of a target, or asks for them where it cannot.
+    pub(super) fn attach(&mut self, id: TargetId) {
+        let Some(watched) = self.targets.get(&id) else { return };
+        let Some(&Network { inode, is_own, init, .. }) = watched.network.as_ref() else { return };
+        // A tree has what its processes hold, wherever they are.
+        let is_own = is_own && matches!(watched.target, Target::Cgroup { .. });
+        let sees = self.source.sees_ports();
+        let is_others = |(other, watched): (&TargetId, &Watched)| {
+            *other != id && watched.network.as_ref().is_some_and(|network| network.inode == inode && network.is_whole)
+        };
+        let is_whole =
+            is_own && if sees { self.source.watch_network(id, inode) } else { !self.targets.iter().any(is_others) };
+        let asking = (!sees).then(|| Asking {
+            destroyed: diag::Destroyed::listen(init, inode)
+                .inspect_err(|error| tracing::info!(target = id.0, %error, "ports are seen to close late"))
+                .ok(),
+            next: Instant::now(),
+            then: 0,
+        });
+        if let Some(network) = self.targets.get_mut(&id).and_then(|watched| watched.network.as_mut()) {
+            // A namespace may be older than the container, and what came into it from outside with it.
+            network.dump_wanted |= is_whole;
+            network.is_whole = is_whole;
+            network.asking = asking;
+        }
+    }
+
+    /// What says that a listener is gone.
+    pub(super) fn destroyed(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let networks = self.targets.values().filter_map(|watched| watched.network.as_ref());
+        networks.filter_map(|network| Some(network.asking.as_ref()?.destroyed.as_ref()?.fd()))
+    }
+
+    /// How long until the kernel's list is to be asked for.
+    pub(super) fn ask_ports_after(&self) -> Option<Duration> {
+        let networks = self.targets.values().filter_map(|watched| watched.network.as_ref());
+        let next = networks.filter_map(|network| Some(network.asking.as_ref()?.next)).min()?;
+        Some(next.saturating_duration_since(Instant::now()))
     }
 
     /// The open ports of a target, with all who hold them now.
@@ -97,7 +165,12 @@ impl Engine {
         let watched = self.targets.get_mut(&id)?;
         let network = watched.network.as_mut()?;
         network.dump_wanted = false;
-        network.dumped = Some(Instant::now());
+        let now = Instant::now();
+        network.dumped = Some(now);
+        if let Some(asking) = &mut network.asking {
+            asking.next = now + Duration::from_millis(ASK_AFTER_MS[asking.then]);
+            asking.then = (asking.then + 1).min(ASK_AFTER_MS.len() - 1);
+        }
         self.ports.look_began(id, at_ns);
         match self.listeners(id) {
             Ok(sockets) => Some((at_ns, sockets)),
@@ -123,6 +196,9 @@ impl Engine {
 
     /// The dumps that are wanted and may be taken now.
     pub(super) fn dump_again(&mut self) {
+        for watched in self.targets.values_mut() {
+            watched.ask_if_gone();
+        }
         let due: Vec<TargetId> = self.targets.iter().filter(|(_, one)| one.is_dump_due()).map(|(id, _)| *id).collect();
         for id in due {
             let dump = self.dump(id);
@@ -170,10 +246,22 @@ impl Engine {
         };
         let is_its = |one: &diag::Found| match one.cgroup {
             Some(cgroup) if cgroups.contains(&cgroup) => true,
-            Some(cgroup) => network.is_whole && !self.source.is_watched(cgroup),
+            Some(cgroup) => {
+                let is_others = || self.targets.contains_key(&TargetId(cgroup)) || self.source.is_watched(cgroup);
+                network.is_whole && !is_others()
+            }
             None => network.is_whole,
         };
-        Ok(found?.into_iter().filter(is_its).map(|one| one.socket).collect())
+        let found = found?;
+        if let Target::Tree { .. } = watched.target {
+            // It has no cgroup and no namespace: its sockets are those that its processes hold.
+            let tree: Vec<ProcessKey> =
+                self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
+            let holders = proc::socket_holders(&tree);
+            let sockets = found.into_iter().map(|one| one.socket);
+            return Ok(sockets.filter(|socket| holders.contains_key(&socket.inode)).collect());
+        }
+        Ok(found.into_iter().filter(is_its).map(|one| one.socket).collect())
     }
 
     /// Who holds each of these now, by the descriptors of all processes that are watched.
@@ -208,7 +296,29 @@ impl Watched {
     }
 
     fn is_dump_due(&self) -> bool {
-        let rested = |network: &Network| network.dumped.is_none_or(|dumped| dumped.elapsed() >= BETWEEN_LOOKS);
-        self.network.as_ref().is_some_and(|network| network.dump_wanted && rested(network))
+        let Some(network) = &self.network else { return false };
+        match &network.asking {
+            Some(asking) => asking.next <= Instant::now(),
+            None => network.dump_wanted && network.dumped.is_none_or(|dumped| dumped.elapsed() >= BETWEEN_LOOKS),
+        }
+    }
+
+    /// Something happened to a process: a port may follow, or have gone.
+    pub(super) fn ask_soon(&mut self) {
+        let Some(network) = &mut self.network else { return };
+        if let Some(asking) = &mut network.asking {
+            asking.next = asking.next.min(Instant::now() + BETWEEN_DUMPS);
+            asking.then = 1;
+        }
+    }
+
+    /// A listener is gone: asks at once, but not without end.
+    fn ask_if_gone(&mut self) {
+        let Some(network) = &mut self.network else { return };
+        let Some(asking) = &mut network.asking else { return };
+        if asking.destroyed.as_ref().is_some_and(diag::Destroyed::heard) {
+            let earliest = network.dumped.map_or_else(Instant::now, |dumped| dumped + BETWEEN_DUMPS);
+            asking.next = asking.next.min(earliest);
+        }
     }
 }

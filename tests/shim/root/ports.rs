@@ -1,6 +1,7 @@
 //! What the shim tells of its containers' ports, asked by `lookout` as a user would.
 
 mod bus;
+mod fallback;
 mod kinds;
 mod quiet;
 mod short;

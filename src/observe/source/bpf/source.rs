@@ -294,6 +294,10 @@ impl Source for BpfSource {
         }
     }
 
+    fn sees_ports(&self) -> bool {
+        true
+    }
+
     fn watch_network(&mut self, id: TargetId, namespace: u32) -> bool {
         let Some(watching) = self.watching.get_mut(&id) else { return false };
         if watching.network.is_none() {

@@ -4,6 +4,7 @@
 //! the socket; where there is nothing better, also to be compared with the one before. One dump takes some tens
 //! of microseconds and grows with the listening sockets of the namespace only.
 
+mod destroyed;
 mod message;
 
 use std::{fs::File, io, os::unix::fs::MetadataExt as _, thread};
@@ -11,6 +12,7 @@ use std::{fs::File, io, os::unix::fs::MetadataExt as _, thread};
 use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use nix::sched::{CloneFlags, setns};
 
+pub(in crate::observe) use self::destroyed::Destroyed;
 use self::message::{FAMILIES, Part, parts, request};
 use super::super::record::Socket;
 
@@ -38,8 +40,17 @@ pub(in crate::observe) struct Found {
 ///
 /// What entering or asking answered; `NotFound` where the process is in another namespace by now.
 pub(in crate::observe) fn listeners(pid: i32, inode: u32) -> io::Result<Vec<Found>> {
+    inside(pid, inode, move || dump(inode))
+}
+
+/// Does something in the network namespace `inode`, in which the process `pid` is.
+fn inside<T: Send + 'static>(
+    pid: i32,
+    inode: u32,
+    act: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     if own_namespace()? == inode {
-        return dump(inode);
+        return act();
     }
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     if namespace.metadata()?.ino() != u64::from(inode) {
@@ -48,7 +59,7 @@ pub(in crate::observe) fn listeners(pid: i32, inode: u32) -> io::Result<Vec<Foun
     let inside = thread::Builder::new().name("ports".into()).stack_size(128 << 10);
     let inside = inside.spawn(move || {
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
-        dump(inode)
+        act()
     })?;
     inside.join().map_err(|_| io::Error::other("the thread that asked has failed"))?
 }
