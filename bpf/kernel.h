@@ -196,6 +196,7 @@ struct inet_sock {
 #pragma clang attribute pop
 
 /* include/net/tcp_states.h */
+#define TCP_ESTABLISHED 1
 #define TCP_CLOSE 7
 #define TCP_LISTEN 10
 

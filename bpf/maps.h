@@ -71,6 +71,24 @@ struct {
 	__type(value, __u64);
 } listeners SEC(".maps");
 
+/* Target -> its connections, where somebody wants to know. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct lookout_connections);
+} connections SEC(".maps");
+
+/* Targets whose owner waits for the next connection. Apart from the counts, which only programs write. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+} awaited SEC(".maps");
+
 /* Key 0: what is set for the whole node. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -35,6 +35,7 @@ struct scratch {
 		struct lookout_fork fork;
 		struct lookout_exit exit;
 		struct lookout_port port;
+		struct lookout_connected connected;
 	};
 	__u8 bytes[BYTES_MAX + NAME_ROOM];
 	struct walk walk;

@@ -103,6 +103,28 @@ static __always_inline __u64 inode_of(struct sock *socket)
 	return number;
 }
 
+/* A connection comes or goes. Runs in whatever context the packet did. */
+static __always_inline void count_connection(struct lookout_target *target, int comes)
+{
+	__u64 id = target->id;
+	struct lookout_connections *counts = bpf_map_lookup_elem(&connections, &id);
+	struct lookout_connected *record;
+
+	if (!counts)
+		return;
+	__sync_fetch_and_add(&counts->open, comes ? 1 : -1);
+	counts->changed_ns = bpf_ktime_get_ns();
+	/* One record for the first; whoever deletes the entry makes it. */
+	if (!comes || !bpf_map_lookup_elem(&awaited, &id) || bpf_map_delete_elem(&awaited, &id))
+		return;
+	record = room(target, sizeof(*record));
+	if (!record)
+		return;
+	__builtin_memset(record, 0, sizeof(*record));
+	address(&record->header, LOOKOUT_CONNECTED, sizeof(*record), target);
+	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
+}
+
 SEC("tp_btf/inet_sock_set_state")
 int lookout_on_state(__u64 *context)
 {
@@ -113,12 +135,19 @@ int lookout_on_state(__u64 *context)
 	struct lookout_port *record;
 	__u32 network;
 
-	if (after != TCP_LISTEN && (before != TCP_LISTEN || after != TCP_CLOSE))
+	int is_connection = before == TCP_ESTABLISHED || after == TCP_ESTABLISHED;
+
+	if (!is_connection && after != TCP_LISTEN && (before != TCP_LISTEN || after != TCP_CLOSE))
 		return 0;
 	if (socket->sk_protocol != IPPROTO_TCP)
 		return 0;
 	network = socket->__sk_common.skc_net.net->ns.inum;
 	target = target_of_socket(socket, network);
+	if (is_connection) {
+		if (target)
+			count_connection(target, after == TCP_ESTABLISHED);
+		return 0;
+	}
 	set = configuration();
 	if (!target && set && set->trees)
 		target = target_in_tree(socket, after == TCP_LISTEN);

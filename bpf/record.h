@@ -31,6 +31,7 @@ enum lookout_kind {
 	LOOKOUT_EXIT = 3,
 	LOOKOUT_LISTEN = 4,
 	LOOKOUT_UNLISTEN = 5,
+	LOOKOUT_CONNECTED = 6,
 };
 
 enum lookout_flag {
@@ -143,6 +144,19 @@ struct lookout_port {
 	/* enum lookout_flag */
 	__u32 flags;
 	__u32 padding;
+};
+
+/* A TCP connection was established while somebody waited for the next one: LOOKOUT_CONNECTED. */
+struct lookout_connected {
+	struct lookout_header header;
+};
+
+/* Value of the map `connections`, by target. */
+struct lookout_connections {
+	/* established now, less those that were so before the target was watched: a signed number */
+	__u64 open;
+	/* CLOCK_MONOTONIC when one last came or went */
+	__u64 changed_ns;
 };
 
 /* Value of the map `targets`, by id. */

@@ -253,6 +253,8 @@ struct Owner {
 enum Rest {
     Close { seen: Option<u64>, delivered: u64, lost: Option<u64>, runtime: u64 },
     Gap { lost: Option<u64>, stage: String, from: u64, to: u64 },
+    Idle { quiet_ns: u64 },
+    Active { cause: String },
     Throttle { withheld: u64, over_ns: u64 },
     Capability { capability: Capability },
     Hello { schema_version: u32, capabilities: Vec<Capability>, begins_after: u64, shim: ShimId },
@@ -369,6 +371,8 @@ impl From<&api::Event> for Event {
                     shim: ShimId { id: hello.shim_id.clone(), version: hello.version.clone() },
                 });
             }
+            Some(Body::ContainerIdle(idle)) => json.body = Some(Rest::Idle { quiet_ns: idle.quiet_ns }),
+            Some(Body::ContainerActive(active)) => json.body = Some(Rest::Active { cause: active.cause.clone() }),
             Some(Body::Port(port)) => json.port = Some(Port::from(port)),
             // A body of a later schema: what is common is told.
             None => {}

@@ -122,10 +122,21 @@ pub enum Body {
     PortOpen(Arc<Port>),
     /// A port has lost its last listener.
     PortClose(Arc<Port>),
+    /// A container has been quiet for as long as was asked for: no exec ran, no connection was established, no input
+    /// came.
+    ContainerIdle {
+        /// For how many nanoseconds.
+        quiet_ns: u64,
+    },
+    /// One that was idle no longer is.
+    ContainerActive {
+        /// Why.
+        cause: Activity,
+    },
 }
 
 /// The types, in the order of their bits in a filter.
-pub const EVENT_TYPES: [&str; 14] = [
+pub const EVENT_TYPES: [&str; 16] = [
     "process.fork",
     "process.exec",
     "process.start",
@@ -140,6 +151,8 @@ pub const EVENT_TYPES: [&str; 14] = [
     "observer.capability",
     "port.open",
     "port.close",
+    "container.idle",
+    "container.active",
 ];
 
 impl Body {
@@ -161,6 +174,8 @@ impl Body {
             Self::Capability(_) => 11,
             Self::PortOpen(_) => 12,
             Self::PortClose(_) => 13,
+            Self::ContainerIdle { .. } => 14,
+            Self::ContainerActive { .. } => 15,
         }
     }
 
@@ -187,7 +202,33 @@ impl Body {
             | Self::Throttle { .. }
             | Self::Capability(_)
             | Self::PortOpen(_)
-            | Self::PortClose(_) => None,
+            | Self::PortClose(_)
+            | Self::ContainerIdle { .. }
+            | Self::ContainerActive { .. } => None,
+        }
+    }
+}
+
+/// What ends a container's quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Activity {
+    /// An exec was asked for.
+    Exec,
+    /// A connection was established.
+    Connection,
+    /// Its first process got input from a client.
+    Input,
+}
+
+impl Activity {
+    /// The word that events use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Connection => "connection",
+            Self::Input => "input",
         }
     }
 }

@@ -3,6 +3,7 @@
 //! What the shim's observer and the library's [`Detector`](super::Detector) have in common. It belongs to
 //! one thread, which [`wait`](Engine::wait)s and then takes its turns.
 
+mod idle;
 mod ports;
 
 use std::{
@@ -65,6 +66,8 @@ struct Watched {
     name: Option<Arc<str>>,
     /// Where its ports are, if they are told.
     network: Option<ports::Network>,
+    /// What tells whether it is idle, if that is told.
+    quiet: Option<idle::Quiet>,
 }
 
 impl Engine {
@@ -95,7 +98,7 @@ impl Engine {
         // A source without a descriptor has to be asked.
         let ask = (source.is_none() && !self.targets.is_empty()).then(|| self.source.interval());
         waits.extend(self.destroyed().map(|gone| PollFd::new(gone, ready)));
-        let timeout = [ask, self.again_after(), self.ask_ports_after()].into_iter().flatten().min();
+        let timeout = [ask, self.again_after(), self.ask_ports_after(), self.idle_after()].into_iter().flatten().min();
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             // Rounded up, so that what is due is due.
             PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -131,6 +134,7 @@ impl Engine {
                 nested: HashMap::new(),
                 name: None,
                 network: None,
+                quiet: None,
             },
         );
         self.tracker.begin(id, init);

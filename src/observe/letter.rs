@@ -4,7 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::service::{Living, OpenPorts};
+use super::{
+    idle::Input,
+    service::{Living, OpenPorts},
+};
 use crate::{
     config::Settings,
     model::{Container, Exit},
@@ -28,6 +31,8 @@ pub(super) enum Letter {
         owns_pid_namespace: bool,
         /// The program of its OCI runtime.
         runtime: PathBuf,
+        /// When init had input.
+        input: Arc<Input>,
         /// Dropped or answered: go on.
         watched: oneshot::Sender<()>,
     },
@@ -49,6 +54,10 @@ pub(super) enum Letter {
     OutputEnded {
         serial: Serial,
         exec_id: String,
+    },
+    /// Init had input that was waited for.
+    Input {
+        serial: Serial,
     },
     Deleted {
         serial: Serial,

@@ -15,6 +15,7 @@
 mod detector;
 mod engine;
 mod front;
+mod idle;
 mod letter;
 mod mailbox;
 mod observer;

@@ -28,6 +28,7 @@ use super::{
     engine::{monotonic_ns, realtime_offset_ns},
     front,
     hub::{Hub, Identity, Limits, Unnumbered},
+    idle::Input,
     letter::{Letter, Serial},
     mailbox::Mailbox,
     proc,
@@ -262,7 +263,8 @@ impl Watch for Observer {
         };
         let serial = Serial(self.inner.serials.fetch_add(1, Ordering::Relaxed));
         let Beginning { owns_pid_namespace, runtime, .. } = beginning;
-        Some(Arc::new(Handle { shared, serial, container, settings, owns_pid_namespace, runtime }))
+        let input = Arc::default();
+        Some(Arc::new(Handle { shared, serial, container, settings, owns_pid_namespace, runtime, input }))
     }
 }
 
@@ -275,6 +277,7 @@ struct Handle {
     settings: Arc<Settings>,
     owns_pid_namespace: bool,
     runtime: PathBuf,
+    input: Arc<Input>,
 }
 
 impl Handle {
@@ -295,6 +298,7 @@ impl Watched for Handle {
             restored,
             owns_pid_namespace: self.owns_pid_namespace,
             runtime: self.runtime.clone(),
+            input: self.input.clone(),
             watched,
         });
         Box::pin(async move {
@@ -314,6 +318,12 @@ impl Watched for Handle {
 
     fn exited(&self, exec_id: &str, exit: Exit) {
         self.put(Letter::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
+    }
+
+    fn input(&self) {
+        if self.input.came(monotonic_ns()) {
+            self.put(Letter::Input { serial: self.serial });
+        }
     }
 
     fn output_ended(&self, exec_id: &str) {

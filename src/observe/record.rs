@@ -64,6 +64,14 @@ pub enum Record {
         /// Which; its number is known here, where it was not at the beginning.
         socket: Socket,
     },
+    /// The connection of a target that was waited for: see
+    /// [`Source::await_connection`](super::source::Source::await_connection).
+    Connected {
+        /// Whose.
+        target: TargetId,
+        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        at_ns: u64,
+    },
     /// Records were lost. For one target, or where the source cannot say whose, for all.
     Lost {
         /// Whose; `None` for every target of this source.

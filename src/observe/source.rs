@@ -48,6 +48,15 @@ pub struct KernelCounts {
     pub lost: u64,
 }
 
+/// Connections of one target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Established now.
+    pub open: u64,
+    /// `CLOCK_MONOTONIC` when one last came or went, in nanoseconds; 0 where none has.
+    pub changed_ns: u64,
+}
+
 /// Something that sees processes.
 pub trait Source: Send {
     /// Which.
@@ -68,6 +77,16 @@ pub trait Source: Send {
     /// Also tells of that target what listens in a network namespace, whatever cgroup made it. Answers whether
     /// it does: a source may see no ports, and a namespace is one target's, the first that asked.
     fn watch_network(&mut self, _id: TargetId, _namespace: u32) -> bool {
+        false
+    }
+
+    /// The established TCP connections of a target, from the first call on; `None` where the source does not count.
+    fn connections(&mut self, _id: TargetId) -> Option<Connections> {
+        None
+    }
+
+    /// Tells by [`Record::Connected`], once, when the next is established. Answers whether it will.
+    fn await_connection(&mut self, _id: TargetId) -> bool {
         false
     }
 

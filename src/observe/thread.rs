@@ -172,6 +172,7 @@ impl Thread {
         }
         self.engine.look_again();
         self.engine.tell_overdue();
+        self.engine.tell_idle();
         self.publish();
         Ok(match (self.leaving.is_some(), more, busy || !self.later.is_empty()) {
             (true, ..) | (_, false, false) => Turn::Idle,
@@ -189,7 +190,17 @@ impl Thread {
 
     fn first(&mut self, letter: Letter) {
         match letter {
-            Letter::Created { serial, container, settings, init, restored, owns_pid_namespace, runtime, watched } => {
+            Letter::Created {
+                serial,
+                container,
+                settings,
+                init,
+                restored,
+                owns_pid_namespace,
+                runtime,
+                input,
+                watched,
+            } => {
                 let late = restored || watched.is_closed();
                 let pid_namespace = owns_pid_namespace.then(|| proc::pid_namespace(init)).flatten();
                 let name = container.id.clone();
@@ -197,6 +208,7 @@ impl Thread {
                 if let Some(id) = id {
                     self.engine.tracker.runtime_path(id, runtime.as_os_str().as_bytes());
                     self.engine.watch_ports(id, init, &name, late);
+                    self.engine.watch_idle(id, settings.idle_after, input);
                 }
                 // The shim may have given up meanwhile, and init run.
                 if watched.send(()).is_err() && !late {
@@ -213,6 +225,7 @@ impl Thread {
             Letter::ExecStarted { serial, exec_id, pid } => {
                 if let Some(id) = self.targets.get(&serial) {
                     self.engine.tracker.exec_started(*id, &exec_id, pid);
+                    self.engine.exec_started(*id, &exec_id);
                 }
             }
             other => self.later.push_back(other),
@@ -285,6 +298,10 @@ impl Thread {
         match letter {
             Letter::Exited { serial, exec_id, exit } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
+                match exec_id.as_str() {
+                    "" => self.engine.unwatch_idle(id),
+                    exec_id => self.engine.exec_ended(id, exec_id),
+                }
                 self.engine.settle(|tracker, now, effects| {
                     tracker.reaped_exit(id, &exec_id, exit.pid, exit.status, now, effects);
                 });
@@ -292,6 +309,11 @@ impl Thread {
             Letter::OutputEnded { serial, exec_id } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
                 self.engine.settle(|tracker, now, effects| tracker.output_ended(id, &exec_id, now, effects));
+            }
+            Letter::Input { serial } => {
+                if let Some(id) = self.targets.get(&serial) {
+                    self.engine.input(*id);
+                }
             }
             Letter::Deleted { serial } => {
                 let Some(id) = self.targets.remove(&serial) else {

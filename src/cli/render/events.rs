@@ -186,6 +186,8 @@ fn what(event: &Event) -> String {
                 millis(gap.to_ns.saturating_sub(gap.from_ns))
             )
         }
+        Some(Body::ContainerIdle(idle)) => format!("quiet for {}", millis(idle.quiet_ns)),
+        Some(Body::ContainerActive(active)) => format!("by {}", escape::text(active.cause.as_bytes())),
         Some(Body::Port(port)) => ports::what(port),
         Some(Body::Throttle(throttle)) => {
             format!("{} kept from containerd's bus in {}", throttle.withheld, millis(throttle.over_ns))

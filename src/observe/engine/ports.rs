@@ -139,6 +139,7 @@ impl Engine {
                 (target, at_ns, self.ports.listen(target, at_ns, socket, owner))
             }
             Record::Unlisten { target, at_ns, socket } => (target, at_ns, self.ports.unlisten(target, at_ns, socket)),
+            Record::Connected { target, at_ns } => return self.connected(target, at_ns),
             Record::Process { .. } | Record::Lost { .. } => return,
         };
         let Some(watched) = self.targets.get_mut(&id) else { return };
@@ -172,7 +173,12 @@ impl Engine {
             asking.then = (asking.then + 1).min(ASK_AFTER_MS.len() - 1);
         }
         self.ports.look_began(id, at_ns);
-        match self.listeners(id) {
+        let is_asking = network.asking.is_some();
+        let sockets = self.sockets(id, diag::State::Listening);
+        if is_asking {
+            self.look_for_connections(id);
+        }
+        match sockets {
             Ok(sockets) => Some((at_ns, sockets)),
             Err(error) => {
                 self.ports.look_failed(id);
@@ -228,14 +234,15 @@ impl Engine {
         }
     }
 
-    fn listeners(&self, id: TargetId) -> std::io::Result<Vec<Socket>> {
+    /// The target's sockets in a state, as the kernel lists them.
+    pub(super) fn sockets(&self, id: TargetId, state: diag::State) -> std::io::Result<Vec<Socket>> {
         let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let watched = self.targets.get(&id).ok_or_else(gone)?;
         let network = watched.network.as_ref().ok_or_else(gone)?;
         let living = self.tracker.snapshot(Some(id)).into_iter().map(|(_, process)| process.key.pid).take(ASKED);
         let mut found = Err(gone());
         for pid in std::iter::once(network.init).chain(living) {
-            found = diag::listeners(pid, network.inode);
+            found = diag::sockets(pid, network.inode, state);
             if found.is_ok() {
                 break;
             }

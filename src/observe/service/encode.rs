@@ -80,6 +80,12 @@ impl<'a> Encoder<'a> {
                 Message::Throttle(api::Throttle { withheld: *withheld, over_ns: *over_ns, ..Default::default() })
             }
             Body::Capability(changed) => Message::Capability(capability(changed)),
+            Body::ContainerIdle { quiet_ns } => {
+                Message::ContainerIdle(api::ContainerIdle { quiet_ns: *quiet_ns, ..Default::default() })
+            }
+            Body::ContainerActive { cause } => {
+                Message::ContainerActive(api::ContainerActive { cause: text(cause.as_str()), ..Default::default() })
+            }
             Body::PortOpen(port) | Body::PortClose(port) => Message::Port(self.port(port)),
         };
         api::Event {

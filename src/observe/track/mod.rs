@@ -169,7 +169,7 @@ impl Tracker {
                 effects.push(Effect::Look { target: id });
             }
             // Ports are not the tracker's affair: see `ports`.
-            Record::Listen { .. } | Record::Unlisten { .. } => {}
+            Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. } => {}
             Record::Lost { target: None, at_ns, count, stage } => {
                 let last_ns = self.targets.values().map(|target| target.last_ns).max().unwrap_or(at_ns);
                 effects.push(gap_told(None, Gap { lost: count, stage, from_ns: last_ns.min(at_ns), to_ns: at_ns }));

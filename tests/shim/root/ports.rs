@@ -2,6 +2,7 @@
 
 mod bus;
 mod fallback;
+mod idle;
 mod kinds;
 mod quiet;
 mod short;

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::layout::{Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind};
+use super::layout::{Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind};
 use crate::{
     model::{Args, Endpoint, Grade, Image, ProcessKey, Transport, Unknown},
     observe::record::{FileId, Lineage, Record, Socket, TargetId, What},
@@ -60,6 +60,10 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
     let decoded = |record| Decoded { target, at_ns: header.at_ns, lost: header.lost, record };
     if matches!(header.kind, kind::LISTEN | kind::UNLISTEN) {
         return Port::from_bytes(bytes).map(|port| decoded(listening(&port))).ok_or(short);
+    }
+    if header.kind == kind::CONNECTED {
+        let record = Record::Connected { target, at_ns: header.at_ns };
+        return Connected::from_bytes(bytes).map(|_| decoded(record)).ok_or(short);
     }
     let lineage = lineage(&header);
     let (grade, what) = match header.kind {

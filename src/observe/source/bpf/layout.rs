@@ -139,6 +139,16 @@ mirror! {
 }
 
 mirror! {
+    /// The connection that was waited for.
+    Connected is "lookout_connected" { header: Header }
+}
+
+mirror! {
+    /// The connections of a target.
+    ConnectionsValue is "lookout_connections" { open: u64, changed_ns: u64 }
+}
+
+mirror! {
     /// Where the records of one id go.
     TargetValue is "lookout_target" { slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64 }
 }
@@ -160,6 +170,7 @@ pub(super) mod kind {
     pub(in super::super) const EXIT: u32 = 3;
     pub(in super::super) const LISTEN: u32 = 4;
     pub(in super::super) const UNLISTEN: u32 = 5;
+    pub(in super::super) const CONNECTED: u32 = 6;
 }
 
 /// `enum lookout_flag`.

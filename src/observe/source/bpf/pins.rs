@@ -145,6 +145,8 @@ pub(super) struct Pins {
     pub(super) namespaces: MapHandle,
     pub(super) networks: MapHandle,
     pub(super) listeners: MapHandle,
+    pub(super) connections: MapHandle,
+    pub(super) awaited: MapHandle,
     pub(super) trees: MapHandle,
     pub(super) config: MapHandle,
     /// Our folder, for the lock: it may be gone from bpffs by the time that the lock is wanted.
@@ -175,6 +177,8 @@ impl Pins {
             namespaces: map("namespaces")?,
             networks: map("networks")?,
             listeners: map("listeners")?,
+            connections: map("connections")?,
+            awaited: map("awaited")?,
             trees: map("trees")?,
             config: map("config")?,
             root: File::open(&place.root).map_err(refused("open the folder of the pins"))?,

@@ -17,7 +17,7 @@ use nix::sys::{
 
 use super::{
     decode::{Decoded, Malformed},
-    layout::{ARGS_MAX, COLLECT_NS, Owner, Plain as _, SLOTS, TARGETS, TargetValue},
+    layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Owner, Plain as _, SLOTS, TARGETS, TargetValue},
     pins::{Pins, Place, entries, own_pid_namespace, value},
     refused,
     ring::Ring,
@@ -28,7 +28,7 @@ use crate::{
     model::{Backend, Stage},
     observe::{
         record::{Record, TargetId},
-        source::{KernelCounts, Source, SourceError, Target},
+        source::{Connections, KernelCounts, Source, SourceError, Target},
     },
     registration::start_ticks,
 };
@@ -307,6 +307,24 @@ impl Source for BpfSource {
         watching.network == Some(namespace)
     }
 
+    fn connections(&mut self, id: TargetId) -> Option<Connections> {
+        if !self.watching.contains_key(&id) {
+            return None;
+        }
+        // Kept where it is there.
+        let none = ConnectionsValue::default().to_bytes();
+        let _ = self.pins.connections.update(&id.0.to_bytes(), &none, MapFlags::NO_EXIST);
+        let ConnectionsValue { open, changed_ns } = value(&self.pins.connections, &id.0).ok().flatten()?;
+        // One from before the watch may have gone.
+        let open = open.cast_signed().try_into().unwrap_or_default();
+        Some(Connections { open, changed_ns })
+    }
+
+    fn await_connection(&mut self, id: TargetId) -> bool {
+        let one = 1u32.to_bytes();
+        self.watching.contains_key(&id) && self.pins.awaited.update(&id.0.to_bytes(), &one, MapFlags::ANY).is_ok()
+    }
+
     fn is_watched(&self, cgroup: u64) -> bool {
         value::<_, TargetValue>(&self.pins.targets, &cgroup).is_ok_and(|target| target.is_some())
     }
@@ -318,6 +336,9 @@ impl Source for BpfSource {
         }
         if let Some(inode) = watching.network {
             let _ = self.pins.networks.delete(&inode.to_bytes());
+        }
+        for map in [&self.pins.connections, &self.pins.awaited] {
+            let _ = map.delete(&id.0.to_bytes());
         }
         self.withdraw(id);
         if watching.tree

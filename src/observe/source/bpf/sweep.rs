@@ -121,6 +121,10 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
             let _ = pins.listeners.delete(&cookie.to_bytes());
         }
     }
+    for map in [&pins.connections, &pins.awaited] {
+        let ids = map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !targets.contains(id));
+        ids.collect::<Vec<_>>().into_iter().for_each(|id| drop(map.delete(&id.to_bytes())));
+    }
     let mut trees = false;
     for (tgid, id) in entries::<u32, u64>(&pins.trees) {
         if targets.contains(&id) && i32::try_from(tgid).ok().and_then(start_ticks).is_some() {

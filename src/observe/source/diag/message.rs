@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::Found;
+use super::{Found, State};
 use crate::{
     model::{Endpoint, Transport},
     observe::record::Socket,
@@ -23,8 +23,9 @@ const NLMSG_DONE: u16 = 3;
 const DUMP: u16 = 0x301;
 
 const IPPROTO_TCP: u8 = 6;
-/// `1 << TCP_LISTEN`.
+/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`.
 const LISTENING: u32 = 1 << 10;
+const ESTABLISHED: u32 = 1 << 1;
 
 /// Attributes of an answer.
 const INET_DIAG_SKV6ONLY: u16 = 11;
@@ -43,8 +44,12 @@ pub(super) enum Part {
     End,
 }
 
-/// Asks for the listening TCP sockets of a family.
-pub(super) fn request(family: u8) -> Vec<u8> {
+/// Asks for the TCP sockets of a family.
+pub(super) fn request(family: u8, state: State) -> Vec<u8> {
+    let states = match state {
+        State::Listening => LISTENING,
+        State::Established => ESTABLISHED,
+    };
     let length = HEADER + 8 + SOCKET_ID;
     let mut bytes = Vec::with_capacity(length);
     bytes.extend_from_slice(&u32::try_from(length).unwrap_or_default().to_ne_bytes());
@@ -52,7 +57,7 @@ pub(super) fn request(family: u8) -> Vec<u8> {
     bytes.extend_from_slice(&DUMP.to_ne_bytes());
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&[family, IPPROTO_TCP, 0, 0]);
-    bytes.extend_from_slice(&LISTENING.to_ne_bytes());
+    bytes.extend_from_slice(&states.to_ne_bytes());
     bytes.resize(length, 0);
     bytes
 }

@@ -31,7 +31,14 @@ pub(in crate::observe) struct Found {
     pub(in crate::observe) cgroup: Option<u64>,
 }
 
-/// The listening TCP sockets of the network namespace `inode` in which the process `pid` is.
+/// A state of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::observe) enum State {
+    Listening,
+    Established,
+}
+
+/// The TCP sockets in a state, of the network namespace `inode` in which the process `pid` is.
 ///
 /// Where that is not this process's own, a thread enters it, asks, and ends: nothing keeps the namespace alive
 /// that would have gone without.
@@ -39,8 +46,8 @@ pub(in crate::observe) struct Found {
 /// # Errors
 ///
 /// What entering or asking answered; `NotFound` where the process is in another namespace by now.
-pub(in crate::observe) fn listeners(pid: i32, inode: u32) -> io::Result<Vec<Found>> {
-    inside(pid, inode, move || dump(inode))
+pub(in crate::observe) fn sockets(pid: i32, inode: u32, state: State) -> io::Result<Vec<Found>> {
+    inside(pid, inode, move || dump(inode, state))
 }
 
 /// Does something in the network namespace `inode`, in which the process `pid` is.
@@ -78,12 +85,12 @@ fn inode(path: &str) -> io::Result<u32> {
     u32::try_from(std::fs::metadata(path)?.ino()).map_err(io::Error::other)
 }
 
-fn dump(namespace: u32) -> io::Result<Vec<Found>> {
+fn dump(namespace: u32, state: State) -> io::Result<Vec<Found>> {
     let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     let mut found = Vec::new();
     for family in FAMILIES {
-        socket.send_to(&request(family), &SocketAddr::new(0, 0), 0)?;
+        socket.send_to(&request(family, state), &SocketAddr::new(0, 0), 0)?;
         read(&socket, namespace, &mut found)?;
     }
     Ok(found)

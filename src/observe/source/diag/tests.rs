@@ -10,7 +10,7 @@ fn a_dump_finds_what_listens() {
     let listeners: Vec<TcpListener> =
         ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|address| TcpListener::bind(address).unwrap()).into();
     let own = own_namespace().unwrap();
-    let found = super::listeners(0, own).unwrap();
+    let found = super::sockets(0, own, State::Listening).unwrap();
     for listener in listeners {
         use std::os::fd::AsRawFd as _;
         let address = listener.local_addr().unwrap();
