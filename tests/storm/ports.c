@@ -5,6 +5,7 @@
  *   ports short COUNT MICROSECONDS FIRST [stay]
  *                            COUNT listeners, one after the other, each open so long; with `stay` waits then
  *   ports hold ADDRESS PORT [v6only]       listens and waits for a signal; prints `ADDRESS PORT` of what it got
+ *   ports udp ADDRESS PORT   binds a UDP socket and waits for a signal; prints the same
  *   ports accept COUNT PORT                one listener on which COUNT connections are accepted
  *   ports reuse COUNT PORT                 COUNT sockets on one port (SO_REUSEPORT), closed one by one
  *   ports inherit PORT                     listens, forks a child that keeps it, and exits
@@ -50,13 +51,13 @@ static void set(int fd, int level, int option)
 		die("setsockopt");
 }
 
-/* A socket that is bound; `flags`: 1 IPV6_V6ONLY, 2 SO_REUSEPORT. */
+/* A socket that is bound; `flags`: 1 IPV6_V6ONLY, 2 SO_REUSEPORT, 4 UDP. */
 static int bound(const char *address, int port, int flags)
 {
 	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
 	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
 	int is_v6 = strchr(address, ':') != NULL;
-	int fd = socket(is_v6 ? AF_INET6 : AF_INET, SOCK_STREAM, 0);
+	int fd = socket(is_v6 ? AF_INET6 : AF_INET, flags & 4 ? SOCK_DGRAM : SOCK_STREAM, 0);
 
 	if (fd < 0)
 		die("socket");
@@ -188,6 +189,9 @@ int main(int argc, char **argv)
 	} else if (!strcmp(what, "hold") && argc > 3) {
 		fd = listening(argv[2], atoi(argv[3]), argc > 4);
 		printf("%s %d\n", argv[2], port_of(fd));
+		wait_for_a_signal();
+	} else if (!strcmp(what, "udp") && argc > 3) {
+		printf("%s %d\n", argv[2], port_of(bound(argv[2], atoi(argv[3]), 4)));
 		wait_for_a_signal();
 	} else if (!strcmp(what, "accept") && argc > 3) {
 		accept_many(count, atoi(argv[3]));

@@ -172,7 +172,7 @@ fn network(probes: &Probes) -> Capability {
     let category = Category::Network;
     match &probes.bpf {
         Ok(()) => {
-            let reason = "every TCP port that opens and closes; not UDP, not connections";
+            let reason = "every TCP port that opens and closes; UDP is listed only; no connections";
             answer(category, Support::Partial, "bpf", reason.into())
         }
         Err(why) if probes.proc.is_ok() => {

@@ -11,7 +11,7 @@ fn each_category_says_by_what_and_why_not_more() {
     insta::assert_snapshot!(of(Ok(()), Ok(()), Ok(())).render_summary(), @r"
         lifecycle  supported    bpf   every start and exit, counted in the kernel
         file       unavailable  none  files are not observed: that would slow down every system call of the node
-        network    partial      bpf   every TCP port that opens and closes; not UDP, not connections
+        network    partial      bpf   every TCP port that opens and closes; UDP is listed only; no connections
         process    supported    bpf   every exec with its arguments, executable and identity, read in the kernel
     ");
     insta::assert_snapshot!(of(no("refused"), Ok(()), Ok(())).render_summary(), @r"

@@ -128,7 +128,16 @@ impl Engine {
         for (socket, owners) in self.owners(id, sockets) {
             self.ports.set_owners(id, socket.cookie, owners);
         }
-        self.ports.snapshot(id)
+        let mut ports = self.ports.snapshot(id);
+        // UDP has no event: it is looked for where somebody asks.
+        let bound = self.sockets(id, diag::State::Bound).unwrap_or_default();
+        for (socket, owners) in self.owners(id, bound) {
+            match ports.iter_mut().find(|port| port.endpoint == socket.endpoint) {
+                Some(port) => port.owners.extend(owners),
+                None => ports.push(Port { endpoint: socket.endpoint, owners }),
+            }
+        }
+        ports
     }
 
     /// A record of a socket.

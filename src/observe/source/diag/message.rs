@@ -23,9 +23,11 @@ const NLMSG_DONE: u16 = 3;
 const DUMP: u16 = 0x301;
 
 const IPPROTO_TCP: u8 = 6;
-/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`.
+const IPPROTO_UDP: u8 = 17;
+/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`, which is what the kernel calls UDP without a peer.
 const LISTENING: u32 = 1 << 10;
 const ESTABLISHED: u32 = 1 << 1;
+const CLOSED: u32 = 1 << 7;
 
 /// Attributes of an answer.
 const INET_DIAG_SKV6ONLY: u16 = 11;
@@ -44,11 +46,12 @@ pub(super) enum Part {
     End,
 }
 
-/// Asks for the TCP sockets of a family.
+/// Asks for the sockets of a family.
 pub(super) fn request(family: u8, state: State) -> Vec<u8> {
-    let states = match state {
-        State::Listening => LISTENING,
-        State::Established => ESTABLISHED,
+    let (protocol, states) = match state {
+        State::Listening => (IPPROTO_TCP, LISTENING),
+        State::Established => (IPPROTO_TCP, ESTABLISHED),
+        State::Bound => (IPPROTO_UDP, CLOSED),
     };
     let length = HEADER + 8 + SOCKET_ID;
     let mut bytes = Vec::with_capacity(length);
@@ -56,14 +59,14 @@ pub(super) fn request(family: u8, state: State) -> Vec<u8> {
     bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
     bytes.extend_from_slice(&DUMP.to_ne_bytes());
     bytes.extend_from_slice(&[0; 8]);
-    bytes.extend_from_slice(&[family, IPPROTO_TCP, 0, 0]);
+    bytes.extend_from_slice(&[family, protocol, 0, 0]);
     bytes.extend_from_slice(&states.to_ne_bytes());
     bytes.resize(length, 0);
     bytes
 }
 
-/// What a datagram says, in the namespace that was asked.
-pub(super) fn parts(datagram: &[u8], namespace: u32) -> impl Iterator<Item = io::Result<Part>> {
+/// What a datagram says, in the namespace and of the sockets that were asked for.
+pub(super) fn parts(datagram: &[u8], namespace: u32, state: State) -> impl Iterator<Item = io::Result<Part>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         loop {
@@ -81,7 +84,7 @@ pub(super) fn parts(datagram: &[u8], namespace: u32) -> impl Iterator<Item = io:
                     });
                 }
                 BY_FAMILY => {
-                    if let Some(found) = found(message, namespace) {
+                    if let Some(found) = found(message, namespace, state) {
                         return Some(Ok(Part::Found(found)));
                     }
                 }
@@ -91,7 +94,7 @@ pub(super) fn parts(datagram: &[u8], namespace: u32) -> impl Iterator<Item = io:
     })
 }
 
-fn found(message: &[u8], namespace: u32) -> Option<Found> {
+fn found(message: &[u8], namespace: u32, state: State) -> Option<Found> {
     let family = *message.first()?;
     let port = u16::from_be_bytes(number(message, 4)?);
     let address = match family {
@@ -110,11 +113,12 @@ fn found(message: &[u8], namespace: u32) -> Option<Found> {
             _ => {}
         }
     }
+    let transport = if state == State::Bound { Transport::Udp } else { Transport::Tcp };
     let socket = Socket {
         cookie: u64::from(high?) << 32 | u64::from(low?),
         inode: inode.into(),
         network_namespace: namespace,
-        endpoint: Endpoint::new(Transport::Tcp, address, port, v6_only),
+        endpoint: Endpoint::new(transport, address, port, v6_only),
     };
     Some(Found { socket, cgroup })
 }

@@ -31,14 +31,18 @@ pub(in crate::observe) struct Found {
     pub(in crate::observe) cgroup: Option<u64>,
 }
 
-/// A state of a socket.
+/// Which sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::observe) enum State {
+    /// TCP, listening.
     Listening,
+    /// TCP, connected.
     Established,
+    /// UDP, with a local port and no remote one.
+    Bound,
 }
 
-/// The TCP sockets in a state, of the network namespace `inode` in which the process `pid` is.
+/// The sockets of a kind, of the network namespace `inode` in which the process `pid` is.
 ///
 /// Where that is not this process's own, a thread enters it, asks, and ends: nothing keeps the namespace alive
 /// that would have gone without.
@@ -91,13 +95,13 @@ fn dump(namespace: u32, state: State) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     for family in FAMILIES {
         socket.send_to(&request(family, state), &SocketAddr::new(0, 0), 0)?;
-        read(&socket, namespace, &mut found)?;
+        read(&socket, namespace, state, &mut found)?;
     }
     Ok(found)
 }
 
 /// Reads one dump to its end.
-fn read(socket: &Netlink, namespace: u32, found: &mut Vec<Found>) -> io::Result<()> {
+fn read(socket: &Netlink, namespace: u32, state: State, found: &mut Vec<Found>) -> io::Result<()> {
     let mut space = vec![0_u8; PART];
     for _ in 0..PARTS_MAX {
         let mut buffer = &mut space[..];
@@ -106,7 +110,7 @@ fn read(socket: &Netlink, namespace: u32, found: &mut Vec<Found>) -> io::Result<
         if from.port_number() != 0 {
             continue;
         }
-        for part in parts(&space[..length.min(PART)], namespace) {
+        for part in parts(&space[..length.min(PART)], namespace, state) {
             match part? {
                 Part::Found(one) => found.push(one),
                 Part::End => return Ok(()),

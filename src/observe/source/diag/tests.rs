@@ -3,6 +3,7 @@ use std::net::TcpListener;
 use proptest::prelude::*;
 
 use super::{message::parts, *};
+use crate::model::Transport;
 
 /// Check that a dump finds this process's own listeners, v4 and v6, with their inodes.
 #[test]
@@ -22,10 +23,23 @@ fn a_dump_finds_what_listens() {
     }
 }
 
+/// Check that a bound UDP socket is found, and one that is connected is not.
+#[test]
+fn bound_udp_sockets_are_found() {
+    let [bound, connected] = [0; 2].map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    connected.connect(bound.local_addr().unwrap()).unwrap();
+    let found = super::sockets(0, own_namespace().unwrap(), State::Bound).unwrap();
+    let is_found = |socket: &std::net::UdpSocket| {
+        let port = socket.local_addr().unwrap().port();
+        found.iter().any(|one| one.socket.endpoint.port == port && one.socket.endpoint.transport == Transport::Udp)
+    };
+    assert_eq!((is_found(&bound), is_found(&connected)), (true, false));
+}
+
 proptest! {
     /// Check that no bytes of the kernel's can panic the parser or keep it busy for ever.
     #[test]
     fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-        let _ = parts(&bytes, 1).count();
+        let _ = parts(&bytes, 1, State::Listening).count();
     }
 }
