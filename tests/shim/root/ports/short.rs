@@ -1,7 +1,17 @@
 //! Listeners that are gone before anybody could look.
 
-use super::{address, mount, number, of, remove};
-use crate::harness::containerd::{Containerd, Told, Version};
+use std::{collections::BTreeSet, fs};
+
+use nix::{
+    sys::{signal::Signal, stat::Mode},
+    unistd::mkfifo,
+};
+
+use super::{super::mount_of_our_folder, SOON, address, listed, mount, number, of, remove, wait};
+use crate::harness::{
+    containerd::{Containerd, Told, Version},
+    deadline,
+};
 
 /// How many listeners.
 const COUNT: usize = 300;
@@ -17,7 +27,7 @@ fn three_hundred_short_listeners_are_told_whole() {
     containerd.detached("c", &["--mount", &mount], &["sleep", "1000"]);
     let exec = ["task", "exec", "--exec-id", "e", "c", "/ports", "short", &COUNT.to_string(), "5000", "20000"];
     let printed = containerd.program(&exec).run().success().stdout_text();
-    watching.wait(super::SOON, "the end of the listeners", |told| {
+    watching.wait(SOON, "the end of the listeners", |told| {
         told.kind() == "process.exit" && told.text("/containerd/exec_id") == "e"
     });
     let told = watching.all();
@@ -55,4 +65,47 @@ fn check(told: &Told, runner: &Told, address: &str) {
     assert_eq!(&owner["vpid"], runner.at("/process/vpid"), "{told:?}");
     assert_eq!((&owner["executable"]["path"], &owner["exec_id"]), (&"/ports".into(), &"e".into()), "{told:?}");
     assert_eq!(owner["container_id"], "c", "{told:?}");
+}
+/// Check that where listeners overrun the ring the loss is counted and told, that each port that was told opens and
+/// closes by turns all the same, and that what is told as open in the end is what is.
+#[test]
+fn what_was_lost_is_told_and_looked_for() {
+    let mut containerd = Containerd::start(Version::V1_7);
+    fs::write(containerd.path("lookout.toml"), "ring_size = \"4KiB\"\n").expect("our folder is writable");
+    containerd.kill_9();
+    containerd.restart();
+    let watching = containerd.watching();
+    let mount = mount();
+    let go = containerd.path("go");
+    mkfifo(&go, Mode::S_IRWXU).expect("our folder is writable");
+    let folder = mount_of_our_folder(&containerd);
+    let script = "read line </host/go; /ports short 5000 0 10000 >/dev/null; exec /ports hold :: 700";
+    containerd.detached("c", &["--mount", &mount, "--mount", &folder], &["sh", "-c", script]);
+    watching.wait(SOON, "the container", |told| told.kind() == "process.start");
+    let (shim, init) = (containerd.shim("c"), containerd.pid("c"));
+    // Nobody reads meanwhile.
+    shim.signal(Signal::SIGSTOP);
+    fs::write(&go, "go\n").expect("the container reads");
+    let listens = || fs::read_to_string(format!("/proc/{init}/net/tcp6")).is_ok_and(|list| list.contains(":02BC "));
+    deadline::until("the last one to listen", listens);
+    shim.signal(Signal::SIGCONT);
+    wait(&watching, "port.open", "c", 700);
+    watching.wait(SOON, "a gap", |told| told.kind() == "observer.gap" && told.text("/stage") == "kernel");
+    deadline::until("what is listed to be what is open", || {
+        listed(&containerd, "c").iter().map(number).collect::<Vec<_>>() == [700]
+    });
+    remove(&containerd, "c");
+    let close = watching.wait_close("c");
+    let (seen, delivered) = (close.number("/seen").expect("counted"), close.number("/delivered").expect("known"));
+    let lost = close.number("/lost").expect("counted");
+    assert!(lost > 0 && seen == delivered + lost, "{close:?}");
+    let mut open = BTreeSet::new();
+    for told in watching.all().iter().filter(|told| told.kind().starts_with("port.")) {
+        let key = (address(told).to_owned(), number(told));
+        let is_news = if told.kind() == "port.open" { open.insert(key) } else { open.remove(&key) };
+        assert!(is_news, "{told:?}");
+    }
+    assert!(open.is_empty(), "{open:?}");
+    drop(watching);
+    containerd.assert_nothing_left();
 }
