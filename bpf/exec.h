@@ -84,7 +84,7 @@ int lookout_on_exec(__u64 *context)
 	if (used > BYTES_MAX)
 		goto lost;
 	describe(&work->exec.header, LOOKOUT_EXEC, sizeof(work->exec) + used, task, target);
-	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used, 0))
+	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used, quietly(target, work->exec.header.at_ns)))
 		return 0;
 lost:
 	lose(target);

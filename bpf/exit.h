@@ -78,6 +78,6 @@ int lookout_on_exit(__u64 *context)
 								 : task->group_leader->exit_code;
 	record->flags = signal->oom_mm ? LOOKOUT_OOM_KILLED : 0;
 	outputs(record->outputs, task);
-	bpf_ringbuf_submit(record, 0);
+	bpf_ringbuf_submit(record, quietly(target, record->header.at_ns));
 	return 0;
 }

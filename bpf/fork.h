@@ -43,6 +43,6 @@ int lookout_on_fork(__u64 *context)
 	if (!record)
 		return 0;
 	describe(&record->header, LOOKOUT_FORK, sizeof(*record), child, target);
-	bpf_ringbuf_submit(record, 0);
+	bpf_ringbuf_submit(record, quietly(target, record->header.at_ns));
 	return 0;
 }

@@ -7,6 +7,7 @@
 #define LOOKOUT_HELPERS_H
 
 typedef unsigned char __u8;
+typedef unsigned short __u16;
 typedef unsigned int __u32;
 typedef unsigned long long __u64;
 
@@ -29,22 +30,40 @@ enum {
 	BPF_ANY = 0,
 	BPF_NOEXIST = 1,
 	BPF_F_NO_PREALLOC = 1,
+	BPF_RB_NO_WAKEUP = 1,
+	BPF_RB_FORCE_WAKEUP = 2,
 };
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+/* 5.12 in programs of this kind */
+static __u64 (*bpf_get_socket_cookie)(void *socket) = (void *)46;
 static long (*bpf_probe_read_user)(void *to, __u32 size, const void *from) = (void *)112;
 static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
 static long (*bpf_probe_read_kernel_str)(void *to, __u32 size, const void *from) = (void *)115;
 static long (*bpf_ringbuf_output)(void *ring, void *data, __u64 size, __u64 flags) = (void *)130;
 static void *(*bpf_ringbuf_reserve)(void *ring, __u64 size, __u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
+struct task_struct;
+static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 /* 5.17 */
 static long (*bpf_loop)(__u32 times, void *callback, void *context, __u64 flags) = (void *)181;
 
 /* Reads through a pointer whose type the verifier does not know; leaves 0 behind a bad one. */
 #define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), from)
+
+/* Whether the running kernel has a field; the numbers are enum bpf_field_info_kind of clang. */
+#define EXISTS(field) __builtin_preserve_field_info(field, 2)
+
+/* A field of one bit in a byte, wherever the running kernel has it. */
+#define BIT(structure, field)                                                                                  \
+	({                                                                                                     \
+		__u8 byte = 0;                                                                                 \
+		READ(byte, (void *)(structure) + __builtin_preserve_field_info((structure)->field, 0));        \
+		((__u64)byte << __builtin_preserve_field_info((structure)->field, 4)) >>                       \
+			__builtin_preserve_field_info((structure)->field, 5);                                  \
+	})
 
 #endif

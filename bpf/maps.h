@@ -44,6 +44,15 @@ struct {
 	__type(value, __u64);
 } namespaces SEC(".maps");
 
+/* Inode number of a network namespace -> key of `targets`. The node's own is never here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, __u64);
+} networks SEC(".maps");
+
 /* Thread group in a watched tree -> key of `targets`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -53,6 +62,33 @@ struct {
 	__type(value, __u64);
 } trees SEC(".maps");
 
+/* Cookie of a socket that a process of a watched tree made listen -> key of `targets`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u64);
+} listeners SEC(".maps");
+
+/* Target -> its connections, where somebody wants to know. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, struct lookout_connections);
+} connections SEC(".maps");
+
+/* Targets whose owner waits for the next connection. Apart from the counts, which only programs write. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+} awaited SEC(".maps");
+
 /* Key 0: what is set for the whole node. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -60,6 +96,14 @@ struct {
 	__type(key, __u32);
 	__type(value, struct lookout_config);
 } config SEC(".maps");
+
+/* Slot -> when its reader was last woken for a process, CLOCK_MONOTONIC: see output.h. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LOOKOUT_SLOTS);
+	__type(key, __u32);
+	__type(value, __u64);
+} woken SEC(".maps");
 
 /* Thread groups whose end was told a moment ago: see exit.h. */
 struct {

@@ -31,6 +31,24 @@ static __always_inline void *room(struct lookout_target *target, __u64 size)
 	return record;
 }
 
+/*
+ * How to hand over a record of a process. To wake the reader costs more than to make the record, so it is woken
+ * for the first, and those of the next LOOKOUT_COLLECT_NS it finds itself: it never waits without end before it
+ * has found nothing for that long. Woken by force, because the kernel's own rule (wake where the reader had
+ * caught up with this record) fails where a record before this one was handed over without.
+ */
+static __always_inline __u64 quietly(struct lookout_target *target, __u64 now)
+{
+	__u32 slot = target->slot;
+	__u64 *last = bpf_map_lookup_elem(&woken, &slot);
+
+	if (last && now - *last < LOOKOUT_COLLECT_NS)
+		return BPF_RB_NO_WAKEUP;
+	if (last)
+		*last = now;
+	return BPF_RB_FORCE_WAKEUP;
+}
+
 static __always_inline __u32 innermost_pid(struct task_struct *task)
 {
 	struct pid *pid = task->signal->pids[PIDTYPE_TGID];
@@ -66,19 +84,26 @@ static __always_inline __u32 seen_as(struct task_struct *leader, __u32 namespace
 	return 0;
 }
 
+/* The part of a header that is about no process. */
+static __always_inline void address(struct lookout_header *header, __u32 kind, __u32 length,
+				    struct lookout_target *target)
+{
+	header->kind = kind;
+	header->length = length;
+	header->target = target->id;
+	header->at_ns = bpf_ktime_get_ns();
+	header->lost = target->lost;
+}
+
 static __always_inline void describe(struct lookout_header *header, __u32 kind, __u32 length,
 				     struct task_struct *task, struct lookout_target *target)
 {
 	struct task_struct *leader = task->group_leader;
 	struct task_struct *parent = leader->real_parent->group_leader;
 
-	header->kind = kind;
-	header->length = length;
-	header->target = target->id;
-	header->at_ns = bpf_ktime_get_ns();
+	address(header, kind, length, target);
 	header->start_ns = leader->start_boottime;
 	header->parent_start_ns = parent->start_boottime;
-	header->lost = target->lost;
 	header->tgid = seen_as(leader, target->pid_namespace);
 	header->vpid = innermost_pid(task);
 	header->parent_tgid = seen_as(parent, target->pid_namespace);

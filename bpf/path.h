@@ -34,6 +34,8 @@ struct scratch {
 		/* Never used: they put the other records into BTF, for the test of the layout. */
 		struct lookout_fork fork;
 		struct lookout_exit exit;
+		struct lookout_port port;
+		struct lookout_connected connected;
 	};
 	__u8 bytes[BYTES_MAX + NAME_ROOM];
 	struct walk walk;

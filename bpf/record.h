@@ -21,12 +21,17 @@ enum lookout_limit {
 	LOOKOUT_ARGS_MAX = 16384,
 	/* the most of one path; a longer one is marked as cut */
 	LOOKOUT_PATH_MAX = 4096,
+	/* nanoseconds: how long records of processes may collect after one of them woke the reader */
+	LOOKOUT_COLLECT_NS = 1000000,
 };
 
 enum lookout_kind {
 	LOOKOUT_FORK = 1,
 	LOOKOUT_EXEC = 2,
 	LOOKOUT_EXIT = 3,
+	LOOKOUT_LISTEN = 4,
+	LOOKOUT_UNLISTEN = 5,
+	LOOKOUT_CONNECTED = 6,
 };
 
 enum lookout_flag {
@@ -38,6 +43,10 @@ enum lookout_flag {
 	LOOKOUT_DIRECTORY_CUT = 4,
 	/* exit: the OOM killer chose it */
 	LOOKOUT_OOM_KILLED = 8,
+	/* port: the address has 16 bytes, not 4 */
+	LOOKOUT_INET6 = 16,
+	/* port: and takes no IPv4 */
+	LOOKOUT_INET6_ONLY = 32,
 };
 
 /* Begins every record. */
@@ -115,6 +124,39 @@ struct lookout_exit {
 	__u32 flags;
 	/* descriptors 1 and 2 */
 	struct lookout_file outputs[2];
+};
+
+/*
+ * A TCP socket listens: LOOKOUT_LISTEN, by the process of the header. Or no longer: LOOKOUT_UNLISTEN, without a
+ * process, for whoever runs then need not have anything to do with it.
+ */
+struct lookout_port {
+	struct lookout_header header;
+	/* of the socket, among all that ever were: INET_DIAG and SO_COOKIE have the same */
+	__u64 cookie;
+	/* of the socket's file; 0 where it has none, and for LOOKOUT_UNLISTEN */
+	__u64 inode;
+	__u32 network_namespace;
+	/* in the byte order of the host; 0 where listen(2) chooses it */
+	__u32 port;
+	/* in the byte order of the network, the first 4 bytes without LOOKOUT_INET6 */
+	__u8 address[16];
+	/* enum lookout_flag */
+	__u32 flags;
+	__u32 padding;
+};
+
+/* A TCP connection was established while somebody waited for the next one: LOOKOUT_CONNECTED. */
+struct lookout_connected {
+	struct lookout_header header;
+};
+
+/* Value of the map `connections`, by target. */
+struct lookout_connections {
+	/* established now, less those that were so before the target was watched: a signed number */
+	__u64 open;
+	/* CLOCK_MONOTONIC when one last came or went */
+	__u64 changed_ns;
 };
 
 /* Value of the map `targets`, by id. */

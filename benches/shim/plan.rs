@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::Result;
 
 /// The measurements, by the names that `--only` takes.
-pub(crate) const NAMES: [&str; 8] = ["start", "task", "exec", "stdout", "ctr", "memory", "pod", "watch"];
+pub(crate) const NAMES: [&str; 9] = ["start", "task", "exec", "stdout", "ctr", "memory", "pod", "watch", "ports"];
 
 /// How often each thing is done.
 #[derive(Debug)]

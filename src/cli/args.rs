@@ -34,6 +34,8 @@ pub(super) enum Command {
     Ps(PsArgs),
     /// Show the processes that live as trees.
     Tree(TreeArgs),
+    /// List the ports that are open, and who listens; or follow them.
+    Ports(PortsArgs),
     /// Show how processes ended, as go-runc tells it, or follow it.
     Exits(ExitsArgs),
     /// Show what can be observed, by what, and why not more.
@@ -161,6 +163,18 @@ pub(super) struct TreeArgs {
     /// How to print.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PortsArgs {
+    #[command(flatten)]
+    pub(super) common: Common,
+    /// Go on with what opens and closes, also in containers that come later, until TERM or INT.
+    #[arg(short, long)]
+    pub(super) watch: bool,
+    /// How to print.
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(super) output: ListFormat,
 }
 
 #[derive(Debug, Args)]

@@ -120,7 +120,7 @@ fn page(report: &Report, style: Style) -> String {
     page += &format!("targets   {targets}\nshims     {}\n", report.shims.living);
     if let Some(Removed { rings, targets, namespaces, processes, freed }) = &report.swept {
         page += &format!(
-            "swept     {rings} slots, {targets} targets, {namespaces} pid namespaces, {processes} processes; \
+            "swept     {rings} slots, {targets} targets, {namespaces} namespaces, {processes} processes; \
              {freed} rings freed\n"
         );
     }

@@ -10,6 +10,7 @@ mod events;
 mod exit;
 mod exits;
 mod output;
+mod ports;
 mod reach;
 mod registry;
 mod render;
@@ -63,6 +64,7 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         Command::Events(args) => events::run(args, &mut out).await?,
         Command::Ps(args) => containers::ps(args, &mut out).await?,
         Command::Tree(args) => containers::tree(args, &mut out).await?,
+        Command::Ports(args) => ports::run(args, &mut out).await?,
         Command::Exits(args) => exits::run(args, &mut out).await?,
         Command::Capabilities(args) => containers::capabilities(args, &mut out).await?,
         Command::Inspect(args) => containers::inspect(args, &mut out).await?,

@@ -103,7 +103,7 @@ impl Process {
     /// The name that events have for it.
     #[must_use]
     pub fn entity_id(&self) -> String {
-        self.key().entity_id(self.boot)
+        self.key().entity_id(self.boot).to_string()
     }
 
     /// The command line, arguments joined by blanks; the executable where there are none.

@@ -77,6 +77,8 @@ pub struct Event {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     holders: Vec<Parent>,
     #[serde(flatten)]
+    port: Option<Port>,
+    #[serde(flatten)]
     body: Option<Rest>,
 }
 
@@ -200,12 +202,59 @@ struct Exit {
     signal: String,
 }
 
+/// A port, in OpenTelemetry's words as far as it has any.
+#[derive(Debug, Serialize)]
+struct Port {
+    network: Network,
+    port: Reach,
+    owners: Vec<Owner>,
+}
+
+#[derive(Debug, Serialize)]
+struct Network {
+    transport: String,
+    r#type: String,
+    local: Local,
+}
+
+#[derive(Debug, Serialize)]
+struct Local {
+    address: String,
+    port: u32,
+}
+
+#[derive(Debug, Serialize)]
+struct Reach {
+    scope: String,
+    #[serde(skip_serializing_if = "is_false")]
+    dual_stack: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Owner {
+    pid: i32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vpid: Option<i32>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    entity_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    executable: Option<Path>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    exec_id: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    container_id: String,
+    #[serde(skip_serializing_if = "is_false")]
+    escaped: bool,
+}
+
 /// What events without a process tell.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Rest {
     Close { seen: Option<u64>, delivered: u64, lost: Option<u64>, runtime: u64 },
     Gap { lost: Option<u64>, stage: String, from: u64, to: u64 },
+    Idle { quiet_ns: u64 },
+    Active { cause: String },
     Throttle { withheld: u64, over_ns: u64 },
     Capability { capability: Capability },
     Hello { schema_version: u32, capabilities: Vec<Capability>, begins_after: u64, shim: ShimId },
@@ -248,6 +297,15 @@ pub struct Listed {
     process: Process,
 }
 
+/// An open port, as `ports` lists it.
+#[derive(Debug, Serialize)]
+pub struct OpenPort {
+    #[serde(flatten)]
+    whose: Whose,
+    #[serde(flatten)]
+    port: Port,
+}
+
 /// An exit as go-runc tells it.
 #[derive(Debug, Serialize)]
 pub struct Exited {
@@ -283,6 +341,7 @@ impl From<&api::Event> for Event {
             status: None,
             after_exit_ns: None,
             holders: Vec::new(),
+            port: None,
             body: None,
         };
         match &event.body {
@@ -320,6 +379,9 @@ impl From<&api::Event> for Event {
                     shim: ShimId { id: hello.shim_id.clone(), version: hello.version.clone() },
                 });
             }
+            Some(Body::ContainerIdle(idle)) => json.body = Some(Rest::Idle { quiet_ns: idle.quiet_ns }),
+            Some(Body::ContainerActive(active)) => json.body = Some(Rest::Active { cause: active.cause.clone() }),
+            Some(Body::Port(port)) => json.port = Some(Port::from(port)),
             // A body of a later schema: what is common is told.
             None => {}
         }
@@ -341,6 +403,43 @@ impl From<&api::ContainerProcess> for Listed {
             whose: Whose::of(listed.container.as_ref(), &process.exec_id),
             origin: process.origin.clone(),
             process: Process::of(process),
+        }
+    }
+}
+
+impl From<&api::ContainerPort> for OpenPort {
+    fn from(open: &api::ContainerPort) -> Self {
+        Self { whose: Whose::of(open.container.as_ref(), ""), port: Port::from(open.port.get_or_default()) }
+    }
+}
+
+impl From<&api::Port> for Port {
+    fn from(port: &api::Port) -> Self {
+        Self {
+            network: Network {
+                transport: port.transport.clone(),
+                r#type: port.type_.clone(),
+                local: Local { address: port.address.clone(), port: port.port },
+            },
+            port: Reach { scope: port.scope.clone(), dual_stack: port.dual_stack },
+            owners: port.owners.iter().map(Owner::from).collect(),
+        }
+    }
+}
+
+impl From<&api::Owner> for Owner {
+    fn from(owner: &api::Owner) -> Self {
+        let path = owner.executable.as_deref();
+        let is_escaped = path.is_some_and(|path| std::str::from_utf8(path).is_err());
+        let text = if is_escaped { escaped } else { plain };
+        Self {
+            pid: owner.pid,
+            vpid: owner.vpid,
+            entity_id: owner.entity_id.clone(),
+            executable: path.map(|path| Path { path: text(path) }),
+            exec_id: owner.exec_id.clone(),
+            container_id: owner.container_id.clone(),
+            escaped: is_escaped,
         }
     }
 }

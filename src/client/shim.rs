@@ -9,8 +9,8 @@ use ttrpc::{r#async::ClientStreamReceiver, context};
 use super::batch::Batches;
 use crate::{
     api::{
-        CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, ProcessesRequest, ProcessesResponse,
-        SubscribeRequest, observer::ObserverClient,
+        CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, PortsRequest, PortsResponse,
+        ProcessesRequest, ProcessesResponse, SubscribeRequest, observer::ObserverClient,
     },
     registration::Registration,
 };
@@ -98,6 +98,16 @@ impl Shim {
     pub async fn processes(&self, container_id: &str) -> Result<ProcessesResponse, ShimError> {
         let request = ProcessesRequest { container_id: container_id.to_owned(), ..Default::default() };
         self.answer(timeout(ANSWER, self.client.processes(deadline(), &request)).await)
+    }
+
+    /// The ports that are open, of one container or (empty) of all.
+    ///
+    /// # Errors
+    ///
+    /// [`ShimError`].
+    pub async fn ports(&self, container_id: &str) -> Result<PortsResponse, ShimError> {
+        let request = PortsRequest { container_id: container_id.to_owned(), ..Default::default() };
+        self.answer(timeout(ANSWER, self.client.ports(deadline(), &request)).await)
     }
 
     /// Every exit from now on, of one container or (empty) of all.

@@ -242,7 +242,7 @@ fn descendants(looker: &Looker, entry: &Entry) -> impl Iterator<Item = (ProcessK
     pids.into_iter().filter(move |pid| *pid != root.pid).filter_map(move |pid| {
         let key = identify(pid)?;
         let mut usage = usage_of(key)?;
-        usage.entity_id = key.entity_id(entry.process.boot);
+        usage.entity_id = key.entity_id(entry.process.boot).to_string();
         usage.descends_from = entry.id;
         usage.command = looker.command(key);
         Some((key, usage))

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{Capability, Ended, Parent, Process, ProcessKey};
+use super::{Capability, Ended, Parent, Port, Process, ProcessKey};
 
 /// One event, after redaction: what the journal keeps and every way out shows.
 #[derive(Debug, Clone, PartialEq)]
@@ -118,10 +118,25 @@ pub enum Body {
     },
     /// What can be observed has changed.
     Capability(Capability),
+    /// A port has its first listener.
+    PortOpen(Arc<Port>),
+    /// A port has lost its last listener.
+    PortClose(Arc<Port>),
+    /// A container has been quiet for as long as was asked for: no exec ran, no connection was established, no input
+    /// came.
+    ContainerIdle {
+        /// For how many nanoseconds.
+        quiet_ns: u64,
+    },
+    /// One that was idle no longer is.
+    ContainerActive {
+        /// Why.
+        cause: Activity,
+    },
 }
 
 /// The types, in the order of their bits in a filter.
-pub const EVENT_TYPES: [&str; 12] = [
+pub const EVENT_TYPES: [&str; 16] = [
     "process.fork",
     "process.exec",
     "process.start",
@@ -134,6 +149,10 @@ pub const EVENT_TYPES: [&str; 12] = [
     "observer.gap",
     "observer.throttle",
     "observer.capability",
+    "port.open",
+    "port.close",
+    "container.idle",
+    "container.active",
 ];
 
 impl Body {
@@ -153,6 +172,10 @@ impl Body {
             Self::Gap(_) => 9,
             Self::Throttle { .. } => 10,
             Self::Capability(_) => 11,
+            Self::PortOpen(_) => 12,
+            Self::PortClose(_) => 13,
+            Self::ContainerIdle { .. } => 14,
+            Self::ContainerActive { .. } => 15,
         }
     }
 
@@ -177,7 +200,35 @@ impl Body {
             | Self::ContainerClose(_)
             | Self::Gap(_)
             | Self::Throttle { .. }
-            | Self::Capability(_) => None,
+            | Self::Capability(_)
+            | Self::PortOpen(_)
+            | Self::PortClose(_)
+            | Self::ContainerIdle { .. }
+            | Self::ContainerActive { .. } => None,
+        }
+    }
+}
+
+/// What ends a container's quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Activity {
+    /// An exec was asked for.
+    Exec,
+    /// A connection was established.
+    Connection,
+    /// Its first process got input from a client.
+    Input,
+}
+
+impl Activity {
+    /// The word that events use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::Connection => "connection",
+            Self::Input => "input",
         }
     }
 }

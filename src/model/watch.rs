@@ -31,6 +31,9 @@ pub trait Watched: Send + Sync + fmt::Debug {
     /// Init (`exec_id` empty) or an exec's process was reaped.
     fn exited(&self, exec_id: &str, exit: Exit);
 
+    /// A client's bytes went to init: told for each part of them, so it must be quick.
+    fn input(&self) {}
+
     /// The shim's own pipes of init (`exec_id` empty) or of an exec came to their end.
     fn output_ended(&self, exec_id: &str);
 

@@ -33,6 +33,10 @@ use bucket::Bucket;
 pub const PROCESS_START: &str = "/lookout/process-start";
 /// A process has ended.
 pub const PROCESS_EXIT: &str = "/lookout/process-exit";
+/// A port opened.
+pub const PORT_OPEN: &str = "/lookout/port-open";
+/// A port closed.
+pub const PORT_CLOSE: &str = "/lookout/port-close";
 /// Something is missing: from all events, or from the bus.
 pub const GAP: &str = "/lookout/gap";
 
@@ -102,9 +106,9 @@ impl Bus {
     pub fn types(&self) -> &'static [&'static str] {
         match self.carries {
             Carries::None => &[],
-            Carries::Ports => &["observer.gap", "observer.throttle"],
+            Carries::Ports => &["observer.gap", "observer.throttle", "port.*"],
             Carries::Processes => {
-                &["observer.gap", "observer.throttle", "process.start", "process.exec", "process.exit"]
+                &["observer.gap", "observer.throttle", "port.*", "process.start", "process.exec", "process.exit"]
             }
         }
     }
@@ -114,6 +118,8 @@ impl Bus {
         let topic = match &event.body {
             Body::Start(_) | Body::Exec(_) if self.carries == Carries::Processes => PROCESS_START,
             Body::Exit { .. } if self.carries == Carries::Processes => PROCESS_EXIT,
+            Body::PortOpen(_) if self.carries != Carries::None => PORT_OPEN,
+            Body::PortClose(_) if self.carries != Carries::None => PORT_CLOSE,
             Body::Gap(_) | Body::Throttle { .. } if self.carries != Carries::None => GAP,
             _ => return None,
         };

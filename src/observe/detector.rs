@@ -249,6 +249,8 @@ impl Watcher {
     fn run(&mut self) {
         loop {
             self.engine.wait(self.orders.bell());
+            // Whether finding nothing means that there is nothing.
+            let mut rested = true;
             loop {
                 for order in self.orders.take() {
                     if self.obey(order).is_break() {
@@ -260,15 +262,14 @@ impl Watcher {
                     Err(error) => return self.tell.error(error.into()),
                 };
                 let busy = self.engine.track();
+                rested &= !busy && !more;
                 self.engine.ask_reaped();
                 self.engine.look_again();
                 self.pass_on();
-                if !busy && !more {
+                if !busy && !more && rested {
                     break;
                 }
-                if !more {
-                    thread::sleep(self.engine.interval());
-                }
+                rested = !more && self.engine.rest();
             }
         }
     }

@@ -3,6 +3,9 @@
 //! What the shim's observer and the library's [`Detector`](super::Detector) have in common. It belongs to
 //! one thread, which [`wait`](Engine::wait)s and then takes its turns.
 
+mod idle;
+mod ports;
+
 use std::{
     collections::{BTreeMap, HashMap},
     os::fd::BorrowedFd,
@@ -14,6 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     clock::monotonic_ns,
+    ports::Ports,
     proc,
     record::{Record, TargetId, What},
     redact::Redactor,
@@ -36,6 +40,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 pub(super) struct Engine {
     source: Box<dyn Source>,
     pub(super) tracker: Tracker,
+    ports: Ports,
     reaped: proc::Reaped,
     targets: BTreeMap<TargetId, Watched>,
     /// Read and not yet tracked; kept for its room.
@@ -58,6 +63,12 @@ struct Watched {
     look_wanted: bool,
     /// Names of cgroups below the target's own, by id.
     nested: HashMap<u64, Option<Arc<str>>>,
+    /// The container's, where it is one.
+    name: Option<Arc<str>>,
+    /// Where its ports are, if they are told.
+    network: Option<ports::Network>,
+    /// What tells whether it is idle, if that is told.
+    quiet: Option<idle::Quiet>,
 }
 
 impl Engine {
@@ -65,6 +76,7 @@ impl Engine {
         Ok(Self {
             source,
             tracker: Tracker::new(shim_pid),
+            ports: Ports::default(),
             reaped: proc::Reaped::new()?,
             targets: BTreeMap::new(),
             records: Vec::with_capacity(TURN),
@@ -86,7 +98,8 @@ impl Engine {
         waits.extend(source.map(|source| PollFd::new(source, ready)));
         // A source without a descriptor has to be asked.
         let ask = (source.is_none() && !self.targets.is_empty()).then(|| self.source.interval());
-        let timeout = [ask, self.again_after()].into_iter().flatten().min();
+        waits.extend(self.destroyed().map(|gone| PollFd::new(gone, ready)));
+        let timeout = [ask, self.again_after(), self.ask_ports_after(), self.idle_after()].into_iter().flatten().min();
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             // Rounded up, so that what is due is due.
             PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -95,9 +108,9 @@ impl Engine {
         let _ = poll(&mut waits, timeout);
     }
 
-    /// How long records may collect after they came; without a descriptor, how often to look.
-    pub(super) fn interval(&self) -> Duration {
-        self.source.interval()
+    /// Lets records collect, as [`Source::rest`] has it.
+    pub(super) fn rest(&mut self) -> bool {
+        self.source.rest()
     }
 
     /// Watches from now on. `init` as [`Tracker::begin`] has it.
@@ -120,6 +133,9 @@ impl Engine {
                 looked: None,
                 look_wanted: false,
                 nested: HashMap::new(),
+                name: None,
+                network: None,
+                quiet: None,
             },
         );
         self.tracker.begin(id, init);
@@ -143,6 +159,7 @@ impl Engine {
             let gap = Gap { lost: Some(untold), stage: Stage::Kernel, from_ns: now, to_ns: now };
             self.tell(id, now, Body::Gap(gap));
         }
+        self.end_ports(id);
         let counts = counts.map(|KernelCounts { seen, lost }| (seen, lost));
         self.tracker.end(id, counts, monotonic_ns(), &mut self.effects);
         self.perform();
@@ -159,6 +176,7 @@ impl Engine {
             if let Err(error) = self.source.watch(id, &self.targets[&id].target) {
                 tracing::warn!(target = id.0, %error, "no longer watched");
             }
+            self.attach(id);
             self.look(id);
         }
     }
@@ -204,7 +222,8 @@ impl Engine {
     /// When to take a turn though nothing is readable.
     fn again_after(&self) -> Option<Duration> {
         let held = self.tracker.awaits_done().then_some(HELD_AFTER);
-        let look = self.targets.values().any(|watched| watched.look_wanted).then_some(BETWEEN_LOOKS);
+        let wants = |watched: &Watched| watched.look_wanted || watched.wants_dump();
+        let look = self.targets.values().any(wants).then_some(BETWEEN_LOOKS);
         [held, look, self.reaped.again_after()].into_iter().flatten().min()
     }
 
@@ -229,6 +248,12 @@ impl Engine {
     }
 
     fn record(&mut self, mut record: Record) {
+        self.socket(&record);
+        if let Record::Process { target, .. } = &record
+            && let Some(watched) = self.targets.get_mut(target)
+        {
+            watched.ask_soon();
+        }
         if let Record::Lost { target: Some(id), count: Some(count), .. } = &record
             && let Some(watched) = self.targets.get_mut(id)
         {
@@ -293,6 +318,7 @@ impl Engine {
             self.look_at(id);
             self.perform();
         }
+        self.dump_again();
     }
 
     /// Finds who is alive, and has the tracker compare.
@@ -300,17 +326,22 @@ impl Engine {
         let Some(watched) = self.targets.get_mut(&id) else { return };
         watched.looked = Some(Instant::now());
         watched.look_wanted = false;
+        let dump = self.dump(id);
         let watched = &self.targets[&id];
         let known: Vec<ProcessKey> = self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
         let records = match proc::look_after(id, &watched.target, &known) {
             Ok(records) => records,
-            Err(error) => return tracing::warn!(target = id.0, error = chain(&error), "no look at what is alive"),
+            Err(error) => {
+                tracing::warn!(target = id.0, error = chain(&error), "no look at what is alive");
+                Vec::new()
+            }
         };
         // An exit that the source still has says more than an absence.
         let drained = self.read_all();
         for record in drained.into_iter().chain(records) {
             self.record(record);
         }
+        self.compare(id, dump);
     }
 
     /// What the source has at this moment; a source that has ended has nothing.

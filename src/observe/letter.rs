@@ -4,7 +4,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::service::Living;
+use super::{
+    idle::Input,
+    service::{Living, OpenPorts},
+};
 use crate::{
     config::Settings,
     model::{Container, Exit},
@@ -28,6 +31,8 @@ pub(super) enum Letter {
         owns_pid_namespace: bool,
         /// The program of its OCI runtime.
         runtime: PathBuf,
+        /// When init had input.
+        input: Arc<Input>,
         /// Dropped or answered: go on.
         watched: oneshot::Sender<()>,
     },
@@ -50,6 +55,10 @@ pub(super) enum Letter {
         serial: Serial,
         exec_id: String,
     },
+    /// Init had input that was waited for.
+    Input {
+        serial: Serial,
+    },
     Deleted {
         serial: Serial,
     },
@@ -57,6 +66,11 @@ pub(super) enum Letter {
         container_id: String,
         /// Gets `None` where there is no such container.
         reply: oneshot::Sender<Option<Living>>,
+    },
+    Ports {
+        container_id: String,
+        /// Gets `None` where there is no such container.
+        reply: oneshot::Sender<Option<OpenPorts>>,
     },
     /// The shim leaves.
     Stop {

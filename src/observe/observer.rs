@@ -28,10 +28,11 @@ use super::{
     clock::{boottime_ns, monotonic_ns, realtime_ns, realtime_offset_ns},
     front,
     hub::{Hub, Identity, Limits, Unnumbered},
+    idle::Input,
     letter::{Letter, Serial},
     mailbox::Mailbox,
     proc,
-    service::{Clock, Living, Questions, Service, Unavailable},
+    service::{Clock, Living, OpenPorts, Questions, Service, Unavailable},
     thread,
 };
 use crate::{
@@ -260,7 +261,8 @@ impl Watch for Observer {
         };
         let serial = Serial(self.inner.serials.fetch_add(1, Ordering::Relaxed));
         let Beginning { owns_pid_namespace, runtime, .. } = beginning;
-        Some(Arc::new(Handle { shared, serial, container, settings, owns_pid_namespace, runtime }))
+        let input = Arc::default();
+        Some(Arc::new(Handle { shared, serial, container, settings, owns_pid_namespace, runtime, input }))
     }
 }
 
@@ -273,6 +275,7 @@ struct Handle {
     settings: Arc<Settings>,
     owns_pid_namespace: bool,
     runtime: PathBuf,
+    input: Arc<Input>,
 }
 
 impl Handle {
@@ -293,6 +296,7 @@ impl Watched for Handle {
             restored,
             owns_pid_namespace: self.owns_pid_namespace,
             runtime: self.runtime.clone(),
+            input: self.input.clone(),
             watched,
         });
         Box::pin(async move {
@@ -312,6 +316,12 @@ impl Watched for Handle {
 
     fn exited(&self, exec_id: &str, exit: Exit) {
         self.put(Letter::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
+    }
+
+    fn input(&self) {
+        if self.input.came(monotonic_ns()) {
+            self.put(Letter::Input { serial: self.serial });
+        }
     }
 
     fn output_ended(&self, exec_id: &str) {
@@ -345,6 +355,21 @@ impl Shared {
         self.tell([Body::Gap(Gap { lost: None, stage: Stage::Observer, from_ns: now, to_ns: now })]);
     }
 
+    /// Asks the observer's thread about a container, or where that is empty about all.
+    fn ask<'a, T: Send + 'a>(
+        &'a self,
+        container: &'a str,
+        letter: fn(String, oneshot::Sender<Option<T>>) -> Letter,
+    ) -> BoxFuture<'a, Result<T, Unavailable>> {
+        Box::pin(async move {
+            let failed = || Unavailable::Observer { reason: "the observer has ended".into() };
+            let (reply, answer) = oneshot::channel();
+            self.mailbox.put(letter(container.to_owned(), reply)).map_err(|_| failed())?;
+            let answer = answer.await.map_err(|_| failed())?;
+            answer.ok_or_else(|| Unavailable::Container { id: container.to_owned() })
+        })
+    }
+
     fn tell(&self, bodies: impl IntoIterator<Item = Body>) {
         let monotonic_ns = monotonic_ns();
         let realtime_ns = monotonic_ns + realtime_offset_ns();
@@ -366,15 +391,10 @@ impl Questions for Shared {
     }
 
     fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>> {
-        Box::pin(async move {
-            let failed = || Unavailable::Observer { reason: "the observer has ended".into() };
-            let (reply, answer) = oneshot::channel();
-            let letter = Letter::Processes { container_id: container.to_owned(), reply };
-            self.mailbox.put(letter).map_err(|_| failed())?;
-            match answer.await.map_err(|_| failed())? {
-                Some(processes) => Ok(processes),
-                None => Err(Unavailable::Container { id: container.to_owned() }),
-            }
-        })
+        self.ask(container, |container_id, reply| Letter::Processes { container_id, reply })
+    }
+
+    fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
+        self.ask(container, |container_id, reply| Letter::Ports { container_id, reply })
     }
 }

@@ -71,6 +71,21 @@ pub(super) fn id_of(directory: &Path) -> io::Result<TargetId> {
     fs::metadata(directory).map(|metadata| TargetId(metadata.ino()))
 }
 
+/// The ids of the cgroup at `directory` and of those below it, as far as a container may nest to be followed.
+pub(super) fn ids_below(directory: &Path) -> std::collections::HashSet<u64> {
+    const DEPTH: usize = 8;
+    const MOST: usize = 1024;
+    let mut ids: std::collections::HashSet<u64> = id_of(directory).into_iter().map(|id| id.0).collect();
+    let mut level = vec![directory.to_owned()];
+    for _ in 0..DEPTH {
+        let entries = level.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+        let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        level = below.map(|entry| entry.path()).take(MOST - ids.len().min(MOST)).collect();
+        ids.extend(level.iter().filter_map(|directory| id_of(directory).ok()).map(|id| id.0));
+    }
+    ids
+}
+
 /// The name of the cgroup `id` below the one at `directory`, as a path under the hierarchy's root.
 pub(super) fn name_below(directory: &Path, id: u64) -> Option<String> {
     // Deeper than any manager nests; a container may nest deeper and is not followed there.

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Grade, Image, ProcessKey, Stage};
+use crate::model::{Endpoint, Grade, Image, ProcessKey, Stage};
 
 /// What a source is asked to watch: the id of a container's cgroup (its directory's inode on the
 /// unified hierarchy), or a number that the watcher made up for a target without one.
@@ -42,6 +42,36 @@ pub enum Record {
         /// What.
         what: What,
     },
+    /// A socket of one target listens.
+    Listen {
+        /// Whose.
+        target: TargetId,
+        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        at_ns: u64,
+        /// Which.
+        socket: Socket,
+        /// Who called listen(2).
+        by: ProcessKey,
+        /// Its pid in its own pid namespace.
+        vpid: Option<i32>,
+    },
+    /// A socket of one target no longer listens.
+    Unlisten {
+        /// Whose.
+        target: TargetId,
+        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        at_ns: u64,
+        /// Which; its number is known here, where it was not at the beginning.
+        socket: Socket,
+    },
+    /// The connection of a target that was waited for: see
+    /// [`Source::await_connection`](super::source::Source::await_connection).
+    Connected {
+        /// Whose.
+        target: TargetId,
+        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        at_ns: u64,
+    },
     /// Records were lost. For one target, or where the source cannot say whose, for all.
     Lost {
         /// Whose; `None` for every target of this source.
@@ -53,6 +83,19 @@ pub enum Record {
         /// Where.
         stage: Stage,
     },
+}
+
+/// A listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Socket {
+    /// The kernel's number for it, which is never reused (`SO_COOKIE`).
+    pub cookie: u64,
+    /// The inode of its file, as `/proc/PID/fd` shows it; 0 where it is not known.
+    pub inode: u64,
+    /// The inode of its network namespace.
+    pub network_namespace: u32,
+    /// Where.
+    pub endpoint: Endpoint,
 }
 
 /// What happened to a process.

@@ -12,6 +12,7 @@
 
 pub mod bpf;
 pub mod connector;
+pub(in crate::observe) mod diag;
 pub mod mock;
 pub mod poll;
 
@@ -47,6 +48,15 @@ pub struct KernelCounts {
     pub lost: u64,
 }
 
+/// Connections of one target.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Established now.
+    pub open: u64,
+    /// `CLOCK_MONOTONIC` when one last came or went, in nanoseconds; 0 where none has.
+    pub changed_ns: u64,
+}
+
 /// Something that sees processes.
 pub trait Source: Send {
     /// Which.
@@ -58,6 +68,32 @@ pub trait Source: Send {
     ///
     /// [`SourceError`]: the target is not watched then.
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError>;
+
+    /// Whether it tells of sockets: where not, the kernel's list is asked for again and again.
+    fn sees_ports(&self) -> bool {
+        false
+    }
+
+    /// Also tells of that target what listens in a network namespace, whatever cgroup made it. Answers whether
+    /// it does: a source may see no ports, and a namespace is one target's, the first that asked.
+    fn watch_network(&mut self, _id: TargetId, _namespace: u32) -> bool {
+        false
+    }
+
+    /// The established TCP connections of a target, from the first call on; `None` where the source does not count.
+    fn connections(&mut self, _id: TargetId) -> Option<Connections> {
+        None
+    }
+
+    /// Tells by [`Record::Connected`], once, when the next is established. Answers whether it will.
+    fn await_connection(&mut self, _id: TargetId) -> bool {
+        false
+    }
+
+    /// Whether this cgroup is a target of anyone on the node, as far as the source can know.
+    fn is_watched(&self, _cgroup: u64) -> bool {
+        false
+    }
 
     /// Ends it. Records that were made before may still come. Unknown targets are no error.
     fn unwatch(&mut self, id: TargetId);
@@ -71,6 +107,13 @@ pub trait Source: Send {
     /// How long to wait between reads: for one with a descriptor how long records may be left to
     /// collect after it became readable, for one without how often to look.
     fn interval(&self) -> Duration;
+
+    /// Lets records collect, for [`interval`](Source::interval) or until there is one that should not wait.
+    /// Answers whether it was the whole time: only then finding nothing means that there is nothing.
+    fn rest(&mut self) -> bool {
+        std::thread::sleep(self.interval());
+        true
+    }
 
     /// Gives at most about `limit` records to `sink`, oldest first, and tells whether there may be more. Never waits.
     ///

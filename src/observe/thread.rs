@@ -12,7 +12,7 @@
 //! of before, so it waits until a read that began after it has found the end.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     os::unix::ffi::OsStrExt as _,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
@@ -77,6 +77,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         later: VecDeque::new(),
         leaving: None,
         unnumbered: Vec::new(),
+        rested: true,
         realtime_offset_ns: realtime_offset_ns(),
     };
     // The first container is watched before anything is done for the node.
@@ -87,16 +88,15 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
     {
         tracing::warn!(error = crate::model::chain(&error), "what dead shims left stays");
     }
-    while more != Turn::Idle {
-        observer.rest(more);
+    while observer.rest(more) {
         more = observer.turn()?;
     }
     while observer.leaving.is_none() {
         observer.engine.wait(observer.shared.mailbox.bell());
         loop {
-            match observer.turn()? {
-                Turn::Idle => break,
-                busy => observer.rest(busy),
+            let turn = observer.turn()?;
+            if !observer.rest(turn) {
+                break;
             }
         }
     }
@@ -132,16 +132,22 @@ struct Thread {
     /// Told when everything was given back.
     leaving: Option<oneshot::Sender<()>>,
     unnumbered: Vec<Unnumbered>,
+    /// Whether nothing can have come without waking us: see [`Source::rest`](super::source::Source::rest).
+    rested: bool,
     /// Asked once a turn.
     realtime_offset_ns: u64,
 }
 
 impl Thread {
-    /// Lets records collect, unless there are some to read.
-    fn rest(&self, turn: Turn) {
-        if turn == Turn::Busy {
-            thread::sleep(self.engine.interval());
+    /// Lets records collect, unless there are some to read. Answers whether another turn follows: not where there
+    /// was nothing for a whole rest.
+    fn rest(&mut self, turn: Turn) -> bool {
+        match turn {
+            Turn::Idle if self.rested || self.leaving.is_some() => return false,
+            Turn::More => self.rested = false,
+            Turn::Idle | Turn::Busy => self.rested = self.engine.rest(),
         }
+        true
     }
 
     /// One turn.
@@ -158,6 +164,7 @@ impl Thread {
         let past = self.later.len();
         self.hear();
         let busy = self.engine.track();
+        self.rested &= !busy && !more;
         self.engine.ask_reaped();
         if !more {
             for letter in self.later.drain(..past).collect::<Vec<_>>() {
@@ -166,6 +173,7 @@ impl Thread {
         }
         self.engine.look_again();
         self.engine.tell_overdue();
+        self.engine.tell_idle();
         self.publish();
         Ok(match (self.leaving.is_some(), more, busy || !self.later.is_empty()) {
             (true, ..) | (_, false, false) => Turn::Idle,
@@ -183,12 +191,25 @@ impl Thread {
 
     fn first(&mut self, letter: Letter) {
         match letter {
-            Letter::Created { serial, container, settings, init, restored, owns_pid_namespace, runtime, watched } => {
+            Letter::Created {
+                serial,
+                container,
+                settings,
+                init,
+                restored,
+                owns_pid_namespace,
+                runtime,
+                input,
+                watched,
+            } => {
                 let late = restored || watched.is_closed();
                 let pid_namespace = owns_pid_namespace.then(|| proc::pid_namespace(init)).flatten();
+                let name = container.id.clone();
                 let id = self.created(serial, container, &settings, init, pid_namespace, late);
                 if let Some(id) = id {
                     self.engine.tracker.runtime_path(id, runtime.as_os_str().as_bytes());
+                    self.engine.watch_ports(id, init, &name, late);
+                    self.engine.watch_idle(id, settings.idle_after, input);
                 }
                 // The shim may have given up meanwhile, and init run.
                 if watched.send(()).is_err() && !late {
@@ -205,6 +226,7 @@ impl Thread {
             Letter::ExecStarted { serial, exec_id, pid } => {
                 if let Some(id) = self.targets.get(&serial) {
                     self.engine.tracker.exec_started(*id, &exec_id, pid);
+                    self.engine.exec_started(*id, &exec_id);
                 }
             }
             other => self.later.push_back(other),
@@ -277,6 +299,10 @@ impl Thread {
         match letter {
             Letter::Exited { serial, exec_id, exit } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
+                match exec_id.as_str() {
+                    "" => self.engine.unwatch_idle(id),
+                    exec_id => self.engine.exec_ended(id, exec_id),
+                }
                 self.engine.settle(|tracker, now, effects| {
                     tracker.reaped_exit(id, &exec_id, exit.pid, exit.status, now, effects);
                 });
@@ -284,6 +310,11 @@ impl Thread {
             Letter::OutputEnded { serial, exec_id } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
                 self.engine.settle(|tracker, now, effects| tracker.output_ended(id, &exec_id, now, effects));
+            }
+            Letter::Input { serial } => {
+                if let Some(id) = self.targets.get(&serial) {
+                    self.engine.input(*id);
+                }
             }
             Letter::Deleted { serial } => {
                 let Some(id) = self.targets.remove(&serial) else {
@@ -307,6 +338,19 @@ impl Thread {
                 });
                 let found = found.collect();
                 let is_known = container_id.is_empty() || self.containers.values().any(|known| is_meant(known));
+                let _ = reply.send(is_known.then_some((found, self.shared.hub.seq())));
+            }
+            Letter::Ports { container_id, reply } => {
+                let is_meant = |container: &Container| container_id.is_empty() || container.id == container_id;
+                let meant = self.containers.iter().filter(|(_, container)| is_meant(container));
+                let meant: BTreeMap<_, _> = meant.map(|(id, container)| (*id, container.clone())).collect();
+                let is_known = container_id.is_empty() || !meant.is_empty();
+                let ports = |(id, container): (TargetId, Arc<Container>)| {
+                    let ports = self.engine.ports(id).into_iter();
+                    ports.map(|port| (container.clone(), port)).collect::<Vec<_>>()
+                };
+                let found = meant.into_iter().flat_map(ports).collect();
+                self.publish();
                 let _ = reply.send(is_known.then_some((found, self.shared.hub.seq())));
             }
             Letter::Stop { stopped } => {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     fake::{Node, Script},
     run::{Running, run},
-    script::{TIME_NS, alive, life},
+    script::{TIME_NS, alive, life, open_ports, port_life},
 };
 
 fn node_with_web() -> (Node, super::fake::Fake) {
@@ -31,6 +31,28 @@ fn processes_are_listed() {
     let array: Vec<Value> = serde_json::from_str(&ran.out).expect("an array");
     assert_eq!(array[1]["process"]["command_args"][1], "\u{1b}[2Jit's");
     assert_eq!(array[4]["containerd"]["exec_id"], "probe-1");
+}
+
+/// Check the ports that are open, as a list, as addresses and as JSON, and those that open and close.
+#[test]
+fn ports_are_listed_and_watched() {
+    let node = Node::new();
+    let _shim = node.shim("web", Script { ports: open_ports("web"), events: port_life("web"), ..Default::default() });
+    let ran = run(&node, &["ports"]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    insta::assert_snapshot!("ports", ran.out);
+    insta::assert_snapshot!("ports_wide", run(&node, &["ports", "-o", "wide", "--container", "web"]).out);
+    assert_eq!(run(&node, &["ports", "-q"]).out, "127.0.0.1:8080\n[::]:80\n");
+    let ran = run(&node, &["ports", "-o", "json"]);
+    assert!(!ran.out.contains('\u{1b}'));
+    let array: Vec<Value> = serde_json::from_str(&ran.out).expect("an array");
+    assert_eq!(array[0]["network"]["local"]["port"], 8080);
+    assert_eq!(array[1]["owners"][1]["pid"], 4019);
+    let running = Running::new(&node, &["ports", "-w"]);
+    let lines: Vec<String> = (0..5).map(|_| running.line()).collect();
+    insta::assert_snapshot!("ports_watched", lines.join("\n"));
+    assert_eq!(running.term(), (0, Vec::new()));
+    insta::assert_snapshot!("ports_events", run(&node, &["events"]).out);
 }
 
 /// Check the processes that live, as trees.

@@ -11,8 +11,9 @@ use std::{
 use async_trait::async_trait;
 use lookout::{
     api::{
-        CapabilitiesRequest, CapabilitiesResponse, ContainerProcess, Event, EventBatch, Exit, ExitBatch, ExitsRequest,
-        Filter, Hello, ProcessesRequest, ProcessesResponse, SubscribeRequest,
+        CapabilitiesRequest, CapabilitiesResponse, ContainerPort, ContainerProcess, Event, EventBatch, Exit, ExitBatch,
+        ExitsRequest, Filter, Hello, PortsRequest, PortsResponse, ProcessesRequest, ProcessesResponse,
+        SubscribeRequest,
         event::Body,
         observer::{Observer, create_observer},
     },
@@ -28,6 +29,7 @@ use super::script::{self, EPOCH};
 pub(crate) struct Script {
     pub(crate) events: Vec<Event>,
     pub(crate) processes: Vec<ContainerProcess>,
+    pub(crate) ports: Vec<ContainerPort>,
     pub(crate) exits: Vec<Exit>,
     /// Streams break after so many events.
     pub(crate) breaks_after: Option<usize>,
@@ -144,6 +146,13 @@ impl Observer for Service {
         let mut processes = self.read(|script| script.processes.clone());
         processes.retain(|one| wanted.is_empty() || one.container.get_or_default().id == wanted);
         Ok(ProcessesResponse { processes, ..Default::default() })
+    }
+
+    async fn ports(&self, _: &TtrpcContext, request: PortsRequest) -> ttrpc::Result<PortsResponse> {
+        let wanted = request.container_id;
+        let mut ports = self.read(|script| script.ports.clone());
+        ports.retain(|one| wanted.is_empty() || one.container.get_or_default().id == wanted);
+        Ok(PortsResponse { ports, ..Default::default() })
     }
 
     async fn exits(

@@ -1,8 +1,8 @@
 //! Events as a shim would tell them.
 
 use lookout::api::{
-    Capability, Container, ContainerClose, ContainerProcess, ContainerStart, Ended, Event, Gap, Parent, Process,
-    event::Body,
+    Capability, Container, ContainerClose, ContainerPort, ContainerProcess, ContainerStart, Ended, Event, Gap, Owner,
+    Parent, Port, Process, event::Body,
 };
 
 pub(crate) const EPOCH: &str = "5f3a";
@@ -101,6 +101,46 @@ pub(crate) fn alive(id: &str) -> Vec<ContainerProcess> {
         ..Default::default()
     })
     .collect()
+}
+
+fn port(address: &str, number: u32, scope: &str, owners: &[(i32, &str)]) -> Port {
+    let owner = |(pid, path): &(i32, &str)| Owner {
+        pid: *pid,
+        vpid: Some(pid - 4000),
+        entity_id: format!("c0ffee00{pid:08x}1f"),
+        executable: Some(path.as_bytes().into()),
+        container_id: "web".into(),
+        ..Default::default()
+    };
+    Port {
+        transport: "tcp".into(),
+        type_: if address.contains(':') { "ipv6".into() } else { "ipv4".into() },
+        address: address.into(),
+        port: number,
+        scope: scope.into(),
+        dual_stack: address == "::",
+        owners: owners.iter().map(owner).collect(),
+        ..Default::default()
+    }
+}
+
+/// Ports of a container that lives.
+pub(crate) fn open_ports(id: &str) -> Vec<ContainerPort> {
+    let both = [(4018, "/usr/sbin/nginx"), (4019, "/usr/sbin/nginx")];
+    [port("127.0.0.1", 8080, "loopback", &[(4017, "/bin/\u{1b}[2Jwork")]), port("::", 80, "wildcard", &both)]
+        .into_iter()
+        .map(|port| ContainerPort {
+            container: Some(container(id)).into(),
+            port: Some(port).into(),
+            ..Default::default()
+        })
+        .collect()
+}
+
+/// A port that opens and closes.
+pub(crate) fn port_life(id: &str) -> Vec<Event> {
+    let port = || Body::Port(port("127.0.0.1", 9000, "loopback", &[(4018, "/usr/sbin/nginx")]));
+    vec![event(1, id, "port.open", port()), event(2, id, "port.close", port())]
 }
 
 pub(crate) fn capabilities() -> Vec<Capability> {

@@ -6,6 +6,7 @@ mod ctr;
 mod exec;
 mod floor;
 mod grace;
+mod ports;
 mod start;
 mod stdout;
 mod task;
@@ -74,6 +75,9 @@ fn in_turns(plan: &Plan, place: &Place, report: &mut Report) -> Result<()> {
     }
     if plan.includes("watch") {
         watch::measure(plan, place, report, say)?;
+    }
+    if plan.includes("ports") {
+        ports::measure(plan, place, report, say)?;
     }
     say("done");
     Ok(())

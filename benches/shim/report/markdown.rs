@@ -29,7 +29,7 @@ impl Report {
                 out += &line(row);
             }
         }
-        out + &self.floor_table() + &self.step_tables() + &self.memory_table() + &self.watching_table()
+        out + &self.floor_table() + &self.step_tables() + &self.memory_table() + &self.watching_table() + &self.facts()
     }
 
     fn watching_table(&self) -> String {
@@ -46,10 +46,12 @@ impl Report {
             let columns: Vec<&str> = line.split(" | ").collect();
             out += &format!("{} | {}", columns[0], columns[2..].join(" | "));
         }
-        for fact in &self.facts {
-            out += &format!("\n* {fact}");
-        }
-        out + "\n"
+        out
+    }
+
+    fn facts(&self) -> String {
+        let lines: String = self.facts.iter().map(|fact| format!("\n* {fact}")).collect();
+        lines + "\n"
     }
 
     fn floor_table(&self) -> String {

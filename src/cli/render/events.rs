@@ -1,6 +1,9 @@
 //! Events, one line each.
 
-use super::table::{or_dash, padded};
+use super::{
+    ports,
+    table::{or_dash, padded},
+};
 use crate::{
     api::{Event, Process, event::Body},
     cli::{args::EventFormat, escape, output::Style},
@@ -76,6 +79,7 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
     let pid = match &event.body {
         Some(Body::Process(process)) => process.pid.to_string(),
         Some(Body::ContainerStart(start)) => start.init_pid.to_string(),
+        Some(Body::Port(port)) => port.owners.first().map_or_else(String::new, |owner| owner.pid.to_string()),
         _ => String::new(),
     };
     let origin = process.map(origin).unwrap_or_default();
@@ -182,6 +186,9 @@ fn what(event: &Event) -> String {
                 millis(gap.to_ns.saturating_sub(gap.from_ns))
             )
         }
+        Some(Body::ContainerIdle(idle)) => format!("quiet for {}", millis(idle.quiet_ns)),
+        Some(Body::ContainerActive(active)) => format!("by {}", escape::text(active.cause.as_bytes())),
+        Some(Body::Port(port)) => ports::what(port),
         Some(Body::Throttle(throttle)) => {
             format!("{} kept from containerd's bus in {}", throttle.withheld, millis(throttle.over_ns))
         }

@@ -6,6 +6,7 @@ pub(super) mod entries;
 pub(super) mod events;
 pub(super) mod exits;
 pub(super) mod inspect;
+pub(super) mod ports;
 pub(super) mod processes;
 pub(super) mod table;
 #[cfg(test)]

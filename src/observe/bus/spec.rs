@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{Body, Ended, Event, Process, escaped};
+use crate::model::{Body, Ended, Event, Port, Process, escaped};
 
 /// The message's type, as containerd's typeurl knows it, without a host.
 pub const TYPE_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
@@ -60,6 +60,7 @@ pub(super) fn encode(event: &Event, boot: u32) -> Vec<u8> {
             // Absent: nobody counted.
             annotations.extend(gap.lost.map(|lost| ("io.lookout.lost", lost.to_string())));
         }
+        Body::PortOpen(port) | Body::PortClose(port) => describe_port(port, boot, &mut annotations),
         Body::Throttle { withheld, over_ns } => {
             annotations.insert("io.lookout.withheld", withheld.to_string());
             annotations.insert("io.lookout.over_ns", over_ns.to_string());
@@ -100,6 +101,34 @@ fn describe(process: &Process, boot: u32, annotations: &mut BTreeMap<&'static st
         user: User { uid: image.uid, gid: image.gid },
         args: words().map(text).collect(),
         cwd: image.working_directory.as_deref().map(text).unwrap_or_default(),
+    }
+}
+
+/// The first owner as a process is described; the others by their pids.
+fn describe_port(port: &Port, boot: u32, annotations: &mut BTreeMap<&'static str, String>) {
+    let Port { endpoint, owners } = port;
+    annotations.insert("io.lookout.transport", endpoint.transport.as_str().to_owned());
+    annotations.insert("io.lookout.address", endpoint.address.to_string());
+    annotations.insert("io.lookout.port", endpoint.port.to_string());
+    annotations.insert("io.lookout.scope", endpoint.scope().as_str().to_owned());
+    if endpoint.dual_stack {
+        annotations.insert("io.lookout.dual_stack", "true".to_owned());
+    }
+    let Some(owner) = owners.first() else { return };
+    let pids: Vec<String> = owners.iter().map(|owner| owner.key.pid.to_string()).collect();
+    annotations.insert("io.lookout.pid", owner.key.pid.to_string());
+    annotations.insert("io.lookout.owners", pids.join(","));
+    if owner.key.start_ticks != 0 {
+        annotations.insert("io.lookout.entity_id", owner.key.entity_id(boot).to_string());
+    }
+    annotations.extend(owner.exec_id.as_deref().map(|id| ("io.lookout.exec_id", id.to_owned())));
+    if let Some(path) = owner.image.as_ref().and_then(|image| image.executable.as_deref()) {
+        let is_escaped = std::str::from_utf8(path).is_err();
+        let text = if is_escaped { escaped(path) } else { String::from_utf8_lossy(path).into_owned() };
+        annotations.insert("io.lookout.executable", text);
+        if is_escaped {
+            annotations.insert("io.lookout.escaped", "true".to_owned());
+        }
     }
 }
 

@@ -80,7 +80,7 @@ impl Capabilities {
     /// What follows from the probes.
     #[must_use]
     pub fn from_probes(probes: &Probes) -> Self {
-        Self { categories: [lifecycle(probes), file(), network(), process(probes)] }
+        Self { categories: [lifecycle(probes), file(), network(probes), process(probes)] }
     }
 
     /// Nothing, for one reason.
@@ -168,9 +168,19 @@ fn file() -> Capability {
     answer(Category::File, Support::Unavailable, "none", reason.into())
 }
 
-fn network() -> Capability {
-    let reason = "connections and listening ports are not observed yet";
-    answer(Category::Network, Support::Unavailable, "none", reason.into())
+fn network(probes: &Probes) -> Capability {
+    let category = Category::Network;
+    match &probes.bpf {
+        Ok(()) => {
+            let reason = "every TCP port that opens and closes; UDP is listed only; no connections";
+            answer(category, Support::Partial, "bpf", reason.into())
+        }
+        Err(why) if probes.proc.is_ok() => {
+            let reason = format!("TCP ports by the kernel's list of sockets: short-lived ones are missed (bpf: {why})");
+            answer(category, Support::Partial, "sock_diag", reason)
+        }
+        Err(why) => answer(category, Support::Unavailable, "none", format!("bpf: {why}")),
+    }
 }
 
 /// The best source that can be had, and why each better one cannot. The connector gives nothing without

@@ -11,31 +11,31 @@ fn each_category_says_by_what_and_why_not_more() {
     insta::assert_snapshot!(of(Ok(()), Ok(()), Ok(())).render_summary(), @r"
         lifecycle  supported    bpf   every start and exit, counted in the kernel
         file       unavailable  none  files are not observed: that would slow down every system call of the node
-        network    unavailable  none  connections and listening ports are not observed yet
+        network    partial      bpf   every TCP port that opens and closes; UDP is listed only; no connections
         process    supported    bpf   every exec with its arguments, executable and identity, read in the kernel
     ");
     insta::assert_snapshot!(of(no("refused"), Ok(()), Ok(())).render_summary(), @r"
         lifecycle  partial      connector  starts and exits are told, losses are noticed and not counted (bpf: refused)
         file       unavailable  none       files are not observed: that would slow down every system call of the node
-        network    unavailable  none       connections and listening ports are not observed yet
+        network    partial      sock_diag  TCP ports by the kernel's list of sockets: short-lived ones are missed (bpf: refused)
         process    partial      connector  arguments of short-lived processes are missed (bpf: refused)
     ");
     insta::assert_snapshot!(of(no("refused"), no("CAP_NET_ADMIN is missing"), Ok(())).render_summary(), @r"
-        lifecycle  partial      poll  only what lives at a look, without exit status (bpf: refused; connector: CAP_NET_ADMIN is missing)
-        file       unavailable  none  files are not observed: that would slow down every system call of the node
-        network    unavailable  none  connections and listening ports are not observed yet
-        process    partial      poll  only what lives at a look (bpf: refused; connector: CAP_NET_ADMIN is missing)
+        lifecycle  partial      poll       only what lives at a look, without exit status (bpf: refused; connector: CAP_NET_ADMIN is missing)
+        file       unavailable  none       files are not observed: that would slow down every system call of the node
+        network    partial      sock_diag  TCP ports by the kernel's list of sockets: short-lived ones are missed (bpf: refused)
+        process    partial      poll       only what lives at a look (bpf: refused; connector: CAP_NET_ADMIN is missing)
     ");
     insta::assert_snapshot!(of(no("refused"), no("no"), no("hidden")).render_summary(), @r"
         lifecycle  unavailable  none  bpf: refused; connector: no; proc: hidden
         file       unavailable  none  files are not observed: that would slow down every system call of the node
-        network    unavailable  none  connections and listening ports are not observed yet
+        network    unavailable  none  bpf: refused
         process    unavailable  none  bpf: refused; connector: no; proc: hidden
     ");
     insta::assert_snapshot!(of(no("refused"), Ok(()), no("hidden")).render_summary(), @r"
         lifecycle  unavailable  none  bpf: refused; proc: hidden
         file       unavailable  none  files are not observed: that would slow down every system call of the node
-        network    unavailable  none  connections and listening ports are not observed yet
+        network    unavailable  none  bpf: refused
         process    unavailable  none  bpf: refused; proc: hidden
     ");
 }

@@ -8,7 +8,7 @@ use crate::model::{Body, EVENT_TYPES, Event, Origin};
 pub const FILTERS_MAX: usize = 32;
 
 /// Every type, one bit each.
-const EVERY_KIND: u16 = (1 << EVENT_TYPES.len()) - 1;
+const EVERY_KIND: u16 = u16::MAX >> (u16::BITS as usize - EVENT_TYPES.len());
 
 /// What one filter asks for: every set field must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

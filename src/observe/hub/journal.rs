@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, mem::size_of};
 
 use super::Unnumbered;
-use crate::model::{Body, Event, Image, Parent, Process};
+use crate::model::{Body, Event, Image, Owner, Parent, Port, Process};
 
 /// A queue of events with consecutive seqs, oldest first.
 ///
@@ -99,6 +99,9 @@ fn charge(body: &Body) -> usize {
         Body::Exit { process, .. } => image(&process.image),
         Body::Held { holders, .. } => {
             holders.iter().map(|holder| size_of::<Parent>() + image(&holder.image)).sum::<usize>()
+        }
+        Body::PortOpen(port) | Body::PortClose(port) => {
+            OVERHEAD + size_of::<Port>() + port.owners.len() * size_of::<Owner>()
         }
         Body::Capability(capability) => capability.backend.len() + capability.reason.len(),
         _ => 0,

@@ -15,6 +15,7 @@ mod image;
 mod look;
 mod read;
 mod reaped;
+mod sockets;
 mod stat;
 
 pub use cgroup::{Membership, Memberships, Place, cgroup_id, members};
@@ -22,6 +23,7 @@ pub use holders::{holders, outputs};
 pub use image::{ARGS_LIMIT, image};
 pub use look::{LookError, look, processes_of_tree};
 pub use reaped::Reaped;
+pub use sockets::socket_holders;
 pub use stat::{Status, identify, lineage, mount_namespace, pid_namespace, start_ticks_at};
 
 pub(super) use image::{image_of, judged};

@@ -11,7 +11,7 @@ use super::wire::Writer;
 use crate::{
     api::{self, event::Body as Message},
     model::{
-        Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Parent, Process, ProcessKey,
+        Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port, Process, ProcessKey,
         TICKS_PER_SECOND,
     },
     observe::hub::Identity,
@@ -84,6 +84,11 @@ impl<'a> Encoder<'a> {
                     writer.number(2, *over_ns);
                 }),
                 Body::Capability(changed) => writer.some_bytes(15, written(&capability(changed))),
+                Body::PortOpen(port) | Body::PortClose(port) => {
+                    writer.message(17, |writer| self.write_port(port, writer))
+                }
+                Body::ContainerIdle { quiet_ns } => writer.message(18, |writer| writer.number(1, *quiet_ns)),
+                Body::ContainerActive { cause } => writer.message(19, |writer| writer.bytes(1, cause.as_str())),
             }
         });
     }
@@ -125,6 +130,44 @@ impl<'a> Encoder<'a> {
         writer.bytes(2, &self.identity.epoch);
         writer.number(3, seq);
         answer
+    }
+
+    /// The answer to Ports.
+    pub(super) fn ports(&self, open: &[(Arc<Container>, Port)], seq: u64) -> Vec<u8> {
+        let mut answer = Vec::new();
+        let mut writer = Writer::new(&mut answer);
+        for (container, port) in open {
+            writer.message(1, |writer| {
+                writer.message(1, |writer| write_container(container, writer));
+                writer.message(2, |writer| self.write_port(port, writer));
+            });
+        }
+        writer.bytes(2, &self.identity.epoch);
+        writer.number(3, seq);
+        answer
+    }
+
+    fn write_port(&self, port: &Port, writer: &mut Writer<'_>) {
+        let endpoint = &port.endpoint;
+        writer.bytes(1, endpoint.transport.as_str());
+        writer.bytes(2, endpoint.network_type());
+        writer.bytes(3, endpoint.address.to_string());
+        writer.number(4, endpoint.port.into());
+        writer.bytes(5, endpoint.scope().as_str());
+        writer.flag(6, endpoint.dual_stack);
+        for owner in &port.owners {
+            writer.message(7, |writer| self.write_owner(owner, writer));
+        }
+    }
+
+    fn write_owner(&self, owner: &Owner, writer: &mut Writer<'_>) {
+        let Owner { key, vpid, image, exec_id, container_id } = owner;
+        writer.signed(1, key.pid);
+        writer.some_signed(2, *vpid);
+        self.write_entity_id(3, *key, writer);
+        writer.some_bytes(4, image.as_ref().and_then(|image| image.executable.as_deref()));
+        writer.bytes(5, exec_id.as_deref().unwrap_or_default());
+        writer.bytes(6, container_id.as_deref().unwrap_or_default());
     }
 
     fn write_process(

@@ -27,7 +27,7 @@ pub(super) use tables::{Serves, tables};
 use super::hub::Hub;
 use crate::{
     api::{self, observer},
-    model::{Capability, Container, Process},
+    model::{Capability, Container, Port, Process},
 };
 
 /// What the schema of the messages is called in a hello.
@@ -56,7 +56,14 @@ pub trait Questions: Send + Sync {
     /// The processes that are alive in `container`, or where that is empty in all, parents first; and the
     /// seq of the last event that they include.
     fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>>;
+
+    /// The ports that are open in `container`, or where that is empty in all; and the seq of the last event that
+    /// they include.
+    fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>>;
 }
+
+/// Ports with their containers, and the seq of the last event that they include.
+pub type OpenPorts = (Vec<(Arc<Container>, Port)>, u64);
 
 /// Processes with their containers, and the seq of the last event that they include.
 pub type Living = (Vec<(Arc<Container>, Arc<Process>)>, u64);
@@ -95,6 +102,17 @@ impl Service {
             let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.len());
             status(Code::RESOURCE_EXHAUSTED, told)
         })
+    }
+
+    /// The answer to Ports, as bytes.
+    async fn ports(&self, request: &api::PortsRequest) -> Answer<Vec<u8>> {
+        let (open, seq) = self.questions.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
+        let answer = self.encoder().ports(&open, seq);
+        if answer.len() <= ANSWER_MAX {
+            return Ok(answer);
+        }
+        let told = format!("{} ports do not fit in an answer of {ANSWER_MAX} bytes", open.len());
+        Err(status(Code::RESOURCE_EXHAUSTED, told))
     }
 
     fn encoder(&self) -> Encoder<'_> {

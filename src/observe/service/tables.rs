@@ -1,6 +1,6 @@
 //! Which handler answers which method.
 //!
-//! The generated ones take and give messages; those of Processes and Subscribe write their answers as bytes.
+//! The generated ones take and give messages; those of Processes, Ports and Subscribe write their answers as bytes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -34,6 +34,7 @@ pub(in crate::observe) fn tables(of: &Arc<impl Serves>) -> HashMap<String, ttrpc
     let mut tables = observer::create_observer(of.clone());
     for table in tables.values_mut() {
         table.methods.insert("Processes".to_owned(), Box::new(Processes(of.clone())));
+        table.methods.insert("Ports".to_owned(), Box::new(Ports(of.clone())));
         table.streams.insert("Subscribe".to_owned(), Arc::new(Subscribe(of.clone())));
     }
     tables
@@ -44,13 +45,16 @@ struct Processes<S>(Arc<S>);
 #[async_trait]
 impl<S: Serves> MethodHandler for Processes<S> {
     async fn handler(&self, _: TtrpcContext, request: ttrpc::Request) -> Answer<ttrpc::Response> {
-        let answer = async { self.0.service()?.processes(&decoded(&request.payload)?).await };
-        let mut response = ttrpc::Response::new();
-        match answer.await {
-            Ok(payload) => response.set_payload(payload),
-            Err(error) => response.set_status(told(error)),
-        }
-        Ok(response)
+        Ok(answer(async { self.0.service()?.processes(&decoded(&request.payload)?).await }.await))
+    }
+}
+
+struct Ports<S>(Arc<S>);
+
+#[async_trait]
+impl<S: Serves> MethodHandler for Ports<S> {
+    async fn handler(&self, _: TtrpcContext, request: ttrpc::Request) -> Answer<ttrpc::Response> {
+        Ok(answer(async { self.0.service()?.ports(&decoded(&request.payload)?).await }.await))
     }
 }
 
@@ -63,6 +67,15 @@ impl<S: Serves> StreamHandler for Subscribe<S> {
         let ended = async { stream::events(self.0.service()?, decoded(&request)?, &stream).await };
         Ok(ended.await.err().map(|error| ttrpc::Response::init_status(told(error))))
     }
+}
+
+fn answer(written: Answer<Vec<u8>>) -> ttrpc::Response {
+    let mut response = ttrpc::Response::new();
+    match written {
+        Ok(payload) => response.set_payload(payload),
+        Err(error) => response.set_status(told(error)),
+    }
+    response
 }
 
 fn decoded<M: Message>(bytes: &[u8]) -> Answer<M> {

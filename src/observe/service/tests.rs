@@ -56,6 +56,11 @@ impl Questions for Scripted {
         let id = container.to_owned();
         Box::pin(async move { if known { Ok((self.living.clone(), 9)) } else { Err(Unavailable::Container { id }) } })
     }
+
+    fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
+        let id = container.to_owned();
+        Box::pin(async move { Err(Unavailable::Container { id }) })
+    }
 }
 
 async fn serve_with(journal_bytes: usize, questions: Scripted) -> Served {

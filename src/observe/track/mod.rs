@@ -43,6 +43,7 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
+pub use self::target::Taken;
 use self::target::Target;
 use super::record::{FileId, Record, TargetId};
 use crate::model::{Body, Gap, Grade, Process, ProcessKey};
@@ -167,6 +168,8 @@ impl Tracker {
                 effects.push(gap_told(Some(id), gap));
                 effects.push(Effect::Look { target: id });
             }
+            // Ports are not the tracker's affair: see `ports`.
+            Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. } => {}
             Record::Lost { target: None, at_ns, count, stage } => {
                 let last_ns = self.targets.values().map(|target| target.last_ns).max().unwrap_or(at_ns);
                 effects.push(gap_told(None, Gap { lost: count, stage, from_ns: last_ns.min(at_ns), to_ns: at_ns }));
@@ -175,6 +178,22 @@ impl Tracker {
                 effects.extend(ids.into_iter().map(|target| Effect::Look { target }));
             }
         }
+    }
+
+    /// A record of a socket was handled elsewhere: counts what became of it, for the account.
+    pub fn socket(&mut self, id: TargetId, at_ns: u64, taken: Taken, effects: &mut Vec<Effect>) {
+        self.with(id, |target| target.count(taken, at_ns, effects));
+    }
+
+    /// A record that was counted as silent is told after all.
+    pub fn told_after_all(&mut self, id: TargetId) {
+        self.with(id, Target::recount);
+    }
+
+    /// A process that was told and is not forgotten, of whatever target.
+    #[must_use]
+    pub fn find(&self, key: ProcessKey) -> Option<(TargetId, &Arc<Process>)> {
+        self.targets.iter().find_map(|(id, target)| target.told(key).map(|process| (*id, process)))
     }
 
     /// The shim's reaper has the process of init (`exec_id` empty) or of an exec: `status` is go-runc's,

@@ -70,9 +70,12 @@ struct Account {
 
 /// What became of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Taken {
+pub enum Taken {
+    /// An event was told of it.
     Told,
+    /// It says nothing that is told.
     Silent,
+    /// There was no room for what it is about.
     NoRoom,
 }
 
@@ -142,6 +145,10 @@ impl Target {
             What::LookBegan => return self.look_began(),
             What::LookEnded => return self.look_ended(how, effects),
         };
+        self.count(taken, at_ns, effects);
+    }
+
+    pub(super) fn count(&mut self, taken: Taken, at_ns: u64, effects: &mut Vec<Effect>) {
         match taken {
             Taken::Told => self.account.delivered += 1,
             Taken::Silent => self.account.runtime += 1,
@@ -149,6 +156,18 @@ impl Target {
                 self.account.no_room += 1;
                 self.no_room(at_ns, effects);
             }
+        }
+    }
+
+    pub(super) fn recount(&mut self) {
+        self.account.recount();
+    }
+
+    /// A process that was told and is not forgotten.
+    pub(super) fn told(&self, key: ProcessKey) -> Option<&Arc<Process>> {
+        match self.tree.find(key, u64::MAX) {
+            Found::Living(index) | Found::Dead(index) => self.tree.node(index).process.as_ref(),
+            Found::Gone | Found::Unknown => None,
         }
     }
 

@@ -262,6 +262,9 @@ impl Operations {
     /// Tells the watcher when the last holder of a process's output has let go of it.
     pub(super) fn watch_output(&mut self, watched: Option<Arc<dyn Watched>>, exec_id: &str, io: &ProcessIo) {
         let Some(watched) = watched else { return };
+        if exec_id.is_empty() {
+            io.tell_input(watched.clone());
+        }
         let (ended, exec_id) = (io.output_ended(), exec_id.to_owned());
         self.under_way.spawn(async move {
             ended.await;

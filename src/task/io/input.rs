@@ -23,15 +23,19 @@ use super::{
     phase::Life,
     sink::off_the_loop,
 };
+use crate::model::Watched;
 
 /// What is read from a file at once. It exists while a file is being read only.
 const CHUNK: usize = 64 << 10;
+
+/// Who is told of each part of the input that went through, if anybody.
+pub(super) type Tap = Option<Arc<dyn Watched>>;
 
 /// Where the input comes from.
 #[derive(Debug)]
 pub(super) enum Feed {
     /// A client's fifo.
-    Fifo(AsyncFd<OwnedFd>),
+    Fifo(AsyncFd<OwnedFd>, Tap),
     /// A file or a device, opened and read on the blocking pool.
     File(PathBuf),
 }
@@ -53,12 +57,15 @@ pub(super) async fn relay(feed: Feed, pipe: AsyncFd<OwnedFd>, mut life: Life) {
 
 async fn carry(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
     match feed {
-        Feed::Fifo(fifo) => {
+        Feed::Fifo(fifo, tap) => {
             let mut turn = Turn::default();
             loop {
                 let mut ready = fifo.readable().await?;
                 match flow::splice(&mut ready, pipe, usize::MAX).await? {
-                    Step::Moved(bytes) => turn.spent(bytes).await,
+                    Step::Moved(bytes) => {
+                        tell(tap);
+                        turn.spent(bytes).await;
+                    }
                     Step::Dry => {}
                     Step::End => return Ok(()),
                 }
@@ -74,6 +81,13 @@ async fn carry(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
                 flow::write_all(pipe, &chunk).await?;
             }
         }
+    }
+}
+
+/// Some of the input went through.
+pub(super) fn tell(tap: &Tap) {
+    if let Some(watched) = tap {
+        watched.input();
     }
 }
 

@@ -25,7 +25,7 @@ use std::{
     io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, Weak},
+    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
     time::Duration,
 };
 
@@ -43,7 +43,7 @@ use self::{
     sink::Sink,
     target::Target,
 };
-use crate::{reaper::Reaper, sys};
+use crate::{model::Watched, reaper::Reaper, sys};
 
 mod console;
 mod error;
@@ -122,6 +122,8 @@ pub struct ProcessIo {
     quotable: Vec<Arc<Source>>,
     /// The client's stdin, until [`begin_input`](Self::begin_input).
     input: Option<Input>,
+    /// Who is told that input went through.
+    tap: OnceLock<Arc<dyn Watched>>,
     /// Our own writer of the client's stdin fifo.
     keep_stdin: Mutex<Option<OwnedFd>>,
     terminal: Terminal,
@@ -175,6 +177,7 @@ impl ProcessIo {
             child: ChildIo::default(),
             quotable: Vec::new(),
             input: None,
+            tap: OnceLock::new(),
             keep_stdin: Mutex::default(),
             terminal: Terminal::None,
         };
@@ -237,7 +240,7 @@ impl ProcessIo {
             Ok(true) => match fifo::open_input(&path) {
                 Ok((read, keep)) => {
                     self.keep_stdin = Mutex::new(Some(keep));
-                    Feed::Fifo(read)
+                    Feed::Fifo(read, self.tap.get().cloned())
                 }
                 Err(source) => return Err(IoError::Open { path, source }),
             },
@@ -250,6 +253,12 @@ impl ProcessIo {
             Into::Terminal(give) => drop(give.send(feed)),
         }
         Ok(())
+    }
+
+    /// Tells `watched` of each part of the input, from [`begin_input`](Self::begin_input) on.
+    pub fn tell_input(&self, watched: Arc<dyn Watched>) {
+        // The first one stays.
+        let _ = self.tap.set(watched);
     }
 
     /// What the runtime printed so far, at most the last 4 KiB of stdout and stderr together, stderr's

@@ -25,7 +25,7 @@ use tracing::warn;
 use super::{
     fifo::LINGER,
     flow::{self, Step, Turn},
-    input::{self, Feed},
+    input::{self, Feed, Tap},
     phase::Life,
     sink::Sink,
 };
@@ -132,8 +132,8 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
         None => None,
     };
     match feed {
-        Some(Feed::Fifo(fifo)) => {
-            if let Err(error) = type_from_fifo(&fifo, master).await {
+        Some(Feed::Fifo(fifo, tap)) => {
+            if let Err(error) = type_from_fifo(&fifo, &tap, master).await {
                 warn!(%error, "terminal input lost");
                 return std::future::pending().await;
             }
@@ -153,12 +153,15 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
 }
 
 /// Until every writer of the fifo has closed it, ours too.
-async fn type_from_fifo(fifo: &AsyncFd<OwnedFd>, master: &AsyncFd<OwnedFd>) -> io::Result<()> {
+async fn type_from_fifo(fifo: &AsyncFd<OwnedFd>, tap: &Tap, master: &AsyncFd<OwnedFd>) -> io::Result<()> {
     loop {
         let mut ready = fifo.readable().await?;
         let mut chunk = vec![0; CHUNK];
         match flow::read(&mut ready, &mut chunk)? {
-            Step::Moved(count) => type_all(master, &chunk[..count]).await?,
+            Step::Moved(count) => {
+                input::tell(tap);
+                type_all(master, &chunk[..count]).await?;
+            }
             Step::Dry => {}
             Step::End => return Ok(()),
         }

@@ -33,6 +33,7 @@ mod exec;
 mod leaks;
 mod oom;
 mod pods;
+mod ports;
 mod restart;
 mod run;
 mod runtimes;

@@ -9,7 +9,7 @@ mod first;
 mod flood;
 mod loss;
 mod off;
-mod sources;
+pub(super) mod sources;
 mod storm;
 
 use std::time::Duration;

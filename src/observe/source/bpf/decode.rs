@@ -1,11 +1,14 @@
 //! From the bytes of one record to what it says. Pure; any bytes will do, none can panic it.
 
-use std::sync::Arc;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+};
 
-use super::layout::{Exec, Exit, Fork, Header, OpenFile, Plain as _, flag, kind};
+use super::layout::{Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind};
 use crate::{
-    model::{Args, Grade, Image, ProcessKey, Unknown},
-    observe::record::{FileId, Lineage, Record, TargetId, What},
+    model::{Args, Endpoint, Grade, Image, ProcessKey, Transport, Unknown},
+    observe::record::{FileId, Lineage, Record, Socket, TargetId, What},
 };
 
 /// One record of the ring.
@@ -53,6 +56,15 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
     if header.length as usize != bytes.len() {
         return Err(Malformed::Length { length: bytes.len(), said: header.length });
     }
+    let target = TargetId(header.target);
+    let decoded = |record| Decoded { target, at_ns: header.at_ns, lost: header.lost, record };
+    if matches!(header.kind, kind::LISTEN | kind::UNLISTEN) {
+        return Port::from_bytes(bytes).map(|port| decoded(listening(&port))).ok_or(short);
+    }
+    if header.kind == kind::CONNECTED {
+        let record = Record::Connected { target, at_ns: header.at_ns };
+        return Connected::from_bytes(bytes).map(|_| decoded(record)).ok_or(short);
+    }
     let lineage = lineage(&header);
     let (grade, what) = match header.kind {
         kind::FORK => Fork::from_bytes(bytes).map(|_| (Grade::Exact, What::Fork(lineage))),
@@ -61,10 +73,26 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
         kind => return Err(Malformed::Kind { kind }),
     }
     .ok_or(short)?;
-    let target = TargetId(header.target);
     let key = ProcessKey::from_boottime(pid(header.tgid), header.start_ns);
-    let record = Record::Process { target, at_ns: header.at_ns, grade, key, what };
-    Ok(Decoded { target, at_ns: header.at_ns, lost: header.lost, record })
+    Ok(decoded(Record::Process { target, at_ns: header.at_ns, grade, key, what }))
+}
+
+fn listening(port: &Port) -> Record {
+    let Port { header, cookie, inode, network_namespace, .. } = port;
+    let [a, b, c, d, ..] = port.address;
+    let address = match port.flags & flag::INET6 {
+        0 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        _ => IpAddr::V6(Ipv6Addr::from(port.address)),
+    };
+    let number = u16::try_from(port.port).unwrap_or_default();
+    let endpoint = Endpoint::new(Transport::Tcp, address, number, port.flags & flag::INET6_ONLY != 0);
+    let socket = Socket { cookie: *cookie, inode: *inode, network_namespace: *network_namespace, endpoint };
+    let (target, at_ns) = (TargetId(header.target), header.at_ns);
+    if header.kind == kind::UNLISTEN {
+        return Record::Unlisten { target, at_ns, socket };
+    }
+    let by = ProcessKey::from_boottime(pid(header.tgid), header.start_ns);
+    Record::Listen { target, at_ns, socket, by, vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0) }
 }
 
 fn lineage(header: &Header) -> Lineage {

@@ -131,6 +131,24 @@ mirror! {
 }
 
 mirror! {
+    /// A TCP socket begins or ceases to listen.
+    Port is "lookout_port" {
+        header: Header, cookie: u64, inode: u64, network_namespace: u32, port: u32, address: [u8; 16], flags: u32,
+        padding: u32,
+    }
+}
+
+mirror! {
+    /// The connection that was waited for.
+    Connected is "lookout_connected" { header: Header }
+}
+
+mirror! {
+    /// The connections of a target.
+    ConnectionsValue is "lookout_connections" { open: u64, changed_ns: u64 }
+}
+
+mirror! {
     /// Where the records of one id go.
     TargetValue is "lookout_target" { slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64 }
 }
@@ -150,6 +168,9 @@ pub(super) mod kind {
     pub(in super::super) const FORK: u32 = 1;
     pub(in super::super) const EXEC: u32 = 2;
     pub(in super::super) const EXIT: u32 = 3;
+    pub(in super::super) const LISTEN: u32 = 4;
+    pub(in super::super) const UNLISTEN: u32 = 5;
+    pub(in super::super) const CONNECTED: u32 = 6;
 }
 
 /// `enum lookout_flag`.
@@ -158,6 +179,8 @@ pub(super) mod flag {
     pub(in super::super) const EXECUTABLE_CUT: u32 = 2;
     pub(in super::super) const DIRECTORY_CUT: u32 = 4;
     pub(in super::super) const OOM_KILLED: u32 = 8;
+    pub(in super::super) const INET6: u32 = 16;
+    pub(in super::super) const INET6_ONLY: u32 = 32;
 }
 
 /// `LOOKOUT_SLOTS`.
@@ -171,3 +194,6 @@ pub(super) const ARGS_MAX: u32 = 16384;
 
 /// `LOOKOUT_PATH_MAX`, in bytes.
 pub(super) const PATH_MAX: u32 = 4096;
+
+/// `LOOKOUT_COLLECT_NS`.
+pub(super) const COLLECT_NS: u32 = 1_000_000;

@@ -29,7 +29,7 @@ use crate::{observe::source::SourceError, registration::start_ticks};
 
 /// The version of what the pinned programs and a shim agree on: `bpf/record.h` and the maps. Two
 /// versions live side by side, each with its own pins.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 /// Names a bpffs to use in place of the node's own: a folder where one is mounted.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
@@ -38,8 +38,12 @@ pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
 const CUSTOM: &str = "/sys/fs/bpf";
 
 /// The programs' links, as they are pinned.
-pub(super) const LINKS: [(&str, &str); 3] =
-    [("lookout_on_fork", "fork"), ("lookout_on_exec", "exec"), ("lookout_on_exit", "exit")];
+pub(super) const LINKS: [(&str, &str); 4] = [
+    ("lookout_on_fork", "fork"),
+    ("lookout_on_exec", "exec"),
+    ("lookout_on_exit", "exit"),
+    ("lookout_on_state", "port"),
+];
 
 /// Finds the bpffs that holds the pins, and mounts one where the node has none.
 ///
@@ -139,6 +143,10 @@ pub(super) struct Pins {
     pub(super) owners: MapHandle,
     pub(super) targets: MapHandle,
     pub(super) namespaces: MapHandle,
+    pub(super) networks: MapHandle,
+    pub(super) listeners: MapHandle,
+    pub(super) connections: MapHandle,
+    pub(super) awaited: MapHandle,
     pub(super) trees: MapHandle,
     pub(super) config: MapHandle,
     /// Our folder, for the lock: it may be gone from bpffs by the time that the lock is wanted.
@@ -167,6 +175,10 @@ impl Pins {
             owners: map("owners")?,
             targets: map("targets")?,
             namespaces: map("namespaces")?,
+            networks: map("networks")?,
+            listeners: map("listeners")?,
+            connections: map("connections")?,
+            awaited: map("awaited")?,
             trees: map("trees")?,
             config: map("config")?,
             root: File::open(&place.root).map_err(refused("open the folder of the pins"))?,

@@ -10,11 +10,14 @@ use std::{
 };
 
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+use nix::sys::{
+    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
+    statfs::{CGROUP2_SUPER_MAGIC, statfs},
+};
 
 use super::{
     decode::{Decoded, Malformed},
-    layout::{ARGS_MAX, Owner, Plain as _, SLOTS, TARGETS, TargetValue},
+    layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Owner, Plain as _, SLOTS, TARGETS, TargetValue},
     pins::{Pins, Place, entries, own_pid_namespace, value},
     refused,
     ring::Ring,
@@ -25,14 +28,14 @@ use crate::{
     model::{Backend, Stage},
     observe::{
         record::{Record, TargetId},
-        source::{KernelCounts, Source, SourceError, Target},
+        source::{Connections, KernelCounts, Source, SourceError, Target},
     },
     registration::start_ticks,
 };
 
 /// How long records may collect after the first of them woke the reader. The wake-up, not the
 /// capture, is what a record costs.
-const INTERVAL: Duration = Duration::from_millis(1);
+const INTERVAL: Duration = Duration::from_nanos(COLLECT_NS as u64);
 
 /// How often `/proc` is read for a tree's processes before it is given up: each round finds what was
 /// forked, by a process that was not yet known, during the one before.
@@ -44,6 +47,8 @@ pub struct BpfSource {
     pins: Pins,
     slot: u32,
     ring: Ring,
+    /// Told when the programs wake the reader, and not when there is something to read.
+    woken: Epoll,
     watching: HashMap<TargetId, Watching>,
     last_at_ns: u64,
 }
@@ -51,6 +56,7 @@ pub struct BpfSource {
 #[derive(Debug, Default)]
 struct Watching {
     namespace: Option<u32>,
+    network: Option<u32>,
     tree: bool,
     /// How much of its loss was told.
     lost: u64,
@@ -82,12 +88,15 @@ impl BpfSource {
             }
         };
         let ring = Ring::new(ring_bytes)?;
+        let woken = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(refused("wait for the ring"))?;
+        let edge = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
+        woken.add(ring.fd(), edge).map_err(refused("wait for the ring"))?;
         let slot = match take_slot(&pins) {
             Err(SourceError::Full { .. }) if sweep(bpffs)?.slots > 0 => take_slot(&pins)?,
             taken => taken?,
         };
         // From here on dropping it gives the slot back.
-        let source = Self { pins, slot, ring, watching: HashMap::new(), last_at_ns: 0 };
+        let source = Self { pins, slot, ring, woken, watching: HashMap::new(), last_at_ns: 0 };
         source.put_ring()?;
         Ok(source)
     }
@@ -212,6 +221,11 @@ impl BpfSource {
                 others = true;
             }
         }
+        for (cookie, tree) in entries::<u64, u64>(&self.pins.listeners) {
+            if tree == id.0 {
+                let _ = self.pins.listeners.delete(&cookie.to_bytes());
+            }
+        }
         self.pins.configure(|config| config.trees = u32::from(others))
     }
 
@@ -280,10 +294,51 @@ impl Source for BpfSource {
         }
     }
 
+    fn sees_ports(&self) -> bool {
+        true
+    }
+
+    fn watch_network(&mut self, id: TargetId, namespace: u32) -> bool {
+        let Some(watching) = self.watching.get_mut(&id) else { return false };
+        if watching.network.is_none() {
+            let added = self.pins.networks.update(&namespace.to_bytes(), &id.0.to_bytes(), MapFlags::NO_EXIST);
+            watching.network = added.is_ok().then_some(namespace);
+        }
+        watching.network == Some(namespace)
+    }
+
+    fn connections(&mut self, id: TargetId) -> Option<Connections> {
+        if !self.watching.contains_key(&id) {
+            return None;
+        }
+        // Kept where it is there.
+        let none = ConnectionsValue::default().to_bytes();
+        let _ = self.pins.connections.update(&id.0.to_bytes(), &none, MapFlags::NO_EXIST);
+        let ConnectionsValue { open, changed_ns } = value(&self.pins.connections, &id.0).ok().flatten()?;
+        // One from before the watch may have gone.
+        let open = open.cast_signed().try_into().unwrap_or_default();
+        Some(Connections { open, changed_ns })
+    }
+
+    fn await_connection(&mut self, id: TargetId) -> bool {
+        let one = 1u32.to_bytes();
+        self.watching.contains_key(&id) && self.pins.awaited.update(&id.0.to_bytes(), &one, MapFlags::ANY).is_ok()
+    }
+
+    fn is_watched(&self, cgroup: u64) -> bool {
+        value::<_, TargetValue>(&self.pins.targets, &cgroup).is_ok_and(|target| target.is_some())
+    }
+
     fn unwatch(&mut self, id: TargetId) {
         let Some(watching) = self.watching.remove(&id) else { return };
         if let Some(inode) = watching.namespace {
             let _ = self.pins.namespaces.delete(&inode.to_bytes());
+        }
+        if let Some(inode) = watching.network {
+            let _ = self.pins.networks.delete(&inode.to_bytes());
+        }
+        for map in [&self.pins.connections, &self.pins.awaited] {
+            let _ = map.delete(&id.0.to_bytes());
         }
         self.withdraw(id);
         if watching.tree
@@ -306,7 +361,14 @@ impl Source for BpfSource {
         INTERVAL
     }
 
+    fn rest(&mut self) -> bool {
+        // What it was woken for before the last read has been read.
+        let timeout = EpollTimeout::try_from(INTERVAL).unwrap_or(EpollTimeout::ZERO);
+        matches!(self.woken.wait(&mut [EpollEvent::empty()], timeout), Ok(0))
+    }
+
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
+        let _ = self.woken.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
         let taken = self.ring.take(limit.max(1));
         let (records, more) = taken.map_err(refused("read the ring"))?;
         for record in records {

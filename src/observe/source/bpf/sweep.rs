@@ -27,7 +27,7 @@ pub struct Swept {
     pub slots: usize,
     /// Containers and trees that nobody watches any more.
     pub targets: usize,
-    /// Pid namespaces of such.
+    /// Pid and network namespaces of such.
     pub namespaces: usize,
     /// Processes of such trees, and dead ones.
     pub processes: usize,
@@ -57,7 +57,7 @@ pub struct Status {
 /// A program's pinned attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedLink {
-    /// `fork`, `exec` or `exit`.
+    /// `fork`, `exec`, `exit` or `port`.
     pub name: String,
     /// The kernel's ids of the link and of the program; `None` where it cannot be opened.
     pub ids: Option<(u32, u32)>,
@@ -109,10 +109,21 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
         }
     }
     let targets: HashSet<u64> = entries::<u64, TargetValue>(&pins.targets).into_iter().map(|(id, _)| id).collect();
-    for (inode, id) in entries::<u32, u64>(&pins.namespaces) {
-        if !targets.contains(&id) {
-            forget(&pins.namespaces, inode.to_bytes(), &mut swept.namespaces);
+    for map in [&pins.namespaces, &pins.networks] {
+        for (inode, id) in entries::<u32, u64>(map) {
+            if !targets.contains(&id) {
+                forget(map, inode.to_bytes(), &mut swept.namespaces);
+            }
         }
+    }
+    for (cookie, id) in entries::<u64, u64>(&pins.listeners) {
+        if !targets.contains(&id) {
+            let _ = pins.listeners.delete(&cookie.to_bytes());
+        }
+    }
+    for map in [&pins.connections, &pins.awaited] {
+        let ids = map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !targets.contains(id));
+        ids.collect::<Vec<_>>().into_iter().for_each(|id| drop(map.delete(&id.to_bytes())));
     }
     let mut trees = false;
     for (tgid, id) in entries::<u32, u64>(&pins.trees) {

@@ -7,7 +7,7 @@ mod root;
 mod stage;
 
 /// What the header and the maps were when the ABI had the number that it has.
-const ABI_AND_HASH: (u32, &str) = (1, "b9ea013baf796554");
+const ABI_AND_HASH: (u32, &str) = (2, "8a2dc5c77c7d2ec6");
 
 /// Check that each structure of record.h has the same fields at the same places in Rust.
 #[test]
@@ -21,6 +21,9 @@ fn the_mirror_is_what_the_compiler_made_of_the_header() {
         (Exec::MIRRORED, Exec::SIZE),
         (OpenFile::MIRRORED, OpenFile::SIZE),
         (Exit::MIRRORED, Exit::SIZE),
+        (Port::MIRRORED, Port::SIZE),
+        (Connected::MIRRORED, Connected::SIZE),
+        (ConnectionsValue::MIRRORED, ConnectionsValue::SIZE),
         (TargetValue::MIRRORED, TargetValue::SIZE),
         (Owner::MIRRORED, Owner::SIZE),
         (Config::MIRRORED, Config::SIZE),
@@ -49,14 +52,20 @@ fn the_constants_are_those_of_the_header() {
         ("FORK", kind::FORK),
         ("EXEC", kind::EXEC),
         ("EXIT", kind::EXIT),
+        ("LISTEN", kind::LISTEN),
+        ("UNLISTEN", kind::UNLISTEN),
+        ("CONNECTED", kind::CONNECTED),
         ("ARGS_FAULTED", flag::ARGS_FAULTED),
         ("EXECUTABLE_CUT", flag::EXECUTABLE_CUT),
         ("DIRECTORY_CUT", flag::DIRECTORY_CUT),
         ("OOM_KILLED", flag::OOM_KILLED),
+        ("INET6", flag::INET6),
+        ("INET6_ONLY", flag::INET6_ONLY),
         ("SLOTS", SLOTS),
         ("TARGETS", TARGETS),
         ("ARGS_MAX", ARGS_MAX),
         ("PATH_MAX", PATH_MAX),
+        ("COLLECT_NS", COLLECT_NS),
     ];
     for (name, value) in constants {
         let line = format!("\tLOOKOUT_{name} = {value},\n");

@@ -224,7 +224,10 @@ impl ConnectorSource {
 /// What was on its way when its target was let go is nobody's.
 fn belongs(record: &Record, watched: &HashSet<TargetId>) -> bool {
     match record {
-        Record::Process { target, .. } => watched.contains(target),
+        Record::Process { target, .. }
+        | Record::Listen { target, .. }
+        | Record::Unlisten { target, .. }
+        | Record::Connected { target, .. } => watched.contains(target),
         Record::Lost { target, .. } => target.is_none_or(|target| watched.contains(&target)),
     }
 }

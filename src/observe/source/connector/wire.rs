@@ -110,6 +110,8 @@ impl Answer {
                 to.key(*key);
                 to.what(what);
             }
+            // The proc connector tells of no sockets.
+            Self::Record(Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. }) => {}
             Self::Record(Record::Lost { target, at_ns, count, stage }) => {
                 to.byte(4);
                 to.option(target.map(|target| target.0), Writer::u64);

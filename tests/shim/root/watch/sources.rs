@@ -16,12 +16,12 @@ use crate::harness::{
 
 /// The listener of the tests that use the connector is the only one on this machine: see `alone` of the
 /// connector's own tests, which ask whether anybody listens. Dropped, it waits until the last has left.
-struct Alone<'a> {
+pub(crate) struct Alone<'a> {
     containerd: &'a Containerd,
     _lock: Flock<fs::File>,
 }
 
-fn alone(containerd: &Containerd) -> Alone<'_> {
+pub(crate) fn alone(containerd: &Containerd) -> Alone<'_> {
     let path = std::env::temp_dir().join("lookout-test-connector.lock");
     let file = fs::File::options().create(true).truncate(false).write(true).open(path).expect("a temporary folder");
     let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error);

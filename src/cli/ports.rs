@@ -1,0 +1,98 @@
+//! `lookout ports`.
+
+use std::{collections::HashMap, io, ops::ControlFlow};
+
+use futures::future::join_all;
+
+use super::{
+    args::{ListFormat, PortsArgs},
+    events::{gaps, is_anothers},
+    exit::{Exit, Failure},
+    output::{Output, Style},
+    reach::Reach,
+    render::ports as render,
+    stream::{self, Sink},
+};
+use crate::{
+    api::{ContainerPort, Event, Filter, event::Body},
+    client::Wanted,
+};
+
+pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failure> {
+    let common = &args.common;
+    let style = Style::of_stdout(common.look.no_trunc, common.look.quiet);
+    let mut reach = match Reach::of(common).await {
+        // It may come.
+        Err(Failure::NotFound(_)) if args.watch => Reach { shims: Vec::new(), failed: false },
+        reach => reach?,
+    };
+    let container = common.container.as_deref().unwrap_or_default();
+    let answers = join_all(reach.shims.iter().map(|shim| shim.ports(container))).await;
+    let mut ports: Vec<ContainerPort> = Vec::new();
+    // What came after the lists, so that nothing is missing between the two.
+    let mut since = HashMap::new();
+    let mut failed = Vec::new();
+    for (shim, answer) in reach.shims.iter().zip(answers) {
+        match answer {
+            Ok(answer) => {
+                since.insert(shim.registration.address.clone(), format!("{}:{}", answer.epoch, answer.seq));
+                ports.extend(answer.ports);
+            }
+            Err(error) if error.is_not_found() => {}
+            Err(error) => failed.push(error),
+        }
+    }
+    failed.into_iter().for_each(|error| reach.tell(error, common.look.quiet));
+    if !args.watch {
+        out.write(&render::list(&ports, args.output, style))?;
+        return Ok(reach.exit());
+    }
+    let filters = vec![
+        Filter { types: vec!["port.*".to_owned()], container_id: container.to_owned(), ..Default::default() },
+        gaps(),
+    ];
+    let mut printer = Printer { format: args.output, style, out, container: common.container.clone(), has_gap: false };
+    printer.begin(&ports)?;
+    let wanted = |registration: &crate::client::Registration| Wanted {
+        filters: filters.clone(),
+        since: since.get(&registration.address).cloned().unwrap_or_default(),
+        follow: true,
+    };
+    let exit = stream::follow(common.namespace.clone(), common.look.quiet, wanted, &mut printer).await?;
+    Ok(if exit == Exit::Ok && printer.has_gap { Exit::Incomplete } else { exit })
+}
+
+struct Printer<'a> {
+    format: ListFormat,
+    style: Style,
+    out: &'a mut Output,
+    container: Option<String>,
+    has_gap: bool,
+}
+
+impl Printer<'_> {
+    fn begin(&mut self, ports: &[ContainerPort]) -> io::Result<()> {
+        self.out.write(&render::header(self.format, self.style))?;
+        for port in ports {
+            self.out.write(&render::begun(port, self.format, self.style))?;
+        }
+        self.out.flush()
+    }
+}
+
+impl Sink for Printer<'_> {
+    fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
+        if is_anothers(event, self.container.as_deref()) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        self.has_gap |= matches!(event.body, Some(Body::Gap(_)));
+        if let Some(Body::Port(port)) = &event.body {
+            self.out.write(&render::changed(event, port, self.format, self.style))?;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}

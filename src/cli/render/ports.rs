@@ -1,0 +1,140 @@
+//! Ports: those that are open, and those that open and close.
+
+use super::{
+    events::shortened,
+    table::{columns, or_dash, padded},
+};
+use crate::{
+    api::{Container, ContainerPort, Event, Owner, Port},
+    cli::{args::ListFormat, escape, output::Style},
+    client::json,
+};
+
+/// Columns of a stream have fixed widths: nobody knows what comes.
+const FOLLOWED: [(&str, usize); 7] =
+    [("STATE", 6), ("CONTAINER", 16), ("PROTO", 5), ("ADDRESS", 24), ("SCOPE", 8), ("PID", 7), ("PROGRAM", 0)];
+
+/// The list of `ports`.
+pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: Style) -> String {
+    match format {
+        ListFormat::Json => json::line(&ports.iter().map(json::OpenPort::from).collect::<Vec<_>>()) + "\n",
+        ListFormat::Jsonl => ports.iter().map(|one| json::line(&json::OpenPort::from(one)) + "\n").collect(),
+        ListFormat::Table | ListFormat::Wide if style.is_quiet => {
+            ports.iter().map(|one| address(one.port.get_or_default()) + "\n").collect()
+        }
+        ListFormat::Table => {
+            let rows: Vec<_> = ports.iter().map(|one| row(one).to_vec()).collect();
+            columns(&["CONTAINER", "PROTO", "ADDRESS", "SCOPE", "PID", "PROGRAM"], &rows, style)
+        }
+        ListFormat::Wide => {
+            let rows: Vec<_> = ports.iter().map(wide_row).collect();
+            let header =
+                ["NAMESPACE", "CONTAINER", "PROTO", "ADDRESS", "SCOPE", "PID", "VPID", "EXEC", "OWNER OF", "PROGRAM"];
+            columns(&header, &rows, style)
+        }
+    }
+}
+
+/// What `ports -w` prints before the first.
+pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
+    if matches!(format, ListFormat::Json | ListFormat::Jsonl) || style.is_quiet {
+        return String::new();
+    }
+    let titles = FOLLOWED.map(|(title, _)| title.to_owned());
+    style.fit(&padded(&titles, &FOLLOWED.map(|(_, width)| width))) + "\n"
+}
+
+/// A port that was open when `ports -w` began.
+pub(in crate::cli) fn begun(one: &ContainerPort, format: ListFormat, style: Style) -> String {
+    match format {
+        ListFormat::Json | ListFormat::Jsonl => json::line(&json::OpenPort::from(one)) + "\n",
+        _ => followed("open", one.container.get_or_default(), one.port.get_or_default(), style),
+    }
+}
+
+/// One that opened or closed.
+pub(in crate::cli) fn changed(event: &Event, port: &Port, format: ListFormat, style: Style) -> String {
+    match format {
+        ListFormat::Json | ListFormat::Jsonl => json::line(&json::Event::from(event)) + "\n",
+        _ => {
+            let state = if event.type_ == "port.open" { "opened" } else { "closed" };
+            followed(state, event.container.get_or_default(), port, style)
+        }
+    }
+}
+
+/// A port in the line of an event.
+pub(super) fn what(port: &Port) -> String {
+    let by = port.owners.first().map(program).map_or_else(String::new, |program| format!(" by {program}"));
+    format!("{} {} {}{by}", escape::text(port.transport.as_bytes()), address(port), scope(port))
+}
+
+fn followed(state: &str, container: &Container, port: &Port, style: Style) -> String {
+    let [protocol, address, scope, pid, program] = common(port);
+    let mut container = escape::text(container.id.as_bytes());
+    if style.width.is_some() {
+        container = shortened(&container, FOLLOWED[1].1);
+    }
+    let row = [state.to_owned(), container, protocol, address, scope, pid, program].map(or_dash);
+    style.fit(&padded(&row, &FOLLOWED.map(|(_, width)| width))) + "\n"
+}
+
+fn row(one: &ContainerPort) -> [String; 6] {
+    let [protocol, address, scope, pid, program] = common(one.port.get_or_default());
+    let container = escape::text(one.container.get_or_default().id.as_bytes());
+    [container, protocol, address, scope, pid, program].map(or_dash)
+}
+
+fn wide_row(one: &ContainerPort) -> Vec<String> {
+    let [container, protocol, address, scope, pid, program] = row(one);
+    let owners = &one.port.get_or_default().owners;
+    let of = |part: fn(&Owner) -> String| or_dash(listed(owners, part));
+    vec![
+        or_dash(escape::text(one.container.get_or_default().namespace.as_bytes())),
+        container,
+        protocol,
+        address,
+        scope,
+        pid,
+        of(|owner| owner.vpid.map_or_else(String::new, |vpid| vpid.to_string())),
+        of(|owner| escape::text(owner.exec_id.as_bytes())),
+        of(|owner| escape::text(owner.container_id.as_bytes())),
+        program,
+    ]
+}
+
+fn common(port: &Port) -> [String; 5] {
+    [
+        escape::text(port.transport.as_bytes()),
+        address(port),
+        scope(port),
+        listed(&port.owners, |owner| owner.pid.to_string()),
+        listed(&port.owners, program),
+    ]
+}
+
+/// Of each owner, each answer once.
+fn listed(owners: &[Owner], part: fn(&Owner) -> String) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for owner in owners {
+        let part = part(owner);
+        if !part.is_empty() && !parts.contains(&part) {
+            parts.push(part);
+        }
+    }
+    parts.join(",")
+}
+
+fn program(owner: &Owner) -> String {
+    owner.executable.as_deref().map_or_else(|| "?".to_owned(), escape::text)
+}
+
+fn scope(port: &Port) -> String {
+    let scope = escape::text(port.scope.as_bytes());
+    if port.dual_stack { format!("{scope}+v4") } else { scope }
+}
+
+fn address(port: &Port) -> String {
+    let address = escape::text(port.address.as_bytes());
+    if port.type_ == "ipv6" { format!("[{address}]:{}", port.port) } else { format!("{address}:{}", port.port) }
+}

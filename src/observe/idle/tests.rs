@@ -1,0 +1,44 @@
+use super::*;
+
+const NONE: Connections = Connections { open: 0, changed_ns: 0 };
+
+/// Check that quiet makes it idle once, and that each kind of activity ends that.
+#[test]
+fn quiet_is_idle_until_something_happens() {
+    for cause in [Activity::Exec, Activity::Connection, Activity::Input] {
+        let mut idle = Idle::new(10, 100);
+        assert_eq!((idle.due_ns(), idle.quiet(109, 0, NONE)), (Some(110), None));
+        assert_eq!(idle.quiet(110, 0, NONE), Some(10));
+        assert_eq!((idle.is_idle(), idle.due_ns(), idle.quiet(200, 0, NONE)), (true, None, None));
+        assert_eq!(idle.happened(cause, 300), Some(cause));
+        assert_eq!(idle.happened(cause, 301), None);
+        assert_eq!((idle.is_idle(), idle.due_ns()), (false, Some(311)));
+    }
+}
+
+/// Check that while an exec runs nothing is waited for, and that its end begins the quiet.
+#[test]
+fn a_running_exec_is_no_quiet() {
+    let mut idle = Idle::new(10, 100);
+    assert_eq!(idle.exec_started("e", 105), None);
+    assert_eq!((idle.due_ns(), idle.quiet(500, 0, NONE)), (None, None));
+    idle.exec_ended("other", 600);
+    assert_eq!(idle.due_ns(), None);
+    idle.exec_ended("e", 700);
+    assert_eq!(idle.due_ns(), Some(710));
+    assert_eq!(idle.quiet(710, 0, NONE), Some(10));
+    assert_eq!(idle.exec_started("f", 800), Some(Activity::Exec));
+}
+
+/// Check that connections and input that were seen since put it off: by as much as they came later.
+#[test]
+fn what_was_seen_meanwhile_puts_it_off() {
+    let mut idle = Idle::new(10, 100);
+    assert_eq!(idle.quiet(110, 104, NONE), None);
+    assert_eq!(idle.due_ns(), Some(114));
+    assert_eq!(idle.quiet(114, 104, Connections { open: 0, changed_ns: 108 }), None);
+    assert_eq!(idle.due_ns(), Some(118));
+    assert_eq!(idle.quiet(118, 104, Connections { open: 1, changed_ns: 108 }), None);
+    assert_eq!(idle.due_ns(), Some(128));
+    assert_eq!(idle.quiet(130, 104, Connections { open: 0, changed_ns: 119 }), Some(11));
+}

@@ -1,0 +1,105 @@
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    sync::mpsc::{self, Receiver},
+    time::Duration,
+};
+
+use super::*;
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// A child that listens when its stdin is closed, as long as it lives; and where.
+fn watched(pid: i32) -> (PortWatcher, Receiver<PortEvent>) {
+    let (sender, events) = mpsc::channel();
+    (PortWatcher::new(pid, move |event| drop(sender.send(event.clone()))), events)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no reaper")]
+fn sleeper() -> Child {
+    Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap()
+}
+
+fn own_pid() -> i32 {
+    i32::try_from(std::process::id()).unwrap()
+}
+
+/// Check that without eBPF what listens already, what begins to and what ceases to are told, with the process; that
+/// a stopped watcher tells nothing; and that a started one begins anew.
+#[test]
+fn the_kernels_list_tells_what_opens_and_closes() {
+    let before = TcpListener::bind("127.0.0.1:0").unwrap();
+    let first = before.local_addr().unwrap().port();
+    let (mut watcher, events) = watched(own_pid());
+    for _ in 0..2 {
+        watcher.start_over(Box::new(PollSource::new(poll::INTERVAL))).unwrap();
+        let event = events.recv_timeout(SOON).unwrap();
+        assert_eq!((event.is_open, event.endpoint.port, event.pid), (true, first, Some(own_pid())), "{event:?}");
+        assert_eq!(event.grade, Grade::Snapshot);
+        let later = TcpListener::bind("[::1]:0").unwrap();
+        let second = later.local_addr().unwrap();
+        let event = events.recv_timeout(SOON).unwrap();
+        assert_eq!((event.is_open, event.endpoint.port, event.endpoint.address), (true, second.port(), second.ip()));
+        drop(later);
+        let event = events.recv_timeout(SOON).unwrap();
+        assert_eq!((event.is_open, event.endpoint.port), (false, second.port()));
+        watcher.stop();
+        drop(TcpListener::bind("127.0.0.1:0").unwrap());
+        assert!(events.try_recv().is_err());
+    }
+}
+
+/// Check that a process without ports has none, whoever else listens, and that one that is not there is an error
+/// after which the watcher can still be started.
+#[test]
+fn another_processes_ports_are_not_told() {
+    let mut child = sleeper();
+    let _ours = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (mut watcher, events) = watched(i32::try_from(child.id()).unwrap());
+    watcher.start_over(Box::new(PollSource::new(poll::INTERVAL))).unwrap();
+    assert!(events.recv_timeout(Duration::from_millis(200)).is_err());
+    watcher.stop();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(watcher.start().is_err());
+    assert!(watcher.start().is_err());
+}
+
+mod root {
+    use super::*;
+
+    /// Check that with eBPF each listener of a descendant is told exactly, however short, and that a socket that
+    /// somebody else closes last is told as closed.
+    #[test]
+    fn listeners_of_descendants_are_told_exactly() {
+        const COUNT: usize = 50;
+        let node = tempfile::tempdir().unwrap();
+        let nothing = None::<&str>;
+        nix::mount::mount(Some("bpf"), node.path(), Some("bpf"), nix::mount::MsFlags::empty(), nothing).unwrap();
+        let mut load = || bpf::load(node.path()).map_err(io::Error::other);
+        let source = BpfSource::open(node.path(), RING, &mut load).unwrap();
+        let (mut watcher, events) = watched(own_pid());
+        watcher.start_over(Box::new(source)).unwrap();
+        for _ in 0..COUNT {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            drop(listener);
+            for is_open in [true, false] {
+                let event = events.recv_timeout(SOON).unwrap();
+                let told = (event.is_open, event.endpoint.port, event.pid, event.grade);
+                assert_eq!(told, (is_open, port, Some(own_pid()), Grade::Exact));
+            }
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(events.recv_timeout(SOON).unwrap().is_open);
+        // A child inherits it, is killed, and the port stays; then it is ours to close.
+        let mut child = sleeper();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(events.try_recv().is_err());
+        drop(listener);
+        assert!(!events.recv_timeout(SOON).unwrap().is_open);
+        watcher.stop();
+        nix::mount::umount2(node.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+}

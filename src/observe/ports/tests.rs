@@ -1,0 +1,190 @@
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{ProcessKey, Transport};
+
+const T: TargetId = TargetId(7);
+
+fn socket(cookie: u64, port: u16) -> Socket {
+    let endpoint = Endpoint::new(Transport::Tcp, IpAddr::from([127, 0, 0, 1]), port, false);
+    Socket { cookie, inode: cookie + 1000, network_namespace: 1, endpoint }
+}
+
+fn owner(pid: i32) -> Owner {
+    Owner::unknown(ProcessKey { pid, start_ticks: 5 }, None)
+}
+
+/// What was told: whether it opened, its port, its owners' pids.
+fn told(changes: &[Change]) -> Vec<(bool, u16, Vec<i32>)> {
+    let pids = |port: &Port| port.owners.iter().map(|owner| owner.key.pid).collect();
+    changes.iter().map(|change| (change.is_open, change.port.endpoint.port, pids(&change.port))).collect()
+}
+
+fn changes(taken: Taken) -> Vec<Change> {
+    match taken {
+        Taken::Told(changes) => changes,
+        Taken::Silent => Vec::new(),
+        Taken::NoRoom => panic!("no room"),
+    }
+}
+
+/// Check that a port opens once and closes once, with whoever made it listen.
+#[test]
+fn a_port_opens_and_closes() {
+    let mut ports = Ports::default();
+    assert_eq!(told(&changes(ports.listen(T, 1, socket(1, 80), owner(10)))), [(true, 80, vec![10])]);
+    assert_eq!(ports.snapshot(T).len(), 1);
+    assert_eq!(told(&changes(ports.unlisten(T, 2, socket(1, 80)))), [(false, 80, vec![10])]);
+    assert_eq!(ports.unlisten(T, 3, socket(1, 80)), Taken::Silent);
+    assert_eq!(ports.snapshot(T), []);
+}
+
+/// Check that of several sockets on one port (SO_REUSEPORT) the first opens it and the last closes it.
+#[test]
+fn several_sockets_are_one_port() {
+    let mut ports = Ports::default();
+    assert_eq!(changes(ports.listen(T, 1, socket(1, 80), owner(10))).len(), 1);
+    assert_eq!(ports.listen(T, 2, socket(2, 80), owner(11)), Taken::Silent);
+    let pids: Vec<i32> = ports.snapshot(T)[0].owners.iter().map(|owner| owner.key.pid).collect();
+    assert_eq!(pids, [10, 11]);
+    assert_eq!(ports.unlisten(T, 3, socket(1, 80)), Taken::Silent);
+    assert_eq!(told(&changes(ports.unlisten(T, 4, socket(2, 80)))), [(false, 80, vec![11])]);
+}
+
+/// Check that a port that the kernel chose after listen(2) is told with its number: from a dump, or where the
+/// socket was too short-lived for one, from its end; as of when it opened.
+#[test]
+fn a_number_that_comes_later_is_waited_for() {
+    let mut ports = Ports::default();
+    assert_eq!(ports.listen(T, 1, socket(1, 0), owner(10)), Taken::Silent);
+    assert!(ports.awaits_number(T));
+    ports.look_began(T, 2);
+    let found = ports.found(T, 3, vec![(socket(1, 4000), Vec::new())]);
+    assert_eq!((told(&found), found[0].at_ns, found[0].is_late), (vec![(true, 4000, vec![10])], 1, true));
+    assert!(!ports.awaits_number(T));
+    ports.listen(T, 5, socket(2, 0), owner(11));
+    let both = changes(ports.unlisten(T, 6, socket(2, 4001)));
+    assert_eq!(told(&both), [(true, 4001, vec![11]), (false, 4001, vec![11])]);
+    assert_eq!((both[0].at_ns, both[1].at_ns), (5, 6));
+    ports.listen(T, 7, socket(3, 0), owner(12));
+    assert_eq!(ports.unlisten(T, 8, socket(3, 0)), Taken::Silent);
+    assert!(!ports.awaits_number(T));
+}
+
+/// Check that a dump opens what no record told, closes what is gone, and leaves alone what began or ended beside
+/// it.
+#[test]
+fn a_dump_tells_the_differences() {
+    let mut ports = Ports::default();
+    for (cookie, port) in [(1, 80), (2, 81), (4, 83)] {
+        ports.listen(T, 1, socket(cookie, port), owner(10));
+    }
+    ports.look_began(T, 10);
+    ports.listen(T, 11, socket(3, 82), owner(10));
+    ports.unlisten(T, 12, socket(4, 83));
+    let found = vec![(socket(1, 80), Vec::new()), (socket(4, 83), Vec::new()), (socket(5, 84), vec![owner(20)])];
+    let changes = ports.found(T, 13, found);
+    assert_eq!(told(&changes), [(false, 81, vec![10]), (true, 84, vec![20])]);
+    let open: Vec<u16> = ports.snapshot(T).iter().map(|port| port.endpoint.port).collect();
+    assert_eq!(open, [80, 82, 84]);
+}
+
+/// Check that the end of a target closes what is still open, and that memory of it is gone.
+#[test]
+fn the_end_closes_what_is_open() {
+    let mut ports = Ports::default();
+    ports.listen(T, 1, socket(1, 80), owner(10));
+    ports.listen(T, 1, socket(2, 80), owner(11));
+    ports.listen(T, 1, socket(3, 0), owner(12));
+    assert_eq!(told(&ports.end(T, 9)), [(false, 80, vec![10, 11])]);
+    assert_eq!(ports.end(T, 10), []);
+}
+
+/// Check that there is a limit, and that it is counted.
+#[test]
+fn too_many_sockets_have_no_room() {
+    let mut ports = Ports::default();
+    for cookie in 0..SOCKETS_MAX as u64 {
+        ports.listen(T, 1, socket(cookie, 80), owner(1));
+    }
+    assert_eq!(ports.listen(T, 1, socket(1 << 40, 80), owner(1)), Taken::NoRoom);
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Listen(u64),
+    Unlisten(u64),
+    /// A dump of which the records of so many steps before its end are read after it began.
+    Dump,
+    /// The record of what happens next is lost.
+    Lose,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        4 => (0..12u64).prop_map(Step::Listen),
+        3 => (0..12u64).prop_map(Step::Unlisten),
+        1 => Just(Step::Dump),
+        1 => Just(Step::Lose),
+    ];
+    proptest::collection::vec(step, 0..200)
+}
+
+proptest! {
+    /// Check against a set of sockets that each port opens and closes by turns, whatever is lost, and that after a
+    /// dump what is told as open is what is open.
+    #[test]
+    fn what_is_told_is_what_is_so(steps in steps()) {
+        let mut ports = Ports::default();
+        let mut alive: BTreeMap<u64, Socket> = BTreeMap::new();
+        let mut open: BTreeSet<u16> = BTreeSet::new();
+        let (mut now, mut next, mut lose) = (0, 100, false);
+        let mut tell = |changes: Vec<Change>| {
+            for change in changes {
+                let port = change.port.endpoint.port;
+                assert_ne!(port, 0);
+                assert!(if change.is_open { open.insert(port) } else { open.remove(&port) }, "{change:?} twice");
+            }
+            open.clone()
+        };
+        for step in steps {
+            now += 1;
+            match step {
+                Step::Listen(slot) => {
+                    // Three sockets share a port; one slot in four has its number chosen late.
+                    let number = u16::try_from(slot / 3 + 1).unwrap();
+                    let cookie = slot * 1_000_000 + next;
+                    if alive.keys().any(|alive| alive / 1_000_000 == slot) {
+                        continue;
+                    }
+                    next += 1;
+                    alive.insert(cookie, socket(cookie, number));
+                    let at_first = socket(cookie, if slot % 4 == 0 { 0 } else { number });
+                    if !std::mem::take(&mut lose) {
+                        tell(changes(ports.listen(T, now, at_first, owner(1))));
+                    }
+                }
+                Step::Unlisten(slot) => {
+                    let Some(cookie) = alive.keys().find(|alive| *alive / 1_000_000 == slot).copied() else { continue };
+                    let socket = alive.remove(&cookie).unwrap();
+                    if !std::mem::take(&mut lose) {
+                        tell(changes(ports.unlisten(T, now, socket)));
+                    }
+                }
+                Step::Lose => lose = true,
+                Step::Dump => {
+                    ports.look_began(T, now);
+                    let found = alive.values().map(|socket| (*socket, Vec::new())).collect();
+                    let told = tell(ports.found(T, now, found));
+                    let truth: BTreeSet<u16> = alive.values().map(|socket| socket.endpoint.port).collect();
+                    prop_assert_eq!(&told, &truth);
+                    prop_assert!(!ports.awaits_number(T));
+                }
+            }
+        }
+        let left = tell(ports.end(T, now + 1));
+        prop_assert!(left.is_empty());
+    }
+}

@@ -1,0 +1,45 @@
+use std::net::TcpListener;
+
+use proptest::prelude::*;
+
+use super::{message::parts, *};
+use crate::model::Transport;
+
+/// Check that a dump finds this process's own listeners, v4 and v6, with their inodes.
+#[test]
+fn a_dump_finds_what_listens() {
+    let listeners: Vec<TcpListener> =
+        ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|address| TcpListener::bind(address).unwrap()).into();
+    let own = own_namespace().unwrap();
+    let found = super::sockets(0, own, State::Listening).unwrap();
+    for listener in listeners {
+        use std::os::fd::AsRawFd as _;
+        let address = listener.local_addr().unwrap();
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
+        let ours = found.iter().find(|one| one.socket.endpoint.port == address.port()).expect("it is found");
+        assert_eq!(ours.socket.endpoint.address, address.ip());
+        assert_eq!(link.to_str().unwrap(), format!("socket:[{}]", ours.socket.inode));
+        assert!(!ours.socket.endpoint.dual_stack && ours.socket.network_namespace == own);
+    }
+}
+
+/// Check that a bound UDP socket is found, and one that is connected is not.
+#[test]
+fn bound_udp_sockets_are_found() {
+    let [bound, connected] = [0; 2].map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
+    connected.connect(bound.local_addr().unwrap()).unwrap();
+    let found = super::sockets(0, own_namespace().unwrap(), State::Bound).unwrap();
+    let is_found = |socket: &std::net::UdpSocket| {
+        let port = socket.local_addr().unwrap().port();
+        found.iter().any(|one| one.socket.endpoint.port == port && one.socket.endpoint.transport == Transport::Udp)
+    };
+    assert_eq!((is_found(&bound), is_found(&connected)), (true, false));
+}
+
+proptest! {
+    /// Check that no bytes of the kernel's can panic the parser or keep it busy for ever.
+    #[test]
+    fn any_bytes_are_taken(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+        let _ = parts(&bytes, 1, State::Listening).count();
+    }
+}
