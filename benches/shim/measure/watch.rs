@@ -3,7 +3,8 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader},
+    io::{BufRead, BufReader, Write as _},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -136,13 +137,11 @@ fn tools(plan: &Plan, place: &Place, unwatched: &Shim, report: &mut Report, say:
         for round in 1..=plan.watches.div_ceil(2) {
             say(&format!("storms beside {name}, round {round}"));
             without.push(storm(place, unwatched)?);
-            let mut tool = Command::new(command[0]);
-            tool.args(&command[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
-            let listener = Listener::start(tool.spawn()?, 0)?;
+            let tool = Outside::start(place, command)?;
             thread::sleep(UP);
             with.push(storm(place, unwatched)?);
             thread::sleep(UP);
-            right += listener.end()?;
+            right += tool.end()?;
         }
         report.watching(&format!("beside {name}"), Unit::PerSecond, &with, &without, None);
         report.fact(format!("{name} told {right} of {} execs with the right argument", with.all().len() * COUNT));
@@ -245,7 +244,52 @@ async fn count(shim: Registration, leave: &AtomicBool, first: usize) -> usize {
     seen.iter().filter(|seen| **seen).count()
 }
 
-/// Counts the leaves that a program tells on its stdout, each with its own number.
+/// A tool that `hack/bench` runs outside of our PID namespace, where it sees the node.
+struct Outside {
+    folder: PathBuf,
+}
+
+impl Outside {
+    fn start(place: &Place, command: &[&str]) -> Result<Self> {
+        let tool = Self { folder: place.folder().to_owned() };
+        tool.say(&command.join(" "))?;
+        Ok(tool)
+    }
+
+    /// Ends it, and says how many leaves it told.
+    fn end(self) -> Result<usize> {
+        let ended = self.folder.join("outside.ended");
+        self.say("")?;
+        let begun = Instant::now();
+        while fs::remove_file(&ended).is_err() {
+            if begun.elapsed() > 10 * UP {
+                return Err("a tool does not end".into());
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        let told = fs::File::open(self.folder.join("outside.told"))?;
+        Ok(leaves(BufReader::new(told), 0))
+    }
+
+    fn say(&self, line: &str) -> Result<()> {
+        let mut commands = fs::File::options().write(true).open(self.folder.join("outside"))?;
+        Ok(writeln!(commands, "{line}")?)
+    }
+}
+
+/// How many leaves are told, each with its own number.
+fn leaves(told: impl BufRead, first: usize) -> usize {
+    let mut seen = vec![false; COUNT];
+    for line in told.lines().map_while(std::result::Result::ok) {
+        let place = leaf(&line).and_then(|number| number.checked_sub(first));
+        if let Some(place) = place.filter(|place| *place < COUNT) {
+            seen[place] = true;
+        }
+    }
+    seen.iter().filter(|seen| **seen).count()
+}
+
+/// Counts the leaves that a program tells on its stdout.
 struct Listener {
     child: Child,
     counted: thread::JoinHandle<usize>,
@@ -254,22 +298,12 @@ struct Listener {
 impl Listener {
     fn start(mut child: Child, first: usize) -> Result<Self> {
         let stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
-        let counted = thread::spawn(move || {
-            let mut seen = vec![false; COUNT];
-            for line in stdout.lines().map_while(std::result::Result::ok) {
-                let place = leaf(&line).and_then(|number| number.checked_sub(first));
-                if let Some(place) = place.filter(|place| *place < COUNT) {
-                    seen[place] = true;
-                }
-            }
-            seen.iter().filter(|seen| **seen).count()
-        });
+        let counted = thread::spawn(move || leaves(stdout, first));
         Ok(Self { child, counted })
     }
 
     fn end(mut self) -> Result<usize> {
         let pid = Pid::from_raw(i32::try_from(self.child.id())?);
-        // What execsnoop still has in its buffer comes with an interrupt only.
         nix::sys::signal::kill(pid, Signal::SIGINT)?;
         let begun = Instant::now();
         while self.child.try_wait()?.is_none() {
