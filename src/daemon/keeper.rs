@@ -22,7 +22,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::epoll::EpollTimeout;
+use nix::sys::{
+    epoll::EpollTimeout,
+    resource::{Resource, getrlimit},
+};
 use tokio::sync::oneshot;
 
 use super::{
@@ -68,6 +71,9 @@ pub struct Intervals {
     /// Between notes on disk that everything that lives was seen.
     pub last_seen: Duration,
 }
+
+/// What is left for connections, shims and files; of a small limit a half.
+const OTHER_DESCRIPTORS: u64 = 512;
 
 /// The registry with its file and its descriptors.
 #[derive(Debug)]
@@ -158,7 +164,7 @@ pub fn start(folder: &Path, boot: u32, intervals: Intervals) -> Result<(Handle, 
         tracing::error!(%file, lines, kept_as = %aside, "the registry's file was damaged; what could be read goes on");
     }
     let waker = Arc::new(eventfd().map_err(system("make a waker for"))?);
-    let liveness = Liveness::new(&*waker).map_err(system("make an epoll for"))?;
+    let liveness = Liveness::new(&*waker, room()).map_err(system("make an epoll for"))?;
     let (jobs, waiting) = sync_channel(WAITING);
     let mut keeper = Keeper { registry, store, liveness, boot };
     keeper.watch_all();
@@ -201,8 +207,7 @@ impl Keeper {
         self.commit(vec![change])?;
         let id = self.registry.last_id();
         let entry = self.registry.get(id).cloned().ok_or(Refusal::NoEntry { id })?;
-        if let Err(error) = self.liveness.watch(id, pidfd) {
-            tracing::warn!(id, %error, "watched at looks only");
+        if self.liveness.watch(id, pidfd).is_err() {
             self.liveness.watch_at_looks(id, entry.process.key());
         }
         Ok(entry)
@@ -393,6 +398,12 @@ impl Keeper {
     fn unsaved(&self, source: io::Error) -> Refusal {
         Refusal::Unsaved { path: self.store.path().to_owned(), source }
     }
+}
+
+/// For how many processes there are descriptors.
+fn room() -> usize {
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
+    usize::try_from(limit - OTHER_DESCRIPTORS.min(limit / 2)).unwrap_or(usize::MAX)
 }
 
 fn timeout(until: Option<Instant>) -> EpollTimeout {

@@ -29,7 +29,9 @@ const BATCH: usize = 512;
 pub struct Liveness {
     epoll: Epoll,
     held: HashMap<u64, Held>,
-    /// For which the node had no descriptor left.
+    /// How many may be held.
+    room: usize,
+    /// For which there was no descriptor.
     unheld: HashMap<u64, ProcessKey>,
 }
 
@@ -65,23 +67,26 @@ pub fn hold(key: ProcessKey) -> io::Result<OwnedFd> {
 }
 
 impl Liveness {
-    /// Watches nobody, and wakes when `waker` is readable.
+    /// Watches nobody, and wakes when `waker` is readable. So many are held at most: who connects needs descriptors too.
     ///
     /// # Errors
     ///
     /// What the system answered.
-    pub fn new(waker: impl AsFd) -> io::Result<Self> {
+    pub fn new(waker: impl AsFd, room: usize) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(waker, EpollEvent::new(EpollFlags::EPOLLIN, OTHER))?;
-        Ok(Self { epoll, held: HashMap::new(), unheld: HashMap::new() })
+        Ok(Self { epoll, held: HashMap::new(), room, unheld: HashMap::new() })
     }
 
     /// Watches an entry's process, by a descriptor that was checked to be its.
     ///
     /// # Errors
     ///
-    /// `ENOSPC`, `ENOMEM`: at the limits of epoll(7).
+    /// `EMFILE` where there is no room; `ENOSPC`, `ENOMEM`: at the limits of epoll(7).
     pub fn watch(&mut self, id: u64, pidfd: OwnedFd) -> io::Result<()> {
+        if self.held.len() >= self.room {
+            return Err(nix::errno::Errno::EMFILE.into());
+        }
         self.epoll.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, id))?;
         self.held.insert(id, Held { pidfd, has_ended: false });
         Ok(())

@@ -10,7 +10,7 @@ use super::*;
 
 fn liveness() -> (Liveness, OwnedFd) {
     let waker = crate::sys::eventfd::eventfd().unwrap();
-    (Liveness::new(&waker).unwrap(), waker)
+    (Liveness::new(&waker, 10).unwrap(), waker)
 }
 
 fn wait(liveness: &mut Liveness) -> Vec<Noticed> {

@@ -29,6 +29,31 @@ fn a_thousand_that_rest_cost_nothing() {
     assert_eq!(ok(&node, &["list", "-q", "--alive"]), "");
 }
 
+/// Check that with few descriptors everything is registered all the same, that the daemon still answers, and that ends
+/// are seen: of some by looking.
+#[test]
+fn what_has_no_descriptor_is_looked_at() {
+    let node = Node::new();
+    let plain = command(&node, &[]);
+    let mut limited = Command::new("prlimit");
+    limited.args(["--nofile=100:100", env!("CARGO_BIN_EXE_lookout"), "daemon"]).env_clear();
+    limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let _daemon = Daemon::spawn(limited.env("LOOKOUT_LIVENESS_INTERVAL", "100ms"), &node);
+    let marker = format!("9{}", std::process::id());
+    let mut sleepers: Vec<_> = (0..120).map(|_| Sleeper::of(Command::new("sleep").arg(&marker))).collect();
+    ok(&node, &["add", "-q", "--match", &format!("^sleep {marker}$")]);
+    assert_eq!(listed(&node, &["--alive"]).len(), 120);
+    // By a descriptor that is opened for it.
+    ok(&node, &["kill", "120", "-s", "KILL"]);
+    sleepers.iter_mut().for_each(Sleeper::end);
+    let deadline = std::time::Instant::now() + super::PATIENCE;
+    while !listed(&node, &["--alive"]).is_empty() {
+        assert!(std::time::Instant::now() < deadline, "{:?}", listed(&node, &["--alive"]).len());
+    }
+    let told = listed(&node, &[]).iter().filter(|entry| entry["end"]["signal"] == 9).count();
+    assert_eq!(told, 50, "as many as descriptors are for them");
+}
+
 /// How often each thread of a process was run: threads of the pool that end meanwhile are no more.
 fn turns(pid: i32) -> Vec<(String, u64)> {
     let mut turns = Vec::new();

@@ -75,13 +75,14 @@ fn a_reused_pid_is_a_stranger() {
     let script = r#"
         set -e
         mount -t proc proc /proc
-        "$1" daemon 2>"$0/daemon.log" &
+        "$1" daemon 2>"$0/daemon.log" & daemon=$!
         until "$1" ping 2>/dev/null; do sleep 0.02; done
         # A pid that nothing else here comes near.
         echo 20000 >/proc/sys/kernel/ns_last_pid
         sleep 1000 & old=$!
         "$1" add $old --name old -q
         kill -9 $old; wait $old 2>/dev/null || true
+        sleep 0.03
         echo $((old - 1)) >/proc/sys/kernel/ns_last_pid
         sleep 1000 & new=$!
         echo "pids $old $new"
@@ -92,6 +93,21 @@ fn a_reused_pid_is_a_stranger() {
         "$1" list -q --pid $new --alive
         "$1" kill 2
         wait $new || echo "new ended with $?"
+        # The same while no daemon is there to see it.
+        echo $((old - 1)) >/proc/sys/kernel/ns_last_pid
+        sleep 1000 & unseen=$!
+        "$1" add $unseen -q
+        kill -9 $daemon; wait $daemon || true
+        kill -9 $unseen; wait $unseen || true
+        # The kernel tells a start to a clock tick, 10 ms: no pid comes again so soon by itself.
+        sleep 0.03
+        echo $((old - 1)) >/proc/sys/kernel/ns_last_pid
+        sleep 1000 & last=$!
+        "$1" daemon 2>>"$0/daemon.log" &
+        until "$1" ping >/dev/null 2>&1; do sleep 0.02; done
+        "$1" list --id 3
+        "$1" kill 3 2>&1 || echo "kill $?"
+        kill -0 $last && echo "$last lives, as $unseen did"
     "#;
     let plain = command(&node, &[]);
     let mut unshared = Command::new("unshare");
@@ -106,7 +122,10 @@ fn a_reused_pid_is_a_stranger() {
     let entries: Vec<serde_json::Value> = serde_json::from_str(lines[2]).expect("an array");
     assert_eq!(entries[0]["end"]["signal"], 9, "{out}{err}");
     assert_eq!(lines[3], "lookout: entry 1: process 20001 has ended, and its pid is another's by now", "{out}{err}");
-    assert_eq!(&lines[4..], ["kill 1", "the stranger lives", "2", "2", "new ended with 143"], "{out}{err}");
+    assert_eq!(&lines[4..10], ["kill 1", "the stranger lives", "2", "2", "new ended with 143", "3"], "{out}{err}");
+    assert!(lines[11].contains(" dead "), "{out}{err}");
+    assert_eq!(lines[12], "lookout: entry 3: process 20001 has ended, and its pid is another's by now", "{out}{err}");
+    assert_eq!(&lines[13..], ["kill 1", "20001 lives, as 20001 did"], "{out}{err}");
 }
 
 /// Check that a user's daemon is at that user's places, takes that user's processes alone, and answers root and
