@@ -64,6 +64,9 @@ pub struct Process {
     /// When it began.
     #[serde(default)]
     pub created_ns: u64,
+    /// The inode of its pidfd, which no other process of its boot has; absent before Linux 6.9.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pidfd_inode: Option<u64>,
 }
 
 /// How an entry's process ended.
@@ -150,6 +153,7 @@ impl From<&Entry> for api::Entry {
             args_redacted: process.args_redacted,
             uid: process.uid,
             created_ns: process.created_ns,
+            pidfd_inode: process.pidfd_inode,
             added_ns: entry.added_ns,
             last_seen_ns: entry.last_seen_ns,
             end: entry.end.as_ref().map(api::End::from).into(),
@@ -183,6 +187,7 @@ impl From<api::Entry> for Entry {
                 args_redacted: entry.args_redacted,
                 uid: entry.uid,
                 created_ns: entry.created_ns,
+                pidfd_inode: entry.pidfd_inode,
             },
             added_ns: entry.added_ns,
             last_seen_ns: entry.last_seen_ns,
@@ -240,6 +245,7 @@ mod tests {
                     escaped: true,
                     uid: Some(0),
                     created_ns: 5,
+                    pidfd_inode: Some(99),
                     ..Default::default()
                 },
                 added_ns: 6,

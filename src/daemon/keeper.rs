@@ -264,7 +264,7 @@ impl Keeper {
         let key = entry.process.key();
         let held = match self.liveness.pidfd(id).filter(|_| entry.is_alive()) {
             Some(pidfd) => pidfd.try_clone_to_owned(),
-            None if entry.is_alive() && entry.process.boot == self.boot => hold(key),
+            None if entry.is_alive() && entry.process.boot == self.boot => hold(key, entry.process.pidfd_inode),
             None => Err(nix::errno::Errno::ESRCH.into()),
         };
         let is_reused = || crate::observe::proc::identify(key.pid).is_some_and(|now| now != key);
@@ -362,7 +362,7 @@ impl Keeper {
             return gone;
         }
         let key = process.key();
-        match hold(key).and_then(|pidfd| self.liveness.watch(id, pidfd)) {
+        match hold(key, process.pidfd_inode).and_then(|pidfd| self.liveness.watch(id, pidfd)) {
             Ok(()) => None,
             Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => gone,
             Err(_) => {

@@ -103,7 +103,7 @@ fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, Own
 /// A process that was found in the tree, held, if the one that has its pid now is a child of one that is held.
 fn descendant(pid: i32, held: &HashMap<ProcessKey, OwnedFd>) -> Option<(ProcessKey, OwnedFd)> {
     let key = identify(pid).filter(|key| !held.contains_key(key) && !is_us(pid))?;
-    let pidfd = hold(key).ok()?;
+    let pidfd = hold(key, None).ok()?;
     let above = lineage(pid)?;
     let parent = ProcessKey { pid: above.parent_pid, start_ticks: above.parent_start_ticks };
     held.contains_key(&parent).then_some((key, pidfd))

@@ -50,14 +50,15 @@ pub struct Noticed {
     pub ended: Option<Ended>,
 }
 
-/// A descriptor of a process, if that is still the one that is meant.
+/// A descriptor of a process, if that is still the one that is meant: by its start, and by its inode where that is known.
 ///
 /// # Errors
 ///
 /// `ESRCH` where it is not, a zombie is; what pidfd_open(2) answered.
-pub fn hold(key: ProcessKey) -> io::Result<OwnedFd> {
+pub fn hold(key: ProcessKey, inode: Option<u64>) -> io::Result<OwnedFd> {
     let pidfd = pidfd::open(key.pid)?;
-    let is_meant = identify(key.pid) == Some(key);
+    let is_another = pidfd::inode(&pidfd).zip(inode).is_some_and(|(has, meant)| has != meant);
+    let is_meant = identify(key.pid) == Some(key) && !is_another;
     // Who had the pid when it was asked about has it still: it is not reaped.
     match pidfd::send_signal(&pidfd, 0) {
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Err(error),

@@ -15,6 +15,7 @@ use crate::{
         proc::{Status, identify, image},
         redact::Redactor,
     },
+    sys::pidfd,
 };
 
 /// What of a user's processes a daemon may register, and this boot.
@@ -48,7 +49,7 @@ impl Looker {
     /// [`Refusal`] where there is no such process, it has ended, or it is not this daemon's business.
     pub fn look(&self, pid: i32, will_run: &[Vec<u8>]) -> Result<(OwnedFd, Process), Refusal> {
         let key = identify(pid).ok_or(Refusal::NoProcess { pid })?;
-        let pidfd = hold(key).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
+        let pidfd = hold(key, None).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
             // A thread's id is no process's.
             Some(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Refusal::NoProcess { pid },
             _ => Refusal::Unwatchable { pid, source },
@@ -66,7 +67,9 @@ impl Looker {
             words => Some(Args::from_nul_separated(&[words.join(&0), vec![0]].concat())),
         };
         let executable = image.executable.filter(|_| will_run.is_empty());
-        Ok((pidfd, self.process(key, uid, executable.as_deref(), image.comm.as_deref(), args)))
+        let process = self.process(key, uid, executable.as_deref(), image.comm.as_deref(), args);
+        let pidfd_inode = pidfd::inode(&pidfd);
+        Ok((pidfd, Process { pidfd_inode, ..process }))
     }
 
     /// The command line of a process now, for reading, without secrets.
@@ -108,6 +111,7 @@ impl Looker {
             args_redacted: args.as_ref().is_some_and(|args| args.redacted),
             uid,
             created_ns: created_ns(key.start_ticks),
+            pidfd_inode: None,
         }
     }
 }

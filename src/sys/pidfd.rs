@@ -23,6 +23,16 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// The number that no other process of this boot has: the descriptor's inode in pidfs (Linux 6.9). `None` before that,
+/// where all descriptors share one.
+#[must_use]
+pub fn inode(pidfd: impl AsFd) -> Option<u64> {
+    // include/uapi/linux/magic.h.
+    const PID_FS_MAGIC: libc::c_long = 0x5049_4446;
+    let is_pidfs = nix::sys::statfs::fstatfs(&pidfd).is_ok_and(|stat| stat.filesystem_type().0 == PID_FS_MAGIC);
+    is_pidfs.then(|| nix::sys::stat::fstat(&pidfd).ok().map(|stat| stat.st_ino)).flatten()
+}
+
 /// Sends a signal to the process that the descriptor was opened for, whoever has its pid by now
 /// (pidfd_send_signal(2), Linux 5.1). Signal 0 only asks.
 ///
