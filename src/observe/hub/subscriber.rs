@@ -101,9 +101,9 @@ impl Subscriber {
         self.looked_ns = event.monotonic_ns;
     }
 
-    /// Reads on: its own gaps first, then events within the bounds. Says whether that was everything.
-    pub(super) fn read(&mut self, journal: &Journal, bounds: Bounds) -> (Batch, bool) {
-        let mut batch = Batch { gaps: self.opening.take().into_iter().collect(), events: Vec::new() };
+    /// Reads on: its own gaps first, then events within the bounds.
+    pub(super) fn read(&mut self, journal: &Journal, bounds: Bounds) -> Batch {
+        let mut batch = Batch { gaps: self.opening.take().into_iter().collect(), ..Batch::default() };
         batch.gaps.extend(self.take_missed());
         let mut bytes = 0;
         for event in journal.from(self.position).take(LOOK_MAX) {
@@ -117,11 +117,13 @@ impl Subscriber {
                 batch.events.push((event.clone(), matched));
             }
         }
-        let is_all = self.position > journal.newest();
-        if is_all && let Some(block) = &mut self.block {
+        batch.is_all = self.position > journal.newest();
+        if batch.is_all
+            && let Some(block) = &mut self.block
+        {
             block.left = block.at_most;
         }
-        (batch, is_all)
+        batch
     }
 
     fn take_missed(&mut self) -> Option<Gap> {

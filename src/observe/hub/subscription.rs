@@ -72,6 +72,8 @@ pub struct Batch {
     pub gaps: Vec<Gap>,
     /// Events, oldest first, each with the filters that it matched.
     pub events: Vec<(Event, Matched)>,
+    /// Whether there was nothing more at that moment.
+    pub is_all: bool,
 }
 
 /// One who follows. Dropping it ends that.
@@ -174,7 +176,7 @@ impl Subscription {
         let Some(subscriber) = state.subscribers.iter_mut().find(|other| other.id == self.id) else {
             return Turn::End;
         };
-        let (batch, is_all) = subscriber.read(&state.journal, bounds);
+        let batch = subscriber.read(&state.journal, bounds);
         if subscriber.block.is_some() {
             self.hub.room.notify_all();
         }
@@ -182,7 +184,7 @@ impl Subscription {
             subscriber.waiting = false;
             return Turn::Read(batch);
         }
-        if !is_all {
+        if !batch.is_all {
             return Turn::GoOn;
         }
         if state.closed {

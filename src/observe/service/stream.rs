@@ -19,15 +19,15 @@ use crate::{
     observe::hub::{Bounds, Hub, Request, Subscription, Wanted},
 };
 
-/// What one message may have: a fraction of ttrpc's 4 MiB, because sizes are estimates, and because a
-/// slow client keeps one message and what it was made of in memory.
-const BATCH: Bounds = Bounds { events: 2048, bytes: 512 << 10 };
+/// What one message may have: far below ttrpc's 4 MiB, because a slow client keeps one message and what it was made
+/// of in memory; and less than what the allocator asks the kernel for each time (`M_MMAP_THRESHOLD`).
+const BATCH: Bounds = Bounds { events: 512, bytes: 40 << 10 };
 
 /// What containerd says of an exit that nobody saw.
 const UNKNOWN_STATUS: u32 = 255;
 
-/// From how many events at once on others are let collect before the next message: each message wakes a reader,
-/// and in a storm that costs more than the events.
+/// From how many events in a row on others are let collect before the next: each wakes a reader, and in a storm that
+/// costs more than the events.
 const MANY: usize = 64;
 
 /// How long they collect then.
@@ -45,21 +45,21 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
     let hello =
         encoder.hello(SCHEMA_VERSION, &service.questions.capabilities(), subscription.begins_after(), realtime_ns());
     let mut message = batch(vec![hello])?;
-    let mut were_many = false;
+    let (mut in_a_row, mut is_all) = (0, true);
     // A send fails when the client has gone, and then there is nobody to tell.
     while stream.send(message).await.is_ok() {
-        if were_many {
+        if is_all && std::mem::take(&mut in_a_row) >= MANY {
             tokio::time::sleep(REST).await;
         }
-        were_many = false;
         message = match tokio::time::timeout(heartbeat, subscription.next(BATCH)).await {
             Err(_) => batch(Vec::new())?,
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
-                were_many = read.events.len() >= MANY;
+                in_a_row += read.events.len();
+                is_all = read.is_all;
                 let now = realtime_ns();
                 let mut message = batch(read.gaps.iter().map(|gap| encoder.own_gap(gap, now)).collect())?;
-                message.reserve(read.events.len() * EVENT);
+                message.reserve((read.events.len() * EVENT).min(BATCH.bytes));
                 for (event, matched) in &read.events {
                     encoder.event(event, labels(&subscription, matched.filters()), &mut message);
                 }
