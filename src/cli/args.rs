@@ -172,6 +172,9 @@ pub(super) struct PortsArgs {
     /// Go on with what opens and closes, also in containers that come later, until TERM or INT.
     #[arg(short, long)]
     pub(super) watch: bool,
+    /// Ask the node's daemon, which knows without asking the shims; an owner is then who opened a port.
+    #[arg(long, conflicts_with = "watch")]
+    pub(super) daemon: bool,
     /// How to print.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: ListFormat,

@@ -5,22 +5,29 @@ use std::{collections::HashMap, io, ops::ControlFlow};
 use futures::future::join_all;
 
 use super::{
-    args::{ListFormat, PortsArgs},
+    args::{Common, ListFormat, PortsArgs},
     events::{gaps, is_anothers},
     exit::{Exit, Failure},
+    note,
     output::{Output, Style},
     reach::Reach,
+    registry::connect,
     render::ports as render,
     stream::{self, Sink},
 };
 use crate::{
-    api::{ContainerPort, Event, Filter, event::Body},
+    api::{Container, ContainerPort, Event, Filter, NodePortsRequest, NodeProcessesRequest, event::Body},
     client::Wanted,
 };
 
 pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let common = &args.common;
     let style = Style::of_stdout(common.look.no_trunc, common.look.quiet);
+    if args.daemon {
+        let (ports, exit) = known_to_the_daemon(common).await?;
+        out.write(&render::list(&ports, args.output, style))?;
+        return Ok(exit);
+    }
     let mut reach = match Reach::of(common).await {
         // It may come.
         Err(Failure::NotFound(_)) if args.watch => Reach { shims: Vec::new(), failed: false },
@@ -60,6 +67,33 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
     };
     let exit = stream::follow(common.namespace.clone(), common.look.quiet, wanted, &mut printer).await?;
     Ok(if exit == Exit::Ok && printer.has_gap { Exit::Incomplete } else { exit })
+}
+
+/// The ports in the daemon's view, and whether it has all shims that were asked for.
+async fn known_to_the_daemon(common: &Common) -> Result<(Vec<ContainerPort>, Exit), Failure> {
+    let is_in = |namespace: &str| common.namespace.as_ref().is_none_or(|wanted| wanted == namespace);
+    let is_asked = |of: &Container| is_in(&of.namespace) && common.container.as_ref().is_none_or(|id| *id == of.id);
+    let daemon = connect().await?;
+    let answer = daemon.node_ports(&NodePortsRequest::new()).await?;
+    let mut ports = answer.ports;
+    ports.retain(|one| is_asked(one.container.get_or_default()));
+    if common.container.is_some() && !ports.is_empty() {
+        return Ok((ports, Exit::Ok));
+    }
+    let silent: Vec<_> = answer.shims.iter().filter(|shim| !shim.connected && is_in(&shim.namespace)).collect();
+    if !common.look.quiet {
+        silent.iter().for_each(|shim| note(&format!("shim {} tells the daemon nothing", shim.id)));
+    }
+    if !silent.is_empty() {
+        return Ok((ports, Exit::Unreachable));
+    }
+    if let Some(id) = &common.container {
+        let processes = daemon.node_processes(&NodeProcessesRequest::new()).await?.processes;
+        if !processes.iter().any(|one| is_asked(one.container.get_or_default())) {
+            return Err(Failure::NotFound(id.clone()));
+        }
+    }
+    Ok((ports, Exit::Ok))
 }
 
 struct Printer<'a> {

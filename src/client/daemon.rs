@@ -137,6 +137,8 @@ impl Daemon {
         reset(ResetRequest) -> ResetResponse;
         /// The processes of the node's containers.
         node_processes(NodeProcessesRequest) -> NodeProcessesResponse;
+        /// The open ports of the node's containers.
+        node_ports(NodePortsRequest) -> NodePortsResponse;
     }
 
     /// All entries that match, in the order of their ids.

@@ -47,8 +47,8 @@ pub struct Now {
     pub probe_waiting: usize,
     /// Shims that are followed, and those of them whose stream is connected.
     pub shims: (usize, usize),
-    /// Processes of containers.
-    pub container_processes: usize,
+    /// Processes and open ports of containers.
+    pub contained: (usize, usize),
     /// Bytes of the stream's file.
     pub stream_bytes: u64,
     /// Resident memory of this process, and of the shims together.
@@ -101,7 +101,8 @@ impl Metrics {
         gauge("probe_lines_waiting", "Lines that wait for the probe socket's readers", None, now.probe_waiting as u64);
         gauge("shims", "Shims that are followed", None, now.shims.0 as u64);
         gauge("shims_connected", "Shims whose events arrive", None, now.shims.1 as u64);
-        gauge("container_processes", "Processes that live in containers", None, now.container_processes as u64);
+        gauge("container_processes", "Processes that live in containers", None, now.contained.0 as u64);
+        gauge("container_ports", "TCP ports that are open in containers", None, now.contained.1 as u64);
         gauge("stream_file", "The file of events", Some(Unit::Bytes), now.stream_bytes);
         gauge("resident_memory", "Of this daemon", Some(Unit::Bytes), now.memory.0);
         gauge("shims_resident_memory", "Of all shims together", Some(Unit::Bytes), now.memory.1);
@@ -134,13 +135,15 @@ mod tests {
         let gap = Gap { lost: Some(7), stage: "kernel".into(), ..Default::default() };
         let event = Event { type_: "observer.gap".into(), body: Some(Body::Gap(gap)), ..Default::default() };
         metrics.count(&event);
-        let text = metrics.text(&Now { shims: (3, 2), ..Now::default() });
+        let text = metrics.text(&Now { shims: (3, 2), contained: (5, 4), ..Now::default() });
         for line in [
             "lookout_events_total{type=\"process.start\"} 2",
             "lookout_events_total{type=\"other\"} 1",
             "lookout_lost_events_total{stage=\"kernel\"} 7",
             "lookout_gaps_total{stage=\"kernel\"} 1",
             "lookout_shims 3",
+            "lookout_container_processes 5",
+            "lookout_container_ports 4",
             "lookout_resident_memory_bytes 0",
             "# EOF",
         ] {

@@ -182,7 +182,7 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
         commands_waiting: handle.waiting(),
         probe_waiting,
         shims: (shims.len(), shims.iter().filter(|shim| shim.connected).count()),
-        container_processes: node.map(Node::len).unwrap_or_default(),
+        contained: node.map(Node::counts).unwrap_or_default(),
         stream_bytes: node.map(Node::stream_length).unwrap_or_default(),
         memory: (own.rss_bytes, memory),
         fds: own.fds.unwrap_or_default(),

@@ -59,6 +59,11 @@ impl Service {
     ) -> ttrpc::Result<T> {
         self.keeper.ask(work).await.map_err(status)
     }
+
+    fn node(&self) -> ttrpc::Result<&Node> {
+        let refusal = || ttrpc::get_status(Code::FAILED_PRECONDITION, "this daemon follows no shims: root's does");
+        self.node.as_ref().ok_or_else(|| ttrpc::Error::RpcStatus(refusal()))
+    }
 }
 
 #[async_trait]
@@ -178,12 +183,13 @@ impl registry::Registry for Service {
         _: &TtrpcContext,
         _: api::NodeProcessesRequest,
     ) -> ttrpc::Result<api::NodeProcessesResponse> {
-        let node = self.node.as_ref();
-        fitting(api::NodeProcessesResponse {
-            processes: node.map(Node::processes).unwrap_or_default(),
-            shims: node.map(Node::shims).unwrap_or_default(),
-            ..Default::default()
-        })
+        let node = self.node()?;
+        fitting(api::NodeProcessesResponse { processes: node.processes(), shims: node.shims(), ..Default::default() })
+    }
+
+    async fn node_ports(&self, _: &TtrpcContext, _: api::NodePortsRequest) -> ttrpc::Result<api::NodePortsResponse> {
+        let node = self.node()?;
+        fitting(api::NodePortsResponse { ports: node.ports(), shims: node.shims(), ..Default::default() })
     }
 }
 
@@ -294,7 +300,7 @@ fn fitting<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
     if size(&answer) <= ANSWER_MAX {
         return Ok(answer);
     }
-    let message = format!("too many processes for an answer of {ANSWER_MAX} bytes: ask for fewer");
+    let message = format!("too many processes or ports for an answer of {ANSWER_MAX} bytes");
     Err(ttrpc::Error::RpcStatus(ttrpc::get_status(Code::RESOURCE_EXHAUSTED, message)))
 }
 

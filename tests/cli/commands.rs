@@ -146,6 +146,7 @@ fn each_command_has_a_help() {
         &["events", "--help"],
         &["ps", "--help"],
         &["tree", "--help"],
+        &["ports", "--help"],
         &["exits", "--help"],
         &["capabilities", "--help"],
         &["inspect", "--help"],

@@ -53,7 +53,7 @@ pub(in crate::cli) struct Select {
     #[arg(long)]
     pub(in crate::cli) alive: bool,
     /// With this in the command line.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(in crate::cli) search: String,
 }
 

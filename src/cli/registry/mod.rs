@@ -34,7 +34,7 @@ pub(super) fn config(named: Option<&Path>) -> Result<Config, Failure> {
     Config::load_with(named, |variable| std::env::var(variable).ok()).map_err(Failure::Config)
 }
 
-async fn connect() -> Result<Daemon, Failure> {
+pub(super) async fn connect() -> Result<Daemon, Failure> {
     Ok(Daemon::connect(&client::daemon::socket()).await?)
 }
 

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{stream::Stream, view::View};
 use crate::{
-    api::{ContainerProcess, Event, FollowedShim},
+    api::{ContainerPort, ContainerProcess, Event, FollowedShim},
     client::{Follow, Registration, Shim, Shims, Step, Wanted, registrations},
     daemon::metrics::Metrics,
     model::chain,
@@ -71,16 +71,16 @@ impl Node {
         self.state().view.processes()
     }
 
-    /// How many they are.
+    /// The open TCP ports of all containers.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.state().view.len()
+    pub fn ports(&self) -> Vec<ContainerPort> {
+        self.state().view.ports()
     }
 
-    /// Whether there is none.
+    /// How many processes, and how many ports.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn counts(&self) -> (usize, usize) {
+        self.state().view.counts()
     }
 
     /// The shims that are followed, in order.
@@ -159,16 +159,21 @@ impl Node {
         }
     }
 
-    /// Who lives, by the shim itself.
+    /// Who lives and what is open, by the shim itself.
     async fn ask(&self, registration: &Registration, epoch: &str) {
         let Registration { namespace, id, .. } = registration.clone();
         let followed = FollowedShim { namespace, id, epoch: epoch.to_owned(), ..Default::default() };
         self.state().shims.entry(epoch.to_owned()).or_insert(followed);
         let Ok(shim) = Shim::connect(registration.clone()).await else { return };
+        let (processes, ports) = tokio::join!(shim.processes(""), shim.ports(""));
         // What does not observe has nobody to tell of.
-        let Ok(answer) = shim.processes("").await else { return };
+        let Ok(processes) = processes else { return };
         let mut state = self.state();
-        state.view.reset(epoch, answer);
+        state.view.set_processes(epoch, processes);
+        match ports {
+            Ok(ports) => state.view.set_ports(epoch, ports),
+            Err(error) => tracing::warn!(shim = shim.registration.id, error = chain(&error), "a shim lists no ports"),
+        }
         if let Some(shim) = state.shims.get_mut(epoch) {
             shim.connected = true;
         }

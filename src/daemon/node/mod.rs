@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  shims that come ──► follow one ──┬─► stream   every event, or a gap, in a file; its cursors
-//!   (their files)      (client)     ├─► view     who lives, by shim
+//!   (their files)      (client)     ├─► view     who lives and what is open, by shim
 //!                                   ├─► probe    what begins to run, to whoever listens
 //!                                   └─► metrics  counted
 //! ```

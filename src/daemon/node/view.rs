@@ -1,10 +1,10 @@
-//! Who lives in the node's containers. Pure.
+//! Who lives in the node's containers, and what is open there. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use crate::api::{ContainerProcess, Event, ProcessesResponse, event::Body};
+use crate::api::{ContainerPort, ContainerProcess, Event, Port, PortsResponse, ProcessesResponse, event::Body};
 
-/// The processes that live, by the epoch of the shim that told of them.
+/// The processes that live and the ports that are open, by the epoch of the shim that told of them.
 #[derive(Debug, Default)]
 pub struct View {
     shims: BTreeMap<String, Shim>,
@@ -12,42 +12,58 @@ pub struct View {
 
 #[derive(Debug, Default)]
 struct Shim {
-    /// What the list includes already.
-    as_of: u64,
     /// By entity id.
-    processes: HashMap<String, ContainerProcess>,
+    processes: Listed<String, ContainerProcess>,
+    ports: Listed<PortKey, ContainerPort>,
 }
+
+/// A shim's list of something, as events have changed it since.
+#[derive(Debug, Default)]
+struct Listed<K, T> {
+    /// The last event that the list included when it came.
+    as_of: u64,
+    rows: BTreeMap<K, T>,
+}
+
+/// What makes a port another one: whose, and where.
+type PortKey = (String, String, u32, String, bool);
 
 impl View {
     /// What a shim said of all its containers takes the place of what was known.
-    pub fn reset(&mut self, epoch: &str, answer: ProcessesResponse) {
-        let processes = answer.processes.into_iter().map(|one| (one.process.get_or_default().entity_id.clone(), one));
-        self.shims.insert(epoch.to_owned(), Shim { as_of: answer.seq, processes: processes.collect() });
+    pub fn set_processes(&mut self, epoch: &str, answer: ProcessesResponse) {
+        let rows = answer.processes.into_iter().map(|one| (one.process.get_or_default().entity_id.clone(), one));
+        self.shim(epoch).processes = Listed { as_of: answer.seq, rows: rows.collect() };
+    }
+
+    /// The same of ports, without those that have no events: nobody would tell that they are gone.
+    pub fn set_ports(&mut self, epoch: &str, answer: PortsResponse) {
+        let told = answer.ports.into_iter().filter(|one| one.port.get_or_default().transport == "tcp");
+        let rows = told.map(|one| (key(&one.container.get_or_default().id, one.port.get_or_default()), one));
+        self.shim(epoch).ports = Listed { as_of: answer.seq, rows: rows.collect() };
     }
 
     /// Takes over an event. Whether its shim has to be asked again: something is missing.
     pub fn apply(&mut self, epoch: &str, event: &Event) -> bool {
-        if matches!(event.body, Some(Body::Gap(_))) {
-            return true;
-        }
-        let shim = self.shims.entry(epoch.to_owned()).or_default();
-        if event.seq != 0 && event.seq <= shim.as_of {
-            return false;
-        }
+        let shim = self.shim(epoch);
+        let id = &event.container.get_or_default().id;
+        let container = || event.container.clone();
         match (&event.body, event.type_.as_str()) {
+            (Some(Body::Gap(_)), _) => return true,
             (Some(Body::Process(process)), "process.fork" | "process.start" | "process.exec") => {
-                let one = ContainerProcess {
-                    container: event.container.clone(),
-                    process: Some(process.clone()).into(),
-                    ..Default::default()
-                };
-                shim.processes.insert(process.entity_id.clone(), one);
+                let told = Some(process.clone()).into();
+                let one = ContainerProcess { container: container(), process: told, ..Default::default() };
+                shim.processes.insert(event.seq, process.entity_id.clone(), one);
             }
-            (Some(Body::Process(process)), "process.exit") => {
-                shim.processes.remove(&process.entity_id);
+            (Some(Body::Process(process)), "process.exit") => shim.processes.remove(event.seq, &process.entity_id),
+            (Some(Body::Port(port)), "port.open") => {
+                let told = Some(port.clone()).into();
+                let one = ContainerPort { container: container(), port: told, ..Default::default() };
+                shim.ports.insert(event.seq, key(id, port), one);
             }
+            (Some(Body::Port(port)), "port.close") => shim.ports.remove(event.seq, &key(id, port)),
             (Some(Body::ContainerClose(_)), _) => {
-                shim.processes.retain(|_, one| one.container != event.container);
+                shim.processes.retain(event.seq, |one| one.container != event.container);
+                shim.ports.retain(event.seq, |one| one.container != event.container);
             }
             _ => {}
         }
@@ -63,64 +79,60 @@ impl View {
     #[must_use]
     pub fn processes(&self) -> Vec<ContainerProcess> {
         let of = |shim: &Shim| {
-            let mut list: Vec<_> = shim.processes.values().cloned().collect();
+            let mut list: Vec<_> = shim.processes.rows.values().cloned().collect();
             list.sort_by_key(|one| (one.process.get_or_default().created_ns, one.process.get_or_default().pid));
             list
         };
         self.shims.values().flat_map(of).collect()
     }
 
-    /// How many there are.
+    /// All open ports: by shim, container, protocol and number.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.shims.values().map(|shim| shim.processes.len()).sum()
+    pub fn ports(&self) -> Vec<ContainerPort> {
+        self.shims.values().flat_map(|shim| shim.ports.rows.values().cloned()).collect()
     }
 
-    /// Whether there is none.
+    /// How many processes, and how many ports.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    pub fn counts(&self) -> (usize, usize) {
+        let of = |shim: &Shim| (shim.processes.rows.len(), shim.ports.rows.len());
+        self.shims.values().map(of).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+    }
+
+    fn shim(&mut self, epoch: &str) -> &mut Shim {
+        self.shims.entry(epoch.to_owned()).or_default()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::{Container, Gap, Process};
-
-    fn event(seq: u64, type_: &str, entity: &str) -> Event {
-        Event {
-            seq,
-            type_: type_.into(),
-            container: Some(Container { id: "web".into(), ..Default::default() }).into(),
-            body: Some(Body::Process(Process { entity_id: entity.into(), ..Default::default() })),
-            ..Default::default()
+impl<K: Ord, T> Listed<K, T> {
+    fn insert(&mut self, seq: u64, key: K, row: T) {
+        if self.is_new(seq) {
+            self.rows.insert(key, row);
         }
     }
 
-    fn known(view: &View) -> Vec<String> {
-        let mut known: Vec<_> = view.processes().iter().map(|one| one.process.entity_id.clone()).collect();
-        known.sort_unstable();
-        known
+    fn remove(&mut self, seq: u64, key: &K) {
+        if self.is_new(seq) {
+            self.rows.remove(key);
+        }
     }
 
-    /// Check that what a list includes is not taken over again, and that a gap asks for a new one.
-    #[test]
-    fn events_go_on_after_a_list() {
-        let mut view = View::default();
-        let listed = ContainerProcess {
-            process: Some(Process { entity_id: "a".into(), ..Default::default() }).into(),
-            ..Default::default()
-        };
-        view.reset("e", ProcessesResponse { processes: vec![listed], seq: 5, ..Default::default() });
-        assert!(!view.apply("e", &event(4, "process.start", "b")));
-        assert!(!view.apply("e", &event(6, "process.fork", "c")));
-        assert_eq!(known(&view), ["a", "c"]);
-        view.apply("e", &event(7, "process.exit", "a"));
-        view.apply("other", &event(1, "process.start", "d"));
-        assert_eq!(known(&view), ["c", "d"]);
-        assert!(view.apply("e", &Event { body: Some(Body::Gap(Gap::default())), ..Default::default() }));
-        view.forget("e");
-        assert_eq!(known(&view), ["d"]);
+    fn retain(&mut self, seq: u64, stays: impl Fn(&T) -> bool) {
+        if self.is_new(seq) {
+            self.rows.retain(|_, row| stays(row));
+        }
+    }
+
+    /// Whether the list did not include that event already.
+    fn is_new(&self, seq: u64) -> bool {
+        seq == 0 || seq > self.as_of
     }
 }
+
+fn key(container_id: &str, port: &Port) -> PortKey {
+    let Port { transport, address, .. } = port;
+    (container_id.to_owned(), transport.clone(), port.port, address.clone(), port.dual_stack)
+}
+
+#[cfg(test)]
+mod tests;

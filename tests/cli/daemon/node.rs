@@ -10,10 +10,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{Daemon, Node, PATIENCE, asked, command, log_of};
+use super::{Daemon, Node, PATIENCE, asked, command, log_of, ok, run};
 use crate::{
     fake::Script,
-    script::{alive, life},
+    script::{alive, gap, life, open_ports, port_life},
 };
 
 /// The events of the stream's file, as (type, seq).
@@ -55,6 +55,51 @@ fn a_stream_goes_on_after_a_kill() {
     // Each start says that nobody was there before it.
     assert_eq!(stream(&node).iter().filter(|(type_, _)| type_ == "observer.gap").count(), 2);
     assert_eq!(daemon.term(), 0);
+}
+
+/// Check that the daemon's view of the ports is the shim's list, goes on with what opens and closes, is asked for again
+/// after a gap, and is counted.
+#[test]
+fn the_view_has_the_open_ports() {
+    let node = Node::new();
+    let script = Script { processes: alive("web"), ports: open_ports("web"), ..Default::default() };
+    let shim = node.shim("web", script);
+    let _daemon = Daemon::start(&node);
+    let ports = || run(&node, &["ports", "--daemon", "-q"]).out;
+    wait("the list", &node, || ports() == "[::]:80\n127.0.0.1:8080\n");
+    let [open, close] = port_life("web").try_into().expect("two events");
+    shim.tell(open);
+    wait("one that opens", &node, || ports() == "[::]:80\n127.0.0.1:8080\n127.0.0.1:9000\n");
+    let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    assert!(text.lines().any(|line| line == "lookout_container_ports 3"), "{text}");
+    shim.tell(close);
+    wait("one that closes", &node, || ports() == "[::]:80\n127.0.0.1:8080\n");
+    let answer = ok(&node, &["ports", "--daemon", "-o", "json", "--container", "web", "-n", "default"]);
+    let answer: Value = serde_json::from_str(&answer).expect("an array");
+    let listed: Value = serde_json::from_str(&ok(&node, &["ports", "-o", "json"])).expect("an array");
+    assert_eq!((&answer[0], &answer[1]), (&listed[1], &listed[0]));
+    shim.script.lock().expect("a script").ports.truncate(1);
+    shim.tell(gap(3, "web", None));
+    wait("a new list after a gap", &node, || ports() == "127.0.0.1:8080\n");
+    assert_eq!(ok(&node, &["ports", "--daemon", "-q", "-n", "k8s.io"]), "");
+    let ran = run(&node, &["ports", "--daemon", "--container", "db"]);
+    assert_eq!((ran.code, ran.err.as_str()), (3, "lookout: no container db here\n"));
+    assert_eq!(run(&node, &["ports", "--daemon", "--watch"]).code, 2);
+}
+
+/// Check that a shim that cannot be asked is named, and that what the others told is printed.
+#[test]
+fn a_shim_that_cannot_be_asked_is_named() {
+    let node = Node::new();
+    let _shim = node.shim("web", Script { processes: alive("web"), ports: open_ports("web"), ..Default::default() });
+    node.register("db");
+    let _daemon = Daemon::start(&node);
+    wait("the list", &node, || run(&node, &["ports", "--daemon", "-q"]).out.lines().count() == 2);
+    wait("the other shim", &node, || run(&node, &["ports", "--daemon"]).code == 4);
+    let ran = run(&node, &["ports", "--daemon"]);
+    assert!(ran.err.contains("shim db tells the daemon nothing") && ran.out.contains("8080"), "{ran:?}");
+    ok(&node, &["ports", "--daemon", "--container", "web"]);
+    assert_eq!(run(&node, &["ports", "--daemon", "--container", "db"]).code, 4);
 }
 
 /// Check that what begins to run is a line of the probe format, and that the numbers are OpenMetrics.

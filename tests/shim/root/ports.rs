@@ -21,7 +21,7 @@ use crate::harness::{
 const SOON: Duration = Duration::from_secs(10);
 
 /// What `--mount` needs to give a container the listeners of `tests/storm/ports.c` as `/ports`.
-fn mount() -> String {
+pub(super) fn mount() -> String {
     format!("type=bind,src={},dst=/ports,options=rbind:ro", tool("storm/bin/ports").display())
 }
 

@@ -1,0 +1,94 @@
+use super::*;
+use crate::api::{Container, ContainerClose, Gap, Process};
+
+fn event(seq: u64, type_: &str, body: Body) -> Event {
+    Event { seq, type_: type_.into(), container: Some(web()).into(), body: Some(body), ..Default::default() }
+}
+
+fn web() -> Container {
+    Container { id: "web".into(), ..Default::default() }
+}
+
+fn process(seq: u64, type_: &str, entity: &str) -> Event {
+    event(seq, type_, Body::Process(Process { entity_id: entity.into(), ..Default::default() }))
+}
+
+fn port(address: &str, number: u32) -> Port {
+    Port { transport: "tcp".into(), address: address.into(), port: number, ..Default::default() }
+}
+
+fn change(seq: u64, type_: &str, port: Port) -> Event {
+    event(seq, type_, Body::Port(port))
+}
+
+fn listed(ports: impl IntoIterator<Item = Port>, seq: u64) -> PortsResponse {
+    let of = |port| ContainerPort { container: Some(web()).into(), port: Some(port).into(), ..Default::default() };
+    PortsResponse { ports: ports.into_iter().map(of).collect(), seq, ..Default::default() }
+}
+
+fn gap() -> Event {
+    Event { body: Some(Body::Gap(Gap::default())), ..Default::default() }
+}
+
+fn known(view: &View) -> Vec<String> {
+    let mut known: Vec<_> = view.processes().iter().map(|one| one.process.entity_id.clone()).collect();
+    known.sort_unstable();
+    known
+}
+
+fn open(view: &View) -> Vec<String> {
+    view.ports().iter().map(|one| format!("{}:{}", one.port.address, one.port.port)).collect()
+}
+
+/// Check that what a list includes is not taken over again, and that a gap asks for a new one.
+#[test]
+fn events_go_on_after_a_list() {
+    let mut view = View::default();
+    let one = ContainerProcess {
+        process: Some(Process { entity_id: "a".into(), ..Default::default() }).into(),
+        ..Default::default()
+    };
+    view.set_processes("e", ProcessesResponse { processes: vec![one], seq: 5, ..Default::default() });
+    assert!(!view.apply("e", &process(4, "process.start", "b")));
+    assert!(!view.apply("e", &process(6, "process.fork", "c")));
+    assert_eq!(known(&view), ["a", "c"]);
+    view.apply("e", &process(7, "process.exit", "a"));
+    view.apply("other", &process(1, "process.start", "d"));
+    assert_eq!(known(&view), ["c", "d"]);
+    assert!(view.apply("e", &gap()));
+    view.forget("e");
+    assert_eq!(known(&view), ["d"]);
+}
+
+/// Check that ports go on after their own list, which need not be of the same moment as that of the processes.
+#[test]
+fn ports_go_on_after_their_list() {
+    let mut view = View::default();
+    view.apply("e", &change(1, "port.open", port("127.0.0.1", 1)));
+    view.set_processes("e", ProcessesResponse { seq: 9, ..Default::default() });
+    view.apply("e", &change(4, "port.open", port("127.0.0.1", 4)));
+    assert_eq!(open(&view), ["127.0.0.1:1", "127.0.0.1:4"]);
+    view.set_ports("e", listed([port("::", 80), port("0.0.0.0", 80)], 5));
+    view.apply("e", &change(5, "port.close", port("::", 80)));
+    assert_eq!(open(&view), ["0.0.0.0:80", ":::80"]);
+    view.apply("e", &change(6, "port.close", port("0.0.0.0", 80)));
+    view.apply("e", &change(7, "port.open", port("::1", 9)));
+    view.apply("e", &change(8, "port.open", port("::1", 9)));
+    view.apply("e", &process(9, "process.start", "a"));
+    assert_eq!((open(&view), view.counts()), (vec!["::1:9".to_owned(), ":::80".to_owned()], (0, 2)));
+    assert!(view.apply("e", &gap()));
+    view.apply("e", &event(10, "container.close", Body::ContainerClose(ContainerClose::default())));
+    assert_eq!(open(&view), Vec::<String>::new());
+}
+
+/// Check that a port whose end nobody would tell is not in the view, and that a shim takes its ports with it.
+#[test]
+fn udp_is_left_out_and_a_shim_takes_its_ports_with_it() {
+    let mut view = View::default();
+    let udp = Port { transport: "udp".into(), ..port("0.0.0.0", 53) };
+    view.set_ports("e", listed([udp, port("0.0.0.0", 53)], 1));
+    view.apply("other", &change(1, "port.open", port("::", 1)));
+    assert_eq!((open(&view), view.counts()), (vec!["0.0.0.0:53".to_owned(), ":::1".to_owned()], (0, 2)));
+    view.forget("e");
+    assert_eq!(open(&view), [":::1"]);
+}
