@@ -332,7 +332,7 @@ fn what_a_dead_shim_left_is_swept() {
     assert_eq!(Told::of(&mut living, cgroup.id()).exits().len(), 1);
     drop(living);
     let after = bpf::status(node.bpffs()).unwrap();
-    assert_eq!((after.slots, after.stale_slots, after.targets, after.links.len()), (0, 0, 0, 4));
+    assert_eq!((after.slots, after.stale_slots, after.targets, after.links.len()), (0, 0, 0, 7));
 }
 
 /// Check that a loader that is killed at any step leaves nothing that the next one trips over: after
