@@ -46,6 +46,11 @@ pub(super) fn object() -> &'static [u8] {
 ///
 /// [`SourceError`]: see [`probe`] for why a kernel may refuse.
 pub fn load(bpffs: &Path) -> Result<(), SourceError> {
+    load_with(bpffs, unified_root().as_deref())
+}
+
+/// The same with this for the root of the unified hierarchy.
+pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     let place = Place::new(bpffs);
     place.make()?;
     let _lock = place.lock().map_err(refused("lock the pins"))?;
@@ -55,7 +60,7 @@ pub fn load(bpffs: &Path) -> Result<(), SourceError> {
     let unfinished = place.unfinished();
     remove(&unfinished).map_err(refused("sweep what a loader left"))?;
     fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(refused("make a folder in bpffs"))?;
-    let made = pin(&unfinished)
+    let made = pin(&unfinished, unified)
         .and_then(|()| fs::rename(&unfinished, place.set()).map_err(refused("put the pins in their place")));
     if made.is_err() {
         // What matters is why it failed; the next loader sweeps too.
@@ -64,12 +69,12 @@ pub fn load(bpffs: &Path) -> Result<(), SourceError> {
     made
 }
 
-fn pin(folder: &Path) -> Result<(), SourceError> {
+fn pin(folder: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     // libbpf writes to stderr, which containerd 1.6 takes for the answer of `start`.
     libbpf_rs::set_print(Some((PrintLevel::Info, |level, text| {
         tracing::debug!(?level, "libbpf: {}", text.trim_end());
     })));
-    let unified = unified_root().and_then(|root| File::open(root).ok());
+    let unified = unified.and_then(|root| File::open(root).ok());
     let mut object = match (open(unified.is_some()), &unified) {
         // A kernel may lack what UDP needs (CONFIG_CGROUP_BPF, CAP_NET_ADMIN) and have all else.
         (Err(error), Some(_)) => {
