@@ -203,6 +203,7 @@ struct inet_sock {
 /* include/linux/socket.h, include/uapi/linux/in.h */
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_UDP 17
 
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 4

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The programs that see every process and every listener of the node and tell those that somebody watches. Loaded and
+ * The programs that see every process and every port of the node and tell those that somebody watches. Loaded and
  * pinned once a node; see src/observe/source/bpf/mod.rs for the whole story. Linux 6.1 and later.
  */
 #include "helpers.h"
@@ -13,7 +13,8 @@
 #include "fork.h"
 #include "exec.h"
 #include "exit.h"
-#include "port.h"
+#include "tcp.h"
+#include "udp.h"
 
 /* Several helpers (bpf_probe_read_kernel, bpf_ringbuf_output's kin) are for GPL programs only. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -62,7 +62,7 @@ struct {
 	__type(value, __u64);
 } trees SEC(".maps");
 
-/* Cookie of a socket that a process of a watched tree made listen -> key of `targets`. */
+/* Cookie of a UDP socket that was told, or of one that a process of a watched tree made listen -> key of `targets`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);

@@ -47,6 +47,8 @@ enum lookout_flag {
 	LOOKOUT_INET6 = 16,
 	/* port: and takes no IPv4 */
 	LOOKOUT_INET6_ONLY = 32,
+	/* port: of UDP, not TCP */
+	LOOKOUT_UDP = 64,
 };
 
 /* Begins every record. */
@@ -127,8 +129,8 @@ struct lookout_exit {
 };
 
 /*
- * A TCP socket listens: LOOKOUT_LISTEN, by the process of the header. Or no longer: LOOKOUT_UNLISTEN, without a
- * process, for whoever runs then need not have anything to do with it.
+ * A TCP socket listens, or a UDP socket is bound: LOOKOUT_LISTEN, by the process of the header. Or no longer:
+ * LOOKOUT_UNLISTEN, without a process, for whoever runs then need not have anything to do with it.
  */
 struct lookout_port {
 	struct lookout_header header;

@@ -11,15 +11,15 @@
 /* Depths that fit lookout_config.levels. */
 #define LEVELS 32
 
-/* The deepest watched cgroup above this one. */
+/* The deepest watched cgroup above this one. Only probed: a socket's is not of a type that the verifier trusts. */
 static __always_inline struct lookout_target *by_ancestor(struct cgroup *cgroup, __u32 levels)
 {
 	struct lookout_target *deepest = NULL, *found;
-	int depth = cgroup->level;
 	struct cgroup *above;
+	int depth = 0, level;
 	__u64 id;
-	int level;
 
+	READ(depth, &cgroup->level);
 	for (level = 0; level < LEVELS; level++) {
 		if (level >= depth)
 			break;

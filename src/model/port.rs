@@ -7,7 +7,7 @@ use std::{
 
 use super::{Image, Process, ProcessKey};
 
-/// Where a socket listens.
+/// Where a socket listens, or is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     /// The protocol.
@@ -47,12 +47,12 @@ pub enum Scope {
 pub struct Port {
     /// Where.
     pub endpoint: Endpoint,
-    /// Who listens, as far as it is known: at the opening the process that called listen(2); where the processes
+    /// Who listens, as far as it is known: at the opening the process that called listen(2), of UDP bind(2); where the processes
     /// were asked, all that hold one of its sockets.
     pub owners: Vec<Owner>,
 }
 
-/// A process that holds a listening socket.
+/// A process that holds a socket of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
     /// Who.

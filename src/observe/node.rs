@@ -14,7 +14,7 @@ use crate::registration;
 /// What a shim could observe here, asked of the running kernel.
 #[must_use]
 pub fn probe() -> Capabilities {
-    capability::negotiate(|| bpf::probe().map_err(|error| refusal(&error)))
+    capability::negotiate(|| bpf::probe().map_err(|error| refusal(&error)), bpf::probe_udp)
 }
 
 /// What is pinned in the node's bpffs, and where that is.

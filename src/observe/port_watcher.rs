@@ -42,8 +42,8 @@ pub struct PortEvent {
     pub monotonic_ns: u64,
 }
 
-/// Tells each TCP port that a process or one of its descendants opens and closes to a callback: first what is open
-/// already, then what happens, until it is stopped.
+/// Tells each port that a process or one of its descendants opens and closes to a callback: first what is open
+/// already of TCP, then what happens, until it is stopped.
 ///
 /// With eBPF (as root) nothing is missed, however short. Without it the kernel's list of sockets is asked for: soon
 /// after something happened to a process, at once after a listener has gone where that may be heard, and every two

@@ -85,7 +85,7 @@ pub enum Record {
     },
 }
 
-/// A listening socket.
+/// A listening socket of TCP, or a bound one of UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {
     /// The kernel's number for it, which is never reused (`SO_COOKIE`).

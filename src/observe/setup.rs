@@ -65,7 +65,7 @@ fn open_after(shared: &Shared, ended: Option<(Backend, SourceError)>) -> Result<
     let ended_for_good = ended.as_ref().filter(|(backend, _)| *backend != Backend::Connector);
     let skip = ended_for_good.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));
     let not_asked = || Err("not asked for".to_owned());
-    let mut probes = Probes { bpf: not_asked(), connector: not_asked(), proc: not_asked() };
+    let mut probes = Probes { bpf: not_asked(), udp: false, connector: not_asked(), proc: not_asked() };
     let mut last = ended.map(|(backend, error)| {
         *answer(&mut probes, backend) = Err(format!("ended: {}", refusal(&error)));
         error
@@ -74,6 +74,7 @@ fn open_after(shared: &Shared, ended: Option<(Backend, SourceError)>) -> Result<
         match open_one(shared, *backend) {
             Ok(source) => {
                 *answer(&mut probes, *backend) = Ok(());
+                probes.udp = source.sees_udp();
                 // Whatever works without the programs has read it.
                 probes.proc = Ok(());
                 tracing::info!(source = backend.as_str(), "observing");

@@ -74,6 +74,11 @@ pub trait Source: Send {
         false
     }
 
+    /// Whether it tells of UDP too. Where not, bound sockets are listed when somebody asks.
+    fn sees_udp(&self) -> bool {
+        false
+    }
+
     /// Also tells of that target what listens in a network namespace, whatever cgroup made it. Answers whether
     /// it does: a source may see no ports, and a namespace is one target's, the first that asked.
     fn watch_network(&mut self, _id: TargetId, _namespace: u32) -> bool {

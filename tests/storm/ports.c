@@ -2,10 +2,13 @@
 /*
  * Makes listeners as a container would, each of a known kind.
  *
- *   ports short COUNT MICROSECONDS FIRST [stay]
- *                            COUNT listeners, one after the other, each open so long; with `stay` waits then
+ *   ports short COUNT MICROSECONDS FIRST [stay | tcp | udp]
+ *                            COUNT listeners, one after the other, each open so long; with `stay` waits then; with
+ *                            `udp` they are UDP sockets
  *   ports hold ADDRESS PORT [v6only]       listens and waits for a signal; prints `ADDRESS PORT` of what it got
- *   ports udp ADDRESS PORT   binds a UDP socket and waits for a signal; prints the same
+ *   ports udp ADDRESS PORT [connected]
+ *                            binds a UDP socket, or connects it too, and waits for a signal; prints the same
+ *   ports clients COUNT      COUNT UDP sockets, one after the other, that send without bind(2); prints their ports
  *   ports accept COUNT PORT                one listener on which COUNT connections are accepted
  *   ports reuse COUNT PORT                 COUNT sockets on one port (SO_REUSEPORT), closed one by one
  *   ports inherit PORT                     listens, forks a child that keeps it, and exits
@@ -15,7 +18,7 @@
  *
  * Listener number N of `short` is of kind N mod 4: 127.0.0.1, 0.0.0.0, ::1, ::; every tenth has an ephemeral port,
  * the others FIRST + N. Each is printed, `N ADDRESS PORT NANOSECONDS`, the time of CLOCK_MONOTONIC just before
- * listen(2), before it is closed.
+ * listen(2), or of UDP bind(2), before it is closed.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -105,17 +108,20 @@ static void quit(int number)
 	_exit(number == SIGTERM ? 0 : 1);
 }
 
-static void make_short(long count, long microseconds, int first)
+static void make_short(long count, long microseconds, int first, int is_udp)
 {
 	static const char *const addresses[] = { "127.0.0.1", "0.0.0.0", "::1", "::" };
 
 	for (long n = 0; n < count; n++) {
 		const char *address = addresses[n % 4];
-		int fd = bound(address, n % 10 == 9 ? 0 : first + n, 0);
 		long long at = now();
+		int fd = bound(address, n % 10 == 9 ? 0 : first + n, is_udp ? 4 : 0);
 
-		if (listen(fd, 128))
-			die("listen");
+		if (!is_udp) {
+			at = now();
+			if (listen(fd, 128))
+				die("listen");
+		}
 		printf("%ld %s %d %lld\n", n, address, port_of(fd), at);
 		if (microseconds)
 			usleep(microseconds);
@@ -145,6 +151,28 @@ static void accept_many(long count, int port)
 	}
 	printf("%ld\n", count);
 	close(fd);
+}
+
+static struct sockaddr_in nobody(void)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9) };
+
+	inet_pton(AF_INET, "127.0.0.1", &to.sin_addr);
+	return to;
+}
+
+static void send_unbound(long count)
+{
+	struct sockaddr_in to = nobody();
+
+	for (long n = 0; n < count; n++) {
+		int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+		/* The port is chosen before the way is looked for, which there may not be. */
+		sendto(fd, "", 1, 0, (void *)&to, sizeof(to));
+		printf("%d\n", port_of(fd));
+		close(fd);
+	}
 }
 
 static void pass(int port)
@@ -183,16 +211,25 @@ int main(int argc, char **argv)
 
 	signal(SIGTERM, quit);
 	if (!strcmp(what, "short") && argc > 4) {
-		make_short(count, atol(argv[3]), atoi(argv[4]));
-		if (argc > 5)
+		int is_udp = argc > 5 && !strcmp(argv[5], "udp");
+
+		make_short(count, atol(argv[3]), atoi(argv[4]), is_udp);
+		if (argc > 5 && !strcmp(argv[5], "stay"))
 			wait_for_a_signal();
 	} else if (!strcmp(what, "hold") && argc > 3) {
 		fd = listening(argv[2], atoi(argv[3]), argc > 4);
 		printf("%s %d\n", argv[2], port_of(fd));
 		wait_for_a_signal();
 	} else if (!strcmp(what, "udp") && argc > 3) {
-		printf("%s %d\n", argv[2], port_of(bound(argv[2], atoi(argv[3]), 4)));
+		struct sockaddr_in to = nobody();
+
+		fd = bound(argv[2], atoi(argv[3]), 4);
+		if (argc > 4 && connect(fd, (void *)&to, sizeof(to)))
+			die("connect");
+		printf("%s %d\n", argv[2], port_of(fd));
 		wait_for_a_signal();
+	} else if (!strcmp(what, "clients") && argc > 2) {
+		send_unbound(count);
 	} else if (!strcmp(what, "accept") && argc > 3) {
 		accept_many(count, atoi(argv[3]));
 	} else if (!strcmp(what, "reuse") && argc > 3) {

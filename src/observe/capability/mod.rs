@@ -17,6 +17,8 @@ use crate::model::{Backend, Capability, Category, Support, chain};
 pub struct Probes {
     /// The eBPF programs.
     pub bpf: Result<(), String>,
+    /// Whether they see UDP too.
+    pub udp: bool,
     /// The proc connector.
     pub connector: Result<(), String>,
     /// `/proc`.
@@ -31,7 +33,8 @@ pub struct Probes {
 ///     observe::capability::{Capabilities, Probes},
 /// };
 ///
-/// let probes = Probes { bpf: Err("bpf(2) is refused".into()), connector: Ok(()), proc: Ok(()) };
+/// let bpf = Err("bpf(2) is refused".into());
+/// let probes = Probes { bpf, udp: false, connector: Ok(()), proc: Ok(()) };
 /// let capabilities = Capabilities::from_probes(&probes);
 /// assert_eq!(capabilities.support(Category::Process), Support::Partial);
 /// assert_eq!(capabilities.category(Category::Process).backend, "connector");
@@ -42,11 +45,11 @@ pub struct Capabilities {
     categories: [Capability; 4],
 }
 
-/// Asks the running kernel. `bpf` is the probe of the eBPF programs; it is asked first, and the others
-/// even where it consents, because a source can end.
+/// Asks the running kernel. `bpf` is the probe of the eBPF programs, `udp` that of those that see UDP; they are asked
+/// first, and the others even where they consent, because a source can end.
 #[must_use]
-pub fn negotiate(bpf: impl FnOnce() -> Result<(), String>) -> Capabilities {
-    Capabilities::from_probes(&Probes { bpf: bpf(), connector: probe_connector(), proc: probe_proc() })
+pub fn negotiate(bpf: impl FnOnce() -> Result<(), String>, udp: impl FnOnce() -> bool) -> Capabilities {
+    Capabilities::from_probes(&Probes { bpf: bpf(), udp: udp(), connector: probe_connector(), proc: probe_proc() })
 }
 
 /// Whether the kernel lets this process listen on its proc connector. Asks with the request and waits
@@ -172,7 +175,13 @@ fn network(probes: &Probes) -> Capability {
     let category = Category::Network;
     match &probes.bpf {
         Ok(()) => {
-            let reason = "every TCP port that opens and closes; UDP is listed only; no connections";
+            let reason = match probes.udp {
+                true => "every TCP and UDP port that opens and closes; no connections",
+                false => {
+                    "every TCP port that opens and closes; UDP is listed only, because no program can be attached to the \
+                     root of the unified cgroup hierarchy; no connections"
+                }
+            };
             answer(category, Support::Partial, "bpf", reason.into())
         }
         Err(why) if probes.proc.is_ok() => {

@@ -7,11 +7,11 @@ fn no(why: &str) -> Result<(), String> {
 /// Check that each combination of probes gives the best source, and each worse one's reason.
 #[test]
 fn each_category_says_by_what_and_why_not_more() {
-    let of = |bpf, connector, proc| Capabilities::from_probes(&Probes { bpf, connector, proc });
+    let of = |bpf, connector, proc| Capabilities::from_probes(&Probes { bpf, udp: true, connector, proc });
     insta::assert_snapshot!(of(Ok(()), Ok(()), Ok(())).render_summary(), @r"
         lifecycle  supported    bpf   every start and exit, counted in the kernel
         file       unavailable  none  files are not observed: that would slow down every system call of the node
-        network    partial      bpf   every TCP port that opens and closes; UDP is listed only; no connections
+        network    partial      bpf   every TCP and UDP port that opens and closes; no connections
         process    supported    bpf   every exec with its arguments, executable and identity, read in the kernel
     ");
     insta::assert_snapshot!(of(no("refused"), Ok(()), Ok(())).render_summary(), @r"
@@ -43,8 +43,9 @@ fn each_category_says_by_what_and_why_not_more() {
 /// Check that asking by category and asking for all agree, in the order of every listing.
 #[test]
 fn categories_are_all_there_in_order() {
-    let all = Capabilities::from_probes(&Probes { bpf: Ok(()), connector: Ok(()), proc: Ok(()) });
+    let all = Capabilities::from_probes(&Probes { bpf: Ok(()), udp: false, connector: Ok(()), proc: Ok(()) });
     assert_eq!(all.categories().iter().map(|it| it.category).collect::<Vec<_>>(), Category::ALL);
+    assert!(all.category(Category::Network).reason.contains("UDP is listed only"));
     for category in Category::ALL {
         assert_eq!(all.category(category).category, category);
         assert_eq!(all.is_supported(category), all.support(category) == Support::Supported);
@@ -59,7 +60,7 @@ mod root {
     #[test]
     fn the_running_kernel_has_a_connector_and_proc() {
         let _alone = crate::observe::source::connector::tests::alone();
-        let found = negotiate(|| no("not asked"));
+        let found = negotiate(|| no("not asked"), || false);
         assert_eq!(found.category(Category::Process).backend, "connector");
         assert_eq!(found.support(Category::Lifecycle), Support::Partial);
     }

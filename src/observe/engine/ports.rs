@@ -13,7 +13,7 @@ use std::{
 
 use super::{BETWEEN_LOOKS, Engine, Watched, monotonic_ns};
 use crate::{
-    model::{Body, Grade, Owner, Port, ProcessKey},
+    model::{Body, Grade, Owner, Port, ProcessKey, Transport},
     observe::{
         place,
         ports::{Change, Taken},
@@ -51,6 +51,17 @@ pub(super) struct Network {
     dumped: Option<Instant>,
     /// Where the source sees no ports.
     asking: Option<Asking>,
+}
+
+/// The target's sockets as the kernel lists them.
+#[derive(Debug)]
+pub(super) struct Dump {
+    /// Just before.
+    at_ns: u64,
+    listening: Vec<Socket>,
+    /// The cookies of all of UDP that have a port, connected or not; `None` where none is known to be open, or nobody
+    /// could look. Only for what is gone: the list does not say whether a socket was bound or has just sent.
+    udp: Option<HashSet<u64>>,
 }
 
 /// When the kernel's list is asked for.
@@ -129,8 +140,10 @@ impl Engine {
             self.ports.set_owners(id, socket.cookie, owners);
         }
         let mut ports = self.ports.snapshot(id);
-        // UDP has no event: it is looked for where somebody asks.
-        let bound = self.sockets(id, diag::State::Bound).unwrap_or_default();
+        // UDP that no event told is looked for where somebody asks.
+        let told: HashSet<u64> = self.ports.sockets(id).map(|socket| socket.cookie).collect();
+        let mut bound = self.sockets(id, diag::State::Bound).unwrap_or_default();
+        bound.retain(|socket| !told.contains(&socket.cookie));
         for (socket, owners) in self.owners(id, bound) {
             match ports.iter_mut().find(|port| port.endpoint == socket.endpoint) {
                 Some(port) => port.owners.extend(owners),
@@ -168,9 +181,9 @@ impl Engine {
         self.tracker.socket(id, at_ns, counted, &mut self.effects);
     }
 
-    /// The target's sockets as the kernel lists them; before [`compare`](Self::compare), have every record tracked
+    /// What the kernel lists; before [`compare`](Self::compare), have every record tracked
     /// that was made until now.
-    pub(super) fn dump(&mut self, id: TargetId) -> Option<(u64, Vec<Socket>)> {
+    pub(super) fn dump(&mut self, id: TargetId) -> Option<Dump> {
         let at_ns = monotonic_ns();
         let watched = self.targets.get_mut(&id)?;
         let network = watched.network.as_mut()?;
@@ -188,7 +201,12 @@ impl Engine {
             self.look_for_connections(id);
         }
         match sockets {
-            Ok(sockets) => Some((at_ns, sockets)),
+            Ok(listening) => {
+                let has_udp = self.ports.sockets(id).any(|socket| socket.endpoint.transport == Transport::Udp);
+                let udp = has_udp.then(|| self.sockets(id, diag::State::WithPort));
+                let udp = udp.and_then(Result::ok).map(|found| found.iter().map(|socket| socket.cookie).collect());
+                Some(Dump { at_ns, listening, udp })
+            }
             Err(error) => {
                 self.ports.look_failed(id);
                 tracing::warn!(target = id.0, %error, "no look at what listens");
@@ -198,14 +216,14 @@ impl Engine {
     }
 
     /// Tells what a dump says and no record had.
-    pub(super) fn compare(&mut self, id: TargetId, dump: Option<(u64, Vec<Socket>)>) {
-        let Some((at_ns, sockets)) = dump else { return };
+    pub(super) fn compare(&mut self, id: TargetId, dump: Option<Dump>) {
+        let Some(Dump { at_ns, listening: sockets, udp }) = dump else { return };
         let strangers = self.ports.strangers(id, &sockets);
         let mut owned = self.owners(id, strangers);
         let known = sockets.into_iter().filter(|socket| owned.iter().all(|(other, _)| other.cookie != socket.cookie));
         let known: Vec<_> = known.map(|socket| (socket, Vec::new())).collect();
         owned.extend(known);
-        let changes = self.ports.found(id, at_ns, owned);
+        let changes = self.ports.found(id, at_ns, owned, udp.as_ref());
         self.changes(id, changes, Grade::Snapshot);
     }
 

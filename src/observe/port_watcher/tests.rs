@@ -1,11 +1,12 @@
 use std::{
-    net::TcpListener,
+    net::{TcpListener, UdpSocket},
     process::{Child, Command, Stdio},
     sync::mpsc::{self, Receiver},
     time::Duration,
 };
 
 use super::*;
+use crate::model::Transport;
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -89,6 +90,14 @@ mod root {
                 let told = (event.is_open, event.endpoint.port, event.pid, event.grade);
                 assert_eq!(told, (is_open, port, Some(own_pid()), Grade::Exact));
             }
+        }
+        let socket = UdpSocket::bind("[::1]:0").unwrap();
+        let port = socket.local_addr().unwrap().port();
+        drop(socket);
+        for is_open in [true, false] {
+            let PortEvent { endpoint, pid, grade, is_open: told, .. } = events.recv_timeout(SOON).unwrap();
+            assert_eq!((told, pid, grade), (is_open, Some(own_pid()), Grade::Exact));
+            assert_eq!((endpoint.transport, endpoint.port), (Transport::Udp, port));
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         assert!(events.recv_timeout(SOON).unwrap().is_open);

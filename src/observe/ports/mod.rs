@@ -1,7 +1,7 @@
 //! Which ports are open, and whose.
 //!
 //! ```text
-//!  listen, unlisten   what a source saw of one socket
+//!  listen, unlisten   what a source saw of one socket: of TCP listening, of UDP bound
 //!  look               what a dump of the kernel's sockets found, beside what was known
 //!        ▼
 //!  Change             a port opened with its first socket, or closed with its last
@@ -20,9 +20,9 @@ use std::{
 };
 
 use super::record::{Socket, TargetId};
-use crate::model::{Endpoint, Owner, Port};
+use crate::model::{Endpoint, Owner, Port, Transport};
 
-/// How many listening sockets of one target are known at most; more are counted as lost.
+/// How many sockets of one target are known at most; more are counted as lost.
 pub const SOCKETS_MAX: usize = 16_384;
 
 /// The open ports of every target.
@@ -130,13 +130,24 @@ impl Ports {
     }
 
     /// What the dump found, each with its owners as far as they are known: all of the target's listening sockets.
-    /// `at_ns` is the time of what the dump alone tells.
-    pub fn found(&mut self, target: TargetId, at_ns: u64, found: Vec<(Socket, Vec<Owner>)>) -> Vec<Change> {
+    /// `udp` has the cookies of all of its UDP sockets, where they were looked for: what it lacks is gone, what it has
+    /// beyond what records told opens no port. `at_ns` is the time of what the dump alone tells.
+    pub fn found(
+        &mut self,
+        target: TargetId,
+        at_ns: u64,
+        found: Vec<(Socket, Vec<Owner>)>,
+        udp: Option<&HashSet<u64>>,
+    ) -> Vec<Change> {
         let Some(target) = self.targets.get_mut(&target) else { return Vec::new() };
         let Some((began_ns, ended)) = target.look.take() else { return Vec::new() };
         let mut changes = Vec::new();
         let alive: HashSet<u64> = found.iter().map(|(socket, _)| socket.cookie).collect();
-        let is_gone = |open: &Open| open.since_ns < began_ns && !alive.contains(&open.socket.cookie);
+        let is_missing = |socket: Socket| match socket.endpoint.transport {
+            Transport::Tcp => !alive.contains(&socket.cookie),
+            Transport::Udp => udp.is_some_and(|udp| !udp.contains(&socket.cookie)),
+        };
+        let is_gone = |open: &Open| open.since_ns < began_ns && is_missing(open.socket);
         let mut gone: Vec<&Open> = target.sockets.values().filter(|open| is_gone(open)).collect();
         gone.sort_unstable_by_key(|open| (open.since_ns, open.socket.cookie));
         let gone: Vec<u64> = gone.into_iter().map(|open| open.socket.cookie).collect();

@@ -61,7 +61,7 @@ fn a_number_that_comes_later_is_waited_for() {
     assert_eq!(ports.listen(T, 1, socket(1, 0), owner(10)), Taken::Silent);
     assert!(ports.awaits_number(T));
     ports.look_began(T, 2);
-    let found = ports.found(T, 3, vec![(socket(1, 4000), Vec::new())]);
+    let found = ports.found(T, 3, vec![(socket(1, 4000), Vec::new())], None);
     assert_eq!((told(&found), found[0].at_ns, found[0].is_late), (vec![(true, 4000, vec![10])], 1, true));
     assert!(!ports.awaits_number(T));
     ports.listen(T, 5, socket(2, 0), owner(11));
@@ -85,10 +85,34 @@ fn a_dump_tells_the_differences() {
     ports.listen(T, 11, socket(3, 82), owner(10));
     ports.unlisten(T, 12, socket(4, 83));
     let found = vec![(socket(1, 80), Vec::new()), (socket(4, 83), Vec::new()), (socket(5, 84), vec![owner(20)])];
-    let changes = ports.found(T, 13, found);
+    let changes = ports.found(T, 13, found, None);
     assert_eq!(told(&changes), [(false, 81, vec![10]), (true, 84, vec![20])]);
     let open: Vec<u16> = ports.snapshot(T).iter().map(|port| port.endpoint.port).collect();
     assert_eq!(open, [80, 82, 84]);
+}
+
+/// Check that TCP and UDP of one number are two ports, and that a dump closes a UDP port only where it looked at UDP,
+/// and opens none.
+#[test]
+fn udp_is_closed_by_a_look_at_udp_only() {
+    let mut ports = Ports::default();
+    let udp = |cookie| {
+        let mut socket = socket(cookie, 80);
+        socket.endpoint.transport = Transport::Udp;
+        socket
+    };
+    assert_eq!(told(&changes(ports.listen(T, 1, socket(1, 80), owner(10)))).len(), 1);
+    assert_eq!(told(&changes(ports.listen(T, 1, udp(2), owner(11)))), [(true, 80, vec![11])]);
+    assert_eq!(ports.snapshot(T).len(), 2);
+    let listening = || vec![(socket(1, 80), Vec::new())];
+    ports.look_began(T, 2);
+    assert_eq!(ports.found(T, 3, listening(), None), []);
+    ports.look_began(T, 4);
+    assert_eq!(ports.found(T, 5, listening(), Some(&HashSet::from([2, 3]))), []);
+    ports.look_began(T, 6);
+    let gone = ports.found(T, 7, listening(), Some(&HashSet::from([3])));
+    assert_eq!((told(&gone), gone[0].port.endpoint.transport), (vec![(false, 80, vec![11])], Transport::Udp));
+    assert_eq!(told(&changes(ports.unlisten(T, 8, socket(1, 80)))), [(false, 80, vec![10])]);
 }
 
 /// Check that the end of a target closes what is still open, and that memory of it is gone.
@@ -177,7 +201,7 @@ proptest! {
                 Step::Dump => {
                     ports.look_began(T, now);
                     let found = alive.values().map(|socket| (*socket, Vec::new())).collect();
-                    let told = tell(ports.found(T, now, found));
+                    let told = tell(ports.found(T, now, found, None));
                     let truth: BTreeSet<u16> = alive.values().map(|socket| socket.endpoint.port).collect();
                     prop_assert_eq!(&told, &truth);
                     prop_assert!(!ports.awaits_number(T));

@@ -6,6 +6,7 @@ mod idle;
 mod kinds;
 mod quiet;
 mod short;
+mod udp;
 mod whose;
 
 use std::time::Duration;

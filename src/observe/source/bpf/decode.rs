@@ -85,7 +85,8 @@ fn listening(port: &Port) -> Record {
         _ => IpAddr::V6(Ipv6Addr::from(port.address)),
     };
     let number = u16::try_from(port.port).unwrap_or_default();
-    let endpoint = Endpoint::new(Transport::Tcp, address, number, port.flags & flag::INET6_ONLY != 0);
+    let transport = if port.flags & flag::UDP == 0 { Transport::Tcp } else { Transport::Udp };
+    let endpoint = Endpoint::new(transport, address, number, port.flags & flag::INET6_ONLY != 0);
     let socket = Socket { cookie: *cookie, inode: *inode, network_namespace: *network_namespace, endpoint };
     let (target, at_ns) = (TargetId(header.target), header.at_ns);
     if header.kind == kind::UNLISTEN {

@@ -131,7 +131,7 @@ mirror! {
 }
 
 mirror! {
-    /// A TCP socket begins or ceases to listen.
+    /// A TCP socket begins or ceases to listen, a UDP socket is bound or released.
     Port is "lookout_port" {
         header: Header, cookie: u64, inode: u64, network_namespace: u32, port: u32, address: [u8; 16], flags: u32,
         padding: u32,
@@ -181,6 +181,7 @@ pub(super) mod flag {
     pub(in super::super) const OOM_KILLED: u32 = 8;
     pub(in super::super) const INET6: u32 = 16;
     pub(in super::super) const INET6_ONLY: u32 = 32;
+    pub(in super::super) const UDP: u32 = 64;
 }
 
 /// `LOOKOUT_SLOTS`.

@@ -1,16 +1,21 @@
 //! Loads the programs, once a node. Runs in a process of its own that ends right after.
 
-use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path};
+use std::{
+    fs::{self, File},
+    io,
+    os::{fd::AsRawFd as _, unix::fs::DirBuilderExt as _},
+    path::Path,
+};
 
-use libbpf_rs::{MapCore as _, MapFlags, ObjectBuilder, PrintLevel};
+use libbpf_rs::{Link, MapCore as _, MapFlags, Object, ObjectBuilder, PrintLevel};
 
 use super::{
     layout::{Config, Plain as _},
-    pins::{LINKS, Place},
+    pins::{LINKS, Place, UDP_LINKS, unified_root},
     refused,
     ring::try_one,
 };
-use crate::observe::source::SourceError;
+use crate::{model::chain, observe::source::SourceError};
 
 /// How much of argv an exec carries where nobody says otherwise, in bytes.
 const ARGS_MAX_DEFAULT: u32 = 4096;
@@ -41,6 +46,11 @@ pub(super) fn object() -> &'static [u8] {
 ///
 /// [`SourceError`]: see [`probe`] for why a kernel may refuse.
 pub fn load(bpffs: &Path) -> Result<(), SourceError> {
+    load_with(bpffs, unified_root().as_deref())
+}
+
+/// The same with this for the root of the unified hierarchy.
+pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     let place = Place::new(bpffs);
     place.make()?;
     let _lock = place.lock().map_err(refused("lock the pins"))?;
@@ -50,7 +60,7 @@ pub fn load(bpffs: &Path) -> Result<(), SourceError> {
     let unfinished = place.unfinished();
     remove(&unfinished).map_err(refused("sweep what a loader left"))?;
     fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(refused("make a folder in bpffs"))?;
-    let made = pin(&unfinished)
+    let made = pin(&unfinished, unified)
         .and_then(|()| fs::rename(&unfinished, place.set()).map_err(refused("put the pins in their place")));
     if made.is_err() {
         // What matters is why it failed; the next loader sweeps too.
@@ -59,13 +69,20 @@ pub fn load(bpffs: &Path) -> Result<(), SourceError> {
     made
 }
 
-fn pin(folder: &Path) -> Result<(), SourceError> {
+fn pin(folder: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     // libbpf writes to stderr, which containerd 1.6 takes for the answer of `start`.
     libbpf_rs::set_print(Some((PrintLevel::Info, |level, text| {
         tracing::debug!(?level, "libbpf: {}", text.trim_end());
     })));
-    let object = ObjectBuilder::default().open_memory(object()).map_err(refused("read the programs"))?;
-    let mut object = object.load().map_err(refused("load the programs"))?;
+    let unified = unified.and_then(|root| File::open(root).ok());
+    let mut object = match (open(unified.is_some()), &unified) {
+        // A kernel may lack what UDP needs (CONFIG_CGROUP_BPF, CAP_NET_ADMIN) and have all else.
+        (Err(error), Some(_)) => {
+            tracing::info!(error = chain(&error), "without the programs that see UDP");
+            open(false)?
+        }
+        (object, _) => object?,
+    };
     for mut map in object.maps_mut() {
         let name = map.name().to_owned();
         if name == "config" {
@@ -79,7 +96,38 @@ fn pin(folder: &Path) -> Result<(), SourceError> {
         let mut link = program.attach().map_err(refused("attach the programs"))?;
         link.pin(folder.join(name)).map_err(refused("pin the links"))?;
     }
+    match unified.map(|unified| attach_udp(&mut object, &unified)) {
+        // Another may have forbidden it: UDP is listed when asked then, as without the hierarchy.
+        Some(Err(error)) => tracing::info!(error = chain(&error), "UDP is not seen"),
+        Some(Ok(links)) => {
+            for (mut link, name) in links {
+                link.pin(folder.join(name)).map_err(refused("pin the links"))?;
+            }
+        }
+        None => {}
+    }
     Ok(())
+}
+
+/// The programs, loaded; those that see UDP only where that is wanted.
+fn open(udp: bool) -> Result<Object, SourceError> {
+    let mut object = ObjectBuilder::default().open_memory(object()).map_err(refused("read the programs"))?;
+    for mut program in object.progs_mut() {
+        let is_udp = UDP_LINKS.iter().any(|(function, _)| program.name() == *function);
+        program.set_autoload(udp || !is_udp);
+    }
+    object.load().map_err(refused("load the programs"))
+}
+
+/// Attaches those that see UDP to a cgroup with all that are below it; none where one is refused.
+fn attach_udp(object: &mut Object, cgroup: &File) -> Result<Vec<(Link, &'static str)>, SourceError> {
+    let mut links = Vec::new();
+    for program in object.progs_mut() {
+        let Some((_, name)) = UDP_LINKS.iter().find(|(function, _)| program.name() == *function) else { continue };
+        let link = program.attach_cgroup(cgroup.as_raw_fd()).map_err(refused("attach the programs to a cgroup"))?;
+        links.push((link, *name));
+    }
+    Ok(links)
 }
 
 /// Removes a folder of pins; one that is not there is no error. bpffs has files and folders only, so
@@ -89,6 +137,12 @@ pub(super) fn remove(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
+}
+
+/// Whether the loader would find where to attach the programs that see UDP.
+#[must_use]
+pub fn probe_udp() -> bool {
+    unified_root().is_some()
 }
 
 /// Asks whether this process could have the source, without loading anything.

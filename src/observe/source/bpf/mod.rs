@@ -31,7 +31,7 @@ mod sweep;
 mod tests;
 mod tree;
 
-pub use loader::{load, probe};
+pub use loader::{load, probe, probe_udp};
 pub use pins::{ABI, BPFFS_VARIABLE, bpffs};
 pub use source::BpfSource;
 pub use sweep::{PinnedLink, Status, Swept, free_rings, status, sweep, unpin};

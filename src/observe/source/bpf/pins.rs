@@ -29,7 +29,7 @@ use crate::{observe::source::SourceError, registration::start_ticks};
 
 /// The version of what the pinned programs and a shim agree on: `bpf/record.h` and the maps. Two
 /// versions live side by side, each with its own pins.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
 
 /// Names a bpffs to use in place of the node's own: a folder where one is mounted.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
@@ -37,13 +37,27 @@ pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
 /// Where bpffs is mounted by custom, and where it is mounted if it is nowhere.
 const CUSTOM: &str = "/sys/fs/bpf";
 
-/// The programs' links, as they are pinned.
+/// The programs' links, as they are pinned: function and name.
 pub(super) const LINKS: [(&str, &str); 4] = [
     ("lookout_on_fork", "fork"),
     ("lookout_on_exec", "exec"),
     ("lookout_on_exit", "exit"),
     ("lookout_on_state", "port"),
 ];
+
+/// Those that see UDP: attached to a cgroup, which not every node lets us. All of them are pinned, or none.
+pub(super) const UDP_LINKS: [(&str, &str); 3] =
+    [("lookout_on_bind4", "bind4"), ("lookout_on_bind6", "bind6"), ("lookout_on_release", "release")];
+
+/// The inode of the root of every cgroup hierarchy: `kernfs_create_root`.
+pub(super) const ROOT_INODE: u64 = 1;
+
+/// The root of the unified hierarchy; `None` where it is not mounted, or only a part of it is seen from here.
+pub(super) fn unified_root() -> Option<PathBuf> {
+    let mounts = procfs::process::Process::myself().and_then(|myself| myself.mountinfo()).ok()?;
+    let unified = mounts.into_iter().filter(|mount| mount.fs_type == "cgroup2").map(|mount| mount.mount_point);
+    unified.into_iter().find(|path| fs::metadata(path).is_ok_and(|folder| folder.ino() == ROOT_INODE))
+}
 
 /// Finds the bpffs that holds the pins, and mounts one where the node has none.
 ///
@@ -149,6 +163,8 @@ pub(super) struct Pins {
     pub(super) awaited: MapHandle,
     pub(super) trees: MapHandle,
     pub(super) config: MapHandle,
+    /// Whether the programs that see UDP are attached.
+    pub(super) sees_udp: bool,
     /// Our folder, for the lock: it may be gone from bpffs by the time that the lock is wanted.
     root: File,
     /// Keep the programs attached, whatever happens to the pins.
@@ -170,6 +186,11 @@ impl Pins {
             let link = Link::open(set.join(name)).map_err(refused("open the pinned links"))?;
             link.as_fd().try_clone_to_owned().map_err(refused("keep the pinned links"))
         };
+        let udp: Vec<OwnedFd> = match set.join(UDP_LINKS[0].1).try_exists().map_err(refused("look at bpffs"))? {
+            true => UDP_LINKS.iter().map(|(_, name)| link(name)).collect::<Result<_, _>>()?,
+            false => Vec::new(),
+        };
+        let links = LINKS.iter().map(|(_, name)| link(name)).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(Self {
             rings: map("rings")?,
             owners: map("owners")?,
@@ -182,7 +203,8 @@ impl Pins {
             trees: map("trees")?,
             config: map("config")?,
             root: File::open(&place.root).map_err(refused("open the folder of the pins"))?,
-            _links: LINKS.iter().map(|(_, name)| link(name)).collect::<Result<_, _>>()?,
+            sees_udp: !udp.is_empty(),
+            _links: links.into_iter().chain(udp).collect(),
         }))
     }
 

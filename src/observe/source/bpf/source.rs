@@ -18,7 +18,7 @@ use nix::sys::{
 use super::{
     decode::{Decoded, Malformed},
     layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Owner, Plain as _, SLOTS, TARGETS, TargetValue},
-    pins::{Pins, Place, entries, own_pid_namespace, value},
+    pins::{Pins, Place, ROOT_INODE, entries, own_pid_namespace, value},
     refused,
     ring::Ring,
     sweep::sweep,
@@ -298,6 +298,10 @@ impl Source for BpfSource {
         true
     }
 
+    fn sees_udp(&self) -> bool {
+        self.pins.sees_udp
+    }
+
     fn watch_network(&mut self, id: TargetId, namespace: u32) -> bool {
         let Some(watching) = self.watching.get_mut(&id) else { return false };
         if watching.network.is_none() {
@@ -426,8 +430,6 @@ fn take_slot(pins: &Pins) -> Result<u32, SourceError> {
 /// hierarchy. More than one where a cgroup namespace or a mount hides how much is above: a bit too
 /// many costs a look-up, one too few costs events.
 fn levels(path: &Path) -> io::Result<Option<u32>> {
-    /// The root of every cgroup hierarchy: `kernfs_create_root`.
-    const ROOT_INODE: u64 = 1;
     let path = fs::canonicalize(path)?;
     let device = fs::metadata(&path)?.dev();
     if statfs(&path)?.filesystem_type() != CGROUP2_SUPER_MAGIC {

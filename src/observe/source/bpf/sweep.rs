@@ -15,7 +15,7 @@ use libbpf_rs::{Link, MapCore as _};
 use super::{
     layout::{Owner, Plain as _, SLOTS, TargetValue},
     loader::remove,
-    pins::{Pins, Place, entries, value},
+    pins::{LINKS, Pins, Place, UDP_LINKS, entries, value},
     refused,
 };
 use crate::{observe::source::SourceError, registration::start_ticks};
@@ -57,7 +57,7 @@ pub struct Status {
 /// A program's pinned attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedLink {
-    /// `fork`, `exec`, `exit` or `port`.
+    /// `fork`, `exec`, `exit` or `port`; `bind4`, `bind6` or `release` where UDP is seen.
     pub name: String,
     /// The kernel's ids of the link and of the program; `None` where it cannot be opened.
     pub ids: Option<(u32, u32)>,
@@ -164,7 +164,8 @@ pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(status),
         Err(error) => return Err(refused("look at bpffs")(error)),
     }
-    for (_, name) in super::pins::LINKS {
+    let has_udp = place.set().join(UDP_LINKS[0].1).exists();
+    for (_, name) in LINKS.into_iter().chain(UDP_LINKS.into_iter().filter(|_| has_udp)) {
         let info = Link::open(place.set().join(name)).and_then(|link| link.info());
         let ids = info.ok().map(|info| (info.id, info.prog_id));
         status.links.push(PinnedLink { name: name.to_owned(), ids });

@@ -52,6 +52,7 @@ pub(super) fn request(family: u8, state: State) -> Vec<u8> {
         State::Listening => (IPPROTO_TCP, LISTENING),
         State::Established => (IPPROTO_TCP, ESTABLISHED),
         State::Bound => (IPPROTO_UDP, CLOSED),
+        State::WithPort => (IPPROTO_UDP, CLOSED | ESTABLISHED),
     };
     let length = HEADER + 8 + SOCKET_ID;
     let mut bytes = Vec::with_capacity(length);
@@ -113,7 +114,10 @@ fn found(message: &[u8], namespace: u32, state: State) -> Option<Found> {
             _ => {}
         }
     }
-    let transport = if state == State::Bound { Transport::Udp } else { Transport::Tcp };
+    let transport = match state {
+        State::Bound | State::WithPort => Transport::Udp,
+        State::Listening | State::Established => Transport::Tcp,
+    };
     let socket = Socket {
         cookie: u64::from(high?) << 32 | u64::from(low?),
         inode: inode.into(),

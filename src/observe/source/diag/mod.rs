@@ -40,6 +40,8 @@ pub(in crate::observe) enum State {
     Established,
     /// UDP, with a local port and no remote one.
     Bound,
+    /// UDP, with a local port, connected or not.
+    WithPort,
 }
 
 /// The sockets of a kind, of the network namespace `inode` in which the process `pid` is.

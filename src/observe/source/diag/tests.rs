@@ -23,17 +23,20 @@ fn a_dump_finds_what_listens() {
     }
 }
 
-/// Check that a bound UDP socket is found, and one that is connected is not.
+/// Check that a bound UDP socket is found, and one that is connected only where it is asked for.
 #[test]
 fn bound_udp_sockets_are_found() {
     let [bound, connected] = [0; 2].map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
     connected.connect(bound.local_addr().unwrap()).unwrap();
-    let found = super::sockets(0, own_namespace().unwrap(), State::Bound).unwrap();
-    let is_found = |socket: &std::net::UdpSocket| {
+    let find = |state| super::sockets(0, own_namespace().unwrap(), state).unwrap();
+    let is_found = |found: &[Found], socket: &std::net::UdpSocket| {
         let port = socket.local_addr().unwrap().port();
         found.iter().any(|one| one.socket.endpoint.port == port && one.socket.endpoint.transport == Transport::Udp)
     };
-    assert_eq!((is_found(&bound), is_found(&connected)), (true, false));
+    for (state, also_connected) in [(State::Bound, false), (State::WithPort, true)] {
+        let found = find(state);
+        assert_eq!((is_found(&found, &bound), is_found(&found, &connected)), (true, also_connected));
+    }
 }
 
 proptest! {

@@ -116,19 +116,3 @@ fn a_listener_that_was_inherited_is_closed_with_its_last_owner() {
     drop(watching);
     containerd.assert_nothing_left_but_fifos();
 }
-
-/// Check that a bound UDP socket is listed with its owner and not told as an event.
-#[test]
-fn udp_is_listed() {
-    let containerd = Containerd::start(Version::V1_7);
-    let watching = containerd.watching();
-    listener(&containerd, "c", &[], &["udp", "0.0.0.0", "53"]);
-    crate::harness::deadline::until("the port to be listed", || listed(&containerd, "c").len() == 1);
-    let port = listed(&containerd, "c").remove(0);
-    assert_eq!((port.text("/network/transport"), number(&port)), ("udp", 53), "{port:?}");
-    assert_eq!(owners(&port), [u64::from(containerd.pid("c").unsigned_abs())], "{port:?}");
-    assert_eq!(watching.count(|told| told.kind().starts_with("port.")), 0);
-    remove(&containerd, "c");
-    drop(watching);
-    containerd.assert_nothing_left();
-}

@@ -23,7 +23,7 @@ fn a_killed_shims_ring_is_swept() {
     let report = doctor(&containerd, &[]);
     assert_eq!(report["bpf"]["rings"], 1, "{report}");
     assert_eq!(report["bpf"]["targets"], 1, "{report}");
-    assert_eq!(report["bpf"]["programs"].as_array().map(Vec::len), Some(4), "{report}");
+    assert_eq!(report["bpf"]["programs"].as_array().map(Vec::len), Some(7), "{report}");
     containerd.shim("c").signal(Signal::SIGKILL);
     events.wait_topic("/tasks/delete", "c");
     deadline::until("the ring to be swept", || {

@@ -13,7 +13,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::stage::{Cgroup, Node, Told, run, spawn};
+use super::{
+    super::loader::load_with,
+    stage::{Cgroup, Node, Told, run, spawn},
+};
 use crate::{
     model::Ended,
     observe::{
@@ -332,7 +335,7 @@ fn what_a_dead_shim_left_is_swept() {
     assert_eq!(Told::of(&mut living, cgroup.id()).exits().len(), 1);
     drop(living);
     let after = bpf::status(node.bpffs()).unwrap();
-    assert_eq!((after.slots, after.stale_slots, after.targets, after.links.len()), (0, 0, 0, 4));
+    assert_eq!((after.slots, after.stale_slots, after.targets, after.links.len()), (0, 0, 0, 7));
 }
 
 /// Check that a loader that is killed at any step leaves nothing that the next one trips over: after
@@ -419,6 +422,23 @@ fn pins_may_go() {
     run(&mut other.shell("/bin/true", &[]));
     let told = Told::of(&mut source, cgroup.id());
     assert_eq!((told.whats.len(), told.others), (4, 4));
+}
+
+/// Check that where UDP cannot be seen, for want of a unified hierarchy or because its root is refused, all else is.
+#[test]
+fn without_udp_all_else_is_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    for unified in [None, Some(folder.path())] {
+        let (node, cgroup) = (Node::new(), Cgroup::new());
+        load_with(node.bpffs(), unified).unwrap();
+        let mut source = node.source(RING);
+        assert!(source.sees_ports() && !source.sees_udp());
+        source.watch(cgroup.id(), &cgroup.target()).unwrap();
+        run(&mut cgroup.shell("/bin/true", &[]));
+        assert_eq!(Told::of(&mut source, cgroup.id()).whats.len(), 4);
+        assert_eq!(bpf::status(node.bpffs()).unwrap().links.len(), 4);
+    }
+    assert!(Node::new().source(RING).sees_udp());
 }
 
 /// Check that this machine can have the source, as the README requires.
