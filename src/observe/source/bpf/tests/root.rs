@@ -345,7 +345,7 @@ fn a_loader_may_die_at_any_step() {
     let node = Node::new();
     let (mut none, mut whole) = (0, 0);
     // More than there are pins: the last round finds the whole set.
-    for step in 0..21u32 {
+    for step in 0..22u32 {
         let mut loader = Command::new(std::env::current_exe().unwrap());
         loader.args(["--exact", "observe::source::bpf::tests::root::a_loader_that_is_killed", "--include-ignored"]);
         let mut loader = spawn(loader.env("LOOKOUT_TEST_BPFFS", node.bpffs()).stdout(Stdio::null()));
