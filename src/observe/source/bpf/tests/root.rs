@@ -344,7 +344,8 @@ fn what_a_dead_shim_left_is_swept() {
 fn a_loader_may_die_at_any_step() {
     let node = Node::new();
     let (mut none, mut whole) = (0, 0);
-    for step in 0..14u32 {
+    // More than there are pins: the last round finds the whole set.
+    for step in 0..22u32 {
         let mut loader = Command::new(std::env::current_exe().unwrap());
         loader.args(["--exact", "observe::source::bpf::tests::root::a_loader_that_is_killed", "--include-ignored"]);
         let mut loader = spawn(loader.env("LOOKOUT_TEST_BPFFS", node.bpffs()).stdout(Stdio::null()));
