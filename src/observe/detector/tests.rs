@@ -104,8 +104,9 @@ mod root {
     #[test]
     fn a_real_tree_is_told_by_polling() {
         let (detector, events) = Detector::over(Box::new(PollSource::new(Duration::from_millis(50)))).unwrap();
+        // Long enough to be found after its exec too, on a machine that is busy: polling promises no more.
         #[expect(clippy::disallowed_methods, reason = "a test has no reaper")]
-        let mut child = Command::new("sh").args(["-c", "sleep 1 & wait"]).spawn().unwrap();
+        let mut child = Command::new("sh").args(["-c", "sleep 3 & wait"]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         detector.watch(Target::Tree { pid }, Flags::ALL).unwrap();
         let is_sleep = |event: &ProcessEvent| {
