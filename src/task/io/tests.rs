@@ -118,16 +118,17 @@ fn process(pipe: OwnedFd, what: Vec<u8>) -> JoinHandle<bool> {
 /// A client that reads to the end, `at_once` bytes at a time.
 fn client(fifo: &str, at_once: usize) -> JoinHandle<Vec<u8>> {
     let fifo = fifo.to_owned();
-    thread::spawn(move || {
-        let mut file = File::open(fifo).unwrap();
-        let (mut all, mut part) = (Vec::new(), vec![0; at_once]);
-        loop {
-            match file.read(&mut part).unwrap() {
-                0 => return all,
-                count => all.extend_from_slice(&part[..count]),
-            }
+    thread::spawn(move || read_to_end(File::open(fifo).unwrap(), at_once))
+}
+
+fn read_to_end(mut file: File, at_once: usize) -> Vec<u8> {
+    let (mut all, mut part) = (Vec::new(), vec![0; at_once]);
+    loop {
+        match file.read(&mut part).unwrap() {
+            0 => return all,
+            count => all.extend_from_slice(&part[..count]),
         }
-    })
+    }
 }
 
 async fn joined<T: Send + 'static>(thread: JoinHandle<T>) -> T {

@@ -84,7 +84,9 @@ fn what_was_never_released_is_not_delivered() {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
         let mut io = open(&stdio("", &fifo, "")).await;
-        let reader = client(&fifo, 4096);
+        // Open before the other end closes: one that came later would wait for a writer for ever.
+        let client = File::open(&fifo).unwrap();
+        let reader = thread::spawn(move || read_to_end(client, 4096));
         assert!(joined(process(io.child().stdout.unwrap(), b"panic: runtime".to_vec())).await);
         until(|| io.runtime_output() == "panic: runtime").await;
         drop(io);
