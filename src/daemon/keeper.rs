@@ -29,7 +29,7 @@ use nix::sys::{
 use tokio::sync::oneshot;
 
 use super::{
-    liveness::{Liveness, Noticed, hold},
+    liveness::{Liveness, Noticed, hold, is_reused},
     look::now_ns,
     registry::{Change, New, Refusal, Registry},
     store::{Opened, Store, StoreError},
@@ -267,7 +267,7 @@ impl Keeper {
             None if entry.is_alive() && entry.process.boot == self.boot => hold(key, entry.process.pidfd_inode),
             None => Err(nix::errno::Errno::ESRCH.into()),
         };
-        let is_reused = || crate::observe::proc::identify(key.pid).is_some_and(|now| now != key);
+        let is_reused = || is_reused(key, entry.process.pidfd_inode);
         let pidfd = held.map_err(|_| Refusal::Dead { id, pid: key.pid, is_reused: is_reused() })?;
         Ok((entry.clone(), pidfd))
     }

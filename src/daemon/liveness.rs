@@ -57,14 +57,23 @@ pub struct Noticed {
 /// `ESRCH` where it is not, a zombie is; what pidfd_open(2) answered.
 pub fn hold(key: ProcessKey, inode: Option<u64>) -> io::Result<OwnedFd> {
     let pidfd = pidfd::open(key.pid)?;
-    let is_another = pidfd::inode(&pidfd).zip(inode).is_some_and(|(has, meant)| has != meant);
-    let is_meant = identify(key.pid) == Some(key) && !is_another;
+    let is_meant = identify(key.pid) == Some(key) && !is_another(&pidfd, inode);
     // Who had the pid when it was asked about has it still: it is not reaped.
     match pidfd::send_signal(&pidfd, 0) {
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Err(error),
         _ if is_meant => Ok(pidfd),
         _ => Err(nix::errno::Errno::ESRCH.into()),
     }
+}
+
+/// Whether somebody else has the pid by now, who may have begun in the same clock tick.
+pub fn is_reused(key: ProcessKey, inode: Option<u64>) -> bool {
+    let Some(now) = identify(key.pid) else { return false };
+    now != key || pidfd::open(key.pid).is_ok_and(|pidfd| is_another(&pidfd, inode))
+}
+
+fn is_another(pidfd: &OwnedFd, meant: Option<u64>) -> bool {
+    pidfd::inode(pidfd).zip(meant).is_some_and(|(has, meant)| has != meant)
 }
 
 impl Liveness {
