@@ -21,6 +21,7 @@
 //! registration  the files that say which shims live
 //! api       our own messages and services, generated from `proto/`
 //! sys       the only unsafe code
+//! clock     the kernel's clocks, in nanoseconds
 //! model     words that all of them share; no I/O
 //! ```
 //!
@@ -33,6 +34,7 @@ pub mod bundle;
 pub mod cli;
 #[cfg(feature = "cli")]
 pub mod client;
+pub mod clock;
 pub mod config;
 #[cfg(feature = "cli")]
 pub mod daemon;

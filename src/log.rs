@@ -12,7 +12,6 @@ use std::{
         fd::AsFd as _,
         unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     },
-    time::SystemTime,
 };
 
 use tracing::{
@@ -21,7 +20,7 @@ use tracing::{
     span,
 };
 
-use crate::model::rfc3339;
+use crate::{clock::realtime_ns, model::rfc3339};
 
 /// Sends all records of this process to the fifo `log` in the working directory, if there is one.
 pub fn to_fifo(debug: bool) {
@@ -61,7 +60,7 @@ impl Subscriber for Logger {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line(String::with_capacity(160));
         let level = event.metadata().level().as_str().to_ascii_lowercase();
-        let _ = write!(line.0, "time=\"{}\" level={level}", rfc3339(now_ns()));
+        let _ = write!(line.0, "time=\"{}\" level={level}", rfc3339(realtime_ns()));
         event.record(&mut line);
         line.0.push('\n');
         // One write a line: atomic up to PIPE_BUF. EAGAIN drops the line.
@@ -93,10 +92,4 @@ impl Visit for Line {
         let text = format!("{value:?}");
         let _ = write!(self.0, " {name}=\"{}\"", text.escape_debug());
     }
-}
-
-/// Nanoseconds since 1970.
-fn now_ns() -> u64 {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -6,26 +6,27 @@
 use std::{fs, path::Path};
 
 /// Each module, and what it may name.
-const MAY_NAME: [(&str, &[&str]); 17] = [
+const MAY_NAME: [(&str, &[&str]); 18] = [
     ("api", &[]),
     ("model", &[]),
+    ("clock", &[]),
     ("sys", &[]),
     ("reaper", &["model", "sys"]),
     ("runc", &["model", "sys", "reaper"]),
     ("bundle", &["model", "runc"]),
     ("accept", &[]),
-    ("log", &["model"]),
+    ("log", &["model", "clock"]),
     ("publish", &["model", "sys"]),
     ("task", &["model", "sys", "reaper", "runc", "bundle", "publish"]),
     ("config", &["model"]),
     ("registration", &[]),
-    ("observe", &["model", "api", "sys", "config", "registration", "publish"]),
+    ("observe", &["model", "clock", "api", "sys", "config", "registration", "publish"]),
     (
         "shim",
         &["model", "api", "sys", "accept", "log", "config", "reaper", "runc", "bundle", "publish", "task", "observe"],
     ),
-    ("client", &["model", "api", "sys", "config", "registration"]),
-    ("daemon", &["model", "api", "sys", "accept", "log", "config", "registration", "observe", "client"]),
+    ("client", &["model", "clock", "api", "sys", "config", "registration"]),
+    ("daemon", &["model", "clock", "api", "sys", "accept", "log", "config", "registration", "observe", "client"]),
     ("cli", &["model", "api", "sys", "config", "client", "observe", "daemon"]),
 ];
 

@@ -1,6 +1,6 @@
 //! A shim's events as one stream that outlives its connections.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::timeout;
 
@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     api::{Event, Filter, SubscribeRequest},
+    clock::realtime_ns,
     registration::Registration,
 };
 
@@ -75,7 +76,7 @@ impl Follow {
     /// Nothing is asked until the first [`next`](Follow::next).
     #[must_use]
     pub fn new(registration: Registration, wanted: Wanted) -> Self {
-        Self { registration, wanted, stream: None, began_ns: now_ns(), cursor: None, greeted: None, ended: false }
+        Self { registration, wanted, stream: None, began_ns: realtime_ns(), cursor: None, greeted: None, ended: false }
     }
 
     /// The shim.
@@ -216,12 +217,6 @@ impl Follow {
             }
         }
     }
-}
-
-/// `CLOCK_REALTIME` in nanoseconds since 1970.
-fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl std::fmt::Debug for Follow {

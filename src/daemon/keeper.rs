@@ -30,12 +30,12 @@ use tokio::sync::oneshot;
 
 use super::{
     liveness::{Liveness, Noticed, hold, is_reused},
-    look::now_ns,
     registry::{Change, New, Refusal, Registry},
     store::{Opened, Store, StoreError},
 };
 use crate::{
     client::entry::{End, Entry},
+    clock::realtime_ns,
     model::chain,
     sys::eventfd::eventfd,
 };
@@ -158,7 +158,7 @@ pub fn start(folder: &Path, boot: u32, intervals: Intervals) -> Result<(Handle, 
         let path = folder.to_owned();
         move |source| StoreError::System { action, path, source }
     };
-    let Opened { store, registry, damaged } = Store::open(folder, now_ns())?;
+    let Opened { store, registry, damaged } = Store::open(folder, realtime_ns())?;
     if let Some((aside, lines)) = damaged {
         let (file, aside) = (store.path().display(), aside.display());
         tracing::error!(%file, lines, kept_as = %aside, "the registry's file was damaged; what could be read goes on");
@@ -192,7 +192,7 @@ impl Keeper {
     pub fn shown(&self, entry: &Entry) -> Entry {
         let mut shown = entry.clone();
         if shown.is_alive() {
-            shown.last_seen_ns = now_ns();
+            shown.last_seen_ns = realtime_ns();
         }
         shown
     }
@@ -203,7 +203,7 @@ impl Keeper {
     ///
     /// [`Refusal`].
     pub fn add(&mut self, new: New, pidfd: OwnedFd) -> Result<Entry, Refusal> {
-        let change = self.registry.add(new, now_ns())?;
+        let change = self.registry.add(new, realtime_ns())?;
         self.commit(vec![change])?;
         let id = self.registry.last_id();
         let entry = self.registry.get(id).cloned().ok_or(Refusal::NoEntry { id })?;
@@ -295,7 +295,7 @@ impl Keeper {
             let is_time = until_seen.is_some_and(|until| until <= now);
             if is_time {
                 seen = now;
-                self.happen(vec![Change::Seen { time_ns: now_ns() }]);
+                self.happen(vec![Change::Seen { time_ns: realtime_ns() }]);
             }
             let mut counter = [0; 8];
             let _ = nix::unistd::read(waker, &mut counter);
@@ -374,7 +374,7 @@ impl Keeper {
 
     /// Ends that nobody waits for: one line, without a sync of its own.
     fn note(&mut self, noticed: Vec<Noticed>, is_witnessed: bool) {
-        let time_ns = now_ns();
+        let time_ns = realtime_ns();
         let ends = noticed.into_iter().filter(|one| self.registry.get(one.id).is_some());
         let ends: Vec<Change> =
             ends.map(|Noticed { id, ended }| Change::End { id, end: End::new(time_ns, ended), is_witnessed }).collect();

@@ -1,19 +1,17 @@
 //! What is read of a process that is to be registered.
 
-use std::{io, os::fd::OwnedFd, time::SystemTime};
+use std::{io, os::fd::OwnedFd};
 
-use nix::{
-    errno::Errno,
-    time::{ClockId, clock_gettime},
-};
+use nix::errno::Errno;
 
 use super::{liveness::hold, registry::Refusal};
 use crate::{
     client::entry::Process,
-    model::{Args, ProcessKey, TICKS_PER_SECOND, escaped},
+    model::{Args, ProcessKey, escaped},
     observe::{
         proc::{Status, identify, image},
         redact::Redactor,
+        service::Clock,
     },
     sys::pidfd,
 };
@@ -110,24 +108,8 @@ impl Looker {
             args_truncated: args.as_ref().is_some_and(Args::truncated),
             args_redacted: args.as_ref().is_some_and(|args| args.redacted),
             uid,
-            created_ns: created_ns(key.start_ticks),
+            created_ns: Clock::now().created_ns(key),
             pidfd_inode: None,
         }
     }
-}
-
-/// `CLOCK_REALTIME`, nanoseconds since 1970.
-#[must_use]
-pub fn now_ns() -> u64 {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The moment of so many ticks since boot, to a tick, if the clock was not set since.
-fn created_ns(start_ticks: u64) -> u64 {
-    let part = |value: i64| u64::try_from(value).unwrap_or(0);
-    let since_boot = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map_or(0, |time| part(time.tv_sec()) * 1_000_000_000 + part(time.tv_nsec()));
-    let age = since_boot.saturating_sub(start_ticks * (1_000_000_000 / TICKS_PER_SECOND));
-    now_ns().saturating_sub(age)
 }

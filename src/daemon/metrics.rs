@@ -17,6 +17,7 @@ use prometheus_client::{
 
 use crate::{
     api::{Event, event::Body},
+    clock::realtime_ns,
     model::EVENT_TYPES,
 };
 
@@ -71,7 +72,7 @@ impl Metrics {
 
     /// Notes that events up to one of this time were written.
     pub fn written(&self, time_ns: u64) {
-        let delay = super::look::now_ns().saturating_sub(time_ns);
+        let delay = realtime_ns().saturating_sub(time_ns);
         self.delay_ns.store(delay, Ordering::Relaxed);
     }
 

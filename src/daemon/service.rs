@@ -6,14 +6,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use nix::time::{ClockId, clock_gettime};
 use tokio::task::spawn_blocking;
 use ttrpc::{Code, r#async::TtrpcContext};
 
 use super::{
     keeper::{Handle, Keeper},
     kill::{Target, signal},
-    look::{Looker, now_ns},
+    look::Looker,
     node::Node,
     registry::{Change, Edit, Kind, New, Refusal, Selector},
     sample::sample,
@@ -21,6 +20,7 @@ use super::{
 use crate::{
     api::{self, registry},
     client::{entry::Entry, text::lossless},
+    clock::{monotonic_ns, realtime_ns},
     model::{ProcessKey, chain},
     observe::proc::{identify, processes_of_tree},
 };
@@ -50,7 +50,7 @@ impl Service {
     /// For a keeper, and for the node's shims where they are followed.
     #[must_use]
     pub fn new(keeper: Handle, looker: Arc<Looker>, node: Option<Node>) -> Self {
-        Self { keeper, looker, node, started_ns: now_ns() }
+        Self { keeper, looker, node, started_ns: realtime_ns() }
     }
 
     async fn ask<T: Send + 'static>(
@@ -284,11 +284,6 @@ fn usage_of(key: ProcessKey) -> Option<api::Usage> {
         threads: read.threads,
         ..Default::default()
     })
-}
-
-fn monotonic_ns() -> u64 {
-    let part = |value: i64| u64::try_from(value).unwrap_or(0);
-    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| part(now.tv_sec()) * 1_000_000_000 + part(now.tv_nsec()))
 }
 
 fn size(message: &impl protobuf::Message) -> usize {

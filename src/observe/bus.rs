@@ -19,11 +19,9 @@ use std::{sync::Arc, time::Duration};
 
 pub use spec::TYPE_URL;
 
-use super::{
-    clock::realtime_ns,
-    hub::{Batch, Bounds, Hub, Request, Unnumbered, Wanted},
-};
+use super::hub::{Batch, Bounds, Hub, Request, Unnumbered, Wanted};
 use crate::{
+    clock::realtime_ns,
     model::{Backend, Body, Event, Grade},
     publish::Publisher,
 };

@@ -33,7 +33,6 @@ use std::{
 };
 
 use super::{
-    clock,
     engine::Engine,
     mailbox::Mailbox,
     place,
@@ -41,7 +40,10 @@ use super::{
     source::{Source, SourceError, Target},
     track::Told,
 };
-use crate::model::{Body, Ended, Exit, Grade, Process, ProcessKey};
+use crate::{
+    clock::realtime_offset_ns,
+    model::{Body, Ended, Exit, Grade, Process, ProcessKey},
+};
 
 /// How many events wait in one receiver; the next one is lost to it and counted.
 const WAITING: usize = 1024;
@@ -313,7 +315,7 @@ impl Watcher {
 
     /// Hands what the tracker told to the receivers.
     fn pass_on(&mut self) {
-        let offset = clock::realtime_offset_ns();
+        let offset = realtime_offset_ns();
         for Told { target, at_ns, grade, body, .. } in self.engine.take_told() {
             let Some(watched) = target.and_then(|id| self.targets.get_mut(&id)) else {
                 if let Body::Gap(gap) = body {

@@ -16,7 +16,6 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    clock::monotonic_ns,
     ports::Ports,
     proc,
     record::{Record, TargetId, What},
@@ -24,7 +23,10 @@ use super::{
     source::{KernelCounts, Source, SourceError, Target},
     track::{Effect, Told, Tracker},
 };
-use crate::model::{Backend, Body, Gap, Grade, Image, Process, ProcessKey, Stage, chain};
+use crate::{
+    clock::monotonic_ns,
+    model::{Backend, Body, Gap, Grade, Image, Process, ProcessKey, Stage, chain},
+};
 
 /// How many records are read before anything else is looked at.
 const TURN: usize = 256;

@@ -12,7 +12,6 @@
 //!
 //! The container never waits for any of it and never notices its failure.
 
-mod clock;
 mod detector;
 mod engine;
 mod front;

@@ -25,7 +25,6 @@ use tokio::{
 use super::{
     bus::{self, Bus, Carries, Rate},
     capability::Capabilities,
-    clock::{boottime_ns, monotonic_ns, realtime_ns, realtime_offset_ns},
     front,
     hub::{Hub, Identity, Limits, Unnumbered},
     idle::Input,
@@ -36,6 +35,7 @@ use super::{
     thread,
 };
 use crate::{
+    clock::{monotonic_ns, realtime_offset_ns},
     config::{self, Config, Settings},
     model::{
         Backend, Beginning, Body, Capability, Container, Exit, Gap, Grade, Kubernetes, ProcessKey, Stage, Watch,
@@ -199,7 +199,7 @@ impl Observer {
                 capabilities: Mutex::default(),
             });
             thread::start(shared.clone())?;
-            let service = Service::new(shared.hub.clone(), shared.clone(), clock());
+            let service = Service::new(shared.hub.clone(), shared.clone(), Clock::now());
             if let Err(error) = self.register(me, shared.hub.identity()) {
                 tracing::warn!(%error, "nobody will find this shim's events");
             }
@@ -235,10 +235,6 @@ fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
     let pid = i32::try_from(std::process::id()).unwrap_or_default();
     let me = proc::identify(pid).ok_or(std::io::ErrorKind::NotFound)?;
     Ok((me, Identity { shim_id: shim_id.to_owned(), epoch: me.entity_id(boot).to_string(), boot }))
-}
-
-fn clock() -> Clock {
-    Clock { boot_realtime_ns: realtime_ns().saturating_sub(boottime_ns()) }
 }
 
 impl Watch for Observer {

@@ -26,10 +26,10 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     process::{Child, Command, ExitStatus},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use crate::model::Category;
+use crate::{clock::realtime_ns, model::Category};
 
 /// How many events wait for a subscriber; the oldest is lost to the next one and counted.
 const WAITING: usize = 1024;
@@ -230,8 +230,7 @@ impl Queue {
     }
 
     fn tell(&self, pid: u32, what: Lifecycle) {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let timestamp_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let timestamp_ms = realtime_ns() / 1_000_000;
         let mut state = self.lock();
         if state.ended {
             return;

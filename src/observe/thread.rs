@@ -22,7 +22,6 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    clock::{monotonic_ns, realtime_offset_ns},
     engine::Engine,
     hub::Unnumbered,
     letter::{Letter, Serial},
@@ -36,6 +35,7 @@ use super::{
     track::Told,
 };
 use crate::{
+    clock::{monotonic_ns, realtime_offset_ns},
     config::Settings,
     model::{Backend, Body, Container, Counts, Gap, Grade, ProcessKey, Stage},
 };

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     api::{Event, Gap, event::Body},
     client::json,
+    clock::realtime_ns,
 };
 
 /// A file this long is full; there is one more of that size.
@@ -183,7 +184,7 @@ impl Stream {
 }
 
 fn gap(epoch: &str, lost: Option<u64>) -> Event {
-    let time_ns = crate::daemon::look::now_ns();
+    let time_ns = realtime_ns();
     Event {
         type_: "observer.gap".to_owned(),
         epoch: epoch.to_owned(),

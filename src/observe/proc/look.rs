@@ -13,9 +13,9 @@ use super::{
     stat::{Stat, identify, lineage_of},
 };
 use crate::{
+    clock::monotonic_ns,
     model::{Grade, ProcessKey},
     observe::{
-        clock::monotonic_ns,
         record::{Record, TargetId, What},
         source::Target,
     },

@@ -2,11 +2,9 @@
 
 use super::read::{link, read};
 use crate::{
+    clock::{self, boottime_ns},
     model::{ProcessKey, TICKS_PER_SECOND},
-    observe::{
-        clock::{self, boottime_ns},
-        record::Lineage,
-    },
+    observe::record::Lineage,
 };
 
 /// Longer than any `stat`: 52 numbers and a name of 15 bytes (64 for a kernel thread).

@@ -10,6 +10,7 @@ use containerd_shim_protos::protobuf;
 use super::wire::Writer;
 use crate::{
     api::{self, event::Body as Message},
+    clock::{boottime_ns, realtime_ns},
     model::{
         Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port, Process, ProcessKey,
         TICKS_PER_SECOND,
@@ -25,6 +26,12 @@ pub struct Clock {
 }
 
 impl Clock {
+    /// As the clocks stand now.
+    #[must_use]
+    pub fn now() -> Self {
+        Self { boot_realtime_ns: realtime_ns().saturating_sub(boottime_ns()) }
+    }
+
     /// When a process began, in nanoseconds since 1970, to a clock tick; 0 where it is not known.
     #[must_use]
     pub fn created_ns(self, key: ProcessKey) -> u64 {

@@ -14,8 +14,8 @@ use containerd_shim_protos::{
 use super::{SCHEMA_VERSION, Service, encode, request, status};
 use crate::{
     api,
+    clock::realtime_ns,
     model::{Body, Event},
-    observe::clock::realtime_ns,
     observe::hub::{Bounds, Hub, Request, Subscription, Wanted},
 };
 

@@ -33,11 +33,9 @@ use std::{
 
 use super::{KernelCounts, Source, SourceError, Target};
 use crate::{
+    clock::monotonic_ns,
     model::{Args, Backend, Grade, Image, ProcessKey, Stage},
-    observe::{
-        clock::monotonic_ns,
-        record::{Lineage, Record, TargetId, What},
-    },
+    observe::record::{Lineage, Record, TargetId, What},
     sys::eventfd::eventfd,
 };
 

@@ -11,10 +11,7 @@ use nix::{
 };
 
 use super::wire::{Answer, PACKET_LIMIT, Request, frames};
-use crate::{
-    model::Stage,
-    observe::{clock::monotonic_ns, record::Record},
-};
+use crate::{clock::monotonic_ns, model::Stage, observe::record::Record};
 
 /// How many bytes wait for a shim that does not read. Beyond that its records are dropped, counted, and
 /// told to it as a loss: its own, nobody else's.

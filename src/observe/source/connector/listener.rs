@@ -26,9 +26,9 @@ use super::{
     wire::{Answer, Request, VERSION},
 };
 use crate::{
+    clock::monotonic_ns,
     model::{Grade, Image, ProcessKey, Stage, Unknown},
     observe::{
-        clock::monotonic_ns,
         proc::{Status, identify, lineage_of, look_after, mount_namespace, outputs, start_ticks_at},
         record::{Lineage, Record, What},
         source::Target,

@@ -3,23 +3,27 @@
 use nix::time::{ClockId, clock_gettime};
 
 /// `CLOCK_MONOTONIC`, as the kernel's programs stamp their records.
-pub(super) fn monotonic_ns() -> u64 {
+#[must_use]
+pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
 /// `CLOCK_BOOTTIME`: with the time that the machine was suspended.
-pub(super) fn boottime_ns() -> u64 {
+#[must_use]
+pub fn boottime_ns() -> u64 {
     read(ClockId::CLOCK_BOOTTIME)
 }
 
 /// `CLOCK_REALTIME`, since 1970.
-pub(super) fn realtime_ns() -> u64 {
+#[must_use]
+pub fn realtime_ns() -> u64 {
     read(ClockId::CLOCK_REALTIME)
 }
 
 /// What makes a moment of `CLOCK_MONOTONIC` one of `CLOCK_REALTIME`. It steps with the wall clock, so it is asked
 /// for again and again.
-pub(super) fn realtime_offset_ns() -> u64 {
+#[must_use]
+pub fn realtime_offset_ns() -> u64 {
     realtime_ns().saturating_sub(monotonic_ns())
 }
 
