@@ -114,14 +114,18 @@ impl BpfSource {
         let update = update.spawn(move || rings.update(&slot, &descriptor, MapFlags::ANY));
         let update = update.map_err(refused("put the ring in its slot"))?;
         let begun = Instant::now();
-        while value::<_, u32>(&self.pins.rings, &self.slot)? != Some(new) {
-            if update.is_finished() || begun.elapsed() > WITHIN {
+        while !update.is_finished() {
+            if value::<_, u32>(&self.pins.rings, &self.slot)? == Some(new) {
+                return Ok(());
+            }
+            if begun.elapsed() > WITHIN {
                 let source = io::Error::new(io::ErrorKind::TimedOut, "it is not there");
                 return Err(SourceError::Kernel { action: "put the ring in its slot", source });
             }
             thread::sleep(Duration::from_micros(50));
         }
-        Ok(())
+        let updated = update.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        updated.map_err(refused("put the ring in its slot"))
     }
 
     /// Asks for `bytes` of argv in each exec, 16384 at most. The node has one such setting, which the
