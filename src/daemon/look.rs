@@ -9,9 +9,9 @@ use crate::{
     client::entry::Process,
     model::{Args, ProcessKey, escaped},
     observe::{
+        encode::Clock,
         proc::{Status, identify, image},
         redact::Redactor,
-        service::Clock,
     },
     sys::pidfd,
 };

@@ -4,11 +4,9 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{Capability, Ended, Parent, Port, Process, ProcessKey};
 
-/// One event, after redaction: what the journal keeps and every way out shows.
+/// One event, after redaction and before it has a seq.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Counts the records of one shim, before any filter, from 1.
-    pub seq: u64,
     /// `CLOCK_MONOTONIC` at the kernel's event, in nanoseconds; when it was noticed, for what the
     /// kernel has no event of.
     pub monotonic_ns: u64,

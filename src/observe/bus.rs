@@ -19,8 +19,9 @@ use std::{sync::Arc, time::Duration};
 
 pub use spec::TYPE_URL;
 
-use super::hub::{Batch, Bounds, Hub, Request, Unnumbered, Wanted};
+use super::hub::{Batch, Bounds, Hub, Request, Wanted};
 use crate::{
+    api,
     clock::realtime_ns,
     model::{Backend, Body, Event, Grade},
     publish::Publisher,
@@ -37,6 +38,9 @@ pub const PORT_OPEN: &str = "/lookout/port-open";
 pub const PORT_CLOSE: &str = "/lookout/port-close";
 /// Something is missing: from all events, or from the bus.
 pub const GAP: &str = "/lookout/gap";
+
+/// The type of the news that something was withheld.
+const THROTTLE: &str = "observer.throttle";
 
 /// How often it is told at most what was withheld.
 const TELL_NS: u64 = 1_000_000_000;
@@ -84,7 +88,6 @@ pub struct BusEvent {
 #[derive(Debug)]
 pub struct Bus {
     carries: Carries,
-    boot: u32,
     bucket: Bucket,
     withheld: u64,
     /// When the first of `withheld` was.
@@ -93,10 +96,10 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// For a shim in the boot whose id begins with `boot`, as [`Identity`](super::hub::Identity) has it.
+    /// Nothing withheld yet.
     #[must_use]
-    pub fn new(carries: Carries, rate: Rate, boot: u32) -> Self {
-        Self { carries, boot, bucket: Bucket::new(rate), withheld: 0, since_ns: 0, told_ns: None }
+    pub fn new(carries: Carries, rate: Rate) -> Self {
+        Self { carries, bucket: Bucket::new(rate), withheld: 0, since_ns: 0, told_ns: None }
     }
 
     /// The types of events that it may choose from; none where it carries nothing.
@@ -104,30 +107,29 @@ impl Bus {
     pub fn types(&self) -> &'static [&'static str] {
         match self.carries {
             Carries::None => &[],
-            Carries::Ports => &["observer.gap", "observer.throttle", "port.*"],
+            Carries::Ports => &["observer.gap", THROTTLE, "port.*"],
             Carries::Processes => {
-                &["observer.gap", "observer.throttle", "port.*", "process.start", "process.exec", "process.exit"]
+                &["observer.gap", THROTTLE, "port.*", "process.start", "process.exec", "process.exit"]
             }
         }
     }
 
     /// The event as the bus gets it; `None` where it is not for the bus, or where there is no room for it.
-    pub fn take(&mut self, event: &Event, now_ns: u64) -> Option<BusEvent> {
-        let topic = match &event.body {
-            Body::Start(_) | Body::Exec(_) if self.carries == Carries::Processes => PROCESS_START,
-            Body::Exit { .. } if self.carries == Carries::Processes => PROCESS_EXIT,
-            Body::PortOpen(_) if self.carries != Carries::None => PORT_OPEN,
-            Body::PortClose(_) if self.carries != Carries::None => PORT_CLOSE,
-            Body::Gap(_) | Body::Throttle { .. } if self.carries != Carries::None => GAP,
+    pub fn take(&mut self, event: &api::Event, now_ns: u64) -> Option<BusEvent> {
+        let topic = match event.type_.as_str() {
+            "process.start" | "process.exec" if self.carries == Carries::Processes => PROCESS_START,
+            "process.exit" if self.carries == Carries::Processes => PROCESS_EXIT,
+            "port.open" if self.carries != Carries::None => PORT_OPEN,
+            "port.close" if self.carries != Carries::None => PORT_CLOSE,
+            "observer.gap" | THROTTLE if self.carries != Carries::None => GAP,
             _ => return None,
         };
         // A throttle has a rate of its own.
-        let is_throttle = matches!(event.body, Body::Throttle { .. });
-        if !is_throttle && !self.bucket.take(now_ns) {
+        if event.type_ != THROTTLE && !self.bucket.take(now_ns) {
             self.withhold(1, now_ns);
             return None;
         }
-        Some(BusEvent { topic, value: spec::encode(event, self.boot) })
+        Some(BusEvent { topic, value: spec::encode(event) })
     }
 
     /// Counts events that were for the bus and did not get there.
@@ -179,7 +181,10 @@ pub async fn run(hub: &Arc<Hub>, publisher: &Publisher, mut bus: Bus, monotonic_
         let Some(batch) = read else { return };
         let now_ns = monotonic_ns();
         let missed: u64 = batch.gaps.iter().filter_map(|gap| gap.lost).sum();
-        let refused = batch.events.iter().filter(|(event, _)| !send(publisher, &mut bus, event, now_ns)).count();
+        let refused = match batch.decoded() {
+            Ok(events) => events.iter().filter(|event| !send(publisher, &mut bus, event, now_ns)).count(),
+            Err(_) => batch.count,
+        };
         bus.withhold(missed + refused as u64 + publisher.take_unsent(), now_ns);
         if let Some(body) = bus.throttled(now_ns) {
             hub.publish(&mut vec![of_the_shim(body, now_ns)]);
@@ -189,9 +194,9 @@ pub async fn run(hub: &Arc<Hub>, publisher: &Publisher, mut bus: Bus, monotonic_
 
 /// Whether the event, if it is for the bus, was not refused for want of room. The news of a refusal is
 /// never refused itself: that would be news again.
-fn send(publisher: &Publisher, bus: &mut Bus, event: &Event, now_ns: u64) -> bool {
+fn send(publisher: &Publisher, bus: &mut Bus, event: &api::Event, now_ns: u64) -> bool {
     let Some(BusEvent { topic, value }) = bus.take(event, now_ns) else { return true };
-    publisher.send_unjournaled(topic, TYPE_URL, value) || matches!(event.body, Body::Throttle { .. })
+    publisher.send_unjournaled(topic, TYPE_URL, value) || event.type_ == THROTTLE
 }
 
 /// For ever where there is no time.
@@ -202,8 +207,8 @@ async fn sleep(duration: Option<Duration>) {
     }
 }
 
-fn of_the_shim(body: Body, monotonic_ns: u64) -> Unnumbered {
-    Unnumbered {
+fn of_the_shim(body: Body, monotonic_ns: u64) -> Event {
+    Event {
         monotonic_ns,
         realtime_ns: realtime_ns(),
         grade: Grade::Exact,

@@ -11,6 +11,7 @@ use containerd_shim_protos::ttrpc::{
 };
 
 use super::{
+    encode,
     observer::Observer,
     service::{self, Serves, Service},
 };
@@ -37,7 +38,7 @@ impl Serves for Front {
 #[async_trait]
 impl wire::Observer for Front {
     async fn capabilities(&self, _: &TtrpcContext, _: api::CapabilitiesRequest) -> Answer<api::CapabilitiesResponse> {
-        let categories = self.0.capabilities().iter().map(service::capability).collect();
+        let categories = self.0.capabilities().iter().map(encode::capability).collect();
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
     }
 

@@ -5,7 +5,7 @@
 //!     ▼
 //!  track     pure: pairs fork and exec, keeps the tree, says whose
 //!     ▼
-//!  hub       gives each event its seq, keeps the journal, wakes subscribers
+//!  hub       gives each event its seq, encodes it into the journal, wakes subscribers
 //!     ▼
 //!  service   the Observer service          publish   containerd's bus
 //! ```
@@ -27,6 +27,7 @@ mod thread;
 
 pub mod bus;
 pub mod capability;
+pub mod encode;
 pub mod hub;
 pub mod node;
 pub mod ports;

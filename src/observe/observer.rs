@@ -25,20 +25,21 @@ use tokio::{
 use super::{
     bus::{self, Bus, Carries, Rate},
     capability::Capabilities,
+    encode::{Clock, Identity},
     front,
-    hub::{Hub, Identity, Limits, Unnumbered},
+    hub::{Hub, Limits},
     idle::Input,
     letter::{Letter, Serial},
     mailbox::Mailbox,
     proc,
-    service::{Clock, Living, OpenPorts, Questions, Service, Unavailable},
+    service::{Living, OpenPorts, Questions, Service, Unavailable},
     thread,
 };
 use crate::{
     clock::{monotonic_ns, realtime_offset_ns},
     config::{self, Config, Settings},
     model::{
-        Backend, Beginning, Body, Capability, Container, Exit, Gap, Grade, Kubernetes, ProcessKey, Stage, Watch,
+        Backend, Beginning, Body, Capability, Container, Event, Exit, Gap, Grade, Kubernetes, ProcessKey, Stage, Watch,
         Watched,
     },
     publish::Publisher,
@@ -144,7 +145,7 @@ impl Observer {
             config::Bus::None => Carries::None,
             _ => Carries::Ports,
         };
-        let bus = Bus::new(carries, Rate::default(), shared.hub.identity().boot);
+        let bus = Bus::new(carries, Rate::default());
         bus::run(&shared.hub, publisher, bus, monotonic_ns).await;
         // Nothing more comes; the shim lives on.
         std::future::pending().await
@@ -192,14 +193,14 @@ impl Observer {
             let (me, identity) = identity(&self.inner.seat.shim_id)?;
             let journal_bytes = usize::try_from(settings.journal_max).unwrap_or(usize::MAX);
             let shared = Arc::new(Shared {
-                hub: Arc::new(Hub::new(Limits { journal_bytes }, identity)),
+                hub: Arc::new(Hub::new(Limits { journal_bytes }, identity, Clock::now())),
                 mailbox: Mailbox::new()?,
                 settings: settings.clone(),
                 helpers: self.inner.helpers.clone(),
                 capabilities: Mutex::default(),
             });
             thread::start(shared.clone())?;
-            let service = Service::new(shared.hub.clone(), shared.clone(), Clock::now());
+            let service = Service::new(shared.hub.clone(), shared.clone());
             if let Err(error) = self.register(me, shared.hub.identity()) {
                 tracing::warn!(%error, "nobody will find this shim's events");
             }
@@ -369,7 +370,7 @@ impl Shared {
     fn tell(&self, bodies: impl IntoIterator<Item = Body>) {
         let monotonic_ns = monotonic_ns();
         let realtime_ns = monotonic_ns + realtime_offset_ns();
-        let told = bodies.into_iter().map(|body| Unnumbered {
+        let told = bodies.into_iter().map(|body| Event {
             monotonic_ns,
             realtime_ns,
             grade: Grade::Exact,

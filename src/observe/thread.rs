@@ -23,7 +23,6 @@ use tokio::sync::oneshot;
 
 use super::{
     engine::Engine,
-    hub::Unnumbered,
     letter::{Letter, Serial},
     observer::Shared,
     place::{self, Place},
@@ -37,7 +36,7 @@ use super::{
 use crate::{
     clock::{monotonic_ns, realtime_offset_ns},
     config::Settings,
-    model::{Backend, Body, Container, Counts, Gap, Grade, ProcessKey, Stage},
+    model::{Backend, Body, Container, Counts, Event, Gap, Grade, ProcessKey, Stage},
 };
 
 /// Room for path names and one turn of records.
@@ -76,7 +75,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         unobserved: HashMap::new(),
         later: VecDeque::new(),
         leaving: None,
-        unnumbered: Vec::new(),
+        events: Vec::new(),
         rested: true,
         realtime_offset_ns: realtime_offset_ns(),
     };
@@ -131,7 +130,7 @@ struct Thread {
     later: VecDeque<Letter>,
     /// Told when everything was given back.
     leaving: Option<oneshot::Sender<()>>,
-    unnumbered: Vec<Unnumbered>,
+    events: Vec<Event>,
     /// Whether nothing can have come without waking us: see [`Source::rest`](super::source::Source::rest).
     rested: bool,
     /// Asked once a turn.
@@ -291,7 +290,7 @@ impl Thread {
         for body in [Body::ContainerStart { init }, Body::Gap(gap)] {
             self.push(Some(container.clone()), at_ns, Grade::Exact, Backend::Shim, body);
         }
-        self.shared.hub.publish(&mut self.unnumbered);
+        self.shared.hub.publish(&mut self.events);
         self.unobserved.insert(serial, container);
     }
 
@@ -321,7 +320,7 @@ impl Thread {
                     if let Some(container) = self.unobserved.remove(&serial) {
                         let close = Body::ContainerClose(Counts::default());
                         self.push(Some(container), monotonic_ns(), Grade::Exact, Backend::Shim, close);
-                        self.shared.hub.publish(&mut self.unnumbered);
+                        self.shared.hub.publish(&mut self.events);
                     }
                     return;
                 };
@@ -378,7 +377,7 @@ impl Thread {
             };
             self.push(container, at_ns, grade, source, body);
         }
-        self.shared.hub.publish(&mut self.unnumbered);
+        self.shared.hub.publish(&mut self.events);
     }
 
     fn push(
@@ -390,7 +389,7 @@ impl Thread {
         body: Body,
     ) {
         let realtime_ns = monotonic_ns + self.realtime_offset_ns;
-        self.unnumbered.push(Unnumbered { monotonic_ns, realtime_ns, grade, source, container, body });
+        self.events.push(Event { monotonic_ns, realtime_ns, grade, source, container, body });
     }
 }
 

@@ -5,7 +5,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{Body, Ended, Event, Port, Process, escaped};
+use crate::{
+    api::{Ended, Event, Port, Process, event::Body},
+    model::escaped,
+};
 
 /// The message's type, as containerd's typeurl knows it, without a host.
 pub const TYPE_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
@@ -19,8 +22,10 @@ struct Spec {
     oci_version: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<SpecProcess>,
-    annotations: BTreeMap<&'static str, String>,
+    annotations: Annotations,
 }
+
+type Annotations = BTreeMap<&'static str, String>;
 
 #[derive(Serialize)]
 struct SpecProcess {
@@ -38,106 +43,110 @@ struct User {
     gid: Option<u32>,
 }
 
-/// The event's JSON. `boot` as in [`ProcessKey::entity_id`](crate::model::ProcessKey::entity_id).
+/// The event's JSON.
 ///
 /// JSON has no bytes. Where anything of the process is not UTF-8, all of its arguments, its directory and
 /// its executable are escaped, each byte that is not as `\xHH` and each backslash as two, and the
 /// annotation `io.lookout.escaped` is `true`.
-pub(super) fn encode(event: &Event, boot: u32) -> Vec<u8> {
-    let mut annotations = BTreeMap::new();
-    annotations.insert("io.lookout.type", event.body.type_name().to_owned());
+pub(super) fn encode(event: &Event) -> Vec<u8> {
+    let mut annotations = Annotations::new();
+    annotations.insert("io.lookout.type", event.type_.clone());
     annotations.insert("io.lookout.seq", event.seq.to_string());
-    annotations.insert("io.lookout.time", event.realtime_ns.to_string());
-    annotations.insert("io.lookout.grade", event.grade.as_str().to_owned());
-    if let Some(container) = &event.container {
+    annotations.insert("io.lookout.time", event.time_ns.to_string());
+    annotations.insert("io.lookout.grade", event.grade.clone());
+    if let Some(container) = event.container.as_ref() {
         annotations.insert("io.lookout.container", container.id.clone());
     }
-    let process = event.body.process().map(|process| describe(process, boot, &mut annotations));
+    let mut described = None;
     match &event.body {
-        Body::Exit { ended, oom_killed, .. } => describe_end(*ended, *oom_killed, &mut annotations),
-        Body::Gap(gap) => {
-            annotations.insert("io.lookout.stage", gap.stage.as_str().to_owned());
+        Some(Body::Process(process)) => {
+            described = Some(describe(process, &mut annotations));
+            if let Some(ended) = process.ended.as_ref() {
+                describe_end(ended, &mut annotations);
+            }
+        }
+        Some(Body::Gap(gap)) => {
+            annotations.insert("io.lookout.stage", gap.stage.clone());
             // Absent: nobody counted.
             annotations.extend(gap.lost.map(|lost| ("io.lookout.lost", lost.to_string())));
         }
-        Body::PortOpen(port) | Body::PortClose(port) => describe_port(port, boot, &mut annotations),
-        Body::Throttle { withheld, over_ns } => {
-            annotations.insert("io.lookout.withheld", withheld.to_string());
-            annotations.insert("io.lookout.over_ns", over_ns.to_string());
+        Some(Body::Port(port)) => describe_port(port, &mut annotations),
+        Some(Body::Throttle(throttle)) => {
+            annotations.insert("io.lookout.withheld", throttle.withheld.to_string());
+            annotations.insert("io.lookout.over_ns", throttle.over_ns.to_string());
         }
         _ => {}
     }
     // Strings and numbers, with keys that are strings: nothing that JSON could refuse.
-    serde_json::to_vec(&Spec { oci_version: OCI_VERSION, process, annotations }).unwrap_or_default()
+    serde_json::to_vec(&Spec { oci_version: OCI_VERSION, process: described, annotations }).unwrap_or_default()
 }
 
-fn describe(process: &Process, boot: u32, annotations: &mut BTreeMap<&'static str, String>) -> SpecProcess {
-    let image = &process.image;
-    let words = || image.args.iter().flat_map(|args| args.iter());
-    let parts = || [&image.working_directory, &image.executable].into_iter().flatten().map(|part| &**part);
-    let is_escaped = !words().chain(parts()).all(|bytes| std::str::from_utf8(bytes).is_ok());
-    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+fn describe(process: &Process, annotations: &mut Annotations) -> SpecProcess {
+    let parts = [&process.working_directory, &process.executable].into_iter().flatten();
+    let is_escaped = !process.args.iter().chain(parts).all(|bytes| std::str::from_utf8(bytes).is_ok());
+    let text = |bytes: &Vec<u8>| match std::str::from_utf8(bytes) {
         Ok(text) if !is_escaped => text.to_owned(),
         _ => escaped(bytes),
     };
-    annotations.insert("io.lookout.pid", process.key.pid.to_string());
-    if process.key.start_ticks != 0 {
-        annotations.insert("io.lookout.entity_id", process.key.entity_id(boot).to_string());
-    }
-    annotations.insert("io.lookout.origin", process.origin.as_str().to_owned());
-    annotations.extend(process.exec_id.as_deref().map(|id| ("io.lookout.exec_id", id.to_owned())));
-    annotations.extend(image.executable.as_deref().map(|path| ("io.lookout.executable", text(path))));
+    annotations.insert("io.lookout.pid", process.pid.to_string());
+    insert_word("io.lookout.entity_id", &process.entity_id, annotations);
+    annotations.insert("io.lookout.origin", process.origin.clone());
+    insert_word("io.lookout.exec_id", &process.exec_id, annotations);
+    annotations.extend(process.executable.as_ref().map(|path| ("io.lookout.executable", text(path))));
     if is_escaped {
         annotations.insert("io.lookout.escaped", "true".to_owned());
     }
-    if let Some(args) = image.args.as_ref().filter(|args| args.truncated()) {
-        annotations.insert("io.lookout.args_count", args.count.to_string());
+    if process.args_truncated {
+        annotations.insert("io.lookout.args_count", process.args_count.unwrap_or_default().to_string());
         annotations.insert("io.lookout.args_truncated", "true".to_owned());
     }
-    if image.args.as_ref().is_some_and(|args| args.redacted) {
+    if process.args_redacted {
         annotations.insert("io.lookout.args_redacted", "true".to_owned());
     }
     SpecProcess {
-        user: User { uid: image.uid, gid: image.gid },
-        args: words().map(text).collect(),
-        cwd: image.working_directory.as_deref().map(text).unwrap_or_default(),
+        user: User { uid: process.uid, gid: process.gid },
+        args: process.args.iter().map(text).collect(),
+        cwd: process.working_directory.as_ref().map(text).unwrap_or_default(),
     }
 }
 
 /// The first owner as a process is described; the others by their pids.
-fn describe_port(port: &Port, boot: u32, annotations: &mut BTreeMap<&'static str, String>) {
-    let Port { endpoint, owners } = port;
-    annotations.insert("io.lookout.transport", endpoint.transport.as_str().to_owned());
-    annotations.insert("io.lookout.address", endpoint.address.to_string());
-    annotations.insert("io.lookout.port", endpoint.port.to_string());
-    annotations.insert("io.lookout.scope", endpoint.scope().as_str().to_owned());
-    if endpoint.dual_stack {
+fn describe_port(port: &Port, annotations: &mut Annotations) {
+    annotations.insert("io.lookout.transport", port.transport.clone());
+    annotations.insert("io.lookout.address", port.address.clone());
+    annotations.insert("io.lookout.port", port.port.to_string());
+    annotations.insert("io.lookout.scope", port.scope.clone());
+    if port.dual_stack {
         annotations.insert("io.lookout.dual_stack", "true".to_owned());
     }
-    let Some(owner) = owners.first() else { return };
-    let pids: Vec<String> = owners.iter().map(|owner| owner.key.pid.to_string()).collect();
-    annotations.insert("io.lookout.pid", owner.key.pid.to_string());
+    let Some(owner) = port.owners.first() else { return };
+    let pids: Vec<String> = port.owners.iter().map(|owner| owner.pid.to_string()).collect();
+    annotations.insert("io.lookout.pid", owner.pid.to_string());
     annotations.insert("io.lookout.owners", pids.join(","));
-    if owner.key.start_ticks != 0 {
-        annotations.insert("io.lookout.entity_id", owner.key.entity_id(boot).to_string());
-    }
-    annotations.extend(owner.exec_id.as_deref().map(|id| ("io.lookout.exec_id", id.to_owned())));
-    if let Some(path) = owner.image.as_ref().and_then(|image| image.executable.as_deref()) {
-        let is_escaped = std::str::from_utf8(path).is_err();
-        let text = if is_escaped { escaped(path) } else { String::from_utf8_lossy(path).into_owned() };
-        annotations.insert("io.lookout.executable", text);
-        if is_escaped {
+    insert_word("io.lookout.entity_id", &owner.entity_id, annotations);
+    insert_word("io.lookout.exec_id", &owner.exec_id, annotations);
+    if let Some(path) = &owner.executable {
+        let text = std::str::from_utf8(path);
+        annotations.insert("io.lookout.executable", text.map_or_else(|_| escaped(path), ToOwned::to_owned));
+        if text.is_err() {
             annotations.insert("io.lookout.escaped", "true".to_owned());
         }
     }
 }
 
-fn describe_end(ended: Option<Ended>, oom_killed: bool, annotations: &mut BTreeMap<&'static str, String>) {
-    annotations.extend(ended.and_then(Ended::code).map(|code| ("io.lookout.code", code.to_string())));
-    annotations.extend(ended.and_then(Ended::signal_name).map(|name| ("io.lookout.signal", name)));
-    annotations.extend(ended.map(|ended| ("io.lookout.status", ended.status().to_string())));
-    if oom_killed {
+fn describe_end(ended: &Ended, annotations: &mut Annotations) {
+    annotations.extend(ended.code.map(|code| ("io.lookout.code", code.to_string())));
+    insert_word("io.lookout.signal", &ended.signal, annotations);
+    annotations.extend(ended.status.map(|status| ("io.lookout.status", status.to_string())));
+    if ended.oom_killed {
         annotations.insert("io.lookout.oom_killed", "true".to_owned());
+    }
+}
+
+/// What is empty is not known.
+fn insert_word(name: &'static str, word: &str, annotations: &mut Annotations) {
+    if !word.is_empty() {
+        annotations.insert(name, word.to_owned());
     }
 }
 

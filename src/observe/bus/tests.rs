@@ -7,8 +7,12 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
+    api::event::Body as Message,
     model::{Ended, Gap, Image, Origin, Process, ProcessKey, Stage},
-    observe::hub::{Hub, Identity, Limits, Since},
+    observe::{
+        encode::{Clock, Encoder, Identity},
+        hub::{Hub, Limits, Since},
+    },
 };
 
 fn process() -> Arc<Process> {
@@ -28,10 +32,14 @@ fn exit() -> Body {
     Body::Exit { process: process(), ended: Some(Ended::Code(0)), oom_killed: false }
 }
 
-fn event(body: Body) -> Event {
-    let Unnumbered { monotonic_ns, realtime_ns, grade, source, container, body } = of_the_shim(body, 1);
-    Event { seq: 1, monotonic_ns, realtime_ns, grade, source, container, body }
+fn event(body: Body) -> api::Event {
+    let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0 };
+    let mut batch = Batch::default();
+    Encoder::new(&identity, CLOCK).event(1, &of_the_shim(body, 1), &mut batch.events);
+    batch.decoded().expect("an event").remove(0)
 }
+
+const CLOCK: Clock = Clock { boot_realtime_ns: 0 };
 
 fn gap() -> Body {
     Body::Gap(Gap { lost: Some(1), stage: Stage::Kernel, from_ns: 0, to_ns: 0 })
@@ -42,7 +50,7 @@ fn gap() -> Body {
 fn the_bus_carries_what_it_was_told_to() {
     let bodies = || [Body::Fork(process()), Body::Start(process()), Body::Exec(process()), exit(), gap()];
     let topics = |carries| {
-        let mut bus = Bus::new(carries, Rate::default(), 0);
+        let mut bus = Bus::new(carries, Rate::default());
         bodies().map(|body| bus.take(&event(body), 0).map_or("", |event| event.topic))
     };
     assert_eq!(topics(Carries::None), [""; 5]);
@@ -54,7 +62,7 @@ fn the_bus_carries_what_it_was_told_to() {
 /// second at most, with all that was withheld in between.
 #[test]
 fn what_is_withheld_is_told_once_a_second() {
-    let mut bus = Bus::new(Carries::Processes, Rate { per_second: 1, burst: 2 }, 0);
+    let mut bus = Bus::new(Carries::Processes, Rate { per_second: 1, burst: 2 });
     let at = |bus: &mut Bus, now_ns| bus.take(&event(exit()), now_ns).is_some();
     assert!(at(&mut bus, 0) && at(&mut bus, 0));
     assert_eq!(bus.due_ns(), None);
@@ -72,7 +80,7 @@ fn what_is_withheld_is_told_once_a_second() {
 /// Check that the news of a throttle passes an empty bucket and takes nothing from it.
 #[test]
 fn a_throttle_passes_an_empty_bucket() {
-    let mut bus = Bus::new(Carries::Ports, Rate { per_second: 0, burst: 0 }, 0);
+    let mut bus = Bus::new(Carries::Ports, Rate { per_second: 0, burst: 0 });
     let throttle = event(Body::Throttle { withheld: 1, over_ns: 0 });
     assert!((0..5).all(|_| bus.take(&throttle, 0).is_some_and(|event| event.topic == GAP)));
     assert_eq!(bus.due_ns(), None);
@@ -87,7 +95,7 @@ proptest! {
         per_second in 0..200_u32,
         burst in 0..20_u32,
     ) {
-        let mut bus = Bus::new(Carries::Processes, Rate { per_second, burst }, 0);
+        let mut bus = Bus::new(Carries::Processes, Rate { per_second, burst });
         let (mut now_ns, mut passed, mut told) = (0, Vec::new(), 0);
         for step in &steps {
             now_ns += step;
@@ -119,9 +127,9 @@ async fn what_was_not_sent_is_told_in_the_stream() {
     let nobody = folder.path().join("nobody.sock").display().to_string();
     let (publisher, sender) = Publisher::new("ns", &nobody, &folder.path().join("events.journal"));
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0 };
-    let hub = Arc::new(Hub::new(Limits { journal_bytes: 1 << 20 }, identity));
+    let hub = Arc::new(Hub::new(Limits { journal_bytes: 1 << 20 }, identity, CLOCK));
     let clock = AtomicU64::new(1);
-    let bus = Bus::new(Carries::Processes, Rate { per_second: 0, burst: 3 }, 0);
+    let bus = Bus::new(Carries::Processes, Rate { per_second: 0, burst: 3 });
     let filters = vec![Wanted { types: vec!["observer.throttle".into()], ..Wanted::default() }];
     let mut throttles =
         hub.subscribe(Request { filters, since: Since::Oldest, ..Request::default() }).expect("a place");
@@ -134,9 +142,9 @@ async fn what_was_not_sent_is_told_in_the_stream() {
         // Seven found no token; three, and then perhaps the news of that, found no containerd.
         while withheld < 10 {
             let batch = throttles.next(READ).await.expect("an open hub");
-            for (event, _) in batch.events {
-                let Body::Throttle { withheld: more, .. } = event.body else { panic!("{}", event.body.type_name()) };
-                withheld += more;
+            for event in batch.decoded().expect("events") {
+                let Some(Message::Throttle(throttle)) = event.body else { panic!("{}", event.type_) };
+                withheld += throttle.withheld;
                 told += 1;
                 clock.fetch_add(TELL_NS, Ordering::Relaxed);
                 hub.publish(&mut vec![of_the_shim(gap(), 1)]);

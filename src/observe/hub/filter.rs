@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::model::{Body, EVENT_TYPES, Event, Origin};
+use crate::{
+    model::{EVENT_TYPES, Origin},
+    observe::encode::Encoded,
+};
 
 /// How many filters a subscriber may have; more are refused.
 pub const FILTERS_MAX: usize = 32;
@@ -49,18 +52,11 @@ pub enum Invalid {
 
 /// Which of a subscriber's filters an event matched, one bit each; none where it has no filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Matched(u32);
+pub(super) struct Matched(u32);
 
 impl Matched {
-    /// The indices of the filters.
-    pub fn filters(self) -> impl Iterator<Item = usize> {
+    fn filters(self) -> impl Iterator<Item = usize> {
         (0..FILTERS_MAX).filter(move |index| self.0 & (1 << index) != 0)
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
     }
 }
 
@@ -90,8 +86,8 @@ impl Filters {
     }
 
     /// Whether it matches. Changes nothing.
-    pub(super) fn judge(&self, event: &Event) -> Option<Matched> {
-        let kind = 1 << event.body.kind();
+    pub(super) fn judge(&self, event: &Encoded<'_>) -> Option<Matched> {
+        let kind = 1 << event.kind;
         if self.kinds & kind == 0 {
             return None;
         }
@@ -104,7 +100,7 @@ impl Filters {
     }
 
     /// Judges it and remembers the match, for limits and cooldowns.
-    pub(super) fn admit(&mut self, event: &Event) -> Option<Matched> {
+    pub(super) fn admit(&mut self, event: &Encoded<'_>) -> Option<Matched> {
         let matched = self.judge(event)?;
         for index in matched.filters() {
             let Some(filter) = self.filters.get_mut(index) else { continue };
@@ -113,6 +109,14 @@ impl Filters {
             }
         }
         Some(matched)
+    }
+}
+
+impl Filters {
+    /// Those of the filters that matched, without the empty ones.
+    pub(super) fn labels(&self, matched: Matched) -> impl Iterator<Item = &str> {
+        let labels = matched.filters().filter_map(|index| self.filters.get(index)).map(|filter| &*filter.label);
+        labels.filter(|label| !label.is_empty())
     }
 }
 
@@ -133,11 +137,12 @@ struct Filter {
     remaining: Option<u32>,
     cooldown_ns: u64,
     quiet_until_ns: u64,
+    label: Box<str>,
 }
 
 impl Filter {
     fn compile(wanted: &Wanted) -> Result<Self, Invalid> {
-        let Wanted { container_id, exec_id, origin, executable, failures, limit, cooldown, .. } = wanted;
+        let Wanted { container_id, exec_id, origin, executable, failures, limit, cooldown, label, .. } = wanted;
         let mut kinds = if wanted.types.is_empty() { EVERY_KIND } else { 0 };
         for name in &wanted.types {
             kinds |= kinds_of(name).ok_or_else(|| Invalid::Type(name.clone()))?;
@@ -159,29 +164,34 @@ impl Filter {
             remaining: (*limit > 0).then_some(*limit),
             cooldown_ns: u64::try_from(cooldown.as_nanos()).unwrap_or(u64::MAX),
             quiet_until_ns: 0,
+            label: label.as_str().into(),
         })
     }
 
-    fn matches(&self, kind: u16, event: &Event) -> bool {
+    fn matches(&self, kind: u16, event: &Encoded<'_>) -> bool {
         self.kinds & kind != 0
             && event.monotonic_ns >= self.quiet_until_ns
             && self.container_id.as_deref().is_none_or(|id| is_of(event, id))
-            && (!self.failures || failed(&event.body))
+            && (!self.failures || event.status().is_some_and(|status| status != 0))
             && self.matches_process(event)
     }
 
-    fn matches_process(&self, event: &Event) -> bool {
+    fn matches_process(&self, event: &Encoded<'_>) -> bool {
+        if self.origin.is_none() && self.exec_id.is_none() && self.executable.is_none() {
+            return true;
+        }
         // Where one of these is set, `kinds` lets only processes through.
-        let Some(process) = event.body.process() else { return true };
-        self.origin.is_none_or(|origin| process.origin == origin)
-            && self.exec_id.as_deref().is_none_or(|id| process.exec_id.as_deref().unwrap_or_default() == id)
-            && self.executable.as_deref().is_none_or(|name| {
-                process.image.executable.as_deref().is_some_and(|path| path == name || last_part(path) == name)
-            })
+        let Some(process) = event.process() else { return false };
+        self.origin.is_none_or(|origin| process.origin == origin.as_str().as_bytes())
+            && self.exec_id.as_deref().is_none_or(|id| process.exec_id == id.as_bytes())
+            && self
+                .executable
+                .as_deref()
+                .is_none_or(|name| process.executable.is_some_and(|path| path == name || last_part(path) == name))
     }
 
     /// Whether that was its last match.
-    fn remember(&mut self, event: &Event) -> bool {
+    fn remember(&mut self, event: &Encoded<'_>) -> bool {
         if self.cooldown_ns > 0 {
             self.quiet_until_ns = event.monotonic_ns.saturating_add(self.cooldown_ns);
         }
@@ -196,15 +206,11 @@ impl Filter {
 }
 
 /// Of this container; what the observer says of the whole shim concerns each of its containers.
-fn is_of(event: &Event, id: &str) -> bool {
-    match &event.container {
-        Some(container) => container.id == id,
-        None => matches!(event.body, Body::Gap(_) | Body::Throttle { .. } | Body::Capability(_)),
+fn is_of(event: &Encoded<'_>, id: &str) -> bool {
+    match event.container_id() {
+        Some(container) => container == id.as_bytes(),
+        None => kinds_of("observer.*").is_some_and(|kinds| kinds & (1 << event.kind) != 0),
     }
-}
-
-fn failed(body: &Body) -> bool {
-    matches!(body, Body::Exit { ended: Some(ended), .. } if ended.status() != 0)
 }
 
 fn last_part(path: &[u8]) -> &[u8] {

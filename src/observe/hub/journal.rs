@@ -1,34 +1,71 @@
-//! The newest events, bounded by the bytes that they keep alive.
+//! The newest events, as the bytes that subscribers get, within a bound.
+//!
+//! ```text
+//!  index      [ 7 exec ][ 8 exit ][ 9 done ][ 10 fork ] …    when, which type, where
+//!                  │         └──────┐
+//!  segments   [ …… 7 …… 8 …… ][ 9 … 10 …           ]         32 KiB each, or one large event more
+//! ```
+//!
+//! Bytes and not what they were made of: an event would keep a handful of allocations alive, and to give those back
+//! one by one, long after they have left the caches, took more than all else that is done for an event.
 
 use std::{collections::VecDeque, mem::size_of};
 
-use super::Unnumbered;
-use crate::model::{Body, Event, Image, Owner, Parent, Port, Process};
+use crate::{
+    model::Event,
+    observe::encode::{Encoded, Encoder},
+};
+
+/// The room of a segment, in bytes. Far below what the allocator would ask the kernel for each time, and no more than
+/// the smallest journal's half.
+const SEGMENT: usize = 32 << 10;
+
+/// When it is full: most events fit in what is left, and a longer one makes it larger.
+const FULL: usize = SEGMENT - (2 << 10);
 
 /// A queue of events with consecutive seqs, oldest first.
-///
-/// Processes and images are shared between events, and following who shares what would cost more than
-/// keeping an event does. So a process is charged to the events that show it first, and what it runs to its
-/// start and to its exit: what is kept alive is at most about twice what is charged.
 #[derive(Debug)]
 pub(super) struct Journal {
-    events: VecDeque<Kept>,
+    index: VecDeque<Place>,
+    segments: VecDeque<Vec<u8>>,
+    /// How many segments have gone: what the oldest one that is here is called.
+    first_segment: u64,
+    /// One that has gone, for its room.
+    spare: Vec<u8>,
     /// The seq that the next event gets.
     next_seq: u64,
     bytes: usize,
     bytes_max: usize,
 }
 
-/// An event and what it was charged, so that making room need not look at what has long left the caches.
-#[derive(Debug)]
-struct Kept {
-    event: Event,
-    charge: usize,
+/// An event, and where it is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    monotonic_ns: u64,
+    segment: u64,
+    begin: usize,
+    end: usize,
+    kind: usize,
+}
+
+impl Place {
+    /// What keeping it costs.
+    fn charge(&self) -> usize {
+        size_of::<Self>() + self.end - self.begin
+    }
 }
 
 impl Journal {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { events: VecDeque::new(), next_seq: 1, bytes: 0, bytes_max }
+        Self {
+            index: VecDeque::new(),
+            segments: VecDeque::new(),
+            first_segment: 0,
+            spare: Vec::new(),
+            next_seq: 1,
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     /// The seq of the newest event that ever was; 0 before the first.
@@ -38,82 +75,73 @@ impl Journal {
 
     /// The seq of the oldest event that is still here; the next one's while there is none.
     pub(super) fn first(&self) -> u64 {
-        self.next_seq - self.events.len() as u64
+        self.next_seq - self.index.len() as u64
     }
 
     /// The oldest event that is still here.
-    pub(super) fn oldest(&self) -> Option<&Event> {
-        self.events.front().map(|kept| &kept.event)
+    pub(super) fn oldest(&self) -> Option<Encoded<'_>> {
+        self.from(0).next()
     }
 
     /// The events from this seq on.
-    pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = &Event> {
-        let skip = usize::try_from(seq.saturating_sub(self.first())).unwrap_or(usize::MAX);
-        self.events.range(skip.min(self.events.len())..).map(|kept| &kept.event)
+    pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = Encoded<'_>> {
+        let first = self.first();
+        let skip = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX).min(self.index.len());
+        let seqs = first + skip as u64..;
+        seqs.zip(self.index.range(skip..)).map(|(seq, place)| {
+            let Place { monotonic_ns, segment, begin, end, kind } = *place;
+            let segment = usize::try_from(segment - self.first_segment).unwrap_or(usize::MAX);
+            Encoded { seq, monotonic_ns, kind, bytes: &self.segments[segment][begin..end] }
+        })
     }
 
     /// Numbers an event and keeps it. Afterwards there may be too much: see [`is_over`](Self::is_over).
-    pub(super) fn append(&mut self, event: Unnumbered) {
-        let Unnumbered { monotonic_ns, realtime_ns, grade, source, container, body } = event;
-        let event = Event { seq: self.next_seq, monotonic_ns, realtime_ns, grade, source, container, body };
-        self.next_seq += 1;
-        let charge = charge(&event.body);
-        self.bytes += charge;
-        if self.events.len() == self.events.capacity() {
-            // Doubling would keep room for twice of what may ever be here.
-            self.events.reserve_exact((self.events.len() / 4).max(32));
+    pub(super) fn append(&mut self, event: &Event, encoder: Encoder<'_>) {
+        if self.segments.back().is_none_or(|last| last.len() >= FULL) {
+            self.segments.push_back(std::mem::take(&mut self.spare));
         }
-        self.events.push_back(Kept { event, charge });
+        let segment = self.first_segment + self.segments.len() as u64 - 1;
+        let Some(last) = self.segments.back_mut() else { return };
+        let begin = last.len();
+        encoder.event(self.next_seq, event, last);
+        if last.len() > SEGMENT {
+            last.shrink_to_fit();
+        }
+        let (monotonic_ns, kind) = (event.monotonic_ns, event.body.kind());
+        let place = Place { monotonic_ns, segment, begin, end: last.len(), kind };
+        self.next_seq += 1;
+        self.bytes += place.charge();
+        if self.index.len() == self.index.capacity() {
+            // Doubling would keep room for twice of what may ever be here.
+            self.index.reserve_exact((self.index.len() / 4).max(32));
+        }
+        self.index.push_back(place);
     }
 
     /// Whether the oldest event has to go. The newest never has to.
     pub(super) fn is_over(&self) -> bool {
-        self.bytes > self.bytes_max && self.events.len() > 1
+        self.bytes > self.bytes_max && self.index.len() > 1
     }
 
-    /// Takes the oldest event out.
-    pub(super) fn evict(&mut self) -> Option<Event> {
-        let Kept { event, charge } = self.events.pop_front()?;
-        self.bytes -= charge;
-        Some(event)
+    /// Lets the oldest event go.
+    pub(super) fn evict(&mut self) {
+        let Some(place) = self.index.pop_front() else { return };
+        self.bytes -= place.charge();
+        // A segment goes with its last event; the one that is written to stays.
+        while self.segments.len() > 1 && self.index.front().is_none_or(|next| next.segment > self.first_segment) {
+            self.first_segment += 1;
+            let gone = self.segments.pop_front().unwrap_or_default();
+            if gone.capacity() <= 2 * SEGMENT {
+                self.spare = gone;
+                self.spare.clear();
+            }
+        }
     }
 
     #[cfg(test)]
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
-}
-
-/// What an event pays.
-fn charge(body: &Body) -> usize {
-    /// What the allocator and the two counts of an `Arc` add.
-    const OVERHEAD: usize = 32;
-    let process = |process: &Process| {
-        let texts = [&process.exec_id, &process.cgroup];
-        OVERHEAD + size_of::<Process>() + texts.into_iter().flatten().map(|text| text.len()).sum::<usize>()
-    };
-    let image = |image: &Image| OVERHEAD + size_of::<Image>() + image_bytes(image);
-    let more = match body {
-        Body::Fork(forked) => process(forked),
-        Body::Start(started) | Body::Exec(started) => process(started) + image(&started.image),
-        Body::Exit { process, .. } => image(&process.image),
-        Body::Held { holders, .. } => {
-            holders.iter().map(|holder| size_of::<Parent>() + image(&holder.image)).sum::<usize>()
-        }
-        Body::PortOpen(port) | Body::PortClose(port) => {
-            OVERHEAD + size_of::<Port>() + port.owners.len() * size_of::<Owner>()
-        }
-        Body::Capability(capability) => capability.backend.len() + capability.reason.len(),
-        _ => 0,
-    };
-    size_of::<Kept>() + more
-}
-
-/// The bytes that an image has beyond itself.
-pub(super) fn image_bytes(image: &Image) -> usize {
-    let parts = [&image.executable, &image.working_directory, &image.comm];
-    let args = image.args.as_ref().map_or(0, |args| args.bytes.len());
-    args + parts.into_iter().flatten().map(|part| part.len()).sum::<usize>()
 }
 
 #[cfg(test)]

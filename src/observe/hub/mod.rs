@@ -10,9 +10,9 @@
 //! however many follow. What the journal evicts before a subscriber has read it is counted for that
 //! subscriber alone and told to it alone.
 //!
-//! Called by the observer's thread ([`Hub::publish`]) and by the async thread (all else). Nothing is
-//! encoded here, no clock is read but to bound a wait, and a lock that a panic poisoned is used on: an
-//! event more or less in it does no harm.
+//! Called by the observer's thread ([`Hub::publish`]) and by the async thread (all else). An event is encoded once,
+//! by the thread that gives it, however many follow. No clock is read but to bound a wait, and a lock that a panic
+//! poisoned is used on: an event more or less in it does no harm.
 
 mod cursor;
 mod filter;
@@ -22,20 +22,20 @@ mod subscriber;
 mod subscription;
 
 use std::{
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
 pub use cursor::{Cursor, Malformed};
-pub use filter::{FILTERS_MAX, Invalid, Matched, Wanted};
+pub use filter::{FILTERS_MAX, Invalid, Wanted};
 pub use subscription::{Batch, Bounds, Refused, Request, Since, Subscription};
 
 use journal::Journal;
 use subscriber::Subscriber;
 
-use crate::model::{Backend, Body, Container, Grade};
+use super::encode::{Clock, Encoder, Identity};
 
 /// How many may follow one shim at once; the next is refused. The shim's own do not count.
 pub const SUBSCRIBERS_MAX: usize = 64;
@@ -46,45 +46,15 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// What the hub may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many bytes the journal may hold, with everything that its events refer to. The oldest event
-    /// goes when there is no room; the newest always stays.
+    /// How many bytes the journal may hold. The oldest event goes when there is no room; the newest always stays.
     pub journal_bytes: usize,
-}
-
-/// Who tells.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The shim's id: that of its first container, or of its pod.
-    pub shim_id: String,
-    /// The shim's run: two that share an id differ in it. Without a colon.
-    pub epoch: String,
-    /// The first 32 bits of the boot id, for [`ProcessKey::entity_id`].
-    ///
-    /// [`ProcessKey::entity_id`]: crate::model::ProcessKey::entity_id
-    pub boot: u32,
-}
-
-/// An event before it has a seq; otherwise as [`Event`](crate::model::Event).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Unnumbered {
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
-    pub monotonic_ns: u64,
-    /// `CLOCK_REALTIME`, in nanoseconds since 1970.
-    pub realtime_ns: u64,
-    /// How far it can be trusted.
-    pub grade: Grade,
-    /// What saw it.
-    pub source: Backend,
-    /// Whose; `None` for the whole shim.
-    pub container: Option<Arc<Container>>,
-    /// What happened.
-    pub body: Body,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub struct Hub {
     identity: Identity,
+    clock: Clock,
     /// Held for one batch of events, or for one read of bounded length.
     state: Mutex<State>,
     /// A subscriber for whom `publish` waits has read, or has gone.
@@ -103,12 +73,13 @@ struct State {
 }
 
 impl Hub {
-    /// An empty hub, whose first event will have seq 1.
+    /// An empty hub, whose first event will have seq 1. `clock` tells when processes began.
     #[must_use]
-    pub fn new(limits: Limits, identity: Identity) -> Self {
+    pub fn new(limits: Limits, identity: Identity, clock: Clock) -> Self {
         let journal = Journal::new(limits.journal_bytes);
         Self {
             identity,
+            clock,
             state: Mutex::new(State { journal, subscribers: Vec::new(), next_id: 0, closed: false }),
             room: Condvar::new(),
             settled: Notify::new(),
@@ -119,6 +90,12 @@ impl Hub {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Makes the messages of this shim.
+    #[must_use]
+    pub fn encoder(&self) -> Encoder<'_> {
+        Encoder::new(&self.identity, self.clock)
     }
 
     /// The newest seq; 0 before the first event.

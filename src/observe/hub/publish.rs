@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Hub, State, Unnumbered, subscriber::Subscriber};
+use super::{Hub, State, subscriber::Subscriber};
 use crate::model::Event;
 
 impl Hub {
@@ -16,19 +16,17 @@ impl Hub {
     /// Returns at once, but where the journal is full of what a subscriber with the policy to block has
     /// not read: then it waits for that one within the subscriber's own bound, while readers go on. On a
     /// thread that runs async tasks it never waits, because the readers are there.
-    pub fn publish(&self, events: &mut Vec<Unnumbered>) {
+    pub fn publish(&self, events: &mut Vec<Event>) {
         if events.is_empty() {
             return;
         }
         let mut state = self.lock();
         let mut kinds = 0;
-        // What goes is given back when nobody waits for the lock any more.
-        let mut evicted = Vec::new();
         for event in events.drain(..) {
             kinds |= 1 << event.body.kind();
-            state.journal.append(event);
+            state.journal.append(&event, self.encoder());
             while state.journal.is_over() {
-                state = self.make_room(state, &mut kinds, &mut evicted);
+                state = self.make_room(state, &mut kinds);
             }
         }
         let wake = state.interested(kinds);
@@ -37,14 +35,9 @@ impl Hub {
     }
 
     /// Evicts the oldest event, or waits a while for one who still has to read it. Ask again after it.
-    fn make_room<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        kinds: &mut u16,
-        evicted: &mut Vec<Event>,
-    ) -> MutexGuard<'a, State> {
+    fn make_room<'a>(&'a self, mut state: MutexGuard<'a, State>, kinds: &mut u16) -> MutexGuard<'a, State> {
         let Some(patience) = state.patience().filter(|_| may_wait()) else {
-            evicted.extend(state.evict());
+            state.evict();
             return state;
         };
         // Who is waited for must know that there is something to read.
@@ -72,18 +65,19 @@ impl State {
     /// How long to wait before the oldest event may go: `None` to let it go now.
     fn patience(&self) -> Option<Duration> {
         let oldest = self.journal.oldest()?;
-        self.subscribers.iter().filter_map(|subscriber| subscriber.patience(oldest)).min()
+        self.subscribers.iter().filter_map(|subscriber| subscriber.patience(&oldest)).min()
     }
 
     /// Charges a wait to those for whom it was, and who still have not read.
     fn waited(&mut self, elapsed: Duration) {
         let Some(oldest) = self.journal.oldest() else { return };
-        self.subscribers.iter_mut().for_each(|subscriber| subscriber.was_waited_for(oldest, elapsed));
+        self.subscribers.iter_mut().for_each(|subscriber| subscriber.was_waited_for(&oldest, elapsed));
     }
 
-    fn evict(&mut self) -> Option<Event> {
-        let event = self.journal.evict()?;
-        self.subscribers.iter_mut().for_each(|subscriber| subscriber.pass_over(&event));
-        Some(event)
+    fn evict(&mut self) {
+        if let Some(oldest) = self.journal.oldest() {
+            self.subscribers.iter_mut().for_each(|subscriber| subscriber.pass_over(&oldest));
+        }
+        self.journal.evict();
     }
 }

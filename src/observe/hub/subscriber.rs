@@ -6,10 +6,13 @@ use tokio::sync::Notify;
 
 use super::{
     filter::Filters,
-    journal::{Journal, image_bytes},
+    journal::Journal,
     subscription::{Batch, Bounds},
 };
-use crate::model::{Event, Gap, Stage};
+use crate::{
+    model::{Gap, Stage},
+    observe::encode::Encoded,
+};
 
 /// How many events one read looks at, so that it holds the lock for some tens of microseconds.
 const LOOK_MAX: usize = 4096;
@@ -71,13 +74,13 @@ impl Subscriber {
     }
 
     /// How long to wait for it before `event`, the oldest, goes.
-    pub(super) fn patience(&self, event: &Event) -> Option<Duration> {
+    pub(super) fn patience(&self, event: &Encoded<'_>) -> Option<Duration> {
         let block = self.block.as_ref().filter(|block| !block.left.is_zero())?;
         (self.position <= event.seq && self.filters.judge(event).is_some()).then_some(block.left)
     }
 
     /// Takes a wait off its bound, if the wait was for it and it still has not read `event`.
-    pub(super) fn was_waited_for(&mut self, event: &Event, elapsed: Duration) {
+    pub(super) fn was_waited_for(&mut self, event: &Encoded<'_>, elapsed: Duration) {
         if self.patience(event).is_some()
             && let Some(block) = &mut self.block
         {
@@ -86,7 +89,7 @@ impl Subscriber {
     }
 
     /// The journal has evicted `event`.
-    pub(super) fn pass_over(&mut self, event: &Event) {
+    pub(super) fn pass_over(&mut self, event: &Encoded<'_>) {
         if self.position > event.seq {
             return;
         }
@@ -105,16 +108,15 @@ impl Subscriber {
     pub(super) fn read(&mut self, journal: &Journal, bounds: Bounds) -> Batch {
         let mut batch = Batch { gaps: self.opening.take().into_iter().collect(), ..Batch::default() };
         batch.gaps.extend(self.take_missed());
-        let mut bytes = 0;
         for event in journal.from(self.position).take(LOOK_MAX) {
-            if batch.events.len() >= bounds.events || bytes >= bounds.bytes {
+            if batch.count >= bounds.events || batch.events.len() >= bounds.bytes {
                 break;
             }
             self.position = event.seq + 1;
             self.looked_ns = event.monotonic_ns;
-            if let Some(matched) = self.filters.admit(event) {
-                bytes += encoded_bytes(event);
-                batch.events.push((event.clone(), matched));
+            if let Some(matched) = self.filters.admit(&event) {
+                event.write(self.filters.labels(matched), &mut batch.events);
+                batch.count += 1;
             }
         }
         batch.is_all = self.position > journal.newest();
@@ -130,15 +132,4 @@ impl Subscriber {
         let Missed { count, from_ns, to_ns } = std::mem::take(&mut self.missed);
         (count > 0).then_some(Gap { lost: Some(count), stage: Stage::Subscriber, from_ns, to_ns })
     }
-}
-
-/// About how many bytes the event will have in a message.
-fn encoded_bytes(event: &Event) -> usize {
-    const FIXED: usize = 192;
-    FIXED
-        + event.body.process().map_or(0, |process| {
-            // An argument costs two bytes beside its own.
-            let args = process.image.args.as_ref().map_or(0, |args| args.bytes.len());
-            image_bytes(&process.image) + args
-        })
 }

@@ -2,14 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
+use containerd_shim_protos::protobuf::{self, Message as _};
 use tokio::sync::Notify;
 
 use super::{
     Cursor, Hub, SUBSCRIBERS_MAX,
-    filter::{Filters, Invalid, Matched, Wanted},
+    filter::{Filters, Invalid, Wanted},
     subscriber::{Block, Missed, Subscriber},
 };
-use crate::model::{Event, Gap, Stage};
+use crate::{
+    api,
+    model::{Gap, Stage},
+};
 
 /// What a subscriber asks for.
 #[derive(Debug, Clone, Default)]
@@ -61,7 +65,7 @@ pub enum Refused {
 pub struct Bounds {
     /// Events.
     pub events: usize,
-    /// Bytes that they will have when encoded, about; the last event may go beyond.
+    /// Bytes; the last event may go beyond.
     pub bytes: usize,
 }
 
@@ -70,10 +74,23 @@ pub struct Bounds {
 pub struct Batch {
     /// Holes before the events, of this subscriber only.
     pub gaps: Vec<Gap>,
-    /// Events, oldest first, each with the filters that it matched.
-    pub events: Vec<(Event, Matched)>,
+    /// Events, oldest first, each with the labels of the filters that it matched: field 1 of an `EventBatch`.
+    pub events: Vec<u8>,
+    /// How many.
+    pub count: usize,
     /// Whether there was nothing more at that moment.
     pub is_all: bool,
+}
+
+impl Batch {
+    /// The events as messages, for who is in this process.
+    ///
+    /// # Errors
+    ///
+    /// Where the bytes are none: they were written here, so that would be a mistake of ours.
+    pub fn decoded(&self) -> protobuf::Result<Vec<api::Event>> {
+        Ok(api::EventBatch::parse_from_bytes(&self.events)?.events)
+    }
 }
 
 /// One who follows. Dropping it ends that.
@@ -83,7 +100,6 @@ pub struct Subscription {
     id: u64,
     wake: Arc<Notify>,
     begins_after: u64,
-    labels: Vec<String>,
 }
 
 impl Hub {
@@ -129,8 +145,7 @@ impl Hub {
             looked_ns: 0,
         });
         drop(state);
-        let labels = wanted.into_iter().map(|wanted| wanted.label).collect();
-        Ok(Subscription { hub: self.clone(), id, wake, begins_after: position - 1, labels })
+        Ok(Subscription { hub: self.clone(), id, wake, begins_after: position - 1 })
     }
 }
 
@@ -148,12 +163,6 @@ impl Subscription {
     #[must_use]
     pub fn begins_after(&self) -> u64 {
         self.begins_after
-    }
-
-    /// The labels of the filters, in their order; empty ones too.
-    #[must_use]
-    pub fn labels(&self) -> &[String] {
-        &self.labels
     }
 
     /// What comes next, once there is something. `None`: the hub is closed and all has been read. What
@@ -180,7 +189,7 @@ impl Subscription {
         if subscriber.block.is_some() {
             self.hub.room.notify_all();
         }
-        if !batch.gaps.is_empty() || !batch.events.is_empty() {
+        if !batch.gaps.is_empty() || batch.count > 0 {
             subscriber.waiting = false;
             return Turn::Read(batch);
         }

@@ -7,25 +7,32 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Ended, Gap, Image, Origin, Process, ProcessKey, Stage};
+use crate::model::{Backend, Body, Ended, Event, Gap, Grade, Image, Origin, Process, ProcessKey, Stage};
 
 pub(super) const ALL: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX };
 
-/// A hub whose journal has room for about `events` of [`gap`]'s.
+/// A hub whose journal has room for so many [`throttle`]s, as long as their numbers are below 128.
 pub(super) fn hub(events: usize) -> Arc<Hub> {
-    let journal_bytes = events * size_of::<(crate::model::Event, usize)>();
-    let identity = Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 7 };
-    Arc::new(Hub::new(Limits { journal_bytes }, identity))
+    let mut one = Journal::new(usize::MAX);
+    one.append(&throttle(1), Encoder::new(&identity(), CLOCK));
+    let journal_bytes = events * one.bytes();
+    Arc::new(Hub::new(Limits { journal_bytes }, identity(), CLOCK))
+}
+
+pub(super) const CLOCK: Clock = Clock { boot_realtime_ns: 0 };
+
+pub(super) fn identity() -> Identity {
+    Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 7 }
 }
 
 /// The cheapest event, which has no process: the n-th nanosecond's.
-pub(super) fn throttle(at_ns: u64) -> Unnumbered {
-    unnumbered(at_ns, Body::Throttle { withheld: at_ns, over_ns: 0 })
+pub(super) fn throttle(at_ns: u64) -> Event {
+    event(at_ns, Body::Throttle { withheld: at_ns, over_ns: 0 })
 }
 
-pub(super) fn unnumbered(at_ns: u64, body: Body) -> Unnumbered {
+pub(super) fn event(at_ns: u64, body: Body) -> Event {
     let (grade, source) = (Grade::Exact, Backend::Mock);
-    Unnumbered { monotonic_ns: at_ns, realtime_ns: 0, grade, source, container: None, body }
+    Event { monotonic_ns: at_ns, realtime_ns: 0, grade, source, container: None, body }
 }
 
 pub(super) fn exit(pid: i32, code: u8) -> Body {
@@ -55,7 +62,7 @@ fn after(cursor: &str) -> Request {
 }
 
 fn seqs(batch: &Batch) -> Vec<u64> {
-    batch.events.iter().map(|(event, _)| event.seq).collect()
+    batch.decoded().expect("events").iter().map(|event| event.seq).collect()
 }
 
 /// What is there for the subscription now.
@@ -167,7 +174,7 @@ async fn an_evicted_event_that_no_filter_matches_costs_nothing() {
     let filters = vec![Wanted { types: vec!["process.exit".into()], ..Wanted::default() }];
     let mut exits = hub.subscribe(Request { filters, ..Request::default() }).expect("a place");
     publish(&hub, 1..=100);
-    hub.publish(&mut vec![unnumbered(101, exit(1, 0))]);
+    hub.publish(&mut vec![event(101, exit(1, 0))]);
     let batch = read(&mut exits).await;
     assert_eq!((seqs(&batch), batch.gaps), (vec![101], vec![]));
 }
@@ -232,7 +239,7 @@ async fn only_who_wants_a_type_is_woken_and_only_once() {
     assert!(waits(&hub));
     publish(&hub, 1..=1);
     assert!(waits(&hub), "a throttle is no process");
-    hub.publish(&mut vec![unnumbered(2, exit(1, 0))]);
+    hub.publish(&mut vec![event(2, exit(1, 0))]);
     assert!(!waits(&hub), "it has been told, and is not told again");
     assert_eq!(seqs(&read(&mut processes).await), [2]);
 }
@@ -368,7 +375,7 @@ proptest! {
                     let mut batch: Vec<_> = batch.into_iter().map(|(is_exit, code)| {
                         let at_ns = events.len() as u64 + 1;
                         events.push((at_ns, is_exit && code > 0));
-                        if is_exit { unnumbered(at_ns, exit(1, code)) } else { throttle(at_ns) }
+                        if is_exit { event(at_ns, exit(1, code)) } else { throttle(at_ns) }
                     }).collect();
                     hub.publish(&mut batch);
                 }

@@ -4,11 +4,9 @@
 //! until it next sends something, so heartbeats bound that too. While nobody follows, nothing here has
 //! a timer, a task or memory.
 
-mod encode;
 mod request;
 mod stream;
 mod tables;
-mod wire;
 
 use std::{fmt, sync::Arc};
 
@@ -20,11 +18,12 @@ use containerd_shim_protos::ttrpc::{
 };
 use futures::future::BoxFuture;
 
-pub(in crate::observe) use encode::capability;
-pub use encode::{Clock, Encoder};
 pub(super) use tables::{Serves, tables};
 
-use super::hub::Hub;
+use super::{
+    encode::{self, Encoder},
+    hub::Hub,
+};
 use crate::{
     api::{self, observer},
     model::{Capability, Container, Port, Process},
@@ -45,7 +44,6 @@ const ARGS_MAX: [usize; 3] = [usize::MAX, 256, 32];
 pub struct Service {
     hub: Arc<Hub>,
     questions: Arc<dyn Questions>,
-    clock: Clock,
 }
 
 /// What the service cannot read off the hub. Asked on the async thread, which must not wait.
@@ -88,10 +86,10 @@ pub enum Unavailable {
 type Answer<T> = ttrpc::Result<T>;
 
 impl Service {
-    /// The service over a shim's events. `clock` tells when processes began.
+    /// The service over a shim's events.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, questions: Arc<dyn Questions>, clock: Clock) -> Self {
-        Self { hub, questions, clock }
+    pub fn new(hub: Arc<Hub>, questions: Arc<dyn Questions>) -> Self {
+        Self { hub, questions }
     }
 
     /// The answer to Processes, as bytes.
@@ -116,7 +114,7 @@ impl Service {
     }
 
     fn encoder(&self) -> Encoder<'_> {
-        Encoder::new(self.hub.identity(), self.clock)
+        self.hub.encoder()
     }
 }
 

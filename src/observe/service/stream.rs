@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use containerd_shim_protos::{
-    protobuf::Message as _,
+    protobuf::{self, Message as _},
     ttrpc::{
         self,
         r#async::{ServerStreamSender, StreamInner},
@@ -11,12 +11,11 @@ use containerd_shim_protos::{
     },
 };
 
-use super::{SCHEMA_VERSION, Service, encode, request, status};
+use super::{SCHEMA_VERSION, Service, request, status};
 use crate::{
-    api,
+    api::{self, event::Body},
     clock::realtime_ns,
-    model::{Body, Event},
-    observe::hub::{Bounds, Hub, Request, Subscription, Wanted},
+    observe::hub::{Bounds, Hub, Request, Wanted},
 };
 
 /// What one message may have: far below ttrpc's 4 MiB, because a slow client keeps one message and what it was made
@@ -32,9 +31,6 @@ const MANY: usize = 64;
 
 /// How long they collect then.
 const REST: Duration = Duration::from_millis(5);
-
-/// About how many bytes an event has.
-const EVENT: usize = 400;
 
 /// Serves one Subscribe.
 pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stream: &StreamInner) -> ttrpc::Result<()> {
@@ -55,14 +51,11 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
             Err(_) => batch(Vec::new())?,
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
-                in_a_row += read.events.len();
+                in_a_row += read.count;
                 is_all = read.is_all;
                 let now = realtime_ns();
                 let mut message = batch(read.gaps.iter().map(|gap| encoder.own_gap(gap, now)).collect())?;
-                message.reserve((read.events.len() * EVENT).min(BATCH.bytes));
-                for (event, matched) in &read.events {
-                    encoder.event(event, labels(&subscription, matched.filters()), &mut message);
-                }
+                message.extend_from_slice(&read.events);
                 message
             }
         };
@@ -73,11 +66,11 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
 /// What a batch begins with; events may be appended.
 fn batch(events: Vec<api::Event>) -> ttrpc::Result<Vec<u8>> {
     let batch = api::EventBatch { events, sent_ns: realtime_ns(), ..Default::default() };
-    batch.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))
+    batch.write_to_bytes().map_err(|error| not_coded(&error))
 }
 
-fn labels(subscription: &Subscription, filters: impl Iterator<Item = usize>) -> impl Iterator<Item = &String> {
-    filters.filter_map(|index| subscription.labels().get(index)).filter(|label| !label.is_empty())
+fn not_coded(error: &protobuf::Error) -> ttrpc::Error {
+    ttrpc::Error::Others(error.to_string())
 }
 
 /// Serves one Exits.
@@ -102,22 +95,24 @@ pub(super) async fn exits(
                 if let Some(lost) = read.gaps.iter().find_map(|gap| gap.lost) {
                     return Err(status(Code::DATA_LOSS, format!("{lost} exits were lost: the client is too slow")));
                 }
-                let exits = read.events.iter().filter_map(|(event, _)| exit(event)).collect();
-                api::ExitBatch { exits, ..Default::default() }
+                api::ExitBatch {
+                    exits: read.decoded().map_err(|error| not_coded(&error))?.into_iter().filter_map(exit).collect(),
+                    ..Default::default()
+                }
             }
         };
     }
     Ok(())
 }
 
-fn exit(event: &Event) -> Option<api::Exit> {
-    let Body::Exit { process, ended, .. } = &event.body else { return None };
+fn exit(event: api::Event) -> Option<api::Exit> {
+    let Some(Body::Process(process)) = event.body else { return None };
     Some(api::Exit {
-        timestamp_ns: event.realtime_ns,
-        pid: process.key.pid,
-        status: ended.map_or(UNKNOWN_STATUS, crate::model::Ended::status),
-        container_id: event.container.as_ref().map(|container| container.id.clone()).unwrap_or_default(),
-        exec_id: process.exec_id.as_deref().map(encode::text).unwrap_or_default(),
+        timestamp_ns: event.time_ns,
+        pid: process.pid,
+        status: process.ended.as_ref().and_then(|ended| ended.status).unwrap_or(UNKNOWN_STATUS),
+        container_id: event.container.into_option().map(|container| container.id).unwrap_or_default(),
+        exec_id: process.exec_id,
         ..Default::default()
     })
 }

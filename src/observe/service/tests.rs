@@ -21,8 +21,11 @@ use tokio::{
 use super::*;
 use crate::{
     api::{EventBatch, Filter, SlowPolicy, SubscribeRequest, observer::ObserverClient},
-    model::{Args, Backend, Body, Category, Counts, Ended, Grade, Image, Origin, Parent, ProcessKey, Support},
-    observe::hub::{Identity, Limits, SUBSCRIBERS_MAX, Unnumbered},
+    model::{Args, Backend, Body, Category, Counts, Ended, Event, Grade, Image, Origin, Parent, ProcessKey, Support},
+    observe::{
+        encode::{Clock, Identity},
+        hub::{Limits, SUBSCRIBERS_MAX},
+    },
 };
 
 const DEADLINE: Duration = Duration::from_secs(20);
@@ -67,8 +70,8 @@ async fn serve_with(journal_bytes: usize, questions: Scripted) -> Served {
     let folder = tempfile::tempdir().expect("a folder");
     let address = format!("unix://{}", folder.path().join("s").display());
     let identity = Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 0xab };
-    let hub = Arc::new(Hub::new(Limits { journal_bytes }, identity));
-    let service = Service::new(hub.clone(), Arc::new(questions), Clock { boot_realtime_ns: 1_000 });
+    let hub = Arc::new(Hub::new(Limits { journal_bytes }, identity, Clock { boot_realtime_ns: 1_000 }));
+    let service = Service::new(hub.clone(), Arc::new(questions));
     let listener = Listener::bind(&address).expect("a socket");
     let mut server = Server::new().add_listener(listener).register_service(tables(&Arc::new(service)));
     server.start().await.expect("it serves");
@@ -141,10 +144,10 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, future).await.expect("in time")
 }
 
-fn unnumbered(container: &str, body: Body) -> Unnumbered {
+fn event(container: &str, body: Body) -> Event {
     let container = Arc::new(Container { id: container.into(), namespace: "ns".into(), ..Container::default() });
     let (grade, source) = (Grade::Exact, Backend::Bpf);
-    Unnumbered { monotonic_ns: 5, realtime_ns: 6, grade, source, container: Some(container), body }
+    Event { monotonic_ns: 5, realtime_ns: 6, grade, source, container: Some(container), body }
 }
 
 fn process(pid: i32) -> Process {
@@ -170,12 +173,12 @@ fn process(pid: i32) -> Process {
     }
 }
 
-fn start(pid: i32) -> Unnumbered {
-    unnumbered("web", Body::Start(Arc::new(process(pid))))
+fn start(pid: i32) -> Event {
+    event("web", Body::Start(Arc::new(process(pid))))
 }
 
-fn exit(pid: i32, ended: Option<Ended>) -> Unnumbered {
-    unnumbered("web", Body::Exit { process: Arc::new(process(pid)), ended, oom_killed: false })
+fn exit(pid: i32, ended: Option<Ended>) -> Event {
+    event("web", Body::Exit { process: Arc::new(process(pid)), ended, oom_killed: false })
 }
 
 /// Check that the first record says who speaks, what it can and where the stream begins.
@@ -303,7 +306,7 @@ async fn a_stream_ends_after_the_last_close() {
     let mut followed = served.subscribe(SubscribeRequest::default()).await;
     followed.hello().await;
     let counts = Counts { seen: Some(3), delivered: 2, lost: Some(1), runtime: 4 };
-    served.hub.publish(&mut vec![start(1), unnumbered("web", Body::ContainerClose(counts))]);
+    served.hub.publish(&mut vec![start(1), event("web", Body::ContainerClose(counts))]);
     served.hub.close();
     served.hub.drained(Duration::from_secs(1)).await;
     assert_eq!(followed.seqs(1).await, [1]);
@@ -433,7 +436,7 @@ async fn exits_are_told_as_go_runc_does() {
     let mut stream = served.client().await.exits(context::Context::default(), &request).await.expect("a stream");
     let first = within(stream.recv()).await.expect("no error").expect("a first batch");
     assert!(first.exits.is_empty());
-    let neighbour = unnumbered("db", exit(9, None).body);
+    let neighbour = event("db", exit(9, None).body);
     let ends = [Some(Ended::Code(5)), Some(Ended::Signal(9)), None];
     let mut events: Vec<_> = ends.into_iter().zip(1..).map(|(ended, pid)| exit(pid, ended)).collect();
     events.push(neighbour);

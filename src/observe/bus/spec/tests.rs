@@ -3,7 +3,13 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Args, Backend, Container, Gap, Grade, Image, Origin, ProcessKey, Stage};
+use crate::{
+    model::{self, Args, Backend, Body, Container, Ended, Gap, Grade, Image, Origin, Process, ProcessKey, Stage},
+    observe::{
+        encode::{Clock, Encoder, Identity},
+        hub::Batch,
+    },
+};
 
 fn process(args: &[u8]) -> Arc<Process> {
     let image = Image {
@@ -28,8 +34,11 @@ fn process(args: &[u8]) -> Arc<Process> {
 fn json(body: Body) -> String {
     let container = Container { id: "web".into(), ..Container::default() };
     let (grade, source, container) = (Grade::Exact, Backend::Bpf, Some(Arc::new(container)));
-    let event = Event { seq: 17, monotonic_ns: 1, realtime_ns: 2, grade, source, container, body };
-    String::from_utf8(encode(&event, 0xabcd)).expect("JSON")
+    let event = model::Event { monotonic_ns: 1, realtime_ns: 2, grade, source, container, body };
+    let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0xabcd };
+    let mut batch = Batch::default();
+    Encoder::new(&identity, Clock { boot_realtime_ns: 0 }).event(17, &event, &mut batch.events);
+    String::from_utf8(encode(&batch.decoded().expect("an event")[0])).expect("JSON")
 }
 
 /// Check what `ctr events` prints of a start: what is OCI's as OCI has it, the rest as annotations.

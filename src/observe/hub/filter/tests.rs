@@ -2,13 +2,18 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    model::{Backend, Container, Ended, Gap, Grade, Process, Stage},
-    observe::hub::tests::{exit, process},
+    model::{Body, Container, Ended, Event, Gap, Process, Stage},
+    observe::{
+        encode::Encoder,
+        hub::{
+            journal::Journal,
+            tests::{CLOCK, exit, identity, process},
+        },
+    },
 };
 
 fn event(body: Body) -> Event {
-    let (grade, source) = (Grade::Exact, Backend::Mock);
-    Event { seq: 1, monotonic_ns: 1, realtime_ns: 1, grade, source, container: None, body }
+    super::super::tests::event(1, body)
 }
 
 fn of(container: &str, body: Body) -> Event {
@@ -16,12 +21,20 @@ fn of(container: &str, body: Body) -> Event {
     Event { container: Some(Arc::new(container)), ..event(body) }
 }
 
+/// Does with an event what `act` does with one of the journal.
+fn journaled<T>(event: &Event, act: impl FnOnce(&Encoded<'_>) -> T) -> T {
+    let mut journal = Journal::new(usize::MAX);
+    journal.append(event, Encoder::new(&identity(), CLOCK));
+    act(&journal.oldest().expect("an event"))
+}
+
 fn gap() -> Body {
     Body::Gap(Gap { lost: None, stage: Stage::Kernel, from_ns: 0, to_ns: 0 })
 }
 
 fn passes(wanted: Wanted, event: &Event) -> bool {
-    Filters::compile(&[wanted]).expect("a filter").judge(event).is_some()
+    let filters = Filters::compile(&[wanted]).expect("a filter");
+    journaled(event, |event| filters.judge(event).is_some())
 }
 
 fn types(names: &[&str]) -> Wanted {
@@ -93,7 +106,7 @@ fn each_filter_counts_for_itself() {
     let second = Wanted { cooldown: Duration::from_nanos(10), ..types(&["process.*"]) };
     let mut filters = Filters::compile(&[first, second]).expect("filters");
     let mut at = |monotonic_ns| {
-        let matched = filters.admit(&Event { monotonic_ns, ..event(exit(1, 0)) });
+        let matched = journaled(&Event { monotonic_ns, ..event(exit(1, 0)) }, |event| filters.admit(event));
         matched.map(|matched| matched.filters().collect::<Vec<_>>())
     };
     assert_eq!(at(100), Some(vec![0, 1]));
@@ -107,7 +120,7 @@ fn each_filter_counts_for_itself() {
 #[test]
 fn exhausted_filters_want_nothing() {
     let mut filters = Filters::compile(&[Wanted { limit: 1, ..Wanted::default() }]).expect("a filter");
-    assert!(filters.admit(&event(gap())).is_some());
+    assert!(journaled(&event(gap()), |event| filters.admit(event)).is_some());
     assert_eq!(filters.kinds(), 0);
 }
 

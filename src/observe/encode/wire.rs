@@ -1,4 +1,4 @@
-//! Protobuf's wire format, appended to bytes.
+//! Protobuf's wire format: fields appended to bytes, and one field found in them.
 //!
 //! For events, which come in storms: a generated message needs an allocation for each text and for each message in
 //! it, and those were nine tenths of what telling an event took. Fields must be written in the order of their
@@ -82,6 +82,11 @@ impl<'a> Writer<'a> {
         self.0.remove(length_at);
     }
 
+    /// Fields that were written elsewhere.
+    pub(super) fn fields(&mut self, written: &[u8]) {
+        self.0.extend_from_slice(written);
+    }
+
     fn key(&mut self, field: u32, wire_type: u32) {
         self.varint(u64::from(field << 3 | wire_type));
     }
@@ -93,6 +98,45 @@ impl<'a> Writer<'a> {
         }
         self.0.push(value.to_le_bytes()[0]);
     }
+}
+
+/// What a field holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    Number(u64),
+    /// Text, bytes or a message.
+    Bytes(&'a [u8]),
+}
+
+/// The first field of that number in a message; `None` where there is none, or where a field before it is none that a
+/// [`Writer`] writes.
+pub(super) fn field(mut message: &[u8], number: u32) -> Option<Value<'_>> {
+    loop {
+        let key = take_varint(&mut message)?;
+        let value = match u32::try_from(key & 7) {
+            Ok(VARINT) => Value::Number(take_varint(&mut message)?),
+            Ok(LENGTH_DELIMITED) => {
+                let length = usize::try_from(take_varint(&mut message)?).ok()?;
+                Value::Bytes(message.split_off(..length)?)
+            }
+            _ => return None,
+        };
+        if key >> 3 == u64::from(number) {
+            return Some(value);
+        }
+    }
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut value = 0;
+    for shift in (0..u64::BITS).step_by(7) {
+        let byte = *bytes.split_off_first()?;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 /// As protobuf has negative numbers of 32 bits.

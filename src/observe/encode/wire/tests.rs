@@ -40,5 +40,21 @@ proptest! {
             pid, vpid, created_ns: created, args, args_truncated: truncated, comm, ..Default::default()
         };
         prop_assert_eq!(process, &expected);
+        if before == 0 {
+            let Some(Value::Bytes(event)) = field(&bytes, 1) else { panic!("no event") };
+            let Some(Value::Bytes(process)) = field(event, 10) else { panic!("no process") };
+            prop_assert_eq!(field(process, 5), (created > 0).then_some(Value::Number(created)));
+            prop_assert_eq!(field(process, 9), expected.args.first().map(|arg| Value::Bytes(arg)));
+            prop_assert_eq!(field(process, 23), expected.comm.as_deref().map(Value::Bytes));
+            prop_assert_eq!(field(process, 24), None);
+        }
+    }
+
+    /// Check that any bytes can be searched.
+    #[test]
+    fn any_bytes_can_be_searched(bytes in proptest::collection::vec(any::<u8>(), 0..60), number in 0..30_u32) {
+        if let Some(Value::Bytes(found)) = field(&bytes, number) {
+            prop_assert!(found.len() < bytes.len());
+        }
     }
 }

@@ -1,13 +1,12 @@
 //! Events as messages. The one place that knows both.
 //!
-//! Nothing here asks a message for its descriptor, which would stay in memory with that of every other. Events and
+//! An event is encoded once, when it gets its seq; what follows it copies bytes. Nothing here asks a message for its descriptor, which would stay in memory with that of every other. Events and
 //! processes are written as bytes at once (see [`wire`](super::wire)); what is rare goes by the generated messages.
 
 use std::sync::Arc;
 
 use containerd_shim_protos::protobuf;
 
-use super::wire::Writer;
 use crate::{
     api::{self, event::Body as Message},
     clock::{boottime_ns, realtime_ns},
@@ -15,8 +14,24 @@ use crate::{
         Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port, Process, ProcessKey,
         TICKS_PER_SECOND,
     },
-    observe::hub::Identity,
 };
+use wire::Writer;
+
+mod encoded;
+mod wire;
+
+pub use encoded::Encoded;
+
+/// Who tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The shim's id: that of its first container, or of its pod.
+    pub shim_id: String,
+    /// The shim's run: two that share an id differ in it. Without a colon.
+    pub epoch: String,
+    /// The first 32 bits of the boot id, for [`ProcessKey::entity_id`].
+    pub boot: u32,
+}
 
 /// When processes began, as people tell time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +72,11 @@ impl<'a> Encoder<'a> {
         Self { identity, clock }
     }
 
-    /// Appends an event to a batch; `labels` are those of the subscriber's filters that it matched.
-    pub(super) fn event<'l>(&self, event: &Event, labels: impl Iterator<Item = &'l String>, batch: &mut Vec<u8>) {
+    /// Appends an event to a batch.
+    pub(super) fn event(&self, seq: u64, event: &Event, batch: &mut Vec<u8>) {
         let container = event.container.as_deref();
         Writer::new(batch).message(1, |writer| {
-            writer.number(1, event.seq);
+            writer.number(1, seq);
             writer.bytes(2, &self.identity.epoch);
             writer.bytes(3, event.body.type_name());
             writer.number(4, event.realtime_ns);
@@ -71,7 +86,6 @@ impl<'a> Encoder<'a> {
             if let Some(container) = container {
                 writer.message(8, |writer| write_container(container, writer));
             }
-            labels.for_each(|label| writer.some_bytes(9, Some(label)));
             match &event.body {
                 Body::Fork(process)
                 | Body::Exec(process)
