@@ -35,6 +35,18 @@ impl ProcessKey {
     }
 }
 
+/// The two digits of each byte.
+const HEXADECIMAL: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut all = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < all.len() {
+        all[byte] = [digits[byte / 16], digits[byte % 16]];
+        byte += 1;
+    }
+    all
+};
+
 /// The name of a process, as text that needs no allocation: each event has two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntityId {
@@ -46,17 +58,25 @@ impl EntityId {
     /// The hexadecimal digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        str::from_utf8(&self.digits[..self.length]).unwrap_or_default()
+        str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    /// The same, as ASCII.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.digits[..self.length]
     }
 
     /// Appends a number in so many digits at least.
-    fn push(&mut self, number: u64, digits_min: u32) {
-        let digits = (16 - number.leading_zeros() / 4).max(digits_min);
-        for place in (0..digits).rev() {
-            let digit = (number >> (4 * place)).to_le_bytes()[0] & 0xf;
-            self.digits[self.length] = b"0123456789abcdef"[usize::from(digit)];
-            self.length += 1;
+    fn push(&mut self, number: u64, digits_min: usize) {
+        let mut digits = [0; 16];
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
+            pair.copy_from_slice(&HEXADECIMAL[usize::from(byte)]);
         }
+        let zeros = number.leading_zeros() as usize / 4;
+        let digits = &digits[zeros.min(16 - digits_min)..];
+        self.digits[self.length..][..digits.len()].copy_from_slice(digits);
+        self.length += digits.len();
     }
 }
 

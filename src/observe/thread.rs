@@ -71,10 +71,11 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         shared: shared.clone(),
         engine,
         targets: HashMap::new(),
-        containers: HashMap::new(),
+        containers: BTreeMap::new(),
         unobserved: HashMap::new(),
         later: VecDeque::new(),
         leaving: None,
+        told: Vec::new(),
         events: Vec::new(),
         rested: true,
         realtime_offset_ns: realtime_offset_ns(),
@@ -123,13 +124,16 @@ struct Thread {
     shared: Arc<Shared>,
     engine: Engine,
     targets: HashMap<Serial, TargetId>,
-    containers: HashMap<TargetId, Arc<Container>>,
+    /// A handful, looked into for each event: ordered is quicker than hashed.
+    containers: BTreeMap<TargetId, Arc<Container>>,
     /// Those that cannot be watched.
     unobserved: HashMap<Serial, Arc<Container>>,
     /// Letters about the past that a read has yet to overtake.
     later: VecDeque<Letter>,
     /// Told when everything was given back.
     leaving: Option<oneshot::Sender<()>>,
+    /// What the engine told, and what is made of it; kept for their room.
+    told: Vec<Told>,
     events: Vec<Event>,
     /// Whether nothing can have come without waking us: see [`Source::rest`](super::source::Source::rest).
     rested: bool,
@@ -362,12 +366,13 @@ impl Thread {
     }
 
     fn publish(&mut self) {
-        let told: Vec<Told> = self.engine.take_told().collect();
+        let mut told = std::mem::take(&mut self.told);
+        told.extend(self.engine.take_told());
         if told.is_empty() {
             return;
         }
         self.realtime_offset_ns = realtime_offset_ns();
-        for Told { target, at_ns, grade, derived, body } in told {
+        for Told { target, at_ns, grade, derived, body } in told.drain(..) {
             let container = target.and_then(|id| self.containers.get(&id)).cloned();
             let source = match grade {
                 // A look at /proc, whoever asked for it.
@@ -377,6 +382,7 @@ impl Thread {
             };
             self.push(container, at_ns, grade, source, body);
         }
+        self.told = told;
         self.shared.hub.publish(&mut self.events);
     }
 

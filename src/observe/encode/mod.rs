@@ -252,7 +252,7 @@ impl<'a> Encoder<'a> {
     /// Left out where the start is not known: it would name any process with that pid.
     fn write_entity_id(&self, field: u32, key: ProcessKey, writer: &mut Writer<'_>) {
         if key.start_ticks != 0 {
-            writer.bytes(field, key.entity_id(self.identity.boot).as_str());
+            writer.bytes(field, key.entity_id(self.identity.boot).as_bytes());
         }
     }
 

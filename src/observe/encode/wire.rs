@@ -66,20 +66,23 @@ impl<'a> Writer<'a> {
     pub(super) fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
         self.key(field, LENGTH_DELIMITED);
         let length_at = self.0.len();
-        // Room for a length below 128; a longer one moves what was written.
-        self.0.push(0);
+        // Two bytes, which every reader takes for a length of one byte too: what was written is moved only where it
+        // has 16 KiB.
+        self.0.extend_from_slice(&[0; 2]);
+        let begin = self.0.len();
         fields(&mut Writer(self.0));
-        let length = self.0.len() - length_at - 1;
-        if let Ok(short @ ..128) = u8::try_from(length) {
-            self.0[length_at] = short;
+        let length = self.0.len() - begin;
+        if length < 1 << 14 {
+            let [low, high, ..] = (length << 1).to_le_bytes();
+            self.0[length_at..begin].copy_from_slice(&[low >> 1 | 0x80, high]);
             return;
         }
         let end = self.0.len();
         self.varint(length as u64);
-        let more = self.0.len() - end;
         // The length stands behind what it counts: turned round, it stands before it.
-        self.0[length_at + 1..].rotate_right(more);
-        self.0.remove(length_at);
+        let more = self.0.len() - end;
+        self.0[begin..].rotate_right(more);
+        self.0.drain(length_at..begin);
     }
 
     /// Fields that were written elsewhere.

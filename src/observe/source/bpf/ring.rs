@@ -64,14 +64,15 @@ impl Ring {
         Ok(self.map.info().map_err(io::Error::other)?.info.id)
     }
 
-    /// Takes at most `limit` records, and tells whether there may be more. Never waits.
-    pub(super) fn take(&mut self, limit: usize) -> io::Result<(Vec<Result<Decoded, Malformed>>, bool)> {
+    /// Appends at most `limit` records, and tells whether there may be more. Never waits.
+    pub(super) fn take(&mut self, limit: usize, records: &mut Vec<Result<Decoded, Malformed>>) -> io::Result<bool> {
         let consumed = self.reader.consume_raw_n(limit);
-        let turn = std::mem::take(&mut *self.turn.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        records.append(&mut turn.records);
+        self.unread = self.unread.saturating_add(std::mem::take(&mut turn.bytes));
         let consumed =
             usize::try_from(consumed).map_err(|_| io::Error::from_raw_os_error(consumed.saturating_neg()))?;
-        self.unread = self.unread.saturating_add(turn.bytes);
-        Ok((turn.records, consumed >= limit))
+        Ok(consumed >= limit)
     }
 
     /// The ring was found empty: whether it can have been full since the last time that it was.

@@ -1,7 +1,7 @@
 //! A shim's own part: its slot, its ring, its targets.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fs, io,
     os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
     path::Path,
@@ -49,7 +49,10 @@ pub struct BpfSource {
     ring: Ring,
     /// Told when the programs wake the reader, and not when there is something to read.
     woken: Epoll,
-    watching: HashMap<TargetId, Watching>,
+    /// A handful, looked into for each record: ordered is quicker than hashed.
+    watching: BTreeMap<TargetId, Watching>,
+    /// Read and not yet given on; kept for its room.
+    taken: Vec<Result<Decoded, Malformed>>,
     last_at_ns: u64,
 }
 
@@ -96,7 +99,7 @@ impl BpfSource {
             taken => taken?,
         };
         // From here on dropping it gives the slot back.
-        let source = Self { pins, slot, ring, woken, watching: HashMap::new(), last_at_ns: 0 };
+        let source = Self { pins, slot, ring, woken, watching: BTreeMap::new(), taken: Vec::new(), last_at_ns: 0 };
         source.put_ring()?;
         Ok(source)
     }
@@ -377,11 +380,12 @@ impl Source for BpfSource {
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         let _ = self.woken.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
-        let taken = self.ring.take(limit.max(1));
-        let (records, more) = taken.map_err(refused("read the ring"))?;
-        for record in records {
+        let mut taken = std::mem::take(&mut self.taken);
+        let more = self.ring.take(limit.max(1), &mut taken).map_err(refused("read the ring"))?;
+        for record in taken.drain(..) {
             self.deliver(record, sink);
         }
+        self.taken = taken;
         if !more {
             self.drained(sink);
         }

@@ -20,6 +20,8 @@ fn a_killed_shims_ring_is_swept() {
     containerd.use_own_bpffs();
     let events = containerd.events();
     containerd.detached("c", &[], &["sleep", "1000"]);
+    // On a slow machine the container starts before it is watched.
+    deadline::until("the ring to be there", || doctor(&containerd, &[])["bpf"]["targets"] == 1);
     let report = doctor(&containerd, &[]);
     assert_eq!(report["bpf"]["rings"], 1, "{report}");
     assert_eq!(report["bpf"]["targets"], 1, "{report}");
