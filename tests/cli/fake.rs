@@ -12,8 +12,8 @@ use async_trait::async_trait;
 use lookout::{
     api::{
         CapabilitiesRequest, CapabilitiesResponse, ContainerPort, ContainerProcess, Event, EventBatch, Exit, ExitBatch,
-        ExitsRequest, Filter, Hello, PortsRequest, PortsResponse, ProcessesRequest, ProcessesResponse,
-        SubscribeRequest,
+        ExitsRequest, Filter, Hello, PortsRequest, PortsResponse, ProcessesRequest, ProcessesResponse, StatusRequest,
+        StatusResponse, SubscribeRequest,
         event::Body,
         observer::{Observer, create_observer},
     },
@@ -31,6 +31,7 @@ pub(crate) struct Script {
     pub(crate) processes: Vec<ContainerProcess>,
     pub(crate) ports: Vec<ContainerPort>,
     pub(crate) exits: Vec<Exit>,
+    pub(crate) status: StatusResponse,
     /// Streams break after so many events.
     pub(crate) breaks_after: Option<usize>,
     /// The cursors that subscribers came with.
@@ -153,6 +154,10 @@ impl Observer for Service {
         let mut ports = self.read(|script| script.ports.clone());
         ports.retain(|one| wanted.is_empty() || one.container.get_or_default().id == wanted);
         Ok(PortsResponse { ports, ..Default::default() })
+    }
+
+    async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {
+        Ok(self.read(|script| script.status.clone()))
     }
 
     async fn exits(

@@ -1,10 +1,12 @@
 //! All that is known of one container.
 
+use std::time::{Duration, SystemTime};
+
 use serde::Serialize;
 
 use super::{events, tree};
 use crate::{
-    api::{Container, ContainerProcess, Event, event::Body},
+    api::{Container, ContainerProcess, Event, StatusResponse, event::Body},
     cli::{
         args::{EventFormat, PageFormat},
         escape,
@@ -21,6 +23,8 @@ const EVENTS: usize = 10;
 pub(in crate::cli) struct Inspected {
     pub(in crate::cli) container: Container,
     pub(in crate::cli) capabilities: Vec<json::Capability>,
+    /// `None` where the shim does not say.
+    pub(in crate::cli) status: Option<StatusResponse>,
     pub(in crate::cli) processes: Vec<ContainerProcess>,
     /// What the journal has of it, oldest first.
     pub(in crate::cli) events: Vec<Event>,
@@ -43,6 +47,17 @@ struct Shim<'a> {
     address: &'a str,
     epoch: &'a str,
     version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unpublished: Option<Unpublished>,
+}
+
+/// Task events that containerd has not acknowledged.
+#[derive(Serialize)]
+struct Unpublished {
+    events: u64,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_ns: Option<u64>,
 }
 
 /// The page of `inspect`.
@@ -59,6 +74,11 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
                 address: &shim.address,
                 epoch: &shim.epoch,
                 version: &shim.version,
+                unpublished: known.status.as_ref().map(|status| Unpublished {
+                    events: status.unpublished_events,
+                    bytes: status.unpublished_bytes,
+                    oldest_ns: status.oldest_unpublished_ns,
+                }),
             },
             capabilities: &known.capabilities,
             processes: known.processes.iter().map(json::Listed::from).collect(),
@@ -81,6 +101,9 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
     }
     field("shim", &format!("{}, pid {}, version {}", shim.id, shim.pid, shim.version));
     field("address", &shim.address);
+    if let Some(status) = &known.status {
+        field("unpublished", &unpublished(status));
+    }
     for one in &known.capabilities {
         field(&one.category, &format!("{} by {}: {}", one.support, one.backend, one.reason));
     }
@@ -93,4 +116,17 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
         text.push_str(&events::event(event, EventFormat::Table, false, style));
     }
     text
+}
+
+/// What containerd has not got.
+fn unpublished(status: &StatusResponse) -> String {
+    let count = status.unpublished_events;
+    let events = if count == 1 { "event" } else { "events" };
+    match status.oldest_unpublished_ns {
+        Some(oldest_ns) => {
+            let age = (SystemTime::UNIX_EPOCH + Duration::from_nanos(oldest_ns)).elapsed().unwrap_or_default();
+            format!("{count} task {events}, the oldest for {:.1} s", age.as_secs_f64())
+        }
+        None => format!("{count} task {events}"),
+    }
 }

@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lookout::api::StatusResponse;
 use serde_json::Value;
 
 use super::{Daemon, Node, PATIENCE, asked, command, log_of, ok, run};
@@ -130,6 +131,35 @@ fn probes_and_metrics_are_served() {
     assert!(!text.contains("4016") && !text.contains("web"), "{text}");
     assert!(asked(&metrics, "GET /else HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
     assert!(asked(&metrics, "PUT / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+}
+
+/// Check that what shims could not give to containerd is in the numbers, and in what is told of a container; and that a
+/// shim that cannot be asked is not counted as one that has nothing.
+#[test]
+fn what_is_unpublished_is_told() {
+    let node = Node::new();
+    let status = StatusResponse {
+        unpublished_events: 3,
+        unpublished_bytes: 400,
+        oldest_unpublished_ns: Some(1),
+        ..Default::default()
+    };
+    let _web = node.shim("web", Script { status, processes: alive("web"), ..Default::default() });
+    let _db = node.shim("db", Script { processes: alive("db"), ..Default::default() });
+    node.register("gone");
+    let _daemon = Daemon::start(&node);
+    let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    for line in ["lookout_shims_answering 2", "lookout_unpublished_events 3", "lookout_unpublished_bytes 400"] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in {text}");
+    }
+    let oldest = text.lines().find_map(|line| line.strip_prefix("lookout_oldest_unpublished_seconds "));
+    let oldest: f64 = oldest.and_then(|text| text.parse().ok()).expect("a number");
+    // Since 1970.
+    assert!(oldest > 1e9, "{oldest}");
+    let page = run(&node, &["inspect", "web"]).out;
+    assert!(page.contains("\nunpublished 3 task events, the oldest for "), "{page}");
+    let page: Value = serde_json::from_str(&run(&node, &["inspect", "web", "-o", "json"]).out).expect("an object");
+    assert_eq!(page["shim"]["unpublished"], serde_json::json!({"events":3,"bytes":400,"oldest_ns":1}));
 }
 
 /// Check that metrics are not offered to other machines.
