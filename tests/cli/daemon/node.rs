@@ -103,6 +103,29 @@ fn a_shim_that_cannot_be_asked_is_named() {
     assert_eq!(run(&node, &["ports", "--daemon", "--container", "db"]).code, 4);
 }
 
+/// Check that a shim whose connection breaks is not told as connected until it is again.
+#[test]
+fn a_broken_connection_is_told() {
+    let node = Node::new();
+    let mut shim = node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
+    let _daemon = Daemon::start(&node);
+    let is_connected = |wanted: &str| {
+        let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+        let number = text.lines().find_map(|line| line.strip_prefix("lookout_shims_connected "));
+        number == Some(wanted) && text.lines().any(|line| line == "lookout_shims 1")
+    };
+    for _ in 0..2 {
+        wait("a connection", &node, || is_connected("1"));
+        assert_eq!(run(&node, &["ports", "--daemon"]).code, 0);
+        shim.stop();
+        wait("its end", &node, || is_connected("0"));
+        let ran = run(&node, &["ports", "--daemon"]);
+        assert_eq!((ran.code, ran.err.as_str()), (4, "lookout: shim web tells the daemon nothing\n"));
+        shim.serve();
+    }
+    wait("a connection", &node, || is_connected("1"));
+}
+
 /// Check that what begins to run is a line of the probe format, and that the numbers are OpenMetrics.
 #[test]
 fn probes_and_metrics_are_served() {
