@@ -118,7 +118,7 @@ impl Metrics {
         gauge("unpublished_events", "Task events that containerd has not got", None, unpublished.events);
         gauge("unpublished", "What these take", Some(Unit::Bytes), unpublished.bytes);
         gauge("container_processes", "Processes that live in containers", None, now.contained.0 as u64);
-        gauge("container_ports", "TCP ports that are open in containers", None, now.contained.1 as u64);
+        gauge("container_ports", "Ports that are open in containers", None, now.contained.1 as u64);
         gauge("stream_file", "The file of events", Some(Unit::Bytes), now.stream_bytes);
         gauge("resident_memory", "Of this daemon", Some(Unit::Bytes), now.memory.0);
         gauge("shims_resident_memory", "Of all shims together", Some(Unit::Bytes), now.memory.1);

@@ -30,6 +30,7 @@ use super::{
     proc,
     record::TargetId,
     redact::Redactor,
+    service::OpenPort,
     setup,
     source::{SourceError, Target},
     track::Told,
@@ -346,8 +347,11 @@ impl Thread {
                 let meant: BTreeMap<_, _> = meant.map(|(id, container)| (*id, container.clone())).collect();
                 let is_known = container_id.is_empty() || !meant.is_empty();
                 let ports = |(id, container): (TargetId, Arc<Container>)| {
-                    let ports = self.engine.ports(id).into_iter();
-                    ports.map(|port| (container.clone(), port)).collect::<Vec<_>>()
+                    let [told, listed] = self.engine.ports(id);
+                    let told = told.into_iter().map(|port| (port, false));
+                    let all = told.chain(listed.into_iter().map(|port| (port, true)));
+                    let open = |(port, listed_only)| OpenPort { container: container.clone(), port, listed_only };
+                    all.map(open).collect::<Vec<_>>()
                 };
                 let found = meant.into_iter().flat_map(ports).collect();
                 self.publish();

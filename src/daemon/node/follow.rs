@@ -77,7 +77,7 @@ impl Node {
         self.state().view.processes()
     }
 
-    /// The open TCP ports of all containers.
+    /// The open ports of all containers.
     #[must_use]
     pub fn ports(&self) -> Vec<ContainerPort> {
         self.state().view.ports()

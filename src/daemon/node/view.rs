@@ -35,9 +35,9 @@ impl View {
         self.shim(epoch).processes = Listed { as_of: answer.seq, rows: rows.collect() };
     }
 
-    /// The same of ports, without those that have no events: nobody would tell that they are gone.
+    /// The same of ports, without those that no event has told: nobody would tell that they are gone.
     pub fn set_ports(&mut self, epoch: &str, answer: PortsResponse) {
-        let told = answer.ports.into_iter().filter(|one| one.port.get_or_default().transport == "tcp");
+        let told = answer.ports.into_iter().filter(|one| !one.listed_only);
         let rows = told.map(|one| (key(&one.container.get_or_default().id, one.port.get_or_default()), one));
         self.shim(epoch).ports = Listed { as_of: answer.seq, rows: rows.collect() };
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use containerd_shim_protos::protobuf;
 
-use super::wire::Writer;
+use super::{OpenPort, wire::Writer};
 use crate::{
     api::{self, event::Body as Message},
     clock::{boottime_ns, realtime_ns},
@@ -140,13 +140,14 @@ impl<'a> Encoder<'a> {
     }
 
     /// The answer to Ports.
-    pub(super) fn ports(&self, open: &[(Arc<Container>, Port)], seq: u64) -> Vec<u8> {
+    pub(super) fn ports(&self, open: &[OpenPort], seq: u64) -> Vec<u8> {
         let mut answer = Vec::new();
         let mut writer = Writer::new(&mut answer);
-        for (container, port) in open {
+        for OpenPort { container, port, listed_only } in open {
             writer.message(1, |writer| {
                 writer.message(1, |writer| write_container(container, writer));
                 writer.message(2, |writer| self.write_port(port, writer));
+                writer.flag(3, *listed_only);
             });
         }
         writer.bytes(2, &self.identity.epoch);

@@ -62,8 +62,19 @@ pub trait Questions: Send + Sync {
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>>;
 }
 
-/// Ports with their containers, and the seq of the last event that they include.
-pub type OpenPorts = (Vec<(Arc<Container>, Port)>, u64);
+/// Ports, and the seq of the last event that they include.
+pub type OpenPorts = (Vec<OpenPort>, u64);
+
+/// A port that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPort {
+    /// Whose.
+    pub container: Arc<Container>,
+    /// Which, with all who hold it.
+    pub port: Port,
+    /// No event has told it.
+    pub listed_only: bool,
+}
 
 /// Processes with their containers, and the seq of the last event that they include.
 pub type Living = (Vec<(Arc<Container>, Arc<Process>)>, u64);

@@ -81,14 +81,21 @@ fn ports_go_on_after_their_list() {
     assert_eq!(open(&view), Vec::<String>::new());
 }
 
-/// Check that a port whose end nobody would tell is not in the view, and that a shim takes its ports with it.
+/// Check that UDP and TCP of one number are two ports, that one whose end nobody would tell is not in the view, and that
+/// a shim takes its ports with it.
 #[test]
-fn udp_is_left_out_and_a_shim_takes_its_ports_with_it() {
+fn what_nobody_told_is_left_out_and_a_shim_takes_its_ports_with_it() {
     let mut view = View::default();
-    let udp = Port { transport: "udp".into(), ..port("0.0.0.0", 53) };
-    view.set_ports("e", listed([udp, port("0.0.0.0", 53)], 1));
+    let udp = |number| Port { transport: "udp".into(), ..port("0.0.0.0", number) };
+    let mut answer = listed([udp(53), port("0.0.0.0", 53), udp(5000)], 1);
+    answer.ports[2].listed_only = true;
+    view.set_ports("e", answer);
     view.apply("other", &change(1, "port.open", port("::", 1)));
-    assert_eq!((open(&view), view.counts()), (vec!["0.0.0.0:53".to_owned(), ":::1".to_owned()], (0, 2)));
+    let transports = |view: &View| view.ports().iter().map(|one| one.port.transport.clone()).collect::<Vec<_>>();
+    assert_eq!((open(&view), view.counts().1), (["0.0.0.0:53", "0.0.0.0:53", ":::1"].map(str::to_owned).into(), 3));
+    assert_eq!(transports(&view), ["tcp", "udp", "tcp"]);
+    view.apply("e", &change(2, "port.close", udp(53)));
+    assert_eq!(transports(&view), ["tcp", "tcp"]);
     view.forget("e");
     assert_eq!(open(&view), [":::1"]);
 }
