@@ -94,7 +94,7 @@ async fn inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError
         ..Default::default()
     };
     match shim.processes(id).await {
-        Ok(answer) => known.processes = answer.processes,
+        Ok(answer) => (known.processes, known.is_idle) = (answer.processes, !answer.idle.is_empty()),
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
     }

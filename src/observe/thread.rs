@@ -30,7 +30,7 @@ use super::{
     proc,
     record::TargetId,
     redact::Redactor,
-    service::OpenPort,
+    service::{Living, OpenPort},
     setup,
     source::{SourceError, Target},
     track::Told,
@@ -337,9 +337,18 @@ impl Thread {
                     let container = self.containers.get(&id).filter(|container| is_meant(container))?;
                     Some((container.clone(), process))
                 });
-                let found = found.collect();
-                let is_known = container_id.is_empty() || self.containers.values().any(|known| is_meant(known));
-                let _ = reply.send(is_known.then_some((found, self.shared.hub.seq())));
+                let meant = self.containers.iter().filter(|(_, container)| is_meant(container));
+                let living = Living {
+                    processes: found.collect(),
+                    idle: meant
+                        .clone()
+                        .filter(|(id, _)| self.engine.is_idle(**id))
+                        .map(|(_, one)| one.clone())
+                        .collect(),
+                    seq: self.shared.hub.seq(),
+                };
+                let is_known = container_id.is_empty() || meant.count() > 0;
+                let _ = reply.send(is_known.then_some(living));
             }
             Letter::Ports { container_id, reply } => {
                 let is_meant = |container: &Container| container_id.is_empty() || container.id == container_id;

@@ -26,6 +26,7 @@ pub(in crate::cli) struct Inspected {
     /// `None` where the shim does not say.
     pub(in crate::cli) status: Option<StatusResponse>,
     pub(in crate::cli) processes: Vec<ContainerProcess>,
+    pub(in crate::cli) is_idle: bool,
     /// What the journal has of it, oldest first.
     pub(in crate::cli) events: Vec<Event>,
 }
@@ -34,6 +35,7 @@ pub(in crate::cli) struct Inspected {
 struct Page<'a> {
     namespace: &'a str,
     id: &'a str,
+    idle: bool,
     shim: Shim<'a>,
     capabilities: &'a [json::Capability],
     processes: Vec<json::Listed>,
@@ -68,6 +70,7 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
         let page = Page {
             namespace: &known.container.namespace,
             id: &known.container.id,
+            idle: known.is_idle,
             shim: Shim {
                 id: &shim.id,
                 pid: shim.pid,
@@ -108,7 +111,16 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
         field(&one.category, &format!("{} by {}: {}", one.support, one.backend, one.reason));
     }
     let closed = known.events.iter().rev().find(|event| matches!(event.body, Some(Body::ContainerClose(_))));
-    field("state", if closed.is_some() { "closed" } else { "open" });
+    field(
+        "state",
+        if closed.is_some() {
+            "closed"
+        } else if known.is_idle {
+            "open, idle"
+        } else {
+            "open"
+        },
+    );
     text.push_str(&format!("\nprocesses   {}\n", known.processes.len()));
     text.push_str(&tree::trees(&known.processes, Style { is_quiet: true, ..style }));
     text.push_str(&format!("\nevents      the last {} of {}\n", newest.len(), known.events.len()));

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::{stream::Stream, view::View};
 use crate::{
-    api::{ContainerPort, ContainerProcess, Event, FollowedShim},
+    api::{Container, ContainerPort, ContainerProcess, Event, FollowedShim},
     client::{Connected, Follow, Registration, Shim, Shims, Step, Wanted, registrations},
     daemon::metrics::Metrics,
     model::chain,
@@ -75,6 +75,12 @@ impl Node {
     #[must_use]
     pub fn processes(&self) -> Vec<ContainerProcess> {
         self.state().view.processes()
+    }
+
+    /// The containers that are idle.
+    #[must_use]
+    pub fn idle(&self) -> Vec<Container> {
+        self.state().view.idle()
     }
 
     /// The open ports of all containers.

@@ -3,11 +3,9 @@
 //! Nothing here asks a message for its descriptor, which would stay in memory with that of every other. Events and
 //! processes are written as bytes at once (see [`wire`](super::wire)); what is rare goes by the generated messages.
 
-use std::sync::Arc;
-
 use containerd_shim_protos::protobuf;
 
-use super::{OpenPort, wire::Writer};
+use super::{Living, OpenPort, wire::Writer};
 use crate::{
     api::{self, event::Body as Message},
     clock::{boottime_ns, realtime_ns},
@@ -125,17 +123,20 @@ impl<'a> Encoder<'a> {
     }
 
     /// The answer to Processes, each process's arguments cut to about `args_max` bytes.
-    pub(super) fn processes(&self, living: &[(Arc<Container>, Arc<Process>)], seq: u64, args_max: usize) -> Vec<u8> {
+    pub(super) fn processes(&self, living: &Living, args_max: usize) -> Vec<u8> {
         let mut answer = Vec::new();
         let mut writer = Writer::new(&mut answer);
-        for (container, process) in living {
+        for (container, process) in &living.processes {
             writer.message(1, |writer| {
                 writer.message(1, |writer| write_container(container, writer));
                 writer.message(2, |writer| self.write_process(process, Some(container), args_max, writer));
             });
         }
         writer.bytes(2, &self.identity.epoch);
-        writer.number(3, seq);
+        writer.number(3, living.seq);
+        for container in &living.idle {
+            writer.message(4, |writer| write_container(container, writer));
+        }
         answer
     }
 

@@ -76,8 +76,16 @@ pub struct OpenPort {
     pub listed_only: bool,
 }
 
-/// Processes with their containers, and the seq of the last event that they include.
-pub type Living = (Vec<(Arc<Container>, Arc<Process>)>, u64);
+/// What lives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Living {
+    /// Parents before children.
+    pub processes: Vec<(Arc<Container>, Arc<Process>)>,
+    /// The containers that are idle.
+    pub idle: Vec<Arc<Container>>,
+    /// The last event that this includes.
+    pub seq: u64,
+}
 
 /// Why nobody can say what lives.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -107,10 +115,10 @@ impl Service {
 
     /// The answer to Processes, as bytes.
     async fn processes(&self, request: &api::ProcessesRequest) -> Answer<Vec<u8>> {
-        let (living, seq) = self.questions.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
-        let answers = ARGS_MAX.iter().map(|args_max| self.encoder().processes(&living, seq, *args_max));
+        let living = self.questions.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
+        let answers = ARGS_MAX.iter().map(|args_max| self.encoder().processes(&living, *args_max));
         answers.into_iter().find(|answer| answer.len() <= ANSWER_MAX).ok_or_else(|| {
-            let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.len());
+            let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.processes.len());
             status(Code::RESOURCE_EXHAUSTED, told)
         })
     }

@@ -8,13 +8,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lookout::api::StatusResponse;
+use lookout::{
+    api::{ContainerActive, ContainerIdle, ContainerProcess, Process, StatusResponse, event::Body},
+    registration::start_ticks,
+};
 use serde_json::Value;
 
-use super::{Daemon, Node, PATIENCE, asked, command, log_of, ok, run};
+use super::{Daemon, Node, PATIENCE, Sleeper, asked, command, log_of, ok, run};
 use crate::{
     fake::Script,
-    script::{alive, gap, life, open_ports, port_life},
+    script::{alive, container, event, gap, life, open_ports, port_life},
 };
 
 /// The events of the stream's file, as (type, seq).
@@ -183,6 +186,33 @@ fn what_is_unpublished_is_told() {
     assert!(page.contains("\nunpublished 3 task events, the oldest for "), "{page}");
     let page: Value = serde_json::from_str(&run(&node, &["inspect", "web", "-o", "json"]).out).expect("an object");
     assert_eq!(page["shim"]["unpublished"], serde_json::json!({"events":3,"bytes":400,"oldest_ns":1}));
+}
+
+/// Check that the daemon knows which containers are idle, by a shim's list and by its events, and that this is shown.
+#[test]
+fn the_view_has_the_idle_containers() {
+    let node = Node::new();
+    let sleeper = Sleeper::new();
+    let pid: i32 = sleeper.pid().parse().expect("a pid");
+    let start = start_ticks(pid).expect("it lives");
+    let entity_id = format!("c0ffee00{pid:08x}{start:x}");
+    let process = Some(Process { pid, entity_id, ..Default::default() }).into();
+    let process = ContainerProcess { container: Some(container("web")).into(), process, ..Default::default() };
+    let script = Script { processes: vec![process], idle: vec![container("web")], ..Default::default() };
+    let shim = node.shim("web", script);
+    let _daemon = Daemon::start(&node);
+    let is_idle = |wanted: bool| {
+        let rows: Value = serde_json::from_str(&ok(&node, &["stats", "--containers", "-o", "json"])).expect("an array");
+        rows[0]["container"] == "web" && rows[0]["idle"] == wanted
+    };
+    wait("the list", &node, || is_idle(true));
+    assert!(ok(&node, &["stats", "--containers"]).contains(" web (idle) "));
+    let page = ok(&node, &["inspect", "web"]);
+    assert!(page.contains("\nstate       open, idle\n"), "{page}");
+    shim.tell(event(1, "web", "container.active", Body::ContainerActive(ContainerActive::default())));
+    wait("it to be active", &node, || is_idle(false));
+    shim.tell(event(2, "web", "container.idle", Body::ContainerIdle(ContainerIdle::default())));
+    wait("it to be idle", &node, || is_idle(true));
 }
 
 /// Check that metrics are not offered to other machines.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{Container, ContainerClose, Gap, Process};
+use crate::api::{ContainerActive, ContainerClose, ContainerIdle, Gap, Process};
 
 fn event(seq: u64, type_: &str, body: Body) -> Event {
     Event { seq, type_: type_.into(), container: Some(web()).into(), body: Some(body), ..Default::default() }
@@ -98,4 +98,33 @@ fn what_nobody_told_is_left_out_and_a_shim_takes_its_ports_with_it() {
     assert_eq!(transports(&view), ["tcp", "tcp"]);
     view.forget("e");
     assert_eq!(open(&view), [":::1"]);
+}
+
+/// Check that a container is idle from when that is told, or listed, until it is active, its first process ends or it is
+/// closed.
+#[test]
+fn an_idle_container_is_known() {
+    let mut view = View::default();
+    let ids = |view: &View| view.idle().into_iter().map(|one| one.id).collect::<Vec<_>>();
+    let idle = |seq| event(seq, "container.idle", Body::ContainerIdle(ContainerIdle::default()));
+    let active = |seq| event(seq, "container.active", Body::ContainerActive(ContainerActive::default()));
+    let exit = |seq, origin: &str| {
+        event(seq, "process.exit", Body::Process(Process { origin: origin.into(), ..Default::default() }))
+    };
+    view.set_processes("e", ProcessesResponse { seq: 2, idle: vec![web()], ..Default::default() });
+    view.apply("e", &active(2));
+    assert_eq!(ids(&view), ["web"], "the list includes it");
+    view.apply("e", &active(3));
+    assert_eq!(ids(&view), [""; 0]);
+    view.apply("e", &idle(4));
+    view.apply("e", &exit(5, "descendant"));
+    assert_eq!(ids(&view), ["web"]);
+    view.apply("e", &exit(6, "init"));
+    assert_eq!(ids(&view), [""; 0]);
+    view.apply("e", &idle(7));
+    view.apply("e", &event(8, "container.close", Body::ContainerClose(ContainerClose::default())));
+    assert_eq!(ids(&view), [""; 0]);
+    view.apply("e", &idle(9));
+    view.forget("e");
+    assert_eq!(ids(&view), [""; 0]);
 }
