@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::net::UnixStream,
+    os::unix::net::{UnixListener, UnixStream},
     thread,
     time::{Duration, Instant},
 };
@@ -186,6 +186,12 @@ fn what_is_unpublished_is_told() {
     assert!(page.contains("\nunpublished 3 task events, the oldest for "), "{page}");
     let page: Value = serde_json::from_str(&run(&node, &["inspect", "web", "-o", "json"]).out).expect("an object");
     assert_eq!(page["shim"]["unpublished"], serde_json::json!({"events":3,"bytes":400,"oldest_ns":1}));
+    // One that is there and says nothing holds nobody up: it has half a second.
+    let _silent = UnixListener::bind(node.register("silent")).expect("a socket");
+    let began = Instant::now();
+    let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    assert!(text.lines().any(|one| one == "lookout_shims_answering 2"), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// Check that the daemon knows which containers are idle, by a shim's list and by its events, and that this is shown.
