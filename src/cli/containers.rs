@@ -89,10 +89,12 @@ async fn inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError
     let mut known = Inspected {
         container: knows(shim, id).await?.unwrap_or_default(),
         capabilities: shim.capabilities().await?.categories.iter().map(Capability::from).collect(),
+        // A shim of another version may not know the question.
+        status: shim.status().await.ok(),
         ..Default::default()
     };
     match shim.processes(id).await {
-        Ok(answer) => known.processes = answer.processes,
+        Ok(answer) => (known.processes, known.is_idle) = (answer.processes, !answer.idle.is_empty()),
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
     }

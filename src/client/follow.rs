@@ -1,6 +1,12 @@
 //! A shim's events as one stream that outlives its connections.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::time::timeout;
 
@@ -44,6 +50,7 @@ pub struct Follow {
     registration: Registration,
     wanted: Wanted,
     stream: Option<Batches>,
+    connected: Connected,
     /// `CLOCK_REALTIME` when it was made: without `follow` nothing later is given.
     began_ns: u64,
     /// What came after `EPOCH:SEQ` is still to come.
@@ -51,6 +58,22 @@ pub struct Follow {
     /// Whose Hello has been given: one is enough for each epoch.
     greeted: Option<Vec<u8>>,
     ended: bool,
+}
+
+/// Whether the events of a [`Follow`] arrive; it can be asked while the next ones are waited for.
+#[derive(Debug, Clone, Default)]
+pub struct Connected(Arc<AtomicBool>);
+
+impl Connected {
+    /// The shim has told something, if only that it lives, and the connection has not broken since.
+    #[must_use]
+    pub fn is(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, is: bool) {
+        self.0.store(is, Ordering::Relaxed);
+    }
 }
 
 /// A step of a stream.
@@ -76,13 +99,20 @@ impl Follow {
     /// Nothing is asked until the first [`next`](Follow::next).
     #[must_use]
     pub fn new(registration: Registration, wanted: Wanted) -> Self {
-        Self { registration, wanted, stream: None, began_ns: realtime_ns(), cursor: None, greeted: None, ended: false }
+        let (began_ns, connected) = (realtime_ns(), Connected::default());
+        Self { registration, wanted, stream: None, connected, began_ns, cursor: None, greeted: None, ended: false }
     }
 
     /// The shim.
     #[must_use]
     pub fn registration(&self) -> &Registration {
         &self.registration
+    }
+
+    /// Whether events arrive, now and later.
+    #[must_use]
+    pub fn connected(&self) -> Connected {
+        self.connected.clone()
     }
 
     /// The next events, or the end; after the end only the end.
@@ -115,6 +145,7 @@ impl Follow {
                 Ok(received) => received,
                 Err(error) => Received::Failed(Some(error)),
             };
+            self.connected.set(matches!(received, Received::Batch(_)));
             let failure = match received {
                 Received::Batch(batch) => match self.take(batch) {
                     Some(batch) if !batch.is_empty() => return Step::Events(batch),

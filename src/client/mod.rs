@@ -25,6 +25,6 @@ pub mod text;
 pub use crate::registration::{Registration, registrations, runtime_dir};
 pub use batch::{Batch, Batches, Encoded};
 pub use daemon::{Daemon, DaemonError};
-pub use follow::{Follow, Step, Wanted};
+pub use follow::{Connected, Follow, Step, Wanted};
 pub use shim::{Shim, ShimError};
 pub use shims::Shims;

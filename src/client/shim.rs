@@ -10,7 +10,7 @@ use super::batch::Batches;
 use crate::{
     api::{
         CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, PortsRequest, PortsResponse,
-        ProcessesRequest, ProcessesResponse, SubscribeRequest, observer::ObserverClient,
+        ProcessesRequest, ProcessesResponse, StatusRequest, StatusResponse, SubscribeRequest, observer::ObserverClient,
     },
     registration::Registration,
 };
@@ -108,6 +108,15 @@ impl Shim {
     pub async fn ports(&self, container_id: &str) -> Result<PortsResponse, ShimError> {
         let request = PortsRequest { container_id: container_id.to_owned(), ..Default::default() };
         self.answer(timeout(ANSWER, self.client.ports(deadline(), &request)).await)
+    }
+
+    /// What waits in the shim itself.
+    ///
+    /// # Errors
+    ///
+    /// [`ShimError`].
+    pub async fn status(&self) -> Result<StatusResponse, ShimError> {
+        self.answer(timeout(ANSWER, self.client.status(deadline(), &StatusRequest::new())).await)
     }
 
     /// Every exit from now on, of one container or (empty) of all.

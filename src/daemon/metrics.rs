@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use prometheus_client::{
@@ -15,6 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use super::node::Unpublished;
 use crate::{
     api::{Event, event::Body},
     clock::realtime_ns,
@@ -48,6 +50,8 @@ pub struct Now {
     pub probe_waiting: usize,
     /// Shims that are followed, and those of them whose stream is connected.
     pub shims: (usize, usize),
+    /// What shims could not yet give to containerd.
+    pub unpublished: Unpublished,
     /// Processes and open ports of containers.
     pub contained: (usize, usize),
     /// Bytes of the stream's file.
@@ -83,11 +87,19 @@ impl Metrics {
         registry.register("events", "Events of the node's shims that were written", self.events.clone());
         registry.register("gaps", "Gaps in the events", self.gaps.clone());
         registry.register("lost_events", "Events that were counted as lost", self.lost.clone());
-        let seconds = Gauge::<f64, AtomicU64>::default();
-        #[expect(clippy::cast_precision_loss, reason = "a delay for reading")]
-        seconds.set(self.delay_ns.load(Ordering::Relaxed) as f64 / 1e9);
-        let help = "From the kernel's event until it was written, of the last one";
-        registry.register_with_unit("stream_delay", help, Unit::Seconds, seconds);
+        let mut seconds = |name: &str, help: &str, value: Duration| {
+            let gauge = Gauge::<f64, AtomicU64>::default();
+            gauge.set(value.as_secs_f64());
+            registry.register_with_unit(name, help, Unit::Seconds, gauge);
+        };
+        let delay = Duration::from_nanos(self.delay_ns.load(Ordering::Relaxed));
+        seconds("stream_delay", "From the kernel's event until it was written, of the last one", delay);
+        let unpublished = now.unpublished;
+        seconds(
+            "oldest_unpublished",
+            "How old the oldest task event is that containerd has not got",
+            unpublished.oldest,
+        );
         let mut gauge = |name: &str, help: &str, unit: Option<Unit>, value: u64| {
             let gauge: Gauge = Gauge::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
@@ -102,8 +114,11 @@ impl Metrics {
         gauge("probe_lines_waiting", "Lines that wait for the probe socket's readers", None, now.probe_waiting as u64);
         gauge("shims", "Shims that are followed", None, now.shims.0 as u64);
         gauge("shims_connected", "Shims whose events arrive", None, now.shims.1 as u64);
+        gauge("shims_answering", "Shims that said what they have unpublished", None, unpublished.shims as u64);
+        gauge("unpublished_events", "Task events that containerd has not got", None, unpublished.events);
+        gauge("unpublished", "What these take", Some(Unit::Bytes), unpublished.bytes);
         gauge("container_processes", "Processes that live in containers", None, now.contained.0 as u64);
-        gauge("container_ports", "TCP ports that are open in containers", None, now.contained.1 as u64);
+        gauge("container_ports", "Ports that are open in containers", None, now.contained.1 as u64);
         gauge("stream_file", "The file of events", Some(Unit::Bytes), now.stream_bytes);
         gauge("resident_memory", "Of this daemon", Some(Unit::Bytes), now.memory.0);
         gauge("shims_resident_memory", "Of all shims together", Some(Unit::Bytes), now.memory.1);
@@ -136,13 +151,19 @@ mod tests {
         let gap = Gap { lost: Some(7), stage: "kernel".into(), ..Default::default() };
         let event = Event { type_: "observer.gap".into(), body: Some(Body::Gap(gap)), ..Default::default() };
         metrics.count(&event);
-        let text = metrics.text(&Now { shims: (3, 2), contained: (5, 4), ..Now::default() });
+        let unpublished = Unpublished { shims: 2, events: 9, bytes: 800, oldest: Duration::from_millis(2500) };
+        let text = metrics.text(&Now { shims: (3, 2), unpublished, contained: (5, 4), ..Now::default() });
         for line in [
             "lookout_events_total{type=\"process.start\"} 2",
             "lookout_events_total{type=\"other\"} 1",
             "lookout_lost_events_total{stage=\"kernel\"} 7",
             "lookout_gaps_total{stage=\"kernel\"} 1",
             "lookout_shims 3",
+            "lookout_shims_connected 2",
+            "lookout_shims_answering 2",
+            "lookout_unpublished_events 9",
+            "lookout_unpublished_bytes 800",
+            "lookout_oldest_unpublished_seconds 2.5",
             "lookout_container_processes 5",
             "lookout_container_ports 4",
             "lookout_resident_memory_bytes 0",

@@ -10,7 +10,7 @@ use super::{
     keeper::{self, Handle, Intervals},
     look::Looker,
     metrics::{Metrics, Now},
-    node::{Node, NodeError},
+    node::{Node, NodeError, Unpublished},
     place::{self, PlaceError, Taken},
     sample::sample,
     service::Service,
@@ -174,14 +174,15 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
     let shims = node.map(Node::shims).unwrap_or_default();
     let own = i32::try_from(std::process::id()).ok().and_then(identify).and_then(sample).unwrap_or_default();
     let registered = registration::registrations(&registration::runtime_dir(), None).unwrap_or_default();
-    let of = |one: registration::Registration| ProcessKey { pid: one.pid, start_ticks: one.start };
-    let memory: u64 = registered.into_iter().filter_map(|one| sample(of(one))).map(|usage| usage.rss_bytes).sum();
+    let of = |one: &registration::Registration| ProcessKey { pid: one.pid, start_ticks: one.start };
+    let memory: u64 = registered.iter().filter_map(|one| sample(of(one))).map(|usage| usage.rss_bytes).sum();
     Now {
         entries,
         living,
         commands_waiting: handle.waiting(),
         probe_waiting,
         shims: (shims.len(), shims.iter().filter(|shim| shim.connected).count()),
+        unpublished: Unpublished::ask(registered).await,
         contained: node.map(Node::counts).unwrap_or_default(),
         stream_bytes: node.map(Node::stream_length).unwrap_or_default(),
         memory: (own.rss_bytes, memory),

@@ -145,9 +145,11 @@ impl registry::Registry for Service {
         let asked: Vec<Entry> =
             self.ask(move |keeper| Ok(keeper.registry().select(&selector, 0).cloned().collect())).await?;
         let looker = self.looker.clone();
-        let contained = if request.containers { self.node.as_ref().map(Node::processes) } else { None };
+        let node = self.node.as_ref();
+        let contained = if request.containers { node.map(Node::processes) } else { None }.unwrap_or_default();
+        let idle = node.map(Node::idle).unwrap_or_default();
         let answer = blocking(move || api::SampleResponse {
-            usages: usages(&looker, &asked, request.tree, contained.as_deref().unwrap_or_default()),
+            usages: idle_marked(usages(&looker, &asked, request.tree, &contained), &idle),
             monotonic_ns: monotonic_ns(),
             ..Default::default()
         });
@@ -184,7 +186,8 @@ impl registry::Registry for Service {
         _: api::NodeProcessesRequest,
     ) -> ttrpc::Result<api::NodeProcessesResponse> {
         let node = self.node()?;
-        fitting(api::NodeProcessesResponse { processes: node.processes(), shims: node.shims(), ..Default::default() })
+        let (processes, shims, idle) = (node.processes(), node.shims(), node.idle());
+        fitting(api::NodeProcessesResponse { processes, shims, idle, ..Default::default() })
     }
 
     async fn node_ports(&self, _: &TtrpcContext, _: api::NodePortsRequest) -> ttrpc::Result<api::NodePortsResponse> {
@@ -237,6 +240,15 @@ fn usages(looker: &Looker, entries: &[Entry], tree: bool, contained: &[api::Cont
         usage.created_ns = process.created_ns;
         known.insert(usage.entity_id.clone(), usages.len());
         usages.push(usage);
+    }
+    usages
+}
+
+/// The same, with a mark on those of containers that are idle.
+fn idle_marked(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api::Usage> {
+    let idle: HashSet<_> = idle.iter().map(|one| (&one.namespace, &one.id)).collect();
+    for usage in &mut usages {
+        usage.idle = usage.container.as_ref().is_some_and(|one| idle.contains(&(&one.namespace, &one.id)));
     }
     usages
 }

@@ -120,15 +120,21 @@ impl Observer {
         Self { inner: Arc::new(Inner { config, seat, helpers, serials, running, started }) }
     }
 
-    /// The method table of the Observer service, to register with a server.
+    /// The method table of the Observer service, to register with a server. It also says what `publisher` has not got
+    /// rid of.
     #[must_use]
-    pub fn tables(&self) -> HashMap<String, ttrpc::r#async::Service> {
-        front::tables(self.clone())
+    pub fn tables(&self, publisher: &Publisher) -> HashMap<String, ttrpc::r#async::Service> {
+        front::tables(self.clone(), publisher.clone())
     }
 
     /// The service, once there is something to serve.
     pub(super) fn service(&self) -> Option<&Service> {
         self.running().map(|running| &running.service)
+    }
+
+    /// How many follow the events, the shim itself included.
+    pub(super) fn subscribers(&self) -> usize {
+        self.running().map_or(0, |running| running.shared.hub.subscribers())
     }
 
     /// Carries to containerd's bus what the settings say, for as long as the shim lives.

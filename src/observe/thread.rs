@@ -29,6 +29,7 @@ use super::{
     proc,
     record::TargetId,
     redact::Redactor,
+    service::{Living, OpenPort},
     setup,
     source::{SourceError, Target},
     track::Told,
@@ -339,9 +340,18 @@ impl Thread {
                     let container = self.containers.get(&id).filter(|container| is_meant(container))?;
                     Some((container.clone(), process))
                 });
-                let found = found.collect();
-                let is_known = container_id.is_empty() || self.containers.values().any(|known| is_meant(known));
-                let _ = reply.send(is_known.then_some((found, self.shared.hub.seq())));
+                let meant = self.containers.iter().filter(|(_, container)| is_meant(container));
+                let living = Living {
+                    processes: found.collect(),
+                    idle: meant
+                        .clone()
+                        .filter(|(id, _)| self.engine.is_idle(**id))
+                        .map(|(_, one)| one.clone())
+                        .collect(),
+                    seq: self.shared.hub.seq(),
+                };
+                let is_known = container_id.is_empty() || meant.count() > 0;
+                let _ = reply.send(is_known.then_some(living));
             }
             Letter::Ports { container_id, reply } => {
                 let is_meant = |container: &Container| container_id.is_empty() || container.id == container_id;
@@ -349,8 +359,11 @@ impl Thread {
                 let meant: BTreeMap<_, _> = meant.map(|(id, container)| (*id, container.clone())).collect();
                 let is_known = container_id.is_empty() || !meant.is_empty();
                 let ports = |(id, container): (TargetId, Arc<Container>)| {
-                    let ports = self.engine.ports(id).into_iter();
-                    ports.map(|port| (container.clone(), port)).collect::<Vec<_>>()
+                    let [told, listed] = self.engine.ports(id);
+                    let told = told.into_iter().map(|port| (port, false));
+                    let all = told.chain(listed.into_iter().map(|port| (port, true)));
+                    let open = |(port, listed_only)| OpenPort { container: container.clone(), port, listed_only };
+                    all.map(open).collect::<Vec<_>>()
                 };
                 let found = meant.into_iter().flat_map(ports).collect();
                 self.publish();

@@ -124,6 +124,12 @@ fn number(pid: i32) -> u32 {
     u32::try_from(pid).unwrap_or_default()
 }
 
+/// A time of protobuf's in nanoseconds since 1970. What comes before is 1970.
+pub(super) fn nanoseconds(time: &Timestamp) -> u64 {
+    let (seconds, nanos) = (u64::try_from(time.seconds).unwrap_or(0), u64::try_from(time.nanos).unwrap_or(0));
+    seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
 /// A time as protobuf has it. Times before 1970 do not happen here and become 1970.
 #[must_use]
 pub fn timestamp(time: SystemTime) -> Timestamp {

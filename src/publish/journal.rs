@@ -32,6 +32,8 @@ pub(super) struct Journal {
     head: u64,
     /// Where the next record goes.
     tail: u64,
+    /// Records between the two.
+    in_file: u64,
     /// Records younger than all of the file's.
     memory: VecDeque<Vec<u8>>,
     memory_bytes: usize,
@@ -48,7 +50,7 @@ impl Journal {
         if let Err(error) = &file {
             tracing::warn!(path = %path.display(), %error, "no journal: unacknowledged events wait in memory");
         }
-        Self { file: file.ok(), head: 0, tail: 0, memory: VecDeque::new(), memory_bytes: 0, lost: 0 }
+        Self { file: file.ok(), head: 0, tail: 0, in_file: 0, memory: VecDeque::new(), memory_bytes: 0, lost: 0 }
     }
 
     /// Appends a record. Writes to the page cache; a filesystem that stalls stalls the caller.
@@ -91,6 +93,7 @@ impl Journal {
     pub(super) fn pop(&mut self, length: usize) {
         if self.head < self.tail {
             self.head += 4 + length as u64;
+            self.in_file = self.in_file.saturating_sub(1);
             if self.head >= self.tail {
                 self.empty_file();
             }
@@ -110,6 +113,11 @@ impl Journal {
         self.head == self.tail && self.memory.is_empty()
     }
 
+    /// The records that wait.
+    pub(super) fn records(&self) -> u64 {
+        self.in_file + self.memory.len() as u64
+    }
+
     /// The bytes that wait.
     pub(super) fn waiting(&self) -> u64 {
         self.tail - self.head + self.memory_bytes as u64
@@ -127,11 +135,12 @@ impl Journal {
         // A write that fails half way leaves `tail` where it was: the next one overwrites it.
         file.write_all_at(&framed, self.tail)?;
         self.tail += framed.len() as u64;
+        self.in_file += 1;
         Ok(())
     }
 
     fn empty_file(&mut self) {
-        (self.head, self.tail) = (0, 0);
+        (self.head, self.tail, self.in_file) = (0, 0, 0);
         if let Some(file) = &self.file {
             let _ = file.set_len(0);
         }

@@ -21,4 +21,4 @@ mod sender;
 mod unjournaled;
 
 pub use event::{TaskEvent, timestamp};
-pub use sender::{Publisher, Sender, Unacknowledged};
+pub use sender::{Publisher, Sender, Unacknowledged, Unpublished};

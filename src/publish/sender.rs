@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{
     connection::{Connection, Forwarded},
-    event::{TaskEvent, timestamp},
+    event::{TaskEvent, nanoseconds, timestamp},
     journal::Journal,
     unjournaled::Unjournaled,
 };
@@ -47,6 +47,17 @@ struct Queue {
 /// What was still unacknowledged when the shim left, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unacknowledged(pub u64);
+
+/// The task events that containerd has not acknowledged yet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unpublished {
+    /// How many.
+    pub events: u64,
+    /// What they take, on disk and in memory.
+    pub bytes: u64,
+    /// When the oldest of them happened, in nanoseconds since 1970; `None` where there is none.
+    pub oldest_ns: Option<u64>,
+}
 
 /// The sending end. Run it once, for the life of the shim.
 #[derive(Debug)]
@@ -118,10 +129,16 @@ impl Publisher {
         result.map_err(|_| Unacknowledged(self.queue.lock().waiting()))
     }
 
-    /// The bytes that wait for an acknowledgement.
+    /// What waits for an acknowledgement. Reads the oldest event, from the page cache as a rule.
     #[must_use]
-    pub fn waiting(&self) -> u64 {
-        self.queue.lock().waiting()
+    pub fn unpublished(&self) -> Unpublished {
+        let (events, bytes, oldest) = {
+            let journal = self.queue.lock();
+            // What cannot be read is given up by the sender, which says so.
+            (journal.records(), journal.waiting(), journal.front().ok().flatten())
+        };
+        let oldest = oldest.and_then(|record| Envelope::parse_from_bytes(&record).ok());
+        Unpublished { events, bytes, oldest_ns: oldest.map(|envelope| nanoseconds(&envelope.timestamp)) }
     }
 }
 

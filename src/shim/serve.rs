@@ -148,7 +148,7 @@ impl Shim {
         let mut server = Server::new()
             .add_listener(Listener::new(accepted))
             .register_service(Service::new(supervisor.clone()).tables())
-            .register_service(observer.tables());
+            .register_service(observer.tables(&publisher));
         server.start().await?;
         let socket = env::var("LOOKOUT_SHIM_SOCKET").ok().as_deref().and_then(Socket::at);
         let socket_identity = socket.as_ref().and_then(Socket::identity);
@@ -224,7 +224,7 @@ async fn unwanted(supervisor: &Supervisor, connected: &FirstConnection) {
 
 /// What `SIGUSR1` asks for: one line about how the shim is.
 fn report(supervisor: &Supervisor, reaper: &Reaper, publisher: &Publisher) {
-    let (containers, children, unacknowledged) = (supervisor.count(), reaper.living(), publisher.waiting());
+    let (containers, children, unacknowledged) = (supervisor.count(), reaper.living(), publisher.unpublished().bytes);
     tracing::info!(containers, children, unacknowledged, "asked by SIGUSR1");
 }
 

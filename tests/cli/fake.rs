@@ -11,9 +11,9 @@ use std::{
 use async_trait::async_trait;
 use lookout::{
     api::{
-        CapabilitiesRequest, CapabilitiesResponse, ContainerPort, ContainerProcess, Event, EventBatch, Exit, ExitBatch,
-        ExitsRequest, Filter, Hello, PortsRequest, PortsResponse, ProcessesRequest, ProcessesResponse,
-        SubscribeRequest,
+        CapabilitiesRequest, CapabilitiesResponse, Container, ContainerPort, ContainerProcess, Event, EventBatch, Exit,
+        ExitBatch, ExitsRequest, Filter, Hello, PortsRequest, PortsResponse, ProcessesRequest, ProcessesResponse,
+        StatusRequest, StatusResponse, SubscribeRequest,
         event::Body,
         observer::{Observer, create_observer},
     },
@@ -31,6 +31,8 @@ pub(crate) struct Script {
     pub(crate) processes: Vec<ContainerProcess>,
     pub(crate) ports: Vec<ContainerPort>,
     pub(crate) exits: Vec<Exit>,
+    pub(crate) status: StatusResponse,
+    pub(crate) idle: Vec<Container>,
     /// Streams break after so many events.
     pub(crate) breaks_after: Option<usize>,
     /// The cursors that subscribers came with.
@@ -145,7 +147,9 @@ impl Observer for Service {
         let wanted = request.container_id;
         let mut processes = self.read(|script| script.processes.clone());
         processes.retain(|one| wanted.is_empty() || one.container.get_or_default().id == wanted);
-        Ok(ProcessesResponse { processes, ..Default::default() })
+        let mut idle = self.read(|script| script.idle.clone());
+        idle.retain(|one| wanted.is_empty() || one.id == wanted);
+        Ok(ProcessesResponse { processes, idle, ..Default::default() })
     }
 
     async fn ports(&self, _: &TtrpcContext, request: PortsRequest) -> ttrpc::Result<PortsResponse> {
@@ -153,6 +157,10 @@ impl Observer for Service {
         let mut ports = self.read(|script| script.ports.clone());
         ports.retain(|one| wanted.is_empty() || one.container.get_or_default().id == wanted);
         Ok(PortsResponse { ports, ..Default::default() })
+    }
+
+    async fn status(&self, _: &TtrpcContext, _: StatusRequest) -> ttrpc::Result<StatusResponse> {
+        Ok(self.read(|script| script.status.clone()))
     }
 
     async fn exits(

@@ -1,10 +1,12 @@
 //! All that is known of one container.
 
+use std::time::{Duration, SystemTime};
+
 use serde::Serialize;
 
 use super::{events, tree};
 use crate::{
-    api::{Container, ContainerProcess, Event, event::Body},
+    api::{Container, ContainerProcess, Event, StatusResponse, event::Body},
     cli::{
         args::{EventFormat, PageFormat},
         escape,
@@ -21,7 +23,10 @@ const EVENTS: usize = 10;
 pub(in crate::cli) struct Inspected {
     pub(in crate::cli) container: Container,
     pub(in crate::cli) capabilities: Vec<json::Capability>,
+    /// `None` where the shim does not say.
+    pub(in crate::cli) status: Option<StatusResponse>,
     pub(in crate::cli) processes: Vec<ContainerProcess>,
+    pub(in crate::cli) is_idle: bool,
     /// What the journal has of it, oldest first.
     pub(in crate::cli) events: Vec<Event>,
 }
@@ -30,6 +35,7 @@ pub(in crate::cli) struct Inspected {
 struct Page<'a> {
     namespace: &'a str,
     id: &'a str,
+    idle: bool,
     shim: Shim<'a>,
     capabilities: &'a [json::Capability],
     processes: Vec<json::Listed>,
@@ -43,6 +49,17 @@ struct Shim<'a> {
     address: &'a str,
     epoch: &'a str,
     version: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unpublished: Option<Unpublished>,
+}
+
+/// Task events that containerd has not acknowledged.
+#[derive(Serialize)]
+struct Unpublished {
+    events: u64,
+    bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oldest_ns: Option<u64>,
 }
 
 /// The page of `inspect`.
@@ -53,12 +70,18 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
         let page = Page {
             namespace: &known.container.namespace,
             id: &known.container.id,
+            idle: known.is_idle,
             shim: Shim {
                 id: &shim.id,
                 pid: shim.pid,
                 address: &shim.address,
                 epoch: &shim.epoch,
                 version: &shim.version,
+                unpublished: known.status.as_ref().map(|status| Unpublished {
+                    events: status.unpublished_events,
+                    bytes: status.unpublished_bytes,
+                    oldest_ns: status.oldest_unpublished_ns,
+                }),
             },
             capabilities: &known.capabilities,
             processes: known.processes.iter().map(json::Listed::from).collect(),
@@ -81,11 +104,23 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
     }
     field("shim", &format!("{}, pid {}, version {}", shim.id, shim.pid, shim.version));
     field("address", &shim.address);
+    if let Some(status) = &known.status {
+        field("unpublished", &unpublished(status));
+    }
     for one in &known.capabilities {
         field(&one.category, &format!("{} by {}: {}", one.support, one.backend, one.reason));
     }
     let closed = known.events.iter().rev().find(|event| matches!(event.body, Some(Body::ContainerClose(_))));
-    field("state", if closed.is_some() { "closed" } else { "open" });
+    field(
+        "state",
+        if closed.is_some() {
+            "closed"
+        } else if known.is_idle {
+            "open, idle"
+        } else {
+            "open"
+        },
+    );
     text.push_str(&format!("\nprocesses   {}\n", known.processes.len()));
     text.push_str(&tree::trees(&known.processes, Style { is_quiet: true, ..style }));
     text.push_str(&format!("\nevents      the last {} of {}\n", newest.len(), known.events.len()));
@@ -93,4 +128,17 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
         text.push_str(&events::event(event, EventFormat::Table, false, style));
     }
     text
+}
+
+/// What containerd has not got.
+fn unpublished(status: &StatusResponse) -> String {
+    let count = status.unpublished_events;
+    let events = if count == 1 { "event" } else { "events" };
+    match status.oldest_unpublished_ns {
+        Some(oldest_ns) => {
+            let age = (SystemTime::UNIX_EPOCH + Duration::from_nanos(oldest_ns)).elapsed().unwrap_or_default();
+            format!("{count} task {events}, the oldest for {:.1} s", age.as_secs_f64())
+        }
+        None => format!("{count} task {events}"),
+    }
 }

@@ -23,6 +23,9 @@ struct Row<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<&'a str>,
+    /// Of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle: Option<bool>,
     command: &'a str,
     cpu_ns: u64,
     rss_bytes: u64,
@@ -71,10 +74,11 @@ fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String
         let size = |size: Option<u64>| size.map_or_else(String::new, bytes);
         let container = usage.container.as_ref().map_or("", |container| container.id.as_str());
         let name = if usage.name.is_empty() { container } else { &usage.name };
+        let state = if usage.idle { " (idle)" } else { "" };
         let cells = [
             id,
             usage.pid.to_string(),
-            escape::text(name.as_bytes()),
+            escape::text(name.as_bytes()) + state,
             cpu,
             seconds(usage.cpu_ns),
             bytes(usage.rss_bytes),
@@ -99,6 +103,7 @@ impl<'a> From<&'a Usage> for Row<'a> {
             entity_id: &usage.entity_id,
             name: &usage.name,
             container: usage.container.as_ref().map(|container| container.id.as_str()),
+            idle: usage.container.as_ref().map(|_| usage.idle),
             command: &usage.command,
             cpu_ns: usage.cpu_ns,
             rss_bytes: usage.rss_bytes,

@@ -12,8 +12,8 @@ use tokio::task::JoinSet;
 
 use super::{stream::Stream, view::View};
 use crate::{
-    api::{ContainerPort, ContainerProcess, Event, FollowedShim},
-    client::{Follow, Registration, Shim, Shims, Step, Wanted, registrations},
+    api::{Container, ContainerPort, ContainerProcess, Event, FollowedShim},
+    client::{Connected, Follow, Registration, Shim, Shims, Step, Wanted, registrations},
     daemon::metrics::Metrics,
     model::chain,
 };
@@ -38,7 +38,13 @@ struct State {
     stream: Stream,
     view: View,
     /// By epoch.
-    shims: HashMap<String, FollowedShim>,
+    shims: HashMap<String, Followed>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    shim: FollowedShim,
+    connected: Connected,
 }
 
 /// The stream of events cannot be kept.
@@ -71,7 +77,13 @@ impl Node {
         self.state().view.processes()
     }
 
-    /// The open TCP ports of all containers.
+    /// The containers that are idle.
+    #[must_use]
+    pub fn idle(&self) -> Vec<Container> {
+        self.state().view.idle()
+    }
+
+    /// The open ports of all containers.
     #[must_use]
     pub fn ports(&self) -> Vec<ContainerPort> {
         self.state().view.ports()
@@ -86,7 +98,8 @@ impl Node {
     /// The shims that are followed, in order.
     #[must_use]
     pub fn shims(&self) -> Vec<FollowedShim> {
-        let mut shims: Vec<_> = self.state().shims.values().cloned().collect();
+        let now = |one: &Followed| FollowedShim { connected: one.connected.is(), ..one.shim.clone() };
+        let mut shims: Vec<_> = self.state().shims.values().map(now).collect();
         shims.sort_by(|one, other| (&one.namespace, &one.id).cmp(&(&other.namespace, &other.id)));
         shims
     }
@@ -129,6 +142,7 @@ impl Node {
         loop {
             let since = self.state().stream.cursor(&epoch).map(|seq| format!("{epoch}:{seq}")).unwrap_or_default();
             let mut events = Follow::new(registration.clone(), Wanted { since, follow: true, ..Default::default() });
+            self.begin(&registration, &epoch, events.connected());
             self.ask(&registration, &epoch).await;
             let end = loop {
                 match events.next().await {
@@ -148,7 +162,6 @@ impl Node {
             if let Step::Broken(Some(error)) = &end {
                 tracing::info!(shim = registration.id, error = chain(error), "a shim does not tell");
             }
-            self.set_connected(&epoch, false);
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
             if !registration.is_alive() {
@@ -159,11 +172,17 @@ impl Node {
         }
     }
 
+    /// A shim is followed, by a stream that says whether it is connected.
+    fn begin(&self, registration: &Registration, epoch: &str, connected: Connected) {
+        let mut state = self.state();
+        let seq = state.stream.cursor(epoch).unwrap_or_default();
+        let Registration { namespace, id, .. } = registration.clone();
+        let shim = FollowedShim { namespace, id, epoch: epoch.to_owned(), seq, ..Default::default() };
+        state.shims.insert(epoch.to_owned(), Followed { shim, connected });
+    }
+
     /// Who lives and what is open, by the shim itself.
     async fn ask(&self, registration: &Registration, epoch: &str) {
-        let Registration { namespace, id, .. } = registration.clone();
-        let followed = FollowedShim { namespace, id, epoch: epoch.to_owned(), ..Default::default() };
-        self.state().shims.entry(epoch.to_owned()).or_insert(followed);
         let Ok(shim) = Shim::connect(registration.clone()).await else { return };
         let (processes, ports) = tokio::join!(shim.processes(""), shim.ports(""));
         // What does not observe has nobody to tell of.
@@ -173,9 +192,6 @@ impl Node {
         match ports {
             Ok(ports) => state.view.set_ports(epoch, ports),
             Err(error) => tracing::warn!(shim = shim.registration.id, error = chain(&error), "a shim lists no ports"),
-        }
-        if let Some(shim) = state.shims.get_mut(epoch) {
-            shim.connected = true;
         }
     }
 
@@ -195,8 +211,8 @@ impl Node {
             }
         }
         let seq = state.stream.cursor(epoch).unwrap_or_default();
-        if let Some(shim) = state.shims.get_mut(epoch) {
-            (shim.seq, shim.connected) = (seq, true);
+        if let Some(followed) = state.shims.get_mut(epoch) {
+            followed.shim.seq = seq;
         }
         if let Some(newest) = events.last() {
             self.metrics.written(newest.time_ns);
@@ -210,12 +226,6 @@ impl Node {
         tracing::info!(epoch, "a shim has gone");
         state.view.forget(epoch);
         state.shims.remove(epoch);
-    }
-
-    fn set_connected(&self, epoch: &str, connected: bool) {
-        if let Some(shim) = self.state().shims.get_mut(epoch) {
-            shim.connected = connected;
-        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,8 +1,10 @@
-//! Who lives in the node's containers, and what is open there. Pure.
+//! Who lives in the node's containers, what is open there, and which of them are idle. Pure.
 
 use std::collections::BTreeMap;
 
-use crate::api::{ContainerPort, ContainerProcess, Event, Port, PortsResponse, ProcessesResponse, event::Body};
+use crate::api::{
+    Container, ContainerPort, ContainerProcess, Event, Port, PortsResponse, ProcessesResponse, event::Body,
+};
 
 /// The processes that live and the ports that are open, by the epoch of the shim that told of them.
 #[derive(Debug, Default)]
@@ -15,6 +17,8 @@ struct Shim {
     /// By entity id.
     processes: Listed<String, ContainerProcess>,
     ports: Listed<PortKey, ContainerPort>,
+    /// The containers that are idle, by id.
+    idle: Listed<String, Container>,
 }
 
 /// A shim's list of something, as events have changed it since.
@@ -32,12 +36,15 @@ impl View {
     /// What a shim said of all its containers takes the place of what was known.
     pub fn set_processes(&mut self, epoch: &str, answer: ProcessesResponse) {
         let rows = answer.processes.into_iter().map(|one| (one.process.get_or_default().entity_id.clone(), one));
-        self.shim(epoch).processes = Listed { as_of: answer.seq, rows: rows.collect() };
+        let idle = answer.idle.into_iter().map(|one| (one.id.clone(), one));
+        let shim = self.shim(epoch);
+        shim.processes = Listed { as_of: answer.seq, rows: rows.collect() };
+        shim.idle = Listed { as_of: answer.seq, rows: idle.collect() };
     }
 
-    /// The same of ports, without those that have no events: nobody would tell that they are gone.
+    /// The same of ports, without those that no event has told: nobody would tell that they are gone.
     pub fn set_ports(&mut self, epoch: &str, answer: PortsResponse) {
-        let told = answer.ports.into_iter().filter(|one| one.port.get_or_default().transport == "tcp");
+        let told = answer.ports.into_iter().filter(|one| !one.listed_only);
         let rows = told.map(|one| (key(&one.container.get_or_default().id, one.port.get_or_default()), one));
         self.shim(epoch).ports = Listed { as_of: answer.seq, rows: rows.collect() };
     }
@@ -54,7 +61,17 @@ impl View {
                 let one = ContainerProcess { container: container(), process: told, ..Default::default() };
                 shim.processes.insert(event.seq, process.entity_id.clone(), one);
             }
-            (Some(Body::Process(process)), "process.exit") => shim.processes.remove(event.seq, &process.entity_id),
+            (Some(Body::Process(process)), "process.exit") => {
+                shim.processes.remove(event.seq, &process.entity_id);
+                if process.origin == "init" {
+                    // Nothing more is told of it: it is neither.
+                    shim.idle.remove(event.seq, id);
+                }
+            }
+            (Some(Body::ContainerIdle(_)), _) => {
+                shim.idle.insert(event.seq, id.clone(), event.container.get_or_default().clone());
+            }
+            (Some(Body::ContainerActive(_)), _) => shim.idle.remove(event.seq, id),
             (Some(Body::Port(port)), "port.open") => {
                 let told = Some(port.clone()).into();
                 let one = ContainerPort { container: container(), port: told, ..Default::default() };
@@ -64,6 +81,7 @@ impl View {
             (Some(Body::ContainerClose(_)), _) => {
                 shim.processes.retain(event.seq, |one| one.container != event.container);
                 shim.ports.retain(event.seq, |one| one.container != event.container);
+                shim.idle.remove(event.seq, id);
             }
             _ => {}
         }
@@ -84,6 +102,12 @@ impl View {
             list
         };
         self.shims.values().flat_map(of).collect()
+    }
+
+    /// The containers that are idle: by shim and id.
+    #[must_use]
+    pub fn idle(&self) -> Vec<Container> {
+        self.shims.values().flat_map(|shim| shim.idle.rows.values().cloned()).collect()
     }
 
     /// All open ports: by shim, container, protocol and number.

@@ -158,5 +158,5 @@ async fn what_was_not_sent_is_told_in_the_stream() {
         told = tokio::time::timeout(Duration::from_secs(20), told) => assert!(told.is_ok(), "in time"),
         () = sender.run() => panic!("a sender never ends"),
     }
-    assert_eq!(publisher.waiting(), 0);
+    assert_eq!(publisher.unpublished().bytes, 0);
 }

@@ -1,9 +1,8 @@
 //! Events as messages. The one place that knows both.
 //!
-//! An event is encoded once, when it gets its seq; what follows it copies bytes. Nothing here asks a message for its descriptor, which would stay in memory with that of every other. Events and
-//! processes are written as bytes at once (see [`wire`](super::wire)); what is rare goes by the generated messages.
-
-use std::sync::Arc;
+//! An event is encoded once, when it gets its seq; who follows it copies bytes. Nothing here asks a message for its
+//! descriptor, which would stay in memory with that of every other. Events and processes are written as bytes at once
+//! (see [`wire`]); what is rare goes by the generated messages.
 
 use containerd_shim_protos::protobuf;
 
@@ -15,12 +14,12 @@ use crate::{
         TICKS_PER_SECOND,
     },
 };
-use wire::Writer;
 
 mod encoded;
 mod wire;
 
 pub use encoded::Encoded;
+pub(super) use wire::Writer;
 
 /// Who tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,37 +137,12 @@ impl<'a> Encoder<'a> {
         self.own("hello", Message::Hello(hello), now_ns)
     }
 
-    /// The answer to Processes, each process's arguments cut to about `args_max` bytes.
-    pub(super) fn processes(&self, living: &[(Arc<Container>, Arc<Process>)], seq: u64, args_max: usize) -> Vec<u8> {
-        let mut answer = Vec::new();
-        let mut writer = Writer::new(&mut answer);
-        for (container, process) in living {
-            writer.message(1, |writer| {
-                writer.message(1, |writer| write_container(container, writer));
-                writer.message(2, |writer| self.write_process(process, Some(container), args_max, writer));
-            });
-        }
-        writer.bytes(2, &self.identity.epoch);
-        writer.number(3, seq);
-        answer
+    /// The shim's run.
+    pub(super) fn epoch(&self) -> &'a str {
+        &self.identity.epoch
     }
 
-    /// The answer to Ports.
-    pub(super) fn ports(&self, open: &[(Arc<Container>, Port)], seq: u64) -> Vec<u8> {
-        let mut answer = Vec::new();
-        let mut writer = Writer::new(&mut answer);
-        for (container, port) in open {
-            writer.message(1, |writer| {
-                writer.message(1, |writer| write_container(container, writer));
-                writer.message(2, |writer| self.write_port(port, writer));
-            });
-        }
-        writer.bytes(2, &self.identity.epoch);
-        writer.number(3, seq);
-        answer
-    }
-
-    fn write_port(&self, port: &Port, writer: &mut Writer<'_>) {
+    pub(super) fn write_port(&self, port: &Port, writer: &mut Writer<'_>) {
         let endpoint = &port.endpoint;
         writer.bytes(1, endpoint.transport.as_str());
         writer.bytes(2, endpoint.network_type());
@@ -191,7 +165,8 @@ impl<'a> Encoder<'a> {
         writer.bytes(6, container_id.as_deref().unwrap_or_default());
     }
 
-    fn write_process(
+    /// The arguments are cut to about `args_max` bytes.
+    pub(super) fn write_process(
         &self,
         process: &Process,
         container: Option<&Container>,
@@ -284,7 +259,7 @@ fn write_args(args: &Args, bytes_max: usize, writer: &mut Writer<'_>) {
     writer.flag(13, args.redacted);
 }
 
-fn write_container(container: &Container, writer: &mut Writer<'_>) {
+pub(super) fn write_container(container: &Container, writer: &mut Writer<'_>) {
     writer.bytes(1, &container.namespace);
     writer.bytes(2, &container.id);
     if let Some(names) = &container.kubernetes {

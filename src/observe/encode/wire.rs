@@ -6,54 +6,54 @@
 
 /// Writes the fields of one message at the end of `bytes`.
 #[derive(Debug)]
-pub(super) struct Writer<'a>(&'a mut Vec<u8>);
+pub(in crate::observe) struct Writer<'a>(&'a mut Vec<u8>);
 
 const VARINT: u32 = 0;
 const LENGTH_DELIMITED: u32 = 2;
 
 impl<'a> Writer<'a> {
-    pub(super) fn new(bytes: &'a mut Vec<u8>) -> Self {
+    pub(in crate::observe) fn new(bytes: &'a mut Vec<u8>) -> Self {
         Self(bytes)
     }
 
     /// A number of any unsigned type; 0 is what an absent field means.
-    pub(super) fn number(&mut self, field: u32, value: u64) {
+    pub(in crate::observe) fn number(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.some_number(field, Some(value));
         }
     }
 
     /// An `int32`.
-    pub(super) fn signed(&mut self, field: u32, value: i32) {
+    pub(in crate::observe) fn signed(&mut self, field: u32, value: i32) {
         self.number(field, sign_extended(value));
     }
 
     /// An `optional int32`.
-    pub(super) fn some_signed(&mut self, field: u32, value: Option<i32>) {
+    pub(in crate::observe) fn some_signed(&mut self, field: u32, value: Option<i32>) {
         self.some_number(field, value.map(sign_extended));
     }
 
     /// An `optional` number: 0 is told too.
-    pub(super) fn some_number(&mut self, field: u32, value: Option<u64>) {
+    pub(in crate::observe) fn some_number(&mut self, field: u32, value: Option<u64>) {
         if let Some(value) = value {
             self.key(field, VARINT);
             self.varint(value);
         }
     }
 
-    pub(super) fn flag(&mut self, field: u32, value: bool) {
+    pub(in crate::observe) fn flag(&mut self, field: u32, value: bool) {
         self.number(field, value.into());
     }
 
     /// Text or bytes; empty is what an absent field means.
-    pub(super) fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
+    pub(in crate::observe) fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
         if !value.as_ref().is_empty() {
             self.some_bytes(field, Some(value));
         }
     }
 
     /// `optional` bytes, or one of `repeated` ones: empty ones are told too.
-    pub(super) fn some_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
+    pub(in crate::observe) fn some_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
         if let Some(value) = value {
             let value = value.as_ref();
             self.key(field, LENGTH_DELIMITED);
@@ -63,7 +63,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A message, written by `fields`.
-    pub(super) fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
+    pub(in crate::observe) fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
         self.key(field, LENGTH_DELIMITED);
         let length_at = self.0.len();
         // Two bytes, which every reader takes for a length of one byte too: what was written is moved only where it
@@ -86,7 +86,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Fields that were written elsewhere.
-    pub(super) fn fields(&mut self, written: &[u8]) {
+    pub(in crate::observe) fn fields(&mut self, written: &[u8]) {
         self.0.extend_from_slice(written);
     }
 
@@ -105,7 +105,7 @@ impl<'a> Writer<'a> {
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Value<'a> {
+pub(in crate::observe) enum Value<'a> {
     Number(u64),
     /// Text, bytes or a message.
     Bytes(&'a [u8]),
@@ -113,7 +113,7 @@ pub(super) enum Value<'a> {
 
 /// The first field of that number in a message; `None` where there is none, or where a field before it is none that a
 /// [`Writer`] writes.
-pub(super) fn field(mut message: &[u8], number: u32) -> Option<Value<'_>> {
+pub(in crate::observe) fn field(mut message: &[u8], number: u32) -> Option<Value<'_>> {
     loop {
         let key = take_varint(&mut message)?;
         let value = match u32::try_from(key & 7) {

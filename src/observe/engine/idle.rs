@@ -63,6 +63,11 @@ impl Engine {
         self.tracker.socket(id, at_ns, taken, &mut self.effects);
     }
 
+    /// Whether a container is idle, as was told last.
+    pub(in crate::observe) fn is_idle(&self, id: TargetId) -> bool {
+        self.targets.get(&id).is_some_and(|one| one.quiet.as_ref().is_some_and(|one| one.idle.is_idle()))
+    }
+
     /// How long until a container may be idle.
     pub(super) fn idle_after(&self) -> Option<Duration> {
         let quiets = self.targets.values().filter_map(|watched| watched.quiet.as_ref());
@@ -103,8 +108,7 @@ impl Engine {
 
     /// For a source that counts no connections: whether one ended the idleness of a container.
     pub(super) fn look_for_connections(&mut self, id: TargetId) {
-        let is_idle = self.targets.get(&id).is_some_and(|one| one.quiet.as_ref().is_some_and(|one| one.idle.is_idle()));
-        if is_idle && self.established(id) > 0 {
+        if self.is_idle(id) && self.established(id) > 0 {
             self.active(id, |idle, now| idle.happened(Activity::Connection, now));
         }
     }

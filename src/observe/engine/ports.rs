@@ -133,24 +133,25 @@ impl Engine {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// The open ports of a target, with all who hold them now.
-    pub(in crate::observe) fn ports(&mut self, id: TargetId) -> Vec<Port> {
+    /// The open ports of a target, with all who hold them now: those that were told, and those that the kernel lists and
+    /// nobody told.
+    pub(in crate::observe) fn ports(&mut self, id: TargetId) -> [Vec<Port>; 2] {
         let sockets: Vec<Socket> = self.ports.sockets(id).collect();
         for (socket, owners) in self.owners(id, sockets) {
             self.ports.set_owners(id, socket.cookie, owners);
         }
-        let mut ports = self.ports.snapshot(id);
+        let (mut ports, mut listed) = (self.ports.snapshot(id), Vec::<Port>::new());
         // UDP that no event told is looked for where somebody asks.
         let told: HashSet<u64> = self.ports.sockets(id).map(|socket| socket.cookie).collect();
         let mut bound = self.sockets(id, diag::State::Bound).unwrap_or_default();
         bound.retain(|socket| !told.contains(&socket.cookie));
         for (socket, owners) in self.owners(id, bound) {
-            match ports.iter_mut().find(|port| port.endpoint == socket.endpoint) {
+            match ports.iter_mut().chain(&mut listed).find(|port| port.endpoint == socket.endpoint) {
                 Some(port) => port.owners.extend(owners),
-                None => ports.push(Port { endpoint: socket.endpoint, owners }),
+                None => listed.push(Port { endpoint: socket.endpoint, owners }),
             }
         }
-        ports
+        [ports, listed]
     }
 
     /// A record of a socket.

@@ -4,6 +4,7 @@
 //! until it next sends something, so heartbeats bound that too. While nobody follows, nothing here has
 //! a timer, a task or memory.
 
+mod answers;
 mod request;
 mod stream;
 mod tables;
@@ -20,10 +21,7 @@ use futures::future::BoxFuture;
 
 pub(super) use tables::{Serves, tables};
 
-use super::{
-    encode::{self, Encoder},
-    hub::Hub,
-};
+use super::{encode, hub::Hub};
 use crate::{
     api::{self, observer},
     model::{Capability, Container, Port, Process},
@@ -60,11 +58,30 @@ pub trait Questions: Send + Sync {
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>>;
 }
 
-/// Ports with their containers, and the seq of the last event that they include.
-pub type OpenPorts = (Vec<(Arc<Container>, Port)>, u64);
+/// Ports, and the seq of the last event that they include.
+pub type OpenPorts = (Vec<OpenPort>, u64);
 
-/// Processes with their containers, and the seq of the last event that they include.
-pub type Living = (Vec<(Arc<Container>, Arc<Process>)>, u64);
+/// A port that is open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenPort {
+    /// Whose.
+    pub container: Arc<Container>,
+    /// Which, with all who hold it.
+    pub port: Port,
+    /// No event has told it.
+    pub listed_only: bool,
+}
+
+/// What lives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Living {
+    /// Parents before children.
+    pub processes: Vec<(Arc<Container>, Arc<Process>)>,
+    /// The containers that are idle.
+    pub idle: Vec<Arc<Container>>,
+    /// The last event that this includes.
+    pub seq: u64,
+}
 
 /// Why nobody can say what lives.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,10 +111,10 @@ impl Service {
 
     /// The answer to Processes, as bytes.
     async fn processes(&self, request: &api::ProcessesRequest) -> Answer<Vec<u8>> {
-        let (living, seq) = self.questions.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
-        let answers = ARGS_MAX.iter().map(|args_max| self.encoder().processes(&living, seq, *args_max));
+        let living = self.questions.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
+        let answers = ARGS_MAX.iter().map(|args_max| answers::processes(self.hub.encoder(), &living, *args_max));
         answers.into_iter().find(|answer| answer.len() <= ANSWER_MAX).ok_or_else(|| {
-            let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.len());
+            let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.processes.len());
             status(Code::RESOURCE_EXHAUSTED, told)
         })
     }
@@ -105,16 +122,12 @@ impl Service {
     /// The answer to Ports, as bytes.
     async fn ports(&self, request: &api::PortsRequest) -> Answer<Vec<u8>> {
         let (open, seq) = self.questions.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
-        let answer = self.encoder().ports(&open, seq);
+        let answer = answers::ports(self.hub.encoder(), &open, seq);
         if answer.len() <= ANSWER_MAX {
             return Ok(answer);
         }
         let told = format!("{} ports do not fit in an answer of {ANSWER_MAX} bytes", open.len());
         Err(status(Code::RESOURCE_EXHAUSTED, told))
-    }
-
-    fn encoder(&self) -> Encoder<'_> {
-        self.hub.encoder()
     }
 }
 

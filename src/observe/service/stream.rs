@@ -37,7 +37,7 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
     let heartbeat = request::heartbeat(asked.heartbeat_ms);
     let mut subscription =
         service.hub.subscribe(request::subscription(asked)?).map_err(|why| request::refused(&why))?;
-    let encoder = service.encoder();
+    let encoder = service.hub.encoder();
     let hello =
         encoder.hello(SCHEMA_VERSION, &service.questions.capabilities(), subscription.begins_after(), realtime_ns());
     let mut message = batch(vec![hello])?;

@@ -57,7 +57,9 @@ impl Questions for Scripted {
     fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>> {
         let known = container.is_empty() || container == "web";
         let id = container.to_owned();
-        Box::pin(async move { if known { Ok((self.living.clone(), 9)) } else { Err(Unavailable::Container { id }) } })
+        let idle = self.living.iter().take(1).map(|(container, _)| container.clone()).collect();
+        let living = Living { processes: self.living.clone(), idle, seq: 9 };
+        Box::pin(async move { if known { Ok(living) } else { Err(Unavailable::Container { id }) } })
     }
 
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
@@ -459,6 +461,7 @@ async fn processes_are_those_that_live() {
     let ask = |id: &str| api::ProcessesRequest { container_id: id.into(), ..Default::default() };
     let answer = client.processes(context::with_duration(DEADLINE), &ask("web")).await.expect("an answer");
     assert_eq!((answer.epoch.as_str(), answer.seq), ("e1", 9));
+    assert_eq!(answer.idle.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["web"]);
     let process = &answer.processes.first().expect("one").process;
     assert_eq!((process.pid, process.cgroup.as_str(), process.args.len()), (7, "/default/web", 3));
     match client.processes(context::with_duration(DEADLINE), &ask("db")).await {

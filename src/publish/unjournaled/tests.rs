@@ -41,7 +41,9 @@ async fn without_containerd_they_are_dropped_and_task_events_wait() {
     let (publisher, sender) =
         Publisher::new("ns", &nobody.display().to_string(), &folder.path().join("events.journal"));
     publisher.publish(TaskEvent::start("web", 1));
-    let waiting = publisher.waiting();
+    let waiting = publisher.unpublished();
+    let oldest = SystemTime::UNIX_EPOCH + Duration::from_nanos(waiting.oldest_ns.expect("there is one"));
+    assert!(waiting.events == 1 && oldest.elapsed().is_ok_and(|age| age < Duration::from_secs(10)), "{waiting:?}");
     for _ in 0..3 {
         assert!(publisher.send_unjournaled("/lookout/gap", "a/Spec", b"{}".to_vec()));
     }
@@ -57,7 +59,7 @@ async fn without_containerd_they_are_dropped_and_task_events_wait() {
         dropped = tokio::time::timeout(Duration::from_secs(20), dropped) => assert_eq!(dropped, Ok(3)),
         () = sender.run() => panic!("a sender never ends"),
     }
-    assert_eq!(publisher.waiting(), waiting);
+    assert_eq!(publisher.unpublished(), waiting);
 }
 
 /// A containerd that tells the test what comes, and acknowledges nothing that is not a task event.

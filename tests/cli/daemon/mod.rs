@@ -1,6 +1,7 @@
 //! The daemon and its commands, run whole.
 
 mod commands;
+mod deaths;
 mod kills;
 mod node;
 mod place;

@@ -3,17 +3,21 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    os::unix::net::UnixStream,
+    os::unix::net::{UnixListener, UnixStream},
     thread,
     time::{Duration, Instant},
 };
 
+use lookout::{
+    api::{ContainerActive, ContainerIdle, ContainerProcess, Process, StatusResponse, event::Body},
+    registration::start_ticks,
+};
 use serde_json::Value;
 
-use super::{Daemon, Node, PATIENCE, asked, command, log_of, ok, run};
+use super::{Daemon, Node, PATIENCE, Sleeper, asked, command, log_of, ok, run};
 use crate::{
     fake::Script,
-    script::{alive, gap, life, open_ports, port_life},
+    script::{alive, container, event, gap, life, open_ports, port_life},
 };
 
 /// The events of the stream's file, as (type, seq).
@@ -102,6 +106,29 @@ fn a_shim_that_cannot_be_asked_is_named() {
     assert_eq!(run(&node, &["ports", "--daemon", "--container", "db"]).code, 4);
 }
 
+/// Check that a shim whose connection breaks is not told as connected until it is again.
+#[test]
+fn a_broken_connection_is_told() {
+    let node = Node::new();
+    let mut shim = node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
+    let _daemon = Daemon::start(&node);
+    let is_connected = |wanted: &str| {
+        let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+        let number = text.lines().find_map(|line| line.strip_prefix("lookout_shims_connected "));
+        number == Some(wanted) && text.lines().any(|line| line == "lookout_shims 1")
+    };
+    for _ in 0..2 {
+        wait("a connection", &node, || is_connected("1"));
+        assert_eq!(run(&node, &["ports", "--daemon"]).code, 0);
+        shim.stop();
+        wait("its end", &node, || is_connected("0"));
+        let ran = run(&node, &["ports", "--daemon"]);
+        assert_eq!((ran.code, ran.err.as_str()), (4, "lookout: shim web tells the daemon nothing\n"));
+        shim.serve();
+    }
+    wait("a connection", &node, || is_connected("1"));
+}
+
 /// Check that what begins to run is a line of the probe format, and that the numbers are OpenMetrics.
 #[test]
 fn probes_and_metrics_are_served() {
@@ -130,6 +157,68 @@ fn probes_and_metrics_are_served() {
     assert!(!text.contains("4016") && !text.contains("web"), "{text}");
     assert!(asked(&metrics, "GET /else HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
     assert!(asked(&metrics, "PUT / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+}
+
+/// Check that what shims could not give to containerd is in the numbers, and in what is told of a container; and that a
+/// shim that cannot be asked is not counted as one that has nothing.
+#[test]
+fn what_is_unpublished_is_told() {
+    let node = Node::new();
+    let status = StatusResponse {
+        unpublished_events: 3,
+        unpublished_bytes: 400,
+        oldest_unpublished_ns: Some(1),
+        ..Default::default()
+    };
+    let _web = node.shim("web", Script { status, processes: alive("web"), ..Default::default() });
+    let _db = node.shim("db", Script { processes: alive("db"), ..Default::default() });
+    node.register("gone");
+    let _daemon = Daemon::start(&node);
+    let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    for line in ["lookout_shims_answering 2", "lookout_unpublished_events 3", "lookout_unpublished_bytes 400"] {
+        assert!(text.lines().any(|one| one == line), "{line} is not in {text}");
+    }
+    let oldest = text.lines().find_map(|line| line.strip_prefix("lookout_oldest_unpublished_seconds "));
+    let oldest: f64 = oldest.and_then(|text| text.parse().ok()).expect("a number");
+    // Since 1970.
+    assert!(oldest > 1e9, "{oldest}");
+    let page = run(&node, &["inspect", "web"]).out;
+    assert!(page.contains("\nunpublished 3 task events, the oldest for "), "{page}");
+    let page: Value = serde_json::from_str(&run(&node, &["inspect", "web", "-o", "json"]).out).expect("an object");
+    assert_eq!(page["shim"]["unpublished"], serde_json::json!({"events":3,"bytes":400,"oldest_ns":1}));
+    // One that is there and says nothing holds nobody up: it has half a second.
+    let _silent = UnixListener::bind(node.register("silent")).expect("a socket");
+    let began = Instant::now();
+    let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    assert!(text.lines().any(|one| one == "lookout_shims_answering 2"), "{text}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+/// Check that the daemon knows which containers are idle, by a shim's list and by its events, and that this is shown.
+#[test]
+fn the_view_has_the_idle_containers() {
+    let node = Node::new();
+    let sleeper = Sleeper::new();
+    let pid: i32 = sleeper.pid().parse().expect("a pid");
+    let start = start_ticks(pid).expect("it lives");
+    let entity_id = format!("c0ffee00{pid:08x}{start:x}");
+    let process = Some(Process { pid, entity_id, ..Default::default() }).into();
+    let process = ContainerProcess { container: Some(container("web")).into(), process, ..Default::default() };
+    let script = Script { processes: vec![process], idle: vec![container("web")], ..Default::default() };
+    let shim = node.shim("web", script);
+    let _daemon = Daemon::start(&node);
+    let is_idle = |wanted: bool| {
+        let rows: Value = serde_json::from_str(&ok(&node, &["stats", "--containers", "-o", "json"])).expect("an array");
+        rows[0]["container"] == "web" && rows[0]["idle"] == wanted
+    };
+    wait("the list", &node, || is_idle(true));
+    assert!(ok(&node, &["stats", "--containers"]).contains(" web (idle) "));
+    let page = ok(&node, &["inspect", "web"]);
+    assert!(page.contains("\nstate       open, idle\n"), "{page}");
+    shim.tell(event(1, "web", "container.active", Body::ContainerActive(ContainerActive::default())));
+    wait("it to be active", &node, || is_idle(false));
+    shim.tell(event(2, "web", "container.idle", Body::ContainerIdle(ContainerIdle::default())));
+    wait("it to be idle", &node, || is_idle(true));
 }
 
 /// Check that metrics are not offered to other machines.

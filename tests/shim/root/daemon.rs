@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
     path::Path,
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -13,13 +14,15 @@ use std::{
 };
 
 use lookout::{
-    api::{AddRequest, ContainerPort, ContainerProcess, NodePortsRequest, NodeProcessesRequest},
+    api::{AddRequest, ContainerPort, ContainerProcess, NodePortsRequest, NodeProcessesRequest, StatusResponse},
     client::{Daemon, Shim, registrations},
 };
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::ports;
 use crate::harness::{
+    Process,
     containerd::{Containerd, Version},
     deadline,
     tools::tool,
@@ -51,7 +54,8 @@ fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
         let mut names = Vec::new();
         for number in 0..SHIMS {
             let name = format!("c{number}");
-            let work = "/ports hold 0.0.0.0 80 & while :; do /ports short 2 1000 1000; usleep 100000; done";
+            let work = "/ports hold 0.0.0.0 80 & /ports udp 0.0.0.0 53 & \
+                        while :; do /ports short 2 1000 1000; usleep 100000; done";
             let work = format!("exec >/dev/null; {work}");
             containerd.detached(&name, &["--mount", &ports::mount()], &["sh", "-c", &work]);
             names.push(name);
@@ -77,7 +81,7 @@ fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
     deadline::within(SETTLED, "the daemon's view to be the shims'", || {
         let (ours, theirs) = (view(&runtime_dir), shims_view(&runtime_dir));
         differ = format!("{ours:?} is not {theirs:?}");
-        theirs.ports.len() >= AT_ONCE && ours == theirs
+        theirs.ports.len() >= 2 * AT_ONCE && ours == theirs
     });
     let newest = newest_of_shims(&runtime_dir);
     deadline::within(SETTLED, "the stream to have all", || {
@@ -128,13 +132,71 @@ fn prometheus_takes_the_metrics() {
     scraper.arg(format!("--web.listen-address={prometheus}"));
     let log = fs::File::create(folder.path().join("prometheus.log")).expect("our folder is writable");
     let mut scraper = scraper.stdout(log.try_clone().expect("a handle")).stderr(log).spawn().expect("setpriv");
-    for (query, value) in [("up", "1"), ("lookout_living_entries", "1"), ("lookout_shims", "0")] {
+    for (query, value) in [
+        ("up", "1"),
+        ("lookout_living_entries", "1"),
+        ("lookout_shims", "0"),
+        ("lookout_oldest_unpublished_seconds", "0"),
+    ] {
         deadline::until(query, || answer(&prometheus, query).is_some_and(|answer| answer == value));
     }
     for child in [&mut scraper, &mut daemon] {
         child.kill().expect("our own child");
         child.wait().expect("our own child");
     }
+}
+
+/// Check that an exit that containerd is not there to take is told as unpublished, by the shim and by the daemon, and
+/// grows old; and that nothing is unpublished when containerd is back.
+#[test]
+fn what_containerd_has_not_got_is_told() {
+    let mut containerd = Containerd::start(Version::V2_1);
+    containerd.use_own_bpffs();
+    let runtime_dir = containerd.path("lookout");
+    containerd.detached("c", &[], &["sleep", "1000"]);
+    let init = Process::new(containerd.pid("c"));
+    let mut daemon = start(&runtime_dir);
+    let nothing = || unpublished(&runtime_dir) == Some([1.0, 0.0, 0.0]);
+    deadline::until("nothing to be unpublished", nothing);
+    assert_eq!(status(&runtime_dir).oldest_unpublished_ns, None);
+
+    containerd.kill_9();
+    init.signal(Signal::SIGKILL);
+    let waits = || unpublished(&runtime_dir).filter(|[shims, events, _]| (*shims, *events) == (1.0, 1.0));
+    deadline::until("the exit to wait", || waits().is_some_and(|[.., oldest]| oldest > 0.0));
+    deadline::until("it to grow old", || waits().is_some_and(|[.., oldest]| oldest > 1.0));
+    let told = status(&runtime_dir);
+    assert_eq!((told.unpublished_events, told.unpublished_bytes > 0), (1, true), "{told:?}");
+
+    containerd.restart();
+    deadline::until("nothing to be unpublished again", nothing);
+    daemon.kill().expect("our own child");
+    daemon.wait().expect("our own child");
+    containerd.remove("c");
+    containerd.remove_own_bpffs();
+    containerd.assert_nothing_left();
+}
+
+/// What the only shim says.
+fn status(runtime_dir: &Path) -> StatusResponse {
+    run(async {
+        let registration = registrations(runtime_dir, None).expect("a folder").remove(0);
+        Shim::connect(registration).await.expect("it serves").status().await.expect("it answers")
+    })
+}
+
+/// Shims that answered the daemon's scrape, their unpublished events, and how many seconds ago the oldest was.
+fn unpublished(runtime_dir: &Path) -> Option<[f64; 3]> {
+    let mut socket = UnixStream::connect(runtime_dir.join("metrics.sock")).ok()?;
+    socket.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").ok()?;
+    let mut text = String::new();
+    socket.read_to_string(&mut text).ok()?;
+    let number = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
+    };
+    let names = ["lookout_shims_answering", "lookout_unpublished_events", "lookout_oldest_unpublished_seconds"];
+    Some(names.map(number))
 }
 
 /// What a Prometheus has for a query that one series answers.
@@ -177,8 +239,8 @@ fn command(runtime_dir: &Path) -> Command {
 struct View {
     /// By entity id, with their arguments.
     processes: BTreeMap<String, Vec<Vec<u8>>>,
-    /// Container, address and number of TCP's.
-    ports: BTreeSet<(String, String, u32)>,
+    /// Container, protocol, address and number of those that events tell of.
+    ports: BTreeSet<(String, String, String, u32)>,
 }
 
 impl View {
@@ -187,10 +249,9 @@ impl View {
             let process = one.process.unwrap_or_default();
             (process.entity_id, process.args)
         }));
-        let tcp = ports.into_iter().filter(|one| one.port.transport == "tcp");
-        self.ports.extend(tcp.map(|one| {
+        self.ports.extend(ports.into_iter().filter(|one| !one.listed_only).map(|one| {
             let (container, port) = (one.container.unwrap_or_default(), one.port.unwrap_or_default());
-            (container.id, port.address, port.port)
+            (container.id, port.transport, port.address, port.port)
         }));
     }
 }

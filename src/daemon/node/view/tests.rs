@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::{Container, ContainerClose, Gap, Process};
+use crate::api::{ContainerActive, ContainerClose, ContainerIdle, Gap, Process};
 
 fn event(seq: u64, type_: &str, body: Body) -> Event {
     Event { seq, type_: type_.into(), container: Some(web()).into(), body: Some(body), ..Default::default() }
@@ -81,14 +81,50 @@ fn ports_go_on_after_their_list() {
     assert_eq!(open(&view), Vec::<String>::new());
 }
 
-/// Check that a port whose end nobody would tell is not in the view, and that a shim takes its ports with it.
+/// Check that UDP and TCP of one number are two ports, that one whose end nobody would tell is not in the view, and that
+/// a shim takes its ports with it.
 #[test]
-fn udp_is_left_out_and_a_shim_takes_its_ports_with_it() {
+fn what_nobody_told_is_left_out_and_a_shim_takes_its_ports_with_it() {
     let mut view = View::default();
-    let udp = Port { transport: "udp".into(), ..port("0.0.0.0", 53) };
-    view.set_ports("e", listed([udp, port("0.0.0.0", 53)], 1));
+    let udp = |number| Port { transport: "udp".into(), ..port("0.0.0.0", number) };
+    let mut answer = listed([udp(53), port("0.0.0.0", 53), udp(5000)], 1);
+    answer.ports[2].listed_only = true;
+    view.set_ports("e", answer);
     view.apply("other", &change(1, "port.open", port("::", 1)));
-    assert_eq!((open(&view), view.counts()), (vec!["0.0.0.0:53".to_owned(), ":::1".to_owned()], (0, 2)));
+    let transports = |view: &View| view.ports().iter().map(|one| one.port.transport.clone()).collect::<Vec<_>>();
+    assert_eq!((open(&view), view.counts().1), (["0.0.0.0:53", "0.0.0.0:53", ":::1"].map(str::to_owned).into(), 3));
+    assert_eq!(transports(&view), ["tcp", "udp", "tcp"]);
+    view.apply("e", &change(2, "port.close", udp(53)));
+    assert_eq!(transports(&view), ["tcp", "tcp"]);
     view.forget("e");
     assert_eq!(open(&view), [":::1"]);
+}
+
+/// Check that a container is idle from when that is told, or listed, until it is active, its first process ends or it is
+/// closed.
+#[test]
+fn an_idle_container_is_known() {
+    let mut view = View::default();
+    let ids = |view: &View| view.idle().into_iter().map(|one| one.id).collect::<Vec<_>>();
+    let idle = |seq| event(seq, "container.idle", Body::ContainerIdle(ContainerIdle::default()));
+    let active = |seq| event(seq, "container.active", Body::ContainerActive(ContainerActive::default()));
+    let exit = |seq, origin: &str| {
+        event(seq, "process.exit", Body::Process(Process { origin: origin.into(), ..Default::default() }))
+    };
+    view.set_processes("e", ProcessesResponse { seq: 2, idle: vec![web()], ..Default::default() });
+    view.apply("e", &active(2));
+    assert_eq!(ids(&view), ["web"], "the list includes it");
+    view.apply("e", &active(3));
+    assert_eq!(ids(&view), [""; 0]);
+    view.apply("e", &idle(4));
+    view.apply("e", &exit(5, "descendant"));
+    assert_eq!(ids(&view), ["web"]);
+    view.apply("e", &exit(6, "init"));
+    assert_eq!(ids(&view), [""; 0]);
+    view.apply("e", &idle(7));
+    view.apply("e", &event(8, "container.close", Body::ContainerClose(ContainerClose::default())));
+    assert_eq!(ids(&view), [""; 0]);
+    view.apply("e", &idle(9));
+    view.forget("e");
+    assert_eq!(ids(&view), [""; 0]);
 }

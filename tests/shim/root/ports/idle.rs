@@ -16,6 +16,13 @@ fn next(watching: &Watching, kind: &str, before: &mut usize) -> Told {
     watching.wait_for(SOON, kind, |told| told.iter().filter(|told| told.kind() == kind).nth(wanted - 1).cloned())
 }
 
+/// Whether the shim answers so.
+fn is_idle(containerd: &Containerd) -> bool {
+    let page = containerd.lookout(&["inspect", "c", "-o", "json"]).run().success().stdout_text();
+    let page: serde_json::Value = serde_json::from_str(&page).expect("an object");
+    page["idle"].as_bool().expect("told")
+}
+
 /// Check, with eBPF and without, that a container that is quiet for as long as was asked for is told as idle once,
 /// and that an exec, a connection and input each make it active, and idle again after their end and not before.
 #[test]
@@ -32,9 +39,11 @@ fn a_quiet_container_is_idle_until_something_happens() {
         let told = next(&watching, "container.idle", &mut idle);
         let quiet = Duration::from_nanos(told.number("/quiet_ns").expect("told"));
         assert!(quiet >= AFTER && quiet < 10 * AFTER, "{quiet:?}");
+        assert!(is_idle(&containerd));
 
         let exec = containerd.exec("c", &[], &["sleep", "3"]).spawn();
         assert_eq!(next(&watching, "container.active", &mut active).text("/cause"), "exec");
+        assert!(!is_idle(&containerd));
         exec.wait().success();
         let of_exec = |told: &Told| told.kind() == "process.exit" && told.text("/origin") == "exec";
         let end = watching.wait(SOON, "the exec's exit", of_exec).number("/monotonic_ns");

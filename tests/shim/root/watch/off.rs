@@ -2,6 +2,11 @@
 
 use std::{fs, time::Duration};
 
+use lookout::{
+    api::StatusResponse,
+    client::{Registration, Shim},
+};
+
 use crate::harness::{
     Process,
     containerd::{Containerd, Holdings, Version},
@@ -17,6 +22,22 @@ fn switches(shim: Process) -> u64 {
         lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>()
     };
     statuses.map(count).sum()
+}
+
+/// What a shim says of itself, which nobody finds by its registration.
+fn status(containerd: &Containerd, id: &str) -> StatusResponse {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let registration = Registration {
+        namespace: String::new(),
+        id: id.to_owned(),
+        pid: containerd.shim(id).pid,
+        start: 0,
+        address: fs::read_to_string(containerd.bundle(id).join("address")).expect("the shim writes it"),
+        epoch: String::new(),
+        version: String::new(),
+    };
+    runtime
+        .block_on(async { Shim::connect(registration).await.expect("it serves").status().await.expect("it answers") })
 }
 
 /// Check that a container with `io.lookout.observe=off` costs no thread, no kernel object and no file,
@@ -35,6 +56,8 @@ fn off_makes_nothing() {
     let maps = fs::read_to_string(format!("/proc/{}/maps", shim.pid)).expect("it lives");
     assert!(!maps.contains("bpf"), "{maps}");
     assert!(!containerd.path("lookout").exists(), "a run-time folder");
+    let status = status(&containerd, "c");
+    assert_eq!((status.unpublished_events, status.subscribers), (0, 0), "{status:?}");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
     containerd.assert_nothing_left();
