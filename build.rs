@@ -10,7 +10,10 @@ use ttrpc_codegen::{Codegen, Customize, ProtobufCustomize};
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo names a folder"));
-    programs(&out.join("lookout.bpf.o"));
+    // Others have no eBPF, and need no clang.
+    if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|system| system == "linux") {
+        programs(&out.join("lookout.bpf.o"));
+    }
     messages(&out.join("api"));
 }
 

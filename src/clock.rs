@@ -9,6 +9,7 @@ pub fn monotonic_ns() -> u64 {
 }
 
 /// `CLOCK_BOOTTIME`: with the time that the machine was suspended.
+#[cfg(target_os = "linux")]
 #[must_use]
 pub fn boottime_ns() -> u64 {
     read(ClockId::CLOCK_BOOTTIME)

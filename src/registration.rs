@@ -13,6 +13,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+/// Whether this system can have shims at all.
+pub const HAS_SHIMS: bool = cfg!(target_os = "linux");
+
 /// Where run-time files are where nothing else is said.
 const RUNTIME_DIR: &str = "/run/lookout";
 
@@ -122,8 +125,12 @@ pub fn is_left(runtime_dir: &Path, namespace: &str, shim_id: &str) -> bool {
 ///
 /// # Errors
 ///
-/// What the system answers when a folder cannot be read; that there is none is no error.
+/// What the system answers when a folder cannot be read; that there is none is no error. `Unsupported` where
+/// there can be none: [`HAS_SHIMS`].
 pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<Vec<Registration>> {
+    if !HAS_SHIMS {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "shims run on Linux only"));
+    }
     let shims = runtime_dir.join("shims");
     let mut found = Vec::new();
     for name in names(&shims)? {

@@ -43,6 +43,7 @@ pub(super) enum Command {
     /// Show all that is known of a container.
     Inspect(InspectArgs),
     /// Show what is pinned, what the kernel offers, and what is wrong.
+    #[cfg(target_os = "linux")]
     Doctor(DoctorArgs),
     /// Keep the registry, until TERM. Where one runs already, print its pid.
     Daemon(DaemonArgs),
@@ -216,6 +217,7 @@ pub(super) struct InspectArgs {
     pub(super) output: PageFormat,
 }
 
+#[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
     /// Remove what dead shims left behind.

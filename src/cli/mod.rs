@@ -4,6 +4,7 @@
 
 mod args;
 mod containers;
+#[cfg(target_os = "linux")]
 mod doctor;
 mod escape;
 mod events;
@@ -68,6 +69,7 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         Command::Exits(args) => exits::run(args, &mut out).await?,
         Command::Capabilities(args) => containers::capabilities(args, &mut out).await?,
         Command::Inspect(args) => containers::inspect(args, &mut out).await?,
+        #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args, &mut out)?,
         Command::Config(ConfigCommand::Show { output, look }) => {
             let config = registry::config(config.as_deref())?;

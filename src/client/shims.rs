@@ -1,20 +1,11 @@
 //! The shims of a node, as they come.
 
-use std::{
-    collections::HashSet,
-    fs, io,
-    os::fd::{AsFd as _, OwnedFd},
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::HashSet, io, path::PathBuf, time::Duration};
 
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
-use tokio::{io::unix::AsyncFd, time::timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::{
-    registration::{Registration, registrations},
-    sys,
-};
+use super::changes::Changes;
+use crate::registration::{Registration, registrations};
 
 /// How often the folders are looked at where nobody tells of a change: a folder that is still missing has
 /// nobody to tell of it, and a node may be out of inotify instances.
@@ -29,15 +20,6 @@ pub struct Shims {
     known: HashSet<(i32, u64, String)>,
     /// Told of each change in the folders. Made at the first wait; `None` in it where the node has no more.
     changes: Option<Option<Changes>>,
-}
-
-#[derive(Debug)]
-struct Changes {
-    inotify: Inotify,
-    /// The same instance, as the runtime waits for it.
-    ready: AsyncFd<OwnedFd>,
-    /// The outermost folder is there and watched, so that nothing can come unnoticed.
-    are_all_told: bool,
 }
 
 impl Shims {
@@ -78,39 +60,19 @@ impl Shims {
         }
     }
 
-    /// Watches every folder that is there. One that is watched already stays so.
+    /// Watches every folder that is there.
     fn watch(&mut self) {
-        let made = || {
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            let ready = sys::watched(inotify.as_fd().try_clone_to_owned()?, tokio::io::Interest::READABLE)?;
-            Ok::<_, io::Error>(Changes { inotify, ready, are_all_told: false })
-        };
-        let Some(changes) = self.changes.get_or_insert_with(|| made().ok()) else { return };
-        let shims = self.runtime_dir.join("shims");
-        let namespaces = fs::read_dir(&shims).into_iter().flatten().flatten().map(|entry| entry.path());
-        let folders = [self.runtime_dir.clone(), shims.clone()].into_iter().chain(namespaces);
-        for folder in folders {
-            let kinds = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-            // One that is gone, or not yet there, is looked at again.
-            let watched = changes.inotify.add_watch(&folder, kinds);
-            if folder == self.runtime_dir {
-                changes.are_all_told = watched.is_ok();
-            }
+        if let Some(changes) = self.changes.get_or_insert_with(|| Changes::new().ok()) {
+            changes.watch(&self.runtime_dir);
         }
     }
 
     /// Waits for a change; where not every change is told, not for long.
     async fn changed(&self) {
-        let Some(Some(changes)) = &self.changes else { return tokio::time::sleep(LOOK).await };
-        let told = async {
-            if let Ok(mut ready) = changes.ready.readable().await {
-                while changes.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
-                ready.clear_ready();
-            }
-        };
-        match changes.are_all_told {
-            true => told.await,
-            false => drop(timeout(LOOK, told).await),
+        match &self.changes {
+            Some(Some(changes)) if changes.are_all_told() => changes.next().await,
+            Some(Some(changes)) => drop(timeout(LOOK, changes.next()).await),
+            _ => sleep(LOOK).await,
         }
     }
 }

@@ -17,18 +17,37 @@
 //! No shim and no command for containers needs it. It never signals a process by its pid, has no timer while
 //! nothing that is registered lives, and answers no command before that is on disk.
 
-pub mod keeper;
-pub mod kill;
-pub mod liveness;
-pub mod look;
-pub mod metrics;
-pub mod node;
-pub mod place;
 pub mod registry;
-pub mod sample;
-mod serve;
-pub mod service;
-pub mod sockets;
 pub mod store;
 
+// The seam: what holds a process, asks the kernel about it, and serves.
+#[cfg(target_os = "linux")]
+pub mod keeper;
+#[cfg(target_os = "linux")]
+pub mod kill;
+#[cfg(target_os = "linux")]
+pub mod liveness;
+#[cfg(target_os = "linux")]
+pub mod look;
+#[cfg(target_os = "linux")]
+pub mod metrics;
+#[cfg(target_os = "linux")]
+pub mod node;
+#[cfg(target_os = "linux")]
+pub mod place;
+#[cfg(target_os = "linux")]
+pub mod sample;
+#[cfg(target_os = "linux")]
+mod serve;
+#[cfg(target_os = "linux")]
+pub mod service;
+#[cfg(target_os = "linux")]
+pub mod sockets;
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{Outcome, ServeError, run};
+#[cfg(target_os = "linux")]
 pub use serve::{Outcome, ServeError, run};

@@ -2,11 +2,11 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     sync::{Mutex, PoisonError},
 };
 
-use crate::sys::eventfd;
+use crate::sys::Bell;
 
 /// A list that one thread adds to and another takes whole.
 ///
@@ -15,15 +15,15 @@ use crate::sys::eventfd;
 #[derive(Debug)]
 pub(super) struct Mailbox<T> {
     letters: Mutex<Option<Vec<T>>>,
-    bell: OwnedFd,
+    bell: Bell,
 }
 
 impl<T> Mailbox<T> {
     /// # Errors
     ///
-    /// What eventfd(2) answered.
+    /// What [`Bell::new`] answered.
     pub(super) fn new() -> io::Result<Self> {
-        Ok(Self { letters: Mutex::new(Some(Vec::new())), bell: eventfd::eventfd()? })
+        Ok(Self { letters: Mutex::new(Some(Vec::new())), bell: Bell::new()? })
     }
 
     /// Gives the letter back where nobody reads any more.
@@ -33,14 +33,13 @@ impl<T> Mailbox<T> {
             let Some(letters) = letters.as_mut() else { return Err(letter) };
             letters.push(letter);
         }
-        // A full counter has rung already.
-        let _ = nix::unistd::write(&self.bell, &1u64.to_ne_bytes());
+        self.bell.ring();
         Ok(())
     }
 
     /// All there is, and the bell is still again.
     pub(super) fn take(&self) -> Vec<T> {
-        let _ = nix::unistd::read(&self.bell, &mut [0; 8]);
+        self.bell.still();
         let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
         letters.as_mut().map(std::mem::take).unwrap_or_default()
     }

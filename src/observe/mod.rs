@@ -13,34 +13,59 @@
 //! The container never waits for any of it and never notices its failure.
 
 mod detector;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the shim's thread uses the rest"))]
 mod engine;
-mod front;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the shim tells of input"))]
 mod idle;
-mod letter;
 mod mailbox;
-mod observer;
-mod place;
 mod port_watcher;
-mod setup;
 mod spawned;
-mod thread;
 
-pub mod bus;
 pub mod capability;
 pub mod encode;
 pub mod hub;
-pub mod node;
 pub mod ports;
-pub mod proc;
 pub mod record;
 pub mod redact;
-pub mod service;
 pub mod source;
 pub mod track;
 
+// The seam: what asks the kernel, and what serves a shim.
+#[cfg(target_os = "linux")]
+mod front;
+#[cfg(target_os = "linux")]
+mod letter;
+#[cfg(target_os = "linux")]
+mod observer;
+#[cfg(target_os = "linux")]
+mod place;
+#[cfg(target_os = "linux")]
+mod setup;
+#[cfg(target_os = "linux")]
+mod thread;
+
+#[cfg(target_os = "linux")]
+pub mod bus;
+#[cfg(target_os = "linux")]
+pub mod node;
+#[cfg(target_os = "linux")]
+pub mod proc;
+#[cfg(target_os = "linux")]
+pub mod service;
+
+#[cfg(not(target_os = "linux"))]
+mod elsewhere;
+#[cfg(not(target_os = "linux"))]
+pub use elsewhere::{node, proc};
+#[cfg(not(target_os = "linux"))]
+use elsewhere::{place, setup};
+
 pub use detector::{Detector, DetectorError, DoneEvent, ExecSeen, Flags, ForkSeen, ProcessEvent, Receivers};
+#[cfg(target_os = "linux")]
 pub use observer::{Helpers, Observer, Seat};
 pub use port_watcher::{PortEvent, PortWatcher};
+#[cfg(target_os = "linux")]
 pub use service::Service;
+#[cfg(target_os = "linux")]
 pub use setup::{LISTEN_CONNECTOR, LOAD_PROGRAMS, listen_connector, load_programs};
 pub use spawned::{Lifecycle, LifecycleEvent, ObservedChild, ObserverConfig, ObserverSubscriber};

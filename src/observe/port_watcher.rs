@@ -1,7 +1,7 @@
 //! The library's watch over the ports of a process and of all that descends from it, outside any container.
 
 use std::{
-    fmt, io,
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::{self, JoinHandle},
@@ -13,17 +13,11 @@ use super::{
     mailbox::Mailbox,
     place,
     record::TargetId,
-    source::{
-        Source, SourceError, Target,
-        bpf::{self, BpfSource},
-        poll::{self, PollSource},
-    },
+    setup,
+    source::{Source, SourceError, Target},
     track::Told,
 };
 use crate::model::{Body, Endpoint, Grade, Owner};
-
-/// Of the ring, where eBPF can be had.
-const RING: u32 = 64 << 10;
 
 /// A port of the tree opened or closed.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,12 +81,15 @@ impl PortWatcher {
     ///
     /// [`DetectorError::Source`] where there is no such process, [`DetectorError::Start`].
     pub fn start(&mut self) -> Result<(), DetectorError> {
-        let seen = Self::bpf().and_then(|source| self.start_over(Box::new(source)));
-        match seen {
-            // What eBPF refuses may be had in the other way, and what is wrong with the process is wrong there too.
-            Err(DetectorError::Source(_)) => self.start_over(Box::new(PollSource::new(poll::INTERVAL))),
-            other => other,
+        let mut refused = SourceError::Missing { what: "a source of ports on this system" };
+        for open in setup::OF_PORTS {
+            match open().map_err(DetectorError::Source).and_then(|source| self.start_over(source)) {
+                // What one refuses may be had in the other way, and what is wrong with the process is wrong there too.
+                Err(DetectorError::Source(why)) => refused = why,
+                other => return other,
+            }
         }
+        Err(refused.into())
     }
 
     /// As [`start`](Self::start), over this source.
@@ -127,11 +124,6 @@ impl PortWatcher {
             let _ = mailbox.put(());
             self.callback = thread.join().ok();
         }
-    }
-
-    fn bpf() -> Result<BpfSource, DetectorError> {
-        let bpffs = bpf::bpffs()?;
-        Ok(BpfSource::open(&bpffs, RING, &mut || bpf::load(&bpffs).map_err(io::Error::other))?)
     }
 
     fn engine(&self, source: Box<dyn Source>) -> Result<Engine, DetectorError> {

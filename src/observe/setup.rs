@@ -42,6 +42,19 @@ pub fn listen_connector() -> io::Result<()> {
     connector::serve(&runtime_dir())
 }
 
+/// Opens a source of its own.
+pub(super) type Open = fn() -> Result<Box<dyn Source>, SourceError>;
+
+/// What tells of ports outside any container, the best first.
+pub(super) const OF_PORTS: [Open; 2] = [own_ring, || Ok(Box::new(PollSource::new(poll::INTERVAL)))];
+
+/// The programs with a ring of this process's own; they are loaded where they are not.
+fn own_ring() -> Result<Box<dyn Source>, SourceError> {
+    const RING: u32 = 64 << 10;
+    let bpffs = bpf::bpffs()?;
+    Ok(Box::new(BpfSource::open(&bpffs, RING, &mut || bpf::load(&bpffs).map_err(io::Error::other))?))
+}
+
 /// Opens the best source, and says what that can.
 pub(super) fn open(shared: &Shared) -> Result<Box<dyn Source>, SourceError> {
     open_after(shared, None)

@@ -10,11 +10,18 @@
 //! A source belongs to one thread. It never decides what a record means, and it never blocks longer
 //! than its documentation says.
 
+#[cfg(target_os = "linux")]
 pub mod bpf;
+#[cfg(target_os = "linux")]
 pub mod connector;
+#[cfg(target_os = "linux")]
 pub(in crate::observe) mod diag;
 pub mod mock;
+#[cfg(target_os = "linux")]
 pub mod poll;
+
+#[cfg(not(target_os = "linux"))]
+pub(in crate::observe) use super::elsewhere::diag;
 
 use std::{os::fd::BorrowedFd, path::PathBuf, time::Duration};
 

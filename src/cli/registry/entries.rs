@@ -19,7 +19,7 @@ use crate::{
 pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit, Failure> {
     let daemon = connect().await?;
     let pids = match &args.pattern {
-        Some(pattern) => find::matching(pattern).into_iter().map(|found| found.pid).collect(),
+        Some(pattern) => find::matching(pattern)?.into_iter().map(|found| found.pid).collect(),
         None => args.pids,
     };
     if pids.is_empty() {

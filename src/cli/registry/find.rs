@@ -1,6 +1,6 @@
 //! `lookout find`: processes of the node by what they run. Asks nobody but the kernel.
 
-use std::{fs, path::Path};
+use std::{io, path::Path};
 
 use regex::bytes::Regex;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use crate::{
     client::{json, text::lossless},
     model::Args,
     observe::{
-        proc::{identify, image},
+        proc::{identify, image, pids},
         redact::Redactor,
     },
 };
@@ -44,7 +44,7 @@ struct Row {
 pub(in crate::cli) fn find(args: &FindArgs, named: Option<&Path>, out: &mut Output) -> Result<Exit, Failure> {
     let redactor = Redactor::new(&super::config(named)?.settings().redact);
     let redactor = redactor.map_err(|error| Failure::Other(error.into()))?;
-    let mut found = matching(&args.pattern);
+    let mut found = matching(&args.pattern)?;
     for one in &mut found {
         one.args = one.args.take().map(|args| redactor.redact(args));
     }
@@ -54,12 +54,12 @@ pub(in crate::cli) fn find(args: &FindArgs, named: Option<&Path>, out: &mut Outp
 }
 
 /// All but this process, in the order of their pids.
-pub(super) fn matching(pattern: &Regex) -> Vec<Found> {
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids: Vec<i32> = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+pub(super) fn matching(pattern: &Regex) -> Result<Vec<Found>, Failure> {
+    let context = |error: io::Error| anyhow::Error::new(error).context("failed to list the node's processes");
+    let mut pids = pids().map_err(|error| Failure::Other(context(error)))?;
     pids.sort_unstable();
     pids.retain(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != std::process::id()));
-    pids.into_iter().filter_map(|pid| look(pid, pattern)).collect()
+    Ok(pids.into_iter().filter_map(|pid| look(pid, pattern)).collect())
 }
 
 fn look(pid: i32, pattern: &Regex) -> Option<Found> {

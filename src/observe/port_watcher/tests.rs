@@ -6,7 +6,10 @@ use std::{
 };
 
 use super::*;
-use crate::model::Transport;
+use crate::{
+    model::Transport,
+    observe::source::poll::{self, PollSource},
+};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -67,13 +70,17 @@ fn another_processes_ports_are_not_told() {
 }
 
 mod root {
+    use std::io;
+
     use super::*;
+    use crate::observe::source::bpf::{self, BpfSource};
 
     /// Check that with eBPF each listener of a descendant is told exactly, however short, and that a socket that
     /// somebody else closes last is told as closed.
     #[test]
     fn listeners_of_descendants_are_told_exactly() {
         const COUNT: usize = 50;
+        const RING: u32 = 64 << 10;
         let node = tempfile::tempdir().unwrap();
         let nothing = None::<&str>;
         nix::mount::mount(Some("bpf"), node.path(), Some("bpf"), nix::mount::MsFlags::empty(), nothing).unwrap();

@@ -14,10 +14,14 @@
 //! Records and dumps may come in any order around each other: a socket that began after a dump is not missing
 //! from it, and one that ended while it was taken is not found by it.
 
+mod listed;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
+
+pub(in crate::observe) use listed::{Found, State};
 
 use super::record::{Socket, TargetId};
 use crate::model::{Endpoint, Owner, Port, Transport};

@@ -90,6 +90,19 @@ fn alive(pid: i32, cgroup: Option<u64>) -> Option<(ProcessKey, What)> {
     Some((key, What::Alive { lineage, image: Arc::new(image), cgroup }))
 }
 
+/// Every process of the node.
+///
+/// # Errors
+///
+/// What the listing of `/proc` answered.
+pub fn pids() -> io::Result<Vec<i32>> {
+    let pid = |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Ok),
+        Err(error) => Some(Err(error)),
+    };
+    fs::read_dir("/proc")?.filter_map(pid).collect()
+}
+
 /// The pids of `root` and of all that descends from it or from one of `known` that still lives, zombies
 /// included, `root` first. Reads the `stat` of every process of the node.
 ///
@@ -99,8 +112,7 @@ fn alive(pid: i32, cgroup: Option<u64>) -> Option<(ProcessKey, What)> {
 pub fn processes_of_tree(root: i32, known: &[ProcessKey]) -> io::Result<Vec<i32>> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     let mut starts = HashMap::new();
-    for entry in fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+    for pid in pids()? {
         let Some(stat) = Stat::of(pid) else { continue };
         children.entry(stat.parent).or_default().push(pid);
         starts.insert(pid, stat.start_ticks);

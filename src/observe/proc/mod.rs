@@ -21,7 +21,7 @@ mod stat;
 pub use cgroup::{Membership, Memberships, Place, cgroup_id, members};
 pub use holders::{holders, outputs};
 pub use image::{ARGS_LIMIT, image};
-pub use look::{LookError, look, processes_of_tree};
+pub use look::{LookError, look, pids, processes_of_tree};
 pub use reaped::Reaped;
 pub use sockets::socket_holders;
 pub use stat::{Status, identify, lineage, mount_namespace, pid_namespace, start_ticks_at};

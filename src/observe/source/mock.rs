@@ -26,7 +26,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -36,7 +36,7 @@ use crate::{
     clock::monotonic_ns,
     model::{Args, Backend, Grade, Image, ProcessKey, Stage},
     observe::record::{Lineage, Record, TargetId, What},
-    sys::eventfd::eventfd,
+    sys::Bell,
 };
 
 /// How many steps a script can be ahead of its reader. One beyond that is dropped and told as lost.
@@ -57,7 +57,7 @@ pub struct MockSource {
 #[derive(Debug, Clone)]
 pub struct MockHandle {
     shared: Arc<Mutex<Script>>,
-    wake: Arc<OwnedFd>,
+    wake: Arc<Bell>,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl MockSource {
     ///
     /// `EMFILE`, `ENFILE`: it has a descriptor, to be waited on like any other source.
     pub fn new() -> std::io::Result<(Self, MockHandle)> {
-        let script = MockHandle { shared: Arc::default(), wake: Arc::new(eventfd()?) };
+        let script = MockHandle { shared: Arc::default(), wake: Arc::new(Bell::new()?) };
         let source = Self { script: script.clone(), processes: HashMap::new(), targets: Vec::new(), ticks: 1000 };
         Ok((source, script))
     }
@@ -199,8 +199,7 @@ impl MockHandle {
     }
 
     fn wake(&self) {
-        // Only a counter near its end would refuse, and then it is readable anyway.
-        let _ = nix::unistd::write(&*self.wake, &1_u64.to_ne_bytes());
+        self.wake.ring();
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -247,7 +246,7 @@ impl Source for MockSource {
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         // Lowered before the steps are taken: one that comes meanwhile raises it again.
-        let _ = nix::unistd::read(&*self.script.wake, &mut [0; 8]);
+        self.script.wake.still();
         for _ in 0..limit {
             let step = {
                 let mut script = self.script.script();

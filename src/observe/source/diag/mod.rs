@@ -14,35 +14,13 @@ use nix::sched::{CloneFlags, setns};
 
 pub(in crate::observe) use self::destroyed::Destroyed;
 use self::message::{FAMILIES, Part, parts, request};
-use super::super::record::Socket;
+pub(in crate::observe) use crate::observe::ports::{Found, State};
 
 /// The part of a dump that is read at once: the kernel fills at most 32 KiB (netlink_dump, af_netlink.c).
 const PART: usize = 32 << 10;
 
 /// The most parts of one dump: a namespace with more listeners than that is not believed to end.
 const PARTS_MAX: usize = 4096;
-
-/// A socket that a dump found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::observe) struct Found {
-    /// Which.
-    pub(in crate::observe) socket: Socket,
-    /// The cgroup on the unified hierarchy that it was made in; `None` from a kernel that does not tell.
-    pub(in crate::observe) cgroup: Option<u64>,
-}
-
-/// Which sockets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::observe) enum State {
-    /// TCP, listening.
-    Listening,
-    /// TCP, connected.
-    Established,
-    /// UDP, with a local port and no remote one.
-    Bound,
-    /// UDP, with a local port, connected or not.
-    WithPort,
-}
 
 /// The sockets of a kind, of the network namespace `inode` in which the process `pid` is.
 ///
