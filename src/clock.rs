@@ -8,11 +8,13 @@ pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// `CLOCK_BOOTTIME`: with the time that the machine was suspended.
-#[cfg(target_os = "linux")]
+/// Since boot, with the time that the machine was suspended: Linux's `CLOCK_BOOTTIME`, others' `CLOCK_MONOTONIC`.
 #[must_use]
 pub fn boottime_ns() -> u64 {
-    read(ClockId::CLOCK_BOOTTIME)
+    #[cfg(target_os = "linux")]
+    return read(ClockId::CLOCK_BOOTTIME);
+    #[cfg(not(target_os = "linux"))]
+    read(ClockId::CLOCK_MONOTONIC)
 }
 
 /// `CLOCK_REALTIME`, since 1970.

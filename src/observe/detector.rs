@@ -271,7 +271,7 @@ impl Watcher {
                 if !busy && !more && rested {
                     break;
                 }
-                rested = !more && self.engine.rest();
+                rested = !more && self.engine.rest(self.orders.bell());
             }
         }
     }

@@ -111,8 +111,8 @@ impl Engine {
     }
 
     /// Lets records collect, as [`Source::rest`] has it.
-    pub(super) fn rest(&mut self) -> bool {
-        self.source.rest()
+    pub(super) fn rest(&mut self, bell: BorrowedFd<'_>) -> bool {
+        self.source.rest(bell)
     }
 
     /// Watches from now on. `init` as [`Tracker::begin`] has it.

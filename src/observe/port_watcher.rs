@@ -167,7 +167,7 @@ fn run(mut engine: Engine, orders: &Mailbox<()>, callback: &mut Callback) -> Res
             if rested {
                 break;
             }
-            rested = !more && engine.rest();
+            rested = !more && engine.rest(orders.bell());
         }
         engine.wait(orders.bell());
     }

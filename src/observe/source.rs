@@ -25,6 +25,8 @@ pub(in crate::observe) use super::elsewhere::diag;
 
 use std::{os::fd::BorrowedFd, path::PathBuf, time::Duration};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use super::record::{Record, TargetId};
 use crate::model::Backend;
 
@@ -120,11 +122,11 @@ pub trait Source: Send {
     /// collect after it became readable, for one without how often to look.
     fn interval(&self) -> Duration;
 
-    /// Lets records collect, for [`interval`](Source::interval) or until there is one that should not wait.
-    /// Answers whether it was the whole time: only then finding nothing means that there is nothing.
-    fn rest(&mut self) -> bool {
-        std::thread::sleep(self.interval());
-        true
+    /// Lets records collect, for [`interval`](Source::interval) or until there is one that should not wait, or until
+    /// `bell` is readable. Answers whether it was the whole time: only then finding nothing means that there is
+    /// nothing.
+    fn rest(&mut self, bell: BorrowedFd<'_>) -> bool {
+        !is_ready_within(&[bell], self.interval())
     }
 
     /// Gives at most about `limit` records to `sink`, oldest first, and tells whether there may be more. Never waits.
@@ -133,6 +135,13 @@ pub trait Source: Send {
     ///
     /// [`SourceError`]: this source is at its end.
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError>;
+}
+
+/// Waits for one of them to be readable; answers whether one was before the time was up.
+fn is_ready_within(any: &[BorrowedFd<'_>], time: Duration) -> bool {
+    let mut any: Vec<PollFd<'_>> = any.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    // A signal is the main thread's affair.
+    poll(&mut any, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)).unwrap_or(1) > 0
 }
 
 /// Why a source cannot be had, or has ended.

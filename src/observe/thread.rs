@@ -3,7 +3,7 @@
 //! ```text
 //!  wait ──► letters ──► read ──► letters ──► track ──► letters about the past ──► publish ─┐
 //!   ▲                                                                                     │
-//!   └───────────────── nothing came, or 1 ms for more to collect ◄────────────────────────┘
+//!   └────────── nothing came, or 1 ms for more to collect, 4 in a storm ◄─────────────────┘
 //! ```
 //!
 //! The order is the point. What must be known before a record (which child of the shim is whose exec)
@@ -149,7 +149,7 @@ impl Thread {
         match turn {
             Turn::Idle if self.rested || self.leaving.is_some() => return false,
             Turn::More => self.rested = false,
-            Turn::Idle | Turn::Busy => self.rested = self.engine.rest(),
+            Turn::Idle | Turn::Busy => self.rested = self.engine.rest(self.shared.mailbox.bell()),
         }
         true
     }

@@ -7,6 +7,7 @@ use std::{
         unix::fs::MetadataExt as _,
     },
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use libbpf_rs::{MapCore as _, MapHandle, MapType, RingBuffer, RingBufferBuilder, libbpf_sys};
@@ -29,8 +30,11 @@ pub(super) struct Ring {
     bytes: usize,
     /// What the reader's callback decoded in this turn.
     turn: Arc<Mutex<Turn>>,
-    /// Bytes read since the ring was last found empty.
+    /// Bytes read since the ring was last found empty, and when that was.
     unread: usize,
+    emptied: Instant,
+    /// See [`Ring::pause`].
+    pause: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +50,7 @@ impl Ring {
         let map = create(bytes)?;
         let turn = Arc::default();
         let reader = reader(&map, Arc::clone(&turn))?;
-        Ok(Self { reader, map, bytes: bytes as usize, turn, unread: 0 })
+        Ok(Self { reader, map, bytes: bytes as usize, turn, unread: 0, emptied: Instant::now(), pause: Duration::ZERO })
     }
 
     /// Readable when there are records.
@@ -77,8 +81,30 @@ impl Ring {
 
     /// The ring was found empty: whether it can have been full since the last time that it was.
     pub(super) fn drained(&mut self) -> bool {
-        std::mem::take(&mut self.unread) + LARGEST > self.bytes
+        let (bytes, now) = (std::mem::take(&mut self.unread), Instant::now());
+        self.pause = pause(bytes, now - std::mem::replace(&mut self.emptied, now), self.bytes);
+        bytes + LARGEST > self.bytes
     }
+
+    /// How long records may collect now without anybody being woken: as they came before the ring was last found
+    /// empty, they will fill a quarter of it. Zero but in a storm.
+    pub(super) fn pause(&self) -> Duration {
+        self.pause
+    }
+}
+
+/// The pause where `bytes` came within `time` into a ring of `room` bytes.
+fn pause(bytes: usize, time: Duration, room: usize) -> Duration {
+    /// So many bytes a millisecond are a storm: some 4000 processes a second.
+    const STORM: u128 = 2048;
+    /// A wake-up each millisecond costs the container's processes the caches; each fourth is a third of that.
+    const LONGEST: Duration = Duration::from_millis(4);
+    let (bytes, micros) = (bytes as u128, time.as_micros().max(1));
+    if bytes * 1000 < STORM * micros {
+        return Duration::ZERO;
+    }
+    let until_quarter = micros * (room as u128 / 4) / bytes;
+    Duration::from_micros(u64::try_from(until_quarter).unwrap_or(u64::MAX)).min(LONGEST)
 }
 
 /// Asks whether the kernel lets this process have one.
@@ -112,3 +138,6 @@ fn reader(map: &MapHandle, turn: Arc<Mutex<Turn>>) -> Result<RingBuffer<'static>
 fn page_size() -> u32 {
     u32::try_from(procfs::page_size()).unwrap_or(4096)
 }
+
+#[cfg(test)]
+mod tests;

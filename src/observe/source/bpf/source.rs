@@ -3,7 +3,10 @@
 use std::{
     collections::BTreeMap,
     fs, io,
-    os::{fd::BorrowedFd, unix::fs::MetadataExt as _},
+    os::{
+        fd::{AsFd as _, BorrowedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
     process, thread,
     time::{Duration, Instant},
@@ -28,7 +31,7 @@ use crate::{
     model::{Backend, Stage},
     observe::{
         record::{Record, TargetId},
-        source::{Connections, KernelCounts, Source, SourceError, Target},
+        source::{Connections, KernelCounts, Source, SourceError, Target, is_ready_within},
     },
     registration::start_ticks,
 };
@@ -372,10 +375,14 @@ impl Source for BpfSource {
         INTERVAL
     }
 
-    fn rest(&mut self) -> bool {
+    fn rest(&mut self, bell: BorrowedFd<'_>) -> bool {
+        // In a storm it would be woken each millisecond.
+        let pause = self.ring.pause();
+        if !pause.is_zero() && is_ready_within(&[bell], pause) {
+            return false;
+        }
         // What it was woken for before the last read has been read.
-        let timeout = EpollTimeout::try_from(INTERVAL).unwrap_or(EpollTimeout::ZERO);
-        matches!(self.woken.wait(&mut [EpollEvent::empty()], timeout), Ok(0))
+        !is_ready_within(&[bell, self.woken.0.as_fd()], INTERVAL)
     }
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {

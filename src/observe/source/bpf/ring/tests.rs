@@ -1,0 +1,14 @@
+use super::*;
+
+/// Check that a storm is rested through until a quarter of the ring is full and no longer than 4 ms, and that
+/// what comes slower is not.
+#[test]
+fn a_storm_is_rested_through() {
+    let of = |bytes, millis| pause(bytes, Duration::from_millis(millis), 128 << 10);
+    assert_eq!(of(12 << 10, 1), Duration::from_micros(2666));
+    assert_eq!(of(48 << 10, 4), Duration::from_micros(2666));
+    assert_eq!(of(2 << 10, 1), Duration::from_millis(4));
+    assert_eq!(of(128 << 10, 1), Duration::from_micros(250));
+    assert_eq!(of(0, 0), Duration::ZERO);
+    assert_eq!((of(2000, 1), of(20_000, 10)), (Duration::ZERO, Duration::ZERO));
+}
