@@ -22,6 +22,7 @@
 //! api       our own messages and services, generated from `proto/`
 //! sys       the only unsafe code
 //! clock     the kernel's clocks, in nanoseconds
+//! wire      protobuf's encoding, where generated messages are too slow
 //! model     words that all of them share; no I/O
 //! ```
 //!
@@ -41,6 +42,7 @@ pub mod observe;
 pub mod registration;
 #[expect(unsafe_code, reason = "system calls that no crate wraps; nothing else in the crate is unsafe")]
 pub mod sys;
+pub mod wire;
 
 // The seam: the shim, and whatever else serves or runs containers, is Linux's. What else a system must have is in
 // `observe::elsewhere` and `daemon::elsewhere`, as answers of one that has nothing yet.

@@ -6,10 +6,11 @@
 use std::{fs, path::Path};
 
 /// Each module, and what it may name.
-const MAY_NAME: [(&str, &[&str]); 18] = [
+const MAY_NAME: [(&str, &[&str]); 19] = [
     ("api", &[]),
     ("model", &[]),
     ("clock", &[]),
+    ("wire", &[]),
     ("sys", &[]),
     ("reaper", &["model", "sys"]),
     ("runc", &["model", "sys", "reaper"]),
@@ -20,12 +21,12 @@ const MAY_NAME: [(&str, &[&str]); 18] = [
     ("task", &["model", "sys", "reaper", "runc", "bundle", "publish"]),
     ("config", &["model"]),
     ("registration", &[]),
-    ("observe", &["model", "clock", "api", "sys", "config", "registration", "publish"]),
+    ("observe", &["model", "clock", "wire", "api", "sys", "config", "registration", "publish"]),
     (
         "shim",
         &["model", "api", "sys", "accept", "log", "config", "reaper", "runc", "bundle", "publish", "task", "observe"],
     ),
-    ("client", &["model", "clock", "api", "sys", "config", "registration"]),
+    ("client", &["model", "clock", "wire", "api", "sys", "config", "registration"]),
     ("daemon", &["model", "clock", "api", "sys", "accept", "log", "config", "registration", "observe", "client"]),
     ("cli", &["model", "api", "sys", "config", "client", "observe", "daemon"]),
 ];

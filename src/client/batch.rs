@@ -2,35 +2,28 @@
 
 use std::ops::Range;
 
-use containerd_shim_protos::protobuf::{self, CodedInputStream, Message as _};
+use containerd_shim_protos::protobuf::{self, Message as _};
 use ttrpc::r#async::{Client, StreamInner};
 
-use crate::api::Event;
-
-/// Field numbers of EventBatch and Event, as `proto/lookout/v1/observer.proto` has them, with their wire types.
-mod tag {
-    pub(super) const EVENTS: u32 = 1 << 3 | 2;
-    pub(super) const SEQ: u32 = 1 << 3;
-    pub(super) const EPOCH: u32 = 2 << 3 | 2;
-    pub(super) const TYPE: u32 = 3 << 3 | 2;
-    pub(super) const TIME: u32 = 4 << 3;
-}
+use crate::{
+    api::Event,
+    wire::{Value, next_field},
+};
 
 /// Events in the encoding of `proto/lookout/v1/observer.proto`, each decoded when it is asked for.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    heads: Vec<Head>,
+    /// Where each of them is.
+    events: Vec<Range<usize>>,
 }
 
-/// Where an event and the texts of its head are in the batch.
-#[derive(Debug)]
-struct Head {
-    event: Range<usize>,
-    seq: u64,
-    time_ns: u64,
-    epoch: Range<usize>,
-    type_: Range<usize>,
+/// Not a batch.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("an EventBatch of {length} bytes is broken {left} bytes before its end")]
+pub struct Broken {
+    length: usize,
+    left: usize,
 }
 
 /// One event of a [`Batch`].
@@ -59,87 +52,58 @@ impl Encoded<'_> {
     }
 }
 
+impl<'a> Encoded<'a> {
+    /// Fields 1 to 4 of an Event, as `proto/lookout/v1/observer.proto` has them. What is absent is empty.
+    fn of(event: &'a [u8]) -> Self {
+        let mut head = Self { seq: 0, time_ns: 0, epoch: &[], type_: &[], bytes: event };
+        let (mut rest, mut wanted) = (event, 4);
+        while wanted > 0 {
+            match next_field(&mut rest) {
+                Some((1, Value::Number(seq))) => head.seq = seq,
+                Some((2, Value::Bytes(epoch))) => head.epoch = epoch,
+                Some((3, Value::Bytes(type_))) => head.type_ = type_,
+                Some((4, Value::Number(time_ns))) => head.time_ns = time_ns,
+                Some(_) => continue,
+                None => break,
+            }
+            wanted -= 1;
+        }
+        head
+    }
+}
+
 impl Batch {
-    /// Finds the events in an EventBatch message.
-    pub(super) fn new(bytes: Vec<u8>) -> protobuf::Result<Self> {
-        let mut heads = Vec::new();
-        let mut input = CodedInputStream::from_bytes(&bytes);
-        while let Some(tag) = input.read_raw_tag_or_eof()? {
-            if tag == tag::EVENTS {
-                let event = skip_bytes(&mut input)?;
-                heads.push(Head::read(&bytes, event)?);
-            } else {
-                skip(tag, &mut input)?;
+    /// Finds the events in an EventBatch message: its field 1.
+    pub(super) fn new(bytes: Vec<u8>) -> Result<Self, Broken> {
+        let mut events = Vec::new();
+        let mut rest = bytes.as_slice();
+        while let Some((number, value)) = next_field(&mut rest) {
+            if let (1, Value::Bytes(event)) = (number, value) {
+                let end = bytes.len() - rest.len();
+                events.push(end - event.len()..end);
             }
         }
-        drop(input);
-        Ok(Self { bytes, heads })
+        if !rest.is_empty() {
+            return Err(Broken { length: bytes.len(), left: rest.len() });
+        }
+        Ok(Self { bytes, events })
     }
 
     /// Whether it has no event: a heartbeat.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.heads.is_empty()
+        self.events.is_empty()
     }
 
     /// The events, in their order.
     pub fn iter(&self) -> impl Iterator<Item = Encoded<'_>> {
-        self.heads.iter().map(|head| self.encoded(head))
+        self.events.iter().map(|event| Encoded::of(&self.bytes[event.clone()]))
     }
 
     /// Keeps what `is_wanted`.
     pub(super) fn retain(&mut self, mut is_wanted: impl FnMut(Encoded<'_>) -> bool) {
-        let mut heads = std::mem::take(&mut self.heads);
-        heads.retain(|head| is_wanted(self.encoded(head)));
-        self.heads = heads;
+        self.events.retain(|event| is_wanted(Encoded::of(&self.bytes[event.clone()])));
     }
-
-    fn encoded(&self, head: &Head) -> Encoded<'_> {
-        let bytes = |range: &Range<usize>| &self.bytes[range.clone()];
-        let Head { event, seq, time_ns, epoch, type_ } = head;
-        Encoded { seq: *seq, time_ns: *time_ns, epoch: bytes(epoch), type_: bytes(type_), bytes: bytes(event) }
-    }
-}
-
-impl Head {
-    fn read(batch: &[u8], event: Range<usize>) -> protobuf::Result<Self> {
-        let start = event.start;
-        let mut input = CodedInputStream::from_bytes(&batch[event.clone()]);
-        let in_batch = |range: Range<usize>| start + range.start..start + range.end;
-        let mut head = Self { event, seq: 0, time_ns: 0, epoch: start..start, type_: start..start };
-        while let Some(tag) = input.read_raw_tag_or_eof()? {
-            match tag {
-                tag::SEQ => head.seq = input.read_uint64()?,
-                tag::TIME => head.time_ns = input.read_uint64()?,
-                tag::EPOCH => head.epoch = in_batch(skip_bytes(&mut input)?),
-                tag::TYPE => head.type_ = in_batch(skip_bytes(&mut input)?),
-                other => skip(other, &mut input)?,
-            }
-        }
-        Ok(head)
-    }
-}
-
-/// Goes past bytes with their length before them, and says where they are.
-fn skip_bytes(input: &mut CodedInputStream<'_>) -> protobuf::Result<Range<usize>> {
-    let length = input.read_raw_varint32()?;
-    let start = position(input);
-    input.skip_raw_bytes(length)?;
-    Ok(start..position(input))
-}
-
-fn skip(tag: u32, input: &mut CodedInputStream<'_>) -> protobuf::Result<()> {
-    use protobuf::rt::{WireType, skip_field_for_tag};
-    // The common one, without a look at its bytes.
-    if tag & 7 == WireType::LengthDelimited as u32 {
-        return skip_bytes(input).map(drop);
-    }
-    skip_field_for_tag(tag, input)
-}
-
-/// Within the bytes that the input was made of, which are in memory.
-fn position(input: &CodedInputStream<'_>) -> usize {
-    usize::try_from(input.pos()).unwrap_or(usize::MAX)
 }
 
 /// A subscription's answers.

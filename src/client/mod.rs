@@ -25,7 +25,7 @@ mod shims;
 pub mod text;
 
 pub use crate::registration::{HAS_SHIMS, Registration, registrations, runtime_dir};
-pub use batch::{Batch, Batches, Encoded};
+pub use batch::{Batch, Batches, Broken, Encoded};
 pub use daemon::{Daemon, DaemonError};
 pub use follow::{Connected, Follow, Step, Wanted};
 pub use shim::{Shim, ShimError};

@@ -1,6 +1,6 @@
 //! An event as bytes, and what can be asked of it.
 
-use super::wire::{Value, Writer, field};
+use crate::wire::{Value, Writer, field};
 
 /// An event as the journal has it: a batch with this one event.
 #[derive(Debug, Clone, Copy)]

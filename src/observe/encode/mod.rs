@@ -2,7 +2,9 @@
 //!
 //! An event is encoded once, when it gets its seq; who follows it copies bytes. Nothing here asks a message for its
 //! descriptor, which would stay in memory with that of every other. Events and processes are written as bytes at once
-//! (see [`wire`]); what is rare goes by the generated messages.
+//! (see [`wire`](crate::wire)); what is rare goes by the generated messages.
+
+use std::sync::Arc;
 
 use containerd_shim_protos::protobuf;
 
@@ -13,13 +15,12 @@ use crate::{
         Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port, Process, ProcessKey,
         TICKS_PER_SECOND,
     },
+    wire::Writer,
 };
 
 mod encoded;
-mod wire;
 
 pub use encoded::Encoded;
-pub(super) use wire::Writer;
 
 /// Who tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +58,26 @@ impl Clock {
     }
 }
 
+/// The fields that all events of a container have alike, as they were last written.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    container: Option<Arc<Container>>,
+    bytes: Vec<u8>,
+}
+
+impl Head {
+    fn of(&mut self, encoder: &Encoder<'_>, container: &Arc<Container>) -> &[u8] {
+        if self.container.as_ref().is_none_or(|known| !Arc::ptr_eq(known, container)) {
+            self.bytes.clear();
+            let mut writer = Writer::new(&mut self.bytes);
+            writer.bytes(2, encoder.epoch());
+            writer.message(8, |writer| write_container(container, writer));
+            self.container = Some(container.clone());
+        }
+        &self.bytes
+    }
+}
+
 /// Makes the messages of one shim.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoder<'a> {
@@ -71,20 +92,20 @@ impl<'a> Encoder<'a> {
         Self { identity, clock }
     }
 
-    /// Appends an event to a batch.
-    pub(super) fn event(&self, seq: u64, event: &Event, batch: &mut Vec<u8>) {
+    /// Appends an event to a batch. `head` is the same for all events of a batch.
+    pub(super) fn event(&self, seq: u64, event: &Event, head: &mut Head, batch: &mut Vec<u8>) {
         let container = event.container.as_deref();
         Writer::new(batch).message(1, |writer| {
             writer.number(1, seq);
-            writer.bytes(2, &self.identity.epoch);
+            match &event.container {
+                Some(container) => writer.fields(head.of(self, container)),
+                None => writer.bytes(2, self.epoch()),
+            }
             writer.bytes(3, event.body.type_name());
             writer.number(4, event.realtime_ns);
             writer.number(5, event.monotonic_ns);
             writer.bytes(6, event.grade.as_str());
             writer.bytes(7, event.source.as_str());
-            if let Some(container) = container {
-                writer.message(8, |writer| write_container(container, writer));
-            }
             match &event.body {
                 Body::Fork(process)
                 | Body::Exec(process)
@@ -138,7 +159,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// The shim's run.
-    pub(super) fn epoch(&self) -> &'a str {
+    pub(super) fn epoch(self) -> &'a str {
         &self.identity.epoch
     }
 

@@ -1,7 +1,10 @@
 //! The answers that can be large, as bytes.
 
 use super::{Living, OpenPort};
-use crate::observe::encode::{Encoder, Writer, write_container};
+use crate::{
+    observe::encode::{Encoder, write_container},
+    wire::Writer,
+};
 
 /// The answer to Processes, each process's arguments cut to about `args_max` bytes.
 pub(super) fn processes(encoder: Encoder<'_>, living: &Living, args_max: usize) -> Vec<u8> {

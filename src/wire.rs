@@ -1,59 +1,62 @@
-//! Protobuf's wire format: fields appended to bytes, and one field found in them.
+//! Protobuf's wire format: fields appended to bytes, and found in them.
 //!
 //! For events, which come in storms: a generated message needs an allocation for each text and for each message in
-//! it, and those were nine tenths of what telling an event took. Fields must be written in the order of their
-//! numbers only because readers are quicker so.
+//! it, and those were nine tenths of what telling an event took. The order of the fields is free.
 
 /// Writes the fields of one message at the end of `bytes`.
 #[derive(Debug)]
-pub(in crate::observe) struct Writer<'a>(&'a mut Vec<u8>);
+pub struct Writer<'a>(&'a mut Vec<u8>);
 
 const VARINT: u32 = 0;
+const FIXED_64: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
+const FIXED_32: u32 = 5;
 
 impl<'a> Writer<'a> {
-    pub(in crate::observe) fn new(bytes: &'a mut Vec<u8>) -> Self {
+    /// At the end of what is there.
+    pub fn new(bytes: &'a mut Vec<u8>) -> Self {
         Self(bytes)
     }
 
     /// A number of any unsigned type; 0 is what an absent field means.
-    pub(in crate::observe) fn number(&mut self, field: u32, value: u64) {
+    pub fn number(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.some_number(field, Some(value));
         }
     }
 
     /// An `int32`.
-    pub(in crate::observe) fn signed(&mut self, field: u32, value: i32) {
+    pub fn signed(&mut self, field: u32, value: i32) {
         self.number(field, sign_extended(value));
     }
 
     /// An `optional int32`.
-    pub(in crate::observe) fn some_signed(&mut self, field: u32, value: Option<i32>) {
+    pub fn some_signed(&mut self, field: u32, value: Option<i32>) {
         self.some_number(field, value.map(sign_extended));
     }
 
     /// An `optional` number: 0 is told too.
-    pub(in crate::observe) fn some_number(&mut self, field: u32, value: Option<u64>) {
+    pub fn some_number(&mut self, field: u32, value: Option<u64>) {
         if let Some(value) = value {
             self.key(field, VARINT);
             self.varint(value);
         }
     }
 
-    pub(in crate::observe) fn flag(&mut self, field: u32, value: bool) {
+    /// A `bool`; `false` is what an absent field means.
+    pub fn flag(&mut self, field: u32, value: bool) {
         self.number(field, value.into());
     }
 
     /// Text or bytes; empty is what an absent field means.
-    pub(in crate::observe) fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
+    pub fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
         if !value.as_ref().is_empty() {
             self.some_bytes(field, Some(value));
         }
     }
 
     /// `optional` bytes, or one of `repeated` ones: empty ones are told too.
-    pub(in crate::observe) fn some_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
+    pub fn some_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
         if let Some(value) = value {
             let value = value.as_ref();
             self.key(field, LENGTH_DELIMITED);
@@ -63,7 +66,7 @@ impl<'a> Writer<'a> {
     }
 
     /// A message, written by `fields`.
-    pub(in crate::observe) fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
+    pub fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
         self.key(field, LENGTH_DELIMITED);
         let length_at = self.0.len();
         // Two bytes, which every reader takes for a length of one byte too: what was written is moved only where it
@@ -86,7 +89,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Fields that were written elsewhere.
-    pub(in crate::observe) fn fields(&mut self, written: &[u8]) {
+    pub fn fields(&mut self, written: &[u8]) {
         self.0.extend_from_slice(written);
     }
 
@@ -105,29 +108,36 @@ impl<'a> Writer<'a> {
 
 /// What a field holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::observe) enum Value<'a> {
+pub enum Value<'a> {
+    /// Of any type but the following: a negative one as 64 bits.
     Number(u64),
-    /// Text, bytes or a message.
+    /// Text, bytes or a message; a number of fixed length.
     Bytes(&'a [u8]),
 }
 
-/// The first field of that number in a message; `None` where there is none, or where a field before it is none that a
-/// [`Writer`] writes.
-pub(in crate::observe) fn field(mut message: &[u8], number: u32) -> Option<Value<'_>> {
-    loop {
-        let key = take_varint(&mut message)?;
-        let value = match u32::try_from(key & 7) {
-            Ok(VARINT) => Value::Number(take_varint(&mut message)?),
-            Ok(LENGTH_DELIMITED) => {
-                let length = usize::try_from(take_varint(&mut message)?).ok()?;
-                Value::Bytes(message.split_off(..length)?)
-            }
-            _ => return None,
-        };
-        if key >> 3 == u64::from(number) {
-            return Some(value);
+/// The next field of a message and its number. `None` at the end, and where what is left is no field: then it is left.
+#[must_use]
+pub fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
+    let mut rest = *message;
+    let key = take_varint(&mut rest)?;
+    let value = match u32::try_from(key & 7) {
+        Ok(VARINT) => Value::Number(take_varint(&mut rest)?),
+        Ok(LENGTH_DELIMITED) => {
+            let length = usize::try_from(take_varint(&mut rest)?).ok()?;
+            Value::Bytes(rest.split_off(..length)?)
         }
-    }
+        Ok(FIXED_64) => Value::Bytes(rest.split_off(..8)?),
+        Ok(FIXED_32) => Value::Bytes(rest.split_off(..4)?),
+        _ => return None,
+    };
+    *message = rest;
+    Some((u32::try_from(key >> 3).ok()?, value))
+}
+
+/// The first field of that number in a message.
+#[must_use]
+pub fn field(mut message: &[u8], number: u32) -> Option<Value<'_>> {
+    std::iter::from_fn(|| next_field(&mut message)).find(|(other, _)| *other == number).map(|(_, value)| value)
 }
 
 fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
