@@ -17,6 +17,8 @@
 struct walk {
 	struct dentry *dentry;
 	struct vfsmount *mount;
+	/* where that mount begins */
+	struct dentry *mount_root;
 	struct dentry *root_dentry;
 	struct vfsmount *root_mount;
 	/* where the next component goes in `bytes` */
@@ -48,6 +50,12 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
+static __always_inline void enter_mount(struct walk *walk, struct vfsmount *mount)
+{
+	walk->mount = mount;
+	READ(walk->mount_root, &mount->mnt_root);
+}
+
 /* From the root of a mount to where it is mounted; 0 at the end of all mounts. */
 static __always_inline int leave_mount(struct walk *walk)
 {
@@ -59,14 +67,34 @@ static __always_inline int leave_mount(struct walk *walk)
 	if (!above || above == here)
 		return 0;
 	READ(walk->dentry, &here->mnt_mountpoint);
-	walk->mount = (void *)above + offset;
+	enter_mount(walk, (void *)above + offset);
 	return 1;
+}
+
+/* Two fields of a dentry with what is between them, where the running kernel has them so. */
+struct link {
+	struct dentry *parent;
+	__u64 hash_and_length;
+	const unsigned char *name;
+};
+
+/* By one read where that can be. */
+static __always_inline void follow_link(struct link *link, struct dentry *dentry)
+{
+	__u64 parent_at = __builtin_preserve_field_info(((struct dentry *)0)->d_parent, 0);
+	__u64 name_at = __builtin_preserve_field_info(((struct dentry *)0)->d_name.name, 0);
+
+	if (name_at == parent_at + __builtin_offsetof(struct link, name)) {
+		bpf_probe_read_kernel(link, sizeof(*link), (void *)dentry + parent_at);
+		return;
+	}
+	READ(link->parent, &dentry->d_parent);
+	READ(link->name, &dentry->d_name.name);
 }
 
 static long step(__u32 index, void *unused)
 {
-	struct dentry *parent = NULL, *root = NULL;
-	const unsigned char *name = NULL;
+	struct link link = {};
 	struct scratch *work;
 	struct walk *walk;
 	__u32 zero = 0;
@@ -77,27 +105,25 @@ static long step(__u32 index, void *unused)
 	if (!work)
 		return 1;
 	walk = &work->walk;
-	READ(root, &walk->mount->mnt_root);
 	if (walk->dentry == walk->root_dentry && walk->mount == walk->root_mount) {
 		walk->done = 1;
 		return 1;
 	}
-	if (walk->dentry == root) {
+	if (walk->dentry == walk->mount_root) {
 		walk->done = !leave_mount(walk);
 		return walk->done;
 	}
 	used = walk->used;
 	if (used > walk->limit || used > BYTES_MAX)
 		return 1;
-	READ(parent, &walk->dentry->d_parent);
-	READ(name, &walk->dentry->d_name.name);
-	length = bpf_probe_read_kernel_str(&work->bytes[used], NAME_ROOM, name);
+	follow_link(&link, walk->dentry);
+	length = bpf_probe_read_kernel_str(&work->bytes[used], NAME_ROOM, link.name);
 	if (length <= 0)
 		return 1;
 	walk->used = used + length;
 	/* Of a file without a folder, as memfd_create(2) makes. */
-	walk->done = walk->dentry == parent;
-	walk->dentry = parent;
+	walk->done = walk->dentry == link.parent;
+	walk->dentry = link.parent;
 	return walk->done;
 }
 
@@ -105,7 +131,7 @@ static long step(__u32 index, void *unused)
 static __always_inline int walk_up(struct walk *walk, struct vfsmount *mount, struct dentry *dentry)
 {
 	walk->dentry = dentry;
-	walk->mount = mount;
+	enter_mount(walk, mount);
 	walk->limit = walk->used + LOOKOUT_PATH_MAX - NAME_ROOM;
 	walk->done = 0;
 	if (dentry)
