@@ -140,7 +140,7 @@ impl Journal {
         }
     }
 
-    #[cfg(test)]
+    /// What all its events cost.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -17,6 +17,9 @@ use crate::{
 /// How many events one read looks at, so that it holds the lock for some tens of microseconds.
 const LOOK_MAX: usize = 4096;
 
+/// From how many events on a batch gets its room at once.
+const MANY: u64 = 64;
+
 /// One who follows.
 #[derive(Debug)]
 pub(super) struct Subscriber {
@@ -108,6 +111,7 @@ impl Subscriber {
     pub(super) fn read(&mut self, journal: &Journal, bounds: Bounds) -> Batch {
         let mut batch = Batch { gaps: self.opening.take().into_iter().collect(), ..Batch::default() };
         batch.gaps.extend(self.take_missed());
+        let is_much = journal.newest().saturating_sub(self.position) >= MANY;
         for event in journal.from(self.position).take(LOOK_MAX) {
             if batch.count >= bounds.events || batch.events.len() >= bounds.bytes {
                 break;
@@ -115,6 +119,9 @@ impl Subscriber {
             self.position = event.seq + 1;
             self.looked_ns = event.monotonic_ns;
             if let Some(matched) = self.filters.admit(&event) {
+                if is_much && batch.count == 0 {
+                    batch.events.reserve(bounds.bytes.min(journal.bytes()));
+                }
                 event.write(self.filters.labels(matched), &mut batch.events);
                 batch.count += 1;
             }

@@ -16,6 +16,7 @@ use crate::{
     api::{self, event::Body},
     clock::realtime_ns,
     observe::hub::{Bounds, Hub, Request, Wanted},
+    wire::Writer,
 };
 
 /// What one message may have: far below ttrpc's 4 MiB, because a slow client keeps one message and what it was made
@@ -40,7 +41,7 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
     let encoder = service.hub.encoder();
     let hello =
         encoder.hello(SCHEMA_VERSION, &service.questions.capabilities(), subscription.begins_after(), realtime_ns());
-    let mut message = batch(vec![hello])?;
+    let mut message = batch(vec![hello], Vec::new())?;
     let (mut in_a_row, mut is_all) = (0, true);
     // A send fails when the client has gone, and then there is nobody to tell.
     while stream.send(message).await.is_ok() {
@@ -48,25 +49,29 @@ pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stre
             tokio::time::sleep(REST).await;
         }
         message = match tokio::time::timeout(heartbeat, subscription.next(BATCH)).await {
-            Err(_) => batch(Vec::new())?,
+            Err(_) => batch(Vec::new(), Vec::new())?,
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
                 in_a_row += read.count;
                 is_all = read.is_all;
                 let now = realtime_ns();
-                let mut message = batch(read.gaps.iter().map(|gap| encoder.own_gap(gap, now)).collect())?;
-                message.extend_from_slice(&read.events);
-                message
+                batch(read.gaps.iter().map(|gap| encoder.own_gap(gap, now)).collect(), read.events)?
             }
         };
     }
     Ok(())
 }
 
-/// What a batch begins with; events may be appended.
-fn batch(events: Vec<api::Event>) -> ttrpc::Result<Vec<u8>> {
-    let batch = api::EventBatch { events, sent_ns: realtime_ns(), ..Default::default() };
-    batch.write_to_bytes().map_err(|error| not_coded(&error))
+/// An EventBatch: the shim's own events first, which are rare.
+fn batch(own: Vec<api::Event>, encoded: Vec<u8>) -> ttrpc::Result<Vec<u8>> {
+    let mut batch = encoded;
+    if !own.is_empty() {
+        let own = api::EventBatch { events: own, ..Default::default() };
+        let own = own.write_to_bytes().map_err(|error| not_coded(&error))?;
+        batch.splice(..0, own);
+    }
+    Writer::new(&mut batch).number(2, realtime_ns());
+    Ok(batch)
 }
 
 fn not_coded(error: &protobuf::Error) -> ttrpc::Error {
