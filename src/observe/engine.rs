@@ -8,6 +8,7 @@ mod ports;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    iter,
     os::fd::BorrowedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -101,7 +102,7 @@ impl Engine {
         waits.extend(source.map(|source| PollFd::new(source, ready)));
         // A source without a descriptor has to be asked.
         let ask = (source.is_none() && !self.targets.is_empty()).then(|| self.source.interval());
-        waits.extend(self.destroyed().map(|gone| PollFd::new(gone, ready)));
+        waits.extend(ports::destroyed(&self.targets).map(|gone| PollFd::new(gone, ready)));
         let timeout = [ask, self.again_after(), self.ask_ports_after(), self.idle_after()].into_iter().flatten().min();
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             // Rounded up, so that what is due is due.
@@ -113,7 +114,8 @@ impl Engine {
 
     /// Lets records collect, as [`Source::rest`] has it.
     pub(super) fn rest(&mut self, bell: BorrowedFd<'_>) -> bool {
-        self.source.rest(bell)
+        let others: Vec<BorrowedFd<'_>> = iter::once(bell).chain(ports::destroyed(&self.targets)).collect();
+        self.source.rest(&others)
     }
 
     /// Watches from now on. `init` as [`Tracker::begin`] has it.

@@ -123,10 +123,10 @@ pub trait Source: Send {
     fn interval(&self) -> Duration;
 
     /// Lets records collect, for [`interval`](Source::interval) or until there is one that should not wait, or until
-    /// `bell` is readable. Answers whether it was the whole time: only then finding nothing means that there is
-    /// nothing.
-    fn rest(&mut self, bell: BorrowedFd<'_>) -> bool {
-        !is_ready_within(&[bell], self.interval())
+    /// one of `others` is readable. Answers whether it was the whole time: only then finding nothing means that there
+    /// is nothing.
+    fn rest(&mut self, others: &[BorrowedFd<'_>]) -> bool {
+        !is_ready_within(others, self.interval())
     }
 
     /// Gives at most about `limit` records to `sink`, oldest first, and tells whether there may be more. Never waits.

@@ -5,7 +5,7 @@
 //! after it had told of the socket.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeMap, HashSet},
     os::fd::BorrowedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -118,12 +118,6 @@ impl Engine {
             network.is_whole = is_whole;
             network.asking = asking;
         }
-    }
-
-    /// What says that a listener is gone.
-    pub(super) fn destroyed(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let networks = self.targets.values().filter_map(|watched| watched.network.as_ref());
-        networks.filter_map(|network| Some(network.asking.as_ref()?.destroyed.as_ref()?.fd()))
     }
 
     /// How long until the kernel's list is to be asked for.
@@ -356,4 +350,10 @@ impl Watched {
             asking.next = asking.next.min(earliest);
         }
     }
+}
+
+/// What says that a listener is gone.
+pub(super) fn destroyed(targets: &BTreeMap<TargetId, Watched>) -> impl Iterator<Item = BorrowedFd<'_>> {
+    let networks = targets.values().filter_map(|watched| watched.network.as_ref());
+    networks.filter_map(|network| Some(network.asking.as_ref()?.destroyed.as_ref()?.fd()))
 }

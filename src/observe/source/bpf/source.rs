@@ -375,14 +375,14 @@ impl Source for BpfSource {
         INTERVAL
     }
 
-    fn rest(&mut self, bell: BorrowedFd<'_>) -> bool {
+    fn rest(&mut self, others: &[BorrowedFd<'_>]) -> bool {
         // In a storm it would be woken each millisecond.
         let pause = self.ring.pause();
-        if !pause.is_zero() && is_ready_within(&[bell], pause) {
+        if !pause.is_zero() && is_ready_within(others, pause) {
             return false;
         }
         // What it was woken for before the last read has been read.
-        !is_ready_within(&[bell, self.woken.0.as_fd()], INTERVAL)
+        !is_ready_within(&[others, &[self.woken.0.as_fd()]].concat(), INTERVAL)
     }
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
