@@ -8,7 +8,7 @@ use super::{
     output::{Output, Style},
     reach::{Reach, registered},
     render::events as render,
-    stream::{self, Sink},
+    stream::{self, Asked, Sink, gaps},
 };
 use crate::{
     api::{Event, Filter, event::Body},
@@ -36,7 +36,7 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
         Wanted { filters: filters.clone(), since, follow: args.follow }
     };
     let mut printer = Printer::new(&args, style, out);
-    printer.begin()?;
+    printer.out.write_now(&render::header(args.output, style))?;
     let exit = if args.follow {
         stream::follow(namespace, look.quiet, wanted, &mut printer).await?
     } else {
@@ -47,9 +47,9 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
         let sources = registrations.into_iter().map(|one| (one.clone(), wanted(&one))).collect();
         stream::read(sources, look.quiet, &mut printer).await?
     };
-    printer.end()?;
+    printer.out.write_now(render::footer(args.output, printer.is_empty))?;
     Ok(match exit {
-        Exit::Ok if printer.has_gap && !args.follow => Exit::Incomplete,
+        Exit::Ok if printer.asked.has_gap && !args.follow => Exit::Incomplete,
         exit => exit,
     })
 }
@@ -71,26 +71,14 @@ fn filters(args: &EventsArgs) -> Vec<Filter> {
     vec![filter, gaps()]
 }
 
-/// The filter of gaps.
-pub(super) fn gaps() -> Filter {
-    Filter { types: vec!["observer.gap".to_owned()], ..Default::default() }
-}
-
-/// Whether an event is a gap of another container than the one that is asked for.
-pub(super) fn is_anothers(event: &Event, container: Option<&str>) -> bool {
-    let Some(wanted) = container else { return false };
-    event.container.as_ref().is_some_and(|container| container.id != wanted)
-}
-
 struct Printer<'a> {
     format: EventFormat,
     style: Style,
     out: &'a mut Output,
-    container: Option<String>,
+    asked: Asked,
     /// How many may still come.
     left: u64,
     is_empty: bool,
-    has_gap: bool,
 }
 
 impl<'a> Printer<'a> {
@@ -99,21 +87,10 @@ impl<'a> Printer<'a> {
             format: args.output,
             style,
             out,
-            container: args.common.container.clone(),
+            asked: Asked::new(args.common.container.clone()),
             left: args.limit.unwrap_or(u64::MAX),
             is_empty: true,
-            has_gap: false,
         }
-    }
-
-    fn begin(&mut self) -> io::Result<()> {
-        self.out.write(&render::header(self.format, self.style))?;
-        self.out.flush()
-    }
-
-    fn end(&mut self) -> io::Result<()> {
-        self.out.write(render::footer(self.format, self.is_empty))?;
-        self.out.flush()
     }
 }
 
@@ -122,10 +99,9 @@ impl Sink for Printer<'_> {
         if self.left == 0 {
             return Ok(ControlFlow::Break(()));
         }
-        if is_anothers(event, self.container.as_deref()) {
+        if !self.asked.takes(event) {
             return Ok(ControlFlow::Continue(()));
         }
-        self.has_gap |= matches!(event.body, Some(Body::Gap(_)));
         let text = render::event(event, self.format, self.is_empty, self.style);
         if text.is_empty() {
             return Ok(ControlFlow::Continue(()));

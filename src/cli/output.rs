@@ -60,4 +60,10 @@ impl Output {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         self.0.flush()
     }
+
+    /// Writes what is not to wait for what comes next.
+    pub(super) fn write_now(&mut self, text: &str) -> io::Result<()> {
+        self.write(text)?;
+        self.flush()
+    }
 }

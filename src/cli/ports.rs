@@ -6,14 +6,13 @@ use futures::future::join_all;
 
 use super::{
     args::{Common, ListFormat, PortsArgs},
-    events::{gaps, is_anothers},
     exit::{Exit, Failure},
     note,
     output::{Output, Style},
     reach::Reach,
     registry::connect,
     render::ports as render,
-    stream::{self, Sink},
+    stream::{self, Asked, Sink, gaps},
 };
 use crate::{
     api::{Container, ContainerPort, Event, Filter, NodePortsRequest, NodeProcessesRequest, event::Body},
@@ -58,7 +57,7 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
         Filter { types: vec!["port.*".to_owned()], container_id: container.to_owned(), ..Default::default() },
         gaps(),
     ];
-    let mut printer = Printer { format: args.output, style, out, container: common.container.clone(), has_gap: false };
+    let mut printer = Printer { format: args.output, style, out, asked: Asked::new(common.container.clone()) };
     printer.begin(&ports)?;
     let wanted = |registration: &crate::client::Registration| Wanted {
         filters: filters.clone(),
@@ -66,7 +65,7 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
         follow: true,
     };
     let exit = stream::follow(common.namespace.clone(), common.look.quiet, wanted, &mut printer).await?;
-    Ok(if exit == Exit::Ok && printer.has_gap { Exit::Incomplete } else { exit })
+    Ok(if exit == Exit::Ok && printer.asked.has_gap { Exit::Incomplete } else { exit })
 }
 
 /// The ports in the daemon's view, and whether it has all shims that were asked for.
@@ -100,8 +99,7 @@ struct Printer<'a> {
     format: ListFormat,
     style: Style,
     out: &'a mut Output,
-    container: Option<String>,
-    has_gap: bool,
+    asked: Asked,
 }
 
 impl Printer<'_> {
@@ -116,10 +114,9 @@ impl Printer<'_> {
 
 impl Sink for Printer<'_> {
     fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
-        if is_anothers(event, self.container.as_deref()) {
+        if !self.asked.takes(event) {
             return Ok(ControlFlow::Continue(()));
         }
-        self.has_gap |= matches!(event.body, Some(Body::Gap(_)));
         if let Some(Body::Port(port)) = &event.body {
             self.out.write(&render::changed(event, port, self.format, self.style))?;
         }

@@ -14,7 +14,7 @@ use super::{
     note,
 };
 use crate::{
-    api::Event,
+    api::{Event, Filter, event::Body},
     client::{Follow, Registration, ShimError, Shims, Step, Wanted, runtime_dir},
 };
 
@@ -29,6 +29,48 @@ pub(super) trait Sink {
 
     /// Nothing more comes at once.
     fn flush(&mut self) -> io::Result<()>;
+}
+
+/// What takes what one shim tells at once. `Break` ends the stream.
+pub(super) trait Take<B> {
+    /// One batch.
+    fn take(&mut self, batch: B) -> io::Result<ControlFlow<()>>;
+}
+
+impl<S: Sink> Take<Vec<Event>> for S {
+    fn take(&mut self, batch: Vec<Event>) -> io::Result<ControlFlow<()>> {
+        for event in batch {
+            if self.event(&event)?.is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+/// The container that was asked for, if one was, and whether something of it is missing.
+pub(super) struct Asked {
+    pub(super) container: Option<String>,
+    pub(super) has_gap: bool,
+}
+
+impl Asked {
+    pub(super) fn new(container: Option<String>) -> Self {
+        Self { container, has_gap: false }
+    }
+
+    /// Whether an event is its own: gaps come of every container of a shim. Notes them.
+    pub(super) fn takes(&mut self, event: &Event) -> bool {
+        let of = event.container.as_ref().map(|container| container.id.as_str());
+        let is_anothers = self.container.as_deref().zip(of).is_some_and(|(wanted, of)| wanted != of);
+        self.has_gap |= !is_anothers && matches!(event.body, Some(Body::Gap(_)));
+        !is_anothers
+    }
+}
+
+/// The filter of gaps.
+pub(super) fn gaps() -> Filter {
+    Filter { types: vec!["observer.gap".to_owned()], ..Default::default() }
 }
 
 /// One shim's, while journals are read.
@@ -105,6 +147,21 @@ pub(super) async fn follow(
     wanted: impl Fn(&Registration) -> Wanted,
     sink: &mut impl Sink,
 ) -> Result<Exit, Failure> {
+    let read = |registration: Registration, sender| {
+        let follow = Follow::new(registration.clone(), wanted(&registration));
+        pump(follow, sender, is_quiet)
+    };
+    gather(namespace, read, |end| end != Exit::Ok, sink).await
+}
+
+/// Gives what `read` sends of each shim until TERM or INT, also of those that come later, or until one ends in a way
+/// that `ends_all`. Answers with the worst end.
+pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 'static>(
+    namespace: Option<String>,
+    read: impl Fn(Registration, mpsc::Sender<B>) -> R,
+    ends_all: impl Fn(Exit) -> bool,
+    sink: &mut (impl Sink + Take<B>),
+) -> Result<Exit, Failure> {
     let mut ending = Ending::new()?;
     let mut shims = Shims::new(runtime_dir(), namespace);
     let mut readers = JoinSet::new();
@@ -117,20 +174,20 @@ pub(super) async fn follow(
             new = shims.next() => {
                 let new = new.map_err(|error| Failure::Unreachable(anyhow::Error::new(error).context("failed to look for shims")))?;
                 for registration in new {
-                    let follow = Follow::new(registration.clone(), wanted(&registration));
-                    readers.spawn(pump(follow, sender.clone(), is_quiet));
+                    readers.spawn(read(registration, sender.clone()));
                 }
             }
             Some(end) = readers.join_next() => {
-                exit = end.unwrap_or(Exit::Failed);
-                if exit != Exit::Ok {
+                let end = end.unwrap_or(Exit::Failed);
+                exit = exit.max(end);
+                if ends_all(end) {
                     break;
                 }
             }
             // The last: shims that never rest must not hide the others.
             batch = receiver.recv() => {
                 let Some(batch) = batch else { break };
-                if give(batch, sink)?.is_break() {
+                if sink.take(batch)?.is_break() {
                     break;
                 }
                 if receiver.is_empty() {
@@ -142,7 +199,7 @@ pub(super) async fn follow(
     readers.abort_all();
     // What has come is printed.
     while let Ok(batch) = receiver.try_recv() {
-        if give(batch, sink)?.is_break() {
+        if sink.take(batch)?.is_break() {
             break;
         }
     }
@@ -169,15 +226,6 @@ async fn pump(mut follow: Follow, sender: mpsc::Sender<Vec<Event>>, is_quiet: bo
             }
         }
     }
-}
-
-fn give(batch: Vec<Event>, sink: &mut impl Sink) -> io::Result<ControlFlow<()>> {
-    for event in batch {
-        if sink.event(&event)?.is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    Ok(ControlFlow::Continue(()))
 }
 
 pub(super) fn broken(shim: &str, error: Option<ShimError>) {
