@@ -134,6 +134,11 @@ impl Source for PollSource {
         self.interval
     }
 
+    /// Nothing collects between two looks: whoever waits for the next one may wait for all else too.
+    fn rest(&mut self, _others: &[BorrowedFd<'_>]) -> bool {
+        true
+    }
+
     /// A look is told whole: the limit is asked between two targets.
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         let now = Instant::now();
