@@ -99,7 +99,8 @@ fn pause(bytes: usize, time: Duration, room: usize) -> Duration {
     const STORM: u128 = 2048;
     /// A wake-up each millisecond costs the container's processes the caches; each fourth is a third of that.
     const LONGEST: Duration = Duration::from_millis(4);
-    let (bytes, micros) = (bytes as u128, time.as_micros().max(1));
+    // Two looks in a row must not make a storm of a few records.
+    let (bytes, micros) = (bytes as u128, time.as_micros().max(1000));
     if bytes * 1000 < STORM * micros {
         return Duration::ZERO;
     }
