@@ -4,6 +4,8 @@
 //! descriptor, which would stay in memory with that of every other. Events and processes are written as bytes at once
 //! (see [`wire`](crate::wire)); what is rare goes by the generated messages.
 
+mod encoded;
+
 use std::sync::Arc;
 
 use containerd_shim_protos::protobuf;
@@ -17,8 +19,6 @@ use crate::{
     },
     wire::Writer,
 };
-
-mod encoded;
 
 pub use encoded::Encoded;
 

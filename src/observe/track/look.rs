@@ -11,7 +11,7 @@ use super::{
     target::{How, NewImage, Target},
     tree::{PROCESSES_MAX, Unsaid},
 };
-use crate::model::{Grade, Image, ProcessKey};
+use crate::model::{Grade, Image, ProcessKey, Unknown};
 
 #[derive(Debug, Default)]
 pub(super) struct Look {
@@ -108,7 +108,8 @@ const PASSES_MAX: usize = 16;
 ///
 /// A process may write over its own arguments and name (`setproctitle`), and what the kernel says at
 /// an exec and `/proc` later need not agree in each part. So another executable is an exec; the same
-/// one is only where both the arguments and the name differ.
+/// one is only where both the arguments and the name differ, or where there were no arguments to be read: a look in
+/// the middle of an exec finds the new executable and not yet its arguments.
 pub(super) fn differ(one: &Image, other: &Image) -> bool {
     if one.executable.is_none() && one.args.is_none() {
         // Its fork was told when its parent was forgotten already: what it runs is news.
@@ -117,6 +118,9 @@ pub(super) fn differ(one: &Image, other: &Image) -> bool {
     if let (Some(one), Some(other)) = (&one.executable, &other.executable)
         && undeleted(one) != undeleted(other)
     {
+        return true;
+    }
+    if one.args.is_none() && one.unknown == Some(Unknown::Faulted) && other.args.is_some() {
         return true;
     }
     let names = matches!((&one.comm, &other.comm), (Some(one), Some(other)) if one != other);

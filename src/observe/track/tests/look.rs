@@ -104,6 +104,23 @@ fn a_new_title_is_no_exec() {
     assert!(script.told().is_empty());
 }
 
+/// Check that a look in the middle of an exec, which finds no arguments, is made good by the next one, once.
+#[test]
+fn arguments_that_were_not_there_yet_are_news() {
+    let mut script = Script::running();
+    let found = |script: &mut Script, image: &Image| {
+        script.what(0, What::LookBegan);
+        script.what(INIT, What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(image.clone()), cgroup: None });
+        script.what(0, What::LookEnded);
+        script.told()
+    };
+    let whole = (*image("/bin/ls")).clone();
+    let half = Image { args: None, unknown: Some(crate::model::Unknown::Faulted), ..whole.clone() };
+    assert_eq!(found(&mut script, &half), ["process.exec 200 /bin/ls init snapshot"]);
+    assert_eq!(found(&mut script, &whole), ["process.exec 200 /bin/ls init snapshot"]);
+    assert!(found(&mut script, &whole).is_empty());
+}
+
 /// Check that a loss of unknown target looks at all of them.
 #[test]
 fn a_loss_of_no_target_looks_at_all() {
