@@ -49,7 +49,7 @@ impl Looker {
         let key = identify(pid).ok_or(Refusal::NoProcess { pid })?;
         let pidfd = hold(key, None).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
             // A thread's id is no process's.
-            Some(Errno::ESRCH | Errno::EINVAL | Errno::ENOENT) => Refusal::NoProcess { pid },
+            Some(Errno::ESRCH) => Refusal::NoProcess { pid },
             _ => Refusal::Unwatchable { pid, source },
         })?;
         let uid = Status::of(pid).uid;

@@ -10,13 +10,15 @@ use std::{
 ///
 /// # Errors
 ///
-/// `ESRCH` for a pid that nobody has, a reaped process's too; `EINVAL` for a number that is no pid, and
-/// before Linux 6.9 for a thread's; `EMFILE`, `ENFILE`.
+/// `ESRCH` for a pid that no process has: a reaped one's, a thread's (of which the kernel says `EINVAL`, or `ENOENT`, by its
+/// version), a number that is no pid; `EMFILE`, `ENFILE`.
 pub fn open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
-        return Err(io::Error::last_os_error());
+        let error = io::Error::last_os_error();
+        let is_nobodys = matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOENT));
+        return Err(if is_nobodys { io::Error::from_raw_os_error(libc::ESRCH) } else { error });
     }
     let fd = RawFd::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the kernel has just made this descriptor, so nobody else owns it.

@@ -164,8 +164,8 @@ impl Reaped {
         }
         let fd = match pidfd::open(key.pid) {
             Ok(fd) => fd,
-            // Nobody has the pid; or a thread of somebody else's has it, or it never was one.
-            Err(error) if matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::ESRCH | Errno::EINVAL)) => {
+            // Nobody has the pid, or a thread of somebody else's has it.
+            Err(error) if error.raw_os_error().map(Errno::from_raw) == Some(Errno::ESRCH) => {
                 self.answered.push_back(key);
                 return true;
             }
