@@ -14,14 +14,13 @@ use super::{
     stream::{self, Asked, Sink, Take, gaps},
 };
 use crate::{
-    api::{self, Event, Filter, event::Body},
+    api::{self, Event, Filter},
     client::{Registration, Shim, Wanted},
+    observe::encode,
 };
 
 /// Between two attempts to connect again.
 const RETRY: Duration = Duration::from_millis(500);
-/// What containerd says of an exit that nobody saw.
-const UNKNOWN_STATUS: u32 = 255;
 
 pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let look = args.common.look;
@@ -127,17 +126,9 @@ impl Sink for Printer<'_> {
         if !self.asked.takes(event) {
             return Ok(ControlFlow::Continue(()));
         }
-        let Some(Body::Process(process)) = &event.body else { return Ok(ControlFlow::Continue(())) };
-        let container = event.container.get_or_default();
-        let exit = api::Exit {
-            timestamp_ns: event.time_ns,
-            pid: process.pid,
-            status: process.ended.as_ref().and_then(|ended| ended.status).unwrap_or(UNKNOWN_STATUS),
-            container_id: container.id.clone(),
-            exec_id: process.exec_id.clone(),
-            ..Default::default()
-        };
-        self.exit(&container.namespace, &exit)?;
+        if let Some(exit) = encode::exit(event) {
+            self.exit(&event.container.get_or_default().namespace, &exit)?;
+        }
         Ok(ControlFlow::Continue(()))
     }
 

@@ -1,15 +1,7 @@
 //! The daemon where nothing can hold a process or tell of its end: it does not begin.
 
+use super::Outcome;
 use crate::config::Config;
-
-/// How a daemon's run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was told to.
-    Ended,
-    /// Another one runs, of this pid; this one did nothing.
-    Runs(i32),
-}
 
 /// A daemon could not begin.
 #[derive(Debug, thiserror::Error)]

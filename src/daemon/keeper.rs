@@ -37,7 +37,7 @@ use crate::{
     client::entry::{End, Entry},
     clock::realtime_ns,
     model::chain,
-    sys::eventfd::eventfd,
+    sys::Bell,
 };
 
 /// Jobs that wait. When there are so many, the next is refused: its client tries again.
@@ -51,7 +51,7 @@ type Job = Box<dyn FnOnce(&mut Keeper) -> Reply + Send>;
 pub struct Handle {
     /// Taken when this is dropped only.
     jobs: Option<SyncSender<Job>>,
-    waker: Arc<OwnedFd>,
+    waker: Arc<Bell>,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -123,7 +123,7 @@ impl Handle {
 
     fn wake(&self) {
         // A full counter is a wake-up too.
-        let _ = nix::unistd::write(&*self.waker, &1u64.to_ne_bytes());
+        self.waker.ring();
     }
 }
 
@@ -163,7 +163,7 @@ pub fn start(folder: &Path, boot: u32, intervals: Intervals) -> Result<(Handle, 
         let (file, aside) = (store.path().display(), aside.display());
         tracing::error!(%file, lines, kept_as = %aside, "the registry's file was damaged; what could be read goes on");
     }
-    let waker = Arc::new(eventfd().map_err(system("make a waker for"))?);
+    let waker = Arc::new(Bell::new().map_err(system("make a waker for"))?);
     let liveness = Liveness::new(&*waker, room()).map_err(system("make an epoll for"))?;
     let (jobs, waiting) = sync_channel(WAITING);
     let mut keeper = Keeper { registry, store, liveness, boot };
@@ -272,7 +272,7 @@ impl Keeper {
         Ok((entry.clone(), pidfd))
     }
 
-    fn run(mut self, waiting: &Receiver<Job>, waker: &OwnedFd, intervals: Intervals) {
+    fn run(mut self, waiting: &Receiver<Job>, waker: &Bell, intervals: Intervals) {
         let (mut looked, mut seen) = (Instant::now(), Instant::now());
         loop {
             let until_look = self.liveness.needs_looks().then(|| looked + intervals.liveness);
@@ -297,8 +297,7 @@ impl Keeper {
                 seen = now;
                 self.happen(vec![Change::Seen { time_ns: realtime_ns() }]);
             }
-            let mut counter = [0; 8];
-            let _ = nix::unistd::read(waker, &mut counter);
+            waker.still();
             let mut replies = Vec::new();
             let has_ended = loop {
                 match waiting.try_recv() {

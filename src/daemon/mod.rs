@@ -48,6 +48,15 @@ pub mod sockets;
 mod elsewhere;
 
 #[cfg(not(target_os = "linux"))]
-pub use elsewhere::{Outcome, ServeError, run};
+pub use elsewhere::{ServeError, run};
 #[cfg(target_os = "linux")]
-pub use serve::{Outcome, ServeError, run};
+pub use serve::{ServeError, run};
+
+/// How a daemon's run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was told to.
+    Ended,
+    /// Another one runs, of this pid; this one did nothing.
+    Runs(i32),
+}

@@ -7,6 +7,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use ttrpc::r#async::{Server, transport::Listener};
 
 use super::{
+    Outcome,
     keeper::{self, Handle, Intervals},
     look::Looker,
     metrics::{Metrics, Now},
@@ -31,15 +32,6 @@ use crate::{
 
 /// How long answers that are under way may take after TERM.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
-
-/// How a daemon's run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It was told to.
-    Ended,
-    /// Another one runs, of this pid; this one did nothing.
-    Runs(i32),
-}
 
 /// A daemon could not begin.
 #[derive(Debug, thiserror::Error)]

@@ -145,8 +145,8 @@ impl registry::Registry for Service {
         let asked: Vec<Entry> =
             self.ask(move |keeper| Ok(keeper.registry().select(&selector, 0).cloned().collect())).await?;
         let looker = self.looker.clone();
-        let node = self.node.as_ref();
-        let contained = if request.containers { node.map(Node::processes) } else { None }.unwrap_or_default();
+        let node = self.node.as_ref().filter(|_| request.containers);
+        let contained = node.map(Node::processes).unwrap_or_default();
         let idle = node.map(Node::idle).unwrap_or_default();
         let answer = blocking(move || api::SampleResponse {
             usages: idle_marked(usages(&looker, &asked, request.tree, &contained), &idle),

@@ -381,10 +381,9 @@ impl Thread {
     fn publish(&mut self) {
         let mut told = std::mem::take(&mut self.told);
         told.extend(self.engine.take_told());
-        if told.is_empty() {
-            return;
+        if !told.is_empty() {
+            self.realtime_offset_ns = realtime_offset_ns();
         }
-        self.realtime_offset_ns = realtime_offset_ns();
         for Told { target, at_ns, grade, derived, body } in told.drain(..) {
             let container = target.and_then(|id| self.containers.get(&id)).cloned();
             let source = match grade {

@@ -7,9 +7,10 @@ use std::{
 };
 
 use super::*;
+use crate::sys::Bell;
 
-fn liveness() -> (Liveness, OwnedFd) {
-    let waker = crate::sys::eventfd::eventfd().unwrap();
+fn liveness() -> (Liveness, Bell) {
+    let waker = Bell::new().unwrap();
     (Liveness::new(&waker, 10).unwrap(), waker)
 }
 

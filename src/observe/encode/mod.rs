@@ -308,6 +308,21 @@ fn gap(hole: &Gap) -> api::Gap {
     api::Gap { lost, stage: text(stage.as_str()), from_ns, to_ns, ..Default::default() }
 }
 
+/// An exit as go-runc tells it; `None` of any other event. One that nobody saw has the status that containerd gives it.
+#[must_use]
+pub fn exit(event: &api::Event) -> Option<api::Exit> {
+    const UNKNOWN_STATUS: u32 = 255;
+    let Some(Message::Process(process)) = &event.body else { return None };
+    Some(api::Exit {
+        timestamp_ns: event.time_ns,
+        pid: process.pid,
+        status: process.ended.as_ref().and_then(|ended| ended.status).unwrap_or(UNKNOWN_STATUS),
+        container_id: event.container.get_or_default().id.clone(),
+        exec_id: process.exec_id.clone(),
+        ..Default::default()
+    })
+}
+
 /// A category's answer.
 pub(in crate::observe) fn capability(capability: &Capability) -> api::Capability {
     api::Capability {

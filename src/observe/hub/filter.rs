@@ -110,9 +110,7 @@ impl Filters {
         }
         Some(matched)
     }
-}
 
-impl Filters {
     /// Those of the filters that matched, without the empty ones.
     pub(super) fn labels(&self, matched: Matched) -> impl Iterator<Item = &str> {
         let labels = matched.filters().filter_map(|index| self.filters.get(index)).map(|filter| &*filter.label);

@@ -82,7 +82,7 @@ impl Journal {
 
     /// The oldest event that is still here.
     pub(super) fn oldest(&self) -> Option<Encoded<'_>> {
-        self.from(0).next()
+        self.index.front().map(|place| self.encoded(self.first(), place))
     }
 
     /// The events from this seq on.
@@ -90,11 +90,13 @@ impl Journal {
         let first = self.first();
         let skip = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX).min(self.index.len());
         let seqs = first + skip as u64..;
-        seqs.zip(self.index.range(skip..)).map(|(seq, place)| {
-            let Place { monotonic_ns, segment, begin, end, kind } = *place;
-            let segment = usize::try_from(segment - self.first_segment).unwrap_or(usize::MAX);
-            Encoded { seq, monotonic_ns, kind, bytes: &self.segments[segment][begin..end] }
-        })
+        seqs.zip(self.index.range(skip..)).map(|(seq, place)| self.encoded(seq, place))
+    }
+
+    fn encoded(&self, seq: u64, place: &Place) -> Encoded<'_> {
+        let Place { monotonic_ns, segment, begin, end, kind } = *place;
+        let segment = usize::try_from(segment - self.first_segment).unwrap_or(usize::MAX);
+        Encoded { seq, monotonic_ns, kind, bytes: &self.segments[segment][begin..end] }
     }
 
     /// Numbers an event and keeps it. Afterwards there may be too much: see [`is_over`](Self::is_over).

@@ -13,18 +13,18 @@ use containerd_shim_protos::{
 
 use super::{SCHEMA_VERSION, Service, request, status};
 use crate::{
-    api::{self, event::Body},
+    api,
     clock::realtime_ns,
-    observe::hub::{Bounds, Hub, Request, Wanted},
+    observe::{
+        encode,
+        hub::{Bounds, Hub, Request, Wanted},
+    },
     wire::Writer,
 };
 
 /// What one message may have: far below ttrpc's 4 MiB, because a slow client keeps one message and what it was made
 /// of in memory; and less than what the allocator asks the kernel for each time (`M_MMAP_THRESHOLD`).
 const BATCH: Bounds = Bounds { events: 512, bytes: 40 << 10 };
-
-/// What containerd says of an exit that nobody saw.
-const UNKNOWN_STATUS: u32 = 255;
 
 /// From how many events in a row on others are let collect before the next: each wakes a reader, and in a storm that
 /// costs more than the events.
@@ -100,24 +100,10 @@ pub(super) async fn exits(
                 if let Some(lost) = read.gaps.iter().find_map(|gap| gap.lost) {
                     return Err(status(Code::DATA_LOSS, format!("{lost} exits were lost: the client is too slow")));
                 }
-                api::ExitBatch {
-                    exits: read.decoded().map_err(|error| not_coded(&error))?.into_iter().filter_map(exit).collect(),
-                    ..Default::default()
-                }
+                let events = read.decoded().map_err(|error| not_coded(&error))?;
+                api::ExitBatch { exits: events.iter().filter_map(encode::exit).collect(), ..Default::default() }
             }
         };
     }
     Ok(())
-}
-
-fn exit(event: api::Event) -> Option<api::Exit> {
-    let Some(Body::Process(process)) = event.body else { return None };
-    Some(api::Exit {
-        timestamp_ns: event.time_ns,
-        pid: process.pid,
-        status: process.ended.as_ref().and_then(|ended| ended.status).unwrap_or(UNKNOWN_STATUS),
-        container_id: event.container.into_option().map(|container| container.id).unwrap_or_default(),
-        exec_id: process.exec_id,
-        ..Default::default()
-    })
 }

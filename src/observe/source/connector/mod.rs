@@ -44,7 +44,7 @@ use super::{KernelCounts, Source, SourceError, Target};
 use crate::{
     model::Backend,
     observe::record::{Record, TargetId},
-    sys::eventfd::eventfd,
+    sys::Bell,
 };
 
 /// How long a listener may take to be there.
@@ -66,7 +66,7 @@ pub struct ConnectorSource {
     /// The socket and the flag below: what this source is readable by.
     ready: Epoll,
     /// Raised while records are pending that the socket does not tell of.
-    kept: OwnedFd,
+    kept: Bell,
     watched: HashSet<TargetId>,
     /// Came while something else was waited for; at most what [`ANSWER_WITHIN`] brings.
     pending: VecDeque<Record>,
@@ -114,7 +114,7 @@ impl ConnectorSource {
 
     fn on(socket: OwnedFd) -> io::Result<Self> {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let kept = eventfd()?;
+        let kept = Bell::new()?;
         ready.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         ready.add(&kept, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
         Ok(Self {
@@ -163,7 +163,7 @@ impl ConnectorSource {
             if let Some(found) = found {
                 if !self.pending.is_empty() {
                     // Only a counter near its end would refuse.
-                    let _ = nix::unistd::write(&self.kept, &1_u64.to_ne_bytes());
+                    self.kept.ring();
                 }
                 return Ok(found);
             }
@@ -289,7 +289,7 @@ impl Source for ConnectorSource {
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         let mut given = 0;
         // Lowered; what stays pending for want of `limit` is told by the answer.
-        let _ = nix::unistd::read(&self.kept, &mut [0; 8]);
+        self.kept.still();
         loop {
             while given < limit {
                 let Some(record) = self.pending.pop_front() else { break };
