@@ -10,11 +10,11 @@ use containerd_shim_protos::{
     },
     protobuf::{Message, MessageField, well_known_types::any::Any},
     shim::oci::Options,
-    ttrpc::{Client, Request},
+    ttrpc::{Request, asynchronous::Client},
 };
 use serde_json::json;
 
-use crate::{Error, Result, bundle::Bundle, fifo::Fifo};
+use crate::{Error, Result, bundle::Bundle, connections, fifo::Fifo};
 
 /// None of the calls takes a tenth of it.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ impl Task {
     /// Connects to a shim. One that answered `start` with version 3 serves Task under that version.
     pub(crate) fn connect(address: &str, version: u64) -> Result<Self> {
         let service = if version >= 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
-        Ok(Self { client: Client::connect(address)?, service })
+        Ok(Self { client: connections::wait(Client::connect(address))?, service })
     }
 
     /// The shim's pid.
@@ -132,7 +132,7 @@ impl Task {
             timeout_nano: i64::try_from(DEADLINE.as_nanos())?,
             ..Default::default()
         };
-        let answer = self.client.request(request).map_err(|error| format!("{method}: {error}"))?;
+        let answer = connections::wait(self.client.request(request)).map_err(|error| format!("{method}: {error}"))?;
         Ok(A::parse_from_bytes(&answer.payload)?)
     }
 }

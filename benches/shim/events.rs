@@ -2,32 +2,34 @@
 
 use std::{path::Path, sync::Arc};
 
+use async_trait::async_trait;
 use containerd_shim_protos::{
     protobuf::well_known_types::empty::Empty,
     shim::events::ForwardRequest,
-    shim_sync::{Events, create_events},
-    ttrpc::{self, Server, TtrpcContext},
+    shim_async::{Events, create_events},
+    ttrpc::{
+        self,
+        asynchronous::{Server, TtrpcContext},
+    },
 };
 
-use crate::Result;
+use crate::{Result, connections};
 
 struct Acknowledge;
 
+#[async_trait]
 impl Events for Acknowledge {
-    fn forward(&self, _: &TtrpcContext, _: ForwardRequest) -> ttrpc::Result<Empty> {
+    async fn forward(&self, _: &TtrpcContext, _: ForwardRequest) -> ttrpc::Result<Empty> {
         Ok(Empty::default())
     }
 }
 
 /// Serves until the program ends; the server must be kept.
 pub(crate) fn serve(socket: &Path) -> Result<Server> {
-    let mut server = Server::new()
-        .bind(&format!("unix://{}", socket.display()))?
-        .register_service(create_events(Arc::new(Acknowledge)))
-        // For each connection: forty shims may be connected.
-        .set_thread_count_min(0)
-        .set_thread_count_default(1)
-        .set_thread_count_max(2);
-    server.start()?;
-    Ok(server)
+    let address = format!("unix://{}", socket.display());
+    connections::wait(async {
+        let mut server = Server::new().bind(&address)?.register_service(create_events(Arc::new(Acknowledge)));
+        server.start().await?;
+        Ok(server)
+    })
 }

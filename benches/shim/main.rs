@@ -1,10 +1,10 @@
 //! `hack/bench`: this shim against containerd's own, of the same containerd, in one run.
 //!
 //! ```text
-//!  plan ──► measure::{start,task,exec,stdout,ctr,memory} ──► report ──► Markdown, JSON
+//!  plan ──► measure::{start,task,exec,stdout,ctr,memory,…} ──► report ──► Markdown, JSON
 //!                │ one sample of ours, one of Go's, one of ours, …
 //!                ▼
-//!  shim (start, delete) · client (Task over ttrpc) · bundle · fifo · containerd (a private one)
+//!  shim (start, delete) · client (Task), events, connections (ttrpc) · bundle · fifo · containerd (a private one)
 //! ```
 //!
 //! Each measurement plays containerd's part itself, so that nothing but the shim and the runtime is
@@ -18,6 +18,7 @@
 
 mod bundle;
 mod client;
+mod connections;
 mod containerd;
 mod events;
 mod fifo;

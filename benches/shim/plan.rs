@@ -5,7 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use crate::Result;
 
 /// The measurements, by the names that `--only` takes.
-pub(crate) const NAMES: [&str; 9] = ["start", "task", "exec", "stdout", "ctr", "memory", "pod", "watch", "ports"];
+pub(crate) const NAMES: [&str; 11] =
+    ["start", "task", "exec", "stdout", "ctr", "memory", "pod", "watch", "others", "tools", "ports"];
 
 /// How often each thing is done.
 #[derive(Debug)]
@@ -29,8 +30,10 @@ pub(crate) struct Plan {
     pub(crate) runs: usize,
     /// Crowds of 20 shims of each kind.
     pub(crate) crowds: usize,
-    /// Storms of processes of each kind.
+    /// Pairs of storms of processes, one of them watched.
     pub(crate) watches: usize,
+    /// Rounds of storms where what is beside them has to be set up: a crowd of containers, the programs, a tool.
+    pub(crate) crews: usize,
     /// How long a crowd is left alone before its memory is read.
     pub(crate) settle: Duration,
 }
@@ -69,7 +72,8 @@ impl Plan {
             floods: pick(4, 2),
             runs: pick(20, 7),
             crowds: pick(2, 1),
-            watches: pick(7, 3),
+            watches: pick(60, 8),
+            crews: pick(6, 2),
             settle: Duration::from_secs(if quick { 2 } else { 3 }),
         }
     }

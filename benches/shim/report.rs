@@ -27,8 +27,8 @@ pub(crate) struct Report {
 struct Watching {
     what: String,
     unit: Unit,
-    with: Samples,
-    without: Samples,
+    /// With something beside it, and without.
+    pair: Pair,
     budget: Option<Budget>,
 }
 
@@ -121,8 +121,8 @@ pub(crate) enum Budget {
 
 impl Watching {
     fn as_row(&self) -> Row {
-        let pair = Pair { ours: self.with.clone(), go: self.without.clone() };
-        Row { what: self.what.clone(), version: Version::V1_7, unit: self.unit, pair, budget: self.budget }
+        let (what, pair) = (self.what.clone(), self.pair.clone());
+        Row { what, version: Version::V1_7, unit: self.unit, pair, budget: self.budget }
     }
 }
 
@@ -189,16 +189,8 @@ impl Report {
     }
 
     /// A quantity with something beside it, and without.
-    pub(crate) fn watching(
-        &mut self,
-        what: &str,
-        unit: Unit,
-        with: &Samples,
-        without: &Samples,
-        budget: Option<Budget>,
-    ) {
-        let (with, without) = (with.clone(), without.clone());
-        self.watching.push(Watching { what: what.to_owned(), unit, with, without, budget });
+    pub(crate) fn watching(&mut self, what: &str, unit: Unit, pair: Pair, budget: Option<Budget>) {
+        self.watching.push(Watching { what: what.to_owned(), unit, pair, budget });
     }
 
     /// A line below the tables.

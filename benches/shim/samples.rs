@@ -17,9 +17,9 @@ impl Samples {
         &self.0
     }
 
-    /// As many, drawn from these.
-    fn resample(&self, random: &mut Random) -> Self {
-        Self(self.0.iter().filter_map(|_| self.0.get(random.below(self.0.len())).copied()).collect())
+    /// Those at these places.
+    fn at(&self, places: &[usize]) -> Self {
+        places.iter().filter_map(|place| self.0.get(*place).copied()).collect()
     }
 
     /// Between the two in the middle where there are two; not a number where there is none.
@@ -43,17 +43,45 @@ impl Samples {
     }
 }
 
-/// The same quantity of both shims.
+impl FromIterator<f64> for Samples {
+    fn from_iter<I: IntoIterator<Item = f64>>(samples: I) -> Self {
+        Self(samples.into_iter().collect())
+    }
+}
+
+/// The same quantity of both shims; or with something, and without it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pair {
     pub(crate) ours: Samples,
     pub(crate) go: Samples,
+    /// Whether each of ours was taken right beside the one at its place of the other.
+    in_turns: bool,
 }
 
 impl Pair {
-    /// Our median by Go's.
+    pub(crate) fn of(ours: &Samples, go: &Samples) -> Self {
+        Self { ours: ours.clone(), go: go.clone(), in_turns: false }
+    }
+
+    /// One whose samples belong together two by two, so that what the machine does in the meantime is in both.
+    pub(crate) fn in_turns() -> Self {
+        Self { in_turns: true, ..Self::default() }
+    }
+
+    /// Our median by Go's; the median of the ratios where the samples belong together.
     pub(crate) fn ratio(&self) -> f64 {
-        self.ours.median() / self.go.median()
+        if !self.in_turns {
+            return self.ours.median() / self.go.median();
+        }
+        self.ours.0.iter().zip(&self.go.0).map(|(ours, go)| ours / go).collect::<Samples>().median()
+    }
+
+    /// As many, drawn from these; what belongs together stays so.
+    fn resample(&self, random: &mut Random) -> Self {
+        let mut places = |samples: &Samples| samples.0.iter().map(|_| random.below(samples.0.len())).collect::<Vec<_>>();
+        let ours = places(&self.ours);
+        let go = if self.in_turns { ours.clone() } else { places(&self.go) };
+        Self { ours: self.ours.at(&ours), go: self.go.at(&go), in_turns: self.in_turns }
     }
 
     /// Where the ratio is in 95 of 100 cases, by the bootstrap: the samples are drawn anew from the
@@ -61,8 +89,7 @@ impl Pair {
     pub(crate) fn ratio_interval(&self) -> (f64, f64) {
         const DRAWS: usize = 1000;
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let mut draw = || Self { ours: self.ours.resample(&mut random), go: self.go.resample(&mut random) }.ratio();
-        let mut ratios: Vec<f64> = (0..DRAWS).map(|_| draw()).collect();
+        let mut ratios: Vec<f64> = (0..DRAWS).map(|_| self.resample(&mut random).ratio()).collect();
         ratios.sort_by(f64::total_cmp);
         (ratios[DRAWS * 25 / 1000], ratios[DRAWS * 975 / 1000])
     }

@@ -114,10 +114,9 @@ fn tell(
         if side == Side::Ours {
             continue;
         }
-        let pair = |ours: &Samples, go: &Samples| Pair { ours: ours.clone(), go: go.clone() };
-        let pss = pair(ours.memory.of("Pss"), seen.memory.of("Pss"));
+        let pss = Pair::of(ours.memory.of("Pss"), seen.memory.of("Pss"));
         report.row(&format!("PSS of {of}"), version, Unit::Kibibytes, pss, budget(version));
-        let threads = pair(&ours.threads, &seen.threads);
+        let threads = Pair::of(&ours.threads, &seen.threads);
         report.row(&format!("threads of {of}"), version, Unit::Count, threads, None);
     }
 }

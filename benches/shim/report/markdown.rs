@@ -37,7 +37,8 @@ impl Report {
             return String::new();
         }
         let mut out = "\n### What watching costs the watched, and what else would\n\n\
-            Processes a second that a storm makes. Median (min–max), with what is named and without.\n\n\
+            Processes a second that a storm makes. Median (min–max), with what is named and without; the ratio is the \
+            median of those of pairs that were taken one right after the other.\n\n\
             | what | | with | without | ratio | budget | |\n|---|---|---:|---:|---:|---:|---|\n"
             .to_owned();
         for watching in &self.watching {
