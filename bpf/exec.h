@@ -26,18 +26,13 @@ static __always_inline void take_paths(struct scratch *work, struct task_struct 
 {
 	struct lookout_exec *exec = &work->exec;
 	struct walk *walk = &work->walk;
-	struct vfsmount *mount = NULL;
-	struct dentry *dentry = NULL;
-	struct file *file;
+	struct file *file = task->mm->exe_file;
 	__u32 before;
 
 	walk->root_mount = task->fs->root.mnt;
 	walk->root_dentry = task->fs->root.dentry;
-	file = task->mm->exe_file;
-	READ(mount, &file->f_path.mnt);
-	READ(dentry, &file->f_path.dentry);
 	before = walk->used;
-	if (!walk_up(walk, mount, dentry))
+	if (!walk_up(walk, file->f_path.mnt, file->f_path.dentry))
 		exec->flags |= LOOKOUT_EXECUTABLE_CUT;
 	exec->executable_length = walk->used - before;
 	before = walk->used;
@@ -54,7 +49,8 @@ static __always_inline void take_identity(struct lookout_exec *exec, struct task
 	exec->mount_namespace = task->nsproxy->mnt_ns->ns.inum;
 	exec->uid = cred->euid.val;
 	exec->gid = cred->egid.val;
-	bpf_probe_read_kernel(exec->comm, sizeof(exec->comm), &task->comm);
+	/* The task is the one that runs. */
+	bpf_get_current_comm(exec->comm, sizeof(exec->comm));
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -84,6 +80,7 @@ int lookout_on_exec(__u64 *context)
 	if (used > BYTES_MAX)
 		goto lost;
 	describe(&work->exec.header, LOOKOUT_EXEC, sizeof(work->exec) + used, task, target);
+	descend(&work->exec.lineage, task, target);
 	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used, quietly(target, work->exec.header.at_ns)))
 		return 0;
 lost:

@@ -18,11 +18,32 @@ static __always_inline int told_before(struct task_struct *task)
 	return bpf_map_lookup_elem(&ended, &key) != NULL;
 }
 
+/* Two fields of an inode with what is between them, where the running kernel has them so. */
+struct place {
+	struct super_block *super;
+	__u64 mapping;
+	__u64 security;
+	__u64 number;
+};
+
+/* By one read where that can be: see follow_link(). */
+static __always_inline void find(struct place *place, struct inode *inode)
+{
+	__u64 super_at = __builtin_preserve_field_info(((struct inode *)0)->i_sb, 0);
+	__u64 number_at = __builtin_preserve_field_info(((struct inode *)0)->i_ino, 0);
+
+	if (number_at == super_at + __builtin_offsetof(struct place, number)) {
+		bpf_probe_read_kernel(place, sizeof(*place), (void *)inode + super_at);
+		return;
+	}
+	READ(place->super, &inode->i_sb);
+	READ(place->number, &inode->i_ino);
+}
+
 static __always_inline void identify(struct lookout_file *to, struct file *file)
 {
-	struct super_block *super = NULL;
+	struct place place = {};
 	struct inode *inode = NULL;
-	unsigned long number = 0;
 	__u32 device = 0;
 
 	to->device = 0;
@@ -30,10 +51,9 @@ static __always_inline void identify(struct lookout_file *to, struct file *file)
 	if (!file)
 		return;
 	READ(inode, &file->f_inode);
-	READ(number, &inode->i_ino);
-	READ(super, &inode->i_sb);
-	READ(device, &super->s_dev);
-	to->inode = number;
+	find(&place, inode);
+	READ(device, &place.super->s_dev);
+	to->inode = place.number;
 	/* MKDEV has 20 bits of minor; new_encode_dev() puts 8 of them below the major */
 	to->device = (device & 0xff) | ((device >> 20) << 8) | (((device & 0xfffff) & ~0xffU) << 12);
 }
@@ -49,7 +69,10 @@ static __always_inline void outputs(struct lookout_file *to, struct task_struct 
 		READ(open, table + 1);
 	}
 	identify(&to[0], open[0]);
-	identify(&to[1], open[1]);
+	if (open[1] == open[0])
+		to[1] = to[0];
+	else
+		identify(&to[1], open[1]);
 }
 
 SEC("tp_btf/sched_process_exit")
@@ -72,7 +95,7 @@ int lookout_on_exit(__u64 *context)
 	record = room(target, sizeof(*record));
 	if (!record)
 		return 0;
-	describe(&record->header, LOOKOUT_EXIT, sizeof(*record), task, target);
+	name(&record->header, LOOKOUT_EXIT, sizeof(*record), task, target);
 	/* As wait_task_zombie() does. exit_code of the leader was set in its own do_exit(). */
 	record->wait_status = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code
 								 : task->group_leader->exit_code;

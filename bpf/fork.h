@@ -43,6 +43,7 @@ int lookout_on_fork(__u64 *context)
 	if (!record)
 		return 0;
 	describe(&record->header, LOOKOUT_FORK, sizeof(*record), child, target);
+	descend(&record->lineage, child, target);
 	bpf_ringbuf_submit(record, quietly(target, record->header.at_ns));
 	return 0;
 }

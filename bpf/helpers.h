@@ -38,6 +38,7 @@ static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
 static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static long (*bpf_get_current_comm)(void *to, __u32 size) = (void *)16;
 /* 5.12 in programs of this kind */
 static __u64 (*bpf_get_socket_cookie)(void *socket) = (void *)46;
 static long (*bpf_probe_read_user)(void *to, __u32 size, const void *from) = (void *)112;

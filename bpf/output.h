@@ -95,19 +95,34 @@ static __always_inline void address(struct lookout_header *header, __u32 kind, _
 	header->lost = target->lost;
 }
 
-static __always_inline void describe(struct lookout_header *header, __u32 kind, __u32 length,
-				     struct task_struct *task, struct lookout_target *target)
+/* And who it was, as the ring's owner counts. */
+static __always_inline void name(struct lookout_header *header, __u32 kind, __u32 length, struct task_struct *task,
+				 struct lookout_target *target)
 {
 	struct task_struct *leader = task->group_leader;
-	struct task_struct *parent = leader->real_parent->group_leader;
 
 	address(header, kind, length, target);
 	header->start_ns = leader->start_boottime;
-	header->parent_start_ns = parent->start_boottime;
 	header->tgid = seen_as(leader, target->pid_namespace);
+	header->vpid = 0;
+}
+
+/* And as it counts itself. */
+static __always_inline void describe(struct lookout_header *header, __u32 kind, __u32 length,
+				     struct task_struct *task, struct lookout_target *target)
+{
+	name(header, kind, length, task, target);
 	header->vpid = innermost_pid(task);
-	header->parent_tgid = seen_as(parent, target->pid_namespace);
-	header->grandparent_tgid = seen_as(parent->real_parent->group_leader, target->pid_namespace);
+}
+
+static __always_inline void descend(struct lookout_lineage *lineage, struct task_struct *task,
+				    struct lookout_target *target)
+{
+	struct task_struct *parent = task->group_leader->real_parent->group_leader;
+
+	lineage->parent_start_ns = parent->start_boottime;
+	lineage->parent_tgid = seen_as(parent, target->pid_namespace);
+	lineage->grandparent_tgid = seen_as(parent->real_parent->group_leader, target->pid_namespace);
 }
 
 #endif

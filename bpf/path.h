@@ -50,12 +50,6 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-static __always_inline void enter_mount(struct walk *walk, struct vfsmount *mount)
-{
-	walk->mount = mount;
-	READ(walk->mount_root, &mount->mnt_root);
-}
-
 /* From the root of a mount to where it is mounted; 0 at the end of all mounts. */
 static __always_inline int leave_mount(struct walk *walk)
 {
@@ -67,7 +61,8 @@ static __always_inline int leave_mount(struct walk *walk)
 	if (!above || above == here)
 		return 0;
 	READ(walk->dentry, &here->mnt_mountpoint);
-	enter_mount(walk, (void *)above + offset);
+	walk->mount = (void *)above + offset;
+	READ(walk->mount_root, &walk->mount->mnt_root);
 	return 1;
 }
 
@@ -131,7 +126,8 @@ static long step(__u32 index, void *unused)
 static __always_inline int walk_up(struct walk *walk, struct vfsmount *mount, struct dentry *dentry)
 {
 	walk->dentry = dentry;
-	enter_mount(walk, mount);
+	walk->mount = mount;
+	walk->mount_root = mount->mnt_root;
 	walk->limit = walk->used + LOOKOUT_PATH_MAX - NAME_ROOM;
 	walk->done = 0;
 	if (dentry)

@@ -63,14 +63,18 @@ struct lookout_header {
 	__u64 at_ns;
 	/* start of the thread group's leader since boot: task_struct.start_boottime */
 	__u64 start_ns;
-	/* the same of the parent's leader */
-	__u64 parent_start_ns;
 	/* lookout_target.lost when this record was made */
 	__u64 lost;
 	/* the thread group; for a fork the child's */
 	__u32 tgid;
-	/* the same in the innermost pid namespace of the process */
+	/* the same in the innermost pid namespace of the process; 0 for an exit, which its tgid is enough for */
 	__u32 vpid;
+};
+
+/* Where a process stands. */
+struct lookout_lineage {
+	/* start of the parent's leader since boot */
+	__u64 parent_start_ns;
 	/* real_parent */
 	__u32 parent_tgid;
 	/* real_parent of real_parent */
@@ -80,6 +84,7 @@ struct lookout_header {
 /* A thread group was made: LOOKOUT_FORK. */
 struct lookout_fork {
 	struct lookout_header header;
+	struct lookout_lineage lineage;
 };
 
 /*
@@ -90,6 +95,7 @@ struct lookout_fork {
  */
 struct lookout_exec {
 	struct lookout_header header;
+	struct lookout_lineage lineage;
 	/* the task's own cgroup on the unified hierarchy */
 	__u64 cgroup;
 	/* bytes of argv in the process, captured or not, NULs included */

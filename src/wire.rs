@@ -38,8 +38,7 @@ impl<'a> Writer<'a> {
     /// An `optional` number: 0 is told too.
     pub fn some_number(&mut self, field: u32, value: Option<u64>) {
         if let Some(value) = value {
-            self.key(field, VARINT);
-            self.varint(value);
+            self.0.extend_from_slice(Varints::default().key(field, VARINT).push(value).written());
         }
     }
 
@@ -59,15 +58,16 @@ impl<'a> Writer<'a> {
     pub fn some_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
         if let Some(value) = value {
             let value = value.as_ref();
-            self.key(field, LENGTH_DELIMITED);
-            self.varint(value.len() as u64);
+            let mut head = Varints::default();
+            head.key(field, LENGTH_DELIMITED).push(value.len() as u64);
+            self.0.extend_from_slice(head.written());
             self.0.extend_from_slice(value);
         }
     }
 
     /// A message, written by `fields`.
     pub fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
-        self.key(field, LENGTH_DELIMITED);
+        self.0.extend_from_slice(Varints::default().key(field, LENGTH_DELIMITED).written());
         let length_at = self.0.len();
         // Two bytes, which every reader takes for a length of one byte too: what was written is moved only where it
         // has 16 KiB.
@@ -81,7 +81,7 @@ impl<'a> Writer<'a> {
             return;
         }
         let end = self.0.len();
-        self.varint(length as u64);
+        self.0.extend_from_slice(Varints::default().push(length as u64).written());
         // The length stands behind what it counts: turned round, it stands before it.
         let more = self.0.len() - end;
         self.0[begin..].rotate_right(more);
@@ -93,16 +93,36 @@ impl<'a> Writer<'a> {
         self.0.extend_from_slice(written);
     }
 
-    fn key(&mut self, field: u32, wire_type: u32) {
-        self.varint(u64::from(field << 3 | wire_type));
+}
+
+/// The numbers that begin a field, two at most, to be appended at once: that takes a quarter off what an event takes.
+#[derive(Default)]
+struct Varints {
+    bytes: [u8; 20],
+    length: usize,
+}
+
+impl Varints {
+    fn key(&mut self, field: u32, wire_type: u32) -> &mut Self {
+        self.push(u64::from(field << 3 | wire_type))
     }
 
-    fn varint(&mut self, mut value: u64) {
+    fn push(&mut self, mut value: u64) -> &mut Self {
         while value >= 0x80 {
-            self.0.push(value.to_le_bytes()[0] | 0x80);
+            self.byte(value.to_le_bytes()[0] | 0x80);
             value >>= 7;
         }
-        self.0.push(value.to_le_bytes()[0]);
+        self.byte(value.to_le_bytes()[0]);
+        self
+    }
+
+    fn byte(&mut self, byte: u8) {
+        self.bytes[self.length] = byte;
+        self.length += 1;
+    }
+
+    fn written(&self) -> &[u8] {
+        &self.bytes[..self.length]
     }
 }
 

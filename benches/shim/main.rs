@@ -10,9 +10,9 @@
 //! Each measurement plays containerd's part itself, so that nothing but the shim and the runtime is
 //! in the figure; only `ctr run` has a daemon in it.
 //!
-//! This program never cleans up processes and mounts: `hack/bench` starts it as the first process of
-//! a PID namespace, in a mount namespace with a /run of its own, and they end with it. Being first,
-//! it is also the parent of every orphan, and so can wait for a shim that it did not spawn.
+//! This program never cleans up processes and mounts: `hack/bench` starts it in a cgroup, and in a mount namespace with
+//! a /run of its own, and ends what is left there. It is the parent of every orphan below it, and so can wait for a shim
+//! that it did not spawn.
 
 #![expect(clippy::disallowed_methods, reason = "a bench is no shim: it spawns its children itself")]
 
@@ -43,7 +43,7 @@ type Result<T> = std::result::Result<T, Error>;
 
 fn main() -> ExitCode {
     if env::var_os(place::DIRECTORY).is_none() {
-        eprintln!("run hack/bench: it builds the shims, and gives this program namespaces of its own");
+        eprintln!("run hack/bench: it builds the shims, and gives this program a cgroup and mounts of its own");
         return ExitCode::SUCCESS;
     }
     match run() {
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let plan = Plan::parse(env::args().skip(1))?;
+    nix::sys::prctl::set_child_subreaper(true)?;
     let place = Place::from_environment()?;
     let mut report = Report::new(machine::head(&place)?, plan.quick);
     let _events = events::serve(&place.events_socket())?;

@@ -123,11 +123,6 @@ impl Place {
         self.tools.join("rootfs")
     }
 
-    /// The folder of this run, which `hack/bench` knows too.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.directory
-    }
-
     /// The folder of the storm.
     pub(crate) fn storm(&self) -> PathBuf {
         self.tools.join("storm/bin")

@@ -152,7 +152,7 @@ impl Shim {
         self.leave()
     }
 
-    /// Orphans of this PID namespace are our children, once their parents are gone: `start` is.
+    /// Orphans are our children, once their parents are gone: `start` is.
     fn wait_until_gone(&self) -> Result<()> {
         waitpid(self.pid, None)?;
         Ok(())

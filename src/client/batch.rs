@@ -100,6 +100,11 @@ impl Batch {
         self.events.iter().map(|event| Encoded::of(&self.bytes[event.clone()]))
     }
 
+    /// The newest.
+    pub(super) fn last(&self) -> Option<Encoded<'_>> {
+        self.events.last().map(|event| Encoded::of(&self.bytes[event.clone()]))
+    }
+
     /// Keeps what `is_wanted`.
     pub(super) fn retain(&mut self, mut is_wanted: impl FnMut(Encoded<'_>) -> bool) {
         self.events.retain(|event| is_wanted(Encoded::of(&self.bytes[event.clone()])));

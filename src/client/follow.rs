@@ -217,8 +217,23 @@ impl Follow {
         if !self.wanted.follow && batch.is_empty() {
             return None;
         }
-        batch.retain(|event| self.is_due(event));
+        if !self.goes_on(&batch) {
+            batch.retain(|event| self.is_due(event));
+        }
         Some(batch)
+    }
+
+    /// Whether all of a batch comes after what was given: then its last event says where that ends, and nobody has to
+    /// read the others. The shim tells events in their order, so the first and the last say so for all.
+    fn goes_on(&mut self, batch: &Batch) -> bool {
+        let Some((epoch, seq)) = self.cursor.as_mut().filter(|_| self.wanted.follow) else { return false };
+        let (Some(first), Some(last)) = (batch.iter().next(), batch.last()) else { return false };
+        // A hello, or a hole of this subscriber's, has no number.
+        let goes_on = first.seq > *seq && first.epoch == epoch && last.seq >= first.seq && last.epoch == epoch;
+        if goes_on {
+            *seq = last.seq;
+        }
+        goes_on
     }
 
     /// Whether an event has not been given yet and was asked for.
@@ -258,3 +273,6 @@ impl std::fmt::Debug for Follow {
         shown.field("cursor", cursor).field("ended", ended).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

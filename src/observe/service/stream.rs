@@ -31,7 +31,7 @@ const BATCH: Bounds = Bounds { events: 512, bytes: 40 << 10 };
 const MANY: usize = 64;
 
 /// How long they collect then.
-const REST: Duration = Duration::from_millis(5);
+const REST: Duration = Duration::from_millis(10);
 
 /// Serves one Subscribe.
 pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stream: &StreamInner) -> ttrpc::Result<()> {

@@ -11,10 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lookout::{
-    api::event::Body,
-    client::{self, Batch, Follow, Registration, Step, Wanted},
-};
+use lookout::client::{self, Follow, Registration, Step, Wanted};
 use nix::{sys::signal::Signal, unistd::Pid};
 
 use super::{
@@ -40,7 +37,7 @@ impl Follower {
     /// Everything, printed as JSON.
     pub(super) const JSON: Start = |place, id, leaves| Self::command(place, id, leaves, None);
 
-    /// Everything, taken as it came and looked at when nothing more comes.
+    /// Everything, taken by this program.
     pub(super) const ALL: Start = |_, id, leaves| {
         let shims = client::registrations(&client::runtime_dir(), None)?;
         let shim = shims.into_iter().find(|shim| shim.id == id).ok_or("the shim is not registered")?;
@@ -92,26 +89,18 @@ impl Follower {
     }
 }
 
-/// Keeps what comes, and looks at it when nothing has come for a while: the storm is over.
+/// Takes all that comes, and looks for the number in each start.
 async fn take(shim: Registration, leave: &AtomicBool, leaves: &Leaves) {
-    const SILENCE: Duration = Duration::from_millis(50);
+    const LOOK_UP: Duration = Duration::from_millis(100);
     let mut follow = Follow::new(shim, Wanted { filters: Vec::new(), since: String::new(), follow: true });
-    let mut taken = Vec::new();
     while !leave.load(Ordering::Relaxed) {
-        match tokio::time::timeout(SILENCE, follow.next_batch()).await {
-            Ok(Step::Events(batch)) => taken.push(batch),
+        match tokio::time::timeout(LOOK_UP, follow.next_batch()).await {
+            Ok(Step::Events(batch)) => {
+                let starts = batch.iter().filter(|event| event.type_ == b"process.start");
+                starts.filter_map(|event| leaves::of_event(event.bytes)).for_each(|number| leaves.tell(number));
+            }
             Ok(_) => return,
-            Err(_) => taken.drain(..).for_each(|batch| look(&batch, leaves)),
+            Err(_) => {}
         }
-    }
-}
-
-fn look(batch: &Batch, leaves: &Leaves) {
-    let starts = batch.iter().filter(|event| event.type_ == b"process.start");
-    for event in starts.filter_map(|event| event.decode().ok()) {
-        let Some(Body::Process(process)) = &event.body else { continue };
-        let [name, number] = &process.args[..] else { continue };
-        let number = str::from_utf8(number).ok().and_then(|number| number.parse().ok());
-        number.filter(|_| name == b"leaf").into_iter().for_each(|number| leaves.tell(number));
     }
 }

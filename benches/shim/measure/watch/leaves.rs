@@ -70,3 +70,13 @@ pub(super) fn of_line(line: &str) -> Option<usize> {
     // Its arguments come last; its name may come before.
     digits(line.rsplit_once("leaf ")?.1)
 }
+
+/// The number of the leaf that an event is about: its second argument, found without the rest being decoded, which a
+/// forwarder would not do either.
+pub(super) fn of_event(event: &[u8]) -> Option<usize> {
+    // Two values of the field `args` of a Process, number 9: "leaf", and what follows it.
+    const NAME: &[u8] = b"\x4a\x04leaf\x4a";
+    let at = event.windows(NAME.len()).position(|bytes| bytes == NAME)? + NAME.len();
+    let (length, rest) = event[at..].split_first()?;
+    str::from_utf8(rest.get(..usize::from(*length))?).ok()?.parse().ok()
+}

@@ -2,10 +2,15 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader},
     path::PathBuf,
+    process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use super::{
@@ -36,7 +41,7 @@ pub(super) fn measure(
         for round in 1..=rounds {
             say(&format!("storms beside {name}, round {round}"));
             pair.go.push(storm(place, unwatched)?);
-            let tool = Outside::start(place, command)?;
+            let tool = Tool::start(place, command)?;
             thread::sleep(UP);
             pair.ours.push(storm(place, unwatched)?);
             thread::sleep(UP);
@@ -48,38 +53,30 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// A tool that `hack/bench` runs outside of our PID namespace, where it sees the node.
-struct Outside {
-    folder: PathBuf,
+/// A tool that observes the node.
+struct Tool {
+    child: Child,
+    told: PathBuf,
 }
 
-impl Outside {
+impl Tool {
     fn start(place: &Place, command: &[&str]) -> Result<Self> {
-        let tool = Self { folder: place.folder().to_owned() };
-        tool.say(&command.join(" "))?;
-        Ok(tool)
+        let told = place.on_disk("told");
+        let stdout = fs::File::create(&told)?;
+        let [program, arguments @ ..] = command else { return Err("no tool".into()) };
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
+        Ok(Self { child: command.spawn().map_err(|error| format!("{program}: {error}"))?, told })
     }
 
-    /// Ends it, and says how many leaves it told.
-    fn end(self) -> Result<usize> {
-        let ended = self.folder.join("outside.ended");
-        self.say("")?;
-        let begun = Instant::now();
-        while fs::remove_file(&ended).is_err() {
-            if begun.elapsed() > 10 * UP {
-                return Err("a tool does not end".into());
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
+    /// Ends it by the interrupt that makes it write what it still has, and says how many leaves it told.
+    fn end(mut self) -> Result<usize> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGINT)?;
+        self.child.wait()?;
         let leaves = Leaves::numbered(0, COUNT);
-        let told = BufReader::new(fs::File::open(self.folder.join("outside.told"))?);
+        let told = BufReader::new(fs::File::open(self.told)?);
         let lines = told.lines().map_while(std::result::Result::ok);
         lines.filter_map(|line| leaves::of_line(&line)).for_each(|number| leaves.tell(number));
         Ok(leaves.told())
-    }
-
-    fn say(&self, line: &str) -> Result<()> {
-        let mut commands = fs::File::options().write(true).open(self.folder.join("outside"))?;
-        Ok(writeln!(commands, "{line}")?)
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use super::layout::{Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind};
+use super::layout::{self, Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind};
 use crate::{
     model::{Args, Endpoint, Grade, Image, ProcessKey, Transport, Unknown},
     observe::record::{FileId, Lineage, Record, Socket, TargetId, What},
@@ -65,10 +65,9 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
         let record = Record::Connected { target, at_ns: header.at_ns };
         return Connected::from_bytes(bytes).map(|_| decoded(record)).ok_or(short);
     }
-    let lineage = lineage(&header);
     let (grade, what) = match header.kind {
-        kind::FORK => Fork::from_bytes(bytes).map(|_| (Grade::Exact, What::Fork(lineage))),
-        kind::EXEC => exec(bytes, lineage, mounts),
+        kind::FORK => Fork::from_bytes(bytes).map(|fork| (Grade::Exact, What::Fork(lineage(&header, &fork.lineage)))),
+        kind::EXEC => exec(bytes, mounts),
         kind::EXIT => Exit::from_bytes(bytes).map(|exit| (Grade::Exact, exited(&exit))),
         kind => return Err(Malformed::Kind { kind }),
     }
@@ -96,13 +95,13 @@ fn listening(port: &Port) -> Record {
     Record::Listen { target, at_ns, socket, by, vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0) }
 }
 
-fn lineage(header: &Header) -> Lineage {
-    let parent = ProcessKey::from_boottime(pid(header.parent_tgid), header.parent_start_ns);
+fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {
+    let parent = ProcessKey::from_boottime(pid(lineage.parent_tgid), lineage.parent_start_ns);
     Lineage {
         vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0),
         parent_pid: parent.pid,
         parent_start_ticks: parent.start_ticks,
-        grandparent_pid: pid(header.grandparent_tgid),
+        grandparent_pid: pid(lineage.grandparent_tgid),
     }
 }
 
@@ -123,7 +122,7 @@ fn file_id(file: &OpenFile) -> Option<FileId> {
     (*file != OpenFile::default()).then_some(FileId { device: file.device, inode: file.inode })
 }
 
-fn exec(bytes: &[u8], lineage: Lineage, mounts: Option<u32>) -> Option<(Grade, What)> {
+fn exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
     let mut rest = bytes;
     let exec = Exec::take(&mut rest)?;
     let args = rest.split_off(..exec.args_length as usize)?;
@@ -152,7 +151,7 @@ fn exec(bytes: &[u8], lineage: Lineage, mounts: Option<u32>) -> Option<(Grade, W
         unknown,
     };
     let what = What::Exec {
-        lineage,
+        lineage: lineage(&exec.header, &exec.lineage),
         image: Arc::new(image),
         cgroup: Some(exec.cgroup).filter(|own| *own != exec.header.target),
         in_host_mounts: mounts.map(|own| own == exec.mount_namespace),

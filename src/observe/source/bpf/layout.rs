@@ -102,21 +102,26 @@ macro_rules! mirror {
 mirror! {
     /// Begins every record.
     Header is "lookout_header" {
-        kind: u32, length: u32, target: u64, at_ns: u64, start_ns: u64, parent_start_ns: u64, lost: u64,
-        tgid: u32, vpid: u32, parent_tgid: u32, grandparent_tgid: u32,
+        kind: u32, length: u32, target: u64, at_ns: u64, start_ns: u64, lost: u64, tgid: u32, vpid: u32,
     }
 }
 
 mirror! {
+    /// Where a process stands.
+    Lineage is "lookout_lineage" { parent_start_ns: u64, parent_tgid: u32, grandparent_tgid: u32 }
+}
+
+mirror! {
     /// A thread group was made.
-    Fork is "lookout_fork" { header: Header }
+    Fork is "lookout_fork" { header: Header, lineage: Lineage }
 }
 
 mirror! {
     /// A new image runs. Arguments, executable and directory follow.
     Exec is "lookout_exec" {
-        header: Header, cgroup: u64, args_total: u64, args_count: u32, mount_namespace: u32, uid: u32, gid: u32,
-        args_length: u32, executable_length: u32, directory_length: u32, flags: u32, comm: [u8; 16],
+        header: Header, lineage: Lineage, cgroup: u64, args_total: u64, args_count: u32, mount_namespace: u32,
+        uid: u32, gid: u32, args_length: u32, executable_length: u32, directory_length: u32, flags: u32,
+        comm: [u8; 16],
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{observe::source::SourceError, registration::start_ticks};
 
 /// The version of what the pinned programs and a shim agree on: `bpf/record.h` and the maps. Two
 /// versions live side by side, each with its own pins.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// Names a bpffs to use in place of the node's own: a folder where one is mounted.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
