@@ -92,7 +92,6 @@ impl<'a> Writer<'a> {
     pub fn fields(&mut self, written: &[u8]) {
         self.0.extend_from_slice(written);
     }
-
 }
 
 /// The numbers that begin a field, two at most, to be appended at once: that takes a quarter off what an event takes.

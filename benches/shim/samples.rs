@@ -78,7 +78,8 @@ impl Pair {
 
     /// As many, drawn from these; what belongs together stays so.
     fn resample(&self, random: &mut Random) -> Self {
-        let mut places = |samples: &Samples| samples.0.iter().map(|_| random.below(samples.0.len())).collect::<Vec<_>>();
+        let mut places =
+            |samples: &Samples| samples.0.iter().map(|_| random.below(samples.0.len())).collect::<Vec<_>>();
         let ours = places(&self.ours);
         let go = if self.in_turns { ours.clone() } else { places(&self.go) };
         Self { ours: self.ours.at(&ours), go: self.go.at(&go), in_turns: self.in_turns }

@@ -2,19 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-const HEADER: Header = Header {
-    kind: kind::EXEC,
-    length: 0,
-    target: 77,
-    at_ns: 5,
-    start_ns: 30_000_000,
-    lost: 3,
-    tgid: 40,
-    vpid: 4,
-};
+const HEADER: Header =
+    Header { kind: kind::EXEC, length: 0, target: 77, at_ns: 5, start_ns: 30_000_000, lost: 3, tgid: 40, vpid: 4 };
 
-const LINEAGE: layout::Lineage =
-    layout::Lineage { parent_start_ns: 20_000_000, parent_tgid: 39, grandparent_tgid: 38 };
+const LINEAGE: layout::Lineage = layout::Lineage { parent_start_ns: 20_000_000, parent_tgid: 39, grandparent_tgid: 38 };
 
 fn exec_bytes(flags: u32, args: &[u8], executable: &[u8], directory: &[u8]) -> Vec<u8> {
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
