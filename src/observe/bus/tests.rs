@@ -10,7 +10,7 @@ use crate::{
     api::event::Body as Message,
     model::{Ended, Gap, Image, Origin, Process, ProcessKey, Stage},
     observe::{
-        encode::{Clock, Encoder, Identity, Recent},
+        encode::{Clock, Encoder, Head, Identity},
         hub::{Hub, Limits, Since},
     },
 };
@@ -35,7 +35,7 @@ fn exit() -> Body {
 fn event(body: Body) -> api::Event {
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0 };
     let mut batch = Batch::default();
-    Encoder::new(&identity, CLOCK).event(1, &of_the_shim(body, 1), &mut Recent::default(), &mut batch.events);
+    Encoder::new(&identity, CLOCK).event(1, &of_the_shim(body, 1), &mut Head::default(), &mut batch.events);
     batch.decoded().expect("an event").remove(0)
 }
 

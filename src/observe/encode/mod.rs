@@ -58,54 +58,23 @@ impl Clock {
     }
 }
 
-/// What was written a moment ago, to be written again as it is.
+/// The fields that all events of a container have alike, as they were last written.
 #[derive(Debug, Default)]
-pub(super) struct Recent {
-    /// The fields that all events of a container have alike.
-    head: Vec<u8>,
+pub(super) struct Head {
     container: Option<Arc<Container>>,
-    /// By pid. A process is told again when it ends, which for most is soon; who is kept here is not changed by anybody,
-    /// because two have it.
-    processes: Vec<Option<(Arc<Process>, Vec<u8>)>>,
+    bytes: Vec<u8>,
 }
 
-impl Recent {
-    fn head(&mut self, encoder: &Encoder<'_>, container: &Arc<Container>) -> &[u8] {
+impl Head {
+    fn of(&mut self, encoder: &Encoder<'_>, container: &Arc<Container>) -> &[u8] {
         if self.container.as_ref().is_none_or(|known| !Arc::ptr_eq(known, container)) {
-            self.head.clear();
-            let mut writer = Writer::new(&mut self.head);
+            self.bytes.clear();
+            let mut writer = Writer::new(&mut self.bytes);
             writer.bytes(2, encoder.epoch());
             writer.message(8, |writer| write_container(container, writer));
             self.container = Some(container.clone());
         }
-        &self.head
-    }
-
-    fn write_process(
-        &mut self,
-        encoder: &Encoder<'_>,
-        process: &Arc<Process>,
-        container: Option<&Container>,
-        writer: &mut Writer<'_>,
-    ) {
-        /// As many as live and die between two turns of the observer in a storm.
-        const KEPT: usize = 64;
-        /// Those with longer arguments are written anew.
-        const BYTES_MAX: usize = 512;
-        self.processes.resize_with(KEPT, || None);
-        let place = &mut self.processes[process.key.pid.unsigned_abs() as usize % KEPT];
-        if let Some((known, bytes)) = place
-            && Arc::ptr_eq(known, process)
-        {
-            return writer.fields(bytes);
-        }
-        let mut bytes = place.take().map(|(_, bytes)| bytes).unwrap_or_default();
-        bytes.clear();
-        encoder.write_process(process, container, usize::MAX, &mut Writer::new(&mut bytes));
-        writer.fields(&bytes);
-        if bytes.len() <= BYTES_MAX {
-            *place = Some((process.clone(), bytes));
-        }
+        &self.bytes
     }
 }
 
@@ -123,13 +92,13 @@ impl<'a> Encoder<'a> {
         Self { identity, clock }
     }
 
-    /// Appends an event to a batch. `recent` is the same for all events of a shim.
-    pub(super) fn event(&self, seq: u64, event: &Event, recent: &mut Recent, batch: &mut Vec<u8>) {
+    /// Appends an event to a batch. `head` is the same for all events of a batch.
+    pub(super) fn event(&self, seq: u64, event: &Event, head: &mut Head, batch: &mut Vec<u8>) {
         let container = event.container.as_deref();
         Writer::new(batch).message(1, |writer| {
             writer.number(1, seq);
             match &event.container {
-                Some(container) => writer.fields(recent.head(self, container)),
+                Some(container) => writer.fields(head.of(self, container)),
                 None => writer.bytes(2, self.epoch()),
             }
             writer.bytes(3, event.body.type_name());
@@ -145,7 +114,7 @@ impl<'a> Encoder<'a> {
                 | Body::Exit { process, .. }
                 | Body::Done { process, .. }
                 | Body::Held { process, .. } => writer.message(10, |writer| {
-                    recent.write_process(self, process, container, writer);
+                    self.write_process(process, container, usize::MAX, writer);
                     self.write_end(&event.body, writer);
                 }),
                 Body::ContainerStart { init } => writer.message(11, |writer| writer.signed(1, init.pid)),
@@ -369,6 +338,3 @@ pub(in crate::observe) fn capability(capability: &Capability) -> api::Capability
 pub(super) fn text(word: &str) -> String {
     word.to_owned()
 }
-
-#[cfg(test)]
-mod tests;

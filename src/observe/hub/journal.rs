@@ -13,7 +13,7 @@ use std::{collections::VecDeque, mem::size_of};
 
 use crate::{
     model::Event,
-    observe::encode::{Encoded, Encoder, Recent},
+    observe::encode::{Encoded, Encoder, Head},
 };
 
 /// The room of a segment, in bytes. Far below what the allocator would ask the kernel for each time, and no more than
@@ -27,7 +27,7 @@ const FULL: usize = SEGMENT - (2 << 10);
 #[derive(Debug)]
 pub(super) struct Journal {
     index: VecDeque<Place>,
-    recent: Recent,
+    head: Head,
     segments: VecDeque<Vec<u8>>,
     /// How many segments have gone: what the oldest one that is here is called.
     first_segment: u64,
@@ -60,7 +60,7 @@ impl Journal {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             index: VecDeque::new(),
-            recent: Recent::default(),
+            head: Head::default(),
             segments: VecDeque::new(),
             first_segment: 0,
             spare: Vec::new(),
@@ -107,7 +107,7 @@ impl Journal {
         let segment = self.first_segment + self.segments.len() as u64 - 1;
         let Some(last) = self.segments.back_mut() else { return };
         let begin = last.len();
-        encoder.event(self.next_seq, event, &mut self.recent, last);
+        encoder.event(self.next_seq, event, &mut self.head, last);
         if last.len() > SEGMENT {
             last.shrink_to_fit();
         }

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     model::{self, Args, Backend, Body, Container, Ended, Gap, Grade, Image, Origin, Process, ProcessKey, Stage},
     observe::{
-        encode::{Clock, Encoder, Identity, Recent},
+        encode::{Clock, Encoder, Head, Identity},
         hub::Batch,
     },
 };
@@ -37,7 +37,7 @@ fn json(body: Body) -> String {
     let event = model::Event { monotonic_ns: 1, realtime_ns: 2, grade, source, container, body };
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0xabcd };
     let mut batch = Batch::default();
-    Encoder::new(&identity, Clock { boot_realtime_ns: 0 }).event(17, &event, &mut Recent::default(), &mut batch.events);
+    Encoder::new(&identity, Clock { boot_realtime_ns: 0 }).event(17, &event, &mut Head::default(), &mut batch.events);
     String::from_utf8(encode(&batch.decoded().expect("an event")[0])).expect("JSON")
 }
 
