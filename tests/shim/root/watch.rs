@@ -34,6 +34,17 @@ fn storm_mounts() -> Vec<String> {
 /// Runs a storm as an exec of a container of its own, waits until all that is told of it has been, and removes
 /// the container. Panics unless every leaf ended as it should.
 fn storm(containerd: &Containerd, watching: &Watching, id: &str, count: u32, first: u32) -> Told {
+    storm_and(containerd, watching, id, (count, first), || {})
+}
+
+/// The same, and something else before the container is removed.
+fn storm_and(
+    containerd: &Containerd,
+    watching: &Watching,
+    id: &str,
+    (count, first): (u32, u32),
+    and: impl FnOnce(),
+) -> Told {
     let mounts = storm_mounts();
     let flags: Vec<&str> = mounts.iter().map(String::as_str).collect();
     let (count, first) = (count.to_string(), first.to_string());
@@ -47,6 +58,7 @@ fn storm(containerd: &Containerd, watching: &Watching, id: &str, count: u32, fir
         let is_exec = told.text("/containerd/exec_id") == exec_id && told.text("/origin") == "exec";
         told.kind() == "process.exit" && is_exec
     });
+    and();
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", id]).success();
     containerd.remove(id);
     watching.wait_close(id)
