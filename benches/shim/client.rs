@@ -30,7 +30,9 @@ impl Task {
     /// Connects to a shim. One that answered `start` with version 3 serves Task under that version.
     pub(crate) fn connect(address: &str, version: u64) -> Result<Self> {
         let service = if version >= 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
-        Ok(Self { client: connections::wait(Client::connect(address))?, service })
+        let address = address.to_owned();
+        let client = connections::wait(async move { Client::connect(&address).await })?;
+        Ok(Self { client, service })
     }
 
     /// The shim's pid.
@@ -132,7 +134,9 @@ impl Task {
             timeout_nano: i64::try_from(DEADLINE.as_nanos())?,
             ..Default::default()
         };
-        let answer = connections::wait(self.client.request(request)).map_err(|error| format!("{method}: {error}"))?;
+        let client = self.client.clone();
+        let answer = connections::wait(async move { client.request(request).await });
+        let answer = answer.map_err(|error| format!("{method}: {error}"))?;
         Ok(A::parse_from_bytes(&answer.payload)?)
     }
 }

@@ -27,7 +27,7 @@ impl Events for Acknowledge {
 /// Serves until the program ends; the server must be kept.
 pub(crate) fn serve(socket: &Path) -> Result<Server> {
     let address = format!("unix://{}", socket.display());
-    connections::wait(async {
+    connections::wait(async move {
         let mut server = Server::new().bind(&address)?.register_service(create_events(Arc::new(Acknowledge)));
         server.start().await?;
         Ok(server)
