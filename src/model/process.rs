@@ -27,15 +27,25 @@ impl ProcessKey {
     /// first 32 bits, the pid, and the start in clock ticks.
     #[must_use]
     pub fn entity_id(self, boot: u32) -> EntityId {
-        let mut id = EntityId { digits: [0; 32], length: 0 };
-        id.push(boot.into(), 8);
-        id.push(self.pid.cast_unsigned().into(), 8);
-        id.push(self.start_ticks, 1);
-        id
+        let ticks = hexadecimal(self.start_ticks.to_be_bytes());
+        let zeros = (self.start_ticks.leading_zeros() as usize / 4).min(15);
+        let mut digits = [0; 32];
+        digits[..8].copy_from_slice(hexadecimal(boot.to_be_bytes()).as_flattened());
+        digits[8..16].copy_from_slice(hexadecimal(self.pid.to_be_bytes()).as_flattened());
+        // All sixteen places, whatever stands in the last ones: copies of a known length are moves.
+        let mut padded = [0; 32];
+        padded[..16].copy_from_slice(ticks.as_flattened());
+        digits[16..].copy_from_slice(&padded[zeros..zeros + 16]);
+        EntityId { digits, length: 32 - zeros }
     }
 }
 
 /// The two digits of each byte.
+fn hexadecimal<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
+    bytes.map(|byte| HEXADECIMAL[usize::from(byte)])
+}
+
+/// Those of every byte.
 const HEXADECIMAL: [[u8; 2]; 256] = {
     let digits = b"0123456789abcdef";
     let mut all = [[0; 2]; 256];
@@ -65,18 +75,6 @@ impl EntityId {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.digits[..self.length]
-    }
-
-    /// Appends a number in so many digits at least.
-    fn push(&mut self, number: u64, digits_min: usize) {
-        let mut digits = [0; 16];
-        for (pair, byte) in digits.chunks_exact_mut(2).zip(number.to_be_bytes()) {
-            pair.copy_from_slice(&HEXADECIMAL[usize::from(byte)]);
-        }
-        let zeros = number.leading_zeros() as usize / 4;
-        let digits = &digits[zeros.min(16 - digits_min)..];
-        self.digits[self.length..][..digits.len()].copy_from_slice(digits);
-        self.length += digits.len();
     }
 }
 
