@@ -24,12 +24,23 @@ fn programs(object: &Path) {
     println!("cargo::rerun-if-env-changed=CLANG");
     let clang = env::var_os("CLANG").unwrap_or_else(|| "clang".into());
     let status = Command::new(&clang)
-        .args(["-target", "bpf", "-mcpu=v3", "-g", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"])
+        .args([
+            "-target",
+            "bpf",
+            "-mcpu=v3",
+            "-g",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Wno-unused-parameter",
+            "-Werror",
+        ])
         // The same object wherever the source lies.
         .args(["-fdebug-compilation-dir=.", "-c", "bpf/lookout.bpf.c", "-o"])
         .arg(object)
         .status();
-    let status = status.unwrap_or_else(|error| panic!("{} 14 or later is needed: {error}", clang.display()));
+    let status =
+        status.unwrap_or_else(|error| panic!("{} 14 or later is needed: {error}", clang.display()));
     assert!(status.success(), "bpf/ compiles");
 }
 

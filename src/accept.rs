@@ -1,4 +1,5 @@
-//! Accepting connections, of the shim and of the daemon: from root and ourselves only, and without giving up.
+//! Accepting connections, of the shim and of the daemon: from root and ourselves only, and without
+//! giving up.
 
 use std::{
     io,

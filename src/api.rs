@@ -1,4 +1,5 @@
-//! Our own messages and services, generated from `proto/lookout/v1`, where their meaning is written.
+//! Our own messages and services, generated from `proto/lookout/v1`, where their meaning is
+//! written.
 
 #[expect(
     unreachable_pub,
@@ -15,4 +16,6 @@ mod generated {
     ambiguous_glob_reexports,
     reason = "each file has a descriptor of that name, and nobody here asks for one"
 )]
-pub use generated::{observer::*, observer_ttrpc as observer, registry::*, registry_ttrpc as registry};
+pub use generated::{
+    observer::*, observer_ttrpc as observer, registry::*, registry_ttrpc as registry,
+};

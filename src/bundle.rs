@@ -112,7 +112,10 @@ impl Bundle {
         match self.json("options.json") {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
                 let name = self.read("runtime").unwrap_or_default();
-                Ok(Options { binary_name: String::from_utf8_lossy(&name).trim().to_owned(), ..Options::default() })
+                Ok(Options {
+                    binary_name: String::from_utf8_lossy(&name).trim().to_owned(),
+                    ..Options::default()
+                })
             }
             other => other,
         }
@@ -176,11 +179,15 @@ impl Bundle {
 
     fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, BundleError> {
         let error = |source| BundleError { action: "read", path: self.path.join(name), source };
-        serde_json::from_slice(&self.read(name).map_err(error)?).map_err(|source| error(source.into()))
+        serde_json::from_slice(&self.read(name).map_err(error)?)
+            .map_err(|source| error(source.into()))
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let open = OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW).open(self.path.join(name))?;
+        let open = OpenOptions::new()
+            .read(true)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(self.path.join(name))?;
         let mut bytes = Vec::new();
         File::take(open, FILE_MAX + 1).read_to_end(&mut bytes)?;
         if bytes.len() as u64 > FILE_MAX {
@@ -202,7 +209,11 @@ impl Bundle {
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         let path = self.path.join(name);
         let mut open = OpenOptions::new();
-        open.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        open.write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW);
         open.open(&path).and_then(|mut file| file.write_all(bytes)).map_err(|source| BundleError {
             action: "write",
             path,

@@ -8,7 +8,8 @@ pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// Since boot, with the time that the machine was suspended: Linux's `CLOCK_BOOTTIME`, others' `CLOCK_MONOTONIC`.
+/// Since boot, with the time that the machine was suspended: Linux's `CLOCK_BOOTTIME`, others'
+/// `CLOCK_MONOTONIC`.
 #[must_use]
 pub fn boottime_ns() -> u64 {
     #[cfg(target_os = "linux")]
@@ -23,15 +24,16 @@ pub fn realtime_ns() -> u64 {
     read(ClockId::CLOCK_REALTIME)
 }
 
-/// What makes a moment of `CLOCK_MONOTONIC` one of `CLOCK_REALTIME`. It steps with the wall clock, so it is asked
-/// for again and again.
+/// What makes a moment of `CLOCK_MONOTONIC` one of `CLOCK_REALTIME`. It steps with the wall clock,
+/// so it is asked for again and again.
 #[must_use]
 pub fn realtime_offset_ns() -> u64 {
     realtime_ns().saturating_sub(monotonic_ns())
 }
 
 fn read(clock: ClockId) -> u64 {
-    // The kernel refuses no clock that it has, has these since 2.6.39, and tells no time before 1970 or the boot.
+    // The kernel refuses no clock that it has, has these since 2.6.39, and tells no time before
+    // 1970 or the boot.
     clock_gettime(clock).map_or(0, |time| {
         let part = |value: i64| u64::try_from(value).unwrap_or(0);
         part(time.tv_sec()).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec()))

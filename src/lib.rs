@@ -1,8 +1,9 @@
 //! lookout: a containerd runtime shim that runs containers through an OCI runtime and keeps watch
 //! over them.
 //!
-//! The modules in the order in which a request flows; each names only those after it. `task` and `observe`
-//! never name each other: what is between them is in `model`. `cli`, `daemon` and `client` need the feature `cli`.
+//! The modules in the order in which a request flows; each names only those after it. `task` and
+//! `observe` never name each other: what is between them is in `model`. `cli`, `daemon` and
+//! `client` need the feature `cli`.
 //!
 //! ```text
 //! cli       the command `lookout`: what was typed, asked of the shims or of the daemon, shown
@@ -40,12 +41,16 @@ pub mod daemon;
 pub mod model;
 pub mod observe;
 pub mod registration;
-#[expect(unsafe_code, reason = "system calls that no crate wraps; nothing else in the crate is unsafe")]
+#[expect(
+    unsafe_code,
+    reason = "system calls that no crate wraps; nothing else in the crate is unsafe"
+)]
 pub mod sys;
 pub mod wire;
 
-// The seam: the shim, and whatever else serves or runs containers, is Linux's. What else a system must have is in
-// `observe::elsewhere` and `daemon::elsewhere`, as answers of one that has nothing yet.
+// The seam: the shim, and whatever else serves or runs containers, is Linux's. What else a system
+// must have is in `observe::elsewhere` and `daemon::elsewhere`, as answers of one that has nothing
+// yet.
 #[cfg(target_os = "linux")]
 pub mod accept;
 #[cfg(target_os = "linux")]

@@ -1,8 +1,9 @@
-//! The log: one line a record, of the shim into the `log` fifo that containerd reads, of the daemon to stderr.
+//! The log: one line a record, of the shim into the `log` fifo that containerd reads, of the daemon
+//! to stderr.
 //!
 //! The lines are logfmt, as containerd's own. Every value is quoted and escaped, so nothing that a
-//! container or a runtime said can forge a line. Writing to the fifo never waits: with nobody to read, it
-//! keeps what it can hold and the rest is dropped.
+//! container or a runtime said can forge a line. Writing to the fifo never waits: with nobody to
+//! read, it keeps what it can hold and the rest is dropped.
 
 use std::{
     fmt::{self, Write as _},
@@ -44,7 +45,9 @@ fn install(file: File, max: Level) {
 fn open() -> Option<File> {
     let mut open = OpenOptions::new();
     open.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW);
-    open.open("log").ok().filter(|file| file.metadata().is_ok_and(|meta| meta.file_type().is_fifo()))
+    open.open("log")
+        .ok()
+        .filter(|file| file.metadata().is_ok_and(|meta| meta.file_type().is_fifo()))
 }
 
 struct Logger {

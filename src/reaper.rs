@@ -104,7 +104,8 @@ impl Reaper {
             // A living child, or a zombie that `reap` has not met: either way its exit is to come.
             return Ok(children.expect(pid));
         }
-        let kept = children.unclaimed.iter().rposition(|exit| exit.pid == pid).ok_or(NotOurs { pid })?;
+        let kept =
+            children.unclaimed.iter().rposition(|exit| exit.pid == pid).ok_or(NotOurs { pid })?;
         let exit = children.unclaimed.remove(kept);
         let (tell, told) = oneshot::channel();
         let _ = tell.send(exit);
@@ -164,7 +165,11 @@ impl Reaper {
                 // Nobody has ended, or `ECHILD`.
                 Ok(None) | Err(_) => return,
             };
-            children.ended(Exit { timestamp: SystemTime::now(), pid, status: u32::try_from(status).unwrap_or(255) });
+            children.ended(Exit {
+                timestamp: SystemTime::now(),
+                pid,
+                status: u32::try_from(status).unwrap_or(255),
+            });
         }
     }
 

@@ -1,8 +1,8 @@
 //! How a shim is found: one file each, `<runtime dir>/shims/<namespace>/<shim id>.json`.
 //!
-//! Written by a shim that serves, removed by it at Shutdown or by `delete` after it, read by the `lookout`
-//! command. A file that outlives its shim is harmless: its pid and start name a process that is gone, so
-//! readers pass over it.
+//! Written by a shim that serves, removed by it at Shutdown or by `delete` after it, read by the
+//! `lookout` command. A file that outlives its shim is harmless: its pid and start name a process
+//! that is gone, so readers pass over it.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -22,8 +22,8 @@ const RUNTIME_DIR: &str = "/run/lookout";
 /// What a file may have; a longer one is passed over.
 const FILE_MAX: u64 = 64 << 10;
 
-/// How often a write is tried: whoever removes the last file of a namespace removes its folder too, perhaps
-/// at that moment.
+/// How often a write is tried: whoever removes the last file of a namespace removes its folder too,
+/// perhaps at that moment.
 const TRIES: u32 = 3;
 
 /// One shim that serves.
@@ -61,7 +61,8 @@ impl Registration {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` where the namespace or the id cannot be a file's name; what the filesystem answered.
+    /// `InvalidInput` where the namespace or the id cannot be a file's name; what the filesystem
+    /// answered.
     pub fn write(&self, runtime_dir: &Path) -> io::Result<()> {
         let path = path(runtime_dir, &self.namespace, &self.id)?;
         let folder = path.parent().unwrap_or(runtime_dir);
@@ -70,14 +71,20 @@ impl Registration {
         let write = || {
             DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
             let mut open = OpenOptions::new();
-            open.write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+            open.write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .custom_flags(nix::libc::O_NOFOLLOW);
             open.open(&new)?.write_all(&text)?;
             fs::rename(&new, &path)
         };
         let mut tries = 1;
         loop {
             match write() {
-                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => tries += 1,
+                Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {
+                    tries += 1
+                }
                 Err(error) => {
                     let _ = fs::remove_file(&new);
                     return Err(error);
@@ -120,13 +127,13 @@ pub fn is_left(runtime_dir: &Path, namespace: &str, shim_id: &str) -> bool {
     path.exists() && !read(&path).is_some_and(|registration| registration.is_alive())
 }
 
-/// The shims that live, sorted by namespace and id; of one namespace, or of all. What is no registration and
-/// what cannot be read as one is passed over.
+/// The shims that live, sorted by namespace and id; of one namespace, or of all. What is no
+/// registration and what cannot be read as one is passed over.
 ///
 /// # Errors
 ///
-/// What the system answers when a folder cannot be read; that there is none is no error. `Unsupported` where
-/// there can be none: [`HAS_SHIMS`].
+/// What the system answers when a folder cannot be read; that there is none is no error.
+/// `Unsupported` where there can be none: [`HAS_SHIMS`].
 pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<Vec<Registration>> {
     if !HAS_SHIMS {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "shims run on Linux only"));
@@ -139,18 +146,22 @@ pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<
         }
         let folder = shims.join(&name);
         for file in names(&folder)? {
-            let Some(id) = file.strip_suffix(".json").filter(|id| !id.starts_with('.')) else { continue };
+            let Some(id) = file.strip_suffix(".json").filter(|id| !id.starts_with('.')) else {
+                continue;
+            };
             let Some(read) = read(&folder.join(&file)) else { continue };
             let registration = Registration { namespace: name.clone(), id: id.to_owned(), ..read };
             found.extend(Some(registration).filter(Registration::is_alive));
         }
     }
-    found.sort_unstable_by(|one, other| (&one.namespace, &one.id).cmp(&(&other.namespace, &other.id)));
+    found.sort_unstable_by(|one, other| {
+        (&one.namespace, &one.id).cmp(&(&other.namespace, &other.id))
+    });
     Ok(found)
 }
 
-/// When a process began, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)). `None` where
-/// there is no such process, or only its zombie.
+/// When a process began, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)). `None`
+/// where there is no such process, or only its zombie.
 #[must_use]
 pub fn start_ticks(pid: i32) -> Option<u64> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
@@ -167,7 +178,8 @@ pub fn start_ticks(pid: i32) -> Option<u64> {
 
 fn path(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<PathBuf> {
     // The id of a group comes from an annotation.
-    let is_name = |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+    let is_name =
+        |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
     if !is_name(namespace) || !is_name(shim_id) {
         let why = format!("{namespace:?} and {shim_id:?} are not both a file's name");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -175,16 +187,22 @@ fn path(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<PathBu
     Ok(runtime_dir.join("shims").join(namespace).join(format!("{shim_id}.json")))
 }
 
-/// Where a file is until it is whole. No reader takes it for a registration: it does not end in `.json`. One
-/// shim of an id serves at a time, so only one writes it.
+/// Where a file is until it is whole. No reader takes it for a registration: it does not end in
+/// `.json`. One shim of an id serves at a time, so only one writes it.
 fn unfinished(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }
 
 fn names(folder: &Path) -> io::Result<Vec<String>> {
     match fs::read_dir(folder) {
-        Ok(entries) => entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default())).collect(),
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(Vec::new()),
+        Ok(entries) => {
+            entries.map(|entry| Ok(entry?.file_name().into_string().unwrap_or_default())).collect()
+        }
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(Vec::new())
+        }
         Err(error) => Err(error),
     }
 }

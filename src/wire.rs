@@ -1,7 +1,8 @@
 //! Protobuf's wire format: fields appended to bytes, and found in them.
 //!
-//! For events, which come in storms: a generated message needs an allocation for each text and for each message in
-//! it, and those were nine tenths of what telling an event took. The order of the fields is free.
+//! For events, which come in storms: a generated message needs an allocation for each text and for
+//! each message in it, and those were nine tenths of what telling an event took. The order of the
+//! fields is free.
 
 /// Writes the fields of one message at the end of `bytes`.
 #[derive(Debug)]
@@ -69,8 +70,8 @@ impl<'a> Writer<'a> {
     pub fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
         self.0.extend_from_slice(Varints::default().key(field, LENGTH_DELIMITED).written());
         let length_at = self.0.len();
-        // Two bytes, which every reader takes for a length of one byte too: what was written is moved only where it
-        // has 16 KiB.
+        // Two bytes, which every reader takes for a length of one byte too: what was written is
+        // moved only where it has 16 KiB.
         self.0.extend_from_slice(&[0; 2]);
         let begin = self.0.len();
         fields(&mut Writer(self.0));
@@ -94,7 +95,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// The numbers that begin a field, two at most, to be appended at once: that takes a quarter off what an event takes.
+/// The numbers that begin a field, two at most, to be appended at once: that takes a quarter off
+/// what an event takes.
 #[derive(Default)]
 struct Varints {
     bytes: [u8; 20],
@@ -134,7 +136,8 @@ pub enum Value<'a> {
     Bytes(&'a [u8]),
 }
 
-/// The next field of a message and its number. `None` at the end, and where what is left is no field: then it is left.
+/// The next field of a message and its number. `None` at the end, and where what is left is no
+/// field: then it is left.
 #[must_use]
 pub fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
     let mut rest = *message;
@@ -156,7 +159,9 @@ pub fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
 /// The first field of that number in a message.
 #[must_use]
 pub fn field(mut message: &[u8], number: u32) -> Option<Value<'_>> {
-    std::iter::from_fn(|| next_field(&mut message)).find(|(other, _)| *other == number).map(|(_, value)| value)
+    std::iter::from_fn(|| next_field(&mut message))
+        .find(|(other, _)| *other == number)
+        .map(|(_, value)| value)
 }
 
 fn take_varint(bytes: &mut &[u8]) -> Option<u64> {

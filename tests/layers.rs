@@ -1,7 +1,8 @@
 //! Keeps the layers: a module names only those to its right.
 //!
-//! `shim → task → bundle → runc → reaper → sys`, `shim, task → publish → sys`, `shim → observe → publish, sys`,
-//! `cli → daemon → client → api`, all → `model`. `task` and `observe` never name each other.
+//! `shim → task → bundle → runc → reaper → sys`, `shim, task → publish → sys`, `shim → observe →
+//! publish, sys`, `cli → daemon → client → api`, all → `model`. `task` and `observe` never name
+//! each other.
 
 use std::{fs, path::Path};
 
@@ -24,10 +25,27 @@ const MAY_NAME: [(&str, &[&str]); 19] = [
     ("observe", &["model", "clock", "wire", "api", "sys", "config", "registration", "publish"]),
     (
         "shim",
-        &["model", "api", "sys", "accept", "log", "config", "reaper", "runc", "bundle", "publish", "task", "observe"],
+        &[
+            "model", "api", "sys", "accept", "log", "config", "reaper", "runc", "bundle",
+            "publish", "task", "observe",
+        ],
     ),
     ("client", &["model", "clock", "wire", "api", "sys", "config", "registration"]),
-    ("daemon", &["model", "clock", "api", "sys", "accept", "log", "config", "registration", "observe", "client"]),
+    (
+        "daemon",
+        &[
+            "model",
+            "clock",
+            "api",
+            "sys",
+            "accept",
+            "log",
+            "config",
+            "registration",
+            "observe",
+            "client",
+        ],
+    ),
     ("cli", &["model", "api", "sys", "config", "client", "observe", "daemon"]),
 ];
 
@@ -39,7 +57,9 @@ fn a_module_names_only_what_is_below_it() {
     for (module, may_name) in MAY_NAME {
         for (file, text) in files_of(&source, module) {
             seen += 1;
-            for (other, _) in MAY_NAME.iter().filter(|(other, _)| *other != module && !may_name.contains(other)) {
+            for (other, _) in
+                MAY_NAME.iter().filter(|(other, _)| *other != module && !may_name.contains(other))
+            {
                 assert!(!names(&text, other), "{file} names {other}, which is above {module}");
             }
             assert!(module == "sys" || !text.contains("unsafe {"), "{file} has unsafe code");
@@ -48,11 +68,16 @@ fn a_module_names_only_what_is_below_it() {
     assert!(seen > 40, "only {seen} files: where is the source?");
 }
 
-/// Whether a file names a module of this crate: by its path, or in a list of imports as rustfmt lays it out.
+/// Whether a file names a module of this crate: by its path, or in a list of imports as rustfmt
+/// lays it out.
 fn names(text: &str, module: &str) -> bool {
-    let imports = text.split("use crate::{").skip(1).filter_map(|rest| rest.split_once("\n};").map(|(list, _)| list));
+    let imports = text
+        .split("use crate::{")
+        .skip(1)
+        .filter_map(|rest| rest.split_once("\n};").map(|(list, _)| list));
     let entry = format!("\n    {module}::");
-    text.contains(&format!("crate::{module}::")) || imports.into_iter().any(|list| list.contains(&entry))
+    text.contains(&format!("crate::{module}::"))
+        || imports.into_iter().any(|list| list.contains(&entry))
 }
 
 fn files_of(source: &Path, module: &str) -> Vec<(String, String)> {
@@ -60,7 +85,9 @@ fn files_of(source: &Path, module: &str) -> Vec<(String, String)> {
     let mut paths = vec![source.join(module), source.join(format!("{module}.rs"))];
     while let Some(path) = paths.pop() {
         if path.is_dir() {
-            paths.extend(fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()));
+            paths.extend(
+                fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()),
+            );
         } else if path.extension().is_some_and(|extension| extension == "rs") && path.exists() {
             found.push((path.display().to_string(), fs::read_to_string(&path).expect("UTF-8")));
         }

@@ -1,9 +1,9 @@
 //! Keeps the seam between what only Linux has and what any system could run.
 //!
-//! `hack/check-portable` shows that everything on this side compiles for another Unix. Here is what it cannot show: that
-//! the conditions are where a reader looks for them, and that what decides, keeps and shows is bound to no system at all,
-//! so that one without descriptors and signals (Windows, for ETW) can have it too. Signals have names by POSIX; their
-//! numbers are the system's.
+//! `hack/check-portable` shows that everything on this side compiles for another Unix. Here is what
+//! it cannot show: that the conditions are where a reader looks for them, and that what decides,
+//! keeps and shows is bound to no system at all, so that one without descriptors and signals
+//! (Windows, for ETW) can have it too. Signals have names by POSIX; their numbers are the system's.
 
 use std::{fs, path::Path};
 
@@ -31,9 +31,11 @@ const PORTABLE: [&str; 19] = [
 ];
 
 /// What names one system, or one kind.
-const OF_ONE_SYSTEM: [&str; 6] = ["std::os::", "nix::", "libc::", "\"/proc", "\"/sys", "crate::sys::"];
+const OF_ONE_SYSTEM: [&str; 6] =
+    ["std::os::", "nix::", "libc::", "\"/proc", "\"/sys", "crate::sys::"];
 
-/// Where it is said which modules only Linux has; and single items, a clock, a command, whether there are shims.
+/// Where it is said which modules only Linux has; and single items, a clock, a command, whether
+/// there are shims.
 const CONDITIONS: [&str; 11] = [
     "lib.rs",
     "sys/mod.rs",
@@ -48,14 +50,21 @@ const CONDITIONS: [&str; 11] = [
     "registration.rs",
 ];
 
-/// Check that no other file asks for which system it is compiled, and that each of these still does.
+/// Check that no other file asks for which system it is compiled, and that each of these still
+/// does.
 #[test]
 fn the_conditions_are_in_few_places() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let asks =
-        |text: &str| ["target_os", "target_family", "cfg(unix", "cfg(windows"].iter().any(|word| text.contains(word));
-    let mut found: Vec<String> =
-        files_of(&source).into_iter().filter(|(_, text)| asks(text)).map(|(file, _)| file).collect();
+    let asks = |text: &str| {
+        ["target_os", "target_family", "cfg(unix", "cfg(windows"]
+            .iter()
+            .any(|word| text.contains(word))
+    };
+    let mut found: Vec<String> = files_of(&source)
+        .into_iter()
+        .filter(|(_, text)| asks(text))
+        .map(|(file, _)| file)
+        .collect();
     found.sort_unstable();
     let mut expected = CONDITIONS.map(|file| source.join(file).display().to_string());
     expected.sort_unstable();
@@ -86,12 +95,17 @@ fn what_decides_names_no_system() {
 
 fn files_of(path: &Path) -> Vec<(String, String)> {
     if path.is_dir() {
-        let entries = fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let entries =
+            fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path());
         return entries
             .filter(|path| !path.ends_with("tests") && !path.ends_with("tests.rs"))
             .flat_map(|path| files_of(&path))
             .collect();
     }
     let read = || (path.display().to_string(), fs::read_to_string(path).expect("UTF-8"));
-    if path.extension().is_some_and(|extension| extension == "rs") && path.exists() { vec![read()] } else { Vec::new() }
+    if path.extension().is_some_and(|extension| extension == "rs") && path.exists() {
+        vec![read()]
+    } else {
+        Vec::new()
+    }
 }

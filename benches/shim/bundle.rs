@@ -30,7 +30,11 @@ pub(crate) struct Bundle {
 
 impl Bundle {
     /// For a container that runs `args`, with one annotation, if any.
-    pub(crate) fn new(place: &Place, args: &[&str], annotation: Option<(&str, &str)>) -> Result<Self> {
+    pub(crate) fn new(
+        place: &Place,
+        args: &[&str],
+        annotation: Option<(&str, &str)>,
+    ) -> Result<Self> {
         let id = place.fresh("c");
         let path = place.in_run(&id);
         let scratch = place.on_disk(&id);
@@ -60,7 +64,13 @@ impl Bundle {
     /// Mounts the root, for a runtime without a shim.
     pub(crate) fn mount(&self) -> Result<()> {
         let options = self.overlay().join(",");
-        mount(Some("overlay"), &self.path.join("rootfs"), Some("overlay"), MsFlags::empty(), Some(options.as_str()))?;
+        mount(
+            Some("overlay"),
+            &self.path.join("rootfs"),
+            Some("overlay"),
+            MsFlags::empty(),
+            Some(options.as_str()),
+        )?;
         Ok(())
     }
 
@@ -83,13 +93,13 @@ impl Drop for Bundle {
 
 /// What `ctr run` writes: five namespaces, seven mounts, the device list.
 fn config(cgroup: &str, args: &[&str], annotation: Option<(&str, &str)>) -> Value {
-    let capabilities = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
+    let capabilities =
+        ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
     let mount = |destination: &str, kind: &str, options: &[&str]| {
         let source = kind;
         json!({ "destination": destination, "type": kind, "source": source, "options": options })
     };
-    let device =
-        |major: i64, minor: i64| json!({ "allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm" });
+    let device = |major: i64, minor: i64| json!({ "allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm" });
     let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
     let annotations = annotation.map(|(key, value)| json!({ key: value })).unwrap_or(json!({}));
     json!({

@@ -1,12 +1,13 @@
-//! containerd's side of the Task service: one connection, one method for each call that is measured.
+//! containerd's side of the Task service: one connection, one method for each call that is
+//! measured.
 
 use std::time::Duration;
 
 use containerd_shim_protos::{
     api::{
-        ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest, DeleteResponse, Empty,
-        ExecProcessRequest, KillRequest, Mount, ShutdownRequest, StartRequest, StartResponse, WaitRequest,
-        WaitResponse,
+        ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse, DeleteRequest,
+        DeleteResponse, Empty, ExecProcessRequest, KillRequest, Mount, ShutdownRequest,
+        StartRequest, StartResponse, WaitRequest, WaitResponse,
     },
     protobuf::{Message, MessageField, well_known_types::any::Any},
     shim::oci::Options,
@@ -29,7 +30,8 @@ pub(crate) struct Task {
 impl Task {
     /// Connects to a shim. One that answered `start` with version 3 serves Task under that version.
     pub(crate) fn connect(address: &str, version: u64) -> Result<Self> {
-        let service = if version >= 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
+        let service =
+            if version >= 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
         let address = address.to_owned();
         let client = connections::wait(async move { Client::connect(&address).await })?;
         Ok(Self { client, service })
@@ -37,19 +39,26 @@ impl Task {
 
     /// The shim's pid.
     pub(crate) fn shim_pid(&self, id: &str) -> Result<i32> {
-        let answer: ConnectResponse = self.call("Connect", &ConnectRequest { id: id.into(), ..Default::default() })?;
+        let answer: ConnectResponse =
+            self.call("Connect", &ConnectRequest { id: id.into(), ..Default::default() })?;
         Ok(i32::try_from(answer.shim_pid)?)
     }
 
     /// Has the container created, its root mounted; its stdout and stderr at those fifos, if any.
-    pub(crate) fn create(&self, bundle: &Bundle, options: &Any, fifos: Option<&[Fifo; 2]>) -> Result<()> {
+    pub(crate) fn create(
+        &self,
+        bundle: &Bundle,
+        options: &Any,
+        fifos: Option<&[Fifo; 2]>,
+    ) -> Result<()> {
         let root = Mount {
             type_: "overlay".into(),
             source: "overlay".into(),
             options: bundle.overlay().into(),
             ..Default::default()
         };
-        let [stdout, stderr] = fifos.map(|fifos| fifos.each_ref().map(Fifo::name)).unwrap_or_default();
+        let [stdout, stderr] =
+            fifos.map(|fifos| fifos.each_ref().map(Fifo::name)).unwrap_or_default();
         let request = CreateTaskRequest {
             id: bundle.id.clone(),
             bundle: bundle.path.display().to_string(),
@@ -77,19 +86,23 @@ impl Task {
     /// Kills the container's init.
     pub(crate) fn kill(&self, id: &str) -> Result<()> {
         let signal = nix::sys::signal::Signal::SIGKILL as i32;
-        let request = KillRequest { id: id.into(), signal: u32::try_from(signal)?, ..Default::default() };
+        let request =
+            KillRequest { id: id.into(), signal: u32::try_from(signal)?, ..Default::default() };
         self.call::<Empty>("Kill", &request).map(drop)
     }
 
     /// Deletes the container, or the exec.
     pub(crate) fn delete(&self, id: &str, exec_id: &str) -> Result<()> {
-        let request = DeleteRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        let request =
+            DeleteRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
         self.call::<DeleteResponse>("Delete", &request).map(drop)
     }
 
-    /// Asks the shim to leave. That the connection ends before the answer is no error to containerd.
+    /// Asks the shim to leave. That the connection ends before the answer is no error to
+    /// containerd.
     pub(crate) fn shutdown(&self, id: &str) {
-        let _ = self.call::<Empty>("Shutdown", &ShutdownRequest { id: id.into(), ..Default::default() });
+        let _ = self
+            .call::<Empty>("Shutdown", &ShutdownRequest { id: id.into(), ..Default::default() });
     }
 
     /// Starts a process and waits for it as clients do: the Wait is on its way before the Start.
@@ -99,7 +112,11 @@ impl Task {
             self.start(id, exec_id)?;
             waiter.join().map_err(|_| Error::from("the waiter panicked"))?
         })?;
-        if status == 0 { Ok(()) } else { Err(format!("{id} {exec_id} exited with {status}").into()) }
+        if status == 0 {
+            Ok(())
+        } else {
+            Err(format!("{id} {exec_id} exited with {status}").into())
+        }
     }
 
     /// Runs `true` in the container, from Exec to Delete.
@@ -144,5 +161,9 @@ impl Task {
 /// The options that name a runtime, as they travel to `start` and to Create.
 pub(crate) fn options(runtime: &std::path::Path) -> Result<Any> {
     let options = Options { binary_name: runtime.display().to_string(), ..Default::default() };
-    Ok(Any { type_url: "containerd.runc.v1.Options".into(), value: options.write_to_bytes()?, ..Default::default() })
+    Ok(Any {
+        type_url: "containerd.runc.v1.Options".into(),
+        value: options.write_to_bytes()?,
+        ..Default::default()
+    })
 }

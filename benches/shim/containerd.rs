@@ -37,7 +37,8 @@ impl<'a> Containerd<'a> {
         let socket = state.join("containerd.sock");
         let config = root.join("config.toml");
         fs::write(&config, configuration(&root, &state, &socket))?;
-        let folder = |side| place.shim(side, version).parent().map(Path::to_path_buf).unwrap_or_default();
+        let folder =
+            |side| place.shim(side, version).parent().map(Path::to_path_buf).unwrap_or_default();
         let daemon = Command::new(place.containerd_bin(version).join("containerd"))
             .arg("--config")
             .arg(&config)
@@ -50,7 +51,12 @@ impl<'a> Containerd<'a> {
         let deadline = Instant::now() + UP;
         while !this.ctr(&["version"]).output()?.status.success() {
             if Instant::now() > deadline {
-                return Err(format!("containerd {}: {}", version.name(), fs::read_to_string(root.join("log"))?).into());
+                return Err(format!(
+                    "containerd {}: {}",
+                    version.name(),
+                    fs::read_to_string(root.join("log"))?
+                )
+                .into());
             }
             thread::sleep(Duration::from_millis(50));
         }
@@ -71,7 +77,11 @@ impl<'a> Containerd<'a> {
 
     fn ctr(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.place.containerd_bin(self.version).join("ctr"));
-        command.arg("--address").arg(&self.socket).args(["--namespace", &self.place.namespace]).args(arguments);
+        command
+            .arg("--address")
+            .arg(&self.socket)
+            .args(["--namespace", &self.place.namespace])
+            .args(arguments);
         command.stdin(Stdio::null());
         command
     }
@@ -89,7 +99,8 @@ fn check(command: &mut Command) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("ctr: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim()).into())
+    Err(format!("ctr: {}: {}", output.status, String::from_utf8_lossy(&output.stderr).trim())
+        .into())
 }
 
 /// Without CRI, which is not asked and takes a second to start.

@@ -28,7 +28,8 @@ impl Events for Acknowledge {
 pub(crate) fn serve(socket: &Path) -> Result<Server> {
     let address = format!("unix://{}", socket.display());
     connections::wait(async move {
-        let mut server = Server::new().bind(&address)?.register_service(create_events(Arc::new(Acknowledge)));
+        let mut server =
+            Server::new().bind(&address)?.register_service(create_events(Arc::new(Acknowledge)));
         server.start().await?;
         Ok(server)
     })

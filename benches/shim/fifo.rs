@@ -27,7 +27,8 @@ impl Fifo {
     pub(crate) fn new(bundle: &Bundle, name: &str) -> Result<Self> {
         let path = bundle.path.join(name);
         mkfifo(&path, Mode::from_bits_truncate(0o600))?;
-        let reader = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
+        let reader =
+            OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
         // Not blocking was for the open alone.
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::empty()))?;
         Ok(Self { path, reader })
@@ -50,7 +51,11 @@ impl Fifo {
         while left > 0 {
             match self.reader.read(&mut buffer)? {
                 0 => return Err(format!("the output ended {left} bytes early").into()),
-                read => left = left.checked_sub(read).ok_or("the output is longer than what was written")?,
+                read => {
+                    left = left
+                        .checked_sub(read)
+                        .ok_or("the output is longer than what was written")?
+                }
             }
         }
         Ok(())

@@ -68,7 +68,8 @@ impl Beside {
 fn machine_seconds() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let all = stat.lines().next().unwrap_or_default();
-    let numbers: Vec<f64> = all.split_whitespace().skip(1).filter_map(|number| number.parse().ok()).collect();
+    let numbers: Vec<f64> =
+        all.split_whitespace().skip(1).filter_map(|number| number.parse().ok()).collect();
     // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in user already.
     let ticks: f64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| numbers.get(*index)).sum();
     Ok(ticks / ticks_per_second()?)
@@ -79,7 +80,8 @@ fn our_seconds() -> Result<f64> {
     let mut microseconds = 0;
     for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
         let usage = getrusage(who)?;
-        microseconds += usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
+        microseconds +=
+            usage.user_time().num_microseconds() + usage.system_time().num_microseconds();
     }
     Ok(std::time::Duration::from_micros(microseconds.unsigned_abs()).as_secs_f64())
 }

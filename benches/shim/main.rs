@@ -10,9 +10,9 @@
 //! Each measurement plays containerd's part itself, so that nothing but the shim and the runtime is
 //! in the figure; only `ctr run` has a daemon in it.
 //!
-//! This program never cleans up processes and mounts: `hack/bench` starts it in a cgroup, and in a mount namespace with
-//! a /run of its own, and ends what is left there. It is the parent of every orphan below it, and so can wait for a shim
-//! that it did not spawn.
+//! This program never cleans up processes and mounts: `hack/bench` starts it in a cgroup, and in a
+//! mount namespace with a /run of its own, and ends what is left there. It is the parent of every
+//! orphan below it, and so can wait for a shim that it did not spawn.
 
 #![expect(clippy::disallowed_methods, reason = "a bench is no shim: it spawns its children itself")]
 
@@ -43,7 +43,9 @@ type Result<T> = std::result::Result<T, Error>;
 
 fn main() -> ExitCode {
     if env::var_os(place::DIRECTORY).is_none() {
-        eprintln!("run hack/bench: it builds the shims, and gives this program a cgroup and mounts of its own");
+        eprintln!(
+            "run hack/bench: it builds the shims, and gives this program a cgroup and mounts of its own"
+        );
         return ExitCode::SUCCESS;
     }
     match run() {
@@ -63,7 +65,8 @@ fn run() -> Result<()> {
     let _events = events::serve(&place.events_socket())?;
     let beside = machine::Beside::begin()?;
     let measured = measure::all(&plan, &place, &mut report);
-    let line = format!("{:.2} processors, on average, were busy with other things", beside.processors()?);
+    let line =
+        format!("{:.2} processors, on average, were busy with other things", beside.processors()?);
     report.head("meanwhile", line);
     // What was measured before something failed is worth reading, too.
     print!("{}", report.markdown());

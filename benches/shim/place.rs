@@ -11,7 +11,8 @@ use crate::{Error, Result};
 /// The environment variable with this run's folder on a disk; `hack/bench` makes and removes it.
 pub(crate) const DIRECTORY: &str = "LOOKOUT_BENCH_DIR";
 
-/// State that containerd keeps in /run is kept there here, too: `hack/bench` mounts a tmpfs of ours.
+/// State that containerd keeps in /run is kept there here, too: `hack/bench` mounts a tmpfs of
+/// ours.
 const STATE: &str = "/run/lookout-bench";
 
 /// The containerd whose shim ours is compared with.
@@ -84,17 +85,23 @@ impl Place {
     /// The shims are copied: pages of a program are shared by all who run it, and the programs in
     /// target/ may be in use by others on this machine.
     pub(crate) fn from_environment() -> Result<Self> {
-        let path = |name: &str| env::var_os(name).map(PathBuf::from).ok_or(Error::from(format!("{name} is not set")));
-        let (tools, directory, shim) = (path("LOOKOUT_TOOLS")?, path(DIRECTORY)?, path("LOOKOUT_SHIM")?);
+        let path = |name: &str| {
+            env::var_os(name).map(PathBuf::from).ok_or(Error::from(format!("{name} is not set")))
+        };
+        let (tools, directory, shim) =
+            (path("LOOKOUT_TOOLS")?, path(DIRECTORY)?, path("LOOKOUT_SHIM")?);
         let namespace = env::var("LOOKOUT_BENCH_NAMESPACE")?;
         let place = Self { tools, directory, namespace, next: AtomicU32::new(0) };
         for version in Version::ALL {
-            let go = place.tools.join(format!("containerd-{}/bin/containerd-shim-runc-v2", version.name()));
+            let go = place
+                .tools
+                .join(format!("containerd-{}/bin/containerd-shim-runc-v2", version.name()));
             for (side, program) in [(Side::Go, &go), (Side::Ours, &shim)] {
                 let copy = place.shim(side, version);
                 fs::create_dir_all(copy.parent().ok_or("a program without a folder")?)?;
                 if !copy.exists() {
-                    fs::copy(program, &copy).map_err(|error| format!("{}: {error}", program.display()))?;
+                    fs::copy(program, &copy)
+                        .map_err(|error| format!("{}: {error}", program.display()))?;
                 }
             }
         }
@@ -106,7 +113,9 @@ impl Place {
     pub(crate) fn shim(&self, side: Side, version: Version) -> PathBuf {
         match side {
             Side::Ours => self.directory.join("shims/ours/containerd-shim-lookout-v2"),
-            Side::Go => self.directory.join(format!("shims/{}/containerd-shim-runc-v2", version.name())),
+            Side::Go => {
+                self.directory.join(format!("shims/{}/containerd-shim-runc-v2", version.name()))
+            }
         }
     }
 

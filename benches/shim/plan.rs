@@ -5,8 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use crate::Result;
 
 /// The measurements, by the names that `--only` takes.
-pub(crate) const NAMES: [&str; 11] =
-    ["start", "task", "exec", "stdout", "ctr", "memory", "pod", "watch", "others", "tools", "ports"];
+pub(crate) const NAMES: [&str; 11] = [
+    "start", "task", "exec", "stdout", "ctr", "memory", "pod", "watch", "others", "tools", "ports",
+];
 
 /// How often each thing is done.
 #[derive(Debug)]
@@ -32,7 +33,8 @@ pub(crate) struct Plan {
     pub(crate) crowds: usize,
     /// Pairs of storms of processes, one of them watched.
     pub(crate) watches: usize,
-    /// Rounds of storms where what is beside them has to be set up: a crowd of containers, the programs, a tool.
+    /// Rounds of storms where what is beside them has to be set up: a crowd of containers, the
+    /// programs, a tool.
     pub(crate) crews: usize,
     /// How long a crowd is left alone before its memory is read.
     pub(crate) settle: Duration,
@@ -54,7 +56,9 @@ impl Plan {
             }
         }
         if let Some(unknown) = only.iter().find(|name| !NAMES.contains(&name.as_str())) {
-            return Err(format!("no measurement {unknown:?}; there are {}", NAMES.join(", ")).into());
+            return Err(
+                format!("no measurement {unknown:?}; there are {}", NAMES.join(", ")).into()
+            );
         }
         Ok(Self { json, only, ..Self::sized(quick) })
     }

@@ -171,11 +171,24 @@ impl Report {
         self.head.push((name, value));
     }
 
-    pub(crate) fn row(&mut self, what: &str, version: Version, unit: Unit, pair: Pair, budget: Option<Budget>) {
+    pub(crate) fn row(
+        &mut self,
+        what: &str,
+        version: Version,
+        unit: Unit,
+        pair: Pair,
+        budget: Option<Budget>,
+    ) {
         self.rows.push(Row { what: what.to_owned(), version, unit, pair, budget });
     }
 
-    pub(crate) fn floor(&mut self, runtime: Runtime, version: Version, bare: &Samples, whole: &Pair) {
+    pub(crate) fn floor(
+        &mut self,
+        runtime: Runtime,
+        version: Version,
+        bare: &Samples,
+        whole: &Pair,
+    ) {
         self.floors.push(Floor { runtime, version, bare: bare.clone(), whole: whole.clone() });
     }
 
@@ -199,6 +212,10 @@ impl Report {
     }
 
     pub(crate) fn memory(&mut self, of: &str, kind: &str, memory: &Memory) {
-        self.memory.push(Composition { of: of.to_owned(), kind: kind.to_owned(), memory: memory.clone() });
+        self.memory.push(Composition {
+            of: of.to_owned(),
+            kind: kind.to_owned(),
+            memory: memory.clone(),
+        });
     }
 }

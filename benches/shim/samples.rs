@@ -63,7 +63,8 @@ impl Pair {
         Self { ours: ours.clone(), go: go.clone(), in_turns: false }
     }
 
-    /// One whose samples belong together two by two, so that what the machine does in the meantime is in both.
+    /// One whose samples belong together two by two, so that what the machine does in the meantime
+    /// is in both.
     pub(crate) fn in_turns() -> Self {
         Self { in_turns: true, ..Self::default() }
     }
@@ -78,8 +79,9 @@ impl Pair {
 
     /// As many, drawn from these; what belongs together stays so.
     fn resample(&self, random: &mut Random) -> Self {
-        let mut places =
-            |samples: &Samples| samples.0.iter().map(|_| random.below(samples.0.len())).collect::<Vec<_>>();
+        let mut places = |samples: &Samples| {
+            samples.0.iter().map(|_| random.below(samples.0.len())).collect::<Vec<_>>()
+        };
         let ours = places(&self.ours);
         let go = if self.in_turns { ours.clone() } else { places(&self.go) };
         Self { ours: self.ours.at(&ours), go: self.go.at(&go), in_turns: self.in_turns }

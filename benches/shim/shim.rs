@@ -1,4 +1,5 @@
-//! A shim's life as containerd leads it: the `start` verb, a connection, Shutdown, the `delete` verb.
+//! A shim's life as containerd leads it: the `start` verb, a connection, Shutdown, the `delete`
+//! verb.
 
 use std::{
     io::Write as _,
@@ -26,8 +27,14 @@ pub(crate) struct Caller<'a> {
 }
 
 impl<'a> Caller<'a> {
-    /// The shim of `side`, called as that version of containerd calls it, its containers run by `runtime`.
-    pub(crate) fn new(place: &'a Place, side: Side, version: Version, runtime: Runtime) -> Result<Self> {
+    /// The shim of `side`, called as that version of containerd calls it, its containers run by
+    /// `runtime`.
+    pub(crate) fn new(
+        place: &'a Place,
+        side: Side,
+        version: Version,
+        runtime: Runtime,
+    ) -> Result<Self> {
         let options = client::options(&place.runtime(runtime))?;
         Ok(Self { place, program: place.shim(side, version), version, options })
     }
@@ -43,7 +50,12 @@ impl<'a> Caller<'a> {
         child.stdin.take().ok_or("no stdin")?.write_all(&self.options.write_to_bytes()?)?;
         let output = child.wait_with_output()?;
         if !output.status.success() {
-            return Err(format!("start: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
+            return Err(format!(
+                "start: {}: {}",
+                output.status,
+                String::from_utf8_lossy(&output.stderr)
+            )
+            .into());
         }
         Answer::parse(&String::from_utf8(output.stdout)?)
     }
@@ -75,7 +87,8 @@ impl<'a> Caller<'a> {
         if output.status.success() {
             return Ok(());
         }
-        Err(format!("delete: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into())
+        Err(format!("delete: {}: {}", output.status, String::from_utf8_lossy(&output.stderr))
+            .into())
     }
 
     /// A verb as containerd calls it (`pkg/shim/util.go`, `Command`).
@@ -90,7 +103,9 @@ impl<'a> Caller<'a> {
             command.arg("-bundle").arg(&bundle.path);
         }
         command.arg(verb).current_dir(&bundle.path).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.env("TTRPC_ADDRESS", self.place.events_socket()).env("GRPC_ADDRESS", self.place.grpc_socket());
+        command
+            .env("TTRPC_ADDRESS", self.place.events_socket())
+            .env("GRPC_ADDRESS", self.place.grpc_socket());
         command.env("NAMESPACE", &self.place.namespace).env("GOMAXPROCS", "2");
         if self.version != Version::V1_6 {
             command.env("MAX_SHIM_VERSION", "2");
@@ -113,7 +128,8 @@ impl Answer {
             return Ok(Self { address: text.to_owned(), version: 2 });
         }
         let json: serde_json::Value = serde_json::from_str(text)?;
-        let address = json["address"].as_str().ok_or("no address in the answer of start")?.to_owned();
+        let address =
+            json["address"].as_str().ok_or("no address in the answer of start")?.to_owned();
         Ok(Self { address, version: json["version"].as_u64().unwrap_or(2) })
     }
 

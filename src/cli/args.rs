@@ -4,8 +4,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::registry::args::{
-    AddArgs, DaemonArgs, FindArgs, KillArgs, ListArgs, ManArgs, PingArgs, RenameArgs, ResetArgs, RmArgs, RunArgs,
-    SnapshotCommand, StatsArgs, TagArgs, TopArgs,
+    AddArgs, DaemonArgs, FindArgs, KillArgs, ListArgs, ManArgs, PingArgs, RenameArgs, ResetArgs,
+    RmArgs, RunArgs, SnapshotCommand, StatsArgs, TagArgs, TopArgs,
 };
 use crate::model::EVENT_TYPES;
 
@@ -173,7 +173,8 @@ pub(super) struct PortsArgs {
     /// Go on with what opens and closes, also in containers that come later, until TERM or INT.
     #[arg(short, long)]
     pub(super) watch: bool,
-    /// Ask the node's daemon, which knows without asking the shims; an owner is then who opened a port.
+    /// Ask the node's daemon, which knows without asking the shims; an owner is then who opened a
+    /// port.
     #[arg(long, conflicts_with = "watch")]
     pub(super) daemon: bool,
     /// How to print.
@@ -302,15 +303,25 @@ impl Origin {
 /// A type that exists, or a kind of types.
 fn event_type(text: &str) -> Result<String, String> {
     let is_known = match text.strip_suffix('*') {
-        Some(kind) => kind.ends_with('.') && EVENT_TYPES.iter().any(|known| known.starts_with(kind)),
+        Some(kind) => {
+            kind.ends_with('.') && EVENT_TYPES.iter().any(|known| known.starts_with(kind))
+        }
         None => EVENT_TYPES.contains(&text),
     };
-    if is_known { Ok(text.to_owned()) } else { Err(format!("there are {}", EVENT_TYPES.join(", "))) }
+    if is_known {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("there are {}", EVENT_TYPES.join(", ")))
+    }
 }
 
 fn cursor(text: &str) -> Result<String, String> {
-    let is_cursor = text
-        .rsplit_once(':')
-        .is_some_and(|(epoch, seq)| !epoch.is_empty() && !seq.starts_with('+') && seq.parse::<u64>().is_ok());
-    if is_cursor { Ok(text.to_owned()) } else { Err("a cursor is EPOCH:SEQ, such as 5f3a:17".to_owned()) }
+    let is_cursor = text.rsplit_once(':').is_some_and(|(epoch, seq)| {
+        !epoch.is_empty() && !seq.starts_with('+') && seq.parse::<u64>().is_ok()
+    });
+    if is_cursor {
+        Ok(text.to_owned())
+    } else {
+        Err("a cursor is EPOCH:SEQ, such as 5f3a:17".to_owned())
+    }
 }

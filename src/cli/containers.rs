@@ -48,7 +48,10 @@ async fn processes(common: &Common) -> Result<(Vec<ContainerProcess>, Exit), Fai
     Ok((processes, reach.exit()))
 }
 
-pub(super) async fn capabilities(args: CapabilitiesArgs, out: &mut Output) -> Result<Exit, Failure> {
+pub(super) async fn capabilities(
+    args: CapabilitiesArgs,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
     let look = args.common.look;
     let mut reach = match HAS_SHIMS || args.common.container.is_some() {
         true => Reach::of(&args.common).await?,
@@ -57,7 +60,9 @@ pub(super) async fn capabilities(args: CapabilitiesArgs, out: &mut Output) -> Re
     let mut answers = Vec::new();
     for answer in join_all(reach.shims.iter().map(Shim::capabilities)).await {
         match answer {
-            Ok(answer) => answers.push(answer.categories.iter().map(Capability::from).collect::<Vec<_>>()),
+            Ok(answer) => {
+                answers.push(answer.categories.iter().map(Capability::from).collect::<Vec<_>>())
+            }
             Err(error) => reach.tell(error, look.quiet),
         }
     }
@@ -74,7 +79,10 @@ pub(super) async fn capabilities(args: CapabilitiesArgs, out: &mut Output) -> Re
 
 pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit, Failure> {
     let id = args.container.as_str();
-    let reach = Reach::all(args.namespace.as_deref(), args.look.quiet).await?.of_container(id, args.look.quiet).await?;
+    let reach = Reach::all(args.namespace.as_deref(), args.look.quiet)
+        .await?
+        .of_container(id, args.look.quiet)
+        .await?;
     let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
     let mut exit = reach.exit();
     for shim in &reach.shims {
@@ -97,16 +105,23 @@ async fn inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError
         ..Default::default()
     };
     match shim.processes(id).await {
-        Ok(answer) => (known.processes, known.is_idle) = (answer.processes, !answer.idle.is_empty()),
+        Ok(answer) => {
+            (known.processes, known.is_idle) = (answer.processes, !answer.idle.is_empty())
+        }
         Err(error) if error.is_not_found() => {}
         Err(error) => return Err(error),
     }
     let filter = Filter { container_id: id.to_owned(), ..Default::default() };
-    let mut journal = Follow::new(shim.registration.clone(), Wanted { filters: vec![filter], ..Default::default() });
+    let mut journal = Follow::new(
+        shim.registration.clone(),
+        Wanted { filters: vec![filter], ..Default::default() },
+    );
     loop {
         match journal.next().await {
             Step::Events(events) => {
-                known.events.extend(events.into_iter().filter(|event| event.container.get_or_default().id == id));
+                known.events.extend(
+                    events.into_iter().filter(|event| event.container.get_or_default().id == id),
+                );
             }
             Step::End => return Ok((known, true)),
             Step::Broken(_) => return Ok((known, false)),

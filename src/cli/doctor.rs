@@ -63,16 +63,23 @@ struct Removed {
 pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> {
     let mut wrong = Vec::new();
     let swept = args.sweep.then(node::sweep_and_free).and_then(|swept| {
-        swept.inspect_err(|error| wrong.push(format!("nothing could be swept: {}", chain(error)))).ok()
+        swept
+            .inspect_err(|error| wrong.push(format!("nothing could be swept: {}", chain(error))))
+            .ok()
     });
     let bpf = pinned(&mut wrong);
-    let living =
-        client::registrations(&client::runtime_dir(), None).map_err(|error| Failure::Unreachable(error.into()))?.len();
+    let living = client::registrations(&client::runtime_dir(), None)
+        .map_err(|error| Failure::Unreachable(error.into()))?
+        .len();
     if bpf.stale_rings > 0 {
-        wrong.push(format!("{} rings are of shims that died: `lookout doctor --sweep` removes them", bpf.stale_rings));
+        wrong.push(format!(
+            "{} rings are of shims that died: `lookout doctor --sweep` removes them",
+            bpf.stale_rings
+        ));
     }
     let categories = node::probe().categories().iter().map(json::Capability::from).collect();
-    let report = Report { categories, bpf, shims: Shims { living }, swept: swept.map(removed), wrong };
+    let report =
+        Report { categories, bpf, shims: Shims { living }, swept: swept.map(removed), wrong };
     let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
     match args.output {
         PageFormat::Json => out.write(&(json::line(&report) + "\n")),
@@ -91,9 +98,12 @@ fn pinned(wrong: &mut Vec<String>) -> Pinned {
         }
     };
     let is_attached = |link: &&crate::observe::source::bpf::PinnedLink| link.ids.is_some();
-    let programs: Vec<String> = status.links.iter().filter(is_attached).map(|link| link.name.clone()).collect();
+    let programs: Vec<String> =
+        status.links.iter().filter(is_attached).map(|link| link.name.clone()).collect();
     if !status.versions.is_empty() && programs.len() < status.links.len() {
-        wrong.push("not all programs of this version are pinned: the next shim loads them".to_owned());
+        wrong.push(
+            "not all programs of this version are pinned: the next shim loads them".to_owned(),
+        );
     }
     Pinned {
         bpffs: Some(bpffs.display().to_string()),
@@ -113,8 +123,10 @@ fn removed((swept, freed): (Swept, usize)) -> Removed {
 fn page(report: &Report, style: Style) -> String {
     let mut page = render::capabilities::page(&report.categories, PageFormat::Table, style);
     let Pinned { bpffs, versions, programs, rings, stale_rings, targets } = &report.bpf;
-    let none_or = |words: &[String]| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
-    page += &format!("\npins      {}: {}\n", bpffs.as_deref().unwrap_or("no bpffs"), none_or(versions));
+    let none_or =
+        |words: &[String]| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
+    page +=
+        &format!("\npins      {}: {}\n", bpffs.as_deref().unwrap_or("no bpffs"), none_or(versions));
     page += &format!("programs  {}\n", none_or(programs));
     page += &format!("rings     {rings} of shims that live, {stale_rings} of shims that died\n");
     page += &format!("targets   {targets}\nshims     {}\n", report.shims.living);

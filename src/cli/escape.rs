@@ -2,8 +2,8 @@
 
 use crate::client::text::is_hostile;
 
-/// Text for a table: controls, bidirectional overrides, what is invisible and bytes that are not UTF-8 are escaped; where
-/// anything is, a backslash is doubled.
+/// Text for a table: controls, bidirectional overrides, what is invisible and bytes that are not
+/// UTF-8 are escaped; where anything is, a backslash is doubled.
 pub(super) fn text(bytes: &[u8]) -> String {
     let is_harmless = std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_hostile));
     let mut out = String::with_capacity(bytes.len());
@@ -28,7 +28,8 @@ pub(super) fn command<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> String {
 }
 
 fn argument(arg: &[u8], out: &mut String) {
-    let is_plain = |character: char| character.is_alphanumeric() || "_./:=@%+,-".contains(character);
+    let is_plain =
+        |character: char| character.is_alphanumeric() || "_./:=@%+,-".contains(character);
     match std::str::from_utf8(arg) {
         Ok(text) if !text.is_empty() && text.chars().all(is_plain) => out.push_str(text),
         Ok(text) if !text.contains(is_hostile) => {
@@ -55,10 +56,16 @@ fn escape(bytes: &[u8], out: &mut String) {
                 '\n' => out.push_str("\\n"),
                 '\t' => out.push_str("\\t"),
                 '\r' => out.push_str("\\r"),
-                _ if character.is_ascii_control() => out.push_str(&format!("\\x{:02x}", u32::from(character))),
+                _ if character.is_ascii_control() => {
+                    out.push_str(&format!("\\x{:02x}", u32::from(character)))
+                }
                 // bash takes at most four digits after \u, and eight after \U.
-                '\u{10000}'.. if is_hostile(character) => out.push_str(&format!("\\U{:08x}", u32::from(character))),
-                _ if is_hostile(character) => out.push_str(&format!("\\u{:04x}", u32::from(character))),
+                '\u{10000}'.. if is_hostile(character) => {
+                    out.push_str(&format!("\\U{:08x}", u32::from(character)))
+                }
+                _ if is_hostile(character) => {
+                    out.push_str(&format!("\\u{:04x}", u32::from(character)))
+                }
                 _ => out.push(character),
             }
         }
@@ -77,8 +84,15 @@ mod tests {
     /// Check what a person sees of ordinary and of hostile arguments.
     #[test]
     fn arguments_read_as_bash_would_take_them() {
-        let args: [&[u8]; 7] =
-            [b"/bin/sh", b"-c", b"echo it's", b"", b"a\x1b[2Jb\n'", b"\xff\\", "\u{202e}é\u{9b}\u{e0041}".as_bytes()];
+        let args: [&[u8]; 7] = [
+            b"/bin/sh",
+            b"-c",
+            b"echo it's",
+            b"",
+            b"a\x1b[2Jb\n'",
+            b"\xff\\",
+            "\u{202e}é\u{9b}\u{e0041}".as_bytes(),
+        ];
         assert_eq!(
             command(args),
             r"/bin/sh -c 'echo it'\''s' '' $'a\x1b[2Jb\n\'' $'\xff\\' $'\u202eé\u009b\U000e0041'"
@@ -88,7 +102,8 @@ mod tests {
     }
 
     proptest! {
-        /// Check that no bytes of a container bring a control character, a bidirectional override or invalid UTF-8.
+        /// Check that no bytes of a container bring a control character, a bidirectional override
+        /// or invalid UTF-8.
         #[test]
         fn nothing_hostile_comes_out(
             bytes in proptest::collection::vec(any::<u8>(), 0..64),

@@ -54,7 +54,8 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
     })
 }
 
-/// What is asked of each shim. Gaps come whatever is asked for: without them silence would look like peace.
+/// What is asked of each shim. Gaps come whatever is asked for: without them silence would look
+/// like peace.
 fn filters(args: &EventsArgs) -> Vec<Filter> {
     let filter = Filter {
         types: args.types.clone(),

@@ -29,17 +29,24 @@ pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failu
     let mut printer = Printer { format: args.output, style, out, asked, is_empty: true };
     let exit = if args.follow {
         printer.out.write_now(&render::header(args.output, style))?;
-        let (container, namespace) = (args.common.container.unwrap_or_default(), args.common.namespace);
+        let (container, namespace) =
+            (args.common.container.unwrap_or_default(), args.common.namespace);
         let read = |registration, sender| pump(registration, container.clone(), sender, look.quiet);
         // Other shims go on.
         stream::gather(namespace, read, |_| false, &mut printer).await?
     } else {
         let registrations = match &args.common.container {
-            Some(_) => Reach::of(&args.common).await?.shims.into_iter().map(|shim| shim.registration).collect(),
+            Some(_) => Reach::of(&args.common)
+                .await?
+                .shims
+                .into_iter()
+                .map(|shim| shim.registration)
+                .collect(),
             None => registered(args.common.namespace.as_deref())?,
         };
         printer.out.write_now(&render::header(args.output, style))?;
-        let wanted = Wanted { filters: filters(printer.asked.container.as_deref()), ..Default::default() };
+        let wanted =
+            Wanted { filters: filters(printer.asked.container.as_deref()), ..Default::default() };
         let sources = registrations.into_iter().map(|one| (one, wanted.clone())).collect();
         stream::read(sources, look.quiet, &mut printer).await?
     };
@@ -50,14 +57,24 @@ pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failu
 /// What a journal is asked for: as the shim's own stream of exits.
 fn filters(container: Option<&str>) -> Vec<Filter> {
     let types = vec!["process.exit".to_owned()];
-    let exits = Filter { types, container_id: container.unwrap_or_default().to_owned(), ..Default::default() };
+    let exits = Filter {
+        types,
+        container_id: container.unwrap_or_default().to_owned(),
+        ..Default::default()
+    };
     vec![exits, gaps()]
 }
 
 type Batch = (String, Vec<api::Exit>);
 
-/// One shim's exits until it has gone. This stream has no cursor: where it broke, some may be missing.
-async fn pump(registration: Registration, container: String, sender: mpsc::Sender<Batch>, is_quiet: bool) -> Exit {
+/// One shim's exits until it has gone. This stream has no cursor: where it broke, some may be
+/// missing.
+async fn pump(
+    registration: Registration,
+    container: String,
+    sender: mpsc::Sender<Batch>,
+    is_quiet: bool,
+) -> Exit {
     let mut exit = Exit::Ok;
     loop {
         let failure = match exits(&registration, &container, &sender).await {
@@ -67,7 +84,11 @@ async fn pump(registration: Registration, container: String, sender: mpsc::Sende
         };
         if let Some(error) = failure {
             if exit == Exit::Ok && !is_quiet {
-                note(&format!("exits of shim {} may be missing: {:#}", registration.id, anyhow::Error::from(error)));
+                note(&format!(
+                    "exits of shim {} may be missing: {:#}",
+                    registration.id,
+                    anyhow::Error::from(error)
+                ));
             }
             exit = Exit::Incomplete;
         }
@@ -93,7 +114,12 @@ async fn exits(
                 }
             }
             Ok(None) => return Ok(()),
-            Err(source) => return Err(crate::client::ShimError::Failed { id: registration.id.clone(), source }),
+            Err(source) => {
+                return Err(crate::client::ShimError::Failed {
+                    id: registration.id.clone(),
+                    source,
+                });
+            }
         }
     }
 }

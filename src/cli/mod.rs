@@ -1,6 +1,8 @@
-//! The command `lookout`: what was typed (`args`), asked of the shims (`reach`, `stream`), shown (`render`).
+//! The command `lookout`: what was typed (`args`), asked of the shims (`reach`, `stream`), shown
+//! (`render`).
 //!
-//! Commands for containers ask the shims directly and change nothing; those of `registry` ask the daemon. Whatever a container wrote is escaped before it goes out.
+//! Commands for containers ask the shims directly and change nothing; those of `registry` ask the
+//! daemon. Whatever a container wrote is escaped before it goes out.
 
 mod args;
 mod containers;
@@ -29,7 +31,8 @@ use self::{
     output::{Output, Style},
 };
 
-/// Runs the command with its arguments, the program's name first. Prints to stdout, and notes and errors to stderr.
+/// Runs the command with its arguments, the program's name first. Prints to stdout, and notes and
+/// errors to stderr.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
@@ -81,10 +84,18 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         Command::Ping(args) => registry::ping(&args, &mut out).await?,
         Command::Add(args) => registry::add(args, &mut out).await?,
         Command::List(args) => registry::list(args, &mut out).await?,
-        Command::Tag(args) => registry::edit(args, |request, words| request.add_tags = words).await?,
-        Command::Untag(args) => registry::edit(args, |request, words| request.remove_tags = words).await?,
-        Command::Group(args) => registry::edit(args, |request, words| request.add_groups = words).await?,
-        Command::Ungroup(args) => registry::edit(args, |request, words| request.remove_groups = words).await?,
+        Command::Tag(args) => {
+            registry::edit(args, |request, words| request.add_tags = words).await?
+        }
+        Command::Untag(args) => {
+            registry::edit(args, |request, words| request.remove_tags = words).await?
+        }
+        Command::Group(args) => {
+            registry::edit(args, |request, words| request.add_groups = words).await?
+        }
+        Command::Ungroup(args) => {
+            registry::edit(args, |request, words| request.remove_groups = words).await?
+        }
         Command::Rename(args) => registry::rename(args).await?,
         Command::Kill(args) => registry::kill(args).await?,
         Command::Rm(args) => registry::rm(args).await?,

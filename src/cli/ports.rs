@@ -15,7 +15,10 @@ use super::{
     stream::{self, Asked, Sink, gaps},
 };
 use crate::{
-    api::{Container, ContainerPort, Event, Filter, NodePortsRequest, NodeProcessesRequest, event::Body},
+    api::{
+        Container, ContainerPort, Event, Filter, NodePortsRequest, NodeProcessesRequest,
+        event::Body,
+    },
     client::Wanted,
 };
 
@@ -41,7 +44,10 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
     for (shim, answer) in reach.shims.iter().zip(answers) {
         match answer {
             Ok(answer) => {
-                since.insert(shim.registration.address.clone(), format!("{}:{}", answer.epoch, answer.seq));
+                since.insert(
+                    shim.registration.address.clone(),
+                    format!("{}:{}", answer.epoch, answer.seq),
+                );
                 ports.extend(answer.ports);
             }
             Err(error) if error.is_not_found() => {}
@@ -54,24 +60,33 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
         return Ok(reach.exit());
     }
     let filters = vec![
-        Filter { types: vec!["port.*".to_owned()], container_id: container.to_owned(), ..Default::default() },
+        Filter {
+            types: vec!["port.*".to_owned()],
+            container_id: container.to_owned(),
+            ..Default::default()
+        },
         gaps(),
     ];
-    let mut printer = Printer { format: args.output, style, out, asked: Asked::new(common.container.clone()) };
+    let mut printer =
+        Printer { format: args.output, style, out, asked: Asked::new(common.container.clone()) };
     printer.begin(&ports)?;
     let wanted = |registration: &crate::client::Registration| Wanted {
         filters: filters.clone(),
         since: since.get(&registration.address).cloned().unwrap_or_default(),
         follow: true,
     };
-    let exit = stream::follow(common.namespace.clone(), common.look.quiet, wanted, &mut printer).await?;
+    let exit =
+        stream::follow(common.namespace.clone(), common.look.quiet, wanted, &mut printer).await?;
     Ok(if exit == Exit::Ok && printer.asked.has_gap { Exit::Incomplete } else { exit })
 }
 
 /// The ports in the daemon's view, and whether it has all shims that were asked for.
 async fn known_to_the_daemon(common: &Common) -> Result<(Vec<ContainerPort>, Exit), Failure> {
-    let is_in = |namespace: &str| common.namespace.as_ref().is_none_or(|wanted| wanted == namespace);
-    let is_asked = |of: &Container| is_in(&of.namespace) && common.container.as_ref().is_none_or(|id| *id == of.id);
+    let is_in =
+        |namespace: &str| common.namespace.as_ref().is_none_or(|wanted| wanted == namespace);
+    let is_asked = |of: &Container| {
+        is_in(&of.namespace) && common.container.as_ref().is_none_or(|id| *id == of.id)
+    };
     let daemon = connect().await?;
     let answer = daemon.node_ports(&NodePortsRequest::new()).await?;
     let mut ports = answer.ports;
@@ -79,7 +94,8 @@ async fn known_to_the_daemon(common: &Common) -> Result<(Vec<ContainerPort>, Exi
     if common.container.is_some() && !ports.is_empty() {
         return Ok((ports, Exit::Ok));
     }
-    let silent: Vec<_> = answer.shims.iter().filter(|shim| !shim.connected && is_in(&shim.namespace)).collect();
+    let silent: Vec<_> =
+        answer.shims.iter().filter(|shim| !shim.connected && is_in(&shim.namespace)).collect();
     if !common.look.quiet {
         silent.iter().for_each(|shim| note(&format!("shim {} tells the daemon nothing", shim.id)));
     }

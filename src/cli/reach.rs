@@ -62,9 +62,9 @@ impl Reach {
         }
         match (self.shims.is_empty(), self.failed) {
             (false, _) => Ok(Self { failed: false, ..self }),
-            (true, true) => {
-                Err(Failure::Unreachable(anyhow::anyhow!("container {id} may be of a shim that does not answer")))
-            }
+            (true, true) => Err(Failure::Unreachable(anyhow::anyhow!(
+                "container {id} may be of a shim that does not answer"
+            ))),
             (true, false) => Err(Failure::NotFound(id.to_owned())),
         }
     }
@@ -87,7 +87,8 @@ impl Reach {
 pub(super) async fn knows(shim: &Shim, id: &str) -> Result<Option<Container>, ShimError> {
     match shim.processes(id).await {
         Ok(answer) => {
-            let mut containers = answer.processes.into_iter().filter_map(|one| one.container.into_option());
+            let mut containers =
+                answer.processes.into_iter().filter_map(|one| one.container.into_option());
             if let Some(container) = containers.find(|container| container.id == id) {
                 return Ok(Some(container));
             }
@@ -102,14 +103,16 @@ pub(super) async fn knows(shim: &Shim, id: &str) -> Result<Option<Container>, Sh
     loop {
         match journal.next().await {
             Step::Events(events) => {
-                let mut containers = events.into_iter().filter_map(|event| event.container.into_option());
+                let mut containers =
+                    events.into_iter().filter_map(|event| event.container.into_option());
                 if let Some(container) = containers.find(|container| container.id == id) {
                     return Ok(Some(container));
                 }
             }
             Step::Broken(Some(error)) => return Err(error),
             Step::End | Step::Broken(None) => {
-                // A shim is named after its first container, which it knows even where it observes nothing.
+                // A shim is named after its first container, which it knows even where it observes
+                // nothing.
                 let registration = &shim.registration;
                 let namespace = registration.namespace.clone();
                 let container = Container { namespace, id: id.to_owned(), ..Default::default() };

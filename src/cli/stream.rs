@@ -18,8 +18,8 @@ use crate::{
     client::{Follow, Registration, ShimError, Shims, Step, Wanted, runtime_dir},
 };
 
-/// Batches that wait to be printed, of all shims together. When it is full, shims wait to be read, and each
-/// drops by its own policy and tells a gap.
+/// Batches that wait to be printed, of all shims together. When it is full, shims wait to be read,
+/// and each drops by its own policy and tells a gap.
 const WAITING: usize = 256;
 
 /// What takes the events. `Break` ends the stream.
@@ -62,7 +62,8 @@ impl Asked {
     /// Whether an event is its own: gaps come of every container of a shim. Notes them.
     pub(super) fn takes(&mut self, event: &Event) -> bool {
         let of = event.container.as_ref().map(|container| container.id.as_str());
-        let is_anothers = self.container.as_deref().zip(of).is_some_and(|(wanted, of)| wanted != of);
+        let is_anothers =
+            self.container.as_deref().zip(of).is_some_and(|(wanted, of)| wanted != of);
         self.has_gap |= !is_anothers && matches!(event.body, Some(Body::Gap(_)));
         !is_anothers
     }
@@ -100,7 +101,9 @@ pub(super) async fn read(
         join_all(sources.iter_mut().map(|source| source.fill(is_quiet))).await;
         // Every source that goes on has one: the oldest of them is the oldest there is.
         let time = |source: &Source| source.waiting.front().map(|event| event.time_ns);
-        let Some(source) = sources.iter_mut().filter(|one| !one.waiting.is_empty()).min_by_key(|one| time(one)) else {
+        let Some(source) =
+            sources.iter_mut().filter(|one| !one.waiting.is_empty()).min_by_key(|one| time(one))
+        else {
             break;
         };
         // Till it may be another's turn; the common case is one shim.
@@ -140,7 +143,8 @@ impl Source {
     }
 }
 
-/// Gives what the shims tell from now on until TERM or INT, also those that come later. `wanted` says what of each.
+/// Gives what the shims tell from now on until TERM or INT, also those that come later. `wanted`
+/// says what of each.
 pub(super) async fn follow(
     namespace: Option<String>,
     is_quiet: bool,
@@ -154,8 +158,8 @@ pub(super) async fn follow(
     gather(namespace, read, |end| end != Exit::Ok, sink).await
 }
 
-/// Gives what `read` sends of each shim until TERM or INT, also of those that come later, or until one ends in a way
-/// that `ends_all`. Answers with the worst end.
+/// Gives what `read` sends of each shim until TERM or INT, also of those that come later, or until
+/// one ends in a way that `ends_all`. Answers with the worst end.
 pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 'static>(
     namespace: Option<String>,
     read: impl Fn(Registration, mpsc::Sender<B>) -> R,

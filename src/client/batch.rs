@@ -1,4 +1,5 @@
-//! A batch of events as it came: whoever forwards, stores or chooses needs no more than the head of each.
+//! A batch of events as it came: whoever forwards, stores or chooses needs no more than the head of
+//! each.
 
 use std::ops::Range;
 
@@ -53,7 +54,8 @@ impl Encoded<'_> {
 }
 
 impl<'a> Encoded<'a> {
-    /// Fields 1 to 4 of an Event, as `proto/lookout/v1/observer.proto` has them. What is absent is empty.
+    /// Fields 1 to 4 of an Event, as `proto/lookout/v1/observer.proto` has them. What is absent is
+    /// empty.
     fn of(event: &'a [u8]) -> Self {
         let mut head = Self { seq: 0, time_ns: 0, epoch: &[], type_: &[], bytes: event };
         let (mut rest, mut wanted) = (event, 4);
@@ -130,7 +132,9 @@ impl Batches {
     /// The status with which the shim ended it, a broken connection, or a batch that is none.
     pub async fn next(&mut self) -> ttrpc::Result<Option<Batch>> {
         match self.stream.recv().await {
-            Ok(bytes) => Batch::new(bytes).map(Some).map_err(|error| ttrpc::Error::Others(error.to_string())),
+            Ok(bytes) => {
+                Batch::new(bytes).map(Some).map_err(|error| ttrpc::Error::Others(error.to_string()))
+            }
             Err(ttrpc::Error::Eof) => Ok(None),
             Err(error) => Err(error),
         }

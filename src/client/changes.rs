@@ -34,9 +34,11 @@ impl Changes {
     /// Watches every folder that is there. One that is watched already stays so.
     pub(super) fn watch(&mut self, runtime_dir: &Path) {
         let shims = runtime_dir.join("shims");
-        let namespaces = fs::read_dir(&shims).into_iter().flatten().flatten().map(|entry| entry.path());
+        let namespaces =
+            fs::read_dir(&shims).into_iter().flatten().flatten().map(|entry| entry.path());
         for folder in [runtime_dir.to_owned(), shims.clone()].into_iter().chain(namespaces) {
-            let kinds = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+            let kinds =
+                AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
             // One that is gone, or not yet there, is looked at again.
             let watched = self.inotify.add_watch(&folder, kinds);
             if folder == runtime_dir {

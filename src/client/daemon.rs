@@ -21,13 +21,15 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// Entries of one page.
 const PAGE: u32 = 2000;
 
-/// The daemon's socket: `$LOOKOUT_SOCKET`; else `daemon.sock` in the run-time folder, which is a user's own for a user.
+/// The daemon's socket: `$LOOKOUT_SOCKET`; else `daemon.sock` in the run-time folder, which is a
+/// user's own for a user.
 #[must_use]
 pub fn socket() -> PathBuf {
     set("LOOKOUT_SOCKET").unwrap_or_else(|| folder().join("daemon.sock"))
 }
 
-/// `$LOOKOUT_RUNTIME_DIR`, else `/run/lookout` for root, else `$XDG_RUNTIME_DIR/lookout`, else `/run/user/UID/lookout`.
+/// `$LOOKOUT_RUNTIME_DIR`, else `/run/lookout` for root, else `$XDG_RUNTIME_DIR/lookout`, else
+/// `/run/user/UID/lookout`.
 #[must_use]
 pub fn folder() -> PathBuf {
     let uid = nix::unistd::geteuid();
@@ -164,10 +166,16 @@ impl Daemon {
         }
     }
 
-    async fn answer<T>(&self, limit: Duration, call: impl Future<Output = ttrpc::Result<T>>) -> Result<T, DaemonError> {
+    async fn answer<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = ttrpc::Result<T>>,
+    ) -> Result<T, DaemonError> {
         match timeout(limit, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(ttrpc::Error::RpcStatus(status))) if status.code() == ttrpc::Code::DEADLINE_EXCEEDED => {
+            Ok(Err(ttrpc::Error::RpcStatus(status)))
+                if status.code() == ttrpc::Code::DEADLINE_EXCEEDED =>
+            {
                 Err(DaemonError::Silent { socket: self.socket.clone(), limit })
             }
             Ok(Err(ttrpc::Error::RpcStatus(status))) => {

@@ -1,4 +1,5 @@
-//! A registered process: as the daemon keeps it, as its file, `snapshot save` and `list -o json` show it.
+//! A registered process: as the daemon keeps it, as its file, `snapshot save` and `list -o json`
+//! show it.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +10,8 @@ use crate::{
     model::{Ended, ProcessKey},
 };
 
-/// One entry of the registry. Its JSON is the schema of snapshots; times are nanoseconds since 1970.
+/// One entry of the registry. Its JSON is the schema of snapshots; times are nanoseconds since
+/// 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// Never used for another entry.
@@ -112,7 +114,11 @@ impl Process {
     /// The command line, arguments joined by blanks; the executable where there are none.
     #[must_use]
     pub fn command(&self) -> String {
-        if self.command_args.is_empty() { self.executable.clone() } else { self.command_args.join(" ") }
+        if self.command_args.is_empty() {
+            self.executable.clone()
+        } else {
+            self.command_args.join(" ")
+        }
     }
 }
 
@@ -218,7 +224,10 @@ pub fn signal_number(text: &str) -> Option<i32> {
     format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(|signal| signal as i32)
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
 fn is_false(value: &bool) -> bool {
     !value
 }
@@ -230,7 +239,11 @@ mod tests {
     /// Check that a message and a line of JSON each give back the entry that they were made of.
     #[test]
     fn an_entry_survives_the_wire_and_the_disk() {
-        for end in [None, Some(End::new(9, Some(Ended::Signal(9)))), Some(End::new(9, Some(Ended::Code(3))))] {
+        for end in [
+            None,
+            Some(End::new(9, Some(Ended::Signal(9)))),
+            Some(End::new(9, Some(Ended::Code(3)))),
+        ] {
             let entry = Entry {
                 id: 7,
                 name: Some("web".into()),

@@ -44,8 +44,8 @@ pub struct Wanted {
     pub follow: bool,
 }
 
-/// The events of one shim. With `follow` it connects again where a connection breaks, and continues after the last
-/// event that it gave: each event comes once, or a gap says what is missing.
+/// The events of one shim. With `follow` it connects again where a connection breaks, and continues
+/// after the last event that it gave: each event comes once, or a gap says what is missing.
 pub struct Follow {
     registration: Registration,
     wanted: Wanted,
@@ -84,7 +84,8 @@ pub enum Step<E = Vec<Event>> {
     Events(E),
     /// The end: the journal was read, or the shim has left after telling everything.
     End,
-    /// The end, and the shim did not say so: it was killed, or cannot be reached. What is missing is not known.
+    /// The end, and the shim did not say so: it was killed, or cannot be reached. What is missing
+    /// is not known.
     Broken(Option<ShimError>),
 }
 
@@ -100,7 +101,16 @@ impl Follow {
     #[must_use]
     pub fn new(registration: Registration, wanted: Wanted) -> Self {
         let (began_ns, connected) = (realtime_ns(), Connected::default());
-        Self { registration, wanted, stream: None, connected, began_ns, cursor: None, greeted: None, ended: false }
+        Self {
+            registration,
+            wanted,
+            stream: None,
+            connected,
+            began_ns,
+            cursor: None,
+            greeted: None,
+            ended: false,
+        }
     }
 
     /// The shim.
@@ -122,8 +132,12 @@ impl Follow {
                 Ok(events) => Step::Events(events),
                 Err(error) => {
                     self.ended = true;
-                    let source = ttrpc::Error::Others(format!("an event cannot be decoded: {error}"));
-                    Step::Broken(Some(ShimError::Failed { id: self.registration.id.clone(), source }))
+                    let source =
+                        ttrpc::Error::Others(format!("an event cannot be decoded: {error}"));
+                    Step::Broken(Some(ShimError::Failed {
+                        id: self.registration.id.clone(),
+                        source,
+                    }))
                 }
             },
             Step::End => Step::End,
@@ -179,8 +193,11 @@ impl Follow {
     }
 
     async fn receive(&mut self) -> Result<Received, ShimError> {
-        let silence =
-            if self.wanted.follow { Duration::from_millis(HEARTBEAT_MS.into()) * MISSED } else { SHORT_SILENCE };
+        let silence = if self.wanted.follow {
+            Duration::from_millis(HEARTBEAT_MS.into()) * MISSED
+        } else {
+            SHORT_SILENCE
+        };
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
@@ -192,7 +209,10 @@ impl Follow {
         Ok(match timeout(silence, stream.next()).await {
             Ok(Ok(Some(batch))) => Received::Batch(batch),
             Ok(Ok(None)) => Received::Closed,
-            Ok(Err(source)) => Received::Failed(Some(ShimError::Failed { id: self.registration.id.clone(), source })),
+            Ok(Err(source)) => Received::Failed(Some(ShimError::Failed {
+                id: self.registration.id.clone(),
+                source,
+            })),
             Err(_) => Received::Failed(None),
         })
     }
@@ -223,13 +243,19 @@ impl Follow {
         Some(batch)
     }
 
-    /// Whether all of a batch comes after what was given: then its last event says where that ends, and nobody has to
-    /// read the others. The shim tells events in their order, so the first and the last say so for all.
+    /// Whether all of a batch comes after what was given: then its last event says where that ends,
+    /// and nobody has to read the others. The shim tells events in their order, so the first and
+    /// the last say so for all.
     fn goes_on(&mut self, batch: &Batch) -> bool {
-        let Some((epoch, seq)) = self.cursor.as_mut().filter(|_| self.wanted.follow) else { return false };
+        let Some((epoch, seq)) = self.cursor.as_mut().filter(|_| self.wanted.follow) else {
+            return false;
+        };
         let (Some(first), Some(last)) = (batch.iter().next(), batch.last()) else { return false };
         // A hello, or a hole of this subscriber's, has no number.
-        let goes_on = first.seq > *seq && first.epoch == epoch && last.seq >= first.seq && last.epoch == epoch;
+        let goes_on = first.seq > *seq
+            && first.epoch == epoch
+            && last.seq >= first.seq
+            && last.epoch == epoch;
         if goes_on {
             *seq = last.seq;
         }

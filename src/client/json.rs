@@ -1,9 +1,10 @@
 //! Events and their parts as JSON.
 //!
-//! Nested so that the dotted path is OpenTelemetry's name. Absent: does not apply, or is not known and the event's
-//! grade says so. `null`: nobody counted. Every character that does something to a terminal is `\uXXXX`, and bytes
-//! that are not UTF-8 are escaped as [`escaped`] says, with `"escaped": true` on the process; there every text that
-//! began as bytes is escaped, so that none is ambiguous.
+//! Nested so that the dotted path is OpenTelemetry's name. Absent: does not apply, or is not known
+//! and the event's grade says so. `null`: nobody counted. Every character that does something to a
+//! terminal is `\uXXXX`, and bytes that are not UTF-8 are escaped as [`escaped`] says, with
+//! `"escaped": true` on the process; there every text that began as bytes is escaped, so that none
+//! is ambiguous.
 
 use std::io;
 
@@ -33,7 +34,11 @@ pub fn line(value: &impl Serialize) -> String {
 struct Harmless;
 
 impl Formatter for Harmless {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(is_hostile) {
             let (before, from) = rest.split_at(at);
@@ -351,7 +356,8 @@ impl From<&api::Event> for Event {
                 json.status = process.ended.as_ref().and_then(|ended| ended.status);
                 json.after_exit_ns = process.after_exit_ns;
                 let text = if is_escaped(process) { escaped } else { plain };
-                json.holders = process.holders.iter().map(|holder| Parent::of(holder, text)).collect();
+                json.holders =
+                    process.holders.iter().map(|holder| Parent::of(holder, text)).collect();
                 json.process = Some(Process::of(process));
             }
             Some(Body::ContainerStart(start)) => {
@@ -366,7 +372,8 @@ impl From<&api::Event> for Event {
                 json.body = Some(Rest::Gap { lost, stage: gap.stage.clone(), from, to });
             }
             Some(Body::Throttle(throttle)) => {
-                json.body = Some(Rest::Throttle { withheld: throttle.withheld, over_ns: throttle.over_ns });
+                json.body =
+                    Some(Rest::Throttle { withheld: throttle.withheld, over_ns: throttle.over_ns });
             }
             Some(Body::Capability(capability)) => {
                 json.body = Some(Rest::Capability { capability: capability.into() });
@@ -379,8 +386,12 @@ impl From<&api::Event> for Event {
                     shim: ShimId { id: hello.shim_id.clone(), version: hello.version.clone() },
                 });
             }
-            Some(Body::ContainerIdle(idle)) => json.body = Some(Rest::Idle { quiet_ns: idle.quiet_ns }),
-            Some(Body::ContainerActive(active)) => json.body = Some(Rest::Active { cause: active.cause.clone() }),
+            Some(Body::ContainerIdle(idle)) => {
+                json.body = Some(Rest::Idle { quiet_ns: idle.quiet_ns })
+            }
+            Some(Body::ContainerActive(active)) => {
+                json.body = Some(Rest::Active { cause: active.cause.clone() })
+            }
             Some(Body::Port(port)) => json.port = Some(Port::from(port)),
             // A body of a later schema: what is common is told.
             None => {}
@@ -409,7 +420,10 @@ impl From<&api::ContainerProcess> for Listed {
 
 impl From<&api::ContainerPort> for OpenPort {
     fn from(open: &api::ContainerPort) -> Self {
-        Self { whose: Whose::of(open.container.as_ref(), ""), port: Port::from(open.port.get_or_default()) }
+        Self {
+            whose: Whose::of(open.container.as_ref(), ""),
+            port: Port::from(open.port.get_or_default()),
+        }
     }
 }
 
@@ -448,10 +462,18 @@ impl Exited {
     /// From a shim of a namespace.
     #[must_use]
     pub fn new(exit: &api::Exit, namespace: &str) -> Self {
-        let container =
-            api::Container { namespace: namespace.to_owned(), id: exit.container_id.clone(), ..Default::default() };
+        let container = api::Container {
+            namespace: namespace.to_owned(),
+            id: exit.container_id.clone(),
+            ..Default::default()
+        };
         let timestamp = rfc3339(exit.timestamp_ns);
-        Self { timestamp, pid: exit.pid, status: exit.status, whose: Whose::of(Some(&container), &exit.exec_id) }
+        Self {
+            timestamp,
+            pid: exit.pid,
+            status: exit.status,
+            whose: Whose::of(Some(&container), &exit.exec_id),
+        }
     }
 }
 
@@ -477,12 +499,16 @@ impl Whose {
     fn of(container: Option<&api::Container>, exec_id: &str) -> Self {
         let Some(container) = container else { return Self::default() };
         Self {
-            containerd: Some(Containerd { namespace: container.namespace.clone(), exec_id: exec_id.to_owned() }),
+            containerd: Some(Containerd {
+                namespace: container.namespace.clone(),
+                exec_id: exec_id.to_owned(),
+            }),
             container: Some(Id { id: container.id.clone() }),
             k8s: container.k8s.as_ref().map(|k8s| Kubernetes {
                 pod: Pod { name: k8s.pod_name.clone(), uid: k8s.pod_uid.clone() },
                 namespace: Name { name: k8s.namespace.clone() },
-                container: (!k8s.container_name.is_empty()).then(|| Name { name: k8s.container_name.clone() }),
+                container: (!k8s.container_name.is_empty())
+                    .then(|| Name { name: k8s.container_name.clone() }),
             }),
         }
     }
@@ -545,7 +571,10 @@ fn plain(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde's skip_serializing_if passes a reference"
+)]
 fn is_false(value: &bool) -> bool {
     !value
 }

@@ -11,7 +11,8 @@
 //!  entry          what that keeps of a process
 //! ```
 //!
-//! Nothing here prints, and nothing here changes a shim or a container; the daemon's registry alone is changed.
+//! Nothing here prints, and nothing here changes a shim or a container; the daemon's registry alone
+//! is changed.
 
 mod batch;
 #[cfg_attr(not(target_os = "linux"), path = "changes/elsewhere.rs")]

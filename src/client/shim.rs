@@ -9,8 +9,9 @@ use ttrpc::{r#async::ClientStreamReceiver, context};
 use super::batch::Batches;
 use crate::{
     api::{
-        CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, PortsRequest, PortsResponse,
-        ProcessesRequest, ProcessesResponse, StatusRequest, StatusResponse, SubscribeRequest, observer::ObserverClient,
+        CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, PortsRequest,
+        PortsResponse, ProcessesRequest, ProcessesResponse, StatusRequest, StatusResponse,
+        SubscribeRequest, observer::ObserverClient,
     },
     registration::Registration,
 };
@@ -69,9 +70,11 @@ impl Shim {
     pub async fn connect(registration: Registration) -> Result<Self, ShimError> {
         let connecting = ttrpc::r#async::Client::connect(&registration.address);
         match timeout(ANSWER, connecting).await {
-            Ok(Ok(connection)) => {
-                Ok(Self { client: ObserverClient::new(connection.clone()), connection, registration })
-            }
+            Ok(Ok(connection)) => Ok(Self {
+                client: ObserverClient::new(connection.clone()),
+                connection,
+                registration,
+            }),
             Ok(Err(source)) => {
                 let Registration { id, address, .. } = registration;
                 Err(ShimError::Unreachable { id, address, source })
@@ -96,7 +99,8 @@ impl Shim {
     ///
     /// [`ShimError`].
     pub async fn processes(&self, container_id: &str) -> Result<ProcessesResponse, ShimError> {
-        let request = ProcessesRequest { container_id: container_id.to_owned(), ..Default::default() };
+        let request =
+            ProcessesRequest { container_id: container_id.to_owned(), ..Default::default() };
         self.answer(timeout(ANSWER, self.client.processes(deadline(), &request)).await)
     }
 
@@ -124,7 +128,10 @@ impl Shim {
     /// # Errors
     ///
     /// [`ShimError`].
-    pub async fn exits(&self, container_id: &str) -> Result<ClientStreamReceiver<ExitBatch>, ShimError> {
+    pub async fn exits(
+        &self,
+        container_id: &str,
+    ) -> Result<ClientStreamReceiver<ExitBatch>, ShimError> {
         let request = ExitsRequest { container_id: container_id.to_owned(), ..Default::default() };
         self.answer(timeout(ANSWER, self.client.exits(context::Context::default(), &request)).await)
     }
@@ -136,7 +143,9 @@ impl Shim {
     /// [`ShimError`].
     pub async fn subscribe(&self, request: &SubscribeRequest) -> Result<Batches, ShimError> {
         let subscribe = async {
-            let payload = request.write_to_bytes().map_err(|error| ttrpc::Error::Others(error.to_string()))?;
+            let payload = request
+                .write_to_bytes()
+                .map_err(|error| ttrpc::Error::Others(error.to_string()))?;
             let (service, method) = ("lookout.v1.Observer".to_owned(), "Subscribe".to_owned());
             let request = ttrpc::Request { service, method, payload, ..Default::default() };
             let stream = self.connection.new_stream(request, false, true).await?;
@@ -162,7 +171,8 @@ impl ShimError {
         self.code() == Some(ttrpc::Code::NOT_FOUND)
     }
 
-    /// Whether the shim answered that what it was asked makes no sense: asking again gives the same.
+    /// Whether the shim answered that what it was asked makes no sense: asking again gives the
+    /// same.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.code() == Some(ttrpc::Code::INVALID_ARGUMENT)
@@ -184,7 +194,10 @@ impl ShimError {
 
 impl std::fmt::Debug for Shim {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Shim").field("registration", &self.registration).finish_non_exhaustive()
+        formatter
+            .debug_struct("Shim")
+            .field("registration", &self.registration)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,8 +7,8 @@ use tokio::time::{sleep, timeout};
 use super::changes::Changes;
 use crate::registration::{Registration, registrations};
 
-/// How often the folders are looked at where nobody tells of a change: a folder that is still missing has
-/// nobody to tell of it, and a node may be out of inotify instances.
+/// How often the folders are looked at where nobody tells of a change: a folder that is still
+/// missing has nobody to tell of it, and a node may be out of inotify instances.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// Notices each shim once. One that was restarted under the same id is another.
@@ -16,9 +16,11 @@ const LOOK: Duration = Duration::from_millis(200);
 pub struct Shims {
     runtime_dir: PathBuf,
     namespace: Option<String>,
-    /// Of those that live; the dead are forgotten at the next look, so this is bounded by the node's shims.
+    /// Of those that live; the dead are forgotten at the next look, so this is bounded by the
+    /// node's shims.
     known: HashSet<(i32, u64, String)>,
-    /// Told of each change in the folders. Made at the first wait; `None` in it where the node has no more.
+    /// Told of each change in the folders. Made at the first wait; `None` in it where the node has
+    /// no more.
     changes: Option<Option<Changes>>,
 }
 
@@ -36,7 +38,9 @@ impl Shims {
     /// What the system answers when a folder cannot be read.
     pub fn look(&mut self) -> io::Result<Vec<Registration>> {
         let living = registrations(&self.runtime_dir, self.namespace.as_deref())?;
-        let identity = |one: &Registration| (one.pid, one.start, format!("{}/{}/{}", one.namespace, one.id, one.epoch));
+        let identity = |one: &Registration| {
+            (one.pid, one.start, format!("{}/{}/{}", one.namespace, one.id, one.epoch))
+        };
         let now: HashSet<_> = living.iter().map(identity).collect();
         let new = living.into_iter().filter(|one| !self.known.contains(&identity(one))).collect();
         self.known = now;

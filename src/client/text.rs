@@ -10,8 +10,9 @@ pub fn lossless(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| Cow::Owned(escaped(bytes)), Cow::Borrowed)
 }
 
-/// Whether a character does something to a terminal or a reader beyond being seen: controls (C0, DEL, C1),
-/// the overrides and isolates of Unicode's bidirectional algorithm (UAX #9), line separators, and what is invisible.
+/// Whether a character does something to a terminal or a reader beyond being seen: controls (C0,
+/// DEL, C1), the overrides and isolates of Unicode's bidirectional algorithm (UAX #9), line
+/// separators, and what is invisible.
 #[must_use]
 pub fn is_hostile(character: char) -> bool {
     character.is_control()

@@ -23,15 +23,20 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigE
     let mut text = String::new();
     file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > FILE_MAX {
-        return Err(unreadable(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 1 MiB")));
+        return Err(unreadable(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than 1 MiB",
+        )));
     }
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     let parsed = if is_json { from_json(&text) } else { from_toml(&text) };
     parsed.map(Some).map_err(|error| match error {
         Unparsed::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
-        Unparsed::Key(key) => {
-            ConfigError::Key { origin: path.display().to_string(), key, reason: Invalidity::NotAValue }
-        }
+        Unparsed::Key(key) => ConfigError::Key {
+            origin: path.display().to_string(),
+            key,
+            reason: Invalidity::NotAValue,
+        },
     })
 }
 
@@ -85,6 +90,8 @@ fn json_text(value: &serde_json::Value) -> Option<String> {
         serde_json::Value::Array(entries) if entries.iter().all(serde_json::Value::is_string) => {
             serde_json::to_string(entries).ok()
         }
-        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => None,
+        serde_json::Value::Null | serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
+            None
+        }
     }
 }

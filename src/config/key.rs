@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-/// One key. Its name in a file is [`as_str`](Key::as_str), in the environment `LOOKOUT_` and the name in capitals, as an
-/// annotation `io.lookout.` and the name.
+/// One key. Its name in a file is [`as_str`](Key::as_str), in the environment `LOOKOUT_` and the
+/// name in capitals, as an annotation `io.lookout.` and the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Key {
@@ -99,7 +99,9 @@ impl Key {
             Self::IdleAfter => "a duration from 1s to 24h, such as 90s",
             Self::ProbeSocket => "an absolute path of at most 107 bytes",
             Self::MetricsAddress => "an address with a port, such as 127.0.0.1:9464",
-            Self::LivenessInterval | Self::LastSeenInterval => "a duration from 100ms to 24h, such as 15s",
+            Self::LivenessInterval | Self::LastSeenInterval => {
+                "a duration from 100ms to 24h, such as 15s"
+            }
             Self::Locked => "names of keys",
         }
     }
@@ -110,8 +112,8 @@ impl Key {
         matches!(self, Self::Locked)
     }
 
-    /// Whether a container's annotations may set it. Not where the shim, which is root on the node, would open
-    /// a socket at a place that whoever writes a pod's annotations chooses.
+    /// Whether a container's annotations may set it. Not where the shim, which is root on the node,
+    /// would open a socket at a place that whoever writes a pod's annotations chooses.
     #[must_use]
     pub fn is_containers(self) -> bool {
         match self {

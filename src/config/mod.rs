@@ -5,8 +5,9 @@
 //!               └→ options → annotations   a container's: Config::for_container
 //! ```
 //!
-//! Each value knows who set it. The host's configuration is trusted: a mistake in it is an error that names
-//! key and file. A container's is not: a mistake in it costs a warning, never the container.
+//! Each value knows who set it. The host's configuration is trusted: a mistake in it is an error
+//! that names key and file. A container's is not: a mistake in it costs a warning, never the
+//! container.
 //!
 //! The shim and the command read it; nothing here logs, and nothing here watches the file.
 
@@ -147,17 +148,23 @@ impl Config {
     /// # Errors
     ///
     /// [`ConfigError`] names the key and the file.
-    pub fn load_with(named: Option<&Path>, environment: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+    pub fn load_with(
+        named: Option<&Path>,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
         let environment = |variable: &str| environment(variable).filter(|text| !text.is_empty());
-        let named = named.map(Path::to_owned).or_else(|| environment("LOOKOUT_CONFIG").map(PathBuf::from));
+        let named =
+            named.map(Path::to_owned).or_else(|| environment("LOOKOUT_CONFIG").map(PathBuf::from));
         let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
         let mut config = Self::default();
         match file::read(&path)? {
             Some(entries) => entries.iter().try_for_each(|(name, text)| {
-                config.set(name, text, Origin::File(path.clone())).map_err(|reason| ConfigError::Key {
-                    origin: path.display().to_string(),
-                    key: name.clone(),
-                    reason,
+                config.set(name, text, Origin::File(path.clone())).map_err(|reason| {
+                    ConfigError::Key {
+                        origin: path.display().to_string(),
+                        key: name.clone(),
+                        reason,
+                    }
                 })
             })?,
             None if named.is_some() => return Err(ConfigError::Missing { path }),
@@ -166,15 +173,20 @@ impl Config {
         for key in Key::ALL {
             let variable = key.variable();
             let Some(text) = environment(&variable) else { continue };
-            config.set(key.as_str(), &text, Origin::Environment(variable.clone())).map_err(|reason| {
-                ConfigError::Key { origin: format!("the environment ({variable})"), key: key.to_string(), reason }
-            })?;
+            config.set(key.as_str(), &text, Origin::Environment(variable.clone())).map_err(
+                |reason| ConfigError::Key {
+                    origin: format!("the environment ({variable})"),
+                    key: key.to_string(),
+                    reason,
+                },
+            )?;
         }
         Ok(config)
     }
 
-    /// What holds for a container: the host's, then the runtime options, then its annotations. What of them cannot
-    /// be taken leaves the value as it was, and is told. Patterns of `redact` add to the host's.
+    /// What holds for a container: the host's, then the runtime options, then its annotations. What
+    /// of them cannot be taken leaves the value as it was, and is told. Patterns of `redact` add to
+    /// the host's.
     #[must_use]
     pub fn for_container(
         &self,

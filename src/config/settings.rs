@@ -17,8 +17,8 @@ pub struct Settings {
     pub ring_size: u32,
     /// How many bytes of the arguments are captured, 256 to 16 KiB.
     pub argv_max: u32,
-    /// Regular expressions of secrets in arguments, beside the built-in ones. At most 64; that they compile is
-    /// for the one who compiles them to say.
+    /// Regular expressions of secrets in arguments, beside the built-in ones. At most 64; that they
+    /// compile is for the one who compiles them to say.
     pub redact: Vec<String>,
     /// Bytes of a shim's journal of events, 64 KiB to 64 MiB.
     pub journal_max: u64,
@@ -145,18 +145,26 @@ impl Settings {
             }
             Key::RingSize => {
                 let size = size_within(text, 4 << 10, 4 << 20)?;
-                self.ring_size = u32::try_from(size).ok().filter(|size| size.is_power_of_two()).ok_or(Invalid)?;
+                self.ring_size = u32::try_from(size)
+                    .ok()
+                    .filter(|size| size.is_power_of_two())
+                    .ok_or(Invalid)?;
             }
             Key::ArgvMax => {
-                self.argv_max = u32::try_from(size_within(text, 256, 16 << 10)?).map_err(|_| Invalid)?;
+                self.argv_max =
+                    u32::try_from(size_within(text, 256, 16 << 10)?).map_err(|_| Invalid)?;
             }
             Key::Redact => self.redact = patterns(text)?,
             Key::JournalMax => self.journal_max = size_within(text, 64 << 10, 64 << 20)?,
             Key::IdleAfter => self.idle_after = duration_from(text, Duration::from_secs(1))?,
             Key::ProbeSocket => self.probe_socket = socket(text)?,
             Key::MetricsAddress => self.metrics_address = address(text)?,
-            Key::LivenessInterval => self.liveness_interval = duration_from(text, Duration::from_millis(100))?,
-            Key::LastSeenInterval => self.last_seen_interval = duration_from(text, Duration::from_millis(100))?,
+            Key::LivenessInterval => {
+                self.liveness_interval = duration_from(text, Duration::from_millis(100))?
+            }
+            Key::LastSeenInterval => {
+                self.last_seen_interval = duration_from(text, Duration::from_millis(100))?
+            }
             Key::Locked => self.locked = keys(text)?,
         }
         Ok(())
@@ -184,7 +192,10 @@ impl Settings {
             Key::Redact => self.redact.join("\n"),
             Key::JournalMax => value::show_size(self.journal_max),
             Key::IdleAfter => value::show_duration(self.idle_after),
-            Key::ProbeSocket => self.probe_socket.as_ref().map_or_else(String::new, |path| path.display().to_string()),
+            Key::ProbeSocket => self
+                .probe_socket
+                .as_ref()
+                .map_or_else(String::new, |path| path.display().to_string()),
             Key::MetricsAddress => self.metrics_address.clone().unwrap_or_default(),
             Key::LivenessInterval => value::show_duration(self.liveness_interval),
             Key::LastSeenInterval => value::show_duration(self.last_seen_interval),
@@ -203,14 +214,17 @@ fn duration_from(text: &str, least: Duration) -> Result<Duration, Invalid> {
 
 fn patterns(text: &str) -> Result<Vec<String>, Invalid> {
     let patterns = value::list(text);
-    let fit = patterns.len() <= PATTERNS_MAX && patterns.iter().all(|pattern| pattern.len() <= PATTERN_BYTES_MAX);
+    let fit = patterns.len() <= PATTERNS_MAX
+        && patterns.iter().all(|pattern| pattern.len() <= PATTERN_BYTES_MAX);
     fit.then_some(patterns).ok_or(Invalid)
 }
 
 fn socket(text: &str) -> Result<Option<PathBuf>, Invalid> {
     match text {
         "" => Ok(None),
-        _ if text.starts_with('/') && text.len() <= SOCKET_PATH_MAX && !text.contains('\0') => Ok(Some(text.into())),
+        _ if text.starts_with('/') && text.len() <= SOCKET_PATH_MAX && !text.contains('\0') => {
+            Ok(Some(text.into()))
+        }
         _ => Err(Invalid),
     }
 }
@@ -228,8 +242,10 @@ fn address(text: &str) -> Result<Option<String>, Invalid> {
 /// Names of keys in a list, or in one line with commas or blanks between them.
 fn keys(text: &str) -> Result<Vec<Key>, Invalid> {
     let entries = value::list(text);
-    let names = entries.iter().flat_map(|entry| entry.split([',', ' '])).filter(|name| !name.is_empty());
-    let mut keys = names.map(|name| Key::from_name(name).ok_or(Invalid)).collect::<Result<Vec<_>, _>>()?;
+    let names =
+        entries.iter().flat_map(|entry| entry.split([',', ' '])).filter(|name| !name.is_empty());
+    let mut keys =
+        names.map(|name| Key::from_name(name).ok_or(Invalid)).collect::<Result<Vec<_>, _>>()?;
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)

@@ -16,7 +16,10 @@ fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 fn annotations(entries: &[(&str, &str)]) -> HashMap<String, String> {
-    pairs(entries).into_iter().map(|(key, value)| (format!("{ANNOTATION_PREFIX}{key}"), value)).collect()
+    pairs(entries)
+        .into_iter()
+        .map(|(key, value)| (format!("{ANNOTATION_PREFIX}{key}"), value))
+        .collect()
 }
 
 /// Check that every key is read from TOML.
@@ -62,7 +65,8 @@ fn every_key_can_be_set_in_toml() {
 /// Check that a file named `*.json` is read as JSON.
 #[test]
 fn a_json_file_is_read_as_json() {
-    let config = load("config.json", r#"{"observe": "off", "ring_size": 4096, "locked": ["bus"]}"#).unwrap();
+    let config =
+        load("config.json", r#"{"observe": "off", "ring_size": 4096, "locked": ["bus"]}"#).unwrap();
     assert!(!config.settings().observe);
     assert_eq!(config.settings().ring_size, 4096);
     assert_eq!(config.settings().locked, [Key::Bus]);
@@ -72,13 +76,18 @@ fn a_json_file_is_read_as_json() {
 #[test]
 fn an_unknown_key_is_named_with_its_file() {
     let error = load("config.toml", "ringsize = 1").unwrap_err().to_string();
-    assert!(error.contains("ringsize in /") && error.contains("config.toml: no such key"), "{error}");
+    assert!(
+        error.contains("ringsize in /") && error.contains("config.toml: no such key"),
+        "{error}"
+    );
 }
 
 /// Check that a value out of range is an error that names key, file, value and what was wanted.
 #[test]
 fn a_wrong_value_is_named_with_key_and_file() {
-    for (text, value) in [("ring_size = 5000", "5000"), ("ring_size = \"8MiB\"", "8MiB"), ("ring_size = -1", "-1")] {
+    for (text, value) in
+        [("ring_size = 5000", "5000"), ("ring_size = \"8MiB\"", "8MiB"), ("ring_size = -1", "-1")]
+    {
         let error = load("config.toml", text).unwrap_err().to_string();
         assert!(error.contains("config.toml") && error.contains("power of two"), "{error}");
         assert!(error.contains("ring_size in /") && error.contains(value), "{error}");
@@ -103,7 +112,8 @@ fn a_named_file_that_is_missing_is_an_error() {
     assert!(
         matches!(Config::load_with(Some(missing), |_| None), Err(ConfigError::Missing { path }) if path == missing)
     );
-    let by_environment = Config::load_with(None, |name| (name == "LOOKOUT_CONFIG").then(|| "/nonexistent/c".into()));
+    let by_environment =
+        Config::load_with(None, |name| (name == "LOOKOUT_CONFIG").then(|| "/nonexistent/c".into()));
     assert!(matches!(by_environment, Err(ConfigError::Missing { .. })));
     if !Path::new(DEFAULT_FILE).exists() {
         assert_eq!(Config::load_with(None, |_| None).unwrap(), Config::default());
@@ -127,8 +137,12 @@ fn the_environment_overrides_the_file() {
     assert_eq!(*config.origin(Key::Bus), Origin::Environment("LOOKOUT_BUS".into()));
     assert_eq!(*config.origin(Key::ArgvMax), Origin::File(path.clone()));
     assert_eq!(*config.origin(Key::Source), Origin::Default);
-    let error = Config::load_with(None, |name| (name == "LOOKOUT_OBSERVE").then(|| "maybe".into())).unwrap_err();
-    assert_eq!(error.to_string(), r#"observe in the environment (LOOKOUT_OBSERVE): "maybe" is not on or off"#);
+    let error = Config::load_with(None, |name| (name == "LOOKOUT_OBSERVE").then(|| "maybe".into()))
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        r#"observe in the environment (LOOKOUT_OBSERVE): "maybe" is not on or off"#
+    );
 }
 
 /// Check the order: host, options, annotations.
@@ -136,7 +150,8 @@ fn the_environment_overrides_the_file() {
 fn annotations_override_options_and_options_the_host() {
     let config = load("config.toml", "argv_max = 512\nring_size = 4096\nbus = \"none\"").unwrap();
     let options = pairs(&[("ring_size", "8192"), ("bus", "ports")]);
-    let (settings, warnings) = config.for_container(&options, &annotations(&[("bus", "processes")]));
+    let (settings, warnings) =
+        config.for_container(&options, &annotations(&[("bus", "processes")]));
     assert_eq!((settings.argv_max, settings.ring_size, settings.bus), (512, 8192, Bus::Processes));
     assert_eq!(warnings, []);
 }
@@ -144,7 +159,8 @@ fn annotations_override_options_and_options_the_host() {
 /// Check that a locked key holds against options and annotations, with a warning for each.
 #[test]
 fn a_locked_key_cannot_be_changed_by_a_container() {
-    let config = load("config.toml", "locked = [\"observe\", \"redact\"]\nredact = [\"x\"]").unwrap();
+    let config =
+        load("config.toml", "locked = [\"observe\", \"redact\"]\nredact = [\"x\"]").unwrap();
     let (settings, warnings) = config.for_container(
         &pairs(&[("observe", "off"), ("locked", "bus")]),
         &annotations(&[("observe", "off"), ("redact", "y"), ("locked", "")]),
@@ -167,12 +183,17 @@ fn a_locked_key_cannot_be_changed_by_a_container() {
 #[test]
 fn a_bad_annotation_never_fails_a_container() {
     let config = Config::default();
-    let (settings, warnings) =
-        config.for_container(&[], &annotations(&[("ring_size", "17"), ("colour", "red"), ("bus", "processes")]));
+    let (settings, warnings) = config.for_container(
+        &[],
+        &annotations(&[("ring_size", "17"), ("colour", "red"), ("bus", "processes")]),
+    );
     assert_eq!(settings, Settings { bus: Bus::Processes, ..Settings::default() });
     assert_eq!(warnings.len(), 2);
     assert_eq!(warnings[0].reason, Invalidity::Unknown);
-    assert_eq!(warnings[1].to_string(), r#"io.lookout.ring_size: "17" is not a power of two from 4KiB to 4MiB"#);
+    assert_eq!(
+        warnings[1].to_string(),
+        r#"io.lookout.ring_size: "17" is not a power of two from 4KiB to 4MiB"#
+    );
 }
 
 /// Check that a pod's annotation cannot make the shim open a socket.
@@ -181,14 +202,18 @@ fn an_annotation_opens_no_socket() {
     let entries = [("probe_socket", "/etc/cron.d/x"), ("metrics_address", "0.0.0.0:1")];
     let (settings, warnings) = Config::default().for_container(&[], &annotations(&entries));
     assert_eq!(settings, Settings::default());
-    assert!(warnings.iter().all(|warning| warning.reason == Invalidity::NotYours) && warnings.len() == 2);
+    assert!(
+        warnings.iter().all(|warning| warning.reason == Invalidity::NotYours)
+            && warnings.len() == 2
+    );
 }
 
 /// Check that a container adds patterns of secrets and takes none of the host's away.
 #[test]
 fn a_container_adds_patterns_and_removes_none() {
     let config = load("config.toml", "redact = [\"host\"]").unwrap();
-    let (settings, _) = config.for_container(&pairs(&[("redact", "one\ntwo")]), &annotations(&[("redact", "[0-9]+")]));
+    let (settings, _) = config
+        .for_container(&pairs(&[("redact", "one\ntwo")]), &annotations(&[("redact", "[0-9]+")]));
     assert_eq!(settings.redact, ["host", "one", "two", "[0-9]+"]);
     let many = "x\n".repeat(64);
     let (settings, warnings) = config.for_container(&[], &annotations(&[("redact", &many)]));
@@ -205,7 +230,8 @@ fn sizes_and_durations_have_units() {
     assert_eq!(value::duration("15s"), Some(Duration::from_secs(15)));
     assert_eq!(value::duration("500ms"), Some(Duration::from_millis(500)));
     assert_eq!(value::duration("2m"), Some(Duration::from_secs(120)));
-    for bad in ["", "KiB", "-1", "1.5k", "1TiB", "99999999999999999999", "18446744073709551615GiB"] {
+    for bad in ["", "KiB", "-1", "1.5k", "1TiB", "99999999999999999999", "18446744073709551615GiB"]
+    {
         assert_eq!(value::size(bad), None, "{bad}");
     }
     for bad in ["", "15", "s", "-1s", "1d", "18446744073709551615h"] {
@@ -214,7 +240,8 @@ fn sizes_and_durations_have_units() {
 }
 
 proptest! {
-    /// Check that no text of any key panics, and that what was taken is shown so that it can be read back.
+    /// Check that no text of any key panics, and that what was taken is shown so that it can be
+    /// read back.
     #[test]
     fn whatever_is_taken_can_be_read_back(index in 0..Key::ALL.len(), text in "\\PC{0,40}|[0-9]{1,8}(ms|s|m|KiB|MiB)?|on|auto") {
         let key = Key::ALL[index];

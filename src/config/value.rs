@@ -11,7 +11,8 @@ pub(super) fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// A size in bytes: digits, then nothing, `B`, `KiB`, `MiB` or `GiB`; `K`, `M` and `G` mean the same.
+/// A size in bytes: digits, then nothing, `B`, `KiB`, `MiB` or `GiB`; `K`, `M` and `G` mean the
+/// same.
 pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let shift = match unit.to_ascii_lowercase().as_str() {
@@ -45,7 +46,11 @@ pub(super) fn list(text: &str) -> Vec<String> {
     } else {
         text.lines().map(str::to_owned).collect::<Vec<_>>()
     };
-    entries.into_iter().map(|entry| entry.trim().to_owned()).filter(|entry| !entry.is_empty()).collect()
+    entries
+        .into_iter()
+        .map(|entry| entry.trim().to_owned())
+        .filter(|entry| !entry.is_empty())
+        .collect()
 }
 
 /// Shows a size so that [`size`] reads it back.

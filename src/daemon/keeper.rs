@@ -6,8 +6,8 @@
 //!  kernel ── end ──►   append, apply                ┘
 //! ```
 //!
-//! Nothing is answered before it is on disk, and one sync serves all that wait for one. The thread has no timer
-//! while nothing that is registered lives.
+//! Nothing is answered before it is on disk, and one sync serves all that wait for one. The thread
+//! has no timer while nothing that is registered lives.
 
 use std::{
     io,
@@ -136,8 +136,8 @@ impl Drop for Handle {
 }
 
 impl Running {
-    /// Resolves when the thread has ended, which it does not do by itself while there are handles. Can be dropped without
-    /// loss.
+    /// Resolves when the thread has ended, which it does not do by itself while there are handles.
+    /// Can be dropped without loss.
     pub async fn ended(&mut self) {
         let _ = (&mut self.end).await;
     }
@@ -153,7 +153,11 @@ impl Running {
 /// # Errors
 ///
 /// [`StoreError`].
-pub fn start(folder: &Path, boot: u32, intervals: Intervals) -> Result<(Handle, Running), StoreError> {
+pub fn start(
+    folder: &Path,
+    boot: u32,
+    intervals: Intervals,
+) -> Result<(Handle, Running), StoreError> {
     let system = |action| {
         let path = folder.to_owned();
         move |source| StoreError::System { action, path, source }
@@ -168,7 +172,11 @@ pub fn start(folder: &Path, boot: u32, intervals: Intervals) -> Result<(Handle, 
     let (jobs, waiting) = sync_channel(WAITING);
     let mut keeper = Keeper { registry, store, liveness, boot };
     keeper.watch_all();
-    tracing::info!(entries = keeper.registry.len(), living = keeper.registry.living(), "the registry was read");
+    tracing::info!(
+        entries = keeper.registry.len(),
+        living = keeper.registry.living(),
+        "the registry was read"
+    );
     let handle = Handle { jobs: Some(jobs), waker: waker.clone(), waiting: Arc::default() };
     let thread = std::thread::Builder::new().name("registry".to_owned());
     let (living, end) = oneshot::channel();
@@ -246,7 +254,9 @@ impl Keeper {
         for change in changes {
             match &change {
                 Change::Remove { ids } => ids.iter().for_each(|id| self.liveness.forget(*id)),
-                Change::Reset => self.registry.iter().for_each(|entry| self.liveness.forget(entry.id)),
+                Change::Reset => {
+                    self.registry.iter().for_each(|entry| self.liveness.forget(entry.id))
+                }
                 _ => {}
             }
             self.registry.apply(change);
@@ -264,7 +274,9 @@ impl Keeper {
         let key = entry.process.key();
         let held = match self.liveness.pidfd(id).filter(|_| entry.is_alive()) {
             Some(pidfd) => pidfd.try_clone_to_owned(),
-            None if entry.is_alive() && entry.process.boot == self.boot => hold(key, entry.process.pidfd_inode),
+            None if entry.is_alive() && entry.process.boot == self.boot => {
+                hold(key, entry.process.pidfd_inode)
+            }
             None => Err(nix::errno::Errno::ESRCH.into()),
         };
         let is_reused = || is_reused(key, entry.process.pidfd_inode);
@@ -276,7 +288,8 @@ impl Keeper {
         let (mut looked, mut seen) = (Instant::now(), Instant::now());
         loop {
             let until_look = self.liveness.needs_looks().then(|| looked + intervals.liveness);
-            let until_seen = (self.registry.living() > 0 || self.store.is_behind()).then(|| seen + intervals.last_seen);
+            let until_seen = (self.registry.living() > 0 || self.store.is_behind())
+                .then(|| seen + intervals.last_seen);
             let timeout = timeout(until_look.into_iter().chain(until_seen).min());
             let noticed = match self.liveness.wait(timeout) {
                 Ok(noticed) => noticed,
@@ -348,7 +361,8 @@ impl Keeper {
 
     /// Watches every entry that lives, and ends those that do not any more.
     fn watch_all(&mut self) {
-        let living: Vec<u64> = self.registry.iter().filter(|entry| entry.is_alive()).map(|entry| entry.id).collect();
+        let living: Vec<u64> =
+            self.registry.iter().filter(|entry| entry.is_alive()).map(|entry| entry.id).collect();
         let ends = living.into_iter().filter_map(|id| self.watch_entry(id)).collect();
         self.note(ends, false);
     }
@@ -375,8 +389,13 @@ impl Keeper {
     fn note(&mut self, noticed: Vec<Noticed>, is_witnessed: bool) {
         let time_ns = realtime_ns();
         let ends = noticed.into_iter().filter(|one| self.registry.get(one.id).is_some());
-        let ends: Vec<Change> =
-            ends.map(|Noticed { id, ended }| Change::End { id, end: End::new(time_ns, ended), is_witnessed }).collect();
+        let ends: Vec<Change> = ends
+            .map(|Noticed { id, ended }| Change::End {
+                id,
+                end: End::new(time_ns, ended),
+                is_witnessed,
+            })
+            .collect();
         self.happen(ends);
     }
 
@@ -387,7 +406,10 @@ impl Keeper {
         }
         if let Err(error) = self.store.append(&changes) {
             if !self.store.is_behind() {
-                tracing::error!(error = chain(&error), "the registry's file is behind what happened");
+                tracing::error!(
+                    error = chain(&error),
+                    "the registry's file is behind what happened"
+                );
             }
             self.store.fall_behind();
         }

@@ -11,8 +11,8 @@ use crate::{
     sys::pidfd::send_signal,
 };
 
-/// How often a tree is looked at for children that came meanwhile. What forks faster than it is stopped for so
-/// long is left: `kill` can be asked again.
+/// How often a tree is looked at for children that came meanwhile. What forks faster than it is
+/// stopped for so long is left: `kill` can be asked again.
 const ROUNDS: usize = 64;
 
 /// A process that a signal is for.
@@ -35,17 +35,19 @@ pub struct Signalled {
     pub processes: u32,
 }
 
-/// Sends a signal to processes, and to all that descends from them if that is wanted. Reads `/proc`: milliseconds.
+/// Sends a signal to processes, and to all that descends from them if that is wanted. Reads
+/// `/proc`: milliseconds.
 ///
 /// # Errors
 ///
-/// [`Refusal::Dead`] where all have ended; [`Refusal::Signal`] where the kernel refuses one of them, which the
-/// others before it have got.
+/// [`Refusal::Dead`] where all have ended; [`Refusal::Signal`] where the kernel refuses one of
+/// them, which the others before it have got.
 pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled, Refusal> {
     let mut signalled = Signalled::default();
     let mut dead = None;
     for Target { id, key, pidfd } in targets {
-        let members = if tree { tree_of(key, pidfd, signal == SIGKILL) } else { vec![(key, pidfd)] };
+        let members =
+            if tree { tree_of(key, pidfd, signal == SIGKILL) } else { vec![(key, pidfd)] };
         let mut has_root = false;
         for (member, pidfd) in members {
             match send_signal(&pidfd, signal) {
@@ -73,8 +75,9 @@ pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled
     }
 }
 
-/// A process and its descendants, each held. Where they are to be killed they are stopped as they are found, so that
-/// none forks away; a parent that ends meanwhile would leave its children to another.
+/// A process and its descendants, each held. Where they are to be killed they are stopped as they
+/// are found, so that none forks away; a parent that ends meanwhile would leave its children to
+/// another.
 fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, OwnedFd)> {
     let halt = |pidfd: &OwnedFd| {
         if stop {
@@ -100,7 +103,8 @@ fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, Own
     held.into_iter().filter(|(key, _)| !is_us(key.pid)).collect()
 }
 
-/// A process that was found in the tree, held, if the one that has its pid now is a child of one that is held.
+/// A process that was found in the tree, held, if the one that has its pid now is a child of one
+/// that is held.
 fn descendant(pid: i32, held: &HashMap<ProcessKey, OwnedFd>) -> Option<(ProcessKey, OwnedFd)> {
     let key = identify(pid).filter(|key| !held.contains_key(key) && !is_us(pid))?;
     let pidfd = hold(key, None).ok()?;

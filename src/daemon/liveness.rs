@@ -1,8 +1,9 @@
 //! Who of the registered lives: a pidfd each, all in one epoll.
 //!
-//! A pidfd is readable when the last thread of the process has ended: the end is known then, and how it ended when
-//! the parent has reaped it, of which the same descriptor tells. Nothing here has a timer; what no descriptor could
-//! be had for is looked at when [`look`](Liveness::look) is called.
+//! A pidfd is readable when the last thread of the process has ended: the end is known then, and
+//! how it ended when the parent has reaped it, of which the same descriptor tells. Nothing here has
+//! a timer; what no descriptor could be had for is looked at when [`look`](Liveness::look) is
+//! called.
 
 use std::{
     collections::HashMap,
@@ -50,7 +51,8 @@ pub struct Noticed {
     pub ended: Option<Ended>,
 }
 
-/// A descriptor of a process, if that is still the one that is meant: by its start, and by its inode where that is known.
+/// A descriptor of a process, if that is still the one that is meant: by its start, and by its
+/// inode where that is known.
 ///
 /// # Errors
 ///
@@ -77,7 +79,8 @@ fn is_another(pidfd: &OwnedFd, meant: Option<u64>) -> bool {
 }
 
 impl Liveness {
-    /// Watches nobody, and wakes when `waker` is readable. So many are held at most: who connects needs descriptors too.
+    /// Watches nobody, and wakes when `waker` is readable. So many are held at most: who connects
+    /// needs descriptors too.
     ///
     /// # Errors
     ///

@@ -40,18 +40,21 @@ impl Looker {
         Ok(Self { redactor, boot: boot.ok_or(io::ErrorKind::InvalidData)?, only_of })
     }
 
-    /// A process that lives, with a descriptor that is its. `will_run` are the arguments that it is about to have.
+    /// A process that lives, with a descriptor that is its. `will_run` are the arguments that it is
+    /// about to have.
     ///
     /// # Errors
     ///
-    /// [`Refusal`] where there is no such process, it has ended, or it is not this daemon's business.
+    /// [`Refusal`] where there is no such process, it has ended, or it is not this daemon's
+    /// business.
     pub fn look(&self, pid: i32, will_run: &[Vec<u8>]) -> Result<(OwnedFd, Process), Refusal> {
         let key = identify(pid).ok_or(Refusal::NoProcess { pid })?;
-        let pidfd = hold(key, None).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
-            // A thread's id is no process's.
-            Some(Errno::ESRCH) => Refusal::NoProcess { pid },
-            _ => Refusal::Unwatchable { pid, source },
-        })?;
+        let pidfd =
+            hold(key, None).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
+                // A thread's id is no process's.
+                Some(Errno::ESRCH) => Refusal::NoProcess { pid },
+                _ => Refusal::Unwatchable { pid, source },
+            })?;
         let uid = Status::of(pid).uid;
         if self.only_of.is_some_and(|ours| uid != Some(ours)) {
             return Err(Refusal::Foreign { pid });
@@ -74,7 +77,8 @@ impl Looker {
     #[must_use]
     pub fn command(&self, key: ProcessKey) -> String {
         let (image, _) = image(key.pid, key);
-        self.process(key, None, image.executable.as_deref(), image.comm.as_deref(), image.args).command()
+        self.process(key, None, image.executable.as_deref(), image.comm.as_deref(), image.args)
+            .command()
     }
 
     fn process(

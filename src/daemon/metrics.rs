@@ -1,5 +1,5 @@
-//! Numbers about the daemon and what it follows, as OpenMetrics text. No label has a pid, an argument or a name
-//! that a container chose.
+//! Numbers about the daemon and what it follows, as OpenMetrics text. No label has a pid, an
+//! argument or a name that a container chose.
 
 use std::{
     fmt,
@@ -65,7 +65,9 @@ pub struct Now {
 impl Metrics {
     /// Counts an event of a shim.
     pub fn count(&self, event: &Event) {
-        let known = |all: &[&'static str], text: &str| all.iter().copied().find(|one| *one == text).unwrap_or("other");
+        let known = |all: &[&'static str], text: &str| {
+            all.iter().copied().find(|one| *one == text).unwrap_or("other")
+        };
         self.events.get_or_create(&[("type", known(&EVENT_TYPES, &event.type_))]).inc();
         if let Some(Body::Gap(gap)) = &event.body {
             let stage = [("stage", known(&STAGES, &gap.stage))];
@@ -84,7 +86,11 @@ impl Metrics {
     #[must_use]
     pub fn text(&self, now: &Now) -> String {
         let mut registry = Registry::with_prefix("lookout");
-        registry.register("events", "Events of the node's shims that were written", self.events.clone());
+        registry.register(
+            "events",
+            "Events of the node's shims that were written",
+            self.events.clone(),
+        );
         registry.register("gaps", "Gaps in the events", self.gaps.clone());
         registry.register("lost_events", "Events that were counted as lost", self.lost.clone());
         let mut seconds = |name: &str, help: &str, value: Duration| {
@@ -93,7 +99,11 @@ impl Metrics {
             registry.register_with_unit(name, help, Unit::Seconds, gauge);
         };
         let delay = Duration::from_nanos(self.delay_ns.load(Ordering::Relaxed));
-        seconds("stream_delay", "From the kernel's event until it was written, of the last one", delay);
+        seconds(
+            "stream_delay",
+            "From the kernel's event until it was written, of the last one",
+            delay,
+        );
         let unpublished = now.unpublished;
         seconds(
             "oldest_unpublished",
@@ -110,14 +120,39 @@ impl Metrics {
         };
         gauge("entries", "Registered processes, ended ones too", None, now.entries as u64);
         gauge("living_entries", "Registered processes that live", None, now.living as u64);
-        gauge("commands_waiting", "Commands that wait for the registry", None, now.commands_waiting as u64);
-        gauge("probe_lines_waiting", "Lines that wait for the probe socket's readers", None, now.probe_waiting as u64);
+        gauge(
+            "commands_waiting",
+            "Commands that wait for the registry",
+            None,
+            now.commands_waiting as u64,
+        );
+        gauge(
+            "probe_lines_waiting",
+            "Lines that wait for the probe socket's readers",
+            None,
+            now.probe_waiting as u64,
+        );
         gauge("shims", "Shims that are followed", None, now.shims.0 as u64);
         gauge("shims_connected", "Shims whose events arrive", None, now.shims.1 as u64);
-        gauge("shims_answering", "Shims that said what they have unpublished", None, unpublished.shims as u64);
-        gauge("unpublished_events", "Task events that containerd has not got", None, unpublished.events);
+        gauge(
+            "shims_answering",
+            "Shims that said what they have unpublished",
+            None,
+            unpublished.shims as u64,
+        );
+        gauge(
+            "unpublished_events",
+            "Task events that containerd has not got",
+            None,
+            unpublished.events,
+        );
         gauge("unpublished", "What these take", Some(Unit::Bytes), unpublished.bytes);
-        gauge("container_processes", "Processes that live in containers", None, now.contained.0 as u64);
+        gauge(
+            "container_processes",
+            "Processes that live in containers",
+            None,
+            now.contained.0 as u64,
+        );
         gauge("container_ports", "Ports that are open in containers", None, now.contained.1 as u64);
         gauge("stream_file", "The file of events", Some(Unit::Bytes), now.stream_bytes);
         gauge("resident_memory", "Of this daemon", Some(Unit::Bytes), now.memory.0);
@@ -149,10 +184,16 @@ mod tests {
             metrics.count(&Event { type_: type_.into(), ..Default::default() });
         }
         let gap = Gap { lost: Some(7), stage: "kernel".into(), ..Default::default() };
-        let event = Event { type_: "observer.gap".into(), body: Some(Body::Gap(gap)), ..Default::default() };
+        let event = Event {
+            type_: "observer.gap".into(),
+            body: Some(Body::Gap(gap)),
+            ..Default::default()
+        };
         metrics.count(&event);
-        let unpublished = Unpublished { shims: 2, events: 9, bytes: 800, oldest: Duration::from_millis(2500) };
-        let text = metrics.text(&Now { shims: (3, 2), unpublished, contained: (5, 4), ..Now::default() });
+        let unpublished =
+            Unpublished { shims: 2, events: 9, bytes: 800, oldest: Duration::from_millis(2500) };
+        let text =
+            metrics.text(&Now { shims: (3, 2), unpublished, contained: (5, 4), ..Now::default() });
         for line in [
             "lookout_events_total{type=\"process.start\"} 2",
             "lookout_events_total{type=\"other\"} 1",

@@ -14,8 +14,8 @@
 //!  shims ── events ──► node      stream, view, probe, metrics
 //! ```
 //!
-//! No shim and no command for containers needs it. It never signals a process by its pid, has no timer while
-//! nothing that is registered lives, and answers no command before that is on disk.
+//! No shim and no command for containers needs it. It never signals a process by its pid, has no
+//! timer while nothing that is registered lives, and answers no command before that is on disk.
 
 pub mod registry;
 pub mod store;

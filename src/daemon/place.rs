@@ -83,24 +83,26 @@ pub enum PlaceError {
     },
 }
 
-/// Where the registry is kept: `$LOOKOUT_STATE_DIR`; else `registry` in `$LOOKOUT_RUNTIME_DIR`; else `/var/lib/lookout`,
-/// for a user `$XDG_STATE_HOME/lookout` (`~/.local/state/lookout`).
+/// Where the registry is kept: `$LOOKOUT_STATE_DIR`; else `registry` in `$LOOKOUT_RUNTIME_DIR`;
+/// else `/var/lib/lookout`, for a user `$XDG_STATE_HOME/lookout` (`~/.local/state/lookout`).
 #[must_use]
 pub fn state_dir() -> PathBuf {
-    let set = |variable: &str| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set =
+        |variable: &str| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
     let users = || match (set("XDG_STATE_HOME"), set("HOME")) {
         (Some(state), _) => state.join("lookout"),
         (None, Some(home)) => home.join(".local/state/lookout"),
         (None, None) => folder().join("registry"),
     };
-    let fixed = || if nix::unistd::geteuid().is_root() { "/var/lib/lookout".into() } else { users() };
+    let fixed =
+        || if nix::unistd::geteuid().is_root() { "/var/lib/lookout".into() } else { users() };
     let of_runtime = || set("LOOKOUT_RUNTIME_DIR").map(|folder| folder.join("registry"));
     set("LOOKOUT_STATE_DIR").or_else(of_runtime).unwrap_or_else(fixed)
 }
 
-/// Takes the place of a socket, unless a daemon has it; with `force` that daemon is ended first: TERM, and KILL after
-/// 3 s. A socket that nobody answers at is removed. Called before there are other threads: the process's file mode mask
-/// is changed for a moment.
+/// Takes the place of a socket, unless a daemon has it; with `force` that daemon is ended first:
+/// TERM, and KILL after 3 s. A socket that nobody answers at is removed. Called before there are
+/// other threads: the process's file mode mask is changed for a moment.
 ///
 /// # Errors
 ///
@@ -109,8 +111,13 @@ pub fn take(socket: &Path, force: bool) -> Result<Taken, PlaceError> {
     if socket.as_os_str().len() > SOCKET_PATH_MAX {
         return Err(PlaceError::TooLong { path: socket.to_owned() });
     }
-    let folder = socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))?;
+    let folder =
+        socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed("create", folder))?;
     let pid_file = socket.with_extension("pid");
     let mut lock = lock(&pid_file)?;
     if lock.is_none() {
@@ -120,8 +127,11 @@ pub fn take(socket: &Path, force: bool) -> Result<Taken, PlaceError> {
         }
         lock = end(pid, &pid_file)?;
     }
-    let lock = lock.ok_or_else(|| PlaceError::Stays { pid: pid_of(&pid_file).unwrap_or_default() })?;
-    lock.set_len(0).and_then(|()| writeln!(&*lock, "{}", std::process::id())).map_err(failed("write", &pid_file))?;
+    let lock =
+        lock.ok_or_else(|| PlaceError::Stays { pid: pid_of(&pid_file).unwrap_or_default() })?;
+    lock.set_len(0)
+        .and_then(|()| writeln!(&*lock, "{}", std::process::id()))
+        .map_err(failed("write", &pid_file))?;
     let listener = bind(socket).map_err(|error| match error.kind() {
         io::ErrorKind::AddrInUse => PlaceError::Foreign { path: socket.to_owned() },
         _ => failed("bind", socket)(error),
@@ -137,8 +147,8 @@ impl Drop for Place {
     }
 }
 
-/// A socket for its owner alone. One that nobody answers at is removed first. The process's file mode mask is changed
-/// for a moment.
+/// A socket for its owner alone. One that nobody answers at is removed first. The process's file
+/// mode mask is changed for a moment.
 ///
 /// # Errors
 ///
@@ -160,7 +170,12 @@ fn lock(path: &Path) -> Result<Option<Flock<File>>, PlaceError> {
     use std::os::unix::fs::MetadataExt as _;
     loop {
         let mut open = OpenOptions::new();
-        open.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        open.read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW);
         let file = open.open(path).map_err(failed("open", path))?;
         let lock = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
@@ -169,7 +184,9 @@ fn lock(path: &Path) -> Result<Option<Flock<File>>, PlaceError> {
         };
         // One that leaves removes the file: the lock may be on what has no name any more.
         let ours = lock.metadata().map_err(failed("stat", path))?;
-        if fs::metadata(path).is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino())) {
+        if fs::metadata(path)
+            .is_ok_and(|named| (named.dev(), named.ino()) == (ours.dev(), ours.ino()))
+        {
             return Ok(Some(lock));
         }
     }
@@ -183,8 +200,12 @@ fn pid_of(pid_file: &Path) -> Result<i32, PlaceError> {
         let read = File::open(pid_file).and_then(|mut file| file.read_to_string(&mut text));
         match (read, text.trim().parse::<i32>()) {
             (Ok(_), Ok(pid)) if pid > 0 => return Ok(pid),
-            (Err(error), _) if Instant::now() > until => return Err(failed("read", pid_file)(error)),
-            _ if Instant::now() > until => return Err(failed("read", pid_file)(io::ErrorKind::InvalidData.into())),
+            (Err(error), _) if Instant::now() > until => {
+                return Err(failed("read", pid_file)(error));
+            }
+            _ if Instant::now() > until => {
+                return Err(failed("read", pid_file)(io::ErrorKind::InvalidData.into()));
+            }
             _ => std::thread::sleep(Duration::from_millis(10)),
         }
     }

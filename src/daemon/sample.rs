@@ -25,7 +25,8 @@ pub fn sample(key: ProcessKey) -> Option<Usage> {
     let pid = key.pid;
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count);
     let io = fs::read_to_string(format!("/proc/{pid}/io")).ok().and_then(|text| {
-        let field = |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+        let field =
+            |name| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
         Some((field("read_bytes:")?, field("write_bytes:")?))
     });
     // Last: what was read before is this process's if the start is.
@@ -62,7 +63,10 @@ mod tests {
     fn a_process_is_sampled_by_its_identity() {
         let me = identify(i32::try_from(std::process::id()).unwrap()).unwrap();
         let usage = sample(me).unwrap();
-        assert!(usage.rss_bytes > 1 << 20 && usage.threads >= 2 && usage.fds.unwrap() >= 3, "{usage:?}");
+        assert!(
+            usage.rss_bytes > 1 << 20 && usage.threads >= 2 && usage.fds.unwrap() >= 3,
+            "{usage:?}"
+        );
         assert_eq!(sample(ProcessKey { start_ticks: me.start_ticks + 1, ..me }), None);
     }
 }

@@ -69,7 +69,8 @@ pub enum ServeError {
     System(#[from] std::io::Error),
 }
 
-/// Serves until TERM or INT. `force` replaces a daemon that runs. Called before there are other threads.
+/// Serves until TERM or INT. `force` replaces a daemon that runs. Called before there are other
+/// threads.
 ///
 /// # Errors
 ///
@@ -87,13 +88,16 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     log::to_stderr();
     raise_descriptors();
     let looker = Arc::new(Looker::new(redactor)?);
-    let intervals = Intervals { liveness: settings.liveness_interval, last_seen: settings.last_seen_interval };
+    let intervals =
+        Intervals { liveness: settings.liveness_interval, last_seen: settings.last_seen_interval };
     let state: PathBuf = place::state_dir();
     let (handle, mut running) = keeper::start(&state, looker.boot, intervals)?;
     let metrics = Metrics::default();
     let (probe, _) = tokio::sync::broadcast::channel(sockets::PROBE_WAITING);
     let node = match follows_shims() {
-        true => Some(Node::open(&state, &registration::runtime_dir(), metrics.clone(), probe.clone())?),
+        true => {
+            Some(Node::open(&state, &registration::runtime_dir(), metrics.clone(), probe.clone())?)
+        }
         false => None,
     };
     let scraped = (metrics, handle.clone(), node.clone(), probe.clone());
@@ -140,9 +144,11 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     if has_failed { Err(ServeError::Registry) } else { Ok(Outcome::Ended) }
 }
 
-/// Root's daemon follows the node's shims; so does one whose run-time folder was named. Others may not connect.
+/// Root's daemon follows the node's shims; so does one whose run-time folder was named. Others may
+/// not connect.
 fn follows_shims() -> bool {
-    nix::unistd::geteuid().is_root() || std::env::var_os("LOOKOUT_RUNTIME_DIR").is_some_and(|dir| !dir.is_empty())
+    nix::unistd::geteuid().is_root()
+        || std::env::var_os("LOOKOUT_RUNTIME_DIR").is_some_and(|dir| !dir.is_empty())
 }
 
 async fn follow(node: Option<&Node>) {
@@ -161,13 +167,20 @@ async fn or_never(task: Option<impl Future<Output = ()>>) {
 
 /// What a scrape reads.
 async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now {
-    let counts = handle.ask(|keeper| Ok((keeper.registry().len(), keeper.registry().living()))).await;
+    let counts =
+        handle.ask(|keeper| Ok((keeper.registry().len(), keeper.registry().living()))).await;
     let (entries, living) = counts.unwrap_or_default();
     let shims = node.map(Node::shims).unwrap_or_default();
-    let own = i32::try_from(std::process::id()).ok().and_then(identify).and_then(sample).unwrap_or_default();
-    let registered = registration::registrations(&registration::runtime_dir(), None).unwrap_or_default();
+    let own = i32::try_from(std::process::id())
+        .ok()
+        .and_then(identify)
+        .and_then(sample)
+        .unwrap_or_default();
+    let registered =
+        registration::registrations(&registration::runtime_dir(), None).unwrap_or_default();
     let of = |one: &registration::Registration| ProcessKey { pid: one.pid, start_ticks: one.start };
-    let memory: u64 = registered.iter().filter_map(|one| sample(of(one))).map(|usage| usage.rss_bytes).sum();
+    let memory: u64 =
+        registered.iter().filter_map(|one| sample(of(one))).map(|usage| usage.rss_bytes).sum();
     Now {
         entries,
         living,

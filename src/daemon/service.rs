@@ -61,14 +61,23 @@ impl Service {
     }
 
     fn node(&self) -> ttrpc::Result<&Node> {
-        let refusal = || ttrpc::get_status(Code::FAILED_PRECONDITION, "this daemon follows no shims: root's does");
+        let refusal = || {
+            ttrpc::get_status(
+                Code::FAILED_PRECONDITION,
+                "this daemon follows no shims: root's does",
+            )
+        };
         self.node.as_ref().ok_or_else(|| ttrpc::Error::RpcStatus(refusal()))
     }
 }
 
 #[async_trait]
 impl registry::Registry for Service {
-    async fn ping(&self, _: &TtrpcContext, _: api::PingRequest) -> ttrpc::Result<api::PingResponse> {
+    async fn ping(
+        &self,
+        _: &TtrpcContext,
+        _: api::PingRequest,
+    ) -> ttrpc::Result<api::PingResponse> {
         Ok(api::PingResponse {
             pid: i32::try_from(std::process::id()).unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -77,7 +86,11 @@ impl registry::Registry for Service {
         })
     }
 
-    async fn add(&self, _: &TtrpcContext, request: api::AddRequest) -> ttrpc::Result<api::AddResponse> {
+    async fn add(
+        &self,
+        _: &TtrpcContext,
+        request: api::AddRequest,
+    ) -> ttrpc::Result<api::AddResponse> {
         let api::AddRequest { pid, name, tags, groups, will_run, .. } = request;
         let looker = self.looker.clone();
         let looked = blocking(move || looker.look(pid, &will_run)).await?;
@@ -87,7 +100,11 @@ impl registry::Registry for Service {
         Ok(api::AddResponse { entry: Some(api::Entry::from(&entry)).into(), ..Default::default() })
     }
 
-    async fn list(&self, _: &TtrpcContext, request: api::ListRequest) -> ttrpc::Result<api::ListResponse> {
+    async fn list(
+        &self,
+        _: &TtrpcContext,
+        request: api::ListRequest,
+    ) -> ttrpc::Result<api::ListResponse> {
         let selector = Selector::from(request.selector.unwrap_or_default());
         let limit = if request.limit == 0 { PAGE.0 } else { request.limit.min(PAGE.1) };
         let after = request.after_id;
@@ -109,9 +126,21 @@ impl registry::Registry for Service {
         .await
     }
 
-    async fn update(&self, _: &TtrpcContext, request: api::UpdateRequest) -> ttrpc::Result<api::UpdateResponse> {
+    async fn update(
+        &self,
+        _: &TtrpcContext,
+        request: api::UpdateRequest,
+    ) -> ttrpc::Result<api::UpdateResponse> {
         let api::UpdateRequest {
-            selector, all, add_tags, remove_tags, add_groups, remove_groups, name, remove, ..
+            selector,
+            all,
+            add_tags,
+            remove_tags,
+            add_groups,
+            remove_groups,
+            name,
+            remove,
+            ..
         } = request;
         let selector = Selector::from(selector.unwrap_or_default());
         let edit = Edit { add_tags, remove_tags, add_groups, remove_groups, name };
@@ -128,7 +157,11 @@ impl registry::Registry for Service {
         .await
     }
 
-    async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> ttrpc::Result<api::KillResponse> {
+    async fn kill(
+        &self,
+        _: &TtrpcContext,
+        request: api::KillRequest,
+    ) -> ttrpc::Result<api::KillResponse> {
         let api::KillRequest { selector, all, signal: number, tree, .. } = request;
         if !(1..=64).contains(&number) {
             return Err(status(Refusal::NoSignal { number }));
@@ -136,14 +169,23 @@ impl registry::Registry for Service {
         let selector = Selector::from(selector.unwrap_or_default());
         let targets = self.ask(move |keeper| targets(keeper, &selector, all)).await?;
         let signalled = blocking(move || signal(targets, number, tree)).await?.map_err(status)?;
-        Ok(api::KillResponse { ids: signalled.ids, processes: signalled.processes, ..Default::default() })
+        Ok(api::KillResponse {
+            ids: signalled.ids,
+            processes: signalled.processes,
+            ..Default::default()
+        })
     }
 
-    async fn sample(&self, _: &TtrpcContext, request: api::SampleRequest) -> ttrpc::Result<api::SampleResponse> {
+    async fn sample(
+        &self,
+        _: &TtrpcContext,
+        request: api::SampleRequest,
+    ) -> ttrpc::Result<api::SampleResponse> {
         let mut selector = Selector::from(request.selector.unwrap_or_default());
         selector.alive = true;
-        let asked: Vec<Entry> =
-            self.ask(move |keeper| Ok(keeper.registry().select(&selector, 0).cloned().collect())).await?;
+        let asked: Vec<Entry> = self
+            .ask(move |keeper| Ok(keeper.registry().select(&selector, 0).cloned().collect()))
+            .await?;
         let looker = self.looker.clone();
         let node = self.node.as_ref().filter(|_| request.containers);
         let contained = node.map(Node::processes).unwrap_or_default();
@@ -156,17 +198,28 @@ impl registry::Registry for Service {
         fitting(answer.await?)
     }
 
-    async fn load(&self, _: &TtrpcContext, request: api::LoadRequest) -> ttrpc::Result<api::LoadResponse> {
+    async fn load(
+        &self,
+        _: &TtrpcContext,
+        request: api::LoadRequest,
+    ) -> ttrpc::Result<api::LoadResponse> {
         if request.entries.len() > LOAD_MAX {
             let message = format!("more than {LOAD_MAX} entries in one request");
-            return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(Code::INVALID_ARGUMENT, message)));
+            return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(
+                Code::INVALID_ARGUMENT,
+                message,
+            )));
         }
         let entries = request.entries.into_iter().map(Entry::from).collect();
         let ids = self.ask(move |keeper| keeper.load(entries)).await?;
         Ok(api::LoadResponse { ids, ..Default::default() })
     }
 
-    async fn reset(&self, _: &TtrpcContext, request: api::ResetRequest) -> ttrpc::Result<api::ResetResponse> {
+    async fn reset(
+        &self,
+        _: &TtrpcContext,
+        request: api::ResetRequest,
+    ) -> ttrpc::Result<api::ResetResponse> {
         let removed = self
             .ask(move |keeper| {
                 if request.confirm != "RESET" {
@@ -190,9 +243,17 @@ impl registry::Registry for Service {
         fitting(api::NodeProcessesResponse { processes, shims, idle, ..Default::default() })
     }
 
-    async fn node_ports(&self, _: &TtrpcContext, _: api::NodePortsRequest) -> ttrpc::Result<api::NodePortsResponse> {
+    async fn node_ports(
+        &self,
+        _: &TtrpcContext,
+        _: api::NodePortsRequest,
+    ) -> ttrpc::Result<api::NodePortsResponse> {
         let node = self.node()?;
-        fitting(api::NodePortsResponse { ports: node.ports(), shims: node.shims(), ..Default::default() })
+        fitting(api::NodePortsResponse {
+            ports: node.ports(),
+            shims: node.shims(),
+            ..Default::default()
+        })
     }
 }
 
@@ -215,13 +276,19 @@ fn targets(keeper: &Keeper, selector: &Selector, all: bool) -> Result<Vec<Target
 }
 
 /// What is registered, each followed by what descends from it; then what is only contained.
-fn usages(looker: &Looker, entries: &[Entry], tree: bool, contained: &[api::ContainerProcess]) -> Vec<api::Usage> {
+fn usages(
+    looker: &Looker,
+    entries: &[Entry],
+    tree: bool,
+    contained: &[api::ContainerProcess],
+) -> Vec<api::Usage> {
     let mut usages: Vec<api::Usage> = Vec::new();
     let registered: HashSet<ProcessKey> = entries.iter().map(|entry| entry.process.key()).collect();
     for entry in entries {
         usages.extend(usage(entry));
         if tree {
-            let descendants = descendants(looker, entry).filter(|(key, _)| !registered.contains(key));
+            let descendants =
+                descendants(looker, entry).filter(|(key, _)| !registered.contains(key));
             usages.extend(descendants.map(|(_, usage)| usage));
         }
     }
@@ -229,11 +296,14 @@ fn usages(looker: &Looker, entries: &[Entry], tree: bool, contained: &[api::Cont
         usages.iter().enumerate().map(|(index, usage)| (usage.entity_id.clone(), index)).collect();
     for one in contained {
         let process = one.process.get_or_default();
-        if let Some(usage) = known.get(&process.entity_id).and_then(|index| usages.get_mut(*index)) {
+        if let Some(usage) = known.get(&process.entity_id).and_then(|index| usages.get_mut(*index))
+        {
             usage.container = one.container.clone();
             continue;
         }
-        let Some(mut usage) = start_of(&process.entity_id, process.pid).and_then(usage_of) else { continue };
+        let Some(mut usage) = start_of(&process.entity_id, process.pid).and_then(usage_of) else {
+            continue;
+        };
         usage.entity_id = process.entity_id.clone();
         usage.container = one.container.clone();
         usage.command = lossless(&process.args.join(&b' ')).into_owned();
@@ -248,7 +318,8 @@ fn usages(looker: &Looker, entries: &[Entry], tree: bool, contained: &[api::Cont
 fn idle_marked(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api::Usage> {
     let idle: HashSet<_> = idle.iter().map(|one| (&one.namespace, &one.id)).collect();
     for usage in &mut usages {
-        usage.idle = usage.container.as_ref().is_some_and(|one| idle.contains(&(&one.namespace, &one.id)));
+        usage.idle =
+            usage.container.as_ref().is_some_and(|one| idle.contains(&(&one.namespace, &one.id)));
     }
     usages
 }
@@ -312,9 +383,14 @@ fn fitting<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
 }
 
 /// What reads `/proc`, off the thread that answers.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> ttrpc::Result<T> {
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> ttrpc::Result<T> {
     spawn_blocking(work).await.map_err(|error| {
-        ttrpc::Error::RpcStatus(ttrpc::get_status(Code::INTERNAL, format!("the work failed: {error}")))
+        ttrpc::Error::RpcStatus(ttrpc::get_status(
+            Code::INTERNAL,
+            format!("the work failed: {error}"),
+        ))
     })
 }
 

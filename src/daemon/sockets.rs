@@ -29,11 +29,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A request of a scraper is a few hundred bytes.
 const REQUEST_MAX: usize = 8 << 10;
 
-/// Lines that wait for a reader of the probe socket. One that is further behind is disconnected: it would not know
-/// otherwise that something is missing.
+/// Lines that wait for a reader of the probe socket. One that is further behind is disconnected: it
+/// would not know otherwise that something is missing.
 pub const PROBE_WAITING: usize = 4096;
 
-/// Serves metrics at a unix socket, and at an address of this host where one is configured, until it is dropped.
+/// Serves metrics at a unix socket, and at an address of this host where one is configured, until
+/// it is dropped.
 ///
 /// # Errors
 ///
@@ -88,13 +89,17 @@ async fn from(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
 fn loopback(address: &str) -> io::Result<SocketAddr> {
     let found = address.to_socket_addrs()?.next();
     found.filter(|address| address.ip().is_loopback()).ok_or_else(|| {
-        let why = format!("metrics_address {address} is not of this host alone, such as 127.0.0.1:9464");
+        let why =
+            format!("metrics_address {address} is not of this host alone, such as 127.0.0.1:9464");
         io::Error::new(io::ErrorKind::InvalidInput, why)
     })
 }
 
 /// One request, one answer: what a scraper needs of HTTP/1.1 (RFC 9112).
-async fn answer(mut connection: impl AsyncRead + AsyncWrite + Unpin, text: impl Fn() -> TextFuture) {
+async fn answer(
+    mut connection: impl AsyncRead + AsyncWrite + Unpin,
+    text: impl Fn() -> TextFuture,
+) {
     let mut request = Vec::new();
     let read = async {
         while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_MAX {
@@ -132,12 +137,18 @@ async fn answer(mut connection: impl AsyncRead + AsyncWrite + Unpin, text: impl 
 /// # Errors
 ///
 /// What the system answered.
-pub fn probe(socket: &Path, lines: broadcast::Sender<Arc<str>>) -> io::Result<impl Future<Output = ()>> {
+pub fn probe(
+    socket: &Path,
+    lines: broadcast::Sender<Arc<str>>,
+) -> io::Result<impl Future<Output = ()>> {
     let (connections, _) = accept::accept(bind(socket)?.into())?;
     Ok(carry(connections, lines))
 }
 
-async fn carry(connections: impl Stream<Item = io::Result<UnixStream>>, lines: broadcast::Sender<Arc<str>>) {
+async fn carry(
+    connections: impl Stream<Item = io::Result<UnixStream>>,
+    lines: broadcast::Sender<Arc<str>>,
+) {
     let mut connections = std::pin::pin!(connections);
     let mut readers = JoinSet::new();
     loop {

@@ -6,12 +6,13 @@
 //!                      [{"edit":{"ids":[8],"add_tags":["db"]}}]
 //! ```
 //!
-//! A line is appended before its command is applied, and the file is synced before the command is answered. A
-//! line is a whole command: what follows the last newline is a command that nobody was told of, and is cut off.
-//! When most lines are history the file is written anew beside itself and renamed.
+//! A line is appended before its command is applied, and the file is synced before the command is
+//! answered. A line is a whole command: what follows the last newline is a command that nobody was
+//! told of, and is cut off. When most lines are history the file is written anew beside itself and
+//! renamed.
 //!
-//! A line that makes no sense is damage: the file is kept under another name, and what the other lines say
-//! goes on. A disk without room refuses a command and takes nothing of it.
+//! A line that makes no sense is damage: the file is kept under another name, and what the other
+//! lines say goes on. A disk without room refuses a command and takes nothing of it.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -93,7 +94,11 @@ impl Store {
             let path = path.to_owned();
             move |source| StoreError::System { action, path, source }
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed("create", folder))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed("create", folder))?;
         let opened = File::open(folder).map_err(failed("open", folder))?;
         let lock = Flock::lock(opened, FlockArg::LockExclusiveNonblock)
             .map_err(|_| StoreError::InUse { folder: folder.to_owned() })?;
@@ -152,8 +157,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// What the system answered. What was appended since the last sync is taken back, and the registry has to be
-    /// [read again](Self::reread).
+    /// What the system answered. What was appended since the last sync is taken back, and the
+    /// registry has to be [read again](Self::reread).
     pub fn sync(&mut self) -> io::Result<()> {
         if self.durable == self.length {
             return Ok(());

@@ -52,7 +52,9 @@ impl Kubernetes {
     /// What the annotations of a container say; `None` outside Kubernetes.
     #[must_use]
     pub fn from_annotations(annotations: &HashMap<String, String>) -> Option<Self> {
-        let of = |name: &str| annotations.get(&format!("io.kubernetes.cri.{name}")).cloned().unwrap_or_default();
+        let of = |name: &str| {
+            annotations.get(&format!("io.kubernetes.cri.{name}")).cloned().unwrap_or_default()
+        };
         let found = Self {
             namespace: of("sandbox-namespace"),
             pod_name: of("sandbox-name"),
@@ -120,8 +122,8 @@ pub enum Body {
     PortOpen(Arc<Port>),
     /// A port has lost its last listener.
     PortClose(Arc<Port>),
-    /// A container has been quiet for as long as was asked for: no exec ran, no connection was established, no input
-    /// came.
+    /// A container has been quiet for as long as was asked for: no exec ran, no connection was
+    /// established, no input came.
     ContainerIdle {
         /// For how many nanoseconds.
         quiet_ns: u64,

@@ -15,10 +15,14 @@ mod watch;
 pub use capability::{Capability, Category, Support};
 pub use chain::chain;
 pub use ended::Ended;
-pub use event::{Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, Kubernetes, Stage};
+pub use event::{
+    Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, Kubernetes, Stage,
+};
 pub use exit::Exit;
 pub use port::{Endpoint, Owner, Port, Scope, Transport};
-pub use process::{Args, EntityId, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown};
+pub use process::{
+    Args, EntityId, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown,
+};
 pub use spec::Spec;
 pub use text::escaped;
 pub use time::rfc3339;

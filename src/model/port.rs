@@ -12,8 +12,8 @@ use super::{Image, Process, ProcessKey};
 pub struct Endpoint {
     /// The protocol.
     pub transport: Transport,
-    /// The local address. One of IPv4 that an IPv6 socket is bound to is told as of IPv4, which is all that it
-    /// takes.
+    /// The local address. One of IPv4 that an IPv6 socket is bound to is told as of IPv4, which is
+    /// all that it takes.
     pub address: IpAddr,
     /// The local port; 0 where it is not known yet.
     pub port: u16,
@@ -47,8 +47,8 @@ pub enum Scope {
 pub struct Port {
     /// Where.
     pub endpoint: Endpoint,
-    /// Who listens, as far as it is known: at the opening the process that called listen(2), of UDP bind(2); where the processes
-    /// were asked, all that hold one of its sockets.
+    /// Who listens, as far as it is known: at the opening the process that called listen(2), of UDP
+    /// bind(2); where the processes were asked, all that hold one of its sockets.
     pub owners: Vec<Owner>,
 }
 
@@ -63,7 +63,8 @@ pub struct Owner {
     pub image: Option<Arc<Image>>,
     /// The exec that it belongs to.
     pub exec_id: Option<Arc<str>>,
-    /// Its container, which in a pod need not be that of the socket; `None` where it is nobody that was told.
+    /// Its container, which in a pod need not be that of the socket; `None` where it is nobody that
+    /// was told.
     pub container_id: Option<Arc<str>>,
 }
 
@@ -120,7 +121,13 @@ impl Owner {
     #[must_use]
     pub fn of(process: &Process, container_id: Option<Arc<str>>) -> Self {
         let Process { key, vpid, image, exec_id, .. } = process;
-        Self { key: *key, vpid: *vpid, image: Some(image.clone()), exec_id: exec_id.clone(), container_id }
+        Self {
+            key: *key,
+            vpid: *vpid,
+            image: Some(image.clone()),
+            exec_id: exec_id.clone(),
+            container_id,
+        }
     }
 
     /// One of whom nothing else is known.

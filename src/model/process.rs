@@ -134,7 +134,9 @@ impl Args {
 
     /// Each argument; empty ones too. The last may be cut: see [`truncated`](Self::truncated).
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.split_inclusive(|byte| *byte == 0).map(|arg| arg.strip_suffix(&[0]).unwrap_or(arg))
+        self.bytes
+            .split_inclusive(|byte| *byte == 0)
+            .map(|arg| arg.strip_suffix(&[0]).unwrap_or(arg))
     }
 
     /// Whether the process has more than was captured. Redaction changes lengths, so it is asked of

@@ -37,7 +37,10 @@ impl Spec {
     /// A namespace with a path is joined, not owned: its other processes outlive init.
     #[must_use]
     pub fn owns_pid_namespace(&self) -> bool {
-        self.linux.namespaces.iter().any(|namespace| namespace.kind == "pid" && namespace.path.is_empty())
+        self.linux
+            .namespaces
+            .iter()
+            .any(|namespace| namespace.kind == "pid" && namespace.path.is_empty())
     }
 
     /// The id under which containers share a shim: the first of the two annotations that is set.

@@ -10,8 +10,8 @@ pub fn rfc3339(since_1970_ns: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
-/// The date in the proleptic Gregorian calendar, so many days after 1970-01-01. Counts in cycles of 400 years
-/// that begin on a first of March, so that the leap day is a cycle's last.
+/// The date in the proleptic Gregorian calendar, so many days after 1970-01-01. Counts in cycles of
+/// 400 years that begin on a first of March, so that the leap day is a cycle's last.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (cycle, day) = (days / 146_097, days % 146_097);

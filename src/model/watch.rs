@@ -1,7 +1,7 @@
 //! How the task side tells whoever watches; neither knows the other.
 //!
-//! Calls come from the shim's one async thread and return at once. What the watcher does with them is
-//! its own affair: it may fail wholly, and no container notices.
+//! Calls come from the shim's one async thread and return at once. What the watcher does with them
+//! is its own affair: it may fail wholly, and no container notices.
 
 use std::{collections::HashMap, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 

@@ -6,11 +6,12 @@
 //!           └ no room: counted, told once a second at most, on the bus and in the stream
 //! ```
 //!
-//! [`Bus`] is pure: it decides and encodes, and is told the time. [`run`] is the thin part that follows the
-//! hub and sends; it waits for the hub alone, and has a timer only while something was withheld.
+//! [`Bus`] is pure: it decides and encodes, and is told the time. [`run`] is the thin part that
+//! follows the hub and sends; it waits for the hub alone, and has a timer only while something was
+//! withheld.
 //!
-//! The bus belongs to task events. Ours are bounded to a rate, never wait in front of one, and may be
-//! dropped; whoever needs all of them follows the stream.
+//! The bus belongs to task events. Ours are bounded to a rate, never wait in front of one, and may
+//! be dropped; whoever needs all of them follows the stream.
 
 mod bucket;
 mod spec;
@@ -108,13 +109,19 @@ impl Bus {
         match self.carries {
             Carries::None => &[],
             Carries::Ports => &["observer.gap", THROTTLE, "port.*"],
-            Carries::Processes => {
-                &["observer.gap", THROTTLE, "port.*", "process.start", "process.exec", "process.exit"]
-            }
+            Carries::Processes => &[
+                "observer.gap",
+                THROTTLE,
+                "port.*",
+                "process.start",
+                "process.exec",
+                "process.exit",
+            ],
         }
     }
 
-    /// The event as the bus gets it; `None` where it is not for the bus, or where there is no room for it.
+    /// The event as the bus gets it; `None` where it is not for the bus, or where there is no room
+    /// for it.
     pub fn take(&mut self, event: &api::Event, now_ns: u64) -> Option<BusEvent> {
         let topic = match event.type_.as_str() {
             "process.start" | "process.exec" if self.carries == Carries::Processes => PROCESS_START,
@@ -140,15 +147,18 @@ impl Bus {
         self.withheld += events;
     }
 
-    /// When [`throttled`](Self::throttled) will have something to tell; `None` while nothing is withheld.
+    /// When [`throttled`](Self::throttled) will have something to tell; `None` while nothing is
+    /// withheld.
     #[must_use]
     pub fn due_ns(&self) -> Option<u64> {
-        let due = self.told_ns.map_or(self.since_ns, |told| told.saturating_add(TELL_NS).max(self.since_ns));
+        let due = self
+            .told_ns
+            .map_or(self.since_ns, |told| told.saturating_add(TELL_NS).max(self.since_ns));
         (self.withheld > 0).then_some(due)
     }
 
-    /// What was withheld since this was last told, once that is due: an event for the hub, which comes back
-    /// to [`take`](Self::take) with a seq.
+    /// What was withheld since this was last told, once that is due: an event for the hub, which
+    /// comes back to [`take`](Self::take) with a seq.
     pub fn throttled(&mut self, now_ns: u64) -> Option<Body> {
         if self.due_ns()? > now_ns {
             return None;
@@ -163,7 +173,12 @@ impl Bus {
 /// `CLOCK_MONOTONIC`.
 ///
 /// What containerd did not take is counted too, and told with the next event that this looks at.
-pub async fn run(hub: &Arc<Hub>, publisher: &Publisher, mut bus: Bus, monotonic_ns: impl Fn() -> u64) {
+pub async fn run(
+    hub: &Arc<Hub>,
+    publisher: &Publisher,
+    mut bus: Bus,
+    monotonic_ns: impl Fn() -> u64,
+) {
     let types: Vec<String> = bus.types().iter().map(|name| (*name).to_owned()).collect();
     if types.is_empty() {
         return;
@@ -182,7 +197,9 @@ pub async fn run(hub: &Arc<Hub>, publisher: &Publisher, mut bus: Bus, monotonic_
         let now_ns = monotonic_ns();
         let missed: u64 = batch.gaps.iter().filter_map(|gap| gap.lost).sum();
         let refused = match batch.decoded() {
-            Ok(events) => events.iter().filter(|event| !send(publisher, &mut bus, event, now_ns)).count(),
+            Ok(events) => {
+                events.iter().filter(|event| !send(publisher, &mut bus, event, now_ns)).count()
+            }
             Err(_) => batch.count,
         };
         bus.withhold(missed + refused as u64 + publisher.take_unsent(), now_ns);
@@ -192,8 +209,8 @@ pub async fn run(hub: &Arc<Hub>, publisher: &Publisher, mut bus: Bus, monotonic_
     }
 }
 
-/// Whether the event, if it is for the bus, was not refused for want of room. The news of a refusal is
-/// never refused itself: that would be news again.
+/// Whether the event, if it is for the bus, was not refused for want of room. The news of a refusal
+/// is never refused itself: that would be news again.
 fn send(publisher: &Publisher, bus: &mut Bus, event: &api::Event, now_ns: u64) -> bool {
     let Some(BusEvent { topic, value }) = bus.take(event, now_ns) else { return true };
     publisher.send_unjournaled(topic, TYPE_URL, value) || event.type_ == THROTTLE

@@ -21,8 +21,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! One thread, which is the source's; it sleeps while nothing happens. The receivers are bounded: when one
-//! is full, what it would have got is counted and told on [`Receivers::errors`], and nobody waits.
+//! One thread, which is the source's; it sleeps while nothing happens. The receivers are bounded:
+//! when one is full, what it would have got is counted and told on [`Receivers::errors`], and
+//! nobody waits.
 
 use std::{
     collections::HashMap,
@@ -115,8 +116,8 @@ pub struct Receivers {
     pub processes: mpsc::Receiver<ProcessEvent>,
     /// Processes that are done.
     pub done: mpsc::Receiver<DoneEvent>,
-    /// Exits as go-runc tells them. A process whose end was only noticed by its absence is not among them:
-    /// nobody knows its status.
+    /// Exits as go-runc tells them. A process whose end was only noticed by its absence is not
+    /// among them: nobody knows its status.
     pub exits: mpsc::Receiver<Exit>,
     /// Everything that went wrong.
     pub errors: mpsc::Receiver<DetectorError>,
@@ -195,8 +196,8 @@ impl Detector {
         Ok((Self { mailbox }, receivers))
     }
 
-    /// Tells from now on what happens to a process and all that descends from it, or in a cgroup and all below
-    /// it.
+    /// Tells from now on what happens to a process and all that descends from it, or in a cgroup
+    /// and all below it.
     ///
     /// # Errors
     ///
@@ -218,8 +219,8 @@ impl Detector {
         answer.recv().map_err(|_| DetectorError::Closed)
     }
 
-    /// Ends everything. The receivers give what was told before, and then that nothing more comes. Again is
-    /// as good as once.
+    /// Ends everything. The receivers give what was told before, and then that nothing more comes.
+    /// Again is as good as once.
     pub fn close(&self) {
         drop(self.mailbox.put(Order::Close));
     }
@@ -282,8 +283,12 @@ impl Watcher {
                 let _ = reply.send(self.watch(target, flags));
             }
             Order::Unwatch(target, reply) => {
-                let ids: Vec<TargetId> =
-                    self.targets.iter().filter(|(_, watched)| watched.target == target).map(|(id, _)| *id).collect();
+                let ids: Vec<TargetId> = self
+                    .targets
+                    .iter()
+                    .filter(|(_, watched)| watched.target == target)
+                    .map(|(id, _)| *id)
+                    .collect();
                 for id in ids {
                     self.engine.end(id);
                     self.pass_on();
@@ -301,8 +306,9 @@ impl Watcher {
             return Err(DetectorError::Watched { target: name(&target) });
         }
         let id = match &target {
-            Target::Cgroup { path, .. } => place::id_of(path)
-                .map_err(|source| SourceError::Target { target: path.display().to_string(), source })?,
+            Target::Cgroup { path, .. } => place::id_of(path).map_err(|source| {
+                SourceError::Target { target: path.display().to_string(), source }
+            })?,
             Target::Tree { .. } => {
                 self.made_up += 1;
                 TargetId::made_up(place::unique(self.made_up))
@@ -326,10 +332,19 @@ impl Watcher {
             let flags = watched.flags;
             match body {
                 Body::Fork(process) => {
-                    let fork = ForkSeen { parent_pid: process.parent_pid, child: process.key, monotonic_ns: at_ns };
+                    let fork = ForkSeen {
+                        parent_pid: process.parent_pid,
+                        child: process.key,
+                        monotonic_ns: at_ns,
+                    };
                     watched.forks.insert(process.key, fork);
                     if flags.fork {
-                        self.tell.process(ProcessEvent { fork: Some(fork), exec: None, process, grade });
+                        self.tell.process(ProcessEvent {
+                            fork: Some(fork),
+                            exec: None,
+                            process,
+                            grade,
+                        });
                     }
                 }
                 Body::Start(process) | Body::Exec(process) if flags.exec => {
@@ -382,8 +397,12 @@ impl Tell {
         let (exits, from_exits) = Outlet::new();
         // A full one loses the newest error; a reader that far behind has enough of them.
         let (errors, from_errors) = mpsc::sync_channel(WAITING);
-        let receivers =
-            Receivers { processes: from_processes, done: from_done, exits: from_exits, errors: from_errors };
+        let receivers = Receivers {
+            processes: from_processes,
+            done: from_done,
+            exits: from_exits,
+            errors: from_errors,
+        };
         (Self { processes, done, exits, errors }, receivers)
     }
 

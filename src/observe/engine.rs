@@ -1,7 +1,7 @@
 //! One source, one tracker, and the questions between them.
 //!
-//! What the shim's observer and the library's [`Detector`](super::Detector) have in common. It belongs to
-//! one thread, which [`wait`](Engine::wait)s and then takes its turns.
+//! What the shim's observer and the library's [`Detector`](super::Detector) have in common. It
+//! belongs to one thread, which [`wait`](Engine::wait)s and then takes its turns.
 
 mod idle;
 mod ports;
@@ -29,15 +29,15 @@ use crate::{
     model::{Backend, Body, Gap, Grade, Image, Process, ProcessKey, Stage, chain},
 };
 
-/// How many records are read before anything else is looked at: so few that what is made of them is given back before
-/// the allocator's own small caches are full.
+/// How many records are read before anything else is looked at: so few that what is made of them is
+/// given back before the allocator's own small caches are full.
 const TURN: usize = 64;
 
 /// A dead process whose output is held for longer than this is told with its holders.
 pub(super) const HELD_AFTER: Duration = Duration::from_secs(10);
 
-/// A look at `/proc` is followed by the next one of the same target after this long, however much is lost
-/// meanwhile: a look costs milliseconds, and this thread runs before all others.
+/// A look at `/proc` is followed by the next one of the same target after this long, however much
+/// is lost meanwhile: a look costs milliseconds, and this thread runs before all others.
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// See the module.
@@ -103,7 +103,10 @@ impl Engine {
         // A source without a descriptor has to be asked.
         let ask = (source.is_none() && !self.targets.is_empty()).then(|| self.source.interval());
         waits.extend(ports::destroyed(&self.targets).map(|gone| PollFd::new(gone, ready)));
-        let timeout = [ask, self.again_after(), self.ask_ports_after(), self.idle_after()].into_iter().flatten().min();
+        let timeout = [ask, self.again_after(), self.ask_ports_after(), self.idle_after()]
+            .into_iter()
+            .flatten()
+            .min();
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             // Rounded up, so that what is due is due.
             PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
@@ -114,7 +117,8 @@ impl Engine {
 
     /// Lets records collect, as [`Source::rest`] has it.
     pub(super) fn rest(&mut self, bell: BorrowedFd<'_>) -> bool {
-        let others: Vec<BorrowedFd<'_>> = iter::once(bell).chain(ports::destroyed(&self.targets)).collect();
+        let others: Vec<BorrowedFd<'_>> =
+            iter::once(bell).chain(ports::destroyed(&self.targets)).collect();
         self.source.rest(&others)
     }
 
@@ -158,7 +162,9 @@ impl Engine {
         let counts = self.source.counts(id);
         self.source.unwatch(id);
         let told = self.targets.get(&id).map_or(0, |watched| watched.lost_told);
-        if let Some(untold) = counts.and_then(|counts| counts.lost.checked_sub(told)).filter(|untold| *untold > 0) {
+        if let Some(untold) =
+            counts.and_then(|counts| counts.lost.checked_sub(told)).filter(|untold| *untold > 0)
+        {
             // Nothing came after it that would have told.
             let now = monotonic_ns();
             let gap = Gap { lost: Some(untold), stage: Stage::Kernel, from_ns: now, to_ns: now };
@@ -177,7 +183,11 @@ impl Engine {
         let targets: Vec<TargetId> = self.targets.keys().copied().collect();
         for id in targets {
             let now = monotonic_ns();
-            self.tell(id, now, Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }));
+            self.tell(
+                id,
+                now,
+                Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }),
+            );
             if let Err(error) = self.source.watch(id, &self.targets[&id].target) {
                 tracing::warn!(target = id.0, %error, "no longer watched");
             }
@@ -209,7 +219,9 @@ impl Engine {
         let now = monotonic_ns();
         let (tracker, targets, effects) = (&mut self.tracker, &self.targets, &mut self.effects);
         // Whose it was is quicker asked of the few targets than kept for each process.
-        self.reaped.answers(&mut |key| targets.keys().for_each(|id| tracker.reaped(*id, key, now, effects)));
+        self.reaped.answers(&mut |key| {
+            targets.keys().for_each(|id| tracker.reaped(*id, key, now, effects))
+        });
         self.perform();
     }
 
@@ -292,7 +304,13 @@ impl Engine {
                     }
                     Effect::AskHolders { target, key, outputs, among } => {
                         let holders = proc::holders(outputs, &among);
-                        self.tracker.holders(target, key, &holders, monotonic_ns(), &mut self.effects);
+                        self.tracker.holders(
+                            target,
+                            key,
+                            &holders,
+                            monotonic_ns(),
+                            &mut self.effects,
+                        );
                     }
                     Effect::Look { target } => self.want_look(target),
                 }
@@ -316,9 +334,11 @@ impl Engine {
     /// The looks that were put off and may be now.
     pub(super) fn look_again(&mut self) {
         let due = |watched: &Watched| {
-            watched.look_wanted && watched.looked.is_none_or(|looked| looked.elapsed() >= BETWEEN_LOOKS)
+            watched.look_wanted
+                && watched.looked.is_none_or(|looked| looked.elapsed() >= BETWEEN_LOOKS)
         };
-        let due: Vec<TargetId> = self.targets.iter().filter(|(_, watched)| due(watched)).map(|(id, _)| *id).collect();
+        let due: Vec<TargetId> =
+            self.targets.iter().filter(|(_, watched)| due(watched)).map(|(id, _)| *id).collect();
         for id in due {
             self.look_at(id);
             self.perform();
@@ -333,7 +353,8 @@ impl Engine {
         watched.look_wanted = false;
         let dump = self.dump(id);
         let watched = &self.targets[&id];
-        let known: Vec<ProcessKey> = self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
+        let known: Vec<ProcessKey> =
+            self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
         let records = match proc::look_after(id, &watched.target, &known) {
             Ok(records) => records,
             Err(error) => {
@@ -354,20 +375,26 @@ impl Engine {
         /// A ring holds less; a source that never ends is not followed further.
         const MOST: usize = 1 << 16;
         let mut records = Vec::new();
-        while records.len() < MOST && self.source.read(TURN, &mut |record| records.push(record)).unwrap_or(false) {}
+        while records.len() < MOST
+            && self.source.read(TURN, &mut |record| records.push(record)).unwrap_or(false)
+        {}
         records
     }
 }
 
 impl Watched {
-    /// Looks once for each id that it has not met, so many of them at most; processes of others are told without.
+    /// Looks once for each id that it has not met, so many of them at most; processes of others are
+    /// told without.
     fn nested_name(&mut self, id: u64) -> Option<Arc<str>> {
         const MOST: usize = 1024;
         let Target::Cgroup { path, .. } = &self.target else { return None };
         if self.nested.len() >= MOST && !self.nested.contains_key(&id) {
             return None;
         }
-        let name = self.nested.entry(id).or_insert_with(|| super::place::name_below(path, id).map(Arc::from));
+        let name = self
+            .nested
+            .entry(id)
+            .or_insert_with(|| super::place::name_below(path, id).map(Arc::from));
         name.clone()
     }
 }

@@ -1,5 +1,5 @@
-//! The Observer service as it stands from the shim's first moment: it answers before there is anything to
-//! observe, and where nothing ever is.
+//! The Observer service as it stands from the shim's first moment: it answers before there is
+//! anything to observe, and where nothing ever is.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -29,21 +29,31 @@ struct Front {
 }
 
 /// The method table to register.
-pub(super) fn tables(observer: Observer, publisher: Publisher) -> HashMap<String, ttrpc::r#async::Service> {
+pub(super) fn tables(
+    observer: Observer,
+    publisher: Publisher,
+) -> HashMap<String, ttrpc::r#async::Service> {
     service::tables(&Arc::new(Front { observer, publisher }))
 }
 
 impl Serves for Front {
     fn service(&self) -> Answer<&Service> {
         self.observer.service().ok_or_else(|| {
-            ttrpc::Error::RpcStatus(ttrpc::get_status(Code::FAILED_PRECONDITION, self.observer.why_nothing()))
+            ttrpc::Error::RpcStatus(ttrpc::get_status(
+                Code::FAILED_PRECONDITION,
+                self.observer.why_nothing(),
+            ))
         })
     }
 }
 
 #[async_trait]
 impl wire::Observer for Front {
-    async fn capabilities(&self, _: &TtrpcContext, _: api::CapabilitiesRequest) -> Answer<api::CapabilitiesResponse> {
+    async fn capabilities(
+        &self,
+        _: &TtrpcContext,
+        _: api::CapabilitiesRequest,
+    ) -> Answer<api::CapabilitiesResponse> {
         let categories = self.observer.capabilities().iter().map(encode::capability).collect();
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
     }

@@ -6,8 +6,8 @@
 //!     └────── an exec · a connection · input ───────┘
 //! ```
 //!
-//! While an exec runs, nothing is waited for. Otherwise there is one moment at which it may be idle; then it is
-//! asked what connections there were. An idle one has no timer.
+//! While an exec runs, nothing is waited for. Otherwise there is one moment at which it may be
+//! idle; then it is asked what connections there were. An idle one has no timer.
 
 use std::{
     collections::BTreeSet,
@@ -32,7 +32,8 @@ pub(super) struct Idle {
     due_ns: Option<u64>,
 }
 
-/// When a container's first process last had input: written by the shim's thread, read by the observer's.
+/// When a container's first process last had input: written by the shim's thread, read by the
+/// observer's.
 #[derive(Debug, Default)]
 pub(super) struct Input {
     last_ns: AtomicU64,

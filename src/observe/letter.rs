@@ -80,8 +80,8 @@ pub(super) enum Letter {
 }
 
 impl Letter {
-    /// Whether it must be known before the records that follow its cause are tracked. All others are
-    /// about what the source has recorded already, and come after it.
+    /// Whether it must be known before the records that follow its cause are tracked. All others
+    /// are about what the source has recorded already, and come after it.
     pub(super) fn comes_first(&self) -> bool {
         matches!(self, Self::Created { .. } | Self::RuntimeExec { .. } | Self::ExecStarted { .. })
     }

@@ -10,8 +10,8 @@ use crate::sys::Bell;
 
 /// A list that one thread adds to and another takes whole.
 ///
-/// Not bounded by itself: what is put in comes from containerd's requests, a handful each, and a reader
-/// that is gone has closed it.
+/// Not bounded by itself: what is put in comes from containerd's requests, a handful each, and a
+/// reader that is gone has closed it.
 #[derive(Debug)]
 pub(super) struct Mailbox<T> {
     letters: Mutex<Option<Vec<T>>>,

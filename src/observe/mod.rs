@@ -60,7 +60,9 @@ pub use elsewhere::{node, proc};
 #[cfg(not(target_os = "linux"))]
 use elsewhere::{place, setup};
 
-pub use detector::{Detector, DetectorError, DoneEvent, ExecSeen, Flags, ForkSeen, ProcessEvent, Receivers};
+pub use detector::{
+    Detector, DetectorError, DoneEvent, ExecSeen, Flags, ForkSeen, ProcessEvent, Receivers,
+};
 #[cfg(target_os = "linux")]
 pub use observer::{Helpers, Observer, Seat};
 pub use port_watcher::{PortEvent, PortWatcher};

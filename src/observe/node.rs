@@ -1,4 +1,5 @@
-//! What concerns the node rather than one shim: what it can observe, what is left of shims that died.
+//! What concerns the node rather than one shim: what it can observe, what is left of shims that
+//! died.
 
 use std::path::PathBuf;
 
@@ -47,8 +48,8 @@ pub fn sweep_and_free() -> Result<(Swept, usize), SourceError> {
     Ok((swept, bpf::free_rings(&bpf::bpffs()?)?))
 }
 
-/// After a shim that has not left by itself: removes its registration, and what it left in the kernel. One
-/// that lives, or that has cleaned up, costs a look at one file.
+/// After a shim that has not left by itself: removes its registration, and what it left in the
+/// kernel. One that lives, or that has cleaned up, costs a look at one file.
 ///
 /// # Errors
 ///

@@ -1,7 +1,7 @@
 //! The shim's observer: what the task side tells it, and what its clients ask.
 //!
-//! Nothing is made before the first container that is to be observed: no thread, no kernel object, no
-//! journal. With `observe = off` nothing ever is.
+//! Nothing is made before the first container that is to be observed: no thread, no kernel object,
+//! no journal. With `observe = off` nothing ever is.
 
 use std::{
     collections::HashMap,
@@ -39,14 +39,15 @@ use crate::{
     clock::{monotonic_ns, realtime_offset_ns},
     config::{self, Config, Settings},
     model::{
-        Backend, Beginning, Body, Capability, Container, Event, Exit, Gap, Grade, Kubernetes, ProcessKey, Stage, Watch,
-        Watched,
+        Backend, Beginning, Body, Capability, Container, Event, Exit, Gap, Grade, Kubernetes,
+        ProcessKey, Stage, Watch, Watched,
     },
     publish::Publisher,
     registration::{self, Registration},
 };
 
-/// How long a container's start may wait for its observer; a fresh node loads the programs meanwhile.
+/// How long a container's start may wait for its observer; a fresh node loads the programs
+/// meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the node's shims share, and only a short-lived process of its own may make.
@@ -120,8 +121,8 @@ impl Observer {
         Self { inner: Arc::new(Inner { config, seat, helpers, serials, running, started }) }
     }
 
-    /// The method table of the Observer service, to register with a server. It also says what `publisher` has not got
-    /// rid of.
+    /// The method table of the Observer service, to register with a server. It also says what
+    /// `publisher` has not got rid of.
     #[must_use]
     pub fn tables(&self, publisher: &Publisher) -> HashMap<String, ttrpc::r#async::Service> {
         front::tables(self.clone(), publisher.clone())
@@ -212,10 +213,9 @@ impl Observer {
             }
             Ok::<_, std::io::Error>(Running { shared, service })
         };
-        let running = self
-            .inner
-            .running
-            .get_or_init(|| start().inspect_err(|error| tracing::error!(%error, "containers are not observed")).ok());
+        let running = self.inner.running.get_or_init(|| {
+            start().inspect_err(|error| tracing::error!(%error, "containers are not observed")).ok()
+        });
         self.inner.started.notify_one();
         running.as_ref().map(|running| running.shared.clone())
     }
@@ -238,7 +238,10 @@ impl Observer {
 /// This process, and what its records are known by: its epoch is its own name among all processes.
 fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    let boot = boot_id.get(..8).and_then(|digits| u32::from_str_radix(digits, 16).ok()).unwrap_or_default();
+    let boot = boot_id
+        .get(..8)
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        .unwrap_or_default();
     let pid = i32::try_from(std::process::id()).unwrap_or_default();
     let me = proc::identify(pid).ok_or(std::io::ErrorKind::NotFound)?;
     Ok((me, Identity { shim_id: shim_id.to_owned(), epoch: me.entity_id(boot).to_string(), boot }))
@@ -265,7 +268,15 @@ impl Watch for Observer {
         let serial = Serial(self.inner.serials.fetch_add(1, Ordering::Relaxed));
         let Beginning { owns_pid_namespace, runtime, .. } = beginning;
         let input = Arc::default();
-        Some(Arc::new(Handle { shared, serial, container, settings, owns_pid_namespace, runtime, input }))
+        Some(Arc::new(Handle {
+            shared,
+            serial,
+            container,
+            settings,
+            owns_pid_namespace,
+            runtime,
+            input,
+        }))
     }
 }
 
@@ -343,7 +354,9 @@ impl Shared {
             &mut *self.capabilities.lock().unwrap_or_else(PoisonError::into_inner),
             capabilities.clone(),
         );
-        let changed = capabilities.into_iter().filter(|capability| !before.is_empty() && !before.contains(capability));
+        let changed = capabilities
+            .into_iter()
+            .filter(|capability| !before.is_empty() && !before.contains(capability));
         self.tell(changed.map(Body::Capability));
     }
 
@@ -355,7 +368,12 @@ impl Shared {
     pub(super) fn failed(&self, why: &str) {
         self.can(Capabilities::unavailable(why).categories().to_vec());
         let now = monotonic_ns();
-        self.tell([Body::Gap(Gap { lost: None, stage: Stage::Observer, from_ns: now, to_ns: now })]);
+        self.tell([Body::Gap(Gap {
+            lost: None,
+            stage: Stage::Observer,
+            from_ns: now,
+            to_ns: now,
+        })]);
     }
 
     /// Asks the observer's thread about a container, or where that is empty about all.

@@ -1,9 +1,9 @@
 //! Where a container's cgroup is.
 //!
-//! On the unified hierarchy, mostly, and on a hybrid node too: runc puts every container there, though the
-//! controllers are on version 1. Its directory's inode is the id that the kernel's programs know the cgroup
-//! by (`kernfs_node.id`). Where there is no unified hierarchy, a directory of version 1 says who is in the
-//! container, and the programs know it by its pid namespace alone.
+//! On the unified hierarchy, mostly, and on a hybrid node too: runc puts every container there,
+//! though the controllers are on version 1. Its directory's inode is the id that the kernel's
+//! programs know the cgroup by (`kernfs_node.id`). Where there is no unified hierarchy, a directory
+//! of version 1 says who is in the container, and the programs know it by its pid namespace alone.
 
 use std::{
     fs, io,
@@ -34,28 +34,37 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// What reading answered; `NotFound` where the process is in no cgroup but a root, which is nobody's
-    /// container.
+    /// What reading answered; `NotFound` where the process is in no cgroup but a root, which is
+    /// nobody's container.
     pub(super) fn of_process(pid: i32) -> io::Result<Self> {
         let memberships = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
         let mounts = mounts()?;
         if let Some((directory, path)) = directory(&mounts, &memberships, "") {
             return Ok(Self { id: Some(id_of(&directory)?), directory, path });
         }
-        let mut of_version_1 = CONTROLLERS.iter().filter_map(|name| directory(&mounts, &memberships, name));
+        let mut of_version_1 =
+            CONTROLLERS.iter().filter_map(|name| directory(&mounts, &memberships, name));
         let found = of_version_1.find(|(directory, _)| directory.is_dir());
-        let (directory, path) = found.ok_or_else(|| missing("the process is in no cgroup of its own"))?;
+        let (directory, path) =
+            found.ok_or_else(|| missing("the process is in no cgroup of its own"))?;
         Ok(Self { id: None, directory, path })
     }
 }
 
-/// The directory and the path of the cgroup that a process is in: on the hierarchy of a controller of
-/// version 1, or with no name on the unified one.
-fn directory(mounts: &[MountInfo], memberships: &str, controller: &str) -> Option<(PathBuf, String)> {
+/// The directory and the path of the cgroup that a process is in: on the hierarchy of a controller
+/// of version 1, or with no name on the unified one.
+fn directory(
+    mounts: &[MountInfo],
+    memberships: &str,
+    controller: &str,
+) -> Option<(PathBuf, String)> {
     let mut lines = memberships.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
-    let (_, path) = lines.find(|(controllers, _)| controllers.split(',').any(|name| name == controller))?;
+    let (_, path) =
+        lines.find(|(controllers, _)| controllers.split(',').any(|name| name == controller))?;
     let below = Path::new(path.trim_start_matches('/'));
-    if below.as_os_str().is_empty() || below.components().any(|part| !matches!(part, Component::Normal(_))) {
+    if below.as_os_str().is_empty()
+        || below.components().any(|part| !matches!(part, Component::Normal(_)))
+    {
         return None;
     }
     let shows = |mount: &&MountInfo| match controller {
@@ -71,14 +80,17 @@ pub(super) fn id_of(directory: &Path) -> io::Result<TargetId> {
     fs::metadata(directory).map(|metadata| TargetId(metadata.ino()))
 }
 
-/// The ids of the cgroup at `directory` and of those below it, as far as a container may nest to be followed.
+/// The ids of the cgroup at `directory` and of those below it, as far as a container may nest to be
+/// followed.
 pub(super) fn ids_below(directory: &Path) -> std::collections::HashSet<u64> {
     const DEPTH: usize = 8;
     const MOST: usize = 1024;
-    let mut ids: std::collections::HashSet<u64> = id_of(directory).into_iter().map(|id| id.0).collect();
+    let mut ids: std::collections::HashSet<u64> =
+        id_of(directory).into_iter().map(|id| id.0).collect();
     let mut level = vec![directory.to_owned()];
     for _ in 0..DEPTH {
-        let entries = level.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
+        let entries =
+            level.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten();
         let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         level = below.map(|entry| entry.path()).take(MOST - ids.len().min(MOST)).collect();
         ids.extend(level.iter().filter_map(|directory| id_of(directory).ok()).map(|id| id.0));
@@ -93,12 +105,16 @@ pub(super) fn name_below(directory: &Path, id: u64) -> Option<String> {
     // More than that are not looked at for one name.
     const MOST: usize = 1024;
     let mounts = mounts().ok()?;
-    let mount = mounts.iter().find(|mount| directory.starts_with(&mount.mount_point) && mount.fs_type == "cgroup2")?;
+    let mount = mounts
+        .iter()
+        .find(|mount| directory.starts_with(&mount.mount_point) && mount.fs_type == "cgroup2")?;
     let mut level = vec![directory.to_owned()];
     let mut looked = 0;
     for _ in 0..DEPTH {
         let mut below = Vec::new();
-        for entry in level.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten() {
+        for entry in
+            level.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten().flatten()
+        {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
@@ -126,10 +142,12 @@ fn missing(what: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, what)
 }
 
-/// A number that no other process of the node makes of `n`: the maps that know targets are the node's.
+/// A number that no other process of the node makes of `n`: the maps that know targets are the
+/// node's.
 pub(super) fn unique(n: u64) -> u64 {
     let pid = u64::from(std::process::id());
-    let start = super::proc::identify(pid.cast_signed().try_into().unwrap_or_default()).map_or(0, |me| me.start_ticks);
+    let start = super::proc::identify(pid.cast_signed().try_into().unwrap_or_default())
+        .map_or(0, |me| me.start_ticks);
     // 22 bits hold a pid; of the start, what changes while pids come round.
     (start & 0xff_ffff) << 39 | (pid & 0x3f_ffff) << 17 | n & 0x1_ffff
 }

@@ -1,4 +1,5 @@
-//! The library's watch over the ports of a process and of all that descends from it, outside any container.
+//! The library's watch over the ports of a process and of all that descends from it, outside any
+//! container.
 
 use std::{
     fmt,
@@ -30,18 +31,19 @@ pub struct PortEvent {
     pub pid: Option<i32>,
     /// Who holds it, as far as that is known.
     pub owners: Vec<Owner>,
-    /// [`Grade::Snapshot`] for what was open when the watch began, and for everything where there is no eBPF.
+    /// [`Grade::Snapshot`] for what was open when the watch began, and for everything where there
+    /// is no eBPF.
     pub grade: Grade,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
 }
 
-/// Tells each port that a process or one of its descendants opens and closes to a callback: first what is open
-/// already of TCP, then what happens, until it is stopped.
+/// Tells each port that a process or one of its descendants opens and closes to a callback: first
+/// what is open already of TCP, then what happens, until it is stopped.
 ///
-/// With eBPF (as root) nothing is missed, however short. Without it the kernel's list of sockets is asked for: soon
-/// after something happened to a process, at once after a listener has gone where that may be heard, and every two
-/// seconds in any case.
+/// With eBPF (as root) nothing is missed, however short. Without it the kernel's list of sockets is
+/// asked for: soon after something happened to a process, at once after a listener has gone where
+/// that may be heard, and every two seconds in any case.
 ///
 /// ```
 /// use std::{net::TcpListener, sync::mpsc, time::Duration};
@@ -84,7 +86,8 @@ impl PortWatcher {
         let mut refused = SourceError::Missing { what: "a source of ports on this system" };
         for open in setup::OF_PORTS {
             match open().map_err(DetectorError::Source).and_then(|source| self.start_over(source)) {
-                // What one refuses may be had in the other way, and what is wrong with the process is wrong there too.
+                // What one refuses may be had in the other way, and what is wrong with the process
+                // is wrong there too.
                 Err(DetectorError::Source(why)) => refused = why,
                 other => return other,
             }
@@ -99,7 +102,9 @@ impl PortWatcher {
     /// As [`start`](Self::start).
     pub fn start_over(&mut self, source: Box<dyn Source>) -> Result<(), DetectorError> {
         let Some(mut callback) = self.callback.take() else { return Ok(()) };
-        let made = self.engine(source).and_then(|engine| Ok((engine, Mailbox::new().map_err(DetectorError::Start)?)));
+        let made = self
+            .engine(source)
+            .and_then(|engine| Ok((engine, Mailbox::new().map_err(DetectorError::Start)?)));
         let (engine, mailbox) = match made {
             Ok((engine, mailbox)) => (engine, Arc::new(mailbox)),
             Err(error) => {
@@ -146,11 +151,19 @@ impl Drop for PortWatcher {
 impl fmt::Debug for PortWatcher {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_running = self.running.is_some();
-        formatter.debug_struct("PortWatcher").field("pid", &self.pid).field("is_running", &is_running).finish()
+        formatter
+            .debug_struct("PortWatcher")
+            .field("pid", &self.pid)
+            .field("is_running", &is_running)
+            .finish()
     }
 }
 
-fn run(mut engine: Engine, orders: &Mailbox<()>, callback: &mut Callback) -> Result<(), SourceError> {
+fn run(
+    mut engine: Engine,
+    orders: &Mailbox<()>,
+    callback: &mut Callback,
+) -> Result<(), SourceError> {
     loop {
         // Whether finding nothing means that there is nothing.
         let mut rested = true;

@@ -1,7 +1,7 @@
 //! What a source saw, before anyone asks what it means.
 //!
-//! Every source speaks in these records, so that one tracker serves them all. A record says only what
-//! its source knows; what it does not is `None`.
+//! Every source speaks in these records, so that one tracker serves them all. A record says only
+//! what its source knows; what it does not is `None`.
 
 use std::sync::Arc;
 
@@ -111,7 +111,8 @@ pub enum What {
         image: Arc<Image>,
         /// The id of its cgroup, where that is not the target's own.
         cgroup: Option<u64>,
-        /// Whether it still is in the mount namespace of the shim: then it is a stage of the runtime.
+        /// Whether it still is in the mount namespace of the shim: then it is a stage of the
+        /// runtime.
         in_host_mounts: Option<bool>,
     },
     /// Its last thread ended.

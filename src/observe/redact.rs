@@ -1,24 +1,24 @@
 //! Secrets in arguments: replaced before an event leaves the observer's thread.
 //!
-//! Called for each exec that is told; the ring journal, the stream, containerd's bus and the command
-//! line see only what comes out. Arguments that have nothing suspicious are read once and come back as
-//! they are, with nothing allocated.
+//! Called for each exec that is told; the ring journal, the stream, containerd's bus and the
+//! command line see only what comes out. Arguments that have nothing suspicious are read once and
+//! come back as they are, with nothing allocated.
 //!
 //! What is replaced, by [`REDACTED`]; names stay, so that a person sees that something was there:
 //!
 //! * the value of an option whose name is or ends in `password`, `passwd`, `passphrase`, `secret`,
-//!   `token`, `api-key`, `access-key` … (`-` and `_` alike, any case): `--db-password=X`, `--token X`,
-//!   the `-pX` of `mysql` and its kin, the `user:pass` of `curl -u`
+//!   `token`, `api-key`, `access-key` … (`-` and `_` alike, any case): `--db-password=X`, `--token
+//!   X`, the `-pX` of `mysql` and its kin, the `user:pass` of `curl -u`
 //! * the value of an assignment to such a name, also within an argument: `PGPASSWORD=X`,
 //!   `sh -c 'API_KEY=X run'`, `aws_secret_access_key = X`, `"password": "X"`
 //! * the credentials of an `Authorization` header, and those after `Bearer` wherever it is
 //! * the user information's password in a URL: `scheme://user:X@host`
-//! * what is a secret by its own form: AWS key ids, GitHub, GitLab, Slack and Stripe tokens, npm and Google
-//!   keys, JSON Web Tokens, PEM private keys
+//! * what is a secret by its own form: AWS key ids, GitHub, GitLab, Slack and Stripe tokens, npm
+//!   and Google keys, JSON Web Tokens, PEM private keys
 //! * what an operator's own patterns match, or their first group where they have one
 //!
-//! It works on bytes, on arguments that were cut, and never sees the environment, which nobody reads.
-//! It is no proof: a secret that looks like nothing (a bare word) stays.
+//! It works on bytes, on arguments that were cut, and never sees the environment, which nobody
+//! reads. It is no proof: a secret that looks like nothing (a bare word) stays.
 
 mod names;
 mod shapes;
@@ -69,8 +69,8 @@ pub enum RedactError {
 
 impl Redactor {
     /// With the built-in patterns and the operator's: regular expressions as the crate `regex` has
-    /// them, without Unicode classes, each matched against each argument by itself, in any bytes. Where one has a group, its
-    /// first group is replaced, else all that matches.
+    /// them, without Unicode classes, each matched against each argument by itself, in any bytes.
+    /// Where one has a group, its first group is replaced, else all that matches.
     ///
     /// Without operator patterns nothing is allocated.
     ///
@@ -82,7 +82,8 @@ impl Redactor {
         refused.into_iter().next().map_or(Ok(redactor), Err)
     }
 
-    /// As [`new`](Self::new), with those of the patterns that can be used, and why the others cannot.
+    /// As [`new`](Self::new), with those of the patterns that can be used, and why the others
+    /// cannot.
     #[must_use]
     pub fn of_valid(operator_patterns: &[String]) -> (Self, Vec<RedactError>) {
         let mut refused = Vec::new();
@@ -90,12 +91,14 @@ impl Redactor {
             refused.push(RedactError::TooMany { count: operator_patterns.len() });
         }
         let compiled = operator_patterns.iter().take(PATTERNS_MAX).map(|pattern| compile(pattern));
-        let operator = compiled.filter_map(|compiled| compiled.map_err(|error| refused.push(error)).ok()).collect();
+        let operator = compiled
+            .filter_map(|compiled| compiled.map_err(|error| refused.push(error)).ok())
+            .collect();
         (Self { operator }, refused)
     }
 
-    /// The same arguments without secrets. `total_bytes` and `count` stay what they were: true of the
-    /// process.
+    /// The same arguments without secrets. `total_bytes` and `count` stay what they were: true of
+    /// the process.
     #[must_use]
     pub fn redact(&self, args: Args) -> Args {
         if !shapes::suspicious(&args.bytes) && self.operator.is_empty() {

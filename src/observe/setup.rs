@@ -52,7 +52,9 @@ pub(super) const OF_PORTS: [Open; 2] = [own_ring, || Ok(Box::new(PollSource::new
 fn own_ring() -> Result<Box<dyn Source>, SourceError> {
     const RING: u32 = 64 << 10;
     let bpffs = bpf::bpffs()?;
-    Ok(Box::new(BpfSource::open(&bpffs, RING, &mut || bpf::load(&bpffs).map_err(io::Error::other))?))
+    Ok(Box::new(BpfSource::open(&bpffs, RING, &mut || {
+        bpf::load(&bpffs).map_err(io::Error::other)
+    })?))
 }
 
 /// Opens the best source, and says what that can.
@@ -61,13 +63,20 @@ pub(super) fn open(shared: &Shared) -> Result<Box<dyn Source>, SourceError> {
 }
 
 /// A source has ended: the next one down.
-pub(super) fn replace(shared: &Shared, backend: Backend, error: SourceError) -> Result<Box<dyn Source>, SourceError> {
+pub(super) fn replace(
+    shared: &Shared,
+    backend: Backend,
+    error: SourceError,
+) -> Result<Box<dyn Source>, SourceError> {
     tracing::warn!(source = backend.as_str(), error = refusal(&error), "a source has ended");
     open_after(shared, Some((backend, error)))
 }
 
 /// The sources in order, each with why the ones before it cannot be had.
-fn open_after(shared: &Shared, ended: Option<(Backend, SourceError)>) -> Result<Box<dyn Source>, SourceError> {
+fn open_after(
+    shared: &Shared,
+    ended: Option<(Backend, SourceError)>,
+) -> Result<Box<dyn Source>, SourceError> {
     let wanted: &[Backend] = match shared.settings.source {
         SourceChoice::Auto => &[Backend::Bpf, Backend::Connector, Backend::Poll],
         SourceChoice::Bpf => &[Backend::Bpf],
@@ -76,9 +85,11 @@ fn open_after(shared: &Shared, ended: Option<(Backend, SourceError)>) -> Result<
     };
     // The node's listener can be had anew; what else has ended has ended for good.
     let ended_for_good = ended.as_ref().filter(|(backend, _)| *backend != Backend::Connector);
-    let skip = ended_for_good.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));
+    let skip =
+        ended_for_good.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));
     let not_asked = || Err("not asked for".to_owned());
-    let mut probes = Probes { bpf: not_asked(), udp: false, connector: not_asked(), proc: not_asked() };
+    let mut probes =
+        Probes { bpf: not_asked(), udp: false, connector: not_asked(), proc: not_asked() };
     let mut last = ended.map(|(backend, error)| {
         *answer(&mut probes, backend) = Err(format!("ended: {}", refusal(&error)));
         error

@@ -71,7 +71,8 @@ pub trait Source: Send {
     /// Which.
     fn backend(&self) -> Backend;
 
-    /// Begins to watch; what happens after this returns is seen. The id is the one that records will carry.
+    /// Begins to watch; what happens after this returns is seen. The id is the one that records
+    /// will carry.
     ///
     /// # Errors
     ///
@@ -88,13 +89,15 @@ pub trait Source: Send {
         false
     }
 
-    /// Also tells of that target what listens in a network namespace, whatever cgroup made it. Answers whether
-    /// it does: a source may see no ports, and a namespace is one target's, the first that asked.
+    /// Also tells of that target what listens in a network namespace, whatever cgroup made it.
+    /// Answers whether it does: a source may see no ports, and a namespace is one target's, the
+    /// first that asked.
     fn watch_network(&mut self, _id: TargetId, _namespace: u32) -> bool {
         false
     }
 
-    /// The established TCP connections of a target, from the first call on; `None` where the source does not count.
+    /// The established TCP connections of a target, from the first call on; `None` where the source
+    /// does not count.
     fn connections(&mut self, _id: TargetId) -> Option<Connections> {
         None
     }
@@ -112,7 +115,8 @@ pub trait Source: Send {
     /// Ends it. Records that were made before may still come. Unknown targets are no error.
     fn unwatch(&mut self, id: TargetId);
 
-    /// The kernel's account of a target, kept until [`unwatch`](Source::unwatch); `None` where the source does not count.
+    /// The kernel's account of a target, kept until [`unwatch`](Source::unwatch); `None` where the
+    /// source does not count.
     fn counts(&self, id: TargetId) -> Option<KernelCounts>;
 
     /// Readable when there are records. `None`: ask again after [`interval`](Source::interval).
@@ -122,14 +126,15 @@ pub trait Source: Send {
     /// collect after it became readable, for one without how often to look.
     fn interval(&self) -> Duration;
 
-    /// Lets records collect, for [`interval`](Source::interval) or until there is one that should not wait, or until
-    /// one of `others` is readable. Answers whether it was the whole time: only then finding nothing means that there
-    /// is nothing.
+    /// Lets records collect, for [`interval`](Source::interval) or until there is one that should
+    /// not wait, or until one of `others` is readable. Answers whether it was the whole time: only
+    /// then finding nothing means that there is nothing.
     fn rest(&mut self, others: &[BorrowedFd<'_>]) -> bool {
         !is_ready_within(others, self.interval())
     }
 
-    /// Gives at most about `limit` records to `sink`, oldest first, and tells whether there may be more. Never waits.
+    /// Gives at most about `limit` records to `sink`, oldest first, and tells whether there may be
+    /// more. Never waits.
     ///
     /// # Errors
     ///
@@ -139,7 +144,8 @@ pub trait Source: Send {
 
 /// Waits for one of them to be readable; answers whether one was before the time was up.
 fn is_ready_within(any: &[BorrowedFd<'_>], time: Duration) -> bool {
-    let mut any: Vec<PollFd<'_>> = any.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+    let mut any: Vec<PollFd<'_>> =
+        any.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
     // A signal is the main thread's affair.
     poll(&mut any, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)).unwrap_or(1) > 0
 }

@@ -17,8 +17,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! No thread and no kernel object: the start is told by the spawn and the end by whoever reaps. Both go on
-//! whatever the subscriber does.
+//! No thread and no kernel object: the start is told by the spawn and the end by whoever reaps.
+//! Both go on whatever the subscriber does.
 
 use std::{
     collections::VecDeque,
@@ -69,9 +69,15 @@ impl ObserverConfig {
     /// # Errors
     ///
     /// What [`Command::spawn`] answers.
-    pub fn spawn(self, command: &mut Command) -> io::Result<(ObservedChild, Option<ObserverSubscriber>)> {
+    pub fn spawn(
+        self,
+        command: &mut Command,
+    ) -> io::Result<(ObservedChild, Option<ObserverSubscriber>)> {
         let queue = self.observes(Category::Lifecycle).then(|| Arc::new(Queue::default()));
-        #[expect(clippy::disallowed_methods, reason = "the child is the caller's, who waits for it")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the child is the caller's, who waits for it"
+        )]
         let child = command.spawn()?;
         if let Some(queue) = &queue {
             queue.tell(child.id(), Lifecycle::Started);

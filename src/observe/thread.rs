@@ -6,10 +6,10 @@
 //!   └────────── nothing came, or 1 ms for more to collect, 4 in a storm ◄─────────────────┘
 //! ```
 //!
-//! The order is the point. What must be known before a record (which child of the shim is whose exec)
-//! is told by the shim before the cause of that record, so letters are taken *after* reading and
-//! applied *before* tracking. What is about the past (an exit that was reaped) comes after every record
-//! of before, so it waits until a read that began after it has found the end.
+//! The order is the point. What must be known before a record (which child of the shim is whose
+//! exec) is told by the shim before the cause of that record, so letters are taken *after* reading
+//! and applied *before* tracking. What is about the past (an exit that was reaped) comes after
+//! every record of before, so it waits until a read that began after it has found the end.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -66,8 +66,10 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
     crate::sys::process::raise_thread_priority();
     let source = setup::open(shared)?;
     let shim = i32::try_from(std::process::id()).unwrap_or_default();
-    let engine = Engine::new(source, shim)
-        .map_err(|source| SourceError::Kernel { action: "make what the observer waits on", source })?;
+    let engine = Engine::new(source, shim).map_err(|source| SourceError::Kernel {
+        action: "make what the observer waits on",
+        source,
+    })?;
     let mut observer = Thread {
         shared: shared.clone(),
         engine,
@@ -136,15 +138,16 @@ struct Thread {
     /// What the engine told, and what is made of it; kept for their room.
     told: Vec<Told>,
     events: Vec<Event>,
-    /// Whether nothing can have come without waking us: see [`Source::rest`](super::source::Source::rest).
+    /// Whether nothing can have come without waking us: see
+    /// [`Source::rest`](super::source::Source::rest).
     rested: bool,
     /// Asked once a turn.
     realtime_offset_ns: u64,
 }
 
 impl Thread {
-    /// Lets records collect, unless there are some to read. Answers whether another turn follows: not where there
-    /// was nothing for a whole rest.
+    /// Lets records collect, unless there are some to read. Answers whether another turn follows:
+    /// not where there was nothing for a whole rest.
     fn rest(&mut self, turn: Turn) -> bool {
         match turn {
             Turn::Idle if self.rested || self.leaving.is_some() => return false,
@@ -261,7 +264,9 @@ impl Thread {
         let target_id = place.id.unwrap_or(TargetId::made_up(place::unique(serial.0)));
         let target = Target::Cgroup { path: place.directory, pid_namespace };
         let args_max = usize::try_from(settings.argv_max).unwrap_or(usize::MAX);
-        if let Err(error) = self.engine.watch(target_id, target, Some(init), Some(redactor(settings)), args_max) {
+        if let Err(error) =
+            self.engine.watch(target_id, target, Some(init), Some(redactor(settings)), args_max)
+        {
             tracing::warn!(id = container.id, error = crate::model::chain(&error), "not observed");
             self.unobserved(serial, container, init, began);
             return None;
@@ -284,11 +289,16 @@ impl Thread {
     /// Something may have happened before the watch: told, and looked for.
     fn missed_beginning(&mut self, id: TargetId) {
         let now = monotonic_ns();
-        self.engine.tell(id, now, Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }));
+        self.engine.tell(
+            id,
+            now,
+            Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }),
+        );
         self.engine.look(id);
     }
 
-    /// A container that cannot be watched begins with a gap of which nobody knows the size, and ends.
+    /// A container that cannot be watched begins with a gap of which nobody knows the size, and
+    /// ends.
     fn unobserved(&mut self, serial: Serial, container: Arc<Container>, init: i32, at_ns: u64) {
         let init = proc::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
         let gap = Gap { lost: None, stage: Stage::Source, from_ns: at_ns, to_ns: at_ns };
@@ -313,7 +323,9 @@ impl Thread {
             }
             Letter::OutputEnded { serial, exec_id } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
-                self.engine.settle(|tracker, now, effects| tracker.output_ended(id, &exec_id, now, effects));
+                self.engine.settle(|tracker, now, effects| {
+                    tracker.output_ended(id, &exec_id, now, effects)
+                });
             }
             Letter::Input { serial } => {
                 if let Some(id) = self.targets.get(&serial) {
@@ -324,7 +336,13 @@ impl Thread {
                 let Some(id) = self.targets.remove(&serial) else {
                     if let Some(container) = self.unobserved.remove(&serial) {
                         let close = Body::ContainerClose(Counts::default());
-                        self.push(Some(container), monotonic_ns(), Grade::Exact, Backend::Shim, close);
+                        self.push(
+                            Some(container),
+                            monotonic_ns(),
+                            Grade::Exact,
+                            Backend::Shim,
+                            close,
+                        );
                         self.shared.hub.publish(&mut self.events);
                     }
                     return;
@@ -335,9 +353,11 @@ impl Thread {
             }
             Letter::Processes { container_id, reply } => {
                 self.publish();
-                let is_meant = |container: &Container| container_id.is_empty() || container.id == container_id;
+                let is_meant =
+                    |container: &Container| container_id.is_empty() || container.id == container_id;
                 let found = self.engine.processes(None).into_iter().filter_map(|(id, process)| {
-                    let container = self.containers.get(&id).filter(|container| is_meant(container))?;
+                    let container =
+                        self.containers.get(&id).filter(|container| is_meant(container))?;
                     Some((container.clone(), process))
                 });
                 let meant = self.containers.iter().filter(|(_, container)| is_meant(container));
@@ -354,15 +374,21 @@ impl Thread {
                 let _ = reply.send(is_known.then_some(living));
             }
             Letter::Ports { container_id, reply } => {
-                let is_meant = |container: &Container| container_id.is_empty() || container.id == container_id;
+                let is_meant =
+                    |container: &Container| container_id.is_empty() || container.id == container_id;
                 let meant = self.containers.iter().filter(|(_, container)| is_meant(container));
-                let meant: BTreeMap<_, _> = meant.map(|(id, container)| (*id, container.clone())).collect();
+                let meant: BTreeMap<_, _> =
+                    meant.map(|(id, container)| (*id, container.clone())).collect();
                 let is_known = container_id.is_empty() || !meant.is_empty();
                 let ports = |(id, container): (TargetId, Arc<Container>)| {
                     let [told, listed] = self.engine.ports(id);
                     let told = told.into_iter().map(|port| (port, false));
                     let all = told.chain(listed.into_iter().map(|port| (port, true)));
-                    let open = |(port, listed_only)| OpenPort { container: container.clone(), port, listed_only };
+                    let open = |(port, listed_only)| OpenPort {
+                        container: container.clone(),
+                        port,
+                        listed_only,
+                    };
                     all.map(open).collect::<Vec<_>>()
                 };
                 let found = meant.into_iter().flat_map(ports).collect();

@@ -50,7 +50,8 @@ impl Connection {
     /// Connects anew; false if nobody listens.
     pub(super) async fn connect(&mut self) -> bool {
         let client = tokio::time::timeout(CONNECT, Client::connect(&self.address)).await;
-        self.client = client.ok().and_then(Result::ok).map(|client| Events(EventsClient::new(client)));
+        self.client =
+            client.ok().and_then(Result::ok).map(|client| Events(EventsClient::new(client)));
         self.client.is_some()
     }
 
@@ -60,7 +61,8 @@ impl Connection {
             return Forwarded::Unreachable;
         }
         let Some(Events(client)) = &self.client else { return Forwarded::Unreachable };
-        let request = ForwardRequest { envelope: MessageField::some(envelope.clone()), ..Default::default() };
+        let request =
+            ForwardRequest { envelope: MessageField::some(envelope.clone()), ..Default::default() };
         let context = ttrpc::context::with_duration(ACKNOWLEDGE);
         let forwarded = judge(client.forward(context, &request).await);
         if matches!(forwarded, Forwarded::Unreachable) {
@@ -74,7 +76,9 @@ fn judge(answer: ttrpc::Result<Empty>) -> Forwarded {
     match answer {
         Ok(_) => Forwarded::Acknowledged,
         Err(ttrpc::Error::RpcStatus(status)) => match status.code() {
-            Code::INVALID_ARGUMENT | Code::UNIMPLEMENTED | Code::OUT_OF_RANGE => Forwarded::Refused(status.message),
+            Code::INVALID_ARGUMENT | Code::UNIMPLEMENTED | Code::OUT_OF_RANGE => {
+                Forwarded::Refused(status.message)
+            }
             // A daemon that is starting or stopping; anything unknown is worth another try.
             _ => Forwarded::Unreachable,
         },

@@ -47,7 +47,12 @@ impl TaskEvent {
     #[must_use]
     pub fn exec_started(container_id: &str, exec_id: &str, pid: i32) -> Self {
         let (container_id, exec_id) = (container_id.to_owned(), exec_id.to_owned());
-        let message = events::TaskExecStarted { container_id, exec_id, pid: number(pid), ..Default::default() };
+        let message = events::TaskExecStarted {
+            container_id,
+            exec_id,
+            pid: number(pid),
+            ..Default::default()
+        };
         Self::new(topics::TASK_EXEC_STARTED_EVENT_TOPIC, "TaskExecStarted", &message)
     }
 
@@ -68,21 +73,24 @@ impl TaskEvent {
     /// `/tasks/oom`.
     #[must_use]
     pub fn oom(container_id: &str) -> Self {
-        let message = events::TaskOOM { container_id: container_id.to_owned(), ..Default::default() };
+        let message =
+            events::TaskOOM { container_id: container_id.to_owned(), ..Default::default() };
         Self::new(topics::TASK_OOM_EVENT_TOPIC, "TaskOOM", &message)
     }
 
     /// `/tasks/paused`.
     #[must_use]
     pub fn paused(container_id: &str) -> Self {
-        let message = events::TaskPaused { container_id: container_id.to_owned(), ..Default::default() };
+        let message =
+            events::TaskPaused { container_id: container_id.to_owned(), ..Default::default() };
         Self::new(topics::TASK_PAUSED_EVENT_TOPIC, "TaskPaused", &message)
     }
 
     /// `/tasks/resumed`.
     #[must_use]
     pub fn resumed(container_id: &str) -> Self {
-        let message = events::TaskResumed { container_id: container_id.to_owned(), ..Default::default() };
+        let message =
+            events::TaskResumed { container_id: container_id.to_owned(), ..Default::default() };
         Self::new(topics::TASK_RESUMED_EVENT_TOPIC, "TaskResumed", &message)
     }
 
@@ -126,7 +134,8 @@ fn number(pid: i32) -> u32 {
 
 /// A time of protobuf's in nanoseconds since 1970. What comes before is 1970.
 pub(super) fn nanoseconds(time: &Timestamp) -> u64 {
-    let (seconds, nanos) = (u64::try_from(time.seconds).unwrap_or(0), u64::try_from(time.nanos).unwrap_or(0));
+    let (seconds, nanos) =
+        (u64::try_from(time.seconds).unwrap_or(0), u64::try_from(time.nanos).unwrap_or(0));
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 

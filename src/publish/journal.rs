@@ -45,12 +45,25 @@ impl Journal {
     /// An empty journal in the file at `path`, which is made anew.
     pub(super) fn create(path: &Path) -> Self {
         let mut open = OpenOptions::new();
-        open.read(true).write(true).create(true).truncate(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+        open.read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .custom_flags(nix::libc::O_NOFOLLOW);
         let file = open.open(path);
         if let Err(error) = &file {
             tracing::warn!(path = %path.display(), %error, "no journal: unacknowledged events wait in memory");
         }
-        Self { file: file.ok(), head: 0, tail: 0, in_file: 0, memory: VecDeque::new(), memory_bytes: 0, lost: 0 }
+        Self {
+            file: file.ok(),
+            head: 0,
+            tail: 0,
+            in_file: 0,
+            memory: VecDeque::new(),
+            memory_bytes: 0,
+            lost: 0,
+        }
     }
 
     /// Appends a record. Writes to the page cache; a filesystem that stalls stalls the caller.

@@ -12,7 +12,8 @@
 //! [`Publisher::publish`] is called by whoever has something to tell and returns at once. Memory is
 //! bounded because what waits, waits in the journal's file. Nothing here knows containers.
 //!
-//! [`Publisher::send_unjournaled`] is for what may be lost: it has a queue and a connection of its own.
+//! [`Publisher::send_unjournaled`] is for what may be lost: it has a queue and a connection of its
+//! own.
 
 mod connection;
 mod event;

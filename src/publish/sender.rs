@@ -100,9 +100,9 @@ impl Publisher {
         self.queue.filled.notify_one();
     }
 
-    /// Tells something that is no task event: `value` is the message that `type_url` names, `topic` never
-    /// one under `/tasks/`. It is sent beside the task events, which never wait for it, and may be lost. False
-    /// where too many wait already: then it is not sent.
+    /// Tells something that is no task event: `value` is the message that `type_url` names, `topic`
+    /// never one under `/tasks/`. It is sent beside the task events, which never wait for it, and
+    /// may be lost. False where too many wait already: then it is not sent.
     #[must_use]
     pub fn send_unjournaled(&self, topic: &str, type_url: &str, value: Vec<u8>) -> bool {
         self.queue.unjournaled.offer(&self.queue.namespace, topic, type_url, value)
@@ -138,7 +138,11 @@ impl Publisher {
             (journal.records(), journal.waiting(), journal.front().ok().flatten())
         };
         let oldest = oldest.and_then(|record| Envelope::parse_from_bytes(&record).ok());
-        Unpublished { events, bytes, oldest_ns: oldest.map(|envelope| nanoseconds(&envelope.timestamp)) }
+        Unpublished {
+            events,
+            bytes,
+            oldest_ns: oldest.map(|envelope| nanoseconds(&envelope.timestamp)),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Events that may be dropped: what the watch tells on containerd's bus.
 //!
-//! They have a queue and a connection of their own, so that a task event never waits behind one. Each is
-//! tried twice at most. What finds no room is refused, what finds no containerd is counted, for whoever told it to tell.
+//! They have a queue and a connection of their own, so that a task event never waits behind one.
+//! Each is tried twice at most. What finds no room is refused, what finds no containerd is counted,
+//! for whoever told it to tell.
 
 use std::{
     collections::VecDeque,
@@ -45,7 +46,13 @@ struct Waiting {
 
 impl Unjournaled {
     /// Puts one into the queue. False: there is no room.
-    pub(super) fn offer(&self, namespace: &str, topic: &str, type_url: &str, value: Vec<u8>) -> bool {
+    pub(super) fn offer(
+        &self,
+        namespace: &str,
+        topic: &str,
+        type_url: &str,
+        value: Vec<u8>,
+    ) -> bool {
         let mut waiting = self.lock();
         if waiting.envelopes.len() >= WAITING_MAX || waiting.bytes + value.len() > BYTES_MAX {
             return false;
@@ -79,7 +86,8 @@ impl Unjournaled {
             };
             let mut forwarded = connection.forward(&envelope).await;
             if matches!(forwarded, Forwarded::Unreachable) {
-                // containerd was restarted since the last one, perhaps: this one makes a connection anew.
+                // containerd was restarted since the last one, perhaps: this one makes a connection
+                // anew.
                 forwarded = connection.forward(&envelope).await;
             }
             match forwarded {

@@ -86,10 +86,15 @@ fn removing_leaves_nothing() {
 #[test]
 fn a_name_that_leads_elsewhere_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
-    for (namespace, id) in [("..", "a"), ("n", "../a"), ("", "a"), ("n", ""), ("n", "a/b"), ("n", "\0"), (".", ".a")] {
+    for (namespace, id) in
+        [("..", "a"), ("n", "../a"), ("", "a"), ("n", ""), ("n", "a/b"), ("n", "\0"), (".", ".a")]
+    {
         let refused = own(namespace, id).write(dir.path()).expect_err("no name");
         assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
-        assert_eq!(remove(dir.path(), namespace, id).expect_err("no name").kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(
+            remove(dir.path(), namespace, id).expect_err("no name").kind(),
+            io::ErrorKind::InvalidInput
+        );
     }
 }
 
@@ -118,7 +123,9 @@ fn writing_and_removing_race_safely() {
 fn register(root: &Path, namespace: &str, id: &str, pid: u32, start: u64) {
     let folder = root.join("shims").join(namespace);
     fs::create_dir_all(&folder).unwrap();
-    let text = format!(r#"{{"pid":{pid},"start":{start},"address":"/s","epoch":"e","version":"1","more":0}}"#);
+    let text = format!(
+        r#"{{"pid":{pid},"start":{start},"address":"/s","epoch":"e","version":"1","more":0}}"#
+    );
     fs::write(folder.join(format!("{id}.json")), text).unwrap();
 }
 
@@ -140,7 +147,10 @@ fn only_shims_that_live_are_found() {
     let names = |found: Vec<Registration>| {
         found.into_iter().map(|one| format!("{}/{}", one.namespace, one.id)).collect::<Vec<_>>()
     };
-    assert_eq!(names(registrations(root.path(), None).unwrap()), ["default/c", "k8s.io/a", "k8s.io/b"]);
+    assert_eq!(
+        names(registrations(root.path(), None).unwrap()),
+        ["default/c", "k8s.io/a", "k8s.io/b"]
+    );
     assert_eq!(names(registrations(root.path(), Some("default")).unwrap()), ["default/c"]);
     assert_eq!(registrations(root.path(), Some("default")).unwrap()[0].address, "unix:///s");
 }

@@ -77,11 +77,18 @@ impl Runc {
             command.stderr(stderr.map_or_else(Stdio::null, Stdio::from));
         } else {
             let (read, write) = Capture::new().map_err(|source| self.spawn_error(source))?;
-            command.stdout(write.try_clone().map_err(|source| self.spawn_error(source))?).stderr(write);
+            command
+                .stdout(write.try_clone().map_err(|source| self.spawn_error(source))?)
+                .stderr(write);
             capture = Some(read);
         }
-        let attr = SpawnAttr { die_with_parent: true, oom_score_adj: self.oom_score_adj, ..SpawnAttr::default() };
-        let mut child = self.reaper.spawn(&mut command, attr).map_err(|source| self.spawn_error(source))?;
+        let attr = SpawnAttr {
+            die_with_parent: true,
+            oom_score_adj: self.oom_score_adj,
+            ..SpawnAttr::default()
+        };
+        let mut child =
+            self.reaper.spawn(&mut command, attr).map_err(|source| self.spawn_error(source))?;
         if let Some(spawned) = call.spawned {
             spawned(child.pid);
         }
@@ -116,7 +123,12 @@ impl Runc {
         let mut command = Command::new(&self.binary);
         // The container's manager is not the shim's: sd_notify(3) messages must not cross.
         command.env_remove("NOTIFY_SOCKET").current_dir(&self.bundle);
-        command.arg("--root").arg(&self.root).arg("--log").arg(&self.log).args(["--log-format", "json"]);
+        command
+            .arg("--root")
+            .arg(&self.root)
+            .arg("--log")
+            .arg(&self.log)
+            .args(["--log-format", "json"]);
         if self.systemd_cgroup {
             command.arg("--systemd-cgroup");
         }
@@ -135,13 +147,22 @@ impl Runc {
             return Ok(());
         }
         let printed = capture.map(Capture::text).filter(|text| !text.is_empty());
-        let ended = format!("{} {verb} did not terminate successfully: exit status {status}", self.binary.display());
+        let ended = format!(
+            "{} {verb} did not terminate successfully: exit status {status}",
+            self.binary.display()
+        );
         let (said, logged) = match log::last_error(&self.log, log_start) {
             Ok(Some(message)) => (message, true),
             Ok(None) => (ended, false),
             Err(error) => {
                 let log = self.log.display();
-                (format!("unable to retrieve OCI runtime error (open {log}: {}): {ended}", plain(&error)), false)
+                (
+                    format!(
+                        "unable to retrieve OCI runtime error (open {log}: {}): {ended}",
+                        plain(&error)
+                    ),
+                    false,
+                )
             }
         };
         let error = RuntimeError::Failed { reason: Reason::of(&said), said, logged };

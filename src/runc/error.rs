@@ -75,7 +75,12 @@ impl Reason {
     pub(super) fn of(said: &str) -> Self {
         let said = said.to_ascii_lowercase();
         let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
-        if has(&["process already finished", "container not running", "no such process", "is not running"]) {
+        if has(&[
+            "process already finished",
+            "container not running",
+            "no such process",
+            "is not running",
+        ]) {
             Self::NotRunning
         } else if has(&["does not exist", "no such container"]) {
             Self::NoSuchContainer

@@ -112,7 +112,9 @@ impl Options {
     ///
     /// [`OptionsError`], naming what was wrong.
     pub fn decode(any: Option<&Any>) -> Result<Self, OptionsError> {
-        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Self::default()) };
+        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
+            return Ok(Self::default());
+        };
         let decode = |source| OptionsError::Decode { type_url: any.type_url.clone(), source };
         match any.type_url.rsplit('/').next() {
             Some("containerd.runc.v1.Options") => {
@@ -134,7 +136,8 @@ impl Options {
     ///
     /// [`OptionsError`] for a key or a value that is none.
     pub fn from_toml(text: &str) -> Result<Self, OptionsError> {
-        let table: toml::Table = text.parse().map_err(|error| OptionsError::Toml(Box::new(error)))?;
+        let table: toml::Table =
+            text.parse().map_err(|error| OptionsError::Toml(Box::new(error)))?;
         let mut options = Self::default();
         for (key, value) in &table {
             let value = Value { key, value };
@@ -247,7 +250,9 @@ fn as_text(value: &toml::Value) -> String {
         toml::Value::Float(number) => number.to_string(),
         toml::Value::Boolean(is) => is.to_string(),
         toml::Value::Datetime(time) => time.to_string(),
-        toml::Value::Array(list) => serde_json::Value::from_iter(list.iter().map(as_text)).to_string(),
+        toml::Value::Array(list) => {
+            serde_json::Value::from_iter(list.iter().map(as_text)).to_string()
+        }
         toml::Value::Table(_) => String::new(),
     }
 }
@@ -265,7 +270,9 @@ impl CheckpointOptions {
     ///
     /// [`OptionsError`].
     pub fn decode(any: Option<&Any>) -> Result<Self, OptionsError> {
-        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else { return Ok(Self::default()) };
+        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
+            return Ok(Self::default());
+        };
         if any.type_url.rsplit('/').next() != Some("containerd.runc.v1.CheckpointOptions") {
             return Err(OptionsError::UnknownType { type_url: any.type_url.clone() });
         }
@@ -291,7 +298,8 @@ impl CheckpointOptions {
         ];
         arguments.extend(flags.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag.into()));
         if !options.cgroups_mode.is_empty() {
-            arguments.extend(["--manage-cgroups-mode".into(), OsString::from(&options.cgroups_mode)]);
+            arguments
+                .extend(["--manage-cgroups-mode".into(), OsString::from(&options.cgroups_mode)]);
         }
         for namespace in &options.empty_namespaces {
             arguments.extend(["--empty-ns".into(), OsString::from(namespace)]);

@@ -26,9 +26,15 @@ pub fn find(name: &str) -> Result<PathBuf, NotFound> {
         std::path::absolute(name).into_iter().collect()
     } else {
         let path = env::var_os("PATH").unwrap_or_default();
-        env::split_paths(&path).filter(|folder| folder.is_absolute()).map(|folder| folder.join(name)).collect()
+        env::split_paths(&path)
+            .filter(|folder| folder.is_absolute())
+            .map(|folder| folder.join(name))
+            .collect()
     };
-    candidates.into_iter().find(|path| is_executable(path)).ok_or_else(|| NotFound { name: name.into() })
+    candidates
+        .into_iter()
+        .find(|path| is_executable(path))
+        .ok_or_else(|| NotFound { name: name.into() })
 }
 
 fn is_executable(path: &Path) -> bool {

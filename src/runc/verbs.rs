@@ -131,7 +131,12 @@ impl Runc {
     /// # Errors
     ///
     /// As every verb: [`RuntimeError`].
-    pub async fn create(&self, id: &str, with: Create<'_>, cancel: &Cancel) -> Result<(), RuntimeError> {
+    pub async fn create(
+        &self,
+        id: &str,
+        with: Create<'_>,
+        cancel: &Cancel,
+    ) -> Result<(), RuntimeError> {
         let mut call = Call { cancel: Some(cancel), ..Call::new("create") };
         call.push("--bundle", &self.bundle);
         call.create(with);
@@ -155,7 +160,12 @@ impl Runc {
     /// # Errors
     ///
     /// [`RuntimeError`].
-    pub async fn exec(&self, id: &str, with: Exec<'_>, cancel: &Cancel) -> Result<(), RuntimeError> {
+    pub async fn exec(
+        &self,
+        id: &str,
+        with: Exec<'_>,
+        cancel: &Cancel,
+    ) -> Result<(), RuntimeError> {
         let mut call = Call { cancel: Some(cancel), spawned: with.spawned, ..Call::new("exec") };
         call.push("--process", with.process);
         call.console(with.console_socket, with.stdio);
@@ -185,7 +195,12 @@ impl Runc {
     /// # Errors
     ///
     /// [`RuntimeError`].
-    pub async fn delete(&self, id: &str, force: bool, deadline: Option<Duration>) -> Result<(), RuntimeError> {
+    pub async fn delete(
+        &self,
+        id: &str,
+        force: bool,
+        deadline: Option<Duration>,
+    ) -> Result<(), RuntimeError> {
         let force: &[&str] = if force { &["--force"] } else { &[] };
         match self.plain("delete", force, id, deadline).await {
             Err(error) if error.reason() == Reason::NoSuchContainer => Ok(()),
@@ -250,7 +265,12 @@ impl Runc {
     /// # Errors
     ///
     /// [`RuntimeError`].
-    pub async fn restore(&self, id: &str, from: Restore<'_>, cancel: &Cancel) -> Result<(), RuntimeError> {
+    pub async fn restore(
+        &self,
+        id: &str,
+        from: Restore<'_>,
+        cancel: &Cancel,
+    ) -> Result<(), RuntimeError> {
         let mut call = Call { cancel: Some(cancel), ..Call::new("restore") };
         call.push("--image-path", from.image);
         call.push("--work-path", from.work);

@@ -117,7 +117,10 @@ impl Arguments {
     }
 
     fn check(self) -> Result<Self, ArgumentsError> {
-        if matches!(self.verb, Verb::Version | Verb::Info | Verb::LoadPrograms | Verb::ListenConnector) {
+        if matches!(
+            self.verb,
+            Verb::Version | Verb::Info | Verb::LoadPrograms | Verb::ListenConnector
+        ) {
             return Ok(self);
         }
         if self.namespace.is_empty() {

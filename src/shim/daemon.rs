@@ -1,10 +1,11 @@
 //! Which generation of containerd calls: 1.x or 2.x.
 //!
 //! containerd does not say (`MAX_SHIM_VERSION` is 2 in 1.7 and in 2.x alike), but it is a Go
-//! program, and a Go program carries its main package's path: `github.com/containerd/containerd/v2/…`
-//! since 2.0. The path stands in the ELF section `.go.buildinfo`, in the form that Go's
-//! `debug/buildinfo` documents (Go 1.18 and later: a 32-byte header, then two strings, each a
-//! varint length and that many bytes; the second is the module information, between two marks).
+//! program, and a Go program carries its main package's path:
+//! `github.com/containerd/containerd/v2/…` since 2.0. The path stands in the ELF section
+//! `.go.buildinfo`, in the form that Go's `debug/buildinfo` documents (Go 1.18 and later: a 32-byte
+//! header, then two strings, each a varint length and that many bytes; the second is the module
+//! information, between two marks).
 //!
 //! Any doubt is an older containerd: the older answer is understood by all.
 
@@ -85,7 +86,10 @@ fn section(file: &File, name: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn number64(bytes: &[u8], at: usize) -> io::Result<u64> {
-    let number = bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok()).ok_or(io::ErrorKind::InvalidData)?;
+    let number = bytes
+        .get(at..at + 8)
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or(io::ErrorKind::InvalidData)?;
     Ok(u64::from_ne_bytes(number))
 }
 

@@ -16,7 +16,10 @@ use containerd_shim_protos::{
 };
 
 use super::{Outcome, args::Arguments, one_line, socket::Socket};
-use crate::{bundle::Bundle, model::Exit, observe::node, publish::timestamp, reaper::Reaper, runc::Runc, task::rootfs};
+use crate::{
+    bundle::Bundle, model::Exit, observe::node, publish::timestamp, reaper::Reaper, runc::Runc,
+    task::rootfs,
+};
 
 /// containerd gives the whole verb five seconds.
 const DELETE: Duration = Duration::from_secs(4);

@@ -67,7 +67,8 @@ impl Request {
     ///
     /// Options that cannot be understood.
     pub(super) fn read(stdin: &[u8], arguments: &Arguments) -> Result<Self, OptionsError> {
-        let ttrpc_address = env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
+        let ttrpc_address =
+            env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
         match bootstrap_params(stdin, arguments) {
             Some(params) => Self::from_params(&params, arguments, ttrpc_address),
             None => Ok(Self {
@@ -88,7 +89,8 @@ impl Request {
     ) -> Result<Self, OptionsError> {
         /// `LOG_LEVEL_DEBUG`; trace is lower still.
         const DEBUG: i32 = -4;
-        let or = |given: &str, other: String| if given.is_empty() { other } else { given.to_owned() };
+        let or =
+            |given: &str, other: String| if given.is_empty() { other } else { given.to_owned() };
         let mut options = Options::default();
         for extension in &params.extensions {
             match Options::decode(extension.value.as_ref()) {
@@ -116,7 +118,8 @@ impl Generation {
             Self::Plain => address.as_bytes().to_vec(),
             // Neither can fail: a struct of strings, and a message without required fields.
             Self::Json(version) => {
-                serde_json::to_vec(&JsonAnswer { version, address, protocol: "ttrpc" }).unwrap_or_default()
+                serde_json::to_vec(&JsonAnswer { version, address, protocol: "ttrpc" })
+                    .unwrap_or_default()
             }
             Self::Protobuf => BootstrapResult {
                 version: 3,
@@ -134,7 +137,8 @@ impl Generation {
 /// happen to decode to.
 fn bootstrap_params(stdin: &[u8], arguments: &Arguments) -> Option<BootstrapParams> {
     let params = BootstrapParams::parse_from_bytes(stdin).ok()?;
-    (params.instance_id == arguments.id && params.namespace == arguments.namespace).then_some(params)
+    (params.instance_id == arguments.id && params.namespace == arguments.namespace)
+        .then_some(params)
 }
 
 fn options(stdin: &[u8]) -> Result<Options, OptionsError> {
@@ -154,8 +158,12 @@ fn generation(arguments: &Arguments) -> Generation {
     if env::var_os("MAX_SHIM_VERSION").is_none() {
         return Generation::Plain;
     }
-    let parent = Path::new("/proc").join(std::os::unix::process::parent_id().to_string()).join("exe");
-    let candidates = [fs::read_link(&parent).map(|_| parent).ok(), Some(PathBuf::from(&arguments.publish_binary))];
+    let parent =
+        Path::new("/proc").join(std::os::unix::process::parent_id().to_string()).join("exe");
+    let candidates = [
+        fs::read_link(&parent).map(|_| parent).ok(),
+        Some(PathBuf::from(&arguments.publish_binary)),
+    ];
     let version_2 = candidates.into_iter().flatten().any(|binary| daemon::is_version_2(&binary));
     Generation::Json(if version_2 { 3 } else { 2 })
 }

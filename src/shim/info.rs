@@ -43,7 +43,9 @@ fn features(binary: &std::path::Path) -> Option<Any> {
     command.arg("features").stdin(Stdio::null()).stderr(Stdio::null());
     #[expect(clippy::disallowed_methods, reason = "this process serves nothing and has no reaper")]
     let output = command.output().ok()?;
-    let is_json = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&output.stdout).is_ok();
+    let is_json =
+        serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&output.stdout)
+            .is_ok();
     (output.status.success() && is_json).then(|| Any {
         type_url: "types.containerd.io/opencontainers/runtime-spec/1/features/Features".to_owned(),
         value: output.stdout,

@@ -38,7 +38,8 @@ pub const RUNTIME: &str = "io.containerd.lookout.v2";
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     let arguments: Vec<String> = arguments.collect();
-    let result = Arguments::parse(&arguments).map_err(Into::into).and_then(|arguments| dispatch(&arguments));
+    let result =
+        Arguments::parse(&arguments).map_err(Into::into).and_then(|arguments| dispatch(&arguments));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -53,7 +54,11 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 fn dispatch(arguments: &Arguments) -> Outcome {
     match arguments.verb {
         Verb::Version => {
-            println!("{NAME}:\n  Version:  {}\n  Revision: {}\n", env!("CARGO_PKG_VERSION"), revision());
+            println!(
+                "{NAME}:\n  Version:  {}\n  Revision: {}\n",
+                env!("CARGO_PKG_VERSION"),
+                revision()
+            );
             Ok(())
         }
         Verb::Info => info::run(),

@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use super::Outcome;
 use crate::{observe::Helpers, reaper::Reaper, sys::process::SpawnAttr};
 
-/// How long a helper may take to be ready. Loading takes 30 ms on a quiet machine, 10 times that in an
-/// emulated one.
+/// How long a helper may take to be ready. Loading takes 30 ms on a quiet machine, 10 times that in
+/// an emulated one.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a helper says when all is well.
@@ -84,7 +84,10 @@ impl Spawner {
         command.arg(verb).current_dir("/");
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
         // Its end is nobody's news: what it said before is.
-        drop(self.reaper.spawn(&mut command, SpawnAttr { new_session: true, ..SpawnAttr::default() })?);
+        drop(
+            self.reaper
+                .spawn(&mut command, SpawnAttr { new_session: true, ..SpawnAttr::default() })?,
+        );
         Ok(says)
     }
 }

@@ -112,11 +112,14 @@ enum Leave {
 }
 
 impl Shim {
-    async fn new(arguments: &Arguments, listener: OwnedFd) -> Result<Self, Box<dyn std::error::Error>> {
+    async fn new(
+        arguments: &Arguments,
+        listener: OwnedFd,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         nix::sys::prctl::set_child_subreaper(true)?;
         let container_oom_score_adj = raise_oom_score();
-        // A crash must not leave what it saw of a container in a core file. After the score: what is
-        // not dumpable gives its files in /proc to root.
+        // A crash must not leave what it saw of a container in a core file. After the score: what
+        // is not dumpable gives its files in /proc to root.
         nix::sys::prctl::set_dumpable(false)?;
         let signals = Signals {
             child: signal(SignalKind::child())?,
@@ -125,7 +128,8 @@ impl Shim {
             user: signal(SignalKind::user_defined1())?,
         };
         let reaper = Reaper::default();
-        let ttrpc_address = env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
+        let ttrpc_address =
+            env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
         let journal = PathBuf::from("events.journal");
         let (publisher, sender) = Publisher::new(&arguments.namespace, &ttrpc_address, &journal);
         let (requests, spawner) = node::helpers(reaper.clone());
@@ -135,7 +139,8 @@ impl Shim {
             why
         });
         let address = env::var("LOOKOUT_SHIM_SOCKET").unwrap_or_default();
-        let seat = Seat { namespace: arguments.namespace.clone(), shim_id: arguments.id.clone(), address };
+        let seat =
+            Seat { namespace: arguments.namespace.clone(), shim_id: arguments.id.clone(), address };
         let observer = Observer::new(config, seat, Arc::new(requests));
         let supervisor = Supervisor::new(Shared {
             namespace: arguments.namespace.clone(),
@@ -168,7 +173,17 @@ impl Shim {
     }
 
     async fn live(self) {
-        let Self { mut server, supervisor, observer, spawner, reaper, publisher, sender, connected, .. } = self;
+        let Self {
+            mut server,
+            supervisor,
+            observer,
+            spawner,
+            reaper,
+            publisher,
+            sender,
+            connected,
+            ..
+        } = self;
         let Self { mut signals, socket, socket_identity, .. } = self;
         let lives = async {
             let why = loop {
@@ -191,7 +206,10 @@ impl Shim {
                 tokio::task::yield_now().await;
             }
             if let Err(left) = publisher.drain(LAST_EVENTS).await {
-                tracing::error!(bytes = left.0, "leaving with events that containerd did not acknowledge");
+                tracing::error!(
+                    bytes = left.0,
+                    "leaving with events that containerd did not acknowledge"
+                );
             }
         };
         tokio::select! {
@@ -224,7 +242,8 @@ async fn unwanted(supervisor: &Supervisor, connected: &FirstConnection) {
 
 /// What `SIGUSR1` asks for: one line about how the shim is.
 fn report(supervisor: &Supervisor, reaper: &Reaper, publisher: &Publisher) {
-    let (containers, children, unacknowledged) = (supervisor.count(), reaper.living(), publisher.unpublished().bytes);
+    let (containers, children, unacknowledged) =
+        (supervisor.count(), reaper.living(), publisher.unpublished().bytes);
     tracing::info!(containers, children, unacknowledged, "asked by SIGUSR1");
 }
 
@@ -239,6 +258,8 @@ fn raise_oom_score() -> Option<i32> {
         return None;
     }
     let written: io::Result<()> = fs::write(path, raised.to_string());
-    written.inspect_err(|error| tracing::warn!(%error, "failed to raise the shim's OOM score")).ok()?;
+    written
+        .inspect_err(|error| tracing::warn!(%error, "failed to raise the shim's OOM score"))
+        .ok()?;
     Some(inherited)
 }

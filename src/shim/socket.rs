@@ -58,7 +58,12 @@ pub(super) enum SocketError {
 impl Socket {
     /// The socket of the shim for `group` (a pod, or a container by itself) of the containerd at
     /// `address`. The name is the one that containerd's own shims derive.
-    pub(super) fn of(folder: &Path, address: &str, namespace: &str, group: &str) -> Result<Self, SocketError> {
+    pub(super) fn of(
+        folder: &Path,
+        address: &str,
+        namespace: &str,
+        group: &str,
+    ) -> Result<Self, SocketError> {
         let identity = Path::new(address).join(namespace).join(group);
         let hash = Sha256::digest(identity.as_os_str().as_encoded_bytes());
         let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -87,23 +92,30 @@ impl Socket {
             let path = path.to_owned();
             move |source| SocketError::System { action, path, source }
         };
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(error("create", folder))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(error("create", folder))?;
         let opened = File::open(folder).map_err(error("open", folder))?;
-        let _lock =
-            Flock::lock(opened, FlockArg::LockExclusive).map_err(|(_, errno)| error("lock", folder)(errno.into()))?;
+        let _lock = Flock::lock(opened, FlockArg::LockExclusive)
+            .map_err(|(_, errno)| error("lock", folder)(errno.into()))?;
         if UnixStream::connect(&self.path).is_ok() {
             return Ok(Bound::Theirs);
         }
         self.remove_file().map_err(error("remove", &self.path))?;
         // Between bind and chmod the folder's mode keeps others out.
         let listener = UnixListener::bind(&self.path).map_err(error("bind", &self.path))?;
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600)).map_err(error("chmod", &self.path))?;
+        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600))
+            .map_err(error("chmod", &self.path))?;
         Ok(Bound::Ours(listener))
     }
 
     /// Removes the socket of a dead shim; one that somebody serves is left alone.
     pub(super) fn remove_if_dead(&self) {
-        if UnixStream::connect(&self.path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+        if UnixStream::connect(&self.path)
+            .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
+        {
             let _ = self.remove_file();
         }
     }

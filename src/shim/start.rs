@@ -54,10 +54,16 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn bring_up(arguments: &Arguments, request: &Request, socket: &Socket, listener: OwnedFd) -> Outcome {
+fn bring_up(
+    arguments: &Arguments,
+    request: &Request,
+    socket: &Socket,
+    listener: OwnedFd,
+) -> Outcome {
     if env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
-        process::create_core_scheduling_domain()
-            .map_err(|error| ServerError { said: format!("failed to enable core scheduling: {error}") })?;
+        process::create_core_scheduling_domain().map_err(|error| ServerError {
+            said: format!("failed to enable core scheduling: {error}"),
+        })?;
     }
     let (ready, tell_ready) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
     let mut server = spawn(arguments, request, socket, vec![listener, tell_ready])?;
@@ -74,13 +80,27 @@ fn bring_up(arguments: &Arguments, request: &Request, socket: &Socket, listener:
     up
 }
 
-fn spawn(arguments: &Arguments, request: &Request, socket: &Socket, inherit: Vec<OwnedFd>) -> io::Result<Child> {
+fn spawn(
+    arguments: &Arguments,
+    request: &Request,
+    socket: &Socket,
+    inherit: Vec<OwnedFd>,
+) -> io::Result<Child> {
     let mut command = Command::new(env::current_exe()?);
-    command.args(["-namespace", &arguments.namespace, "-id", &arguments.id, "-address", &request.address]);
+    command.args([
+        "-namespace",
+        &arguments.namespace,
+        "-id",
+        &arguments.id,
+        "-address",
+        &request.address,
+    ]);
     if request.debug {
         command.arg("-debug");
     }
-    command.env("TTRPC_ADDRESS", &request.ttrpc_address).env("LOOKOUT_SHIM_SOCKET", socket.address());
+    command
+        .env("TTRPC_ADDRESS", &request.ttrpc_address)
+        .env("LOOKOUT_SHIM_SOCKET", socket.address());
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let attr = SpawnAttr { new_session: true, inherit, ..SpawnAttr::default() };
     process::spawn(&mut command, attr)

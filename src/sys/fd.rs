@@ -34,7 +34,8 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
 /// What accept4(2) answered: `EAGAIN` where none waits.
 pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
     use nix::sys::socket::{SockFlag, accept4};
-    let number = accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
+    let number =
+        accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
     // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }

@@ -91,13 +91,14 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
 
 /// A process that does nothing but be in a new user namespace, until this is dropped.
 ///
-/// Its end sends no signal and only `__WALL` waits for it (clone(2): the exit signal is 0), so no other
-/// wait of this process ever meets it.
+/// Its end sends no signal and only `__WALL` waits for it (clone(2): the exit signal is 0), so no
+/// other wait of this process ever meets it.
 struct Resident(Pid);
 
 impl Resident {
     fn new() -> io::Result<Resident> {
-        // SAFETY: as fork(2): the child gets a copy of all memory, and the thread's own stack in it.
+        // SAFETY: as fork(2): the child gets a copy of all memory, and the thread's own stack in
+        // it.
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER, 0, 0, 0, 0) };
         if pid == 0 {
             // Other threads may have held any lock at the clone: system calls only, for ever.

@@ -31,7 +31,10 @@ pub struct SpawnAttr {
 /// # Errors
 ///
 /// What fork, exec or one of the steps between them answered.
-#[expect(clippy::needless_pass_by_value, reason = "the descriptors are the child's: ours are closed on return")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the descriptors are the child's: ours are closed on return"
+)]
 pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     if !attr.new_session {
         command.process_group(0);
@@ -40,7 +43,8 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     let mut inherit = Vec::with_capacity(attr.inherit.len());
     for fd in &attr.inherit {
         // Out of the way of the numbers that the child will use.
-        inherit.push(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64)).map(OwnedDup)?);
+        inherit
+            .push(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64)).map(OwnedDup)?);
     }
     let score = attr.oom_score_adj.map(|score| format!("{score}\n").into_bytes());
     let before_exec = move || {
@@ -66,12 +70,15 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     // SAFETY: the closure runs between fork and exec; it makes system calls only, on data that was
     // allocated before the fork.
     unsafe { command.pre_exec(before_exec) };
-    #[expect(clippy::disallowed_methods, reason = "this is the place that the reaper spawns through")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the place that the reaper spawns through"
+    )]
     command.spawn()
 }
 
-/// Occupies the free descriptors below `end`, so that the pipe by which the standard library learns of
-/// a failed exec is none of the numbers that the child's are put on.
+/// Occupies the free descriptors below `end`, so that the pipe by which the standard library learns
+/// of a failed exec is none of the numbers that the child's are put on.
 fn take_numbers_below(end: usize) -> io::Result<Vec<OwnedFd>> {
     let mut taken = Vec::new();
     if end <= 3 {
@@ -108,7 +115,9 @@ fn duplicate_onto(fd: RawFd, number: RawFd) -> io::Result<()> {
 /// Marks every descriptor from `first` up close-on-exec (`close_range(2)`, Linux 5.11).
 fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     // SAFETY: close_range with CLOEXEC changes descriptor flags only.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    let result = unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
     match result {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
@@ -118,7 +127,11 @@ fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
 /// Without allocation, for use between fork and exec.
 fn write_oom_score(score: &[u8]) -> nix::Result<()> {
     use nix::fcntl::{OFlag, open};
-    let file = open(c"/proc/self/oom_score_adj", OFlag::O_WRONLY | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())?;
+    let file = open(
+        c"/proc/self/oom_score_adj",
+        OFlag::O_WRONLY | OFlag::O_CLOEXEC,
+        nix::sys::stat::Mode::empty(),
+    )?;
     nix::unistd::write(&file, score).map(drop)
 }
 
@@ -131,7 +144,13 @@ pub fn create_core_scheduling_domain() -> io::Result<()> {
     const PR_SCHED_CORE_SCOPE_PROCESS_GROUP: libc::c_ulong = 2;
     // SAFETY: PR_SCHED_CORE_CREATE takes no pointer in this form (the last argument is 0).
     let result = unsafe {
-        libc::prctl(libc::PR_SCHED_CORE, libc::PR_SCHED_CORE_CREATE, 0, PR_SCHED_CORE_SCOPE_PROCESS_GROUP, 0)
+        libc::prctl(
+            libc::PR_SCHED_CORE,
+            libc::PR_SCHED_CORE_CREATE,
+            0,
+            PR_SCHED_CORE_SCOPE_PROCESS_GROUP,
+            0,
+        )
     };
     match result {
         0 => Ok(()),
@@ -149,9 +168,9 @@ pub fn use_one_malloc_arena() {
     unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10) };
     // SAFETY: as above.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
-    // Chunks that are kept apart for quick reuse are merged with each larger free, which in a storm of events is
-    // a tenth of the observer's time; the cache of each thread is as quick.
-    // SAFETY: as above.
+    // Chunks that are kept apart for quick reuse are merged with each larger free, which in a storm
+    // of events is a tenth of the observer's time; the cache of each thread is as quick. SAFETY: as
+    // above.
     unsafe { libc::mallopt(libc::M_MXFAST, 0) };
 }
 
@@ -173,7 +192,8 @@ pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
 
 /// Reaps one child that has ended, if any has: its pid, and its exit code or 128 + its signal.
 ///
-/// nix answers `EINVAL` for a child that a real-time signal ended, after the kernel has forgotten it.
+/// nix answers `EINVAL` for a child that a real-time signal ended, after the kernel has forgotten
+/// it.
 ///
 /// # Errors
 ///
@@ -194,7 +214,11 @@ pub fn is_child(pid: u32) -> bool {
     waitid(libc::P_PID, pid, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
 }
 
-fn waitid(which: libc::idtype_t, id: libc::id_t, options: libc::c_int) -> nix::Result<libc::siginfo_t> {
+fn waitid(
+    which: libc::idtype_t,
+    id: libc::id_t,
+    options: libc::c_int,
+) -> nix::Result<libc::siginfo_t> {
     // SAFETY: a siginfo_t is numbers and pointers; all zeroes is one.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: waitid writes one siginfo_t through a valid pointer.
@@ -210,8 +234,8 @@ pub(crate) fn exit_thread() -> ! {
     unreachable!("exit(2) does not return")
 }
 
-/// A copy of this process that does `child` on its one thread and ends; for tests, which have threads
-/// that the copy lacks: what `child` does must need none of them.
+/// A copy of this process that does `child` on its one thread and ends; for tests, which have
+/// threads that the copy lacks: what `child` does must need none of them.
 #[cfg(test)]
 pub(crate) fn fork_for_test(child: impl FnOnce()) -> nix::unistd::Pid {
     // SAFETY: glibc makes its allocator usable in the copy; no other lock of ours is taken there.
@@ -234,14 +258,19 @@ pub(crate) fn signal_thread<T>(thread: &std::thread::JoinHandle<T>, signal: i32)
 }
 
 /// Lets the calling thread run before all ordinary ones, as the lowest of the real-time class
-/// (`SCHED_RR` 1, not inherited); where that is refused, with a nice value of -10. For a thread that works
-/// little and often, and loses what it does not read in time. Best effort.
+/// (`SCHED_RR` 1, not inherited); where that is refused, with a nice value of -10. For a thread
+/// that works little and often, and loses what it does not read in time. Best effort.
 pub fn raise_thread_priority() {
     const NICE: i32 = -10;
     let parameters = libc::sched_param { sched_priority: 1 };
     // SAFETY: sched_setscheduler reads one struct that lives for the call; 0 is the calling thread.
-    let refused =
-        unsafe { libc::sched_setscheduler(0, libc::SCHED_RR | libc::SCHED_RESET_ON_FORK, &raw const parameters) };
+    let refused = unsafe {
+        libc::sched_setscheduler(
+            0,
+            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
+            &raw const parameters,
+        )
+    };
     if refused != 0 {
         // SAFETY: setpriority takes numbers; 0 is the calling thread.
         let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };

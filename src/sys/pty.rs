@@ -13,8 +13,8 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 /// # Errors
 ///
 /// [`io::ErrorKind::WouldBlock`] on a non-blocking socket without a message,
-/// [`io::ErrorKind::UnexpectedEof`] when the peer left, [`io::ErrorKind::InvalidData`] for a message
-/// without a descriptor.
+/// [`io::ErrorKind::UnexpectedEof`] when the peer left, [`io::ErrorKind::InvalidData`] for a
+/// message without a descriptor.
 pub fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
     // runc sends the terminal's name as data; crun one byte.
     let mut name = [0_u8; 4096];

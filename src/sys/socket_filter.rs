@@ -10,8 +10,8 @@ use std::{
 /// operand.
 pub type Instruction = (u16, u8, u8, u32);
 
-/// Puts `program` in front of the buffer: what it answers 0 for never gets there. The kernel checks the
-/// program, so a bad one is an error and no danger.
+/// Puts `program` in front of the buffer: what it answers 0 for never gets there. The kernel checks
+/// the program, so a bad one is an error and no danger.
 ///
 /// # Errors
 ///
@@ -21,9 +21,10 @@ pub fn attach(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
         program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
     let len = u16::try_from(code.len()).map_err(io::Error::other)?;
     let filter = libc::sock_fprog { len, filter: code.as_mut_ptr() };
-    let size = libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).map_err(io::Error::other)?;
-    // SAFETY: a sock_fprog whose pointer and length are those of a vector that outlives the call; the
-    // kernel copies it.
+    let size =
+        libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).map_err(io::Error::other)?;
+    // SAFETY: a sock_fprog whose pointer and length are those of a vector that outlives the call;
+    // the kernel copies it.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),

@@ -15,6 +15,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 ///
 /// Outside a tokio runtime.
 pub fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an OwnedFd stays open, under one number, until the AsyncFd that now owns it is dropped.
+    // SAFETY: an OwnedFd stays open, under one number, until the AsyncFd that now owns it is
+    // dropped.
     unsafe { AsyncFd::register_with_interest(fd, interest) }.map_err(io::Error::from)
 }

@@ -117,10 +117,11 @@ impl TaskError {
             }
             Self::NoCgroup => (Code::NOT_FOUND, ": not found"),
             Self::Cgroup(error) if error.is_not_found() => (Code::NOT_FOUND, ": not found"),
-            Self::Denied(Denied::NotStarted | Denied::InitNotRunning) | Self::InitNotRunning { .. } => {
-                (Code::FAILED_PRECONDITION, ": failed precondition")
+            Self::Denied(Denied::NotStarted | Denied::InitNotRunning)
+            | Self::InitNotRunning { .. } => (Code::FAILED_PRECONDITION, ": failed precondition"),
+            Self::ContainerExists { .. } | Self::ExecExists { .. } => {
+                (Code::ALREADY_EXISTS, ": already exists")
             }
-            Self::ContainerExists { .. } | Self::ExecExists { .. } => (Code::ALREADY_EXISTS, ": already exists"),
             Self::Kill(error) => match error.reason() {
                 Reason::NotRunning | Reason::NoSuchContainer => (Code::NOT_FOUND, ": not found"),
                 Reason::Other => (Code::UNKNOWN, ""),

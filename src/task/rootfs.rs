@@ -1,10 +1,11 @@
-//! The root file system of a container: mounted from the list that containerd sends, unmounted whole.
+//! The root file system of a container: mounted from the list that containerd sends, unmounted
+//! whole.
 //!
-//! Everything here blocks and belongs on the blocking pool. The working directory of the process never
-//! changes. The semantics are those of containerd's `core/mount`, so that a snapshotter's mounts mean the
-//! same under this shim; what is refused is refused by name ([`MountError::Unsupported`]), before
-//! anything is mounted: `fuse.*` types, `loop`, and the `X-containerd.*` options and types that
-//! containerd's mount manager should have resolved.
+//! Everything here blocks and belongs on the blocking pool. The working directory of the process
+//! never changes. The semantics are those of containerd's `core/mount`, so that a snapshotter's
+//! mounts mean the same under this shim; what is refused is refused by name
+//! ([`MountError::Unsupported`]), before anything is mounted: `fuse.*` types, `loop`, and the
+//! `X-containerd.*` options and types that containerd's mount manager should have resolved.
 
 use std::{
     fs, io,
@@ -36,12 +37,13 @@ pub use unmount::unmount_recursive;
 /// One mount, as containerd's `types.Mount` has it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// File system, such as `overlay`; `bind` by convention for bind mounts, where the options decide.
+    /// File system, such as `overlay`; `bind` by convention for bind mounts, where the options
+    /// decide.
     pub kind: String,
     /// Device or directory; a name without meaning for file systems that have none.
     pub source: String,
-    /// Below the root file system; empty for the root itself. It must exist there, made by an earlier
-    /// mount of the list. Symbolic links are followed as if the root file system were `/`.
+    /// Below the root file system; empty for the root itself. It must exist there, made by an
+    /// earlier mount of the list. Symbolic links are followed as if the root file system were `/`.
     pub target: String,
     /// As in fstab(5), one option a string.
     pub options: Vec<String>,
@@ -125,8 +127,9 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
-/// Where a mount goes. A link in the root file system cannot lead out of it (`RESOLVE_IN_ROOT`, Linux
-/// 5.6). The answer is a path, not a descriptor: nothing of the container runs yet that could move it.
+/// Where a mount goes. A link in the root file system cannot lead out of it (`RESOLVE_IN_ROOT`,
+/// Linux 5.6). The answer is a path, not a descriptor: nothing of the container runs yet that could
+/// move it.
 fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
     if mount.target.is_empty() {
         return Ok(rootfs.to_owned());
@@ -139,11 +142,15 @@ fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
     found
         .map_err(io::Error::from)
         .and_then(|target| fs::read_link(format!("/proc/self/fd/{}", target.as_raw_fd())))
-        .map_err(|source| MountError::Target { target: mount.target.clone(), rootfs: rootfs.to_owned(), source })
+        .map_err(|source| MountError::Target {
+            target: mount.target.clone(),
+            rootfs: rootfs.to_owned(),
+            source,
+        })
 }
 
-/// One mount: the mount itself, then its propagation, then what a bind mount is told by a remount only,
-/// then the shift of its owners. Answers how many mounts the target has more than before.
+/// One mount: the mount itself, then its propagation, then what a bind mount is told by a remount
+/// only, then the shift of its owners. Answers how many mounts the target has more than before.
 fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, MountError> {
     let failed = |source: io::Error| MountError::Mount {
         kind: mount.kind.clone(),
@@ -163,9 +170,13 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
         let (folder, data) = if is_overlay { overlay::fit(data) } else { (None, data) };
         let data = data.join(",");
         if data.len() >= overlay::page() {
-            return Err(MountError::TooLong { source_path: mount.source.clone(), length: data.len() });
+            return Err(MountError::TooLong {
+                source_path: mount.source.clone(),
+                length: data.len(),
+            });
         }
-        let mounted = overlay::mount_in(folder.as_deref(), &mount.source, target, &mount.kind, flags, &data);
+        let mounted =
+            overlay::mount_in(folder.as_deref(), &mount.source, target, &mount.kind, flags, &data);
         mounted.map_err(|errno| failed(errno.into()))?;
     }
     drop(layers);
@@ -176,9 +187,9 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
     }
     let finished = match (namespace, is_overlay) {
         // A copy, over what was copied.
-        (Some(namespace), false) => {
-            finished.and_then(|()| sys::idmap::mount_shifted(target, target, namespace)).map(|()| count + 1)
-        }
+        (Some(namespace), false) => finished
+            .and_then(|()| sys::idmap::mount_shifted(target, target, namespace))
+            .map(|()| count + 1),
         (Some(_), true) | (None, _) => finished.map(|()| count),
     };
     finished.map_err(|error| {
@@ -205,8 +216,8 @@ fn change_propagation(target: &Path, propagation: MsFlags) -> nix::Result<()> {
 fn remount(target: &Path, flags: MsFlags) -> nix::Result<()> {
     let flags = flags | MsFlags::MS_REMOUNT;
     match raw_mount("", target, "", flags, "") {
-        // In a user namespace, flags that came with the mount are locked (`can_change_locked_flags`,
-        // Linux 6.18): they must be asked for again.
+        // In a user namespace, flags that came with the mount are locked
+        // (`can_change_locked_flags`, Linux 6.18): they must be asked for again.
         Err(nix::Error::EPERM) => raw_mount("", target, "", flags | flags_of(target)?, ""),
         result => result,
     }
@@ -228,7 +239,13 @@ fn flags_of(target: &Path) -> nix::Result<MsFlags> {
     .collect())
 }
 
-fn raw_mount(source: &str, target: &Path, kind: &str, flags: MsFlags, data: &str) -> nix::Result<()> {
+fn raw_mount(
+    source: &str,
+    target: &Path,
+    kind: &str,
+    flags: MsFlags,
+    data: &str,
+) -> nix::Result<()> {
     let data = (!data.is_empty()).then_some(data);
     nix::mount::mount(Some(source), target, Some(kind), flags, data)
 }

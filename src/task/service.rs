@@ -59,25 +59,41 @@ impl Service {
 
 #[async_trait]
 impl Task for Service {
-    async fn state(&self, _: &TtrpcContext, request: api::StateRequest) -> Answer<api::StateResponse> {
+    async fn state(
+        &self,
+        _: &TtrpcContext,
+        request: api::StateRequest,
+    ) -> Answer<api::StateResponse> {
         let exec_id = request.exec_id.clone();
         let snapshot = self.ask(&request.id, |reply| Command::State { exec_id, reply }).await?;
         Ok(wire::state(request.id, request.exec_id, snapshot))
     }
 
-    async fn create(&self, _: &TtrpcContext, request: api::CreateTaskRequest) -> Answer<api::CreateTaskResponse> {
+    async fn create(
+        &self,
+        _: &TtrpcContext,
+        request: api::CreateTaskRequest,
+    ) -> Answer<api::CreateTaskResponse> {
         let request = CreateRequest::try_from(request).map_err(|error| error.status())?;
         let pid = self.supervisor.create(request).await.map_err(|error| error.status())?;
         Ok(api::CreateTaskResponse { pid: wire::pid(pid), ..Default::default() })
     }
 
-    async fn start(&self, _: &TtrpcContext, request: api::StartRequest) -> Answer<api::StartResponse> {
+    async fn start(
+        &self,
+        _: &TtrpcContext,
+        request: api::StartRequest,
+    ) -> Answer<api::StartResponse> {
         let exec_id = request.exec_id;
         let pid = self.ask(&request.id, |reply| Command::Start { exec_id, reply }).await?;
         Ok(api::StartResponse { pid: wire::pid(pid), ..Default::default() })
     }
 
-    async fn delete(&self, _: &TtrpcContext, request: api::DeleteRequest) -> Answer<api::DeleteResponse> {
+    async fn delete(
+        &self,
+        _: &TtrpcContext,
+        request: api::DeleteRequest,
+    ) -> Answer<api::DeleteResponse> {
         let exec_id = request.exec_id;
         let deleted = self.ask(&request.id, |reply| Command::Delete { exec_id, reply }).await?;
         Ok(wire::deleted(deleted))
@@ -97,7 +113,11 @@ impl Task for Service {
         self.ask(&request.id, |reply| Command::Resume { reply }).await.map(empty)
     }
 
-    async fn checkpoint(&self, _: &TtrpcContext, request: api::CheckpointTaskRequest) -> Answer<api::Empty> {
+    async fn checkpoint(
+        &self,
+        _: &TtrpcContext,
+        request: api::CheckpointTaskRequest,
+    ) -> Answer<api::Empty> {
         let options = CheckpointOptions::decode(request.options.as_ref());
         let options = options.map_err(|error| TaskError::from(error).status())?;
         let path = request.path;
@@ -115,7 +135,11 @@ impl Task for Service {
         self.ask(&id, |reply| Command::Exec { request, reply }).await.map(empty)
     }
 
-    async fn resize_pty(&self, _: &TtrpcContext, request: api::ResizePtyRequest) -> Answer<api::Empty> {
+    async fn resize_pty(
+        &self,
+        _: &TtrpcContext,
+        request: api::ResizePtyRequest,
+    ) -> Answer<api::Empty> {
         let api::ResizePtyRequest { id, exec_id, .. } = request;
         // A terminal counts in 16 bits (struct winsize).
         let bounded = |size: u32| u16::try_from(size).unwrap_or(u16::MAX);
@@ -129,10 +153,16 @@ impl Task for Service {
         self.ask(&request.id, |reply| Command::CloseIo { exec_id, reply }).await.map(empty)
     }
 
-    async fn update(&self, _: &TtrpcContext, request: api::UpdateTaskRequest) -> Answer<api::Empty> {
+    async fn update(
+        &self,
+        _: &TtrpcContext,
+        request: api::UpdateTaskRequest,
+    ) -> Answer<api::Empty> {
         let resources = request.resources.into_option().unwrap_or_default().value;
         // Told here, by name, rather than by the runtime in its own words.
-        if let Err(error) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&resources) {
+        if let Err(error) =
+            serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&resources)
+        {
             return Err(TaskError::Invalid { what: "resources", why: error.to_string() }.status());
         }
         self.ask(&request.id, |reply| Command::Update { resources, reply }).await.map(empty)
@@ -144,15 +174,27 @@ impl Task for Service {
         Ok(wire::waited(exit))
     }
 
-    async fn stats(&self, _: &TtrpcContext, request: api::StatsRequest) -> Answer<api::StatsResponse> {
+    async fn stats(
+        &self,
+        _: &TtrpcContext,
+        request: api::StatsRequest,
+    ) -> Answer<api::StatsResponse> {
         let stats = self.ask(&request.id, |reply| Command::Stats { reply }).await?;
         Ok(api::StatsResponse { stats: MessageField::some(stats), ..Default::default() })
     }
 
-    async fn connect(&self, _: &TtrpcContext, request: api::ConnectRequest) -> Answer<api::ConnectResponse> {
+    async fn connect(
+        &self,
+        _: &TtrpcContext,
+        request: api::ConnectRequest,
+    ) -> Answer<api::ConnectResponse> {
         // Answered for a container that is not there, too: it asks for the shim.
         let task_pid = self.ask(&request.id, |reply| Command::Pid { reply }).await.unwrap_or(0);
-        Ok(api::ConnectResponse { shim_pid: process::id(), task_pid: wire::pid(task_pid), ..Default::default() })
+        Ok(api::ConnectResponse {
+            shim_pid: process::id(),
+            task_pid: wire::pid(task_pid),
+            ..Default::default()
+        })
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: api::ShutdownRequest) -> Answer<api::Empty> {

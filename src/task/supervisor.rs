@@ -62,7 +62,11 @@ impl Supervisor {
     /// No containers yet.
     #[must_use]
     pub fn new(shared: Shared) -> Self {
-        let inner = Inner { shared: Arc::new(shared), containers: Mutex::default(), shutdown: Notify::new() };
+        let inner = Inner {
+            shared: Arc::new(shared),
+            containers: Mutex::default(),
+            shutdown: Notify::new(),
+        };
         Self { inner: Arc::new(inner) }
     }
 

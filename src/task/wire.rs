@@ -79,7 +79,10 @@ fn check_id(what: &'static str, id: &str) -> Result<()> {
     if starts_well && id.len() <= 255 && id.bytes().all(allowed) {
         return Ok(());
     }
-    Err(TaskError::Invalid { what, why: format!("{id:.80?} must match [A-Za-z0-9][A-Za-z0-9_.-]*") })
+    Err(TaskError::Invalid {
+        what,
+        why: format!("{id:.80?} must match [A-Za-z0-9][A-Za-z0-9_.-]*"),
+    })
 }
 
 fn mount(mount: api::Mount) -> Mount {
@@ -120,7 +123,11 @@ pub(super) fn deleted(deleted: Deleted) -> api::DeleteResponse {
 }
 
 pub(super) fn waited(exit: Exit) -> api::WaitResponse {
-    api::WaitResponse { exit_status: exit.status, exited_at: exited_at(Some(exit)), ..Default::default() }
+    api::WaitResponse {
+        exit_status: exit.status,
+        exited_at: exited_at(Some(exit)),
+        ..Default::default()
+    }
 }
 
 pub(super) fn process(process: Pid) -> api::ProcessInfo {
@@ -130,7 +137,11 @@ pub(super) fn process(process: Pid) -> api::ProcessInfo {
         let value = details.write_to_bytes().unwrap_or_default();
         Any { type_url: "containerd.runc.v1.ProcessDetails".into(), value, ..Default::default() }
     });
-    api::ProcessInfo { pid: process.pid, info: MessageField::from_option(info), ..Default::default() }
+    api::ProcessInfo {
+        pid: process.pid,
+        info: MessageField::from_option(info),
+        ..Default::default()
+    }
 }
 
 pub(super) fn pid(pid: i32) -> u32 {

@@ -11,12 +11,14 @@ use super::{
 
 fn node_with_web() -> (Node, super::fake::Fake) {
     let node = Node::new();
-    let script = Script { events: life("web")[..4].to_vec(), processes: alive("web"), ..Default::default() };
+    let script =
+        Script { events: life("web")[..4].to_vec(), processes: alive("web"), ..Default::default() };
     let shim = node.shim("web", script);
     (node, shim)
 }
 
-/// Check the processes that live, as a list, as names and as JSON; what a container wrote is escaped.
+/// Check the processes that live, as a list, as names and as JSON; what a container wrote is
+/// escaped.
 #[test]
 fn processes_are_listed() {
     let (node, _shim) = node_with_web();
@@ -33,15 +35,22 @@ fn processes_are_listed() {
     assert_eq!(array[4]["containerd"]["exec_id"], "probe-1");
 }
 
-/// Check the ports that are open, as a list, as addresses and as JSON, and those that open and close.
+/// Check the ports that are open, as a list, as addresses and as JSON, and those that open and
+/// close.
 #[test]
 fn ports_are_listed_and_watched() {
     let node = Node::new();
-    let _shim = node.shim("web", Script { ports: open_ports("web"), events: port_life("web"), ..Default::default() });
+    let _shim = node.shim(
+        "web",
+        Script { ports: open_ports("web"), events: port_life("web"), ..Default::default() },
+    );
     let ran = run(&node, &["ports"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     insta::assert_snapshot!("ports", ran.out);
-    insta::assert_snapshot!("ports_wide", run(&node, &["ports", "-o", "wide", "--container", "web"]).out);
+    insta::assert_snapshot!(
+        "ports_wide",
+        run(&node, &["ports", "-o", "wide", "--container", "web"]).out
+    );
     assert_eq!(run(&node, &["ports", "-q"]).out, "127.0.0.1:8080\n[::]:80\n");
     let ran = run(&node, &["ports", "-o", "json"]);
     assert!(!ran.out.contains('\u{1b}'));
@@ -69,7 +78,13 @@ fn exits_are_shown_and_followed() {
     let ran = run(&node, &["exits"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
     insta::assert_snapshot!("exits", ran.out);
-    let exit = Exit { timestamp_ns: TIME_NS, pid: 9, status: 137, container_id: "web".into(), ..Default::default() };
+    let exit = Exit {
+        timestamp_ns: TIME_NS,
+        pid: 9,
+        status: 137,
+        container_id: "web".into(),
+        ..Default::default()
+    };
     shim.script.lock().expect("a script").exits.push(exit);
     let running = Running::new(&node, &["exits", "-f", "-o", "jsonl"]);
     insta::assert_snapshot!("exits_jsonl", running.line());
@@ -88,7 +103,8 @@ fn capabilities_are_those_of_the_shims_or_of_the_node() {
     assert_eq!((ran.code, answer["categories"].as_array().map(Vec::len)), (0, Some(4)));
 }
 
-/// Check that capabilities which a process lacks are named, and that what is left without them is offered. Needs root.
+/// Check that capabilities which a process lacks are named, and that what is left without them is
+/// offered. Needs root.
 #[test]
 fn a_capability_that_is_missing_is_named() {
     let node = Node::new();
@@ -98,8 +114,15 @@ fn a_capability_that_is_missing_is_named() {
     let output = refused.output().expect("setpriv of util-linux");
     let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let lifecycle = &answer["categories"][0];
-    assert_eq!((output.status.code(), &lifecycle["support"]), (Some(0), &"partial".into()), "{answer}");
-    assert!(["connector", "poll"].iter().any(|backend| lifecycle["backend"] == *backend), "{answer}");
+    assert_eq!(
+        (output.status.code(), &lifecycle["support"]),
+        (Some(0), &"partial".into()),
+        "{answer}"
+    );
+    assert!(
+        ["connector", "poll"].iter().any(|backend| lifecycle["backend"] == *backend),
+        "{answer}"
+    );
     let reason = lifecycle["reason"].as_str().expect("a reason");
     assert!(reason.contains("CAP_BPF with CAP_PERFMON is missing"), "{reason}");
 }
@@ -110,8 +133,11 @@ fn a_container_is_inspected() {
     let (node, _shim) = node_with_web();
     let ran = run(&node, &["inspect", "web"]);
     assert_eq!((ran.code, ran.err.as_str()), (0, ""));
-    let text: Vec<_> =
-        ran.out.lines().filter(|line| !line.starts_with("address") && !line.starts_with("shim")).collect();
+    let text: Vec<_> = ran
+        .out
+        .lines()
+        .filter(|line| !line.starts_with("address") && !line.starts_with("shim"))
+        .collect();
     insta::assert_snapshot!("inspect", text.join("\n"));
     let ran = run(&node, &["inspect", "web", "-o", "json"]);
     let page: Value = serde_json::from_str(&ran.out).expect("JSON");
@@ -133,7 +159,10 @@ fn the_configuration_is_shown() {
     insta::assert_snapshot!("config", ran.out.replace(path, "FILE"));
     std::fs::write(&file, "bus = \"some\"").expect("a file");
     let ran = run(&node, &["config", "show", "--config", path]);
-    assert_eq!((ran.code, ran.err), (2, format!("lookout: bus in {path}: \"some\" is not ports, processes or none\n")));
+    assert_eq!(
+        (ran.code, ran.err),
+        (2, format!("lookout: bus in {path}: \"some\" is not ports, processes or none\n"))
+    );
 }
 
 /// Check each help, and that completions are scripts.

@@ -107,7 +107,8 @@ fn a_shim_that_appears_later_is_followed_from_its_first_record() {
 #[test]
 fn a_broken_connection_is_continued_by_its_cursor() {
     let node = Node::new();
-    let mut shim = node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
+    let mut shim =
+        node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
     let running = Running::new(&node, &["events", "-f", "-o", "jsonl"]);
     let mut seqs: Vec<_> = (0..3).map(|_| told(&running.line()).0).collect();
     shim.stop();
@@ -121,7 +122,8 @@ fn a_broken_connection_is_continued_by_its_cursor() {
     assert_eq!(shim.script.lock().expect("a script").since, ["", "5f3a:2"]);
 }
 
-/// Check that a gap in what was asked for is told by the exit status, whatever types were asked for.
+/// Check that a gap in what was asked for is told by the exit status, whatever types were asked
+/// for.
 #[test]
 fn a_gap_is_told_by_the_exit_status() {
     let node = Node::new();
@@ -149,7 +151,8 @@ fn a_gap_of_another_container_is_not_told() {
 #[test]
 fn a_stream_that_broke_is_told_by_the_exit_status() {
     let node = Node::new();
-    let _shim = node.shim("web", Script { events: life("web"), breaks_after: Some(3), ..Default::default() });
+    let _shim = node
+        .shim("web", Script { events: life("web"), breaks_after: Some(3), ..Default::default() });
     let ran = run(&node, &["events", "-o", "jsonl"]);
     assert_eq!((ran.code, ran.out.lines().count()), (5, 4), "{ran:?}");
     assert!(ran.err.contains("lost shim web"), "{ran:?}");
@@ -196,9 +199,14 @@ fn the_exit_status_says_why() {
 #[test]
 fn a_reader_may_leave_early() {
     let node = Node::new();
-    let events = (1..=20_000).map(|seq| start(seq, "web", process(4016, 0, &["/bin/true", "x"]))).collect();
+    let events =
+        (1..=20_000).map(|seq| start(seq, "web", process(4016, 0, &["/bin/true", "x"]))).collect();
     let _shim = node.shim("web", Script { events, ..Default::default() });
-    let mut child = command(&node, &["events"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let mut child = command(&node, &["events"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it runs");
     let mut line = String::new();
     BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
     let output = child.wait_with_output().expect("a child");

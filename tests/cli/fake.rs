@@ -11,9 +11,10 @@ use std::{
 use async_trait::async_trait;
 use lookout::{
     api::{
-        CapabilitiesRequest, CapabilitiesResponse, Container, ContainerPort, ContainerProcess, Event, EventBatch, Exit,
-        ExitBatch, ExitsRequest, Filter, Hello, PortsRequest, PortsResponse, ProcessesRequest, ProcessesResponse,
-        StatusRequest, StatusResponse, SubscribeRequest,
+        CapabilitiesRequest, CapabilitiesResponse, Container, ContainerPort, ContainerProcess,
+        Event, EventBatch, Exit, ExitBatch, ExitsRequest, Filter, Hello, PortsRequest,
+        PortsResponse, ProcessesRequest, ProcessesResponse, StatusRequest, StatusResponse,
+        SubscribeRequest,
         event::Body,
         observer::{Observer, create_observer},
     },
@@ -94,10 +95,15 @@ impl Fake {
         let address = format!("unix://{}", self.socket.display());
         let service = Arc::new(Service { script: self.script.clone() });
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
             runtime.block_on(async {
-                let mut server =
-                    Server::new().bind(&address).expect("a socket").register_service(create_observer(service));
+                let mut server = Server::new()
+                    .bind(&address)
+                    .expect("a socket")
+                    .register_service(create_observer(service));
                 server.start().await.expect("a server");
                 ready.send(()).expect("somebody waits");
                 let _ = stopped.await;
@@ -139,11 +145,19 @@ impl Service {
 
 #[async_trait]
 impl Observer for Service {
-    async fn capabilities(&self, _: &TtrpcContext, _: CapabilitiesRequest) -> ttrpc::Result<CapabilitiesResponse> {
+    async fn capabilities(
+        &self,
+        _: &TtrpcContext,
+        _: CapabilitiesRequest,
+    ) -> ttrpc::Result<CapabilitiesResponse> {
         Ok(CapabilitiesResponse { categories: script::capabilities(), ..Default::default() })
     }
 
-    async fn processes(&self, _: &TtrpcContext, request: ProcessesRequest) -> ttrpc::Result<ProcessesResponse> {
+    async fn processes(
+        &self,
+        _: &TtrpcContext,
+        request: ProcessesRequest,
+    ) -> ttrpc::Result<ProcessesResponse> {
         let wanted = request.container_id;
         let mut processes = self.read(|script| script.processes.clone());
         processes.retain(|one| wanted.is_empty() || one.container.get_or_default().id == wanted);
@@ -181,11 +195,16 @@ impl Observer for Service {
         sender: ServerStreamSender<EventBatch>,
     ) -> ttrpc::Result<()> {
         self.read(|script| script.since.push(request.since.clone()));
-        let after: u64 = request.since.rsplit_once(':').map_or(0, |(_, seq)| seq.parse().expect("a number"));
+        let after: u64 =
+            request.since.rsplit_once(':').map_or(0, |(_, seq)| seq.parse().expect("a number"));
         if self.read(|script| script.events.iter().all(|event| event.seq < after)) && after > 0 {
-            return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(ttrpc::Code::INVALID_ARGUMENT, "ahead")));
+            return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(
+                ttrpc::Code::INVALID_ARGUMENT,
+                "ahead",
+            )));
         }
-        let hello = Hello { schema_version: 1, seq: after, shim_id: "fake".into(), ..Default::default() };
+        let hello =
+            Hello { schema_version: 1, seq: after, shim_id: "fake".into(), ..Default::default() };
         let mut batch = vec![Event {
             epoch: EPOCH.into(),
             type_: "hello".into(),
@@ -200,7 +219,10 @@ impl Observer for Service {
             next += new.len();
             let limit = self.read(|script| script.breaks_after).unwrap_or(usize::MAX);
             for event in new {
-                if (event.seq > after || event.seq == 0) && passes(&event, &request.filters) && told < limit {
+                if (event.seq > after || event.seq == 0)
+                    && passes(&event, &request.filters)
+                    && told < limit
+                {
                     told += 1;
                     batch.push(event);
                 }
@@ -225,9 +247,11 @@ impl Observer for Service {
 /// As `proto/lookout/v1/observer.proto` says, as far as these tests ask for it.
 fn passes(event: &Event, filters: &[Filter]) -> bool {
     let (exec_id, origin, status) = match &event.body {
-        Some(Body::Process(process)) => {
-            (process.exec_id.as_str(), process.origin.as_str(), process.ended.get_or_default().status)
-        }
+        Some(Body::Process(process)) => (
+            process.exec_id.as_str(),
+            process.origin.as_str(),
+            process.ended.get_or_default().status,
+        ),
         _ => ("", "", None),
     };
     let one = |filter: &Filter| {
@@ -236,7 +260,8 @@ fn passes(event: &Event, filters: &[Filter]) -> bool {
             None => *wanted == event.type_,
         };
         (filter.types.is_empty() || filter.types.iter().any(of_type))
-            && (filter.container_id.is_empty() || event.container.get_or_default().id == filter.container_id)
+            && (filter.container_id.is_empty()
+                || event.container.get_or_default().id == filter.container_id)
             && filter.exec_id.as_ref().is_none_or(|wanted| wanted == exec_id)
             && (filter.origin.is_empty() || filter.origin == origin)
             && (!filter.failures || status.is_some_and(|status| status != 0))

@@ -46,7 +46,11 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn new(node: &Node, args: &[&str]) -> Self {
-        let mut child = command(node, args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let mut child = command(node, args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("it runs");
         let stdout = child.stdout.take().expect("a pipe");
         let (sender, lines) = channel();
         thread::spawn(move || read_lines(stdout, |line| sender.send(line).is_ok()));
@@ -71,7 +75,9 @@ impl Running {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
-                return status.code().unwrap_or_else(|| panic!("it ended by {status}: {}", self.stderr()));
+                return status
+                    .code()
+                    .unwrap_or_else(|| panic!("it ended by {status}: {}", self.stderr()));
             }
             assert!(Instant::now() < deadline, "it goes on");
             thread::sleep(Duration::from_millis(5));

@@ -1,8 +1,8 @@
 //! Events as a shim would tell them.
 
 use lookout::api::{
-    Capability, Container, ContainerClose, ContainerPort, ContainerProcess, ContainerStart, Ended, Event, Gap, Owner,
-    Parent, Port, Process, event::Body,
+    Capability, Container, ContainerClose, ContainerPort, ContainerProcess, ContainerStart, Ended,
+    Event, Gap, Owner, Parent, Port, Process, event::Body,
 };
 
 pub(crate) const EPOCH: &str = "5f3a";
@@ -51,12 +51,14 @@ pub(crate) fn start(seq: u64, id: &str, process: Process) -> Event {
 }
 
 pub(crate) fn exit(seq: u64, id: &str, mut process: Process, code: u32) -> Event {
-    process.ended = Some(Ended { code: Some(code), status: Some(code), ..Default::default() }).into();
+    process.ended =
+        Some(Ended { code: Some(code), status: Some(code), ..Default::default() }).into();
     event(seq, id, "process.exit", Body::Process(process))
 }
 
 pub(crate) fn gap(seq: u64, id: &str, lost: Option<u64>) -> Event {
-    let gap = Gap { lost, stage: "kernel".into(), from_ns: 1, to_ns: 3_000_001, ..Default::default() };
+    let gap =
+        Gap { lost, stage: "kernel".into(), from_ns: 1, to_ns: 3_000_001, ..Default::default() };
     event(seq, id, "observer.gap", Body::Gap(gap))
 }
 
@@ -66,9 +68,16 @@ pub(crate) fn life(id: &str) -> Vec<Event> {
     let mut exec = process(4211, 0, &["/bin/sleep", "1"]);
     exec.origin = "exec".into();
     exec.exec_id = "probe-1".into();
-    exec.parent = Some(Parent { pid: 4016, executable: Some(b"/bin/sh".into()), ..Default::default() }).into();
+    exec.parent =
+        Some(Parent { pid: 4016, executable: Some(b"/bin/sh".into()), ..Default::default() })
+            .into();
     vec![
-        event(1, id, "container.start", Body::ContainerStart(ContainerStart { init_pid: 4016, ..Default::default() })),
+        event(
+            1,
+            id,
+            "container.start",
+            Body::ContainerStart(ContainerStart { init_pid: 4016, ..Default::default() }),
+        ),
         start(2, id, shell.clone()),
         start(3, id, exec.clone()),
         exit(4, id, exec, 0),
@@ -77,7 +86,12 @@ pub(crate) fn life(id: &str) -> Vec<Event> {
             6,
             id,
             "container.close",
-            Body::ContainerClose(ContainerClose { seen: Some(4), delivered: 4, lost: Some(0), ..Default::default() }),
+            Body::ContainerClose(ContainerClose {
+                seen: Some(4),
+                delivered: 4,
+                lost: Some(0),
+                ..Default::default()
+            }),
         ),
     ]
 }
@@ -127,14 +141,17 @@ fn port(address: &str, number: u32, scope: &str, owners: &[(i32, &str)]) -> Port
 /// Ports of a container that lives.
 pub(crate) fn open_ports(id: &str) -> Vec<ContainerPort> {
     let both = [(4018, "/usr/sbin/nginx"), (4019, "/usr/sbin/nginx")];
-    [port("127.0.0.1", 8080, "loopback", &[(4017, "/bin/\u{1b}[2Jwork")]), port("::", 80, "wildcard", &both)]
-        .into_iter()
-        .map(|port| ContainerPort {
-            container: Some(container(id)).into(),
-            port: Some(port).into(),
-            ..Default::default()
-        })
-        .collect()
+    [
+        port("127.0.0.1", 8080, "loopback", &[(4017, "/bin/\u{1b}[2Jwork")]),
+        port("::", 80, "wildcard", &both),
+    ]
+    .into_iter()
+    .map(|port| ContainerPort {
+        container: Some(container(id)).into(),
+        port: Some(port).into(),
+        ..Default::default()
+    })
+    .collect()
 }
 
 /// A port that opens and closes.

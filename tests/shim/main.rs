@@ -4,7 +4,10 @@
 //! comparison with the stock shim, `root` what users of stock containerds see.
 
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected should end there")]
-#![expect(clippy::disallowed_methods, reason = "tests are no shim: they spawn their children themselves")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests are no shim: they spawn their children themselves"
+)]
 
 mod contract;
 mod faults;

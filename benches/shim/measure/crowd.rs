@@ -19,8 +19,12 @@ use crate::{
 const CROWD: usize = 20;
 
 /// The kinds, in turns. How containerd calls ours makes no difference to the server.
-const KINDS: [(Side, Version); 4] =
-    [(Side::Ours, Version::V2_1), (Side::Go, Version::V1_6), (Side::Go, Version::V1_7), (Side::Go, Version::V2_1)];
+const KINDS: [(Side, Version); 4] = [
+    (Side::Ours, Version::V2_1),
+    (Side::Go, Version::V1_6),
+    (Side::Go, Version::V1_7),
+    (Side::Go, Version::V2_1),
+];
 
 /// Samples of one kind.
 #[derive(Default)]
@@ -37,7 +41,12 @@ struct Kind {
 }
 
 /// 20 shims with a container each; then 100 execs in one of them.
-pub(super) fn measure_shims(plan: &Plan, place: &Place, report: &mut Report, say: impl Fn(&str)) -> Result<()> {
+pub(super) fn measure_shims(
+    plan: &Plan,
+    place: &Place,
+    report: &mut Report,
+    say: impl Fn(&str),
+) -> Result<()> {
     let mut kinds: [Kind; KINDS.len()] = Default::default();
     for round in 1..=plan.crowds {
         for ((side, version), kind) in KINDS.into_iter().zip(&mut kinds) {
@@ -60,7 +69,12 @@ pub(super) fn measure_shims(plan: &Plan, place: &Place, report: &mut Report, say
 }
 
 /// One shim with 20 containers; then 100 execs, five in each.
-pub(super) fn measure_pods(plan: &Plan, place: &Place, report: &mut Report, say: impl Fn(&str)) -> Result<()> {
+pub(super) fn measure_pods(
+    plan: &Plan,
+    place: &Place,
+    report: &mut Report,
+    say: impl Fn(&str),
+) -> Result<()> {
     let mut kinds: [Kind; KINDS.len()] = Default::default();
     for ((side, version), kind) in KINDS.into_iter().zip(&mut kinds) {
         if plan.quick && side == Side::Go && version != Version::V2_1 {

@@ -15,7 +15,12 @@ use crate::{
     samples::Pair,
 };
 
-pub(super) fn measure(plan: &Plan, place: &Place, version: Version, report: &mut Report) -> Result<()> {
+pub(super) fn measure(
+    plan: &Plan,
+    place: &Place,
+    version: Version,
+    report: &mut Report,
+) -> Result<()> {
     let mut pair = Pair::default();
     let containerd = Containerd::start(place, version)?;
     for round in 0..=plan.runs {
@@ -29,7 +34,13 @@ pub(super) fn measure(plan: &Plan, place: &Place, version: Version, report: &mut
     }
     drop(containerd);
     bury_orphans();
-    report.row("`ctr run --rm … true`", version, Unit::Milliseconds, pair, Some(Budget::Ratio(0.85)));
+    report.row(
+        "`ctr run --rm … true`",
+        version,
+        Unit::Milliseconds,
+        pair,
+        Some(Budget::Ratio(0.85)),
+    );
     Ok(())
 }
 

@@ -25,13 +25,16 @@ pub(super) fn measure(
     runtime: Runtime,
     report: &mut Report,
 ) -> Result<()> {
-    let shims = TURNS.map(|side| Caller::new(place, side, version, runtime).and_then(|caller| caller.idle(None)));
+    let shims = TURNS.map(|side| {
+        Caller::new(place, side, version, runtime).and_then(|caller| caller.idle(None))
+    });
     let [ours, go] = shims;
     let shims = [ours?, go?];
     let mut single = Pair::default();
     for round in 0..=plan.execs {
         for (side, shim) in TURNS.into_iter().zip(&shims) {
-            let (milliseconds, ()) = timed(|| shim.task.exec_true(&shim.bundle.id, &place.fresh("exec")))?;
+            let (milliseconds, ()) =
+                timed(|| shim.task.exec_true(&shim.bundle.id, &place.fresh("exec")))?;
             if round > 0 {
                 single.side(side).push(milliseconds);
             }
@@ -49,7 +52,13 @@ pub(super) fn measure(
     }
     let budget = Some(Budget::Ratio(1.00));
     report.row(&format!("exec, {}", runtime.name()), version, Unit::Milliseconds, single, budget);
-    report.row(&format!("100 execs, 8 at a time, {}", runtime.name()), version, Unit::Milliseconds, storms, budget);
+    report.row(
+        &format!("100 execs, 8 at a time, {}", runtime.name()),
+        version,
+        Unit::Milliseconds,
+        storms,
+        budget,
+    );
     Ok(())
 }
 
@@ -68,6 +77,8 @@ pub(super) fn storm(place: &Place, containers: &[&Shim]) -> Result<()> {
     };
     std::thread::scope(|scope| {
         let workers = [(); AT_A_TIME].map(|()| scope.spawn(work));
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| Error::from("an exec panicked"))?)
+        workers
+            .into_iter()
+            .try_for_each(|worker| worker.join().map_err(|_| Error::from("an exec panicked"))?)
     })
 }

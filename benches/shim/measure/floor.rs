@@ -35,7 +35,8 @@ pub(super) fn one(place: &Place, runtime: Runtime) -> Result<f64> {
         if status.success() {
             return Ok(());
         }
-        Err(format!("{} {}: {status}: {}", runtime.name(), arguments[0], fs::read_to_string(&log)?).into())
+        Err(format!("{} {}: {status}: {}", runtime.name(), arguments[0], fs::read_to_string(&log)?)
+            .into())
     };
     let (milliseconds, ()) = timed(|| {
         run(&["create", "--bundle", ".", "--pid-file", &pid_file])?;

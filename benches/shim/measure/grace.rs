@@ -1,11 +1,12 @@
 //! Takes a constant of the kernel out of every figure: the wait for a grace period of RCU when a
 //! process is put into a cgroup and none was for 20 ms.
 //!
-//! The write lock of `cgroup_threadgroup_rwsem` waits for one (`percpu_down_write`, `rcu_sync_enter`),
-//! 8 ms on two cores; while another such write was just made, it does not. A runtime does it once a
-//! container and exec. Left alone, the one that is faster, or comes sooner after another, pays less
-//! often: as much as a whole container of crun's, and nothing that a shim can do. So here nobody
-//! pays: this writes every 5 ms, the state that the mount option `favordynmods` keeps the kernel in.
+//! The write lock of `cgroup_threadgroup_rwsem` waits for one (`percpu_down_write`,
+//! `rcu_sync_enter`), 8 ms on two cores; while another such write was just made, it does not. A
+//! runtime does it once a container and exec. Left alone, the one that is faster, or comes sooner
+//! after another, pays less often: as much as a whole container of crun's, and nothing that a shim
+//! can do. So here nobody pays: this writes every 5 ms, the state that the mount option
+//! `favordynmods` keeps the kernel in.
 
 use std::{
     fs,

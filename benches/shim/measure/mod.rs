@@ -39,7 +39,8 @@ pub(crate) fn all(plan: &Plan, place: &Place, report: &mut Report) -> Result<()>
     let begun = Instant::now();
     let say = |what: &str| eprintln!("bench: {:>4} s  {what}", begun.elapsed().as_secs());
     grace::without(place, || lives(plan, place, report, say))?;
-    // What goes on inside a container waits for no grace period, and what keeps them away slows each fork down.
+    // What goes on inside a container waits for no grace period, and what keeps them away slows
+    // each fork down.
     watch::measure(plan, place, report, say)?;
     if plan.includes("ports") {
         ports::measure(plan, place, report, say)?;
@@ -101,7 +102,8 @@ fn timed<T>(act: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
 /// mount namespace, of one thread, without those of version 2. Children inherit it.
 fn with_cgroups_for(runtime: Runtime, act: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     const UNIFIED: &str = "/sys/fs/cgroup/unified";
-    let is_hybrid = std::fs::read_to_string("/proc/self/mounts")?.lines().any(|mount| mount.contains(UNIFIED));
+    let is_hybrid =
+        std::fs::read_to_string("/proc/self/mounts")?.lines().any(|mount| mount.contains(UNIFIED));
     if runtime != Runtime::Crun || !is_hybrid {
         return act();
     }
@@ -110,5 +112,6 @@ fn with_cgroups_for(runtime: Runtime, act: impl FnOnce() -> Result<()> + Send) -
         umount2(UNIFIED, MntFlags::empty())?;
         act()
     };
-    thread::scope(|scope| scope.spawn(act).join()).map_err(|_| Error::from("a measurement panicked"))?
+    thread::scope(|scope| scope.spawn(act).join())
+        .map_err(|_| Error::from("a measurement panicked"))?
 }

@@ -1,5 +1,6 @@
-//! How soon a listener is told, and how many: from just before listen(2) in the container until a subscriber in another
-//! process has the event, beside somebody who reads `/proc/net/tcp` once a second in the same run.
+//! How soon a listener is told, and how many: from just before listen(2) in the container until a
+//! subscriber in another process has the event, beside somebody who reads `/proc/net/tcp` once a
+//! second in the same run.
 
 use std::{
     collections::HashSet,
@@ -39,7 +40,12 @@ const POLL: Duration = Duration::from_secs(1);
 /// The state of a listener in `/proc/net/tcp`: TCP_LISTEN.
 const LISTEN: &str = "0A";
 
-pub(super) fn measure(plan: &Plan, place: &Place, report: &mut Report, say: impl Fn(&str)) -> Result<()> {
+pub(super) fn measure(
+    plan: &Plan,
+    place: &Place,
+    report: &mut Report,
+    say: impl Fn(&str),
+) -> Result<()> {
     let caller = Caller::new(place, Side::Ours, Version::V1_7, Runtime::Runc)?;
     let shim = caller.idle(Some(("io.lookout.observe", "on")))?;
     fs::copy(place.storm().join("ports"), shim.bundle.path.join("rootfs/ports"))?;
@@ -55,7 +61,13 @@ pub(super) fn measure(plan: &Plan, place: &Place, report: &mut Report, say: impl
 }
 
 /// Listeners of one kind, with a subscriber and a poller; what came of it, in words.
-fn one(place: &Place, shim: &Shim, milliseconds: u64, count: usize, first: usize) -> Result<String> {
+fn one(
+    place: &Place,
+    shim: &Shim,
+    milliseconds: u64,
+    count: usize,
+    first: usize,
+) -> Result<String> {
     let subscriber = Subscriber::start(&shim.bundle.id)?;
     let poller = Poller::start(shim)?;
     thread::sleep(UP);
@@ -78,7 +90,9 @@ fn one(place: &Place, shim: &Shim, milliseconds: u64, count: usize, first: usize
         }
     }
     latencies.sort_by(f64::total_cmp);
-    let at = |percent: usize| latencies.get((latencies.len() * percent / 100).min(latencies.len() - 1)).copied();
+    let at = |percent: usize| {
+        latencies.get((latencies.len() * percent / 100).min(latencies.len() - 1)).copied()
+    };
     let (Some(median), Some(p99), Some(most)) = (at(50), at(99), at(100)) else {
         return Err("nothing was told".into());
     };
@@ -108,7 +122,10 @@ struct Subscriber {
 impl Subscriber {
     fn start(shim_id: &str) -> Result<Self> {
         let shims = client::registrations(&client::runtime_dir(), None)?;
-        let shim = shims.into_iter().find(|shim| shim.id == shim_id).ok_or("the shim is not registered")?;
+        let shim = shims
+            .into_iter()
+            .find(|shim| shim.id == shim_id)
+            .ok_or("the shim is not registered")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (sender, told) = mpsc::channel();
         let leave = Arc::new(AtomicBool::new(false));
@@ -149,14 +166,16 @@ struct Poller {
 impl Poller {
     fn start(shim: &Shim) -> Result<Self> {
         let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", shim.pid))?;
-        let init: u32 = children.split_whitespace().next().ok_or("the shim has no container")?.parse()?;
+        let init: u32 =
+            children.split_whitespace().next().ok_or("the shim has no container")?.parse()?;
         let leave = Arc::new(AtomicBool::new(false));
         let asked = leave.clone();
         let reader = thread::spawn(move || {
             let mut seen = HashSet::new();
             while !asked.load(Ordering::Relaxed) {
                 for list in ["tcp", "tcp6"] {
-                    let list = fs::read_to_string(format!("/proc/{init}/net/{list}")).unwrap_or_default();
+                    let list =
+                        fs::read_to_string(format!("/proc/{init}/net/{list}")).unwrap_or_default();
                     seen.extend(list.lines().filter_map(listener));
                 }
                 thread::sleep(POLL);

@@ -11,7 +11,12 @@ use crate::{
     shim::Caller,
 };
 
-pub(super) fn measure(plan: &Plan, place: &Place, version: Version, report: &mut Report) -> Result<()> {
+pub(super) fn measure(
+    plan: &Plan,
+    place: &Place,
+    version: Version,
+    report: &mut Report,
+) -> Result<()> {
     let mut pair = Pair::default();
     for round in 0..=plan.starts {
         for side in TURNS {
@@ -25,6 +30,12 @@ pub(super) fn measure(plan: &Plan, place: &Place, version: Version, report: &mut
             }
         }
     }
-    report.row("`start` until the first RPC", version, Unit::Milliseconds, pair, Some(Budget::Ratio(0.33)));
+    report.row(
+        "`start` until the first RPC",
+        version,
+        Unit::Milliseconds,
+        pair,
+        Some(Budget::Ratio(0.33)),
+    );
     Ok(())
 }

@@ -19,7 +19,12 @@ use crate::{
 /// What the container writes.
 const BYTES: usize = 1 << 30;
 
-pub(super) fn measure(plan: &Plan, place: &Place, version: Version, report: &mut Report) -> Result<()> {
+pub(super) fn measure(
+    plan: &Plan,
+    place: &Place,
+    version: Version,
+    report: &mut Report,
+) -> Result<()> {
     let (mut rate, mut cpu) = (Pair::default(), Pair::default());
     for _ in 0..plan.floods {
         for side in TURNS {
@@ -29,7 +34,13 @@ pub(super) fn measure(plan: &Plan, place: &Place, version: Version, report: &mut
             cpu.side(side).push(busy);
         }
     }
-    report.row("1 GiB of stdout, rate", version, Unit::MebibytesPerSecond, rate, Some(Budget::RatioAtLeast(1.00)));
+    report.row(
+        "1 GiB of stdout, rate",
+        version,
+        Unit::MebibytesPerSecond,
+        rate,
+        Some(Budget::RatioAtLeast(1.00)),
+    );
     report.row("1 GiB of stdout, the shim's CPU", version, Unit::Seconds, cpu, None);
     Ok(())
 }
@@ -54,11 +65,13 @@ fn one(place: &Place, side: Side, version: Version) -> Result<(f64, f64)> {
     Ok((seconds, busy))
 }
 
-/// User and system time of all threads, those that are gone too: proc(5), /proc/PID/stat, 14 and 15.
+/// User and system time of all threads, those that are gone too: proc(5), /proc/PID/stat, 14 and
+/// 15.
 fn cpu_seconds(pid: Pid) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, after_name) = stat.rsplit_once(')').ok_or("a stat without a name")?;
     let fields: Vec<&str> = after_name.split_whitespace().collect();
-    let ticks: u32 = [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u32>().ok()).sum();
+    let ticks: u32 =
+        [11, 12].iter().filter_map(|field| fields.get(*field)?.parse::<u32>().ok()).sum();
     Ok(f64::from(ticks) / machine::ticks_per_second()?)
 }

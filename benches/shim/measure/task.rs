@@ -1,5 +1,5 @@
-//! A container from NewTask to Delete as containerd leads it through a shim, and through the runtime
-//! alone as the floor.
+//! A container from NewTask to Delete as containerd leads it through a shim, and through the
+//! runtime alone as the floor.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,14 @@ use crate::{
 };
 
 /// What the time goes to, in order.
-pub(crate) const STEPS: [&str; 6] =
-    ["`start` verb, Connect", "Create", "Start, Wait", "Delete", "Shutdown until gone", "`delete` verb"];
+pub(crate) const STEPS: [&str; 6] = [
+    "`start` verb, Connect",
+    "Create",
+    "Start, Wait",
+    "Delete",
+    "Shutdown until gone",
+    "`delete` verb",
+];
 
 /// One container's milliseconds, by step.
 type Steps = [f64; STEPS.len()];
@@ -42,7 +48,12 @@ pub(super) fn measure(
             whole.side(side).push(taken.iter().sum());
             gone.side(side).push(taken[GONE]);
             let name = if side == Side::Ours { "ours" } else { "Go" };
-            steps.entry(name).or_default().iter_mut().zip(taken).for_each(|(samples, taken)| samples.push(taken));
+            steps
+                .entry(name)
+                .or_default()
+                .iter_mut()
+                .zip(taken)
+                .for_each(|(samples, taken)| samples.push(taken));
         }
         rest();
         let milliseconds = floor::one(place, runtime)?;
@@ -56,7 +67,13 @@ pub(super) fn measure(
     let what = format!("NewTask→Delete, {}", runtime.name());
     report.row(&what, version, Unit::Milliseconds, whole, Some(Budget::Ratio(budget)));
     if runtime == Runtime::Runc {
-        report.row("Shutdown until gone", version, Unit::Milliseconds, gone, Some(Budget::OursAtMost(1000.0)));
+        report.row(
+            "Shutdown until gone",
+            version,
+            Unit::Milliseconds,
+            gone,
+            Some(Budget::OursAtMost(1000.0)),
+        );
     }
     Ok(())
 }

@@ -25,8 +25,10 @@ impl Report {
             })
         });
         let memory = self.memory.iter().map(|composition| {
-            let lines: Map<String, Value> =
-                Memory::LINES.iter().map(|line| ((*line).to_owned(), samples(composition.memory.of(line)))).collect();
+            let lines: Map<String, Value> = Memory::LINES
+                .iter()
+                .map(|line| ((*line).to_owned(), samples(composition.memory.of(line))))
+                .collect();
             json!({ "of": composition.of, "shim": composition.kind, "unit": "KiB", "lines": lines })
         });
         let report = json!({

@@ -29,7 +29,11 @@ impl Report {
                 out += &line(row);
             }
         }
-        out + &self.floor_table() + &self.step_tables() + &self.memory_table() + &self.watching_table() + &self.facts()
+        out + &self.floor_table()
+            + &self.step_tables()
+            + &self.memory_table()
+            + &self.watching_table()
+            + &self.facts()
     }
 
     fn watching_table(&self) -> String {
@@ -65,7 +69,8 @@ impl Report {
             the runtime alone, ms | ours ÷ alone | Go ÷ alone | ours − alone, ms | Go − alone, ms |\n\
             |---|---|---:|---:|---:|---:|---:|\n";
         for floor in &self.floors {
-            let (bare, ours, go) = (floor.bare.median(), floor.whole.ours.median(), floor.whole.go.median());
+            let (bare, ours, go) =
+                (floor.bare.median(), floor.whole.ours.median(), floor.whole.go.median());
             out += &format!(
                 "| {} | {} | {} | {:.2} | {:.2} | {:.1} | {:.1} |\n",
                 floor.runtime.name(),
@@ -85,7 +90,8 @@ impl Report {
         if self.steps.is_empty() {
             return String::new();
         }
-        let mut out = "\n### What NewTask→Delete is made of, ms (medians; ours / Go)\n\n| step |".to_owned();
+        let mut out =
+            "\n### What NewTask→Delete is made of, ms (medians; ours / Go)\n\n| step |".to_owned();
         for steps in &self.steps {
             out += &format!(" {} {} |", steps.version.name(), steps.runtime.name());
         }
@@ -94,7 +100,9 @@ impl Report {
             out += &format!("| {step} |");
             for steps in &self.steps {
                 let median = |side| {
-                    steps.sides.get(side).map_or(f64::NAN, |samples: &[Samples; STEPS.len()]| samples[index].median())
+                    steps.sides.get(side).map_or(f64::NAN, |samples: &[Samples; STEPS.len()]| {
+                        samples[index].median()
+                    })
                 };
                 out += &format!(" {:.1} / {:.1} |", median("ours"), median("Go"));
             }
@@ -108,7 +116,11 @@ impl Report {
             return String::new();
         }
         let mut out = "\n### What the memory is made of, KiB (medians)\n\n| of | shim |".to_owned();
-        out += &format!(" {} |\n|---|---|{}\n", Memory::LINES.join(" | "), "---:|".repeat(Memory::LINES.len()));
+        out += &format!(
+            " {} |\n|---|---|{}\n",
+            Memory::LINES.join(" | "),
+            "---:|".repeat(Memory::LINES.len())
+        );
         for composition in &self.memory {
             out += &format!("| {} | {} |", composition.of, composition.kind);
             for samples in &composition.memory.0 {
@@ -125,7 +137,9 @@ fn line(row: &Row) -> String {
         None => String::new(),
         Some(Budget::Ratio(most)) => format!("≤ {most:.2}"),
         Some(Budget::RatioAtLeast(least)) => format!("≥ {least:.2}"),
-        Some(Budget::OursAtMost(most)) => format!("ours ≤ {} {}", number(most, row.unit), row.unit.name()),
+        Some(Budget::OursAtMost(most)) => {
+            format!("ours ≤ {} {}", number(most, row.unit), row.unit.name())
+        }
     };
     let verdict = match row.verdict() {
         None => "",
@@ -152,7 +166,11 @@ fn number(value: f64, unit: Unit) -> String {
     let decimals = match unit {
         Unit::Milliseconds if value < 100.0 => 1,
         Unit::Seconds => 2,
-        Unit::Milliseconds | Unit::Kibibytes | Unit::MebibytesPerSecond | Unit::PerSecond | Unit::Count => 0,
+        Unit::Milliseconds
+        | Unit::Kibibytes
+        | Unit::MebibytesPerSecond
+        | Unit::PerSecond
+        | Unit::Count => 0,
     };
     format!("{value:.decimals$}")
 }

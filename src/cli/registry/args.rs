@@ -60,9 +60,21 @@ pub(in crate::cli) struct Select {
 impl Select {
     /// What the daemon is asked; `ids` were named without an option.
     pub(in crate::cli) fn selector(self, ids: Vec<u64>) -> Selector {
-        let Self { tags, all_tags, groups, all_groups, pids, ids: more, names, alive, search } = self;
+        let Self { tags, all_tags, groups, all_groups, pids, ids: more, names, alive, search } =
+            self;
         let ids = ids.into_iter().chain(more).collect();
-        Selector { ids, pids, names, tags, all_tags, groups, all_groups, alive, search, ..Default::default() }
+        Selector {
+            ids,
+            pids,
+            names,
+            tags,
+            all_tags,
+            groups,
+            all_groups,
+            alive,
+            search,
+            ..Default::default()
+        }
     }
 }
 
@@ -166,7 +178,8 @@ pub(in crate::cli) struct RunArgs {
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FindArgs {
-    /// A regular expression, searched in the executable's path, the task's name and the command line.
+    /// A regular expression, searched in the executable's path, the task's name and the command
+    /// line.
     #[arg(value_parser = pattern)]
     pub(in crate::cli) pattern: regex::bytes::Regex,
     /// How to print.
@@ -262,7 +275,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 fn signal(text: &str) -> Result<i32, String> {
-    signal_number(text).ok_or_else(|| "a signal is a name or a number, such as TERM or 15".to_owned())
+    signal_number(text)
+        .ok_or_else(|| "a signal is a name or a number, such as TERM or 15".to_owned())
 }
 
 fn pattern(text: &str) -> Result<regex::bytes::Regex, String> {

@@ -30,8 +30,13 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
     let mut refused = None;
     for pid in pids {
         let words = args.words.clone();
-        let request =
-            AddRequest { pid, name: words.name, tags: words.tags, groups: words.groups, ..Default::default() };
+        let request = AddRequest {
+            pid,
+            name: words.name,
+            tags: words.tags,
+            groups: words.groups,
+            ..Default::default()
+        };
         match daemon.add(&request).await {
             Ok(answer) => added.extend(answer.entry.into_option().map(Entry::from)),
             // One that was found may have gone, or be registered already.
@@ -81,7 +86,8 @@ pub(in crate::cli) async fn edit(
 
 /// `lookout rename`.
 pub(in crate::cli) async fn rename(args: RenameArgs) -> Result<Exit, Failure> {
-    let request = UpdateRequest { selector: one(args.id), name: Some(args.name), ..Default::default() };
+    let request =
+        UpdateRequest { selector: one(args.id), name: Some(args.name), ..Default::default() };
     connect().await?.update(&request).await?;
     Ok(Exit::Ok)
 }
@@ -97,7 +103,13 @@ pub(in crate::cli) async fn rm(args: RmArgs) -> Result<Exit, Failure> {
 /// `lookout kill`.
 pub(in crate::cli) async fn kill(args: KillArgs) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(args.ids)).into();
-    let request = KillRequest { selector, all: args.all, signal: args.signal, tree: args.tree, ..Default::default() };
+    let request = KillRequest {
+        selector,
+        all: args.all,
+        signal: args.signal,
+        tree: args.tree,
+        ..Default::default()
+    };
     connect().await?.kill(&request).await?;
     Ok(Exit::Ok)
 }

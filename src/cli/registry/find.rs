@@ -41,7 +41,11 @@ struct Row {
 }
 
 /// `lookout find`.
-pub(in crate::cli) fn find(args: &FindArgs, named: Option<&Path>, out: &mut Output) -> Result<Exit, Failure> {
+pub(in crate::cli) fn find(
+    args: &FindArgs,
+    named: Option<&Path>,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
     let redactor = Redactor::new(&super::config(named)?.settings().redact);
     let redactor = redactor.map_err(|error| Failure::Other(error.into()))?;
     let mut found = matching(&args.pattern)?;
@@ -55,7 +59,8 @@ pub(in crate::cli) fn find(args: &FindArgs, named: Option<&Path>, out: &mut Outp
 
 /// All but this process, in the order of their pids.
 pub(super) fn matching(pattern: &Regex) -> Result<Vec<Found>, Failure> {
-    let context = |error: io::Error| anyhow::Error::new(error).context("failed to list the node's processes");
+    let context =
+        |error: io::Error| anyhow::Error::new(error).context("failed to list the node's processes");
     let mut pids = pids().map_err(|error| Failure::Other(context(error)))?;
     pids.sort_unstable();
     pids.retain(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != std::process::id()));
@@ -76,7 +81,12 @@ fn page(found: &[Found], format: ListFormat, style: Style) -> String {
         pid: one.pid,
         uid: one.uid,
         executable: lossless(&one.executable).into_owned(),
-        command_args: one.args.iter().flat_map(Args::iter).map(|arg| lossless(arg).into_owned()).collect(),
+        command_args: one
+            .args
+            .iter()
+            .flat_map(Args::iter)
+            .map(|arg| lossless(arg).into_owned())
+            .collect(),
     };
     match format {
         ListFormat::Json => json::line(&found.iter().map(row).collect::<Vec<_>>()) + "\n",
@@ -88,9 +98,15 @@ fn page(found: &[Found], format: ListFormat, style: Style) -> String {
             let cells = |one: &Found| {
                 let user = one.uid.map_or_else(String::new, |uid| uid.to_string());
                 let command = escape::command(one.args.iter().flat_map(Args::iter));
-                [one.pid.to_string(), user, escape::text(&one.executable), command].map(or_dash).to_vec()
+                [one.pid.to_string(), user, escape::text(&one.executable), command]
+                    .map(or_dash)
+                    .to_vec()
             };
-            columns(&["PID", "USER", "EXECUTABLE", "COMMAND"], &found.iter().map(cells).collect::<Vec<_>>(), style)
+            columns(
+                &["PID", "USER", "EXECUTABLE", "COMMAND"],
+                &found.iter().map(cells).collect::<Vec<_>>(),
+                style,
+            )
         }
     }
 }

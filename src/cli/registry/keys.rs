@@ -5,12 +5,15 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
-use nix::sys::termios::{LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::sys;
 
-/// A terminal that gives keys at once and does not show them; as it was before when this is dropped.
+/// A terminal that gives keys at once and does not show them; as it was before when this is
+/// dropped.
 pub(super) struct Keys {
     terminal: AsyncFd<OwnedFd>,
     before: Termios,

@@ -19,7 +19,10 @@ pub(in crate::cli) fn man(args: &ManArgs, out: &mut Output) -> Result<Exit, Fail
         return Ok(Exit::Ok);
     };
     let failed = |error| {
-        Failure::Other(anyhow::Error::new(error).context(format!("failed to write pages to {}", folder.display())))
+        Failure::Other(
+            anyhow::Error::new(error)
+                .context(format!("failed to write pages to {}", folder.display())),
+        )
     };
     std::fs::create_dir_all(folder).map_err(failed)?;
     for command in std::iter::once(command.clone()).chain(command.get_subcommands().cloned()) {

@@ -39,7 +39,11 @@ pub(super) async fn connect() -> Result<Daemon, Failure> {
 }
 
 /// `lookout daemon`.
-pub(super) async fn daemon(args: &DaemonArgs, named: Option<&Path>, out: &mut Output) -> Result<Exit, Failure> {
+pub(super) async fn daemon(
+    args: &DaemonArgs,
+    named: Option<&Path>,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
     let config = config(named)?;
     match daemon::run(&config, args.force).await.map_err(|error| Failure::Other(error.into()))? {
         daemon::Outcome::Ended => {}

@@ -12,9 +12,9 @@ use crate::{
     cli::exit::{Exit, Failure},
 };
 
-/// Registered before the command's first instruction: it is the same process, which stays when it begins to run
-/// something else (execve(2)). So whoever waits for `lookout run` waits for the command, with its exit status, its
-/// terminal and its signals.
+/// Registered before the command's first instruction: it is the same process, which stays when it
+/// begins to run something else (execve(2)). So whoever waits for `lookout run` waits for the
+/// command, with its exit status, its terminal and its signals.
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let daemon = connect().await?;
     let words = args.words;
@@ -31,7 +31,8 @@ pub(in crate::cli) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let error = Command::new(program).args(arguments).exec();
     // Nothing was run: nothing is left.
     let selector = Selector { ids: vec![entry.id], ..Default::default() };
-    let removal = UpdateRequest { selector: Some(selector).into(), remove: true, ..Default::default() };
+    let removal =
+        UpdateRequest { selector: Some(selector).into(), remove: true, ..Default::default() };
     let removed = daemon.update(&removal).await;
     let context = format!("failed to run {}", program.display());
     removed?;

@@ -31,7 +31,10 @@ struct Snapshot {
 }
 
 /// `lookout snapshot save|load`.
-pub(in crate::cli) async fn snapshot(command: SnapshotCommand, out: &mut Output) -> Result<Exit, Failure> {
+pub(in crate::cli) async fn snapshot(
+    command: SnapshotCommand,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
     match command {
         SnapshotCommand::Save { file } => save(&file, out).await,
         SnapshotCommand::Load { file } => load(&file, out).await,
@@ -59,14 +62,21 @@ async fn load(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
         false => fs::read(file).map(|read| text = read),
     };
     read.map_err(|error| wrong(file, "read", error))?;
-    let snapshot: Snapshot = serde_json::from_slice(&text).map_err(|error| wrong(file, "parse", error.into()))?;
+    let snapshot: Snapshot =
+        serde_json::from_slice(&text).map_err(|error| wrong(file, "parse", error.into()))?;
     if snapshot.schema != SCHEMA {
         let schema = snapshot.schema;
-        return Err(Failure::Other(anyhow::anyhow!("{}: schema {schema} is not known", file.display())));
+        return Err(Failure::Other(anyhow::anyhow!(
+            "{}: schema {schema} is not known",
+            file.display()
+        )));
     }
     let daemon = connect().await?;
     for entries in snapshot.entries.chunks(BATCH) {
-        let request = LoadRequest { entries: entries.iter().map(api::Entry::from).collect(), ..Default::default() };
+        let request = LoadRequest {
+            entries: entries.iter().map(api::Entry::from).collect(),
+            ..Default::default()
+        };
         for id in daemon.load(&request).await?.ids {
             out.write(&format!("{id}\n"))?;
         }
@@ -75,5 +85,7 @@ async fn load(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
 }
 
 fn wrong(file: &Path, action: &str, error: io::Error) -> Failure {
-    Failure::Other(anyhow::Error::new(error).context(format!("failed to {action} {}", file.display())))
+    Failure::Other(
+        anyhow::Error::new(error).context(format!("failed to {action} {}", file.display())),
+    )
 }

@@ -22,7 +22,12 @@ use crate::{
 /// `lookout stats`: once; the rate is that since each process began.
 pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(Vec::new())).into();
-    let request = SampleRequest { selector, containers: args.containers, tree: args.tree, ..Default::default() };
+    let request = SampleRequest {
+        selector,
+        containers: args.containers,
+        tree: args.tree,
+        ..Default::default()
+    };
     let sample = connect().await?.sample(&request).await?;
     let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
     out.write(&render::list(&sample.usages, &HashMap::new(), args.output, style))?;
@@ -32,7 +37,12 @@ pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<E
 /// `lookout top`: again and again; the rate is that since the look before.
 pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(Vec::new())).into();
-    let request = SampleRequest { selector, containers: args.containers, tree: args.tree, ..Default::default() };
+    let request = SampleRequest {
+        selector,
+        containers: args.containers,
+        tree: args.tree,
+        ..Default::default()
+    };
     let daemon = connect().await?;
     let mut ending = Ending::new()?;
     let is_terminal = std::io::stdout().is_terminal();
@@ -129,7 +139,8 @@ impl Screen {
     /// Writes over what is there, so that nothing flickers; what does not fit is left out.
     #[expect(clippy::unused_self, reason = "only a screen that was entered shows")]
     fn show(&self, page: &str, out: &mut Output) -> std::io::Result<()> {
-        let rows = terminal_size::terminal_size().map_or(24, |(_, terminal_size::Height(rows))| usize::from(rows));
+        let rows = terminal_size::terminal_size()
+            .map_or(24, |(_, terminal_size::Height(rows))| usize::from(rows));
         let lines: Vec<&str> = page.lines().take(rows).collect();
         out.write("\x1b[H")?;
         for (index, line) in lines.iter().enumerate() {

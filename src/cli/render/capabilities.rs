@@ -35,7 +35,8 @@ pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style:
     }
 }
 
-/// What holds for a node whose shims differ: of each category the least, since that is what can be relied on.
+/// What holds for a node whose shims differ: of each category the least, since that is what can be
+/// relied on.
 pub(in crate::cli) fn least(answers: &[Vec<Capability>]) -> Vec<Capability> {
     let rank = |support: &str| match support {
         "supported" => 2,
@@ -45,7 +46,9 @@ pub(in crate::cli) fn least(answers: &[Vec<Capability>]) -> Vec<Capability> {
     let mut least: Vec<Capability> = Vec::new();
     for capability in answers.iter().flatten() {
         match least.iter_mut().find(|known| known.category == capability.category) {
-            Some(known) if rank(&capability.support) < rank(&known.support) => *known = capability.clone(),
+            Some(known) if rank(&capability.support) < rank(&known.support) => {
+                *known = capability.clone()
+            }
             Some(_) => {}
             None => least.push(capability.clone()),
         }

@@ -25,7 +25,9 @@ pub(in crate::cli) fn page(config: &Config, format: PageFormat, style: Style) ->
     });
     match format {
         PageFormat::Json => json::line(&rows) + "\n",
-        PageFormat::Table if style.is_quiet => rows.iter().map(|row| format!("{}\n", row.key)).collect(),
+        PageFormat::Table if style.is_quiet => {
+            rows.iter().map(|row| format!("{}\n", row.key)).collect()
+        }
         PageFormat::Table => {
             let rows = rows.map(|row| {
                 let value = or_dash(escape::text(row.value.as_bytes()));

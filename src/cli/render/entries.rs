@@ -65,7 +65,11 @@ fn wide_row(one: &Entry) -> Vec<String> {
     let user = or_dash(one.process.uid.map_or_else(String::new, |uid| uid.to_string()));
     let executable = or_dash(escape::text(one.process.executable.as_bytes()));
     let times = [one.process.created_ns, one.added_ns, one.last_seen_ns].map(time);
-    [id, pid, state, user].into_iter().chain(times).chain([name, tags, groups, executable, command]).collect()
+    [id, pid, state, user]
+        .into_iter()
+        .chain(times)
+        .chain([name, tags, groups, executable, command])
+        .collect()
 }
 
 /// How it is, or how it ended.

@@ -55,14 +55,27 @@ pub(in crate::cli) fn footer(format: EventFormat, is_empty: bool) -> &'static st
 }
 
 /// One event; empty where the format does not show it. `is_first`: none was shown before.
-pub(in crate::cli) fn event(event: &Event, format: EventFormat, is_first: bool, style: Style) -> String {
+pub(in crate::cli) fn event(
+    event: &Event,
+    format: EventFormat,
+    is_first: bool,
+    style: Style,
+) -> String {
     match format {
         EventFormat::Json => {
-            format!("{}{}", if is_first { "\n" } else { ",\n" }, json::line(&json::Event::from(event)))
+            format!(
+                "{}{}",
+                if is_first { "\n" } else { ",\n" },
+                json::line(&json::Event::from(event))
+            )
         }
         EventFormat::Jsonl => json::line(&json::Event::from(event)) + "\n",
-        EventFormat::Probe => json::Probe::of(event).map_or_else(String::new, |probe| json::line(&probe) + "\n"),
-        EventFormat::Table | EventFormat::Wide if matches!(event.body, Some(Body::Hello(_))) => String::new(),
+        EventFormat::Probe => {
+            json::Probe::of(event).map_or_else(String::new, |probe| json::line(&probe) + "\n")
+        }
+        EventFormat::Table | EventFormat::Wide if matches!(event.body, Some(Body::Hello(_))) => {
+            String::new()
+        }
         EventFormat::Table | EventFormat::Wide => row(event, format, style) + "\n",
     }
 }
@@ -73,20 +86,29 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
         _ => None,
     };
     let time = rfc3339(event.time_ns);
-    let namespace = event.container.as_ref().map(|container| escape::text(container.namespace.as_bytes()));
-    let container = event.container.as_ref().map(|container| escape::text(container.id.as_bytes())).unwrap_or_default();
+    let namespace =
+        event.container.as_ref().map(|container| escape::text(container.namespace.as_bytes()));
+    let container = event
+        .container
+        .as_ref()
+        .map(|container| escape::text(container.id.as_bytes()))
+        .unwrap_or_default();
     let type_name = escape::text(event.type_.as_bytes());
     let pid = match &event.body {
         Some(Body::Process(process)) => process.pid.to_string(),
         Some(Body::ContainerStart(start)) => start.init_pid.to_string(),
-        Some(Body::Port(port)) => port.owners.first().map_or_else(String::new, |owner| owner.pid.to_string()),
+        Some(Body::Port(port)) => {
+            port.owners.first().map_or_else(String::new, |owner| owner.pid.to_string())
+        }
         _ => String::new(),
     };
     let origin = process.map(origin).unwrap_or_default();
     let line = if format == EventFormat::Table {
         let clock = time.get(11..26).unwrap_or(&time).to_owned();
-        let container = if style.width.is_some() { shortened(&container, TABLE[1].1) } else { container };
-        let row = [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), what(event)];
+        let container =
+            if style.width.is_some() { shortened(&container, TABLE[1].1) } else { container };
+        let row =
+            [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), what(event)];
         padded(&row, &TABLE.map(|(_, width)| width))
     } else {
         let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
@@ -101,7 +123,10 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
             process.map_or_else(String::new, |process| number(process.parent_pid)),
             origin,
             escape::text(event.grade.as_bytes()),
-            process.and_then(|process| process.executable.as_ref()).map(|path| escape::text(path)).unwrap_or_default(),
+            process
+                .and_then(|process| process.executable.as_ref())
+                .map(|path| escape::text(path))
+                .unwrap_or_default(),
             what(event),
         ]
         .map(or_dash);
@@ -109,7 +134,9 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
     };
     let is_alarming = match &event.body {
         Some(Body::Gap(_)) => true,
-        Some(Body::Process(process)) => process.ended.as_ref().is_some_and(|ended| ended.status.unwrap_or(1) != 0),
+        Some(Body::Process(process)) => {
+            process.ended.as_ref().is_some_and(|ended| ended.status.unwrap_or(1) != 0)
+        }
         _ => false,
     };
     let line = style.fit(&line);
@@ -119,7 +146,11 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
 /// How a process came to be: `exec:ID` for an exec, `descendant:ID` for what it started.
 pub(in crate::cli) fn origin(process: &Process) -> String {
     let origin = escape::text(process.origin.as_bytes());
-    if process.exec_id.is_empty() { origin } else { format!("{origin}:{}", escape::text(process.exec_id.as_bytes())) }
+    if process.exec_id.is_empty() {
+        origin
+    } else {
+        format!("{origin}:{}", escape::text(process.exec_id.as_bytes()))
+    }
 }
 
 /// The command line, or what else tells what a process runs.
@@ -134,7 +165,8 @@ pub(in crate::cli) fn command(process: &Process) -> String {
         "?".to_owned()
     };
     if process.args_truncated {
-        let bytes = process.args_bytes.map_or_else(String::new, |bytes| format!(" {bytes} bytes in all"));
+        let bytes =
+            process.args_bytes.map_or_else(String::new, |bytes| format!(" {bytes} bytes in all"));
         text.push_str(&format!(" …{bytes}"));
     }
     text
@@ -160,8 +192,9 @@ fn what(event: &Event) -> String {
         Some(Body::Process(process)) => match event.type_.as_str() {
             "process.exit" => format!("{}: {}", ended(process), command(process)),
             "process.done" => {
-                let after =
-                    process.after_exit_ns.map_or_else(String::new, |after| format!("{} after exit: ", millis(after)));
+                let after = process
+                    .after_exit_ns
+                    .map_or_else(String::new, |after| format!("{} after exit: ", millis(after)));
                 format!("{after}{}", command(process))
             }
             "process.held" => {
@@ -175,11 +208,19 @@ fn what(event: &Event) -> String {
         },
         Some(Body::ContainerStart(_)) | Some(Body::Hello(_)) | None => String::new(),
         Some(Body::ContainerClose(close)) => {
-            let count = |count: Option<u64>| count.map_or_else(|| "?".to_owned(), |count| count.to_string());
-            format!("seen {} = delivered {} + lost {}", count(close.seen), close.delivered, count(close.lost))
+            let count = |count: Option<u64>| {
+                count.map_or_else(|| "?".to_owned(), |count| count.to_string())
+            };
+            format!(
+                "seen {} = delivered {} + lost {}",
+                count(close.seen),
+                close.delivered,
+                count(close.lost)
+            )
         }
         Some(Body::Gap(gap)) => {
-            let lost = gap.lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
+            let lost =
+                gap.lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
             format!(
                 "{lost} lost: {}, {}",
                 escape::text(gap.stage.as_bytes()),
@@ -187,14 +228,26 @@ fn what(event: &Event) -> String {
             )
         }
         Some(Body::ContainerIdle(idle)) => format!("quiet for {}", millis(idle.quiet_ns)),
-        Some(Body::ContainerActive(active)) => format!("by {}", escape::text(active.cause.as_bytes())),
+        Some(Body::ContainerActive(active)) => {
+            format!("by {}", escape::text(active.cause.as_bytes()))
+        }
         Some(Body::Port(port)) => ports::what(port),
         Some(Body::Throttle(throttle)) => {
-            format!("{} kept from containerd's bus in {}", throttle.withheld, millis(throttle.over_ns))
+            format!(
+                "{} kept from containerd's bus in {}",
+                throttle.withheld,
+                millis(throttle.over_ns)
+            )
         }
         Some(Body::Capability(capability)) => {
-            let parts = [&capability.category, &capability.support, &capability.backend, &capability.reason];
-            let [category, support, backend, reason] = parts.map(|part| escape::text(part.as_bytes()));
+            let parts = [
+                &capability.category,
+                &capability.support,
+                &capability.backend,
+                &capability.reason,
+            ];
+            let [category, support, backend, reason] =
+                parts.map(|part| escape::text(part.as_bytes()));
             format!("{category}: {support} by {backend}: {reason}")
         }
     }
@@ -207,5 +260,9 @@ fn millis(ns: u64) -> String {
 
 /// The front of an id, for a column.
 pub(in crate::cli) fn shortened(id: &str, width: usize) -> String {
-    if id.chars().count() <= width { id.to_owned() } else { id.chars().take(width - 1).chain(['…']).collect() }
+    if id.chars().count() <= width {
+        id.to_owned()
+    } else {
+        id.chars().take(width - 1).chain(['…']).collect()
+    }
 }

@@ -11,7 +11,8 @@ use crate::{
     model::rfc3339,
 };
 
-const TABLE: [(&str, usize); 5] = [("TIME (UTC)", 30), ("CONTAINER", 16), ("EXEC", 16), ("PID", 7), ("STATUS", 0)];
+const TABLE: [(&str, usize); 5] =
+    [("TIME (UTC)", 30), ("CONTAINER", 16), ("EXEC", 16), ("PID", 7), ("STATUS", 0)];
 
 /// What is printed before the first.
 pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
@@ -36,10 +37,20 @@ pub(in crate::cli) fn footer(format: ListFormat, is_empty: bool) -> &'static str
 }
 
 /// One exit of a container in a namespace.
-pub(in crate::cli) fn exit(exit: &Exit, namespace: &str, format: ListFormat, is_first: bool, style: Style) -> String {
+pub(in crate::cli) fn exit(
+    exit: &Exit,
+    namespace: &str,
+    format: ListFormat,
+    is_first: bool,
+    style: Style,
+) -> String {
     match format {
         ListFormat::Json => {
-            format!("{}{}", if is_first { "\n" } else { ",\n" }, json::line(&json::Exited::new(exit, namespace)))
+            format!(
+                "{}{}",
+                if is_first { "\n" } else { ",\n" },
+                json::line(&json::Exited::new(exit, namespace))
+            )
         }
         ListFormat::Jsonl => json::line(&json::Exited::new(exit, namespace)) + "\n",
         ListFormat::Table | ListFormat::Wide if style.is_quiet => format!("{}\n", exit.pid),
@@ -51,7 +62,13 @@ pub(in crate::cli) fn exit(exit: &Exit, namespace: &str, format: ListFormat, is_
                 container = shortened(&container, TABLE[1].1);
             }
             let exec = or_dash(escape::text(exit.exec_id.as_bytes()));
-            let row = [rfc3339(exit.timestamp_ns), container, exec, exit.pid.to_string(), exit.status.to_string()];
+            let row = [
+                rfc3339(exit.timestamp_ns),
+                container,
+                exec,
+                exit.pid.to_string(),
+                exit.status.to_string(),
+            ];
             let line = style.fit(&padded(&row, &TABLE.map(|(_, width)| width)));
             let line = if exit.status == 0 { line } else { style.alarm(line) };
             line + "\n"

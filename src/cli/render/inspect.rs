@@ -63,7 +63,12 @@ struct Unpublished {
 }
 
 /// The page of `inspect`.
-pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageFormat, style: Style) -> String {
+pub(in crate::cli) fn page(
+    shim: &Registration,
+    known: &Inspected,
+    format: PageFormat,
+    style: Style,
+) -> String {
     let first = known.events.len().saturating_sub(EVENTS);
     let newest = known.events.get(first..).unwrap_or_default();
     if format == PageFormat::Json {
@@ -110,7 +115,8 @@ pub(in crate::cli) fn page(shim: &Registration, known: &Inspected, format: PageF
     for one in &known.capabilities {
         field(&one.category, &format!("{} by {}: {}", one.support, one.backend, one.reason));
     }
-    let closed = known.events.iter().rev().find(|event| matches!(event.body, Some(Body::ContainerClose(_))));
+    let closed =
+        known.events.iter().rev().find(|event| matches!(event.body, Some(Body::ContainerClose(_))));
     field(
         "state",
         if closed.is_some() {
@@ -136,7 +142,9 @@ fn unpublished(status: &StatusResponse) -> String {
     let events = if count == 1 { "event" } else { "events" };
     match status.oldest_unpublished_ns {
         Some(oldest_ns) => {
-            let age = (SystemTime::UNIX_EPOCH + Duration::from_nanos(oldest_ns)).elapsed().unwrap_or_default();
+            let age = (SystemTime::UNIX_EPOCH + Duration::from_nanos(oldest_ns))
+                .elapsed()
+                .unwrap_or_default();
             format!("{count} task {events}, the oldest for {:.1} s", age.as_secs_f64())
         }
         None => format!("{count} task {events}"),

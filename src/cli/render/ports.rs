@@ -11,14 +11,25 @@ use crate::{
 };
 
 /// Columns of a stream have fixed widths: nobody knows what comes.
-const FOLLOWED: [(&str, usize); 7] =
-    [("STATE", 6), ("CONTAINER", 16), ("PROTO", 5), ("ADDRESS", 24), ("SCOPE", 8), ("PID", 7), ("PROGRAM", 0)];
+const FOLLOWED: [(&str, usize); 7] = [
+    ("STATE", 6),
+    ("CONTAINER", 16),
+    ("PROTO", 5),
+    ("ADDRESS", 24),
+    ("SCOPE", 8),
+    ("PID", 7),
+    ("PROGRAM", 0),
+];
 
 /// The list of `ports`.
 pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: Style) -> String {
     match format {
-        ListFormat::Json => json::line(&ports.iter().map(json::OpenPort::from).collect::<Vec<_>>()) + "\n",
-        ListFormat::Jsonl => ports.iter().map(|one| json::line(&json::OpenPort::from(one)) + "\n").collect(),
+        ListFormat::Json => {
+            json::line(&ports.iter().map(json::OpenPort::from).collect::<Vec<_>>()) + "\n"
+        }
+        ListFormat::Jsonl => {
+            ports.iter().map(|one| json::line(&json::OpenPort::from(one)) + "\n").collect()
+        }
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             ports.iter().map(|one| address(one.port.get_or_default()) + "\n").collect()
         }
@@ -28,8 +39,18 @@ pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: S
         }
         ListFormat::Wide => {
             let rows: Vec<_> = ports.iter().map(wide_row).collect();
-            let header =
-                ["NAMESPACE", "CONTAINER", "PROTO", "ADDRESS", "SCOPE", "PID", "VPID", "EXEC", "OWNER OF", "PROGRAM"];
+            let header = [
+                "NAMESPACE",
+                "CONTAINER",
+                "PROTO",
+                "ADDRESS",
+                "SCOPE",
+                "PID",
+                "VPID",
+                "EXEC",
+                "OWNER OF",
+                "PROGRAM",
+            ];
             columns(&header, &rows, style)
         }
     }
@@ -53,7 +74,12 @@ pub(in crate::cli) fn begun(one: &ContainerPort, format: ListFormat, style: Styl
 }
 
 /// One that opened or closed.
-pub(in crate::cli) fn changed(event: &Event, port: &Port, format: ListFormat, style: Style) -> String {
+pub(in crate::cli) fn changed(
+    event: &Event,
+    port: &Port,
+    format: ListFormat,
+    style: Style,
+) -> String {
     match format {
         ListFormat::Json | ListFormat::Jsonl => json::line(&json::Event::from(event)) + "\n",
         _ => {
@@ -65,7 +91,11 @@ pub(in crate::cli) fn changed(event: &Event, port: &Port, format: ListFormat, st
 
 /// A port in the line of an event.
 pub(super) fn what(port: &Port) -> String {
-    let by = port.owners.first().map(program).map_or_else(String::new, |program| format!(" by {program}"));
+    let by = port
+        .owners
+        .first()
+        .map(program)
+        .map_or_else(String::new, |program| format!(" by {program}"));
     format!("{} {} {}{by}", escape::text(port.transport.as_bytes()), address(port), scope(port))
 }
 
@@ -136,5 +166,9 @@ fn scope(port: &Port) -> String {
 
 fn address(port: &Port) -> String {
     let address = escape::text(port.address.as_bytes());
-    if port.type_ == "ipv6" { format!("[{address}]:{}", port.port) } else { format!("{address}:{}", port.port) }
+    if port.type_ == "ipv6" {
+        format!("[{address}]:{}", port.port)
+    } else {
+        format!("{address}:{}", port.port)
+    }
 }

@@ -12,16 +12,28 @@ use crate::{
 };
 
 /// The list of `ps`.
-pub(in crate::cli) fn list(processes: &[ContainerProcess], format: ListFormat, style: Style) -> String {
+pub(in crate::cli) fn list(
+    processes: &[ContainerProcess],
+    format: ListFormat,
+    style: Style,
+) -> String {
     match format {
-        ListFormat::Json => json::line(&processes.iter().map(json::Listed::from).collect::<Vec<_>>()) + "\n",
-        ListFormat::Jsonl => processes.iter().map(|one| json::line(&json::Listed::from(one)) + "\n").collect(),
+        ListFormat::Json => {
+            json::line(&processes.iter().map(json::Listed::from).collect::<Vec<_>>()) + "\n"
+        }
+        ListFormat::Jsonl => {
+            processes.iter().map(|one| json::line(&json::Listed::from(one)) + "\n").collect()
+        }
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             processes.iter().map(|one| format!("{}\n", one.process.get_or_default().pid)).collect()
         }
         ListFormat::Table => {
             let rows: Vec<_> = processes.iter().map(|one| row(one).to_vec()).collect();
-            columns(&["CONTAINER", "PID", "PPID", "USER", "STARTED (UTC)", "ORIGIN", "COMMAND"], &rows, style)
+            columns(
+                &["CONTAINER", "PID", "PPID", "USER", "STARTED (UTC)", "ORIGIN", "COMMAND"],
+                &rows,
+                style,
+            )
         }
         ListFormat::Wide => {
             let rows: Vec<_> = processes.iter().map(wide_row).collect();
@@ -52,7 +64,11 @@ fn row(one: &ContainerProcess) -> [String; 7] {
         process.pid.to_string(),
         number(process.parent_pid),
         process.uid.map_or_else(String::new, |uid| uid.to_string()),
-        if process.created_ns == 0 { String::new() } else { created.get(..19).unwrap_or_default().replace('T', " ") },
+        if process.created_ns == 0 {
+            String::new()
+        } else {
+            created.get(..19).unwrap_or_default().replace('T', " ")
+        },
         origin(process),
         command(process),
     ]

@@ -2,7 +2,8 @@
 
 use crate::cli::output::Style;
 
-/// Rows under a header, each column as wide as its widest cell; the last is not padded. Cells are harmless already.
+/// Rows under a header, each column as wide as its widest cell; the last is not padded. Cells are
+/// harmless already.
 pub(in crate::cli) fn columns(header: &[&str], rows: &[Vec<String>], style: Style) -> String {
     let mut widths: Vec<usize> = header.iter().map(|title| title.len()).collect();
     for row in rows {

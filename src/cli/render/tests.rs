@@ -3,8 +3,8 @@ use insta::assert_snapshot;
 use super::*;
 use crate::{
     api::{
-        Capability, Container, ContainerClose, ContainerProcess, Ended, Event, Gap, Hello, Kubernetes, Parent, Process,
-        Throttle, event::Body,
+        Capability, Container, ContainerClose, ContainerProcess, Ended, Event, Gap, Hello,
+        Kubernetes, Parent, Process, Throttle, event::Body,
     },
     cli::{args::EventFormat, output::Style},
     client::text::is_hostile,
@@ -18,8 +18,12 @@ fn event(type_name: &str, body: Body) -> Event {
         container_name: "app".into(),
         ..Default::default()
     };
-    let container =
-        Container { namespace: "k8s.io".into(), id: "web".into(), k8s: Some(k8s).into(), ..Default::default() };
+    let container = Container {
+        namespace: "k8s.io".into(),
+        id: "web".into(),
+        k8s: Some(k8s).into(),
+        ..Default::default()
+    };
     Event {
         seq: 17,
         epoch: "5f3a".into(),
@@ -51,7 +55,12 @@ fn process() -> Process {
         uid: Some(0),
         gid: Some(0),
         cgroup: "/k8s.io/web".into(),
-        parent: Some(Parent { pid: 4016, executable: Some(b"/bin/sh".into()), ..Default::default() }).into(),
+        parent: Some(Parent {
+            pid: 4016,
+            executable: Some(b"/bin/sh".into()),
+            ..Default::default()
+        })
+        .into(),
         ..Default::default()
     }
 }
@@ -84,8 +93,13 @@ fn events() -> Vec<Event> {
         unknown: "gone".into(),
         ..Default::default()
     };
-    let own_gap =
-        Gap { lost: Some(12), stage: "subscriber".into(), from_ns: 1, to_ns: 2_500_001, ..Default::default() };
+    let own_gap = Gap {
+        lost: Some(12),
+        stage: "subscriber".into(),
+        from_ns: 1,
+        to_ns: 2_500_001,
+        ..Default::default()
+    };
     vec![
         event("process.start", Body::Process(process())),
         event("process.exec", Body::Process(hostile)),
@@ -93,25 +107,41 @@ fn events() -> Vec<Event> {
         ended(Some(0), "", Some(0), false),
         ended(None, "SIGKILL", Some(137), true),
         ended(None, "", None, false),
-        event("process.done", Body::Process(Process { after_exit_ns: Some(1_500_000_000), ..process() })),
+        event(
+            "process.done",
+            Body::Process(Process { after_exit_ns: Some(1_500_000_000), ..process() }),
+        ),
         event(
             "process.held",
-            Body::Process(Process { holders: vec![process().parent.unwrap_or_default()], ..process() }),
+            Body::Process(Process {
+                holders: vec![process().parent.unwrap_or_default()],
+                ..process()
+            }),
         ),
         event(
             "container.close",
             Body::ContainerClose(ContainerClose { delivered: 4, runtime: 2, ..Default::default() }),
         ),
-        event("observer.gap", Body::Gap(Gap { lost: None, stage: "kernel".into(), ..Default::default() })),
+        event(
+            "observer.gap",
+            Body::Gap(Gap { lost: None, stage: "kernel".into(), ..Default::default() }),
+        ),
         Event { seq: 0, container: None.into(), ..event("observer.gap", Body::Gap(own_gap)) },
-        event("observer.throttle", Body::Throttle(Throttle { withheld: 9, over_ns: 1_000_000, ..Default::default() })),
+        event(
+            "observer.throttle",
+            Body::Throttle(Throttle { withheld: 9, over_ns: 1_000_000, ..Default::default() }),
+        ),
         event("observer.capability", Body::Capability(capability.clone())),
         Event {
             seq: 0,
             container: None.into(),
             ..event(
                 "hello",
-                Body::Hello(Hello { schema_version: 1, capabilities: vec![capability], ..Default::default() }),
+                Body::Hello(Hello {
+                    schema_version: 1,
+                    capabilities: vec![capability],
+                    ..Default::default()
+                }),
             )
         },
         Event { body: None, ..event("port.open", Body::Gap(Gap::default())) },
@@ -121,7 +151,10 @@ fn events() -> Vec<Event> {
 fn all(format: EventFormat) -> String {
     let style = Style::default();
     let events = events();
-    let lines = events.iter().enumerate().map(|(index, one)| super::events::event(one, format, index == 0, style));
+    let lines = events
+        .iter()
+        .enumerate()
+        .map(|(index, one)| super::events::event(one, format, index == 0, style));
     let text: String = lines.collect();
     super::events::header(format, style) + &text + super::events::footer(format, events.is_empty())
 }
@@ -140,7 +173,13 @@ fn every_type_of_event_is_shown() {
 /// Check that what a container wrote brings nothing to a terminal, in any format.
 #[test]
 fn nothing_hostile_is_printed() {
-    for format in [EventFormat::Table, EventFormat::Wide, EventFormat::Json, EventFormat::Jsonl, EventFormat::Probe] {
+    for format in [
+        EventFormat::Table,
+        EventFormat::Wide,
+        EventFormat::Json,
+        EventFormat::Jsonl,
+        EventFormat::Probe,
+    ] {
         let text = all(format);
         assert!(!text.replace('\n', "").contains(is_hostile), "{text}");
     }
@@ -159,17 +198,20 @@ fn a_line_ends_at_the_width() {
 #[test]
 fn failures_are_red() {
     let style = Style { is_coloured: true, ..Style::default() };
-    let red =
-        |index: usize| super::events::event(&events()[index], EventFormat::Table, true, style).contains("\x1b[31m");
+    let red = |index: usize| {
+        super::events::event(&events()[index], EventFormat::Table, true, style).contains("\x1b[31m")
+    };
     assert_eq!([0, 3, 4, 9].map(red), [false, false, true, true]);
 }
 
-/// Check that processes that name each other as parent, and chains of any depth, are shown once each.
+/// Check that processes that name each other as parent, and chains of any depth, are shown once
+/// each.
 #[test]
 fn a_tree_shows_each_process_once() {
     let list = |parents: Vec<(i32, i32)>| -> Vec<ContainerProcess> {
         let one = |(pid, parent_pid)| ContainerProcess {
-            process: Some(Process { pid, parent_pid, origin: "init".into(), ..Default::default() }).into(),
+            process: Some(Process { pid, parent_pid, origin: "init".into(), ..Default::default() })
+                .into(),
             ..Default::default()
         };
         parents.into_iter().map(one).collect()
@@ -197,5 +239,8 @@ fn of_several_answers_the_least_is_told() {
         vec![one("lifecycle", "supported"), one("process", "partial")],
         vec![one("lifecycle", "unavailable"), one("process", "supported")],
     ];
-    assert_eq!(capabilities::least(&answers), [one("lifecycle", "unavailable"), one("process", "partial")]);
+    assert_eq!(
+        capabilities::least(&answers),
+        [one("lifecycle", "unavailable"), one("process", "partial")]
+    );
 }

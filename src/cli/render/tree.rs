@@ -61,7 +61,8 @@ fn tree(processes: &[&Process], style: Style, text: &mut String) {
             continue;
         }
         let branch = if is_last { "└─ " } else { "├─ " };
-        let line = format!("{left}{branch}{} {} [{}]", process.pid, command(process), origin(process));
+        let line =
+            format!("{left}{branch}{} {} [{}]", process.pid, command(process), origin(process));
         text.push_str(&style.fit(&line));
         text.push('\n');
         if let Some(children) = children.get(&process.pid) {

@@ -39,7 +39,12 @@ struct Row<'a> {
 }
 
 /// The list of `stats`.
-pub(in crate::cli) fn list(usages: &[Usage], rates: &HashMap<String, f64>, format: ListFormat, style: Style) -> String {
+pub(in crate::cli) fn list(
+    usages: &[Usage],
+    rates: &HashMap<String, f64>,
+    format: ListFormat,
+    style: Style,
+) -> String {
     match format {
         ListFormat::Json => json::line(&usages.iter().map(Row::from).collect::<Vec<_>>()) + "\n",
         ListFormat::Jsonl => usages.iter().map(|one| json::line(&Row::from(one)) + "\n").collect(),
@@ -54,7 +59,12 @@ pub(in crate::cli) fn list(usages: &[Usage], rates: &HashMap<String, f64>, forma
 pub(in crate::cli) fn top(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String {
     let used: f64 = rates.values().sum();
     let memory: u64 = usages.iter().map(|usage| usage.rss_bytes).sum();
-    let summary = format!("{} processes, {:.1} % CPU, {} resident", usages.len(), used * 100.0, bytes(memory));
+    let summary = format!(
+        "{} processes, {:.1} % CPU, {} resident",
+        usages.len(),
+        used * 100.0,
+        bytes(memory)
+    );
     let summary = if style.is_quiet { String::new() } else { style.fit(&summary) + "\n\n" };
     summary + &table(usages, rates, style)
 }
@@ -90,7 +100,9 @@ fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String
         ];
         cells.map(or_dash).to_vec()
     };
-    let header = ["ID", "PID", "NAME", "CPU %", "TIME", "RSS", "READ", "WRITTEN", "FDS", "THREADS", "COMMAND"];
+    let header = [
+        "ID", "PID", "NAME", "CPU %", "TIME", "RSS", "READ", "WRITTEN", "FDS", "THREADS", "COMMAND",
+    ];
     columns(&header, &usages.iter().map(row).collect::<Vec<_>>(), style)
 }
 

@@ -13,7 +13,13 @@ fn follow() -> Follow {
 fn given(follow: &mut Follow, epoch: &str, seqs: &[u64]) -> Vec<u64> {
     let event = |seq: &u64| {
         let type_ = if *seq == 0 { "hello" } else { "process.exit" };
-        Event { seq: *seq, epoch: epoch.into(), type_: type_.into(), time_ns: 1, ..Event::default() }
+        Event {
+            seq: *seq,
+            epoch: epoch.into(),
+            type_: type_.into(),
+            time_ns: 1,
+            ..Event::default()
+        }
     };
     let batch = EventBatch { events: seqs.iter().map(event).collect(), ..EventBatch::default() };
     let batch = Batch::new(batch.write_to_bytes().expect("bytes")).expect("a batch");
@@ -21,7 +27,8 @@ fn given(follow: &mut Follow, epoch: &str, seqs: &[u64]) -> Vec<u64> {
     given.iter().map(|event| event.seq).collect()
 }
 
-/// Check that each event is given once, however the batches of two connections overlap, and each run's hello once.
+/// Check that each event is given once, however the batches of two connections overlap, and each
+/// run's hello once.
 #[test]
 fn each_event_is_given_once() {
     let mut follow = follow();

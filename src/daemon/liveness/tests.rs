@@ -1,4 +1,7 @@
-#![expect(clippy::disallowed_methods, reason = "tests are no shim: they spawn their children themselves")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests are no shim: they spawn their children themselves"
+)]
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -60,7 +63,8 @@ fn a_pid_alone_holds_nobody() {
         assert_eq!(hold(me, Some(inode + 1)).unwrap_err().raw_os_error(), Some(nix::libc::ESRCH));
     } else {
         let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
-        let version: Vec<u32> = release.split(['.', '-']).map_while(|part| part.parse().ok()).take(2).collect();
+        let version: Vec<u32> =
+            release.split(['.', '-']).map_while(|part| part.parse().ok()).take(2).collect();
         assert!(version < vec![6, 9], "{release} has pidfs");
     }
     let (mut liveness, _waker) = liveness();

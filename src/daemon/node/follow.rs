@@ -18,8 +18,8 @@ use crate::{
     model::chain,
 };
 
-/// Between two attempts at a shim that lives and does not tell: the first, and the longest. One that observes nothing
-/// is such a shim.
+/// Between two attempts at a shim that lives and does not tell: the first, and the longest. One
+/// that observes nothing is such a shim.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Between two attempts at the folder of the shims.
@@ -53,8 +53,8 @@ struct Followed {
 pub struct NodeError(#[from] io::Error);
 
 impl Node {
-    /// Goes on with the stream in a folder, which says from here on that nobody was there before. What begins to run
-    /// goes to `probe`.
+    /// Goes on with the stream in a folder, which says from here on that nobody was there before.
+    /// What begins to run goes to `probe`.
     ///
     /// # Errors
     ///
@@ -98,7 +98,8 @@ impl Node {
     /// The shims that are followed, in order.
     #[must_use]
     pub fn shims(&self) -> Vec<FollowedShim> {
-        let now = |one: &Followed| FollowedShim { connected: one.connected.is(), ..one.shim.clone() };
+        let now =
+            |one: &Followed| FollowedShim { connected: one.connected.is(), ..one.shim.clone() };
         let mut shims: Vec<_> = self.state().shims.values().map(now).collect();
         shims.sort_by(|one, other| (&one.namespace, &one.id).cmp(&(&other.namespace, &other.id)));
         shims
@@ -138,10 +139,23 @@ impl Node {
     async fn follow(self, registration: Registration) {
         let epoch = key(&registration);
         let mut pause = RETRY.0;
-        tracing::info!(namespace = registration.namespace, shim = registration.id, epoch, "following");
+        tracing::info!(
+            namespace = registration.namespace,
+            shim = registration.id,
+            epoch,
+            "following"
+        );
         loop {
-            let since = self.state().stream.cursor(&epoch).map(|seq| format!("{epoch}:{seq}")).unwrap_or_default();
-            let mut events = Follow::new(registration.clone(), Wanted { since, follow: true, ..Default::default() });
+            let since = self
+                .state()
+                .stream
+                .cursor(&epoch)
+                .map(|seq| format!("{epoch}:{seq}"))
+                .unwrap_or_default();
+            let mut events = Follow::new(
+                registration.clone(),
+                Wanted { since, follow: true, ..Default::default() },
+            );
             self.begin(&registration, &epoch, events.connected());
             self.ask(&registration, &epoch).await;
             let end = loop {
@@ -160,7 +174,11 @@ impl Node {
                 return;
             }
             if let Step::Broken(Some(error)) = &end {
-                tracing::info!(shim = registration.id, error = chain(error), "a shim does not tell");
+                tracing::info!(
+                    shim = registration.id,
+                    error = chain(error),
+                    "a shim does not tell"
+                );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
@@ -177,7 +195,8 @@ impl Node {
         let mut state = self.state();
         let seq = state.stream.cursor(epoch).unwrap_or_default();
         let Registration { namespace, id, .. } = registration.clone();
-        let shim = FollowedShim { namespace, id, epoch: epoch.to_owned(), seq, ..Default::default() };
+        let shim =
+            FollowedShim { namespace, id, epoch: epoch.to_owned(), seq, ..Default::default() };
         state.shims.insert(epoch.to_owned(), Followed { shim, connected });
     }
 
@@ -191,7 +210,11 @@ impl Node {
         state.view.set_processes(epoch, processes);
         match ports {
             Ok(ports) => state.view.set_ports(epoch, ports),
-            Err(error) => tracing::warn!(shim = shim.registration.id, error = chain(&error), "a shim lists no ports"),
+            Err(error) => tracing::warn!(
+                shim = shim.registration.id,
+                error = chain(&error),
+                "a shim lists no ports"
+            ),
         }
     }
 
@@ -237,7 +260,8 @@ impl Node {
 fn tell_absence(stream: &mut Stream, runtime_dir: &Path) {
     let living = registrations(runtime_dir, None).unwrap_or_default();
     let lives = |epoch: &str| living.iter().any(|one| key(one) == epoch);
-    let gone: Vec<String> = stream.open_epochs().filter(|epoch| !lives(epoch)).map(str::to_owned).collect();
+    let gone: Vec<String> =
+        stream.open_epochs().filter(|epoch| !lives(epoch)).map(str::to_owned).collect();
     gone.iter().for_each(|epoch| stream.broken(epoch));
     stream.broken("");
 }

@@ -7,9 +7,9 @@
 //!                                   └─► metrics  counted
 //! ```
 //!
-//! An event is in the stream's file before anything else is made of it, and the cursor that a shim is asked
-//! after is the last event in that file: so a daemon that is killed anywhere goes on without a hole and tells
-//! nothing twice. A shim that is lost costs nothing but its part.
+//! An event is in the stream's file before anything else is made of it, and the cursor that a shim
+//! is asked after is the last event in that file: so a daemon that is killed anywhere goes on
+//! without a hole and tells nothing twice. A shim that is lost costs nothing but its part.
 
 mod follow;
 pub mod stream;

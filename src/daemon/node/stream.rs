@@ -1,8 +1,10 @@
-//! Every event of the node's shims, in a file: what `lookout events -o jsonl` prints, one object a line.
+//! Every event of the node's shims, in a file: what `lookout events -o jsonl` prints, one object a
+//! line.
 //!
-//! Beside events there are `stream.begin`, a file's first line, which says after which event of each shim it begins,
-//! and `shim.left`: the shim has told everything and gone. The file that is full takes the place of the one
-//! before it. The file is its own cursor: what is in it was told, what is not was not.
+//! Beside events there are `stream.begin`, a file's first line, which says after which event of
+//! each shim it begins, and `shim.left`: the shim has told everything and gone. The file that is
+//! full takes the place of the one before it. The file is its own cursor: what is in it was told,
+//! what is not was not.
 
 use std::{
     collections::HashMap,
@@ -136,8 +138,8 @@ impl Stream {
         }
     }
 
-    /// A shim has gone and did not tell everything; or, without an epoch, there may have been shims that nobody
-    /// followed.
+    /// A shim has gone and did not tell everything; or, without an epoch, there may have been shims
+    /// that nobody followed.
     pub fn broken(&mut self, epoch: &str) {
         self.append(epoch, &[gap(epoch, None)]);
         if epoch.is_empty() {
@@ -239,9 +241,18 @@ mod tests {
         stream.length = FILE_MAX + 1;
         stream.append("f", &[event("f", 1)]);
         let again = Stream::open(folder.path()).unwrap();
-        assert_eq!((again.cursor("e"), again.cursor("f"), again.cursor("gone")), (Some(7), Some(1), None));
-        assert_eq!(fs::read_to_string(folder.path().join("stream.jsonl")).unwrap().lines().count(), 2);
-        assert_eq!(fs::read_to_string(folder.path().join("stream.jsonl.1")).unwrap().lines().count(), 3);
+        assert_eq!(
+            (again.cursor("e"), again.cursor("f"), again.cursor("gone")),
+            (Some(7), Some(1), None)
+        );
+        assert_eq!(
+            fs::read_to_string(folder.path().join("stream.jsonl")).unwrap().lines().count(),
+            2
+        );
+        assert_eq!(
+            fs::read_to_string(folder.path().join("stream.jsonl.1")).unwrap().lines().count(),
+            3
+        );
     }
 
     /// Check that what did not find room is counted and told.
@@ -249,12 +260,16 @@ mod tests {
     fn a_full_disk_is_told_as_a_gap() {
         let folder = tempfile::tempdir().unwrap();
         let mut stream = Stream::open(folder.path()).unwrap();
-        let file = std::mem::replace(&mut stream.file, File::options().write(true).open("/dev/full").unwrap());
+        let file = std::mem::replace(
+            &mut stream.file,
+            File::options().write(true).open("/dev/full").unwrap(),
+        );
         stream.append("e", &[event("e", 1), event("e", 2)]);
         stream.file = file;
         stream.append("e", &[event("e", 3)]);
         let text = fs::read_to_string(&stream.path).unwrap();
-        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let lines: Vec<serde_json::Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!((&lines[0]["type"], &lines[0]["lost"]), (&"observer.gap".into(), &2.into()));
         assert_eq!(lines[1]["seq"], 3);
     }

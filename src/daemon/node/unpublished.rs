@@ -1,4 +1,5 @@
-//! What shims could not yet give to containerd. They are asked when somebody wants to know, never otherwise.
+//! What shims could not yet give to containerd. They are asked when somebody wants to know, never
+//! otherwise.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use crate::{
 /// How many shims are asked at once: each takes a descriptor.
 const AT_ONCE: usize = 32;
 
-/// How long one shim may take, which answers in a millisecond unless it is stopped; and how long all of them.
+/// How long one shim may take, which answers in a millisecond unless it is stopped; and how long
+/// all of them.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 /// Task events that containerd has not acknowledged, of all shims that said so.
@@ -46,7 +48,8 @@ impl Unpublished {
 
     fn add(&mut self, answer: Option<&StatusResponse>, now_ns: u64) {
         let Some(answer) = answer else { return };
-        let age = answer.oldest_unpublished_ns.map_or(0, |oldest_ns| now_ns.saturating_sub(oldest_ns));
+        let age =
+            answer.oldest_unpublished_ns.map_or(0, |oldest_ns| now_ns.saturating_sub(oldest_ns));
         self.shims += 1;
         self.events += answer.unpublished_events;
         self.bytes += answer.unpublished_bytes;
@@ -63,19 +66,30 @@ async fn status(registration: Registration) -> Option<StatusResponse> {
 mod tests {
     use super::*;
 
-    /// Check that the oldest of all shims is told, that the rest is added up, and that a shim that says nothing is not
-    /// counted as one that has nothing.
+    /// Check that the oldest of all shims is told, that the rest is added up, and that a shim that
+    /// says nothing is not counted as one that has nothing.
     #[test]
     fn the_oldest_of_all_is_told() {
         let mut all = Unpublished::default();
         let answer = |events, oldest_ns| {
-            let (unpublished_events, unpublished_bytes, oldest_unpublished_ns) = (events, events * 100, oldest_ns);
-            StatusResponse { unpublished_events, unpublished_bytes, oldest_unpublished_ns, ..Default::default() }
+            let (unpublished_events, unpublished_bytes, oldest_unpublished_ns) =
+                (events, events * 100, oldest_ns);
+            StatusResponse {
+                unpublished_events,
+                unpublished_bytes,
+                oldest_unpublished_ns,
+                ..Default::default()
+            }
         };
-        for answer in [Some(answer(2, Some(70))), Some(answer(0, None)), None, Some(answer(1, Some(40)))] {
+        for answer in
+            [Some(answer(2, Some(70))), Some(answer(0, None)), None, Some(answer(1, Some(40)))]
+        {
             all.add(answer.as_ref(), 100);
         }
-        assert_eq!(all, Unpublished { shims: 3, events: 3, bytes: 300, oldest: Duration::from_nanos(60) });
+        assert_eq!(
+            all,
+            Unpublished { shims: 3, events: 3, bytes: 300, oldest: Duration::from_nanos(60) }
+        );
         // A clock that was set back makes nothing younger than now.
         let mut all = Unpublished::default();
         all.add(Some(&answer(1, Some(200))), 100);

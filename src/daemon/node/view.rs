@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::api::{
-    Container, ContainerPort, ContainerProcess, Event, Port, PortsResponse, ProcessesResponse, event::Body,
+    Container, ContainerPort, ContainerProcess, Event, Port, PortsResponse, ProcessesResponse,
+    event::Body,
 };
 
 /// The processes that live and the ports that are open, by the epoch of the shim that told of them.
@@ -35,17 +36,22 @@ type PortKey = (String, String, u32, String, bool);
 impl View {
     /// What a shim said of all its containers takes the place of what was known.
     pub fn set_processes(&mut self, epoch: &str, answer: ProcessesResponse) {
-        let rows = answer.processes.into_iter().map(|one| (one.process.get_or_default().entity_id.clone(), one));
+        let rows = answer
+            .processes
+            .into_iter()
+            .map(|one| (one.process.get_or_default().entity_id.clone(), one));
         let idle = answer.idle.into_iter().map(|one| (one.id.clone(), one));
         let shim = self.shim(epoch);
         shim.processes = Listed { as_of: answer.seq, rows: rows.collect() };
         shim.idle = Listed { as_of: answer.seq, rows: idle.collect() };
     }
 
-    /// The same of ports, without those that no event has told: nobody would tell that they are gone.
+    /// The same of ports, without those that no event has told: nobody would tell that they are
+    /// gone.
     pub fn set_ports(&mut self, epoch: &str, answer: PortsResponse) {
         let told = answer.ports.into_iter().filter(|one| !one.listed_only);
-        let rows = told.map(|one| (key(&one.container.get_or_default().id, one.port.get_or_default()), one));
+        let rows = told
+            .map(|one| (key(&one.container.get_or_default().id, one.port.get_or_default()), one));
         self.shim(epoch).ports = Listed { as_of: answer.seq, rows: rows.collect() };
     }
 
@@ -58,7 +64,11 @@ impl View {
             (Some(Body::Gap(_)), _) => return true,
             (Some(Body::Process(process)), "process.fork" | "process.start" | "process.exec") => {
                 let told = Some(process.clone()).into();
-                let one = ContainerProcess { container: container(), process: told, ..Default::default() };
+                let one = ContainerProcess {
+                    container: container(),
+                    process: told,
+                    ..Default::default()
+                };
                 shim.processes.insert(event.seq, process.entity_id.clone(), one);
             }
             (Some(Body::Process(process)), "process.exit") => {
@@ -74,7 +84,8 @@ impl View {
             (Some(Body::ContainerActive(_)), _) => shim.idle.remove(event.seq, id),
             (Some(Body::Port(port)), "port.open") => {
                 let told = Some(port.clone()).into();
-                let one = ContainerPort { container: container(), port: told, ..Default::default() };
+                let one =
+                    ContainerPort { container: container(), port: told, ..Default::default() };
                 shim.ports.insert(event.seq, key(id, port), one);
             }
             (Some(Body::Port(port)), "port.close") => shim.ports.remove(event.seq, &key(id, port)),
@@ -98,7 +109,9 @@ impl View {
     pub fn processes(&self) -> Vec<ContainerProcess> {
         let of = |shim: &Shim| {
             let mut list: Vec<_> = shim.processes.rows.values().cloned().collect();
-            list.sort_by_key(|one| (one.process.get_or_default().created_ns, one.process.get_or_default().pid));
+            list.sort_by_key(|one| {
+                (one.process.get_or_default().created_ns, one.process.get_or_default().pid)
+            });
             list
         };
         self.shims.values().flat_map(of).collect()

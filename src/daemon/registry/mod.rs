@@ -1,7 +1,8 @@
 //! The entries, and what may be done to them. Pure: no I/O, no clock.
 //!
-//! What is asked is planned first: a [`Change`] or a [`Refusal`]. A change is written to the [store](super::store)
-//! and applied then; the store's file is nothing but the changes, so the registry is what applying them gives.
+//! What is asked is planned first: a [`Change`] or a [`Refusal`]. A change is written to the
+//! [store](super::store) and applied then; the store's file is nothing but the changes, so the
+//! registry is what applying them gives.
 
 mod change;
 mod refusal;
@@ -24,7 +25,8 @@ use crate::{
 pub const ENTRIES_MAX: usize = 200_000;
 /// Tags of one entry, and groups.
 const WORDS_MAX: usize = 64;
-/// Bytes of a command line that somebody else has captured; our own capture takes less, escaped or not.
+/// Bytes of a command line that somebody else has captured; our own capture takes less, escaped or
+/// not.
 const COMMAND_MAX: usize = 32 << 10;
 /// Bytes of a name, a tag or a group.
 const WORD_BYTES_MAX: usize = 128;
@@ -103,7 +105,11 @@ impl Registry {
     }
 
     /// The entries that match, in the order of their ids, beginning after one.
-    pub fn select<'a>(&'a self, selector: &'a Selector, after: u64) -> impl Iterator<Item = &'a Entry> {
+    pub fn select<'a>(
+        &'a self,
+        selector: &'a Selector,
+        after: u64,
+    ) -> impl Iterator<Item = &'a Entry> {
         let ids: Box<dyn Iterator<Item = &u64>> = match self.narrowest(selector) {
             Some(ids) => Box::new(ids.into_iter()),
             None => Box::new(self.entries.range(after.saturating_add(1)..).map(|(id, _)| id)),
@@ -113,7 +119,8 @@ impl Registry {
             .filter(move |entry| selector.matches(entry))
     }
 
-    /// The entries that a change or a signal is for. Several must have been named by their ids, or asked for.
+    /// The entries that a change or a signal is for. Several must have been named by their ids, or
+    /// asked for.
     ///
     /// # Errors
     ///
@@ -184,7 +191,8 @@ impl Registry {
         Ok(Change::Edit { ids, edit })
     }
 
-    /// Plans to take over an entry of a snapshot, under a new id. `taken` are entries that are planned already.
+    /// Plans to take over an entry of a snapshot, under a new id. `taken` are entries that are
+    /// planned already.
     ///
     /// # Errors
     ///
@@ -206,7 +214,16 @@ impl Registry {
         }
         let (tags, groups) = (words("tag", tags)?, words("group", groups)?);
         let id = self.last_id + 1 + taken;
-        Ok(Change::Add(Box::new(Entry { id, name, tags, groups, process, added_ns, last_seen_ns, end })))
+        Ok(Change::Add(Box::new(Entry {
+            id,
+            name,
+            tags,
+            groups,
+            process,
+            added_ns,
+            last_seen_ns,
+            end,
+        })))
     }
 
     /// Makes it so. A change of an entry that is not there does nothing: its file was damaged.
@@ -231,7 +248,9 @@ impl Registry {
                     self.take_out(id);
                 }
             }
-            Change::Reset => *self = Self { last_id: self.last_id, seen_ns: self.seen_ns, ..Self::default() },
+            Change::Reset => {
+                *self = Self { last_id: self.last_id, seen_ns: self.seen_ns, ..Self::default() }
+            }
             Change::End { id, end, is_witnessed } => {
                 if let Some(mut entry) = self.take_out(id) {
                     let seen = if is_witnessed { end.time_ns } else { self.seen_ns };
@@ -254,7 +273,8 @@ impl Registry {
             self.living.insert((entry.process.boot, entry.process.key()), id);
         }
         self.by_pid.entry(entry.process.pid).or_default().insert(id);
-        for (index, words) in [(&mut self.by_tag, &entry.tags), (&mut self.by_group, &entry.groups)] {
+        for (index, words) in [(&mut self.by_tag, &entry.tags), (&mut self.by_group, &entry.groups)]
+        {
             for word in words {
                 index.entry(word.clone()).or_default().insert(id);
             }
@@ -277,7 +297,8 @@ impl Registry {
         Some(entry)
     }
 
-    /// The ids among which everything that matches is, from the index that leaves the fewest; `None`: all.
+    /// The ids among which everything that matches is, from the index that leaves the fewest;
+    /// `None`: all.
     fn narrowest<'a>(&'a self, selector: &'a Selector) -> Option<BTreeSet<&'a u64>> {
         let Selector { ids, pids, names, tags, all_tags, groups, all_groups, .. } = selector;
         let mut best: Option<BTreeSet<&u64>> = (!ids.is_empty()).then(|| ids.iter().collect());
@@ -289,7 +310,9 @@ impl Registry {
         if !pids.is_empty() {
             consider(pids.iter().filter_map(|pid| self.by_pid.get(pid)).flatten().collect());
         }
-        for (index, words) in [(&self.by_name, names), (&self.by_tag, tags), (&self.by_group, groups)] {
+        for (index, words) in
+            [(&self.by_name, names), (&self.by_tag, tags), (&self.by_group, groups)]
+        {
             if !words.is_empty() {
                 consider(words.iter().filter_map(|word| index.get(word)).flatten().collect());
             }
@@ -312,7 +335,10 @@ fn leave<T: std::hash::Hash + Eq>(index: &mut Index<T>, key: &T, id: u64) {
     }
 }
 
-fn words(what: &'static str, words: impl IntoIterator<Item = String>) -> Result<BTreeSet<String>, Refusal> {
+fn words(
+    what: &'static str,
+    words: impl IntoIterator<Item = String>,
+) -> Result<BTreeSet<String>, Refusal> {
     let words: BTreeSet<String> = words.into_iter().collect();
     words.iter().try_for_each(|text| word(what, text))?;
     if words.len() > WORDS_MAX {
@@ -327,5 +353,9 @@ fn word(what: &'static str, text: &str) -> Result<(), Refusal> {
     if is_fit && !text.contains(crate::client::text::is_hostile) {
         return Ok(());
     }
-    Err(Refusal::Word { what, text: text.chars().take(WORD_BYTES_MAX).collect(), limit: WORD_BYTES_MAX })
+    Err(Refusal::Word {
+        what,
+        text: text.chars().take(WORD_BYTES_MAX).collect(),
+        limit: WORD_BYTES_MAX,
+    })
 }

@@ -77,7 +77,9 @@ pub enum Refusal {
     #[error("not confirmed: say RESET")]
     Unconfirmed,
     /// A name, a tag or a group.
-    #[error("{text:?} is no {what}: it must have 1 to {limit} bytes, no control characters, no blanks at its ends")]
+    #[error(
+        "{text:?} is no {what}: it must have 1 to {limit} bytes, no control characters, no blanks at its ends"
+    )]
     Word {
         /// What it was to be.
         what: &'static str,
@@ -163,7 +165,9 @@ impl Refusal {
     pub fn kind(&self) -> Kind {
         match self {
             Self::NoProcess { .. } | Self::NoEntry { .. } | Self::NoMatch => Kind::NotFound,
-            Self::Nothing | Self::Unconfirmed | Self::Word { .. } | Self::NoSignal { .. } => Kind::Usage,
+            Self::Nothing | Self::Unconfirmed | Self::Word { .. } | Self::NoSignal { .. } => {
+                Kind::Usage
+            }
             Self::Duplicate { .. } => Kind::Exists,
             Self::Several { .. } | Self::Ended { .. } | Self::Dead { .. } => Kind::State,
             Self::Foreign { .. } | Self::Signal { .. } => Kind::Denied,

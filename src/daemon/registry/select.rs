@@ -37,7 +37,9 @@ impl Selector {
     /// Whether an entry matches.
     #[must_use]
     pub fn matches(&self, entry: &Entry) -> bool {
-        let any = |wanted: &[String], has: &dyn Fn(&String) -> bool| wanted.is_empty() || wanted.iter().any(has);
+        let any = |wanted: &[String], has: &dyn Fn(&String) -> bool| {
+            wanted.is_empty() || wanted.iter().any(has)
+        };
         (self.ids.is_empty() || self.ids.contains(&entry.id))
             && (self.pids.is_empty() || self.pids.contains(&entry.process.pid))
             && any(&self.names, &|name| entry.name.as_ref() == Some(name))
@@ -61,7 +63,18 @@ fn command(entry: &Entry) -> Cow<'_, str> {
 
 impl From<api::Selector> for Selector {
     fn from(selector: api::Selector) -> Self {
-        let api::Selector { ids, pids, names, tags, all_tags, groups, all_groups, alive, search, .. } = selector;
+        let api::Selector {
+            ids,
+            pids,
+            names,
+            tags,
+            all_tags,
+            groups,
+            all_groups,
+            alive,
+            search,
+            ..
+        } = selector;
         let (ids, pids) = (ids.into_iter().collect(), pids.into_iter().collect());
         Self { ids, pids, names, tags, all_tags, groups, all_groups, alive, search }
     }

@@ -10,13 +10,19 @@ fn process(pid: i32, start_ticks: u64) -> Process {
 
 fn add(registry: &mut Registry, pid: i32, tags: &[&str], groups: &[&str]) -> u64 {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let new = New { process: process(pid, 7), tags: words(tags), groups: words(groups), ..Default::default() };
+    let new = New {
+        process: process(pid, 7),
+        tags: words(tags),
+        groups: words(groups),
+        ..Default::default()
+    };
     let change = registry.add(new, 5).unwrap();
     registry.apply(change);
     registry.last_id()
 }
 
-/// Check that a process has one entry, that the refusal names it, and that a later process with its pid is another.
+/// Check that a process has one entry, that the refusal names it, and that a later process with its
+/// pid is another.
 #[test]
 fn a_reused_pid_is_another_process() {
     let mut registry = Registry::default();
@@ -28,7 +34,8 @@ fn a_reused_pid_is_another_process() {
     let change = registry.add(New { process: process(12, 70), ..Default::default() }, 10).unwrap();
     registry.apply(change);
     let both = Selector { pids: [12].into(), ..Default::default() };
-    let ends: Vec<_> = registry.select(&both, 0).map(|entry| (entry.id, entry.is_alive())).collect();
+    let ends: Vec<_> =
+        registry.select(&both, 0).map(|entry| (entry.id, entry.is_alive())).collect();
     assert_eq!(ends, [(1, false), (2, true)]);
 }
 
@@ -38,9 +45,16 @@ fn a_code_may_come_after_the_end() {
     let mut registry = Registry::default();
     let id = add(&mut registry, 12, &[], &[]);
     registry.apply(Change::End { id, end: End::new(9, None), is_witnessed: true });
-    registry.apply(Change::End { id, end: End { time_ns: 11, code: Some(3), signal: None }, is_witnessed: true });
+    registry.apply(Change::End {
+        id,
+        end: End { time_ns: 11, code: Some(3), signal: None },
+        is_witnessed: true,
+    });
     let entry = registry.get(id).unwrap();
-    assert_eq!((entry.end, entry.last_seen_ns), (Some(End { time_ns: 9, code: Some(3), signal: None }), 9));
+    assert_eq!(
+        (entry.end, entry.last_seen_ns),
+        (Some(End { time_ns: 9, code: Some(3), signal: None }), 9)
+    );
 }
 
 /// Check that what died unseen was last seen when everything was.
@@ -61,26 +75,39 @@ fn what_makes_no_sense_is_refused() {
     add(&mut registry, 2, &["a"], &[]);
     let tagged = Selector { tags: vec!["a".into()], ..Default::default() };
     let text = |refused: Result<Vec<u64>, Refusal>| refused.unwrap_err().to_string();
-    assert_eq!(text(registry.chosen(&tagged, false)), "2 entries match (1, 2): say --all, or which");
+    assert_eq!(
+        text(registry.chosen(&tagged, false)),
+        "2 entries match (1, 2): say --all, or which"
+    );
     assert_eq!(registry.chosen(&tagged, true).unwrap(), [1, 2]);
-    assert_eq!(text(registry.chosen(&Selector { ids: [1, 9].into(), ..Default::default() }, false)), "no entry 9");
-    assert_eq!(text(registry.chosen(&Selector { pids: [9].into(), ..Default::default() }, false)), "no entry matches");
+    assert_eq!(
+        text(registry.chosen(&Selector { ids: [1, 9].into(), ..Default::default() }, false)),
+        "no entry 9"
+    );
+    assert_eq!(
+        text(registry.chosen(&Selector { pids: [9].into(), ..Default::default() }, false)),
+        "no entry matches"
+    );
     assert!(registry.chosen(&Selector::default(), true).is_err());
     for name in ["", " x", "a\u{1b}b", &"x".repeat(129)] {
         let edit = Edit { add_tags: vec![name.into()], ..Default::default() };
         assert!(registry.edit(vec![1], edit).is_err(), "{name:?}");
     }
-    let many = Edit { add_tags: (0..65).map(|number| number.to_string()).collect(), ..Default::default() };
+    let many =
+        Edit { add_tags: (0..65).map(|number| number.to_string()).collect(), ..Default::default() };
     assert!(matches!(registry.edit(vec![1], many), Err(Refusal::TooMany { id: 1, .. })));
 }
 
-/// Check every filter and their combinations against looking at all of 10 000 entries, and that it takes milliseconds.
+/// Check every filter and their combinations against looking at all of 10 000 entries, and that it
+/// takes milliseconds.
 #[test]
 fn filters_give_what_a_look_at_every_entry_gives() {
     let mut registry = Registry::default();
     for pid in 1..=10_000 {
-        let tags: Vec<String> = (2..6).filter(|part| pid % part == 0).map(|part| format!("t{part}")).collect();
-        let groups: Vec<String> = (7..10).filter(|part| pid % part == 0).map(|part| format!("g{part}")).collect();
+        let tags: Vec<String> =
+            (2..6).filter(|part| pid % part == 0).map(|part| format!("t{part}")).collect();
+        let groups: Vec<String> =
+            (7..10).filter(|part| pid % part == 0).map(|part| format!("g{part}")).collect();
         let id = add(
             &mut registry,
             pid,
@@ -106,12 +133,15 @@ fn filters_give_what_a_look_at_every_entry_gives() {
         Selector { alive: true, ..Default::default() },
         Selector { search: "r --shard=3".into(), ..Default::default() },
     ];
-    let matching = |kind: &Selector| registry.iter().map(|entry| kind.matches(entry)).collect::<Vec<_>>();
+    let matching =
+        |kind: &Selector| registry.iter().map(|entry| kind.matches(entry)).collect::<Vec<_>>();
     let matching: Vec<Vec<bool>> = kinds.iter().map(matching).collect();
     let mut slowest = std::time::Duration::ZERO;
     for chosen in 0..1 << kinds.len() {
         let mut selector = Selector::default();
-        for kind in (0..kinds.len()).filter(|kind| chosen >> kind & 1 == 1).map(|kind| kinds[kind].clone()) {
+        for kind in
+            (0..kinds.len()).filter(|kind| chosen >> kind & 1 == 1).map(|kind| kinds[kind].clone())
+        {
             selector.ids.extend(kind.ids);
             selector.pids.extend(kind.pids);
             selector.names.extend(kind.names);
@@ -125,13 +155,19 @@ fn filters_give_what_a_look_at_every_entry_gives() {
         let began = cpu_time();
         let found: Vec<u64> = registry.select(&selector, 0).map(|entry| entry.id).collect();
         slowest = slowest.max(cpu_time() - began);
-        let chosen: Vec<_> =
-            (0..kinds.len()).filter(|kind| chosen >> kind & 1 == 1).map(|kind| &matching[kind]).collect();
-        let every = registry.iter().enumerate().filter(|(index, _)| chosen.iter().all(|matching| matching[*index]));
+        let chosen: Vec<_> = (0..kinds.len())
+            .filter(|kind| chosen >> kind & 1 == 1)
+            .map(|kind| &matching[kind])
+            .collect();
+        let every = registry
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| chosen.iter().all(|matching| matching[*index]));
         let wanted: Vec<u64> = every.map(|(_, entry)| entry.id).collect();
         assert_eq!(found, wanted, "{selector:?}");
     }
-    // Milliseconds of this thread, whoever else has the processor; ten times that without optimisation.
+    // Milliseconds of this thread, whoever else has the processor; ten times that without
+    // optimisation.
     assert!(slowest < std::time::Duration::from_millis(100), "{slowest:?}");
 }
 
@@ -166,13 +202,22 @@ pub(in crate::daemon) fn asked() -> impl Strategy<Value = Asked> {
 
 /// What a daemon makes of it.
 pub(in crate::daemon) fn planned(registry: &Registry, asked: &Asked) -> Result<Change, Refusal> {
-    let one = |id: u64| registry.chosen(&Selector { ids: [id].into(), ..Default::default() }, false);
+    let one =
+        |id: u64| registry.chosen(&Selector { ids: [id].into(), ..Default::default() }, false);
     let edit = |id: u64, edit: Edit| registry.edit(one(id)?, edit);
     match *asked {
-        Asked::Add(pid, start) => registry.add(New { process: process(pid, start), ..Default::default() }, 5),
-        Asked::Tag(id, tag) => edit(id, Edit { add_tags: vec![format!("t{tag}")], ..Default::default() }),
-        Asked::Untag(id, tag) => edit(id, Edit { remove_tags: vec![format!("t{tag}")], ..Default::default() }),
-        Asked::Name(id, name) => edit(id, Edit { name: Some(format!("n{name}")), ..Default::default() }),
+        Asked::Add(pid, start) => {
+            registry.add(New { process: process(pid, start), ..Default::default() }, 5)
+        }
+        Asked::Tag(id, tag) => {
+            edit(id, Edit { add_tags: vec![format!("t{tag}")], ..Default::default() })
+        }
+        Asked::Untag(id, tag) => {
+            edit(id, Edit { remove_tags: vec![format!("t{tag}")], ..Default::default() })
+        }
+        Asked::Name(id, name) => {
+            edit(id, Edit { name: Some(format!("n{name}")), ..Default::default() })
+        }
         Asked::Remove(id) => Ok(Change::Remove { ids: one(id)? }),
         Asked::End(id, code) => {
             let end = End { time_ns: 9, code: Some(code), signal: None };
@@ -183,8 +228,8 @@ pub(in crate::daemon) fn planned(registry: &Registry, asked: &Asked) -> Result<C
 }
 
 proptest! {
-    /// Check, against a plain list, that whatever is asked in whatever order, ids are never used twice, a living
-    /// process has one entry, and the indexes say what the entries say.
+    /// Check, against a plain list, that whatever is asked in whatever order, ids are never used
+    /// twice, a living process has one entry, and the indexes say what the entries say.
     #[test]
     fn the_indexes_say_what_the_entries_say(asked in proptest::collection::vec(asked(), 1..80)) {
         let mut registry = Registry::default();

@@ -16,7 +16,12 @@ fn open(folder: &Path) -> Opened {
 }
 
 fn add(opened: &mut Opened, pid: i32) {
-    let process = Process { pid, start_ticks: 1, command_args: vec!["sleep".into(), "1".into()], ..Default::default() };
+    let process = Process {
+        pid,
+        start_ticks: 1,
+        command_args: vec!["sleep".into(), "1".into()],
+        ..Default::default()
+    };
     add_new(opened, New { process, ..Default::default() });
 }
 
@@ -26,8 +31,8 @@ fn add_new(opened: &mut Opened, new: New) {
     opened.registry.apply(change);
 }
 
-/// Check that a file that was cut anywhere, as a kill or a full disk does, gives what the whole lines before
-/// the cut say, and that nothing is called damaged.
+/// Check that a file that was cut anywhere, as a kill or a full disk does, gives what the whole
+/// lines before the cut say, and that nothing is called damaged.
 #[test]
 fn a_cut_anywhere_loses_only_the_last_command() {
     let folder = tempfile::tempdir().unwrap();
@@ -49,8 +54,8 @@ fn a_cut_anywhere_loses_only_the_last_command() {
     }
 }
 
-/// Check that a damaged file is kept under another name that is told, that the rest of it goes on, and that
-/// the next start finds nothing wrong.
+/// Check that a damaged file is kept under another name that is told, that the rest of it goes on,
+/// and that the next start finds nothing wrong.
 #[test]
 fn a_damaged_file_is_set_aside_and_named() {
     let folder = tempfile::tempdir().unwrap();
@@ -96,7 +101,8 @@ fn open_again(opened: Opened, folder: &Path) -> Opened {
     opened
 }
 
-/// Check that what could not be synced is taken back, from the file too, and that the store goes on.
+/// Check that what could not be synced is taken back, from the file too, and that the store goes
+/// on.
 #[test]
 fn what_could_not_be_synced_is_taken_back() {
     let folder = tempfile::tempdir().unwrap();
@@ -137,13 +143,20 @@ fn full(pid: i32) -> New {
         start_ticks: 1_234_567,
         boot: 3_834_326_668,
         executable: "/usr/sbin/nginx".into(),
-        command_args: ["nginx:", "worker", "process", "--config", "/etc/nginx/nginx.conf"].map(Into::into).into(),
+        command_args: ["nginx:", "worker", "process", "--config", "/etc/nginx/nginx.conf"]
+            .map(Into::into)
+            .into(),
         uid: Some(33),
         created_ns: 1_795_266_132_230_185_967,
         pidfd_inode: Some(27_211),
         ..Default::default()
     };
-    New { process, name: format!("web-{pid}"), tags: vec!["http".into(), "edge".into()], groups: vec!["shop".into()] }
+    New {
+        process,
+        name: format!("web-{pid}"),
+        tags: vec!["http".into(), "edge".into()],
+        groups: vec!["shop".into()],
+    }
 }
 
 /// Check that 100 000 entries are read in a second, and that one more tag writes one short line.
@@ -174,8 +187,8 @@ fn a_hundred_thousand_entries_load_and_one_tag_is_one_line() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
-    /// Check, whatever is asked, wherever the file is written anew and wherever a restart falls, that the file says what
-    /// the registry says.
+    /// Check, whatever is asked, wherever the file is written anew and wherever a restart falls,
+    /// that the file says what the registry says.
     #[test]
     fn a_restart_finds_every_command(
         asked in proptest::collection::vec((asked(), 0..20u8), 1..60),

@@ -26,7 +26,8 @@ impl Bucket {
     pub(super) fn take(&mut self, now_ns: u64) -> bool {
         let since = self.filled_ns.map_or(0, |filled| now_ns.saturating_sub(filled));
         self.filled_ns = Some(self.filled_ns.unwrap_or(0).max(now_ns));
-        self.level = self.level.saturating_add(since.saturating_mul(self.per_second)).min(self.full);
+        self.level =
+            self.level.saturating_add(since.saturating_mul(self.per_second)).min(self.full);
         let is_enough = self.level >= SECOND;
         if is_enough {
             self.level -= SECOND;

@@ -1,5 +1,5 @@
-//! An event as the JSON of an OCI runtime specification: the one message that every `ctr events` can print
-//! and that has room for what we tell. What is ours is in `annotations`.
+//! An event as the JSON of an OCI runtime specification: the one message that every `ctr events`
+//! can print and that has room for what we tell. What is ours is in `annotations`.
 
 use std::collections::BTreeMap;
 
@@ -45,9 +45,9 @@ struct User {
 
 /// The event's JSON.
 ///
-/// JSON has no bytes. Where anything of the process is not UTF-8, all of its arguments, its directory and
-/// its executable are escaped, each byte that is not as `\xHH` and each backslash as two, and the
-/// annotation `io.lookout.escaped` is `true`.
+/// JSON has no bytes. Where anything of the process is not UTF-8, all of its arguments, its
+/// directory and its executable are escaped, each byte that is not as `\xHH` and each backslash as
+/// two, and the annotation `io.lookout.escaped` is `true`.
 pub(super) fn encode(event: &Event) -> Vec<u8> {
     let mut annotations = Annotations::new();
     annotations.insert("io.lookout.type", event.type_.clone());
@@ -78,12 +78,14 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
         _ => {}
     }
     // Strings and numbers, with keys that are strings: nothing that JSON could refuse.
-    serde_json::to_vec(&Spec { oci_version: OCI_VERSION, process: described, annotations }).unwrap_or_default()
+    serde_json::to_vec(&Spec { oci_version: OCI_VERSION, process: described, annotations })
+        .unwrap_or_default()
 }
 
 fn describe(process: &Process, annotations: &mut Annotations) -> SpecProcess {
     let parts = [&process.working_directory, &process.executable].into_iter().flatten();
-    let is_escaped = !process.args.iter().chain(parts).all(|bytes| std::str::from_utf8(bytes).is_ok());
+    let is_escaped =
+        !process.args.iter().chain(parts).all(|bytes| std::str::from_utf8(bytes).is_ok());
     let text = |bytes: &Vec<u8>| match std::str::from_utf8(bytes) {
         Ok(text) if !is_escaped => text.to_owned(),
         _ => escaped(bytes),
@@ -92,12 +94,14 @@ fn describe(process: &Process, annotations: &mut Annotations) -> SpecProcess {
     insert_word("io.lookout.entity_id", &process.entity_id, annotations);
     annotations.insert("io.lookout.origin", process.origin.clone());
     insert_word("io.lookout.exec_id", &process.exec_id, annotations);
-    annotations.extend(process.executable.as_ref().map(|path| ("io.lookout.executable", text(path))));
+    annotations
+        .extend(process.executable.as_ref().map(|path| ("io.lookout.executable", text(path))));
     if is_escaped {
         annotations.insert("io.lookout.escaped", "true".to_owned());
     }
     if process.args_truncated {
-        annotations.insert("io.lookout.args_count", process.args_count.unwrap_or_default().to_string());
+        annotations
+            .insert("io.lookout.args_count", process.args_count.unwrap_or_default().to_string());
         annotations.insert("io.lookout.args_truncated", "true".to_owned());
     }
     if process.args_redacted {
@@ -127,7 +131,10 @@ fn describe_port(port: &Port, annotations: &mut Annotations) {
     insert_word("io.lookout.exec_id", &owner.exec_id, annotations);
     if let Some(path) = &owner.executable {
         let text = std::str::from_utf8(path);
-        annotations.insert("io.lookout.executable", text.map_or_else(|_| escaped(path), ToOwned::to_owned));
+        annotations.insert(
+            "io.lookout.executable",
+            text.map_or_else(|_| escaped(path), ToOwned::to_owned),
+        );
         if text.is_err() {
             annotations.insert("io.lookout.escaped", "true".to_owned());
         }

@@ -35,7 +35,12 @@ fn exit() -> Body {
 fn event(body: Body) -> api::Event {
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0 };
     let mut batch = Batch::default();
-    Encoder::new(&identity, CLOCK).event(1, &of_the_shim(body, 1), &mut Head::default(), &mut batch.events);
+    Encoder::new(&identity, CLOCK).event(
+        1,
+        &of_the_shim(body, 1),
+        &mut Head::default(),
+        &mut batch.events,
+    );
     batch.decoded().expect("an event").remove(0)
 }
 
@@ -48,7 +53,8 @@ fn gap() -> Body {
 /// Check which events each setting lets through, and under which topics.
 #[test]
 fn the_bus_carries_what_it_was_told_to() {
-    let bodies = || [Body::Fork(process()), Body::Start(process()), Body::Exec(process()), exit(), gap()];
+    let bodies =
+        || [Body::Fork(process()), Body::Start(process()), Body::Exec(process()), exit(), gap()];
     let topics = |carries| {
         let mut bus = Bus::new(carries, Rate::default());
         bodies().map(|body| bus.take(&event(body), 0).map_or("", |event| event.topic))
@@ -58,8 +64,8 @@ fn the_bus_carries_what_it_was_told_to() {
     assert_eq!(topics(Carries::Processes), ["", PROCESS_START, PROCESS_START, PROCESS_EXIT, GAP]);
 }
 
-/// Check that a burst passes, that the rest is withheld, and that this is told at once and then once a
-/// second at most, with all that was withheld in between.
+/// Check that a burst passes, that the rest is withheld, and that this is told at once and then
+/// once a second at most, with all that was withheld in between.
 #[test]
 fn what_is_withheld_is_told_once_a_second() {
     let mut bus = Bus::new(Carries::Processes, Rate { per_second: 1, burst: 2 });
@@ -74,7 +80,10 @@ fn what_is_withheld_is_told_once_a_second() {
     assert_eq!(bus.due_ns(), Some(7 + TELL_NS));
     assert_eq!(bus.throttled(6 + TELL_NS), None);
     assert!(at(&mut bus, TELL_NS), "a token a second");
-    assert_eq!(bus.throttled(7 + TELL_NS), Some(Body::Throttle { withheld: 2, over_ns: TELL_NS - 2 }));
+    assert_eq!(
+        bus.throttled(7 + TELL_NS),
+        Some(Body::Throttle { withheld: 2, over_ns: TELL_NS - 2 })
+    );
 }
 
 /// Check that the news of a throttle passes an empty bucket and takes nothing from it.
@@ -87,8 +96,8 @@ fn a_throttle_passes_an_empty_bucket() {
 }
 
 proptest! {
-    /// Check that in any stretch of time no more pass than the burst and the rate allow, and that passed and
-    /// withheld are all.
+    /// Check that in any stretch of time no more pass than the burst and the rate allow, and that
+    /// passed and withheld are all.
     #[test]
     fn no_more_pass_than_the_rate_allows(
         steps in proptest::collection::vec(0..50_000_000_u64, 1..400),
@@ -119,8 +128,8 @@ proptest! {
     }
 }
 
-/// Check that what containerd never got is told in the stream, that the teller ends with the hub, and that
-/// the journal of task events has none of it.
+/// Check that what containerd never got is told in the stream, that the teller ends with the hub,
+/// and that the journal of task events has none of it.
 #[tokio::test]
 async fn what_was_not_sent_is_told_in_the_stream() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -131,8 +140,9 @@ async fn what_was_not_sent_is_told_in_the_stream() {
     let clock = AtomicU64::new(1);
     let bus = Bus::new(Carries::Processes, Rate { per_second: 0, burst: 3 });
     let filters = vec![Wanted { types: vec!["observer.throttle".into()], ..Wanted::default() }];
-    let mut throttles =
-        hub.subscribe(Request { filters, since: Since::Oldest, ..Request::default() }).expect("a place");
+    let mut throttles = hub
+        .subscribe(Request { filters, since: Since::Oldest, ..Request::default() })
+        .expect("a place");
     let test = async {
         while hub.subscribers() < 2 {
             tokio::task::yield_now().await;
@@ -143,7 +153,9 @@ async fn what_was_not_sent_is_told_in_the_stream() {
         while withheld < 10 {
             let batch = throttles.next(READ).await.expect("an open hub");
             for event in batch.decoded().expect("events") {
-                let Some(Message::Throttle(throttle)) = event.body else { panic!("{}", event.type_) };
+                let Some(Message::Throttle(throttle)) = event.body else {
+                    panic!("{}", event.type_)
+                };
                 withheld += throttle.withheld;
                 told += 1;
                 clock.fetch_add(TELL_NS, Ordering::Relaxed);
@@ -153,7 +165,8 @@ async fn what_was_not_sent_is_told_in_the_stream() {
         assert!(told >= 2);
         hub.close();
     };
-    let told = async { tokio::join!(test, run(&hub, &publisher, bus, || clock.load(Ordering::Relaxed))) };
+    let told =
+        async { tokio::join!(test, run(&hub, &publisher, bus, || clock.load(Ordering::Relaxed))) };
     tokio::select! {
         told = tokio::time::timeout(Duration::from_secs(20), told) => assert!(told.is_ok(), "in time"),
         () = sender.run() => panic!("a sender never ends"),

@@ -1,7 +1,7 @@
 //! What can be observed on this node, found by asking the running kernel.
 //!
-//! Asked once, before the first container, and again by `lookout capabilities`. A category that is not
-//! supported never gives events, and says so here first.
+//! Asked once, before the first container, and again by `lookout capabilities`. A category that is
+//! not supported never gives events, and says so here first.
 
 #[cfg(target_os = "linux")]
 mod probe;
@@ -93,9 +93,12 @@ impl Capabilities {
 fn lifecycle(probes: &Probes) -> Capability {
     let category = Category::Lifecycle;
     match best(probes) {
-        (Some(Backend::Bpf), _) => {
-            answer(category, Support::Supported, "bpf", "every start and exit, counted in the kernel".into())
-        }
+        (Some(Backend::Bpf), _) => answer(
+            category,
+            Support::Supported,
+            "bpf",
+            "every start and exit, counted in the kernel".into(),
+        ),
         (Some(Backend::Connector), why) => answer(
             category,
             Support::Partial,
@@ -127,7 +130,9 @@ fn process(probes: &Probes) -> Capability {
             "connector",
             format!("arguments of short-lived processes are missed ({why})"),
         ),
-        (Some(_), why) => answer(category, Support::Partial, "poll", format!("only what lives at a look ({why})")),
+        (Some(_), why) => {
+            answer(category, Support::Partial, "poll", format!("only what lives at a look ({why})"))
+        }
         (None, why) => answer(category, Support::Unavailable, "none", why),
     }
 }
@@ -151,15 +156,17 @@ fn network(probes: &Probes) -> Capability {
             answer(category, Support::Partial, "bpf", reason.into())
         }
         Err(why) if probes.proc.is_ok() => {
-            let reason = format!("TCP ports by the kernel's list of sockets: short-lived ones are missed (bpf: {why})");
+            let reason = format!(
+                "TCP ports by the kernel's list of sockets: short-lived ones are missed (bpf: {why})"
+            );
             answer(category, Support::Partial, "sock_diag", reason)
         }
         Err(why) => answer(category, Support::Unavailable, "none", format!("bpf: {why}")),
     }
 }
 
-/// The best source that can be had, and why each better one cannot. The connector gives nothing without
-/// `/proc`: neither whose a process is nor what it runs.
+/// The best source that can be had, and why each better one cannot. The connector gives nothing
+/// without `/proc`: neither whose a process is nor what it runs.
 fn best(probes: &Probes) -> (Option<Backend>, String) {
     let Err(bpf) = &probes.bpf else { return (Some(Backend::Bpf), String::new()) };
     let mut why = format!("bpf: {bpf}");

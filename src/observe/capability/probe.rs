@@ -7,15 +7,23 @@ use nix::errno::Errno;
 use super::{Capabilities, Probes};
 use crate::observe::source::connector;
 
-/// Asks the running kernel. `bpf` is the probe of the eBPF programs, `udp` that of those that see UDP; they are asked
-/// first, and the others even where they consent, because a source can end.
+/// Asks the running kernel. `bpf` is the probe of the eBPF programs, `udp` that of those that see
+/// UDP; they are asked first, and the others even where they consent, because a source can end.
 #[must_use]
-pub fn negotiate(bpf: impl FnOnce() -> Result<(), String>, udp: impl FnOnce() -> bool) -> Capabilities {
-    Capabilities::from_probes(&Probes { bpf: bpf(), udp: udp(), connector: probe_connector(), proc: probe_proc() })
+pub fn negotiate(
+    bpf: impl FnOnce() -> Result<(), String>,
+    udp: impl FnOnce() -> bool,
+) -> Capabilities {
+    Capabilities::from_probes(&Probes {
+        bpf: bpf(),
+        udp: udp(),
+        connector: probe_connector(),
+        proc: probe_proc(),
+    })
 }
 
-/// Whether the kernel lets this process listen on its proc connector. Asks with the request and waits
-/// for its answer, at most a second; then stops listening.
+/// Whether the kernel lets this process listen on its proc connector. Asks with the request and
+/// waits for its answer, at most a second; then stops listening.
 ///
 /// # Errors
 ///
@@ -25,7 +33,9 @@ pub fn probe_connector() -> Result<(), String> {
         Some(Errno::ECONNREFUSED) => "not in the initial network namespace".to_owned(),
         Some(Errno::EPERM) => "CAP_NET_ADMIN is missing".to_owned(),
         Some(Errno::EPROTONOSUPPORT) => "this kernel has no connector".to_owned(),
-        Some(Errno::ETIMEDOUT) => "not in the initial pid and user namespace, or no CONFIG_PROC_EVENTS".to_owned(),
+        Some(Errno::ETIMEDOUT) => {
+            "not in the initial pid and user namespace, or no CONFIG_PROC_EVENTS".to_owned()
+        }
         _ => error.to_string(),
     })
 }
@@ -36,7 +46,7 @@ pub fn probe_connector() -> Result<(), String> {
 ///
 /// Why not, in one line.
 pub fn probe_proc() -> Result<(), String> {
-    // With `hidepid` pid 1 is what others do not see. What of a process may be read is asked of each:
-    // an image that the kernel refuses says so.
+    // With `hidepid` pid 1 is what others do not see. What of a process may be read is asked of
+    // each: an image that the kernel refuses says so.
     fs::read("/proc/1/stat").map(drop).map_err(|error| format!("/proc cannot be read: {error}"))
 }

@@ -7,7 +7,9 @@ fn no(why: &str) -> Result<(), String> {
 /// Check that each combination of probes gives the best source, and each worse one's reason.
 #[test]
 fn each_category_says_by_what_and_why_not_more() {
-    let of = |bpf, connector, proc| Capabilities::from_probes(&Probes { bpf, udp: true, connector, proc });
+    let of = |bpf, connector, proc| {
+        Capabilities::from_probes(&Probes { bpf, udp: true, connector, proc })
+    };
     insta::assert_snapshot!(of(Ok(()), Ok(()), Ok(())).render_summary(), @r"
         lifecycle  supported    bpf   every start and exit, counted in the kernel
         file       unavailable  none  files are not observed: that would slow down every system call of the node
@@ -43,7 +45,12 @@ fn each_category_says_by_what_and_why_not_more() {
 /// Check that asking by category and asking for all agree, in the order of every listing.
 #[test]
 fn categories_are_all_there_in_order() {
-    let all = Capabilities::from_probes(&Probes { bpf: Ok(()), udp: false, connector: Ok(()), proc: Ok(()) });
+    let all = Capabilities::from_probes(&Probes {
+        bpf: Ok(()),
+        udp: false,
+        connector: Ok(()),
+        proc: Ok(()),
+    });
     assert_eq!(all.categories().iter().map(|it| it.category).collect::<Vec<_>>(), Category::ALL);
     assert!(all.category(Category::Network).reason.contains("UDP is listed only"));
     for category in Category::ALL {

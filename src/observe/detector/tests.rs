@@ -19,10 +19,14 @@ fn a_second_exec_is_told_with_the_fork_that_made_the_process() {
     script.fork(100, 101);
     script.exec(101, &["sh", "-c", "exec true"]);
     script.exec(101, &["true"]);
-    let told: Vec<ProcessEvent> = (0..3).map(|_| events.processes.recv_timeout(SOON).unwrap()).collect();
+    let told: Vec<ProcessEvent> =
+        (0..3).map(|_| events.processes.recv_timeout(SOON).unwrap()).collect();
     let fork = told[0].fork.unwrap();
     assert_eq!((fork.parent_pid, fork.child.pid), (100, 101));
-    assert_eq!(told.iter().map(|event| event.exec.is_some()).collect::<Vec<_>>(), [false, true, true]);
+    assert_eq!(
+        told.iter().map(|event| event.exec.is_some()).collect::<Vec<_>>(),
+        [false, true, true]
+    );
     assert!(told.iter().all(|event| event.fork == Some(fork)));
     let args: Vec<&[u8]> = told[2].process.image.args.as_ref().unwrap().iter().collect();
     assert_eq!(args, [b"true"]);
@@ -49,7 +53,10 @@ fn losses_and_failures_are_errors() {
     assert_eq!(events.exits.recv_timeout(SOON).unwrap().status, 137);
     assert!(events.processes.try_recv().is_err(), "neither forks nor execs were asked for");
     script.lose(3);
-    assert!(matches!(events.errors.recv_timeout(SOON).unwrap(), DetectorError::Lost { lost: Some(3) }));
+    assert!(matches!(
+        events.errors.recv_timeout(SOON).unwrap(),
+        DetectorError::Lost { lost: Some(3) }
+    ));
     script.fail(SourceError::Gone { what: "the script" });
     assert!(matches!(events.errors.recv_timeout(SOON).unwrap(), DetectorError::Source(_)));
     // The thread has ended, or is about to.
@@ -57,8 +64,8 @@ fn losses_and_failures_are_errors() {
     assert!(matches!(detector.unwatch(Target::Tree { pid: 100 }), Err(DetectorError::Closed)));
 }
 
-/// Check that a target is watched once, that a refusal of the source is the caller's, and that closing twice
-/// is as good as once.
+/// Check that a target is watched once, that a refusal of the source is the caller's, and that
+/// closing twice is as good as once.
 #[test]
 fn a_refusal_is_the_callers() {
     let (detector, events, script) = detector();
@@ -70,7 +77,10 @@ fn a_refusal_is_the_callers() {
     detector.close();
     detector.close();
     assert!(events.processes.recv_timeout(SOON).is_err());
-    assert!(matches!(detector.watch(Target::Tree { pid: 300 }, Flags::ALL), Err(DetectorError::Closed)));
+    assert!(matches!(
+        detector.watch(Target::Tree { pid: 300 }, Flags::ALL),
+        Err(DetectorError::Closed)
+    ));
 }
 
 /// Check that a receiver that is full costs the others nothing, and that what it missed is counted.
@@ -103,14 +113,21 @@ mod root {
     /// kernel has.
     #[test]
     fn a_real_tree_is_told_by_polling() {
-        let (detector, events) = Detector::over(Box::new(PollSource::new(Duration::from_millis(50)))).unwrap();
-        // Long enough to be found after its exec too, on a machine that is busy: polling promises no more.
+        let (detector, events) =
+            Detector::over(Box::new(PollSource::new(Duration::from_millis(50)))).unwrap();
+        // Long enough to be found after its exec too, on a machine that is busy: polling promises
+        // no more.
         #[expect(clippy::disallowed_methods, reason = "a test has no reaper")]
         let mut child = Command::new("sh").args(["-c", "sleep 3 & wait"]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         detector.watch(Target::Tree { pid }, Flags::ALL).unwrap();
         let is_sleep = |event: &ProcessEvent| {
-            event.process.image.args.as_ref().is_some_and(|args| args.iter().next() == Some(b"sleep"))
+            event
+                .process
+                .image
+                .args
+                .as_ref()
+                .is_some_and(|args| args.iter().next() == Some(b"sleep"))
         };
         let sleep = std::iter::from_fn(|| events.processes.recv_timeout(SOON).ok()).find(is_sleep);
         let sleep = sleep.expect("the child of the tree's root");
@@ -119,7 +136,8 @@ mod root {
         child.wait().unwrap();
     }
 
-    /// Check that the proc connector tells exits with their status, by a listener of the test's own.
+    /// Check that the proc connector tells exits with their status, by a listener of the test's
+    /// own.
     #[test]
     fn a_real_exit_is_told_by_the_connector() {
         let _alone = connector::tests::alone();
@@ -128,7 +146,9 @@ mod root {
         let mut listeners = Vec::new();
         let mut spawn = || {
             let path = path.clone();
-            listeners.push(std::thread::spawn(move || connector::serve_until_idle(&path, Duration::from_millis(200))));
+            listeners.push(std::thread::spawn(move || {
+                connector::serve_until_idle(&path, Duration::from_millis(200))
+            }));
             Ok(())
         };
         let source = ConnectorSource::connect(folder.path(), &mut spawn).unwrap();
@@ -139,7 +159,8 @@ mod root {
         let mut child = Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         child.wait().unwrap();
-        let exit = std::iter::from_fn(|| events.exits.recv_timeout(SOON).ok()).find(|exit| exit.pid == pid);
+        let exit = std::iter::from_fn(|| events.exits.recv_timeout(SOON).ok())
+            .find(|exit| exit.pid == pid);
         assert_eq!(exit.map(|exit| exit.status), Some(7));
         drop(detector);
         // A listener that ends with its process leaves the kernel making events for nobody.

@@ -8,9 +8,10 @@
 //!  setup    which sources there are
 //! ```
 //!
-//! A system that is to be watched gets a source beside [`MockSource`](super::source::mock::MockSource) (ETW's,
-//! DTrace's), modules of its own in the place of these, and its name in `observe/mod.rs` beside Linux's. Until then
-//! nothing here invents an answer: whatever can fail does, with [`Unsupported`](std::io::ErrorKind::Unsupported), and
+//! A system that is to be watched gets a source beside
+//! [`MockSource`](super::source::mock::MockSource) (ETW's, DTrace's), modules of its own in the
+//! place of these, and its name in `observe/mod.rs` beside Linux's. Until then nothing here invents
+//! an answer: whatever can fail does, with [`Unsupported`](std::io::ErrorKind::Unsupported), and
 //! nobody is found.
 
 pub(super) mod diag;

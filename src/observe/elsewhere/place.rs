@@ -20,7 +20,8 @@ pub(in crate::observe) fn name_below(_directory: &Path, _id: u64) -> Option<Stri
     None
 }
 
-/// A number that no other call of this process makes of another `n`; no source here shares its targets.
+/// A number that no other call of this process makes of another `n`; no source here shares its
+/// targets.
 pub(in crate::observe) fn unique(n: u64) -> u64 {
     n
 }

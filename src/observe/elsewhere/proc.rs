@@ -66,7 +66,8 @@ pub fn socket_holders(_among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
     HashMap::new()
 }
 
-/// Asked whether a dead process is reaped, it takes no question: such a process is done when its target ends.
+/// Asked whether a dead process is reaped, it takes no question: such a process is done when its
+/// target ends.
 #[derive(Debug)]
 pub struct Reaped {
     /// Never rung.

@@ -1,8 +1,9 @@
 //! Events as messages. The one place that knows both.
 //!
-//! An event is encoded once, when it gets its seq; who follows it copies bytes. Nothing here asks a message for its
-//! descriptor, which would stay in memory with that of every other. Events and processes are written as bytes at once
-//! (see [`wire`](crate::wire)); what is rare goes by the generated messages.
+//! An event is encoded once, when it gets its seq; who follows it copies bytes. Nothing here asks a
+//! message for its descriptor, which would stay in memory with that of every other. Events and
+//! processes are written as bytes at once (see [`wire`](crate::wire)); what is rare goes by the
+//! generated messages.
 
 mod encoded;
 
@@ -14,8 +15,8 @@ use crate::{
     api::{self, event::Body as Message},
     clock::{boottime_ns, realtime_ns},
     model::{
-        Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port, Process, ProcessKey,
-        TICKS_PER_SECOND,
+        Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port,
+        Process, ProcessKey, TICKS_PER_SECOND,
     },
     wire::Writer,
 };
@@ -36,7 +37,8 @@ pub struct Identity {
 /// When processes began, as people tell time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
-    /// `CLOCK_REALTIME` when the machine started: now less `CLOCK_BOOTTIME`, in nanoseconds since 1970.
+    /// `CLOCK_REALTIME` when the machine started: now less `CLOCK_BOOTTIME`, in nanoseconds since
+    /// 1970.
     pub boot_realtime_ns: u64,
 }
 
@@ -117,7 +119,9 @@ impl<'a> Encoder<'a> {
                     self.write_process(process, container, usize::MAX, writer);
                     self.write_end(&event.body, writer);
                 }),
-                Body::ContainerStart { init } => writer.message(11, |writer| writer.signed(1, init.pid)),
+                Body::ContainerStart { init } => {
+                    writer.message(11, |writer| writer.signed(1, init.pid))
+                }
                 Body::ContainerClose(counts) => writer.some_bytes(12, written(&close(*counts))),
                 Body::Gap(hole) => writer.some_bytes(13, written(&gap(hole))),
                 Body::Throttle { withheld, over_ns } => writer.message(14, |writer| {
@@ -128,8 +132,12 @@ impl<'a> Encoder<'a> {
                 Body::PortOpen(port) | Body::PortClose(port) => {
                     writer.message(17, |writer| self.write_port(port, writer))
                 }
-                Body::ContainerIdle { quiet_ns } => writer.message(18, |writer| writer.number(1, *quiet_ns)),
-                Body::ContainerActive { cause } => writer.message(19, |writer| writer.bytes(1, cause.as_str())),
+                Body::ContainerIdle { quiet_ns } => {
+                    writer.message(18, |writer| writer.number(1, *quiet_ns))
+                }
+                Body::ContainerActive { cause } => {
+                    writer.message(19, |writer| writer.bytes(1, cause.as_str()))
+                }
             }
         });
     }
@@ -146,7 +154,13 @@ impl<'a> Encoder<'a> {
 
     /// The first record of a stream; `now_ns` is `CLOCK_REALTIME`.
     #[must_use]
-    pub fn hello(&self, schema_version: u32, capabilities: &[Capability], seq: u64, now_ns: u64) -> api::Event {
+    pub fn hello(
+        &self,
+        schema_version: u32,
+        capabilities: &[Capability],
+        seq: u64,
+        now_ns: u64,
+    ) -> api::Event {
         let hello = api::Hello {
             schema_version,
             capabilities: capabilities.iter().map(capability).collect(),
@@ -308,7 +322,8 @@ fn gap(hole: &Gap) -> api::Gap {
     api::Gap { lost, stage: text(stage.as_str()), from_ns, to_ns, ..Default::default() }
 }
 
-/// An exit as go-runc tells it; `None` of any other event. One that nobody saw has the status that containerd gives it.
+/// An exit as go-runc tells it; `None` of any other event. One that nobody saw has the status that
+/// containerd gives it.
 #[must_use]
 pub fn exit(event: &api::Event) -> Option<api::Exit> {
     const UNKNOWN_STATUS: u32 = 255;

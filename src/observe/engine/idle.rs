@@ -1,4 +1,5 @@
-//! Which containers are idle: asks the source and the kernel what the rules of [`Idle`] want to know.
+//! Which containers are idle: asks the source and the kernel what the rules of [`Idle`] want to
+//! know.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +23,12 @@ pub(super) struct Quiet {
 
 impl Engine {
     /// Tells when a container that is watched has been quiet for `after`, and when it no longer is.
-    pub(in crate::observe) fn watch_idle(&mut self, id: TargetId, after: Duration, input: Arc<Input>) {
+    pub(in crate::observe) fn watch_idle(
+        &mut self,
+        id: TargetId,
+        after: Duration,
+        input: Arc<Input>,
+    ) {
         // Counted from here on.
         self.source.connections(id);
         let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
@@ -65,7 +71,9 @@ impl Engine {
 
     /// Whether a container is idle, as was told last.
     pub(in crate::observe) fn is_idle(&self, id: TargetId) -> bool {
-        self.targets.get(&id).is_some_and(|one| one.quiet.as_ref().is_some_and(|one| one.idle.is_idle()))
+        self.targets
+            .get(&id)
+            .is_some_and(|one| one.quiet.as_ref().is_some_and(|one| one.idle.is_idle()))
     }
 
     /// How long until a container may be idle.
@@ -79,7 +87,8 @@ impl Engine {
     pub(in crate::observe) fn tell_idle(&mut self) {
         let now = monotonic_ns();
         let is_due = |quiet: &Quiet| quiet.idle.due_ns().is_some_and(|due| due <= now);
-        let due = self.targets.iter().filter(|(_, watched)| watched.quiet.as_ref().is_some_and(is_due));
+        let due =
+            self.targets.iter().filter(|(_, watched)| watched.quiet.as_ref().is_some_and(is_due));
         let due: Vec<TargetId> = due.map(|(id, _)| *id).collect();
         for id in due {
             let mut seen = self.source.connections(id).unwrap_or_default();
@@ -87,7 +96,10 @@ impl Engine {
                 // Some may be older than the watch; and a source may not count at all.
                 seen.open = self.established(id);
             }
-            let Some(quiet) = self.targets.get_mut(&id).and_then(|watched| watched.quiet.as_mut()) else { continue };
+            let Some(quiet) = self.targets.get_mut(&id).and_then(|watched| watched.quiet.as_mut())
+            else {
+                continue;
+            };
             let input_ns = quiet.input.last_ns();
             let Some(quiet_ns) = quiet.idle.quiet(now, input_ns, seen) else { continue };
             quiet.input.is_awaited();
@@ -119,7 +131,11 @@ impl Engine {
     }
 
     /// Answers whether that ended an idleness, which is told then.
-    fn active(&mut self, id: TargetId, act: impl FnOnce(&mut Idle, u64) -> Option<Activity>) -> bool {
+    fn active(
+        &mut self,
+        id: TargetId,
+        act: impl FnOnce(&mut Idle, u64) -> Option<Activity>,
+    ) -> bool {
         let now = monotonic_ns();
         let quiet = self.targets.get_mut(&id).and_then(|watched| watched.quiet.as_mut());
         let Some(cause) = quiet.and_then(|quiet| act(&mut quiet.idle, now)) else { return false };

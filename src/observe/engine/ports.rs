@@ -1,8 +1,8 @@
 //! Ports: which sockets are whose, and who holds them.
 //!
-//! A record costs a look into the tracker. `/proc` is read where a dump found a socket that no record had told,
-//! and where somebody asks; a dump is taken at the beginning, after a loss, and where the kernel chose a port
-//! after it had told of the socket.
+//! A record costs a look into the tracker. `/proc` is read where a dump found a socket that no
+//! record had told, and where somebody asks; a dump is taken at the beginning, after a loss, and
+//! where the kernel chose a port after it had told of the socket.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -24,11 +24,13 @@ use crate::{
     },
 };
 
-/// How many processes of a target are asked for their network namespace when its first one has ended.
+/// How many processes of a target are asked for their network namespace when its first one has
+/// ended.
 const ASKED: usize = 8;
 
-/// Without a source that sees ports: how long after something happened to a process the kernel's list is asked for,
-/// and then after each time. A server listens some time after its start, and nothing tells when.
+/// Without a source that sees ports: how long after something happened to a process the kernel's
+/// list is asked for, and then after each time. A server listens some time after its start, and
+/// nothing tells when.
 const ASK_AFTER_MS: [u64; 6] = [5, 20, 80, 320, 1280, 2000];
 
 /// The least time between two dumps for that.
@@ -59,8 +61,9 @@ pub(super) struct Dump {
     /// Just before.
     at_ns: u64,
     listening: Vec<Socket>,
-    /// The cookies of all of UDP that have a port, connected or not; `None` where none is known to be open, or nobody
-    /// could look. Only for what is gone: the list does not say whether a socket was bound or has just sent.
+    /// The cookies of all of UDP that have a port, connected or not; `None` where none is known to
+    /// be open, or nobody could look. Only for what is gone: the list does not say whether a socket
+    /// was bound or has just sent.
     udp: Option<HashSet<u64>>,
 }
 
@@ -75,20 +78,37 @@ struct Asking {
 }
 
 impl Engine {
-    /// Tells of the ports of a target that is watched: of what its cgroup listens on, and where it has a network
-    /// namespace of its own, or with others of a pod, of all there. `has_begun`: it may listen already.
-    pub(in crate::observe) fn watch_ports(&mut self, id: TargetId, init: i32, name: &str, has_begun: bool) {
-        let namespaces = diag::namespace_of(init).and_then(|of_init| Ok((of_init, diag::own_namespace()?)));
+    /// Tells of the ports of a target that is watched: of what its cgroup listens on, and where it
+    /// has a network namespace of its own, or with others of a pod, of all there. `has_begun`: it
+    /// may listen already.
+    pub(in crate::observe) fn watch_ports(
+        &mut self,
+        id: TargetId,
+        init: i32,
+        name: &str,
+        has_begun: bool,
+    ) {
+        let namespaces =
+            diag::namespace_of(init).and_then(|of_init| Ok((of_init, diag::own_namespace()?)));
         let (inode, own) = match namespaces {
             Ok(namespaces) => namespaces,
-            Err(error) => return tracing::warn!(target = id.0, %error, "its network namespace is not known"),
+            Err(error) => {
+                return tracing::warn!(target = id.0, %error, "its network namespace is not known");
+            }
         };
         if let Some(watched) = self.targets.get_mut(&id) {
             watched.name = Some(name.into());
             let asking = None;
             let is_own = inode != own;
-            watched.network =
-                Some(Network { inode, is_own, is_whole: false, init, dump_wanted: has_begun, dumped: None, asking });
+            watched.network = Some(Network {
+                inode,
+                is_own,
+                is_whole: false,
+                init,
+                dump_wanted: has_begun,
+                dumped: None,
+                asking,
+            });
         }
         self.attach(id);
     }
@@ -101,19 +121,32 @@ impl Engine {
         let is_own = is_own && matches!(watched.target, Target::Cgroup { .. });
         let sees = self.source.sees_ports();
         let is_others = |(other, watched): (&TargetId, &Watched)| {
-            *other != id && watched.network.as_ref().is_some_and(|network| network.inode == inode && network.is_whole)
+            *other != id
+                && watched
+                    .network
+                    .as_ref()
+                    .is_some_and(|network| network.inode == inode && network.is_whole)
         };
-        let is_whole =
-            is_own && if sees { self.source.watch_network(id, inode) } else { !self.targets.iter().any(is_others) };
+        let is_whole = is_own
+            && if sees {
+                self.source.watch_network(id, inode)
+            } else {
+                !self.targets.iter().any(is_others)
+            };
         let asking = (!sees).then(|| Asking {
             destroyed: diag::Destroyed::listen(init, inode)
-                .inspect_err(|error| tracing::info!(target = id.0, %error, "ports are seen to close late"))
+                .inspect_err(
+                    |error| tracing::info!(target = id.0, %error, "ports are seen to close late"),
+                )
                 .ok(),
             next: Instant::now(),
             then: 0,
         });
-        if let Some(network) = self.targets.get_mut(&id).and_then(|watched| watched.network.as_mut()) {
-            // A namespace may be older than the container, and what came into it from outside with it.
+        if let Some(network) =
+            self.targets.get_mut(&id).and_then(|watched| watched.network.as_mut())
+        {
+            // A namespace may be older than the container, and what came into it from outside with
+            // it.
             network.dump_wanted |= is_whole;
             network.is_whole = is_whole;
             network.asking = asking;
@@ -127,8 +160,8 @@ impl Engine {
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// The open ports of a target, with all who hold them now: those that were told, and those that the kernel lists and
-    /// nobody told.
+    /// The open ports of a target, with all who hold them now: those that were told, and those that
+    /// the kernel lists and nobody told.
     pub(in crate::observe) fn ports(&mut self, id: TargetId) -> [Vec<Port>; 2] {
         let sockets: Vec<Socket> = self.ports.sockets(id).collect();
         for (socket, owners) in self.owners(id, sockets) {
@@ -140,7 +173,8 @@ impl Engine {
         let mut bound = self.sockets(id, diag::State::Bound).unwrap_or_default();
         bound.retain(|socket| !told.contains(&socket.cookie));
         for (socket, owners) in self.owners(id, bound) {
-            match ports.iter_mut().chain(&mut listed).find(|port| port.endpoint == socket.endpoint) {
+            match ports.iter_mut().chain(&mut listed).find(|port| port.endpoint == socket.endpoint)
+            {
                 Some(port) => port.owners.extend(owners),
                 None => listed.push(Port { endpoint: socket.endpoint, owners }),
             }
@@ -155,7 +189,9 @@ impl Engine {
                 let owner = self.owner(by).unwrap_or(Owner::unknown(by, vpid));
                 (target, at_ns, self.ports.listen(target, at_ns, socket, owner))
             }
-            Record::Unlisten { target, at_ns, socket } => (target, at_ns, self.ports.unlisten(target, at_ns, socket)),
+            Record::Unlisten { target, at_ns, socket } => {
+                (target, at_ns, self.ports.unlisten(target, at_ns, socket))
+            }
             Record::Connected { target, at_ns } => return self.connected(target, at_ns),
             Record::Process { .. } | Record::Lost { .. } => return,
         };
@@ -197,9 +233,14 @@ impl Engine {
         }
         match sockets {
             Ok(listening) => {
-                let has_udp = self.ports.sockets(id).any(|socket| socket.endpoint.transport == Transport::Udp);
+                let has_udp = self
+                    .ports
+                    .sockets(id)
+                    .any(|socket| socket.endpoint.transport == Transport::Udp);
                 let udp = has_udp.then(|| self.sockets(id, diag::State::WithPort));
-                let udp = udp.and_then(Result::ok).map(|found| found.iter().map(|socket| socket.cookie).collect());
+                let udp = udp
+                    .and_then(Result::ok)
+                    .map(|found| found.iter().map(|socket| socket.cookie).collect());
                 Some(Dump { at_ns, listening, udp })
             }
             Err(error) => {
@@ -215,7 +256,9 @@ impl Engine {
         let Some(Dump { at_ns, listening: sockets, udp }) = dump else { return };
         let strangers = self.ports.strangers(id, &sockets);
         let mut owned = self.owners(id, strangers);
-        let known = sockets.into_iter().filter(|socket| owned.iter().all(|(other, _)| other.cookie != socket.cookie));
+        let known = sockets
+            .into_iter()
+            .filter(|socket| owned.iter().all(|(other, _)| other.cookie != socket.cookie));
         let known: Vec<_> = known.map(|socket| (socket, Vec::new())).collect();
         owned.extend(known);
         let changes = self.ports.found(id, at_ns, owned, udp.as_ref());
@@ -227,7 +270,8 @@ impl Engine {
         for watched in self.targets.values_mut() {
             watched.ask_if_gone();
         }
-        let due: Vec<TargetId> = self.targets.iter().filter(|(_, one)| one.is_dump_due()).map(|(id, _)| *id).collect();
+        let due: Vec<TargetId> =
+            self.targets.iter().filter(|(_, one)| one.is_dump_due()).map(|(id, _)| *id).collect();
         for id in due {
             let dump = self.dump(id);
             for record in self.read_all() {
@@ -250,7 +294,8 @@ impl Engine {
             if is_late {
                 self.tracker.told_after_all(id);
             }
-            let (grade, derived) = if is_late { (Grade::Late, false) } else { (grade, grade != Grade::Exact) };
+            let (grade, derived) =
+                if is_late { (Grade::Late, false) } else { (grade, grade != Grade::Exact) };
             let body = if is_open { Body::PortOpen(port) } else { Body::PortClose(port) };
             self.effects.push(Effect::Tell(Told { target: Some(id), at_ns, grade, derived, body }));
         }
@@ -261,7 +306,12 @@ impl Engine {
         let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
         let watched = self.targets.get(&id).ok_or_else(gone)?;
         let network = watched.network.as_ref().ok_or_else(gone)?;
-        let living = self.tracker.snapshot(Some(id)).into_iter().map(|(_, process)| process.key.pid).take(ASKED);
+        let living = self
+            .tracker
+            .snapshot(Some(id))
+            .into_iter()
+            .map(|(_, process)| process.key.pid)
+            .take(ASKED);
         let mut found = Err(gone());
         for pid in std::iter::once(network.init).chain(living) {
             found = diag::sockets(pid, network.inode, state);
@@ -276,7 +326,9 @@ impl Engine {
         let is_its = |one: &diag::Found| match one.cgroup {
             Some(cgroup) if cgroups.contains(&cgroup) => true,
             Some(cgroup) => {
-                let is_others = || self.targets.contains_key(&TargetId(cgroup)) || self.source.is_watched(cgroup);
+                let is_others = || {
+                    self.targets.contains_key(&TargetId(cgroup)) || self.source.is_watched(cgroup)
+                };
                 network.is_whole && !is_others()
             }
             None => network.is_whole,
@@ -299,10 +351,13 @@ impl Engine {
             return Vec::new();
         }
         let mut among: Vec<ProcessKey> = Vec::new();
-        // Its own first: they are the likeliest, and the number of descriptors that are looked at is bounded.
+        // Its own first: they are the likeliest, and the number of descriptors that are looked at
+        // is bounded.
         among.extend(self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key));
         let others = self.tracker.snapshot(None);
-        among.extend(others.iter().filter(|(other, _)| *other != id).map(|(_, process)| process.key));
+        among.extend(
+            others.iter().filter(|(other, _)| *other != id).map(|(_, process)| process.key),
+        );
         let holders = proc::socket_holders(&among);
         let owners = |socket: Socket| {
             let keys = holders.get(&socket.inode).into_iter().flatten();
@@ -314,7 +369,8 @@ impl Engine {
 
     fn owner(&self, key: ProcessKey) -> Option<Owner> {
         let (id, process) = self.tracker.find(key)?;
-        let container: Option<Arc<str>> = self.targets.get(&id).and_then(|watched| watched.name.clone());
+        let container: Option<Arc<str>> =
+            self.targets.get(&id).and_then(|watched| watched.name.clone());
         Some(Owner::of(process, container))
     }
 }
@@ -328,7 +384,10 @@ impl Watched {
         let Some(network) = &self.network else { return false };
         match &network.asking {
             Some(asking) => asking.next <= Instant::now(),
-            None => network.dump_wanted && network.dumped.is_none_or(|dumped| dumped.elapsed() >= BETWEEN_LOOKS),
+            None => {
+                network.dump_wanted
+                    && network.dumped.is_none_or(|dumped| dumped.elapsed() >= BETWEEN_LOOKS)
+            }
         }
     }
 
@@ -346,14 +405,17 @@ impl Watched {
         let Some(network) = &mut self.network else { return };
         let Some(asking) = &mut network.asking else { return };
         if asking.destroyed.as_ref().is_some_and(diag::Destroyed::heard) {
-            let earliest = network.dumped.map_or_else(Instant::now, |dumped| dumped + BETWEEN_DUMPS);
+            let earliest =
+                network.dumped.map_or_else(Instant::now, |dumped| dumped + BETWEEN_DUMPS);
             asking.next = asking.next.min(earliest);
         }
     }
 }
 
 /// What says that a listener is gone.
-pub(super) fn destroyed(targets: &BTreeMap<TargetId, Watched>) -> impl Iterator<Item = BorrowedFd<'_>> {
+pub(super) fn destroyed(
+    targets: &BTreeMap<TargetId, Watched>,
+) -> impl Iterator<Item = BorrowedFd<'_>> {
     let networks = targets.values().filter_map(|watched| watched.network.as_ref());
     networks.filter_map(|network| Some(network.asking.as_ref()?.destroyed.as_ref()?.fd()))
 }

@@ -94,7 +94,8 @@ impl Filters {
         if self.filters.is_empty() {
             return Some(Matched(0));
         }
-        let matches = |(index, filter): (usize, &Filter)| u32::from(filter.matches(kind, event)) << index;
+        let matches =
+            |(index, filter): (usize, &Filter)| u32::from(filter.matches(kind, event)) << index;
         let bits = self.filters.iter().enumerate().map(matches).fold(0, |all, bit| all | bit);
         (bits != 0).then_some(Matched(bits))
     }
@@ -113,7 +114,10 @@ impl Filters {
 
     /// Those of the filters that matched, without the empty ones.
     pub(super) fn labels(&self, matched: Matched) -> impl Iterator<Item = &str> {
-        let labels = matched.filters().filter_map(|index| self.filters.get(index)).map(|filter| &*filter.label);
+        let labels = matched
+            .filters()
+            .filter_map(|index| self.filters.get(index))
+            .map(|filter| &*filter.label);
         labels.filter(|label| !label.is_empty())
     }
 }
@@ -140,7 +144,17 @@ struct Filter {
 
 impl Filter {
     fn compile(wanted: &Wanted) -> Result<Self, Invalid> {
-        let Wanted { container_id, exec_id, origin, executable, failures, limit, cooldown, label, .. } = wanted;
+        let Wanted {
+            container_id,
+            exec_id,
+            origin,
+            executable,
+            failures,
+            limit,
+            cooldown,
+            label,
+            ..
+        } = wanted;
         let mut kinds = if wanted.types.is_empty() { EVERY_KIND } else { 0 };
         for name in &wanted.types {
             kinds |= kinds_of(name).ok_or_else(|| Invalid::Type(name.clone()))?;
@@ -182,10 +196,9 @@ impl Filter {
         let Some(process) = event.process() else { return false };
         self.origin.is_none_or(|origin| process.origin == origin.as_str().as_bytes())
             && self.exec_id.as_deref().is_none_or(|id| process.exec_id == id.as_bytes())
-            && self
-                .executable
-                .as_deref()
-                .is_none_or(|name| process.executable.is_some_and(|path| path == name || last_part(path) == name))
+            && self.executable.as_deref().is_none_or(|name| {
+                process.executable.is_some_and(|path| path == name || last_part(path) == name)
+            })
     }
 
     /// Whether that was its last match.
@@ -228,7 +241,9 @@ fn kinds_of(name: &str) -> Option<u16> {
 
 fn origin_of(name: &str) -> Result<Origin, Invalid> {
     let all = [Origin::Init, Origin::Exec, Origin::Descendant, Origin::Injected];
-    all.into_iter().find(|origin| origin.as_str() == name).ok_or_else(|| Invalid::Origin(name.to_owned()))
+    all.into_iter()
+        .find(|origin| origin.as_str() == name)
+        .ok_or_else(|| Invalid::Origin(name.to_owned()))
 }
 
 #[cfg(test)]

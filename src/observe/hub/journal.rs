@@ -6,8 +6,9 @@
 //!  segments   [ …… 7 …… 8 …… ][ 9 … 10 …           ]         32 KiB each, or one large event more
 //! ```
 //!
-//! Bytes and not what they were made of: an event would keep a handful of allocations alive, and to give those back
-//! one by one, long after they have left the caches, took more than all else that is done for an event.
+//! Bytes and not what they were made of: an event would keep a handful of allocations alive, and to
+//! give those back one by one, long after they have left the caches, took more than all else that
+//! is done for an event.
 
 use std::{collections::VecDeque, mem::size_of};
 
@@ -16,8 +17,8 @@ use crate::{
     observe::encode::{Encoded, Encoder, Head},
 };
 
-/// The room of a segment, in bytes. Far below what the allocator would ask the kernel for each time, and no more than
-/// the smallest journal's half.
+/// The room of a segment, in bytes. Far below what the allocator would ask the kernel for each
+/// time, and no more than the smallest journal's half.
 const SEGMENT: usize = 32 << 10;
 
 /// When it is full: most events fit in what is left, and a longer one makes it larger.
@@ -88,7 +89,8 @@ impl Journal {
     /// The events from this seq on.
     pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = Encoded<'_>> {
         let first = self.first();
-        let skip = usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX).min(self.index.len());
+        let skip =
+            usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX).min(self.index.len());
         let seqs = first + skip as u64..;
         seqs.zip(self.index.range(skip..)).map(|(seq, place)| self.encoded(seq, place))
     }
@@ -99,7 +101,8 @@ impl Journal {
         Encoded { seq, monotonic_ns, kind, bytes: &self.segments[segment][begin..end] }
     }
 
-    /// Numbers an event and keeps it. Afterwards there may be too much: see [`is_over`](Self::is_over).
+    /// Numbers an event and keeps it. Afterwards there may be too much: see
+    /// [`is_over`](Self::is_over).
     pub(super) fn append(&mut self, event: &Event, encoder: Encoder<'_>) {
         if self.segments.back().is_none_or(|last| last.len() >= FULL) {
             self.segments.push_back(std::mem::take(&mut self.spare));
@@ -132,7 +135,9 @@ impl Journal {
         let Some(place) = self.index.pop_front() else { return };
         self.bytes -= place.charge();
         // A segment goes with its last event; the one that is written to stays.
-        while self.segments.len() > 1 && self.index.front().is_none_or(|next| next.segment > self.first_segment) {
+        while self.segments.len() > 1
+            && self.index.front().is_none_or(|next| next.segment > self.first_segment)
+        {
             self.first_segment += 1;
             let gone = self.segments.pop_front().unwrap_or_default();
             if gone.capacity() <= 2 * SEGMENT {

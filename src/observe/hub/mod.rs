@@ -6,13 +6,13 @@
 //!                                  ▲ evicted here             position, filters, missed
 //! ```
 //!
-//! A subscriber is a position in the journal and has no queue of its own: following costs memory once,
-//! however many follow. What the journal evicts before a subscriber has read it is counted for that
-//! subscriber alone and told to it alone.
+//! A subscriber is a position in the journal and has no queue of its own: following costs memory
+//! once, however many follow. What the journal evicts before a subscriber has read it is counted
+//! for that subscriber alone and told to it alone.
 //!
-//! Called by the observer's thread ([`Hub::publish`]) and by the async thread (all else). An event is encoded once,
-//! by the thread that gives it, however many follow. No clock is read but to bound a wait, and a lock that a panic
-//! poisoned is used on: an event more or less in it does no harm.
+//! Called by the observer's thread ([`Hub::publish`]) and by the async thread (all else). An event
+//! is encoded once, by the thread that gives it, however many follow. No clock is read but to bound
+//! a wait, and a lock that a panic poisoned is used on: an event more or less in it does no harm.
 
 mod cursor;
 mod filter;
@@ -46,7 +46,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(1);
 /// What the hub may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many bytes the journal may hold. The oldest event goes when there is no room; the newest always stays.
+    /// How many bytes the journal may hold. The oldest event goes when there is no room; the newest
+    /// always stays.
     pub journal_bytes: usize,
 }
 
@@ -80,7 +81,12 @@ impl Hub {
         Self {
             identity,
             clock,
-            state: Mutex::new(State { journal, subscribers: Vec::new(), next_id: 0, closed: false }),
+            state: Mutex::new(State {
+                journal,
+                subscribers: Vec::new(),
+                next_id: 0,
+                closed: false,
+            }),
             room: Condvar::new(),
             settled: Notify::new(),
         }
@@ -110,8 +116,8 @@ impl Hub {
         self.lock().subscribers.len()
     }
 
-    /// Says that nothing more comes: subscribers read what there is, then their streams end. Who comes
-    /// later gets what it asks of the journal and its end.
+    /// Says that nothing more comes: subscribers read what there is, then their streams end. Who
+    /// comes later gets what it asks of the journal and its end.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
@@ -121,8 +127,8 @@ impl Hub {
         wake.iter().for_each(|wake| wake.notify_one());
     }
 
-    /// Resolves when every subscriber has gone, or has taken everything that there is and asks for more.
-    /// Waits for `within` at most, and never longer than a second.
+    /// Resolves when every subscriber has gone, or has taken everything that there is and asks for
+    /// more. Waits for `within` at most, and never longer than a second.
     pub async fn drained(&self, within: Duration) {
         let drained = async {
             loop {

@@ -13,9 +13,9 @@ use crate::model::Event;
 impl Hub {
     /// Gives the events their seqs, in order, and leaves `events` empty.
     ///
-    /// Returns at once, but where the journal is full of what a subscriber with the policy to block has
-    /// not read: then it waits for that one within the subscriber's own bound, while readers go on. On a
-    /// thread that runs async tasks it never waits, because the readers are there.
+    /// Returns at once, but where the journal is full of what a subscriber with the policy to block
+    /// has not read: then it waits for that one within the subscriber's own bound, while readers go
+    /// on. On a thread that runs async tasks it never waits, because the readers are there.
     pub fn publish(&self, events: &mut Vec<Event>) {
         if events.is_empty() {
             return;
@@ -34,8 +34,13 @@ impl Hub {
         wake.iter().for_each(|wake| wake.notify_one());
     }
 
-    /// Evicts the oldest event, or waits a while for one who still has to read it. Ask again after it.
-    fn make_room<'a>(&'a self, mut state: MutexGuard<'a, State>, kinds: &mut u16) -> MutexGuard<'a, State> {
+    /// Evicts the oldest event, or waits a while for one who still has to read it. Ask again after
+    /// it.
+    fn make_room<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        kinds: &mut u16,
+    ) -> MutexGuard<'a, State> {
         let Some(patience) = state.patience().filter(|_| may_wait()) else {
             state.evict();
             return state;
@@ -56,9 +61,12 @@ fn may_wait() -> bool {
 }
 
 impl State {
-    /// Wakers of those who wait and may want something of these kinds. Each is told once until it has read.
+    /// Wakers of those who wait and may want something of these kinds. Each is told once until it
+    /// has read.
     fn interested(&mut self, kinds: u16) -> Vec<Arc<Notify>> {
-        let wanting = |subscriber: &&mut Subscriber| subscriber.is_waiting() && subscriber.filters.kinds() & kinds != 0;
+        let wanting = |subscriber: &&mut Subscriber| {
+            subscriber.is_waiting() && subscriber.filters.kinds() & kinds != 0
+        };
         self.subscribers.iter_mut().filter(wanting).map(Subscriber::rouse).collect()
     }
 
@@ -71,7 +79,9 @@ impl State {
     /// Charges a wait to those for whom it was, and who still have not read.
     fn waited(&mut self, elapsed: Duration) {
         let Some(oldest) = self.journal.oldest() else { return };
-        self.subscribers.iter_mut().for_each(|subscriber| subscriber.was_waited_for(&oldest, elapsed));
+        self.subscribers
+            .iter_mut()
+            .for_each(|subscriber| subscriber.was_waited_for(&oldest, elapsed));
     }
 
     fn evict(&mut self) {

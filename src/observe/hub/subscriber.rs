@@ -49,8 +49,8 @@ pub(super) struct Missed {
     to_ns: u64,
 }
 
-/// A stall begins when the journal is full of what this subscriber has not read, and ends when it has
-/// read everything.
+/// A stall begins when the journal is full of what this subscriber has not read, and ends when it
+/// has read everything.
 #[derive(Debug)]
 pub(super) struct Block {
     at_most: Duration,
@@ -99,7 +99,8 @@ impl Subscriber {
         self.position = event.seq + 1;
         if self.filters.admit(event).is_some() {
             if self.missed.count == 0 {
-                self.missed.from_ns = if self.looked_ns == 0 { event.monotonic_ns } else { self.looked_ns };
+                self.missed.from_ns =
+                    if self.looked_ns == 0 { event.monotonic_ns } else { self.looked_ns };
             }
             self.missed.count += 1;
             self.missed.to_ns = event.monotonic_ns;
@@ -109,7 +110,8 @@ impl Subscriber {
 
     /// Reads on: its own gaps first, then events within the bounds.
     pub(super) fn read(&mut self, journal: &Journal, bounds: Bounds) -> Batch {
-        let mut batch = Batch { gaps: self.opening.take().into_iter().collect(), ..Batch::default() };
+        let mut batch =
+            Batch { gaps: self.opening.take().into_iter().collect(), ..Batch::default() };
         batch.gaps.extend(self.take_missed());
         let is_much = journal.newest().saturating_sub(self.position) >= MANY;
         for event in journal.from(self.position).take(LOOK_MAX) {

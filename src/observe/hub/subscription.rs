@@ -22,8 +22,8 @@ pub struct Request {
     pub filters: Vec<Wanted>,
     /// Where to begin.
     pub since: Since,
-    /// How long the shim may wait for it while it has not read what is about to be evicted, in one stall.
-    /// `None`: not at all, its oldest events go.
+    /// How long the shim may wait for it while it has not read what is about to be evicted, in one
+    /// stall. `None`: not at all, its oldest events go.
     pub block: Option<Duration>,
     /// One of the shim's own: not counted in [`SUBSCRIBERS_MAX`].
     pub internal: bool,
@@ -74,7 +74,8 @@ pub struct Bounds {
 pub struct Batch {
     /// Holes before the events, of this subscriber only.
     pub gaps: Vec<Gap>,
-    /// Events, oldest first, each with the labels of the filters that it matched: field 1 of an `EventBatch`.
+    /// Events, oldest first, each with the labels of the filters that it matched: field 1 of an
+    /// `EventBatch`.
     pub events: Vec<u8>,
     /// How many.
     pub count: usize,
@@ -112,7 +113,9 @@ impl Hub {
         let Request { filters: wanted, since, block, internal } = request;
         let filters = Filters::compile(&wanted)?;
         let mut state = self.lock();
-        if !internal && state.subscribers.iter().filter(|other| !other.internal).count() >= SUBSCRIBERS_MAX {
+        if !internal
+            && state.subscribers.iter().filter(|other| !other.internal).count() >= SUBSCRIBERS_MAX
+        {
             return Err(Refused::TooMany);
         }
         let (newest, first) = (state.journal.newest(), state.journal.first());
@@ -120,7 +123,9 @@ impl Hub {
             Since::Now => (newest + 1, None),
             Since::Oldest => (first, None),
             Since::After(cursor) if cursor.epoch != self.identity.epoch => (first, Some(None)),
-            Since::After(cursor) if cursor.seq > newest => return Err(Refused::Ahead { cursor, newest }),
+            Since::After(cursor) if cursor.seq > newest => {
+                return Err(Refused::Ahead { cursor, newest });
+            }
             Since::After(Cursor { seq, .. }) => {
                 let next = seq + 1;
                 (next.max(first), (next < first).then(|| Some(first - next)))
@@ -165,8 +170,8 @@ impl Subscription {
         self.begins_after
     }
 
-    /// What comes next, once there is something. `None`: the hub is closed and all has been read. What
-    /// was read is with the caller: dropping the future loses nothing.
+    /// What comes next, once there is something. `None`: the hub is closed and all has been read.
+    /// What was read is with the caller: dropping the future loses nothing.
     pub async fn next(&mut self, bounds: Bounds) -> Option<Batch> {
         loop {
             match self.turn(bounds) {
@@ -182,7 +187,8 @@ impl Subscription {
         let mut state = self.hub.lock();
         let state = &mut *state;
         // There as long as this handle is.
-        let Some(subscriber) = state.subscribers.iter_mut().find(|other| other.id == self.id) else {
+        let Some(subscriber) = state.subscribers.iter_mut().find(|other| other.id == self.id)
+        else {
             return Turn::End;
         };
         let batch = subscriber.read(&state.journal, bounds);

@@ -7,7 +7,9 @@ use std::{
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Backend, Body, Ended, Event, Gap, Grade, Image, Origin, Process, ProcessKey, Stage};
+use crate::model::{
+    Backend, Body, Ended, Event, Gap, Grade, Image, Origin, Process, ProcessKey, Stage,
+};
 
 pub(super) const ALL: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX };
 
@@ -36,7 +38,11 @@ pub(super) fn event(at_ns: u64, body: Body) -> Event {
 }
 
 pub(super) fn exit(pid: i32, code: u8) -> Body {
-    Body::Exit { process: process(pid, "/bin/true"), ended: Some(Ended::Code(code)), oom_killed: false }
+    Body::Exit {
+        process: process(pid, "/bin/true"),
+        ended: Some(Ended::Code(code)),
+        oom_killed: false,
+    }
 }
 
 pub(super) fn process(pid: i32, executable: &str) -> Arc<Process> {
@@ -115,7 +121,10 @@ async fn a_cursor_of_another_epoch_is_a_gap_of_unknown_size() {
     let hub = hub(100);
     publish(&hub, 1..=2);
     let batch = read(&mut hub.subscribe(after("e0:77")).expect("a place")).await;
-    assert_eq!(batch.gaps.iter().map(|gap| (gap.lost, gap.stage)).collect::<Vec<_>>(), [(None, Stage::Journal)]);
+    assert_eq!(
+        batch.gaps.iter().map(|gap| (gap.lost, gap.stage)).collect::<Vec<_>>(),
+        [(None, Stage::Journal)]
+    );
     assert_eq!(seqs(&batch), [1, 2]);
 }
 
@@ -132,7 +141,9 @@ fn a_cursor_ahead_of_the_newest_event_is_refused() {
 /// Check that texts that are no cursors are refused, and named.
 #[test]
 fn what_is_no_cursor_is_refused_by_name() {
-    for text in ["e1", "e1:", ":5", "e1:x", "e1:-1", "e1:+1", "e1:1:1", "e1:18446744073709551616", ":"] {
+    for text in
+        ["e1", "e1:", ":5", "e1:x", "e1:-1", "e1:+1", "e1:1:1", "e1:18446744073709551616", ":"]
+    {
         let refused = text.parse::<Cursor>().expect_err(text);
         assert_eq!(refused.to_string(), format!("cursor {text:?} is not EPOCH:SEQ"));
     }
@@ -144,7 +155,8 @@ fn what_is_no_cursor_is_refused_by_name() {
 async fn the_oldest_comes_first_where_it_is_asked_for() {
     let hub = hub(4);
     publish(&hub, 1..=10);
-    let mut subscription = hub.subscribe(Request { since: Since::Oldest, ..Request::default() }).expect("a place");
+    let mut subscription =
+        hub.subscribe(Request { since: Since::Oldest, ..Request::default() }).expect("a place");
     assert_eq!(subscription.begins_after(), 6);
     assert_eq!(seqs(&read(&mut subscription).await), [7, 8, 9, 10]);
 }
@@ -179,19 +191,23 @@ async fn an_evicted_event_that_no_filter_matches_costs_nothing() {
     assert_eq!((seqs(&batch), batch.gaps), (vec![101], vec![]));
 }
 
-/// Check that the sixty-fifth is refused with the limit, and that a place is free again after a drop.
+/// Check that the sixty-fifth is refused with the limit, and that a place is free again after a
+/// drop.
 #[test]
 fn there_are_as_many_places_as_promised() {
     let hub = hub(4);
-    let _own = hub.subscribe(Request { internal: true, ..Request::default() }).expect("not counted");
-    let mut all: Vec<_> = (0..SUBSCRIBERS_MAX).map(|_| hub.subscribe(Request::default()).expect("a place")).collect();
+    let _own =
+        hub.subscribe(Request { internal: true, ..Request::default() }).expect("not counted");
+    let mut all: Vec<_> =
+        (0..SUBSCRIBERS_MAX).map(|_| hub.subscribe(Request::default()).expect("a place")).collect();
     let refused = hub.subscribe(Request::default()).expect_err("no place");
     assert_eq!(refused.to_string(), "there are 64 subscribers, and no more are served");
     all.pop();
     assert!(hub.subscribe(Request::default()).is_ok());
 }
 
-/// Check that a closed hub gives everything first and then its end, and that drained waits for that.
+/// Check that a closed hub gives everything first and then its end, and that drained waits for
+/// that.
 #[tokio::test]
 async fn close_ends_a_stream_after_everything_was_read() {
     let hub = hub(100);
@@ -270,7 +286,9 @@ async fn who_blocks_and_reads_loses_nothing() {
     let mut subscription = hub.subscribe(blocking(Duration::from_secs(60))).expect("a place");
     let writer = {
         let hub = hub.clone();
-        thread::spawn(move || (1..=500).for_each(|batch| publish(&hub, batch * 10 - 9..=batch * 10)))
+        thread::spawn(move || {
+            (1..=500).for_each(|batch| publish(&hub, batch * 10 - 9..=batch * 10))
+        })
     };
     let mut expected = 1;
     while expected <= 5000 {
@@ -311,7 +329,11 @@ fn a_publisher_does_not_wait_for_who_has_gone() {
             done.1.notify_all();
         })
     };
-    let waiting = done.1.wait_timeout_while(done.0.lock().expect("whole"), Duration::from_millis(50), |done| !*done);
+    let waiting = done.1.wait_timeout_while(
+        done.0.lock().expect("whole"),
+        Duration::from_millis(50),
+        |done| !*done,
+    );
     assert!(waiting.expect("whole").1.timed_out(), "it waits");
     drop(subscription);
     writer.join().expect("it went on");

@@ -28,8 +28,8 @@ fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap()
 }
 
-/// Check that without eBPF what listens already, what begins to and what ceases to are told, with the process; that
-/// a stopped watcher tells nothing; and that a started one begins anew.
+/// Check that without eBPF what listens already, what begins to and what ceases to are told, with
+/// the process; that a stopped watcher tells nothing; and that a started one begins anew.
 #[test]
 fn the_kernels_list_tells_what_opens_and_closes() {
     let before = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -38,12 +38,19 @@ fn the_kernels_list_tells_what_opens_and_closes() {
     for _ in 0..2 {
         watcher.start_over(Box::new(PollSource::new(poll::INTERVAL))).unwrap();
         let event = events.recv_timeout(SOON).unwrap();
-        assert_eq!((event.is_open, event.endpoint.port, event.pid), (true, first, Some(own_pid())), "{event:?}");
+        assert_eq!(
+            (event.is_open, event.endpoint.port, event.pid),
+            (true, first, Some(own_pid())),
+            "{event:?}"
+        );
         assert_eq!(event.grade, Grade::Snapshot);
         let later = TcpListener::bind("[::1]:0").unwrap();
         let second = later.local_addr().unwrap();
         let event = events.recv_timeout(SOON).unwrap();
-        assert_eq!((event.is_open, event.endpoint.port, event.endpoint.address), (true, second.port(), second.ip()));
+        assert_eq!(
+            (event.is_open, event.endpoint.port, event.endpoint.address),
+            (true, second.port(), second.ip())
+        );
         drop(later);
         let event = events.recv_timeout(SOON).unwrap();
         assert_eq!((event.is_open, event.endpoint.port), (false, second.port()));
@@ -53,8 +60,8 @@ fn the_kernels_list_tells_what_opens_and_closes() {
     }
 }
 
-/// Check that a process without ports has none, whoever else listens, and that one that is not there is an error
-/// after which the watcher can still be started.
+/// Check that a process without ports has none, whoever else listens, and that one that is not
+/// there is an error after which the watcher can still be started.
 #[test]
 fn another_processes_ports_are_not_told() {
     let mut child = sleeper();
@@ -75,15 +82,22 @@ mod root {
     use super::*;
     use crate::observe::source::bpf::{self, BpfSource};
 
-    /// Check that with eBPF each listener of a descendant is told exactly, however short, and that a socket that
-    /// somebody else closes last is told as closed.
+    /// Check that with eBPF each listener of a descendant is told exactly, however short, and that
+    /// a socket that somebody else closes last is told as closed.
     #[test]
     fn listeners_of_descendants_are_told_exactly() {
         const COUNT: usize = 50;
         const RING: u32 = 64 << 10;
         let node = tempfile::tempdir().unwrap();
         let nothing = None::<&str>;
-        nix::mount::mount(Some("bpf"), node.path(), Some("bpf"), nix::mount::MsFlags::empty(), nothing).unwrap();
+        nix::mount::mount(
+            Some("bpf"),
+            node.path(),
+            Some("bpf"),
+            nix::mount::MsFlags::empty(),
+            nothing,
+        )
+        .unwrap();
         let mut load = || bpf::load(node.path()).map_err(io::Error::other);
         let source = BpfSource::open(node.path(), RING, &mut load).unwrap();
         let (mut watcher, events) = watched(own_pid());
@@ -102,7 +116,8 @@ mod root {
         let port = socket.local_addr().unwrap().port();
         drop(socket);
         for is_open in [true, false] {
-            let PortEvent { endpoint, pid, grade, is_open: told, .. } = events.recv_timeout(SOON).unwrap();
+            let PortEvent { endpoint, pid, grade, is_open: told, .. } =
+                events.recv_timeout(SOON).unwrap();
             assert_eq!((told, pid, grade), (is_open, Some(own_pid()), Grade::Exact));
             assert_eq!((endpoint.transport, endpoint.port), (Transport::Udp, port));
         }

@@ -7,7 +7,8 @@ use crate::observe::record::Socket;
 pub(in crate::observe) struct Found {
     /// Which.
     pub(in crate::observe) socket: Socket,
-    /// The cgroup on the unified hierarchy that it was made in; `None` from a kernel that does not tell.
+    /// The cgroup on the unified hierarchy that it was made in; `None` from a kernel that does not
+    /// tell.
     pub(in crate::observe) cgroup: Option<u64>,
 }
 

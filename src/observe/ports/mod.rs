@@ -7,12 +7,12 @@
 //!  Change             a port opened with its first socket, or closed with its last
 //! ```
 //!
-//! A port is one endpoint in one network namespace, as one target sees it; with `SO_REUSEPORT` it has several
-//! sockets. Sockets are told apart by their cookie, which the kernel never uses again. Pure: never reads a clock
-//! or a file, and keeps at most [`SOCKETS_MAX`] sockets of a target.
+//! A port is one endpoint in one network namespace, as one target sees it; with `SO_REUSEPORT` it
+//! has several sockets. Sockets are told apart by their cookie, which the kernel never uses again.
+//! Pure: never reads a clock or a file, and keeps at most [`SOCKETS_MAX`] sockets of a target.
 //!
-//! Records and dumps may come in any order around each other: a socket that began after a dump is not missing
-//! from it, and one that ended while it was taken is not found by it.
+//! Records and dumps may come in any order around each other: a socket that began after a dump is
+//! not missing from it, and one that ended while it was taken is not found by it.
 
 mod listed;
 
@@ -75,7 +75,8 @@ pub struct Change {
 pub enum Taken {
     /// It changed a port. Two changes where the first had waited for the number.
     Told(Vec<Change>),
-    /// It changed none: another socket of an open port, one that is known already, or one whose number is not known.
+    /// It changed none: another socket of an open port, one that is known already, or one whose
+    /// number is not known.
     Silent,
     /// There was no room.
     NoRoom,
@@ -119,8 +120,8 @@ impl Ports {
         self.targets.get(&target).is_some_and(|target| target.unnumbered > 0)
     }
 
-    /// A dump of the target's sockets is about to be taken. Before it is [`found`](Self::found), give all records
-    /// that were made until its end.
+    /// A dump of the target's sockets is about to be taken. Before it is [`found`](Self::found),
+    /// give all records that were made until its end.
     pub fn look_began(&mut self, target: TargetId, at_ns: u64) {
         self.targets.entry(target).or_default().look = Some((at_ns, HashSet::new()));
     }
@@ -129,13 +130,15 @@ impl Ports {
     #[must_use]
     pub fn strangers(&self, target: TargetId, found: &[Socket]) -> Vec<Socket> {
         let known = self.targets.get(&target).map(|target| &target.sockets);
-        let is_known = |socket: &&Socket| known.is_none_or(|known| !known.contains_key(&socket.cookie));
+        let is_known =
+            |socket: &&Socket| known.is_none_or(|known| !known.contains_key(&socket.cookie));
         found.iter().filter(is_known).copied().collect()
     }
 
-    /// What the dump found, each with its owners as far as they are known: all of the target's listening sockets.
-    /// `udp` has the cookies of all of its UDP sockets, where they were looked for: what it lacks is gone, what it has
-    /// beyond what records told opens no port. `at_ns` is the time of what the dump alone tells.
+    /// What the dump found, each with its owners as far as they are known: all of the target's
+    /// listening sockets. `udp` has the cookies of all of its UDP sockets, where they were looked
+    /// for: what it lacks is gone, what it has beyond what records told opens no port. `at_ns` is
+    /// the time of what the dump alone tells.
     pub fn found(
         &mut self,
         target: TargetId,
@@ -166,7 +169,9 @@ impl Ports {
                 }
                 Some(_) => {}
                 None if target.sockets.len() >= SOCKETS_MAX => {}
-                None => changes.extend(target.open(Open { socket, since_ns: at_ns, owners }, at_ns)),
+                None => {
+                    changes.extend(target.open(Open { socket, since_ns: at_ns, owners }, at_ns))
+                }
             }
         }
         changes
@@ -181,7 +186,10 @@ impl Ports {
 
     /// Every socket that is known of a target.
     pub fn sockets(&self, target: TargetId) -> impl Iterator<Item = Socket> {
-        self.targets.get(&target).into_iter().flat_map(|target| target.sockets.values().map(|open| open.socket))
+        self.targets
+            .get(&target)
+            .into_iter()
+            .flat_map(|target| target.sockets.values().map(|open| open.socket))
     }
 
     /// Who holds a socket, where somebody was asked; none where nobody does changes nothing.
@@ -206,7 +214,12 @@ impl Ports {
     pub fn end(&mut self, target: TargetId, at_ns: u64) -> Vec<Change> {
         let Some(target) = self.targets.remove(&target) else { return Vec::new() };
         let ports: BTreeSet<Key> = target.ports.keys().copied().collect();
-        let close = |key| Change { at_ns, is_open: false, is_late: false, port: Arc::new(target.port(key)) };
+        let close = |key| Change {
+            at_ns,
+            is_open: false,
+            is_late: false,
+            port: Arc::new(target.port(key)),
+        };
         ports.into_iter().map(close).collect()
     }
 }
@@ -235,7 +248,12 @@ impl Target {
         let key = key_of(socket);
         let cookies = self.ports.entry(key).or_default();
         cookies.push(socket.cookie);
-        (cookies.len() == 1).then(|| Change { at_ns, is_open: true, is_late, port: Arc::new(self.port(key)) })
+        (cookies.len() == 1).then(|| Change {
+            at_ns,
+            is_open: true,
+            is_late,
+            port: Arc::new(self.port(key)),
+        })
     }
 
     fn close(&mut self, cookie: u64, at_ns: u64) -> Option<Change> {
@@ -245,7 +263,12 @@ impl Target {
             self.unnumbered -= 1;
         }
         let is_last = self.ports.get(&key).is_some_and(|cookies| *cookies == [cookie]);
-        let change = is_last.then(|| Change { at_ns, is_open: false, is_late: false, port: Arc::new(self.port(key)) });
+        let change = is_last.then(|| Change {
+            at_ns,
+            is_open: false,
+            is_late: false,
+            port: Arc::new(self.port(key)),
+        });
         if is_last {
             self.ports.remove(&key);
         } else if let Some(cookies) = self.ports.get_mut(&key) {
@@ -259,7 +282,9 @@ impl Target {
     fn port(&self, key: Key) -> Port {
         let cookies = self.ports.get(&key).into_iter().flatten();
         let mut owners: Vec<Owner> = Vec::new();
-        for owner in cookies.filter_map(|cookie| self.sockets.get(cookie)).flat_map(|open| &open.owners) {
+        for owner in
+            cookies.filter_map(|cookie| self.sockets.get(cookie)).flat_map(|open| &open.owners)
+        {
             if !owners.iter().any(|known| known.key == owner.key) {
                 owners.push(owner.clone());
             }

@@ -19,7 +19,10 @@ fn owner(pid: i32) -> Owner {
 /// What was told: whether it opened, its port, its owners' pids.
 fn told(changes: &[Change]) -> Vec<(bool, u16, Vec<i32>)> {
     let pids = |port: &Port| port.owners.iter().map(|owner| owner.key.pid).collect();
-    changes.iter().map(|change| (change.is_open, change.port.endpoint.port, pids(&change.port))).collect()
+    changes
+        .iter()
+        .map(|change| (change.is_open, change.port.endpoint.port, pids(&change.port)))
+        .collect()
 }
 
 fn changes(taken: Taken) -> Vec<Change> {
@@ -34,14 +37,18 @@ fn changes(taken: Taken) -> Vec<Change> {
 #[test]
 fn a_port_opens_and_closes() {
     let mut ports = Ports::default();
-    assert_eq!(told(&changes(ports.listen(T, 1, socket(1, 80), owner(10)))), [(true, 80, vec![10])]);
+    assert_eq!(
+        told(&changes(ports.listen(T, 1, socket(1, 80), owner(10)))),
+        [(true, 80, vec![10])]
+    );
     assert_eq!(ports.snapshot(T).len(), 1);
     assert_eq!(told(&changes(ports.unlisten(T, 2, socket(1, 80)))), [(false, 80, vec![10])]);
     assert_eq!(ports.unlisten(T, 3, socket(1, 80)), Taken::Silent);
     assert_eq!(ports.snapshot(T), []);
 }
 
-/// Check that of several sockets on one port (SO_REUSEPORT) the first opens it and the last closes it.
+/// Check that of several sockets on one port (SO_REUSEPORT) the first opens it and the last closes
+/// it.
 #[test]
 fn several_sockets_are_one_port() {
     let mut ports = Ports::default();
@@ -53,8 +60,8 @@ fn several_sockets_are_one_port() {
     assert_eq!(told(&changes(ports.unlisten(T, 4, socket(2, 80)))), [(false, 80, vec![11])]);
 }
 
-/// Check that a port that the kernel chose after listen(2) is told with its number: from a dump, or where the
-/// socket was too short-lived for one, from its end; as of when it opened.
+/// Check that a port that the kernel chose after listen(2) is told with its number: from a dump, or
+/// where the socket was too short-lived for one, from its end; as of when it opened.
 #[test]
 fn a_number_that_comes_later_is_waited_for() {
     let mut ports = Ports::default();
@@ -62,7 +69,10 @@ fn a_number_that_comes_later_is_waited_for() {
     assert!(ports.awaits_number(T));
     ports.look_began(T, 2);
     let found = ports.found(T, 3, vec![(socket(1, 4000), Vec::new())], None);
-    assert_eq!((told(&found), found[0].at_ns, found[0].is_late), (vec![(true, 4000, vec![10])], 1, true));
+    assert_eq!(
+        (told(&found), found[0].at_ns, found[0].is_late),
+        (vec![(true, 4000, vec![10])], 1, true)
+    );
     assert!(!ports.awaits_number(T));
     ports.listen(T, 5, socket(2, 0), owner(11));
     let both = changes(ports.unlisten(T, 6, socket(2, 4001)));
@@ -73,8 +83,8 @@ fn a_number_that_comes_later_is_waited_for() {
     assert!(!ports.awaits_number(T));
 }
 
-/// Check that a dump opens what no record told, closes what is gone, and leaves alone what began or ended beside
-/// it.
+/// Check that a dump opens what no record told, closes what is gone, and leaves alone what began or
+/// ended beside it.
 #[test]
 fn a_dump_tells_the_differences() {
     let mut ports = Ports::default();
@@ -84,15 +94,19 @@ fn a_dump_tells_the_differences() {
     ports.look_began(T, 10);
     ports.listen(T, 11, socket(3, 82), owner(10));
     ports.unlisten(T, 12, socket(4, 83));
-    let found = vec![(socket(1, 80), Vec::new()), (socket(4, 83), Vec::new()), (socket(5, 84), vec![owner(20)])];
+    let found = vec![
+        (socket(1, 80), Vec::new()),
+        (socket(4, 83), Vec::new()),
+        (socket(5, 84), vec![owner(20)]),
+    ];
     let changes = ports.found(T, 13, found, None);
     assert_eq!(told(&changes), [(false, 81, vec![10]), (true, 84, vec![20])]);
     let open: Vec<u16> = ports.snapshot(T).iter().map(|port| port.endpoint.port).collect();
     assert_eq!(open, [80, 82, 84]);
 }
 
-/// Check that TCP and UDP of one number are two ports, and that a dump closes a UDP port only where it looked at UDP,
-/// and opens none.
+/// Check that TCP and UDP of one number are two ports, and that a dump closes a UDP port only where
+/// it looked at UDP, and opens none.
 #[test]
 fn udp_is_closed_by_a_look_at_udp_only() {
     let mut ports = Ports::default();
@@ -111,7 +125,10 @@ fn udp_is_closed_by_a_look_at_udp_only() {
     assert_eq!(ports.found(T, 5, listening(), Some(&HashSet::from([2, 3]))), []);
     ports.look_began(T, 6);
     let gone = ports.found(T, 7, listening(), Some(&HashSet::from([3])));
-    assert_eq!((told(&gone), gone[0].port.endpoint.transport), (vec![(false, 80, vec![11])], Transport::Udp));
+    assert_eq!(
+        (told(&gone), gone[0].port.endpoint.transport),
+        (vec![(false, 80, vec![11])], Transport::Udp)
+    );
     assert_eq!(told(&changes(ports.unlisten(T, 8, socket(1, 80)))), [(false, 80, vec![10])]);
 }
 
@@ -157,8 +174,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
-    /// Check against a set of sockets that each port opens and closes by turns, whatever is lost, and that after a
-    /// dump what is told as open is what is open.
+    /// Check against a set of sockets that each port opens and closes by turns, whatever is lost,
+    /// and that after a dump what is told as open is what is open.
     #[test]
     fn what_is_told_is_what_is_so(steps in steps()) {
         let mut ports = Ports::default();

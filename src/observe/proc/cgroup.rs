@@ -9,8 +9,8 @@ use std::{
 
 use super::read::read;
 
-/// How many cgroups below one are looked into; what is deeper or beyond that is not seen by a look. A
-/// container decides how many it makes.
+/// How many cgroups below one are looked into; what is deeper or beyond that is not seen by a look.
+/// A container decides how many it makes.
 const NESTED_LIMIT: usize = 4096;
 
 /// How many members one look can have: the default of `kernel.pid_max`.
@@ -57,7 +57,9 @@ pub(in crate::observe) fn members_with_place(cgroup: &Path) -> io::Result<Vec<(i
 
 fn collect(folder: &Path, id: Option<u64>, found: &mut Vec<(i32, Option<u64>)>) -> io::Result<()> {
     let content = fs::read(folder.join("cgroup.procs"))?;
-    let pids = content.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()?.parse::<i32>().ok());
+    let pids = content
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| str::from_utf8(line).ok()?.parse::<i32>().ok());
     let room = MEMBERS_LIMIT.saturating_sub(found.len());
     found.extend(pids.filter(|pid| *pid > 0).take(room).map(|pid| (pid, id)));
     Ok(())
@@ -99,8 +101,8 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// `ENOENT` where there is no such folder; [`io::ErrorKind::Unsupported`] where it is in no cgroup
-    /// file system.
+    /// `ENOENT` where there is no such folder; [`io::ErrorKind::Unsupported`] where it is in no
+    /// cgroup file system.
     pub fn of(folder: &Path) -> io::Result<Self> {
         let folder = folder.canonicalize()?;
         let mounts = fs::read("/proc/self/mountinfo")?;
@@ -118,7 +120,9 @@ impl Place {
         let mount = on_top.1;
         let controller = match mount.kind {
             b"cgroup2" => b"".as_slice(),
-            b"cgroup" => mount.options.split(|byte| *byte == b',').find(|option| !is_flag(option))?,
+            b"cgroup" => {
+                mount.options.split(|byte| *byte == b',').find(|option| !is_flag(option))?
+            }
             _ => return None,
         };
         let below = folder.strip_prefix(&mount.point).ok()?;
@@ -144,19 +148,27 @@ impl Place {
         let path = memberships.in_hierarchy(&self.controller)?;
         match path.strip_prefix(&*self.path)? {
             [] => Some(Membership::Here),
-            [b'/', below @ ..] => Some(Membership::Below(self.folder.join(OsStr::from_bytes(below)))),
+            [b'/', below @ ..] => {
+                Some(Membership::Below(self.folder.join(OsStr::from_bytes(below))))
+            }
             // Here the prefix was the root, whose slash is a part of it.
-            below if *self.path == *b"/" => Some(Membership::Below(self.folder.join(OsStr::from_bytes(below)))),
+            below if *self.path == *b"/" => {
+                Some(Membership::Below(self.folder.join(OsStr::from_bytes(below))))
+            }
             // `/ab` is not below `/a`.
             _ => None,
         }
     }
 }
 
-/// What a superblock's options say beside the controllers (`cgroup1_show_options`, kernel/cgroup/cgroup-v1.c).
+/// What a superblock's options say beside the controllers (`cgroup1_show_options`,
+/// kernel/cgroup/cgroup-v1.c).
 fn is_flag(option: &[u8]) -> bool {
     const FLAGS: [&[u8]; 5] = [b"rw", b"ro", b"noprefix", b"clone_children", b"cpuset_v2_mode"];
-    FLAGS.contains(&option) || option.starts_with(b"release_agent=") || option == b"xattr" || option == b"favordynmods"
+    FLAGS.contains(&option)
+        || option.starts_with(b"release_agent=")
+        || option == b"xattr"
+        || option == b"favordynmods"
 }
 
 /// A line of mountinfo (proc_pid_mountinfo(5)).
@@ -186,7 +198,9 @@ fn unescape(name: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((&first, after)) = rest.split_first() {
-        let octal = after.get(..3).and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        let octal = after
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
         match octal.filter(|_| first == b'\\') {
             Some(byte) => {
                 bytes.push(byte);

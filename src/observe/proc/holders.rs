@@ -8,12 +8,13 @@ use std::{
 use super::{read::read, stat::identify};
 use crate::{model::ProcessKey, observe::record::FileId};
 
-/// How many descriptors one question looks at, over all processes; a holder beyond that is not found.
+/// How many descriptors one question looks at, over all processes; a holder beyond that is not
+/// found.
 const DESCRIPTORS_LIMIT: usize = 65_536;
 
-/// What a process's stdout and stderr are now. `None` for one that is closed, for what the process is
-/// too dead to tell, and for what has no end to wait for: only a pipe, a fifo, a socket or a terminal
-/// keeps a reader waiting; a file on disk and `/dev/null` do not.
+/// What a process's stdout and stderr are now. `None` for one that is closed, for what the process
+/// is too dead to tell, and for what has no end to wait for: only a pipe, a fifo, a socket or a
+/// terminal keeps a reader waiting; a file on disk and `/dev/null` do not.
 #[must_use]
 pub fn outputs(pid: i32) -> [Option<FileId>; 2] {
     [1, 2].map(|number| waitable(&format!("/proc/{pid}/fd/{number}")))
@@ -21,15 +22,20 @@ pub fn outputs(pid: i32) -> [Option<FileId>; 2] {
 
 /// Those of `among` that are alive and hold one of `outputs` open, in the order of `among`.
 ///
-/// Compared by device and inode, on every descriptor: a copy under another number holds it too. A file
-/// system is asked only where the inode's number fits, so one that hangs is not waited for by chance.
+/// Compared by device and inode, on every descriptor: a copy under another number holds it too. A
+/// file system is asked only where the inode's number fits, so one that hangs is not waited for by
+/// chance.
 #[must_use]
 pub fn holders(outputs: [Option<FileId>; 2], among: &[ProcessKey]) -> Vec<ProcessKey> {
     let mut left = DESCRIPTORS_LIMIT;
     if outputs.iter().all(Option::is_none) {
         return Vec::new();
     }
-    among.iter().copied().filter(|key| holds(*key, outputs, &mut left) && identify(key.pid) == Some(*key)).collect()
+    among
+        .iter()
+        .copied()
+        .filter(|key| holds(*key, outputs, &mut left) && identify(key.pid) == Some(*key))
+        .collect()
 }
 
 fn holds(key: ProcessKey, outputs: [Option<FileId>; 2], left: &mut usize) -> bool {
@@ -53,21 +59,24 @@ fn holds(key: ProcessKey, outputs: [Option<FileId>; 2], left: &mut usize) -> boo
     false
 }
 
-/// Whether a descriptor's inode number is one of those asked for: `ino:` of its fdinfo (Linux 5.14),
-/// which the file system is not asked for. Where there is no such line, it may be.
+/// Whether a descriptor's inode number is one of those asked for: `ino:` of its fdinfo (Linux
+/// 5.14), which the file system is not asked for. Where there is no such line, it may be.
 fn may_be(pid: i32, number: &str, outputs: [Option<FileId>; 2]) -> bool {
     let Ok(text) = read(&format!("/proc/{pid}/fdinfo/{number}"), 512) else { return false };
-    let inode = text
-        .split(|byte| *byte == b'\n')
-        .find_map(|line| str::from_utf8(line.strip_prefix(b"ino:")?).ok()?.trim().parse::<u64>().ok());
+    let inode = text.split(|byte| *byte == b'\n').find_map(|line| {
+        str::from_utf8(line.strip_prefix(b"ino:")?).ok()?.trim().parse::<u64>().ok()
+    });
     inode.is_none_or(|inode| outputs.iter().flatten().any(|output| output.inode == inode))
 }
 
 fn waitable(descriptor: &str) -> Option<FileId> {
-    /// The first and the last major number of pseudo-terminals (Documentation/admin-guide/devices.txt).
+    /// The first and the last major number of pseudo-terminals
+    /// (Documentation/admin-guide/devices.txt).
     const TERMINALS: std::ops::RangeInclusive<u64> = 136..=143;
     let file = fs::metadata(descriptor).ok()?;
     let kind = file.file_type();
-    let is_terminal = kind.is_char_device() && TERMINALS.contains(&nix::sys::stat::major(file.rdev()));
-    (kind.is_fifo() || kind.is_socket() || is_terminal).then(|| FileId { device: file.dev(), inode: file.ino() })
+    let is_terminal =
+        kind.is_char_device() && TERMINALS.contains(&nix::sys::stat::major(file.rdev()));
+    (kind.is_fifo() || kind.is_socket() || is_terminal)
+        .then(|| FileId { device: file.dev(), inode: file.ino() })
 }

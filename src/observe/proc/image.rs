@@ -16,20 +16,23 @@ use crate::model::{Args, Grade, Image, ProcessKey, Unknown};
 /// How many bytes of arguments are kept, as the eBPF programs do.
 pub const ARGS_LIMIT: usize = 4096;
 
-/// How many bytes of arguments are read to count them. What is longer keeps its true length where the
-/// kernel tells it, and a count of what was read.
+/// How many bytes of arguments are read to count them. What is longer keeps its true length where
+/// the kernel tells it, and a count of what was read.
 const COUNT_LIMIT: u64 = 256 << 10;
 
 /// What a process runs now, and how far that can be trusted.
 ///
-/// [`Grade::Late`]: everything was read and the pid is still that of `key`, alive. [`Grade::Partial`]:
-/// something is missing, and [`Image::unknown`] says why: [`Unknown::Gone`] for a process that has
-/// ended, a zombie too, and for a pid that was reused. Whether the process has begun to run something
-/// else since the event that made you ask, no file can tell: only the next event can.
+/// [`Grade::Late`]: everything was read and the pid is still that of `key`, alive.
+/// [`Grade::Partial`]: something is missing, and [`Image::unknown`] says why: [`Unknown::Gone`] for
+/// a process that has ended, a zombie too, and for a pid that was reused. Whether the process has
+/// begun to run something else since the event that made you ask, no file can tell: only the next
+/// event can.
 #[must_use]
 pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
     let gone = || (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial);
-    let Some(before) = Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks) else { return gone() };
+    let Some(before) = Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks) else {
+        return gone();
+    };
     let (image, _) = image_of(pid, &before);
     // Read again after everything else: a reused pid has another start.
     match Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks) {
@@ -69,8 +72,8 @@ pub(in crate::observe) fn judged(mut image: Image, after: &Stat) -> (Image, Grad
     (image, grade)
 }
 
-/// A path as the process sees it. In a mount namespace of its own the kernel tells it so already; with
-/// a changed root in ours (chroot(2)) it begins with that root.
+/// A path as the process sees it. In a mount namespace of its own the kernel tells it so already;
+/// with a changed root in ours (chroot(2)) it begins with that root.
 fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
     match root.filter(|root| *root != b"/").and_then(|root| path.strip_prefix(root)) {
         Some([]) => b"/".as_slice().into(),
@@ -79,8 +82,8 @@ fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
     }
 }
 
-/// The arguments, from the process's memory. They are what the process makes of them: one that writes
-/// over its own arguments shows that.
+/// The arguments, from the process's memory. They are what the process makes of them: one that
+/// writes over its own arguments shows that.
 fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
     let mut file = File::open(format!("/proc/{pid}/cmdline"))?;
     let mut kept = vec![0; ARGS_LIMIT];
@@ -95,8 +98,8 @@ fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
     }
     kept.truncate(filled);
     if kept.is_empty() {
-        // No arguments at all is what a zombie shows, a kernel thread, and a process in the middle of
-        // an exec; since Linux 5.18 no process can be begun without argv[0].
+        // No arguments at all is what a zombie shows, a kernel thread, and a process in the middle
+        // of an exec; since Linux 5.18 no process can be begun without argv[0].
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let mut args = Args::from_nul_separated(&kept);

@@ -1,13 +1,14 @@
 //! What `/proc` and the cgroup file system tell of processes.
 //!
-//! Called by the sources that have no better way, for looks at the beginning and after a loss, and for
-//! the questions whether a dead process was reaped and who still holds its output. Calls read files of
-//! the kernel: microseconds for a process, milliseconds for a large container, so never on the thread
-//! that answers RPCs.
+//! Called by the sources that have no better way, for looks at the beginning and after a loss, and
+//! for the questions whether a dead process was reaped and who still holds its output. Calls read
+//! files of the kernel: microseconds for a process, milliseconds for a large container, so never on
+//! the thread that answers RPCs.
 //!
-//! A pid may be anybody's by the time it is asked about. Whatever is returned was checked afterwards to
-//! be of the process that was meant: its start in clock ticks is compared again. Names and arguments
-//! are bytes; every read is bounded; nothing here panics and nothing here writes.
+//! A pid may be anybody's by the time it is asked about. Whatever is returned was checked
+//! afterwards to be of the process that was meant: its start in clock ticks is compared again.
+//! Names and arguments are bytes; every read is bounded; nothing here panics and nothing here
+//! writes.
 
 mod cgroup;
 mod holders;

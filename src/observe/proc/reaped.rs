@@ -15,27 +15,28 @@ use nix::{
 use super::stat::identify;
 use crate::{model::ProcessKey, sys::pidfd};
 
-/// How many descriptors of processes are kept at once. A question beyond that waits, without one: the table of
-/// descriptors is the shim's, and a container that reaps nobody must not fill it.
+/// How many descriptors of processes are kept at once. A question beyond that waits, without one:
+/// the table of descriptors is the shim's, and a container that reaps nobody must not fill it.
 const KEPT_LIMIT: usize = 256;
 
 /// How many questions wait. One beyond that is refused: see [`Reaped::ask`].
 const WAITING_LIMIT: usize = 65_536;
 
-/// How long until what no descriptor tells is asked again: at first, and at most. A zombie may stay one for as
-/// long as its container lives.
+/// How long until what no descriptor tells is asked again: at first, and at most. A zombie may stay
+/// one for as long as its container lives.
 const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// How long a question ripens: most of the dead are reaped within it, and then nothing is kept of them.
+/// How long a question ripens: most of the dead are reaped within it, and then nothing is kept of
+/// them.
 const RIPE: Duration = Duration::from_millis(1);
 
 /// Questions whether a process is *done*: its last thread dead, its files released, and it reaped.
 ///
-/// A pidfd is readable once the whole thread group is dead; the kernel releases a thread's files before
-/// that (`do_exit`: `exit_files`, then `exit_notify`), so whoever reads it then finds nothing held by
-/// that process. It may still be a zombie, and its pid is taken until its parent reaps it: only then is
-/// it answered here. Linux 6.9 and later wake the descriptor a second time for that; for earlier ones
-/// zombies are asked about again after [`Reaped::again_after`].
+/// A pidfd is readable once the whole thread group is dead; the kernel releases a thread's files
+/// before that (`do_exit`: `exit_files`, then `exit_notify`), so whoever reads it then finds
+/// nothing held by that process. It may still be a zombie, and its pid is taken until its parent
+/// reaps it: only then is it answered here. Linux 6.9 and later wake the descriptor a second time
+/// for that; for earlier ones zombies are asked about again after [`Reaped::again_after`].
 ///
 /// Belongs to one thread; nothing here waits.
 #[derive(Debug)]
@@ -73,8 +74,8 @@ impl Reaped {
         })
     }
 
-    /// Asks about a process, dead already or not. Answered once by [`answers`](Self::answers), by the
-    /// second call of it at the earliest. `false`: too many wait; ask again later.
+    /// Asks about a process, dead already or not. Answered once by [`answers`](Self::answers), by
+    /// the second call of it at the earliest. `false`: too many wait; ask again later.
     #[must_use]
     pub fn ask(&mut self, key: ProcessKey) -> bool {
         let is_taken = self.waiting.len() + self.asked.len() + self.ripe.len() < WAITING_LIMIT;
@@ -90,8 +91,8 @@ impl Reaped {
         self.epoll.0.as_fd()
     }
 
-    /// When [`answers`](Self::answers) should be called even though nothing is readable: some processes
-    /// are zombies, or wait for a descriptor, or are answered already. `None`: never.
+    /// When [`answers`](Self::answers) should be called even though nothing is readable: some
+    /// processes are zombies, or wait for a descriptor, or are answered already. `None`: never.
     #[must_use]
     pub fn again_after(&self) -> Option<Duration> {
         if !self.answered.is_empty() {
@@ -135,9 +136,11 @@ impl Reaped {
         self.answered.drain(..).for_each(sink);
     }
 
-    /// Looks at what no descriptor has told, and then less and less often while nothing comes of it.
+    /// Looks at what no descriptor has told, and then less and less often while nothing comes of
+    /// it.
     fn look(&mut self) {
-        let reaped: Vec<_> = self.zombies.iter().copied().filter(|key| identify(key.pid) != Some(*key)).collect();
+        let reaped: Vec<_> =
+            self.zombies.iter().copied().filter(|key| identify(key.pid) != Some(*key)).collect();
         self.pause = if reaped.is_empty() { (self.pause * 2).min(AGAIN.1) } else { AGAIN.0 };
         reaped.into_iter().for_each(|key| self.reaped(key));
         for _ in 0..self.waiting.len() {
@@ -171,8 +174,8 @@ impl Reaped {
             }
             Err(_) => return false,
         };
-        // After the open: what has the pid now has had it when the descriptor was made, or is younger
-        // than that, and then it is not the one that was asked about.
+        // After the open: what has the pid now has had it when the descriptor was made, or is
+        // younger than that, and then it is not the one that was asked about.
         if identify(key.pid) != Some(key) {
             self.answered.push_back(key);
             return true;

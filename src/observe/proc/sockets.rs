@@ -5,10 +5,12 @@ use std::{collections::HashMap, fs};
 use super::stat::identify;
 use crate::model::ProcessKey;
 
-/// How many descriptors one question looks at, over all processes; a holder beyond that is not found.
+/// How many descriptors one question looks at, over all processes; a holder beyond that is not
+/// found.
 const DESCRIPTORS_LIMIT: usize = 65_536;
 
-/// The inodes of the sockets that each of `among` has open, with those that do, in the order of `among`.
+/// The inodes of the sockets that each of `among` has open, with those that do, in the order of
+/// `among`.
 #[must_use]
 pub fn socket_holders(among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
     let mut holders: HashMap<u64, Vec<ProcessKey>> = HashMap::new();

@@ -10,8 +10,8 @@ use crate::{
 /// Longer than any `stat`: 52 numbers and a name of 15 bytes (64 for a kernel thread).
 const STAT_LIMIT: usize = 2048;
 
-/// Much longer than a usual `status`; one with thousands of supplementary groups is cut, and what comes
-/// after them (`NSpid`) is not known then.
+/// Much longer than a usual `status`; one with thousands of supplementary groups is cut, and what
+/// comes after them (`NSpid`) is not known then.
 const STATUS_LIMIT: usize = 16 << 10;
 
 /// include/linux/sched.h.
@@ -48,10 +48,15 @@ impl Stat {
         let open = line.iter().position(|byte| *byte == b'(')?;
         let close = line.iter().rposition(|byte| *byte == b')')?;
         let comm = line.get(open + 1..close)?;
-        let fields: Vec<&[u8]> =
-            line.get(close + 1..)?.split(u8::is_ascii_whitespace).filter(|field| !field.is_empty()).collect();
+        let fields: Vec<&[u8]> = line
+            .get(close + 1..)?
+            .split(u8::is_ascii_whitespace)
+            .filter(|field| !field.is_empty())
+            .collect();
         // The first of these is field 3.
-        let number = |field: usize| -> Option<u64> { str::from_utf8(fields.get(field - 3)?).ok()?.parse().ok() };
+        let number = |field: usize| -> Option<u64> {
+            str::from_utf8(fields.get(field - 3)?).ok()?.parse().ok()
+        };
         let args_bytes = match (number(48), number(49)) {
             // 1 is what a reader without the right to ptrace gets; 0 means none.
             (Some(start), Some(end)) if start > 1 => end.checked_sub(start),
@@ -88,14 +93,18 @@ impl Status {
     /// Of a process; all unknown for what is gone.
     #[must_use]
     pub fn of(pid: i32) -> Self {
-        read(&format!("/proc/{pid}/status"), STATUS_LIMIT).map(|text| Self::parse(&text)).unwrap_or_default()
+        read(&format!("/proc/{pid}/status"), STATUS_LIMIT)
+            .map(|text| Self::parse(&text))
+            .unwrap_or_default()
     }
 
     /// Parses the lines that matter; a line that is not understood is not known.
     pub(super) fn parse(text: &[u8]) -> Self {
         let mut status = Self::default();
         for line in text.split(|byte| *byte == b'\n') {
-            let Some((name, values)) = line.iter().position(|byte| *byte == b':').map(|at| line.split_at(at)) else {
+            let Some((name, values)) =
+                line.iter().position(|byte| *byte == b':').map(|at| line.split_at(at))
+            else {
                 continue;
             };
             let mut words = values[1..]
@@ -113,7 +122,8 @@ impl Status {
     }
 }
 
-/// Who has this pid now: its start is field 22 of `/proc/PID/stat`. Also of a zombie. `None`: nobody.
+/// Who has this pid now: its start is field 22 of `/proc/PID/stat`. Also of a zombie. `None`:
+/// nobody.
 #[must_use]
 pub fn identify(pid: i32) -> Option<ProcessKey> {
     Stat::of(pid).map(|stat| ProcessKey { pid, start_ticks: stat.start_ticks })
@@ -138,13 +148,15 @@ pub(in crate::observe) fn lineage_of(stat: &Stat, vpid: Option<i32>) -> Lineage 
     }
 }
 
-/// The inode number of a process's pid namespace. `None` where the process is gone or the kernel refuses.
+/// The inode number of a process's pid namespace. `None` where the process is gone or the kernel
+/// refuses.
 #[must_use]
 pub fn pid_namespace(pid: i32) -> Option<u32> {
     namespace(pid, "pid")
 }
 
-/// The inode number of a process's mount namespace. `None` where the process is gone or the kernel refuses.
+/// The inode number of a process's mount namespace. `None` where the process is gone or the kernel
+/// refuses.
 #[must_use]
 pub fn mount_namespace(pid: i32) -> Option<u32> {
     namespace(pid, "mnt")

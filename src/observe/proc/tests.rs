@@ -32,7 +32,9 @@ impl Cgroup {
 
     /// A shell in it that does `script` when a line comes on its stdin.
     pub(in crate::observe) fn shell(&self, script: &str) -> Killed {
-        let child = spawn(Command::new("sh").arg("-c").arg(format!("read go; {script}")).stdin(Stdio::piped()));
+        let child = spawn(
+            Command::new("sh").arg("-c").arg(format!("read go; {script}")).stdin(Stdio::piped()),
+        );
         let child = Killed(child);
         fs::write(self.0.join("cgroup.procs"), child.0.id().to_string()).unwrap();
         child
@@ -96,14 +98,16 @@ pub(in crate::observe) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The name comes before the arguments, in the middle of the exec: then there is no grade for them yet.
+/// The name comes before the arguments, in the middle of the exec: then there is no grade for them
+/// yet.
 fn runs_a_shell(child: &Killed) -> bool {
     let (image, grade) = image(child.pid(), child.key());
     image.comm.as_deref() == Some(b"sh") && grade == Grade::Late
 }
 
 fn waiter() -> Killed {
-    let child = Killed(spawn(Command::new("sh").args(["-c", "read never", ""]).stdin(Stdio::piped())));
+    let child =
+        Killed(spawn(Command::new("sh").args(["-c", "read never", ""]).stdin(Stdio::piped())));
     until("it runs a shell", || runs_a_shell(&child));
     child
 }
@@ -113,7 +117,10 @@ fn waiter() -> Killed {
 fn a_hostile_name_does_not_shift_the_fields_of_stat() {
     let line = b"7 (a) R 1 2) S 42 7 7 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 100 250 0 0 0\n";
     let stat = Stat::parse(line).unwrap();
-    assert_eq!((&*stat.comm, stat.state, stat.parent, stat.start_ticks), (&b"a) R 1 2"[..], b'S', 42, 12345));
+    assert_eq!(
+        (&*stat.comm, stat.state, stat.parent, stat.start_ticks),
+        (&b"a) R 1 2"[..], b'S', 42, 12345)
+    );
     assert!(stat.exiting, "0x400004 has PF_EXITING");
     assert_eq!(Stat::parse(b"7 (a"), None);
     assert_eq!(Stat::parse(b""), None);
@@ -153,7 +160,10 @@ fn membership_is_asked_of_the_right_hierarchy() {
     assert_eq!(place("/c/a").holds(&text), Some(Membership::Here));
     assert_eq!(place("/c/a/b").holds(&text), None);
     assert_eq!(place("/c").holds(&text), Some(Membership::Below("/c/a".into())));
-    assert_eq!(place("/v1/cpu,cpuacct/a").holds(&text), Some(Membership::Below("/v1/cpu,cpuacct/a/b".into())));
+    assert_eq!(
+        place("/v1/cpu,cpuacct/a").holds(&text),
+        Some(Membership::Below("/v1/cpu,cpuacct/a/b".into()))
+    );
     assert_eq!(place("/v1/cpu,cpuacct/a/").holds(&Memberships::parse(b"3:cpu:/ab\n")), None);
     assert_eq!(place("/v1/with space/x").holds(&text), Some(Membership::Here));
     assert!(Place::find(Path::new("/home"), MOUNTS).is_none(), "no cgroup file system");
@@ -169,7 +179,10 @@ fn an_image_has_everything_of_a_living_process() {
     assert_eq!(args.iter().collect::<Vec<_>>(), [&b"sh"[..], b"-c", b"read never", b""]);
     assert_eq!((args.count, args.total_bytes, args.truncated()), (4, 18, false));
     assert!(image.executable.unwrap().ends_with(b"sh"));
-    assert_eq!(image.working_directory.as_deref(), std::env::current_dir().unwrap().to_str().map(str::as_bytes));
+    assert_eq!(
+        image.working_directory.as_deref(),
+        std::env::current_dir().unwrap().to_str().map(str::as_bytes)
+    );
     assert_eq!(image.uid, Some(nix::unistd::geteuid().as_raw()));
     let lineage = lineage(child.pid()).unwrap();
     assert_eq!(lineage.parent(), identify(process::id().cast_signed()));
@@ -183,7 +196,9 @@ fn an_image_has_everything_of_a_living_process() {
 #[test]
 fn long_arguments_are_bounded_and_keep_their_true_length() {
     let long = "x".repeat(100_000);
-    let child = Killed(spawn(Command::new("sh").args(["-c", "read a", &long, "tail"]).stdin(Stdio::piped())));
+    let child = Killed(spawn(
+        Command::new("sh").args(["-c", "read a", &long, "tail"]).stdin(Stdio::piped()),
+    ));
     until("it runs sh", || runs_a_shell(&child));
     let args = image(child.pid(), child.key()).0.args.unwrap();
     assert_eq!((args.bytes.len(), args.count), (ARGS_LIMIT, 5));
@@ -211,7 +226,8 @@ fn a_reused_pid_a_zombie_and_nobody_are_gone() {
     assert_eq!((identify(0), identify(-1), identify(i32::MAX)), (None, None, None));
 }
 
-/// Check that a reaped process is answered at once, a living one when it is reaped and not as a zombie.
+/// Check that a reaped process is answered at once, a living one when it is reaped and not as a
+/// zombie.
 #[test]
 fn done_is_told_once_and_only_after_the_reaping() {
     let mut reaped = Reaped::new().unwrap();
@@ -248,11 +264,18 @@ fn done_is_told_once_and_only_after_the_reaping() {
 #[test]
 fn the_holder_of_a_dead_shells_output_is_found() {
     let mut shell = Killed(spawn(
-        Command::new("sh").args(["-c", "sleep 1000 & echo $!; exit 5"]).stdout(Stdio::piped()).stderr(Stdio::null()),
+        Command::new("sh")
+            .args(["-c", "sleep 1000 & echo $!; exit 5"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
     ));
     let held = outputs(shell.pid());
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(shell.0.stdout.as_mut().unwrap()), &mut line).unwrap();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(shell.0.stdout.as_mut().unwrap()),
+        &mut line,
+    )
+    .unwrap();
     let sleep = identify(line.trim().parse().unwrap()).unwrap();
     let shell_key = shell.key();
     assert_eq!(shell.0.wait().unwrap().code(), Some(5));
@@ -270,10 +293,17 @@ fn the_holder_of_a_dead_shells_output_is_found() {
 /// Check that a tree has all that descends from its root, and those whose parents have ended.
 #[test]
 fn a_tree_keeps_those_whose_parents_ended() {
-    let mut root =
-        Killed(spawn(Command::new("sh").args(["-c", "(sleep 1000 & echo $!; wait) & wait"]).stdout(Stdio::piped())));
+    let mut root = Killed(spawn(
+        Command::new("sh")
+            .args(["-c", "(sleep 1000 & echo $!; wait) & wait"])
+            .stdout(Stdio::piped()),
+    ));
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(root.0.stdout.as_mut().unwrap()), &mut line).unwrap();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(root.0.stdout.as_mut().unwrap()),
+        &mut line,
+    )
+    .unwrap();
     let leaf: i32 = line.trim().parse().unwrap();
     let leaf_key = identify(leaf).unwrap();
     let tree = processes_of_tree(root.pid(), &[]).unwrap();
@@ -288,7 +318,9 @@ fn a_tree_keeps_those_whose_parents_ended() {
         assert!(known.iter().any(|key| key.pid == pid));
         crate::sys::process::kill(pid, nix::libc::SIGKILL).unwrap();
     }
-    until("the leaf is gone", || identify(leaf) != Some(leaf_key) || Stat::of(leaf).is_some_and(|it| it.is_dead()));
+    until("the leaf is gone", || {
+        identify(leaf) != Some(leaf_key) || Stat::of(leaf).is_some_and(|it| it.is_dead())
+    });
 }
 
 mod root {
@@ -312,7 +344,9 @@ mod root {
         let whats: Vec<_> = records
             .iter()
             .map(|record| match record {
-                Record::Process { target: TargetId(4), grade: Grade::Snapshot, key, what, .. } => (*key, what),
+                Record::Process {
+                    target: TargetId(4), grade: Grade::Snapshot, key, what, ..
+                } => (*key, what),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -331,8 +365,14 @@ mod root {
         assert_eq!(cgroup_of(inner.key()), Some(Some(cgroup_id(&nested).unwrap())));
         assert_eq!(cgroup_of(outside.key()), None);
         let memberships = Memberships::of(inner.pid()).unwrap();
-        assert_eq!(Place::of(&cgroup.0).unwrap().holds(&memberships), Some(Membership::Below(nested)));
-        assert_eq!(Place::of(&cgroup.0).unwrap().holds(&Memberships::of(outside.pid()).unwrap()), None);
+        assert_eq!(
+            Place::of(&cgroup.0).unwrap().holds(&memberships),
+            Some(Membership::Below(nested))
+        );
+        assert_eq!(
+            Place::of(&cgroup.0).unwrap().holds(&Memberships::of(outside.pid()).unwrap()),
+            None
+        );
     }
 
     /// Check that nobody lives in a cgroup that is gone.

@@ -35,7 +35,8 @@ const SWITCHES: [&[u8]; 3] = [b"no", b"ask", b"prompt"];
 /// How much of a name's end is looked at.
 const NAME_MAX: usize = 64;
 
-/// Whether the value of this name is a secret: `--db-password`, `AWS_SECRET_ACCESS_KEY`, `authToken`.
+/// Whether the value of this name is a secret: `--db-password`, `AWS_SECRET_ACCESS_KEY`,
+/// `authToken`.
 pub(super) fn is_secret(name: &[u8]) -> bool {
     let name = &name[name.len().saturating_sub(NAME_MAX)..];
     let mut letters = [0; NAME_MAX];
@@ -52,17 +53,22 @@ pub(super) fn is_secret(name: &[u8]) -> bool {
     if name.starts_with(b"--") && SWITCHES.iter().any(|switch| letters.starts_with(switch)) {
         return false;
     }
-    SECRET.iter().any(|secret| letters.ends_with(secret)) || is_shouted_key(name) || has_secret(letters)
+    SECRET.iter().any(|secret| letters.ends_with(secret))
+        || is_shouted_key(name)
+        || has_secret(letters)
 }
 
 /// `STRIPE_KEY=`: the habit of environments. `--tls-key=` is a file.
 fn is_shouted_key(name: &[u8]) -> bool {
-    let shouted = name.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
+    let shouted =
+        name.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
     shouted && name.ends_with(b"_KEY") && !name.ends_with(b"PUBLIC_KEY")
 }
 
 /// `CLIENT_SECRET_V2`: the word counts anywhere, unless the value is a place.
 fn has_secret(letters: &[u8]) -> bool {
-    let place = [&b"file"[..], b"path", b"name", b"dir", b"ref"].iter().any(|place| letters.ends_with(place));
+    let place = [&b"file"[..], b"path", b"name", b"dir", b"ref"]
+        .iter()
+        .any(|place| letters.ends_with(place));
     !place && letters.windows(6).any(|window| window == b"secret")
 }

@@ -22,16 +22,20 @@ fn assignments(arg: &[u8], found: &mut Vec<Range<usize>>) {
         }
         let before = arg[..place].trim_ascii_end();
         let before = before.strip_suffix(b":").unwrap_or(before);
-        let name_end =
-            before.iter().rposition(|byte| !matches!(byte, b'"' | b'\'' | b']' | b'\\')).map_or(0, |at| at + 1);
+        let name_end = before
+            .iter()
+            .rposition(|byte| !matches!(byte, b'"' | b'\'' | b']' | b'\\'))
+            .map_or(0, |at| at + 1);
         let quoted = name_end < before.len();
-        let name_start = before[..name_end].iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
+        let name_start =
+            before[..name_end].iter().rposition(|byte| !is_name(*byte)).map_or(0, |at| at + 1);
         let after = &arg[place + 1..];
         if *byte == b':' && !quoted && !after.first().is_some_and(u8::is_ascii_whitespace) {
             continue;
         }
         if is_secret(&before[name_start..name_end]) {
-            let skipped = after.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'=' | b':')).count();
+            let skipped =
+                after.iter().take_while(|byte| matches!(byte, b' ' | b'\t' | b'=' | b':')).count();
             found.push(value(arg, place + 1 + skipped));
         }
     }
@@ -49,12 +53,15 @@ pub(super) fn value(arg: &[u8], start: usize) -> Range<usize> {
     if let Some(quote @ (b'"' | b'\'')) = rest.get(escape) {
         let inside = &rest[escape + 1..];
         let length = inside.iter().position(|byte| byte == quote).unwrap_or(inside.len());
-        let length = if escape > 0 && inside[..length].ends_with(b"\\") { length - 1 } else { length };
+        let length =
+            if escape > 0 && inside[..length].ends_with(b"\\") { length - 1 } else { length };
         let start = start + escape + 1;
         return start..start + length;
     }
-    let ends =
-        |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, b'&' | b';' | b'|' | b'<' | b'>' | b'"' | b'\'');
+    let ends = |byte: &u8| {
+        byte.is_ascii_whitespace()
+            || matches!(byte, b'&' | b';' | b'|' | b'<' | b'>' | b'"' | b'\'')
+    };
     let length = rest.iter().position(ends).unwrap_or(rest.len());
     start..start + length
 }
@@ -63,24 +70,41 @@ pub(super) fn value(arg: &[u8], start: usize) -> Range<usize> {
 fn authorization(arg: &[u8], found: &mut Vec<Range<usize>>) {
     for place in places(arg, b"authorization") {
         let rest = &arg[place..];
-        let Some(colon) = rest.iter().position(|byte| !matches!(byte, b'"' | b'\'' | b'\\' | b' ')) else { continue };
+        let Some(colon) = rest.iter().position(|byte| !matches!(byte, b'"' | b'\'' | b'\\' | b' '))
+        else {
+            continue;
+        };
         if !matches!(rest[colon], b':' | b'=') {
             continue;
         }
         let start = place + colon + 1;
-        let start = start + arg[start..].iter().take_while(|byte| matches!(byte, b' ' | b'"' | b'\'' | b'\\')).count();
+        let start = start
+            + arg[start..]
+                .iter()
+                .take_while(|byte| matches!(byte, b' ' | b'"' | b'\'' | b'\\'))
+                .count();
         let line = &arg[start..];
-        let line =
-            &line[..line.iter().position(|byte| matches!(byte, b'"' | b'\'' | b'\n' | b'\r')).unwrap_or(line.len())];
+        let line = &line[..line
+            .iter()
+            .position(|byte| matches!(byte, b'"' | b'\'' | b'\n' | b'\r'))
+            .unwrap_or(line.len())];
         // A scheme is a word before more words; without one all is the credential.
         let scheme = line.iter().position(|byte| *byte == b' ').map_or(0, |space| space + 1);
-        let scheme = if line[..scheme].trim_ascii_end().iter().all(|byte| is_name(*byte)) { scheme } else { 0 };
+        let scheme = if line[..scheme].trim_ascii_end().iter().all(|byte| is_name(*byte)) {
+            scheme
+        } else {
+            0
+        };
         found.push(start + scheme..start + line.len());
     }
     for place in places(arg, b"bearer") {
         let rest = &arg[place..];
-        let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b':' | b'=' | b'\t')).count();
-        let length = rest[spaces..].iter().take_while(|byte| is_name(**byte) || b"~+/=".contains(byte)).count();
+        let spaces =
+            rest.iter().take_while(|byte| matches!(byte, b' ' | b':' | b'=' | b'\t')).count();
+        let length = rest[spaces..]
+            .iter()
+            .take_while(|byte| is_name(**byte) || b"~+/=".contains(byte))
+            .count();
         let credential = &rest[spaces..spaces + length];
         if spaces > 0 && (length >= 16 || credential.iter().any(u8::is_ascii_digit)) {
             found.push(place + spaces..place + spaces + length);
@@ -99,7 +123,9 @@ fn places<'a>(arg: &'a [u8], word: &'a [u8]) -> impl Iterator<Item = usize> + 'a
 /// `scheme://user:X@host`; and what is too long for a user without a password.
 fn urls(arg: &[u8], found: &mut Vec<Range<usize>>) {
     for start in places(arg, b"://") {
-        let ends = |byte: &u8| matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\'') || byte.is_ascii_whitespace();
+        let ends = |byte: &u8| {
+            matches!(byte, b'/' | b'?' | b'#' | b'"' | b'\'') || byte.is_ascii_whitespace()
+        };
         let authority = &arg[start..];
         let authority = &authority[..authority.iter().position(ends).unwrap_or(authority.len())];
         let Some(at) = authority.iter().rposition(|byte| *byte == b'@') else { continue };
@@ -156,7 +182,10 @@ fn tokens(arg: &[u8], cut: bool, found: &mut Vec<Range<usize>>) {
 
 /// The length of the token that begins here; 0 for none.
 fn token(rest: &[u8], cut: bool) -> usize {
-    let letters = rest.iter().take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')).count();
+    let letters = rest
+        .iter()
+        .take_while(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'))
+        .count();
     let is_cut = cut && letters == rest.len();
     for (prefix, more) in TOKENS {
         if rest.starts_with(prefix) && (letters >= prefix.len() + more || is_cut) {
@@ -183,7 +212,10 @@ fn private_keys(arg: &[u8], found: &mut Vec<Range<usize>>) {
             continue;
         }
         let start = label + 5;
-        let end = rest[start..].windows(8).position(|window| window == b"-----END").unwrap_or(rest.len() - start);
+        let end = rest[start..]
+            .windows(8)
+            .position(|window| window == b"-----END")
+            .unwrap_or(rest.len() - start);
         found.push(begin + start..begin + start + end);
     }
 }
@@ -233,7 +265,9 @@ pub(super) fn suspicious(bytes: &[u8]) -> bool {
             return false;
         }
         let rest = &bytes[place..];
-        NEEDLES.iter().any(|needle| rest.len() >= needle.len() && rest[..needle.len()].eq_ignore_ascii_case(needle))
+        NEEDLES.iter().any(|needle| {
+            rest.len() >= needle.len() && rest[..needle.len()].eq_ignore_ascii_case(needle)
+        })
     })
 }
 

@@ -13,7 +13,11 @@ fn nul_separated(args: &[&[u8]]) -> Args {
 fn redacted(args: &[&str]) -> Vec<String> {
     let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
     let redactor = Redactor::new(&[]).expect("no patterns");
-    redactor.redact(nul_separated(&args)).iter().map(|arg| String::from_utf8_lossy(arg).into_owned()).collect()
+    redactor
+        .redact(nul_separated(&args))
+        .iter()
+        .map(|arg| String::from_utf8_lossy(arg).into_owned())
+        .collect()
 }
 
 /// Each built-in shape, `§` where the secret goes; arguments are apart by `|`.
@@ -126,11 +130,20 @@ fn every_shape_loses_its_secret() {
 #[test]
 fn names_stay() {
     assert_eq!(redacted(&["run", "--password=x1", "-v"]), ["run", "--password=[redacted]", "-v"]);
-    assert_eq!(redacted(&["run", "--password", "x1", "-v"]), ["run", "--password", "[redacted]", "-v"]);
+    assert_eq!(
+        redacted(&["run", "--password", "x1", "-v"]),
+        ["run", "--password", "[redacted]", "-v"]
+    );
     assert_eq!(redacted(&["run", "--password", "--verbose"]), ["run", "--password", "--verbose"]);
     assert_eq!(redacted(&["run", "--password"]), ["run", "--password"]);
-    assert_eq!(redacted(&["mysql", "-uroot", "-px1", "db"]), ["mysql", "-uroot", "-p[redacted]", "db"]);
-    assert_eq!(redacted(&["git", "clone", "https://me:x1@h/x"]), ["git", "clone", "https://me:[redacted]@h/x"]);
+    assert_eq!(
+        redacted(&["mysql", "-uroot", "-px1", "db"]),
+        ["mysql", "-uroot", "-p[redacted]", "db"]
+    );
+    assert_eq!(
+        redacted(&["git", "clone", "https://me:x1@h/x"]),
+        ["git", "clone", "https://me:[redacted]@h/x"]
+    );
     assert_eq!(
         redacted(&["curl", "-H", "Authorization: Bearer x1", "http://h"]),
         ["curl", "-H", "Authorization: Bearer [redacted]", "http://h"]
@@ -183,7 +196,8 @@ fn a_cut_secret_goes() {
 /// Check that operators' patterns replace their first group, or all, and that a bad one is named.
 #[test]
 fn operators_have_patterns_of_their_own() {
-    let redactor = Redactor::new(&["--pin=([0-9]+)".to_owned(), "(?i)canary[a-z]*".to_owned()]).expect("good patterns");
+    let redactor = Redactor::new(&["--pin=([0-9]+)".to_owned(), "(?i)canary[a-z]*".to_owned()])
+        .expect("good patterns");
     let out = redactor.redact(nul_separated(&[b"run", b"--pin=1234", b"xCanaryBird\xffy"]));
     assert_eq!(&*out.bytes, b"run\0--pin=[redacted]\0x[redacted]\xffy\0");
     let error = Redactor::new(&["ok".to_owned(), "(".to_owned()]).expect_err("a bad pattern");
@@ -196,9 +210,18 @@ fn operators_have_patterns_of_their_own() {
 #[ignore = "a measure: says something only in an optimised build on a quiet machine"]
 fn what_an_argv_costs() {
     let redactor = Redactor::default();
-    let plain: &[&[u8]] =
-        &[b"/usr/bin/gcc", b"-O2", b"-Wall", b"-o", b"main.o", b"-c", b"/src/main.c", b"-I/usr/include"];
-    let secret: &[&[u8]] = &[b"curl", b"-H", b"Authorization: Bearer abc123", b"http://localhost:8080/x", b"--fail"];
+    let plain: &[&[u8]] = &[
+        b"/usr/bin/gcc",
+        b"-O2",
+        b"-Wall",
+        b"-o",
+        b"main.o",
+        b"-c",
+        b"/src/main.c",
+        b"-I/usr/include",
+    ];
+    let secret: &[&[u8]] =
+        &[b"curl", b"-H", b"Authorization: Bearer abc123", b"http://localhost:8080/x", b"--fail"];
     for (name, args, limit_ns) in [("plain", plain, 10_000), ("secret", secret, 100_000)] {
         let args = nul_separated(args);
         let rounds = 200_000;
@@ -207,7 +230,10 @@ fn what_an_argv_costs() {
             std::hint::black_box(redactor.redact(std::hint::black_box(args.clone())));
         }
         let each = began.elapsed().as_nanos() / rounds;
-        println!("{name}: {each} ns for {} bytes, a copy of the arguments included", args.bytes.len());
+        println!(
+            "{name}: {each} ns for {} bytes, a copy of the arguments included",
+            args.bytes.len()
+        );
         assert!(each < limit_ns, "{name}: {each} ns");
     }
 }

@@ -39,10 +39,14 @@ enum Next {
 }
 
 impl Words {
-    /// Adds the range of what the rules of words find in an argument, and tells what it says of the next one.
+    /// Adds the range of what the rules of words find in an argument, and tells what it says of the
+    /// next one.
     pub(super) fn find(self, arg: &[u8], found: &mut Vec<Range<usize>>) -> Self {
-        let after =
-            if self.next == Next::Script { Self { next: Next::Nothing, ..self } } else { self.word(arg, 0, found) };
+        let after = if self.next == Next::Script {
+            Self { next: Next::Nothing, ..self }
+        } else {
+            self.word(arg, 0, found)
+        };
         if !arg.iter().any(u8::is_ascii_whitespace) {
             return after;
         }
@@ -50,7 +54,8 @@ impl Words {
         let mut words = Self { command: after.command, next: Next::Nothing };
         let mut start = 0;
         while start < arg.len() {
-            if arg[start].is_ascii_whitespace() || matches!(arg[start], b';' | b'|' | b'&' | b'(' | b')' | b'\'' | b'"')
+            if arg[start].is_ascii_whitespace()
+                || matches!(arg[start], b';' | b'|' | b'&' | b'(' | b')' | b'\'' | b'"')
             {
                 start += 1;
                 continue;
@@ -83,7 +88,11 @@ impl Words {
                 return next(if scheme { Next::Secret } else { Next::Nothing });
             }
             Next::UserSecret => {
-                secret(word.iter().position(|byte| *byte == b':').map_or(word.len(), |colon| colon + 1));
+                secret(
+                    word.iter()
+                        .position(|byte| *byte == b':')
+                        .map_or(word.len(), |colon| colon + 1),
+                );
                 return next(Next::Nothing);
             }
             _ => {}
@@ -106,7 +115,8 @@ impl Words {
 /// An option: tells its secret, or what it says of the next word.
 fn option(command: Command, word: &[u8], secret: &mut impl FnMut(usize)) -> Next {
     if let Some(equals) = word.iter().position(|byte| *byte == b'=') {
-        let (name, user) = (&word[..equals], matches!(&word[..equals], b"--user" | b"--proxy-user"));
+        let (name, user) =
+            (&word[..equals], matches!(&word[..equals], b"--user" | b"--proxy-user"));
         if is_secret(name) {
             secret(equals + 1);
         } else if command == Command::Curl && user {
@@ -123,7 +133,9 @@ fn option(command: Command, word: &[u8], secret: &mut impl FnMut(usize)) -> Next
         (Command::Sshpass, b"-p") => Next::Secret,
         (Command::Curl, b"-u" | b"-U" | b"--user" | b"--proxy-user") => Next::UserSecret,
         (Command::Curl, [b'-', b'u' | b'U', rest @ ..]) => {
-            secret(rest.iter().position(|byte| *byte == b':').map_or(word.len(), |colon| colon + 3));
+            secret(
+                rest.iter().position(|byte| *byte == b':').map_or(word.len(), |colon| colon + 3),
+            );
             Next::Nothing
         }
         (_, b"-c" | b"-lc" | b"-ec" | b"-xc" | b"-euc") => Next::Script,
@@ -140,9 +152,9 @@ fn is_switch(word: &[u8]) -> bool {
 fn command_of(word: &[u8]) -> Option<Command> {
     let name = word.rsplit(|byte| *byte == b'/').next().unwrap_or(word);
     match name {
-        b"mysql" | b"mysqldump" | b"mysqladmin" | b"mysqlimport" | b"mysqlcheck" | b"mysqlshow" | b"mysqlbinlog"
-        | b"mysqlslap" | b"mysqlsh" | b"mariadb" | b"mariadb-dump" | b"mariadb-admin" | b"mariadb-import"
-        | b"mariadb-check" => Some(Command::Mysql),
+        b"mysql" | b"mysqldump" | b"mysqladmin" | b"mysqlimport" | b"mysqlcheck" | b"mysqlshow"
+        | b"mysqlbinlog" | b"mysqlslap" | b"mysqlsh" | b"mariadb" | b"mariadb-dump"
+        | b"mariadb-admin" | b"mariadb-import" | b"mariadb-check" => Some(Command::Mysql),
         b"curl" => Some(Command::Curl),
         b"sshpass" => Some(Command::Sshpass),
         _ => None,

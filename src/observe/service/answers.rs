@@ -13,7 +13,9 @@ pub(super) fn processes(encoder: Encoder<'_>, living: &Living, args_max: usize) 
     for (container, process) in &living.processes {
         writer.message(1, |writer| {
             writer.message(1, |writer| write_container(container, writer));
-            writer.message(2, |writer| encoder.write_process(process, Some(container), args_max, writer));
+            writer.message(2, |writer| {
+                encoder.write_process(process, Some(container), args_max, writer)
+            });
         });
     }
     writer.bytes(2, encoder.epoch());

@@ -1,8 +1,8 @@
 //! The Observer service: what the hub has, in the messages of `proto/lookout/v1/observer.proto`.
 //!
-//! Served beside containerd's Task service, on the same socket. A stream's handler outlives its client
-//! until it next sends something, so heartbeats bound that too. While nobody follows, nothing here has
-//! a timer, a task or memory.
+//! Served beside containerd's Task service, on the same socket. A stream's handler outlives its
+//! client until it next sends something, so heartbeats bound that too. While nobody follows,
+//! nothing here has a timer, a task or memory.
 
 mod answers;
 mod request;
@@ -33,8 +33,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// What an answer may have; ttrpc refuses messages of more than 4 MiB.
 const ANSWER_MAX: usize = 3 << 20;
 
-/// To how many bytes each process's arguments are cut, one after the other, until the answer is small
-/// enough.
+/// To how many bytes each process's arguments are cut, one after the other, until the answer is
+/// small enough.
 const ARGS_MAX: [usize; 3] = [usize::MAX, 256, 32];
 
 /// The service of one shim.
@@ -49,12 +49,12 @@ pub trait Questions: Send + Sync {
     /// What can be observed, in the order of [`Category::ALL`](crate::model::Category::ALL).
     fn capabilities(&self) -> Vec<Capability>;
 
-    /// The processes that are alive in `container`, or where that is empty in all, parents first; and the
-    /// seq of the last event that they include.
+    /// The processes that are alive in `container`, or where that is empty in all, parents first;
+    /// and the seq of the last event that they include.
     fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>>;
 
-    /// The ports that are open in `container`, or where that is empty in all; and the seq of the last event that
-    /// they include.
+    /// The ports that are open in `container`, or where that is empty in all; and the seq of the
+    /// last event that they include.
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>>;
 }
 
@@ -111,17 +111,27 @@ impl Service {
 
     /// The answer to Processes, as bytes.
     async fn processes(&self, request: &api::ProcessesRequest) -> Answer<Vec<u8>> {
-        let living = self.questions.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
-        let answers = ARGS_MAX.iter().map(|args_max| answers::processes(self.hub.encoder(), &living, *args_max));
+        let living = self
+            .questions
+            .processes(&request.container_id)
+            .await
+            .map_err(|why| unavailable(&why))?;
+        let answers = ARGS_MAX
+            .iter()
+            .map(|args_max| answers::processes(self.hub.encoder(), &living, *args_max));
         answers.into_iter().find(|answer| answer.len() <= ANSWER_MAX).ok_or_else(|| {
-            let told = format!("{} processes do not fit in an answer of {ANSWER_MAX} bytes", living.processes.len());
+            let told = format!(
+                "{} processes do not fit in an answer of {ANSWER_MAX} bytes",
+                living.processes.len()
+            );
             status(Code::RESOURCE_EXHAUSTED, told)
         })
     }
 
     /// The answer to Ports, as bytes.
     async fn ports(&self, request: &api::PortsRequest) -> Answer<Vec<u8>> {
-        let (open, seq) = self.questions.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
+        let (open, seq) =
+            self.questions.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
         let answer = answers::ports(self.hub.encoder(), &open, seq);
         if answer.len() <= ANSWER_MAX {
             return Ok(answer);
@@ -133,13 +143,20 @@ impl Service {
 
 impl fmt::Debug for Service {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Service").field("identity", self.hub.identity()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Service")
+            .field("identity", self.hub.identity())
+            .finish_non_exhaustive()
     }
 }
 
 #[async_trait]
 impl observer::Observer for Service {
-    async fn capabilities(&self, _: &TtrpcContext, _: api::CapabilitiesRequest) -> Answer<api::CapabilitiesResponse> {
+    async fn capabilities(
+        &self,
+        _: &TtrpcContext,
+        _: api::CapabilitiesRequest,
+    ) -> Answer<api::CapabilitiesResponse> {
         let categories = self.questions.capabilities().iter().map(encode::capability).collect();
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
     }

@@ -45,7 +45,11 @@ pub(super) fn subscription(request: api::SubscribeRequest) -> Result<Request, tt
 
 /// How long silence may last.
 pub(super) fn heartbeat(milliseconds: u32) -> Duration {
-    let milliseconds = if milliseconds == 0 { HEARTBEAT } else { milliseconds.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX) };
+    let milliseconds = if milliseconds == 0 {
+        HEARTBEAT
+    } else {
+        milliseconds.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX)
+    };
     Duration::from_millis(milliseconds.into())
 }
 

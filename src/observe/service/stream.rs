@@ -22,25 +22,36 @@ use crate::{
     wire::Writer,
 };
 
-/// What one message may have: far below ttrpc's 4 MiB, because a slow client keeps one message and what it was made
-/// of in memory; and less than what the allocator asks the kernel for each time (`M_MMAP_THRESHOLD`).
+/// What one message may have: far below ttrpc's 4 MiB, because a slow client keeps one message and
+/// what it was made of in memory; and less than what the allocator asks the kernel for each time
+/// (`M_MMAP_THRESHOLD`).
 const BATCH: Bounds = Bounds { events: 512, bytes: 40 << 10 };
 
-/// From how many events in a row on others are let collect before the next: each wakes a reader, and in a storm that
-/// costs more than the events.
+/// From how many events in a row on others are let collect before the next: each wakes a reader,
+/// and in a storm that costs more than the events.
 const MANY: usize = 64;
 
 /// How long they collect then.
 const REST: Duration = Duration::from_millis(10);
 
 /// Serves one Subscribe.
-pub(super) async fn events(service: &Service, asked: api::SubscribeRequest, stream: &StreamInner) -> ttrpc::Result<()> {
+pub(super) async fn events(
+    service: &Service,
+    asked: api::SubscribeRequest,
+    stream: &StreamInner,
+) -> ttrpc::Result<()> {
     let heartbeat = request::heartbeat(asked.heartbeat_ms);
-    let mut subscription =
-        service.hub.subscribe(request::subscription(asked)?).map_err(|why| request::refused(&why))?;
+    let mut subscription = service
+        .hub
+        .subscribe(request::subscription(asked)?)
+        .map_err(|why| request::refused(&why))?;
     let encoder = service.hub.encoder();
-    let hello =
-        encoder.hello(SCHEMA_VERSION, &service.questions.capabilities(), subscription.begins_after(), realtime_ns());
+    let hello = encoder.hello(
+        SCHEMA_VERSION,
+        &service.questions.capabilities(),
+        subscription.begins_after(),
+        realtime_ns(),
+    );
     let mut message = batch(vec![hello], Vec::new())?;
     let (mut in_a_row, mut is_all) = (0, true);
     // A send fails when the client has gone, and then there is nobody to tell.
@@ -86,8 +97,9 @@ pub(super) async fn exits(
 ) -> ttrpc::Result<()> {
     let types = vec!["process.exit".to_owned()];
     let filters = vec![Wanted { types, container_id: asked.container_id, ..Default::default() }];
-    let mut subscription =
-        hub.subscribe(Request { filters, ..Default::default() }).map_err(|why| request::refused(&why))?;
+    let mut subscription = hub
+        .subscribe(Request { filters, ..Default::default() })
+        .map_err(|why| request::refused(&why))?;
     let heartbeat = request::heartbeat(0);
     // Empty: says that whatever exits from here on is told.
     let mut message = api::ExitBatch::default();
@@ -98,10 +110,16 @@ pub(super) async fn exits(
             Ok(Some(read)) => {
                 // The messages have no word for a hole, so the stream must not go on over one.
                 if let Some(lost) = read.gaps.iter().find_map(|gap| gap.lost) {
-                    return Err(status(Code::DATA_LOSS, format!("{lost} exits were lost: the client is too slow")));
+                    return Err(status(
+                        Code::DATA_LOSS,
+                        format!("{lost} exits were lost: the client is too slow"),
+                    ));
                 }
                 let events = read.decoded().map_err(|error| not_coded(&error))?;
-                api::ExitBatch { exits: events.iter().filter_map(encode::exit).collect(), ..Default::default() }
+                api::ExitBatch {
+                    exits: events.iter().filter_map(encode::exit).collect(),
+                    ..Default::default()
+                }
             }
         };
     }

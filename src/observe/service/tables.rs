@@ -1,6 +1,7 @@
 //! Which handler answers which method.
 //!
-//! The generated ones take and give messages; those of Processes, Ports and Subscribe write their answers as bytes.
+//! The generated ones take and give messages; those of Processes, Ports and Subscribe write their
+//! answers as bytes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,7 +19,9 @@ use super::{Answer, Service, status, stream};
 use crate::api::observer;
 
 /// The service, or what stands before it while there is none.
-pub(in crate::observe) trait Serves: observer::Observer + Send + Sync + 'static {
+pub(in crate::observe) trait Serves:
+    observer::Observer + Send + Sync + 'static
+{
     /// The service, or why there is none.
     fn service(&self) -> Answer<&Service>;
 }
@@ -30,7 +33,9 @@ impl Serves for Service {
 }
 
 /// The method table to register with a server.
-pub(in crate::observe) fn tables(of: &Arc<impl Serves>) -> HashMap<String, ttrpc::r#async::Service> {
+pub(in crate::observe) fn tables(
+    of: &Arc<impl Serves>,
+) -> HashMap<String, ttrpc::r#async::Service> {
     let mut tables = observer::create_observer(of.clone());
     for table in tables.values_mut() {
         table.methods.insert("Processes".to_owned(), Box::new(Processes(of.clone())));
@@ -62,7 +67,11 @@ struct Subscribe<S>(Arc<S>);
 
 #[async_trait]
 impl<S: Serves> StreamHandler for Subscribe<S> {
-    async fn handler(&self, _: TtrpcContext, mut stream: StreamInner) -> Answer<Option<ttrpc::Response>> {
+    async fn handler(
+        &self,
+        _: TtrpcContext,
+        mut stream: StreamInner,
+    ) -> Answer<Option<ttrpc::Response>> {
         let request = stream.recv().await?;
         let ended = async { stream::events(self.0.service()?, decoded(&request)?, &stream).await };
         Ok(ended.await.err().map(|error| ttrpc::Response::init_status(told(error))))
@@ -79,8 +88,9 @@ fn answer(written: Answer<Vec<u8>>) -> ttrpc::Response {
 }
 
 fn decoded<M: Message>(bytes: &[u8]) -> Answer<M> {
-    M::parse_from_bytes(bytes)
-        .map_err(|error| status(Code::INVALID_ARGUMENT, format!("the request cannot be decoded: {error}")))
+    M::parse_from_bytes(bytes).map_err(|error| {
+        status(Code::INVALID_ARGUMENT, format!("the request cannot be decoded: {error}"))
+    })
 }
 
 /// What a client is told of an error.

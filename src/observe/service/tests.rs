@@ -21,7 +21,10 @@ use tokio::{
 use super::*;
 use crate::{
     api::{EventBatch, Filter, SlowPolicy, SubscribeRequest, observer::ObserverClient},
-    model::{Args, Backend, Body, Category, Counts, Ended, Event, Grade, Image, Origin, Parent, ProcessKey, Support},
+    model::{
+        Args, Backend, Body, Category, Counts, Ended, Event, Grade, Image, Origin, Parent,
+        ProcessKey, Support,
+    },
     observe::{
         encode::{Clock, Identity},
         hub::{Limits, SUBSCRIBERS_MAX},
@@ -72,10 +75,12 @@ async fn serve_with(journal_bytes: usize, questions: Scripted) -> Served {
     let folder = tempfile::tempdir().expect("a folder");
     let address = format!("unix://{}", folder.path().join("s").display());
     let identity = Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 0xab };
-    let hub = Arc::new(Hub::new(Limits { journal_bytes }, identity, Clock { boot_realtime_ns: 1_000 }));
+    let hub =
+        Arc::new(Hub::new(Limits { journal_bytes }, identity, Clock { boot_realtime_ns: 1_000 }));
     let service = Service::new(hub.clone(), Arc::new(questions));
     let listener = Listener::bind(&address).expect("a socket");
-    let mut server = Server::new().add_listener(listener).register_service(tables(&Arc::new(service)));
+    let mut server =
+        Server::new().add_listener(listener).register_service(tables(&Arc::new(service)));
     server.start().await.expect("it serves");
     Served { hub, address, _server: server, _folder: folder }
 }
@@ -90,7 +95,12 @@ impl Served {
     }
 
     async fn subscribe(&self, request: SubscribeRequest) -> Followed {
-        let stream = self.client().await.subscribe(context::Context::default(), &request).await.expect("a stream");
+        let stream = self
+            .client()
+            .await
+            .subscribe(context::Context::default(), &request)
+            .await
+            .expect("a stream");
         Followed { stream, read: Vec::new().into_iter() }
     }
 
@@ -100,7 +110,10 @@ impl Served {
         match within(followed.stream.recv()).await {
             Err(ttrpc::Error::RpcStatus(status)) => (status.code(), status.message().to_owned()),
             other => {
-                panic!("{:?} events instead of a refusal", other.map(|batch| batch.map(|batch| batch.events.len())))
+                panic!(
+                    "{:?} events instead of a refusal",
+                    other.map(|batch| batch.map(|batch| batch.events.len()))
+                )
             }
         }
     }
@@ -137,7 +150,9 @@ impl Followed {
 
     async fn hello(&mut self) -> api::Hello {
         let first = self.next().await.expect("a first record");
-        let Some(api::event::Body::Hello(hello)) = first.body else { panic!("{} before the hello", first.type_) };
+        let Some(api::event::Body::Hello(hello)) = first.body else {
+            panic!("{} before the hello", first.type_)
+        };
         hello
     }
 }
@@ -147,7 +162,11 @@ async fn within<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn event(container: &str, body: Body) -> Event {
-    let container = Arc::new(Container { id: container.into(), namespace: "ns".into(), ..Container::default() });
+    let container = Arc::new(Container {
+        id: container.into(),
+        namespace: "ns".into(),
+        ..Container::default()
+    });
     let (grade, source) = (Grade::Exact, Backend::Bpf);
     Event { monotonic_ns: 5, realtime_ns: 6, grade, source, container: Some(container), body }
 }
@@ -192,7 +211,8 @@ async fn the_first_record_is_a_hello() {
     let hello = followed.hello().await;
     assert_eq!((hello.schema_version, hello.seq, hello.shim_id.as_str()), (1, 2, "pod"));
     assert_eq!(hello.version, env!("CARGO_PKG_VERSION"));
-    let categories: Vec<_> = hello.capabilities.iter().map(|capability| capability.category.as_str()).collect();
+    let categories: Vec<_> =
+        hello.capabilities.iter().map(|capability| capability.category.as_str()).collect();
     assert_eq!(categories, ["lifecycle", "file", "network", "process"]);
     served.hub.publish(&mut vec![start(3)]);
     assert_eq!(followed.seqs(1).await, [3]);
@@ -203,7 +223,8 @@ async fn the_first_record_is_a_hello() {
 async fn an_event_says_everything_that_is_known() {
     let served = serve(1 << 20).await;
     served.hub.publish(&mut vec![start(0x1234), exit(0x1234, Some(Ended::Signal(9)))]);
-    let mut followed = served.subscribe(SubscribeRequest { backfill: true, ..Default::default() }).await;
+    let mut followed =
+        served.subscribe(SubscribeRequest { backfill: true, ..Default::default() }).await;
     assert_eq!(followed.hello().await.seq, 0);
     let event = followed.next().await.expect("the start");
     assert_eq!((event.seq, event.epoch.as_str(), event.type_.as_str()), (1, "e1", "process.start"));
@@ -216,7 +237,10 @@ async fn an_event_says_everything_that_is_known() {
     assert_eq!(process.entity_id, "000000ab0000123410");
     assert_eq!(process.created_ns, 1_000 + 16 * 10_000_000);
     assert_eq!(process.args, [&b"echo"[..], b"", b"\xff\n"]);
-    assert_eq!((process.args_count, process.args_bytes, process.args_truncated), (Some(3), Some(9), false));
+    assert_eq!(
+        (process.args_count, process.args_bytes, process.args_truncated),
+        (Some(3), Some(9), false)
+    );
     assert_eq!((process.vpid, process.uid, process.gid), (Some(2), Some(0), None));
     assert_eq!((process.origin.as_str(), process.exec_id.as_str()), ("exec", "probe"));
     assert_eq!(process.executable.as_deref(), Some(&b"/bin/echo"[..]));
@@ -233,8 +257,18 @@ async fn an_event_says_everything_that_is_known() {
 async fn filters_choose_and_label() {
     let served = serve(1 << 20).await;
     let filters = vec![
-        Filter { types: vec!["process.exit".into()], failures: true, label: "failed".into(), ..Default::default() },
-        Filter { types: vec!["process.exit".into()], limit: 1, label: "first".into(), ..Default::default() },
+        Filter {
+            types: vec!["process.exit".into()],
+            failures: true,
+            label: "failed".into(),
+            ..Default::default()
+        },
+        Filter {
+            types: vec!["process.exit".into()],
+            limit: 1,
+            label: "first".into(),
+            ..Default::default()
+        },
     ];
     let mut followed = served.subscribe(SubscribeRequest { filters, ..Default::default() }).await;
     followed.hello().await;
@@ -258,7 +292,13 @@ async fn what_cannot_be_is_refused_by_name() {
         (SubscribeRequest { since: "e1:9".into(), ..Default::default() }, "e1:9"),
         (bad_type, "process.exce"),
         (bad_origin, "nobody"),
-        (SubscribeRequest { when_slow: ::protobuf::EnumOrUnknown::from_i32(7), ..Default::default() }, "7"),
+        (
+            SubscribeRequest {
+                when_slow: ::protobuf::EnumOrUnknown::from_i32(7),
+                ..Default::default()
+            },
+            "7",
+        ),
     ];
     for (request, named) in cases {
         let (code, message) = served.refusal(request).await;
@@ -283,7 +323,8 @@ async fn the_subscriber_too_many_is_told_the_limit() {
     assert!(message.contains("64"), "{message}");
 }
 
-/// Check that silence is broken by empty batches, and that they free the place of a client that has gone.
+/// Check that silence is broken by empty batches, and that they free the place of a client that has
+/// gone.
 #[tokio::test]
 async fn a_heartbeat_breaks_silence_and_finds_the_dead() {
     let served = serve(1 << 20).await;
@@ -301,7 +342,8 @@ async fn a_heartbeat_breaks_silence_and_finds_the_dead() {
     .await;
 }
 
-/// Check that a closed hub's streams end after the last container's close, and that drained sees it.
+/// Check that a closed hub's streams end after the last container's close, and that drained sees
+/// it.
 #[tokio::test]
 async fn a_stream_ends_after_the_last_close() {
     let served = serve(1 << 20).await;
@@ -313,13 +355,15 @@ async fn a_stream_ends_after_the_last_close() {
     served.hub.drained(Duration::from_secs(1)).await;
     assert_eq!(followed.seqs(1).await, [1]);
     let close = followed.next().await.expect("the close");
-    let Some(api::event::Body::ContainerClose(close)) = close.body else { panic!("{} is no close", close.type_) };
+    let Some(api::event::Body::ContainerClose(close)) = close.body else {
+        panic!("{} is no close", close.type_)
+    };
     assert_eq!((close.seen, close.delivered, close.lost, close.runtime), (Some(3), 2, Some(1), 4));
     assert!(followed.next().await.is_none());
 }
 
-/// Check that a subscriber that is killed again and again, and comes back with its cursor, has every
-/// event once, while a writer goes on and the journal has room.
+/// Check that a subscriber that is killed again and again, and comes back with its cursor, has
+/// every event once, while a writer goes on and the journal has room.
 #[tokio::test]
 async fn a_cursor_resumes_exactly_once() {
     const EVENTS: u64 = 20_000;
@@ -337,7 +381,9 @@ async fn a_cursor_resumes_exactly_once() {
     let (mut cursor, mut lives) = ("e1:0".to_owned(), 0);
     let mut expected = 1;
     while expected <= EVENTS {
-        let mut followed = served.subscribe(SubscribeRequest { since: cursor.clone(), ..Default::default() }).await;
+        let mut followed = served
+            .subscribe(SubscribeRequest { since: cursor.clone(), ..Default::default() })
+            .await;
         assert_eq!(followed.hello().await.seq, expected - 1);
         // Dies with unread events in its hands: only what it has looked at is in its cursor.
         for _ in 0..=(lives * 97 % 800) {
@@ -356,8 +402,8 @@ async fn a_cursor_resumes_exactly_once() {
     assert!(lives > 10, "{lives} lives");
 }
 
-/// A connection to `address` whose answers stay where they are until `released`. ttrpc's client reads its
-/// socket whether anyone asks it for events or not, so it alone is never slow.
+/// A connection to `address` whose answers stay where they are until `released`. ttrpc's client
+/// reads its socket whether anyone asks it for events or not, so it alone is never slow.
 fn relay(address: &str, released: Arc<Notify>) -> (String, impl Future<Output = ()>) {
     let server = address.trim_start_matches("unix://").to_owned();
     let path = format!("{server}.slow");
@@ -376,8 +422,8 @@ fn relay(address: &str, released: Arc<Notify>) -> (String, impl Future<Output = 
     (format!("unix://{path}"), relay)
 }
 
-/// Check that of two subscribers the one that does not read loses its own events only, to the last one
-/// counted.
+/// Check that of two subscribers the one that does not read loses its own events only, to the last
+/// one counted.
 #[tokio::test]
 async fn a_slow_subscriber_costs_the_other_nothing() {
     const EVENTS: u64 = 30_000;
@@ -386,7 +432,8 @@ async fn a_slow_subscriber_costs_the_other_nothing() {
     let (address, relay) = relay(&served.address, released.clone());
     let test = async {
         let client = ObserverClient::new(Client::connect(&address).await.expect("a connection"));
-        let stream = client.subscribe(context::Context::default(), &SubscribeRequest::default()).await;
+        let stream =
+            client.subscribe(context::Context::default(), &SubscribeRequest::default()).await;
         let mut slow = Followed { stream: stream.expect("a stream"), read: Vec::new().into_iter() };
         within(async {
             while served.hub.subscribers() == 0 {
@@ -394,7 +441,11 @@ async fn a_slow_subscriber_costs_the_other_nothing() {
             }
         })
         .await;
-        let block = SubscribeRequest { when_slow: SlowPolicy::BLOCK.into(), block_ms: 1000, ..Default::default() };
+        let block = SubscribeRequest {
+            when_slow: SlowPolicy::BLOCK.into(),
+            block_ms: 1000,
+            ..Default::default()
+        };
         let mut quick = served.subscribe(block).await;
         quick.hello().await;
         let hub = served.hub.clone();
@@ -413,7 +464,10 @@ async fn a_slow_subscriber_costs_the_other_nothing() {
         while last < EVENTS {
             let event = slow.next().await.expect("more");
             if let Some(api::event::Body::Gap(gap)) = &event.body {
-                assert_eq!((event.seq, gap.stage.as_str(), event.epoch.as_str()), (0, "subscriber", "e1"));
+                assert_eq!(
+                    (event.seq, gap.stage.as_str(), event.epoch.as_str()),
+                    (0, "subscriber", "e1")
+                );
                 lost += gap.lost.expect("counted");
             } else {
                 assert!(event.seq > last);
@@ -435,31 +489,46 @@ async fn a_slow_subscriber_costs_the_other_nothing() {
 async fn exits_are_told_as_go_runc_does() {
     let served = serve(1 << 20).await;
     let request = api::ExitsRequest { container_id: "web".into(), ..Default::default() };
-    let mut stream = served.client().await.exits(context::Context::default(), &request).await.expect("a stream");
+    let mut stream =
+        served.client().await.exits(context::Context::default(), &request).await.expect("a stream");
     let first = within(stream.recv()).await.expect("no error").expect("a first batch");
     assert!(first.exits.is_empty());
     let neighbour = event("db", exit(9, None).body);
     let ends = [Some(Ended::Code(5)), Some(Ended::Signal(9)), None];
-    let mut events: Vec<_> = ends.into_iter().zip(1..).map(|(ended, pid)| exit(pid, ended)).collect();
+    let mut events: Vec<_> =
+        ends.into_iter().zip(1..).map(|(ended, pid)| exit(pid, ended)).collect();
     events.push(neighbour);
     served.hub.publish(&mut events);
     served.hub.close();
     let mut told = Vec::new();
     while let Some(batch) = within(stream.recv()).await.expect("no error") {
-        told.extend(batch.exits.into_iter().map(|exit| (exit.pid, exit.status, exit.timestamp_ns, exit.exec_id)));
+        told.extend(
+            batch
+                .exits
+                .into_iter()
+                .map(|exit| (exit.pid, exit.status, exit.timestamp_ns, exit.exec_id)),
+        );
     }
-    assert_eq!(told, [(1, 5), (2, 137), (3, 255)].map(|(pid, status)| (pid, status, 6, "probe".to_owned())));
+    assert_eq!(
+        told,
+        [(1, 5), (2, 137), (3, 255)].map(|(pid, status)| (pid, status, 6, "probe".to_owned()))
+    );
 }
 
 /// Check that Processes answers with what lives, and refuses a container that is not here.
 #[tokio::test]
 async fn processes_are_those_that_live() {
-    let web = Arc::new(Container { id: "web".into(), cgroup: "/default/web".into(), ..Container::default() });
+    let web = Arc::new(Container {
+        id: "web".into(),
+        cgroup: "/default/web".into(),
+        ..Container::default()
+    });
     let living = vec![(web, Arc::new(process(7)))];
     let served = serve_with(1 << 20, Scripted { living }).await;
     let client = served.client().await;
     let ask = |id: &str| api::ProcessesRequest { container_id: id.into(), ..Default::default() };
-    let answer = client.processes(context::with_duration(DEADLINE), &ask("web")).await.expect("an answer");
+    let answer =
+        client.processes(context::with_duration(DEADLINE), &ask("web")).await.expect("an answer");
     assert_eq!((answer.epoch.as_str(), answer.seq), ("e1", 9));
     assert_eq!(answer.idle.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["web"]);
     let process = &answer.processes.first().expect("one").process;
@@ -478,12 +547,18 @@ async fn an_answer_that_is_too_large_loses_arguments_and_says_so() {
     let args = Args::from_nul_separated(&b"0123456\0".repeat(512));
     long.image = Arc::new(Image { args: Some(args), ..(*long.image).clone() });
     let served = serve_with(1 << 20, Scripted { living: vec![(web, Arc::new(long)); 2000] }).await;
-    let answer = served.client().await.processes(context::with_duration(DEADLINE), &Default::default()).await;
+    let answer = served
+        .client()
+        .await
+        .processes(context::with_duration(DEADLINE), &Default::default())
+        .await;
     let answer = answer.expect("an answer");
     assert_eq!(answer.processes.len(), 2000);
     for told in &answer.processes {
         let process = &told.process;
-        assert!(process.args_truncated && process.args.len() < 40 && process.args_count == Some(512));
+        assert!(
+            process.args_truncated && process.args.len() < 40 && process.args_count == Some(512)
+        );
     }
 }
 
@@ -491,8 +566,16 @@ async fn an_answer_that_is_too_large_loses_arguments_and_says_so() {
 #[tokio::test]
 async fn capabilities_are_listed_in_order() {
     let served = serve(1 << 20).await;
-    let answer = served.client().await.capabilities(context::with_duration(DEADLINE), &Default::default()).await;
+    let answer = served
+        .client()
+        .await
+        .capabilities(context::with_duration(DEADLINE), &Default::default())
+        .await;
     let categories = answer.expect("an answer").categories;
-    let told: Vec<_> = categories.iter().map(|one| (one.category.as_str(), one.support.as_str())).collect();
-    assert_eq!(told, ["lifecycle", "file", "network", "process"].map(|category| (category, "partial")));
+    let told: Vec<_> =
+        categories.iter().map(|one| (one.category.as_str(), one.support.as_str())).collect();
+    assert_eq!(
+        told,
+        ["lifecycle", "file", "network", "process"].map(|category| (category, "partial"))
+    );
 }

@@ -92,11 +92,22 @@ impl MockSource {
     /// `EMFILE`, `ENFILE`: it has a descriptor, to be waited on like any other source.
     pub fn new() -> std::io::Result<(Self, MockHandle)> {
         let script = MockHandle { shared: Arc::default(), wake: Arc::new(Bell::new()?) };
-        let source = Self { script: script.clone(), processes: HashMap::new(), targets: Vec::new(), ticks: 1000 };
+        let source = Self {
+            script: script.clone(),
+            processes: HashMap::new(),
+            targets: Vec::new(),
+            ticks: 1000,
+        };
         Ok((source, script))
     }
 
-    fn newcomer(&mut self, pid: i32, parent: ProcessKey, grandparent: i32, target: TargetId) -> Scripted {
+    fn newcomer(
+        &mut self,
+        pid: i32,
+        parent: ProcessKey,
+        grandparent: i32,
+        target: TargetId,
+    ) -> Scripted {
         self.ticks += 1;
         let key = ProcessKey { pid, start_ticks: self.ticks };
         let process = Scripted { key, parent, grandparent, target };
@@ -104,8 +115,8 @@ impl MockSource {
         process
     }
 
-    /// Who has this pid; one that nothing was said of is in the youngest target, with a parent that is
-    /// not known.
+    /// Who has this pid; one that nothing was said of is in the youngest target, with a parent that
+    /// is not known.
     fn process(&mut self, pid: i32) -> Option<Scripted> {
         if let Some(known) = self.processes.get(&pid) {
             return Some(*known);
@@ -126,15 +137,35 @@ impl MockSource {
                 let Some(process) = self.process(pid) else { return Ok(None) };
                 let executable = args.iter().next().map(Box::from);
                 let image = Arc::new(Image { executable, args: Some(args), ..Image::default() });
-                (process, What::Exec { lineage: process.lineage(), image, cgroup: None, in_host_mounts: Some(false) })
+                (
+                    process,
+                    What::Exec {
+                        lineage: process.lineage(),
+                        image,
+                        cgroup: None,
+                        in_host_mounts: Some(false),
+                    },
+                )
             }
             Step::Exit { pid, wait_status } => {
                 let Some(process) = self.process(pid) else { return Ok(None) };
                 self.processes.remove(&pid);
-                (process, What::Exit { wait_status: Some(wait_status), oom_killed: false, outputs: [None, None] })
+                (
+                    process,
+                    What::Exit {
+                        wait_status: Some(wait_status),
+                        oom_killed: false,
+                        outputs: [None, None],
+                    },
+                )
             }
             Step::Lose(count) => {
-                return Ok(Some(Record::Lost { target: None, at_ns, count: Some(count), stage: Stage::Kernel }));
+                return Ok(Some(Record::Lost {
+                    target: None,
+                    at_ns,
+                    count: Some(count),
+                    stage: Stage::Kernel,
+                }));
             }
             Step::Fail(error) => return Err(error),
         };
@@ -155,16 +186,18 @@ impl Scripted {
 }
 
 impl MockHandle {
-    /// `parent` makes `child`, in the target that `parent` is in. A parent that nothing was said of is in
-    /// the target that was watched last. Each process gets a start of its own, a reused pid too.
+    /// `parent` makes `child`, in the target that `parent` is in. A parent that nothing was said of
+    /// is in the target that was watched last. Each process gets a start of its own, a reused pid
+    /// too.
     pub fn fork(&self, parent: i32, child: i32) {
         self.step(Step::Fork { parent, child });
     }
 
-    /// A process runs `args`; the first of them is the executable too. One that was never forked came
-    /// into the target from elsewhere.
+    /// A process runs `args`; the first of them is the executable too. One that was never forked
+    /// came into the target from elsewhere.
     pub fn exec(&self, pid: i32, args: &[impl AsRef<[u8]>]) {
-        let bytes: Vec<u8> = args.iter().flat_map(|arg| arg.as_ref().iter().copied().chain([0])).collect();
+        let bytes: Vec<u8> =
+            args.iter().flat_map(|arg| arg.as_ref().iter().copied().chain([0])).collect();
         self.step(Step::Exec { pid, args: Args::from_nul_separated(&bytes) });
     }
 
@@ -178,7 +211,8 @@ impl MockHandle {
         self.step(Step::Lose(count));
     }
 
-    /// The source is at its end: [`Source::read`] answers this once, after what was scripted before.
+    /// The source is at its end: [`Source::read`] answers this once, after what was scripted
+    /// before.
     pub fn fail(&self, error: SourceError) {
         self.step(Step::Fail(error));
     }
@@ -251,7 +285,8 @@ impl Source for MockSource {
             let step = {
                 let mut script = self.script.script();
                 // Before anybody watches, only failures are told.
-                let waits = self.targets.is_empty() && !matches!(script.steps.front(), Some((_, Step::Fail(_))));
+                let waits = self.targets.is_empty()
+                    && !matches!(script.steps.front(), Some((_, Step::Fail(_))));
                 if waits { None } else { script.steps.pop_front() }
             };
             let Some((at_ns, step)) = step else {

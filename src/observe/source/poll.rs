@@ -22,8 +22,8 @@ use crate::{
 /// How often it looks by default.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Every so many intervals a look is whole even though the list of pids has not changed: it finds an
-/// exec, and a pid that was reused.
+/// Every so many intervals a look is whole even though the list of pids has not changed: it finds
+/// an exec, and a pid that was reused.
 const WHOLE_LOOK_EVERY: u32 = 10;
 
 /// How many targets there can be.
@@ -77,7 +77,8 @@ impl Seen {
             _ => None,
         });
         let known: Vec<_> = alive.collect();
-        // A tree whose last process has ended has none any more: never again by a pid that was reused.
+        // A tree whose last process has ended has none any more: never again by a pid that was
+        // reused.
         if !known.is_empty() || matches!(self.target, Target::Cgroup { .. }) {
             self.known = known;
         }
@@ -113,7 +114,13 @@ impl Source for PollSource {
         if self.targets.len() as u64 >= u64::from(TARGETS_LIMIT) {
             return Err(SourceError::Full { what: "places for targets", limit: TARGETS_LIMIT });
         }
-        let seen = Seen { target: target.clone(), due: Instant::now(), pids: None, known: Vec::new(), unchanged: 0 };
+        let seen = Seen {
+            target: target.clone(),
+            due: Instant::now(),
+            pids: None,
+            known: Vec::new(),
+            unchanged: 0,
+        };
         self.targets.insert(id, seen);
         Ok(())
     }
@@ -134,7 +141,8 @@ impl Source for PollSource {
         self.interval
     }
 
-    /// Nothing collects between two looks: whoever waits for the next one may wait for all else too.
+    /// Nothing collects between two looks: whoever waits for the next one may wait for all else
+    /// too.
     fn rest(&mut self, _others: &[BorrowedFd<'_>]) -> bool {
         true
     }

@@ -3,7 +3,8 @@ use super::*;
 /// Check that a signal is told as a negative code, and that the end wakes who waits.
 #[test]
 fn a_signal_is_a_negative_code() {
-    let (mut child, subscriber) = ObserverConfig::lifecycle().spawn(Command::new("sleep").arg("100")).unwrap();
+    let (mut child, subscriber) =
+        ObserverConfig::lifecycle().spawn(Command::new("sleep").arg("100")).unwrap();
     let subscriber = subscriber.unwrap();
     let pid = child.id();
     std::thread::scope(|scope| {
@@ -24,7 +25,8 @@ fn a_signal_is_a_negative_code() {
 /// Check that a subscriber that is dropped hinders neither a wait nor another spawn.
 #[test]
 fn a_dropped_subscriber_hinders_nobody() {
-    let (mut child, subscriber) = ObserverConfig::lifecycle().spawn(&mut Command::new("true")).unwrap();
+    let (mut child, subscriber) =
+        ObserverConfig::lifecycle().spawn(&mut Command::new("true")).unwrap();
     drop(subscriber);
     assert!(child.wait().unwrap().success());
 }

@@ -4,8 +4,8 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::tree::Index;
 
-/// How many calls are remembered. A call is over when its process is done; those of execs that failed
-/// stay. Beyond this the oldest is forgotten: its process would be told without its exec id.
+/// How many calls are remembered. A call is over when its process is done; those of execs that
+/// failed stay. Beyond this the oldest is forgotten: its process would be told without its exec id.
 const CALLS_MAX: usize = 1024;
 
 /// Init's and each exec's, oldest first.
@@ -29,31 +29,34 @@ pub(super) struct Call {
     /// Whether done waits for the end of pipes.
     pub(super) expects_output_end: bool,
     pub(super) output_ended: bool,
-    /// What the reaper said before any record of the process came: pid, status as go-runc has it, time.
+    /// What the reaper said before any record of the process came: pid, status as go-runc has it,
+    /// time.
     pub(super) reaped: Option<(i32, u32, u64)>,
 }
 
 impl Calls {
     /// The call with this id, made where there is none.
     pub(super) fn entry(&mut self, exec_id: &str) -> &mut Call {
-        let place = self.calls.iter().position(|call| *call.exec_id == *exec_id).unwrap_or_else(|| {
-            if self.calls.len() >= CALLS_MAX {
-                // Init's call is the first and is used for as long as the container lives.
-                let oldest = usize::from(self.calls.front().is_some_and(|call| call.exec_id.is_empty()));
-                self.calls.remove(oldest);
-            }
-            self.calls.push_back(Call {
-                exec_id: exec_id.into(),
-                runtime_pid: 0,
-                own_pid: 0,
-                root: None,
-                settled: false,
-                expects_output_end: false,
-                output_ended: false,
-                reaped: None,
+        let place =
+            self.calls.iter().position(|call| *call.exec_id == *exec_id).unwrap_or_else(|| {
+                if self.calls.len() >= CALLS_MAX {
+                    // Init's call is the first and is used for as long as the container lives.
+                    let oldest =
+                        usize::from(self.calls.front().is_some_and(|call| call.exec_id.is_empty()));
+                    self.calls.remove(oldest);
+                }
+                self.calls.push_back(Call {
+                    exec_id: exec_id.into(),
+                    runtime_pid: 0,
+                    own_pid: 0,
+                    root: None,
+                    settled: false,
+                    expects_output_end: false,
+                    output_ended: false,
+                    reaped: None,
+                });
+                self.calls.len() - 1
             });
-            self.calls.len() - 1
-        });
         &mut self.calls[place]
     }
 
@@ -82,7 +85,8 @@ impl Calls {
 
     /// The exec whose own process has this pid, as the shim said.
     pub(super) fn named(&self, pid: i32) -> Option<Arc<str>> {
-        let mut named = self.calls.iter().rev().filter(|call| call.root.is_none() && !call.exec_id.is_empty());
+        let mut named =
+            self.calls.iter().rev().filter(|call| call.root.is_none() && !call.exec_id.is_empty());
         named.find(|call| call.own_pid == pid && pid > 0).map(|call| call.exec_id.clone())
     }
 

@@ -84,8 +84,12 @@ impl Target {
         if outputs == [None::<FileId>; 2] {
             return false;
         }
-        let among: Vec<ProcessKey> =
-            self.tree.descendants(index).into_iter().map(|index| self.tree.node(index).key).collect();
+        let among: Vec<ProcessKey> = self
+            .tree
+            .descendants(index)
+            .into_iter()
+            .map(|index| self.tree.node(index).key)
+            .collect();
         if among.is_empty() {
             return false;
         }
@@ -98,13 +102,22 @@ impl Target {
         true
     }
 
-    pub(super) fn holders(&mut self, key: ProcessKey, holders: &[ProcessKey], at_ns: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn holders(
+        &mut self,
+        key: ProcessKey,
+        holders: &[ProcessKey],
+        at_ns: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(index) = self.tree.dead(key) else { return };
         let Some(death) = &self.tree.node(index).death else { return };
         let Holding::Asked(births) = death.holding else { return };
         let below = self.tree.descendants(index);
-        let by: Vec<Index> =
-            below.iter().copied().filter(|&below| holders.contains(&self.tree.node(below).key)).collect();
+        let by: Vec<Index> = below
+            .iter()
+            .copied()
+            .filter(|&below| holders.contains(&self.tree.node(below).key))
+            .collect();
         if !by.is_empty() {
             for &holder in &by {
                 self.tree.node_mut(holder).holds += 1;
@@ -150,7 +163,11 @@ impl Target {
     pub(super) fn finish(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
         let Some((process, died_ns)) = self.drop_dead(index) else { return };
         let how = How { at_ns, grade: Grade::Late, derived: true };
-        self.tell(how, Body::Done { process, after_exit_ns: at_ns.saturating_sub(died_ns) }, effects);
+        self.tell(
+            how,
+            Body::Done { process, after_exit_ns: at_ns.saturating_sub(died_ns) },
+            effects,
+        );
     }
 
     fn give_up(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
@@ -187,7 +204,8 @@ impl Target {
         }
         for index in self.tree.all() {
             let Some(death) = &self.tree.node(index).death else { continue };
-            if !death.reaped || death.held_told || at_ns.saturating_sub(death.at_ns) < held_after_ns {
+            if !death.reaped || death.held_told || at_ns.saturating_sub(death.at_ns) < held_after_ns
+            {
                 continue;
             }
             let holders = match &death.holding {

@@ -1,8 +1,8 @@
 //! A look at `/proc`: what it found is compared with what is known, once it is complete.
 //!
 //! What it names is kept until then, because it names processes by pid and a parent may come after
-//! its children. Records that the source gave meanwhile have their effect at once; what the look then
-//! says of the same processes is older and is not told again.
+//! its children. Records that the source gave meanwhile have their effect at once; what the look
+//! then says of the same processes is older and is not told again.
 
 use std::{collections::HashSet, mem};
 
@@ -31,7 +31,13 @@ impl Target {
         self.look.found = Vec::new();
     }
 
-    pub(super) fn alive(&mut self, how: How, key: ProcessKey, new: NewImage, effects: &mut Vec<Effect>) {
+    pub(super) fn alive(
+        &mut self,
+        how: How,
+        key: ProcessKey,
+        new: NewImage,
+        effects: &mut Vec<Effect>,
+    ) {
         let how = How { grade: Grade::Snapshot, derived: true, ..how };
         if self.look.births.is_none() {
             self.found(how, key, &new, effects);
@@ -64,7 +70,12 @@ impl Target {
                 continue;
             }
             if node.process.is_some() && self.reaper_says(index) {
-                let gone = Unsaid { at_ns: how.at_ns, oom_killed: false, outputs: [None; 2], recorded: false };
+                let gone = Unsaid {
+                    at_ns: how.at_ns,
+                    oom_killed: false,
+                    outputs: [None; 2],
+                    recorded: false,
+                };
                 self.tree.node_mut(index).unsaid.get_or_insert(gone);
             } else {
                 self.vanishes(index, how.at_ns, effects);
@@ -75,8 +86,8 @@ impl Target {
 
 /// Puts each process after its parent. One that a look named twice stays where it came first.
 fn parents_first(mut found: Vec<(How, ProcessKey, NewImage)>) -> Vec<(How, ProcessKey, NewImage)> {
-    // A child never starts before its parent; within one tick a smaller pid is the better guess, and
-    // the passes below mend what it gets wrong.
+    // A child never starts before its parent; within one tick a smaller pid is the better guess,
+    // and the passes below mend what it gets wrong.
     found.sort_by_key(|(_, key, _)| (key.start_ticks, key.pid));
     let mut sorted: Vec<(How, ProcessKey, NewImage)> = Vec::with_capacity(found.len());
     let mut waiting: HashSet<i32> = found.iter().map(|(_, key, _)| key.pid).collect();
@@ -100,16 +111,16 @@ fn parents_first(mut found: Vec<(How, ProcessKey, NewImage)>) -> Vec<(How, Proce
     sorted
 }
 
-/// How often a look's processes are gone through for parents that came after their children. What is
-/// still out of order then is told as it stands.
+/// How often a look's processes are gone through for parents that came after their children. What
+/// is still out of order then is told as it stands.
 const PASSES_MAX: usize = 16;
 
 /// Whether two images of a process are of different execs.
 ///
-/// A process may write over its own arguments and name (`setproctitle`), and what the kernel says at
-/// an exec and `/proc` later need not agree in each part. So another executable is an exec; the same
-/// one is only where both the arguments and the name differ, or where there were no arguments to be read: a look in
-/// the middle of an exec finds the new executable and not yet its arguments.
+/// A process may write over its own arguments and name (`setproctitle`), and what the kernel says
+/// at an exec and `/proc` later need not agree in each part. So another executable is an exec; the
+/// same one is only where both the arguments and the name differ, or where there were no arguments
+/// to be read: a look in the middle of an exec finds the new executable and not yet its arguments.
 pub(super) fn differ(one: &Image, other: &Image) -> bool {
     if one.executable.is_none() && one.args.is_none() {
         // Its fork was told when its parent was forgotten already: what it runs is news.

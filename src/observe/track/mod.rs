@@ -16,19 +16,20 @@
 //!  Effect           an event, or a question that only the outside can answer
 //! ```
 //!
-//! Called by the observer's thread, for all targets of one shim. It never reads a clock, a file or a
-//! process, never waits, and keeps bounded memory. Sources may lose, double and reorder records: no
-//! process is told twice as started, none ends twice or before it started, and every told one ends.
+//! Called by the observer's thread, for all targets of one shim. It never reads a clock, a file or
+//! a process, never waits, and keeps bounded memory. Sources may lose, double and reorder records:
+//! no process is told twice as started, none ends twice or before it started, and every told one
+//! ends.
 //!
 //! # The account
 //!
-//! Each [`What::Fork`], [`What::Exec`] and [`What::Exit`] record of a target is counted once:
-//! as `delivered` where an event was told of it, as `lost` where there was no room for its process, and
-//! as `runtime` in every other case: a stage of the runtime, a fork of something injected that had not
-//! run a program of its own yet, a copy of a record, a record that came after its process's exit was
-//! told, an exit that the reaper had told already. So with the kernel's own `seen` and `lost`
-//! (`seen` less `runtime`) `seen == delivered + lost` holds when every record was read. Events that the
-//! shim concludes by itself ([`Told::derived`]) are not in it.
+//! Each [`What::Fork`], [`What::Exec`] and [`What::Exit`] record of a target is counted once: as
+//! `delivered` where an event was told of it, as `lost` where there was no room for its process,
+//! and as `runtime` in every other case: a stage of the runtime, a fork of something injected that
+//! had not run a program of its own yet, a copy of a record, a record that came after its process's
+//! exit was told, an exit that the reaper had told already. So with the kernel's own `seen` and
+//! `lost` (`seen` less `runtime`) `seen == delivered + lost` holds when every record was read.
+//! Events that the shim concludes by itself ([`Told::derived`]) are not in it.
 
 mod calls;
 mod done;
@@ -64,8 +65,9 @@ pub struct Tracker {
 pub enum Effect {
     /// An event.
     Tell(Told),
-    /// A process is dead: say by [`Tracker::reaped`] when its whole thread group is dead and reaped, by
-    /// a pidfd or by its absence. Ask it in batches; nothing waits for the answer but its done.
+    /// A process is dead: say by [`Tracker::reaped`] when its whole thread group is dead and
+    /// reaped, by a pidfd or by its absence. Ask it in batches; nothing waits for the answer but
+    /// its done.
     AskReaped {
         /// Of which target.
         target: TargetId,
@@ -83,10 +85,9 @@ pub enum Effect {
         /// Its living descendants.
         among: Vec<ProcessKey>,
     },
-    /// A look at `/proc` is needed: give the records of one from
-    /// [`What::LookBegan`] to [`What::LookEnded`].
-    /// Read the source until it is empty between the look and `LookEnded`: an exit that it still has
-    /// says more than an absence.
+    /// A look at `/proc` is needed: give the records of one from [`What::LookBegan`] to
+    /// [`What::LookEnded`]. Read the source until it is empty between the look and `LookEnded`: an
+    /// exit that it still has says more than an absence.
     Look {
         /// Of which target.
         target: TargetId,
@@ -102,8 +103,8 @@ pub struct Told {
     pub at_ns: u64,
     /// How far it can be trusted.
     pub grade: Grade,
-    /// Whether the shim concluded it (done, what its reaper said, what a look found), and no record of
-    /// the source's own says it.
+    /// Whether the shim concluded it (done, what its reaper said, what a look found), and no record
+    /// of the source's own says it.
     pub derived: bool,
     /// What happened.
     pub body: Body,
@@ -127,7 +128,8 @@ impl Tracker {
         self.targets.entry(id).or_insert_with(|| Target::new(id, shim_pid, init));
     }
 
-    /// The path of the container's runtime, which tells its stages where the source cannot see mounts.
+    /// The path of the container's runtime, which tells its stages where the source cannot see
+    /// mounts.
     pub fn runtime_path(&mut self, id: TargetId, path: &[u8]) {
         self.with(id, |target| target.runtime_path = Some(path.into()));
     }
@@ -149,7 +151,8 @@ impl Tracker {
         self.with(id, |target| target.exec_started(exec_id, pid));
     }
 
-    /// The shim has pipes of its own for init (`exec_id` empty) or an exec: done waits for their end.
+    /// The shim has pipes of its own for init (`exec_id` empty) or an exec: done waits for their
+    /// end.
     pub fn expects_output_end(&mut self, id: TargetId, exec_id: &str) {
         self.with(id, |target| target.calls.entry(exec_id).expects_output_end = true);
     }
@@ -164,15 +167,20 @@ impl Tracker {
             }
             Record::Lost { target: Some(id), at_ns, count, stage } => {
                 let Some(target) = self.targets.get_mut(&id) else { return };
-                let gap = Gap { lost: count, stage, from_ns: target.last_ns.min(at_ns), to_ns: at_ns };
+                let gap =
+                    Gap { lost: count, stage, from_ns: target.last_ns.min(at_ns), to_ns: at_ns };
                 effects.push(gap_told(Some(id), gap));
                 effects.push(Effect::Look { target: id });
             }
             // Ports are not the tracker's affair: see `ports`.
             Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. } => {}
             Record::Lost { target: None, at_ns, count, stage } => {
-                let last_ns = self.targets.values().map(|target| target.last_ns).max().unwrap_or(at_ns);
-                effects.push(gap_told(None, Gap { lost: count, stage, from_ns: last_ns.min(at_ns), to_ns: at_ns }));
+                let last_ns =
+                    self.targets.values().map(|target| target.last_ns).max().unwrap_or(at_ns);
+                effects.push(gap_told(
+                    None,
+                    Gap { lost: count, stage, from_ns: last_ns.min(at_ns), to_ns: at_ns },
+                ));
                 let mut ids: Vec<TargetId> = self.targets.keys().copied().collect();
                 ids.sort_unstable();
                 effects.extend(ids.into_iter().map(|target| Effect::Look { target }));
@@ -196,13 +204,13 @@ impl Tracker {
         self.targets.iter().find_map(|(id, target)| target.told(key).map(|process| (*id, process)))
     }
 
-    /// The shim's reaper has the process of init (`exec_id` empty) or of an exec: `status` is go-runc's,
-    /// 0–255 or 128 + signal.
+    /// The shim's reaper has the process of init (`exec_id` empty) or of an exec: `status` is
+    /// go-runc's, 0–255 or 128 + signal.
     ///
-    /// Where the source has told the exit, this only says that it is reaped. Where it has not, this is
-    /// the exit, and the source's record of it is dropped when it comes. The source's record says more
-    /// (code and signal apart, the OOM killer) and was made before: so read the source until it is
-    /// empty before this call.
+    /// Where the source has told the exit, this only says that it is reaped. Where it has not, this
+    /// is the exit, and the source's record of it is dropped when it comes. The source's record
+    /// says more (code and signal apart, the OOM killer) and was made before: so read the source
+    /// until it is empty before this call.
     pub fn reaped_exit(
         &mut self,
         id: TargetId,
@@ -216,7 +224,13 @@ impl Tracker {
     }
 
     /// The shim's own pipes of init or of an exec came to their end.
-    pub fn output_ended(&mut self, id: TargetId, exec_id: &str, at_ns: u64, effects: &mut Vec<Effect>) {
+    pub fn output_ended(
+        &mut self,
+        id: TargetId,
+        exec_id: &str,
+        at_ns: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         self.with(id, |target| target.output_ended(exec_id, at_ns, effects));
     }
 
@@ -237,8 +251,8 @@ impl Tracker {
         self.with(id, |target| target.holders(key, holders, at_ns, effects));
     }
 
-    /// Tells once of each process that is dead for `held_after_ns` and not done who holds its output.
-    /// For pipes of the shim's own this may ask first; then the next call tells.
+    /// Tells once of each process that is dead for `held_after_ns` and not done who holds its
+    /// output. For pipes of the shim's own this may ask first; then the next call tells.
     pub fn overdue(&mut self, at_ns: u64, held_after_ns: u64, effects: &mut Vec<Effect>) {
         for target in self.targets.values_mut() {
             target.overdue(at_ns, held_after_ns, effects);
@@ -254,16 +268,27 @@ impl Tracker {
     /// Who is alive and told, of one target or of all, parents before their children.
     #[must_use]
     pub fn snapshot(&self, id: Option<TargetId>) -> Vec<(TargetId, Arc<Process>)> {
-        let mut targets: Vec<_> = self.targets.iter().filter(|(key, _)| id.is_none_or(|id| id == **key)).collect();
+        let mut targets: Vec<_> =
+            self.targets.iter().filter(|(key, _)| id.is_none_or(|id| id == **key)).collect();
         targets.sort_unstable_by_key(|(key, _)| **key);
-        targets.into_iter().flat_map(|(key, target)| target.living().map(|process| (*key, process))).collect()
+        targets
+            .into_iter()
+            .flat_map(|(key, target)| target.living().map(|process| (*key, process)))
+            .collect()
     }
 
     /// Nothing more comes of a target. `seen_lost` is the kernel's account.
     ///
     /// Of a container, whose processes are all dead now: exits that nobody saw and dones that still
-    /// wait are told. Of other targets they are not. `container.close` is told last, with the account.
-    pub fn end(&mut self, id: TargetId, seen_lost: Option<(u64, u64)>, at_ns: u64, effects: &mut Vec<Effect>) {
+    /// wait are told. Of other targets they are not. `container.close` is told last, with the
+    /// account.
+    pub fn end(
+        &mut self,
+        id: TargetId,
+        seen_lost: Option<(u64, u64)>,
+        at_ns: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         if let Some(target) = self.targets.remove(&id) {
             target.end(seen_lost, at_ns, effects);
         }
@@ -277,5 +302,11 @@ impl Tracker {
 }
 
 fn gap_told(target: Option<TargetId>, gap: Gap) -> Effect {
-    Effect::Tell(Told { target, at_ns: gap.to_ns, grade: Grade::Exact, derived: true, body: Body::Gap(gap) })
+    Effect::Tell(Told {
+        target,
+        at_ns: gap.to_ns,
+        grade: Grade::Exact,
+        derived: true,
+        body: Body::Gap(gap),
+    })
 }

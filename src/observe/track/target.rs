@@ -11,12 +11,14 @@ use super::{
     whose::{Shown, Whose},
 };
 use crate::{
-    model::{Body, Counts, Ended, Gap, Grade, Image, Origin, Parent, Process, ProcessKey, Stage, Unknown},
+    model::{
+        Body, Counts, Ended, Gap, Grade, Image, Origin, Parent, Process, ProcessKey, Stage, Unknown,
+    },
     observe::record::{Lineage, TargetId, What},
 };
 
-/// How many exits wait for the birth of their process to be told. Beyond it the oldest is forgotten:
-/// if its birth still comes, the process lives until the next look.
+/// How many exits wait for the birth of their process to be told. Beyond it the oldest is
+/// forgotten: if its birth still comes, the process lives until the next look.
 const EARLY_MAX: usize = 64;
 
 /// How many nested cgroups have names here.
@@ -127,7 +129,14 @@ impl Target {
         }
     }
 
-    pub(super) fn record(&mut self, at_ns: u64, grade: Grade, key: ProcessKey, what: What, effects: &mut Vec<Effect>) {
+    pub(super) fn record(
+        &mut self,
+        at_ns: u64,
+        grade: Grade,
+        key: ProcessKey,
+        what: What,
+        effects: &mut Vec<Effect>,
+    ) {
         self.last_ns = self.last_ns.max(at_ns);
         let how = How { at_ns, grade, derived: false };
         let taken = match what {
@@ -140,7 +149,12 @@ impl Target {
                 self.exit(how, key, wait_status, unsaid, effects)
             }
             What::Alive { lineage, image, cgroup } => {
-                return self.alive(how, key, NewImage { lineage, image, cgroup, in_host_mounts: None }, effects);
+                return self.alive(
+                    how,
+                    key,
+                    NewImage { lineage, image, cgroup, in_host_mounts: None },
+                    effects,
+                );
             }
             What::LookBegan => return self.look_began(),
             What::LookEnded => return self.look_ended(how, effects),
@@ -171,7 +185,13 @@ impl Target {
         }
     }
 
-    fn fork(&mut self, how: How, key: ProcessKey, lineage: Lineage, effects: &mut Vec<Effect>) -> Taken {
+    fn fork(
+        &mut self,
+        how: How,
+        key: ProcessKey,
+        lineage: Lineage,
+        effects: &mut Vec<Effect>,
+    ) -> Taken {
         match self.tree.find(key, how.at_ns) {
             Found::Living(index) => {
                 let node = self.tree.node_mut(index);
@@ -189,7 +209,9 @@ impl Target {
         }
         self.vanish_pid(key.pid, how.at_ns, effects);
         let parent = self.tree.parent_in(lineage);
-        let Some(index) = self.tree.add(key, lineage, parent, how.at_ns) else { return Taken::NoRoom };
+        let Some(index) = self.tree.add(key, lineage, parent, how.at_ns) else {
+            return Taken::NoRoom;
+        };
         self.tree.node_mut(index).forked = true;
         self.room_again(how.at_ns, effects);
         let told_parent = parent.and_then(|parent| self.tree.node(parent).process.clone());
@@ -230,7 +252,13 @@ impl Target {
         Taken::Told
     }
 
-    fn exec(&mut self, how: How, key: ProcessKey, new: &NewImage, effects: &mut Vec<Effect>) -> Taken {
+    fn exec(
+        &mut self,
+        how: How,
+        key: ProcessKey,
+        new: &NewImage,
+        effects: &mut Vec<Effect>,
+    ) -> Taken {
         match self.tree.find(key, how.at_ns) {
             Found::Living(index) => {
                 let node = self.tree.node(index);
@@ -244,7 +272,9 @@ impl Target {
             Found::Unknown => {
                 self.vanish_pid(key.pid, how.at_ns, effects);
                 let parent = self.tree.parent_in(new.lineage);
-                let Some(index) = self.tree.add(key, new.lineage, parent, how.at_ns) else { return Taken::NoRoom };
+                let Some(index) = self.tree.add(key, new.lineage, parent, how.at_ns) else {
+                    return Taken::NoRoom;
+                };
                 self.room_again(how.at_ns, effects);
                 self.runs(how, index, new, effects)
             }
@@ -259,7 +289,12 @@ impl Target {
             (told.origin, told.exec_id.clone(), forked && !node.started)
         } else {
             let parent = self.tree.parent(index).or_else(|| self.tree.parent_in(new.lineage));
-            let shown = Shown { key, lineage: new.lineage, image: &new.image, in_host_mounts: new.in_host_mounts };
+            let shown = Shown {
+                key,
+                lineage: new.lineage,
+                image: &new.image,
+                in_host_mounts: new.in_host_mounts,
+            };
             match self.whose(shown, Some(index), parent) {
                 Whose::Stage => {
                     self.tree.node_mut(index).image_ns = Some(how.at_ns);
@@ -282,7 +317,11 @@ impl Target {
         node.process = Some(process.clone());
         node.started = true;
         node.image_ns = Some(how.at_ns);
-        let body = if birth_known || (how.derived && new_here) { Body::Start(process) } else { Body::Exec(process) };
+        let body = if birth_known || (how.derived && new_here) {
+            Body::Start(process)
+        } else {
+            Body::Exec(process)
+        };
         self.tell(how, body, effects);
         self.early_exit(index, effects);
         self.early_reaped(index, effects);
@@ -301,7 +340,10 @@ impl Target {
             Found::Living(index) => {
                 let node = self.tree.node(index);
                 let news = node.image_ns.is_none_or(|image_ns| image_ns < how.at_ns)
-                    && node.process.as_ref().is_none_or(|told| super::look::differ(&told.image, &new.image));
+                    && node
+                        .process
+                        .as_ref()
+                        .is_none_or(|told| super::look::differ(&told.image, &new.image));
                 self.known(index, key, how.at_ns);
                 if news {
                     self.runs(how, index, new, effects);
@@ -311,7 +353,11 @@ impl Target {
             Found::Dead(_) | Found::Gone => None,
             Found::Unknown => {
                 // Its exit was read before the look was complete.
-                if self.early.iter().any(|early| same(early.key, key) && early.unsaid.at_ns >= how.at_ns) {
+                if self
+                    .early
+                    .iter()
+                    .any(|early| same(early.key, key) && early.unsaid.at_ns >= how.at_ns)
+                {
                     return None;
                 }
                 self.vanish_pid(key.pid, how.at_ns, effects);
@@ -414,7 +460,8 @@ impl Target {
                 (How { at_ns: unsaid.at_ns, grade: Grade::Partial, derived: false }, unsaid)
             }
             _ => {
-                let unsaid = Unsaid { at_ns, oom_killed: false, outputs: [None; 2], recorded: false };
+                let unsaid =
+                    Unsaid { at_ns, oom_killed: false, outputs: [None; 2], recorded: false };
                 (How { at_ns, grade: Grade::Snapshot, derived: true }, unsaid)
             }
         };
@@ -423,7 +470,9 @@ impl Target {
         // It is not in /proc any more: nobody needs to be asked.
         let target = self.id;
         let key = self.tree.node(index).key;
-        if let Some(place) = effects[asked..].iter().position(|effect| *effect == Effect::AskReaped { target, key }) {
+        if let Some(place) =
+            effects[asked..].iter().position(|effect| *effect == Effect::AskReaped { target, key })
+        {
             effects.remove(asked + place);
         }
         self.is_reaped(index, at_ns, effects);
@@ -436,7 +485,12 @@ impl Target {
         }
     }
 
-    pub(super) fn reaped_exit(&mut self, exec_id: &str, reaped: (i32, u32, u64), effects: &mut Vec<Effect>) {
+    pub(super) fn reaped_exit(
+        &mut self,
+        exec_id: &str,
+        reaped: (i32, u32, u64),
+        effects: &mut Vec<Effect>,
+    ) {
         let (pid, status, at_ns) = reaped;
         self.last_ns = self.last_ns.max(at_ns);
         if self.calls.find(exec_id).is_none() && self.tree.forgot(pid) {
@@ -465,8 +519,15 @@ impl Target {
                     self.dies(how, index, ended, unsaid, effects);
                 }
                 _ => {
-                    let unsaid = Unsaid { at_ns, oom_killed: false, outputs: [None; 2], recorded: false };
-                    self.dies(How { at_ns, grade: Grade::Late, derived: true }, index, ended, unsaid, effects);
+                    let unsaid =
+                        Unsaid { at_ns, oom_killed: false, outputs: [None; 2], recorded: false };
+                    self.dies(
+                        How { at_ns, grade: Grade::Late, derived: true },
+                        index,
+                        ended,
+                        unsaid,
+                        effects,
+                    );
                 }
             }
         }
@@ -508,7 +569,12 @@ impl Target {
         })
     }
 
-    pub(super) fn end(mut self, seen_lost: Option<(u64, u64)>, at_ns: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn end(
+        mut self,
+        seen_lost: Option<(u64, u64)>,
+        at_ns: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         if self.init.is_some() {
             let mut all = self.tree.all();
             all.reverse();
@@ -525,9 +591,9 @@ impl Target {
             // Nobody is left to ask.
             let target_id = self.id;
             effects.retain(|effect| match effect {
-                Effect::AskReaped { target, .. } | Effect::AskHolders { target, .. } | Effect::Look { target } => {
-                    *target != target_id
-                }
+                Effect::AskReaped { target, .. }
+                | Effect::AskHolders { target, .. }
+                | Effect::Look { target } => *target != target_id,
                 Effect::Tell(_) => true,
             });
         }
@@ -558,10 +624,17 @@ impl Target {
     }
 
     /// The process as it is told with a new image.
-    fn process_of(&self, index: Index, new: &NewImage, origin: Origin, exec_id: Option<Arc<str>>) -> Arc<Process> {
+    fn process_of(
+        &self,
+        index: Index,
+        new: &NewImage,
+        origin: Origin,
+        exec_id: Option<Arc<str>>,
+    ) -> Arc<Process> {
         let node = self.tree.node(index);
         let before = node.process.as_ref();
-        let parent = self.tree.parent(index).and_then(|parent| self.tree.node(parent).process.as_ref());
+        let parent =
+            self.tree.parent(index).and_then(|parent| self.tree.node(parent).process.as_ref());
         let born_of = before.and_then(|before| before.parent.clone());
         let parent = match (parent, born_of) {
             // Its parent at birth is forgotten: the tree has the next one above.
@@ -613,7 +686,10 @@ impl Target {
             return None;
         }
         let Node { key, last_ns, .. } = self.tree.node(index);
-        let place = self.early.iter().position(|early| same(early.key, *key) && early.unsaid.at_ns >= *last_ns)?;
+        let place = self
+            .early
+            .iter()
+            .position(|early| same(early.key, *key) && early.unsaid.at_ns >= *last_ns)?;
         Some(self.early.remove(place))
     }
 
@@ -669,7 +745,12 @@ impl Target {
     fn tell_no_room(&mut self, at_ns: u64, effects: &mut Vec<Effect>) {
         if self.account.untold > 0 {
             let from_ns = self.account.since_ns.min(at_ns);
-            let gap = Gap { lost: Some(self.account.untold), stage: Stage::Observer, from_ns, to_ns: at_ns };
+            let gap = Gap {
+                lost: Some(self.account.untold),
+                stage: Stage::Observer,
+                from_ns,
+                to_ns: at_ns,
+            };
             effects.push(gap_told(Some(self.id), gap));
             self.account.untold = 0;
             self.account.since_ns = at_ns.max(1);
@@ -687,5 +768,6 @@ impl Account {
 
 /// Whether two keys can be of one process.
 fn same(one: ProcessKey, other: ProcessKey) -> bool {
-    one.pid == other.pid && (one.start_ticks == other.start_ticks || one.start_ticks == 0 || other.start_ticks == 0)
+    one.pid == other.pid
+        && (one.start_ticks == other.start_ticks || one.start_ticks == 0 || other.start_ticks == 0)
 }

@@ -49,7 +49,8 @@ impl Script {
     }
 
     fn at(&mut self, at_ns: u64, pid: i32, what: What) {
-        let record = Record::Process { target: HERE, at_ns, grade: Grade::Exact, key: key(pid), what };
+        let record =
+            Record::Process { target: HERE, at_ns, grade: Grade::Exact, key: key(pid), what };
         self.tracker.record(record, &mut self.effects);
     }
 
@@ -67,7 +68,12 @@ impl Script {
 
     fn lost(&mut self) {
         self.now += 1;
-        let lost = Record::Lost { target: Some(HERE), at_ns: self.now, count: Some(3), stage: Stage::Kernel };
+        let lost = Record::Lost {
+            target: Some(HERE),
+            at_ns: self.now,
+            count: Some(3),
+            stage: Stage::Kernel,
+        };
         self.tracker.record(lost, &mut self.effects);
     }
 
@@ -106,15 +112,23 @@ fn line(effect: &Effect) -> String {
             let snapshot = if *grade == Grade::Snapshot { " snapshot" } else { "" };
             match body {
                 Body::Exit { process, ended, oom_killed } => {
-                    let ended = ended.map_or_else(|| "?".to_owned(), |ended| ended.status().to_string());
+                    let ended =
+                        ended.map_or_else(|| "?".to_owned(), |ended| ended.status().to_string());
                     let oom = if *oom_killed { " oom" } else { "" };
                     format!("{name} {} {ended}{oom}{snapshot}", process.key.pid)
                 }
                 Body::Fork(process) | Body::Exec(process) | Body::Start(process) => {
-                    let path =
-                        String::from_utf8_lossy(process.image.executable.as_deref().unwrap_or(b"-")).into_owned();
-                    let of = process.exec_id.as_deref().map(|id| format!(" {id}")).unwrap_or_default();
-                    format!("{name} {} {path} {}{of}{snapshot}", process.key.pid, process.origin.as_str())
+                    let path = String::from_utf8_lossy(
+                        process.image.executable.as_deref().unwrap_or(b"-"),
+                    )
+                    .into_owned();
+                    let of =
+                        process.exec_id.as_deref().map(|id| format!(" {id}")).unwrap_or_default();
+                    format!(
+                        "{name} {} {path} {}{of}{snapshot}",
+                        process.key.pid,
+                        process.origin.as_str()
+                    )
                 }
                 Body::Held { process, holders } => {
                     let holders: Vec<i32> = holders.iter().map(|parent| parent.key.pid).collect();
@@ -122,7 +136,10 @@ fn line(effect: &Effect) -> String {
                 }
                 Body::Gap(gap) => format!("{name} {:?} {}", gap.lost, gap.stage.as_str()),
                 Body::ContainerClose(counts) => {
-                    format!("{name} {:?} {} {:?} {}", counts.seen, counts.delivered, counts.lost, counts.runtime)
+                    format!(
+                        "{name} {:?} {} {:?} {}",
+                        counts.seen, counts.delivered, counts.lost, counts.runtime
+                    )
                 }
                 other => format!("{name} {}", other.process().expect("of a process").key.pid),
             }

@@ -1,9 +1,9 @@
 //! The processes of one target, and who descends from whom.
 //!
-//! Links are to the parent at birth. When a process is forgotten its children become its parent's, so
-//! that whoever still waits for descendants keeps all of them, and a chain of processes that fork and
-//! die does not grow. A parent's `serial` is always smaller than its children's: no cycle can be made,
-//! whatever the records say.
+//! Links are to the parent at birth. When a process is forgotten its children become its parent's,
+//! so that whoever still waits for descendants keeps all of them, and a chain of processes that
+//! fork and die does not grow. A parent's `serial` is always smaller than its children's: no cycle
+//! can be made, whatever the records say.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,8 @@ use crate::{
 };
 
 /// How many processes of one target are kept, dead ones that still have something to tell included.
-/// Beyond that a new process is not told, and a gap says so. Linux allows 4 194 304 pids a node, and a
-/// container with as many as this has a limit of its own to fear.
+/// Beyond that a new process is not told, and a gap says so. Linux allows 4 194 304 pids a node,
+/// and a container with as many as this has a limit of its own to fear.
 pub(super) const PROCESSES_MAX: usize = 65_536;
 
 /// A node's place.
@@ -119,9 +119,13 @@ impl Tree {
             let node = self.node(index);
             let unknown = key.start_ticks == 0 || node.key.start_ticks == 0;
             match &node.death {
-                None if unknown || key.start_ticks == node.key.start_ticks => return Found::Living(index),
+                None if unknown || key.start_ticks == node.key.start_ticks => {
+                    return Found::Living(index);
+                }
                 Some(death) if unknown && at_ns <= death.at_ns => return Found::Dead(index),
-                Some(_) if !unknown && key.start_ticks == node.key.start_ticks => return Found::Dead(index),
+                Some(_) if !unknown && key.start_ticks == node.key.start_ticks => {
+                    return Found::Dead(index);
+                }
                 _ => stale |= !unknown && key.start_ticks < node.key.start_ticks,
             }
             place = node.older;
@@ -134,7 +138,9 @@ impl Tree {
         let mut place = self.youngest.get(&key.pid).copied();
         while let Some(index) = place {
             let node = self.node(index);
-            let same = node.key.start_ticks == key.start_ticks || node.key.start_ticks == 0 || key.start_ticks == 0;
+            let same = node.key.start_ticks == key.start_ticks
+                || node.key.start_ticks == 0
+                || key.start_ticks == 0;
             if same && node.death.is_some() {
                 return Some(index);
             }
@@ -153,7 +159,8 @@ impl Tree {
         let mut place = self.youngest.get(&lineage.parent_pid).copied();
         while let Some(index) = place {
             let ticks = self.node(index).key.start_ticks;
-            if ticks == lineage.parent_start_ticks || ticks == 0 || lineage.parent_start_ticks == 0 {
+            if ticks == lineage.parent_start_ticks || ticks == 0 || lineage.parent_start_ticks == 0
+            {
                 return Some(index);
             }
             place = self.node(index).older;
@@ -180,7 +187,9 @@ impl Tree {
         parent: Option<Index>,
         at_ns: u64,
     ) -> Option<Index> {
-        if self.youngest.len() >= PROCESSES_MAX || self.nodes.len() - self.free.len() >= PROCESSES_MAX {
+        if self.youngest.len() >= PROCESSES_MAX
+            || self.nodes.len() - self.free.len() >= PROCESSES_MAX
+        {
             return None;
         }
         self.births += 1;
@@ -217,7 +226,8 @@ impl Tree {
 
     /// Makes one the child of another that is older; otherwise does nothing.
     pub(super) fn adopt(&mut self, child: Index, parent: Index) {
-        if self.node(child).parent.is_some() || self.node(parent).serial >= self.node(child).serial {
+        if self.node(child).parent.is_some() || self.node(parent).serial >= self.node(child).serial
+        {
             return;
         }
         let first = self.node_mut(parent).first_child.replace(child);
@@ -317,8 +327,12 @@ impl Tree {
 
     /// Everyone, parents before children.
     pub(super) fn all(&self) -> Vec<Index> {
-        let mut all: Vec<(u64, Index)> =
-            self.nodes.iter().enumerate().filter_map(|(index, node)| Some((node.as_ref()?.serial, index))).collect();
+        let mut all: Vec<(u64, Index)> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter_map(|(index, node)| Some((node.as_ref()?.serial, index)))
+            .collect();
         all.sort_unstable();
         all.into_iter().map(|(_, index)| index).collect()
     }
@@ -342,8 +356,8 @@ impl Tree {
     }
 }
 
-/// Spreads pids over a table: the kernel gives them in a row, and nobody can choose many of them, so
-/// a hash that withstands malice would only cost.
+/// Spreads pids over a table: the kernel gives them in a row, and nobody can choose many of them,
+/// so a hash that withstands malice would only cost.
 #[derive(Debug, Default)]
 struct PidHasher(u64);
 

@@ -2,8 +2,9 @@
 //!
 //! In a container's cgroup the runtime forks and execs stages of its own before the user's program.
 //! They are known by three things, in this order: a process that descends from a told one is the
-//! user's, whatever it calls itself; an exec in the shim's own mounts is a stage; and where the source
-//! cannot tell the mounts, an image that looks like the runtime's under a parent that is the runtime's.
+//! user's, whatever it calls itself; an exec in the shim's own mounts is a stage; and where the
+//! source cannot tell the mounts, an image that looks like the runtime's under a parent that is the
+//! runtime's.
 
 use std::sync::Arc;
 
@@ -47,9 +48,16 @@ pub(super) struct Shown<'a> {
 
 impl Target {
     /// Decides. `node`: the process, where it is known; `parent`: its parent, where that is.
-    pub(super) fn whose(&self, shown: Shown<'_>, node: Option<Index>, parent: Option<Index>) -> Whose {
+    pub(super) fn whose(
+        &self,
+        shown: Shown<'_>,
+        node: Option<Index>,
+        parent: Option<Index>,
+    ) -> Whose {
         if let Some(told) = self.tree.told_from(parent) {
-            return Whose::descendant(self.tree.node(told).process.as_ref().and_then(|told| told.exec_id.clone()));
+            return Whose::descendant(
+                self.tree.node(told).process.as_ref().and_then(|told| told.exec_id.clone()),
+            );
         }
         if let Some(exec_id) = self.tree.told_once(shown.lineage) {
             return Whose::descendant(exec_id);
@@ -60,7 +68,8 @@ impl Target {
         let exec_id = exec_id_of(&self.calls, shown.key.pid, &pids);
         // Init's parent may be the runtime or, once that has ended, the shim or who adopted it.
         let from_runtime = from_shim || exec_id.is_some() || shown.key.pid == init;
-        // Who else comes in with the host's mounts came without the runtime: nsenter without `--mount`.
+        // Who else comes in with the host's mounts came without the runtime: nsenter without
+        // `--mount`.
         let is_stage = shown.in_host_mounts.unwrap_or_else(|| self.looks_like_runtime(shown.image));
         if from_runtime && is_stage {
             return Whose::Stage;
@@ -76,7 +85,11 @@ impl Target {
             return Whose::User { origin: Origin::Exec, exec_id, root: true };
         }
         if from_shim {
-            return Whose::User { origin: Origin::Exec, exec_id: self.calls.only_open(), root: true };
+            return Whose::User {
+                origin: Origin::Exec,
+                exec_id: self.calls.only_open(),
+                root: true,
+            };
         }
         Whose::User { origin: Origin::Injected, exec_id: None, root: false }
     }

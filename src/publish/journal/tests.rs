@@ -14,7 +14,11 @@ fn records_come_out_in_order() {
         journal.pop(4);
     }
     assert!(journal.is_empty());
-    assert_eq!(folder.path().join("journal").metadata().unwrap().len(), 0, "an acknowledged journal is empty");
+    assert_eq!(
+        folder.path().join("journal").metadata().unwrap().len(),
+        0,
+        "an acknowledged journal is empty"
+    );
 }
 
 /// Check that a filesystem that takes no more loses nothing and reorders nothing.

@@ -42,8 +42,12 @@ async fn without_containerd_they_are_dropped_and_task_events_wait() {
         Publisher::new("ns", &nobody.display().to_string(), &folder.path().join("events.journal"));
     publisher.publish(TaskEvent::start("web", 1));
     let waiting = publisher.unpublished();
-    let oldest = SystemTime::UNIX_EPOCH + Duration::from_nanos(waiting.oldest_ns.expect("there is one"));
-    assert!(waiting.events == 1 && oldest.elapsed().is_ok_and(|age| age < Duration::from_secs(10)), "{waiting:?}");
+    let oldest =
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(waiting.oldest_ns.expect("there is one"));
+    assert!(
+        waiting.events == 1 && oldest.elapsed().is_ok_and(|age| age < Duration::from_secs(10)),
+        "{waiting:?}"
+    );
     for _ in 0..3 {
         assert!(publisher.send_unjournaled("/lookout/gap", "a/Spec", b"{}".to_vec()));
     }
@@ -83,7 +87,9 @@ async fn a_task_event_does_not_wait_for_one_that_may_be_lost() {
     // Two events; one more would wait, and nothing waits for it.
     let (tell, mut come) = mpsc::channel(2);
     let listener = Listener::bind(&socket).expect("a socket");
-    let mut server = Server::new().add_listener(listener).register_service(create_events(Arc::new(Stubborn(tell))));
+    let mut server = Server::new()
+        .add_listener(listener)
+        .register_service(create_events(Arc::new(Stubborn(tell))));
     server.start().await.expect("it serves");
     let (publisher, sender) = Publisher::new("ns", &socket, &folder.path().join("events.journal"));
     let test = async {

@@ -4,7 +4,8 @@ fn parse(arguments: &[&str]) -> Result<Arguments, ArgumentsError> {
     Arguments::parse(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
-/// Check that the forms of Go's flag package are all taken: one dash or two, a space or an equals sign.
+/// Check that the forms of Go's flag package are all taken: one dash or two, a space or an equals
+/// sign.
 #[test]
 fn flags_are_taken_in_all_of_gos_forms() {
     for form in [
@@ -13,7 +14,10 @@ fn flags_are_taken_in_all_of_gos_forms() {
         &["-namespace=k8s.io", "--id", "web", "-debug=true", "start"],
     ] {
         let parsed = parse(form).unwrap();
-        assert_eq!((parsed.verb, parsed.namespace.as_str(), parsed.id.as_str()), (Verb::Start, "k8s.io", "web"));
+        assert_eq!(
+            (parsed.verb, parsed.namespace.as_str(), parsed.id.as_str()),
+            (Verb::Start, "k8s.io", "web")
+        );
         assert!(parsed.debug);
     }
 }

@@ -44,9 +44,12 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
                 continue;
             }
             told = true;
-            let devices = devices.get_or_insert_with(|| partitions(&fs::read("/proc/partitions").unwrap_or_default()));
+            let devices = devices.get_or_insert_with(|| {
+                partitions(&fs::read("/proc/partitions").unwrap_or_default())
+            });
             for entry in &mut entries {
-                entry.device = devices.get(&(entry.major, entry.minor)).cloned().unwrap_or_default();
+                entry.device =
+                    devices.get(&(entry.major, entry.minor)).cloned().unwrap_or_default();
             }
             *list(&mut stat) = entries;
         }
@@ -82,7 +85,9 @@ fn partitions(content: &[u8]) -> Devices {
     for line in content::lines(content) {
         let mut words = line.split_ascii_whitespace();
         let (major, minor, name) = (words.next(), words.next(), words.nth(1));
-        if let (Some(Ok(major)), Some(Ok(minor)), Some(name)) = (major.map(str::parse), minor.map(str::parse), name) {
+        if let (Some(Ok(major)), Some(Ok(minor)), Some(name)) =
+            (major.map(str::parse), minor.map(str::parse), name)
+        {
             devices.entry((major, minor)).or_insert_with(|| format!("/dev/{name}"));
         }
     }

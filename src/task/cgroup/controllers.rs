@@ -1,9 +1,9 @@
 //! The controllers that a cgroup of version 2 has.
 //!
 //! A cgroup has a controller if its parent enables it for its children (`cgroup.subtree_control`),
-//! and so on up to the root. Only a cgroup that has no processes itself may enable one ("no internal
-//! processes", cgroup-v2.rst; the root is exempt). So this concerns the ancestors alone: the
-//! container's own `cgroup.subtree_control` is for whoever makes cgroups in the container.
+//! and so on up to the root. Only a cgroup that has no processes itself may enable one ("no
+//! internal processes", cgroup-v2.rst; the root is exempt). So this concerns the ancestors alone:
+//! the container's own `cgroup.subtree_control` is for whoever makes cgroups in the container.
 //!
 //! The Go shim writes every controller to every ancestor at each start. runc (`CreateCgroupPath`)
 //! and crun have done that before, so it is a no-op nearly always, yet one that takes the kernel's
@@ -18,7 +18,8 @@ use std::{
 
 use super::{CgroupError, content, dir::Dir};
 
-/// Enables in each ancestor of `dir`, from `mount` down, what the cgroup at `mount` has and `dir` lacks.
+/// Enables in each ancestor of `dir`, from `mount` down, what the cgroup at `mount` has and `dir`
+/// lacks.
 ///
 /// # Errors
 ///
@@ -50,8 +51,12 @@ fn controllers(cgroup: &Path) -> Result<Vec<String>, CgroupError> {
 
 /// The directories from `mount` down to the parent of `dir`.
 fn ancestors(dir: &Path, mount: &Path) -> Vec<PathBuf> {
-    let mut above: Vec<_> =
-        dir.ancestors().skip(1).take_while(|path| path.starts_with(mount)).map(Path::to_owned).collect();
+    let mut above: Vec<_> = dir
+        .ancestors()
+        .skip(1)
+        .take_while(|path| path.starts_with(mount))
+        .map(Path::to_owned)
+        .collect();
     above.reverse();
     above
 }

@@ -7,7 +7,8 @@ pub(super) fn sizes() -> Vec<String> {
     let Ok(entries) = fs::read_dir("/sys/kernel/mm/hugepages") else {
         return Vec::new();
     };
-    let mut sizes: Vec<u64> = entries.flatten().filter_map(|entry| kilobytes(entry.file_name().to_str()?)).collect();
+    let mut sizes: Vec<u64> =
+        entries.flatten().filter_map(|entry| kilobytes(entry.file_name().to_str()?)).collect();
     sizes.sort_unstable();
     sizes.into_iter().map(name).collect()
 }

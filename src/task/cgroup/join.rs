@@ -15,34 +15,42 @@ use super::{
     mount::{self, Mount},
 };
 
-/// How often and how far apart a move is tried, while the process is too young for it: as containerd
-/// and runc (opencontainers/runc#1950).
+/// How often and how far apart a move is tried, while the process is too young for it: as
+/// containerd and runc (opencontainers/runc#1950).
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// Moves a process, with its future children, into an existing cgroup.
 ///
-/// `path` is relative to the root of each hierarchy (`/system.slice/shims`). On version 1 the process
-/// is moved in every hierarchy that has such a cgroup, as containerd's `cgroup1.Load(StaticPath)` and
-/// `AddProc` do; on version 2 in the one. Waits up to 120 ms for a process that was just forked.
+/// `path` is relative to the root of each hierarchy (`/system.slice/shims`). On version 1 the
+/// process is moved in every hierarchy that has such a cgroup, as containerd's
+/// `cgroup1.Load(StaticPath)` and `AddProc` do; on version 2 in the one. Waits up to 120 ms for a
+/// process that was just forked.
 ///
 /// # Errors
 ///
-/// [`CgroupError::NotFound`] with `path` if no hierarchy has it; [`CgroupError::Write`] with what the
-/// kernel answered: `ESRCH` for a process that is gone, `ENOSPC` for a cpuset without CPUs. Hierarchies
-/// before the one that failed keep the process.
+/// [`CgroupError::NotFound`] with `path` if no hierarchy has it; [`CgroupError::Write`] with what
+/// the kernel answered: `ESRCH` for a process that is gone, `ENOSPC` for a cpuset without CPUs.
+/// Hierarchies before the one that failed keep the process.
 pub fn join(path: &str, pid: u32) -> Result<(), CgroupError> {
     let mounts = Mount::all()?;
     let version = mount::version(&mounts);
-    let points = mounts.into_iter().filter(|mount| mount.version == version).map(|mount| mount.point);
+    let points =
+        mounts.into_iter().filter(|mount| mount.version == version).map(|mount| mount.point);
     join_below(points, path, pid)
 }
 
-fn join_below(points: impl Iterator<Item = PathBuf>, path: &str, pid: u32) -> Result<(), CgroupError> {
+fn join_below(
+    points: impl Iterator<Item = PathBuf>,
+    path: &str,
+    pid: u32,
+) -> Result<(), CgroupError> {
     let not_found = || CgroupError::NotFound { path: path.into() };
     let below = Path::new(path).strip_prefix("/").unwrap_or(Path::new(path));
     // Neither the root nor what is outside of the mount: nobody makes such a place for a shim.
-    if below == Path::new("") || !below.components().all(|component| matches!(component, Component::Normal(_))) {
+    if below == Path::new("")
+        || !below.components().all(|component| matches!(component, Component::Normal(_)))
+    {
         return Err(not_found());
     }
     let mut joined = false;
@@ -58,7 +66,9 @@ fn write_pid(procs: &Path, pid: u32) -> io::Result<()> {
     for _ in 1..TRIES {
         match fs::write(procs, pid.to_string()) {
             // `cpu_cgroup_can_attach`: the task has not run yet (TASK_NEW).
-            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => thread::sleep(PAUSE),
+            Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
+                thread::sleep(PAUSE)
+            }
             answer => return answer,
         }
     }

@@ -122,9 +122,9 @@ impl Cgroup {
 
     /// How many processes of the cgroup, and of those below it, the kernel's OOM killer has ended.
     ///
-    /// The kernel counts before it sends the signal (`__oom_kill_process`, Linux 4.19 and later), so
-    /// whoever has seen the exit sees the count: ask once more before an exit is published.
-    /// 0 where there is no memory controller, and on version 1 before Linux 4.13.
+    /// The kernel counts before it sends the signal (`__oom_kill_process`, Linux 4.19 and later),
+    /// so whoever has seen the exit sees the count: ask once more before an exit is published. 0
+    /// where there is no memory controller, and on version 1 before Linux 4.13.
     ///
     /// # Errors
     ///

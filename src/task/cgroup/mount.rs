@@ -36,7 +36,8 @@ impl Mount {
     /// [`CgroupError::Read`] without `/proc`.
     pub(super) fn all() -> Result<Vec<Mount>, CgroupError> {
         let path = Path::new("/proc/self/mountinfo");
-        let content = fs::read(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })?;
+        let content =
+            fs::read(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })?;
         Ok(parse(&content))
     }
 
@@ -55,7 +56,9 @@ impl Mount {
         let below = Path::new(cgroup).strip_prefix(&self.root).ok()?;
         let mut components = below.components().peekable();
         components.peek()?;
-        components.all(|component| matches!(component, Component::Normal(_))).then(|| self.point.join(below))
+        components
+            .all(|component| matches!(component, Component::Normal(_)))
+            .then(|| self.point.join(below))
     }
 }
 

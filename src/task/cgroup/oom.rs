@@ -10,8 +10,9 @@
 //!
 //! The count decides and the signal only says when to look, because neither signal means a kill:
 //!
-//! * The eventfd is signalled *before* a victim is chosen (`memcg1_oom_prepare`, Linux 6.12), and also
-//!   where none is found. So after a signal the count is looked at again, ten times within a second.
+//! * The eventfd is signalled *before* a victim is chosen (`memcg1_oom_prepare`, Linux 6.12), and
+//!   also where none is found. So after a signal the count is looked at again, ten times within a
+//!   second.
 //! * `memory.events` changes whenever the cgroup reaches a limit: at most every 10 ms
 //!   (`cgroup_file_notify`), each time for the price of two short reads.
 //!
@@ -120,7 +121,10 @@ impl Watched {
         let event = eventfd()?;
         // The kernel takes its own references to both (`memcg_write_event_control`).
         let line = format!("{} {}", event.as_raw_fd(), oom_control.as_raw_fd());
-        OpenOptions::new().write(true).open(dir.file("cgroup.event_control"))?.write_all(line.as_bytes())?;
+        OpenOptions::new()
+            .write(true)
+            .open(dir.file("cgroup.event_control"))?
+            .write_all(line.as_bytes())?;
         let _entered = handle.enter();
         let event = watched(event, Interest::READABLE)?;
         Ok(Watched::V1 { oom_control, dir: dir.clone(), event, recheck: Recheck::default() })
@@ -139,7 +143,9 @@ impl Watched {
     /// Looks at the files. A read also arms their POLLPRI again (`kernfs_seq_show`).
     fn count(&self) -> io::Result<Count> {
         match self {
-            Watched::V1 { oom_control, dir, .. } => Ok(Count { kills: kills_v1(oom_control, dir)?, last: false }),
+            Watched::V1 { oom_control, dir, .. } => {
+                Ok(Count { kills: kills_v1(oom_control, dir)?, last: false })
+            }
             Watched::V2 { memory_events, cgroup_events } => {
                 // In this order: once nobody is left, the count that is read next is the last.
                 let populated = value(cgroup_events.get_ref(), "populated")?;

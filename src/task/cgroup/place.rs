@@ -59,7 +59,11 @@ impl Place {
     }
 
     /// The directories that `memberships` name, among those that `exists` knows.
-    fn find(memberships: &[Membership], mounts: &[Mount], exists: impl Fn(&Dir) -> bool) -> Option<Place> {
+    fn find(
+        memberships: &[Membership],
+        mounts: &[Mount],
+        exists: impl Fn(&Dir) -> bool,
+    ) -> Option<Place> {
         // A hierarchy can be mounted more than once: the first mount that shows the cgroup serves.
         let locate = |cgroup: &str, serves: &dyn Fn(&Mount) -> bool| {
             let mut shown = mounts.iter().filter(|mount| serves(mount)).filter_map(|mount| {
@@ -72,7 +76,8 @@ impl Place {
             Version::V1 => {
                 let on_v1 = |(controllers, cgroup): &Membership| {
                     let serves = |mount: &Mount| {
-                        mount.version == Version::V1 && controllers.iter().any(|controller| mount.carries(controller))
+                        mount.version == Version::V1
+                            && controllers.iter().any(|controller| mount.carries(controller))
                     };
                     let (dir, _) = locate(cgroup, &serves)?;
                     Some(Hierarchy { controllers: controllers.clone(), dir })
@@ -81,7 +86,8 @@ impl Place {
                 (!hierarchies.is_empty()).then_some(Place::V1(hierarchies))
             }
             Version::V2 => {
-                let (_, cgroup) = memberships.iter().find(|(controllers, _)| controllers.is_empty())?;
+                let (_, cgroup) =
+                    memberships.iter().find(|(controllers, _)| controllers.is_empty())?;
                 let (dir, mount) = locate(cgroup, &|mount| mount.version == Version::V2)?;
                 Some(Place::V2 { dir, mount: mount.point.clone() })
             }
@@ -119,13 +125,21 @@ impl Place {
             Place::V1(hierarchies) => hierarchies.iter().any(|hierarchy| hierarchy.dir.exists()),
             Place::V2 { dir, .. } => dir.exists(),
         };
-        if there { Ok(()) } else { Err(CgroupError::NotFound { path: self.membership().path().to_owned() }) }
+        if there {
+            Ok(())
+        } else {
+            Err(CgroupError::NotFound { path: self.membership().path().to_owned() })
+        }
     }
 }
 
 /// The container's directory in the hierarchy that has `controller`.
-pub(super) fn controller_dir<'a>(hierarchies: &'a [Hierarchy], controller: &str) -> Option<&'a Dir> {
-    let carries = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|carried| carried == controller);
+pub(super) fn controller_dir<'a>(
+    hierarchies: &'a [Hierarchy],
+    controller: &str,
+) -> Option<&'a Dir> {
+    let carries =
+        |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|carried| carried == controller);
     hierarchies.iter().find(carries).map(|hierarchy| &hierarchy.dir)
 }
 

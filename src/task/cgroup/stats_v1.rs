@@ -6,8 +6,8 @@
 
 use containerd_shim_protos::{
     cgroups::metrics::{
-        CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat, Metrics, PidsStat, RdmaEntry,
-        RdmaStat, Throttle,
+        CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl, MemoryStat, Metrics,
+        PidsStat, RdmaEntry, RdmaStat, Throttle,
     },
     protobuf::MessageField,
 };
@@ -104,7 +104,8 @@ const THROTTLE: &[Field<Throttle>] = &[
 ];
 
 /// `cpuacct.stat` in clock ticks.
-const CPUACCT: &[Field<CPUUsage>] = &[("user", |usage| &mut usage.user), ("system", |usage| &mut usage.kernel)];
+const CPUACCT: &[Field<CPUUsage>] =
+    &[("user", |usage| &mut usage.user), ("system", |usage| &mut usage.kernel)];
 
 fn memory(dir: &Dir) -> Option<MemoryStat> {
     let mut stat = MemoryStat::default();
@@ -141,7 +142,8 @@ fn usage(dir: &Dir) -> CPUUsage {
         usage.kernel = usage.kernel.saturating_mul(ns_per_tick);
     }
     usage.total = number(dir, "cpuacct.usage").unwrap_or_default();
-    usage.per_cpu = dir.content("cpuacct.usage_percpu").map(|content| per_cpu(&content)).unwrap_or_default();
+    usage.per_cpu =
+        dir.content("cpuacct.usage_percpu").map(|content| per_cpu(&content)).unwrap_or_default();
     usage
 }
 
@@ -183,11 +185,20 @@ fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugetlbStat> {
 
 fn rdma(dir: &Dir) -> Option<RdmaStat> {
     let read = |file| Some(rdma::parse(&dir.content(file)?).map(entry).collect());
-    Some(RdmaStat { current: read("rdma.current")?, limit: read("rdma.max")?, ..RdmaStat::default() })
+    Some(RdmaStat {
+        current: read("rdma.current")?,
+        limit: read("rdma.max")?,
+        ..RdmaStat::default()
+    })
 }
 
 fn entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
-    RdmaEntry { device: device.to_owned(), hca_handles: handles, hca_objects: objects, ..RdmaEntry::default() }
+    RdmaEntry {
+        device: device.to_owned(),
+        hca_handles: handles,
+        hca_objects: objects,
+        ..RdmaEntry::default()
+    }
 }
 
 fn number(dir: &Dir, file: &str) -> Option<u64> {

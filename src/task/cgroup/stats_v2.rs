@@ -2,11 +2,13 @@
 //!
 //! The same files fill the same fields as in `containerd/cgroups` v3 `cgroup2/manager.go`, and the
 //! messages that it always sets are always set: clients follow them unasked. The fields that only
-//! later protos have (bursts, group kills, pressure) are unknown to containerd 1.6 and skipped there.
+//! later protos have (bursts, group kills, pressure) are unknown to containerd 1.6 and skipped
+//! there.
 
 use containerd_shim_protos::{
     cgroups_v2::metrics::{
-        CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PidsStat, RdmaEntry, RdmaStat,
+        CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PidsStat,
+        RdmaEntry, RdmaStat,
     },
     protobuf::MessageField,
 };
@@ -162,9 +164,16 @@ fn io_entries(content: &[u8]) -> Vec<IOEntry> {
     let entry = |line: &str| {
         let (device, values) = line.split_once(' ')?;
         let (major, minor) = device.split_once(':')?;
-        let mut entry = IOEntry { major: major.parse().ok()?, minor: minor.parse().ok()?, ..IOEntry::default() };
-        for (key, value) in values.split_ascii_whitespace().filter_map(|pair| pair.split_once('=')) {
-            if let (Some((_, field)), Ok(value)) = (IO.iter().find(|(name, _)| *name == key), value.parse()) {
+        let mut entry = IOEntry {
+            major: major.parse().ok()?,
+            minor: minor.parse().ok()?,
+            ..IOEntry::default()
+        };
+        for (key, value) in values.split_ascii_whitespace().filter_map(|pair| pair.split_once('='))
+        {
+            if let (Some((_, field)), Ok(value)) =
+                (IO.iter().find(|(name, _)| *name == key), value.parse())
+            {
                 *field(&mut entry) = value;
             }
         }
@@ -178,8 +187,12 @@ fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugeTlbStat> {
         let file = |name| dir.content(&format!("hugetlb.{pagesize}.{name}"));
         Some(HugeTlbStat {
             current: content::number(&file("current")?, UNLIMITED)?,
-            max: file("max").and_then(|content| content::number(&content, UNLIMITED)).unwrap_or_default(),
-            failcnt: file("events").and_then(|content| content::value(&content, "max")).unwrap_or_default(),
+            max: file("max")
+                .and_then(|content| content::number(&content, UNLIMITED))
+                .unwrap_or_default(),
+            failcnt: file("events")
+                .and_then(|content| content::value(&content, "max"))
+                .unwrap_or_default(),
             pagesize,
             ..HugeTlbStat::default()
         })
@@ -188,12 +201,21 @@ fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugeTlbStat> {
 }
 
 fn rdma(dir: &Dir) -> RdmaStat {
-    let read = |file| dir.content(file).map(|content| rdma::parse(&content).map(entry).collect()).unwrap_or_default();
+    let read = |file| {
+        dir.content(file)
+            .map(|content| rdma::parse(&content).map(entry).collect())
+            .unwrap_or_default()
+    };
     RdmaStat { current: read("rdma.current"), limit: read("rdma.max"), ..RdmaStat::default() }
 }
 
 fn entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
-    RdmaEntry { device: device.to_owned(), hca_handles: handles, hca_objects: objects, ..RdmaEntry::default() }
+    RdmaEntry {
+        device: device.to_owned(),
+        hca_handles: handles,
+        hca_objects: objects,
+        ..RdmaEntry::default()
+    }
 }
 
 fn number(dir: &Dir, file: &str) -> Option<u64> {

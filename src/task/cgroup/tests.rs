@@ -15,7 +15,8 @@ mod root {
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
-    /// A cgroup of this test's own with a limit on memory, on whichever version this machine has it.
+    /// A cgroup of this test's own with a limit on memory, on whichever version this machine has
+    /// it.
     struct Own {
         version: Version,
         path: PathBuf,
@@ -26,10 +27,16 @@ mod root {
             static MADE: AtomicU32 = AtomicU32::new(0);
             let mounts = Mount::all().unwrap();
             let version = mount::version(&mounts);
-            let memory =
-                |mount: &&Mount| mount.version == version && (version == Version::V2 || mount.carries("memory"));
-            let point = &mounts.iter().find(memory).expect("the README requires a memory controller").point;
-            let name = format!("lookout-test-{}-{}", std::process::id(), MADE.fetch_add(1, Ordering::Relaxed));
+            let memory = |mount: &&Mount| {
+                mount.version == version && (version == Version::V2 || mount.carries("memory"))
+            };
+            let point =
+                &mounts.iter().find(memory).expect("the README requires a memory controller").point;
+            let name = format!(
+                "lookout-test-{}-{}",
+                std::process::id(),
+                MADE.fetch_add(1, Ordering::Relaxed)
+            );
             let own = Own { version, path: point.join(name) };
             fs::create_dir(&own.path).unwrap();
             own
@@ -77,7 +84,10 @@ mod root {
         fn new(cgroup: &Path, script: &str) -> Member {
             let procs = cgroup.join("cgroup.procs");
             let mut command = Command::new("/bin/sh");
-            command.args(["-c", &format!("read go; {script}")]).stdin(Stdio::piped()).stdout(Stdio::null());
+            command
+                .args(["-c", &format!("read go; {script}")])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null());
             #[expect(clippy::disallowed_methods, reason = "there is no reaper in this test")]
             let child = command.spawn().unwrap();
             let member = Member(child);
@@ -160,7 +170,8 @@ mod root {
         });
     }
 
-    /// Check that a kill in a nested cgroup, for the limit of the container's own, is the container's.
+    /// Check that a kill in a nested cgroup, for the limit of the container's own, is the
+    /// container's.
     #[test]
     fn a_kill_in_a_nested_cgroup_is_told() {
         run(async {
@@ -171,7 +182,12 @@ mod root {
             let mut watch = cgroup.watch_oom().unwrap();
             if own.version == Version::V2 {
                 // "No internal processes" applies to enabling controllers, not to nesting.
-                assert!(fs::read_to_string(own.path.join("cgroup.subtree_control")).unwrap().trim().is_empty());
+                assert!(
+                    fs::read_to_string(own.path.join("cgroup.subtree_control"))
+                        .unwrap()
+                        .trim()
+                        .is_empty()
+                );
             }
             let nested = own.nested("nested");
             let mut eater = Member::new(&nested.path, EAT);
@@ -194,7 +210,9 @@ mod root {
             let begun = Instant::now();
             let told = loop {
                 assert!(begun.elapsed() < DEADLINE);
-                if let Ok(told) = tokio::time::timeout(Duration::from_micros(200), watch.next()).await {
+                if let Ok(told) =
+                    tokio::time::timeout(Duration::from_micros(200), watch.next()).await
+                {
                     break told;
                 }
             };
@@ -222,7 +240,8 @@ mod root {
         });
     }
 
-    /// Check that a watch without events costs no turn of the runtime, and that its end is cheap too.
+    /// Check that a watch without events costs no turn of the runtime, and that its end is cheap
+    /// too.
     #[test]
     fn a_watch_does_not_spin() {
         run(async {
@@ -312,7 +331,8 @@ mod root {
         let pid = i32::try_from(member.pid()).unwrap();
         member.go();
         let ended = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
-        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid)), ended).unwrap();
+        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid)), ended)
+            .unwrap();
         match Cgroup::of_process(pid) {
             Err(CgroupError::NotPlaced { .. }) => assert_eq!(own.version, Version::V1),
             Ok(cgroup) => assert!(cgroup.pids().unwrap().is_empty()),

@@ -156,7 +156,10 @@ impl Handle {
 
     /// Asks, and waits for the answer. Dropping the future (a client that disconnects) withdraws
     /// the wait, not the request.
-    pub(crate) async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, TaskError> {
+    pub(crate) async fn ask<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, TaskError> {
         let (reply, answer) = oneshot::channel();
         // Both fail only when the container is gone.
         self.commands.send(command(reply)).await.map_err(|_| Denied::NotCreated)?;

@@ -45,7 +45,11 @@ pub(super) struct Running {
 }
 
 /// Creates a container, and on failure leaves nothing of it.
-pub(super) async fn create(shared: &Shared, request: &CreateRequest, cancel: &Cancel) -> Result<Made, TaskError> {
+pub(super) async fn create(
+    shared: &Shared,
+    request: &CreateRequest,
+    cancel: &Cancel,
+) -> Result<Made, TaskError> {
     let runtime = |source| TaskError::Runtime { what: "OCI runtime create failed", source };
     let runc = Runc::new(
         &request.options,
@@ -74,7 +78,12 @@ pub(super) async fn create(shared: &Shared, request: &CreateRequest, cancel: &Ca
     }
 }
 
-fn watch(shared: &Shared, request: &CreateRequest, runc: &Runc, spec: Spec) -> Option<Arc<dyn Watched>> {
+fn watch(
+    shared: &Shared,
+    request: &CreateRequest,
+    runc: &Runc,
+    spec: Spec,
+) -> Option<Arc<dyn Watched>> {
     let owns_pid_namespace = spec.owns_pid_namespace();
     shared.watch.as_ref()?.begin(Beginning {
         namespace: shared.namespace.clone(),
@@ -138,7 +147,8 @@ pub(super) async fn restore(
     let from = Restore {
         image: Path::new(&request.checkpoint),
         work: &work,
-        parent: Some(Path::new(&request.parent_checkpoint)).filter(|path| !path.as_os_str().is_empty()),
+        parent: Some(Path::new(&request.parent_checkpoint))
+            .filter(|path| !path.as_os_str().is_empty()),
         create: Create {
             pid_file: &pid_file,
             console_socket: socket.as_deref(),
@@ -164,7 +174,8 @@ impl Running {
         let pid = child.pid;
         let cgroup = blocking(move || {
             let cgroup = Cgroup::of_process(pid)?;
-            // Without the controllers there is nothing to watch or to count; runtimes mostly see to it.
+            // Without the controllers there is nothing to watch or to count; runtimes mostly see to
+            // it.
             if let Err(error) = cgroup.enable_controllers() {
                 tracing::debug!(pid, %error, "not all controllers are enabled");
             }
@@ -173,17 +184,28 @@ impl Running {
         .await;
         let cgroup = cgroup.inspect_err(|error| tracing::warn!(id, pid, %error, "no cgroup")).ok();
         let oom = cgroup.as_ref().and_then(|cgroup| {
-            cgroup.watch_oom().inspect_err(|error| tracing::warn!(id, %error, "cannot watch for OOM kills")).ok()
+            cgroup
+                .watch_oom()
+                .inspect_err(|error| tracing::warn!(id, %error, "cannot watch for OOM kills"))
+                .ok()
         });
         Self { child, cgroup, oom }
     }
 }
 
 /// Reads a pid file of the runtime's and takes the process over.
-pub(super) fn take_over(reaper: &Reaper, pid_file: &Path, what: &'static str) -> Result<Child, TaskError> {
+pub(super) fn take_over(
+    reaper: &Reaper,
+    pid_file: &Path,
+    what: &'static str,
+) -> Result<Child, TaskError> {
     // A few bytes on the bundle's filesystem, written just now.
-    let text = fs::read_to_string(pid_file).map_err(|error| TaskError::Pid { what, why: error.to_string() })?;
-    let pid = text.trim().parse().map_err(|_| TaskError::Pid { what, why: format!("{:.40?} is no pid", text) })?;
+    let text = fs::read_to_string(pid_file)
+        .map_err(|error| TaskError::Pid { what, why: error.to_string() })?;
+    let pid = text
+        .trim()
+        .parse()
+        .map_err(|_| TaskError::Pid { what, why: format!("{:.40?} is no pid", text) })?;
     reaper.adopt(pid).map_err(|error| TaskError::not_ours(what, error))
 }
 
@@ -221,7 +243,9 @@ fn prepare(request: &CreateRequest) -> Result<Spec, TaskError> {
 }
 
 /// Runs what may block on the bounded pool.
-pub(super) async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, TaskError>
+pub(super) async fn blocking<T, E>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, TaskError>
 where
     T: Send + 'static,
     E: Into<TaskError> + Send + 'static,

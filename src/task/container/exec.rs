@@ -83,7 +83,11 @@ impl Files {
             process: plan.bundle.join(format!("{}.process.json", plan.exec_id)),
             pid: plan.bundle.join(format!("{}.pid", plan.exec_id)),
         };
-        let error = |source| crate::bundle::BundleError { action: "write", path: files.process.clone(), source };
+        let error = |source| crate::bundle::BundleError {
+            action: "write",
+            path: files.process.clone(),
+            source,
+        };
         // A few kilobytes on the bundle's filesystem.
         fs::write(&files.process, &plan.process).map_err(error)?;
         Ok(files)

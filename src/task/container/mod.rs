@@ -4,9 +4,9 @@
 //! together with the ends of operations and with exits, as one stream of events, each handled
 //! synchronously; what takes time is an operation beside it ([`operations`]).
 //!
-//! A request that must wait for an operation under way (a pause during a start) waits in the owner's
-//! list and is tried again when the operation has ended. State, Wait, Kill, Connect and CloseIO never
-//! wait.
+//! A request that must wait for an operation under way (a pause during a start) waits in the
+//! owner's list and is tried again when the operation has ended. State, Wait, Kill, Connect and
+//! CloseIO never wait.
 
 mod command;
 mod create;
@@ -15,5 +15,7 @@ mod operations;
 mod owner;
 mod process;
 
-pub(super) use command::{Command, CreateRequest, Deleted, ExecRequest, Handle, Pid, Snapshot, Status};
+pub(super) use command::{
+    Command, CreateRequest, Deleted, ExecRequest, Handle, Pid, Snapshot, Status,
+};
 pub(super) use owner::spawn;

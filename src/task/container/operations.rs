@@ -164,15 +164,30 @@ impl Operations {
         });
     }
 
-    pub(super) fn kill(&mut self, runc: Arc<Runc>, id: String, signal: u32, all: bool, reply: Reply<()>) {
-        self.answer(reply, async move { runc.kill(&id, signal, all).await.map_err(TaskError::Kill) });
-    }
-
-    pub(super) fn update(&mut self, runc: Arc<Runc>, id: String, resources: Vec<u8>, reply: Reply<()>) {
+    pub(super) fn kill(
+        &mut self,
+        runc: Arc<Runc>,
+        id: String,
+        signal: u32,
+        all: bool,
+        reply: Reply<()>,
+    ) {
         self.answer(
             reply,
-            async move { runc.update(&id, &resources).await.map_err(runtime("OCI runtime update failed")) },
+            async move { runc.kill(&id, signal, all).await.map_err(TaskError::Kill) },
         );
+    }
+
+    pub(super) fn update(
+        &mut self,
+        runc: Arc<Runc>,
+        id: String,
+        resources: Vec<u8>,
+        reply: Reply<()>,
+    ) {
+        self.answer(reply, async move {
+            runc.update(&id, &resources).await.map_err(runtime("OCI runtime update failed"))
+        });
     }
 
     pub(super) fn checkpoint(
@@ -185,15 +200,21 @@ impl Operations {
         reply: Reply<()>,
     ) {
         self.answer(reply, async move {
-            let result = runc.checkpoint(&id, Checkpoint { image: &to.image, work: &to.work }, &options).await;
+            let result = runc
+                .checkpoint(&id, Checkpoint { image: &to.image, work: &to.work }, &options)
+                .await;
             if result.is_err() {
                 // CRIU's own log says why; the work folder may be gone when somebody looks.
                 let (log, copy) = (to.work.join("dump.log"), bundle.join("criu-dump.log"));
-                let _ = blocking(move || std::fs::copy(log, copy).map(drop).or(Ok::<(), TaskError>(()))).await;
+                let _ = blocking(move || {
+                    std::fs::copy(log, copy).map(drop).or(Ok::<(), TaskError>(()))
+                })
+                .await;
             }
             if to.work_is_temporary {
                 let work = to.work.clone();
-                let _ = blocking(move || std::fs::remove_dir_all(work).or(Ok::<(), TaskError>(()))).await;
+                let _ = blocking(move || std::fs::remove_dir_all(work).or(Ok::<(), TaskError>(())))
+                    .await;
             }
             let dump = bundle.join("criu-dump.log");
             result.map_err(|source| TaskError::Checkpoint { source, dump })
@@ -222,7 +243,9 @@ impl Operations {
             if pids.is_empty() {
                 pids.push(u32::try_from(init).unwrap_or_default());
             }
-            let exec_id = |pid| execs.iter().find(|(exec, _)| *exec == pid).map(|(_, exec_id)| exec_id.clone());
+            let exec_id = |pid| {
+                execs.iter().find(|(exec, _)| *exec == pid).map(|(_, exec_id)| exec_id.clone())
+            };
             Ok(pids.into_iter().map(|pid| Pid { pid, exec_id: exec_id(pid) }).collect())
         });
     }
@@ -260,7 +283,12 @@ impl Operations {
     }
 
     /// Tells the watcher when the last holder of a process's output has let go of it.
-    pub(super) fn watch_output(&mut self, watched: Option<Arc<dyn Watched>>, exec_id: &str, io: &ProcessIo) {
+    pub(super) fn watch_output(
+        &mut self,
+        watched: Option<Arc<dyn Watched>>,
+        exec_id: &str,
+        io: &ProcessIo,
+    ) {
         let Some(watched) = watched else { return };
         if exec_id.is_empty() {
             io.tell_input(watched.clone());
@@ -314,14 +342,25 @@ impl Operations {
     }
 
     /// Waits for the end of an exec's process that must not be: its start failed all the same.
-    pub(super) fn fail_exec(&mut self, child: Child, exec_id: String, error: TaskError, reply: Reply<i32>) {
+    pub(super) fn fail_exec(
+        &mut self,
+        child: Child,
+        exec_id: String,
+        error: TaskError,
+        reply: Reply<i32>,
+    ) {
         self.under_way.spawn(async move {
             let _ = child.exit.await;
             Done::ExecStarted { exec_id, reply, result: Err(error) }
         });
     }
 
-    pub(super) fn delete_exec(&mut self, exec_id: String, io: Option<ProcessIo>, reply: Reply<Deleted>) {
+    pub(super) fn delete_exec(
+        &mut self,
+        exec_id: String,
+        io: Option<ProcessIo>,
+        reply: Reply<Deleted>,
+    ) {
         self.under_way.spawn(async move {
             close(io).await;
             Done::ExecDeleted { exec_id, reply }

@@ -111,7 +111,8 @@ pub(crate) fn spawn(
         delete_ended: None,
         request,
     };
-    let (shared, request, cancel) = (container.shared.clone(), container.request.clone(), container.cancel.clone());
+    let (shared, request, cancel) =
+        (container.shared.clone(), container.request.clone(), container.cancel.clone());
     container.operations.create(shared, request, cancel, reply);
     container.run(commands)
 }
@@ -151,13 +152,19 @@ impl Container {
                 let closed = self.process(&exec_id).map(Process::close_stdin);
                 answer(reply, closed);
             }
-            Command::ResizePty { exec_id, width, height, reply } => answer(reply, self.resize(&exec_id, width, height)),
+            Command::ResizePty { exec_id, width, height, reply } => {
+                answer(reply, self.resize(&exec_id, width, height))
+            }
             Command::Start { exec_id, reply } if exec_id.is_empty() => self.start(reply),
             Command::Start { exec_id, reply } => self.start_exec(exec_id, reply),
             Command::Delete { exec_id, reply } if exec_id.is_empty() => self.delete(reply),
             Command::Delete { exec_id, reply } => self.delete_exec(exec_id, reply),
-            Command::Kill { exec_id, signal, all, reply } if exec_id.is_empty() => self.kill(signal, all, reply),
-            Command::Kill { exec_id, signal, reply, .. } => answer(reply, self.kill_exec(&exec_id, signal)),
+            Command::Kill { exec_id, signal, all, reply } if exec_id.is_empty() => {
+                self.kill(signal, all, reply)
+            }
+            Command::Kill { exec_id, signal, reply, .. } => {
+                answer(reply, self.kill_exec(&exec_id, signal))
+            }
             Command::Pause { reply } => match self.ask(Input::Pause) {
                 Ok((_, runc)) => self.operations.pause(runc, self.id(), reply),
                 Err(Denied::Busy) => self.put_off(Command::Pause { reply }),
@@ -229,11 +236,17 @@ impl Container {
     }
 
     fn process(&mut self, exec_id: &str) -> Result<&mut Process, TaskError> {
-        if exec_id.is_empty() { Ok(&mut self.init) } else { self.exec(exec_id).map(|exec| &mut exec.process) }
+        if exec_id.is_empty() {
+            Ok(&mut self.init)
+        } else {
+            self.exec(exec_id).map(|exec| &mut exec.process)
+        }
     }
 
     fn exec(&mut self, exec_id: &str) -> Result<&mut ExecEntry, TaskError> {
-        self.execs.get_mut(exec_id).ok_or_else(|| TaskError::NoSuchProcess { exec_id: exec_id.to_owned() })
+        self.execs
+            .get_mut(exec_id)
+            .ok_or_else(|| TaskError::NoSuchProcess { exec_id: exec_id.to_owned() })
     }
 }
 

@@ -30,15 +30,18 @@ pub(super) struct ConsoleSocket {
 }
 
 impl ConsoleSocket {
-    /// Below `$XDG_RUNTIME_DIR`, or where that is not set or does not do, in the folder for temporary
-    /// files.
+    /// Below `$XDG_RUNTIME_DIR`, or where that is not set or does not do, in the folder for
+    /// temporary files.
     pub(super) fn bind() -> Result<ConsoleSocket, IoError> {
         let preferred = env::var_os("XDG_RUNTIME_DIR").filter(|parent| !parent.is_empty());
-        if let Some(socket) = preferred.and_then(|parent| ConsoleSocket::bind_below(Path::new(&parent)).ok()) {
+        if let Some(socket) =
+            preferred.and_then(|parent| ConsoleSocket::bind_below(Path::new(&parent)).ok())
+        {
             return Ok(socket);
         }
         let parent = env::temp_dir();
-        ConsoleSocket::bind_below(&parent).map_err(|source| IoError::ConsoleSocket { folder: parent, source })
+        ConsoleSocket::bind_below(&parent)
+            .map_err(|source| IoError::ConsoleSocket { folder: parent, source })
     }
 
     fn bind_below(parent: &Path) -> io::Result<ConsoleSocket> {

@@ -2,8 +2,8 @@
 
 use std::{io, path::PathBuf};
 
-/// Why a process cannot have the stdio that its client asked for. Once it runs, nothing that happens
-/// to its stdio is an error of a request any more.
+/// Why a process cannot have the stdio that its client asked for. Once it runs, nothing that
+/// happens to its stdio is an error of a request any more.
 #[derive(Debug, thiserror::Error)]
 pub enum IoError {
     /// A URI of a kind that is not known here.

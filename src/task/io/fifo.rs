@@ -1,14 +1,14 @@
 //! A client's fifos: opened without waiting for the client, kept open while clients come and go.
 //!
-//! Both ends are held. So no open waits for the other side, the process never gets `SIGPIPE` because a
-//! client left, and a client that comes back (a restarted containerd) reads on. The price: while
-//! nobody reads, the fifo and the pipe behind it fill (64 KiB each) and the process blocks in its
-//! write(2). That is the policy; bytes of a living process are never thrown away.
+//! Both ends are held. So no open waits for the other side, the process never gets `SIGPIPE`
+//! because a client left, and a client that comes back (a restarted containerd) reads on. The
+//! price: while nobody reads, the fifo and the pipe behind it fill (64 KiB each) and the process
+//! blocks in its write(2). That is the policy; bytes of a living process are never thrown away.
 //!
-//! Both pipes keep the size that the kernel gives them. With 256 KiB each, a gibibyte passes in 0.3 s
-//! instead of 0.7 s, but the pages count against a limit of all of root's pipes
-//! (`pipe-user-pages-soft`, 64 MiB), beyond which every new pipe of a container's root gets two pages;
-//! and 0.7 s is what the same fifo takes without a shim.
+//! Both pipes keep the size that the kernel gives them. With 256 KiB each, a gibibyte passes in 0.3
+//! s instead of 0.7 s, but the pages count against a limit of all of root's pipes
+//! (`pipe-user-pages-soft`, 64 MiB), beyond which every new pipe of a container's root gets two
+//! pages; and 0.7 s is what the same fifo takes without a shim.
 
 use std::{
     io,
@@ -43,8 +43,8 @@ use crate::sys;
 /// How long what was written waits for a reader after its process was deleted.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether a reader came, first and at last: the kernel tells a writer nothing of
-/// it (`fifo_open`, Linux 6.18, wakes blocked openers only).
+/// How often it is looked whether a reader came, first and at last: the kernel tells a writer
+/// nothing of it (`fifo_open`, Linux 6.18, wakes blocked openers only).
 const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 /// The fifo that a client reads an output from.
@@ -65,7 +65,11 @@ impl Fifo {
     }
 
     /// Moves what a pipe has, at most `most` bytes. Waits for room, never for bytes.
-    pub(super) async fn draw(&mut self, from: &mut AsyncFdReadyGuard<'_, OwnedFd>, most: usize) -> io::Result<Step> {
+    pub(super) async fn draw(
+        &mut self,
+        from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+        most: usize,
+    ) -> io::Result<Step> {
         let step = match self.bulk {
             true => flow::splice(from, &self.write, most).await?,
             false => flow::copy(from, &self.write, most).await?,
@@ -79,8 +83,8 @@ impl Fifo {
         flow::write_all(&self.write, bytes).await
     }
 
-    /// Closes the fifo, once a client has it open or has read it all. What is in a fifo lives only as
-    /// long as somebody holds it: without this wait, a client that comes late finds nothing.
+    /// Closes the fifo, once a client has it open or has read it all. What is in a fifo lives only
+    /// as long as somebody holds it: without this wait, a client that comes late finds nothing.
     ///
     /// At once where nothing is unread; [`LINGER`] after the close of all in any case.
     pub(super) async fn linger(self, mut life: Life) {

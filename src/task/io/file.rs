@@ -48,8 +48,13 @@ impl LogFile {
         LogFile::new(Arc::clone(&self.file), &self.path)
     }
 
-    /// Moves what the source has, a chunk at most. Not cancel safe: a chunk that was read may be lost.
-    pub(super) async fn draw(&mut self, from: &mut AsyncFdReadyGuard<'_, OwnedFd>, most: usize) -> io::Result<Step> {
+    /// Moves what the source has, a chunk at most. Not cancel safe: a chunk that was read may be
+    /// lost.
+    pub(super) async fn draw(
+        &mut self,
+        from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+        most: usize,
+    ) -> io::Result<Step> {
         self.chunk.resize(CHUNK.min(most), 0);
         let step = flow::read(from, &mut self.chunk)?;
         match step {
@@ -101,8 +106,8 @@ impl Drop for LogFile {
     }
 }
 
-/// Opens a file to append to. With `create`, makes it and its folders where they are missing, with the
-/// modes that containerd's own shim gives them.
+/// Opens a file to append to. With `create`, makes it and its folders where they are missing, with
+/// the modes that containerd's own shim gives them.
 pub(super) fn open_output(path: &Path, create: bool) -> io::Result<File> {
     if let (true, Some(folder)) = (create, path.parent()) {
         std::fs::create_dir_all(folder)?;

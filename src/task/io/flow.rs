@@ -1,10 +1,10 @@
 //! Bytes from descriptor to descriptor, without blocking and without losing a wake-up.
 //!
-//! epoll is edge-triggered under tokio: a readiness may only be given up after the kernel itself said
-//! "would block", and only that one. splice(2) does not say whose fault it was, so poll(2) is asked:
-//! whichever end is not ready *then* makes an edge when it becomes ready *later*. No wake-up falls
-//! between the two, because a cleared readiness is set again by any later event (tokio's tick), and
-//! the driver does not run while we look.
+//! epoll is edge-triggered under tokio: a readiness may only be given up after the kernel itself
+//! said "would block", and only that one. splice(2) does not say whose fault it was, so poll(2) is
+//! asked: whichever end is not ready *then* makes an edge when it becomes ready *later*. No wake-up
+//! falls between the two, because a cleared readiness is set again by any later event (tokio's
+//! tick), and the driver does not run while we look.
 
 use std::{
     io::{self, ErrorKind},
@@ -48,13 +48,15 @@ impl Turn {
     }
 }
 
-/// The size of a page. One that is written piece by piece fills; one that is spliced stays as it is.
+/// The size of a page. One that is written piece by piece fills; one that is spliced stays as it
+/// is.
 const PAGE: usize = 4 << 10;
 
 /// Copies what a pipe has, at most a page, into another. Waits for room, never for bytes.
 ///
-/// For trickles: a pipe has room for 16 pieces, and a spliced line is a piece, while a written one joins
-/// the line before it (`pipe_write`, Linux 6.18). Sixteen lines must not fill a client's fifo.
+/// For trickles: a pipe has room for 16 pieces, and a spliced line is a piece, while a written one
+/// joins the line before it (`pipe_write`, Linux 6.18). Sixteen lines must not fill a client's
+/// fifo.
 pub(super) async fn copy(
     from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
     to: &AsyncFd<OwnedFd>,
@@ -84,8 +86,8 @@ fn copy_now(
     Ok((step, page[written..count].to_vec()))
 }
 
-/// Moves what a pipe has, at most `most` bytes, into another. Waits for room, never for bytes: those
-/// the caller waited for. Cancel safe.
+/// Moves what a pipe has, at most `most` bytes, into another. Waits for room, never for bytes:
+/// those the caller waited for. Cancel safe.
 pub(super) async fn splice(
     from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
     to: &AsyncFd<OwnedFd>,

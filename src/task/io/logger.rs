@@ -1,11 +1,13 @@
 //! Loggers: programs that read a process's output (`binary://`).
 //!
-//! The process writes to the logger's pipes itself; nothing is copied here, and nothing of it can be
-//! quoted. The protocol is that of containerd's `docs/` on logging: 3 is stdout, 4 is stderr, 5 is
-//! closed when the logger is ready; the environment is `CONTAINER_ID` and `CONTAINER_NAMESPACE` only.
+//! The process writes to the logger's pipes itself; nothing is copied here, and nothing of it can
+//! be quoted. The protocol is that of containerd's `docs/` on logging: 3 is stdout, 4 is stderr, 5
+//! is closed when the logger is ready; the environment is `CONTAINER_ID` and `CONTAINER_NAMESPACE`
+//! only.
 //!
-//! A logger ends by itself when its pipes end: [`ProcessIo::drain`](super::ProcessIo::drain) waits for
-//! that. One that stays is asked at the close (`SIGTERM`), and killed 12 s later, in the background.
+//! A logger ends by itself when its pipes end: [`ProcessIo::drain`](super::ProcessIo::drain) waits
+//! for that. One that stays is asked at the close (`SIGTERM`), and killed 12 s later, in the
+//! background.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -78,7 +80,9 @@ impl Logger {
         let mut logger = Logger { child, reaper: reaper.clone(), ended: false };
         match timeout(READY_WITHIN, logger.ready(&ready)).await {
             Ok(true) => Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr })),
-            Ok(false) if !what.must_say_ready => Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr })),
+            Ok(false) if !what.must_say_ready => {
+                Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr }))
+            }
             Ok(false) | Err(_) => {
                 logger.kill();
                 Err(IoError::LoggerNotReady { program: what.program.clone() })
@@ -100,7 +104,8 @@ impl Logger {
         }
     }
 
-    /// Waits for the logger's end, and ends it when all is closed. `undrained` is dropped at its end.
+    /// Waits for the logger's end, and ends it when all is closed. `undrained` is dropped at its
+    /// end.
     pub(super) async fn keep(mut self, mut life: Life, undrained: watch::Receiver<()>) {
         if !self.ended {
             select! {

@@ -8,18 +8,18 @@
 //! ```
 //!
 //! [`ProcessIo::open`] before the runtime runs, [`child`](ProcessIo::child) for its command,
-//! [`release`](ProcessIo::release) when it has succeeded, [`begin_input`](ProcessIo::begin_input) when the
-//! process is to start, [`exited`](ProcessIo::exited) and [`drain`](ProcessIo::drain) when it is dead;
-//! dropped when nobody asks any more.
+//! [`release`](ProcessIo::release) when it has succeeded, [`begin_input`](ProcessIo::begin_input)
+//! when the process is to start, [`exited`](ProcessIo::exited) and [`drain`](ProcessIo::drain) when
+//! it is dead; dropped when nobody asks any more.
 //!
 //! Nothing here waits for a client: not the opening of a fifo, not the writing to it. Nothing here
-//! blocks the runtime's thread: fifos and terminals are non-blocking, files are left to the blocking
-//! pool. Nothing is thrown away while the process lives, but what a file refuses. An idle stream holds no
-//! buffer.
+//! blocks the runtime's thread: fifos and terminals are non-blocking, files are left to the
+//! blocking pool. Nothing is thrown away while the process lives, but what a file refuses. An idle
+//! stream holds no buffer.
 //!
 //! The tasks end by themselves: when their stream ends, or when [`ProcessIo`] is gone and what was
-//! written until then is delivered, 10 s later at most. They hold descriptors only, so a runtime that
-//! is dropped takes them along.
+//! written until then is delivered, 10 s later at most. They hold descriptors only, so a runtime
+//! that is dropped takes them along.
 
 use std::{
     io,
@@ -68,8 +68,8 @@ pub use error::IoError;
 pub struct Stdio {
     /// Path of a fifo or file; empty for `/dev/null`.
     pub stdin: String,
-    /// Path of a fifo or file, or a `file://`, `binary://` or `binary-v2://` URI, which takes stderr
-    /// too; empty for `/dev/null`.
+    /// Path of a fifo or file, or a `file://`, `binary://` or `binary-v2://` URI, which takes
+    /// stderr too; empty for `/dev/null`.
     pub stdout: String,
     /// As stdout; not looked at with a terminal, nor beside a URI in stdout.
     pub stderr: String,
@@ -77,7 +77,8 @@ pub struct Stdio {
     pub terminal: bool,
 }
 
-/// Who owns the pipes: the `io_uid` and `io_gid` of runc's options. 0 leaves them to the shim's user.
+/// Who owns the pipes: the `io_uid` and `io_gid` of runc's options. 0 leaves them to the shim's
+/// user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Owner {
     /// User of the container's ends, as the shim's user namespace counts.
@@ -91,7 +92,8 @@ pub struct Owner {
 pub struct For<'a> {
     /// containerd's namespace, `CONTAINER_NAMESPACE`.
     pub namespace: &'a str,
-    /// `CONTAINER_ID`. Of an exec containerd's own shim tells the *exec's* id here: so should the caller.
+    /// `CONTAINER_ID`. Of an exec containerd's own shim tells the *exec's* id here: so should the
+    /// caller.
     pub container_id: &'a str,
 }
 
@@ -109,8 +111,9 @@ pub struct ChildIo {
     pub stderr: Option<OwnedFd>,
 }
 
-/// The stdio of one process. Dropped, it ends all relays: what is in a pipe then is still delivered, in
-/// the background, if its reader takes it within 10 s; what is held unreleased is not.
+/// The stdio of one process. Dropped, it ends all relays: what is in a pipe then is still
+/// delivered, in the background, if its reader takes it within 10 s; what is held unreleased is
+/// not.
 #[derive(Debug)]
 pub struct ProcessIo {
     /// The tasks' clock. Its end is their end.
@@ -164,13 +167,18 @@ struct Awaited {
 }
 
 impl ProcessIo {
-    /// Prepares everything before the runtime is called. Waits for no client: a fifo is opened without
-    /// blocking, both its ends. May wait for a logger, 30 s at most.
+    /// Prepares everything before the runtime is called. Waits for no client: a fifo is opened
+    /// without blocking, both its ends. May wait for a logger, 30 s at most.
     ///
     /// # Errors
     ///
     /// [`IoError`], each naming the path or URI that it is about. Nothing is left behind.
-    pub async fn open(stdio: &Stdio, owner: Owner, whom: For<'_>, reaper: &Reaper) -> Result<ProcessIo, IoError> {
+    pub async fn open(
+        stdio: &Stdio,
+        owner: Owner,
+        whom: For<'_>,
+        reaper: &Reaper,
+    ) -> Result<ProcessIo, IoError> {
         let mut io = ProcessIo {
             phase: watch::Sender::new(Phase::Holding),
             undrained: Arc::new(watch::Sender::new(())),
@@ -205,8 +213,8 @@ impl ProcessIo {
         }
     }
 
-    /// Lets the client have the streams: after the runtime's `create`, `exec` or `restore` succeeded.
-    /// Receives the terminal first, where there is one.
+    /// Lets the client have the streams: after the runtime's `create`, `exec` or `restore`
+    /// succeeded. Receives the terminal first, where there is one.
     ///
     /// # Errors
     ///
@@ -226,14 +234,14 @@ impl ProcessIo {
         Ok(())
     }
 
-    /// Lets the client's input in: when the process is to start. Not before: a client takes the opening
-    /// of its fifo for the sign that the process is there, writes all it has, and asks for `CloseIO`
-    /// just once (`ctr run` of a pipe does, from a task that it must have by then).
+    /// Lets the client's input in: when the process is to start. Not before: a client takes the
+    /// opening of its fifo for the sign that the process is there, writes all it has, and asks for
+    /// `CloseIO` just once (`ctr run` of a pipe does, from a task that it must have by then).
     ///
     /// # Errors
     ///
-    /// [`IoError::Open`]: what was there when all was prepared is gone. The process finds the end of
-    /// its input.
+    /// [`IoError::Open`]: what was there when all was prepared is gone. The process finds the end
+    /// of its input.
     pub fn begin_input(&mut self) -> Result<(), IoError> {
         let Some(Input { path, into }) = self.input.take() else { return Ok(()) };
         let feed = match fifo::is_fifo(&path) {
@@ -261,8 +269,9 @@ impl ProcessIo {
         let _ = self.tap.set(watched);
     }
 
-    /// What the runtime printed so far, at most the last 4 KiB of stdout and stderr together, stderr's
-    /// last. To be quoted when it failed; empty after [`release`](Self::release), and with a logger.
+    /// What the runtime printed so far, at most the last 4 KiB of stdout and stderr together,
+    /// stderr's last. To be quoted when it failed; empty after [`release`](Self::release), and with
+    /// a logger.
     #[must_use]
     pub fn runtime_output(&self) -> String {
         let quotes: Vec<Vec<u8>> = self.quotable.iter().map(|source| source.quote()).collect();
@@ -270,8 +279,8 @@ impl ProcessIo {
         String::from_utf8_lossy(&all[all.len().saturating_sub(QUOTE)..]).into_owned()
     }
 
-    /// `CloseIO`: the input ends when the clients, too, have closed it. A terminal hangs up a second
-    /// after that. Again is as good as once.
+    /// `CloseIO`: the input ends when the clients, too, have closed it. A terminal hangs up a
+    /// second after that. Again is as good as once.
     pub fn close_stdin(&self) {
         drop(self.keep_stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
@@ -291,23 +300,23 @@ impl ProcessIo {
         }
     }
 
-    /// The process is dead: its input ends, and a terminal that nobody has open any more is at its end.
-    /// To be called as soon as it is known, since clients wait for the end of their fifos before they ask
-    /// for anything else.
+    /// The process is dead: its input ends, and a terminal that nobody has open any more is at its
+    /// end. To be called as soon as it is known, since clients wait for the end of their fifos
+    /// before they ask for anything else.
     pub fn exited(&self) {
         self.phase.send_if_modified(|phase| advance(phase, Phase::Exited));
     }
 
-    /// Waits until all that the dead process wrote is in the client's fifo or file, or its logger has
-    /// ended; at most `within`, for a background child may hold the streams for ever. Answers whether
-    /// all was drained. Implies [`exited`](Self::exited).
+    /// Waits until all that the dead process wrote is in the client's fifo or file, or its logger
+    /// has ended; at most `within`, for a background child may hold the streams for ever. Answers
+    /// whether all was drained. Implies [`exited`](Self::exited).
     pub async fn drain(&self, within: Duration) -> bool {
         self.exited();
         timeout(within, self.undrained.closed()).await.is_ok()
     }
 
-    /// Resolves when nobody holds the output any more and all of it is delivered, or when the relays were
-    /// ended; at once where there is no relay.
+    /// Resolves when nobody holds the output any more and all of it is delivered, or when the
+    /// relays were ended; at once where there is no relay.
     pub fn output_ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let undrained = self.undrained.clone();
         async move { undrained.closed().await }
@@ -326,7 +335,10 @@ fn advance(phase: &mut Phase, to: Phase) -> bool {
     advances
 }
 
-#[expect(clippy::disallowed_methods, reason = "it ends with the ProcessIo that began it: see the module")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the ProcessIo that began it: see the module"
+)]
 fn detach(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
 }

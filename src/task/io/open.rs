@@ -34,7 +34,8 @@ impl ProcessIo {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         owner.give(&read)?;
         self.child.stdin = Some(read);
-        self.input = Some(Input { path, into: Into::Pipe(nonblocking(write, Interest::WRITABLE)?) });
+        self.input =
+            Some(Input { path, into: Into::Pipe(nonblocking(write, Interest::WRITABLE)?) });
         Ok(())
     }
 
@@ -112,7 +113,12 @@ impl ProcessIo {
     }
 
     /// Makes a pipe and begins to hold what comes out of it. Returns its write end.
-    fn begin_output(&mut self, sink: Sink, owner: Owner, undrained: watch::Receiver<()>) -> Result<OwnedFd, IoError> {
+    fn begin_output(
+        &mut self,
+        sink: Sink,
+        owner: Owner,
+        undrained: watch::Receiver<()>,
+    ) -> Result<OwnedFd, IoError> {
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         owner.give(&write)?;
         flow::set_nonblocking(&read, true).map_err(IoError::Pipe)?;

@@ -5,12 +5,12 @@
 //! pipe ──► memory, ≤ 1 MiB ──► what was held, then pipe ──► sink ──► linger (fifo) ──► closed
 //! ```
 //!
-//! Held first, because until its `create`, `exec` or `restore` has succeeded it is the *runtime* that
-//! prints: its last words are quoted in the error ([`Source::quote`]) and no client can stall it. An
-//! exec's own process may print before its runtime is done, so nothing that was held is lost or
-//! overtaken: it is forwarded first. Past 1 MiB it is surely the process, and the stream is released
-//! before the rest of the request is. (A runtime that prints more than that itself, to a client that
-//! does not read, waits for that client, until the runtime's own time limit ends it.)
+//! Held first, because until its `create`, `exec` or `restore` has succeeded it is the *runtime*
+//! that prints: its last words are quoted in the error ([`Source::quote`]) and no client can stall
+//! it. An exec's own process may print before its runtime is done, so nothing that was held is lost
+//! or overtaken: it is forwarded first. Past 1 MiB it is surely the process, and the stream is
+//! released before the rest of the request is. (A runtime that prints more than that itself, to a
+//! client that does not read, waits for that client, until the runtime's own time limit ends it.)
 
 use std::{
     io,
@@ -111,8 +111,14 @@ impl Source {
     }
 }
 
-/// Carries one stream, from the first byte to the last. `undrained` is dropped when all is in the sink.
-pub(super) async fn relay(source: Arc<Source>, mut sink: Sink, mut life: Life, undrained: watch::Receiver<()>) {
+/// Carries one stream, from the first byte to the last. `undrained` is dropped when all is in the
+/// sink.
+pub(super) async fn relay(
+    source: Arc<Source>,
+    mut sink: Sink,
+    mut life: Life,
+    undrained: watch::Receiver<()>,
+) {
     let Some(held) = hold(&source, &mut life).await else { return };
     let mut closed = life.clone();
     let overdue = async {
@@ -144,8 +150,8 @@ async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     }
 }
 
-/// Moves what was held, then what comes, until the pipe ends; or until all is closed, and then what is
-/// in the pipe at that time.
+/// Moves what was held, then what comes, until the pipe ends; or until all is closed, and then what
+/// is in the pipe at that time.
 async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) {
     if !held.is_empty() {
         sink.write(held).await;

@@ -44,7 +44,8 @@ impl Life {
         while self.0.changed().await.is_ok() {}
     }
 
-    /// Waits for the next news of the phase; for ever once the process is dead, unless all is closed.
+    /// Waits for the next news of the phase; for ever once the process is dead, unless all is
+    /// closed.
     pub(super) async fn changed(&mut self) {
         match self.has_exited() {
             true => self.closed().await,

@@ -30,7 +30,8 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Opens what is at `path`: a fifo, else a file to append to, which is made if `create` says so.
+    /// Opens what is at `path`: a fifo, else a file to append to, which is made if `create` says
+    /// so.
     pub(super) async fn open(path: &Path, create: bool) -> Result<Sink, IoError> {
         let failed = |source| IoError::Open { path: path.to_owned(), source };
         match fifo::is_fifo(path) {
@@ -44,8 +45,8 @@ impl Sink {
         Ok(Sink::File(LogFile::new(Arc::new(file), path)))
     }
 
-    /// A second stream into the same end: one open file, so that both append in turn. For a fifo, its
-    /// two ends once more.
+    /// A second stream into the same end: one open file, so that both append in turn. For a fifo,
+    /// its two ends once more.
     pub(super) fn share(&self, path: &Path) -> Result<Sink, IoError> {
         match self {
             Sink::File(file) => Ok(Sink::File(file.share())),
@@ -58,7 +59,11 @@ impl Sink {
     }
 
     /// Moves what a pipe has, at most `most` bytes. Waits for room, never for bytes.
-    pub(super) async fn draw(&mut self, from: &mut AsyncFdReadyGuard<'_, OwnedFd>, most: usize) -> io::Result<Step> {
+    pub(super) async fn draw(
+        &mut self,
+        from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+        most: usize,
+    ) -> io::Result<Step> {
         match self {
             Sink::Fifo(fifo) => fifo.draw(from, most).await,
             Sink::Logger(pipe) => flow::splice(from, pipe, most).await,

@@ -1,8 +1,8 @@
 //! What the client's strings mean: pure, opens nothing.
 //!
-//! containerd puts a path or a URI into the `stdout` and `stderr` of a request; the schemes are those
-//! of its `docs/` on logging and of `createIO` in its runc shim. Paths in a URI are percent-decoded,
-//! hosts and fragments are ignored, as Go's `net/url` has it.
+//! containerd puts a path or a URI into the `stdout` and `stderr` of a request; the schemes are
+//! those of its `docs/` on logging and of `createIO` in its runc shim. Paths in a URI are
+//! percent-decoded, hosts and fragments are ignored, as Go's `net/url` has it.
 
 use std::{
     ffi::OsString,
@@ -119,7 +119,8 @@ fn decoded(uri: &str, part: &str, plus: Plus) -> Result<OsString, IoError> {
         out.push(match byte {
             b'%' => {
                 let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-                let code = digit(bytes.next()).zip(digit(bytes.next())).map(|(high, low)| high * 16 + low);
+                let code =
+                    digit(bytes.next()).zip(digit(bytes.next())).map(|(high, low)| high * 16 + low);
                 code.and_then(|code| u8::try_from(code).ok())
                     .ok_or_else(|| IoError::BadEscape { uri: uri.to_owned() })?
             }
@@ -157,14 +158,19 @@ mod tests {
     /// Check that a logger's query becomes its arguments in order, and `env.` its environment.
     #[test]
     fn a_logger_uri_is_a_command_line() {
-        let Target::Logger(logger) = parse("binary:///bin/log?id=a%2Fb+c&env.TZ=UTC&flag&id=again&&last=") else {
+        let Target::Logger(logger) =
+            parse("binary:///bin/log?id=a%2Fb+c&env.TZ=UTC&flag&id=again&&last=")
+        else {
             panic!("not a logger");
         };
         assert_eq!(logger.program, Path::new("/bin/log"));
         assert_eq!(logger.args, ["id", "a/b c", "flag", "", "last", ""]);
         assert_eq!(logger.env, [("TZ".into(), "UTC".into())]);
         assert!(!logger.must_say_ready);
-        assert!(matches!(parse("binary-v2:///bin/log"), Target::Logger(Invocation { must_say_ready: true, .. })));
+        assert!(matches!(
+            parse("binary-v2:///bin/log"),
+            Target::Logger(Invocation { must_say_ready: true, .. })
+        ));
     }
 
     /// Check that what cannot be meant is refused by name.
@@ -172,7 +178,11 @@ mod tests {
     fn nonsense_is_refused_by_name() {
         let refusal = |text| Target::parse(text).unwrap_err().to_string();
         assert_eq!(refusal("journald:///x"), "unknown STDIO scheme journald");
-        assert!(refusal("relative/path").contains("\"relative/path\" is not absolute"), "{}", refusal("relative/path"));
+        assert!(
+            refusal("relative/path").contains("\"relative/path\" is not absolute"),
+            "{}",
+            refusal("relative/path")
+        );
         assert!(refusal("file://").contains("not absolute"));
         assert!(refusal("file:///a%2").contains("file:///a%2"));
     }

@@ -2,13 +2,13 @@
 //!
 //! What bites:
 //!
-//! * `EIO` from a master means that no slave is open *now* (`n_tty_read`, Linux 6.18, after all that was
-//!   written has been read). An init that closes its terminal and opens it again, as systemd does, goes
-//!   on; so `EIO` is the end only once the process is known to be dead. epoll then shows the hang-up for
-//!   ever, and the master is looked at by the clock until the end.
-//! * The end of the client's input hangs the terminal up (closes the master), as containerd's own shim
-//!   does: that is how the shell of a broken `kubectl exec -it` comes to its `SIGHUP`. Here a second later,
-//!   so that the answer to what was typed last still arrives.
+//! * `EIO` from a master means that no slave is open *now* (`n_tty_read`, Linux 6.18, after all
+//!   that was written has been read). An init that closes its terminal and opens it again, as
+//!   systemd does, goes on; so `EIO` is the end only once the process is known to be dead. epoll
+//!   then shows the hang-up for ever, and the master is looked at by the clock until the end.
+//! * The end of the client's input hangs the terminal up (closes the master), as containerd's own
+//!   shim does: that is how the shell of a broken `kubectl exec -it` comes to its `SIGHUP`. Here a
+//!   second later, so that the answer to what was typed last still arrives.
 //! * The master has one owner, this task: a second handle would keep the terminal from hanging up.
 
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
@@ -46,8 +46,8 @@ const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_mi
 /// frees less than the wake-up's threshold at a time.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Carries a terminal's streams until its process is dead and its output read, or until it hangs up.
-/// `undrained` is dropped when the output is in the sink.
+/// Carries a terminal's streams until its process is dead and its output read, or until it hangs
+/// up. `undrained` is dropped when the output is in the sink.
 pub(super) async fn relay(
     master: Arc<AsyncFd<OwnedFd>>,
     feed: Option<oneshot::Receiver<Feed>>,
@@ -140,7 +140,9 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
             sleep(HANG_UP_AFTER).await;
         }
         Some(Feed::File(path)) => {
-            let Ok(file) = input::open_file(&path).await else { return std::future::pending().await };
+            let Ok(file) = input::open_file(&path).await else {
+                return std::future::pending().await;
+            };
             while let Ok(chunk) = input::read_file(&file).await
                 && !chunk.is_empty()
                 && type_all(master, &chunk).await.is_ok()
@@ -153,7 +155,11 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
 }
 
 /// Until every writer of the fifo has closed it, ours too.
-async fn type_from_fifo(fifo: &AsyncFd<OwnedFd>, tap: &Tap, master: &AsyncFd<OwnedFd>) -> io::Result<()> {
+async fn type_from_fifo(
+    fifo: &AsyncFd<OwnedFd>,
+    tap: &Tap,
+    master: &AsyncFd<OwnedFd>,
+) -> io::Result<()> {
     loop {
         let mut ready = fifo.readable().await?;
         let mut chunk = vec![0; CHUNK];

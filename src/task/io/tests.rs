@@ -1,5 +1,5 @@
-//! The stdio as a client and a process see it: real fifos, pipes and terminals. Clients and processes
-//! are threads here, so that no test reaps another's children.
+//! The stdio as a client and a process see it: real fifos, pipes and terminals. Clients and
+//! processes are threads here, so that no test reaps another's children.
 
 use std::{
     fs::{File, OpenOptions},
@@ -39,7 +39,8 @@ const WHOM: For<'static> = For { namespace: "k8s.io", container_id: "web" };
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let result = runtime.block_on(async { tokio::time::timeout(DEADLINE, test).await.expect("in time") });
+    let result =
+        runtime.block_on(async { tokio::time::timeout(DEADLINE, test).await.expect("in time") });
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -81,7 +82,12 @@ impl Folder {
 }
 
 fn stdio(stdin: &str, stdout: &str, stderr: &str) -> Stdio {
-    Stdio { stdin: stdin.to_owned(), stdout: stdout.to_owned(), stderr: stderr.to_owned(), terminal: false }
+    Stdio {
+        stdin: stdin.to_owned(),
+        stdout: stdout.to_owned(),
+        stderr: stderr.to_owned(),
+        terminal: false,
+    }
 }
 
 async fn open(stdio: &Stdio) -> ProcessIo {
@@ -160,9 +166,13 @@ fn is_alone(name: &str) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     let name = format!("{}::{name}", module_path!().split_once("::").unwrap().1);
     command.args(["--exact", &name, "--nocapture"]).env(ALONE, "1").stdout(Redirect::piped());
-    #[expect(clippy::disallowed_methods, reason = "a test that waits for the output, not for the child")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test that waits for the output, not for the child"
+    )]
     let mut child = command.spawn().unwrap();
-    let lines: Vec<String> = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).collect();
+    let lines: Vec<String> =
+        BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).collect();
     // Some other test of this process may have reaped it.
     let _ = child.wait();
     assert!(lines.iter().any(|line| line.starts_with("test result: ok. 1 passed")), "{lines:#?}");

@@ -145,22 +145,31 @@ pub type Next = (State, Effect);
 /// [`Denied`] for a request that the state does not allow. What is no request is never refused:
 /// an end or an exit that does not fit leaves the state as it is.
 pub fn step(state: State, input: Input) -> Result<Next, Denied> {
-    use State::{Created, Creating, Deleted, Deleting, Ending, Paused, Pausing, Resuming, Running, Starting, Stopped};
+    use State::{
+        Created, Creating, Deleted, Deleting, Ending, Paused, Pausing, Resuming, Running, Starting,
+        Stopped,
+    };
     let stay = |effect| Ok((state, effect));
     match (state, input) {
         // ── create ──
         (Creating, Input::Created { restore }) => Ok((Created { restore }, Effect::None)),
 
         // ── start ──
-        (Created { restore }, Input::Start) => Ok((Starting { restore, early: None }, Effect::Proceed)),
+        (Created { restore }, Input::Start) => {
+            Ok((Starting { restore, early: None }, Effect::Proceed))
+        }
         (Running, Input::Start) => Err(cannot("start", "a running process")),
         (Paused, Input::Start) => Err(cannot("start", "a paused process")),
         (Ending { .. } | Stopped { .. }, Input::Start) => Err(cannot("start", "a stopped process")),
-        (Starting { early: None, .. }, Input::StartEnded { ok: true }) => Ok((Running, Effect::TellStarted)),
+        (Starting { early: None, .. }, Input::StartEnded { ok: true }) => {
+            Ok((Running, Effect::TellStarted))
+        }
         (Starting { early: Some(exit), .. }, Input::StartEnded { ok: true }) => {
             Ok((Ending { exit }, Effect::TellStartedThenEnd(exit)))
         }
-        (Starting { restore, early: None }, Input::StartEnded { ok: false }) => Ok((Created { restore }, Effect::None)),
+        (Starting { restore, early: None }, Input::StartEnded { ok: false }) => {
+            Ok((Created { restore }, Effect::None))
+        }
         (Starting { early: Some(exit), .. }, Input::StartEnded { ok: false }) => {
             Ok((Ending { exit }, Effect::End(exit)))
         }
@@ -169,13 +178,17 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Running, Input::Pause) => Ok((Pausing, Effect::Proceed)),
         (Created { .. }, Input::Pause) => Err(cannot("pause", "task in created state")),
         (Paused, Input::Pause) => Err(cannot("pause", "a paused container")),
-        (Ending { .. } | Stopped { .. }, Input::Pause) => Err(cannot("pause", "a stopped container")),
+        (Ending { .. } | Stopped { .. }, Input::Pause) => {
+            Err(cannot("pause", "a stopped container"))
+        }
         (Pausing, Input::PauseEnded { ok: true }) => Ok((Paused, Effect::TellPaused)),
         (Pausing, Input::PauseEnded { ok: false }) => Ok((Running, Effect::None)),
         (Paused, Input::Resume) => Ok((Resuming, Effect::Proceed)),
         (Created { .. }, Input::Resume) => Err(cannot("resume", "task in created state")),
         (Running, Input::Resume) => Err(cannot("resume", "a running process")),
-        (Ending { .. } | Stopped { .. }, Input::Resume) => Err(cannot("resume", "a stopped container")),
+        (Ending { .. } | Stopped { .. }, Input::Resume) => {
+            Err(cannot("resume", "a stopped container"))
+        }
         (Resuming, Input::ResumeEnded { ok: true }) => Ok((Running, Effect::TellResumed)),
         (Resuming, Input::ResumeEnded { ok: false }) => Ok((Paused, Effect::None)),
         // Its init ended meanwhile. The freeze may have taken hold after the thaw of that end.
@@ -187,27 +200,41 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         // ── kill ──
         (Creating | Starting { restore: true, .. }, Input::Kill { .. }) => stay(Effect::Abort),
         (
-            Created { .. } | Starting { restore: false, .. } | Running | Pausing | Paused | Resuming,
+            Created { .. }
+            | Starting { restore: false, .. }
+            | Running
+            | Pausing
+            | Paused
+            | Resuming,
             Input::Kill { .. },
         ) => stay(Effect::Proceed),
         // With a shared pid namespace others live on; the runtime knows them by cgroup.
         (Ending { .. } | Stopped { .. }, Input::Kill { all: true }) => stay(Effect::Proceed),
-        (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::Kill { .. }) => Err(Denied::Finished),
+        (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::Kill { .. }) => {
+            Err(Denied::Finished)
+        }
 
         // ── execs ──
-        (Created { restore: false } | Starting { .. } | Running | Ending { .. }, Input::AddExec) => {
-            stay(Effect::Proceed)
-        }
+        (
+            Created { restore: false } | Starting { .. } | Running | Ending { .. },
+            Input::AddExec,
+        ) => stay(Effect::Proceed),
         (Created { restore: true }, Input::AddExec) => Err(cannot("exec", "in a created state")),
         (Paused, Input::AddExec) => Err(cannot("exec", "in a paused state")),
-        (Stopped { .. } | Deleting { .. }, Input::AddExec) => Err(cannot("exec", "in a stopped state")),
+        (Stopped { .. } | Deleting { .. }, Input::AddExec) => {
+            Err(cannot("exec", "in a stopped state"))
+        }
         (Created { restore: false } | Running | Paused, Input::StartExec) => stay(Effect::Proceed),
         (Created { restore: true }, Input::StartExec) => Err(cannot("exec", "in a created state")),
-        (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::StartExec) => Err(Denied::InitNotRunning),
+        (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::StartExec) => {
+            Err(Denied::InitNotRunning)
+        }
 
         // ── limits and images ──
         (Created { .. } | Running | Paused | Ending { .. }, Input::Update) => stay(Effect::Proceed),
-        (Stopped { .. } | Deleting { .. }, Input::Update) => Err(cannot("update", "a stopped container")),
+        (Stopped { .. } | Deleting { .. }, Input::Update) => {
+            Err(cannot("update", "a stopped container"))
+        }
         (Running | Paused, Input::Checkpoint) => stay(Effect::Proceed),
         (Created { .. }, Input::Checkpoint) => Err(cannot("checkpoint", "a task in created state")),
         (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::Checkpoint) => {
@@ -215,7 +242,9 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         }
 
         // ── the end of init ──
-        (Created { .. } | Running | Resuming, Input::Exited(exit)) => Ok((Ending { exit }, Effect::End(exit))),
+        (Created { .. } | Running | Resuming, Input::Exited(exit)) => {
+            Ok((Ending { exit }, Effect::End(exit)))
+        }
         (Paused | Pausing, Input::Exited(exit)) => Ok((Ending { exit }, Effect::ThawThenEnd(exit))),
         (Starting { restore, early: None }, Input::Exited(exit)) => {
             Ok((Starting { restore, early: Some(exit) }, Effect::None))
@@ -228,14 +257,22 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
 
         // ── delete ──
         (Creating, Input::Delete) => stay(Effect::Abort),
-        (Created { restore }, Input::Delete) => Ok((Deleting { exit: None, restore }, Effect::Proceed)),
-        (Stopped { exit }, Input::Delete) => Ok((Deleting { exit: Some(exit), restore: false }, Effect::Proceed)),
+        (Created { restore }, Input::Delete) => {
+            Ok((Deleting { exit: None, restore }, Effect::Proceed))
+        }
+        (Stopped { exit }, Input::Delete) => {
+            Ok((Deleting { exit: Some(exit), restore: false }, Effect::Proceed))
+        }
         (Running | Ending { .. }, Input::Delete) => Err(cannot("delete", "a running process")),
         (Paused, Input::Delete) => Err(cannot("delete", "a paused process")),
         (Deleting { .. }, Input::Delete) => stay(Effect::JoinDelete),
         (Deleting { .. }, Input::DeleteEnded { ok: true }) => Ok((Deleted, Effect::TellDeleted)),
-        (Deleting { exit: Some(exit), .. }, Input::DeleteEnded { ok: false }) => Ok((Stopped { exit }, Effect::None)),
-        (Deleting { exit: None, restore }, Input::DeleteEnded { ok: false }) => Ok((Created { restore }, Effect::None)),
+        (Deleting { exit: Some(exit), .. }, Input::DeleteEnded { ok: false }) => {
+            Ok((Stopped { exit }, Effect::None))
+        }
+        (Deleting { exit: None, restore }, Input::DeleteEnded { ok: false }) => {
+            Ok((Created { restore }, Effect::None))
+        }
 
         // ── requests that wait for the operation under way ──
         (
@@ -364,15 +401,21 @@ impl State {
             Self::Starting { early, .. } => early.is_some(),
             Self::Deleting { exit, .. } => exit.is_some(),
             Self::Ending { .. } | Self::Stopped { .. } | Self::Deleted => true,
-            Self::Creating | Self::Created { .. } | Self::Running | Self::Pausing | Self::Paused | Self::Resuming => {
-                false
-            }
+            Self::Creating
+            | Self::Created { .. }
+            | Self::Running
+            | Self::Pausing
+            | Self::Paused
+            | Self::Resuming => false,
         }
     }
 
     /// Whether an operation is under way after which a request that waits may be tried again.
     #[must_use]
     pub fn is_changing(&self) -> bool {
-        matches!(self, Self::Starting { .. } | Self::Pausing | Self::Resuming | Self::Deleting { .. })
+        matches!(
+            self,
+            Self::Starting { .. } | Self::Pausing | Self::Resuming | Self::Deleting { .. }
+        )
     }
 }

@@ -82,7 +82,9 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
     match (state, input) {
         (Added | Failed, Input::Start) => Ok((Starting, Effect::Proceed)),
         (Starting | Running { .. }, Input::Start) => Err(cannot("start", "a running process")),
-        (Stopped { .. } | Deleting { .. }, Input::Start) => Err(cannot("start", "a stopped process")),
+        (Stopped { .. } | Deleting { .. }, Input::Start) => {
+            Err(cannot("start", "a stopped process"))
+        }
 
         (Starting, Input::Started { pid }) => Ok((Running { pid }, Effect::TellStarted)),
         (Starting, Input::StartFailed) => Ok((Failed, Effect::None)),
@@ -93,7 +95,9 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Stopped { .. } | Deleting { .. }, Input::Kill) => Err(Denied::Finished),
 
         (Added | Starting | Failed | Running { .. }, Input::Resize) => stay(Effect::Proceed),
-        (Stopped { .. } | Deleting { .. }, Input::Resize) => Err(cannot("resize", "a stopped container")),
+        (Stopped { .. } | Deleting { .. }, Input::Resize) => {
+            Err(cannot("resize", "a stopped container"))
+        }
 
         (Running { .. }, Input::Exited(exit)) => Ok((Stopped { exit }, Effect::TellExit(exit))),
 
@@ -106,7 +110,9 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             Added | Failed | Running { .. } | Stopped { .. } | Deleting { .. },
             Input::Started { .. } | Input::StartFailed,
         )
-        | (Added | Starting | Failed | Stopped { .. } | Deleting { .. }, Input::Exited(_)) => stay(Effect::None),
+        | (Added | Starting | Failed | Stopped { .. } | Deleting { .. }, Input::Exited(_)) => {
+            stay(Effect::None)
+        }
     }
 }
 

@@ -44,7 +44,12 @@ impl Told {
             }
             Effect::TellDeleted => self.deleted = true,
             Effect::ThawThenEnd(_) => assert!(!self.exited),
-            Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete | Effect::End(_) | Effect::Thaw => {}
+            Effect::None
+            | Effect::Proceed
+            | Effect::Abort
+            | Effect::JoinDelete
+            | Effect::End(_)
+            | Effect::Thaw => {}
         }
     }
 }
@@ -170,7 +175,11 @@ fn refusals_have_the_words_of_the_go_shim() {
         (State::Creating, Input::Start, "container not created"),
     ];
     for (state, input, words) in expected {
-        assert_eq!(container::step(state, input).unwrap_err().to_string(), words, "{state:?} {input:?}");
+        assert_eq!(
+            container::step(state, input).unwrap_err().to_string(),
+            words,
+            "{state:?} {input:?}"
+        );
     }
 }
 
@@ -181,7 +190,8 @@ fn a_frozen_container_whose_init_died_is_thawed() {
         let (next, effect) = container::step(state, Input::Exited(EXIT)).unwrap();
         assert_eq!((next, effect), (State::Ending { exit: EXIT }, Effect::ThawThenEnd(EXIT)));
     }
-    let (_, effect) = container::step(State::Ending { exit: EXIT }, Input::PauseEnded { ok: true }).unwrap();
+    let (_, effect) =
+        container::step(State::Ending { exit: EXIT }, Input::PauseEnded { ok: true }).unwrap();
     assert_eq!(effect, Effect::Thaw, "the freeze may have taken hold after the first thaw");
 }
 

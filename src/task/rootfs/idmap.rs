@@ -1,8 +1,9 @@
 //! Root file systems with shifted owners: the options `uidmap=` and `gidmap=`, which containerd's
 //! snapshotters give to containers with a user namespace (Kubernetes' `hostUsers: false`).
 //!
-//! An overlay's upper directory belongs to the container; its layers are shared, and each is mounted
-//! shifted in a folder for the time of one mount(2). Other mounts are shifted where they are.
+//! An overlay's upper directory belongs to the container; its layers are shared, and each is
+//! mounted shifted in a folder for the time of one mount(2). Other mounts are shifted where they
+//! are.
 
 use std::{
     fs, io,
@@ -23,8 +24,8 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// From the values of the options: `CONTAINER:HOST:SIZE`, several with commas between. `None` for
-    /// what is anything else.
+    /// From the values of the options: `CONTAINER:HOST:SIZE`, several with commas between. `None`
+    /// for what is anything else.
     pub(super) fn parse(uid: &str, gid: &str) -> Option<Maps> {
         Some(Maps { uid: map(uid)?, gid: map(gid)? })
     }
@@ -37,14 +38,16 @@ impl Maps {
 
 fn map(list: &str) -> Option<String> {
     let lines = list.split(',').map(|one| {
-        let numbers: Vec<u32> = one.split(':').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+        let numbers: Vec<u32> =
+            one.split(':').map(|number| number.parse().ok()).collect::<Option<_>>()?;
         let [container, host, size] = numbers[..] else { return None };
         Some(format!("{container} {host} {size}\n"))
     });
     lines.collect()
 }
 
-/// Layers of an overlay, each mounted shifted. They go when this does: an overlay keeps its own hold.
+/// Layers of an overlay, each mounted shifted. They go when this does: an overlay keeps its own
+/// hold.
 #[derive(Debug)]
 pub(super) struct Layers {
     folder: PathBuf,

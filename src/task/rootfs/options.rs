@@ -19,13 +19,21 @@ pub(super) struct Options {
 
 impl Options {
     pub(super) fn parse(mount: &Mount) -> Result<Options, MountError> {
-        let unsupported =
-            |what: &str| MountError::Unsupported { source_path: mount.source.clone(), what: what.to_owned() };
-        if ["fuse.", "fuse3."].iter().any(|helper| mount.kind.starts_with(helper)) || mount.kind.contains('/') {
+        let unsupported = |what: &str| MountError::Unsupported {
+            source_path: mount.source.clone(),
+            what: what.to_owned(),
+        };
+        if ["fuse.", "fuse3."].iter().any(|helper| mount.kind.starts_with(helper))
+            || mount.kind.contains('/')
+        {
             return Err(unsupported(&mount.kind));
         }
-        let mut options =
-            Options { flags: MsFlags::empty(), propagation: MsFlags::empty(), data: Vec::new(), maps: None };
+        let mut options = Options {
+            flags: MsFlags::empty(),
+            propagation: MsFlags::empty(),
+            data: Vec::new(),
+            maps: None,
+        };
         let (mut uids, mut gids) = (None, None);
         for option in &mount.options {
             if let Some((effect, flags)) = flag(option) {

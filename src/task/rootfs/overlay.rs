@@ -1,8 +1,9 @@
 //! Overlays with many layers: mount(2) takes one page of options.
 //!
-//! A lower directory is about a hundred bytes long, so some forty layers fill the page. They are then
-//! written relative to the folder that they have in common, and mounted from a thread whose working
-//! directory that folder is. Only that thread's: it leaves the others' (`CLONE_FS`) and ends.
+//! A lower directory is about a hundred bytes long, so some forty layers fill the page. They are
+//! then written relative to the folder that they have in common, and mounted from a thread whose
+//! working directory that folder is. Only that thread's: it leaves the others' (`CLONE_FS`) and
+//! ends.
 
 use std::{
     io,
@@ -18,14 +19,16 @@ use nix::{
 
 use super::raw_mount;
 
-/// What is left free of the page, as containerd does: the kernel wants a few bytes of it for itself.
+/// What is left free of the page, as containerd does: the kernel wants a few bytes of it for
+/// itself.
 const SPARE: usize = 512;
 
 const KEY: &str = "lowerdir=";
 
 /// The size of a page, which is what mount(2) takes of options, with a NUL at the end.
 pub(super) fn page() -> usize {
-    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok());
+    let size =
+        sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok());
     size.unwrap_or(4096)
 }
 
@@ -38,10 +41,12 @@ pub(super) fn fit(data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
     }
 }
 
-/// Makes lower directories relative to the deepest folder that holds them all. Options that cannot be
-/// shortened come back as they are.
+/// Makes lower directories relative to the deepest folder that holds them all. Options that cannot
+/// be shortened come back as they are.
 pub(super) fn shorten(mut data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
-    let Some(option) = data.iter_mut().find(|option| option.starts_with(KEY)) else { return (None, data) };
+    let Some(option) = data.iter_mut().find(|option| option.starts_with(KEY)) else {
+        return (None, data);
+    };
     let folders = split(&option[KEY.len()..]);
     let Some(common) = common_folder(&folders) else { return (None, data) };
     let relative: Vec<&str> = folders.iter().map(|folder| below(&common, folder)).collect();
@@ -49,17 +54,20 @@ pub(super) fn shorten(mut data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
     (Some(PathBuf::from(unescaped(&common))), data)
 }
 
-/// Puts another folder in the place of each lower directory, which is told with its number and without
-/// escapes. The new path must need none.
+/// Puts another folder in the place of each lower directory, which is told with its number and
+/// without escapes. The new path must need none.
 pub(super) fn replace_lower(
     data: &mut [String],
     mut with: impl FnMut(usize, &str) -> io::Result<PathBuf>,
 ) -> io::Result<()> {
-    let Some(option) = data.iter_mut().find(|option| option.starts_with(KEY)) else { return Ok(()) };
-    let replaced = split(&option[KEY.len()..]).into_iter().enumerate().map(|(number, folder)| match folder {
-        "" => Ok(String::new()),
-        folder => Ok(with(number, &unescaped(folder))?.display().to_string()),
-    });
+    let Some(option) = data.iter_mut().find(|option| option.starts_with(KEY)) else {
+        return Ok(());
+    };
+    let replaced =
+        split(&option[KEY.len()..]).into_iter().enumerate().map(|(number, folder)| match folder {
+            "" => Ok(String::new()),
+            folder => Ok(with(number, &unescaped(folder))?.display().to_string()),
+        });
     let replaced = replaced.collect::<io::Result<Vec<_>>>()?.join(":");
     *option = format!("{KEY}{replaced}");
     Ok(())
@@ -88,7 +96,8 @@ fn split(list: &str) -> Vec<&str> {
 fn common_folder(folders: &[&str]) -> Option<String> {
     let mut parents = folders.iter().filter(|folder| !folder.is_empty()).map(|folder| {
         let path = Path::new(folder);
-        let plain = path.is_absolute() && path.components().all(|part| !matches!(part, Component::ParentDir));
+        let plain = path.is_absolute()
+            && path.components().all(|part| !matches!(part, Component::ParentDir));
         plain.then(|| path.parent().unwrap_or(path))
     });
     let mut common = parents.next()??.to_owned();

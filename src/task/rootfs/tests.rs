@@ -20,7 +20,10 @@ fn options(options: &[&str]) -> Options {
 fn later_options_undo_earlier_ones() {
     assert_eq!(options(&["ro", "nosuid", "rw", "suid"]).flags, MsFlags::empty());
     assert_eq!(options(&["rw", "ro", "defaults"]).flags, MsFlags::MS_RDONLY);
-    assert_eq!(options(&["rbind", "ro"]).flags, MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY);
+    assert_eq!(
+        options(&["rbind", "ro"]).flags,
+        MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY
+    );
 }
 
 /// Check that propagation is kept apart: the kernel refuses it with other flags.
@@ -31,7 +34,8 @@ fn propagation_is_a_call_of_its_own() {
     assert_eq!(options.propagation, MsFlags::MS_SLAVE | MsFlags::MS_REC);
 }
 
-/// Check that what is no flag reaches the file system, in order: `volatile`, `index=off` and the like.
+/// Check that what is no flag reaches the file system, in order: `volatile`, `index=off` and the
+/// like.
 #[test]
 fn what_is_no_flag_is_data() {
     let options = options(&["index=off", "ro", "lowerdir=/a:/b", "volatile"]);
@@ -42,7 +46,10 @@ fn what_is_no_flag_is_data() {
 #[test]
 fn what_is_not_supported_is_named() {
     for (kind, option) in [("ext4", "loop"), ("overlay", "X-containerd.mkdir.path=/x")] {
-        let error = mount_all(&[mount("tmpfs", "", &[]), mount(kind, "/dev/x", &[option])], Path::new("/nowhere"));
+        let error = mount_all(
+            &[mount("tmpfs", "", &[]), mount(kind, "/dev/x", &[option])],
+            Path::new("/nowhere"),
+        );
         assert!(matches!(error, Err(MountError::Unsupported { what, .. }) if what == option));
     }
     for options in [&["uidmap=0:1:2"][..], &["gidmap=0:1:2"], &["uidmap=0:1:2", "gidmap=0:1"]] {
@@ -68,7 +75,10 @@ fn lower_directories_are_shortened_to_their_common_folder() {
     // One inside the other.
     assert_eq!(shorten(&["lowerdir=/s/1:/s/1/a/b"]).1, ["lowerdir=1:1/a/b"]);
     // A single one, as with a squashed image.
-    assert_eq!(shorten(&["lowerdir=/s/1/fs"]), (Some("/s/1".into()), vec!["lowerdir=fs".to_owned()]));
+    assert_eq!(
+        shorten(&["lowerdir=/s/1/fs"]),
+        (Some("/s/1".into()), vec!["lowerdir=fs".to_owned()])
+    );
 }
 
 /// Check that escaped colons and data-only layers keep their meaning.
@@ -129,7 +139,8 @@ mod root {
         let path = folder.path().canonicalize().unwrap();
         thread::scope(|scope| {
             scope.spawn(|| {
-                unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS).expect("these tests need root");
+                unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)
+                    .expect("these tests need root");
                 change_propagation(Path::new("/"), MsFlags::MS_PRIVATE | MsFlags::MS_REC).unwrap();
                 fs::create_dir(path.join("rootfs")).unwrap();
                 test(&path);
@@ -157,7 +168,11 @@ mod root {
         isolated(|folder| {
             let (source, rootfs) = (folder.join("source"), folder.join("rootfs"));
             fs::create_dir(&source).unwrap();
-            mount_all(&[mount("bind", text(&source), &["rbind", "ro", "nosuid", "rprivate"])], &rootfs).unwrap();
+            mount_all(
+                &[mount("bind", text(&source), &["rbind", "ro", "nosuid", "rprivate"])],
+                &rootfs,
+            )
+            .unwrap();
             let refused = fs::write(rootfs.join("x"), "").unwrap_err();
             assert_eq!(refused.raw_os_error(), Some(libc::EROFS));
             assert!(statvfs(&rootfs).unwrap().flags().contains(FsFlags::ST_NOSUID));
@@ -182,16 +197,18 @@ mod root {
         });
     }
 
-    /// Check that an overlay with more than a page of options is mounted, its layers in order, and that
-    /// the working directory stays (containerd issue 10811, rust extensions dafb1b6).
+    /// Check that an overlay with more than a page of options is mounted, its layers in order, and
+    /// that the working directory stays (containerd issue 10811, rust extensions dafb1b6).
     #[test]
     fn an_overlay_may_have_more_options_than_a_page() {
         isolated(|folder| {
             let stay = std::env::current_dir().unwrap();
-            // As long as containerd's: /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots.
+            // As long as containerd's:
+            // /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots.
             let snapshots = folder.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
             fs::create_dir_all(&snapshots).unwrap();
-            // The upper directory of an overlay cannot lie on an overlay, as a folder of a test may.
+            // The upper directory of an overlay cannot lie on an overlay, as a folder of a test
+            // may.
             mount_all(&[mount("tmpfs", "tmpfs", &[])], &snapshots).unwrap();
             let layer = |number: usize| snapshots.join(number.to_string()).join("fs");
             for number in 0..=100 {
@@ -202,7 +219,8 @@ mod root {
             let (upper, work) = (snapshots.join("up"), snapshots.join("work"));
             fs::create_dir(&upper).unwrap();
             fs::create_dir(&work).unwrap();
-            let lower: Vec<String> = (0..=100).rev().map(|number| text(&layer(number)).to_owned()).collect();
+            let lower: Vec<String> =
+                (0..=100).rev().map(|number| text(&layer(number)).to_owned()).collect();
             let options = [
                 format!("workdir={}", text(&work)),
                 format!("upperdir={}", text(&upper)),
@@ -222,12 +240,14 @@ mod root {
             // Layers in different places cannot be shortened: refused, and not cut off.
             let far: Vec<String> = (0..200).map(|number| format!("/{number:040}/fs")).collect();
             let far = mount("overlay", "overlay", &[&format!("lowerdir={}", far.join(":"))]);
-            assert!(matches!(mount_all(&[far], &rootfs), Err(MountError::TooLong { length, .. }) if length > 4096));
+            assert!(
+                matches!(mount_all(&[far], &rootfs), Err(MountError::TooLong { length, .. }) if length > 4096)
+            );
         });
     }
 
-    /// Check that owners are shifted, in bind mounts and in an overlay's layers, and that nothing but the
-    /// one mount stays.
+    /// Check that owners are shifted, in bind mounts and in an overlay's layers, and that nothing
+    /// but the one mount stays.
     #[test]
     fn owners_are_shifted_where_the_options_say_so() {
         use std::os::unix::fs::{MetadataExt as _, chown};
@@ -253,7 +273,10 @@ mod root {
             let bind = mount("bind", text(&layers.join("a")), &["rbind", "ro", shift[0], shift[1]]);
             mount_all(std::slice::from_ref(&bind), &rootfs).unwrap();
             assert_eq!(owner("x"), (100_007, 200_009));
-            assert_eq!(fs::write(rootfs.join("new"), "").unwrap_err().raw_os_error(), Some(libc::EROFS));
+            assert_eq!(
+                fs::write(rootfs.join("new"), "").unwrap_err().raw_os_error(),
+                Some(libc::EROFS)
+            );
             unmount_recursive(&rootfs).unwrap();
             mount_all(&[bind, mount("no-such-fs", "", &[])], &rootfs).unwrap_err();
             assert!(mounts(&rootfs).is_empty());
@@ -274,7 +297,10 @@ mod root {
 
     fn idmap_folders() -> usize {
         let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"lookout-idmap-");
-        fs::read_dir(std::env::temp_dir()).unwrap().filter(|entry| ours(&entry.as_ref().unwrap().file_name())).count()
+        fs::read_dir(std::env::temp_dir())
+            .unwrap()
+            .filter(|entry| ours(&entry.as_ref().unwrap().file_name()))
+            .count()
     }
 
     /// Check that a failure leaves nothing mounted, and says what failed and why.
@@ -285,7 +311,9 @@ mod root {
             let list = [tmpfs(""), tmpfs(""), mount("no-such-fs", "nothing", &[])];
             let error = mount_all(&list, &rootfs).unwrap_err();
             assert!(error.to_string().contains("no-such-fs"), "{error}");
-            assert!(matches!(error, MountError::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV)));
+            assert!(
+                matches!(error, MountError::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV))
+            );
             assert!(mounts(&rootfs).is_empty());
         });
     }

@@ -26,9 +26,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// A bound against somebody who mounts as fast as we unmount.
 const ROUNDS: u32 = 1000;
 
-/// Unmounts all that is mounted at `root` or below, the youngest first, and follows no link at a mount
-/// point. What stays busy is detached after 200 ms: it goes when its last user does. Nothing mounted, or
-/// nothing there, is a success. Blocks.
+/// Unmounts all that is mounted at `root` or below, the youngest first, and follows no link at a
+/// mount point. What stays busy is detached after 200 ms: it goes when its last user does. Nothing
+/// mounted, or nothing there, is a success. Blocks.
 ///
 /// # Errors
 ///
@@ -75,7 +75,8 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
     }
 }
 
-/// Mount points at or below `root`, the youngest first; one that is mounted over comes as often as it is.
+/// Mount points at or below `root`, the youngest first; one that is mounted over comes as often as
+/// it is.
 fn mount_points(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(parse(&fs::read("/proc/thread-self/mountinfo")?, root))
 }
@@ -90,8 +91,8 @@ pub(super) fn parse(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
             point.starts_with(root).then_some((id, point))
         })
         .collect();
-    // Ids grow, but are taken again when free: a child may have a smaller one than its parent, so the
-    // deeper goes first.
+    // Ids grow, but are taken again when free: a child may have a smaller one than its parent, so
+    // the deeper goes first.
     found.sort_by_key(|(id, point)| (point.as_os_str().as_bytes().len(), *id));
     found.into_iter().rev().map(|(_, point)| point).collect()
 }
@@ -101,10 +102,13 @@ fn unescape(field: &[u8]) -> PathBuf {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, after @ ..] = rest {
-        let digits = after.get(..3).filter(|digits| digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
+        let digits = after
+            .get(..3)
+            .filter(|digits| digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
         match digits {
             Some(digits) if *first == b'\\' => {
-                let value = digits.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
+                let value =
+                    digits.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
                 out.push(u8::try_from(value).unwrap_or(b'?'));
                 rest = &after[3..];
             }

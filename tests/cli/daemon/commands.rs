@@ -14,10 +14,16 @@ fn mistakes_have_their_exit_status_and_their_words() {
     let bad = file.to_str().expect("UTF-8");
     let unreachable = run(&node, &["list"]);
     assert_eq!(unreachable.code, 4);
-    assert!(unreachable.err.contains("daemon.sock") && unreachable.err.contains("lookout daemon"), "{unreachable:?}");
+    assert!(
+        unreachable.err.contains("daemon.sock") && unreachable.err.contains("lookout daemon"),
+        "{unreachable:?}"
+    );
     let ran = run(&node, &["daemon", "--config", bad]);
     assert_eq!(ran.code, 2);
-    assert!(ran.err.contains("liveness_interval") && ran.err.contains(bad) && ran.err.contains("often"), "{ran:?}");
+    assert!(
+        ran.err.contains("liveness_interval") && ran.err.contains(bad) && ran.err.contains("often"),
+        "{ran:?}"
+    );
     let _daemon = Daemon::start(&node);
     ok(&node, &["add", &sleeper.pid(), "--name", "web"]);
     // Of a pid that no kernel gives.
@@ -57,7 +63,10 @@ fn entries_are_changed_and_found() {
     ok(&node, &["ungroup", "2", "nothing", "shop"]);
     ok(&node, &["rename", "2", "db"]);
     let entry = listed(&node, &["--id", "2"]).remove(0);
-    assert_eq!((&entry["tags"], &entry["groups"]), (&serde_json::json!(["b", "c"]), &serde_json::json!(["data"])));
+    assert_eq!(
+        (&entry["tags"], &entry["groups"]),
+        (&serde_json::json!(["b", "c"]), &serde_json::json!(["data"]))
+    );
     assert_eq!(entry["process"]["command_args"], serde_json::json!(["sleep", "1000"]));
     for (args, ids) in [
         (&["--tag", "a", "--tag", "c"][..], "1\n2\n"),
@@ -73,7 +82,11 @@ fn entries_are_changed_and_found() {
         assert_eq!(ok(&node, &[&["list", "-q"], args].concat()), ids, "{args:?}");
     }
     let several = run(&node, &["rm", "--tag", "b"]);
-    assert_eq!((several.code, several.err.contains("2 entries match (1, 2)")), (1, true), "{several:?}");
+    assert_eq!(
+        (several.code, several.err.contains("2 entries match (1, 2)")),
+        (1, true),
+        "{several:?}"
+    );
     ok(&node, &["rm", "--tag", "b", "--all"]);
     assert_eq!(ok(&node, &["list", "-q"]), "");
     // Forgotten, not ended; and ids are not used again.
@@ -81,18 +94,25 @@ fn entries_are_changed_and_found() {
     assert_eq!(ok(&node, &["list", "-q"]), "3\n");
 }
 
-/// Check that a command is registered before its first instruction, and that its exit status is the command's.
+/// Check that a command is registered before its first instruction, and that its exit status is the
+/// command's.
 #[test]
 fn a_command_is_registered_before_it_runs() {
     let node = Node::new();
     let _daemon = Daemon::start(&node);
     let lookout = env!("CARGO_BIN_EXE_lookout");
     // What it runs sees itself.
-    assert_eq!(ok(&node, &["run", "--name", "me", "--", lookout, "list", "-q", "--name", "me", "--alive"]), "1\n");
+    assert_eq!(
+        ok(&node, &["run", "--name", "me", "--", lookout, "list", "-q", "--name", "me", "--alive"]),
+        "1\n"
+    );
     let ran = run(&node, &["run", "--tag", "job", "--", "/bin/sh", "-c", "echo out; exit 7"]);
     assert_eq!((ran.code, ran.out.as_str()), (7, "out\n"));
     let entry = wait_for(&node, 2, |entry| entry["end"]["code"] == 7);
-    assert_eq!(entry["process"]["command_args"], serde_json::json!(["/bin/sh", "-c", "echo out; exit 7"]));
+    assert_eq!(
+        entry["process"]["command_args"],
+        serde_json::json!(["/bin/sh", "-c", "echo out; exit 7"])
+    );
     wait_for(&node, 1, |entry| entry["end"]["code"] == 0);
 }
 
@@ -108,7 +128,11 @@ fn a_death_is_seen_at_once() {
     let entry = wait_for(&node, 1, |entry| entry["end"]["signal"] == 9);
     let seen = Duration::from_nanos(entry["end"]["time_ns"].as_u64().expect("a time"));
     // 50 ms are promised; ten times that where the machine has other work.
-    assert!(seen.saturating_sub(killed) < Duration::from_millis(500), "{:?}", seen.saturating_sub(killed));
+    assert!(
+        seen.saturating_sub(killed) < Duration::from_millis(500),
+        "{:?}",
+        seen.saturating_sub(killed)
+    );
     assert_eq!(entry["last_seen_ns"], entry["end"]["time_ns"]);
     let ran = run(&node, &["kill", "1"]);
     assert_eq!((ran.code, ran.err.contains("has ended")), (1, true), "{ran:?}");
@@ -162,7 +186,10 @@ fn a_snapshot_is_loaded_again() {
     assert_eq!(listed(&node, &[]).len(), 0);
     assert_eq!(ok(&node, &["snapshot", "load", path]), "3\n4\n");
     let entries = listed(&node, &[]);
-    assert_eq!((&entries[0]["name"], &entries[0]["end"]), (&"one".into(), &serde_json::Value::Null));
+    assert_eq!(
+        (&entries[0]["name"], &entries[0]["end"]),
+        (&"one".into(), &serde_json::Value::Null)
+    );
     assert_eq!((&entries[1]["groups"][0], &entries[1]["end"]["signal"]), (&"g".into(), &9.into()));
     // What was loaded is watched.
     ok(&node, &["kill", "3"]);
@@ -174,7 +201,8 @@ fn a_snapshot_is_loaded_again() {
 fn what_processes_use_is_shown() {
     let node = Node::new();
     let _daemon = Daemon::start(&node);
-    let mut busy = command(&node, &["run", "--name", "busy", "--", "/bin/sh", "-c", "while :; do :; done"]);
+    let mut busy =
+        command(&node, &["run", "--name", "busy", "--", "/bin/sh", "-c", "while :; do :; done"]);
     let _busy = Sleeper::of(&mut busy);
     let sleeper = Sleeper::new();
     let deadline = std::time::Instant::now() + super::PATIENCE;
@@ -182,17 +210,30 @@ fn what_processes_use_is_shown() {
         assert!(std::time::Instant::now() < deadline);
     }
     ok(&node, &["add", &sleeper.pid(), "--name", "rests"]);
-    let stats: Vec<serde_json::Value> = serde_json::from_str(&ok(&node, &["stats", "-o", "json"])).expect("an array");
+    let stats: Vec<serde_json::Value> =
+        serde_json::from_str(&ok(&node, &["stats", "-o", "json"])).expect("an array");
     assert_eq!(stats.len(), 2);
-    assert!(stats.iter().all(|one| one["rss_bytes"].as_u64() > Some(100_000) && one["threads"] == 1), "{stats:?}");
-    let tree =
-        ["run", "--name", "tree", "--", "/bin/sh", "-c", "exec 3<&0; sh -c 'read y' --password=xyz <&3 & read x <&3"];
+    assert!(
+        stats.iter().all(|one| one["rss_bytes"].as_u64() > Some(100_000) && one["threads"] == 1),
+        "{stats:?}"
+    );
+    let tree = [
+        "run",
+        "--name",
+        "tree",
+        "--",
+        "/bin/sh",
+        "-c",
+        "exec 3<&0; sh -c 'read y' --password=xyz <&3 & read x <&3",
+    ];
     let mut tree = Sleeper::of(command(&node, &tree).stdin(std::process::Stdio::piped()));
     let of_tree = || {
         let out = ok(&node, &["stats", "--tree", "--name", "tree", "-o", "json"]);
         serde_json::from_str::<Vec<serde_json::Value>>(&out).expect("an array")
     };
-    while of_tree().len() < 2 || !of_tree()[1]["command"].as_str().is_some_and(|text| text.starts_with("sh -c")) {
+    while of_tree().len() < 2
+        || !of_tree()[1]["command"].as_str().is_some_and(|text| text.starts_with("sh -c"))
+    {
         assert!(std::time::Instant::now() < deadline, "{:?}", of_tree());
     }
     let descendant = of_tree().remove(1);

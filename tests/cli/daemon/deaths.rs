@@ -23,9 +23,11 @@ const PROMISED: Duration = Duration::from_millis(50);
 fn an_end_is_known_in_time_with_its_code() {
     let node = Node::new();
     let _daemon = Daemon::start(&node);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let mut taken = runtime.block_on(async {
-        let daemon = client::Daemon::connect(&node.path().join("daemon.sock")).await.expect("it serves");
+        let daemon =
+            client::Daemon::connect(&node.path().join("daemon.sock")).await.expect("it serves");
         let mut taken = Vec::new();
         for code in 1..=DEATHS {
             taken.push(death(&daemon, code).await);
@@ -34,12 +36,17 @@ fn an_end_is_known_in_time_with_its_code() {
     });
     taken.sort_unstable();
     let at = |percent: usize| taken[(taken.len() - 1) * percent / 100];
-    eprintln!("{DEATHS} ends: median {:?}, 99 of 100 within {:?}, longest {:?}", at(50), at(99), at(100));
+    eprintln!(
+        "{DEATHS} ends: median {:?}, 99 of 100 within {:?}, longest {:?}",
+        at(50),
+        at(99),
+        at(100)
+    );
     assert!(at(50) < PROMISED, "{taken:?}");
 }
 
-/// From the last word to a process until the daemon answers with its code: its own way to the end is part of it, and
-/// so are its reaping and the question.
+/// From the last word to a process until the daemon answers with its code: its own way to the end
+/// is part of it, and so are its reaping and the question.
 async fn death(daemon: &client::Daemon, code: u8) -> Duration {
     let mut shell = Command::new("sh");
     let shell = shell.args(["-c", &format!("read line; exit {code}")]).stdin(Stdio::piped());

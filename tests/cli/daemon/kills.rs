@@ -18,9 +18,9 @@ use super::{Daemon, Node, Sleeper, listed, ok, run};
 /// How often it is killed.
 const KILLS: u32 = 200;
 
-/// Check that a daemon that is killed at 200 random moments, while entries are added, tagged and removed, has
-/// everything after each restart that was answered, and nothing of what was not asked; and of a command whose answer
-/// did not come, all or nothing.
+/// Check that a daemon that is killed at 200 random moments, while entries are added, tagged and
+/// removed, has everything after each restart that was answered, and nothing of what was not asked;
+/// and of a command whose answer did not come, all or nothing.
 #[test]
 fn nothing_that_was_answered_is_lost() {
     let node = Node::new();
@@ -28,7 +28,8 @@ fn nothing_that_was_answered_is_lost() {
     let seed = std::process::id();
     eprintln!("seed {seed}");
     let mut random = TestRng::from_seed(RngAlgorithm::ChaCha, &[seed.to_ne_bytes(); 8].concat());
-    // Tags of the entry that all of them change, and what a command whose answer did not come may have added.
+    // Tags of the entry that all of them change, and what a command whose answer did not come may
+    // have added.
     let mut known: BTreeSet<String> = BTreeSet::new();
     let mut answered = 0;
     let daemon = Daemon::start(&node);
@@ -49,7 +50,12 @@ fn nothing_that_was_answered_is_lost() {
         let daemon = Daemon::start(&node);
         let entries = listed(&node, &["--id", "1"]);
         let words = |value: &serde_json::Value| {
-            value.as_array().into_iter().flatten().filter_map(|tag| tag.as_str().map(str::to_owned)).collect()
+            value
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|tag| tag.as_str().map(str::to_owned))
+                .collect()
         };
         let now: BTreeSet<String> = words(&entries[0]["tags"]);
         for removed in &told.removed {
@@ -62,11 +68,18 @@ fn nothing_that_was_answered_is_lost() {
         let strange: Vec<_> = now.difference(&known).filter(|tag| !unsure.contains(*tag)).collect();
         assert!(strange.is_empty(), "round {round}: nobody asked for {strange:?}");
         // Two words of one command come together.
-        let half = now.iter().filter(|tag| tag.ends_with('a')).find(|tag| !now.contains(&tag.replace('a', "b")));
+        let half = now
+            .iter()
+            .filter(|tag| tag.ends_with('a'))
+            .find(|tag| !now.contains(&tag.replace('a', "b")));
         assert_eq!(half, None, "round {round}: half of a command");
         known = now;
         let others = listed(&node, &[]).len() - 1;
-        assert!(others >= told.added && others <= told.added + 1, "round {round}: {others} of {}", told.added);
+        assert!(
+            others >= told.added && others <= told.added + 1,
+            "round {round}: {others} of {}",
+            told.added
+        );
         // Room for the next round.
         if !known.is_empty() {
             let all: Vec<&str> = known.iter().map(String::as_str).collect();
@@ -95,10 +108,13 @@ struct Told {
 
 /// Tags, untags and adds until the daemon is gone.
 fn work(node: &Node, round: u32, sleepers: &[Sleeper], is_over: &AtomicBool) -> Told {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let mut told = Told::default();
-        let Ok(daemon) = client::Daemon::connect(&node.path().join("daemon.sock")).await else { return told };
+        let Ok(daemon) = client::Daemon::connect(&node.path().join("daemon.sock")).await else {
+            return told;
+        };
         let one = || Some(Selector { ids: vec![1], ..Default::default() }).into();
         let mut waiting = sleepers[1..].iter();
         for number in 0..20 {
@@ -106,14 +122,19 @@ fn work(node: &Node, round: u32, sleepers: &[Sleeper], is_over: &AtomicBool) -> 
                 break;
             }
             let words: Vec<String> = ["a", "b"].map(|end| format!("r{round}n{number}{end}")).into();
-            let tag = UpdateRequest { selector: one(), add_tags: words.clone(), ..Default::default() };
+            let tag =
+                UpdateRequest { selector: one(), add_tags: words.clone(), ..Default::default() };
             if daemon.update(&tag).await.is_err() {
                 told.unsure.extend(words);
                 break;
             }
             told.answered.extend(words.clone());
             if number % 3 == 0 {
-                let untag = UpdateRequest { selector: one(), remove_tags: words.clone(), ..Default::default() };
+                let untag = UpdateRequest {
+                    selector: one(),
+                    remove_tags: words.clone(),
+                    ..Default::default()
+                };
                 if daemon.update(&untag).await.is_err() {
                     told.unsure.extend(words);
                     break;

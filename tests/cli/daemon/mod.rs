@@ -40,7 +40,11 @@ impl Daemon {
     }
 
     pub(crate) fn spawn(command: &mut Command, node: &Node) -> Self {
-        let log = fs::File::options().create(true).append(true).open(node.path().join("daemon.log")).expect("a log");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(node.path().join("daemon.log"))
+            .expect("a log");
         let mut child = command.stdout(Stdio::null()).stderr(log).spawn().expect("it runs");
         let deadline = Instant::now() + PATIENCE;
         while run(node, &["ping"]).code != 0 {

@@ -25,7 +25,12 @@ fn stream(node: &Node) -> Vec<(String, u64)> {
     let text = fs::read_to_string(node.path().join("registry/stream.jsonl")).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
     lines
-        .map(|line| (line["type"].as_str().unwrap_or_default().to_owned(), line["seq"].as_u64().unwrap_or(0)))
+        .map(|line| {
+            (
+                line["type"].as_str().unwrap_or_default().to_owned(),
+                line["seq"].as_u64().unwrap_or(0),
+            )
+        })
         .collect()
 }
 
@@ -38,14 +43,18 @@ fn wait(what: &str, node: &Node, is: impl Fn() -> bool) {
     }
 }
 
-/// Check that a daemon that is killed and started again has each event of a shim once in its stream.
+/// Check that a daemon that is killed and started again has each event of a shim once in its
+/// stream.
 #[test]
 fn a_stream_goes_on_after_a_kill() {
     let node = Node::new();
     let all = life("web");
-    let script = Script { events: all[..2].to_vec(), processes: alive("web"), ..Default::default() };
+    let script =
+        Script { events: all[..2].to_vec(), processes: alive("web"), ..Default::default() };
     let shim = node.shim("web", script);
-    let seqs = |node: &Node| stream(node).iter().map(|(_, seq)| *seq).filter(|seq| *seq > 0).collect::<Vec<_>>();
+    let seqs = |node: &Node| {
+        stream(node).iter().map(|(_, seq)| *seq).filter(|seq| *seq > 0).collect::<Vec<_>>()
+    };
     let daemon = Daemon::start(&node);
     wait("the first events", &node, || seqs(&node).len() == 2);
     daemon.kill();
@@ -61,8 +70,8 @@ fn a_stream_goes_on_after_a_kill() {
     assert_eq!(daemon.term(), 0);
 }
 
-/// Check that the daemon's view of the ports is the shim's list, goes on with what opens and closes, is asked for again
-/// after a gap, and is counted.
+/// Check that the daemon's view of the ports is the shim's list, goes on with what opens and
+/// closes, is asked for again after a gap, and is counted.
 #[test]
 fn the_view_has_the_open_ports() {
     let node = Node::new();
@@ -78,9 +87,11 @@ fn the_view_has_the_open_ports() {
     assert!(text.lines().any(|line| line == "lookout_container_ports 3"), "{text}");
     shim.tell(close);
     wait("one that closes", &node, || ports() == "[::]:80\n127.0.0.1:8080\n");
-    let answer = ok(&node, &["ports", "--daemon", "-o", "json", "--container", "web", "-n", "default"]);
+    let answer =
+        ok(&node, &["ports", "--daemon", "-o", "json", "--container", "web", "-n", "default"]);
     let answer: Value = serde_json::from_str(&answer).expect("an array");
-    let listed: Value = serde_json::from_str(&ok(&node, &["ports", "-o", "json"])).expect("an array");
+    let listed: Value =
+        serde_json::from_str(&ok(&node, &["ports", "-o", "json"])).expect("an array");
     assert_eq!((&answer[0], &answer[1]), (&listed[1], &listed[0]));
     shim.script.lock().expect("a script").ports.truncate(1);
     shim.tell(gap(3, "web", None));
@@ -95,13 +106,19 @@ fn the_view_has_the_open_ports() {
 #[test]
 fn a_shim_that_cannot_be_asked_is_named() {
     let node = Node::new();
-    let _shim = node.shim("web", Script { processes: alive("web"), ports: open_ports("web"), ..Default::default() });
+    let _shim = node.shim(
+        "web",
+        Script { processes: alive("web"), ports: open_ports("web"), ..Default::default() },
+    );
     node.register("db");
     let _daemon = Daemon::start(&node);
     wait("the list", &node, || run(&node, &["ports", "--daemon", "-q"]).out.lines().count() == 2);
     wait("the other shim", &node, || run(&node, &["ports", "--daemon"]).code == 4);
     let ran = run(&node, &["ports", "--daemon"]);
-    assert!(ran.err.contains("shim db tells the daemon nothing") && ran.out.contains("8080"), "{ran:?}");
+    assert!(
+        ran.err.contains("shim db tells the daemon nothing") && ran.out.contains("8080"),
+        "{ran:?}"
+    );
     ok(&node, &["ports", "--daemon", "--container", "web"]);
     assert_eq!(run(&node, &["ports", "--daemon", "--container", "db"]).code, 4);
 }
@@ -110,7 +127,8 @@ fn a_shim_that_cannot_be_asked_is_named() {
 #[test]
 fn a_broken_connection_is_told() {
     let node = Node::new();
-    let mut shim = node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
+    let mut shim =
+        node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
     let _daemon = Daemon::start(&node);
     let is_connected = |wanted: &str| {
         let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
@@ -123,13 +141,17 @@ fn a_broken_connection_is_told() {
         shim.stop();
         wait("its end", &node, || is_connected("0"));
         let ran = run(&node, &["ports", "--daemon"]);
-        assert_eq!((ran.code, ran.err.as_str()), (4, "lookout: shim web tells the daemon nothing\n"));
+        assert_eq!(
+            (ran.code, ran.err.as_str()),
+            (4, "lookout: shim web tells the daemon nothing\n")
+        );
         shim.serve();
     }
     wait("a connection", &node, || is_connected("1"));
 }
 
-/// Check that what begins to run is a line of the probe format, and that the numbers are OpenMetrics.
+/// Check that what begins to run is a line of the probe format, and that the numbers are
+/// OpenMetrics.
 #[test]
 fn probes_and_metrics_are_served() {
     let node = Node::new();
@@ -143,14 +165,20 @@ fn probes_and_metrics_are_served() {
     let line = lines.next().expect("a line").expect("UTF-8");
     let probe: Value = serde_json::from_str(&line).expect("JSON");
     assert_eq!(
-        probe.as_object().map(|object| object.keys().cloned().collect::<Vec<_>>()).unwrap_or_default(),
+        probe
+            .as_object()
+            .map(|object| object.keys().cloned().collect::<Vec<_>>())
+            .unwrap_or_default(),
         ["command", "pid", "timestamp"]
     );
     assert_eq!(probe["pid"], 4016);
     let metrics = node.path().join("metrics.sock");
     wait("all events", &node, || stream(&node).iter().any(|(type_, _)| type_ == "container.close"));
     let text = asked(&metrics, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
-    assert!(text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text"), "{text}");
+    assert!(
+        text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text"),
+        "{text}"
+    );
     for line in ["lookout_events_total{type=\"container.close\"} 1", "lookout_shims 1", "# EOF"] {
         assert!(text.lines().any(|one| one == line), "{line} is not in {text}");
     }
@@ -159,8 +187,8 @@ fn probes_and_metrics_are_served() {
     assert!(asked(&metrics, "PUT / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
 }
 
-/// Check that what shims could not give to containerd is in the numbers, and in what is told of a container; and that a
-/// shim that cannot be asked is not counted as one that has nothing.
+/// Check that what shims could not give to containerd is in the numbers, and in what is told of a
+/// container; and that a shim that cannot be asked is not counted as one that has nothing.
 #[test]
 fn what_is_unpublished_is_told() {
     let node = Node::new();
@@ -175,17 +203,26 @@ fn what_is_unpublished_is_told() {
     node.register("gone");
     let _daemon = Daemon::start(&node);
     let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
-    for line in ["lookout_shims_answering 2", "lookout_unpublished_events 3", "lookout_unpublished_bytes 400"] {
+    for line in [
+        "lookout_shims_answering 2",
+        "lookout_unpublished_events 3",
+        "lookout_unpublished_bytes 400",
+    ] {
         assert!(text.lines().any(|one| one == line), "{line} is not in {text}");
     }
-    let oldest = text.lines().find_map(|line| line.strip_prefix("lookout_oldest_unpublished_seconds "));
+    let oldest =
+        text.lines().find_map(|line| line.strip_prefix("lookout_oldest_unpublished_seconds "));
     let oldest: f64 = oldest.and_then(|text| text.parse().ok()).expect("a number");
     // Since 1970.
     assert!(oldest > 1e9, "{oldest}");
     let page = run(&node, &["inspect", "web"]).out;
     assert!(page.contains("\nunpublished 3 task events, the oldest for "), "{page}");
-    let page: Value = serde_json::from_str(&run(&node, &["inspect", "web", "-o", "json"]).out).expect("an object");
-    assert_eq!(page["shim"]["unpublished"], serde_json::json!({"events":3,"bytes":400,"oldest_ns":1}));
+    let page: Value = serde_json::from_str(&run(&node, &["inspect", "web", "-o", "json"]).out)
+        .expect("an object");
+    assert_eq!(
+        page["shim"]["unpublished"],
+        serde_json::json!({"events":3,"bytes":400,"oldest_ns":1})
+    );
     // One that is there and says nothing holds nobody up: it has half a second.
     let _silent = UnixListener::bind(node.register("silent")).expect("a socket");
     let began = Instant::now();
@@ -194,7 +231,8 @@ fn what_is_unpublished_is_told() {
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Check that the daemon knows which containers are idle, by a shim's list and by its events, and that this is shown.
+/// Check that the daemon knows which containers are idle, by a shim's list and by its events, and
+/// that this is shown.
 #[test]
 fn the_view_has_the_idle_containers() {
     let node = Node::new();
@@ -203,19 +241,31 @@ fn the_view_has_the_idle_containers() {
     let start = start_ticks(pid).expect("it lives");
     let entity_id = format!("c0ffee00{pid:08x}{start:x}");
     let process = Some(Process { pid, entity_id, ..Default::default() }).into();
-    let process = ContainerProcess { container: Some(container("web")).into(), process, ..Default::default() };
-    let script = Script { processes: vec![process], idle: vec![container("web")], ..Default::default() };
+    let process = ContainerProcess {
+        container: Some(container("web")).into(),
+        process,
+        ..Default::default()
+    };
+    let script =
+        Script { processes: vec![process], idle: vec![container("web")], ..Default::default() };
     let shim = node.shim("web", script);
     let _daemon = Daemon::start(&node);
     let is_idle = |wanted: bool| {
-        let rows: Value = serde_json::from_str(&ok(&node, &["stats", "--containers", "-o", "json"])).expect("an array");
+        let rows: Value =
+            serde_json::from_str(&ok(&node, &["stats", "--containers", "-o", "json"]))
+                .expect("an array");
         rows[0]["container"] == "web" && rows[0]["idle"] == wanted
     };
     wait("the list", &node, || is_idle(true));
     assert!(ok(&node, &["stats", "--containers"]).contains(" web (idle) "));
     let page = ok(&node, &["inspect", "web"]);
     assert!(page.contains("\nstate       open, idle\n"), "{page}");
-    shim.tell(event(1, "web", "container.active", Body::ContainerActive(ContainerActive::default())));
+    shim.tell(event(
+        1,
+        "web",
+        "container.active",
+        Body::ContainerActive(ContainerActive::default()),
+    ));
     wait("it to be active", &node, || is_idle(false));
     shim.tell(event(2, "web", "container.idle", Body::ContainerIdle(ContainerIdle::default())));
     wait("it to be idle", &node, || is_idle(true));

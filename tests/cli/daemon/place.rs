@@ -4,8 +4,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::{Daemon, Node, Sleeper, command, listed, log_of, ok, registry_of, run};
 
-/// Check that a second daemon prints the first's pid, that `--force` replaces it, and that TERM leaves nothing
-/// but the registry.
+/// Check that a second daemon prints the first's pid, that `--force` replaces it, and that TERM
+/// leaves nothing but the registry.
 #[test]
 fn a_place_has_one_daemon() {
     let node = Node::new();
@@ -15,7 +15,9 @@ fn a_place_has_one_daemon() {
     assert_eq!(ok(&node, &["daemon"]), format!("{}\n", first.pid()));
     let pid_file = node.path().join("daemon.pid");
     assert_eq!(fs::read_to_string(&pid_file).expect("a file"), format!("{}\n", first.pid()));
-    let mode = |name: &str| fs::metadata(node.path().join(name)).expect("it is there").permissions().mode() & 0o777;
+    let mode = |name: &str| {
+        fs::metadata(node.path().join(name)).expect("it is there").permissions().mode() & 0o777
+    };
     for socket in ["daemon.sock", "metrics.sock"] {
         assert_eq!(mode(socket), 0o600, "{socket}");
     }
@@ -68,7 +70,10 @@ fn a_damaged_registry_is_named_and_kept() {
     let _daemon = Daemon::start(&node);
     assert_eq!(ok(&node, &["list", "-q"]), "1\n3\n");
     let folder = fs::read_dir(path.parent().expect("a folder")).expect("a folder");
-    let aside = folder.flatten().find(|entry| entry.file_name().to_string_lossy().contains("damaged")).expect("a file");
+    let aside = folder
+        .flatten()
+        .find(|entry| entry.file_name().to_string_lossy().contains("damaged"))
+        .expect("a file");
     assert_eq!(fs::read_to_string(aside.path()).expect("a file"), text);
     assert!(log_of(&node).contains(&aside.path().display().to_string()), "{}", log_of(&node));
 }

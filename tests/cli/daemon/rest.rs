@@ -4,14 +4,17 @@ use std::{fs, process::Command, time::Duration};
 
 use super::{Daemon, Node, Sleeper, command, listed, ok};
 
-/// Check that 1000 registered processes cost nothing while they rest: the daemon does not run at all.
+/// Check that 1000 registered processes cost nothing while they rest: the daemon does not run at
+/// all.
 #[test]
 fn a_thousand_that_rest_cost_nothing() {
     let node = Node::new();
     // Not in these seconds: it would be one line.
-    let daemon = Daemon::spawn(command(&node, &["daemon"]).env("LOOKOUT_LAST_SEEN_INTERVAL", "1h"), &node);
+    let daemon =
+        Daemon::spawn(command(&node, &["daemon"]).env("LOOKOUT_LAST_SEEN_INTERVAL", "1h"), &node);
     let marker = format!("8{}", std::process::id());
-    let mut sleepers: Vec<_> = (0..1000).map(|_| Sleeper::of(Command::new("sleep").arg(&marker))).collect();
+    let mut sleepers: Vec<_> =
+        (0..1000).map(|_| Sleeper::of(Command::new("sleep").arg(&marker))).collect();
     let mut add = command(&node, &["add", "-q", "--match", &format!("^sleep {marker}$")]);
     let added = add.output().expect("it runs");
     // What the last command left to do is done when nothing ran for a while.
@@ -37,8 +40,8 @@ fn a_thousand_that_rest_cost_nothing() {
     assert_eq!(ok(&node, &["list", "-q", "--alive"]), "");
 }
 
-/// Check that with few descriptors everything is registered all the same, that the daemon still answers, and that ends
-/// are seen: of some by looking.
+/// Check that with few descriptors everything is registered all the same, that the daemon still
+/// answers, and that ends are seen: of some by looking.
 #[test]
 fn what_has_no_descriptor_is_looked_at() {
     let node = Node::new();
@@ -48,7 +51,8 @@ fn what_has_no_descriptor_is_looked_at() {
     limited.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let _daemon = Daemon::spawn(limited.env("LOOKOUT_LIVENESS_INTERVAL", "100ms"), &node);
     let marker = format!("9{}", std::process::id());
-    let mut sleepers: Vec<_> = (0..120).map(|_| Sleeper::of(Command::new("sleep").arg(&marker))).collect();
+    let mut sleepers: Vec<_> =
+        (0..120).map(|_| Sleeper::of(Command::new("sleep").arg(&marker))).collect();
     ok(&node, &["add", "-q", "--match", &format!("^sleep {marker}$")]);
     assert_eq!(listed(&node, &["--alive"]).len(), 120);
     // By a descriptor that is opened for it.
@@ -68,10 +72,14 @@ fn turns(pid: i32) -> Vec<(String, u64)> {
     for task in fs::read_dir(format!("/proc/{pid}/task")).expect("it lives").flatten() {
         let name = fs::read_to_string(task.path().join("comm")).unwrap_or_default();
         let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-        let count = |field| status.lines().find_map(|line: &str| line.strip_prefix(field)?.trim().parse::<u64>().ok());
+        let count = |field| {
+            status
+                .lines()
+                .find_map(|line: &str| line.strip_prefix(field)?.trim().parse::<u64>().ok())
+        };
         if !name.starts_with("tokio") {
-            let sum =
-                count("voluntary_ctxt_switches:").unwrap_or(0) + count("nonvoluntary_ctxt_switches:").unwrap_or(0);
+            let sum = count("voluntary_ctxt_switches:").unwrap_or(0)
+                + count("nonvoluntary_ctxt_switches:").unwrap_or(0);
             turns.push((name.trim().to_owned(), sum));
         }
     }

@@ -8,8 +8,8 @@ use std::{
 
 use super::{Daemon, Node, Sleeper, command, listed, ok, registry_of, run};
 
-/// Check that a full disk refuses a command and takes nothing of it, that what was answered before is there after a
-/// kill, and that it goes on when there is room again.
+/// Check that a full disk refuses a command and takes nothing of it, that what was answered before
+/// is there after a kill, and that it goes on when there is room again.
 #[test]
 fn a_full_disk_refuses_and_loses_nothing() {
     let node = Node::new();
@@ -22,7 +22,11 @@ fn a_full_disk_refuses_and_loses_nothing() {
                       \"$0/registry.jsonl\" 2>/dev/null; exec \"$1\" daemon";
         let plain = command(&node, &[]);
         let mut unshared = Command::new("unshare");
-        unshared.args(["-m", "sh", "-c", script]).arg(&state).arg(env!("CARGO_BIN_EXE_lookout")).env_clear();
+        unshared
+            .args(["-m", "sh", "-c", script])
+            .arg(&state)
+            .arg(env!("CARGO_BIN_EXE_lookout"))
+            .env_clear();
         unshared.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
         unshared.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         Daemon::spawn(&mut unshared, &node)
@@ -42,7 +46,10 @@ fn a_full_disk_refuses_and_loses_nothing() {
     }
     let (refusal, number) = refusal.expect("the disk is small");
     assert_eq!(refusal.code, 1, "{refusal:?}");
-    assert!(refusal.err.contains("registry.jsonl") && refusal.err.contains("No space left"), "{refusal:?}");
+    assert!(
+        refusal.err.contains("registry.jsonl") && refusal.err.contains("No space left"),
+        "{refusal:?}"
+    );
     assert!(answered > 50, "{answered} commands were answered");
     let tags = |node: &Node| listed(node, &[])[0]["tags"].clone();
     let wanted: std::collections::BTreeSet<String> = (0..50)
@@ -54,7 +61,8 @@ fn a_full_disk_refuses_and_loses_nothing() {
         .collect();
     assert_eq!(tags(&node), serde_json::json!(wanted), "refused at {number}");
     let seen = format!("/proc/{}/root{}", daemon.pid(), state.display());
-    fs::copy(format!("{seen}/registry.jsonl"), format!("{}.kept", state.display())).expect("a file");
+    fs::copy(format!("{seen}/registry.jsonl"), format!("{}.kept", state.display()))
+        .expect("a file");
     // Room again: it goes on.
     fs::remove_file(format!("{seen}/room")).expect("a file");
     ok(&node, &["tag", "1", "after"]);
@@ -67,8 +75,8 @@ fn a_full_disk_refuses_and_loses_nothing() {
     assert!(!registry_of(&node).exists(), "the test's own folder was used");
 }
 
-/// Check, in a pid namespace where the next pid can be chosen, that who has a dead entry's pid is neither it nor
-/// killed for it, and can be added.
+/// Check, in a pid namespace where the next pid can be chosen, that who has a dead entry's pid is
+/// neither it nor killed for it, and can be added.
 #[test]
 fn a_reused_pid_is_a_stranger() {
     let node = Node::new();
@@ -110,25 +118,41 @@ fn a_reused_pid_is_a_stranger() {
     "#;
     let plain = command(&node, &[]);
     let mut unshared = Command::new("unshare");
-    unshared.args(["-mpf", "--kill-child", "sh", "-c", script]).arg(node.path()).arg(env!("CARGO_BIN_EXE_lookout"));
+    unshared
+        .args(["-mpf", "--kill-child", "sh", "-c", script])
+        .arg(node.path())
+        .arg(env!("CARGO_BIN_EXE_lookout"));
     unshared.env_clear().envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
     unshared.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
     let Output { stdout, stderr, .. } = unshared.output().expect("it runs");
     let (out, err) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     let lines: Vec<&str> = out.lines().skip_while(|line| *line == "pong").collect();
-    assert!(Path::new("/proc/sys/kernel/ns_last_pid").exists(), "the kernel lets nobody choose a pid");
+    assert!(
+        Path::new("/proc/sys/kernel/ns_last_pid").exists(),
+        "the kernel lets nobody choose a pid"
+    );
     assert_eq!(lines.get(1).copied(), Some("pids 20001 20001"), "{out}{err}");
     let entries: Vec<serde_json::Value> = serde_json::from_str(lines[2]).expect("an array");
     assert_eq!(entries[0]["end"]["signal"], 9, "{out}{err}");
-    assert_eq!(lines[3], "lookout: entry 1: process 20001 has ended, and its pid is another's by now", "{out}{err}");
-    assert_eq!(&lines[4..10], ["kill 1", "the stranger lives", "2", "2", "new ended with 143", "3"], "{out}{err}");
+    assert_eq!(
+        lines[3], "lookout: entry 1: process 20001 has ended, and its pid is another's by now",
+        "{out}{err}"
+    );
+    assert_eq!(
+        &lines[4..10],
+        ["kill 1", "the stranger lives", "2", "2", "new ended with 143", "3"],
+        "{out}{err}"
+    );
     assert!(lines[11].contains(" dead "), "{out}{err}");
-    assert_eq!(lines[12], "lookout: entry 3: process 20001 has ended, and its pid is another's by now", "{out}{err}");
+    assert_eq!(
+        lines[12], "lookout: entry 3: process 20001 has ended, and its pid is another's by now",
+        "{out}{err}"
+    );
     assert_eq!(&lines[13..], ["kill 1", "20001 lives, as 20001 did"], "{out}{err}");
 }
 
-/// Check that a user's daemon is at that user's places, takes that user's processes alone, and answers root and
-/// nobody else.
+/// Check that a user's daemon is at that user's places, takes that user's processes alone, and
+/// answers root and nobody else.
 #[test]
 fn a_users_daemon_serves_that_user() {
     use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -148,7 +172,10 @@ fn a_users_daemon_serves_that_user() {
             .args([format!("--reuid={user}"), format!("--regid={user}")])
             .args(["--clear-groups", "--pdeathsig=KILL"]);
         command.arg(program).args(args).env_clear().env("PATH", "/usr/bin:/bin");
-        command.env("XDG_RUNTIME_DIR", at("run")).env("HOME", at("home")).stdin(std::process::Stdio::null());
+        command
+            .env("XDG_RUNTIME_DIR", at("run"))
+            .env("HOME", at("home"))
+            .stdin(std::process::Stdio::null());
         command
     };
     let own = Sleeper::of(&mut by(USER, Path::new("sleep"), &["1000"]));
@@ -156,14 +183,20 @@ fn a_users_daemon_serves_that_user() {
     let log = fs::File::create(at("log")).expect("a file");
     let _daemon = Sleeper::of(by(USER, &at("lookout"), &["daemon"]).stderr(log));
     let asked = |user: u32, args: &[&str]| {
-        let Output { status, stdout, stderr } = by(user, &at("lookout"), args).output().expect("setpriv(1)");
+        let Output { status, stdout, stderr } =
+            by(user, &at("lookout"), args).output().expect("setpriv(1)");
         (status.code(), String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned())
     };
     let deadline = std::time::Instant::now() + super::PATIENCE;
     while asked(USER, &["ping"]) != (Some(0), "pong\n".to_owned()) {
-        assert!(std::time::Instant::now() < deadline, "{}", fs::read_to_string(at("log")).unwrap_or_default());
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{}",
+            fs::read_to_string(at("log")).unwrap_or_default()
+        );
     }
-    let mode = |path: &str| fs::metadata(at(path)).expect("it is there").permissions().mode() & 0o777;
+    let mode =
+        |path: &str| fs::metadata(at(path)).expect("it is there").permissions().mode() & 0o777;
     assert_eq!((mode("run/lookout"), mode("run/lookout/daemon.sock")), (0o700, 0o600));
     assert!(at("home/.local/state/lookout/registry.jsonl").exists());
     let (code, text) = asked(USER, &["add", &own.pid(), "-q"]);
@@ -171,7 +204,11 @@ fn a_users_daemon_serves_that_user() {
     let (code, text) = asked(USER, &["add", &foreign.pid()]);
     assert_eq!((code, text.contains("another user's")), (Some(1), true), "{text}");
     let socket = at("run/lookout/daemon.sock");
-    let root = Command::new(at("lookout")).arg("ping").env("LOOKOUT_SOCKET", &socket).output().expect("it runs");
+    let root = Command::new(at("lookout"))
+        .arg("ping")
+        .env("LOOKOUT_SOCKET", &socket)
+        .output()
+        .expect("it runs");
     assert_eq!(String::from_utf8_lossy(&root.stdout), "pong\n");
     assert_eq!(asked(USER - 1, &["ping"]).0, Some(4));
 }

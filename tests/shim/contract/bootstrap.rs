@@ -29,15 +29,20 @@ fn bootstrap_params_are_answered_with_a_result() {
     node.is_deserted();
 }
 
-/// Check that nothing but the answer is written to stdout and stderr together: containerd reads both
-/// as one.
+/// Check that nothing but the answer is written to stdout and stderr together: containerd reads
+/// both as one.
 #[test]
 fn start_says_nothing_but_its_answer() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let started = node.start_verb(&bundle).flag("-debug").run();
     let answer = started.answer();
-    let said = BootstrapResult { version: 3, address: answer.address, protocol: "ttrpc".into(), ..Default::default() };
+    let said = BootstrapResult {
+        version: 3,
+        address: answer.address,
+        protocol: "ttrpc".into(),
+        ..Default::default()
+    };
     assert_eq!(started.combined, said.write_to_bytes().unwrap());
 }
 
@@ -64,8 +69,8 @@ fn the_socket_is_its_owners_alone() {
     assert_eq!(shim.socket().parent().unwrap(), node.socket_dir());
 }
 
-/// Check that `ps` finds a shim as it finds the stock one, in a session and process group of its own,
-/// at home in the bundle.
+/// Check that `ps` finds a shim as it finds the stock one, in a session and process group of its
+/// own, at home in the bundle.
 #[test]
 fn the_server_is_a_daemon_with_the_arguments_of_a_shim() {
     let node = Node::new();
@@ -88,13 +93,14 @@ fn the_address_is_kept_in_the_bundle() {
     assert_eq!(bundle.read("address").as_deref(), Some(shim.answer.address.as_str()));
 }
 
-/// Check that containers with the same value of either annotation share one shim, and that each finds
-/// its address in its own bundle.
+/// Check that containers with the same value of either annotation share one shim, and that each
+/// finds its address in its own bundle.
 #[test]
 fn containers_of_one_pod_share_a_shim() {
     for label in ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"] {
         let node = Node::new();
-        let [first, second, other] = ["one", "two", "three"].map(|id| node.bundle(id).annotated(label, "pod"));
+        let [first, second, other] =
+            ["one", "two", "three"].map(|id| node.bundle(id).annotated(label, "pod"));
         let other = other.annotated(label, "another pod");
         let shim = node.shim(&first);
         let same = node.shim(&second);
@@ -124,7 +130,8 @@ fn the_group_annotation_goes_before_the_sandbox() {
 fn eight_starts_of_one_pod_make_one_server() {
     let node = Node::new();
     let verbs = (0..8).map(|number| {
-        let bundle = node.bundle(&format!("c{number}")).annotated("io.kubernetes.cri.sandbox-id", "pod");
+        let bundle =
+            node.bundle(&format!("c{number}")).annotated("io.kubernetes.cri.sandbox-id", "pod");
         node.start_verb(&bundle)
     });
     let starts: Vec<_> = verbs.map(|verb| thread::spawn(move || verb.run().answer())).collect();

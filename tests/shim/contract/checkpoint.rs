@@ -2,7 +2,9 @@
 
 use std::fs;
 
-use containerd_shim_protos::{api::Status, protobuf::Message as _, protobuf::well_known_types::any::Any, shim::oci};
+use containerd_shim_protos::{
+    api::Status, protobuf::Message as _, protobuf::well_known_types::any::Any, shim::oci,
+};
 
 use crate::harness::{Node, any};
 
@@ -10,7 +12,8 @@ fn options(options: &oci::CheckpointOptions) -> Option<Any> {
     Some(any("containerd.runc.v1.CheckpointOptions", options.write_to_bytes().unwrap()))
 }
 
-/// Check that a checkpoint's options reach the arguments in go-runc's form, and the container goes on.
+/// Check that a checkpoint's options reach the arguments in go-runc's form, and the container goes
+/// on.
 #[test]
 fn the_options_of_a_checkpoint_become_arguments() {
     let node = Node::new();
@@ -77,12 +80,17 @@ fn a_failed_checkpoint_keeps_the_log_of_criu() {
     let shim = node.shim(&bundle);
     shim.run(&bundle);
     let work = bundle.path.join("work/criu-work");
-    let script =
-        format!("mkdir -p {0}; echo 'why not' >{0}/dump.log; fail 'criu failed: type NOTIFY errno 0'", work.display());
+    let script = format!(
+        "mkdir -p {0}; echo 'why not' >{0}/dump.log; fail 'criu failed: type NOTIFY errno 0'",
+        work.display()
+    );
     node.runtime().before("checkpoint", &script);
     let failure = shim.checkpoint("web", &node.path().join("image"), None).unwrap_err();
     let log = bundle.path.join("criu-dump.log");
-    assert_eq!(failure.message, format!("criu failed: type NOTIFY errno 0 path= {}", log.display()));
+    assert_eq!(
+        failure.message,
+        format!("criu failed: type NOTIFY errno 0 path= {}", log.display())
+    );
     assert_eq!(fs::read_to_string(log).unwrap(), "why not\n");
     assert!(!work.exists());
     shim.remove("web");
@@ -95,7 +103,9 @@ fn a_checkpoint_without_a_path_is_refused() {
     let mut bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     shim.run(&bundle);
-    assert!(shim.checkpoint("web", "".as_ref(), None).unwrap_err().message.contains("checkpoint path"));
+    assert!(
+        shim.checkpoint("web", "".as_ref(), None).unwrap_err().message.contains("checkpoint path")
+    );
     shim.remove("web");
     let image = node.path().join("image");
     bundle.options.criu_image_path = image.to_string_lossy().into_owned();

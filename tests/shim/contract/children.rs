@@ -14,7 +14,8 @@ fn ours() -> Process {
 fn the_runtime_inherits_nothing_that_it_should_not() {
     let node = Node::new();
     let bundle = node.bundle("web");
-    let shim = node.start_verb(&bundle).env("NOTIFY_SOCKET", "/run/notify").env("PASSED_ON", "yes").shim();
+    let shim =
+        node.start_verb(&bundle).env("NOTIFY_SOCKET", "/run/notify").env("PASSED_ON", "yes").shim();
     node.runtime().record_details();
     shim.run(&bundle);
     shim.run_exec("web", "probe");
@@ -22,7 +23,12 @@ fn the_runtime_inherits_nothing_that_it_should_not() {
     for verb in ["create", "start", "exec", "kill", "delete"] {
         let details = node.runtime().details(verb);
         assert_eq!(details.cwd, bundle.path, "{verb}");
-        assert_eq!(details.descriptors.keys().collect::<Vec<_>>(), [&0, &1, &2], "{verb}: {:?}", details.descriptors);
+        assert_eq!(
+            details.descriptors.keys().collect::<Vec<_>>(),
+            [&0, &1, &2],
+            "{verb}: {:?}",
+            details.descriptors
+        );
         assert_eq!(details.group, node.runtime().calls(verb)[0].pid, "{verb}");
         assert_eq!(Some(details.oom_score_adj), ours().oom_score_adj(), "{verb}");
         assert!(!details.environ.iter().any(|entry| entry.starts_with("NOTIFY_SOCKET=")), "{verb}");
@@ -37,7 +43,8 @@ fn a_container_without_streams_has_the_null_device() {
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     let init = shim.run(&bundle);
-    let null = |number: &i32| init.descriptors().get(number).is_some_and(|target| target == "/dev/null");
+    let null =
+        |number: &i32| init.descriptors().get(number).is_some_and(|target| target == "/dev/null");
     deadline::until("three null devices", || [0, 1, 2].iter().all(null));
 }
 
@@ -67,7 +74,9 @@ fn what_the_shim_writes_is_its_owners_alone() {
     shim.kill("web", "", 9).unwrap();
     shim.wait("web", "").unwrap();
     for name in ["address", "options.json", "runtime", "exit.json", "events.journal"] {
-        let mode = fs::metadata(bundle.path.join(name)).unwrap_or_else(|error| panic!("{name}: {error}")).permissions();
+        let mode = fs::metadata(bundle.path.join(name))
+            .unwrap_or_else(|error| panic!("{name}: {error}"))
+            .permissions();
         assert_eq!(mode.mode() & 0o777, 0o600, "{name}");
     }
 }

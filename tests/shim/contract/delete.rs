@@ -1,4 +1,5 @@
-//! The `delete` verb: containerd runs it after each delete of a task, and after each death of a shim.
+//! The `delete` verb: containerd runs it after each delete of a task, and after each death of a
+//! shim.
 
 use std::fs;
 
@@ -64,7 +65,10 @@ fn delete_cleans_up_after_a_killed_shim() {
     shim.has_left(deadline::PATIENCE);
     assert!(init.lives(), "a dead shim does not take its container along");
     let deleted = delete(&node, &bundle);
-    assert_eq!((deleted.response.pid, deleted.response.exit_status), (init.pid.unsigned_abs(), 137));
+    assert_eq!(
+        (deleted.response.pid, deleted.response.exit_status),
+        (init.pid.unsigned_abs(), 137)
+    );
     assert_eq!(deleted.stderr, "");
     assert!(!node.runtime_root().join("test/web").exists());
     assert_eq!(node.sockets(), Vec::<String>::new());
@@ -75,7 +79,8 @@ fn delete_cleans_up_after_a_killed_shim() {
 #[test]
 fn delete_leaves_the_socket_of_a_living_shim() {
     let node = Node::new();
-    let [first, second] = ["one", "two"].map(|id| node.bundle(id).annotated("io.kubernetes.cri.sandbox-id", "pod"));
+    let [first, second] =
+        ["one", "two"].map(|id| node.bundle(id).annotated("io.kubernetes.cri.sandbox-id", "pod"));
     let shim = node.shim(&first);
     node.start_verb(&second).run().answer();
     shim.run(&first);

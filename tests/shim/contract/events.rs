@@ -71,7 +71,8 @@ fn events_wait_for_containerd_and_for_its_clients() {
     shim.wait("web", "").unwrap();
     shim.delete("web", "").unwrap();
     let daemon = node.daemon();
-    let connected = deadline::find("a connection", || (daemon.accepted() > 0).then(std::time::Instant::now));
+    let connected =
+        deadline::find("a connection", || (daemon.accepted() > 0).then(std::time::Instant::now));
     let story = daemon.wait_for_count(7);
     assert_eq!(
         story,

@@ -16,12 +16,18 @@ fn an_exec_is_added_started_and_deleted() {
     shim.run(&bundle);
     shim.exec("web", "probe").unwrap();
     let state = shim.state("web", "probe").unwrap();
-    assert_eq!((state.id.as_str(), state.pid, state.status.enum_value()), ("probe", 0, Ok(Status::CREATED)));
+    assert_eq!(
+        (state.id.as_str(), state.pid, state.status.enum_value()),
+        ("probe", 0, Ok(Status::CREATED))
+    );
     let pid = shim.start("web", "probe").unwrap().pid;
     let exit = shim.wait("web", "probe").unwrap();
     assert_eq!(exit.exit_status, 5);
     let state = shim.state("web", "probe").unwrap();
-    assert_eq!((state.pid, state.status.enum_value(), state.exit_status), (pid, Ok(Status::STOPPED), 5));
+    assert_eq!(
+        (state.pid, state.status.enum_value(), state.exit_status),
+        (pid, Ok(Status::STOPPED), 5)
+    );
     let deleted = shim.delete("web", "probe").unwrap();
     assert_eq!((deleted.pid, deleted.exit_status, deleted.exited_at), (pid, 5, exit.exited_at));
     refuses(shim.state("web", "probe"), Code::NOT_FOUND, "process does not exist probe: not found");
@@ -40,7 +46,8 @@ fn the_runtime_gets_the_process_as_it_came() {
     shim.run(&bundle);
     let spec = r#"{"args":["true"],"capabilities":{"bounding":["CAP_NEW_AND_UNKNOWN"]},"cwd":"/","terminal":true}"#;
     let mut request = exec_request("web", "probe");
-    request.spec = Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)).into();
+    request.spec =
+        Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)).into();
     shim.exec_with(&request).unwrap();
     shim.start("web", "probe").unwrap();
     let process: serde_json::Value =
@@ -84,7 +91,11 @@ fn what_an_execs_state_forbids_is_refused() {
     refuses(shim.wait("web", "probe"), Code::NOT_FOUND, missing);
     refuses(shim.delete("web", "probe"), Code::NOT_FOUND, missing);
     shim.exec("web", "probe").unwrap();
-    refuses(shim.kill("web", "probe", 9), Code::FAILED_PRECONDITION, "process not created: failed precondition");
+    refuses(
+        shim.kill("web", "probe", 9),
+        Code::FAILED_PRECONDITION,
+        "process not created: failed precondition",
+    );
     shim.start("web", "probe").unwrap();
     refuses(shim.start("web", "probe"), Code::UNKNOWN, "cannot start a running process");
     refuses(shim.delete("web", "probe"), Code::UNKNOWN, "cannot delete a running process");
@@ -94,7 +105,8 @@ fn what_an_execs_state_forbids_is_refused() {
     refuses(shim.kill("web", "probe", 9), Code::NOT_FOUND, "process already finished: not found");
 }
 
-/// Check that an exec is killed by the shim itself, whatever the signal's number, without the runtime.
+/// Check that an exec is killed by the shim itself, whatever the signal's number, without the
+/// runtime.
 #[test]
 fn an_exec_gets_real_time_signals_too() {
     let node = Node::new();
@@ -118,8 +130,13 @@ fn a_process_that_is_no_document_is_refused() {
     shim.run(&bundle);
     for spec in ["", "[]", "{\"args\":", "null"] {
         let mut request = exec_request("web", "probe");
-        request.spec = Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)).into();
-        assert_eq!(shim.exec_with(&request).unwrap_err().code, Some(Code::INVALID_ARGUMENT), "{spec}");
+        request.spec =
+            Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)).into();
+        assert_eq!(
+            shim.exec_with(&request).unwrap_err().code,
+            Some(Code::INVALID_ARGUMENT),
+            "{spec}"
+        );
     }
 }
 
@@ -139,7 +156,11 @@ fn an_exec_that_does_not_start_ends_for_those_who_wait() {
     let start = shim.beside(|task| task.start("web", "probe"));
     hold.reached();
     hold.release();
-    refuses(start.join().unwrap(), Code::UNKNOWN, "OCI runtime exec failed: exec: /nope: not found");
+    refuses(
+        start.join().unwrap(),
+        Code::UNKNOWN,
+        "OCI runtime exec failed: exec: /nope: not found",
+    );
     assert_eq!(waiter.join().unwrap().unwrap().exit_status, 255);
     assert_eq!(shim.delete("web", "probe").unwrap().pid, 0);
     shim.remove("web");
@@ -195,7 +216,8 @@ fn init_exit_is_published_after_every_exec() {
     }
     shim.wait("web", "").unwrap();
     daemon.wait_for("exit web web 0");
-    let exits: Vec<_> = daemon.story().into_iter().filter(|line| line.starts_with("exit")).collect();
+    let exits: Vec<_> =
+        daemon.story().into_iter().filter(|line| line.starts_with("exit")).collect();
     assert_eq!(exits.len(), 4, "{exits:?}");
     assert_eq!(exits[3], "exit web web 0");
 }

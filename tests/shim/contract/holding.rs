@@ -38,7 +38,8 @@ impl Held {
 
 /// A shim with one running container, and one of the same pod that is only prepared.
 fn pod(node: &Node) -> (Shim, Bundle, Bundle) {
-    let [first, second] = ["one", "two"].map(|id| node.bundle(id).annotated("io.kubernetes.cri.sandbox-id", "pod"));
+    let [first, second] =
+        ["one", "two"].map(|id| node.bundle(id).annotated("io.kubernetes.cri.sandbox-id", "pod"));
     let shim = node.shim(&first);
     shim.run(&first);
     (shim, first, second)

@@ -50,7 +50,10 @@ fn the_features_of_the_runtime_are_passed_on() {
     assert_eq!(info.name, "containerd-shim-lookout-v2");
     assert_eq!(info.version.version, env!("CARGO_PKG_VERSION"));
     assert_eq!(info.options.as_ref(), Some(&options));
-    assert_eq!(info.features.type_url, "types.containerd.io/opencontainers/runtime-spec/1/features/Features");
+    assert_eq!(
+        info.features.type_url,
+        "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
+    );
     let features: serde_json::Value = serde_json::from_slice(&info.features.value).unwrap();
     assert_eq!(features["ociVersionMax"], "1.2.0");
 }
@@ -70,7 +73,10 @@ fn a_runtime_without_features_has_none() {
 /// Check that a runtime that is not there is named.
 #[test]
 fn a_missing_runtime_is_named() {
-    let options = any("runtimeoptions.v1.Options", [b"\x1a\x18".as_slice(), b"BinaryName='no-such-oci'"].concat());
+    let options = any(
+        "runtimeoptions.v1.Options",
+        [b"\x1a\x18".as_slice(), b"BinaryName='no-such-oci'"].concat(),
+    );
     let output = run("-info", &options.write_to_bytes().unwrap());
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();

@@ -70,7 +70,8 @@ fn a_shim_that_leaves_delivers_its_events_first() {
     shim.has_left(AT_ONCE);
 }
 
-/// Check that SIGTERM and SIGINT end a shim and remove its socket; its container is left to `delete`.
+/// Check that SIGTERM and SIGINT end a shim and remove its socket; its container is left to
+/// `delete`.
 #[test]
 fn a_terminated_shim_leaves_its_container_to_delete() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {

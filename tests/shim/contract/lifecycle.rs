@@ -1,6 +1,8 @@
 //! The life of a container: codes, texts and answers of each request.
 
-use containerd_shim_protos::{api::Status, protobuf::Message as _, shim::oci::ProcessDetails, ttrpc::proto::Code};
+use containerd_shim_protos::{
+    api::Status, protobuf::Message as _, shim::oci::ProcessDetails, ttrpc::proto::Code,
+};
 
 use crate::harness::{Failure, Node, deadline, exec_request};
 
@@ -19,12 +21,16 @@ fn state_follows_the_life_of_a_container() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
-    node.runtime().payload("web", "trap 'exit 3' TERM; echo >\"$HOME/ready\"; while :; do sleep 0.01; done");
+    node.runtime()
+        .payload("web", "trap 'exit 3' TERM; echo >\"$HOME/ready\"; while :; do sleep 0.01; done");
     node.runtime().before("create", "export HOME=\"$home\"");
 
     let pid = shim.create(&bundle.create()).unwrap().pid;
     let state = shim.state("web", "").unwrap();
-    assert_eq!((state.id.as_str(), state.pid, state.status.enum_value()), ("web", pid, Ok(Status::CREATED)));
+    assert_eq!(
+        (state.id.as_str(), state.pid, state.status.enum_value()),
+        ("web", pid, Ok(Status::CREATED))
+    );
     assert_eq!(state.bundle, bundle.path.to_string_lossy());
     assert_eq!((state.exit_status, state.exited_at.seconds), (0, GO_ZERO_TIME));
 
@@ -40,7 +46,10 @@ fn state_follows_the_life_of_a_container() {
     let exit = shim.wait("web", "").unwrap();
     assert_eq!(exit.exit_status, 3);
     let state = shim.state("web", "").unwrap();
-    assert_eq!((state.pid, state.status.enum_value(), state.exit_status), (pid, Ok(Status::STOPPED), 3));
+    assert_eq!(
+        (state.pid, state.status.enum_value(), state.exit_status),
+        (pid, Ok(Status::STOPPED), 3)
+    );
     assert_eq!(state.exited_at, exit.exited_at);
 
     let deleted = shim.delete("web", "").unwrap();
@@ -78,11 +87,16 @@ fn what_the_state_forbids_is_refused_in_words_that_clients_know() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
-    let cannot = |answer: Result<(), Failure>, what: &str| refuses(answer, Code::UNKNOWN, &format!("cannot {what}"));
+    let cannot = |answer: Result<(), Failure>, what: &str| {
+        refuses(answer, Code::UNKNOWN, &format!("cannot {what}"))
+    };
     shim.create(&bundle.create()).unwrap();
     cannot(shim.pause("web").map(drop), "pause task in created state");
     cannot(shim.resume("web").map(drop), "resume task in created state");
-    cannot(shim.checkpoint("web", &node.path().join("image"), None).map(drop), "checkpoint a task in created state");
+    cannot(
+        shim.checkpoint("web", &node.path().join("image"), None).map(drop),
+        "checkpoint a task in created state",
+    );
     shim.start("web", "").unwrap();
     cannot(shim.start("web", "").map(drop), "start a running process");
     cannot(shim.resume("web").map(drop), "resume a running process");
@@ -99,7 +113,10 @@ fn what_the_state_forbids_is_refused_in_words_that_clients_know() {
     cannot(shim.pause("web").map(drop), "pause a stopped container");
     cannot(shim.resume("web").map(drop), "resume a stopped container");
     cannot(shim.update("web", "{}").map(drop), "update a stopped container");
-    cannot(shim.checkpoint("web", &node.path().join("image"), None).map(drop), "checkpoint a stopped container");
+    cannot(
+        shim.checkpoint("web", &node.path().join("image"), None).map(drop),
+        "checkpoint a stopped container",
+    );
     cannot(shim.exec("web", "probe").map(drop), "exec in a stopped state");
     refuses(shim.kill("web", "", 9), Code::NOT_FOUND, "process already finished: not found");
 }
@@ -128,7 +145,8 @@ fn ids_that_would_be_paths_or_flags_are_refused() {
     let shim = node.shim(&bundle);
     let long = "x".repeat(256);
     for id in ["", ".", "..", "../web", "a/b", "-rf", "a b", "a\nb", "ünï", &long] {
-        let request = containerd_shim_protos::api::CreateTaskRequest { id: id.to_owned(), ..bundle.create() };
+        let request =
+            containerd_shim_protos::api::CreateTaskRequest { id: id.to_owned(), ..bundle.create() };
         let failure = shim.create(&request).unwrap_err();
         assert_eq!(failure.code, Some(Code::INVALID_ARGUMENT), "{id:?}");
         assert!(!failure.message.contains('\n'), "{failure:?}");
@@ -221,7 +239,10 @@ fn limits_reach_the_runtime_as_they_came() {
     let resources = r#"{"memory":{"limit":1048576},"unknown":"kept"}"#;
     shim.update("web", resources).unwrap();
     assert_eq!(std::fs::read_to_string(node.runtime().file("resources")).unwrap(), resources);
-    assert_eq!(node.runtime().calls("update")[0].after_globals(), ["update", "--resources", "-", "web"]);
+    assert_eq!(
+        node.runtime().calls("update")[0].after_globals(),
+        ["update", "--resources", "-", "web"]
+    );
     for garbage in ["", "[]", "7", "{\"memory\":"] {
         let failure = shim.update("web", garbage).unwrap_err();
         assert_eq!(failure.code, Some(Code::INVALID_ARGUMENT), "{garbage}");
@@ -241,7 +262,11 @@ fn streams_that_are_not_there_can_be_closed_and_resized() {
     shim.resize_pty("web", "", u32::MAX, u32::MAX).unwrap();
     shim.close_io("web", "").unwrap();
     shim.close_io("web", "").unwrap();
-    refuses(shim.resize_pty("web", "no", 80, 24), Code::NOT_FOUND, "process does not exist no: not found");
+    refuses(
+        shim.resize_pty("web", "no", 80, 24),
+        Code::NOT_FOUND,
+        "process does not exist no: not found",
+    );
     refuses(shim.close_io("web", "no"), Code::NOT_FOUND, "process does not exist no: not found");
 }
 
@@ -269,12 +294,15 @@ fn both_names_of_the_service_are_served() {
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     shim.run(&bundle);
-    let answers =
-        ["containerd.task.v2.Task", "containerd.task.v3.Task"].map(|name| shim.with_service(name).state("web", ""));
+    let answers = ["containerd.task.v2.Task", "containerd.task.v3.Task"]
+        .map(|name| shim.with_service(name).state("web", ""));
     assert_eq!(answers[0].as_ref().unwrap(), answers[1].as_ref().unwrap());
     let unknown = shim.with_service("containerd.task.v4.Task").state("web", "").unwrap_err();
     assert!(
-        matches!(unknown.code, Some(Code::UNIMPLEMENTED | Code::NOT_FOUND | Code::INVALID_ARGUMENT)),
+        matches!(
+            unknown.code,
+            Some(Code::UNIMPLEMENTED | Code::NOT_FOUND | Code::INVALID_ARGUMENT)
+        ),
         "{unknown:?}"
     );
 }
@@ -287,5 +315,8 @@ fn connect_tells_both_pids() {
     let shim = node.shim(&bundle);
     let init = shim.run(&bundle);
     let connected = shim.connection("web").unwrap();
-    assert_eq!((connected.shim_pid, connected.task_pid), (shim.process.pid.unsigned_abs(), init.pid.unsigned_abs()));
+    assert_eq!(
+        (connected.shim_pid, connected.task_pid),
+        (shim.process.pid.unsigned_abs(), init.pid.unsigned_abs())
+    );
 }

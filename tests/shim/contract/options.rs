@@ -36,7 +36,8 @@ fn the_options_of_runc_become_arguments() {
     bundle.options.systemd_cgroup = true;
     node.shim(&bundle).run(&bundle);
     let call = &node.runtime().calls("create")[0];
-    let [root, log, pid_file] = ["--root", "--log", "--pid-file"].map(|flag| call.value(flag).unwrap());
+    let [root, log, pid_file] =
+        ["--root", "--log", "--pid-file"].map(|flag| call.value(flag).unwrap());
     let path = bundle.path.to_string_lossy();
     assert_eq!(root, node.runtime_root().join("test").to_string_lossy());
     assert_eq!((log, pid_file), (&*format!("{path}/log.json"), &*format!("{path}/init.pid")));
@@ -74,7 +75,13 @@ fn a_start_and_a_kill_are_as_go_runc_writes_them() {
     assert_eq!(node.runtime().calls("start")[0].after_globals(), ["start", "web"]);
     assert_eq!(node.runtime().calls("kill")[0].after_globals(), ["kill", "--all", "web", "12"]);
     assert_eq!(node.runtime().calls("delete")[0].after_globals(), ["delete", "web"]);
-    assert!(!node.runtime().all_calls().iter().any(|call| call.has("--systemd-cgroup") || call.has("--no-pivot")));
+    assert!(
+        !node
+            .runtime()
+            .all_calls()
+            .iter()
+            .any(|call| call.has("--systemd-cgroup") || call.has("--no-pivot"))
+    );
 }
 
 /// Check that the TOML that containerd's CRI sends to any runtime not named runc.v2 is understood,
@@ -161,7 +168,8 @@ fn the_options_are_kept_for_delete() {
     let node = Node::new();
     let bundle = node.bundle("web");
     node.shim(&bundle).run(&bundle);
-    let kept: serde_json::Value = serde_json::from_str(&bundle.read("options.json").unwrap()).unwrap();
+    let kept: serde_json::Value =
+        serde_json::from_str(&bundle.read("options.json").unwrap()).unwrap();
     assert_eq!(kept["binary_name"], *node.runtime().path().to_string_lossy());
     assert_eq!(kept["root"], *node.runtime_root().to_string_lossy());
     assert_eq!(bundle.read("runtime"), Some(node.runtime().path().to_string_lossy().into_owned()));

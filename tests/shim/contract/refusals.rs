@@ -20,7 +20,11 @@ fn refused(node: &Node, verb: &StartVerb, words: &str) {
 #[test]
 fn an_empty_namespace_is_refused() {
     let node = Node::new();
-    refused(&node, &node.start_verb(&node.bundle("web")).namespace(""), "namespace cannot be empty");
+    refused(
+        &node,
+        &node.start_verb(&node.bundle("web")).namespace(""),
+        "namespace cannot be empty",
+    );
 }
 
 /// Check that ids and namespaces that would lead out of a folder are refused.
@@ -99,8 +103,10 @@ fn a_socket_folder_that_is_too_deep_is_refused() {
 #[test]
 fn a_socket_folder_that_cannot_be_made_is_refused() {
     let node = Node::new();
-    let inside_a_file = node.bundle("other").path.join("config.json/s").to_string_lossy().into_owned();
-    let verb = node.start_verb(&node.bundle("web")).with(|params| params.socket_dir = Some(inside_a_file));
+    let inside_a_file =
+        node.bundle("other").path.join("config.json/s").to_string_lossy().into_owned();
+    let verb =
+        node.start_verb(&node.bundle("web")).with(|params| params.socket_dir = Some(inside_a_file));
     refused(&node, &verb, "failed to create");
 }
 
@@ -108,9 +114,15 @@ fn a_socket_folder_that_cannot_be_made_is_refused() {
 #[test]
 fn a_shim_cgroup_that_is_not_there_is_refused() {
     let node = Node::new();
-    let options = oci::Options { shim_cgroup: "/no-such-cgroup-of-lookout".into(), ..Default::default() };
-    let options = crate::harness::any("containerd.runc.v1.Options", options.write_to_bytes().unwrap());
-    refused(&node, &node.start_verb(&node.bundle("web")).with_options(options), "no-such-cgroup-of-lookout");
+    let options =
+        oci::Options { shim_cgroup: "/no-such-cgroup-of-lookout".into(), ..Default::default() };
+    let options =
+        crate::harness::any("containerd.runc.v1.Options", options.write_to_bytes().unwrap());
+    refused(
+        &node,
+        &node.start_verb(&node.bundle("web")).with_options(options),
+        "no-such-cgroup-of-lookout",
+    );
 }
 
 /// Check that a bundle that cannot be written does not cost a shim that nobody knows.

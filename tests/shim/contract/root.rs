@@ -4,7 +4,9 @@ use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use containerd_shim_protos::api::{CreateTaskRequest, Mount};
 
-use crate::harness::{Answer, Bundle, Fifo, Node, Process, StartVerb, deadline, delete, tools::tool};
+use crate::harness::{
+    Answer, Bundle, Fifo, Node, Process, StartVerb, deadline, delete, tools::tool,
+};
 
 /// Runs a start whose socket is in the machine's folder, and ends the shim.
 #[track_caller]
@@ -18,7 +20,8 @@ fn answer_of(verb: &StartVerb, bundle: &Bundle) -> (Answer, String) {
     (answer, started.text())
 }
 
-/// Check that the server's working directory is its bundle: containerd's stock shims find `log` there.
+/// Check that the server's working directory is its bundle: containerd's stock shims find `log`
+/// there.
 #[test]
 fn the_server_is_at_home_in_its_bundle() {
     let node = Node::new();
@@ -93,7 +96,11 @@ fn mounts_are_gone_after_a_failed_create() {
     shim.create(&with_mount(&node, &bundle)).unwrap_err();
     assert!(!is_mounted(&bundle.path));
     let mut impossible = with_mount(&node, &bundle);
-    impossible.rootfs.push(Mount { type_: "no-such-fs".into(), source: "none".into(), ..Default::default() });
+    impossible.rootfs.push(Mount {
+        type_: "no-such-fs".into(),
+        source: "none".into(),
+        ..Default::default()
+    });
     let failure = shim.create(&impossible).unwrap_err();
     assert!(failure.message.contains("no-such-fs"), "{failure:?}");
     assert!(!is_mounted(&bundle.path));
@@ -106,7 +113,11 @@ fn delete_unmounts_what_a_dead_shim_left() {
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     let mut request = with_mount(&node, &bundle);
-    request.rootfs.push(Mount { type_: "tmpfs".into(), source: "tmpfs".into(), ..Default::default() });
+    request.rootfs.push(Mount {
+        type_: "tmpfs".into(),
+        source: "tmpfs".into(),
+        ..Default::default()
+    });
     shim.create(&request).unwrap();
     shim.process.kill();
     shim.has_left(deadline::PATIENCE);
@@ -123,15 +134,22 @@ fn pipes_belong_to_whom_the_options_say() {
     let mut bundle = node.bundle("web");
     (bundle.options.io_uid, bundle.options.io_gid) = (4242, 4343);
     let shim = node.shim(&bundle);
-    let [stdin, stdout, stderr] = ["in", "out", "err"].map(|name| Fifo::make(node.path().join(name)));
-    let request =
-        CreateTaskRequest { stdin: stdin.name(), stdout: stdout.name(), stderr: stderr.name(), ..bundle.create() };
+    let [stdin, stdout, stderr] =
+        ["in", "out", "err"].map(|name| Fifo::make(node.path().join(name)));
+    let request = CreateTaskRequest {
+        stdin: stdin.name(),
+        stdout: stdout.name(),
+        stderr: stderr.name(),
+        ..bundle.create()
+    };
     shim.create(&request).unwrap();
     let init = shim.start("web", "").unwrap().pid;
     for number in 0..3 {
         let file = format!("/proc/{init}/fd/{number}");
         let owner = || fs::metadata(&file).map(|meta| (meta.uid(), meta.gid())).ok();
-        deadline::until(&format!("the owner of descriptor {number}"), || owner() == Some((4242, 4343)));
+        deadline::until(&format!("the owner of descriptor {number}"), || {
+            owner() == Some((4242, 4343))
+        });
     }
     assert_eq!(fs::metadata(stdout.path()).unwrap().uid(), 0, "the client's fifo is left as it is");
 }
@@ -153,10 +171,9 @@ fn with_mount(node: &Node, bundle: &Bundle) -> CreateTaskRequest {
 
 fn is_mounted(bundle: &Path) -> bool {
     let rootfs = bundle.join("rootfs");
-    fs::read_to_string("/proc/self/mounts")
-        .unwrap()
-        .lines()
-        .any(|line| line.split(' ').nth(1).is_some_and(|target| Path::new(target).starts_with(&rootfs)))
+    fs::read_to_string("/proc/self/mounts").unwrap().lines().any(|line| {
+        line.split(' ').nth(1).is_some_and(|target| Path::new(target).starts_with(&rootfs))
+    })
 }
 
 /// Check that the shim is the better victim by one than containerd, and a container as good a one

@@ -37,10 +37,14 @@ fn outputs_arrive_whole_and_end_with_the_process() {
     let shim = node.shim(&bundle);
     let fifos = Fifos::make(&node, "web");
     let (stdout, stderr) = (fifos.stdout.collect(), fifos.stderr.collect());
-    node.runtime().payload("web", "printf 'to stdout'; printf 'to stderr' >&2; read -r line; exit 0");
+    node.runtime()
+        .payload("web", "printf 'to stdout'; printf 'to stderr' >&2; read -r line; exit 0");
     shim.create(&fifos.create(&bundle)).unwrap();
     let state = shim.state("web", "").unwrap();
-    assert_eq!([state.stdin, state.stdout, state.stderr], [&fifos.stdin, &fifos.stdout, &fifos.stderr].map(Fifo::name));
+    assert_eq!(
+        [state.stdin, state.stdout, state.stderr],
+        [&fifos.stdin, &fifos.stdout, &fifos.stderr].map(Fifo::name)
+    );
     assert!(!state.terminal);
     shim.start("web", "").unwrap();
     fifos.stdin.send(b"\n");
@@ -69,8 +73,8 @@ fn stdin_ends_with_close_io_and_not_before() {
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 0);
 }
 
-/// Check that a client's writer finds no reader before the process starts: `ctr run` takes the opening
-/// of its fifo for the sign that there is a task, and asks for CloseIO just once.
+/// Check that a client's writer finds no reader before the process starts: `ctr run` takes the
+/// opening of its fifo for the sign that there is a task, and asks for CloseIO just once.
 #[test]
 fn the_input_is_not_opened_before_start() {
     let node = Node::new();
@@ -141,7 +145,10 @@ fn a_large_output_arrives_whole() {
         let bytes = collected.bytes();
         assert_eq!(bytes.len(), size, "{name}");
         let pattern = b"lookout\n";
-        assert!(bytes.iter().zip(pattern.iter().cycle()).all(|(byte, expected)| byte == expected), "{name}");
+        assert!(
+            bytes.iter().zip(pattern.iter().cycle()).all(|(byte, expected)| byte == expected),
+            "{name}"
+        );
     }
 }
 
@@ -163,7 +170,8 @@ fn fifos_that_nobody_opens_block_nothing() {
     quick.state("web", "").unwrap();
     let exec = Fifos::make(&node, "probe");
     let mut request = exec_request("web", "probe");
-    (request.stdin, request.stdout, request.stderr) = (exec.stdin.name(), exec.stdout.name(), exec.stderr.name());
+    (request.stdin, request.stdout, request.stderr) =
+        (exec.stdin.name(), exec.stdout.name(), exec.stderr.name());
     quick.exec_with(&request).unwrap();
     quick.start("web", "probe").unwrap();
     quick.kill("web", "", 9).unwrap();
@@ -206,7 +214,8 @@ fn one_fifo_may_be_both_outputs() {
     let fifo = Fifo::make(node.path().join("both"));
     let both = fifo.collect();
     node.runtime().payload("web", "echo one; echo two >&2");
-    shim.create(&CreateTaskRequest { stdout: fifo.name(), stderr: fifo.name(), ..bundle.create() }).unwrap();
+    shim.create(&CreateTaskRequest { stdout: fifo.name(), stderr: fifo.name(), ..bundle.create() })
+        .unwrap();
     shim.start("web", "").unwrap();
     let text = both.text();
     let mut lines: Vec<_> = text.lines().collect();
@@ -248,14 +257,15 @@ fn a_log_that_is_full_does_not_stop_the_container() {
     shim.delete("web", "").unwrap();
 }
 
-/// A logger's URI for a shell that runs `script`. Not a file of our own: one that a parallel test's fork
-/// still holds open for writing cannot be run.
+/// A logger's URI for a shell that runs `script`. Not a file of our own: one that a parallel test's
+/// fork still holds open for writing cannot be run.
 fn logger(script: &str) -> String {
     let escaped: String = script.bytes().map(|byte| format!("%{byte:02x}")).collect();
     format!("binary:///bin/sh?-c={escaped}&key=value&flag")
 }
 
-/// Check that a logger gets both outputs, its arguments, and of the environment only what it is promised.
+/// Check that a logger gets both outputs, its arguments, and of the environment only what it is
+/// promised.
 #[test]
 fn a_logger_gets_both_outputs() {
     let node = Node::new();
@@ -297,11 +307,14 @@ fn streams_that_cannot_be_are_named() {
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     for stdout in ["relative/path", "journald:///x", "/no/such/fifo", "file://"] {
-        let failure = shim.create(&CreateTaskRequest { stdout: stdout.into(), ..bundle.create() }).unwrap_err();
+        let failure = shim
+            .create(&CreateTaskRequest { stdout: stdout.into(), ..bundle.create() })
+            .unwrap_err();
         assert!(failure.message.starts_with("failed to create process I/O: "), "{failure:?}");
     }
     for stdin in ["relative/path", "/no/such/fifo"] {
-        let failure = shim.create(&CreateTaskRequest { stdin: stdin.into(), ..bundle.create() }).unwrap_err();
+        let failure =
+            shim.create(&CreateTaskRequest { stdin: stdin.into(), ..bundle.create() }).unwrap_err();
         assert!(failure.message.contains(stdin), "{failure:?}");
     }
     assert_eq!(node.runtime().all_calls(), []);

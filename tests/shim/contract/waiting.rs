@@ -21,7 +21,8 @@ fn a_hundred_waiters_are_told() {
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 137);
 }
 
-/// Check that a waiter that disconnects takes nothing along, neither the container nor other waiters.
+/// Check that a waiter that disconnects takes nothing along, neither the container nor other
+/// waiters.
 #[test]
 fn a_waiter_may_disconnect() {
     let node = Node::new();
@@ -57,7 +58,8 @@ fn a_create_survives_its_clients_disconnect() {
     shim.remove("web");
 }
 
-/// Check that a wait for an exec that was never started ends when it is deleted or its container is.
+/// Check that a wait for an exec that was never started ends when it is deleted or its container
+/// is.
 #[test]
 fn a_wait_for_an_exec_that_never_runs_ends() {
     let node = Node::new();

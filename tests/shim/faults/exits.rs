@@ -19,7 +19,8 @@ fn no_exit_is_lost_on_a_slow_subscriber() {
     let shim = node.shim(&bundle);
     shim.run(&bundle);
     daemon.behave(Behaviour::Stall);
-    let execs: Vec<_> = (0..MANY).map(|number| shim.run_exec("web", &format!("e{number}"))).collect();
+    let execs: Vec<_> =
+        (0..MANY).map(|number| shim.run_exec("web", &format!("e{number}"))).collect();
     for exec in &execs {
         exec.kill();
     }
@@ -39,14 +40,16 @@ fn no_exit_is_lost_on_a_slow_subscriber() {
     assert_eq!(story.len(), 4 + 3 * MANY);
 }
 
-/// Check that signals that coalesce hide no exit: all end while the shim is stopped (containerd#13539).
+/// Check that signals that coalesce hide no exit: all end while the shim is stopped
+/// (containerd#13539).
 #[test]
 fn no_exit_is_lost_when_child_signals_coalesce() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     shim.run(&bundle);
-    let execs: Vec<_> = (0..MANY).map(|number| shim.run_exec("web", &format!("e{number}"))).collect();
+    let execs: Vec<_> =
+        (0..MANY).map(|number| shim.run_exec("web", &format!("e{number}"))).collect();
     shim.process.signal(Signal::SIGSTOP);
     deadline::until("the stop", || shim.process.state() == Some('T'));
     for exec in &execs {
@@ -76,21 +79,22 @@ fn an_init_that_dies_during_create_is_told_as_any() {
     assert_eq!(daemon.story(), ["create web", "exit web web 137", "delete web 137"]);
 }
 
-/// Check that an init that the runtime itself has reaped fails the create: nobody will ever tell its
-/// exit (containerd#9103).
+/// Check that an init that the runtime itself has reaped fails the create: nobody will ever tell
+/// its exit (containerd#9103).
 #[test]
 fn an_init_that_nobody_can_wait_for_fails_the_create() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
-    node.runtime().after("create", "kill -9 \"$spawned\"; sleep 0 & echo $! >\"$pid_file\"; wait; :");
+    node.runtime()
+        .after("create", "kill -9 \"$spawned\"; sleep 0 & echo $! >\"$pid_file\"; wait; :");
     let failure = shim.create(&bundle.create()).unwrap_err();
     assert!(failure.message.contains("is not a child of this shim"), "{failure:?}");
     assert!(!node.runtime_root().join("test/web").exists());
 }
 
-/// Check that an init that dies between start's fork and its answer is told as started, then as ended
-/// (containerd 5cd6210ad).
+/// Check that an init that dies between start's fork and its answer is told as started, then as
+/// ended (containerd 5cd6210ad).
 #[test]
 fn an_init_that_dies_during_start_was_started() {
     let node = Node::new();
@@ -149,8 +153,8 @@ fn an_exec_that_ends_with_init_is_told_first() {
     }
 }
 
-/// Check that an exec that starts after init has died, in a pid namespace that does not die with it,
-/// fails and leaves no process (containerd#10589).
+/// Check that an exec that starts after init has died, in a pid namespace that does not die with
+/// it, fails and leaves no process (containerd#10589).
 #[test]
 fn an_exec_that_outlives_a_dead_init_is_killed() {
     let node = Node::new();
@@ -173,12 +177,18 @@ fn an_exec_that_outlives_a_dead_init_is_killed() {
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 137);
     shim.delete("web", "").unwrap();
     daemon.wait_for("delete web 137");
-    assert!(!daemon.story().iter().any(|line| line.starts_with("exec-started") || line.starts_with("exit web probe")));
+    assert!(
+        !daemon
+            .story()
+            .iter()
+            .any(|line| line.starts_with("exec-started") || line.starts_with("exit web probe"))
+    );
     shim.shut_down();
     node.is_deserted();
 }
 
-/// Check that an exec whose runtime hangs does not keep the end of init for ever (containerd#10651).
+/// Check that an exec whose runtime hangs does not keep the end of init for ever
+/// (containerd#10651).
 #[test]
 fn an_exec_that_hangs_does_not_keep_the_end_of_init() {
     let node = Node::new();
@@ -196,8 +206,8 @@ fn an_exec_that_hangs_does_not_keep_the_end_of_init() {
     shim.delete("web", "").unwrap();
 }
 
-/// Check that processes that a real-time signal ended are reaped and told like others: nix refuses to
-/// name such a signal.
+/// Check that processes that a real-time signal ended are reaped and told like others: nix refuses
+/// to name such a signal.
 #[test]
 fn an_end_by_a_real_time_signal_is_told() {
     let node = Node::new();

@@ -14,7 +14,10 @@ const MESSAGE_MAX: usize = 4 << 20;
 /// Check that the shim is alive and well.
 #[track_caller]
 pub(super) fn serves(shim: &Shim) {
-    shim.reconnect().with_deadline(Duration::from_secs(3)).connection("").expect("it serves others");
+    shim.reconnect()
+        .with_deadline(Duration::from_secs(3))
+        .connection("")
+        .expect("it serves others");
 }
 
 /// Sends a frame's header and body on a connection of its own.
@@ -30,8 +33,8 @@ pub(super) fn send(shim: &Shim, length: u32, stream: u32, kind: u8, body: &[u8])
     connection
 }
 
-/// Check that a message over the limit of ttrpc is refused, and costs others nothing (ttrpc de273bf,
-/// ttrpc-rust 430466d).
+/// Check that a message over the limit of ttrpc is refused, and costs others nothing (ttrpc
+/// de273bf, ttrpc-rust 430466d).
 #[test]
 fn a_message_over_the_limit_is_refused() {
     let node = Node::new();
@@ -59,11 +62,13 @@ fn the_largest_message_is_taken() {
     shim.run(&bundle);
     let spec = format!(r#"{{"args":["{}"]}}"#, "x".repeat(MESSAGE_MAX - 1000));
     let mut request = exec_request("web", "probe");
-    request.spec = Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)).into();
+    request.spec =
+        Some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)).into();
     shim.exec_with(&request).unwrap();
     node.runtime().before("exec", "wc -c <\"$process\" >\"$home/size\"");
     shim.start("web", "probe").unwrap();
-    let size: usize = std::fs::read_to_string(node.runtime().file("size")).unwrap().trim().parse().unwrap();
+    let size: usize =
+        std::fs::read_to_string(node.runtime().file("size")).unwrap().trim().parse().unwrap();
     assert!(size > MESSAGE_MAX - 1000, "{size}");
 }
 
@@ -101,10 +106,14 @@ fn a_client_that_never_reads_harms_nobody() {
     shim.run(&bundle);
     let mut connection = UnixStream::connect(shim.socket()).unwrap();
     connection.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
-    // State of a container, whose answer is as long as the question; unread answers fill the socket.
+    // State of a container, whose answer is as long as the question; unread answers fill the
+    // socket.
     let request = {
-        use containerd_shim_protos::{api::StateRequest, protobuf::Message as _, ttrpc::proto::Request};
-        let payload = StateRequest { id: "web".into(), ..Default::default() }.write_to_bytes().unwrap();
+        use containerd_shim_protos::{
+            api::StateRequest, protobuf::Message as _, ttrpc::proto::Request,
+        };
+        let payload =
+            StateRequest { id: "web".into(), ..Default::default() }.write_to_bytes().unwrap();
         let (service, method) = ("containerd.task.v2.Task".into(), "State".into());
         Request { service, method, payload, ..Default::default() }.write_to_bytes().unwrap()
     };
@@ -141,6 +150,7 @@ fn the_publish_binary_is_never_run() {
     shim.remove("web");
     daemon.come_back();
     daemon.wait_for("delete web 137");
-    let verbs: Vec<_> = node.runtime().all_calls().iter().map(|call| call.verb().unwrap().to_owned()).collect();
+    let verbs: Vec<_> =
+        node.runtime().all_calls().iter().map(|call| call.verb().unwrap().to_owned()).collect();
     assert_eq!(verbs, ["create", "start", "kill", "delete"]);
 }

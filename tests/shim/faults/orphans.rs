@@ -13,7 +13,10 @@ fn orphans_are_reaped_and_not_told() {
     let bundle = node.bundle("web").without_pid_namespace();
     let daemon = node.daemon();
     let shim = node.shim(&bundle);
-    node.runtime().payload("web", "i=0; while [ $i -lt 300 ]; do (sh -c : &); i=$((i+1)); done; exec sleep 600");
+    node.runtime().payload(
+        "web",
+        "i=0; while [ $i -lt 300 ]; do (sh -c : &); i=$((i+1)); done; exec sleep 600",
+    );
     let init = shim.run(&bundle);
     let is_asleep = || init.command_line().first().is_some_and(|name| name == "sleep");
     deadline::until("the last orphan", is_asleep);
@@ -86,6 +89,9 @@ fn a_dead_execs_pid_is_not_signalled() {
     shim.run(&bundle);
     shim.run_exec("web", "probe");
     shim.wait("web", "probe").unwrap();
-    assert_eq!(shim.kill("web", "probe", 9).unwrap_err().message, "process already finished: not found");
+    assert_eq!(
+        shim.kill("web", "probe", 9).unwrap_err().message,
+        "process already finished: not found"
+    );
     assert!(Process::new(std::process::id()).lives());
 }

@@ -2,8 +2,8 @@
 
 use crate::harness::{Node, deadline};
 
-/// Check that Delete and Shutdown at the same moment end in a delete that is told and a shim that is
-/// gone, or is still there to be asked again (containerd#13052).
+/// Check that Delete and Shutdown at the same moment end in a delete that is told and a shim that
+/// is gone, or is still there to be asked again (containerd#13052).
 #[test]
 fn delete_and_shutdown_may_cross() {
     let node = Node::new();
@@ -84,7 +84,10 @@ fn a_delete_that_fails_can_be_tried_again() {
     shim.run(&bundle).kill();
     shim.wait("web", "").unwrap();
     node.runtime().before("delete", "fail 'device or resource busy'");
-    assert_eq!(shim.delete("web", "").unwrap_err().message, "failed to delete task: device or resource busy");
+    assert_eq!(
+        shim.delete("web", "").unwrap_err().message,
+        "failed to delete task: device or resource busy"
+    );
     assert_eq!(shim.state("web", "").unwrap().exit_status, 137);
     node.runtime().behave("delete");
     assert_eq!(shim.delete("web", "").unwrap().exit_status, 137);

@@ -24,7 +24,9 @@ fn a_runtime_that_prints_without_end_is_quoted_in_measure() {
     assert!(failure.message.len() < 6000, "{}", failure.message.len());
     node.runtime().behave("create");
     quick.create(&bundle.create()).unwrap();
-    for failure in [quick.start("web", "").map(drop), quick.kill("web", "", 9).map(drop)].map(Result::unwrap_err) {
+    for failure in [quick.start("web", "").map(drop), quick.kill("web", "", 9).map(drop)]
+        .map(Result::unwrap_err)
+    {
         assert!(failure.message.contains("exit status 77"), "{:.200}", failure.message);
         assert!(failure.message.contains("err\nerr"), "{:.200}", failure.message);
         assert!(failure.message.len() < 6000, "{}", failure.message.len());
@@ -50,8 +52,8 @@ fn a_runtime_without_a_log_is_said_to_have_none() {
     );
 }
 
-/// Check that of a log the last error of this call counts, garbage in it does not, and an older call's
-/// error is not taken for this one's.
+/// Check that of a log the last error of this call counts, garbage in it does not, and an older
+/// call's error is not taken for this one's.
 #[test]
 fn the_last_error_of_the_call_counts() {
     let node = Node::new();
@@ -60,7 +62,10 @@ fn the_last_error_of_the_call_counts() {
     let log = r#"printf '{"level":"error","msg":"first"}\n\0\377{garbage\n{"level":"warning","msg":"not me"}\n' >>"$log"
         printf '{"level":"error","msg":"last"}\n{"level":"info","msg":"nor me"}\n[]\n' >>"$log"; exit 1"#;
     node.runtime().before("create", log);
-    assert_eq!(shim.create(&bundle.create()).unwrap_err().message, "OCI runtime create failed: last");
+    assert_eq!(
+        shim.create(&bundle.create()).unwrap_err().message,
+        "OCI runtime create failed: last"
+    );
     node.runtime().before("create", "exit 4");
     let failure = shim.create(&bundle.create()).unwrap_err();
     assert!(failure.message.contains("exit status 4"), "{failure:?}");
@@ -112,7 +117,10 @@ fn a_missing_pid_file_fails_the_create() {
     let shim = node.shim(&bundle);
     node.runtime().after("create", "rm \"$pid_file\"");
     let failure = shim.create(&bundle.create()).unwrap_err();
-    assert!(failure.message.starts_with("failed to retrieve OCI runtime container pid"), "{failure:?}");
+    assert!(
+        failure.message.starts_with("failed to retrieve OCI runtime container pid"),
+        "{failure:?}"
+    );
 }
 
 /// Check that an exec's pid file that lies fails the exec alone.
@@ -134,8 +142,8 @@ fn an_execs_pid_file_that_lies_fails_the_exec() {
     shim.remove("web");
 }
 
-/// Check that a create whose runtime hangs takes neither the shim nor its bundle along: given up, it
-/// leaves nothing (measured: the stock shim leaks both).
+/// Check that a create whose runtime hangs takes neither the shim nor its bundle along: given up,
+/// it leaves nothing (measured: the stock shim leaks both).
 #[test]
 fn a_create_that_hangs_leaves_nothing_when_given_up() {
     let node = Node::new();
@@ -164,7 +172,8 @@ fn what_a_runtime_says_forges_no_line_of_the_log() {
     let log = Fifo::make(bundle.path.join("log"));
     let mut reader = log.open_for_reading();
     let shim = node.start_verb(&bundle).flag("-debug").shim();
-    node.runtime().before("create", r#"fail 'a\ntime=\"now\" level=info msg=\"forged\" \u001b[2J'"#);
+    node.runtime()
+        .before("create", r#"fail 'a\ntime=\"now\" level=info msg=\"forged\" \u001b[2J'"#);
     let failure = shim.create(&bundle.create()).unwrap_err();
     assert!(failure.message.contains("forged"), "{failure:?}");
     let mut text = String::new();

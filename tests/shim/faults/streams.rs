@@ -50,8 +50,8 @@ fn a_background_child_holds_no_exec_up() {
     shim.start("web", "probe").unwrap();
 }
 
-/// Check that draining and deleting together fit into the ten seconds that a caller has, whoever holds
-/// the streams (containerd#13377).
+/// Check that draining and deleting together fit into the ten seconds that a caller has, whoever
+/// holds the streams (containerd#13377).
 #[test]
 fn draining_leaves_time_to_delete() {
     let node = Node::new();
@@ -81,7 +81,9 @@ fn a_full_fifo_does_not_make_the_shim_spin() {
     shim.create(&CreateTaskRequest { stdout: stdout.name(), ..bundle.create() }).unwrap();
     let init = shim.start("web", "").unwrap().pid;
     let init = crate::harness::Process::new(init);
-    let reads_nobody = || init.command_line().first().is_some_and(|name| name == "sh") && init.state() == Some('S');
+    let reads_nobody = || {
+        init.command_line().first().is_some_and(|name| name == "sh") && init.state() == Some('S')
+    };
     deadline::until("a container that waits", reads_nobody);
     does_not_spin(&shim);
     // And while it drains what nobody reads.

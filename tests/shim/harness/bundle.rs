@@ -46,7 +46,8 @@ impl Bundle {
     }
 
     pub(crate) fn write_config(&self, config: &Value) {
-        fs::write(self.path.join("config.json"), config.to_string()).expect("the bundle is writable");
+        fs::write(self.path.join("config.json"), config.to_string())
+            .expect("the bundle is writable");
     }
 
     /// With an annotation in its `config.json`.
@@ -77,7 +78,10 @@ impl Bundle {
 
     /// The runtime's options, as clients of runc send them.
     pub(crate) fn options(&self) -> Any {
-        any("containerd.runc.v1.Options", self.options.write_to_bytes().expect("proto3 has no required fields"))
+        any(
+            "containerd.runc.v1.Options",
+            self.options.write_to_bytes().expect("proto3 has no required fields"),
+        )
     }
 
     /// The request to create its container, without streams.

@@ -130,13 +130,22 @@ impl Containerd {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         isolate(runtime);
         // Short: the sockets in it must fit into 107 bytes.
-        let folder = tempfile::Builder::new().prefix("e2e.").tempdir_in("/tmp").expect("a folder in /tmp");
+        let folder =
+            tempfile::Builder::new().prefix("e2e.").tempdir_in("/tmp").expect("a folder in /tmp");
         for name in ["tmp", "bin"] {
             fs::create_dir(folder.path().join(name)).expect("a folder in an empty one");
         }
-        let namespace = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut containerd =
-            Self { folder, version, runtime, namespace, daemon: None, execs: AtomicU32::new(0), inside: false };
+        let namespace =
+            format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut containerd = Self {
+            folder,
+            version,
+            runtime,
+            namespace,
+            daemon: None,
+            execs: AtomicU32::new(0),
+            inside: false,
+        };
         containerd.restart();
         let archive = tool("image.tar");
         containerd.ctr(&["image", "import", &archive.to_string_lossy()]).success();
@@ -168,7 +177,8 @@ impl Containerd {
         let folder = self.path("bpffs");
         fs::create_dir(&folder).expect("our folder is writable");
         let nothing = None::<&str>;
-        nix::mount::mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), nothing).expect("the namespace is ours");
+        nix::mount::mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), nothing)
+            .expect("the namespace is ours");
         self.kill_9();
         self.restart();
     }
@@ -178,7 +188,8 @@ impl Containerd {
         nix::mount::umount2(&self.path("bpffs"), MntFlags::MNT_DETACH).expect("it is mounted");
     }
 
-    /// As [`restart`](Self::restart), in a pid namespace of its own, as on a node that is a container.
+    /// As [`restart`](Self::restart), in a pid namespace of its own, as on a node that is a
+    /// container.
     pub(crate) fn restart_in_a_pid_namespace(&mut self) {
         self.inside = true;
         self.restart_by(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
@@ -194,12 +205,19 @@ impl Containerd {
     fn spawn(&self, program: &[&str]) -> Child {
         let config = self.path("config.toml");
         fs::write(&config, self.config()).expect("our folder is writable");
-        let log = fs::File::options().create(true).append(true).open(self.log_path()).expect("our folder is writable");
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.log_path())
+            .expect("our folder is writable");
         // A test that is killed cannot clean up; the daemon at least goes with it.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
         command.args(program).arg(self.tool("containerd")).arg("--config").arg(config);
-        command.env("PATH", self.search_path()).env("TMPDIR", self.path("tmp")).env_remove("XDG_RUNTIME_DIR");
+        command
+            .env("PATH", self.search_path())
+            .env("TMPDIR", self.path("tmp"))
+            .env_remove("XDG_RUNTIME_DIR");
         command.env("LOOKOUT_RUNTIME_DIR", self.path("lookout"));
         let settings = self.path("lookout.toml");
         if settings.exists() {
@@ -229,7 +247,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     /// rest of the machine.
     fn search_path(&self) -> String {
         let (test, runtime, criu) = (self.path("bin"), self.runtime.binary(), tool("criu-4/bin"));
-        let ours = [Some(&*test), Path::new(SHIM).parent(), runtime.parent(), Some(&criu)].into_iter().flatten();
+        let ours = [Some(&*test), Path::new(SHIM).parent(), runtime.parent(), Some(&criu)]
+            .into_iter()
+            .flatten();
         let ours = ours.map(|folder| folder.display().to_string() + ":").collect::<String>();
         ours + &std::env::var("PATH").unwrap_or_default()
     }
@@ -253,7 +273,11 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     /// `ctr ARGUMENTS`, not yet run.
     pub(crate) fn program(&self, arguments: &[&str]) -> Program {
         let mut command = Command::new(self.ctr_path());
-        command.arg("--address").arg(self.socket()).args(["--namespace", &self.namespace]).args(arguments);
+        command
+            .arg("--address")
+            .arg(self.socket())
+            .args(["--namespace", &self.namespace])
+            .args(arguments);
         Program::new(command)
     }
 
@@ -264,7 +288,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
             false => Command::new(program),
             true => {
                 // unshare waits for the daemon, which is the first process in there.
-                let unshare = Process::new(self.daemon.as_ref().map_or(0, |daemon| daemon.id().cast_signed()));
+                let unshare = Process::new(
+                    self.daemon.as_ref().map_or(0, |daemon| daemon.id().cast_signed()),
+                );
                 let inner = unshare.children().first().map_or(0, |inner| inner.pid);
                 let mut command = Command::new("nsenter");
                 command.args(["--target", &inner.to_string(), "--pid", "--mount", program]);
@@ -274,7 +300,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         if self.path("bpffs").exists() {
             command.env("LOOKOUT_BPFFS", self.path("bpffs"));
         }
-        command.args(arguments).env("LOOKOUT_RUNTIME_DIR", self.path("lookout")).env("NO_COLOR", "1");
+        command
+            .args(arguments)
+            .env("LOOKOUT_RUNTIME_DIR", self.path("lookout"))
+            .env("NO_COLOR", "1");
         Program::new(command)
     }
 
@@ -298,12 +327,17 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     pub(crate) fn status(&self, id: &str) -> Option<String> {
         let tasks = self.ctr(&["task", "ls"]).success().stdout_text();
         let columns = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        columns.into_iter().find(|columns| columns.first() == Some(&id)).map(|columns| columns[2].to_owned())
+        columns
+            .into_iter()
+            .find(|columns| columns.first() == Some(&id))
+            .map(|columns| columns[2].to_owned())
     }
 
     /// Waits until `ctr task ls` says so.
     pub(crate) fn wait_for_status(&self, id: &str, status: &str) {
-        deadline::until(&format!("{id} to be {status}"), || self.status(id).is_some_and(|now| now == status));
+        deadline::until(&format!("{id} to be {status}"), || {
+            self.status(id).is_some_and(|now| now == status)
+        });
     }
 
     /// Init's pid, as the client tells it.
@@ -311,7 +345,10 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         let tasks = self.ctr(&["task", "ls"]).success().stdout_text();
         let line = tasks.lines().find(|line| line.split_whitespace().next() == Some(id));
         let line = line.unwrap_or_else(|| panic!("no task {id} in:\n{tasks}"));
-        line.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()).expect("a pid in the second column")
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|pid| pid.parse().ok())
+            .expect("a pid in the second column")
     }
 
     /// Kills a container, and removes its task and itself.
@@ -390,7 +427,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     /// The Task service of the shim of `id`, as containerd itself reaches it.
     pub(crate) fn task_service(&self, id: &str) -> Task {
-        let address = fs::read_to_string(self.bundle(id).join("address")).expect("the shim writes it");
+        let address =
+            fs::read_to_string(self.bundle(id).join("address")).expect("the shim writes it");
         Task::connect(&address, 2).expect("the shim listens")
     }
 
@@ -416,7 +454,12 @@ impl Drop for Containerd {
     fn drop(&mut self) {
         if thread::panicking() {
             let log = self.log();
-            let tail = log.lines().rev().filter(|line| !line.contains("loading plugin")).take(30).collect::<Vec<_>>();
+            let tail = log
+                .lines()
+                .rev()
+                .filter(|line| !line.contains("loading plugin"))
+                .take(30)
+                .collect::<Vec<_>>();
             eprintln!("── the end of {:?}'s log ──", self.version);
             tail.iter().rev().for_each(|line| eprintln!("{line}"));
         }

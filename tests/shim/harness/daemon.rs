@@ -16,7 +16,9 @@ use containerd_shim_protos::{
     shim::{event::Envelope, events::ForwardRequest},
     ttrpc::{
         get_status,
-        proto::{Code, MESSAGE_HEADER_LENGTH, MESSAGE_TYPE_RESPONSE, MessageHeader, Request, Response},
+        proto::{
+            Code, MESSAGE_HEADER_LENGTH, MESSAGE_TYPE_RESPONSE, MessageHeader, Request, Response,
+        },
     },
 };
 
@@ -160,7 +162,12 @@ impl Daemon {
 
     /// Waits until `found` finds something in what came.
     #[track_caller]
-    pub(crate) fn wait_until<T>(&self, what: &str, within: Duration, found: impl Fn(&[Event]) -> Option<T>) -> T {
+    pub(crate) fn wait_until<T>(
+        &self,
+        what: &str,
+        within: Duration,
+        found: impl Fn(&[Event]) -> Option<T>,
+    ) -> T {
         let begin = Instant::now();
         let mut inner = self.shared.lock();
         loop {
@@ -169,7 +176,9 @@ impl Daemon {
             }
             let lines = || inner.events.iter().map(|event| event.line.as_str()).collect::<Vec<_>>();
             let left = within.checked_sub(begin.elapsed());
-            let left = left.unwrap_or_else(|| panic!("waited {within:?} in vain for {what}, have {:?}", lines()));
+            let left = left.unwrap_or_else(|| {
+                panic!("waited {within:?} in vain for {what}, have {:?}", lines())
+            });
             inner = self.shared.changed.wait_timeout(inner, left).unwrap().0;
         }
     }
@@ -219,8 +228,8 @@ impl Shared {
         let forward = ForwardRequest::parse_from_bytes(&request.payload).expect("a ForwardRequest");
         let event = Event::new(forward.envelope.into_option().expect("an envelope"));
         let mut inner = self.lock();
-        // The tasks' story: what the watch puts beside it (a gap, where a scripted runtime's container is in no
-        // cgroup of its own) has tests of its own.
+        // The tasks' story: what the watch puts beside it (a gap, where a scripted runtime's
+        // container is in no cgroup of its own) has tests of its own.
         if !event.envelope.topic.starts_with("/lookout/") {
             inner.events.push(event);
             self.changed.notify_all();
@@ -238,7 +247,8 @@ impl Event {
 
     /// Its message.
     pub(crate) fn message<T: Message>(&self) -> T {
-        T::parse_from_bytes(&self.envelope.event.value).expect("the event is of the type that the test expects")
+        T::parse_from_bytes(&self.envelope.event.value)
+            .expect("the event is of the type that the test expects")
     }
 }
 
@@ -271,9 +281,15 @@ fn line(type_url: &str, value: &[u8]) -> (String, u32) {
             let event = parse::<events::TaskDelete>(value);
             (format!("delete {} {}", event.container_id, event.exit_status), event.pid)
         }
-        "containerd.events.TaskOOM" => (format!("oom {}", parse::<events::TaskOOM>(value).container_id), 0),
-        "containerd.events.TaskPaused" => (format!("paused {}", parse::<events::TaskPaused>(value).container_id), 0),
-        "containerd.events.TaskResumed" => (format!("resumed {}", parse::<events::TaskResumed>(value).container_id), 0),
+        "containerd.events.TaskOOM" => {
+            (format!("oom {}", parse::<events::TaskOOM>(value).container_id), 0)
+        }
+        "containerd.events.TaskPaused" => {
+            (format!("paused {}", parse::<events::TaskPaused>(value).container_id), 0)
+        }
+        "containerd.events.TaskResumed" => {
+            (format!("resumed {}", parse::<events::TaskResumed>(value).container_id), 0)
+        }
         other => (format!("unexpected {other}"), 0),
     }
 }
@@ -288,7 +304,11 @@ fn read_request(connection: &mut UnixStream) -> io::Result<(u32, Request)> {
     Ok((header.stream_id, Request::parse_from_bytes(&body)?))
 }
 
-fn write_response(connection: &mut UnixStream, stream_id: u32, response: &Response) -> io::Result<()> {
+fn write_response(
+    connection: &mut UnixStream,
+    stream_id: u32,
+    response: &Response,
+) -> io::Result<()> {
     let body = response.write_to_bytes()?;
     let length = u32::try_from(body.len()).map_err(io::Error::other)?;
     let header = MessageHeader { length, stream_id, type_: MESSAGE_TYPE_RESPONSE, flags: 0 };

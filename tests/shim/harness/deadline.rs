@@ -23,7 +23,11 @@ pub(crate) fn find<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
 
 /// As [`find`], with a deadline of the caller's.
 #[track_caller]
-pub(crate) fn find_within<T>(deadline: Duration, what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn find_within<T>(
+    deadline: Duration,
+    what: &str,
+    mut found: impl FnMut() -> Option<T>,
+) -> T {
     let begin = Instant::now();
     loop {
         if let Some(found) = found() {

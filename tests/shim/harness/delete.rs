@@ -24,14 +24,25 @@ pub(crate) struct Deleted {
 #[track_caller]
 pub(crate) fn delete(node: &Node, bundle: &Bundle) -> Deleted {
     let mut command = Command::new(tools::SHIM);
-    command.args(["-namespace", NAMESPACE, "-address", &node.address(), "-id", &bundle.id, "-bundle"]);
+    command.args([
+        "-namespace",
+        NAMESPACE,
+        "-address",
+        &node.address(),
+        "-id",
+        &bundle.id,
+        "-bundle",
+    ]);
     command.arg(&bundle.path).arg("delete");
     command.current_dir(if bundle.path.is_dir() { &bundle.path } else { node.path() });
     let marker = node.marker();
     command.envs(marker.split_once('=')).stdin(Stdio::null());
-    let run = deadline::finish_within(DELETE, "delete", move || command.output().expect("the binary is there"));
+    let run = deadline::finish_within(DELETE, "delete", move || {
+        command.output().expect("the binary is there")
+    });
     let stderr = String::from_utf8_lossy(&run.stderr).into_owned();
     assert!(run.status.success(), "delete failed: {stderr}");
-    let response = DeleteResponse::parse_from_bytes(&run.stdout).expect("the answer is a DeleteResponse");
+    let response =
+        DeleteResponse::parse_from_bytes(&run.stdout).expect("the answer is a DeleteResponse");
     Deleted { response, stderr }
 }

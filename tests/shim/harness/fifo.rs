@@ -64,7 +64,11 @@ impl Fifo {
 
     /// A reader that reads when it is told to.
     pub(crate) fn open_for_reading(&self) -> File {
-        OpenOptions::new().read(true).custom_flags(O_NONBLOCK).open(&self.path).expect("a reader never waits")
+        OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NONBLOCK)
+            .open(&self.path)
+            .expect("a reader never waits")
     }
 
     /// Whether somebody has it open for reading.
@@ -75,7 +79,8 @@ impl Fifo {
 
     /// Writes all of `bytes` and closes; somebody must read.
     pub(crate) fn send(&self, bytes: &[u8]) {
-        let mut file = OpenOptions::new().write(true).open(&self.path).expect("the fifo is the test's own");
+        let mut file =
+            OpenOptions::new().write(true).open(&self.path).expect("the fifo is the test's own");
         file.write_all(bytes).expect("somebody reads");
     }
 }

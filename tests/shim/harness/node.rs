@@ -19,7 +19,8 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new() -> Self {
         // Short: a socket's path must fit in 107 bytes.
-        let folder = tempfile::Builder::new().prefix("lk").tempdir_in("/tmp").expect("/tmp is writable");
+        let folder =
+            tempfile::Builder::new().prefix("lk").tempdir_in("/tmp").expect("/tmp is writable");
         let runtime = ScriptedRuntime::install(&folder.path().join("rt"));
         fs::create_dir(folder.path().join("b")).expect("the folder is new");
         Self { folder, runtime }
@@ -89,7 +90,9 @@ impl Node {
     /// All that lives here: shims, runtimes, containers.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mut found = Process::marked(&self.marker());
-        found.extend(self.shims().into_iter().filter(|shim| !found.contains(shim)).collect::<Vec<_>>());
+        found.extend(
+            self.shims().into_iter().filter(|shim| !found.contains(shim)).collect::<Vec<_>>(),
+        );
         found.retain(|process| process.lives());
         found
     }
@@ -114,8 +117,8 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // With their descendants: the init of a real runtime has an environment of its own. Twice, for
-        // what is just being forked.
+        // With their descendants: the init of a real runtime has an environment of its own. Twice,
+        // for what is just being forked.
         for _ in 0..2 {
             for process in Process::with_descendants(self.processes()) {
                 process.kill();

@@ -22,20 +22,29 @@ impl Process {
     /// Every process of the machine.
     pub(crate) fn all() -> Vec<Self> {
         let entries = fs::read_dir("/proc").expect("/proc is mounted").flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).map(|pid| Self { pid }).collect()
+        entries
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .map(|pid| Self { pid })
+            .collect()
     }
 
     /// Those that carry `marker` in their environment.
     pub(crate) fn marked(marker: &str) -> Vec<Self> {
-        Self::all().into_iter().filter(|process| process.environ().iter().any(|entry| entry == marker)).collect()
+        Self::all()
+            .into_iter()
+            .filter(|process| process.environ().iter().any(|entry| entry == marker))
+            .collect()
     }
 
     /// These and their children, and theirs.
     pub(crate) fn with_descendants(mut found: Vec<Self>) -> Vec<Self> {
-        let others: Vec<_> = Self::all().into_iter().map(|process| (process, process.parent())).collect();
+        let others: Vec<_> =
+            Self::all().into_iter().map(|process| (process, process.parent())).collect();
         let mut next = 0;
         while let Some(parent) = found.get(next).copied() {
-            let is_child = |other: &&(Self, Option<i32>)| other.1 == Some(parent.pid) && !found.contains(&other.0);
+            let is_child = |other: &&(Self, Option<i32>)| {
+                other.1 == Some(parent.pid) && !found.contains(&other.0)
+            };
             let children: Vec<_> = others.iter().filter(is_child).map(|other| other.0).collect();
             found.extend(children);
             next += 1;
@@ -67,7 +76,8 @@ impl Process {
 
     /// User and system time, in clock ticks (100 a second).
     pub(crate) fn cpu_ticks(self) -> u64 {
-        let ticks = |field| self.stat(field).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
+        let ticks =
+            |field| self.stat(field).and_then(|ticks| ticks.parse::<u64>().ok()).unwrap_or(0);
         ticks(13) + ticks(14)
     }
 
@@ -93,16 +103,23 @@ impl Process {
         fs::read_to_string(self.file("oom_score_adj")).ok()?.trim().parse().ok()
     }
 
-    /// Each descriptor and what it is; none of a process that is gone. Of a shim only root may see them.
+    /// Each descriptor and what it is; none of a process that is gone. Of a shim only root may see
+    /// them.
     #[track_caller]
     pub(crate) fn descriptors(self) -> BTreeMap<i32, String> {
         let entries = match fs::read_dir(self.file("fd")) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => panic!("root is missing: {error}"),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                panic!("root is missing: {error}")
+            }
             entries => entries.into_iter().flatten().flatten(),
         };
-        let describe = |path: &Path| fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned());
+        let describe = |path: &Path| {
+            fs::read_link(path).ok().map(|target| target.to_string_lossy().into_owned())
+        };
         entries
-            .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, describe(&entry.path())?)))
+            .filter_map(|entry| {
+                Some((entry.file_name().to_str()?.parse().ok()?, describe(&entry.path())?))
+            })
             .collect()
     }
 

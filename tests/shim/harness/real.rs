@@ -12,7 +12,8 @@ impl Node {
         // Not nested: runc removes the last part only.
         let node = self.path().file_name().expect("it has a name");
         let cgroup = format!("/{}-{id}", node.to_string_lossy());
-        let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
+        let namespaces =
+            ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
         bundle.write_config(&json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -38,7 +39,8 @@ impl Node {
 
 /// The process document of an exec in a [`runc_bundle`](Node::runc_bundle).
 pub(crate) fn process(script: &str) -> String {
-    let arguments = if script.starts_with('/') { json!([script]) } else { json!(["/bin/sh", "-c", script]) };
+    let arguments =
+        if script.starts_with('/') { json!([script]) } else { json!(["/bin/sh", "-c", script]) };
     json!({
         "args": arguments,
         "env": ["PATH=/bin:/sbin:/usr/bin:/usr/sbin"],

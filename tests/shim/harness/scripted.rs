@@ -89,7 +89,12 @@ impl ScriptedRuntime {
     pub(crate) fn hold(&self, verb: &str) -> Hold {
         let fifo = self.file(&format!("hold.{verb}"));
         mkfifo(&fifo, Mode::from_bits_truncate(0o600)).expect("one hold a verb");
-        Hold { fifo, runtime: self.clone(), verb: verb.to_owned(), called_before: self.calls(verb).len() }
+        Hold {
+            fifo,
+            runtime: self.clone(),
+            verb: verb.to_owned(),
+            called_before: self.calls(verb).len(),
+        }
     }
 
     /// All calls so far, oldest first.
@@ -129,14 +134,19 @@ impl ScriptedRuntime {
             let (number, target) = line.split_once(" -> ")?;
             Some((number.split_whitespace().last()?.parse().ok()?, target.to_owned()))
         };
-        let mut descriptors: BTreeMap<i32, String> = read("fds").lines().filter_map(described).collect();
+        let mut descriptors: BTreeMap<i32, String> =
+            read("fds").lines().filter_map(described).collect();
         descriptors.retain(|_, target| !target.ends_with("/runtime.sh"));
         let stat = read("stat");
         Details {
             cwd: read("cwd").trim().into(),
             environ: read("environ").split_terminator('\0').map(str::to_owned).collect(),
             descriptors,
-            group: stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(2)?.parse().ok()).expect("proc(5)"),
+            group: stat
+                .rsplit(") ")
+                .next()
+                .and_then(|rest| rest.split(' ').nth(2)?.parse().ok())
+                .expect("proc(5)"),
             oom_score_adj: read("oom").trim().parse().expect("proc(5)"),
         }
     }
@@ -160,7 +170,9 @@ impl Call {
         let mut rest = self.arguments.as_slice();
         loop {
             rest = match rest {
-                [flag, _, ..] if ["--root", "--log", "--log-format"].contains(&flag.as_str()) => &rest[2..],
+                [flag, _, ..] if ["--root", "--log", "--log-format"].contains(&flag.as_str()) => {
+                    &rest[2..]
+                }
                 [flag, ..] if flag.starts_with("--") => &rest[1..],
                 _ => return rest,
             };
@@ -196,8 +208,8 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // Never waits (fifo(7)): open for both, it wakes those who wait in open(2), and closed again
-        // those who wait in read(2). Removed first, so that nobody begins to wait on it.
+        // Never waits (fifo(7)): open for both, it wakes those who wait in open(2), and closed
+        // again those who wait in read(2). Removed first, so that nobody begins to wait on it.
         let opened = OpenOptions::new().read(true).write(true).open(&self.fifo);
         let _ = fs::remove_file(&self.fifo);
         drop(opened);

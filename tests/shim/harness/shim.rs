@@ -16,7 +16,8 @@ impl Shim {
     /// Connects to a shim that was started for `bundle`.
     #[track_caller]
     pub(crate) fn connect(answer: &Answer, bundle: &Bundle) -> Self {
-        let task = Task::connect(&answer.address, answer.version).expect("a shim that has answered serves");
+        let task = Task::connect(&answer.address, answer.version)
+            .expect("a shim that has answered serves");
         let connected = task.connection(&bundle.id).expect("a shim tells its pid");
         Self { answer: answer.clone(), process: Process::new(connected.shim_pid), task }
     }
@@ -53,7 +54,9 @@ impl Shim {
     pub(crate) fn remove(&self, id: &str) {
         match self.task.kill(id, "", 9) {
             Ok(_) => {}
-            Err(Failure { message, .. }) => assert!(message.contains("process already finished"), "{message}"),
+            Err(Failure { message, .. }) => {
+                assert!(message.contains("process already finished"), "{message}")
+            }
         }
         self.task.wait(id, "").expect("wait");
         self.task.delete(id, "").expect("delete");

@@ -18,8 +18,8 @@ use super::{Bundle, Node, Shim, deadline, node::NAMESPACE, tools};
 /// containerd gives `start` no time; a user does.
 const START: Duration = Duration::from_secs(20);
 
-/// One `start`, to be run. By default as containerd 2.3 and later do, with the node's socket folder,
-/// so that no root is needed.
+/// One `start`, to be run. By default as containerd 2.3 and later do, with the node's socket
+/// folder, so that no root is needed.
 #[derive(Debug)]
 pub(crate) struct StartVerb {
     binary: PathBuf,
@@ -72,7 +72,10 @@ impl StartVerb {
                 "-publish-binary".into(),
                 "/nonexistent/containerd".into(),
             ],
-            environment: vec![(name.to_owned(), value.to_owned()), ("TTRPC_ADDRESS".into(), node.ttrpc_address())],
+            environment: vec![
+                (name.to_owned(), value.to_owned()),
+                ("TTRPC_ADDRESS".into(), node.ttrpc_address()),
+            ],
             stdin: params.write_to_bytes().expect("proto3 has no required fields"),
             wrapper: None,
         }
@@ -95,7 +98,8 @@ impl StartVerb {
 
     /// With this change to the parameters on stdin.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut BootstrapParams)) -> Self {
-        let mut params = BootstrapParams::parse_from_bytes(&self.stdin).expect("it is what `new` wrote");
+        let mut params =
+            BootstrapParams::parse_from_bytes(&self.stdin).expect("it is what `new` wrote");
         change(&mut params);
         self.stdin = params.write_to_bytes().expect("proto3 has no required fields");
         self
@@ -104,7 +108,9 @@ impl StartVerb {
     /// With the runtime's options on stdin.
     pub(crate) fn with_options(self, options: Any) -> Self {
         self.with(|params| {
-            params.extensions.push(Extension { value: MessageField::some(options), ..Default::default() });
+            params
+                .extensions
+                .push(Extension { value: MessageField::some(options), ..Default::default() });
         })
     }
 
@@ -153,7 +159,10 @@ impl StartVerb {
                 shell
             }
         };
-        command.args(["-namespace", &self.namespace, "-id", &self.bundle.id]).args(&self.arguments).arg("start");
+        command
+            .args(["-namespace", &self.namespace, "-id", &self.bundle.id])
+            .args(&self.arguments)
+            .arg("start");
         command.current_dir(&self.bundle.path).envs(self.environment.iter().cloned());
         command.stdin(Stdio::piped());
         let (mut read, write) = io::pipe().expect("there are descriptors left");
@@ -199,8 +208,13 @@ impl Started {
             let version = json["version"].as_i64().expect("a version");
             return Answer { version, address: word("address"), protocol: word("protocol") };
         }
-        let result = BootstrapResult::parse_from_bytes(&self.combined).expect("an answer of one of three kinds");
-        Answer { version: result.version.into(), address: result.address, protocol: result.protocol }
+        let result = BootstrapResult::parse_from_bytes(&self.combined)
+            .expect("an answer of one of three kinds");
+        Answer {
+            version: result.version.into(),
+            address: result.address,
+            protocol: result.protocol,
+        }
     }
 
     /// The one line of a refusal.

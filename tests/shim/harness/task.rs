@@ -56,27 +56,36 @@ impl Task {
     }
 
     /// Calls a method beside the test.
-    pub(crate) fn beside<T: Send + 'static>(&self, call: impl FnOnce(&Self) -> T + Send + 'static) -> JoinHandle<T> {
+    pub(crate) fn beside<T: Send + 'static>(
+        &self,
+        call: impl FnOnce(&Self) -> T + Send + 'static,
+    ) -> JoinHandle<T> {
         let task = self.clone();
         thread::spawn(move || call(&task))
     }
 
     pub(crate) fn state(&self, id: &str, exec_id: &str) -> Answer<api::StateResponse> {
-        let request = api::StateRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        let request =
+            api::StateRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
         self.call("State", &request)
     }
 
-    pub(crate) fn create(&self, request: &api::CreateTaskRequest) -> Answer<api::CreateTaskResponse> {
+    pub(crate) fn create(
+        &self,
+        request: &api::CreateTaskRequest,
+    ) -> Answer<api::CreateTaskResponse> {
         self.call("Create", request)
     }
 
     pub(crate) fn start(&self, id: &str, exec_id: &str) -> Answer<api::StartResponse> {
-        let request = api::StartRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        let request =
+            api::StartRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
         self.call("Start", &request)
     }
 
     pub(crate) fn delete(&self, id: &str, exec_id: &str) -> Answer<api::DeleteResponse> {
-        let request = api::DeleteRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        let request =
+            api::DeleteRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
         self.call("Delete", &request)
     }
 
@@ -92,15 +101,28 @@ impl Task {
         self.call("Resume", &api::ResumeRequest { id: id.into(), ..Default::default() })
     }
 
-    pub(crate) fn checkpoint(&self, id: &str, path: &Path, options: Option<Any>) -> Answer<api::Empty> {
+    pub(crate) fn checkpoint(
+        &self,
+        id: &str,
+        path: &Path,
+        options: Option<Any>,
+    ) -> Answer<api::Empty> {
         let path = path.to_string_lossy().into_owned();
         let options = MessageField::from_option(options);
-        self.call("Checkpoint", &api::CheckpointTaskRequest { id: id.into(), path, options, ..Default::default() })
+        self.call(
+            "Checkpoint",
+            &api::CheckpointTaskRequest { id: id.into(), path, options, ..Default::default() },
+        )
     }
 
     /// To init, or to an exec.
     pub(crate) fn kill(&self, id: &str, exec_id: &str, signal: u32) -> Answer<api::Empty> {
-        let request = api::KillRequest { id: id.into(), exec_id: exec_id.into(), signal, ..Default::default() };
+        let request = api::KillRequest {
+            id: id.into(),
+            exec_id: exec_id.into(),
+            signal,
+            ..Default::default()
+        };
         self.call("Kill", &request)
     }
 
@@ -118,24 +140,41 @@ impl Task {
         self.call("Exec", request)
     }
 
-    pub(crate) fn resize_pty(&self, id: &str, exec_id: &str, width: u32, height: u32) -> Answer<api::Empty> {
+    pub(crate) fn resize_pty(
+        &self,
+        id: &str,
+        exec_id: &str,
+        width: u32,
+        height: u32,
+    ) -> Answer<api::Empty> {
         let (id, exec_id) = (id.into(), exec_id.into());
-        self.call("ResizePty", &api::ResizePtyRequest { id, exec_id, width, height, ..Default::default() })
+        self.call(
+            "ResizePty",
+            &api::ResizePtyRequest { id, exec_id, width, height, ..Default::default() },
+        )
     }
 
     pub(crate) fn close_io(&self, id: &str, exec_id: &str) -> Answer<api::Empty> {
         let (id, exec_id) = (id.into(), exec_id.into());
-        self.call("CloseIO", &api::CloseIORequest { id, exec_id, stdin: true, ..Default::default() })
+        self.call(
+            "CloseIO",
+            &api::CloseIORequest { id, exec_id, stdin: true, ..Default::default() },
+        )
     }
 
     pub(crate) fn update(&self, id: &str, resources: &str) -> Answer<api::Empty> {
-        let resources = any("types.containerd.io/opencontainers/runtime-spec/1/LinuxResources", resources);
+        let resources =
+            any("types.containerd.io/opencontainers/runtime-spec/1/LinuxResources", resources);
         let resources = MessageField::some(resources);
-        self.call("Update", &api::UpdateTaskRequest { id: id.into(), resources, ..Default::default() })
+        self.call(
+            "Update",
+            &api::UpdateTaskRequest { id: id.into(), resources, ..Default::default() },
+        )
     }
 
     pub(crate) fn wait(&self, id: &str, exec_id: &str) -> Answer<api::WaitResponse> {
-        let request = api::WaitRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
+        let request =
+            api::WaitRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
         self.call("Wait", &request)
     }
 
@@ -184,7 +223,10 @@ pub(crate) fn exec_request(id: &str, exec_id: &str) -> api::ExecProcessRequest {
     api::ExecProcessRequest {
         id: id.into(),
         exec_id: exec_id.into(),
-        spec: MessageField::some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", spec)),
+        spec: MessageField::some(any(
+            "types.containerd.io/opencontainers/runtime-spec/1/Process",
+            spec,
+        )),
         ..Default::default()
     }
 }
@@ -198,7 +240,9 @@ impl std::fmt::Debug for Task {
 impl From<ttrpc::Error> for Failure {
     fn from(error: ttrpc::Error) -> Self {
         match error {
-            ttrpc::Error::RpcStatus(status) => Self { code: Some(status.code()), message: status.message },
+            ttrpc::Error::RpcStatus(status) => {
+                Self { code: Some(status.code()), message: status.message }
+            }
             other => Self { code: None, message: other.to_string() },
         }
     }

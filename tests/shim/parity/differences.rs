@@ -58,7 +58,8 @@ const DIFFERENCES: &[Difference] = &[
 impl Difference {
     /// What differs and is not listed, and what is listed and does not differ.
     pub(super) fn surprises(stock: &str, theirs: &[Step], ours: &[Step]) -> Vec<String> {
-        let mut listed: Vec<_> = DIFFERENCES.iter().filter(|difference| difference.stock.contains(&stock)).collect();
+        let mut listed: Vec<_> =
+            DIFFERENCES.iter().filter(|difference| difference.stock.contains(&stock)).collect();
         let mut surprises = Vec::new();
         for (their, our) in theirs.iter().zip(ours) {
             assert_eq!(their.name, our.name, "both are asked the same");
@@ -66,15 +67,20 @@ impl Difference {
                 continue;
             }
             let same = |difference: &&Difference| {
-                (difference.step, difference.theirs, difference.ours) == (their.name, &*their.outcome, &*our.outcome)
+                (difference.step, difference.theirs, difference.ours)
+                    == (their.name, &*their.outcome, &*our.outcome)
             };
             match listed.iter().position(same) {
                 Some(at) => drop(listed.remove(at)),
-                None => surprises
-                    .push(format!("{}\n    theirs: {}\n    ours:   {}", their.name, their.outcome, our.outcome)),
+                None => surprises.push(format!(
+                    "{}\n    theirs: {}\n    ours:   {}",
+                    their.name, their.outcome, our.outcome
+                )),
             }
         }
-        let stale = |difference: &Difference| format!("{} no longer differs: {}", difference.step, difference.why);
+        let stale = |difference: &Difference| {
+            format!("{} no longer differs: {}", difference.step, difference.why)
+        };
         surprises.extend(listed.into_iter().map(stale));
         surprises
     }

@@ -1,5 +1,5 @@
-//! The same requests to the stock shim and to ours: codes, messages, answers and events must be equal,
-//! but for the differences that are listed, each with its reason.
+//! The same requests to the stock shim and to ours: codes, messages, answers and events must be
+//! equal, but for the differences that are listed, each with its reason.
 
 mod differences;
 mod sequence;
@@ -17,7 +17,8 @@ mod root {
     fn steps(binary: PathBuf, versioned: bool) -> Vec<Step> {
         let node = Node::new();
         let daemon = node.daemon();
-        let bundle = node.runc_bundle("web", "trap 'exit 3' TERM; echo ready >&2; while :; do sleep 0.05; done");
+        let bundle = node
+            .runc_bundle("web", "trap 'exit 3' TERM; echo ready >&2; while :; do sleep 0.05; done");
         // The stock shim fails without.
         let log = Fifo::make(bundle.path.join("log"));
         let _reader = log.open_for_reading();

@@ -1,14 +1,16 @@
 //! One life of a container with all seventeen requests in it, those that are refused included.
 //!
-//! Two things are not asked. A second start of what runs: the stock shim counts it twice, tells the exit
-//! twice, and dies at the end of init (1.7 and 2.1 alike). A create with options of an unknown type: the
-//! stock shim runs the default runtime in the machine's own folder.
+//! Two things are not asked. A second start of what runs: the stock shim counts it twice, tells the
+//! exit twice, and dies at the end of init (1.7 and 2.1 alike). A create with options of an unknown
+//! type: the stock shim runs the default runtime in the machine's own folder.
 
 use std::path::Path;
 
 use containerd_shim_protos::{api, protobuf::MessageField};
 
-use crate::harness::{Bundle, Daemon, Failure, Fifo, Node, Shim, any, deadline, exec_request, real};
+use crate::harness::{
+    Bundle, Daemon, Failure, Fifo, Node, Shim, any, deadline, exec_request, real,
+};
 
 /// What was asked and what came of it, without what differs from run to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +105,8 @@ fn unknown(record: &mut Record<'_>, shim: &Shim) {
 /// Creates that fail, in bundles of their own.
 fn failures(record: &mut Record<'_>, shim: &Shim) {
     let nope = record.node.runc_bundle("nope", "");
-    let mut config: serde_json::Value = serde_json::from_str(&nope.read("config.json").unwrap()).unwrap();
+    let mut config: serde_json::Value =
+        serde_json::from_str(&nope.read("config.json").unwrap()).unwrap();
     config["process"]["args"] = serde_json::json!(["/nope"]);
     nope.write_config(&config);
     record.step("create of what is not there", shim.create(&nope.create()), created_pid);
@@ -116,8 +119,12 @@ fn failures(record: &mut Record<'_>, shim: &Shim) {
 fn created(record: &mut Record<'_>, shim: &Shim, bundle: &Bundle) {
     let fifo = |name: &str| Fifo::make(record.node.path().join(name));
     let [stdin, stdout, stderr] = ["stdin", "stdout", "stderr"].map(fifo);
-    let request =
-        api::CreateTaskRequest { stdin: stdin.name(), stdout: stdout.name(), stderr: stderr.name(), ..bundle.create() };
+    let request = api::CreateTaskRequest {
+        stdin: stdin.name(),
+        stdout: stdout.name(),
+        stderr: stderr.name(),
+        ..bundle.create()
+    };
     let stderr = stderr.collect();
     let _stdout = stdout.collect();
     let created = shim.create(&request);
@@ -154,8 +161,10 @@ fn running(record: &mut Record<'_>, shim: &Shim) {
 fn execs(record: &mut Record<'_>, shim: &Shim) {
     let exec = |exec_id: &str, script: &str| {
         let mut request = exec_request("web", exec_id);
-        request.spec =
-            MessageField::some(any("types.containerd.io/opencontainers/runtime-spec/1/Process", real::process(script)));
+        request.spec = MessageField::some(any(
+            "types.containerd.io/opencontainers/runtime-spec/1/Process",
+            real::process(script),
+        ));
         shim.exec_with(&request)
     };
     record.step("state of no exec", shim.state("web", "none"), state);
@@ -179,7 +188,11 @@ fn execs(record: &mut Record<'_>, shim: &Shim) {
     record.step("wait for an exec", shim.wait("web", "probe"), waited);
     record.step("state of an exec that ended", shim.state("web", "probe"), state);
     record.done("kill of an exec that ended", shim.kill("web", "probe", 9));
-    record.step("start of an exec that ended", shim.start("web", "probe"), |answer| pid(answer.pid));
+    record.step(
+        "start of an exec that ended",
+        shim.start("web", "probe"),
+        |answer| pid(answer.pid),
+    );
     record.step("delete of an exec", shim.delete("web", "probe"), deleted);
     record.step("delete of an exec again", shim.delete("web", "probe"), deleted);
 
@@ -227,7 +240,8 @@ fn stopped(record: &mut Record<'_>, shim: &Shim) {
     record.done("pause when stopped", shim.pause("web"));
     record.done("resume when stopped", shim.resume("web"));
     record.done("exec when stopped", shim.exec("web", "probe"));
-    record.step("start of an exec when stopped", shim.start("web", "late"), |answer| pid(answer.pid));
+    record
+        .step("start of an exec when stopped", shim.start("web", "late"), |answer| pid(answer.pid));
     record.done("update when stopped", shim.update("web", "{}"));
     record.done("checkpoint when stopped", shim.checkpoint("web", Path::new("/nonexistent"), None));
     record.done("resize when stopped", shim.resize_pty("web", "", 80, 24));
@@ -274,11 +288,19 @@ fn waited(answer: &api::WaitResponse) -> String {
 }
 
 fn deleted(answer: &api::DeleteResponse) -> String {
-    format!("pid=<{}> exit={} at={}", answer.pid, answer.exit_status, time(answer.exited_at.seconds))
+    format!(
+        "pid=<{}> exit={} at={}",
+        answer.pid,
+        answer.exit_status,
+        time(answer.exited_at.seconds)
+    )
 }
 
 fn connected(answer: &api::ConnectResponse) -> String {
-    format!("shim pid=<{}> task pid=<{}> version={:?}", answer.shim_pid, answer.task_pid, answer.version)
+    format!(
+        "shim pid=<{}> task pid=<{}> version={:?}",
+        answer.shim_pid, answer.task_pid, answer.version
+    )
 }
 
 fn pids(answer: &api::PidsResponse) -> String {

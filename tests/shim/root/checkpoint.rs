@@ -15,7 +15,8 @@ on_every_containerd! {
 }
 
 /// Counts in memory, and tells in a file how far it is.
-const COUNTER: &str = "i=0; while :; do i=$((i+1)); echo $i >/count.new; mv /count.new /count; usleep 10000; done";
+const COUNTER: &str =
+    "i=0; while :; do i=$((i+1)); echo $i >/count.new; mv /count.new /count; usleep 10000; done";
 
 fn count(containerd: &Containerd, id: &str) -> u64 {
     let path = format!("/proc/{}/root/count", containerd.pid(id));
@@ -29,8 +30,14 @@ fn goes_on_where_it_was(version: Version, runtime: Runtime) {
     let events = containerd.events();
     containerd.detached("c", &[], &["sh", "-c", COUNTER]);
     deadline::until("the counter to get somewhere", || count(&containerd, "c") >= 40);
-    containerd.ctr(&["container", "checkpoint", "--task", "--rw", "--image", "c", "kept/c"]).success();
-    assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"), "a checkpoint leaves it running");
+    containerd
+        .ctr(&["container", "checkpoint", "--task", "--rw", "--image", "c", "kept/c"])
+        .success();
+    assert_eq!(
+        containerd.status("c").as_deref(),
+        Some("RUNNING"),
+        "a checkpoint leaves it running"
+    );
     let later = count(&containerd, "c");
     containerd.remove("c");
     containerd.assert_nothing_left();
@@ -41,10 +48,13 @@ fn goes_on_where_it_was(version: Version, runtime: Runtime) {
     deadline::until("the restored counter to go on", || count(&containerd, "d") > later);
     containerd.exec("d", &[], &["sh", "-c", "exit 3"]).run().exit_code(3);
     let pid = containerd.pid("d");
-    assert!(containerd.ctr(&["task", "ps", "d"]).success().stdout_text().contains(&pid.to_string()));
+    assert!(
+        containerd.ctr(&["task", "ps", "d"]).success().stdout_text().contains(&pid.to_string())
+    );
     containerd.remove("d");
     events.wait_topic("/tasks/delete", "d");
-    let told = events.of("d").into_iter().filter(|event| !event.contains("exec-")).collect::<Vec<_>>();
+    let told =
+        events.of("d").into_iter().filter(|event| !event.contains("exec-")).collect::<Vec<_>>();
     assert_eq!(told, ["create", "start", "exit", "delete"]);
     let start = events.find(|event| event.is("/tasks/start", "d")).expect("in the list");
     assert_eq!(start.number("pid"), u64::try_from(pid).expect("a pid"));
@@ -69,7 +79,17 @@ fn a_checkpoint_may_end_the_container(version: Version) {
     // ctr passes its options on to the runtime of this name alone; the shim serves under it.
     symlink(SHIM, containerd.path("bin/containerd-shim-runc-v2")).expect("our folder is writable");
     containerd
-        .ctr(&["run", "--detach", "--runtime", "io.containerd.runc.v2", IMAGE, "c", "sh", "-c", COUNTER])
+        .ctr(&[
+            "run",
+            "--detach",
+            "--runtime",
+            "io.containerd.runc.v2",
+            IMAGE,
+            "c",
+            "sh",
+            "-c",
+            COUNTER,
+        ])
         .success();
     containerd.shim("c");
     count(&containerd, "c");

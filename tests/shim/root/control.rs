@@ -57,10 +57,15 @@ fn ps_tells_execs_from_the_rest(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &[], &["sh", "-c", "sleep 1000 & wait"]);
     let events = containerd.events();
-    let exec = containerd.program(&["task", "exec", "--exec-id", "mine", "c", "sleep", "1000"]).spawn();
+    let exec =
+        containerd.program(&["task", "exec", "--exec-id", "mine", "c", "sleep", "1000"]).spawn();
     events.wait(PATIENCE, "the exec", |event| event.is("/tasks/exec-started", "c"));
     let listed = containerd.ctr(&["task", "ps", "c"]).success().stdout_text();
-    let rows = listed.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>()).collect::<Vec<_>>();
+    let rows = listed
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .collect::<Vec<_>>();
     assert_eq!(rows.len(), 3, "{listed}");
     let init = containerd.pid("c").to_string();
     assert!(rows.iter().any(|row| row[0] == init && row[1] == "-"), "init {init}: {listed}");
@@ -77,7 +82,8 @@ fn ps_tells_execs_from_the_rest(version: Version) {
 fn metrics_are_the_containers_own(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &["--memory-limit", "50331648"], &["sh", "-c", "sleep 1000 & wait"]);
-    let output = containerd.ctr(&["task", "metrics", "--format", "json", "c"]).success().stdout_text();
+    let output =
+        containerd.ctr(&["task", "metrics", "--format", "json", "c"]).success().stdout_text();
     let metrics: serde_json::Value = serde_json::from_str(&output).expect("JSON");
     let of = |words: &[&str]| words.iter().fold(&metrics, |value, word| &value[*word]).as_u64();
     // The two versions' messages have other names.
@@ -134,25 +140,44 @@ fn events_come_in_containerds_order(version: Version) {
     let events = containerd.events();
     containerd.detached("c", &[], &["sleep", "1000"]);
     let pid = containerd.pid("c");
-    containerd.program(&["task", "exec", "--exec-id", "e", "c", "sh", "-c", "exit 5"]).run().exit_code(5);
+    containerd
+        .program(&["task", "exec", "--exec-id", "e", "c", "sh", "-c", "exit 5"])
+        .run()
+        .exit_code(5);
     containerd.ctr(&["task", "pause", "c"]).success();
     containerd.ctr(&["task", "resume", "c"]).success();
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     events.wait_topic("/tasks/exit", "c");
     containerd.remove("c");
-    let is_last = |event: &Event| event.is("/tasks/delete", "c") && event.number("exit_status") == 137;
+    let is_last =
+        |event: &Event| event.is("/tasks/delete", "c") && event.number("exit_status") == 137;
     events.wait(PATIENCE, "init's delete", is_last);
     containerd.assert_nothing_left();
-    let expected =
-        ["create", "start", "exec-added e", "exec-started e", "exit e", "paused", "resumed", "exit", "delete"];
+    let expected = [
+        "create",
+        "start",
+        "exec-added e",
+        "exec-started e",
+        "exit e",
+        "paused",
+        "resumed",
+        "exit",
+        "delete",
+    ];
     let told = events.of("c");
     // The delete of an exec is containerd's own event; 1.6 does not send it.
     let told = told.into_iter().filter(|event| event != "delete e").collect::<Vec<_>>();
     assert_eq!(told, expected);
-    for (topic, name) in [("/tasks/create", "pid"), ("/tasks/start", "pid"), ("/tasks/delete", "pid")] {
-        let event = events.find(|event| event.is(topic, "c") && event.process() != "e").expect("in the list");
+    for (topic, name) in
+        [("/tasks/create", "pid"), ("/tasks/start", "pid"), ("/tasks/delete", "pid")]
+    {
+        let event = events
+            .find(|event| event.is(topic, "c") && event.process() != "e")
+            .expect("in the list");
         assert_eq!(event.number(name), u64::try_from(pid).expect("a pid"), "{event:?}");
     }
-    let exec = events.find(|event| event.is("/tasks/exit", "c") && event.process() == "e").expect("in the list");
+    let exec = events
+        .find(|event| event.is("/tasks/exit", "c") && event.process() == "e")
+        .expect("in the list");
     assert_eq!(exec.number("exit_status"), 5);
 }

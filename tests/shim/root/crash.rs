@@ -18,8 +18,8 @@ on_every_containerd! {
 
 /// Init of a container whose shim does not answer, by its cgroup.
 fn init(containerd: &Containerd, id: &str) -> Process {
-    let pids =
-        fs::read_to_string(containerd.memory_cgroup(id).join("cgroup.procs")).expect("the cgroup of the container");
+    let pids = fs::read_to_string(containerd.memory_cgroup(id).join("cgroup.procs"))
+        .expect("the cgroup of the container");
     Process::new(pids.lines().next().and_then(|pid| pid.parse::<i32>().ok()).expect("an init"))
 }
 
@@ -34,14 +34,21 @@ fn a_killed_shim_leaves_nothing_and_its_exit_is_told(version: Version) {
     events.wait(PATIENCE, "the exec", |event| event.is("/tasks/exec-started", "c"));
     let pid = containerd.pid("c");
     containerd.shim("c").signal(Signal::SIGKILL);
-    let (exit, delete) = (events.wait_topic("/tasks/exit", "c"), events.wait_topic("/tasks/delete", "c"));
+    let (exit, delete) =
+        (events.wait_topic("/tasks/exit", "c"), events.wait_topic("/tasks/delete", "c"));
     for event in [&exit, &delete] {
-        assert_eq!((event.number("pid"), event.number("exit_status")), (pid.unsigned_abs().into(), 137), "{event:?}");
+        assert_eq!(
+            (event.number("pid"), event.number("exit_status")),
+            (pid.unsigned_abs().into(), 137),
+            "{event:?}"
+        );
     }
     // What they answer is containerd's affair; that they do is ours.
     run.wait();
     exec.wait();
-    deadline::until("the task to be gone", || containerd.status("c").is_none_or(|status| status == "STOPPED"));
+    deadline::until("the task to be gone", || {
+        containerd.status("c").is_none_or(|status| status == "STOPPED")
+    });
     containerd.ctr(&["task", "rm", "--force", "c"]);
     containerd.ctr(&["container", "rm", "c"]).success();
     containerd.assert_nothing_left_but_fifos();

@@ -14,7 +14,10 @@ use std::{
 };
 
 use lookout::{
-    api::{AddRequest, ContainerPort, ContainerProcess, NodePortsRequest, NodeProcessesRequest, StatusResponse},
+    api::{
+        AddRequest, ContainerPort, ContainerProcess, NodePortsRequest, NodeProcessesRequest,
+        StatusResponse,
+    },
     client::{Daemon, Shim, registrations},
 };
 use nix::sys::signal::Signal;
@@ -37,9 +40,9 @@ const AT_ONCE: usize = 5;
 /// How long the view may take to be the shims' again.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Check that a daemon that is killed and started again each second for a minute, while 50 shims come and go under
-/// load, has in the end the shims' own view of processes and ports; and that its stream has each event of each shim
-/// once, in order, or a gap that says so.
+/// Check that a daemon that is killed and started again each second for a minute, while 50 shims
+/// come and go under load, has in the end the shims' own view of processes and ports; and that its
+/// stream has each event of each shim once, in order, or a gap that says so.
 #[test]
 fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
     let mut containerd = Containerd::start(Version::V1_7);
@@ -65,7 +68,8 @@ fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
                 containerd.remove(&oldest);
             }
             // Spread over the whole time.
-            let turn = STORM * u32::try_from(number + 1).expect("few") / u32::try_from(SHIMS).expect("few");
+            let turn = STORM * u32::try_from(number + 1).expect("few")
+                / u32::try_from(SHIMS).expect("few");
             thread::sleep(turn.saturating_sub(began.elapsed()));
         }
         is_over.store(true, Ordering::Relaxed);
@@ -91,28 +95,45 @@ fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
     let streamed = stream(&runtime_dir);
     assert_eq!(streamed.wrong, Vec::<String>::new());
     assert!(streamed.last.len() > SHIMS / 2, "only {} shims were followed", streamed.last.len());
-    // Each one that served tells that nobody was there before; one may have been killed before that.
+    // Each one that served tells that nobody was there before; one may have been killed before
+    // that.
     let log = fs::read_to_string(runtime_dir.join("daemon.log")).expect("a log");
     let served = log.lines().filter(|line| line.contains("msg=\"serving\"")).count();
-    assert!(served > SHIMS / 2 && (served..=kills + 1).contains(&streamed.absences), "{served}: {}", streamed.absences);
-    eprintln!("{kills} kills, {} shims, {} events, {} gaps", streamed.last.len(), streamed.events, streamed.gaps);
+    assert!(
+        served > SHIMS / 2 && (served..=kills + 1).contains(&streamed.absences),
+        "{served}: {}",
+        streamed.absences
+    );
+    eprintln!(
+        "{kills} kills, {} shims, {} events, {} gaps",
+        streamed.last.len(),
+        streamed.events,
+        streamed.gaps
+    );
     for name in &names {
         containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "--all", name]).success();
         containerd.remove(name);
     }
-    deadline::within(SETTLED, "the daemon to know that all have gone", || view(&runtime_dir) == View::default());
+    deadline::within(SETTLED, "the daemon to know that all have gone", || {
+        view(&runtime_dir) == View::default()
+    });
     daemon.kill().expect("our own child");
     daemon.wait().expect("our own child");
 }
 
-/// Check that a Prometheus scrapes the daemon: it finds its target up, and the numbers that the daemon has.
+/// Check that a Prometheus scrapes the daemon: it finds its target up, and the numbers that the
+/// daemon has.
 #[test]
 fn prometheus_takes_the_metrics() {
-    let folder = tempfile::Builder::new().prefix("lk").tempdir_in("/tmp").expect("/tmp is writable");
-    let free = || TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port");
+    let folder =
+        tempfile::Builder::new().prefix("lk").tempdir_in("/tmp").expect("/tmp is writable");
+    let free = || {
+        TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+    };
     let (target, prometheus) = (free().to_string(), free().to_string());
     let mut daemon = command(folder.path());
-    let mut daemon = daemon.env("LOOKOUT_METRICS_ADDRESS", &target).spawn().expect("setpriv of util-linux");
+    let mut daemon =
+        daemon.env("LOOKOUT_METRICS_ADDRESS", &target).spawn().expect("setpriv of util-linux");
     deadline::until("the daemon to serve", || TcpStream::connect(&target).is_ok());
     let added = run(async {
         let daemon = Daemon::connect(&folder.path().join("daemon.sock")).await?;
@@ -130,8 +151,10 @@ fn prometheus_takes_the_metrics() {
     scraper.arg(format!("--config.file={}", config.display()));
     scraper.arg(format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()));
     scraper.arg(format!("--web.listen-address={prometheus}"));
-    let log = fs::File::create(folder.path().join("prometheus.log")).expect("our folder is writable");
-    let mut scraper = scraper.stdout(log.try_clone().expect("a handle")).stderr(log).spawn().expect("setpriv");
+    let log =
+        fs::File::create(folder.path().join("prometheus.log")).expect("our folder is writable");
+    let mut scraper =
+        scraper.stdout(log.try_clone().expect("a handle")).stderr(log).spawn().expect("setpriv");
     for (query, value) in [
         ("up", "1"),
         ("lookout_living_entries", "1"),
@@ -146,8 +169,8 @@ fn prometheus_takes_the_metrics() {
     }
 }
 
-/// Check that an exit that containerd is not there to take is told as unpublished, by the shim and by the daemon, and
-/// grows old; and that nothing is unpublished when containerd is back.
+/// Check that an exit that containerd is not there to take is told as unpublished, by the shim and
+/// by the daemon, and grows old; and that nothing is unpublished when containerd is back.
 #[test]
 fn what_containerd_has_not_got_is_told() {
     let mut containerd = Containerd::start(Version::V2_1);
@@ -162,7 +185,8 @@ fn what_containerd_has_not_got_is_told() {
 
     containerd.kill_9();
     init.signal(Signal::SIGKILL);
-    let waits = || unpublished(&runtime_dir).filter(|[shims, events, _]| (*shims, *events) == (1.0, 1.0));
+    let waits =
+        || unpublished(&runtime_dir).filter(|[shims, events, _]| (*shims, *events) == (1.0, 1.0));
     deadline::until("the exit to wait", || waits().is_some_and(|[.., oldest]| oldest > 0.0));
     deadline::until("it to grow old", || waits().is_some_and(|[.., oldest]| oldest > 1.0));
     let told = status(&runtime_dir);
@@ -185,7 +209,8 @@ fn status(runtime_dir: &Path) -> StatusResponse {
     })
 }
 
-/// Shims that answered the daemon's scrape, their unpublished events, and how many seconds ago the oldest was.
+/// Shims that answered the daemon's scrape, their unpublished events, and how many seconds ago the
+/// oldest was.
 fn unpublished(runtime_dir: &Path) -> Option<[f64; 3]> {
     let mut socket = UnixStream::connect(runtime_dir.join("metrics.sock")).ok()?;
     socket.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").ok()?;
@@ -195,7 +220,11 @@ fn unpublished(runtime_dir: &Path) -> Option<[f64; 3]> {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
         line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().expect("a number")
     };
-    let names = ["lookout_shims_answering", "lookout_unpublished_events", "lookout_oldest_unpublished_seconds"];
+    let names = [
+        "lookout_shims_answering",
+        "lookout_unpublished_events",
+        "lookout_oldest_unpublished_seconds",
+    ];
     Some(names.map(number))
 }
 
@@ -228,10 +257,18 @@ fn start(runtime_dir: &Path) -> Child {
 }
 
 fn command(runtime_dir: &Path) -> Command {
-    let log = fs::File::options().create(true).append(true).open(runtime_dir.join("daemon.log")).expect("a log");
+    let log = fs::File::options()
+        .create(true)
+        .append(true)
+        .open(runtime_dir.join("daemon.log"))
+        .expect("a log");
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", env!("CARGO_BIN_EXE_lookout"), "daemon"]);
-    command.env("LOOKOUT_RUNTIME_DIR", runtime_dir).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    command
+        .env("LOOKOUT_RUNTIME_DIR", runtime_dir)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log);
     command
 }
 
@@ -250,7 +287,8 @@ impl View {
             (process.entity_id, process.args)
         }));
         self.ports.extend(ports.into_iter().filter(|one| !one.listed_only).map(|one| {
-            let (container, port) = (one.container.unwrap_or_default(), one.port.unwrap_or_default());
+            let (container, port) =
+                (one.container.unwrap_or_default(), one.port.unwrap_or_default());
             (container.id, port.transport, port.address, port.port)
         }));
     }
@@ -259,9 +297,16 @@ impl View {
 fn view(runtime_dir: &Path) -> View {
     run(async {
         let mut view = View::default();
-        let Ok(daemon) = Daemon::connect(&runtime_dir.join("daemon.sock")).await else { return view };
-        let processes = daemon.node_processes(&NodeProcessesRequest::default()).await.expect("it answers").processes;
-        let ports = daemon.node_ports(&NodePortsRequest::default()).await.expect("it answers").ports;
+        let Ok(daemon) = Daemon::connect(&runtime_dir.join("daemon.sock")).await else {
+            return view;
+        };
+        let processes = daemon
+            .node_processes(&NodeProcessesRequest::default())
+            .await
+            .expect("it answers")
+            .processes;
+        let ports =
+            daemon.node_ports(&NodePortsRequest::default()).await.expect("it answers").ports;
         view.add(processes, ports);
         view
     })
@@ -294,7 +339,8 @@ fn newest_of_shims(runtime_dir: &Path) -> BTreeMap<String, u64> {
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(work)
 }
 

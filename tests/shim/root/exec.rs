@@ -43,7 +43,10 @@ fn storm(containerd: &Containerd, id: &str, count: i32, within: Duration) {
 fn an_exec_tells_its_output_and_its_exit_code(version: Version) {
     let containerd = Containerd::start(version);
     idle(&containerd, "c");
-    let output = containerd.exec("c", &[], &["sh", "-c", "echo out; echo err >&2; exit 7"]).run().exit_code(7);
+    let output = containerd
+        .exec("c", &[], &["sh", "-c", "echo out; echo err >&2; exit 7"])
+        .run()
+        .exit_code(7);
     assert_eq!((output.stdout_text().as_str(), output.stderr_text().as_str()), ("out\n", "err\n"));
     let output = containerd.exec("c", &[], &["cat"]).stdin("piped").run().success();
     assert_eq!(output.stdout_text(), "piped");
@@ -58,7 +61,12 @@ fn an_exec_on_a_terminal_has_the_clients(version: Version) {
     let script = "until [ \"$(stty size)\" = '40 90' ]; do usleep 10000; done; tty; read word; echo got $word; exit 6";
     let program = containerd.exec("c", &["--tty"], &["sh", "-c", script]);
     let output = program.terminal(40, 90).stdin("hello\n").run().exit_code(6);
-    assert_eq!(output.stdout_text().matches("got hello\r\n").count(), 1, "{}", output.stdout_text());
+    assert_eq!(
+        output.stdout_text().matches("got hello\r\n").count(),
+        1,
+        "{}",
+        output.stdout_text()
+    );
     assert!(output.stdout_text().contains("/dev/pts/"), "{}", output.stdout_text());
     containerd.remove("c");
     containerd.assert_nothing_left();
@@ -74,7 +82,12 @@ fn a_terminals_output_arrives_whole(version: Version) {
     containerd.program(&exec).terminal(40, 90).run().success();
     let output = read_to_its_end(&containerd, "e");
     let expected = (1..=count).map(|number| format!("{number}\r\n")).collect::<String>();
-    assert!(output == expected.as_bytes(), "{} of {} bytes, or other ones", output.len(), expected.len());
+    assert!(
+        output == expected.as_bytes(),
+        "{} of {} bytes, or other ones",
+        output.len(),
+        expected.len()
+    );
     containerd.remove("c");
     // Nobody has asked for the exec's end.
     containerd.assert_nothing_left_but_fifos();
@@ -141,7 +154,10 @@ fn an_exec_that_races_inits_end_is_told_before_it(version: Version) {
         let exits = told.iter().filter(|event| event.starts_with("exit ")).count();
         assert_eq!(started, exits, "each exec that started has one exit: {told:?}");
         let init = told.iter().position(|event| event == "exit").expect("waited for");
-        assert!(!told[init..].iter().any(|event| event.starts_with("exit ")), "init's exit is the last: {told:?}");
+        assert!(
+            !told[init..].iter().any(|event| event.starts_with("exit ")),
+            "init's exit is the last: {told:?}"
+        );
     }
     containerd.assert_nothing_left();
 }
@@ -177,12 +193,19 @@ fn orphans_are_reaped_in_silence(version: Version) {
     let double_forks = "for i in $(seq 300); do (true & ) ; done";
     containerd.exec("c", &[], &["sh", "-c", double_forks]).run().success();
     let shim = containerd.shim("c");
-    deadline::until("all orphans to be reaped", || shim.children().iter().all(|child| child.state() != Some('Z')));
+    deadline::until("all orphans to be reaped", || {
+        shim.children().iter().all(|child| child.state() != Some('Z'))
+    });
     let pids = containerd.ctr(&["task", "ps", "c"]).success().stdout_text().lines().count();
     assert_eq!(pids, 2, "a headline and init");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     events.wait_topic("/tasks/exit", "c");
-    assert_eq!(events.count(|event| event.is("/tasks/exit", "c")), 2, "the exec's and init's: {:?}", events.of("c"));
+    assert_eq!(
+        events.count(|event| event.is("/tasks/exit", "c")),
+        2,
+        "the exec's and init's: {:?}",
+        events.of("c")
+    );
     containerd.remove("c");
     containerd.assert_nothing_left();
 }

@@ -68,7 +68,12 @@ fn at_rest(shim: Process) -> Holdings {
 /// else (containerd#5173, containerd#11708).
 fn two_hundred_runs_leave_nothing(version: Version) {
     let containerd = Containerd::start(version);
-    run_all(3, (0..200).map(|number| containerd.run(&format!("c{number}"), &["--rm"], &["sh", "-c", "exit 3"])));
+    run_all(
+        3,
+        (0..200).map(|number| {
+            containerd.run(&format!("c{number}"), &["--rm"], &["sh", "-c", "exit 3"])
+        }),
+    );
     containerd.assert_nothing_left();
 }
 
@@ -81,7 +86,11 @@ fn runs_and_two_hundred_failed_starts_leave_a_pods_shim_as_it_was(version: Versi
     run_all(
         3,
         (0..100).map(|number| {
-            containerd.run(&format!("c{number}"), &[&["--rm"], &POD[..]].concat(), &["sh", "-c", "exit 3"])
+            containerd.run(
+                &format!("c{number}"),
+                &[&["--rm"], &POD[..]].concat(),
+                &["sh", "-c", "exit 3"],
+            )
         }),
     );
     assert_eq!(at_rest(shim), before);
@@ -90,7 +99,9 @@ fn runs_and_two_hundred_failed_starts_leave_a_pods_shim_as_it_was(version: Versi
         (0..200).map(|number| {
             let (id, flags) = (format!("f{number}"), [&["--rm"], &POD[..]].concat());
             match number % 4 {
-                0 => containerd.run(&id, &[&flags[..], &["--tty"]].concat(), &["/nope"]).terminal(24, 80),
+                0 => containerd
+                    .run(&id, &[&flags[..], &["--tty"]].concat(), &["/nope"])
+                    .terminal(24, 80),
                 _ => containerd.run(&id, &flags, &["/nope"]),
             }
         }),
@@ -112,7 +123,9 @@ fn five_hundred_execs_leave_the_shim_as_it_was(version: Version) {
         run_all(
             5,
             (0..count).map(|number| match number % 5 {
-                0 => containerd.exec("pod", &["--tty"], &["sh", "-c", "echo out; exit 5"]).terminal(24, 80),
+                0 => containerd
+                    .exec("pod", &["--tty"], &["sh", "-c", "echo out; exit 5"])
+                    .terminal(24, 80),
                 _ => containerd.exec("pod", &[], &["sh", "-c", "echo out; exit 5"]),
             }),
         );

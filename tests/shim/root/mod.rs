@@ -54,7 +54,9 @@ const OUTPUT: Duration = Duration::from_secs(30);
 /// Bytes of which no two stretches are alike, so that a lost one shows wherever it was.
 fn random(count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
-    fs::File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut bytes)).expect("the kernel has some");
+    fs::File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(&mut bytes))
+        .expect("the kernel has some");
     bytes
 }
 
@@ -65,8 +67,8 @@ fn bind_mount(containerd: &Containerd, bytes: &[u8]) -> String {
     format!("type=bind,src={},dst=/data,options=bind:ro", path.display())
 }
 
-/// All that a command in a new container prints, read by the test itself: ctr stops to read when the
-/// exit is told, whether it has read all or not (containerd#8326, containerd#13931).
+/// All that a command in a new container prints, read by the test itself: ctr stops to read when
+/// the exit is told, whether it has read all or not (containerd#8326, containerd#13931).
 fn output_of(containerd: &Containerd, id: &str, flags: &[&str], command: &str) -> Vec<u8> {
     let mount = mount_of_our_folder(containerd);
     let script = format!("{}; {command}", wait_for_us(id));

@@ -72,8 +72,9 @@ fn a_child_out_of_memory_is_told_and_the_container_lives(version: Version) {
     events.wait_topic("/tasks/oom", "c");
     assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
     containerd.exec("c", &[], &HUNGRY).run().exit_code(137);
-    let twice =
-        |events: &[Event]| (events.iter().filter(|event| event.is("/tasks/oom", "c")).count() >= 2).then_some(());
+    let twice = |events: &[Event]| {
+        (events.iter().filter(|event| event.is("/tasks/oom", "c")).count() >= 2).then_some(())
+    };
     events.wait_for(PATIENCE, "the second time", twice);
     containerd.exec("c", &[], &["true"]).run().success();
     containerd.remove("c");

@@ -54,10 +54,12 @@ fn containers_of_a_pod_share_a_shim(version: Version) {
 fn starts_of_a_pod_that_race_get_one_shim(version: Version) {
     let containerd = Containerd::start(version);
     for round in 0..5 {
-        let (pod, ids) = (format!("pod{round}"), [0, 1, 2, 3].map(|number| format!("r{round}c{number}")));
+        let (pod, ids) =
+            (format!("pod{round}"), [0, 1, 2, 3].map(|number| format!("r{round}c{number}")));
         let annotation = format!("{GROUP}={pod}");
         let flags = ["--detach", "--annotation", &annotation];
-        let running = ids.each_ref().map(|id| containerd.run(id, &flags, &["sleep", "1000"]).spawn());
+        let running =
+            ids.each_ref().map(|id| containerd.run(id, &flags, &["sleep", "1000"]).spawn());
         for client in running {
             client.wait().success();
         }
@@ -74,8 +76,10 @@ fn each_containerd_is_answered_in_its_newest_protocol(version: Version) {
     let containerd = Containerd::start(version);
     // The shim is found here first; what it answers to `start` is kept.
     let answer = containerd.path("answer");
-    let script =
-        format!("case \"$*\" in *start) {SHIM} \"$@\" | tee {};; *) exec {SHIM} \"$@\";; esac", answer.display());
+    let script = format!(
+        "case \"$*\" in *start) {SHIM} \"$@\" | tee {};; *) exec {SHIM} \"$@\";; esac",
+        answer.display()
+    );
     containerd.script("bin/containerd-shim-lookout-v2", &script);
     containerd.run("c", &["--rm"], &["true"]).run().success();
     let answer = fs::read_to_string(answer).expect("kept by the script");
@@ -87,7 +91,11 @@ fn each_containerd_is_answered_in_its_newest_protocol(version: Version) {
         Version::V2_1 => assert_eq!(version, Some(3), "{answer}"),
     }
     if let Some(said) = said {
-        assert!(said["address"].as_str().is_some_and(|address| address.starts_with("unix:///run/containerd/s/")));
+        assert!(
+            said["address"]
+                .as_str()
+                .is_some_and(|address| address.starts_with("unix:///run/containerd/s/"))
+        );
         assert_eq!(said["protocol"].as_str(), Some("ttrpc"));
     }
     containerd.assert_nothing_left();
@@ -99,15 +107,26 @@ fn the_bundle_says_where_the_shim_serves(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &[], &["sleep", "1000"]);
     let address = format!("unix://{}", containerd.sockets()[0].display());
-    assert_eq!(fs::read_to_string(containerd.bundle("c").join("address")).expect("written by the shim"), address);
+    assert_eq!(
+        fs::read_to_string(containerd.bundle("c").join("address")).expect("written by the shim"),
+        address
+    );
     if containerd.version() == Version::V2_1 {
-        let bootstrap = fs::read(containerd.bundle("c").join("bootstrap.json")).expect("written by containerd");
+        let bootstrap =
+            fs::read(containerd.bundle("c").join("bootstrap.json")).expect("written by containerd");
         let bootstrap = serde_json::from_slice::<Value>(&bootstrap).expect("JSON");
-        assert_eq!((bootstrap["address"].as_str(), bootstrap["version"].as_i64()), (Some(&*address), Some(3)));
+        assert_eq!(
+            (bootstrap["address"].as_str(), bootstrap["version"].as_i64()),
+            (Some(&*address), Some(3))
+        );
     }
     for service in [2, 3] {
         let task = Task::connect(&address, service).expect("the shim listens");
-        assert_eq!(task.state("c", "").expect("the shim answers").id, "c", "containerd.task.v{service}.Task");
+        assert_eq!(
+            task.state("c", "").expect("the shim answers").id,
+            "c",
+            "containerd.task.v{service}.Task"
+        );
     }
     containerd.remove("c");
     containerd.assert_nothing_left();

@@ -29,7 +29,11 @@ pub(super) fn mount() -> String {
 /// A container that runs `/ports ARGUMENTS`.
 fn listener(containerd: &Containerd, id: &str, flags: &[&str], arguments: &[&str]) {
     let mount = mount();
-    containerd.detached(id, &[&["--mount", &mount], flags].concat(), &[&["/ports"], arguments].concat());
+    containerd.detached(
+        id,
+        &[&["--mount", &mount], flags].concat(),
+        &[&["/ports"], arguments].concat(),
+    );
 }
 
 /// Kills a container and removes it.
@@ -54,18 +58,28 @@ fn number(told: &Told) -> u64 {
 /// Waits for a port of a container to open or to close.
 #[track_caller]
 fn wait(watching: &Watching, kind: &str, id: &str, port: u64) -> Told {
-    let wanted = |told: &Told| told.kind() == kind && told.container() == id && number(told) == port;
+    let wanted =
+        |told: &Told| told.kind() == kind && told.container() == id && number(told) == port;
     watching.wait(SOON, &format!("{kind} of {port} in {id}"), wanted)
 }
 
 /// What `lookout ports` answers of a container.
 fn listed(containerd: &Containerd, id: &str) -> Vec<Told> {
-    let answer = containerd.lookout(&["ports", "-o", "json", "--container", id]).run().success().stdout_text();
+    let answer = containerd
+        .lookout(&["ports", "-o", "json", "--container", id])
+        .run()
+        .success()
+        .stdout_text();
     let ports: Vec<Value> = serde_json::from_str(&answer).expect("an array");
     ports.into_iter().map(Told).collect()
 }
 
 /// The host pids of a port's owners.
 fn owners(told: &Told) -> Vec<u64> {
-    told.at("/owners").as_array().into_iter().flatten().filter_map(|owner| owner["pid"].as_u64()).collect()
+    told.at("/owners")
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|owner| owner["pid"].as_u64())
+        .collect()
 }

@@ -55,7 +55,10 @@ fn exit_while_away(version: Version, away: Duration) {
     stay_away(begun, away);
     assert!(shim.lives(), "the shim keeps the exit until somebody takes it");
     let ticks = shim.cpu_ticks() - ticks;
-    assert!(ticks <= IDLE_TICKS, "{version:?}: waiting cost {ticks} hundredths of a second of processor time");
+    assert!(
+        ticks <= IDLE_TICKS,
+        "{version:?}: waiting cost {ticks} hundredths of a second of processor time"
+    );
     containerd.restart();
     let back = Instant::now();
     thread::sleep(LATE.mul_f64(0.75));
@@ -63,10 +66,18 @@ fn exit_while_away(version: Version, away: Duration) {
     assert!(back.elapsed() < LATE, "this machine is too slow to connect in time");
 
     let exit = events.wait_topic("/tasks/exit", "c");
-    assert_eq!((exit.number("pid"), exit.number("exit_status")), (pid.pid.unsigned_abs().into(), 9), "{version:?}");
+    assert_eq!(
+        (exit.number("pid"), exit.number("exit_status")),
+        (pid.pid.unsigned_abs().into(), 9),
+        "{version:?}"
+    );
     assert_eq!(containerd.status("c").as_deref(), Some("STOPPED"), "{version:?}");
     let removed = containerd.ctr(&["task", "rm", "c"]).success();
-    assert!(removed.stderr_text().contains("exit code 9"), "{version:?}: {}", removed.stderr_text());
+    assert!(
+        removed.stderr_text().contains("exit code 9"),
+        "{version:?}: {}",
+        removed.stderr_text()
+    );
     containerd.ctr(&["container", "rm", "c"]).success();
     events.wait_topic("/tasks/delete", "c");
     containerd.assert_nothing_left();
@@ -92,8 +103,11 @@ fn what_happened_while_containerd_was_away_is_told_in_order(version: Version) {
     containerd.detached("c", &[], &["sh", "-c", "sleep 1000"]);
     let events = containerd.events();
     let running = ["e1", "e2"].map(|exec_id| {
-        let exec = containerd.program(&["task", "exec", "--exec-id", exec_id, "c", "sleep", "1000"]).spawn();
-        let is_it = |event: &Event| event.is("/tasks/exec-started", "c") && event.process() == exec_id;
+        let exec = containerd
+            .program(&["task", "exec", "--exec-id", exec_id, "c", "sleep", "1000"])
+            .spawn();
+        let is_it =
+            |event: &Event| event.is("/tasks/exec-started", "c") && event.process() == exec_id;
         let pid = events.wait(PATIENCE, exec_id, is_it).number("pid");
         (exec, Process::new(pid))
     });
@@ -131,7 +145,8 @@ fn a_talking_container_outlives_containerd(version: Version) {
         assert_eq!(containerd.pid(id), pid);
         containerd.exec(id, &[], &["true"]).run().success();
     }
-    let attached = containerd.program(&["task", "attach", "heard"]).stdin("one\ntwo\n").run().exit_code(7);
+    let attached =
+        containerd.program(&["task", "attach", "heard"]).stdin("one\ntwo\n").run().exit_code(7);
     assert_eq!(attached.stdout_text(), "heard one\nheard two\n");
     containerd.ctr(&["container", "rm", "heard"]).success();
     containerd.remove("talking");
@@ -143,7 +158,9 @@ fn a_talking_container_outlives_containerd(version: Version) {
 fn a_container_whose_reader_was_killed_lives(version: Version) {
     let mut containerd = Containerd::start(version);
     let client = containerd.run("c", &[], &["sh", "-c", "while :; do date; done"]).spawn();
-    deadline::until("it to run", || containerd.status("c").is_some_and(|status| status == "RUNNING"));
+    deadline::until("it to run", || {
+        containerd.status("c").is_some_and(|status| status == "RUNNING")
+    });
     client.signal(Signal::SIGKILL);
     containerd.kill_9();
     containerd.restart();
@@ -175,7 +192,8 @@ fn a_create_that_containerd_did_not_outlive_leaves_nothing(version: Version) {
     fs::write(go, "").expect("our folder is writable");
     // It took the task over (1.6), or gave the shim up.
     deadline::until("the end of the create", || {
-        containerd.status("c").is_some_and(|status| status == "CREATED") || containerd.shims().is_empty()
+        containerd.status("c").is_some_and(|status| status == "CREATED")
+            || containerd.shims().is_empty()
     });
     containerd.ctr(&["task", "rm", "--force", "c"]);
     containerd.ctr(&["container", "rm", "c"]).success();

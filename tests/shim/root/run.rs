@@ -23,7 +23,10 @@ on_every_containerd! {
 /// Check that run relays both streams apart and ends with the container's exit code.
 fn a_container_tells_its_output_and_its_exit_code(version: Version) {
     let containerd = Containerd::start(version);
-    let output = containerd.run("c", &["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 3"]).run().exit_code(3);
+    let output = containerd
+        .run("c", &["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 3"])
+        .run()
+        .exit_code(3);
     assert_eq!((output.stdout_text().as_str(), output.stderr_text().as_str()), ("out\n", "err\n"));
     containerd.assert_nothing_left();
 }
@@ -67,7 +70,12 @@ fn a_container_on_a_terminal_has_the_clients(version: Version) {
     let script = "until [ \"$(stty size)\" = '33 77' ]; do usleep 10000; done; tty; read word; echo got $word; exit 5";
     let program = containerd.run("c", &["--rm", "--tty"], &["sh", "-c", script]);
     let output = program.terminal(33, 77).stdin("hello\n").run().exit_code(5);
-    assert_eq!(output.stdout_text().matches("got hello\r\n").count(), 1, "{}", output.stdout_text());
+    assert_eq!(
+        output.stdout_text().matches("got hello\r\n").count(),
+        1,
+        "{}",
+        output.stdout_text()
+    );
     assert!(output.stdout_text().contains("/dev/pts/0"), "{}", output.stdout_text());
     containerd.assert_nothing_left();
 }
@@ -79,18 +87,26 @@ fn a_folder_serves_as_a_root_filesystem(version: Version) {
     copy_rootfs(&rootfs);
     let rootfs = rootfs.to_string_lossy();
     let flags = ["run", "--rm", "--runtime", RUNTIME, "--rootfs"];
-    containerd.ctr(&[&flags[..], &[&rootfs, "c", "/bin/sh", "-c", "echo mine >/mark"]].concat()).success();
-    assert_eq!(fs::read_to_string(containerd.path("rootfs/mark")).expect("written by the container"), "mine\n");
+    containerd
+        .ctr(&[&flags[..], &[&rootfs, "c", "/bin/sh", "-c", "echo mine >/mark"]].concat())
+        .success();
+    assert_eq!(
+        fs::read_to_string(containerd.path("rootfs/mark")).expect("written by the container"),
+        "mine\n"
+    );
     containerd.assert_nothing_left();
 }
 
-/// Check that the longest id that containerd allows works, with a terminal, too: a socket's path has
-/// 107 bytes.
+/// Check that the longest id that containerd allows works, with a terminal, too: a socket's path
+/// has 107 bytes.
 fn the_longest_id_works(version: Version) {
     let containerd = Containerd::start(version);
     let id = "i".repeat(76);
-    let output =
-        containerd.run(&id, &["--rm", "--tty"], &["sh", "-c", "tty; exit 5"]).terminal(24, 80).run().exit_code(5);
+    let output = containerd
+        .run(&id, &["--rm", "--tty"], &["sh", "-c", "tty; exit 5"])
+        .terminal(24, 80)
+        .run()
+        .exit_code(5);
     assert!(output.stdout_text().contains("/dev/pts/0"), "{}", output.stdout_text());
     containerd.assert_nothing_left();
 }
@@ -111,7 +127,11 @@ fn a_detached_container_can_be_attached_to(version: Version) {
 fn a_missing_program_is_a_clear_error_and_leaves_nothing(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
-    let output = containerd.run("c", &["--rm"], &["/nope"]).within(Duration::from_secs(5)).run().exit_code(1);
+    let output = containerd
+        .run("c", &["--rm"], &["/nope"])
+        .within(Duration::from_secs(5))
+        .run()
+        .exit_code(1);
     let said = output.stderr_text();
     assert!(said.contains("OCI runtime create failed") && said.contains("/nope"), "{said}");
     assert!(said.contains("no such file or directory"), "{said}");
@@ -120,7 +140,10 @@ fn a_missing_program_is_a_clear_error_and_leaves_nothing(version: Version) {
     containerd.run("after", &["--rm"], &["true"]).run().success();
     events.wait_topic("/tasks/delete", "after");
     let told = events.of("c");
-    assert!(!told.iter().any(|event| event.starts_with("exit") || event.starts_with("start")), "{told:?}");
+    assert!(
+        !told.iter().any(|event| event.starts_with("exit") || event.starts_with("start")),
+        "{told:?}"
+    );
     containerd.assert_nothing_left();
 }
 

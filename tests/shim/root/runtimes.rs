@@ -25,17 +25,20 @@ on_every_containerd! {
 /// What the runtime does to the argument `verb`, before or instead of what the real one does.
 fn runtime_that(containerd: &Containerd, verb: &str, does: &str) {
     let real = containerd.runtime_binary();
-    containerd.script("bin/runc", &format!("case \"$*\" in *' {verb} '*) {does};; esac; exec {real} \"$@\""));
+    containerd.script(
+        "bin/runc",
+        &format!("case \"$*\" in *' {verb} '*) {does};; esac; exec {real} \"$@\""),
+    );
 }
 
 /// Check that a runtime that prints 300 kB of garbage and exits 77 is an error within 5 s that
 /// quotes it, and leaves nothing (containerd#4434).
 fn a_runtime_that_prints_garbage_is_quoted_at_once(version: Version) {
     let containerd = Containerd::start(version);
-    let garbage =
-        "head -c 300000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero | tr '\\0' y >&2; echo the end >&2; exit 77";
+    let garbage = "head -c 300000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero | tr '\\0' y >&2; echo the end >&2; exit 77";
     runtime_that(&containerd, "create", garbage);
-    let failed = containerd.run("c", &["--rm"], &["true"]).within(Duration::from_secs(5)).run().exit_code(1);
+    let failed =
+        containerd.run("c", &["--rm"], &["true"]).within(Duration::from_secs(5)).run().exit_code(1);
     let said = failed.stderr_text();
     assert!(said.contains("77") && said.contains("yyyyyyyy") && said.contains("the end"), "{said}");
     assert!(said.len() < 20_000, "{} bytes of it", said.len());
@@ -46,9 +49,14 @@ fn a_runtime_that_prints_garbage_is_quoted_at_once(version: Version) {
 /// goes on.
 fn an_execs_runtime_that_prints_garbage_is_quoted(version: Version) {
     let containerd = Containerd::start(version);
-    runtime_that(&containerd, "exec", "head -c 300000 /dev/zero | tr '\\0' y >&2; echo the end >&2; exit 77");
+    runtime_that(
+        &containerd,
+        "exec",
+        "head -c 300000 /dev/zero | tr '\\0' y >&2; echo the end >&2; exit 77",
+    );
     containerd.detached("c", &[], &["sleep", "1000"]);
-    let failed = containerd.exec("c", &[], &["true"]).within(Duration::from_secs(5)).run().exit_code(1);
+    let failed =
+        containerd.exec("c", &[], &["true"]).within(Duration::from_secs(5)).run().exit_code(1);
     assert!(failed.stderr_text().contains("the end"), "{}", failed.stderr_text());
     assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
     containerd.remove("c");
@@ -128,7 +136,8 @@ fn a_client_may_name_the_runtimes_binary(version: Version) {
     // ctr passes that on to the runtime of this name alone; the shim serves under it.
     symlink(SHIM, containerd.path("bin/containerd-shim-runc-v2")).expect("our folder is writable");
     let (used, real) = (containerd.path("used"), containerd.runtime_binary());
-    let binary = containerd.script("my-runc", &format!("touch {}; exec {real} \"$@\"", used.display()));
+    let binary =
+        containerd.script("my-runc", &format!("touch {}; exec {real} \"$@\"", used.display()));
     let run = [
         "run",
         "--rm",
@@ -151,10 +160,16 @@ fn a_client_may_name_the_runtimes_binary(version: Version) {
 fn live_a_life(version: Version, runtime: Runtime) {
     let containerd = Containerd::start_with(version, runtime);
     let events = containerd.events();
-    let output = containerd.run("short", &["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 3"]).run().exit_code(3);
+    let output = containerd
+        .run("short", &["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 3"])
+        .run()
+        .exit_code(3);
     assert_eq!((output.stdout_text().as_str(), output.stderr_text().as_str()), ("out\n", "err\n"));
-    let tty =
-        containerd.run("tty", &["--rm", "--tty"], &["sh", "-c", "tty; exit 5"]).terminal(24, 80).run().exit_code(5);
+    let tty = containerd
+        .run("tty", &["--rm", "--tty"], &["sh", "-c", "tty; exit 5"])
+        .terminal(24, 80)
+        .run()
+        .exit_code(5);
     assert!(tty.stdout_text().contains("/dev/pts/0"), "{}", tty.stdout_text());
     let failed = containerd.run("nope", &["--rm"], &["/nope"]).run().exit_code(1);
     assert!(failed.stderr_text().contains("/nope"), "{}", failed.stderr_text());
@@ -162,15 +177,24 @@ fn live_a_life(version: Version, runtime: Runtime) {
     containerd.detached("c", &["--memory-limit", "67108864"], &["sleep", "1000"]);
     let output = containerd.exec("c", &[], &["sh", "-c", "echo out; exit 7"]).run().exit_code(7);
     assert_eq!(output.stdout_text(), "out\n");
-    containerd.exec("c", &["--tty"], &["sh", "-c", "tty; exit 6"]).terminal(24, 80).run().exit_code(6);
+    containerd
+        .exec("c", &["--tty"], &["sh", "-c", "tty; exit 6"])
+        .terminal(24, 80)
+        .run()
+        .exit_code(6);
     containerd.ctr(&["task", "pause", "c"]).success();
     assert_eq!(containerd.status("c").as_deref(), Some("PAUSED"));
     containerd.ctr(&["task", "resume", "c"]).success();
     assert_eq!(containerd.status("c").as_deref(), Some("RUNNING"));
-    containerd.task_service("c").update("c", r#"{"memory":{"limit":100663296}}"#).expect("a good limit");
+    containerd
+        .task_service("c")
+        .update("c", r#"{"memory":{"limit":100663296}}"#)
+        .expect("a good limit");
     assert_eq!(containerd.memory_limit("c"), 100_663_296);
     assert_eq!(containerd.ctr(&["task", "ps", "c"]).success().stdout_text().lines().count(), 2);
-    assert!(containerd.ctr(&["task", "metrics", "c"]).success().stdout_text().contains("memory.usage"));
+    assert!(
+        containerd.ctr(&["task", "metrics", "c"]).success().stdout_text().contains("memory.usage")
+    );
     containerd.ctr(&["task", "kill", "--signal", "SIGTERM", "c"]).success();
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     assert_eq!(events.wait_topic("/tasks/exit", "c").number("exit_status"), 137);
@@ -180,7 +204,8 @@ fn live_a_life(version: Version, runtime: Runtime) {
     containerd.run("oom", &["--rm", "--memory-limit", "25165824"], &hungry).run().exit_code(137);
     events.wait_topic("/tasks/delete", "oom");
     assert_eq!(events.of("oom"), ["create", "start", "oom", "exit", "delete"]);
-    let order = events.of("c").into_iter().filter(|event| !event.contains("exec-")).collect::<Vec<_>>();
+    let order =
+        events.of("c").into_iter().filter(|event| !event.contains("exec-")).collect::<Vec<_>>();
     assert_eq!(order, ["create", "start", "paused", "resumed", "exit", "delete"]);
     containerd.assert_nothing_left();
 }

@@ -38,7 +38,10 @@ fn sixty_four_mebibytes_and_a_byte_are_whole_in_a_log_file(version: Version) {
     let mount = bind_mount(&containerd, &bytes);
     let log = containerd.path("log");
     let uri = format!("file://{}", log.display());
-    containerd.run("c", &["--rm", "--mount", &mount, "--log-uri", &uri], &["cat", "/data"]).run().success();
+    containerd
+        .run("c", &["--rm", "--mount", &mount, "--log-uri", &uri], &["cat", "/data"])
+        .run()
+        .success();
     let logged = fs::read(log).expect("made by the shim");
     assert!(logged == bytes, "{} of {} bytes are there, or other ones", logged.len(), bytes.len());
     containerd.assert_nothing_left();
@@ -50,7 +53,10 @@ fn an_exec_has_a_log_file_of_its_own(version: Version) {
     containerd.detached("c", &[], &["sleep", "1000"]);
     let log = containerd.path("exec.log");
     let uri = format!("file://{}", log.display());
-    containerd.exec("c", &["--log-uri", &uri], &["sh", "-c", "echo logged; exit 2"]).run().exit_code(2);
+    containerd
+        .exec("c", &["--log-uri", &uri], &["sh", "-c", "echo logged; exit 2"])
+        .run()
+        .exit_code(2);
     assert_eq!(fs::read_to_string(&log).expect("made by the shim"), "logged\n");
     containerd.remove("c");
     containerd.assert_nothing_left();
@@ -68,7 +74,10 @@ fn a_logger_gets_its_arguments_and_both_streams(version: Version) {
     ));
     let uri = format!("binary://{logger}?tag=blue");
     let script = "cat /data; echo err >&2; exit 3";
-    containerd.run("c", &["--rm", "--mount", &mount, "--log-uri", &uri], &["sh", "-c", script]).run().exit_code(3);
+    containerd
+        .run("c", &["--rm", "--mount", &mount, "--log-uri", &uri], &["sh", "-c", script])
+        .run()
+        .exit_code(3);
     deadline::until("the logger to end", || folder.join("done").exists());
     let said = fs::read_to_string(folder.join("said")).expect("written by the logger");
     assert_eq!(said, format!("c {} tag blue\n", containerd.namespace()));
@@ -81,7 +90,10 @@ fn a_logger_gets_its_arguments_and_both_streams(version: Version) {
 /// Check that a logger which cannot be run is a clear error and leaves nothing.
 fn a_missing_logger_is_a_clear_error_and_leaves_nothing(version: Version) {
     let containerd = Containerd::start(version);
-    let output = containerd.run("c", &["--rm", "--log-uri", "binary:///no/such/logger"], &["true"]).run().exit_code(1);
+    let output = containerd
+        .run("c", &["--rm", "--log-uri", "binary:///no/such/logger"], &["true"])
+        .run()
+        .exit_code(1);
     assert!(output.stderr_text().contains("/no/such/logger"), "{}", output.stderr_text());
     containerd.assert_nothing_left();
 }
@@ -89,7 +101,10 @@ fn a_missing_logger_is_a_clear_error_and_leaves_nothing(version: Version) {
 /// Check that a container without streams runs, and its output is nobody's.
 fn a_container_without_streams_runs(version: Version) {
     let containerd = Containerd::start(version);
-    let output = containerd.run("c", &["--rm", "--null-io"], &["sh", "-c", "echo lost; exit 6"]).run().exit_code(6);
+    let output = containerd
+        .run("c", &["--rm", "--null-io"], &["sh", "-c", "echo lost; exit 6"])
+        .run()
+        .exit_code(6);
     assert_eq!(output.stdout_text(), "");
     containerd.assert_nothing_left();
 }
@@ -101,9 +116,13 @@ fn a_full_log_does_not_stop_the_container(version: Version) {
     let small = containerd.path("small");
     fs::create_dir(&small).expect("our folder is writable");
     let flags = nix::mount::MsFlags::empty();
-    nix::mount::mount(Some("tmpfs"), &small, Some("tmpfs"), flags, Some("size=64k")).expect("the namespace is ours");
+    nix::mount::mount(Some("tmpfs"), &small, Some("tmpfs"), flags, Some("size=64k"))
+        .expect("the namespace is ours");
     let uri = format!("file://{}/log", small.display());
-    containerd.run("c", &["--rm", "--log-uri", &uri], &["sh", "-c", "seq 1 200000; exit 8"]).run().exit_code(8);
+    containerd
+        .run("c", &["--rm", "--log-uri", &uri], &["sh", "-c", "seq 1 200000; exit 8"])
+        .run()
+        .exit_code(8);
     nix::mount::umount(&small).expect("nobody holds the log any more");
     containerd.assert_nothing_left();
 }
@@ -115,12 +134,14 @@ fn the_last_byte_before_the_exit_arrives(version: Version) {
     let containerd = Containerd::start(version);
     let bytes = random((1 << 27) + 1);
     let mount = bind_mount(&containerd, &bytes);
-    let runs =
-        (20..=27).zip([8, 6, 6, 4, 4, 2, 2, 2]).flat_map(|(power, times)| (0..times).map(move |time| (power, time)));
+    let runs = (20..=27)
+        .zip([8, 6, 6, 4, 4, 2, 2, 2])
+        .flat_map(|(power, times)| (0..times).map(move |time| (power, time)));
     for (power, time) in runs {
         let length = if time % 2 == 0 { (1_usize << power) + 1 } else { (1 << power) - 1 };
         let command = format!("head -c {length} /data");
-        let output = output_of(&containerd, &format!("c{power}-{time}"), &["--mount", &mount], &command);
+        let output =
+            output_of(&containerd, &format!("c{power}-{time}"), &["--mount", &mount], &command);
         assert_eq!(output.len(), length, "of 2^{power} ± 1 bytes");
         assert!(output == bytes[..length], "2^{power} ± 1: other bytes");
     }

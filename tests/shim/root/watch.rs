@@ -26,13 +26,16 @@ const STORM: Duration = Duration::from_secs(120);
 fn storm_mounts() -> Vec<String> {
     let mount = |name: &str| {
         let path = tool(&format!("storm/bin/{name}"));
-        ["--mount".to_owned(), format!("type=bind,src={},dst=/{name},options=rbind:ro", path.display())]
+        [
+            "--mount".to_owned(),
+            format!("type=bind,src={},dst=/{name},options=rbind:ro", path.display()),
+        ]
     };
     ["storm", "leaf"].into_iter().flat_map(mount).collect()
 }
 
-/// Runs a storm as an exec of a container of its own, waits until all that is told of it has been, and removes
-/// the container. Panics unless every leaf ended as it should.
+/// Runs a storm as an exec of a container of its own, waits until all that is told of it has been,
+/// and removes the container. Panics unless every leaf ended as it should.
 fn storm(containerd: &Containerd, watching: &Watching, id: &str, count: u32, first: u32) -> Told {
     storm_and(containerd, watching, id, (count, first), || {})
 }
@@ -66,5 +69,9 @@ fn storm_and(
 
 /// What a container's closing record says: seen, delivered, lost.
 fn account(close: &Told) -> (Option<u64>, u64, Option<u64>) {
-    (close.number("/seen"), close.number("/delivered").expect("always known"), close.number("/lost"))
+    (
+        close.number("/seen"),
+        close.number("/delivered").expect("always known"),
+        close.number("/lost"),
+    )
 }

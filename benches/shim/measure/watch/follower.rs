@@ -32,7 +32,8 @@ type Start = fn(&Place, &str, &Leaves) -> Result<Follower>;
 
 impl Follower {
     /// The closing record only.
-    pub(super) const CLOSE: Start = |place, id, leaves| Self::command(place, id, leaves, Some("container.close"));
+    pub(super) const CLOSE: Start =
+        |place, id, leaves| Self::command(place, id, leaves, Some("container.close"));
 
     /// Everything, printed as JSON.
     pub(super) const JSON: Start = |place, id, leaves| Self::command(place, id, leaves, None);
@@ -40,7 +41,8 @@ impl Follower {
     /// Everything, taken by this program.
     pub(super) const ALL: Start = |_, id, leaves| {
         let shims = client::registrations(&client::runtime_dir(), None)?;
-        let shim = shims.into_iter().find(|shim| shim.id == id).ok_or("the shim is not registered")?;
+        let shim =
+            shims.into_iter().find(|shim| shim.id == id).ok_or("the shim is not registered")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let leave = Arc::new(AtomicBool::new(false));
         let (asked, leaves) = (leave.clone(), leaves.clone());
@@ -52,7 +54,8 @@ impl Follower {
         let mut command = Command::new(place.lookout());
         command.args(["events", "-f", "-o", "jsonl", "--container", id]);
         command.args(only.iter().flat_map(|only| ["--type", only]));
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let stdout = BufReader::new(child.stdout.take().ok_or("no stdout")?);
         let leaves = leaves.clone();
         let reader = thread::spawn(move || {
@@ -92,12 +95,15 @@ impl Follower {
 /// Takes all that comes, and looks for the number in each start.
 async fn take(shim: Registration, leave: &AtomicBool, leaves: &Leaves) {
     const LOOK_UP: Duration = Duration::from_millis(100);
-    let mut follow = Follow::new(shim, Wanted { filters: Vec::new(), since: String::new(), follow: true });
+    let mut follow =
+        Follow::new(shim, Wanted { filters: Vec::new(), since: String::new(), follow: true });
     while !leave.load(Ordering::Relaxed) {
         match tokio::time::timeout(LOOK_UP, follow.next_batch()).await {
             Ok(Step::Events(batch)) => {
                 let starts = batch.iter().filter(|event| event.type_ == b"process.start");
-                starts.filter_map(|event| leaves::of_event(event.bytes)).for_each(|number| leaves.tell(number));
+                starts
+                    .filter_map(|event| leaves::of_event(event.bytes))
+                    .for_each(|number| leaves.tell(number));
             }
             Ok(_) => return,
             Err(_) => {}

@@ -20,7 +20,8 @@ struct Shared {
 }
 
 impl Leaves {
-    /// So many, with numbers that no others have had: what a journal still has of another storm does not count.
+    /// So many, with numbers that no others have had: what a journal still has of another storm
+    /// does not count.
     pub(super) fn expect(count: usize) -> Self {
         static NEXT: AtomicUsize = AtomicUsize::new(1);
         let first = NEXT.fetch_add(count, Ordering::Relaxed);
@@ -62,7 +63,8 @@ impl Leaves {
 
 /// The number of the leaf that a line tells the start of: ours as JSON, others as words.
 pub(super) fn of_line(line: &str) -> Option<usize> {
-    let digits = |text: &str| text.split(|digit: char| !digit.is_ascii_digit()).next()?.parse().ok();
+    let digits =
+        |text: &str| text.split(|digit: char| !digit.is_ascii_digit()).next()?.parse().ok();
     if line.starts_with('{') {
         let start = line.contains(r#""type":"process.start""#);
         return start.then(|| digits(line.split_once(r#"["leaf",""#)?.1)).flatten();
@@ -71,8 +73,8 @@ pub(super) fn of_line(line: &str) -> Option<usize> {
     digits(line.rsplit_once("leaf ")?.1)
 }
 
-/// The number of the leaf that an event is about: its second argument, found without the rest being decoded, which a
-/// forwarder would not do either.
+/// The number of the leaf that an event is about: its second argument, found without the rest being
+/// decoded, which a forwarder would not do either.
 pub(super) fn of_event(event: &[u8]) -> Option<usize> {
     // Two values of the field `args` of a Process, number 9: "leaf", and what follows it.
     const NAME: &[u8] = b"\x4a\x04leaf\x4a";

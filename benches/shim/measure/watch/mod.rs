@@ -1,6 +1,6 @@
-//! What watching costs the watched: a storm of processes in a container that is watched and one in a container that
-//! is not, in turns; what the programs cost who is not watched; the same among a hundred others; and what other
-//! observers cost.
+//! What watching costs the watched: a storm of processes in a container that is watched and one in
+//! a container that is not, in turns; what the programs cost who is not watched; the same among a
+//! hundred others; and what other observers cost.
 
 mod follower;
 mod leaves;
@@ -31,7 +31,12 @@ const UP: Duration = Duration::from_millis(1500);
 /// Storms in a row of each kind where one pair cannot follow the other.
 const ROW: usize = 6;
 
-pub(super) fn measure(plan: &Plan, place: &Place, report: &mut Report, say: impl Fn(&str)) -> Result<()> {
+pub(super) fn measure(
+    plan: &Plan,
+    place: &Place,
+    report: &mut Report,
+    say: impl Fn(&str),
+) -> Result<()> {
     let caller = Caller::new(place, Side::Ours, Version::V1_7, Runtime::Runc)?;
     if plan.includes("watch") {
         let unwatched = storm::container(place, &caller, "off")?;
@@ -54,7 +59,8 @@ pub(super) fn measure(plan: &Plan, place: &Place, report: &mut Report, say: impl
     Ok(())
 }
 
-/// What the programs cost who is not watched: his storms while another container is, and while nothing is loaded.
+/// What the programs cost who is not watched: his storms while another container is, and while
+/// nothing is loaded.
 fn programs(
     plan: &Plan,
     place: &Place,
@@ -75,7 +81,12 @@ fn programs(
         pair.ours.push(loaded.into_iter().collect::<Samples>().median());
         pair.go.push(bare.into_iter().collect::<Samples>().median());
     }
-    report.watching("not watched; programs loaded for others, by none loaded", Unit::PerSecond, pair, None);
+    report.watching(
+        "not watched; programs loaded for others, by none loaded",
+        Unit::PerSecond,
+        pair,
+        None,
+    );
     Ok(())
 }
 
@@ -117,23 +128,33 @@ fn followed(
                 if follower.counts() {
                     leaves.wait_for((round + 1) * COUNT, UP);
                 } else {
-                    cpu.push((storm::observer_seconds(watched.pid)? - before) / f64::from(u32::try_from(COUNT)?));
+                    cpu.push(
+                        (storm::observer_seconds(watched.pid)? - before)
+                            / f64::from(u32::try_from(COUNT)?),
+                    );
                 }
             }
         }
         if follower.counts() {
-            let told = format!("{what}: {} of {} starts told with the right argument", leaves.told(), rounds * COUNT);
+            let told = format!(
+                "{what}: {} of {} starts told with the right argument",
+                leaves.told(),
+                rounds * COUNT
+            );
             report.fact(told);
         }
         follower.end()?;
         report.watching(what, Unit::PerSecond, pair, budget.map(Budget::RatioAtLeast));
     }
-    report.fact(format!("the observer's thread: {:.2} µs of processor a process, exec and exit", cpu.median() * 1e6));
+    report.fact(format!(
+        "the observer's thread: {:.2} µs of processor a process, exec and exit",
+        cpu.median() * 1e6
+    ));
     Ok(())
 }
 
-/// The same storm among a hundred containers that are watched, and among as many that are not: the containers
-/// themselves cost their neighbours something, too.
+/// The same storm among a hundred containers that are watched, and among as many that are not: the
+/// containers themselves cost their neighbours something, too.
 fn others(
     plan: &Plan,
     place: &Place,
@@ -151,7 +172,8 @@ fn others(
             let one = || caller.idle(Some(("io.lookout.observe", observe)));
             let crowd = (0..OTHERS).map(|_| one()).collect::<Result<Vec<_>>>()?;
             thread::sleep(plan.settle);
-            let switches = || crowd.iter().map(|shim| storm::switches(shim.pid)).sum::<Result<u64>>();
+            let switches =
+                || crowd.iter().map(|shim| storm::switches(shim.pid)).sum::<Result<u64>>();
             let before = switches()?;
             let rates = (0..ROW).map(|_| storm(place, watched)).collect::<Result<Samples>>()?;
             if is_on {
@@ -164,6 +186,8 @@ fn others(
     let what = format!("watched, among {OTHERS} others: they watched, and not");
     report.watching(&what, Unit::PerSecond, pair, Some(Budget::RatioAtLeast(0.98)));
     let storms = plan.crews * ROW;
-    report.fact(format!("{OTHERS} others that are watched: {woken} context switches in {storms} storms beside them"));
+    report.fact(format!(
+        "{OTHERS} others that are watched: {woken} context switches in {storms} storms beside them"
+    ));
     Ok(())
 }

@@ -49,7 +49,8 @@ pub(super) fn observer_seconds(shim: Pid) -> Result<f64> {
     for thread in threads(shim)? {
         if fs::read_to_string(thread.join("comm"))?.trim() == "observe" {
             let statistics = fs::read_to_string(thread.join("schedstat"))?;
-            let nanoseconds: f64 = statistics.split_whitespace().next().ok_or("no statistics")?.parse()?;
+            let nanoseconds: f64 =
+                statistics.split_whitespace().next().ok_or("no statistics")?.parse()?;
             return Ok(nanoseconds / 1e9);
         }
     }
@@ -62,7 +63,9 @@ pub(super) fn switches(shim: Pid) -> Result<u64> {
     for thread in threads(shim)? {
         let status = fs::read_to_string(thread.join("status"))?;
         let counts = status.lines().filter(|line| line.contains("ctxt_switches:"));
-        sum += counts.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>();
+        sum += counts
+            .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum::<u64>();
     }
     Ok(sum)
 }

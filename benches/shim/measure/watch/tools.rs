@@ -48,7 +48,10 @@ pub(super) fn measure(
             right += tool.end()?;
         }
         report.watching(&format!("beside {name}"), Unit::PerSecond, pair, None);
-        report.fact(format!("{name} told {right} of {} execs with the right argument", rounds * COUNT));
+        report.fact(format!(
+            "{name} told {right} of {} execs with the right argument",
+            rounds * COUNT
+        ));
     }
     Ok(())
 }
@@ -69,7 +72,8 @@ impl Tool {
         Ok(Self { child: command.spawn().map_err(|error| format!("{program}: {error}"))?, told })
     }
 
-    /// Ends it by the interrupt that makes it write what it still has, and says how many leaves it told.
+    /// Ends it by the interrupt that makes it write what it still has, and says how many leaves it
+    /// told.
     fn end(mut self) -> Result<usize> {
         kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGINT)?;
         self.child.wait()?;

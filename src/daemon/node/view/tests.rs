@@ -2,7 +2,13 @@ use super::*;
 use crate::api::{ContainerActive, ContainerClose, ContainerIdle, Gap, Process};
 
 fn event(seq: u64, type_: &str, body: Body) -> Event {
-    Event { seq, type_: type_.into(), container: Some(web()).into(), body: Some(body), ..Default::default() }
+    Event {
+        seq,
+        type_: type_.into(),
+        container: Some(web()).into(),
+        body: Some(body),
+        ..Default::default()
+    }
 }
 
 fn web() -> Container {
@@ -22,7 +28,11 @@ fn change(seq: u64, type_: &str, port: Port) -> Event {
 }
 
 fn listed(ports: impl IntoIterator<Item = Port>, seq: u64) -> PortsResponse {
-    let of = |port| ContainerPort { container: Some(web()).into(), port: Some(port).into(), ..Default::default() };
+    let of = |port| ContainerPort {
+        container: Some(web()).into(),
+        port: Some(port).into(),
+        ..Default::default()
+    };
     PortsResponse { ports: ports.into_iter().map(of).collect(), seq, ..Default::default() }
 }
 
@@ -31,7 +41,8 @@ fn gap() -> Event {
 }
 
 fn known(view: &View) -> Vec<String> {
-    let mut known: Vec<_> = view.processes().iter().map(|one| one.process.entity_id.clone()).collect();
+    let mut known: Vec<_> =
+        view.processes().iter().map(|one| one.process.entity_id.clone()).collect();
     known.sort_unstable();
     known
 }
@@ -48,7 +59,10 @@ fn events_go_on_after_a_list() {
         process: Some(Process { entity_id: "a".into(), ..Default::default() }).into(),
         ..Default::default()
     };
-    view.set_processes("e", ProcessesResponse { processes: vec![one], seq: 5, ..Default::default() });
+    view.set_processes(
+        "e",
+        ProcessesResponse { processes: vec![one], seq: 5, ..Default::default() },
+    );
     assert!(!view.apply("e", &process(4, "process.start", "b")));
     assert!(!view.apply("e", &process(6, "process.fork", "c")));
     assert_eq!(known(&view), ["a", "c"]);
@@ -60,7 +74,8 @@ fn events_go_on_after_a_list() {
     assert_eq!(known(&view), ["d"]);
 }
 
-/// Check that ports go on after their own list, which need not be of the same moment as that of the processes.
+/// Check that ports go on after their own list, which need not be of the same moment as that of the
+/// processes.
 #[test]
 fn ports_go_on_after_their_list() {
     let mut view = View::default();
@@ -75,14 +90,17 @@ fn ports_go_on_after_their_list() {
     view.apply("e", &change(7, "port.open", port("::1", 9)));
     view.apply("e", &change(8, "port.open", port("::1", 9)));
     view.apply("e", &process(9, "process.start", "a"));
-    assert_eq!((open(&view), view.counts()), (vec!["::1:9".to_owned(), ":::80".to_owned()], (0, 2)));
+    assert_eq!(
+        (open(&view), view.counts()),
+        (vec!["::1:9".to_owned(), ":::80".to_owned()], (0, 2))
+    );
     assert!(view.apply("e", &gap()));
     view.apply("e", &event(10, "container.close", Body::ContainerClose(ContainerClose::default())));
     assert_eq!(open(&view), Vec::<String>::new());
 }
 
-/// Check that UDP and TCP of one number are two ports, that one whose end nobody would tell is not in the view, and that
-/// a shim takes its ports with it.
+/// Check that UDP and TCP of one number are two ports, that one whose end nobody would tell is not
+/// in the view, and that a shim takes its ports with it.
 #[test]
 fn what_nobody_told_is_left_out_and_a_shim_takes_its_ports_with_it() {
     let mut view = View::default();
@@ -91,8 +109,12 @@ fn what_nobody_told_is_left_out_and_a_shim_takes_its_ports_with_it() {
     answer.ports[2].listed_only = true;
     view.set_ports("e", answer);
     view.apply("other", &change(1, "port.open", port("::", 1)));
-    let transports = |view: &View| view.ports().iter().map(|one| one.port.transport.clone()).collect::<Vec<_>>();
-    assert_eq!((open(&view), view.counts().1), (["0.0.0.0:53", "0.0.0.0:53", ":::1"].map(str::to_owned).into(), 3));
+    let transports =
+        |view: &View| view.ports().iter().map(|one| one.port.transport.clone()).collect::<Vec<_>>();
+    assert_eq!(
+        (open(&view), view.counts().1),
+        (["0.0.0.0:53", "0.0.0.0:53", ":::1"].map(str::to_owned).into(), 3)
+    );
     assert_eq!(transports(&view), ["tcp", "udp", "tcp"]);
     view.apply("e", &change(2, "port.close", udp(53)));
     assert_eq!(transports(&view), ["tcp", "tcp"]);
@@ -100,16 +122,21 @@ fn what_nobody_told_is_left_out_and_a_shim_takes_its_ports_with_it() {
     assert_eq!(open(&view), [":::1"]);
 }
 
-/// Check that a container is idle from when that is told, or listed, until it is active, its first process ends or it is
-/// closed.
+/// Check that a container is idle from when that is told, or listed, until it is active, its first
+/// process ends or it is closed.
 #[test]
 fn an_idle_container_is_known() {
     let mut view = View::default();
     let ids = |view: &View| view.idle().into_iter().map(|one| one.id).collect::<Vec<_>>();
     let idle = |seq| event(seq, "container.idle", Body::ContainerIdle(ContainerIdle::default()));
-    let active = |seq| event(seq, "container.active", Body::ContainerActive(ContainerActive::default()));
+    let active =
+        |seq| event(seq, "container.active", Body::ContainerActive(ContainerActive::default()));
     let exit = |seq, origin: &str| {
-        event(seq, "process.exit", Body::Process(Process { origin: origin.into(), ..Default::default() }))
+        event(
+            seq,
+            "process.exit",
+            Body::Process(Process { origin: origin.into(), ..Default::default() }),
+        )
     };
     view.set_processes("e", ProcessesResponse { seq: 2, idle: vec![web()], ..Default::default() });
     view.apply("e", &active(2));

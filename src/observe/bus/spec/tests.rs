@@ -4,7 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    model::{self, Args, Backend, Body, Container, Ended, Gap, Grade, Image, Origin, Process, ProcessKey, Stage},
+    model::{
+        self, Args, Backend, Body, Container, Ended, Gap, Grade, Image, Origin, Process,
+        ProcessKey, Stage,
+    },
     observe::{
         encode::{Clock, Encoder, Head, Identity},
         hub::Batch,
@@ -37,7 +40,12 @@ fn json(body: Body) -> String {
     let event = model::Event { monotonic_ns: 1, realtime_ns: 2, grade, source, container, body };
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0xabcd };
     let mut batch = Batch::default();
-    Encoder::new(&identity, Clock { boot_realtime_ns: 0 }).event(17, &event, &mut Head::default(), &mut batch.events);
+    Encoder::new(&identity, Clock { boot_realtime_ns: 0 }).event(
+        17,
+        &event,
+        &mut Head::default(),
+        &mut batch.events,
+    );
     String::from_utf8(encode(&batch.decoded().expect("an event")[0])).expect("JSON")
 }
 
@@ -50,7 +58,8 @@ fn a_start_is_a_process_with_annotations() {
 /// Check what it prints of exits: a code or a signal, never both, and neither where nobody knows.
 #[test]
 fn an_exit_has_a_code_or_a_signal_or_neither() {
-    let exit = |ended, oom_killed| json(Body::Exit { process: process(b"echo\0"), ended, oom_killed });
+    let exit =
+        |ended, oom_killed| json(Body::Exit { process: process(b"echo\0"), ended, oom_killed });
     insta::assert_snapshot!(exit(Some(Ended::Code(3)), false), @r#"{"ociVersion":"1.0.2","process":{"user":{"uid":1000},"args":["echo"],"cwd":"/srv"},"annotations":{"io.lookout.code":"3","io.lookout.container":"web","io.lookout.entity_id":"0000abcd000010734d","io.lookout.exec_id":"probe","io.lookout.executable":"/bin/echo","io.lookout.grade":"exact","io.lookout.origin":"exec","io.lookout.pid":"4211","io.lookout.seq":"17","io.lookout.status":"3","io.lookout.time":"2","io.lookout.type":"process.exit"}}"#);
     insta::assert_snapshot!(exit(Some(Ended::Signal(9)), true), @r#"{"ociVersion":"1.0.2","process":{"user":{"uid":1000},"args":["echo"],"cwd":"/srv"},"annotations":{"io.lookout.container":"web","io.lookout.entity_id":"0000abcd000010734d","io.lookout.exec_id":"probe","io.lookout.executable":"/bin/echo","io.lookout.grade":"exact","io.lookout.oom_killed":"true","io.lookout.origin":"exec","io.lookout.pid":"4211","io.lookout.seq":"17","io.lookout.signal":"SIGKILL","io.lookout.status":"137","io.lookout.time":"2","io.lookout.type":"process.exit"}}"#);
     assert!(!exit(None, false).contains("status"));
@@ -79,7 +88,10 @@ fn a_cut_is_told() {
     let args = Args { total_bytes: 100, count: 9, ..Args::from_nul_separated(b"echo\0") };
     cut.image = Arc::new(Image { args: Some(args), ..(*cut.image).clone() });
     let json = json(Body::Start(Arc::new(cut)));
-    assert!(json.contains(r#""io.lookout.args_count":"9","io.lookout.args_truncated":"true""#), "{json}");
+    assert!(
+        json.contains(r#""io.lookout.args_count":"9","io.lookout.args_truncated":"true""#),
+        "{json}"
+    );
 }
 
 fn unescape(text: &str) -> Vec<u8> {

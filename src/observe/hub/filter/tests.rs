@@ -49,7 +49,9 @@ fn types_are_names_or_groups() {
     assert!(passes(types(&["observer.gap", "process.*"]), &exit));
     assert!(!passes(types(&["process.exec"]), &exit));
     assert!(!passes(types(&["container.*"]), &exit));
-    for unknown in ["process", "process.", "process.exi", "proc*", "*", "", ".*", "hello", "process.*.*"] {
+    for unknown in
+        ["process", "process.", "process.exi", "proc*", "*", "", ".*", "hello", "process.*.*"]
+    {
         let refused = Filters::compile(&[types(&[unknown])]).expect_err(unknown);
         assert_eq!(refused.to_string(), format!("unknown event type {unknown:?}"));
     }
@@ -70,7 +72,11 @@ fn a_container_is_told_of_its_shim_and_not_of_its_neighbour() {
 /// Check each field that asks about the process.
 #[test]
 fn fields_of_a_process_are_matched() {
-    let exec = Process { origin: Origin::Exec, exec_id: Some("e".into()), ..(*process(1, "/usr/bin/env")).clone() };
+    let exec = Process {
+        origin: Origin::Exec,
+        exec_id: Some("e".into()),
+        ..(*process(1, "/usr/bin/env")).clone()
+    };
     let exec = event(Body::Start(Arc::new(exec)));
     let plain = event(Body::Start(process(2, "/bin/sh")));
     let exec_id = |id: &str| Wanted { exec_id: Some(id.into()), ..Wanted::default() };
@@ -87,11 +93,13 @@ fn fields_of_a_process_are_matched() {
     assert_eq!(refused.to_string(), "unknown origin \"nobody\"");
 }
 
-/// Check that failures are exits with a status other than 0, by signal too, and not those nobody saw.
+/// Check that failures are exits with a status other than 0, by signal too, and not those nobody
+/// saw.
 #[test]
 fn failures_are_exits_that_say_so() {
     let failures = Wanted { failures: true, ..Wanted::default() };
-    let ended = |ended| event(Body::Exit { process: process(1, "/bin/sh"), ended, oom_killed: false });
+    let ended =
+        |ended| event(Body::Exit { process: process(1, "/bin/sh"), ended, oom_killed: false });
     assert!(passes(failures.clone(), &ended(Some(Ended::Code(1)))));
     assert!(passes(failures.clone(), &ended(Some(Ended::Signal(9)))));
     assert!(!passes(failures.clone(), &ended(Some(Ended::Code(0)))));
@@ -99,14 +107,16 @@ fn failures_are_exits_that_say_so() {
     assert!(!passes(failures, &event(gap())));
 }
 
-/// Check that each of several filters counts and rests for itself, and that the event says which matched.
+/// Check that each of several filters counts and rests for itself, and that the event says which
+/// matched.
 #[test]
 fn each_filter_counts_for_itself() {
     let first = Wanted { limit: 2, ..types(&["process.exit"]) };
     let second = Wanted { cooldown: Duration::from_nanos(10), ..types(&["process.*"]) };
     let mut filters = Filters::compile(&[first, second]).expect("filters");
     let mut at = |monotonic_ns| {
-        let matched = journaled(&Event { monotonic_ns, ..event(exit(1, 0)) }, |event| filters.admit(event));
+        let matched =
+            journaled(&Event { monotonic_ns, ..event(exit(1, 0)) }, |event| filters.admit(event));
         matched.map(|matched| matched.filters().collect::<Vec<_>>())
     };
     assert_eq!(at(100), Some(vec![0, 1]));
@@ -116,10 +126,12 @@ fn each_filter_counts_for_itself() {
     assert_eq!(at(119), None);
 }
 
-/// Check that filters that can never match again ask for no type, so that nothing wakes their subscriber.
+/// Check that filters that can never match again ask for no type, so that nothing wakes their
+/// subscriber.
 #[test]
 fn exhausted_filters_want_nothing() {
-    let mut filters = Filters::compile(&[Wanted { limit: 1, ..Wanted::default() }]).expect("a filter");
+    let mut filters =
+        Filters::compile(&[Wanted { limit: 1, ..Wanted::default() }]).expect("a filter");
     assert!(journaled(&event(gap()), |event| filters.admit(event)).is_some());
     assert_eq!(filters.kinds(), 0);
 }
@@ -128,6 +140,7 @@ fn exhausted_filters_want_nothing() {
 #[test]
 fn too_many_filters_are_refused() {
     assert!(Filters::compile(&vec![Wanted::default(); FILTERS_MAX]).is_ok());
-    let refused = Filters::compile(&vec![Wanted::default(); FILTERS_MAX + 1]).expect_err("too many");
+    let refused =
+        Filters::compile(&vec![Wanted::default(); FILTERS_MAX + 1]).expect_err("too many");
     assert_eq!(refused.to_string(), "33 filters: at most 32");
 }

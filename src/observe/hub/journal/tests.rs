@@ -25,7 +25,8 @@ fn decoded(event: Encoded<'_>) -> api::Event {
     api::EventBatch::parse_from_bytes(event.bytes).expect("a batch").events.remove(0)
 }
 
-/// Check that a journal that was emptied has nothing charged, and keeps room for no more than one segment.
+/// Check that a journal that was emptied has nothing charged, and keeps room for no more than one
+/// segment.
 #[test]
 fn what_is_evicted_is_no_longer_charged() {
     let mut journal = Journal::new(usize::MAX);
@@ -48,7 +49,10 @@ fn the_room_of_a_large_event_is_given_back() {
     assert!(journal.bytes() > 10 * SEGMENT);
     (0..3).for_each(|_| journal.evict());
     assert_eq!(journal.oldest().map(|event| event.seq), Some(4));
-    assert!(journal.segments.iter().map(Vec::capacity).sum::<usize>() + journal.spare.capacity() <= 4 * SEGMENT);
+    assert!(
+        journal.segments.iter().map(Vec::capacity).sum::<usize>() + journal.spare.capacity()
+            <= 4 * SEGMENT
+    );
 }
 
 /// Check that one event that is larger than the journal is kept, alone.
@@ -65,8 +69,8 @@ fn the_newest_event_always_stays() {
 }
 
 proptest! {
-    /// Check that the seqs that are here are consecutive, the bytes within the bound, and that reading from
-    /// any seq gives those that are not before it, each as it was given.
+    /// Check that the seqs that are here are consecutive, the bytes within the bound, and that
+    /// reading from any seq gives those that are not before it, each as it was given.
     #[test]
     fn seqs_have_no_holes(sizes in proptest::collection::vec(0..30_000_usize, 1..80), from in 0..100_u64) {
         let mut journal = Journal::new(100_000);

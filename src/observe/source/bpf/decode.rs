@@ -5,7 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::layout::{self, Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind};
+use super::layout::{
+    self, Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind,
+};
 use crate::{
     model::{Args, Endpoint, Grade, Image, ProcessKey, Transport, Unknown},
     observe::record::{FileId, Lineage, Record, Socket, TargetId, What},
@@ -66,7 +68,8 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
         return Connected::from_bytes(bytes).map(|_| decoded(record)).ok_or(short);
     }
     let (grade, what) = match header.kind {
-        kind::FORK => Fork::from_bytes(bytes).map(|fork| (Grade::Exact, What::Fork(lineage(&header, &fork.lineage)))),
+        kind::FORK => Fork::from_bytes(bytes)
+            .map(|fork| (Grade::Exact, What::Fork(lineage(&header, &fork.lineage)))),
         kind::EXEC => exec(bytes, mounts),
         kind::EXIT => Exit::from_bytes(bytes).map(|exit| (Grade::Exact, exited(&exit))),
         kind => return Err(Malformed::Kind { kind }),
@@ -86,13 +89,20 @@ fn listening(port: &Port) -> Record {
     let number = u16::try_from(port.port).unwrap_or_default();
     let transport = if port.flags & flag::UDP == 0 { Transport::Tcp } else { Transport::Udp };
     let endpoint = Endpoint::new(transport, address, number, port.flags & flag::INET6_ONLY != 0);
-    let socket = Socket { cookie: *cookie, inode: *inode, network_namespace: *network_namespace, endpoint };
+    let socket =
+        Socket { cookie: *cookie, inode: *inode, network_namespace: *network_namespace, endpoint };
     let (target, at_ns) = (TargetId(header.target), header.at_ns);
     if header.kind == kind::UNLISTEN {
         return Record::Unlisten { target, at_ns, socket };
     }
     let by = ProcessKey::from_boottime(pid(header.tgid), header.start_ns);
-    Record::Listen { target, at_ns, socket, by, vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0) }
+    Record::Listen {
+        target,
+        at_ns,
+        socket,
+        by,
+        vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0),
+    }
 }
 
 fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {

@@ -30,7 +30,8 @@ const PERFMON_AND_BPF: u64 = (1 << 38) | (1 << 39);
 /// The compiled `bpf/`, aligned as libelf wants it.
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
-static OBJECT: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/lookout.bpf.o")));
+static OBJECT: &Aligned<[u8]> =
+    &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/lookout.bpf.o")));
 
 /// The compiled `bpf/`: an ELF object with BTF.
 pub(super) fn object() -> &'static [u8] {
@@ -59,9 +60,13 @@ pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), Sour
     }
     let unfinished = place.unfinished();
     remove(&unfinished).map_err(refused("sweep what a loader left"))?;
-    fs::DirBuilder::new().mode(0o700).create(&unfinished).map_err(refused("make a folder in bpffs"))?;
-    let made = pin(&unfinished, unified)
-        .and_then(|()| fs::rename(&unfinished, place.set()).map_err(refused("put the pins in their place")));
+    fs::DirBuilder::new()
+        .mode(0o700)
+        .create(&unfinished)
+        .map_err(refused("make a folder in bpffs"))?;
+    let made = pin(&unfinished, unified).and_then(|()| {
+        fs::rename(&unfinished, place.set()).map_err(refused("put the pins in their place"))
+    });
     if made.is_err() {
         // What matters is why it failed; the next loader sweeps too.
         let _ = remove(&unfinished);
@@ -87,12 +92,15 @@ fn pin(folder: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
         let name = map.name().to_owned();
         if name == "config" {
             let config = Config { args_max: ARGS_MAX_DEFAULT, ..Config::default() };
-            map.update(&0u32.to_bytes(), &config.to_bytes(), MapFlags::ANY).map_err(refused("set what is set"))?;
+            map.update(&0u32.to_bytes(), &config.to_bytes(), MapFlags::ANY)
+                .map_err(refused("set what is set"))?;
         }
         map.pin(folder.join(name)).map_err(refused("pin the maps"))?;
     }
     for program in object.progs_mut() {
-        let Some((_, name)) = LINKS.iter().find(|(function, _)| program.name() == *function) else { continue };
+        let Some((_, name)) = LINKS.iter().find(|(function, _)| program.name() == *function) else {
+            continue;
+        };
         let mut link = program.attach().map_err(refused("attach the programs"))?;
         link.pin(folder.join(name)).map_err(refused("pin the links"))?;
     }
@@ -111,7 +119,8 @@ fn pin(folder: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
 
 /// The programs, loaded; those that see UDP only where that is wanted.
 fn open(udp: bool) -> Result<Object, SourceError> {
-    let mut object = ObjectBuilder::default().open_memory(object()).map_err(refused("read the programs"))?;
+    let mut object =
+        ObjectBuilder::default().open_memory(object()).map_err(refused("read the programs"))?;
     for mut program in object.progs_mut() {
         let is_udp = UDP_LINKS.iter().any(|(function, _)| program.name() == *function);
         program.set_autoload(udp || !is_udp);
@@ -120,18 +129,26 @@ fn open(udp: bool) -> Result<Object, SourceError> {
 }
 
 /// Attaches those that see UDP to a cgroup with all that are below it; none where one is refused.
-fn attach_udp(object: &mut Object, cgroup: &File) -> Result<Vec<(Link, &'static str)>, SourceError> {
+fn attach_udp(
+    object: &mut Object,
+    cgroup: &File,
+) -> Result<Vec<(Link, &'static str)>, SourceError> {
     let mut links = Vec::new();
     for program in object.progs_mut() {
-        let Some((_, name)) = UDP_LINKS.iter().find(|(function, _)| program.name() == *function) else { continue };
-        let link = program.attach_cgroup(cgroup.as_raw_fd()).map_err(refused("attach the programs to a cgroup"))?;
+        let Some((_, name)) = UDP_LINKS.iter().find(|(function, _)| program.name() == *function)
+        else {
+            continue;
+        };
+        let link = program
+            .attach_cgroup(cgroup.as_raw_fd())
+            .map_err(refused("attach the programs to a cgroup"))?;
         links.push((link, *name));
     }
     Ok(links)
 }
 
-/// Removes a folder of pins; one that is not there is no error. bpffs has files and folders only, so
-/// what is pinned goes with its name.
+/// Removes a folder of pins; one that is not there is no error. bpffs has files and folders only,
+/// so what is pinned goes with its name.
 pub(super) fn remove(folder: &Path) -> io::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -149,15 +166,19 @@ pub fn probe_udp() -> bool {
 ///
 /// # Errors
 ///
-/// [`SourceError::Missing`] with what is missing, [`SourceError::Kernel`] where bpf(2) itself is refused.
+/// [`SourceError::Missing`] with what is missing, [`SourceError::Kernel`] where bpf(2) itself is
+/// refused.
 pub fn probe() -> Result<(), SourceError> {
     let status = procfs::process::Process::myself().and_then(|myself| myself.status());
-    let effective = status.map_err(io::Error::other).map_err(refused("read the capabilities"))?.capeff;
+    let effective =
+        status.map_err(io::Error::other).map_err(refused("read the capabilities"))?.capeff;
     if effective & SYS_ADMIN == 0 && effective & PERFMON_AND_BPF != PERFMON_AND_BPF {
         return Err(SourceError::Missing { what: "CAP_BPF with CAP_PERFMON" });
     }
     if !Path::new(KERNEL_TYPES).exists() {
-        return Err(SourceError::Missing { what: "/sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)" });
+        return Err(SourceError::Missing {
+            what: "/sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)",
+        });
     }
     try_one()
 }

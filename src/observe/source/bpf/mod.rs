@@ -13,12 +13,13 @@
 //! ```
 //!
 //! The shim itself never loads anything: libbpf's loading costs megabytes that would stay. It opens
-//! pins, and holds a descriptor of each link, so that neither unpinning nor unmounting bpffs can blind
-//! it. Every shim of a node shares the programs and the maps; what one does for its own containers is
-//! a hash insert, and a foreign event costs a failed look-up however many shims there are.
+//! pins, and holds a descriptor of each link, so that neither unpinning nor unmounting bpffs can
+//! blind it. Every shim of a node shares the programs and the maps; what one does for its own
+//! containers is a hash insert, and a foreign event costs a failed look-up however many shims there
+//! are.
 //!
-//! Where the pins are is [`bpffs`]'s affair: `LOOKOUT_BPFFS` names a mount of one's own. Nothing here
-//! ever waits for another process, except for the lock while a set is loaded.
+//! Where the pins are is [`bpffs`]'s affair: `LOOKOUT_BPFFS` names a mount of one's own. Nothing
+//! here ever waits for another process, except for the lock while a set is loaded.
 
 mod decode;
 mod layout;

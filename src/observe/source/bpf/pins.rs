@@ -45,18 +45,28 @@ pub(super) const LINKS: [(&str, &str); 4] = [
     ("lookout_on_state", "port"),
 ];
 
-/// Those that see UDP: attached to a cgroup, which not every node lets us. All of them are pinned, or none.
-pub(super) const UDP_LINKS: [(&str, &str); 3] =
-    [("lookout_on_bind4", "bind4"), ("lookout_on_bind6", "bind6"), ("lookout_on_release", "release")];
+/// Those that see UDP: attached to a cgroup, which not every node lets us. All of them are pinned,
+/// or none.
+pub(super) const UDP_LINKS: [(&str, &str); 3] = [
+    ("lookout_on_bind4", "bind4"),
+    ("lookout_on_bind6", "bind6"),
+    ("lookout_on_release", "release"),
+];
 
 /// The inode of the root of every cgroup hierarchy: `kernfs_create_root`.
 pub(super) const ROOT_INODE: u64 = 1;
 
-/// The root of the unified hierarchy; `None` where it is not mounted, or only a part of it is seen from here.
+/// The root of the unified hierarchy; `None` where it is not mounted, or only a part of it is seen
+/// from here.
 pub(super) fn unified_root() -> Option<PathBuf> {
     let mounts = procfs::process::Process::myself().and_then(|myself| myself.mountinfo()).ok()?;
-    let unified = mounts.into_iter().filter(|mount| mount.fs_type == "cgroup2").map(|mount| mount.mount_point);
-    unified.into_iter().find(|path| fs::metadata(path).is_ok_and(|folder| folder.ino() == ROOT_INODE))
+    let unified = mounts
+        .into_iter()
+        .filter(|mount| mount.fs_type == "cgroup2")
+        .map(|mount| mount.mount_point);
+    unified
+        .into_iter()
+        .find(|path| fs::metadata(path).is_ok_and(|folder| folder.ino() == ROOT_INODE))
 }
 
 /// Finds the bpffs that holds the pins, and mounts one where the node has none.
@@ -82,7 +92,8 @@ pub fn bpffs() -> Result<PathBuf, SourceError> {
         return Ok(other);
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("bpf"), CUSTOM, Some("bpf"), flags, Some("mode=0700")).map_err(refused("mount bpffs"))?;
+    mount(Some("bpf"), CUSTOM, Some("bpf"), flags, Some("mode=0700"))
+        .map_err(refused("mount bpffs"))?;
     Ok(CUSTOM.into())
 }
 
@@ -103,8 +114,8 @@ impl Place {
         self.root.join(format!("v{ABI}"))
     }
 
-    /// Where a set is made, before it is renamed to its place. bpffs renames as any file system does,
-    /// so a set is there whole or not at all.
+    /// Where a set is made, before it is renamed to its place. bpffs renames as any file system
+    /// does, so a set is there whole or not at all.
     pub(super) fn unfinished(&self) -> PathBuf {
         self.root.join("loading")
     }
@@ -113,24 +124,30 @@ impl Place {
     pub(super) fn make(&self) -> Result<(), SourceError> {
         let made = DirBuilder::new().mode(0o700).create(&self.root);
         match made {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(refused("make a folder in bpffs")(error)),
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(refused("make a folder in bpffs")(error))
+            }
             _ => self.check(),
         }
     }
 
-    /// Refuses a folder that somebody else can change. A bpffs is mounted with mode 1777 by default,
-    /// so anyone could have made it before us, and could put other pins in the place of ours.
+    /// Refuses a folder that somebody else can change. A bpffs is mounted with mode 1777 by
+    /// default, so anyone could have made it before us, and could put other pins in the place of
+    /// ours.
     pub(super) fn check(&self) -> Result<(), SourceError> {
         let folder = fs::symlink_metadata(&self.root).map_err(refused("look at bpffs"))?;
         if folder.is_dir() && folder.uid() == geteuid().as_raw() && folder.mode() & 0o077 == 0 {
             return Ok(());
         }
-        let source = io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another, or is open to others");
+        let source = io::Error::new(
+            io::ErrorKind::PermissionDenied,
+            "it belongs to another, or is open to others",
+        );
         Err(SourceError::Kernel { action: "trust the folder of the pins", source })
     }
 
-    /// Waits for the lock that every change of the whole takes: loading, sweeping, the node's settings.
-    /// Held for milliseconds.
+    /// Waits for the lock that every change of the whole takes: loading, sweeping, the node's
+    /// settings. Held for milliseconds.
     pub(super) fn lock(&self) -> io::Result<Flock<File>> {
         lock(File::open(&self.root)?)
     }
@@ -181,15 +198,18 @@ impl Pins {
             return Ok(None);
         }
         place.check()?;
-        let map = |name: &str| MapHandle::from_pinned_path(set.join(name)).map_err(refused("open the pinned maps"));
+        let map = |name: &str| {
+            MapHandle::from_pinned_path(set.join(name)).map_err(refused("open the pinned maps"))
+        };
         let link = |name: &str| {
             let link = Link::open(set.join(name)).map_err(refused("open the pinned links"))?;
             link.as_fd().try_clone_to_owned().map_err(refused("keep the pinned links"))
         };
-        let udp: Vec<OwnedFd> = match set.join(UDP_LINKS[0].1).try_exists().map_err(refused("look at bpffs"))? {
-            true => UDP_LINKS.iter().map(|(_, name)| link(name)).collect::<Result<_, _>>()?,
-            false => Vec::new(),
-        };
+        let udp: Vec<OwnedFd> =
+            match set.join(UDP_LINKS[0].1).try_exists().map_err(refused("look at bpffs"))? {
+                true => UDP_LINKS.iter().map(|(_, name)| link(name)).collect::<Result<_, _>>()?,
+                false => Vec::new(),
+            };
         let links = LINKS.iter().map(|(_, name)| link(name)).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(Self {
             rings: map("rings")?,
@@ -221,7 +241,9 @@ impl Pins {
         if after == before {
             return Ok(());
         }
-        self.config.update(&0u32.to_bytes(), &after.to_bytes(), MapFlags::ANY).map_err(refused("set what is set"))
+        self.config
+            .update(&0u32.to_bytes(), &after.to_bytes(), MapFlags::ANY)
+            .map_err(refused("set what is set"))
     }
 
     /// Who took a slot.
@@ -231,19 +253,25 @@ impl Pins {
 }
 
 /// A value of a map; `None` where it has no such key.
-pub(super) fn value<K: Plain, V: Plain>(map: &MapHandle, key: &K) -> Result<Option<V>, SourceError> {
-    let bytes = map.lookup(&key.to_bytes(), MapFlags::ANY).map_err(refused("look into a pinned map"))?;
+pub(super) fn value<K: Plain, V: Plain>(
+    map: &MapHandle,
+    key: &K,
+) -> Result<Option<V>, SourceError> {
+    let bytes =
+        map.lookup(&key.to_bytes(), MapFlags::ANY).map_err(refused("look into a pinned map"))?;
     Ok(bytes.as_deref().and_then(V::from_bytes))
 }
 
 /// Every key and value of a map, as far as they stay while it is read.
 pub(super) fn entries<K: Plain, V: Plain>(map: &MapHandle) -> Vec<(K, V)> {
     let keys: Vec<K> = map.keys().filter_map(|key| K::from_bytes(&key)).collect();
-    keys.into_iter().filter_map(|key| value(map, &key).ok().flatten().map(|value| (key, value))).collect()
+    keys.into_iter()
+        .filter_map(|key| value(map, &key).ok().flatten().map(|value| (key, value)))
+        .collect()
 }
 
-/// The inode number of this process's pid namespace, as the programs have it: 0 for the initial one, whose
-/// number is fixed (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+/// The inode number of this process's pid namespace, as the programs have it: 0 for the initial
+/// one, whose number is fixed (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 pub(super) fn own_pid_namespace() -> u32 {
     const INITIAL: u64 = 0xEFFF_FFFC;
     let inode = fs::metadata("/proc/self/ns/pid").map_or(INITIAL, |namespace| namespace.ino());
@@ -251,9 +279,9 @@ pub(super) fn own_pid_namespace() -> u32 {
 }
 
 impl Owner {
-    /// Whether this very process still runs, as far as this one can know: in another pid namespace its
-    /// number says nothing here. From the initial namespace it is seen whether that one still has
-    /// processes.
+    /// Whether this very process still runs, as far as this one can know: in another pid namespace
+    /// its number says nothing here. From the initial namespace it is seen whether that one still
+    /// has processes.
     pub(super) fn is_alive(&self) -> bool {
         let own = own_pid_namespace();
         if self.pid_namespace == own {
@@ -266,6 +294,7 @@ impl Owner {
 /// Whether any process is in this pid namespace. Looks at all of the node.
 fn is_inhabited(namespace: u32) -> bool {
     let Ok(processes) = fs::read_dir("/proc") else { return true };
-    let mut inodes = processes.flatten().filter_map(|entry| fs::metadata(entry.path().join("ns/pid")).ok());
+    let mut inodes =
+        processes.flatten().filter_map(|entry| fs::metadata(entry.path().join("ns/pid")).ok());
     inodes.any(|found| found.ino() == u64::from(namespace))
 }

@@ -50,7 +50,15 @@ impl Ring {
         let map = create(bytes)?;
         let turn = Arc::default();
         let reader = reader(&map, Arc::clone(&turn))?;
-        Ok(Self { reader, map, bytes: bytes as usize, turn, unread: 0, emptied: Instant::now(), pause: Duration::ZERO })
+        Ok(Self {
+            reader,
+            map,
+            bytes: bytes as usize,
+            turn,
+            unread: 0,
+            emptied: Instant::now(),
+            pause: Duration::ZERO,
+        })
     }
 
     /// Readable when there are records.
@@ -69,13 +77,17 @@ impl Ring {
     }
 
     /// Appends at most `limit` records, and tells whether there may be more. Never waits.
-    pub(super) fn take(&mut self, limit: usize, records: &mut Vec<Result<Decoded, Malformed>>) -> io::Result<bool> {
+    pub(super) fn take(
+        &mut self,
+        limit: usize,
+        records: &mut Vec<Result<Decoded, Malformed>>,
+    ) -> io::Result<bool> {
         let consumed = self.reader.consume_raw_n(limit);
         let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         records.append(&mut turn.records);
         self.unread = self.unread.saturating_add(std::mem::take(&mut turn.bytes));
-        let consumed =
-            usize::try_from(consumed).map_err(|_| io::Error::from_raw_os_error(consumed.saturating_neg()))?;
+        let consumed = usize::try_from(consumed)
+            .map_err(|_| io::Error::from_raw_os_error(consumed.saturating_neg()))?;
         Ok(consumed >= limit)
     }
 
@@ -86,8 +98,8 @@ impl Ring {
         bytes + LARGEST > self.bytes
     }
 
-    /// How long records may collect now without anybody being woken: as they came before the ring was last found
-    /// empty, they will fill a quarter of it. Zero but in a storm.
+    /// How long records may collect now without anybody being woken: as they came before the ring
+    /// was last found empty, they will fill a quarter of it. Zero but in a storm.
     pub(super) fn pause(&self) -> Duration {
         self.pause
     }
@@ -97,7 +109,8 @@ impl Ring {
 fn pause(bytes: usize, time: Duration, room: usize) -> Duration {
     /// So many bytes a millisecond are a storm: some 4000 processes a second.
     const STORM: u128 = 2048;
-    /// A wake-up each millisecond costs the container's processes the caches; each fourth is a third of that.
+    /// A wake-up each millisecond costs the container's processes the caches; each fourth is a
+    /// third of that.
     const LONGEST: Duration = Duration::from_millis(4);
     // Two looks in a row must not make a storm of a few records.
     let (bytes, micros) = (bytes as u128, time.as_micros().max(1000));
@@ -118,12 +131,15 @@ fn create(bytes: u32) -> Result<MapHandle, SourceError> {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
         ..Default::default()
     };
-    MapHandle::create(MapType::RingBuf, Some("lookout_ring"), 0, 0, bytes, &options).map_err(refused("make a ring"))
+    MapHandle::create(MapType::RingBuf, Some("lookout_ring"), 0, 0, bytes, &options)
+        .map_err(refused("make a ring"))
 }
 
 /// The callback runs only inside [`Ring::take`], which bounds how many records it collects.
 fn reader(map: &MapHandle, turn: Arc<Mutex<Turn>>) -> Result<RingBuffer<'static>, SourceError> {
-    let mounts = fs::metadata("/proc/self/ns/mnt").ok().and_then(|namespace| u32::try_from(namespace.ino()).ok());
+    let mounts = fs::metadata("/proc/self/ns/mnt")
+        .ok()
+        .and_then(|namespace| u32::try_from(namespace.ino()).ok());
     let mut rings = RingBufferBuilder::new();
     let callback = move |bytes: &[u8]| {
         let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,7 +20,9 @@ use nix::sys::{
 
 use super::{
     decode::{Decoded, Malformed},
-    layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Owner, Plain as _, SLOTS, TARGETS, TargetValue},
+    layout::{
+        ARGS_MAX, COLLECT_NS, ConnectionsValue, Owner, Plain as _, SLOTS, TARGETS, TargetValue,
+    },
     pins::{Pins, Place, ROOT_INODE, entries, own_pid_namespace, value},
     refused,
     ring::Ring,
@@ -40,8 +42,8 @@ use crate::{
 /// capture, is what a record costs.
 const INTERVAL: Duration = Duration::from_nanos(COLLECT_NS as u64);
 
-/// How often `/proc` is read for a tree's processes before it is given up: each round finds what was
-/// forked, by a process that was not yet known, during the one before.
+/// How often `/proc` is read for a tree's processes before it is given up: each round finds what
+/// was forked, by a process that was not yet known, during the one before.
 const ROUNDS: u32 = 8;
 
 /// The pinned programs, with a ring of one's own.
@@ -69,17 +71,17 @@ struct Watching {
 }
 
 impl BpfSource {
-    /// Opens the pinned set, takes a slot and puts a ring of `ring_bytes` there (rounded up to a power
-    /// of two and to pages).
+    /// Opens the pinned set, takes a slot and puts a ring of `ring_bytes` there (rounded up to a
+    /// power of two and to pages).
     ///
     /// `loader` is called once where nothing is pinned, and returns when another process has called
-    /// [`load`](super::load). Waits up to some 20 ms for the kernel's RCU, so it does not belong on a
-    /// thread that others wait for.
+    /// [`load`](super::load). Waits up to some 20 ms for the kernel's RCU, so it does not belong on
+    /// a thread that others wait for.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Missing`] where the loader pinned nothing, [`SourceError::Full`] where all slots
-    /// are taken by the living, [`SourceError::Kernel`] for the rest.
+    /// [`SourceError::Missing`] where the loader pinned nothing, [`SourceError::Full`] where all
+    /// slots are taken by the living, [`SourceError::Kernel`] for the rest.
     pub fn open(
         bpffs: &Path,
         ring_bytes: u32,
@@ -94,7 +96,8 @@ impl BpfSource {
             }
         };
         let ring = Ring::new(ring_bytes)?;
-        let woken = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(refused("wait for the ring"))?;
+        let woken =
+            Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).map_err(refused("wait for the ring"))?;
         let edge = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
         woken.add(ring.fd(), edge).map_err(refused("wait for the ring"))?;
         let slot = match take_slot(&pins) {
@@ -102,19 +105,28 @@ impl BpfSource {
             taken => taken?,
         };
         // From here on dropping it gives the slot back.
-        let source = Self { pins, slot, ring, woken, watching: BTreeMap::new(), taken: Vec::new(), last_at_ns: 0 };
+        let source = Self {
+            pins,
+            slot,
+            ring,
+            woken,
+            watching: BTreeMap::new(),
+            taken: Vec::new(),
+            last_at_ns: 0,
+        };
         source.put_ring()?;
         Ok(source)
     }
 
     /// Puts the ring in its slot, in the place of one that an earlier owner has left there.
     ///
-    /// The kernel exchanges the two at once and then waits for those who may still use the old one, some
-    /// 12 ms: that wait is left to a thread that ends with it.
+    /// The kernel exchanges the two at once and then waits for those who may still use the old one,
+    /// some 12 ms: that wait is left to a thread that ends with it.
     fn put_ring(&self) -> Result<(), SourceError> {
         const WITHIN: Duration = Duration::from_secs(1);
         let new = self.ring.id().map_err(refused("look at the ring"))?;
-        let rings = MapHandle::try_from(&self.pins.rings).map_err(refused("open the rings again"))?;
+        let rings =
+            MapHandle::try_from(&self.pins.rings).map_err(refused("open the rings again"))?;
         let (slot, descriptor) = (self.slot.to_bytes(), self.ring.number().to_ne_bytes());
         let update = thread::Builder::new().name("ring".into()).stack_size(32 << 10);
         let update = update.spawn(move || rings.update(&slot, &descriptor, MapFlags::ANY));
@@ -134,8 +146,8 @@ impl BpfSource {
         updated.map_err(refused("put the ring in its slot"))
     }
 
-    /// Asks for `bytes` of argv in each exec, 16384 at most. The node has one such setting, which the
-    /// greediest shim decides: others may be given more than they asked for.
+    /// Asks for `bytes` of argv in each exec, 16384 at most. The node has one such setting, which
+    /// the greediest shim decides: others may be given more than they asked for.
     ///
     /// # Errors
     ///
@@ -147,8 +159,12 @@ impl BpfSource {
 
     /// Enters an id; one that a dead shim left is taken over.
     fn enter(&self, id: TargetId) -> Result<(), SourceError> {
-        let target =
-            TargetValue { slot: self.slot, pid_namespace: own_pid_namespace(), id: id.0, ..TargetValue::default() };
+        let target = TargetValue {
+            slot: self.slot,
+            pid_namespace: own_pid_namespace(),
+            id: id.0,
+            ..TargetValue::default()
+        };
         let insert = |flags| self.pins.targets.update(&id.0.to_bytes(), &target.to_bytes(), flags);
         let Err(error) = insert(MapFlags::NO_EXIST) else { return Ok(()) };
         if error.kind() == libbpf_rs::ErrorKind::TooBig {
@@ -164,10 +180,16 @@ impl BpfSource {
         insert(MapFlags::ANY).map_err(refused("enter a target"))
     }
 
-    fn watch_cgroup(&self, id: TargetId, path: &Path, namespace: Option<u32>) -> Result<Watching, SourceError> {
+    fn watch_cgroup(
+        &self,
+        id: TargetId,
+        path: &Path,
+        namespace: Option<u32>,
+    ) -> Result<Watching, SourceError> {
         let levels = levels(path).map_err(|source| unwatchable(path, source))?;
         if levels.is_none() && (namespace.is_none() || !id.is_made_up()) {
-            let source = io::Error::new(io::ErrorKind::Unsupported, "not a cgroup of the unified hierarchy");
+            let source =
+                io::Error::new(io::ErrorKind::Unsupported, "not a cgroup of the unified hierarchy");
             return Err(unwatchable(path, source));
         }
         self.enter(id)?;
@@ -177,7 +199,11 @@ impl BpfSource {
             self.pins.configure(|config| config.levels |= levels)?;
         }
         if let Some(inode) = namespace {
-            let added = self.pins.namespaces.update(&inode.to_bytes(), &id.0.to_bytes(), MapFlags::NO_EXIST);
+            let added = self.pins.namespaces.update(
+                &inode.to_bytes(),
+                &id.0.to_bytes(),
+                MapFlags::NO_EXIST,
+            );
             // A pod's containers may share one: the first has it.
             watching.namespace = added.is_ok().then_some(inode);
         }
@@ -185,9 +211,13 @@ impl BpfSource {
     }
 
     fn watch_tree(&self, id: TargetId, root: i32) -> Result<Watching, SourceError> {
-        let unwatchable = |source| SourceError::Target { target: format!("process {root}"), source };
+        let unwatchable =
+            |source| SourceError::Target { target: format!("process {root}"), source };
         if !id.is_made_up() {
-            return Err(unwatchable(io::Error::new(io::ErrorKind::InvalidInput, "the id may be a cgroup's")));
+            return Err(unwatchable(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the id may be a cgroup's",
+            )));
         }
         if own_pid_namespace() != 0 {
             let why = "trees are followed by the initial pid namespace's numbers";
@@ -209,7 +239,10 @@ impl BpfSource {
             for pid in new {
                 let key = pid.unsigned_abs().to_bytes();
                 // One that the kernel has entered meanwhile is fine.
-                self.pins.trees.update(&key, &id.0.to_bytes(), MapFlags::ANY).map_err(refused("enter a process"))?;
+                self.pins
+                    .trees
+                    .update(&key, &id.0.to_bytes(), MapFlags::ANY)
+                    .map_err(refused("enter a process"))?;
                 // Its end may have been told before it was entered.
                 if !runs(pid) {
                     let _ = self.pins.trees.delete(&key);
@@ -261,11 +294,17 @@ impl BpfSource {
         let new = lost.saturating_sub(watching.lost);
         if new > 0 {
             watching.lost = lost;
-            sink(Record::Lost { target: Some(target), at_ns, count: Some(new), stage: Stage::Kernel });
+            sink(Record::Lost {
+                target: Some(target),
+                at_ns,
+                count: Some(new),
+                stage: Stage::Kernel,
+            });
         }
     }
 
-    /// The ring is empty. Where it may have been full meanwhile, the counters tell what no record could.
+    /// The ring is empty. Where it may have been full meanwhile, the counters tell what no record
+    /// could.
     fn drained(&mut self, sink: &mut dyn FnMut(Record)) {
         if !self.ring.drained() {
             return;
@@ -315,7 +354,11 @@ impl Source for BpfSource {
     fn watch_network(&mut self, id: TargetId, namespace: u32) -> bool {
         let Some(watching) = self.watching.get_mut(&id) else { return false };
         if watching.network.is_none() {
-            let added = self.pins.networks.update(&namespace.to_bytes(), &id.0.to_bytes(), MapFlags::NO_EXIST);
+            let added = self.pins.networks.update(
+                &namespace.to_bytes(),
+                &id.0.to_bytes(),
+                MapFlags::NO_EXIST,
+            );
             watching.network = added.is_ok().then_some(namespace);
         }
         watching.network == Some(namespace)
@@ -328,7 +371,8 @@ impl Source for BpfSource {
         // Kept where it is there.
         let none = ConnectionsValue::default().to_bytes();
         let _ = self.pins.connections.update(&id.0.to_bytes(), &none, MapFlags::NO_EXIST);
-        let ConnectionsValue { open, changed_ns } = value(&self.pins.connections, &id.0).ok().flatten()?;
+        let ConnectionsValue { open, changed_ns } =
+            value(&self.pins.connections, &id.0).ok().flatten()?;
         // One from before the watch may have gone.
         let open = open.cast_signed().try_into().unwrap_or_default();
         Some(Connections { open, changed_ns })
@@ -336,7 +380,8 @@ impl Source for BpfSource {
 
     fn await_connection(&mut self, id: TargetId) -> bool {
         let one = 1u32.to_bytes();
-        self.watching.contains_key(&id) && self.pins.awaited.update(&id.0.to_bytes(), &one, MapFlags::ANY).is_ok()
+        self.watching.contains_key(&id)
+            && self.pins.awaited.update(&id.0.to_bytes(), &one, MapFlags::ANY).is_ok()
     }
 
     fn is_watched(&self, cgroup: u64) -> bool {
@@ -415,9 +460,9 @@ impl Drop for BpfSource {
         for id in ids {
             self.unwatch(id);
         }
-        // The ring stays in the slot, for to take it out the kernel waits 12 ms, which the end of a shim
-        // cannot: the next owner's takes its place. So a node keeps as many rings as it ever had shims at
-        // once, since the lowest free slot is taken; `doctor --sweep` frees them.
+        // The ring stays in the slot, for to take it out the kernel waits 12 ms, which the end of a
+        // shim cannot: the next owner's takes its place. So a node keeps as many rings as it ever
+        // had shims at once, since the lowest free slot is taken; `doctor --sweep` frees them.
         let _ = self.pins.owners.delete(&self.slot.to_bytes());
     }
 }
@@ -441,9 +486,9 @@ fn take_slot(pins: &Pins) -> Result<u32, SourceError> {
     Err(SourceError::Full { what: "slots for rings", limit: SLOTS })
 }
 
-/// The depths that a cgroup may have in the unified hierarchy, as bits; `None` where it is in another
-/// hierarchy. More than one where a cgroup namespace or a mount hides how much is above: a bit too
-/// many costs a look-up, one too few costs events.
+/// The depths that a cgroup may have in the unified hierarchy, as bits; `None` where it is in
+/// another hierarchy. More than one where a cgroup namespace or a mount hides how much is above: a
+/// bit too many costs a look-up, one too few costs events.
 fn levels(path: &Path) -> io::Result<Option<u32>> {
     let path = fs::canonicalize(path)?;
     let device = fs::metadata(&path)?.dev();

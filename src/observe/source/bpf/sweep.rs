@@ -1,8 +1,8 @@
 //! What dead shims left behind, what is pinned at all, and taking it away.
 //!
-//! A shim that is killed cannot give its slot back: its ring and its targets stay. Whoever comes next
-//! sweeps them. What belongs to a living shim is never touched, not even where its cgroup is gone: it
-//! may still want the counts.
+//! A shim that is killed cannot give its slot back: its ring and its targets stay. Whoever comes
+//! next sweeps them. What belongs to a living shim is never touched, not even where its cgroup is
+//! gone: it may still want the counts.
 
 use std::{
     collections::HashSet,
@@ -63,8 +63,8 @@ pub struct PinnedLink {
     pub ids: Option<(u32, u32)>,
 }
 
-/// Takes the rings out of the slots that nobody has: see [`BpfSource`](super::BpfSource)'s drop. Waits for
-/// the kernel's RCU, some 12 ms, for each.
+/// Takes the rings out of the slots that nobody has: see [`BpfSource`](super::BpfSource)'s drop.
+/// Waits for the kernel's RCU, some 12 ms, for each.
 ///
 /// # Errors
 ///
@@ -77,7 +77,8 @@ pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
     let Some(pins) = Pins::open(&place)? else { return Ok(0) };
     let mut freed = 0;
     for slot in 0..SLOTS {
-        let is_left = matches!(value::<_, u32>(&pins.rings, &slot), Ok(Some(_))) && pins.owner(slot).is_none();
+        let is_left = matches!(value::<_, u32>(&pins.rings, &slot), Ok(Some(_)))
+            && pins.owner(slot).is_none();
         freed += usize::from(is_left && pins.rings.delete(&slot.to_bytes()).is_ok());
     }
     Ok(freed)
@@ -101,14 +102,15 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
         *count += usize::from(map.delete(&key).is_ok());
     };
 
-    // Targets before owners: a shim takes its slot first and enters targets after, so a target whose
-    // slot has no living owner now is nobody's.
+    // Targets before owners: a shim takes its slot first and enters targets after, so a target
+    // whose slot has no living owner now is nobody's.
     for (id, target) in entries::<u64, TargetValue>(&pins.targets) {
         if pins.owner(target.slot).is_none_or(|owner| !owner.is_alive()) {
             forget(&pins.targets, id.to_bytes(), &mut swept.targets);
         }
     }
-    let targets: HashSet<u64> = entries::<u64, TargetValue>(&pins.targets).into_iter().map(|(id, _)| id).collect();
+    let targets: HashSet<u64> =
+        entries::<u64, TargetValue>(&pins.targets).into_iter().map(|(id, _)| id).collect();
     for map in [&pins.namespaces, &pins.networks] {
         for (inode, id) in entries::<u32, u64>(map) {
             if !targets.contains(&id) {
@@ -122,7 +124,8 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
         }
     }
     for map in [&pins.connections, &pins.awaited] {
-        let ids = map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !targets.contains(id));
+        let ids =
+            map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !targets.contains(id));
         ids.collect::<Vec<_>>().into_iter().for_each(|id| drop(map.delete(&id.to_bytes())));
     }
     let mut trees = false;

@@ -30,7 +30,9 @@ fn the_mirror_is_what_the_compiler_made_of_the_header() {
         (Config::MIRRORED, Config::SIZE),
     ];
     for ((name, fields), size) in mirrored {
-        let compiled = btf.type_by_name::<types::Struct<'_>>(name).unwrap_or_else(|| panic!("{name} is not in BTF"));
+        let compiled = btf
+            .type_by_name::<types::Struct<'_>>(name)
+            .unwrap_or_else(|| panic!("{name} is not in BTF"));
         assert_eq!(libbpf_rs::btf::HasSize::size(&compiled), size, "{name}");
         assert_eq!(compiled.len(), fields.len(), "{name}");
         let mut offset = 0;
@@ -79,7 +81,13 @@ fn the_constants_are_those_of_the_header() {
 /// Check that nobody changes what a pinned set and a shim share without a new number for it.
 #[test]
 fn a_change_of_the_shared_layout_has_a_new_abi() {
-    let shared = [include_str!("../../../../bpf/record.h"), include_str!("../../../../bpf/maps.h")].concat();
-    let hash: String = Sha256::digest(shared.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!((super::ABI, &hash[..16]), ABI_AND_HASH, "give it a new ABI, and this test the new pair");
+    let shared =
+        [include_str!("../../../../bpf/record.h"), include_str!("../../../../bpf/maps.h")].concat();
+    let hash: String =
+        Sha256::digest(shared.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        (super::ABI, &hash[..16]),
+        ABI_AND_HASH,
+        "give it a new ABI, and this test the new pair"
+    );
 }

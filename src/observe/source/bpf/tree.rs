@@ -5,13 +5,19 @@ use std::collections::HashMap;
 /// A process and all that descends from it, as they are now.
 pub(super) fn descendants(root: i32) -> Vec<i32> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for stat in procfs::process::all_processes().into_iter().flatten().flatten().filter_map(|one| one.stat().ok()) {
+    for stat in procfs::process::all_processes()
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|one| one.stat().ok())
+    {
         children.entry(stat.ppid).or_default().push(stat.pid);
     }
     let mut found = vec![root];
     let mut next = 0;
     while let Some(pid) = found.get(next) {
-        // Removed, so that a loop ends: a pid that was reused while we read can be its own ancestor.
+        // Removed, so that a loop ends: a pid that was reused while we read can be its own
+        // ancestor.
         found.extend(children.remove(pid).unwrap_or_default());
         next += 1;
     }

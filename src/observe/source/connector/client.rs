@@ -13,8 +13,8 @@ use nix::{
 use super::wire::{Answer, PACKET_LIMIT, Request, frames};
 use crate::{clock::monotonic_ns, model::Stage, observe::record::Record};
 
-/// How many bytes wait for a shim that does not read. Beyond that its records are dropped, counted, and
-/// told to it as a loss: its own, nobody else's.
+/// How many bytes wait for a shim that does not read. Beyond that its records are dropped, counted,
+/// and told to it as a loss: its own, nobody else's.
 pub(super) const BUFFER: usize = 2 << 20;
 
 /// When a packet is sent before the turn ends.
@@ -84,7 +84,9 @@ impl Client {
             return;
         }
         // One that has gone is found by its descriptor; what was for it is nobody's loss.
-        if self.dropped > 0 || matches!(self.send(), Err(error) if error.kind() == io::ErrorKind::WouldBlock) {
+        if self.dropped > 0
+            || matches!(self.send(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        {
             self.dropped += self.records;
         }
         self.out.clear();
@@ -96,8 +98,12 @@ impl Client {
         if self.dropped == 0 {
             return false;
         }
-        let lost =
-            Record::Lost { target: None, at_ns: monotonic_ns(), count: Some(self.dropped), stage: Stage::Kernel };
+        let lost = Record::Lost {
+            target: None,
+            at_ns: monotonic_ns(),
+            count: Some(self.dropped),
+            stage: Stage::Kernel,
+        };
         self.out = Answer::Record(lost).encode();
         let told = self.send().is_ok();
         self.out.clear();

@@ -6,8 +6,8 @@
 //!                                     /proc/PID at each exec of a watched process
 //! ```
 //!
-//! A turn takes what the kernel has told, reads `/proc` for the execs first (those processes may be gone
-//! in 100 µs), looks whether the kernel has told more meanwhile, and only then makes records.
+//! A turn takes what the kernel has told, reads `/proc` for the execs first (those processes may be
+//! gone in 100 µs), looks whether the kernel has told more meanwhile, and only then makes records.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,7 +29,9 @@ use crate::{
     clock::monotonic_ns,
     model::{Grade, Image, ProcessKey, Stage, Unknown},
     observe::{
-        proc::{Status, identify, lineage_of, look_after, mount_namespace, outputs, start_ticks_at},
+        proc::{
+            Status, identify, lineage_of, look_after, mount_namespace, outputs, start_ticks_at,
+        },
         record::{Lineage, Record, What},
         source::Target,
     },
@@ -104,13 +106,19 @@ impl Listener {
                 Request::Watch { id, target } => {
                     let answer = match self.watch(number, id, target) {
                         Ok(()) => Answer::Watched { id },
-                        Err(error) => Answer::Refused { id, errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL) },
+                        Err(error) => Answer::Refused {
+                            id,
+                            errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL),
+                        },
                     };
                     self.say(number, &answer);
                 }
                 Request::Unwatch { id } => {
                     let slots = self.members.targets.iter();
-                    let slot = slots.filter(|(_, it)| it.client == number && it.id == id).map(|(slot, _)| *slot).max();
+                    let slot = slots
+                        .filter(|(_, it)| it.client == number && it.id == id)
+                        .map(|(slot, _)| *slot)
+                        .max();
                     if let Some(slot) = slot {
                         self.members.unwatch(slot);
                     }
@@ -120,7 +128,12 @@ impl Listener {
         self.flush(number);
     }
 
-    fn watch(&mut self, number: u64, id: crate::observe::record::TargetId, target: Target) -> io::Result<()> {
+    fn watch(
+        &mut self,
+        number: u64,
+        id: crate::observe::record::TargetId,
+        target: Target,
+    ) -> io::Result<()> {
         if self.members.targets.values().filter(|it| it.client == number).count() >= TARGETS_LIMIT {
             return Err(nix::Error::ENOSPC.into());
         }
@@ -132,8 +145,13 @@ impl Listener {
 
     fn forget(&mut self, number: u64) {
         self.clients.remove(&number);
-        let slots: Vec<_> =
-            self.members.targets.iter().filter(|(_, it)| it.client == number).map(|(slot, _)| *slot).collect();
+        let slots: Vec<_> = self
+            .members
+            .targets
+            .iter()
+            .filter(|(_, it)| it.client == number)
+            .map(|(slot, _)| *slot)
+            .collect();
         for slot in slots {
             self.members.unwatch(slot);
         }
@@ -149,7 +167,8 @@ impl Listener {
         let events = std::mem::take(&mut self.pending);
         if !self.members.targets.is_empty() {
             let mut readings = self.read_execs(&events);
-            // An exec that the kernel has told of since makes the readings before it the newer one's.
+            // An exec that the kernel has told of since makes the readings before it the newer
+            // one's.
             lost |= self.take_messages()?;
             for (_, event) in &self.pending {
                 if let Event::Exec { pid } = event
@@ -163,7 +182,10 @@ impl Listener {
                     Event::Fork { parent, child } => self.forked(*at_ns, parent, child, &readings),
                     Event::Exec { pid } => {
                         let newest = readings.get(&pid).is_some_and(|(newest, _)| *newest == index);
-                        let reading = newest.then(|| readings.remove(&pid)).flatten().and_then(|(_, reading)| reading);
+                        let reading = newest
+                            .then(|| readings.remove(&pid))
+                            .flatten()
+                            .and_then(|(_, reading)| reading);
                         self.execed(*at_ns, pid, reading.as_ref());
                     }
                     Event::Exit { pid, thread, status } => self.exited(*at_ns, pid, thread, status),
@@ -192,8 +214,8 @@ impl Listener {
         Ok(lost)
     }
 
-    /// The reading for the newest exec of each process that is, or may be, watched, with the index of
-    /// that exec. The newest first: they are the likeliest to live.
+    /// The reading for the newest exec of each process that is, or may be, watched, with the index
+    /// of that exec. The newest first: they are the likeliest to live.
     fn read_execs(&self, events: &[(u64, Event)]) -> HashMap<i32, (usize, Option<Reading>)> {
         let mut born = HashSet::new();
         for (_, event) in events {
@@ -218,10 +240,17 @@ impl Listener {
     }
 
     fn is_newcomer(&self, pid: i32) -> bool {
-        crate::observe::proc::Memberships::of(pid).is_some_and(|it| !self.members.found_in(pid, &it).is_empty())
+        crate::observe::proc::Memberships::of(pid)
+            .is_some_and(|it| !self.members.found_in(pid, &it).is_empty())
     }
 
-    fn forked(&mut self, at_ns: u64, parent: i32, child: i32, readings: &HashMap<i32, (usize, Option<Reading>)>) {
+    fn forked(
+        &mut self,
+        at_ns: u64,
+        parent: i32,
+        child: i32,
+        readings: &HashMap<i32, (usize, Option<Reading>)>,
+    ) {
         let Some(from) = self.members.get(parent).cloned() else { return };
         let (start_ticks, vpid) = match readings.get(&child) {
             Some((_, Some(reading))) => (Some(reading.stat.start_ticks), reading.status.vpid),
@@ -232,20 +261,37 @@ impl Listener {
         };
         // Gone already: the moment of the event is that of the birth, but for the tick that may lie
         // between. All events of the process have this same start.
-        let key = ProcessKey { pid: child, start_ticks: start_ticks.unwrap_or_else(|| start_ticks_at(at_ns)) };
-        let known = self.members.get(child).filter(|known| known.key == key).map(|known| known.slots.clone());
+        let key = ProcessKey {
+            pid: child,
+            start_ticks: start_ticks.unwrap_or_else(|| start_ticks_at(at_ns)),
+        };
+        let known = self
+            .members
+            .get(child)
+            .filter(|known| known.key == key)
+            .map(|known| known.slots.clone());
         let lineage = Lineage {
             vpid,
             parent_pid: parent,
             parent_start_ticks: from.key.start_ticks,
             grandparent_pid: from.parent.pid,
         };
-        for slot in from.slots.iter().filter(|slot| !known.as_ref().is_some_and(|known| known.contains(slot))) {
+        for slot in from
+            .slots
+            .iter()
+            .filter(|slot| !known.as_ref().is_some_and(|known| known.contains(slot)))
+        {
             let grade = if start_ticks.is_some() { Grade::Late } else { Grade::Partial };
             self.tell(*slot, at_ns, grade, key, What::Fork(lineage));
         }
-        let member =
-            Member { key, slots: from.slots, vpid, parent: from.key, outputs: from.outputs, leader_ended: None };
+        let member = Member {
+            key,
+            slots: from.slots,
+            vpid,
+            parent: from.key,
+            outputs: from.outputs,
+            leader_ended: None,
+        };
         self.members.insert(member);
     }
 
@@ -253,7 +299,11 @@ impl Listener {
         let memberships = reading.and_then(|reading| reading.memberships.clone());
         let mut member = match (self.members.get(pid), reading) {
             // A pid that was reused while an exit was lost is somebody else's.
-            (Some(known), Some(reading)) if known.key != reading.key(pid) && known.key.start_ticks != 0 => None,
+            (Some(known), Some(reading))
+                if known.key != reading.key(pid) && known.key.start_ticks != 0 =>
+            {
+                None
+            }
             (Some(known), _) => Some(known.clone()),
             (None, _) => None,
         };
@@ -278,7 +328,10 @@ impl Listener {
         member.leader_ended = None;
         let (image, grade) = match reading {
             Some(reading) => (reading.image.clone(), reading.grade),
-            None => (Image { unknown: Some(self.why_unread(member.key)), ..Image::default() }, Grade::Partial),
+            None => (
+                Image { unknown: Some(self.why_unread(member.key)), ..Image::default() },
+                Grade::Partial,
+            ),
         };
         let lineage = self.lineage(&mut member, reading);
         if let Some(reading) = reading {
@@ -287,7 +340,8 @@ impl Listener {
                 member.outputs = reading.outputs;
             }
         }
-        let in_host_mounts = reading.and_then(|it| it.mounts).zip(self.own_mounts).map(|(a, b)| a == b);
+        let in_host_mounts =
+            reading.and_then(|it| it.mounts).zip(self.own_mounts).map(|(a, b)| a == b);
         let image = Arc::new(image);
         for slot in &member.slots {
             let nested = |it: &Watching| it.nested(memberships.as_ref()?);
@@ -307,30 +361,36 @@ impl Listener {
     /// Where a process stands, and its parent as it is now.
     fn lineage(&self, member: &mut Member, reading: Option<&Reading>) -> Lineage {
         // The parent of one that is being reaped reads as 0 (`pid_alive`, fs/proc/array.c).
-        if let Some(reading) = reading.filter(|it| it.stat.parent > 0 && it.stat.parent != member.parent.pid) {
+        if let Some(reading) =
+            reading.filter(|it| it.stat.parent > 0 && it.stat.parent != member.parent.pid)
+        {
             let lineage = lineage_of(&reading.stat, reading.status.vpid);
-            member.parent = ProcessKey { pid: lineage.parent_pid, start_ticks: lineage.parent_start_ticks };
+            member.parent =
+                ProcessKey { pid: lineage.parent_pid, start_ticks: lineage.parent_start_ticks };
             return lineage;
         }
         Lineage {
             vpid: reading.and_then(|reading| reading.status.vpid).or(member.vpid),
             parent_pid: member.parent.pid,
             parent_start_ticks: member.parent.start_ticks,
-            grandparent_pid: self.members.get(member.parent.pid).map_or(0, |parent| parent.parent.pid),
+            grandparent_pid: self
+                .members
+                .get(member.parent.pid)
+                .map_or(0, |parent| parent.parent.pid),
         }
     }
 
-    /// A thread ended. The process has only when its pidfd says so: a leader may go before the others
-    /// (the kernel tells a thread's end after it has told the process's, `do_exit`: `exit_notify`, then
-    /// `proc_exit_connector`).
+    /// A thread ended. The process has only when its pidfd says so: a leader may go before the
+    /// others (the kernel tells a thread's end after it has told the process's, `do_exit`:
+    /// `exit_notify`, then `proc_exit_connector`).
     fn exited(&mut self, at_ns: u64, pid: i32, thread: i32, status: u32) {
         let Some(member) = self.members.get_mut(pid) else { return };
         let status = match (thread == pid, member.leader_ended) {
             (true, _) => status,
             // The leader lives: others come and go.
             (false, None) => return,
-            // By exit_group(2) or a signal every thread has the process's status; by the end of a last
-            // thread alone the leader's stands, and that thread's is 0 with pthread_exit(3).
+            // By exit_group(2) or a signal every thread has the process's status; by the end of a
+            // last thread alone the leader's stands, and that thread's is 0 with pthread_exit(3).
             (false, Some(leader)) if status == 0 => leader,
             (false, Some(_)) => status,
         };
@@ -342,7 +402,11 @@ impl Listener {
         }
         let Some(member) = self.members.remove(pid) else { return };
         for slot in &member.slots {
-            let what = What::Exit { wait_status: Some(status), oom_killed: false, outputs: member.outputs };
+            let what = What::Exit {
+                wait_status: Some(status),
+                oom_killed: false,
+                outputs: member.outputs,
+            };
             self.tell(*slot, at_ns, Grade::Exact, member.key, what);
         }
     }
@@ -350,7 +414,8 @@ impl Listener {
     /// Tells everybody that something is missing, and who is alive.
     fn resync_after_loss(&mut self) {
         let numbers: Vec<_> = self.clients.keys().copied().collect();
-        let lost = Record::Lost { target: None, at_ns: monotonic_ns(), count: None, stage: Stage::Kernel };
+        let lost =
+            Record::Lost { target: None, at_ns: monotonic_ns(), count: None, stage: Stage::Kernel };
         for number in numbers {
             self.say(number, &Answer::Record(lost.clone()));
         }
@@ -362,13 +427,23 @@ impl Listener {
     fn look(&mut self, slot: Slot) {
         let Some(watching) = self.members.targets.get(&slot) else { return };
         let (id, number) = (watching.id, watching.client);
-        let Ok(records) = look_after(id, &watching.target, &self.members.known(slot)) else { return };
+        let Ok(records) = look_after(id, &watching.target, &self.members.known(slot)) else {
+            return;
+        };
         self.members.forget_all_of(slot);
         for record in records {
             if let Record::Process { key, what: What::Alive { lineage, .. }, .. } = &record {
-                let parent = ProcessKey { pid: lineage.parent_pid, start_ticks: lineage.parent_start_ticks };
+                let parent =
+                    ProcessKey { pid: lineage.parent_pid, start_ticks: lineage.parent_start_ticks };
                 let (vpid, outputs) = (lineage.vpid, outputs(key.pid));
-                self.members.insert(Member { key: *key, slots: vec![slot], vpid, parent, outputs, leader_ended: None });
+                self.members.insert(Member {
+                    key: *key,
+                    slots: vec![slot],
+                    vpid,
+                    parent,
+                    outputs,
+                    leader_ended: None,
+                });
             }
             self.say(number, &Answer::Record(record));
         }
@@ -392,15 +467,20 @@ impl Listener {
         }
     }
 
-    /// Sends what is to be sent. A client that had no room for a while is told so once it has, and what
-    /// is alive then.
+    /// Sends what is to be sent. A client that had no room for a while is told so once it has, and
+    /// what is alive then.
     pub(super) fn flush_all(&mut self) {
         let numbers: Vec<_> = self.clients.keys().copied().collect();
         for number in numbers {
             self.flush(number);
             if self.clients.get_mut(&number).is_some_and(Client::tell_loss) {
-                let slots: Vec<_> =
-                    self.members.targets.iter().filter(|(_, it)| it.client == number).map(|(slot, _)| *slot).collect();
+                let slots: Vec<_> = self
+                    .members
+                    .targets
+                    .iter()
+                    .filter(|(_, it)| it.client == number)
+                    .map(|(slot, _)| *slot)
+                    .collect();
                 slots.into_iter().for_each(|slot| self.look(slot));
                 self.flush(number);
             }
@@ -413,15 +493,17 @@ impl Listener {
     }
 }
 
-/// Whether the whole thread group is dead. Asked at an exit: what has this pid is the one that ended, or
-/// younger and then that one was reaped.
+/// Whether the whole thread group is dead. Asked at an exit: what has this pid is the one that
+/// ended, or younger and then that one was reaped.
 fn is_dead(key: ProcessKey) -> bool {
     let fd = match pidfd::open(key.pid) {
         Ok(fd) => fd,
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return true,
-        // No descriptor to be had: a zombie may have other threads, and then it is told with the last.
+        // No descriptor to be had: a zombie may have other threads, and then it is told with the
+        // last.
         Err(_) => return identify(key.pid) != Some(key),
     };
     let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-    poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0) || identify(key.pid) != Some(key)
+    poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+        || identify(key.pid) != Some(key)
 }

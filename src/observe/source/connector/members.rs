@@ -1,7 +1,7 @@
 //! Who is watched: the listener's book of targets and of the processes in them.
 //!
-//! The kernel's events know no cgroups. A child is where its parent is; whoever comes in another way
-//! (written into `cgroup.procs`, cloned into the cgroup, nsenter) is found when it execs.
+//! The kernel's events know no cgroups. A child is where its parent is; whoever comes in another
+//! way (written into `cgroup.procs`, cloned into the cgroup, nsenter) is found when it execs.
 
 use std::{collections::HashMap, io};
 
@@ -51,11 +51,17 @@ impl Watching {
     }
 
     /// Whether somebody came into the target without being born there.
-    fn holds(&self, memberships: &Memberships, pid_namespace: impl FnOnce() -> Option<u32>) -> bool {
+    fn holds(
+        &self,
+        memberships: &Memberships,
+        pid_namespace: impl FnOnce() -> Option<u32>,
+    ) -> bool {
         let in_cgroup = self.place.as_ref().is_some_and(|place| place.holds(memberships).is_some());
         in_cgroup
             || match self.target {
-                Target::Cgroup { pid_namespace: Some(namespace), .. } => pid_namespace() == Some(namespace),
+                Target::Cgroup { pid_namespace: Some(namespace), .. } => {
+                    pid_namespace() == Some(namespace)
+                }
                 _ => false,
             }
     }
@@ -127,7 +133,8 @@ impl Members {
         let has_room = self.by_pid.len() < MEMBERS_LIMIT;
         match self.by_pid.get_mut(&member.key.pid) {
             Some(known) if known.key == member.key => {
-                let new: Vec<_> = member.slots.into_iter().filter(|slot| !known.slots.contains(slot)).collect();
+                let new: Vec<_> =
+                    member.slots.into_iter().filter(|slot| !known.slots.contains(slot)).collect();
                 known.slots.extend(new);
             }
             Some(older) => *older = member,
@@ -140,7 +147,11 @@ impl Members {
 
     /// Those known to be in a target.
     pub(super) fn known(&self, slot: Slot) -> Vec<ProcessKey> {
-        self.by_pid.values().filter(|member| member.slots.contains(&slot)).map(|member| member.key).collect()
+        self.by_pid
+            .values()
+            .filter(|member| member.slots.contains(&slot))
+            .map(|member| member.key)
+            .collect()
     }
 
     /// The targets that somebody who is not known is in.

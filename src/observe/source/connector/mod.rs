@@ -1,16 +1,16 @@
 //! The source that asks the node's one listener on the kernel's proc connector.
 //!
-//! For where eBPF is refused. The kernel tells every fork, exec and exit, without arguments and without
-//! cgroups; the listener reads those from `/proc` right after each exec, in a race with the process: one
-//! that lives for less than some 100 µs is told with its pid and its status, and without what it ran.
-//! Each record says which it is. A socket a shim would slow down every fork of the node for each other
-//! shim, so there is one listener a node, a process of its own ([`serve`]).
+//! For where eBPF is refused. The kernel tells every fork, exec and exit, without arguments and
+//! without cgroups; the listener reads those from `/proc` right after each exec, in a race with the
+//! process: one that lives for less than some 100 µs is told with its pid and its status, and
+//! without what it ran. Each record says which it is. A socket a shim would slow down every fork of
+//! the node for each other shim, so there is one listener a node, a process of its own ([`serve`]).
 //!
-//! What it cannot see: a process that comes into the cgroup without being born or exec'd in it, until it
-//! execs; the fork of one that is cloned into the cgroup (`CLONE_INTO_CGROUP`) or given another parent
-//! (`CLONE_PARENT`); who is gone before it could be asked for its cgroup. And an exec that happens just
-//! while `/proc` is read for the one before (a window of about the time of an exec) can show the newer
-//! one's image under the older.
+//! What it cannot see: a process that comes into the cgroup without being born or exec'd in it,
+//! until it execs; the fork of one that is cloned into the cgroup (`CLONE_INTO_CGROUP`) or given
+//! another parent (`CLONE_PARENT`); who is gone before it could be asked for its cgroup. And an
+//! exec that happens just while `/proc` is read for the one before (a window of about the time of
+//! an exec) can show the newer one's image under the older.
 
 mod client;
 mod listener;
@@ -53,8 +53,8 @@ const READY_WITHIN: Duration = Duration::from_secs(5);
 /// How long it may take to answer a request; it looks at every process of a target for that.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long until a helper is started again that is not there yet: the one before may have met the end
-/// of an older one.
+/// How long until a helper is started again that is not there yet: the one before may have met the
+/// end of an older one.
 const START_AGAIN: Duration = Duration::from_millis(500);
 
 const LISTENER: &str = "the node's process listener";
@@ -75,26 +75,35 @@ pub struct ConnectorSource {
 }
 
 impl ConnectorSource {
-    /// Connects to the listener of `runtime_dir`, and has it started where there is none: `spawn_helper`
-    /// starts a process that calls [`serve`] and returns at once; it may be called more than once, a
-    /// listener too many leaves by itself. Waits 5 seconds at most.
+    /// Connects to the listener of `runtime_dir`, and has it started where there is none:
+    /// `spawn_helper` starts a process that calls [`serve`] and returns at once; it may be called
+    /// more than once, a listener too many leaves by itself. Waits 5 seconds at most.
     ///
     /// # Errors
     ///
     /// [`SourceError::Kernel`] with what `spawn_helper` answered; [`SourceError::Gone`] where no
     /// listener comes: the kernel refuses it; [`SourceError::Missing`] where one of another version
     /// serves.
-    pub fn connect(runtime_dir: &Path, spawn_helper: &mut dyn FnMut() -> io::Result<()>) -> Result<Self, SourceError> {
+    pub fn connect(
+        runtime_dir: &Path,
+        spawn_helper: &mut dyn FnMut() -> io::Result<()>,
+    ) -> Result<Self, SourceError> {
         let path = serve::socket_path(runtime_dir);
         let deadline = Instant::now() + READY_WITHIN;
         let mut start_at = Instant::now();
         loop {
             if let Ok(socket) = serve::open_socket(&path) {
-                let mut source = Self::on(socket)
-                    .map_err(|source| SourceError::Kernel { action: "make room for records", source })?;
+                let mut source = Self::on(socket).map_err(|source| SourceError::Kernel {
+                    action: "make room for records",
+                    source,
+                })?;
                 match source.greet() {
                     Ok(VERSION) => return Ok(source),
-                    Ok(_) => return Err(SourceError::Missing { what: "a process listener of this version" }),
+                    Ok(_) => {
+                        return Err(SourceError::Missing {
+                            what: "a process listener of this version",
+                        });
+                    }
                     // It was leaving.
                     Err(_) => {}
                 }
@@ -103,8 +112,10 @@ impl ConnectorSource {
                 return Err(SourceError::Gone { what: LISTENER });
             }
             if Instant::now() >= start_at {
-                spawn_helper()
-                    .map_err(|source| SourceError::Kernel { action: "start the node's process listener", source })?;
+                spawn_helper().map_err(|source| SourceError::Kernel {
+                    action: "start the node's process listener",
+                    source,
+                })?;
                 start_at = Instant::now() + START_AGAIN;
             }
             // There is nothing to wait on before the socket exists.
@@ -142,7 +153,11 @@ impl ConnectorSource {
         }
         let deadline = Instant::now() + ANSWER_WITHIN;
         loop {
-            match send(self.socket.as_raw_fd(), &request.encode(), MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL) {
+            match send(
+                self.socket.as_raw_fd(),
+                &request.encode(),
+                MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
+            ) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => self.wait_for(PollFlags::POLLOUT, deadline)?,
@@ -159,7 +174,8 @@ impl ConnectorSource {
         let deadline = Instant::now() + ANSWER_WITHIN;
         loop {
             let mut found = None;
-            let more = self.receive(&mut |answer| found = found.take().or_else(|| wanted(answer)))?;
+            let more =
+                self.receive(&mut |answer| found = found.take().or_else(|| wanted(answer)))?;
             if let Some(found) = found {
                 if !self.pending.is_empty() {
                     // Only a counter near its end would refuse.
@@ -194,7 +210,9 @@ impl ConnectorSource {
                             Some(answer) => hear(&answer),
                             None => {
                                 self.gone = true;
-                                return Err(SourceError::Missing { what: "a process listener of this version" });
+                                return Err(SourceError::Missing {
+                                    what: "a process listener of this version",
+                                });
                             }
                         }
                     }
@@ -216,7 +234,10 @@ impl ConnectorSource {
                 Err(SourceError::Gone { what: LISTENER })
             }
             Ok(_) | Err(Errno::EINTR) => Ok(()),
-            Err(error) => Err(SourceError::Kernel { action: "wait for the process listener", source: error.into() }),
+            Err(error) => Err(SourceError::Kernel {
+                action: "wait for the process listener",
+                source: error.into(),
+            }),
         }
     }
 }
@@ -237,8 +258,8 @@ impl Source for ConnectorSource {
         Backend::Connector
     }
 
-    /// Waits 2 seconds at most for the listener's answer. The records of a look at who is alive come
-    /// first, before what happens then.
+    /// Waits 2 seconds at most for the listener's answer. The records of a look at who is alive
+    /// come first, before what happens then.
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError> {
         self.watched.insert(id);
         let watched = self.request(&Request::Watch { id, target: target.clone() }).and_then(|()| {

@@ -1,14 +1,15 @@
-//! The kernel's proc connector: a netlink group that tells of every fork, exec and exit of the node.
+//! The kernel's proc connector: a netlink group that tells of every fork, exec and exit of the
+//! node.
 //!
 //! Formats: `struct nlmsghdr`, `struct cn_msg` (linux/connector.h), `struct proc_event` and `struct
 //! proc_input` (linux/cn_proc.h), all in the machine's byte order.
 //!
-//! The kernel counts its listeners and sends nothing while there is none. A listener that dies without
-//! `PROC_CN_MCAST_IGNORE` leaves the count up for the rest of the boot (drivers/connector/cn_proc.c
-//! lowers it for that message only): every process event of the node then is made and thrown away, and
-//! a socket that only binds gets events. So [`Connector`] sends it on every way out that runs
-//! destructors, and nothing here takes an event for a proof that listening was allowed: the answer to
-//! the request is.
+//! The kernel counts its listeners and sends nothing while there is none. A listener that dies
+//! without `PROC_CN_MCAST_IGNORE` leaves the count up for the rest of the boot
+//! (drivers/connector/cn_proc.c lowers it for that message only): every process event of the node
+//! then is made and thrown away, and a socket that only binds gets events. So [`Connector`] sends
+//! it on every way out that runs destructors, and nothing here takes an event for a proof that
+//! listening was allowed: the answer to the request is.
 
 use std::{
     io,
@@ -42,9 +43,9 @@ const EVENT: usize = 36;
 /// Where its union begins: after `what`, `cpu` and `timestamp_ns`.
 const DATA: usize = EVENT + 16;
 
-/// How many bytes of events wait in the kernel. An event takes 768 with its bookkeeping: about 10 000
-/// of them, which is half a second of the fastest storm that two processors can make. Beyond that the
-/// kernel drops, and says so once (`ENOBUFS`).
+/// How many bytes of events wait in the kernel. An event takes 768 with its bookkeeping: about 10
+/// 000 of them, which is half a second of the fastest storm that two processors can make. Beyond
+/// that the kernel drops, and says so once (`ENOBUFS`).
 const BUFFER: usize = 8 << 20;
 
 /// How long the kernel may take to answer a request. It answers within the call.
@@ -81,8 +82,8 @@ impl Connector {
     /// # Errors
     ///
     /// `ECONNREFUSED` in another network namespace than the initial one, `EPERM` without
-    /// `CAP_NET_ADMIN`, `EPROTONOSUPPORT` in a kernel without it, `ETIMEDOUT` where the kernel ignores
-    /// the request: outside the initial pid and user namespace.
+    /// `CAP_NET_ADMIN`, `EPROTONOSUPPORT` in a kernel without it, `ETIMEDOUT` where the kernel
+    /// ignores the request: outside the initial pid and user namespace.
     pub(super) fn listen() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_CONNECTOR)?;
         socket.set_non_blocking(true)?;
@@ -94,13 +95,13 @@ impl Connector {
         let _ = socket_filter::attach(&socket, &filter());
         socket.bind(&SocketAddr::new(0, PROC))?;
         let connector = Self(socket);
-        // The plain request first: with an event mask the kernel filters its own answer away (seen on
-        // 6.18, where an answer is an event of no kind). A second one from the same socket does not
-        // count a second time.
+        // The plain request first: with an event mask the kernel filters its own answer away (seen
+        // on 6.18, where an answer is an event of no kind). A second one from the same socket does
+        // not count a second time.
         connector.send(&LISTEN.to_ne_bytes(), mark(LISTEN))?;
         connector.await_answer(mark(LISTEN))?;
-        // Linux 6.6: the kernel makes no copy of other kinds of events for us. An older one ignores a
-        // request of this length, and the filter does it.
+        // Linux 6.6: the kernel makes no copy of other kinds of events for us. An older one ignores
+        // a request of this length, and the filter does it.
         let mask = FORK | EXEC | EXIT;
         connector.send(&[LISTEN.to_ne_bytes(), mask.to_ne_bytes()].concat(), mark(LISTEN))?;
         Ok(connector)
@@ -141,8 +142,8 @@ impl Connector {
                         Err(_) => Err(io::ErrorKind::InvalidData.into()),
                     };
                 }
-                // Other listeners' answers, events that the count of others lets through; a full buffer
-                // is nobody's loss yet.
+                // Other listeners' answers, events that the count of others lets through; a full
+                // buffer is nobody's loss yet.
                 Ok(Some(_)) => {}
                 Err(error) if is_overrun(&error) => {}
                 Err(error) => return Err(error),
@@ -211,7 +212,8 @@ fn message(payload: &[u8], request: u32) -> Vec<u8> {
     message
 }
 
-/// Parses one message; `None` for what is of no interest: threads that begin, other kinds of events.
+/// Parses one message; `None` for what is of no interest: threads that begin, other kinds of
+/// events.
 pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let pid = |at: usize| Some(word(at)?.cast_signed());

@@ -1,10 +1,12 @@
-//! What `/proc` says of a process right after the kernel told of it. How fast this is decides how much
-//! is known of short-lived processes: nothing here reads what can be left out.
+//! What `/proc` says of a process right after the kernel told of it. How fast this is decides how
+//! much is known of short-lived processes: nothing here reads what can be left out.
 
 use crate::{
     model::{Grade, Image, ProcessKey, Unknown},
     observe::{
-        proc::{Memberships, Stat, Status, image_of, judged, mount_namespace, outputs, start_ticks_at},
+        proc::{
+            Memberships, Stat, Status, image_of, judged, mount_namespace, outputs, start_ticks_at,
+        },
         record::FileId,
     },
 };
@@ -43,7 +45,8 @@ impl Reading {
     }
 }
 
-/// Who has this pid, if that one was born before `at_ns` and so can be the one that the kernel told of.
+/// Who has this pid, if that one was born before `at_ns` and so can be the one that the kernel told
+/// of.
 pub(super) fn born_before(pid: i32, at_ns: u64) -> Option<Stat> {
     // A tick of grace: the two clocks are not read at once.
     Stat::of(pid).filter(|stat| stat.start_ticks <= start_ticks_at(at_ns) + 1)

@@ -19,7 +19,9 @@ use nix::{
     sys::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket},
+        socket::{
+            AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+        },
     },
 };
 
@@ -44,20 +46,21 @@ pub(super) fn socket_path(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("connector.sock")
 }
 
-/// Is the node's listener: serves every shim on `connector.sock` in `runtime_dir`, and returns 5 seconds
-/// after the last has gone, or on `SIGTERM`, `SIGINT` or `SIGHUP`. Returns at once where another one
-/// serves already: a lock on `connector.lock` says so.
+/// Is the node's listener: serves every shim on `connector.sock` in `runtime_dir`, and returns 5
+/// seconds after the last has gone, or on `SIGTERM`, `SIGINT` or `SIGHUP`. Returns at once where
+/// another one serves already: a lock on `connector.lock` says so.
 ///
-/// For a process of its own, whose one thread this is: a signal that another thread can take ends the
-/// process before it can tell the kernel. On every way out but `SIGKILL` the kernel is told
+/// For a process of its own, whose one thread this is: a signal that another thread can take ends
+/// the process before it can tell the kernel. On every way out but `SIGKILL` the kernel is told
 /// that nobody listens any more; after a `SIGKILL` it goes on making events of every process of the
 /// node, for nobody, until it is booted again (see drivers/connector/cn_proc.c): costs a few
 /// microseconds a process, and does no other harm.
 ///
 /// # Errors
 ///
-/// What the kernel refused: the proc connector ([`probe_connector`](crate::observe::capability::probe_connector)
-/// says why before), the socket, the lock.
+/// What the kernel refused: the proc connector
+/// ([`probe_connector`](crate::observe::capability::probe_connector) says why before), the socket,
+/// the lock.
 pub fn serve(runtime_dir: &Path) -> io::Result<()> {
     serve_until_idle(runtime_dir, LINGER)
 }
@@ -209,7 +212,10 @@ impl Signals {
         let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
         let before = SigSet::thread_get_mask()?;
         set.thread_block()?;
-        Ok(Self(SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?, before))
+        Ok(Self(
+            SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?,
+            before,
+        ))
     }
 }
 

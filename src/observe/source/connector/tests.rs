@@ -1,10 +1,11 @@
 use nix::fcntl::{Flock, FlockArg};
 
-/// Tests that listen run one after the other, whatever process they are in: one asks whether anybody listens.
-/// tests/shim/root/watch/sources.rs takes the same lock.
+/// Tests that listen run one after the other, whatever process they are in: one asks whether
+/// anybody listens. tests/shim/root/watch/sources.rs takes the same lock.
 pub(in crate::observe) fn alone() -> Flock<std::fs::File> {
     let path = std::env::temp_dir().join("lookout-test-connector.lock");
-    let file = std::fs::File::options().create(true).truncate(false).write(true).open(path).unwrap();
+    let file =
+        std::fs::File::options().create(true).truncate(false).write(true).open(path).unwrap();
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).unwrap()
 }
 
@@ -44,7 +45,9 @@ mod root {
             let listener = &mut self.listener;
             ConnectorSource::connect(self.dir.path(), &mut || {
                 let dir = dir.clone();
-                *listener = Some(thread::spawn(move || serve::serve_with(&dir, Duration::from_millis(50), buffer)));
+                *listener = Some(thread::spawn(move || {
+                    serve::serve_with(&dir, Duration::from_millis(50), buffer)
+                }));
                 Ok(())
             })
             .unwrap()
@@ -62,13 +65,18 @@ mod root {
     impl Drop for Node {
         fn drop(&mut self) {
             let deadline = Instant::now() + Duration::from_secs(10);
-            while self.listener.as_ref().is_some_and(|listener| !listener.is_finished()) && Instant::now() < deadline {
+            while self.listener.as_ref().is_some_and(|listener| !listener.is_finished())
+                && Instant::now() < deadline
+            {
                 thread::sleep(Duration::from_millis(1));
             }
         }
     }
 
-    fn read_until(source: &mut ConnectorSource, mut is_enough: impl FnMut(&[Record]) -> bool) -> Vec<Record> {
+    fn read_until(
+        source: &mut ConnectorSource,
+        mut is_enough: impl FnMut(&[Record]) -> bool,
+    ) -> Vec<Record> {
         let mut records = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
@@ -85,7 +93,9 @@ mod root {
 
     fn exit_of(records: &[Record], of: i32) -> Option<u32> {
         records.iter().find_map(|record| match record {
-            Record::Process { key, what: What::Exit { wait_status, .. }, .. } if key.pid == of => *wait_status,
+            Record::Process { key, what: What::Exit { wait_status, .. }, .. } if key.pid == of => {
+                *wait_status
+            }
             _ => None,
         })
     }
@@ -94,8 +104,8 @@ mod root {
         Target::Cgroup { path: of.0.clone(), pid_namespace: None }
     }
 
-    /// Check that every fork, exec and exit of 500 short processes is told, and that no record claims to
-    /// know arguments that are another's.
+    /// Check that every fork, exec and exit of 500 short processes is told, and that no record
+    /// claims to know arguments that are another's.
     #[test]
     fn short_processes_are_told_whole_and_graded_honestly() {
         const PROCESSES: usize = 500;
@@ -103,14 +113,17 @@ mod root {
         let mut node = Node::new();
         let mut source = node.connect();
         let container = Cgroup::new("storm");
-        let mut shell = container.shell("i=0; while [ $i -lt 500 ]; do i=$((i+1)); /bin/true n$i; done; exit 3");
+        let mut shell = container
+            .shell("i=0; while [ $i -lt 500 ]; do i=$((i+1)); /bin/true n$i; done; exit 3");
         source.watch(TargetId(7), &cgroup(&container)).unwrap();
         let shell_key = shell.key();
         shell.go();
         let records = read_until(&mut source, |records| exit_of(records, shell.pid()).is_some());
         let (mut forks, mut execs, mut exits) = (Vec::new(), Vec::new(), 0);
         for record in &records {
-            let Record::Process { target: TargetId(7), key, what, grade, .. } = record else { panic!("{record:?}") };
+            let Record::Process { target: TargetId(7), key, what, grade, .. } = record else {
+                panic!("{record:?}")
+            };
             match what {
                 What::Fork(lineage) => {
                     assert_eq!(lineage.parent(), Some(shell_key));
@@ -141,11 +154,17 @@ mod root {
                 (Grade::Late, Some(args)) => {
                     late += 1;
                     assert!(args.iter().eq(its_own), "{args:?} of {argument}");
-                    assert!(image.executable.as_deref().is_some_and(|path| !path.is_empty()), "{image:?}");
+                    assert!(
+                        image.executable.as_deref().is_some_and(|path| !path.is_empty()),
+                        "{image:?}"
+                    );
                 }
                 (Grade::Partial, args) => {
                     assert!(image.unknown.is_some(), "{image:?}");
-                    assert!(args.as_ref().is_none_or(|args| args.iter().eq(its_own)), "{args:?} of {argument}");
+                    assert!(
+                        args.as_ref().is_none_or(|args| args.iter().eq(its_own)),
+                        "{args:?} of {argument}"
+                    );
                 }
                 other => panic!("{other:?}"),
             }
@@ -165,10 +184,18 @@ mod root {
         let mut shell = container.shell("exec sleep 1000");
         source.watch(TargetId(1), &cgroup(&container)).unwrap();
         shell.go();
-        let is_exec = |record: &&Record| matches!(record, Record::Process { what: What::Exec { .. }, .. });
-        let records = read_until(&mut source, |records| records.iter().any(|record| is_exec(&record)));
+        let is_exec =
+            |record: &&Record| matches!(record, Record::Process { what: What::Exec { .. }, .. });
+        let records =
+            read_until(&mut source, |records| records.iter().any(|record| is_exec(&record)));
         let record = records.iter().find(is_exec).unwrap();
-        let Record::Process { key, grade, what: What::Exec { image, in_host_mounts, cgroup, .. }, .. } = record else {
+        let Record::Process {
+            key,
+            grade,
+            what: What::Exec { image, in_host_mounts, cgroup, .. },
+            ..
+        } = record
+        else {
             panic!("{record:?}")
         };
         assert_eq!((*key, *grade, image.unknown), (shell.key(), Grade::Late, None));
@@ -193,8 +220,12 @@ mod root {
         assert_eq!(exit_of(&records, in_left.pid()), Some(0x100));
         in_right.go();
         let records = read_until(&mut other, |records| exit_of(records, in_right.pid()).is_some());
-        assert!(records.iter().all(|record| matches!(record, Record::Process { key, target: TargetId(1), .. }
-            if key.pid != in_left.pid())));
+        assert!(
+            records
+                .iter()
+                .all(|record| matches!(record, Record::Process { key, target: TargetId(1), .. }
+            if key.pid != in_left.pid()))
+        );
     }
 
     /// Check that a tree is followed through children whose parent has ended.
@@ -204,12 +235,17 @@ mod root {
         let mut node = Node::new();
         let mut source = node.connect();
         let mut root = Killed(spawn(
-            Command::new("sh").args(["-c", "read go; ((sleep 0.2; exit 9) &) ; exit 4"]).stdin(Stdio::piped()),
+            Command::new("sh")
+                .args(["-c", "read go; ((sleep 0.2; exit 9) &) ; exit 4"])
+                .stdin(Stdio::piped()),
         ));
         source.watch(TargetId(3), &Target::Tree { pid: root.pid() }).unwrap();
         root.go();
         let has_nine = |record: &Record| {
-            matches!(record, Record::Process { what: What::Exit { wait_status: Some(0x900), .. }, .. })
+            matches!(
+                record,
+                Record::Process { what: What::Exit { wait_status: Some(0x900), .. }, .. }
+            )
         };
         let records = read_until(&mut source, |records| records.iter().any(has_nine));
         assert_eq!(exit_of(&records, root.pid()), Some(0x400));
@@ -249,11 +285,13 @@ mod root {
         let status = nix::sys::wait::waitpid(child, None).unwrap();
         assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 7));
         let all = early.iter().chain(&records);
-        let exits = all.filter(|record| matches!(record, Record::Process { what: What::Exit { .. }, .. }));
+        let exits =
+            all.filter(|record| matches!(record, Record::Process { what: What::Exit { .. }, .. }));
         assert_eq!(exits.count(), 1);
     }
 
-    /// Check that a listener that is asked to leave says so to the kernel, and that its clients notice.
+    /// Check that a listener that is asked to leave says so to the kernel, and that its clients
+    /// notice.
     #[test]
     fn a_listener_that_is_terminated_is_gone_for_its_clients() {
         let _alone = alone();
@@ -261,8 +299,13 @@ mod root {
         let mut source = node.connect();
         let witness = Witness::new();
         crate::sys::process::signal_thread(node.listener.as_ref().unwrap(), nix::libc::SIGTERM);
-        until("it is gone", || matches!(source.read(64, &mut |_| {}), Err(SourceError::Gone { .. })));
-        assert!(matches!(source.watch(TargetId(1), &Target::Tree { pid: 1 }), Err(SourceError::Gone { .. })));
+        until("it is gone", || {
+            matches!(source.read(64, &mut |_| {}), Err(SourceError::Gone { .. }))
+        });
+        assert!(matches!(
+            source.watch(TargetId(1), &Target::Tree { pid: 1 }),
+            Err(SourceError::Gone { .. })
+        ));
         node.left();
         witness.saw_that_we_stopped();
     }
@@ -283,16 +326,22 @@ mod root {
         witness.saw_that_we_stopped();
     }
 
-    /// A socket in the kernel's group that never asked to listen. While somebody listens, whoever that is, it gets
-    /// the events, and the answers to everybody's requests.
+    /// A socket in the kernel's group that never asked to listen. While somebody listens, whoever
+    /// that is, it gets the events, and the answers to everybody's requests.
     struct Witness(netlink_sys::Socket);
 
     impl Witness {
         fn new() -> Self {
-            let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_CONNECTOR).unwrap();
+            let mut socket =
+                netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_CONNECTOR).unwrap();
             socket.set_non_blocking(true).unwrap();
             socket.bind(&netlink_sys::SocketAddr::new(0, 1)).unwrap();
-            nix::sys::socket::setsockopt(&socket, nix::sys::socket::sockopt::RcvBufForce, &(8 << 20)).unwrap();
+            nix::sys::socket::setsockopt(
+                &socket,
+                nix::sys::socket::sockopt::RcvBufForce,
+                &(8 << 20),
+            )
+            .unwrap();
             Self(socket)
         }
 
@@ -302,8 +351,8 @@ mod root {
             !self.messages().is_empty()
         }
 
-        /// Either nobody listens any more and the kernel is silent; or others do, and then the kernel told all of
-        /// the group that it took our request to stop.
+        /// Either nobody listens any more and the kernel is silent; or others do, and then the
+        /// kernel told all of the group that it took our request to stop.
         fn saw_that_we_stopped(&self) {
             let stopped = Message::Answer { to: netlink::mark(netlink::IGNORE) + 1, errno: 0 };
             until("the kernel stops, or says that it took our request", || {
@@ -339,14 +388,19 @@ mod root {
         let mut node = Node::new();
         let mut source = node.connect();
         let path = Cgroup::new("absent").0.clone();
-        for target in [Target::Cgroup { path, pid_namespace: None }, Target::Tree { pid: i32::MAX }] {
-            assert!(matches!(source.watch(TargetId(1), &target), Err(SourceError::Target { .. })), "{target:?}");
+        for target in [Target::Cgroup { path, pid_namespace: None }, Target::Tree { pid: i32::MAX }]
+        {
+            assert!(
+                matches!(source.watch(TargetId(1), &target), Err(SourceError::Target { .. })),
+                "{target:?}"
+            );
         }
         assert!(!source.read(1, &mut |record| panic!("{record:?}")).unwrap());
         source.watch(TargetId(1), &Target::Tree { pid: std::process::id().cast_signed() }).unwrap();
     }
 
-    /// Check that a client that does not read loses its own records only, counted, and learns who lives.
+    /// Check that a client that does not read loses its own records only, counted, and learns who
+    /// lives.
     #[test]
     fn a_client_that_does_not_read_is_told_what_it_lost() {
         let _alone = alone();
@@ -355,21 +409,27 @@ mod root {
         let container = Cgroup::new("slow");
         // Long arguments fill the buffer soon.
         let long = "x".repeat(4000);
-        let script = format!("i=0; while [ $i -lt 300 ]; do i=$((i+1)); /bin/true {long}; done; exit 3");
+        let script =
+            format!("i=0; while [ $i -lt 300 ]; do i=$((i+1)); /bin/true {long}; done; exit 3");
         let mut shell = container.shell(&script);
         source.watch(TargetId(7), &cgroup(&container)).unwrap();
         let pid = shell.pid();
         shell.go();
         shell.0.wait().unwrap();
         // The exec of the shell itself may be told too.
-        let own = |key: &ProcessKey, what: &What| key.pid == pid && matches!(what, What::Exec { .. });
+        let own =
+            |key: &ProcessKey, what: &What| key.pid == pid && matches!(what, What::Exec { .. });
         let is_lost = |record: &Record| matches!(record, Record::Lost { .. });
-        let is_end = |record: &Record| matches!(record, Record::Process { what: What::LookEnded, .. });
+        let is_end =
+            |record: &Record| matches!(record, Record::Process { what: What::LookEnded, .. });
         let records = read_until(&mut source, |records| {
-            records.iter().skip_while(|record| !is_lost(record)).any(is_end) || exit_of(records, 0).is_some()
+            records.iter().skip_while(|record| !is_lost(record)).any(is_end)
+                || exit_of(records, 0).is_some()
         });
         let losses: Vec<_> = records.iter().filter(|record| is_lost(record)).collect();
-        let [Record::Lost { count: Some(lost), target: None, .. }] = losses[..] else { panic!("{losses:?}") };
+        let [Record::Lost { count: Some(lost), target: None, .. }] = losses[..] else {
+            panic!("{losses:?}")
+        };
         let told = |record: &&Record| {
             matches!(record, Record::Process { key, what: what @ (What::Fork(_) | What::Exec { .. } | What::Exit { .. }), .. }
                 if !own(key, what))

@@ -1,6 +1,6 @@
-//! What the node's listener and a shim say to each other: packets of frames, each a length of 32 bits
-//! and its bytes. Numbers are little-endian. Both ends are of one binary on one machine; a version
-//! guards against the other end being an older one.
+//! What the node's listener and a shim say to each other: packets of frames, each a length of 32
+//! bits and its bytes. Numbers are little-endian. Both ends are of one binary on one machine; a
+//! version guards against the other end being an older one.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
 
@@ -78,7 +78,9 @@ impl Request {
                     pid_namespace: from.option(Reader::u32)?,
                 },
             },
-            2 => Self::Watch { id: TargetId(from.u64()?), target: Target::Tree { pid: from.i32()? } },
+            2 => {
+                Self::Watch { id: TargetId(from.u64()?), target: Target::Tree { pid: from.i32()? } }
+            }
             3 => Self::Unwatch { id: TargetId(from.u64()?) },
             _ => return None,
         };
@@ -111,7 +113,9 @@ impl Answer {
                 to.what(what);
             }
             // The proc connector tells of no sockets.
-            Self::Record(Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. }) => {}
+            Self::Record(
+                Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. },
+            ) => {}
             Self::Record(Record::Lost { target, at_ns, count, stage }) => {
                 to.byte(4);
                 to.option(target.map(|target| target.0), Writer::u64);
@@ -151,7 +155,8 @@ impl Answer {
 pub(super) fn frames(mut packet: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = packet.split_first_chunk::<4>()?;
-        let (frame, after) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+        let (frame, after) =
+            rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
         packet = after;
         Some(frame)
     })
@@ -160,7 +165,8 @@ pub(super) fn frames(mut packet: &[u8]) -> impl Iterator<Item = &[u8]> {
 fn frame(write: impl FnOnce(&mut Writer)) -> Vec<u8> {
     let mut writer = Writer(vec![0; 4]);
     write(&mut writer);
-    let length = u32::try_from(writer.0.len() - 4).expect("every part of a frame is bounded far below 4 GiB");
+    let length = u32::try_from(writer.0.len() - 4)
+        .expect("every part of a frame is bounded far below 4 GiB");
     writer.0[..4].copy_from_slice(&length.to_le_bytes());
     writer.0
 }
@@ -178,7 +184,8 @@ fn grade_of(code: u8) -> Option<Grade> {
     [Grade::Exact, Grade::Late, Grade::Partial, Grade::Snapshot].get(usize::from(code)).copied()
 }
 
-const UNKNOWNS: [Unknown; 5] = [Unknown::Gone, Unknown::Replaced, Unknown::Denied, Unknown::Faulted, Unknown::NotSeen];
+const UNKNOWNS: [Unknown; 5] =
+    [Unknown::Gone, Unknown::Replaced, Unknown::Denied, Unknown::Faulted, Unknown::NotSeen];
 
 struct Writer(Vec<u8>);
 
@@ -226,7 +233,8 @@ impl Writer {
     }
 
     fn image(&mut self, image: &Image) {
-        let optional = |to: &mut Self, bytes: &Option<Box<[u8]>>| to.option(bytes.as_deref(), Self::bytes);
+        let optional =
+            |to: &mut Self, bytes: &Option<Box<[u8]>>| to.option(bytes.as_deref(), Self::bytes);
         optional(self, &image.executable);
         self.option(image.args.as_ref(), |to, args| {
             to.bytes(&args.bytes);
@@ -237,7 +245,8 @@ impl Writer {
         optional(self, &image.comm);
         self.option(image.uid, Self::u32);
         self.option(image.gid, Self::u32);
-        let code = image.unknown.and_then(|unknown| UNKNOWNS.iter().position(|known| *known == unknown));
+        let code =
+            image.unknown.and_then(|unknown| UNKNOWNS.iter().position(|known| *known == unknown));
         self.option(code.and_then(|code| u8::try_from(code).ok()), Self::byte);
     }
 
@@ -366,7 +375,11 @@ impl<'a> Reader<'a> {
                 oom_killed: self.byte()? != 0,
                 outputs: [self.file()?, self.file()?],
             },
-            3 => What::Alive { lineage: self.lineage()?, image: self.image()?, cgroup: self.option(Self::u64)? },
+            3 => What::Alive {
+                lineage: self.lineage()?,
+                image: self.image()?,
+                cgroup: self.option(Self::u64)?,
+            },
             4 => What::LookBegan,
             5 => What::LookEnded,
             _ => return None,

@@ -13,10 +13,12 @@ use crate::sys::socket_filter::{self, Instruction};
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, as bits.
 const GROUPS: u32 = 1 << 0 | 1 << 2;
 
-/// Where the remote port is: `nlmsghdr` (16), then the fourth field of `inet_diag_msg`, then the second of its id.
+/// Where the remote port is: `nlmsghdr` (16), then the fourth field of `inet_diag_msg`, then the
+/// second of its id.
 const REMOTE_PORT: u32 = 16 + 4 + 2;
 
-/// Hears of listeners that are gone in a network namespace. Keeps that alive as long as it lives itself.
+/// Hears of listeners that are gone in a network namespace. Keeps that alive as long as it lives
+/// itself.
 #[derive(Debug)]
 pub(in crate::observe) struct Destroyed(Socket);
 

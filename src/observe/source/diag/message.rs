@@ -1,5 +1,5 @@
-//! The messages of `sock_diag(7)`: `nlmsghdr`, `inet_diag_req_v2`, `inet_diag_msg` (linux/inet_diag.h). Pure; any
-//! bytes will do, none can panic it.
+//! The messages of `sock_diag(7)`: `nlmsghdr`, `inet_diag_req_v2`, `inet_diag_msg`
+//! (linux/inet_diag.h). Pure; any bytes will do, none can panic it.
 
 use std::{
     io,
@@ -24,7 +24,8 @@ const DUMP: u16 = 0x301;
 
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
-/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`, which is what the kernel calls UDP without a peer.
+/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`, which is what the kernel calls UDP
+/// without a peer.
 const LISTENING: u32 = 1 << 10;
 const ESTABLISHED: u32 = 1 << 1;
 const CLOSED: u32 = 1 << 7;
@@ -67,7 +68,11 @@ pub(super) fn request(family: u8, state: State) -> Vec<u8> {
 }
 
 /// What a datagram says, in the namespace and of the sockets that were asked for.
-pub(super) fn parts(datagram: &[u8], namespace: u32, state: State) -> impl Iterator<Item = io::Result<Part>> {
+pub(super) fn parts(
+    datagram: &[u8],
+    namespace: u32,
+    state: State,
+) -> impl Iterator<Item = io::Result<Part>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         loop {

@@ -1,8 +1,9 @@
 //! The kernel's own list of listening sockets: `sock_diag(7)`.
 //!
-//! A snapshot, for the beginning, for what was lost, and for numbers that the kernel chose after it had told of
-//! the socket; where there is nothing better, also to be compared with the one before. One dump takes some tens
-//! of microseconds and grows with the listening sockets of the namespace only.
+//! A snapshot, for the beginning, for what was lost, and for numbers that the kernel chose after it
+//! had told of the socket; where there is nothing better, also to be compared with the one before.
+//! One dump takes some tens of microseconds and grows with the listening sockets of the namespace
+//! only.
 
 mod destroyed;
 mod message;
@@ -16,7 +17,8 @@ pub(in crate::observe) use self::destroyed::Destroyed;
 use self::message::{FAMILIES, Part, parts, request};
 pub(in crate::observe) use crate::observe::ports::{Found, State};
 
-/// The part of a dump that is read at once: the kernel fills at most 32 KiB (netlink_dump, af_netlink.c).
+/// The part of a dump that is read at once: the kernel fills at most 32 KiB (netlink_dump,
+/// af_netlink.c).
 const PART: usize = 32 << 10;
 
 /// The most parts of one dump: a namespace with more listeners than that is not believed to end.
@@ -24,8 +26,8 @@ const PARTS_MAX: usize = 4096;
 
 /// The sockets of a kind, of the network namespace `inode` in which the process `pid` is.
 ///
-/// Where that is not this process's own, a thread enters it, asks, and ends: nothing keeps the namespace alive
-/// that would have gone without.
+/// Where that is not this process's own, a thread enters it, asks, and ends: nothing keeps the
+/// namespace alive that would have gone without.
 ///
 /// # Errors
 ///
@@ -45,7 +47,10 @@ fn inside<T: Send + 'static>(
     }
     let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
     if namespace.metadata()?.ino() != u64::from(inode) {
-        return Err(io::Error::new(io::ErrorKind::NotFound, "the process is in another network namespace"));
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the process is in another network namespace",
+        ));
     }
     let inside = thread::Builder::new().name("ports".into()).stack_size(128 << 10);
     let inside = inside.spawn(move || {

@@ -8,15 +8,19 @@ use crate::model::Transport;
 /// Check that a dump finds this process's own listeners, v4 and v6, with their inodes.
 #[test]
 fn a_dump_finds_what_listens() {
-    let listeners: Vec<TcpListener> =
-        ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"].map(|address| TcpListener::bind(address).unwrap()).into();
+    let listeners: Vec<TcpListener> = ["127.0.0.1:0", "[::1]:0", "0.0.0.0:0"]
+        .map(|address| TcpListener::bind(address).unwrap())
+        .into();
     let own = own_namespace().unwrap();
     let found = super::sockets(0, own, State::Listening).unwrap();
     for listener in listeners {
         use std::os::fd::AsRawFd as _;
         let address = listener.local_addr().unwrap();
         let link = std::fs::read_link(format!("/proc/self/fd/{}", listener.as_raw_fd())).unwrap();
-        let ours = found.iter().find(|one| one.socket.endpoint.port == address.port()).expect("it is found");
+        let ours = found
+            .iter()
+            .find(|one| one.socket.endpoint.port == address.port())
+            .expect("it is found");
         assert_eq!(ours.socket.endpoint.address, address.ip());
         assert_eq!(link.to_str().unwrap(), format!("socket:[{}]", ours.socket.inode));
         assert!(!ours.socket.endpoint.dual_stack && ours.socket.network_namespace == own);
@@ -31,11 +35,16 @@ fn bound_udp_sockets_are_found() {
     let find = |state| super::sockets(0, own_namespace().unwrap(), state).unwrap();
     let is_found = |found: &[Found], socket: &std::net::UdpSocket| {
         let port = socket.local_addr().unwrap().port();
-        found.iter().any(|one| one.socket.endpoint.port == port && one.socket.endpoint.transport == Transport::Udp)
+        found.iter().any(|one| {
+            one.socket.endpoint.port == port && one.socket.endpoint.transport == Transport::Udp
+        })
     };
     for (state, also_connected) in [(State::Bound, false), (State::WithPort, true)] {
         let found = find(state);
-        assert_eq!((is_found(&found, &bound), is_found(&found, &connected)), (true, also_connected));
+        assert_eq!(
+            (is_found(&found, &bound), is_found(&found, &connected)),
+            (true, also_connected)
+        );
     }
 }
 

@@ -13,7 +13,8 @@ fn all(source: &mut MockSource) -> Vec<Record> {
     records
 }
 
-/// Check that it is readable exactly while there is something to read, so that it fits into any loop.
+/// Check that it is readable exactly while there is something to read, so that it fits into any
+/// loop.
 #[test]
 fn the_descriptor_tells_when_there_are_records() {
     let (mut source, script) = MockSource::new().unwrap();
@@ -21,7 +22,9 @@ fn the_descriptor_tells_when_there_are_records() {
     all(&mut source);
     assert!(!is_readable(&source));
     let writer = script.clone();
-    std::thread::spawn(move || (0..5).for_each(|child| writer.fork(10, 20 + child))).join().unwrap();
+    std::thread::spawn(move || (0..5).for_each(|child| writer.fork(10, 20 + child)))
+        .join()
+        .unwrap();
     assert!(is_readable(&source));
     let mut told = Vec::new();
     assert!(source.read(2, &mut |record| told.push(record)).unwrap());
@@ -48,7 +51,11 @@ fn processes_have_lineage_and_identity() {
         Record::Process { target, key, what, .. } => (*target, *key, what.clone()),
         other => panic!("{other:?}"),
     };
-    assert_eq!((of(0).0, of(0).1.pid), (TargetId(2), 77), "of nobody known: in the youngest target");
+    assert_eq!(
+        (of(0).0, of(0).1.pid),
+        (TargetId(2), 77),
+        "of nobody known: in the youngest target"
+    );
     let (first, second, again) = (of(1), of(2), of(4));
     assert_eq!((first.0, again.0), (TargetId(1), TargetId(2)));
     let What::Fork(lineage) = second.2 else { panic!("{second:?}") };
@@ -61,7 +68,10 @@ fn processes_have_lineage_and_identity() {
 fn scripted_errors_come_once_and_in_order() {
     let (mut source, script) = MockSource::new().unwrap();
     script.refuse_watch(SourceError::Missing { what: "a kernel" });
-    assert!(matches!(source.watch(TargetId(1), &Target::Tree { pid: 1 }), Err(SourceError::Missing { .. })));
+    assert!(matches!(
+        source.watch(TargetId(1), &Target::Tree { pid: 1 }),
+        Err(SourceError::Missing { .. })
+    ));
     source.watch(TargetId(1), &Target::Tree { pid: 1 }).unwrap();
     script.lose(4);
     script.fail(SourceError::Gone { what: "the script" });

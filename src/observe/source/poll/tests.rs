@@ -15,7 +15,9 @@ mod root {
 
     fn alive(records: &[Record]) -> Vec<i32> {
         let pid = |record: &Record| match record {
-            Record::Process { key, what: What::Alive { .. }, grade: Grade::Snapshot, .. } => Some(key.pid),
+            Record::Process { key, what: What::Alive { .. }, grade: Grade::Snapshot, .. } => {
+                Some(key.pid)
+            }
             _ => None,
         };
         records.iter().filter_map(pid).collect()
@@ -27,7 +29,9 @@ mod root {
         let cgroup = Cgroup::new("poll");
         let mut first = cgroup.shell("true");
         let mut source = PollSource::new(Duration::ZERO);
-        source.watch(TargetId(2), &Target::Cgroup { path: cgroup.0.clone(), pid_namespace: None }).unwrap();
+        source
+            .watch(TargetId(2), &Target::Cgroup { path: cgroup.0.clone(), pid_namespace: None })
+            .unwrap();
         assert_eq!(alive(&read(&mut source)), [first.pid()]);
         assert_eq!(read(&mut source), []);
         let second = cgroup.shell("true");
@@ -51,10 +55,14 @@ mod root {
         let cgroup = Cgroup::new("whole");
         let mut shell = cgroup.shell("exec sleep 1000");
         let mut source = PollSource::new(Duration::ZERO);
-        source.watch(TargetId(2), &Target::Cgroup { path: cgroup.0.clone(), pid_namespace: None }).unwrap();
+        source
+            .watch(TargetId(2), &Target::Cgroup { path: cgroup.0.clone(), pid_namespace: None })
+            .unwrap();
         read(&mut source);
         shell.go();
-        until("it execs", || std::fs::read(format!("/proc/{}/comm", shell.pid())).unwrap() == b"sleep\n");
+        until("it execs", || {
+            std::fs::read(format!("/proc/{}/comm", shell.pid())).unwrap() == b"sleep\n"
+        });
         let looks: Vec<_> = (0..WHOLE_LOOK_EVERY).map(|_| read(&mut source)).collect();
         let told: Vec<_> = looks.iter().filter(|records| !records.is_empty()).collect();
         assert_eq!(told.len(), 1, "{looks:?}");
@@ -68,7 +76,9 @@ mod root {
         let cgroup = Cgroup::new("time");
         let _shell = cgroup.shell("true");
         let mut source = PollSource::new(Duration::from_secs(1000));
-        source.watch(TargetId(2), &Target::Cgroup { path: cgroup.0.clone(), pid_namespace: None }).unwrap();
+        source
+            .watch(TargetId(2), &Target::Cgroup { path: cgroup.0.clone(), pid_namespace: None })
+            .unwrap();
         assert_eq!(alive(&read(&mut source)).len(), 1);
         let _second = cgroup.shell("true");
         assert_eq!(read(&mut source), []);

@@ -32,21 +32,32 @@ fn too_many_processes_are_a_gap() {
     for number in 0..PROCESSES_MAX + more {
         script.fork(INIT, 1000 + i32::try_from(number).expect("small"));
         if number % 4096 == 0 {
-            script.effects.retain(|effect| !matches!(effect, Effect::Tell(Told { body: Body::Fork(_), .. })));
+            script
+                .effects
+                .retain(|effect| !matches!(effect, Effect::Tell(Told { body: Body::Fork(_), .. })));
         }
     }
-    script.effects.retain(|effect| !matches!(effect, Effect::Tell(Told { body: Body::Fork(_), .. })));
+    script
+        .effects
+        .retain(|effect| !matches!(effect, Effect::Tell(Told { body: Body::Fork(_), .. })));
     let told = script.told();
     assert_eq!(
         told,
-        ["observer.gap Some(1) observer", "observer.gap Some(1024) observer", "observer.gap Some(1024) observer",]
+        [
+            "observer.gap Some(1) observer",
+            "observer.gap Some(1024) observer",
+            "observer.gap Some(1024) observer",
+        ]
     );
     assert_eq!(script.tracker.snapshot(None).len(), PROCESSES_MAX);
     let records = 1 + u64::try_from(PROCESSES_MAX + more).expect("small");
     script.end(Some((records, 0)));
     let told = script.told();
     let room = u64::try_from(PROCESSES_MAX).expect("small");
-    assert_eq!(told.last(), Some(&format!("container.close Some({records}) {room} Some({}) 0", records - room)));
+    assert_eq!(
+        told.last(),
+        Some(&format!("container.close Some({records}) {room} Some({}) 0", records - room))
+    );
 }
 
 /// Check that a source that does not count has no account but what was delivered.

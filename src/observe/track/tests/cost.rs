@@ -5,7 +5,8 @@ use std::time::Instant;
 use super::*;
 
 /// Check that a storm of fork, exec, exit and done costs less than ten times its budget of 300 ns a
-/// record. Run it optimised: `cargo test --release --lib what_a_record_costs -- --ignored --nocapture`.
+/// record. Run it optimised: `cargo test --release --lib what_a_record_costs -- --ignored
+/// --nocapture`.
 #[test]
 #[ignore = "a measure: says something only in an optimised build on a quiet machine"]
 fn what_a_record_costs() {
@@ -18,12 +19,18 @@ fn what_a_record_costs() {
         let key = ProcessKey { pid, start_ticks: 6000 + life };
         let mut record = |what: What| {
             script.now += 1;
-            let record = Record::Process { target: HERE, at_ns: script.now, grade: Grade::Exact, key, what };
+            let record =
+                Record::Process { target: HERE, at_ns: script.now, grade: Grade::Exact, key, what };
             script.tracker.record(record, &mut script.effects);
         };
         record(What::Fork(lineage(INIT, 0)));
         let image = image.clone();
-        record(What::Exec { lineage: lineage(INIT, 0), image, cgroup: None, in_host_mounts: Some(false) });
+        record(What::Exec {
+            lineage: lineage(INIT, 0),
+            image,
+            cgroup: None,
+            in_host_mounts: Some(false),
+        });
         record(exit(Some(0)));
         // The answers come late, in batches, as they do from pidfds.
         if life % 64 == 63 {

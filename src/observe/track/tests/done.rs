@@ -103,7 +103,11 @@ fn an_exit_is_told_once_by_source_or_reaper() {
         Effect::Tell(Told { body: Body::Exit { ended, .. }, .. }) => *ended,
         _ => None,
     });
-    assert_eq!(exit.and_then(crate::model::Ended::code), Some(130), "the kernel's word, not a signal");
+    assert_eq!(
+        exit.and_then(crate::model::Ended::code),
+        Some(130),
+        "the kernel's word, not a signal"
+    );
     assert_eq!(script.told(), ["process.exit 200 130", "reaped? 200", "process.done 200"]);
 }
 
@@ -130,7 +134,12 @@ fn a_reaper_that_is_faster_than_the_source_loses_nothing() {
     script.exit(302, 4 << 8);
     assert_eq!(
         script.told(),
-        ["process.start 302 /bin/id exec probe", "process.exit 302 4", "reaped? 302", "process.done 302"]
+        [
+            "process.start 302 /bin/id exec probe",
+            "process.exit 302 4",
+            "reaped? 302",
+            "process.done 302"
+        ]
     );
 }
 

@@ -31,7 +31,10 @@ fn an_exec_before_its_fork_is_adopted_and_no_fork_invented() {
     script.exec(201, INIT, "/bin/true", Some(false));
     script.at(forked, 201, What::Fork(lineage(INIT, 0)));
     script.exit(201, 0);
-    assert_eq!(script.told(), ["process.exec 201 /bin/true descendant", "process.exit 201 0", "reaped? 201"]);
+    assert_eq!(
+        script.told(),
+        ["process.exec 201 /bin/true descendant", "process.exit 201 0", "reaped? 201"]
+    );
 }
 
 /// Check that an exit that was read before its process's birth is told after it.
@@ -43,7 +46,10 @@ fn an_exit_before_its_birth_is_told_after_it() {
     assert!(script.told().is_empty());
     script.at(now + 2, 201, exec(lineage(INIT, 0), "/bin/true", Some(false)));
     script.at(now + 1, 201, What::Fork(lineage(INIT, 0)));
-    assert_eq!(script.told(), ["process.exec 201 /bin/true descendant", "process.exit 201 0", "reaped? 201"]);
+    assert_eq!(
+        script.told(),
+        ["process.exec 201 /bin/true descendant", "process.exit 201 0", "reaped? 201"]
+    );
 }
 
 /// Check that a copy of any record changes nothing, before and after the process is forgotten.
@@ -111,12 +117,16 @@ fn records_without_a_start_mean_the_living_process() {
     let bare = |script: &mut Script, what: What| {
         script.now += 1;
         let key = ProcessKey { pid: 201, start_ticks: 0 };
-        let record = Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key, what };
+        let record =
+            Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key, what };
         script.tracker.record(record, &mut script.effects);
     };
     for _ in 0..2 {
         bare(&mut script, What::Fork(Lineage { parent_pid: INIT, ..Lineage::default() }));
-        bare(&mut script, exec(Lineage { parent_pid: INIT, ..Lineage::default() }, "/bin/true", None));
+        bare(
+            &mut script,
+            exec(Lineage { parent_pid: INIT, ..Lineage::default() }, "/bin/true", None),
+        );
         bare(&mut script, exit(None));
         script.reap();
     }
@@ -137,10 +147,14 @@ fn a_start_that_comes_with_the_exec_completes_the_key() {
     script.now += 1;
     let bare = ProcessKey { pid: 201, start_ticks: 0 };
     let what = What::Fork(Lineage { parent_pid: INIT, ..Lineage::default() });
-    let fork = Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key: bare, what };
+    let fork =
+        Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key: bare, what };
     script.tracker.record(fork, &mut script.effects);
     script.exec(201, INIT, "/bin/true", None);
-    assert_eq!(script.told(), ["process.fork 201 /bin/sh descendant", "process.start 201 /bin/true descendant"]);
+    assert_eq!(
+        script.told(),
+        ["process.fork 201 /bin/sh descendant", "process.start 201 /bin/true descendant"]
+    );
     let snapshot = script.tracker.snapshot(Some(HERE));
     assert_eq!(snapshot[1].1.key, key(201));
     assert_eq!(snapshot[1].1.parent.as_ref().map(|parent| parent.key), Some(key(INIT)));
@@ -152,7 +166,10 @@ fn an_oom_kill_comes_before_its_exit() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.what(201, What::Exit { wait_status: Some(9), oom_killed: true, outputs: [None; 2] });
-    assert_eq!(script.told()[1..], ["process.oom_kill 201", "process.exit 201 137 oom", "reaped? 201"]);
+    assert_eq!(
+        script.told()[1..],
+        ["process.oom_kill 201", "process.exit 201 137 oom", "reaped? 201"]
+    );
 }
 
 /// Check that a parent stays the one at birth when the process is given to another.

@@ -99,18 +99,25 @@ fn a_new_title_is_no_exec() {
         executable: Some(b"/bin/sh (deleted)"[..].into()),
         ..Image::default()
     };
-    script.what(INIT, What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(titled), cgroup: None });
+    script.what(
+        INIT,
+        What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(titled), cgroup: None },
+    );
     script.what(0, What::LookEnded);
     assert!(script.told().is_empty());
 }
 
-/// Check that a look in the middle of an exec, which finds no arguments, is made good by the next one, once.
+/// Check that a look in the middle of an exec, which finds no arguments, is made good by the next
+/// one, once.
 #[test]
 fn arguments_that_were_not_there_yet_are_news() {
     let mut script = Script::running();
     let found = |script: &mut Script, image: &Image| {
         script.what(0, What::LookBegan);
-        script.what(INIT, What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(image.clone()), cgroup: None });
+        script.what(
+            INIT,
+            What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(image.clone()), cgroup: None },
+        );
         script.what(0, What::LookEnded);
         script.told()
     };

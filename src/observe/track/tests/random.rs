@@ -34,24 +34,45 @@ impl World {
         let mut next_pid = 0;
         let init = ProcessKey { pid: INIT, start_ticks: 10 };
         let shim = ProcessKey { pid: SHIM, start_ticks: 1 };
-        world.lives.push(Life { key: init, parent: shim, image: "/init".into(), execed: true, alive: true });
-        world.happens(init, exec(of(shim), "/init", Some(false)), "process.start 200 /init init".into());
+        world.lives.push(Life {
+            key: init,
+            parent: shim,
+            image: "/init".into(),
+            execed: true,
+            alive: true,
+        });
+        world.happens(
+            init,
+            exec(of(shim), "/init", Some(false)),
+            "process.start 200 /init init".into(),
+        );
         for (choice, who) in choices {
-            let living: Vec<usize> = (0..world.lives.len()).filter(|&index| world.lives[index].alive).collect();
+            let living: Vec<usize> =
+                (0..world.lives.len()).filter(|&index| world.lives[index].alive).collect();
             let index = living[usize::from(*who) % living.len()];
             let Life { key, parent, execed, .. } = world.lives[index].clone();
             match choice % 4 {
                 0 | 1 => {
                     // Few pids, so that they come again; a later start each time.
-                    let free = (0..20)
-                        .map(|step| 1000 + (next_pid + step) % 20)
-                        .find(|pid| world.lives.iter().all(|life| !life.alive || life.key.pid != *pid));
+                    let free = (0..20).map(|step| 1000 + (next_pid + step) % 20).find(|pid| {
+                        world.lives.iter().all(|life| !life.alive || life.key.pid != *pid)
+                    });
                     let Some(pid) = free else { continue };
                     next_pid = pid - 999;
                     let child = ProcessKey { pid, start_ticks: 100 + world.lives.len() as u64 };
                     let image = world.lives[index].image.clone();
-                    world.happens(child, What::Fork(of(key)), format!("process.fork {pid} {image} descendant"));
-                    world.lives.push(Life { key: child, parent: key, image, execed: false, alive: true });
+                    world.happens(
+                        child,
+                        What::Fork(of(key)),
+                        format!("process.fork {pid} {image} descendant"),
+                    );
+                    world.lives.push(Life {
+                        key: child,
+                        parent: key,
+                        image,
+                        execed: false,
+                        alive: true,
+                    });
                 }
                 2 => {
                     let image = format!("/bin/{}", world.records.len());
@@ -65,7 +86,11 @@ impl World {
                 _ if key == init => {}
                 _ => {
                     let status = u32::from(*choice);
-                    world.happens(key, exit(Some(status << 8)), format!("process.exit {} {status}", key.pid));
+                    world.happens(
+                        key,
+                        exit(Some(status << 8)),
+                        format!("process.exit {} {status}", key.pid),
+                    );
                     world.lives[index].alive = false;
                 }
             }
@@ -117,7 +142,9 @@ impl Observer {
             for effect in std::mem::take(&mut effects) {
                 match effect {
                     Effect::Tell(told) => self.told.push(told),
-                    Effect::AskReaped { target, key } => self.script.tracker.reaped(target, key, at_ns, &mut effects),
+                    Effect::AskReaped { target, key } => {
+                        self.script.tracker.reaped(target, key, at_ns, &mut effects)
+                    }
                     Effect::AskHolders { target, key, among, .. } => {
                         let holders = if at_ns.is_multiple_of(20) { among } else { Vec::new() };
                         self.script.tracker.holders(target, key, &holders, at_ns, &mut effects);
@@ -161,7 +188,10 @@ fn check(world: &World, observer: &Observer, records: u64, lost: u64) -> Result<
         prop_assert!(real.contains(&key), "{key:?} never was");
         match &told.body {
             Body::Fork(_) => {
-                prop_assert!(forked.insert(key) && seen.insert(key), "{key:?} forked twice or late");
+                prop_assert!(
+                    forked.insert(key) && seen.insert(key),
+                    "{key:?} forked twice or late"
+                );
             }
             Body::Start(_) => {
                 prop_assert!(started.insert(key), "{key:?} started twice");
@@ -177,7 +207,10 @@ fn check(world: &World, observer: &Observer, records: u64, lost: u64) -> Result<
                 prop_assert!(ended.insert(key), "{key:?} ended twice");
             }
             Body::Done { .. } => {
-                prop_assert!(ended.contains(&key) && done.insert(key), "{key:?} done twice or alive");
+                prop_assert!(
+                    ended.contains(&key) && done.insert(key),
+                    "{key:?} done twice or alive"
+                );
             }
             _ => {}
         }
@@ -193,7 +226,10 @@ fn check(world: &World, observer: &Observer, records: u64, lost: u64) -> Result<
     prop_assert_eq!(counts.delivered, delivered);
     prop_assert_eq!(counts.delivered + counts.runtime, records);
     prop_assert_eq!(counts.seen, Some(counts.delivered + lost));
-    prop_assert!(matches!(observer.told.last().map(|told| &told.body), Some(Body::ContainerClose(_))));
+    prop_assert!(matches!(
+        observer.told.last().map(|told| &told.body),
+        Some(Body::ContainerClose(_))
+    ));
     Ok(())
 }
 
@@ -223,7 +259,8 @@ proptest! {
         check(&world, &observer, records, 0)?;
     }
 
-    /// Check that a source that loses, doubles and reorders makes no false event, and that a look mends it.
+    /// Check that a source that loses, doubles and reorders makes no false event, and that a look
+    /// mends it.
     #[test]
     fn a_bad_source_makes_no_false_events(
         choices in prop::collection::vec(any::<Choice>(), 0..120),

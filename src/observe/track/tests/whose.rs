@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Check that the runtime's stages are silent and init's first exec in its own mounts is the first event.
+/// Check that the runtime's stages are silent and init's first exec in its own mounts is the first
+/// event.
 #[test]
 fn the_first_told_process_is_the_users() {
     let mut script = Script::new();
@@ -14,7 +15,8 @@ fn the_first_told_process_is_the_users() {
     assert_eq!(script.told(), ["process.start 200 /bin/sh init"]);
 }
 
-/// Check that what the runtime runs before the user's program is not told, even in the container's mounts.
+/// Check that what the runtime runs before the user's program is not told, even in the container's
+/// mounts.
 #[test]
 fn a_hook_of_the_runtime_is_not_told() {
     let mut script = Script::new();
@@ -25,7 +27,8 @@ fn a_hook_of_the_runtime_is_not_told() {
     assert!(script.told().is_empty());
 }
 
-/// Check that an exec's process has its exec id at once: by the runtime's child, its parent or its parent's.
+/// Check that an exec's process has its exec id at once: by the runtime's child, its parent or its
+/// parent's.
 #[test]
 fn an_exec_has_its_id_at_its_first_event() {
     let mut script = Script::running();
@@ -87,7 +90,8 @@ fn a_late_exec_id_is_on_later_events() {
     );
 }
 
-/// Check that what comes from elsewhere is injected, silent until it execs, and its children descend.
+/// Check that what comes from elsewhere is injected, silent until it execs, and its children
+/// descend.
 #[test]
 fn what_comes_from_elsewhere_is_injected() {
     let mut script = Script::running();
@@ -95,7 +99,10 @@ fn what_comes_from_elsewhere_is_injected() {
     assert!(script.told().is_empty());
     script.exec(901, 900, "/bin/bash", Some(false));
     script.fork(901, 902);
-    assert_eq!(script.told(), ["process.start 901 /bin/bash injected", "process.fork 902 /bin/bash descendant"]);
+    assert_eq!(
+        script.told(),
+        ["process.start 901 /bin/bash injected", "process.fork 902 /bin/bash descendant"]
+    );
 }
 
 /// Check that without a view of mounts the runtime's stages are known by their image and parent.

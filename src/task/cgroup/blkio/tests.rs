@@ -18,7 +18,8 @@ fn a_line_without_operation_is_an_entry() {
 /// Check that the header is no device and that the first name counts.
 #[test]
 fn devices_have_their_first_name() {
-    let devices = partitions(b"major minor  #blocks  name\n\n 254        0  268435456 vda\n 254 0 1 later\n");
+    let devices =
+        partitions(b"major minor  #blocks  name\n\n 254        0  268435456 vda\n 254 0 1 later\n");
     assert_eq!(devices, Devices::from([((254, 0), "/dev/vda".to_owned())]));
 }
 

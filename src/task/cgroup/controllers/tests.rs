@@ -15,7 +15,8 @@ fn what_is_lacking_is_enabled_in_every_ancestor() {
     cgroup(&pod, "cpu pids\n");
     cgroup(&web, "cpu pids\n");
     enable(&Dir::new(web.clone()), root.path()).unwrap();
-    let written = |folder: &Path| fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap();
+    let written =
+        |folder: &Path| fs::read_to_string(folder.join("cgroup.subtree_control")).unwrap();
     assert_eq!(written(root.path()), "+memory");
     assert_eq!(written(&pod), "+memory");
     assert_eq!(written(&web), "");

@@ -10,7 +10,8 @@ fn every_hierarchy_that_has_the_cgroup_is_joined() {
     }
     let points = ["memory", "pids", "cpu"].map(|controller| root.path().join(controller));
     join_below(points.into_iter(), "/shims", 42).unwrap();
-    let procs = |folder: &str| fs::read_to_string(root.path().join(folder).join("cgroup.procs")).unwrap();
+    let procs =
+        |folder: &str| fs::read_to_string(root.path().join(folder).join("cgroup.procs")).unwrap();
     assert_eq!((procs("memory/shims").as_str(), procs("pids/shims").as_str()), ("42", "42"));
     assert_eq!(procs("cpu"), "");
 }

@@ -7,7 +7,8 @@ const HYBRID: &[u8] = b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
 ";
 
-const UNIFIED: &[u8] = b"25 30 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate
+const UNIFIED: &[u8] =
+    b"25 30 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate
 99 30 0:77 / /sys/fs/cgroup/net_cls rw - cgroup net_cls rw,net_cls
 ";
 
@@ -21,7 +22,9 @@ fn only(line: &str) -> Mount {
 #[test]
 fn controllers_that_share_a_mount_are_found_by_each_name() {
     let mounts = parse(HYBRID);
-    let point = |controller| mounts.iter().find(|mount| mount.carries(controller)).map(|mount| mount.point.clone());
+    let point = |controller| {
+        mounts.iter().find(|mount| mount.carries(controller)).map(|mount| mount.point.clone())
+    };
     assert_eq!(point("cpu"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
     assert_eq!(point("cpuacct"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
     assert_eq!(point("name=systemd"), Some("/sys/fs/cgroup/systemd".into()));
@@ -29,7 +32,8 @@ fn controllers_that_share_a_mount_are_found_by_each_name() {
     assert_eq!(point("pids"), None);
 }
 
-/// Check that hybrid counts as version 1, and that a stray controller does not make a unified host so.
+/// Check that hybrid counts as version 1, and that a stray controller does not make a unified host
+/// so.
 #[test]
 fn what_is_mounted_on_top_decides_the_version() {
     assert_eq!(version(&parse(HYBRID)), Version::V1);
@@ -40,7 +44,8 @@ fn what_is_mounted_on_top_decides_the_version() {
 /// Check that a line that is not UTF-8 or not complete hides no other.
 #[test]
 fn a_line_that_is_not_understood_hides_no_other() {
-    let mut strange = b"1 2 0:3 / /mnt/\xff\xfe rw - cgroup cgroup rw,cpu\n3 4 - cgroup\n\n".to_vec();
+    let mut strange =
+        b"1 2 0:3 / /mnt/\xff\xfe rw - cgroup cgroup rw,cpu\n3 4 - cgroup\n\n".to_vec();
     strange.extend_from_slice(HYBRID);
     assert_eq!(parse(&strange).len(), 4);
 }
@@ -49,7 +54,10 @@ fn a_line_that_is_not_understood_hides_no_other() {
 #[test]
 fn a_mount_of_a_part_maps_only_what_is_below_it() {
     let mount = only("1 2 0:3 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
-    assert_eq!(mount.directory("/docker/abc/default/web"), Some("/sys/fs/cgroup/memory/default/web".into()));
+    assert_eq!(
+        mount.directory("/docker/abc/default/web"),
+        Some("/sys/fs/cgroup/memory/default/web".into())
+    );
     assert_eq!(mount.directory("/docker/abcd/default/web"), None);
     assert_eq!(mount.directory("/default/web"), None);
 }

@@ -10,7 +10,8 @@ const HYBRID: &[u8] = b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
 ";
 
-const UNIFIED: &[u8] = b"25 30 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+const UNIFIED: &[u8] =
+    b"25 30 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
 fn find(cgroup: &[u8], mountinfo: &[u8], exists: impl Fn(&Dir) -> bool) -> Option<Place> {
     Place::find(&parse(cgroup).unwrap(), &mount::parse(mountinfo), exists)

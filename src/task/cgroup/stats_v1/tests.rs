@@ -42,7 +42,11 @@ fn cpu_is_whole_without_any_controller() {
     let metrics = metrics(&[]);
     assert!(metrics.cpu.usage.is_some() && metrics.cpu.throttling.is_some());
     assert!(metrics.memory.is_none() && metrics.pids.is_none() && metrics.blkio.is_none());
-    assert!(metrics.rdma.is_none() && metrics.memory_oom_control.is_none() && metrics.hugetlb.is_empty());
+    assert!(
+        metrics.rdma.is_none()
+            && metrics.memory_oom_control.is_none()
+            && metrics.hugetlb.is_empty()
+    );
 }
 
 /// Check that memory is told with all four entries, though a file of one is missing or strange.
@@ -62,9 +66,15 @@ fn memory_has_four_entries_whatever_is_missing() {
     );
     let metrics = metrics(&[hierarchy(&["memory"], dir)]);
     let stat = &metrics.memory;
-    assert_eq!((stat.cache, stat.rss, stat.pg_pg_in, stat.pg_maj_fault, stat.unevictable), (8192, 4096, 31, 2, 5));
+    assert_eq!(
+        (stat.cache, stat.rss, stat.pg_pg_in, stat.pg_maj_fault, stat.unevictable),
+        (8192, 4096, 31, 2, 5)
+    );
     assert_eq!((stat.total_cache, stat.total_rss, stat.total_unevictable), (16384, 12288, 6));
-    assert_eq!((stat.hierarchical_memory_limit, stat.hierarchical_swap_limit), (9_223_372_036_854_771_712, 16_777_216));
+    assert_eq!(
+        (stat.hierarchical_memory_limit, stat.hierarchical_swap_limit),
+        (9_223_372_036_854_771_712, 16_777_216)
+    );
     assert_eq!((stat.usage.usage, stat.usage.limit, stat.usage.failcnt), (20480, 0, 9));
     assert!(stat.swap.is_some() && stat.kernel.is_some());
     assert_eq!(stat.kernel_tcp.max, 77);
@@ -87,9 +97,15 @@ fn cpu_times_are_in_nanoseconds() {
     let metrics = metrics(&[hierarchy(&["cpu", "cpuacct"], dir)]);
     let (usage, throttling) = (&metrics.cpu.usage, &metrics.cpu.throttling);
     let ns_per_tick = NS_PER_SECOND / procfs::ticks_per_second();
-    assert_eq!((usage.user, usage.kernel, usage.total), (3 * ns_per_tick, 4 * ns_per_tick, 71_000_000));
+    assert_eq!(
+        (usage.user, usage.kernel, usage.total),
+        (3 * ns_per_tick, 4 * ns_per_tick, 71_000_000)
+    );
     assert_eq!(usage.per_cpu, [70_000_000, 1_000_000]);
-    assert_eq!((throttling.periods, throttling.throttled_periods, throttling.throttled_time), (5, 2, 1234));
+    assert_eq!(
+        (throttling.periods, throttling.throttled_periods, throttling.throttled_time),
+        (5, 2, 1234)
+    );
 }
 
 /// Check that no limit on processes is 0, as clients of version 1 know it.

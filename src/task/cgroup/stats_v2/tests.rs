@@ -26,7 +26,9 @@ fn clients_find_what_they_follow_unasked() {
     let metrics = metrics(&dir);
     assert!(metrics.pids.is_some() && metrics.cpu.is_some() && metrics.memory.is_some());
     assert!(metrics.io.is_some() && metrics.rdma.is_some());
-    assert!(metrics.memory_events.is_none() && metrics.hugetlb.is_empty() && metrics.cpu.psi.is_none());
+    assert!(
+        metrics.memory_events.is_none() && metrics.hugetlb.is_empty() && metrics.cpu.psi.is_none()
+    );
 }
 
 /// Check that no limit is the largest number.
@@ -49,8 +51,10 @@ fn no_limit_is_the_largest_number() {
 /// Check the events with the line that Linux 7.2 adds.
 #[test]
 fn a_line_of_a_later_kernel_is_skipped() {
-    let (_folder, dir) =
-        dir(&[("memory.events", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\nsock_throttled 7\n")]);
+    let (_folder, dir) = dir(&[(
+        "memory.events",
+        "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\nsock_throttled 7\n",
+    )]);
     let events = memory_events(&dir).unwrap();
     assert_eq!((events.low, events.high, events.max), (1, 2, 3));
     assert_eq!((events.oom, events.oom_kill, events.oom_group_kill), (4, 5, 6));
@@ -82,7 +86,8 @@ fn cpu_is_told_with_its_pressure() {
 fn each_used_device_is_told() {
     let entries =
         io_entries(b"7:0 \n254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n8:16\n8:0 rbytes=x wios=2\n");
-    let told: Vec<_> = entries.iter().map(|e| (e.major, e.minor, e.rbytes, e.rios, e.wios)).collect();
+    let told: Vec<_> =
+        entries.iter().map(|e| (e.major, e.minor, e.rbytes, e.rios, e.wios)).collect();
     assert_eq!(told, [(7, 0, 0, 0, 0), (254, 0, 4096, 1, 0), (8, 0, 0, 0, 2)]);
 }
 
@@ -99,8 +104,11 @@ fn no_field_of_memory_is_filled_twice() {
 /// Check that a size of huge pages is told with its numbers, and one without files is not.
 #[test]
 fn huge_pages_are_told_by_size() {
-    let (_folder, dir) =
-        dir(&[("hugetlb.2MB.current", "2097152\n"), ("hugetlb.2MB.max", "max\n"), ("hugetlb.2MB.events", "max 3\n")]);
+    let (_folder, dir) = dir(&[
+        ("hugetlb.2MB.current", "2097152\n"),
+        ("hugetlb.2MB.max", "max\n"),
+        ("hugetlb.2MB.events", "max 3\n"),
+    ]);
     let told = hugetlb(&dir, vec!["2MB".to_owned(), "1GB".to_owned()]);
     assert_eq!(told.len(), 1);
     assert_eq!((told[0].current, told[0].max, told[0].failcnt), (2_097_152, u64::MAX, 3));

@@ -74,7 +74,9 @@ impl Container {
                     exec.cancel.cancel();
                 }
             }
-            Done::ExecStarted { exec_id, reply, result } => self.exec_started(exec_id, reply, result),
+            Done::ExecStarted { exec_id, reply, result } => {
+                self.exec_started(exec_id, reply, result)
+            }
             Done::ExecExited { exec_id, exit } => self.exec_exited(&exec_id, exit),
             Done::ExecDeleted { exec_id, reply } => self.exec_deleted(&exec_id, reply),
             Done::Deleted { reply, result } => return self.delete_done(reply, result),
@@ -84,7 +86,11 @@ impl Container {
         ControlFlow::Continue(())
     }
 
-    pub(super) fn created(&mut self, reply: Reply<i32>, result: Result<Box<Made>, TaskError>) -> ControlFlow<()> {
+    pub(super) fn created(
+        &mut self,
+        reply: Reply<i32>,
+        result: Result<Box<Made>, TaskError>,
+    ) -> ControlFlow<()> {
         let made = match result {
             Ok(made) => *made,
             Err(error) => {
@@ -139,7 +145,12 @@ impl Container {
         answer(reply, result.map(|()| self.init_pid));
     }
 
-    pub(super) fn restored(&mut self, reply: Reply<i32>, io: ProcessIo, result: Result<Running, TaskError>) {
+    pub(super) fn restored(
+        &mut self,
+        reply: Reply<i32>,
+        io: ProcessIo,
+        result: Result<Running, TaskError>,
+    ) {
         if let Ok(running) = &result {
             self.operations.watch_restored(self.watched.clone(), running.child.pid);
         }
@@ -149,7 +160,11 @@ impl Container {
         self.started(reply, result);
     }
 
-    pub(super) fn delete_done(&mut self, reply: Reply<Deleted>, result: Result<(), TaskError>) -> ControlFlow<()> {
+    pub(super) fn delete_done(
+        &mut self,
+        reply: Reply<Deleted>,
+        result: Result<(), TaskError>,
+    ) -> ControlFlow<()> {
         if let Err(error) = result {
             tracing::warn!(id = self.request.id, %error, "failed to delete");
             self.apply(Input::DeleteEnded { ok: false });

@@ -86,7 +86,8 @@ impl Container {
                 Ok(())
             }
             (state, _) => {
-                let signal = i32::try_from(signal).map_err(|_| TaskError::KillExec(nix::Error::EINVAL))?;
+                let signal =
+                    i32::try_from(signal).map_err(|_| TaskError::KillExec(nix::Error::EINVAL))?;
                 reaper.raw_signal(state.pid(), signal).map_err(TaskError::KillExec)
             }
         }
@@ -157,7 +158,9 @@ impl Container {
         if let Some(watched) = &self.watched {
             watched.exited(exec_id, exit);
         }
-        if let Ok((state, exec::Effect::TellExit(exit))) = exec::step(exec.state, exec::Input::Exited(exit)) {
+        if let Ok((state, exec::Effect::TellExit(exit))) =
+            exec::step(exec.state, exec::Input::Exited(exit))
+        {
             exec.state = state;
             exec.process.tell_exit(exit);
             tracing::info!(id = self.request.id, exec_id, status = exit.status, "exec exited");

@@ -35,20 +35,31 @@ impl Container {
         let bundle = self.request.bundle.clone();
         if exec_id.is_empty() {
             let status = frozen.unwrap_or(match self.state {
-                State::Created { .. } | State::Starting { .. } | State::Deleting { exit: None, .. } => Status::Created,
+                State::Created { .. }
+                | State::Starting { .. }
+                | State::Deleting { exit: None, .. } => Status::Created,
                 State::Stopped { .. } | State::Deleting { exit: Some(_), .. } => Status::Stopped,
                 _ => Status::Running,
             });
             let stdio = self.init.stdio.clone();
-            return Ok(Snapshot { bundle, pid: self.init_pid, status, stdio, exit: self.state.exit() });
+            return Ok(Snapshot {
+                bundle,
+                pid: self.init_pid,
+                status,
+                stdio,
+                exit: self.state.exit(),
+            });
         }
         let exec = self.exec(exec_id)?;
         let status = frozen.unwrap_or(match exec.state {
-            exec::State::Added | exec::State::Starting | exec::State::Failed | exec::State::Deleting { exit: None } => {
-                Status::Created
-            }
+            exec::State::Added
+            | exec::State::Starting
+            | exec::State::Failed
+            | exec::State::Deleting { exit: None } => Status::Created,
             exec::State::Running { .. } => Status::Running,
-            exec::State::Stopped { .. } | exec::State::Deleting { exit: Some(_) } => Status::Stopped,
+            exec::State::Stopped { .. } | exec::State::Deleting { exit: Some(_) } => {
+                Status::Stopped
+            }
         });
         let stdio = exec.process.stdio.clone();
         Ok(Snapshot { bundle, pid: exec.state.pid(), status, stdio, exit: exec.state.exit() })
@@ -58,8 +69,11 @@ impl Container {
         if matches!(self.state, State::Creating) {
             return answer(reply, Err(Denied::NotCreated.into()));
         }
-        let told =
-            if exec_id.is_empty() { self.state.exit() } else { self.execs.get(exec_id).and_then(ExecEntry::told) };
+        let told = if exec_id.is_empty() {
+            self.state.exit()
+        } else {
+            self.execs.get(exec_id).and_then(ExecEntry::told)
+        };
         match (told, self.process(exec_id)) {
             (Some(exit), _) => answer(reply, Ok(exit)),
             (None, Ok(process)) => process.wait(reply),
@@ -67,7 +81,12 @@ impl Container {
         }
     }
 
-    pub(super) fn resize(&mut self, exec_id: &str, width: u16, height: u16) -> Result<(), TaskError> {
+    pub(super) fn resize(
+        &mut self,
+        exec_id: &str,
+        width: u16,
+        height: u16,
+    ) -> Result<(), TaskError> {
         if let Some(exec) = self.execs.get(exec_id) {
             exec::step(exec.state, exec::Input::Resize)?;
         }
@@ -111,10 +130,17 @@ impl Container {
         }
     }
 
-    pub(super) fn checkpoint(&mut self, runc: Arc<Runc>, path: &str, options: CheckpointOptions, reply: Reply<()>) {
+    pub(super) fn checkpoint(
+        &mut self,
+        runc: Arc<Runc>,
+        path: &str,
+        options: CheckpointOptions,
+        reply: Reply<()>,
+    ) {
         let image = if path.is_empty() { &self.request.options.criu_image_path } else { path };
         if image.is_empty() {
-            let why = "neither the request nor the runtime options name a folder for the image".into();
+            let why =
+                "neither the request nor the runtime options name a folder for the image".into();
             return answer(reply, Err(TaskError::Invalid { what: "checkpoint path", why }));
         }
         let bundle = self.request.bundle.clone();
@@ -150,7 +176,8 @@ impl Container {
         match self.ask(Input::Delete) {
             Ok((Effect::JoinDelete, _)) => self.joined_deletes.push(reply),
             Ok((_, runc)) => {
-                let rootfs = (!self.request.rootfs.is_empty()).then(|| Bundle::new(&self.request.bundle).rootfs());
+                let rootfs = (!self.request.rootfs.is_empty())
+                    .then(|| Bundle::new(&self.request.bundle).rootfs());
                 let io = self.init.detach();
                 self.operations.delete(runc, self.id(), io, rootfs, reply);
             }

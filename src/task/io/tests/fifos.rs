@@ -23,7 +23,8 @@ fn every_byte_arrives_whatever_the_size() {
     });
 }
 
-/// Check the same for a client that takes a page at a time, and comes when the process already waits.
+/// Check the same for a client that takes a page at a time, and comes when the process already
+/// waits.
 #[test]
 fn a_slow_and_late_client_gets_every_byte() {
     run(async {
@@ -44,7 +45,8 @@ fn a_slow_and_late_client_gets_every_byte() {
     });
 }
 
-/// Check that what fits into a fifo survives the process, its shim's part and the request to delete it.
+/// Check that what fits into a fifo survives the process, its shim's part and the request to delete
+/// it.
 #[test]
 fn a_client_that_comes_after_the_end_gets_what_is_left() {
     run(async {
@@ -76,8 +78,8 @@ fn what_is_in_the_pipe_at_the_close_still_arrives() {
     });
 }
 
-/// Check that what is written in small pieces fills a fifo no faster than what is written at once: an
-/// unread log of a few lines must not hold up the deletion.
+/// Check that what is written in small pieces fills a fifo no faster than what is written at once:
+/// an unread log of a few lines must not hold up the deletion.
 #[test]
 fn many_small_lines_fit_into_an_unread_fifo() {
     run(async {
@@ -147,8 +149,8 @@ fn a_background_child_holds_up_the_drain_no_longer_than_asked() {
     });
 }
 
-/// Check that a client that leaves neither kills the process nor loses bytes that the next one reads
-/// (containerd issues 9342 and 11511: a restart of containerd).
+/// Check that a client that leaves neither kills the process nor loses bytes that the next one
+/// reads (containerd issues 9342 and 11511: a restart of containerd).
 #[test]
 fn a_client_that_comes_back_reads_on() {
     run(async {
@@ -191,7 +193,8 @@ fn two_streams_do_not_mix() {
     });
 }
 
-/// Check that a process without a client's path gets `/dev/null`, and that only the given pipes exist.
+/// Check that a process without a client's path gets `/dev/null`, and that only the given pipes
+/// exist.
 #[test]
 fn no_path_means_no_descriptor() {
     run(async {
@@ -244,10 +247,13 @@ fn what_cannot_be_opened_is_named() {
         let folder = Folder::new();
         let out = folder.fifo("out");
         let missing = folder.text("missing");
-        for stdio in [stdio("", &missing, ""), stdio(&missing, &out, ""), stdio("", &out, &missing)] {
+        for stdio in [stdio("", &missing, ""), stdio(&missing, &out, ""), stdio("", &out, &missing)]
+        {
             let error = refusal(&stdio).await;
             assert!(error.to_string().contains(&missing), "{error}");
-            assert!(matches!(error, IoError::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
+            assert!(
+                matches!(error, IoError::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+            );
         }
         assert!(matches!(refusal(&stdio("in", "", "")).await, IoError::Relative { .. }));
         assert!(

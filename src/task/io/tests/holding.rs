@@ -12,7 +12,10 @@ fn a_failed_runtime_is_quoted_however_much_it_printed() {
         let child = io.child();
         let mut last_words = bytes(300_000);
         last_words.extend_from_slice(b"\nruntime: no such thing\n");
-        let writers = (process(child.stdout.unwrap(), bytes(300_000)), process(child.stderr.unwrap(), last_words));
+        let writers = (
+            process(child.stdout.unwrap(), bytes(300_000)),
+            process(child.stderr.unwrap(), last_words),
+        );
         assert!(joined(writers.0).await && joined(writers.1).await);
         let quote = io.runtime_output();
         assert!(quote.ends_with("\nruntime: no such thing\n"), "{quote}");

@@ -57,7 +57,8 @@ fn close_io_waits_for_the_client_to_close_its_end() {
     });
 }
 
-/// Check that a process that leaves its input unread does not keep the relay, nor the client waiting.
+/// Check that a process that leaves its input unread does not keep the relay, nor the client
+/// waiting.
 #[test]
 fn a_process_that_closes_its_input_lets_the_client_know() {
     run(async {

@@ -10,8 +10,8 @@ fn threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
 }
 
-/// Check that descriptors return to the baseline after 200 processes of each kind, and after 200 that
-/// failed to start (containerd issues 11885 and 7604).
+/// Check that descriptors return to the baseline after 200 processes of each kind, and after 200
+/// that failed to start (containerd issues 11885 and 7604).
 #[test]
 fn no_descriptor_outlives_its_process() {
     if !is_alone("leaks::no_descriptor_outlives_its_process") {
@@ -64,7 +64,10 @@ fn no_descriptor_outlives_its_process() {
 /// Our own folders in the folder for temporary files.
 fn entries(folder: &Path) -> usize {
     let ours = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b"lookout-pty-");
-    std::fs::read_dir(folder).unwrap().filter(|entry| ours(&entry.as_ref().unwrap().file_name())).count()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .filter(|entry| ours(&entry.as_ref().unwrap().file_name()))
+        .count()
 }
 
 /// Check that the end of the runtime takes even a relay along that waits for an absent client (rust

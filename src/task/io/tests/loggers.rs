@@ -58,9 +58,15 @@ fn a_logger_gets_everything() {
         assert!(io.drain(DRAIN).await);
         assert_same(&std::fs::read(folder.path("out")).unwrap(), &bytes(1 << 20));
         assert_eq!(std::fs::read(folder.path("err")).unwrap(), b"err");
-        assert_eq!(std::fs::read_to_string(folder.path("args")).unwrap(), "<id>\n<a b>\n<flag>\n<>\n");
+        assert_eq!(
+            std::fs::read_to_string(folder.path("args")).unwrap(),
+            "<id>\n<a b>\n<flag>\n<>\n"
+        );
         let env = std::fs::read_to_string(folder.path("env")).unwrap();
-        assert!(env.contains("CONTAINER_ID=web\n") && env.contains("CONTAINER_NAMESPACE=k8s.io\n"), "{env}");
+        assert!(
+            env.contains("CONTAINER_ID=web\n") && env.contains("CONTAINER_NAMESPACE=k8s.io\n"),
+            "{env}"
+        );
         // The shell adds PWD and the like; nothing of ours.
         assert!(!env.contains("LOOKOUT") && !env.contains("CARGO"), "{env}");
         assert_eq!(reaper.living(), 0);
@@ -130,13 +136,19 @@ fn a_logger_that_does_not_start_is_named() {
     run_reaping(|reaper| async move {
         let folder = Folder::new();
         let missing = folder.text("missing");
-        let error = start(&stdio("", &format!("binary://{missing}"), ""), &reaper).await.unwrap_err();
+        let error =
+            start(&stdio("", &format!("binary://{missing}"), ""), &reaper).await.unwrap_err();
         assert!(error.to_string().contains(&missing), "{error}");
-        assert!(matches!(error, IoError::Logger { source, .. } if source.kind() == std::io::ErrorKind::NotFound));
+        assert!(
+            matches!(error, IoError::Logger { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
+        );
 
         let silent = script(&folder, "exec 5>&-; exec sleep 1000");
-        let error = start(&stdio("", &format!("binary-v2://{silent}"), ""), &reaper).await.unwrap_err();
-        assert!(matches!(error, IoError::LoggerNotReady { program } if program == Path::new(&silent)));
+        let error =
+            start(&stdio("", &format!("binary-v2://{silent}"), ""), &reaper).await.unwrap_err();
+        assert!(
+            matches!(error, IoError::LoggerNotReady { program } if program == Path::new(&silent))
+        );
         until(|| reaper.living() == 0).await;
 
         let speaking = script(&folder, "echo >&5; exec 5>&-; exec cat <&3");

@@ -114,18 +114,22 @@ fn a_terminal_that_is_closed_takes_no_time() {
         let name = ttyname(&slave).unwrap();
         drop(slave);
         let before = time_of_this_thread();
-        assert!(tokio::time::timeout(Duration::from_millis(200), io.undrained.closed()).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), io.undrained.closed()).await.is_err()
+        );
         // Open again, and silent: epoll goes on to tell of the hang-up.
         let slave = OpenOptions::new().read(true).write(true).open(&name).unwrap();
-        assert!(tokio::time::timeout(Duration::from_millis(200), io.undrained.closed()).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), io.undrained.closed()).await.is_err()
+        );
         assert!(time_of_this_thread() - before < Duration::from_millis(40));
         drop(slave);
         assert!(io.drain(DRAIN).await);
     });
 }
 
-/// Check that the end of the client's input hangs the terminal up, after what was typed: so ends the
-/// shell of a client that disconnected.
+/// Check that the end of the client's input hangs the terminal up, after what was typed: so ends
+/// the shell of a client that disconnected.
 #[test]
 fn close_io_hangs_a_terminal_up() {
     run(async {
@@ -152,7 +156,8 @@ fn a_terminal_whose_input_nobody_reads_still_gives_its_output() {
         let folder = Folder::new();
         let (input, output) = (folder.fifo("in"), folder.fifo("out"));
         let (io, slave) = begin(&input, &output).await;
-        let typist = process(OpenOptions::new().write(true).open(&input).unwrap().into(), bytes(1 << 20));
+        let typist =
+            process(OpenOptions::new().write(true).open(&input).unwrap().into(), bytes(1 << 20));
         let reader = client(&output, 4096);
         assert!(joined(process(slave.into(), bytes(100_000))).await);
         assert!(io.drain(DRAIN).await);

@@ -17,12 +17,18 @@ fn open(shim: &Shim) -> usize {
 #[test]
 fn failures_leave_no_descriptor() {
     let node = Node::new();
-    let [web, other] = ["web", "other"].map(|id| node.bundle(id).annotated("io.containerd.runc.v2.group", "pod"));
+    let [web, other] =
+        ["web", "other"].map(|id| node.bundle(id).annotated("io.containerd.runc.v2.group", "pod"));
     let shim = node.shim(&web);
     shim.run(&web);
-    let [stdin, stdout, stderr] = ["in", "out", "err"].map(|name| Fifo::make(node.path().join(name)));
-    let create =
-        CreateTaskRequest { stdin: stdin.name(), stdout: stdout.name(), stderr: stderr.name(), ..other.create() };
+    let [stdin, stdout, stderr] =
+        ["in", "out", "err"].map(|name| Fifo::make(node.path().join(name)));
+    let create = CreateTaskRequest {
+        stdin: stdin.name(),
+        stdout: stdout.name(),
+        stderr: stderr.name(),
+        ..other.create()
+    };
     let mut exec = exec_request("web", "probe");
     (exec.stdin, exec.stdout, exec.stderr) = (stdin.name(), stdout.name(), stderr.name());
     node.runtime().before("create", "fail no");
@@ -49,7 +55,8 @@ fn lives_leave_no_descriptor() {
     let _daemon = node.daemon();
     let shim = node.shim(&bundle);
     let [stdout, stderr] = ["out", "err"].map(|name| Fifo::make(node.path().join(name)));
-    let create = CreateTaskRequest { stdout: stdout.name(), stderr: stderr.name(), ..bundle.create() };
+    let create =
+        CreateTaskRequest { stdout: stdout.name(), stderr: stderr.name(), ..bundle.create() };
     node.runtime().payload("web", "exit 0");
     let live = |times: usize| {
         for _ in 0..times {
@@ -79,7 +86,9 @@ fn a_leaked_descriptor_goes_no_further_than_start() {
     let init = shim.run(&bundle);
     for process in [shim.process, init] {
         let descriptors = process.descriptors();
-        let leaked = |target: &String| *target == "/etc/hostname" || *target == bundle.path.to_string_lossy();
+        let leaked = |target: &String| {
+            *target == "/etc/hostname" || *target == bundle.path.to_string_lossy()
+        };
         assert!(!descriptors.values().any(leaked), "{descriptors:?}");
     }
 }
@@ -118,7 +127,8 @@ fn a_shim_without_descriptors_recovers() {
         assert!(status.unwrap().success());
     };
     limit(open + 4);
-    let connections: Vec<_> = (0..50).map(|_| UnixStream::connect(shim.socket()).unwrap()).collect();
+    let connections: Vec<_> =
+        (0..50).map(|_| UnixStream::connect(shim.socket()).unwrap()).collect();
     deadline::until("the last descriptor", || shim.process.descriptors().len() >= open + 4);
     let before = shim.process.cpu_ticks();
     // It fails, but it is answered; the limit is met at every turn meanwhile.
@@ -137,20 +147,23 @@ fn a_shim_without_descriptors_recovers() {
     shim.remove("web");
 }
 
-/// Check that as many containers as a pod can have, and more, share one shim without watching each by
-/// a file handle that the machine has few of (containerd#5670).
+/// Check that as many containers as a pod can have, and more, share one shim without watching each
+/// by a file handle that the machine has few of (containerd#5670).
 #[test]
 fn forty_containers_share_one_shim() {
     let node = Node::new();
     let bundles: Vec<_> = (0..40)
-        .map(|number| node.bundle(&format!("c{number}")).annotated("io.kubernetes.cri.sandbox-id", "pod"))
+        .map(|number| {
+            node.bundle(&format!("c{number}")).annotated("io.kubernetes.cri.sandbox-id", "pod")
+        })
         .collect();
     let daemon = node.daemon();
     let shim = node.shim(&bundles[0]);
     for bundle in &bundles {
         shim.run(bundle);
     }
-    let inotify = shim.process.descriptors().values().filter(|target| target.contains("inotify")).count();
+    let inotify =
+        shim.process.descriptors().values().filter(|target| target.contains("inotify")).count();
     assert!(inotify <= 1, "{inotify}");
     for bundle in &bundles {
         shim.remove(&bundle.id);

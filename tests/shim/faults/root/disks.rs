@@ -13,14 +13,16 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use crate::harness::{Node, Process, deadline};
 
 /// Check that Pids never fails and is never empty while the container is there, its cgroup or not:
-/// containerd kills the shim of a task whose Pids fails, and deletes one whose list is empty, when it
-/// comes back (containerd#13784).
+/// containerd kills the shim of a task whose Pids fails, and deletes one whose list is empty, when
+/// it comes back (containerd#13784).
 #[test]
 fn pids_of_a_dead_container_are_its_inits() {
     let node = Node::new();
     let bundle = node.runc_bundle("web", "exec sleep 600");
     let shim = node.shim(&bundle);
-    let pids = || -> Vec<u32> { shim.pids("web").unwrap().processes.into_iter().map(|process| process.pid).collect() };
+    let pids = || -> Vec<u32> {
+        shim.pids("web").unwrap().processes.into_iter().map(|process| process.pid).collect()
+    };
     let init = shim.create(&bundle.create()).unwrap().pid;
     assert_eq!(pids(), [init]);
     shim.start("web", "").unwrap();
@@ -33,7 +35,13 @@ fn pids_of_a_dead_container_are_its_inits() {
     assert_eq!(pids(), [init]);
     // As an administrator, or systemd, may.
     let runc = Command::new(&bundle.options.binary_name)
-        .args(["--root", &node.runtime_root().join("test").to_string_lossy(), "delete", "--force", "web"])
+        .args([
+            "--root",
+            &node.runtime_root().join("test").to_string_lossy(),
+            "delete",
+            "--force",
+            "web",
+        ])
         .status();
     assert!(runc.unwrap().success());
     assert_eq!(pids(), [init]);
@@ -50,7 +58,8 @@ fn an_overlay_of_many_layers_is_mounted() {
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     let snapshots = node.path().join("snapshots").join("long".repeat(20));
-    let layers: Vec<PathBuf> = (0..60).map(|number| snapshots.join(format!("{number}/fs"))).collect();
+    let layers: Vec<PathBuf> =
+        (0..60).map(|number| snapshots.join(format!("{number}/fs"))).collect();
     for (number, layer) in layers.iter().enumerate() {
         fs::create_dir_all(layer).unwrap();
         fs::write(layer.join(format!("from-{number}")), "").unwrap();
@@ -58,8 +67,12 @@ fn an_overlay_of_many_layers_is_mounted() {
     let names: Vec<_> = layers.iter().map(|layer| layer.to_string_lossy().into_owned()).collect();
     let option = format!("lowerdir={}", names.join(":"));
     assert!(option.len() > 4096);
-    let overlay =
-        Mount { type_: "overlay".into(), source: "overlay".into(), options: vec![option], ..Default::default() };
+    let overlay = Mount {
+        type_: "overlay".into(),
+        source: "overlay".into(),
+        options: vec![option],
+        ..Default::default()
+    };
     shim.create(&CreateTaskRequest { rootfs: vec![overlay], ..bundle.create() }).unwrap();
     for number in [0, 30, 59] {
         assert!(bundle.path.join(format!("rootfs/from-{number}")).exists(), "{number}");
@@ -69,8 +82,8 @@ fn an_overlay_of_many_layers_is_mounted() {
     assert!(!bundle.path.join("rootfs/from-0").exists());
 }
 
-/// Check that an unmount that takes seconds holds up its own delete alone, and that a delete that is
-/// asked again joins it (containerd#7496, containerd#9309).
+/// Check that an unmount that takes seconds holds up its own delete alone, and that a delete that
+/// is asked again joins it (containerd#7496, containerd#9309).
 #[test]
 fn a_slow_unmount_holds_up_its_own_delete_alone() {
     let node = Node::new();

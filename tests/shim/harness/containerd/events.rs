@@ -68,13 +68,17 @@ impl Events {
     /// The tasks' events of a container so far, each as [`Event::short`].
     pub(crate) fn of(&self, container: &str) -> Vec<String> {
         let events = self.all();
-        let ours = events.iter().filter(|event| event.topic.starts_with("/tasks/") && event.container() == container);
+        let ours = events
+            .iter()
+            .filter(|event| event.topic.starts_with("/tasks/") && event.container() == container);
         ours.map(Event::short).collect()
     }
 
     /// Waits for the `exit` or `delete`… of a container's task.
     pub(crate) fn wait_topic(&self, topic: &str, container: &str) -> Event {
-        let wanted = |event: &Event| event.is(topic, container) && [container, ""].contains(&event.process());
+        let wanted = |event: &Event| {
+            event.is(topic, container) && [container, ""].contains(&event.process())
+        };
         self.wait(Duration::from_secs(10), &format!("{topic} of {container}"), wanted)
     }
 }

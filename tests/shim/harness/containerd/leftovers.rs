@@ -39,7 +39,8 @@ impl Containerd {
     fn assert_left(&self, is_allowed: impl Fn(&str) -> bool) {
         let begun = Instant::now();
         loop {
-            let left = self.leftovers().into_iter().filter(|what| !is_allowed(what)).collect::<Vec<_>>();
+            let left =
+                self.leftovers().into_iter().filter(|what| !is_allowed(what)).collect::<Vec<_>>();
             if left.is_empty() {
                 return;
             }
@@ -52,7 +53,8 @@ impl Containerd {
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let namespace = self.namespace();
         let processes = self.processes().into_iter();
-        let processes = processes.map(|found| format!("process {}: {}", found.pid, found.command_line().join(" ")));
+        let processes = processes
+            .map(|found| format!("process {}: {}", found.pid, found.command_line().join(" ")));
         let mut left = processes.collect::<Vec<_>>();
         left.extend(self.mounts().iter().map(|mount| format!("mount {}", mount.display())));
         let folders = [
@@ -63,8 +65,10 @@ impl Containerd {
             self.path("tmp"),
         ];
         // The daemon itself never removes what it unpacks a checkpoint into.
-        let is_the_daemons = |path: &PathBuf| path.to_string_lossy().contains("/tmp/ctrd-checkpoint");
-        let files = folders.iter().flat_map(|folder| entries(folder)).filter(|path| !is_the_daemons(path));
+        let is_the_daemons =
+            |path: &PathBuf| path.to_string_lossy().contains("/tmp/ctrd-checkpoint");
+        let files =
+            folders.iter().flat_map(|folder| entries(folder)).filter(|path| !is_the_daemons(path));
         left.extend(files.map(|path| format!("file {}", path.display())));
         left.extend(self.cgroups().iter().map(|cgroup| format!("cgroup {}", cgroup.display())));
         left
@@ -96,14 +100,22 @@ impl Containerd {
 
     /// The cgroups of this test's containers, in every hierarchy.
     pub(crate) fn cgroups(&self) -> Vec<PathBuf> {
-        self.cgroup_parents().iter().flat_map(|parent| entries(parent)).filter(|path| path.is_dir()).collect()
+        self.cgroup_parents()
+            .iter()
+            .flat_map(|parent| entries(parent))
+            .filter(|path| path.is_dir())
+            .collect()
     }
 
     /// `/NAMESPACE` in every hierarchy; runc makes it and leaves it.
     fn cgroup_parents(&self) -> Vec<PathBuf> {
         let mut roots = entries(Path::new("/sys/fs/cgroup"));
         roots.push("/sys/fs/cgroup".into());
-        roots.into_iter().map(|root| root.join(self.namespace())).filter(|path| path.is_dir()).collect()
+        roots
+            .into_iter()
+            .map(|root| root.join(self.namespace()))
+            .filter(|path| path.is_dir())
+            .collect()
     }
 }
 

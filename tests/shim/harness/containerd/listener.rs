@@ -31,7 +31,10 @@ impl<T> Heard<T> {
 
 impl<T: Clone + std::fmt::Debug + Send + 'static> Listener<T> {
     /// Starts the client; a line that `parse` makes nothing of is left out.
-    pub(super) fn listen(client: Program, parse: impl Fn(&str) -> Option<T> + Send + 'static) -> Self {
+    pub(super) fn listen(
+        client: Program,
+        parse: impl Fn(&str) -> Option<T> + Send + 'static,
+    ) -> Self {
         let mut client = client.piped();
         let lines = BufReader::new(client.stdout.take().expect("piped")).lines();
         let heard = Arc::new(Heard { lines: Mutex::new(Vec::new()), more: Condvar::new() });
@@ -73,7 +76,12 @@ impl<T: Clone + std::fmt::Debug + Send + 'static> Listener<T> {
 
     /// Waits until all so far have an answer to give. Panics when the time is over.
     #[track_caller]
-    pub(crate) fn wait_for<A>(&self, within: Duration, what: &str, ask: impl Fn(&[T]) -> Option<A>) -> A {
+    pub(crate) fn wait_for<A>(
+        &self,
+        within: Duration,
+        what: &str,
+        ask: impl Fn(&[T]) -> Option<A>,
+    ) -> A {
         let end = Instant::now() + within;
         let mut lines = self.heard.lines();
         loop {

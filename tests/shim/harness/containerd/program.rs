@@ -105,7 +105,8 @@ impl Program {
     fn on_pipes(&mut self) -> (Child, Vec<Box<dyn Read + Send>>) {
         let stdin = if self.stdin.is_some() { Stdio::piped() } else { Stdio::null() };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        let mut child =
+            self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
         if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), self.stdin.take()) {
             // A program that ends before it has read all is its own affair.
             thread::spawn(move || pipe.write_all(&bytes));
@@ -123,7 +124,8 @@ impl Program {
         tcsetattr(&slave, SetArg::TCSANOW, &modes).expect("a terminal of our own");
         let end = |slave: &OwnedFd| slave.try_clone().expect("a second handle");
         self.command.stdin(end(&slave)).stdout(end(&slave)).stderr(slave);
-        let child = self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
+        let child =
+            self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
         // Our copies of the terminal must go, or its end is never seen.
         self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut master = File::from(master);
@@ -188,7 +190,14 @@ impl Output {
     /// Panics unless it ended with this code.
     #[track_caller]
     pub(crate) fn exit_code(self, code: i32) -> Self {
-        assert_eq!(self.code, code, "{}\nstdout: {}\nstderr: {}", self.what, self.stdout_text(), self.stderr_text());
+        assert_eq!(
+            self.code,
+            code,
+            "{}\nstdout: {}\nstderr: {}",
+            self.what,
+            self.stdout_text(),
+            self.stderr_text()
+        );
         self
     }
 

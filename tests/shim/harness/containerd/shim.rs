@@ -22,7 +22,8 @@ impl Holdings {
             let kind = target.split(":[").next().unwrap_or_default().to_owned();
             *descriptors.entry(kind).or_default() += 1;
         }
-        let threads = std::fs::read_dir(format!("/proc/{}/task", shim.pid)).into_iter().flatten().count();
+        let threads =
+            std::fs::read_dir(format!("/proc/{}/task", shim.pid)).into_iter().flatten().count();
         Self { threads, children: shim.children().len(), descriptors }
     }
 }
@@ -32,7 +33,8 @@ pub(super) fn all(socket: &str) -> BTreeMap<String, Process> {
     let shims = Process::all().into_iter().filter_map(|process| {
         let words = process.command_line();
         let after = |flag: &str| words.iter().skip_while(|word| *word != flag).nth(1);
-        let serves = words.first()?.ends_with("containerd-shim-lookout-v2") && after("-address")? == socket;
+        let serves =
+            words.first()?.ends_with("containerd-shim-lookout-v2") && after("-address")? == socket;
         let is_verb = words.iter().any(|word| word == "start" || word == "delete");
         (serves && !is_verb).then(|| Some((after("-id")?.clone(), process)))?
     });

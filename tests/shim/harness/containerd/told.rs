@@ -41,7 +41,12 @@ impl Told {
     }
 
     pub(crate) fn args(&self) -> Vec<&str> {
-        self.at("/process/command_args").as_array().into_iter().flatten().filter_map(Value::as_str).collect()
+        self.at("/process/command_args")
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect()
     }
 
     pub(crate) fn container(&self) -> &str {
@@ -75,7 +80,8 @@ impl Watching {
     /// Waits for the closing record of a container.
     #[track_caller]
     pub(crate) fn wait_close(&self, container: &str) -> Told {
-        let wanted = |told: &Told| told.kind() == "container.close" && told.container() == container;
+        let wanted =
+            |told: &Told| told.kind() == "container.close" && told.container() == container;
         self.wait(TOLD, &format!("container.close of {container}"), wanted)
     }
 }
@@ -84,16 +90,19 @@ impl Containerd {
     /// Follows all containers from their first record on. Returns when it would notice the first.
     pub(crate) fn watching(&self) -> Watching {
         fs::create_dir_all(self.path("lookout/shims")).expect("our folder is writable");
-        let watching = Listener::listen(self.lookout(&["events", "-f", "-o", "jsonl"]), Told::parse);
+        let watching =
+            Listener::listen(self.lookout(&["events", "-f", "-o", "jsonl"]), Told::parse);
         let client = Process::new(watching.pid());
         deadline::until("the subscriber to look for shims", || {
             // In a pid namespace it is the child of who entered that.
             let processes = client.children().into_iter().chain([client]);
             let folders = processes.map(|process| format!("/proc/{}/fdinfo", process.pid));
-            let descriptors = folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+            let descriptors =
+                folders.filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
             let mut texts = descriptors.filter_map(|entry| fs::read_to_string(entry.path()).ok());
             // The folder and its `shims`.
-            texts.any(|text| text.lines().filter(|line| line.starts_with("inotify wd")).count() == 2)
+            texts
+                .any(|text| text.lines().filter(|line| line.starts_with("inotify wd")).count() == 2)
         });
         watching
     }

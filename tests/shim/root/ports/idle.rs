@@ -13,7 +13,9 @@ const AFTER: Duration = Duration::from_secs(1);
 fn next(watching: &Watching, kind: &str, before: &mut usize) -> Told {
     *before += 1;
     let wanted = *before;
-    watching.wait_for(SOON, kind, |told| told.iter().filter(|told| told.kind() == kind).nth(wanted - 1).cloned())
+    watching.wait_for(SOON, kind, |told| {
+        told.iter().filter(|told| told.kind() == kind).nth(wanted - 1).cloned()
+    })
 }
 
 /// Whether the shim answers so.
@@ -23,8 +25,9 @@ fn is_idle(containerd: &Containerd) -> bool {
     page["idle"].as_bool().expect("told")
 }
 
-/// Check, with eBPF and without, that a container that is quiet for as long as was asked for is told as idle once,
-/// and that an exec, a connection and input each make it active, and idle again after their end and not before.
+/// Check, with eBPF and without, that a container that is quiet for as long as was asked for is
+/// told as idle once, and that an exec, a connection and input each make it active, and idle again
+/// after their end and not before.
 #[test]
 fn a_quiet_container_is_idle_until_something_happens() {
     for source in ["bpf", "connector"] {
@@ -32,7 +35,8 @@ fn a_quiet_container_is_idle_until_something_happens() {
         let _connector = alone(&containerd);
         let watching = containerd.watching();
         let source = format!("io.lookout.source={source}");
-        let flags = ["--net-host", "--annotation", "io.lookout.idle_after=1s", "--annotation", &source];
+        let flags =
+            ["--net-host", "--annotation", "io.lookout.idle_after=1s", "--annotation", &source];
         listener(&containerd, "c", &flags, &["hold", "127.0.0.1", "0"]);
         let port = watching.wait(SOON, "the port", |told| told.kind() == "port.open");
         let (mut idle, mut active) = (0, 0);
@@ -47,18 +51,28 @@ fn a_quiet_container_is_idle_until_something_happens() {
         exec.wait().success();
         let of_exec = |told: &Told| told.kind() == "process.exit" && told.text("/origin") == "exec";
         let end = watching.wait(SOON, "the exec's exit", of_exec).number("/monotonic_ns");
-        assert!(next(&watching, "container.idle", &mut idle).number("/monotonic_ns") > end, "while an exec ran");
+        assert!(
+            next(&watching, "container.idle", &mut idle).number("/monotonic_ns") > end,
+            "while an exec ran"
+        );
 
         let address = format!("127.0.0.1:{}", number(&port));
         let stream = TcpStream::connect(address).expect("it listens");
         assert_eq!(next(&watching, "container.active", &mut active).text("/cause"), "connection");
         thread::sleep(3 * AFTER);
-        assert_eq!(watching.count(|told| told.kind() == "container.idle"), idle, "while a connection was established");
+        assert_eq!(
+            watching.count(|told| told.kind() == "container.idle"),
+            idle,
+            "while a connection was established"
+        );
         drop(stream);
         next(&watching, "container.idle", &mut idle);
 
         let folders = fs::read_dir("/run/containerd/fifo").expect("made by ctr").flatten();
-        let fifo = folders.map(|folder| folder.path().join("c-stdin")).find(|fifo| fifo.exists()).expect("made by ctr");
+        let fifo = folders
+            .map(|folder| folder.path().join("c-stdin"))
+            .find(|fifo| fifo.exists())
+            .expect("made by ctr");
         let mut fifo = fs::File::options().write(true).open(fifo).expect("the shim reads");
         fifo.write_all(b"hello\n").expect("the shim reads");
         assert_eq!(next(&watching, "container.active", &mut active).text("/cause"), "input");

@@ -10,7 +10,10 @@ use crate::harness::containerd::{Containerd, Version};
 fn connections_are_not_ports() {
     let containerd = Containerd::start(Version::V1_7);
     let watching = containerd.watching();
-    containerd.run("c", &["--rm", "--mount", &mount()], &["/ports", "accept", "2000", "700"]).run().success();
+    containerd
+        .run("c", &["--rm", "--mount", &mount()], &["/ports", "accept", "2000", "700"])
+        .run()
+        .success();
     watching.wait_close("c");
     let told = watching.all();
     let (opened, closed) = (of(&told, "port.open", "c"), of(&told, "port.close", "c"));
@@ -25,7 +28,10 @@ fn connections_are_not_ports() {
 fn several_sockets_on_a_port_are_one_port() {
     let containerd = Containerd::start(Version::V1_7);
     let watching = containerd.watching();
-    containerd.run("c", &["--rm", "--mount", &mount()], &["/ports", "reuse", "8", "700"]).run().success();
+    containerd
+        .run("c", &["--rm", "--mount", &mount()], &["/ports", "reuse", "8", "700"])
+        .run()
+        .success();
     let account = watching.wait_close("c");
     let told = watching.all();
     assert_eq!((of(&told, "port.open", "c").len(), of(&told, "port.close", "c").len()), (1, 1));
@@ -67,8 +73,8 @@ fn a_listener_that_is_shut_down_is_closed() {
     containerd.assert_nothing_left();
 }
 
-/// Check that a listener that was handed to another process stays open, with that process as its owner, and is told
-/// as closed when that one is killed.
+/// Check that a listener that was handed to another process stays open, with that process as its
+/// owner, and is told as closed when that one is killed.
 #[test]
 fn a_listener_that_was_passed_belongs_to_whoever_holds_it() {
     let containerd = Containerd::start(Version::V1_7);
@@ -89,8 +95,8 @@ fn a_listener_that_was_passed_belongs_to_whoever_holds_it() {
     containerd.assert_nothing_left();
 }
 
-/// Check that a listener that a child inherited has both as owners, that the end of one does not close it, and that
-/// the kill of the last is told as a close.
+/// Check that a listener that a child inherited has both as owners, that the end of one does not
+/// close it, and that the kill of the last is told as a close.
 #[test]
 fn a_listener_that_was_inherited_is_closed_with_its_last_owner() {
     let containerd = Containerd::start(Version::V1_7);
@@ -104,8 +110,9 @@ fn a_listener_that_was_inherited_is_closed_with_its_last_owner() {
     let child = watching.wait(super::SOON, "the child", |told| {
         told.kind() == "process.fork" && told.text("/containerd/exec_id") == "e"
     });
-    watching
-        .wait(super::SOON, "the parent's exit", |told| told.kind() == "process.exit" && told.text("/origin") == "exec");
+    watching.wait(super::SOON, "the parent's exit", |told| {
+        told.kind() == "process.exit" && told.text("/origin") == "exec"
+    });
     let port = listed(&containerd, "c").remove(0);
     let child = child.number("/process/pid").expect("a pid");
     assert_eq!((owners(&port), port.text("/owners/0/exec_id")), (vec![child], "e"), "{port:?}");

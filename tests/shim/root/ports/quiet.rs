@@ -14,8 +14,8 @@ use crate::harness::{
     deadline,
 };
 
-/// Check that during 2000 listeners of 5 ms the shim reads nothing of `/proc` and asks for the kernel's list of
-/// sockets at most once, and tells them all.
+/// Check that during 2000 listeners of 5 ms the shim reads nothing of `/proc` and asks for the
+/// kernel's list of sockets at most once, and tells them all.
 #[test]
 fn two_thousand_listeners_are_told_without_a_look() {
     const COUNT: usize = 2000;
@@ -30,7 +30,9 @@ fn two_thousand_listeners_are_told_without_a_look() {
     let trace = containerd.path("trace");
     let shim = containerd.shim("c").pid.to_string();
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-p", &shim, "-e", "trace=open,openat,readlink,readlinkat,socket,setns", "-o"]).arg(&trace);
+    strace
+        .args(["-f", "-p", &shim, "-e", "trace=open,openat,readlink,readlinkat,socket,setns", "-o"])
+        .arg(&trace);
     let strace = Program::new(strace).within(Duration::from_secs(90)).spawn();
     deadline::until("strace to hold the shim", || is_traced(containerd.shim("c")));
     fs::write(&go, "go\n").expect("the container reads");
@@ -85,5 +87,8 @@ fn switches(process: Process) -> u64 {
 fn is_traced(process: Process) -> bool {
     let tasks = fs::read_dir(format!("/proc/{}/task", process.pid)).expect("it lives").flatten();
     let mut texts = tasks.filter_map(|task| fs::read_to_string(task.path().join("status")).ok());
-    texts.all(|text| text.lines().any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0")))
+    texts.all(|text| {
+        text.lines()
+            .any(|line| line.strip_prefix("TracerPid:").is_some_and(|pid| pid.trim() != "0"))
+    })
 }

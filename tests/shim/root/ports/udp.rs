@@ -1,6 +1,8 @@
 //! UDP: bound and released.
 
-use super::{super::watch::sources::alone, SOON, listed, listener, mount, number, owners, remove, wait};
+use super::{
+    super::watch::sources::alone, SOON, listed, listener, mount, number, owners, remove, wait,
+};
 use crate::harness::{
     containerd::{Containerd, Told, Version},
     deadline,
@@ -23,18 +25,20 @@ fn clients_are_not_ports() {
     containerd.assert_nothing_left();
 }
 
-/// Check that a TCP and a UDP socket of one number are two ports, listed once each with their owners, and that the end
-/// of one does not close the other.
+/// Check that a TCP and a UDP socket of one number are two ports, listed once each with their
+/// owners, and that the end of one does not close the other.
 #[test]
 fn tcp_and_udp_of_one_number_are_two_ports() {
     let containerd = Containerd::start(Version::V1_7);
     let watching = containerd.watching();
     listener(&containerd, "c", &[], &["udp", "0.0.0.0", "53"]);
     assert_eq!(wait(&watching, "port.open", "c", 53).text("/network/transport"), "udp");
-    let exec = ["task", "exec", "--exec-id", "e", "--detach", "c", "/ports", "hold", "0.0.0.0", "53"];
+    let exec =
+        ["task", "exec", "--exec-id", "e", "--detach", "c", "/ports", "hold", "0.0.0.0", "53"];
     containerd.program(&exec).run().success();
     let is_tcp = |told: &Told| told.text("/network/transport") == "tcp";
-    let open = watching.wait(SOON, "the listener", |told| told.kind() == "port.open" && is_tcp(told));
+    let open =
+        watching.wait(SOON, "the listener", |told| told.kind() == "port.open" && is_tcp(told));
     let [holder] = owners(&open)[..] else { panic!("{open:?}") };
     let ports = listed(&containerd, "c");
     let init = u64::from(containerd.pid("c").unsigned_abs());
@@ -45,7 +49,10 @@ fn tcp_and_udp_of_one_number_are_two_ports() {
     let close = wait(&watching, "port.close", "c", 53);
     assert!(is_tcp(&close), "{close:?}");
     assert_eq!(
-        listed(&containerd, "c").iter().map(|port| port.text("/network/transport")).collect::<Vec<_>>(),
+        listed(&containerd, "c")
+            .iter()
+            .map(|port| port.text("/network/transport"))
+            .collect::<Vec<_>>(),
         ["udp"]
     );
     remove(&containerd, "c");
@@ -60,7 +67,12 @@ fn without_bpf_udp_is_listed() {
     let containerd = Containerd::start(Version::V1_7);
     let _connector = alone(&containerd);
     let watching = containerd.watching();
-    listener(&containerd, "c", &["--annotation", "io.lookout.source=poll"], &["udp", "0.0.0.0", "53"]);
+    listener(
+        &containerd,
+        "c",
+        &["--annotation", "io.lookout.source=poll"],
+        &["udp", "0.0.0.0", "53"],
+    );
     // Its owner is known when `/proc` has been looked at.
     let init = u64::from(containerd.pid("c").unsigned_abs());
     let is_listed = || listed(&containerd, "c").first().is_some_and(|port| owners(port) == [init]);

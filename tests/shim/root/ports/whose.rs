@@ -12,7 +12,8 @@ use crate::harness::{
 
 const GROUP: &str = "io.containerd.runc.v2.group";
 
-/// Check that two containers in namespaces of their own each have their own port of the same number.
+/// Check that two containers in namespaces of their own each have their own port of the same
+/// number.
 #[test]
 fn two_containers_with_the_same_port_have_one_each() {
     let containerd = Containerd::start(Version::V1_7);
@@ -31,7 +32,8 @@ fn two_containers_with_the_same_port_have_one_each() {
     containerd.assert_nothing_left();
 }
 
-/// Check that of the host's network a container has what it listens on and nothing of the host's processes.
+/// Check that of the host's network a container has what it listens on and nothing of the host's
+/// processes.
 #[test]
 fn a_container_on_the_hosts_network_has_its_own_ports_only() {
     let containerd = Containerd::start(Version::V1_7);
@@ -57,23 +59,38 @@ fn a_killed_owners_port_is_closed() {
     let watching = containerd.watching();
     containerd.detached("c", &["--mount", &mount()], &["sleep", "1000"]);
     containerd
-        .program(&["task", "exec", "--exec-id", "e", "--detach", "c", "/ports", "hold", "::1", "700"])
+        .program(&[
+            "task",
+            "exec",
+            "--exec-id",
+            "e",
+            "--detach",
+            "c",
+            "/ports",
+            "hold",
+            "::1",
+            "700",
+        ])
         .run()
         .success();
     let open = wait(&watching, "port.open", "c", 700);
     let [owner] = owners(&open)[..] else { panic!("{open:?}") };
     Process::new(owner).signal(Signal::SIGKILL);
     let close = wait(&watching, "port.close", "c", 700);
-    assert_eq!((close.at("/owners"), close.text("/owners/0/exec_id")), (open.at("/owners"), "e"), "{close:?}");
+    assert_eq!(
+        (close.at("/owners"), close.text("/owners/0/exec_id")),
+        (open.at("/owners"), "e"),
+        "{close:?}"
+    );
     assert_eq!(close.text("/grade"), "exact", "{close:?}");
     remove(&containerd, "c");
     drop(watching);
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that what listens already in a namespace that is older than its container is told, though it was made
-/// outside; that ports of a namespace whose name is removed underneath go on being told; and that its container's
-/// own are told beside.
+/// Check that what listens already in a namespace that is older than its container is told, though
+/// it was made outside; that ports of a namespace whose name is removed underneath go on being
+/// told; and that its container's own are told beside.
 #[test]
 fn a_namespace_that_is_deleted_underneath_is_told_to_its_end() {
     let containerd = Containerd::start(Version::V1_7);
@@ -93,8 +110,8 @@ fn a_namespace_that_is_deleted_underneath_is_told_to_its_end() {
     containerd.assert_nothing_left();
 }
 
-/// Check that of eight sandboxes at once, two of them in one network namespace and two containers in one pod, each
-/// tells its own ports and no other's.
+/// Check that of eight sandboxes at once, two of them in one network namespace and two containers
+/// in one pod, each tells its own ports and no other's.
 #[test]
 fn eight_sandboxes_keep_their_ports_apart() {
     let containerd = Containerd::start(Version::V1_7);
@@ -116,7 +133,8 @@ fn eight_sandboxes_keep_their_ports_apart() {
         let port = if n < 2 { 700 + n } else { 80 };
         wait(&watching, "port.open", &format!("s{n}"), port);
         let open = listed(&containerd, &format!("s{n}"));
-        let shown: Vec<_> = open.iter().map(|port| (number(port), port.text("/owners/0/container_id"))).collect();
+        let shown: Vec<_> =
+            open.iter().map(|port| (number(port), port.text("/owners/0/container_id"))).collect();
         assert_eq!(shown, [(port, format!("s{n}").as_str())]);
     }
     for n in 0..8 {
@@ -126,7 +144,11 @@ fn eight_sandboxes_keep_their_ports_apart() {
     let told = watching.all();
     for n in 0..8 {
         let id = format!("s{n}");
-        assert_eq!((of(&told, "port.open", &id).len(), of(&told, "port.close", &id).len()), (1, 1), "{id}");
+        assert_eq!(
+            (of(&told, "port.open", &id).len(), of(&told, "port.close", &id).len()),
+            (1, 1),
+            "{id}"
+        );
     }
     network.delete();
     drop(watching);
@@ -162,10 +184,17 @@ impl Network {
         use std::io::BufRead as _;
         let mut command = std::process::Command::new("ip");
         let program = crate::harness::tools::tool("storm/bin/ports");
-        command.args(["netns", "exec", &self.name]).arg(program).args(["hold", "127.0.0.1", &port.to_string()]);
-        let mut child = command.stdout(std::process::Stdio::piped()).spawn().expect("ip of iproute2");
+        command.args(["netns", "exec", &self.name]).arg(program).args([
+            "hold",
+            "127.0.0.1",
+            &port.to_string(),
+        ]);
+        let mut child =
+            command.stdout(std::process::Stdio::piped()).spawn().expect("ip of iproute2");
         let mut line = String::new();
-        std::io::BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("it listens");
+        std::io::BufReader::new(child.stdout.take().expect("piped"))
+            .read_line(&mut line)
+            .expect("it listens");
         child
     }
 

@@ -34,9 +34,13 @@ fn hostile_arguments_are_told_truly_and_harm_no_terminal() {
     let told = ["/bin/true", "", "two\nlines", "\u{1b}[31mred\u{7}", "\\xff\\xfe", "back\\\\slash"];
     assert_eq!(start.args(), told, "{start:?}");
     assert_eq!(start.at("/process/escaped"), true, "{start:?}");
-    for view in
-        [&["events", "--no-trunc"][..], &["events", "-o", "wide"], &["ps"], &["tree"], &["events", "-o", "probe"]]
-    {
+    for view in [
+        &["events", "--no-trunc"][..],
+        &["events", "-o", "wide"],
+        &["ps"],
+        &["tree"],
+        &["events", "-o", "probe"],
+    ] {
         let shown = containerd.lookout(view).run().stdout;
         let harmful = shown.iter().find(|byte| **byte < 0x20 && **byte != b'\n');
         assert_eq!(harmful, None, "{view:?}: {}", String::from_utf8_lossy(&shown));
@@ -54,14 +58,17 @@ fn a_secret_leaves_by_no_way() {
     let containerd = Containerd::start_configured(Version::V1_7, "bus = \"processes\"\n");
     let (watching, events) = (containerd.watching(), containerd.events());
     let canary = "c4n4ry-9f8e7d6c5b4a";
-    let script = format!("/bin/true --password={canary} --token {canary} https://me:{canary}@host/; sleep 1000");
+    let script = format!(
+        "/bin/true --password={canary} --token {canary} https://me:{canary}@host/; sleep 1000"
+    );
     containerd.detached("c", &[], &["sh", "-c", &script]);
     let start = watching.wait(super::STORM, "a start", |told| {
         told.kind() == "process.start" && told.args().first() == Some(&"/bin/true")
     });
     assert_eq!(start.at("/process/args_redacted"), true, "{start:?}");
     assert_eq!(start.args().len(), 5, "{start:?}");
-    events.wait(super::STORM, "a start on the bus", |event| event.topic == "/lookout/process-start");
+    events
+        .wait(super::STORM, "a start on the bus", |event| event.topic == "/lookout/process-start");
     let of_shell = watching.all();
     for told in of_shell {
         assert!(!told.0.to_string().contains(canary), "{told:?}");
@@ -74,7 +81,10 @@ fn a_secret_leaves_by_no_way() {
         assert!(shown.contains("true") && !shown.contains(canary), "{output}: {shown}");
     }
     for view in ["ps", "tree"] {
-        assert!(!containerd.lookout(&[view, "--no-trunc"]).run().stdout_text().contains(canary), "{view}");
+        assert!(
+            !containerd.lookout(&[view, "--no-trunc"]).run().stdout_text().contains(canary),
+            "{view}"
+        );
     }
     assert!(!containerd.log().contains(canary), "in containerd's log");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();

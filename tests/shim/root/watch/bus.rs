@@ -19,8 +19,8 @@ fn annotation<'a>(event: &'a Event, name: &str) -> &'a str {
     event.body["annotations"][format!("io.lookout.{name}")].as_str().unwrap_or_default()
 }
 
-/// Check that a start and an exit are printed by this containerd's own `ctr`, as a Spec with the arguments and
-/// our fields as annotations, and that a container that did not ask has none.
+/// Check that a start and an exit are printed by this containerd's own `ctr`, as a Spec with the
+/// arguments and our fields as annotations, and that a container that did not ask has none.
 fn starts_and_exits_are_on_the_bus_where_asked(version: Version) {
     let containerd = with_processes_on_the_bus(version);
     let events = containerd.events();
@@ -34,14 +34,17 @@ fn starts_and_exits_are_on_the_bus_where_asked(version: Version) {
         event.topic == "/lookout/process-exit" && annotation(event, "origin") == "init"
     });
     assert_eq!((annotation(&exit, "status"), annotation(&exit, "code")), ("4", "4"), "{exit:?}");
-    containerd.run("quiet", &["--rm", "--annotation", "io.lookout.bus=none"], &["true"]).run().success();
+    containerd
+        .run("quiet", &["--rm", "--annotation", "io.lookout.bus=none"], &["true"])
+        .run()
+        .success();
     events.wait_topic("/tasks/delete", "quiet");
     assert_eq!(events.count(|event| annotation(event, "container") == "quiet"), 0);
     containerd.assert_nothing_left();
 }
 
-/// Check that a storm does not flood the bus, that what was withheld is told, and that task events come
-/// all the same.
+/// Check that a storm does not flood the bus, that what was withheld is told, and that task events
+/// come all the same.
 fn a_flood_is_throttled_and_says_so(version: Version) {
     let containerd = with_processes_on_the_bus(version);
     let events = containerd.events();

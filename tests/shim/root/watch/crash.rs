@@ -8,12 +8,14 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 fn doctor(containerd: &Containerd, arguments: &[&str]) -> Value {
-    let report = containerd.lookout(&[&["doctor", "-o", "json"], arguments].concat()).run().stdout_text();
+    let report =
+        containerd.lookout(&[&["doctor", "-o", "json"], arguments].concat()).run().stdout_text();
     serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"))
 }
 
-/// Check that after `kill -9` of a shim the container is cleaned up as ever, its ring is swept by the delete
-/// verb, and the doctor finds nothing wrong; while it lives, the doctor shows what is pinned.
+/// Check that after `kill -9` of a shim the container is cleaned up as ever, its ring is swept by
+/// the delete verb, and the doctor finds nothing wrong; while it lives, the doctor shows what is
+/// pinned.
 #[test]
 fn a_killed_shims_ring_is_swept() {
     let mut containerd = Containerd::start(Version::V1_7);
@@ -30,7 +32,9 @@ fn a_killed_shims_ring_is_swept() {
     events.wait_topic("/tasks/delete", "c");
     deadline::until("the ring to be swept", || {
         let report = doctor(&containerd, &[]);
-        report["bpf"]["rings"] == 0 && report["bpf"]["stale_rings"] == 0 && report["bpf"]["targets"] == 0
+        report["bpf"]["rings"] == 0
+            && report["bpf"]["stale_rings"] == 0
+            && report["bpf"]["targets"] == 0
     });
     let report = doctor(&containerd, &["--sweep"]);
     assert_eq!(report["wrong"], Value::Array(Vec::new()), "{report}");
@@ -42,8 +46,8 @@ fn a_killed_shims_ring_is_swept() {
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that a bpffs that is unmounted underneath blinds nobody: what is watched stays so, and the next
-/// container is watched too.
+/// Check that a bpffs that is unmounted underneath blinds nobody: what is watched stays so, and the
+/// next container is watched too.
 #[test]
 fn an_unmounted_bpffs_blinds_nobody() {
     let mut containerd = Containerd::start(Version::V1_7);
@@ -58,7 +62,11 @@ fn an_unmounted_bpffs_blinds_nobody() {
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
     let close = watching.wait_close("c");
-    assert_eq!((close.at("/seen"), close.number("/lost")), (close.at("/delivered"), Some(0)), "{close:?}");
+    assert_eq!(
+        (close.at("/seen"), close.number("/lost")),
+        (close.at("/delivered"), Some(0)),
+        "{close:?}"
+    );
     drop(watching);
     containerd.assert_nothing_left();
 }

@@ -12,8 +12,8 @@ use crate::harness::{
     deadline,
 };
 
-/// Check that a subscriber that is killed every second for a minute and comes back with its cursor has
-/// every event once.
+/// Check that a subscriber that is killed every second for a minute and comes back with its cursor
+/// has every event once.
 #[test]
 fn a_subscriber_that_is_killed_every_second_has_every_event_once() {
     let containerd = Containerd::start(Version::V1_7);
@@ -34,10 +34,15 @@ fn a_subscriber_that_is_killed_every_second_has_every_event_once() {
         // The last line may be half a line.
         let whole = output.rfind('\n').map_or("", |last| &output[..last]);
         let records: Vec<Told> = whole.lines().filter_map(Told::parse).collect();
-        assert!(records.iter().all(|told| told.kind() != "observer.gap"), "the journal was too short");
-        let events: Vec<Told> = records.into_iter().filter(|told| told.number("/seq").is_some()).collect();
+        assert!(
+            records.iter().all(|told| told.kind() != "observer.gap"),
+            "the journal was too short"
+        );
+        let events: Vec<Told> =
+            records.into_iter().filter(|told| told.number("/seq").is_some()).collect();
         if let Some(last) = events.last() {
-            cursor = Some(format!("{}:{}", last.text("/epoch"), last.number("/seq").expect("filtered")));
+            cursor =
+                Some(format!("{}:{}", last.text("/epoch"), last.number("/seq").expect("filtered")));
         }
         told.extend(events);
     }

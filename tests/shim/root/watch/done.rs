@@ -11,7 +11,8 @@ fn ns(told: &crate::harness::containerd::Told) -> Duration {
     Duration::from_nanos(told.number("/monotonic_ns").expect("always there"))
 }
 
-/// Check that an exec whose child keeps its output open has exited at once and is done when the child is.
+/// Check that an exec whose child keeps its output open has exited at once and is done when the
+/// child is.
 #[test]
 fn an_exec_is_done_when_the_last_holder_of_its_output_is() {
     let containerd = Containerd::start(Version::V1_7);
@@ -44,7 +45,10 @@ fn a_leader_that_ends_first_is_no_exit() {
     containerd.run("c", &["--rm", "--mount", &mount], &["/leader", "300", "7"]).run().exit_code(7);
     let start = watching.wait_run(&["/leader", "300", "7"]);
     let exit = watching.wait_of("process.exit", &start);
-    assert!(ns(&exit) - ns(&start) >= Duration::from_millis(300), "told before the last thread ended");
+    assert!(
+        ns(&exit) - ns(&start) >= Duration::from_millis(300),
+        "told before the last thread ended"
+    );
     assert_eq!(exit.number("/status"), Some(7), "{exit:?}");
     watching.wait_close("c");
     assert_eq!(watching.count(|told| told.is("process.exit", &start)), 1);
@@ -60,7 +64,11 @@ fn a_signal_is_told_by_its_name() {
     containerd.run("c", &["--rm"], &["sh", "-c", "sh -c 'kill -SEGV $$'; exit 0"]).run().success();
     let start = watching.wait_run(&["sh", "-c", "kill -SEGV $$"]);
     let exit = watching.wait_of("process.exit", &start);
-    assert_eq!((exit.text("/process/exit/signal"), exit.number("/status")), ("SIGSEGV", Some(139)), "{exit:?}");
+    assert_eq!(
+        (exit.text("/process/exit/signal"), exit.number("/status")),
+        ("SIGSEGV", Some(139)),
+        "{exit:?}"
+    );
     assert!(exit.at("/process/exit/code").is_null(), "{exit:?}");
     watching.wait_close("c");
     drop(watching);

@@ -7,13 +7,14 @@ use crate::harness::{
     deadline,
 };
 
-/// Check that under each runtime the first told process is the user's, that an exec's processes carry
-/// its id, and that no stage of the runtime is ever told.
+/// Check that under each runtime the first told process is the user's, that an exec's processes
+/// carry its id, and that no stage of the runtime is ever told.
 fn only_the_users_processes(version: Version, runtime: Runtime) {
     let containerd = Containerd::start_with(version, runtime);
     let watching = containerd.watching();
     containerd.detached("c", &[], &["sh", "-c", "/bin/true; sleep 1000"]);
-    let init = watching.wait(deadline::PATIENCE, "the first process", |told| told.kind().starts_with("process."));
+    let init = watching
+        .wait(deadline::PATIENCE, "the first process", |told| told.kind().starts_with("process."));
     assert_eq!((init.kind(), init.text("/origin")), ("process.start", "init"), "{init:?}");
     assert_eq!(init.args(), ["sh", "-c", "/bin/true; sleep 1000"]);
     assert_eq!(init.number("/process/pid"), Some(containerd.pid("c").unsigned_abs().into()));
@@ -25,14 +26,21 @@ fn only_the_users_processes(version: Version, runtime: Runtime) {
     assert_eq!((shell.kind(), shell.text("/origin")), ("process.start", "exec"), "{shell:?}");
     assert_eq!(shell.text("/containerd/exec_id"), "probe-1", "{shell:?}");
     let echo = watching.wait_run(&["/bin/echo", "hello"]);
-    assert_eq!((echo.text("/origin"), echo.text("/containerd/exec_id")), ("descendant", "probe-1"), "{echo:?}");
+    assert_eq!(
+        (echo.text("/origin"), echo.text("/containerd/exec_id")),
+        ("descendant", "probe-1"),
+        "{echo:?}"
+    );
     watching.wait_of("process.done", &shell);
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
     watching.wait_close("c");
     for told in watching.all() {
         let told_of = format!("{} {:?}", told.text("/process/executable/path"), told.args());
-        assert!(!told_of.contains("runc") && !told_of.contains("crun"), "a stage of the runtime: {told:?}");
+        assert!(
+            !told_of.contains("runc") && !told_of.contains("crun"),
+            "a stage of the runtime: {told:?}"
+        );
         assert_ne!(told.text("/origin"), "injected", "{told:?}");
     }
     drop(watching);
@@ -79,8 +87,8 @@ fn a_process_from_outside_is_told_as_injected() {
     containerd.assert_nothing_left();
 }
 
-/// Check that on a node that is itself a container (its daemon in a pid namespace) pids are told as that
-/// node counts, and everything else as anywhere.
+/// Check that on a node that is itself a container (its daemon in a pid namespace) pids are told as
+/// that node counts, and everything else as anywhere.
 #[test]
 fn pids_are_told_as_the_node_counts() {
     let mut containerd = Containerd::start(Version::V1_7);
@@ -89,15 +97,25 @@ fn pids_are_told_as_the_node_counts() {
     let watching = containerd.watching();
     containerd.detached("c", &[], &["sh", "-c", "/bin/true; sleep 1000"]);
     let init = watching.wait_run(&["sh", "-c", "/bin/true; sleep 1000"]);
-    assert_eq!(init.number("/process/pid"), Some(containerd.pid("c").unsigned_abs().into()), "{init:?}");
+    assert_eq!(
+        init.number("/process/pid"),
+        Some(containerd.pid("c").unsigned_abs().into()),
+        "{init:?}"
+    );
     assert_eq!(init.text("/origin"), "init", "{init:?}");
     let child = watching.wait_run(&["/bin/true"]);
     assert_eq!(child.at("/process/parent_pid"), init.at("/process/pid"), "{child:?}");
     assert_eq!(child.text("/origin"), "descendant", "{child:?}");
     watching.wait_of("process.done", &child);
-    containerd.ctr(&["task", "exec", "--exec-id", "probe-1", "c", "sh", "-c", "exit 3"]).exit_code(3);
+    containerd
+        .ctr(&["task", "exec", "--exec-id", "probe-1", "c", "sh", "-c", "exit 3"])
+        .exit_code(3);
     let exec = watching.wait_run(&["sh", "-c", "exit 3"]);
-    assert_eq!((exec.text("/origin"), exec.text("/containerd/exec_id")), ("exec", "probe-1"), "{exec:?}");
+    assert_eq!(
+        (exec.text("/origin"), exec.text("/containerd/exec_id")),
+        ("exec", "probe-1"),
+        "{exec:?}"
+    );
     assert_eq!(watching.wait_of("process.exit", &exec).number("/status"), Some(3));
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");

@@ -14,25 +14,32 @@ use crate::harness::{
 fn a_fork_bomb_costs_the_neighbour_nothing() {
     let containerd = Containerd::start(Version::V1_7);
     let watching = containerd.watching();
-    let mount = format!("type=bind,src={},dst=/bomb,options=rbind:ro", tool("storm/bin/bomb").display());
+    let mount =
+        format!("type=bind,src={},dst=/bomb,options=rbind:ro", tool("storm/bin/bomb").display());
     let script = "until [ -e /go ]; do usleep 1000; done; exec /bomb";
     containerd.detached("bomb", &["--mount", &mount], &["sh", "-c", script]);
-    fs::write(containerd.cgroup("pids", "bomb").join("pids.max"), "200").expect("the container's cgroup");
+    fs::write(containerd.cgroup("pids", "bomb").join("pids.max"), "200")
+        .expect("the container's cgroup");
     containerd.exec("bomb", &[], &["touch", "/go"]).run().success();
     let calls = "i=0; while [ $i -lt 500 ]; do /bin/true $i; i=$((i+1)); done";
     containerd.run("quiet", &["--rm"], &["sh", "-c", calls]).within(STORM).run().success();
-    let close = watching.wait(STORM, "the end", |told| told.kind() == "container.close" && told.container() == "quiet");
+    let close = watching.wait(STORM, "the end", |told| {
+        told.kind() == "container.close" && told.container() == "quiet"
+    });
     let (seen, delivered, lost) = account(&close);
     assert_eq!((seen, lost), (Some(delivered), Some(0)), "{close:?}");
     let all = watching.all();
     for number in 0..500 {
         let args = ["/bin/true".to_owned(), number.to_string()];
         let runs = all.iter().filter(|told| told.container() == "quiet" && told.args() == args);
-        let kinds: Vec<&str> = runs.map(|told| told.kind()).filter(|kind| *kind != "process.done").collect();
+        let kinds: Vec<&str> =
+            runs.map(|told| told.kind()).filter(|kind| *kind != "process.done").collect();
         assert_eq!(kinds, ["process.start", "process.exit"], "of {number}");
     }
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "bomb"]).success();
-    deadline::until("the bomb to be over", || containerd.status("bomb").is_none_or(|status| status == "STOPPED"));
+    deadline::until("the bomb to be over", || {
+        containerd.status("bomb").is_none_or(|status| status == "STOPPED")
+    });
     containerd.remove("bomb");
     drop(watching);
     containerd.assert_nothing_left();

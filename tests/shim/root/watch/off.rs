@@ -16,7 +16,8 @@ use crate::harness::{
 /// How often a process's threads were scheduled so far.
 fn switches(shim: Process) -> u64 {
     let threads = fs::read_dir(format!("/proc/{}/task", shim.pid)).expect("it lives").flatten();
-    let statuses = threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
+    let statuses =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("status")).ok());
     let count = |status: String| {
         let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
         lines.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>()
@@ -26,22 +27,25 @@ fn switches(shim: Process) -> u64 {
 
 /// What a shim says of itself, which nobody finds by its registration.
 fn status(containerd: &Containerd, id: &str) -> StatusResponse {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let registration = Registration {
         namespace: String::new(),
         id: id.to_owned(),
         pid: containerd.shim(id).pid,
         start: 0,
-        address: fs::read_to_string(containerd.bundle(id).join("address")).expect("the shim writes it"),
+        address: fs::read_to_string(containerd.bundle(id).join("address"))
+            .expect("the shim writes it"),
         epoch: String::new(),
         version: String::new(),
     };
-    runtime
-        .block_on(async { Shim::connect(registration).await.expect("it serves").status().await.expect("it answers") })
+    runtime.block_on(async {
+        Shim::connect(registration).await.expect("it serves").status().await.expect("it answers")
+    })
 }
 
-/// Check that a container with `io.lookout.observe=off` costs no thread, no kernel object and no file,
-/// and that the answers say that it is off.
+/// Check that a container with `io.lookout.observe=off` costs no thread, no kernel object and no
+/// file, and that the answers say that it is off.
 #[test]
 fn off_makes_nothing() {
     let containerd = Containerd::start(Version::V1_7);
@@ -50,8 +54,11 @@ fn off_makes_nothing() {
     // The threads of its pool end after half a second.
     deadline::until("the shim to have one thread", || Holdings::of(shim).threads == 1);
     let holdings = Holdings::of(shim);
-    let kernel: Vec<_> =
-        holdings.descriptors.keys().filter(|kind| kind.contains("bpf") || kind.contains("map")).collect();
+    let kernel: Vec<_> = holdings
+        .descriptors
+        .keys()
+        .filter(|kind| kind.contains("bpf") || kind.contains("map"))
+        .collect();
     assert!(kernel.is_empty(), "{holdings:?}");
     let maps = fs::read_to_string(format!("/proc/{}/maps", shim.pid)).expect("it lives");
     assert!(!maps.contains("bpf"), "{maps}");
@@ -68,7 +75,10 @@ fn off_makes_nothing() {
 fn a_locked_setting_holds_against_an_annotation() {
     let containerd = Containerd::start_configured(Version::V1_7, "locked = [\"observe\"]\n");
     let watching = containerd.watching();
-    containerd.run("c", &["--rm", "--annotation", "io.lookout.observe=off"], &["true"]).run().success();
+    containerd
+        .run("c", &["--rm", "--annotation", "io.lookout.observe=off"], &["true"])
+        .run()
+        .success();
     watching.wait_run(&["true"]);
     watching.wait_close("c");
     drop(watching);

@@ -14,8 +14,9 @@ use crate::harness::{
     tools::tool,
 };
 
-/// The listener of the tests that use the connector is the only one on this machine: see `alone` of the
-/// connector's own tests, which ask whether anybody listens. Dropped, it waits until the last has left.
+/// The listener of the tests that use the connector is the only one on this machine: see `alone` of
+/// the connector's own tests, which ask whether anybody listens. Dropped, it waits until the last
+/// has left.
 pub(crate) struct Alone<'a> {
     containerd: &'a Containerd,
     _lock: Flock<fs::File>,
@@ -23,7 +24,12 @@ pub(crate) struct Alone<'a> {
 
 pub(crate) fn alone(containerd: &Containerd) -> Alone<'_> {
     let path = std::env::temp_dir().join("lookout-test-connector.lock");
-    let file = fs::File::options().create(true).truncate(false).write(true).open(path).expect("a temporary folder");
+    let file = fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .expect("a temporary folder");
     let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error);
     Alone { containerd, _lock: lock.expect("a lock") }
 }
@@ -35,8 +41,8 @@ impl Drop for Alone<'_> {
     }
 }
 
-/// What holds for each source: init, an exec and their ends are told truly, by that source, and what cannot
-/// be promised is said.
+/// What holds for each source: init, an exec and their ends are told truly, by that source, and
+/// what cannot be promised is said.
 fn told_truly(containerd: &Containerd, source: &str) {
     let watching = containerd.watching();
     containerd.detached("c", &[], &["sh", "-c", "sleep 1; sleep 1000"]);
@@ -56,9 +62,14 @@ fn told_truly(containerd: &Containerd, source: &str) {
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
     let close = watching.wait_close("c");
-    let unknown = watching.count(|told| told.kind() == "observer.gap" && told.at("/lost").is_null());
+    let unknown =
+        watching.count(|told| told.kind() == "observer.gap" && told.at("/lost").is_null());
     if source == "bpf" {
-        assert_eq!((close.number("/seen"), close.number("/lost")), (close.number("/delivered"), Some(0)), "{close:?}");
+        assert_eq!(
+            (close.number("/seen"), close.number("/lost")),
+            (close.number("/delivered"), Some(0)),
+            "{close:?}"
+        );
         assert_eq!(unknown, 0);
     } else {
         assert!(close.at("/seen").is_null() && close.at("/lost").is_null(), "{close:?}");
@@ -69,7 +80,11 @@ fn told_truly(containerd: &Containerd, source: &str) {
 fn capability(containerd: &Containerd) -> (String, String, String) {
     let answer = containerd.lookout(&["capabilities", "-o", "json"]).run().success().stdout_text();
     let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
-    let process = answer["categories"].as_array().expect("a list").iter().find(|entry| entry["category"] == "process");
+    let process = answer["categories"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .find(|entry| entry["category"] == "process");
     let of = |name: &str| process.expect("always there")[name].as_str().expect("text").to_owned();
     (of("support"), of("backend"), of("reason"))
 }
@@ -114,14 +129,16 @@ fn without_bpf_the_connector_takes_over() {
     containerd.assert_nothing_left();
 }
 
-/// Check that where the kernel's types cannot be read, and no programs are pinned, the connector takes over.
+/// Check that where the kernel's types cannot be read, and no programs are pinned, the connector
+/// takes over.
 #[test]
 fn without_btf_the_connector_takes_over() {
     let mut containerd = Containerd::start(Version::V1_7);
     containerd.use_own_bpffs();
     // In the mount namespace of this test.
     let (nothing, types) = (None::<&str>, "/sys/kernel/btf/vmlinux");
-    nix::mount::mount(Some("/dev/null"), types, nothing, MsFlags::MS_BIND, nothing).expect("the namespace is ours");
+    nix::mount::mount(Some("/dev/null"), types, nothing, MsFlags::MS_BIND, nothing)
+        .expect("the namespace is ours");
     let containerd = containerd;
     let _alone = alone(&containerd);
     told_truly(&containerd, "connector");
@@ -139,8 +156,8 @@ fn without_either_polling_takes_over() {
     containerd.assert_nothing_left();
 }
 
-/// Check that what the connector's helper cannot see of a storm is told as not known: no event claims
-/// another's argument, and each that comes is a leaf's own.
+/// Check that what the connector's helper cannot see of a storm is told as not known: no event
+/// claims another's argument, and each that comes is a leaf's own.
 #[test]
 fn what_the_connector_tells_of_a_storm_is_right_or_marked() {
     let containerd = Containerd::start_configured(Version::V1_7, "source = \"connector\"\n");
@@ -179,7 +196,11 @@ fn what_the_connector_tells_of_a_storm_is_right_or_marked() {
 #[test]
 fn bpf_is_refused_to_who_runs_under_refuse() {
     let mut command = Command::new(tool("storm/bin/refuse"));
-    command.args(["bpf", "--"]).arg(env!("CARGO_BIN_EXE_lookout")).args(["capabilities", "-o", "json"]);
+    command.args(["bpf", "--"]).arg(env!("CARGO_BIN_EXE_lookout")).args([
+        "capabilities",
+        "-o",
+        "json",
+    ]);
     command.env("LOOKOUT_RUNTIME_DIR", "/nonexistent");
     let answer = Program::new(command).run().stdout_text();
     assert!(answer.contains(r#""category""#) && !answer.contains(r#""backend":"bpf""#), "{answer}");

@@ -8,20 +8,21 @@ use crate::harness::containerd::{Containerd, Told, Version};
 /// How many processes a storm makes.
 const COUNT: u32 = 20_000;
 
-/// Check that 20 000 processes, made as fast as the machine goes while another container does the same,
-/// are each told as started with its own argument and as ended with its own code; that seq has no hole,
-/// nothing is lost and nothing of the neighbour appears.
+/// Check that 20 000 processes, made as fast as the machine goes while another container does the
+/// same, are each told as started with its own argument and as ended with its own code; that seq
+/// has no hole, nothing is lost and nothing of the neighbour appears.
 #[test]
 fn twenty_thousand_processes_are_told_whole_beside_a_neighbours() {
-    // A test build takes ten times as long for an event as a release: it gets the room. What a release does with
-    // the defaults is in `hack/bench --only watch`.
+    // A test build takes ten times as long for an event as a release: it gets the room. What a
+    // release does with the defaults is in `hack/bench --only watch`.
     let room = "journal_max = \"64MiB\"\nring_size = \"4MiB\"\n";
     let containerd = Containerd::start_configured(Version::V1_7, room);
     let watching = containerd.watching();
     let first = |id: &str| if id == "a" { 0 } else { 1_000_000 };
     let (containerd, watching) = (&containerd, &watching);
     let closes = std::thread::scope(|scope| {
-        let storms = ["a", "b"].map(|id| scope.spawn(move || storm(containerd, watching, id, COUNT, first(id))));
+        let storms = ["a", "b"]
+            .map(|id| scope.spawn(move || storm(containerd, watching, id, COUNT, first(id))));
         storms.map(|storm| storm.join().expect("a storm that is told"))
     });
     for (id, close) in ["a", "b"].into_iter().zip(closes) {
@@ -43,7 +44,10 @@ fn twenty_thousand_processes_are_told_whole_beside_a_neighbours() {
 /// Panics unless each leaf was started and ended once, and nothing else is told of any leaf.
 fn whole(told: &[&Told], first: u32) {
     let mut starts = BTreeMap::new();
-    for start in told.iter().filter(|told| told.kind() == "process.start" && told.args().first() == Some(&"leaf")) {
+    for start in told
+        .iter()
+        .filter(|told| told.kind() == "process.start" && told.args().first() == Some(&"leaf"))
+    {
         let number: u32 = start.args()[1].parse().expect("a leaf's number");
         assert_eq!(start.text("/grade"), "exact", "{start:?}");
         assert_eq!(start.text("/process/executable/path"), "/leaf", "{start:?}");
@@ -51,7 +55,11 @@ fn whole(told: &[&Told], first: u32) {
         assert_eq!(twice, None, "leaf {number} started twice");
     }
     let expected: Vec<u32> = (first..first + COUNT).collect();
-    assert!(starts.keys().copied().eq(expected), "{} of {COUNT} starts, or a stranger's", starts.len());
+    assert!(
+        starts.keys().copied().eq(expected),
+        "{} of {COUNT} starts, or a stranger's",
+        starts.len()
+    );
     let mut exits = BTreeMap::new();
     for exit in told.iter().filter(|told| told.kind() == "process.exit") {
         *exits.entry(exit.text("/process/entity_id")).or_insert(0) += 1;

@@ -2,10 +2,19 @@ use proptest::prelude::*;
 
 use super::*;
 
-const HEADER: Header =
-    Header { kind: kind::EXEC, length: 0, target: 77, at_ns: 5, start_ns: 30_000_000, lost: 3, tgid: 40, vpid: 4 };
+const HEADER: Header = Header {
+    kind: kind::EXEC,
+    length: 0,
+    target: 77,
+    at_ns: 5,
+    start_ns: 30_000_000,
+    lost: 3,
+    tgid: 40,
+    vpid: 4,
+};
 
-const LINEAGE: layout::Lineage = layout::Lineage { parent_start_ns: 20_000_000, parent_tgid: 39, grandparent_tgid: 38 };
+const LINEAGE: layout::Lineage =
+    layout::Lineage { parent_start_ns: 20_000_000, parent_tgid: 39, grandparent_tgid: 38 };
 
 fn exec_bytes(flags: u32, args: &[u8], executable: &[u8], directory: &[u8]) -> Vec<u8> {
     let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap();
@@ -24,7 +33,8 @@ fn exec_bytes(flags: u32, args: &[u8], executable: &[u8], directory: &[u8]) -> V
         flags,
         comm: *b"sleep\0garbage\0\0\0",
     };
-    exec.header.length = length(args) + length(executable) + length(directory) + u32::try_from(Exec::SIZE).unwrap();
+    exec.header.length =
+        length(args) + length(executable) + length(directory) + u32::try_from(Exec::SIZE).unwrap();
     let mut bytes = exec.to_bytes();
     bytes.extend([args, executable, directory].concat());
     bytes
@@ -32,7 +42,9 @@ fn exec_bytes(flags: u32, args: &[u8], executable: &[u8], directory: &[u8]) -> V
 
 fn image(bytes: &[u8]) -> (Grade, Image) {
     match decode(bytes, Some(11)).unwrap().record {
-        Record::Process { grade, what: What::Exec { image, .. }, .. } => (grade, Image::clone(&image)),
+        Record::Process { grade, what: What::Exec { image, .. }, .. } => {
+            (grade, Image::clone(&image))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -43,29 +55,43 @@ fn an_exec_is_read_whole() {
     let bytes = exec_bytes(0, b"a\0b\0", b"sleep\0bin\0usr\0", b"");
     let decoded = decode(&bytes, Some(11)).unwrap();
     assert_eq!((decoded.target, decoded.at_ns, decoded.lost), (TargetId(77), 5, 3));
-    let Record::Process { key, grade, what: What::Exec { lineage, image, cgroup, in_host_mounts }, .. } =
-        decoded.record
+    let Record::Process {
+        key,
+        grade,
+        what: What::Exec { lineage, image, cgroup, in_host_mounts },
+        ..
+    } = decoded.record
     else {
         panic!("not an exec");
     };
     assert_eq!((key, grade), (ProcessKey { pid: 40, start_ticks: 3 }, Grade::Exact));
-    let expected = Lineage { vpid: Some(4), parent_pid: 39, parent_start_ticks: 2, grandparent_pid: 38 };
+    let expected =
+        Lineage { vpid: Some(4), parent_pid: 39, parent_start_ticks: 2, grandparent_pid: 38 };
     assert_eq!((lineage, cgroup, in_host_mounts), (expected, Some(78), Some(true)));
     assert_eq!(image.executable.as_deref(), Some(&b"/usr/bin/sleep"[..]));
     assert_eq!(image.working_directory.as_deref(), Some(&b"/"[..]));
     assert_eq!(image.comm.as_deref(), Some(&b"sleep"[..]));
     let args = image.args.as_ref().unwrap();
-    assert_eq!((&*args.bytes, args.total_bytes, args.count, args.truncated()), (&b"a\0b\0"[..], 9000, 2, true));
+    assert_eq!(
+        (&*args.bytes, args.total_bytes, args.count, args.truncated()),
+        (&b"a\0b\0"[..], 9000, 2, true)
+    );
 }
 
 /// Check that what the kernel could not read is missing, and that the record says so.
 #[test]
 fn what_faulted_is_missing_and_marked() {
     let (grade, faulted) = image(&exec_bytes(flag::ARGS_FAULTED, b"", b"x\0", b"y\0"));
-    assert_eq!((grade, faulted.unknown, faulted.args), (Grade::Partial, Some(Unknown::Faulted), None));
+    assert_eq!(
+        (grade, faulted.unknown, faulted.args),
+        (Grade::Partial, Some(Unknown::Faulted), None)
+    );
     assert_eq!(faulted.executable.as_deref(), Some(&b"/x"[..]));
     let (grade, cut) = image(&exec_bytes(flag::DIRECTORY_CUT, b"x\0", b"x\0", b"y\0z\0"));
-    assert_eq!((grade, cut.unknown, cut.working_directory), (Grade::Partial, Some(Unknown::NotSeen), None));
+    assert_eq!(
+        (grade, cut.unknown, cut.working_directory),
+        (Grade::Partial, Some(Unknown::NotSeen), None)
+    );
 }
 
 /// Check that descriptor 0:0 is no file, and that the OOM killer's mark is read.
@@ -75,7 +101,9 @@ fn an_exit_tells_its_outputs() {
     let header = Header { kind: kind::EXIT, length, ..HEADER };
     let outputs = [OpenFile { device: 8, inode: 9 }, OpenFile::default()];
     let exit = Exit { header, wait_status: 9, flags: flag::OOM_KILLED, outputs };
-    let Record::Process { what, .. } = decode(&exit.to_bytes(), None).unwrap().record else { panic!("no process") };
+    let Record::Process { what, .. } = decode(&exit.to_bytes(), None).unwrap().record else {
+        panic!("no process")
+    };
     let outputs = [Some(FileId { device: 8, inode: 9 }), None];
     assert_eq!(what, What::Exit { wait_status: Some(9), oom_killed: true, outputs });
 }
@@ -87,7 +115,10 @@ fn what_is_not_understood_is_refused() {
     let future = Header { kind: 99, length, ..HEADER };
     assert_eq!(decode(&future.to_bytes(), None), Err(Malformed::Kind { kind: 99 }));
     let lying = Header { length: 7, ..HEADER };
-    assert_eq!(decode(&lying.to_bytes(), None), Err(Malformed::Length { length: Header::SIZE, said: 7 }));
+    assert_eq!(
+        decode(&lying.to_bytes(), None),
+        Err(Malformed::Length { length: Header::SIZE, said: 7 })
+    );
     assert_eq!(decode(&[1, 2, 3], None), Err(Malformed::Short { length: 3 }));
     let mut cut = exec_bytes(0, b"abc\0", b"", b"");
     cut.truncate(Exec::SIZE + 1);

@@ -1,7 +1,7 @@
 use super::*;
 
-/// Check that a storm is rested through until a quarter of the ring is full and no longer than 4 ms, and that
-/// what comes slower is not.
+/// Check that a storm is rested through until a quarter of the ring is full and no longer than 4
+/// ms, and that what comes slower is not.
 #[test]
 fn a_storm_is_rested_through() {
     let of = |bytes, millis| pause(bytes, Duration::from_millis(millis), 128 << 10);

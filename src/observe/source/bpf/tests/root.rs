@@ -32,7 +32,9 @@ fn threads(folder: &Path) -> std::path::PathBuf {
     let program = folder.join("threads");
     let source = folder.join("threads.c");
     fs::write(&source, include_str!("threads.c")).unwrap();
-    assert!(run(Command::new("cc").args(["-O1", "-pthread", "-o"]).args([&program, &source])).success());
+    assert!(
+        run(Command::new("cc").args(["-O1", "-pthread", "-o"]).args([&program, &source])).success()
+    );
     program
 }
 
@@ -55,9 +57,13 @@ fn a_storm_is_told_whole() {
     let codes: HashMap<i32, Ended> = told.exits().into_iter().collect();
     let mut seen = HashSet::new();
     for (pid, args) in told.execs() {
-        let number: u32 = std::str::from_utf8(&args[3]).unwrap().strip_prefix("arg").unwrap().parse().unwrap();
+        let number: u32 =
+            std::str::from_utf8(&args[3]).unwrap().strip_prefix("arg").unwrap().parse().unwrap();
         let code = u8::try_from(number % 256).unwrap();
-        assert_eq!(args[..3], [b"/bin/sh".to_vec(), b"-c".to_vec(), format!("exit {code}").into_bytes()]);
+        assert_eq!(
+            args[..3],
+            [b"/bin/sh".to_vec(), b"-c".to_vec(), format!("exit {code}").into_bytes()]
+        );
         assert_eq!(codes[&pid], Ended::Code(code));
         seen.insert(number);
     }
@@ -91,7 +97,8 @@ fn a_loss_is_told_in_its_place() {
     assert!(records.iter().all(|record| matches!(record, Record::Process { .. })));
     run(&mut cgroup.shell("exit 0", &[]));
     while source.read(8, &mut |record| records.push(record)).unwrap() {}
-    // A small record may still find room after a large one did not, so there can be more than one loss.
+    // A small record may still find room after a large one did not, so there can be more than one
+    // loss.
     let told: u64 = records
         .iter()
         .filter_map(|record| match record {
@@ -101,7 +108,10 @@ fn a_loss_is_told_in_its_place() {
         .sum();
     assert_eq!(told, lost);
     let [.., before, last] = records.as_slice() else { panic!("{records:?}") };
-    assert!(matches!((before, last), (Record::Lost { .. }, Record::Process { .. })), "{before:?}, {last:?}");
+    assert!(
+        matches!((before, last), (Record::Lost { .. }, Record::Process { .. })),
+        "{before:?}, {last:?}"
+    );
 }
 
 /// Check that each way to end is told as wait(2) tells it.
@@ -116,11 +126,16 @@ fn exits_are_told_as_wait_tells_them() {
         source.unwatch(cgroup.id());
         source.watch(cgroup.id(), &cgroup.target()).unwrap();
         let expected = Ended::from_wait_status(waited.into_raw().cast_unsigned());
-        assert_eq!(told.exits().iter().map(|(_, ended)| *ended).collect::<Vec<_>>(), [expected], "{script}");
+        assert_eq!(
+            told.exits().iter().map(|(_, ended)| *ended).collect::<Vec<_>>(),
+            [expected],
+            "{script}"
+        );
     }
 }
 
-/// Check that a group whose leader ends first is told once, at the end, with the status that wait(2) has.
+/// Check that a group whose leader ends first is told once, at the end, with the status that
+/// wait(2) has.
 #[test]
 fn a_leader_that_ends_first_is_told_at_the_end() {
     let (node, cgroup, folder) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
@@ -159,28 +174,39 @@ fn threads_that_race_to_the_end_make_one_exit() {
     assert_eq!(exits.iter().filter(|(_, ended)| *ended == Ended::Code(4)).count(), 300);
 }
 
-/// Check that arguments are true bytes: empty ones, newlines, what is not UTF-8, and that what is too
-/// long is cut and says how long it was.
+/// Check that arguments are true bytes: empty ones, newlines, what is not UTF-8, and that what is
+/// too long is cut and says how long it was.
 #[test]
 fn hostile_arguments_are_true_and_bounded() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
     let mut source = node.source(RING);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     let long = "x".repeat(100_000);
-    let hostile = [OsStr::new(""), OsStr::new("a\nb\u{1b}[31m"), OsStr::from_bytes(b"\xff\xfe"), OsStr::new("")];
+    let hostile = [
+        OsStr::new(""),
+        OsStr::new("a\nb\u{1b}[31m"),
+        OsStr::from_bytes(b"\xff\xfe"),
+        OsStr::new(""),
+    ];
     run(&mut cgroup.shell("/bin/true \"$@\"; exec /bin/true \"$1\" \"$0\"", &hostile));
     run(&mut cgroup.shell("/bin/true \"$1\"", &[OsStr::new(&long)]));
     let told = Told::of(&mut source, cgroup.id());
     let execs = told.execs();
-    let expected: Vec<Vec<u8>> =
-        [&b"/bin/true"[..], b"", b"a\nb\x1b[31m", b"\xff\xfe", b""].iter().map(|arg| arg.to_vec()).collect();
+    let expected: Vec<Vec<u8>> = [&b"/bin/true"[..], b"", b"a\nb\x1b[31m", b"\xff\xfe", b""]
+        .iter()
+        .map(|arg| arg.to_vec())
+        .collect();
     assert_eq!(execs[0].1, expected);
-    let What::Exec { image, .. } = &told.whats.iter().rfind(|(_, what)| matches!(what, What::Exec { .. })).unwrap().1
+    let What::Exec { image, .. } =
+        &told.whats.iter().rfind(|(_, what)| matches!(what, What::Exec { .. })).unwrap().1
     else {
         panic!("no exec");
     };
     let args = image.args.as_ref().unwrap();
-    assert_eq!((args.total_bytes, args.bytes.len(), args.count, args.truncated()), (100_011, 4096, 2, true));
+    assert_eq!(
+        (args.total_bytes, args.bytes.len(), args.count, args.truncated()),
+        (100_011, 4096, 2, true)
+    );
 }
 
 /// Check that the rest of an image is true: path, folder, name, user, and what its output is.
@@ -195,7 +221,9 @@ fn an_image_and_its_outputs_are_true() {
     shell.current_dir(folder.path()).stdout(output).stderr(Stdio::null());
     run(&mut shell);
     let told = Told::of(&mut source, cgroup.id());
-    let What::Exec { image, lineage, cgroup: own, in_host_mounts } = &told.whats[0].1 else { panic!("no exec first") };
+    let What::Exec { image, lineage, cgroup: own, in_host_mounts } = &told.whats[0].1 else {
+        panic!("no exec first")
+    };
     let path = |path: &Path| Some(Box::from(path.as_os_str().as_bytes()));
     assert_eq!(image.executable, path(&fs::canonicalize("/bin/sh").unwrap()));
     assert_eq!(image.working_directory, path(&folder.path().canonicalize().unwrap()));
@@ -227,20 +255,23 @@ fn a_nested_cgroup_belongs_and_a_foreign_one_does_not() {
     run(&mut inner.shell("/bin/true", &[]));
     let told = Told::of(&mut source, cgroup.id());
     assert_eq!((told.whats.len(), told.others), (4, 0));
-    let What::Exec { cgroup: own, .. } = told.whats[1].1 else { panic!("no exec: {:?}", told.whats) };
+    let What::Exec { cgroup: own, .. } = told.whats[1].1 else {
+        panic!("no exec: {:?}", told.whats)
+    };
     assert_eq!(own, Some(inner.id().0));
     drop((inner, middle));
 }
 
-/// Check that nested cgroups are found where a mount hides how deep the container's own lies, as in a
-/// node that is a container itself.
+/// Check that nested cgroups are found where a mount hides how deep the container's own lies, as in
+/// a node that is a container itself.
 #[test]
 fn a_hidden_depth_does_not_hide_what_is_below() {
     let (node, outer, folder) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
     let container = outer.below("container");
     let inner = container.below("inner");
     let none = None::<&str>;
-    nix::mount::mount(Some(&outer.path), folder.path(), none, nix::mount::MsFlags::MS_BIND, none).unwrap();
+    nix::mount::mount(Some(&outer.path), folder.path(), none, nix::mount::MsFlags::MS_BIND, none)
+        .unwrap();
     let mut source = node.source(RING);
     let target = Target::Cgroup { path: folder.path().join("container"), pid_namespace: None };
     let watched = source.watch(container.id(), &target);
@@ -264,17 +295,26 @@ fn a_pid_namespace_finds_what_the_cgroup_misses() {
     );
     let unshare = init.id();
     let child = loop {
-        let children = fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
+        let children =
+            fs::read_to_string(format!("/proc/{unshare}/task/{unshare}/children")).unwrap();
         if let Ok(pid) = children.trim().parse::<u32>() {
             break pid;
         }
     };
-    let namespace = u32::try_from(fs::metadata(format!("/proc/{child}/ns/pid")).unwrap().ino()).unwrap();
+    let namespace =
+        u32::try_from(fs::metadata(format!("/proc/{child}/ns/pid")).unwrap().ino()).unwrap();
     let target = Target::Cgroup { path: cgroup.path.clone(), pid_namespace: Some(namespace) };
     source.watch(cgroup.id(), &target).unwrap();
-    run(Command::new("nsenter").args(["--pid", "--target", &child.to_string(), "/bin/true", "injected"]));
+    run(Command::new("nsenter").args([
+        "--pid",
+        "--target",
+        &child.to_string(),
+        "/bin/true",
+        "injected",
+    ]));
     let told = Told::of(&mut source, cgroup.id());
-    let (pid, _) = told.execs().into_iter().find(|(_, args)| args.last().unwrap() == b"injected").unwrap();
+    let (pid, _) =
+        told.execs().into_iter().find(|(_, args)| args.last().unwrap() == b"injected").unwrap();
     let lineage = told.whats.iter().find_map(|(who, what)| match what {
         What::Exec { lineage, .. } if *who == pid => Some(*lineage),
         _ => None,
@@ -319,8 +359,16 @@ fn what_a_dead_shim_left_is_swept() {
     living.watch(cgroup.id(), &cgroup.target()).unwrap();
     // The test itself again, as the shim that gets killed.
     let mut dying = Command::new(std::env::current_exe().unwrap());
-    dying.args(["--exact", "observe::source::bpf::tests::root::a_shim_that_waits", "--include-ignored", "--nocapture"]);
-    dying.env("LOOKOUT_TEST_BPFFS", node.bpffs()).env("LOOKOUT_TEST_CGROUP", &other.path).stdin(Stdio::piped());
+    dying.args([
+        "--exact",
+        "observe::source::bpf::tests::root::a_shim_that_waits",
+        "--include-ignored",
+        "--nocapture",
+    ]);
+    dying
+        .env("LOOKOUT_TEST_BPFFS", node.bpffs())
+        .env("LOOKOUT_TEST_CGROUP", &other.path)
+        .stdin(Stdio::piped());
     let mut dying = spawn(dying.stdout(Stdio::null()));
     while bpf::status(node.bpffs()).unwrap().targets < 2 {
         assert!(dying.try_wait().unwrap().is_none(), "it ended by itself");
@@ -338,8 +386,8 @@ fn what_a_dead_shim_left_is_swept() {
     assert_eq!((after.slots, after.stale_slots, after.targets, after.links.len()), (0, 0, 0, 7));
 }
 
-/// Check that a loader that is killed at any step leaves nothing that the next one trips over: after
-/// each death there is a whole set or none.
+/// Check that a loader that is killed at any step leaves nothing that the next one trips over:
+/// after each death there is a whole set or none.
 #[test]
 fn a_loader_may_die_at_any_step() {
     let node = Node::new();
@@ -347,8 +395,13 @@ fn a_loader_may_die_at_any_step() {
     // More than there are pins: the last round finds the whole set.
     for step in 0..22u32 {
         let mut loader = Command::new(std::env::current_exe().unwrap());
-        loader.args(["--exact", "observe::source::bpf::tests::root::a_loader_that_is_killed", "--include-ignored"]);
-        let mut loader = spawn(loader.env("LOOKOUT_TEST_BPFFS", node.bpffs()).stdout(Stdio::null()));
+        loader.args([
+            "--exact",
+            "observe::source::bpf::tests::root::a_loader_that_is_killed",
+            "--include-ignored",
+        ]);
+        let mut loader =
+            spawn(loader.env("LOOKOUT_TEST_BPFFS", node.bpffs()).stdout(Stdio::null()));
         let folder = node.bpffs().join("lookout/loading");
         let set = node.bpffs().join(format!("lookout/v{}", bpf::ABI));
         // Each round waits for one pin more.
@@ -425,7 +478,8 @@ fn pins_may_go() {
     assert_eq!((told.whats.len(), told.others), (4, 4));
 }
 
-/// Check that where UDP cannot be seen, for want of a unified hierarchy or because its root is refused, all else is.
+/// Check that where UDP cannot be seen, for want of a unified hierarchy or because its root is
+/// refused, all else is.
 #[test]
 fn without_udp_all_else_is_seen() {
     let folder = tempfile::tempdir().unwrap();
@@ -448,8 +502,8 @@ fn the_kernel_offers_it() {
     bpf::probe().unwrap();
 }
 
-/// Not a test: prints what each program costs, in nanoseconds a run, for what is watched and for what
-/// is not.
+/// Not a test: prints what each program costs, in nanoseconds a run, for what is watched and for
+/// what is not.
 #[test]
 #[ignore = "a measurement; wants a quiet machine"]
 fn what_a_record_costs() {
@@ -457,20 +511,27 @@ fn what_a_record_costs() {
     let mut source = node.source(RING);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     let _switch = BpfStats::on();
-    let storm = Path::new(&std::env::var_os("LOOKOUT_TOOLS").expect("the folder of hack/setup")).join("storm/bin");
+    let storm = Path::new(&std::env::var_os("LOOKOUT_TOOLS").expect("the folder of hack/setup"))
+        .join("storm/bin");
     let programs = bpf::status(node.bpffs()).unwrap().links;
     let costs = || -> Vec<(u64, u64)> {
         let cost = |id: u32| {
-            let program = libbpf_rs::query::ProgInfoIter::default().find(|program| program.id == id).unwrap();
+            let program =
+                libbpf_rs::query::ProgInfoIter::default().find(|program| program.id == id).unwrap();
             (program.run_time_ns, program.run_cnt)
         };
         programs.iter().map(|link| cost(link.ids.unwrap().1)).collect()
     };
-    for (whose, cgroup) in [("watched", &cgroup), ("foreign", &foreign), ("watched", &cgroup), ("foreign", &foreign)] {
+    for (whose, cgroup) in
+        [("watched", &cgroup), ("foreign", &foreign), ("watched", &cgroup), ("foreign", &foreign)]
+    {
         let before = costs();
-        let mut shell = spawn(&mut cgroup.shell("exec \"$1/storm\" 20000 1 0 \"$1/leaf\"", &[storm.as_os_str()]));
+        let mut shell = spawn(
+            &mut cgroup.shell("exec \"$1/storm\" 20000 1 0 \"$1/leaf\"", &[storm.as_os_str()]),
+        );
         while shell.try_wait().unwrap().is_none() {
-            let mut poll = [nix::poll::PollFd::new(source.fd().unwrap(), nix::poll::PollFlags::POLLIN)];
+            let mut poll =
+                [nix::poll::PollFd::new(source.fd().unwrap(), nix::poll::PollFlags::POLLIN)];
             nix::poll::poll(&mut poll, 10u16).unwrap();
             std::thread::sleep(source.interval());
             while source.read(256, &mut |_| {}).unwrap() {}

@@ -59,7 +59,11 @@ impl Cgroup {
     pub(super) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mounts = procfs::process::Process::myself().unwrap().mountinfo().unwrap();
-        let root = mounts.into_iter().find(|mount| mount.fs_type == "cgroup2").expect("cgroup v2").mount_point;
+        let root = mounts
+            .into_iter()
+            .find(|mount| mount.fs_type == "cgroup2")
+            .expect("cgroup v2")
+            .mount_point;
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let path = root.join(format!("lookout-test-{}-{count}", std::process::id()));
         fs::create_dir(&path).unwrap();
@@ -83,7 +87,10 @@ impl Cgroup {
     /// A shell in the cgroup, which it enters by itself: its own fork and exec are not in it.
     pub(super) fn shell(&self, script: &str, args: &[&std::ffi::OsStr]) -> Command {
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("echo $$ >\"$0\"/cgroup.procs || exit 99; {script}")]).arg(&self.path).args(args);
+        command
+            .args(["-c", &format!("echo $$ >\"$0\"/cgroup.procs || exit 99; {script}")])
+            .arg(&self.path)
+            .args(args);
         command.stdin(Stdio::null());
         command
     }
@@ -128,7 +135,12 @@ impl Told {
                 assert_eq!(counts.lost, told.lost);
                 return told;
             }
-            assert!(Instant::now() < end, "{counts:?}, told {} and lost {}", told.whats.len(), told.lost);
+            assert!(
+                Instant::now() < end,
+                "{counts:?}, told {} and lost {}",
+                told.whats.len(),
+                told.lost
+            );
         }
     }
 
@@ -139,8 +151,12 @@ impl Told {
 
     fn take(&mut self, record: Record, id: TargetId) {
         match record {
-            Record::Process { target, key, what, .. } if target == id => self.whats.push((key.pid, what)),
-            Record::Lost { target: Some(target), count: Some(count), .. } if target == id => self.lost += count,
+            Record::Process { target, key, what, .. } if target == id => {
+                self.whats.push((key.pid, what))
+            }
+            Record::Lost { target: Some(target), count: Some(count), .. } if target == id => {
+                self.lost += count
+            }
             _ => self.others += 1,
         }
     }
@@ -152,7 +168,9 @@ impl Told {
     /// The arguments of each exec, by pid.
     pub(super) fn execs(&self) -> Vec<(i32, Vec<Vec<u8>>)> {
         let args = |what: &What| match what {
-            What::Exec { image, .. } => Some(image.args.as_ref().unwrap().iter().map(<[u8]>::to_vec).collect()),
+            What::Exec { image, .. } => {
+                Some(image.args.as_ref().unwrap().iter().map(<[u8]>::to_vec).collect())
+            }
             _ => None,
         };
         self.whats.iter().filter_map(|(pid, what)| args(what).map(|args| (*pid, args))).collect()

@@ -17,7 +17,10 @@ fn events_are_understood() {
     let at = |event| Some(Message::Event { at_ns: 77, event });
     assert_eq!(told(FORK, &[11, 10, 20, 20]), at(Event::Fork { parent: 10, child: 20 }));
     assert_eq!(told(EXEC, &[20, 20]), at(Event::Exec { pid: 20 }));
-    assert_eq!(told(EXIT, &[21, 20, 0x500, 17]), at(Event::Exit { pid: 20, thread: 21, status: 0x500 }));
+    assert_eq!(
+        told(EXIT, &[21, 20, 0x500, 17]),
+        at(Event::Exit { pid: 20, thread: 21, status: 0x500 })
+    );
     assert_eq!(told(NONE, &[1]), Some(Message::Answer { to: 8, errno: 1 }));
 }
 

@@ -24,38 +24,49 @@ fn image() -> impl Strategy<Value = Arc<Image>> {
 }
 
 fn lineage() -> impl Strategy<Value = Lineage> {
-    any::<(Option<i32>, i32, u64, i32)>().prop_map(|(vpid, parent_pid, parent_start_ticks, grandparent_pid)| Lineage {
-        vpid,
-        parent_pid,
-        parent_start_ticks,
-        grandparent_pid,
-    })
+    any::<(Option<i32>, i32, u64, i32)>().prop_map(
+        |(vpid, parent_pid, parent_start_ticks, grandparent_pid)| Lineage {
+            vpid,
+            parent_pid,
+            parent_start_ticks,
+            grandparent_pid,
+        },
+    )
 }
 
 fn what() -> impl Strategy<Value = What> {
-    let file = || proptest::option::of(any::<(u64, u64)>().prop_map(|(device, inode)| FileId { device, inode }));
+    let file = || {
+        proptest::option::of(
+            any::<(u64, u64)>().prop_map(|(device, inode)| FileId { device, inode }),
+        )
+    };
     prop_oneof![
         lineage().prop_map(What::Fork),
-        (lineage(), image(), any::<Option<u64>>(), any::<Option<bool>>())
-            .prop_map(|(lineage, image, cgroup, in_host_mounts)| What::Exec { lineage, image, cgroup, in_host_mounts }),
-        (any::<Option<u32>>(), any::<bool>(), file(), file()).prop_map(|(wait_status, oom_killed, a, b)| What::Exit {
-            wait_status,
-            oom_killed,
-            outputs: [a, b]
-        }),
-        (lineage(), image(), any::<Option<u64>>()).prop_map(|(lineage, image, cgroup)| What::Alive {
-            lineage,
-            image,
-            cgroup
-        }),
+        (lineage(), image(), any::<Option<u64>>(), any::<Option<bool>>()).prop_map(
+            |(lineage, image, cgroup, in_host_mounts)| What::Exec {
+                lineage,
+                image,
+                cgroup,
+                in_host_mounts
+            }
+        ),
+        (any::<Option<u32>>(), any::<bool>(), file(), file()).prop_map(
+            |(wait_status, oom_killed, a, b)| What::Exit {
+                wait_status,
+                oom_killed,
+                outputs: [a, b]
+            }
+        ),
+        (lineage(), image(), any::<Option<u64>>())
+            .prop_map(|(lineage, image, cgroup)| What::Alive { lineage, image, cgroup }),
         Just(What::LookBegan),
         Just(What::LookEnded),
     ]
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let record =
-        (any::<(u64, u64, i32, u64)>(), 0_u8..4, what()).prop_map(|((target, at_ns, pid, start), grade, what)| {
+    let record = (any::<(u64, u64, i32, u64)>(), 0_u8..4, what()).prop_map(
+        |((target, at_ns, pid, start), grade, what)| {
             Answer::Record(Record::Process {
                 target: TargetId(target),
                 at_ns,
@@ -63,11 +74,14 @@ fn answer() -> impl Strategy<Value = Answer> {
                 key: ProcessKey { pid, start_ticks: start },
                 what,
             })
-        });
-    let lost = any::<(Option<u64>, u64, Option<u64>, bool)>().prop_map(|(target, at_ns, count, kernel)| {
-        let stage = if kernel { Stage::Kernel } else { Stage::Source };
-        Answer::Record(Record::Lost { target: target.map(TargetId), at_ns, count, stage })
-    });
+        },
+    );
+    let lost = any::<(Option<u64>, u64, Option<u64>, bool)>().prop_map(
+        |(target, at_ns, count, kernel)| {
+            let stage = if kernel { Stage::Kernel } else { Stage::Source };
+            Answer::Record(Record::Lost { target: target.map(TargetId), at_ns, count, stage })
+        },
+    );
     prop_oneof![
         any::<u32>().prop_map(|version| Answer::Ready { version }),
         any::<u64>().prop_map(|id| Answer::Watched { id: TargetId(id) }),
@@ -99,7 +113,8 @@ proptest! {
 /// Check that each request comes through.
 #[test]
 fn requests_come_through_unchanged() {
-    let cgroup = Target::Cgroup { path: "/sys/fs/cgroup/pids/\u{fc}".into(), pid_namespace: Some(7) };
+    let cgroup =
+        Target::Cgroup { path: "/sys/fs/cgroup/pids/\u{fc}".into(), pid_namespace: Some(7) };
     let requests = [
         Request::Hello { version: VERSION },
         Request::Watch { id: TargetId(5), target: cgroup },
