@@ -8,16 +8,6 @@ pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// Since boot, with the time that the machine was suspended: Linux's `CLOCK_BOOTTIME`, others'
-/// `CLOCK_MONOTONIC`.
-#[must_use]
-pub fn boottime_ns() -> u64 {
-    #[cfg(target_os = "linux")]
-    return read(ClockId::CLOCK_BOOTTIME);
-    #[cfg(not(target_os = "linux"))]
-    read(ClockId::CLOCK_MONOTONIC)
-}
-
 /// `CLOCK_REALTIME`, since 1970.
 #[must_use]
 pub fn realtime_ns() -> u64 {
@@ -31,7 +21,8 @@ pub fn realtime_offset_ns() -> u64 {
     realtime_ns().saturating_sub(monotonic_ns())
 }
 
-fn read(clock: ClockId) -> u64 {
+/// A clock of clock_gettime(2) in nanoseconds.
+pub(crate) fn read(clock: ClockId) -> u64 {
     // The kernel refuses no clock that it has, has these since 2.6.39, and tells no time before
     // 1970 or the boot.
     clock_gettime(clock).map_or(0, |time| {

@@ -13,8 +13,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-/// Whether this system can have shims at all.
-pub const HAS_SHIMS: bool = cfg!(target_os = "linux");
+use crate::platform::{HAS_SHIMS, process::start_ticks};
 
 /// Where run-time files are where nothing else is said.
 const RUNTIME_DIR: &str = "/run/lookout";
@@ -158,22 +157,6 @@ pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<
         (&one.namespace, &one.id).cmp(&(&other.namespace, &other.id))
     });
     Ok(found)
-}
-
-/// When a process began, in clock ticks since boot: field 22 of `/proc/PID/stat` (proc(5)). `None`
-/// where there is no such process, or only its zombie.
-#[must_use]
-pub fn start_ticks(pid: i32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    // The name before it is in parentheses and may have any bytes, these too.
-    let after_name = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    let fields = String::from_utf8_lossy(stat.get(after_name..)?).into_owned();
-    let mut fields = fields.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
 }
 
 fn path(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<PathBuf> {

@@ -8,46 +8,47 @@
 use std::{fs, path::Path};
 
 /// What could run anywhere.
-const PORTABLE: [&str; 19] = [
+const PORTABLE: [&str; 21] = [
     "model",
     "config",
     "observe/record.rs",
     "observe/redact",
-    "observe/redact.rs",
-    "observe/hub",
-    "observe/idle.rs",
-    "observe/ports",
-    "observe/capability/mod.rs",
+    "observe/stream",
+    "observe/capability",
     "observe/track/mod.rs",
     "observe/track/target.rs",
     "observe/track/tree.rs",
     "observe/track/done.rs",
-    "observe/detector.rs",
-    "client/entry.rs",
+    "observe/track/idle.rs",
+    "observe/track/ports",
+    "observe/library",
     "client/json.rs",
     "client/text.rs",
-    "daemon/registry",
+    "registry/change.rs",
+    "registry/entries.rs",
+    "registry/entry.rs",
+    "registry/refusal.rs",
+    "registry/select.rs",
     "daemon/node/view.rs",
 ];
 
 /// What names one system, or one kind.
-const OF_ONE_SYSTEM: [&str; 6] =
-    ["std::os::", "nix::", "libc::", "\"/proc", "\"/sys", "crate::sys::"];
+const OF_ONE_SYSTEM: [&str; 7] =
+    ["std::os::", "nix::", "libc::", "\"/proc", "\"/sys", "crate::sys::", "crate::linux::"];
 
-/// Where it is said which modules only Linux has; and single items, a clock, a command, whether
-/// there are shims.
-const CONDITIONS: [&str; 11] = [
+/// Where the crate is divided by operating system: `platform`, and the modules that declare what
+/// exists on Linux only.
+const CONDITIONS: [&str; 10] = [
     "lib.rs",
     "sys/mod.rs",
+    "platform/mod.rs",
     "observe/mod.rs",
-    "observe/source.rs",
-    "observe/capability/mod.rs",
+    "observe/node/mod.rs",
+    "observe/source/mod.rs",
+    "registry/mod.rs",
     "daemon/mod.rs",
-    "client/mod.rs",
     "cli/mod.rs",
     "cli/args.rs",
-    "clock.rs",
-    "registration.rs",
 ];
 
 /// Check that no other file asks for which system it is compiled, and that each of these still

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::{
     api::{ContainerProcess, Filter},
-    client::{Follow, HAS_SHIMS, Shim, ShimError, Step, Wanted, json::Capability},
+    client::{Follow, Shim, ShimError, Step, Wanted, json::Capability},
     observe::node,
+    platform,
 };
 
 pub(super) async fn ps(args: PsArgs, out: &mut Output) -> Result<Exit, Failure> {
@@ -53,7 +54,7 @@ pub(super) async fn capabilities(
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     let look = args.common.look;
-    let mut reach = match HAS_SHIMS || args.common.container.is_some() {
+    let mut reach = match platform::HAS_SHIMS || args.common.container.is_some() {
         true => Reach::of(&args.common).await?,
         false => Reach { shims: Vec::new(), failed: false },
     };

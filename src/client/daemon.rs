@@ -9,10 +9,10 @@ use std::{
 use tokio::time::timeout;
 use ttrpc::context;
 
-use super::entry::Entry;
 use crate::{
     api::{self, registry::RegistryClient},
     registration,
+    registry::entry::Entry,
 };
 
 /// How long the daemon may take to answer: an answer may wait for a disk.

@@ -8,24 +8,20 @@
 //!  batch          events as they came, decoded when asked for
 //!  json           an event as JSON
 //!  daemon         the daemon's Registry service
-//!  entry          what that keeps of a process
 //! ```
 //!
 //! Nothing here prints, and nothing here changes a shim or a container; the daemon's registry alone
 //! is changed.
 
 mod batch;
-#[cfg_attr(not(target_os = "linux"), path = "changes/elsewhere.rs")]
-mod changes;
 pub mod daemon;
-pub mod entry;
 mod follow;
 pub mod json;
 mod shim;
 mod shims;
 pub mod text;
 
-pub use crate::registration::{HAS_SHIMS, Registration, registrations, runtime_dir};
+pub use crate::registration::{Registration, registrations, runtime_dir};
 pub use batch::{Batch, Batches, Broken, Encoded};
 pub use daemon::{Daemon, DaemonError};
 pub use follow::{Connected, Follow, Step, Wanted};

@@ -1,15 +1,17 @@
 //! The shims of a node, as they come.
 
-use std::{collections::HashSet, io, path::PathBuf, time::Duration};
+use std::{collections::HashSet, fs, io, path::PathBuf, time::Duration};
 
 use tokio::time::{sleep, timeout};
 
-use super::changes::Changes;
-use crate::registration::{Registration, registrations};
+use crate::{
+    platform::DirectoryWatch,
+    registration::{Registration, registrations},
+};
 
-/// How often the folders are looked at where nobody tells of a change: a folder that is still
-/// missing has nobody to tell of it, and a node may be out of inotify instances.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often the directories are read when a change may go unreported: a directory that does not
+/// exist yet cannot be watched, and a node may have no inotify instance left.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Notices each shim once. One that was restarted under the same id is another.
 #[derive(Debug)]
@@ -19,16 +21,17 @@ pub struct Shims {
     /// Of those that live; the dead are forgotten at the next look, so this is bounded by the
     /// node's shims.
     known: HashSet<(i32, u64, String)>,
-    /// Told of each change in the folders. Made at the first wait; `None` in it where the node has
-    /// no more.
-    changes: Option<Option<Changes>>,
+    /// Made at the first wait; `None` inside when the node has no inotify instance left.
+    watch: Option<Option<DirectoryWatch>>,
+    /// Whether the outermost directory is watched, so that no change can be missed.
+    is_complete: bool,
 }
 
 impl Shims {
     /// Of one namespace, or of all.
     #[must_use]
     pub fn new(runtime_dir: PathBuf, namespace: Option<String>) -> Self {
-        Self { runtime_dir, namespace, known: HashSet::new(), changes: None }
+        Self { runtime_dir, namespace, known: HashSet::new(), watch: None, is_complete: false }
     }
 
     /// Those that this has not told yet.
@@ -64,19 +67,26 @@ impl Shims {
         }
     }
 
-    /// Watches every folder that is there.
+    /// Watches every directory that exists.
     fn watch(&mut self) {
-        if let Some(changes) = self.changes.get_or_insert_with(|| Changes::new().ok()) {
-            changes.watch(&self.runtime_dir);
+        let watch = self.watch.get_or_insert_with(|| DirectoryWatch::new().ok());
+        let Some(watch) = watch else { return };
+        self.is_complete = watch.add(&self.runtime_dir).is_ok();
+        let shims = self.runtime_dir.join("shims");
+        // One that is gone, or does not exist yet, is tried again at the next change.
+        let _ = watch.add(&shims);
+        // Listed after it is watched: a namespace that is created in between is reported.
+        for namespace in fs::read_dir(&shims).into_iter().flatten().flatten() {
+            let _ = watch.add(&namespace.path());
         }
     }
 
-    /// Waits for a change; where not every change is told, not for long.
+    /// Waits for a change, or for [`POLL_INTERVAL`] when a change may go unreported.
     async fn changed(&self) {
-        match &self.changes {
-            Some(Some(changes)) if changes.are_all_told() => changes.next().await,
-            Some(Some(changes)) => drop(timeout(LOOK, changes.next()).await),
-            _ => sleep(LOOK).await,
+        match &self.watch {
+            Some(Some(watch)) if self.is_complete => watch.changed().await,
+            Some(Some(watch)) => drop(timeout(POLL_INTERVAL, watch.changed()).await),
+            _ => sleep(POLL_INTERVAL).await,
         }
     }
 }

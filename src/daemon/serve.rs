@@ -8,26 +8,25 @@ use ttrpc::r#async::{Server, transport::Listener};
 
 use super::{
     Outcome,
-    keeper::{self, Handle, Intervals},
-    look::Looker,
+    instance::{self, PlaceError, Taken},
     metrics::{Metrics, Now},
     node::{Node, NodeError, Unpublished},
-    place::{self, PlaceError, Taken},
-    sample::sample,
     service::Service,
     sockets,
-    store::StoreError,
 };
 use crate::{
     accept, api, client,
     config::Config,
+    linux::process::{identify, usage},
     log,
     model::ProcessKey,
-    observe::{
-        proc::identify,
-        redact::{RedactError, Redactor},
-    },
+    observe::redact::{RedactError, Redactor},
     registration,
+    registry::{
+        inspector::Looker,
+        owner::{self, Handle, Intervals},
+        store::StoreError,
+    },
 };
 
 /// How long answers that are under way may take after TERM.
@@ -79,7 +78,7 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let settings = config.settings();
     let redactor = Redactor::new(&settings.redact)?;
     let socket = client::daemon::socket();
-    let (place, listener) = match place::take(&socket, force)? {
+    let (place, listener) = match instance::take(&socket, force)? {
         Taken::Theirs(pid) => return Ok(Outcome::Runs(pid)),
         Taken::Ours(place, listener) => (place, listener),
     };
@@ -90,8 +89,8 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let looker = Arc::new(Looker::new(redactor)?);
     let intervals =
         Intervals { liveness: settings.liveness_interval, last_seen: settings.last_seen_interval };
-    let state: PathBuf = place::state_dir();
-    let (handle, mut running) = keeper::start(&state, looker.boot, intervals)?;
+    let state: PathBuf = instance::state_dir();
+    let (handle, mut running) = owner::start(&state, looker.boot, intervals)?;
     let metrics = Metrics::default();
     let (probe, _) = tokio::sync::broadcast::channel(sockets::PROBE_WAITING);
     let node = match follows_shims() {
@@ -174,13 +173,13 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
     let own = i32::try_from(std::process::id())
         .ok()
         .and_then(identify)
-        .and_then(sample)
+        .and_then(usage)
         .unwrap_or_default();
     let registered =
         registration::registrations(&registration::runtime_dir(), None).unwrap_or_default();
     let of = |one: &registration::Registration| ProcessKey { pid: one.pid, start_ticks: one.start };
     let memory: u64 =
-        registered.iter().filter_map(|one| sample(of(one))).map(|usage| usage.rss_bytes).sum();
+        registered.iter().filter_map(|one| usage(of(one))).map(|usage| usage.rss_bytes).sum();
     Now {
         entries,
         living,

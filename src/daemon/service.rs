@@ -9,20 +9,20 @@ use async_trait::async_trait;
 use tokio::task::spawn_blocking;
 use ttrpc::{Code, r#async::TtrpcContext};
 
-use super::{
-    keeper::{Handle, Keeper},
-    kill::{Target, signal},
-    look::Looker,
-    node::Node,
-    registry::{Change, Edit, Kind, New, Refusal, Selector},
-    sample::sample,
-};
+use super::node::Node;
 use crate::{
     api::{self, registry},
-    client::{entry::Entry, text::lossless},
+    client::text::lossless,
     clock::{monotonic_ns, realtime_ns},
+    linux::process::{identify, of_tree, usage as read_usage},
     model::{ProcessKey, chain},
-    observe::proc::{identify, processes_of_tree},
+    registry::{
+        Change, Edit, Kind, New, Refusal, Selector,
+        entry::Entry,
+        inspector::Looker,
+        kill::{Target, signal},
+        owner::{Handle, Keeper},
+    },
 };
 
 /// Entries of a page where nothing is said, and at most.
@@ -327,7 +327,7 @@ fn idle_marked(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api:
 /// What descends from an entry's process now.
 fn descendants(looker: &Looker, entry: &Entry) -> impl Iterator<Item = (ProcessKey, api::Usage)> {
     let root = entry.process.key();
-    let pids = processes_of_tree(root.pid, &[root]).unwrap_or_default();
+    let pids = of_tree(root.pid, &[root]).unwrap_or_default();
     pids.into_iter().filter(move |pid| *pid != root.pid).filter_map(move |pid| {
         let key = identify(pid)?;
         let mut usage = usage_of(key)?;
@@ -356,7 +356,7 @@ fn usage(entry: &Entry) -> Option<api::Usage> {
 }
 
 fn usage_of(key: ProcessKey) -> Option<api::Usage> {
-    let read = sample(key)?;
+    let read = read_usage(key)?;
     Some(api::Usage {
         pid: key.pid,
         cpu_ns: read.cpu_ns,

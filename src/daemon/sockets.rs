@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::place::bind;
+use super::instance::bind;
 use crate::accept;
 
 /// Connections at once; more of them wait.

@@ -5,8 +5,11 @@ mod chain;
 mod ended;
 mod event;
 mod exit;
+mod file;
+mod lineage;
 mod port;
 mod process;
+mod socket;
 mod spec;
 mod text;
 mod time;
@@ -19,10 +22,13 @@ pub use event::{
     Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, Kubernetes, Stage,
 };
 pub use exit::Exit;
+pub use file::FileId;
+pub use lineage::Lineage;
 pub use port::{Endpoint, Owner, Port, Scope, Transport};
 pub use process::{
     Args, EntityId, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown,
 };
+pub use socket::{ListedSocket, Socket, SocketState};
 pub use spec::Spec;
 pub use text::escaped;
 pub use time::rfc3339;

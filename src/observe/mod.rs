@@ -1,73 +1,44 @@
-//! Keeps watch: every process of a container, told with what it is.
+//! Observes every process of a container: each event with the identity, the arguments and the
+//! attribution of its process.
 //!
 //! ```text
-//!  source    bytes of the kernel's become records, or a loss
+//!  source      bytes from the kernel become records, or a loss
 //!     ▼
-//!  track     pure: pairs fork and exec, keeps the tree, says whose
+//!  pipeline    one thread: reads the source, asks the platform, drives the pure core
 //!     ▼
-//!  hub       gives each event its seq, encodes it into the journal, wakes subscribers
+//!  track       pure: pairs fork and exec, keeps the process tree, attributes; ports and idleness
 //!     ▼
-//!  service   the Observer service          publish   containerd's bus
+//!  stream      the event log: gives each event its sequence number, keeps it, wakes subscribers
+//!     ▼
+//!  shim        the shim's observer thread, the Observer service, containerd's bus
+//!  library     the same pipeline for any process tree, without a shim
 //! ```
 //!
-//! The container never waits for any of it and never notices its failure.
-
-mod detector;
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the shim's thread uses the rest"))]
-mod engine;
-#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the shim tells of input"))]
-mod idle;
-mod mailbox;
-mod port_watcher;
-mod spawned;
+//! `redact` removes secrets before an event leaves the pipeline, `encode` writes events as bytes,
+//! `capability` says what this node can observe, and `node` looks after what all shims of the node
+//! share. The container never waits for any of it and never notices its failure.
 
 pub mod capability;
 pub mod encode;
-pub mod hub;
-pub mod ports;
+mod library;
+pub mod node;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the shim uses the rest"))]
+mod pipeline;
 pub mod record;
 pub mod redact;
 pub mod source;
+pub mod stream;
+#[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "the shim reports input"))]
 pub mod track;
 
-// The seam: what asks the kernel, and what serves a shim.
-#[cfg(target_os = "linux")]
-mod front;
-#[cfg(target_os = "linux")]
-mod letter;
-#[cfg(target_os = "linux")]
-mod observer;
-#[cfg(target_os = "linux")]
-mod place;
-#[cfg(target_os = "linux")]
-mod setup;
-#[cfg(target_os = "linux")]
-mod thread;
+cfg_if::cfg_if! {
+    if #[cfg(target_os = "linux")] {
+        pub mod shim;
+    }
+}
 
-#[cfg(target_os = "linux")]
-pub mod bus;
-#[cfg(target_os = "linux")]
-pub mod node;
-#[cfg(target_os = "linux")]
-pub mod proc;
-#[cfg(target_os = "linux")]
-pub mod service;
-
-#[cfg(not(target_os = "linux"))]
-mod elsewhere;
-#[cfg(not(target_os = "linux"))]
-pub use elsewhere::{node, proc};
-#[cfg(not(target_os = "linux"))]
-use elsewhere::{place, setup};
-
-pub use detector::{
-    Detector, DetectorError, DoneEvent, ExecSeen, Flags, ForkSeen, ProcessEvent, Receivers,
+pub use library::{
+    Detector, DetectorError, DoneEvent, ExecSeen, Flags, ForkSeen, Lifecycle, LifecycleEvent,
+    ObservedChild, ObserverConfig, ObserverSubscriber, PortEvent, PortWatcher, ProcessEvent,
+    Receivers,
 };
-#[cfg(target_os = "linux")]
-pub use observer::{Helpers, Observer, Seat};
-pub use port_watcher::{PortEvent, PortWatcher};
-#[cfg(target_os = "linux")]
-pub use service::Service;
-#[cfg(target_os = "linux")]
-pub use setup::{LISTEN_CONNECTOR, LOAD_PROGRAMS, listen_connector, load_programs};
-pub use spawned::{Lifecycle, LifecycleEvent, ObservedChild, ObserverConfig, ObserverSubscriber};

@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use crate::model::{Endpoint, Grade, Image, ProcessKey, Stage};
+use crate::{
+    model::{FileId, Grade, Image, Lineage, ProcessKey, Socket, Stage},
+    platform::process,
+};
 
 /// What a source is asked to watch: the id of a container's cgroup (its directory's inode on the
 /// unified hierarchy), or a number that the watcher made up for a target without one.
@@ -17,6 +20,19 @@ impl TargetId {
     #[must_use]
     pub const fn made_up(number: u64) -> Self {
         Self(number | 1 << 63)
+    }
+
+    /// The `number`th that is no cgroup's, and that no other process of the node uses: the eBPF maps
+    /// of targets are shared by all of them.
+    #[must_use]
+    pub fn of_this_process(number: u64) -> Self {
+        let pid = std::process::id();
+        let start = process::identify(pid.cast_signed()).map_or(0, |me| me.start_ticks);
+        // 22 bits hold a pid (PID_MAX_LIMIT), and 24 bits of the start differ until the same pid
+        // can come again.
+        let (start, pid, number) =
+            (start & 0xff_ffff, u64::from(pid) & 0x3f_ffff, number & 0x1_ffff);
+        Self::made_up(start << 39 | pid << 17 | number)
     }
 
     /// Whether it is no cgroup's.
@@ -85,19 +101,6 @@ pub enum Record {
     },
 }
 
-/// A listening socket of TCP, or a bound one of UDP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Socket {
-    /// The kernel's number for it, which is never reused (`SO_COOKIE`).
-    pub cookie: u64,
-    /// The inode of its file, as `/proc/PID/fd` shows it; 0 where it is not known.
-    pub inode: u64,
-    /// The inode of its network namespace.
-    pub network_namespace: u32,
-    /// Where.
-    pub endpoint: Endpoint,
-}
-
 /// What happened to a process.
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
@@ -141,35 +144,4 @@ pub enum What {
     LookBegan,
     /// A look at `/proc` is complete: what it did not name is dead.
     LookEnded,
-}
-
-/// Where a process stands in its tree.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Lineage {
-    /// Its pid in its own pid namespace.
-    pub vpid: Option<i32>,
-    /// Its parent's pid as the host counts; 0 where it is not known.
-    pub parent_pid: i32,
-    /// The parent's start in clock ticks; 0 where it is not known.
-    pub parent_start_ticks: u64,
-    /// The parent's parent's pid as the host counts; 0 where it is not known.
-    pub grandparent_pid: i32,
-}
-
-impl Lineage {
-    /// The parent, where both its pid and its start are known.
-    #[must_use]
-    pub fn parent(self) -> Option<ProcessKey> {
-        (self.parent_pid > 0 && self.parent_start_ticks > 0)
-            .then_some(ProcessKey { pid: self.parent_pid, start_ticks: self.parent_start_ticks })
-    }
-}
-
-/// An open file, among all of the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileId {
-    /// The device, as `stat.st_dev` encodes it.
-    pub device: u64,
-    /// The inode.
-    pub inode: u64,
 }

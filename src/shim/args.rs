@@ -2,7 +2,7 @@
 
 use go_flag::FlagError;
 
-use crate::observe::{LISTEN_CONNECTOR, LOAD_PROGRAMS};
+use crate::observe::shim::{LISTEN_CONNECTOR, LOAD_PROGRAMS};
 
 /// What was asked for on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]

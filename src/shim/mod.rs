@@ -25,7 +25,7 @@ use std::{io::Write as _, process::ExitCode};
 
 pub use args::{Arguments, ArgumentsError, Verb};
 
-use crate::{model::chain, observe};
+use crate::{model::chain, observe::shim as observe};
 
 /// The name that containerd finds the shim by.
 pub const NAME: &str = "containerd-shim-lookout-v2";

@@ -24,7 +24,7 @@ use nix::{
 use tokio::sync::mpsc;
 
 use super::Outcome;
-use crate::{observe::Helpers, reaper::Reaper, sys::process::SpawnAttr};
+use crate::{observe::shim::Helpers, reaper::Reaper, sys::process::SpawnAttr};
 
 /// How long a helper may take to be ready. Loading takes 30 ms on a quiet machine, 10 times that in
 /// an emulated one.

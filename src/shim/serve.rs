@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     log,
     model::chain,
-    observe::{Observer, Seat},
+    observe::shim::{Observer, Seat, tables},
     publish::{Publisher, Sender},
     reaper::Reaper,
     sys,
@@ -153,7 +153,7 @@ impl Shim {
         let mut server = Server::new()
             .add_listener(Listener::new(accepted))
             .register_service(Service::new(supervisor.clone()).tables())
-            .register_service(observer.tables(&publisher));
+            .register_service(tables(observer.clone(), publisher.clone()));
         server.start().await?;
         let socket = env::var("LOOKOUT_SHIM_SOCKET").ok().as_deref().and_then(Socket::at);
         let socket_identity = socket.as_ref().and_then(Socket::identity);

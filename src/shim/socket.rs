@@ -6,17 +6,15 @@ use std::{
     fs::{self, DirBuilder, File},
     io,
     os::unix::{
-        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _},
+        fs::{DirBuilderExt as _, MetadataExt as _},
         net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 
-/// The longest path that fits into `sockaddr_un` with its terminating zero (unix(7)).
-const PATH_MAX: usize = 107;
+use crate::{linux::unix_socket, platform::lock::lock};
 
 /// The way to reach a shim.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +35,7 @@ pub(super) enum Bound {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SocketError {
     /// The folder is too deep.
-    #[error("socket path {} is longer than {PATH_MAX} bytes", path.display())]
+    #[error("socket path {} is longer than {} bytes", path.display(), unix_socket::PATH_MAX)]
     TooLong {
         /// The path.
         path: PathBuf,
@@ -68,7 +66,7 @@ impl Socket {
         let hash = Sha256::digest(identity.as_os_str().as_encoded_bytes());
         let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let path = folder.join(name);
-        if path.as_os_str().len() > PATH_MAX {
+        if !unix_socket::fits(&path) {
             return Err(SocketError::TooLong { path });
         }
         Ok(Self { path })
@@ -98,16 +96,12 @@ impl Socket {
             .create(folder)
             .map_err(error("create", folder))?;
         let opened = File::open(folder).map_err(error("open", folder))?;
-        let _lock = Flock::lock(opened, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| error("lock", folder)(errno.into()))?;
-        if UnixStream::connect(&self.path).is_ok() {
+        let _lock = lock(opened).map_err(error("lock", folder))?;
+        if unix_socket::is_served(&self.path) {
             return Ok(Bound::Theirs);
         }
         self.remove_file().map_err(error("remove", &self.path))?;
-        // Between bind and chmod the folder's mode keeps others out.
-        let listener = UnixListener::bind(&self.path).map_err(error("bind", &self.path))?;
-        fs::set_permissions(&self.path, fs::Permissions::from_mode(0o600))
-            .map_err(error("chmod", &self.path))?;
+        let listener = unix_socket::listen_at(&self.path).map_err(error("bind", &self.path))?;
         Ok(Bound::Ours(listener))
     }
 
@@ -132,13 +126,7 @@ impl Socket {
         }
     }
 
-    /// Removes the file; one that is gone is no error, one that is no socket is not touched.
     fn remove_file(&self) -> io::Result<()> {
-        match fs::symlink_metadata(&self.path) {
-            Ok(meta) if meta.file_type().is_socket() => fs::remove_file(&self.path),
-            Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a socket")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(error) => Err(error),
-        }
+        unix_socket::remove(&self.path)
     }
 }

@@ -18,7 +18,7 @@ use lookout::{
         event::Body,
         observer::{Observer, create_observer},
     },
-    registration::start_ticks,
+    linux::process::start_ticks,
 };
 use tokio::sync::oneshot;
 use ttrpc::r#async::{Server, ServerStreamSender, TtrpcContext};

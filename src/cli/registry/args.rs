@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     api::Selector,
     cli::args::{ListFormat, Look},
-    client::entry::signal_number,
+    registry::entry::signal_number,
 };
 
 #[derive(Debug, Args)]

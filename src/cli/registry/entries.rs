@@ -12,7 +12,7 @@ use crate::{
         output::{Output, Style},
         render,
     },
-    client::entry::Entry,
+    registry::entry::Entry,
 };
 
 /// `lookout add`. What was added before a refusal is shown.

@@ -16,10 +16,8 @@ use crate::{
     },
     client::{json, text::lossless},
     model::Args,
-    observe::{
-        proc::{identify, image, pids},
-        redact::Redactor,
-    },
+    observe::redact::Redactor,
+    platform::process::{identify, image, pids},
 };
 
 /// A process that matches.

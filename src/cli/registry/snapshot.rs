@@ -15,7 +15,8 @@ use crate::{
         exit::{Exit, Failure},
         output::Output,
     },
-    client::{entry::Entry, json},
+    client::json,
+    registry::entry::Entry,
 };
 
 /// What the file looks like.

@@ -3,8 +3,9 @@
 use super::table::{columns, or_dash};
 use crate::{
     cli::{args::ListFormat, escape, output::Style},
-    client::{entry::Entry, json},
+    client::json,
     model::rfc3339,
+    registry::entry::Entry,
 };
 
 /// The list of `list` and `add`.

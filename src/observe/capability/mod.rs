@@ -3,12 +3,7 @@
 //! Asked once, before the first container, and again by `lookout capabilities`. A category that is
 //! not supported never gives events, and says so here first.
 
-#[cfg(target_os = "linux")]
-mod probe;
 mod render;
-
-#[cfg(target_os = "linux")]
-pub use probe::{negotiate, probe_connector, probe_proc};
 
 use crate::model::{Backend, Capability, Category, Support, chain};
 

@@ -59,16 +59,3 @@ fn categories_are_all_there_in_order() {
     }
     assert_eq!(all.to_table_rows()[3][..3], ["process", "supported", "bpf"]);
 }
-
-mod root {
-    use super::*;
-
-    /// Check that the running kernel consents to root in the initial namespaces.
-    #[test]
-    fn the_running_kernel_has_a_connector_and_proc() {
-        let _alone = crate::observe::source::connector::tests::alone();
-        let found = negotiate(|| no("not asked"), || false);
-        assert_eq!(found.category(Category::Process).backend, "connector");
-        assert_eq!(found.support(Category::Lifecycle), Support::Partial);
-    }
-}

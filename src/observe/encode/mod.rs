@@ -13,11 +13,12 @@ use containerd_shim_protos::protobuf;
 
 use crate::{
     api::{self, event::Body as Message},
-    clock::{boottime_ns, realtime_ns},
+    clock::realtime_ns,
     model::{
         Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port,
         Process, ProcessKey, TICKS_PER_SECOND,
     },
+    platform::boottime_ns,
     wire::Writer,
 };
 

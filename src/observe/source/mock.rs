@@ -34,9 +34,9 @@ use std::{
 use super::{KernelCounts, Source, SourceError, Target};
 use crate::{
     clock::monotonic_ns,
-    model::{Args, Backend, Grade, Image, ProcessKey, Stage},
-    observe::record::{Lineage, Record, TargetId, What},
-    sys::Bell,
+    model::{Args, Backend, Grade, Image, Lineage, ProcessKey, Stage},
+    observe::record::{Record, TargetId, What},
+    platform::Waker,
 };
 
 /// How many steps a script can be ahead of its reader. One beyond that is dropped and told as lost.
@@ -57,7 +57,7 @@ pub struct MockSource {
 #[derive(Debug, Clone)]
 pub struct MockHandle {
     shared: Arc<Mutex<Script>>,
-    wake: Arc<Bell>,
+    wake: Arc<Waker>,
 }
 
 #[derive(Debug, Default)]
@@ -91,7 +91,7 @@ impl MockSource {
     ///
     /// `EMFILE`, `ENFILE`: it has a descriptor, to be waited on like any other source.
     pub fn new() -> std::io::Result<(Self, MockHandle)> {
-        let script = MockHandle { shared: Arc::default(), wake: Arc::new(Bell::new()?) };
+        let script = MockHandle { shared: Arc::default(), wake: Arc::new(Waker::new()?) };
         let source = Self {
             script: script.clone(),
             processes: HashMap::new(),
@@ -233,7 +233,7 @@ impl MockHandle {
     }
 
     fn wake(&self) {
-        self.wake.ring();
+        self.wake.wake();
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
@@ -280,7 +280,7 @@ impl Source for MockSource {
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         // Lowered before the steps are taken: one that comes meanwhile raises it again.
-        self.script.wake.still();
+        self.script.wake.clear();
         for _ in 0..limit {
             let step = {
                 let mut script = self.script.script();

@@ -10,13 +10,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{KernelCounts, Source, SourceError, Target};
+use super::{KernelCounts, Source, SourceError, Target, scan::scan};
 use crate::{
-    model::{Backend, ProcessKey},
-    observe::{
-        proc::{cgroup_id, identify, look_after, members},
-        record::{Record, TargetId, What},
+    linux::{
+        cgroup::{self, members},
+        process::identify,
     },
+    model::{Backend, ProcessKey},
+    observe::record::{Record, TargetId, What},
 };
 
 /// How often it looks by default.
@@ -69,7 +70,7 @@ impl Seen {
             return None;
         }
         // Not all could be asked: said by silence, since half a look would declare the living dead.
-        let records = look_after(id, &self.target, &self.known).ok()?;
+        let records = scan(id, &self.target, &self.known).ok()?;
         self.unchanged = 0;
         self.pids = pids;
         let alive = records.iter().filter_map(|record| match record {
@@ -104,7 +105,7 @@ impl Source for PollSource {
         let refused = |target: String| move |source| SourceError::Target { target, source };
         match target {
             Target::Cgroup { path, .. } => {
-                cgroup_id(path).map_err(refused(path.display().to_string()))?;
+                cgroup::id(path).map_err(refused(path.display().to_string()))?;
             }
             Target::Tree { pid } => {
                 let gone = || io::Error::from(nix::Error::ESRCH);

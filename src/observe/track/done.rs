@@ -15,10 +15,7 @@ use super::{
     target::{How, Target},
     tree::{Holding, Index},
 };
-use crate::{
-    model::{Body, Gap, Grade, Parent, Process, ProcessKey, Stage},
-    observe::record::FileId,
-};
+use crate::model::{Body, FileId, Gap, Grade, Parent, Process, ProcessKey, Stage};
 
 /// How many dead processes of one target wait for who holds their output. Beyond it the oldest is
 /// forgotten: its done is not told, and a gap says so.

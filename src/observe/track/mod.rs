@@ -33,8 +33,10 @@
 
 mod calls;
 mod done;
+pub(in crate::observe) mod idle;
 mod look;
 mod past;
+pub mod ports;
 mod target;
 mod tree;
 mod whose;
@@ -46,8 +48,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 pub use self::target::Taken;
 use self::target::Target;
-use super::record::{FileId, Record, TargetId};
-use crate::model::{Body, Gap, Grade, Process, ProcessKey};
+use crate::model::{Body, FileId, Gap, Grade, Process, ProcessKey};
+use crate::observe::record::{Record, TargetId};
 
 #[cfg(doc)]
 use super::record::What;

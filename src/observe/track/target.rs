@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     model::{
-        Body, Counts, Ended, Gap, Grade, Image, Origin, Parent, Process, ProcessKey, Stage, Unknown,
+        Body, Counts, Ended, Gap, Grade, Image, Lineage, Origin, Parent, Process, ProcessKey,
+        Stage, Unknown,
     },
-    observe::record::{Lineage, TargetId, What},
+    observe::record::{TargetId, What},
 };
 
 /// How many exits wait for the birth of their process to be told. Beyond it the oldest is

@@ -12,10 +12,7 @@ use std::{
 };
 
 use super::past::{Gone, Past};
-use crate::{
-    model::{Process, ProcessKey},
-    observe::record::{FileId, Lineage},
-};
+use crate::model::{FileId, Lineage, Process, ProcessKey};
 
 /// How many processes of one target are kept, dead ones that still have something to tell included.
 /// Beyond that a new process is not told, and a gap says so. Linux allows 4 194 304 pids a node,

@@ -9,10 +9,7 @@
 use std::sync::Arc;
 
 use super::{calls::Calls, target::Target, tree::Index};
-use crate::{
-    model::{Image, Origin, ProcessKey},
-    observe::record::Lineage,
-};
+use crate::model::{Image, Lineage, Origin, ProcessKey};
 
 /// How many ancestors that were not told are asked for their parents.
 const STAGES_MAX: usize = 8;

@@ -1,15 +1,9 @@
 //! The cgroup mounts that this shim can see.
 
-use std::{
-    ffi::OsString,
-    fs,
-    os::unix::ffi::OsStringExt as _,
-    path::{Component, Path, PathBuf},
-};
-
-use procfs::process::MountInfo;
+use std::path::{Path, PathBuf};
 
 use super::{CgroupError, Version};
+use crate::linux::{cgroup::directory_in, mountinfo};
 
 /// Where runc, crun and containerd all look first.
 const CGROUPFS: &str = "/sys/fs/cgroup";
@@ -17,14 +11,14 @@ const CGROUPFS: &str = "/sys/fs/cgroup";
 /// One mounted cgroup hierarchy, or a part of one.
 #[derive(Debug)]
 pub(super) struct Mount {
-    /// The kind of hierarchy.
+    /// The version of the hierarchy.
     pub(super) version: Version,
     /// Version 1: the controllers (`memory`) or the name (`name=systemd`), and options like `rw`.
-    options: Vec<String>,
-    /// The cgroup that is mounted, as the shim's cgroup namespace tells paths: `/` on a host, the
+    options: Vec<u8>,
+    /// The cgroup that is mounted, as the shim's cgroup namespace shows paths: `/` on a host, the
     /// outer container's cgroup where version 1 is bind-mounted into a container.
     root: PathBuf,
-    /// The directory that it is mounted on.
+    /// The directory on which it is mounted.
     pub(super) point: PathBuf,
 }
 
@@ -35,36 +29,25 @@ impl Mount {
     ///
     /// [`CgroupError::Read`] without `/proc`.
     pub(super) fn all() -> Result<Vec<Mount>, CgroupError> {
-        let path = Path::new("/proc/self/mountinfo");
-        let content =
-            fs::read(path).map_err(|source| CgroupError::Read { path: path.to_owned(), source })?;
-        Ok(parse(&content))
+        let failed = |source| CgroupError::Read { path: mountinfo::FILE.into(), source };
+        Ok(cgroups_of(&mountinfo::read().map_err(failed)?))
     }
 
     /// Whether this hierarchy has `controller` (`memory`, `name=systemd`).
     pub(super) fn carries(&self, controller: &str) -> bool {
-        self.options.iter().any(|option| option == controller)
+        self.options.split(|byte| *byte == b',').any(|option| option == controller.as_bytes())
     }
 
-    /// The directory of a cgroup, given by its path as `/proc/PID/cgroup` tells it.
-    ///
-    /// `None` for a cgroup outside of this mount, and for the mount's own root: that one holds
-    /// whatever was never moved, so it is no container's.
-    pub(super) fn directory(&self, cgroup: &str) -> Option<PathBuf> {
-        // Both paths are relative to the shim's cgroup namespace and begin with `/..` for what is
-        // above its root. A `..` that is left has no name here.
-        let below = Path::new(cgroup).strip_prefix(&self.root).ok()?;
-        let mut components = below.components().peekable();
-        components.peek()?;
-        components
-            .all(|component| matches!(component, Component::Normal(_)))
-            .then(|| self.point.join(below))
+    /// The directory of a cgroup, given by its path as `/proc/PID/cgroup` reports it; see
+    /// [`directory_in`].
+    pub(super) fn directory(&self, cgroup: &Path) -> Option<PathBuf> {
+        directory_in(&self.root, &self.point, cgroup)
     }
 }
 
-/// The version that holds the controllers: as containerd and runc, what is mounted (last, so on
-/// top) on `/sys/fs/cgroup` decides, because hosts that are unified may still mount a single
-/// version 1 controller (`net_cls`) elsewhere.
+/// The version that has the controllers. As in containerd and runc, what is mounted on
+/// `/sys/fs/cgroup` (last, so on top) decides, because a unified host may still mount a single
+/// version 1 controller (`net_cls`) somewhere below.
 pub(super) fn version(mounts: &[Mount]) -> Version {
     let on_top = mounts.iter().rfind(|mount| mount.point == Path::new(CGROUPFS));
     match on_top {
@@ -74,54 +57,18 @@ pub(super) fn version(mounts: &[Mount]) -> Version {
     }
 }
 
-/// Parses the cgroup mounts out of a `mountinfo` (proc_pid_mountinfo(5)).
-///
-/// A line that is not understood is skipped, so that a foreign mount with a strange name costs
-/// nobody their container.
-pub(super) fn parse(mountinfo: &[u8]) -> Vec<Mount> {
-    mountinfo
-        .split(|&byte| byte == b'\n')
-        // Spaces in names are escaped: this is the separator, then the type of the file system.
-        .filter(|line| line.windows(9).any(|window| window == b" - cgroup"))
-        .filter_map(|line| MountInfo::from_line(str::from_utf8(line).ok()?).ok())
-        .filter_map(|line| {
-            let version = match line.fs_type.as_str() {
-                "cgroup" => Version::V1,
-                "cgroup2" => Version::V2,
-                _ => return None,
-            };
-            let option = |(key, value): (String, Option<String>)| match value {
-                Some(value) => format!("{key}={value}"),
-                None => key,
-            };
-            Some(Mount {
-                version,
-                options: line.super_options.into_iter().map(option).collect(),
-                root: unescape(&line.root),
-                point: unescape(line.mount_point.to_str()?),
-            })
-        })
-        .collect()
-}
-
-/// Undoes the kernel's `\040` for a space and its like (`mangle`, fs/proc_namespace.c).
-fn unescape(name: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let octal = |digits: &[u8]| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok();
-        match after.split_at_checked(3).and_then(|(digits, after)| Some((octal(digits)?, after))) {
-            Some((byte, after)) if first == b'\\' => {
-                bytes.push(byte);
-                rest = after;
-            }
-            _ => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(bytes))
+/// The cgroup mounts among all mounts.
+pub(super) fn cgroups_of(mountinfo: &[u8]) -> Vec<Mount> {
+    let mounts = mountinfo::parse(mountinfo).filter_map(|mount| {
+        let version = match mount.kind {
+            b"cgroup" => Version::V1,
+            b"cgroup2" => Version::V2,
+            _ => return None,
+        };
+        let options = mount.options.to_vec();
+        Some(Mount { version, options, root: mount.root, point: mount.point })
+    });
+    mounts.collect()
 }
 
 #[cfg(test)]

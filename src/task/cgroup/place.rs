@@ -1,9 +1,8 @@
 //! Where a process's cgroup is.
 
-use std::{fs, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use procfs::{FromBufRead as _, ProcessCGroups};
 
 use super::{
     CgroupError, Version,
@@ -11,6 +10,7 @@ use super::{
     error::is_gone,
     mount::{self, Mount},
 };
+use crate::linux::cgroup::{Hierarchy as Hierarchies, Memberships};
 
 /// The directories of one container.
 #[derive(Debug, PartialEq, Eq)]
@@ -35,9 +35,6 @@ pub(super) struct Hierarchy {
     pub(super) dir: Dir,
 }
 
-/// One line of `/proc/PID/cgroup`: the controllers (none on version 2), and the path.
-type Membership = (Vec<String>, String);
-
 impl Place {
     /// Finds the cgroup of a process.
     ///
@@ -45,27 +42,24 @@ impl Place {
     ///
     /// As [`Cgroup::of_process`](super::Cgroup::of_process).
     pub(super) fn of_process(pid: i32) -> Result<Place, CgroupError> {
-        let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
-        let content = match fs::read(&path) {
-            Ok(content) => content,
+        let memberships = Memberships::of(pid).map_err(|source| {
             // `ESRCH`: it was reaped between open and read.
-            Err(error) if is_gone(&error) || error.raw_os_error() == Some(Errno::ESRCH as i32) => {
-                return Err(CgroupError::NoProcess { pid });
+            if is_gone(&source) || source.raw_os_error() == Some(Errno::ESRCH as i32) {
+                return CgroupError::NoProcess { pid };
             }
-            Err(source) => return Err(CgroupError::Read { path, source }),
-        };
-        let memberships = parse(&content).map_err(|source| CgroupError::Parse { path, source })?;
+            CgroupError::Read { path: format!("/proc/{pid}/cgroup").into(), source }
+        })?;
         Self::find(&memberships, &Mount::all()?, Dir::exists).ok_or(CgroupError::NotPlaced { pid })
     }
 
     /// The directories that `memberships` name, among those that `exists` knows.
     fn find(
-        memberships: &[Membership],
+        memberships: &Memberships,
         mounts: &[Mount],
         exists: impl Fn(&Dir) -> bool,
     ) -> Option<Place> {
         // A hierarchy can be mounted more than once: the first mount that shows the cgroup serves.
-        let locate = |cgroup: &str, serves: &dyn Fn(&Mount) -> bool| {
+        let locate = |cgroup: &Path, serves: &dyn Fn(&Mount) -> bool| {
             let mut shown = mounts.iter().filter(|mount| serves(mount)).filter_map(|mount| {
                 let dir = Dir::new(mount.directory(cgroup)?);
                 exists(&dir).then_some((dir, mount))
@@ -74,20 +68,22 @@ impl Place {
         };
         match mount::version(mounts) {
             Version::V1 => {
-                let on_v1 = |(controllers, cgroup): &Membership| {
+                let on_v1 = |(hierarchy, cgroup): (Hierarchies<'_>, &Path)| {
+                    let Hierarchies::Version1 { controllers } = hierarchy else { return None };
+                    let controllers: Vec<&str> = controllers.split(',').collect();
                     let serves = |mount: &Mount| {
                         mount.version == Version::V1
                             && controllers.iter().any(|controller| mount.carries(controller))
                     };
                     let (dir, _) = locate(cgroup, &serves)?;
-                    Some(Hierarchy { controllers: controllers.clone(), dir })
+                    let controllers = controllers.into_iter().map(str::to_owned).collect();
+                    Some(Hierarchy { controllers, dir })
                 };
                 let hierarchies: Vec<_> = memberships.iter().filter_map(on_v1).collect();
                 (!hierarchies.is_empty()).then_some(Place::V1(hierarchies))
             }
             Version::V2 => {
-                let (_, cgroup) =
-                    memberships.iter().find(|(controllers, _)| controllers.is_empty())?;
+                let cgroup = memberships.path("")?;
                 let (dir, mount) = locate(cgroup, &|mount| mount.version == Version::V2)?;
                 Some(Place::V2 { dir, mount: mount.point.clone() })
             }
@@ -141,12 +137,6 @@ pub(super) fn controller_dir<'a>(
     let carries =
         |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|carried| carried == controller);
     hierarchies.iter().find(carries).map(|hierarchy| &hierarchy.dir)
-}
-
-/// Parses a `/proc/PID/cgroup` (cgroups(7)).
-fn parse(content: &[u8]) -> procfs::ProcResult<Vec<Membership>> {
-    let lines = ProcessCGroups::from_buf_read(content)?;
-    Ok(lines.into_iter().map(|line| (line.controllers, line.pathname)).collect())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::fs;
 
 use proptest::prelude::*;
 
-use super::{options::Options, unmount::parse, *};
+use super::{options::Options, unmount::points_below, *};
 
 fn mount(kind: &str, source: &str, options: &[&str]) -> Mount {
     let options = options.iter().map(|option| (*option).to_owned()).collect();
@@ -120,9 +120,9 @@ fn mount_points_are_listed_from_the_deepest() {
 44 21 0:9 / /root rw - tmpfs t rw
 broken
 ";
-    let found = parse(list, Path::new("/r"));
+    let found = points_below(list, Path::new("/r"));
     assert_eq!(found, [r"/r/a \n", "/r/b", "/r/b", "/r"].map(PathBuf::from));
-    assert!(parse(b"", Path::new("/r")).is_empty());
+    assert!(points_below(b"", Path::new("/r")).is_empty());
 }
 
 /// Real mounts, in a mount namespace of a thread's own: nothing of them is seen outside, nor left.
@@ -151,7 +151,7 @@ mod root {
     }
 
     fn mounts(root: &Path) -> Vec<PathBuf> {
-        parse(&fs::read("/proc/thread-self/mountinfo").unwrap(), root)
+        points_below(&fs::read("/proc/thread-self/mountinfo").unwrap(), root)
     }
 
     fn tmpfs(target: &str) -> Mount {

@@ -1,12 +1,8 @@
 //! Unmounting: everything at or below a path, until nothing is left.
 //!
-//! Mount points come from `mountinfo` (proc_pid_mountinfo(5)), field by field here: they may
-//! hold any byte, octally escaped, and what the other forty fields say does not matter.
-
 use std::{
-    ffi::OsString,
     fs, io,
-    os::unix::ffi::{OsStrExt as _, OsStringExt as _},
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -18,6 +14,7 @@ use nix::{
 };
 
 use super::MountError;
+use crate::linux::mountinfo;
 
 /// How often a busy mount is tried again, and how long between; then it is detached.
 const TRIES: u32 = 10;
@@ -78,45 +75,14 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
 /// Mount points at or below `root`, the youngest first; one that is mounted over comes as often as
 /// it is.
 fn mount_points(root: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(parse(&fs::read("/proc/thread-self/mountinfo")?, root))
+    Ok(points_below(&mountinfo::read()?, root))
 }
 
-pub(super) fn parse(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<(u64, PathBuf)> = mountinfo
-        .split(|byte| *byte == b'\n')
-        .filter_map(|line| {
-            let mut fields = line.split(|byte| *byte == b' ');
-            let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-            let point = unescape(fields.nth(3)?);
-            point.starts_with(root).then_some((id, point))
-        })
-        .collect();
-    // Ids grow, but are taken again when free: a child may have a smaller one than its parent, so
+pub(super) fn points_below(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
+    let mounts = mountinfo::parse(mountinfo).filter(|mount| mount.point.starts_with(root));
+    let mut found: Vec<(u64, PathBuf)> = mounts.map(|mount| (mount.id, mount.point)).collect();
+    // Ids grow, but are used again when free, so a child may have a smaller one than its parent:
     // the deeper goes first.
     found.sort_by_key(|(id, point)| (point.as_os_str().as_bytes().len(), *id));
     found.into_iter().rev().map(|(_, point)| point).collect()
-}
-
-/// `\040` and the like (`mangle`, `fs/proc_namespace.c`).
-fn unescape(field: &[u8]) -> PathBuf {
-    let mut out = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, after @ ..] = rest {
-        let digits = after
-            .get(..3)
-            .filter(|digits| digits.iter().all(|digit| (b'0'..=b'7').contains(digit)));
-        match digits {
-            Some(digits) if *first == b'\\' => {
-                let value =
-                    digits.iter().fold(0_u32, |value, digit| value * 8 + u32::from(digit - b'0'));
-                out.push(u8::try_from(value).unwrap_or(b'?'));
-                rest = &after[3..];
-            }
-            _ => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    PathBuf::from(OsString::from_vec(out))
 }

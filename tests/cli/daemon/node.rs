@@ -10,7 +10,7 @@ use std::{
 
 use lookout::{
     api::{ContainerActive, ContainerIdle, ContainerProcess, Process, StatusResponse, event::Body},
-    registration::start_ticks,
+    linux::process::start_ticks,
 };
 use serde_json::Value;
 

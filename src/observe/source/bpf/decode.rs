@@ -9,8 +9,10 @@ use super::layout::{
     self, Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind,
 };
 use crate::{
-    model::{Args, Endpoint, Grade, Image, ProcessKey, Transport, Unknown},
-    observe::record::{FileId, Lineage, Record, Socket, TargetId, What},
+    model::{
+        Args, Endpoint, FileId, Grade, Image, Lineage, ProcessKey, Socket, Transport, Unknown,
+    },
+    observe::record::{Record, TargetId, What},
 };
 
 /// One record of the ring.

@@ -9,14 +9,11 @@ use std::{
         unix::fs::{DirBuilderExt as _, MetadataExt as _},
     },
     path::{Path, PathBuf},
-    thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle};
 use nix::{
-    errno::Errno,
-    fcntl::{Flock, FlockArg},
     mount::{MsFlags, mount},
     unistd::geteuid,
 };
@@ -25,7 +22,11 @@ use super::{
     layout::{Config, Owner, Plain},
     refused,
 };
-use crate::{observe::source::SourceError, registration::start_ticks};
+use crate::{
+    linux::{namespace, process::start_ticks},
+    observe::source::SourceError,
+    platform::lock::{Lock, lock_within},
+};
 
 /// The version of what the pinned programs and a shim agree on: `bpf/record.h` and the maps. Two
 /// versions live side by side, each with its own pins.
@@ -148,24 +149,13 @@ impl Place {
 
     /// Waits for the lock that every change of the whole takes: loading, sweeping, the node's
     /// settings. Held for milliseconds.
-    pub(super) fn lock(&self) -> io::Result<Flock<File>> {
-        lock(File::open(&self.root)?)
+    pub(super) fn lock(&self) -> io::Result<Lock> {
+        lock_within(File::open(&self.root)?, LOCK_WITHIN)
     }
 }
 
-/// Waits for a lock that is held for milliseconds, and not for one whose holder was stopped.
-fn lock(mut folder: File) -> io::Result<Flock<File>> {
-    const DEADLINE: Duration = Duration::from_secs(1);
-    let begun = Instant::now();
-    loop {
-        match Flock::lock(folder, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((same, Errno::EAGAIN)) if begun.elapsed() < DEADLINE => folder = same,
-            Err((_, error)) => return Err(error.into()),
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-}
+/// How long the lock is waited for. It is held for milliseconds, unless its holder was stopped.
+const LOCK_WITHIN: Duration = Duration::from_secs(1);
 
 /// The pinned set, opened.
 #[derive(Debug)]
@@ -229,8 +219,9 @@ impl Pins {
     }
 
     /// As [`Place::lock`].
-    pub(super) fn lock(&self) -> Result<Flock<File>, SourceError> {
-        self.root.try_clone().and_then(lock).map_err(refused("lock the pins"))
+    pub(super) fn lock(&self) -> Result<Lock, SourceError> {
+        let root = self.root.try_clone();
+        root.and_then(|root| lock_within(root, LOCK_WITHIN)).map_err(refused("lock the pins"))
     }
 
     /// Changes what is set for the whole node. The caller holds the lock.
@@ -273,9 +264,9 @@ pub(super) fn entries<K: Plain, V: Plain>(map: &MapHandle) -> Vec<(K, V)> {
 /// The inode number of this process's pid namespace, as the programs have it: 0 for the initial
 /// one, whose number is fixed (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 pub(super) fn own_pid_namespace() -> u32 {
-    const INITIAL: u64 = 0xEFFF_FFFC;
-    let inode = fs::metadata("/proc/self/ns/pid").map_or(INITIAL, |namespace| namespace.ino());
-    if inode == INITIAL { 0 } else { u32::try_from(inode).unwrap_or_default() }
+    const INITIAL: u32 = 0xEFFF_FFFC;
+    let inode = namespace::own_inode(namespace::Kind::Pid).unwrap_or(INITIAL);
+    if inode == INITIAL { 0 } else { inode }
 }
 
 impl Owner {

@@ -30,12 +30,12 @@ use super::{
     tree::{descendants, runs},
 };
 use crate::{
+    linux::process::start_ticks,
     model::{Backend, Stage},
     observe::{
         record::{Record, TargetId},
         source::{Connections, KernelCounts, Source, SourceError, Target, is_ready_within},
     },
-    registration::start_ticks,
 };
 
 /// How long records may collect after the first of them woke the reader. The wake-up, not the

@@ -18,7 +18,7 @@ use super::{
     pins::{LINKS, Pins, Place, UDP_LINKS, entries, value},
     refused,
 };
-use crate::{observe::source::SourceError, registration::start_ticks};
+use crate::{linux::process::start_ticks, observe::source::SourceError};
 
 /// How much was swept.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -27,13 +27,14 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    model::{Grade, Image, ProcessKey, Stage, Unknown},
+    linux::{
+        cgroup::Memberships,
+        process::{Status, identify, lineage_of, mount_namespace, outputs, start_ticks_at},
+    },
+    model::{Grade, Image, Lineage, ProcessKey, Stage, Unknown},
     observe::{
-        proc::{
-            Status, identify, lineage_of, look_after, mount_namespace, outputs, start_ticks_at,
-        },
-        record::{Lineage, Record, What},
-        source::Target,
+        record::{Record, What},
+        source::{Target, scan::scan},
     },
     sys::pidfd,
 };
@@ -240,8 +241,7 @@ impl Listener {
     }
 
     fn is_newcomer(&self, pid: i32) -> bool {
-        crate::observe::proc::Memberships::of(pid)
-            .is_some_and(|it| !self.members.found_in(pid, &it).is_empty())
+        Memberships::of(pid).ok().is_some_and(|it| !self.members.found_in(pid, &it).is_empty())
     }
 
     fn forked(
@@ -427,7 +427,7 @@ impl Listener {
     fn look(&mut self, slot: Slot) {
         let Some(watching) = self.members.targets.get(&slot) else { return };
         let (id, number) = (watching.id, watching.client);
-        let Ok(records) = look_after(id, &watching.target, &self.members.known(slot)) else {
+        let Ok(records) = scan(id, &watching.target, &self.members.known(slot)) else {
             return;
         };
         self.members.forget_all_of(slot);

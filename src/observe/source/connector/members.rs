@@ -6,12 +6,12 @@
 use std::{collections::HashMap, io};
 
 use crate::{
-    model::ProcessKey,
-    observe::{
-        proc::{Membership, Memberships, Place, cgroup_id},
-        record::{FileId, TargetId},
-        source::Target,
+    linux::{
+        cgroup::{self, CgroupPath, Memberships, Relation},
+        process::{identify, pid_namespace},
     },
+    model::{FileId, ProcessKey},
+    observe::{record::TargetId, source::Target},
 };
 
 /// How many processes are kept: as many as the kernel has pids by default. One beyond that is not
@@ -30,7 +30,7 @@ pub(super) struct Watching {
     pub(super) id: TargetId,
     pub(super) target: Target,
     /// Of a cgroup.
-    place: Option<Place>,
+    place: Option<CgroupPath>,
 }
 
 impl Watching {
@@ -39,9 +39,9 @@ impl Watching {
     /// Why it cannot be watched.
     pub(super) fn new(client: u64, id: TargetId, target: Target) -> io::Result<Self> {
         let place = match &target {
-            Target::Cgroup { path, .. } => Some(Place::of(path)?),
+            Target::Cgroup { path, .. } => Some(CgroupPath::of(path)?),
             Target::Tree { pid } => {
-                if crate::observe::proc::identify(*pid).is_none() {
+                if identify(*pid).is_none() {
                     return Err(nix::Error::ESRCH.into());
                 }
                 None
@@ -56,7 +56,8 @@ impl Watching {
         memberships: &Memberships,
         pid_namespace: impl FnOnce() -> Option<u32>,
     ) -> bool {
-        let in_cgroup = self.place.as_ref().is_some_and(|place| place.holds(memberships).is_some());
+        let in_cgroup =
+            self.place.as_ref().is_some_and(|place| place.relation(memberships).is_some());
         in_cgroup
             || match self.target {
                 Target::Cgroup { pid_namespace: Some(namespace), .. } => {
@@ -68,9 +69,9 @@ impl Watching {
 
     /// The id of somebody's cgroup where that is below the target's own.
     pub(super) fn nested(&self, memberships: &Memberships) -> Option<u64> {
-        match self.place.as_ref()?.holds(memberships)? {
-            Membership::Here => None,
-            Membership::Below(folder) => cgroup_id(&folder).ok(),
+        match self.place.as_ref()?.relation(memberships)? {
+            Relation::Inside => None,
+            Relation::Below(folder) => cgroup::id(&folder).ok(),
         }
     }
 }
@@ -157,7 +158,7 @@ impl Members {
     /// The targets that somebody who is not known is in.
     pub(super) fn found_in(&self, pid: i32, memberships: &Memberships) -> Vec<Slot> {
         let mut namespace = None;
-        let mut of = || *namespace.get_or_insert_with(|| crate::observe::proc::pid_namespace(pid));
+        let mut of = || *namespace.get_or_insert_with(|| pid_namespace(pid));
         let mut slots: Vec<_> = self
             .targets
             .iter()

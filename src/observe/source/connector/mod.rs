@@ -44,7 +44,7 @@ use super::{KernelCounts, Source, SourceError, Target};
 use crate::{
     model::Backend,
     observe::record::{Record, TargetId},
-    sys::Bell,
+    platform::Waker,
 };
 
 /// How long a listener may take to be there.
@@ -66,7 +66,7 @@ pub struct ConnectorSource {
     /// The socket and the flag below: what this source is readable by.
     ready: Epoll,
     /// Raised while records are pending that the socket does not tell of.
-    kept: Bell,
+    kept: Waker,
     watched: HashSet<TargetId>,
     /// Came while something else was waited for; at most what [`ANSWER_WITHIN`] brings.
     pending: VecDeque<Record>,
@@ -125,7 +125,7 @@ impl ConnectorSource {
 
     fn on(socket: OwnedFd) -> io::Result<Self> {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let kept = Bell::new()?;
+        let kept = Waker::new()?;
         ready.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
         ready.add(&kept, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
         Ok(Self {
@@ -179,7 +179,7 @@ impl ConnectorSource {
             if let Some(found) = found {
                 if !self.pending.is_empty() {
                     // Only a counter near its end would refuse.
-                    self.kept.ring();
+                    self.kept.wake();
                 }
                 return Ok(found);
             }
@@ -310,7 +310,7 @@ impl Source for ConnectorSource {
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         let mut given = 0;
         // Lowered; what stays pending for want of `limit` is told by the answer.
-        self.kept.still();
+        self.kept.clear();
         loop {
             while given < limit {
                 let Some(record) = self.pending.pop_front() else { break };

@@ -2,13 +2,11 @@
 //! much is known of short-lived processes: nothing here reads what can be left out.
 
 use crate::{
-    model::{Grade, Image, ProcessKey, Unknown},
-    observe::{
-        proc::{
-            Memberships, Stat, Status, image_of, judged, mount_namespace, outputs, start_ticks_at,
-        },
-        record::FileId,
+    linux::{
+        cgroup::Memberships,
+        process::{Stat, Status, image_of, judged, mount_namespace, outputs, start_ticks_at},
     },
+    model::{FileId, Grade, Image, ProcessKey, Unknown},
 };
 
 /// One process, as it stood shortly after an exec.
@@ -28,7 +26,7 @@ impl Reading {
     pub(super) fn of(pid: i32, at_ns: u64) -> Option<Self> {
         let stat = born_before(pid, at_ns)?;
         let (image, status) = image_of(pid, &stat);
-        let memberships = Memberships::of(pid);
+        let memberships = Memberships::of(pid).ok();
         let outputs = outputs(pid);
         let mounts = mount_namespace(pid);
         let after = Stat::of(pid).filter(|after| after.start_ticks == stat.start_ticks);

@@ -1,27 +1,23 @@
 //! The life of the listener's process.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, OpenOptions},
     io,
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
-        unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+        unix::fs::OpenOptionsExt as _,
     },
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
-    fcntl::{Flock, FlockArg},
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
-        socket::{
-            AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
-        },
+        socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, connect, socket},
     },
 };
 
@@ -30,7 +26,11 @@ use super::{
     listener::Listener,
     netlink::Connector,
 };
-use crate::sys::fd::accept;
+use crate::{
+    linux::unix_socket::{self, bind_private},
+    platform::lock::{Lock, lock_unless},
+    sys::fd::accept,
+};
 
 /// How long a listener without clients stays.
 const LINGER: Duration = Duration::from_secs(5);
@@ -130,27 +130,20 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
     }
 }
 
-/// The lock of the node's one listener; `None` where another one serves.
-fn lock(runtime_dir: &Path) -> io::Result<Option<Flock<File>>> {
-    let mut file = OpenOptions::new()
+/// The lock of the node's one listener. `None` if another process serves already.
+fn lock(runtime_dir: &Path) -> io::Result<Option<Lock>> {
+    let file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
         .open(runtime_dir.join("connector.lock"))?;
     let deadline = Instant::now() + LEAVING_WITHIN;
-    loop {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(Some(lock)),
-            Err((file, Errno::EAGAIN)) => file,
-            Err((_, error)) => return Err(error.into()),
-        };
-        if open_socket(&socket_path(runtime_dir)).is_ok() || Instant::now() >= deadline {
-            return Ok(None);
-        }
-        // It holds the lock and does not serve: it begins, or is about to leave.
-        thread::sleep(Duration::from_millis(5));
-    }
+    let socket = socket_path(runtime_dir);
+    // A process that holds the lock and does not serve has just started, or is about to leave.
+    lock_unless(file, Duration::from_millis(5), || {
+        open_socket(&socket).is_ok() || Instant::now() >= deadline
+    })
 }
 
 /// Connects to a listener.
@@ -174,18 +167,11 @@ struct Bound {
 
 impl Bound {
     fn new(path: &Path) -> io::Result<Self> {
-        // Left by one that was killed: the lock says that nobody serves it.
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let fd = new_socket()?;
-        bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
-        let bound = Self { fd, path: path.to_owned() };
-        // Nobody can connect before listen(2).
-        fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        listen(&bound.fd, Backlog::new(64)?)?;
-        Ok(bound)
+        // Left by a listener that was killed: the lock proves that no other process serves it.
+        unix_socket::remove(path)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = bind_private(path, SockType::SeqPacket, flags, Backlog::new(64)?)?;
+        Ok(Self { fd, path: path.to_owned() })
     }
 
     fn accept(&self, listener: &mut Listener, buffer: usize) {

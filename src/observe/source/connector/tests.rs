@@ -17,12 +17,9 @@ mod root {
 
     use super::{super::*, alone};
     use crate::{
+        linux::testing::{Cgroup, Killed, spawn, until},
         model::{Grade, ProcessKey, Unknown},
-        observe::{
-            proc::tests::{Cgroup, Killed, spawn, until},
-            record::What,
-            source::connector::netlink::Message,
-        },
+        observe::{record::What, source::connector::netlink::Message},
     };
 
     /// A listener on a thread of this test's, which leaves 50 ms after its last client.

@@ -5,9 +5,9 @@
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
 
 use crate::{
-    model::{Args, Grade, Image, ProcessKey, Stage, Unknown},
+    model::{Args, FileId, Grade, Image, Lineage, ProcessKey, Stage, Unknown},
     observe::{
-        record::{FileId, Lineage, Record, TargetId, What},
+        record::{Record, TargetId, What},
         source::Target,
     },
 };

@@ -3,8 +3,8 @@ mod root {
 
     use super::super::*;
     use crate::{
+        linux::testing::{Cgroup, until},
         model::Grade,
-        observe::proc::tests::{Cgroup, until},
     };
 
     fn read(source: &mut PollSource) -> Vec<Record> {

@@ -13,7 +13,7 @@ const UNIFIED: &[u8] =
 ";
 
 fn only(line: &str) -> Mount {
-    let mut mounts = parse(line.as_bytes());
+    let mut mounts = cgroups_of(line.as_bytes());
     assert_eq!(mounts.len(), 1, "{line}");
     mounts.remove(0)
 }
@@ -21,7 +21,7 @@ fn only(line: &str) -> Mount {
 /// Check that controllers that share a mount, and named hierarchies, are each found.
 #[test]
 fn controllers_that_share_a_mount_are_found_by_each_name() {
-    let mounts = parse(HYBRID);
+    let mounts = cgroups_of(HYBRID);
     let point = |controller| {
         mounts.iter().find(|mount| mount.carries(controller)).map(|mount| mount.point.clone())
     };
@@ -36,18 +36,18 @@ fn controllers_that_share_a_mount_are_found_by_each_name() {
 /// so.
 #[test]
 fn what_is_mounted_on_top_decides_the_version() {
-    assert_eq!(version(&parse(HYBRID)), Version::V1);
-    assert_eq!(version(&parse(UNIFIED)), Version::V2);
-    assert_eq!(version(&parse(b"25 30 0:22 / /mnt/cg rw - cgroup2 none rw")), Version::V2);
+    assert_eq!(version(&cgroups_of(HYBRID)), Version::V1);
+    assert_eq!(version(&cgroups_of(UNIFIED)), Version::V2);
+    assert_eq!(version(&cgroups_of(b"25 30 0:22 / /mnt/cg rw - cgroup2 none rw")), Version::V2);
 }
 
-/// Check that a line that is not UTF-8 or not complete hides no other.
+/// Check that a line that is not complete hides no other, and that a name need not be UTF-8.
 #[test]
 fn a_line_that_is_not_understood_hides_no_other() {
     let mut strange =
         b"1 2 0:3 / /mnt/\xff\xfe rw - cgroup cgroup rw,cpu\n3 4 - cgroup\n\n".to_vec();
     strange.extend_from_slice(HYBRID);
-    assert_eq!(parse(&strange).len(), 4);
+    assert_eq!(cgroups_of(&strange).len(), 5);
 }
 
 /// Check that a bind mount of an outer container's cgroup maps the paths below it, and only those.
@@ -55,32 +55,35 @@ fn a_line_that_is_not_understood_hides_no_other() {
 fn a_mount_of_a_part_maps_only_what_is_below_it() {
     let mount = only("1 2 0:3 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
     assert_eq!(
-        mount.directory("/docker/abc/default/web"),
+        mount.directory(Path::new("/docker/abc/default/web")),
         Some("/sys/fs/cgroup/memory/default/web".into())
     );
-    assert_eq!(mount.directory("/docker/abcd/default/web"), None);
-    assert_eq!(mount.directory("/default/web"), None);
+    assert_eq!(mount.directory(Path::new("/docker/abcd/default/web")), None);
+    assert_eq!(mount.directory(Path::new("/default/web")), None);
 }
 
 /// Check that a hierarchy's root is never taken for a container's cgroup.
 #[test]
-fn the_root_of_a_mount_is_nobodys_cgroup() {
+fn the_root_of_a_mount_is_no_containers_cgroup() {
     let host = only("1 2 0:3 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
-    assert_eq!(host.directory("/"), None);
-    assert_eq!(host.directory("/default/web"), Some("/sys/fs/cgroup/memory/default/web".into()));
+    assert_eq!(host.directory(Path::new("/")), None);
+    assert_eq!(
+        host.directory(Path::new("/default/web")),
+        Some("/sys/fs/cgroup/memory/default/web".into())
+    );
     let part = only("1 2 0:3 /docker/abc /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
-    assert_eq!(part.directory("/docker/abc"), None);
+    assert_eq!(part.directory(Path::new("/docker/abc")), None);
 }
 
 /// Check that paths above the cgroup namespace's root resolve only where the mount reaches as high.
 #[test]
 fn paths_above_the_namespace_resolve_only_where_the_mount_reaches() {
     let inside = only("1 2 0:3 / /sys/fs/cgroup rw - cgroup2 cgroup rw");
-    assert_eq!(inside.directory("/../other"), None);
+    assert_eq!(inside.directory(Path::new("/../other")), None);
     let above = only("1 2 0:3 /.. /sys/fs/cgroup rw - cgroup2 cgroup rw");
-    assert_eq!(above.directory("/../other"), Some("/sys/fs/cgroup/other".into()));
-    assert_eq!(above.directory("/../../other"), None);
-    assert_eq!(above.directory("/web"), None);
+    assert_eq!(above.directory(Path::new("/../other")), Some("/sys/fs/cgroup/other".into()));
+    assert_eq!(above.directory(Path::new("/../../other")), None);
+    assert_eq!(above.directory(Path::new("/web")), None);
 }
 
 /// Check that the kernel's escapes in mount points are undone.
@@ -95,8 +98,8 @@ fn escaped_mount_points_are_unescaped() {
 fn no_mountinfo_panics() {
     proptest::proptest!(|(root in "[/.\\\\0-9a]{0,12}", cgroup in "[/.a]{0,8}")| {
         let line = format!("1 2 0:3 {root} /mnt/{root} rw - cgroup2 cgroup rw");
-        for mount in parse(line.as_bytes()) {
-            let directory = mount.directory(&cgroup);
+        for mount in cgroups_of(line.as_bytes()) {
+            let directory = mount.directory(Path::new(&cgroup));
             proptest::prop_assert!(directory.is_none_or(|path| path.starts_with(&mount.point) && path != mount.point));
         }
     });

@@ -14,7 +14,7 @@ const UNIFIED: &[u8] =
     b"25 30 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
 fn find(cgroup: &[u8], mountinfo: &[u8], exists: impl Fn(&Dir) -> bool) -> Option<Place> {
-    Place::find(&parse(cgroup).unwrap(), &mount::parse(mountinfo), exists)
+    Place::find(&Memberships::parse(cgroup), &mount::cgroups_of(mountinfo), exists)
 }
 
 /// Check that each controller of a hybrid host is found in its own directory.

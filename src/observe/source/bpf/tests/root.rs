@@ -18,9 +18,9 @@ use super::{
     stage::{Cgroup, Node, Told, run, spawn},
 };
 use crate::{
-    model::Ended,
+    model::{Ended, FileId},
     observe::{
-        record::{FileId, Record, TargetId, What},
+        record::{Record, TargetId, What},
         source::{Source as _, Target, bpf},
     },
 };

@@ -1,0 +1,62 @@
+//! Where the cgroup of a process is.
+
+use std::{io, path::PathBuf};
+
+use super::{Memberships, directory_in, id};
+use crate::linux::mountinfo::{self, Mount};
+
+/// Controllers of version 1, the most reliable first: runc puts every container into a cgroup of
+/// `devices`, and no option of its leaves that one out.
+const CONTROLLERS: [&str; 4] = ["devices", "freezer", "pids", "memory"];
+
+/// The cgroup of a process: on the unified hierarchy if the process is in a cgroup of its own there,
+/// else on one of version 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupLocation {
+    /// Its id; `None` on version 1, whose ids the eBPF programs do not see.
+    pub id: Option<u64>,
+    /// Its directory.
+    pub directory: PathBuf,
+    /// Its path under the hierarchy's root.
+    pub path: String,
+}
+
+impl CgroupLocation {
+    /// The cgroup of a living process.
+    ///
+    /// # Errors
+    ///
+    /// What reading returned; `NotFound` if the process is only in root cgroups, which hold no
+    /// container.
+    pub fn of_process(pid: i32) -> io::Result<Self> {
+        let memberships = Memberships::of(pid)?;
+        let mountinfo = mountinfo::read()?;
+        if let Some((directory, path)) = directory(&mountinfo, &memberships, "") {
+            return Ok(Self { id: Some(id(&directory)?), directory, path });
+        }
+        let mut of_version_1 =
+            CONTROLLERS.iter().filter_map(|name| directory(&mountinfo, &memberships, name));
+        let found = of_version_1.find(|(directory, _)| directory.is_dir());
+        let (directory, path) = found.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::NotFound, "the process is in no cgroup of its own")
+        })?;
+        Ok(Self { id: None, directory, path })
+    }
+}
+
+/// The directory and the path of a process's cgroup, in the hierarchy of a controller of version 1,
+/// or in the unified one if that is empty.
+fn directory(
+    mountinfo: &[u8],
+    memberships: &Memberships,
+    controller: &str,
+) -> Option<(PathBuf, String)> {
+    let path = memberships.path(controller)?;
+    let has = |mount: &Mount<'_>| match controller {
+        "" => mount.kind == b"cgroup2",
+        name => mount.kind == b"cgroup" && mount.has_option(name),
+    };
+    let mut mounts = mountinfo::parse(mountinfo).filter(has);
+    let directory = mounts.find_map(|mount| directory_in(&mount.root, &mount.point, path))?;
+    Some((directory, path.to_string_lossy().into_owned()))
+}

@@ -1,0 +1,174 @@
+//! Which cgroups a process is in: `/proc/PID/cgroup` (cgroups(7)).
+//!
+//! The parser is our own and not that of the crate `procfs`, because that one refuses a file in
+//! which one name is not UTF-8. A container that may make cgroups chooses such names, and must not
+//! be able to hide its processes by one.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::super::{mountinfo, read::read};
+
+/// Longer than any such file: a line for each hierarchy, a dozen at most, with a path of at most a
+/// page.
+const LIMIT: usize = 64 << 10;
+
+/// The cgroups of one process, one in each hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memberships(Vec<u8>);
+
+impl Memberships {
+    /// Of a process.
+    ///
+    /// # Errors
+    ///
+    /// What reading the file returned: `ENOENT` or `ESRCH` if the process is gone.
+    pub fn of(pid: i32) -> io::Result<Self> {
+        read(&format!("/proc/{pid}/cgroup"), LIMIT).map(Self)
+    }
+
+    /// From the text of the file.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Self {
+        Self(text.to_vec())
+    }
+
+    /// Each hierarchy that is mounted, with the process's cgroup in it.
+    pub fn iter(&self) -> impl Iterator<Item = (Hierarchy<'_>, &Path)> {
+        self.0.split(|byte| *byte == b'\n').filter_map(|line| {
+            let mut fields = line.splitn(3, |byte| *byte == b':');
+            let (number, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+            let hierarchy = match (number, controllers) {
+                (b"0", b"") => Hierarchy::Unified,
+                _ => Hierarchy::Version1 { controllers: str::from_utf8(controllers).ok()? },
+            };
+            Some((hierarchy, Path::new(OsStr::from_bytes(path))))
+        })
+    }
+
+    /// The path in the hierarchy that has `controller` (`memory`, `name=systemd`), or in the unified
+    /// hierarchy if that is empty.
+    #[must_use]
+    pub fn path(&self, controller: &str) -> Option<&Path> {
+        self.iter().find(|(hierarchy, _)| hierarchy.has(controller)).map(|(_, path)| path)
+    }
+}
+
+/// A hierarchy of cgroups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hierarchy<'a> {
+    /// That of version 2.
+    Unified,
+    /// One of version 1.
+    Version1 {
+        /// Its controllers, or one name (`name=systemd`), separated by commas.
+        controllers: &'a str,
+    },
+}
+
+impl Hierarchy<'_> {
+    /// Whether it has this controller of version 1; if that is empty, whether it is the unified one.
+    #[must_use]
+    pub fn has(&self, controller: &str) -> bool {
+        match self {
+            Self::Unified => controller.is_empty(),
+            Self::Version1 { controllers } => controllers.split(',').any(|has| has == controller),
+        }
+    }
+}
+
+/// One cgroup: in which hierarchy, and where in it. Answers for any number of processes whether they
+/// are in it, without a further look-up in the file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupPath {
+    /// One controller (or `name=systemd`) of a hierarchy of version 1; empty for the unified one.
+    controller: Box<str>,
+    /// The path under the hierarchy's root, with a leading slash.
+    path: Box<[u8]>,
+    directory: PathBuf,
+}
+
+/// Where a process is, in relation to a [`CgroupPath`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Relation {
+    /// In that cgroup.
+    Inside,
+    /// In a cgroup below it, which has this directory.
+    Below(PathBuf),
+}
+
+impl CgroupPath {
+    /// Of the cgroup at `directory`.
+    ///
+    /// # Errors
+    ///
+    /// `ENOENT` if there is no such directory; `Unsupported` if it is in no cgroup file system.
+    pub fn of(directory: &Path) -> io::Result<Self> {
+        let directory = directory.canonicalize()?;
+        Self::find(&directory, &mountinfo::read()?).ok_or_else(|| io::ErrorKind::Unsupported.into())
+    }
+
+    /// As [`of`](Self::of), among these mounts.
+    pub(crate) fn find(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
+        let mount = mountinfo::shown_at(mountinfo, directory)?;
+        let controller = match mount.kind {
+            b"cgroup2" => "",
+            b"cgroup" => {
+                let mut options = mount.options.split(|byte| *byte == b',');
+                str::from_utf8(options.find(|option| !is_flag(option))?).ok()?
+            }
+            _ => return None,
+        };
+        let below = directory.strip_prefix(&mount.point).ok()?.as_os_str();
+        let mut path = mount.root.as_os_str().as_bytes().to_vec();
+        if !below.is_empty() {
+            if path.last() != Some(&b'/') {
+                path.push(b'/');
+            }
+            path.extend_from_slice(below.as_bytes());
+        }
+        Some(Self {
+            controller: controller.into(),
+            path: path.into(),
+            directory: directory.to_owned(),
+        })
+    }
+
+    /// Where a process with these memberships is. `None` if it is neither in this cgroup nor below
+    /// it.
+    #[must_use]
+    pub fn relation(&self, memberships: &Memberships) -> Option<Relation> {
+        let path = memberships.path(&self.controller)?.as_os_str().as_bytes();
+        let below = |below| self.directory.join(OsStr::from_bytes(below));
+        match path.strip_prefix(&*self.path)? {
+            [] => Some(Relation::Inside),
+            [b'/', rest @ ..] => Some(Relation::Below(below(rest))),
+            // The prefix was the root, whose slash is part of it.
+            rest if *self.path == *b"/" => Some(Relation::Below(below(rest))),
+            // `/ab` is not below `/a`.
+            _ => None,
+        }
+    }
+}
+
+/// Whether an option of the superblock is something else than a controller
+/// (`cgroup1_show_options`, kernel/cgroup/cgroup-v1.c).
+fn is_flag(option: &[u8]) -> bool {
+    const FLAGS: [&[u8]; 7] = [
+        b"rw",
+        b"ro",
+        b"noprefix",
+        b"clone_children",
+        b"cpuset_v2_mode",
+        b"xattr",
+        b"favordynmods",
+    ];
+    FLAGS.contains(&option) || option.starts_with(b"release_agent=")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! Cgroups: which processes are in one, which cgroup a process is in, and where its directory is.
+//!
+//! Which controller to ask and which hierarchy to believe is up to the callers.
+
+mod location;
+mod membership;
+
+use std::{
+    collections::HashSet,
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Component, Path, PathBuf},
+};
+
+pub use location::CgroupLocation;
+pub use membership::{CgroupPath, Hierarchy, Memberships, Relation};
+
+use super::mountinfo::{self, Mount};
+
+/// How many cgroups below one are read for its members. A container decides how many it makes, so
+/// processes that are deeper or beyond that are not found by a scan.
+const NESTED_LIMIT: usize = 4096;
+
+/// How many members a scan can have: the default of `kernel.pid_max`.
+pub(crate) const MEMBERS_LIMIT: usize = 32_768;
+
+/// How many levels of cgroups below one are looked up by id or name. No manager nests deeper.
+const NAMED_DEPTH: usize = 8;
+
+/// How many cgroups below one are looked up by id or name.
+const NAMED_LIMIT: usize = 1024;
+
+/// The id of a cgroup: the inode number of its directory, which the eBPF programs see too
+/// (`kernfs_node.id`, include/linux/kernfs.h).
+///
+/// # Errors
+///
+/// `ENOENT` if there is no such directory.
+pub fn id(directory: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(directory)?.ino())
+}
+
+/// The pids of the thread groups in a cgroup and in those below it, in no order. A process of a pid
+/// namespace that is not visible from this one reads as 0 and is left out.
+///
+/// # Errors
+///
+/// `ENOENT` if the cgroup itself is gone. One below that goes meanwhile is no error.
+pub fn members(cgroup: &Path) -> io::Result<Vec<i32>> {
+    Ok(members_by_cgroup(cgroup)?.into_iter().map(|(pid, _)| pid).collect())
+}
+
+/// As [`members`], each with the id of its cgroup if that is one below `cgroup`.
+///
+/// # Errors
+///
+/// As [`members`].
+pub fn members_by_cgroup(cgroup: &Path) -> io::Result<Vec<(i32, Option<u64>)>> {
+    let mut found = Vec::new();
+    read_members(cgroup, None, &mut found)?;
+    let mut left = directories(cgroup)?;
+    let mut nested = 0;
+    while let Some(directory) = left.pop() {
+        nested += 1;
+        if nested > NESTED_LIMIT || found.len() >= MEMBERS_LIMIT {
+            break;
+        }
+        let Ok(id) = id(&directory) else { continue };
+        // A threaded cgroup (cgroups(7)) refuses the list with EOPNOTSUPP: its processes are in the
+        // list of the cgroup above.
+        let _ = read_members(&directory, Some(id), &mut found);
+        left.extend(directories(&directory).unwrap_or_default().into_iter().take(NESTED_LIMIT));
+    }
+    Ok(found)
+}
+
+/// The ids of the cgroup at `directory` and of those below it, as far as [`NAMED_DEPTH`] and
+/// [`NAMED_LIMIT`] allow.
+#[must_use]
+pub fn ids_below(directory: &Path) -> HashSet<u64> {
+    let mut ids: HashSet<u64> = id(directory).into_iter().collect();
+    let mut level = vec![directory.to_owned()];
+    for _ in 0..NAMED_DEPTH {
+        let below = level.iter().flat_map(|directory| directories(directory).unwrap_or_default());
+        level = below.take(NAMED_LIMIT - ids.len().min(NAMED_LIMIT)).collect();
+        ids.extend(level.iter().filter_map(|directory| id(directory).ok()));
+    }
+    ids
+}
+
+/// The path under the hierarchy's root of the cgroup `wanted`, which is below the one at
+/// `directory`. `None` if it is not found within [`NAMED_DEPTH`] and [`NAMED_LIMIT`].
+#[must_use]
+pub fn name_below(directory: &Path, wanted: u64) -> Option<String> {
+    let mountinfo = mountinfo::read().ok()?;
+    let is_its =
+        |mount: &Mount<'_>| mount.kind == b"cgroup2" && directory.starts_with(&mount.point);
+    let mount = mountinfo::parse(&mountinfo).find(is_its)?;
+    let mut level = vec![directory.to_owned()];
+    let mut seen = 0;
+    for _ in 0..NAMED_DEPTH {
+        let mut below = Vec::new();
+        for path in level.iter().flat_map(|directory| directories(directory).unwrap_or_default()) {
+            seen += 1;
+            if seen > NAMED_LIMIT {
+                return None;
+            }
+            if id(&path).is_ok_and(|id| id == wanted) {
+                return Some(format!("/{}", path.strip_prefix(&mount.point).ok()?.display()));
+            }
+            below.push(path);
+        }
+        level = below;
+    }
+    None
+}
+
+/// The directory of a cgroup, given by its path as `/proc/PID/cgroup` reports it, in a mount of its
+/// hierarchy that shows the cgroup `root` at the directory `point`.
+///
+/// `None` for a cgroup outside of this mount, and for the mount's own root: that one has whatever
+/// was never moved, so it is no container's.
+#[must_use]
+pub fn directory_in(root: &Path, point: &Path, cgroup: &Path) -> Option<PathBuf> {
+    // Both paths are relative to this process's cgroup namespace, and begin with `/..` for what is
+    // above its root. A `..` that is left has no name here.
+    let below = cgroup.strip_prefix(root).ok()?;
+    let mut components = below.components().peekable();
+    components.peek()?;
+    components.all(|component| matches!(component, Component::Normal(_))).then(|| point.join(below))
+}
+
+fn read_members(
+    directory: &Path,
+    id: Option<u64>,
+    found: &mut Vec<(i32, Option<u64>)>,
+) -> io::Result<()> {
+    let content = fs::read(directory.join("cgroup.procs"))?;
+    let pids = content
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| str::from_utf8(line).ok()?.parse::<i32>().ok());
+    let free = MEMBERS_LIMIT.saturating_sub(found.len());
+    found.extend(pids.filter(|pid| *pid > 0).take(free).map(|pid| (pid, id)));
+    Ok(())
+}
+
+fn directories(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut directories = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        // A cgroup that is removed meanwhile ends the list.
+        let Ok(entry) = entry else { break };
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            directories.push(entry.path());
+        }
+    }
+    Ok(directories)
+}

@@ -1,0 +1,109 @@
+//! `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+//!
+//! The parser is our own and not that of the crate `procfs`, because that one refuses names that
+//! are not UTF-8 and leaves the kernel's escapes in them. A container whose mounts propagate to the
+//! host chooses such names, and must not be able to hide its mounts from whoever removes them.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::unix::ffi::OsStringExt as _,
+    path::{Path, PathBuf},
+};
+
+/// One mount, borrowed from the text of the file. A node can have thousands, so they are parsed one
+/// at a time and only those that are wanted are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount<'a> {
+    /// Unique among the mounts that exist now; used again after an unmount.
+    pub id: u64,
+    /// The directory of the file system that is mounted: `/`, or another one for a bind mount.
+    pub root: PathBuf,
+    /// The directory on which it is mounted, below this process's root.
+    pub point: PathBuf,
+    /// The type of the file system: `cgroup2`.
+    pub kind: &'a [u8],
+    /// The options of the superblock, separated by commas: for cgroup version 1 the controllers are
+    /// among them.
+    pub options: &'a [u8],
+}
+
+impl Mount<'_> {
+    /// Whether the superblock has this option.
+    #[must_use]
+    pub fn has_option(&self, option: &str) -> bool {
+        self.options.split(|byte| *byte == b',').any(|has| has == option.as_bytes())
+    }
+}
+
+/// The file that [`read`] reads: of the thread and not of the process, because a thread can have a
+/// mount namespace of its own.
+pub const FILE: &str = "/proc/thread-self/mountinfo";
+
+/// The text of the file, of the calling thread's mount namespace.
+///
+/// # Errors
+///
+/// What reading the file returned.
+pub fn read() -> io::Result<Vec<u8>> {
+    fs::read(FILE)
+}
+
+/// Parses the file: the mounts in the order in which they were mounted. A line that is not
+/// understood is skipped, so that one strange mount does not hide the others.
+pub fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
+    mountinfo.split(|byte| *byte == b'\n').filter_map(parse_line)
+}
+
+/// The mount that shows at `path`: of those that are mounted above it the deepest, and of several
+/// on the same directory the last, which covers the others.
+#[must_use]
+pub fn shown_at<'a>(mountinfo: &'a [u8], path: &Path) -> Option<Mount<'a>> {
+    let above = parse(mountinfo).enumerate().filter(|(_, mount)| path.starts_with(&mount.point));
+    above.max_by_key(|(order, mount)| (mount.point.components().count(), *order)).map(|(_, it)| it)
+}
+
+fn parse_line(line: &[u8]) -> Option<Mount<'_>> {
+    // A space in a name is escaped, so this separates the fields whose number varies from the last
+    // three.
+    let separator = line.windows(3).position(|window| window == b" - ")?;
+    let mut before = line[..separator].split(|byte| *byte == b' ');
+    let id = str::from_utf8(before.next()?).ok()?.parse().ok()?;
+    // Past the parent's id and the device.
+    let root = unescape(before.nth(2)?);
+    let point = unescape(before.next()?);
+    let mut after = line[separator + 3..].split(|byte| *byte == b' ');
+    Some(Mount { id, root, point, kind: after.next()?, options: after.nth(1)? })
+}
+
+/// Replaces `\040` and the like by the byte that the three octal digits stand for (`mangle_path`,
+/// fs/seq_file.c). A backslash in a name is escaped itself, so anything else stays as it is.
+fn unescape(name: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(name.len());
+    let mut rest = name;
+    while let Some((&first, after)) = rest.split_first() {
+        match escaped(after).filter(|_| first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// The byte of three octal digits. `None` for a sign, which the standard parser takes, and for
+/// more than a byte holds.
+fn escaped(digits: &[u8]) -> Option<u8> {
+    let digits = digits.get(..3)?;
+    let value = |digit: &u8| (b'0'..=b'7').contains(digit).then(|| u16::from(digit - b'0'));
+    let number = digits.iter().try_fold(0, |number, digit| Some(number * 8 + value(digit)?))?;
+    u8::try_from(number).ok()
+}
+
+#[cfg(test)]
+mod tests;

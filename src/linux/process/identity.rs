@@ -1,0 +1,78 @@
+//! Which process has a pid.
+//!
+//! A pid is used again after its process is reaped; a pid together with the start of its process is
+//! not.
+
+use super::{
+    super::{
+        boottime_ns,
+        namespace::{self, Kind},
+    },
+    stat::Stat,
+    status::Status,
+};
+use crate::{
+    clock::monotonic_ns,
+    model::{Lineage, ProcessKey, TICKS_PER_SECOND},
+};
+
+/// The process that has this pid now, also if it is a zombie. `None` if there is none.
+#[must_use]
+pub fn identify(pid: i32) -> Option<ProcessKey> {
+    Stat::of(pid).map(|stat| ProcessKey { pid, start_ticks: stat.start_ticks })
+}
+
+/// When the process that has this pid started, in clock ticks since boot. `None` if there is none,
+/// or only its zombie.
+#[must_use]
+pub fn start_ticks(pid: i32) -> Option<u64> {
+    Stat::of(pid).filter(|stat| !stat.is_zombie()).map(|stat| stat.start_ticks)
+}
+
+/// The effective user id of the process that has this pid now; `None` if it is not known.
+#[must_use]
+pub fn user(pid: i32) -> Option<u32> {
+    Status::of(pid).uid
+}
+
+/// The place of a process in its tree now. After its parent's end the parent is the process that
+/// has adopted it. `None` if there is no such process.
+#[must_use]
+pub fn lineage(pid: i32) -> Option<Lineage> {
+    let stat = Stat::of(pid)?;
+    Some(lineage_of(&stat, Status::of(pid).vpid))
+}
+
+/// As [`lineage`], of what was read already.
+pub(crate) fn lineage_of(stat: &Stat, vpid: Option<i32>) -> Lineage {
+    let parent = Stat::of(stat.parent);
+    Lineage {
+        vpid,
+        parent_pid: stat.parent,
+        parent_start_ticks: parent.as_ref().map_or(0, |parent| parent.start_ticks),
+        grandparent_pid: parent.map_or(0, |parent| parent.parent),
+    }
+}
+
+/// The inode number of a process's pid namespace. `None` if the process is gone or the kernel
+/// refuses.
+#[must_use]
+pub fn pid_namespace(pid: i32) -> Option<u32> {
+    namespace::inode(pid, Kind::Pid).ok()
+}
+
+/// The inode number of a process's mount namespace. `None` if the process is gone or the kernel
+/// refuses.
+#[must_use]
+pub fn mount_namespace(pid: i32) -> Option<u32> {
+    namespace::inode(pid, Kind::Mount).ok()
+}
+
+/// The start in clock ticks since boot of a process that started at a moment of `CLOCK_MONOTONIC`
+/// (nanoseconds). One tick off at most: the kernel reads the two clocks one after the other.
+#[must_use]
+pub fn start_ticks_at(moment_ns: u64) -> u64 {
+    // The two clocks differ by the time that the machine was suspended.
+    let suspended = boottime_ns().saturating_sub(monotonic_ns());
+    moment_ns.saturating_add(suspended) / (1_000_000_000 / TICKS_PER_SECOND)
+}

@@ -1,0 +1,38 @@
+//! What `/proc` reports of processes.
+//!
+//! Used by sources that see too little by themselves, for scans at the beginning and after a loss,
+//! and to find out whether a dead process was reaped and which processes hold its output. A call
+//! reads the kernel's files: microseconds for a process, milliseconds for a large container, so it
+//! does not belong on the thread that answers requests.
+//!
+//! A pid may have another process by the time that it is read. Whatever is returned was checked
+//! afterwards to be of the process that was meant, by its start.
+
+mod holders;
+mod identity;
+mod image;
+mod reaped;
+mod socket_holders;
+mod stat;
+mod status;
+mod tree;
+#[cfg(feature = "cli")]
+mod usage;
+
+pub use holders::{holders, outputs};
+pub(crate) use identity::lineage_of;
+pub use identity::{
+    identify, lineage, mount_namespace, pid_namespace, start_ticks, start_ticks_at, user,
+};
+pub use image::{ARGS_LIMIT, Alive, alive, image};
+pub(crate) use image::{image_of, judged};
+pub use reaped::Reaped;
+pub use socket_holders::socket_holders;
+pub use stat::Stat;
+pub use status::Status;
+pub use tree::{of_tree, pids};
+#[cfg(feature = "cli")]
+pub use usage::{Usage, usage};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! `/proc/PID/stat` (proc_pid_stat(5)).
+//!
+//! The parser is our own and not that of the crate `procfs`, because that one replaces the bytes of
+//! a name that are not UTF-8, and a record keeps the name as it is.
+
+use super::super::read::read;
+
+/// Longer than any `stat`: 52 numbers and a name of 15 bytes (64 for a kernel thread).
+const STAT_LIMIT: usize = 2048;
+
+/// include/linux/sched.h.
+const PF_EXITING: u64 = 4;
+
+/// The fields of `/proc/PID/stat` that are used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// The task's name, field 2: any bytes but 0, at most 15 of them.
+    pub comm: Box<[u8]>,
+    /// One letter, field 3.
+    pub state: u8,
+    /// The parent's pid, field 4. 0 if the parent is in another pid namespace.
+    pub parent: i32,
+    /// Whether the process is in do_exit(), so that its memory may be gone already: `PF_EXITING` of
+    /// field 9.
+    pub exiting: bool,
+    /// User and system time, fields 14 and 15, in clock ticks.
+    pub cpu_ticks: u64,
+    /// The number of threads, field 20.
+    pub threads: u32,
+    /// The start in clock ticks since boot, field 22.
+    pub start_ticks: u64,
+    /// Resident memory in pages, field 24.
+    pub resident_pages: u64,
+    /// The length of the arguments in bytes, by fields 48 and 49. `None` if the kernel hides them
+    /// from a reader without the right to ptrace.
+    pub args_bytes: Option<u64>,
+}
+
+impl Stat {
+    /// Of a living process or a zombie; `None` if there is no such process.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        if pid <= 0 {
+            return None;
+        }
+        Self::parse(&read(&format!("/proc/{pid}/stat"), STAT_LIMIT).ok()?)
+    }
+
+    /// Parses one line. The name may contain anything, `) ` too: the last parenthesis ends it.
+    #[must_use]
+    pub fn parse(line: &[u8]) -> Option<Self> {
+        let open = line.iter().position(|byte| *byte == b'(')?;
+        let close = line.iter().rposition(|byte| *byte == b')')?;
+        let comm = line.get(open + 1..close)?;
+        let fields = line.get(close + 1..)?.split(u8::is_ascii_whitespace);
+        let fields: Vec<&[u8]> = fields.filter(|field| !field.is_empty()).collect();
+        // The first of these is field 3.
+        let number = |field: usize| -> Option<u64> {
+            str::from_utf8(fields.get(field - 3)?).ok()?.parse().ok()
+        };
+        let args_bytes = match (number(48), number(49)) {
+            // 1 is what a reader without the right to ptrace gets; 0 means none.
+            (Some(start), Some(end)) if start > 1 => end.checked_sub(start),
+            _ => None,
+        };
+        Some(Self {
+            comm: comm.into(),
+            state: *fields.first()?.first()?,
+            parent: i32::try_from(number(4)?).ok()?,
+            exiting: number(9).is_some_and(|flags| flags & PF_EXITING != 0),
+            cpu_ticks: number(14).unwrap_or(0).saturating_add(number(15).unwrap_or(0)),
+            threads: u32::try_from(number(20).unwrap_or(0)).unwrap_or(u32::MAX),
+            start_ticks: number(22)?,
+            resident_pages: number(24).unwrap_or(0),
+            args_bytes,
+        })
+    }
+
+    /// Whether it is a zombie, or has ended altogether.
+    #[must_use]
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+
+    /// Whether it has ended, or is in do_exit() and cannot be read any more.
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.exiting || self.is_zombie()
+    }
+}

@@ -1,0 +1,52 @@
+//! `/proc/PID/status` (proc_pid_status(5)).
+
+use super::super::read::read;
+
+/// Much longer than a usual `status`; one with thousands of supplementary groups is cut, and what
+/// comes after them (`NSpid`) is not known then.
+const STATUS_LIMIT: usize = 16 << 10;
+
+/// The fields of `/proc/PID/status` that are used; each is `None` if it is not known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Status {
+    /// The effective user id in the initial user namespace.
+    pub uid: Option<u32>,
+    /// The effective group id in the initial user namespace.
+    pub gid: Option<u32>,
+    /// The pid in the process's own pid namespace.
+    pub vpid: Option<i32>,
+}
+
+impl Status {
+    /// Of a process; nothing is known of one that is gone.
+    #[must_use]
+    pub fn of(pid: i32) -> Self {
+        read(&format!("/proc/{pid}/status"), STATUS_LIMIT)
+            .map(|text| Self::parse(&text))
+            .unwrap_or_default()
+    }
+
+    /// Parses the lines that are used. A value that is not understood is not known.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Self {
+        let mut status = Self::default();
+        for line in text.split(|byte| *byte == b'\n') {
+            let Some((name, values)) =
+                line.iter().position(|byte| *byte == b':').map(|at| line.split_at(at))
+            else {
+                continue;
+            };
+            let mut words = values[1..]
+                .split(u8::is_ascii_whitespace)
+                .filter(|word| !word.is_empty())
+                .filter_map(|word| str::from_utf8(word).ok());
+            match name {
+                b"Uid" => status.uid = words.nth(1).and_then(|word| word.parse().ok()),
+                b"Gid" => status.gid = words.nth(1).and_then(|word| word.parse().ok()),
+                b"NSpid" => status.vpid = words.next_back().and_then(|word| word.parse().ok()),
+                _ => {}
+            }
+        }
+        status
+    }
+}

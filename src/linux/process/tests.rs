@@ -1,0 +1,206 @@
+use std::process::{self, Command, Stdio};
+
+use super::*;
+use crate::{
+    linux::testing::{Killed, spawn, until},
+    model::{Grade, ProcessKey, Unknown},
+};
+
+/// The name comes before the arguments, in the middle of the exec: then there is no grade for them
+/// yet.
+fn runs_a_shell(child: &Killed) -> bool {
+    let (image, grade) = image(child.pid(), child.key());
+    image.comm.as_deref() == Some(b"sh") && grade == Grade::Late
+}
+
+fn waiter() -> Killed {
+    let child =
+        Killed(spawn(Command::new("sh").args(["-c", "read never", ""]).stdin(Stdio::piped())));
+    until("it runs a shell", || runs_a_shell(&child));
+    child
+}
+
+/// Check that the name of a task cannot be taken for the fields after it.
+#[test]
+fn a_hostile_name_does_not_shift_the_fields_of_stat() {
+    let line = b"7 (a) R 1 2) S 42 7 7 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 100 250 0 0 0\n";
+    let stat = Stat::parse(line).unwrap();
+    assert_eq!(
+        (&*stat.comm, stat.state, stat.parent, stat.start_ticks),
+        (&b"a) R 1 2"[..], b'S', 42, 12345)
+    );
+    assert!(stat.exiting, "0x400004 has PF_EXITING");
+    assert_eq!(Stat::parse(b"7 (a"), None);
+    assert_eq!(Stat::parse(b""), None);
+    assert_eq!(Stat::parse(b")("), None);
+}
+
+/// Check that the effective ids and the innermost pid are taken, and that noise is nothing.
+#[test]
+fn status_tells_effective_ids_and_the_innermost_pid() {
+    let text = b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nNSpid:\t4211\t17\n";
+    assert_eq!(Status::parse(text), Status { uid: Some(2), gid: Some(6), vpid: Some(17) });
+    assert_eq!(Status::parse(b"Uid\nGid:\nNSpid:\tx\n:\n"), Status::default());
+}
+
+proptest::proptest! {
+    /// Check that nothing the kernel could write can panic a parser.
+    #[test]
+    fn noise_is_no_process(noise in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+        let _ = (Stat::parse(&noise), Status::parse(&noise));
+    }
+}
+
+/// Check that a living process is told whole, empty arguments too.
+#[test]
+fn an_image_has_everything_of_a_living_process() {
+    let child = waiter();
+    let (image, grade) = image(child.pid(), child.key());
+    assert_eq!((grade, image.unknown), (Grade::Late, None));
+    let args = image.args.unwrap();
+    assert_eq!(args.iter().collect::<Vec<_>>(), [&b"sh"[..], b"-c", b"read never", b""]);
+    assert_eq!((args.count, args.total_bytes, args.truncated()), (4, 18, false));
+    assert!(image.executable.unwrap().ends_with(b"sh"));
+    assert_eq!(
+        image.working_directory.as_deref(),
+        std::env::current_dir().unwrap().to_str().map(str::as_bytes)
+    );
+    assert_eq!(image.uid, Some(nix::unistd::geteuid().as_raw()));
+    let lineage = lineage(child.pid()).unwrap();
+    assert_eq!(lineage.parent(), identify(process::id().cast_signed()));
+    assert_eq!(lineage.vpid, Some(child.pid()));
+    assert_eq!(lineage.grandparent_pid, nix::unistd::getppid().as_raw());
+    assert_eq!(pid_namespace(child.pid()), pid_namespace(process::id().cast_signed()));
+    assert!(mount_namespace(child.pid()).is_some());
+}
+
+/// Check that long arguments are cut at the limit, with their true length and number.
+#[test]
+fn long_arguments_are_bounded_and_keep_their_true_length() {
+    let long = "x".repeat(100_000);
+    let child = Killed(spawn(
+        Command::new("sh").args(["-c", "read a", &long, "tail"]).stdin(Stdio::piped()),
+    ));
+    until("it runs sh", || runs_a_shell(&child));
+    let args = image(child.pid(), child.key()).0.args.unwrap();
+    assert_eq!((args.bytes.len(), args.count), (ARGS_LIMIT, 5));
+    assert_eq!(args.total_bytes, 3 + 3 + 7 + 100_001 + 5);
+    assert!(args.truncated());
+}
+
+/// Check that a key of somebody else, a zombie and nobody are not believed.
+#[test]
+fn a_reused_pid_a_zombie_and_nobody_are_gone() {
+    let mut child = waiter();
+    let key = child.key();
+    let gone = |(image, grade): (crate::model::Image, Grade)| {
+        assert_eq!((image.unknown, grade), (Some(Unknown::Gone), Grade::Partial));
+        image.args.is_none()
+    };
+    assert!(gone(image(key.pid, ProcessKey { start_ticks: key.start_ticks - 1, ..key })));
+    child.0.kill().unwrap();
+    until("it is a zombie", || Stat::of(key.pid).unwrap().is_dead());
+    assert_eq!(identify(key.pid), Some(key), "a zombie has its pid");
+    assert!(gone(image(key.pid, key)));
+    child.0.wait().unwrap();
+    assert!(gone(image(key.pid, key)));
+    assert_eq!((identify(key.pid), lineage(key.pid), pid_namespace(key.pid)), (None, None, None));
+    assert_eq!((identify(0), identify(-1), identify(i32::MAX)), (None, None, None));
+}
+
+/// Check that a reaped process is answered at once, a living one when it is reaped and not as a
+/// zombie.
+#[test]
+fn done_is_told_once_and_only_after_the_reaping() {
+    let mut reaped = Reaped::new().unwrap();
+    let take = |reaped: &mut Reaped| {
+        let mut told = Vec::new();
+        reaped.answers(&mut |key| told.push(key));
+        told
+    };
+    let mut child = waiter();
+    let key = child.key();
+    let stranger = ProcessKey { start_ticks: key.start_ticks - 1, ..key };
+    assert!(reaped.ask(stranger));
+    assert!(reaped.again_after().is_some());
+    assert_eq!(take(&mut reaped), [], "a question ripens");
+    assert_eq!(take(&mut reaped), [stranger], "its pid is somebody else's, so it was reaped");
+    assert!(reaped.ask(key));
+    assert!(reaped.ask(key), "asked twice");
+    assert_eq!(take(&mut reaped), []);
+    assert_eq!((take(&mut reaped), reaped.again_after()), (vec![], None));
+    child.0.kill().unwrap();
+    until("a zombie is asked about again", || {
+        assert_eq!(take(&mut reaped), []);
+        reaped.again_after().is_some()
+    });
+    child.0.wait().unwrap();
+    // Before Linux 6.9 the descriptor tells of the death alone.
+    until("the reaping is told", || take(&mut reaped) == [key]);
+    assert_eq!((take(&mut reaped), reaped.again_after()), (vec![], None));
+    assert!(reaped.ask(key));
+    assert_eq!((take(&mut reaped), take(&mut reaped)), (vec![], vec![key]), "asked after its end");
+}
+
+/// Check that the one who keeps a dead shell's output open is found, and nobody when it is closed.
+#[test]
+fn the_holder_of_a_dead_shells_output_is_found() {
+    let mut shell = Killed(spawn(
+        Command::new("sh")
+            .args(["-c", "sleep 1000 & echo $!; exit 5"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null()),
+    ));
+    let held = outputs(shell.pid());
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(shell.0.stdout.as_mut().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    let sleep = identify(line.trim().parse().unwrap()).unwrap();
+    let shell_key = shell.key();
+    assert_eq!(shell.0.wait().unwrap().code(), Some(5));
+    let held = if held[0].is_some() { held } else { outputs(sleep.pid) };
+    assert!(held[0].is_some() && held[1].is_none(), "/dev/null has no reader: {held:?}");
+    let me = identify(process::id().cast_signed()).unwrap();
+    let bystander = identify(1).unwrap();
+    assert_eq!(holders(held, &[shell_key, sleep, bystander]), [sleep]);
+    assert_eq!(holders(held, &[me, sleep]), [me, sleep], "the reader's end is the same pipe");
+    assert!(holders([None, None], &[me, sleep]).is_empty());
+    crate::sys::process::kill(sleep.pid, nix::libc::SIGKILL).unwrap();
+    until("the holder is gone", || holders(held, &[sleep]).is_empty());
+}
+
+/// Check that a tree has all that descends from its root, and those whose parents have ended.
+#[test]
+fn a_tree_keeps_those_whose_parents_ended() {
+    let mut root = Killed(spawn(
+        Command::new("sh")
+            .args(["-c", "(sleep 1000 & echo $!; wait) & wait"])
+            .stdout(Stdio::piped()),
+    ));
+    let mut line = String::new();
+    std::io::BufRead::read_line(
+        &mut std::io::BufReader::new(root.0.stdout.as_mut().unwrap()),
+        &mut line,
+    )
+    .unwrap();
+    let leaf: i32 = line.trim().parse().unwrap();
+    let leaf_key = identify(leaf).unwrap();
+    let tree = of_tree(root.pid(), &[]).unwrap();
+    assert!(tree.contains(&root.pid()) && tree.contains(&leaf), "{tree:?}");
+    let known: Vec<_> = tree.iter().filter_map(|pid| identify(*pid)).collect();
+    root.0.kill().unwrap();
+    root.0.wait().unwrap();
+    assert!(!of_tree(root.pid(), &[]).unwrap().contains(&leaf));
+    let still = of_tree(root.pid(), &known).unwrap();
+    assert!(still.contains(&leaf) && !still.contains(&root.pid()), "{still:?}");
+    for pid in still {
+        assert!(known.iter().any(|key| key.pid == pid));
+        crate::sys::process::kill(pid, nix::libc::SIGKILL).unwrap();
+    }
+    until("the leaf is gone", || {
+        identify(leaf) != Some(leaf_key) || Stat::of(leaf).is_some_and(|it| it.is_dead())
+    });
+}

@@ -1,0 +1,59 @@
+//! The processes of the node, and which of them descend from one.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+};
+
+use super::{super::cgroup::MEMBERS_LIMIT, stat::Stat};
+use crate::model::ProcessKey;
+
+/// The pids of all processes of the node, in no order.
+///
+/// # Errors
+///
+/// What listing `/proc` returned.
+pub fn pids() -> io::Result<Vec<i32>> {
+    let pid = |entry: io::Result<fs::DirEntry>| match entry {
+        Ok(entry) => entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Ok),
+        Err(error) => Some(Err(error)),
+    };
+    fs::read_dir("/proc")?.filter_map(pid).collect()
+}
+
+/// The pids of `root` and of all that descends from it or from one of `known` that still lives,
+/// zombies included, `root` first. Reads the `stat` of every process of the node.
+///
+/// # Errors
+///
+/// What listing `/proc` returned.
+pub fn of_tree(root: i32, known: &[ProcessKey]) -> io::Result<Vec<i32>> {
+    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
+    let mut starts = HashMap::new();
+    for pid in pids()? {
+        let Some(stat) = Stat::of(pid) else { continue };
+        children.entry(stat.parent).or_default().push(pid);
+        starts.insert(pid, stat.start_ticks);
+    }
+    let still = known
+        .iter()
+        .filter(|key| starts.get(&key.pid) == Some(&key.start_ticks))
+        .map(|key| key.pid);
+    // After the first scan the root is among the known. Its pid alone could be another process's by
+    // now.
+    let first = Some(root).filter(|root| known.is_empty() && starts.contains_key(root));
+    let mut left: Vec<i32> = first.into_iter().chain(still).collect();
+    let mut found = Vec::new();
+    let mut seen = HashSet::new();
+    while let Some(pid) = left.pop() {
+        if !seen.insert(pid) {
+            continue;
+        }
+        if found.len() >= MEMBERS_LIMIT {
+            break;
+        }
+        found.push(pid);
+        left.extend(children.get(&pid).into_iter().flatten());
+    }
+    Ok(found)
+}

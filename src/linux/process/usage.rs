@@ -1,0 +1,57 @@
+//! What a process uses.
+
+use std::{fs, io::BufReader};
+
+use procfs::{FromRead as _, process::Io};
+
+use super::stat::Stat;
+use crate::model::{ProcessKey, TICKS_PER_SECOND};
+
+/// What one process uses. A field is `None` if this user may not read it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// User and system time since it started, in nanoseconds.
+    pub cpu_ns: u64,
+    /// Resident memory.
+    pub rss_bytes: u64,
+    /// The number of threads.
+    pub threads: u32,
+    /// Bytes that it caused to be read from and written to storage.
+    pub io: Option<(u64, u64)>,
+    /// The number of open descriptors.
+    pub fds: Option<u32>,
+}
+
+/// `None` if the process is gone, also if another one has its pid.
+#[must_use]
+pub fn usage(key: ProcessKey) -> Option<Usage> {
+    let pid = key.pid;
+    let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count);
+    let io = fs::File::open(format!("/proc/{pid}/io")).ok();
+    let io = io.and_then(|file| Io::from_read(BufReader::new(file)).ok());
+    // Read last: if the start is right now, what was read before is this process's too.
+    let stat = Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks)?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(Usage {
+        cpu_ns: stat.cpu_ticks.saturating_mul(1_000_000_000 / TICKS_PER_SECOND),
+        rss_bytes: stat.resident_pages.saturating_mul(u64::try_from(page).ok()?),
+        threads: stat.threads,
+        io: io.map(|io| (io.read_bytes, io.write_bytes)),
+        fds: fds.and_then(|count| u32::try_from(count).ok()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::identify, *};
+
+    /// Check this process, and that another start under its pid is another process.
+    #[test]
+    fn the_usage_is_of_the_process_that_was_meant() {
+        let me = identify(std::process::id().cast_signed()).unwrap();
+        let used = usage(me).unwrap();
+        assert!(used.rss_bytes > 1 << 20 && used.threads >= 2, "{used:?}");
+        assert!(used.fds.unwrap() >= 3 && used.io.is_some(), "{used:?}");
+        assert_eq!(usage(ProcessKey { start_ticks: me.start_ticks + 1, ..me }), None);
+    }
+}

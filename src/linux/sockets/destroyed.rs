@@ -1,0 +1,67 @@
+//! Notifications of destroyed listening sockets: the multicast groups of sock_diag(7).
+
+use std::{
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+};
+
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+
+use super::inside;
+use crate::sys::socket_filter::{self, Instruction};
+
+/// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, as bits.
+const GROUPS: u32 = 1 << 0 | 1 << 2;
+
+/// Where the remote port is: `nlmsghdr` (16), then the fourth field of `inet_diag_msg`, then the
+/// second of its id.
+const REMOTE_PORT: u32 = 16 + 4 + 2;
+
+/// Receives a notification for each listening socket that is destroyed in a network namespace. Its
+/// socket keeps that namespace alive.
+#[derive(Debug)]
+pub struct DestroyedListeners(Socket);
+
+impl DestroyedListeners {
+    /// Subscribes in the network namespace `inode`, in which the process `pid` is.
+    ///
+    /// # Errors
+    ///
+    /// What entering or subscribing returned: `EPERM` without `CAP_NET_ADMIN`.
+    pub fn listen(pid: i32, inode: u32) -> io::Result<Self> {
+        inside(pid, inode, || {
+            let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
+            socket.set_non_blocking(true)?;
+            // Before it subscribes: each connection that ends would wake us otherwise.
+            socket_filter::attach(&socket, &LISTENERS)?;
+            socket.bind(&SocketAddr::new(0, GROUPS))?;
+            Ok(Self(socket))
+        })
+    }
+
+    /// Readable when a listener was destroyed.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Whether any listener was destroyed since the last call.
+    #[must_use]
+    pub fn take(&self) -> bool {
+        let (mut received, mut space) = (false, [0_u8; 512]);
+        loop {
+            let mut buffer = &mut space[..];
+            match self.0.recv(&mut buffer, 0) {
+                // ENOBUFS: so many that the kernel dropped some.
+                Ok(_) => received = true,
+                Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => received = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return received,
+            }
+        }
+    }
+}
+
+/// A filter that accepts sockets without a remote port: `ldh [REMOTE_PORT]; jeq #0; ret all; ret 0` (linux/filter.h).
+const LISTENERS: [Instruction; 4] =
+    [(0x28, 0, 0, REMOTE_PORT), (0x15, 0, 1, 0), (0x06, 0, 0, u32::MAX), (0x06, 0, 0, 0)];

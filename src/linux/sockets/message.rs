@@ -1,0 +1,145 @@
+//! The messages of `sock_diag(7)`: `nlmsghdr`, `inet_diag_req_v2`, `inet_diag_msg`
+//! (linux/inet_diag.h). Pure; no bytes can panic the parser.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use crate::model::{Endpoint, ListedSocket, Socket, SocketState, Transport};
+
+/// `AF_INET` and `AF_INET6`: a dump has one family.
+pub(super) const FAMILIES: [u8; 2] = [2, 10];
+
+/// `SOCK_DIAG_BY_FAMILY`.
+const BY_FAMILY: u16 = 20;
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// `NLM_F_REQUEST` and `NLM_F_DUMP`.
+const DUMP: u16 = 0x301;
+
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
+/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`, which is what the kernel calls UDP
+/// without a peer.
+const LISTENING: u32 = 1 << 10;
+const ESTABLISHED: u32 = 1 << 1;
+const CLOSED: u32 = 1 << 7;
+
+/// Attributes of an answer.
+const INET_DIAG_SKV6ONLY: u16 = 11;
+const INET_DIAG_CGROUP_ID: u16 = 21;
+
+/// The sizes of `nlmsghdr`, `inet_diag_sockid` and `inet_diag_msg`, in bytes.
+const HEADER: usize = 16;
+const SOCKET_ID: usize = 48;
+const MESSAGE: usize = 72;
+
+/// A part of the answer to a request.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    Socket(ListedSocket),
+    /// The dump is complete.
+    End,
+}
+
+/// The request for the sockets of an address family.
+pub(super) fn request(family: u8, state: SocketState) -> Vec<u8> {
+    let (protocol, states) = match state {
+        SocketState::Listening => (IPPROTO_TCP, LISTENING),
+        SocketState::Established => (IPPROTO_TCP, ESTABLISHED),
+        SocketState::Bound => (IPPROTO_UDP, CLOSED),
+        SocketState::WithPort => (IPPROTO_UDP, CLOSED | ESTABLISHED),
+    };
+    let length = HEADER + 8 + SOCKET_ID;
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(&u32::try_from(length).unwrap_or_default().to_ne_bytes());
+    bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
+    bytes.extend_from_slice(&DUMP.to_ne_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    bytes.extend_from_slice(&[family, protocol, 0, 0]);
+    bytes.extend_from_slice(&states.to_ne_bytes());
+    bytes.resize(length, 0);
+    bytes
+}
+
+/// The parts of a datagram, which answers a request for the sockets of `namespace` in `state`.
+pub(super) fn parts(
+    datagram: &[u8],
+    namespace: u32,
+    state: SocketState,
+) -> impl Iterator<Item = io::Result<Part>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        loop {
+            let length = number::<4>(rest, 0).map(u32::from_ne_bytes)? as usize;
+            let kind = number::<2>(rest, 4).map(u16::from_ne_bytes)?;
+            let message = rest.get(HEADER..length)?;
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            match kind {
+                NLMSG_DONE => return Some(Ok(Part::End)),
+                NLMSG_ERROR => {
+                    let error = number::<4>(message, 0).map(i32::from_ne_bytes).unwrap_or_default();
+                    return Some(match error {
+                        0 => Ok(Part::End),
+                        error => Err(io::Error::from_raw_os_error(error.saturating_neg())),
+                    });
+                }
+                BY_FAMILY => {
+                    if let Some(found) = found(message, namespace, state) {
+                        return Some(Ok(Part::Socket(found)));
+                    }
+                }
+                _ => {}
+            }
+        }
+    })
+}
+
+fn found(message: &[u8], namespace: u32, state: SocketState) -> Option<ListedSocket> {
+    let family = *message.first()?;
+    let port = u16::from_be_bytes(number(message, 4)?);
+    let address = match family {
+        2 => IpAddr::V4(Ipv4Addr::from(number::<4>(message, 8)?)),
+        10 => IpAddr::V6(Ipv6Addr::from(number::<16>(message, 8)?)),
+        _ => return None,
+    };
+    // Two halves of 32 bits, the lower one first.
+    let [low, high] = [44, 48].map(|at| number(message, at).map(u32::from_ne_bytes));
+    let inode = u32::from_ne_bytes(number(message, 68)?);
+    let (mut v6_only, mut cgroup) = (false, None);
+    for (kind, value) in attributes(message.get(MESSAGE..)?) {
+        match kind {
+            INET_DIAG_SKV6ONLY => v6_only = value.first().is_some_and(|only| *only != 0),
+            INET_DIAG_CGROUP_ID => cgroup = number(value, 0).map(u64::from_ne_bytes),
+            _ => {}
+        }
+    }
+    let transport = match state {
+        SocketState::Bound | SocketState::WithPort => Transport::Udp,
+        SocketState::Listening | SocketState::Established => Transport::Tcp,
+    };
+    let socket = Socket {
+        cookie: u64::from(high?) << 32 | u64::from(low?),
+        inode: inode.into(),
+        network_namespace: namespace,
+        endpoint: Endpoint::new(transport, address, port, v6_only),
+    };
+    Some(ListedSocket { socket, cgroup })
+}
+
+/// `nlattr`s: a length with its own four bytes, a kind, a value, padding.
+fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let length = usize::from(number::<2>(rest, 0).map(u16::from_ne_bytes)?);
+        let kind = number::<2>(rest, 2).map(u16::from_ne_bytes)?;
+        let value = rest.get(4..length)?;
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..)?.first_chunk().copied()
+}

@@ -1,0 +1,123 @@
+//! The kernel's own list of sockets: sock_diag(7).
+//!
+//! A dump is a snapshot. It is taken at the beginning, after a loss, and for port numbers that the
+//! kernel chose after it had reported the socket; where no source reports sockets, also to be
+//! compared with the dump before. One dump takes some tens of microseconds and grows only with the
+//! number of listening sockets in its network namespace.
+
+mod destroyed;
+mod message;
+
+use std::{fs::File, io, os::unix::fs::MetadataExt as _, thread};
+
+use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_SOCK_DIAG};
+use nix::sched::{CloneFlags, setns};
+
+pub use self::destroyed::DestroyedListeners;
+use self::message::{FAMILIES, Part, parts, request};
+use super::namespace::{self, Kind, own_inode};
+use crate::model::{ListedSocket, SocketState};
+
+/// The part of a dump that is read at once: the kernel fills at most 32 KiB (`netlink_dump`,
+/// net/netlink/af_netlink.c).
+const PART: usize = 32 << 10;
+
+/// The most parts of one dump, so that a namespace in which sockets are made as fast as they are
+/// listed cannot keep the caller busy for ever.
+const PARTS_MAX: usize = 4096;
+
+/// Lists the sockets of the network namespace `inode`, in which the process `pid` is.
+///
+/// If that is not this process's own namespace, a thread enters it, asks and ends: setns(2) changes
+/// the calling thread, and a descriptor that is kept would keep the namespace alive.
+///
+/// # Errors
+///
+/// What entering or asking returned; `NotFound` if the process is in another namespace by now.
+pub fn list(pid: i32, inode: u32, state: SocketState) -> io::Result<Vec<ListedSocket>> {
+    inside(pid, inode, move || dump(inode, state))
+}
+
+/// Calls `act` in the network namespace `inode`, in which the process `pid` is.
+fn inside<T: Send + 'static>(
+    pid: i32,
+    inode: u32,
+    act: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    if own_inode(Kind::Network)? == inode {
+        return act();
+    }
+    let namespace = File::open(namespace::path(pid, Kind::Network))?;
+    // Of the open file and not of the path: the process may have changed its namespace, or its pid
+    // may have another process by now.
+    if namespace.metadata()?.ino() != u64::from(inode) {
+        return Err(io::Error::new(
+            io::ErrorKind::NotFound,
+            "the process is in another network namespace",
+        ));
+    }
+    let inside = thread::Builder::new().name("ports".into()).stack_size(128 << 10);
+    let inside = inside.spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET)?;
+        act()
+    })?;
+    inside.join().map_err(|_| io::Error::other("the thread that listed the sockets panicked"))?
+}
+
+/// The inode of the network namespace of a process.
+///
+/// # Errors
+///
+/// As [`namespace::inode`].
+pub fn namespace_of(pid: i32) -> io::Result<u32> {
+    namespace::inode(pid, Kind::Network)
+}
+
+/// The inode of this process's own network namespace.
+///
+/// # Errors
+///
+/// As [`namespace::own_inode`].
+pub fn own_namespace() -> io::Result<u32> {
+    own_inode(Kind::Network)
+}
+
+fn dump(namespace: u32, state: SocketState) -> io::Result<Vec<ListedSocket>> {
+    let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
+    socket.bind_auto()?;
+    let mut found = Vec::new();
+    for family in FAMILIES {
+        socket.send_to(&request(family, state), &SocketAddr::new(0, 0), 0)?;
+        read(&socket, namespace, state, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// Reads one dump to its end.
+fn read(
+    socket: &Netlink,
+    namespace: u32,
+    state: SocketState,
+    found: &mut Vec<ListedSocket>,
+) -> io::Result<()> {
+    let mut space = vec![0_u8; PART];
+    for _ in 0..PARTS_MAX {
+        let mut buffer = &mut space[..];
+        // The kernel makes the dump in the call that reads it, so this does not block.
+        let (length, from) = socket.recv_from(&mut buffer, 0)?;
+        // Only port 0 is the kernel; another process could send to this socket too.
+        if from.port_number() != 0 {
+            continue;
+        }
+        for part in parts(&space[..length.min(PART)], namespace, state) {
+            match part? {
+                Part::Socket(socket) => found.push(socket),
+                Part::End => return Ok(()),
+            }
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, "the namespace has too many sockets"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,115 @@
+//! Unix sockets that have a path.
+
+use std::{
+    fs, io,
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{
+            fs::FileTypeExt as _,
+            net::{UnixListener, UnixStream},
+        },
+    },
+    path::Path,
+};
+
+use nix::sys::{
+    socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
+    stat::{Mode, fchmod},
+};
+
+/// The longest path that fits into `sockaddr_un` with its terminating zero, in bytes (unix(7)).
+pub(crate) const PATH_MAX: usize = 107;
+
+/// Whether the path of a socket fits into its address.
+pub(crate) fn fits(path: &Path) -> bool {
+    path.as_os_str().len() <= PATH_MAX
+}
+
+/// Listens at `path` with a socket of mode 0600. Blocking, and closed on exec.
+///
+/// # Errors
+///
+/// What the system returned; `AddrInUse` if there is a file at `path`.
+pub(crate) fn listen_at(path: &Path) -> io::Result<UnixListener> {
+    // -1: as many as net.core.somaxconn allows. A backlog that is too small would refuse clients.
+    bind_private(path, SockType::Stream, SockFlag::SOCK_CLOEXEC, Backlog::MAXALLOWABLE)
+        .map(UnixListener::from)
+}
+
+/// Makes a listening socket of mode 0600 at `path`.
+///
+/// # Errors
+///
+/// As [`listen_at`].
+pub(crate) fn bind_private(
+    path: &Path,
+    kind: SockType,
+    flags: SockFlag,
+    backlog: Backlog,
+) -> io::Result<OwnedFd> {
+    let fd = socket(AddressFamily::Unix, kind, flags, None)?;
+    // Before bind: the file gets the mode of the socket's own inode (`unix_bind_bsd`,
+    // net/unix/af_unix.c), so at no time can anyone else connect, and the process's umask, which
+    // its other threads use too, is left alone.
+    fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    listen(&fd, backlog)?;
+    Ok(fd)
+}
+
+/// Whether a process accepts connections at `path`.
+pub(crate) fn is_served(path: &Path) -> bool {
+    UnixStream::connect(path).is_ok()
+}
+
+/// Removes the socket at `path`. A path without a file is no error.
+///
+/// # Errors
+///
+/// `AlreadyExists` for a file that is not a socket, which is left alone; what the system returned.
+pub(crate) fn remove(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Ok(file) if file.file_type().is_socket() => fs::remove_file(path),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a socket")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// Check that the socket is private and serves, and that removing leaves other files alone.
+    #[test]
+    fn a_socket_is_for_its_owner_alone_and_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        assert!(!is_served(&path));
+        remove(&path).unwrap();
+        let listener = listen_at(&path).unwrap();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
+        assert!(is_served(&path));
+        assert_eq!(listen_at(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(listener);
+        assert!(!is_served(&path), "the file of a closed socket");
+        remove(&path).unwrap();
+        fs::write(&path, "a file").unwrap();
+        assert_eq!(remove(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(path.exists());
+    }
+
+    /// Check the limit against the kernel's own.
+    #[test]
+    fn the_longest_path_fits_and_no_longer_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let length = folder.path().as_os_str().len();
+        let longest = folder.path().join("x".repeat(PATH_MAX - length - 1));
+        assert!(fits(&longest));
+        listen_at(&longest).unwrap();
+        let longer = longest.with_added_extension("y");
+        assert!(!fits(&longer) && listen_at(&longer).is_err());
+    }
+}

@@ -1,0 +1,8 @@
+/// An open file, among all of the node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileId {
+    /// The device, as `stat.st_dev` encodes it.
+    pub device: u64,
+    /// The inode.
+    pub inode: u64,
+}

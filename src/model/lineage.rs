@@ -1,0 +1,23 @@
+use super::ProcessKey;
+
+/// The place of a process in its tree, as the host counts pids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Lineage {
+    /// Its pid in its own pid namespace; `None` if it is not known.
+    pub vpid: Option<i32>,
+    /// Its parent's pid; 0 if it is not known.
+    pub parent_pid: i32,
+    /// The parent's start in clock ticks since boot; 0 if it is not known.
+    pub parent_start_ticks: u64,
+    /// The pid of the parent's parent; 0 if it is not known.
+    pub grandparent_pid: i32,
+}
+
+impl Lineage {
+    /// The parent; `None` unless both its pid and its start are known.
+    #[must_use]
+    pub fn parent(self) -> Option<ProcessKey> {
+        (self.parent_pid > 0 && self.parent_start_ticks > 0)
+            .then_some(ProcessKey { pid: self.parent_pid, start_ticks: self.parent_start_ticks })
+    }
+}

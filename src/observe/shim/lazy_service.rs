@@ -1,0 +1,80 @@
+//! The Observer service as it stands from the shim's first moment: it answers before there is
+//! anything to observe, and where nothing ever is.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_trait::async_trait;
+use containerd_shim_protos::ttrpc::{
+    self,
+    r#async::{ServerStreamSender, TtrpcContext},
+    proto::Code,
+};
+
+use super::{
+    observer::Observer,
+    service::{self, Serves, Service},
+};
+use crate::{
+    api::{self, observer as wire},
+    observe::encode,
+    publish::{Publisher, Unpublished},
+};
+
+type Answer<T> = ttrpc::Result<T>;
+
+/// Asks the service, once there is one.
+struct Front {
+    observer: Observer,
+    publisher: Publisher,
+}
+
+/// The method table to register.
+pub fn tables(
+    observer: Observer,
+    publisher: Publisher,
+) -> HashMap<String, ttrpc::r#async::Service> {
+    service::tables(&Arc::new(Front { observer, publisher }))
+}
+
+impl Serves for Front {
+    fn service(&self) -> Answer<&Service> {
+        self.observer.service().ok_or_else(|| {
+            ttrpc::Error::RpcStatus(ttrpc::get_status(
+                Code::FAILED_PRECONDITION,
+                self.observer.why_nothing(),
+            ))
+        })
+    }
+}
+
+#[async_trait]
+impl wire::Observer for Front {
+    async fn capabilities(
+        &self,
+        _: &TtrpcContext,
+        _: api::CapabilitiesRequest,
+    ) -> Answer<api::CapabilitiesResponse> {
+        let categories = self.observer.capabilities().iter().map(encode::capability).collect();
+        Ok(api::CapabilitiesResponse { categories, ..Default::default() })
+    }
+
+    async fn status(&self, _: &TtrpcContext, _: api::StatusRequest) -> Answer<api::StatusResponse> {
+        let Unpublished { events, bytes, oldest_ns } = self.publisher.unpublished();
+        Ok(api::StatusResponse {
+            unpublished_events: events,
+            unpublished_bytes: bytes,
+            oldest_unpublished_ns: oldest_ns,
+            subscribers: u32::try_from(self.observer.subscribers()).unwrap_or(u32::MAX),
+            ..Default::default()
+        })
+    }
+
+    async fn exits(
+        &self,
+        context: &TtrpcContext,
+        request: api::ExitsRequest,
+        sender: ServerStreamSender<api::ExitBatch>,
+    ) -> Answer<()> {
+        self.service()?.exits(context, request, sender).await
+    }
+}

@@ -1,0 +1,94 @@
+use libbpf_rs::btf::{Btf, types};
+use sha2::{Digest as _, Sha256};
+
+use super::layout::*;
+
+mod root;
+mod stage;
+
+/// What the header and the maps were when the ABI had the number that it has.
+const ABI_AND_HASH: (u32, &str) = (4, "5e1ac7315fff6489");
+
+/// Check that each structure of record.h has the same fields at the same places in Rust.
+#[test]
+fn the_mirror_is_what_the_compiler_made_of_the_header() {
+    let object = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(object.path(), super::loader::object()).unwrap();
+    let btf = Btf::from_path(object.path()).unwrap();
+    let mirrored = [
+        (Header::MIRRORED, Header::SIZE),
+        (Lineage::MIRRORED, Lineage::SIZE),
+        (Fork::MIRRORED, Fork::SIZE),
+        (Exec::MIRRORED, Exec::SIZE),
+        (OpenFile::MIRRORED, OpenFile::SIZE),
+        (Exit::MIRRORED, Exit::SIZE),
+        (Port::MIRRORED, Port::SIZE),
+        (Connected::MIRRORED, Connected::SIZE),
+        (ConnectionsValue::MIRRORED, ConnectionsValue::SIZE),
+        (TargetValue::MIRRORED, TargetValue::SIZE),
+        (Owner::MIRRORED, Owner::SIZE),
+        (Config::MIRRORED, Config::SIZE),
+    ];
+    for ((name, fields), size) in mirrored {
+        let compiled = btf
+            .type_by_name::<types::Struct<'_>>(name)
+            .unwrap_or_else(|| panic!("{name} is not in BTF"));
+        assert_eq!(libbpf_rs::btf::HasSize::size(&compiled), size, "{name}");
+        assert_eq!(compiled.len(), fields.len(), "{name}");
+        let mut offset = 0;
+        for (member, (field, size)) in compiled.iter().zip(fields) {
+            assert_eq!(member.name.unwrap().to_str(), Some(*field), "{name}");
+            let types::MemberAttr::Normal { offset: bits } = member.attr else {
+                panic!("{name}.{field} is a bit field")
+            };
+            assert_eq!(bits as usize, offset * 8, "{name}.{field}");
+            offset += size;
+        }
+    }
+}
+
+/// Check that Rust has the kinds, flags and limits of the header.
+#[test]
+fn the_constants_are_those_of_the_header() {
+    let header = include_str!("../../../../../bpf/record.h");
+    let constants = [
+        ("FORK", kind::FORK),
+        ("EXEC", kind::EXEC),
+        ("EXIT", kind::EXIT),
+        ("LISTEN", kind::LISTEN),
+        ("UNLISTEN", kind::UNLISTEN),
+        ("CONNECTED", kind::CONNECTED),
+        ("ARGS_FAULTED", flag::ARGS_FAULTED),
+        ("EXECUTABLE_CUT", flag::EXECUTABLE_CUT),
+        ("DIRECTORY_CUT", flag::DIRECTORY_CUT),
+        ("OOM_KILLED", flag::OOM_KILLED),
+        ("INET6", flag::INET6),
+        ("INET6_ONLY", flag::INET6_ONLY),
+        ("UDP", flag::UDP),
+        ("SLOTS", SLOTS),
+        ("TARGETS", TARGETS),
+        ("ARGS_MAX", ARGS_MAX),
+        ("PATH_MAX", PATH_MAX),
+        ("COLLECT_NS", COLLECT_NS),
+    ];
+    for (name, value) in constants {
+        let line = format!("\tLOOKOUT_{name} = {value},\n");
+        assert!(header.contains(&line), "record.h has no {line}");
+    }
+    assert_eq!(header.matches(" = ").count(), constants.len());
+}
+
+/// Check that nobody changes what a pinned set and a shim share without a new number for it.
+#[test]
+fn a_change_of_the_shared_layout_has_a_new_abi() {
+    let shared =
+        [include_str!("../../../../../bpf/record.h"), include_str!("../../../../../bpf/maps.h")]
+            .concat();
+    let hash: String =
+        Sha256::digest(shared.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(
+        (super::ABI, &hash[..16]),
+        ABI_AND_HASH,
+        "give it a new ABI, and this test the new pair"
+    );
+}

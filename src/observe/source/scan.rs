@@ -1,0 +1,89 @@
+//! Scans a target for the processes that are alive.
+
+use std::{collections::HashSet, io, path::Path, sync::Arc};
+
+use crate::{
+    clock::monotonic_ns,
+    model::{Grade, ProcessKey},
+    observe::{
+        record::{Record, TargetId, What},
+        source::Target,
+    },
+    platform::{
+        cgroup,
+        process::{self, Alive, identify},
+    },
+};
+
+/// A scan failed. There are no records then, because an incomplete scan would make living processes
+/// look dead.
+#[derive(Debug, thiserror::Error)]
+#[error("failed to scan the target's processes")]
+pub struct ScanError(#[from] io::Error);
+
+/// The processes that are alive in a target: [`What::LookBegan`], one [`What::Alive`] for each
+/// process (parents before children if they started in different clock ticks), and
+/// [`What::LookEnded`]. All have [`Grade::Snapshot`] and the time at which the scan began.
+///
+/// Zombies are not alive. A process that starts during the scan may or may not be in it.
+///
+/// `known` are the processes of the target that were known before. With them those of a tree are
+/// found whose parents have ended, and those of a container that are not in its cgroup.
+///
+/// # Errors
+///
+/// [`ScanError`] if the processes could not be listed, or if the target has more than 32 768, so
+/// that the scan could not decide which are dead.
+pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<Record>, ScanError> {
+    let at_ns = monotonic_ns();
+    let record =
+        |key, what| Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, what };
+    let no_process = ProcessKey { pid: 0, start_ticks: 0 };
+    let members = match target {
+        Target::Cgroup { path, .. } => {
+            let mut members = of_cgroup(path)?;
+            let inside: HashSet<i32> = members.iter().map(|(pid, _)| *pid).collect();
+            // A process that entered only the pid namespace is in no cgroup of the target.
+            let outside = known
+                .iter()
+                .filter(|key| !inside.contains(&key.pid) && identify(key.pid) == Some(**key));
+            members.extend(outside.map(|key| (key.pid, None)));
+            members
+        }
+        Target::Tree { pid } => {
+            process::of_tree(*pid, known)?.into_iter().map(|pid| (pid, None)).collect()
+        }
+    };
+    if members.len() >= cgroup::MEMBERS_LIMIT {
+        return Err(io::Error::from(io::ErrorKind::QuotaExceeded).into());
+    }
+    let mut alive: Vec<_> = members
+        .into_iter()
+        .filter_map(|(pid, cgroup)| Some((process::alive(pid)?, cgroup)))
+        .collect();
+    alive.sort_by_key(|(alive, _)| (alive.key.start_ticks, alive.key.pid));
+    alive.dedup_by_key(|(alive, _)| alive.key);
+    let records = alive.into_iter().map(|(Alive { key, lineage, image }, cgroup)| {
+        record(key, What::Alive { lineage, image: Arc::new(image), cgroup })
+    });
+    Ok([record(no_process, What::LookBegan)]
+        .into_iter()
+        .chain(records)
+        .chain([record(no_process, What::LookEnded)])
+        .collect())
+}
+
+/// A cgroup that is gone has no members.
+fn of_cgroup(path: &Path) -> io::Result<Vec<(i32, Option<u64>)>> {
+    match cgroup::members_by_cgroup(path) {
+        Err(error)
+            if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENODEV)) =>
+        {
+            Ok(Vec::new())
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,146 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::{
+    model::{Body, Container, Ended, Event, Gap, Process, Stage},
+    observe::{
+        encode::Encoder,
+        stream::{
+            journal::Journal,
+            tests::{CLOCK, exit, identity, process},
+        },
+    },
+};
+
+fn event(body: Body) -> Event {
+    super::super::tests::event(1, body)
+}
+
+fn of(container: &str, body: Body) -> Event {
+    let container = Container { id: container.into(), ..Container::default() };
+    Event { container: Some(Arc::new(container)), ..event(body) }
+}
+
+/// Does with an event what `act` does with one of the journal.
+fn journaled<T>(event: &Event, act: impl FnOnce(&Encoded<'_>) -> T) -> T {
+    let mut journal = Journal::new(usize::MAX);
+    journal.append(event, Encoder::new(&identity(), CLOCK));
+    act(&journal.oldest().expect("an event"))
+}
+
+fn gap() -> Body {
+    Body::Gap(Gap { lost: None, stage: Stage::Kernel, from_ns: 0, to_ns: 0 })
+}
+
+fn passes(wanted: Wanted, event: &Event) -> bool {
+    let filters = Filters::compile(&[wanted]).expect("a filter");
+    journaled(event, |event| filters.judge(event).is_some())
+}
+
+fn types(names: &[&str]) -> Wanted {
+    Wanted { types: names.iter().map(|name| (*name).to_owned()).collect(), ..Wanted::default() }
+}
+
+/// Check that types are matched by name and by group, and that what is neither is refused by name.
+#[test]
+fn types_are_names_or_groups() {
+    let exit = event(exit(1, 0));
+    assert!(passes(types(&["process.exit"]), &exit));
+    assert!(passes(types(&["observer.gap", "process.*"]), &exit));
+    assert!(!passes(types(&["process.exec"]), &exit));
+    assert!(!passes(types(&["container.*"]), &exit));
+    for unknown in
+        ["process", "process.", "process.exi", "proc*", "*", "", ".*", "hello", "process.*.*"]
+    {
+        let refused = Filters::compile(&[types(&[unknown])]).expect_err(unknown);
+        assert_eq!(refused.to_string(), format!("unknown event type {unknown:?}"));
+    }
+}
+
+/// Check that a container's filter passes what is said of the whole shim, and nothing of another's.
+#[test]
+fn a_container_is_told_of_its_shim_and_not_of_its_neighbour() {
+    let web = Wanted { container_id: "web".into(), ..Wanted::default() };
+    assert!(passes(web.clone(), &of("web", exit(1, 0))));
+    assert!(passes(web.clone(), &of("web", gap())));
+    assert!(passes(web.clone(), &event(gap())));
+    assert!(!passes(web.clone(), &of("db", gap())));
+    assert!(!passes(web.clone(), &of("db", exit(1, 0))));
+    assert!(!passes(web, &event(exit(1, 0))));
+}
+
+/// Check each field that asks about the process.
+#[test]
+fn fields_of_a_process_are_matched() {
+    let exec = Process {
+        origin: Origin::Exec,
+        exec_id: Some("e".into()),
+        ..(*process(1, "/usr/bin/env")).clone()
+    };
+    let exec = event(Body::Start(Arc::new(exec)));
+    let plain = event(Body::Start(process(2, "/bin/sh")));
+    let exec_id = |id: &str| Wanted { exec_id: Some(id.into()), ..Wanted::default() };
+    let executable = |path: &str| Wanted { executable: path.into(), ..Wanted::default() };
+    let origin = |name: &str| Wanted { origin: name.into(), ..Wanted::default() };
+    assert!(passes(exec_id("e"), &exec) && !passes(exec_id("e"), &plain));
+    assert!(passes(exec_id(""), &plain) && !passes(exec_id(""), &exec));
+    assert!(passes(executable("env"), &exec) && passes(executable("/usr/bin/env"), &exec));
+    assert!(!passes(executable("bin/env"), &exec) && !passes(executable("en"), &exec));
+    assert!(passes(origin("exec"), &exec) && passes(origin("descendant"), &plain));
+    assert!(!passes(origin("init"), &exec));
+    assert!(!passes(exec_id(""), &event(gap())), "a gap has no process");
+    let refused = Filters::compile(&[origin("nobody")]).expect_err("no such origin");
+    assert_eq!(refused.to_string(), "unknown origin \"nobody\"");
+}
+
+/// Check that failures are exits with a status other than 0, by signal too, and not those nobody
+/// saw.
+#[test]
+fn failures_are_exits_that_say_so() {
+    let failures = Wanted { failures: true, ..Wanted::default() };
+    let ended =
+        |ended| event(Body::Exit { process: process(1, "/bin/sh"), ended, oom_killed: false });
+    assert!(passes(failures.clone(), &ended(Some(Ended::Code(1)))));
+    assert!(passes(failures.clone(), &ended(Some(Ended::Signal(9)))));
+    assert!(!passes(failures.clone(), &ended(Some(Ended::Code(0)))));
+    assert!(!passes(failures.clone(), &ended(None)));
+    assert!(!passes(failures, &event(gap())));
+}
+
+/// Check that each of several filters counts and rests for itself, and that the event says which
+/// matched.
+#[test]
+fn each_filter_counts_for_itself() {
+    let first = Wanted { limit: 2, ..types(&["process.exit"]) };
+    let second = Wanted { cooldown: Duration::from_nanos(10), ..types(&["process.*"]) };
+    let mut filters = Filters::compile(&[first, second]).expect("filters");
+    let mut at = |monotonic_ns| {
+        let matched =
+            journaled(&Event { monotonic_ns, ..event(exit(1, 0)) }, |event| filters.admit(event));
+        matched.map(|matched| matched.filters().collect::<Vec<_>>())
+    };
+    assert_eq!(at(100), Some(vec![0, 1]));
+    assert_eq!(at(109), Some(vec![0]));
+    assert_eq!(at(109), None);
+    assert_eq!(at(110), Some(vec![1]));
+    assert_eq!(at(119), None);
+}
+
+/// Check that filters that can never match again ask for no type, so that nothing wakes their
+/// subscriber.
+#[test]
+fn exhausted_filters_want_nothing() {
+    let mut filters =
+        Filters::compile(&[Wanted { limit: 1, ..Wanted::default() }]).expect("a filter");
+    assert!(journaled(&event(gap()), |event| filters.admit(event)).is_some());
+    assert_eq!(filters.kinds(), 0);
+}
+
+/// Check that there is a bound on filters, and that it is named.
+#[test]
+fn too_many_filters_are_refused() {
+    assert!(Filters::compile(&vec![Wanted::default(); FILTERS_MAX]).is_ok());
+    let refused =
+        Filters::compile(&vec![Wanted::default(); FILTERS_MAX + 1]).expect_err("too many");
+    assert_eq!(refused.to_string(), "33 filters: at most 32");
+}

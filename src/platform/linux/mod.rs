@@ -1,0 +1,12 @@
+//! Linux: everything is supported, most of it by [`crate::linux`].
+
+mod directory_watch;
+mod waker;
+
+pub use directory_watch::DirectoryWatch;
+pub use waker::Waker;
+
+pub use crate::linux::{boottime_ns, cgroup, process, sockets};
+
+/// Whether shims can run on this system.
+pub const HAS_SHIMS: bool = true;

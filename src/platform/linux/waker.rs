@@ -1,0 +1,44 @@
+//! Wakes a thread that waits in poll(2): an eventfd.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use crate::sys::eventfd::eventfd;
+
+/// Readable from [`wake`](Self::wake) until [`clear`](Self::clear). Several wakes before a clear
+/// count as one.
+#[derive(Debug)]
+pub struct Waker(OwnedFd);
+
+impl Waker {
+    /// A waker that is not readable.
+    ///
+    /// # Errors
+    ///
+    /// What eventfd(2) returned: `EMFILE`, `ENFILE`, `ENOMEM`.
+    pub fn new() -> io::Result<Self> {
+        eventfd().map(Self)
+    }
+
+    /// Makes it readable. Never blocks.
+    pub fn wake(&self) {
+        // EAGAIN means that the counter is full, so the descriptor is readable already.
+        let _ = nix::unistd::write(&self.0, &1u64.to_ne_bytes());
+    }
+
+    /// Makes it unreadable. Never blocks, also when it was not readable.
+    pub fn clear(&self) {
+        let _ = nix::unistd::read(&self.0, &mut [0; 8]);
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests;

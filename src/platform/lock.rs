@@ -1,0 +1,147 @@
+//! Files with flock(2).
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+
+/// A file or directory that is locked until this is dropped. The kernel releases it too when the
+/// process ends.
+pub(crate) type Lock = Flock<File>;
+
+/// Locks an open file for this process alone. `None` if another one has the lock.
+///
+/// # Errors
+///
+/// What flock(2) returned.
+pub(crate) fn try_lock(file: File) -> io::Result<Option<Lock>> {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(errno.into()),
+    }
+}
+
+/// Locks an open file for this process alone; waits while another one has the lock. Blocks.
+///
+/// # Errors
+///
+/// What flock(2) returned.
+pub(crate) fn lock(file: File) -> io::Result<Lock> {
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+}
+
+/// As [`lock`], for at most `time`. Blocks.
+///
+/// # Errors
+///
+/// `TimedOut`; what flock(2) returned.
+pub(crate) fn lock_within(file: File, time: Duration) -> io::Result<Lock> {
+    let deadline = Instant::now() + time;
+    let lock = lock_unless(file, Duration::from_millis(1), || Instant::now() >= deadline)?;
+    lock.ok_or_else(|| io::ErrorKind::TimedOut.into())
+}
+
+/// As [`lock`], trying every `interval` until `give_up` says so: `None` then. Blocks.
+///
+/// # Errors
+///
+/// What flock(2) returned.
+pub(crate) fn lock_unless(
+    mut file: File,
+    interval: Duration,
+    mut give_up: impl FnMut() -> bool,
+) -> io::Result<Option<Lock>> {
+    loop {
+        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Some(lock)),
+            Err((file, Errno::EWOULDBLOCK)) => file,
+            Err((_, errno)) => return Err(errno.into()),
+        };
+        if give_up() {
+            return Ok(None);
+        }
+        thread::sleep(interval);
+    }
+}
+
+/// Opens or creates the file at `path` (mode 0600, no symbolic link) and locks it. `None` if another
+/// process has the lock.
+///
+/// # Errors
+///
+/// [`PathError`].
+pub(crate) fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
+    let failed = |action| move |source| PathError { action, source };
+    loop {
+        let mut open = OpenOptions::new();
+        open.read(true).write(true).create(true).truncate(false);
+        let file = open.mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(path);
+        let Some(lock) = try_lock(file.map_err(failed("open"))?).map_err(failed("lock"))? else {
+            return Ok(None);
+        };
+        // The previous owner removes the file when it leaves, so the lock may be on a file that has
+        // no name any more. Another process would then lock a new file of the same name.
+        let locked = lock.metadata().map_err(failed("stat"))?;
+        let same = |named: fs::Metadata| (named.dev(), named.ino()) == (locked.dev(), locked.ino());
+        if fs::metadata(path).is_ok_and(same) {
+            return Ok(Some(lock));
+        }
+    }
+}
+
+/// A file that could not be locked.
+#[derive(Debug)]
+pub(crate) struct PathError {
+    /// What was tried, as a verb.
+    pub(crate) action: &'static str,
+    /// What the system returned.
+    pub(crate) source: io::Error,
+}
+
+impl From<PathError> for io::Error {
+    fn from(error: PathError) -> Self {
+        error.source
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that a lock is had once, and again when it is released, also when the file is gone.
+    #[test]
+    fn a_file_is_locked_once_under_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lock");
+        let first = try_lock_path(&path).unwrap().expect("it is free");
+        assert!(try_lock_path(&path).unwrap().is_none());
+        fs::remove_file(&path).unwrap();
+        let second = try_lock_path(&path).unwrap().expect("another file has the name now");
+        drop(first);
+        assert!(try_lock_path(&path).unwrap().is_none(), "the second lock is on the named file");
+        drop(second);
+        assert!(try_lock_path(&path).unwrap().is_some());
+    }
+
+    /// Check that a wait for a lock ends at its deadline.
+    #[test]
+    fn a_lock_is_waited_for_until_the_deadline() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || File::open(folder.path()).unwrap();
+        let held = lock(open()).unwrap();
+        let error = lock_within(open(), Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        drop(held);
+        lock_within(open(), Duration::ZERO).unwrap();
+    }
+}

@@ -1,0 +1,32 @@
+//! What the portable part of the crate asks of the operating system.
+//!
+//! This is the one place where the crate is divided by operating system: `linux` answers from the
+//! kernel's files, `unsupported` answers that nothing is known. Both have the same names, so the
+//! modules that are compiled everywhere use `platform::…` and have no conditions of their own.
+//! Modules that exist on Linux only name [`linux`](crate::linux) directly.
+//!
+//! ```text
+//!  process          identity, image, ancestry and holders of a process; whether it was reaped
+//!  cgroup           the cgroups below a directory, by id
+//!  sockets          the kernel's list of sockets
+//!  Waker            makes another thread's poll(2) return
+//!  DirectoryWatch   reports changes in directories
+//!  lock             files with flock(2), which every Unix has
+//!  boottime_ns      the time since boot
+//!  HAS_SHIMS        whether shims can run here
+//! ```
+//!
+//! A further system (Windows with ETW, macOS with DTrace) gets a module beside these two and a
+//! source in `observe::source`.
+
+pub(crate) mod lock;
+
+cfg_if::cfg_if! {
+    if #[cfg(target_os = "linux")] {
+        mod linux;
+        pub use linux::*;
+    } else {
+        mod unsupported;
+        pub use unsupported::*;
+    }
+}

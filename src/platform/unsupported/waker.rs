@@ -1,0 +1,49 @@
+//! Wakes a thread that waits in poll(2), where there is no eventfd(2): a pair of sockets.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+};
+
+/// Readable from [`wake`](Self::wake) until [`clear`](Self::clear). Several wakes before a clear
+/// count as one.
+#[derive(Debug)]
+pub struct Waker {
+    writer: UnixStream,
+    reader: UnixStream,
+}
+
+impl Waker {
+    /// A waker that is not readable.
+    ///
+    /// # Errors
+    ///
+    /// What socketpair(2) returned.
+    pub fn new() -> io::Result<Self> {
+        let (writer, reader) = UnixStream::pair()?;
+        writer.set_nonblocking(true)?;
+        reader.set_nonblocking(true)?;
+        Ok(Self { writer, reader })
+    }
+
+    /// Makes it readable. Never blocks.
+    pub fn wake(&self) {
+        // EAGAIN means that the buffer is full, so the reader is readable already.
+        let _ = (&self.writer).write(&[1]);
+    }
+
+    /// Makes it unreadable. Never blocks, also when it was not readable.
+    pub fn clear(&self) {
+        let mut wakes = [0; 64];
+        while (&self.reader).read(&mut wakes).is_ok_and(|count| count > 0) {}
+    }
+}
+
+impl AsFd for Waker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
+    }
+}

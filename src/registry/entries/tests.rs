@@ -1,0 +1,276 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::registry::entry::End;
+
+fn process(pid: i32, start_ticks: u64) -> Process {
+    let command_args = vec!["worker".into(), format!("--shard={}", pid % 7)];
+    Process { pid, start_ticks, boot: 1, command_args, ..Default::default() }
+}
+
+fn add(registry: &mut Registry, pid: i32, tags: &[&str], groups: &[&str]) -> u64 {
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+    let new = New {
+        process: process(pid, 7),
+        tags: words(tags),
+        groups: words(groups),
+        ..Default::default()
+    };
+    let change = registry.add(new, 5).unwrap();
+    registry.apply(change);
+    registry.last_id()
+}
+
+/// Check that a process has one entry, that the refusal names it, and that a later process with its
+/// pid is another.
+#[test]
+fn a_reused_pid_is_another_process() {
+    let mut registry = Registry::default();
+    let id = add(&mut registry, 12, &[], &[]);
+    let again = registry.add(New { process: process(12, 7), ..Default::default() }, 6).unwrap_err();
+    assert_eq!(again.to_string(), "process 12 is registered already, as entry 1");
+    let end = End::new(9, None);
+    registry.apply(Change::End { id, end, is_witnessed: true });
+    let change = registry.add(New { process: process(12, 70), ..Default::default() }, 10).unwrap();
+    registry.apply(change);
+    let both = Selector { pids: [12].into(), ..Default::default() };
+    let ends: Vec<_> =
+        registry.select(&both, 0).map(|entry| (entry.id, entry.is_alive())).collect();
+    assert_eq!(ends, [(1, false), (2, true)]);
+}
+
+/// Check that a code that comes later is kept with the moment that was noticed first.
+#[test]
+fn a_code_may_come_after_the_end() {
+    let mut registry = Registry::default();
+    let id = add(&mut registry, 12, &[], &[]);
+    registry.apply(Change::End { id, end: End::new(9, None), is_witnessed: true });
+    registry.apply(Change::End {
+        id,
+        end: End { time_ns: 11, code: Some(3), signal: None },
+        is_witnessed: true,
+    });
+    let entry = registry.get(id).unwrap();
+    assert_eq!(
+        (entry.end, entry.last_seen_ns),
+        (Some(End { time_ns: 9, code: Some(3), signal: None }), 9)
+    );
+}
+
+/// Check that what died unseen was last seen when everything was.
+#[test]
+fn an_unseen_death_keeps_when_it_was_last_seen() {
+    let mut registry = Registry::default();
+    let id = add(&mut registry, 12, &[], &[]);
+    registry.apply(Change::Seen { time_ns: 50 });
+    registry.apply(Change::End { id, end: End::new(90, None), is_witnessed: false });
+    assert_eq!(registry.get(id).unwrap().last_seen_ns, 50);
+}
+
+/// Check what is refused before anything is changed.
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let mut registry = Registry::default();
+    add(&mut registry, 1, &["a"], &[]);
+    add(&mut registry, 2, &["a"], &[]);
+    let tagged = Selector { tags: vec!["a".into()], ..Default::default() };
+    let text = |refused: Result<Vec<u64>, Refusal>| refused.unwrap_err().to_string();
+    assert_eq!(
+        text(registry.chosen(&tagged, false)),
+        "2 entries match (1, 2): say --all, or which"
+    );
+    assert_eq!(registry.chosen(&tagged, true).unwrap(), [1, 2]);
+    assert_eq!(
+        text(registry.chosen(&Selector { ids: [1, 9].into(), ..Default::default() }, false)),
+        "no entry 9"
+    );
+    assert_eq!(
+        text(registry.chosen(&Selector { pids: [9].into(), ..Default::default() }, false)),
+        "no entry matches"
+    );
+    assert!(registry.chosen(&Selector::default(), true).is_err());
+    for name in ["", " x", "a\u{1b}b", &"x".repeat(129)] {
+        let edit = Edit { add_tags: vec![name.into()], ..Default::default() };
+        assert!(registry.edit(vec![1], edit).is_err(), "{name:?}");
+    }
+    let many =
+        Edit { add_tags: (0..65).map(|number| number.to_string()).collect(), ..Default::default() };
+    assert!(matches!(registry.edit(vec![1], many), Err(Refusal::TooMany { id: 1, .. })));
+}
+
+/// Check every filter and their combinations against looking at all of 10 000 entries, and that it
+/// takes milliseconds.
+#[test]
+fn filters_give_what_a_look_at_every_entry_gives() {
+    let mut registry = Registry::default();
+    for pid in 1..=10_000 {
+        let tags: Vec<String> =
+            (2..6).filter(|part| pid % part == 0).map(|part| format!("t{part}")).collect();
+        let groups: Vec<String> =
+            (7..10).filter(|part| pid % part == 0).map(|part| format!("g{part}")).collect();
+        let id = add(
+            &mut registry,
+            pid,
+            &tags.iter().map(String::as_str).collect::<Vec<_>>(),
+            &groups.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
+        let edit = Edit { name: Some(format!("n{}", pid % 100)), ..Default::default() };
+        let change = registry.edit(vec![id], edit).unwrap();
+        registry.apply(change);
+        if pid % 3 == 0 {
+            registry.apply(Change::End { id, end: End::new(1, None), is_witnessed: true });
+        }
+    }
+    let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let kinds = [
+        Selector { ids: (1..500).collect(), ..Default::default() },
+        Selector { pids: (100..2000).collect(), ..Default::default() },
+        Selector { names: text(&["n8", "n30"]), ..Default::default() },
+        Selector { tags: text(&["t2", "t5"]), ..Default::default() },
+        Selector { all_tags: text(&["t2", "t3"]), ..Default::default() },
+        Selector { groups: text(&["g7", "g9"]), ..Default::default() },
+        Selector { all_groups: text(&["g7", "g8"]), ..Default::default() },
+        Selector { alive: true, ..Default::default() },
+        Selector { search: "r --shard=3".into(), ..Default::default() },
+    ];
+    let matching =
+        |kind: &Selector| registry.iter().map(|entry| kind.matches(entry)).collect::<Vec<_>>();
+    let matching: Vec<Vec<bool>> = kinds.iter().map(matching).collect();
+    let mut slowest = std::time::Duration::ZERO;
+    for chosen in 0..1 << kinds.len() {
+        let mut selector = Selector::default();
+        for kind in
+            (0..kinds.len()).filter(|kind| chosen >> kind & 1 == 1).map(|kind| kinds[kind].clone())
+        {
+            selector.ids.extend(kind.ids);
+            selector.pids.extend(kind.pids);
+            selector.names.extend(kind.names);
+            selector.tags.extend(kind.tags);
+            selector.all_tags.extend(kind.all_tags);
+            selector.groups.extend(kind.groups);
+            selector.all_groups.extend(kind.all_groups);
+            selector.alive |= kind.alive;
+            selector.search += &kind.search;
+        }
+        let began = cpu_time();
+        let found: Vec<u64> = registry.select(&selector, 0).map(|entry| entry.id).collect();
+        slowest = slowest.max(cpu_time() - began);
+        let chosen: Vec<_> = (0..kinds.len())
+            .filter(|kind| chosen >> kind & 1 == 1)
+            .map(|kind| &matching[kind])
+            .collect();
+        let every = registry
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| chosen.iter().all(|matching| matching[*index]));
+        let wanted: Vec<u64> = every.map(|(_, entry)| entry.id).collect();
+        assert_eq!(found, wanted, "{selector:?}");
+    }
+    // Milliseconds of this thread, whoever else has the processor; ten times that without
+    // optimisation.
+    assert!(slowest < std::time::Duration::from_millis(100), "{slowest:?}");
+}
+
+/// What this thread has had of the processor.
+fn cpu_time() -> std::time::Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
+/// What a random caller asks for.
+#[derive(Debug, Clone)]
+pub(in crate::registry) enum Asked {
+    Add(i32, u64),
+    Tag(u64, u8),
+    Untag(u64, u8),
+    Name(u64, u8),
+    Remove(u64),
+    End(u64, u8),
+    Reset,
+}
+
+pub(in crate::registry) fn asked() -> impl Strategy<Value = Asked> {
+    prop_oneof![
+        6 => (1..8i32, 0..3u64).prop_map(|(pid, start)| Asked::Add(pid, start)),
+        4 => (1..20u64, 0..4u8).prop_map(|(id, tag)| Asked::Tag(id, tag)),
+        2 => (1..20u64, 0..4u8).prop_map(|(id, tag)| Asked::Untag(id, tag)),
+        2 => (1..20u64, 0..4u8).prop_map(|(id, name)| Asked::Name(id, name)),
+        2 => (1..20u64).prop_map(Asked::Remove),
+        3 => (1..20u64, 0..4u8).prop_map(|(id, code)| Asked::End(id, code)),
+        1 => Just(Asked::Reset),
+    ]
+}
+
+/// What a daemon makes of it.
+pub(in crate::registry) fn planned(registry: &Registry, asked: &Asked) -> Result<Change, Refusal> {
+    let one =
+        |id: u64| registry.chosen(&Selector { ids: [id].into(), ..Default::default() }, false);
+    let edit = |id: u64, edit: Edit| registry.edit(one(id)?, edit);
+    match *asked {
+        Asked::Add(pid, start) => {
+            registry.add(New { process: process(pid, start), ..Default::default() }, 5)
+        }
+        Asked::Tag(id, tag) => {
+            edit(id, Edit { add_tags: vec![format!("t{tag}")], ..Default::default() })
+        }
+        Asked::Untag(id, tag) => {
+            edit(id, Edit { remove_tags: vec![format!("t{tag}")], ..Default::default() })
+        }
+        Asked::Name(id, name) => {
+            edit(id, Edit { name: Some(format!("n{name}")), ..Default::default() })
+        }
+        Asked::Remove(id) => Ok(Change::Remove { ids: one(id)? }),
+        Asked::End(id, code) => {
+            let end = End { time_ns: 9, code: Some(code), signal: None };
+            one(id).map(|_| Change::End { id, end, is_witnessed: true })
+        }
+        Asked::Reset => Ok(Change::Reset),
+    }
+}
+
+proptest! {
+    /// Check, against a plain list, that whatever is asked in whatever order, ids are never used
+    /// twice, a living process has one entry, and the indexes say what the entries say.
+    #[test]
+    fn the_indexes_say_what_the_entries_say(asked in proptest::collection::vec(asked(), 1..80)) {
+        let mut registry = Registry::default();
+        let mut list: Vec<Entry> = Vec::new();
+        let mut given = BTreeSet::new();
+        for asked in asked {
+            let Ok(change) = planned(&registry, &asked) else { continue };
+            match &change {
+                Change::Add(entry) => {
+                    prop_assert!(given.insert(entry.id), "an id is given twice");
+                    let same = |one: &&Entry| one.is_alive() && one.process.key() == entry.process.key();
+                    prop_assert_eq!(list.iter().find(same), None);
+                    list.push((**entry).clone());
+                }
+                Change::Edit { ids, edit } => list.iter_mut().filter(|one| ids.contains(&one.id)).for_each(|one| {
+                    one.tags.extend(edit.add_tags.iter().cloned());
+                    edit.remove_tags.iter().for_each(|tag| { one.tags.remove(tag); });
+                    one.name = edit.name.clone().or(one.name.clone());
+                }),
+                Change::Remove { ids } => list.retain(|one| !ids.contains(&one.id)),
+                Change::End { id, end, .. } => list.iter_mut().filter(|one| one.id == *id).for_each(|one| {
+                    one.end = Some(*end);
+                    one.last_seen_ns = 9;
+                }),
+                _ => list.clear(),
+            }
+            registry.apply(change);
+        }
+        prop_assert_eq!(registry.iter().cloned().collect::<Vec<_>>(), list.clone());
+        for pid in 1..8 {
+            let selector = Selector { pids: [pid].into(), ..Default::default() };
+            let wanted: Vec<_> = list.iter().filter(|one| one.process.pid == pid).map(|one| one.id).collect();
+            prop_assert_eq!(registry.select(&selector, 0).map(|one| one.id).collect::<Vec<_>>(), wanted);
+        }
+        for word in 0..4 {
+            let tagged = Selector { tags: vec![format!("t{word}")], ..Default::default() };
+            let wanted: Vec<_> = list.iter().filter(|one| one.tags.contains(&format!("t{word}"))).map(|one| one.id).collect();
+            prop_assert_eq!(registry.select(&tagged, 0).map(|one| one.id).collect::<Vec<_>>(), wanted);
+            let named = Selector { names: vec![format!("n{word}")], ..Default::default() };
+            let wanted: Vec<_> = list.iter().filter(|one| one.name == Some(format!("n{word}"))).map(|one| one.id).collect();
+            prop_assert_eq!(registry.select(&named, 0).map(|one| one.id).collect::<Vec<_>>(), wanted);
+        }
+    }
+}

@@ -1,0 +1,75 @@
+#![expect(
+    clippy::disallowed_methods,
+    reason = "tests are no shim: they spawn their children themselves"
+)]
+
+use std::{
+    os::unix::process::ExitStatusExt as _,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use super::*;
+use crate::platform::Waker;
+
+fn liveness() -> (Liveness, Waker) {
+    let waker = Waker::new().unwrap();
+    (Liveness::new(&waker, 10).unwrap(), waker)
+}
+
+fn wait(liveness: &mut Liveness) -> Vec<Noticed> {
+    liveness.wait(EpollTimeout::try_from(Duration::from_secs(10)).unwrap()).unwrap()
+}
+
+/// Check that a zombie is told as dead at once, without its code; and its code once it was reaped.
+#[test]
+fn an_end_is_told_at_once_and_its_code_when_it_was_reaped() {
+    for (script, ended) in [("exit 3", Ended::Code(3)), ("kill -9 $$", Ended::Signal(9))] {
+        let (mut liveness, _waker) = liveness();
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("read x; {script}")])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let key = identify(pid).unwrap();
+        liveness.watch(7, hold(key, None).unwrap()).unwrap();
+        drop(child.stdin.take());
+        let began = Instant::now();
+        assert_eq!(wait(&mut liveness), [Noticed { id: 7, ended: None }]);
+        // 50 ms are promised; ten times that where the machine has other work.
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        // A zombie makes no noise.
+        assert_eq!(liveness.wait(EpollTimeout::try_from(50).unwrap()).unwrap(), []);
+        assert_eq!(hold(key, None).map(drop).map_err(|error| error.to_string()), Ok(()));
+        let status = child.wait().unwrap();
+        assert_eq!(Ended::from_wait_status(status.into_raw().cast_unsigned()), ended);
+        assert_eq!(wait(&mut liveness), [Noticed { id: 7, ended: Some(ended) }]);
+        assert!(liveness.pidfd(7).is_none());
+        assert!(hold(key, None).is_err());
+    }
+}
+
+/// Check that a process with another start is not taken for the one that is meant.
+#[test]
+fn a_pid_alone_holds_nobody() {
+    let me = identify(i32::try_from(std::process::id()).unwrap()).unwrap();
+    assert!(hold(me, None).is_ok());
+    let other = ProcessKey { start_ticks: me.start_ticks + 1, ..me };
+    assert_eq!(hold(other, None).unwrap_err().raw_os_error(), Some(nix::libc::ESRCH));
+    // One that began in the same tick.
+    if let Some(inode) = pidfd::inode(hold(me, None).unwrap()) {
+        assert!(hold(me, Some(inode)).is_ok());
+        assert_eq!(hold(me, Some(inode + 1)).unwrap_err().raw_os_error(), Some(nix::libc::ESRCH));
+    } else {
+        let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+        let version: Vec<u32> =
+            release.split(['.', '-']).map_while(|part| part.parse().ok()).take(2).collect();
+        assert!(version < vec![6, 9], "{release} has pidfs");
+    }
+    let (mut liveness, _waker) = liveness();
+    liveness.watch_at_looks(1, me);
+    liveness.watch_at_looks(2, other);
+    assert_eq!(liveness.look(), [Noticed { id: 2, ended: None }]);
+    assert!(liveness.needs_looks());
+}

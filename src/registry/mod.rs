@@ -1,0 +1,36 @@
+//! The registry of processes by id, name, tag and group, on kernel identity.
+//!
+//! ```text
+//!  daemon::service ── job ──►  owner       one thread owns everything below
+//!                               ├─ entries     pure: entries, indexes, what is allowed
+//!                               ├─ store       one line for each command, synced before the answer
+//!                               └─ liveness    a pidfd for each living process, one epoll
+//!
+//!  inspector   what is known of a process that is to be registered
+//!  kill        signals by pidfd, to whole trees too
+//! ```
+//!
+//! A process is known by pid, start and boot, so a signal never reaches another process that has
+//! been given the same pid. The pure part and the store are compiled everywhere; what holds
+//! processes is Linux only.
+
+mod change;
+pub mod entries;
+pub mod entry;
+mod refusal;
+mod select;
+pub mod store;
+
+cfg_if::cfg_if! {
+    if #[cfg(target_os = "linux")] {
+        pub mod inspector;
+        pub mod kill;
+        pub mod liveness;
+        pub mod owner;
+    }
+}
+
+pub use change::{Change, Edit};
+pub use entries::{New, Registry};
+pub use refusal::{Kind, Refusal};
+pub use select::Selector;

@@ -1,0 +1,296 @@
+//! The registry on disk: one file of JSON lines, each the changes of one command.
+//!
+//! ```text
+//!  registry.jsonl      [{"begin":{"schema":1,"last_id":7}}]
+//!                      [{"add":{"id":8,…}}]
+//!                      [{"edit":{"ids":[8],"add_tags":["db"]}}]
+//! ```
+//!
+//! A line is appended before its command is applied, and the file is synced before the command is
+//! answered. A line is a whole command: what follows the last newline is a command that nobody was
+//! told of, and is cut off. When most lines are history the file is written anew beside itself and
+//! renamed.
+//!
+//! A line that makes no sense is damage: the file is kept under another name, and what the other
+//! lines say goes on. A disk without room refuses a command and takes nothing of it.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, BufWriter, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::{Change, Registry};
+use crate::platform::lock::{Lock, try_lock};
+
+/// What the lines look like.
+const SCHEMA: u32 = 1;
+
+/// History is kept until there are so many lines more than twice the entries.
+const HISTORY: usize = 10_000;
+
+/// The registry's file. One process has it at a time.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    path: PathBuf,
+    /// Appends; the lock is the folder's, since the file is replaced.
+    file: File,
+    _lock: Lock,
+    /// How long the file is, and how much of that is synced.
+    length: u64,
+    durable: u64,
+    lines: usize,
+    /// No attempt to write the file anew before it has so many lines.
+    compact_at: usize,
+    /// Something that happened is not in the file.
+    is_behind: bool,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct Opened {
+    /// The file.
+    pub store: Store,
+    /// What it says.
+    pub registry: Registry,
+    /// The damaged file's new name, and how many of its lines made no sense.
+    pub damaged: Option<(PathBuf, usize)>,
+}
+
+/// The registry cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another daemon has it.
+    #[error("another daemon uses {}", folder.display())]
+    InUse {
+        /// Its folder.
+        folder: PathBuf,
+    },
+    /// A step failed.
+    #[error("failed to {action} {}", path.display())]
+    System {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// What the system answered.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Store {
+    /// Reads the file of a folder, and makes both where they are missing.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`]. A damaged file is none.
+    pub fn open(folder: &Path, now_ns: u64) -> Result<Opened, StoreError> {
+        let failed = |action, path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::System { action, path, source }
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(failed("create", folder))?;
+        let opened = File::open(folder).map_err(failed("open", folder))?;
+        let lock = try_lock(opened).map_err(failed("lock", folder))?;
+        let lock = lock.ok_or_else(|| StoreError::InUse { folder: folder.to_owned() })?;
+        let path = folder.join("registry.jsonl");
+        let file = open(&path).map_err(failed("open", &path))?;
+        let mut store = Self {
+            folder: folder.to_owned(),
+            path: path.clone(),
+            file,
+            _lock: lock,
+            length: 0,
+            durable: 0,
+            lines: 0,
+            compact_at: 0,
+            is_behind: false,
+        };
+        let Read { registry, bad } = store.read().map_err(failed("read", &path))?;
+        let mut damaged = None;
+        if bad > 0 {
+            damaged = Some((set_aside(&path, now_ns).map_err(failed("set aside", &path))?, bad));
+        }
+        if bad > 0 || store.lines == 0 {
+            store.rewrite(&registry).map_err(failed("write", &path))?;
+        }
+        Ok(Opened { store, registry, damaged })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Appends one command, whole or not at all. It is durable after [`sync`](Self::sync).
+    ///
+    /// # Errors
+    ///
+    /// What the system answered; the file is as it was.
+    pub fn append(&mut self, changes: &[Change]) -> io::Result<()> {
+        let mut line = serde_json::to_vec(changes)?;
+        line.push(b'\n');
+        if self.file.metadata()?.len() != self.length {
+            // A part of a command that failed, which could not be taken back then.
+            self.file.set_len(self.length)?;
+        }
+        if let Err(error) = (&self.file).write_all(&line) {
+            let _ = self.file.set_len(self.length);
+            return Err(error);
+        }
+        self.length += line.len() as u64;
+        self.lines += 1;
+        Ok(())
+    }
+
+    /// Makes everything that was appended durable.
+    ///
+    /// # Errors
+    ///
+    /// What the system answered. What was appended since the last sync is taken back, and the
+    /// registry has to be [read again](Self::reread).
+    pub fn sync(&mut self) -> io::Result<()> {
+        if self.durable == self.length {
+            return Ok(());
+        }
+        self.file.sync_data().inspect_err(|_| {
+            self.length = self.durable;
+            let _ = self.file.set_len(self.length);
+        })?;
+        self.durable = self.length;
+        Ok(())
+    }
+
+    /// What the file says, up to what is synced.
+    ///
+    /// # Errors
+    ///
+    /// What the system answered.
+    pub fn reread(&mut self) -> io::Result<Registry> {
+        self.file = open(&self.path)?;
+        self.file.set_len(self.durable)?;
+        self.read().map(|read| read.registry)
+    }
+
+    /// Notes that something happened that could not be appended: the file is to be written anew.
+    pub fn fall_behind(&mut self) {
+        self.is_behind = true;
+    }
+
+    /// Whether something happened that is not in the file.
+    #[must_use]
+    pub fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
+    /// Writes the file anew where most of it is history; and with `catch_up` where it is behind.
+    ///
+    /// # Errors
+    ///
+    /// What the system answered; the file is as it was, and is tried again much later.
+    pub fn compact(&mut self, registry: &Registry, catch_up: bool) -> io::Result<()> {
+        let is_long = self.lines > registry.len() * 2 + HISTORY && self.lines > self.compact_at;
+        if !(is_long || self.is_behind && catch_up) {
+            return Ok(());
+        }
+        self.compact_at = self.lines + HISTORY;
+        self.rewrite(registry)
+    }
+
+    fn rewrite(&mut self, registry: &Registry) -> io::Result<()> {
+        let new = self.folder.join("registry.jsonl.new");
+        let written = self.write_beside(registry, &new);
+        let (file, length, lines) = written.inspect_err(|_| {
+            let _ = fs::remove_file(&new);
+        })?;
+        fs::rename(&new, &self.path)?;
+        (self.file, self.length, self.durable, self.lines) = (file, length, length, lines);
+        (self.is_behind, self.compact_at) = (false, 0);
+        File::open(&self.folder)?.sync_all()
+    }
+
+    fn write_beside(&self, registry: &Registry, new: &Path) -> io::Result<(File, u64, usize)> {
+        match fs::remove_file(new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = open(new)?;
+        let mut writer = BufWriter::with_capacity(1 << 20, &file);
+        let mut line = |change: Change| {
+            serde_json::to_writer(&mut writer, &[change])?;
+            writer.write_all(b"\n")
+        };
+        line(Change::Begin { schema: SCHEMA, last_id: registry.last_id() })?;
+        line(Change::Seen { time_ns: registry.seen_ns() })?;
+        for entry in registry.iter() {
+            line(Change::Add(Box::new(entry.clone())))?;
+        }
+        writer.flush()?;
+        drop(writer);
+        file.sync_all()?;
+        let length = file.metadata()?.len();
+        Ok((file, length, registry.len() + 2))
+    }
+
+    /// Reads the file from its begin, and cuts off a last line without its end.
+    fn read(&mut self) -> io::Result<Read> {
+        let mut text = Vec::new();
+        let mut file = File::open(&self.path)?;
+        file.read_to_end(&mut text)?;
+        let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        if end < text.len() {
+            self.file.set_len(end as u64)?;
+        }
+        let mut read = Read::default();
+        let mut lines = 0;
+        let has_begun = |line: &[Change]| matches!(line, [Change::Begin { schema: SCHEMA, .. }]);
+        for line in text[..end].split_inclusive(|byte| *byte == b'\n') {
+            lines += 1;
+            match serde_json::from_slice::<Vec<Change>>(line) {
+                Ok(changes) if lines > 1 || has_begun(&changes) => {
+                    changes.into_iter().for_each(|change| read.registry.apply(change));
+                }
+                _ => read.bad += 1,
+            }
+        }
+        (self.length, self.durable, self.lines) = (end as u64, end as u64, lines);
+        Ok(read)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    registry: Registry,
+    /// Lines that made no sense.
+    bad: usize,
+}
+
+/// Gives a file a second name that nothing has yet.
+fn set_aside(path: &Path, now_ns: u64) -> io::Result<PathBuf> {
+    for time in now_ns / 1_000_000_000.. {
+        let aside = path.with_added_extension(format!("damaged-{time}"));
+        match fs::hard_link(path, &aside) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => return other.map(|()| aside),
+        }
+    }
+    unreachable!("there are more numbers than files")
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut open = OpenOptions::new();
+    open.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
+    open.open(path)
+}
+
+#[cfg(test)]
+mod tests;
