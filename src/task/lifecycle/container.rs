@@ -1,77 +1,80 @@
-//! The life of a container, which is the life of its init.
+//! The lifecycle of a container, which is that of its init.
 
 use super::{Denied, cannot};
 use crate::model::Exit;
 
-/// Where a container is in its life.
+/// The state of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// The runtime's create is under way.
+    /// The runtime's create is in progress.
     Creating,
-    /// Init exists and waits for start. With `restore`, nothing exists yet: start restores it.
+    /// Init exists and waits for start. With `restore` there is no process yet: start restores it
+    /// from a checkpoint.
     Created {
-        /// Whether start is the restore of a checkpoint.
+        /// Whether start restores a checkpoint.
         restore: bool,
     },
-    /// The runtime's start (or restore) is under way.
+    /// The runtime's start or restore is in progress.
     Starting {
-        /// Whether it is a restore.
+        /// Whether the operation is a restore.
         restore: bool,
-        /// Init's exit, if it came before start has returned.
-        early: Option<Exit>,
+        /// Init's exit, if it was reaped before start has returned.
+        early_exit: Option<Exit>,
     },
     /// Init runs the user's program.
     Running,
-    /// The runtime's pause is under way.
+    /// The runtime's pause is in progress.
     Pausing,
-    /// Every process is frozen.
+    /// All processes are frozen.
     Paused,
-    /// The runtime's resume is under way.
+    /// The runtime's resume is in progress.
     Resuming,
-    /// Init has exited; exits of execs are still to be told.
+    /// Init has exited, and exits of execs must be reported before init's.
     Ending {
-        /// Init's exit.
+        /// Init's exit, not reported yet.
         exit: Exit,
     },
-    /// Init has exited and everybody has been told.
+    /// Init has exited, and its exit has been reported.
     Stopped {
-        /// Init's exit.
+        /// Init's exit as it was reaped.
         exit: Exit,
     },
-    /// The runtime's delete is under way.
+    /// The runtime's delete is in progress.
     Deleting {
-        /// Init's exit; none for a container that was never started.
+        /// Init's exit; `None` while init of a container that was never started has not been
+        /// reaped.
         exit: Option<Exit>,
-        /// Whether it is an unstarted restore, should the delete fail.
+        /// Whether the container is a restore that was not started. A failed delete needs it to go
+        /// back to [`State::Created`].
         restore: bool,
     },
-    /// Gone.
+    /// The container is deleted; every request is refused.
     Deleted,
 }
 
-/// What happens to a container: a request, the end of an operation, or an exit.
+/// A request to a container, the end of an operation, or the exit of init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// The runtime's create ended well.
+    /// The runtime's create succeeded.
     Created {
-        /// Whether start will be the restore of a checkpoint.
+        /// Whether start will restore a checkpoint.
         restore: bool,
     },
-    /// A request.
+    /// A request to start init.
     Start,
-    /// The runtime's start ended.
+    /// The runtime's start or restore ended.
     StartEnded {
         /// Whether it ended well.
         ok: bool,
     },
-    /// A request.
+    /// A request to freeze all processes.
     Pause,
     /// The runtime's pause ended.
     PauseEnded {
         /// Whether it ended well.
         ok: bool,
     },
-    /// A request.
+    /// A request to thaw all processes.
     Resume,
     /// The runtime's resume ended.
     ResumeEnded {
@@ -80,22 +83,22 @@ pub enum Input {
     },
     /// A request to signal init, or all processes.
     Kill {
-        /// Whether every process is meant.
+        /// Whether the signal goes to all processes instead of init.
         all: bool,
     },
     /// A request to add an exec.
     AddExec,
     /// A request to start an added exec.
     StartExec,
-    /// A request for new limits.
+    /// A request to change the resource limits.
     Update,
-    /// A request for an image.
+    /// A request to write a checkpoint.
     Checkpoint,
     /// Init was reaped.
     Exited(Exit),
-    /// No exec is left whose exit has to be told before init's.
+    /// Nothing is left that must be reported before init's exit.
     Settled,
-    /// A request.
+    /// A request to delete the container.
     Delete,
     /// The runtime's delete ended.
     DeleteEnded {
@@ -104,46 +107,46 @@ pub enum Input {
     },
 }
 
-/// What follows from an input.
+/// What the owner of the container must do after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing to do: go on.
+    /// Nothing to do.
     None,
-    /// Do what was asked for: it is allowed.
+    /// Perform the request: it is allowed.
     Proceed,
-    /// End the create or the restore that is under way.
+    /// Kill the create or the restore that is in progress.
     Abort,
-    /// Answer when the delete that is under way has ended.
+    /// Answer the request when the delete that is in progress has ended.
     JoinDelete,
-    /// Tell that it was started.
-    TellStarted,
-    /// Tell that it was started, then act on its early exit as on [`Effect::End`].
-    TellStartedThenEnd(Exit),
-    /// Init has ended: kill what it leaves behind, then wait for the exits of execs.
+    /// Report that the container was started.
+    ReportStarted,
+    /// Report that the container was started, then handle its early exit as [`Effect::End`].
+    ReportStartedThenEnd(Exit),
+    /// Init has exited: kill the processes that it left behind, then wait for the exits of execs.
     End(Exit),
-    /// As [`Effect::End`], but the container is frozen: thaw it, or nothing in it can die.
+    /// As [`Effect::End`], for a frozen container: thaw it first, so that the rest of it can die.
     ThawThenEnd(Exit),
-    /// A freeze or thaw ended after its init had: make sure that it is thawed.
+    /// A pause or resume ended after init had exited: make sure that the container is thawed.
     Thaw,
-    /// Tell that it was paused.
-    TellPaused,
-    /// Tell that it was resumed.
-    TellResumed,
-    /// Tell init's exit.
-    TellExit(Exit),
-    /// Tell that it was deleted.
-    TellDeleted,
+    /// Report that the container was paused.
+    ReportPaused,
+    /// Report that the container was resumed.
+    ReportResumed,
+    /// Report init's exit: publish it and answer the requests that wait for it.
+    ReportExit(Exit),
+    /// Report that the container was deleted.
+    ReportDeleted,
 }
 
-/// The next state and what follows.
+/// The next state and the effect.
 pub type Next = (State, Effect);
 
-/// The one transition function: every input in every state.
+/// The transition function: lists every input in every state.
 ///
 /// # Errors
 ///
-/// [`Denied`] for a request that the state does not allow. What is no request is never refused:
-/// an end or an exit that does not fit leaves the state as it is.
+/// [`Denied`] for a request that the state does not allow. Other inputs are never refused: the end
+/// of an operation or an exit that does not fit the state leaves it unchanged.
 pub fn step(state: State, input: Input) -> Result<Next, Denied> {
     use State::{
         Created, Creating, Deleted, Deleting, Ending, Paused, Pausing, Resuming, Running, Starting,
@@ -156,21 +159,22 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
 
         // ── start ──
         (Created { restore }, Input::Start) => {
-            Ok((Starting { restore, early: None }, Effect::Proceed))
+            Ok((Starting { restore, early_exit: None }, Effect::Proceed))
         }
         (Running, Input::Start) => Err(cannot("start", "a running process")),
         (Paused, Input::Start) => Err(cannot("start", "a paused process")),
         (Ending { .. } | Stopped { .. }, Input::Start) => Err(cannot("start", "a stopped process")),
-        (Starting { early: None, .. }, Input::StartEnded { ok: true }) => {
-            Ok((Running, Effect::TellStarted))
+        (Starting { early_exit: None, .. }, Input::StartEnded { ok: true }) => {
+            Ok((Running, Effect::ReportStarted))
         }
-        (Starting { early: Some(exit), .. }, Input::StartEnded { ok: true }) => {
-            Ok((Ending { exit }, Effect::TellStartedThenEnd(exit)))
+        (Starting { early_exit: Some(exit), .. }, Input::StartEnded { ok: true }) => {
+            Ok((Ending { exit }, Effect::ReportStartedThenEnd(exit)))
         }
-        (Starting { restore, early: None }, Input::StartEnded { ok: false }) => {
+        // The user's program does not run yet, so start may be tried again.
+        (Starting { restore, early_exit: None }, Input::StartEnded { ok: false }) => {
             Ok((Created { restore }, Effect::None))
         }
-        (Starting { early: Some(exit), .. }, Input::StartEnded { ok: false }) => {
+        (Starting { early_exit: Some(exit), .. }, Input::StartEnded { ok: false }) => {
             Ok((Ending { exit }, Effect::End(exit)))
         }
 
@@ -181,7 +185,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Ending { .. } | Stopped { .. }, Input::Pause) => {
             Err(cannot("pause", "a stopped container"))
         }
-        (Pausing, Input::PauseEnded { ok: true }) => Ok((Paused, Effect::TellPaused)),
+        (Pausing, Input::PauseEnded { ok: true }) => Ok((Paused, Effect::ReportPaused)),
         (Pausing, Input::PauseEnded { ok: false }) => Ok((Running, Effect::None)),
         (Paused, Input::Resume) => Ok((Resuming, Effect::Proceed)),
         (Created { .. }, Input::Resume) => Err(cannot("resume", "task in created state")),
@@ -189,15 +193,17 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Ending { .. } | Stopped { .. }, Input::Resume) => {
             Err(cannot("resume", "a stopped container"))
         }
-        (Resuming, Input::ResumeEnded { ok: true }) => Ok((Running, Effect::TellResumed)),
+        (Resuming, Input::ResumeEnded { ok: true }) => Ok((Running, Effect::ReportResumed)),
         (Resuming, Input::ResumeEnded { ok: false }) => Ok((Paused, Effect::None)),
-        // Its init ended meanwhile. The freeze may have taken hold after the thaw of that end.
+        // Init exited meanwhile, and the thaw for that exit may have come before this freeze took
+        // effect. So thaw again.
         (
             Ending { .. } | Stopped { .. } | Deleting { .. },
             Input::PauseEnded { .. } | Input::ResumeEnded { ok: false },
         ) => stay(Effect::Thaw),
 
         // ── kill ──
+        // No init is known that a signal could reach, and the runtime may hang: kill the runtime.
         (Creating | Starting { restore: true, .. }, Input::Kill { .. }) => stay(Effect::Abort),
         (
             Created { .. }
@@ -208,7 +214,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             | Resuming,
             Input::Kill { .. },
         ) => stay(Effect::Proceed),
-        // With a shared pid namespace others live on; the runtime knows them by cgroup.
+        // In a shared pid namespace other processes survive init. The runtime finds them by cgroup.
         (Ending { .. } | Stopped { .. }, Input::Kill { all: true }) => stay(Effect::Proceed),
         (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::Kill { .. }) => {
             Err(Denied::Finished)
@@ -230,7 +236,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             Err(Denied::InitNotRunning)
         }
 
-        // ── limits and images ──
+        // ── update and checkpoint ──
         (Created { .. } | Running | Paused | Ending { .. }, Input::Update) => stay(Effect::Proceed),
         (Stopped { .. } | Deleting { .. }, Input::Update) => {
             Err(cannot("update", "a stopped container"))
@@ -241,21 +247,25 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             Err(cannot("checkpoint", "a stopped container"))
         }
 
-        // ── the end of init ──
+        // ── exit of init ──
         (Created { .. } | Running | Resuming, Input::Exited(exit)) => {
             Ok((Ending { exit }, Effect::End(exit)))
         }
         (Paused | Pausing, Input::Exited(exit)) => Ok((Ending { exit }, Effect::ThawThenEnd(exit))),
-        (Starting { restore, early: None }, Input::Exited(exit)) => {
-            Ok((Starting { restore, early: Some(exit) }, Effect::None))
+        // The exit can come before start has returned. Clients must see the start first, so the
+        // exit is kept until then.
+        (Starting { restore, early_exit: None }, Input::Exited(exit)) => {
+            Ok((Starting { restore, early_exit: Some(exit) }, Effect::None))
         }
-        // Deleted while created: the runtime's delete kills init, and its exit is told like any.
+        // A container that was never started is being deleted: the runtime's delete kills init, and
+        // that exit is reported as any other.
         (Deleting { exit: None, restore }, Input::Exited(exit)) => {
-            Ok((Deleting { exit: Some(exit), restore }, Effect::TellExit(exit)))
+            Ok((Deleting { exit: Some(exit), restore }, Effect::ReportExit(exit)))
         }
-        (Ending { exit }, Input::Settled) => Ok((Stopped { exit }, Effect::TellExit(exit))),
+        (Ending { exit }, Input::Settled) => Ok((Stopped { exit }, Effect::ReportExit(exit))),
 
         // ── delete ──
+        // Nothing to delete yet: the aborted create undoes itself, which also answers the delete.
         (Creating, Input::Delete) => stay(Effect::Abort),
         (Created { restore }, Input::Delete) => {
             Ok((Deleting { exit: None, restore }, Effect::Proceed))
@@ -266,7 +276,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Running | Ending { .. }, Input::Delete) => Err(cannot("delete", "a running process")),
         (Paused, Input::Delete) => Err(cannot("delete", "a paused process")),
         (Deleting { .. }, Input::Delete) => stay(Effect::JoinDelete),
-        (Deleting { .. }, Input::DeleteEnded { ok: true }) => Ok((Deleted, Effect::TellDeleted)),
+        (Deleting { .. }, Input::DeleteEnded { ok: true }) => Ok((Deleted, Effect::ReportDeleted)),
         (Deleting { exit: Some(exit), .. }, Input::DeleteEnded { ok: false }) => {
             Ok((Stopped { exit }, Effect::None))
         }
@@ -274,7 +284,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             Ok((Created { restore }, Effect::None))
         }
 
-        // ── requests that wait for the operation under way ──
+        // ── requests that wait for the operation in progress ──
         (
             Starting { .. } | Pausing | Resuming,
             Input::Start
@@ -288,7 +298,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         | (Pausing | Resuming, Input::AddExec)
         | (Deleting { .. }, Input::Start | Input::Pause | Input::Resume) => Err(Denied::Busy),
 
-        // ── requests to what is not there ──
+        // ── requests before the create has ended, or after the delete ──
         (
             Creating | Deleted,
             Input::Start
@@ -301,7 +311,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         )
         | (Deleted, Input::Kill { .. } | Input::Delete) => Err(Denied::NotCreated),
 
-        // ── ends and exits that do not fit: late, or told twice ──
+        // ── ends and exits that do not fit the state: late, or received twice ──
         (
             Created { .. }
             | Starting { .. }
@@ -339,7 +349,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         | (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::ResumeEnded { ok: true })
         | (
             Creating
-            | Starting { early: Some(_), .. }
+            | Starting { early_exit: Some(_), .. }
             | Ending { .. }
             | Stopped { .. }
             | Deleting { exit: Some(_), .. }
@@ -376,7 +386,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
 }
 
 impl State {
-    /// Init's exit, once it has been told.
+    /// Init's exit, once it has been reported; `None` before that and for a deleted container.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         match *self {
@@ -394,11 +404,11 @@ impl State {
         }
     }
 
-    /// Whether init has been reaped, told or not.
+    /// Whether init has been reaped, even if its exit is not reported yet.
     #[must_use]
     pub fn init_has_exited(&self) -> bool {
         match self {
-            Self::Starting { early, .. } => early.is_some(),
+            Self::Starting { early_exit, .. } => early_exit.is_some(),
             Self::Deleting { exit, .. } => exit.is_some(),
             Self::Ending { .. } | Self::Stopped { .. } | Self::Deleted => true,
             Self::Creating
@@ -410,7 +420,7 @@ impl State {
         }
     }
 
-    /// Whether an operation is under way after which a request that waits may be tried again.
+    /// Whether an operation is in progress that makes requests wait. They are retried when it ends.
     #[must_use]
     pub fn is_changing(&self) -> bool {
         matches!(

@@ -1,45 +1,45 @@
-//! The life of an exec.
+//! The lifecycle of an exec.
 
 use super::{Denied, cannot};
 use crate::model::Exit;
 
-/// Where an exec is in its life.
+/// The state of an exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Known, not started.
+    /// The exec was added and has not been started.
     Added,
-    /// The runtime's exec is under way.
+    /// The runtime's exec is in progress.
     Starting,
-    /// The runtime's exec failed; there was never a process.
+    /// The runtime's exec failed, so there is no process. The exec may be started again.
     Failed,
     /// The process runs.
     Running {
-        /// Its pid.
+        /// The pid in the shim's pid namespace.
         pid: i32,
     },
-    /// The process has ended and everybody has been told.
+    /// The process was reaped and its exit has been reported.
     Stopped {
-        /// Its exit.
+        /// The exit as it was reaped.
         exit: Exit,
     },
-    /// Its streams are being drained.
+    /// The exec is being deleted: its output is being drained.
     Deleting {
-        /// Its exit; none if it never ran.
+        /// The exit of the process; `None` if it never ran.
         exit: Option<Exit>,
     },
 }
 
-/// What happens to an exec.
+/// A request to an exec, or something that happened to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// A request.
+    /// A request to start the process.
     Start,
-    /// The runtime's exec ended well and left this process.
+    /// The runtime's exec succeeded and left a process to the shim.
     Started {
-        /// Its pid.
+        /// The pid in the shim's pid namespace.
         pid: i32,
     },
-    /// The runtime's exec failed.
+    /// The runtime's exec failed or was aborted.
     StartFailed,
     /// A request to signal the process.
     Kill,
@@ -47,35 +47,36 @@ pub enum Input {
     Resize,
     /// The process was reaped.
     Exited(Exit),
-    /// A request.
+    /// A request to delete the exec.
     Delete,
 }
 
-/// What follows from an input.
+/// What the owner of the container must do after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing to do.
     None,
-    /// Do what was asked for: it is allowed.
+    /// Perform the request: it is allowed.
     Proceed,
-    /// End the runtime's exec that is under way.
+    /// Kill the runtime's exec that is in progress.
     AbortStart,
-    /// Answer when the delete that is under way has ended.
+    /// Answer the request when the delete that is in progress has ended.
     JoinDelete,
-    /// Tell that it was started.
-    TellStarted,
-    /// Tell its exit.
-    TellExit(Exit),
+    /// Report that the exec was started.
+    ReportStarted,
+    /// Report the exit: publish it and answer the requests that wait for it.
+    ReportExit(Exit),
 }
 
-/// The next state and what follows.
+/// The next state and the effect.
 pub type Next = (State, Effect);
 
-/// The one transition function: every input in every state.
+/// The transition function: lists every input in every state.
 ///
 /// # Errors
 ///
-/// [`Denied`] for a request that the state does not allow.
+/// [`Denied`] for a request that the state does not allow. Other inputs are never refused: one that
+/// does not fit the state leaves it unchanged.
 pub fn step(state: State, input: Input) -> Result<Next, Denied> {
     use State::{Added, Deleting, Failed, Running, Starting, Stopped};
     let stay = |effect| Ok((state, effect));
@@ -86,26 +87,29 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             Err(cannot("start", "a stopped process"))
         }
 
-        (Starting, Input::Started { pid }) => Ok((Running { pid }, Effect::TellStarted)),
+        (Starting, Input::Started { pid }) => Ok((Running { pid }, Effect::ReportStarted)),
         (Starting, Input::StartFailed) => Ok((Failed, Effect::None)),
 
         (Running { .. }, Input::Kill) => stay(Effect::Proceed),
+        // The runtime may hang, and its process is not known yet: kill the runtime instead.
         (Starting, Input::Kill) => stay(Effect::AbortStart),
         (Added | Failed, Input::Kill) => Err(Denied::NotStarted),
         (Stopped { .. } | Deleting { .. }, Input::Kill) => Err(Denied::Finished),
 
+        // Before the terminal exists a resize does nothing, and that is not an error.
         (Added | Starting | Failed | Running { .. }, Input::Resize) => stay(Effect::Proceed),
         (Stopped { .. } | Deleting { .. }, Input::Resize) => {
             Err(cannot("resize", "a stopped container"))
         }
 
-        (Running { .. }, Input::Exited(exit)) => Ok((Stopped { exit }, Effect::TellExit(exit))),
+        (Running { .. }, Input::Exited(exit)) => Ok((Stopped { exit }, Effect::ReportExit(exit))),
 
         (Added | Failed, Input::Delete) => Ok((Deleting { exit: None }, Effect::Proceed)),
         (Stopped { exit }, Input::Delete) => Ok((Deleting { exit: Some(exit) }, Effect::Proceed)),
         (Starting | Running { .. }, Input::Delete) => Err(cannot("delete", "a running process")),
         (Deleting { .. }, Input::Delete) => stay(Effect::JoinDelete),
 
+        // Ends and exits that do not fit the state: late, or received twice.
         (
             Added | Failed | Running { .. } | Stopped { .. } | Deleting { .. },
             Input::Started { .. } | Input::StartFailed,
@@ -117,7 +121,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
 }
 
 impl State {
-    /// The pid, 0 where there is none.
+    /// The pid in the shim's pid namespace, also after the exit; 0 if there never was a process.
     #[must_use]
     pub fn pid(&self) -> i32 {
         match self {
@@ -127,7 +131,7 @@ impl State {
         }
     }
 
-    /// Its exit, once it has been told.
+    /// The exit, once it has been reported; `None` before that, and if the process never ran.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         match self {
@@ -137,7 +141,7 @@ impl State {
         }
     }
 
-    /// Whether init's exit has to wait for this one's.
+    /// Whether init's exit must wait for the exit of this exec.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         matches!(self, Self::Starting | Self::Running { .. })

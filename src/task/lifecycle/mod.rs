@@ -1,4 +1,5 @@
-//! What a container and an exec may do, and what comes next. Pure: no I/O, no clock, no async.
+//! The state machines of a container and of an exec: which requests a state allows, and what
+//! follows from each input. Pure: no I/O, no clock, no async.
 //!
 //! ```text
 //!            create            start               pause
@@ -7,16 +8,17 @@
 //!                       │                     Running ◄──── Resuming ◄───┘
 //!                       │  init's exit           │  init's exit, from any of them
 //!                       └───────────► Ending ◄───┘
-//!                                        │  the last exec's exit has been told
+//!                                        │  the last exec's exit has been reported
 //!                                        ▼
 //!                                     Stopped ──► Deleting ──► Deleted
 //! ```
 //!
-//! [`container::step`] and [`exec::step`] each write out every pair of state and input. They answer
-//! with the next state and an effect, or with a refusal; `task::container` performs effects.
+//! [`container::step`] and [`exec::step`] each list every pair of state and input. They return the
+//! next state and an effect, or a refusal; `task::container` performs the effects.
 //!
-//! An init that has exited is `Ending` until every exec's exit has been told: the exit of init is
-//! the last one of its container that clients see (containerd 892dc54bd, 421a4b568).
+//! A container whose init has exited stays `Ending` until every exec's exit has been reported. The
+//! exit of init is the last exit of its container that clients see (containerd 892dc54bd,
+//! 421a4b568).
 
 pub mod container;
 pub mod exec;
@@ -26,32 +28,33 @@ mod tests;
 /// Why a request was refused. The texts are those of the Go shim, which clients match on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// There is no container yet, or no longer.
+    /// The container is not created yet, or is already deleted.
     #[error("container not created")]
     NotCreated,
-    /// The process has no pid yet.
+    /// The exec has not been started, so there is no process to signal.
     #[error("process not created")]
     NotStarted,
-    /// The process has ended.
+    /// The process has already exited.
     #[error("process already finished")]
     Finished,
-    /// Init has ended, so nothing new may start beside it.
+    /// Init has exited, so no exec may start in its container.
     #[error("init process is not running")]
     InitNotRunning,
-    /// The state does not allow it.
+    /// The current state does not allow the request.
     #[error("cannot {verb} {state}")]
     State {
-        /// What was asked for.
+        /// The request, as a verb.
         verb: &'static str,
-        /// The state that forbids it, with its article and noun.
+        /// The current state with its article and noun, as the Go shim words it.
         state: &'static str,
     },
-    /// Another change of state is under way; ask again when it has ended. Never told to a client.
+    /// Another operation is changing the state; retry when it has ended. The owner of the container
+    /// does that, so clients never receive this.
     #[error("another operation is under way")]
     Busy,
 }
 
-/// A short way to write [`Denied::State`].
+/// Builds a [`Denied::State`]. The tables below are full of them.
 const fn cannot(verb: &'static str, state: &'static str) -> Denied {
     Denied::State { verb, state }
 }

@@ -11,38 +11,38 @@ use crate::model::Exit;
 
 const EXIT: Exit = Exit { timestamp: SystemTime::UNIX_EPOCH, pid: 42, status: 9 };
 
-/// What a client may believe of a container, from the events that it was told: the small model.
+/// The model: what a client knows of a container from the events that it has received.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
-struct Told {
+struct ClientView {
     started: bool,
     paused: bool,
     exited: bool,
     deleted: bool,
 }
 
-impl Told {
-    /// Takes the events of an effect, in the order in which they are told, and checks each.
-    fn take(&mut self, effect: Effect) {
+impl ClientView {
+    /// Applies the events of an effect, in the order in which they are reported, and checks each.
+    fn apply(&mut self, effect: Effect) {
         assert!(!self.deleted || matches!(effect, Effect::None), "{effect:?} after the delete");
         match effect {
-            Effect::TellStarted | Effect::TellStartedThenEnd(_) => {
+            Effect::ReportStarted | Effect::ReportStartedThenEnd(_) => {
                 assert!(!self.started && !self.exited, "started twice, or after the exit");
                 self.started = true;
             }
-            Effect::TellPaused => {
+            Effect::ReportPaused => {
                 assert!(self.started && !self.paused && !self.exited);
                 self.paused = true;
             }
-            Effect::TellResumed => {
+            Effect::ReportResumed => {
                 assert!(self.paused && !self.exited);
                 self.paused = false;
             }
-            Effect::TellExit(exit) => {
-                assert!(!self.exited, "the exit is told once");
-                assert_eq!(exit, EXIT, "as it was reaped");
+            Effect::ReportExit(exit) => {
+                assert!(!self.exited, "the exit is reported once");
+                assert_eq!(exit, EXIT, "the exit is reported as it was reaped");
                 self.exited = true;
             }
-            Effect::TellDeleted => self.deleted = true,
+            Effect::ReportDeleted => self.deleted = true,
             Effect::ThawThenEnd(_) => assert!(!self.exited),
             Effect::None
             | Effect::Proceed
@@ -93,33 +93,42 @@ fn is_request(input: Input) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 4096, ..ProptestConfig::default() })]
 
-    /// Check that whatever happens in whatever order, clients are told a story that can be true:
-    /// start before exit, exit once and as it was, delete last.
+    /// Check that clients receive consistent events for any sequence of inputs: the start before
+    /// the exit, the exit once and as it was reaped, the delete last.
     #[test]
-    fn any_sequence_tells_a_true_story(sequence in proptest::collection::vec(inputs(), 0..60)) {
+    fn any_sequence_of_inputs_gives_consistent_events(
+        sequence in proptest::collection::vec(inputs(), 0..60),
+    ) {
         let mut state = State::Creating;
-        let mut told = Told::default();
+        let mut view = ClientView::default();
         for input in sequence {
             match container::step(state, input) {
                 Ok((next, effect)) => {
-                    told.take(effect);
+                    view.apply(effect);
                     state = next;
                 }
-                Err(denied) => prop_assert!(is_request(input), "{input:?} is no request, yet {denied:?}"),
+                Err(denied) => prop_assert!(
+                    is_request(input),
+                    "{input:?} is not a request, but got {denied:?}"
+                ),
             }
-            prop_assert_eq!(told.exited, state.exit().is_some() || (told.exited && state == State::Deleted));
-            prop_assert_eq!(told.deleted, state == State::Deleted);
+            // `Deleted` carries no exit, so there the model alone knows whether one was reported.
+            let has_exit = state.exit().is_some() || (view.exited && state == State::Deleted);
+            prop_assert_eq!(view.exited, has_exit);
+            prop_assert_eq!(view.deleted, state == State::Deleted);
             let runs = matches!(state, State::Running | State::Created { .. });
-            prop_assert!(!told.paused || told.exited || !runs, "told as paused, yet it runs");
+            prop_assert!(!view.paused || view.exited || !runs, "reported as paused, but it runs");
         }
     }
 
-    /// Check that no exit is swallowed: from any state of a living container, an exit is told as
-    /// soon as the operation under way has ended and the execs have gone.
+    /// Check that no exit is lost: from any state of a living container, the exit is reported as
+    /// soon as the operation in progress has ended and no exec is pending.
     #[test]
-    fn an_exit_is_always_told_in_the_end(sequence in proptest::collection::vec(inputs(), 0..40)) {
+    fn an_exit_is_always_reported_in_the_end(
+        sequence in proptest::collection::vec(inputs(), 0..40),
+    ) {
         let mut state = State::Creating;
-        let mut told = Told::default();
+        let mut view = ClientView::default();
         let finish = [
             Input::Created { restore: false },
             Input::Exited(EXIT),
@@ -130,31 +139,36 @@ proptest! {
         ];
         for input in sequence.into_iter().chain(finish) {
             if let Ok((next, effect)) = container::step(state, input) {
-                told.take(effect);
+                view.apply(effect);
                 state = next;
             }
         }
-        prop_assert!(told.exited || state == State::Deleted, "{:?}", state);
+        prop_assert!(view.exited || state == State::Deleted, "{:?}", state);
     }
 
-    /// Check that a request which must wait always can: the operation that it waits for ends in a
-    /// state that is not changing.
+    /// Check that a request is made to wait only while an operation is in progress: the end of that
+    /// operation lets it be retried.
     #[test]
-    fn whoever_is_told_busy_is_answered_after_the_operation(sequence in proptest::collection::vec(inputs(), 0..40)) {
+    fn a_request_waits_only_while_an_operation_is_in_progress(
+        sequence in proptest::collection::vec(inputs(), 0..40),
+    ) {
         let mut state = State::Creating;
         for input in sequence {
             match container::step(state, input) {
                 Ok((next, _)) => state = next,
-                Err(Denied::Busy) => prop_assert!(state.is_changing(), "{state:?} makes {input:?} wait for nothing"),
+                Err(Denied::Busy) => prop_assert!(
+                    state.is_changing(),
+                    "{input:?} waits in {state:?}, where no operation is in progress"
+                ),
                 Err(_) => {}
             }
         }
     }
 }
 
-/// Check that the refusals which clients match on have the Go shim's words.
+/// Check that refusals have the texts of the Go shim, which clients match on.
 #[test]
-fn refusals_have_the_words_of_the_go_shim() {
+fn refusals_have_the_texts_of_the_go_shim() {
     let created = State::Created { restore: false };
     let stopped = State::Stopped { exit: EXIT };
     let expected = [
@@ -174,16 +188,17 @@ fn refusals_have_the_words_of_the_go_shim() {
         (stopped, Input::Kill { all: false }, "process already finished"),
         (State::Creating, Input::Start, "container not created"),
     ];
-    for (state, input, words) in expected {
+    for (state, input, text) in expected {
         assert_eq!(
             container::step(state, input).unwrap_err().to_string(),
-            words,
+            text,
             "{state:?} {input:?}"
         );
     }
 }
 
-/// Check that an init which dies while it is frozen is thawed: nothing in it could die otherwise.
+/// Check that a container is thawed if its init dies while it is frozen. Otherwise the rest of the
+/// container could not die.
 #[test]
 fn a_frozen_container_whose_init_died_is_thawed() {
     for state in [State::Paused, State::Pausing] {
@@ -192,17 +207,17 @@ fn a_frozen_container_whose_init_died_is_thawed() {
     }
     let (_, effect) =
         container::step(State::Ending { exit: EXIT }, Input::PauseEnded { ok: true }).unwrap();
-    assert_eq!(effect, Effect::Thaw, "the freeze may have taken hold after the first thaw");
+    assert_eq!(effect, Effect::Thaw, "the freeze may have taken effect after the first thaw");
 }
 
-/// Check that an exit which comes before start has returned is told after the start.
+/// Check that an exit that is reaped before start has returned is reported after the start.
 #[test]
-fn an_exit_before_start_returns_is_told_after_it() {
-    let starting = State::Starting { restore: false, early: None };
+fn an_exit_before_start_returns_is_reported_after_the_start() {
+    let starting = State::Starting { restore: false, early_exit: None };
     let (state, effect) = container::step(starting, Input::Exited(EXIT)).unwrap();
     assert_eq!(effect, Effect::None);
     let (state, effect) = container::step(state, Input::StartEnded { ok: true }).unwrap();
-    assert_eq!((state, effect), (State::Ending { exit: EXIT }, Effect::TellStartedThenEnd(EXIT)));
+    assert_eq!((state, effect), (State::Ending { exit: EXIT }, Effect::ReportStartedThenEnd(EXIT)));
 }
 
 fn exec_inputs() -> impl Strategy<Value = exec::Input> {
@@ -220,17 +235,22 @@ fn exec_inputs() -> impl Strategy<Value = exec::Input> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
 
-    /// Check that an exec is told as started before it is told as ended, and each once.
+    /// Check that the start of an exec is reported before its exit, and each once.
     #[test]
-    fn any_sequence_of_an_exec_tells_a_true_story(sequence in proptest::collection::vec(exec_inputs(), 0..40)) {
+    fn any_sequence_of_inputs_to_an_exec_gives_consistent_events(
+        sequence in proptest::collection::vec(exec_inputs(), 0..40),
+    ) {
         let mut state = exec::State::Added;
         let (mut started, mut exited) = (0, 0);
         for input in sequence {
             let Ok((next, effect)) = exec::step(state, input) else { continue };
             match effect {
-                exec::Effect::TellStarted => started += 1,
-                exec::Effect::TellExit(_) => exited += 1,
-                exec::Effect::None | exec::Effect::Proceed | exec::Effect::AbortStart | exec::Effect::JoinDelete => {}
+                exec::Effect::ReportStarted => started += 1,
+                exec::Effect::ReportExit(_) => exited += 1,
+                exec::Effect::None
+                | exec::Effect::Proceed
+                | exec::Effect::AbortStart
+                | exec::Effect::JoinDelete => {}
             }
             state = next;
             prop_assert!(started <= 1 && exited <= started);

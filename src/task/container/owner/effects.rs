@@ -23,13 +23,13 @@ impl Container {
         match effect {
             // The four of requests are acted on where the request is.
             Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete => {}
-            Effect::TellStarted => {
+            Effect::ReportStarted => {
                 tracing::info!(id, pid = self.init_pid, "started");
                 self.tell(TaskEvent::start(&id, self.init_pid));
                 self.tell_oom();
             }
-            Effect::TellStartedThenEnd(exit) => {
-                self.perform(Effect::TellStarted);
+            Effect::ReportStartedThenEnd(exit) => {
+                self.perform(Effect::ReportStarted);
                 self.perform(Effect::End(exit));
             }
             Effect::End(_) => self.end(),
@@ -42,9 +42,9 @@ impl Container {
                     self.operations.thaw(runc, id);
                 }
             }
-            Effect::TellPaused => self.tell(TaskEvent::paused(&id)),
-            Effect::TellResumed => self.tell(TaskEvent::resumed(&id)),
-            Effect::TellExit(exit) => {
+            Effect::ReportPaused => self.tell(TaskEvent::paused(&id)),
+            Effect::ReportResumed => self.tell(TaskEvent::resumed(&id)),
+            Effect::ReportExit(exit) => {
                 tracing::info!(id, pid = exit.pid, status = exit.status, "exited");
                 // Of a start that failed.
                 self.tell_oom();
@@ -52,7 +52,7 @@ impl Container {
                 self.tell(TaskEvent::exit(&id, &id, exit));
             }
             // Told by `deleted`, together with the answers.
-            Effect::TellDeleted => {}
+            Effect::ReportDeleted => {}
         }
     }
 

@@ -158,7 +158,7 @@ impl Container {
         if let Some(watched) = &self.watched {
             watched.exited(exec_id, exit);
         }
-        if let Ok((state, exec::Effect::TellExit(exit))) =
+        if let Ok((state, exec::Effect::ReportExit(exit))) =
             exec::step(exec.state, exec::Input::Exited(exit))
         {
             exec.state = state;
