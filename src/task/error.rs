@@ -1,4 +1,6 @@
-//! What a task request can fail with, and the status that its client gets.
+//! The errors of task requests, and the ttrpc status that the client receives for each.
+//!
+//! Texts that the Go shim has too are copied to the byte: containerd and its clients match on them.
 
 use std::{io, path::PathBuf};
 
@@ -13,81 +15,81 @@ use crate::{
     runc::{OptionsError, Reason, RuntimeError},
 };
 
-/// A request that was not fulfilled.
+/// Why a task request failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
-    /// The state forbids it.
+    /// The state of the container or of the exec does not allow the request.
     #[error(transparent)]
     Denied(#[from] Denied),
     /// Init has ended, so no exec can start.
     #[error("container {id} init process is not running")]
     InitNotRunning {
-        /// The container.
+        /// The container's id.
         id: String,
     },
-    /// A second create under one id.
+    /// Create was called with an id that a container of this shim already has.
     #[error("container {id}")]
     ContainerExists {
-        /// The container.
+        /// The container's id.
         id: String,
     },
-    /// A second exec under one id.
+    /// Exec was called with an id that an exec of this container already has.
     #[error("id {exec_id}")]
     ExecExists {
-        /// The exec.
+        /// The exec's id.
         exec_id: String,
     },
-    /// No such exec.
+    /// The container has no exec with this id.
     #[error("process does not exist {exec_id}")]
     NoSuchProcess {
-        /// The exec.
+        /// The id from the request.
         exec_id: String,
     },
-    /// A request that cannot be meant.
+    /// A field of the request has a value that is not allowed.
     #[error("invalid {what}: {why}")]
     Invalid {
-        /// The field.
+        /// The name of the field, for the client.
         what: &'static str,
-        /// What is wrong with it.
+        /// The reason, as a clause that follows the field's name.
         why: String,
     },
-    /// Options that could not be understood.
+    /// The runtime options of the request could not be decoded.
     #[error("{}", chain(.0))]
     Options(#[from] OptionsError),
-    /// The runtime refused, or could not be run.
+    /// The OCI runtime failed, or could not be run.
     #[error("{what}: {}", chain(.source))]
     Runtime {
-        /// What was tried, in the Go shim's words.
+        /// The operation that failed, in the Go shim's words.
         what: &'static str,
-        /// What it said.
+        /// The runtime's error, taken from its log or its output.
         source: RuntimeError,
     },
-    /// No image was made.
+    /// The runtime's checkpoint failed, so there is no image.
     #[error("{} path= {}", first_line(&chain(source)), dump.display())]
     Checkpoint {
-        /// What the runtime said.
+        /// The runtime's error.
         source: RuntimeError,
-        /// Where CRIU's own log is.
+        /// The path of the copy of CRIU's own log, in the bundle.
         dump: PathBuf,
     },
-    /// The terminal refused the size.
+    /// The kernel refused the new size of the terminal.
     #[error("failed to resize the terminal: {0}")]
     Resize(io::Error),
-    /// A signal did not arrive.
+    /// The runtime could not send a signal to the container.
     #[error("{}", kill_text(.0))]
     Kill(RuntimeError),
-    /// A signal to an exec did not arrive.
+    /// kill(2) of an exec's process failed.
     #[error("exec kill error: {0}")]
     KillExec(nix::Error),
-    /// The runtime left no process that the shim could take over.
+    /// The runtime's pid file does not name a child process of this shim.
     #[error("failed to retrieve OCI runtime {what} pid: {why}")]
     Pid {
-        /// Of what.
+        /// The kind of process: `container` for init, or `exec`.
         what: &'static str,
-        /// Why it is none.
+        /// The reason: the file was not readable, held no pid, or named another process.
         why: String,
     },
-    /// The streams could not be set up.
+    /// The process's stdin, stdout or stderr could not be set up.
     #[error("failed to create process I/O: {}", chain(.0))]
     Io(#[from] IoError),
     /// The root filesystem could not be mounted or unmounted.
@@ -96,22 +98,24 @@ pub enum TaskError {
     /// The cgroup could not be read.
     #[error("{}", chain(.0))]
     Cgroup(#[from] CgroupError),
-    /// The container has no cgroup.
+    /// Stats was called for a container that has no cgroup known to the shim.
     #[error("cgroup does not exist")]
     NoCgroup,
     /// A file of the bundle could not be written or read.
     #[error("{}", chain(.0))]
     Bundle(#[from] BundleError),
-    /// The shim is leaving, or the container went while the request waited.
+    /// The shim is shutting down, the blocking pool dropped the work, or a restore has no streams
+    /// because an earlier one consumed them.
     #[error("the request was abandoned")]
     Abandoned,
 }
 
 impl TaskError {
-    /// The status for the client: the codes of the Go shim, and its endings, which clients see.
+    /// The ttrpc status for the client. Both the code and the suffix of the text are the Go shim's,
+    /// because clients see both.
     #[must_use]
     pub fn status(&self) -> ttrpc::Error {
-        let (code, ending) = match self {
+        let (code, suffix) = match self {
             Self::Denied(Denied::NotCreated | Denied::Finished) | Self::NoSuchProcess { .. } => {
                 (Code::NOT_FOUND, ": not found")
             }
@@ -122,12 +126,14 @@ impl TaskError {
             Self::ContainerExists { .. } | Self::ExecExists { .. } => {
                 (Code::ALREADY_EXISTS, ": already exists")
             }
+            // Runtimes have no error codes, so `reason` was read from the text.
             Self::Kill(error) => match error.reason() {
                 Reason::NotRunning | Reason::NoSuchContainer => (Code::NOT_FOUND, ": not found"),
                 Reason::Other => (Code::UNKNOWN, ""),
             },
             Self::KillExec(nix::Error::ESRCH) => (Code::NOT_FOUND, ": not found"),
             Self::Invalid { .. } | Self::Options(_) => (Code::INVALID_ARGUMENT, ""),
+            // Unavailable: the client may try again.
             Self::Denied(Denied::Busy) | Self::Abandoned => (Code::UNAVAILABLE, ""),
             Self::Denied(Denied::State { .. })
             | Self::Runtime { .. }
@@ -140,15 +146,16 @@ impl TaskError {
             | Self::Cgroup(_)
             | Self::Bundle(_) => (Code::UNKNOWN, ""),
         };
-        ttrpc::Error::RpcStatus(ttrpc::get_status(code, format!("{self}{ending}")))
+        ttrpc::Error::RpcStatus(ttrpc::get_status(code, format!("{self}{suffix}")))
     }
 
-    /// For a pid file that names no process of this shim's.
+    /// The error for a pid file that names a process which is not a child of this shim.
     pub(super) fn not_ours(what: &'static str, error: NotOurs) -> Self {
         Self::Pid { what, why: error.to_string() }
     }
 }
 
+/// A checkpoint reports the first line only, as `criuError` of the Go shim does.
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }

@@ -1,19 +1,20 @@
-//! containerd's Task service: which container, what may it do, what comes next.
+//! containerd's Task service: the containers of one shim and the requests that they answer.
 //!
 //! ```text
-//!  service      decode a request, ask, encode the answer
+//!  service      decodes a request, sends a command, encodes the answer
 //!     │
-//!  supervisor   which container? who is left?
+//!  supervisor   finds the container; accepts Shutdown when none is left
 //!     │ command
-//!  container    owns one: its state, its streams, its execs; one task, no lock
-//!     │    └─ lifecycle   pure: may it? what next?
+//!  container    owns one container: its state, its streams, its execs; one task, no lock
+//!     │    └─ lifecycle   pure: is the request allowed, and what follows from it?
 //!     ▼
 //!  runc, io, cgroup, rootfs
 //! ```
 //!
-//! A command is answered by its container's own task. What takes time (the runtime, a mount, a read
-//! of a cgroup) runs beside that task and comes back as one event, so State answers while any other
-//! call hangs. No request waits for a client's fifo, and a client that disconnects ends nothing.
+//! The container's own task answers every command. Operations that take time (a call of the OCI
+//! runtime, a mount, a read of a cgroup) run beside that task, and each ends as one event for it.
+//! State therefore answers while any other call hangs. No request waits for a client's fifo, and a
+//! client that disconnects cancels nothing.
 
 pub mod cgroup;
 mod container;

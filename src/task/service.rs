@@ -1,8 +1,9 @@
-//! containerd's Task service: decodes a request, asks, encodes the answer.
+//! containerd's Task service: decodes a request, sends a command to the container, encodes the
+//! answer.
 //!
-//! One table of methods under both names that containerd has given it: `containerd.task.v2.Task`
-//! (1.x) and `containerd.task.v3.Task` (2.x); the messages are the same. ttrpc drops a handler when
-//! its client disconnects; what was asked goes on in the container's own task.
+//! One table of methods is registered under both of containerd's names: `containerd.task.v2.Task`
+//! (1.x) and `containerd.task.v3.Task` (2.x). The messages are the same. ttrpc drops a handler when
+//! its client disconnects; the request itself continues in the container's own task.
 
 use std::{collections::HashMap, process, sync::Arc};
 
@@ -22,38 +23,42 @@ use super::{
 };
 use crate::runc::CheckpointOptions;
 
-/// The Task service of one shim.
+/// The Task service of one shim. Clones serve the same containers.
 #[derive(Debug, Clone)]
 pub struct Service {
     supervisor: Supervisor,
 }
 
+/// The return type of a method: the response, or the status for the client.
 type Answer<T> = ttrpc::Result<T>;
 
 impl Service {
-    /// The service over a shim's containers.
+    /// Makes a service for the containers of `supervisor`.
     #[must_use]
     pub fn new(supervisor: Supervisor) -> Self {
         Self { supervisor }
     }
 
-    /// The method tables to register with a server: the same under both names.
+    /// The method tables to register with a ttrpc server, by service name. Both names, of versions
+    /// 2 and 3, have the same methods.
     #[must_use]
     pub fn tables(&self) -> HashMap<String, ttrpc::r#async::Service> {
         let table = |name: &str| {
+            // `create_task` knows one name only, so its table is registered again under each.
             let tables = create_task(Arc::new(self.clone()));
             tables.into_values().map(|table| (name.to_owned(), table)).collect::<Vec<_>>()
         };
         ["containerd.task.v2.Task", "containerd.task.v3.Task"].into_iter().flat_map(table).collect()
     }
 
-    async fn ask<T>(
+    /// Sends a command to the container `id` and waits for its answer.
+    async fn call<T>(
         &self,
         id: &str,
         command: impl FnOnce(tokio::sync::oneshot::Sender<Result<T, TaskError>>) -> Command,
     ) -> Answer<T> {
         let container = self.supervisor.container(id).map_err(|error| error.status())?;
-        container.ask(command).await.map_err(|error| error.status())
+        container.call(command).await.map_err(|error| error.status())
     }
 }
 
@@ -65,7 +70,7 @@ impl Task for Service {
         request: api::StateRequest,
     ) -> Answer<api::StateResponse> {
         let exec_id = request.exec_id.clone();
-        let snapshot = self.ask(&request.id, |reply| Command::State { exec_id, reply }).await?;
+        let snapshot = self.call(&request.id, |reply| Command::State { exec_id, reply }).await?;
         Ok(wire::state(request.id, request.exec_id, snapshot))
     }
 
@@ -85,7 +90,7 @@ impl Task for Service {
         request: api::StartRequest,
     ) -> Answer<api::StartResponse> {
         let exec_id = request.exec_id;
-        let pid = self.ask(&request.id, |reply| Command::Start { exec_id, reply }).await?;
+        let pid = self.call(&request.id, |reply| Command::Start { exec_id, reply }).await?;
         Ok(api::StartResponse { pid: wire::pid(pid), ..Default::default() })
     }
 
@@ -95,22 +100,22 @@ impl Task for Service {
         request: api::DeleteRequest,
     ) -> Answer<api::DeleteResponse> {
         let exec_id = request.exec_id;
-        let deleted = self.ask(&request.id, |reply| Command::Delete { exec_id, reply }).await?;
+        let deleted = self.call(&request.id, |reply| Command::Delete { exec_id, reply }).await?;
         Ok(wire::deleted(deleted))
     }
 
     async fn pids(&self, _: &TtrpcContext, request: api::PidsRequest) -> Answer<api::PidsResponse> {
-        let pids = self.ask(&request.id, |reply| Command::Pids { reply }).await?;
+        let pids = self.call(&request.id, |reply| Command::Pids { reply }).await?;
         let processes = pids.into_iter().map(wire::process).collect();
         Ok(api::PidsResponse { processes, ..Default::default() })
     }
 
     async fn pause(&self, _: &TtrpcContext, request: api::PauseRequest) -> Answer<api::Empty> {
-        self.ask(&request.id, |reply| Command::Pause { reply }).await.map(empty)
+        self.call(&request.id, |reply| Command::Pause { reply }).await.map(empty)
     }
 
     async fn resume(&self, _: &TtrpcContext, request: api::ResumeRequest) -> Answer<api::Empty> {
-        self.ask(&request.id, |reply| Command::Resume { reply }).await.map(empty)
+        self.call(&request.id, |reply| Command::Resume { reply }).await.map(empty)
     }
 
     async fn checkpoint(
@@ -121,18 +126,20 @@ impl Task for Service {
         let options = CheckpointOptions::decode(request.options.as_ref());
         let options = options.map_err(|error| TaskError::from(error).status())?;
         let path = request.path;
-        self.ask(&request.id, |reply| Command::Checkpoint { path, options, reply }).await.map(empty)
+        self.call(&request.id, |reply| Command::Checkpoint { path, options, reply })
+            .await
+            .map(empty)
     }
 
     async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> Answer<api::Empty> {
         let api::KillRequest { id, exec_id, signal, all, .. } = request;
-        self.ask(&id, |reply| Command::Kill { exec_id, signal, all, reply }).await.map(empty)
+        self.call(&id, |reply| Command::Kill { exec_id, signal, all, reply }).await.map(empty)
     }
 
     async fn exec(&self, _: &TtrpcContext, request: api::ExecProcessRequest) -> Answer<api::Empty> {
         let id = request.id.clone();
         let request = ExecRequest::try_from(request).map_err(|error| error.status())?;
-        self.ask(&id, |reply| Command::Exec { request, reply }).await.map(empty)
+        self.call(&id, |reply| Command::Exec { request, reply }).await.map(empty)
     }
 
     async fn resize_pty(
@@ -144,13 +151,15 @@ impl Task for Service {
         // A terminal counts in 16 bits (struct winsize).
         let bounded = |size: u32| u16::try_from(size).unwrap_or(u16::MAX);
         let (width, height) = (bounded(request.width), bounded(request.height));
-        self.ask(&id, |reply| Command::ResizePty { exec_id, width, height, reply }).await.map(empty)
+        self.call(&id, |reply| Command::ResizePty { exec_id, width, height, reply })
+            .await
+            .map(empty)
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> Answer<api::Empty> {
         // `stdin` is the only stream that the message can name, and the Go shim ignores the flag.
         let exec_id = request.exec_id;
-        self.ask(&request.id, |reply| Command::CloseIo { exec_id, reply }).await.map(empty)
+        self.call(&request.id, |reply| Command::CloseIo { exec_id, reply }).await.map(empty)
     }
 
     async fn update(
@@ -159,18 +168,18 @@ impl Task for Service {
         request: api::UpdateTaskRequest,
     ) -> Answer<api::Empty> {
         let resources = request.resources.into_option().unwrap_or_default().value;
-        // Told here, by name, rather than by the runtime in its own words.
+        // Checked here, so that the error names the field. The runtime's own parse error would not.
         if let Err(error) =
             serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&resources)
         {
             return Err(TaskError::Invalid { what: "resources", why: error.to_string() }.status());
         }
-        self.ask(&request.id, |reply| Command::Update { resources, reply }).await.map(empty)
+        self.call(&request.id, |reply| Command::Update { resources, reply }).await.map(empty)
     }
 
     async fn wait(&self, _: &TtrpcContext, request: api::WaitRequest) -> Answer<api::WaitResponse> {
         let exec_id = request.exec_id;
-        let exit = self.ask(&request.id, |reply| Command::Wait { exec_id, reply }).await?;
+        let exit = self.call(&request.id, |reply| Command::Wait { exec_id, reply }).await?;
         Ok(wire::waited(exit))
     }
 
@@ -179,7 +188,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::StatsRequest,
     ) -> Answer<api::StatsResponse> {
-        let stats = self.ask(&request.id, |reply| Command::Stats { reply }).await?;
+        let stats = self.call(&request.id, |reply| Command::Stats { reply }).await?;
         Ok(api::StatsResponse { stats: MessageField::some(stats), ..Default::default() })
     }
 
@@ -188,8 +197,8 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::ConnectRequest,
     ) -> Answer<api::ConnectResponse> {
-        // Answered for a container that is not there, too: it asks for the shim.
-        let task_pid = self.ask(&request.id, |reply| Command::Pid { reply }).await.unwrap_or(0);
+        // containerd asks for the pid of the shim, so a container that does not exist is no error.
+        let task_pid = self.call(&request.id, |reply| Command::Pid { reply }).await.unwrap_or(0);
         Ok(api::ConnectResponse {
             shim_pid: process::id(),
             task_pid: wire::pid(task_pid),

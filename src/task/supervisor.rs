@@ -1,4 +1,7 @@
-//! Which container? And who is left?
+//! The containers of one shim, by id.
+//!
+//! The supervisor starts one task for each container and finds the handle of a container for each
+//! request. It accepts Shutdown when no container is left. It never holds its lock across an await.
 
 use std::{
     collections::HashMap,
@@ -17,22 +20,23 @@ use super::{
 };
 use crate::{model::Watch, publish::Publisher, reaper::Reaper};
 
-/// What every container of a shim uses.
+/// The settings and services that all containers of a shim share.
 #[derive(Debug)]
 pub struct Shared {
-    /// containerd's namespace.
+    /// containerd's namespace, as the shim was started with.
     pub namespace: String,
-    /// Spawns and reaps.
+    /// Spawns every child of the shim and waits for it.
     pub reaper: Reaper,
-    /// Where events go.
+    /// Sends task events to containerd.
     pub publisher: Publisher,
-    /// The score that containers without one of their own run with: containerd's, not the shim's.
+    /// The `oom_score_adj` of containers that set none: containerd's score, not the shim's. With
+    /// `None` they inherit the shim's.
     pub container_oom_score_adj: Option<i32>,
-    /// Who watches the containers, if anybody.
+    /// The observer of the containers; `None` if the shim observes nothing.
     pub watch: Option<Arc<dyn Watch>>,
 }
 
-/// The containers of a shim. Clones share them.
+/// The containers of one shim. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Supervisor {
     inner: Arc<Inner>,
@@ -41,25 +45,25 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    /// Locked for look-ups only.
+    /// Locked only to read or change the maps, so a handler never waits long for it.
     containers: Mutex<Containers>,
-    /// Told when Shutdown finds no container left.
+    /// Notified when Shutdown finds no container left.
     shutdown: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Containers {
     handles: HashMap<String, Handle>,
-    /// The containers' tasks: one that ends has taken itself out of `handles`.
+    /// The containers' tasks. A task removes its handle from `handles` before it ends.
     tasks: JoinSet<()>,
-    /// Shutdown has been accepted: nothing new begins.
-    leaving: bool,
-    /// Whether there ever was a container.
-    used: bool,
+    /// Shutdown has been accepted, so no new container is created.
+    shutting_down: bool,
+    /// Whether a container was ever requested, created or not.
+    had_containers: bool,
 }
 
 impl Supervisor {
-    /// No containers yet.
+    /// A supervisor without containers.
     #[must_use]
     pub fn new(shared: Shared) -> Self {
         let inner = Inner {
@@ -74,25 +78,31 @@ impl Supervisor {
         self.inner.shared.clone()
     }
 
-    /// Creates a container and answers with the pid of its init, 0 where start will restore it.
+    /// Creates a container. Returns the pid of its init, or 0 for a container that start restores
+    /// from a checkpoint.
     ///
     /// # Errors
     ///
-    /// What the create failed with; nothing of it is left then.
+    /// [`TaskError::ContainerExists`] for an id in use, [`TaskError::Abandoned`] after Shutdown, or
+    /// the error of the failed step. A failed create leaves nothing behind.
     pub(super) async fn create(&self, request: CreateRequest) -> Result<i32, TaskError> {
         let (reply, created) = oneshot::channel();
         {
             let mut containers = self.lock();
-            if containers.leaving {
+            // Shutdown was accepted under this lock, so no container can start after it.
+            if containers.shutting_down {
                 return Err(TaskError::Abandoned);
             }
             if containers.handles.contains_key(&request.id) {
                 return Err(TaskError::ContainerExists { id: request.id });
             }
             let (handle, commands) = Handle::channel();
-            containers.used = true;
+            containers.had_containers = true;
+            // Inserted before the create begins: a second create of this id must fail, and State
+            // must not wait for this one.
             containers.handles.insert(request.id.clone(), handle);
-            // Tasks that have ended are let go of here, so that they do not add up.
+            // A JoinSet keeps the results of ended tasks. Drop them here, so that they do not pile
+            // up in a shim that runs for long.
             while containers.tasks.try_join_next().is_some() {}
             let owner = container::spawn(self.clone(), request, commands, reply);
             containers.tasks.spawn(owner);
@@ -100,46 +110,48 @@ impl Supervisor {
         created.await.unwrap_or(Err(TaskError::Abandoned))
     }
 
-    /// The container `id`.
+    /// The handle of the container `id`, from the moment that its create begins.
     ///
     /// # Errors
     ///
-    /// [`Denied::NotCreated`].
+    /// [`Denied::NotCreated`] if there is no such container.
     pub(super) fn container(&self, id: &str) -> Result<Handle, TaskError> {
         self.lock().handles.get(id).cloned().ok_or(TaskError::Denied(Denied::NotCreated))
     }
 
-    /// The container is gone; its id may be used again.
+    /// Removes a container that is deleted, so that its id can be used again.
     pub(super) fn forget(&self, id: &str) {
         self.lock().handles.remove(id);
     }
 
-    /// Shutdown: accepted when no container is left, else ignored.
+    /// Handles Shutdown. It is accepted when no container is left, and ignored otherwise, as by the
+    /// Go shim.
     pub(super) fn shut_down(&self) {
         let mut containers = self.lock();
         if containers.handles.is_empty() {
-            containers.leaving = true;
+            containers.shutting_down = true;
             self.inner.shutdown.notify_one();
         }
     }
 
-    /// Resolves when Shutdown has been accepted.
+    /// Resolves when Shutdown has been accepted, also if that happened before the call.
     pub async fn left(&self) {
         self.inner.shutdown.notified().await;
     }
 
-    /// How many containers there are.
+    /// The number of containers, including those that are being created.
     #[must_use]
     pub fn count(&self) -> usize {
         self.lock().handles.len()
     }
 
-    /// Whether there ever was a container.
+    /// Whether a client ever asked for a container, even if its create failed.
     #[must_use]
     pub fn was_used(&self) -> bool {
-        self.lock().used
+        self.lock().had_containers
     }
 
+    // No code that can panic runs under the lock, so a poisoned lock still guards valid maps.
     fn lock(&self) -> MutexGuard<'_, Containers> {
         self.inner.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! From protobuf to the shim's words and back.
+//! Conversion between containerd's protobuf messages and the shim's own types.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{model::Exit, publish::timestamp, runc::Options};
 
-/// A message of a request or an answer.
+/// The result of decoding a request.
 type Result<T> = std::result::Result<T, TaskError>;
 
 impl TryFrom<api::CreateTaskRequest> for CreateRequest {
@@ -32,7 +32,7 @@ impl TryFrom<api::CreateTaskRequest> for CreateRequest {
         if !bundle.is_absolute() {
             return Err(TaskError::Invalid {
                 what: "bundle",
-                why: format!("{:?} is no absolute path", request.bundle),
+                why: format!("{:?} is not an absolute path", request.bundle),
             });
         }
         Ok(Self {
@@ -71,12 +71,12 @@ impl TryFrom<api::ExecProcessRequest> for ExecRequest {
     }
 }
 
-/// Ids become file names and arguments: containerd's own rule for them, which keeps out slashes,
-/// leading dots and dashes.
+/// Checks an id by containerd's own rule. Ids become file names and arguments of the runtime, and
+/// the rule excludes slashes, leading dots and leading dashes.
 fn check_id(what: &'static str, id: &str) -> Result<()> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
-    let starts_well = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
-    if starts_well && id.len() <= 255 && id.bytes().all(allowed) {
+    let starts_alphanumeric = id.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+    if starts_alphanumeric && id.len() <= 255 && id.bytes().all(allowed) {
         return Ok(());
     }
     Err(TaskError::Invalid {
@@ -89,6 +89,7 @@ fn mount(mount: api::Mount) -> Mount {
     Mount { kind: mount.type_, source: mount.source, target: mount.target, options: mount.options }
 }
 
+/// The answer to State. Fields without a value are the zero values that the Go shim sends.
 pub(super) fn state(id: String, exec_id: String, snapshot: Snapshot) -> api::StateResponse {
     let status = match snapshot.status {
         Status::Created => api::Status::CREATED,
@@ -130,9 +131,10 @@ pub(super) fn waited(exit: Exit) -> api::WaitResponse {
     }
 }
 
+/// One entry of the answer to Pids; only an exec has details.
 pub(super) fn process(process: Pid) -> api::ProcessInfo {
     let info = process.exec_id.map(|exec_id| {
-        // The one type that `ctr task ps` can print.
+        // `ctr task ps` can print no other type than this one.
         let details = ProcessDetails { exec_id, ..Default::default() };
         let value = details.write_to_bytes().unwrap_or_default();
         Any { type_url: "containerd.runc.v1.ProcessDetails".into(), value, ..Default::default() }
@@ -144,11 +146,12 @@ pub(super) fn process(process: Pid) -> api::ProcessInfo {
     }
 }
 
+/// A pid as the messages carry it: 0 where there is none.
 pub(super) fn pid(pid: i32) -> u32 {
     u32::try_from(pid).unwrap_or_default()
 }
 
-/// The time of an exit; Go's zero time where there is none, which clients ask for by `IsZero`.
+/// The time of an exit, or Go's zero time before the exit, because clients check with `IsZero`.
 fn exited_at(exit: Option<Exit>) -> MessageField<Timestamp> {
     /// January 1 of year 1, in seconds since 1970.
     const GO_ZERO_TIME: i64 = -62_135_596_800;
@@ -156,7 +159,7 @@ fn exited_at(exit: Option<Exit>) -> MessageField<Timestamp> {
     MessageField::some(exit.map_or(zero, |exit: Exit| timestamp(exit.timestamp)))
 }
 
-/// The event of a create: the request as it came, and the pid.
+/// The `TaskCreate` event: the request as it was received, and the pid of init (0 for a restore).
 pub(super) fn task_create(request: &CreateRequest, init_pid: i32) -> TaskCreate {
     let io = TaskIO {
         stdin: request.stdio.stdin.clone(),
@@ -173,13 +176,14 @@ pub(super) fn task_create(request: &CreateRequest, init_pid: i32) -> TaskCreate 
         pid: pid(init_pid),
         ..Default::default()
     };
-    // The type of these is not public in containerd-shim-protos; its fields are.
+    // containerd-shim-protos does not export the type of these mounts, only their fields. So the
+    // vector is resized to the right length and filled in.
     event.rootfs.resize_with(request.rootfs.len(), Default::default);
-    for (told, mount) in event.rootfs.iter_mut().zip(&request.rootfs) {
-        told.type_.clone_from(&mount.kind);
-        told.source.clone_from(&mount.source);
-        told.target.clone_from(&mount.target);
-        told.options.clone_from(&mount.options);
+    for (target, mount) in event.rootfs.iter_mut().zip(&request.rootfs) {
+        target.type_.clone_from(&mount.kind);
+        target.source.clone_from(&mount.source);
+        target.target.clone_from(&mount.target);
+        target.options.clone_from(&mount.options);
     }
     event
 }

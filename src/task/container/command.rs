@@ -1,4 +1,4 @@
-//! What may be asked of a container.
+//! The commands that a container's task answers, and the handle that sends them.
 
 use std::path::PathBuf;
 
@@ -11,16 +11,16 @@ use crate::{
     task::{TaskError, io::Stdio, lifecycle::Denied, rootfs::Mount},
 };
 
-/// How many requests wait for a container's task before their senders do.
+/// How many commands the channel to a container's task holds. When it is full, senders wait.
 const COMMANDS: usize = 64;
 
-/// The way to a container's task. Clones share it.
+/// Sends commands to a container's task. Clones send to the same task.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
 }
 
-/// Where the answer to a command goes.
+/// The sender of the answer to a command. Dropping it answers with an error, see [`Handle::call`].
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, TaskError>>;
 
 /// A request to create a container.
@@ -28,11 +28,12 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, TaskError>>;
 pub(crate) struct CreateRequest {
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
+    /// The mounts of the root filesystem; empty if containerd does not have the shim mount it.
     pub(crate) rootfs: Vec<Mount>,
     pub(crate) stdio: Stdio,
-    /// The image to restore from; empty for a new container.
+    /// The directory of the checkpoint to restore; empty for a new container.
     pub(crate) checkpoint: String,
-    /// The image that `checkpoint` continues, or empty.
+    /// The directory of the checkpoint that `checkpoint` builds on; empty if there is none.
     pub(crate) parent_checkpoint: String,
     pub(crate) options: Options,
 }
@@ -42,21 +43,23 @@ pub(crate) struct CreateRequest {
 pub(crate) struct ExecRequest {
     pub(crate) exec_id: String,
     pub(crate) stdio: Stdio,
-    /// The OCI process document, JSON.
+    /// The OCI process document as JSON, with the terminal of the request.
     pub(crate) process: Vec<u8>,
 }
 
-/// What State answers.
+/// The answer to State.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) bundle: PathBuf,
+    /// The pid in the shim's pid namespace; 0 if there is no process yet.
     pub(crate) pid: i32,
     pub(crate) status: Status,
     pub(crate) stdio: Stdio,
+    /// The exit, once it has been reported.
     pub(crate) exit: Option<Exit>,
 }
 
-/// containerd's five words for where a process is.
+/// The five states that containerd distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Created,
@@ -66,21 +69,23 @@ pub(crate) enum Status {
     Pausing,
 }
 
-/// A deleted process, for the answer and the event.
+/// A deleted process, for the answer to Delete and for the delete event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deleted {
+    /// The pid in the shim's pid namespace; 0 if the process never ran.
     pub(crate) pid: i32,
+    /// The exit; `None` if the process never ran.
     pub(crate) exit: Option<Exit>,
 }
 
-/// A process of the container, and the exec that it is, if any.
+/// A process of the container. Only the first process of an exec has an `exec_id`.
 #[derive(Debug)]
 pub(crate) struct Pid {
     pub(crate) pid: u32,
     pub(crate) exec_id: Option<String>,
 }
 
-/// One request. An empty `exec_id` means init.
+/// One request. An empty `exec_id` means init, as in containerd's messages.
 #[derive(Debug)]
 pub(crate) enum Command {
     State {
@@ -140,28 +145,34 @@ pub(crate) enum Command {
     Stats {
         reply: Reply<Any>,
     },
-    /// The pid of init, 0 without one.
+    /// Asks for the pid of init, which is 0 before it exists.
     Pid {
         reply: Reply<i32>,
     },
 }
 
 impl Handle {
-    /// A handle, and the end that the container's task receives from.
+    /// Makes a handle and the receiver for the container's task.
     pub(crate) fn channel() -> (Self, mpsc::Receiver<Command>) {
-        // Full: the sender, one request of one client, waits.
+        // When the channel is full, the sender waits: that is one request of one client.
         let (commands, receiver) = mpsc::channel(COMMANDS);
         (Self { commands }, receiver)
     }
 
-    /// Asks, and waits for the answer. Dropping the future (a client that disconnects) withdraws
-    /// the wait, not the request.
-    pub(crate) async fn ask<T>(
+    /// Sends a command and waits for the answer. Dropping the future, because the client has
+    /// disconnected, ends the wait but does not withdraw the command.
+    ///
+    /// # Errors
+    ///
+    /// The error of the request. [`Denied::NotCreated`] if the container's task has ended or has
+    /// dropped the command.
+    pub(crate) async fn call<T>(
         &self,
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<T, TaskError> {
         let (reply, answer) = oneshot::channel();
-        // Both fail only when the container is gone.
+        // Sending fails when the container's task has ended. Receiving fails when the task ended or
+        // dropped the command before it was answered.
         self.commands.send(command(reply)).await.map_err(|_| Denied::NotCreated)?;
         answer.await.unwrap_or(Err(TaskError::Denied(Denied::NotCreated)))
     }
