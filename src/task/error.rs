@@ -59,7 +59,7 @@ pub enum TaskError {
     /// The OCI runtime failed, or could not be run.
     #[error("{what}: {}", chain(.source))]
     Runtime {
-        /// The operation that failed, in the Go shim's words.
+        /// The operation that failed, in the wording of the Go shim.
         what: &'static str,
         /// The runtime's error, taken from its log or its output.
         source: RuntimeError,
@@ -105,7 +105,7 @@ pub enum TaskError {
     #[error("{}", chain(.0))]
     Bundle(#[from] BundleError),
     /// The shim is shutting down, the blocking pool dropped the work, or a restore has no streams
-    /// because an earlier one consumed them.
+    /// because a failed delete has closed them.
     #[error("the request was abandoned")]
     Abandoned,
 }

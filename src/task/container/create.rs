@@ -1,4 +1,4 @@
-//! From a request to a created container, and back if a step fails.
+//! Creating and restoring a container, and undoing a create that failed.
 
 use std::{
     fs,
@@ -22,34 +22,43 @@ use crate::{
     },
 };
 
-/// How long the clean-up after a failed create may take.
+/// How long the runtime's delete after a failed create may take before it is killed.
 const CLEANUP: Duration = Duration::from_secs(5);
 
-/// What a successful create leaves.
+/// The result of a successful create.
 #[derive(Debug)]
-pub(super) struct Made {
+pub(super) struct Created {
     pub(super) runc: Arc<Runc>,
     pub(super) io: ProcessIo,
+    /// Whether the container has a pid namespace of its own. If so, the kernel kills everything in
+    /// it when init dies.
     pub(super) owns_pid_namespace: bool,
-    /// The running init; none where start will restore it.
+    /// The init process; `None` for a checkpoint, which start restores.
     pub(super) init: Option<Running>,
+    /// The observer's side of the container; `None` if it is not observed.
     pub(super) watched: Option<Arc<dyn Watched>>,
 }
 
-/// An init that exists.
+/// An init process that exists, started or not.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) child: Child,
+    /// The init's cgroup; `None` if it could not be found.
     pub(super) cgroup: Option<Cgroup>,
+    /// The watch for OOM kills; `None` without a cgroup or without a memory controller.
     pub(super) oom: Option<OomWatch>,
 }
 
-/// Creates a container, and on failure leaves nothing of it.
+/// Creates a container. A failure leaves nothing behind.
+///
+/// # Errors
+///
+/// The error of the failed step; `cancel` makes the runtime's create fail.
 pub(super) async fn create(
     shared: &Shared,
     request: &CreateRequest,
     cancel: &Cancel,
-) -> Result<Made, TaskError> {
+) -> Result<Created, TaskError> {
     let runtime = |source| TaskError::Runtime { what: "OCI runtime create failed", source };
     let runc = Runc::new(
         &request.options,
@@ -61,15 +70,18 @@ pub(super) async fn create(
     .map_err(runtime)?;
     let runc = Arc::new(runc);
     let to_prepare = request.clone();
-    let spec = blocking(move || prepare(&to_prepare)).await?;
+    let spec = blocking(move || prepare_bundle(&to_prepare)).await?;
     let owns_pid_namespace = spec.owns_pid_namespace();
-    let watched = watch(shared, request, &runc, spec);
-    match make(shared, request, &runc, cancel).await {
+    // The observer must know the container before the runtime makes its first process.
+    let watched = begin_watch(shared, request, &runc, spec);
+    match create_init(shared, request, &runc, cancel).await {
         Ok((io, init)) => {
             if let (Some(watched), Some(init)) = (&watched, &init) {
+                // The only call of the observer that is awaited, 2 s at most: init waits for start,
+                // so its program does not run unobserved.
                 watched.created(init.child.pid, false).await;
             }
-            Ok(Made { runc, io, owns_pid_namespace, init, watched })
+            Ok(Created { runc, io, owns_pid_namespace, init, watched })
         }
         Err(error) => {
             undo(&runc, request).await;
@@ -78,7 +90,8 @@ pub(super) async fn create(
     }
 }
 
-fn watch(
+/// Announces the container to the observer. `None` if it is not to be observed.
+fn begin_watch(
     shared: &Shared,
     request: &CreateRequest,
     runc: &Runc,
@@ -96,7 +109,8 @@ fn watch(
     })
 }
 
-async fn make(
+/// Opens the streams and runs the runtime's create. There is no init yet for a checkpoint.
+async fn create_init(
     shared: &Shared,
     request: &CreateRequest,
     runc: &Runc,
@@ -104,23 +118,25 @@ async fn make(
 ) -> Result<(ProcessIo, Option<Running>), TaskError> {
     let options = &request.options;
     let owner = Owner { uid: options.io_uid, gid: options.io_gid };
-    let whom = For { namespace: &shared.namespace, container_id: &request.id };
-    let mut io = ProcessIo::open(&request.stdio, owner, whom, &shared.reaper).await?;
+    let identity = For { namespace: &shared.namespace, container_id: &request.id };
+    let mut io = ProcessIo::open(&request.stdio, owner, identity, &shared.reaper).await?;
+    // containerd expects a created task without a pid here; its start runs the restore.
     if !request.checkpoint.is_empty() {
         return Ok((io, None));
     }
     let pid_file = Bundle::new(&request.bundle).init_pid_file();
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
-    let with = Create {
+    let arguments = Create {
         pid_file: &pid_file,
         console_socket: socket.as_deref(),
         stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
         no_pivot: options.no_pivot_root,
         no_new_keyring: options.no_new_keyring,
     };
+    // Init can die before its pid file is read. The guard makes the reaper keep that exit.
     let expecting = shared.reaper.expecting();
-    if let Err(source) = runc.create(&request.id, with, cancel).await {
+    if let Err(source) = runc.create(&request.id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime create failed", source, &io));
     }
     let child = take_over(&shared.reaper, &pid_file, "container")?;
@@ -129,7 +145,11 @@ async fn make(
     Ok((io, Some(Running::new(child, &request.id).await)))
 }
 
-/// Restores what `create` of a checkpoint only prepared, with the streams of that create.
+/// Restores the checkpoint of a created container, with the streams that the create has opened.
+///
+/// # Errors
+///
+/// The error of the failed step; `cancel` makes the runtime's restore fail.
 pub(super) async fn restore(
     shared: &Shared,
     request: &CreateRequest,
@@ -144,7 +164,7 @@ pub(super) async fn restore(
     };
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
-    let from = Restore {
+    let arguments = Restore {
         image: Path::new(&request.checkpoint),
         work: &work,
         parent: Some(Path::new(&request.parent_checkpoint))
@@ -154,12 +174,13 @@ pub(super) async fn restore(
             console_socket: socket.as_deref(),
             stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
             no_pivot: request.options.no_pivot_root,
-            // `restore` has no such flag.
+            // The runtime's `restore` has no such flag.
             no_new_keyring: false,
         },
     };
+    // As in `create_init`; a restored init runs at once, so it can also end at once.
     let expecting = shared.reaper.expecting();
-    if let Err(source) = runc.restore(&request.id, from, cancel).await {
+    if let Err(source) = runc.restore(&request.id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime restore failed", source, io));
     }
     let child = take_over(&shared.reaper, &pid_file, "container")?;
@@ -169,58 +190,74 @@ pub(super) async fn restore(
 }
 
 impl Running {
-    /// Finds the cgroup and begins to watch it: before start, so that no OOM kill is missed.
+    /// Finds the cgroup and begins to watch it. This happens before start, so that no OOM kill is
+    /// missed.
     async fn new(child: Child, id: &str) -> Self {
         let pid = child.pid;
         let cgroup = blocking(move || {
             let cgroup = Cgroup::of_process(pid)?;
-            // Without the controllers there is nothing to watch or to count; runtimes mostly see to
-            // it.
+            // Without controllers there are neither metrics nor OOM events. Most runtimes enable
+            // them, so a failure here is rarely a loss.
             if let Err(error) = cgroup.enable_controllers() {
                 tracing::debug!(pid, %error, "not all controllers are enabled");
             }
             Ok::<_, TaskError>(cgroup)
         })
         .await;
-        let cgroup = cgroup.inspect_err(|error| tracing::warn!(id, pid, %error, "no cgroup")).ok();
+        // A container without metrics is better than no container.
+        let cgroup = cgroup
+            .inspect_err(|error| {
+                tracing::warn!(id, pid, %error, "no cgroup found; no metrics and no OOM events");
+            })
+            .ok();
         let oom = cgroup.as_ref().and_then(|cgroup| {
             cgroup
                 .watch_oom()
-                .inspect_err(|error| tracing::warn!(id, %error, "cannot watch for OOM kills"))
+                .inspect_err(|error| tracing::warn!(id, %error, "failed to watch for OOM kills"))
                 .ok()
         });
         Self { child, cgroup, oom }
     }
 }
 
-/// Reads a pid file of the runtime's and takes the process over.
+/// Reads a pid file that the runtime has written and adopts the process, so that the reaper reports
+/// its exit.
+///
+/// # Errors
+///
+/// [`TaskError::Pid`] if the file cannot be read or names no child of this shim. The runtime is not
+/// trusted: a wrong pid would be signalled later.
 pub(super) fn take_over(
     reaper: &Reaper,
     pid_file: &Path,
     what: &'static str,
 ) -> Result<Child, TaskError> {
-    // A few bytes on the bundle's filesystem, written just now.
+    // Blocks the async thread, but only for a few bytes that were written just now.
     let text = fs::read_to_string(pid_file)
         .map_err(|error| TaskError::Pid { what, why: error.to_string() })?;
     let pid = text
         .trim()
         .parse()
-        .map_err(|_| TaskError::Pid { what, why: format!("{:.40?} is no pid", text) })?;
+        .map_err(|_| TaskError::Pid { what, why: format!("{:.40?} is not a pid", text) })?;
     reaper.adopt(pid).map_err(|error| TaskError::not_ours(what, error))
 }
 
-/// The runtime's failure, with what it printed where its log said nothing.
+/// The error of a runtime that failed. It quotes the runtime's output if its log has no error.
 pub(super) fn runtime_error(what: &'static str, source: RuntimeError, io: &ProcessIo) -> TaskError {
     TaskError::Runtime { what, source: source.quoting(&io.runtime_output()) }
 }
 
+/// Removes the parts of a container that a failed create has made. Failures are only logged: the
+/// client gets the error of the create.
 async fn undo(runc: &Runc, request: &CreateRequest) {
     let id = &request.id;
+    // Without state the runtime made nothing, or has cleaned up after itself.
     if runc.has_state(id)
         && let Err(error) = runc.delete(id, true, Some(CLEANUP)).await
     {
         tracing::warn!(id, %error, "failed to remove what a failed create left");
     }
+    // A root filesystem that containerd does not have us mount is not ours to unmount.
     if request.rootfs.is_empty() {
         return;
     }
@@ -230,11 +267,12 @@ async fn undo(runc: &Runc, request: &CreateRequest) {
     }
 }
 
-/// Writes what the delete verb will read, mounts the root filesystem, and reads the specification.
-/// Blocks.
-fn prepare(request: &CreateRequest) -> Result<Spec, TaskError> {
+/// Writes the files that the delete verb will read, mounts the root filesystem, and reads the OCI
+/// specification. Blocks.
+fn prepare_bundle(request: &CreateRequest) -> Result<Spec, TaskError> {
     let bundle = Bundle::new(&request.bundle);
     let spec = bundle.spec()?;
+    // Before the mounts: if the shim dies now, the delete verb needs the options to clean up.
     bundle.write_options(&request.options)?;
     if !request.rootfs.is_empty() {
         rootfs::mount_all(&request.rootfs, &bundle.make_rootfs()?)?;
@@ -242,7 +280,11 @@ fn prepare(request: &CreateRequest) -> Result<Spec, TaskError> {
     Ok(spec)
 }
 
-/// Runs what may block on the bounded pool.
+/// Runs work that may block on tokio's bounded blocking pool.
+///
+/// # Errors
+///
+/// The error of `work`; [`TaskError::Abandoned`] if the pool was shut down or the work panicked.
 pub(super) async fn blocking<T, E>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, TaskError>
@@ -252,7 +294,6 @@ where
 {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result.map_err(Into::into),
-        // The pool was shut down, or the work panicked.
         Err(_) => Err(TaskError::Abandoned),
     }
 }

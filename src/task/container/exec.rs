@@ -1,4 +1,4 @@
-//! From an added exec to a running one.
+//! Starting an exec: from the request to a process that is a child of the shim.
 
 use std::{
     fs,
@@ -21,45 +21,56 @@ use crate::{
     },
 };
 
-/// What an exec's start needs, whoever owns the container meanwhile.
+/// The inputs of an exec's start. They are copies, because the container's owner runs on meanwhile.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) container_id: String,
     pub(super) exec_id: String,
     pub(super) bundle: PathBuf,
+    /// The user and group that own the pipes.
     pub(super) owner: Owner,
     pub(super) stdio: Stdio,
-    /// The OCI process document.
+    /// The OCI process document as JSON.
     pub(super) process: Vec<u8>,
+    /// The observer's side of the container; `None` if it is not observed.
     pub(super) watched: Option<Arc<dyn Watched>>,
 }
 
-/// Runs an exec to where its process is the shim's child, or leaves nothing of it.
+/// Runs the runtime's exec and adopts the process that it leaves.
+///
+/// # Errors
+///
+/// The error of the failed step; `cancel` makes the runtime's exec fail.
 pub(super) async fn start(
     shared: &Shared,
     plan: &Plan,
     runc: &Runc,
     cancel: &Cancel,
 ) -> Result<(ProcessIo, Child), TaskError> {
-    let whom = For { namespace: &shared.namespace, container_id: &plan.exec_id };
-    let mut io = ProcessIo::open(&plan.stdio, plan.owner, whom, &shared.reaper).await?;
+    // Loggers get the exec's id as the container's: containerd's own shim does the same.
+    let identity = For { namespace: &shared.namespace, container_id: &plan.exec_id };
+    let mut io = ProcessIo::open(&plan.stdio, plan.owner, identity, &shared.reaper).await?;
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
-    let files = Files::write(plan)?;
+    // Removed on every return from here on.
+    let files = ExecFiles::write(plan)?;
+    // The observer learns the runtime's pid before the runtime can fork, so that it attributes
+    // every process below it to this exec.
     let spawned = |pid| {
         if let Some(watched) = &plan.watched {
             watched.runtime_exec(&plan.exec_id, pid);
         }
     };
-    let with = Exec {
+    let arguments = Exec {
         process: &files.process,
         pid_file: &files.pid,
         console_socket: socket.as_deref(),
         stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
         spawned: Some(&spawned),
     };
+    // A short exec can end before its pid file is read. The guard makes the reaper keep that exit.
     let expecting = shared.reaper.expecting();
-    if let Err(source) = runc.exec(&plan.container_id, with, cancel).await {
+    if let Err(source) = runc.exec(&plan.container_id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime exec failed", source, &io));
     }
     let child = take_over(&shared.reaper, &files.pid, "exec")?;
@@ -67,17 +78,18 @@ pub(super) async fn start(
     if let Some(watched) = &plan.watched {
         watched.exec_started(&plan.exec_id, child.pid);
     }
+    // Only now may the output go to the client: until here it could be the runtime's error message.
     io.release().await?;
     Ok((io, child))
 }
 
-/// The two files of a runtime's exec; nobody needs them afterwards.
-struct Files {
+/// The two files of a runtime's exec. They are removed on drop, since only that call reads them.
+struct ExecFiles {
     process: PathBuf,
     pid: PathBuf,
 }
 
-impl Files {
+impl ExecFiles {
     fn write(plan: &Plan) -> Result<Self, TaskError> {
         let files = Self {
             process: plan.bundle.join(format!("{}.process.json", plan.exec_id)),
@@ -88,25 +100,26 @@ impl Files {
             path: files.process.clone(),
             source,
         };
-        // A few kilobytes on the bundle's filesystem.
+        // Blocks the async thread, but only for a few kilobytes on the bundle's filesystem.
         fs::write(&files.process, &plan.process).map_err(error)?;
         Ok(files)
     }
 }
 
-impl Drop for Files {
+impl Drop for ExecFiles {
     fn drop(&mut self) {
+        // Either file may be missing after a failure.
         let _ = fs::remove_file(&self.process);
         let _ = fs::remove_file(&self.pid);
     }
 }
 
 impl ExecRequest {
-    /// The process document with the terminal that the request asks for, whatever it said itself.
+    /// The process document of a request, with `terminal` replaced by that of the request.
     ///
     /// # Errors
     ///
-    /// [`TaskError::Invalid`] for what is no JSON object.
+    /// [`TaskError::Invalid`] if `spec` is not a JSON object.
     pub(crate) fn document(spec: &[u8], terminal: bool) -> Result<Vec<u8>, TaskError> {
         let invalid = |why: String| TaskError::Invalid { what: "process spec", why };
         let mut document: serde_json::Value =

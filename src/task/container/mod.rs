@@ -1,12 +1,12 @@
 //! One container, owned by one task.
 //!
-//! [`Handle`] is what the rest of the shim has: it sends [`Command`]s. The [`owner`] receives them,
-//! together with the ends of operations and with exits, as one stream of events, each handled
-//! synchronously; what takes time is an operation beside it ([`operations`]).
+//! The rest of the shim holds a [`Handle`], which sends [`Command`]s. The [`owner`] receives the
+//! commands, the ends of operations and the exits as one stream of events, and handles each event
+//! synchronously. Work that takes time runs beside the owner as an operation ([`operations`]).
 //!
-//! A request that must wait for an operation under way (a pause during a start) waits in the
-//! owner's list and is tried again when the operation has ended. State, Wait, Kill, Connect and
-//! CloseIO never wait.
+//! A request that must wait for an operation in progress (a pause during a start) waits in the
+//! owner's list and is retried when the operation has ended. State, Wait, Kill, Connect and CloseIO
+//! never wait.
 
 mod command;
 mod create;

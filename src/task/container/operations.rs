@@ -1,4 +1,5 @@
-//! What takes time, each a future that ends in one [`Done`] for the container's owner.
+//! The operations of a container: work that takes time. Each is a future beside the container's
+//! owner and ends in one [`Completion`] for it.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -7,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::{
     command::{CreateRequest, Deleted, Pid, Reply},
-    create::{self, Made, Running, blocking},
+    create::{self, Created, Running, blocking},
     exec::{self, Plan},
 };
 use crate::{
@@ -24,17 +25,16 @@ use crate::{
     },
 };
 
-/// How long a dead process's output may take to reach its client before delete closes it: within
-/// the ten seconds that a caller of Delete has, with room for the runtime's delete (containerd
-/// #13377).
+/// How long delete waits until the output of a dead process has reached its client. A caller of
+/// Delete has ten seconds, and the runtime's delete must fit into them too (containerd #13377).
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// The end of an operation.
+/// The end of an operation, with its result and the reply of the request that it belongs to.
 #[derive(Debug)]
-pub(super) enum Done {
+pub(super) enum Completion {
     Created {
         reply: Reply<i32>,
-        result: Result<Box<Made>, TaskError>,
+        result: Result<Box<Created>, TaskError>,
     },
     Started {
         reply: Reply<i32>,
@@ -55,16 +55,18 @@ pub(super) enum Done {
     },
     InitExited {
         exit: Exit,
+        /// The cgroup's count of OOM kills after the exit; `None` if it could not be read.
         oom_kills: Option<u64>,
     },
     OomKilled {
         watch: OomWatch,
+        /// The cgroup's count of OOM kills since it was made.
         kills: u64,
     },
-    /// What init left behind has been killed, as far as it could be.
+    /// The processes that init left behind were sent SIGKILL, or that failed.
     LeftoversKilled,
-    /// What was starting when init ended has had its time.
-    GraceOver,
+    /// The time is over that starts in progress had when init exited.
+    GraceElapsed,
     ExecStarted {
         exec_id: String,
         reply: Reply<i32>,
@@ -86,25 +88,27 @@ pub(super) enum Done {
     Answered,
 }
 
-/// The operations of one container. Dropping it ends them all, and with them their runtimes.
+/// The operations of one container. Dropping this cancels them all and kills their runtimes.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
-    under_way: JoinSet<Done>,
+    tasks: JoinSet<Completion>,
 }
 
 impl Operations {
-    /// The next end; pending for ever while nothing is under way.
-    pub(super) async fn next(&mut self) -> Done {
+    /// Waits for the next completion. Pends for ever while no operation is in progress.
+    pub(super) async fn next(&mut self) -> Completion {
         loop {
-            match self.under_way.join_next().await {
+            match self.tasks.join_next().await {
                 Some(Ok(done)) => return done,
-                // A panic in an operation: its reply was dropped, its client has an error.
-                Some(Err(error)) => tracing::error!(%error, "an operation ended without an answer"),
+                // The operation panicked. That dropped its reply, so its client gets an error.
+                Some(Err(error)) => tracing::error!(%error, "an operation panicked"),
+                // An empty JoinSet is ready at once, which would make the owner's select! spin.
                 None => return std::future::pending().await,
             }
         }
     }
 
+    /// Creates the container.
     pub(super) fn create(
         &mut self,
         shared: Arc<Shared>,
@@ -112,19 +116,23 @@ impl Operations {
         cancel: Cancel,
         reply: Reply<i32>,
     ) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
+            // Boxed: the largest variant would set the size of every completion.
             let result = create::create(&shared, &request, &cancel).await.map(Box::new);
-            Done::Created { reply, result }
+            Completion::Created { reply, result }
         });
     }
 
+    /// Starts init.
     pub(super) fn start(&mut self, runc: Arc<Runc>, id: String, cancel: Cancel, reply: Reply<i32>) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             let result = runc.start(&id, &cancel).await;
-            Done::Started { reply, result: result.map_err(runtime("OCI runtime start failed")) }
+            let result = result.map_err(runtime("OCI runtime start failed"));
+            Completion::Started { reply, result }
         });
     }
 
+    /// Restores a checkpoint. The streams come back with the completion, whether it failed or not.
     pub(super) fn restore(
         &mut self,
         shared: Arc<Shared>,
@@ -134,36 +142,41 @@ impl Operations {
         cancel: Cancel,
         reply: Reply<i32>,
     ) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             let result = create::restore(&shared, &request, &runc, &mut io, &cancel).await;
-            Done::Restored { reply, io: Box::new(io), result }
+            Completion::Restored { reply, io: Box::new(io), result }
         });
     }
 
+    /// Freezes all processes.
     pub(super) fn pause(&mut self, runc: Arc<Runc>, id: String, reply: Reply<()>) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             let result = runc.pause(&id).await;
-            Done::Paused { reply, result: result.map_err(runtime("OCI runtime pause failed")) }
+            let result = result.map_err(runtime("OCI runtime pause failed"));
+            Completion::Paused { reply, result }
         });
     }
 
+    /// Thaws all processes.
     pub(super) fn resume(&mut self, runc: Arc<Runc>, id: String, reply: Reply<()>) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             let result = runc.resume(&id).await;
-            Done::Resumed { reply, result: result.map_err(runtime("OCI runtime resume failed")) }
+            let result = result.map_err(runtime("OCI runtime resume failed"));
+            Completion::Resumed { reply, result }
         });
     }
 
-    /// Thaws a container whose init has ended, so that the rest of it can die.
+    /// Thaws a container in which init has exited, so that the rest of it can die.
     pub(super) fn thaw(&mut self, runc: Arc<Runc>, id: String) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             if let Err(error) = runc.resume(&id).await {
-                tracing::warn!(id, %error, "failed to thaw a container whose init has ended");
+                tracing::warn!(id, %error, "failed to thaw a container after its init exited");
             }
-            Done::Answered
+            Completion::Answered
         });
     }
 
+    /// Sends a signal to init, or to all processes, through the runtime.
     pub(super) fn kill(
         &mut self,
         runc: Arc<Runc>,
@@ -178,6 +191,7 @@ impl Operations {
         );
     }
 
+    /// Changes the resource limits. `resources` is the OCI `LinuxResources` document as JSON.
     pub(super) fn update(
         &mut self,
         runc: Arc<Runc>,
@@ -190,6 +204,7 @@ impl Operations {
         });
     }
 
+    /// Writes a checkpoint.
     pub(super) fn checkpoint(
         &mut self,
         runc: Arc<Runc>,
@@ -204,7 +219,8 @@ impl Operations {
                 .checkpoint(&id, Checkpoint { image: &to.image, work: &to.work }, &options)
                 .await;
             if result.is_err() {
-                // CRIU's own log says why; the work folder may be gone when somebody looks.
+                // Only CRIU's own log has the reason, and the work directory may be removed below
+                // or by the client. A log that is missing is no error of its own.
                 let (log, copy) = (to.work.join("dump.log"), bundle.join("criu-dump.log"));
                 let _ = blocking(move || {
                     std::fs::copy(log, copy).map(drop).or(Ok::<(), TaskError>(()))
@@ -221,12 +237,13 @@ impl Operations {
         });
     }
 
+    /// Reads the metrics of the cgroup.
     pub(super) fn stats(&mut self, cgroup: Cgroup, reply: Reply<Any>) {
         self.answer(reply, blocking(move || cgroup.stats()));
     }
 
-    /// The processes of the cgroup, each with the exec that it is. Never an empty list: containerd
-    /// 1.7 and later delete a task whose list is empty when they load it.
+    /// Lists the processes of the cgroup, with the id of each exec. The list is never empty: when
+    /// containerd 1.7 or later starts, it deletes a task that has an empty list.
     pub(super) fn pids(
         &mut self,
         cgroup: Option<Cgroup>,
@@ -239,6 +256,7 @@ impl Operations {
                 Some(cgroup) => blocking(move || cgroup.pids()).await,
                 None => Ok(Vec::new()),
             };
+            // A cgroup that is gone or unreadable is no error either, for the same reason.
             let mut pids = found.unwrap_or_default();
             if pids.is_empty() {
                 pids.push(u32::try_from(init).unwrap_or_default());
@@ -250,39 +268,46 @@ impl Operations {
         });
     }
 
-    /// Waits for init's end, then reads what must be told before it.
+    /// Waits for init's exit, then reads the facts that must be reported before it.
     pub(super) fn watch_init(&mut self, child: Child, cgroup: Option<Cgroup>, bundle: Bundle) {
-        self.under_way.spawn(async move {
-            let Ok(exit) = child.exit.await else { return Done::Answered };
+        self.tasks.spawn(async move {
+            // The reaper drops the sender only when the shim itself ends.
+            let Ok(exit) = child.exit.await else { return Completion::Answered };
+            // Read after the exit: the kernel counts an OOM kill before it sends the signal. The
+            // OOM event must precede the exit event.
             let oom_kills = blocking(move || {
                 if let Err(error) = bundle.write_exit(&exit) {
-                    tracing::warn!(%error, "failed to keep the exit for the delete verb");
+                    tracing::warn!(%error, "failed to write the exit for the delete verb");
                 }
                 Ok::<_, TaskError>(cgroup.and_then(|cgroup| cgroup.oom_kills().ok()))
             });
-            Done::InitExited { exit, oom_kills: oom_kills.await.ok().flatten() }
+            Completion::InitExited { exit, oom_kills: oom_kills.await.ok().flatten() }
         });
     }
 
+    /// Waits for the exit of an exec's process.
     pub(super) fn watch_exec(&mut self, child: Child, exec_id: String) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             match child.exit.await {
-                Ok(exit) => Done::ExecExited { exec_id, exit },
-                Err(_) => Done::Answered,
+                Ok(exit) => Completion::ExecExited { exec_id, exit },
+                Err(_) => Completion::Answered,
             }
         });
     }
 
-    /// Tells the watcher of an init that runs already.
+    /// Reports a restored init to the observer. Init runs already, so nothing waits for the
+    /// observer.
     pub(super) fn watch_restored(&mut self, watched: Option<Arc<dyn Watched>>, init: i32) {
         let Some(watched) = watched else { return };
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             watched.created(init, true).await;
-            Done::Answered
+            Completion::Answered
         });
     }
 
-    /// Tells the watcher when the last holder of a process's output has let go of it.
+    /// Reports to the observer when the last process that held an output has closed it. For init
+    /// (an empty `exec_id`) also connects the input to the observer, which needs it to find idle
+    /// containers.
     pub(super) fn watch_output(
         &mut self,
         watched: Option<Arc<dyn Watched>>,
@@ -294,39 +319,42 @@ impl Operations {
             io.tell_input(watched.clone());
         }
         let (ended, exec_id) = (io.output_ended(), exec_id.to_owned());
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             ended.await;
             watched.output_ended(&exec_id);
-            Done::Answered
+            Completion::Answered
         });
     }
 
+    /// Waits for the next OOM kill. Must be called again after each.
     pub(super) fn watch_oom(&mut self, mut watch: OomWatch) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             match watch.next().await {
-                Some(kills) => Done::OomKilled { watch, kills },
-                None => Done::Answered,
+                Some(kills) => Completion::OomKilled { watch, kills },
+                None => Completion::Answered,
             }
         });
     }
 
-    /// Kills what a container that shares its pid namespace leaves behind.
+    /// Kills the processes that init left behind in a pid namespace that it does not own.
     pub(super) fn kill_leftovers(&mut self, runc: Arc<Runc>, id: String) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             if let Err(error) = runc.kill(&id, nix::libc::SIGKILL.unsigned_abs(), true).await {
                 tracing::debug!(id, %error, "failed to kill what init left behind");
             }
-            Done::LeftoversKilled
+            Completion::LeftoversKilled
         });
     }
 
+    /// Gives the starts in progress some time to end.
     pub(super) fn grace(&mut self, grace: Duration) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             tokio::time::sleep(grace).await;
-            Done::GraceOver
+            Completion::GraceElapsed
         });
     }
 
+    /// Starts an exec.
     pub(super) fn start_exec(
         &mut self,
         shared: Arc<Shared>,
@@ -335,13 +363,14 @@ impl Operations {
         cancel: Cancel,
         reply: Reply<i32>,
     ) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             let result = exec::start(&shared, &plan, &runc, &cancel).await.map(Box::new);
-            Done::ExecStarted { exec_id: plan.exec_id, reply, result }
+            Completion::ExecStarted { exec_id: plan.exec_id, reply, result }
         });
     }
 
-    /// Waits for the end of an exec's process that must not be: its start failed all the same.
+    /// Waits for the exit of an exec's process that was killed because it started too late. The
+    /// start then fails with `error`.
     pub(super) fn fail_exec(
         &mut self,
         child: Child,
@@ -349,24 +378,26 @@ impl Operations {
         error: TaskError,
         reply: Reply<i32>,
     ) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             let _ = child.exit.await;
-            Done::ExecStarted { exec_id, reply, result: Err(error) }
+            Completion::ExecStarted { exec_id, reply, result: Err(error) }
         });
     }
 
+    /// Drains and closes the streams of an exec.
     pub(super) fn delete_exec(
         &mut self,
         exec_id: String,
         io: Option<ProcessIo>,
         reply: Reply<Deleted>,
     ) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             close(io).await;
-            Done::ExecDeleted { exec_id, reply }
+            Completion::ExecDeleted { exec_id, reply }
         });
     }
 
+    /// Drains and closes the streams of init, then deletes the container and unmounts `rootfs`.
     pub(super) fn delete(
         &mut self,
         runc: Arc<Runc>,
@@ -375,41 +406,50 @@ impl Operations {
         rootfs: Option<PathBuf>,
         reply: Reply<Deleted>,
     ) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             close(io).await;
             let result = delete(&runc, &id, rootfs).await;
-            Done::Deleted { reply, result }
+            Completion::Deleted { reply, result }
         });
     }
 
+    /// Runs an operation that changes no state: its result goes directly to the client.
     fn answer<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
         work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
     ) {
-        self.under_way.spawn(async move {
+        self.tasks.spawn(async move {
             let _ = reply.send(work.await);
-            Done::Answered
+            Completion::Answered
         });
     }
 }
 
-/// Where a checkpoint goes.
+/// The directories of a checkpoint.
 #[derive(Debug)]
 pub(super) struct CheckpointTo {
+    /// The directory for the image.
     pub(super) image: PathBuf,
+    /// The directory for CRIU's logs and temporary files.
     pub(super) work: PathBuf,
+    /// Whether `work` is the shim's own and is removed afterwards.
     pub(super) work_is_temporary: bool,
 }
 
+/// Drains and closes streams, if there are any.
 async fn close(io: Option<ProcessIo>) {
     if let Some(io) = io {
+        // A background child may hold the output for ever, so the result is ignored.
         io.drain(DRAIN).await;
         io.close();
     }
 }
 
+/// Deletes the container with the runtime, then unmounts its root filesystem.
 async fn delete(runc: &Runc, id: &str, rootfs: Option<PathBuf>) -> Result<(), TaskError> {
+    // Without state a former delete got this far and failed at the unmount, or the runtime has
+    // forgotten the container. Both may be deleted.
     if runc.has_state(id) {
         runc.delete(id, false, None).await.map_err(runtime("failed to delete task"))?;
     }
@@ -419,6 +459,7 @@ async fn delete(runc: &Runc, id: &str, rootfs: Option<PathBuf>) -> Result<(), Ta
     Ok(())
 }
 
+/// Wraps a runtime's error with the operation that failed, in the wording of the Go shim.
 fn runtime(what: &'static str) -> impl FnOnce(crate::runc::RuntimeError) -> TaskError {
     move |source| TaskError::Runtime { what, source }
 }

@@ -1,4 +1,8 @@
-//! The one task that owns a container.
+//! The task that owns a container. Nothing else reads or changes the container's state.
+//!
+//! Each event is handled synchronously and to its end, so no handler sees a half-changed state and
+//! there is no lock. The submodules divide the handlers: [`requests`] of clients, [`execs`],
+//! [`ends`] of operations, and [`effects`] of the lifecycle.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -12,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::execs::ExecEntry;
 use super::{
     command::{Command, CreateRequest, Deleted, Reply},
-    operations::{Done, Operations},
+    operations::{Completion, Operations},
     process::Process,
 };
 use crate::{
@@ -34,53 +38,64 @@ mod ends;
 mod execs;
 mod requests;
 
-/// How long a start that is under way when init ends may still take: most end at once, and truly.
+/// How long a start that is in progress when init exits may still take before it is cancelled. Most
+/// end at once, with a result of their own.
 const STARTING_GRACE: Duration = Duration::from_secs(2);
 
-/// How many requests wait for an operation under way before more are refused.
-const WAITING: usize = 256;
+/// How many requests may wait for an operation in progress. More are refused.
+const MAX_DEFERRED: usize = 256;
 
-/// What containerd tells for a process whose status nobody knows.
+/// The exit status that containerd uses if the real one is unknown.
 const UNKNOWN_STATUS: u32 = 255;
 
-/// Everything about one container. Only its own task touches it.
+/// The state of one container. Only its own task uses it.
 struct Container {
     supervisor: Supervisor,
     shared: Arc<Shared>,
     request: Arc<CreateRequest>,
     state: State,
-    /// Ends the runtime's create, start or restore.
+    /// Cancels the runtime's create, start or restore.
     cancel: Cancel,
-    /// A kill came while the create was under way.
+    /// Whether a kill was received during the create.
     killed_while_creating: bool,
-    /// Set once the runtime is known; before that nothing but the create is allowed.
+    /// The runtime; `None` until the create has ended.
     runc: Option<Arc<Runc>>,
+    /// Whether the kernel kills everything in the container when init dies.
     owns_pid_namespace: bool,
+    /// The observer's side of the container; `None` if it is not observed.
     watched: Option<Arc<dyn Watched>>,
     init: Process,
+    /// Init's pid in the shim's pid namespace, also after its exit; 0 before there is an init.
     init_pid: i32,
+    /// Init's cgroup; `None` before there is an init, or if it was not found.
     cgroup: Option<Cgroup>,
-    oom_kills_told: u64,
-    /// One was seen that is to be told when the start has been.
-    oom_untold: bool,
+    /// The cgroup's count of OOM kills that were reported or that are older than the container.
+    oom_kills_reported: u64,
+    /// Whether an OOM event must be published after the start event.
+    oom_event_pending: bool,
+    /// The execs by their id, from Exec to Delete.
     execs: BTreeMap<String, ExecEntry>,
-    /// What init left behind has been killed, or there was nothing.
+    /// Whether nothing that init left behind still has to be killed. Init's exit waits for this.
     leftovers_killed: bool,
     operations: Operations,
-    /// Requests that wait for the end of a change of state, in their order.
-    waiting: VecDeque<Command>,
-    /// Deletes that came while one was under way.
+    /// Requests that wait for an operation in progress, in the order in which they were received.
+    deferred: VecDeque<Command>,
+    /// Delete requests that were received during the create or during another delete. All get its
+    /// result.
     joined_deletes: Vec<Reply<Deleted>>,
-    /// The runtime's delete has ended; init's exit is still to come.
-    delete_ended: Option<Reply<Deleted>>,
+    /// A delete of a container that was never started: the runtime's part has ended, and the answer
+    /// waits for init's exit.
+    reply_after_exit: Option<Reply<Deleted>>,
 }
 
+/// An input of the owner's loop.
 enum Event {
     Command(Command),
-    Done(Done),
+    Completed(Completion),
 }
 
-/// Starts a container's task; `reply` gets init's pid when the create has ended.
+/// Begins the create of a container and returns the container's task. `reply` receives the pid of
+/// init (0 for a checkpoint) when the create has ended.
 pub(crate) fn spawn(
     supervisor: Supervisor,
     request: CreateRequest,
@@ -96,19 +111,20 @@ pub(crate) fn spawn(
         cancel: Cancel::default(),
         killed_while_creating: false,
         runc: None,
+        // Not known before the specification is read; until then nothing can be left behind.
         owns_pid_namespace: true,
         watched: None,
         init: Process::new(request.stdio.clone()),
         init_pid: 0,
         cgroup: None,
-        oom_kills_told: 0,
-        oom_untold: false,
+        oom_kills_reported: 0,
+        oom_event_pending: false,
         execs: BTreeMap::new(),
         leftovers_killed: true,
         operations: Operations::default(),
-        waiting: VecDeque::new(),
+        deferred: VecDeque::new(),
         joined_deletes: Vec::new(),
-        delete_ended: None,
+        reply_after_exit: None,
         request,
     };
     let (shared, request, cancel) =
@@ -121,11 +137,13 @@ impl Container {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             let event = tokio::select! {
-                // Ends first: a request sees the state after them.
+                // Completions first: a request must see the state after them, never a process that
+                // is already reaped as running.
                 biased;
-                done = self.operations.next() => Event::Done(done),
+                completion = self.operations.next() => Event::Completed(completion),
                 command = commands.recv() => match command {
                     Some(command) => Event::Command(command),
+                    // The supervisor has dropped the handle, and no request holds a clone.
                     None => return,
                 },
             };
@@ -134,12 +152,13 @@ impl Container {
                     self.command(command);
                     ControlFlow::Continue(())
                 }
-                Event::Done(done) => self.done(done),
+                Event::Completed(completion) => self.completed(completion),
             };
             if flow.is_break() {
                 return;
             }
-            self.retry_waiting();
+            // After every event, since any of them may have ended the operation.
+            self.retry_deferred();
         }
     }
 
@@ -165,29 +184,29 @@ impl Container {
             Command::Kill { exec_id, signal, reply, .. } => {
                 answer(reply, self.kill_exec(&exec_id, signal))
             }
-            Command::Pause { reply } => match self.ask(Input::Pause) {
+            Command::Pause { reply } => match self.step(Input::Pause) {
                 Ok((_, runc)) => self.operations.pause(runc, self.id(), reply),
-                Err(Denied::Busy) => self.put_off(Command::Pause { reply }),
+                Err(Denied::Busy) => self.defer(Command::Pause { reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
-            Command::Resume { reply } => match self.ask(Input::Resume) {
+            Command::Resume { reply } => match self.step(Input::Resume) {
                 Ok((_, runc)) => self.operations.resume(runc, self.id(), reply),
-                Err(Denied::Busy) => self.put_off(Command::Resume { reply }),
+                Err(Denied::Busy) => self.defer(Command::Resume { reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
-            Command::Update { resources, reply } => match self.ask(Input::Update) {
+            Command::Update { resources, reply } => match self.step(Input::Update) {
                 Ok((_, runc)) => self.operations.update(runc, self.id(), resources, reply),
-                Err(Denied::Busy) => self.put_off(Command::Update { resources, reply }),
+                Err(Denied::Busy) => self.defer(Command::Update { resources, reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
-            Command::Checkpoint { path, options, reply } => match self.ask(Input::Checkpoint) {
+            Command::Checkpoint { path, options, reply } => match self.step(Input::Checkpoint) {
                 Ok((_, runc)) => self.checkpoint(runc, &path, options, reply),
-                Err(Denied::Busy) => self.put_off(Command::Checkpoint { path, options, reply }),
+                Err(Denied::Busy) => self.defer(Command::Checkpoint { path, options, reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
-            Command::Exec { request, reply } => match self.ask(Input::AddExec) {
+            Command::Exec { request, reply } => match self.step(Input::AddExec) {
                 Ok(_) => answer(reply, self.add_exec(request)),
-                Err(Denied::Busy) => self.put_off(Command::Exec { request, reply }),
+                Err(Denied::Busy) => self.defer(Command::Exec { request, reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
             Command::Pids { reply } => self.pids(reply),
@@ -198,30 +217,37 @@ impl Container {
         }
     }
 
-    /// Asks the lifecycle, takes its next state, and gives the runtime with the effect.
-    fn ask(&mut self, input: Input) -> Result<(Effect, Arc<Runc>), Denied> {
+    /// Makes a step of the lifecycle for a request. Returns the effect, and the runtime to perform
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`] if the state does not allow the request, or while there is no runtime.
+    fn step(&mut self, input: Input) -> Result<(Effect, Arc<Runc>), Denied> {
         let (state, effect) = container::step(self.state, input)?;
         self.state = state;
-        // Only a create under way has no runtime yet, and all that it allows is to abort it.
+        // Only a create in progress has no runtime yet. It allows no request but its own abort,
+        // which `kill` and `delete` handle without the runtime.
         self.runc.clone().map(|runc| (effect, runc)).ok_or(Denied::NotCreated)
     }
 
-    fn put_off(&mut self, command: Command) {
-        if self.waiting.len() < WAITING {
-            self.waiting.push_back(command);
+    /// Keeps a request until the operation in progress has ended.
+    fn defer(&mut self, command: Command) {
+        if self.deferred.len() < MAX_DEFERRED {
+            self.deferred.push_back(command);
         }
-        // Else the command is dropped, and with it its reply: the client is told that the request
-        // was abandoned.
+        // Otherwise the command is dropped, and its reply with it, so the client gets an error. The
+        // bound keeps a hanging runtime from filling the memory with requests.
     }
 
-    /// Tries again what waited, in order. What must still wait comes back to the end of the list
-    /// one by one, so the order holds.
-    fn retry_waiting(&mut self) {
-        if self.waiting.is_empty() || self.state.is_changing() {
+    /// Retries the deferred requests in order. A request that must wait again goes to the end of
+    /// the list. Each is retried once, so the order stays.
+    fn retry_deferred(&mut self) {
+        if self.deferred.is_empty() || self.state.is_changing() {
             return;
         }
-        for _ in 0..self.waiting.len() {
-            if let Some(command) = self.waiting.pop_front() {
+        for _ in 0..self.deferred.len() {
+            if let Some(command) = self.deferred.pop_front() {
                 self.command(command);
             }
         }
@@ -235,6 +261,7 @@ impl Container {
         TaskError::InitNotRunning { id: self.id() }
     }
 
+    /// The process of an exec, or init for an empty `exec_id`.
     fn process(&mut self, exec_id: &str) -> Result<&mut Process, TaskError> {
         if exec_id.is_empty() {
             Ok(&mut self.init)
@@ -250,11 +277,12 @@ impl Container {
     }
 }
 
+/// An exit for waiters of a process that never ran or that was deleted with its create.
 fn unknown_exit(pid: i32) -> Exit {
     Exit { timestamp: SystemTime::now(), pid, status: UNKNOWN_STATUS }
 }
 
-/// A client that has left needs no answer.
+/// Answers a request. A client that has disconnected needs no answer.
 fn answer<T>(reply: Reply<T>, result: Result<T, TaskError>) {
     let _ = reply.send(result);
 }

@@ -1,4 +1,5 @@
-//! What init and an exec have in common: streams and those who wait for the end.
+//! The part that init and an exec have in common: the streams, and the requests that wait for the
+//! exit.
 
 use tokio::sync::oneshot;
 
@@ -11,12 +12,13 @@ use crate::{
 /// The streams of one process and the requests that wait for its exit.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    /// What the client asked for.
+    /// The streams that the client asked for, as State returns them.
     pub(super) stdio: Stdio,
-    /// The streams, from when the process exists until its delete begins.
+    /// The streams, from the end of create (or of an exec's start) until the delete begins.
     io: Option<ProcessIo>,
-    /// CloseIO came, perhaps before the streams were there.
+    /// Whether CloseIO was received, perhaps before the streams were attached.
     stdin_closed: bool,
+    /// The Wait requests that are not answered yet.
     waiters: Vec<Reply<Exit>>,
 }
 
@@ -29,29 +31,32 @@ impl Process {
         self.io = Some(io);
     }
 
-    /// The process is to start: its client's input may come.
+    /// Connects the client's stdin: just before init starts, or after an exec has started.
     pub(super) fn begin_input(&mut self) {
         let Some(io) = &mut self.io else { return };
         if let Err(error) = io.begin_input() {
-            tracing::warn!(%error, "no input");
+            tracing::warn!(%error, "failed to open the client's stdin; the process gets none");
         }
+        // CloseIO is sent once. If it came before the input was connected, it takes effect now.
         if self.stdin_closed {
             io.close_stdin();
         }
     }
 
-    /// The streams, to drain and close.
+    /// Takes the streams, so that they can be drained and closed; `None` if there are none (any
+    /// more).
     pub(super) fn detach(&mut self) -> Option<ProcessIo> {
         self.io.take()
     }
 
-    /// The process is dead: its streams need to know, for what they do at their end.
+    /// Notes that the process is dead, so that its input ends and its terminal can be closed.
     pub(super) fn exited(&self) {
         if let Some(io) = &self.io {
             io.exited();
         }
     }
 
+    /// Handles CloseIO: the process reads the end of its stdin when the clients have closed it too.
     pub(super) fn close_stdin(&mut self) {
         self.stdin_closed = true;
         if let Some(io) = &self.io {
@@ -59,20 +64,23 @@ impl Process {
         }
     }
 
-    /// Without a terminal, or with the process gone, there is nothing to resize.
+    /// Resizes the terminal, in characters. Does nothing without a terminal or after the delete
+    /// began.
     pub(super) fn resize(&self, width: u16, height: u16) -> std::io::Result<()> {
         self.io.as_ref().map_or(Ok(()), |io| io.resize(width, height))
     }
 
-    /// Remembers a request that waits for the exit, and forgets those whose client has left.
+    /// Keeps a request until the exit. Drops requests of clients that have disconnected, so that a
+    /// client that waits again and again does not make the list grow.
     pub(super) fn wait(&mut self, reply: Reply<Exit>) {
         self.waiters.retain(|waiter| !oneshot::Sender::is_closed(waiter));
         self.waiters.push(reply);
     }
 
-    /// Answers all that wait.
-    pub(super) fn tell_exit(&mut self, exit: Exit) {
+    /// Answers all requests that wait for the exit.
+    pub(super) fn answer_waiters(&mut self, exit: Exit) {
         for waiter in self.waiters.drain(..) {
+            // The client may have disconnected.
             let _ = waiter.send(Ok(exit));
         }
     }

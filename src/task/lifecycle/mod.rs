@@ -16,8 +16,8 @@
 //! [`container::step`] and [`exec::step`] each list every pair of state and input. They return the
 //! next state and an effect, or a refusal; `task::container` performs the effects.
 //!
-//! A container whose init has exited stays `Ending` until every exec's exit has been reported. The
-//! exit of init is the last exit of its container that clients see (containerd 892dc54bd,
+//! After init has exited, the container stays `Ending` until every exec's exit has been reported.
+//! The exit of init is the last exit of its container that clients see (containerd 892dc54bd,
 //! 421a4b568).
 
 pub mod container;
@@ -50,7 +50,7 @@ pub enum Denied {
     },
     /// Another operation is changing the state; retry when it has ended. The owner of the container
     /// does that, so clients never receive this.
-    #[error("another operation is under way")]
+    #[error("another operation is in progress")]
     Busy,
 }
 

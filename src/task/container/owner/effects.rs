@@ -1,4 +1,4 @@
-//! What follows from a change of state.
+//! The effects of the lifecycle: what the owner does after a change of state.
 
 use super::{Container, STARTING_GRACE};
 use crate::{
@@ -10,9 +10,9 @@ use crate::{
 };
 
 impl Container {
-    /// Takes what is no request to the lifecycle and performs what follows.
+    /// Makes a step of the lifecycle for an input that is not a request, and performs the effect.
     pub(super) fn apply(&mut self, input: Input) {
-        // Only requests are refused.
+        // The lifecycle refuses requests only.
         let Ok((state, effect)) = container::step(self.state, input) else { return };
         self.state = state;
         self.perform(effect);
@@ -21,12 +21,12 @@ impl Container {
     pub(super) fn perform(&mut self, effect: Effect) {
         let id = self.id();
         match effect {
-            // The four of requests are acted on where the request is.
+            // These are effects of requests. The handler of the request acts on them.
             Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete => {}
             Effect::ReportStarted => {
                 tracing::info!(id, pid = self.init_pid, "started");
-                self.tell(TaskEvent::start(&id, self.init_pid));
-                self.tell_oom();
+                self.publish(TaskEvent::start(&id, self.init_pid));
+                self.publish_oom();
             }
             Effect::ReportStartedThenEnd(exit) => {
                 self.perform(Effect::ReportStarted);
@@ -42,32 +42,36 @@ impl Container {
                     self.operations.thaw(runc, id);
                 }
             }
-            Effect::ReportPaused => self.tell(TaskEvent::paused(&id)),
-            Effect::ReportResumed => self.tell(TaskEvent::resumed(&id)),
+            Effect::ReportPaused => self.publish(TaskEvent::paused(&id)),
+            Effect::ReportResumed => self.publish(TaskEvent::resumed(&id)),
             Effect::ReportExit(exit) => {
                 tracing::info!(id, pid = exit.pid, status = exit.status, "exited");
-                // Of a start that failed.
-                self.tell_oom();
-                self.init.tell_exit(exit);
-                self.tell(TaskEvent::exit(&id, &id, exit));
+                // An OOM kill during a start that failed has not been published yet, and the OOM
+                // event must precede the exit event.
+                self.publish_oom();
+                self.init.answer_waiters(exit);
+                self.publish(TaskEvent::exit(&id, &id, exit));
             }
-            // Told by `deleted`, together with the answers.
+            // `deleted` publishes the event, since it also answers the requests.
             Effect::ReportDeleted => {}
         }
     }
 
-    /// Init has ended: sees to it that everything else of the container ends too.
+    /// Makes everything else in the container end after init has exited.
     pub(super) fn end(&mut self) {
+        // In a pid namespace of its own the kernel has killed the others (`zap_pid_ns_processes`).
         if let Some(runc) = self.runc.clone().filter(|_| !self.owns_pid_namespace) {
             self.leftovers_killed = false;
             self.operations.kill_leftovers(runc, self.id());
         }
+        // A hanging start of an exec must not delay init's exit for ever (containerd #10651).
         if self.execs.values().any(|exec| exec.state == exec::State::Starting) {
             self.operations.grace(STARTING_GRACE);
         }
     }
 
-    /// Tells init's exit once every exec's has been told.
+    /// Reports init's exit once the exits of all execs have been reported. Called after each
+    /// completion.
     pub(super) fn settle(&mut self) {
         let pending = self.execs.values().any(|exec| exec.state.is_pending());
         if matches!(self.state, State::Ending { .. }) && self.leftovers_killed && !pending {
@@ -75,24 +79,28 @@ impl Container {
         }
     }
 
+    /// Publishes an OOM event. `kills` is the cgroup's count of OOM kills; several kills that are
+    /// seen at once make one event.
     pub(super) fn oom_killed(&mut self, kills: u64) {
-        self.oom_kills_told = kills;
-        tracing::info!(id = self.request.id, kills, "out of memory");
-        self.oom_untold = true;
-        // The user's program can be out of memory before the runtime's start has returned; start is
-        // told first.
+        self.oom_kills_reported = kills;
+        tracing::info!(id = self.request.id, kills, "processes were OOM-killed");
+        self.oom_event_pending = true;
+        // The program can run out of memory before the runtime's start has returned. The start
+        // event must be published first, so this one waits for it.
         if !matches!(self.state, State::Starting { .. }) {
-            self.tell_oom();
+            self.publish_oom();
         }
     }
 
-    fn tell_oom(&mut self) {
-        if std::mem::take(&mut self.oom_untold) {
-            self.tell(TaskEvent::oom(&self.request.id));
+    /// Publishes the OOM event, if one is pending.
+    fn publish_oom(&mut self) {
+        if std::mem::take(&mut self.oom_event_pending) {
+            self.publish(TaskEvent::oom(&self.request.id));
         }
     }
 
-    pub(super) fn tell(&self, event: TaskEvent) {
+    /// Queues a task event for containerd. Never waits.
+    pub(super) fn publish(&self, event: TaskEvent) {
         self.shared.publisher.publish(event);
     }
 }

@@ -1,4 +1,4 @@
-//! The ends of operations, and of init.
+//! Handling of completions: the ends of operations, and the exit of init.
 
 use std::ops::ControlFlow;
 
@@ -8,8 +8,8 @@ use tokio::sync::oneshot;
 use super::{
     super::{
         command::{Deleted, Reply},
-        create::{Made, Running},
-        operations::Done,
+        create::{Created, Running},
+        operations::Completion,
     },
     Container, STARTING_GRACE, answer, unknown_exit,
 };
@@ -29,22 +29,24 @@ use crate::{
 };
 
 impl Container {
-    pub(super) fn done(&mut self, done: Done) -> ControlFlow<()> {
-        match done {
-            Done::Created { reply, result } => return self.created(reply, result),
-            Done::Started { reply, result } => self.started(reply, result),
-            Done::Restored { reply, io, result } => self.restored(reply, *io, result),
-            Done::Paused { reply, result } => {
+    /// Handles a completion. Breaks when the container is gone and its task must end.
+    pub(super) fn completed(&mut self, completion: Completion) -> ControlFlow<()> {
+        match completion {
+            Completion::Created { reply, result } => return self.created(reply, result),
+            Completion::Started { reply, result } => self.started(reply, result),
+            Completion::Restored { reply, io, result } => self.restored(reply, *io, result),
+            Completion::Paused { reply, result } => {
                 self.apply(Input::PauseEnded { ok: result.is_ok() });
                 answer(reply, result);
             }
-            Done::Resumed { reply, result } => {
+            Completion::Resumed { reply, result } => {
                 self.apply(Input::ResumeEnded { ok: result.is_ok() });
                 answer(reply, result);
             }
-            Done::InitExited { exit, oom_kills } => {
-                // What the watch had no time to tell.
-                if oom_kills.is_some_and(|kills| kills > self.oom_kills_told) {
+            Completion::InitExited { exit, oom_kills } => {
+                // The exit can overtake the watch for OOM kills. The OOM event comes before the
+                // exit.
+                if oom_kills.is_some_and(|kills| kills > self.oom_kills_reported) {
                     self.oom_killed(oom_kills.unwrap_or_default());
                 }
                 self.init.exited();
@@ -52,21 +54,23 @@ impl Container {
                     watched.exited("", exit);
                 }
                 self.apply(Input::Exited(exit));
+                // The exit is reported when start has ended, which must not take for ever.
                 if matches!(self.state, State::Starting { .. }) {
                     self.operations.grace(STARTING_GRACE);
                 }
-                if let Some(reply) = self.delete_ended.take() {
+                if let Some(reply) = self.reply_after_exit.take() {
                     return self.deleted(reply);
                 }
             }
-            // Kills of before the exit were counted with it.
-            Done::OomKilled { .. } if self.state.init_has_exited() => {}
-            Done::OomKilled { watch, kills } => {
+            // `InitExited` has counted the kills before the exit. Those after it are not reported,
+            // since init's exit may be published already.
+            Completion::OomKilled { .. } if self.state.init_has_exited() => {}
+            Completion::OomKilled { watch, kills } => {
                 self.oom_killed(kills);
                 self.operations.watch_oom(watch);
             }
-            Done::LeftoversKilled => self.leftovers_killed = true,
-            Done::GraceOver => {
+            Completion::LeftoversKilled => self.leftovers_killed = true,
+            Completion::GraceElapsed => {
                 if matches!(self.state, State::Starting { .. }) {
                     self.cancel.cancel();
                 }
@@ -74,22 +78,24 @@ impl Container {
                     exec.cancel.cancel();
                 }
             }
-            Done::ExecStarted { exec_id, reply, result } => {
+            Completion::ExecStarted { exec_id, reply, result } => {
                 self.exec_started(exec_id, reply, result)
             }
-            Done::ExecExited { exec_id, exit } => self.exec_exited(&exec_id, exit),
-            Done::ExecDeleted { exec_id, reply } => self.exec_deleted(&exec_id, reply),
-            Done::Deleted { reply, result } => return self.delete_done(reply, result),
-            Done::Answered => {}
+            Completion::ExecExited { exec_id, exit } => self.exec_exited(&exec_id, exit),
+            Completion::ExecDeleted { exec_id, reply } => self.exec_deleted(&exec_id, reply),
+            Completion::Deleted { reply, result } => return self.delete_completed(reply, result),
+            Completion::Answered => {}
         }
+        // Any completion can be the last that init's exit had to wait for.
         self.settle();
         ControlFlow::Continue(())
     }
 
+    /// Handles the end of the create. Breaks if it failed.
     pub(super) fn created(
         &mut self,
         reply: Reply<i32>,
-        result: Result<Box<Made>, TaskError>,
+        result: Result<Box<Created>, TaskError>,
     ) -> ControlFlow<()> {
         let made = match result {
             Ok(made) => *made,
@@ -97,7 +103,7 @@ impl Container {
                 tracing::info!(id = self.request.id, %error, "create failed");
                 self.supervisor.forget(&self.request.id);
                 answer(reply, Err(error));
-                // What was to be deleted was undone: nothing of it is left.
+                // A failed create has undone itself, so these deletes have nothing left to do.
                 for joined in self.joined_deletes.drain(..) {
                     answer(joined, Ok(Deleted { pid: 0, exit: Some(unknown_exit(0)) }));
                 }
@@ -114,11 +120,13 @@ impl Container {
             self.watch(running);
         }
         tracing::info!(id = self.request.id, pid = self.init_pid, "created");
-        self.tell(TaskEvent::create(&wire::task_create(&self.request, self.init_pid)));
+        self.publish(TaskEvent::create(&wire::task_create(&self.request, self.init_pid)));
         answer(reply, Ok(self.init_pid));
-        // A kill or a delete that came too late to abort the create.
+        // A cancellation that came too late for the create is still stored in the token, and would
+        // abort the start. The kill and the deletes behind it are handled here instead.
         self.cancel = Cancel::default();
         if self.killed_while_creating {
+            // The kill was answered when it was received.
             let (reply, _) = oneshot::channel();
             self.kill(nix::libc::SIGKILL.unsigned_abs(), false, reply);
         }
@@ -128,23 +136,26 @@ impl Container {
         ControlFlow::Continue(())
     }
 
+    /// Takes over a new init: waits for its exit and for OOM kills.
     pub(super) fn watch(&mut self, running: Running) {
         self.init_pid = running.child.pid;
         self.cgroup = running.cgroup;
         let bundle = Bundle::new(&self.request.bundle);
         self.operations.watch_init(running.child, self.cgroup.clone(), bundle);
         if let Some(oom) = running.oom {
-            // A path that was used before starts with the kills of then.
-            self.oom_kills_told = oom.told();
+            // The count does not start at 0 if the cgroup existed before this container.
+            self.oom_kills_reported = oom.told();
             self.operations.watch_oom(oom);
         }
     }
 
+    /// Handles the end of a start or restore.
     pub(super) fn started(&mut self, reply: Reply<i32>, result: Result<(), TaskError>) {
         self.apply(Input::StartEnded { ok: result.is_ok() });
         answer(reply, result.map(|()| self.init_pid));
     }
 
+    /// Handles the end of a restore.
     pub(super) fn restored(
         &mut self,
         reply: Reply<i32>,
@@ -155,20 +166,22 @@ impl Container {
             self.operations.watch_restored(self.watched.clone(), running.child.pid);
         }
         let result = result.map(|running| self.watch(running));
+        // Attached even after a failure, since the delete must drain and close them.
         self.init.attach(io);
         self.init.begin_input();
         self.started(reply, result);
     }
 
-    pub(super) fn delete_done(
+    /// Handles the end of the runtime's delete. Breaks if the container is gone.
+    pub(super) fn delete_completed(
         &mut self,
         reply: Reply<Deleted>,
         result: Result<(), TaskError>,
     ) -> ControlFlow<()> {
         if let Err(error) = result {
-            tracing::warn!(id = self.request.id, %error, "failed to delete");
+            tracing::warn!(id = self.request.id, %error, "failed to delete the container");
             self.apply(Input::DeleteEnded { ok: false });
-            // Those who joined try for themselves.
+            // Each request that joined this delete now makes its own attempt.
             for joined in std::mem::take(&mut self.joined_deletes) {
                 self.delete(joined);
             }
@@ -176,15 +189,17 @@ impl Container {
             return ControlFlow::Continue(());
         }
         if matches!(self.state, State::Deleting { exit: None, .. }) && self.init_pid > 0 {
-            // Deleted before it was started: the runtime has killed init, whose exit comes now. For
-            // a runtime that has not, nobody else would.
+            // Init was never started and has not been reaped. The runtime has killed it, so its
+            // exit comes now, and must be reported before the delete. A runtime that has not killed
+            // it would leave the delete waiting for ever, so the shim kills it too.
             let _ = self.shared.reaper.signal(self.init_pid, Signal::SIGKILL);
-            self.delete_ended = Some(reply);
+            self.reply_after_exit = Some(reply);
             return ControlFlow::Continue(());
         }
         self.deleted(reply)
     }
 
+    /// Ends the container: frees its id, publishes the delete event and answers all deletes.
     pub(super) fn deleted(&mut self, reply: Reply<Deleted>) -> ControlFlow<()> {
         let deleted = Deleted { pid: self.init_pid, exit: self.state.exit() };
         self.apply(Input::DeleteEnded { ok: true });
@@ -193,7 +208,7 @@ impl Container {
             watched.deleted();
         }
         tracing::info!(id = self.request.id, "deleted");
-        self.tell(TaskEvent::delete(&self.request.id, deleted.pid, deleted.exit));
+        self.publish(TaskEvent::delete(&self.request.id, deleted.pid, deleted.exit));
         for reply in self.joined_deletes.drain(..).chain([reply]) {
             answer(reply, Ok(deleted));
         }

@@ -1,4 +1,4 @@
-//! The container's execs: what clients ask about them, and how they end.
+//! The container's execs: requests to them, and the ends of their operations.
 
 use nix::sys::signal::Signal;
 
@@ -30,12 +30,16 @@ use crate::{
 pub(super) struct ExecEntry {
     pub(super) state: exec::State,
     pub(super) process: Process,
+    /// The OCI process document as JSON. Kept after a start, which may be retried if it fails.
     pub(super) document: Vec<u8>,
+    /// Cancels the runtime's exec.
     pub(super) cancel: Cancel,
+    /// Delete requests that were received during another delete. All get its result.
     pub(super) joined_deletes: Vec<Reply<Deleted>>,
 }
 
 impl Container {
+    /// Handles Exec: the exec is only recorded, and runs from Start.
     pub(super) fn add_exec(&mut self, request: ExecRequest) -> Result<(), TaskError> {
         if self.execs.contains_key(&request.exec_id) {
             return Err(TaskError::ExecExists { exec_id: request.exec_id });
@@ -47,15 +51,16 @@ impl Container {
             cancel: Cancel::default(),
             joined_deletes: Vec::new(),
         };
-        self.tell(TaskEvent::exec_added(&self.request.id, &request.exec_id));
+        self.publish(TaskEvent::exec_added(&self.request.id, &request.exec_id));
         self.execs.insert(request.exec_id, entry);
         Ok(())
     }
 
+    /// Handles Start of an exec.
     pub(super) fn start_exec(&mut self, exec_id: String, reply: Reply<i32>) {
-        let runc = match self.ask(Input::StartExec) {
+        let runc = match self.step(Input::StartExec) {
             Ok((_, runc)) => runc,
-            Err(Denied::Busy) => return self.put_off(Command::Start { exec_id, reply }),
+            Err(Denied::Busy) => return self.defer(Command::Start { exec_id, reply }),
             Err(Denied::InitNotRunning) => return answer(reply, Err(self.init_not_running())),
             Err(denied) => return answer(reply, Err(denied.into())),
         };
@@ -70,6 +75,7 @@ impl Container {
             Ok((state, _)) => exec.state = state,
             Err(denied) => return answer(reply, Err(denied.into())),
         }
+        // A new token: a cancellation of the last start may still be stored in the old one.
         exec.cancel = Cancel::default();
         let cancel = exec.cancel.clone();
         let (stdio, process) = (exec.process.stdio.clone(), exec.document.clone());
@@ -77,6 +83,7 @@ impl Container {
         self.operations.start_exec(self.shared.clone(), plan, runc, cancel, reply);
     }
 
+    /// Handles Kill of an exec: kill(2) to its first process, or the end of a start in progress.
     pub(super) fn kill_exec(&mut self, exec_id: &str, signal: u32) -> Result<(), TaskError> {
         let reaper = self.shared.reaper.clone();
         let exec = self.exec(exec_id)?;
@@ -88,11 +95,14 @@ impl Container {
             (state, _) => {
                 let signal =
                     i32::try_from(signal).map_err(|_| TaskError::KillExec(nix::Error::EINVAL))?;
+                // Through the reaper: it refuses a pid that it has reaped, which may be another
+                // process's by now.
                 reaper.raw_signal(state.pid(), signal).map_err(TaskError::KillExec)
             }
         }
     }
 
+    /// Handles Delete of an exec.
     pub(super) fn delete_exec(&mut self, exec_id: String, reply: Reply<Deleted>) {
         let exec = match self.exec(&exec_id) {
             Ok(exec) => exec,
@@ -109,22 +119,25 @@ impl Container {
         }
     }
 
+    /// Handles the end of an exec's start.
     pub(super) fn exec_started(
         &mut self,
         exec_id: String,
         reply: Reply<i32>,
         result: Result<Box<(ProcessIo, Child)>, TaskError>,
     ) {
-        let init_has_ended = matches!(self.state, State::Ending { .. });
+        let init_has_exited = matches!(self.state, State::Ending { .. });
         let error = self.init_not_running();
         let id = self.id();
         let reaper = self.shared.reaper.clone();
-        // Pending execs keep the container from being deleted, and cannot be deleted themselves.
+        // Always present: a pending exec cannot be deleted, and neither can its container.
         let Some(exec) = self.execs.get_mut(&exec_id) else { return };
         match result.map(|started| *started) {
-            // Nothing in a shared pid namespace would end it (containerd #10589).
-            Ok((io, child)) if init_has_ended && !self.owns_pid_namespace => {
+            // The exec started after init had exited. In a pid namespace that init does not own,
+            // nothing else would ever end it (containerd #10589).
+            Ok((io, child)) if init_has_exited && !self.owns_pid_namespace => {
                 drop(io);
+                // The state stays `Starting` until this exit, so that init's exit waits for it.
                 let _ = reaper.signal(child.pid, Signal::SIGKILL);
                 self.operations.fail_exec(child, exec_id, error, reply);
             }
@@ -138,20 +151,22 @@ impl Container {
                 }
                 self.operations.watch_exec(child, exec_id.clone());
                 tracing::info!(id, exec_id, pid, "exec started");
-                self.tell(TaskEvent::exec_started(&id, &exec_id, pid));
+                self.publish(TaskEvent::exec_started(&id, &exec_id, pid));
                 answer(reply, Ok(pid));
             }
             Err(error) => {
                 if let Ok((state, _)) = exec::step(exec.state, exec::Input::StartFailed) {
                     exec.state = state;
                 }
-                exec.process.tell_exit(unknown_exit(0));
+                // There is no exit to wait for, and a waiter would wait for ever.
+                exec.process.answer_waiters(unknown_exit(0));
                 tracing::info!(id, exec_id, %error, "exec failed to start");
                 answer(reply, Err(error));
             }
         }
     }
 
+    /// Handles the exit of an exec's process.
     pub(super) fn exec_exited(&mut self, exec_id: &str, exit: Exit) {
         let Some(exec) = self.execs.get_mut(exec_id) else { return };
         exec.process.exited();
@@ -162,12 +177,13 @@ impl Container {
             exec::step(exec.state, exec::Input::Exited(exit))
         {
             exec.state = state;
-            exec.process.tell_exit(exit);
+            exec.process.answer_waiters(exit);
             tracing::info!(id = self.request.id, exec_id, status = exit.status, "exec exited");
-            self.tell(TaskEvent::exit(&self.request.id, exec_id, exit));
+            self.publish(TaskEvent::exit(&self.request.id, exec_id, exit));
         }
     }
 
+    /// Handles the end of an exec's delete.
     pub(super) fn exec_deleted(&mut self, exec_id: &str, reply: Reply<Deleted>) {
         let Some(exec) = self.execs.remove(exec_id) else { return };
         let deleted = Deleted { pid: exec.state.pid(), exit: exec.state.exit() };
@@ -178,9 +194,9 @@ impl Container {
 }
 
 impl ExecEntry {
-    /// The exit that a wait gets at once. One whose start failed has none; the waiter is told so
-    /// by a status that no process leaves unless it means it.
-    pub(super) fn told(&self) -> Option<Exit> {
+    /// The exit that Wait returns at once; `None` if it must wait. An exec that failed to start has
+    /// no exit, so Wait returns the status for an unknown one, 255.
+    pub(super) fn reported_exit(&self) -> Option<Exit> {
         match self.state {
             exec::State::Failed => Some(unknown_exit(0)),
             _ => self.state.exit(),

@@ -1,4 +1,4 @@
-//! What clients ask about the container and its init.
+//! Requests to the container and to its init.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -25,7 +25,9 @@ use crate::{
 };
 
 impl Container {
+    /// Handles State.
     pub(super) fn snapshot(&mut self, exec_id: &str) -> Result<Snapshot, TaskError> {
+        // An exec reports the freeze of its container too, as under the Go shim.
         let frozen = match self.state {
             State::Creating | State::Deleted => return Err(Denied::NotCreated.into()),
             State::Pausing => Some(Status::Pausing),
@@ -39,6 +41,7 @@ impl Container {
                 | State::Starting { .. }
                 | State::Deleting { exit: None, .. } => Status::Created,
                 State::Stopped { .. } | State::Deleting { exit: Some(_), .. } => Status::Stopped,
+                // `Ending` too: init counts as running until its exit is reported.
                 _ => Status::Running,
             });
             let stdio = self.init.stdio.clone();
@@ -65,22 +68,24 @@ impl Container {
         Ok(Snapshot { bundle, pid: exec.state.pid(), status, stdio, exit: exec.state.exit() })
     }
 
+    /// Handles Wait: answers at once if the exit has been reported, else when it is.
     pub(super) fn wait(&mut self, exec_id: &str, reply: Reply<Exit>) {
         if matches!(self.state, State::Creating) {
             return answer(reply, Err(Denied::NotCreated.into()));
         }
-        let told = if exec_id.is_empty() {
+        let reported = if exec_id.is_empty() {
             self.state.exit()
         } else {
-            self.execs.get(exec_id).and_then(ExecEntry::told)
+            self.execs.get(exec_id).and_then(ExecEntry::reported_exit)
         };
-        match (told, self.process(exec_id)) {
+        match (reported, self.process(exec_id)) {
             (Some(exit), _) => answer(reply, Ok(exit)),
             (None, Ok(process)) => process.wait(reply),
             (None, Err(error)) => answer(reply, Err(error)),
         }
     }
 
+    /// Handles ResizePty; sizes are in characters.
     pub(super) fn resize(
         &mut self,
         exec_id: &str,
@@ -93,9 +98,12 @@ impl Container {
         self.process(exec_id)?.resize(width, height).map_err(TaskError::Resize)
     }
 
+    /// Handles Start of init.
     pub(super) fn start(&mut self, reply: Reply<i32>) {
-        match self.ask(Input::Start) {
+        match self.step(Input::Start) {
             Ok((_, runc)) if self.request.checkpoint.is_empty() => {
+                // Not earlier: a client takes the opening of its fifo as the sign that the process
+                // exists, writes its input and calls CloseIO, once.
                 self.init.begin_input();
                 self.operations.start(runc, self.id(), self.cancel.clone(), reply);
             }
@@ -104,20 +112,23 @@ impl Container {
                     let (shared, request) = (self.shared.clone(), self.request.clone());
                     self.operations.restore(shared, request, runc, io, self.cancel.clone(), reply);
                 }
-                // The streams went with a restore that failed; another try has none.
+                // A delete that failed has closed the streams, so nothing can be restored.
                 None => {
-                    let _ = self.ask(Input::StartEnded { ok: false });
+                    let _ = self.step(Input::StartEnded { ok: false });
                     answer(reply, Err(TaskError::Abandoned));
                 }
             },
-            Err(Denied::Busy) => self.put_off(Command::Start { exec_id: String::new(), reply }),
+            Err(Denied::Busy) => self.defer(Command::Start { exec_id: String::new(), reply }),
             Err(denied) => answer(reply, Err(denied.into())),
         }
     }
 
+    /// Handles Kill of init or of all processes.
     pub(super) fn kill(&mut self, signal: u32, all: bool, reply: Reply<()>) {
         match container::step(self.state, Input::Kill { all }) {
             Ok((_, Effect::Abort)) => {
+                // The create may end well before the cancellation reaches it. Then the new init is
+                // killed, since the client already has its answer.
                 self.killed_while_creating = true;
                 self.cancel.cancel();
                 answer(reply, Ok(()));
@@ -130,6 +141,7 @@ impl Container {
         }
     }
 
+    /// Handles Checkpoint after the lifecycle has allowed it.
     pub(super) fn checkpoint(
         &mut self,
         runc: Arc<Runc>,
@@ -140,7 +152,7 @@ impl Container {
         let image = if path.is_empty() { &self.request.options.criu_image_path } else { path };
         if image.is_empty() {
             let why =
-                "neither the request nor the runtime options name a folder for the image".into();
+                "neither the request nor the runtime options name a directory for the image".into();
             return answer(reply, Err(TaskError::Invalid { what: "checkpoint path", why }));
         }
         let bundle = self.request.bundle.clone();
@@ -155,6 +167,7 @@ impl Container {
         self.operations.checkpoint(runc, self.id(), bundle, to, options, reply);
     }
 
+    /// Handles Pids.
     pub(super) fn pids(&mut self, reply: Reply<Vec<Pid>>) {
         if matches!(self.state, State::Creating | State::Deleted) {
             return answer(reply, Err(Denied::NotCreated.into()));
@@ -167,21 +180,23 @@ impl Container {
         self.operations.pids(self.cgroup.clone(), self.init_pid, execs, reply);
     }
 
+    /// Handles Delete of the container.
     pub(super) fn delete(&mut self, reply: Reply<Deleted>) {
         if self.state == State::Creating {
             self.cancel.cancel();
-            // Answered when the create has been undone.
+            // Answered when the create has ended, which the cancellation hastens.
             return self.joined_deletes.push(reply);
         }
-        match self.ask(Input::Delete) {
+        match self.step(Input::Delete) {
             Ok((Effect::JoinDelete, _)) => self.joined_deletes.push(reply),
             Ok((_, runc)) => {
+                // Only a root filesystem that the shim has mounted is unmounted.
                 let rootfs = (!self.request.rootfs.is_empty())
                     .then(|| Bundle::new(&self.request.bundle).rootfs());
                 let io = self.init.detach();
                 self.operations.delete(runc, self.id(), io, rootfs, reply);
             }
-            Err(Denied::Busy) => self.put_off(Command::Delete { exec_id: String::new(), reply }),
+            Err(Denied::Busy) => self.defer(Command::Delete { exec_id: String::new(), reply }),
             Err(denied) => answer(reply, Err(denied.into())),
         }
     }
