@@ -15,23 +15,26 @@ use tokio::{io::Interest, net::UnixListener, time::timeout};
 use super::{IoError, flow};
 use crate::sys;
 
-/// `sun_path` holds 108 bytes with its NUL; two less are what containerd's own clients allow.
-const LONGEST_PATH: usize = 106;
+/// Bytes of a socket path at most, exclusive. `sun_path` holds 108 with the NUL; containerd's own
+/// clients allow two less.
+const MAX_PATH_LEN: usize = 106;
 
-/// The runtime has ended when we ask, so the terminal is queued or never comes.
-const WAIT: Duration = Duration::from_secs(30);
+/// How long to wait for the terminal. The runtime has ended by then, so the terminal is queued
+/// already or never comes.
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A listening socket in a folder of its own that nobody else may enter. Both go with it.
+/// A listening socket in a directory of its own that no other user may enter. Dropping it removes
+/// both.
 #[derive(Debug)]
 pub(super) struct ConsoleSocket {
     listener: UnixListener,
     path: PathBuf,
-    folder: PathBuf,
+    directory: PathBuf,
 }
 
 impl ConsoleSocket {
-    /// Below `$XDG_RUNTIME_DIR`, or where that is not set or does not do, in the folder for
-    /// temporary files.
+    /// Creates the socket below `$XDG_RUNTIME_DIR`. If that is not set or cannot be used, below the
+    /// directory for temporary files.
     pub(super) fn bind() -> Result<ConsoleSocket, IoError> {
         let preferred = env::var_os("XDG_RUNTIME_DIR").filter(|parent| !parent.is_empty());
         if let Some(socket) =
@@ -45,10 +48,10 @@ impl ConsoleSocket {
     }
 
     fn bind_below(parent: &Path) -> io::Result<ConsoleSocket> {
-        // mkdtemp(3) makes it 0700.
-        let folder = nix::unistd::mkdtemp(&parent.join("lookout-pty-XXXXXX"))?;
-        let path = folder.join("s");
-        let bound = match path.as_os_str().as_bytes().len() < LONGEST_PATH {
+        // mkdtemp(3) creates the directory with mode 0700.
+        let directory = nix::unistd::mkdtemp(&parent.join("lookout-pty-XXXXXX"))?;
+        let path = directory.join("s");
+        let bound = match path.as_os_str().as_bytes().len() < MAX_PATH_LEN {
             true => StdListener::bind(&path),
             false => Err(nix::Error::ENAMETOOLONG.into()),
         };
@@ -57,21 +60,23 @@ impl ConsoleSocket {
             UnixListener::from_std(listener)
         });
         match listener {
-            Ok(listener) => Ok(ConsoleSocket { listener, path, folder }),
+            Ok(listener) => Ok(ConsoleSocket { listener, path, directory }),
             Err(error) => {
-                remove(&path, &folder);
+                remove(&path, &directory);
                 Err(error)
             }
         }
     }
 
+    /// The path of the socket, for the runtime's `--console-socket`.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Takes the terminal's master, non-blocking. The socket is removed, whatever comes.
+    /// Receives the terminal's master and makes it non-blocking. The socket is removed even if this
+    /// fails.
     pub(super) async fn receive(self) -> io::Result<OwnedFd> {
-        let master = timeout(WAIT, async {
+        let master = timeout(RECEIVE_TIMEOUT, async {
             let (stream, _) = self.listener.accept().await?;
             loop {
                 stream.readable().await?;
@@ -85,7 +90,8 @@ impl ConsoleSocket {
         if !nix::unistd::isatty(&master)? {
             return Err(nix::Error::ENOTTY.into());
         }
-        // Ours alone by now: the runtime has closed its copy or is about to.
+        // The flag belongs to the open file description, and the runtime has closed its copy or is
+        // about to.
         flow::set_nonblocking(&master, true)?;
         Ok(master)
     }
@@ -93,12 +99,12 @@ impl ConsoleSocket {
 
 impl Drop for ConsoleSocket {
     fn drop(&mut self) {
-        remove(&self.path, &self.folder);
+        remove(&self.path, &self.directory);
     }
 }
 
-fn remove(path: &Path, folder: &Path) {
-    // Nothing to be done about a failure, and nothing else is ever put there.
+fn remove(path: &Path, directory: &Path) {
+    // A failure cannot be handled here. The directory holds nothing but the socket.
     let _ = std::fs::remove_file(path);
-    let _ = std::fs::remove_dir(folder);
+    let _ = std::fs::remove_dir(directory);
 }

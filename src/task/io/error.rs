@@ -1,67 +1,68 @@
-//! What can go wrong before a process has its stdio.
+//! Errors of preparing a process's stdio.
 
 use std::{io, path::PathBuf};
 
-/// Why a process cannot have the stdio that its client asked for. Once it runs, nothing that
-/// happens to its stdio is an error of a request any more.
+/// Why a process cannot have the stdio that its client asked for.
+///
+/// Once the process runs, trouble with its stdio is logged and is never the error of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum IoError {
-    /// A URI of a kind that is not known here.
+    /// A URI with an unsupported scheme.
     #[error("unknown STDIO scheme {scheme}")]
     UnknownScheme {
-        /// What stood before the colon.
+        /// The scheme: the part before the colon.
         scheme: String,
     },
-    /// A logger in the place of stderr: it is named by stdout and takes both.
+    /// A logger as stderr alone. A logger takes both streams, so stdout must name it.
     #[error("a logger must be named by stdout, not by stderr alone")]
     LoggerOnStderr,
     /// A URI with a `%` that no two hexadecimal digits follow.
     #[error("invalid escape in {uri:?}")]
     BadEscape {
-        /// The whole of it.
+        /// The whole URI, as the client gave it.
         uri: String,
     },
     /// A path that would depend on the working directory.
     #[error("stdio path {path:?} is not absolute")]
     Relative {
-        /// As the client gave it.
+        /// The path, as the client gave it.
         path: PathBuf,
     },
     /// A fifo or file that cannot be opened.
     #[error("failed to open stdio {path:?}")]
     Open {
-        /// As the client gave it.
+        /// The path, as the client gave it.
         path: PathBuf,
-        /// What open(2) answered.
+        /// The error of open(2) or stat(2).
         source: io::Error,
     },
-    /// No pipe, no epoll registration, or no change of owner.
-    #[error("failed to make the pipes of the process")]
+    /// A pipe could not be created, registered with epoll, or given to its owner.
+    #[error("failed to create the pipes of the process")]
     Pipe(#[source] io::Error),
     /// A logger that cannot be started.
     #[error("failed to start the logging binary {program:?}")]
     Logger {
-        /// Its path.
+        /// The path of the program.
         program: PathBuf,
-        /// What fork or exec answered.
+        /// The error of fork or exec.
         source: io::Error,
     },
-    /// A logger that did not say that it is ready within the time, or closed its descriptor 5
-    /// without a byte where one is demanded (`binary-v2`).
-    #[error("the logging binary {program:?} did not get ready")]
+    /// A logger that was not ready in time, or that closed its descriptor 5 without the byte that
+    /// `binary-v2` requires.
+    #[error("the logging binary {program:?} did not become ready")]
     LoggerNotReady {
-        /// Its path.
+        /// The path of the program.
         program: PathBuf,
     },
-    /// The socket for the terminal cannot be made.
-    #[error("failed to make the console socket in {folder:?}")]
+    /// The socket for the terminal could not be created.
+    #[error("failed to create the console socket in {folder:?}")]
     ConsoleSocket {
-        /// `$XDG_RUNTIME_DIR` or the folder for temporary files.
+        /// The directory in which the socket was to be created.
         folder: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The runtime ended well and the terminal has not come.
+    /// The runtime succeeded, but handed over no usable terminal.
     #[error("failed to receive the terminal from the runtime")]
     Console(#[source] io::Error),
 }

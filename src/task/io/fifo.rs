@@ -1,14 +1,17 @@
-//! A client's fifos: opened without waiting for the client, kept open while clients come and go.
+//! A client's fifos: opened without waiting for the client, and kept open while clients come and
+//! go.
 //!
-//! Both ends are held. So no open waits for the other side, the process never gets `SIGPIPE`
-//! because a client left, and a client that comes back (a restarted containerd) reads on. The
-//! price: while nobody reads, the fifo and the pipe behind it fill (64 KiB each) and the process
-//! blocks in its write(2). That is the policy; bytes of a living process are never thrown away.
+//! The shim holds both ends of each fifo. So no open waits for the other side, the process gets no
+//! `SIGPIPE` when a client leaves, and a client that comes back (a restarted containerd) continues
+//! to read.
+//!
+//! The price: while no client reads, the fifo and the pipe behind it fill (64 KiB each) and the
+//! process blocks in its write(2). This is the policy: bytes of a living process are never dropped.
 //!
 //! Both pipes keep the size that the kernel gives them. With 256 KiB each, a gibibyte passes in 0.3
-//! s instead of 0.7 s, but the pages count against a limit of all of root's pipes
-//! (`pipe-user-pages-soft`, 64 MiB), beyond which every new pipe of a container's root gets two
-//! pages; and 0.7 s is what the same fifo takes without a shim.
+//! s instead of 0.7 s. But the pages count against one limit for all of root's pipes
+//! (`pipe-user-pages-soft`, 64 MiB); beyond it, every new pipe of a container's root gets only two
+//! pages. And 0.7 s is what the same fifo takes without a shim.
 
 use std::{
     io,
@@ -40,39 +43,43 @@ use super::{
 };
 use crate::sys;
 
-/// How long what was written waits for a reader after its process was deleted.
+/// How long output waits for a reader after its process was deleted.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 
-/// How often it is looked whether a reader came, first and at last: the kernel tells a writer
-/// nothing of it (`fifo_open`, Linux 6.18, wakes blocked openers only).
-const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// First and longest interval of checking whether a reader has opened the fifo. Polling is
+/// necessary because the kernel does not notify a writer of it (`fifo_open`, Linux 6.18, wakes
+/// blocked openers only).
+const READER_CHECK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 /// The fifo that a client reads an output from.
 #[derive(Debug)]
 pub(super) struct Fifo {
     write: AsyncFd<OwnedFd>,
-    /// Never read from: it keeps the fifo from being broken.
+    /// Never read from. Held open so that the process gets no `SIGPIPE` while no client reads.
     read: OwnedFd,
-    /// Whether the last step moved much.
+    /// Whether the last step moved a page or more, so that the next one splices.
     bulk: bool,
 }
 
 impl Fifo {
+    /// Opens both ends without waiting for a client.
     pub(super) fn open(path: &Path) -> io::Result<Fifo> {
+        // The read end first: opening the write end of a fifo without a reader fails (ENXIO).
         let read = open(path, OFlag::O_RDONLY | FLAGS, Mode::empty())?;
         let write = same_fifo(&read, OFlag::O_WRONLY)?;
         Ok(Fifo { write: sys::watched(write, Interest::WRITABLE)?, read, bulk: false })
     }
 
-    /// Moves what a pipe has, at most `most` bytes. Waits for room, never for bytes.
-    pub(super) async fn draw(
+    /// Moves what a pipe has, at most `max` bytes. Waits for space in the fifo, never for bytes in
+    /// the pipe.
+    pub(super) async fn transfer(
         &mut self,
         from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
-        most: usize,
+        max: usize,
     ) -> io::Result<Step> {
         let step = match self.bulk {
-            true => flow::splice(from, &self.write, most).await?,
-            false => flow::copy(from, &self.write, most).await?,
+            true => flow::splice(from, &self.write, max).await?,
+            false => flow::copy(from, &self.write, max).await?,
         };
         self.bulk = flow::is_bulk(step);
         Ok(step)
@@ -83,43 +90,46 @@ impl Fifo {
         flow::write_all(&self.write, bytes).await
     }
 
-    /// Closes the fifo, once a client has it open or has read it all. What is in a fifo lives only
-    /// as long as somebody holds it: without this wait, a client that comes late finds nothing.
+    /// Closes the fifo as soon as a client has it open or has read everything. The kernel drops the
+    /// contents of a fifo when its last descriptor is closed, so without this wait a late client
+    /// would find nothing.
     ///
-    /// At once where nothing is unread; [`LINGER`] after the close of all in any case.
+    /// Closes at once if nothing is unread, and in any case [`LINGER`] after all was closed.
     pub(super) async fn linger(self, mut life: Life) {
         let Fifo { write, read, .. } = self;
+        // The shim's own read end would count as a reader in the check below.
         drop(read);
         let is_unread = || sys::fd::bytes_waiting(write.get_ref()).is_ok_and(|bytes| bytes > 0);
-        // A write end without any reader is in error.
+        // poll(2) reports an error (POLLERR) on a write end that has no reader.
         let has_no_reader = || flow::is_ready(write.get_ref(), PollFlags::empty());
-        let mut look = LOOK.0;
+        let mut interval = READER_CHECK.0;
         let mut until = None;
         while is_unread() && has_no_reader() && until.is_none_or(|until| Instant::now() < until) {
             select! {
                 () = life.closed(), if until.is_none() => until = Some(Instant::now() + LINGER),
-                () = sleep(look) => look = (look * 2).min(LOOK.1),
+                () = sleep(interval) => interval = (interval * 2).min(READER_CHECK.1),
             }
         }
     }
 }
 
-/// The two ends of the fifo that a client writes a process's input to: the one to read from, and a
-/// writer of our own. While the writer lives, a client's leaving is not the end of the input.
+/// Opens the fifo that a client writes a process's input to. Returns the read end and a writer of
+/// the shim's own. While that writer is open, a client that leaves does not end the input.
 pub(super) fn open_input(path: &Path) -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     let read = open(path, OFlag::O_RDONLY | FLAGS, Mode::empty())?;
     let write = same_fifo(&read, OFlag::O_WRONLY)?;
     Ok((sys::watched(read, Interest::READABLE)?, write))
 }
 
-/// Whether there is a fifo at `path`, following symbolic links: containerd makes them.
+/// Whether `path` is a fifo. Follows symbolic links, because containerd creates them.
 pub(super) fn is_fifo(path: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.file_type().is_fifo())
 }
 
 const FLAGS: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY);
 
-/// Another end of an open fifo: of the very one, whatever its path means by now.
+/// Opens another end of an open fifo. Through the descriptor, because `path` may mean another file
+/// by now.
 fn same_fifo(fifo: &OwnedFd, access: OFlag) -> io::Result<OwnedFd> {
     if !std::fs::File::from(fifo.try_clone()?).metadata()?.file_type().is_fifo() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a fifo"));

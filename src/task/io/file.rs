@@ -1,7 +1,8 @@
-//! Output into a file: written on the blocking pool, so that a slow disk holds up one stream only.
+//! Output into a file. Writes run on the blocking pool, so that a slow disk delays only one stream.
 //!
-//! A write error never stops the container: what does not fit is dropped, and that is said once a
-//! minute at most (containerd issue 12462: any error ended the copy, and the container hung).
+//! A write error never stops the container. What cannot be written is dropped, and a warning is
+//! logged once a minute at most (containerd issue 12462: any error ended the copy, and the
+//! container hung).
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,42 +21,44 @@ use tracing::warn;
 
 use super::flow::{self, Step};
 
-/// What is read and written at once. Allocated while bytes come, not while a container is silent.
+/// Bytes that are read and written at a time. Allocated only while there is output.
 const CHUNK: usize = 64 << 10;
 
-/// How often a file that cannot be written is complained about.
-const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
+/// Shortest interval between two warnings about one file.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// A file that takes one stream; two streams may share the open file.
+/// A file that receives one stream. Two streams may share the open file.
 #[derive(Debug)]
 pub(super) struct LogFile {
     file: Arc<File>,
     path: PathBuf,
-    /// Empty while the source is dry.
+    /// The read buffer. Empty while the source has no bytes.
     chunk: Vec<u8>,
-    /// Bytes that could not be written since the last complaint.
+    /// Bytes that were not written since the last warning.
     dropped: usize,
-    complained: Option<Instant>,
+    /// When the last warning was logged.
+    warned: Option<Instant>,
 }
 
 impl LogFile {
+    /// Wraps an open file; `path` is for log messages only.
     pub(super) fn new(file: Arc<File>, path: &Path) -> LogFile {
-        LogFile { file, path: path.to_owned(), chunk: Vec::new(), dropped: 0, complained: None }
+        LogFile { file, path: path.to_owned(), chunk: Vec::new(), dropped: 0, warned: None }
     }
 
-    /// The same open file for another stream, whose troubles are counted apart.
+    /// The same open file for another stream. Each stream counts its own dropped bytes.
     pub(super) fn share(&self) -> LogFile {
         LogFile::new(Arc::clone(&self.file), &self.path)
     }
 
-    /// Moves what the source has, a chunk at most. Not cancel safe: a chunk that was read may be
+    /// Moves what the source has, at most one chunk. Not cancel safe: a chunk that was read may be
     /// lost.
-    pub(super) async fn draw(
+    pub(super) async fn transfer(
         &mut self,
         from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
-        most: usize,
+        max: usize,
     ) -> io::Result<Step> {
-        self.chunk.resize(CHUNK.min(most), 0);
+        self.chunk.resize(CHUNK.min(max), 0);
         let step = flow::read(from, &mut self.chunk)?;
         match step {
             Step::Moved(count) => {
@@ -68,11 +71,11 @@ impl LogFile {
         Ok(step)
     }
 
-    /// Writes `chunk`, or drops what cannot be written, and gives the buffer back.
+    /// Writes `chunk` or drops what cannot be written, and returns the buffer.
     pub(super) async fn write(&mut self, chunk: Vec<u8>) -> Vec<u8> {
         let file = Arc::clone(&self.file);
         let written = spawn_blocking(move || {
-            // Goes on after a partial write and after an interruption.
+            // write_all continues after a partial write and after an interruption.
             let result = (&*file).write_all(&chunk);
             (chunk, result)
         });
@@ -80,20 +83,20 @@ impl LogFile {
             Ok((chunk, Ok(()))) => chunk,
             Ok((chunk, Err(error))) => {
                 self.dropped += chunk.len();
-                self.complain(&error);
+                self.warn_rate_limited(&error);
                 chunk
             }
-            // The pool is shutting down, and the shim with it.
+            // The pool is shutting down, because the shim is.
             Err(_) => Vec::new(),
         }
     }
 
-    fn complain(&mut self, error: &io::Error) {
-        if self.complained.is_some_and(|when| when.elapsed() < COMPLAINT_EVERY) {
+    fn warn_rate_limited(&mut self, error: &io::Error) {
+        if self.warned.is_some_and(|when| when.elapsed() < WARN_INTERVAL) {
             return;
         }
         warn!(path = %self.path.display(), %error, dropped_bytes = self.dropped, "output not written");
-        self.complained = Some(Instant::now());
+        self.warned = Some(Instant::now());
         self.dropped = 0;
     }
 }
@@ -106,25 +109,26 @@ impl Drop for LogFile {
     }
 }
 
-/// Opens a file to append to. With `create`, makes it and its folders where they are missing, with
-/// the modes that containerd's own shim gives them.
+/// Opens a file to append to. With `create`, creates the file and its directories if they are
+/// missing, with the modes that containerd's own shim gives them.
 pub(super) fn open_output(path: &Path, create: bool) -> io::Result<File> {
-    if let (true, Some(folder)) = (create, path.parent()) {
-        std::fs::create_dir_all(folder)?;
+    if let (true, Some(directory)) = (create, path.parent()) {
+        std::fs::create_dir_all(directory)?;
     }
     let mut options = OpenOptions::new();
     options.append(true).create(create).mode(0o644);
     blocking(options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
 }
 
-/// Opens a file, or a device, to read the input of a process from.
+/// Opens a file or a device to read the input of a process from.
 pub(super) fn open_input(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     blocking(options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
 }
 
-/// What was opened without waiting, for use on the blocking pool. A fifo that has taken the file's
-/// place would block that pool for ever.
+/// Makes a file that was opened with `O_NONBLOCK` blocking, for use on the blocking pool. Refuses a
+/// fifo that has replaced the file since it was checked: it would block a thread of that pool for
+/// ever.
 fn blocking(file: File) -> io::Result<File> {
     if file.metadata()?.file_type().is_fifo() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "has become a fifo"));

@@ -1,10 +1,11 @@
-//! Bytes from descriptor to descriptor, without blocking and without losing a wake-up.
+//! Moves bytes from descriptor to descriptor, without blocking and without losing a wake-up.
 //!
-//! epoll is edge-triggered under tokio: a readiness may only be given up after the kernel itself
-//! said "would block", and only that one. splice(2) does not say whose fault it was, so poll(2) is
-//! asked: whichever end is not ready *then* makes an edge when it becomes ready *later*. No wake-up
-//! falls between the two, because a cleared readiness is set again by any later event (tokio's
-//! tick), and the driver does not run while we look.
+//! tokio uses edge-triggered epoll. A readiness may be cleared only after the kernel itself
+//! answered "would block", and only the readiness of that descriptor. But splice(2) does not report
+//! which of its two ends would block, so poll(2) is called afterwards: an end that is not ready
+//! *then* causes an edge when it becomes ready *later*. No wake-up is lost between the two calls:
+//! any later event sets a cleared readiness again (tokio counts driver ticks), and the driver does
+//! not run in between.
 
 use std::{
     io::{self, ErrorKind},
@@ -16,86 +17,86 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 use crate::sys;
 
-/// Bytes that a stream may move before others get their turn: about a millisecond's worth.
-const TURN: usize = 1 << 20;
+/// Bytes that a stream may move before it yields to other tasks: about a millisecond's worth.
+const YIELD_AFTER: usize = 1 << 20;
 
-/// The most that is asked of one splice(2): no pipe holds more by default limits.
-const MOST: usize = 1 << 20;
+/// Bytes to request of one splice(2) at most. By default limits no pipe holds more.
+const MAX_SPLICE: usize = 1 << 20;
 
-/// What one step of a flow came to.
+/// The result of moving bytes once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// So many bytes went over.
+    /// This number of bytes was moved.
     Moved(usize),
-    /// The source has nothing now; its readiness is cleared.
+    /// The source is empty now, and its readiness was cleared.
     Dry,
     /// The source has ended.
     End,
 }
 
-/// Counts what a stream has moved since it last let others run.
+/// Counts the bytes that a stream has moved since it last yielded.
 #[derive(Debug, Default)]
-pub(super) struct Turn(usize);
+pub(super) struct Budget(usize);
 
-impl Turn {
-    /// Adds to the count, and yields when the turn is over.
-    pub(super) async fn spent(&mut self, bytes: usize) {
+impl Budget {
+    /// Adds to the count, and yields to other tasks once it reaches [`YIELD_AFTER`].
+    pub(super) async fn spend(&mut self, bytes: usize) {
         self.0 += bytes;
-        if self.0 >= TURN {
+        if self.0 >= YIELD_AFTER {
             self.0 = 0;
             tokio::task::yield_now().await;
         }
     }
 }
 
-/// The size of a page. One that is written piece by piece fills; one that is spliced stays as it
-/// is.
+/// The size of a page. Small writes to a pipe share a page; a spliced page is never added to.
 const PAGE: usize = 4 << 10;
 
-/// Copies what a pipe has, at most a page, into another. Waits for room, never for bytes.
+/// Copies what a pipe has, at most a page, into another pipe. Waits for space, never for bytes.
 ///
-/// For trickles: a pipe has room for 16 pieces, and a spliced line is a piece, while a written one
-/// joins the line before it (`pipe_write`, Linux 6.18). Sixteen lines must not fill a client's
-/// fifo.
+/// Meant for small amounts. A pipe has 16 slots. A spliced line takes a slot of its own, while a
+/// written line is appended to the last page (`pipe_write`, Linux 6.18). Sixteen short lines must
+/// not fill a client's fifo.
 pub(super) async fn copy(
     from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
     to: &AsyncFd<OwnedFd>,
-    most: usize,
+    max: usize,
 ) -> io::Result<Step> {
-    // The buffer is on the stack for this call alone: an idle stream has none.
-    let (step, rest) = copy_now(from, to, most.min(PAGE))?;
+    // The buffer is on the stack, and only during this call: an idle stream has none.
+    let (step, rest) = copy_now(from, to, max.min(PAGE))?;
     write_all(to, &rest).await?;
     Ok(step)
 }
 
-/// Whether a step moved so much that the next is worth a [`splice`] and not a [`copy`].
+/// Whether a step moved so many bytes that the next one should be a [`splice`] and not a [`copy`].
 pub(super) fn is_bulk(step: Step) -> bool {
     matches!(step, Step::Moved(count) if count >= PAGE)
 }
 
+/// Copies without waiting. Also returns the bytes that did not fit.
 fn copy_now(
     from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
     to: &AsyncFd<OwnedFd>,
-    most: usize,
+    max: usize,
 ) -> io::Result<(Step, Vec<u8>)> {
     let mut page = [0; PAGE];
-    let step = read(from, &mut page[..most])?;
+    let step = read(from, &mut page[..max])?;
     let Step::Moved(count) = step else { return Ok((step, Vec::new())) };
-    // What a full pipe does not take is for whoever can wait.
+    // An error counts as nothing written: the caller writes the rest, and receives the error there.
     let written = nix::unistd::write(to.get_ref(), &page[..count]).unwrap_or(0);
     Ok((step, page[written..count].to_vec()))
 }
 
-/// Moves what a pipe has, at most `most` bytes, into another. Waits for room, never for bytes:
-/// those the caller waited for. Cancel safe.
+/// Moves what a pipe has, at most `max` bytes, into another pipe. Waits for space. Does not wait
+/// for bytes: the caller has done that. Cancel safe.
 pub(super) async fn splice(
     from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
     to: &AsyncFd<OwnedFd>,
-    most: usize,
+    max: usize,
 ) -> io::Result<Step> {
     loop {
         let mut room = to.writable().await?;
-        match sys::pipe::splice(from.get_inner(), to.get_ref(), most.min(MOST)) {
+        match sys::pipe::splice(from.get_inner(), to.get_ref(), max.min(MAX_SPLICE)) {
             Ok(0) => return Ok(Step::End),
             Ok(moved) => return Ok(Step::Moved(moved)),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -109,7 +110,8 @@ pub(super) async fn splice(
                     return Ok(Step::Dry);
                 }
                 if has_room {
-                    // Both became ready in between. Others first, in case the kernel means it.
+                    // Both ends are ready now, although the kernel refused. Yields first, in case
+                    // it refuses again.
                     tokio::task::yield_now().await;
                 }
             }
@@ -118,9 +120,12 @@ pub(super) async fn splice(
     }
 }
 
-/// Reads what is there into `into`.
-pub(super) fn read(from: &mut AsyncFdReadyGuard<'_, OwnedFd>, into: &mut [u8]) -> io::Result<Step> {
-    match read_now(from.get_inner(), into) {
+/// Reads what is available into `buffer`.
+pub(super) fn read(
+    from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
+    buffer: &mut [u8],
+) -> io::Result<Step> {
+    match read_now(from.get_inner(), buffer) {
         Err(error) if error.kind() == ErrorKind::WouldBlock => {
             from.clear_ready();
             Ok(Step::Dry)
@@ -131,17 +136,17 @@ pub(super) fn read(from: &mut AsyncFdReadyGuard<'_, OwnedFd>, into: &mut [u8]) -
     }
 }
 
-/// read(2), again when a signal interrupted it.
-pub(super) fn read_now(from: impl AsFd, into: &mut [u8]) -> io::Result<usize> {
+/// read(2), repeated when a signal interrupts it.
+pub(super) fn read_now(from: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
-        match nix::unistd::read(from.as_fd(), into) {
+        match nix::unistd::read(from.as_fd(), buffer) {
             Err(nix::Error::EINTR) => {}
             result => return result.map_err(io::Error::from),
         }
     }
 }
 
-/// Writes all of `bytes`, however long the reader takes. Not cancel safe.
+/// Writes all of `bytes`, and waits for the reader as long as that takes. Not cancel safe.
 pub(super) async fn write_all(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut room = to.writable().await?;
@@ -155,14 +160,16 @@ pub(super) async fn write_all(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Re
     Ok(())
 }
 
-/// Whether poll(2) shows one of `events`, an error or a hang-up now.
+/// Whether poll(2) reports one of `events`, an error or a hang-up now.
 pub(super) fn is_ready(fd: impl AsFd, events: PollFlags) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), events)];
-    // A poll that fails (no memory) leaves the readiness as it was: one turn more, no lost wake-up.
+    // If poll(2) fails (no memory), the readiness stays set. That costs one more try, but loses no
+    // wake-up.
     poll(&mut fds, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
 }
 
-/// Sets `O_NONBLOCK`: on the open file description, so never on an end that a container shares.
+/// Sets or clears `O_NONBLOCK`. The flag belongs to the open file description, so this must never
+/// be called for an end that a container shares.
 pub(super) fn set_nonblocking(fd: impl AsFd, nonblocking: bool) -> io::Result<()> {
     use nix::fcntl::{FcntlArg, OFlag, fcntl};
     let mut flags = OFlag::from_bits_retain(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);

@@ -1,8 +1,9 @@
-//! The input of a process: from the client's fifo, or a file, to its pipe.
+//! The input of a process: from the client's fifo or file to the pipe of the process.
 //!
-//! It begins when the process is to start and ends with it. The end of the client's bytes closes
-//! the pipe; for a fifo that is when [`CloseIO`](super::ProcessIo::close_stdin) has dropped our own
-//! writer and every client has closed theirs.
+//! The relay begins when the process is about to start, and ends with the process. The pipe is
+//! closed at the end of the client's input. For a fifo, that is when
+//! [`CloseIO`](super::ProcessIo::close_stdin) has dropped the shim's own writer and every client
+//! has closed theirs.
 
 use std::{
     fs::File,
@@ -19,28 +20,29 @@ use tokio::{
 
 use super::{
     file,
-    flow::{self, Step, Turn},
+    flow::{self, Budget, Step},
     phase::Life,
-    sink::off_the_loop,
+    sink::on_blocking_pool,
 };
 use crate::model::Watched;
 
-/// What is read from a file at once. It exists while a file is being read only.
+/// Bytes that are read from a file at a time. The buffer exists only while a file is read.
 const CHUNK: usize = 64 << 10;
 
-/// Who is told of each part of the input that went through, if anybody.
+/// Receives a notice for each part of the input that was delivered; `None` if the container is not
+/// observed.
 pub(super) type Tap = Option<Arc<dyn Watched>>;
 
-/// Where the input comes from.
+/// The source of the input.
 #[derive(Debug)]
 pub(super) enum Feed {
     /// A client's fifo.
     Fifo(AsyncFd<OwnedFd>, Tap),
-    /// A file or a device, opened and read on the blocking pool.
+    /// A file or device, opened and read on the blocking pool.
     File(PathBuf),
 }
 
-/// Carries the input into the process's pipe.
+/// Relays the input into the process's pipe, until either ends.
 pub(super) async fn relay(feed: Feed, pipe: AsyncFd<OwnedFd>, mut life: Life) {
     if !life.released().await {
         return;
@@ -48,23 +50,23 @@ pub(super) async fn relay(feed: Feed, pipe: AsyncFd<OwnedFd>, mut life: Life) {
     select! {
         biased;
         () = life.exited() => {}
-        // Nobody is left to read: the process closed its input, or is gone with all its children.
+        // No reader is left: the process has closed its input, or has ended with all its children.
         _ = pipe.ready(Interest::ERROR) => {}
-        // Whatever ends it: a process that leaves its input unread is no fault.
-        _ = carry(&feed, &pipe) => {}
+        // The result is ignored: a process that leaves its input unread is not an error.
+        _ = copy_all(&feed, &pipe) => {}
     }
 }
 
-async fn carry(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
+async fn copy_all(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
     match feed {
         Feed::Fifo(fifo, tap) => {
-            let mut turn = Turn::default();
+            let mut budget = Budget::default();
             loop {
                 let mut ready = fifo.readable().await?;
                 match flow::splice(&mut ready, pipe, usize::MAX).await? {
                     Step::Moved(bytes) => {
-                        tell(tap);
-                        turn.spent(bytes).await;
+                        notify(tap);
+                        budget.spend(bytes).await;
                     }
                     Step::Dry => {}
                     Step::End => return Ok(()),
@@ -84,23 +86,23 @@ async fn carry(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
     }
 }
 
-/// Some of the input went through.
-pub(super) fn tell(tap: &Tap) {
+/// Reports that a part of the input was delivered.
+pub(super) fn notify(tap: &Tap) {
     if let Some(watched) = tap {
         watched.input();
     }
 }
 
-/// Opens a file to read the input from.
+/// Opens a file on the blocking pool to read the input from.
 pub(super) async fn open_file(path: &Path) -> io::Result<Arc<File>> {
     let path = path.to_owned();
-    off_the_loop(move || file::open_input(&path)).await.map(Arc::new)
+    on_blocking_pool(move || file::open_input(&path)).await.map(Arc::new)
 }
 
-/// The next part of a file; empty at its end.
+/// Reads the next part of a file; empty at its end.
 pub(super) async fn read_file(file: &Arc<File>) -> io::Result<Vec<u8>> {
     let file = Arc::clone(file);
-    off_the_loop(move || {
+    on_blocking_pool(move || {
         let mut chunk = vec![0; CHUNK];
         let count = (&*file).read(&mut chunk)?;
         chunk.truncate(count);

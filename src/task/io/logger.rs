@@ -1,13 +1,13 @@
 //! Loggers: programs that read a process's output (`binary://`).
 //!
-//! The process writes to the logger's pipes itself; nothing is copied here, and nothing of it can
-//! be quoted. The protocol is that of containerd's `docs/` on logging: 3 is stdout, 4 is stderr, 5
-//! is closed when the logger is ready; the environment is `CONTAINER_ID` and `CONTAINER_NAMESPACE`
-//! only.
+//! The process writes to the logger's pipes directly. Nothing is copied here, so none of its output
+//! can be quoted. The protocol is that of containerd's `docs/` on logging: descriptor 3 is stdout
+//! and 4 is stderr; the logger closes 5 when it is ready. Its environment is `CONTAINER_ID` and
+//! `CONTAINER_NAMESPACE` only.
 //!
-//! A logger ends by itself when its pipes end: [`ProcessIo::drain`](super::ProcessIo::drain) waits
-//! for that. One that stays is asked at the close (`SIGTERM`), and killed 12 s later, in the
-//! background.
+//! A logger is expected to exit when its pipes end; [`ProcessIo::drain`](super::ProcessIo::drain)
+//! waits for that. A logger that stays is sent `SIGTERM` at the close and `SIGKILL` 12 s later, in
+//! the background.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -30,10 +30,10 @@ use crate::{
     sys::{self, process::SpawnAttr},
 };
 
-/// How long a logger may take to get ready. containerd's own shim waits for ever.
-const READY_WITHIN: Duration = Duration::from_secs(30);
+/// How long a logger may take to become ready. containerd's own shim waits for ever.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// From `SIGTERM` to `SIGKILL`, as containerd's own shim has it.
+/// Time from `SIGTERM` to `SIGKILL`, the same as in containerd's own shim.
 const GRACE: Duration = Duration::from_secs(12);
 
 /// The write ends of a running logger's pipes.
@@ -43,20 +43,21 @@ pub(super) struct Pipes {
     pub(super) stderr: OwnedFd,
 }
 
-/// A logger that runs. Dropped, it is asked to leave.
+/// A running logger. Dropping it sends `SIGTERM`.
 #[derive(Debug)]
 pub(super) struct Logger {
     child: Child,
     reaper: Reaper,
+    /// Whether it was reaped or killed, so that its pid must not be used any more.
     ended: bool,
 }
 
 impl Logger {
     /// Starts a logger and waits until it is ready.
     pub(super) async fn start(
-        what: &Invocation,
+        invocation: &Invocation,
         owner: Owner,
-        whom: For<'_>,
+        container: For<'_>,
         reaper: &Reaper,
     ) -> Result<(Logger, Pipes), IoError> {
         let (stdout, for_stdout) = pipe2(OFlag::O_CLOEXEC)?;
@@ -67,30 +68,37 @@ impl Logger {
         flow::set_nonblocking(ready.as_fd(), true).map_err(IoError::Pipe)?;
         let ready = sys::watched(ready, Interest::READABLE).map_err(IoError::Pipe)?;
 
-        let failed = |source| IoError::Logger { program: what.program.clone(), source };
-        let mut command = Command::new(&what.program);
-        command.args(&what.args).env_clear().envs(what.env.iter().map(|(key, value)| (key, value)));
-        command.env("CONTAINER_ID", whom.container_id).env("CONTAINER_NAMESPACE", whom.namespace);
+        let failed = |source| IoError::Logger { program: invocation.program.clone(), source };
+        let mut command = Command::new(&invocation.program);
+        command
+            .args(&invocation.args)
+            .env_clear()
+            .envs(invocation.env.iter().map(|(key, value)| (key, value)));
+        command
+            .env("CONTAINER_ID", container.container_id)
+            .env("CONTAINER_NAMESPACE", container.namespace);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let attr = SpawnAttr { inherit: vec![stdout, stderr, for_ready], ..SpawnAttr::default() };
         let child = reaper.spawn(&mut command, attr).map_err(failed)?;
-        // It holds copies of what the logger got.
+        // The command holds copies of the logger's ends, which would supervise the pipes open.
         drop(command);
 
         let mut logger = Logger { child, reaper: reaper.clone(), ended: false };
-        match timeout(READY_WITHIN, logger.ready(&ready)).await {
+        match timeout(READY_TIMEOUT, logger.ready(&ready)).await {
             Ok(true) => Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr })),
-            Ok(false) if !what.must_say_ready => {
+            // `binary` reports readiness by closing the pipe; `binary-v2` must write a byte.
+            Ok(false) if !invocation.ready_byte_required => {
                 Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr }))
             }
             Ok(false) | Err(_) => {
                 logger.kill();
-                Err(IoError::LoggerNotReady { program: what.program.clone() })
+                Err(IoError::LoggerNotReady { program: invocation.program.clone() })
             }
         }
     }
 
-    /// Waits for a byte on the pipe (`true`), for its end, or for the logger's own.
+    /// Waits for readiness: a byte on the pipe is `true`; its end, or the end of the logger, is
+    /// `false`.
     async fn ready(&mut self, pipe: &AsyncFd<OwnedFd>) -> bool {
         select! {
             biased;
@@ -104,9 +112,8 @@ impl Logger {
         }
     }
 
-    /// Waits for the logger's end, and ends it when all is closed. `undrained` is dropped at its
-    /// end.
-    pub(super) async fn keep(mut self, mut life: Life, undrained: watch::Receiver<()>) {
+    /// Waits for the logger to exit, and ends it when all is closed. Drops `undrained` after that.
+    pub(super) async fn supervise(mut self, mut life: Life, undrained: watch::Receiver<()>) {
         if !self.ended {
             select! {
                 _ = &mut self.child.exit => self.ended = true,
@@ -126,14 +133,14 @@ impl Logger {
     fn kill(&mut self) {
         if !self.ended {
             warn!(pid = self.child.pid, "logging binary killed");
-            // Fails only when its end has just been reaped.
+            // Fails only if the logger has just been reaped.
             let _ = self.reaper.kill_group(self.child.pid);
             self.ended = true;
         }
     }
 
     fn signal(&self, signal: Signal) {
-        // As above.
+        // As in `kill`.
         let _ = self.reaper.signal(self.child.pid, signal);
     }
 }

@@ -2,24 +2,29 @@
 //!
 //! ```text
 //!  client's fifo ──────────────► input ─────► pipe ──► 0
-//!  client's fifo, file ◄─ sink ◄─ output ◄──── pipe ◄── 1, 2     one task a stream, until its end
+//!  client's fifo, file ◄─ sink ◄─ output ◄──── pipe ◄── 1, 2     one task per stream
 //!  client's fifo, file, logger ◄─ sink ◄─ terminal ◄──► master   one task
-//!  logger ◄──────────────────────────────────── pipe ◄── 1, 2     no relay at all
+//!  logger ◄──────────────────────────────────── pipe ◄── 1, 2     no relay
 //! ```
 //!
-//! [`ProcessIo::open`] before the runtime runs, [`child`](ProcessIo::child) for its command,
-//! [`release`](ProcessIo::release) when it has succeeded, [`begin_input`](ProcessIo::begin_input)
-//! when the process is to start, [`exited`](ProcessIo::exited) and [`drain`](ProcessIo::drain) when
-//! it is dead; dropped when nobody asks any more.
+//! A caller uses [`ProcessIo`] in this order. [`ProcessIo::open`] runs before the OCI runtime;
+//! [`child`](ProcessIo::child) gives the descriptors for the runtime's command;
+//! [`release`](ProcessIo::release) follows when that command has succeeded;
+//! [`begin_input`](ProcessIo::begin_input) when the process is about to start;
+//! [`exited`](ProcessIo::exited) and [`drain`](ProcessIo::drain) when the process is dead. The
+//! caller drops it when the process is deleted.
 //!
-//! Nothing here waits for a client: not the opening of a fifo, not the writing to it. Nothing here
-//! blocks the runtime's thread: fifos and terminals are non-blocking, files are left to the
-//! blocking pool. Nothing is thrown away while the process lives, but what a file refuses. An idle
-//! stream holds no buffer.
+//! Invariants:
 //!
-//! The tasks end by themselves: when their stream ends, or when [`ProcessIo`] is gone and what was
-//! written until then is delivered, 10 s later at most. They hold descriptors only, so a runtime
-//! that is dropped takes them along.
+//! * Nothing here waits for a client, neither to open a fifo nor to write to it.
+//! * Nothing here blocks the thread of the tokio runtime: fifos and terminals are non-blocking,
+//!   files are read and written on the blocking pool.
+//! * No output of a living process is dropped, except what a file refuses to take.
+//! * An idle stream holds no buffer.
+//!
+//! Each task ends with its stream. If [`ProcessIo`] is dropped earlier, the tasks first deliver
+//! what was written until then, for at most 10 s. The tasks own nothing but descriptors, so
+//! dropping the tokio runtime ends them as well.
 
 use std::{
     io,
@@ -38,7 +43,7 @@ use tokio::{
 use self::{
     console::ConsoleSocket,
     input::Feed,
-    output::{QUOTE, Source},
+    output::{QUOTE_LIMIT, Source},
     phase::{Life, Phase},
     sink::Sink,
     target::Target,
@@ -63,7 +68,7 @@ mod tests;
 
 pub use error::IoError;
 
-/// What the client asked for, as it stands in `CreateTaskRequest` and `ExecProcessRequest`.
+/// The streams that a client asks for: the fields of `CreateTaskRequest` and `ExecProcessRequest`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stdio {
     /// Path of a fifo or file; empty for `/dev/null`.
@@ -71,64 +76,68 @@ pub struct Stdio {
     /// Path of a fifo or file, or a `file://`, `binary://` or `binary-v2://` URI, which takes
     /// stderr too; empty for `/dev/null`.
     pub stdout: String,
-    /// As stdout; not looked at with a terminal, nor beside a URI in stdout.
+    /// As stdout. Ignored with a terminal, and when stdout is a URI.
     pub stderr: String,
-    /// Whether the process gets a terminal, for all three.
+    /// Whether the process gets a terminal as stdin, stdout and stderr.
     pub terminal: bool,
 }
 
-/// Who owns the pipes: the `io_uid` and `io_gid` of runc's options. 0 leaves them to the shim's
-/// user.
+/// The owner of the pipes: the `io_uid` and `io_gid` of runc's options. With 0 for both, the pipes
+/// stay with the shim's user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Owner {
-    /// User of the container's ends, as the shim's user namespace counts.
+    /// User id of the container's ends of the pipes, in the shim's user namespace.
     pub uid: u32,
-    /// Their group.
+    /// Group id of the container's ends of the pipes, in the shim's user namespace.
     pub gid: u32,
 }
 
-/// What a logger is told of whom it logs.
+/// The names that a logger receives in its environment.
 #[derive(Debug, Clone, Copy)]
 pub struct For<'a> {
-    /// containerd's namespace, `CONTAINER_NAMESPACE`.
+    /// containerd's namespace, for `CONTAINER_NAMESPACE`.
     pub namespace: &'a str,
-    /// `CONTAINER_ID`. Of an exec containerd's own shim tells the *exec's* id here: so should the
-    /// caller.
+    /// The id for `CONTAINER_ID`. For an exec, containerd's own shim passes the *exec's* id, and
+    /// callers here do the same.
     pub container_id: &'a str,
 }
 
-/// The runtime's 0, 1 and 2, which the process inherits. `None` is `/dev/null`.
+/// Descriptors 0, 1 and 2 of the OCI runtime, which the process inherits. `None` is `/dev/null`.
 ///
-/// Whoever holds one of these holds up the end of the stream: drop them, and the command that took
-/// them, as soon as the runtime is started.
+/// A stream does not end while a copy of its descriptor is open. Drop these, and the command that
+/// took them, as soon as the runtime has started.
 #[derive(Debug, Default)]
 pub struct ChildIo {
-    /// Descriptor 0.
+    /// Descriptor 0; `None` without a client's stdin, and with a terminal.
     pub stdin: Option<OwnedFd>,
-    /// Descriptor 1.
+    /// Descriptor 1; `None` without a client's stdout. With a terminal, a pipe that captures what
+    /// the runtime itself prints.
     pub stdout: Option<OwnedFd>,
-    /// Descriptor 2.
+    /// Descriptor 2; `None` without a client's stderr. With a terminal, as descriptor 1.
     pub stderr: Option<OwnedFd>,
 }
 
-/// The stdio of one process. Dropped, it ends all relays: what is in a pipe then is still
-/// delivered, in the background, if its reader takes it within 10 s; what is held unreleased is
-/// not.
+/// The stdio of one process.
+///
+/// Dropping it ends all relays. What is in a pipe at that time is still delivered in the
+/// background, if its reader takes it within 10 s. Output that was held and never released is not
+/// delivered.
 #[derive(Debug)]
 pub struct ProcessIo {
-    /// The tasks' clock. Its end is their end.
+    /// The relays follow this phase. They end when the sender is dropped.
     phase: watch::Sender<Phase>,
-    /// Each stream that is not drained has a receiver of this.
+    /// Each stream that is not drained yet holds a receiver of this.
     undrained: Arc<watch::Sender<()>>,
     child: ChildIo,
-    /// What may have to be quoted, stdout first. Empty once released.
-    quotable: Vec<Arc<Source>>,
-    /// The client's stdin, until [`begin_input`](Self::begin_input).
+    /// The outputs to quote if the runtime fails, stdout first. Empty after the release.
+    quoted_sources: Vec<Arc<Source>>,
+    /// The client's stdin. `None` if the client gave none, and after
+    /// [`begin_input`](Self::begin_input).
     input: Option<Input>,
-    /// Who is told that input went through.
+    /// Receives a notice for each part of the input that was delivered.
     tap: OnceLock<Arc<dyn Watched>>,
-    /// Our own writer of the client's stdin fifo.
-    keep_stdin: Mutex<Option<OwnedFd>>,
+    /// The shim's own writer of the client's stdin fifo; see [`fifo::open_input`].
+    stdin_writer: Mutex<Option<OwnedFd>>,
     terminal: Terminal,
 }
 
@@ -138,22 +147,23 @@ enum Terminal {
     None,
     /// The runtime has not handed it over yet.
     Awaited(Box<Awaited>),
-    /// The relay owns it, and this while the relay lives.
+    /// The relay owns the master. A weak reference, because another owner would keep the terminal
+    /// from hanging up.
     Relayed(Weak<AsyncFd<OwnedFd>>),
 }
 
-/// Input that nobody reads yet.
+/// Input that is prepared and not opened yet.
 #[derive(Debug)]
 struct Input {
     path: PathBuf,
-    into: Into,
+    destination: Destination,
 }
 
-/// Where the input will go.
+/// The process's end of the input.
 #[derive(Debug)]
-enum Into {
+enum Destination {
     Pipe(AsyncFd<OwnedFd>),
-    /// To the task that owns the terminal.
+    /// Delivers the input to the task that owns the terminal.
     Terminal(oneshot::Sender<Feed>),
 }
 
@@ -162,49 +172,52 @@ struct Awaited {
     socket: ConsoleSocket,
     sink: Sink,
     feed: Option<oneshot::Receiver<Feed>>,
-    /// Ends with the logger that [`Sink::Logger`] writes to.
+    /// The relay drops this when the output is in the sink.
     undrained: watch::Receiver<()>,
 }
 
 impl ProcessIo {
-    /// Prepares everything before the runtime is called. Waits for no client: a fifo is opened
-    /// without blocking, both its ends. May wait for a logger, 30 s at most.
+    /// Prepares all streams, before the OCI runtime is called.
+    ///
+    /// Waits for no client: both ends of a fifo are opened without blocking. May wait for a logger,
+    /// 30 s at most.
     ///
     /// # Errors
     ///
-    /// [`IoError`], each naming the path or URI that it is about. Nothing is left behind.
+    /// [`IoError`], which names the path or URI that failed. Nothing that was opened stays open.
     pub async fn open(
         stdio: &Stdio,
         owner: Owner,
-        whom: For<'_>,
+        container: For<'_>,
         reaper: &Reaper,
     ) -> Result<ProcessIo, IoError> {
         let mut io = ProcessIo {
             phase: watch::Sender::new(Phase::Holding),
             undrained: Arc::new(watch::Sender::new(())),
             child: ChildIo::default(),
-            quotable: Vec::new(),
+            quoted_sources: Vec::new(),
             input: None,
             tap: OnceLock::new(),
-            keep_stdin: Mutex::default(),
+            stdin_writer: Mutex::default(),
             terminal: Terminal::None,
         };
         let stdout = Target::parse(&stdio.stdout)?;
         if stdio.terminal {
-            io.open_terminal(stdio, &stdout, owner, whom, reaper).await?;
+            io.open_terminal(stdio, &stdout, owner, container, reaper).await?;
         } else {
             io.prepare_input(stdio, owner)?;
-            io.open_outputs(stdio, &stdout, owner, whom, reaper).await?;
+            io.open_outputs(stdio, &stdout, owner, container, reaper).await?;
         }
         Ok(io)
     }
 
-    /// The descriptors for the runtime. They are there once; later calls give none.
+    /// Takes the descriptors for the runtime. The first call returns them, later calls return none.
     pub fn child(&mut self) -> ChildIo {
         std::mem::take(&mut self.child)
     }
 
-    /// The path for `--console-socket`, until the terminal came.
+    /// The path for `--console-socket`. `None` without a terminal, and after
+    /// [`release`](Self::release) has received it.
     #[must_use]
     pub fn console_socket(&self) -> Option<&Path> {
         match &self.terminal {
@@ -213,12 +226,12 @@ impl ProcessIo {
         }
     }
 
-    /// Lets the client have the streams: after the runtime's `create`, `exec` or `restore`
-    /// succeeded. Receives the terminal first, where there is one.
+    /// Lets output through to the client. To be called after the runtime's `create`, `exec` or
+    /// `restore` has succeeded. If the process has a terminal, this receives it first.
     ///
     /// # Errors
     ///
-    /// [`IoError::Console`] for a runtime that handed over no terminal within 30 s.
+    /// [`IoError::Console`] if the runtime has handed over no terminal within 30 s.
     pub async fn release(&mut self) -> Result<(), IoError> {
         if let Terminal::Awaited(awaited) = std::mem::replace(&mut self.terminal, Terminal::None) {
             let Awaited { socket, sink, feed, undrained } = *awaited;
@@ -227,27 +240,30 @@ impl ProcessIo {
             let master = Arc::new(master.map_err(IoError::Console)?);
             self.terminal = Terminal::Relayed(Arc::downgrade(&master));
             let life = Life::new(&self.phase);
-            detach(terminal::relay(master, feed, sink, life, undrained));
+            spawn_relay(terminal::relay(master, feed, sink, life, undrained));
         }
-        self.quotable = Vec::new();
+        // Frees the output that was kept to be quoted: from here on it belongs to the container.
+        self.quoted_sources = Vec::new();
         self.phase.send_if_modified(|phase| advance(phase, Phase::Relaying));
         Ok(())
     }
 
-    /// Lets the client's input in: when the process is to start. Not before: a client takes the
-    /// opening of its fifo for the sign that the process is there, writes all it has, and asks for
-    /// `CloseIO` just once (`ctr run` of a pipe does, from a task that it must have by then).
+    /// Opens the client's input and relays it. To be called when the process is about to start, and
+    /// not earlier: a client takes the opening of its fifo as the sign that the process exists,
+    /// writes all its input and calls `CloseIO` just once. `ctr run` with a pipe as stdin does so,
+    /// through a task that it must have received by then.
     ///
     /// # Errors
     ///
-    /// [`IoError::Open`]: what was there when all was prepared is gone. The process finds the end
-    /// of its input.
+    /// [`IoError::Open`] if the path has been removed since [`open`](Self::open). The process then
+    /// reads the end of its input.
     pub fn begin_input(&mut self) -> Result<(), IoError> {
-        let Some(Input { path, into }) = self.input.take() else { return Ok(()) };
+        // Taken here, so a second call cannot open the fifo a second time.
+        let Some(Input { path, destination }) = self.input.take() else { return Ok(()) };
         let feed = match fifo::is_fifo(&path) {
             Ok(true) => match fifo::open_input(&path) {
-                Ok((read, keep)) => {
-                    self.keep_stdin = Mutex::new(Some(keep));
+                Ok((read, writer)) => {
+                    self.stdin_writer = Mutex::new(Some(writer));
                     Feed::Fifo(read, self.tap.get().cloned())
                 }
                 Err(source) => return Err(IoError::Open { path, source }),
@@ -255,41 +271,46 @@ impl ProcessIo {
             Ok(false) => Feed::File(path),
             Err(source) => return Err(IoError::Open { path, source }),
         };
-        match into {
-            Into::Pipe(pipe) => detach(input::relay(feed, pipe, Life::new(&self.phase))),
-            // A terminal that is gone needs no input.
-            Into::Terminal(give) => drop(give.send(feed)),
+        match destination {
+            Destination::Pipe(pipe) => {
+                spawn_relay(input::relay(feed, pipe, Life::new(&self.phase)))
+            }
+            // The send fails only if the terminal's relay has ended, and then there is no reader
+            // for the input.
+            Destination::Terminal(relay) => drop(relay.send(feed)),
         }
         Ok(())
     }
 
-    /// Tells `watched` of each part of the input, from [`begin_input`](Self::begin_input) on.
+    /// Notifies `watched` of each part of the input that is delivered. Has an effect only before
+    /// [`begin_input`](Self::begin_input), and only the first time.
     pub fn tell_input(&self, watched: Arc<dyn Watched>) {
-        // The first one stays.
+        // The first call wins; later ones change nothing.
         let _ = self.tap.set(watched);
     }
 
-    /// What the runtime printed so far, at most the last 4 KiB of stdout and stderr together,
-    /// stderr's last. To be quoted when it failed; empty after [`release`](Self::release), and with
-    /// a logger.
+    /// The last 4 KiB at most of what the runtime has printed to stdout and stderr; stderr's part
+    /// is the last. Meant for the error message when the runtime has failed. Empty after
+    /// [`release`](Self::release), and with a logger.
     #[must_use]
     pub fn runtime_output(&self) -> String {
-        let quotes: Vec<Vec<u8>> = self.quotable.iter().map(|source| source.quote()).collect();
+        let quotes: Vec<Vec<u8>> =
+            self.quoted_sources.iter().map(|source| source.quote()).collect();
         let all = quotes.concat();
-        String::from_utf8_lossy(&all[all.len().saturating_sub(QUOTE)..]).into_owned()
+        String::from_utf8_lossy(&all[all.len().saturating_sub(QUOTE_LIMIT)..]).into_owned()
     }
 
-    /// `CloseIO`: the input ends when the clients, too, have closed it. A terminal hangs up a
-    /// second after that. Again is as good as once.
+    /// Handles `CloseIO`: the input ends as soon as the clients have closed it as well. A terminal
+    /// hangs up one second after that. Calling it again changes nothing.
     pub fn close_stdin(&self) {
-        drop(self.keep_stdin.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.stdin_writer.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
-    /// Sets the size of the terminal, in characters; without one, does nothing.
+    /// Sets the size of the terminal, in characters. Does nothing without a terminal.
     ///
     /// # Errors
     ///
-    /// What the kernel answered: `EIO` for a terminal that was hung up.
+    /// The kernel's error: `EIO` for a terminal that was hung up.
     pub fn resize(&self, width: u16, height: u16) -> io::Result<()> {
         match &self.terminal {
             Terminal::Relayed(master) => match master.upgrade() {
@@ -300,33 +321,33 @@ impl ProcessIo {
         }
     }
 
-    /// The process is dead: its input ends, and a terminal that nobody has open any more is at its
-    /// end. To be called as soon as it is known, since clients wait for the end of their fifos
-    /// before they ask for anything else.
+    /// Reports that the process is dead. Its input ends, and so does a terminal that no other
+    /// process has open. To be called as soon as the exit is known, because clients wait for the
+    /// end of their fifos before they ask for anything else.
     pub fn exited(&self) {
         self.phase.send_if_modified(|phase| advance(phase, Phase::Exited));
     }
 
-    /// Waits until all that the dead process wrote is in the client's fifo or file, or its logger
-    /// has ended; at most `within`, for a background child may hold the streams for ever. Answers
-    /// whether all was drained. Implies [`exited`](Self::exited).
+    /// Waits until everything that the dead process wrote is in the client's fifo or file, or until
+    /// its logger has ended. Waits for `within` at most, because a background child may hold the
+    /// streams for ever. Returns whether everything was drained. Implies [`exited`](Self::exited).
     pub async fn drain(&self, within: Duration) -> bool {
         self.exited();
         timeout(within, self.undrained.closed()).await.is_ok()
     }
 
-    /// Resolves when nobody holds the output any more and all of it is delivered, or when the
-    /// relays were ended; at once where there is no relay.
+    /// Resolves when no process holds the output any more and all of it is delivered, or when the
+    /// relays were ended. Resolves at once if there is no relay.
     pub fn output_ended(&self) -> impl Future<Output = ()> + Send + 'static {
         let undrained = self.undrained.clone();
         async move { undrained.closed().await }
     }
 
-    /// Ends all relays: the same as dropping it.
+    /// Ends all relays. The same as dropping it.
     pub fn close(self) {}
 }
 
-/// A phase never goes back.
+/// Advances `phase` to `to`. Returns whether it changed; a phase never goes back.
 fn advance(phase: &mut Phase, to: Phase) -> bool {
     let advances = *phase < to;
     if advances {
@@ -337,8 +358,8 @@ fn advance(phase: &mut Phase, to: Phase) -> bool {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "it ends with the ProcessIo that began it: see the module"
+    reason = "the task ends with the ProcessIo that spawned it, see the module documentation"
 )]
-fn detach(task: impl Future<Output = ()> + Send + 'static) {
+fn spawn_relay(task: impl Future<Output = ()> + Send + 'static) {
     drop(tokio::spawn(task));
 }

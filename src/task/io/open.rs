@@ -1,4 +1,4 @@
-//! Preparing a process's stdio: what [`ProcessIo::open`] does for each kind of it.
+//! Prepares a process's stdio: the part of [`ProcessIo::open`] for each kind of stream.
 
 use std::{
     os::fd::{AsFd, OwnedFd},
@@ -16,53 +16,61 @@ use tokio::{
 };
 
 use super::{
-    Awaited, For, Input, Into, IoError, Owner, ProcessIo, Stdio, Terminal,
+    Awaited, Destination, For, Input, IoError, Owner, ProcessIo, Stdio, Terminal,
     console::ConsoleSocket,
-    detach, flow,
+    flow,
     logger::Logger,
     output::{self, Source},
     phase::Life,
     sink::Sink,
+    spawn_relay,
     target::{self, Target},
 };
 use crate::{reaper::Reaper, sys};
 
 impl ProcessIo {
-    /// Makes the process's pipe, for a client's path that is there.
+    /// Creates the pipe for the process's stdin if the client gave a path. The path must exist; it
+    /// is opened later, by [`ProcessIo::begin_input`].
     pub(super) fn prepare_input(&mut self, stdio: &Stdio, owner: Owner) -> Result<(), IoError> {
         let Some(path) = input_path(&stdio.stdin)? else { return Ok(()) };
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
         owner.give(&read)?;
         self.child.stdin = Some(read);
-        self.input =
-            Some(Input { path, into: Into::Pipe(nonblocking(write, Interest::WRITABLE)?) });
+        self.input = Some(Input {
+            path,
+            destination: Destination::Pipe(nonblocking(write, Interest::WRITABLE)?),
+        });
         Ok(())
     }
 
+    /// Prepares stdout and stderr of a process without a terminal.
     pub(super) async fn open_outputs(
         &mut self,
         stdio: &Stdio,
         stdout: &Target,
         owner: Owner,
-        whom: For<'_>,
+        container: For<'_>,
         reaper: &Reaper,
     ) -> Result<(), IoError> {
         let (stdout, stderr) = match stdout {
             Target::Logger(what) => {
-                let (logger, pipes) = Logger::start(what, owner, whom, reaper).await?;
+                let (logger, pipes) = Logger::start(what, owner, container, reaper).await?;
                 self.child.stdout = Some(pipes.stdout);
                 self.child.stderr = Some(pipes.stderr);
-                detach(logger.keep(Life::new(&self.phase), self.undrained.subscribe()));
+                spawn_relay(logger.supervise(Life::new(&self.phase), self.undrained.subscribe()));
                 return Ok(());
             }
             Target::File(path) => {
                 let stdout = Sink::open(path, true).await?;
+                // One open file description for both streams: each write(2) appends, so they do not
+                // overwrite each other.
                 let stderr = stdout.share(path)?;
                 (Some(stdout), Some(stderr))
             }
             Target::Path(path) => {
                 let stdout = Sink::open(path, false).await?;
                 let stderr = match Target::parse(&stdio.stderr)? {
+                    // The same path twice means one open file, for the same reason as above.
                     Target::Path(same) if same == *path => Some(stdout.share(path)?),
                     other => open_sink(&other).await?,
                 };
@@ -78,33 +86,36 @@ impl ProcessIo {
         Ok(())
     }
 
+    /// Prepares the streams of a process with a terminal. The terminal itself arrives later, on the
+    /// console socket.
     pub(super) async fn open_terminal(
         &mut self,
         stdio: &Stdio,
         stdout: &Target,
         owner: Owner,
-        whom: For<'_>,
+        container: For<'_>,
         reaper: &Reaper,
     ) -> Result<(), IoError> {
         let mut feed = None;
         if let Some(path) = input_path(&stdio.stdin)? {
-            let (give, given) = oneshot::channel();
-            self.input = Some(Input { path, into: Into::Terminal(give) });
-            feed = Some(given);
+            let (sender, receiver) = oneshot::channel();
+            self.input = Some(Input { path, destination: Destination::Terminal(sender) });
+            feed = Some(receiver);
         }
         let socket = ConsoleSocket::bind()?;
         let sink = match stdout {
             Target::Logger(what) => {
                 // A terminal has no stderr: that pipe ends at once.
-                let (logger, pipes) = Logger::start(what, owner, whom, reaper).await?;
-                detach(logger.keep(Life::new(&self.phase), self.undrained.subscribe()));
+                let (logger, pipes) = Logger::start(what, owner, container, reaper).await?;
+                spawn_relay(logger.supervise(Life::new(&self.phase), self.undrained.subscribe()));
                 Sink::Logger(nonblocking(pipes.stdout, Interest::WRITABLE)?)
             }
-            other => open_sink(other).await?.unwrap_or(Sink::Nowhere),
+            other => open_sink(other).await?.unwrap_or(Sink::Discard),
         };
-        // The process will have the terminal, so this is the runtime's own, and nobody's to drain.
-        let (_, nobodys) = watch::channel(());
-        let capture = self.begin_output(Sink::Nowhere, Owner::default(), nobodys)?;
+        // The process writes to its terminal, so this pipe captures only what the runtime itself
+        // prints. Its receiver is separate because a drain must not wait for it.
+        let (_, undrained_capture) = watch::channel(());
+        let capture = self.begin_output(Sink::Discard, Owner::default(), undrained_capture)?;
         self.child.stderr = Some(capture.try_clone().map_err(IoError::Pipe)?);
         self.child.stdout = Some(capture);
         let undrained = self.undrained.subscribe();
@@ -112,7 +123,8 @@ impl ProcessIo {
         Ok(())
     }
 
-    /// Makes a pipe and begins to hold what comes out of it. Returns its write end.
+    /// Creates a pipe and starts its relay, which holds the output until the release. Returns the
+    /// write end.
     fn begin_output(
         &mut self,
         sink: Sink,
@@ -123,14 +135,15 @@ impl ProcessIo {
         owner.give(&write)?;
         flow::set_nonblocking(&read, true).map_err(IoError::Pipe)?;
         let source = Source::new(read).map_err(IoError::Pipe)?;
-        self.quotable.push(Arc::clone(&source));
-        detach(output::relay(source, sink, Life::new(&self.phase), undrained));
+        self.quoted_sources.push(Arc::clone(&source));
+        spawn_relay(output::relay(source, sink, Life::new(&self.phase), undrained));
         Ok(write)
     }
 }
 
 impl Owner {
-    /// Gives a container's end away. Both ends of a pipe are one inode.
+    /// Changes the owner of the container's end of a pipe. Both ends of a pipe are one inode, so
+    /// this changes the other end as well.
     pub(super) fn give(self, end: impl AsFd) -> Result<(), IoError> {
         if self == Owner::default() {
             return Ok(());
@@ -139,7 +152,8 @@ impl Owner {
     }
 }
 
-/// The path of a client's input, if it asked for one; something must be there.
+/// The path of a client's input; `None` if the client gave none. An error if nothing exists at the
+/// path.
 fn input_path(path: &str) -> Result<Option<PathBuf>, IoError> {
     if path.is_empty() {
         return Ok(None);
@@ -151,7 +165,8 @@ fn input_path(path: &str) -> Result<Option<PathBuf>, IoError> {
     }
 }
 
-/// Opens what stands in the place of one stream alone.
+/// Opens the sink of a single stream. `None` for `/dev/null`; an error for a logger, which stdout
+/// must name because it takes both streams.
 async fn open_sink(target: &Target) -> Result<Option<Sink>, IoError> {
     match target {
         Target::Nothing => Ok(None),
@@ -161,7 +176,8 @@ async fn open_sink(target: &Target) -> Result<Option<Sink>, IoError> {
     }
 }
 
-/// Our end of a pipe. Its other end stays blocking: the two are different open files.
+/// Makes the shim's end of a pipe non-blocking. The container's end stays blocking, because the two
+/// ends are different open file descriptions.
 fn nonblocking(end: OwnedFd, interest: Interest) -> Result<AsyncFd<OwnedFd>, IoError> {
     flow::set_nonblocking(&end, true).map_err(IoError::Pipe)?;
     sys::watched(end, interest).map_err(IoError::Pipe)

@@ -1,16 +1,19 @@
-//! One output stream of a process: from its pipe to where the client wants it.
+//! One output stream of a process: from its pipe to the client's fifo, file or logger.
 //!
 //! ```text
 //!            Holding                    released                      end of the pipe
-//! pipe ──► memory, ≤ 1 MiB ──► what was held, then pipe ──► sink ──► linger (fifo) ──► closed
+//! pipe ──► memory, ≤ 1 MiB ──► held output, then pipe ──► sink ──► linger (fifo) ──► closed
 //! ```
 //!
-//! Held first, because until its `create`, `exec` or `restore` has succeeded it is the *runtime*
-//! that prints: its last words are quoted in the error ([`Source::quote`]) and no client can stall
-//! it. An exec's own process may print before its runtime is done, so nothing that was held is lost
-//! or overtaken: it is forwarded first. Past 1 MiB it is surely the process, and the stream is
-//! released before the rest of the request is. (A runtime that prints more than that itself, to a
-//! client that does not read, waits for that client, until the runtime's own time limit ends it.)
+//! Output is held first, because until `create`, `exec` or `restore` has succeeded it is the OCI
+//! *runtime* that prints. If the runtime fails, the error quotes its last output
+//! ([`Source::quote`]); and no client can stall the runtime.
+//!
+//! An exec's own process may print before its runtime has returned. So held output is never dropped
+//! or reordered: it is forwarded before anything newer. More than 1 MiB must come from the process
+//! itself, so the stream is then released before the request has succeeded. If a runtime itself
+//! prints more than 1 MiB to a client that does not read, it waits for that client until the
+//! runtime's own time limit ends it.
 
 use std::{
     io,
@@ -28,19 +31,19 @@ use tracing::warn;
 
 use super::{
     fifo::LINGER,
-    flow::{self, Step, Turn},
+    flow::{self, Budget, Step},
     phase::Life,
     sink::Sink,
 };
 use crate::sys;
 
-/// How much of a stream is held in memory at most.
-const HOLD: usize = 1 << 20;
+/// Bytes of one stream that are held in memory at most.
+const HOLD_LIMIT: usize = 1 << 20;
 
-/// How much of what the runtime printed is quoted.
-pub(super) const QUOTE: usize = 4 << 10;
+/// Bytes of the runtime's output that are quoted at most.
+pub(super) const QUOTE_LIMIT: usize = 4 << 10;
 
-/// Our end of a pipe whose other end the runtime, and then the process, writes to.
+/// The shim's end of an output pipe. First the runtime writes to the other end, then the process.
 #[derive(Debug)]
 pub(super) struct Source {
     pipe: AsyncFd<OwnedFd>,
@@ -50,39 +53,43 @@ pub(super) struct Source {
 #[derive(Debug, Default)]
 struct Held {
     bytes: Vec<u8>,
-    /// More came than is held: `bytes` is the end of what was held, kept to be quoted.
+    /// More output came than can be held. `bytes` then is the end of the held output, kept to be
+    /// quoted.
     overflowed: bool,
 }
 
-/// What a look at the pipe came to, while holding.
+/// The result of reading the pipe during the holding phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pulled {
+    /// The pipe is empty now.
     Dry,
+    /// The last writer has closed the pipe.
     End,
+    /// The limit is reached, so the output goes to the client from here on.
     Overflow,
 }
 
 impl Source {
-    /// `pipe` must be non-blocking.
+    /// Registers the read end of a pipe, which must be non-blocking.
     pub(super) fn new(pipe: OwnedFd) -> io::Result<Arc<Source>> {
         let pipe = sys::watched(pipe, Interest::READABLE)?;
         Ok(Arc::new(Source { pipe, held: Mutex::default() }))
     }
 
-    /// The end of what was printed so far, at most [`QUOTE`] bytes. Looks into the pipe itself: the
-    /// runtime may be dead for longer than the relay has been awake.
+    /// The end of the output so far, at most [`QUOTE_LIMIT`] bytes. Reads the pipe itself, because
+    /// the relay may not have run since the runtime died.
     pub(super) fn quote(&self) -> Vec<u8> {
         let mut held = self.lock();
         self.pull(&mut held);
-        let from = held.bytes.len().saturating_sub(QUOTE);
+        let from = held.bytes.len().saturating_sub(QUOTE_LIMIT);
         held.bytes[from..].to_vec()
     }
 
-    /// Reads what is there, until there is enough.
+    /// Reads until the pipe is empty or ends, or [`HOLD_LIMIT`] is reached.
     fn pull(&self, held: &mut Held) -> Pulled {
         let mut chunk = [0; 8 << 10];
         loop {
-            if held.overflowed || held.bytes.len() >= HOLD {
+            if held.overflowed || held.bytes.len() >= HOLD_LIMIT {
                 return Pulled::Overflow;
             }
             match flow::read_now(self.pipe.get_ref(), &mut chunk) {
@@ -94,24 +101,25 @@ impl Source {
         }
     }
 
-    /// Takes what is held, to forward it.
+    /// Takes the held output in order to forward it. With `overflowed`, keeps a copy of its end to
+    /// be quoted.
     fn take(&self, overflowed: bool) -> Vec<u8> {
         let mut held = self.lock();
         held.overflowed |= overflowed;
         let all = std::mem::take(&mut held.bytes);
         if overflowed {
-            held.bytes.extend_from_slice(&all[all.len().saturating_sub(QUOTE)..]);
+            held.bytes.extend_from_slice(&all[all.len().saturating_sub(QUOTE_LIMIT)..]);
         }
         all
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        // A reader that panicked has read whole chunks only.
+        // A reader that panicked has left whole chunks only, so the bytes are consistent.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Carries one stream, from the first byte to the last. `undrained` is dropped when all is in the
+/// Relays one stream from its first byte to its last. Drops `undrained` when everything is in the
 /// sink.
 pub(super) async fn relay(
     source: Arc<Source>,
@@ -127,13 +135,15 @@ pub(super) async fn relay(
     };
     select! {
         () = carry(&source, held, &mut sink, life.clone()) => {}
-        () = overdue => return warn!("output lost: its reader is too slow"),
+        () = overdue => return warn!("output lost: its reader was too slow"),
     }
+    // The pipe is closed before the linger: a drain ends here, and waits for no reader of the fifo.
     drop((source, undrained));
     sink.finish(life).await;
 }
 
-/// Holds what comes, and hands it over when it may go to the client. `None` when it never may.
+/// Holds the output until it may go to the client, and returns it. `None` if it never may, because
+/// the stdio was closed before the release.
 async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     loop {
         let mut ready = select! {
@@ -150,18 +160,20 @@ async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     }
 }
 
-/// Moves what was held, then what comes, until the pipe ends; or until all is closed, and then what
-/// is in the pipe at that time.
+/// Moves the held output, then everything from the pipe until it ends. If all is closed before,
+/// moves only what is in the pipe at that time.
 async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) {
     if !held.is_empty() {
         sink.write(held).await;
     }
-    let mut turn = Turn::default();
+    let mut budget = Budget::default();
     let mut left = None;
     loop {
         let ready = select! {
             biased;
             () = life.closed(), if left.is_none() => {
+                // A surviving process may go on writing for ever, so the rest is bounded by what is
+                // there now.
                 left = Some(sys::fd::bytes_waiting(source.pipe.get_ref()).unwrap_or(0));
                 continue;
             }
@@ -169,14 +181,14 @@ async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) 
             else => return,
         };
         let Ok(mut ready) = ready else { return };
-        match sink.draw(&mut ready, left.unwrap_or(usize::MAX)).await {
+        match sink.transfer(&mut ready, left.unwrap_or(usize::MAX)).await {
             Ok(Step::Moved(bytes)) => {
                 left = left.map(|left| left.saturating_sub(bytes));
-                turn.spent(bytes).await;
+                budget.spend(bytes).await;
             }
             Ok(Step::Dry) => {}
             Ok(Step::End) => return,
-            Err(error) => sink.give_up(&error),
+            Err(error) => sink.discard_after(&error),
         }
     }
 }

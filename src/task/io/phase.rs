@@ -1,26 +1,28 @@
-//! How far a process is, as its stdio must know; and how the tasks of its stdio learn it.
+//! The phase of a process as far as its stdio is concerned, and how the stdio tasks learn of
+//! changes.
 //!
 //! ```text
 //! Holding ──release()──► Relaying ──exited()/drain()──► Exited
 //!    └───────────┴──── ProcessIo dropped ────┴──► closed
 //! ```
 //!
-//! Closed is not a phase: it is the channel's end, so that no path out of a request can forget it.
+//! Closed is not a phase but the end of the channel. So every path that drops a
+//! [`ProcessIo`](super::ProcessIo) closes it, also an early return with an error.
 
 use tokio::sync::watch;
 
-/// How far the process is. Only ever advances.
+/// The phase of the process. It only advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// The runtime works; what is printed may be its own last words.
+    /// The runtime is at work. Output may come from the runtime itself, so it is held.
     Holding,
-    /// The process is the container's.
+    /// The runtime has succeeded. Output belongs to the container and goes to the client.
     Relaying,
-    /// The process is dead; others may still hold its output.
+    /// The process is dead. Other processes may still hold its output.
     Exited,
 }
 
-/// A task's view of the phase.
+/// A relay's receiver of the phase.
 #[derive(Debug, Clone)]
 pub(super) struct Life(watch::Receiver<Phase>);
 
@@ -29,12 +31,13 @@ impl Life {
         Life(phase.subscribe())
     }
 
-    /// Waits until what is held may go to the client. `false` when it never may: closed.
+    /// Waits until held output may go to the client. `false` if it never may, because all is
+    /// closed.
     pub(super) async fn released(&mut self) -> bool {
         self.0.wait_for(|phase| *phase >= Phase::Relaying).await.is_ok()
     }
 
-    /// Waits until the process is dead, or all is closed.
+    /// Waits until the process is dead or all is closed.
     pub(super) async fn exited(&mut self) {
         let _ = self.0.wait_for(|phase| *phase == Phase::Exited).await;
     }
@@ -44,8 +47,8 @@ impl Life {
         while self.0.changed().await.is_ok() {}
     }
 
-    /// Waits for the next news of the phase; for ever once the process is dead, unless all is
-    /// closed.
+    /// Waits for the next change of the phase. Once the process is dead the only change left is the
+    /// close.
     pub(super) async fn changed(&mut self) {
         match self.has_exited() {
             true => self.closed().await,
@@ -53,10 +56,12 @@ impl Life {
         }
     }
 
+    /// Whether the process is dead or all is closed.
     pub(super) fn has_exited(&self) -> bool {
         *self.0.borrow() == Phase::Exited || self.is_closed()
     }
 
+    /// Whether the [`ProcessIo`](super::ProcessIo) was dropped.
     pub(super) fn is_closed(&self) -> bool {
         self.0.has_changed().is_err()
     }

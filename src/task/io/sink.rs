@@ -1,4 +1,4 @@
-//! Where one output stream ends up, once it is open.
+//! The destination of one output stream, once it is open.
 
 use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 
@@ -23,15 +23,15 @@ pub(super) enum Sink {
     Fifo(Fifo),
     /// A file.
     File(LogFile),
-    /// A pipe that a logger reads: for terminals; other processes write to their logger themselves.
+    /// A pipe that a logger reads. Only for terminals: without one, a process writes to its logger
+    /// directly.
     Logger(AsyncFd<OwnedFd>),
-    /// Read and forgotten, so that the process is not blocked.
-    Nowhere,
+    /// Output is read and discarded, so that the process does not block.
+    Discard,
 }
 
 impl Sink {
-    /// Opens what is at `path`: a fifo, else a file to append to, which is made if `create` says
-    /// so.
+    /// Opens a fifo, or else a file to append to. With `create`, a missing file is created.
     pub(super) async fn open(path: &Path, create: bool) -> Result<Sink, IoError> {
         let failed = |source| IoError::Open { path: path.to_owned(), source };
         match fifo::is_fifo(path) {
@@ -41,12 +41,13 @@ impl Sink {
             Err(error) => return Err(failed(error)),
         }
         let name = path.to_owned();
-        let file = off_the_loop(move || file::open_output(&name, create)).await.map_err(failed)?;
+        let file =
+            on_blocking_pool(move || file::open_output(&name, create)).await.map_err(failed)?;
         Ok(Sink::File(LogFile::new(Arc::new(file), path)))
     }
 
-    /// A second stream into the same end: one open file, so that both append in turn. For a fifo,
-    /// its two ends once more.
+    /// A sink for a second stream into the same destination. Both streams share one open file, so
+    /// that their writes append in turn. A fifo is opened a second time.
     pub(super) fn share(&self, path: &Path) -> Result<Sink, IoError> {
         match self {
             Sink::File(file) => Ok(Sink::File(file.share())),
@@ -54,61 +55,62 @@ impl Sink {
                 let failed = |source| IoError::Open { path: path.to_owned(), source };
                 Fifo::open(path).map(Sink::Fifo).map_err(failed)
             }
-            Sink::Logger(_) | Sink::Nowhere => Ok(Sink::Nowhere),
+            Sink::Logger(_) | Sink::Discard => Ok(Sink::Discard),
         }
     }
 
-    /// Moves what a pipe has, at most `most` bytes. Waits for room, never for bytes.
-    pub(super) async fn draw(
+    /// Moves what a pipe has, at most `max` bytes. Waits for space in the sink, never for bytes in
+    /// the pipe.
+    pub(super) async fn transfer(
         &mut self,
         from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
-        most: usize,
+        max: usize,
     ) -> io::Result<Step> {
         match self {
-            Sink::Fifo(fifo) => fifo.draw(from, most).await,
-            Sink::Logger(pipe) => flow::splice(from, pipe, most).await,
-            Sink::File(file) => file.draw(from, most).await,
-            Sink::Nowhere => forget(from),
+            Sink::Fifo(fifo) => fifo.transfer(from, max).await,
+            Sink::Logger(pipe) => flow::splice(from, pipe, max).await,
+            Sink::File(file) => file.transfer(from, max).await,
+            Sink::Discard => discard(from),
         }
     }
 
-    /// Writes `chunk` and gives its buffer back. A reader that is gone makes this a
-    /// [`Sink::Nowhere`]: the process must not suffer.
+    /// Writes `chunk` and returns its buffer. If the reader is gone, this becomes
+    /// [`Sink::Discard`], because the process must not suffer from it.
     pub(super) async fn write(&mut self, chunk: Vec<u8>) -> Vec<u8> {
         let written = match self {
             Sink::Fifo(fifo) => fifo.write(&chunk).await,
             Sink::Logger(pipe) => flow::write_all(pipe, &chunk).await,
             Sink::File(file) => return file.write(chunk).await,
-            Sink::Nowhere => Ok(()),
+            Sink::Discard => Ok(()),
         };
         if let Err(error) = written {
-            self.give_up(&error);
+            self.discard_after(&error);
         }
         chunk
     }
 
-    /// From now on, what comes is forgotten.
-    pub(super) fn give_up(&mut self, error: &io::Error) {
+    /// Logs `error` and discards all further output.
+    pub(super) fn discard_after(&mut self, error: &io::Error) {
         warn!(%error, "output lost: its reader is gone");
-        *self = Sink::Nowhere;
+        *self = Sink::Discard;
     }
 
-    /// Closes the end, as soon as nothing is lost by it.
+    /// Closes the sink as soon as no output is lost by that.
     pub(super) async fn finish(self, life: Life) {
         match self {
             Sink::Fifo(fifo) => fifo.linger(life).await,
-            Sink::File(_) | Sink::Logger(_) | Sink::Nowhere => {}
+            Sink::File(_) | Sink::Logger(_) | Sink::Discard => {}
         }
     }
 }
 
-/// Reads a stack's worth and drops it.
-fn forget(from: &mut AsyncFdReadyGuard<'_, OwnedFd>) -> io::Result<Step> {
+/// Reads into a buffer on the stack and discards it.
+fn discard(from: &mut AsyncFdReadyGuard<'_, OwnedFd>) -> io::Result<Step> {
     flow::read(from, &mut [0; 8 << 10])
 }
 
-/// Runs what may wait for a disk on the blocking pool.
-pub(super) async fn off_the_loop<T: Send + 'static>(
+/// Runs `work`, which may wait for a disk, on the blocking pool.
+pub(super) async fn on_blocking_pool<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     spawn_blocking(work).await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))

@@ -1,8 +1,8 @@
-//! What the client's strings mean: pure, opens nothing.
+//! Parses the strings that a client gives for its streams. Pure: opens no file.
 //!
-//! containerd puts a path or a URI into the `stdout` and `stderr` of a request; the schemes are
+//! containerd puts a path or a URI into the `stdout` and `stderr` of a request. The schemes are
 //! those of its `docs/` on logging and of `createIO` in its runc shim. Paths in a URI are
-//! percent-decoded, hosts and fragments are ignored, as Go's `net/url` has it.
+//! percent-decoded; hosts and fragments are ignored, as in Go's `net/url`.
 
 use std::{
     ffi::OsString,
@@ -12,32 +12,39 @@ use std::{
 
 use super::IoError;
 
-/// Where an output goes.
+/// The destination of an output stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
-    /// Nowhere: the process gets `/dev/null`.
+    /// None: the process gets `/dev/null`.
     Nothing,
-    /// To what is at this path: a fifo, or something that is written as a file. Never created.
+    /// An existing fifo, or an existing file to append to. Never created.
     Path(PathBuf),
-    /// To a file that is made, with its folders, where it is missing (`file://`).
+    /// A file, created with its directories if it is missing (`file://`).
     File(PathBuf),
-    /// To a program (`binary://`).
+    /// A program (`binary://`, `binary-v2://`).
     Logger(Invocation),
 }
 
 /// A logger's command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Invocation {
+    /// The path of the program, absolute.
     pub(super) program: PathBuf,
     /// Each key of the query, then its value (empty without `=`), in the order of the URI.
     pub(super) args: Vec<OsString>,
-    /// Keys that begin with `env.`, without that.
+    /// Variables: the keys that begin with `env.`, without that prefix, and their values.
     pub(super) env: Vec<(OsString, OsString)>,
-    /// `binary-v2`: a logger that closes its descriptor 5 without a byte has failed.
-    pub(super) must_say_ready: bool,
+    /// `binary-v2`: the logger must write a byte to descriptor 5. Closing it without one is a
+    /// failure.
+    pub(super) ready_byte_required: bool,
 }
 
 impl Target {
+    /// Parses a path or a URI.
+    ///
+    /// # Errors
+    ///
+    /// [`IoError::UnknownScheme`], [`IoError::Relative`] or [`IoError::BadEscape`].
     pub(super) fn parse(text: &str) -> Result<Target, IoError> {
         if text.is_empty() {
             return Ok(Target::Nothing);
@@ -54,7 +61,8 @@ impl Target {
     }
 }
 
-/// A path that a client gave must not depend on the shim's working directory.
+/// Returns `path`, or an error if it is relative: it must not depend on the shim's working
+/// directory.
 pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, IoError> {
     match path.is_absolute() {
         true => Ok(path),
@@ -62,13 +70,14 @@ pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, IoError> {
     }
 }
 
-/// Scheme and rest, by the grammar of RFC 3986; a path with a colon in it has no scheme.
+/// Splits a URI into its scheme and the rest, by the grammar of RFC 3986. `None` for a path, even
+/// one with a colon in it.
 fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
-    let mut letters = scheme.chars();
-    let begins = letters.next().is_some_and(|first| first.is_ascii_alphabetic());
-    let goes_on = letters.all(|letter| letter.is_ascii_alphanumeric() || "+-.".contains(letter));
-    (begins && goes_on).then_some((scheme, rest))
+    let mut chars = scheme.chars();
+    let starts_valid = chars.next().is_some_and(|first| first.is_ascii_alphabetic());
+    let rest_valid = chars.all(|char| char.is_ascii_alphanumeric() || "+-.".contains(char));
+    (starts_valid && rest_valid).then_some((scheme, rest))
 }
 
 /// The path of `[//HOST]PATH[?QUERY][#FRAGMENT]`.
@@ -81,6 +90,7 @@ fn path_of(uri: &str, rest: &str) -> Result<PathBuf, IoError> {
     absolute(Path::new(&decoded(uri, path, Plus::Literal)?).to_owned())
 }
 
+/// The command line of a logger's URI.
 fn invocation(uri: &str, scheme: &str, rest: &str) -> Result<Invocation, IoError> {
     let program = path_of(uri, rest)?;
     let rest = rest.split('#').next().unwrap_or_default();
@@ -91,7 +101,7 @@ fn invocation(uri: &str, scheme: &str, rest: &str) -> Result<Invocation, IoError
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let key = decoded(uri, key, Plus::Space)?;
-        // Go asks its query for each key once and takes the first value.
+        // containerd's Go code reads the first value of each key, so a repeated key is ignored.
         if seen.contains(&key) {
             continue;
         }
@@ -102,16 +112,17 @@ fn invocation(uri: &str, scheme: &str, rest: &str) -> Result<Invocation, IoError
             None => args.extend([key, value]),
         }
     }
-    Ok(Invocation { program, args, env, must_say_ready: scheme == "binary-v2" })
+    Ok(Invocation { program, args, env, ready_byte_required: scheme == "binary-v2" })
 }
 
-/// What `+` stands for: itself in a path, a space in a query.
+/// The meaning of `+`: itself in a path, a space in a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plus {
     Literal,
     Space,
 }
 
+/// Percent-decodes a part of `uri`.
 fn decoded(uri: &str, part: &str, plus: Plus) -> Result<OsString, IoError> {
     let mut bytes = part.bytes();
     let mut out = Vec::with_capacity(part.len());
@@ -139,9 +150,9 @@ mod tests {
         Target::parse(text).unwrap()
     }
 
-    /// Check that a path needs no scheme, even one that looks as if it had one.
+    /// Check that a path needs no scheme, even a path that resembles a URI.
     #[test]
-    fn a_plain_path_is_taken_as_it_is() {
+    fn a_plain_path_is_not_decoded() {
         assert_eq!(parse(""), Target::Nothing);
         assert_eq!(parse("/run/a:b%20+c"), Target::Path("/run/a:b%20+c".into()));
         assert_eq!(parse("fifo:///run/fifo"), Target::Path("/run/fifo".into()));
@@ -166,16 +177,16 @@ mod tests {
         assert_eq!(logger.program, Path::new("/bin/log"));
         assert_eq!(logger.args, ["id", "a/b c", "flag", "", "last", ""]);
         assert_eq!(logger.env, [("TZ".into(), "UTC".into())]);
-        assert!(!logger.must_say_ready);
+        assert!(!logger.ready_byte_required);
         assert!(matches!(
             parse("binary-v2:///bin/log"),
-            Target::Logger(Invocation { must_say_ready: true, .. })
+            Target::Logger(Invocation { ready_byte_required: true, .. })
         ));
     }
 
-    /// Check that what cannot be meant is refused by name.
+    /// Check that an invalid string is refused with an error that names it.
     #[test]
-    fn nonsense_is_refused_by_name() {
+    fn an_invalid_target_is_named_in_the_error() {
         let refusal = |text| Target::parse(text).unwrap_err().to_string();
         assert_eq!(refusal("journald:///x"), "unknown STDIO scheme journald");
         assert!(

@@ -1,15 +1,17 @@
-//! The relay of a process with a terminal: master → sink, client → master.
+//! The relay of a process with a terminal: from the master to the sink, and from the client to the
+//! master.
 //!
-//! What bites:
+//! Constraints:
 //!
-//! * `EIO` from a master means that no slave is open *now* (`n_tty_read`, Linux 6.18, after all
-//!   that was written has been read). An init that closes its terminal and opens it again, as
-//!   systemd does, goes on; so `EIO` is the end only once the process is known to be dead. epoll
-//!   then shows the hang-up for ever, and the master is looked at by the clock until the end.
-//! * The end of the client's input hangs the terminal up (closes the master), as containerd's own
-//!   shim does: that is how the shell of a broken `kubectl exec -it` comes to its `SIGHUP`. Here a
-//!   second later, so that the answer to what was typed last still arrives.
-//! * The master has one owner, this task: a second handle would keep the terminal from hanging up.
+//! * `EIO` from a master means that no slave is open *now* (`n_tty_read`, Linux 6.18, after
+//!   everything that was written has been read). An init may close its terminal and open it again,
+//!   as systemd does. So `EIO` is the end only once the process is known to be dead. Until then
+//!   epoll reports the hang-up permanently, so the master is read at intervals instead.
+//! * The end of the client's input hangs up the terminal (closes the master), as in containerd's
+//!   own shim. This is how the shell of a broken `kubectl exec -it` gets its `SIGHUP`. Here it
+//!   happens one second later, so that the answer to the last input still arrives.
+//! * The master has one owner, this task: a second descriptor would keep the terminal from hanging
+//!   up.
 
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -24,30 +26,32 @@ use tracing::warn;
 
 use super::{
     fifo::LINGER,
-    flow::{self, Step, Turn},
+    flow::{self, Budget, Step},
     input::{self, Feed, Tap},
     phase::Life,
     sink::Sink,
 };
 
-/// As much as a terminal gives at a time (`N_TTY_BUF_SIZE`).
+/// Bytes that one read of a terminal returns at most (`N_TTY_BUF_SIZE`).
 const CHUNK: usize = 4 << 10;
 
-/// What may still come after all was closed: more than a terminal's buffers hold.
-const REST: usize = 128 << 10;
+/// Bytes that are still read after all was closed: more than a terminal's buffers hold. A bound,
+/// because a surviving process may write for ever.
+const CLOSED_LIMIT: usize = 128 << 10;
 
-/// From the end of the client's input to the hang-up.
+/// Time from the end of the client's input to the hang-up.
 const HANG_UP_AFTER: Duration = Duration::from_secs(1);
 
-/// How often a terminal is looked at that epoll has no more news of: first and at last.
-const LOOK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
+/// First and longest interval between reads of a hung-up terminal, for which epoll has no more
+/// edges.
+const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
-/// How long a full terminal is waited for: room can come without a wake-up, when the slave's reader
-/// frees less than the wake-up's threshold at a time.
-const RETRY: Duration = Duration::from_millis(100);
+/// How long to wait before writing to a full terminal again. Space can become free without a
+/// wake-up, if the slave's reader frees less than the wake-up's threshold at a time.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Carries a terminal's streams until its process is dead and its output read, or until it hangs
-/// up. `undrained` is dropped when the output is in the sink.
+/// Relays a terminal's streams until its process is dead and its output read, or until it hangs up.
+/// Drops `undrained` when the output is in the sink.
 pub(super) async fn relay(
     master: Arc<AsyncFd<OwnedFd>>,
     feed: Option<oneshot::Receiver<Feed>>,
@@ -63,18 +67,19 @@ pub(super) async fn relay(
     select! {
         () = output(&master, &mut sink, life.clone()) => {}
         () = hang_up(&master, feed) => {}
-        () = overdue => return warn!("output lost: its reader is too slow"),
+        () = overdue => return warn!("output lost: its reader was too slow"),
     }
+    // The master is closed before the linger: this hangs up the terminal and ends a drain.
     drop((master, undrained));
     sink.finish(life).await;
 }
 
-/// Reads until the process is dead and nothing is left.
+/// Relays the output until the process is dead and nothing is left to read.
 async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
-    let mut turn = Turn::default();
-    let mut look = LOOK.0;
-    let mut rest = REST;
-    // Allocated while the terminal talks.
+    let mut budget = Budget::default();
+    let mut interval = POLL_INTERVAL.0;
+    let mut remaining = CLOSED_LIMIT;
+    // Allocated only while there is output.
     let mut chunk = Vec::new();
     loop {
         let mut ready = select! {
@@ -89,11 +94,11 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
             Ok(Step::Moved(count)) => {
                 chunk.truncate(count);
                 chunk = sink.write(chunk).await;
-                turn.spent(count).await;
-                look = LOOK.0;
+                budget.spend(count).await;
+                interval = POLL_INTERVAL.0;
                 if life.is_closed() {
-                    rest = rest.saturating_sub(count);
-                    if rest == 0 {
+                    remaining = remaining.saturating_sub(count);
+                    if remaining == 0 {
                         return;
                     }
                 }
@@ -101,7 +106,8 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
             }
             Ok(Step::End) => return,
             Ok(Step::Dry) if life.is_closed() => return,
-            // The readiness is cleared, unless a hang-up has made it permanent.
+            // The read has cleared the readiness. That holds unless a hang-up has made it
+            // permanent.
             Ok(Step::Dry) if !was_hung_up => {
                 chunk = Vec::new();
                 continue;
@@ -113,19 +119,20 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
                 }
             }
             Err(error) => {
-                warn!(%error, "terminal lost");
+                warn!(%error, "terminal output lost: reading the terminal failed");
                 return;
             }
         }
         chunk = Vec::new();
         select! {
             () = life.changed() => {}
-            () = sleep(look) => look = (look * 2).min(LOOK.1),
+            () = sleep(interval) => interval = (interval * 2).min(POLL_INTERVAL.1),
         }
     }
 }
 
-/// Carries the client's input. Returns when the terminal is to hang up.
+/// Relays the client's input. Returns when the terminal is to hang up, which for input from a file
+/// is never.
 async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>>) {
     let feed = match feed {
         Some(feed) => feed.await.ok(),
@@ -133,8 +140,8 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
     };
     match feed {
         Some(Feed::Fifo(fifo, tap)) => {
-            if let Err(error) = type_from_fifo(&fifo, &tap, master).await {
-                warn!(%error, "terminal input lost");
+            if let Err(error) = relay_from_fifo(&fifo, &tap, master).await {
+                warn!(%error, "terminal input lost: relaying it failed");
                 return std::future::pending().await;
             }
             sleep(HANG_UP_AFTER).await;
@@ -145,17 +152,17 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
             };
             while let Ok(chunk) = input::read_file(&file).await
                 && !chunk.is_empty()
-                && type_all(master, &chunk).await.is_ok()
+                && write_to_terminal(master, &chunk).await.is_ok()
             {}
-            // The end of a file says nothing of the client.
+            // The end of a file does not mean that a client has left, so the terminal stays.
             std::future::pending().await
         }
         None => std::future::pending().await,
     }
 }
 
-/// Until every writer of the fifo has closed it, ours too.
-async fn type_from_fifo(
+/// Relays the input until every writer has closed the fifo, the shim's own included.
+async fn relay_from_fifo(
     fifo: &AsyncFd<OwnedFd>,
     tap: &Tap,
     master: &AsyncFd<OwnedFd>,
@@ -165,8 +172,8 @@ async fn type_from_fifo(
         let mut chunk = vec![0; CHUNK];
         match flow::read(&mut ready, &mut chunk)? {
             Step::Moved(count) => {
-                input::tell(tap);
-                type_all(master, &chunk[..count]).await?;
+                input::notify(tap);
+                write_to_terminal(master, &chunk[..count]).await?;
             }
             Step::Dry => {}
             Step::End => return Ok(()),
@@ -174,8 +181,8 @@ async fn type_from_fifo(
     }
 }
 
-/// Writes to the terminal as somebody types; waits while it is full, and while nobody has it open.
-async fn type_all(master: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all of `bytes` to the terminal. Waits while it is full, and while no process has it open.
+async fn write_to_terminal(master: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = master.writable().await?;
         match nix::unistd::write(ready.get_inner(), bytes) {
@@ -183,10 +190,10 @@ async fn type_all(master: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()>
             Err(Errno::EINTR) => {}
             Err(Errno::EAGAIN | Errno::EIO) => {
                 if ready.ready().is_write_closed() {
-                    sleep(RETRY).await;
+                    sleep(RETRY_INTERVAL).await;
                 } else {
                     ready.clear_ready();
-                    let _ = timeout(RETRY, master.writable()).await;
+                    let _ = timeout(RETRY_INTERVAL, master.writable()).await;
                 }
             }
             Err(error) => return Err(error.into()),
