@@ -1,5 +1,5 @@
-//! The stdio as a client and a process see it: real fifos, pipes and terminals. Clients and
-//! processes are threads here, so that no test reaps another's children.
+//! The stdio as a client and a process see it, with real fifos, pipes and terminals. Clients and
+//! processes are threads here, so that no test reaps the children of another.
 
 use std::{
     fs::{File, OpenOptions},
@@ -26,16 +26,16 @@ mod leaks;
 mod loggers;
 mod terminals;
 
-/// Far beyond what any event here takes.
+/// Far more than any event here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Long enough for a drain that can succeed.
+/// Long enough for a drain that is expected to succeed.
 const DRAIN: Duration = Duration::from_secs(30);
 
-/// Short enough for a drain that cannot.
+/// Short enough for a drain that is expected to fail.
 const BRIEFLY: Duration = Duration::from_millis(50);
 
-const WHOM: For<'static> = For { namespace: "k8s.io", container_id: "web" };
+const CONTAINER: For<'static> = For { namespace: "k8s.io", container_id: "web" };
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -45,17 +45,17 @@ fn run<T>(test: impl Future<Output = T>) -> T {
     result
 }
 
-/// Waits until `is` holds.
-async fn until(mut is: impl FnMut() -> bool) {
+/// Waits until `condition` holds.
+async fn until(mut condition: impl FnMut() -> bool) {
     let begun = Instant::now();
-    while !is() {
+    while !condition() {
         assert!(begun.elapsed() < DEADLINE, "not in time");
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
 
-/// Lets a thread work while the runtime runs.
-async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+/// Runs `work` on another thread while the tokio runtime goes on.
+async fn on_other_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
@@ -91,14 +91,14 @@ fn stdio(stdin: &str, stdout: &str, stderr: &str) -> Stdio {
 }
 
 async fn open(stdio: &Stdio) -> ProcessIo {
-    ProcessIo::open(stdio, Owner::default(), WHOM, &Reaper::default()).await.unwrap()
+    ProcessIo::open(stdio, Owner::default(), CONTAINER, &Reaper::default()).await.unwrap()
 }
 
 async fn refusal(stdio: &Stdio) -> IoError {
-    ProcessIo::open(stdio, Owner::default(), WHOM, &Reaper::default()).await.unwrap_err()
+    ProcessIo::open(stdio, Owner::default(), CONTAINER, &Reaper::default()).await.unwrap_err()
 }
 
-/// Opened and released, with a stdout.
+/// An opened and released stdio, and the process's end of its stdout.
 async fn begin(stdout: &str) -> (ProcessIo, OwnedFd) {
     let mut io = open(&stdio("", stdout, "")).await;
     let child = io.child().stdout.unwrap();
@@ -106,7 +106,7 @@ async fn begin(stdout: &str) -> (ProcessIo, OwnedFd) {
     (io, child)
 }
 
-/// Bytes of which no part looks like another.
+/// Pseudo-random bytes, so that a lost or repeated part is noticed.
 fn bytes(count: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32;
     let next = || {
@@ -116,9 +116,9 @@ fn bytes(count: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(count).collect()
 }
 
-/// A process that writes `what` and ends. Answers whether all of it was taken.
-fn process(pipe: OwnedFd, what: Vec<u8>) -> JoinHandle<bool> {
-    thread::spawn(move || File::from(pipe).write_all(&what).is_ok())
+/// A process that writes `output` and ends. Returns whether all of it was taken.
+fn process(pipe: OwnedFd, output: Vec<u8>) -> JoinHandle<bool> {
+    thread::spawn(move || File::from(pipe).write_all(&output).is_ok())
 }
 
 /// A client that reads to the end, `at_once` bytes at a time.
@@ -138,27 +138,27 @@ fn read_to_end(mut file: File, at_once: usize) -> Vec<u8> {
 }
 
 async fn joined<T: Send + 'static>(thread: JoinHandle<T>) -> T {
-    beside(|| thread.join().unwrap()).await
+    on_other_thread(|| thread.join().unwrap()).await
 }
 
-/// What the runtime's thread has used of the processor.
-fn time_of_this_thread() -> Duration {
+/// The CPU time that the runtime's thread has used.
+fn thread_cpu_time() -> Duration {
     use nix::sys::resource::{UsageWho, getrusage};
     let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
     let time = usage.user_time() + usage.system_time();
     Duration::from_micros(u64::try_from(time.tv_sec() * 1_000_000 + time.tv_usec()).unwrap())
 }
 
-/// Compares without printing megabytes.
+/// Compares two buffers without printing megabytes.
 #[track_caller]
-fn assert_same(got: &[u8], wanted: &[u8]) {
-    let differs = got.iter().zip(wanted).position(|(got, wanted)| got != wanted);
-    assert_eq!((got.len(), differs), (wanted.len(), None));
+fn assert_same(got: &[u8], expected: &[u8]) {
+    let differs = got.iter().zip(expected).position(|(got, expected)| got != expected);
+    assert_eq!((got.len(), differs), (expected.len(), None));
 }
 
-/// Runs the test called `name` (within this module) again, alone in a process: for what counts the
-/// descriptors of its process, or reaps its children. Answers whether this *is* that process.
-fn is_alone(name: &str) -> bool {
+/// Runs the test called `name` (within this module) again, alone in a process, for tests that count
+/// the descriptors of their process or reap its children. Returns whether this *is* that process.
+fn runs_alone(name: &str) -> bool {
     const ALONE: &str = "LOOKOUT_TEST_ALONE";
     if std::env::var_os(ALONE).is_some() {
         return true;
@@ -173,7 +173,7 @@ fn is_alone(name: &str) -> bool {
     let mut child = command.spawn().unwrap();
     let lines: Vec<String> =
         BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap).collect();
-    // Some other test of this process may have reaped it.
+    // The wait fails if another test of this process has reaped the child.
     let _ = child.wait();
     assert!(lines.iter().any(|line| line.starts_with("test result: ok. 1 passed")), "{lines:#?}");
     false

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Check that no tail is lost at a quick exit (containerd issue 12364).
+/// Check that no output is lost at the end of a short-lived process (containerd issue 12364).
 #[test]
 fn every_byte_arrives_whatever_the_size() {
     run(async {
@@ -10,45 +10,45 @@ fn every_byte_arrives_whatever_the_size() {
         let fifo = folder.fifo("out");
         for exponent in 20..=24 {
             for size in [(1 << exponent) - 1, 1 << exponent, (1 << exponent) + 1] {
-                let wanted = bytes(size);
+                let expected = bytes(size);
                 let (io, child) = begin(&fifo).await;
-                let writer = process(child, wanted.clone());
+                let writer = process(child, expected.clone());
                 let reader = client(&fifo, 64 << 10);
                 assert!(joined(writer).await);
                 assert!(io.drain(DRAIN).await);
                 drop(io);
-                assert_same(&joined(reader).await, &wanted);
+                assert_same(&joined(reader).await, &expected);
             }
         }
     });
 }
 
-/// Check the same for a client that takes a page at a time, and comes when the process already
-/// waits.
+/// Check the same for a client that reads a few bytes at a time, and opens the fifo when the
+/// process is already blocked.
 #[test]
 fn a_slow_and_late_client_gets_every_byte() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
-        let wanted = bytes((1 << 20) + 1);
+        let expected = bytes((1 << 20) + 1);
         let (io, child) = begin(&fifo).await;
         let watched = child.try_clone().unwrap();
-        let writer = process(child, wanted.clone());
-        // The fifo is full, and so is the pipe behind it: the process blocks.
+        let writer = process(child, expected.clone());
+        // The fifo is full, and so is the pipe behind it, so the process blocks.
         until(|| crate::sys::fd::bytes_waiting(&watched).unwrap() >= 64 << 10).await;
         drop(watched);
         let reader = client(&fifo, 100);
         assert!(joined(writer).await);
         assert!(io.drain(DRAIN).await);
         drop(io);
-        assert_same(&joined(reader).await, &wanted);
+        assert_same(&joined(reader).await, &expected);
     });
 }
 
-/// Check that what fits into a fifo survives the process, its shim's part and the request to delete
-/// it.
+/// Check that output that fits into a fifo outlives the process, its relay and the request to
+/// delete it.
 #[test]
-fn a_client_that_comes_after_the_end_gets_what_is_left() {
+fn a_client_that_opens_after_the_close_gets_the_output() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
@@ -63,23 +63,24 @@ fn a_client_that_comes_after_the_end_gets_what_is_left() {
     });
 }
 
-/// Check that a slow client gets even what was still in the process's pipe when all was closed.
+/// Check that a slow client also gets the output that was still in the process's pipe when all was
+/// closed.
 #[test]
-fn what_is_in_the_pipe_at_the_close_still_arrives() {
+fn pipe_contents_at_the_close_are_delivered() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
-        let wanted = bytes(100_000);
+        let expected = bytes(100_000);
         let (io, child) = begin(&fifo).await;
-        assert!(joined(process(child, wanted.clone())).await);
+        assert!(joined(process(child, expected.clone())).await);
         assert!(!io.drain(BRIEFLY).await);
         io.close();
-        assert_same(&joined(client(&fifo, 4096)).await, &wanted);
+        assert_same(&joined(client(&fifo, 4096)).await, &expected);
     });
 }
 
-/// Check that what is written in small pieces fills a fifo no faster than what is written at once:
-/// an unread log of a few lines must not hold up the deletion.
+/// Check that output in many small writes fills a fifo no faster than output in one write: an
+/// unread log of a few lines must not delay the deletion.
 #[test]
 fn many_small_lines_fit_into_an_unread_fifo() {
     run(async {
@@ -89,7 +90,7 @@ fn many_small_lines_fit_into_an_unread_fifo() {
         let mut child = File::from(child);
         for _ in 0..100 {
             child.write_all(&[b'x'; 59]).unwrap();
-            // Each line goes over by itself.
+            // Each line is relayed separately.
             until(|| crate::sys::fd::bytes_waiting(&child).unwrap() == 0).await;
         }
         drop(child);
@@ -98,22 +99,22 @@ fn many_small_lines_fit_into_an_unread_fifo() {
     });
 }
 
-/// Check that a relay that cannot go on waits and does not spin (conmon 2cf4dcd).
+/// Check that a blocked relay waits and does not spin (conmon 2cf4dcd).
 #[test]
-fn a_relay_that_waits_takes_no_time() {
+fn a_blocked_relay_uses_no_cpu_time() {
     run(async {
         let folder = Folder::new();
         let (io, child) = begin(&folder.fifo("out")).await;
         let watched = child.try_clone().unwrap();
         let _writer = process(child, bytes(1 << 20));
         until(|| crate::sys::fd::bytes_waiting(&watched).unwrap() >= 60 << 10).await;
-        let before = time_of_this_thread();
+        let before = thread_cpu_time();
         assert!(!io.drain(Duration::from_millis(300)).await);
-        assert!(time_of_this_thread() - before < Duration::from_millis(30));
+        assert!(thread_cpu_time() - before < Duration::from_millis(30));
     });
 }
 
-/// Check that a fifo that nobody opens holds up nothing (containerd issue 2877).
+/// Check that a fifo that no client opens blocks no call (containerd issue 2877).
 #[test]
 fn an_unread_fifo_blocks_no_call() {
     run(async {
@@ -126,15 +127,16 @@ fn an_unread_fifo_blocks_no_call() {
         io.resize(80, 25).unwrap();
         drop(io);
         assert!(begun.elapsed() < Duration::from_secs(5));
-        // The process is blocked, not killed. It lives until the 10 s are over; the test does not.
+        // The process is blocked, not killed. It would live until the 10 s are over; the test ends
+        // earlier.
         assert!(!writer.is_finished());
     });
 }
 
-/// Check that a background child that holds the output delays the drain no longer than its bound
-/// (containerd issue 3286), and that what it writes later is still relayed.
+/// Check that a background child that holds the output delays the drain no longer than its limit
+/// (containerd issue 3286), and that its later output is still relayed.
 #[test]
-fn a_background_child_holds_up_the_drain_no_longer_than_asked() {
+fn a_background_child_delays_the_drain_no_longer_than_its_limit() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
@@ -149,18 +151,18 @@ fn a_background_child_holds_up_the_drain_no_longer_than_asked() {
     });
 }
 
-/// Check that a client that leaves neither kills the process nor loses bytes that the next one
-/// reads (containerd issues 9342 and 11511: a restart of containerd).
+/// Check that a client that leaves does not kill the process, and that the next client gets every
+/// remaining byte (containerd issues 9342 and 11511: a restart of containerd).
 #[test]
-fn a_client_that_comes_back_reads_on() {
+fn a_reconnecting_client_continues_to_read() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
-        let wanted = bytes(1 << 20);
+        let expected = bytes(1 << 20);
         let (io, child) = begin(&fifo).await;
-        let writer = process(child, wanted.clone());
+        let writer = process(child, expected.clone());
         let name = fifo.clone();
-        let mut got = beside(move || {
+        let mut got = on_other_thread(move || {
             let mut part = vec![0; 300_000];
             File::open(name).unwrap().read_exact(&mut part).unwrap();
             part
@@ -171,11 +173,11 @@ fn a_client_that_comes_back_reads_on() {
         assert!(joined(writer).await);
         assert!(io.drain(DRAIN).await);
         got.extend(joined(reader).await);
-        assert_same(&got, &wanted);
+        assert_same(&got, &expected);
     });
 }
 
-/// Check that stdout and stderr keep to their own fifos.
+/// Check that stdout and stderr go to their own fifos.
 #[test]
 fn two_streams_do_not_mix() {
     run(async {
@@ -193,7 +195,7 @@ fn two_streams_do_not_mix() {
     });
 }
 
-/// Check that a process without a client's path gets `/dev/null`, and that only the given pipes
+/// Check that a stream without a client's path is `/dev/null`, and that only the requested pipes
 /// exist.
 #[test]
 fn no_path_means_no_descriptor() {
@@ -209,9 +211,10 @@ fn no_path_means_no_descriptor() {
     });
 }
 
-/// Check that the process's end blocks, as programs expect of their stdout, while ours does not.
+/// Check that the process's end of a pipe is blocking, as programs expect of their stdout, although
+/// the shim's end is not.
 #[test]
-fn the_end_of_the_process_is_a_blocking_one() {
+fn the_process_end_of_a_pipe_is_blocking() {
     run(async {
         use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
         let folder = Folder::new();
@@ -226,7 +229,7 @@ fn the_end_of_the_process_is_a_blocking_one() {
     });
 }
 
-/// Check that containerd may put a symbolic link in the fifo's place.
+/// Check that the path may be a symbolic link to a fifo, as containerd creates them.
 #[test]
 fn a_link_to_a_fifo_is_a_fifo() {
     run(async {
@@ -240,9 +243,9 @@ fn a_link_to_a_fifo_is_a_fifo() {
     });
 }
 
-/// Check that each thing that cannot be opened is refused by its name.
+/// Check that a path or URI that cannot be opened is named in the error.
 #[test]
-fn what_cannot_be_opened_is_named() {
+fn a_stream_that_cannot_be_opened_is_named() {
     run(async {
         let folder = Folder::new();
         let out = folder.fifo("out");

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Check that a full disk stops no container (containerd issue 12462).
+/// Check that a full disk does not stop a container (containerd issue 12462).
 #[test]
 fn a_full_disk_does_not_stop_the_process() {
     run(async {
@@ -12,13 +12,13 @@ fn a_full_disk_does_not_stop_the_process() {
     });
 }
 
-/// Check that `file://` makes what is missing, appends, and takes both streams.
+/// Check that `file://` creates missing directories, appends, and takes both streams.
 #[test]
 fn a_file_uri_takes_both_streams_and_appends() {
     run(async {
         let folder = Folder::new();
         let uri = format!("file://{}", folder.text("deep/er/log"));
-        let mut wanted = 0;
+        let mut expected = 0;
         for _ in 0..2 {
             let mut io = open(&stdio("", &uri, &uri)).await;
             let child = io.child();
@@ -26,15 +26,15 @@ fn a_file_uri_takes_both_streams_and_appends() {
             assert!(joined(process(child.stdout.unwrap(), vec![b'o'; 200_000])).await);
             assert!(joined(process(child.stderr.unwrap(), vec![b'e'; 100_000])).await);
             assert!(io.drain(DRAIN).await);
-            wanted += 300_000;
+            expected += 300_000;
             let log = std::fs::read(folder.path("deep/er/log")).unwrap();
-            assert_eq!(log.len(), wanted);
-            assert_eq!(log.iter().filter(|byte| **byte == b'e').count() * 3, wanted);
+            assert_eq!(log.len(), expected);
+            assert_eq!(log.iter().filter(|byte| **byte == b'e').count() * 3, expected);
         }
     });
 }
 
-/// Check that a plain path may be a file, which is appended to, and is never made.
+/// Check that a plain path may be a file, which is appended to and never created.
 #[test]
 fn a_plain_path_may_be_a_file() {
     run(async {
@@ -52,7 +52,7 @@ fn a_plain_path_may_be_a_file() {
     });
 }
 
-/// Check that a large output arrives whole, in order.
+/// Check that a large output arrives complete and in order.
 #[test]
 fn a_file_gets_every_byte() {
     run(async {
@@ -64,9 +64,9 @@ fn a_file_gets_every_byte() {
     });
 }
 
-/// Check that what is in the pipe when all is closed is written too.
+/// Check that output that is in the pipe when all is closed is written too.
 #[test]
-fn a_file_gets_what_is_in_the_pipe_at_the_close() {
+fn pipe_contents_at_the_close_are_written() {
     run(async {
         let folder = Folder::new();
         let (io, child) = begin(&format!("file://{}", folder.text("log"))).await;

@@ -1,36 +1,36 @@
-//! Before the release: what a runtime prints.
+//! Output before the release, which a runtime may have printed.
 
 use super::*;
 
-/// Check that a runtime that prints more than a pipe holds, and fails, is not blocked by an absent
-/// client and can be quoted (runc issue 2530, containerd issue 4434).
+/// Check that a runtime that prints more than a pipe holds, and then fails, is not blocked by an
+/// absent client and is quoted (runc issue 2530, containerd issue 4434).
 #[test]
 fn a_failed_runtime_is_quoted_however_much_it_printed() {
     run(async {
         let folder = Folder::new();
         let mut io = open(&stdio("", &folder.fifo("out"), &folder.fifo("err"))).await;
         let child = io.child();
-        let mut last_words = bytes(300_000);
-        last_words.extend_from_slice(b"\nruntime: no such thing\n");
+        let mut stderr = bytes(300_000);
+        stderr.extend_from_slice(b"\nruntime: no such thing\n");
         let writers = (
             process(child.stdout.unwrap(), bytes(300_000)),
-            process(child.stderr.unwrap(), last_words),
+            process(child.stderr.unwrap(), stderr),
         );
         assert!(joined(writers.0).await && joined(writers.1).await);
         let quote = io.runtime_output();
         assert!(quote.ends_with("\nruntime: no such thing\n"), "{quote}");
-        // Lossy: a byte that is not UTF-8 becomes three.
+        // The conversion to UTF-8 replaces an invalid byte by three bytes.
         assert!(quote.len() <= 3 * (4 << 10));
     });
 }
 
-/// Check that the quote is complete although no task of ours has run since the runtime died.
+/// Check that the quote is complete even if no task has run since the runtime died.
 #[test]
-fn the_quote_includes_what_is_still_in_the_pipe() {
+fn the_quote_includes_unread_pipe_contents() {
     run(async {
         let folder = Folder::new();
         let mut io = open(&stdio("", "", &folder.fifo("err"))).await;
-        // Without an await: nothing else runs on this thread.
+        // There is no await before this, so no relay has run on this thread.
         assert!(process(io.child().stderr.unwrap(), b"last words".to_vec()).join().unwrap());
         assert_eq!(io.runtime_output(), "last words");
         io.release().await.unwrap();
@@ -38,17 +38,18 @@ fn the_quote_includes_what_is_still_in_the_pipe() {
     });
 }
 
-/// Check that an exec's process that is faster than its runtime loses nothing and keeps its order.
+/// Check that an exec's process that prints before its runtime has returned loses no output, and
+/// that its order is kept.
 #[test]
-fn what_was_held_goes_first() {
+fn held_output_is_delivered_first() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
-        let wanted = bytes(900_000);
+        let expected = bytes(900_000);
         let mut io = open(&stdio("", &fifo, "")).await;
         let mut child = File::from(io.child().stdout.unwrap());
-        let (early, late) = (wanted[..500_000].to_vec(), wanted[500_000..].to_vec());
-        let child = beside(move || {
+        let (early, late) = (expected[..500_000].to_vec(), expected[500_000..].to_vec());
+        let child = on_other_thread(move || {
             child.write_all(&early).unwrap();
             child
         })
@@ -57,37 +58,37 @@ fn what_was_held_goes_first() {
         io.release().await.unwrap();
         assert!(joined(process(child.into(), late)).await);
         assert!(io.drain(DRAIN).await);
-        assert_same(&joined(reader).await, &wanted);
+        assert_same(&joined(reader).await, &expected);
     });
 }
 
-/// Check that more than is held reaches the client without the release, in its order; and that its
-/// beginning can still be quoted.
+/// Check that output beyond the hold limit reaches the client before the release, in order, and
+/// that its beginning can still be quoted.
 #[test]
-fn more_than_is_held_does_not_wait_for_the_release() {
+fn output_beyond_the_hold_limit_does_not_wait_for_the_release() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
-        let wanted = bytes(3 << 20);
+        let expected = bytes(3 << 20);
         let mut io = open(&stdio("", &fifo, "")).await;
         let reader = client(&fifo, 64 << 10);
-        let writer = process(io.child().stdout.unwrap(), wanted.clone());
+        let writer = process(io.child().stdout.unwrap(), expected.clone());
         assert!(joined(writer).await);
         assert!(!io.runtime_output().is_empty());
         io.release().await.unwrap();
         assert!(io.drain(DRAIN).await);
-        assert_same(&joined(reader).await, &wanted);
+        assert_same(&joined(reader).await, &expected);
     });
 }
 
-/// Check that a failed runtime's words do not reach the client as if they were the container's.
+/// Check that a failed runtime's output does not reach the client as if it were the container's.
 #[test]
-fn what_was_never_released_is_not_delivered() {
+fn unreleased_output_is_not_delivered() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("out");
         let mut io = open(&stdio("", &fifo, "")).await;
-        // Open before the other end closes: one that came later would wait for a writer for ever.
+        // Opened before the other end closes: a later open would wait for a writer for ever.
         let client = File::open(&fifo).unwrap();
         let reader = thread::spawn(move || read_to_end(client, 4096));
         assert!(joined(process(io.child().stdout.unwrap(), b"panic: runtime".to_vec())).await);

@@ -24,7 +24,8 @@ async fn begin_input(stdin: &str) -> (ProcessIo, OwnedFd) {
     (io, child)
 }
 
-/// Check that clients may come and go, and that only CloseIO ends the input; twice is once.
+/// Check that clients may come and go, that only CloseIO ends the input, and that a second CloseIO
+/// changes nothing.
 #[test]
 fn only_close_io_ends_the_input() {
     run(async {
@@ -32,13 +33,13 @@ fn only_close_io_ends_the_input() {
         let fifo = folder.fifo("in");
         let (io, child) = begin_input(&fifo).await;
         let process = reading(child);
-        let wanted = bytes(1 << 20);
-        joined(type_into(&fifo, wanted[..400_000].to_vec())).await;
-        joined(type_into(&fifo, wanted[400_000..].to_vec())).await;
+        let expected = bytes(1 << 20);
+        joined(type_into(&fifo, expected[..400_000].to_vec())).await;
+        joined(type_into(&fifo, expected[400_000..].to_vec())).await;
         assert!(!process.is_finished());
         io.close_stdin();
         io.close_stdin();
-        assert_same(&joined(process).await, &wanted);
+        assert_same(&joined(process).await, &expected);
     });
 }
 
@@ -57,22 +58,21 @@ fn close_io_waits_for_the_client_to_close_its_end() {
     });
 }
 
-/// Check that a process that leaves its input unread does not keep the relay, nor the client
-/// waiting.
+/// Check that a process that closes its input unread ends the relay, and that a client notices it.
 #[test]
-fn a_process_that_closes_its_input_lets_the_client_know() {
+fn a_client_notices_that_the_process_closed_its_input() {
     run(async {
         let folder = Folder::new();
         let fifo = folder.fifo("in");
         let (io, child) = begin_input(&fifo).await;
         drop(child);
-        // The relay ends and with it the last reader: opening for writing is refused (ENXIO).
+        // The relay ends, and with it the last reader. Opening for writing then fails with ENXIO.
         until(|| is_refused(&fifo)).await;
         drop(io);
     });
 }
 
-/// Check the same at the end of a process whose child still has its input open.
+/// Check the same when a process ends and its child still has the input open.
 #[test]
 fn the_input_ends_with_the_process() {
     run(async {

@@ -1,4 +1,5 @@
-//! What is left behind: nothing. Runs in a process of its own, whose descriptors it counts.
+//! Nothing is left behind. The first test runs in a process of its own, because it counts the
+//! descriptors of that process.
 
 use super::*;
 
@@ -14,7 +15,7 @@ fn threads() -> usize {
 /// that failed to start (containerd issues 11885 and 7604).
 #[test]
 fn no_descriptor_outlives_its_process() {
-    if !is_alone("leaks::no_descriptor_outlives_its_process") {
+    if !runs_alone("leaks::no_descriptor_outlives_its_process") {
         return;
     }
     run(async {
@@ -23,7 +24,7 @@ fn no_descriptor_outlives_its_process() {
         let file = format!("file://{}", folder.text("log"));
         let missing = folder.text("missing");
         let temporary = entries(&std::env::temp_dir());
-        // The blocking pool, which `file` needs, keeps a thread for a while.
+        // The blocking pool, which files need, keeps a thread for a while.
         let (before, threads_before) = (descriptors(), threads() + 1);
         for _ in 0..200 {
             let (io, child) = begin(&out).await;
@@ -31,7 +32,7 @@ fn no_descriptor_outlives_its_process() {
             assert!(io.drain(DRAIN).await);
             drop(io);
 
-            // Given up at each step: opened, handed out, released.
+            // Dropped after each step: opened, handed out, released.
             let pipes = stdio(&input, &out, &err);
             drop(open(&pipes).await);
             let mut io = open(&pipes).await;
@@ -61,7 +62,7 @@ fn no_descriptor_outlives_its_process() {
     });
 }
 
-/// Our own folders in the folder for temporary files.
+/// The number of the shim's own entries in the directory for temporary files.
 fn entries(folder: &Path) -> usize {
     let ours = |name: &std::ffi::OsString| name.as_encoded_bytes().starts_with(b"lookout-pty-");
     std::fs::read_dir(folder)
@@ -70,8 +71,8 @@ fn entries(folder: &Path) -> usize {
         .count()
 }
 
-/// Check that the end of the runtime takes even a relay along that waits for an absent client (rust
-/// extensions issue 337): nothing keeps a shim from leaving.
+/// Check that the end of the tokio runtime also ends a relay that waits for an absent client (rust
+/// extensions issue 337), so that nothing keeps a shim from exiting.
 #[test]
 fn a_runtime_ends_with_unread_fifos() {
     let folder = Folder::new();
@@ -85,7 +86,7 @@ fn a_runtime_ends_with_unread_fifos() {
         tokio::task::yield_now().await;
         writer
     });
-    // The pipe is closed under the process.
+    // The pipe was closed while the process was writing to it.
     assert!(!writer.join().unwrap());
     assert!(begun.elapsed() < Duration::from_secs(5));
 }

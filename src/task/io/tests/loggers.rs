@@ -1,10 +1,11 @@
-//! Loggers: shell scripts. Each test reaps, and so runs in a process of its own.
+//! Loggers, which are shell scripts here. Each test reaps children, so it runs in a process of its
+//! own.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
 
-/// Runs `test` while its reaper reaps.
+/// Runs `test` while its reaper reaps in the background.
 fn run_reaping<F: Future<Output = ()>>(test: impl FnOnce(Reaper) -> F) {
     run(async {
         let reaper = Reaper::default();
@@ -26,7 +27,8 @@ fn script(folder: &Folder, text: &str) -> String {
     folder.text("logger")
 }
 
-/// A logger that writes what it gets into the folder, and says ready by closing 5.
+/// A logger that records its environment, arguments and streams in the directory, and reports that
+/// it is ready by closing descriptor 5.
 fn recorder(folder: &Folder) -> String {
     let dir = folder.text("");
     script(
@@ -38,13 +40,13 @@ fn recorder(folder: &Folder) -> String {
 }
 
 async fn start(stdio: &Stdio, reaper: &Reaper) -> Result<ProcessIo, IoError> {
-    ProcessIo::open(stdio, Owner::default(), WHOM, reaper).await
+    ProcessIo::open(stdio, Owner::default(), CONTAINER, reaper).await
 }
 
-/// Check that a logger gets both streams whole, its arguments, and the two variables.
+/// Check that a logger gets both streams complete, its arguments, and the two variables.
 #[test]
 fn a_logger_gets_everything() {
-    if !is_alone("loggers::a_logger_gets_everything") {
+    if !runs_alone("loggers::a_logger_gets_everything") {
         return;
     }
     run_reaping(|reaper| async move {
@@ -67,7 +69,7 @@ fn a_logger_gets_everything() {
             env.contains("CONTAINER_ID=web\n") && env.contains("CONTAINER_NAMESPACE=k8s.io\n"),
             "{env}"
         );
-        // The shell adds PWD and the like; nothing of ours.
+        // The shell adds PWD and the like. The test's own variables must not appear.
         assert!(!env.contains("LOOKOUT") && !env.contains("CARGO"), "{env}");
         assert_eq!(reaper.living(), 0);
     });
@@ -75,8 +77,8 @@ fn a_logger_gets_everything() {
 
 /// Check that a terminal's output reaches a logger too.
 #[test]
-fn a_logger_may_follow_a_terminal() {
-    if !is_alone("loggers::a_logger_may_follow_a_terminal") {
+fn a_logger_may_receive_a_terminals_output() {
+    if !runs_alone("loggers::a_logger_may_receive_a_terminals_output") {
         return;
     }
     run_reaping(|reaper| async move {
@@ -93,10 +95,10 @@ fn a_logger_may_follow_a_terminal() {
     });
 }
 
-/// Check that a logger that stays is asked to leave at the close, and not before.
+/// Check that a logger that does not exit is ended at the close, and not before.
 #[test]
 fn a_logger_that_stays_is_ended_at_the_close() {
-    if !is_alone("loggers::a_logger_that_stays_is_ended_at_the_close") {
+    if !runs_alone("loggers::a_logger_that_stays_is_ended_at_the_close") {
         return;
     }
     run_reaping(|reaper| async move {
@@ -111,10 +113,10 @@ fn a_logger_that_stays_is_ended_at_the_close() {
     });
 }
 
-/// Check that a logger that dies early takes its process's output with it, but no call.
+/// Check that a logger that dies early loses its process's output, but blocks no call.
 #[test]
 fn a_logger_that_dies_does_not_hang_the_drain() {
-    if !is_alone("loggers::a_logger_that_dies_does_not_hang_the_drain") {
+    if !runs_alone("loggers::a_logger_that_dies_does_not_hang_the_drain") {
         return;
     }
     run_reaping(|reaper| async move {
@@ -127,10 +129,10 @@ fn a_logger_that_dies_does_not_hang_the_drain() {
     });
 }
 
-/// Check that a logger that cannot be run, or does not get ready, is an error that names it.
+/// Check that a logger that cannot be run, or does not become ready, is named in the error.
 #[test]
 fn a_logger_that_does_not_start_is_named() {
-    if !is_alone("loggers::a_logger_that_does_not_start_is_named") {
+    if !runs_alone("loggers::a_logger_that_does_not_start_is_named") {
         return;
     }
     run_reaping(|reaper| async move {
@@ -151,8 +153,8 @@ fn a_logger_that_does_not_start_is_named() {
         );
         until(|| reaper.living() == 0).await;
 
-        let speaking = script(&folder, "echo >&5; exec 5>&-; exec cat <&3");
-        let io = start(&stdio("", &format!("binary-v2://{speaking}"), ""), &reaper).await.unwrap();
+        let reporting = script(&folder, "echo >&5; exec 5>&-; exec cat <&3");
+        let io = start(&stdio("", &format!("binary-v2://{reporting}"), ""), &reaper).await.unwrap();
         drop(io);
         until(|| reaper.living() == 0).await;
     });

@@ -1,4 +1,4 @@
-//! Terminals: the test is runtime and process at once.
+//! Terminals. The test acts as the OCI runtime and as the process.
 
 use std::os::{fd::AsRawFd as _, unix::net::UnixStream};
 
@@ -14,7 +14,8 @@ use nix::{
 use super::*;
 use crate::sys::pty;
 
-/// What runc does with `--console-socket`. The slave is raw: bytes pass as they are.
+/// Hands over a terminal as runc does with `--console-socket`. The slave is raw, so bytes pass
+/// unchanged.
 pub(super) fn hand_over(socket: &Path) -> OwnedFd {
     let pty = openpty(None, None).unwrap();
     let mut mode = tcgetattr(&pty.slave).unwrap();
@@ -32,7 +33,7 @@ fn terminal(stdin: &str, stdout: &str) -> Stdio {
     Stdio { terminal: true, ..stdio(stdin, stdout, "") }
 }
 
-/// Opened and released; with the slave that the process has.
+/// An opened and released stdio, and the slave that the process has.
 async fn begin(stdin: &str, stdout: &str) -> (ProcessIo, File) {
     let mut io = open(&terminal(stdin, stdout)).await;
     drop(io.child());
@@ -42,7 +43,7 @@ async fn begin(stdin: &str, stdout: &str) -> (ProcessIo, File) {
     (io, File::from(slave))
 }
 
-/// Check that what is typed arrives, that the answer does, and that the size is set.
+/// Check that input arrives, that output arrives, and that the size is set.
 #[test]
 fn a_terminal_is_relayed_both_ways() {
     run(async {
@@ -52,7 +53,7 @@ fn a_terminal_is_relayed_both_ways() {
         io.resize(132, 43).unwrap();
         let reader = client(&output, 4096);
         OpenOptions::new().write(true).open(&input).unwrap().write_all(b"hello").unwrap();
-        let slave = beside(move || {
+        let slave = on_other_thread(move || {
             let mut slave = slave;
             let mut typed = [0; 5];
             slave.read_exact(&mut typed).unwrap();
@@ -64,14 +65,14 @@ fn a_terminal_is_relayed_both_ways() {
         drop(slave);
         assert!(io.drain(DRAIN).await);
         assert_eq!(joined(reader).await, b"hello");
-        // A terminal that is gone is no error of its client.
+        // Resizing a terminal that is gone is no error.
         io.resize(80, 25).unwrap();
     });
 }
 
-/// Check that a large output is not cut off at the exit (containerd issue 3743).
+/// Check that a large output is complete after the exit (containerd issue 3743).
 #[test]
-fn a_terminal_gives_every_byte_after_the_exit() {
+fn a_terminal_delivers_every_byte_after_the_exit() {
     run(async {
         let folder = Folder::new();
         let output = folder.fifo("out");
@@ -96,7 +97,7 @@ fn a_terminal_may_be_closed_and_opened_again() {
         for word in ["one ", "two ", "three"] {
             slave.write_all(word.as_bytes()).unwrap();
             drop(slave);
-            // The relay meets the hang-up before the terminal is opened again.
+            // Time for the relay to read the hang-up before the terminal is opened again.
             assert!(tokio::time::timeout(BRIEFLY, io.undrained.closed()).await.is_err());
             slave = OpenOptions::new().read(true).write(true).open(&name).unwrap();
         }
@@ -106,41 +107,41 @@ fn a_terminal_may_be_closed_and_opened_again() {
     });
 }
 
-/// Check that a terminal that nobody has open is waited for at leisure.
+/// Check that waiting for a terminal that no process has open uses hardly any CPU time.
 #[test]
-fn a_terminal_that_is_closed_takes_no_time() {
+fn a_closed_terminal_uses_no_cpu_time() {
     run(async {
         let (io, slave) = begin("", "").await;
         let name = ttyname(&slave).unwrap();
         drop(slave);
-        let before = time_of_this_thread();
+        let before = thread_cpu_time();
         assert!(
             tokio::time::timeout(Duration::from_millis(200), io.undrained.closed()).await.is_err()
         );
-        // Open again, and silent: epoll goes on to tell of the hang-up.
+        // Open again, and silent: epoll still reports the hang-up.
         let slave = OpenOptions::new().read(true).write(true).open(&name).unwrap();
         assert!(
             tokio::time::timeout(Duration::from_millis(200), io.undrained.closed()).await.is_err()
         );
-        assert!(time_of_this_thread() - before < Duration::from_millis(40));
+        assert!(thread_cpu_time() - before < Duration::from_millis(40));
         drop(slave);
         assert!(io.drain(DRAIN).await);
     });
 }
 
-/// Check that the end of the client's input hangs the terminal up, after what was typed: so ends
-/// the shell of a client that disconnected.
+/// Check that the end of the client's input hangs up the terminal, after the input was delivered.
+/// This ends the shell of a client that has disconnected.
 #[test]
-fn close_io_hangs_a_terminal_up() {
+fn close_io_hangs_up_a_terminal() {
     run(async {
         let folder = Folder::new();
         let (input, output) = (folder.fifo("in"), folder.fifo("out"));
         let (io, slave) = begin(&input, &output).await;
         OpenOptions::new().write(true).open(&input).unwrap().write_all(b"exit\n").unwrap();
         io.close_stdin();
-        let typed = beside(move || {
+        let typed = on_other_thread(move || {
             let (mut slave, mut typed) = (slave, Vec::new());
-            // A slave whose master is gone is in error: EIO.
+            // Reading a slave without a master fails with EIO.
             let error = slave.read_to_end(&mut typed).unwrap_err();
             (typed, error.raw_os_error())
         });
@@ -149,9 +150,9 @@ fn close_io_hangs_a_terminal_up() {
     });
 }
 
-/// Check that a process that reads nothing holds up neither its output nor the end.
+/// Check that a process that does not read its input delays neither its output nor the end.
 #[test]
-fn a_terminal_whose_input_nobody_reads_still_gives_its_output() {
+fn unread_terminal_input_does_not_delay_output() {
     run(async {
         let folder = Folder::new();
         let (input, output) = (folder.fifo("in"), folder.fifo("out"));
@@ -167,9 +168,9 @@ fn a_terminal_whose_input_nobody_reads_still_gives_its_output() {
     });
 }
 
-/// Check that the output goes to a file as well, and nowhere where none is asked for.
+/// Check that the output goes to a file, and is discarded if the client asked for none.
 #[test]
-fn a_terminal_may_write_to_a_file_or_to_nobody() {
+fn a_terminal_may_write_to_a_file_or_be_discarded() {
     run(async {
         let folder = Folder::new();
         for output in [format!("file://{}", folder.text("log")), String::new()] {
@@ -181,9 +182,9 @@ fn a_terminal_may_write_to_a_file_or_to_nobody() {
     });
 }
 
-/// Check that the socket is private, short, and gone as soon as the terminal came.
+/// Check that the socket is private and short, and is removed when the terminal has been received.
 #[test]
-fn the_console_socket_is_private_and_goes() {
+fn the_console_socket_is_private_and_removed() {
     run(async {
         use std::os::unix::fs::PermissionsExt as _;
         let mut io = open(&terminal("", "")).await;
@@ -205,7 +206,8 @@ fn the_console_socket_is_private_and_goes() {
     });
 }
 
-/// Check that a runtime with a terminal can be quoted: it has a stdout and a stderr of its own.
+/// Check that a runtime's output is quoted with a terminal too: the runtime has a stdout and a
+/// stderr of its own.
 #[test]
 fn a_runtime_that_fails_with_a_terminal_is_quoted() {
     run(async {
@@ -218,9 +220,9 @@ fn a_runtime_that_fails_with_a_terminal_is_quoted() {
     });
 }
 
-/// Check that something that is no terminal is refused.
+/// Check that a descriptor that is not a terminal is refused.
 #[test]
-fn what_comes_must_be_a_terminal() {
+fn a_descriptor_that_is_no_terminal_is_refused() {
     run(async {
         let mut io = open(&terminal("", "")).await;
         let stream = UnixStream::connect(io.console_socket().unwrap()).unwrap();
