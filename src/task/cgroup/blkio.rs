@@ -1,4 +1,4 @@
-//! Block I/O of version 1.
+//! Block I/O statistics of version 1.
 
 use std::{collections::HashMap, fs};
 
@@ -6,9 +6,11 @@ use containerd_shim_protos::cgroups::metrics::{BlkIOEntry, BlkIOStat};
 
 use super::{content, dir::Dir};
 
+/// Selects one list of entries in the message.
 type List = fn(&mut BlkIOStat) -> &mut Vec<BlkIOEntry>;
 
-/// What the CFQ scheduler kept; gone with Linux 5.0, still in the kernels of old enterprise hosts.
+/// The files of the CFQ scheduler, which Linux 5.0 removed. The kernels of old enterprise hosts
+/// still have it.
 const CFQ: &[(&str, List)] = &[
     ("blkio.sectors_recursive", |stat| &mut stat.sectors_recursive),
     ("blkio.io_service_bytes_recursive", |stat| &mut stat.io_service_bytes_recursive),
@@ -20,21 +22,22 @@ const CFQ: &[(&str, List)] = &[
     ("blkio.time_recursive", |stat| &mut stat.io_time_recursive),
 ];
 
-/// What every kernel keeps. Not recursive, whatever the fields are called: so does the Go library.
+/// The files that every kernel has. Their values are not recursive, although the names of the
+/// fields say so; the Go library fills the same fields.
 const THROTTLE: &[(&str, List)] = &[
     ("blkio.throttle.io_serviced", |stat| &mut stat.io_serviced_recursive),
     ("blkio.throttle.io_service_bytes", |stat| &mut stat.io_service_bytes_recursive),
 ];
 
-/// A device number, and the path under `/dev` that it first has.
+/// For each device number, the first of its paths under `/dev`.
 type Devices = HashMap<(u64, u64), String>;
 
-/// Reads CFQ's files; where they tell nothing, those of throttling.
+/// Reads the files of CFQ. If they have no entries, reads those of throttling.
 pub(super) fn stat(dir: &Dir) -> BlkIOStat {
     let mut stat = BlkIOStat::default();
     let mut devices = None;
     for files in [CFQ, THROTTLE] {
-        let mut told = false;
+        let mut found = false;
         for (file, list) in files {
             let Some(content) = dir.content(file) else {
                 continue;
@@ -43,7 +46,7 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
             if entries.is_empty() {
                 continue;
             }
-            told = true;
+            found = true;
             let devices = devices.get_or_insert_with(|| {
                 partitions(&fs::read("/proc/partitions").unwrap_or_default())
             });
@@ -53,14 +56,15 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
             }
             *list(&mut stat) = entries;
         }
-        if told {
+        if found {
             break;
         }
     }
     stat
 }
 
-/// Parses `8:0 Read 4096` or `8:0 4096` on each line; the last line is a sum without a device.
+/// Parses lines such as `8:0 Read 4096` or `8:0 4096`. The last line, a sum without a device, is
+/// skipped.
 fn entries(content: &[u8]) -> impl Iterator<Item = BlkIOEntry> {
     content::lines(content).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -79,7 +83,8 @@ fn entries(content: &[u8]) -> impl Iterator<Item = BlkIOEntry> {
     })
 }
 
-/// Parses `/proc/partitions`: major, minor, blocks, name. The first name of a device stays.
+/// Parses `/proc/partitions` (major, minor, blocks, name). If a device has several names, the first
+/// is used.
 fn partitions(content: &[u8]) -> Devices {
     let mut devices = Devices::new();
     for line in content::lines(content) {

@@ -1,11 +1,11 @@
-//! What the kernel writes in a cgroup file. Pure: bytes in, numbers out.
+//! Parses the formats of cgroup files. Pure: bytes in, numbers out.
 //!
-//! A line that is not understood is skipped; a later kernel may add some.
+//! A line with an unknown format is skipped, because a later kernel may add some.
 
-/// One field of a message, and the key under which the kernel tells it.
+/// A field of a message, and the kernel's key for it.
 pub(super) type Field<M> = (&'static str, fn(&mut M) -> &mut u64);
 
-/// Sets the fields of `message` that a flat keyed file tells (`key value` on each line).
+/// Sets the fields of `message` that a flat keyed file contains (`key value` on each line).
 pub(super) fn fill<M>(message: &mut M, fields: &[Field<M>], content: &[u8]) {
     for (key, value) in pairs(content) {
         if let Some((_, field)) = fields.iter().find(|(name, _)| *name == key) {
@@ -14,7 +14,7 @@ pub(super) fn fill<M>(message: &mut M, fields: &[Field<M>], content: &[u8]) {
     }
 }
 
-/// The lines of a flat keyed file.
+/// The keys and values of a flat keyed file.
 pub(super) fn pairs(content: &[u8]) -> impl Iterator<Item = (&str, u64)> {
     lines(content).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
@@ -23,14 +23,14 @@ pub(super) fn pairs(content: &[u8]) -> impl Iterator<Item = (&str, u64)> {
     })
 }
 
-/// The value of one key of a flat keyed file.
+/// The value of one key of a flat keyed file; `None` if the key is missing.
 pub(super) fn value(content: &[u8], key: &str) -> Option<u64> {
     pairs(content).find(|(name, _)| *name == key).map(|(_, value)| value)
 }
 
-/// A file of one number. `unlimited` is what `max` stands for: containerd's clients know 0 on
-/// version 1 and `u64::MAX` on version 2 (`readUint`, `getStatFileContentUint64` of
-/// containerd/cgroups v3).
+/// The value of a file with a single number; `None` if it is not a number. `unlimited` is the value
+/// for `max`: containerd's clients expect 0 on version 1 and `u64::MAX` on version 2 (`readUint`,
+/// `getStatFileContentUint64` of containerd/cgroups v3).
 pub(super) fn number(content: &[u8], unlimited: u64) -> Option<u64> {
     match str::from_utf8(content).ok()?.trim() {
         "max" => Some(unlimited),
@@ -38,16 +38,16 @@ pub(super) fn number(content: &[u8], unlimited: u64) -> Option<u64> {
     }
 }
 
-/// Each line that is UTF-8.
+/// The lines of a file that are valid UTF-8.
 pub(super) fn lines(content: &[u8]) -> impl Iterator<Item = &str> {
     content.split(|&byte| byte == b'\n').filter_map(|line| str::from_utf8(line).ok())
 }
 
-/// A count. Sums that the kernel keeps for each CPU can come out below zero for a moment: 0 then.
+/// Parses a count. Sums of per-CPU counters can be negative for a moment; they are 0 here.
 fn count(word: &str) -> Option<u64> {
     match word.parse() {
         Ok(count) => Some(count),
-        Err(_) => word.parse::<i64>().ok().map(|_below_zero| 0),
+        Err(_) => word.parse::<i64>().ok().map(|_negative| 0),
     }
 }
 

@@ -1,15 +1,16 @@
-//! The controllers that a cgroup of version 2 has.
+//! The controllers of a cgroup of version 2.
 //!
 //! A cgroup has a controller if its parent enables it for its children (`cgroup.subtree_control`),
-//! and so on up to the root. Only a cgroup that has no processes itself may enable one ("no
+//! and so on up to the root. Only a cgroup without processes of its own may enable one ("no
 //! internal processes", cgroup-v2.rst; the root is exempt). So this concerns the ancestors alone:
-//! the container's own `cgroup.subtree_control` is for whoever makes cgroups in the container.
+//! the container's own `cgroup.subtree_control` belongs to the programs that create cgroups in the
+//! container.
 //!
 //! The Go shim writes every controller to every ancestor at each start. runc (`CreateCgroupPath`)
-//! and crun have done that before, so it is a no-op nearly always, yet one that takes the kernel's
-//! `cgroup_mutex` for each ancestor. Here a controller is written only if the container lacks it:
-//! that is left for systemd, which withdraws what no unit asked for when it reloads, and for other
-//! runtimes. Without `memory` an OOM kill could not be told.
+//! and crun have done that before, so the writes almost never change anything, yet each takes the
+//! kernel's `cgroup_mutex`. Here a controller is written only if the container lacks it. That
+//! happens with systemd, which on a reload withdraws controllers that no unit asked for, and with
+//! other runtimes. Without `memory`, OOM kills could not be reported.
 
 use std::{
     fs,
@@ -18,21 +19,22 @@ use std::{
 
 use super::{CgroupError, content, dir::Dir};
 
-/// Enables in each ancestor of `dir`, from `mount` down, what the cgroup at `mount` has and `dir`
-/// lacks.
+/// Enables the controllers that the cgroup at `mount` has and `dir` lacks, in each ancestor of
+/// `dir` from `mount` down.
 ///
 /// # Errors
 ///
-/// [`CgroupError::NotFound`] if the cgroup is gone; else the first write that was refused
+/// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the first write that was refused
 /// (`EBUSY`: an ancestor has processes of its own; `ENOENT`: an ancestor lacks the controller).
 pub(super) fn enable(dir: &Dir, mount: &Path) -> Result<(), CgroupError> {
-    let has = controllers(dir.path())?;
+    let present = controllers(dir.path())?;
     let mut first_refusal = Ok(());
-    for lacking in controllers(mount)?.iter().filter(|controller| !has.contains(controller)) {
+    for missing in controllers(mount)?.iter().filter(|controller| !present.contains(controller)) {
         for ancestor in ancestors(dir.path(), mount) {
             let path = ancestor.join("cgroup.subtree_control");
-            // One at a time: of several in one write, one that is refused takes the others along.
-            if let Err(source) = fs::write(&path, format!("+{lacking}")) {
+            // One controller per write: if one of several is refused, the kernel applies none of
+            // them.
+            if let Err(source) = fs::write(&path, format!("+{missing}")) {
                 if first_refusal.is_ok() {
                     first_refusal = Err(CgroupError::Write { path, source });
                 }
@@ -43,6 +45,7 @@ pub(super) fn enable(dir: &Dir, mount: &Path) -> Result<(), CgroupError> {
     first_refusal
 }
 
+/// The controllers that are available in a cgroup.
 fn controllers(cgroup: &Path) -> Result<Vec<String>, CgroupError> {
     let path = cgroup.join("cgroup.controllers");
     let content = fs::read(&path).map_err(|error| CgroupError::read(&path, error))?;

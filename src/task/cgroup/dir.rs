@@ -17,38 +17,39 @@ impl Dir {
         Self(path)
     }
 
-    /// Its path.
+    /// The path of the directory, below a mount point of this shim.
     pub(super) fn path(&self) -> &Path {
         &self.0
     }
 
-    /// The path of one of its files.
+    /// The path of the file `name` in this directory.
     pub(super) fn file(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// Whether it is there and is a cgroup: each one, of both versions, has this file.
+    /// Whether the directory exists and is a cgroup: every cgroup of both versions has this file.
     pub(super) fn exists(&self) -> bool {
         self.file("cgroup.procs").symlink_metadata().is_ok()
     }
 
-    /// The content of a file, or nothing for whatever reason: statistics are told without it.
+    /// The content of a file. `None` for any error, because statistics are reported without it
+    /// then.
     pub(super) fn content(&self, name: &str) -> Option<Vec<u8>> {
         fs::read(self.file(name)).ok()
     }
 
-    /// This directory, then those below it, `most` in all.
+    /// This directory, then the directories below it, `max` in all.
     ///
-    /// A directory that is removed meanwhile has no children. How deep and wide the tree is, the
-    /// container may decide: nothing recurses, and no more than `most` entries are kept.
-    pub(super) fn tree(&self, most: usize) -> impl Iterator<Item = io::Result<Dir>> {
+    /// A directory that is removed meanwhile has no children. The container decides how deep and
+    /// wide the tree is, so nothing recurses and at most `max` entries are kept in memory.
+    pub(super) fn tree(&self, max: usize) -> impl Iterator<Item = io::Result<Dir>> {
         let mut left = vec![self.clone()];
-        let mut room = most.saturating_sub(1);
+        let mut quota = max.saturating_sub(1);
         iter::from_fn(move || {
             let dir = left.pop()?;
-            match dir.children(room) {
+            match dir.children(quota) {
                 Ok(children) => {
-                    room -= children.len();
+                    quota -= children.len();
                     left.extend(children);
                 }
                 Err(error) if is_gone(&error) => {}
@@ -58,14 +59,15 @@ impl Dir {
         })
     }
 
-    /// At most `most` of the directories in this one.
-    fn children(&self, most: usize) -> io::Result<Vec<Dir>> {
+    /// The directories in this one, `max` at most.
+    fn children(&self, max: usize) -> io::Result<Vec<Dir>> {
         let mut children = Vec::new();
         for entry in fs::read_dir(&self.0)? {
-            if children.len() == most {
+            if children.len() == max {
                 break;
             }
-            // getdents(2) tells the type: no further call for each of a cgroup's many files.
+            // getdents(2) returns the type, so this makes no further call for a cgroup's many
+            // files.
             let entry = entry?;
             if entry.file_type()?.is_dir() {
                 children.push(Dir(entry.path()));

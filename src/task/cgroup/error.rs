@@ -1,4 +1,4 @@
-//! What can go wrong with a cgroup.
+//! Errors of reading, watching and changing a cgroup.
 
 use std::{
     io,
@@ -8,25 +8,25 @@ use std::{
 use nix::errno::Errno;
 use procfs::ProcError;
 
-/// Why a question about a cgroup has no answer.
+/// Why an operation on a cgroup failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CgroupError {
     /// No process has this pid.
     #[error("process {pid} does not exist")]
     NoProcess {
-        /// The pid that was asked for.
+        /// The requested pid, in the shim's pid namespace.
         pid: i32,
     },
-    /// The process is in the root cgroup, or in none that is mounted here, or it has ended.
-    #[error("process {pid} is in no cgroup of its own that is mounted here")]
+    /// The process is in the root cgroup, or in a cgroup that is not mounted here, or it has ended.
+    #[error("process {pid} has no cgroup of its own that is mounted here")]
     NotPlaced {
-        /// The pid that was asked for.
+        /// The requested pid, in the shim's pid namespace.
         pid: i32,
     },
-    /// The cgroup does not exist, or no longer.
+    /// The cgroup does not exist, or does not exist any more.
     #[error("cgroup {path:?} does not exist")]
     NotFound {
-        /// The directory, or for [`join`](super::join()) the path that was asked for.
+        /// The directory of the cgroup; for [`join`](super::join()), the requested path.
         path: PathBuf,
     },
     /// The cgroup has no memory controller, so there is nothing to watch.
@@ -35,43 +35,43 @@ pub enum CgroupError {
     /// A file could not be read.
     #[error("failed to read {path:?}")]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
-    /// A file of `/proc` has a form that nobody knows.
+    /// A file of `/proc` has an unknown format.
     #[error("failed to parse {path:?}")]
     Parse {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The error of the parser.
         #[source]
         source: ProcError,
     },
     /// A file could not be written.
     #[error("failed to write {path:?}")]
     Write {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
     /// The watch could not be set up.
     #[error("failed to watch {path:?}")]
     Watch {
-        /// The cgroup's directory.
+        /// The directory of the cgroup.
         path: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         #[source]
         source: io::Error,
     },
 }
 
 impl CgroupError {
-    /// Whether a client is to be told that there is no such cgroup (gRPC's `NOT_FOUND`).
+    /// Whether the client's request is answered with gRPC's `NOT_FOUND`.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         match self {
@@ -84,21 +84,21 @@ impl CgroupError {
         }
     }
 
-    /// What setting up a watch answered.
+    /// The error of setting up a watch.
     pub(super) fn watch(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if is_gone(&source) { Self::NotFound { path } } else { Self::Watch { path, source } }
     }
 
-    /// What opening or reading a file of a cgroup answered.
+    /// The error of opening or reading a file of a cgroup.
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if is_gone(&source) { Self::NotFound { path } } else { Self::Read { path, source } }
     }
 }
 
-/// Whether a file answered so because its cgroup was removed: `ENOENT` on opening it, `ENODEV` on
-/// one that was open before (`kernfs_get_active`, Linux 3.14 and later).
+/// Whether the error means that the cgroup was removed: `ENOENT` on opening one of its files,
+/// `ENODEV` on reading a file that was open before (`kernfs_get_active`, Linux 3.14 and later).
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENODEV as i32)
 }

@@ -1,8 +1,9 @@
-//! The sizes of huge pages that this machine has, as the names of cgroup files spell them.
+//! The sizes of huge pages that the kernel supports, as they appear in the names of cgroup files.
 
 use std::fs;
 
-/// The sizes (`2MB`, `1GB`), from `/sys/kernel/mm/hugepages`; none where the kernel has none.
+/// The sizes (`2MB`, `1GB`) in `/sys/kernel/mm/hugepages`, ascending. Empty if the kernel supports
+/// none.
 pub(super) fn sizes() -> Vec<String> {
     let Ok(entries) = fs::read_dir("/sys/kernel/mm/hugepages") else {
         return Vec::new();
@@ -13,12 +14,12 @@ pub(super) fn sizes() -> Vec<String> {
     sizes.into_iter().map(name).collect()
 }
 
-/// The size in `hugepages-2048kB`.
-fn kilobytes(folder: &str) -> Option<u64> {
-    folder.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
+/// The size in kB from a directory name such as `hugepages-2048kB`.
+fn kilobytes(directory: &str) -> Option<u64> {
+    directory.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse().ok()
 }
 
-/// As the kernel's `mem_fmt` (mm/hugetlb_cgroup.c).
+/// Formats a size as the kernel's `mem_fmt` does (mm/hugetlb_cgroup.c).
 fn name(kilobytes: u64) -> String {
     match kilobytes {
         1_048_576.. => format!("{}GB", kilobytes >> 20),

@@ -1,4 +1,4 @@
-//! Moving a process into a cgroup that somebody made for it: the option `ShimCgroup`.
+//! Moves a process into an existing cgroup: the option `ShimCgroup`.
 
 use std::{
     fs, io,
@@ -15,23 +15,23 @@ use super::{
     mount::{self, Mount},
 };
 
-/// How often and how far apart a move is tried, while the process is too young for it: as
-/// containerd and runc (opencontainers/runc#1950).
+/// The number of tries and the pause between them, for a process that is too young to be moved. The
+/// same as in containerd and runc (opencontainers/runc#1950).
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Moves a process, with its future children, into an existing cgroup.
+/// Moves a process, and so its future children, into an existing cgroup.
 ///
 /// `path` is relative to the root of each hierarchy (`/system.slice/shims`). On version 1 the
 /// process is moved in every hierarchy that has such a cgroup, as containerd's
-/// `cgroup1.Load(StaticPath)` and `AddProc` do; on version 2 in the one. Waits up to 120 ms for a
-/// process that was just forked.
+/// `cgroup1.Load(StaticPath)` and `AddProc` do; on version 2 in the unified hierarchy. Waits up to
+/// 120 ms for a process that was just forked.
 ///
 /// # Errors
 ///
-/// [`CgroupError::NotFound`] with `path` if no hierarchy has it; [`CgroupError::Write`] with what
-/// the kernel answered: `ESRCH` for a process that is gone, `ENOSPC` for a cpuset without CPUs.
-/// Hierarchies before the one that failed keep the process.
+/// [`CgroupError::NotFound`] with `path` if no hierarchy has the cgroup. [`CgroupError::Write`]
+/// with the kernel's error: `ESRCH` if the process is gone, `ENOSPC` for a cpuset without CPUs. If
+/// a hierarchy fails, the moves in the hierarchies before it are not undone.
 pub fn join(path: &str, pid: u32) -> Result<(), CgroupError> {
     let mounts = Mount::all()?;
     let version = mount::version(&mounts);
@@ -47,7 +47,7 @@ fn join_below(
 ) -> Result<(), CgroupError> {
     let not_found = || CgroupError::NotFound { path: path.into() };
     let below = Path::new(path).strip_prefix("/").unwrap_or(Path::new(path));
-    // Neither the root nor what is outside of the mount: nobody makes such a place for a shim.
+    // Refuses the root and any path out of the mount: a cgroup for shims is neither.
     if below == Path::new("")
         || !below.components().all(|component| matches!(component, Component::Normal(_)))
     {
@@ -65,7 +65,7 @@ fn join_below(
 fn write_pid(procs: &Path, pid: u32) -> io::Result<()> {
     for _ in 1..TRIES {
         match fs::write(procs, pid.to_string()) {
-            // `cpu_cgroup_can_attach`: the task has not run yet (TASK_NEW).
+            // The task has not run yet (TASK_NEW, `cpu_cgroup_can_attach`).
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
                 thread::sleep(PAUSE)
             }

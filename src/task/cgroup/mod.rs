@@ -1,23 +1,25 @@
-//! The cgroup of one container: what it uses, who is in it, whether the kernel killed in it.
+//! The cgroup of one container: resource usage, member processes and OOM kills.
 //!
 //! ```text
 //! mount   /proc/self/mountinfo: which hierarchies this shim can see, and which part of them
-//! place   /proc/PID/cgroup met with those mounts: the container's directories
+//! place   /proc/PID/cgroup combined with those mounts: the container's directories
 //! dir     one such directory: its files, its tree
-//! content what the kernel writes in a file of it; pure
+//! content the format of a cgroup file; pure
 //!   stats_v1, stats_v2 (blkio, rdma, hugepages, pressure)   Metrics, as containerd decodes them
-//!   pids         who is in it
-//!   oom          kernel OOM kills, counted and watched
-//!   controllers  which controllers it has (v2)
+//!   pids         the member processes
+//!   oom          OOM kills, counted and watched
+//!   controllers  the enabled controllers (v2)
 //!   join         moves the shim itself into a cgroup (the option ShimCgroup)
 //! ```
 //!
-//! Find the cgroup right after create, while init waits for start: an init that has ended tells `/`
-//! on version 1 (`proc_cgroup_show`, Linux 6.18), and the root cgroup is nobody's container.
+//! Find the cgroup right after create, while init waits for start. On version 1 an init that has
+//! ended is listed in `/` (`proc_cgroup_show`, Linux 6.18), and the root cgroup belongs to no
+//! container.
 //!
-//! Never here: creating, changing or removing a container's cgroup (the OCI runtime does that),
-//! `inotify` instances (a node has 128 of them for each user by default), threads. All reads are
-//! blocking but those of [`OomWatch`]; the caller puts them on a pool.
+//! This module never creates, changes or removes a container's cgroup (the OCI runtime does that),
+//! never makes an `inotify` instance (by default a node has 128 of them per user), and never starts
+//! a thread. All reads are blocking except those of [`OomWatch`], so callers run them on the
+//! blocking pool.
 
 mod blkio;
 mod content;
@@ -47,39 +49,40 @@ use containerd_shim_protos::protobuf::{Message, well_known_types::any::Any};
 
 use place::Place;
 
-/// Where a container's controllers live. Clones share it.
+/// The location of a container's controllers. Clones share it.
 ///
-/// It stays valid after the cgroup was removed; every answer is an error then.
+/// It stays valid after the cgroup was removed; every method returns an error then.
 #[derive(Debug, Clone)]
 pub struct Cgroup {
     place: Arc<Place>,
 }
 
-/// Which of the kernel's two cgroup interfaces holds the controllers.
+/// The kernel's cgroup interface that holds the controllers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// A hierarchy for each controller or group of them (cgroups(7)). A unified hierarchy may be
-    /// mounted beside (systemd's "hybrid"); it has no controller that matters then.
+    /// One hierarchy per controller or group of controllers (cgroups(7)). A unified hierarchy may
+    /// be mounted as well (systemd's "hybrid" mode), but then it has no controller that matters.
     V1,
-    /// The one unified hierarchy (Documentation/admin-guide/cgroup-v2.rst).
+    /// The unified hierarchy (Documentation/admin-guide/cgroup-v2.rst).
     V2,
 }
 
 impl Cgroup {
     /// Finds the cgroup of a living process through `/proc/PID/cgroup` and the shim's own mounts.
     ///
-    /// `pid` is a pid as the shim's pid namespace counts.
+    /// `pid` is a pid in the shim's pid namespace.
     ///
     /// # Errors
     ///
-    /// [`CgroupError::NoProcess`], or [`CgroupError::NotPlaced`] for a process in the root cgroup,
-    /// in one that no mount of this shim shows, or that has ended (version 1 tells `/` then).
+    /// [`CgroupError::NoProcess`] if there is no such process. [`CgroupError::NotPlaced`] if the
+    /// process is in the root cgroup, is in a cgroup that no mount of this shim shows, or has ended
+    /// (version 1 lists `/` then).
     pub fn of_process(pid: i32) -> Result<Cgroup, CgroupError> {
         let place = Arc::new(Place::of_process(pid)?);
         Ok(Cgroup { place })
     }
 
-    /// Which interface holds this container's controllers.
+    /// The interface that holds this container's controllers.
     #[must_use]
     pub fn version(&self) -> Version {
         match *self.place {
@@ -88,12 +91,12 @@ impl Cgroup {
         }
     }
 
-    /// What the container uses: `io.containerd.cgroups.v1.Metrics` or `…v2.Metrics`, with the same
-    /// fields filled as `containerd/cgroups` fills for the Go shim.
+    /// The container's resource usage: `io.containerd.cgroups.v1.Metrics` or `…v2.Metrics`, with
+    /// the same fields that `containerd/cgroups` fills for the Go shim.
     ///
-    /// The type URL is bare: `ctr metrics` compares it whole with the message's full name
-    /// (`typeurl.Is`, containerd 1.6 to 2.x). A file that is missing or that cannot be parsed
-    /// leaves its fields unset and fails nothing else.
+    /// The type URL has no prefix: `ctr metrics` compares it with the message's full name
+    /// (`typeurl.Is`, containerd 1.6 to 2.x). A file that is missing or cannot be parsed leaves its
+    /// own fields unset; the others are still filled.
     ///
     /// # Errors
     ///
@@ -103,63 +106,68 @@ impl Cgroup {
             Place::V1(hierarchies) => any(stats_v1::TYPE_URL, &stats_v1::metrics(hierarchies)),
             Place::V2 { dir, .. } => any(stats_v2::TYPE_URL, &stats_v2::metrics(dir)),
         };
-        // Looked at last: if it is there now, all that was read before came from a living cgroup.
+        // Checked last: if the cgroup exists now, all values above came from a living cgroup.
         self.place.check()?;
         Ok(answer)
     }
 
-    /// Every process in the cgroup and in those below it: sorted, each once.
+    /// The processes of the cgroup and of all cgroups below it, sorted, without duplicates.
     ///
-    /// Pids are as the shim's pid namespace counts; a process that it cannot see has none. Zombies
-    /// are not listed. The same set as `runc ps` tells, without running it.
+    /// Pids are those of the shim's pid namespace; a process that is not visible there is left out.
+    /// Zombies are not listed. The result is the same as that of `runc ps`, without running it.
     ///
     /// # Errors
     ///
-    /// [`CgroupError::NotFound`] if the cgroup is gone, else what reading it answered.
+    /// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the error of reading it.
     pub fn pids(&self) -> Result<Vec<u32>, CgroupError> {
         pids::list(self.place.membership())
     }
 
-    /// How many processes of the cgroup, and of those below it, the kernel's OOM killer has ended.
+    /// The number of processes of the cgroup, and of all cgroups below it, that the kernel's OOM
+    /// killer has ended.
     ///
-    /// The kernel counts before it sends the signal (`__oom_kill_process`, Linux 4.19 and later),
-    /// so whoever has seen the exit sees the count: ask once more before an exit is published. 0
-    /// where there is no memory controller, and on version 1 before Linux 4.13.
+    /// The kernel counts a kill before it sends the signal (`__oom_kill_process`, Linux 4.19 and
+    /// later), so the count is up to date when the exit is known. Read it once more before an exit
+    /// is published. 0 without a memory controller, and on version 1 before Linux 4.13.
     ///
     /// # Errors
     ///
-    /// [`CgroupError::NotFound`] if the cgroup is gone, else what reading it answered.
+    /// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the error of reading it.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
         oom::kills(&self.place)
     }
 
-    /// Watches for OOM kills from now on: what [`oom_kills`](Self::oom_kills) tells at this moment
-    /// is not told again. Take it before start.
+    /// Watches for OOM kills from now on. Kills that [`oom_kills`](Self::oom_kills) counts already
+    /// are not reported again. Call this before start.
     ///
-    /// Costs two descriptors. They wait in the runtime's own epoll.
+    /// Costs two descriptors, which are registered with tokio's own epoll.
     ///
     /// # Errors
     ///
     /// [`CgroupError::NoMemoryController`]; [`CgroupError::NotFound`] if the cgroup is gone;
-    /// [`CgroupError::Watch`] outside of a tokio runtime, and for what the kernel answered.
+    /// [`CgroupError::Watch`] outside of a tokio runtime, and for an error of the kernel.
     pub fn watch_oom(&self) -> Result<OomWatch, CgroupError> {
         OomWatch::new(&self.place)
     }
 
-    /// Version 2: gives this cgroup the controllers that the hierarchy's root has and it lacks, by
-    /// enabling them in each ancestor. Best effort, and mostly nothing to do: see the module.
+    /// On version 2, gives this cgroup the controllers that the hierarchy's root has and this
+    /// cgroup lacks, by enabling them in each ancestor. Best effort, and usually there is nothing
+    /// to do; see the module `controllers`. Does nothing on version 1.
     ///
     /// # Errors
     ///
-    /// The first write that the kernel refused; all others were still tried.
+    /// The first write that the kernel refused. All others were still tried.
     pub fn enable_controllers(&self) -> Result<(), CgroupError> {
         match &*self.place {
+            // Version 1 has no counterpart: a mounted hierarchy has its controllers in every
+            // cgroup.
             Place::V1(_) => Ok(()),
             Place::V2 { dir, mount } => controllers::enable(dir, mount),
         }
     }
 }
 
+/// Encodes a message as `google.protobuf.Any`.
 fn any(type_url: &str, message: &impl Message) -> Any {
     Any {
         type_url: type_url.to_owned(),

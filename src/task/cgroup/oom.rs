@@ -1,24 +1,23 @@
-//! The kernel's OOM kills: counted, and watched.
+//! OOM kills by the kernel: their count, and a watch for new ones.
 //!
 //! ```text
-//!            count                            signal                                    the end
-//! version 1  memory.oom_control `oom_kill`    an eventfd, written into                  the eventfd, once
+//!            count                            signal                                    end of the watch
+//! version 1  memory.oom_control `oom_kill`    an eventfd, registered through            the eventfd, once
 //!            of the cgroup and those below    cgroup.event_control                      the cgroup is removed
 //! version 2  memory.events `oom_kill`         POLLPRI of memory.events                  POLLPRI of cgroup.events:
 //!                                                                                       `populated 0`
 //! ```
 //!
-//! The count decides and the signal only says when to look, because neither signal means a kill:
+//! Only the count decides. The signal just causes a read, because neither signal means a kill:
 //!
 //! * The eventfd is signalled *before* a victim is chosen (`memcg1_oom_prepare`, Linux 6.12), and
-//!   also where none is found. So after a signal the count is looked at again, ten times within a
-//!   second.
+//!   also if none is found. So after a signal the count is read again, ten times within a second.
 //! * `memory.events` changes whenever the cgroup reaches a limit: at most every 10 ms
-//!   (`cgroup_file_notify`), each time for the price of two short reads.
+//!   (`cgroup_file_notify`). Each change costs two short reads.
 //!
-//! Removal of a cgroup wakes nobody who polls its files on version 2, hence the look at
-//! `cgroup.events`. The reads here are of open files that show atomic counters; on version 1 an OOM
-//! also looks at up to [`NESTED_MAX`] nested cgroups.
+//! On version 2, removing a cgroup wakes no process that polls its files, so `cgroup.events` is
+//! watched as well. The reads here are of open files that show atomic counters. On version 1 an OOM
+//! also causes reads in up to [`NESTED_MAX`] nested cgroups.
 
 use std::{
     fs::{File, OpenOptions},
@@ -39,32 +38,35 @@ use tokio::{
 use super::{CgroupError, content, dir::Dir, place::Place};
 use crate::sys::{eventfd::eventfd, watched};
 
-/// How many nested cgroups of version 1 are asked: the watch runs on the runtime's thread, and a
-/// container may make as many as it likes. Version 2 needs no asking, its counts are hierarchical.
+/// Nested cgroups of version 1 that are read at most. The watch runs on the tokio runtime's thread,
+/// and a container may create any number of them. Version 2 needs no such reads, because its counts
+/// are hierarchical.
 const NESTED_MAX: usize = 64;
 
-/// The pauses after an eventfd's signal, each twice the one before.
+/// First and last pause between the reads after an eventfd's signal. Each pause is twice the
+/// previous one.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LAST_PAUSE: Duration = Duration::from_millis(512);
 
-/// Tells each growth of the count of OOM kills. Dropping it ends the watch.
+/// Reports each increase of the count of OOM kills. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct OomWatch {
-    /// The count when it was last looked at.
-    told: u64,
-    watched: Watched,
+    /// The count at the last read.
+    last_count: u64,
+    files: WatchedFiles,
 }
 
+/// The open files of a watch, by version.
 #[derive(Debug)]
-enum Watched {
+enum WatchedFiles {
     V1 { oom_control: File, dir: Dir, event: AsyncFd<OwnedFd>, recheck: Recheck },
     V2 { memory_events: AsyncFd<OwnedFd>, cgroup_events: AsyncFd<OwnedFd> },
 }
 
-/// What a look found.
+/// The result of one read.
 struct Count {
     kills: u64,
-    /// Nobody is left who could be killed after this.
+    /// The cgroup is empty, so the count cannot increase any more.
     last: bool,
 }
 
@@ -74,52 +76,55 @@ impl OomWatch {
         let Some((dir, counter)) = open(place)? else {
             return Err(CgroupError::NoMemoryController);
         };
-        let watched = match place {
-            Place::V1(_) => Watched::v1(dir, counter),
-            Place::V2 { .. } => Watched::v2(dir, counter),
+        let files = match place {
+            Place::V1(_) => WatchedFiles::v1(dir, counter),
+            Place::V2 { .. } => WatchedFiles::v2(dir, counter),
         };
-        // Counted after the signal is in place: a kill in between is no longer news, yet none that
-        // comes later is missed.
-        watched
-            .and_then(|watched| Ok(OomWatch { told: watched.count()?.kills, watched }))
+        // Counted after the signal is registered. A kill in between belongs to the initial count,
+        // and no later kill is missed.
+        files
+            .and_then(|files| Ok(OomWatch { last_count: files.count()?.kills, files }))
             .map_err(|source| CgroupError::watch(dir.path(), source))
     }
 
-    /// The count when it was last looked at; before the first [`next`](Self::next), the kills that
-    /// the cgroup had seen when the watch began. What
-    /// [`Cgroup::oom_kills`](super::Cgroup::oom_kills) tells beyond it is news.
+    /// The count at the last read. Before the first [`next`](Self::next) it is the number of kills
+    /// before the watch began. If [`Cgroup::oom_kills`](super::Cgroup::oom_kills) is greater, the
+    /// difference was not reported yet.
     #[must_use]
     pub fn told(&self) -> u64 {
-        self.told
+        self.last_count
     }
 
-    /// Waits until the count has grown and tells the new count.
+    /// Waits until the count has increased, and returns the new count.
     ///
-    /// `None` is the end: the cgroup is gone or cannot be read, or, on version 2, its last process
-    /// has ended. Call no more then. Version 1 knows no such end while the empty cgroup exists.
+    /// `None` means that the watch has ended: the cgroup is gone or cannot be read, or, on version
+    /// 2, its last process has ended. Do not call it again then. On version 1 an empty cgroup does
+    /// not end the watch while the cgroup exists.
     ///
-    /// Cancel-safe: what was not told is told by the next call. Never spins.
+    /// Cancel safe: an increase that was not returned is returned by the next call. Never spins.
     pub async fn next(&mut self) -> Option<u64> {
         loop {
-            let Count { kills, last } = self.watched.count().ok()?;
-            // On version 1 the count falls when a nested cgroup goes and takes its own along.
-            let before = mem::replace(&mut self.told, kills);
+            let Count { kills, last } = self.files.count().ok()?;
+            // On version 1 the count decreases when a nested cgroup is removed together with its
+            // own count. So every read replaces the count, not only a greater one.
+            let before = mem::replace(&mut self.last_count, kills);
             if kills > before {
                 return Some(kills);
             }
             if last {
                 return None;
             }
-            self.watched.signalled().await.ok()?;
+            self.files.signalled().await.ok()?;
         }
     }
 }
 
-impl Watched {
-    fn v1(dir: &Dir, oom_control: File) -> io::Result<Watched> {
+impl WatchedFiles {
+    fn v1(dir: &Dir, oom_control: File) -> io::Result<WatchedFiles> {
+        // `watched` below would panic outside of a tokio runtime; this makes it an error.
         let handle = Handle::try_current().map_err(io::Error::other)?;
         let event = eventfd()?;
-        // The kernel takes its own references to both (`memcg_write_event_control`).
+        // The kernel takes its own references to both files (`memcg_write_event_control`).
         let line = format!("{} {}", event.as_raw_fd(), oom_control.as_raw_fd());
         OpenOptions::new()
             .write(true)
@@ -127,27 +132,28 @@ impl Watched {
             .write_all(line.as_bytes())?;
         let _entered = handle.enter();
         let event = watched(event, Interest::READABLE)?;
-        Ok(Watched::V1 { oom_control, dir: dir.clone(), event, recheck: Recheck::default() })
+        Ok(WatchedFiles::V1 { oom_control, dir: dir.clone(), event, recheck: Recheck::default() })
     }
 
-    fn v2(dir: &Dir, memory_events: File) -> io::Result<Watched> {
+    fn v2(dir: &Dir, memory_events: File) -> io::Result<WatchedFiles> {
         let handle = Handle::try_current().map_err(io::Error::other)?;
         let _entered = handle.enter();
         let cgroup_events = File::open(dir.file("cgroup.events"))?;
-        Ok(Watched::V2 {
+        Ok(WatchedFiles::V2 {
             memory_events: watched(memory_events.into(), Interest::PRIORITY)?,
             cgroup_events: watched(cgroup_events.into(), Interest::PRIORITY)?,
         })
     }
 
-    /// Looks at the files. A read also arms their POLLPRI again (`kernfs_seq_show`).
+    /// Reads the count. A read also rearms POLLPRI of the files (`kernfs_seq_show`).
     fn count(&self) -> io::Result<Count> {
         match self {
-            Watched::V1 { oom_control, dir, .. } => {
+            WatchedFiles::V1 { oom_control, dir, .. } => {
                 Ok(Count { kills: kills_v1(oom_control, dir)?, last: false })
             }
-            Watched::V2 { memory_events, cgroup_events } => {
-                // In this order: once nobody is left, the count that is read next is the last.
+            WatchedFiles::V2 { memory_events, cgroup_events } => {
+                // The order matters: if the cgroup is empty at the first read, the count that is
+                // read after it is the last.
                 let populated = value(cgroup_events.get_ref(), "populated")?;
                 let kills = kills_v2(memory_events.get_ref())?;
                 Ok(Count { kills, last: populated == 0 })
@@ -155,23 +161,25 @@ impl Watched {
         }
     }
 
-    /// Waits for the kernel's signal, or for the time of another look.
+    /// Waits for the kernel's signal, or until the next recheck is due.
     async fn signalled(&mut self) -> io::Result<()> {
-        // Readiness is cleared before the look that follows, so a signal during it is a new one.
+        // Readiness is cleared before the read that follows, so a signal during that read causes
+        // another.
         match self {
-            Watched::V1 { event, recheck, .. } => {
+            WatchedFiles::V1 { event, recheck, .. } => {
                 tokio::select! {
                     ready = event.readable() => {
                         ready?.clear_ready();
                         let mut counter = [0; 8];
-                        // `EAGAIN` where a signal was seen twice; the count is not of interest.
+                        // `EAGAIN` if the event was already read. The value of the eventfd is not
+                        // needed.
                         let _ = read(event.get_ref(), &mut counter);
                         recheck.begin();
                     }
                     () = recheck.due() => recheck.advance(),
                 }
             }
-            Watched::V2 { memory_events, cgroup_events } => {
+            WatchedFiles::V2 { memory_events, cgroup_events } => {
                 tokio::select! {
                     ready = memory_events.ready(Interest::PRIORITY) => ready?.clear_ready(),
                     ready = cgroup_events.ready(Interest::PRIORITY) => ready?.clear_ready(),
@@ -182,18 +190,20 @@ impl Watched {
     }
 }
 
-/// The looks that follow an eventfd's signal.
+/// The schedule of the reads that follow an eventfd's signal.
 #[derive(Debug, Default)]
 struct Recheck {
-    /// When to look next, and the pause that ends then.
+    /// When the next read is due, and the pause that ends then. `None` while no signal is recent.
     next: Option<(Instant, Duration)>,
 }
 
 impl Recheck {
+    /// Starts the schedule anew after a signal.
     fn begin(&mut self) {
         self.next = Some((Instant::now() + FIRST_PAUSE, FIRST_PAUSE));
     }
 
+    /// Schedules the read after the one that is due now.
     fn advance(&mut self) {
         self.next = self
             .next
@@ -202,6 +212,7 @@ impl Recheck {
             .map(|pause| (Instant::now() + pause, pause));
     }
 
+    /// Resolves when the next read is due; never if none is scheduled.
     fn due(&self) -> impl Future<Output = ()> + use<> {
         let next = self.next;
         async move {
@@ -225,7 +236,7 @@ pub(super) fn kills(place: &Place) -> Result<u64, CgroupError> {
     kills.map_err(|error| CgroupError::read(dir.path(), error))
 }
 
-/// Opens the file with the count; nothing without a memory controller.
+/// Opens the file that has the count. `None` without a memory controller.
 fn open(place: &Place) -> Result<Option<(&Dir, File)>, CgroupError> {
     let name = match place {
         Place::V1(_) => "memory.oom_control",
@@ -239,11 +250,13 @@ fn open(place: &Place) -> Result<Option<(&Dir, File)>, CgroupError> {
             Err(source) => return Err(CgroupError::Read { path, source }),
         }
     }
+    // A missing file means either no controller or no cgroup; only the second is an error.
     place.check()?;
     Ok(None)
 }
 
-/// Version 1 counts a kill in the victim's own cgroup alone (`memcg_memory_event`).
+/// Version 1 counts a kill in the victim's own cgroup only (`memcg_memory_event`), so nested
+/// cgroups are added.
 fn kills_v1(oom_control: &File, dir: &Dir) -> io::Result<u64> {
     let own = value(oom_control, "oom_kill")?;
     let nested = dir.tree(1 + NESTED_MAX).skip(1).filter_map(|nested| {
@@ -257,7 +270,7 @@ fn kills_v2(memory_events: impl AsFd) -> io::Result<u64> {
     value(memory_events, "oom_kill")
 }
 
-/// One value of a flat keyed file that is open; 0 where the kernel does not tell it yet.
+/// One value of an open flat keyed file; 0 if this kernel has no such key.
 fn value(file: impl AsFd, key: &str) -> io::Result<u64> {
     // Linux 7.2 writes 7 lines into memory.events, of 36 bytes at most.
     let mut content = [0; 1024];

@@ -1,4 +1,4 @@
-//! Who is in a cgroup.
+//! The member processes of a cgroup.
 
 use std::{collections::BTreeSet, fs, io};
 
@@ -18,10 +18,10 @@ pub(super) fn list(dir: &Dir) -> Result<Vec<u32>, CgroupError> {
         let visited = visited.map_err(failed)?;
         match fs::read(visited.file("cgroup.procs")) {
             Ok(content) => pids.extend(parse(&content)),
-            // A nested cgroup comes and goes as the container likes.
+            // The container may remove a nested cgroup at any time.
             Err(error) if is_gone(&error) && visited != *dir => {}
-            // A threaded cgroup has no list: its processes are in that of the domain above it
-            // (`cgroup_procs_start`, Linux 4.14).
+            // A threaded cgroup has no list of processes: they are in the list of the domain cgroup
+            // above it (`cgroup_procs_start`, Linux 4.14).
             Err(error) if is_threaded(&error) => {}
             Err(error) => return Err(failed(error)),
         }

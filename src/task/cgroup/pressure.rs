@@ -7,14 +7,15 @@ use containerd_shim_protos::{
 
 use super::{content, dir::Dir};
 
-/// Reads `cpu.pressure` and its like: nothing where the kernel keeps none (`psi=0`).
+/// Reads a file such as `cpu.pressure`. `None` if the kernel keeps no such statistics (`psi=0`).
 pub(super) fn read(dir: &Dir, file: &str) -> Option<PSIStats> {
     parse(&dir.content(file)?)
 }
 
-/// Parses `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
+/// Parses lines such as `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and the same for `full`.
 ///
-/// Averages are percent of the last 10, 60 and 300 s, `total` is µs. All or nothing, as in Go.
+/// Averages are percentages over the last 10, 60 and 300 s; `total` is in µs. `None` if any value
+/// is malformed, as in the Go library.
 fn parse(content: &[u8]) -> Option<PSIStats> {
     let mut stats = PSIStats::default();
     for line in content::lines(content) {

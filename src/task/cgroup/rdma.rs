@@ -1,19 +1,19 @@
-//! `rdma.current` and `rdma.max`, which both versions write alike.
+//! Parses `rdma.current` and `rdma.max`, which have the same format in both versions.
 
 use super::content;
 
-/// What one device has in use, or may have.
+/// The usage or the limits of one device.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Usage<'a> {
-    /// The device's name, `mlx4_0`.
+    /// The device's name, such as `mlx4_0`.
     pub(super) device: &'a str,
-    /// Handles of the host channel adapter; `u32::MAX` for no limit.
+    /// Number of handles of the host channel adapter; `u32::MAX` for no limit.
     pub(super) handles: u32,
-    /// Its objects; `u32::MAX` for no limit.
+    /// Number of objects of the host channel adapter; `u32::MAX` for no limit.
     pub(super) objects: u32,
 }
 
-/// Parses `mlx4_0 hca_handle=2 hca_object=max` on each line.
+/// Parses lines such as `mlx4_0 hca_handle=2 hca_object=max`.
 pub(super) fn parse(content: &[u8]) -> impl Iterator<Item = Usage<'_>> {
     content::lines(content).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();

@@ -1,8 +1,8 @@
-//! `Metrics` of version 1, from one directory for each controller.
+//! Fills `Metrics` of version 1 from one directory per controller.
 //!
-//! The same files fill the same fields as in `containerd/cgroups` v3 `cgroup1/*.go`. Two messages
-//! are never left out, because containerd's collector and `ctr metrics` follow them unasked: `cpu`
-//! with its `usage` and `throttling`, and the four entries of a `memory` that is there.
+//! The same files fill the same fields as in `containerd/cgroups` v3 `cgroup1/*.go`. Some messages
+//! are always set, because containerd's collector and `ctr metrics` access them without a check:
+//! `cpu` with its `usage` and `throttling`, and, if `memory` is set, its four entries.
 
 use containerd_shim_protos::{
     cgroups::metrics::{
@@ -21,15 +21,15 @@ use super::{
     rdma::{self, Usage},
 };
 
-/// The message's full name.
+/// The full name of the message, used as the type URL.
 pub(super) const TYPE_URL: &str = "io.containerd.cgroups.v1.Metrics";
 
-/// What `max` stands for: 0, for all clients that remember when the files had no such word.
+/// The value for `max`: 0, for clients from the time when these files had no such word.
 const UNLIMITED: u64 = 0;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
 
-/// Reads everything.
+/// Reads the statistics of all controllers.
 pub(super) fn metrics(hierarchies: &[Hierarchy]) -> Metrics {
     let dir = |controller| controller_dir(hierarchies, controller);
     Metrics {
@@ -83,7 +83,7 @@ const MEMORY: &[Field<MemoryStat>] = &[
     ("total_unevictable", |stat| &mut stat.total_unevictable),
 ];
 
-/// The files of one of the four counters of memory, after their common beginning.
+/// The files of one of the four memory counters, without their common prefix.
 const ENTRY: &[Field<MemoryEntry>] = &[
     ("usage_in_bytes", |entry| &mut entry.usage),
     ("max_usage_in_bytes", |entry| &mut entry.max),
@@ -103,7 +103,7 @@ const THROTTLE: &[Field<Throttle>] = &[
     ("throttled_time", |throttle| &mut throttle.throttled_time),
 ];
 
-/// `cpuacct.stat` in clock ticks.
+/// `cpuacct.stat`; times in clock ticks.
 const CPUACCT: &[Field<CPUUsage>] =
     &[("user", |usage| &mut usage.user), ("system", |usage| &mut usage.kernel)];
 
@@ -120,7 +120,7 @@ fn memory(dir: &Dir) -> Option<MemoryStat> {
         MessageField::some(entry)
     };
     stat.usage = entry("memory");
-    // "Swap" is memory and swap together.
+    // The field `swap` is memory and swap together.
     stat.swap = entry("memory.memsw");
     stat.kernel = entry("memory.kmem");
     stat.kernel_tcp = entry("memory.kmem.tcp");
@@ -147,7 +147,8 @@ fn usage(dir: &Dir) -> CPUUsage {
     usage
 }
 
-/// One number for each possible CPU; none at all if one is strange, so that none moves up.
+/// The CPU time of each possible CPU, in ns. Empty if any value is malformed, because skipping it
+/// would shift the CPUs after it.
 fn per_cpu(content: &[u8]) -> Vec<u64> {
     let words = str::from_utf8(content).unwrap_or_default().split_ascii_whitespace();
     words.map(str::parse).collect::<Result<_, _>>().unwrap_or_default()

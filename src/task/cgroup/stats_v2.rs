@@ -1,9 +1,9 @@
-//! `Metrics` of version 2, from the one directory.
+//! Fills `Metrics` of version 2 from the directory of the unified hierarchy.
 //!
-//! The same files fill the same fields as in `containerd/cgroups` v3 `cgroup2/manager.go`, and the
-//! messages that it always sets are always set: clients follow them unasked. The fields that only
-//! later protos have (bursts, group kills, pressure) are unknown to containerd 1.6 and skipped
-//! there.
+//! The same files fill the same fields as in `containerd/cgroups` v3 `cgroup2/manager.go`. The
+//! messages that the library always sets are always set here, because clients access them without a
+//! check. Fields that exist only in later protos (bursts, group kills, pressure) are unknown to
+//! containerd 1.6, which skips them.
 
 use containerd_shim_protos::{
     cgroups_v2::metrics::{
@@ -20,13 +20,13 @@ use super::{
     rdma::{self, Usage},
 };
 
-/// The message's full name.
+/// The full name of the message, used as the type URL.
 pub(super) const TYPE_URL: &str = "io.containerd.cgroups.v2.Metrics";
 
-/// What `max` stands for.
+/// The value for `max`.
 const UNLIMITED: u64 = u64::MAX;
 
-/// Reads everything.
+/// Reads the statistics of all controllers.
 pub(super) fn metrics(dir: &Dir) -> Metrics {
     Metrics {
         pids: MessageField::some(pids(dir)),
@@ -53,7 +53,7 @@ const CPU: &[Field<CPUStat>] = &[
 ];
 
 /// `memory.stat`. Linux 5.9 split `workingset_refault` and `workingset_activate` into `_anon` and
-/// `_file`, which the message has no fields for: they stay 0, as they do from the Go shim.
+/// `_file`. The message has no fields for those, so they stay 0, as in the Go shim.
 const MEMORY: &[Field<MemoryStat>] = &[
     ("anon", |stat| &mut stat.anon),
     ("file", |stat| &mut stat.file),
@@ -88,7 +88,7 @@ const MEMORY: &[Field<MemoryStat>] = &[
     ("thp_collapse_alloc", |stat| &mut stat.thp_collapse_alloc),
 ];
 
-/// The files of one number each.
+/// The files with a single number each.
 const MEMORY_FILES: &[Field<MemoryStat>] = &[
     ("memory.current", |stat| &mut stat.usage),
     ("memory.max", |stat| &mut stat.usage_limit),
@@ -159,7 +159,8 @@ fn io(dir: &Dir) -> IOStat {
     }
 }
 
-/// The lines of `io.stat`: a device, then `key=value`. A device without values was not used.
+/// Parses the lines of `io.stat`: a device, a space, then `key=value` pairs. A line without a space
+/// is a device that was never used, and is skipped.
 fn io_entries(content: &[u8]) -> Vec<IOEntry> {
     let entry = |line: &str| {
         let (device, values) = line.split_once(' ')?;

@@ -1,4 +1,4 @@
-//! Against the kernel's own cgroups. Everything that is made here is removed here.
+//! Tests against the kernel's cgroups. Each test removes what it creates.
 
 mod root {
     use std::{
@@ -15,15 +15,15 @@ mod root {
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
-    /// A cgroup of this test's own with a limit on memory, on whichever version this machine has
-    /// it.
-    struct Own {
+    /// A cgroup that belongs to this test and has a memory controller, in the version that this
+    /// machine uses.
+    struct TestCgroup {
         version: Version,
         path: PathBuf,
     }
 
-    impl Own {
-        fn new() -> Own {
+    impl TestCgroup {
+        fn new() -> TestCgroup {
             static MADE: AtomicU32 = AtomicU32::new(0);
             let mounts = Mount::all().unwrap();
             let version = mount::version(&mounts);
@@ -37,9 +37,9 @@ mod root {
                 std::process::id(),
                 MADE.fetch_add(1, Ordering::Relaxed)
             );
-            let own = Own { version, path: point.join(name) };
-            fs::create_dir(&own.path).unwrap();
-            own
+            let test_cgroup = TestCgroup { version, path: point.join(name) };
+            fs::create_dir(&test_cgroup.path).unwrap();
+            test_cgroup
         }
 
         fn limit_memory(&self, bytes: u64) {
@@ -52,13 +52,13 @@ mod root {
             }
         }
 
-        fn nested(&self, name: &str) -> Own {
-            let nested = Own { version: self.version, path: self.path.join(name) };
+        fn nested(&self, name: &str) -> TestCgroup {
+            let nested = TestCgroup { version: self.version, path: self.path.join(name) };
             fs::create_dir(&nested.path).unwrap();
             nested
         }
 
-        /// Removes it, which the kernel refuses until the last task has left.
+        /// Removes the cgroup. The kernel refuses that until the last task has left.
         fn remove(&self) {
             let begun = Instant::now();
             while let Err(error) = fs::remove_dir(&self.path) {
@@ -68,7 +68,7 @@ mod root {
         }
     }
 
-    impl Drop for Own {
+    impl Drop for TestCgroup {
         fn drop(&mut self) {
             if self.path.exists() {
                 self.remove();
@@ -76,11 +76,11 @@ mod root {
         }
     }
 
-    /// A process in a cgroup; ended and reaped at the end of the test.
+    /// A process in a cgroup, killed and reaped at the end of the test.
     struct Member(Child);
 
     impl Member {
-        /// Waits in the cgroup until `go`, then runs `script`.
+        /// Starts a process that waits in the cgroup until [`go`](Self::go) and then runs `script`.
         fn new(cgroup: &Path, script: &str) -> Member {
             let procs = cgroup.join("cgroup.procs");
             let mut command = Command::new("/bin/sh");
@@ -119,31 +119,32 @@ mod root {
         }
     }
 
-    /// Takes memory until there is none. `dash` has no array to fill, `tail` has one line to keep.
+    /// Allocates memory until none is left. `tail` keeps a line that never ends; `dash` has no
+    /// array that could be filled.
     const EAT: &str = "exec tail /dev/zero";
     const LIMIT: u64 = 16 << 20;
 
     async fn next(watch: &mut OomWatch) -> Option<u64> {
-        tokio::time::timeout(DEADLINE, watch.next()).await.expect("the kernel tells in time")
+        tokio::time::timeout(DEADLINE, watch.next()).await.expect("the kernel signals in time")
     }
 
     fn run<T>(test: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
     }
 
-    /// Check that each OOM kill is told with its count (containerd#6323).
+    /// Check that each OOM kill is reported with its count (containerd#6323).
     #[test]
-    fn an_oom_kill_is_told_with_its_count() {
+    fn an_oom_kill_is_reported_with_its_count() {
         run(async {
-            let own = Own::new();
-            own.limit_memory(LIMIT);
-            let mut bystander = Member::new(&own.path, "exec sleep 60");
+            let test_cgroup = TestCgroup::new();
+            test_cgroup.limit_memory(LIMIT);
+            let mut bystander = Member::new(&test_cgroup.path, "exec sleep 60");
             bystander.go();
             let cgroup = bystander.cgroup();
-            assert_eq!(cgroup.version(), own.version);
+            assert_eq!(cgroup.version(), test_cgroup.version);
             let mut watch = cgroup.watch_oom().unwrap();
             for kills in 1..=3 {
-                let mut eater = Member::new(&own.path, EAT);
+                let mut eater = Member::new(&test_cgroup.path, EAT);
                 eater.go();
                 assert_eq!(next(&mut watch).await, Some(kills));
                 eater.wait();
@@ -152,17 +153,18 @@ mod root {
         });
     }
 
-    /// Check that whoever sees the exit sees the count: it is asked before TaskExit is published.
+    /// Check that the count is up to date when the exit is known, because it is read before
+    /// TaskExit is published.
     #[test]
-    fn the_count_is_there_when_the_exit_is() {
+    fn the_count_is_current_when_the_exit_is_known() {
         run(async {
-            let own = Own::new();
-            own.limit_memory(LIMIT);
+            let test_cgroup = TestCgroup::new();
+            test_cgroup.limit_memory(LIMIT);
             for kills in 1..=10 {
-                let mut eater = Member::new(&own.path, EAT);
+                let mut eater = Member::new(&test_cgroup.path, EAT);
                 let cgroup = eater.cgroup();
                 let watch = cgroup.watch_oom().unwrap();
-                assert_eq!(watch.told(), kills - 1, "what others saw");
+                assert_eq!(watch.told(), kills - 1, "the kills before this watch");
                 eater.go();
                 eater.wait();
                 assert_eq!(cgroup.oom_kills().unwrap(), kills);
@@ -170,26 +172,26 @@ mod root {
         });
     }
 
-    /// Check that a kill in a nested cgroup, for the limit of the container's own, is the
-    /// container's.
+    /// Check that a kill in a nested cgroup, caused by the limit of the container's cgroup, counts
+    /// as the container's.
     #[test]
-    fn a_kill_in_a_nested_cgroup_is_told() {
+    fn a_kill_in_a_nested_cgroup_is_reported() {
         run(async {
-            let own = Own::new();
-            own.limit_memory(LIMIT);
-            let bystander = Member::new(&own.path, "true");
+            let test_cgroup = TestCgroup::new();
+            test_cgroup.limit_memory(LIMIT);
+            let bystander = Member::new(&test_cgroup.path, "true");
             let cgroup = bystander.cgroup();
             let mut watch = cgroup.watch_oom().unwrap();
-            if own.version == Version::V2 {
+            if test_cgroup.version == Version::V2 {
                 // "No internal processes" applies to enabling controllers, not to nesting.
                 assert!(
-                    fs::read_to_string(own.path.join("cgroup.subtree_control"))
+                    fs::read_to_string(test_cgroup.path.join("cgroup.subtree_control"))
                         .unwrap()
                         .trim()
                         .is_empty()
                 );
             }
-            let nested = own.nested("nested");
+            let nested = test_cgroup.nested("nested");
             let mut eater = Member::new(&nested.path, EAT);
             eater.go();
             assert_eq!(next(&mut watch).await, Some(1));
@@ -197,41 +199,42 @@ mod root {
         });
     }
 
-    /// Check that a watch that is dropped while it waits loses nothing.
+    /// Check that cancelling a waiting watch loses no kill.
     #[test]
     fn a_watch_that_is_cancelled_loses_nothing() {
         run(async {
-            let own = Own::new();
-            own.limit_memory(LIMIT);
-            let bystander = Member::new(&own.path, "true");
+            let test_cgroup = TestCgroup::new();
+            test_cgroup.limit_memory(LIMIT);
+            let bystander = Member::new(&test_cgroup.path, "true");
             let mut watch = bystander.cgroup().watch_oom().unwrap();
-            let mut eater = Member::new(&own.path, EAT);
+            let mut eater = Member::new(&test_cgroup.path, EAT);
             eater.go();
             let begun = Instant::now();
-            let told = loop {
+            let reported = loop {
                 assert!(begun.elapsed() < DEADLINE);
-                if let Ok(told) =
+                if let Ok(reported) =
                     tokio::time::timeout(Duration::from_micros(200), watch.next()).await
                 {
-                    break told;
+                    break reported;
                 }
             };
-            assert_eq!(told, Some(1));
+            assert_eq!(reported, Some(1));
         });
     }
 
-    /// Check that the watch ends with the cgroup, and that then all answers are "not found".
+    /// Check that the watch ends with the cgroup, and that every method returns "not found" after
+    /// that.
     #[test]
     fn a_watch_ends_with_its_cgroup() {
         run(async {
-            let own = Own::new();
-            let member = Member::new(&own.path, "true");
+            let test_cgroup = TestCgroup::new();
+            let member = Member::new(&test_cgroup.path, "true");
             let cgroup = member.cgroup();
             let mut watch = cgroup.watch_oom().unwrap();
             let waiting = tokio::time::timeout(Duration::from_millis(1), watch.next()).await;
             assert!(waiting.is_err(), "nothing has happened yet");
             drop(member);
-            own.remove();
+            test_cgroup.remove();
             assert_eq!(next(&mut watch).await, None);
             assert!(cgroup.stats().unwrap_err().is_not_found());
             assert!(cgroup.pids().unwrap_err().is_not_found());
@@ -240,16 +243,15 @@ mod root {
         });
     }
 
-    /// Check that a watch without events costs no turn of the runtime, and that its end is cheap
-    /// too.
+    /// Check that a watch is polled rarely when nothing happens, also after a kill.
     #[test]
     fn a_watch_does_not_spin() {
         run(async {
-            let own = Own::new();
-            own.limit_memory(LIMIT);
-            let bystander = Member::new(&own.path, "true");
+            let test_cgroup = TestCgroup::new();
+            test_cgroup.limit_memory(LIMIT);
+            let bystander = Member::new(&test_cgroup.path, "true");
             let mut watch = bystander.cgroup().watch_oom().unwrap();
-            let mut eater = Member::new(&own.path, EAT);
+            let mut eater = Member::new(&test_cgroup.path, EAT);
             eater.go();
             next(&mut watch).await;
             let polls = std::cell::Cell::new(0);
@@ -263,20 +265,20 @@ mod root {
         });
     }
 
-    /// Check that a watch outside of a runtime is refused and panics nobody.
+    /// Check that a watch outside of a tokio runtime is an error and no panic.
     #[test]
     fn a_watch_outside_of_a_runtime_is_refused() {
-        let own = Own::new();
-        let member = Member::new(&own.path, "true");
+        let test_cgroup = TestCgroup::new();
+        let member = Member::new(&test_cgroup.path, "true");
         assert!(matches!(member.cgroup().watch_oom(), Err(CgroupError::Watch { .. })));
     }
 
     /// Check that the members of nested cgroups are listed.
     #[test]
     fn members_of_nested_cgroups_are_listed() {
-        let own = Own::new();
-        let nested = own.nested("nested");
-        let members = [Member::new(&own.path, "true"), Member::new(&nested.path, "true")];
+        let test_cgroup = TestCgroup::new();
+        let nested = test_cgroup.nested("nested");
+        let members = [Member::new(&test_cgroup.path, "true"), Member::new(&nested.path, "true")];
         let mut expected: Vec<_> = members.iter().map(Member::pid).collect();
         expected.sort_unstable();
         assert_eq!(members[0].cgroup().pids().unwrap(), expected);
@@ -284,14 +286,14 @@ mod root {
         drop((members, nested));
     }
 
-    /// Check that the statistics tell what the process uses, in the message for this machine.
+    /// Check that the statistics report the usage, in the message for this machine's version.
     #[test]
-    fn statistics_tell_what_is_used() {
-        let own = Own::new();
-        own.limit_memory(LIMIT);
-        let member = Member::new(&own.path, "true");
+    fn statistics_report_the_usage() {
+        let test_cgroup = TestCgroup::new();
+        test_cgroup.limit_memory(LIMIT);
+        let member = Member::new(&test_cgroup.path, "true");
         let any = member.cgroup().stats().unwrap();
-        let (usage, limit) = match own.version {
+        let (usage, limit) = match test_cgroup.version {
             Version::V1 => {
                 assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
                 let metrics = cgroups::metrics::Metrics::parse_from_bytes(&any.value).unwrap();
@@ -313,28 +315,29 @@ mod root {
     /// Check that a process is moved into a cgroup that exists.
     #[test]
     fn a_process_joins_an_existing_cgroup() {
-        let (own, other) = (Own::new(), Own::new());
-        let member = Member::new(&own.path, "true");
+        let (test_cgroup, other) = (TestCgroup::new(), TestCgroup::new());
+        let member = Member::new(&test_cgroup.path, "true");
         let name = other.path.file_name().unwrap().to_str().unwrap();
         join(&format!("/{name}"), member.pid()).unwrap();
         assert_eq!(member.cgroup().pids().unwrap(), [member.pid()]);
-        assert!(fs::read(own.path.join("cgroup.procs")).unwrap().is_empty());
+        assert!(fs::read(test_cgroup.path.join("cgroup.procs")).unwrap().is_empty());
         let gone = join(&format!("/{name}"), u32::MAX >> 1).unwrap_err();
         assert!(matches!(gone, CgroupError::Write { .. }), "{gone}");
     }
 
-    /// Check that a zombie, which version 1 puts in the root, is given no cgroup of others.
+    /// Check that a zombie, which version 1 lists in the root cgroup, has no cgroup or its own,
+    /// never the root's.
     #[test]
     fn a_zombie_is_not_given_the_root_cgroup() {
-        let own = Own::new();
-        let mut member = Member::new(&own.path, "true");
+        let test_cgroup = TestCgroup::new();
+        let mut member = Member::new(&test_cgroup.path, "true");
         let pid = i32::try_from(member.pid()).unwrap();
         member.go();
         let ended = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
         nix::sys::wait::waitid(nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid)), ended)
             .unwrap();
         match Cgroup::of_process(pid) {
-            Err(CgroupError::NotPlaced { .. }) => assert_eq!(own.version, Version::V1),
+            Err(CgroupError::NotPlaced { .. }) => assert_eq!(test_cgroup.version, Version::V1),
             Ok(cgroup) => assert!(cgroup.pids().unwrap().is_empty()),
             Err(error) => panic!("{error}"),
         }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Check that each device and operation is told, and the sum of all devices is not.
+/// Check that each operation of a device is reported, and the sum of all devices is not.
 #[test]
 fn each_operation_of_a_device_is_an_entry() {
     let content = b"254:0 Read 4096\n254:0 Total 4096\nTotal 4096\n";
@@ -8,14 +8,14 @@ fn each_operation_of_a_device_is_an_entry() {
     assert_eq!(entries, [(254, 0, "Read".to_owned(), 4096), (254, 0, "Total".to_owned(), 4096)]);
 }
 
-/// Check that a line without an operation is told without one (`sectors_recursive`).
+/// Check that a line without an operation is an entry with an empty one (`sectors_recursive`).
 #[test]
 fn a_line_without_operation_is_an_entry() {
     let entry = entries(b"8:16 77\n").next().unwrap();
     assert_eq!((entry.minor, entry.op.as_str(), entry.value), (16, "", 77));
 }
 
-/// Check that the header is no device and that the first name counts.
+/// Check that the header is skipped and that the first name of a device is used.
 #[test]
 fn devices_have_their_first_name() {
     let devices =
@@ -23,9 +23,9 @@ fn devices_have_their_first_name() {
     assert_eq!(devices, Devices::from([((254, 0), "/dev/vda".to_owned())]));
 }
 
-/// Check that throttling's files serve where CFQ's are there but tell nothing.
+/// Check that the files of throttling are read if those of CFQ exist but have no entries.
 #[test]
-fn throttling_serves_where_cfq_tells_nothing() {
+fn throttling_is_used_if_cfq_has_no_entries() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("blkio.io_serviced_recursive"), "Total 0\n").unwrap();
     fs::write(folder.path().join("blkio.throttle.io_serviced"), "8:0 Write 3\nTotal 3\n").unwrap();

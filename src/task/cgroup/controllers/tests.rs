@@ -6,9 +6,9 @@ fn cgroup(folder: &Path, controllers: &str) {
     fs::write(folder.join("cgroup.subtree_control"), "").unwrap();
 }
 
-/// Check that every ancestor is written from the top, and the container itself never.
+/// Check that a missing controller is enabled in every ancestor, and never in the container itself.
 #[test]
-fn what_is_lacking_is_enabled_in_every_ancestor() {
+fn a_missing_controller_is_enabled_in_every_ancestor() {
     let root = tempfile::tempdir().unwrap();
     let (pod, web) = (root.path().join("pod"), root.path().join("pod/web"));
     cgroup(root.path(), "cpu memory pids\n");
@@ -22,9 +22,9 @@ fn what_is_lacking_is_enabled_in_every_ancestor() {
     assert_eq!(written(&web), "");
 }
 
-/// Check that a container that has everything causes no write.
+/// Check that a container that has every controller causes no write.
 #[test]
-fn nothing_is_written_where_nothing_is_lacking() {
+fn nothing_is_written_if_no_controller_is_missing() {
     let root = tempfile::tempdir().unwrap();
     cgroup(root.path(), "cpu memory\n");
     cgroup(&root.path().join("web"), "memory cpu\n");

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Check that every hierarchy that has the cgroup is joined, and the others are passed over.
+/// Check that every hierarchy that has the cgroup is joined, and the others are skipped.
 #[test]
 fn every_hierarchy_that_has_the_cgroup_is_joined() {
     let root = tempfile::tempdir().unwrap();
@@ -16,15 +16,15 @@ fn every_hierarchy_that_has_the_cgroup_is_joined() {
     assert_eq!(procs("cpu"), "");
 }
 
-/// Check that a cgroup that is nowhere is named in the error.
+/// Check that a cgroup that exists in no hierarchy is named in the error.
 #[test]
-fn a_cgroup_that_is_nowhere_is_named() {
+fn a_missing_cgroup_is_named() {
     let error = join("/lookout-no-such-cgroup", 1).unwrap_err();
     assert!(error.to_string().contains("/lookout-no-such-cgroup"), "{error}");
     assert!(error.is_not_found());
 }
 
-/// Check that no path leads out of the mount or to its root.
+/// Check that a path out of the mount or to its root is refused.
 #[test]
 fn a_path_out_of_the_hierarchy_is_refused() {
     for path in ["", "/", "/..", "/a/../../b", "/.."] {

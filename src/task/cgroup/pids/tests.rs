@@ -7,9 +7,9 @@ fn procs(folder: &Path, content: &str) {
     fs::write(folder.join("cgroup.procs"), content).unwrap();
 }
 
-/// Check that nested cgroups count, that the order is by number and that each pid is told once.
+/// Check that nested cgroups are included, and that pids are sorted numerically and listed once.
 #[test]
-fn pids_are_sorted_and_told_once() {
+fn pids_are_sorted_and_listed_once() {
     let folder = tempfile::tempdir().unwrap();
     procs(folder.path(), "300\n20\n0\n");
     procs(&folder.path().join("a"), "7\n20\n");
@@ -17,9 +17,10 @@ fn pids_are_sorted_and_told_once() {
     assert_eq!(list(&Dir::new(folder.path().to_owned())).unwrap(), [7, 20, 300, 4000]);
 }
 
-/// Check that a nested cgroup that is being removed costs nothing, and the container's own all.
+/// Check that a nested cgroup that is being removed is skipped, and that the container's own cgroup
+/// must exist.
 #[test]
-fn only_the_containers_own_cgroup_must_be_there() {
+fn only_the_containers_own_cgroup_must_exist() {
     let folder = tempfile::tempdir().unwrap();
     procs(folder.path(), "1\n");
     fs::create_dir(folder.path().join("removed")).unwrap();

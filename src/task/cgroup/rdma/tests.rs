@@ -1,8 +1,8 @@
 use super::*;
 
-/// Check that each device is told, and that `max` is the largest number.
+/// Check that each device is reported, and that `max` is the largest number.
 #[test]
-fn each_device_is_told() {
+fn each_device_is_reported() {
     let content = b"mlx4_0 hca_handle=2 hca_object=2000\nocrdma1 hca_handle=3 hca_object=max\n\n";
     let usages: Vec<_> = parse(content).collect();
     assert_eq!(usages[0], Usage { device: "mlx4_0", handles: 2, objects: 2000 });

@@ -4,7 +4,7 @@ use containerd_shim_protos::protobuf::MessageFull as _;
 
 use super::*;
 
-/// Linux 6.18 with swap accounting; some lines left out.
+/// From Linux 6.18 with swap accounting; some lines are left out.
 const MEMORY_STAT: &str = "cache 8192
 rss 4096
 shmem 0
@@ -36,9 +36,9 @@ fn the_type_url_is_the_messages_name() {
     assert_eq!(Metrics::descriptor().full_name(), TYPE_URL);
 }
 
-/// Check that containerd's collector finds the messages that it follows unasked.
+/// Check that the messages that containerd's collector accesses without a check are always set.
 #[test]
-fn cpu_is_whole_without_any_controller() {
+fn cpu_is_complete_without_any_controller() {
     let metrics = metrics(&[]);
     assert!(metrics.cpu.usage.is_some() && metrics.cpu.throttling.is_some());
     assert!(metrics.memory.is_none() && metrics.pids.is_none() && metrics.blkio.is_none());
@@ -49,9 +49,9 @@ fn cpu_is_whole_without_any_controller() {
     );
 }
 
-/// Check that memory is told with all four entries, though a file of one is missing or strange.
+/// Check that memory has all four entries, even if a file of an entry is missing or malformed.
 #[test]
-fn memory_has_four_entries_whatever_is_missing() {
+fn memory_has_four_entries_even_if_files_are_missing() {
     let folder = tempfile::tempdir().unwrap();
     let dir = write(
         folder.path(),
@@ -108,7 +108,7 @@ fn cpu_times_are_in_nanoseconds() {
     );
 }
 
-/// Check that no limit on processes is 0, as clients of version 1 know it.
+/// Check that a missing limit on processes is 0, as clients of version 1 expect.
 #[test]
 fn no_limit_on_processes_is_zero() {
     let folder = tempfile::tempdir().unwrap();
@@ -117,14 +117,14 @@ fn no_limit_on_processes_is_zero() {
     assert_eq!((metrics.pids.current, metrics.pids.limit), (2, 0));
 }
 
-/// Check that one strange number does not move the CPUs after it.
+/// Check that one malformed number does not shift the CPUs after it.
 #[test]
-fn a_strange_number_leaves_all_cpus_out() {
+fn a_malformed_number_leaves_out_all_cpus() {
     assert_eq!(per_cpu(b"1 2 3\n"), [1, 2, 3]);
     assert!(per_cpu(b"1 x 3\n").is_empty());
 }
 
-/// Check that each line of memory.stat that the message knows has a field of its own.
+/// Check that every known line of memory.stat has a field of its own.
 #[test]
 fn no_field_of_memory_is_filled_twice() {
     let mut stat = MemoryStat::default();
@@ -134,9 +134,9 @@ fn no_field_of_memory_is_filled_twice() {
     assert_eq!(MEMORY.len(), 32);
 }
 
-/// Check that a size of huge pages is told with its numbers, and one without files is not.
+/// Check that a size of huge pages is reported with its values, and a size without files is not.
 #[test]
-fn huge_pages_are_told_by_size() {
+fn huge_pages_are_reported_by_size() {
     let folder = tempfile::tempdir().unwrap();
     let dir = write(
         folder.path(),
@@ -146,22 +146,22 @@ fn huge_pages_are_told_by_size() {
             ("hugetlb.2MB.failcnt", "1\n"),
         ],
     );
-    let told = hugetlb(&dir, vec!["2MB".to_owned(), "1GB".to_owned()]);
-    assert_eq!(told.len(), 1);
+    let stats = hugetlb(&dir, vec!["2MB".to_owned(), "1GB".to_owned()]);
+    assert_eq!(stats.len(), 1);
     assert_eq!(
-        (told[0].pagesize.as_str(), told[0].usage, told[0].max, told[0].failcnt),
+        (stats[0].pagesize.as_str(), stats[0].usage, stats[0].max, stats[0].failcnt),
         ("2MB", 2_097_152, 4_194_304, 1)
     );
 }
 
-/// Check that both files of RDMA are needed, as in the Go library.
+/// Check that RDMA is reported only if both its files exist, as in the Go library.
 #[test]
-fn rdma_is_told_with_its_limits() {
+fn rdma_is_reported_with_its_limits() {
     let folder = tempfile::tempdir().unwrap();
     let dir = write(folder.path(), &[("rdma.current", "mlx4_0 hca_handle=2 hca_object=20\n")]);
     assert!(rdma(&dir).is_none());
     let dir = write(folder.path(), &[("rdma.max", "mlx4_0 hca_handle=9 hca_object=max\n")]);
-    let told = rdma(&dir).unwrap();
-    assert_eq!((told.current[0].hca_handles, told.current[0].hca_objects), (2, 20));
-    assert_eq!((told.limit[0].hca_handles, told.limit[0].hca_objects), (9, u32::MAX));
+    let stats = rdma(&dir).unwrap();
+    assert_eq!((stats.current[0].hca_handles, stats.current[0].hca_objects), (2, 20));
+    assert_eq!((stats.limit[0].hca_handles, stats.limit[0].hca_objects), (9, u32::MAX));
 }

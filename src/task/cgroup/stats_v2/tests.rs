@@ -19,9 +19,9 @@ fn the_type_url_is_the_messages_name() {
     assert_eq!(Metrics::descriptor().full_name(), TYPE_URL);
 }
 
-/// Check that the messages that the Go library always sets are set, and no other.
+/// Check that the messages that the Go library always sets are set, and no others.
 #[test]
-fn clients_find_what_they_follow_unasked() {
+fn unconditional_messages_are_always_set() {
     let (_folder, dir) = dir(&[]);
     let metrics = metrics(&dir);
     assert!(metrics.pids.is_some() && metrics.cpu.is_some() && metrics.memory.is_some());
@@ -31,9 +31,9 @@ fn clients_find_what_they_follow_unasked() {
     );
 }
 
-/// Check that no limit is the largest number.
+/// Check that a missing limit is the largest number.
 #[test]
-fn no_limit_is_the_largest_number() {
+fn a_missing_limit_is_the_largest_number() {
     let (_folder, dir) = dir(&[
         ("pids.current", "4\n"),
         ("pids.max", "max\n"),
@@ -48,7 +48,7 @@ fn no_limit_is_the_largest_number() {
     assert_eq!((metrics.memory.max_usage, metrics.memory.swap_limit), (8192, 0));
 }
 
-/// Check the events with the line that Linux 7.2 adds.
+/// Check that the memory events are read although Linux 7.2 adds a line.
 #[test]
 fn a_line_of_a_later_kernel_is_skipped() {
     let (_folder, dir) = dir(&[(
@@ -60,9 +60,9 @@ fn a_line_of_a_later_kernel_is_skipped() {
     assert_eq!((events.oom, events.oom_kill, events.oom_group_kill), (4, 5, 6));
 }
 
-/// Check CPU time with its pressure, as Linux 6.12 writes them.
+/// Check CPU time and its pressure in the format of Linux 6.12.
 #[test]
-fn cpu_is_told_with_its_pressure() {
+fn cpu_is_reported_with_its_pressure() {
     let (_folder, dir) = dir(&[
         (
             "cpu.stat",
@@ -81,17 +81,17 @@ fn cpu_is_told_with_its_pressure() {
     assert_eq!((stat.psi.some.avg10, stat.psi.some.total), (0.5, 9));
 }
 
-/// Check that each device is told, but one that was not used.
+/// Check that each device is reported, except one that was never used.
 #[test]
-fn each_used_device_is_told() {
+fn each_used_device_is_reported() {
     let entries =
         io_entries(b"7:0 \n254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n8:16\n8:0 rbytes=x wios=2\n");
-    let told: Vec<_> =
+    let reported: Vec<_> =
         entries.iter().map(|e| (e.major, e.minor, e.rbytes, e.rios, e.wios)).collect();
-    assert_eq!(told, [(7, 0, 0, 0, 0), (254, 0, 4096, 1, 0), (8, 0, 0, 0, 2)]);
+    assert_eq!(reported, [(7, 0, 0, 0, 0), (254, 0, 4096, 1, 0), (8, 0, 0, 0, 2)]);
 }
 
-/// Check that each line of memory.stat that the message knows has a field of its own.
+/// Check that every known line of memory.stat has a field of its own.
 #[test]
 fn no_field_of_memory_is_filled_twice() {
     let mut stat = MemoryStat::default();
@@ -101,15 +101,18 @@ fn no_field_of_memory_is_filled_twice() {
     assert_eq!(MEMORY.len() + MEMORY_FILES.len(), 37);
 }
 
-/// Check that a size of huge pages is told with its numbers, and one without files is not.
+/// Check that a size of huge pages is reported with its values, and a size without files is not.
 #[test]
-fn huge_pages_are_told_by_size() {
+fn huge_pages_are_reported_by_size() {
     let (_folder, dir) = dir(&[
         ("hugetlb.2MB.current", "2097152\n"),
         ("hugetlb.2MB.max", "max\n"),
         ("hugetlb.2MB.events", "max 3\n"),
     ]);
-    let told = hugetlb(&dir, vec!["2MB".to_owned(), "1GB".to_owned()]);
-    assert_eq!(told.len(), 1);
-    assert_eq!((told[0].current, told[0].max, told[0].failcnt), (2_097_152, u64::MAX, 3));
+    let reported = hugetlb(&dir, vec!["2MB".to_owned(), "1GB".to_owned()]);
+    assert_eq!(reported.len(), 1);
+    assert_eq!(
+        (reported[0].current, reported[0].max, reported[0].failcnt),
+        (2_097_152, u64::MAX, 3)
+    );
 }
