@@ -1,10 +1,12 @@
-//! The root file system of a container: mounted from the list that containerd sends, unmounted
-//! whole.
+//! The root file system of a container: mounts the list that containerd sends, and unmounts all of
+//! it.
 //!
-//! Everything here blocks and belongs on the blocking pool. The working directory of the process
-//! never changes. The semantics are those of containerd's `core/mount`, so that a snapshotter's
-//! mounts mean the same under this shim; what is refused is refused by name
-//! ([`MountError::Unsupported`]), before anything is mounted: `fuse.*` types, `loop`, and the
+//! Everything here blocks, so callers run it on the blocking pool. The working directory of the
+//! process never changes.
+//!
+//! The semantics are those of containerd's `core/mount`, so that a snapshotter's mounts mean the
+//! same under this shim. Some kinds and options are refused before anything is mounted, with an
+//! error that names them ([`MountError::Unsupported`]): `fuse.*` types, `loop`, and the
 //! `X-containerd.*` options and types that containerd's mount manager should have resolved.
 
 use std::{
@@ -34,80 +36,82 @@ mod unmount;
 
 pub use unmount::unmount_recursive;
 
-/// One mount, as containerd's `types.Mount` has it.
+/// One mount, with the fields of containerd's `types.Mount`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// File system, such as `overlay`; `bind` by convention for bind mounts, where the options
-    /// decide.
+    /// The file system, such as `overlay`. For a bind mount it is `bind` by convention, and the
+    /// options decide.
     pub kind: String,
-    /// Device or directory; a name without meaning for file systems that have none.
+    /// The device or directory; a name without meaning for file systems that have neither.
     pub source: String,
-    /// Below the root file system; empty for the root itself. It must exist there, made by an
-    /// earlier mount of the list. Symbolic links are followed as if the root file system were `/`.
+    /// The mount point below the root file system; empty for the root itself. It must exist,
+    /// possibly in an earlier mount of the list. Symbolic links are followed as if the root file
+    /// system were `/`.
     pub target: String,
-    /// As in fstab(5), one option a string.
+    /// The options, as in fstab(5), one option per string.
     pub options: Vec<String>,
 }
 
 /// Why a root file system was not mounted or not unmounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// A kind or an option that this shim does not know how to mount.
+    /// A kind or an option that this shim does not support.
     #[error("mount of {source_path:?}: {what:?} is not supported")]
     Unsupported {
-        /// What was to be mounted.
+        /// The source of the mount.
         source_path: String,
-        /// The kind or the option.
+        /// The unsupported kind or option.
         what: String,
     },
-    /// Options that do not fit into the page that mount(2) takes, not even with relative lowerdirs.
-    #[error("mount of {source_path:?}: {length} bytes of options are too many")]
+    /// Options that do not fit into the page that mount(2) takes, not even with relative lower
+    /// directories.
+    #[error("mount of {source_path:?}: {length} bytes of options exceed a page")]
     TooLong {
-        /// What was to be mounted.
+        /// The source of the mount.
         source_path: String,
-        /// After shortening.
+        /// Bytes of all options, after shortening.
         length: usize,
     },
-    /// A target that is not there.
+    /// A target that does not exist.
     #[error("failed to find the mount target {target:?} in {rootfs:?}")]
     Target {
-        /// As containerd sent it.
+        /// The target, as containerd sent it.
         target: String,
-        /// Where it was looked for.
+        /// The root file system in which it was looked up.
         rootfs: PathBuf,
-        /// What openat2(2) answered.
+        /// The error of openat2(2).
         source: io::Error,
     },
-    /// mount(2) refused.
+    /// A mount that the kernel refused.
     #[error("failed to mount {kind} {source_path:?} at {target:?}")]
     Mount {
-        /// The file system.
+        /// The kind of file system.
         kind: String,
-        /// What was to be mounted.
+        /// The source of the mount.
         source_path: String,
-        /// Where.
+        /// The mount point.
         target: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
-    /// The mounts of this process cannot be read.
+    /// The list of mounts of this process could not be read.
     #[error("failed to read the list of mounts")]
     List(#[source] io::Error),
-    /// umount(2) refused, even lazily.
+    /// An unmount that the kernel refused, even a lazy one.
     #[error("failed to unmount {target:?}")]
     Unmount {
         /// The mount point.
         target: PathBuf,
-        /// What the kernel answered.
+        /// The kernel's error.
         source: io::Error,
     },
 }
 
-/// Mounts all of `mounts`, in their order, at or below `rootfs`, which must be absolute. Blocks.
+/// Mounts all of `mounts`, in order, at or below `rootfs`, which must be absolute. Blocks.
 ///
 /// # Errors
 ///
-/// [`MountError`] of the first that fails. What was mounted before it is unmounted again.
+/// The [`MountError`] of the first mount that fails. The mounts before it are unmounted again.
 pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     let parsed = mounts.iter().map(|mount| Options::parse(mount).map(|options| (mount, options)));
     let mut done = Vec::new();
@@ -127,9 +131,9 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     Ok(())
 }
 
-/// Where a mount goes. A link in the root file system cannot lead out of it (`RESOLVE_IN_ROOT`,
-/// Linux 5.6). The answer is a path, not a descriptor: nothing of the container runs yet that could
-/// move it.
+/// Finds the mount point of a mount. A symbolic link in the root file system cannot lead out of it
+/// (`RESOLVE_IN_ROOT`, Linux 5.6). Returns a path and not a descriptor, because no process of the
+/// container runs yet that could replace the path.
 fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
     if mount.target.is_empty() {
         return Ok(rootfs.to_owned());
@@ -149,8 +153,9 @@ fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
         })
 }
 
-/// One mount: the mount itself, then its propagation, then what a bind mount is told by a remount
-/// only, then the shift of its owners. Answers how many mounts the target has more than before.
+/// Does one mount, in up to four steps: the mount itself; its propagation; a remount, for flags
+/// that the kernel ignores for a new bind mount; the mapping of its owners. Returns the number of
+/// mounts that were added at the target.
 fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, MountError> {
     let failed = |source: io::Error| MountError::Mount {
         kind: mount.kind.clone(),
@@ -165,7 +170,7 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
         Some(namespace) if is_overlay => Some(Layers::shift(&mut data, namespace).map_err(failed)?),
         _ => None,
     };
-    // A remount that changes nothing but flags is the last step's work.
+    // A remount that changes only flags is left to the last `remount` below.
     if !flags.contains(MsFlags::MS_REMOUNT) || !data.is_empty() {
         let (folder, data) = if is_overlay { overlay::fit(data) } else { (None, data) };
         let data = data.join(",");
@@ -179,6 +184,7 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
             overlay::mount_in(folder.as_deref(), &mount.source, target, &mount.kind, flags, &data);
         mounted.map_err(|errno| failed(errno.into()))?;
     }
+    // The overlay has its own reference to its layers by now, so the mounts of the layers can go.
     drop(layers);
     let count = usize::from(!flags.contains(MsFlags::MS_REMOUNT));
     let mut finished = change_propagation(target, propagation).map_err(io::Error::from);
@@ -186,7 +192,7 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
         finished = finished.and_then(|()| remount(target, flags).map_err(io::Error::from));
     }
     let finished = match (namespace, is_overlay) {
-        // A copy, over what was copied.
+        // Mounts an idmapped copy over the mount that was copied.
         (Some(namespace), false) => finished
             .and_then(|()| sys::idmap::mount_shifted(target, target, namespace))
             .map(|()| count + 1),
@@ -198,13 +204,15 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
     })
 }
 
-/// Lazily, so that nobody who looks into a mount can keep it. The error to tell is the one before.
+/// Unmounts `targets` again after a failure. Lazily, so that a process with an open file in a mount
+/// cannot keep it. Errors are ignored: the caller reports the failure that came before.
 fn undo(targets: impl Iterator<Item = impl AsRef<Path>>) {
     for target in targets {
         let _ = umount2(target.as_ref(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     }
 }
 
+/// Changes the propagation of a mount; nothing for empty flags.
 fn change_propagation(target: &Path, propagation: MsFlags) -> nix::Result<()> {
     match propagation.is_empty() {
         true => Ok(()),
@@ -212,17 +220,19 @@ fn change_propagation(target: &Path, propagation: MsFlags) -> nix::Result<()> {
     }
 }
 
-/// mount(2) takes no more than `MS_REC` of the flags of a new bind mount; the others need this.
+/// Applies the flags of a bind mount. For a new bind mount, mount(2) ignores all flags except
+/// `MS_REC`.
 fn remount(target: &Path, flags: MsFlags) -> nix::Result<()> {
     let flags = flags | MsFlags::MS_REMOUNT;
     match raw_mount("", target, "", flags, "") {
-        // In a user namespace, flags that came with the mount are locked
-        // (`can_change_locked_flags`, Linux 6.18): they must be asked for again.
+        // In a user namespace, flags that the mount was created with are locked
+        // (`can_change_locked_flags`, Linux 6.18), so a remount must repeat them.
         Err(nix::Error::EPERM) => raw_mount("", target, "", flags | flags_of(target)?, ""),
         result => result,
     }
 }
 
+/// The flags that the mount at `target` has.
 fn flags_of(target: &Path) -> nix::Result<MsFlags> {
     let has = statvfs(target)?.flags();
     Ok([

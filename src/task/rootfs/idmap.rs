@@ -1,9 +1,9 @@
-//! Root file systems with shifted owners: the options `uidmap=` and `gidmap=`, which containerd's
+//! Root file systems with mapped owners: the options `uidmap=` and `gidmap=`, which containerd's
 //! snapshotters give to containers with a user namespace (Kubernetes' `hostUsers: false`).
 //!
-//! An overlay's upper directory belongs to the container; its layers are shared, and each is
-//! mounted shifted in a folder for the time of one mount(2). Other mounts are shifted where they
-//! are.
+//! An overlay's upper directory belongs to the container, but its layers are shared. So each layer
+//! is mounted idmapped in a temporary directory, for the time of range mount(2). Other mounts are
+//! idmapped at their own mount point.
 
 use std::{
     fs, io,
@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, umount2};
 use super::overlay;
 use crate::sys;
 
-/// Both maps, in the form of `/proc/PID/uid_map`.
+/// The user and group maps, in the format of `/proc/PID/uid_map`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Maps {
     uid: String,
@@ -24,43 +24,44 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// From the values of the options: `CONTAINER:HOST:SIZE`, several with commas between. `None`
-    /// for what is anything else.
+    /// Parses the values of the options: `CONTAINER:HOST:SIZE`, several of them separated by
+    /// commas. `None` if the format is different.
     pub(super) fn parse(uid: &str, gid: &str) -> Option<Maps> {
         Some(Maps { uid: map(uid)?, gid: map(gid)? })
     }
 
-    /// A user namespace with these maps.
+    /// Creates a user namespace with these maps.
     pub(super) fn namespace(&self) -> io::Result<OwnedFd> {
         sys::idmap::user_namespace(&self.uid, &self.gid)
     }
 }
 
+/// Converts the value of range option to the lines of a map.
 fn map(list: &str) -> Option<String> {
-    let lines = list.split(',').map(|one| {
+    let lines = list.split(',').map(|range| {
         let numbers: Vec<u32> =
-            one.split(':').map(|number| number.parse().ok()).collect::<Option<_>>()?;
+            range.split(':').map(|number| number.parse().ok()).collect::<Option<_>>()?;
         let [container, host, size] = numbers[..] else { return None };
         Some(format!("{container} {host} {size}\n"))
     });
     lines.collect()
 }
 
-/// Layers of an overlay, each mounted shifted. They go when this does: an overlay keeps its own
-/// hold.
+/// The layers of an overlay, each mounted idmapped. Dropping this unmounts them; a mounted overlay
+/// keeps its own references to its layers.
 #[derive(Debug)]
 pub(super) struct Layers {
-    folder: PathBuf,
+    directory: PathBuf,
     mounted: Vec<PathBuf>,
 }
 
 impl Layers {
-    /// Mounts each lower directory of `data` shifted, and puts these in their places.
+    /// Mounts each lower directory of `data` idmapped, and replaces it in `data` by that mount.
     pub(super) fn shift(data: &mut [String], namespace: &OwnedFd) -> io::Result<Layers> {
-        let folder = nix::unistd::mkdtemp(&std::env::temp_dir().join("lookout-idmap-XXXXXX"))?;
-        let mut layers = Layers { folder, mounted: Vec::new() };
+        let directory = nix::unistd::mkdtemp(&std::env::temp_dir().join("lookout-idmap-XXXXXX"))?;
+        let mut layers = Layers { directory, mounted: Vec::new() };
         overlay::replace_lower(data, |number, layer| {
-            let target = layers.folder.join(number.to_string());
+            let target = layers.directory.join(number.to_string());
             fs::create_dir(&target)?;
             let shifted = sys::idmap::mount_shifted(Path::new(layer), &target, namespace);
             layers.mounted.push(target.clone());
@@ -72,12 +73,13 @@ impl Layers {
 
 impl Drop for Layers {
     fn drop(&mut self) {
-        // Lazily: nothing can keep them. What is not mounted any more, or never was, is no error.
+        // Lazily, so that no open file keeps a layer mounted. Errors are ignored, because a layer
+        // that failed to mount is in the list as well.
         for target in &self.mounted {
             let _ = umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
             let _ = fs::remove_dir(target);
         }
-        let _ = fs::remove_dir(&self.folder);
+        let _ = fs::remove_dir(&self.directory);
     }
 }
 
@@ -85,9 +87,9 @@ impl Drop for Layers {
 mod tests {
     use super::*;
 
-    /// Check that several ranges are taken, and nothing but three numbers each.
+    /// Check that several ranges are accepted, and only ranges of three numbers.
     #[test]
-    fn maps_are_written_as_the_kernel_reads_them() {
+    fn maps_are_in_the_kernels_format() {
         let maps = Maps::parse("0:65536:1000,1000:9:1", "0:1:2").unwrap();
         assert_eq!((maps.uid.as_str(), maps.gid.as_str()), ("0 65536 1000\n1000 9 1\n", "0 1 2\n"));
         for bad in ["", "0:1", "0:1:2:3", "a:1:2", "0:-1:2", "0:1:2,"] {

@@ -1,4 +1,4 @@
-//! Mount options: pure, from containerd's strings to what mount(2) takes.
+//! Parses mount options from containerd's strings to the arguments of mount(2). Pure.
 
 use nix::mount::MsFlags;
 
@@ -7,22 +7,30 @@ use super::{Mount, MountError, idmap::Maps};
 /// The options of one mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Options {
-    /// For the mount itself.
+    /// Flags of the mount itself.
     pub(super) flags: MsFlags,
-    /// For a second mount(2): the kernel takes no propagation together with other flags.
+    /// Flags of a second mount(2), because the kernel accepts no propagation together with other
+    /// flags.
     pub(super) propagation: MsFlags,
-    /// What is no flag goes to the file system, in its order.
+    /// The options that are not flags, in order. They go to the file system.
     pub(super) data: Vec<String>,
-    /// How owners are shifted.
+    /// How owners are mapped; `None` without `uidmap=` and `gidmap=`.
     pub(super) maps: Option<Maps>,
 }
 
 impl Options {
+    /// Parses the options of `mount`; later options override earlier ones.
+    ///
+    /// # Errors
+    ///
+    /// [`MountError::Unsupported`] for a kind or an option that this shim does not mount.
     pub(super) fn parse(mount: &Mount) -> Result<Options, MountError> {
         let unsupported = |what: &str| MountError::Unsupported {
             source_path: mount.source.clone(),
             what: what.to_owned(),
         };
+        // A type with a `/` is a chain such as `format/mkdir/overlay`, for containerd's mount
+        // manager.
         if ["fuse.", "fuse3."].iter().any(|helper| mount.kind.starts_with(helper))
             || mount.kind.contains('/')
         {
@@ -47,6 +55,8 @@ impl Options {
             } else if let Some(map) = option.strip_prefix("gidmap=") {
                 gids = Some(map);
             } else if option == "loop" || option.starts_with("X-containerd.") {
+                // The kernel does not know these: a helper such as mount(8) or containerd acts on
+                // them.
                 return Err(unsupported(option));
             } else {
                 options.data.push(option.clone());
@@ -65,6 +75,7 @@ impl Options {
     }
 }
 
+/// The effect of an option on the flags.
 #[derive(Debug, Clone, Copy)]
 enum Effect {
     Set,
@@ -72,7 +83,7 @@ enum Effect {
     Propagate,
 }
 
-/// What an option does to the flags; `None` for what is meant for the file system.
+/// The effect of an option and its flags; `None` for an option of the file system.
 fn flag(option: &str) -> Option<(Effect, MsFlags)> {
     use Effect::{Clear, Propagate, Set};
     Some(match option {

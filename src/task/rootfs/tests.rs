@@ -1,4 +1,4 @@
-//! The pure parts everywhere; real mounts in `mod root`.
+//! Tests of the pure parts; tests with real mounts are in `mod root`.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn options(options: &[&str]) -> Options {
     Options::parse(&mount("overlay", "overlay", options)).unwrap()
 }
 
-/// Check that an option clears what its opposite has set, in the order of the list.
+/// Check that an option clears the flag that its opposite has set, in the order of the list.
 #[test]
 fn later_options_undo_earlier_ones() {
     assert_eq!(options(&["ro", "nosuid", "rw", "suid"]).flags, MsFlags::empty());
@@ -26,23 +26,23 @@ fn later_options_undo_earlier_ones() {
     );
 }
 
-/// Check that propagation is kept apart: the kernel refuses it with other flags.
+/// Check that propagation is separate, because the kernel refuses it with other flags.
 #[test]
-fn propagation_is_a_call_of_its_own() {
+fn propagation_is_a_separate_call() {
     let options = options(&["bind", "rslave", "nodev"]);
     assert_eq!(options.flags, MsFlags::MS_BIND | MsFlags::MS_NODEV);
     assert_eq!(options.propagation, MsFlags::MS_SLAVE | MsFlags::MS_REC);
 }
 
-/// Check that what is no flag reaches the file system, in order: `volatile`, `index=off` and the
-/// like.
+/// Check that options that are not flags reach the file system, in order: `volatile`, `index=off`
+/// and the like.
 #[test]
-fn what_is_no_flag_is_data() {
+fn options_that_are_not_flags_are_data() {
     let options = options(&["index=off", "ro", "lowerdir=/a:/b", "volatile"]);
     assert_eq!(options.data, ["index=off", "lowerdir=/a:/b", "volatile"]);
 }
 
-/// Check that what this shim cannot mount is refused by name, before anything is mounted.
+/// Check that an unsupported kind or option is named in the error, and nothing is mounted before.
 #[test]
 fn what_is_not_supported_is_named() {
     for (kind, option) in [("ext4", "loop"), ("overlay", "X-containerd.mkdir.path=/x")] {
@@ -66,9 +66,9 @@ fn shorten(data: &[&str]) -> (Option<PathBuf>, Vec<String>) {
     overlay::shorten(data.iter().map(|option| (*option).to_owned()).collect())
 }
 
-/// Check that lower directories become relative to the deepest folder that holds them all.
+/// Check that lower directories become relative to the deepest directory that contains all of them.
 #[test]
-fn lower_directories_are_shortened_to_their_common_folder() {
+fn lower_directories_are_shortened_to_their_common_directory() {
     let (folder, data) = shorten(&["upperdir=/s/9/fs", "lowerdir=/s/10/fs:/s/1/fs:/s/1/fs2"]);
     assert_eq!(folder.as_deref(), Some(Path::new("/s")));
     assert_eq!(data, ["upperdir=/s/9/fs", "lowerdir=10/fs:1/fs:1/fs2"]);
@@ -89,16 +89,16 @@ fn escapes_and_data_layers_survive_the_shortening() {
     assert_eq!(data, [r"lowerdir=a\:1:b::data"]);
 }
 
-/// Check that what cannot be shortened safely stays as it is.
+/// Check that options that cannot be shortened safely are unchanged.
 #[test]
-fn what_cannot_be_shortened_stays() {
+fn options_that_cannot_be_shortened_are_unchanged() {
     for option in ["lowerdir=/a/x:b", "lowerdir=/a:/b", "lowerdir=/s/../a/x:/s/b", "upperdir=/a"] {
         assert_eq!(shorten(&[option]), (None, vec![option.to_owned()]));
     }
 }
 
 proptest! {
-    /// Check that, seen from the folder, each shortened directory is the one that was given.
+    /// Check that each shortened directory, seen from the common directory, is the original one.
     #[test]
     fn a_shortened_directory_is_the_same(layers in prop::collection::vec("(/[a-c]{1,2}){1,4}", 1..8)) {
         let (folder, data) = shorten(&[&format!("lowerdir={}", layers.join(":"))]);
@@ -109,7 +109,8 @@ proptest! {
     }
 }
 
-/// Check that mount points are found by whole components, unescaped, the youngest first.
+/// Check that mount points are matched by whole components and unescaped, and listed from the
+/// newest.
 #[test]
 fn mount_points_are_listed_from_the_deepest() {
     let list = br"21 1 0:5 / / rw - ext4 /dev/a rw
@@ -125,7 +126,8 @@ broken
     assert!(points_below(b"", Path::new("/r")).is_empty());
 }
 
-/// Real mounts, in a mount namespace of a thread's own: nothing of them is seen outside, nor left.
+/// Real mounts, in the mount namespace of a separate thread. They are not visible outside, and none
+/// is left.
 mod root {
     use std::{os::unix::fs::symlink, thread};
 
@@ -162,7 +164,7 @@ mod root {
         path.to_str().unwrap()
     }
 
-    /// Check that a bind mount is read-only where its options say so, and its source is not.
+    /// Check that a bind mount is read-only if its options say so, and that its source is not.
     #[test]
     fn a_bind_mount_may_be_read_only() {
         isolated(|folder| {
@@ -183,7 +185,7 @@ mod root {
         });
     }
 
-    /// Check that a remount changes flags, and data only where there is some.
+    /// Check that a remount changes flags, and data only if it has some.
     #[test]
     fn a_remount_changes_what_is_mounted() {
         isolated(|folder| {
@@ -197,18 +199,19 @@ mod root {
         });
     }
 
-    /// Check that an overlay with more than a page of options is mounted, its layers in order, and
-    /// that the working directory stays (containerd issue 10811, rust extensions dafb1b6).
+    /// Check that an overlay with more than a page of options is mounted, that its layers are in
+    /// order, and that the working directory does not change (containerd issue 10811, rust
+    /// extensions dafb1b6).
     #[test]
     fn an_overlay_may_have_more_options_than_a_page() {
         isolated(|folder| {
-            let stay = std::env::current_dir().unwrap();
-            // As long as containerd's:
+            let working_directory = std::env::current_dir().unwrap();
+            // As long as containerd's path:
             // /var/lib/containerd/io.containerd.snapshotter.v1.overlayfs/snapshots.
             let snapshots = folder.join("io.containerd.snapshotter.v1.overlayfs/snapshots");
             fs::create_dir_all(&snapshots).unwrap();
-            // The upper directory of an overlay cannot lie on an overlay, as a folder of a test
-            // may.
+            // The upper directory of an overlay cannot be on an overlay, but a test's directory may
+            // be.
             mount_all(&[mount("tmpfs", "tmpfs", &[])], &snapshots).unwrap();
             let layer = |number: usize| snapshots.join(number.to_string()).join("fs");
             for number in 0..=100 {
@@ -234,10 +237,11 @@ mod root {
             assert!((0..=100).all(|number| rootfs.join(number.to_string()).exists()));
             fs::write(rootfs.join("new"), "").unwrap();
             assert!(upper.join("new").exists());
-            assert_eq!(std::env::current_dir().unwrap(), stay);
+            assert_eq!(std::env::current_dir().unwrap(), working_directory);
             unmount_recursive(&rootfs).unwrap();
 
-            // Layers in different places cannot be shortened: refused, and not cut off.
+            // Layers without a common directory cannot be shortened: the mount is refused, and no
+            // option is cut off.
             let far: Vec<String> = (0..200).map(|number| format!("/{number:040}/fs")).collect();
             let far = mount("overlay", "overlay", &[&format!("lowerdir={}", far.join(":"))]);
             assert!(
@@ -246,10 +250,10 @@ mod root {
         });
     }
 
-    /// Check that owners are shifted, in bind mounts and in an overlay's layers, and that nothing
-    /// but the one mount stays.
+    /// Check that owners are mapped, in bind mounts and in an overlay's layers, and that only the
+    /// one mount remains.
     #[test]
-    fn owners_are_shifted_where_the_options_say_so() {
+    fn owners_are_mapped_if_the_options_say_so() {
         use std::os::unix::fs::{MetadataExt as _, chown};
         isolated(|folder| {
             let rootfs = folder.join("rootfs");
@@ -263,7 +267,7 @@ mod root {
                 fs::write(layers.join(name), "").unwrap();
                 chown(layers.join(name), Some(7), Some(9)).unwrap();
             }
-            let temporary = idmap_folders();
+            let temporary = idmap_directories();
             let shift = ["uidmap=0:100000:65536", "gidmap=0:200000:65536"];
             let owner = |name: &str| {
                 let metadata = fs::metadata(rootfs.join(name)).unwrap();
@@ -291,11 +295,11 @@ mod root {
             mount_all(&[mount("overlay", "overlay", &options)], &rootfs).unwrap();
             assert_eq!((owner("x"), owner("y")), ((100_007, 200_009), (100_007, 200_009)));
             assert_eq!(mounts(&rootfs).len(), 1);
-            assert_eq!(idmap_folders(), temporary);
+            assert_eq!(idmap_directories(), temporary);
         });
     }
 
-    fn idmap_folders() -> usize {
+    fn idmap_directories() -> usize {
         let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b"lookout-idmap-");
         fs::read_dir(std::env::temp_dir())
             .unwrap()
@@ -303,7 +307,8 @@ mod root {
             .count()
     }
 
-    /// Check that a failure leaves nothing mounted, and says what failed and why.
+    /// Check that a failure leaves nothing mounted, and that the error names the file system and
+    /// its cause.
     #[test]
     fn a_failure_undoes_what_was_mounted() {
         isolated(|folder| {
@@ -318,7 +323,7 @@ mod root {
         });
     }
 
-    /// Check that a target lies below the root file system whatever links there are in it.
+    /// Check that a target is below the root file system, whatever symbolic links it contains.
     #[test]
     fn a_target_cannot_leave_the_root_file_system() {
         isolated(|folder| {
@@ -340,7 +345,8 @@ mod root {
         });
     }
 
-    /// Check that mounts in, over and beside each other all go; what only begins alike stays.
+    /// Check that mounts in and over each other are all unmounted, and a mount whose path only has
+    /// the same prefix is not.
     #[test]
     fn everything_below_is_unmounted_and_nothing_else() {
         isolated(|folder| {
@@ -352,13 +358,13 @@ mod root {
             mount_all(&[tmpfs("a b\n\\")], &rootfs).unwrap();
             fs::create_dir(rootfs.join("a b\n\\/d")).unwrap();
             mount_all(&[tmpfs("a b\n\\/d")], &rootfs).unwrap();
-            // Over all of these, twice.
+            // Two more mounts over all of these.
             mount_all(&[tmpfs(""), tmpfs("")], &rootfs).unwrap();
             assert_eq!(mounts(&rootfs).len(), 5);
             unmount_recursive(&rootfs).unwrap();
             assert!(mounts(&rootfs).is_empty());
             assert_eq!(mounts(&beside).len(), 1);
-            // Nothing mounted, and nothing there.
+            // With nothing mounted, and with a path that does not exist.
             unmount_recursive(&rootfs).unwrap();
             unmount_recursive(&folder.join("missing")).unwrap();
         });
