@@ -56,6 +56,7 @@ impl ConsoleSocket {
             false => Err(nix::Error::ENAMETOOLONG.into()),
         };
         let listener = bound.and_then(|listener| {
+            // tokio requires a listener that is non-blocking already.
             listener.set_nonblocking(true)?;
             UnixListener::from_std(listener)
         });
@@ -87,6 +88,7 @@ impl ConsoleSocket {
             }
         });
         let master = master.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        // The descriptor comes from another program, so its type is not certain.
         if !nix::unistd::isatty(&master)? {
             return Err(nix::Error::ENOTTY.into());
         }

@@ -78,6 +78,7 @@ impl Fifo {
         max: usize,
     ) -> io::Result<Step> {
         let step = match self.bulk {
+            // Splicing is faster for bulk output; copying lets short lines share a page.
             true => flow::splice(from, &self.write, max).await?,
             false => flow::copy(from, &self.write, max).await?,
         };

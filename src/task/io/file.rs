@@ -95,7 +95,8 @@ impl LogFile {
         if self.warned.is_some_and(|when| when.elapsed() < WARN_INTERVAL) {
             return;
         }
-        warn!(path = %self.path.display(), %error, dropped_bytes = self.dropped, "output not written");
+        let dropped_bytes = self.dropped;
+        warn!(path = %self.path.display(), %error, dropped_bytes, "output not written");
         self.warned = Some(Instant::now());
         self.dropped = 0;
     }
@@ -103,6 +104,7 @@ impl LogFile {
 
 impl Drop for LogFile {
     fn drop(&mut self) {
+        // The bytes that were dropped since the last warning would not be reported otherwise.
         if self.dropped > 0 {
             warn!(path = %self.path.display(), dropped_bytes = self.dropped, "output not written");
         }
@@ -117,12 +119,15 @@ pub(super) fn open_output(path: &Path, create: bool) -> io::Result<File> {
     }
     let mut options = OpenOptions::new();
     options.append(true).create(create).mode(0o644);
+    // O_NONBLOCK: a fifo that has replaced the file must not block the open. O_NOCTTY: a terminal
+    // must not become the controlling terminal of the shim.
     blocking(options.custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
 }
 
 /// Opens a file or a device to read the input of a process from.
 pub(super) fn open_input(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
+    // The flags are those of `open_output`, for the same reasons.
     blocking(options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
 }
 

@@ -102,11 +102,13 @@ pub(super) async fn splice(
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let has_room = is_ready(to.get_ref(), PollFlags::POLLOUT);
+                // Only an end that would block may be cleared, see the module documentation.
                 if !has_room {
                     room.clear_ready();
                 }
                 if !is_ready(from.get_inner(), PollFlags::POLLIN) {
                     from.clear_ready();
+                    // An edge follows when bytes arrive, so the caller can wait for readiness.
                     return Ok(Step::Dry);
                 }
                 if has_room {

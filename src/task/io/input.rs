@@ -49,6 +49,7 @@ pub(super) async fn relay(feed: Feed, pipe: AsyncFd<OwnedFd>, mut life: Life) {
     }
     select! {
         biased;
+        // The exit first: a client that keeps writing must not keep the relay of a dead process.
         () = life.exited() => {}
         // No reader is left: the process has closed its input, or has ended with all its children.
         _ = pipe.ready(Interest::ERROR) => {}

@@ -78,6 +78,7 @@ impl Logger {
             .env("CONTAINER_ID", container.container_id)
             .env("CONTAINER_NAMESPACE", container.namespace);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // In this order they become descriptors 3, 4 and 5 of the logger.
         let attr = SpawnAttr { inherit: vec![stdout, stderr, for_ready], ..SpawnAttr::default() };
         let child = reaper.spawn(&mut command, attr).map_err(failed)?;
         // The command holds copies of the logger's ends, which would supervise the pipes open.

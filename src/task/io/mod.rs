@@ -201,6 +201,7 @@ impl ProcessIo {
             stdin_writer: Mutex::default(),
             terminal: Terminal::None,
         };
+        // Parsed first, so that an invalid URI is refused before anything is opened.
         let stdout = Target::parse(&stdio.stdout)?;
         if stdio.terminal {
             io.open_terminal(stdio, &stdout, owner, container, reaper).await?;
@@ -235,6 +236,7 @@ impl ProcessIo {
     pub async fn release(&mut self) -> Result<(), IoError> {
         if let Terminal::Awaited(awaited) = std::mem::replace(&mut self.terminal, Terminal::None) {
             let Awaited { socket, sink, feed, undrained } = *awaited;
+            // The phase advances only below: without a terminal the process must not be released.
             let master = socket.receive().await.map_err(IoError::Console)?;
             let master = sys::watched(master, Interest::READABLE | Interest::WRITABLE);
             let master = Arc::new(master.map_err(IoError::Console)?);
@@ -260,6 +262,7 @@ impl ProcessIo {
     pub fn begin_input(&mut self) -> Result<(), IoError> {
         // Taken here, so a second call cannot open the fifo a second time.
         let Some(Input { path, destination }) = self.input.take() else { return Ok(()) };
+        // Checked here, because the path may have been replaced since `open`.
         let feed = match fifo::is_fifo(&path) {
             Ok(true) => match fifo::open_input(&path) {
                 Ok((read, writer)) => {
@@ -268,6 +271,7 @@ impl ProcessIo {
                 }
                 Err(source) => return Err(IoError::Open { path, source }),
             },
+            // Opened later by the relay, on the blocking pool: opening a file may wait for a disk.
             Ok(false) => Feed::File(path),
             Err(source) => return Err(IoError::Open { path, source }),
         };
@@ -296,6 +300,7 @@ impl ProcessIo {
     pub fn runtime_output(&self) -> String {
         let quotes: Vec<Vec<u8>> =
             self.quoted_sources.iter().map(|source| source.quote()).collect();
+        // Cut at the front, so that the end of stderr is always part of the quote.
         let all = quotes.concat();
         String::from_utf8_lossy(&all[all.len().saturating_sub(QUOTE_LIMIT)..]).into_owned()
     }
@@ -315,6 +320,7 @@ impl ProcessIo {
         match &self.terminal {
             Terminal::Relayed(master) => match master.upgrade() {
                 Some(master) => sys::pty::set_size(master.get_ref(), width, height),
+                // The relay has ended and the terminal with it. A late resize is not an error.
                 None => Ok(()),
             },
             Terminal::None | Terminal::Awaited(_) => Ok(()),
@@ -332,7 +338,9 @@ impl ProcessIo {
     /// its logger has ended. Waits for `within` at most, because a background child may hold the
     /// streams for ever. Returns whether everything was drained. Implies [`exited`](Self::exited).
     pub async fn drain(&self, within: Duration) -> bool {
+        // Without this, the relay of a terminal waits for its slave to be opened again.
         self.exited();
+        // `closed` resolves when the last relay has dropped its receiver.
         timeout(within, self.undrained.closed()).await.is_ok()
     }
 

@@ -57,6 +57,7 @@ impl ProcessIo {
                 let (logger, pipes) = Logger::start(what, owner, container, reaper).await?;
                 self.child.stdout = Some(pipes.stdout);
                 self.child.stderr = Some(pipes.stderr);
+                // There is no relay to wait for, so a drain waits until the logger has exited.
                 spawn_relay(logger.supervise(Life::new(&self.phase), self.undrained.subscribe()));
                 return Ok(());
             }
@@ -116,6 +117,7 @@ impl ProcessIo {
         // prints. Its receiver is separate because a drain must not wait for it.
         let (_, undrained_capture) = watch::channel(());
         let capture = self.begin_output(Sink::Discard, Owner::default(), undrained_capture)?;
+        // One pipe for both, so the quote keeps the order of the two streams.
         self.child.stderr = Some(capture.try_clone().map_err(IoError::Pipe)?);
         self.child.stdout = Some(capture);
         let undrained = self.undrained.subscribe();

@@ -148,6 +148,7 @@ async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     loop {
         let mut ready = select! {
             biased;
+            // Release first: from then on `carry` moves the bytes, and nothing more is held.
             released = life.released() => return released.then(|| source.take(false)),
             ready = source.pipe.readable() => ready.ok()?,
         };
@@ -171,6 +172,7 @@ async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) 
     loop {
         let ready = select! {
             biased;
+            // Close first, so that the rest is measured before more of it is moved.
             () = life.closed(), if left.is_none() => {
                 // A surviving process may go on writing for ever, so the rest is bounded by what is
                 // there now.
@@ -178,6 +180,7 @@ async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) 
                 continue;
             }
             ready = source.pipe.readable(), if left != Some(0) => ready,
+            // Both branches are disabled: all is closed, and the rest has been moved.
             else => return,
         };
         let Ok(mut ready) = ready else { return };

@@ -80,6 +80,7 @@ impl Sink {
         let written = match self {
             Sink::Fifo(fifo) => fifo.write(&chunk).await,
             Sink::Logger(pipe) => flow::write_all(pipe, &chunk).await,
+            // A file stays the sink after an error: a later write may succeed.
             Sink::File(file) => return file.write(chunk).await,
             Sink::Discard => Ok(()),
         };

@@ -85,6 +85,7 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
         let mut ready = select! {
             biased;
             ready = master.readable() => ready,
+            // Only while the terminal is idle: what it holds at the close is still read.
             () = life.closed(), if chunk.is_empty() => return,
         };
         let Ok(ready) = &mut ready else { return };
@@ -142,6 +143,7 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
         Some(Feed::Fifo(fifo, tap)) => {
             if let Err(error) = relay_from_fifo(&fifo, &tap, master).await {
                 warn!(%error, "terminal input lost: relaying it failed");
+                // Returning would hang up the terminal; the output goes on without input.
                 return std::future::pending().await;
             }
             sleep(HANG_UP_AFTER).await;
@@ -188,8 +190,10 @@ async fn write_to_terminal(master: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::R
         match nix::unistd::write(ready.get_inner(), bytes) {
             Ok(written) => bytes = &bytes[written..],
             Err(Errno::EINTR) => {}
+            // EIO: no process has the terminal open now, but one may open it again.
             Err(Errno::EAGAIN | Errno::EIO) => {
                 if ready.ready().is_write_closed() {
+                    // A hang-up cannot be cleared, so waiting for readiness would return at once.
                     sleep(RETRY_INTERVAL).await;
                 } else {
                     ready.clear_ready();

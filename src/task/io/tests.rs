@@ -59,7 +59,7 @@ async fn on_other_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 's
     tokio::task::spawn_blocking(work).await.unwrap()
 }
 
-/// A folder with a client's fifos.
+/// A temporary directory for a client's fifos and files.
 struct Folder(TempDir);
 
 impl Folder {

@@ -254,14 +254,12 @@ fn a_stream_that_cannot_be_opened_is_named() {
         {
             let error = refusal(&stdio).await;
             assert!(error.to_string().contains(&missing), "{error}");
-            assert!(
-                matches!(error, IoError::Open { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
-            );
+            let IoError::Open { source, .. } = error else { panic!("{error}") };
+            assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
         }
         assert!(matches!(refusal(&stdio("in", "", "")).await, IoError::Relative { .. }));
-        assert!(
-            matches!(refusal(&stdio("", "unix:///x", "")).await, IoError::UnknownScheme { scheme } if scheme == "unix")
-        );
+        let unknown = refusal(&stdio("", "unix:///x", "")).await;
+        assert!(matches!(unknown, IoError::UnknownScheme { scheme } if scheme == "unix"));
         assert!(matches!(refusal(&stdio("", &out, "binary:///x")).await, IoError::LoggerOnStderr));
     });
 }

@@ -34,7 +34,8 @@ fn recorder(folder: &Folder) -> String {
     script(
         folder,
         &format!(
-            "env >{dir}env; for a in \"$@\"; do echo \"<$a>\"; done >{dir}args; exec 5>&-\ncat <&3 >{dir}out &\ncat <&4 >{dir}err\nwait"
+            "env >{dir}env; for a in \"$@\"; do echo \"<$a>\"; done >{dir}args\n\
+             exec 5>&-\ncat <&3 >{dir}out &\ncat <&4 >{dir}err\nwait"
         ),
     )
 }
@@ -141,9 +142,8 @@ fn a_logger_that_does_not_start_is_named() {
         let error =
             start(&stdio("", &format!("binary://{missing}"), ""), &reaper).await.unwrap_err();
         assert!(error.to_string().contains(&missing), "{error}");
-        assert!(
-            matches!(error, IoError::Logger { source, .. } if source.kind() == std::io::ErrorKind::NotFound)
-        );
+        let IoError::Logger { source, .. } = error else { panic!("{error}") };
+        assert_eq!(source.kind(), std::io::ErrorKind::NotFound);
 
         let silent = script(&folder, "exec 5>&-; exec sleep 1000");
         let error =
