@@ -114,6 +114,7 @@ pub enum MountError {
 /// The [`MountError`] of the first mount that fails. The mounts before it are unmounted again.
 pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     let parsed = mounts.iter().map(|mount| Options::parse(mount).map(|options| (mount, options)));
+    // All options are parsed first, so that an unsupported one is refused before any mount.
     let mut done = Vec::new();
     for (mount, options) in parsed.collect::<Result<Vec<_>, _>>()? {
         let mounted = find_target(mount, rootfs).and_then(|target| {
@@ -145,6 +146,7 @@ fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
     });
     found
         .map_err(io::Error::from)
+        // The link is the path of the target with all symbolic links resolved.
         .and_then(|target| fs::read_link(format!("/proc/self/fd/{}", target.as_raw_fd())))
         .map_err(|source| MountError::Target {
             target: mount.target.clone(),
@@ -174,6 +176,7 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
     if !flags.contains(MsFlags::MS_REMOUNT) || !data.is_empty() {
         let (folder, data) = if is_overlay { overlay::fit(data) } else { (None, data) };
         let data = data.join(",");
+        // mount(2) copies one page at most, and would cut off the rest.
         if data.len() >= overlay::page() {
             return Err(MountError::TooLong {
                 source_path: mount.source.clone(),
@@ -186,6 +189,7 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
     }
     // The overlay has its own reference to its layers by now, so the mounts of the layers can go.
     drop(layers);
+    // A remount adds no mount, so there is none to undo after a later failure.
     let count = usize::from(!flags.contains(MsFlags::MS_REMOUNT));
     let mut finished = change_propagation(target, propagation).map_err(io::Error::from);
     if flags.contains(MsFlags::MS_BIND | MsFlags::MS_RDONLY) {

@@ -47,6 +47,7 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
                 continue;
             }
             found = true;
+            // Read once, and only if there are entries: the file lists all devices of the node.
             let devices = devices.get_or_insert_with(|| {
                 partitions(&fs::read("/proc/partitions").unwrap_or_default())
             });
@@ -56,6 +57,7 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
             }
             *list(&mut stat) = entries;
         }
+        // CFQ and throttling fill the same fields, so only one of them is read.
         if found {
             break;
         }

@@ -19,6 +19,7 @@ pub(super) fn pairs(content: &[u8]) -> impl Iterator<Item = (&str, u64)> {
     lines(content).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let pair = (words.next()?, count(words.next()?)?);
+        // A third word means another format, such as `io.stat`.
         words.next().is_none().then_some(pair)
     })
 }

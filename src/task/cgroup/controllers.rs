@@ -38,6 +38,7 @@ pub(super) fn enable(dir: &Dir, mount: &Path) -> Result<(), CgroupError> {
                 if first_refusal.is_ok() {
                     first_refusal = Err(CgroupError::Write { path, source });
                 }
+                // The descendants cannot enable what this ancestor has not enabled.
                 break;
             }
         }

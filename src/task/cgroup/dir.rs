@@ -49,6 +49,7 @@ impl Dir {
             let dir = left.pop()?;
             match dir.children(quota) {
                 Ok(children) => {
+                    // Cannot underflow: there are at most `quota` children.
                     quota -= children.len();
                     left.extend(children);
                 }

@@ -10,6 +10,7 @@ pub(super) fn sizes() -> Vec<String> {
     };
     let mut sizes: Vec<u64> =
         entries.flatten().filter_map(|entry| kilobytes(entry.file_name().to_str()?)).collect();
+    // The order of a directory is not defined; clients get the same order each time.
     sizes.sort_unstable();
     sizes.into_iter().map(name).collect()
 }

@@ -1,11 +1,12 @@
 //! OOM kills by the kernel: their count, and a watch for new ones.
 //!
 //! ```text
-//!            count                            signal                                    end of the watch
-//! version 1  memory.oom_control `oom_kill`    an eventfd, registered through            the eventfd, once
-//!            of the cgroup and those below    cgroup.event_control                      the cgroup is removed
-//! version 2  memory.events `oom_kill`         POLLPRI of memory.events                  POLLPRI of cgroup.events:
-//!                                                                                       `populated 0`
+//!            count                          signal                    end of the watch
+//! version 1  memory.oom_control `oom_kill`  an eventfd, registered    the eventfd, once
+//!            of the cgroup and those below  through                   the cgroup is removed
+//!                                           cgroup.event_control
+//! version 2  memory.events `oom_kill`       POLLPRI of memory.events  POLLPRI of cgroup.events:
+//!                                                                     `populated 0`
 //! ```
 //!
 //! Only the count decides. The signal just causes a read, because neither signal means a kill:
@@ -259,6 +260,8 @@ fn open(place: &Place) -> Result<Option<(&Dir, File)>, CgroupError> {
 /// cgroups are added.
 fn kills_v1(oom_control: &File, dir: &Dir) -> io::Result<u64> {
     let own = value(oom_control, "oom_kill")?;
+    // The first directory is `dir` itself, which is counted above. A nested cgroup that was just
+    // removed is skipped.
     let nested = dir.tree(1 + NESTED_MAX).skip(1).filter_map(|nested| {
         let content = nested.ok()?.content("memory.oom_control")?;
         content::value(&content, "oom_kill")
@@ -274,6 +277,7 @@ fn kills_v2(memory_events: impl AsFd) -> io::Result<u64> {
 fn value(file: impl AsFd, key: &str) -> io::Result<u64> {
     // Linux 7.2 writes 7 lines into memory.events, of 36 bytes at most.
     let mut content = [0; 1024];
+    // At offset 0, because the file stays open over many reads.
     let length = pread(file, &mut content, 0)?;
     Ok(content::value(&content[..length], key).unwrap_or_default())
 }

@@ -13,6 +13,8 @@ use super::{CgroupError, content, dir::Dir, error::is_gone};
 /// [`CgroupError::NotFound`] if `dir` is gone, [`CgroupError::Read`].
 pub(super) fn list(dir: &Dir) -> Result<Vec<u32>, CgroupError> {
     let failed = |error| CgroupError::read(dir.path(), error);
+    // A set, because a process that is moved meanwhile may be listed more than once
+    // (cgroup-v2.rst).
     let mut pids = BTreeSet::new();
     for visited in dir.tree(usize::MAX) {
         let visited = visited.map_err(failed)?;

@@ -137,6 +137,7 @@ fn usage(dir: &Dir) -> CPUUsage {
     let mut usage = CPUUsage::default();
     if let Some(content) = dir.content("cpuacct.stat") {
         content::fill(&mut usage, CPUACCT, &content);
+        // The message is in ns. `max(1)` excludes a division by zero.
         let ns_per_tick = NS_PER_SECOND / procfs::ticks_per_second().max(1);
         usage.user = usage.user.saturating_mul(ns_per_tick);
         usage.kernel = usage.kernel.saturating_mul(ns_per_tick);

@@ -191,6 +191,7 @@ fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugeTlbStat> {
             max: file("max")
                 .and_then(|content| content::number(&content, UNLIMITED))
                 .unwrap_or_default(),
+            // In `events`, `max` counts how often the limit was reached.
             failcnt: file("events")
                 .and_then(|content| content::value(&content, "max"))
                 .unwrap_or_default(),

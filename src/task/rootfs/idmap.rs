@@ -64,6 +64,7 @@ impl Layers {
             let target = layers.directory.join(number.to_string());
             fs::create_dir(&target)?;
             let shifted = sys::idmap::mount_shifted(Path::new(layer), &target, namespace);
+            // Recorded even if the mount failed, so that dropping removes the directory.
             layers.mounted.push(target.clone());
             shifted.map(|()| target)
         })?;

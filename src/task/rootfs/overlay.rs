@@ -103,6 +103,7 @@ fn common_directory(directories: &[&str]) -> Option<String> {
             let path = Path::new(directory);
             let plain = path.is_absolute()
                 && path.components().all(|part| !matches!(part, Component::ParentDir));
+            // The parents, so that no directory becomes an empty path: `::` has another meaning.
             plain.then(|| path.parent().unwrap_or(path))
         });
     let mut common = parents.next()??.to_owned();

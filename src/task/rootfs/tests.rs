@@ -100,7 +100,9 @@ fn options_that_cannot_be_shortened_are_unchanged() {
 proptest! {
     /// Check that each shortened directory, seen from the common directory, is the original one.
     #[test]
-    fn a_shortened_directory_is_the_same(layers in prop::collection::vec("(/[a-c]{1,2}){1,4}", 1..8)) {
+    fn a_shortened_directory_is_the_same(
+        layers in prop::collection::vec("(/[a-c]{1,2}){1,4}", 1..8),
+    ) {
         let (folder, data) = shorten(&[&format!("lowerdir={}", layers.join(":"))]);
         let folder = folder.unwrap_or_default();
         let seen = data[0]["lowerdir=".len()..].split(':').map(|layer| folder.join(layer));
@@ -244,9 +246,8 @@ mod root {
             // option is cut off.
             let far: Vec<String> = (0..200).map(|number| format!("/{number:040}/fs")).collect();
             let far = mount("overlay", "overlay", &[&format!("lowerdir={}", far.join(":"))]);
-            assert!(
-                matches!(mount_all(&[far], &rootfs), Err(MountError::TooLong { length, .. }) if length > 4096)
-            );
+            let refused = mount_all(&[far], &rootfs);
+            assert!(matches!(refused, Err(MountError::TooLong { length, .. }) if length > 4096));
         });
     }
 
@@ -316,9 +317,8 @@ mod root {
             let list = [tmpfs(""), tmpfs(""), mount("no-such-fs", "nothing", &[])];
             let error = mount_all(&list, &rootfs).unwrap_err();
             assert!(error.to_string().contains("no-such-fs"), "{error}");
-            assert!(
-                matches!(error, MountError::Mount { source, .. } if source.raw_os_error() == Some(libc::ENODEV))
-            );
+            let MountError::Mount { source, .. } = error else { panic!("{error}") };
+            assert_eq!(source.raw_os_error(), Some(libc::ENODEV));
             assert!(mounts(&rootfs).is_empty());
         });
     }
@@ -345,8 +345,8 @@ mod root {
         });
     }
 
-    /// Check that mounts in and over each other are all unmounted, and a mount whose path only has
-    /// the same prefix is not.
+    /// Check that mounts in and over each other are all unmounted, and that a mount beside them,
+    /// with the same prefix in its path, is not.
     #[test]
     fn everything_below_is_unmounted_and_nothing_else() {
         isolated(|folder| {

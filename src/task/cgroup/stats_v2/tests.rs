@@ -66,12 +66,14 @@ fn cpu_is_reported_with_its_pressure() {
     let (_folder, dir) = dir(&[
         (
             "cpu.stat",
-            "usage_usec 900\nuser_usec 500\nsystem_usec 400\nnice_usec 0\ncore_sched.force_idle_usec 0\n\
+            "usage_usec 900\nuser_usec 500\nsystem_usec 400\nnice_usec 0\n\
+             core_sched.force_idle_usec 0\n\
              nr_periods 7\nnr_throttled 2\nthrottled_usec 30\nnr_bursts 1\nburst_usec 5\n",
         ),
         (
             "cpu.pressure",
-            "some avg10=0.50 avg60=0.00 avg300=0.00 total=9\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
+            "some avg10=0.50 avg60=0.00 avg300=0.00 total=9\n\
+             full avg10=0.00 avg60=0.00 avg300=0.00 total=0\n",
         ),
     ]);
     let stat = cpu(&dir);
@@ -84,8 +86,10 @@ fn cpu_is_reported_with_its_pressure() {
 /// Check that each device is reported, except one that was never used.
 #[test]
 fn each_used_device_is_reported() {
-    let entries =
-        io_entries(b"7:0 \n254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n8:16\n8:0 rbytes=x wios=2\n");
+    let entries = io_entries(
+        b"7:0 \n254:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0\n\
+                     8:16\n8:0 rbytes=x wios=2\n",
+    );
     let reported: Vec<_> =
         entries.iter().map(|e| (e.major, e.minor, e.rbytes, e.rios, e.wios)).collect();
     assert_eq!(reported, [(7, 0, 0, 0, 0), (254, 0, 4096, 1, 0), (8, 0, 0, 0, 2)]);
