@@ -1,17 +1,23 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* A process runs a new image. The thread that called execve(2) is the leader by now (de_thread). */
+/*
+ * A process runs a new image. The thread that called execve(2) is the leader by now: de_thread()
+ * comes before the tracepoint.
+ */
 
-/* argv lies on the new stack, written a moment ago: its pages are there. */
-static __always_inline void take_args(struct scratch *work, struct task_struct *task)
+/*
+ * Copies argv into the scratch buffer. execve(2) has just written it to the new stack, so its pages
+ * are resident and the read does not fault as a rule.
+ */
+static __always_inline void capture_args(struct scratch *work, struct task_struct *task)
 {
-	const struct lookout_config *set = configuration();
+	const struct lookout_config *settings = configuration();
 	struct lookout_exec *exec = &work->exec;
 	__u64 start = task->mm->arg_start;
 	__u64 length = task->mm->arg_end - start;
 
 	exec->args_total = length;
-	if (set && length > set->args_max)
-		length = set->args_max;
+	if (settings && length > settings->args_max)
+		length = settings->args_max;
 	if (length > LOOKOUT_ARGS_MAX)
 		length = LOOKOUT_ARGS_MAX;
 	if (bpf_probe_read_user(work->bytes, length, (void *)start)) {
@@ -22,7 +28,7 @@ static __always_inline void take_args(struct scratch *work, struct task_struct *
 	work->walk.used = length;
 }
 
-static __always_inline void take_paths(struct scratch *work, struct task_struct *task)
+static __always_inline void capture_paths(struct scratch *work, struct task_struct *task)
 {
 	struct lookout_exec *exec = &work->exec;
 	struct walk *walk = &work->walk;
@@ -41,7 +47,7 @@ static __always_inline void take_paths(struct scratch *work, struct task_struct 
 	exec->directory_length = walk->used - before;
 }
 
-static __always_inline void take_identity(struct lookout_exec *exec, struct task_struct *task)
+static __always_inline void capture_identity(struct lookout_exec *exec, struct task_struct *task)
 {
 	const struct cred *cred = task->cred;
 
@@ -49,7 +55,7 @@ static __always_inline void take_identity(struct lookout_exec *exec, struct task
 	exec->mount_namespace = task->nsproxy->mnt_ns->ns.inum;
 	exec->uid = cred->euid.val;
 	exec->gid = cred->egid.val;
-	/* The task is the one that runs. */
+	/* `task` is the current task here, so the helper for the current task applies. */
 	bpf_get_current_comm(exec->comm, sizeof(exec->comm));
 }
 
@@ -67,23 +73,26 @@ int lookout_on_exec(__u64 *context)
 	target = target_of(task);
 	if (!target)
 		return 0;
-	ring = begin(target);
+	ring = begin_record(target);
 	work = bpf_map_lookup_elem(&scratch, &zero);
 	if (!ring || !work)
 		goto lost;
 	work->exec.flags = 0;
 	work->exec.args_count = program->argc;
-	take_args(work, task);
-	take_identity(&work->exec, task);
-	take_paths(work, task);
+	capture_args(work, task);
+	capture_identity(&work->exec, task);
+	capture_paths(work, task);
 	used = work->walk.used;
+	/* Never true; without this bound the verifier refuses the size of the output. */
 	if (used > BYTES_MAX)
 		goto lost;
-	describe(&work->exec.header, LOOKOUT_EXEC, sizeof(work->exec) + used, task, target);
-	descend(&work->exec.lineage, task, target);
-	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used, quietly(target, work->exec.header.at_ns)))
+	fill_process_header(&work->exec.header, LOOKOUT_EXEC, sizeof(work->exec) + used, task,
+			    target);
+	fill_lineage(&work->exec.lineage, task, target);
+	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used,
+				wakeup_flags(target, work->exec.header.at_ns)))
 		return 0;
 lost:
-	lose(target);
+	count_lost(target);
 	return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The few words of eBPF C that the programs use, so that building needs clang and nothing else.
- * Numbers are the kernel's ABI: include/uapi/linux/bpf.h.
+ * The part of libbpf's headers that the programs use, so that building needs clang and nothing
+ * else. The numbers are the kernel's ABI: include/uapi/linux/bpf.h.
  */
 #ifndef LOOKOUT_HELPERS_H
 #define LOOKOUT_HELPERS_H
@@ -15,7 +15,7 @@ typedef unsigned long long __u64;
 #define SEC(name) __attribute__((section(name), used))
 #define __always_inline inline __attribute__((always_inline))
 
-/* How libbpf reads a map's definition from BTF. */
+/* The form in which libbpf reads a map's definition from BTF. */
 #define __uint(name, value) int (*name)[value]
 #define __type(name, value) typeof(value) *name
 #define __array(name, value) typeof(value) *name[]
@@ -35,11 +35,12 @@ enum {
 };
 
 static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
-static long (*bpf_map_update_elem)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
+static long (*bpf_map_update_elem)(void *map, const void *key, const void *value,
+				   __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
 static long (*bpf_get_current_comm)(void *to, __u32 size) = (void *)16;
-/* 5.12 in programs of this kind */
+/* Since Linux 5.12 in tracing programs. */
 static __u64 (*bpf_get_socket_cookie)(void *socket) = (void *)46;
 static long (*bpf_probe_read_user)(void *to, __u32 size, const void *from) = (void *)112;
 static long (*bpf_probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
@@ -49,22 +50,26 @@ static void *(*bpf_ringbuf_reserve)(void *ring, __u64 size, __u64 flags) = (void
 static void (*bpf_ringbuf_submit)(void *data, __u64 flags) = (void *)132;
 struct task_struct;
 static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
-/* 5.17 */
+/* Since Linux 5.17. */
 static long (*bpf_loop)(__u32 times, void *callback, void *context, __u64 flags) = (void *)181;
 
-/* Reads through a pointer whose type the verifier does not know; leaves 0 behind a bad one. */
+/* Reads through a pointer of a type that the verifier does not know. A bad pointer yields 0. */
 #define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), from)
 
-/* Whether the running kernel has a field; the numbers are enum bpf_field_info_kind of clang. */
+/* Whether the running kernel has a field. The numbers are clang's enum bpf_field_info_kind. */
 #define EXISTS(field) __builtin_preserve_field_info(field, 2)
 
-/* A field of one bit in a byte, wherever the running kernel has it. */
-#define BIT(structure, field)                                                                                  \
-	({                                                                                                     \
-		__u8 byte = 0;                                                                                 \
-		READ(byte, (void *)(structure) + __builtin_preserve_field_info((structure)->field, 0));        \
-		((__u64)byte << __builtin_preserve_field_info((structure)->field, 4)) >>                       \
-			__builtin_preserve_field_info((structure)->field, 5);                                  \
+/*
+ * The value of a bit field of one bit, at the offset that it has in the running kernel (CO-RE). The
+ * two shifts are those that clang computes for a read of 64 bits.
+ */
+#define BIT(structure, field)									\
+	({											\
+		__u8 byte = 0;									\
+		READ(byte, (void *)(structure) +						\
+			   __builtin_preserve_field_info((structure)->field, 0));		\
+		((__u64)byte << __builtin_preserve_field_info((structure)->field, 4)) >>	\
+			__builtin_preserve_field_info((structure)->field, 5);			\
 	})
 
 #endif

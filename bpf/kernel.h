@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The kernel's structures as far as the programs read them. The loader moves each access to where
- * the running kernel has the field (CO-RE), so order and omissions here mean nothing.
+ * The fields of the kernel's structures that the programs read. The loader relocates each access to
+ * the offset that the field has in the running kernel (CO-RE), so the order of fields here does not
+ * matter and other fields can be left out.
  */
 #ifndef LOOKOUT_KERNEL_H
 #define LOOKOUT_KERNEL_H
@@ -41,7 +42,7 @@ struct kernfs_node {
 struct cgroup {
 	int level;
 	struct kernfs_node *kn;
-	/* 6.1; before it the ids were here */
+	/* Since Linux 6.1; earlier kernels had an array of ids instead. */
 	struct cgroup *ancestors[1];
 };
 
@@ -208,7 +209,7 @@ struct inet_sock {
 /* include/linux/sched/signal.h */
 #define SIGNAL_GROUP_EXIT 4
 
-/* include/linux/pid.h, of `signal_struct.pids`; since 4.19 */
+/* include/linux/pid.h: index in `signal_struct.pids`; since Linux 4.19. */
 #define PIDTYPE_TGID 1
 
 #endif

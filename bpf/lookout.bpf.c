@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /*
- * The programs that see every process and every port of the node and tell those that somebody watches. Loaded and
- * pinned once a node; see src/observe/source/bpf/mod.rs for the whole story. Linux 6.1 and later.
+ * The programs run for every process and every port of the node, and report those of watched
+ * containers and trees. They are loaded and pinned once per node; src/observe/source/bpf/mod.rs
+ * describes the design. Linux 6.1 and later.
  */
 #include "helpers.h"
 #include "kernel.h"
@@ -16,5 +17,5 @@
 #include "tcp.h"
 #include "udp.h"
 
-/* Several helpers (bpf_probe_read_kernel, bpf_ringbuf_output's kin) are for GPL programs only. */
+/* The kernel offers bpf_probe_read_kernel() and the ring buffer helpers to GPL programs only. */
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

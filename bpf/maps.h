@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The maps of the pinned set: one of each for the whole node. */
+/* The pinned maps: one of each for the whole node. */
 #ifndef LOOKOUT_MAPS_H
 #define LOOKOUT_MAPS_H
 
-/* What a slot holds; only the type counts, each owner chooses its own size. */
+/*
+ * The value type of `rings`. The size here is a placeholder: each owner creates its ring with its
+ * own size, and the kernel accepts rings of any size in one map of maps.
+ */
 struct ring {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 65536);
 };
 
-/* Slot -> ring of its owner. */
+/* From a slot to the ring of the slot's owner. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
 	__uint(max_entries, LOOKOUT_SLOTS);
@@ -17,7 +20,10 @@ struct {
 	__array(values, struct ring);
 } rings SEC(".maps");
 
-/* Slot -> who took it. An array of maps knows no BPF_NOEXIST; this does. Programs never read it. */
+/*
+ * From a slot to the process that owns it. Slots are claimed here, because BPF_NOEXIST makes the
+ * claim atomic and an array of maps does not support that flag. Programs never read this map.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_SLOTS);
@@ -26,7 +32,7 @@ struct {
 	__type(value, struct lookout_owner);
 } owners SEC(".maps");
 
-/* Id of a cgroup or tree -> where its records go. */
+/* From the id of a cgroup or tree to the slot of its records, with their counts. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -35,7 +41,7 @@ struct {
 	__type(value, struct lookout_target);
 } targets SEC(".maps");
 
-/* Inode number of a pid namespace -> key of `targets`. */
+/* From the inode number of a pid namespace to a key of `targets`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -44,7 +50,10 @@ struct {
 	__type(value, __u64);
 } namespaces SEC(".maps");
 
-/* Inode number of a network namespace -> key of `targets`. The node's own is never here. */
+/*
+ * From the inode number of a network namespace to a key of `targets`. The node's own network
+ * namespace is never a key.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -53,7 +62,7 @@ struct {
 	__type(value, __u64);
 } networks SEC(".maps");
 
-/* Thread group in a watched tree -> key of `targets`. */
+/* From a thread group in a watched tree to a key of `targets`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -62,7 +71,10 @@ struct {
 	__type(value, __u64);
 } trees SEC(".maps");
 
-/* Cookie of a UDP socket that was told, or of one that a process of a watched tree made listen -> key of `targets`. */
+/*
+ * From a socket's cookie to a key of `targets`: reported UDP sockets, and TCP sockets on which a
+ * process of a watched tree called listen(2).
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -71,7 +83,9 @@ struct {
 	__type(value, __u64);
 } listeners SEC(".maps");
 
-/* Target -> its connections, where somebody wants to know. */
+/*
+ * From a target to the count of its connections, for the targets that count them.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -80,7 +94,10 @@ struct {
 	__type(value, struct lookout_connections);
 } connections SEC(".maps");
 
-/* Targets whose owner waits for the next connection. Apart from the counts, which only programs write. */
+/*
+ * Targets with an owner that waits for the next connection. A map of its own, because user space
+ * writes it, and `connections` is written by programs only.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -89,7 +106,7 @@ struct {
 	__type(value, __u32);
 } awaited SEC(".maps");
 
-/* Key 0: what is set for the whole node. */
+/* The settings of the whole node, under key 0. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -97,7 +114,10 @@ struct {
 	__type(value, struct lookout_config);
 } config SEC(".maps");
 
-/* Slot -> when its reader was last woken for a process, CLOCK_MONOTONIC: see output.h. */
+/*
+ * From a slot to the time at which its reader was last woken for a process record, in nanoseconds
+ * of CLOCK_MONOTONIC: see wakeup_flags() in output.h.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, LOOKOUT_SLOTS);
@@ -105,7 +125,7 @@ struct {
 	__type(value, __u64);
 } woken SEC(".maps");
 
-/* Thread groups whose end was told a moment ago: see exit.h. */
+/* Thread groups that had their exit reported a moment ago: see exit.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 2048);

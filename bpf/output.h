@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A record's way out. What was begun is counted before room is asked for, what found no room after:
- * seen == delivered + lost, whoever dies when.
+ * Reserving and submitting records. A record is counted in `seen` before space for it is reserved,
+ * and in `lost` if there was none. So seen == delivered + lost holds whenever the owner of a ring
+ * dies.
  */
 #ifndef LOOKOUT_OUTPUT_H
 #define LOOKOUT_OUTPUT_H
 
-/* The owner's ring; NULL where the owner is gone and swept. */
-static __always_inline void *begin(struct lookout_target *target)
+/* Counts a record and returns the owner's ring; NULL if the owner is dead and was swept. */
+static __always_inline void *begin_record(struct lookout_target *target)
 {
 	__u32 slot = target->slot;
 
@@ -15,33 +16,37 @@ static __always_inline void *begin(struct lookout_target *target)
 	return bpf_map_lookup_elem(&rings, &slot);
 }
 
-static __always_inline void lose(struct lookout_target *target)
+static __always_inline void count_lost(struct lookout_target *target)
 {
 	__sync_fetch_and_add(&target->lost, 1);
 }
 
-/* Room for a record of a fixed size; counts where there is none. */
-static __always_inline void *room(struct lookout_target *target, __u64 size)
+/* Reserves a record of a fixed size in the ring. NULL if that fails; the loss is counted then. */
+static __always_inline void *reserve(struct lookout_target *target, __u64 size)
 {
-	void *ring = begin(target);
+	void *ring = begin_record(target);
 	void *record = ring ? bpf_ringbuf_reserve(ring, size, 0) : NULL;
 
 	if (!record)
-		lose(target);
+		count_lost(target);
 	return record;
 }
 
 /*
- * How to hand over a record of a process. To wake the reader costs more than to make the record, so it is woken
- * for the first, and those of the next LOOKOUT_COLLECT_NS it finds itself: it never waits without end before it
- * has found nothing for that long. Woken by force, because the kernel's own rule (wake where the reader had
- * caught up with this record) fails where a record before this one was handed over without.
+ * The flags for submitting a process record. Waking the reader costs more than making the record,
+ * so only the first record of each LOOKOUT_COLLECT_NS wakes it. The reader polls for the others: it
+ * does not block without a timeout until it has found nothing for that long.
+ *
+ * The wake-up is forced. The kernel's own rule is to wake the reader only if it had consumed
+ * everything up to this record, and that is not the case when an earlier record was submitted with
+ * BPF_RB_NO_WAKEUP.
  */
-static __always_inline __u64 quietly(struct lookout_target *target, __u64 now)
+static __always_inline __u64 wakeup_flags(struct lookout_target *target, __u64 now)
 {
 	__u32 slot = target->slot;
 	__u64 *last = bpf_map_lookup_elem(&woken, &slot);
 
+	/* Not atomic: two CPUs may both wake the reader, which is harmless. */
 	if (last && now - *last < LOOKOUT_COLLECT_NS)
 		return BPF_RB_NO_WAKEUP;
 	if (last)
@@ -59,11 +64,14 @@ static __always_inline __u32 innermost_pid(struct task_struct *task)
 	return number;
 }
 
-/* Namespaces nest 32 deep (MAX_PID_NS_LEVEL); shims do not. */
-#define NESTED 8
+/* The kernel nests pid namespaces 32 deep (MAX_PID_NS_LEVEL); shims are not nested so deep. */
+#define PID_LEVELS_MAX 8
 
-/* What the owner of a ring calls a process; 0 where it cannot see it. */
-static __always_inline __u32 seen_as(struct task_struct *leader, __u32 namespace)
+/*
+ * The tgid of a process in the pid namespace of a ring's owner. 0 if the process has none there,
+ * or if the owner's namespace is deeper than PID_LEVELS_MAX.
+ */
+static __always_inline __u32 tgid_in_namespace(struct task_struct *leader, __u32 namespace)
 {
 	struct upid number = {};
 	struct pid *pid;
@@ -72,7 +80,7 @@ static __always_inline __u32 seen_as(struct task_struct *leader, __u32 namespace
 	if (!namespace)
 		return leader->tgid;
 	pid = leader->signal->pids[PIDTYPE_TGID];
-	for (level = 1; level < NESTED; level++) {
+	for (level = 1; level < PID_LEVELS_MAX; level++) {
 		if (level > pid->level)
 			break;
 		inode = 0;
@@ -84,9 +92,9 @@ static __always_inline __u32 seen_as(struct task_struct *leader, __u32 namespace
 	return 0;
 }
 
-/* The part of a header that is about no process. */
-static __always_inline void address(struct lookout_header *header, __u32 kind, __u32 length,
-				    struct lookout_target *target)
+/* Fills the part of a header that does not describe a process. */
+static __always_inline void fill_header(struct lookout_header *header, __u32 kind, __u32 length,
+					struct lookout_target *target)
 {
 	header->kind = kind;
 	header->length = length;
@@ -95,34 +103,37 @@ static __always_inline void address(struct lookout_header *header, __u32 kind, _
 	header->lost = target->lost;
 }
 
-/* And who it was, as the ring's owner counts. */
-static __always_inline void name(struct lookout_header *header, __u32 kind, __u32 length, struct task_struct *task,
-				 struct lookout_target *target)
+/* Also fills in the thread group, with its tgid in the pid namespace of the ring's owner. */
+static __always_inline void fill_group_header(struct lookout_header *header, __u32 kind,
+					      __u32 length, struct task_struct *task,
+					      struct lookout_target *target)
 {
 	struct task_struct *leader = task->group_leader;
 
-	address(header, kind, length, target);
+	fill_header(header, kind, length, target);
 	header->start_ns = leader->start_boottime;
-	header->tgid = seen_as(leader, target->pid_namespace);
+	header->tgid = tgid_in_namespace(leader, target->pid_namespace);
 	header->vpid = 0;
 }
 
-/* And as it counts itself. */
-static __always_inline void describe(struct lookout_header *header, __u32 kind, __u32 length,
-				     struct task_struct *task, struct lookout_target *target)
+/* Also fills in its tgid in its own pid namespace. */
+static __always_inline void fill_process_header(struct lookout_header *header, __u32 kind,
+						__u32 length, struct task_struct *task,
+						struct lookout_target *target)
 {
-	name(header, kind, length, task, target);
+	fill_group_header(header, kind, length, task, target);
 	header->vpid = innermost_pid(task);
 }
 
-static __always_inline void descend(struct lookout_lineage *lineage, struct task_struct *task,
-				    struct lookout_target *target)
+static __always_inline void fill_lineage(struct lookout_lineage *lineage, struct task_struct *task,
+					 struct lookout_target *target)
 {
 	struct task_struct *parent = task->group_leader->real_parent->group_leader;
 
 	lineage->parent_start_ns = parent->start_boottime;
-	lineage->parent_tgid = seen_as(parent, target->pid_namespace);
-	lineage->grandparent_tgid = seen_as(parent->real_parent->group_leader, target->pid_namespace);
+	lineage->parent_tgid = tgid_in_namespace(parent, target->pid_namespace);
+	lineage->grandparent_tgid =
+		tgid_in_namespace(parent->real_parent->group_leader, target->pid_namespace);
 }
 
 #endif

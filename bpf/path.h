@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Paths as a process sees them: from a dentry up to the root directory of the process, through
- * mounts, one component a step. bpf_d_path() is not allowed at these tracepoints.
+ * Paths as a process sees them. A walk goes from a dentry up to the root directory of the process,
+ * across mounts, one component per step. bpf_d_path() is not allowed at these tracepoints.
  *
- * All state of the walk lives in a map value. With it on the stack the verifier follows each step's
- * offset by itself and gives up at a million instructions.
+ * All state of the walk is in a map value. With the state on the stack, the verifier tracks the
+ * offset of every step separately and gives up at its limit of a million instructions.
  */
 #ifndef LOOKOUT_PATH_H
 #define LOOKOUT_PATH_H
@@ -17,23 +17,27 @@
 struct walk {
 	struct dentry *dentry;
 	struct vfsmount *mount;
-	/* where that mount begins */
+	/* root dentry of `mount` */
 	struct dentry *mount_root;
 	struct dentry *root_dentry;
 	struct vfsmount *root_mount;
-	/* where the next component goes in `bytes` */
+	/* bytes used in `bytes`: the offset of the next component */
 	__u32 used;
-	/* where none may begin any more */
+	/* the highest offset at which a component may begin */
 	__u32 limit;
+	/* not 0 once the path is complete */
 	__u32 done;
 	__u32 padding;
 };
 
-/* A record under construction; larger than the stack. A per-CPU value is 32 KiB at most. */
+/*
+ * An exec record under construction, larger than the eBPF stack. The value of a per-CPU map is
+ * 32 KiB at most.
+ */
 struct scratch {
 	union {
 		struct lookout_exec exec;
-		/* Never used: they put the other records into BTF, for the test of the layout. */
+		/* Never used: they put the other records into BTF, for the layout test. */
 		struct lookout_fork fork;
 		struct lookout_exit exit;
 		struct lookout_port port;
@@ -50,7 +54,7 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-/* From the root of a mount to where it is mounted; 0 at the end of all mounts. */
+/* Goes from the root of a mount to its mount point; 0 if there is no mount above it. */
 static __always_inline int leave_mount(struct walk *walk)
 {
 	struct mount *here, *above = NULL;
@@ -66,30 +70,34 @@ static __always_inline int leave_mount(struct walk *walk)
 	return 1;
 }
 
-/* Two fields of a dentry with what is between them, where the running kernel has them so. */
-struct link {
+/*
+ * `d_parent` to `d_name.name` of struct dentry in one piece, in the layout that most kernels have.
+ * `hash_and_length` only fills the space between the two fields that are used.
+ */
+struct dentry_fields {
 	struct dentry *parent;
 	__u64 hash_and_length;
 	const unsigned char *name;
 };
 
-/* By one read where that can be. */
-static __always_inline void follow_link(struct link *link, struct dentry *dentry)
+/* One read instead of two where the layout allows it: a walk does this for each component. */
+static __always_inline void read_dentry_fields(struct dentry_fields *fields, struct dentry *dentry)
 {
 	__u64 parent_at = __builtin_preserve_field_info(((struct dentry *)0)->d_parent, 0);
 	__u64 name_at = __builtin_preserve_field_info(((struct dentry *)0)->d_name.name, 0);
 
-	if (name_at == parent_at + __builtin_offsetof(struct link, name)) {
-		bpf_probe_read_kernel(link, sizeof(*link), (void *)dentry + parent_at);
+	if (name_at == parent_at + __builtin_offsetof(struct dentry_fields, name)) {
+		bpf_probe_read_kernel(fields, sizeof(*fields), (void *)dentry + parent_at);
 		return;
 	}
-	READ(link->parent, &dentry->d_parent);
-	READ(link->name, &dentry->d_name.name);
+	READ(fields->parent, &dentry->d_parent);
+	READ(fields->name, &dentry->d_name.name);
 }
 
-static long step(__u32 index, void *unused)
+/* One step of bpf_loop(): a component, or a mount to leave. Returns 1 to stop. */
+static long walk_step(__u32 index, void *unused)
 {
-	struct link link = {};
+	struct dentry_fields fields = {};
 	struct scratch *work;
 	struct walk *walk;
 	__u32 zero = 0;
@@ -111,18 +119,18 @@ static long step(__u32 index, void *unused)
 	used = walk->used;
 	if (used > walk->limit || used > BYTES_MAX)
 		return 1;
-	follow_link(&link, walk->dentry);
-	length = bpf_probe_read_kernel_str(&work->bytes[used], NAME_ROOM, link.name);
+	read_dentry_fields(&fields, walk->dentry);
+	length = bpf_probe_read_kernel_str(&work->bytes[used], NAME_ROOM, fields.name);
 	if (length <= 0)
 		return 1;
 	walk->used = used + length;
-	/* Of a file without a folder, as memfd_create(2) makes. */
-	walk->done = walk->dentry == link.parent;
-	walk->dentry = link.parent;
+	/* A file without a directory, such as memfd_create(2) makes, is its own parent. */
+	walk->done = walk->dentry == fields.parent;
+	walk->dentry = fields.parent;
 	return walk->done;
 }
 
-/* Appends a path to the record; 0 where it is not whole. */
+/* Appends a path to the record. Returns 0 if the path is incomplete. */
 static __always_inline int walk_up(struct walk *walk, struct vfsmount *mount, struct dentry *dentry)
 {
 	walk->dentry = dentry;
@@ -131,7 +139,7 @@ static __always_inline int walk_up(struct walk *walk, struct vfsmount *mount, st
 	walk->limit = walk->used + LOOKOUT_PATH_MAX - NAME_ROOM;
 	walk->done = 0;
 	if (dentry)
-		bpf_loop(DEPTH_MAX, step, NULL, 0);
+		bpf_loop(DEPTH_MAX, walk_step, NULL, 0);
 	return walk->done;
 }
 

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A socket that is a port: whose it is, and what is told of it. tcp.h and udp.h say when.
+ * Listening sockets: the target that a socket belongs to, and the record that reports it. tcp.h and
+ * udp.h decide when a record is made.
  *
- * Whose it is, is asked of the socket and never of the task that happens to run: a listener can be closed
- * by whoever holds it last, and by a kernel thread.
+ * The target is read from the socket and never from the current task. A listener is closed by the
+ * last process that holds it, which may be another one, or by a kernel thread.
  *
- * Sockets are only probed here: to programs of a cgroup the verifier gives them as a bpf_sock, which has none of this.
+ * Sockets are read with bpf_probe_read_kernel() only. Programs that are attached to a cgroup get a
+ * socket as a struct bpf_sock, which has none of these fields.
  */
 #ifndef LOOKOUT_PORT_H
 #define LOOKOUT_PORT_H
@@ -36,10 +38,13 @@ static __always_inline struct cgroup *cgroup_of(struct sock *socket)
 	return cgroup;
 }
 
-/* The cgroup that made the socket; else the namespace that it is in, if that is somebody's own. */
+/*
+ * The target of the cgroup that created the socket. Otherwise the target that owns the network
+ * namespace of the socket; a shared namespace has no owner.
+ */
 static __always_inline struct lookout_target *target_of_socket(struct sock *socket, __u32 network)
 {
-	const struct lookout_config *set = configuration();
+	const struct lookout_config *settings = configuration();
 	struct cgroup *cgroup = cgroup_of(socket);
 	struct kernfs_node *node = NULL;
 	struct lookout_target *found;
@@ -49,46 +54,50 @@ static __always_inline struct lookout_target *target_of_socket(struct sock *sock
 		READ(node, &cgroup->kn);
 		READ(id, &node->id);
 		found = bpf_map_lookup_elem(&targets, &id);
-		if (!found && set && set->levels)
-			found = by_ancestor(cgroup, set->levels);
+		if (!found && settings && settings->levels)
+			found = by_ancestor(cgroup, settings->levels);
 		if (found)
 			return found;
 	}
 	return by_network(network);
 }
 
-/* Of a socket whose end does not say whose it is. */
-static __always_inline void remember(__u64 cookie, struct lookout_target *target)
+/*
+ * Keeps the target of a socket until the socket closes, for sockets that do not identify it then.
+ */
+static __always_inline void remember_target(__u64 cookie, struct lookout_target *target)
 {
 	__u64 id = target->id;
 
 	if (bpf_map_update_elem(&listeners, &cookie, &id, BPF_ANY)) {
-		/* No room: its end will be missed, which counts as one loss. */
+		/* `listeners` is full: the close will be missed, which counts as one loss. */
 		__sync_fetch_and_add(&target->seen, 1);
-		lose(target);
+		count_lost(target);
 	}
 }
 
-static __always_inline struct lookout_target *recall(__u64 cookie)
+/* The remembered target of a socket, which is forgotten by this call. */
+static __always_inline struct lookout_target *take_target(__u64 cookie)
 {
 	__u64 copy, *id = bpf_map_lookup_elem(&listeners, &cookie);
 
 	if (!id)
 		return NULL;
+	/* The entry may be reused by another CPU as soon as it is deleted. */
 	copy = *id;
 	bpf_map_delete_elem(&listeners, &cookie);
 	return bpf_map_lookup_elem(&targets, &copy);
 }
 
-/* The tree of the process that runs, if anybody watches trees. */
+/* The watched tree that the current process belongs to, if trees are watched at all. */
 static __always_inline struct lookout_target *by_current_tree(void)
 {
-	const struct lookout_config *set = configuration();
+	const struct lookout_config *settings = configuration();
 
-	return set && set->trees ? by_tree(((struct task_struct *)bpf_get_current_task_btf())->tgid) : NULL;
+	return settings && settings->trees ? by_tree(bpf_get_current_task_btf()->tgid) : NULL;
 }
 
-static __always_inline void take_address(struct lookout_port *port, struct sock *socket)
+static __always_inline void capture_address(struct lookout_port *port, struct sock *socket)
 {
 	struct sock_common *common = &socket->__sk_common;
 	struct inet_sock *inet = (void *)socket;
@@ -97,9 +106,11 @@ static __always_inline void take_address(struct lookout_port *port, struct sock 
 	READ(source, &inet->inet_sport);
 	READ(number, &common->skc_num);
 	READ(family, &common->skc_family);
+	/* inet_sport outlives skc_num: see tcp.h. */
 	port->port = source ? __builtin_bswap16(source) : number;
 	if (family == AF_INET6 && EXISTS(common->skc_v6_rcv_saddr)) {
-		bpf_probe_read_kernel(port->address, sizeof(port->address), &common->skc_v6_rcv_saddr);
+		bpf_probe_read_kernel(port->address, sizeof(port->address),
+				      &common->skc_v6_rcv_saddr);
 		port->flags |= LOOKOUT_INET6 | (BIT(common, skc_ipv6only) ? LOOKOUT_INET6_ONLY : 0);
 	} else {
 		bpf_probe_read_kernel(port->address, sizeof(__u32), &common->skc_rcv_saddr);
@@ -113,7 +124,7 @@ static __always_inline __u64 inode_of(struct sock *socket)
 	unsigned long number = 0;
 	struct file *file = NULL;
 
-	/* NULL for a socket of the kernel's, and of one whose last descriptor is closed */
+	/* NULL for a socket of the kernel itself, and once the last descriptor is closed. */
 	READ(file_side, &socket->sk_socket);
 	if (!file_side)
 		return 0;
@@ -125,26 +136,27 @@ static __always_inline __u64 inode_of(struct sock *socket)
 	return number;
 }
 
-/* Tells of a socket: LOOKOUT_LISTEN by whoever runs, LOOKOUT_UNLISTEN by nobody. */
-static __always_inline void tell_port(struct lookout_target *target, struct sock *socket, __u64 cookie, __u32 kind,
-				      __u32 flags)
+/* Reports a socket. LOOKOUT_LISTEN names the current process, LOOKOUT_UNLISTEN names none. */
+static __always_inline void emit_port(struct lookout_target *target, struct sock *socket,
+				      __u64 cookie, __u32 kind, __u32 flags)
 {
-	struct lookout_port *record = room(target, sizeof(*record));
+	struct lookout_port *record = reserve(target, sizeof(*record));
 
 	if (!record)
 		return;
 	__builtin_memset(record, 0, sizeof(*record));
 	if (kind == LOOKOUT_LISTEN) {
-		describe(&record->header, kind, sizeof(*record), bpf_get_current_task_btf(), target);
+		fill_process_header(&record->header, kind, sizeof(*record),
+				    bpf_get_current_task_btf(), target);
 		record->inode = inode_of(socket);
 	} else {
-		address(&record->header, kind, sizeof(*record), target);
+		fill_header(&record->header, kind, sizeof(*record), target);
 	}
 	record->cookie = cookie;
 	record->network_namespace = network_of(socket);
 	record->flags = flags;
-	take_address(record, socket);
-	/* A port is worth a wake-up at once. */
+	capture_address(record, socket);
+	/* Ports are rare and awaited by clients, so they are not collected: see wakeup_flags(). */
 	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
 }
 

@@ -1,27 +1,32 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * What the programs and src/observe/source/bpf share: records in a ring and values in maps.
+ * The interface between the programs and src/observe/source/bpf: the records in a ring and the
+ * values in maps.
  *
- * Only __u32, __u64 and byte arrays, so that the layout is the same for every compiler; a test
- * compares it with the Rust mirror field by field. Kinds and flags are never reused. A change here
- * needs a new ABI number in src/observe/source/bpf/pins.rs.
+ * Only __u32, __u64 and byte arrays are used, so that the layout is the same for every compiler. A
+ * test compares it with the Rust mirror field by field. Kinds and flags are never reused. A change
+ * here needs a new ABI number in src/observe/source/bpf/pins.rs.
  *
- * Times are nanoseconds. A tgid is as the pid namespace of the ring's owner counts, 0 where there is
- * none; the tgids that are keys of maps are as the initial one counts.
+ * Times are in nanoseconds. A tgid in a record is the number in the pid namespace of the ring's
+ * owner, 0 if there is none. A tgid that is a key of a map is the number in the initial pid
+ * namespace.
  */
 #ifndef LOOKOUT_RECORD_H
 #define LOOKOUT_RECORD_H
 
 enum lookout_limit {
-	/* rings, and so shims, on one node */
+	/* the most rings, and therefore shims, on one node */
 	LOOKOUT_SLOTS = 4096,
-	/* watched containers and trees, and processes in trees, on one node */
+	/*
+	 * the most entries of each map of targets: containers and trees, processes in trees,
+	 * sockets
+	 */
 	LOOKOUT_TARGETS = 65536,
-	/* the most of argv that an exec carries, whatever the configuration says */
+	/* the most bytes of argv in one exec record; the configuration can only lower it */
 	LOOKOUT_ARGS_MAX = 16384,
-	/* the most of one path; a longer one is marked as cut */
+	/* the most bytes of one path; a longer path is marked as cut */
 	LOOKOUT_PATH_MAX = 4096,
-	/* nanoseconds: how long records of processes may collect after one of them woke the reader */
+	/* nanoseconds after a wake-up in which further process records do not wake the reader */
 	LOOKOUT_COLLECT_NS = 1000000,
 };
 
@@ -37,66 +42,68 @@ enum lookout_kind {
 enum lookout_flag {
 	/* exec: argv could not be read */
 	LOOKOUT_ARGS_FAULTED = 1,
-	/* exec: the executable's path is not whole */
+	/* exec: the path of the executable is incomplete */
 	LOOKOUT_EXECUTABLE_CUT = 2,
-	/* exec: the working directory's path is not whole */
+	/* exec: the path of the working directory is incomplete */
 	LOOKOUT_DIRECTORY_CUT = 4,
-	/* exit: the OOM killer chose it */
+	/* exit: the OOM killer chose the process */
 	LOOKOUT_OOM_KILLED = 8,
-	/* port: the address has 16 bytes, not 4 */
+	/* port: the address is IPv6 and has 16 bytes; without the flag it is IPv4 and has 4 */
 	LOOKOUT_INET6 = 16,
-	/* port: and takes no IPv4 */
+	/* port: the socket has IPV6_V6ONLY set, so it accepts no IPv4 */
 	LOOKOUT_INET6_ONLY = 32,
-	/* port: of UDP, not TCP */
+	/* port: the socket is UDP; without the flag it is TCP */
 	LOOKOUT_UDP = 64,
 };
 
-/* Begins every record. */
+/* The first part of every record. */
 struct lookout_header {
 	/* enum lookout_kind */
 	__u32 kind;
-	/* of the whole record in bytes, this header included */
+	/* length of the whole record in bytes, this header included */
 	__u32 length;
-	/* whose: lookout_target.id */
+	/* the target that the record belongs to: lookout_target.id */
 	__u64 target;
-	/* CLOCK_MONOTONIC at the event */
+	/* CLOCK_MONOTONIC at the event, in nanoseconds */
 	__u64 at_ns;
-	/* start of the thread group's leader since boot: task_struct.start_boottime */
+	/* start of the thread group's leader, in ns since boot: task_struct.start_boottime */
 	__u64 start_ns;
 	/* lookout_target.lost when this record was made */
 	__u64 lost;
-	/* the thread group; for a fork the child's */
+	/* the thread group; the child's for a fork */
 	__u32 tgid;
-	/* the same in the innermost pid namespace of the process; 0 for an exit, which its tgid is enough for */
+	/*
+	 * tgid in the innermost pid namespace of the process; 0 for an exit, which does not need it
+	 */
 	__u32 vpid;
 };
 
-/* Where a process stands. */
+/* The parents of a process. */
 struct lookout_lineage {
-	/* start of the parent's leader since boot */
+	/* start of the parent's leader, in nanoseconds since boot */
 	__u64 parent_start_ns;
-	/* real_parent */
+	/* tgid of real_parent */
 	__u32 parent_tgid;
-	/* real_parent of real_parent */
+	/* tgid of real_parent's real_parent */
 	__u32 grandparent_tgid;
 };
 
-/* A thread group was made: LOOKOUT_FORK. */
+/* A thread group was created: LOOKOUT_FORK. */
 struct lookout_fork {
 	struct lookout_header header;
 	struct lookout_lineage lineage;
 };
 
 /*
- * A new image runs: LOOKOUT_EXEC. Three byte strings follow, in this order: args_length bytes of
- * argv, each argument ended by a NUL; executable_length bytes of the executable's path;
- * directory_length bytes of the working directory's. A path is its components, the last one first,
- * each ended by a NUL, as seen from the root directory of the process.
+ * A process runs a new image: LOOKOUT_EXEC. Three byte strings follow, in this order: args_length
+ * bytes of argv, each argument ended by a NUL; executable_length bytes of the executable's path;
+ * directory_length bytes of the working directory's path. A path is a sequence of components, the
+ * last component first, each ended by a NUL, relative to the root directory of the process.
  */
 struct lookout_exec {
 	struct lookout_header header;
 	struct lookout_lineage lineage;
-	/* the task's own cgroup on the unified hierarchy */
+	/* id of the task's cgroup in the unified hierarchy */
 	__u64 cgroup;
 	/* bytes of argv in the process, captured or not, NULs included */
 	__u64 args_total;
@@ -104,87 +111,94 @@ struct lookout_exec {
 	__u32 args_count;
 	/* inode number of the mount namespace */
 	__u32 mount_namespace;
-	/* effective, as the initial user namespace counts */
+	/* effective user and group, as numbers of the initial user namespace */
 	__u32 uid;
 	__u32 gid;
+	/* bytes of the three strings that follow */
 	__u32 args_length;
 	__u32 executable_length;
 	__u32 directory_length;
 	/* enum lookout_flag */
 	__u32 flags;
-	/* task_struct.comm, NUL-padded */
+	/* task_struct.comm, padded with NULs */
 	__u8 comm[16];
 };
 
-/* An open file; both 0 where there is none. */
+/* An open file; both fields are 0 if the descriptor is closed. */
 struct lookout_file {
-	/* of the superblock, encoded as stat.st_dev (new_encode_dev) */
+	/* device of the superblock, encoded as stat.st_dev (new_encode_dev) */
 	__u64 device;
+	/* inode number */
 	__u64 inode;
 };
 
 /* The last thread of a group ended: LOOKOUT_EXIT. */
 struct lookout_exit {
 	struct lookout_header header;
-	/* as wait(2) will tell it */
+	/* the status that wait(2) will report */
 	__u32 wait_status;
 	/* enum lookout_flag */
 	__u32 flags;
-	/* descriptors 1 and 2 */
+	/* the files of descriptors 1 and 2 */
 	struct lookout_file outputs[2];
 };
 
 /*
- * A TCP socket listens, or a UDP socket is bound: LOOKOUT_LISTEN, by the process of the header. Or no longer:
- * LOOKOUT_UNLISTEN, without a process, for whoever runs then need not have anything to do with it.
+ * A TCP socket listens, or a UDP socket is bound: LOOKOUT_LISTEN, with the process in the header.
+ * It no longer is: LOOKOUT_UNLISTEN, without a process, because the task that runs at that moment
+ * may be unrelated to the socket.
  */
 struct lookout_port {
 	struct lookout_header header;
-	/* of the socket, among all that ever were: INET_DIAG and SO_COOKIE have the same */
+	/* the socket's cookie, never reused; the same number as in INET_DIAG and SO_COOKIE */
 	__u64 cookie;
-	/* of the socket's file; 0 where it has none, and for LOOKOUT_UNLISTEN */
+	/* inode number of the socket's file; 0 if it has none, and for LOOKOUT_UNLISTEN */
 	__u64 inode;
+	/* inode number of the socket's network namespace */
 	__u32 network_namespace;
-	/* in the byte order of the host; 0 where listen(2) chooses it */
+	/* host byte order; 0 if the kernel chooses the port in listen(2), after this record */
 	__u32 port;
-	/* in the byte order of the network, the first 4 bytes without LOOKOUT_INET6 */
+	/* network byte order; only the first 4 bytes are used without LOOKOUT_INET6 */
 	__u8 address[16];
 	/* enum lookout_flag */
 	__u32 flags;
 	__u32 padding;
 };
 
-/* A TCP connection was established while somebody waited for the next one: LOOKOUT_CONNECTED. */
+/* A TCP connection was established while the target was in `awaited`: LOOKOUT_CONNECTED. */
 struct lookout_connected {
 	struct lookout_header header;
 };
 
-/* Value of the map `connections`, by target. */
+/* Value of the map `connections`; the key is the id of a target. */
 struct lookout_connections {
-	/* established now, less those that were so before the target was watched: a signed number */
+	/*
+	 * Connections established since the target was watched, less those closed since then. A
+	 * signed number: connections from before may close.
+	 */
 	__u64 open;
-	/* CLOCK_MONOTONIC when one last came or went */
+	/* CLOCK_MONOTONIC at the last change, in nanoseconds */
 	__u64 changed_ns;
 };
 
-/* Value of the map `targets`, by id. */
+/* Value of the map `targets`; the key is `id`. */
 struct lookout_target {
 	/* index in `rings` */
 	__u32 slot;
-	/* inode number of the pid namespace that the ring's owner counts in; 0: the initial one */
+	/* inode number of the ring owner's pid namespace; 0 for the initial one */
 	__u32 pid_namespace;
-	/* a cgroup's id, or a made-up number with the top bit set */
+	/* the id of a cgroup; for a tree a chosen number with the top bit set */
 	__u64 id;
-	/* records that were begun */
+	/* records that were begun, lost or not */
 	__u64 seen;
-	/* those of them that found no room */
+	/* records that could not be delivered */
 	__u64 lost;
 };
 
-/* Value of the map `owners`, by slot: a process of the node. */
+/* Value of the map `owners`; the key is a slot. Identifies a process of the node. */
 struct lookout_owner {
 	__u32 pid;
-	/* inode number of the pid namespace that counts so; 0: the initial one */
+	/* inode number of the pid namespace in which `pid` is valid; 0 for the initial one */
 	__u32 pid_namespace;
 	/* field 22 of /proc/PID/stat */
 	__u64 start_ticks;
@@ -194,14 +208,17 @@ struct lookout_owner {
 struct lookout_config {
 	/* bytes of argv to capture, LOOKOUT_ARGS_MAX at most */
 	__u32 args_max;
-	/* bit n: somebody watches a cgroup of depth n, so processes below that depth are looked up there */
+	/*
+	 * bit n is set if a cgroup of depth n is watched; ancestors of that depth are looked up
+	 * then
+	 */
 	__u32 levels;
-	/* not 0: somebody watches a tree, so `trees` is worth a look */
+	/* not 0 if a tree is watched; `trees` is looked up only then */
 	__u32 trees;
 	__u32 padding;
 };
 
-/* Key of the map `ended`. */
+/* Key of the map `ended`: a thread group, by the start of its leader and its tgid. */
 struct lookout_ended {
 	__u64 start_ns;
 	__u32 tgid;

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * Whose is a task?
+ * Finding the target that a task belongs to.
  *
- * Runs for every process of the node, so what belongs to nobody must leave early: one failed look-up
- * for a process of the host.
+ * This runs for every process of the node, so the common case must be cheap: a process of the host
+ * costs one failed look-up.
  */
 #ifndef LOOKOUT_TARGET_H
 #define LOOKOUT_TARGET_H
 
-/* Depths that fit lookout_config.levels. */
-#define LEVELS 32
+/* The bits of lookout_config.levels, and so the cgroup depths that are looked up. */
+#define LEVELS_MAX 32
 
-/* The deepest watched cgroup above this one. Only probed: a socket's is not of a type that the verifier trusts. */
+/*
+ * The target of the deepest watched ancestor of a cgroup. All reads are probes, because the
+ * verifier does not trust the type of a socket's cgroup pointer.
+ */
 static __always_inline struct lookout_target *by_ancestor(struct cgroup *cgroup, __u32 levels)
 {
 	struct lookout_target *deepest = NULL, *found;
@@ -20,7 +23,7 @@ static __always_inline struct lookout_target *by_ancestor(struct cgroup *cgroup,
 	__u64 id;
 
 	READ(depth, &cgroup->level);
-	for (level = 0; level < LEVELS; level++) {
+	for (level = 0; level < LEVELS_MAX; level++) {
 		if (level >= depth)
 			break;
 		if (!(levels & (1U << level)))
@@ -38,7 +41,7 @@ static __always_inline struct lookout_target *by_ancestor(struct cgroup *cgroup,
 	return deepest;
 }
 
-/* The innermost pid namespace; the initial one is nobody's. */
+/* The target of the innermost pid namespace. The initial namespace belongs to no target. */
 static __always_inline struct lookout_target *by_namespace(struct task_struct *task)
 {
 	struct pid *pid = task->signal->pids[PIDTYPE_TGID];
@@ -63,29 +66,34 @@ static __always_inline struct lookout_target *by_tree(__u32 tgid)
 }
 
 /*
- * The task's own css_set is asked, never current's: runc >= 1.4 clones into the cgroup, so at the
- * fork only the child is there already (cgroup_post_fork comes before the tracepoint).
+ * Reads the css_set of the given task, never that of the current one. runc 1.4 and later clones
+ * into the cgroup, so at the fork only the child is in it (cgroup_post_fork() comes before the
+ * tracepoint).
  */
 static __always_inline struct lookout_target *target_of(struct task_struct *task)
 {
 	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
-	const struct lookout_config *set;
+	const struct lookout_config *settings;
 	struct lookout_target *found;
 	__u64 id = cgroup->kn->id;
 
 	found = bpf_map_lookup_elem(&targets, &id);
 	if (found)
 		return found;
-	set = configuration();
-	if (!set)
+	/*
+	 * From cheap to expensive; a process below a watched cgroup belongs to its ancestor's
+	 * target.
+	 */
+	settings = configuration();
+	if (!settings)
 		return NULL;
-	if (set->levels) {
-		found = by_ancestor(cgroup, set->levels);
+	if (settings->levels) {
+		found = by_ancestor(cgroup, settings->levels);
 		if (found)
 			return found;
 	}
 	found = by_namespace(task);
-	if (found || !set->trees)
+	if (found || !settings->trees)
 		return found;
 	return by_tree(task->tgid);
 }

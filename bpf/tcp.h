@@ -1,32 +1,37 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A TCP socket begins or ceases to listen, or is connected.
+ * A TCP socket begins to listen, stops listening, or changes to or from ESTABLISHED.
  *
- * LISTEN -> SYN_RECV fires for each accepted connection and is the new connection's; only LISTEN -> CLOSE is a
- * close. listen(2) without bind(2) has no port yet at the tracepoint (inet_csk_listen_start() comes to
- * get_port() after it), and an ephemeral port is given back before the close is told (tcp_set_state() comes to
- * inet_put_port() first): inet_sport still has it then.
+ * LISTEN -> SYN_RECV fires for each accepted connection and belongs to the new connection; only
+ * LISTEN -> CLOSE is a close. After listen(2) without bind(2) the socket has no port yet at the
+ * tracepoint, because inet_csk_listen_start() calls get_port() later. At a close, an ephemeral port
+ * has been released already, because tcp_set_state() calls inet_put_port() before the tracepoint;
+ * inet_sport still has the port then.
  */
 #include "port.h"
 
 /*
- * A tree has neither a cgroup nor a namespace of its own: its sockets are those that its processes made listen,
- * remembered until they cease to, whoever closes them.
+ * A tree has neither a cgroup nor a namespace of its own. Its sockets are those on which its
+ * processes called listen(2). They are remembered until they close, because another process may
+ * close them.
  */
 static __always_inline struct lookout_target *target_in_tree(__u64 cookie, int listens)
 {
 	struct lookout_target *target;
 
 	if (!listens)
-		return recall(cookie);
+		return take_target(cookie);
 	target = by_current_tree();
 	if (target)
-		remember(cookie, target);
+		remember_target(cookie, target);
 	return target;
 }
 
-/* A connection comes or goes. Runs in whatever context the packet did. */
-static __always_inline void count_connection(struct lookout_target *target, int comes)
+/*
+ * Counts a connection that was established or closed. Runs in the context that handles the packet,
+ * which may be an interrupt on behalf of another process.
+ */
+static __always_inline void count_connection(struct lookout_target *target, int is_established)
 {
 	__u64 id = target->id;
 	struct lookout_connections *counts = bpf_map_lookup_elem(&connections, &id);
@@ -34,16 +39,17 @@ static __always_inline void count_connection(struct lookout_target *target, int 
 
 	if (!counts)
 		return;
-	__sync_fetch_and_add(&counts->open, comes ? 1 : -1);
+	__sync_fetch_and_add(&counts->open, is_established ? 1 : -1);
 	counts->changed_ns = bpf_ktime_get_ns();
-	/* One record for the first; whoever deletes the entry makes it. */
-	if (!comes || !bpf_map_lookup_elem(&awaited, &id) || bpf_map_delete_elem(&awaited, &id))
+	/* Only the program that deletes the entry makes the record, so there is exactly one. */
+	if (!is_established || !bpf_map_lookup_elem(&awaited, &id) ||
+	    bpf_map_delete_elem(&awaited, &id))
 		return;
-	record = room(target, sizeof(*record));
+	record = reserve(target, sizeof(*record));
 	if (!record)
 		return;
 	__builtin_memset(record, 0, sizeof(*record));
-	address(&record->header, LOOKOUT_CONNECTED, sizeof(*record), target);
+	fill_header(&record->header, LOOKOUT_CONNECTED, sizeof(*record), target);
 	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
 }
 
@@ -52,7 +58,7 @@ int lookout_on_state(__u64 *context)
 {
 	struct sock *socket = (void *)context[0];
 	int before = (int)context[1], after = (int)context[2];
-	const struct lookout_config *set;
+	const struct lookout_config *settings;
 	struct lookout_target *target;
 	__u64 cookie;
 
@@ -60,6 +66,7 @@ int lookout_on_state(__u64 *context)
 
 	if (!is_connection && after != TCP_LISTEN && (before != TCP_LISTEN || after != TCP_CLOSE))
 		return 0;
+	/* The tracepoint fires for DCCP, SCTP and MPTCP too. */
 	if (socket->sk_protocol != IPPROTO_TCP)
 		return 0;
 	target = target_of_socket(socket, socket->__sk_common.skc_net.net->ns.inum);
@@ -69,10 +76,11 @@ int lookout_on_state(__u64 *context)
 		return 0;
 	}
 	cookie = bpf_get_socket_cookie(socket);
-	set = configuration();
-	if (!target && set && set->trees)
+	settings = configuration();
+	if (!target && settings && settings->trees)
 		target = target_in_tree(cookie, after == TCP_LISTEN);
 	if (target)
-		tell_port(target, socket, cookie, after == TCP_LISTEN ? LOOKOUT_LISTEN : LOOKOUT_UNLISTEN, 0);
+		emit_port(target, socket, cookie,
+			  after == TCP_LISTEN ? LOOKOUT_LISTEN : LOOKOUT_UNLISTEN, 0);
 	return 0;
 }

@@ -1,14 +1,19 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A UDP socket is bound, and released: UDP has no state that a tracepoint would tell.
+ * A UDP socket is bound, or released. UDP has no states that a tracepoint could report, so these
+ * are cgroup programs.
  *
- * Attached to the root of the unified hierarchy, so these run for each socket of the node, in its cgroup's name.
- * A client that the kernel gives a port as it sends is not bound and never told (inet_autobind() has no hook).
- * A release says nothing of the sort, so whatever was told is remembered until then.
+ * They are attached to the root of the unified hierarchy and run for each socket of the node. A
+ * client that gets its port from the kernel while sending is never reported, because
+ * inet_autobind() has no hook. A release does not show whether the bind was reported, so every
+ * reported socket is remembered until its release.
  */
 #include "port.h"
 
-/* The context; include/uapi/linux/bpf.h. It is the struct sock itself, and each access to a field is rewritten. */
+/*
+ * The context of the programs: include/uapi/linux/bpf.h. The pointer is the struct sock itself, and
+ * the verifier rewrites each access to a field.
+ */
 struct bpf_sock {
 	__u32 bound_dev_if;
 	__u32 family;
@@ -16,13 +21,16 @@ struct bpf_sock {
 	__u32 protocol;
 };
 
-static __always_inline void bound(struct bpf_sock *context)
+static __always_inline void report_bound(struct bpf_sock *context)
 {
 	struct sock *socket = (void *)context;
 	struct lookout_target *target;
 	__u64 cookie;
 
-	/* A tunnel's has no file, and its release is not told (inet_release(), sk_kern_sock). */
+	/*
+	 * A tunnel's socket has no file, and no program runs at its release (inet_release(),
+	 * sk_kern_sock).
+	 */
 	if (context->protocol != IPPROTO_UDP || !inode_of(socket))
 		return;
 	target = target_of_socket(socket, network_of(socket));
@@ -31,22 +39,22 @@ static __always_inline void bound(struct bpf_sock *context)
 	if (!target)
 		return;
 	cookie = bpf_get_socket_cookie(context);
-	remember(cookie, target);
-	tell_port(target, socket, cookie, LOOKOUT_LISTEN, LOOKOUT_UDP);
+	remember_target(cookie, target);
+	emit_port(target, socket, cookie, LOOKOUT_LISTEN, LOOKOUT_UDP);
 }
 
-/* All of them answer 1, for 0 would forbid it. */
+/* All programs return 1: the kernel would refuse the operation after a 0. */
 SEC("cgroup/post_bind4")
 int lookout_on_bind4(struct bpf_sock *context)
 {
-	bound(context);
+	report_bound(context);
 	return 1;
 }
 
 SEC("cgroup/post_bind6")
 int lookout_on_bind6(struct bpf_sock *context)
 {
-	bound(context);
+	report_bound(context);
 	return 1;
 }
 
@@ -59,8 +67,8 @@ int lookout_on_release(struct bpf_sock *context)
 	if (context->protocol != IPPROTO_UDP)
 		return 1;
 	cookie = bpf_get_socket_cookie(context);
-	target = recall(cookie);
+	target = take_target(cookie);
 	if (target)
-		tell_port(target, (void *)context, cookie, LOOKOUT_UNLISTEN, LOOKOUT_UDP);
+		emit_port(target, (void *)context, cookie, LOOKOUT_UNLISTEN, LOOKOUT_UDP);
 	return 1;
 }
