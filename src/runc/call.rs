@@ -1,4 +1,5 @@
-//! One run of the runtime's binary, from spawn to a typed answer.
+//! One run of the runtime's binary: spawns it, waits for it, turns a failure into a
+//! [`RuntimeError`].
 
 use std::{
     convert::Infallible,
@@ -20,33 +21,36 @@ use super::{
 };
 use crate::{model::Exit, sys::process::SpawnAttr};
 
-/// Ends a call from outside: the runtime's whole process group is killed.
+/// Cancels a call: the runtime's whole process group is killed. Clones cancel the same call.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<Notify>);
 
 impl Cancel {
-    /// Ends the call that holds this token, now or when it begins.
+    /// Cancels the call that holds this token. If the call has not begun, it is cancelled when it
+    /// begins.
     pub fn cancel(&self) {
         self.0.notify_one();
     }
 }
 
-/// What one call gets beside its arguments.
+/// One invocation of the runtime: the verb, its arguments and how to supervise it.
 pub(super) struct Call<'a> {
     pub(super) verb: &'static str,
     pub(super) arguments: Vec<OsString>,
-    /// The child's 0, 1, 2. `None` for 1 and 2 together: captured, to be quoted.
+    /// The child's descriptors 0, 1 and 2; `None` is `/dev/null`. 1 and 2 are used only if
+    /// `stdio_is_containers`.
     pub(super) stdio: [Option<OwnedFd>; 3],
-    /// Whether 1 and 2 belong to the container rather than to the runtime.
+    /// Whether 1 and 2 belong to the container. Otherwise what the runtime prints is captured, to
+    /// be quoted in an error.
     pub(super) stdio_is_containers: bool,
-    /// When the runtime is killed.
+    /// Time after which the runtime is killed; `None` waits without a limit.
     pub(super) deadline: Option<Duration>,
     pub(super) cancel: Option<&'a Cancel>,
-    /// Told the runtime's pid as soon as it has one.
+    /// Called with the runtime's pid as soon as the runtime is spawned.
     pub(super) spawned: Option<&'a Spawned<'a>>,
 }
 
-/// Is told a pid.
+/// A callback that receives the pid of a process.
 pub type Spawned<'a> = dyn Fn(i32) + Send + Sync + 'a;
 
 impl<'a> Call<'a> {
@@ -64,7 +68,7 @@ impl<'a> Call<'a> {
 }
 
 impl Runc {
-    /// Runs one verb to its end.
+    /// Runs one verb and waits until the runtime has ended.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<(), RuntimeError> {
         let log_start = log::position(&self.log);
         let [stdin, stdout, stderr] = call.stdio;
@@ -92,7 +96,8 @@ impl Runc {
         if let Some(spawned) = call.spawned {
             spawned(child.pid);
         }
-        // The command holds our copies of the child's descriptors: end of file needs them gone.
+        // The command holds our copies of the child's descriptors. While they are open, a reader of
+        // the container's output never sees the end of the stream.
         drop(command);
         let _unfinished = KillOnDrop { runc: self, pid: child.pid };
         let end = tokio::select! {
@@ -104,12 +109,13 @@ impl Runc {
         let exit = match end {
             End::Exited(exit) => exit,
             End::TimedOut | End::Cancelled => {
+                // The whole group: runc's children (`runc init`, CRIU) would outlive it otherwise.
                 let _ = self.reaper.kill_group(child.pid);
                 (&mut child.exit).await.ok()
             }
         };
         match end {
-            End::Exited(_) => self.judge(call.verb, exit, log_start, capture),
+            End::Exited(_) => self.outcome(call.verb, exit, log_start, capture),
             End::TimedOut => Err(RuntimeError::TimedOut {
                 binary: self.binary.clone(),
                 verb: call.verb,
@@ -121,7 +127,8 @@ impl Runc {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        // The container's manager is not the shim's: sd_notify(3) messages must not cross.
+        // The variable names the service manager of containerd. runc would pass it on to the
+        // container, and the container's sd_notify(3) messages must not reach that manager.
         command.env_remove("NOTIFY_SOCKET").current_dir(&self.bundle);
         command
             .arg("--root")
@@ -135,7 +142,9 @@ impl Runc {
         command
     }
 
-    fn judge(
+    /// The result of a call by its exit status. The message of an error comes from the runtime's
+    /// log; without a logged error it is the exit status and what the runtime printed.
+    fn outcome(
         &self,
         verb: &'static str,
         exit: Option<Exit>,
@@ -151,7 +160,7 @@ impl Runc {
             "{} {verb} did not terminate successfully: exit status {status}",
             self.binary.display()
         );
-        let (said, logged) = match log::last_error(&self.log, log_start) {
+        let (message, logged) = match log::last_error(&self.log, log_start) {
             Ok(Some(message)) => (message, true),
             Ok(None) => (ended, false),
             Err(error) => {
@@ -159,13 +168,13 @@ impl Runc {
                 (
                     format!(
                         "unable to retrieve OCI runtime error (open {log}: {}): {ended}",
-                        plain(&error)
+                        go_error_text(&error)
                     ),
                     false,
                 )
             }
         };
-        let error = RuntimeError::Failed { reason: Reason::of(&said), said, logged };
+        let error = RuntimeError::Failed { reason: Reason::of(&message), message, logged };
         Err(error.quoting(&printed.unwrap_or_default()))
     }
 
@@ -180,8 +189,8 @@ enum End {
     Cancelled,
 }
 
-/// A call that is dropped half way (the shim leaves) takes its runtime along. After the end it does
-/// nothing: the reaper signals no child whose end has been told.
+/// Kills the runtime of a call that is dropped before it ends, because the shim exits. After the
+/// runtime has ended this does nothing: the reaper does not signal a child that it has reaped.
 struct KillOnDrop<'a> {
     runc: &'a Runc,
     pid: i32,
@@ -193,8 +202,8 @@ impl Drop for KillOnDrop<'_> {
     }
 }
 
-/// Go's wording of the common case, which clients know.
-fn plain(error: &io::Error) -> String {
+/// The text that Go's standard library has for the common case; clients match on it.
+fn go_error_text(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".into(),
         _ => error.to_string(),

@@ -1,13 +1,14 @@
-//! What a runtime prints, bounded: a failing one may print anything, for as long as it likes.
+//! Captures what a runtime prints. Only the end is kept, because a failing runtime can print any
+//! amount.
 
 use std::{convert::Infallible, io, os::fd::OwnedFd};
 
 use tokio::net::unix::pipe::Receiver;
 
-/// How much of the end is kept to quote.
+/// Bytes kept of the end of the output, to be quoted in an error.
 const KEEP: usize = 4096;
 
-/// The read side of a pipe that a runtime prints into.
+/// The read end of a pipe that is a runtime's stdout and stderr.
 #[derive(Debug)]
 pub(super) struct Capture {
     pipe: Receiver,
@@ -22,17 +23,18 @@ struct Tail {
 }
 
 impl Capture {
-    /// A capture, and the descriptor to give to the child.
+    /// A capture, and the write end of its pipe for the child.
     pub(super) fn new() -> io::Result<(Self, OwnedFd)> {
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        // Non-blocking on this side only: the runtime's side is another file description.
+        // Non-blocking on this side only: the runtime's end is another file description, and a
+        // runtime does not expect EAGAIN from its stdout.
         let flags = nix::fcntl::OFlag::O_NONBLOCK;
         nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(flags))?;
         Ok((Self { pipe: Receiver::from_owned_fd(read)?, tail: Tail::default() }, write))
     }
 
-    /// Reads for ever; run it beside the wait for the child and drop it then. A child that leaves
-    /// the pipe to a background process is not waited for.
+    /// Reads without end. Run it beside the wait for the child, and drop it when the child has
+    /// ended: a background process of the child may hold the pipe open for any time.
     pub(super) async fn read(&mut self) -> Infallible {
         loop {
             if self.pipe.readable().await.is_err() || !self.read_now() {
@@ -41,7 +43,7 @@ impl Capture {
         }
     }
 
-    /// The end of all that was printed, as text.
+    /// The last [`KEEP`] bytes that were printed, as text, with `…` before them if that is not all.
     pub(super) fn text(mut self) -> String {
         self.read_now();
         let text = String::from_utf8_lossy(&self.tail.kept);
@@ -49,7 +51,7 @@ impl Capture {
         if self.tail.cut { format!("…{text}") } else { text.to_owned() }
     }
 
-    /// Takes what is there. False at the end of the stream.
+    /// Reads what the pipe holds now. Returns false at the end of the stream.
     fn read_now(&mut self) -> bool {
         let mut buffer = [0; 4096];
         loop {

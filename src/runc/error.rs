@@ -1,80 +1,82 @@
-//! Why a call of the runtime failed.
+//! Errors of a call of the runtime.
 
 use std::{io, path::PathBuf, time::Duration};
 
 use super::path::NotFound;
 
-/// A call of the runtime that did not do what was asked.
+/// A call of the runtime failed.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// There is no such binary.
+    /// The runtime's binary was not found.
     #[error(transparent)]
     NotFound(#[from] NotFound),
     /// The binary could not be run.
     #[error("failed to run {}", binary.display())]
     Spawn {
-        /// The binary.
+        /// The absolute path of the binary.
         binary: PathBuf,
-        /// What fork or exec answered.
+        /// The error of fork or exec.
         #[source]
         source: io::Error,
     },
     /// A file that the call needs could not be written or read.
     #[error("failed to {action} {}", path.display())]
     File {
-        /// What was tried, as a verb.
+        /// The failed step, as a verb.
         action: &'static str,
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
-    /// It ran and said no.
-    #[error("{said}")]
+    /// The runtime ran and failed.
+    #[error("{message}")]
     Failed {
-        /// What its words mean, as far as the shim acts on it.
+        /// The cause, as far as the shim distinguishes causes.
         reason: Reason,
-        /// Its last logged error; else its exit status and the end of what it printed.
-        said: String,
-        /// Whether `said` is from its log, so that nothing it printed needs to be quoted.
+        /// The runtime's last logged error. Without one, its exit status and the end of what it
+        /// printed.
+        message: String,
+        /// Whether `message` is complete: it comes from the log, or the runtime's output is quoted
+        /// already.
         logged: bool,
     },
-    /// It ran longer than its caller would wait, and was killed.
+    /// The runtime exceeded its deadline and was killed.
     #[error("{} {verb} did not end within {} s and was killed", binary.display(), after.as_secs())]
     TimedOut {
-        /// The binary.
+        /// The absolute path of the binary.
         binary: PathBuf,
-        /// The verb.
+        /// The runtime's subcommand.
         verb: &'static str,
-        /// How long it had.
+        /// The deadline that was exceeded.
         after: Duration,
     },
-    /// It was killed because the caller's client asked for that.
+    /// The runtime was killed because the client cancelled the operation.
     #[error("{verb} was cancelled")]
     Cancelled {
-        /// The verb.
+        /// The runtime's subcommand.
         verb: &'static str,
     },
 }
 
-/// What a runtime's refusal means to the shim.
+/// The cause of a runtime's failure, as far as the shim acts on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The process or container has ended already.
+    /// The process or the container has ended already.
     NotRunning,
-    /// The runtime has no such container (any more).
+    /// The runtime does not know the container, or no longer.
     NoSuchContainer,
-    /// Anything else: told to the client as it is.
+    /// Any other cause. The client receives the runtime's message unchanged.
     Other,
 }
 
 impl Reason {
-    /// Reads the words of runc, crun and their kin. They have no codes; this is the one place that
-    /// looks at text.
-    pub(super) fn of(said: &str) -> Self {
-        let said = said.to_ascii_lowercase();
-        let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    /// Classifies a message of runc, crun or a compatible runtime. Runtimes report no error codes,
+    /// so this is the only place that decides by text.
+    pub(super) fn of(message: &str) -> Self {
+        let message = message.to_ascii_lowercase();
+        let has = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
         if has(&[
             "process already finished",
             "container not running",
@@ -91,20 +93,20 @@ impl Reason {
 }
 
 impl RuntimeError {
-    /// The same error with the end of what the runtime printed, where its log said nothing.
+    /// Appends what the runtime printed to the message, unless the message comes from the log.
     #[must_use]
     pub fn quoting(self, printed: &str) -> Self {
         let printed = printed.trim();
         match self {
-            Self::Failed { said, logged: false, .. } if !printed.is_empty() => {
-                let said = format!("{said}: {printed}");
-                Self::Failed { reason: Reason::of(&said), said, logged: true }
+            Self::Failed { message, logged: false, .. } if !printed.is_empty() => {
+                let message = format!("{message}: {printed}");
+                Self::Failed { reason: Reason::of(&message), message, logged: true }
             }
             other => other,
         }
     }
 
-    /// What the refusal means; [`Reason::Other`] where the runtime did not get to refuse.
+    /// The cause of the failure; [`Reason::Other`] if the runtime itself did not report one.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {

@@ -1,4 +1,4 @@
-//! The runtime's own log (`--log-format json`): one object a line.
+//! Reads the runtime's log (`--log-format json`), which has one JSON object per line.
 
 use std::{
     fs::File,
@@ -8,7 +8,8 @@ use std::{
 
 use serde::Deserialize;
 
-/// How much of a log is read for one failure. A runtime that writes more is cut, not obeyed.
+/// Bytes read of a log for one failure. The rest of a longer log is ignored, so that a runtime
+/// cannot make the shim read without end.
 const LOG_MAX: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -19,14 +20,15 @@ struct Line {
     msg: String,
 }
 
-/// The size of the log now: what a call writes begins there. 0 where there is none.
+/// The current size of the log in bytes, at which the lines of the next call begin. 0 if there is
+/// no log yet.
 pub(super) fn position(log: &Path) -> u64 {
     log.metadata().map_or(0, |meta| meta.len())
 }
 
-/// The last error that was logged at or after byte `from`, if any.
+/// The last error that was logged at or after byte `from`. `None` if there is none.
 ///
-/// Lines that are no JSON are passed over: what else the runtime printed there says less.
+/// Lines that are not JSON objects are ignored.
 pub(super) fn last_error(log: &Path, from: u64) -> io::Result<Option<String>> {
     let mut file = File::open(log)?;
     file.seek(SeekFrom::Start(from))?;

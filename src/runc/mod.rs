@@ -1,13 +1,14 @@
-//! The OCI runtime, driven by its command line.
+//! Runs the OCI runtime through its command line.
 //!
-//! One [`Runc`] a container; one method a verb, in the argv forms of go-runc, which runc, crun and
-//! their kin all take. Each call runs in the bundle, in a process group of its own, dies with the
-//! shim, inherits no descriptor but its stdio, and is waited for by the [reaper](crate::reaper).
+//! There is one [`Runc`] per container and one method per verb. The arguments have the forms of
+//! go-runc, which runc, crun and compatible runtimes accept. Each call runs in the bundle, in a
+//! process group of its own, is killed when the shim dies, inherits no descriptor except its
+//! stdio, and is waited for by the [reaper](crate::reaper).
 //!
-//! What the runtime says about a failure is read once, here, and becomes a [`RuntimeError`] with a
-//! [`Reason`]; nobody above looks at its words.
+//! A failure becomes a [`RuntimeError`] with a [`Reason`]. The runtime's message is classified only
+//! here; callers decide by the reason.
 //!
-//! Nothing here knows what state a container is in, and nothing here retries.
+//! Nothing here knows the state of a container, and nothing here retries.
 
 mod call;
 mod capture;

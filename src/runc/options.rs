@@ -1,8 +1,8 @@
-//! What a client may say about the runtime: `containerd.runc.v1.Options`.
+//! The runtime options of a request: `containerd.runc.v1.Options`.
 //!
-//! It comes in one of two messages. `ctr` and clients that know runc send the options themselves.
-//! containerd's CRI plugin sends `runtimeoptions.v1.Options`, TOML by path or body, to any runtime
-//! that is not named `io.containerd.runc.v2`.
+//! They come in one of two messages. `ctr` and clients that know runc send the options themselves.
+//! containerd's CRI plugin sends `runtimeoptions.v1.Options`, which is TOML in a file or in the
+//! message, to any runtime that is not named `io.containerd.runc.v2`.
 
 use std::{ffi::OsString, fs, io, path::PathBuf};
 
@@ -13,7 +13,7 @@ use containerd_shim_protos::{
 use serde::{Deserialize, Serialize};
 
 /// The options of one container's runtime. The JSON names are those that containerd's own shims
-/// write to `options.json`.
+/// write to `options.json`; a field with its default value is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
@@ -26,91 +26,93 @@ pub struct Options {
     /// An existing cgroup that the shim itself joins.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub shim_cgroup: String,
-    /// Owner of the stdio pipes; 0 leaves root.
+    /// User id that owns the stdio pipes; 0 is root.
     #[serde(skip_serializing_if = "is_zero")]
     pub io_uid: u32,
-    /// Group of the stdio pipes; 0 leaves root.
+    /// Group id of the stdio pipes; 0 is root.
     #[serde(skip_serializing_if = "is_zero")]
     pub io_gid: u32,
-    /// Name or path of the runtime; empty is `runc`.
+    /// Name or path of the runtime; empty means `runc`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub binary_name: String,
-    /// Where the runtime keeps its state; empty is `/run/containerd/runc`.
+    /// Directory of the runtime's state; empty means `/run/containerd/runc`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub root: String,
     /// `--systemd-cgroup`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub systemd_cgroup: bool,
-    /// Where an image of a checkpoint without a path goes.
+    /// Directory of a checkpoint's image, for a request that names none.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub criu_image_path: String,
-    /// CRIU's working folder; empty is `work` in the bundle.
+    /// CRIU's working directory; empty means `work` in the bundle.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub criu_work_path: String,
-    /// The table `[lookout]`, each value as text: the watcher's, without a meaning here.
+    /// Keys and values of the table `[lookout]`, each value as text. They are the observer's
+    /// settings for the container and are not interpreted here.
     #[serde(skip)]
     pub lookout: Vec<(String, String)>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes the field by reference")]
 fn is_zero(number: &u32) -> bool {
     *number == 0
 }
 
-/// Options that could not be understood.
+/// The options of a request could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// The message is of neither type.
+    /// The message has neither of the two types.
     #[error("unknown runtime options type {type_url:?}")]
     UnknownType {
-        /// As it came.
+        /// The type of the message, as received.
         type_url: String,
     },
-    /// The message is not what its type says.
+    /// The message does not decode as its type.
     #[error("failed to decode runtime options {type_url}")]
     Decode {
-        /// As it came.
+        /// The type of the message, as received.
         type_url: String,
-        /// Where it broke.
+        /// The decoder's error.
         #[source]
         source: protobuf::Error,
     },
     /// The TOML file could not be read.
     #[error("failed to read runtime options {}", path.display())]
     Read {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The TOML is none.
+    /// The text is not valid TOML.
     #[error("failed to parse runtime options as TOML")]
     Toml(#[source] Box<toml::de::Error>),
-    /// A key that no runtime option has.
+    /// The key is not that of a runtime option.
     #[error("unknown runtime option {key:?}")]
     UnknownKey {
-        /// As it was written.
+        /// The key as it is written in the TOML.
         key: String,
     },
-    /// A value of the wrong type.
+    /// The value has the wrong type.
     #[error("runtime option {key:?} must be {wanted}, not {found}")]
     WrongType {
-        /// As it was written.
+        /// The key as it is written in the TOML.
         key: String,
         /// The type that the option has.
         wanted: &'static str,
-        /// The type that was found.
+        /// The type of the value in the TOML.
         found: &'static str,
     },
 }
 
 impl Options {
-    /// Decodes the options of a request; none and an empty message are the defaults.
+    /// Decodes the options of a request. No message and a message without a type give the
+    /// defaults.
     ///
     /// # Errors
     ///
-    /// [`OptionsError`], naming what was wrong.
+    /// [`OptionsError`], which names the type, the file or the key at fault.
     pub fn decode(any: Option<&Any>) -> Result<Self, OptionsError> {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Self::default());
@@ -128,13 +130,13 @@ impl Options {
         }
     }
 
-    /// Reads options from TOML. Keys are taken as containerd's `config.toml` writes them
-    /// (`SystemdCgroup`) and as the JSON does (`systemd_cgroup`). A table `[lookout]` is the
-    /// watcher's and is kept as it is.
+    /// Reads options from TOML. Keys are accepted as containerd's `config.toml` writes them
+    /// (`SystemdCgroup`) and as the JSON does (`systemd_cgroup`). A table `[lookout]` holds
+    /// settings of the observer and is kept as it is.
     ///
     /// # Errors
     ///
-    /// [`OptionsError`] for a key or a value that is none.
+    /// [`OptionsError`] for text that is not TOML, an unknown key or a value of the wrong type.
     pub fn from_toml(text: &str) -> Result<Self, OptionsError> {
         let table: toml::Table =
             text.parse().map_err(|error| OptionsError::Toml(Box::new(error)))?;
@@ -152,7 +154,8 @@ impl Options {
                 "systemdcgroup" => options.systemd_cgroup = value.boolean()?,
                 "criuimagepath" => options.criu_image_path = value.text()?,
                 "criuworkpath" => options.criu_work_path = value.text()?,
-                // Fields of other releases, without a meaning to a shim.
+                // Fields of other containerd releases; a shim does not use them. Refusing them
+                // would make a valid containerd configuration fail.
                 "criupath" | "taskapiaddress" | "taskapiversion" => {}
                 "lookout" => options.lookout = value.pairs()?,
                 _ => return Err(OptionsError::UnknownKey { key: key.clone() }),
@@ -180,7 +183,8 @@ impl From<oci::Options> for Options {
     }
 }
 
-/// `runtimeoptions.v1.Options`, which containerd-shim-protos does not have: three fields.
+/// `runtimeoptions.v1.Options`, decoded by hand because containerd-shim-protos lacks it. The
+/// message has three fields, of which two are needed.
 #[derive(Default)]
 struct TomlConfig {
     path: String,
@@ -197,7 +201,7 @@ impl TomlConfig {
             match tag {
                 CONFIG_PATH => config.path = stream.read_string()?,
                 CONFIG_BODY => config.body = stream.read_bytes()?,
-                // Field 1 names the type of the TOML; it says nothing that the keys do not.
+                // Field 1 names the type of the TOML, which the keys show as well.
                 _ => protobuf::rt::skip_field_for_tag(tag, &mut stream)?,
             }
         }
@@ -242,7 +246,7 @@ impl Value<'_> {
     }
 }
 
-/// A value as the watcher's other sources of settings write it: a list is a JSON array.
+/// A value as text, in the form that the environment and annotations use: a list is a JSON array.
 fn as_text(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
@@ -257,18 +261,19 @@ fn as_text(value: &toml::Value) -> String {
     }
 }
 
-/// What a client may say about one checkpoint: `containerd.runc.v1.CheckpointOptions`.
+/// The options of one checkpoint: `containerd.runc.v1.CheckpointOptions`.
 #[derive(Debug, Clone, Default)]
 pub struct CheckpointOptions {
     message: oci::CheckpointOptions,
 }
 
 impl CheckpointOptions {
-    /// Decodes the options of a request; none are the defaults.
+    /// Decodes the options of a request. No message and a message without a type give the
+    /// defaults.
     ///
     /// # Errors
     ///
-    /// [`OptionsError`].
+    /// [`OptionsError::UnknownType`] or [`OptionsError::Decode`].
     pub fn decode(any: Option<&Any>) -> Result<Self, OptionsError> {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Self::default());
@@ -281,12 +286,13 @@ impl CheckpointOptions {
             .map_err(|source| OptionsError::Decode { type_url: any.type_url.clone(), source })
     }
 
-    /// Where CRIU works; empty for the shim's choice.
+    /// CRIU's working directory; empty if the shim chooses it.
     #[must_use]
     pub fn work_path(&self) -> &str {
         &self.message.work_path
     }
 
+    /// The flags of `checkpoint` that the options stand for.
     pub(super) fn arguments(&self) -> Vec<OsString> {
         let options = &self.message;
         let mut arguments = Vec::new();

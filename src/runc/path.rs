@@ -1,4 +1,4 @@
-//! Where the runtime's binary is.
+//! Finds the runtime's binary.
 
 use std::{
     env,
@@ -6,20 +6,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// No executable of that name where it was looked for.
+/// There is no executable with the configured name or path.
 #[derive(Debug, thiserror::Error)]
-#[error("OCI runtime {name:?} not found: {}", if name.contains('/') { "no such executable" } else { "not in PATH" })]
+#[error(
+    "OCI runtime {name:?} not found: {}",
+    if name.contains('/') { "no such executable" } else { "not in PATH" }
+)]
 pub struct NotFound {
-    /// The name or path as it was configured.
+    /// The name or path, as configured.
     pub name: String,
 }
 
-/// The absolute path of the runtime `name`: as given where it has a slash, else from this
-/// process's `PATH`. An empty name is `runc`.
+/// The absolute path of the runtime `name`. A name with a slash is a path; any other name is
+/// searched in this process's `PATH`. An empty name means `runc`.
 ///
 /// # Errors
 ///
-/// [`NotFound`], naming what was looked for.
+/// [`NotFound`] if no file at the path or in `PATH` is executable.
 pub fn find(name: &str) -> Result<PathBuf, NotFound> {
     let name = if name.is_empty() { "runc" } else { name };
     let candidates: Vec<PathBuf> = if name.contains('/') {
@@ -27,6 +30,8 @@ pub fn find(name: &str) -> Result<PathBuf, NotFound> {
     } else {
         let path = env::var_os("PATH").unwrap_or_default();
         env::split_paths(&path)
+            // The working directory is a bundle: a relative entry of PATH must not find a program
+            // in it.
             .filter(|folder| folder.is_absolute())
             .map(|folder| folder.join(name))
             .collect()

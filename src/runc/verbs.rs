@@ -1,4 +1,4 @@
-//! The verbs, in the argv forms of go-runc.
+//! The verbs of the runtime, with their arguments in the forms of go-runc.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -16,13 +16,14 @@ use super::{
 };
 use crate::reaper::Reaper;
 
-/// Where containerd's shims keep the runtime's state when no option says otherwise.
+/// Directory of the runtime's state in containerd's shims, unless an option names another one.
 const DEFAULT_ROOT: &str = "/run/containerd/runc";
 
-/// A signal must arrive or be refused: clients wait for no longer than this.
+/// Time after which a `kill` is given up, so that a client gets an answer even if the runtime
+/// hangs.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The OCI runtime of one container.
+/// The OCI runtime of one container: the binary, and where it keeps state and log.
 #[derive(Debug, Clone)]
 pub struct Runc {
     pub(super) binary: PathBuf,
@@ -34,15 +35,16 @@ pub struct Runc {
     pub(super) reaper: Reaper,
 }
 
-/// What `create` gets.
+/// The arguments of `create`.
 #[derive(Debug)]
 pub struct Create<'a> {
-    /// Where the runtime writes the pid of init.
+    /// The file into which the runtime writes the pid of init.
     pub pid_file: &'a Path,
-    /// Where it sends the pty's master; without it the stdio is used.
+    /// The unix socket to which the runtime sends the master of the container's terminal. `None`
+    /// for a container without a terminal, which uses `stdio`.
     pub console_socket: Option<&'a Path>,
-    /// The container's 0, 1 and 2; `None` is `/dev/null`. With a console they are unused, and what
-    /// the runtime prints is captured.
+    /// The container's descriptors 0, 1 and 2; `None` is `/dev/null`. With a terminal they are
+    /// unused, and what the runtime prints is captured.
     pub stdio: [Option<OwnedFd>; 3],
     /// `--no-pivot`.
     pub no_pivot: bool,
@@ -50,51 +52,51 @@ pub struct Create<'a> {
     pub no_new_keyring: bool,
 }
 
-/// What `exec` gets.
+/// The arguments of `exec`.
 pub struct Exec<'a> {
     /// The file with the OCI process document.
     pub process: &'a Path,
-    /// Where the runtime writes the pid.
+    /// The file into which the runtime writes the pid of the new process.
     pub pid_file: &'a Path,
-    /// As in [`Create`].
+    /// The same as [`Create::console_socket`].
     pub console_socket: Option<&'a Path>,
-    /// As in [`Create`].
+    /// The same as [`Create::stdio`].
     pub stdio: [Option<OwnedFd>; 3],
-    /// Told the runtime's pid before it can have started anything.
+    /// Called with the runtime's pid directly after the spawn.
     pub spawned: Option<&'a Spawned<'a>>,
 }
 
-/// What `checkpoint` gets beside the [`CheckpointOptions`].
+/// The arguments of `checkpoint` beside the [`CheckpointOptions`].
 #[derive(Debug)]
 pub struct Checkpoint<'a> {
-    /// The folder for the image.
+    /// The directory to write the image to.
     pub image: &'a Path,
-    /// CRIU's working folder, where its log lands.
+    /// CRIU's working directory, which receives its log.
     pub work: &'a Path,
 }
 
-/// What `restore` gets.
+/// The arguments of `restore`.
 #[derive(Debug)]
 pub struct Restore<'a> {
-    /// The folder with the image.
+    /// The directory of the image.
     pub image: &'a Path,
-    /// CRIU's working folder.
+    /// CRIU's working directory, which receives its log.
     pub work: &'a Path,
-    /// The image that this one continues, if any.
+    /// The image that this image is an increment of; `None` for a complete image.
     pub parent: Option<&'a Path>,
-    /// The rest is as for `create`.
+    /// The arguments that `restore` shares with `create`.
     pub create: Create<'a>,
 }
 
 impl Runc {
     /// The runtime that `options` name, for a container of `namespace` in `bundle`.
     ///
-    /// `oom_score_adj` is what the runtime, and so a container without a score of its own, runs
-    /// with.
+    /// `oom_score_adj` is the OOM score (-1000 to 1000) of the runtime, which a container without a
+    /// score of its own inherits. With `None` the runtime inherits the shim's.
     ///
     /// # Errors
     ///
-    /// [`RuntimeError::NotFound`].
+    /// [`RuntimeError::NotFound`] if there is no such binary.
     pub fn new(
         options: &Options,
         namespace: &str,
@@ -114,23 +116,24 @@ impl Runc {
         })
     }
 
-    /// The program.
+    /// The absolute path of the runtime's binary.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.binary
     }
 
-    /// Whether the runtime still has a state of `id`: runc and crun keep one folder a container.
+    /// Whether the runtime still has state of container `id`: runc and crun keep one directory per
+    /// container.
     #[must_use]
     pub fn has_state(&self, id: &str) -> bool {
         self.root.join(id).exists()
     }
 
-    /// `create`: the container exists afterwards and its init waits for `start`.
+    /// `create`: creates the container. Its init waits for `start`.
     ///
     /// # Errors
     ///
-    /// As every verb: [`RuntimeError`].
+    /// [`RuntimeError`], as for every verb.
     pub async fn create(
         &self,
         id: &str,
@@ -144,7 +147,7 @@ impl Runc {
         self.call(call).await
     }
 
-    /// `start`: init runs the user's program afterwards.
+    /// `start`: lets init run the container's program.
     ///
     /// # Errors
     ///
@@ -155,7 +158,7 @@ impl Runc {
         self.call(call).await
     }
 
-    /// `exec --detach`: the process runs afterwards and is left to the shim.
+    /// `exec --detach`: starts a process in the container. It becomes a child of the shim.
     ///
     /// # Errors
     ///
@@ -179,7 +182,7 @@ impl Runc {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`] with [`Reason::NotRunning`] for a container that has ended.
+    /// [`RuntimeError`], with [`Reason::NotRunning`] if the container has ended.
     pub async fn kill(&self, id: &str, signal: u32, all: bool) -> Result<(), RuntimeError> {
         let mut call = Call { deadline: Some(KILL_DEADLINE), ..Call::new("kill") };
         if all {
@@ -189,8 +192,8 @@ impl Runc {
         self.call(call).await
     }
 
-    /// `delete`: forgets the container. One that the runtime has forgotten already is no error:
-    /// a checkpoint that ends a container does that.
+    /// `delete`: removes the runtime's state of the container. It is not an error if the runtime
+    /// has no such container: a checkpoint that ends the container removes the state itself.
     ///
     /// # Errors
     ///
@@ -217,7 +220,7 @@ impl Runc {
         self.plain("pause", &[], id, None).await
     }
 
-    /// `resume`: thaws them.
+    /// `resume`: thaws every process of the container.
     ///
     /// # Errors
     ///
@@ -226,13 +229,13 @@ impl Runc {
         self.plain("resume", &[], id, None).await
     }
 
-    /// `update`: new limits, as the OCI resources document in JSON.
+    /// `update`: sets new limits. `resources` is the OCI resources document in JSON.
     ///
     /// # Errors
     ///
     /// [`RuntimeError`].
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError> {
-        // A file rather than a pipe: nobody has to feed it while the runtime runs.
+        // A file rather than a pipe: the shim would have to write the pipe while the runtime runs.
         let file = Scratch::write(self.bundle.join("resources.json"), resources)?;
         let mut call = Call::new("update");
         let stdin = fs::File::open(&file.0).map_err(|source| file.error("open", source))?;
@@ -245,7 +248,7 @@ impl Runc {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`]; CRIU's own words are in `dump.log` in the work folder.
+    /// [`RuntimeError`]; CRIU's own messages are in `dump.log` in the working directory.
     pub async fn checkpoint(
         &self,
         id: &str,
@@ -260,7 +263,7 @@ impl Runc {
         self.call(call).await
     }
 
-    /// `restore --detach`: what `create` and `start` are to a new container.
+    /// `restore --detach`: creates and starts the container from an image.
     ///
     /// # Errors
     ///
@@ -279,6 +282,7 @@ impl Runc {
         }
         call.arguments.push("--detach".into());
         call.create(from.create);
+        // The shim is the subreaper already.
         call.arguments.push("--no-subreaper".into());
         call.push("--bundle", &self.bundle);
         call.arguments.push(id.into());
@@ -326,7 +330,7 @@ impl Call<'_> {
     }
 }
 
-/// A file that is gone with the call that it was written for.
+/// A file that is written for one call and removed when the call ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
