@@ -1,12 +1,12 @@
 //! The files of a container's bundle that the shim reads or writes. They outlive the shim: the
-//! delete verb, another process, finds out from them what there is to clean up.
+//! delete verb, which is another process, learns from them what it must clean up.
 //!
 //! | file | written by | content |
 //! |---|---|---|
 //! | `config.json` | containerd | the OCI specification |
-//! | `options.json`, `runtime` | create | the runtime's options; the name alone, for older readers |
+//! | `options.json`, `runtime` | create | the runtime's options; its name only, for older readers |
 //! | `init.pid` | the runtime | the pid of init, decimal |
-//! | `exit.json` | the shim | how init ended: `{"pid":…,"exit_status":…,"exited_at":"seconds.nanoseconds"}` |
+//! | `exit.json` | the shim | the exit of init: its pid, `exit_status` and `exited_at` |
 //! | `address` | start | the `unix://` address of the shim |
 //!
 //! Everything here blocks on the bundle's filesystem. Nothing follows a symbolic link.
@@ -26,29 +26,29 @@ use crate::{
     runc::Options,
 };
 
-/// What is read of any one file; a larger one is refused.
+/// The largest file that is read, in bytes. A larger file is an error.
 const FILE_MAX: u64 = 16 << 20;
 
-/// A container's bundle.
+/// A container's bundle: the directory that containerd made for it.
 #[derive(Debug, Clone)]
 pub struct Bundle {
     path: PathBuf,
 }
 
-/// A file of the bundle that could not be used.
+/// A file of the bundle could not be read, written or created.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {action} {}", path.display())]
 pub struct BundleError {
-    /// What was tried, as a verb.
+    /// The failed step, as a verb.
     pub action: &'static str,
-    /// The file.
+    /// The path of the file.
     pub path: PathBuf,
-    /// What the system answered, or what is wrong with the content.
+    /// The error of the system call, or of decoding the content.
     #[source]
     pub source: io::Error,
 }
 
-/// `exit.json`.
+/// The content of `exit.json`.
 #[derive(Serialize, Deserialize)]
 struct ExitFile {
     pid: i32,
@@ -58,22 +58,23 @@ struct ExitFile {
 }
 
 impl Bundle {
-    /// The bundle at `path`.
+    /// The bundle at `path`. Does not access the file system.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
 
-    /// Where the root filesystem is mounted.
+    /// The directory at which the root filesystem is mounted.
     #[must_use]
     pub fn rootfs(&self) -> PathBuf {
         self.path.join("rootfs")
     }
 
-    /// Makes the folder for the root filesystem, 0711; one that exists is left as it is.
+    /// Creates the directory for the root filesystem with mode 0711. An existing directory is left
+    /// as it is.
     ///
     /// # Errors
     ///
-    /// [`BundleError`].
+    /// [`BundleError`] if the directory cannot be created.
     pub fn make_rootfs(&self) -> Result<PathBuf, BundleError> {
         let rootfs = self.rootfs();
         match fs::DirBuilder::new().mode(0o711).create(&rootfs) {
@@ -84,11 +85,11 @@ impl Bundle {
         }
     }
 
-    /// Reads `config.json`.
+    /// Reads the parts of `config.json` that the shim needs.
     ///
     /// # Errors
     ///
-    /// [`BundleError`], also for what is no JSON.
+    /// [`BundleError`] if the file cannot be read or is not valid JSON.
     pub fn spec(&self) -> Result<Spec, BundleError> {
         self.json("config.json")
     }
@@ -97,17 +98,18 @@ impl Bundle {
     ///
     /// # Errors
     ///
-    /// [`BundleError`].
+    /// [`BundleError`] if one of them cannot be written.
     pub fn write_options(&self, options: &Options) -> Result<(), BundleError> {
         self.write_json("options.json", options)?;
         self.write("runtime", options.binary_name.as_bytes())
     }
 
-    /// Reads `options.json`; without one, the defaults with the name from `runtime`.
+    /// Reads `options.json`. If it is missing, returns the defaults with the runtime's name from
+    /// the file `runtime`.
     ///
     /// # Errors
     ///
-    /// [`BundleError`] for a file that is there and cannot be read.
+    /// [`BundleError`] if `options.json` exists and cannot be read or decoded.
     pub fn options(&self) -> Result<Options, BundleError> {
         match self.json("options.json") {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
@@ -121,24 +123,24 @@ impl Bundle {
         }
     }
 
-    /// Where the runtime writes the pid of init.
+    /// The path of the file into which the runtime writes the pid of init.
     #[must_use]
     pub fn init_pid_file(&self) -> PathBuf {
         self.path.join("init.pid")
     }
 
-    /// The pid of init, if the runtime got as far as to write it.
+    /// The pid of init; `None` if the runtime has not written it, or not as a number.
     #[must_use]
     pub fn init_pid(&self) -> Option<i32> {
         let text = self.read("init.pid").ok()?;
         std::str::from_utf8(&text).ok()?.trim().parse().ok()
     }
 
-    /// Writes `exit.json`, whole or not at all.
+    /// Writes `exit.json` atomically.
     ///
     /// # Errors
     ///
-    /// [`BundleError`].
+    /// [`BundleError`] if the file cannot be written.
     pub fn write_exit(&self, exit: &Exit) -> Result<(), BundleError> {
         let at = exit.timestamp.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let exited_at = format!("{}.{:09}", at.as_secs(), at.subsec_nanos());
@@ -152,7 +154,7 @@ impl Bundle {
         })
     }
 
-    /// How init ended, where the shim lived to see it.
+    /// The exit of init; `None` if the shim died before it could write `exit.json`.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         let file: ExitFile = self.json("exit.json").ok()?;
@@ -162,16 +164,16 @@ impl Bundle {
         Some(Exit { timestamp, pid: file.pid, status: file.exit_status })
     }
 
-    /// Writes `address`.
+    /// Writes the `unix://` address of the shim to `address`.
     ///
     /// # Errors
     ///
-    /// [`BundleError`].
+    /// [`BundleError`] if the file cannot be written.
     pub fn write_address(&self, address: &str) -> Result<(), BundleError> {
         self.write("address", address.as_bytes())
     }
 
-    /// The address of the shim, if start got as far as to write it.
+    /// The `unix://` address of the shim; `None` if `start` has not written it.
     #[must_use]
     pub fn address(&self) -> Option<String> {
         String::from_utf8(self.read("address").ok()?).ok()
@@ -205,7 +207,7 @@ impl Bundle {
         self.write(name, &bytes)
     }
 
-    /// Writes a file that only its owner reads.
+    /// Writes a file with mode 0600.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         let path = self.path.join(name);
         let mut open = OpenOptions::new();

@@ -1,19 +1,19 @@
-//! Every child of the shim: spawned here, waited for here, each exit told once.
+//! Spawns every child of the shim, waits for every child, and delivers each exit once.
 //!
-//! The shim is a subreaper, so three kinds of children end here:
+//! The shim is a subreaper, so it has three kinds of children:
 //!
-//! * those it spawned (the OCI runtime, loggers): [`Reaper::spawn`];
-//! * those that the runtime left to it (a container's init, an exec): [`Reaper::adopt`];
-//! * orphans of a container without a pid namespace of its own: reaped in silence.
+//! * processes that it spawned (the OCI runtime, loggers): [`Reaper::spawn`];
+//! * processes that the runtime left to it (a container's init, an exec): [`Reaper::adopt`];
+//! * orphans of a container without a pid namespace of its own: reaped without a report.
 //!
-//! An adopted process can end before anyone knows its pid. While a [`Expecting`] guard lives, exits
-//! that belong to nobody are kept for [`Reaper::adopt`] to find.
+//! An adopted process can end before the shim knows its pid (an early exit). While an [`Expecting`]
+//! guard exists, exits of unknown processes are kept, so that [`Reaper::adopt`] finds them.
 //!
-//! Why a pid is no trap here: a pid cannot be reused before the zombie is reaped, reaping happens
-//! under one lock, and that lock is held while a signal is sent ([`Reaper::signal`]). A kept exit
-//! whose pid has been reused is told from the living process by asking the kernel (`WNOWAIT`).
+//! Pids are safe to use here. A pid cannot be reused before its zombie is reaped, reaping happens
+//! under one lock, and that lock is held while a signal is sent ([`Reaper::signal`]). If the pid of
+//! a kept exit has been reused, `waitid` with `WNOWAIT` shows the new process.
 //!
-//! Nothing here blocks and nothing here knows containers.
+//! Nothing here blocks, and nothing here knows containers.
 
 use std::{
     collections::HashMap,
@@ -35,7 +35,7 @@ use crate::{
     sys::process::{self, SpawnAttr},
 };
 
-/// The one owner of `waitid(2)` in the process. Clones share it.
+/// The only caller of `waitid(2)` for the shim's children. Clones share one table of children.
 #[derive(Debug, Clone, Default)]
 pub struct Reaper {
     children: Arc<Mutex<Children>>,
@@ -43,32 +43,32 @@ pub struct Reaper {
 
 #[derive(Debug, Default)]
 struct Children {
-    /// Living children that somebody waits for, by pid.
+    /// Spawned and adopted children that have not been reaped, by pid.
     living: HashMap<i32, oneshot::Sender<Exit>>,
-    /// How many [`Expecting`] guards live.
+    /// The number of [`Expecting`] guards.
     expecting: usize,
-    /// Exits of nobody's, while `expecting` is not zero; the youngest last.
+    /// Exits of unknown processes, in the order of reaping. Empty while `expecting` is 0.
     unclaimed: Vec<Exit>,
 }
 
-/// A child that somebody waits for.
+/// A spawned or adopted child.
 #[derive(Debug)]
 pub struct Child {
-    /// Its pid, which stays its own until [`exit`](Child::exit) has told the end.
+    /// The pid. It is not reused before [`exit`](Child::exit) resolves.
     pub pid: i32,
-    /// Resolves once, with its exit.
+    /// Resolves once, when the child is reaped.
     pub exit: oneshot::Receiver<Exit>,
 }
 
-/// While it lives, exits of unknown processes are kept for [`Reaper::adopt`].
+/// A guard: while it exists, exits of unknown processes are kept for [`Reaper::adopt`].
 #[derive(Debug)]
 pub struct Expecting(Reaper);
 
-/// The process is not a child of this shim and no exit of it was kept.
+/// The process is not a child of this shim, and no exit of it was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("process {pid} is not a child of this shim")]
 pub struct NotOurs {
-    /// The pid that was asked for.
+    /// The pid that was to be adopted.
     pub pid: i32,
 }
 
@@ -79,21 +79,22 @@ impl Reaper {
     ///
     /// # Errors
     ///
-    /// What fork or exec answered.
+    /// The error of fork or exec.
     pub fn spawn(&self, command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
-        // The lock spans the spawn, so that a child that ends at once is not reaped as a stranger.
+        // The lock is held across the spawn. Otherwise a child that ends at once could be reaped
+        // before it is in the table, and its exit would be lost.
         let mut children = self.lock();
         let child = process::spawn(command, attr)?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         Ok(children.expect(pid))
     }
 
-    /// Waits for a process that the OCI runtime left to this shim, whether it still runs or has
-    /// ended while an [`Expecting`] guard lived.
+    /// Adopts a process that the OCI runtime left to this shim. The process still runs, or it ended
+    /// while an [`Expecting`] guard existed.
     ///
     /// # Errors
     ///
-    /// [`NotOurs`] for a process that is neither: a pid file that lies, for example.
+    /// [`NotOurs`] if neither is true, for example because the pid file is wrong.
     pub fn adopt(&self, pid: i32) -> Result<Child, NotOurs> {
         let mut children = self.lock();
         let number = u32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(NotOurs { pid })?;
@@ -101,39 +102,43 @@ impl Reaper {
             return Err(NotOurs { pid });
         }
         if process::is_child(number) {
-            // A living child, or a zombie that `reap` has not met: either way its exit is to come.
+            // It runs, or it is a zombie that `reap` has not reaped yet. Its exit comes later.
             return Ok(children.expect(pid));
         }
         let kept =
             children.unclaimed.iter().rposition(|exit| exit.pid == pid).ok_or(NotOurs { pid })?;
         let exit = children.unclaimed.remove(kept);
-        let (tell, told) = oneshot::channel();
-        let _ = tell.send(exit);
-        Ok(Child { pid, exit: told })
+        let (sender, receiver) = oneshot::channel();
+        let _ = sender.send(exit);
+        Ok(Child { pid, exit: receiver })
     }
 
-    /// Keeps the exits of unknown processes from now on. Take it before the runtime is started.
+    /// Keeps the exits of unknown processes while the guard exists. Take the guard before the
+    /// runtime is started.
     #[must_use]
     pub fn expecting(&self) -> Expecting {
         self.lock().expecting += 1;
         Expecting(self.clone())
     }
 
-    /// Sends `signal` to a child, or answers `ESRCH` if its end has been told.
+    /// Sends `signal` to a child.
     ///
     /// # Errors
     ///
-    /// What kill(2) answered.
+    /// `ESRCH` if the child has been reaped, else the error of kill(2).
     pub fn signal(&self, pid: i32, signal: Signal) -> nix::Result<()> {
         self.raw_signal(pid, signal as i32)
     }
 
-    /// As [`signal`](Self::signal), for any number: clients send real-time signals too.
+    /// The same as [`signal`](Self::signal) for any signal number: clients send real-time signals
+    /// too.
     ///
     /// # Errors
     ///
-    /// What kill(2) answered; `EINVAL` for a number that is no signal.
+    /// `ESRCH` if the child has been reaped, `EINVAL` if the number is not a signal, else the error
+    /// of kill(2).
     pub fn raw_signal(&self, pid: i32, signal: i32) -> nix::Result<()> {
+        // Held until after kill(2): the pid cannot be reused while reaping has to wait.
         let children = self.lock();
         if !children.living.contains_key(&pid) {
             return Err(Errno::ESRCH);
@@ -145,7 +150,7 @@ impl Reaper {
     ///
     /// # Errors
     ///
-    /// `ESRCH` if the child's end has been told, else what kill(2) answered.
+    /// `ESRCH` if the child has been reaped, else the error of kill(2).
     pub fn kill_group(&self, pid: i32) -> nix::Result<()> {
         let children = self.lock();
         if !children.living.contains_key(&pid) {
@@ -154,15 +159,17 @@ impl Reaper {
         killpg(Pid::from_raw(pid), Signal::SIGKILL)
     }
 
-    /// Reaps what has ended. Called for each `SIGCHLD`; signals coalesce, so it takes all there is.
+    /// Reaps every child that has ended. Call it for each `SIGCHLD`: pending signals of one kind
+    /// coalesce, so one call must handle all zombies.
     pub fn reap(&self) {
         loop {
-            // One zombie a turn of the lock: a spawn in between is never starved.
+            // The lock is released after each zombie, so that other users of the reaper do not wait
+            // for a storm of exits.
             let mut children = self.lock();
             let (pid, status) = match process::reap_one() {
                 Ok(Some(ended)) => ended,
                 Err(Errno::EINTR) => continue,
-                // Nobody has ended, or `ECHILD`.
+                // No zombie is left, or no child at all (`ECHILD`).
                 Ok(None) | Err(_) => return,
             };
             children.ended(Exit {
@@ -173,29 +180,29 @@ impl Reaper {
         }
     }
 
-    /// How many children somebody waits for.
+    /// The number of spawned and adopted children that have not been reaped.
     #[must_use]
     pub fn living(&self) -> usize {
         self.lock().living.len()
     }
 
     fn lock(&self) -> MutexGuard<'_, Children> {
-        // No code that can panic runs under the lock; a poisoned one is still whole.
+        // No code that can panic runs under the lock, so the table is valid even if it is poisoned.
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Children {
     fn expect(&mut self, pid: i32) -> Child {
-        let (tell, exit) = oneshot::channel();
-        self.living.insert(pid, tell);
+        let (sender, exit) = oneshot::channel();
+        self.living.insert(pid, sender);
         Child { pid, exit }
     }
 
     fn ended(&mut self, exit: Exit) {
         match self.living.remove(&exit.pid) {
-            // A receiver that is gone (its request was dropped) needs no answer.
-            Some(tell) => drop(tell.send(exit)),
+            // The receiver may be gone, because its request was dropped.
+            Some(sender) => drop(sender.send(exit)),
             None if self.expecting > 0 => self.unclaimed.push(exit),
             None => {}
         }
