@@ -1,37 +1,37 @@
-//! What can be observed on this node, by what, and why not more.
+//! What can be observed on a node, with which source, and what limits it.
 
-/// One category's answer.
+/// The support of one category on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
-    /// Of what.
+    /// The category that the support is for.
     pub category: Category,
-    /// How far.
+    /// How much of the category is observed.
     pub support: Support,
-    /// By what: a name such as `bpf`; `none` where there is nothing.
+    /// The name of the source, such as `bpf`; `none` if nothing is observed.
     pub backend: String,
-    /// Why, in one line; says what is missing where support is not full.
+    /// The reason in one line. It names what is missing if the support is not full.
     pub reason: String,
 }
 
-/// What can be observed, in the order of every listing.
+/// A category of events, in the order of every listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Category {
-    /// A process started and ended.
+    /// Starts and exits of processes.
     Lifecycle,
-    /// Files opened, written, removed.
+    /// Files that are opened, written or removed.
     File,
     /// Connections and listening ports.
     Network,
-    /// Every exec with its arguments, executable and identity.
+    /// Every exec, with its arguments, executable and user.
     Process,
 }
 
 impl Category {
-    /// All of them, in order.
+    /// All categories, in the order of every listing.
     pub const ALL: [Self; 4] = [Self::Lifecycle, Self::File, Self::Network, Self::Process];
 
-    /// The word that listings use.
+    /// The category's name in listings and on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,20 +43,20 @@ impl Category {
     }
 }
 
-/// How far a category is observed.
+/// How much of a category is observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Support {
-    /// All that the category promises.
+    /// Everything that belongs to the category.
     Supported,
-    /// Less; the reason says what is missing.
+    /// A part of it; [`Capability::reason`] names what is missing.
     Partial,
-    /// Nothing.
+    /// Nothing is observed.
     Unavailable,
 }
 
 impl Support {
-    /// The word that listings use.
+    /// The name of the support in listings and on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

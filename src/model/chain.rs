@@ -1,8 +1,8 @@
-//! An error in one line.
+//! Formats an error and its causes as one text.
 
 use std::error::Error;
 
-/// An error with its causes, `outer: inner: …`: what clients and containerd's log get.
+/// An error with its causes as `outer: inner: …`, the form that clients and containerd's log get.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

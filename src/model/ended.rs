@@ -1,17 +1,17 @@
-//! How a process ended, code and signal apart.
+//! How a process ended: with an exit code or by a signal.
 
-/// A thread group's end, from the kernel's wait status.
+/// How a thread group ended, from the kernel's wait status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ended {
-    /// By exit(2) or by returning from main: 0–255.
+    /// By exit(2) or by returning from main. The exit code is 0–255.
     Code(u8),
-    /// By a signal: its number.
+    /// By a signal, with its number.
     Signal(u8),
 }
 
 impl Ended {
-    /// From a wait status as wait(2) and `task_struct.exit_code` have it: the code in bits 8–15,
-    /// the signal in bits 0–6, bit 7 for a core dump.
+    /// From a wait status in the form of wait(2) and `task_struct.exit_code`: the exit code in bits
+    /// 8–15, the signal in bits 0–6, bit 7 for a core dump.
     #[must_use]
     pub fn from_wait_status(status: u32) -> Self {
         let [low, code, ..] = status.to_le_bytes();
@@ -21,8 +21,8 @@ impl Ended {
         }
     }
 
-    /// From a status as go-runc tells it. 129–192 can be an exit code as well as a signal, so
-    /// what the kernel said is the better source where there is one.
+    /// From a status in go-runc's form. 129–192 can be an exit code as well as a signal and is
+    /// taken for a signal, so a wait status of the kernel is the better source.
     #[must_use]
     pub fn from_go_runc(status: u32) -> Self {
         match u8::try_from(status) {
@@ -32,7 +32,7 @@ impl Ended {
         }
     }
 
-    /// As go-runc tells it: 0–255, or 128 + the signal.
+    /// The status in go-runc's form: 0–255, or 128 + the signal.
     #[must_use]
     pub fn status(self) -> u32 {
         match self {
@@ -41,7 +41,7 @@ impl Ended {
         }
     }
 
-    /// The code of an exit.
+    /// The exit code; `None` if a signal ended the process.
     #[must_use]
     pub fn code(self) -> Option<u8> {
         match self {
@@ -50,7 +50,8 @@ impl Ended {
         }
     }
 
-    /// The signal's name, `SIGKILL`; `SIG34` and up for those that have none.
+    /// The signal's name, such as `SIGKILL`, or `SIG34` and up for real-time signals, which have no
+    /// names. `None` if it exited with a code.
     #[must_use]
     pub fn signal_name(self) -> Option<String> {
         let Self::Signal(number) = self else { return None };

@@ -1,41 +1,41 @@
-//! What the shim tells of its containers.
+//! The events that subscribers receive.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{Capability, Ended, Parent, Port, Process, ProcessKey};
 
-/// One event, after redaction and before it has a seq.
+/// One event, after redaction and before it gets a sequence number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// `CLOCK_MONOTONIC` at the kernel's event, in nanoseconds; when it was noticed, for what the
-    /// kernel has no event of.
+    /// `CLOCK_MONOTONIC` at the kernel's event, in nanoseconds. For a fact without a kernel event,
+    /// the time at which it was noticed.
     pub monotonic_ns: u64,
     /// `CLOCK_REALTIME` of the same moment, in nanoseconds since 1970.
     pub realtime_ns: u64,
-    /// How far what it says can be trusted.
+    /// How exact the event is.
     pub grade: Grade,
-    /// What saw it.
+    /// The source of the event.
     pub source: Backend,
-    /// The container; `None` for what concerns the whole shim.
+    /// The container that the event belongs to; `None` for an event of the whole shim.
     pub container: Option<Arc<Container>>,
-    /// What happened.
+    /// What happened, with the facts of that kind of event.
     pub body: Body,
 }
 
-/// A container, as each of its events names it.
+/// A container, as its events identify it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Container {
     /// containerd's namespace.
     pub namespace: String,
-    /// containerd's id.
+    /// The container's id in containerd.
     pub id: String,
-    /// Its cgroup, as a path under the hierarchy's root.
+    /// The container's cgroup, as a path under the root of the hierarchy.
     pub cgroup: String,
-    /// Where Kubernetes made it.
+    /// The pod and container names of Kubernetes; `None` outside Kubernetes.
     pub kubernetes: Option<Kubernetes>,
 }
 
-/// What Kubernetes calls a container: annotations of containerd's CRI plugin.
+/// The names that Kubernetes has for a container, from the annotations of containerd's CRI plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kubernetes {
     /// `io.kubernetes.cri.sandbox-namespace`.
@@ -49,7 +49,7 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// What the annotations of a container say; `None` outside Kubernetes.
+    /// Reads the annotations of a container; `None` if it has none of Kubernetes.
     #[must_use]
     pub fn from_annotations(annotations: &HashMap<String, String>) -> Option<Self> {
         let of = |name: &str| {
@@ -65,77 +65,77 @@ impl Kubernetes {
     }
 }
 
-/// What happened.
+/// The kinds of events, each with its facts.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Body {
-    /// A process was made; it still runs its parent's image.
+    /// A process was created. It still runs its parent's image.
     Fork(Arc<Process>),
-    /// A process whose start was told (or whose fork was not seen) runs a new image.
+    /// A process runs a new image, and its start was reported already or its fork was not seen.
     Exec(Arc<Process>),
-    /// A process runs the first image of its own: fork and exec paired.
+    /// A process runs its first own image: a fork and an exec in one event.
     Start(Arc<Process>),
-    /// A thread group's last thread ended.
+    /// The last thread of a thread group ended.
     Exit {
-        /// Who.
+        /// The process that exited.
         process: Arc<Process>,
-        /// How; `None` where only its absence was noticed.
+        /// How it ended; `None` if only its absence was noticed.
         ended: Option<Ended>,
         /// Whether the kernel's OOM killer ended it.
         oom_killed: bool,
     },
-    /// A process is dead and reaped, and nobody who descends from it holds its output.
+    /// A process was reaped, and no surviving descendant holds its output.
     Done {
-        /// Who.
+        /// The process that is done.
         process: Arc<Process>,
-        /// How long after its exit, in nanoseconds.
+        /// Time since its exit, in nanoseconds.
         after_exit_ns: u64,
     },
-    /// A dead process's output is still held, told once where it takes long.
+    /// The output of an exited process is still held. Reported once, if it takes long.
     Held {
-        /// Who.
+        /// The process that exited.
         process: Arc<Process>,
-        /// By whom.
+        /// The processes that hold its stdout or stderr.
         holders: Vec<Parent>,
     },
     /// The kernel's OOM killer chose a process.
     OomKill(Arc<Process>),
-    /// A container is watched from here on.
+    /// The container is observed from this event on.
     ContainerStart {
-        /// Its first process.
+        /// The container's first process.
         init: ProcessKey,
     },
-    /// Nothing more comes of a container. `seen == delivered + lost`.
+    /// The last event of a container. In its account, `seen == delivered + lost`.
     ContainerClose(Counts),
-    /// Events are missing here.
+    /// Events are missing at this position.
     Gap(Gap),
-    /// Events were left out of containerd's bus to protect it; the stream has them.
+    /// Events were withheld from containerd's bus to protect it. The stream has them.
     Throttle {
-        /// How many.
+        /// The number of events withheld.
         withheld: u64,
-        /// Over how many nanoseconds.
+        /// The time in which they were withheld, in nanoseconds.
         over_ns: u64,
     },
-    /// What can be observed has changed.
+    /// The support of a category has changed.
     Capability(Capability),
     /// A port has its first listener.
     PortOpen(Arc<Port>),
     /// A port has lost its last listener.
     PortClose(Arc<Port>),
-    /// A container has been quiet for as long as was asked for: no exec ran, no connection was
-    /// established, no input came.
+    /// The container is idle: no running exec, no established connection and no input for the
+    /// configured time.
     ContainerIdle {
-        /// For how many nanoseconds.
+        /// Time without activity, in nanoseconds.
         quiet_ns: u64,
     },
-    /// One that was idle no longer is.
+    /// An idle container is active again.
     ContainerActive {
-        /// Why.
+        /// The activity that ended the idle time.
         cause: Activity,
     },
 }
 
-/// The types, in the order of their bits in a filter.
+/// The names of the event types, in the order of their bits in a filter.
 pub const EVENT_TYPES: [&str; 16] = [
     "process.fork",
     "process.exec",
@@ -156,7 +156,7 @@ pub const EVENT_TYPES: [&str; 16] = [
 ];
 
 impl Body {
-    /// The index of its type in [`EVENT_TYPES`].
+    /// The index of the event's type in [`EVENT_TYPES`].
     #[must_use]
     pub fn kind(&self) -> usize {
         match self {
@@ -179,13 +179,14 @@ impl Body {
         }
     }
 
-    /// Its type, as events name it.
+    /// The name of the event's type, from [`EVENT_TYPES`].
     #[must_use]
     pub fn type_name(&self) -> &'static str {
         EVENT_TYPES[self.kind()]
     }
 
-    /// The process that it is about.
+    /// The process that the event is about; `None` for events of containers, ports and the
+    /// observer.
     #[must_use]
     pub fn process(&self) -> Option<&Arc<Process>> {
         match self {
@@ -209,20 +210,20 @@ impl Body {
     }
 }
 
-/// What ends a container's quiet.
+/// The activity that ends a container's idle time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Activity {
-    /// An exec was asked for.
+    /// A client requested an exec.
     Exec,
     /// A connection was established.
     Connection,
-    /// Its first process got input from a client.
+    /// The container's first process received input from a client.
     Input,
 }
 
 impl Activity {
-    /// The word that events use.
+    /// The name of the activity in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -233,22 +234,23 @@ impl Activity {
     }
 }
 
-/// How far an event can be trusted.
+/// How exact an event is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Grade {
-    /// Everything was read in the kernel, at the event.
+    /// All facts were read in the kernel at the time of the event.
     Exact,
-    /// The event is the kernel's; the rest was read from `/proc` after it, of the same process.
+    /// The kernel reported the event; other facts of the same process were read from `/proc` later.
     Late,
-    /// The event is the kernel's; something of the rest is missing, and the event says why.
+    /// The kernel reported the event; some facts are missing, and the event gives the reason.
     Partial,
-    /// No event: a look at `/proc` found it so. Its time is that of the look.
+    /// The kernel reported no event: a scan of `/proc` found the fact. The time is that of the
+    /// scan.
     Snapshot,
 }
 
 impl Grade {
-    /// The word that events use.
+    /// The name of the grade in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -260,24 +262,24 @@ impl Grade {
     }
 }
 
-/// What sees processes.
+/// The source of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Backend {
-    /// The pinned eBPF programs and a ring of this shim's own.
+    /// The pinned eBPF programs, through the shim's own ring.
     Bpf,
-    /// The kernel's proc connector, by the node's one listener.
+    /// The kernel's proc connector, through the one listener of the node.
     Connector,
-    /// Looking at `/proc` again and again.
+    /// Repeated scans of `/proc`.
     Poll,
-    /// The shim itself: what it asked for and what it reaped.
+    /// The shim itself: the processes that it started and reaped.
     Shim,
-    /// A script, in tests of consumers.
+    /// A script, for tests of subscribers.
     Mock,
 }
 
 impl Backend {
-    /// The word that events and the configuration use.
+    /// The name of the source in events and in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -293,48 +295,48 @@ impl Backend {
 /// A container's account, in records of the kernel source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// What the kernel's program counted, before it reserved room in the ring, without
-    /// [`runtime`](Self::runtime). `None` where the source does not count.
+    /// Records that the kernel's programs counted before they reserved space in the ring, without
+    /// [`runtime`](Self::runtime). `None` if the source does not count.
     pub seen: Option<u64>,
-    /// What was given a seq.
+    /// Records that became events with a sequence number.
     pub delivered: u64,
-    /// What had no room. `None` where the source does not count.
+    /// Records that were lost because the ring was full. `None` if the source does not count.
     pub lost: Option<u64>,
-    /// Records of the runtime's own stages, which no event shows.
+    /// Records of runtime stages, which are never reported as events.
     pub runtime: u64,
 }
 
-/// A hole in the record.
+/// A loss of records or events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Gap {
-    /// How many records; `None` where nobody counted.
+    /// The number of records lost; `None` if it is unknown.
     pub lost: Option<u64>,
-    /// Where.
+    /// The stage at which they were lost.
     pub stage: Stage,
-    /// The last moment before the hole, `CLOCK_MONOTONIC` in nanoseconds.
+    /// The last known time before the loss, in nanoseconds of `CLOCK_MONOTONIC`.
     pub from_ns: u64,
-    /// The first moment after it.
+    /// The first known time after the loss, in nanoseconds of `CLOCK_MONOTONIC`.
     pub to_ns: u64,
 }
 
-/// Where records can be lost.
+/// A stage at which records or events can be lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Stage {
     /// The kernel's ring or socket buffer was full.
     Kernel,
-    /// A source was replaced by another, or began late.
+    /// A source was replaced by another source, or began late.
     Source,
-    /// The observer's own thread failed.
+    /// The observer's thread failed.
     Observer,
-    /// The journal no longer has what a cursor asks for.
+    /// The event log no longer has the events at a subscriber's cursor.
     Journal,
-    /// One subscriber was too slow: its own loss only.
+    /// One subscriber was too slow. Other subscribers lost nothing.
     Subscriber,
 }
 
 impl Stage {
-    /// The word that events use.
+    /// The name of the stage in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

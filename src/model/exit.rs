@@ -1,16 +1,16 @@
-//! How a process ended.
+//! The exit of a process, as the shim reaps it.
 
 use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-/// The end of one process, as go-runc tells it.
+/// The exit of one process, with a status in go-runc's form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
-    /// When the shim reaped it.
+    /// The time at which the shim reaped the process.
     pub timestamp: SystemTime,
-    /// The process, as the shim's pid namespace counts.
+    /// The pid in the shim's pid namespace.
     pub pid: i32,
-    /// 0–255 as it exited, or 128 + the signal that ended it.
+    /// The exit code, 0–255, or 128 + the signal that ended the process.
     pub status: u32,
 }

@@ -1,4 +1,4 @@
-//! Words that every module shares. No I/O, no clock, no async.
+//! The types that all modules share. No I/O, no clock, no async.
 
 mod capability;
 mod chain;

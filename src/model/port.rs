@@ -1,4 +1,4 @@
-//! A listening port: where, and whose.
+//! A listening port: its address and the processes that own it.
 
 use std::{
     net::{IpAddr, Ipv6Addr},
@@ -7,76 +7,76 @@ use std::{
 
 use super::{Image, Process, ProcessKey};
 
-/// Where a socket listens, or is bound.
+/// The address at which a TCP socket listens, or to which a UDP socket is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// The protocol.
+    /// The transport protocol.
     pub transport: Transport,
-    /// The local address. One of IPv4 that an IPv6 socket is bound to is told as of IPv4, which is
-    /// all that it takes.
+    /// The local address. An IPv4-mapped address of an IPv6 socket is given as IPv4, because such a
+    /// socket accepts only IPv4.
     pub address: IpAddr,
-    /// The local port; 0 where it is not known yet.
+    /// The local port in host byte order; 0 if it is not known yet.
     pub port: u16,
-    /// Whether it takes IPv4 too: bound to `::` without `IPV6_V6ONLY`.
+    /// Whether the socket accepts IPv4 too: it is bound to `::` without `IPV6_V6ONLY`.
     pub dual_stack: bool,
 }
 
-/// A protocol with ports.
+/// A transport protocol with ports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Transport {
-    /// TCP, listening.
+    /// TCP; the socket listens.
     Tcp,
-    /// UDP, bound.
+    /// UDP; the socket is bound.
     Udp,
 }
 
-/// Who can reach it.
+/// The addresses through which a port can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Only its own network namespace: 127.0.0.0/8, ::1.
+    /// Only from the port's own network namespace: 127.0.0.0/8, ::1.
     Loopback,
-    /// Every address of its network namespace: 0.0.0.0, ::.
+    /// Through every address of its network namespace: 0.0.0.0, ::.
     Wildcard,
-    /// One address.
+    /// Through one address.
     Specific,
 }
 
 /// A port that opened or closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Port {
-    /// Where.
+    /// The address of the port.
     pub endpoint: Endpoint,
-    /// Who listens, as far as it is known: at the opening the process that called listen(2), of UDP
-    /// bind(2); where the processes were asked, all that hold one of its sockets.
+    /// The known owners. When the port opens, the process that called listen(2), or bind(2) for
+    /// UDP. After a scan, all processes that hold one of its sockets.
     pub owners: Vec<Owner>,
 }
 
 /// A process that holds a socket of a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Who.
+    /// The identity of the process.
     pub key: ProcessKey,
-    /// Its pid in its own pid namespace.
+    /// The pid in its own pid namespace; `None` if it is unknown.
     pub vpid: Option<i32>,
-    /// What it ran; `None` where it is nobody that was told.
+    /// What it ran; `None` if the process was never reported.
     pub image: Option<Arc<Image>>,
-    /// The exec that it belongs to.
+    /// The exec that it belongs to; `None` if it belongs to none.
     pub exec_id: Option<Arc<str>>,
-    /// Its container, which in a pod need not be that of the socket; `None` where it is nobody that
-    /// was told.
+    /// Its container, which in a pod can be another one than the socket's. `None` if the process
+    /// was never reported.
     pub container_id: Option<Arc<str>>,
 }
 
 impl Endpoint {
-    /// From what a socket says of itself.
+    /// The endpoint of a socket with this local address. `v6_only` is `IPV6_V6ONLY`.
     #[must_use]
     pub fn new(transport: Transport, address: IpAddr, port: u16, v6_only: bool) -> Self {
         let dual_stack = address == IpAddr::V6(Ipv6Addr::UNSPECIFIED) && !v6_only;
         Self { transport, address: address.to_canonical(), port, dual_stack }
     }
 
-    /// Who can reach it.
+    /// The scope of the address.
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self.address {
@@ -94,7 +94,7 @@ impl Endpoint {
 }
 
 impl Transport {
-    /// The word that events use: OpenTelemetry's `network.transport`.
+    /// The name of the protocol in events: OpenTelemetry's `network.transport`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -105,7 +105,7 @@ impl Transport {
 }
 
 impl Scope {
-    /// The word that events use.
+    /// The name of the scope in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -117,7 +117,7 @@ impl Scope {
 }
 
 impl Owner {
-    /// A process that was told, of that container.
+    /// A reported process of a container.
     #[must_use]
     pub fn of(process: &Process, container_id: Option<Arc<str>>) -> Self {
         let Process { key, vpid, image, exec_id, .. } = process;
@@ -130,7 +130,7 @@ impl Owner {
         }
     }
 
-    /// One of whom nothing else is known.
+    /// A process of which only the key and perhaps the pid are known.
     #[must_use]
     pub fn unknown(key: ProcessKey, vpid: Option<i32>) -> Self {
         Self { key, vpid, image: None, exec_id: None, container_id: None }
@@ -141,20 +141,20 @@ impl Owner {
 mod tests {
     use super::*;
 
-    /// Check the scope and the type of each kind of address.
+    /// Check the scope, the network type and dual stack of each kind of address.
     #[test]
-    fn the_scope_says_who_can_reach_it() {
-        let told = |address: &str, v6_only| {
+    fn scope_and_network_type_follow_from_the_address() {
+        let facts = |address: &str, v6_only| {
             let endpoint = Endpoint::new(Transport::Tcp, address.parse().unwrap(), 80, v6_only);
             (endpoint.scope().as_str(), endpoint.network_type(), endpoint.dual_stack)
         };
-        assert_eq!(told("127.8.0.1", false), ("loopback", "ipv4", false));
-        assert_eq!(told("0.0.0.0", false), ("wildcard", "ipv4", false));
-        assert_eq!(told("10.0.0.1", false), ("specific", "ipv4", false));
-        assert_eq!(told("::1", false), ("loopback", "ipv6", false));
-        assert_eq!(told("::", true), ("wildcard", "ipv6", false));
-        assert_eq!(told("::", false), ("wildcard", "ipv6", true));
-        assert_eq!(told("fe80::1", false), ("specific", "ipv6", false));
-        assert_eq!(told("::ffff:127.0.0.1", false), ("loopback", "ipv4", false));
+        assert_eq!(facts("127.8.0.1", false), ("loopback", "ipv4", false));
+        assert_eq!(facts("0.0.0.0", false), ("wildcard", "ipv4", false));
+        assert_eq!(facts("10.0.0.1", false), ("specific", "ipv4", false));
+        assert_eq!(facts("::1", false), ("loopback", "ipv6", false));
+        assert_eq!(facts("::", true), ("wildcard", "ipv6", false));
+        assert_eq!(facts("::", false), ("wildcard", "ipv6", true));
+        assert_eq!(facts("fe80::1", false), ("specific", "ipv6", false));
+        assert_eq!(facts("::ffff:127.0.0.1", false), ("loopback", "ipv4", false));
     }
 }

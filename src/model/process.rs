@@ -1,30 +1,30 @@
-//! A watched process: who it is, what it runs, where it came from.
+//! An observed process: its identity, what it runs, and its origin.
 
 use std::{fmt, sync::Arc};
 
-/// How many ticks of `start_ticks` make a second: `USER_HZ`, 100 on every architecture that Linux
-/// has containers on.
+/// Clock ticks per second in `start_ticks`: `USER_HZ`, which is 100 on every architecture that has
+/// containers.
 pub const TICKS_PER_SECOND: u64 = 100;
 
-/// One process among all that ever were in this boot: a pid is reused, a pid with its start is not.
+/// The identity of a process within one boot. A pid is reused; a pid with its start time is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProcessKey {
-    /// The thread group's id, as the host counts.
+    /// The thread group's id in the host's pid namespace.
     pub pid: i32,
-    /// When it began, in clock ticks since boot: field 22 of `/proc/PID/stat`.
+    /// The start time, in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub start_ticks: u64,
 }
 
 impl ProcessKey {
-    /// From a start in nanoseconds since boot (`task_struct.start_boottime`), rounded as
-    /// `nsec_to_clock_t` of the kernel does for `/proc`.
+    /// From a start time in nanoseconds since boot (`task_struct.start_boottime`), rounded down as
+    /// the kernel's `nsec_to_clock_t` does for `/proc`.
     #[must_use]
     pub fn from_boottime(pid: i32, start_ns: u64) -> Self {
         Self { pid, start_ticks: start_ns / (1_000_000_000 / TICKS_PER_SECOND) }
     }
 
-    /// The name of the process that every source gives alike: hexadecimal digits of the boot id's
-    /// first 32 bits, the pid, and the start in clock ticks.
+    /// The process's entity id, which is the same for every source: the hexadecimal digits of the
+    /// boot id's first 32 bits, of the pid, and of the start time in clock ticks.
     #[must_use]
     pub fn entity_id(self, boot: u32) -> EntityId {
         let ticks = hexadecimal(self.start_ticks.to_be_bytes());
@@ -32,7 +32,8 @@ impl ProcessKey {
         let mut digits = [0; 32];
         digits[..8].copy_from_slice(hexadecimal(boot.to_be_bytes()).as_flattened());
         digits[8..16].copy_from_slice(hexadecimal(self.pid.to_be_bytes()).as_flattened());
-        // All sixteen places, whatever stands in the last ones: copies of a known length are moves.
+        // Always copies sixteen digits, of which the last may be padding: a copy of constant length
+        // compiles to moves, without a call of memcpy.
         let mut padded = [0; 32];
         padded[..16].copy_from_slice(ticks.as_flattened());
         digits[16..].copy_from_slice(&padded[zeros..zeros + 16]);
@@ -40,12 +41,12 @@ impl ProcessKey {
     }
 }
 
-/// The two digits of each byte.
+/// The two hexadecimal digits of each byte.
 fn hexadecimal<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
     bytes.map(|byte| HEXADECIMAL[usize::from(byte)])
 }
 
-/// Those of every byte.
+/// The two hexadecimal digits of every byte value.
 const HEXADECIMAL: [[u8; 2]; 256] = {
     let digits = b"0123456789abcdef";
     let mut all = [[0; 2]; 256];
@@ -57,7 +58,8 @@ const HEXADECIMAL: [[u8; 2]; 256] = {
     all
 };
 
-/// The name of a process, as text that needs no allocation: each event has two.
+/// The entity id of a process, in a buffer of its own: each event has two, and they are built
+/// without an allocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntityId {
     digits: [u8; 32],
@@ -65,13 +67,13 @@ pub struct EntityId {
 }
 
 impl EntityId {
-    /// The hexadecimal digits.
+    /// The hexadecimal digits, 17 to 32 of them.
     #[must_use]
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    /// The same, as ASCII.
+    /// The hexadecimal digits as ASCII.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.digits[..self.length]
@@ -84,43 +86,43 @@ impl fmt::Display for EntityId {
     }
 }
 
-/// What a process runs: the state that an exec replaces whole.
+/// What a process runs: everything that an exec replaces.
 ///
-/// Bytes are as the kernel has them: any encoding, no guarantee of UTF-8. What could not be read is
-/// `None`, and [`unknown`](Image::unknown) says why.
+/// Bytes are as the kernel has them, in any encoding, not necessarily UTF-8. A part that could not
+/// be read is `None`, and [`unknown`](Image::unknown) has the reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Image {
-    /// The executable file, as the container's root sees it.
+    /// The path of the executable, relative to the root directory of the process.
     pub executable: Option<Box<[u8]>>,
-    /// The arguments as far as they were captured.
+    /// The arguments, as far as they were captured.
     pub args: Option<Args>,
-    /// The working directory, as the container's root sees it.
+    /// The working directory, relative to the root directory of the process.
     pub working_directory: Option<Box<[u8]>>,
     /// The task's name, at most 15 bytes.
     pub comm: Option<Box<[u8]>>,
-    /// The effective user, as the host counts.
+    /// The effective user id in the initial user namespace.
     pub uid: Option<u32>,
-    /// The effective group, as the host counts.
+    /// The effective group id in the initial user namespace.
     pub gid: Option<u32>,
-    /// Why something of the above is missing.
+    /// The reason why a part is missing; `None` if nothing is missing.
     pub unknown: Option<Unknown>,
 }
 
 /// The arguments of an exec.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Args {
-    /// What was captured, each argument ended by a NUL but perhaps the last one of a cut.
+    /// The captured bytes. Each argument ends with a NUL, except a last argument that was cut.
     pub bytes: Box<[u8]>,
-    /// How many bytes the process really has, NULs included.
+    /// The length of all arguments of the process in bytes, NULs included.
     pub total_bytes: u64,
-    /// How many arguments the process really has.
+    /// The number of all arguments of the process.
     pub count: u32,
     /// Whether redaction has replaced a part of `bytes`.
     pub redacted: bool,
 }
 
 impl Args {
-    /// The arguments of a complete capture.
+    /// The arguments of a capture that is complete.
     #[must_use]
     pub fn from_nul_separated(bytes: &[u8]) -> Self {
         let count = bytes.split_inclusive(|byte| *byte == 0).count();
@@ -132,15 +134,16 @@ impl Args {
         }
     }
 
-    /// Each argument; empty ones too. The last may be cut: see [`truncated`](Self::truncated).
+    /// The captured arguments without their NULs, empty arguments included. The last may be cut:
+    /// see [`truncated`](Self::truncated).
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes
             .split_inclusive(|byte| *byte == 0)
             .map(|arg| arg.strip_suffix(&[0]).unwrap_or(arg))
     }
 
-    /// Whether the process has more than was captured. Redaction changes lengths, so it is asked of
-    /// the number of arguments too.
+    /// Whether the process has more arguments, or longer ones, than were captured. Redaction
+    /// changes the length in bytes, so the number of arguments is compared too.
     #[must_use]
     pub fn truncated(&self) -> bool {
         (!self.redacted && (self.bytes.len() as u64) < self.total_bytes)
@@ -155,24 +158,24 @@ impl fmt::Debug for Args {
     }
 }
 
-/// Why a part of an [`Image`] is not known.
+/// The reason why a part of an [`Image`] is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unknown {
-    /// The process had ended before it could be looked at.
+    /// The process had ended before it could be inspected.
     Gone,
-    /// The process had begun to run something else.
+    /// The process had already run another image.
     Replaced,
-    /// The kernel refused.
+    /// The kernel refused access.
     Denied,
-    /// The memory could not be read.
+    /// The memory of the process could not be read.
     Faulted,
-    /// The source cannot see it.
+    /// The source does not provide this part.
     NotSeen,
 }
 
 impl Unknown {
-    /// The reason, as events tell it.
+    /// The name of the reason in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -185,22 +188,22 @@ impl Unknown {
     }
 }
 
-/// How a process came to be in its container.
+/// How a process came into its container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Origin {
     /// The container's first process.
     Init,
-    /// Asked for by an Exec request.
+    /// Started by an Exec request.
     Exec,
-    /// A child of a process of the container.
+    /// Forked, directly or not, by a process of the container.
     Descendant,
-    /// Came from outside without containerd: nsenter, a debug container.
+    /// Entered the container from outside, without containerd: nsenter, a debug container.
     Injected,
 }
 
 impl Origin {
-    /// The word that events, filters and annotations use.
+    /// The name of the origin in events, filters and annotations.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -212,33 +215,34 @@ impl Origin {
     }
 }
 
-/// A process as it stood at one of its events. An exec makes a new one with the same key.
+/// The state of a process at one of its events. After an exec there is a new `Process` with the
+/// same key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Who.
+    /// The identity of the process.
     pub key: ProcessKey,
-    /// Its pid in its own pid namespace.
+    /// The pid in its own pid namespace; `None` if it is unknown.
     pub vpid: Option<i32>,
-    /// Its parent at that event, as the host counts; 0 where it is not known.
+    /// The parent's pid at the event, in the host's pid namespace; 0 if it is unknown.
     pub parent_pid: i32,
-    /// The parent, where the tracker knows it.
+    /// The parent; `None` if the tracker does not know it.
     pub parent: Option<Parent>,
-    /// What it runs. A forked child has its parent's.
+    /// What it runs. A forked child has its parent's image until it runs its own.
     pub image: Arc<Image>,
-    /// How it came here.
+    /// How it came into its container.
     pub origin: Origin,
-    /// The exec that it belongs to, itself or by descent.
+    /// The exec that it belongs to, itself or as a descendant; `None` if it belongs to none.
     pub exec_id: Option<Arc<str>>,
-    /// Its cgroup as a path under the hierarchy's root, where it is not the container's own.
+    /// Its cgroup as a path under the root of the hierarchy; `None` if it is the container's own.
     pub cgroup: Option<Arc<str>>,
 }
 
-/// What is told of a parent.
+/// The parent of a process, as events show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parent {
-    /// Who.
+    /// The identity of the parent.
     pub key: ProcessKey,
-    /// What it ran when the child's event happened.
+    /// What the parent ran when the child's event happened.
     pub image: Arc<Image>,
 }
 

@@ -1,7 +1,8 @@
-//! The few words of `config.json` that the shim reads.
+//! The parts of `config.json` that the shim reads.
 //!
-//! Never the whole document: `oci-spec` refuses what it does not know (a capability that is newer
-//! than itself), and a shim has no say in what a container may have.
+//! The shim never decodes the whole document. The crate `oci-spec` refuses values that it does not
+//! know, such as a capability that is newer than the crate, and a shim must not refuse a container
+//! for them.
 
 use std::collections::HashMap;
 
@@ -10,7 +11,7 @@ use serde::Deserialize;
 /// The part of an OCI runtime specification that concerns the shim.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Spec {
-    /// Free-form; grouping and Kubernetes names travel here.
+    /// Free-form keys and values. The shim's group and the names of Kubernetes are among them.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
     #[serde(default)]
@@ -32,9 +33,10 @@ struct Namespace {
 }
 
 impl Spec {
-    /// Whether the container has a pid namespace of its own, whose end takes every process in it.
+    /// Whether the container has a pid namespace of its own, so that the end of init ends every
+    /// process in it.
     ///
-    /// A namespace with a path is joined, not owned: its other processes outlive init.
+    /// A namespace with a path is joined, not owned: other processes in it outlive init.
     #[must_use]
     pub fn owns_pid_namespace(&self) -> bool {
         self.linux
@@ -43,7 +45,8 @@ impl Spec {
             .any(|namespace| namespace.kind == "pid" && namespace.path.is_empty())
     }
 
-    /// The id under which containers share a shim: the first of the two annotations that is set.
+    /// The id of the group of containers that share a shim: the first of two annotations that is
+    /// set. `None` if the container has a shim of its own.
     #[must_use]
     pub fn group(&self) -> Option<&str> {
         ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"]

@@ -1,15 +1,16 @@
-//! Bytes as text.
+//! Escapes bytes that are not UTF-8.
 
 use std::fmt::Write as _;
 
-/// Bytes that are not UTF-8 as `\xHH`, and a backslash doubled, so that the bytes can be had back.
+/// The bytes as text: bytes that are not UTF-8 become `\xHH` and a backslash is doubled, so that
+/// the original bytes can be restored.
 #[must_use]
 pub fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         text.push_str(&chunk.valid().replace('\\', r"\\"));
         for byte in chunk.invalid() {
-            // A string takes everything that is written to it.
+            // Writing to a string cannot fail.
             let _ = write!(text, "\\x{byte:02x}");
         }
     }

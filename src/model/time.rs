@@ -1,6 +1,6 @@
-//! Moments as text. Pure: nothing here reads a clock.
+//! Formats times. Nothing here reads a clock.
 
-/// RFC 3339 in UTC with nanoseconds, from nanoseconds since 1970.
+/// A time in nanoseconds since 1970 as RFC 3339, in UTC and with nanoseconds.
 #[must_use]
 pub fn rfc3339(since_1970_ns: u64) -> String {
     let (seconds, nanos) = (since_1970_ns / 1_000_000_000, since_1970_ns % 1_000_000_000);
@@ -10,8 +10,8 @@ pub fn rfc3339(since_1970_ns: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
-/// The date in the proleptic Gregorian calendar, so many days after 1970-01-01. Counts in cycles of
-/// 400 years that begin on a first of March, so that the leap day is a cycle's last.
+/// The year, month and day in the proleptic Gregorian calendar, `days` after 1970-01-01. Counts in
+/// cycles of 400 years that begin on March 1, so that the leap day is the last day of a cycle.
 fn date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (cycle, day) = (days / 146_097, days % 146_097);
@@ -27,9 +27,9 @@ fn date(days: u64) -> (u64, u64, u64) {
 mod tests {
     use super::rfc3339;
 
-    /// Check moments around leap days and ends of years against date(1).
+    /// Check times around leap days and ends of years against date(1).
     #[test]
-    fn moments_are_shown_as_date_shows_them() {
+    fn times_are_formatted_as_date_formats_them() {
         for (seconds, text) in [
             (0, "1970-01-01T00:00:00"),
             (951_782_399, "2000-02-28T23:59:59"),

@@ -1,61 +1,62 @@
-//! How the task side tells whoever watches; neither knows the other.
+//! The interface between the Task service and the observer, which do not know each other.
 //!
-//! Calls come from the shim's one async thread and return at once. What the watcher does with them
-//! is its own affair: it may fail wholly, and no container notices.
+//! The Task service calls it from the shim's one async thread, and each call returns at once. A
+//! failure of the observer must never affect a container, so no call returns an error.
 
 use std::{collections::HashMap, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use super::Exit;
 
-/// Watches containers.
+/// Receives the containers of a shim.
 pub trait Watch: Send + Sync + fmt::Debug {
-    /// A container is about to be made, its runtime not yet started. `None`: it is not watched.
+    /// A container is about to be created; its runtime is not started yet. Returns `None` if the
+    /// container is not observed.
     fn begin(&self, beginning: Beginning) -> Option<Arc<dyn Watched>>;
 }
 
-/// One container that is watched.
+/// Receives the facts about one observed container.
 ///
-/// Dropping it before [`created`](Watched::created) says that the create failed.
+/// Dropping it before [`created`](Watched::created) means that the create failed.
 pub trait Watched: Send + Sync + fmt::Debug {
-    /// Init exists; it has not run the user's program unless it was restored. Resolves when every
-    /// event from here on is seen, or when that cannot be had in time.
+    /// Init exists. It does not run the container's program yet, unless it was restored. The future
+    /// resolves when all further events are observed, or when that takes too long.
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// The runtime's child `pid` runs `runc exec` for `exec_id`. Told before that child can have
-    /// started anything.
+    /// The runtime was spawned as process `pid` to run `runc exec` for `exec_id`. Called directly
+    /// after the spawn, so that the children of the runtime can be attributed to the exec.
     fn runtime_exec(&self, exec_id: &str, pid: i32);
 
-    /// The process of an exec is known. May come after its first events.
+    /// The pid of an exec's process is known. The process may have had events before.
     fn exec_started(&self, exec_id: &str, pid: i32);
 
-    /// Init (`exec_id` empty) or an exec's process was reaped.
+    /// Init (`exec_id` is empty) or an exec's process was reaped.
     fn exited(&self, exec_id: &str, exit: Exit);
 
-    /// A client's bytes went to init: told for each part of them, so it must be quick.
+    /// Input of a client was written to init. Called for each write, so it must be cheap.
     fn input(&self) {}
 
-    /// The shim's own pipes of init (`exec_id` empty) or of an exec came to their end.
+    /// The shim's pipes of init (`exec_id` is empty) or of an exec have reached their end.
     fn output_ended(&self, exec_id: &str);
 
-    /// The container is deleted: nothing more comes of it.
+    /// The container was deleted. This is the last call.
     fn deleted(&self);
 }
 
-/// What is known of a container before it is made.
+/// The facts about a container that are known before it is created.
 #[derive(Debug, Clone, Default)]
 pub struct Beginning {
     /// containerd's namespace.
     pub namespace: String,
-    /// containerd's id.
+    /// The container's id in containerd.
     pub id: String,
-    /// Its bundle.
+    /// The path of the container's bundle.
     pub bundle: PathBuf,
-    /// The program of its OCI runtime.
+    /// The absolute path of the container's OCI runtime.
     pub runtime: PathBuf,
     /// The annotations of its `config.json`.
     pub annotations: HashMap<String, String>,
     /// The table `[lookout]` of the runtime options: key and value, both as text.
     pub options: Vec<(String, String)>,
-    /// Whether it has a pid namespace of its own.
+    /// Whether the container has a pid namespace of its own.
     pub owns_pid_namespace: bool,
 }

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 proptest! {
-    /// Check that the digits are those that formatting gives.
+    /// Check that the entity id has the digits that `format!` produces.
     #[test]
     fn an_entity_id_is_hexadecimal(boot: u32, pid in 0..i32::MAX, start_ticks: u64, shift in 0..64) {
         let start_ticks = start_ticks >> shift;
