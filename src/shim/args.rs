@@ -4,81 +4,83 @@ use go_flag::FlagError;
 
 use crate::observe::shim::{LISTEN_CONNECTOR, LOAD_PROGRAMS};
 
-/// What was asked for on the command line.
+/// The parsed command line. A flag that was not given is an empty string.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments {
-    /// What to do.
+    /// The verb, or a flag such as `-v` that acts as one.
     pub verb: Verb,
     /// `-namespace`: containerd's namespace.
     pub namespace: String,
-    /// `-id`: the container.
+    /// `-id`: the id of the container.
     pub id: String,
-    /// `-address`: containerd's gRPC socket.
+    /// `-address`: the path of containerd's gRPC socket.
     pub address: String,
-    /// `-publish-binary`: containerd's own binary.
+    /// `-publish-binary`: the path of containerd's own binary.
     pub publish_binary: String,
-    /// `-bundle`: the bundle of `delete`, where it is not the working directory.
+    /// `-bundle`: the bundle of `delete`, if it is not the working directory.
     pub bundle: String,
-    /// `-debug`: log more.
+    /// `-debug`: log at level debug.
     pub debug: bool,
 }
 
-/// What the process is to do.
+/// The task of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// `-v`: print the version.
     Version,
-    /// `-info`: print what the runtime can do.
+    /// `-info`: print the runtime's version and features.
     Info,
-    /// `start`: bring a shim up and print how to reach it.
+    /// `start`: start a shim, or find the shim of the container's group, and print its address.
     Start,
-    /// `delete`: clean up after a container whose shim is gone.
+    /// `delete`: clean up after a container that has no shim any more.
     Delete,
-    /// No verb: serve.
+    /// No verb: serve the shim's services. `start` spawns this process.
     Serve,
-    /// `load-programs`, of a shim for its node: load and pin the eBPF programs.
+    /// `load-programs`: load and pin the node's eBPF programs. A shim spawns this helper.
     LoadPrograms,
-    /// `listen-connector`, of a shim for its node: be the one listener on the proc connector.
+    /// `listen-connector`: be the node's one listener on the proc connector. A shim spawns this
+    /// helper.
     ListenConnector,
 }
 
-/// A command line that makes no sense.
+/// The command line is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum ArgumentsError {
-    /// A flag that is none, or without its value.
+    /// A flag is unknown, or its value is missing or invalid.
     #[error("bad arguments: {0}")]
     Flag(FlagError),
-    /// A verb that is none.
+    /// The verb is unknown.
     #[error("unknown verb {verb:?}: expected start or delete")]
     Verb {
-        /// As it was given.
+        /// The verb as it was given.
         verb: String,
     },
-    /// Everything but `-v` and `-info` happens in a namespace.
+    /// The flag `-namespace` is missing. Only `-v`, `-info` and the helpers work without it.
     #[error("shim namespace cannot be empty")]
     NoNamespace,
-    /// `start` and `delete` are about a container.
+    /// The flag `-id` is missing. Only `-v`, `-info` and the helpers work without it.
     #[error("shim id cannot be empty")]
     NoId,
-    /// Namespace and id become parts of paths.
+    /// The namespace or the id cannot be a file name, and both become parts of paths.
     #[error("invalid {what} {value:?}")]
     Invalid {
-        /// Which.
+        /// `namespace` or `id`.
         what: &'static str,
-        /// As it was given.
+        /// The value as it was given.
         value: String,
     },
 }
 
 impl Arguments {
-    /// Reads the command line, without the program's name.
+    /// Parses the command line. `arguments` does not include the program's name.
     ///
     /// # Errors
     ///
-    /// [`ArgumentsError`], naming the flag or the verb.
+    /// [`ArgumentsError`], which names the flag or the verb.
     pub fn parse(arguments: &[String]) -> Result<Self, ArgumentsError> {
         let (mut version, mut version_long, mut info) = (false, false, false);
-        // Taken and ignored: the socket is inherited, and there is no debug socket.
+        // containerd may pass these two. They are ignored, because the socket is inherited and
+        // there is no debug socket.
         let (mut socket, mut debug_socket) = (String::new(), String::new());
         let mut parsed = Self {
             verb: Verb::Serve,

@@ -1,24 +1,24 @@
-//! Which generation of containerd calls: 1.x or 2.x.
+//! Detects the major version of the calling containerd, 1 or 2.
 //!
-//! containerd does not say (`MAX_SHIM_VERSION` is 2 in 1.7 and in 2.x alike), but it is a Go
-//! program, and a Go program carries its main package's path:
-//! `github.com/containerd/containerd/v2/…` since 2.0. The path stands in the ELF section
+//! containerd does not report it (`MAX_SHIM_VERSION` is 2 in 1.7 and in 2.x). But containerd is a
+//! Go program, and a Go program contains the path of its main package, which is
+//! `github.com/containerd/containerd/v2/…` since 2.0. The path is in the ELF section
 //! `.go.buildinfo`, in the form that Go's `debug/buildinfo` documents (Go 1.18 and later: a 32-byte
-//! header, then two strings, each a varint length and that many bytes; the second is the module
-//! information, between two marks).
+//! header, then two strings, each a varint length and that many bytes; the second string is the
+//! module information, between two marks).
 //!
-//! Any doubt is an older containerd: the older answer is understood by all.
+//! If anything cannot be read, the version counts as 1: every containerd accepts the older answer.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-/// What is read of a table or a section at most.
+/// The most bytes that are read of one table or section.
 const PART_MAX: u64 = 1 << 20;
 
-/// The linker puts a mark of this length before the module information, and one behind it
+/// Length in bytes of the marks before and after the module information
 /// (`cmd/go/internal/modload`, `infoStart` and `infoEnd`).
-const FRAME: usize = 16;
+const MARK_LENGTH: usize = 16;
 
-/// Whether the program in `binary` is containerd 2.0 or later.
+/// Whether the program in the file `binary` is containerd 2.0 or later.
 pub(super) fn is_version_2(binary: &Path) -> bool {
     let module = File::open(binary).and_then(|file| module_information(&file));
     module.is_ok_and(|module| {
@@ -28,9 +28,9 @@ pub(super) fn is_version_2(binary: &Path) -> bool {
     })
 }
 
-/// The second string of `.go.buildinfo`.
+/// The module information: the second string of `.go.buildinfo`.
 fn module_information(file: &File) -> io::Result<Vec<u8>> {
-    /// Set where the strings follow the header, rather than pointers to them.
+    /// The flag is set if strings follow the header; otherwise pointers to strings follow it.
     const STRINGS_INLINE: u8 = 2;
     let section = section(file, b".go.buildinfo")?;
     let header = section.get(..32).ok_or(io::ErrorKind::InvalidData)?;
@@ -40,10 +40,10 @@ fn module_information(file: &File) -> io::Result<Vec<u8>> {
     let rest = section.get(32..).unwrap_or_default();
     let (_go_version, rest) = string(rest).ok_or(io::ErrorKind::InvalidData)?;
     let (module, _) = string(rest).ok_or(io::ErrorKind::InvalidData)?;
-    Ok(module.get(FRAME..).unwrap_or_default().to_vec())
+    Ok(module.get(MARK_LENGTH..).unwrap_or_default().to_vec())
 }
 
-/// A varint length and that many bytes; and what follows.
+/// Splits off a string: a varint length and that many bytes. Returns the string and the rest.
 fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut length = 0_usize;
     for (index, byte) in bytes.iter().enumerate().take(4) {
@@ -77,8 +77,9 @@ fn section(file: &File, name: &[u8]) -> io::Result<Vec<u8>> {
     for index in 0..entries {
         let Some(entry) = entry(index).filter(|entry| entry.len() >= 64) else { break };
         let name_at = u32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]) as usize;
-        let this = names.get(name_at..).and_then(|rest| rest.split(|byte| *byte == 0).next());
-        if this == Some(name) {
+        let section_name =
+            names.get(name_at..).and_then(|rest| rest.split(|byte| *byte == 0).next());
+        if section_name == Some(name) {
             return content(entry);
         }
     }

@@ -1,7 +1,7 @@
-//! `delete`: cleans up after a container whose shim is dead or gone.
+//! `delete`: cleans up after a container that has no shim any more.
 //!
-//! containerd runs it after every ordinary delete too, so the ordinary case, where nothing is left,
-//! starts neither a runtime nor a thread.
+//! containerd runs this verb after every ordinary delete too. In that case nothing is left to clean
+//! up, and the verb starts neither the OCI runtime nor an async runtime.
 
 use std::{
     env,
@@ -21,19 +21,20 @@ use crate::{
     task::rootfs,
 };
 
-/// containerd gives the whole verb five seconds.
+/// Time limit of the runtime's `delete`. containerd allows five seconds for the whole verb.
 const DELETE: Duration = Duration::from_secs(4);
 
-/// What a process that nobody saw end is said to have ended with: it was killed.
+/// The exit status that is reported if the shim died before init: killed by SIGKILL.
 const KILLED: u32 = 128 + nix::libc::SIGKILL.unsigned_abs();
 
-/// Removes what is left of a container and tells how its init ended.
+/// Removes the remains of a container and prints the exit of its init.
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let path = bundle_path(arguments)?;
     let bundle = Bundle::new(&path);
     if let Err(error) = delete_state(arguments, &path, &bundle) {
         warn("failed to remove the runtime's container", &*error);
     }
+    // Every step runs, even if an earlier one failed.
     if let Err(error) = rootfs::unmount_recursive(&bundle.rootfs()) {
         warn("failed to unmount the root filesystem", &error);
     }
@@ -51,14 +52,15 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let mut stdout = io::stdout();
     stdout.write_all(&response.write_to_bytes()?)?;
     stdout.flush()?;
-    // Last, because it may wait for the kernel: the answer is out.
+    // Last, because it may wait for the kernel, and containerd has its answer already.
     if let Err(error) = node::bury(&arguments.namespace, &arguments.id) {
-        warn("failed to remove what the shim's observer left", &error);
+        warn("failed to clean up after the shim's observer", &error);
     }
     Ok(())
 }
 
-/// The bundle of `-id`: containerd runs the verb in it, or in a sibling, or names it.
+/// The bundle of the container `-id`. containerd names it with `-bundle`, or runs the verb in it or
+/// in another bundle of the same directory.
 fn bundle_path(arguments: &Arguments) -> io::Result<PathBuf> {
     if !arguments.bundle.is_empty() {
         return Ok(PathBuf::from(&arguments.bundle));
@@ -67,7 +69,7 @@ fn bundle_path(arguments: &Arguments) -> io::Result<PathBuf> {
     Ok(here.parent().unwrap_or(Path::new("/")).join(&arguments.id))
 }
 
-/// Has the runtime kill and forget the container, if it still knows it.
+/// Runs the runtime's `delete --force`, if the runtime still has state of the container.
 fn delete_state(arguments: &Arguments, path: &Path, bundle: &Bundle) -> Outcome {
     let reaper = Reaper::default();
     let runc = Runc::new(&bundle.options()?, &arguments.namespace, path, None, reaper.clone())?;
@@ -90,7 +92,7 @@ fn delete_state(arguments: &Arguments, path: &Path, bundle: &Bundle) -> Outcome 
     })
 }
 
-/// containerd logs what is on stderr as warnings.
+/// Writes a warning to stderr, which containerd logs.
 fn warn(what: &str, error: &dyn std::error::Error) {
     let _ = writeln!(io::stderr(), "{what}: {}", one_line(error));
 }

@@ -1,4 +1,4 @@
-//! How `start` learns what is wanted and tells where the shim is: four generations of one protocol.
+//! The input and the answer of `start`, in the four generations of containerd's protocol.
 //!
 //! | containerd | stdin of `start` | answer |
 //! |---|---|---|
@@ -24,31 +24,33 @@ use serde::Serialize;
 use super::{args::Arguments, daemon};
 use crate::runc::{Options, OptionsError};
 
-/// Where shims put their sockets unless containerd says otherwise: short, because a socket's path
-/// must fit in 107 bytes.
+/// Directory of shims' sockets, unless containerd names another. It is short, because the path of a
+/// socket must fit in 107 bytes.
 const SOCKET_DIR: &str = "/run/containerd/s";
 
-/// What `start` was told.
+/// The input of `start`, from stdin, the command line and the environment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Request {
     pub(super) generation: Generation,
+    /// Directory of the shim's socket.
     pub(super) socket_dir: PathBuf,
-    /// containerd's gRPC socket.
+    /// The path of containerd's gRPC socket.
     pub(super) address: String,
-    /// containerd's ttrpc socket, where events go.
+    /// The path of containerd's ttrpc socket, which receives events.
     pub(super) ttrpc_address: String,
     pub(super) options: Options,
+    /// Whether the shim logs at level debug.
     pub(super) debug: bool,
 }
 
-/// Which answer is understood.
+/// The form of the answer that containerd expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Generation {
-    /// The bare address.
+    /// The address as plain text.
     Plain,
-    /// JSON with this version.
+    /// JSON with this protocol version.
     Json(u32),
-    /// Protobuf.
+    /// The protobuf message `BootstrapResult`.
     Protobuf,
 }
 
@@ -60,12 +62,12 @@ struct JsonAnswer<'a> {
 }
 
 impl Request {
-    /// Reads what containerd wrote to stdin, with what it put on the command line and into the
+    /// Decodes what containerd wrote to stdin, and completes it from the command line and the
     /// environment.
     ///
     /// # Errors
     ///
-    /// Options that cannot be understood.
+    /// [`OptionsError`] if the runtime options in it cannot be decoded.
     pub(super) fn read(stdin: &[u8], arguments: &Arguments) -> Result<Self, OptionsError> {
         let ttrpc_address =
             env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
@@ -87,7 +89,7 @@ impl Request {
         arguments: &Arguments,
         ttrpc_address: String,
     ) -> Result<Self, OptionsError> {
-        /// `LOG_LEVEL_DEBUG`; trace is lower still.
+        /// `LOG_LEVEL_DEBUG`. More verbose levels are lower.
         const DEBUG: i32 = -4;
         let or =
             |given: &str, other: String| if given.is_empty() { other } else { given.to_owned() };
@@ -95,7 +97,7 @@ impl Request {
         for extension in &params.extensions {
             match Options::decode(extension.value.as_ref()) {
                 Ok(found) => options = found,
-                // Extensions are for others, too.
+                // Extensions of other types are not addressed to this shim.
                 Err(OptionsError::UnknownType { .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -112,11 +114,12 @@ impl Request {
 }
 
 impl Generation {
-    /// The answer to print: the shim serves at `address`.
+    /// The answer to print when the shim serves at `address`.
     pub(super) fn answer(self, address: &str) -> Vec<u8> {
         match self {
             Self::Plain => address.as_bytes().to_vec(),
-            // Neither can fail: a struct of strings, and a message without required fields.
+            // Neither encoding can fail: one is a struct of strings and a number, the other a
+            // message without required fields.
             Self::Json(version) => {
                 serde_json::to_vec(&JsonAnswer { version, address, protocol: "ttrpc" })
                     .unwrap_or_default()
@@ -133,8 +136,8 @@ impl Generation {
     }
 }
 
-/// The message, if stdin is one: it names our id and namespace. Options never do, whatever they
-/// happen to decode to.
+/// The `BootstrapParams` on stdin; `None` if stdin is something else. Runtime options may decode as
+/// this message by chance, but they never contain the container's id and namespace.
 fn bootstrap_params(stdin: &[u8], arguments: &Arguments) -> Option<BootstrapParams> {
     let params = BootstrapParams::parse_from_bytes(stdin).ok()?;
     (params.instance_id == arguments.id && params.namespace == arguments.namespace)
@@ -148,16 +151,20 @@ fn options(stdin: &[u8]) -> Result<Options, OptionsError> {
     let decode = |source| OptionsError::Decode { type_url: "google.protobuf.Any".into(), source };
     let any = Any::parse_from_bytes(stdin).map_err(decode)?;
     match Options::decode(Some(&any)) {
-        // Create will refuse it, to the client who sent it; start has no use for it.
+        // Not an error here, because `start` does not need them. `Create` gets the same options and
+        // refuses them, so the client sees the error.
         Err(OptionsError::UnknownType { .. }) => Ok(Options::default()),
         other => other,
     }
 }
 
+/// The generation of a containerd that does not send `BootstrapParams`.
 fn generation(arguments: &Arguments) -> Generation {
     if env::var_os("MAX_SHIM_VERSION").is_none() {
         return Generation::Plain;
     }
+    // The parent is containerd as a rule, and the publish binary is containerd's own. One of them
+    // may be unreadable.
     let parent =
         Path::new("/proc").join(std::os::unix::process::parent_id().to_string()).join("exe");
     let candidates = [

@@ -1,4 +1,5 @@
-//! `-info`: what the runtime can do, for `ctr plugins inspect-runtime` and the CRI plugin.
+//! `-info`: the runtime's version and features, for `ctr plugins inspect-runtime` and the CRI
+//! plugin.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -13,7 +14,7 @@ use containerd_shim_protos::{
 use super::{NAME, Outcome, revision};
 use crate::runc::{self, Options};
 
-/// What is read of stdin, and of what the runtime prints, at most.
+/// The most bytes that are read of stdin.
 const INPUT_MAX: u64 = 10 << 20;
 
 /// Reads the runtime's options from stdin and prints a `RuntimeInfo`.
@@ -37,7 +38,7 @@ pub(super) fn run() -> Outcome {
     Ok(())
 }
 
-/// What `BINARY features` prints; none for a runtime that has no such verb.
+/// The output of `BINARY features`; `None` for a runtime without this verb.
 fn features(binary: &std::path::Path) -> Option<Any> {
     let mut command = Command::new(binary);
     command.arg("features").stdin(Stdio::null()).stderr(Stdio::null());

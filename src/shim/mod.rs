@@ -1,15 +1,15 @@
-//! One shim process: its arguments, how it comes up, how it serves, how it leaves.
+//! One shim process: its arguments, its start, serving, and its exit.
 //!
 //! ```text
-//!  containerd ── start ──► [start]   binds the socket, spawns the server, answers when it serves
-//!                             └────► [serve]   lives with its containers, leaves after Shutdown
-//!  containerd ── delete ─► [delete]  cleans up after a shim, dead or gone
-//!  containerd ── -info ──► [info]    what the runtime can do
+//!  containerd ── start ──► [start]   binds the socket, spawns the server, waits until it serves
+//!                             └────► [serve]   runs as long as its containers, until Shutdown
+//!  containerd ── delete ─► [delete]  cleans up after a shim that died or exited
+//!  containerd ── -info ──► [info]    prints the runtime's version and features
 //! ```
 //!
-//! `start`, `delete` and `-info` are short-lived and use no threads; only the server has an async
-//! runtime. This module is the one place that knows both containerd's protocol for shims and what
-//! serves behind it.
+//! `start`, `delete` and `-info` are short-lived and use no threads; only the serving process has
+//! an async runtime. This module is the only one that knows both containerd's protocol for shims
+//! and the services behind it.
 
 mod args;
 mod daemon;
@@ -27,14 +27,14 @@ pub use args::{Arguments, ArgumentsError, Verb};
 
 use crate::{model::chain, observe::shim as observe};
 
-/// The name that containerd finds the shim by.
+/// The name of the binary, which containerd derives from [`RUNTIME`].
 pub const NAME: &str = "containerd-shim-lookout-v2";
 
-/// The runtime that is configured in containerd.
+/// The name of the runtime in containerd's configuration.
 pub const RUNTIME: &str = "io.containerd.lookout.v2";
 
-/// Does what the command line says and answers with the process's exit code: 0, or 1 with one line
-/// on stderr. On success stderr stays empty, because containerd 1.6 reads it as part of the answer.
+/// Runs the verb of the command line. Returns exit code 0, or 1 after one line on stderr. On
+/// success stderr stays empty, because containerd 1.6 reads it as part of the answer.
 #[must_use]
 pub fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
     let arguments: Vec<String> = arguments.collect();
@@ -70,12 +70,12 @@ fn dispatch(arguments: &Arguments) -> Outcome {
     }
 }
 
-/// The commit that this was built from, where the build said so.
+/// The commit that the binary was built from; `unknown` unless the build set `LOOKOUT_REVISION`.
 fn revision() -> &'static str {
     option_env!("LOOKOUT_REVISION").unwrap_or("unknown")
 }
 
-/// An error with its causes on one line: containerd logs it as one.
+/// An error with its causes on one line, because containerd logs it as one line.
 fn one_line(error: &dyn std::error::Error) -> String {
     chain(error).replace('\n', " ")
 }

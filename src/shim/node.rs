@@ -1,12 +1,12 @@
-//! What the shims of a node share, made by processes of this binary: each does one thing and says
-//! `ready`, or why not, on stdout.
+//! Helpers: processes of this binary that do something for the whole node. Each does one thing and
+//! writes `ready`, or the reason why it failed, to stdout.
 //!
 //! ```text
-//!  observer's thread ── run(verb) ──► main thread: spawn ──► this binary, the verb
-//!         └───────────── reads what it says ◄─────────────────────┘
+//!  observer's thread ── run(verb) ──► main thread: spawn ──► this binary with the verb
+//!         └───────────── reads its stdout ◄──────────────────────┘
 //! ```
 //!
-//! Only the main thread spawns, because only there the reaper can tell a child from a stranger.
+//! Only the main thread spawns children, and only through the reaper: see [`Reaper::spawn`].
 
 use std::{
     fs,
@@ -26,14 +26,14 @@ use tokio::sync::mpsc;
 use super::Outcome;
 use crate::{observe::shim::Helpers, reaper::Reaper, sys::process::SpawnAttr};
 
-/// How long a helper may take to be ready. Loading takes 30 ms on a quiet machine, 10 times that in
-/// an emulated one.
+/// The longest time that a helper may take. Loading takes 30 ms on a quiet machine, and 10 times
+/// that on an emulated one.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
-/// What a helper says when all is well.
+/// What a helper writes to stdout when it has succeeded.
 const READY: &str = "ready";
 
-/// Says what became of a verb's work, to whoever runs it.
+/// Writes the result of a helper's work to stdout, for the shim that spawned the helper.
 pub(super) fn report(result: Outcome) -> Outcome {
     let mut stdout = io::stdout();
     match &result {
@@ -44,14 +44,14 @@ pub(super) fn report(result: Outcome) -> Outcome {
     result
 }
 
-/// Spawns what the observer's thread asks for. Lives on the main thread.
+/// Spawns the helpers that the observer's thread requests. Runs on the main thread.
 #[derive(Debug)]
 pub(super) struct Spawner {
     reaper: Reaper,
     requests: mpsc::Receiver<Request>,
 }
 
-/// Asks for it. Lives with the observer.
+/// Requests helpers of a [`Spawner`]. Used on the observer's thread.
 #[derive(Debug)]
 pub(super) struct Requests(mpsc::Sender<Request>);
 
@@ -61,39 +61,41 @@ struct Request {
     reply: blocking::SyncSender<io::Result<OwnedFd>>,
 }
 
-/// The two ends. One request at a time is what one thread can make; a second would be refused.
+/// Creates the two ends of the channel for requests.
 pub(super) fn helpers(reaper: Reaper) -> (Requests, Spawner) {
+    // One thread makes the requests and waits for each, so one place is enough. A second request
+    // at the same time would be refused.
     let (send, requests) = mpsc::channel(1);
     (Requests(send), Spawner { reaper, requests })
 }
 
 impl Spawner {
-    /// Spawns for ever.
+    /// Serves requests. Never returns.
     pub(super) async fn run(mut self) {
         while let Some(Request { verb, reply }) = self.requests.recv().await {
-            // Whoever asked may have given up.
+            // The requester may have given up waiting.
             let _ = reply.send(self.spawn(verb));
         }
         std::future::pending().await
     }
 
     fn spawn(&self, verb: &str) -> io::Result<OwnedFd> {
-        let (says, stdout) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        // Not by its name: the file may have been replaced since this process began.
+        let (output, stdout) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+        // Not by path: the file may have been replaced since this process started.
         let mut command = Command::new("/proc/self/exe");
         command.arg(verb).current_dir("/");
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
-        // Its end is nobody's news: what it said before is.
+        // The exit of the helper is not needed: its result is on stdout.
         drop(
             self.reaper
                 .spawn(&mut command, SpawnAttr { new_session: true, ..SpawnAttr::default() })?,
         );
-        Ok(says)
+        Ok(output)
     }
 }
 
 impl Requests {
-    /// Has the verb started; answers with what it says.
+    /// Has the helper spawned by the main thread. Returns the read end of its stdout.
     fn spawn(&self, verb: &'static str) -> io::Result<OwnedFd> {
         let (reply, answer) = blocking::sync_channel(1);
         self.0.try_send(Request { verb, reply }).map_err(io::Error::other)?;
@@ -107,17 +109,19 @@ impl Helpers for Requests {
     }
 
     fn run(&self, verb: &'static str) -> io::Result<()> {
-        let says = self.spawn(verb)?;
+        let output = self.spawn(verb)?;
         let timeout = PollTimeout::try_from(READY_WITHIN).unwrap_or(PollTimeout::MAX);
-        if poll(&mut [PollFd::new(says.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
+        if poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        let mut said = [0; 1024];
-        let count = fs::File::from(says).read(&mut said)?;
-        match String::from_utf8_lossy(&said[..count]).as_ref() {
+        // One read is enough: the helper writes its result with one write, and a pipe keeps that
+        // whole up to PIPE_BUF.
+        let mut buffer = [0; 1024];
+        let count = fs::File::from(output).read(&mut buffer)?;
+        match String::from_utf8_lossy(&buffer[..count]).as_ref() {
             READY => Ok(()),
-            "" => Err(io::Error::other(format!("{verb} ended without a word"))),
-            said => Err(io::Error::other(said.to_owned())),
+            "" => Err(io::Error::other(format!("{verb} ended without output"))),
+            reason => Err(io::Error::other(reason.to_owned())),
         }
     }
 }

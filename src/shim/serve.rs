@@ -1,4 +1,4 @@
-//! The server: lives with its containers, leaves after Shutdown.
+//! The serving process: serves as long as it has containers, and exits after Shutdown.
 
 use std::{env, fs, io, io::Write as _, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
 
@@ -18,38 +18,40 @@ use crate::{
     task::{Service, Shared, Supervisor},
 };
 
-/// What the server tells `start` when it serves.
+/// What the serving process writes to the readiness pipe when it serves.
 pub(super) const READY: &str = "ready";
 
-/// The inherited descriptors.
+/// The inherited descriptor of the listening socket.
 const LISTENER: i32 = 3;
+/// The inherited descriptor of the readiness pipe, which `start` reads.
 const READINESS: i32 = 4;
 
-/// A shim that nobody has connected to leaves after this long.
-const UNWANTED: Duration = Duration::from_secs(60);
+/// A shim without a connection and without a container exits after this time.
+const UNUSED: Duration = Duration::from_secs(60);
 
-/// How long subscribers may take after Shutdown to read what is left for them.
+/// Time that subscribers have after Shutdown to read the last events.
 const LAST_RECORDS: Duration = Duration::from_secs(1);
 
-/// How long events are tried after Shutdown.
+/// Time after Shutdown in which task events are still sent to containerd.
 const LAST_EVENTS: Duration = Duration::from_secs(60);
 
-/// How many turns the answer to Shutdown gets to leave before the process does: the handler's, the
-/// connection's writer's, and some to spare. A turn lets every task that is ready run once.
+/// How often the executor yields after Shutdown, so that the answer is written before the process
+/// exits: once for the handler, once for the connection's writer, and some to spare. Each time,
+/// every task that is ready runs once.
 const LAST_TURNS: usize = 16;
 
-/// At most so many threads for what may block: mounts, cgroups, log files.
+/// The most threads for blocking work: mounts, cgroups, log files.
 const POOL: usize = 4;
 
-/// How long an idle one of them stays.
+/// Time after which an idle thread of the pool ends.
 const POOL_KEEP_ALIVE: Duration = Duration::from_millis(500);
 
-/// What those threads need of stack: path walks and formatting.
+/// Stack size of these threads in bytes, enough for path walks and formatting.
 const POOL_STACK: usize = 256 << 10;
 
-/// Serves until there is no reason to.
+/// Runs the serving process until Shutdown, a signal, or 60 s without any use.
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    // Before any other thread exists.
+    // Before any other thread exists, because glibc makes an arena for each thread.
     sys::process::use_one_malloc_arena();
     let listener = sys::fd::inherited(LISTENER)?;
     let readiness = fs::File::from(sys::fd::inherited(READINESS)?);
@@ -61,7 +63,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         .thread_stack_size(POOL_STACK)
         .build()?;
     let served = runtime.block_on(serve(arguments, listener, readiness));
-    // A relay that waits for a client's fifo does not keep the process.
+    // Does not wait for the pool: a thread that waits for a client's fifo would keep the process.
     runtime.shutdown_background();
     served
 }
@@ -81,7 +83,7 @@ async fn serve(arguments: &Arguments, listener: OwnedFd, mut readiness: fs::File
     Ok(())
 }
 
-/// Everything that a serving shim has.
+/// The parts of a serving shim.
 struct Shim {
     server: Server,
     supervisor: Supervisor,
@@ -103,12 +105,12 @@ struct Signals {
     user: Signal,
 }
 
-/// Why a shim leaves.
+/// The reason why a shim exits.
 #[derive(Debug, Clone, Copy)]
 enum Leave {
     Shutdown,
     Signal,
-    Unwanted,
+    Unused,
 }
 
 impl Shim {
@@ -118,8 +120,9 @@ impl Shim {
     ) -> Result<Self, Box<dyn std::error::Error>> {
         nix::sys::prctl::set_child_subreaper(true)?;
         let container_oom_score_adj = raise_oom_score();
-        // A crash must not leave what it saw of a container in a core file. After the score: what
-        // is not dumpable gives its files in /proc to root.
+        // A core file of the shim could contain secrets from a container's arguments. This comes
+        // after the OOM score, because the files of a non-dumpable process in /proc belong to root
+        // and could not be written any more.
         nix::sys::prctl::set_dumpable(false)?;
         let signals = Signals {
             child: signal(SignalKind::child())?,
@@ -135,7 +138,7 @@ impl Shim {
         let (requests, spawner) = node::helpers(reaper.clone());
         let config = Config::load().map_err(|error| {
             let why = chain(&error);
-            tracing::error!(why, "nothing is observed: the configuration is not taken");
+            tracing::error!(why, "invalid configuration: no container is observed");
             why
         });
         let address = env::var("LOOKOUT_SHIM_SOCKET").unwrap_or_default();
@@ -189,17 +192,17 @@ impl Shim {
             let why = loop {
                 tokio::select! {
                     () = supervisor.left() => break Leave::Shutdown,
-                    () = unwanted(&supervisor, &connected) => break Leave::Unwanted,
+                    () = unused(&supervisor, &connected) => break Leave::Unused,
                     _ = signals.terminate.recv() => break Leave::Signal,
                     _ = signals.interrupt.recv() => break Leave::Signal,
                     _ = signals.user.recv() => report(&supervisor, &reaper, &publisher),
                 }
             };
-            // No start may find this shim any more.
+            // First of all, so that no `start` finds this shim and adds a container to it.
             if let Some(socket) = &socket {
                 socket.remove_own(socket_identity);
             }
-            tracing::info!(?why, "leaving");
+            tracing::info!(?why, "exiting");
             server.stop_listen().await;
             observer.stop(LAST_RECORDS).await;
             for _ in 0..LAST_TURNS {
@@ -208,10 +211,12 @@ impl Shim {
             if let Err(left) = publisher.drain(LAST_EVENTS).await {
                 tracing::error!(
                     bytes = left.0,
-                    "leaving with events that containerd did not acknowledge"
+                    "exiting although containerd has not acknowledged all events: they are lost"
                 );
             }
         };
+        // Only `lives` completes. The others run beside it, so that reaping and sending continue
+        // until the last event is acknowledged.
         tokio::select! {
             () = lives => {}
             () = sender.run() => {}
@@ -222,7 +227,7 @@ impl Shim {
     }
 }
 
-/// Reaps for ever.
+/// Reaps at each `SIGCHLD`. Never returns in practice.
 async fn reap(reaper: &Reaper, child: &mut Signal) {
     loop {
         reaper.reap();
@@ -232,23 +237,25 @@ async fn reap(reaper: &Reaper, child: &mut Signal) {
     }
 }
 
-/// Resolves when nobody has connected for a minute and there never was a container.
-async fn unwanted(supervisor: &Supervisor, connected: &FirstConnection) {
-    tokio::time::sleep(UNWANTED).await;
+/// Resolves after [`UNUSED`] if there was neither a connection nor a container. Otherwise never.
+async fn unused(supervisor: &Supervisor, connected: &FirstConnection) {
+    tokio::time::sleep(UNUSED).await;
     if connected.happened() || supervisor.was_used() {
         std::future::pending::<()>().await;
     }
 }
 
-/// What `SIGUSR1` asks for: one line about how the shim is.
+/// Logs one line about the state of the shim. `SIGUSR1` requests it.
 fn report(supervisor: &Supervisor, reaper: &Reaper, publisher: &Publisher) {
     let (containers, children, unacknowledged) =
         (supervisor.count(), reaper.living(), publisher.unpublished().bytes);
-    tracing::info!(containers, children, unacknowledged, "asked by SIGUSR1");
+    tracing::info!(containers, children, unacknowledged, "status, requested by SIGUSR1");
 }
 
-/// Makes the shim a better victim than containerd: one more than its score. Answers with the score
-/// that containers get, which is containerd's.
+/// Raises the shim's OOM score to one more than containerd's, so that the kernel kills a shim
+/// before
+/// containerd. Returns the score for containers, which is containerd's, or `None` if the score was
+/// not raised.
 fn raise_oom_score() -> Option<i32> {
     const MAX: i32 = 1000;
     let path = "/proc/self/oom_score_adj";

@@ -1,4 +1,4 @@
-//! `start`: binds the socket, spawns the server, and answers when it serves.
+//! `start`: binds the socket, spawns the serving process, and answers when it serves.
 
 use std::{
     env, io,
@@ -22,17 +22,17 @@ use crate::{
     task::cgroup,
 };
 
-/// What is read of stdin at most (containerd 45b7de283 has the same bound).
+/// The most bytes that are read of stdin (containerd 45b7de283 has the same bound).
 const STDIN_MAX: u64 = 10 << 20;
 
-/// The server did not come up.
+/// The serving process could not be started.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to start the shim's server: {said}")]
+#[error("failed to start the shim's server: {reason}")]
 struct ServerError {
-    said: String,
+    reason: String,
 }
 
-/// Brings a shim up for the bundle in the working directory, or finds the one of its group.
+/// Starts a shim for the bundle in the working directory, or finds the running shim of its group.
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let mut stdin = Vec::new();
     io::stdin().take(STDIN_MAX).read_to_end(&mut stdin)?;
@@ -41,11 +41,11 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let spec = bundle.spec()?;
     let group = spec.group().unwrap_or(&arguments.id);
     let socket = Socket::of(&request.socket_dir, &request.address, &arguments.namespace, group)?;
-    // First, so that it cannot fail once a server runs that nobody would know.
+    // Before the spawn: if this failed afterwards, a server would run that `delete` cannot find.
     bundle.write_address(&socket.address())?;
     if let Bound::Ours(listener) = socket.bind()? {
         let identity = socket.identity();
-        if let Err(error) = bring_up(arguments, &request, &socket, listener.into()) {
+        if let Err(error) = start_server(arguments, &request, &socket, listener.into()) {
             socket.remove_own(identity);
             return Err(error);
         }
@@ -54,7 +54,8 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-fn bring_up(
+/// Spawns the serving process and waits until it serves. If it does not, it is killed.
+fn start_server(
     arguments: &Arguments,
     request: &Request,
     socket: &Socket,
@@ -62,18 +63,20 @@ fn bring_up(
 ) -> Outcome {
     if env::var_os("SCHED_CORE").is_some_and(|value| !value.is_empty()) {
         process::create_core_scheduling_domain().map_err(|error| ServerError {
-            said: format!("failed to enable core scheduling: {error}"),
+            reason: format!("failed to enable core scheduling: {error}"),
         })?;
     }
-    let (ready, tell_ready) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    let mut server = spawn(arguments, request, socket, vec![listener, tell_ready])?;
+    let (ready, readiness) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
+    // In the order of `serve::LISTENER` and `serve::READINESS`: descriptors 3 and 4.
+    let mut server = spawn(arguments, request, socket, vec![listener, readiness])?;
+    // Before `start` answers, so that the shim serves no request outside the cgroup.
     let joined = match request.options.shim_cgroup.as_str() {
         "" => Ok(()),
         path => cgroup::join(path, server.id()),
     };
     let up = joined.map_err(Into::into).and_then(|()| wait(ready));
     if up.is_err() {
-        // Only the child that was just spawned: it has not been waited for.
+        // Its pid cannot have been reused, because it has not been waited for.
         let _ = server.kill();
         let _ = server.wait();
     }
@@ -106,13 +109,14 @@ fn spawn(
     process::spawn(&mut command, attr)
 }
 
-/// The server writes [`READY`] when it serves, or what went wrong; if it dies, nothing.
+/// Waits for the end of the readiness pipe. The server writes [`READY`] or an error into it, and
+/// nothing if it dies.
 fn wait(ready: OwnedFd) -> Outcome {
-    let mut said = String::new();
-    std::fs::File::from(ready).take(4096).read_to_string(&mut said)?;
-    match said.as_str() {
+    let mut written = String::new();
+    std::fs::File::from(ready).take(4096).read_to_string(&mut written)?;
+    match written.as_str() {
         READY => Ok(()),
-        "" => Err(ServerError { said: "it ended without a word".into() }.into()),
-        _ => Err(ServerError { said }.into()),
+        "" => Err(ServerError { reason: "it ended without an error message".into() }.into()),
+        _ => Err(ServerError { reason: written }.into()),
     }
 }

@@ -4,10 +4,10 @@ fn parse(arguments: &[&str]) -> Result<Arguments, ArgumentsError> {
     Arguments::parse(&arguments.iter().map(ToString::to_string).collect::<Vec<_>>())
 }
 
-/// Check that the forms of Go's flag package are all taken: one dash or two, a space or an equals
+/// Check that all forms of Go's flag package are accepted: one dash or two, a space or an equals
 /// sign.
 #[test]
-fn flags_are_taken_in_all_of_gos_forms() {
+fn all_forms_of_gos_flag_package_are_accepted() {
     for form in [
         &["-namespace", "k8s.io", "-id", "web", "-debug", "start"][..],
         &["--namespace=k8s.io", "--id=web", "--debug", "start"],
@@ -22,9 +22,9 @@ fn flags_are_taken_in_all_of_gos_forms() {
     }
 }
 
-/// Check that what is missing or unknown is named.
+/// Check that the error names the missing or unknown argument.
 #[test]
-fn a_bad_command_line_is_refused_by_name() {
+fn the_error_names_the_bad_argument() {
     let refusal = |arguments: &[&str]| parse(arguments).unwrap_err().to_string();
     assert_eq!(refusal(&["-id", "web", "start"]), "shim namespace cannot be empty");
     assert_eq!(refusal(&["-namespace", "default", "start"]), "shim id cannot be empty");
@@ -36,7 +36,7 @@ fn a_bad_command_line_is_refused_by_name() {
 
 /// Check that version and info need neither namespace nor id.
 #[test]
-fn version_and_info_need_nothing_else() {
+fn version_and_info_need_no_other_flags() {
     assert_eq!(parse(&["-v"]).unwrap().verb, Verb::Version);
     assert_eq!(parse(&["-info"]).unwrap().verb, Verb::Info);
 }
