@@ -10,23 +10,23 @@ use containerd_shim_protos::{
     ttrpc::{self, proto::Code},
 };
 
-/// How long containerd may take to acknowledge one event.
+/// The longest time that containerd may take to acknowledge one event.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
-/// How long a connect may take: containerd is on this machine.
+/// The longest time that a connect may take. containerd is on the same machine.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What became of one attempt to forward.
+/// The result of one attempt to forward an event.
 pub(super) enum Forwarded {
-    /// containerd has it.
+    /// containerd has acknowledged the event.
     Acknowledged,
-    /// containerd answered that it will never take it.
+    /// containerd will never accept the event, with the message of its answer.
     Refused(String),
-    /// No answer: it may or may not have it.
+    /// No answer came. containerd may or may not have received the event.
     Unreachable,
 }
 
-/// A connection that is made when it is needed and dropped when it fails.
+/// A connection that is opened when it is needed and dropped when it fails.
 #[derive(Debug)]
 pub(super) struct Connection {
     address: String,
@@ -47,7 +47,7 @@ impl Connection {
         Self { address: format!("unix://{path}"), client: None }
     }
 
-    /// Connects anew; false if nobody listens.
+    /// Opens a new connection. Returns false if that fails.
     pub(super) async fn connect(&mut self) -> bool {
         let client = tokio::time::timeout(CONNECT, Client::connect(&self.address)).await;
         self.client =
@@ -55,7 +55,7 @@ impl Connection {
         self.client.is_some()
     }
 
-    /// Tries once, on the connection that there is or on a new one.
+    /// Forwards an event once, on the existing connection or on a new one.
     pub(super) async fn forward(&mut self, envelope: &Envelope) -> Forwarded {
         if self.client.is_none() && !self.connect().await {
             return Forwarded::Unreachable;
@@ -64,7 +64,8 @@ impl Connection {
         let request =
             ForwardRequest { envelope: MessageField::some(envelope.clone()), ..Default::default() };
         let context = ttrpc::context::with_duration(ACKNOWLEDGE);
-        let forwarded = judge(client.forward(context, &request).await);
+        let forwarded = forwarded(client.forward(context, &request).await);
+        // A connection without an answer may be broken: the next attempt opens a new one.
         if matches!(forwarded, Forwarded::Unreachable) {
             self.client = None;
         }
@@ -72,14 +73,14 @@ impl Connection {
     }
 }
 
-fn judge(answer: ttrpc::Result<Empty>) -> Forwarded {
+fn forwarded(answer: ttrpc::Result<Empty>) -> Forwarded {
     match answer {
         Ok(_) => Forwarded::Acknowledged,
         Err(ttrpc::Error::RpcStatus(status)) => match status.code() {
             Code::INVALID_ARGUMENT | Code::UNIMPLEMENTED | Code::OUT_OF_RANGE => {
                 Forwarded::Refused(status.message)
             }
-            // A daemon that is starting or stopping; anything unknown is worth another try.
+            // containerd is starting or stopping, or the code is unknown: the event is retried.
             _ => Forwarded::Unreachable,
         },
         Err(_) => Forwarded::Unreachable,

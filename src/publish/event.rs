@@ -1,4 +1,4 @@
-//! What the shim tells containerd about a task.
+//! The task events that the shim publishes.
 
 use std::time::SystemTime;
 
@@ -13,7 +13,7 @@ use containerd_shim_protos::{
 
 use crate::model::Exit;
 
-/// One event of a task: its topic and message.
+/// One event of a task: its topic and its message.
 #[derive(Debug)]
 pub struct TaskEvent {
     topic: &'static str,
@@ -21,13 +21,13 @@ pub struct TaskEvent {
 }
 
 impl TaskEvent {
-    /// `/tasks/create`.
+    /// The event `/tasks/create`.
     #[must_use]
     pub fn create(message: &events::TaskCreate) -> Self {
         Self::new(topics::TASK_CREATE_EVENT_TOPIC, "TaskCreate", message)
     }
 
-    /// `/tasks/start`.
+    /// The event `/tasks/start`: init, with this pid, runs the container's program.
     #[must_use]
     pub fn start(container_id: &str, pid: i32) -> Self {
         let container_id = container_id.to_owned();
@@ -35,7 +35,7 @@ impl TaskEvent {
         Self::new(topics::TASK_START_EVENT_TOPIC, "TaskStart", &message)
     }
 
-    /// `/tasks/exec-added`.
+    /// The event `/tasks/exec-added`.
     #[must_use]
     pub fn exec_added(container_id: &str, exec_id: &str) -> Self {
         let (container_id, exec_id) = (container_id.to_owned(), exec_id.to_owned());
@@ -43,7 +43,7 @@ impl TaskEvent {
         Self::new(topics::TASK_EXEC_ADDED_EVENT_TOPIC, "TaskExecAdded", &message)
     }
 
-    /// `/tasks/exec-started`.
+    /// The event `/tasks/exec-started`: the process of an exec runs with this pid.
     #[must_use]
     pub fn exec_started(container_id: &str, exec_id: &str, pid: i32) -> Self {
         let (container_id, exec_id) = (container_id.to_owned(), exec_id.to_owned());
@@ -56,7 +56,7 @@ impl TaskEvent {
         Self::new(topics::TASK_EXEC_STARTED_EVENT_TOPIC, "TaskExecStarted", &message)
     }
 
-    /// `/tasks/exit`, of init (`id` is the container's) or of an exec.
+    /// The event `/tasks/exit`. `id` is the container's for the exit of init, else the exec's.
     #[must_use]
     pub fn exit(container_id: &str, id: &str, exit: Exit) -> Self {
         let message = events::TaskExit {
@@ -70,7 +70,7 @@ impl TaskEvent {
         Self::new(topics::TASK_EXIT_EVENT_TOPIC, "TaskExit", &message)
     }
 
-    /// `/tasks/oom`.
+    /// The event `/tasks/oom`: the kernel's OOM killer was active in the container's cgroup.
     #[must_use]
     pub fn oom(container_id: &str) -> Self {
         let message =
@@ -78,7 +78,7 @@ impl TaskEvent {
         Self::new(topics::TASK_OOM_EVENT_TOPIC, "TaskOOM", &message)
     }
 
-    /// `/tasks/paused`.
+    /// The event `/tasks/paused`.
     #[must_use]
     pub fn paused(container_id: &str) -> Self {
         let message =
@@ -86,7 +86,7 @@ impl TaskEvent {
         Self::new(topics::TASK_PAUSED_EVENT_TOPIC, "TaskPaused", &message)
     }
 
-    /// `/tasks/resumed`.
+    /// The event `/tasks/resumed`.
     #[must_use]
     pub fn resumed(container_id: &str) -> Self {
         let message =
@@ -94,7 +94,7 @@ impl TaskEvent {
         Self::new(topics::TASK_RESUMED_EVENT_TOPIC, "TaskResumed", &message)
     }
 
-    /// `/tasks/delete`.
+    /// The event `/tasks/delete`, with the exit of init. `exit` is `None` if init never ran.
     #[must_use]
     pub fn delete(container_id: &str, pid: i32, exit: Option<Exit>) -> Self {
         let message = events::TaskDelete {
@@ -107,7 +107,7 @@ impl TaskEvent {
         Self::new(topics::TASK_DELETE_EVENT_TOPIC, "TaskDelete", &message)
     }
 
-    /// Where on containerd's bus it goes.
+    /// The topic on containerd's bus.
     #[must_use]
     pub fn topic(&self) -> &'static str {
         self.topic
@@ -117,10 +117,10 @@ impl TaskEvent {
         self.message
     }
 
-    /// The name is given rather than asked of the message: its answer would build the descriptors
-    /// of the whole file, some 300 kB that stay.
+    /// `name` is the name of the message's type. It is not read from the message, because that
+    /// would build the descriptors of the whole proto file, about 300 kB that are never freed.
     fn new(topic: &'static str, name: &str, message: &impl Message) -> Self {
-        // The bare full name, as Go's typeurl writes it.
+        // The full name without a prefix, in the form of Go's typeurl.
         let type_url = format!("containerd.events.{name}");
         // Fails only on a missing required field, which proto3 does not have.
         let value = message.write_to_bytes().unwrap_or_default();
@@ -132,14 +132,14 @@ fn number(pid: i32) -> u32 {
     u32::try_from(pid).unwrap_or_default()
 }
 
-/// A time of protobuf's in nanoseconds since 1970. What comes before is 1970.
+/// A protobuf timestamp in nanoseconds since 1970. A time before 1970 becomes 0.
 pub(super) fn nanoseconds(time: &Timestamp) -> u64 {
     let (seconds, nanos) =
         (u64::try_from(time.seconds).unwrap_or(0), u64::try_from(time.nanos).unwrap_or(0));
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
-/// A time as protobuf has it. Times before 1970 do not happen here and become 1970.
+/// A time as a protobuf timestamp. A time before 1970 becomes 1970.
 #[must_use]
 pub fn timestamp(time: SystemTime) -> Timestamp {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

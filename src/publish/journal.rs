@@ -1,13 +1,12 @@
-//! What has been told but not yet acknowledged: a queue in a file.
+//! The events that containerd has not acknowledged yet: a queue in a file.
 //!
-//! Each record is a length, 4 bytes little-endian, and that many bytes. The file is written, never
-//! fsynced: it serves a shim that lives on while containerd is away, not one that dies. It is
-//! emptied whenever all of it has been acknowledged, so an ordinary shim never has more than a few
-//! hundred bytes in it.
+//! Each record is a length, 4 bytes little-endian, and that many bytes. The file is never fsynced:
+//! it keeps events while containerd is unreachable, and does not survive the shim. It is truncated
+//! whenever all its records are acknowledged, so it rarely has more than a few hundred bytes.
 //!
-//! Where the filesystem refuses a record (it is full), that record and those after it wait in
-//! memory, at most [`MEMORY_MAX`] bytes of them; only beyond that is anything lost, and then it is
-//! the youngest, counted and logged.
+//! If the filesystem refuses a record, for example because it is full, that record and those after
+//! it are kept in memory, up to [`MEMORY_MAX`] bytes. Beyond that the newest records are lost,
+//! counted and logged.
 
 use std::{
     collections::VecDeque,
@@ -17,32 +16,32 @@ use std::{
     path::Path,
 };
 
-/// What may wait in memory when the file cannot be written.
+/// The most bytes of records in memory, when the file cannot be written.
 const MEMORY_MAX: usize = 1 << 20;
 
-/// What may wait in the file: some 200 000 events.
+/// The largest size of the file in bytes, about 200 000 events.
 const FILE_MAX: u64 = 64 << 20;
 
 /// A queue of records, oldest first.
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// None where it could not be made: then everything waits in memory.
+    /// `None` if the file could not be created; all records are kept in memory then.
     file: Option<File>,
-    /// Where the oldest record that is not acknowledged begins.
+    /// Offset of the oldest record in the file.
     head: u64,
-    /// Where the next record goes.
+    /// Offset at which the next record is written.
     tail: u64,
-    /// Records between the two.
+    /// Number of records between `head` and `tail`.
     in_file: u64,
-    /// Records younger than all of the file's.
+    /// Records that are newer than all records in the file.
     memory: VecDeque<Vec<u8>>,
     memory_bytes: usize,
-    /// Records that found no room anywhere.
+    /// Number of records that were lost because memory was full too.
     lost: u64,
 }
 
 impl Journal {
-    /// An empty journal in the file at `path`, which is made anew.
+    /// An empty journal in a new file at `path`. An existing file is truncated.
     pub(super) fn create(path: &Path) -> Self {
         let mut open = OpenOptions::new();
         open.read(true)
@@ -53,7 +52,11 @@ impl Journal {
             .custom_flags(nix::libc::O_NOFOLLOW);
         let file = open.open(path);
         if let Err(error) = &file {
-            tracing::warn!(path = %path.display(), %error, "no journal: unacknowledged events wait in memory");
+            tracing::warn!(
+                path = %path.display(),
+                %error,
+                "failed to create the journal: unacknowledged events are kept in memory"
+            );
         }
         Self {
             file: file.ok(),
@@ -66,24 +69,32 @@ impl Journal {
         }
     }
 
-    /// Appends a record. Writes to the page cache; a filesystem that stalls stalls the caller.
+    /// Appends a record. The write goes to the page cache. If the filesystem blocks, so does the
+    /// caller.
     pub(super) fn append(&mut self, record: &[u8]) {
+        // Once a record is in memory, later ones must not go to the file: they would overtake it.
         if self.memory.is_empty() {
             match self.append_to_file(record) {
                 Ok(()) => return,
-                Err(error) => tracing::warn!(%error, "the journal is full: events wait in memory"),
+                Err(error) => {
+                    tracing::warn!(%error, "failed to write the journal: events are kept in memory")
+                }
             }
         }
         if self.memory_bytes + record.len() > MEMORY_MAX {
             self.lost += 1;
-            tracing::error!(lost = self.lost, "an event was lost: no room to keep it");
+            tracing::error!(lost = self.lost, "lost an event: the journal and its memory are full");
             return;
         }
         self.memory_bytes += record.len();
         self.memory.push_back(record.to_vec());
     }
 
-    /// The oldest record.
+    /// The oldest record; `None` if the journal is empty.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or its content is damaged.
     pub(super) fn front(&self) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.file.as_ref().filter(|_| self.head < self.tail) else {
             return Ok(self.memory.front().cloned());
@@ -102,7 +113,7 @@ impl Journal {
         Ok(Some(record))
     }
 
-    /// Forgets the oldest record, which has `length` bytes.
+    /// Removes the oldest record, which has `length` bytes.
     pub(super) fn pop(&mut self, length: usize) {
         if self.head < self.tail {
             self.head += 4 + length as u64;
@@ -115,23 +126,24 @@ impl Journal {
         }
     }
 
-    /// Gives up what the file holds: it cannot be read. Answers how many bytes that were.
+    /// Drops all records in the file, because it cannot be read. Returns their size in bytes.
     pub(super) fn skip_file(&mut self) -> u64 {
         let bytes = self.tail - self.head;
         self.empty_file();
         bytes
     }
 
+    /// Whether all records have been acknowledged.
     pub(super) fn is_empty(&self) -> bool {
         self.head == self.tail && self.memory.is_empty()
     }
 
-    /// The records that wait.
+    /// The number of records.
     pub(super) fn records(&self) -> u64 {
         self.in_file + self.memory.len() as u64
     }
 
-    /// The bytes that wait.
+    /// The size of the records in bytes, in the file and in memory.
     pub(super) fn waiting(&self) -> u64 {
         self.tail - self.head + self.memory_bytes as u64
     }
@@ -145,7 +157,8 @@ impl Journal {
         let mut framed = Vec::with_capacity(4 + record.len());
         framed.extend_from_slice(&length.to_le_bytes());
         framed.extend_from_slice(record);
-        // A write that fails half way leaves `tail` where it was: the next one overwrites it.
+        // If the write fails half way, `tail` stays, and the next write overwrites the partial
+        // record.
         file.write_all_at(&framed, self.tail)?;
         self.tail += framed.len() as u64;
         self.in_file += 1;

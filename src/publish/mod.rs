@@ -1,4 +1,4 @@
-//! Task events, from the shim to containerd: in order, journaled, retried until acknowledged.
+//! Publishes task events to containerd: in order, journaled, retried until acknowledged.
 //!
 //! ```text
 //!  publish()  ──append──►  Journal  ──next──►  sender  ──Forward──►  containerd
@@ -7,13 +7,14 @@
 //! ```
 //!
 //! Promise P1: while the shim lives, each event reaches containerd at least once and in order,
-//! however long containerd is away. A second copy can come only after an acknowledgement was lost.
+//! however long containerd is unreachable. An event is sent twice only if an acknowledgement was
+//! lost.
 //!
-//! [`Publisher::publish`] is called by whoever has something to tell and returns at once. Memory is
-//! bounded because what waits, waits in the journal's file. Nothing here knows containers.
+//! Any task calls [`Publisher::publish`], which returns at once. Memory is bounded, because
+//! unacknowledged events are kept in the journal's file. Nothing here knows containers.
 //!
-//! [`Publisher::send_unjournaled`] is for what may be lost: it has a queue and a connection of its
-//! own.
+//! [`Publisher::send_unjournaled`] is for events that may be lost. It has a queue and a connection
+//! of its own.
 
 mod connection;
 mod event;

@@ -1,4 +1,5 @@
-//! The queue's two ends: [`Publisher`] for those who tell, [`Sender`] for the one task that sends.
+//! The two ends of the event queue: [`Publisher`] puts events in, [`Sender`] is the one task that
+//! sends them.
 
 use std::{
     path::Path,
@@ -19,14 +20,14 @@ use super::{
     unjournaled::Unjournaled,
 };
 
-/// How long to wait after containerd came back before the replay begins: it keeps no history, and
-/// its clients reconnect too.
+/// Delay between a reconnect and the first event. containerd keeps no history of events, so its
+/// clients need time to reconnect and subscribe before the replay.
 const REPLAY_DELAY: Duration = Duration::from_secs(2);
 
-/// How often an absent containerd is tried.
+/// Interval of attempts to connect while containerd is unreachable.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The way to tell containerd. Clones share one queue.
+/// Publishes events to containerd. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Publisher {
     queue: Arc<Queue>,
@@ -35,42 +36,43 @@ pub struct Publisher {
 #[derive(Debug)]
 struct Queue {
     namespace: String,
-    /// Locked for one record at a time.
+    /// Locked for one record at a time, never across an await.
     journal: Mutex<Journal>,
-    /// Told when the journal was empty and no longer is.
+    /// Notified when a record was appended.
     filled: Notify,
-    /// Told when all has been acknowledged.
+    /// Notified when the journal is empty.
     drained: Notify,
     unjournaled: Unjournaled,
 }
 
-/// What was still unacknowledged when the shim left, in bytes.
+/// The size in bytes of the events that were not acknowledged in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unacknowledged(pub u64);
 
 /// The task events that containerd has not acknowledged yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unpublished {
-    /// How many.
+    /// The number of events.
     pub events: u64,
-    /// What they take, on disk and in memory.
+    /// Their size in bytes, on disk and in memory.
     pub bytes: u64,
-    /// When the oldest of them happened, in nanoseconds since 1970; `None` where there is none.
+    /// The time of the oldest event, in nanoseconds since 1970; `None` if there is no event.
     pub oldest_ns: Option<u64>,
 }
 
-/// The sending end. Run it once, for the life of the shim.
+/// The sending end of the queue. Run it once, as long as the shim runs.
 #[derive(Debug)]
 pub struct Sender {
     queue: Arc<Queue>,
     connection: Connection,
-    /// Connects when the first event that is not journaled comes.
+    /// The connection for unjournaled events, which connects when the first one is sent.
     unjournaled: Connection,
 }
 
 impl Publisher {
-    /// A queue with its journal at `journal`, and the end that sends it to the events service at
-    /// `address` (containerd's `TTRPC_ADDRESS`, a path with or without `unix://`).
+    /// A queue with its journal at the path `journal`, and the end that sends its events to the
+    /// events service at `address` (containerd's `TTRPC_ADDRESS`, a path with or without
+    /// `unix://`).
     #[must_use]
     pub fn new(namespace: &str, address: &str, journal: &Path) -> (Self, Sender) {
         let queue = Arc::new(Queue {
@@ -85,7 +87,7 @@ impl Publisher {
         (Self { queue }, sender)
     }
 
-    /// Puts an event into the queue, with the time that it is now.
+    /// Puts an event into the queue, with the current time. Returns at once.
     pub fn publish(&self, event: TaskEvent) {
         let envelope = Envelope {
             timestamp: MessageField::some(timestamp(SystemTime::now())),
@@ -100,25 +102,27 @@ impl Publisher {
         self.queue.filled.notify_one();
     }
 
-    /// Tells something that is no task event: `value` is the message that `type_url` names, `topic`
-    /// never one under `/tasks/`. It is sent beside the task events, which never wait for it, and
-    /// may be lost. False where too many wait already: then it is not sent.
+    /// Publishes an event that is not a task event and may be lost. `value` is a message of the
+    /// type `type_url`; `topic` must not be below `/tasks/`. The event is sent beside the task
+    /// events, which never wait for it. Returns false if too many events are queued: the event is
+    /// dropped then.
     #[must_use]
     pub fn send_unjournaled(&self, topic: &str, type_url: &str, value: Vec<u8>) -> bool {
         self.queue.unjournaled.offer(&self.queue.namespace, topic, type_url, value)
     }
 
-    /// How many of those that were to be tried did not reach containerd since this was last asked.
+    /// The number of accepted unjournaled events that did not reach containerd, since the last
+    /// call.
     #[must_use]
     pub fn take_unsent(&self) -> u64 {
         self.queue.unjournaled.take_dropped()
     }
 
-    /// Waits until all has been acknowledged, at most `within`.
+    /// Waits until containerd has acknowledged all task events, but no longer than `within`.
     ///
     /// # Errors
     ///
-    /// [`Unacknowledged`] when the time is over.
+    /// [`Unacknowledged`] if some are not acknowledged by then.
     pub async fn drain(&self, within: Duration) -> Result<(), Unacknowledged> {
         let drained = async {
             while !self.queue.lock().is_empty() {
@@ -129,12 +133,13 @@ impl Publisher {
         result.map_err(|_| Unacknowledged(self.queue.lock().waiting()))
     }
 
-    /// What waits for an acknowledgement. Reads the oldest event, from the page cache as a rule.
+    /// The task events that are not acknowledged yet. Reads the oldest one from the journal, as a
+    /// rule from the page cache.
     #[must_use]
     pub fn unpublished(&self) -> Unpublished {
         let (events, bytes, oldest) = {
             let journal = self.queue.lock();
-            // What cannot be read is given up by the sender, which says so.
+            // An unreadable record is ignored here. The sender drops and logs it.
             (journal.records(), journal.waiting(), journal.front().ok().flatten())
         };
         let oldest = oldest.and_then(|record| Envelope::parse_from_bytes(&record).ok());
@@ -151,7 +156,7 @@ impl Queue {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The oldest record, once there is one.
+    /// Waits for a record and returns the oldest. It stays in the journal until it is acknowledged.
     async fn front(&self) -> Vec<u8> {
         loop {
             let front = self.lock().front();
@@ -163,7 +168,7 @@ impl Queue {
                 }
                 Err(error) => {
                     let bytes = self.lock().skip_file();
-                    tracing::error!(%error, bytes, "events were lost: the journal cannot be read");
+                    tracing::error!(%error, bytes, "lost events: failed to read the journal");
                 }
             }
         }
@@ -171,7 +176,7 @@ impl Queue {
 }
 
 impl Sender {
-    /// Sends for ever. Ends only by being dropped.
+    /// Sends events. Never returns; drop the future to stop it.
     pub async fn run(self) {
         let Self { queue, connection, unjournaled } = self;
         let mut journaled = Journaled { queue: &queue, connection };
@@ -179,7 +184,7 @@ impl Sender {
     }
 }
 
-/// The task events' half.
+/// Sends the task events of the journal.
 struct Journaled<'a> {
     queue: &'a Queue,
     connection: Connection,
@@ -194,8 +199,9 @@ impl Journaled<'_> {
         }
     }
 
-    /// Sends one record until containerd has it, or has refused it for good.
+    /// Sends one record again and again, until containerd has acknowledged or refused it.
     async fn deliver(&mut self, record: &[u8]) {
+        // A record that does not decode can never be delivered, and would block all others.
         let Ok(envelope) = Envelope::parse_from_bytes(record) else { return };
         loop {
             match self.connection.forward(&envelope).await {
@@ -210,7 +216,7 @@ impl Journaled<'_> {
     }
 
     async fn reconnect(&mut self) {
-        tracing::warn!("containerd is away: events wait");
+        tracing::warn!("containerd is unreachable: keeping events and retrying");
         while !self.connection.connect().await {
             tokio::time::sleep(RETRY).await;
         }

@@ -1,8 +1,8 @@
-//! Events that may be dropped: what the watch tells on containerd's bus.
+//! Events that may be dropped: those of the observer on containerd's bus.
 //!
-//! They have a queue and a connection of their own, so that a task event never waits behind one.
-//! Each is tried twice at most. What finds no room is refused, what finds no containerd is counted,
-//! for whoever told it to tell.
+//! They have a queue and a connection of their own, so that a task event never waits for them. Each
+//! is sent twice at most. An event is refused if the queue is full, and counted if containerd
+//! cannot be reached. The caller reports both.
 
 use std::{
     collections::VecDeque,
@@ -24,13 +24,13 @@ use super::{
     event::timestamp,
 };
 
-/// How many may wait; the next is refused.
+/// The most events in the queue. Further events are refused.
 const WAITING_MAX: usize = 256;
 
-/// How many bytes they may have together; what would go beyond is refused.
+/// The most bytes of all events in the queue. An event that exceeds them is refused.
 const BYTES_MAX: usize = 512 << 10;
 
-/// The events that wait to be tried.
+/// The queue of events that may be dropped.
 #[derive(Debug, Default)]
 pub(super) struct Unjournaled {
     waiting: Mutex<Waiting>,
@@ -45,7 +45,7 @@ struct Waiting {
 }
 
 impl Unjournaled {
-    /// Puts one into the queue. False: there is no room.
+    /// Puts an event into the queue. Returns false if the queue is full.
     pub(super) fn offer(
         &self,
         namespace: &str,
@@ -58,7 +58,7 @@ impl Unjournaled {
             return false;
         }
         waiting.bytes += value.len();
-        // Always with an event: containerd 1.6 crashes on an envelope without one.
+        // Never without an event: containerd 1.6 crashes on such an envelope.
         let event = Any { type_url: type_url.to_owned(), value, ..Default::default() };
         waiting.envelopes.push_back(Envelope {
             timestamp: MessageField::some(timestamp(SystemTime::now())),
@@ -72,12 +72,12 @@ impl Unjournaled {
         true
     }
 
-    /// How many were tried and did not get there since this was last asked.
+    /// The number of events that were sent without success, since the last call.
     pub(super) fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// Tries each, for ever.
+    /// Sends the events in their order. Never returns.
     pub(super) async fn run(&self, mut connection: Connection) {
         loop {
             let Some(envelope) = self.take() else {
@@ -86,8 +86,8 @@ impl Unjournaled {
             };
             let mut forwarded = connection.forward(&envelope).await;
             if matches!(forwarded, Forwarded::Unreachable) {
-                // containerd was restarted since the last one, perhaps: this one makes a connection
-                // anew.
+                // containerd may have been restarted since the last event. The second attempt opens
+                // a new connection.
                 forwarded = connection.forward(&envelope).await;
             }
             match forwarded {

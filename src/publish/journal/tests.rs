@@ -1,8 +1,8 @@
 use super::*;
 
-/// Check that records come out as they went in, through the file and through memory.
+/// Check that records are read in the order in which they were appended.
 #[test]
-fn records_come_out_in_order() {
+fn records_are_read_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let mut journal = Journal::create(&folder.path().join("journal"));
     for number in 0..100_u32 {
@@ -21,9 +21,9 @@ fn records_come_out_in_order() {
     );
 }
 
-/// Check that a filesystem that takes no more loses nothing and reorders nothing.
+/// Check that no record is lost or reordered when the filesystem is full.
 #[test]
-fn a_full_filesystem_makes_records_wait_in_memory() {
+fn records_are_kept_in_memory_when_the_filesystem_is_full() {
     let mut journal = Journal::create(Path::new("/dev/full"));
     journal.append(b"one");
     journal.append(b"two");
@@ -35,7 +35,7 @@ fn a_full_filesystem_makes_records_wait_in_memory() {
     assert!(journal.is_empty());
 }
 
-/// Check that memory is bounded where no file can be had: the youngest records are lost.
+/// Check that memory is bounded if there is no file: the newest records are lost.
 #[test]
 fn memory_is_bounded_without_a_file() {
     let mut journal = Journal::create(Path::new("/nonexistent/journal"));

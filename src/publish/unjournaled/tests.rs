@@ -19,27 +19,28 @@ fn offer(queue: &Unjournaled, bytes: usize) -> bool {
     queue.offer("ns", "/lookout/gap", "a/Spec", vec![b' '; bytes])
 }
 
-/// Check that there is room for so many events and so many bytes, and that the rest is refused.
+/// Check that the queue accepts a number of events and of bytes, and refuses events beyond it.
 #[test]
-fn what_finds_no_room_is_refused() {
+fn events_are_refused_when_the_queue_is_full() {
     let by_number = Unjournaled::default();
     assert!((0..WAITING_MAX).all(|_| offer(&by_number, 1)));
     assert!(!offer(&by_number, 1));
     let by_bytes = Unjournaled::default();
     assert!(offer(&by_bytes, BYTES_MAX));
     assert!(!offer(&by_bytes, 1));
-    let taken = by_bytes.take().expect("it waits");
+    let taken = by_bytes.take().expect("one event is queued");
     assert_eq!((taken.topic.as_str(), taken.event.type_url.as_str()), ("/lookout/gap", "a/Spec"));
-    assert!(offer(&by_bytes, BYTES_MAX), "its room is free again");
+    assert!(offer(&by_bytes, BYTES_MAX), "its space is free again");
 }
 
-/// Check that without containerd these are tried, dropped and counted, while task events wait.
+/// Check that without containerd unjournaled events are tried, dropped and counted, and that task
+/// events are kept.
 #[tokio::test]
-async fn without_containerd_they_are_dropped_and_task_events_wait() {
+async fn without_containerd_only_unjournaled_events_are_dropped() {
     let folder = tempfile::tempdir().expect("a folder");
-    let nobody = folder.path().join("nobody.sock");
+    let missing = folder.path().join("missing.sock");
     let (publisher, sender) =
-        Publisher::new("ns", &nobody.display().to_string(), &folder.path().join("events.journal"));
+        Publisher::new("ns", &missing.display().to_string(), &folder.path().join("events.journal"));
     publisher.publish(TaskEvent::start("web", 1));
     let waiting = publisher.unpublished();
     let oldest =
@@ -66,7 +67,7 @@ async fn without_containerd_they_are_dropped_and_task_events_wait() {
     assert_eq!(publisher.unpublished(), waiting);
 }
 
-/// A containerd that tells the test what comes, and acknowledges nothing that is not a task event.
+/// A containerd that passes each event to the test and acknowledges only task events.
 struct Stubborn(mpsc::Sender<Envelope>);
 
 #[async_trait]
@@ -74,33 +75,35 @@ impl Events for Stubborn {
     async fn forward(&self, _: &TtrpcContext, request: ForwardRequest) -> ttrpc::Result<Empty> {
         let envelope = request.envelope.into_option().expect("1.6 crashes without one");
         let is_task = envelope.topic.starts_with("/tasks/");
-        self.0.send(envelope).await.expect("the test listens");
+        self.0.send(envelope).await.expect("the test receives");
         if is_task { Ok(Empty::new()) } else { std::future::pending().await }
     }
 }
 
-/// Check that a task event passes one of ours that containerd never acknowledges.
+/// Check that a task event overtakes an unjournaled event that containerd never acknowledges.
 #[tokio::test]
-async fn a_task_event_does_not_wait_for_one_that_may_be_lost() {
+async fn a_task_event_does_not_wait_for_an_unjournaled_event() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = format!("unix://{}", folder.path().join("events.sock").display());
-    // Two events; one more would wait, and nothing waits for it.
-    let (tell, mut come) = mpsc::channel(2);
+    // The test sends two events. A further event would block its sender, which the test would not
+    // notice.
+    let (sender, mut received) = mpsc::channel(2);
     let listener = Listener::bind(&socket).expect("a socket");
     let mut server = Server::new()
         .add_listener(listener)
-        .register_service(create_events(Arc::new(Stubborn(tell))));
-    server.start().await.expect("it serves");
+        .register_service(create_events(Arc::new(Stubborn(sender))));
+    server.start().await.expect("the server starts");
     let (publisher, sender) = Publisher::new("ns", &socket, &folder.path().join("events.journal"));
     let test = async {
         assert!(publisher.send_unjournaled("/lookout/gap", "a/Spec", b"{}".to_vec()));
-        let ours = come.recv().await.expect("an event");
+        let ours = received.recv().await.expect("an event");
         assert_eq!((ours.namespace.as_str(), ours.topic.as_str()), ("ns", "/lookout/gap"));
         assert_eq!((ours.event.type_url.as_str(), &ours.event.value[..]), ("a/Spec", &b"{}"[..]));
         assert!(ours.timestamp.seconds > 0);
         publisher.publish(TaskEvent::start("web", 1));
-        assert_eq!(come.recv().await.expect("an event").topic, "/tasks/start");
-        // Acknowledged, while ours still is not: containerd may take five seconds for each.
+        assert_eq!(received.recv().await.expect("an event").topic, "/tasks/start");
+        // Acknowledged while the other event is not. Without a queue of its own it would block for
+        // five seconds (`ACKNOWLEDGE`).
         publisher.drain(Duration::from_secs(4)).await.expect("acknowledged");
         assert_eq!(publisher.take_unsent(), 0);
     };
