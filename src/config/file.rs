@@ -1,5 +1,5 @@
-//! The configuration's file: TOML, or JSON by its name. Each value becomes the text that the
-//! environment would have.
+//! Reads the configuration file. It is JSON if its name ends in `.json`, and TOML otherwise. Each
+//! value becomes the text that an environment variable would have.
 
 use std::{
     fs::File,
@@ -9,10 +9,10 @@ use std::{
 
 use super::{ConfigError, Invalidity};
 
-/// A configuration of a few lines has no reason to be larger; more is refused.
+/// The largest file in bytes. A larger file is an error, because a configuration has a few lines.
 const FILE_MAX: u64 = 1 << 20;
 
-/// Keys and values of a file, in its order; `None` where there is no such file.
+/// The keys and values of a file; `None` if the file does not exist.
 pub(super) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let file = match File::open(path) {
@@ -31,8 +31,8 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigE
     let is_json = path.extension().is_some_and(|extension| extension == "json");
     let parsed = if is_json { from_json(&text) } else { from_toml(&text) };
     parsed.map(Some).map_err(|error| match error {
-        Unparsed::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
-        Unparsed::Key(key) => ConfigError::Key {
+        ParseError::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
+        ParseError::Key(key) => ConfigError::Key {
             origin: path.display().to_string(),
             key,
             reason: Invalidity::NotAValue,
@@ -40,19 +40,19 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigE
     })
 }
 
-enum Unparsed {
+enum ParseError {
     Syntax(Box<dyn std::error::Error + Send + Sync>),
-    /// A table where a value belongs.
+    /// The value of this key has a type that no key accepts, such as a table.
     Key(String),
 }
 
-fn from_toml(text: &str) -> Result<Vec<(String, String)>, Unparsed> {
-    let table: toml::Table = text.parse().map_err(|error| Unparsed::Syntax(Box::new(error)))?;
+fn from_toml(text: &str) -> Result<Vec<(String, String)>, ParseError> {
+    let table: toml::Table = text.parse().map_err(|error| ParseError::Syntax(Box::new(error)))?;
     table
         .into_iter()
         .map(|(key, value)| match toml_text(&value) {
             Some(text) => Ok((key, text)),
-            None => Err(Unparsed::Key(key)),
+            None => Err(ParseError::Key(key)),
         })
         .collect()
 }
@@ -70,14 +70,14 @@ fn toml_text(value: &toml::Value) -> Option<String> {
     }
 }
 
-fn from_json(text: &str) -> Result<Vec<(String, String)>, Unparsed> {
+fn from_json(text: &str) -> Result<Vec<(String, String)>, ParseError> {
     let object: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(text).map_err(|error| Unparsed::Syntax(Box::new(error)))?;
+        serde_json::from_str(text).map_err(|error| ParseError::Syntax(Box::new(error)))?;
     object
         .into_iter()
         .map(|(key, value)| match json_text(&value) {
             Some(text) => Ok((key, text)),
-            None => Err(Unparsed::Key(key)),
+            None => Err(ParseError::Key(key)),
         })
         .collect()
 }

@@ -2,41 +2,41 @@
 
 use std::fmt;
 
-/// One key. Its name in a file is [`as_str`](Key::as_str), in the environment `LOOKOUT_` and the
-/// name in capitals, as an annotation `io.lookout.` and the name.
+/// A key of the configuration. Its name in a file is [`as_str`](Key::as_str), in the environment
+/// `LOOKOUT_` and the name in capitals, in an annotation `io.lookout.` and the name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Key {
-    /// Whether containers are watched.
+    /// Whether containers are observed.
     Observe,
-    /// By what.
+    /// The source of records.
     Source,
-    /// What goes to containerd's bus.
+    /// The events that are published on containerd's bus.
     Bus,
-    /// How much the kernel can hold for one shim.
+    /// The size of one shim's ring in the kernel, in bytes.
     RingSize,
-    /// How much of the arguments is captured.
+    /// The most bytes of a process's arguments that are captured.
     ArgvMax,
     /// Patterns of secrets in arguments.
     Redact,
-    /// How much a shim's journal of events holds.
+    /// The size of a shim's event log, in bytes.
     JournalMax,
-    /// How long a container is quiet until it is idle.
+    /// The time without activity after which a container is idle.
     IdleAfter,
-    /// Where the probe format is served.
+    /// The unix socket that serves the probe format.
     ProbeSocket,
-    /// Where metrics are served.
+    /// The address at which metrics are served.
     MetricsAddress,
-    /// How often the daemon looks for what has died unseen.
+    /// The interval at which the daemon checks whether registered processes still live.
     LivenessInterval,
-    /// How often the daemon writes when it saw a process last.
+    /// The interval at which the daemon records when it last saw a process.
     LastSeenInterval,
-    /// Keys that only the host's configuration sets.
+    /// The keys that options and annotations cannot change.
     Locked,
 }
 
 impl Key {
-    /// All of them, in the order of every listing.
+    /// All keys, in the order of every listing.
     pub const ALL: [Self; 13] = [
         Self::Observe,
         Self::Source,
@@ -53,7 +53,7 @@ impl Key {
         Self::Locked,
     ];
 
-    /// Its name.
+    /// The key's name in a file.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -73,21 +73,21 @@ impl Key {
         }
     }
 
-    /// The key of a name.
+    /// The key with this name; `None` if there is no such key.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|key| key.as_str() == name)
     }
 
-    /// Its variable in the environment.
+    /// The name of the key's environment variable.
     #[must_use]
     pub fn variable(self) -> String {
         format!("LOOKOUT_{}", self.as_str().to_ascii_uppercase())
     }
 
-    /// What a value has to be, for a message.
+    /// The values that the key accepts, for an error message.
     #[must_use]
-    pub fn wanted(self) -> &'static str {
+    pub fn expected(self) -> &'static str {
         match self {
             Self::Observe => "on or off",
             Self::Source => "auto, bpf, connector or poll",
@@ -106,16 +106,17 @@ impl Key {
         }
     }
 
-    /// Whether the host's configuration alone sets it: `locked` would unlock itself otherwise.
+    /// Whether only the host's configuration can set the key. This is true for `locked`: otherwise
+    /// a container could unlock its keys.
     #[must_use]
-    pub fn is_hosts(self) -> bool {
+    pub fn is_host_only(self) -> bool {
         matches!(self, Self::Locked)
     }
 
-    /// Whether a container's annotations may set it. Not where the shim, which is root on the node,
-    /// would open a socket at a place that whoever writes a pod's annotations chooses.
+    /// Whether an annotation can set the key. The author of a pod is not trusted: the shim, which
+    /// is root on the node, must not open a socket at a path that an annotation chooses.
     #[must_use]
-    pub fn is_containers(self) -> bool {
+    pub fn allows_annotation(self) -> bool {
         match self {
             Self::Observe
             | Self::Source

@@ -1,15 +1,16 @@
-//! The configuration: of the host, and of one container.
+//! The configuration of the host and of one container.
 //!
 //! ```text
-//!  default → file → environment          the host's: Config::load
-//!               └→ options → annotations   a container's: Config::for_container
+//!  default → file → environment          the host: Config::load
+//!               └→ options → annotations   a container: Config::for_container
 //! ```
 //!
-//! Each value knows who set it. The host's configuration is trusted: a mistake in it is an error
-//! that names key and file. A container's is not: a mistake in it costs a warning, never the
-//! container.
+//! The origin of each value is recorded. The host's configuration is trusted, and a mistake in it
+//! is an error that names key and file. A container's configuration is not trusted, and a mistake
+//! in it is a warning that never fails the container.
 //!
-//! The shim and the command read it; nothing here logs, and nothing here watches the file.
+//! The shim and the command read the configuration. Nothing here logs, and nothing here watches the
+//! file.
 
 mod file;
 mod key;
@@ -28,29 +29,29 @@ pub use key::Key;
 pub use settings::{Bus, Settings, SourceChoice};
 pub use value::duration;
 
-/// Where the host's configuration is, unless `LOOKOUT_CONFIG` names another.
+/// The file of the host's configuration, unless `LOOKOUT_CONFIG` names another.
 pub const DEFAULT_FILE: &str = "/etc/lookout/config.toml";
 
-/// What the keys of annotations begin with.
+/// The prefix of the keys in annotations.
 pub const ANNOTATION_PREFIX: &str = "io.lookout.";
 
 /// The host's configuration.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     settings: Settings,
-    /// Who set a key; those that are missing have their default.
+    /// The origin of each key that is set. The other keys have their default.
     origins: BTreeMap<Key, Origin>,
 }
 
-/// Who set a value.
+/// The origin of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// Nobody.
+    /// The built-in default.
     Default,
-    /// The file.
+    /// The configuration file with this path.
     File(PathBuf),
-    /// The environment: the variable.
+    /// The environment variable with this name.
     Environment(String),
     /// The runtime options in containerd's configuration.
     Option,
@@ -58,96 +59,99 @@ pub enum Origin {
     Annotation,
 }
 
-/// The host's configuration cannot be used.
+/// The host's configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The file that was named is not there.
+    /// The named file does not exist.
     #[error("{} does not exist", path.display())]
     Missing {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
     },
     /// The file cannot be read.
     #[error("failed to read {}", path.display())]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The file is not TOML, or not JSON.
+    /// The file is not valid TOML, or not valid JSON.
     #[error("failed to parse {}", path.display())]
     Syntax {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// Where, and what.
+        /// The parser's error, with the position.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A key is wrong.
+    /// A key or its value is invalid.
     #[error("{key} in {origin}: {reason}")]
     Key {
-        /// The file or the variable.
+        /// The path of the file, or the name of the environment variable.
         origin: String,
         /// The key as it was written.
         key: String,
-        /// What is wrong.
+        /// Why it is invalid.
         reason: Invalidity,
     },
 }
 
-/// What is wrong with a key.
+/// The reason why a key or its value is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Invalidity {
     /// There is no such key.
-    #[error("no such key; there are {}", Key::ALL.map(Key::as_str).join(", "))]
+    #[error("no such key; the keys are {}", Key::ALL.map(Key::as_str).join(", "))]
     Unknown,
-    /// A table or a date, where a text, a number, a switch or a list of texts belongs.
-    #[error("not a value that any key takes")]
+    /// The value is a table, a date or a fraction. Values are strings, integers, booleans and lists
+    /// of strings.
+    #[error("not a string, an integer, a boolean or a list of strings")]
     NotAValue,
-    /// The value.
-    #[error("{value:?} is not {wanted}")]
+    /// The value is not valid for the key.
+    #[error("{value:?} is not {expected}")]
     Value {
-        /// As it was written.
+        /// The value as it was written.
         value: String,
-        /// What it has to be.
-        wanted: &'static str,
+        /// The values that the key accepts, from [`Key::expected`].
+        expected: &'static str,
     },
-    /// The host's configuration has locked it.
+    /// The host's configuration has locked the key.
     #[error("locked by the host's configuration")]
     Locked,
-    /// It is not for a container to set.
+    /// A container cannot set the key.
     #[error("only the host's configuration can set it")]
-    NotYours,
+    HostOnly,
 }
 
-/// What of a container's configuration was not taken.
+/// A setting of a container that was ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// The key as it was written, with the prefix of an annotation.
+    /// The key as it was written; the key of an annotation with its prefix.
     pub key: String,
-    /// Why it was not taken.
+    /// Why it was ignored.
     pub reason: Invalidity,
 }
 
 impl Config {
-    /// Reads the file and the environment.
+    /// Reads the host's configuration from the file and the environment.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the key and the file. A default file that is missing is none.
+    /// [`ConfigError`], which names the key and the file. It is not an error if the default file
+    /// does not exist.
     pub fn load() -> Result<Self, ConfigError> {
         Self::load_with(None, |variable| std::env::var(variable).ok())
     }
 
-    /// As [`load`](Self::load), from a file that was named, and with an environment.
+    /// The same as [`load`](Self::load), with a given environment. The file `named` must exist, if
+    /// one is given; it has precedence over `LOOKOUT_CONFIG`.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the key and the file.
+    /// [`ConfigError`], which names the key and the file.
     pub fn load_with(
         named: Option<&Path>,
         environment: impl Fn(&str) -> Option<String>,
@@ -184,9 +188,9 @@ impl Config {
         Ok(config)
     }
 
-    /// What holds for a container: the host's, then the runtime options, then its annotations. What
-    /// of them cannot be taken leaves the value as it was, and is told. Patterns of `redact` add to
-    /// the host's.
+    /// The settings of a container: the host's, overridden by the runtime options, overridden by
+    /// its annotations. An invalid setting is ignored and reported as a warning. Patterns of
+    /// `redact` are added to the host's.
     #[must_use]
     pub fn for_container(
         &self,
@@ -204,6 +208,7 @@ impl Config {
             .iter()
             .filter_map(|(name, text)| Some((name, name.strip_prefix(ANNOTATION_PREFIX)?, text)))
             .collect();
+        // The map has no order, but the warnings must have one.
         annotations.sort_unstable();
         for (name, key, text) in annotations {
             if let Err(reason) = container.set(key, text, Origin::Annotation) {
@@ -219,7 +224,7 @@ impl Config {
         &self.settings
     }
 
-    /// Who set a key.
+    /// The origin of a key's value.
     #[must_use]
     pub fn origin(&self, key: Key) -> &Origin {
         self.origins.get(&key).unwrap_or(&Origin::Default)
@@ -227,21 +232,22 @@ impl Config {
 
     fn set(&mut self, name: &str, text: &str, origin: Origin) -> Result<(), Invalidity> {
         let key = Key::from_name(name).ok_or(Invalidity::Unknown)?;
-        let is_hosts = match origin {
+        let is_trusted = match origin {
             Origin::Default | Origin::File(_) | Origin::Environment(_) => true,
-            Origin::Option if key.is_hosts() => return Err(Invalidity::NotYours),
-            Origin::Annotation if !key.is_containers() => return Err(Invalidity::NotYours),
+            Origin::Option if key.is_host_only() => return Err(Invalidity::HostOnly),
+            Origin::Annotation if !key.allows_annotation() => return Err(Invalidity::HostOnly),
             Origin::Option | Origin::Annotation => false,
         };
-        if !is_hosts && self.settings.locked.contains(&key) {
+        if !is_trusted && self.settings.locked.contains(&key) {
             return Err(Invalidity::Locked);
         }
-        let set = if key == Key::Redact && !is_hosts {
+        // A container must not be able to remove the host's patterns.
+        let set = if key == Key::Redact && !is_trusted {
             self.settings.add_patterns(text)
         } else {
             self.settings.set(key, text)
         };
-        set.map_err(|_| Invalidity::Value { value: text.to_owned(), wanted: key.wanted() })?;
+        set.map_err(|_| Invalidity::Value { value: text.to_owned(), expected: key.expected() })?;
         self.origins.insert(key, origin);
         Ok(())
     }

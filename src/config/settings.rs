@@ -1,58 +1,59 @@
-//! The values of all keys, and how a text becomes one.
+//! The values of all keys, and their parsing from text.
 
 use std::{path::PathBuf, time::Duration};
 
 use super::{key::Key, value};
 
-/// What holds for one container, or for the host.
+/// The settings of one container or of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether containers are watched.
+    /// Whether containers are observed.
     pub observe: bool,
-    /// By what.
+    /// The source of records.
     pub source: SourceChoice,
-    /// What goes to containerd's bus.
+    /// The events that are published on containerd's bus.
     pub bus: Bus,
-    /// Bytes that the kernel can hold for one shim; a power of two, 4 KiB to 4 MiB.
+    /// Size of one shim's ring in bytes: a power of two, 4 KiB to 4 MiB.
     pub ring_size: u32,
-    /// How many bytes of the arguments are captured, 256 to 16 KiB.
+    /// The most bytes of a process's arguments that are captured: 256 to 16 KiB.
     pub argv_max: u32,
-    /// Regular expressions of secrets in arguments, beside the built-in ones. At most 64; that they
-    /// compile is for the one who compiles them to say.
+    /// Regular expressions of secrets in arguments, beside the built-in ones. At most 64, of at
+    /// most 512 bytes each. They are not compiled here, so an invalid one is found later.
     pub redact: Vec<String>,
-    /// Bytes of a shim's journal of events, 64 KiB to 64 MiB.
+    /// Size of a shim's event log in bytes: 64 KiB to 64 MiB.
     pub journal_max: u64,
-    /// How long a container is quiet until it is idle.
+    /// The time without activity after which a container is idle: 1 s to 24 h.
     pub idle_after: Duration,
-    /// The unix socket that serves the probe format.
+    /// The absolute path of the unix socket that serves the probe format; `None` serves none.
     pub probe_socket: Option<PathBuf>,
-    /// Where metrics are served: `HOST:PORT`.
+    /// The address at which metrics are served, `HOST:PORT`; `None` serves none.
     pub metrics_address: Option<String>,
-    /// How often the daemon looks for what has died unseen.
+    /// The interval at which the daemon checks whether registered processes still live: 100 ms to
+    /// 24 h.
     pub liveness_interval: Duration,
-    /// How often the daemon writes when it saw a process last.
+    /// The interval at which the daemon records when it last saw a process: 100 ms to 24 h.
     pub last_seen_interval: Duration,
-    /// Keys that neither options nor annotations may change.
+    /// The keys that options and annotations cannot change, sorted.
     pub locked: Vec<Key>,
 }
 
-/// The source of records that is wanted.
+/// The configured source of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum SourceChoice {
-    /// The best that the node has.
+    /// The best source that the node supports.
     #[default]
     Auto,
     /// The eBPF programs.
     Bpf,
     /// The kernel's proc connector.
     Connector,
-    /// Looking at `/proc`.
+    /// Polling `/proc`.
     Poll,
 }
 
 impl SourceChoice {
-    /// The word of the configuration.
+    /// The name of the source in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -64,21 +65,21 @@ impl SourceChoice {
     }
 }
 
-/// What of the watch goes to containerd's bus.
+/// The events of the observer that are published on containerd's bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Bus {
-    /// Ports and gaps.
+    /// Events of ports, and gaps.
     #[default]
     Ports,
-    /// Processes too, throttled.
+    /// Also events of processes, throttled.
     Processes,
-    /// Nothing.
+    /// No events.
     None,
 }
 
 impl Bus {
-    /// The word of the configuration.
+    /// The name of the choice in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -111,17 +112,19 @@ impl Default for Settings {
 
 /// The longest path of a unix socket, without its terminating zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
-/// More patterns than anyone writes; each is tried on each argument.
+/// The most patterns. The number is bounded because each is matched against each argument.
 const PATTERNS_MAX: usize = 64;
+/// The longest pattern in bytes.
 const PATTERN_BYTES_MAX: usize = 512;
+/// The longest duration that a key accepts.
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// The value is not what [`Key::wanted`] says. Nothing has changed then.
+/// The key does not accept the value: see [`Key::expected`]. The settings are unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Invalid;
 
 impl Settings {
-    /// Sets a key from its text.
+    /// Parses `text` as the value of `key` and sets it.
     pub(super) fn set(&mut self, key: Key, text: &str) -> Result<(), Invalid> {
         let text = text.trim();
         match key {
@@ -170,7 +173,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Adds a container's patterns to the host's, which no container can take away.
+    /// Adds a container's patterns to the host's, which a container cannot remove.
     pub(super) fn add_patterns(&mut self, text: &str) -> Result<(), Invalid> {
         let more = patterns(text)?;
         if self.redact.len() + more.len() > PATTERNS_MAX {
@@ -180,7 +183,7 @@ impl Settings {
         Ok(())
     }
 
-    /// A key's value as a person would write it; empty where it has none.
+    /// The value of a key in the form of the configuration, with units; empty if it is not set.
     #[must_use]
     pub fn show(&self, key: Key) -> String {
         match key {
@@ -239,7 +242,7 @@ fn address(text: &str) -> Result<Option<String>, Invalid> {
     is_clean.then(|| Some(text.to_owned())).ok_or(Invalid)
 }
 
-/// Names of keys in a list, or in one line with commas or blanks between them.
+/// Parses names of keys: a list, or one line with commas or spaces between the names.
 fn keys(text: &str) -> Result<Vec<Key>, Invalid> {
     let entries = value::list(text);
     let names =

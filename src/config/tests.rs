@@ -82,7 +82,8 @@ fn an_unknown_key_is_named_with_its_file() {
     );
 }
 
-/// Check that a value out of range is an error that names key, file, value and what was wanted.
+/// Check that a value out of range is an error that names the key, the file, the value and the
+/// values that are accepted.
 #[test]
 fn a_wrong_value_is_named_with_key_and_file() {
     for (text, value) in
@@ -94,24 +95,25 @@ fn a_wrong_value_is_named_with_key_and_file() {
     }
     for text in ["redact = [1]", "observe = {}", "idle_after = 1.5", "idle_after = 2024-01-01"] {
         let error = load("config.toml", text).unwrap_err().to_string();
-        assert!(error.contains("not a value"), "{error}");
+        assert!(error.contains("not a string, an integer, a boolean or a list"), "{error}");
     }
 }
 
-/// Check that text that is no TOML is an error that names the file.
+/// Check that text that is not valid TOML is a syntax error.
 #[test]
 fn a_broken_file_is_named() {
     assert!(matches!(load("config.toml", "observe = "), Err(ConfigError::Syntax { .. })));
     assert!(matches!(load("config.json", "observe = 1"), Err(ConfigError::Syntax { .. })));
 }
 
-/// Check that only a file that somebody named has to exist.
+/// Check that a named file must exist and the default file need not.
 #[test]
 fn a_named_file_that_is_missing_is_an_error() {
     let missing = Path::new("/nonexistent/config.toml");
-    assert!(
-        matches!(Config::load_with(Some(missing), |_| None), Err(ConfigError::Missing { path }) if path == missing)
-    );
+    assert!(matches!(
+        Config::load_with(Some(missing), |_| None),
+        Err(ConfigError::Missing { path }) if path == missing
+    ));
     let by_environment =
         Config::load_with(None, |name| (name == "LOOKOUT_CONFIG").then(|| "/nonexistent/c".into()));
     assert!(matches!(by_environment, Err(ConfigError::Missing { .. })));
@@ -120,7 +122,7 @@ fn a_named_file_that_is_missing_is_an_error() {
     }
 }
 
-/// Check that the environment overrides the file, and that each value knows who set it.
+/// Check that the environment overrides the file, and that the origin of each value is known.
 #[test]
 fn the_environment_overrides_the_file() {
     let folder = tempfile::tempdir().unwrap();
@@ -145,7 +147,7 @@ fn the_environment_overrides_the_file() {
     );
 }
 
-/// Check the order: host, options, annotations.
+/// Check the precedence: annotations over options over the host's configuration.
 #[test]
 fn annotations_override_options_and_options_the_host() {
     let config = load("config.toml", "argv_max = 512\nring_size = 4096\nbus = \"none\"").unwrap();
@@ -156,7 +158,7 @@ fn annotations_override_options_and_options_the_host() {
     assert_eq!(warnings, []);
 }
 
-/// Check that a locked key holds against options and annotations, with a warning for each.
+/// Check that options and annotations cannot change a locked key, with a warning for each attempt.
 #[test]
 fn a_locked_key_cannot_be_changed_by_a_container() {
     let config =
@@ -166,9 +168,9 @@ fn a_locked_key_cannot_be_changed_by_a_container() {
         &annotations(&[("observe", "off"), ("redact", "y"), ("locked", "")]),
     );
     assert_eq!(settings, *config.settings());
-    let told: Vec<_> = warnings.iter().map(ToString::to_string).collect();
+    let warnings: Vec<_> = warnings.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        warnings,
         [
             "observe: locked by the host's configuration",
             "locked: only the host's configuration can set it",
@@ -179,7 +181,7 @@ fn a_locked_key_cannot_be_changed_by_a_container() {
     );
 }
 
-/// Check that a container's mistake costs a warning and leaves the value as it was.
+/// Check that a mistake in a container's annotations is a warning and leaves the value unchanged.
 #[test]
 fn a_bad_annotation_never_fails_a_container() {
     let config = Config::default();
@@ -203,12 +205,12 @@ fn an_annotation_opens_no_socket() {
     let (settings, warnings) = Config::default().for_container(&[], &annotations(&entries));
     assert_eq!(settings, Settings::default());
     assert!(
-        warnings.iter().all(|warning| warning.reason == Invalidity::NotYours)
+        warnings.iter().all(|warning| warning.reason == Invalidity::HostOnly)
             && warnings.len() == 2
     );
 }
 
-/// Check that a container adds patterns of secrets and takes none of the host's away.
+/// Check that a container can add patterns of secrets and cannot remove the host's.
 #[test]
 fn a_container_adds_patterns_and_removes_none() {
     let config = load("config.toml", "redact = [\"host\"]").unwrap();
@@ -220,7 +222,7 @@ fn a_container_adds_patterns_and_removes_none() {
     assert_eq!((settings.redact.len(), warnings.len()), (1, 1));
 }
 
-/// Check sizes and durations that are read, and those that are not.
+/// Check which sizes and durations are valid.
 #[test]
 fn sizes_and_durations_have_units() {
     assert_eq!(value::size("131072"), Some(131_072));
@@ -240,10 +242,13 @@ fn sizes_and_durations_have_units() {
 }
 
 proptest! {
-    /// Check that no text of any key panics, and that what was taken is shown so that it can be
-    /// read back.
+    /// Check that no text of any key panics, and that an accepted value is shown in a form that is
+    /// accepted again, with the same result.
     #[test]
-    fn whatever_is_taken_can_be_read_back(index in 0..Key::ALL.len(), text in "\\PC{0,40}|[0-9]{1,8}(ms|s|m|KiB|MiB)?|on|auto") {
+    fn an_accepted_value_can_be_parsed_again(
+        index in 0..Key::ALL.len(),
+        text in "\\PC{0,40}|[0-9]{1,8}(ms|s|m|KiB|MiB)?|on|auto",
+    ) {
         let key = Key::ALL[index];
         let mut settings = Settings::default();
         if settings.set(key, &text).is_ok() {

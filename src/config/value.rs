@@ -1,8 +1,8 @@
-//! Texts of values, read: switches, sizes, durations, lists. Pure.
+//! Parses values from text: switches, sizes, durations, lists.
 
 use std::time::Duration;
 
-/// A switch: `on`, `true`, `yes`, `1`, or the opposite, in any case.
+/// Parses a switch: `on`, `true`, `yes`, `1` or `off`, `false`, `no`, `0`, in any case.
 pub(super) fn switch(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(true),
@@ -11,8 +11,8 @@ pub(super) fn switch(text: &str) -> Option<bool> {
     }
 }
 
-/// A size in bytes: digits, then nothing, `B`, `KiB`, `MiB` or `GiB`; `K`, `M` and `G` mean the
-/// same.
+/// Parses a size, in bytes: digits, then nothing, `B`, `KiB`, `MiB` or `GiB`. `K`, `M` and `G` mean
+/// the same as `KiB`, `MiB` and `GiB`.
 pub(super) fn size(text: &str) -> Option<u64> {
     let (number, unit) = number_and_unit(text)?;
     let shift = match unit.to_ascii_lowercase().as_str() {
@@ -25,7 +25,8 @@ pub(super) fn size(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift)
 }
 
-/// A duration: digits, then `ms`, `s`, `m` or `h`. A number alone has no unit, so it is none.
+/// Parses a duration: digits, then `ms`, `s`, `m` or `h`. A number without a unit is invalid.
+/// Returns `None` for invalid text.
 pub fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = number_and_unit(text)?;
     let millis: u64 = match unit {
@@ -38,10 +39,11 @@ pub fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(millis).map(Duration::from_millis)
 }
 
-/// A list: a JSON array of strings, or one entry a line. Empty entries are left out.
+/// Parses a list: a JSON array of strings, or one entry per line. Empty entries are left out.
 pub(super) fn list(text: &str) -> Vec<String> {
     let entries = if text.trim_start().starts_with('[') {
-        // A pattern such as `[0-9]+` begins so too; it is no array of strings.
+        // A pattern such as `[0-9]+` also begins with a bracket, but is not a JSON array of
+        // strings.
         serde_json::from_str(text).unwrap_or_else(|_| vec![text.to_owned()])
     } else {
         text.lines().map(str::to_owned).collect::<Vec<_>>()
@@ -53,7 +55,7 @@ pub(super) fn list(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Shows a size so that [`size`] reads it back.
+/// Formats a size so that [`size`] parses it to the same value.
 pub(super) fn show_size(bytes: u64) -> String {
     match bytes {
         0 => "0".to_owned(),
@@ -63,7 +65,7 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// Shows a duration so that [`duration`] reads it back.
+/// Formats a duration so that [`duration`] parses it to the same value.
 pub(super) fn show_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
