@@ -1,8 +1,10 @@
-//! How a shim is found: one file each, `<runtime dir>/shims/<namespace>/<shim id>.json`.
+//! The registrations of shims: one file for each, `<runtime dir>/shims/<namespace>/<shim id>.json`,
+//! by which clients find a shim.
 //!
-//! Written by a shim that serves, removed by it at Shutdown or by `delete` after it, read by the
-//! `lookout` command. A file that outlives its shim is harmless: its pid and start name a process
-//! that is gone, so readers pass over it.
+//! A serving shim writes its file and removes it at Shutdown; `delete` removes it after a crash.
+//! The
+//! `lookout` command reads the files. A file that outlives its shim is harmless: its pid and start
+//! time identify a process that does not exist any more, so readers ignore it.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -15,40 +17,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::platform::{HAS_SHIMS, process::start_ticks};
 
-/// Where run-time files are where nothing else is said.
+/// The default runtime directory.
 const RUNTIME_DIR: &str = "/run/lookout";
 
-/// What a file may have; a longer one is passed over.
+/// The largest file in bytes. A larger file is ignored.
 const FILE_MAX: u64 = 64 << 10;
 
-/// How often a write is tried: whoever removes the last file of a namespace removes its folder too,
-/// perhaps at that moment.
+/// The number of attempts to write a file. An attempt fails if another process removes the
+/// namespace's directory at that moment, because it removed the last file in it.
 const TRIES: u32 = 3;
 
-/// One shim that serves.
+/// A serving shim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
-    /// containerd's namespace: the folder's name.
+    /// containerd's namespace, which is the name of the file's directory.
     #[serde(skip)]
     pub namespace: String,
-    /// The shim's id, its container's or its pod sandbox's: the file's name.
+    /// The shim's id, which is the name of the file: the id of its container or pod sandbox.
     #[serde(skip)]
     pub id: String,
-    /// Its process.
+    /// The pid of the shim.
     pub pid: i32,
-    /// When that began, in clock ticks since boot: field 22 of `/proc/PID/stat`.
+    /// The start time of the shim, in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub start: u64,
-    /// Its socket, `unix:///…`; a path alone is read as one.
+    /// The address of the shim's socket, `unix:///…`. A path without `unix://` in the file is
+    /// completed when it is read.
     pub address: String,
-    /// Its run: the first part of its cursors.
+    /// The shim's epoch, which is the first part of its cursors.
     #[serde(default)]
     pub epoch: String,
-    /// Its version.
+    /// The version of the shim.
     #[serde(default)]
     pub version: String,
 }
 
-/// `$LOOKOUT_RUNTIME_DIR`, or `/run/lookout`.
+/// The runtime directory: `$LOOKOUT_RUNTIME_DIR`, or `/run/lookout`.
 #[must_use]
 pub fn runtime_dir() -> PathBuf {
     let set = std::env::var_os("LOOKOUT_RUNTIME_DIR").filter(|dir| !dir.is_empty());
@@ -56,12 +59,12 @@ pub fn runtime_dir() -> PathBuf {
 }
 
 impl Registration {
-    /// Writes the file, whole or not at all, for nobody but its owner.
+    /// Writes the file atomically, with mode 0600.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` where the namespace or the id cannot be a file's name; what the filesystem
-    /// answered.
+    /// `InvalidInput` if the namespace or the id cannot be a file name, else the error of the
+    /// filesystem.
     pub fn write(&self, runtime_dir: &Path) -> io::Result<()> {
         let path = path(runtime_dir, &self.namespace, &self.id)?;
         let folder = path.parent().unwrap_or(runtime_dir);
@@ -93,46 +96,47 @@ impl Registration {
         }
     }
 
-    /// Whether the process that wrote it is still there.
+    /// Whether the shim still runs: its pid exists and has the same start time.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.start != 0 && start_ticks(self.pid) == Some(self.start)
     }
 }
 
-/// Removes a shim's file, and its namespace's folder if that was the last one. No file is no error.
+/// Removes a shim's file, and the namespace's directory if it is empty then. It is not an error if
+/// there is no file.
 ///
 /// # Errors
 ///
-/// `InvalidInput` as in [`Registration::write`]; what the filesystem answered.
+/// `InvalidInput` as in [`Registration::write`], else the error of the filesystem.
 pub fn remove(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<()> {
     let path = path(runtime_dir, namespace, shim_id)?;
-    // What a shim that was killed meanwhile has left.
+    // Left by a shim that was killed while it wrote its file.
     let _ = fs::remove_file(unfinished(&path));
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Refused while another shim's is in it.
+    // Fails if the directory has the file of another shim.
     let _ = path.parent().map(fs::remove_dir);
     Ok(())
 }
 
-/// Whether a shim's file is there and its process is not.
+/// Whether a dead shim has left its file.
 #[must_use]
 pub fn is_left(runtime_dir: &Path, namespace: &str, shim_id: &str) -> bool {
     let Ok(path) = path(runtime_dir, namespace, shim_id) else { return false };
-    // What is no registration is nobody's.
+    // A file that cannot be read as a registration does not belong to a living shim either.
     path.exists() && !read(&path).is_some_and(|registration| registration.is_alive())
 }
 
-/// The shims that live, sorted by namespace and id; of one namespace, or of all. What is no
-/// registration and what cannot be read as one is passed over.
+/// The living shims of one namespace or of all, sorted by namespace and id. Files that are not
+/// valid registrations are ignored.
 ///
 /// # Errors
 ///
-/// What the system answers when a folder cannot be read; that there is none is no error.
-/// `Unsupported` where there can be none: [`HAS_SHIMS`].
+/// The error of the filesystem if a directory cannot be read; a missing directory has no shims.
+/// `Unsupported` if [`HAS_SHIMS`] is false.
 pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<Vec<Registration>> {
     if !HAS_SHIMS {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "shims run on Linux only"));
@@ -140,7 +144,7 @@ pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<
     let shims = runtime_dir.join("shims");
     let mut found = Vec::new();
     for name in names(&shims)? {
-        if namespace.is_some_and(|wanted| wanted != name) {
+        if namespace.is_some_and(|only| only != name) {
             continue;
         }
         let folder = shims.join(&name);
@@ -153,25 +157,23 @@ pub fn registrations(runtime_dir: &Path, namespace: Option<&str>) -> io::Result<
             found.extend(Some(registration).filter(Registration::is_alive));
         }
     }
-    found.sort_unstable_by(|one, other| {
-        (&one.namespace, &one.id).cmp(&(&other.namespace, &other.id))
-    });
+    found.sort_unstable_by(|a, b| (&a.namespace, &a.id).cmp(&(&b.namespace, &b.id)));
     Ok(found)
 }
 
 fn path(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<PathBuf> {
-    // The id of a group comes from an annotation.
+    // The id of a group comes from an annotation, so it may be any string.
     let is_name =
         |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
     if !is_name(namespace) || !is_name(shim_id) {
-        let why = format!("{namespace:?} and {shim_id:?} are not both a file's name");
+        let why = format!("namespace {namespace:?} or shim id {shim_id:?} is not a file name");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     Ok(runtime_dir.join("shims").join(namespace).join(format!("{shim_id}.json")))
 }
 
-/// Where a file is until it is whole. No reader takes it for a registration: it does not end in
-/// `.json`. One shim of an id serves at a time, so only one writes it.
+/// The temporary path of a file while it is written. Readers ignore it, because it does not end in
+/// `.json`. Only one shim with an id serves at a time, so there is only one writer.
 fn unfinished(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }
@@ -192,7 +194,7 @@ fn names(folder: &Path) -> io::Result<Vec<String>> {
 
 fn read(path: &Path) -> Option<Registration> {
     let mut open = OpenOptions::new();
-    // A pipe in the place of a file must not hold the reader.
+    // Without O_NONBLOCK a fifo at this path would block the reader.
     open.read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
     let file = open.open(path).ok()?;
     let mut text = Vec::new();

@@ -8,7 +8,7 @@ fn own(namespace: &str, shim_id: &str) -> Registration {
         namespace: namespace.into(),
         id: shim_id.into(),
         pid,
-        start: start_ticks(pid).expect("we live"),
+        start: start_ticks(pid).expect("this process runs"),
         address: "unix:///run/s".into(),
         epoch: "e1".into(),
         version: "1".into(),
@@ -16,45 +16,50 @@ fn own(namespace: &str, shim_id: &str) -> Registration {
 }
 
 fn living(dir: &Path) -> Vec<Registration> {
-    registrations(dir, None).expect("it can be read")
+    registrations(dir, None).expect("the directory can be read")
 }
 
-/// Check that what was written is read, in order, with names from the path.
+/// Check that written registrations are read, sorted, with namespace and id from the path.
 #[test]
-fn what_is_written_is_read() {
+fn written_registrations_are_read() {
     let dir = tempfile::tempdir().expect("a folder");
     let all = [own("default", "web"), own("k8s.io", "a"), own("k8s.io", "b")];
     all.iter().rev().for_each(|registration| registration.write(dir.path()).expect("written"));
     assert_eq!(living(dir.path()), all);
 }
 
-/// Check the file as the design promises it, and that nobody else can read it.
+/// Check the documented fields of the file, and that only its owner can read it.
 #[test]
-fn the_file_has_the_promised_fields_and_modes() {
+fn the_file_has_the_documented_fields_and_modes() {
     let dir = tempfile::tempdir().expect("a folder");
     let registration = Registration { pid: 5, start: 7, ..own("default", "web") };
     registration.write(dir.path()).expect("written");
     let file = dir.path().join("shims/default/web.json");
     let text = fs::read_to_string(&file).expect("a file");
-    insta::assert_snapshot!(text, @r#"{"pid":5,"start":7,"address":"unix:///run/s","epoch":"e1","version":"1"}"#);
-    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    insta::assert_snapshot!(
+        text,
+        @r#"{"pid":5,"start":7,"address":"unix:///run/s","epoch":"e1","version":"1"}"#
+    );
+    let mode = |path: &Path| fs::metadata(path).expect("it exists").permissions().mode() & 0o777;
     assert_eq!((mode(&file), mode(file.parent().expect("a folder"))), (0o600, 0o700));
 }
 
-/// Check that a shim that is gone is passed over: another start, another pid, or a zombie.
+/// Check that a dead shim is ignored: its pid has another start time, or does not exist.
 #[test]
-fn a_dead_shim_is_passed_over() {
+fn a_dead_shim_is_ignored() {
     let dir = tempfile::tempdir().expect("a folder");
-    let earlier = Registration { start: own("n", "x").start - 1, ..own("n", "earlier") };
-    let nobody = Registration { pid: i32::MAX, ..own("n", "nobody") };
+    let reused = Registration { start: own("n", "x").start - 1, ..own("n", "reused") };
+    let dead = Registration { pid: i32::MAX, ..own("n", "dead") };
     let no_start = Registration { pid: i32::MAX, start: 0, ..own("n", "no-start") };
-    [earlier, nobody, no_start].iter().for_each(|one| one.write(dir.path()).expect("written"));
+    for registration in [reused, dead, no_start] {
+        registration.write(dir.path()).expect("written");
+    }
     assert_eq!(living(dir.path()), []);
 }
 
-/// Check that files that are no registrations are passed over, and hold nobody.
+/// Check that files that are not registrations are ignored, and that a fifo does not block.
 #[test]
-fn other_files_are_passed_over() {
+fn other_files_are_ignored() {
     let dir = tempfile::tempdir().expect("a folder");
     own("n", "real").write(dir.path()).expect("written");
     let folder = dir.path().join("shims/n");
@@ -68,7 +73,7 @@ fn other_files_are_passed_over() {
     assert_eq!(living(Path::new("/nowhere")), []);
 }
 
-/// Check that removing leaves nothing, that it may be done twice, and that it leaves others alone.
+/// Check that removing leaves no file, that it can be repeated, and that it does not touch others.
 #[test]
 fn removing_leaves_nothing() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -79,12 +84,12 @@ fn removing_leaves_nothing() {
     fs::write(dir.path().join("shims/n/b.json.new"), "{").expect("half a file");
     remove(dir.path(), "n", "b").expect("removed");
     remove(dir.path(), "n", "b").expect("twice");
-    assert_eq!(fs::read_dir(dir.path().join("shims")).expect("there").count(), 0);
+    assert_eq!(fs::read_dir(dir.path().join("shims")).expect("it exists").count(), 0);
 }
 
-/// Check that a name that leads elsewhere is refused.
+/// Check that a namespace or id is refused if it is not a plain file name.
 #[test]
-fn a_name_that_leads_elsewhere_is_refused() {
+fn a_name_outside_the_directory_is_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     for (namespace, id) in
         [("..", "a"), ("n", "../a"), ("", "a"), ("n", ""), ("n", "a/b"), ("n", "\0"), (".", ".a")]
@@ -98,7 +103,7 @@ fn a_name_that_leads_elsewhere_is_refused() {
     }
 }
 
-/// Check that removing while another shim of the namespace writes fails neither.
+/// Check that writing works while another shim of the namespace removes its file.
 #[test]
 fn writing_and_removing_race_safely() {
     let dir = tempfile::tempdir().expect("a folder");
@@ -109,11 +114,11 @@ fn writing_and_removing_race_safely() {
             scope.spawn(move || {
                 for _ in 0..200 {
                     remove(dir, "n", id).expect("removed");
-                    // Gives up after three removals at the worst moment, and says so.
+                    // May fail after three removals at the worst moments.
                     let _ = own("n", id).write(dir);
                 }
                 raced.wait();
-                own("n", id).write(dir).expect("nobody removes any more");
+                own("n", id).write(dir).expect("no thread removes any more");
             });
         }
     });
@@ -129,9 +134,10 @@ fn register(root: &Path, namespace: &str, id: &str, pid: u32, start: u64) {
     fs::write(folder.join(format!("{id}.json")), text).unwrap();
 }
 
-/// Check that the living are found, sorted, and that the dead, the reused and the broken are not.
+/// Check that living shims are found, sorted, and that dead shims, reused pids and damaged files
+/// are not.
 #[test]
-fn only_shims_that_live_are_found() {
+fn only_living_shims_are_found() {
     let root = tempfile::tempdir().unwrap();
     assert_eq!(registrations(root.path(), None).unwrap(), []);
     let ours = std::process::id();
@@ -145,7 +151,8 @@ fn only_shims_that_live_are_found() {
     fs::write(root.path().join("shims/default/other.txt"), "").unwrap();
     fs::write(root.path().join("shims/file"), "").unwrap();
     let names = |found: Vec<Registration>| {
-        found.into_iter().map(|one| format!("{}/{}", one.namespace, one.id)).collect::<Vec<_>>()
+        let name = |shim: Registration| format!("{}/{}", shim.namespace, shim.id);
+        found.into_iter().map(name).collect::<Vec<_>>()
     };
     assert_eq!(
         names(registrations(root.path(), None).unwrap()),
