@@ -1,21 +1,21 @@
-//! A counter that the kernel raises (eventfd(2)).
+//! Event counters (eventfd(2)).
 
 use std::{
     io,
     os::fd::{FromRawFd as _, OwnedFd},
 };
 
-/// Makes a counter of 0 that neither blocks nor outlives an exec.
+/// Creates an eventfd with the value 0, non-blocking and close-on-exec.
 ///
 /// # Errors
 ///
-/// `EMFILE`, `ENFILE`, `ENOMEM`.
+/// `EMFILE` or `ENFILE` without a free descriptor, `ENOMEM`.
 pub fn eventfd() -> io::Result<OwnedFd> {
     // SAFETY: eventfd takes two numbers.
     let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+    // SAFETY: the kernel has just created this descriptor, so it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

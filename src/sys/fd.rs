@@ -1,23 +1,24 @@
-//! Descriptors: taking them over, asking about them.
+//! Descriptors: inherited ones, accepted ones, and how many bytes are readable.
 
 use std::{
     io,
     os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd},
 };
 
-/// Takes over a descriptor that this process inherited by number.
+/// Takes ownership of a descriptor that this process inherited under a known number, and makes it
+/// close-on-exec.
 ///
 /// # Errors
 ///
-/// `EBADF` where nothing is open under that number.
+/// `EBADF` if no descriptor with that number is open.
 pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: F_GETFD reads a flag; any number is allowed.
     let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
     if flags < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the descriptor is open, and by the contract of the handover nobody else in this
-    // process uses that number: it is called once, before the runtime starts.
+    // SAFETY: the descriptor is open. No other code of this process owns that number, because
+    // `start` passes it for this purpose and this is called once, before the runtime starts.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     // SAFETY: the descriptor is ours and open.
     let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -27,24 +28,24 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
-/// The next connection that waits on a listening socket, non-blocking and closed on exec.
+/// Accepts the next pending connection of a listening socket, non-blocking and close-on-exec.
 ///
 /// # Errors
 ///
-/// What accept4(2) answered: `EAGAIN` where none waits.
+/// The error of accept4(2): `EAGAIN` if no connection is pending.
 pub fn accept(listener: impl AsFd) -> io::Result<OwnedFd> {
     use nix::sys::socket::{SockFlag, accept4};
     let number =
         accept4(listener.as_fd().as_raw_fd(), SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK)?;
-    // SAFETY: the kernel has just made this descriptor, so nobody else owns it.
+    // SAFETY: the kernel has just created this descriptor, so it has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
-/// The bytes that wait in a pipe, fifo or socket (`FIONREAD`).
+/// The number of bytes that can be read from a pipe, fifo or socket (`FIONREAD`).
 ///
 /// # Errors
 ///
-/// `ENOTTY` for what cannot tell.
+/// `ENOTTY` if the descriptor does not support this.
 pub fn bytes_waiting(fd: impl AsFd) -> io::Result<usize> {
     let mut waiting: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int through a valid pointer.

@@ -1,4 +1,5 @@
-//! Mounts whose owners are shifted (mount_setattr(2), `MOUNT_ATTR_IDMAP`, Linux 5.12).
+//! Id-mapped mounts, which shift the owners of files (mount_setattr(2), `MOUNT_ATTR_IDMAP`, Linux
+//! 5.12).
 
 use std::{
     ffi::CString,
@@ -20,32 +21,34 @@ use nix::{
     unistd::Pid,
 };
 
-/// A user namespace with the given maps, in the form of `/proc/PID/uid_map`, in which nobody lives.
+/// Creates a user namespace without processes. The maps have the form of `/proc/PID/uid_map`.
 ///
 /// # Errors
 ///
-/// What clone(2) or the writing of a map answered: `EPERM` without `CAP_SETUID`, `EINVAL` for a map
-/// that the kernel does not take.
+/// The error of clone(2) or of writing a map: `EPERM` without `CAP_SETUID`, `EINVAL` for a map that
+/// the kernel does not accept.
 pub fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
-    let child = Resident::new()?;
+    // A namespace can be configured only through a process in it. The open descriptor keeps the
+    // namespace after the process is gone.
+    let child = NamespaceChild::new()?;
     fs::write(child.proc("uid_map"), uid_map)?;
     fs::write(child.proc("gid_map"), gid_map)?;
     Ok(fs::File::open(child.proc("ns/user"))?.into())
 }
 
-/// Copies the mount that `path` is in, from `path` down, shifts its owners, and mounts the copy at
-/// `target`. Mounts below are not copied.
+/// Makes a copy of the mount at `path` that shows `path` as its root, shifts its owners by the maps
+/// of `namespace`, and mounts the copy at `target`. Mounts below `path` are not copied.
 ///
 /// # Errors
 ///
-/// What the kernel answered: `EINVAL` from a file system that cannot be shifted.
+/// The error of the kernel: `EINVAL` if the file system does not support id-mapped mounts.
 pub fn mount_shifted(path: &Path, target: &Path, namespace: impl AsFd) -> io::Result<()> {
     let (path, target) = (c_string(path)?, c_string(target)?);
     let flags = libc::OPEN_TREE_CLONE | libc::O_CLOEXEC.cast_unsigned();
-    // SAFETY: a path that ends with NUL; the other arguments are numbers.
+    // SAFETY: the path ends with NUL; the other arguments are numbers.
     let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
     let tree = RawFd::try_from(checked(tree)?).map_err(io::Error::other)?;
-    // SAFETY: open_tree(2) has just made this descriptor for us.
+    // SAFETY: open_tree(2) has just created this descriptor, so it has no other owner.
     let tree = unsafe { OwnedFd::from_raw_fd(tree) };
     let attr = libc::mount_attr {
         attr_set: libc::MOUNT_ATTR_IDMAP,
@@ -53,7 +56,7 @@ pub fn mount_shifted(path: &Path, target: &Path, namespace: impl AsFd) -> io::Re
         propagation: 0,
         userns_fd: u64::try_from(namespace.as_fd().as_raw_fd()).map_err(io::Error::other)?,
     };
-    // SAFETY: an empty path, and a mount_attr whose size is told.
+    // SAFETY: the path ends with NUL, and the pointer is to a mount_attr of the given size.
     checked(unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -64,7 +67,7 @@ pub fn mount_shifted(path: &Path, target: &Path, namespace: impl AsFd) -> io::Re
             size_of::<libc::mount_attr>(),
         )
     })?;
-    // SAFETY: two paths that end with NUL; the other arguments are numbers.
+    // SAFETY: both paths end with NUL; the other arguments are numbers.
     checked(unsafe {
         libc::syscall(
             libc::SYS_move_mount,
@@ -89,28 +92,29 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// A process that does nothing but be in a new user namespace, until this is dropped.
+/// A child process in a new user namespace. It sleeps until this is dropped.
 ///
-/// Its end sends no signal and only `__WALL` waits for it (clone(2): the exit signal is 0), so no
-/// other wait of this process ever meets it.
-struct Resident(Pid);
+/// Its exit signal is 0 (clone(2)), so its end raises no `SIGCHLD` and only a wait with `__WALL`
+/// reaps it. The reaper never sees it.
+struct NamespaceChild(Pid);
 
-impl Resident {
-    fn new() -> io::Result<Resident> {
-        // SAFETY: as fork(2): the child gets a copy of all memory, and the thread's own stack in
-        // it.
+impl NamespaceChild {
+    fn new() -> io::Result<NamespaceChild> {
+        // SAFETY: without CLONE_VM this is like fork(2): the child has a copy of all memory,
+        // including the stack of this thread.
         let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_NEWUSER, 0, 0, 0, 0) };
         if pid == 0 {
-            // Other threads may have held any lock at the clone: system calls only, for ever.
-            // SAFETY: takes numbers.
+            // The child makes system calls only. Another thread may have held any lock at the
+            // clone, such as the allocator's, and nothing in the child would ever release it.
+            // SAFETY: prctl takes numbers.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
             loop {
-                // SAFETY: takes nothing; killed in it.
+                // SAFETY: pause has no arguments and no preconditions.
                 unsafe { libc::pause() };
             }
         }
         let pid = i32::try_from(checked(pid)?).map_err(io::Error::other)?;
-        Ok(Resident(Pid::from_raw(pid)))
+        Ok(NamespaceChild(Pid::from_raw(pid)))
     }
 
     fn proc(&self, name: &str) -> String {
@@ -118,9 +122,9 @@ impl Resident {
     }
 }
 
-impl Drop for Resident {
+impl Drop for NamespaceChild {
     fn drop(&mut self) {
-        // Ours and not waited for, so the pid is its own.
+        // The pid cannot have been reused, because this child has not been waited for.
         let _ = kill(self.0, Signal::SIGKILL);
         while waitpid(self.0, Some(WaitPidFlag::__WALL)) == Err(nix::Error::EINTR) {}
     }

@@ -1,4 +1,4 @@
-//! How a child is made, and what the shim asks of the kernel about itself.
+//! Spawning, signalling and reaping children, and settings of the shim's own process.
 
 use std::{
     io,
@@ -9,31 +9,34 @@ use std::{
     process::{Child, Command},
 };
 
-/// What a child gets beyond what [`Command`] says.
+/// Attributes of a child that [`Command`] does not have.
 #[derive(Debug, Default)]
 pub struct SpawnAttr {
-    /// A session of its own instead of a process group of its own.
+    /// Whether the child gets a session of its own instead of only a process group of its own.
     pub new_session: bool,
-    /// The child's descriptors 3, 4, … in this order. Ours are closed once the child runs.
+    /// The child's descriptors 3, 4, … in this order. They are closed in this process once the
+    /// child runs.
     pub inherit: Vec<OwnedFd>,
-    /// `SIGKILL` when the thread that spawned it ends (`PR_SET_PDEATHSIG`).
+    /// Whether the kernel kills the child with `SIGKILL` when the spawning thread ends
+    /// (`PR_SET_PDEATHSIG`).
     pub die_with_parent: bool,
-    /// The score to write to `/proc/self/oom_score_adj` before exec, where the shim's own differs.
+    /// The OOM score (-1000 to 1000) to write to `/proc/self/oom_score_adj` before exec. With
+    /// `None` the child inherits this process's.
     pub oom_score_adj: Option<i32>,
 }
 
-/// Spawns `command` as the leader of a process group (or session) of its own, with default signal
-/// handling and no descriptor of ours but 0, 1, 2 and those of [`SpawnAttr::inherit`].
+/// Spawns `command` as the leader of its own process group or session, with default signal handling
+/// and without descriptors of this process, except 0, 1, 2 and those of [`SpawnAttr::inherit`].
 ///
-/// `die_with_parent` is bound to the *thread* that calls (prctl(2)), so this must run on a thread
-/// that lives as long as the process.
+/// `die_with_parent` refers to the calling *thread* (prctl(2)), so this must run on a thread that
+/// lives as long as the process.
 ///
 /// # Errors
 ///
-/// What fork, exec or one of the steps between them answered.
+/// The error of fork, of exec, or of a step between them.
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "the descriptors are the child's: ours are closed on return"
+    reason = "the descriptors belong to the child and are closed here on return"
 )]
 pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     if !attr.new_session {
@@ -42,7 +45,8 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     let _taken = take_numbers_below(3 + attr.inherit.len())?;
     let mut inherit = Vec::with_capacity(attr.inherit.len());
     for fd in &attr.inherit {
-        // Out of the way of the numbers that the child will use.
+        // The copies have numbers above those that the child will use, so that no dup2 of the child
+        // overwrites a descriptor that a later dup2 needs.
         inherit
             .push(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64)).map(OwnedDup)?);
     }
@@ -61,24 +65,25 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
         }
         if let Some(score) = &score {
-            // Refused without CAP_SYS_RESOURCE below the inherited minimum: the child then keeps
-            // the shim's score, which is one higher. Not worth a container.
+            // Without CAP_SYS_RESOURCE the kernel refuses a score below the inherited minimum. The
+            // child then keeps the shim's score, which is one higher. That is not a reason to fail
+            // the container.
             let _ = write_oom_score(score);
         }
         Ok(())
     };
-    // SAFETY: the closure runs between fork and exec; it makes system calls only, on data that was
+    // SAFETY: the closure runs between fork and exec. It makes system calls only, on data that was
     // allocated before the fork.
     unsafe { command.pre_exec(before_exec) };
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is the place that the reaper spawns through"
+        reason = "the reaper and `start` spawn through this function"
     )]
     command.spawn()
 }
 
-/// Occupies the free descriptors below `end`, so that the pipe by which the standard library learns
-/// of a failed exec is none of the numbers that the child's are put on.
+/// Opens all free descriptors below `end`. The pipe through which the standard library reports a
+/// failed exec then gets a number above them, and is not overwritten by the child's descriptors.
 fn take_numbers_below(end: usize) -> io::Result<Vec<OwnedFd>> {
     let mut taken = Vec::new();
     if end <= 3 {
@@ -94,7 +99,7 @@ fn take_numbers_below(end: usize) -> io::Result<Vec<OwnedFd>> {
     }
 }
 
-/// A raw descriptor that this function made and closes; the child needs only its number.
+/// A duplicate that is closed on drop. The child's closure uses its number only.
 struct OwnedDup(RawFd);
 
 impl Drop for OwnedDup {
@@ -103,9 +108,9 @@ impl Drop for OwnedDup {
     }
 }
 
-/// dup2(2); the copy stays open over exec.
+/// Duplicates `fd` as `number` with dup2(2). The duplicate stays open across exec.
 fn duplicate_onto(fd: RawFd, number: RawFd) -> io::Result<()> {
-    // SAFETY: dup2 on two numbers; in the child before exec nothing else owns `number`.
+    // SAFETY: dup2 takes numbers; in the child before exec, `number` has no other owner.
     match unsafe { libc::dup2(fd, number) } {
         -1 => Err(io::Error::last_os_error()),
         _ => Ok(()),
@@ -124,7 +129,7 @@ fn close_on_exec_from(first: libc::c_uint) -> io::Result<()> {
     }
 }
 
-/// Without allocation, for use between fork and exec.
+/// Writes the process's own OOM score. Does not allocate, so it can run between fork and exec.
 fn write_oom_score(score: &[u8]) -> nix::Result<()> {
     use nix::fcntl::{OFlag, open};
     let file = open(
@@ -135,7 +140,8 @@ fn write_oom_score(score: &[u8]) -> nix::Result<()> {
     nix::unistd::write(&file, score).map(drop)
 }
 
-/// Makes a core-scheduling domain of this process's group (`SCHED_CORE`, prctl(2), Linux 5.14).
+/// Creates a core-scheduling domain for this process's group (`PR_SCHED_CORE`, prctl(2), Linux
+/// 5.14).
 ///
 /// # Errors
 ///
@@ -158,19 +164,21 @@ pub fn create_core_scheduling_domain() -> io::Result<()> {
     }
 }
 
-/// Keeps the allocator to one arena and lets it give memory back: a shim lives long and idles.
+/// Limits glibc's allocator to one arena and makes it return free memory to the kernel, because a
+/// shim runs for a long time and is idle for most of it.
 ///
-/// glibc makes an arena for each thread otherwise, and each costs resident pages for ever.
+/// By default glibc makes an arena for each thread, and the resident pages of an arena are never
+/// returned.
 pub fn use_one_malloc_arena() {
-    // SAFETY: mallopt changes parameters of the allocator; called before other threads exist.
+    // SAFETY: mallopt changes parameters of the allocator, and no other thread exists yet.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
     // SAFETY: as above.
     unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10) };
     // SAFETY: as above.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
-    // Chunks that are kept apart for quick reuse are merged with each larger free, which in a storm
-    // of events is a tenth of the observer's time; the cache of each thread is as quick. SAFETY: as
-    // above.
+    // Disables glibc's fastbins. Each larger free merges their chunks, which takes a tenth of the
+    // observer's time in a storm of events, and the cache of each thread is as fast.
+    // SAFETY: as above.
     unsafe { libc::mallopt(libc::M_MXFAST, 0) };
 }
 
@@ -180,35 +188,36 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// kill(2) with any signal number; nix knows no real-time signals.
+/// kill(2) with any signal number. nix's `kill` does not accept real-time signals.
 ///
 /// # Errors
 ///
-/// What kill(2) answered: `EINVAL` for a number that is no signal.
+/// The error of kill(2): `EINVAL` if the number is not a signal.
 pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
     // SAFETY: kill takes two numbers.
     nix::errno::Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
-/// Reaps one child that has ended, if any has: its pid, and its exit code or 128 + its signal.
+/// Reaps one child that has ended. Returns its pid, and its exit code or 128 + the signal; `None`
+/// if no child has ended.
 ///
-/// nix answers `EINVAL` for a child that a real-time signal ended, after the kernel has forgotten
-/// it.
+/// nix's `waitpid` is not used: if a real-time signal ended the child, it reaps the child and then
+/// returns `EINVAL`.
 ///
 /// # Errors
 ///
 /// `ECHILD` without children, `EINTR`.
 pub fn reap_one() -> nix::Result<Option<(i32, i32)>> {
     let info = waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG)?;
-    // SAFETY: what waitid(2) wrote, or zeroes, is of the kind that has a pid.
+    // SAFETY: waitid(2) wrote the variant with a pid and a status, or left all zeroes.
     let pid = unsafe { info.si_pid() };
-    // SAFETY: and a status.
+    // SAFETY: as above.
     let status = unsafe { info.si_status() };
     let status = if info.si_code == libc::CLD_EXITED { status } else { 128 + status };
     Ok((pid != 0).then_some((pid, status)))
 }
 
-/// Whether `pid` is a child, living or a zombie.
+/// Whether `pid` is a child of this process, running or a zombie. Does not reap it.
 #[must_use]
 pub fn is_child(pid: u32) -> bool {
     waitid(libc::P_PID, pid, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
@@ -219,14 +228,14 @@ fn waitid(
     id: libc::id_t,
     options: libc::c_int,
 ) -> nix::Result<libc::siginfo_t> {
-    // SAFETY: a siginfo_t is numbers and pointers; all zeroes is one.
+    // SAFETY: a siginfo_t has only numbers and pointers, so all zeroes are a valid value.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: waitid writes one siginfo_t through a valid pointer.
     nix::errno::Errno::result(unsafe { libc::waitid(which, id, &raw mut info, options) })?;
     Ok(info)
 }
 
-/// Ends this thread alone, without unwinding: the process goes on as long as it has others.
+/// Ends only this thread, without unwinding. The process continues while it has other threads.
 #[cfg(test)]
 pub(crate) fn exit_thread() -> ! {
     // SAFETY: the kernel ends the thread in the call; what is on its stack is never used or freed.
@@ -234,16 +243,17 @@ pub(crate) fn exit_thread() -> ! {
     unreachable!("exit(2) does not return")
 }
 
-/// A copy of this process that does `child` on its one thread and ends; for tests, which have
-/// threads that the copy lacks: what `child` does must need none of them.
+/// Forks a copy of this process that runs `child` and then exits. The copy has only the calling
+/// thread, so `child` must not need any other thread of the test.
 #[cfg(test)]
 pub(crate) fn fork_for_test(child: impl FnOnce()) -> nix::unistd::Pid {
-    // SAFETY: glibc makes its allocator usable in the copy; no other lock of ours is taken there.
+    // SAFETY: glibc keeps its allocator usable in the child; `child` takes no other lock.
     match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Parent { child } => child,
         nix::unistd::ForkResult::Child => {
             child();
-            // SAFETY: ends the process without running what belongs to the original.
+            // SAFETY: ends the process without running the destructors and exit handlers of the
+            // original.
             unsafe { libc::_exit(99) }
         }
     }
@@ -257,13 +267,14 @@ pub(crate) fn signal_thread<T>(thread: &std::thread::JoinHandle<T>, signal: i32)
     assert_eq!(unsafe { libc::pthread_kill(thread.as_pthread_t(), signal) }, 0);
 }
 
-/// Lets the calling thread run before all ordinary ones, as the lowest of the real-time class
-/// (`SCHED_RR` 1, not inherited); where that is refused, with a nice value of -10. For a thread
-/// that works little and often, and loses what it does not read in time. Best effort.
+/// Gives the calling thread precedence over all ordinary threads: the lowest real-time priority
+/// (`SCHED_RR` 1, not inherited by children), or a nice value of -10 if the kernel refuses that.
+/// It is meant for a thread that works briefly and often, and that loses data if it does not read
+/// in time. Errors are ignored.
 pub fn raise_thread_priority() {
     const NICE: i32 = -10;
     let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: sched_setscheduler reads one struct that lives for the call; 0 is the calling thread.
+    // SAFETY: sched_setscheduler reads one struct that outlives the call; 0 is the calling thread.
     let refused = unsafe {
         libc::sched_setscheduler(
             0,

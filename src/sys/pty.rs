@@ -1,4 +1,4 @@
-//! Pseudo terminals: how a master arrives, and its size.
+//! Pseudoterminals: receiving the master, and setting its size.
 
 use std::{
     io::{self, IoSliceMut},
@@ -12,11 +12,11 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::WouldBlock`] on a non-blocking socket without a message,
-/// [`io::ErrorKind::UnexpectedEof`] when the peer left, [`io::ErrorKind::InvalidData`] for a
-/// message without a descriptor.
+/// [`io::ErrorKind::WouldBlock`] if a non-blocking socket has no message,
+/// [`io::ErrorKind::UnexpectedEof`] if the peer has closed the connection,
+/// [`io::ErrorKind::InvalidData`] if the message has no descriptor.
 pub fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
-    // runc sends the terminal's name as data; crun one byte.
+    // runc sends the terminal's name as data, crun one byte. Neither is needed.
     let mut name = [0_u8; 4096];
     let mut data = [IoSliceMut::new(&mut name)];
     let mut control = nix::cmsg_space!([std::os::fd::RawFd; 4]);
@@ -26,7 +26,7 @@ pub fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
     for item in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = item {
             for number in numbers {
-                // SAFETY: recvmsg(2) has just made this descriptor for us; nobody else knows it.
+                // SAFETY: recvmsg(2) has just created this descriptor, so it has no other owner.
                 received.push(unsafe { OwnedFd::from_raw_fd(number) });
             }
         }
@@ -38,11 +38,12 @@ pub fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Sets the size of a terminal, in characters (`TIOCSWINSZ`); its foreground group gets `SIGWINCH`.
+/// Sets the size of a terminal in characters (`TIOCSWINSZ`). The kernel sends `SIGWINCH` to its
+/// foreground process group.
 ///
 /// # Errors
 ///
-/// `ENOTTY` for what is no terminal, `EIO` for one that was hung up.
+/// `ENOTTY` if the descriptor is not a terminal, `EIO` if the terminal was hung up.
 pub fn set_size(terminal: impl AsFd, width: u16, height: u16) -> io::Result<()> {
     let size = libc::winsize { ws_row: height, ws_col: width, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCSWINSZ reads one winsize through a valid pointer.
@@ -53,7 +54,7 @@ pub fn set_size(terminal: impl AsFd, width: u16, height: u16) -> io::Result<()> 
     }
 }
 
-/// The size of a terminal, width first.
+/// The size of a terminal in characters: width, height.
 #[cfg(test)]
 pub(crate) fn size(terminal: impl AsFd) -> io::Result<(u16, u16)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };

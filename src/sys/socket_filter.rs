@@ -1,4 +1,4 @@
-//! A program of classic BPF in front of a socket's buffer (`SO_ATTACH_FILTER`, socket(7)).
+//! Classic BPF filters of sockets (`SO_ATTACH_FILTER`, socket(7)).
 
 use std::{
     io,
@@ -6,16 +6,17 @@ use std::{
     os::fd::{AsFd, AsRawFd as _},
 };
 
-/// One instruction: `struct sock_filter` of linux/filter.h, as code, jump if true, jump if false,
+/// One instruction, `struct sock_filter` of linux/filter.h: code, jump if true, jump if false,
 /// operand.
 pub type Instruction = (u16, u8, u8, u32);
 
-/// Puts `program` in front of the buffer: what it answers 0 for never gets there. The kernel checks
-/// the program, so a bad one is an error and no danger.
+/// Attaches `program` to a socket. The kernel drops a packet before it reaches the receive buffer
+/// if the program returns 0 for it. The kernel verifies the program, so an invalid program is an
+/// error and cannot do harm.
 ///
 /// # Errors
 ///
-/// `EINVAL` for a program that the kernel does not take, `ENOMEM`.
+/// `EINVAL` if the kernel does not accept the program, `ENOMEM`.
 pub fn attach(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
     let mut code: Vec<libc::sock_filter> =
         program.iter().map(|&(code, jt, jf, k)| libc::sock_filter { code, jt, jf, k }).collect();
@@ -23,8 +24,8 @@ pub fn attach(socket: impl AsFd, program: &[Instruction]) -> io::Result<()> {
     let filter = libc::sock_fprog { len, filter: code.as_mut_ptr() };
     let size =
         libc::socklen_t::try_from(size_of::<libc::sock_fprog>()).map_err(io::Error::other)?;
-    // SAFETY: a sock_fprog whose pointer and length are those of a vector that outlives the call;
-    // the kernel copies it.
+    // SAFETY: pointer and length of the sock_fprog are those of a vector that outlives the call.
+    // The kernel copies the program.
     let result = unsafe {
         libc::setsockopt(
             socket.as_fd().as_raw_fd(),
