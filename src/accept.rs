@@ -1,5 +1,5 @@
-//! Accepting connections, of the shim and of the daemon: from root and ourselves only, and without
-//! giving up.
+//! Accepts the connections of the shim and of the daemon: only from root and from the user of this
+//! process, and without ending after an error.
 
 use std::{
     io,
@@ -14,28 +14,28 @@ use std::{
 use futures::Stream;
 use tokio::net::{UnixListener, UnixStream};
 
-/// How long to wait after a failed accept. Descriptors that have run out do not come back at once,
-/// and the listener stays readable meanwhile (the busy loop of ttrpc-rust c351f0b).
+/// Delay after a failed accept. When descriptors have run out, the listener stays readable, so
+/// accepting again at once would be a busy loop (as in ttrpc-rust c351f0b).
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Whether anybody has connected yet.
+/// Records whether a client has connected.
 #[derive(Debug, Clone, Default)]
 pub struct FirstConnection(Arc<AtomicBool>);
 
 impl FirstConnection {
-    /// Whether anybody has.
+    /// Whether a client has connected.
     #[must_use]
     pub fn happened(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The connections that arrive at a listening socket. The stream never ends and never fails: a
-/// server that was told of an error would stop.
+/// The connections that arrive at a listening socket. The stream never ends and never yields an
+/// error, because a ttrpc server stops at an error.
 ///
 /// # Errors
 ///
-/// What the system answered when the socket was to be waited for.
+/// The error of making the socket non-blocking or of registering it with the runtime.
 ///
 /// # Panics
 ///
@@ -66,8 +66,8 @@ pub fn accept(
     Ok((stream, first))
 }
 
-/// The second wall behind the socket's mode: whoever can use this socket is root on the node, or
-/// whom the process runs as.
+/// Whether the peer is root or has the user id of this process. This check is a second one beside
+/// the mode of the socket.
 fn is_trusted(connection: &UnixStream) -> bool {
     let ours = nix::unistd::geteuid().as_raw();
     connection.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == ours)

@@ -1,5 +1,5 @@
-//! Our own messages and services, generated from `proto/lookout/v1`, where their meaning is
-//! written.
+//! The project's own messages and services, generated from `proto/lookout/v1`. The comments in the
+//! proto files are their reference.
 
 #[expect(
     unreachable_pub,
@@ -14,7 +14,7 @@ mod generated {
 
 #[expect(
     ambiguous_glob_reexports,
-    reason = "each file has a descriptor of that name, and nobody here asks for one"
+    reason = "each generated file has a descriptor function of that name, which is not used"
 )]
 pub use generated::{
     observer::*, observer_ttrpc as observer, registry::*, registry_ttrpc as registry,

@@ -2,7 +2,7 @@
 
 use nix::time::{ClockId, clock_gettime};
 
-/// `CLOCK_MONOTONIC`, as the kernel's programs stamp their records.
+/// The time of `CLOCK_MONOTONIC` in nanoseconds, the clock of the eBPF programs' records.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
@@ -14,8 +14,9 @@ pub fn realtime_ns() -> u64 {
     read(ClockId::CLOCK_REALTIME)
 }
 
-/// What makes a moment of `CLOCK_MONOTONIC` one of `CLOCK_REALTIME`. It steps with the wall clock,
-/// so it is asked for again and again.
+/// The nanoseconds to add to a time of `CLOCK_MONOTONIC` to get `CLOCK_REALTIME`. The offset
+/// changes
+/// when the wall clock is set, so it must be read again from time to time.
 #[must_use]
 pub fn realtime_offset_ns() -> u64 {
     realtime_ns().saturating_sub(monotonic_ns())

@@ -1,9 +1,9 @@
-//! The log: one line a record, of the shim into the `log` fifo that containerd reads, of the daemon
-//! to stderr.
+//! The log, with one line per record. The shim writes it to the fifo `log`, which containerd reads;
+//! the daemon writes it to stderr.
 //!
-//! The lines are logfmt, as containerd's own. Every value is quoted and escaped, so nothing that a
-//! container or a runtime said can forge a line. Writing to the fifo never waits: with nobody to
-//! read, it keeps what it can hold and the rest is dropped.
+//! The lines are logfmt, the form of containerd's own log. Every value is quoted and escaped, so
+//! text from a container or a runtime cannot forge a line. Writing to the fifo never blocks: when
+//! it is full because containerd does not read, lines are dropped.
 
 use std::{
     fmt::{self, Write as _},
@@ -23,7 +23,8 @@ use tracing::{
 
 use crate::{clock::realtime_ns, model::rfc3339};
 
-/// Sends all records of this process to the fifo `log` in the working directory, if there is one.
+/// Sends all records of this process to the fifo `log` in the working directory. Without such a
+/// fifo nothing is logged.
 pub fn to_fifo(debug: bool) {
     let Some(fifo) = open() else { return };
     install(fifo, if debug { Level::DEBUG } else { Level::INFO });
@@ -31,17 +32,18 @@ pub fn to_fifo(debug: bool) {
 
 /// Sends all records of this process to its stderr.
 pub fn to_stderr() {
-    // A descriptor of its own; where there is none to be had, nothing is logged.
+    // A descriptor of its own. If there is none left, nothing is logged.
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return };
     install(stderr.into(), Level::INFO);
 }
 
 fn install(file: File, max: Level) {
-    // Refused only where one is installed already.
+    // Fails only if a subscriber is installed already.
     let _ = tracing::subscriber::set_global_default(Logger { file, max });
 }
 
-/// Both ends, so that a write meets no broken pipe while containerd restarts; never waiting.
+/// Opens the fifo for reading too, so that a write does not fail with EPIPE while containerd
+/// restarts. Neither the open nor a write blocks.
 fn open() -> Option<File> {
     let mut open = OpenOptions::new();
     open.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW);
@@ -66,7 +68,8 @@ impl Subscriber for Logger {
         let _ = write!(line.0, "time=\"{}\" level={level}", rfc3339(realtime_ns()));
         event.record(&mut line);
         line.0.push('\n');
-        // One write a line: atomic up to PIPE_BUF. EAGAIN drops the line.
+        // One write per line, which is atomic up to PIPE_BUF. If the fifo is full (EAGAIN), the
+        // line is dropped.
         let _ = (&self.file).write(line.0.as_bytes());
     }
 

@@ -1,8 +1,8 @@
-//! Protobuf's wire format: fields appended to bytes, and found in them.
+//! Protobuf's wire format: appends fields to bytes, and finds fields in bytes.
 //!
-//! For events, which come in storms: a generated message needs an allocation for each text and for
-//! each message in it, and those were nine tenths of what telling an event took. The order of the
-//! fields is free.
+//! Events use it, because they come in storms. A generated message needs an allocation for each
+//! string and each nested message, and the allocations were nine tenths of the cost of an event.
+//! The fields of a message may be written in any order.
 
 /// Writes the fields of one message at the end of `bytes`.
 #[derive(Debug)]
@@ -14,48 +14,50 @@ const LENGTH_DELIMITED: u32 = 2;
 const FIXED_32: u32 = 5;
 
 impl<'a> Writer<'a> {
-    /// At the end of what is there.
+    /// A writer that appends to `bytes`.
     pub fn new(bytes: &'a mut Vec<u8>) -> Self {
         Self(bytes)
     }
 
-    /// A number of any unsigned type; 0 is what an absent field means.
+    /// Writes a number of any unsigned type. 0 is not written, because an absent field means 0.
     pub fn number(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.some_number(field, Some(value));
         }
     }
 
-    /// An `int32`.
+    /// Writes an `int32`. 0 is not written.
     pub fn signed(&mut self, field: u32, value: i32) {
         self.number(field, sign_extended(value));
     }
 
-    /// An `optional int32`.
+    /// Writes an `optional int32`, even if it is 0. `None` is not written.
     pub fn some_signed(&mut self, field: u32, value: Option<i32>) {
         self.some_number(field, value.map(sign_extended));
     }
 
-    /// An `optional` number: 0 is told too.
+    /// Writes an `optional` number, even if it is 0. `None` is not written.
     pub fn some_number(&mut self, field: u32, value: Option<u64>) {
         if let Some(value) = value {
             self.0.extend_from_slice(Varints::default().key(field, VARINT).push(value).written());
         }
     }
 
-    /// A `bool`; `false` is what an absent field means.
+    /// Writes a `bool`. `false` is not written, because an absent field means `false`.
     pub fn flag(&mut self, field: u32, value: bool) {
         self.number(field, value.into());
     }
 
-    /// Text or bytes; empty is what an absent field means.
+    /// Writes a string or bytes. An empty value is not written, because an absent field means
+    /// empty.
     pub fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
         if !value.as_ref().is_empty() {
             self.some_bytes(field, Some(value));
         }
     }
 
-    /// `optional` bytes, or one of `repeated` ones: empty ones are told too.
+    /// Writes `optional` bytes or an element of a `repeated` field, even if it is empty. `None` is
+    /// not written.
     pub fn some_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
         if let Some(value) = value {
             let value = value.as_ref();
@@ -66,12 +68,12 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A message, written by `fields`.
+    /// Writes a nested message. `fields` writes its fields.
     pub fn message(&mut self, field: u32, fields: impl FnOnce(&mut Writer<'_>)) {
         self.0.extend_from_slice(Varints::default().key(field, LENGTH_DELIMITED).written());
         let length_at = self.0.len();
-        // Two bytes, which every reader takes for a length of one byte too: what was written is
-        // moved only where it has 16 KiB.
+        // Reserves two bytes for the length. A varint of two bytes is also a valid encoding of a
+        // length below 128, so the message has to be moved only if it has 16 KiB or more.
         self.0.extend_from_slice(&[0; 2]);
         let begin = self.0.len();
         fields(&mut Writer(self.0));
@@ -83,20 +85,20 @@ impl<'a> Writer<'a> {
         }
         let end = self.0.len();
         self.0.extend_from_slice(Varints::default().push(length as u64).written());
-        // The length stands behind what it counts: turned round, it stands before it.
+        // The length was appended after the message. The rotation moves it before the message.
         let more = self.0.len() - end;
         self.0[begin..].rotate_right(more);
         self.0.drain(length_at..begin);
     }
 
-    /// Fields that were written elsewhere.
+    /// Appends fields that are encoded already.
     pub fn fields(&mut self, written: &[u8]) {
         self.0.extend_from_slice(written);
     }
 }
 
-/// The numbers that begin a field, two at most, to be appended at once: that takes a quarter off
-/// what an event takes.
+/// A buffer for the one or two varints at the beginning of a field. Appending them together saves a
+/// quarter of the cost of an event.
 #[derive(Default)]
 struct Varints {
     bytes: [u8; 20],
@@ -127,17 +129,17 @@ impl Varints {
     }
 }
 
-/// What a field holds.
+/// The value of a field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
-    /// Of any type but the following: a negative one as 64 bits.
+    /// A number or a bool, encoded as a varint. A negative number is sign-extended to 64 bits.
     Number(u64),
-    /// Text, bytes or a message; a number of fixed length.
+    /// A string, bytes, a message, or the 4 or 8 bytes of a number of fixed length.
     Bytes(&'a [u8]),
 }
 
-/// The next field of a message and its number. `None` at the end, and where what is left is no
-/// field: then it is left.
+/// Reads the next field of a message: its number and its value. `None` at the end, or if the rest
+/// is not a valid field; the rest stays in `message` then.
 #[must_use]
 pub fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
     let mut rest = *message;
@@ -156,7 +158,7 @@ pub fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
     Some((u32::try_from(key >> 3).ok()?, value))
 }
 
-/// The first field of that number in a message.
+/// The value of the first field with this number in a message; `None` if there is none.
 #[must_use]
 pub fn field(mut message: &[u8], number: u32) -> Option<Value<'_>> {
     std::iter::from_fn(|| next_field(&mut message))
@@ -176,7 +178,7 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// As protobuf has negative numbers of 32 bits.
+/// Protobuf encodes a negative `int32` as a number of 64 bits.
 fn sign_extended(value: i32) -> u64 {
     i64::from(value).cast_unsigned()
 }

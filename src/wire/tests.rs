@@ -5,9 +5,9 @@ use super::*;
 use crate::api;
 
 proptest! {
-    /// Check that what is written is read back by the library, whatever the lengths.
+    /// Check that the protobuf library decodes written fields of any length.
     #[test]
-    fn the_library_reads_what_is_written(
+    fn the_protobuf_library_decodes_written_fields(
         pid in any::<i32>(),
         created in any::<u64>(),
         vpid in proptest::option::of(any::<i32>()),
@@ -50,9 +50,12 @@ proptest! {
         }
     }
 
-    /// Check that any bytes can be searched.
+    /// Check that arbitrary bytes can be searched without a panic.
     #[test]
-    fn any_bytes_can_be_searched(bytes in proptest::collection::vec(any::<u8>(), 0..60), number in 0..30_u32) {
+    fn any_bytes_can_be_searched(
+        bytes in proptest::collection::vec(any::<u8>(), 0..60),
+        number in 0..30_u32,
+    ) {
         if let Some(Value::Bytes(found)) = field(&bytes, number) {
             prop_assert!(found.len() < bytes.len());
         }
