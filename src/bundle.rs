@@ -48,7 +48,7 @@ pub struct BundleError {
     pub source: io::Error,
 }
 
-/// The content of `exit.json`.
+/// The content of the file `exit.json`.
 #[derive(Serialize, Deserialize)]
 struct ExitFile {
     pid: i32,

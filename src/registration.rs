@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::platform::{HAS_SHIMS, process::start_ticks};
 
-/// The default runtime directory.
+/// The runtime directory, unless `LOOKOUT_RUNTIME_DIR` names another.
 const RUNTIME_DIR: &str = "/run/lookout";
 
 /// The largest file in bytes. A larger file is ignored.
@@ -27,7 +27,7 @@ const FILE_MAX: u64 = 64 << 10;
 /// namespace's directory at that moment, because it removed the last file in it.
 const TRIES: u32 = 3;
 
-/// A serving shim.
+/// A serving shim, as its file describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// containerd's namespace, which is the name of the file's directory.

@@ -7,9 +7,9 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Key {
-    /// Whether containers are observed.
+    /// Whether containers are observed at all.
     Observe,
-    /// The source of records.
+    /// The source of process records: `auto` or a fixed one.
     Source,
     /// The events that are published on containerd's bus.
     Bus,

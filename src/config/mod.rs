@@ -35,7 +35,7 @@ pub const DEFAULT_FILE: &str = "/etc/lookout/config.toml";
 /// The prefix of the keys in annotations.
 pub const ANNOTATION_PREFIX: &str = "io.lookout.";
 
-/// The host's configuration.
+/// The host's configuration: its settings, and the origin of each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     settings: Settings,
@@ -47,7 +47,7 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
-    /// The built-in default.
+    /// No configuration sets the key: the built-in default applies.
     Default,
     /// The configuration file with this path.
     File(PathBuf),
@@ -94,7 +94,7 @@ pub enum ConfigError {
         origin: String,
         /// The key as it was written.
         key: String,
-        /// Why it is invalid.
+        /// The reason why the key or its value is invalid.
         reason: Invalidity,
     },
 }
@@ -131,7 +131,7 @@ pub enum Invalidity {
 pub struct Warning {
     /// The key as it was written; the key of an annotation with its prefix.
     pub key: String,
-    /// Why it was ignored.
+    /// The reason why the setting was ignored.
     pub reason: Invalidity,
 }
 
@@ -218,7 +218,7 @@ impl Config {
         (container.settings, warnings)
     }
 
-    /// The host's settings.
+    /// The settings of the host, from the file and the environment.
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.settings

@@ -7,9 +7,9 @@ use super::{key::Key, value};
 /// The settings of one container or of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Whether containers are observed.
+    /// Whether containers are observed at all.
     pub observe: bool,
-    /// The source of records.
+    /// The source of process records.
     pub source: SourceChoice,
     /// The events that are published on containerd's bus.
     pub bus: Bus,
@@ -44,11 +44,11 @@ pub enum SourceChoice {
     /// The best source that the node supports.
     #[default]
     Auto,
-    /// The eBPF programs.
+    /// The eBPF programs, or no source if the node does not support them.
     Bpf,
-    /// The kernel's proc connector.
+    /// The kernel's proc connector (netlink).
     Connector,
-    /// Polling `/proc`.
+    /// Polling `/proc` at an interval.
     Poll,
 }
 
@@ -74,7 +74,7 @@ pub enum Bus {
     Ports,
     /// Also events of processes, throttled.
     Processes,
-    /// No events.
+    /// No events of the observer; task events are always published.
     None,
 }
 

@@ -21,7 +21,7 @@ pub enum Category {
     Lifecycle,
     /// Files that are opened, written or removed.
     File,
-    /// Connections and listening ports.
+    /// Connections and listening ports of TCP and UDP.
     Network,
     /// Every exec, with its arguments, executable and user.
     Process,
@@ -51,7 +51,7 @@ pub enum Support {
     Supported,
     /// A part of it; [`Capability::reason`] names what is missing.
     Partial,
-    /// Nothing is observed.
+    /// Nothing of the category is observed.
     Unavailable,
 }
 

@@ -25,7 +25,7 @@ pub struct Event {
 /// A container, as its events identify it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Container {
-    /// containerd's namespace.
+    /// The namespace in containerd.
     pub namespace: String,
     /// The container's id in containerd.
     pub id: String,
@@ -38,11 +38,11 @@ pub struct Container {
 /// The names that Kubernetes has for a container, from the annotations of containerd's CRI plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kubernetes {
-    /// `io.kubernetes.cri.sandbox-namespace`.
+    /// The pod's namespace: `io.kubernetes.cri.sandbox-namespace`.
     pub namespace: String,
-    /// `io.kubernetes.cri.sandbox-name`.
+    /// The pod's name: `io.kubernetes.cri.sandbox-name`.
     pub pod_name: String,
-    /// `io.kubernetes.cri.sandbox-uid`.
+    /// The pod's uid: `io.kubernetes.cri.sandbox-uid`.
     pub pod_uid: String,
     /// `io.kubernetes.cri.container-name`; empty for the sandbox itself.
     pub container_name: String,
@@ -77,7 +77,7 @@ pub enum Body {
     Start(Arc<Process>),
     /// The last thread of a thread group ended.
     Exit {
-        /// The process that exited.
+        /// The process, with the last image that it ran.
         process: Arc<Process>,
         /// How it ended; `None` if only its absence was noticed.
         ended: Option<Ended>,
@@ -93,7 +93,7 @@ pub enum Body {
     },
     /// The output of an exited process is still held. Reported once, if it takes long.
     Held {
-        /// The process that exited.
+        /// The exited process that is not done.
         process: Arc<Process>,
         /// The processes that hold its stdout or stderr.
         holders: Vec<Parent>,
@@ -102,7 +102,7 @@ pub enum Body {
     OomKill(Arc<Process>),
     /// The container is observed from this event on.
     ContainerStart {
-        /// The container's first process.
+        /// The identity of the container's first process.
         init: ProcessKey,
     },
     /// The last event of a container. In its account, `seen == delivered + lost`.
@@ -216,7 +216,7 @@ impl Body {
 pub enum Activity {
     /// A client requested an exec.
     Exec,
-    /// A connection was established.
+    /// A TCP connection to or from the container was established.
     Connection,
     /// The container's first process received input from a client.
     Input,
@@ -270,7 +270,7 @@ pub enum Backend {
     Bpf,
     /// The kernel's proc connector, through the one listener of the node.
     Connector,
-    /// Repeated scans of `/proc`.
+    /// Scans of `/proc` at an interval.
     Poll,
     /// The shim itself: the processes that it started and reaped.
     Shim,
@@ -327,7 +327,7 @@ pub enum Stage {
     Kernel,
     /// A source was replaced by another source, or began late.
     Source,
-    /// The observer's thread failed.
+    /// The observer's thread failed, or its bounded memory was full.
     Observer,
     /// The event log no longer has the events at a subscriber's cursor.
     Journal,

@@ -10,7 +10,7 @@ use super::{Image, Process, ProcessKey};
 /// The address at which a TCP socket listens, or to which a UDP socket is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
-    /// The transport protocol.
+    /// The transport protocol of the socket.
     pub transport: Transport,
     /// The local address. An IPv4-mapped address of an IPv6 socket is given as IPv4, because such a
     /// socket accepts only IPv4.
@@ -25,7 +25,7 @@ pub struct Endpoint {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Transport {
-    /// TCP; the socket listens.
+    /// TCP; the socket is in the state LISTEN.
     Tcp,
     /// UDP; the socket is bound.
     Udp,
@@ -38,7 +38,7 @@ pub enum Scope {
     Loopback,
     /// Through every address of its network namespace: 0.0.0.0, ::.
     Wildcard,
-    /// Through one address.
+    /// Through one specific address only.
     Specific,
 }
 

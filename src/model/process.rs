@@ -166,7 +166,7 @@ pub enum Unknown {
     Gone,
     /// The process had already run another image.
     Replaced,
-    /// The kernel refused access.
+    /// The kernel refused access to the process.
     Denied,
     /// The memory of the process could not be read.
     Faulted,
@@ -192,7 +192,7 @@ impl Unknown {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Origin {
-    /// The container's first process.
+    /// The container's first process, which the runtime created.
     Init,
     /// Started by an Exec request.
     Exec,

@@ -45,7 +45,7 @@ pub trait Watched: Send + Sync + fmt::Debug {
 /// The facts about a container that are known before it is created.
 #[derive(Debug, Clone, Default)]
 pub struct Beginning {
-    /// containerd's namespace.
+    /// The namespace in containerd.
     pub namespace: String,
     /// The container's id in containerd.
     pub id: String,

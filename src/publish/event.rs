@@ -21,7 +21,7 @@ pub struct TaskEvent {
 }
 
 impl TaskEvent {
-    /// The event `/tasks/create`.
+    /// The event `/tasks/create`, from containerd's complete message.
     #[must_use]
     pub fn create(message: &events::TaskCreate) -> Self {
         Self::new(topics::TASK_CREATE_EVENT_TOPIC, "TaskCreate", message)
@@ -35,7 +35,7 @@ impl TaskEvent {
         Self::new(topics::TASK_START_EVENT_TOPIC, "TaskStart", &message)
     }
 
-    /// The event `/tasks/exec-added`.
+    /// The event `/tasks/exec-added`: the exec exists and is not started.
     #[must_use]
     pub fn exec_added(container_id: &str, exec_id: &str) -> Self {
         let (container_id, exec_id) = (container_id.to_owned(), exec_id.to_owned());
@@ -78,7 +78,7 @@ impl TaskEvent {
         Self::new(topics::TASK_OOM_EVENT_TOPIC, "TaskOOM", &message)
     }
 
-    /// The event `/tasks/paused`.
+    /// The event `/tasks/paused`: all processes of the container are frozen.
     #[must_use]
     pub fn paused(container_id: &str) -> Self {
         let message =
@@ -86,7 +86,7 @@ impl TaskEvent {
         Self::new(topics::TASK_PAUSED_EVENT_TOPIC, "TaskPaused", &message)
     }
 
-    /// The event `/tasks/resumed`.
+    /// The event `/tasks/resumed`: they run again.
     #[must_use]
     pub fn resumed(container_id: &str) -> Self {
         let message =

@@ -138,7 +138,7 @@ impl Journal {
         self.head == self.tail && self.memory.is_empty()
     }
 
-    /// The number of records.
+    /// The number of records, in the file and in memory.
     pub(super) fn records(&self) -> u64 {
         self.in_file + self.memory.len() as u64
     }

@@ -52,7 +52,7 @@ pub struct Unacknowledged(pub u64);
 /// The task events that containerd has not acknowledged yet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unpublished {
-    /// The number of events.
+    /// The number of unacknowledged events.
     pub events: u64,
     /// Their size in bytes, on disk and in memory.
     pub bytes: u64,

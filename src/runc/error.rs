@@ -47,7 +47,7 @@ pub enum RuntimeError {
     TimedOut {
         /// The absolute path of the binary.
         binary: PathBuf,
-        /// The runtime's subcommand.
+        /// The runtime's subcommand, such as `kill`.
         verb: &'static str,
         /// The deadline that was exceeded.
         after: Duration,
@@ -55,7 +55,7 @@ pub enum RuntimeError {
     /// The runtime was killed because the client cancelled the operation.
     #[error("{verb} was cancelled")]
     Cancelled {
-        /// The runtime's subcommand.
+        /// The runtime's subcommand, such as `create`.
         verb: &'static str,
     },
 }

@@ -20,7 +20,7 @@ pub struct Options {
     /// `--no-pivot` at create and restore.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_pivot_root: bool,
-    /// `--no-new-keyring` at create.
+    /// The flag `--no-new-keyring` at create.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_new_keyring: bool,
     /// An existing cgroup that the shim itself joins.
@@ -38,7 +38,7 @@ pub struct Options {
     /// Directory of the runtime's state; empty means `/run/containerd/runc`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub root: String,
-    /// `--systemd-cgroup`.
+    /// The flag `--systemd-cgroup`, for all verbs.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub systemd_cgroup: bool,
     /// Directory of a checkpoint's image, for a request that names none.
@@ -72,7 +72,7 @@ pub enum OptionsError {
     Decode {
         /// The type of the message, as received.
         type_url: String,
-        /// The decoder's error.
+        /// The decoder's error, with the cause.
         #[source]
         source: protobuf::Error,
     },
@@ -95,12 +95,12 @@ pub enum OptionsError {
         key: String,
     },
     /// The value has the wrong type.
-    #[error("runtime option {key:?} must be {wanted}, not {found}")]
+    #[error("runtime option {key:?} must be {expected}, not {found}")]
     WrongType {
         /// The key as it is written in the TOML.
         key: String,
         /// The type that the option has.
-        wanted: &'static str,
+        expected: &'static str,
         /// The type of the value in the TOML.
         found: &'static str,
     },
@@ -241,8 +241,8 @@ impl Value<'_> {
         Ok(table.iter().map(|(key, value)| (key.clone(), as_text(value))).collect())
     }
 
-    fn wrong(&self, wanted: &'static str) -> OptionsError {
-        OptionsError::WrongType { key: self.key.to_owned(), wanted, found: self.value.type_str() }
+    fn wrong(&self, expected: &'static str) -> OptionsError {
+        OptionsError::WrongType { key: self.key.to_owned(), expected, found: self.value.type_str() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Finds the runtime's binary.
+//! Finds the runtime's binary by name or path.
 
 use std::{
     env,

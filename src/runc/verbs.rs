@@ -35,7 +35,7 @@ pub struct Runc {
     pub(super) reaper: Reaper,
 }
 
-/// The arguments of `create`.
+/// The arguments of the verb `create`.
 #[derive(Debug)]
 pub struct Create<'a> {
     /// The file into which the runtime writes the pid of init.
@@ -46,21 +46,21 @@ pub struct Create<'a> {
     /// The container's descriptors 0, 1 and 2; `None` is `/dev/null`. With a terminal they are
     /// unused, and what the runtime prints is captured.
     pub stdio: [Option<OwnedFd>; 3],
-    /// `--no-pivot`.
+    /// Whether to pass `--no-pivot`.
     pub no_pivot: bool,
-    /// `--no-new-keyring`.
+    /// Whether to pass `--no-new-keyring`.
     pub no_new_keyring: bool,
 }
 
-/// The arguments of `exec`.
+/// The arguments of the verb `exec`.
 pub struct Exec<'a> {
     /// The file with the OCI process document.
     pub process: &'a Path,
     /// The file into which the runtime writes the pid of the new process.
     pub pid_file: &'a Path,
-    /// The same as [`Create::console_socket`].
+    /// The unix socket for the terminal's master, as in [`Create::console_socket`].
     pub console_socket: Option<&'a Path>,
-    /// The same as [`Create::stdio`].
+    /// The descriptors 0, 1 and 2 of the process, as in [`Create::stdio`].
     pub stdio: [Option<OwnedFd>; 3],
     /// Called with the runtime's pid directly after the spawn.
     pub spawned: Option<&'a Spawned<'a>>,
@@ -75,7 +75,7 @@ pub struct Checkpoint<'a> {
     pub work: &'a Path,
 }
 
-/// The arguments of `restore`.
+/// The arguments of the verb `restore`.
 #[derive(Debug)]
 pub struct Restore<'a> {
     /// The directory of the image.

@@ -9,7 +9,7 @@ use crate::observe::shim::{LISTEN_CONNECTOR, LOAD_PROGRAMS};
 pub struct Arguments {
     /// The verb, or a flag such as `-v` that acts as one.
     pub verb: Verb,
-    /// `-namespace`: containerd's namespace.
+    /// `-namespace`: the container's namespace in containerd.
     pub namespace: String,
     /// `-id`: the id of the container.
     pub id: String,
@@ -26,7 +26,7 @@ pub struct Arguments {
 /// The task of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// `-v`: print the version.
+    /// `-v`: print the shim's name, version and revision.
     Version,
     /// `-info`: print the runtime's version and features.
     Info,
@@ -49,7 +49,7 @@ pub enum ArgumentsError {
     /// A flag is unknown, or its value is missing or invalid.
     #[error("bad arguments: {0}")]
     Flag(FlagError),
-    /// The verb is unknown.
+    /// The verb is not one of those that containerd uses.
     #[error("unknown verb {verb:?}: expected start or delete")]
     Verb {
         /// The verb as it was given.
@@ -64,7 +64,7 @@ pub enum ArgumentsError {
     /// The namespace or the id cannot be a file name, and both become parts of paths.
     #[error("invalid {what} {value:?}")]
     Invalid {
-        /// `namespace` or `id`.
+        /// What is invalid: `namespace` or `id`.
         what: &'static str,
         /// The value as it was given.
         value: String,

@@ -50,7 +50,7 @@ pub(super) enum Generation {
     Plain,
     /// JSON with this protocol version.
     Json(u32),
-    /// The protobuf message `BootstrapResult`.
+    /// The encoded protobuf message `BootstrapResult`.
     Protobuf,
 }
 

@@ -70,7 +70,7 @@ pub(super) fn helpers(reaper: Reaper) -> (Requests, Spawner) {
 }
 
 impl Spawner {
-    /// Serves requests. Never returns.
+    /// Serves requests one by one. Never returns.
     pub(super) async fn run(mut self) {
         while let Some(Request { verb, reply }) = self.requests.recv().await {
             // The requester may have given up waiting.

@@ -1,4 +1,4 @@
-//! Event counters (eventfd(2)).
+//! Counters that the kernel can raise, as descriptors (eventfd(2)).
 
 use std::{
     io,

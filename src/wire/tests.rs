@@ -35,9 +35,17 @@ proptest! {
         });
         let batch = api::EventBatch::parse_from_bytes(&bytes).expect("valid");
         prop_assert_eq!(batch.events.len(), before + 1);
-        let Some(api::event::Body::Process(process)) = &batch.events[before].body else { panic!("no process") };
+        let Some(api::event::Body::Process(process)) = &batch.events[before].body else {
+            panic!("no process")
+        };
         let expected = api::Process {
-            pid, vpid, created_ns: created, args, args_truncated: truncated, comm, ..Default::default()
+            pid,
+            vpid,
+            created_ns: created,
+            args,
+            args_truncated: truncated,
+            comm,
+            ..Default::default()
         };
         prop_assert_eq!(process, &expected);
         if before == 0 {

@@ -61,7 +61,9 @@ async fn without_containerd_only_unjournaled_events_are_dropped() {
         dropped
     };
     tokio::select! {
-        dropped = tokio::time::timeout(Duration::from_secs(20), dropped) => assert_eq!(dropped, Ok(3)),
+        dropped = tokio::time::timeout(Duration::from_secs(20), dropped) => {
+            assert_eq!(dropped, Ok(3));
+        }
         () = sender.run() => panic!("a sender never ends"),
     }
     assert_eq!(publisher.unpublished(), waiting);
