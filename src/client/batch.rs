@@ -1,5 +1,7 @@
-//! A batch of events as it came: whoever forwards, stores or chooses needs no more than the head of
-//! each.
+//! A batch of events, kept in its wire encoding.
+//!
+//! A reader that forwards, stores or filters events needs only the first four fields of each. So
+//! [`Batch`] finds the boundaries of the events and decodes an event only on request.
 
 use std::ops::Range;
 
@@ -11,17 +13,17 @@ use crate::{
     wire::{Value, next_field},
 };
 
-/// Events in the encoding of `proto/lookout/v1/observer.proto`, each decoded when it is asked for.
+/// Events in the encoding of `proto/lookout/v1/observer.proto`, each decoded on request.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
-    /// Where each of them is.
+    /// The byte range of each event in `bytes`, in the order of the batch.
     events: Vec<Range<usize>>,
 }
 
-/// Not a batch.
+/// The bytes are not a valid `EventBatch` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("an EventBatch of {length} bytes is broken {left} bytes before its end")]
+#[error("malformed EventBatch: the last {left} of {length} bytes cannot be decoded")]
 pub struct Broken {
     length: usize,
     left: usize,
@@ -30,34 +32,37 @@ pub struct Broken {
 /// One event of a [`Batch`].
 #[derive(Debug, Clone, Copy)]
 pub struct Encoded<'a> {
-    /// As Event has it: 0 for a hello and for a subscriber's own gap.
+    /// The sequence number in the shim's event log, from 1; 0 for a hello and for a gap that only
+    /// this subscriber has.
     pub seq: u64,
     /// `CLOCK_REALTIME`, in nanoseconds since 1970.
     pub time_ns: u64,
-    /// The shim's run.
+    /// The run of the shim in which `seq` was assigned.
     pub epoch: &'a [u8],
-    /// Its type, such as `process.start`.
+    /// The event type, such as `process.start`.
     pub type_: &'a [u8],
-    /// The whole, an `Event` message.
+    /// The complete event, an encoded `Event` message.
     pub bytes: &'a [u8],
 }
 
 impl Encoded<'_> {
-    /// All that it says.
+    /// Decodes the complete event.
     ///
     /// # Errors
     ///
-    /// What is wrong with its encoding.
+    /// The bytes are not a valid `Event` message.
     pub fn decode(&self) -> protobuf::Result<Event> {
         Event::parse_from_bytes(self.bytes)
     }
 }
 
 impl<'a> Encoded<'a> {
-    /// Fields 1 to 4 of an Event, as `proto/lookout/v1/observer.proto` has them. What is absent is
-    /// empty.
+    /// Reads fields 1 to 4 of an `Event`, as `proto/lookout/v1/observer.proto` numbers them. An
+    /// absent field is 0 or empty.
     fn of(event: &'a [u8]) -> Self {
         let mut head = Self { seq: 0, time_ns: 0, epoch: &[], type_: &[], bytes: event };
+        // The shim writes fields in ascending order, so the loop ends after the fourth and never
+        // walks over the body. An event in another order is still read correctly.
         let (mut rest, mut wanted) = (event, 4);
         while wanted > 0 {
             match next_field(&mut rest) {
@@ -75,12 +80,13 @@ impl<'a> Encoded<'a> {
 }
 
 impl Batch {
-    /// Finds the events in an EventBatch message: its field 1.
+    /// Finds the events in an `EventBatch` message (its field 1).
     pub(super) fn new(bytes: Vec<u8>) -> Result<Self, Broken> {
         let mut events = Vec::new();
         let mut rest = bytes.as_slice();
         while let Some((number, value)) = next_field(&mut rest) {
             if let (1, Value::Bytes(event)) = (number, value) {
+                // `next_field` has advanced `rest` past the field: the event is what precedes it.
                 let end = bytes.len() - rest.len();
                 events.push(end - event.len()..end);
             }
@@ -91,32 +97,32 @@ impl Batch {
         Ok(Self { bytes, events })
     }
 
-    /// Whether it has no event: a heartbeat.
+    /// Whether the batch has no events. The shim sends such a batch as a heartbeat.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    /// The events, in their order.
+    /// The events, in the order of the batch.
     pub fn iter(&self) -> impl Iterator<Item = Encoded<'_>> {
         self.events.iter().map(|event| Encoded::of(&self.bytes[event.clone()]))
     }
 
-    /// The newest.
+    /// The newest event; `None` if the batch is empty.
     pub(super) fn last(&self) -> Option<Encoded<'_>> {
         self.events.last().map(|event| Encoded::of(&self.bytes[event.clone()]))
     }
 
-    /// Keeps what `is_wanted`.
+    /// Removes the events for which `is_wanted` returns false.
     pub(super) fn retain(&mut self, mut is_wanted: impl FnMut(Encoded<'_>) -> bool) {
         self.events.retain(|event| is_wanted(Encoded::of(&self.bytes[event.clone()])));
     }
 }
 
-/// A subscription's answers.
+/// The stream of batches that answers one `Subscribe` request.
 pub struct Batches {
     stream: StreamInner,
-    /// The connection ends with it.
+    /// Keeps the connection open: it closes when the last client is dropped.
     _client: Client,
 }
 
@@ -125,11 +131,11 @@ impl Batches {
         Self { stream, _client: client }
     }
 
-    /// The next batch; `None` when the shim ended the stream.
+    /// Receives the next batch; `None` when the shim has ended the stream.
     ///
     /// # Errors
     ///
-    /// The status with which the shim ended it, a broken connection, or a batch that is none.
+    /// The status with which the shim ended the stream, a broken connection, or a malformed batch.
     pub async fn next(&mut self) -> ttrpc::Result<Option<Batch>> {
         match self.stream.recv().await {
             Ok(bytes) => {

@@ -1,4 +1,4 @@
-//! The node's daemon: where its socket is, and what it answers.
+//! A client of the node's daemon: the location of its socket, and its Registry service.
 
 use std::{
     env,
@@ -15,32 +15,33 @@ use crate::{
     registry::entry::Entry,
 };
 
-/// How long the daemon may take to answer: an answer may wait for a disk.
+/// How long the daemon may take to answer. Generous, because an update is synced to disk before it
+/// is answered.
 const ANSWER: Duration = Duration::from_secs(30);
 
-/// Entries of one page.
+/// How many entries one `List` request asks for.
 const PAGE: u32 = 2000;
 
-/// The daemon's socket: `$LOOKOUT_SOCKET`; else `daemon.sock` in the run-time folder, which is a
-/// user's own for a user.
+/// The path of the daemon's socket: `$LOOKOUT_SOCKET`, else `daemon.sock` in [`folder`].
 #[must_use]
 pub fn socket() -> PathBuf {
-    set("LOOKOUT_SOCKET").unwrap_or_else(|| folder().join("daemon.sock"))
+    env_path("LOOKOUT_SOCKET").unwrap_or_else(|| folder().join("daemon.sock"))
 }
 
-/// `$LOOKOUT_RUNTIME_DIR`, else `/run/lookout` for root, else `$XDG_RUNTIME_DIR/lookout`, else
-/// `/run/user/UID/lookout`.
+/// The directory of the daemon's sockets and pid file: `$LOOKOUT_RUNTIME_DIR`, else `/run/lookout`
+/// for root, else `$XDG_RUNTIME_DIR/lookout`, else `/run/user/UID/lookout`.
 #[must_use]
 pub fn folder() -> PathBuf {
     let uid = nix::unistd::geteuid();
-    if uid.is_root() || set("LOOKOUT_RUNTIME_DIR").is_some() {
+    if uid.is_root() || env_path("LOOKOUT_RUNTIME_DIR").is_some() {
         return registration::runtime_dir();
     }
     let user = || PathBuf::from(format!("/run/user/{uid}"));
-    set("XDG_RUNTIME_DIR").unwrap_or_else(user).join("lookout")
+    env_path("XDG_RUNTIME_DIR").unwrap_or_else(user).join("lookout")
 }
 
-fn set(variable: &str) -> Option<PathBuf> {
+/// The value of an environment variable as a path; `None` if it is unset or empty.
+fn env_path(variable: &str) -> Option<PathBuf> {
     env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from)
 }
 
@@ -51,37 +52,37 @@ pub struct Daemon {
     socket: PathBuf,
 }
 
-/// The daemon did not do what it was asked.
+/// Why a request to the daemon failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DaemonError {
-    /// Nobody serves.
+    /// Nothing listens at the socket, or the connection was refused.
     #[error("no daemon answers at {}: start one with `lookout daemon`", socket.display())]
     Unreachable {
-        /// Where.
+        /// The path of the socket.
         socket: PathBuf,
-        /// Why.
+        /// The error of connect(2).
         #[source]
         source: ttrpc::Error,
     },
-    /// It is there and does not answer.
+    /// The daemon did not answer in time.
     #[error("the daemon at {} did not answer within {} ms", socket.display(), limit.as_millis())]
     Silent {
-        /// Where.
+        /// The path of the socket.
         socket: PathBuf,
-        /// After how long.
+        /// The time that was waited.
         limit: Duration,
     },
-    /// It refused.
+    /// The daemon answered with an error.
     #[error("{message}")]
     Refused {
-        /// Why, as gRPC has it.
+        /// The kind of error, a gRPC status code.
         code: ttrpc::Code,
-        /// Why, in words.
+        /// The reason, as the daemon words it for users.
         message: String,
     },
-    /// The connection broke: whether it was done is not known.
-    #[error("lost the daemon before it answered")]
+    /// The connection broke before the answer, so it is unknown whether the request took effect.
+    #[error("lost the connection to the daemon before it answered")]
     Lost(#[source] ttrpc::Error),
 }
 
@@ -99,7 +100,7 @@ macro_rules! calls {
 }
 
 impl Daemon {
-    /// Connects.
+    /// Connects to the daemon that serves at `socket`.
     ///
     /// # Errors
     ///
@@ -114,7 +115,7 @@ impl Daemon {
         }
     }
 
-    /// Whether it is there, within a time.
+    /// Checks that the daemon answers within `limit`.
     ///
     /// # Errors
     ///
@@ -125,25 +126,25 @@ impl Daemon {
     }
 
     calls! {
-        /// Registers a process.
+        /// Registers one process and returns its new entry.
         add(AddRequest) -> AddResponse;
-        /// Changes or removes entries.
+        /// Changes or removes all entries that match, or none of them.
         update(UpdateRequest) -> UpdateResponse;
-        /// Sends a signal.
+        /// Sends a signal to the processes of all entries that match.
         kill(KillRequest) -> KillResponse;
-        /// What processes use.
+        /// Samples the CPU time, memory, I/O, descriptors and threads of processes.
         sample(SampleRequest) -> SampleResponse;
-        /// Adds entries of a snapshot.
+        /// Adds entries of a snapshot, under new ids.
         load(LoadRequest) -> LoadResponse;
-        /// Removes every entry.
+        /// Removes all entries.
         reset(ResetRequest) -> ResetResponse;
-        /// The processes of the node's containers.
+        /// Lists the processes of the node's containers.
         node_processes(NodeProcessesRequest) -> NodeProcessesResponse;
-        /// The open ports of the node's containers.
+        /// Lists the open ports of the node's containers.
         node_ports(NodePortsRequest) -> NodePortsResponse;
     }
 
-    /// All entries that match, in the order of their ids.
+    /// Lists all entries that match, in the order of their ids. Asks page by page.
     ///
     /// # Errors
     ///
@@ -166,6 +167,7 @@ impl Daemon {
         }
     }
 
+    /// Waits for the answer to `call`, at most for `limit`.
     async fn answer<T>(
         &self,
         limit: Duration,
@@ -173,6 +175,7 @@ impl Daemon {
     ) -> Result<T, DaemonError> {
         match timeout(limit, call).await {
             Ok(Ok(answer)) => Ok(answer),
+            // ttrpc reports an expired deadline as a status, as if the daemon had sent it.
             Ok(Err(ttrpc::Error::RpcStatus(status)))
                 if status.code() == ttrpc::Code::DEADLINE_EXCEEDED =>
             {
@@ -188,19 +191,19 @@ impl Daemon {
 }
 
 impl DaemonError {
-    /// Whether it answered that there is no such thing.
+    /// Whether the daemon answered that there is no such process or entry.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.is(ttrpc::Code::NOT_FOUND)
     }
 
-    /// Whether it answered that what it was asked makes no sense.
+    /// Whether the daemon answered that the request is invalid.
     #[must_use]
     pub fn is_usage(&self) -> bool {
         self.is(ttrpc::Code::INVALID_ARGUMENT)
     }
 
-    /// Whether it answered at all.
+    /// Whether the daemon answered at all, with an error.
     #[must_use]
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Refused { .. })

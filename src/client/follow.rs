@@ -1,4 +1,8 @@
-//! A shim's events as one stream that outlives its connections.
+//! The events of one shim, as one stream across reconnects.
+//!
+//! [`Follow`] subscribes to the shim's Observer service. With `follow` it reconnects after a broken
+//! connection and continues at its cursor, so each event is delivered once, or a gap reports what
+//! is missing. Without `follow` it reads the journal up to its present end and stops.
 
 use std::{
     sync::{
@@ -20,112 +24,119 @@ use crate::{
     registration::Registration,
 };
 
-/// How many missed heartbeats make a connection dead.
-const MISSED: u32 = 4;
-/// The heartbeat of a stream that goes on.
+/// After how many missed heartbeats a connection counts as dead.
+const MISSED_HEARTBEATS: u32 = 4;
+/// The heartbeat interval of a stream with `follow`.
 const HEARTBEAT_MS: u32 = 5000;
-/// The heartbeat of a stream that is read to its present end: silence tells that it was reached.
+/// The heartbeat interval of a stream without `follow`. The first heartbeat marks the end of the
+/// journal, so this interval is the delay of every command that only reads the journal.
 const SHORT_HEARTBEAT_MS: u32 = 100;
-/// Silence of a shim that should send a heartbeat each 100 ms.
+/// How long a shim that should send a heartbeat each 100 ms may send nothing. Far longer than
+/// [`MISSED_HEARTBEATS`] of them.
 const SHORT_SILENCE: Duration = Duration::from_secs(10);
-/// Between two attempts to connect again: the first, and the longest.
+/// The pause before a reconnect: the first, and the longest. It doubles with each attempt.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// How often a shim that has never answered is tried.
+/// How many times to try a shim that has never answered.
 const FIRST_ATTEMPTS: u32 = 5;
 
-/// What is wanted of a shim.
+/// Which events of a shim to deliver.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// As the Observer service has them; none: all events.
+    /// The filters of the subscription; an event passes if one of them matches. Empty: all events.
     pub filters: Vec<Filter>,
-    /// Where to begin, `EPOCH:SEQ`; empty: at the journal's begin.
+    /// The cursor after which to start, `EPOCH:SEQ`. Empty: at the beginning of the journal.
     pub since: String,
-    /// Whether to go on when the journal has been read.
+    /// Whether to continue with new events when the journal has been read.
     pub follow: bool,
 }
 
-/// The events of one shim. With `follow` it connects again where a connection breaks, and continues
-/// after the last event that it gave: each event comes once, or a gap says what is missing.
+/// The events of one shim; see the [module](self).
 pub struct Follow {
     registration: Registration,
     wanted: Wanted,
     stream: Option<Batches>,
     connected: Connected,
-    /// `CLOCK_REALTIME` when it was made: without `follow` nothing later is given.
-    began_ns: u64,
-    /// What came after `EPOCH:SEQ` is still to come.
+    /// `CLOCK_REALTIME` when this value was created. Without `follow`, later events are not
+    /// delivered.
+    started_ns: u64,
+    /// The epoch and seq of the last delivered event; `None` before the first.
     cursor: Option<(Vec<u8>, u64)>,
-    /// Whose Hello has been given: one is enough for each epoch.
-    greeted: Option<Vec<u8>>,
+    /// The epoch of the last delivered hello. The shim sends a hello on each connection; only the
+    /// first of each epoch is delivered.
+    hello_epoch: Option<Vec<u8>>,
     ended: bool,
 }
 
-/// Whether the events of a [`Follow`] arrive; it can be asked while the next ones are waited for.
+/// Whether a [`Follow`] currently receives events. A clone can be read while `next` is pending.
 #[derive(Debug, Clone, Default)]
 pub struct Connected(Arc<AtomicBool>);
 
 impl Connected {
-    /// The shim has told something, if only that it lives, and the connection has not broken since.
+    /// Whether the shim has sent something, at least a heartbeat, since the connection was made,
+    /// and the connection has not broken since.
     #[must_use]
     pub fn is(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self, is: bool) {
-        self.0.store(is, Ordering::Relaxed);
+    fn set(&self, is_connected: bool) {
+        self.0.store(is_connected, Ordering::Relaxed);
     }
 }
 
-/// A step of a stream.
+/// The result of waiting for the next events of a stream.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Step<E = Vec<Event>> {
-    /// Events; at least one.
+    /// New events, at least one.
     Events(E),
-    /// The end: the journal was read, or the shim has left after telling everything.
+    /// The stream is complete: the journal has been read, or the shim has delivered all its events
+    /// and has exited.
     End,
-    /// The end, and the shim did not say so: it was killed, or cannot be reached. What is missing
-    /// is not known.
+    /// The stream ended early: the shim was killed or is unreachable, and events may be missing.
+    /// `None` if the shim just stopped sending.
     Broken(Option<ShimError>),
 }
 
-/// What one wait for a batch gave.
+/// The result of one wait for a batch.
 enum Received {
     Batch(Batch),
+    /// The shim ended the stream in order.
     Closed,
+    /// The connection failed; `None` if no heartbeat came in time.
     Failed(Option<ShimError>),
 }
 
 impl Follow {
-    /// Nothing is asked until the first [`next`](Follow::next).
+    /// Prepares a stream. It connects at the first [`next`](Follow::next).
     #[must_use]
     pub fn new(registration: Registration, wanted: Wanted) -> Self {
-        let (began_ns, connected) = (realtime_ns(), Connected::default());
+        let (started_ns, connected) = (realtime_ns(), Connected::default());
         Self {
             registration,
             wanted,
             stream: None,
             connected,
-            began_ns,
+            started_ns,
             cursor: None,
-            greeted: None,
+            hello_epoch: None,
             ended: false,
         }
     }
 
-    /// The shim.
+    /// The registration of the shim.
     #[must_use]
     pub fn registration(&self) -> &Registration {
         &self.registration
     }
 
-    /// Whether events arrive, now and later.
+    /// A handle that shows, now and later, whether this stream is connected.
     #[must_use]
     pub fn connected(&self) -> Connected {
         self.connected.clone()
     }
 
-    /// The next events, or the end; after the end only the end.
+    /// Waits for the next events. After [`Step::End`] or [`Step::Broken`], returns [`Step::End`].
     pub async fn next(&mut self) -> Step {
         match self.next_batch().await {
             Step::Events(batch) => match batch.iter().map(|event| event.decode()).collect() {
@@ -145,12 +156,14 @@ impl Follow {
         }
     }
 
-    /// As [`next`](Follow::next), for those who need no more than the head of most events.
+    /// As [`next`](Follow::next), but leaves the events encoded, for readers that need only the
+    /// heads of most events.
     pub async fn next_batch(&mut self) -> Step<Batch> {
         let mut pause = RETRY.0;
         let mut attempts = 0;
-        // A stream that was ended in order and that nobody offers again: the shim has left.
-        let mut has_left = false;
+        // The shim closed a stream in order. If it then cannot be reached any more, it has exited
+        // after delivering everything, and the failed reconnect is no loss.
+        let mut was_closed = false;
         loop {
             if self.ended {
                 return Step::End;
@@ -161,7 +174,7 @@ impl Follow {
             };
             self.connected.set(matches!(received, Received::Batch(_)));
             let failure = match received {
-                Received::Batch(batch) => match self.take(batch) {
+                Received::Batch(batch) => match self.accept(batch) {
                     Some(batch) if !batch.is_empty() => return Step::Events(batch),
                     Some(_) => continue,
                     None => {
@@ -170,7 +183,7 @@ impl Follow {
                     }
                 },
                 Received::Closed => {
-                    has_left = true;
+                    was_closed = true;
                     None
                 }
                 Received::Failed(error) => Some(error),
@@ -178,23 +191,25 @@ impl Follow {
             self.stream = None;
             attempts += 1;
             let is_refused = matches!(&failure, Some(Some(error)) if error.is_refused());
-            let was_there = self.greeted.is_some() || attempts < FIRST_ATTEMPTS;
-            if self.wanted.follow && was_there && !is_refused && self.registration.is_alive() {
+            let may_retry = self.hello_epoch.is_some() || attempts < FIRST_ATTEMPTS;
+            // A refusal is final: the same request would be refused again.
+            if self.wanted.follow && may_retry && !is_refused && self.registration.is_alive() {
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(RETRY.1);
                 continue;
             }
             self.ended = true;
             return match failure {
-                Some(error) if !has_left => Step::Broken(error),
+                Some(error) if !was_closed => Step::Broken(error),
                 _ => Step::End,
             };
         }
     }
 
+    /// Waits for one batch; connects first if there is no connection.
     async fn receive(&mut self) -> Result<Received, ShimError> {
         let silence = if self.wanted.follow {
-            Duration::from_millis(HEARTBEAT_MS.into()) * MISSED
+            Duration::from_millis(HEARTBEAT_MS.into()) * MISSED_HEARTBEATS
         } else {
             SHORT_SILENCE
         };
@@ -217,6 +232,7 @@ impl Follow {
         })
     }
 
+    /// The subscription that continues after the last delivered event.
     fn request(&self) -> SubscribeRequest {
         let since = match &self.cursor {
             Some((epoch, seq)) => format!("{}:{seq}", String::from_utf8_lossy(epoch)),
@@ -231,49 +247,55 @@ impl Follow {
         }
     }
 
-    /// What of a batch is to be given; `None` at the end of what was asked for.
-    fn take(&mut self, mut batch: Batch) -> Option<Batch> {
-        // A heartbeat tells that all there was has been told.
+    /// Removes from a batch the events that were already delivered; `None` at the end of a stream
+    /// without `follow`.
+    fn accept(&mut self, mut batch: Batch) -> Option<Batch> {
+        // The shim sends a heartbeat only when the subscriber has received everything.
         if !self.wanted.follow && batch.is_empty() {
             return None;
         }
-        if !self.goes_on(&batch) {
-            batch.retain(|event| self.is_due(event));
+        if !self.advance(&batch) {
+            batch.retain(|event| self.is_new(event));
         }
         Some(batch)
     }
 
-    /// Whether all of a batch comes after what was given: then its last event says where that ends,
-    /// and nobody has to read the others. The shim tells events in their order, so the first and
-    /// the last say so for all.
-    fn goes_on(&mut self, batch: &Batch) -> bool {
+    /// The fast path: moves the cursor to the end of a batch, if all its events come after it.
+    /// Otherwise returns false and changes nothing.
+    ///
+    /// Only the first and the last event are read: the shim sends the events of an epoch in the
+    /// order of their sequence numbers.
+    fn advance(&mut self, batch: &Batch) -> bool {
         let Some((epoch, seq)) = self.cursor.as_mut().filter(|_| self.wanted.follow) else {
             return false;
         };
         let (Some(first), Some(last)) = (batch.iter().next(), batch.last()) else { return false };
-        // A hello, or a hole of this subscriber's, has no number.
-        let goes_on = first.seq > *seq
+        // A hello and a gap of this subscriber have seq 0. They fail the first comparison and take
+        // the slow path.
+        let is_after = first.seq > *seq
             && first.epoch == epoch
             && last.seq >= first.seq
             && last.epoch == epoch;
-        if goes_on {
+        if is_after {
             *seq = last.seq;
         }
-        goes_on
+        is_after
     }
 
-    /// Whether an event has not been given yet and was asked for.
-    fn is_due(&mut self, event: Encoded<'_>) -> bool {
+    /// Whether an event has not been delivered yet and belongs to the requested range. Moves the
+    /// cursor.
+    fn is_new(&mut self, event: Encoded<'_>) -> bool {
         if event.type_ == b"hello" {
-            let is_new = self.greeted.as_deref() != Some(event.epoch);
-            self.greeted = Some(event.epoch.to_vec());
+            let is_new = self.hello_epoch.as_deref() != Some(event.epoch);
+            self.hello_epoch = Some(event.epoch.to_vec());
             return is_new;
         }
         if event.seq == 0 {
             return true;
         }
-        if self.ended || (!self.wanted.follow && event.time_ns > self.began_ns) {
-            // A container that never rests brings no heartbeat.
+        if self.ended || (!self.wanted.follow && event.time_ns > self.started_ns) {
+            // A shim that always has new events never sends a heartbeat. Without this bound, a
+            // command without `-f` would not end.
             self.ended = true;
             return false;
         }
@@ -283,6 +305,7 @@ impl Follow {
                 *seq = (*seq).max(event.seq);
                 is_new
             }
+            // The first event, or a restarted shim, which counts from 1 again.
             cursor => {
                 *cursor = Some((event.epoch.to_vec(), event.seq));
                 true

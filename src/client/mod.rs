@@ -1,17 +1,18 @@
-//! What talks to shims: the command and the node's daemon.
+//! Clients of the shims and of the node's daemon. The `lookout` command and the daemon use them.
 //!
 //! ```text
-//!  registration   which shims live, from their files
-//!  shims          those that come later
-//!  shim           one shim's Observer service
-//!  follow         one shim's events, over broken connections
-//!  batch          events as they came, decoded when asked for
-//!  json           an event as JSON
-//!  daemon         the daemon's Registry service
+//!  registration   lists the live shims, from their registrations
+//!  shims          discovers shims that start later
+//!  shim           a client of one shim's Observer service
+//!  follow         one shim's events, across reconnects
+//!  batch          a batch of events, decoded on request
+//!  json           the JSON form of events, processes, ports and exits
+//!  text           untrusted bytes as text
+//!  daemon         a client of the daemon's Registry service
 //! ```
 //!
-//! Nothing here prints, and nothing here changes a shim or a container; the daemon's registry alone
-//! is changed.
+//! Nothing here prints, and nothing here changes a shim or a container. Only the daemon's registry
+//! is changed, by requests through [`Daemon`].
 
 mod batch;
 pub mod daemon;

@@ -1,4 +1,4 @@
-//! One shim's Observer service.
+//! A client of one shim's Observer service.
 
 use std::time::Duration;
 
@@ -16,53 +16,54 @@ use crate::{
     registration::Registration,
 };
 
-/// How long a shim may take to answer: it answers from memory, in a millisecond.
+/// How long a shim may take to answer. It answers from memory, within a millisecond; the limit
+/// finds a shim that hangs.
 const ANSWER: Duration = Duration::from_secs(5);
 
 /// A connection to a shim.
 #[derive(Clone)]
 pub struct Shim {
-    /// Whose.
+    /// The registration by which the shim was found.
     pub registration: Registration,
     client: ObserverClient,
-    /// The connection, for what is not decoded at once.
+    /// The same connection, for [`subscribe`](Shim::subscribe), which does not decode its answers.
     connection: ttrpc::r#async::Client,
 }
 
-/// A shim did not answer.
+/// Why a request to a shim failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShimError {
-    /// Nobody serves at its address.
+    /// Nothing listens at the shim's address, or the connection was refused.
     #[error("failed to reach shim {id} at {address}")]
     Unreachable {
         /// The shim's id.
         id: String,
-        /// Where it should serve.
+        /// The address from the shim's registration.
         address: String,
-        /// Why.
+        /// The error of connect(2).
         #[source]
         source: ttrpc::Error,
     },
-    /// It is there and does not answer.
+    /// The shim did not answer in time.
     #[error("shim {id} did not answer within {} s", ANSWER.as_secs())]
     Silent {
         /// The shim's id.
         id: String,
     },
-    /// It refused, or the connection broke.
-    #[error("failed to ask shim {id}")]
+    /// The shim answered with an error, or the connection broke.
+    #[error("request to shim {id} failed")]
     Failed {
         /// The shim's id.
         id: String,
-        /// Why.
+        /// The status of the answer, or the error of the connection.
         #[source]
         source: ttrpc::Error,
     },
 }
 
 impl Shim {
-    /// Connects.
+    /// Connects to a shim.
     ///
     /// # Errors
     ///
@@ -83,7 +84,7 @@ impl Shim {
         }
     }
 
-    /// What it can observe.
+    /// Asks what the shim can observe.
     ///
     /// # Errors
     ///
@@ -93,7 +94,7 @@ impl Shim {
         self.answer(timeout(ANSWER, self.client.capabilities(deadline(), &request)).await)
     }
 
-    /// The processes that live, of one container or (empty) of all.
+    /// Lists the live processes of one container, or of all containers if the id is empty.
     ///
     /// # Errors
     ///
@@ -104,7 +105,7 @@ impl Shim {
         self.answer(timeout(ANSWER, self.client.processes(deadline(), &request)).await)
     }
 
-    /// The ports that are open, of one container or (empty) of all.
+    /// Lists the open ports of one container, or of all containers if the id is empty.
     ///
     /// # Errors
     ///
@@ -114,7 +115,7 @@ impl Shim {
         self.answer(timeout(ANSWER, self.client.ports(deadline(), &request)).await)
     }
 
-    /// What waits in the shim itself.
+    /// Asks how many task events wait to be published to containerd.
     ///
     /// # Errors
     ///
@@ -123,7 +124,7 @@ impl Shim {
         self.answer(timeout(ANSWER, self.client.status(deadline(), &StatusRequest::new())).await)
     }
 
-    /// Every exit from now on, of one container or (empty) of all.
+    /// Streams every exit from now on, of one container, or of all containers if the id is empty.
     ///
     /// # Errors
     ///
@@ -136,12 +137,14 @@ impl Shim {
         self.answer(timeout(ANSWER, self.client.exits(context::Context::default(), &request)).await)
     }
 
-    /// Events, as `proto/lookout/v1/observer.proto` says.
+    /// Subscribes to events; `proto/lookout/v1/observer.proto` documents the request.
     ///
     /// # Errors
     ///
     /// [`ShimError`].
     pub async fn subscribe(&self, request: &SubscribeRequest) -> Result<Batches, ShimError> {
+        // The generated client would decode every event of every batch. The request is made by hand,
+        // so that `Batches` receives the bytes.
         let subscribe = async {
             let payload = request
                 .write_to_bytes()
@@ -165,20 +168,19 @@ impl Shim {
 }
 
 impl ShimError {
-    /// Whether the shim answered that it knows no such thing.
+    /// Whether the shim answered that it has no such container.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.code() == Some(ttrpc::Code::NOT_FOUND)
     }
 
-    /// Whether the shim answered that what it was asked makes no sense: asking again gives the
-    /// same.
+    /// Whether the shim answered that the request is invalid. A retry would get the same answer.
     #[must_use]
     pub fn is_refused(&self) -> bool {
         self.code() == Some(ttrpc::Code::INVALID_ARGUMENT)
     }
 
-    /// Whether the shim is there and answered, if not with what it was asked for.
+    /// Whether the shim answered at all, with an error.
     #[must_use]
     pub fn is_answer(&self) -> bool {
         self.code().is_some()

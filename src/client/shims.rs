@@ -1,4 +1,4 @@
-//! The shims of a node, as they come.
+//! Discovery of the node's shims, by their registrations in the runtime directory.
 
 use std::{collections::HashSet, fs, io, path::PathBuf, time::Duration};
 
@@ -13,13 +13,13 @@ use crate::{
 /// exist yet cannot be watched, and a node may have no inotify instance left.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Notices each shim once. One that was restarted under the same id is another.
+/// Reports each shim once. A shim that was restarted under the same id counts as another shim.
 #[derive(Debug)]
 pub struct Shims {
     runtime_dir: PathBuf,
     namespace: Option<String>,
-    /// Of those that live; the dead are forgotten at the next look, so this is bounded by the
-    /// node's shims.
+    /// The pid, start time and namespace/id/epoch of each live shim that was reported. A dead shim
+    /// is removed at the next scan, so the size is bounded by the number of the node's shims.
     known: HashSet<(i32, u64, String)>,
     /// Made at the first wait; `None` inside when the node has no inotify instance left.
     watch: Option<Option<DirectoryWatch>>,
@@ -28,18 +28,18 @@ pub struct Shims {
 }
 
 impl Shims {
-    /// Of one namespace, or of all.
+    /// Discovers the shims of one containerd namespace, or of all namespaces.
     #[must_use]
     pub fn new(runtime_dir: PathBuf, namespace: Option<String>) -> Self {
         Self { runtime_dir, namespace, known: HashSet::new(), watch: None, is_complete: false }
     }
 
-    /// Those that this has not told yet.
+    /// Scans the directories and returns the live shims that were not reported before.
     ///
     /// # Errors
     ///
-    /// What the system answers when a folder cannot be read.
-    pub fn look(&mut self) -> io::Result<Vec<Registration>> {
+    /// A directory cannot be read.
+    pub fn scan(&mut self) -> io::Result<Vec<Registration>> {
         let living = registrations(&self.runtime_dir, self.namespace.as_deref())?;
         let identity = |one: &Registration| {
             (one.pid, one.start, format!("{}/{}/{}", one.namespace, one.id, one.epoch))
@@ -50,16 +50,17 @@ impl Shims {
         Ok(new)
     }
 
-    /// Waits until there are some that this has not told yet. Can be dropped without loss.
+    /// Waits until there are shims that were not reported before, and returns them. Cancel safe.
     ///
     /// # Errors
     ///
-    /// What the system answers when a folder cannot be read.
+    /// A directory cannot be read.
     pub async fn next(&mut self) -> io::Result<Vec<Registration>> {
         loop {
-            // Watched first: what comes after the look is told.
+            // Watch before scanning: a shim that registers between the two would be missed
+            // otherwise.
             self.watch();
-            let new = self.look()?;
+            let new = self.scan()?;
             if !new.is_empty() {
                 return Ok(new);
             }

@@ -1,22 +1,24 @@
-//! Bytes of a container as text: lossless, and harmless.
+//! Conversion of untrusted bytes to text, and detection of characters that are unsafe to print.
 
 use std::borrow::Cow;
 
 use crate::model::escaped;
 
-/// The text of bytes that may not be UTF-8: then as [`escaped`] has it.
+/// Converts bytes to text without loss. Bytes that are not UTF-8 are escaped by [`escaped`].
 #[must_use]
 pub fn lossless(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| Cow::Owned(escaped(bytes)), Cow::Borrowed)
 }
 
-/// Whether a character does something to a terminal or a reader beyond being seen: controls (C0,
-/// DEL, C1), the overrides and isolates of Unicode's bidirectional algorithm (UAX #9), line
-/// separators, and what is invisible.
+/// Whether a character is unsafe to print, because it controls a terminal or misleads a reader:
+/// control characters (C0, DEL, C1), the overrides and isolates of Unicode's bidirectional
+/// algorithm (UAX #9), line separators, and invisible characters.
 #[must_use]
 pub fn is_hostile(character: char) -> bool {
     character.is_control()
         || matches!(character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            // Tag characters: invisible, and able to carry hidden ASCII.
+            | '\u{e0000}'..='\u{e007f}')
 }

@@ -1,5 +1,7 @@
-//! A registered process: as the daemon keeps it, as its file, `snapshot save` and `list -o json`
-//! show it.
+//! A registry entry: one registered process.
+//!
+//! The same type is the daemon's state, a line of its registry file, an element of a snapshot, and
+//! an element of `lookout list -o json`.
 
 use std::collections::BTreeSet;
 
@@ -10,63 +12,64 @@ use crate::{
     model::{Ended, ProcessKey},
 };
 
-/// One entry of the registry. Its JSON is the schema of snapshots; times are nanoseconds since
-/// 1970.
+/// One entry of the registry. Its JSON form is the schema of snapshots. Times are
+/// `CLOCK_REALTIME`, in nanoseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Never used for another entry.
+    /// The id of the entry, from 1. An id is never used again, not even after `reset`.
     pub id: u64,
-    /// Several entries may have the same.
+    /// The name, at most 128 bytes; `None` if it has none. Several entries may share a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// In order.
+    /// The tags, in alphabetical order; at most 64, of at most 128 bytes each.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub tags: BTreeSet<String>,
-    /// In order.
+    /// The groups, in alphabetical order; at most 64, of at most 128 bytes each.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<String>,
-    /// Who it is, and what it ran when it was added.
+    /// The identity of the process, and what it ran when it was added.
     pub process: Process,
-    /// When it was added.
+    /// When the entry was added.
     pub added_ns: u64,
-    /// When it was last known to live.
+    /// When the process was last known to be alive.
     pub last_seen_ns: u64,
-    /// Absent while it lives.
+    /// How the process ended; `None` while it is alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
 }
 
-/// A process of this or of another boot.
+/// The process of an entry. It may belong to an earlier boot than the current one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Its pid.
+    /// The process id, in the pid namespace of the daemon.
     pub pid: i32,
-    /// Its start in clock ticks since boot.
+    /// When the process started, in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub start_ticks: u64,
     /// The first 32 bits of the boot id.
     pub boot: u32,
-    /// The executable's path.
+    /// The path of the executable; empty if it could not be read.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub executable: String,
-    /// The arguments, redacted.
+    /// The arguments, after redaction; at most 4 KiB.
     #[serde(default)]
     pub command_args: Vec<String>,
-    /// Bytes that are not UTF-8 are `\xHH` here, and a backslash is doubled.
+    /// Whether bytes that are not UTF-8 are written as `\xHH` in this process's texts. If so, a
+    /// backslash is doubled.
     #[serde(default, skip_serializing_if = "is_false")]
     pub escaped: bool,
-    /// The arguments are longer.
+    /// Whether `command_args` was cut at the limit.
     #[serde(default, skip_serializing_if = "is_false")]
     pub args_truncated: bool,
-    /// A part of the arguments was replaced.
+    /// Whether a part of the arguments was replaced by redaction.
     #[serde(default, skip_serializing_if = "is_false")]
     pub args_redacted: bool,
-    /// The effective user.
+    /// The effective user id; `None` if it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
-    /// When it began.
+    /// When the process started, in nanoseconds since 1970; 0 if unknown.
     #[serde(default)]
     pub created_ns: u64,
-    /// The inode of its pidfd, which no other process of its boot has; absent before Linux 6.9.
+    /// The inode of the process's pidfd, unique within its boot; `None` before Linux 6.9.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pidfd_inode: Option<u64>,
 }
@@ -74,24 +77,25 @@ pub struct Process {
 /// How an entry's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
-    /// When that was noticed.
+    /// When the daemon noticed the end, in nanoseconds since 1970.
     pub time_ns: u64,
-    /// The code of an exit; neither this nor a signal where the kernel did not tell.
+    /// The exit code, 0 to 255; `None` if a signal ended the process. Both `code` and `signal` are
+    /// `None` if the exit status is unknown, as always before Linux 6.15.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u8>,
-    /// The number of the signal that ended it.
+    /// The number of the signal that ended the process; `None` if it exited with a code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<u8>,
 }
 
 impl Entry {
-    /// Whether it lives, as far as the daemon knows.
+    /// Whether the process is alive, as far as the daemon knows.
     #[must_use]
     pub fn is_alive(&self) -> bool {
         self.end.is_none()
     }
 
-    /// The command line, arguments joined by blanks; the executable where there are none.
+    /// The command line: the arguments, joined by spaces, or the executable if there are none.
     #[must_use]
     pub fn command(&self) -> String {
         self.process.command()
@@ -99,19 +103,19 @@ impl Entry {
 }
 
 impl Process {
-    /// Who it is in its boot.
+    /// The identity of the process within its boot.
     #[must_use]
     pub fn key(&self) -> ProcessKey {
         ProcessKey { pid: self.pid, start_ticks: self.start_ticks }
     }
 
-    /// The name that events have for it.
+    /// The identity of the process across boots, in the form that events have as `entity_id`.
     #[must_use]
     pub fn entity_id(&self) -> String {
         self.key().entity_id(self.boot).to_string()
     }
 
-    /// The command line, arguments joined by blanks; the executable where there are none.
+    /// The command line: the arguments, joined by spaces, or the executable if there are none.
     #[must_use]
     pub fn command(&self) -> String {
         if self.command_args.is_empty() {
@@ -123,7 +127,7 @@ impl Process {
 }
 
 impl End {
-    /// An end that was noticed then, with what the kernel told.
+    /// An end that was noticed at `time_ns`; `ended` is `None` if the exit status is unknown.
     #[must_use]
     pub fn new(time_ns: u64, ended: Option<Ended>) -> Self {
         let (code, signal) = match ended {
@@ -134,7 +138,7 @@ impl End {
         Self { time_ns, code, signal }
     }
 
-    /// What the kernel told.
+    /// The exit code or the signal; `None` if it is unknown.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         self.code.map(Ended::Code).or(self.signal.map(Ended::Signal))
@@ -212,11 +216,13 @@ impl From<api::End> for End {
     }
 }
 
-/// The number of `SIGKILL`, `KILL`, `kill`, `SIG34` or `9`.
+/// Parses a signal: `SIGKILL`, `KILL`, `kill`, `SIG34` or `9`. Returns its number, 1 to 64; `None`
+/// if there is no such signal.
 #[must_use]
 pub fn signal_number(text: &str) -> Option<i32> {
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
+    // Real-time signals have no name in nix: they are accepted, and shown, as `SIG34`.
     let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     if is_number {
         return name.parse().ok().filter(|number| (1..=64).contains(number));
@@ -236,9 +242,9 @@ fn is_false(value: &bool) -> bool {
 mod tests {
     use super::*;
 
-    /// Check that a message and a line of JSON each give back the entry that they were made of.
+    /// Check that an entry survives the conversion to protobuf and to JSON, and back.
     #[test]
-    fn an_entry_survives_the_wire_and_the_disk() {
+    fn an_entry_round_trips_through_protobuf_and_json() {
         for end in [
             None,
             Some(End::new(9, Some(Ended::Signal(9)))),
@@ -271,9 +277,9 @@ mod tests {
         }
     }
 
-    /// Check the ways to write a signal.
+    /// Check each accepted notation of a signal, and texts that are rejected.
     #[test]
-    fn a_signal_has_many_names() {
+    fn a_signal_is_parsed_from_name_or_number() {
         for text in ["SIGTERM", "TERM", "term", "15"] {
             assert_eq!(signal_number(text), Some(15), "{text}");
         }

@@ -9,8 +9,8 @@ fn follow() -> Follow {
     Follow::new(registration.expect("a registration"), wanted)
 }
 
-/// What is given of events with these seqs, 0 being a hello.
-fn given(follow: &mut Follow, epoch: &str, seqs: &[u64]) -> Vec<u64> {
+/// The seqs that `follow` delivers of a batch with these seqs; 0 is a hello.
+fn delivered(follow: &mut Follow, epoch: &str, seqs: &[u64]) -> Vec<u64> {
     let event = |seq: &u64| {
         let type_ = if *seq == 0 { "hello" } else { "process.exit" };
         Event {
@@ -23,22 +23,22 @@ fn given(follow: &mut Follow, epoch: &str, seqs: &[u64]) -> Vec<u64> {
     };
     let batch = EventBatch { events: seqs.iter().map(event).collect(), ..EventBatch::default() };
     let batch = Batch::new(batch.write_to_bytes().expect("bytes")).expect("a batch");
-    let given = follow.take(batch).expect("no end");
-    given.iter().map(|event| event.seq).collect()
+    let accepted = follow.accept(batch).expect("a stream with follow has no end");
+    accepted.iter().map(|event| event.seq).collect()
 }
 
-/// Check that each event is given once, however the batches of two connections overlap, and each
-/// run's hello once.
+/// Check that each event is delivered once, however the batches of two connections overlap, and
+/// that the hello of each epoch is delivered once.
 #[test]
-fn each_event_is_given_once() {
+fn each_event_is_delivered_once() {
     let mut follow = follow();
-    assert_eq!(given(&mut follow, "a", &[0]), [0]);
-    assert_eq!(given(&mut follow, "a", &[1, 2, 3]), [1, 2, 3]);
-    assert_eq!(given(&mut follow, "a", &[4, 7]), [4, 7]);
-    assert_eq!(given(&mut follow, "a", &[0, 6, 7, 8]), [8]);
-    assert_eq!(given(&mut follow, "a", &[7, 8, 9]), [9]);
-    assert_eq!(given(&mut follow, "a", &[]), [0; 0]);
-    assert_eq!(given(&mut follow, "a", &[10]), [10]);
-    assert_eq!(given(&mut follow, "b", &[0, 1, 2]), [0, 1, 2]);
-    assert_eq!(given(&mut follow, "b", &[2, 3]), [3]);
+    assert_eq!(delivered(&mut follow, "a", &[0]), [0]);
+    assert_eq!(delivered(&mut follow, "a", &[1, 2, 3]), [1, 2, 3]);
+    assert_eq!(delivered(&mut follow, "a", &[4, 7]), [4, 7]);
+    assert_eq!(delivered(&mut follow, "a", &[0, 6, 7, 8]), [8]);
+    assert_eq!(delivered(&mut follow, "a", &[7, 8, 9]), [9]);
+    assert_eq!(delivered(&mut follow, "a", &[]), [0; 0]);
+    assert_eq!(delivered(&mut follow, "a", &[10]), [10]);
+    assert_eq!(delivered(&mut follow, "b", &[0, 1, 2]), [0, 1, 2]);
+    assert_eq!(delivered(&mut follow, "b", &[2, 3]), [3]);
 }
