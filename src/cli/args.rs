@@ -1,116 +1,126 @@
-//! What was typed.
+//! The command line: commands, options and their help texts.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use super::registry::args::{
-    AddArgs, DaemonArgs, FindArgs, KillArgs, ListArgs, ManArgs, PingArgs, RenameArgs, ResetArgs,
-    RmArgs, RunArgs, SnapshotCommand, StatsArgs, TagArgs, TopArgs,
+    AddArgs, DaemonArgs, FindArgs, GroupArgs, KillArgs, ListArgs, ManArgs, PingArgs, RenameArgs,
+    ResetArgs, RmArgs, RunArgs, SnapshotCommand, StatsArgs, TagArgs, TopArgs,
 };
 use crate::model::EVENT_TYPES;
 
-/// See every process of the containers that lookout runs.
+/// Observe the processes and ports of containers, and manage registered processes.
 #[derive(Debug, Parser)]
 #[command(
     name = "lookout",
     version,
-    after_help = "Exit status: 0 ok, 1 failed, 2 usage, 3 not found, 4 shim or daemon unreachable, 5 data incomplete.",
+    after_help = "Exit status: 0 success, 1 failure, 2 usage error, 3 not found, \
+                  4 shim or daemon unreachable, 5 incomplete data.",
     max_term_width = 100,
     disable_help_subcommand = true
 )]
 pub(super) struct Cli {
     #[command(subcommand)]
     pub(super) command: Command,
-    /// Another configuration than /etc/lookout/config.toml.
+    /// Path of the configuration file [default: /etc/lookout/config.toml].
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) config: Option<std::path::PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Show what happened in containers, or follow it.
+    /// Show the events of containers.
     Events(EventsArgs),
-    /// List the processes that live.
+    /// List the live processes of containers.
     Ps(PsArgs),
-    /// Show the processes that live as trees.
+    /// Show the live processes of containers as trees.
     Tree(TreeArgs),
-    /// List the ports that are open, and who listens; or follow them.
+    /// List the open ports of containers and the processes that own them.
     Ports(PortsArgs),
-    /// Show how processes ended, as go-runc tells it, or follow it.
+    /// Show the exits of processes in containers.
     Exits(ExitsArgs),
-    /// Show what can be observed, by what, and why not more.
+    /// Show which categories of events can be observed, and what limits them.
     Capabilities(CapabilitiesArgs),
-    /// Show all that is known of a container.
+    /// Show detailed information about a container.
     Inspect(InspectArgs),
-    /// Show what is pinned, what the kernel offers, and what is wrong.
+    /// Check the node: kernel support, pinned eBPF programs, problems.
     #[cfg(target_os = "linux")]
     Doctor(DoctorArgs),
-    /// Keep the registry, until TERM. Where one runs already, print its pid.
+    /// Run the daemon that keeps the process registry.
+    ///
+    /// The daemon runs in the foreground until it receives SIGTERM. If a daemon is already running,
+    /// prints its pid and exits.
     Daemon(DaemonArgs),
-    /// Ask whether the daemon answers.
+    /// Check that the daemon answers.
     Ping(PingArgs),
     /// Register processes.
     Add(AddArgs),
-    /// List what is registered.
+    /// List registered processes.
     List(ListArgs),
-    /// Give an entry tags.
+    /// Add tags to an entry.
     Tag(TagArgs),
-    /// Take tags from an entry.
+    /// Remove tags from an entry.
     Untag(TagArgs),
-    /// Put an entry into groups.
-    Group(TagArgs),
-    /// Take an entry out of groups.
-    Ungroup(TagArgs),
-    /// Give an entry another name.
+    /// Add an entry to groups.
+    Group(GroupArgs),
+    /// Remove an entry from groups.
+    Ungroup(GroupArgs),
+    /// Rename an entry.
     Rename(RenameArgs),
-    /// Send a signal to what is registered; never to whoever has a pid by now.
+    /// Send a signal to registered processes.
+    ///
+    /// The signal never reaches an unrelated process that has reused a pid.
     Kill(KillArgs),
-    /// Forget entries; their processes go on.
+    /// Remove entries from the registry; the processes keep running.
     Rm(RmArgs),
-    /// Register a command before its first instruction, and become it.
+    /// Register a new process and run a command in it.
+    ///
+    /// The process is registered before the command starts. Pid, terminal, signals and exit status
+    /// are those of the command.
     Run(RunArgs),
-    /// Find processes by what they run.
+    /// Find processes of the node by executable or command line.
     Find(FindArgs),
-    /// Show what registered processes use.
+    /// Show the resource usage of registered processes.
     Stats(StatsArgs),
-    /// Show what registered processes use, again and again.
+    /// Show a live view of the resource usage of registered processes.
     Top(TopArgs),
-    /// Write the registry to a file, or add a file's entries to it.
+    /// Save the registry to a file, or load entries from a file.
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
-    /// Forget every entry.
+    /// Remove all entries from the registry.
     Reset(ResetArgs),
-    /// The host's configuration.
+    /// Show the configuration of the host.
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Print the completions of a shell.
+    /// Print a completion script for a shell.
     Completion {
-        /// Whose.
+        /// The shell.
         shell: Shell,
     },
-    /// Print the manual's page, or write the pages of all commands.
+    /// Print or write the manual pages.
     Man(ManArgs),
 }
 
-/// Which containers, and how much of the line.
+/// Options of the commands for containers.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Common {
-    /// Only of this namespace of containerd; all of them where it is not given.
+    /// Show only this containerd namespace [default: all].
     #[arg(short, long, value_name = "NS")]
     pub(super) namespace: Option<String>,
-    /// Only of this container.
+    /// Show only this container.
     #[arg(long, value_name = "ID")]
     pub(super) container: Option<String>,
     #[command(flatten)]
-    pub(super) look: Look,
+    pub(super) display: Display,
 }
 
+/// Options of all commands that print a table.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Look {
-    /// Print names only, no header and no notes.
+pub(super) struct Display {
+    /// Print only ids or names; no header and no warnings.
     #[arg(short, long)]
     pub(super) quiet: bool,
-    /// Do not cut lines at the terminal's width.
+    /// Do not truncate lines to the width of the terminal.
     #[arg(long)]
     pub(super) no_trunc: bool,
 }
@@ -119,31 +129,33 @@ pub(super) struct Look {
 pub(super) struct EventsArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Go on with what happens, also in containers that come later, until TERM or INT.
+    /// Follow new events, also of containers that start later.
     #[arg(short, long)]
     pub(super) follow: bool,
-    /// Only this type, such as process.exec or process.*; gaps come all the same. Can be repeated.
-    #[arg(long = "type", value_name = "T", value_parser = event_type)]
+    /// Show only this type, such as process.exec or process.*; can be repeated.
+    ///
+    /// observer.gap events are always shown: they report that other events were lost.
+    #[arg(long = "type", value_name = "TYPE", value_parser = event_type)]
     pub(super) types: Vec<String>,
-    /// Only of this exec and of what descends from it.
+    /// Show only events of this exec and of its descendants.
     #[arg(long, value_name = "ID")]
     pub(super) exec_id: Option<String>,
-    /// Only of processes that came to be in this way.
-    #[arg(long, value_name = "O")]
+    /// Show only events of processes with this origin.
+    #[arg(long, value_name = "ORIGIN")]
     pub(super) origin: Option<Origin>,
-    /// Only of this executable: its whole path, or its last part.
+    /// Show only events of this executable, given as a full path or a file name.
     #[arg(long, value_name = "PATH")]
     pub(super) exe: Option<String>,
-    /// Only exits with a status other than 0.
+    /// Show only exits with a non-zero status.
     #[arg(long)]
     pub(super) failures: bool,
-    /// Only what came after this cursor, EPOCH:SEQ.
+    /// Show only events after this cursor, EPOCH:SEQ; requires --container.
     #[arg(long, value_name = "CURSOR", requires = "container", value_parser = cursor)]
     pub(super) since: Option<String>,
-    /// End after so many events.
+    /// Stop after this number of events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub(super) limit: Option<u64>,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: EventFormat,
 }
@@ -152,7 +164,7 @@ pub(super) struct EventsArgs {
 pub(super) struct PsArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: ListFormat,
 }
@@ -161,7 +173,7 @@ pub(super) struct PsArgs {
 pub(super) struct TreeArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
 }
@@ -170,14 +182,16 @@ pub(super) struct TreeArgs {
 pub(super) struct PortsArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Go on with what opens and closes, also in containers that come later, until TERM or INT.
+    /// After listing the open ports, follow ports that open and close.
     #[arg(short, long)]
     pub(super) watch: bool,
-    /// Ask the node's daemon, which knows without asking the shims; an owner is then who opened a
-    /// port.
+    /// Ask the daemon instead of the shims.
+    ///
+    /// The owner of a port is then the process that opened it, which may differ from the processes
+    /// that hold it now.
     #[arg(long, conflicts_with = "watch")]
     pub(super) daemon: bool,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: ListFormat,
 }
@@ -186,10 +200,10 @@ pub(super) struct PortsArgs {
 pub(super) struct ExitsArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// Print exits as they happen, until TERM or INT; those of before are not shown.
+    /// Follow new exits; earlier exits are not shown.
     #[arg(short, long)]
     pub(super) follow: bool,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: ListFormat,
 }
@@ -198,22 +212,22 @@ pub(super) struct ExitsArgs {
 pub(super) struct CapabilitiesArgs {
     #[command(flatten)]
     pub(super) common: Common,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct InspectArgs {
-    /// The container.
+    /// The id of the container.
     #[arg(value_name = "ID")]
     pub(super) container: String,
-    /// Only in this namespace of containerd.
+    /// Search only this containerd namespace [default: all].
     #[arg(short, long, value_name = "NS")]
     pub(super) namespace: Option<String>,
     #[command(flatten)]
-    pub(super) look: Look,
-    /// How to print.
+    pub(super) display: Display,
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
 }
@@ -221,75 +235,76 @@ pub(super) struct InspectArgs {
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {
-    /// Remove what dead shims left behind.
+    /// Remove what dead shims left in the pin directory and the maps.
     #[arg(long)]
     pub(super) sweep: bool,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
     #[command(flatten)]
-    pub(super) look: Look,
+    pub(super) display: Display,
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Show each key with its value and who set it.
+    /// Show each key with its value and where the value comes from.
     Show {
-        /// How to print.
+        /// Output format.
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: PageFormat,
         #[command(flatten)]
-        look: Look,
+        display: Display,
     },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum EventFormat {
-    /// For reading: one line an event.
+    /// A table with one line per event.
     Table,
-    /// The same with all columns.
+    /// A table with all columns.
     Wide,
-    /// One array.
+    /// A JSON array.
     Json,
-    /// One object a line.
+    /// One JSON object per line.
     Jsonl,
-    /// What began to run, as {"pid","command","timestamp"}, one object a line.
+    /// One {"pid","command","timestamp"} object per process.start and process.exec event.
     Probe,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum ListFormat {
-    /// For reading.
+    /// A table.
     Table,
-    /// The same with all columns.
+    /// A table with all columns.
     Wide,
-    /// One array.
+    /// A JSON array.
     Json,
-    /// One object a line.
+    /// One JSON object per line.
     Jsonl,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum PageFormat {
-    /// For reading.
+    /// Text.
     Table,
-    /// One JSON value.
+    /// A JSON value.
     Json,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Origin {
-    /// The container's first process.
+    /// The first process of the container.
     Init,
-    /// Asked for by an Exec request.
+    /// A process started by an exec request.
     Exec,
-    /// A child of a process of the container.
+    /// A process forked by a process of the container.
     Descendant,
-    /// Came from outside.
+    /// A process that entered the container from outside.
     Injected,
 }
 
 impl Origin {
+    /// The value of `process.origin` in the wire format.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Init => "init",
@@ -300,7 +315,7 @@ impl Origin {
     }
 }
 
-/// A type that exists, or a kind of types.
+/// Accepts a known event type, or a prefix of known types followed by `*`.
 fn event_type(text: &str) -> Result<String, String> {
     let is_known = match text.strip_suffix('*') {
         Some(kind) => {
@@ -311,12 +326,14 @@ fn event_type(text: &str) -> Result<String, String> {
     if is_known {
         Ok(text.to_owned())
     } else {
-        Err(format!("there are {}", EVENT_TYPES.join(", ")))
+        Err(format!("known types are {}", EVENT_TYPES.join(", ")))
     }
 }
 
+/// Accepts a cursor, `EPOCH:SEQ`. The shim checks that it has the epoch.
 fn cursor(text: &str) -> Result<String, String> {
     let is_cursor = text.rsplit_once(':').is_some_and(|(epoch, seq)| {
+        // `u64::parse` accepts a leading `+`, which the shim rejects.
         !epoch.is_empty() && !seq.starts_with('+') && seq.parse::<u64>().is_ok()
     });
     if is_cursor {

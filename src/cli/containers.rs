@@ -1,4 +1,4 @@
-//! What holds now: `ps`, `tree`, `capabilities`, `inspect`.
+//! The commands that show current state: `ps`, `tree`, `capabilities` and `inspect`.
 
 use futures::future::join_all;
 
@@ -6,7 +6,7 @@ use super::{
     args::{CapabilitiesArgs, Common, InspectArgs, ListFormat, PageFormat, PsArgs, TreeArgs},
     exit::{Exit, Failure},
     output::{Output, Style},
-    reach::{Reach, knows},
+    reach::{ShimSet, find_container},
     render::{self, inspect::Inspected},
 };
 use crate::{
@@ -18,14 +18,14 @@ use crate::{
 
 pub(super) async fn ps(args: PsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let (processes, exit) = processes(&args.common).await?;
-    let style = Style::of_stdout(args.common.look.no_trunc, args.common.look.quiet);
+    let style = Style::of_stdout(args.common.display.no_trunc, args.common.display.quiet);
     out.write(&render::processes::list(&processes, args.output, style))?;
     Ok(exit)
 }
 
 pub(super) async fn tree(args: TreeArgs, out: &mut Output) -> Result<Exit, Failure> {
     let (processes, exit) = processes(&args.common).await?;
-    let style = Style::of_stdout(args.common.look.no_trunc, args.common.look.quiet);
+    let style = Style::of_stdout(args.common.display.no_trunc, args.common.display.quiet);
     out.write(&match args.output {
         PageFormat::Json => render::processes::list(&processes, ListFormat::Json, style),
         PageFormat::Table => render::tree::trees(&processes, style),
@@ -33,62 +33,62 @@ pub(super) async fn tree(args: TreeArgs, out: &mut Output) -> Result<Exit, Failu
     Ok(exit)
 }
 
-/// The processes that live, by shim; parents before children.
+/// The live processes of all selected shims. Within a shim, parents come before children.
 async fn processes(common: &Common) -> Result<(Vec<ContainerProcess>, Exit), Failure> {
-    let mut reach = Reach::of(common).await?;
+    let mut set = ShimSet::of(common).await?;
     let container = common.container.as_deref().unwrap_or_default();
-    let answers = join_all(reach.shims.iter().map(|shim| shim.processes(container))).await;
+    let answers = join_all(set.shims.iter().map(|shim| shim.processes(container))).await;
     let mut processes = Vec::new();
     for answer in answers {
         match answer {
             Ok(answer) => processes.extend(answer.processes),
             Err(error) if error.is_not_found() => {}
-            Err(error) => reach.tell(error, common.look.quiet),
+            Err(error) => set.report(error, common.display.quiet),
         }
     }
-    Ok((processes, reach.exit()))
+    Ok((processes, set.exit()))
 }
 
 pub(super) async fn capabilities(
     args: CapabilitiesArgs,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let look = args.common.look;
-    let mut reach = match platform::HAS_SHIMS || args.common.container.is_some() {
-        true => Reach::of(&args.common).await?,
-        false => Reach { shims: Vec::new(), failed: false },
+    let display = args.common.display;
+    let mut set = match platform::HAS_SHIMS || args.common.container.is_some() {
+        true => ShimSet::of(&args.common).await?,
+        false => ShimSet { shims: Vec::new(), failed: false },
     };
     let mut answers = Vec::new();
-    for answer in join_all(reach.shims.iter().map(Shim::capabilities)).await {
+    for answer in join_all(set.shims.iter().map(Shim::capabilities)).await {
         match answer {
             Ok(answer) => {
                 answers.push(answer.categories.iter().map(Capability::from).collect::<Vec<_>>())
             }
-            Err(error) => reach.tell(error, look.quiet),
+            Err(error) => set.report(error, display.quiet),
         }
     }
     let categories = if answers.is_empty() {
-        // No shim to ask: what one could observe here.
+        // There is no shim to ask: show what a shim could observe on this node.
         node::probe().categories().iter().map(Capability::from).collect()
     } else {
         render::capabilities::least(&answers)
     };
-    let style = Style::of_stdout(look.no_trunc, look.quiet);
+    let style = Style::of_stdout(display.no_trunc, display.quiet);
     out.write(&render::capabilities::page(&categories, args.output, style))?;
-    Ok(reach.exit())
+    Ok(set.exit())
 }
 
 pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit, Failure> {
     let id = args.container.as_str();
-    let reach = Reach::all(args.namespace.as_deref(), args.look.quiet)
+    let set = ShimSet::all(args.namespace.as_deref(), args.display.quiet)
         .await?
-        .of_container(id, args.look.quiet)
+        .of_container(id, args.display.quiet)
         .await?;
-    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
-    let mut exit = reach.exit();
-    for shim in &reach.shims {
-        let (known, is_whole) = inspected(shim, id).await?;
-        if !is_whole {
+    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
+    let mut exit = set.exit();
+    for shim in &set.shims {
+        let (known, is_complete) = collect(shim, id).await?;
+        if !is_complete {
             exit = Exit::Incomplete;
         }
         out.write(&render::inspect::page(&shim.registration, &known, args.output, style))?;
@@ -96,12 +96,13 @@ pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit,
     Ok(exit)
 }
 
-/// What a shim knows of a container, and whether its journal could be read to the end.
-async fn inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> {
+/// Collects all information of a shim about a container. The flag is false if the journal could
+/// not be read to its end.
+async fn collect(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> {
     let mut known = Inspected {
-        container: knows(shim, id).await?.unwrap_or_default(),
+        container: find_container(shim, id).await?.unwrap_or_default(),
         capabilities: shim.capabilities().await?.categories.iter().map(Capability::from).collect(),
-        // A shim of another version may not know the question.
+        // A shim of an older version may not have this method.
         status: shim.status().await.ok(),
         ..Default::default()
     };

@@ -1,4 +1,4 @@
-//! `lookout doctor`: is this node well?
+//! `lookout doctor`: checks the node, and on request removes what dead shims have left.
 
 use serde::Serialize;
 
@@ -14,32 +14,34 @@ use crate::{
     observe::{node, source::bpf::Swept},
 };
 
-/// Everything that is looked at.
+/// The result of all checks.
 #[derive(Debug, Serialize)]
 struct Report {
-    /// What a shim can observe here, one line a category.
+    /// What a shim can observe on this node, one element per category.
     categories: Vec<json::Capability>,
     bpf: Pinned,
     shims: Shims,
     #[serde(skip_serializing_if = "Option::is_none")]
     swept: Option<Removed>,
-    /// What is wrong, in sentences; empty where nothing is.
+    /// The problems that were found, one sentence each.
     wrong: Vec<String>,
 }
 
-/// The pinned programs.
+/// The state of the pinned eBPF programs and maps.
 #[derive(Debug, Default, Serialize)]
 struct Pinned {
-    /// The bpffs; absent where there is none.
+    /// The mount point of the bpffs; `None` if none is mounted.
     #[serde(skip_serializing_if = "Option::is_none")]
     bpffs: Option<String>,
+    /// The versions of lookout that have a pin directory.
     versions: Vec<String>,
     /// The programs of this version that are attached.
     programs: Vec<String>,
-    /// Rings of shims that live, and of shims that died.
+    /// The number of rings of live shims.
     rings: usize,
+    /// The number of rings of dead shims, which `--sweep` removes.
     stale_rings: usize,
-    /// Containers and trees that are watched.
+    /// The number of targets (containers and process trees) that are observed.
     targets: usize,
 }
 
@@ -48,24 +50,22 @@ struct Shims {
     living: usize,
 }
 
-/// What was removed.
+/// How many objects of dead shims `--sweep` has removed, by kind.
 #[derive(Debug, Serialize)]
 struct Removed {
     rings: usize,
     targets: usize,
     namespaces: usize,
     processes: usize,
-    /// Rings that nobody had, whose memory was given back.
+    /// The number of unused rings that were freed.
     freed: usize,
 }
 
-/// Looks, and removes what is asked to be removed. Something that stays wrong is a failure.
+/// Runs all checks; with `--sweep`, cleans up first. The exit status is 1 if a problem remains.
 pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> {
     let mut wrong = Vec::new();
     let swept = args.sweep.then(node::sweep_and_free).and_then(|swept| {
-        swept
-            .inspect_err(|error| wrong.push(format!("nothing could be swept: {}", chain(error))))
-            .ok()
+        swept.inspect_err(|error| wrong.push(format!("failed to sweep: {}", chain(error)))).ok()
     });
     let bpf = pinned(&mut wrong);
     let living = client::registrations(&client::runtime_dir(), None)
@@ -73,27 +73,28 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
         .len();
     if bpf.stale_rings > 0 {
         wrong.push(format!(
-            "{} rings are of shims that died: `lookout doctor --sweep` removes them",
+            "{} rings belong to dead shims: `lookout doctor --sweep` removes them",
             bpf.stale_rings
         ));
     }
     let categories = node::probe().categories().iter().map(json::Capability::from).collect();
     let report =
         Report { categories, bpf, shims: Shims { living }, swept: swept.map(removed), wrong };
-    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
     match args.output {
         PageFormat::Json => out.write(&(json::line(&report) + "\n")),
         PageFormat::Table => out.write(&page(&report, style)),
     }
-    .map_err(|_| Failure::ReaderGone)?;
+    .map_err(|_| Failure::OutputClosed)?;
     Ok(if report.wrong.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
+/// Reads the state of the pinned programs, and adds the problems found to `wrong`.
 fn pinned(wrong: &mut Vec<String>) -> Pinned {
     let (bpffs, status) = match node::pinned() {
         Ok(pinned) => pinned,
         Err(error) => {
-            wrong.push(format!("the pins cannot be read: {}", chain(&error)));
+            wrong.push(format!("failed to read the pin directory: {}", chain(&error)));
             return Pinned::default();
         }
     };
@@ -102,7 +103,7 @@ fn pinned(wrong: &mut Vec<String>) -> Pinned {
         status.links.iter().filter(is_attached).map(|link| link.name.clone()).collect();
     if !status.versions.is_empty() && programs.len() < status.links.len() {
         wrong.push(
-            "not all programs of this version are pinned: the next shim loads them".to_owned(),
+            "not all programs of this version are pinned: the next shim will load them".to_owned(),
         );
     }
     Pinned {
@@ -128,16 +129,16 @@ fn page(report: &Report, style: Style) -> String {
     page +=
         &format!("\npins      {}: {}\n", bpffs.as_deref().unwrap_or("no bpffs"), none_or(versions));
     page += &format!("programs  {}\n", none_or(programs));
-    page += &format!("rings     {rings} of shims that live, {stale_rings} of shims that died\n");
+    page += &format!("rings     {rings} of live shims, {stale_rings} of dead shims\n");
     page += &format!("targets   {targets}\nshims     {}\n", report.shims.living);
     if let Some(Removed { rings, targets, namespaces, processes, freed }) = &report.swept {
         page += &format!(
-            "swept     {rings} slots, {targets} targets, {namespaces} namespaces, {processes} processes; \
-             {freed} rings freed\n"
+            "swept     {rings} slots, {targets} targets, {namespaces} namespaces, \
+             {processes} processes; {freed} rings freed\n"
         );
     }
     for wrong in &report.wrong {
-        page += &(style.alarm(format!("wrong     {wrong}")) + "\n");
+        page += &(style.highlight(format!("problem   {wrong}")) + "\n");
     }
     page
 }

@@ -1,9 +1,9 @@
-//! What a container wrote, made harmless for a terminal.
+//! Escaping of untrusted text before it is printed on a terminal.
 
 use crate::client::text::is_hostile;
 
-/// Text for a table: controls, bidirectional overrides, what is invisible and bytes that are not
-/// UTF-8 are escaped; where anything is, a backslash is doubled.
+/// Escapes text for a table: unsafe characters (see [`is_hostile`]) and bytes that are not UTF-8.
+/// If anything is escaped, backslashes are doubled, so that the result is unambiguous.
 pub(super) fn text(bytes: &[u8]) -> String {
     let is_harmless = std::str::from_utf8(bytes).is_ok_and(|text| !text.contains(is_hostile));
     let mut out = String::with_capacity(bytes.len());
@@ -15,7 +15,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
     out
 }
 
-/// A command line that bash reads back as these arguments.
+/// Quotes arguments as a command line that bash would parse into the same arguments.
 pub(super) fn command<'a>(args: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut out = String::new();
     for (index, arg) in args.into_iter().enumerate() {
@@ -59,7 +59,7 @@ fn escape(bytes: &[u8], out: &mut String) {
                 _ if character.is_ascii_control() => {
                     out.push_str(&format!("\\x{:02x}", u32::from(character)))
                 }
-                // bash takes at most four digits after \u, and eight after \U.
+                // In bash `\u` takes at most four digits, and `\U` eight.
                 '\u{10000}'.. if is_hostile(character) => {
                     out.push_str(&format!("\\U{:08x}", u32::from(character)))
                 }
@@ -81,9 +81,9 @@ mod tests {
 
     use super::*;
 
-    /// Check what a person sees of ordinary and of hostile arguments.
+    /// Check the quoting of ordinary and of hostile arguments.
     #[test]
-    fn arguments_read_as_bash_would_take_them() {
+    fn arguments_are_quoted_for_bash() {
         let args: [&[u8]; 7] = [
             b"/bin/sh",
             b"-c",
@@ -102,23 +102,24 @@ mod tests {
     }
 
     proptest! {
-        /// Check that no bytes of a container bring a control character, a bidirectional override
-        /// or invalid UTF-8.
+        /// Check that the output never has a control character, a bidirectional override or invalid
+        /// UTF-8, for any input.
         #[test]
-        fn nothing_hostile_comes_out(
+        fn the_output_is_never_hostile(
             bytes in proptest::collection::vec(any::<u8>(), 0..64),
             characters in "[\\PC\u{0}-\u{a0}\u{200b}-\u{206f}\u{e0000}-\u{e007f}]{0,32}",
         ) {
             for input in [&bytes[..], characters.as_bytes()] {
                 prop_assert!(!text(input).contains(is_hostile));
                 prop_assert!(!command([input, input]).contains(is_hostile));
-                prop_assert!(!crate::client::json::line(&crate::client::text::lossless(input)).contains(is_hostile));
+                let text = crate::client::text::lossless(input);
+                prop_assert!(!crate::client::json::line(&text).contains(is_hostile));
             }
         }
 
-        /// Check that JSON keeps every text: parsed, it is what it was.
+        /// Check that any text survives being written as JSON and parsed again.
         #[test]
-        fn json_keeps_every_text(text in any::<String>()) {
+        fn json_round_trips_every_text(text in any::<String>()) {
             let line = crate::client::json::line(&text);
             prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);
         }

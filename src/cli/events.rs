@@ -6,9 +6,9 @@ use super::{
     args::{EventFormat, EventsArgs},
     exit::{Exit, Failure},
     output::{Output, Style},
-    reach::{Reach, registered},
+    reach::{ShimSet, registered},
     render::events as render,
-    stream::{self, Asked, Sink, gaps},
+    stream::{self, Scope, Sink, gaps},
 };
 use crate::{
     api::{Event, Filter, event::Body},
@@ -16,14 +16,14 @@ use crate::{
 };
 
 pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let look = args.common.look;
-    let style = Style::of_stdout(look.no_trunc, look.quiet);
+    let display = args.common.display;
+    let style = Style::of_stdout(display.no_trunc, display.quiet);
     let namespace = args.common.namespace.clone();
-    // The shims that know the container now, where one is asked for.
+    // With `--container`: the shims that currently have the container.
     let located: Option<Vec<Registration>> = match &args.common.container {
-        Some(_) => match Reach::of(&args.common).await {
-            Ok(reach) => Some(reach.shims.into_iter().map(|shim| shim.registration).collect()),
-            // It may come.
+        Some(_) => match ShimSet::of(&args.common).await {
+            Ok(set) => Some(set.shims.into_iter().map(|shim| shim.registration).collect()),
+            // With `-f` the container may start later.
             Err(Failure::NotFound(_)) if args.follow && args.since.is_none() => None,
             Err(failure) => return Err(failure),
         },
@@ -31,31 +31,33 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
     };
     let filters = filters(&args);
     let wanted = |registration: &Registration| {
-        let is_its = located.as_ref().is_some_and(|located| located.contains(registration));
-        let since = args.since.clone().filter(|_| is_its).unwrap_or_default();
+        // The cursor has the epoch of the container's own shim. Any other shim would answer an
+        // unknown epoch with a gap.
+        let is_its_shim = located.as_ref().is_some_and(|located| located.contains(registration));
+        let since = args.since.clone().filter(|_| is_its_shim).unwrap_or_default();
         Wanted { filters: filters.clone(), since, follow: args.follow }
     };
     let mut printer = Printer::new(&args, style, out);
     printer.out.write_now(&render::header(args.output, style))?;
     let exit = if args.follow {
-        stream::follow(namespace, look.quiet, wanted, &mut printer).await?
+        stream::follow(namespace, display.quiet, wanted, &mut printer).await?
     } else {
         let registrations = match &located {
             Some(located) => located.clone(),
             None => registered(namespace.as_deref())?,
         };
         let sources = registrations.into_iter().map(|one| (one.clone(), wanted(&one))).collect();
-        stream::read(sources, look.quiet, &mut printer).await?
+        stream::read(sources, display.quiet, &mut printer).await?
     };
     printer.out.write_now(render::footer(args.output, printer.is_empty))?;
     Ok(match exit {
-        Exit::Ok if printer.asked.has_gap && !args.follow => Exit::Incomplete,
+        Exit::Ok if printer.scope.has_gap && !args.follow => Exit::Incomplete,
         exit => exit,
     })
 }
 
-/// What is asked of each shim. Gaps come whatever is asked for: without them silence would look
-/// like peace.
+/// The filters of each subscription. Gaps are always included: without them, a user could not
+/// distinguish a loss from a quiet container.
 fn filters(args: &EventsArgs) -> Vec<Filter> {
     let filter = Filter {
         types: args.types.clone(),
@@ -76,8 +78,8 @@ struct Printer<'a> {
     format: EventFormat,
     style: Style,
     out: &'a mut Output,
-    asked: Asked,
-    /// How many may still come.
+    scope: Scope,
+    /// How many events may still be printed (`--limit`).
     left: u64,
     is_empty: bool,
 }
@@ -88,7 +90,7 @@ impl<'a> Printer<'a> {
             format: args.output,
             style,
             out,
-            asked: Asked::new(args.common.container.clone()),
+            scope: Scope::new(args.common.container.clone()),
             left: args.limit.unwrap_or(u64::MAX),
             is_empty: true,
         }
@@ -100,7 +102,7 @@ impl Sink for Printer<'_> {
         if self.left == 0 {
             return Ok(ControlFlow::Break(()));
         }
-        if !self.asked.takes(event) {
+        if !self.scope.includes(event) {
             return Ok(ControlFlow::Continue(()));
         }
         let text = render::event(event, self.format, self.is_empty, self.style);
@@ -109,6 +111,7 @@ impl Sink for Printer<'_> {
         }
         self.out.write(&text)?;
         self.is_empty = false;
+        // A hello is about the stream, not an event of a container: it does not count.
         if !matches!(event.body, Some(Body::Hello(_))) {
             self.left -= 1;
         }

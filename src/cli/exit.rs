@@ -1,29 +1,29 @@
-//! How the command ends.
+//! The exit status of the command, and the errors that determine it.
 
 use std::process::ExitCode;
 
 use crate::{client::DaemonError, config::ConfigError, model::chain};
 
-/// What the command's exit status says.
+/// The exit status of the command, ordered by its number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Exit {
-    /// 0: done, also where the reader of the output left early.
+    /// 0: success, also if the reader of the output closed it early.
     Ok,
-    /// 1: failed.
+    /// 1: the command failed.
     Failed,
-    /// 2: what was typed makes no sense.
+    /// 2: the command line or the configuration is invalid.
     Usage,
     /// 3: there is no such container, process or entry.
     NotFound,
-    /// 4: a shim or the daemon could not be asked.
+    /// 4: a shim or the daemon did not answer.
     Unreachable,
-    /// 5: something of what was asked for is missing, and it is told where.
+    /// 5: the output is incomplete: there was a gap, or a stream broke.
     Incomplete,
 }
 
 impl Exit {
-    /// The status.
+    /// The numeric exit status, 0 to 5.
     #[must_use]
     pub fn code(self) -> u8 {
         match self {
@@ -46,25 +46,25 @@ impl From<Exit> for ExitCode {
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    /// Nothing of that name.
-    #[error("no container {0} here")]
+    /// No shim has the container with this id.
+    #[error("container {0} not found")]
     NotFound(String),
-    /// Nothing of that kind, in words.
+    /// Something else was not found; the text is the message.
     #[error("{0}")]
     Missing(String),
-    /// The daemon refused, or could not be asked.
+    /// The daemon answered with an error, or did not answer.
     #[error("{}", chain(.0))]
     Daemon(#[from] DaemonError),
-    /// The host's configuration cannot be used.
+    /// The configuration of the host is invalid.
     #[error("{}", chain(.0))]
     Config(ConfigError),
-    /// A shim, or the folder where shims are found.
+    /// A shim did not answer, or the directory of the registrations cannot be read.
     #[error("{0:#}")]
     Unreachable(anyhow::Error),
-    /// The reader of the output has gone: no failure.
-    #[error("the reader of the output has gone")]
-    ReaderGone,
-    /// Anything else.
+    /// The reader of the output has closed it. Not an error for the user.
+    #[error("the output was closed")]
+    OutputClosed,
+    /// Any other error.
     #[error("{0:#}")]
     Other(anyhow::Error),
 }
@@ -79,7 +79,7 @@ impl Failure {
             Self::Daemon(error) if error.is_answer() => Exit::Failed,
             Self::Daemon(_) => Exit::Unreachable,
             Self::Unreachable(_) => Exit::Unreachable,
-            Self::ReaderGone => Exit::Ok,
+            Self::OutputClosed => Exit::Ok,
             Self::Other(_) => Exit::Failed,
         }
     }
@@ -88,7 +88,7 @@ impl Failure {
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::BrokenPipe => Self::ReaderGone,
+            std::io::ErrorKind::BrokenPipe => Self::OutputClosed,
             _ => Self::Other(anyhow::Error::new(error).context("failed to write the output")),
         }
     }

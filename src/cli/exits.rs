@@ -9,9 +9,9 @@ use super::{
     exit::{Exit, Failure},
     note,
     output::{Output, Style},
-    reach::{Reach, registered},
+    reach::{ShimSet, registered},
     render::exits as render,
-    stream::{self, Asked, Sink, Take, gaps},
+    stream::{self, BatchSink, Scope, Sink, gaps},
 };
 use crate::{
     api::{self, Event, Filter},
@@ -19,24 +19,25 @@ use crate::{
     observe::encode,
 };
 
-/// Between two attempts to connect again.
+/// The pause between two attempts to connect.
 const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let look = args.common.look;
-    let style = Style::of_stdout(look.no_trunc, look.quiet);
-    let asked = Asked::new(args.common.container.clone());
-    let mut printer = Printer { format: args.output, style, out, asked, is_empty: true };
+    let display = args.common.display;
+    let style = Style::of_stdout(display.no_trunc, display.quiet);
+    let scope = Scope::new(args.common.container.clone());
+    let mut printer = Printer { format: args.output, style, out, scope, is_empty: true };
     let exit = if args.follow {
         printer.out.write_now(&render::header(args.output, style))?;
         let (container, namespace) =
             (args.common.container.unwrap_or_default(), args.common.namespace);
-        let read = |registration, sender| pump(registration, container.clone(), sender, look.quiet);
-        // Other shims go on.
+        let read =
+            |registration, sender| forward(registration, container.clone(), sender, display.quiet);
+        // A shim that ends does not end the command.
         stream::gather(namespace, read, |_| false, &mut printer).await?
     } else {
         let registrations = match &args.common.container {
-            Some(_) => Reach::of(&args.common)
+            Some(_) => ShimSet::of(&args.common)
                 .await?
                 .shims
                 .into_iter()
@@ -46,15 +47,15 @@ pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failu
         };
         printer.out.write_now(&render::header(args.output, style))?;
         let wanted =
-            Wanted { filters: filters(printer.asked.container.as_deref()), ..Default::default() };
+            Wanted { filters: filters(printer.scope.container.as_deref()), ..Default::default() };
         let sources = registrations.into_iter().map(|one| (one, wanted.clone())).collect();
-        stream::read(sources, look.quiet, &mut printer).await?
+        stream::read(sources, display.quiet, &mut printer).await?
     };
     printer.out.write_now(render::footer(args.output, printer.is_empty))?;
-    Ok(if exit == Exit::Ok && printer.asked.has_gap { Exit::Incomplete } else { exit })
+    Ok(if exit == Exit::Ok && printer.scope.has_gap { Exit::Incomplete } else { exit })
 }
 
-/// What a journal is asked for: as the shim's own stream of exits.
+/// The filters that select exits from a journal, for the command without `-f`.
 fn filters(container: Option<&str>) -> Vec<Filter> {
     let types = vec!["process.exit".to_owned()];
     let exits = Filter {
@@ -67,9 +68,9 @@ fn filters(container: Option<&str>) -> Vec<Filter> {
 
 type Batch = (String, Vec<api::Exit>);
 
-/// One shim's exits until it has gone. This stream has no cursor: where it broke, some may be
-/// missing.
-async fn pump(
+/// Forwards the exits of one shim until the shim is gone. The stream of exits has no cursor: after
+/// a reconnect, exits may be missing, and the result is [`Exit::Incomplete`].
+async fn forward(
     registration: Registration,
     container: String,
     sender: mpsc::Sender<Batch>,
@@ -99,6 +100,7 @@ async fn pump(
     }
 }
 
+/// Forwards the exits of one connection until it ends.
 async fn exits(
     registration: &Registration,
     container: &str,
@@ -107,6 +109,7 @@ async fn exits(
     let mut stream = Shim::connect(registration.clone()).await?.exits(container).await?;
     loop {
         match stream.recv().await {
+            // A heartbeat.
             Ok(Some(batch)) if batch.exits.is_empty() => {}
             Ok(Some(batch)) => {
                 if sender.send((registration.namespace.clone(), batch.exits)).await.is_err() {
@@ -128,7 +131,7 @@ struct Printer<'a> {
     format: ListFormat,
     style: Style,
     out: &'a mut Output,
-    asked: Asked,
+    scope: Scope,
     is_empty: bool,
 }
 
@@ -140,8 +143,8 @@ impl Printer<'_> {
     }
 }
 
-impl Take<Batch> for Printer<'_> {
-    fn take(&mut self, (namespace, batch): Batch) -> io::Result<ControlFlow<()>> {
+impl BatchSink<Batch> for Printer<'_> {
+    fn batch(&mut self, (namespace, batch): Batch) -> io::Result<ControlFlow<()>> {
         batch.iter().try_for_each(|exit| self.exit(&namespace, exit))?;
         Ok(ControlFlow::Continue(()))
     }
@@ -149,7 +152,7 @@ impl Take<Batch> for Printer<'_> {
 
 impl Sink for Printer<'_> {
     fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
-        if !self.asked.takes(event) {
+        if !self.scope.includes(event) {
             return Ok(ControlFlow::Continue(()));
         }
         if let Some(exit) = encode::exit(event) {

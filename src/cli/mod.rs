@@ -1,8 +1,15 @@
-//! The command `lookout`: what was typed (`args`), asked of the shims (`reach`, `stream`), shown
-//! (`render`).
+//! The `lookout` command.
 //!
-//! Commands for containers ask the shims directly and change nothing; those of `registry` ask the
-//! daemon. Whatever a container wrote is escaped before it goes out.
+//! ```text
+//!  args       the command line
+//!  reach      connects to the shims that a command needs
+//!  stream     merges the events of several shims
+//!  render     formats answers as text; pure
+//!  registry   the commands for registered processes
+//! ```
+//!
+//! The commands for containers ask the shims directly and change nothing. The commands of
+//! `registry` ask the daemon. All text that comes from a container is escaped before it is printed.
 
 mod args;
 mod containers;
@@ -31,13 +38,13 @@ use self::{
     output::{Output, Style},
 };
 
-/// Runs the command with its arguments, the program's name first. Prints to stdout, and notes and
-/// errors to stderr.
+/// Runs the command. The first argument is the name of the program. Prints the result to stdout,
+/// and warnings and errors to stderr.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(message) => {
-            // That the reader has gone is no failure.
+            // A closed output is not an error; see `Failure::OutputClosed`.
             let _ = message.print();
             return if message.use_stderr() { Exit::Usage } else { Exit::Ok };
         }
@@ -50,11 +57,11 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     let result = runtime.block_on(Box::pin(dispatch(cli)));
-    // A connection's task may still wait for a peer.
+    // Do not wait for tasks: that of a connection may still be waiting for its peer.
     runtime.shutdown_background();
     match result {
         Ok(exit) => exit,
-        Err(Failure::ReaderGone) => Exit::Ok,
+        Err(Failure::OutputClosed) => Exit::Ok,
         Err(failure) => {
             note(&failure.to_string());
             failure.exit()
@@ -74,9 +81,9 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         Command::Inspect(args) => containers::inspect(args, &mut out).await?,
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args, &mut out)?,
-        Command::Config(ConfigCommand::Show { output, look }) => {
+        Command::Config(ConfigCommand::Show { output, display }) => {
             let config = registry::config(config.as_deref())?;
-            let style = Style::of_stdout(look.no_trunc, look.quiet);
+            let style = Style::of_stdout(display.no_trunc, display.quiet);
             out.write(&render::config::page(&config, output, style))?;
             Exit::Ok
         }
@@ -85,16 +92,16 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         Command::Add(args) => registry::add(args, &mut out).await?,
         Command::List(args) => registry::list(args, &mut out).await?,
         Command::Tag(args) => {
-            registry::edit(args, |request, words| request.add_tags = words).await?
+            registry::edit(args.id, |request| request.add_tags = args.tags).await?
         }
         Command::Untag(args) => {
-            registry::edit(args, |request, words| request.remove_tags = words).await?
+            registry::edit(args.id, |request| request.remove_tags = args.tags).await?
         }
         Command::Group(args) => {
-            registry::edit(args, |request, words| request.add_groups = words).await?
+            registry::edit(args.id, |request| request.add_groups = args.groups).await?
         }
         Command::Ungroup(args) => {
-            registry::edit(args, |request, words| request.remove_groups = words).await?
+            registry::edit(args.id, |request| request.remove_groups = args.groups).await?
         }
         Command::Rename(args) => registry::rename(args).await?,
         Command::Kill(args) => registry::kill(args).await?,
@@ -117,9 +124,9 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Tells a person something that is no part of the answer.
+/// Prints a warning or an error to stderr.
 fn note(text: &str) {
     use std::io::Write as _;
-    // Nobody may read it.
+    // A closed stderr must not end the command.
     let _ = writeln!(std::io::stderr(), "lookout: {}", escape::text(text.as_bytes()));
 }

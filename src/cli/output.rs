@@ -1,20 +1,20 @@
-//! Where the output goes, and what it can take.
+//! The standard output, and the style that suits it.
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 
-/// How a rendering may look.
+/// The style of a rendering.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Style {
-    /// Lines are cut here; `None`: never.
+    /// The number of columns after which lines are truncated; `None` for no limit.
     pub(super) width: Option<usize>,
-    /// Whether failures are red.
+    /// Whether failures are printed in red.
     pub(super) is_coloured: bool,
-    /// Whether a header and notes are left out.
+    /// Whether to omit headers and warnings, and print names only (`--quiet`).
     pub(super) is_quiet: bool,
 }
 
 impl Style {
-    /// Of the process's stdout: a pipe gets whole lines without colour.
+    /// The style for the stdout of this process. A pipe gets complete lines without colour.
     pub(super) fn of_stdout(no_trunc: bool, is_quiet: bool) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -28,7 +28,7 @@ impl Style {
         }
     }
 
-    /// A line as it goes out: cut, with an ellipsis where something is missing.
+    /// Truncates a line to the width, with an ellipsis, and removes trailing spaces.
     pub(super) fn fit(self, line: &str) -> String {
         match self.width {
             Some(width) if line.chars().count() > width => {
@@ -38,8 +38,8 @@ impl Style {
         }
     }
 
-    /// A line that a reader should not overlook.
-    pub(super) fn alarm(self, line: String) -> String {
+    /// Highlights a line that reports a failure or a loss.
+    pub(super) fn highlight(self, line: String) -> String {
         if self.is_coloured { format!("\x1b[31m{line}\x1b[0m") } else { line }
     }
 }
@@ -61,7 +61,7 @@ impl Output {
         self.0.flush()
     }
 
-    /// Writes what is not to wait for what comes next.
+    /// Writes and flushes, for text that must not wait for the next write.
     pub(super) fn write_now(&mut self, text: &str) -> io::Result<()> {
         self.write(text)?;
         self.flush()

@@ -9,10 +9,10 @@ use super::{
     exit::{Exit, Failure},
     note,
     output::{Output, Style},
-    reach::Reach,
+    reach::ShimSet,
     registry::connect,
     render::ports as render,
-    stream::{self, Asked, Sink, gaps},
+    stream::{self, Scope, Sink, gaps},
 };
 use crate::{
     api::{
@@ -24,24 +24,25 @@ use crate::{
 
 pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let common = &args.common;
-    let style = Style::of_stdout(common.look.no_trunc, common.look.quiet);
+    let style = Style::of_stdout(common.display.no_trunc, common.display.quiet);
     if args.daemon {
-        let (ports, exit) = known_to_the_daemon(common).await?;
+        let (ports, exit) = daemon_ports(common).await?;
         out.write(&render::list(&ports, args.output, style))?;
         return Ok(exit);
     }
-    let mut reach = match Reach::of(common).await {
-        // It may come.
-        Err(Failure::NotFound(_)) if args.watch => Reach { shims: Vec::new(), failed: false },
-        reach => reach?,
+    let mut set = match ShimSet::of(common).await {
+        // With `-w` the container may start later.
+        Err(Failure::NotFound(_)) if args.watch => ShimSet { shims: Vec::new(), failed: false },
+        set => set?,
     };
     let container = common.container.as_deref().unwrap_or_default();
-    let answers = join_all(reach.shims.iter().map(|shim| shim.ports(container))).await;
+    let answers = join_all(set.shims.iter().map(|shim| shim.ports(container))).await;
     let mut ports: Vec<ContainerPort> = Vec::new();
-    // What came after the lists, so that nothing is missing between the two.
+    // The cursor of each shim's list. The stream starts there, so that no change between the list
+    // and the stream is lost.
     let mut since = HashMap::new();
     let mut failed = Vec::new();
-    for (shim, answer) in reach.shims.iter().zip(answers) {
+    for (shim, answer) in set.shims.iter().zip(answers) {
         match answer {
             Ok(answer) => {
                 since.insert(
@@ -54,10 +55,10 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
             Err(error) => failed.push(error),
         }
     }
-    failed.into_iter().for_each(|error| reach.tell(error, common.look.quiet));
+    failed.into_iter().for_each(|error| set.report(error, common.display.quiet));
     if !args.watch {
         out.write(&render::list(&ports, args.output, style))?;
-        return Ok(reach.exit());
+        return Ok(set.exit());
     }
     let filters = vec![
         Filter {
@@ -68,20 +69,21 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
         gaps(),
     ];
     let mut printer =
-        Printer { format: args.output, style, out, asked: Asked::new(common.container.clone()) };
+        Printer { format: args.output, style, out, scope: Scope::new(common.container.clone()) };
     printer.begin(&ports)?;
     let wanted = |registration: &crate::client::Registration| Wanted {
         filters: filters.clone(),
         since: since.get(&registration.address).cloned().unwrap_or_default(),
         follow: true,
     };
-    let exit =
-        stream::follow(common.namespace.clone(), common.look.quiet, wanted, &mut printer).await?;
-    Ok(if exit == Exit::Ok && printer.asked.has_gap { Exit::Incomplete } else { exit })
+    let exit = stream::follow(common.namespace.clone(), common.display.quiet, wanted, &mut printer)
+        .await?;
+    Ok(if exit == Exit::Ok && printer.scope.has_gap { Exit::Incomplete } else { exit })
 }
 
-/// The ports in the daemon's view, and whether it has all shims that were asked for.
-async fn known_to_the_daemon(common: &Common) -> Result<(Vec<ContainerPort>, Exit), Failure> {
+/// The open ports as the daemon knows them. The exit status is [`Exit::Unreachable`] if the daemon
+/// is not connected to a shim that may have further ports.
+async fn daemon_ports(common: &Common) -> Result<(Vec<ContainerPort>, Exit), Failure> {
     let is_in =
         |namespace: &str| common.namespace.as_ref().is_none_or(|wanted| wanted == namespace);
     let is_asked = |of: &Container| {
@@ -96,12 +98,15 @@ async fn known_to_the_daemon(common: &Common) -> Result<(Vec<ContainerPort>, Exi
     }
     let silent: Vec<_> =
         answer.shims.iter().filter(|shim| !shim.connected && is_in(&shim.namespace)).collect();
-    if !common.look.quiet {
-        silent.iter().for_each(|shim| note(&format!("shim {} tells the daemon nothing", shim.id)));
+    if !common.display.quiet {
+        silent.iter().for_each(|shim| {
+            note(&format!("the daemon is not connected to shim {}", shim.id));
+        });
     }
     if !silent.is_empty() {
         return Ok((ports, Exit::Unreachable));
     }
+    // A container without open ports is in the daemon's list of processes only.
     if let Some(id) = &common.container {
         let processes = daemon.node_processes(&NodeProcessesRequest::new()).await?.processes;
         if !processes.iter().any(|one| is_asked(one.container.get_or_default())) {
@@ -115,14 +120,15 @@ struct Printer<'a> {
     format: ListFormat,
     style: Style,
     out: &'a mut Output,
-    asked: Asked,
+    scope: Scope,
 }
 
 impl Printer<'_> {
+    /// Prints the header and the ports that are open at the start.
     fn begin(&mut self, ports: &[ContainerPort]) -> io::Result<()> {
         self.out.write(&render::header(self.format, self.style))?;
         for port in ports {
-            self.out.write(&render::begun(port, self.format, self.style))?;
+            self.out.write(&render::initial(port, self.format, self.style))?;
         }
         self.out.flush()
     }
@@ -130,11 +136,11 @@ impl Printer<'_> {
 
 impl Sink for Printer<'_> {
     fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
-        if !self.asked.takes(event) {
+        if !self.scope.includes(event) {
             return Ok(ControlFlow::Continue(()));
         }
         if let Some(Body::Port(port)) = &event.body {
-            self.out.write(&render::changed(event, port, self.format, self.style))?;
+            self.out.write(&render::change(event, port, self.format, self.style))?;
         }
         Ok(ControlFlow::Continue(()))
     }

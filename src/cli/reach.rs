@@ -1,4 +1,4 @@
-//! Which shims a command asks.
+//! The set of shims that a command asks.
 
 use futures::future::join_all;
 
@@ -12,68 +12,69 @@ use crate::{
     client::{Follow, Registration, Shim, ShimError, Step, Wanted, registrations, runtime_dir},
 };
 
-/// The shims of a node that answer, and whether some do not.
-pub(super) struct Reach {
+/// The shims that answered, and whether others did not.
+pub(super) struct ShimSet {
     pub(super) shims: Vec<Shim>,
-    /// Told already; whether what is shown is all there is.
+    /// Whether a shim did not answer. The warning has been printed already.
     pub(super) failed: bool,
 }
 
-/// The shims that live, of one namespace or of all.
+/// The live shims of one containerd namespace, or of all.
 pub(super) fn registered(namespace: Option<&str>) -> Result<Vec<Registration>, Failure> {
-    let folder = runtime_dir();
-    registrations(&folder, namespace).map_err(|error| {
-        let context = format!("failed to read {}", folder.join("shims").display());
+    let directory = runtime_dir();
+    registrations(&directory, namespace).map_err(|error| {
+        let context = format!("failed to read {}", directory.join("shims").display());
         Failure::Unreachable(anyhow::Error::new(error).context(context))
     })
 }
 
-impl Reach {
-    /// Connects to all.
+impl ShimSet {
+    /// Connects to all live shims of one containerd namespace, or of all.
     pub(super) async fn all(namespace: Option<&str>, is_quiet: bool) -> Result<Self, Failure> {
-        let mut reach = Self { shims: Vec::new(), failed: false };
+        let mut set = Self { shims: Vec::new(), failed: false };
         for shim in join_all(registered(namespace)?.into_iter().map(Shim::connect)).await {
             match shim {
-                Ok(shim) => reach.shims.push(shim),
-                Err(error) => reach.tell(error, is_quiet),
+                Ok(shim) => set.shims.push(shim),
+                Err(error) => set.report(error, is_quiet),
             }
         }
-        Ok(reach)
+        Ok(set)
     }
 
-    /// Notes a shim that did not answer.
-    pub(super) fn tell(&mut self, error: ShimError, is_quiet: bool) {
+    /// Records that a shim did not answer, and prints a warning.
+    pub(super) fn report(&mut self, error: ShimError, is_quiet: bool) {
         self.failed = true;
         if !is_quiet {
             note(&format!("{:#}", anyhow::Error::from(error)));
         }
     }
 
-    /// The shims that know a container; more than one where it is in several namespaces.
+    /// Keeps the shims that have the container `id`. There may be several, in different namespaces.
     pub(super) async fn of_container(mut self, id: &str, is_quiet: bool) -> Result<Self, Failure> {
         let shims = std::mem::take(&mut self.shims);
-        let known = join_all(shims.iter().map(|shim| knows(shim, id))).await;
+        let known = join_all(shims.iter().map(|shim| find_container(shim, id))).await;
         for (shim, known) in shims.into_iter().zip(known) {
             match known {
                 Ok(Some(_)) => self.shims.push(shim),
                 Ok(None) => {}
-                Err(error) => self.tell(error, is_quiet),
+                Err(error) => self.report(error, is_quiet),
             }
         }
         match (self.shims.is_empty(), self.failed) {
+            // The container was found, so the shims that failed do not matter.
             (false, _) => Ok(Self { failed: false, ..self }),
             (true, true) => Err(Failure::Unreachable(anyhow::anyhow!(
-                "container {id} may be of a shim that does not answer"
+                "container {id} not found, but not all shims answered"
             ))),
             (true, false) => Err(Failure::NotFound(id.to_owned())),
         }
     }
 
-    /// The shims that a command asks.
+    /// Connects to the shims that the options of a command select.
     pub(super) async fn of(common: &Common) -> Result<Self, Failure> {
-        let all = Self::all(common.namespace.as_deref(), common.look.quiet).await?;
+        let all = Self::all(common.namespace.as_deref(), common.display.quiet).await?;
         match &common.container {
-            Some(id) => all.of_container(id, common.look.quiet).await,
+            Some(id) => all.of_container(id, common.display.quiet).await,
             None => Ok(all),
         }
     }
@@ -83,8 +84,9 @@ impl Reach {
     }
 }
 
-/// What a shim knows of a container: by its processes, or by its journal where all have ended.
-pub(super) async fn knows(shim: &Shim, id: &str) -> Result<Option<Container>, ShimError> {
+/// The container `id` as a shim knows it; `None` if the shim does not have it. A container without
+/// live processes is found in the journal.
+pub(super) async fn find_container(shim: &Shim, id: &str) -> Result<Option<Container>, ShimError> {
     match shim.processes(id).await {
         Ok(answer) => {
             let mut containers =
@@ -93,7 +95,8 @@ pub(super) async fn knows(shim: &Shim, id: &str) -> Result<Option<Container>, Sh
                 return Ok(Some(container));
             }
         }
-        // It has no such container, or does not observe: its journal and its name are left.
+        // The container has no live process, or the shim does not observe: try the journal, and
+        // then the id of the shim.
         Err(error) if error.is_answer() => {}
         Err(error) => return Err(error),
     }
@@ -111,8 +114,7 @@ pub(super) async fn knows(shim: &Shim, id: &str) -> Result<Option<Container>, Sh
             }
             Step::Broken(Some(error)) => return Err(error),
             Step::End | Step::Broken(None) => {
-                // A shim is named after its first container, which it knows even where it observes
-                // nothing.
+                // A shim has the id of its first container, even if it observes nothing.
                 let registration = &shim.registration;
                 let namespace = registration.namespace.clone();
                 let container = Container { namespace, id: id.to_owned(), ..Default::default() };

@@ -1,4 +1,7 @@
-//! Events of many shims as one stream.
+//! Merging of several shims' events into one stream.
+//!
+//! [`read`] merges journals by time and ends. [`follow`] forwards new events as they arrive, also
+//! of shims that start later, until SIGTERM or SIGINT.
 
 use std::{collections::VecDeque, io, ops::ControlFlow};
 
@@ -18,27 +21,27 @@ use crate::{
     client::{Follow, Registration, ShimError, Shims, Step, Wanted, runtime_dir},
 };
 
-/// Batches that wait to be printed, of all shims together. When it is full, shims wait to be read,
-/// and each drops by its own policy and tells a gap.
-const WAITING: usize = 256;
+/// How many received batches may wait to be printed, of all shims together. If the channel is full,
+/// the readers stop receiving; each shim then drops events by its policy and reports a gap.
+const CHANNEL_CAPACITY: usize = 256;
 
-/// What takes the events. `Break` ends the stream.
+/// A consumer of events. `Break` ends the stream.
 pub(super) trait Sink {
-    /// One event of a shim.
+    /// Handles one event.
     fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>>;
 
-    /// Nothing more comes at once.
+    /// Called when no further event is available immediately.
     fn flush(&mut self) -> io::Result<()>;
 }
 
-/// What takes what one shim tells at once. `Break` ends the stream.
-pub(super) trait Take<B> {
-    /// One batch.
-    fn take(&mut self, batch: B) -> io::Result<ControlFlow<()>>;
+/// A consumer of the batches that one shim sends. `Break` ends the stream.
+pub(super) trait BatchSink<B> {
+    /// Handles one batch.
+    fn batch(&mut self, batch: B) -> io::Result<ControlFlow<()>>;
 }
 
-impl<S: Sink> Take<Vec<Event>> for S {
-    fn take(&mut self, batch: Vec<Event>) -> io::Result<ControlFlow<()>> {
+impl<S: Sink> BatchSink<Vec<Event>> for S {
+    fn batch(&mut self, batch: Vec<Event>) -> io::Result<ControlFlow<()>> {
         for event in batch {
             if self.event(&event)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -48,103 +51,109 @@ impl<S: Sink> Take<Vec<Event>> for S {
     }
 }
 
-/// The container that was asked for, if one was, and whether something of it is missing.
-pub(super) struct Asked {
+/// The container that a command is limited to, if any, and whether a gap concerns it.
+pub(super) struct Scope {
     pub(super) container: Option<String>,
     pub(super) has_gap: bool,
 }
 
-impl Asked {
+impl Scope {
     pub(super) fn new(container: Option<String>) -> Self {
         Self { container, has_gap: false }
     }
 
-    /// Whether an event is its own: gaps come of every container of a shim. Notes them.
-    pub(super) fn takes(&mut self, event: &Event) -> bool {
+    /// Whether an event belongs to the scope. Needed because a shim sends the gaps of all its
+    /// containers. Also records whether there was a gap in the scope.
+    pub(super) fn includes(&mut self, event: &Event) -> bool {
         let of = event.container.as_ref().map(|container| container.id.as_str());
-        let is_anothers =
-            self.container.as_deref().zip(of).is_some_and(|(wanted, of)| wanted != of);
-        self.has_gap |= !is_anothers && matches!(event.body, Some(Body::Gap(_)));
-        !is_anothers
+        // A gap without a container may concern any container, so it belongs to every scope.
+        let is_foreign = self.container.as_deref().zip(of).is_some_and(|(wanted, of)| wanted != of);
+        self.has_gap |= !is_foreign && matches!(event.body, Some(Body::Gap(_)));
+        !is_foreign
     }
 }
 
-/// The filter of gaps.
+/// The filter that selects gaps.
 pub(super) fn gaps() -> Filter {
     Filter { types: vec!["observer.gap".to_owned()], ..Default::default() }
 }
 
-/// One shim's, while journals are read.
-struct Source {
+/// Reads the journal of one shim, for [`read`].
+struct JournalReader {
     follow: Follow,
-    waiting: VecDeque<Event>,
-    has_begun: bool,
+    /// Events that were received and not yet merged.
+    pending: VecDeque<Event>,
+    has_started: bool,
+    /// How the journal ended; `None` while there may be more.
     end: Option<Exit>,
 }
 
-/// Gives what the journals have, by time. Tells in what way it was not all.
+/// Reads all journals to their ends and passes the events to `sink`, ordered by time. The result
+/// says whether a journal could not be read completely.
 pub(super) async fn read(
     sources: Vec<(Registration, Wanted)>,
     is_quiet: bool,
     sink: &mut impl Sink,
 ) -> Result<Exit, Failure> {
-    let mut sources: Vec<Source> = sources
+    let mut readers: Vec<JournalReader> = sources
         .into_iter()
-        .map(|(registration, wanted)| Source {
+        .map(|(registration, wanted)| JournalReader {
             follow: Follow::new(registration, wanted),
-            waiting: VecDeque::new(),
-            has_begun: false,
+            pending: VecDeque::new(),
+            has_started: false,
             end: None,
         })
         .collect();
     loop {
-        join_all(sources.iter_mut().map(|source| source.fill(is_quiet))).await;
-        // Every source that goes on has one: the oldest of them is the oldest there is.
-        let time = |source: &Source| source.waiting.front().map(|event| event.time_ns);
-        let Some(source) =
-            sources.iter_mut().filter(|one| !one.waiting.is_empty()).min_by_key(|one| time(one))
+        join_all(readers.iter_mut().map(|reader| reader.fill(is_quiet))).await;
+        // Every journal that has not ended has a pending event now, so the oldest pending event is
+        // the next one overall.
+        let time = |reader: &JournalReader| reader.pending.front().map(|event| event.time_ns);
+        let Some(reader) =
+            readers.iter_mut().filter(|one| !one.pending.is_empty()).min_by_key(|one| time(one))
         else {
             break;
         };
-        // Till it may be another's turn; the common case is one shim.
-        if let Some(event) = source.waiting.pop_front()
+        if let Some(event) = reader.pending.pop_front()
             && sink.event(&event)?.is_break()
         {
             break;
         }
     }
     sink.flush()?;
-    let ends = || sources.iter().filter_map(|source| source.end);
+    let ends = || readers.iter().filter_map(|reader| reader.end);
+    // A shim that did not answer at all outranks a broken stream, although its status is lower.
     Ok(ends().find(|end| *end == Exit::Unreachable).or_else(|| ends().max()).unwrap_or(Exit::Ok))
 }
 
-impl Source {
+impl JournalReader {
+    /// Receives the next events, unless some are pending or the journal has ended.
     async fn fill(&mut self, is_quiet: bool) {
-        if !self.waiting.is_empty() || self.end.is_some() {
+        if !self.pending.is_empty() || self.end.is_some() {
             return;
         }
         match self.follow.next().await {
             Step::Events(events) => {
-                self.has_begun = true;
-                self.waiting.extend(events);
+                self.has_started = true;
+                self.pending.extend(events);
             }
             Step::End => self.end = Some(Exit::Ok),
             Step::Broken(error) => {
                 self.end = Some(match &error {
                     Some(error) if error.is_refused() => Exit::Usage,
-                    _ if self.has_begun => Exit::Incomplete,
+                    _ if self.has_started => Exit::Incomplete,
                     _ => Exit::Unreachable,
                 });
                 if !is_quiet {
-                    broken(&self.follow.registration().id, error);
+                    report_lost_shim(&self.follow.registration().id, error);
                 }
             }
         }
     }
 }
 
-/// Gives what the shims tell from now on until TERM or INT, also those that come later. `wanted`
-/// says what of each.
+/// Passes the events of all shims to `sink` until SIGTERM or SIGINT, also of shims that start
+/// later. `wanted` selects the events of each shim.
 pub(super) async fn follow(
     namespace: Option<String>,
     is_quiet: bool,
@@ -153,30 +162,34 @@ pub(super) async fn follow(
 ) -> Result<Exit, Failure> {
     let read = |registration: Registration, sender| {
         let follow = Follow::new(registration.clone(), wanted(&registration));
-        pump(follow, sender, is_quiet)
+        forward(follow, sender, is_quiet)
     };
     gather(namespace, read, |end| end != Exit::Ok, sink).await
 }
 
-/// Gives what `read` sends of each shim until TERM or INT, also of those that come later, or until
-/// one ends in a way that `ends_all`. Answers with the worst end.
+/// Runs `read` for every shim, also for shims that start later, and passes the batches that it
+/// sends to `sink`. Ends at SIGTERM or SIGINT, or when a reader ends with a status for which `ends_all`
+/// returns true. Returns the most severe status of all readers.
 pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 'static>(
     namespace: Option<String>,
     read: impl Fn(Registration, mpsc::Sender<B>) -> R,
     ends_all: impl Fn(Exit) -> bool,
-    sink: &mut (impl Sink + Take<B>),
+    sink: &mut (impl Sink + BatchSink<B>),
 ) -> Result<Exit, Failure> {
-    let mut ending = Ending::new()?;
+    let mut termination = Termination::new()?;
     let mut shims = Shims::new(runtime_dir(), namespace);
     let mut readers = JoinSet::new();
     let mut exit = Exit::Ok;
-    let (sender, mut receiver) = mpsc::channel(WAITING);
+    let (sender, mut receiver) = mpsc::channel(CHANNEL_CAPACITY);
     loop {
         tokio::select! {
             biased;
-            () = ending.asked() => break,
+            () = termination.requested() => break,
             new = shims.next() => {
-                let new = new.map_err(|error| Failure::Unreachable(anyhow::Error::new(error).context("failed to look for shims")))?;
+                let new = new.map_err(|error| {
+                    let error = anyhow::Error::new(error).context("failed to scan for shims");
+                    Failure::Unreachable(error)
+                })?;
                 for registration in new {
                     readers.spawn(read(registration, sender.clone()));
                 }
@@ -188,10 +201,11 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
                     break;
                 }
             }
-            // The last: shims that never rest must not hide the others.
+            // Last, because the order is biased: a constant flow of batches must not starve signals
+            // and new shims.
             batch = receiver.recv() => {
                 let Some(batch) = batch else { break };
-                if sink.take(batch)?.is_break() {
+                if sink.batch(batch)?.is_break() {
                     break;
                 }
                 if receiver.is_empty() {
@@ -201,9 +215,9 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
         }
     }
     readers.abort_all();
-    // What has come is printed.
+    // Print what was received before the end.
     while let Ok(batch) = receiver.try_recv() {
-        if sink.take(batch)?.is_break() {
+        if sink.batch(batch)?.is_break() {
             break;
         }
     }
@@ -211,8 +225,9 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
     Ok(exit)
 }
 
-/// One shim's events until it has gone. That it was killed ends nothing: other shims go on.
-async fn pump(mut follow: Follow, sender: mpsc::Sender<Vec<Event>>, is_quiet: bool) -> Exit {
+/// Forwards the events of one shim until the shim is gone. A shim that was killed is no error of
+/// the command, which goes on with the other shims.
+async fn forward(mut follow: Follow, sender: mpsc::Sender<Vec<Event>>, is_quiet: bool) -> Exit {
     loop {
         match follow.next().await {
             Step::Events(events) => {
@@ -224,7 +239,7 @@ async fn pump(mut follow: Follow, sender: mpsc::Sender<Vec<Event>>, is_quiet: bo
             Step::Broken(error) => {
                 let is_refused = error.as_ref().is_some_and(ShimError::is_refused);
                 if !is_quiet {
-                    broken(&follow.registration().id, error);
+                    report_lost_shim(&follow.registration().id, error);
                 }
                 return if is_refused { Exit::Usage } else { Exit::Ok };
             }
@@ -232,27 +247,28 @@ async fn pump(mut follow: Follow, sender: mpsc::Sender<Vec<Event>>, is_quiet: bo
     }
 }
 
-pub(super) fn broken(shim: &str, error: Option<ShimError>) {
+/// Prints a warning that the stream of a shim broke. `error` is `None` if heartbeats are missing.
+fn report_lost_shim(shim: &str, error: Option<ShimError>) {
     match error {
         Some(error) => note(&format!("lost shim {shim}: {:#}", anyhow::Error::from(error))),
-        None => note(&format!("lost shim {shim}: it went silent")),
+        None => note(&format!("lost shim {shim}: no heartbeat received")),
     }
 }
 
-/// TERM and INT, from when it was made on.
-pub(super) struct Ending {
+/// Receives SIGTERM and SIGINT, from its creation on.
+pub(super) struct Termination {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
 }
 
-impl Ending {
+impl Termination {
     pub(super) fn new() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::Other(error.into()));
         Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
     }
 
-    /// Resolves when one came. Can be dropped without loss.
-    pub(super) async fn asked(&mut self) {
+    /// Resolves when one of the signals was received. Cancel safe.
+    pub(super) async fn requested(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}

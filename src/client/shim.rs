@@ -143,8 +143,8 @@ impl Shim {
     ///
     /// [`ShimError`].
     pub async fn subscribe(&self, request: &SubscribeRequest) -> Result<Batches, ShimError> {
-        // The generated client would decode every event of every batch. The request is made by hand,
-        // so that `Batches` receives the bytes.
+        // The generated client would decode every event of every batch. This request is made by
+        // hand, so that `Batches` receives the bytes.
         let subscribe = async {
             let payload = request
                 .write_to_bytes()

@@ -1,4 +1,4 @@
-//! The other commands.
+//! The commands for containers, except `lookout events`.
 
 use lookout::api::Exit;
 use serde_json::Value;
@@ -17,8 +17,8 @@ fn node_with_web() -> (Node, super::fake::Fake) {
     (node, shim)
 }
 
-/// Check the processes that live, as a list, as names and as JSON; what a container wrote is
-/// escaped.
+/// Check the list of live processes as a table, as pids and as JSON, and that text of a container
+/// is escaped.
 #[test]
 fn processes_are_listed() {
     let (node, _shim) = node_with_web();
@@ -35,8 +35,7 @@ fn processes_are_listed() {
     assert_eq!(array[4]["containerd"]["exec_id"], "probe-1");
 }
 
-/// Check the ports that are open, as a list, as addresses and as JSON, and those that open and
-/// close.
+/// Check the list of open ports as a table, as addresses and as JSON, and the stream of changes.
 #[test]
 fn ports_are_listed_and_watched() {
     let node = Node::new();
@@ -64,14 +63,14 @@ fn ports_are_listed_and_watched() {
     insta::assert_snapshot!("ports_events", run(&node, &["events"]).out);
 }
 
-/// Check the processes that live, as trees.
+/// Check the trees of live processes.
 #[test]
 fn processes_are_shown_as_trees() {
     let (node, _shim) = node_with_web();
     insta::assert_snapshot!("tree", run(&node, &["tree"]).out);
 }
 
-/// Check exits: of before from the journal, of now from the shim.
+/// Check that earlier exits are read from the journal, and that new exits are followed.
 #[test]
 fn exits_are_shown_and_followed() {
     let (node, shim) = node_with_web();
@@ -91,9 +90,9 @@ fn exits_are_shown_and_followed() {
     assert_eq!(running.term(), (0, Vec::new()));
 }
 
-/// Check what can be observed, from a shim and from nobody.
+/// Check that capabilities are asked of a shim, and are probed on a node without shims.
 #[test]
-fn capabilities_are_those_of_the_shims_or_of_the_node() {
+fn capabilities_come_from_the_shims_or_from_a_probe() {
     let (node, _shim) = node_with_web();
     insta::assert_snapshot!("capabilities", run(&node, &["capabilities"]).out);
     insta::assert_snapshot!("capabilities_json", run(&node, &["capabilities", "-o", "json"]).out);
@@ -103,10 +102,10 @@ fn capabilities_are_those_of_the_shims_or_of_the_node() {
     assert_eq!((ran.code, answer["categories"].as_array().map(Vec::len)), (0, Some(4)));
 }
 
-/// Check that capabilities which a process lacks are named, and that what is left without them is
+/// Check that a missing capability(7) is named, and that a source which works without it is
 /// offered. Needs root.
 #[test]
-fn a_capability_that_is_missing_is_named() {
+fn a_missing_capability_is_named() {
     let node = Node::new();
     let mut refused = std::process::Command::new("setpriv");
     refused.arg("--bounding-set=-bpf,-perfmon,-sys_admin").arg(env!("CARGO_BIN_EXE_lookout"));
@@ -127,7 +126,7 @@ fn a_capability_that_is_missing_is_named() {
     assert!(reason.contains("CAP_BPF with CAP_PERFMON is missing"), "{reason}");
 }
 
-/// Check the page of one container. What differs from run to run is left out.
+/// Check the page of one container, without the lines that differ from run to run.
 #[test]
 fn a_container_is_inspected() {
     let (node, _shim) = node_with_web();
@@ -147,7 +146,7 @@ fn a_container_is_inspected() {
     );
 }
 
-/// Check that the configuration is shown with who set it, and that a mistake names key and file.
+/// Check that the origin of each value is shown, and that an error names the key and the file.
 #[test]
 fn the_configuration_is_shown() {
     let node = Node::new();
@@ -165,9 +164,9 @@ fn the_configuration_is_shown() {
     );
 }
 
-/// Check each help, and that completions are scripts.
+/// Check the help of each command, and the completion scripts.
 #[test]
-fn each_command_has_a_help() {
+fn each_command_has_help() {
     let node = Node::new();
     let mut text = String::new();
     for args in [

@@ -1,4 +1,4 @@
-//! `lookout events`.
+//! The command `lookout events`.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -13,14 +13,15 @@ use super::{
     script::{alive, gap, life, process, start},
 };
 
-fn told(line: &str) -> (u64, String) {
+/// The seq and the type of an event; the seq is 0 for a hello.
+fn seq_and_type(line: &str) -> (u64, String) {
     let event: Value = serde_json::from_str(line).expect("JSON");
     (event["seq"].as_u64().unwrap_or(0), event["type"].as_str().expect("a type").to_owned())
 }
 
-/// Check that without -f the journal is printed and the command ends.
+/// Check that without `-f` the command prints the journal and ends.
 #[test]
-fn the_journal_is_printed_and_that_is_all() {
+fn without_follow_the_journal_is_printed() {
     let node = Node::new();
     let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
     let ran = run(&node, &["events"]);
@@ -32,20 +33,20 @@ fn the_journal_is_printed_and_that_is_all() {
     let array: Vec<Value> = serde_json::from_str(&ran.out).expect("an array");
     assert_eq!(array.len(), 7, "{array:?}");
     let ran = run(&node, &["events", "-o", "jsonl"]);
-    let types: Vec<_> = ran.out.lines().map(told).collect();
+    let types: Vec<_> = ran.out.lines().map(seq_and_type).collect();
     assert_eq!(types[0], (0, "hello".to_owned()));
     assert_eq!(types[6], (6, "container.close".to_owned()));
 }
 
 /// Check that filters reach the shim, and that a limit ends the command.
 #[test]
-fn filters_and_a_limit_leave_out_the_rest() {
+fn filters_and_limit_restrict_the_output() {
     let node = Node::new();
     let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
     let seqs = |args: &[&str]| {
         let ran = run(&node, &[&["events", "-o", "jsonl"], args].concat());
         assert_eq!(ran.code, 0, "{ran:?}");
-        ran.out.lines().map(|line| told(line).0).filter(|seq| *seq > 0).collect::<Vec<_>>()
+        ran.out.lines().map(|line| seq_and_type(line).0).filter(|seq| *seq > 0).collect::<Vec<_>>()
     };
     assert_eq!(seqs(&["--type", "process.exit"]), [4, 5]);
     assert_eq!(seqs(&["--type", "process.*", "--exec-id", "probe-1"]), [3, 4]);
@@ -55,7 +56,7 @@ fn filters_and_a_limit_leave_out_the_rest() {
     assert_eq!(seqs(&["--container", "web", "--since", "5f3a:4"]), [5, 6]);
 }
 
-/// Check that several journals are one stream by time.
+/// Check that the journals of several shims are merged by time.
 #[test]
 fn journals_of_several_shims_are_merged_by_time() {
     let node = Node::new();
@@ -64,22 +65,24 @@ fn journals_of_several_shims_are_merged_by_time() {
     let _odd = node.shim("odd", Script { events: odd.to_vec(), ..Default::default() });
     let _even = node.shim("even", Script { events: even.to_vec(), ..Default::default() });
     let ran = run(&node, &["events", "-o", "jsonl"]);
-    let seqs: Vec<_> = ran.out.lines().map(|line| told(line).0).filter(|seq| *seq > 0).collect();
+    let seqs: Vec<_> =
+        ran.out.lines().map(|line| seq_and_type(line).0).filter(|seq| *seq > 0).collect();
     assert_eq!(seqs, [1, 2, 3, 4, 5, 6]);
 }
 
-/// Check that -f goes on with what happens, and that TERM ends it well, with the array closed.
+/// Check that `-f` follows new events, and that SIGTERM ends it with a complete JSON array.
 #[test]
-fn following_ends_well_at_term() {
+fn follow_ends_cleanly_on_sigterm() {
     let node = Node::new();
     let shim = node.shim("web", Script { events: life("web"), ..Default::default() });
     let running = Running::new(&node, &["events", "-f", "-o", "json"]);
     let mut text = String::new();
-    // The bracket, hello, and five events: a line ends when the next element comes.
+    // The bracket, the hello and five events. The line of the sixth event is complete only when the
+    // next event arrives, which writes the comma.
     for _ in 0..7 {
         text.push_str(&running.line());
     }
-    shim.tell(start(7, "web", process(4300, 4016, &["late"])));
+    shim.emit(start(7, "web", process(4300, 4016, &["late"])));
     text.push_str(&running.line());
     let (code, rest) = running.term();
     text.extend(rest);
@@ -88,9 +91,9 @@ fn following_ends_well_at_term() {
     assert_eq!(array[7]["process"]["command_args"], serde_json::json!(["late"]));
 }
 
-/// Check that a shim that comes later is followed from its first record.
+/// Check that a shim that starts later is followed from its first event.
 #[test]
-fn a_shim_that_appears_later_is_followed_from_its_first_record() {
+fn a_shim_that_starts_later_is_followed_from_its_first_event() {
     let node = Node::new();
     let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
     let running = Running::new(&node, &["events", "-f", "-o", "jsonl"]);
@@ -98,34 +101,33 @@ fn a_shim_that_appears_later_is_followed_from_its_first_record() {
         running.line();
     }
     let _late = node.shim("late", Script { events: life("late"), ..Default::default() });
-    let types: Vec<_> = (0..7).map(|_| told(&running.line())).collect();
+    let types: Vec<_> = (0..7).map(|_| seq_and_type(&running.line())).collect();
     assert_eq!((types[0].0, types[1].0, types[6].0), (0, 1, 6));
     assert_eq!(running.term().0, 0);
 }
 
-/// Check that a broken connection is made again and continued by the cursor: each event once.
+/// Check that the command reconnects and continues at its cursor, so that each event comes once.
 #[test]
-fn a_broken_connection_is_continued_by_its_cursor() {
+fn a_broken_connection_is_resumed_at_the_cursor() {
     let node = Node::new();
     let mut shim =
         node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
     let running = Running::new(&node, &["events", "-f", "-o", "jsonl"]);
-    let mut seqs: Vec<_> = (0..3).map(|_| told(&running.line()).0).collect();
+    let mut seqs: Vec<_> = (0..3).map(|_| seq_and_type(&running.line()).0).collect();
     shim.stop();
-    shim.tell(life("web")[2].clone());
+    shim.emit(life("web")[2].clone());
     shim.serve();
-    seqs.push(told(&running.line()).0);
-    shim.tell(life("web")[3].clone());
-    seqs.push(told(&running.line()).0);
+    seqs.push(seq_and_type(&running.line()).0);
+    shim.emit(life("web")[3].clone());
+    seqs.push(seq_and_type(&running.line()).0);
     assert_eq!(running.term(), (0, Vec::new()));
     assert_eq!(seqs, [0, 1, 2, 3, 4]);
     assert_eq!(shim.script.lock().expect("a script").since, ["", "5f3a:2"]);
 }
 
-/// Check that a gap in what was asked for is told by the exit status, whatever types were asked
-/// for.
+/// Check that a gap sets the exit status, even if only other types are shown.
 #[test]
-fn a_gap_is_told_by_the_exit_status() {
+fn a_gap_sets_the_exit_status() {
     let node = Node::new();
     let mut events = life("web");
     events.push(gap(7, "web", None));
@@ -136,9 +138,9 @@ fn a_gap_is_told_by_the_exit_status() {
     assert_eq!((&gap["type"], &gap["lost"]), (&"observer.gap".into(), &Value::Null));
 }
 
-/// Check that another container's gap is none of what was asked for.
+/// Check that a gap of another container does not set the exit status.
 #[test]
-fn a_gap_of_another_container_is_not_told() {
+fn a_gap_of_another_container_is_ignored() {
     let node = Node::new();
     let mut events = life("web");
     events.push(gap(7, "db", Some(3)));
@@ -147,9 +149,9 @@ fn a_gap_of_another_container_is_not_told() {
     assert_eq!(run(&node, &["events"]).code, 5);
 }
 
-/// Check that a stream that broke is told by the exit status.
+/// Check that a broken stream sets the exit status.
 #[test]
-fn a_stream_that_broke_is_told_by_the_exit_status() {
+fn a_broken_stream_sets_the_exit_status() {
     let node = Node::new();
     let _shim = node
         .shim("web", Script { events: life("web"), breaks_after: Some(3), ..Default::default() });
@@ -160,7 +162,7 @@ fn a_stream_that_broke_is_told_by_the_exit_status() {
 
 /// Check the other exit statuses.
 #[test]
-fn the_exit_status_says_why() {
+fn each_failure_has_its_exit_status() {
     let node = Node::new();
     assert_eq!(run(&node, &["events"]).code, 0, "a node without shims has no events");
     for args in [
@@ -182,22 +184,22 @@ fn the_exit_status_says_why() {
     for command in ["events", "ps", "tree", "exits", "capabilities"] {
         let ran = run(&node, &[command, "--container", "nope"]);
         assert_eq!((ran.code, ran.out.as_str()), (3, ""), "{command}: {ran:?}");
-        assert_eq!(ran.err, "lookout: no container nope here\n");
+        assert_eq!(ran.err, "lookout: container nope not found\n");
     }
     assert_eq!(run(&node, &["inspect", "nope"]).code, 3);
-    node.register("deaf");
+    node.register("down");
     for command in ["events", "ps", "tree", "exits", "capabilities"] {
         let ran = run(&node, &[command]);
         assert_eq!(ran.code, 4, "{command}: {ran:?}");
-        assert!(ran.err.contains("shim deaf"), "{command}: {ran:?}");
+        assert!(ran.err.contains("shim down"), "{command}: {ran:?}");
         let ran = run(&node, &[command, "--container", "web"]);
-        assert_eq!(ran.code, 0, "{command}: another shim's silence is not web's: {ran:?}");
+        assert_eq!(ran.code, 0, "{command}: another shim does not concern web: {ran:?}");
     }
 }
 
-/// Check that a reader who leaves early is no failure.
+/// Check that a reader that closes the output early is no failure.
 #[test]
-fn a_reader_may_leave_early() {
+fn an_output_that_is_closed_early_is_success() {
     let node = Node::new();
     let events =
         (1..=20_000).map(|seq| start(seq, "web", process(4016, 0, &["/bin/true", "x"]))).collect();

@@ -1,4 +1,4 @@
-//! A shim that follows a script: a registration, a socket, the Observer service.
+//! A fake shim that follows a script: a registration, a socket and the Observer service.
 
 use std::{
     fs,
@@ -25,7 +25,7 @@ use ttrpc::r#async::{Server, ServerStreamSender, TtrpcContext};
 
 use super::script::{self, EPOCH};
 
-/// What a shim says. Tests change it while it serves.
+/// The answers of a fake shim. Tests change them while it serves.
 #[derive(Debug, Default)]
 pub(crate) struct Script {
     pub(crate) events: Vec<Event>,
@@ -34,18 +34,18 @@ pub(crate) struct Script {
     pub(crate) exits: Vec<Exit>,
     pub(crate) status: StatusResponse,
     pub(crate) idle: Vec<Container>,
-    /// Streams break after so many events.
+    /// Each stream breaks after this number of events; `None`: never.
     pub(crate) breaks_after: Option<usize>,
-    /// The cursors that subscribers came with.
+    /// The cursors of all subscriptions so far.
     pub(crate) since: Vec<String>,
 }
 
-/// A runtime directory with its shims. All of them are this process.
+/// A runtime directory and its fake shims, which all run in this process.
 pub(crate) struct Node {
     pub(crate) folder: tempfile::TempDir,
 }
 
-/// One shim. Dropping it ends its server and keeps its registration.
+/// A fake shim. Dropping it stops its server but keeps its registration.
 pub(crate) struct Fake {
     pub(crate) script: Arc<Mutex<Script>>,
     socket: PathBuf,
@@ -61,7 +61,7 @@ impl Node {
         self.folder.path()
     }
 
-    /// Registers a shim without one.
+    /// Writes the registration of a shim that does not serve.
     pub(crate) fn register(&self, id: &str) -> PathBuf {
         let socket = self.path().join(format!("{id}.sock"));
         let pid = std::process::id();
@@ -69,15 +69,21 @@ impl Node {
         let shims = self.path().join("shims/default");
         fs::create_dir_all(&shims).expect("a folder");
         let address = format!("unix://{}", socket.display());
-        let text = serde_json::json!({"pid":pid,"start":start,"address":address,"epoch":EPOCH,"version":"0.1.0"});
-        // Whole or not at all, as a shim writes it.
+        let text = serde_json::json!({
+            "pid": pid,
+            "start": start,
+            "address": address,
+            "epoch": EPOCH,
+            "version": "0.1.0",
+        });
+        // Write and rename, as a shim does: the command may read the directory at any moment.
         let part = shims.join(format!(".{id}"));
         fs::write(&part, text.to_string()).expect("a file");
         fs::rename(&part, shims.join(format!("{id}.json"))).expect("a file");
         socket
     }
 
-    /// A shim that serves before it is registered.
+    /// Starts a fake shim and registers it when it serves.
     pub(crate) fn shim(&self, id: &str, script: Script) -> Fake {
         let socket = self.path().join(format!("{id}.sock"));
         let mut fake = Fake { script: Arc::new(Mutex::new(script)), socket, server: None };
@@ -88,7 +94,7 @@ impl Node {
 }
 
 impl Fake {
-    /// Serves, from a thread of its own.
+    /// Starts to serve, on a thread of its own.
     pub(crate) fn serve(&mut self) {
         let (stop, stopped) = oneshot::channel::<()>();
         let (ready, is_ready) = std::sync::mpsc::channel();
@@ -105,7 +111,7 @@ impl Fake {
                     .expect("a socket")
                     .register_service(create_observer(service));
                 server.start().await.expect("a server");
-                ready.send(()).expect("somebody waits");
+                ready.send(()).expect("the receiver waits");
                 let _ = stopped.await;
             });
         });
@@ -113,7 +119,7 @@ impl Fake {
         self.server = Some((stop, thread));
     }
 
-    /// Breaks every connection.
+    /// Stops serving, which breaks every connection.
     pub(crate) fn stop(&mut self) {
         if let Some((stop, thread)) = self.server.take() {
             let _ = stop.send(());
@@ -122,8 +128,9 @@ impl Fake {
         let _ = fs::remove_file(&self.socket);
     }
 
-    pub(crate) fn tell(&self, event: Event) {
-        self.script.lock().expect("nobody panicked").events.push(event);
+    /// Adds an event to the journal; open streams send it.
+    pub(crate) fn emit(&self, event: Event) {
+        self.script.lock().expect("no thread panicked").events.push(event);
     }
 }
 
@@ -139,7 +146,7 @@ struct Service {
 
 impl Service {
     fn read<T>(&self, read: impl FnOnce(&mut Script) -> T) -> T {
-        read(&mut self.script.lock().expect("nobody panicked"))
+        read(&mut self.script.lock().expect("no thread panicked"))
     }
 }
 
@@ -213,7 +220,7 @@ impl Observer for Service {
             ..Default::default()
         }];
         let mut next = 0;
-        let mut told = 0;
+        let mut sent = 0;
         loop {
             let new = self.read(|script| script.events.get(next..).unwrap_or_default().to_vec());
             next += new.len();
@@ -221,30 +228,31 @@ impl Observer for Service {
             for event in new {
                 if (event.seq > after || event.seq == 0)
                     && passes(&event, &request.filters)
-                    && told < limit
+                    && sent < limit
                 {
-                    told += 1;
+                    sent += 1;
                     batch.push(event);
                 }
             }
             for part in batch.chunks(500) {
                 sender.send(&EventBatch { events: part.to_vec(), ..Default::default() }).await?;
             }
-            if told >= limit {
+            if sent >= limit {
                 let status = ttrpc::get_status(ttrpc::Code::ABORTED, "as the script says");
                 return Err(ttrpc::Error::RpcStatus(status));
             }
-            let is_quiet = batch.is_empty();
+            let is_idle = batch.is_empty();
             batch = Vec::new();
             tokio::time::sleep(Duration::from_millis(20)).await;
-            if is_quiet {
+            // A heartbeat, so that a command without `-f` sees the end of the journal.
+            if is_idle {
                 sender.send(&EventBatch::default()).await?;
             }
         }
     }
 }
 
-/// As `proto/lookout/v1/observer.proto` says, as far as these tests ask for it.
+/// The filter semantics of `proto/lookout/v1/observer.proto`, as far as these tests need them.
 fn passes(event: &Event, filters: &[Filter]) -> bool {
     let (exec_id, origin, status) = match &event.body {
         Some(Body::Process(process)) => (

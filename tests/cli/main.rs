@@ -1,9 +1,9 @@
-//! The command `lookout`, run whole against a shim that follows a script.
+//! Tests of the `lookout` binary against fake shims that follow a script, and with a real daemon.
 
 #![cfg(feature = "cli")]
 #![expect(
     clippy::disallowed_methods,
-    reason = "tests are no shim: they spawn their children themselves"
+    reason = "tests spawn their children themselves; only a shim must use its reaper"
 )]
 
 mod commands;

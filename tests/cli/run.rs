@@ -1,4 +1,4 @@
-//! Runs the command.
+//! Runs the `lookout` binary.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _},
@@ -10,10 +10,10 @@ use std::{
 
 use super::fake::Node;
 
-/// Longer than anything here takes on a machine that has other work.
+/// The deadline of every wait: longer than anything takes on a loaded machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a run left.
+/// The result of a finished command.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -21,24 +21,24 @@ pub(crate) struct Ran {
     pub(crate) err: String,
 }
 
-/// The command on a node, with an environment of its own.
+/// The command with the runtime directory of a node and no other environment.
 pub(crate) fn command(node: &Node, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lookout"));
     command.args(args).env_clear().env("LOOKOUT_RUNTIME_DIR", node.path()).stdin(Stdio::null());
     command
 }
 
-/// Runs it to its end.
+/// Runs a command and waits for its end.
 pub(crate) fn run(node: &Node, args: &[&str]) -> Ran {
     let output = command(node, args).output().expect("it runs");
     Ran {
-        code: output.status.code().expect("it ends by itself"),
+        code: output.status.code().expect("no signal ended it"),
         out: String::from_utf8(output.stdout).expect("UTF-8"),
         err: String::from_utf8(output.stderr).expect("UTF-8"),
     }
 }
 
-/// One that goes on.
+/// A command that is still running. Dropping it kills it.
 pub(crate) struct Running {
     child: Child,
     lines: Receiver<String>,
@@ -57,12 +57,12 @@ impl Running {
         Self { child, lines }
     }
 
-    /// The next line, when it comes.
+    /// Waits for the next line of the output.
     pub(crate) fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("another line")
     }
 
-    /// Sends TERM; the exit status, and the lines that were left.
+    /// Sends SIGTERM. Returns the exit status and the remaining lines.
     pub(crate) fn term(mut self) -> (i32, Vec<String>) {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).expect("a pid"));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it lives");
@@ -70,7 +70,7 @@ impl Running {
         (code, self.lines.iter().collect())
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the command and returns its exit status.
     pub(crate) fn end(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -79,7 +79,7 @@ impl Running {
                     .code()
                     .unwrap_or_else(|| panic!("it ended by {status}: {}", self.stderr()));
             }
-            assert!(Instant::now() < deadline, "it goes on");
+            assert!(Instant::now() < deadline, "it is still running");
             thread::sleep(Duration::from_millis(5));
         }
     }

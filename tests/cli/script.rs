@@ -1,8 +1,12 @@
-//! Events as a shim would tell them.
+//! Sample events, processes, ports and capabilities for the fake shims.
 
-use lookout::api::{
-    Capability, Container, ContainerClose, ContainerPort, ContainerProcess, ContainerStart, Ended,
-    Event, Gap, Owner, Parent, Port, Process, event::Body,
+use lookout::{
+    api::{
+        Capability, Container, ContainerClose, ContainerPort, ContainerProcess, ContainerStart,
+        Ended, Event, Gap, Owner, Parent, Port, Process, event::Body,
+    },
+    model,
+    observe::capability::{Capabilities, Probes},
 };
 
 pub(crate) const EPOCH: &str = "5f3a";
@@ -62,7 +66,7 @@ pub(crate) fn gap(seq: u64, id: &str, lost: Option<u64>) -> Event {
     event(seq, id, "observer.gap", Body::Gap(gap))
 }
 
-/// A container's whole life: a shell, an exec with a child of its own, the account.
+/// All events of a container, from start to close: a shell, an exec, and the final account.
 pub(crate) fn life(id: &str) -> Vec<Event> {
     let shell = process(4016, 0, &["/bin/sh", "-c", "sleep 1 & exit 5"]);
     let mut exec = process(4211, 0, &["/bin/sleep", "1"]);
@@ -96,7 +100,7 @@ pub(crate) fn life(id: &str) -> Vec<Event> {
     ]
 }
 
-/// The processes of a container that lives.
+/// The live processes of a running container.
 pub(crate) fn alive(id: &str) -> Vec<ContainerProcess> {
     let mut exec = process(4211, 1, &["/bin/sh"]);
     exec.origin = "exec".into();
@@ -138,7 +142,7 @@ fn port(address: &str, number: u32, scope: &str, owners: &[(i32, &str)]) -> Port
     }
 }
 
-/// Ports of a container that lives.
+/// The open ports of a running container.
 pub(crate) fn open_ports(id: &str) -> Vec<ContainerPort> {
     let both = [(4018, "/usr/sbin/nginx"), (4019, "/usr/sbin/nginx")];
     [
@@ -154,24 +158,21 @@ pub(crate) fn open_ports(id: &str) -> Vec<ContainerPort> {
     .collect()
 }
 
-/// A port that opens and closes.
+/// The events of a port that opens and closes.
 pub(crate) fn port_life(id: &str) -> Vec<Event> {
     let port = || Body::Port(port("127.0.0.1", 9000, "loopback", &[(4018, "/usr/sbin/nginx")]));
     vec![event(1, id, "port.open", port()), event(2, id, "port.close", port())]
 }
 
+/// The capabilities of a node on which every source works, as the program itself derives them.
 pub(crate) fn capabilities() -> Vec<Capability> {
-    let capability = |category: &str, support: &str, backend: &str, reason: &str| Capability {
-        category: category.into(),
-        support: support.into(),
-        backend: backend.into(),
-        reason: reason.into(),
+    let probes = Probes { bpf: Ok(()), udp: true, connector: Ok(()), proc: Ok(()) };
+    let message = |capability: &model::Capability| Capability {
+        category: capability.category.as_str().into(),
+        support: capability.support.as_str().into(),
+        backend: capability.backend.clone(),
+        reason: capability.reason.clone(),
         ..Default::default()
     };
-    vec![
-        capability("lifecycle", "supported", "bpf", "every start and exit"),
-        capability("file", "unavailable", "none", "not built"),
-        capability("network", "unavailable", "none", "not built"),
-        capability("process", "partial", "connector", "argv is read after the exec"),
-    ]
+    Capabilities::from_probes(&probes).categories().iter().map(message).collect()
 }

@@ -1,4 +1,4 @@
-//! What was typed to the registry.
+//! The options of the registry commands, and their help texts.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -6,59 +6,63 @@ use clap::{Args, ValueEnum};
 
 use crate::{
     api::Selector,
-    cli::args::{ListFormat, Look},
+    cli::args::{Display, ListFormat},
     registry::entry::signal_number,
 };
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DaemonArgs {
-    /// Replace a daemon that runs: TERM, and KILL after 3 s.
+    /// Replace a running daemon: send SIGTERM, and SIGKILL after 3 seconds.
     #[arg(long)]
     pub(in crate::cli) force: bool,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PingArgs {
-    /// How long to wait.
+    /// How long to wait for the answer.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub(in crate::cli) timeout: Duration,
 }
 
-/// Entries that match every kind of option that is given; of one kind one value is enough.
+/// Options that select entries. An entry is selected if it matches every option that is given. Of
+/// an option that is repeated, one value is enough, except for `--tag-all` and `--group-all`.
+//
+// A struct that flattens this one does so in its last field: clap applies the help heading to
+// every option that follows.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Which entries")]
+#[command(next_help_heading = "Selection")]
 pub(in crate::cli) struct Select {
-    /// With this tag. Can be repeated: any of them.
+    /// Select entries with this tag; repeat to accept any of several tags.
     #[arg(long = "tag", value_name = "TAG")]
     pub(in crate::cli) tags: Vec<String>,
-    /// With this tag. Can be repeated: all of them.
+    /// Select entries with this tag; repeat to require all of several tags.
     #[arg(long = "tag-all", value_name = "TAG")]
     pub(in crate::cli) all_tags: Vec<String>,
-    /// In this group. Can be repeated: any of them.
+    /// Select entries in this group; repeat to accept any of several groups.
     #[arg(long = "group", value_name = "GROUP")]
     pub(in crate::cli) groups: Vec<String>,
-    /// In this group. Can be repeated: all of them.
+    /// Select entries in this group; repeat to require all of several groups.
     #[arg(long = "group-all", value_name = "GROUP")]
     pub(in crate::cli) all_groups: Vec<String>,
-    /// Of this process. Can be repeated.
+    /// Select entries of this process; can be repeated.
     #[arg(long = "pid", value_name = "PID")]
     pub(in crate::cli) pids: Vec<i32>,
-    /// This entry. Can be repeated.
+    /// Select this entry; can be repeated.
     #[arg(long = "id", value_name = "ID")]
     pub(in crate::cli) ids: Vec<u64>,
-    /// Of this name. Can be repeated.
+    /// Select entries with this name; can be repeated.
     #[arg(long = "name", value_name = "NAME")]
     pub(in crate::cli) names: Vec<String>,
-    /// Only those whose process lives.
+    /// Select only entries of live processes.
     #[arg(long)]
     pub(in crate::cli) alive: bool,
-    /// With this in the command line.
+    /// Select entries with this text in the command line.
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(in crate::cli) search: String,
 }
 
 impl Select {
-    /// What the daemon is asked; `ids` were named without an option.
+    /// The selector of the request. `ids` are the positional arguments.
     pub(in crate::cli) fn selector(self, ids: Vec<u64>) -> Selector {
         let Self { tags, all_tags, groups, all_groups, pids, ids: more, names, alive, search } =
             self;
@@ -78,209 +82,224 @@ impl Select {
     }
 }
 
-/// What a new entry gets.
+/// The name, tags and groups of a new entry.
 #[derive(Debug, Clone, Args)]
-pub(in crate::cli) struct Words {
-    /// A name.
-    #[arg(long, value_name = "NAME", default_value = "")]
+pub(in crate::cli) struct Labels {
+    /// Name of the new entry.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(in crate::cli) name: String,
-    /// A tag. Can be repeated.
+    /// Tag of the new entry; can be repeated.
     #[arg(long = "tag", value_name = "TAG")]
     pub(in crate::cli) tags: Vec<String>,
-    /// A group. Can be repeated.
+    /// Group of the new entry; can be repeated.
     #[arg(long = "group", value_name = "GROUP")]
     pub(in crate::cli) groups: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct AddArgs {
-    /// The processes.
-    #[arg(value_name = "PID", required_unless_present = "pattern", value_parser = clap::value_parser!(i32).range(1..))]
+    /// Processes to register.
+    #[arg(
+        value_name = "PID",
+        required_unless_present = "pattern",
+        value_parser = clap::value_parser!(i32).range(1..),
+    )]
     pub(in crate::cli) pids: Vec<i32>,
-    /// All processes that `lookout find` finds with this pattern.
+    /// Register all processes that `lookout find PATTERN` lists.
     #[arg(long = "match", value_name = "PATTERN", conflicts_with = "pids", value_parser = pattern)]
     pub(in crate::cli) pattern: Option<regex::bytes::Regex>,
     #[command(flatten)]
-    pub(in crate::cli) words: Words,
-    /// How to print.
+    pub(in crate::cli) labels: Labels,
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
     #[command(flatten)]
-    pub(in crate::cli) look: Look,
+    pub(in crate::cli) display: Display,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ListArgs {
-    #[command(flatten)]
-    pub(in crate::cli) select: Select,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
     #[command(flatten)]
-    pub(in crate::cli) look: Look,
+    pub(in crate::cli) display: Display,
+    #[command(flatten)]
+    pub(in crate::cli) select: Select,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TagArgs {
-    /// The entry.
+    /// The id of the entry.
     pub(in crate::cli) id: u64,
-    /// What it gets, or loses.
-    #[arg(required = true, value_name = "WORD")]
-    pub(in crate::cli) words: Vec<String>,
+    /// The tags.
+    #[arg(required = true, value_name = "TAG")]
+    pub(in crate::cli) tags: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(in crate::cli) struct GroupArgs {
+    /// The id of the entry.
+    pub(in crate::cli) id: u64,
+    /// The groups.
+    #[arg(required = true, value_name = "GROUP")]
+    pub(in crate::cli) groups: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RenameArgs {
-    /// The entry.
+    /// The id of the entry.
     pub(in crate::cli) id: u64,
-    /// Its new name; empty takes the name away.
+    /// The new name; "" removes the name.
     pub(in crate::cli) name: String,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RmArgs {
-    /// Entries.
+    /// Ids of the entries to remove.
     #[arg(id = "entries", value_name = "ID")]
     pub(in crate::cli) ids: Vec<u64>,
-    #[command(flatten)]
-    pub(in crate::cli) select: Select,
-    /// All that match.
+    /// Remove all matching entries, even if there are several.
     #[arg(long)]
     pub(in crate::cli) all: bool,
+    #[command(flatten)]
+    pub(in crate::cli) select: Select,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct KillArgs {
-    /// Entries.
+    /// Ids of the entries to signal.
     #[arg(id = "entries", value_name = "ID")]
     pub(in crate::cli) ids: Vec<u64>,
-    #[command(flatten)]
-    pub(in crate::cli) select: Select,
-    /// A name or a number.
+    /// The signal to send, by name or number.
     #[arg(short, long, value_name = "SIGNAL", default_value = "TERM", value_parser = signal)]
     pub(in crate::cli) signal: i32,
-    /// Also what descends from them.
+    /// Also signal all descendants of the processes.
     #[arg(long)]
     pub(in crate::cli) tree: bool,
-    /// All that match.
+    /// Signal all matching entries, even if there are several.
     #[arg(long)]
     pub(in crate::cli) all: bool,
+    #[command(flatten)]
+    pub(in crate::cli) select: Select,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RunArgs {
     #[command(flatten)]
-    pub(in crate::cli) words: Words,
-    /// The program and its arguments.
+    pub(in crate::cli) labels: Labels,
+    /// The command to run, and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(in crate::cli) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct FindArgs {
-    /// A regular expression, searched in the executable's path, the task's name and the command
+    /// Regular expression to match against the executable path, the command name and the command
     /// line.
     #[arg(value_parser = pattern)]
     pub(in crate::cli) pattern: regex::bytes::Regex,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
     #[command(flatten)]
-    pub(in crate::cli) look: Look,
+    pub(in crate::cli) display: Display,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct StatsArgs {
-    #[command(flatten)]
-    pub(in crate::cli) select: Select,
-    /// Also processes of the node's containers.
+    /// Also show the processes of the node's containers.
     #[arg(long)]
     pub(in crate::cli) containers: bool,
-    /// Also what descends from them.
+    /// Also show all descendants of the processes.
     #[arg(long)]
     pub(in crate::cli) tree: bool,
-    /// How to print.
+    /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
     #[command(flatten)]
-    pub(in crate::cli) look: Look,
+    pub(in crate::cli) display: Display,
+    #[command(flatten)]
+    pub(in crate::cli) select: Select,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct TopArgs {
-    #[command(flatten)]
-    pub(in crate::cli) select: Select,
-    /// Also processes of the node's containers.
+    /// Also show the processes of the node's containers.
     #[arg(long)]
     pub(in crate::cli) containers: bool,
-    /// Also what descends from them.
+    /// Also show all descendants of the processes.
     #[arg(long)]
     pub(in crate::cli) tree: bool,
-    /// Between two looks.
+    /// Time between two updates.
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
     pub(in crate::cli) interval: Duration,
-    /// End after so many looks.
+    /// Exit after this number of updates.
     #[arg(long, value_name = "N")]
     pub(in crate::cli) count: Option<u64>,
-    /// What comes first.
+    /// Sort order.
     #[arg(long, default_value = "cpu")]
     pub(in crate::cli) sort: Sort,
     #[command(flatten)]
-    pub(in crate::cli) look: Look,
+    pub(in crate::cli) display: Display,
+    #[command(flatten)]
+    pub(in crate::cli) select: Select,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(in crate::cli) enum Sort {
-    /// Time of processors.
+    /// CPU usage, highest first.
     Cpu,
-    /// Resident memory.
+    /// Resident memory, largest first.
     Memory,
-    /// Ids, then pids.
+    /// Entry id, then pid.
     Id,
 }
 
 #[derive(Debug, clap::Subcommand)]
 pub(in crate::cli) enum SnapshotCommand {
-    /// Write all entries as JSON.
+    /// Save all entries as JSON.
     Save {
-        /// Where; `-` is stdout.
+        /// The file to write; `-` for stdout.
         #[arg(default_value = "-")]
         file: PathBuf,
     },
-    /// Add the entries of a file that `save` wrote, under new ids.
+    /// Load the entries of a saved file; they get new ids.
     Load {
-        /// Where they are; `-` is stdin.
+        /// The file to read; `-` for stdin.
         file: PathBuf,
     },
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ResetArgs {
-    /// RESET: every entry is removed.
+    /// Must be RESET: confirms that all entries are to be removed.
     #[arg(long, value_name = "RESET")]
     pub(in crate::cli) confirm: String,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ManArgs {
-    /// A folder for one page a command; without it the page of `lookout` goes to stdout.
-    #[arg(value_name = "FOLDER")]
-    pub(in crate::cli) folder: Option<PathBuf>,
+    /// Directory to write the pages of all commands to. Without it, the page of `lookout` is
+    /// printed to stdout.
+    #[arg(value_name = "DIR")]
+    pub(in crate::cli) directory: Option<PathBuf>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
     crate::config::duration(text)
         .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "a duration is a number with ms, s, m or h, such as 2s".to_owned())
+        .ok_or_else(|| "expected a number with the unit ms, s, m or h, such as 2s".to_owned())
 }
 
 fn signal(text: &str) -> Result<i32, String> {
     signal_number(text)
-        .ok_or_else(|| "a signal is a name or a number, such as TERM or 15".to_owned())
+        .ok_or_else(|| "expected the name or the number of a signal, such as TERM or 15".to_owned())
 }
 
 fn pattern(text: &str) -> Result<regex::bytes::Regex, String> {
     regex::bytes::RegexBuilder::new(text)
+        // Arguments and paths need not be UTF-8.
         .unicode(false)
         .size_limit(256 << 10)
         .build()

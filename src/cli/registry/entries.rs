@@ -1,7 +1,7 @@
-//! Entries: added, shown, changed, signalled, removed.
+//! The commands that add, list, change, signal and remove entries.
 
 use super::{
-    args::{AddArgs, KillArgs, ListArgs, RenameArgs, ResetArgs, RmArgs, TagArgs},
+    args::{AddArgs, KillArgs, ListArgs, RenameArgs, ResetArgs, RmArgs},
     connect, find,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
     registry::entry::Entry,
 };
 
-/// `lookout add`. What was added before a refusal is shown.
+/// `lookout add`. If a process is refused, prints the entries that were added before it.
 pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit, Failure> {
     let daemon = connect().await?;
     let pids = match &args.pattern {
@@ -29,19 +29,20 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
     let mut added = Vec::new();
     let mut refused = None;
     for pid in pids {
-        let words = args.words.clone();
+        let labels = args.labels.clone();
         let request = AddRequest {
             pid,
-            name: words.name,
-            tags: words.tags,
-            groups: words.groups,
+            name: labels.name,
+            tags: labels.tags,
+            groups: labels.groups,
             ..Default::default()
         };
         match daemon.add(&request).await {
             Ok(answer) => added.extend(answer.entry.into_option().map(Entry::from)),
-            // One that was found may have gone, or be registered already.
+            // A process that the pattern found may have exited since, or be registered already.
+            // That must not stop the others.
             Err(error) if is_search && error.is_answer() => {
-                if !args.look.quiet {
+                if !args.display.quiet {
                     note(&error.to_string());
                 }
                 refused = refused.or(Some(error));
@@ -52,7 +53,7 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
             }
         }
     }
-    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
     if !added.is_empty() {
         out.write(&render::entries::list(&added, args.output, style))?;
     }
@@ -68,18 +69,18 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
 /// `lookout list`.
 pub(in crate::cli) async fn list(args: ListArgs, out: &mut Output) -> Result<Exit, Failure> {
     let entries = connect().await?.list(&args.select.selector(Vec::new())).await?;
-    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
     out.write(&render::entries::list(&entries, args.output, style))?;
     Ok(Exit::Ok)
 }
 
-/// `lookout tag`, `untag`, `group`, `ungroup`.
+/// `lookout tag`, `untag`, `group`, `ungroup`. `set` puts the tags or groups into the request.
 pub(in crate::cli) async fn edit(
-    args: TagArgs,
-    put: impl FnOnce(&mut UpdateRequest, Vec<String>),
+    id: u64,
+    set: impl FnOnce(&mut UpdateRequest),
 ) -> Result<Exit, Failure> {
-    let mut request = UpdateRequest { selector: one(args.id), ..Default::default() };
-    put(&mut request, args.words);
+    let mut request = UpdateRequest { selector: one(id), ..Default::default() };
+    set(&mut request);
     connect().await?.update(&request).await?;
     Ok(Exit::Ok)
 }
@@ -121,6 +122,7 @@ pub(in crate::cli) async fn reset(args: ResetArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// The selector of a single entry.
 fn one(id: u64) -> protobuf::MessageField<Selector> {
     Some(Selector { ids: vec![id], ..Default::default() }).into()
 }

@@ -1,4 +1,5 @@
-//! `lookout find`: processes of the node by what they run. Asks nobody but the kernel.
+//! `lookout find`: searches the processes of the node. Reads `/proc`; asks neither a shim nor the
+//! daemon.
 
 use std::{io, path::Path};
 
@@ -20,7 +21,7 @@ use crate::{
     platform::process::{identify, image, pids},
 };
 
-/// A process that matches.
+/// A process that matches the pattern.
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) pid: i32,
@@ -47,25 +48,28 @@ pub(in crate::cli) fn find(
     let redactor = Redactor::new(&super::config(named)?.settings().redact);
     let redactor = redactor.map_err(|error| Failure::Other(error.into()))?;
     let mut found = matching(&args.pattern)?;
+    // The pattern is matched against the original arguments, but they are printed redacted.
     for one in &mut found {
         one.args = one.args.take().map(|args| redactor.redact(args));
     }
-    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
     out.write(&page(&found, args.output, style))?;
     Ok(if found.is_empty() { Exit::NotFound } else { Exit::Ok })
 }
 
-/// All but this process, in the order of their pids.
+/// All matching processes, in the order of their pids. Excludes this process, which would match
+/// itself by the pattern among its arguments.
 pub(super) fn matching(pattern: &Regex) -> Result<Vec<Found>, Failure> {
     let context =
         |error: io::Error| anyhow::Error::new(error).context("failed to list the node's processes");
     let mut pids = pids().map_err(|error| Failure::Other(context(error)))?;
     pids.sort_unstable();
     pids.retain(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != std::process::id()));
-    Ok(pids.into_iter().filter_map(|pid| look(pid, pattern)).collect())
+    Ok(pids.into_iter().filter_map(|pid| inspect(pid, pattern)).collect())
 }
 
-fn look(pid: i32, pattern: &Regex) -> Option<Found> {
+/// The process, if it matches; `None` also if it has exited.
+fn inspect(pid: i32, pattern: &Regex) -> Option<Found> {
     let (image, _) = image(pid, identify(pid)?);
     let executable = image.executable.unwrap_or_default().into_vec();
     let line = image.args.iter().flat_map(Args::iter).collect::<Vec<_>>().join(&b' ');

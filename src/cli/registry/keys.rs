@@ -1,4 +1,4 @@
-//! Single keys of a terminal, as they are typed.
+//! Reads single keys from a terminal.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -12,15 +12,14 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::sys;
 
-/// A terminal that gives keys at once and does not show them; as it was before when this is
-/// dropped.
+/// A terminal without line buffering and echo. Dropping this value restores the terminal.
 pub(super) struct Keys {
     terminal: AsyncFd<OwnedFd>,
     before: Termios,
 }
 
 impl Keys {
-    /// Of stdin, where that is a terminal.
+    /// Reads keys from stdin; `None` if stdin is not a terminal.
     pub(super) fn listen() -> Option<Self> {
         let stdin = io::stdin();
         let fd = stdin.as_fd().try_clone_to_owned().ok().filter(|_| stdin.is_terminal())?;
@@ -28,7 +27,8 @@ impl Keys {
         let terminal = sys::watched(fd, Interest::READABLE).ok()?;
         let mut keys = before.clone();
         keys.local_flags.remove(LocalFlags::ICANON | LocalFlags::ECHO);
-        // A read never waits, so that the description, which the shell shares, stays as it is.
+        // With VMIN and VTIME 0 a read never blocks. O_NONBLOCK would do the same, but it belongs
+        // to the open file description, which the shell shares.
         for index in [SpecialCharacterIndices::VMIN, SpecialCharacterIndices::VTIME] {
             keys.control_chars[index as usize] = 0;
         }
@@ -36,7 +36,7 @@ impl Keys {
         Some(Self { terminal, before })
     }
 
-    /// The next one. Can be dropped without loss.
+    /// Waits for the next key; `None` if the terminal cannot be read. Cancel safe.
     pub(super) async fn next(&self) -> Option<u8> {
         loop {
             let mut ready = self.terminal.readable().await.ok()?;

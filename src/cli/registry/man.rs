@@ -1,4 +1,4 @@
-//! `lookout man`: pages made of the same definitions as the help.
+//! `lookout man`: manual pages, generated from the same definitions as the help texts.
 
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
@@ -10,24 +10,24 @@ use crate::cli::{
     output::Output,
 };
 
-/// The page of `lookout`, or the pages of all commands into a folder.
+/// Prints the page of `lookout`, or writes the pages of all commands to a directory.
 pub(in crate::cli) fn man(args: &ManArgs, out: &mut Output) -> Result<Exit, Failure> {
     let mut command = Cli::command();
     command.build();
-    let Some(folder) = &args.folder else {
+    let Some(directory) = &args.directory else {
         out.write(&page(command)?)?;
         return Ok(Exit::Ok);
     };
     let failed = |error| {
         Failure::Other(
             anyhow::Error::new(error)
-                .context(format!("failed to write pages to {}", folder.display())),
+                .context(format!("failed to write pages to {}", directory.display())),
         )
     };
-    std::fs::create_dir_all(folder).map_err(failed)?;
+    std::fs::create_dir_all(directory).map_err(failed)?;
     for command in std::iter::once(command.clone()).chain(command.get_subcommands().cloned()) {
         let name = command.get_display_name().unwrap_or_else(|| command.get_name()).to_owned();
-        std::fs::write(folder.join(format!("{name}.1")), page(command)?).map_err(failed)?;
+        std::fs::write(directory.join(format!("{name}.1")), page(command)?).map_err(failed)?;
     }
     Ok(Exit::Ok)
 }

@@ -1,4 +1,4 @@
-//! Commands that ask the daemon.
+//! The commands for registered processes. All but `find` and `man` ask the daemon.
 
 pub(super) mod args;
 mod entries;
@@ -29,11 +29,12 @@ pub(super) use run::run;
 pub(super) use snapshot::snapshot;
 pub(super) use usage::{stats, top};
 
-/// The host's configuration.
+/// Loads the configuration of the host. `named` is the file of `--config`.
 pub(super) fn config(named: Option<&Path>) -> Result<Config, Failure> {
     Config::load_with(named, |variable| std::env::var(variable).ok()).map_err(Failure::Config)
 }
 
+/// Connects to the daemon at its default socket.
 pub(super) async fn connect() -> Result<Daemon, Failure> {
     Ok(Daemon::connect(&client::daemon::socket()).await?)
 }

@@ -1,4 +1,4 @@
-//! `lookout run`: this process is registered, and then becomes the command.
+//! `lookout run`: registers this process and then replaces it with the command.
 
 use std::{
     io,
@@ -12,24 +12,25 @@ use crate::{
     cli::exit::{Exit, Failure},
 };
 
-/// Registered before the command's first instruction: it is the same process, which stays when it
-/// begins to run something else (execve(2)). So whoever waits for `lookout run` waits for the
-/// command, with its exit status, its terminal and its signals.
+/// Registers this process, then runs the command in it by execve(2). The process keeps its pid, so
+/// the command is registered before its first instruction, and the parent of `lookout run` waits
+/// for the command itself, with its exit status, terminal and signals.
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let daemon = connect().await?;
-    let words = args.words;
+    let labels = args.labels;
     let request = AddRequest {
         pid: i32::try_from(std::process::id()).map_err(|error| Failure::Other(error.into()))?,
-        name: words.name,
-        tags: words.tags,
-        groups: words.groups,
-        will_run: args.command.iter().map(|word| word.as_bytes().to_vec()).collect(),
+        name: labels.name,
+        tags: labels.tags,
+        groups: labels.groups,
+        // `/proc` still shows `lookout run …`: the entry gets these arguments instead.
+        will_run: args.command.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
         ..Default::default()
     };
     let entry = daemon.add(&request).await?.entry.unwrap_or_default();
     let Some((program, arguments)) = args.command.split_first() else { return Ok(Exit::Usage) };
     let error = Command::new(program).args(arguments).exec();
-    // Nothing was run: nothing is left.
+    // `exec` returns only if it failed: remove the entry again.
     let selector = Selector { ids: vec![entry.id], ..Default::default() };
     let removal =
         UpdateRequest { selector: Some(selector).into(), remove: true, ..Default::default() };

@@ -1,4 +1,4 @@
-//! `lookout snapshot`: the registry as JSON.
+//! `lookout snapshot`: saves the registry as JSON, and loads it.
 
 use std::{
     fs,
@@ -19,10 +19,10 @@ use crate::{
     registry::entry::Entry,
 };
 
-/// What the file looks like.
+/// The version of the file format.
 const SCHEMA: u32 = 1;
 
-/// Entries of one request.
+/// The number of entries in one `Load` request.
 const BATCH: usize = 500;
 
 #[derive(Serialize, Deserialize)]
@@ -49,10 +49,10 @@ async fn save(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
         out.write(&text)?;
         return Ok(Exit::Ok);
     }
-    // Whole or not at all.
+    // Write and rename, so that a failed save leaves an earlier file intact.
     let new = file.with_added_extension("new");
     let written = fs::write(&new, text).and_then(|()| fs::rename(&new, file));
-    written.map_err(|error| wrong(file, "write", error))?;
+    written.map_err(|error| failed(file, "write", error))?;
     Ok(Exit::Ok)
 }
 
@@ -62,13 +62,13 @@ async fn load(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
         true => io::stdin().read_to_end(&mut text).map(drop),
         false => fs::read(file).map(|read| text = read),
     };
-    read.map_err(|error| wrong(file, "read", error))?;
+    read.map_err(|error| failed(file, "read", error))?;
     let snapshot: Snapshot =
-        serde_json::from_slice(&text).map_err(|error| wrong(file, "parse", error.into()))?;
+        serde_json::from_slice(&text).map_err(|error| failed(file, "parse", error.into()))?;
     if snapshot.schema != SCHEMA {
         let schema = snapshot.schema;
         return Err(Failure::Other(anyhow::anyhow!(
-            "{}: schema {schema} is not known",
+            "{}: schema {schema} is not supported",
             file.display()
         )));
     }
@@ -85,7 +85,7 @@ async fn load(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn wrong(file: &Path, action: &str, error: io::Error) -> Failure {
+fn failed(file: &Path, action: &str, error: io::Error) -> Failure {
     Failure::Other(
         anyhow::Error::new(error).context(format!("failed to {action} {}", file.display())),
     )

@@ -15,11 +15,11 @@ use crate::{
         exit::{Exit, Failure},
         output::{Output, Style},
         render::usage as render,
-        stream::Ending,
+        stream::Termination,
     },
 };
 
-/// `lookout stats`: once; the rate is that since each process began.
+/// `lookout stats`: prints one sample. CPU rates are unknown: they need two samples.
 pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(Vec::new())).into();
     let request = SampleRequest {
@@ -29,12 +29,12 @@ pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<E
         ..Default::default()
     };
     let sample = connect().await?.sample(&request).await?;
-    let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
     out.write(&render::list(&sample.usages, &HashMap::new(), args.output, style))?;
     Ok(Exit::Ok)
 }
 
-/// `lookout top`: again and again; the rate is that since the look before.
+/// `lookout top`: prints samples repeatedly, with the CPU rates since the previous sample.
 pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(Vec::new())).into();
     let request = SampleRequest {
@@ -44,23 +44,23 @@ pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit,
         ..Default::default()
     };
     let daemon = connect().await?;
-    let mut ending = Ending::new()?;
+    let mut termination = Termination::new()?;
     let is_terminal = std::io::stdout().is_terminal();
     let mut before = daemon.sample(&request).await?;
     let screen = is_terminal.then(|| Screen::enter(out)).transpose()?;
     let keys = Keys::listen().filter(|_| is_terminal);
     let mut left = args.count.unwrap_or(u64::MAX);
-    let mut sorted = args.sort;
+    let mut order = args.sort;
     let mut until = Instant::now() + args.interval;
     let mut rates = HashMap::new();
     let result = loop {
         tokio::select! {
-            () = ending.asked() => break Ok(Exit::Ok),
+            () = termination.requested() => break Ok(Exit::Ok),
             Some(key) = next(keys.as_ref()) => match key {
                 b'q' => break Ok(Exit::Ok),
-                b'c' => sorted = Sort::Cpu,
-                b'm' => sorted = Sort::Memory,
-                b'i' => sorted = Sort::Id,
+                b'c' => order = Sort::Cpu,
+                b'm' => order = Sort::Memory,
+                b'i' => order = Sort::Id,
                 _ => continue,
             },
             () = sleep_until(until) => {
@@ -75,8 +75,8 @@ pub(in crate::cli) async fn top(args: TopArgs, out: &mut Output) -> Result<Exit,
             }
         }
         let mut usages = before.usages.clone();
-        sort(&mut usages, &rates, sorted);
-        let style = Style::of_stdout(args.look.no_trunc, args.look.quiet);
+        sort(&mut usages, &rates, order);
+        let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
         let page = render::top(&usages, &rates, style);
         let shown = match &screen {
             Some(screen) => screen.show(&page, out),
@@ -102,7 +102,7 @@ async fn next(keys: Option<&Keys>) -> Option<u8> {
     }
 }
 
-/// Processors in use, by process: 1.0 is one of them.
+/// The CPU rate of each process between two samples, by entity id; 1.0 is one processor.
 fn rates_of(before: &SampleResponse, now: &SampleResponse) -> HashMap<String, f64> {
     let earlier: HashMap<&str, u64> =
         before.usages.iter().map(|usage| (usage.entity_id.as_str(), usage.cpu_ns)).collect();
@@ -115,9 +115,12 @@ fn rates_of(before: &SampleResponse, now: &SampleResponse) -> HashMap<String, f6
     now.usages.iter().filter_map(rate).collect()
 }
 
+/// Sorts the rows by `sort`. Equal rows stay in the order of ids, each entry followed by its
+/// descendants; processes of containers, which have no id, come last.
 fn sort(usages: &mut [Usage], rates: &HashMap<String, f64>, sort: Sort) {
-    let under = |usage: &Usage| usage.id.max(usage.descends_from);
-    usages.sort_by_key(|usage| (under(usage) == 0, under(usage), usage.id == 0, usage.pid));
+    // Of `id` and `descends_from` at most one is set.
+    let entry = |usage: &Usage| usage.id.max(usage.descends_from);
+    usages.sort_by_key(|usage| (entry(usage) == 0, entry(usage), usage.id == 0, usage.pid));
     let rate = |usage: &Usage| rates.get(&usage.entity_id).copied().unwrap_or_default();
     match sort {
         Sort::Cpu => usages.sort_by(|one, other| rate(other).total_cmp(&rate(one))),
@@ -126,7 +129,7 @@ fn sort(usages: &mut [Usage], rates: &HashMap<String, f64>, sort: Sort) {
     }
 }
 
-/// The terminal's second screen: what was on the first comes back in the end.
+/// The alternate screen of the terminal. Leaving it restores the previous contents.
 struct Screen;
 
 impl Screen {
@@ -136,7 +139,8 @@ impl Screen {
         Ok(Self)
     }
 
-    /// Writes over what is there, so that nothing flickers; what does not fit is left out.
+    /// Overwrites the previous page in place, which avoids flicker. Lines that do not fit are
+    /// omitted.
     #[expect(clippy::unused_self, reason = "only a screen that was entered shows")]
     fn show(&self, page: &str, out: &mut Output) -> std::io::Result<()> {
         let rows = terminal_size::terminal_size()

@@ -1,4 +1,4 @@
-//! What can be observed.
+//! The output of `lookout capabilities`.
 
 use serde::Serialize;
 
@@ -8,13 +8,13 @@ use crate::{
     client::json::{self, Capability},
 };
 
-/// The answer's outermost object.
+/// The outermost object of the JSON output.
 #[derive(Serialize)]
 struct Categories<'a> {
     categories: &'a [Capability],
 }
 
-/// All categories, in the order of the answer.
+/// Formats all categories, in the order of the answer.
 pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style: Style) -> String {
     match format {
         PageFormat::Json => json::line(&Categories { categories }) + "\n",
@@ -35,8 +35,8 @@ pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style:
     }
 }
 
-/// What holds for a node whose shims differ: of each category the least, since that is what can be
-/// relied on.
+/// Combines the answers of shims that differ: of each category the lowest support, because only
+/// that holds for all containers of the node.
 pub(in crate::cli) fn least(answers: &[Vec<Capability>]) -> Vec<Capability> {
     let rank = |support: &str| match support {
         "supported" => 2,

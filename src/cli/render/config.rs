@@ -1,4 +1,4 @@
-//! The configuration, key by key.
+//! The output of `lookout config show`.
 
 use serde::Serialize;
 
@@ -16,7 +16,7 @@ struct Row<'a> {
     origin: String,
 }
 
-/// Each key with its value and who set it.
+/// Formats each key with its value and the origin of the value.
 pub(in crate::cli) fn page(config: &Config, format: PageFormat, style: Style) -> String {
     let rows = Key::ALL.map(|key| Row {
         key: key.as_str(),

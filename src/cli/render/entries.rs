@@ -1,4 +1,4 @@
-//! Entries of the registry, as a list.
+//! The output of `lookout list` and `lookout add`.
 
 use super::table::{columns, or_dash};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     registry::entry::Entry,
 };
 
-/// The list of `list` and `add`.
+/// Formats registry entries as a list.
 pub(in crate::cli) fn list(entries: &[Entry], format: ListFormat, style: Style) -> String {
     match format {
         ListFormat::Json => json::line(&entries) + "\n",
@@ -42,16 +42,16 @@ pub(in crate::cli) fn list(entries: &[Entry], format: ListFormat, style: Style) 
 }
 
 fn row(one: &Entry) -> [String; 7] {
-    let words = |words: &std::collections::BTreeSet<String>| {
-        escape::text(words.iter().cloned().collect::<Vec<_>>().join(",").as_bytes())
+    let joined = |labels: &std::collections::BTreeSet<String>| {
+        escape::text(labels.iter().cloned().collect::<Vec<_>>().join(",").as_bytes())
     };
     [
         one.id.to_string(),
         one.process.pid.to_string(),
         state(one),
         escape::text(one.name.as_deref().unwrap_or_default().as_bytes()),
-        words(&one.tags),
-        words(&one.groups),
+        joined(&one.tags),
+        joined(&one.groups),
         escape::command(one.process.command_args.iter().map(String::as_bytes)),
     ]
     .map(or_dash)
@@ -73,7 +73,7 @@ fn wide_row(one: &Entry) -> Vec<String> {
         .collect()
 }
 
-/// How it is, or how it ended.
+/// The text of the column `STATE`: `alive`, or how the process ended.
 fn state(one: &Entry) -> String {
     let Some(end) = &one.end else { return "alive".to_owned() };
     match end.ended() {

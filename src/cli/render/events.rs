@@ -1,4 +1,4 @@
-//! Events, one line each.
+//! The output of `lookout events`.
 
 use super::{
     ports,
@@ -11,7 +11,7 @@ use crate::{
     model::rfc3339,
 };
 
-/// Columns of a stream have fixed widths: nobody knows what comes.
+/// The columns of a stream. Their widths are fixed, because later rows are unknown.
 const TABLE: [(&str, usize); 6] =
     [("TIME (UTC)", 15), ("CONTAINER", 16), ("TYPE", 19), ("PID", 7), ("ORIGIN", 16), ("WHAT", 0)];
 const WIDE: [(&str, usize); 12] = [
@@ -29,7 +29,7 @@ const WIDE: [(&str, usize); 12] = [
     ("WHAT", 0),
 ];
 
-/// What is printed before the first event.
+/// The text before the first event.
 pub(in crate::cli) fn header(format: EventFormat, style: Style) -> String {
     let columns: &[(&str, usize)] = match format {
         EventFormat::Table => &TABLE,
@@ -45,7 +45,7 @@ pub(in crate::cli) fn header(format: EventFormat, style: Style) -> String {
     style.fit(&padded(&titles, &widths)) + "\n"
 }
 
-/// What is printed after the last.
+/// The text after the last event.
 pub(in crate::cli) fn footer(format: EventFormat, is_empty: bool) -> &'static str {
     match (format, is_empty) {
         (EventFormat::Json, true) => "]\n",
@@ -54,7 +54,8 @@ pub(in crate::cli) fn footer(format: EventFormat, is_empty: bool) -> &'static st
     }
 }
 
-/// One event; empty where the format does not show it. `is_first`: none was shown before.
+/// Formats one event; empty if the format does not show it. `is_first` is whether no event was
+/// printed before.
 pub(in crate::cli) fn event(
     event: &Event,
     format: EventFormat,
@@ -94,21 +95,14 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
         .map(|container| escape::text(container.id.as_bytes()))
         .unwrap_or_default();
     let type_name = escape::text(event.type_.as_bytes());
-    let pid = match &event.body {
-        Some(Body::Process(process)) => process.pid.to_string(),
-        Some(Body::ContainerStart(start)) => start.init_pid.to_string(),
-        Some(Body::Port(port)) => {
-            port.owners.first().map_or_else(String::new, |owner| owner.pid.to_string())
-        }
-        _ => String::new(),
-    };
+    let pid = pid(event);
     let origin = process.map(origin).unwrap_or_default();
     let line = if format == EventFormat::Table {
         let clock = time.get(11..26).unwrap_or(&time).to_owned();
         let container =
             if style.width.is_some() { shortened(&container, TABLE[1].1) } else { container };
         let row =
-            [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), what(event)];
+            [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), detail(event)];
         padded(&row, &TABLE.map(|(_, width)| width))
     } else {
         let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
@@ -127,23 +121,38 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
                 .and_then(|process| process.executable.as_ref())
                 .map(|path| escape::text(path))
                 .unwrap_or_default(),
-            what(event),
+            detail(event),
         ]
         .map(or_dash);
         padded(&row, &WIDE.map(|(_, width)| width))
     };
-    let is_alarming = match &event.body {
+    let line = style.fit(&line);
+    if is_failure(event) { style.highlight(line) } else { line }
+}
+
+fn pid(event: &Event) -> String {
+    match &event.body {
+        Some(Body::Process(process)) => process.pid.to_string(),
+        Some(Body::ContainerStart(start)) => start.init_pid.to_string(),
+        Some(Body::Port(port)) => {
+            port.owners.first().map_or_else(String::new, |owner| owner.pid.to_string())
+        }
+        _ => String::new(),
+    }
+}
+
+/// Whether an event reports a loss, or an exit with a status that is non-zero or unknown.
+fn is_failure(event: &Event) -> bool {
+    match &event.body {
         Some(Body::Gap(_)) => true,
         Some(Body::Process(process)) => {
             process.ended.as_ref().is_some_and(|ended| ended.status.unwrap_or(1) != 0)
         }
         _ => false,
-    };
-    let line = style.fit(&line);
-    if is_alarming { style.alarm(line) } else { line }
+    }
 }
 
-/// How a process came to be: `exec:ID` for an exec, `descendant:ID` for what it started.
+/// The origin of a process: `exec:ID` for an exec, `descendant:ID` for its descendants.
 pub(in crate::cli) fn origin(process: &Process) -> String {
     let origin = escape::text(process.origin.as_bytes());
     if process.exec_id.is_empty() {
@@ -153,7 +162,7 @@ pub(in crate::cli) fn origin(process: &Process) -> String {
     }
 }
 
-/// The command line, or what else tells what a process runs.
+/// The command line of a process. If it is unknown: `[executable]`, else `(comm)`, else `?`.
 pub(in crate::cli) fn command(process: &Process) -> String {
     let mut text = if !process.args.is_empty() {
         escape::command(process.args.iter().map(Vec::as_slice))
@@ -166,19 +175,19 @@ pub(in crate::cli) fn command(process: &Process) -> String {
     };
     if process.args_truncated {
         let bytes =
-            process.args_bytes.map_or_else(String::new, |bytes| format!(" {bytes} bytes in all"));
+            process.args_bytes.map_or_else(String::new, |bytes| format!(" {bytes} bytes in total"));
         text.push_str(&format!(" …{bytes}"));
     }
     text
 }
 
-/// How a process ended, in a few words.
+/// Describes how a process ended: its exit code, its signal, or only its status.
 pub(in crate::cli) fn ended(process: &Process) -> String {
     let Some(ended) = process.ended.as_ref() else { return String::new() };
     let mut text = match (ended.code, ended.signal.as_str(), ended.status) {
         (Some(code), _, _) => format!("exit {code}"),
         (None, "", Some(status)) => format!("status {status}"),
-        (None, "", None) => "ended, nobody saw how".to_owned(),
+        (None, "", None) => "exit status unknown".to_owned(),
         (None, signal, _) => escape::text(signal.as_bytes()),
     };
     if ended.oom_killed {
@@ -187,25 +196,31 @@ pub(in crate::cli) fn ended(process: &Process) -> String {
     text
 }
 
-fn what(event: &Event) -> String {
+/// The text of the column `WHAT` for an event of a process.
+fn process_detail(type_name: &str, process: &Process) -> String {
+    match type_name {
+        "process.exit" => format!("{}: {}", ended(process), command(process)),
+        "process.done" => {
+            let after = process
+                .after_exit_ns
+                .map_or_else(String::new, |after| format!("{} after exit: ", millis(after)));
+            format!("{after}{}", command(process))
+        }
+        "process.held" => {
+            let holders = process.holders.iter().map(|holder| {
+                let path = holder.executable.as_deref().map(escape::text);
+                format!("{} {}", holder.pid, path.as_deref().unwrap_or("?"))
+            });
+            format!("output held by {}", holders.collect::<Vec<_>>().join(", "))
+        }
+        _ => command(process),
+    }
+}
+
+/// The text of the column `WHAT`.
+fn detail(event: &Event) -> String {
     match &event.body {
-        Some(Body::Process(process)) => match event.type_.as_str() {
-            "process.exit" => format!("{}: {}", ended(process), command(process)),
-            "process.done" => {
-                let after = process
-                    .after_exit_ns
-                    .map_or_else(String::new, |after| format!("{} after exit: ", millis(after)));
-                format!("{after}{}", command(process))
-            }
-            "process.held" => {
-                let holders = process.holders.iter().map(|holder| {
-                    let path = holder.executable.as_deref().map(escape::text);
-                    format!("{} {}", holder.pid, path.as_deref().unwrap_or("?"))
-                });
-                format!("output held by {}", holders.collect::<Vec<_>>().join(", "))
-            }
-            _ => command(process),
-        },
+        Some(Body::Process(process)) => process_detail(&event.type_, process),
         Some(Body::ContainerStart(_)) | Some(Body::Hello(_)) | None => String::new(),
         Some(Body::ContainerClose(close)) => {
             let count = |count: Option<u64>| {
@@ -231,10 +246,10 @@ fn what(event: &Event) -> String {
         Some(Body::ContainerActive(active)) => {
             format!("by {}", escape::text(active.cause.as_bytes()))
         }
-        Some(Body::Port(port)) => ports::what(port),
+        Some(Body::Port(port)) => ports::detail(port),
         Some(Body::Throttle(throttle)) => {
             format!(
-                "{} kept from containerd's bus in {}",
+                "{} withheld from containerd's bus in {}",
                 throttle.withheld,
                 millis(throttle.over_ns)
             )
@@ -248,17 +263,17 @@ fn what(event: &Event) -> String {
             ];
             let [category, support, backend, reason] =
                 parts.map(|part| escape::text(part.as_bytes()));
-            format!("{category}: {support} by {backend}: {reason}")
+            format!("{category}: {support} ({backend}): {reason}")
         }
     }
 }
 
-/// Milliseconds with three digits, cut and not rounded.
+/// A duration in milliseconds with three decimals, rounded down.
 fn millis(ns: u64) -> String {
     format!("{}.{:03} ms", ns / 1_000_000, ns / 1000 % 1000)
 }
 
-/// The front of an id, for a column.
+/// The beginning of an id, with an ellipsis if it does not fit into the column.
 pub(in crate::cli) fn shortened(id: &str, width: usize) -> String {
     if id.chars().count() <= width {
         id.to_owned()

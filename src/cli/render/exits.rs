@@ -1,4 +1,4 @@
-//! Exits as go-runc tells them.
+//! The output of `lookout exits`.
 
 use super::{
     events::shortened,
@@ -14,7 +14,7 @@ use crate::{
 const TABLE: [(&str, usize); 5] =
     [("TIME (UTC)", 30), ("CONTAINER", 16), ("EXEC", 16), ("PID", 7), ("STATUS", 0)];
 
-/// What is printed before the first.
+/// The text before the first exit.
 pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
     match format {
         ListFormat::Json => "[".to_owned(),
@@ -27,7 +27,7 @@ pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
     }
 }
 
-/// What is printed after the last.
+/// The text after the last exit.
 pub(in crate::cli) fn footer(format: ListFormat, is_empty: bool) -> &'static str {
     match (format, is_empty) {
         (ListFormat::Json, true) => "]\n",
@@ -36,7 +36,7 @@ pub(in crate::cli) fn footer(format: ListFormat, is_empty: bool) -> &'static str
     }
 }
 
-/// One exit of a container in a namespace.
+/// Formats one exit. `is_first` is whether no exit was printed before.
 pub(in crate::cli) fn exit(
     exit: &Exit,
     namespace: &str,
@@ -70,7 +70,7 @@ pub(in crate::cli) fn exit(
                 exit.status.to_string(),
             ];
             let line = style.fit(&padded(&row, &TABLE.map(|(_, width)| width)));
-            let line = if exit.status == 0 { line } else { style.alarm(line) };
+            let line = if exit.status == 0 { line } else { style.highlight(line) };
             line + "\n"
         }
     }

@@ -1,4 +1,4 @@
-//! All that is known of one container.
+//! The output of `lookout inspect`.
 
 use std::time::{Duration, SystemTime};
 
@@ -15,19 +15,19 @@ use crate::{
     client::{Registration, json},
 };
 
-/// How many of the newest events the page shows.
+/// The number of events that the page shows, the newest ones.
 const EVENTS: usize = 10;
 
-/// What was gathered.
+/// The information that was collected about one container.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Inspected {
     pub(in crate::cli) container: Container,
     pub(in crate::cli) capabilities: Vec<json::Capability>,
-    /// `None` where the shim does not say.
+    /// `None` if the shim did not report its status.
     pub(in crate::cli) status: Option<StatusResponse>,
     pub(in crate::cli) processes: Vec<ContainerProcess>,
     pub(in crate::cli) is_idle: bool,
-    /// What the journal has of it, oldest first.
+    /// The events of the container in the journal, oldest first.
     pub(in crate::cli) events: Vec<Event>,
 }
 
@@ -62,7 +62,7 @@ struct Unpublished {
     oldest_ns: Option<u64>,
 }
 
-/// The page of `inspect`.
+/// Formats the page of a container.
 pub(in crate::cli) fn page(
     shim: &Registration,
     known: &Inspected,
@@ -71,29 +71,37 @@ pub(in crate::cli) fn page(
 ) -> String {
     let first = known.events.len().saturating_sub(EVENTS);
     let newest = known.events.get(first..).unwrap_or_default();
-    if format == PageFormat::Json {
-        let page = Page {
-            namespace: &known.container.namespace,
-            id: &known.container.id,
-            idle: known.is_idle,
-            shim: Shim {
-                id: &shim.id,
-                pid: shim.pid,
-                address: &shim.address,
-                epoch: &shim.epoch,
-                version: &shim.version,
-                unpublished: known.status.as_ref().map(|status| Unpublished {
-                    events: status.unpublished_events,
-                    bytes: status.unpublished_bytes,
-                    oldest_ns: status.oldest_unpublished_ns,
-                }),
-            },
-            capabilities: &known.capabilities,
-            processes: known.processes.iter().map(json::Listed::from).collect(),
-            events: newest.iter().map(json::Event::from).collect(),
-        };
-        return json::line(&page) + "\n";
+    match format {
+        PageFormat::Json => json_page(shim, known, newest),
+        PageFormat::Table => text_page(shim, known, newest, style),
     }
+}
+
+fn json_page(shim: &Registration, known: &Inspected, newest: &[Event]) -> String {
+    let page = Page {
+        namespace: &known.container.namespace,
+        id: &known.container.id,
+        idle: known.is_idle,
+        shim: Shim {
+            id: &shim.id,
+            pid: shim.pid,
+            address: &shim.address,
+            epoch: &shim.epoch,
+            version: &shim.version,
+            unpublished: known.status.as_ref().map(|status| Unpublished {
+                events: status.unpublished_events,
+                bytes: status.unpublished_bytes,
+                oldest_ns: status.oldest_unpublished_ns,
+            }),
+        },
+        capabilities: &known.capabilities,
+        processes: known.processes.iter().map(json::Listed::from).collect(),
+        events: newest.iter().map(json::Event::from).collect(),
+    };
+    json::line(&page) + "\n"
+}
+
+fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: Style) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
         text.push_str(&style.fit(&format!("{name:<12}{}", escape::text(value.as_bytes()))));
@@ -113,7 +121,7 @@ pub(in crate::cli) fn page(
         field("unpublished", &unpublished(status));
     }
     for one in &known.capabilities {
-        field(&one.category, &format!("{} by {}: {}", one.support, one.backend, one.reason));
+        field(&one.category, &format!("{} ({}): {}", one.support, one.backend, one.reason));
     }
     let closed =
         known.events.iter().rev().find(|event| matches!(event.body, Some(Body::ContainerClose(_))));
@@ -136,7 +144,7 @@ pub(in crate::cli) fn page(
     text
 }
 
-/// What containerd has not got.
+/// Describes the task events that containerd has not acknowledged.
 fn unpublished(status: &StatusResponse) -> String {
     let count = status.unpublished_events;
     let events = if count == 1 { "event" } else { "events" };

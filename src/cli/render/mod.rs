@@ -1,4 +1,4 @@
-//! What the command prints: pure, an answer of a shim in, text out.
+//! Formatting of answers as text and JSON. Pure: takes an answer, returns a string.
 
 pub(super) mod capabilities;
 pub(super) mod config;

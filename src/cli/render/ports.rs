@@ -1,4 +1,4 @@
-//! Ports: those that are open, and those that open and close.
+//! The output of `lookout ports`: a list, or a stream of changes.
 
 use super::{
     events::shortened,
@@ -10,7 +10,7 @@ use crate::{
     client::json,
 };
 
-/// Columns of a stream have fixed widths: nobody knows what comes.
+/// The columns of a stream. Their widths are fixed, because later rows are unknown.
 const FOLLOWED: [(&str, usize); 7] = [
     ("STATE", 6),
     ("CONTAINER", 16),
@@ -21,7 +21,7 @@ const FOLLOWED: [(&str, usize); 7] = [
     ("PROGRAM", 0),
 ];
 
-/// The list of `ports`.
+/// Formats open ports as a list.
 pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: Style) -> String {
     match format {
         ListFormat::Json => {
@@ -56,7 +56,7 @@ pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: S
     }
 }
 
-/// What `ports -w` prints before the first.
+/// The text that `ports -w` prints before the first port.
 pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
     if matches!(format, ListFormat::Json | ListFormat::Jsonl) || style.is_quiet {
         return String::new();
@@ -65,16 +65,16 @@ pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
     style.fit(&padded(&titles, &FOLLOWED.map(|(_, width)| width))) + "\n"
 }
 
-/// A port that was open when `ports -w` began.
-pub(in crate::cli) fn begun(one: &ContainerPort, format: ListFormat, style: Style) -> String {
+/// Formats a port that was open when `ports -w` started.
+pub(in crate::cli) fn initial(one: &ContainerPort, format: ListFormat, style: Style) -> String {
     match format {
         ListFormat::Json | ListFormat::Jsonl => json::line(&json::OpenPort::from(one)) + "\n",
         _ => followed("open", one.container.get_or_default(), one.port.get_or_default(), style),
     }
 }
 
-/// One that opened or closed.
-pub(in crate::cli) fn changed(
+/// Formats a port that was opened or closed.
+pub(in crate::cli) fn change(
     event: &Event,
     port: &Port,
     format: ListFormat,
@@ -89,8 +89,8 @@ pub(in crate::cli) fn changed(
     }
 }
 
-/// A port in the line of an event.
-pub(super) fn what(port: &Port) -> String {
+/// Describes a port in the row of an event.
+pub(super) fn detail(port: &Port) -> String {
     let by = port
         .owners
         .first()
@@ -143,7 +143,7 @@ fn common(port: &Port) -> [String; 5] {
     ]
 }
 
-/// Of each owner, each answer once.
+/// One property of all owners, without duplicates.
 fn listed(owners: &[Owner], part: fn(&Owner) -> String) -> String {
     let mut parts: Vec<String> = Vec::new();
     for owner in owners {

@@ -1,4 +1,4 @@
-//! The processes that live, as a list.
+//! The output of `lookout ps`.
 
 use super::{
     events::{command, origin},
@@ -11,7 +11,7 @@ use crate::{
     model::rfc3339,
 };
 
-/// The list of `ps`.
+/// Formats processes as a list.
 pub(in crate::cli) fn list(
     processes: &[ContainerProcess],
     format: ListFormat,
@@ -57,6 +57,7 @@ pub(in crate::cli) fn list(
 
 fn row(one: &ContainerProcess) -> [String; 7] {
     let process = one.process.get_or_default();
+    // The message has 0 for an absent parent.
     let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
     let created = rfc3339(process.created_ns);
     [

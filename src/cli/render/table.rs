@@ -1,9 +1,9 @@
-//! Columns.
+//! Alignment of rows in columns.
 
 use crate::cli::output::Style;
 
-/// Rows under a header, each column as wide as its widest cell; the last is not padded. Cells are
-/// harmless already.
+/// Formats rows under a header. Each column is as wide as its widest cell; the last is not padded.
+/// The cells must be escaped already.
 pub(in crate::cli) fn columns(header: &[&str], rows: &[Vec<String>], style: Style) -> String {
     let mut widths: Vec<usize> = header.iter().map(|title| title.len()).collect();
     for row in rows {
@@ -20,7 +20,7 @@ pub(in crate::cli) fn columns(header: &[&str], rows: &[Vec<String>], style: Styl
     text
 }
 
-/// One row in columns of fixed widths: a wider cell pushes the next.
+/// Formats one row in columns of fixed widths. A cell that is too wide shifts the following cells.
 pub(in crate::cli) fn padded(row: &[String], widths: &[usize]) -> String {
     let mut line = String::new();
     for (index, cell) in row.iter().enumerate() {
@@ -33,7 +33,8 @@ pub(in crate::cli) fn padded(row: &[String], widths: &[usize]) -> String {
     line
 }
 
-/// `-` for nothing, so that a column is never empty.
+/// Replaces an empty cell by `-`, so that every row has the same number of fields for tools such as
+/// awk.
 pub(in crate::cli) fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }

@@ -65,7 +65,7 @@ fn process() -> Process {
     }
 }
 
-/// One of each type, and what is hard about them.
+/// One event of each type, with edge cases: hostile arguments, absent fields, unknown bodies.
 fn events() -> Vec<Event> {
     let ended = |code: Option<u32>, signal: &str, status: Option<u32>, oom_killed: bool| {
         let ended = Ended { code, signal: signal.into(), status, oom_killed, ..Default::default() };
@@ -159,7 +159,7 @@ fn all(format: EventFormat) -> String {
     super::events::header(format, style) + &text + super::events::footer(format, events.is_empty())
 }
 
-/// Check each type in each format against what a person has read.
+/// Check each event type in each format against a reviewed snapshot.
 #[test]
 fn every_type_of_event_is_shown() {
     assert_snapshot!("table", all(EventFormat::Table));
@@ -170,7 +170,7 @@ fn every_type_of_event_is_shown() {
     assert_eq!(array.len(), events().len());
 }
 
-/// Check that what a container wrote brings nothing to a terminal, in any format.
+/// Check that no format prints unsafe characters of a container.
 #[test]
 fn nothing_hostile_is_printed() {
     for format in [
@@ -185,16 +185,16 @@ fn nothing_hostile_is_printed() {
     }
 }
 
-/// Check that lines end at the terminal's width.
+/// Check that lines are truncated to the width of the terminal.
 #[test]
-fn a_line_ends_at_the_width() {
+fn a_line_is_truncated_to_the_width() {
     let style = Style { width: Some(60), ..Style::default() };
     let line = super::events::event(&events()[0], EventFormat::Wide, true, style);
     assert_eq!(line.trim_end().chars().count(), 60);
     assert!(line.ends_with("…\n"));
 }
 
-/// Check that failures alone are coloured, and only where colour is wanted.
+/// Check that only failures are coloured.
 #[test]
 fn failures_are_red() {
     let style = Style { is_coloured: true, ..Style::default() };
@@ -204,8 +204,8 @@ fn failures_are_red() {
     assert_eq!([0, 3, 4, 9].map(red), [false, false, true, true]);
 }
 
-/// Check that processes that name each other as parent, and chains of any depth, are shown once
-/// each.
+/// Check that each process is shown once, also if processes name each other as parent, or form a
+/// long chain.
 #[test]
 fn a_tree_shows_each_process_once() {
     let list = |parents: Vec<(i32, i32)>| -> Vec<ContainerProcess> {
@@ -226,9 +226,9 @@ fn a_tree_shows_each_process_once() {
     assert_eq!(lines((2..2000).map(|pid| (pid, pid - 1)).collect()).lines().count(), 1998);
 }
 
-/// Check that of shims that differ the least is told.
+/// Check that the lowest support is shown if shims differ.
 #[test]
-fn of_several_answers_the_least_is_told() {
+fn of_several_answers_the_lowest_support_is_shown() {
     let one = |category: &str, support: &str| crate::client::json::Capability {
         category: category.into(),
         support: support.into(),

@@ -1,4 +1,4 @@
-//! The processes that live, as trees: one a container.
+//! The output of `lookout tree`: one tree per container.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -8,7 +8,8 @@ use crate::{
     cli::{escape, output::Style},
 };
 
-/// Trees in the order of namespace and id. What names a parent that is not listed is a root.
+/// Formats the trees, in the order of namespace and container id. A process is a root if its parent
+/// is not listed.
 pub(in crate::cli) fn trees(processes: &[ContainerProcess], style: Style) -> String {
     let mut containers: BTreeMap<(String, String), Vec<&Process>> = BTreeMap::new();
     for one in processes {
@@ -31,7 +32,8 @@ pub(in crate::cli) fn trees(processes: &[ContainerProcess], style: Style) -> Str
     text
 }
 
-/// One container's. Without recursion: a container can make a chain of any depth.
+/// Formats the tree of one container. Not recursive, because a container can make a chain of
+/// processes of any depth.
 fn tree(processes: &[&Process], style: Style, text: &mut String) {
     let pids: HashSet<i32> = processes.iter().map(|process| process.pid).collect();
     let mut children: HashMap<i32, Vec<&Process>> = HashMap::new();
@@ -44,13 +46,13 @@ fn tree(processes: &[&Process], style: Style, text: &mut String) {
         }
     }
     let mut shown = HashSet::new();
-    // Each with the lines to its left, and whether a sibling follows.
+    // Each process with the text to its left, and whether it is the last of its siblings.
     let mut waiting: Vec<(&Process, String, bool)> = Vec::new();
     push(&mut waiting, &roots, "");
     let mut rest = processes.iter();
     loop {
         let Some((process, left, is_last)) = waiting.pop() else {
-            // Two that name each other as parent are reached from no root.
+            // Processes that name each other as parent are not reachable from a root.
             match rest.find(|process| !shown.contains(&process.pid)) {
                 Some(process) => waiting.push((process, String::new(), true)),
                 None => return,
@@ -71,6 +73,7 @@ fn tree(processes: &[&Process], style: Style, text: &mut String) {
     }
 }
 
+/// Pushes siblings in reverse, so that the first is popped first.
 fn push<'a>(waiting: &mut Vec<(&'a Process, String, bool)>, siblings: &[&'a Process], left: &str) {
     for (index, process) in siblings.iter().enumerate().rev() {
         waiting.push((process, left.to_owned(), index + 1 == siblings.len()));

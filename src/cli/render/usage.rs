@@ -1,4 +1,4 @@
-//! What processes use.
+//! The output of `lookout stats` and `lookout top`.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ struct Row<'a> {
     name: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<&'a str>,
-    /// Of the container.
+    /// Whether the container is idle; `None` for a process that belongs to no container.
     #[serde(skip_serializing_if = "Option::is_none")]
     idle: Option<bool>,
     command: &'a str,
@@ -38,7 +38,7 @@ struct Row<'a> {
     threads: u32,
 }
 
-/// The list of `stats`.
+/// Formats the resource usage of processes. `rates` has CPU rates by entity id.
 pub(in crate::cli) fn list(
     usages: &[Usage],
     rates: &HashMap<String, f64>,
@@ -55,7 +55,7 @@ pub(in crate::cli) fn list(
     }
 }
 
-/// A page of `top`: a summary above the list.
+/// Formats a page of `top`: a summary above the list.
 pub(in crate::cli) fn top(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String {
     let used: f64 = rates.values().sum();
     let memory: u64 = usages.iter().map(|usage| usage.rss_bytes).sum();
@@ -127,13 +127,13 @@ impl<'a> From<&'a Usage> for Row<'a> {
     }
 }
 
-/// `1:02.34`, as ps does.
+/// A CPU time as minutes, seconds and hundredths, such as `1:02.34`.
 fn seconds(cpu_ns: u64) -> String {
     let hundredths = cpu_ns / 10_000_000;
     format!("{}:{:02}.{:02}", hundredths / 6000, hundredths / 100 % 60, hundredths % 100)
 }
 
-/// A size for reading, rounded down.
+/// A size in the largest unit that gives at least two digits, rounded down.
 fn bytes(bytes: u64) -> String {
     let units = ["B", "K", "M", "G", "T"];
     let step = units.iter().enumerate().rev().find(|(power, _)| bytes >> (10 * power) >= 10);

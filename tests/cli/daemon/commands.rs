@@ -1,12 +1,12 @@
-//! What a person types.
+//! The commands for registered processes.
 
 use std::time::{Duration, SystemTime};
 
 use super::{Daemon, Node, Sleeper, command, listed, ok, run, wait_for};
 
-/// Check the exit statuses of mistakes, and that the words name what was wrong.
+/// Check the exit status of each error, and that the message names its cause.
 #[test]
-fn mistakes_have_their_exit_status_and_their_words() {
+fn errors_have_their_exit_status_and_message() {
     let node = Node::new();
     let sleeper = Sleeper::new();
     let file = node.path().join("c.toml");
@@ -26,8 +26,8 @@ fn mistakes_have_their_exit_status_and_their_words() {
     );
     let _daemon = Daemon::start(&node);
     ok(&node, &["add", &sleeper.pid(), "--name", "web"]);
-    // Of a pid that no kernel gives.
-    for (args, code, words) in [
+    // 2147483647 is above the kernel's limit of pids (PID_MAX_LIMIT).
+    for (args, code, message) in [
         (&["add", "2147483647"][..], 3, "no process 2147483647"),
         (&["add", &sleeper.pid()], 1, "as entry 1"),
         (&["add", &sleeper.pid(), "--nmae", "x"], 2, "--nmae"),
@@ -37,19 +37,19 @@ fn mistakes_have_their_exit_status_and_their_words() {
         (&["tag", "1", "a\u{7}"], 2, "\\u{7}"),
         (&["kill", "1", "-s", "NOPE"], 2, "NOPE"),
         (&["kill"], 2, "which entries"),
-        (&["rm", "--tag", "nobody"], 3, "no entry matches"),
+        (&["rm", "--tag", "unused"], 3, "no entry matches"),
         (&["reset", "--confirm", "yes"], 2, "RESET"),
         (&["run", "--", "/no/such/program"], 3, "/no/such/program"),
         (&["find", "no process has this in it [0-9]{40}"], 3, ""),
     ] {
         let ran = run(&node, args);
         assert_eq!(ran.code, code, "{args:?}: {ran:?}");
-        assert!(ran.err.contains(words), "{args:?}: {ran:?}");
+        assert!(ran.err.contains(message), "{args:?}: {ran:?}");
     }
     assert_eq!(listed(&node, &[]).len(), 1);
 }
 
-/// Check what each command does to an entry, and each way to list it.
+/// Check each command that changes an entry, and each option that selects entries.
 #[test]
 fn entries_are_changed_and_found() {
     let node = Node::new();
@@ -89,19 +89,18 @@ fn entries_are_changed_and_found() {
     );
     ok(&node, &["rm", "--tag", "b", "--all"]);
     assert_eq!(ok(&node, &["list", "-q"]), "");
-    // Forgotten, not ended; and ids are not used again.
+    // The process was removed but not killed, and its id is not used again.
     ok(&node, &["add", &web.pid()]);
     assert_eq!(ok(&node, &["list", "-q"]), "3\n");
 }
 
-/// Check that a command is registered before its first instruction, and that its exit status is the
-/// command's.
+/// Check that `run` registers a command before it starts, and exits with its status.
 #[test]
 fn a_command_is_registered_before_it_runs() {
     let node = Node::new();
     let _daemon = Daemon::start(&node);
     let lookout = env!("CARGO_BIN_EXE_lookout");
-    // What it runs sees itself.
+    // The command lists itself, so it was registered before it started.
     assert_eq!(
         ok(&node, &["run", "--name", "me", "--", lookout, "list", "-q", "--name", "me", "--alive"]),
         "1\n"
@@ -116,9 +115,9 @@ fn a_command_is_registered_before_it_runs() {
     wait_for(&node, 1, |entry| entry["end"]["code"] == 0);
 }
 
-/// Check that a death is seen in time, with the signal.
+/// Check that the end of a process is noticed in time, with its signal.
 #[test]
-fn a_death_is_seen_at_once() {
+fn an_end_is_noticed_at_once() {
     let node = Node::new();
     let mut sleeper = Sleeper::new();
     let _daemon = Daemon::start(&node);
@@ -127,7 +126,7 @@ fn a_death_is_seen_at_once() {
     sleeper.end();
     let entry = wait_for(&node, 1, |entry| entry["end"]["signal"] == 9);
     let seen = Duration::from_nanos(entry["end"]["time_ns"].as_u64().expect("a time"));
-    // 50 ms are promised; ten times that where the machine has other work.
+    // 50 ms are promised; this allows ten times that for a loaded machine.
     assert!(
         seen.saturating_sub(killed) < Duration::from_millis(500),
         "{:?}",
@@ -138,16 +137,17 @@ fn a_death_is_seen_at_once() {
     assert_eq!((ran.code, ran.err.contains("has ended")), (1, true), "{ran:?}");
 }
 
-/// Check that a tree is killed whole, also what was started in the background, and nobody else.
+/// Check that `kill --tree` kills all descendants, also those in the background, and no other
+/// process.
 #[test]
-fn a_tree_is_killed_whole() {
+fn kill_tree_kills_all_descendants() {
     let node = Node::new();
     let bystander = Sleeper::new();
     let _daemon = Daemon::start(&node);
     let marker = format!("7{}", std::process::id());
     let script = format!("(sleep {marker} & sleep {marker}) & sh -c 'sleep {marker}; true' & wait");
     let mut root = Sleeper::of(&mut command(&node, &["run", "--", "/bin/sh", "-c", &script]));
-    let sleeping = || ok_or_none(&run(&node, &["find", &format!("^sleep {marker}$"), "-q"]).out);
+    let sleeping = || run(&node, &["find", &format!("^sleep {marker}$"), "-q"]).out.lines().count();
     let deadline = std::time::Instant::now() + super::PATIENCE;
     while sleeping() < 3 {
         assert!(std::time::Instant::now() < deadline, "{} sleep", sleeping());
@@ -163,13 +163,10 @@ fn a_tree_is_killed_whole() {
     ok(&node, &["add", &bystander.pid()]);
 }
 
-fn ok_or_none(out: &str) -> usize {
-    out.lines().count()
-}
-
-/// Check that what is saved is loaded, with new ids, living or ended; and twice is refused.
+/// Check that live and ended entries are saved and loaded with new ids, and that an entry which is
+/// registered already is refused.
 #[test]
-fn a_snapshot_is_loaded_again() {
+fn a_snapshot_is_saved_and_loaded() {
     let node = Node::new();
     let (one, mut other) = (Sleeper::new(), Sleeper::new());
     let _daemon = Daemon::start(&node);
@@ -191,14 +188,14 @@ fn a_snapshot_is_loaded_again() {
         (&"one".into(), &serde_json::Value::Null)
     );
     assert_eq!((&entries[1]["groups"][0], &entries[1]["end"]["signal"]), (&"g".into(), &9.into()));
-    // What was loaded is watched.
+    // The daemon notices the end of a loaded process too.
     ok(&node, &["kill", "3"]);
     wait_for(&node, 3, |entry| entry["end"].is_object());
 }
 
-/// Check what processes use, once and again and again.
+/// Check the resource usage in `stats` and in `top`.
 #[test]
-fn what_processes_use_is_shown() {
+fn resource_usage_is_shown() {
     let node = Node::new();
     let _daemon = Daemon::start(&node);
     let mut busy =
@@ -209,7 +206,7 @@ fn what_processes_use_is_shown() {
     while ok(&node, &["list", "-q"]) != "1\n" {
         assert!(std::time::Instant::now() < deadline);
     }
-    ok(&node, &["add", &sleeper.pid(), "--name", "rests"]);
+    ok(&node, &["add", &sleeper.pid(), "--name", "sleeps"]);
     let stats: Vec<serde_json::Value> =
         serde_json::from_str(&ok(&node, &["stats", "-o", "json"])).expect("an array");
     assert_eq!(stats.len(), 2);
@@ -243,12 +240,12 @@ fn what_processes_use_is_shown() {
     tree.wait();
     let top = ok(&node, &["top", "--count", "1", "--interval", "300ms"]);
     let rows: Vec<&str> = top.lines().skip(3).collect();
-    assert!(rows[0].contains("busy") && rows[1].contains("rests"), "{top}");
+    assert!(rows[0].contains("busy") && rows[1].contains("sleeps"), "{top}");
 }
 
-/// Check that each command has its page.
+/// Check that each command has a manual page.
 #[test]
-fn each_command_has_a_page_of_the_manual() {
+fn each_command_has_a_manual_page() {
     let node = Node::new();
     let folder = node.path().join("man");
     ok(&node, &["man", folder.to_str().expect("UTF-8")]);

@@ -1,4 +1,4 @@
-//! How soon an end is known with its code.
+//! Measures how soon the daemon knows an exit with its code.
 
 use std::{
     process::{Command, Stdio},
@@ -12,15 +12,16 @@ use lookout::{
 
 use super::{Daemon, Node, PATIENCE};
 
-/// How many are measured.
-const DEATHS: u8 = 200;
+/// The number of exits that are measured.
+const EXITS: u8 = 200;
 
-/// How soon an end is known: as it is promised, for half of them, whatever else the machine does.
+/// The promised latency. The test compares it with the median, which a loaded machine disturbs
+/// little.
 const PROMISED: Duration = Duration::from_millis(50);
 
-/// Check that an end is known in time, with its code; what was measured is printed.
+/// Check that exits are known in time, with their codes. Prints the measured latencies.
 #[test]
-fn an_end_is_known_in_time_with_its_code() {
+fn an_exit_is_known_in_time_with_its_code() {
     let node = Node::new();
     let _daemon = Daemon::start(&node);
     let runtime =
@@ -29,15 +30,15 @@ fn an_end_is_known_in_time_with_its_code() {
         let daemon =
             client::Daemon::connect(&node.path().join("daemon.sock")).await.expect("it serves");
         let mut taken = Vec::new();
-        for code in 1..=DEATHS {
-            taken.push(death(&daemon, code).await);
+        for code in 1..=EXITS {
+            taken.push(latency(&daemon, code).await);
         }
         taken
     });
     taken.sort_unstable();
     let at = |percent: usize| taken[(taken.len() - 1) * percent / 100];
     eprintln!(
-        "{DEATHS} ends: median {:?}, 99 of 100 within {:?}, longest {:?}",
+        "{EXITS} exits: median {:?}, 99 of 100 within {:?}, longest {:?}",
         at(50),
         at(99),
         at(100)
@@ -45,9 +46,9 @@ fn an_end_is_known_in_time_with_its_code() {
     assert!(at(50) < PROMISED, "{taken:?}");
 }
 
-/// From the last word to a process until the daemon answers with its code: its own way to the end
-/// is part of it, and so are its reaping and the question.
-async fn death(daemon: &client::Daemon, code: u8) -> Duration {
+/// The time from closing the stdin of a shell until the daemon answers with its exit code. Includes
+/// the exit and the reaping of the shell, and the request.
+async fn latency(daemon: &client::Daemon, code: u8) -> Duration {
     let mut shell = Command::new("sh");
     let shell = shell.args(["-c", &format!("read line; exit {code}")]).stdin(Stdio::piped());
     let mut child = shell.spawn().expect("it runs");

@@ -1,4 +1,4 @@
-//! The daemon and its commands, run whole.
+//! Tests of the daemon and of its commands.
 
 mod commands;
 mod deaths;
@@ -28,13 +28,13 @@ use super::{
     run::{PATIENCE, Ran, command, run},
 };
 
-/// A daemon of a node. Dropped, it is killed.
+/// A daemon of a node. Dropping it kills it.
 pub(crate) struct Daemon {
     child: Child,
 }
 
 impl Daemon {
-    /// One that answers.
+    /// Starts a daemon and waits until it answers.
     pub(crate) fn start(node: &Node) -> Self {
         Self::spawn(&mut command(node, &["daemon"]), node)
     }
@@ -59,21 +59,21 @@ impl Daemon {
         i32::try_from(self.child.id()).expect("a pid")
     }
 
-    /// As a crash of the node ends it.
+    /// Kills the daemon with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it lives");
         self.child.wait().expect("a child");
     }
 
-    /// As systemd ends it; its exit status.
+    /// Stops the daemon with SIGTERM, as systemd does, and returns its exit status.
     pub(crate) fn term(mut self) -> i32 {
         kill(Pid::from_raw(self.pid()), Signal::SIGTERM).expect("it lives");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("a child") {
-                return status.code().expect("it ends by itself");
+                return status.code().expect("no signal ended it");
             }
-            assert!(Instant::now() < deadline, "it goes on");
+            assert!(Instant::now() < deadline, "it is still running");
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -86,7 +86,7 @@ impl Drop for Daemon {
     }
 }
 
-/// A process that lives until it is dropped.
+/// A child process. Dropping it kills and reaps it.
 pub(crate) struct Sleeper(Child);
 
 impl Sleeper {
@@ -94,12 +94,12 @@ impl Sleeper {
         Self::of(Command::new("sleep").arg("1000").stdin(Stdio::null()))
     }
 
-    /// Another process that ends with the test, however that ends.
+    /// Starts another program that is killed at the end of the test.
     pub(crate) fn of(command: &mut Command) -> Self {
         Self(command.spawn().expect("it runs"))
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub(crate) fn wait(&mut self) {
         self.0.wait().expect("a child");
     }
@@ -108,7 +108,7 @@ impl Sleeper {
         self.0.id().to_string()
     }
 
-    /// Kills and reaps it.
+    /// Kills and reaps the process.
     pub(crate) fn end(&mut self) {
         self.0.kill().expect("it lives");
         self.0.wait().expect("a child");
@@ -122,7 +122,7 @@ impl Drop for Sleeper {
     }
 }
 
-/// Runs a command that has to succeed; what it printed.
+/// Runs a command that must succeed without warnings, and returns its output.
 #[track_caller]
 pub(crate) fn ok(node: &Node, args: &[&str]) -> String {
     let Ran { code, out, err } = run(node, args);
@@ -130,14 +130,14 @@ pub(crate) fn ok(node: &Node, args: &[&str]) -> String {
     out
 }
 
-/// `list -o json`.
+/// The entries that `lookout list -o json` prints.
 #[track_caller]
 pub(crate) fn listed(node: &Node, args: &[&str]) -> Vec<Value> {
     let out = ok(node, &[&["list", "-o", "json"], args].concat());
     serde_json::from_str(&out).expect("an array")
 }
 
-/// Waits for an entry to be like that.
+/// Waits until an entry satisfies a condition, and returns it.
 #[track_caller]
 pub(crate) fn wait_for(node: &Node, id: u64, is: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + PATIENCE;
@@ -159,12 +159,12 @@ pub(crate) fn registry_of(node: &Node) -> PathBuf {
     node.path().join("registry/registry.jsonl")
 }
 
-/// What a socket answers to a request.
-pub(crate) fn asked(socket: &Path, request: &str) -> String {
+/// Sends a request to a socket and returns the complete answer.
+pub(crate) fn request(socket: &Path, text: &str) -> String {
     use std::io::Write as _;
     let mut stream = std::os::unix::net::UnixStream::connect(socket).expect("it serves");
-    stream.write_all(request.as_bytes()).expect("it reads");
-    let mut text = String::new();
-    stream.read_to_string(&mut text).expect("it answers");
-    text
+    stream.write_all(text.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("it answers");
+    answer
 }

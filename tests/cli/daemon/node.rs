@@ -1,4 +1,4 @@
-//! The node's shims, as the daemon follows them.
+//! Tests of how the daemon follows the node's shims.
 
 use std::{
     fs,
@@ -14,13 +14,13 @@ use lookout::{
 };
 use serde_json::Value;
 
-use super::{Daemon, Node, PATIENCE, Sleeper, asked, command, log_of, ok, run};
+use super::{Daemon, Node, PATIENCE, Sleeper, command, log_of, ok, request, run};
 use crate::{
     fake::Script,
     script::{alive, container, event, gap, life, open_ports, port_life},
 };
 
-/// The events of the stream's file, as (type, seq).
+/// The type and seq of each event in the stream's file.
 fn stream(node: &Node) -> Vec<(String, u64)> {
     let text = fs::read_to_string(node.path().join("registry/stream.jsonl")).unwrap_or_default();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
@@ -43,10 +43,9 @@ fn wait(what: &str, node: &Node, is: impl Fn() -> bool) {
     }
 }
 
-/// Check that a daemon that is killed and started again has each event of a shim once in its
-/// stream.
+/// Check that the stream of a daemon that was killed and restarted has each event once.
 #[test]
-fn a_stream_goes_on_after_a_kill() {
+fn the_stream_continues_after_a_kill() {
     let node = Node::new();
     let all = life("web");
     let script =
@@ -58,20 +57,20 @@ fn a_stream_goes_on_after_a_kill() {
     let daemon = Daemon::start(&node);
     wait("the first events", &node, || seqs(&node).len() == 2);
     daemon.kill();
-    all[2..4].iter().cloned().for_each(|event| shim.tell(event));
+    all[2..4].iter().cloned().for_each(|event| shim.emit(event));
     let daemon = Daemon::start(&node);
-    wait("those that came meanwhile", &node, || seqs(&node).len() == 4);
-    shim.tell(all[4].clone());
-    wait("one that comes", &node, || seqs(&node).len() == 5);
+    wait("the events of the meantime", &node, || seqs(&node).len() == 4);
+    shim.emit(all[4].clone());
+    wait("a new event", &node, || seqs(&node).len() == 5);
     let wanted: Vec<u64> = all[..5].iter().map(|event| event.seq).collect();
     assert_eq!(seqs(&node), wanted);
-    // Each start says that nobody was there before it.
+    // Each start of the daemon reports that no daemon ran before it.
     assert_eq!(stream(&node).iter().filter(|(type_, _)| type_ == "observer.gap").count(), 2);
     assert_eq!(daemon.term(), 0);
 }
 
-/// Check that the daemon's view of the ports is the shim's list, goes on with what opens and
-/// closes, is asked for again after a gap, and is counted.
+/// Check that the daemon's view of the ports starts with the shim's list, follows its events, is
+/// refreshed after a gap, and is counted in the metrics.
 #[test]
 fn the_view_has_the_open_ports() {
     let node = Node::new();
@@ -81,12 +80,12 @@ fn the_view_has_the_open_ports() {
     let ports = || run(&node, &["ports", "--daemon", "-q"]).out;
     wait("the list", &node, || ports() == "[::]:80\n127.0.0.1:8080\n");
     let [open, close] = port_life("web").try_into().expect("two events");
-    shim.tell(open);
-    wait("one that opens", &node, || ports() == "[::]:80\n127.0.0.1:8080\n127.0.0.1:9000\n");
-    let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    shim.emit(open);
+    wait("a port that opens", &node, || ports() == "[::]:80\n127.0.0.1:8080\n127.0.0.1:9000\n");
+    let text = request(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
     assert!(text.lines().any(|line| line == "lookout_container_ports 3"), "{text}");
-    shim.tell(close);
-    wait("one that closes", &node, || ports() == "[::]:80\n127.0.0.1:8080\n");
+    shim.emit(close);
+    wait("a port that closes", &node, || ports() == "[::]:80\n127.0.0.1:8080\n");
     let answer =
         ok(&node, &["ports", "--daemon", "-o", "json", "--container", "web", "-n", "default"]);
     let answer: Value = serde_json::from_str(&answer).expect("an array");
@@ -94,17 +93,17 @@ fn the_view_has_the_open_ports() {
         serde_json::from_str(&ok(&node, &["ports", "-o", "json"])).expect("an array");
     assert_eq!((&answer[0], &answer[1]), (&listed[1], &listed[0]));
     shim.script.lock().expect("a script").ports.truncate(1);
-    shim.tell(gap(3, "web", None));
+    shim.emit(gap(3, "web", None));
     wait("a new list after a gap", &node, || ports() == "127.0.0.1:8080\n");
     assert_eq!(ok(&node, &["ports", "--daemon", "-q", "-n", "k8s.io"]), "");
     let ran = run(&node, &["ports", "--daemon", "--container", "db"]);
-    assert_eq!((ran.code, ran.err.as_str()), (3, "lookout: no container db here\n"));
+    assert_eq!((ran.code, ran.err.as_str()), (3, "lookout: container db not found\n"));
     assert_eq!(run(&node, &["ports", "--daemon", "--watch"]).code, 2);
 }
 
-/// Check that a shim that cannot be asked is named, and that what the others told is printed.
+/// Check that a shim without a connection is named, and that the ports of other shims are printed.
 #[test]
-fn a_shim_that_cannot_be_asked_is_named() {
+fn a_shim_without_a_connection_is_named() {
     let node = Node::new();
     let _shim = node.shim(
         "web",
@@ -116,22 +115,22 @@ fn a_shim_that_cannot_be_asked_is_named() {
     wait("the other shim", &node, || run(&node, &["ports", "--daemon"]).code == 4);
     let ran = run(&node, &["ports", "--daemon"]);
     assert!(
-        ran.err.contains("shim db tells the daemon nothing") && ran.out.contains("8080"),
+        ran.err.contains("the daemon is not connected to shim db") && ran.out.contains("8080"),
         "{ran:?}"
     );
     ok(&node, &["ports", "--daemon", "--container", "web"]);
     assert_eq!(run(&node, &["ports", "--daemon", "--container", "db"]).code, 4);
 }
 
-/// Check that a shim whose connection breaks is not told as connected until it is again.
+/// Check that a shim is not reported as connected while its connection is broken.
 #[test]
-fn a_broken_connection_is_told() {
+fn a_broken_connection_is_reported() {
     let node = Node::new();
     let mut shim =
         node.shim("web", Script { events: life("web")[..2].to_vec(), ..Default::default() });
     let _daemon = Daemon::start(&node);
     let is_connected = |wanted: &str| {
-        let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+        let text = request(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
         let number = text.lines().find_map(|line| line.strip_prefix("lookout_shims_connected "));
         number == Some(wanted) && text.lines().any(|line| line == "lookout_shims 1")
     };
@@ -143,14 +142,14 @@ fn a_broken_connection_is_told() {
         let ran = run(&node, &["ports", "--daemon"]);
         assert_eq!(
             (ran.code, ran.err.as_str()),
-            (4, "lookout: shim web tells the daemon nothing\n")
+            (4, "lookout: the daemon is not connected to shim web\n")
         );
         shim.serve();
     }
     wait("a connection", &node, || is_connected("1"));
 }
 
-/// Check that what begins to run is a line of the probe format, and that the numbers are
+/// Check that each image is served as a line of the probe format, and that the metrics are
 /// OpenMetrics.
 #[test]
 fn probes_and_metrics_are_served() {
@@ -159,7 +158,7 @@ fn probes_and_metrics_are_served() {
     let mut daemon = command(&node, &["daemon"]);
     let _daemon = Daemon::spawn(daemon.env("LOOKOUT_PROBE_SOCKET", &probe), &node);
     let mut lines = BufReader::new(UnixStream::connect(&probe).expect("it serves")).lines();
-    // The daemon knows of us before there is anything to tell.
+    // Probes are not kept for later readers: give the daemon time to accept this one.
     thread::sleep(Duration::from_millis(200));
     let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
     let line = lines.next().expect("a line").expect("UTF-8");
@@ -174,7 +173,7 @@ fn probes_and_metrics_are_served() {
     assert_eq!(probe["pid"], 4016);
     let metrics = node.path().join("metrics.sock");
     wait("all events", &node, || stream(&node).iter().any(|(type_, _)| type_ == "container.close"));
-    let text = asked(&metrics, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
+    let text = request(&metrics, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(
         text.starts_with("HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text"),
         "{text}"
@@ -183,14 +182,14 @@ fn probes_and_metrics_are_served() {
         assert!(text.lines().any(|one| one == line), "{line} is not in {text}");
     }
     assert!(!text.contains("4016") && !text.contains("web"), "{text}");
-    assert!(asked(&metrics, "GET /else HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
-    assert!(asked(&metrics, "PUT / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
+    assert!(request(&metrics, "GET /else HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 404"));
+    assert!(request(&metrics, "PUT / HTTP/1.1\r\n\r\n").starts_with("HTTP/1.1 405"));
 }
 
-/// Check that what shims could not give to containerd is in the numbers, and in what is told of a
-/// container; and that a shim that cannot be asked is not counted as one that has nothing.
+/// Check that unpublished task events are in the metrics and in the page of a container, and that a
+/// shim that does not answer is not counted as a shim without them.
 #[test]
-fn what_is_unpublished_is_told() {
+fn unpublished_events_are_reported() {
     let node = Node::new();
     let status = StatusResponse {
         unpublished_events: 3,
@@ -202,7 +201,7 @@ fn what_is_unpublished_is_told() {
     let _db = node.shim("db", Script { processes: alive("db"), ..Default::default() });
     node.register("gone");
     let _daemon = Daemon::start(&node);
-    let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    let text = request(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
     for line in [
         "lookout_shims_answering 2",
         "lookout_unpublished_events 3",
@@ -213,7 +212,7 @@ fn what_is_unpublished_is_told() {
     let oldest =
         text.lines().find_map(|line| line.strip_prefix("lookout_oldest_unpublished_seconds "));
     let oldest: f64 = oldest.and_then(|text| text.parse().ok()).expect("a number");
-    // Since 1970.
+    // The oldest event is from 1970.
     assert!(oldest > 1e9, "{oldest}");
     let page = run(&node, &["inspect", "web"]).out;
     assert!(page.contains("\nunpublished 3 task events, the oldest for "), "{page}");
@@ -223,16 +222,16 @@ fn what_is_unpublished_is_told() {
         page["shim"]["unpublished"],
         serde_json::json!({"events":3,"bytes":400,"oldest_ns":1})
     );
-    // One that is there and says nothing holds nobody up: it has half a second.
+    // A shim that accepts connections and never answers delays the scrape by half a second only.
     let _silent = UnixListener::bind(node.register("silent")).expect("a socket");
     let began = Instant::now();
-    let text = asked(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
+    let text = request(&node.path().join("metrics.sock"), "GET /metrics HTTP/1.1\r\n\r\n");
     assert!(text.lines().any(|one| one == "lookout_shims_answering 2"), "{text}");
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
-/// Check that the daemon knows which containers are idle, by a shim's list and by its events, and
-/// that this is shown.
+/// Check that the daemon knows which containers are idle, from a shim's list and from its events,
+/// and that the commands show it.
 #[test]
 fn the_view_has_the_idle_containers() {
     let node = Node::new();
@@ -260,20 +259,20 @@ fn the_view_has_the_idle_containers() {
     assert!(ok(&node, &["stats", "--containers"]).contains(" web (idle) "));
     let page = ok(&node, &["inspect", "web"]);
     assert!(page.contains("\nstate       open, idle\n"), "{page}");
-    shim.tell(event(
+    shim.emit(event(
         1,
         "web",
         "container.active",
         Body::ContainerActive(ContainerActive::default()),
     ));
     wait("it to be active", &node, || is_idle(false));
-    shim.tell(event(2, "web", "container.idle", Body::ContainerIdle(ContainerIdle::default())));
+    shim.emit(event(2, "web", "container.idle", Body::ContainerIdle(ContainerIdle::default())));
     wait("it to be idle", &node, || is_idle(true));
 }
 
-/// Check that metrics are not offered to other machines.
+/// Check that metrics are not served at an address that other machines can reach.
 #[test]
-fn metrics_are_of_this_host_alone() {
+fn metrics_are_served_locally_only() {
     let node = Node::new();
     let mut daemon = command(&node, &["daemon"]);
     let ran = daemon.env("LOOKOUT_METRICS_ADDRESS", "0.0.0.0:0").output().expect("it runs");

@@ -1,13 +1,13 @@
-//! One daemon at a place.
+//! Tests of the daemon's files: socket, pid file, registry.
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use super::{Daemon, Node, Sleeper, command, listed, log_of, ok, registry_of, run};
 
-/// Check that a second daemon prints the first's pid, that `--force` replaces it, and that TERM
-/// leaves nothing but the registry.
+/// Check that a second daemon prints the pid of the first, that `--force` replaces the first, and
+/// that a daemon leaves only its registry after SIGTERM.
 #[test]
-fn a_place_has_one_daemon() {
+fn one_daemon_serves_at_a_socket() {
     let node = Node::new();
     let sleeper = Sleeper::new();
     let first = Daemon::start(&node);
@@ -16,7 +16,7 @@ fn a_place_has_one_daemon() {
     let pid_file = node.path().join("daemon.pid");
     assert_eq!(fs::read_to_string(&pid_file).expect("a file"), format!("{}\n", first.pid()));
     let mode = |name: &str| {
-        fs::metadata(node.path().join(name)).expect("it is there").permissions().mode() & 0o777
+        fs::metadata(node.path().join(name)).expect("it exists").permissions().mode() & 0o777
     };
     for socket in ["daemon.sock", "metrics.sock"] {
         assert_eq!(mode(socket), 0o600, "{socket}");
@@ -35,7 +35,7 @@ fn a_place_has_one_daemon() {
     assert_eq!(listed(&node, &["--alive"]).len(), 1);
     let began = std::time::Instant::now();
     assert_eq!(second.term(), 0);
-    // Its threads end at once; a second is ten times what that takes.
+    // Stopping takes less than 100 ms; this allows ten times that.
     assert!(began.elapsed() < std::time::Duration::from_secs(1), "{:?}", began.elapsed());
     assert_eq!(run(&node, &["ping"]).code, 4);
     for gone in ["daemon.sock", "metrics.sock", "daemon.pid"] {
@@ -43,9 +43,9 @@ fn a_place_has_one_daemon() {
     }
 }
 
-/// Check that what a killed daemon left is no obstacle, and that what is no socket is not touched.
+/// Check that a stale socket is replaced, and that a file which is not a socket is kept.
 #[test]
-fn a_stale_socket_is_removed_and_nothing_else() {
+fn only_a_stale_socket_is_removed() {
     let node = Node::new();
     Daemon::start(&node).kill();
     assert!(node.path().join("daemon.sock").exists() && node.path().join("daemon.pid").exists());
@@ -56,9 +56,9 @@ fn a_stale_socket_is_removed_and_nothing_else() {
     assert_eq!(fs::read(node.path().join("daemon.sock")).expect("a file"), b"mine");
 }
 
-/// Check that a damaged registry is set aside, named in the log, and that the daemon starts.
+/// Check that the daemon starts with a damaged registry, keeps a copy of it, and logs its path.
 #[test]
-fn a_damaged_registry_is_named_and_kept() {
+fn a_damaged_registry_is_kept_and_logged() {
     let node = Node::new();
     let sleepers = [Sleeper::new(), Sleeper::new(), Sleeper::new()];
     let daemon = Daemon::start(&node);
