@@ -89,7 +89,7 @@ struct JournalReader {
 }
 
 /// Reads all journals to their ends and passes the events to `sink`, ordered by time. The result
-/// says whether a journal could not be read completely.
+/// shows whether a journal could not be read completely.
 pub(super) async fn read(
     sources: Vec<(Registration, Wanted)>,
     is_quiet: bool,
@@ -226,7 +226,7 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
 }
 
 /// Forwards the events of one shim until the shim is gone. A shim that was killed is no error of
-/// the command, which goes on with the other shims.
+/// the command, which continues with the other shims.
 async fn forward(mut follow: Follow, sender: mpsc::Sender<Vec<Event>>, is_quiet: bool) -> Exit {
     loop {
         match follow.next().await {

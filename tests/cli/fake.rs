@@ -238,7 +238,8 @@ impl Observer for Service {
                 sender.send(&EventBatch { events: part.to_vec(), ..Default::default() }).await?;
             }
             if sent >= limit {
-                let status = ttrpc::get_status(ttrpc::Code::ABORTED, "as the script says");
+                let status =
+                    ttrpc::get_status(ttrpc::Code::ABORTED, "the script breaks the stream");
                 return Err(ttrpc::Error::RpcStatus(status));
             }
             let is_idle = batch.is_empty();

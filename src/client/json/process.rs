@@ -145,7 +145,7 @@ impl Process {
         let is_escaped = is_escaped(process);
         let text = if is_escaped { escaped } else { plain };
         // An empty list has no presence in protobuf: `args_count` distinguishes a process without
-        // arguments from one whose arguments are unknown.
+        // arguments from a process with unknown arguments.
         let knows_args = !process.args.is_empty() || process.args_count.is_some();
         Self {
             pid: process.pid,
