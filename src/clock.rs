@@ -8,7 +8,7 @@ pub fn monotonic_ns() -> u64 {
     read(ClockId::CLOCK_MONOTONIC)
 }
 
-/// `CLOCK_REALTIME`, since 1970.
+/// The time of `CLOCK_REALTIME`, in nanoseconds since 1970.
 #[must_use]
 pub fn realtime_ns() -> u64 {
     read(ClockId::CLOCK_REALTIME)
@@ -24,8 +24,8 @@ pub fn realtime_offset_ns() -> u64 {
 
 /// A clock of clock_gettime(2) in nanoseconds.
 pub(crate) fn read(clock: ClockId) -> u64 {
-    // The kernel refuses no clock that it has, has these since 2.6.39, and tells no time before
-    // 1970 or the boot.
+    // This cannot fail: the kernel has had these clocks since 2.6.39. Their times are never
+    // negative.
     clock_gettime(clock).map_or(0, |time| {
         let part = |value: i64| u64::try_from(value).unwrap_or(0);
         part(time.tv_sec()).saturating_mul(1_000_000_000).saturating_add(part(time.tv_nsec()))

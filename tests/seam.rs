@@ -21,7 +21,7 @@ const PORTABLE: [&str; 21] = [
     "observe/track/done.rs",
     "observe/track/idle.rs",
     "observe/track/ports",
-    "observe/library",
+    "observe/library/detector.rs",
     "client/json.rs",
     "client/text.rs",
     "registry/change.rs",
