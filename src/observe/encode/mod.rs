@@ -354,3 +354,6 @@ pub(in crate::observe) fn capability(capability: &Capability) -> api::Capability
 pub(super) fn text(word: &str) -> String {
     word.to_owned()
 }
+
+#[cfg(test)]
+mod tests;
