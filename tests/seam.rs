@@ -8,7 +8,7 @@
 use std::{fs, path::Path};
 
 /// What could run anywhere.
-const PORTABLE: [&str; 21] = [
+const PORTABLE: [&str; 20] = [
     "model",
     "config",
     "observe/record.rs",
@@ -23,7 +23,6 @@ const PORTABLE: [&str; 21] = [
     "observe/track/ports",
     "observe/library/detector.rs",
     "client/json.rs",
-    "client/text.rs",
     "registry/change.rs",
     "registry/entries.rs",
     "registry/entry.rs",

@@ -1,6 +1,6 @@
 //! Escaping of untrusted text before it is printed on a terminal.
 
-use crate::client::text::is_hostile;
+use crate::model::is_hostile;
 
 /// Escapes text for a table: unsafe characters (see [`is_hostile`]) and bytes that are not UTF-8.
 /// If anything is escaped, backslashes are doubled, so that the result is unambiguous.
@@ -112,7 +112,7 @@ mod tests {
             for input in [&bytes[..], characters.as_bytes()] {
                 prop_assert!(!text(input).contains(is_hostile));
                 prop_assert!(!command([input, input]).contains(is_hostile));
-                let text = crate::client::text::lossless(input);
+                let text = crate::model::lossless(input);
                 prop_assert!(!crate::client::json::line(&text).contains(is_hostile));
             }
         }

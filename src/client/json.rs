@@ -24,10 +24,9 @@ use self::{
     port::Port,
     process::{Parent, Process},
 };
-use super::text::is_hostile;
 use crate::{
     api::{self, event::Body},
-    model::{self, rfc3339},
+    model::{self, is_hostile, rfc3339},
 };
 
 /// Serialises a value as one line of JSON that is safe to print on a terminal.

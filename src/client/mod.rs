@@ -7,7 +7,6 @@
 //!  follow         one shim's events, across reconnects
 //!  batch          a batch of events, decoded on request
 //!  json           the JSON form of events, processes, ports and exits
-//!  text           untrusted bytes as text
 //!  daemon         a client of the daemon's Registry service
 //! ```
 //!
@@ -20,7 +19,6 @@ mod follow;
 pub mod json;
 mod shim;
 mod shims;
-pub mod text;
 
 pub use crate::registration::{Registration, registrations, runtime_dir};
 pub use batch::{Batch, Batches, Broken, Encoded};

@@ -12,10 +12,9 @@ use ttrpc::{Code, r#async::TtrpcContext};
 use super::node::Node;
 use crate::{
     api::{self, registry},
-    client::text::lossless,
     clock::{monotonic_ns, realtime_ns},
     linux::process::{identify, of_tree, usage as read_usage},
-    model::{ProcessKey, chain},
+    model::{ProcessKey, chain, lossless},
     registry::{
         Change, Edit, Kind, New, Refusal, Selector,
         entry::Entry,

@@ -30,6 +30,6 @@ pub use process::{
 };
 pub use socket::{ListedSocket, Socket, SocketState};
 pub use spec::Spec;
-pub use text::escaped;
+pub use text::{escaped, is_hostile, lossless};
 pub use time::rfc3339;
 pub use watch::{Beginning, Watch, Watched};

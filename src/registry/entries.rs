@@ -15,7 +15,7 @@ use super::{
     refusal::Refusal,
     select::Selector,
 };
-use crate::model::ProcessKey;
+use crate::model::{ProcessKey, is_hostile};
 
 /// More entries are refused.
 pub const ENTRIES_MAX: usize = 200_000;
@@ -346,7 +346,7 @@ fn words(
 /// Names, tags and groups are for people to type, and for terminals to show.
 fn word(what: &'static str, text: &str) -> Result<(), Refusal> {
     let is_fit = !text.is_empty() && text.len() <= WORD_BYTES_MAX && text.trim() == text;
-    if is_fit && !text.contains(crate::client::text::is_hostile) {
+    if is_fit && !text.contains(is_hostile) {
         return Ok(());
     }
     Err(Refusal::Word {

@@ -31,20 +31,33 @@ use rules::{
 /// `NameAllBelow`. What programs may name is the row `bin`; `lib.rs` may name all.
 const LAYERS: &[(&str, May)] = &[
     ("bin", Name("cli shim")),
-    ("cli", Name("daemon client observe config api sys model")),
-    ("daemon", Name("client observe config accept log registration api sys clock model")),
-    ("client", Name("config registration api sys clock wire model")),
-    ("shim", Name("task bundle runc reaper observe publish config accept log api sys model")),
-    ("task", Name("bundle runc reaper publish sys model")),
+    ("cli", Name("daemon client registry observe config api platform sys model")),
+    (
+        "daemon",
+        Name(
+            "client registry observe config accept log registration api platform linux sys clock model",
+        ),
+    ),
+    ("client", Name("registry config registration api platform clock wire model")),
+    ("registry", Name("observe api platform linux sys clock model")),
+    (
+        "shim",
+        Name(
+            "task bundle runc reaper observe publish config accept log api platform linux sys model",
+        ),
+    ),
+    ("task", Name("bundle runc reaper publish linux sys model")),
     ("bundle", Name("runc model")),
     ("runc", Name("reaper sys model")),
     ("reaper", Name("sys model")),
-    ("observe", Name("publish config registration api sys clock wire model")),
+    ("observe", Name("publish config registration api platform linux sys clock wire model")),
     ("publish", Name("sys model")),
     ("config", Name("model")),
     ("accept", Name("")),
     ("log", Name("clock model")),
-    ("registration", Name("")),
+    ("registration", Name("platform")),
+    ("platform", Name("linux sys clock model")),
+    ("linux", Name("sys clock model")),
     ("api", Name("")),
     ("sys", Name("")),
     ("clock", Name("")),
@@ -56,7 +69,15 @@ const LAYERS: &[(&str, May)] = &[
 /// all that is inside it, on both sides.
 const INSIDE: &[(&str, &str)] = &[
     // The tracker is pure: it is given records, wherever they come from.
-    ("observe::track", "observe::source shim"),
+    ("observe::track", "observe::pipeline observe::shim observe::library linux platform"),
+    // The pipeline serves the shim and the library, and knows neither.
+    ("observe::pipeline", "observe::shim observe::library linux"),
+    ("observe::stream", "observe::pipeline observe::shim observe::library linux platform"),
+    ("observe::source", "observe::pipeline observe::shim observe::library"),
+    ("observe::library", "observe::shim linux"),
+    ("observe::redact", "observe::source observe::pipeline observe::shim linux platform"),
+    // What is decided about entries is pure.
+    ("registry::entries", "registry::store registry::owner linux platform"),
 ];
 
 const RULES: Rules = Rules { layers: LAYERS, inside: INSIDE, unsafe_in: "sys" };

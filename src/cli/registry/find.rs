@@ -15,8 +15,8 @@ use crate::{
         output::{Output, Style},
         render::table::{columns, or_dash},
     },
-    client::{json, text::lossless},
-    model::Args,
+    client::json,
+    model::{Args, lossless},
     observe::redact::Redactor,
     platform::process::{identify, image, pids},
 };

@@ -7,7 +7,7 @@ use crate::{
         Kubernetes, Parent, Process, Throttle, event::Body,
     },
     cli::{args::EventFormat, output::Style},
-    client::text::is_hostile,
+    model::is_hostile,
 };
 
 fn event(type_name: &str, body: Body) -> Event {

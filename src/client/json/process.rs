@@ -5,8 +5,7 @@ use serde::Serialize;
 use super::{Attribution, Id, is_false};
 use crate::{
     api::{self, event::Body},
-    client::text::lossless,
-    model::{escaped, rfc3339},
+    model::{escaped, lossless, rfc3339},
 };
 
 /// The probe format: one image that a process began to run.
