@@ -6,7 +6,7 @@
 //! * processes that the runtime left to it (a container's init, an exec): [`Reaper::adopt`];
 //! * orphans of a container without a pid namespace of its own: reaped without a report.
 //!
-//! An adopted process can end before the shim knows its pid (an early exit). While an [`Expecting`]
+//! An adopted process can end before the shim knows its pid (an early exit). While an [`KeepExits`]
 //! guard exists, exits of unknown processes are kept, so that [`Reaper::adopt`] finds them.
 //!
 //! Pids are safe to use here. A pid cannot be reused before its zombie is reaped, reaping happens
@@ -45,9 +45,9 @@ pub struct Reaper {
 struct Children {
     /// Spawned and adopted children that have not been reaped, by pid.
     living: HashMap<i32, oneshot::Sender<Exit>>,
-    /// The number of [`Expecting`] guards.
-    expecting: usize,
-    /// Exits of unknown processes, in the order of reaping. Empty while `expecting` is 0.
+    /// The number of [`KeepExits`] guards.
+    keep_exits: usize,
+    /// Exits of unknown processes, in the order of reaping. Empty while `keep_exits` is 0.
     unclaimed: Vec<Exit>,
 }
 
@@ -62,12 +62,12 @@ pub struct Child {
 
 /// A guard: while it exists, exits of unknown processes are kept for [`Reaper::adopt`].
 #[derive(Debug)]
-pub struct Expecting(Reaper);
+pub struct KeepExits(Reaper);
 
 /// The process is not a child of this shim, and no exit of it was kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("process {pid} is not a child of this shim")]
-pub struct NotOurs {
+pub struct NotAChild {
     /// The pid that was to be adopted.
     pub pid: i32,
 }
@@ -90,23 +90,23 @@ impl Reaper {
     }
 
     /// Adopts a process that the OCI runtime left to this shim. The process still runs, or it ended
-    /// while an [`Expecting`] guard existed.
+    /// while an [`KeepExits`] guard existed.
     ///
     /// # Errors
     ///
-    /// [`NotOurs`] if neither is true, for example because the pid file is wrong.
-    pub fn adopt(&self, pid: i32) -> Result<Child, NotOurs> {
+    /// [`NotAChild`] if neither is true, for example because the pid file is wrong.
+    pub fn adopt(&self, pid: i32) -> Result<Child, NotAChild> {
         let mut children = self.lock();
-        let number = u32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(NotOurs { pid })?;
+        let number = u32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(NotAChild { pid })?;
         if children.living.contains_key(&pid) {
-            return Err(NotOurs { pid });
+            return Err(NotAChild { pid });
         }
         if process::is_child(number) {
             // It runs, or it is a zombie that `reap` has not reaped yet. Its exit comes later.
             return Ok(children.expect(pid));
         }
         let kept =
-            children.unclaimed.iter().rposition(|exit| exit.pid == pid).ok_or(NotOurs { pid })?;
+            children.unclaimed.iter().rposition(|exit| exit.pid == pid).ok_or(NotAChild { pid })?;
         let exit = children.unclaimed.remove(kept);
         let (sender, receiver) = oneshot::channel();
         let _ = sender.send(exit);
@@ -116,9 +116,9 @@ impl Reaper {
     /// Keeps the exits of unknown processes while the guard exists. Take the guard before the
     /// runtime is started.
     #[must_use]
-    pub fn expecting(&self) -> Expecting {
-        self.lock().expecting += 1;
-        Expecting(self.clone())
+    pub fn keep_exits(&self) -> KeepExits {
+        self.lock().keep_exits += 1;
+        KeepExits(self.clone())
     }
 
     /// Sends `signal` to a child.
@@ -203,17 +203,17 @@ impl Children {
         match self.living.remove(&exit.pid) {
             // The receiver may be gone, because its request was dropped.
             Some(sender) => drop(sender.send(exit)),
-            None if self.expecting > 0 => self.unclaimed.push(exit),
+            None if self.keep_exits > 0 => self.unclaimed.push(exit),
             None => {}
         }
     }
 }
 
-impl Drop for Expecting {
+impl Drop for KeepExits {
     fn drop(&mut self) {
         let mut children = self.0.lock();
-        children.expecting -= 1;
-        if children.expecting == 0 {
+        children.keep_exits -= 1;
+        if children.keep_exits == 0 {
             children.unclaimed = Vec::new();
         }
     }

@@ -124,7 +124,7 @@ pub fn remove(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<
 
 /// Whether a dead shim has left its file.
 #[must_use]
-pub fn is_left(runtime_dir: &Path, namespace: &str, shim_id: &str) -> bool {
+pub fn is_stale(runtime_dir: &Path, namespace: &str, shim_id: &str) -> bool {
     let Ok(path) = path(runtime_dir, namespace, shim_id) else { return false };
     // A file that cannot be read as a registration does not belong to a living shim either.
     path.exists() && !read(&path).is_some_and(|registration| registration.is_alive())

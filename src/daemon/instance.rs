@@ -1,4 +1,4 @@
-//! A daemon's place: one process has it, with its pid file and its socket.
+//! A daemon's instance: one process has it, with its pid file and its socket.
 
 use std::{
     env,
@@ -27,28 +27,28 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long a daemon may be between its lock and its pid.
 const BEGINNING: Duration = Duration::from_secs(2);
 
-/// The place, and what is to be removed when it is left.
+/// The instance, and what is to be removed when it is left.
 #[derive(Debug)]
-pub struct Place {
+pub struct InstanceLock {
     socket: PathBuf,
     pid_file: PathBuf,
     /// Whoever has the lock is the daemon, and its pid is in the file.
     _lock: Lock,
 }
 
-/// Who has the place.
+/// Who has the instance.
 #[derive(Debug)]
-pub enum Taken {
+pub enum Claim {
     /// This process, with the socket.
-    Ours(Place, UnixListener),
+    Ours(InstanceLock, UnixListener),
     /// A daemon of this pid.
     Theirs(i32),
 }
 
-/// The place cannot be had.
+/// The instance cannot be had.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum PlaceError {
+pub enum InstanceError {
     /// The path does not fit.
     #[error("socket path {} is longer than {} bytes", path.display(), unix_socket::PATH_MAX)]
     TooLong {
@@ -97,16 +97,16 @@ pub fn state_dir() -> PathBuf {
     set("LOOKOUT_STATE_DIR").or_else(of_runtime).unwrap_or_else(fixed)
 }
 
-/// Takes the place of a socket, unless a daemon has it; with `force` that daemon is ended first:
+/// Takes the instance of a socket, unless a daemon has it; with `force` that daemon is ended first:
 /// TERM, and KILL after 3 s. A socket that nobody answers at is removed. Called before there are
 /// other threads: the process's file mode mask is changed for a moment.
 ///
 /// # Errors
 ///
-/// [`PlaceError`].
-pub fn take(socket: &Path, force: bool) -> Result<Taken, PlaceError> {
+/// [`InstanceError`].
+pub fn take(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
     if !unix_socket::fits(socket) {
-        return Err(PlaceError::TooLong { path: socket.to_owned() });
+        return Err(InstanceError::TooLong { path: socket.to_owned() });
     }
     let folder =
         socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -120,23 +120,23 @@ pub fn take(socket: &Path, force: bool) -> Result<Taken, PlaceError> {
     if lock.is_none() {
         let pid = pid_of(&pid_file)?;
         if !force {
-            return Ok(Taken::Theirs(pid));
+            return Ok(Claim::Theirs(pid));
         }
         lock = end(pid, &pid_file)?;
     }
     let lock =
-        lock.ok_or_else(|| PlaceError::Stays { pid: pid_of(&pid_file).unwrap_or_default() })?;
+        lock.ok_or_else(|| InstanceError::Stays { pid: pid_of(&pid_file).unwrap_or_default() })?;
     lock.set_len(0)
         .and_then(|()| writeln!(&*lock, "{}", std::process::id()))
         .map_err(failed("write", &pid_file))?;
     let listener = bind(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => PlaceError::Foreign { path: socket.to_owned() },
+        io::ErrorKind::AddrInUse => InstanceError::Foreign { path: socket.to_owned() },
         _ => failed("bind", socket)(error),
     })?;
-    Ok(Taken::Ours(Place { socket: socket.to_owned(), pid_file, _lock: lock }, listener))
+    Ok(Claim::Ours(InstanceLock { socket: socket.to_owned(), pid_file, _lock: lock }, listener))
 }
 
-impl Drop for Place {
+impl Drop for InstanceLock {
     fn drop(&mut self) {
         // The lock is held: both are ours.
         let _ = fs::remove_file(&self.socket);
@@ -158,12 +158,12 @@ pub(super) fn bind(socket: &Path) -> io::Result<UnixListener> {
 }
 
 /// The lock on the pid file; `None` if another process has it.
-fn lock(path: &Path) -> Result<Option<Lock>, PlaceError> {
+fn lock(path: &Path) -> Result<Option<Lock>, InstanceError> {
     try_lock_path(path).map_err(|PathError { action, source }| failed(action, path)(source))
 }
 
 /// The pid in the file of a daemon that has the lock; it writes it right after it got that.
-fn pid_of(pid_file: &Path) -> Result<i32, PlaceError> {
+fn pid_of(pid_file: &Path) -> Result<i32, InstanceError> {
     let until = Instant::now() + BEGINNING;
     loop {
         let mut text = String::new();
@@ -182,7 +182,7 @@ fn pid_of(pid_file: &Path) -> Result<i32, PlaceError> {
 }
 
 /// Ends a daemon and takes its lock.
-fn end(pid: i32, pid_file: &Path) -> Result<Option<Lock>, PlaceError> {
+fn end(pid: i32, pid_file: &Path) -> Result<Option<Lock>, InstanceError> {
     let pidfd = match pidfd::open(pid) {
         Ok(pidfd) => pidfd,
         // It has ended meanwhile.
@@ -205,7 +205,7 @@ fn end(pid: i32, pid_file: &Path) -> Result<Option<Lock>, PlaceError> {
     lock(pid_file)
 }
 
-fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> PlaceError + use<> {
+fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> InstanceError + use<> {
     let path = path.to_owned();
-    move |source| PlaceError::System { action, path: path.clone(), source }
+    move |source| InstanceError::System { action, path: path.clone(), source }
 }

@@ -8,7 +8,7 @@ use ttrpc::r#async::{Server, transport::Listener};
 
 use super::{
     Outcome,
-    instance::{self, PlaceError, Taken},
+    instance::{self, Claim, InstanceError},
     metrics::{Metrics, Now},
     node::{Node, NodeError, Unpublished},
     service::Service,
@@ -23,7 +23,7 @@ use crate::{
     observe::redact::{RedactError, Redactor},
     registration,
     registry::{
-        inspector::Looker,
+        inspector::Inspector,
         owner::{self, Handle, Intervals},
         store::StoreError,
     },
@@ -38,7 +38,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 pub enum ServeError {
     /// Its place.
     #[error(transparent)]
-    Place(#[from] PlaceError),
+    Instance(#[from] InstanceError),
     /// Its registry.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -78,19 +78,19 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let settings = config.settings();
     let redactor = Redactor::new(&settings.redact)?;
     let socket = client::daemon::socket();
-    let (place, listener) = match instance::take(&socket, force)? {
-        Taken::Theirs(pid) => return Ok(Outcome::Runs(pid)),
-        Taken::Ours(place, listener) => (place, listener),
+    let (instance_lock, listener) = match instance::take(&socket, force)? {
+        Claim::Theirs(pid) => return Ok(Outcome::Runs(pid)),
+        Claim::Ours(instance_lock, listener) => (instance_lock, listener),
     };
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     log::to_stderr();
     raise_descriptors();
-    let looker = Arc::new(Looker::new(redactor)?);
+    let inspector = Arc::new(Inspector::new(redactor)?);
     let intervals =
         Intervals { liveness: settings.liveness_interval, last_seen: settings.last_seen_interval };
     let state: PathBuf = instance::state_dir();
-    let (handle, mut running) = owner::start(&state, looker.boot, intervals)?;
+    let (handle, mut running) = owner::start(&state, inspector.boot, intervals)?;
     let metrics = Metrics::default();
     let (probe, _) = tokio::sync::broadcast::channel(sockets::PROBE_WAITING);
     let node = match follows_shims() {
@@ -112,7 +112,7 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
         Some(path) => Some(sockets::probe(path, probe).map_err(failed("probe_socket"))?),
         None => None,
     };
-    let service = Service::new(handle.clone(), looker, node.clone());
+    let service = Service::new(handle.clone(), inspector, node.clone());
     let (accepted, _) = accept::accept(listener.into())?;
     let mut server = Server::new()
         .add_listener(Listener::new(accepted))
@@ -136,7 +136,7 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let _ = tokio::time::timeout(LAST_ANSWERS, server.shutdown()).await;
     drop((server, handle));
     // After the last answer, which is on disk: nobody finds a socket that does not serve.
-    drop(place);
+    drop(instance_lock);
     let joined = tokio::task::spawn_blocking(move || running.join());
     // A handler that still waits keeps the thread; it waits for nothing that is not on disk.
     let _ = tokio::time::timeout(LAST_ANSWERS, joined).await;
@@ -166,8 +166,7 @@ async fn or_never(task: Option<impl Future<Output = ()>>) {
 
 /// What a scrape reads.
 async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now {
-    let counts =
-        handle.ask(|keeper| Ok((keeper.registry().len(), keeper.registry().living()))).await;
+    let counts = handle.ask(|owner| Ok((owner.registry().len(), owner.registry().living()))).await;
     let (entries, living) = counts.unwrap_or_default();
     let shims = node.map(Node::shims).unwrap_or_default();
     let own = i32::try_from(std::process::id())

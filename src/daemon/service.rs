@@ -1,4 +1,4 @@
-//! The Registry service: decode, ask the keeper, encode.
+//! The Registry service: decode, ask the owner, encode.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -18,9 +18,9 @@ use crate::{
     registry::{
         Change, Edit, Kind, New, Refusal, Selector,
         entry::Entry,
-        inspector::Looker,
+        inspector::Inspector,
         kill::{Target, signal},
-        owner::{Handle, Keeper},
+        owner::{Handle, RegistryOwner},
     },
 };
 
@@ -39,24 +39,24 @@ const LOAD_MAX: usize = 1000;
 /// What answers.
 #[derive(Debug, Clone)]
 pub struct Service {
-    keeper: Handle,
-    looker: Arc<Looker>,
+    owner: Handle,
+    inspector: Arc<Inspector>,
     node: Option<Node>,
     started_ns: u64,
 }
 
 impl Service {
-    /// For a keeper, and for the node's shims where they are followed.
+    /// For a owner, and for the node's shims where they are followed.
     #[must_use]
-    pub fn new(keeper: Handle, looker: Arc<Looker>, node: Option<Node>) -> Self {
-        Self { keeper, looker, node, started_ns: realtime_ns() }
+    pub fn new(owner: Handle, inspector: Arc<Inspector>, node: Option<Node>) -> Self {
+        Self { owner, inspector, node, started_ns: realtime_ns() }
     }
 
     async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Keeper) -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&mut RegistryOwner) -> Result<T, Refusal> + Send + 'static,
     ) -> ttrpc::Result<T> {
-        self.keeper.ask(work).await.map_err(status)
+        self.owner.ask(work).await.map_err(status)
     }
 
     fn node(&self) -> ttrpc::Result<&Node> {
@@ -91,11 +91,11 @@ impl registry::Registry for Service {
         request: api::AddRequest,
     ) -> ttrpc::Result<api::AddResponse> {
         let api::AddRequest { pid, name, tags, groups, will_run, .. } = request;
-        let looker = self.looker.clone();
-        let looked = blocking(move || looker.look(pid, &will_run)).await?;
+        let inspector = self.inspector.clone();
+        let looked = blocking(move || inspector.look(pid, &will_run)).await?;
         let (pidfd, process) = looked.map_err(status)?;
         let new = New { process, name, tags, groups };
-        let entry = self.ask(move |keeper| keeper.add(new, pidfd)).await?;
+        let entry = self.ask(move |owner| owner.add(new, pidfd)).await?;
         Ok(api::AddResponse { entry: Some(api::Entry::from(&entry)).into(), ..Default::default() })
     }
 
@@ -107,16 +107,16 @@ impl registry::Registry for Service {
         let selector = Selector::from(request.selector.unwrap_or_default());
         let limit = if request.limit == 0 { PAGE.0 } else { request.limit.min(PAGE.1) };
         let after = request.after_id;
-        self.ask(move |keeper| {
+        self.ask(move |owner| {
             let mut entries = Vec::new();
             let mut bytes = 0;
             let mut more = false;
-            for entry in keeper.registry().select(&selector, after) {
+            for entry in owner.registry().select(&selector, after) {
                 if entries.len() as u64 >= u64::from(limit) || bytes > PAGE_BYTES {
                     more = true;
                     break;
                 }
-                let entry = api::Entry::from(&keeper.shown(entry));
+                let entry = api::Entry::from(&owner.shown(entry));
                 bytes += size(&entry);
                 entries.push(entry);
             }
@@ -143,14 +143,14 @@ impl registry::Registry for Service {
         } = request;
         let selector = Selector::from(selector.unwrap_or_default());
         let edit = Edit { add_tags, remove_tags, add_groups, remove_groups, name };
-        self.ask(move |keeper| {
-            let ids = keeper.registry().chosen(&selector, all)?;
+        self.ask(move |owner| {
+            let ids = owner.registry().chosen(&selector, all)?;
             let change = match (remove, edit.is_empty()) {
                 (true, true) => Change::Remove { ids: ids.clone() },
                 (true, false) => return Err(Refusal::Nothing),
-                (false, _) => keeper.registry().edit(ids.clone(), edit)?,
+                (false, _) => owner.registry().edit(ids.clone(), edit)?,
             };
-            keeper.commit(vec![change])?;
+            owner.commit(vec![change])?;
             Ok(api::UpdateResponse { ids, ..Default::default() })
         })
         .await
@@ -166,7 +166,7 @@ impl registry::Registry for Service {
             return Err(status(Refusal::NoSignal { number }));
         }
         let selector = Selector::from(selector.unwrap_or_default());
-        let targets = self.ask(move |keeper| targets(keeper, &selector, all)).await?;
+        let targets = self.ask(move |owner| targets(owner, &selector, all)).await?;
         let signalled = blocking(move || signal(targets, number, tree)).await?.map_err(status)?;
         Ok(api::KillResponse {
             ids: signalled.ids,
@@ -183,14 +183,14 @@ impl registry::Registry for Service {
         let mut selector = Selector::from(request.selector.unwrap_or_default());
         selector.alive = true;
         let asked: Vec<Entry> = self
-            .ask(move |keeper| Ok(keeper.registry().select(&selector, 0).cloned().collect()))
+            .ask(move |owner| Ok(owner.registry().select(&selector, 0).cloned().collect()))
             .await?;
-        let looker = self.looker.clone();
+        let inspector = self.inspector.clone();
         let node = self.node.as_ref().filter(|_| request.containers);
         let contained = node.map(Node::processes).unwrap_or_default();
         let idle = node.map(Node::idle).unwrap_or_default();
         let answer = blocking(move || api::SampleResponse {
-            usages: idle_marked(usages(&looker, &asked, request.tree, &contained), &idle),
+            usages: idle_marked(usages(&inspector, &asked, request.tree, &contained), &idle),
             monotonic_ns: monotonic_ns(),
             ..Default::default()
         });
@@ -210,7 +210,7 @@ impl registry::Registry for Service {
             )));
         }
         let entries = request.entries.into_iter().map(Entry::from).collect();
-        let ids = self.ask(move |keeper| keeper.load(entries)).await?;
+        let ids = self.ask(move |owner| owner.load(entries)).await?;
         Ok(api::LoadResponse { ids, ..Default::default() })
     }
 
@@ -220,12 +220,12 @@ impl registry::Registry for Service {
         request: api::ResetRequest,
     ) -> ttrpc::Result<api::ResetResponse> {
         let removed = self
-            .ask(move |keeper| {
+            .ask(move |owner| {
                 if request.confirm != "RESET" {
                     return Err(Refusal::Unconfirmed);
                 }
-                let count = keeper.registry().len() as u64;
-                keeper.commit(vec![Change::Reset])?;
+                let count = owner.registry().len() as u64;
+                owner.commit(vec![Change::Reset])?;
                 Ok(count)
             })
             .await?;
@@ -257,12 +257,12 @@ impl registry::Registry for Service {
 }
 
 /// The living processes that a signal is for. Those that were named and have ended are refused.
-fn targets(keeper: &Keeper, selector: &Selector, all: bool) -> Result<Vec<Target>, Refusal> {
-    let ids = keeper.registry().chosen(selector, all)?;
+fn targets(owner: &RegistryOwner, selector: &Selector, all: bool) -> Result<Vec<Target>, Refusal> {
+    let ids = owner.registry().chosen(selector, all)?;
     let mut targets = Vec::with_capacity(ids.len());
     let mut dead = None;
     for id in ids {
-        match keeper.process_of(id) {
+        match owner.process_of(id) {
             Ok((entry, pidfd)) => targets.push(Target { id, key: entry.process.key(), pidfd }),
             Err(refusal) if !selector.ids.is_empty() => return Err(refusal),
             Err(refusal) => dead = Some(refusal),
@@ -276,7 +276,7 @@ fn targets(keeper: &Keeper, selector: &Selector, all: bool) -> Result<Vec<Target
 
 /// What is registered, each followed by what descends from it; then what is only contained.
 fn usages(
-    looker: &Looker,
+    inspector: &Inspector,
     entries: &[Entry],
     tree: bool,
     contained: &[api::ContainerProcess],
@@ -287,7 +287,7 @@ fn usages(
         usages.extend(usage(entry));
         if tree {
             let descendants =
-                descendants(looker, entry).filter(|(key, _)| !registered.contains(key));
+                descendants(inspector, entry).filter(|(key, _)| !registered.contains(key));
             usages.extend(descendants.map(|(_, usage)| usage));
         }
     }
@@ -324,7 +324,10 @@ fn idle_marked(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api:
 }
 
 /// What descends from an entry's process now.
-fn descendants(looker: &Looker, entry: &Entry) -> impl Iterator<Item = (ProcessKey, api::Usage)> {
+fn descendants(
+    inspector: &Inspector,
+    entry: &Entry,
+) -> impl Iterator<Item = (ProcessKey, api::Usage)> {
     let root = entry.process.key();
     let pids = of_tree(root.pid, &[root]).unwrap_or_default();
     pids.into_iter().filter(move |pid| *pid != root.pid).filter_map(move |pid| {
@@ -332,7 +335,7 @@ fn descendants(looker: &Looker, entry: &Entry) -> impl Iterator<Item = (ProcessK
         let mut usage = usage_of(key)?;
         usage.entity_id = key.entity_id(entry.process.boot).to_string();
         usage.descends_from = entry.id;
-        usage.command = looker.command(key);
+        usage.command = inspector.command(key);
         Some((key, usage))
     })
 }

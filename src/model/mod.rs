@@ -7,13 +7,13 @@ mod event;
 mod exit;
 mod file;
 mod lineage;
+mod observation;
 mod port;
 mod process;
 mod socket;
 mod spec;
 mod text;
 mod time;
-mod watch;
 
 pub use capability::{Capability, Category, Support};
 pub use chain::chain;
@@ -24,6 +24,7 @@ pub use event::{
 pub use exit::Exit;
 pub use file::FileId;
 pub use lineage::Lineage;
+pub use observation::{ContainerObserver, NewContainer, ObservedContainer};
 pub use port::{Endpoint, Owner, Port, Scope, Transport};
 pub use process::{
     Args, EntityId, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown,
@@ -32,4 +33,3 @@ pub use socket::{ListedSocket, Socket, SocketState};
 pub use spec::Spec;
 pub use text::{escaped, is_hostile, lossless};
 pub use time::rfc3339;
-pub use watch::{Beginning, Watch, Watched};

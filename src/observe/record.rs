@@ -47,7 +47,7 @@ impl TargetId {
 pub enum Record {
     /// About one process of one target.
     Process {
-        /// Whose.
+        /// Attribution.
         target: TargetId,
         /// `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
@@ -60,7 +60,7 @@ pub enum Record {
     },
     /// A socket of one target listens.
     Listen {
-        /// Whose.
+        /// Attribution.
         target: TargetId,
         /// `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
@@ -73,7 +73,7 @@ pub enum Record {
     },
     /// A socket of one target no longer listens.
     Unlisten {
-        /// Whose.
+        /// Attribution.
         target: TargetId,
         /// `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
@@ -83,14 +83,14 @@ pub enum Record {
     /// The connection of a target that was waited for: see
     /// [`Source::await_connection`](super::source::Source::await_connection).
     Connected {
-        /// Whose.
+        /// Attribution.
         target: TargetId,
         /// `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
     },
     /// Records were lost. For one target, or where the source cannot say whose, for all.
     Lost {
-        /// Whose; `None` for every target of this source.
+        /// Attribution; `None` for every target of this source.
         target: Option<TargetId>,
         /// `CLOCK_MONOTONIC`, in nanoseconds: when it was noticed.
         at_ns: u64,
@@ -139,9 +139,9 @@ pub enum What {
         /// The id of its cgroup, where that is not the target's own.
         cgroup: Option<u64>,
     },
-    /// A look at `/proc` began: every [`What::Alive`] until [`What::LookEnded`] belongs to it. The
+    /// A look at `/proc` began: every [`What::Alive`] until [`What::ScanEnded`] belongs to it. The
     /// record's `key` says nothing.
-    LookBegan,
+    ScanBegan,
     /// A look at `/proc` is complete: what it did not name is dead.
-    LookEnded,
+    ScanEnded,
 }

@@ -17,7 +17,7 @@ use crate::{
 
 /// What of a user's processes a daemon may register, and this boot.
 #[derive(Debug)]
-pub struct Looker {
+pub struct Inspector {
     redactor: Redactor,
     /// The first 32 bits of the boot id.
     pub boot: u32,
@@ -25,7 +25,7 @@ pub struct Looker {
     only_of: Option<u32>,
 }
 
-impl Looker {
+impl Inspector {
     /// For the user that this process runs as; root sees everybody's.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ use crate::{clock::realtime_ns, model::chain, platform::Waker};
 const WAITING: usize = 1024;
 
 type Reply = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
-type Job = Box<dyn FnOnce(&mut Keeper) -> Reply + Send>;
+type Job = Box<dyn FnOnce(&mut RegistryOwner) -> Reply + Send>;
 
 /// What the service asks through.
 #[derive(Debug, Clone)]
@@ -73,7 +73,7 @@ const OTHER_DESCRIPTORS: u64 = 512;
 
 /// The registry with its file and its descriptors.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct RegistryOwner {
     registry: Registry,
     store: Store,
     liveness: Liveness,
@@ -88,14 +88,14 @@ impl Handle {
     /// What the work refuses; [`Refusal::Busy`], [`Refusal::Unsaved`].
     pub async fn ask<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Keeper) -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&mut RegistryOwner) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
         let waiting = self.waiting.clone();
         waiting.fetch_add(1, Ordering::Relaxed);
-        let job: Job = Box::new(move |keeper| {
+        let job: Job = Box::new(move |owner| {
             waiting.fetch_sub(1, Ordering::Relaxed);
-            let result = work(keeper);
+            let result = work(owner);
             // Whoever asked may have left.
             Box::new(|saved| drop(sender.send(saved.and(result))))
         });
@@ -166,11 +166,11 @@ pub fn start(
     let waker = Arc::new(Waker::new().map_err(system("make a waker for"))?);
     let liveness = Liveness::new(&*waker, room()).map_err(system("make an epoll for"))?;
     let (jobs, waiting) = sync_channel(WAITING);
-    let mut keeper = Keeper { registry, store, liveness, boot };
-    keeper.watch_all();
+    let mut owner = RegistryOwner { registry, store, liveness, boot };
+    owner.watch_all();
     tracing::info!(
-        entries = keeper.registry.len(),
-        living = keeper.registry.living(),
+        entries = owner.registry.len(),
+        living = owner.registry.living(),
         "the registry was read"
     );
     let handle = Handle { jobs: Some(jobs), waker: waker.clone(), waiting: Arc::default() };
@@ -178,13 +178,13 @@ pub fn start(
     let (living, end) = oneshot::channel();
     let thread = thread.spawn(move || {
         let _living = living;
-        keeper.run(&waiting, &waker, intervals);
+        owner.run(&waiting, &waker, intervals);
     });
     let thread = thread.map_err(system("start a thread for"))?;
     Ok((handle, Running { thread, end }))
 }
 
-impl Keeper {
+impl RegistryOwner {
     /// The entries.
     #[must_use]
     pub fn registry(&self) -> &Registry {

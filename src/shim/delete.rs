@@ -53,7 +53,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     stdout.write_all(&response.write_to_bytes()?)?;
     stdout.flush()?;
     // Last, because it may wait for the kernel, and containerd has its answer already.
-    if let Err(error) = node::bury(&arguments.namespace, &arguments.id) {
+    if let Err(error) = node::clean_up(&arguments.namespace, &arguments.id) {
         warn("failed to clean up after the shim's observer", &error);
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::{
     config::Config,
     log,
     model::chain,
-    observe::shim::{Observer, Seat, tables},
+    observe::shim::{Observer, ShimIdentity, tables},
     publish::{Publisher, Sender},
     reaper::Reaper,
     sys,
@@ -142,8 +142,11 @@ impl Shim {
             why
         });
         let address = env::var("LOOKOUT_SHIM_SOCKET").unwrap_or_default();
-        let seat =
-            Seat { namespace: arguments.namespace.clone(), shim_id: arguments.id.clone(), address };
+        let seat = ShimIdentity {
+            namespace: arguments.namespace.clone(),
+            shim_id: arguments.id.clone(),
+            address,
+        };
         let observer = Observer::new(config, seat, Arc::new(requests));
         let supervisor = Supervisor::new(Shared {
             namespace: arguments.namespace.clone(),

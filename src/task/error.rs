@@ -11,7 +11,7 @@ use super::{cgroup::CgroupError, io::IoError, lifecycle::Denied, rootfs::MountEr
 use crate::{
     bundle::BundleError,
     model::chain,
-    reaper::NotOurs,
+    reaper::NotAChild,
     runc::{OptionsError, Reason, RuntimeError},
 };
 
@@ -150,7 +150,7 @@ impl TaskError {
     }
 
     /// The error for a pid file that names a process which is not a child of this shim.
-    pub(super) fn not_ours(what: &'static str, error: NotOurs) -> Self {
+    pub(super) fn not_ours(what: &'static str, error: NotAChild) -> Self {
         Self::Pid { what, why: error.to_string() }
     }
 }

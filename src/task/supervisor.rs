@@ -18,7 +18,7 @@ use super::{
     container::{self, CreateRequest, Handle},
     lifecycle::Denied,
 };
-use crate::{model::Watch, publish::Publisher, reaper::Reaper};
+use crate::{model::ContainerObserver, publish::Publisher, reaper::Reaper};
 
 /// The settings and services that all containers of a shim share.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub struct Shared {
     /// `None` they inherit the shim's.
     pub container_oom_score_adj: Option<i32>,
     /// The observer of the containers; `None` if the shim observes nothing.
-    pub watch: Option<Arc<dyn Watch>>,
+    pub watch: Option<Arc<dyn ContainerObserver>>,
 }
 
 /// The containers of one shim. Clones share them.

@@ -37,10 +37,10 @@ use crate::{
     clock::realtime_offset_ns,
     model::{Body, Ended, Exit, Grade, Process, ProcessKey},
     observe::{
-        pipeline::{Engine, Mailbox},
+        pipeline::{Inbox, Pipeline},
         record::TargetId,
         source::{Source, SourceError, Target},
-        track::Told,
+        track::Emission,
     },
     platform::cgroup,
 };
@@ -80,7 +80,7 @@ pub struct ProcessEvent {
 /// A fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForkSeen {
-    /// Whose child it is; 0 where nobody knows.
+    /// Attribution child it is; 0 where nobody knows.
     pub parent_pid: i32,
     /// The child.
     pub child: ProcessKey,
@@ -91,7 +91,7 @@ pub struct ForkSeen {
 /// An exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExecSeen {
-    /// Whose.
+    /// Attribution.
     pub pid: i32,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
@@ -160,7 +160,7 @@ pub enum DetectorError {
 /// Watches processes. Dropped, it is closed.
 #[derive(Debug)]
 pub struct Detector {
-    mailbox: Arc<Mailbox<Order>>,
+    inbox: Arc<Inbox<Order>>,
 }
 
 #[derive(Debug)]
@@ -177,12 +177,12 @@ impl Detector {
     ///
     /// [`DetectorError::Start`].
     pub fn over(source: Box<dyn Source>) -> Result<(Self, Receivers), DetectorError> {
-        let mailbox = Arc::new(Mailbox::new().map_err(DetectorError::Start)?);
+        let inbox = Arc::new(Inbox::new().map_err(DetectorError::Start)?);
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
-        let engine = Engine::new(source, pid).map_err(DetectorError::Start)?;
+        let pipeline = Pipeline::new(source, pid).map_err(DetectorError::Start)?;
         let (tell, receivers) = Tell::new();
-        let orders = mailbox.clone();
-        let mut watcher = Watcher { engine, orders, targets: HashMap::new(), tell, made_up: 0 };
+        let orders = inbox.clone();
+        let mut watcher = Watcher { pipeline, orders, targets: HashMap::new(), tell, made_up: 0 };
         thread::Builder::new()
             .name("detector".into())
             .spawn(move || {
@@ -192,7 +192,7 @@ impl Detector {
                 watcher.orders.close();
             })
             .map_err(DetectorError::Start)?;
-        Ok((Self { mailbox }, receivers))
+        Ok((Self { inbox }, receivers))
     }
 
     /// Tells from now on what happens to a process and all that descends from it, or in a cgroup
@@ -203,7 +203,7 @@ impl Detector {
     /// [`DetectorError::Closed`], [`DetectorError::Watched`], [`DetectorError::Source`].
     pub fn watch(&self, target: Target, flags: Flags) -> Result<(), DetectorError> {
         let (reply, answer) = mpsc::sync_channel(1);
-        self.mailbox.put(Order::Watch(target, flags, reply)).map_err(|_| DetectorError::Closed)?;
+        self.inbox.put(Order::Watch(target, flags, reply)).map_err(|_| DetectorError::Closed)?;
         answer.recv().map_err(|_| DetectorError::Closed)?
     }
 
@@ -214,14 +214,14 @@ impl Detector {
     /// [`DetectorError::Closed`].
     pub fn unwatch(&self, target: Target) -> Result<(), DetectorError> {
         let (reply, answer) = mpsc::sync_channel(1);
-        self.mailbox.put(Order::Unwatch(target, reply)).map_err(|_| DetectorError::Closed)?;
+        self.inbox.put(Order::Unwatch(target, reply)).map_err(|_| DetectorError::Closed)?;
         answer.recv().map_err(|_| DetectorError::Closed)
     }
 
     /// Ends everything. The receivers give what was told before, and then that nothing more comes.
     /// Again is as good as once.
     pub fn close(&self) {
-        drop(self.mailbox.put(Order::Close));
+        drop(self.inbox.put(Order::Close));
     }
 }
 
@@ -232,8 +232,8 @@ impl Drop for Detector {
 }
 
 struct Watcher {
-    engine: Engine,
-    orders: Arc<Mailbox<Order>>,
+    pipeline: Pipeline,
+    orders: Arc<Inbox<Order>>,
     targets: HashMap<TargetId, Watched>,
     tell: Tell,
     /// How many targets were no cgroup.
@@ -250,7 +250,7 @@ struct Watched {
 impl Watcher {
     fn run(&mut self) {
         loop {
-            self.engine.wait(self.orders.bell());
+            self.pipeline.wait(self.orders.waker());
             // Whether finding nothing means that there is nothing.
             let mut rested = true;
             loop {
@@ -259,19 +259,19 @@ impl Watcher {
                         return;
                     }
                 }
-                let more = match self.engine.read() {
+                let more = match self.pipeline.read() {
                     Ok(more) => more,
                     Err(error) => return self.tell.error(error.into()),
                 };
-                let busy = self.engine.track();
+                let busy = self.pipeline.track();
                 rested &= !busy && !more;
-                self.engine.ask_reaped();
-                self.engine.look_again();
+                self.pipeline.ask_reaped();
+                self.pipeline.look_again();
                 self.pass_on();
                 if !busy && !more && rested {
                     break;
                 }
-                rested = !more && self.engine.rest(self.orders.bell());
+                rested = !more && self.pipeline.rest(self.orders.waker());
             }
         }
     }
@@ -289,7 +289,7 @@ impl Watcher {
                     .map(|(id, _)| *id)
                     .collect();
                 for id in ids {
-                    self.engine.end(id);
+                    self.pipeline.end(id);
                     self.pass_on();
                     self.targets.remove(&id);
                 }
@@ -313,7 +313,7 @@ impl Watcher {
                 TargetId::of_this_process(self.made_up)
             }
         };
-        self.engine.watch(id, target.clone(), None, None, usize::MAX)?;
+        self.pipeline.watch(id, target.clone(), None, None, usize::MAX)?;
         self.targets.insert(id, Watched { target, flags, forks: HashMap::new() });
         Ok(())
     }
@@ -321,7 +321,7 @@ impl Watcher {
     /// Hands what the tracker told to the receivers.
     fn pass_on(&mut self) {
         let offset = realtime_offset_ns();
-        for Told { target, at_ns, grade, body, .. } in self.engine.take_told() {
+        for Emission { target, at_ns, grade, body, .. } in self.pipeline.take_told() {
             let Some(watched) = target.and_then(|id| self.targets.get_mut(&id)) else {
                 if let Body::Gap(gap) = body {
                     self.tell.error(DetectorError::Lost { lost: gap.lost });

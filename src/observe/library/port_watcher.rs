@@ -13,10 +13,10 @@ use crate::{
     model::{Body, Endpoint, Grade, Owner},
     observe::{
         node,
-        pipeline::{Engine, Mailbox},
+        pipeline::{Inbox, Pipeline},
         record::TargetId,
         source::{Source, SourceError, Target},
-        track::Told,
+        track::Emission,
     },
 };
 
@@ -65,7 +65,7 @@ pub struct PortEvent {
 pub struct PortWatcher {
     pid: i32,
     callback: Option<Callback>,
-    running: Option<(Arc<Mailbox<()>>, JoinHandle<Callback>)>,
+    running: Option<(Arc<Inbox<()>>, JoinHandle<Callback>)>,
 }
 
 type Callback = Box<dyn FnMut(&PortEvent) + Send>;
@@ -103,42 +103,42 @@ impl PortWatcher {
     pub fn start_over(&mut self, source: Box<dyn Source>) -> Result<(), DetectorError> {
         let Some(mut callback) = self.callback.take() else { return Ok(()) };
         let made = self
-            .engine(source)
-            .and_then(|engine| Ok((engine, Mailbox::new().map_err(DetectorError::Start)?)));
-        let (engine, mailbox) = match made {
-            Ok((engine, mailbox)) => (engine, Arc::new(mailbox)),
+            .pipeline(source)
+            .and_then(|pipeline| Ok((pipeline, Inbox::new().map_err(DetectorError::Start)?)));
+        let (pipeline, inbox) = match made {
+            Ok((pipeline, inbox)) => (pipeline, Arc::new(inbox)),
             Err(error) => {
                 self.callback = Some(callback);
                 return Err(error);
             }
         };
-        let orders = mailbox.clone();
+        let orders = inbox.clone();
         let thread = thread::Builder::new().name("ports".into()).spawn(move || {
             // A callback that panics ends its own watch.
-            let _ = catch_unwind(AssertUnwindSafe(|| run(engine, &orders, &mut callback)));
+            let _ = catch_unwind(AssertUnwindSafe(|| run(pipeline, &orders, &mut callback)));
             callback
         });
-        self.running = Some((mailbox, thread.map_err(DetectorError::Start)?));
+        self.running = Some((inbox, thread.map_err(DetectorError::Start)?));
         Ok(())
     }
 
     /// Ends it, after the callback that runs. It can be started again.
     pub fn stop(&mut self) {
-        if let Some((mailbox, thread)) = self.running.take() {
+        if let Some((inbox, thread)) = self.running.take() {
             // A thread that has ended reads no more.
-            let _ = mailbox.put(());
+            let _ = inbox.put(());
             self.callback = thread.join().ok();
         }
     }
 
-    fn engine(&self, source: Box<dyn Source>) -> Result<Engine, DetectorError> {
+    fn pipeline(&self, source: Box<dyn Source>) -> Result<Pipeline, DetectorError> {
         let own = i32::try_from(std::process::id()).unwrap_or_default();
-        let mut engine = Engine::new(source, own).map_err(DetectorError::Start)?;
+        let mut pipeline = Pipeline::new(source, own).map_err(DetectorError::Start)?;
         let id = TargetId::of_this_process(u64::from(std::process::id()));
-        engine.watch(id, Target::Tree { pid: self.pid }, None, None, 0)?;
-        engine.watch_ports(id, self.pid, "", true);
-        engine.look(id);
-        Ok(engine)
+        pipeline.watch(id, Target::Tree { pid: self.pid }, None, None, 0)?;
+        pipeline.watch_ports(id, self.pid, "", true);
+        pipeline.look(id);
+        Ok(pipeline)
     }
 }
 
@@ -160,8 +160,8 @@ impl fmt::Debug for PortWatcher {
 }
 
 fn run(
-    mut engine: Engine,
-    orders: &Mailbox<()>,
+    mut pipeline: Pipeline,
+    orders: &Inbox<()>,
     callback: &mut Callback,
 ) -> Result<(), SourceError> {
     loop {
@@ -171,23 +171,23 @@ fn run(
             if !orders.take().is_empty() {
                 return Ok(());
             }
-            let more = engine.read()?;
-            let busy = engine.track();
-            engine.ask_reaped();
-            engine.look_again();
-            tell(&mut engine, callback);
+            let more = pipeline.read()?;
+            let busy = pipeline.track();
+            pipeline.ask_reaped();
+            pipeline.look_again();
+            tell(&mut pipeline, callback);
             rested &= !busy && !more;
             if rested {
                 break;
             }
-            rested = !more && engine.rest(orders.bell());
+            rested = !more && pipeline.rest(orders.waker());
         }
-        engine.wait(orders.bell());
+        pipeline.wait(orders.waker());
     }
 }
 
-fn tell(engine: &mut Engine, callback: &mut Callback) {
-    for Told { at_ns, grade, body, .. } in engine.take_told() {
+fn tell(pipeline: &mut Pipeline, callback: &mut Callback) {
+    for Emission { at_ns, grade, body, .. } in pipeline.take_told() {
         let (is_open, port) = match body {
             Body::PortOpen(port) => (true, port),
             Body::PortClose(port) => (false, port),

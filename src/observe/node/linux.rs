@@ -58,9 +58,9 @@ pub fn sweep_and_free() -> Result<(Swept, usize), SourceError> {
 /// # Errors
 ///
 /// [`SourceError`] of the sweep; the registration is gone all the same.
-pub fn bury(namespace: &str, shim_id: &str) -> Result<(), SourceError> {
+pub fn clean_up(namespace: &str, shim_id: &str) -> Result<(), SourceError> {
     let dir = registration::runtime_dir();
-    if !registration::is_left(&dir, namespace, shim_id) {
+    if !registration::is_stale(&dir, namespace, shim_id) {
         return Ok(());
     }
     if let Err(source) = registration::remove(&dir, namespace, shim_id) {

@@ -3,14 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Engine, monotonic_ns};
+use super::{Pipeline, monotonic_ns};
 use crate::{
     model::{Activity, Body, Grade, SocketState},
     observe::{
         record::TargetId,
         source::Connections,
         track::{
-            self, Effect, Told,
+            Effect, Emission, Outcome,
             idle::{Idle, Input},
         },
     },
@@ -23,7 +23,7 @@ pub(super) struct Quiet {
     input: Arc<Input>,
 }
 
-impl Engine {
+impl Pipeline {
     /// Tells when a container that is watched has been quiet for `after`, and when it no longer is.
     pub(in crate::observe) fn watch_idle(
         &mut self,
@@ -67,8 +67,8 @@ impl Engine {
     /// The record of a connection that was waited for.
     pub(super) fn connected(&mut self, id: TargetId, at_ns: u64) {
         let is_told = self.active(id, |idle, _| idle.happened(Activity::Connection, at_ns));
-        let taken = if is_told { track::Taken::Told } else { track::Taken::Silent };
-        self.tracker.socket(id, at_ns, taken, &mut self.effects);
+        let outcome = if is_told { Outcome::Reported } else { Outcome::Silent };
+        self.tracker.socket(id, at_ns, outcome, &mut self.effects);
     }
 
     /// Whether a container is idle, as was told last.
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     fn tell_quiet(&mut self, id: TargetId, at_ns: u64, derived: bool, body: Body) {
-        let told = Told { target: Some(id), at_ns, grade: Grade::Exact, derived, body };
-        self.effects.push(Effect::Tell(told));
+        let told = Emission { target: Some(id), at_ns, grade: Grade::Exact, derived, body };
+        self.effects.push(Effect::Emit(told));
     }
 }

@@ -1,4 +1,4 @@
-//! How the shim's async thread speaks to the observer's own: a list and a bell.
+//! How the shim's async thread speaks to the observer's own: a list and a waker.
 
 use std::{
     io,
@@ -13,44 +13,44 @@ use crate::platform::Waker;
 /// Not bounded by itself: what is put in comes from containerd's requests, a handful each, and a
 /// reader that is gone has closed it.
 #[derive(Debug)]
-pub(in crate::observe) struct Mailbox<T> {
-    letters: Mutex<Option<Vec<T>>>,
+pub(in crate::observe) struct Inbox<T> {
+    messages: Mutex<Option<Vec<T>>>,
     waker: Waker,
 }
 
-impl<T> Mailbox<T> {
+impl<T> Inbox<T> {
     /// # Errors
     ///
     /// What [`Waker::new`] answered.
     pub(in crate::observe) fn new() -> io::Result<Self> {
-        Ok(Self { letters: Mutex::new(Some(Vec::new())), waker: Waker::new()? })
+        Ok(Self { messages: Mutex::new(Some(Vec::new())), waker: Waker::new()? })
     }
 
-    /// Gives the letter back where nobody reads any more.
-    pub(in crate::observe) fn put(&self, letter: T) -> Result<(), T> {
+    /// Gives the message back where nobody reads any more.
+    pub(in crate::observe) fn put(&self, message: T) -> Result<(), T> {
         {
-            let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(letters) = letters.as_mut() else { return Err(letter) };
-            letters.push(letter);
+            let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(messages) = messages.as_mut() else { return Err(message) };
+            messages.push(message);
         }
         self.waker.wake();
         Ok(())
     }
 
-    /// All there is, and the bell is still again.
+    /// All there is, and the waker is still again.
     pub(in crate::observe) fn take(&self) -> Vec<T> {
         self.waker.clear();
-        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        letters.as_mut().map(std::mem::take).unwrap_or_default()
+        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Nobody reads any more; answers with what nobody will.
     pub(in crate::observe) fn close(&self) -> Vec<T> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
+        self.messages.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
-    /// Readable when there are letters.
-    pub(in crate::observe) fn bell(&self) -> BorrowedFd<'_> {
+    /// Readable when there are messages.
+    pub(in crate::observe) fn waker(&self) -> BorrowedFd<'_> {
         self.waker.as_fd()
     }
 }

@@ -1,13 +1,13 @@
 //! One source, one tracker, and the questions between them.
 //!
 //! What the shim's observer and the library's [`Detector`](super::Detector) have in common. It
-//! belongs to one thread, which [`wait`](Engine::wait)s and then takes its turns.
+//! belongs to one thread, which [`wait`](Pipeline::wait)s and then takes its turns.
 
 mod idle;
 mod inbox;
 mod ports;
 
-pub(in crate::observe) use inbox::Mailbox;
+pub(in crate::observe) use inbox::Inbox;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -26,7 +26,7 @@ use crate::{
         record::{Record, TargetId, What},
         redact::Redactor,
         source::{KernelCounts, Source, SourceError, Target, scan::scan},
-        track::{Effect, Told, Tracker, ports::Ports},
+        track::{Effect, Emission, Tracker, ports::Ports},
     },
     platform::{cgroup, process},
 };
@@ -43,7 +43,7 @@ pub(in crate::observe) const HELD_AFTER: Duration = Duration::from_secs(10);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
 
 /// See the module.
-pub(in crate::observe) struct Engine {
+pub(in crate::observe) struct Pipeline {
     source: Box<dyn Source>,
     pub(in crate::observe) tracker: Tracker,
     ports: Ports,
@@ -52,7 +52,7 @@ pub(in crate::observe) struct Engine {
     /// Read and not yet tracked; kept for its room.
     records: Vec<Record>,
     effects: Vec<Effect>,
-    told: Vec<Told>,
+    told: Vec<Emission>,
     overdue_told: Instant,
 }
 
@@ -77,7 +77,7 @@ struct Watched {
     quiet: Option<idle::Quiet>,
 }
 
-impl Engine {
+impl Pipeline {
     pub(in crate::observe) fn new(source: Box<dyn Source>, shim_pid: i32) -> std::io::Result<Self> {
         Ok(Self {
             source,
@@ -96,10 +96,10 @@ impl Engine {
         self.source.backend()
     }
 
-    /// Waits until there is something to do, here or where `bell` rings.
-    pub(in crate::observe) fn wait(&self, bell: BorrowedFd<'_>) {
+    /// Waits until there is something to do, here or where `waker` rings.
+    pub(in crate::observe) fn wait(&self, waker: BorrowedFd<'_>) {
         let ready = PollFlags::POLLIN;
-        let mut waits = vec![PollFd::new(bell, ready), PollFd::new(self.reaped.fd(), ready)];
+        let mut waits = vec![PollFd::new(waker, ready), PollFd::new(self.reaped.fd(), ready)];
         let source = self.source.fd();
         waits.extend(source.map(|source| PollFd::new(source, ready)));
         // A source without a descriptor has to be asked.
@@ -118,9 +118,9 @@ impl Engine {
     }
 
     /// Lets records collect, as [`Source::rest`] has it.
-    pub(in crate::observe) fn rest(&mut self, bell: BorrowedFd<'_>) -> bool {
+    pub(in crate::observe) fn rest(&mut self, waker: BorrowedFd<'_>) -> bool {
         let others: Vec<BorrowedFd<'_>> =
-            iter::once(bell).chain(ports::destroyed(&self.targets)).collect();
+            iter::once(waker).chain(ports::destroyed(&self.targets)).collect();
         self.source.rest(&others)
     }
 
@@ -220,7 +220,7 @@ impl Engine {
     pub(in crate::observe) fn ask_reaped(&mut self) {
         let now = monotonic_ns();
         let (tracker, targets, effects) = (&mut self.tracker, &self.targets, &mut self.effects);
-        // Whose it was is quicker asked of the few targets than kept for each process.
+        // Attribution it was is quicker asked of the few targets than kept for each process.
         self.reaped.answers(&mut |key| {
             targets.keys().for_each(|id| tracker.reaped(*id, key, now, effects))
         });
@@ -257,11 +257,17 @@ impl Engine {
 
     /// Tells what the tracker does not know, in its place among what it tells.
     pub(in crate::observe) fn tell(&mut self, id: TargetId, at_ns: u64, body: Body) {
-        self.told.push(Told { target: Some(id), at_ns, grade: Grade::Exact, derived: true, body });
+        self.told.push(Emission {
+            target: Some(id),
+            at_ns,
+            grade: Grade::Exact,
+            derived: true,
+            body,
+        });
     }
 
     /// Everything that there is to tell, in order.
-    pub(in crate::observe) fn take_told(&mut self) -> std::vec::Drain<'_, Told> {
+    pub(in crate::observe) fn take_told(&mut self) -> std::vec::Drain<'_, Emission> {
         self.told.drain(..)
     }
 
@@ -305,7 +311,7 @@ impl Engine {
         while !effects.is_empty() {
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Tell(told) => self.told.push(told),
+                    Effect::Emit(told) => self.told.push(told),
                     Effect::AskReaped { key, .. } => {
                         // Refused where too many wait: its done is told with the container's end.
                         let _ = self.reaped.ask(key);
@@ -329,7 +335,7 @@ impl Engine {
     }
 }
 
-impl Engine {
+impl Pipeline {
     /// Looks now, or when it may.
     fn want_look(&mut self, id: TargetId) {
         let Some(watched) = self.targets.get_mut(&id) else { return };

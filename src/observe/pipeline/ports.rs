@@ -11,15 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{BETWEEN_LOOKS, Engine, Watched, monotonic_ns};
+use super::{BETWEEN_LOOKS, Pipeline, Watched, monotonic_ns};
 use crate::{
     model::{Body, Grade, ListedSocket, Owner, Port, ProcessKey, Socket, SocketState, Transport},
     observe::{
         record::{Record, TargetId},
         source::Target,
         track::{
-            self, Effect, Told,
-            ports::{Change, Taken},
+            Effect, Emission, Outcome,
+            ports::{Change, Full},
         },
     },
     platform::{
@@ -82,7 +82,7 @@ struct Asking {
     then: usize,
 }
 
-impl Engine {
+impl Pipeline {
     /// Tells of the ports of a target that is watched: of what its cgroup listens on, and where it
     /// has a network namespace of its own, or with others of a pod, of all there. `has_begun`: it
     /// may listen already.
@@ -189,13 +189,13 @@ impl Engine {
 
     /// A record of a socket.
     pub(super) fn socket(&mut self, record: &Record) {
-        let (id, at_ns, taken) = match *record {
+        let (id, at_ns, changes) = match *record {
             Record::Listen { target, at_ns, socket, by, vpid } => {
                 let owner = self.owner(by).unwrap_or(Owner::unknown(by, vpid));
                 (target, at_ns, self.ports.listen(target, at_ns, socket, owner))
             }
             Record::Unlisten { target, at_ns, socket } => {
-                (target, at_ns, self.ports.unlisten(target, at_ns, socket))
+                (target, at_ns, Ok(self.ports.unlisten(target, at_ns, socket)))
             }
             Record::Connected { target, at_ns } => return self.connected(target, at_ns),
             Record::Process { .. } | Record::Lost { .. } => return,
@@ -206,15 +206,15 @@ impl Engine {
         {
             network.dump_wanted = true;
         }
-        let counted = match taken {
-            Taken::Told(changes) => {
+        let outcome = match changes {
+            Ok(changes) if changes.is_empty() => Outcome::Silent,
+            Ok(changes) => {
                 self.changes(id, changes, Grade::Exact);
-                track::Taken::Told
+                Outcome::Reported
             }
-            Taken::Silent => track::Taken::Silent,
-            Taken::NoRoom => track::Taken::NoRoom,
+            Err(Full) => Outcome::NoRoom,
         };
-        self.tracker.socket(id, at_ns, counted, &mut self.effects);
+        self.tracker.socket(id, at_ns, outcome, &mut self.effects);
     }
 
     /// What the kernel lists; before [`compare`](Self::compare), have every record tracked
@@ -293,7 +293,7 @@ impl Engine {
         self.changes(id, changes, Grade::Late);
     }
 
-    /// Told in their place among what the tracker tells.
+    /// Emission in their place among what the tracker tells.
     fn changes(&mut self, id: TargetId, changes: Vec<Change>, grade: Grade) {
         for Change { at_ns, is_open, is_late, port } in changes {
             if is_late {
@@ -302,7 +302,13 @@ impl Engine {
             let (grade, derived) =
                 if is_late { (Grade::Late, false) } else { (grade, grade != Grade::Exact) };
             let body = if is_open { Body::PortOpen(port) } else { Body::PortClose(port) };
-            self.effects.push(Effect::Tell(Told { target: Some(id), at_ns, grade, derived, body }));
+            self.effects.push(Effect::Emit(Emission {
+                target: Some(id),
+                at_ns,
+                grade,
+                derived,
+                body,
+            }));
         }
     }
 

@@ -1,13 +1,13 @@
-//! The observer's own thread: reads the source, hears the shim, tells the hub.
+//! The observer's own thread: reads the source, hears the shim, tells the event_log.
 //!
 //! ```text
-//!  wait ──► letters ──► read ──► letters ──► track ──► letters about the past ──► publish ─┐
+//!  wait ──► messages ──► read ──► messages ──► track ──► messages about the past ──► publish ─┐
 //!   ▲                                                                                     │
 //!   └────────── nothing came, or 1 ms for more to collect, 4 in a storm ◄─────────────────┘
 //! ```
 //!
 //! The order is the point. What must be known before a record (which child of the shim is whose
-//! exec) is told by the shim before the cause of that record, so letters are taken *after* reading
+//! exec) is told by the shim before the cause of that record, so messages are taken *after* reading
 //! and applied *before* tracking. What is about the past (an exit that was reaped) comes after
 //! every record of before, so it waits until a read that began after it has found the end.
 
@@ -22,7 +22,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    message::{Letter, Serial},
+    message::{Message, Serial},
     service::{Living, OpenPort},
     shared::Shared,
     sources,
@@ -34,18 +34,18 @@ use crate::{
     model::{Backend, Body, Container, Counts, Event, Gap, Grade, ProcessKey, Stage},
     observe::{
         node,
-        pipeline::Engine,
+        pipeline::Pipeline,
         record::TargetId,
         redact::Redactor,
         source::{SourceError, Target},
-        track::Told,
+        track::Emission,
     },
 };
 
 /// Room for path names and one turn of records.
 const STACK: usize = 256 << 10;
 
-/// Starts the thread. It ends with [`Letter::Stop`], or when observing has failed wholly.
+/// Starts the thread. It ends with [`Message::Stop`], or when observing has failed wholly.
 pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<()> {
     thread::Builder::new().name("observe".into()).stack_size(STACK).spawn(move || {
         let result = catch_unwind(AssertUnwindSafe(|| run(&shared)));
@@ -55,7 +55,7 @@ pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<()> {
             Err(_) => Some("the observer panicked".to_owned()),
         };
         // Whoever waits for an answer has it now: none.
-        drop(shared.mailbox.close());
+        drop(shared.inbox.close());
         if let Some(why) = why {
             tracing::error!(why, "containers are no longer observed");
             shared.failed(&why);
@@ -68,13 +68,13 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
     crate::sys::process::raise_thread_priority();
     let source = sources::open(shared)?;
     let shim = i32::try_from(std::process::id()).unwrap_or_default();
-    let engine = Engine::new(source, shim).map_err(|source| SourceError::Kernel {
+    let pipeline = Pipeline::new(source, shim).map_err(|source| SourceError::Kernel {
         action: "make what the observer waits on",
         source,
     })?;
-    let mut observer = Thread {
+    let mut observer = Actor {
         shared: shared.clone(),
-        engine,
+        pipeline,
         targets: HashMap::new(),
         containers: BTreeMap::new(),
         unobserved: HashMap::new(),
@@ -86,9 +86,9 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         realtime_offset_ns: realtime_offset_ns(),
     };
     // The first container is watched before anything is done for the node.
-    observer.engine.wait(observer.shared.mailbox.bell());
+    observer.pipeline.wait(observer.shared.inbox.waker());
     let mut more = observer.turn()?;
-    if observer.engine.backend() == Backend::Bpf
+    if observer.pipeline.backend() == Backend::Bpf
         && let Err(error) = node::sweep()
     {
         tracing::warn!(error = crate::model::chain(&error), "what dead shims left stays");
@@ -97,7 +97,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         more = observer.turn()?;
     }
     while observer.leaving.is_none() {
-        observer.engine.wait(observer.shared.mailbox.bell());
+        observer.pipeline.wait(observer.shared.inbox.waker());
         loop {
             let turn = observer.turn()?;
             if !observer.rest(turn) {
@@ -125,20 +125,20 @@ enum Turn {
     More,
 }
 
-struct Thread {
+struct Actor {
     shared: Arc<Shared>,
-    engine: Engine,
+    pipeline: Pipeline,
     targets: HashMap<Serial, TargetId>,
     /// A handful, looked into for each event: ordered is quicker than hashed.
     containers: BTreeMap<TargetId, Arc<Container>>,
     /// Those that cannot be watched.
     unobserved: HashMap<Serial, Arc<Container>>,
     /// Letters about the past that a read has yet to overtake.
-    later: VecDeque<Letter>,
-    /// Told when everything was given back.
+    later: VecDeque<Message>,
+    /// Emission when everything was given back.
     leaving: Option<oneshot::Sender<()>>,
-    /// What the engine told, and what is made of it; kept for their room.
-    told: Vec<Told>,
+    /// What the pipeline told, and what is made of it; kept for their room.
+    told: Vec<Emission>,
     events: Vec<Event>,
     /// Whether nothing can have come without waking us: see
     /// [`Source::rest`](super::source::Source::rest).
@@ -147,14 +147,14 @@ struct Thread {
     realtime_offset_ns: u64,
 }
 
-impl Thread {
+impl Actor {
     /// Lets records collect, unless there are some to read. Answers whether another turn follows:
     /// not where there was nothing for a whole rest.
     fn rest(&mut self, turn: Turn) -> bool {
         match turn {
             Turn::Idle if self.rested || self.leaving.is_some() => return false,
             Turn::More => self.rested = false,
-            Turn::Idle | Turn::Busy => self.rested = self.engine.rest(self.shared.mailbox.bell()),
+            Turn::Idle | Turn::Busy => self.rested = self.pipeline.rest(self.shared.inbox.waker()),
         }
         true
     }
@@ -162,27 +162,27 @@ impl Thread {
     /// One turn.
     fn turn(&mut self) -> Result<Turn, SourceError> {
         self.hear();
-        let more = match self.engine.read() {
+        let more = match self.pipeline.read() {
             Ok(more) => more,
             Err(error) => {
-                let source = sources::replace(&self.shared, self.engine.backend(), error)?;
-                self.engine.replace(source);
+                let source = sources::replace(&self.shared, self.pipeline.backend(), error)?;
+                self.pipeline.replace(source);
                 true
             }
         };
         let past = self.later.len();
         self.hear();
-        let busy = self.engine.track();
+        let busy = self.pipeline.track();
         self.rested &= !busy && !more;
-        self.engine.ask_reaped();
+        self.pipeline.ask_reaped();
         if !more {
-            for letter in self.later.drain(..past).collect::<Vec<_>>() {
-                self.past(letter);
+            for message in self.later.drain(..past).collect::<Vec<_>>() {
+                self.past(message);
             }
         }
-        self.engine.look_again();
-        self.engine.tell_overdue();
-        self.engine.tell_idle();
+        self.pipeline.look_again();
+        self.pipeline.tell_overdue();
+        self.pipeline.tell_idle();
         self.publish();
         Ok(match (self.leaving.is_some(), more, busy || !self.later.is_empty()) {
             (true, ..) | (_, false, false) => Turn::Idle,
@@ -191,16 +191,16 @@ impl Thread {
         })
     }
 
-    /// Takes the letters, acts on those that come first, and keeps the others.
+    /// Takes the messages, acts on those that come first, and keeps the others.
     fn hear(&mut self) {
-        for letter in self.shared.mailbox.take() {
-            if letter.comes_first() { self.first(letter) } else { self.later.push_back(letter) }
+        for message in self.shared.inbox.take() {
+            if message.comes_first() { self.first(message) } else { self.later.push_back(message) }
         }
     }
 
-    fn first(&mut self, letter: Letter) {
-        match letter {
-            Letter::Created {
+    fn first(&mut self, message: Message) {
+        match message {
+            Message::Created {
                 serial,
                 container,
                 settings,
@@ -217,26 +217,26 @@ impl Thread {
                 let name = container.id.clone();
                 let id = self.created(serial, container, &settings, init, pid_namespace, late);
                 if let Some(id) = id {
-                    self.engine.tracker.runtime_path(id, runtime.as_os_str().as_bytes());
-                    self.engine.watch_ports(id, init, &name, late);
-                    self.engine.watch_idle(id, settings.idle_after, input);
+                    self.pipeline.tracker.runtime_path(id, runtime.as_os_str().as_bytes());
+                    self.pipeline.watch_ports(id, init, &name, late);
+                    self.pipeline.watch_idle(id, settings.idle_after, input);
                 }
                 // The shim may have given up meanwhile, and init run.
                 if watched.send(()).is_err() && !late {
                     id.into_iter().for_each(|id| self.missed_beginning(id));
                 }
             }
-            Letter::RuntimeExec { serial, exec_id, pid } => {
+            Message::RuntimeExec { serial, exec_id, pid } => {
                 if let Some(id) = self.targets.get(&serial) {
-                    self.engine.tracker.runtime_exec(*id, &exec_id, pid);
+                    self.pipeline.tracker.runtime_exec(*id, &exec_id, pid);
                     // Before anything of it can have come, its end included.
-                    self.engine.tracker.expects_output_end(*id, &exec_id);
+                    self.pipeline.tracker.expects_output_end(*id, &exec_id);
                 }
             }
-            Letter::ExecStarted { serial, exec_id, pid } => {
+            Message::ExecStarted { serial, exec_id, pid } => {
                 if let Some(id) = self.targets.get(&serial) {
-                    self.engine.tracker.exec_started(*id, &exec_id, pid);
-                    self.engine.exec_started(*id, &exec_id);
+                    self.pipeline.tracker.exec_started(*id, &exec_id, pid);
+                    self.pipeline.exec_started(*id, &exec_id);
                 }
             }
             other => self.later.push_back(other),
@@ -268,7 +268,7 @@ impl Thread {
         let target = Target::Cgroup { path: location.directory, pid_namespace };
         let args_max = usize::try_from(settings.argv_max).unwrap_or(usize::MAX);
         if let Err(error) =
-            self.engine.watch(target_id, target, Some(init), Some(redactor(settings)), args_max)
+            self.pipeline.watch(target_id, target, Some(init), Some(redactor(settings)), args_max)
         {
             tracing::warn!(id = container.id, error = crate::model::chain(&error), "not observed");
             self.unobserved(serial, container, init, began);
@@ -276,15 +276,15 @@ impl Thread {
         }
         self.targets.insert(serial, target_id);
         self.containers.insert(target_id, container);
-        self.engine.tracker.expects_output_end(target_id, "");
+        self.pipeline.tracker.expects_output_end(target_id, "");
         let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
-        self.engine.tell(target_id, began, Body::ContainerStart { init });
+        self.pipeline.tell(target_id, began, Body::ContainerStart { init });
         if late {
             self.missed_beginning(target_id);
-        } else if self.engine.backend() != Backend::Bpf {
+        } else if self.pipeline.backend() != Backend::Bpf {
             // Nothing was missed yet; what will be, nobody will count.
             let gap = Gap { lost: None, stage: Stage::Kernel, from_ns: began, to_ns: began };
-            self.engine.tell(target_id, began, Body::Gap(gap));
+            self.pipeline.tell(target_id, began, Body::Gap(gap));
         }
         Some(target_id)
     }
@@ -292,12 +292,12 @@ impl Thread {
     /// Something may have happened before the watch: told, and looked for.
     fn missed_beginning(&mut self, id: TargetId) {
         let now = monotonic_ns();
-        self.engine.tell(
+        self.pipeline.tell(
             id,
             now,
             Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }),
         );
-        self.engine.look(id);
+        self.pipeline.look(id);
     }
 
     /// A container that cannot be watched begins with a gap of which nobody knows the size, and
@@ -308,34 +308,34 @@ impl Thread {
         for body in [Body::ContainerStart { init }, Body::Gap(gap)] {
             self.push(Some(container.clone()), at_ns, Grade::Exact, Backend::Shim, body);
         }
-        self.shared.hub.publish(&mut self.events);
+        self.shared.event_log.publish(&mut self.events);
         self.unobserved.insert(serial, container);
     }
 
-    fn past(&mut self, letter: Letter) {
-        match letter {
-            Letter::Exited { serial, exec_id, exit } => {
+    fn past(&mut self, message: Message) {
+        match message {
+            Message::Exited { serial, exec_id, exit } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
                 match exec_id.as_str() {
-                    "" => self.engine.unwatch_idle(id),
-                    exec_id => self.engine.exec_ended(id, exec_id),
+                    "" => self.pipeline.unwatch_idle(id),
+                    exec_id => self.pipeline.exec_ended(id, exec_id),
                 }
-                self.engine.settle(|tracker, now, effects| {
+                self.pipeline.settle(|tracker, now, effects| {
                     tracker.reaped_exit(id, &exec_id, exit.pid, exit.status, now, effects);
                 });
             }
-            Letter::OutputEnded { serial, exec_id } => {
+            Message::OutputEnded { serial, exec_id } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
-                self.engine.settle(|tracker, now, effects| {
+                self.pipeline.settle(|tracker, now, effects| {
                     tracker.output_ended(id, &exec_id, now, effects)
                 });
             }
-            Letter::Input { serial } => {
+            Message::Input { serial } => {
                 if let Some(id) = self.targets.get(&serial) {
-                    self.engine.input(*id);
+                    self.pipeline.input(*id);
                 }
             }
-            Letter::Deleted { serial } => {
+            Message::Deleted { serial } => {
                 let Some(id) = self.targets.remove(&serial) else {
                     if let Some(container) = self.unobserved.remove(&serial) {
                         let close = Body::ContainerClose(Counts::default());
@@ -346,37 +346,38 @@ impl Thread {
                             Backend::Shim,
                             close,
                         );
-                        self.shared.hub.publish(&mut self.events);
+                        self.shared.event_log.publish(&mut self.events);
                     }
                     return;
                 };
-                self.engine.end(id);
+                self.pipeline.end(id);
                 self.publish();
                 self.containers.remove(&id);
             }
-            Letter::Processes { container_id, reply } => {
+            Message::Processes { container_id, reply } => {
                 self.publish();
                 let is_meant =
                     |container: &Container| container_id.is_empty() || container.id == container_id;
-                let found = self.engine.processes(None).into_iter().filter_map(|(id, process)| {
-                    let container =
-                        self.containers.get(&id).filter(|container| is_meant(container))?;
-                    Some((container.clone(), process))
-                });
+                let found =
+                    self.pipeline.processes(None).into_iter().filter_map(|(id, process)| {
+                        let container =
+                            self.containers.get(&id).filter(|container| is_meant(container))?;
+                        Some((container.clone(), process))
+                    });
                 let meant = self.containers.iter().filter(|(_, container)| is_meant(container));
                 let living = Living {
                     processes: found.collect(),
                     idle: meant
                         .clone()
-                        .filter(|(id, _)| self.engine.is_idle(**id))
+                        .filter(|(id, _)| self.pipeline.is_idle(**id))
                         .map(|(_, one)| one.clone())
                         .collect(),
-                    seq: self.shared.hub.seq(),
+                    seq: self.shared.event_log.seq(),
                 };
                 let is_known = container_id.is_empty() || meant.count() > 0;
                 let _ = reply.send(is_known.then_some(living));
             }
-            Letter::Ports { container_id, reply } => {
+            Message::Ports { container_id, reply } => {
                 let is_meant =
                     |container: &Container| container_id.is_empty() || container.id == container_id;
                 let meant = self.containers.iter().filter(|(_, container)| is_meant(container));
@@ -384,7 +385,7 @@ impl Thread {
                     meant.map(|(id, container)| (*id, container.clone())).collect();
                 let is_known = container_id.is_empty() || !meant.is_empty();
                 let ports = |(id, container): (TargetId, Arc<Container>)| {
-                    let [told, listed] = self.engine.ports(id);
+                    let [told, listed] = self.pipeline.ports(id);
                     let told = told.into_iter().map(|port| (port, false));
                     let all = told.chain(listed.into_iter().map(|port| (port, true)));
                     let open = |(port, listed_only)| OpenPort {
@@ -396,35 +397,36 @@ impl Thread {
                 };
                 let found = meant.into_iter().flat_map(ports).collect();
                 self.publish();
-                let _ = reply.send(is_known.then_some((found, self.shared.hub.seq())));
+                let _ = reply.send(is_known.then_some((found, self.shared.event_log.seq())));
             }
-            Letter::Stop { stopped } => {
+            Message::Stop { stopped } => {
                 self.publish();
                 self.leaving = Some(stopped);
             }
             // Acted on when they were taken.
-            Letter::Created { .. } | Letter::RuntimeExec { .. } | Letter::ExecStarted { .. } => {}
+            Message::Created { .. } | Message::RuntimeExec { .. } | Message::ExecStarted { .. } => {
+            }
         }
     }
 
     fn publish(&mut self) {
         let mut told = std::mem::take(&mut self.told);
-        told.extend(self.engine.take_told());
+        told.extend(self.pipeline.take_told());
         if !told.is_empty() {
             self.realtime_offset_ns = realtime_offset_ns();
         }
-        for Told { target, at_ns, grade, derived, body } in told.drain(..) {
+        for Emission { target, at_ns, grade, derived, body } in told.drain(..) {
             let container = target.and_then(|id| self.containers.get(&id)).cloned();
             let source = match grade {
                 // A look at /proc, whoever asked for it.
                 Grade::Snapshot => Backend::Poll,
                 _ if derived => Backend::Shim,
-                _ => self.engine.backend(),
+                _ => self.pipeline.backend(),
             };
             self.push(container, at_ns, grade, source, body);
         }
         self.told = told;
-        self.shared.hub.publish(&mut self.events);
+        self.shared.event_log.publish(&mut self.events);
     }
 
     fn push(

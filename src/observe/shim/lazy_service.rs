@@ -23,7 +23,7 @@ use crate::{
 type Answer<T> = ttrpc::Result<T>;
 
 /// Asks the service, once there is one.
-struct Front {
+struct LazyService {
     observer: Observer,
     publisher: Publisher,
 }
@@ -33,10 +33,10 @@ pub fn tables(
     observer: Observer,
     publisher: Publisher,
 ) -> HashMap<String, ttrpc::r#async::Service> {
-    service::tables(&Arc::new(Front { observer, publisher }))
+    service::tables(&Arc::new(LazyService { observer, publisher }))
 }
 
-impl Serves for Front {
+impl Serves for LazyService {
     fn service(&self) -> Answer<&Service> {
         self.observer.service().ok_or_else(|| {
             ttrpc::Error::RpcStatus(ttrpc::get_status(
@@ -48,7 +48,7 @@ impl Serves for Front {
 }
 
 #[async_trait]
-impl wire::Observer for Front {
+impl wire::Observer for LazyService {
     async fn capabilities(
         &self,
         _: &TtrpcContext,

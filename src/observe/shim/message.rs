@@ -17,7 +17,7 @@ pub(super) struct Serial(pub(super) u64);
 
 /// One thing that the observer's thread must know or answer.
 #[derive(Debug)]
-pub(super) enum Letter {
+pub(super) enum Message {
     /// Init exists; watch from here on.
     Created {
         serial: Serial,
@@ -72,12 +72,12 @@ pub(super) enum Letter {
     },
     /// The shim leaves.
     Stop {
-        /// Told when all is published.
+        /// Emission when all is published.
         stopped: oneshot::Sender<()>,
     },
 }
 
-impl Letter {
+impl Message {
     /// Whether it must be known before the records that follow its cause are tracked. All others
     /// are about what the source has recorded already, and come after it.
     pub(super) fn comes_first(&self) -> bool {

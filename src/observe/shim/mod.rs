@@ -1,7 +1,7 @@
 //! The observer of a shim: a thread of its own, the Observer service, and containerd's bus.
 //!
 //! ```text
-//!  task ── model::Watch ──► observer ── message ──► inbox ──► actor   the observer thread
+//!  task ── model::ContainerObserver ──► observer ── message ──► inbox ──► actor   the observer thread
 //!                               │                               │ pipeline
 //!  lookout ── ttrpc ──► lazy_service ──► service ◄── stream ◄───┘
 //!                                                      └──► bus ──► publish ──► containerd
@@ -20,7 +20,7 @@ mod shared;
 mod sources;
 
 pub use lazy_service::tables;
-pub use observer::{Observer, Seat};
+pub use observer::{Observer, ShimIdentity};
 pub use service::Service;
 pub use shared::Helpers;
 pub use sources::{LISTEN_CONNECTOR, LOAD_PROGRAMS, listen_connector, load_programs};

@@ -22,7 +22,7 @@ use tokio::{
 use super::{
     actor,
     bus::{self, Bus, Carries, Rate},
-    message::{Letter, Serial},
+    message::{Message, Serial},
     service::Service,
     shared::{Helpers, Shared},
 };
@@ -30,12 +30,15 @@ use crate::{
     clock::monotonic_ns,
     config::{self, Config, Settings},
     linux::{boot_id, process},
-    model::{Beginning, Capability, Container, Exit, Kubernetes, ProcessKey, Watch, Watched},
+    model::{
+        Capability, Container, ContainerObserver, Exit, Kubernetes, NewContainer,
+        ObservedContainer, ProcessKey,
+    },
     observe::{
         capability::Capabilities,
         encode::{Clock, Identity},
-        pipeline::Mailbox,
-        stream::{Hub, Limits},
+        pipeline::Inbox,
+        stream::{EventLog, Limits},
         track::idle::Input,
     },
     publish::Publisher,
@@ -46,9 +49,9 @@ use crate::{
 /// meanwhile.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Whose shim it is, and where it serves.
+/// Attribution shim it is, and where it serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seat {
+pub struct ShimIdentity {
     /// containerd's namespace.
     pub namespace: String,
     /// The id of the container, or of the pod, that the shim was started for.
@@ -67,11 +70,11 @@ pub struct Observer {
 struct Inner {
     /// Or why there is none.
     config: Result<Config, String>,
-    seat: Seat,
+    seat: ShimIdentity,
     helpers: Arc<dyn Helpers>,
     serials: AtomicU64,
     running: OnceLock<Option<Running>>,
-    /// Told when there is something running.
+    /// Emission when there is something running.
     started: Notify,
 }
 
@@ -85,7 +88,11 @@ impl Observer {
     /// An observer that has made nothing yet. Without a configuration it never observes: what an
     /// operator wanted redacted, or not observed at all, is not known then.
     #[must_use]
-    pub fn new(config: Result<Config, String>, seat: Seat, helpers: Arc<dyn Helpers>) -> Self {
+    pub fn new(
+        config: Result<Config, String>,
+        seat: ShimIdentity,
+        helpers: Arc<dyn Helpers>,
+    ) -> Self {
         let (serials, running, started) = (AtomicU64::new(1), OnceLock::new(), Notify::new());
         Self { inner: Arc::new(Inner { config, seat, helpers, serials, running, started }) }
     }
@@ -97,7 +104,7 @@ impl Observer {
 
     /// How many follow the events, the shim itself included.
     pub(super) fn subscribers(&self) -> usize {
-        self.running().map_or(0, |running| running.shared.hub.subscribers())
+        self.running().map_or(0, |running| running.shared.event_log.subscribers())
     }
 
     /// Carries to containerd's bus what the settings say, for as long as the shim lives.
@@ -115,7 +122,7 @@ impl Observer {
             _ => Carries::Ports,
         };
         let bus = Bus::new(carries, Rate::default());
-        bus::run(&shared.hub, publisher, bus, monotonic_ns).await;
+        bus::run(&shared.event_log, publisher, bus, monotonic_ns).await;
         // Nothing more comes; the shim lives on.
         std::future::pending().await
     }
@@ -133,12 +140,12 @@ impl Observer {
     pub async fn stop(&self, within: Duration) {
         let Some(Running { shared, .. }) = self.running() else { return };
         let (stopped, is_stopped) = oneshot::channel();
-        if shared.mailbox.put(Letter::Stop { stopped }).is_ok() {
+        if shared.inbox.put(Message::Stop { stopped }).is_ok() {
             let _ = timeout(within, is_stopped).await;
         }
-        shared.hub.close();
-        shared.hub.drained(within).await;
-        let Seat { namespace, shim_id, .. } = &self.inner.seat;
+        shared.event_log.close();
+        shared.event_log.drained(within).await;
+        let ShimIdentity { namespace, shim_id, .. } = &self.inner.seat;
         if let Err(error) = registration::remove(&registration::runtime_dir(), namespace, shim_id) {
             tracing::warn!(%error, "the registration stays");
         }
@@ -162,15 +169,19 @@ impl Observer {
             let (me, identity) = identity(&self.inner.seat.shim_id)?;
             let journal_bytes = usize::try_from(settings.journal_max).unwrap_or(usize::MAX);
             let shared = Arc::new(Shared {
-                hub: Arc::new(Hub::new(Limits { journal_bytes }, identity, Clock::now())),
-                mailbox: Mailbox::new()?,
+                event_log: Arc::new(EventLog::new(
+                    Limits { journal_bytes },
+                    identity,
+                    Clock::now(),
+                )),
+                inbox: Inbox::new()?,
                 settings: settings.clone(),
                 helpers: self.inner.helpers.clone(),
                 capabilities: Mutex::default(),
             });
             actor::start(shared.clone())?;
-            let service = Service::new(shared.hub.clone(), shared.clone());
-            if let Err(error) = self.register(me, shared.hub.identity()) {
+            let service = Service::new(shared.event_log.clone(), shared.clone());
+            if let Err(error) = self.register(me, shared.event_log.identity()) {
                 tracing::warn!(%error, "nobody will find this shim's events");
             }
             Ok::<_, std::io::Error>(Running { shared, service })
@@ -183,7 +194,7 @@ impl Observer {
     }
 
     fn register(&self, me: ProcessKey, identity: &Identity) -> std::io::Result<()> {
-        let Seat { namespace, shim_id, address } = self.inner.seat.clone();
+        let ShimIdentity { namespace, shim_id, address } = self.inner.seat.clone();
         let registration = Registration {
             namespace,
             id: shim_id,
@@ -205,8 +216,8 @@ fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
     Ok((me, Identity { shim_id: shim_id.to_owned(), epoch: me.entity_id(boot).to_string(), boot }))
 }
 
-impl Watch for Observer {
-    fn begin(&self, beginning: Beginning) -> Option<Arc<dyn Watched>> {
+impl ContainerObserver for Observer {
+    fn begin(&self, beginning: NewContainer) -> Option<Arc<dyn ObservedContainer>> {
         let config = self.inner.config.as_ref().ok()?;
         let (settings, warnings) = config.for_container(&beginning.options, &beginning.annotations);
         for config::Warning { key, reason } in warnings {
@@ -224,7 +235,7 @@ impl Watch for Observer {
             kubernetes: Kubernetes::from_annotations(&beginning.annotations),
         };
         let serial = Serial(self.inner.serials.fetch_add(1, Ordering::Relaxed));
-        let Beginning { owns_pid_namespace, runtime, .. } = beginning;
+        let NewContainer { owns_pid_namespace, runtime, .. } = beginning;
         let input = Arc::default();
         Some(Arc::new(Handle {
             shared,
@@ -251,16 +262,16 @@ struct Handle {
 }
 
 impl Handle {
-    fn put(&self, letter: Letter) {
+    fn put(&self, message: Message) {
         // An observer that has failed has said so.
-        drop(self.shared.mailbox.put(letter));
+        drop(self.shared.inbox.put(message));
     }
 }
 
-impl Watched for Handle {
+impl ObservedContainer for Handle {
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (watched, is_watched) = oneshot::channel();
-        self.put(Letter::Created {
+        self.put(Message::Created {
             serial: self.serial,
             container: self.container.clone(),
             settings: self.settings.clone(),
@@ -279,28 +290,28 @@ impl Watched for Handle {
     }
 
     fn runtime_exec(&self, exec_id: &str, pid: i32) {
-        self.put(Letter::RuntimeExec { serial: self.serial, exec_id: exec_id.to_owned(), pid });
+        self.put(Message::RuntimeExec { serial: self.serial, exec_id: exec_id.to_owned(), pid });
     }
 
     fn exec_started(&self, exec_id: &str, pid: i32) {
-        self.put(Letter::ExecStarted { serial: self.serial, exec_id: exec_id.to_owned(), pid });
+        self.put(Message::ExecStarted { serial: self.serial, exec_id: exec_id.to_owned(), pid });
     }
 
     fn exited(&self, exec_id: &str, exit: Exit) {
-        self.put(Letter::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
+        self.put(Message::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
     }
 
     fn input(&self) {
         if self.input.came(monotonic_ns()) {
-            self.put(Letter::Input { serial: self.serial });
+            self.put(Message::Input { serial: self.serial });
         }
     }
 
     fn output_ended(&self, exec_id: &str) {
-        self.put(Letter::OutputEnded { serial: self.serial, exec_id: exec_id.to_owned() });
+        self.put(Message::OutputEnded { serial: self.serial, exec_id: exec_id.to_owned() });
     }
 
     fn deleted(&self) {
-        self.put(Letter::Deleted { serial: self.serial });
+        self.put(Message::Deleted { serial: self.serial });
     }
 }

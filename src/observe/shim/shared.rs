@@ -6,14 +6,14 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{
-    message::Letter,
+    message::Message,
     service::{Living, OpenPorts, Questions, Unavailable},
 };
 use crate::{
     clock::{monotonic_ns, realtime_offset_ns},
     config::Settings,
     model::{Backend, Body, Capability, Event, Gap, Grade, Stage},
-    observe::{capability::Capabilities, pipeline::Mailbox, stream::Hub},
+    observe::{capability::Capabilities, pipeline::Inbox, stream::EventLog},
 };
 
 /// What the node's shims share, and only a short-lived process of its own may make.
@@ -36,8 +36,8 @@ pub trait Helpers: Send + Sync + std::fmt::Debug {
 /// What the observer's thread and the shim's share.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) hub: Arc<Hub>,
-    pub(super) mailbox: Mailbox<Letter>,
+    pub(super) event_log: Arc<EventLog>,
+    pub(super) inbox: Inbox<Message>,
     pub(super) settings: Arc<Settings>,
     pub(super) helpers: Arc<dyn Helpers>,
     pub(super) capabilities: Mutex<Vec<Capability>>,
@@ -76,12 +76,12 @@ impl Shared {
     fn ask<'a, T: Send + 'a>(
         &'a self,
         container: &'a str,
-        letter: fn(String, oneshot::Sender<Option<T>>) -> Letter,
+        message: fn(String, oneshot::Sender<Option<T>>) -> Message,
     ) -> BoxFuture<'a, Result<T, Unavailable>> {
         Box::pin(async move {
             let failed = || Unavailable::Observer { reason: "the observer has ended".into() };
             let (reply, answer) = oneshot::channel();
-            self.mailbox.put(letter(container.to_owned(), reply)).map_err(|_| failed())?;
+            self.inbox.put(message(container.to_owned(), reply)).map_err(|_| failed())?;
             let answer = answer.await.map_err(|_| failed())?;
             answer.ok_or_else(|| Unavailable::Container { id: container.to_owned() })
         })
@@ -98,7 +98,7 @@ impl Shared {
             container: None,
             body,
         });
-        self.hub.publish(&mut told.collect());
+        self.event_log.publish(&mut told.collect());
     }
 }
 
@@ -108,10 +108,10 @@ impl Questions for Shared {
     }
 
     fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>> {
-        self.ask(container, |container_id, reply| Letter::Processes { container_id, reply })
+        self.ask(container, |container_id, reply| Message::Processes { container_id, reply })
     }
 
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
-        self.ask(container, |container_id, reply| Letter::Ports { container_id, reply })
+        self.ask(container, |container_id, reply| Message::Ports { container_id, reply })
     }
 }

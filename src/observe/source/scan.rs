@@ -21,9 +21,9 @@ use crate::{
 #[error("failed to scan the target's processes")]
 pub struct ScanError(#[from] io::Error);
 
-/// The processes that are alive in a target: [`What::LookBegan`], one [`What::Alive`] for each
+/// The processes that are alive in a target: [`What::ScanBegan`], one [`What::Alive`] for each
 /// process (parents before children if they started in different clock ticks), and
-/// [`What::LookEnded`]. All have [`Grade::Snapshot`] and the time at which the scan began.
+/// [`What::ScanEnded`]. All have [`Grade::Snapshot`] and the time at which the scan began.
 ///
 /// Zombies are not alive. A process that starts during the scan may or may not be in it.
 ///
@@ -66,10 +66,10 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
     let records = alive.into_iter().map(|(Alive { key, lineage, image }, cgroup)| {
         record(key, What::Alive { lineage, image: Arc::new(image), cgroup })
     });
-    Ok([record(no_process, What::LookBegan)]
+    Ok([record(no_process, What::ScanBegan)]
         .into_iter()
         .chain(records)
-        .chain([record(no_process, What::LookEnded)])
+        .chain([record(no_process, What::ScanEnded)])
         .collect())
 }
 

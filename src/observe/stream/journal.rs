@@ -27,7 +27,7 @@ const FULL: usize = SEGMENT - (2 << 10);
 /// A queue of events with consecutive seqs, oldest first.
 #[derive(Debug)]
 pub(super) struct Journal {
-    index: VecDeque<Place>,
+    index: VecDeque<Span>,
     head: Head,
     segments: VecDeque<Vec<u8>>,
     /// How many segments have gone: what the oldest one that is here is called.
@@ -42,7 +42,7 @@ pub(super) struct Journal {
 
 /// An event, and where it is.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct Span {
     monotonic_ns: u64,
     segment: u64,
     begin: usize,
@@ -50,7 +50,7 @@ struct Place {
     kind: usize,
 }
 
-impl Place {
+impl Span {
     /// What keeping it costs.
     fn charge(&self) -> usize {
         size_of::<Self>() + self.end - self.begin
@@ -95,8 +95,8 @@ impl Journal {
         seqs.zip(self.index.range(skip..)).map(|(seq, place)| self.encoded(seq, place))
     }
 
-    fn encoded(&self, seq: u64, place: &Place) -> Encoded<'_> {
-        let Place { monotonic_ns, segment, begin, end, kind } = *place;
+    fn encoded(&self, seq: u64, place: &Span) -> Encoded<'_> {
+        let Span { monotonic_ns, segment, begin, end, kind } = *place;
         let segment = usize::try_from(segment - self.first_segment).unwrap_or(usize::MAX);
         Encoded { seq, monotonic_ns, kind, bytes: &self.segments[segment][begin..end] }
     }
@@ -115,7 +115,7 @@ impl Journal {
             last.shrink_to_fit();
         }
         let (monotonic_ns, kind) = (event.monotonic_ns, event.body.kind());
-        let place = Place { monotonic_ns, segment, begin, end: last.len(), kind };
+        let place = Span { monotonic_ns, segment, begin, end: last.len(), kind };
         self.next_seq += 1;
         self.bytes += place.charge();
         if self.index.len() == self.index.capacity() {

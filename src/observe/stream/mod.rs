@@ -1,4 +1,4 @@
-//! The hub: gives each event its seq, keeps the newest in a journal, wakes those who follow.
+//! The event_log: gives each event its seq, keeps the newest in a journal, wakes those who follow.
 //!
 //! ```text
 //!  observer's thread                                   the async thread
@@ -10,7 +10,7 @@
 //! once, however many follow. What the journal evicts before a subscriber has read it is counted
 //! for that subscriber alone and told to it alone.
 //!
-//! Called by the observer's thread ([`Hub::publish`]) and by the async thread (all else). An event
+//! Called by the observer's thread ([`EventLog::publish`]) and by the async thread (all else). An event
 //! is encoded once, by the thread that gives it, however many follow. No clock is read but to bound
 //! a wait, and a lock that a panic poisoned is used on: an event more or less in it does no harm.
 
@@ -40,10 +40,10 @@ use super::encode::{Clock, Encoder, Identity};
 /// How many may follow one shim at once; the next is refused. The shim's own do not count.
 pub const SUBSCRIBERS_MAX: usize = 64;
 
-/// How long [`Hub::drained`] waits at most, whatever it is asked for.
+/// How long [`EventLog::drained`] waits at most, whatever it is asked for.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
-/// What the hub may use.
+/// What the event_log may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// How many bytes the journal may hold. The oldest event goes when there is no room; the newest
@@ -53,7 +53,7 @@ pub struct Limits {
 
 /// See the module.
 #[derive(Debug)]
-pub struct Hub {
+pub struct EventLog {
     identity: Identity,
     clock: Clock,
     /// Held for one batch of events, or for one read of bounded length.
@@ -73,8 +73,8 @@ struct State {
     closed: bool,
 }
 
-impl Hub {
-    /// An empty hub, whose first event will have seq 1. `clock` tells when processes began.
+impl EventLog {
+    /// An empty event_log, whose first event will have seq 1. `clock` tells when processes began.
     #[must_use]
     pub fn new(limits: Limits, identity: Identity, clock: Clock) -> Self {
         let journal = Journal::new(limits.journal_bytes);

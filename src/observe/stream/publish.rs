@@ -7,10 +7,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{Hub, State, subscriber::Subscriber};
+use super::{EventLog, State, subscriber::Subscriber};
 use crate::model::Event;
 
-impl Hub {
+impl EventLog {
     /// Gives the events their seqs, in order, and leaves `events` empty.
     ///
     /// Returns at once, but where the journal is full of what a subscriber with the policy to block

@@ -1,4 +1,4 @@
-//! What the hub knows of one who follows: a position in the journal.
+//! What the event_log knows of one who follows: a position in the journal.
 
 use std::{sync::Arc, time::Duration};
 

@@ -6,7 +6,7 @@ use containerd_shim_protos::protobuf::{self, Message as _};
 use tokio::sync::Notify;
 
 use super::{
-    Cursor, Hub, SUBSCRIBERS_MAX,
+    Cursor, EventLog, SUBSCRIBERS_MAX,
     filter::{Filters, Invalid, Wanted},
     subscriber::{Block, Missed, Subscriber},
 };
@@ -97,13 +97,13 @@ impl Batch {
 /// One who follows. Dropping it ends that.
 #[derive(Debug)]
 pub struct Subscription {
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     id: u64,
     wake: Arc<Notify>,
     begins_after: u64,
 }
 
-impl Hub {
+impl EventLog {
     /// Begins to follow.
     ///
     /// # Errors
@@ -150,7 +150,7 @@ impl Hub {
             looked_ns: 0,
         });
         drop(state);
-        Ok(Subscription { hub: self.clone(), id, wake, begins_after: position - 1 })
+        Ok(Subscription { event_log: self.clone(), id, wake, begins_after: position - 1 })
     }
 }
 
@@ -170,7 +170,7 @@ impl Subscription {
         self.begins_after
     }
 
-    /// What comes next, once there is something. `None`: the hub is closed and all has been read.
+    /// What comes next, once there is something. `None`: the event_log is closed and all has been read.
     /// What was read is with the caller: dropping the future loses nothing.
     pub async fn next(&mut self, bounds: Bounds) -> Option<Batch> {
         loop {
@@ -184,7 +184,7 @@ impl Subscription {
     }
 
     fn turn(&mut self, bounds: Bounds) -> Turn {
-        let mut state = self.hub.lock();
+        let mut state = self.event_log.lock();
         let state = &mut *state;
         // There as long as this handle is.
         let Some(subscriber) = state.subscribers.iter_mut().find(|other| other.id == self.id)
@@ -193,7 +193,7 @@ impl Subscription {
         };
         let batch = subscriber.read(&state.journal, bounds);
         if subscriber.block.is_some() {
-            self.hub.room.notify_all();
+            self.event_log.room.notify_all();
         }
         if !batch.gaps.is_empty() || batch.count > 0 {
             subscriber.waiting = false;
@@ -206,15 +206,15 @@ impl Subscription {
             return Turn::End;
         }
         subscriber.waiting = true;
-        self.hub.settled.notify_waiters();
+        self.event_log.settled.notify_waiters();
         Turn::Wait
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        self.hub.lock().subscribers.retain(|subscriber| subscriber.id != self.id);
-        self.hub.room.notify_all();
-        self.hub.settled.notify_waiters();
+        self.event_log.lock().subscribers.retain(|subscriber| subscriber.id != self.id);
+        self.event_log.room.notify_all();
+        self.event_log.settled.notify_waiters();
     }
 }

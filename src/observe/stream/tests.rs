@@ -13,12 +13,12 @@ use crate::model::{
 
 pub(super) const ALL: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX };
 
-/// A hub whose journal has room for so many [`throttle`]s, as long as their numbers are below 128.
-pub(super) fn hub(events: usize) -> Arc<Hub> {
+/// A event_log whose journal has room for so many [`throttle`]s, as long as their numbers are below 128.
+pub(super) fn event_log(events: usize) -> Arc<EventLog> {
     let mut one = Journal::new(usize::MAX);
     one.append(&throttle(1), Encoder::new(&identity(), CLOCK));
     let journal_bytes = events * one.bytes();
-    Arc::new(Hub::new(Limits { journal_bytes }, identity(), CLOCK))
+    Arc::new(EventLog::new(Limits { journal_bytes }, identity(), CLOCK))
 }
 
 pub(super) const CLOCK: Clock = Clock { boot_realtime_ns: 0 };
@@ -59,8 +59,8 @@ pub(super) fn process(pid: i32, executable: &str) -> Arc<Process> {
     })
 }
 
-fn publish(hub: &Hub, seqs: std::ops::RangeInclusive<u64>) {
-    hub.publish(&mut seqs.map(throttle).collect());
+fn publish(event_log: &EventLog, seqs: std::ops::RangeInclusive<u64>) {
+    event_log.publish(&mut seqs.map(throttle).collect());
 }
 
 fn after(cursor: &str) -> Request {
@@ -74,53 +74,53 @@ fn seqs(batch: &Batch) -> Vec<u64> {
 /// What is there for the subscription now.
 async fn read(subscription: &mut Subscription) -> Batch {
     let next = tokio::time::timeout(Duration::from_secs(10), subscription.next(ALL));
-    next.await.expect("something to read").expect("an open hub")
+    next.await.expect("something to read").expect("an open event_log")
 }
 
 /// Check that events are numbered from 1 and that a subscriber gets what comes after it.
 #[tokio::test]
 async fn a_subscriber_gets_what_comes_after_it() {
-    let hub = hub(100);
-    publish(&hub, 1..=3);
-    let mut subscription = hub.subscribe(Request::default()).expect("a place");
+    let event_log = event_log(100);
+    publish(&event_log, 1..=3);
+    let mut subscription = event_log.subscribe(Request::default()).expect("a place");
     assert_eq!(subscription.begins_after(), 3);
-    publish(&hub, 4..=5);
+    publish(&event_log, 4..=5);
     assert_eq!(seqs(&read(&mut subscription).await), [4, 5]);
-    assert_eq!(hub.seq(), 5);
+    assert_eq!(event_log.seq(), 5);
 }
 
 /// Check that a cursor of this epoch continues right after it, also at the journal's end.
 #[tokio::test]
 async fn a_cursor_continues_after_its_event() {
-    let hub = hub(100);
-    publish(&hub, 1..=4);
-    let mut subscription = hub.subscribe(after("e1:2")).expect("a place");
+    let event_log = event_log(100);
+    publish(&event_log, 1..=4);
+    let mut subscription = event_log.subscribe(after("e1:2")).expect("a place");
     let batch = read(&mut subscription).await;
     assert_eq!((seqs(&batch), batch.gaps), (vec![3, 4], vec![]));
-    let mut at_the_end = hub.subscribe(after("e1:4")).expect("a place");
-    publish(&hub, 5..=5);
+    let mut at_the_end = event_log.subscribe(after("e1:4")).expect("a place");
+    publish(&event_log, 5..=5);
     assert_eq!(seqs(&read(&mut at_the_end).await), [5]);
 }
 
 /// Check that what the journal no longer has is a gap of exactly so many seqs.
 #[tokio::test]
 async fn an_evicted_cursor_is_a_gap_of_the_missing_seqs() {
-    let hub = hub(4);
-    publish(&hub, 1..=10);
-    let mut subscription = hub.subscribe(after("e1:2")).expect("a place");
+    let event_log = event_log(4);
+    publish(&event_log, 1..=10);
+    let mut subscription = event_log.subscribe(after("e1:2")).expect("a place");
     let batch = read(&mut subscription).await;
     assert_eq!(batch.gaps, [Gap { lost: Some(4), stage: Stage::Journal, from_ns: 0, to_ns: 7 }]);
     assert_eq!(seqs(&batch), [7, 8, 9, 10]);
-    let mut whole = hub.subscribe(after("e1:6")).expect("a place");
+    let mut whole = event_log.subscribe(after("e1:6")).expect("a place");
     assert_eq!(read(&mut whole).await.gaps, []);
 }
 
 /// Check that a cursor of another run is a gap of unknown size and everything that is left.
 #[tokio::test]
 async fn a_cursor_of_another_epoch_is_a_gap_of_unknown_size() {
-    let hub = hub(100);
-    publish(&hub, 1..=2);
-    let batch = read(&mut hub.subscribe(after("e0:77")).expect("a place")).await;
+    let event_log = event_log(100);
+    publish(&event_log, 1..=2);
+    let batch = read(&mut event_log.subscribe(after("e0:77")).expect("a place")).await;
     assert_eq!(
         batch.gaps.iter().map(|gap| (gap.lost, gap.stage)).collect::<Vec<_>>(),
         [(None, Stage::Journal)]
@@ -131,11 +131,11 @@ async fn a_cursor_of_another_epoch_is_a_gap_of_unknown_size() {
 /// Check that a cursor that was never given is refused by name.
 #[test]
 fn a_cursor_ahead_of_the_newest_event_is_refused() {
-    let hub = hub(100);
-    publish(&hub, 1..=2);
-    let refused = hub.subscribe(after("e1:3")).expect_err("no such event");
+    let event_log = event_log(100);
+    publish(&event_log, 1..=2);
+    let refused = event_log.subscribe(after("e1:3")).expect_err("no such event");
     assert_eq!(refused.to_string(), "cursor e1:3 is ahead of the newest event, 2");
-    assert!(hub.subscribe(after(&format!("e1:{}", u64::MAX))).is_err());
+    assert!(event_log.subscribe(after(&format!("e1:{}", u64::MAX))).is_err());
 }
 
 /// Check that texts that are no cursors are refused, and named.
@@ -153,10 +153,11 @@ fn what_is_no_cursor_is_refused_by_name() {
 /// Check that all that the journal has comes first where it is asked for.
 #[tokio::test]
 async fn the_oldest_comes_first_where_it_is_asked_for() {
-    let hub = hub(4);
-    publish(&hub, 1..=10);
-    let mut subscription =
-        hub.subscribe(Request { since: Since::Oldest, ..Request::default() }).expect("a place");
+    let event_log = event_log(4);
+    publish(&event_log, 1..=10);
+    let mut subscription = event_log
+        .subscribe(Request { since: Since::Oldest, ..Request::default() })
+        .expect("a place");
     assert_eq!(subscription.begins_after(), 6);
     assert_eq!(seqs(&read(&mut subscription).await), [7, 8, 9, 10]);
 }
@@ -164,29 +165,30 @@ async fn the_oldest_comes_first_where_it_is_asked_for() {
 /// Check that one subscriber's loss is told to it, in front of what is left, and to nobody else.
 #[tokio::test]
 async fn a_slow_subscriber_is_told_of_its_own_loss_alone() {
-    let hub = hub(4);
-    let mut slow = hub.subscribe(Request::default()).expect("a place");
-    let mut quick = hub.subscribe(Request::default()).expect("a place");
+    let event_log = event_log(4);
+    let mut slow = event_log.subscribe(Request::default()).expect("a place");
+    let mut quick = event_log.subscribe(Request::default()).expect("a place");
     for seq in 1..=10 {
-        publish(&hub, seq..=seq);
+        publish(&event_log, seq..=seq);
         let batch = read(&mut quick).await;
         assert_eq!((seqs(&batch), batch.gaps), (vec![seq], vec![]));
     }
     let batch = read(&mut slow).await;
     assert_eq!(batch.gaps, [Gap { lost: Some(6), stage: Stage::Subscriber, from_ns: 1, to_ns: 6 }]);
     assert_eq!(seqs(&batch), [7, 8, 9, 10]);
-    publish(&hub, 11..=11);
+    publish(&event_log, 11..=11);
     assert_eq!(read(&mut slow).await.gaps, [], "it is told once");
 }
 
 /// Check that events that a filter leaves out are no loss when they are evicted.
 #[tokio::test]
 async fn an_evicted_event_that_no_filter_matches_costs_nothing() {
-    let hub = hub(4);
+    let event_log = event_log(4);
     let filters = vec![Wanted { types: vec!["process.exit".into()], ..Wanted::default() }];
-    let mut exits = hub.subscribe(Request { filters, ..Request::default() }).expect("a place");
-    publish(&hub, 1..=100);
-    hub.publish(&mut vec![event(101, exit(1, 0))]);
+    let mut exits =
+        event_log.subscribe(Request { filters, ..Request::default() }).expect("a place");
+    publish(&event_log, 1..=100);
+    event_log.publish(&mut vec![event(101, exit(1, 0))]);
     let batch = read(&mut exits).await;
     assert_eq!((seqs(&batch), batch.gaps), (vec![101], vec![]));
 }
@@ -195,40 +197,41 @@ async fn an_evicted_event_that_no_filter_matches_costs_nothing() {
 /// drop.
 #[test]
 fn there_are_as_many_places_as_promised() {
-    let hub = hub(4);
+    let event_log = event_log(4);
     let _own =
-        hub.subscribe(Request { internal: true, ..Request::default() }).expect("not counted");
-    let mut all: Vec<_> =
-        (0..SUBSCRIBERS_MAX).map(|_| hub.subscribe(Request::default()).expect("a place")).collect();
-    let refused = hub.subscribe(Request::default()).expect_err("no place");
+        event_log.subscribe(Request { internal: true, ..Request::default() }).expect("not counted");
+    let mut all: Vec<_> = (0..SUBSCRIBERS_MAX)
+        .map(|_| event_log.subscribe(Request::default()).expect("a place"))
+        .collect();
+    let refused = event_log.subscribe(Request::default()).expect_err("no place");
     assert_eq!(refused.to_string(), "there are 64 subscribers, and no more are served");
     all.pop();
-    assert!(hub.subscribe(Request::default()).is_ok());
+    assert!(event_log.subscribe(Request::default()).is_ok());
 }
 
-/// Check that a closed hub gives everything first and then its end, and that drained waits for
+/// Check that a closed event_log gives everything first and then its end, and that drained waits for
 /// that.
 #[tokio::test]
 async fn close_ends_a_stream_after_everything_was_read() {
-    let hub = hub(100);
-    let mut subscription = hub.subscribe(Request::default()).expect("a place");
-    publish(&hub, 1..=2);
-    hub.close();
+    let event_log = event_log(100);
+    let mut subscription = event_log.subscribe(Request::default()).expect("a place");
+    publish(&event_log, 1..=2);
+    event_log.close();
     let begun = Instant::now();
-    hub.drained(Duration::from_millis(20)).await;
+    event_log.drained(Duration::from_millis(20)).await;
     assert!(begun.elapsed() >= Duration::from_millis(20), "it has not read yet");
     assert_eq!(seqs(&read(&mut subscription).await), [1, 2]);
     assert!(subscription.next(ALL).await.is_none());
     drop(subscription);
-    hub.drained(Duration::from_secs(3600)).await;
+    event_log.drained(Duration::from_secs(3600)).await;
 }
 
 /// Check that a close wakes who waits.
 #[tokio::test]
 async fn close_wakes_who_waits() {
-    let hub = hub(100);
-    let mut subscription = hub.subscribe(Request::default()).expect("a place");
-    let closer = hub.clone();
+    let event_log = event_log(100);
+    let mut subscription = event_log.subscribe(Request::default()).expect("a place");
+    let closer = event_log.clone();
     let (next, ()) = tokio::join!(subscription.next(ALL), async move { closer.close() });
     assert!(next.is_none());
 }
@@ -236,42 +239,45 @@ async fn close_wakes_who_waits() {
 /// Check that a wait for someone who never reads ends within a second, whatever was asked for.
 #[tokio::test]
 async fn drained_gives_up_on_who_never_reads() {
-    let hub = hub(100);
-    let _stuck = hub.subscribe(Request::default()).expect("a place");
-    publish(&hub, 1..=1);
+    let event_log = event_log(100);
+    let _stuck = event_log.subscribe(Request::default()).expect("a place");
+    publish(&event_log, 1..=1);
     let begun = Instant::now();
-    hub.drained(Duration::from_secs(3600)).await;
+    event_log.drained(Duration::from_secs(3600)).await;
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 /// Check that a subscriber is woken by its own types only, and once until it has read.
 #[tokio::test]
 async fn only_who_wants_a_type_is_woken_and_only_once() {
-    let hub = hub(100);
+    let event_log = event_log(100);
     let filters = vec![Wanted { types: vec!["process.*".into()], ..Wanted::default() }];
-    let mut processes = hub.subscribe(Request { filters, ..Request::default() }).expect("a place");
-    let waits = |hub: &Hub| hub.lock().subscribers.first().is_some_and(Subscriber::is_waiting);
+    let mut processes =
+        event_log.subscribe(Request { filters, ..Request::default() }).expect("a place");
+    let waits = |event_log: &EventLog| {
+        event_log.lock().subscribers.first().is_some_and(Subscriber::is_waiting)
+    };
     assert!(futures::poll!(std::pin::pin!(processes.next(ALL))).is_pending());
-    assert!(waits(&hub));
-    publish(&hub, 1..=1);
-    assert!(waits(&hub), "a throttle is no process");
-    hub.publish(&mut vec![event(2, exit(1, 0))]);
-    assert!(!waits(&hub), "it has been told, and is not told again");
+    assert!(waits(&event_log));
+    publish(&event_log, 1..=1);
+    assert!(waits(&event_log), "a throttle is no process");
+    event_log.publish(&mut vec![event(2, exit(1, 0))]);
+    assert!(!waits(&event_log), "it has been told, and is not told again");
     assert_eq!(seqs(&read(&mut processes).await), [2]);
 }
 
 /// Check that a panic of one who held the lock harms nobody else.
 #[tokio::test]
 async fn a_poisoned_lock_is_used_on() {
-    let hub = hub(100);
-    let mut subscription = hub.subscribe(Request::default()).expect("a place");
-    let poisoner = hub.clone();
+    let event_log = event_log(100);
+    let mut subscription = event_log.subscribe(Request::default()).expect("a place");
+    let poisoner = event_log.clone();
     let panicked = thread::spawn(move || {
         let _guard = poisoner.lock();
         panic!("with the lock");
     });
     assert!(panicked.join().is_err());
-    publish(&hub, 1..=1);
+    publish(&event_log, 1..=1);
     assert_eq!(seqs(&read(&mut subscription).await), [1]);
 }
 
@@ -282,12 +288,12 @@ fn blocking(at_most: Duration) -> Request {
 /// Check that a blocking subscriber that reads loses nothing from a journal of four events.
 #[tokio::test]
 async fn who_blocks_and_reads_loses_nothing() {
-    let hub = hub(4);
-    let mut subscription = hub.subscribe(blocking(Duration::from_secs(60))).expect("a place");
+    let event_log = event_log(4);
+    let mut subscription = event_log.subscribe(blocking(Duration::from_secs(60))).expect("a place");
     let writer = {
-        let hub = hub.clone();
+        let event_log = event_log.clone();
         thread::spawn(move || {
-            (1..=500).for_each(|batch| publish(&hub, batch * 10 - 9..=batch * 10))
+            (1..=500).for_each(|batch| publish(&event_log, batch * 10 - 9..=batch * 10))
         })
     };
     let mut expected = 1;
@@ -306,10 +312,10 @@ async fn who_blocks_and_reads_loses_nothing() {
 #[test]
 fn who_blocks_and_does_not_read_is_waited_for_once() {
     const BOUND: Duration = Duration::from_millis(100);
-    let hub = hub(4);
-    let subscription = hub.subscribe(blocking(BOUND)).expect("a place");
+    let event_log = event_log(4);
+    let subscription = event_log.subscribe(blocking(BOUND)).expect("a place");
     let begun = Instant::now();
-    publish(&hub, 1..=1000);
+    publish(&event_log, 1..=1000);
     assert!(begun.elapsed() >= BOUND);
     assert!(begun.elapsed() < BOUND * 50, "996 evictions and one wait");
     drop(subscription);
@@ -318,13 +324,13 @@ fn who_blocks_and_does_not_read_is_waited_for_once() {
 /// Check that a publisher that waits goes on when the one that it waits for goes.
 #[test]
 fn a_publisher_does_not_wait_for_who_has_gone() {
-    let hub = hub(4);
-    let subscription = hub.subscribe(blocking(Duration::from_secs(3600))).expect("a place");
+    let event_log = event_log(4);
+    let subscription = event_log.subscribe(blocking(Duration::from_secs(3600))).expect("a place");
     let done = Arc::new((Mutex::new(false), Condvar::new()));
     let writer = {
-        let (hub, done) = (hub.clone(), done.clone());
+        let (event_log, done) = (event_log.clone(), done.clone());
         thread::spawn(move || {
-            publish(&hub, 1..=100);
+            publish(&event_log, 1..=100);
             *done.0.lock().expect("whole") = true;
             done.1.notify_all();
         })
@@ -342,9 +348,10 @@ fn a_publisher_does_not_wait_for_who_has_gone() {
 /// Check that on a thread that runs tasks nobody is waited for: the readers are there.
 #[tokio::test]
 async fn a_publisher_among_tasks_never_waits() {
-    let hub = hub(4);
-    let mut subscription = hub.subscribe(blocking(Duration::from_secs(3600))).expect("a place");
-    publish(&hub, 1..=100);
+    let event_log = event_log(4);
+    let mut subscription =
+        event_log.subscribe(blocking(Duration::from_secs(3600))).expect("a place");
+    publish(&event_log, 1..=100);
     assert_eq!(read(&mut subscription).await.gaps.first().and_then(|gap| gap.lost), Some(96));
 }
 
@@ -375,11 +382,11 @@ proptest! {
             ..Wanted::default()
         };
         let wanted = [vec![], vec![exits(0, 0)], vec![exits(7, 3)]];
-        let hub = hub(room);
+        let event_log = event_log(room);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut readers: Vec<_> = wanted
             .iter()
-            .map(|filters| hub.subscribe(Request { filters: filters.clone(), ..Request::default() }).expect("a place"))
+            .map(|filters| event_log.subscribe(Request { filters: filters.clone(), ..Request::default() }).expect("a place"))
             .collect();
         let mut told = vec![(Vec::new(), 0_u64); readers.len()];
         let mut events = Vec::new();
@@ -399,7 +406,7 @@ proptest! {
                         events.push((at_ns, is_exit && code > 0));
                         if is_exit { event(at_ns, exit(1, code)) } else { throttle(at_ns) }
                     }).collect();
-                    hub.publish(&mut batch);
+                    event_log.publish(&mut batch);
                 }
                 Step::Read(who, limit) => { take(who, limit, &mut told); }
             }

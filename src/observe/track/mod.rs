@@ -29,24 +29,24 @@
 //! had not run a program of its own yet, a copy of a record, a record that came after its process's
 //! exit was told, an exit that the reaper had told already. So with the kernel's own `seen` and
 //! `lost` (`seen` less `runtime`) `seen == delivered + lost` holds when every record was read.
-//! Events that the shim concludes by itself ([`Told::derived`]) are not in it.
+//! Events that the shim concludes by itself ([`Emission::derived`]) are not in it.
 
-mod calls;
+mod attribution;
 mod done;
+mod exec_table;
 pub(in crate::observe) mod idle;
-mod look;
-mod past;
 pub mod ports;
+mod recent_exits;
+mod resync;
 mod target;
 mod tree;
-mod whose;
 
 #[cfg(test)]
 mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::target::Taken;
+pub use self::target::Outcome;
 use self::target::Target;
 use crate::model::{Body, FileId, Gap, Grade, Process, ProcessKey};
 use crate::observe::record::{Record, TargetId};
@@ -66,7 +66,7 @@ pub struct Tracker {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// An event.
-    Tell(Told),
+    Emit(Emission),
     /// A process is dead: say by [`Tracker::reaped`] when its whole thread group is dead and
     /// reaped, by a pidfd or by its absence. Ask it in batches; nothing waits for the answer but
     /// its done.
@@ -80,15 +80,15 @@ pub enum Effect {
     AskHolders {
         /// Of which target.
         target: TargetId,
-        /// Whose output it is.
+        /// Attribution output it is.
         key: ProcessKey,
         /// What its stdout and stderr were.
         outputs: [Option<FileId>; 2],
         /// Its living descendants.
         among: Vec<ProcessKey>,
     },
-    /// A look at `/proc` is needed: give the records of one from [`What::LookBegan`] to
-    /// [`What::LookEnded`]. Read the source until it is empty between the look and `LookEnded`: an
+    /// A look at `/proc` is needed: give the records of one from [`What::ScanBegan`] to
+    /// [`What::ScanEnded`]. Read the source until it is empty between the look and `ScanEnded`: an
     /// exit that it still has says more than an absence.
     Look {
         /// Of which target.
@@ -98,8 +98,8 @@ pub enum Effect {
 
 /// An event that has no seq yet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Told {
-    /// Whose; `None` for what concerns every target.
+pub struct Emission {
+    /// Attribution; `None` for what concerns every target.
     pub target: Option<TargetId>,
     /// `CLOCK_MONOTONIC` in nanoseconds, as the event is to carry it.
     pub at_ns: u64,
@@ -191,8 +191,14 @@ impl Tracker {
     }
 
     /// A record of a socket was handled elsewhere: counts what became of it, for the account.
-    pub fn socket(&mut self, id: TargetId, at_ns: u64, taken: Taken, effects: &mut Vec<Effect>) {
-        self.with(id, |target| target.count(taken, at_ns, effects));
+    pub fn socket(
+        &mut self,
+        id: TargetId,
+        at_ns: u64,
+        outcome: Outcome,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.with(id, |target| target.count(outcome, at_ns, effects));
     }
 
     /// A record that was counted as silent is told after all.
@@ -304,7 +310,7 @@ impl Tracker {
 }
 
 fn gap_told(target: Option<TargetId>, gap: Gap) -> Effect {
-    Effect::Tell(Told {
+    Effect::Emit(Emission {
         target,
         at_ns: gap.to_ns,
         grade: Grade::Exact,

@@ -3,12 +3,12 @@
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    Effect, Told,
-    calls::Calls,
+    Effect, Emission,
+    attribution::{Attribution, Shown},
+    exec_table::ExecTable,
     gap_told,
-    look::Look,
+    resync::Look,
     tree::{Death, Found, Holding, Index, Node, Tree, Unsaid},
-    whose::{Shown, Whose},
 };
 use crate::{
     model::{
@@ -37,7 +37,7 @@ pub(super) struct Target {
     pub(super) init_started: bool,
     pub(super) runtime_path: Option<Box<[u8]>>,
     pub(super) tree: Tree,
-    pub(super) calls: Calls,
+    pub(super) calls: ExecTable,
     pub(super) look: Look,
     /// The dead whose output somebody holds.
     pub(super) held: Vec<Index>,
@@ -71,12 +71,12 @@ struct Account {
     since_ns: u64,
 }
 
-/// What became of a record.
+/// The outcome of one record, for the account of its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// An event was told of it.
-    Told,
-    /// It says nothing that is told.
+pub enum Outcome {
+    /// It became an event.
+    Reported,
+    /// It became none: the runtime's own process, or something that is known already.
     Silent,
     /// There was no room for what it is about.
     NoRoom,
@@ -101,7 +101,7 @@ pub(super) struct NewImage {
 
 impl Target {
     pub(super) fn new(id: TargetId, shim_pid: i32, init: Option<i32>) -> Self {
-        let mut calls = Calls::default();
+        let mut calls = ExecTable::default();
         if let Some(init) = init {
             calls.entry("").own_pid = init;
         }
@@ -140,7 +140,7 @@ impl Target {
     ) {
         self.last_ns = self.last_ns.max(at_ns);
         let how = How { at_ns, grade, derived: false };
-        let taken = match what {
+        let outcome = match what {
             What::Fork(lineage) => self.fork(how, key, lineage, effects),
             What::Exec { lineage, image, cgroup, in_host_mounts } => {
                 self.exec(how, key, &NewImage { lineage, image, cgroup, in_host_mounts }, effects)
@@ -157,17 +157,17 @@ impl Target {
                     effects,
                 );
             }
-            What::LookBegan => return self.look_began(),
-            What::LookEnded => return self.look_ended(how, effects),
+            What::ScanBegan => return self.look_began(),
+            What::ScanEnded => return self.look_ended(how, effects),
         };
-        self.count(taken, at_ns, effects);
+        self.count(outcome, at_ns, effects);
     }
 
-    pub(super) fn count(&mut self, taken: Taken, at_ns: u64, effects: &mut Vec<Effect>) {
-        match taken {
-            Taken::Told => self.account.delivered += 1,
-            Taken::Silent => self.account.runtime += 1,
-            Taken::NoRoom => {
+    pub(super) fn count(&mut self, outcome: Outcome, at_ns: u64, effects: &mut Vec<Effect>) {
+        match outcome {
+            Outcome::Reported => self.account.delivered += 1,
+            Outcome::Silent => self.account.runtime += 1,
+            Outcome::NoRoom => {
                 self.account.no_room += 1;
                 self.no_room(at_ns, effects);
             }
@@ -192,7 +192,7 @@ impl Target {
         key: ProcessKey,
         lineage: Lineage,
         effects: &mut Vec<Effect>,
-    ) -> Taken {
+    ) -> Outcome {
         match self.tree.find(key, how.at_ns) {
             Found::Living(index) => {
                 let node = self.tree.node_mut(index);
@@ -202,16 +202,16 @@ impl Target {
                     && (node.forked || node.started);
                 if !reused {
                     node.forked = true;
-                    return Taken::Silent;
+                    return Outcome::Silent;
                 }
             }
-            Found::Dead(_) | Found::Gone => return Taken::Silent,
+            Found::Dead(_) | Found::Gone => return Outcome::Silent,
             Found::Unknown => {}
         }
         self.vanish_pid(key.pid, how.at_ns, effects);
         let parent = self.tree.parent_in(lineage);
         let Some(index) = self.tree.add(key, lineage, parent, how.at_ns) else {
-            return Taken::NoRoom;
+            return Outcome::NoRoom;
         };
         self.tree.node_mut(index).forked = true;
         self.room_again(how.at_ns, effects);
@@ -243,14 +243,14 @@ impl Target {
             },
             (None, None) => {
                 self.early_end(index);
-                return Taken::Silent;
+                return Outcome::Silent;
             }
         };
         let process = Arc::new(process);
         self.tree.node_mut(index).process = Some(process.clone());
         self.tell(how, Body::Fork(process), effects);
         self.early_exit(index, effects);
-        Taken::Told
+        Outcome::Reported
     }
 
     fn exec(
@@ -259,22 +259,22 @@ impl Target {
         key: ProcessKey,
         new: &NewImage,
         effects: &mut Vec<Effect>,
-    ) -> Taken {
+    ) -> Outcome {
         match self.tree.find(key, how.at_ns) {
             Found::Living(index) => {
                 let node = self.tree.node(index);
                 if node.image_ns.is_some_and(|image_ns| how.at_ns <= image_ns) {
-                    return Taken::Silent;
+                    return Outcome::Silent;
                 }
                 self.known(index, key, how.at_ns);
                 self.runs(how, index, new, effects)
             }
-            Found::Dead(_) | Found::Gone => Taken::Silent,
+            Found::Dead(_) | Found::Gone => Outcome::Silent,
             Found::Unknown => {
                 self.vanish_pid(key.pid, how.at_ns, effects);
                 let parent = self.tree.parent_in(new.lineage);
                 let Some(index) = self.tree.add(key, new.lineage, parent, how.at_ns) else {
-                    return Taken::NoRoom;
+                    return Outcome::NoRoom;
                 };
                 self.room_again(how.at_ns, effects);
                 self.runs(how, index, new, effects)
@@ -283,7 +283,13 @@ impl Target {
     }
 
     /// A living process runs a new image: tells it, unless it is a stage.
-    fn runs(&mut self, how: How, index: Index, new: &NewImage, effects: &mut Vec<Effect>) -> Taken {
+    fn runs(
+        &mut self,
+        how: How,
+        index: Index,
+        new: &NewImage,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
         let node = self.tree.node(index);
         let (key, forked, new_here) = (node.key, node.forked, node.process.is_none());
         let (origin, exec_id, birth_known) = if let Some(told) = &node.process {
@@ -297,12 +303,12 @@ impl Target {
                 in_host_mounts: new.in_host_mounts,
             };
             match self.whose(shown, Some(index), parent) {
-                Whose::Stage => {
+                Attribution::Stage => {
                     self.tree.node_mut(index).image_ns = Some(how.at_ns);
                     self.early_end(index);
-                    return Taken::Silent;
+                    return Outcome::Silent;
                 }
-                Whose::User { origin, exec_id, root } => {
+                Attribution::User { origin, exec_id, root } => {
                     if let Some(parent) = parent {
                         self.tree.adopt(index, parent);
                     }
@@ -326,7 +332,7 @@ impl Target {
         self.tell(how, body, effects);
         self.early_exit(index, effects);
         self.early_reaped(index, effects);
-        Taken::Told
+        Outcome::Reported
     }
 
     /// Tells what a look found: a process that no record had told, or an image that none had.
@@ -344,7 +350,7 @@ impl Target {
                     && node
                         .process
                         .as_ref()
-                        .is_none_or(|told| super::look::differ(&told.image, &new.image));
+                        .is_none_or(|told| super::resync::differ(&told.image, &new.image));
                 self.known(index, key, how.at_ns);
                 if news {
                     self.runs(how, index, new, effects);
@@ -381,36 +387,36 @@ impl Target {
         wait_status: Option<u32>,
         unsaid: Unsaid,
         effects: &mut Vec<Effect>,
-    ) -> Taken {
+    ) -> Outcome {
         let index = match self.tree.find(key, how.at_ns) {
             Found::Living(index) => index,
-            Found::Dead(_) | Found::Gone => return Taken::Silent,
+            Found::Dead(_) | Found::Gone => return Outcome::Silent,
             Found::Unknown => {
                 if self.early.iter().any(|early| same(early.key, key)) {
-                    return Taken::Silent;
+                    return Outcome::Silent;
                 }
                 if self.early.len() >= EARLY_MAX {
                     self.early.remove(0);
                 }
                 self.early.push(Early { key, grade: how.grade, wait_status, unsaid });
-                return Taken::Silent;
+                return Outcome::Silent;
             }
         };
         self.known(index, key, how.at_ns);
         let node = self.tree.node_mut(index);
         if node.process.is_none() {
             self.tree.forget(index, how.at_ns);
-            return Taken::Silent;
+            return Outcome::Silent;
         }
         if node.unsaid.is_some_and(|earlier| earlier.recorded) {
-            return Taken::Silent;
+            return Outcome::Silent;
         }
         if wait_status.is_none() && self.reaper_says(index) {
             self.tree.node_mut(index).unsaid = Some(unsaid);
-            return Taken::Silent;
+            return Outcome::Silent;
         }
         self.dies(how, index, wait_status.map(Ended::from_wait_status), unsaid, effects);
-        Taken::Told
+        Outcome::Reported
     }
 
     /// Whether a status that is missing will come from the reaper.
@@ -595,7 +601,7 @@ impl Target {
                 Effect::AskReaped { target, .. }
                 | Effect::AskHolders { target, .. }
                 | Effect::Look { target } => *target != target_id,
-                Effect::Tell(_) => true,
+                Effect::Emit(_) => true,
             });
         }
         self.tell_no_room(at_ns, effects);
@@ -612,7 +618,7 @@ impl Target {
 
     pub(super) fn tell(&self, how: How, body: Body, effects: &mut Vec<Effect>) {
         let How { at_ns, grade, derived } = how;
-        effects.push(Effect::Tell(Told { target: Some(self.id), at_ns, grade, derived, body }));
+        effects.push(Effect::Emit(Emission { target: Some(self.id), at_ns, grade, derived, body }));
     }
 
     /// Notes a record of a living process, and its start where it was not known.

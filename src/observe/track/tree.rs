@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::past::{Gone, Past};
+use super::recent_exits::{Gone, RecentExits};
 use crate::model::{FileId, Lineage, Process, ProcessKey};
 
 /// How many processes of one target are kept, dead ones that still have something to tell included.
@@ -28,7 +28,7 @@ pub(super) struct Tree {
     free: Vec<Index>,
     /// The youngest of each pid; older ones that are not forgotten hang on it by `Node::older`.
     youngest: HashMap<i32, Index, BuildHasherDefault<PidHasher>>,
-    past: Past,
+    past: RecentExits,
     births: u64,
 }
 

@@ -19,7 +19,7 @@ pub enum CgroupError {
     },
     /// The process is in the root cgroup, or in a cgroup that is not mounted here, or it has ended.
     #[error("process {pid} has no cgroup of its own that is mounted here")]
-    NotPlaced {
+    NoCgroup {
         /// The requested pid, in the shim's pid namespace.
         pid: i32,
     },
@@ -75,7 +75,7 @@ impl CgroupError {
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         match self {
-            Self::NoProcess { .. } | Self::NotPlaced { .. } | Self::NotFound { .. } => true,
+            Self::NoProcess { .. } | Self::NoCgroup { .. } | Self::NotFound { .. } => true,
             Self::NoMemoryController
             | Self::Read { .. }
             | Self::Parse { .. }

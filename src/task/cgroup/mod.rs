@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! mount   /proc/self/mountinfo: which hierarchies this shim can see, and which part of them
-//! place   /proc/PID/cgroup combined with those mounts: the container's directories
+//! location   /proc/PID/cgroup combined with those mounts: the container's directories
 //! dir     one such directory: its files, its tree
 //! content the format of a cgroup file; pure
 //!   stats_v1, stats_v2 (blkio, rdma, hugepages, pressure)   Metrics, as containerd decodes them
@@ -28,10 +28,10 @@ mod dir;
 mod error;
 mod hugepages;
 mod join;
+mod location;
 mod mount;
 mod oom;
 mod pids;
-mod place;
 mod pressure;
 mod rdma;
 mod stats_v1;
@@ -47,14 +47,14 @@ use std::sync::Arc;
 
 use containerd_shim_protos::protobuf::{Message, well_known_types::any::Any};
 
-use place::Place;
+use location::Location;
 
 /// The location of a container's controllers. Clones share it.
 ///
 /// It stays valid after the cgroup was removed; every method returns an error then.
 #[derive(Debug, Clone)]
 pub struct Cgroup {
-    place: Arc<Place>,
+    location: Arc<Location>,
 }
 
 /// The kernel's cgroup interface that holds the controllers.
@@ -74,20 +74,20 @@ impl Cgroup {
     ///
     /// # Errors
     ///
-    /// [`CgroupError::NoProcess`] if there is no such process. [`CgroupError::NotPlaced`] if the
+    /// [`CgroupError::NoProcess`] if there is no such process. [`CgroupError::NoCgroup`] if the
     /// process is in the root cgroup, is in a cgroup that no mount of this shim shows, or has ended
     /// (version 1 lists `/` then).
     pub fn of_process(pid: i32) -> Result<Cgroup, CgroupError> {
-        let place = Arc::new(Place::of_process(pid)?);
-        Ok(Cgroup { place })
+        let location = Arc::new(Location::of_process(pid)?);
+        Ok(Cgroup { location })
     }
 
     /// The interface that holds this container's controllers.
     #[must_use]
     pub fn version(&self) -> Version {
-        match *self.place {
-            Place::V1(_) => Version::V1,
-            Place::V2 { .. } => Version::V2,
+        match *self.location {
+            Location::V1(_) => Version::V1,
+            Location::V2 { .. } => Version::V2,
         }
     }
 
@@ -102,12 +102,12 @@ impl Cgroup {
     ///
     /// [`CgroupError::NotFound`] if the cgroup is gone.
     pub fn stats(&self) -> Result<Any, CgroupError> {
-        let answer = match &*self.place {
-            Place::V1(hierarchies) => any(stats_v1::TYPE_URL, &stats_v1::metrics(hierarchies)),
-            Place::V2 { dir, .. } => any(stats_v2::TYPE_URL, &stats_v2::metrics(dir)),
+        let answer = match &*self.location {
+            Location::V1(hierarchies) => any(stats_v1::TYPE_URL, &stats_v1::metrics(hierarchies)),
+            Location::V2 { dir, .. } => any(stats_v2::TYPE_URL, &stats_v2::metrics(dir)),
         };
         // Checked last: if the cgroup exists now, all values above came from a living cgroup.
-        self.place.check()?;
+        self.location.check()?;
         Ok(answer)
     }
 
@@ -120,7 +120,7 @@ impl Cgroup {
     ///
     /// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the error of reading it.
     pub fn pids(&self) -> Result<Vec<u32>, CgroupError> {
-        pids::list(self.place.membership())
+        pids::list(self.location.membership())
     }
 
     /// The number of processes of the cgroup, and of all cgroups below it, that the kernel's OOM
@@ -134,7 +134,7 @@ impl Cgroup {
     ///
     /// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the error of reading it.
     pub fn oom_kills(&self) -> Result<u64, CgroupError> {
-        oom::kills(&self.place)
+        oom::kills(&self.location)
     }
 
     /// Watches for OOM kills from now on. Kills that [`oom_kills`](Self::oom_kills) counts already
@@ -147,7 +147,7 @@ impl Cgroup {
     /// [`CgroupError::NoMemoryController`]; [`CgroupError::NotFound`] if the cgroup is gone;
     /// [`CgroupError::Watch`] outside of a tokio runtime, and for an error of the kernel.
     pub fn watch_oom(&self) -> Result<OomWatch, CgroupError> {
-        OomWatch::new(&self.place)
+        OomWatch::new(&self.location)
     }
 
     /// On version 2, gives this cgroup the controllers that the hierarchy's root has and this
@@ -158,11 +158,11 @@ impl Cgroup {
     ///
     /// The first write that the kernel refused. All others were still tried.
     pub fn enable_controllers(&self) -> Result<(), CgroupError> {
-        match &*self.place {
+        match &*self.location {
             // Version 1 has no counterpart: a mounted hierarchy has its controllers in every
             // cgroup.
-            Place::V1(_) => Ok(()),
-            Place::V2 { dir, mount } => controllers::enable(dir, mount),
+            Location::V1(_) => Ok(()),
+            Location::V2 { dir, mount } => controllers::enable(dir, mount),
         }
     }
 }

@@ -36,7 +36,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{CgroupError, content, dir::Dir, place::Place};
+use super::{CgroupError, content, dir::Dir, location::Location};
 use crate::sys::{eventfd::eventfd, watched};
 
 /// Nested cgroups of version 1 that are read at most. The watch runs on the tokio runtime's thread,
@@ -73,13 +73,13 @@ struct Count {
 
 impl OomWatch {
     /// See [`Cgroup::watch_oom`](super::Cgroup::watch_oom).
-    pub(super) fn new(place: &Place) -> Result<OomWatch, CgroupError> {
-        let Some((dir, counter)) = open(place)? else {
+    pub(super) fn new(location: &Location) -> Result<OomWatch, CgroupError> {
+        let Some((dir, counter)) = open(location)? else {
             return Err(CgroupError::NoMemoryController);
         };
-        let files = match place {
-            Place::V1(_) => WatchedFiles::v1(dir, counter),
-            Place::V2 { .. } => WatchedFiles::v2(dir, counter),
+        let files = match location {
+            Location::V1(_) => WatchedFiles::v1(dir, counter),
+            Location::V2 { .. } => WatchedFiles::v2(dir, counter),
         };
         // Counted after the signal is registered. A kill in between belongs to the initial count,
         // and no later kill is missed.
@@ -92,7 +92,7 @@ impl OomWatch {
     /// before the watch began. If [`Cgroup::oom_kills`](super::Cgroup::oom_kills) is greater, the
     /// difference was not reported yet.
     #[must_use]
-    pub fn told(&self) -> u64 {
+    pub fn last_count(&self) -> u64 {
         self.last_count
     }
 
@@ -226,24 +226,24 @@ impl Recheck {
 }
 
 /// See [`Cgroup::oom_kills`](super::Cgroup::oom_kills).
-pub(super) fn kills(place: &Place) -> Result<u64, CgroupError> {
-    let Some((dir, counter)) = open(place)? else {
+pub(super) fn kills(location: &Location) -> Result<u64, CgroupError> {
+    let Some((dir, counter)) = open(location)? else {
         return Ok(0);
     };
-    let kills = match place {
-        Place::V1(_) => kills_v1(&counter, dir),
-        Place::V2 { .. } => kills_v2(&counter),
+    let kills = match location {
+        Location::V1(_) => kills_v1(&counter, dir),
+        Location::V2 { .. } => kills_v2(&counter),
     };
     kills.map_err(|error| CgroupError::read(dir.path(), error))
 }
 
 /// Opens the file that has the count. `None` without a memory controller.
-fn open(place: &Place) -> Result<Option<(&Dir, File)>, CgroupError> {
-    let name = match place {
-        Place::V1(_) => "memory.oom_control",
-        Place::V2 { .. } => "memory.events",
+fn open(location: &Location) -> Result<Option<(&Dir, File)>, CgroupError> {
+    let name = match location {
+        Location::V1(_) => "memory.oom_control",
+        Location::V2 { .. } => "memory.events",
     };
-    if let Some(dir) = place.memory() {
+    if let Some(dir) = location.memory() {
         let path = dir.file(name);
         match File::open(&path) {
             Ok(file) => return Ok(Some((dir, file))),
@@ -252,7 +252,7 @@ fn open(place: &Place) -> Result<Option<(&Dir, File)>, CgroupError> {
         }
     }
     // A missing file means either no controller or no cgroup; only the second is an error.
-    place.check()?;
+    location.check()?;
     Ok(None)
 }
 

@@ -17,7 +17,7 @@ use super::{
     content::{self, Field},
     dir::Dir,
     hugepages,
-    place::{Hierarchy, controller_dir},
+    location::{Hierarchy, controller_dir},
     rdma::{self, Usage},
 };
 

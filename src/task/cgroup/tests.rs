@@ -164,7 +164,7 @@ mod root {
                 let mut eater = Member::new(&test_cgroup.path, EAT);
                 let cgroup = eater.cgroup();
                 let watch = cgroup.watch_oom().unwrap();
-                assert_eq!(watch.told(), kills - 1, "the kills before this watch");
+                assert_eq!(watch.last_count(), kills - 1, "the kills before this watch");
                 eater.go();
                 eater.wait();
                 assert_eq!(cgroup.oom_kills().unwrap(), kills);
@@ -337,7 +337,7 @@ mod root {
         nix::sys::wait::waitid(nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid)), ended)
             .unwrap();
         match Cgroup::of_process(pid) {
-            Err(CgroupError::NotPlaced { .. }) => assert_eq!(test_cgroup.version, Version::V1),
+            Err(CgroupError::NoCgroup { .. }) => assert_eq!(test_cgroup.version, Version::V1),
             Ok(cgroup) => assert!(cgroup.pids().unwrap().is_empty()),
             Err(error) => panic!("{error}"),
         }

@@ -10,7 +10,7 @@ use std::{
 use super::command::CreateRequest;
 use crate::{
     bundle::Bundle,
-    model::{Beginning, Spec, Watched},
+    model::{NewContainer, ObservedContainer, Spec},
     reaper::{Child, Reaper},
     runc::{Cancel, Create, Restore, Runc, RuntimeError},
     task::{
@@ -36,7 +36,7 @@ pub(super) struct Created {
     /// The init process; `None` for a checkpoint, which start restores.
     pub(super) init: Option<Running>,
     /// The observer's side of the container; `None` if it is not observed.
-    pub(super) watched: Option<Arc<dyn Watched>>,
+    pub(super) watched: Option<Arc<dyn ObservedContainer>>,
 }
 
 /// An init process that exists, started or not.
@@ -96,9 +96,9 @@ fn begin_watch(
     request: &CreateRequest,
     runc: &Runc,
     spec: Spec,
-) -> Option<Arc<dyn Watched>> {
+) -> Option<Arc<dyn ObservedContainer>> {
     let owns_pid_namespace = spec.owns_pid_namespace();
-    shared.watch.as_ref()?.begin(Beginning {
+    shared.watch.as_ref()?.begin(NewContainer {
         namespace: shared.namespace.clone(),
         id: request.id.clone(),
         bundle: request.bundle.clone(),
@@ -135,12 +135,12 @@ async fn create_init(
         no_new_keyring: options.no_new_keyring,
     };
     // Init can die before its pid file is read. The guard makes the reaper keep that exit.
-    let expecting = shared.reaper.expecting();
+    let keep_exits = shared.reaper.keep_exits();
     if let Err(source) = runc.create(&request.id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime create failed", source, &io));
     }
     let child = take_over(&shared.reaper, &pid_file, "container")?;
-    drop(expecting);
+    drop(keep_exits);
     io.release().await?;
     Ok((io, Some(Running::new(child, &request.id).await)))
 }
@@ -179,12 +179,12 @@ pub(super) async fn restore(
         },
     };
     // As in `create_init`; a restored init runs at once, so it can also end at once.
-    let expecting = shared.reaper.expecting();
+    let keep_exits = shared.reaper.keep_exits();
     if let Err(source) = runc.restore(&request.id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime restore failed", source, io));
     }
     let child = take_over(&shared.reaper, &pid_file, "container")?;
-    drop(expecting);
+    drop(keep_exits);
     io.release().await?;
     Ok(Running::new(child, &request.id).await)
 }

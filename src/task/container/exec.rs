@@ -11,7 +11,7 @@ use super::{
     create::{runtime_error, take_over},
 };
 use crate::{
-    model::Watched,
+    model::ObservedContainer,
     reaper::Child,
     runc::{Cancel, Exec, Runc},
     task::{
@@ -33,7 +33,7 @@ pub(super) struct Plan {
     /// The OCI process document as JSON.
     pub(super) process: Vec<u8>,
     /// The observer's side of the container; `None` if it is not observed.
-    pub(super) watched: Option<Arc<dyn Watched>>,
+    pub(super) watched: Option<Arc<dyn ObservedContainer>>,
 }
 
 /// Runs the runtime's exec and adopts the process that it leaves.
@@ -69,12 +69,12 @@ pub(super) async fn start(
         spawned: Some(&spawned),
     };
     // A short exec can end before its pid file is read. The guard makes the reaper keep that exit.
-    let expecting = shared.reaper.expecting();
+    let keep_exits = shared.reaper.keep_exits();
     if let Err(source) = runc.exec(&plan.container_id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime exec failed", source, &io));
     }
     let child = take_over(&shared.reaper, &files.pid, "exec")?;
-    drop(expecting);
+    drop(keep_exits);
     if let Some(watched) = &plan.watched {
         watched.exec_started(&plan.exec_id, child.pid);
     }

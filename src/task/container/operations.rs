@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
-    model::{Exit, Watched},
+    model::{Exit, ObservedContainer},
     reaper::Child,
     runc::{Cancel, Checkpoint, CheckpointOptions, Runc},
     task::{
@@ -297,7 +297,11 @@ impl Operations {
 
     /// Reports a restored init to the observer. Init runs already, so nothing waits for the
     /// observer.
-    pub(super) fn watch_restored(&mut self, watched: Option<Arc<dyn Watched>>, init: i32) {
+    pub(super) fn watch_restored(
+        &mut self,
+        watched: Option<Arc<dyn ObservedContainer>>,
+        init: i32,
+    ) {
         let Some(watched) = watched else { return };
         self.tasks.spawn(async move {
             watched.created(init, true).await;
@@ -310,13 +314,13 @@ impl Operations {
     /// containers.
     pub(super) fn watch_output(
         &mut self,
-        watched: Option<Arc<dyn Watched>>,
+        watched: Option<Arc<dyn ObservedContainer>>,
         exec_id: &str,
         io: &ProcessIo,
     ) {
         let Some(watched) = watched else { return };
         if exec_id.is_empty() {
-            io.tell_input(watched.clone());
+            io.report_input(watched.clone());
         }
         let (ended, exec_id) = (io.output_ended(), exec_id.to_owned());
         self.tasks.spawn(async move {

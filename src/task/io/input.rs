@@ -24,14 +24,14 @@ use super::{
     phase::Life,
     sink::on_blocking_pool,
 };
-use crate::model::Watched;
+use crate::model::ObservedContainer;
 
 /// Bytes that are read from a file at a time. The buffer exists only while a file is read.
 const CHUNK: usize = 64 << 10;
 
 /// Receives a notice for each part of the input that was delivered; `None` if the container is not
 /// observed.
-pub(super) type Tap = Option<Arc<dyn Watched>>;
+pub(super) type Tap = Option<Arc<dyn ObservedContainer>>;
 
 /// The source of the input.
 #[derive(Debug)]

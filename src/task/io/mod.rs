@@ -48,7 +48,7 @@ use self::{
     sink::Sink,
     target::Target,
 };
-use crate::{model::Watched, reaper::Reaper, sys};
+use crate::{model::ObservedContainer, reaper::Reaper, sys};
 
 mod console;
 mod error;
@@ -135,7 +135,7 @@ pub struct ProcessIo {
     /// [`begin_input`](Self::begin_input).
     input: Option<Input>,
     /// Receives a notice for each part of the input that was delivered.
-    tap: OnceLock<Arc<dyn Watched>>,
+    tap: OnceLock<Arc<dyn ObservedContainer>>,
     /// The shim's own writer of the client's stdin fifo; see [`fifo::open_input`].
     stdin_writer: Mutex<Option<OwnedFd>>,
     terminal: Terminal,
@@ -288,7 +288,7 @@ impl ProcessIo {
 
     /// Notifies `watched` of each part of the input that is delivered. Has an effect only before
     /// [`begin_input`](Self::begin_input), and only the first time.
-    pub fn tell_input(&self, watched: Arc<dyn Watched>) {
+    pub fn report_input(&self, watched: Arc<dyn ObservedContainer>) {
         // The first call wins; later ones change nothing.
         let _ = self.tap.set(watched);
     }

@@ -34,7 +34,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         stock: BOTH,
         step: "update by nonsense",
-        theirs: "UNKNOWN: invalid character 'o' in literal null (expecting 'u')",
+        theirs: "UNKNOWN: invalid character 'o' in literal null (keep_exits 'u')",
         ours: "INVALID_ARGUMENT: invalid resources: expected ident at line 1 column 2",
         why: "the code says whose fault it is; the words are another parser's",
     },

@@ -1,13 +1,13 @@
 //! What of all events goes on containerd's bus, and in which form.
 //!
 //! ```text
-//!  hub ──► [Bus] ──► publish, unjournaled ──► containerd
+//!  event_log ──► [Bus] ──► publish, unjournaled ──► containerd
 //!           │ chosen? room in the bucket?
 //!           └ no room: counted, told once a second at most, on the bus and in the stream
 //! ```
 //!
 //! [`Bus`] is pure: it decides and encodes, and is told the time. [`run`] is the thin part that
-//! follows the hub and sends; it waits for the hub alone, and has a timer only while something was
+//! follows the event_log and sends; it waits for the event_log alone, and has a timer only while something was
 //! withheld.
 //!
 //! The bus belongs to task events. Ours are bounded to a rate, never wait in front of one, and may
@@ -24,7 +24,7 @@ use crate::{
     api,
     clock::realtime_ns,
     model::{Backend, Body, Event, Grade},
-    observe::stream::{Batch, Bounds, Hub, Request, Wanted},
+    observe::stream::{Batch, Bounds, EventLog, Request, Wanted},
     publish::Publisher,
 };
 use bucket::Bucket;
@@ -46,7 +46,7 @@ const THROTTLE: &str = "observer.throttle";
 /// How often it is told at most what was withheld.
 const TELL_NS: u64 = 1_000_000_000;
 
-/// What is taken from the hub at once; the rest waits in the hub's journal.
+/// What is taken from the event_log at once; the rest waits in the event_log's journal.
 const READ: Bounds = Bounds { events: 256, bytes: 256 << 10 };
 
 /// What the bus carries: the key `bus` of the configuration.
@@ -157,7 +157,7 @@ impl Bus {
         (self.withheld > 0).then_some(due)
     }
 
-    /// What was withheld since this was last told, once that is due: an event for the hub, which
+    /// What was withheld since this was last told, once that is due: an event for the event_log, which
     /// comes back to [`take`](Self::take) with a seq.
     pub fn throttled(&mut self, now_ns: u64) -> Option<Body> {
         if self.due_ns()? > now_ns {
@@ -169,12 +169,12 @@ impl Bus {
     }
 }
 
-/// Sends what `bus` chooses of the hub's events, until the hub is closed. `monotonic_ns` reads
+/// Sends what `bus` chooses of the event_log's events, until the event_log is closed. `monotonic_ns` reads
 /// `CLOCK_MONOTONIC`.
 ///
 /// What containerd did not take is counted too, and told with the next event that this looks at.
 pub async fn run(
-    hub: &Arc<Hub>,
+    event_log: &Arc<EventLog>,
     publisher: &Publisher,
     mut bus: Bus,
     monotonic_ns: impl Fn() -> u64,
@@ -186,7 +186,7 @@ pub async fn run(
     let filters = vec![Wanted { types, ..Wanted::default() }];
     let asked = Request { filters, internal: true, ..Request::default() };
     // Only a filter or a cursor that is wrong could be refused, and there are none.
-    let Ok(mut subscription) = hub.subscribe(asked) else { return };
+    let Ok(mut subscription) = event_log.subscribe(asked) else { return };
     loop {
         let due = bus.due_ns().map(|due| Duration::from_nanos(due.saturating_sub(monotonic_ns())));
         let read = tokio::select! {
@@ -204,7 +204,7 @@ pub async fn run(
         };
         bus.withhold(missed + refused as u64 + publisher.take_unsent(), now_ns);
         if let Some(body) = bus.throttled(now_ns) {
-            hub.publish(&mut vec![of_the_shim(body, now_ns)]);
+            event_log.publish(&mut vec![of_the_shim(body, now_ns)]);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     model::{Ended, Gap, Image, Origin, Process, ProcessKey, Stage},
     observe::{
         encode::{Clock, Encoder, Head, Identity},
-        stream::{Hub, Limits, Since},
+        stream::{EventLog, Limits, Since},
     },
 };
 
@@ -128,7 +128,7 @@ proptest! {
     }
 }
 
-/// Check that what containerd never got is told in the stream, that the teller ends with the hub,
+/// Check that what containerd never got is told in the stream, that the teller ends with the event_log,
 /// and that the journal of task events has none of it.
 #[tokio::test]
 async fn what_was_not_sent_is_told_in_the_stream() {
@@ -136,22 +136,22 @@ async fn what_was_not_sent_is_told_in_the_stream() {
     let nobody = folder.path().join("nobody.sock").display().to_string();
     let (publisher, sender) = Publisher::new("ns", &nobody, &folder.path().join("events.journal"));
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0 };
-    let hub = Arc::new(Hub::new(Limits { journal_bytes: 1 << 20 }, identity, CLOCK));
+    let event_log = Arc::new(EventLog::new(Limits { journal_bytes: 1 << 20 }, identity, CLOCK));
     let clock = AtomicU64::new(1);
     let bus = Bus::new(Carries::Processes, Rate { per_second: 0, burst: 3 });
     let filters = vec![Wanted { types: vec!["observer.throttle".into()], ..Wanted::default() }];
-    let mut throttles = hub
+    let mut throttles = event_log
         .subscribe(Request { filters, since: Since::Oldest, ..Request::default() })
         .expect("a place");
     let test = async {
-        while hub.subscribers() < 2 {
+        while event_log.subscribers() < 2 {
             tokio::task::yield_now().await;
         }
-        hub.publish(&mut (0..10).map(|_| of_the_shim(exit(), 1)).collect());
+        event_log.publish(&mut (0..10).map(|_| of_the_shim(exit(), 1)).collect());
         let (mut withheld, mut told) = (0, 0);
         // Seven found no token; three, and then perhaps the news of that, found no containerd.
         while withheld < 10 {
-            let batch = throttles.next(READ).await.expect("an open hub");
+            let batch = throttles.next(READ).await.expect("an open event_log");
             for event in batch.decoded().expect("events") {
                 let Some(Message::Throttle(throttle)) = event.body else {
                     panic!("{}", event.type_)
@@ -159,14 +159,15 @@ async fn what_was_not_sent_is_told_in_the_stream() {
                 withheld += throttle.withheld;
                 told += 1;
                 clock.fetch_add(TELL_NS, Ordering::Relaxed);
-                hub.publish(&mut vec![of_the_shim(gap(), 1)]);
+                event_log.publish(&mut vec![of_the_shim(gap(), 1)]);
             }
         }
         assert!(told >= 2);
-        hub.close();
+        event_log.close();
     };
-    let told =
-        async { tokio::join!(test, run(&hub, &publisher, bus, || clock.load(Ordering::Relaxed))) };
+    let told = async {
+        tokio::join!(test, run(&event_log, &publisher, bus, || clock.load(Ordering::Relaxed)))
+    };
     tokio::select! {
         told = tokio::time::timeout(Duration::from_secs(20), told) => assert!(told.is_ok(), "in time"),
         () = sender.run() => panic!("a sender never ends"),

@@ -1,4 +1,4 @@
-//! The Observer service: what the hub has, in the messages of `proto/lookout/v1/observer.proto`.
+//! The Observer service: what the event_log has, in the messages of `proto/lookout/v1/observer.proto`.
 //!
 //! Served beside containerd's Task service, on the same socket. A stream's handler outlives its
 //! client until it next sends something, so heartbeats bound that too. While nobody follows,
@@ -24,7 +24,7 @@ pub(super) use tables::{Serves, tables};
 use crate::{
     api::{self, observer},
     model::{Capability, Container, Port, Process},
-    observe::{encode, stream::Hub},
+    observe::{encode, stream::EventLog},
 };
 
 /// What the schema of the messages is called in a hello.
@@ -40,11 +40,11 @@ const ARGS_MAX: [usize; 3] = [usize::MAX, 256, 32];
 /// The service of one shim.
 #[derive(Clone)]
 pub struct Service {
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     questions: Arc<dyn Questions>,
 }
 
-/// What the service cannot read off the hub. Asked on the async thread, which must not wait.
+/// What the service cannot read off the event_log. Asked on the async thread, which must not wait.
 pub trait Questions: Send + Sync {
     /// What can be observed, in the order of [`Category::ALL`](crate::model::Category::ALL).
     fn capabilities(&self) -> Vec<Capability>;
@@ -64,7 +64,7 @@ pub type OpenPorts = (Vec<OpenPort>, u64);
 /// A port that is open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenPort {
-    /// Whose.
+    /// Attribution.
     pub container: Arc<Container>,
     /// Which, with all who hold it.
     pub port: Port,
@@ -105,8 +105,8 @@ type Answer<T> = ttrpc::Result<T>;
 impl Service {
     /// The service over a shim's events.
     #[must_use]
-    pub fn new(hub: Arc<Hub>, questions: Arc<dyn Questions>) -> Self {
-        Self { hub, questions }
+    pub fn new(event_log: Arc<EventLog>, questions: Arc<dyn Questions>) -> Self {
+        Self { event_log, questions }
     }
 
     /// The answer to Processes, as bytes.
@@ -118,7 +118,7 @@ impl Service {
             .map_err(|why| unavailable(&why))?;
         let answers = ARGS_MAX
             .iter()
-            .map(|args_max| answers::processes(self.hub.encoder(), &living, *args_max));
+            .map(|args_max| answers::processes(self.event_log.encoder(), &living, *args_max));
         answers.into_iter().find(|answer| answer.len() <= ANSWER_MAX).ok_or_else(|| {
             let told = format!(
                 "{} processes do not fit in an answer of {ANSWER_MAX} bytes",
@@ -132,7 +132,7 @@ impl Service {
     async fn ports(&self, request: &api::PortsRequest) -> Answer<Vec<u8>> {
         let (open, seq) =
             self.questions.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
-        let answer = answers::ports(self.hub.encoder(), &open, seq);
+        let answer = answers::ports(self.event_log.encoder(), &open, seq);
         if answer.len() <= ANSWER_MAX {
             return Ok(answer);
         }
@@ -145,7 +145,7 @@ impl fmt::Debug for Service {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Service")
-            .field("identity", self.hub.identity())
+            .field("identity", self.event_log.identity())
             .finish_non_exhaustive()
     }
 }
@@ -167,7 +167,7 @@ impl observer::Observer for Service {
         request: api::ExitsRequest,
         sender: ServerStreamSender<api::ExitBatch>,
     ) -> Answer<()> {
-        stream::exits(&self.hub, request, &sender).await
+        stream::exits(&self.event_log, request, &sender).await
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a client asked for, in the hub's words.
+//! What a client asked for, in the event_log's words.
 
 use std::time::Duration;
 

@@ -17,7 +17,7 @@ use crate::{
     clock::realtime_ns,
     observe::{
         encode,
-        stream::{Bounds, Hub, Request, Wanted},
+        stream::{Bounds, EventLog, Request, Wanted},
     },
     wire::Writer,
 };
@@ -42,10 +42,10 @@ pub(super) async fn events(
 ) -> ttrpc::Result<()> {
     let heartbeat = request::heartbeat(asked.heartbeat_ms);
     let mut subscription = service
-        .hub
+        .event_log
         .subscribe(request::subscription(asked)?)
         .map_err(|why| request::refused(&why))?;
-    let encoder = service.hub.encoder();
+    let encoder = service.event_log.encoder();
     let hello = encoder.hello(
         SCHEMA_VERSION,
         &service.questions.capabilities(),
@@ -91,13 +91,13 @@ fn not_coded(error: &protobuf::Error) -> ttrpc::Error {
 
 /// Serves one Exits.
 pub(super) async fn exits(
-    hub: &Arc<Hub>,
+    event_log: &Arc<EventLog>,
     asked: api::ExitsRequest,
     sender: &ServerStreamSender<api::ExitBatch>,
 ) -> ttrpc::Result<()> {
     let types = vec!["process.exit".to_owned()];
     let filters = vec![Wanted { types, container_id: asked.container_id, ..Default::default() }];
-    let mut subscription = hub
+    let mut subscription = event_log
         .subscribe(Request { filters, ..Default::default() })
         .map_err(|why| request::refused(&why))?;
     let heartbeat = request::heartbeat(0);

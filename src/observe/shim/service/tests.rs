@@ -33,9 +33,9 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A served hub, and where.
+/// A served event_log, and where.
 struct Served {
-    hub: Arc<Hub>,
+    event_log: Arc<EventLog>,
     address: String,
     _server: Server,
     _folder: TempDir,
@@ -75,14 +75,17 @@ async fn serve_with(journal_bytes: usize, questions: Scripted) -> Served {
     let folder = tempfile::tempdir().expect("a folder");
     let address = format!("unix://{}", folder.path().join("s").display());
     let identity = Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 0xab };
-    let hub =
-        Arc::new(Hub::new(Limits { journal_bytes }, identity, Clock { boot_realtime_ns: 1_000 }));
-    let service = Service::new(hub.clone(), Arc::new(questions));
+    let event_log = Arc::new(EventLog::new(
+        Limits { journal_bytes },
+        identity,
+        Clock { boot_realtime_ns: 1_000 },
+    ));
+    let service = Service::new(event_log.clone(), Arc::new(questions));
     let listener = Listener::bind(&address).expect("a socket");
     let mut server =
         Server::new().add_listener(listener).register_service(tables(&Arc::new(service)));
     server.start().await.expect("it serves");
-    Served { hub, address, _server: server, _folder: folder }
+    Served { event_log, address, _server: server, _folder: folder }
 }
 
 async fn serve(journal_bytes: usize) -> Served {
@@ -206,7 +209,7 @@ fn exit(pid: i32, ended: Option<Ended>) -> Event {
 #[tokio::test]
 async fn the_first_record_is_a_hello() {
     let served = serve(1 << 20).await;
-    served.hub.publish(&mut vec![start(1), start(2)]);
+    served.event_log.publish(&mut vec![start(1), start(2)]);
     let mut followed = served.subscribe(SubscribeRequest::default()).await;
     let hello = followed.hello().await;
     assert_eq!((hello.schema_version, hello.seq, hello.shim_id.as_str()), (1, 2, "pod"));
@@ -214,7 +217,7 @@ async fn the_first_record_is_a_hello() {
     let categories: Vec<_> =
         hello.capabilities.iter().map(|capability| capability.category.as_str()).collect();
     assert_eq!(categories, ["lifecycle", "file", "network", "process"]);
-    served.hub.publish(&mut vec![start(3)]);
+    served.event_log.publish(&mut vec![start(3)]);
     assert_eq!(followed.seqs(1).await, [3]);
 }
 
@@ -222,7 +225,7 @@ async fn the_first_record_is_a_hello() {
 #[tokio::test]
 async fn an_event_says_everything_that_is_known() {
     let served = serve(1 << 20).await;
-    served.hub.publish(&mut vec![start(0x1234), exit(0x1234, Some(Ended::Signal(9)))]);
+    served.event_log.publish(&mut vec![start(0x1234), exit(0x1234, Some(Ended::Signal(9)))]);
     let mut followed =
         served.subscribe(SubscribeRequest { backfill: true, ..Default::default() }).await;
     assert_eq!(followed.hello().await.seq, 0);
@@ -273,7 +276,7 @@ async fn filters_choose_and_label() {
     let mut followed = served.subscribe(SubscribeRequest { filters, ..Default::default() }).await;
     followed.hello().await;
     let (good, bad) = (Some(Ended::Code(0)), Some(Ended::Code(3)));
-    served.hub.publish(&mut vec![start(1), exit(1, good), exit(2, good), exit(3, bad)]);
+    served.event_log.publish(&mut vec![start(1), exit(1, good), exit(2, good), exit(3, bad)]);
     let first = followed.next().await.expect("an event");
     let second = followed.next().await.expect("an event");
     assert_eq!((first.seq, first.labels), (2, vec!["first".to_owned()]));
@@ -305,7 +308,7 @@ async fn what_cannot_be_is_refused_by_name() {
         assert_eq!(code, Code::INVALID_ARGUMENT);
         assert!(message.contains(named), "{message:?} does not name {named:?}");
     }
-    assert_eq!(served.hub.subscribers(), 0);
+    assert_eq!(served.event_log.subscribers(), 0);
 }
 
 /// Check that the limit of subscribers is told to the one too many.
@@ -335,14 +338,14 @@ async fn a_heartbeat_breaks_silence_and_finds_the_dead() {
     assert!(beat.events.is_empty() && beat.sent_ns > 0);
     drop(followed);
     within(async {
-        while served.hub.subscribers() > 0 {
+        while served.event_log.subscribers() > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
 }
 
-/// Check that a closed hub's streams end after the last container's close, and that drained sees
+/// Check that a closed event_log's streams end after the last container's close, and that drained sees
 /// it.
 #[tokio::test]
 async fn a_stream_ends_after_the_last_close() {
@@ -350,9 +353,9 @@ async fn a_stream_ends_after_the_last_close() {
     let mut followed = served.subscribe(SubscribeRequest::default()).await;
     followed.hello().await;
     let counts = Counts { seen: Some(3), delivered: 2, lost: Some(1), runtime: 4 };
-    served.hub.publish(&mut vec![start(1), event("web", Body::ContainerClose(counts))]);
-    served.hub.close();
-    served.hub.drained(Duration::from_secs(1)).await;
+    served.event_log.publish(&mut vec![start(1), event("web", Body::ContainerClose(counts))]);
+    served.event_log.close();
+    served.event_log.drained(Duration::from_secs(1)).await;
     assert_eq!(followed.seqs(1).await, [1]);
     let close = followed.next().await.expect("the close");
     let Some(api::event::Body::ContainerClose(close)) = close.body else {
@@ -368,12 +371,12 @@ async fn a_stream_ends_after_the_last_close() {
 async fn a_cursor_resumes_exactly_once() {
     const EVENTS: u64 = 20_000;
     let served = serve(64 << 20).await;
-    let (hub, stop) = (served.hub.clone(), Arc::new(AtomicBool::new(false)));
+    let (event_log, stop) = (served.event_log.clone(), Arc::new(AtomicBool::new(false)));
     let stopped = stop.clone();
     let writer = thread::spawn(move || {
         let mut told = 0;
         while told < EVENTS && !stopped.load(Ordering::Relaxed) {
-            hub.publish(&mut (0..10).map(start).collect());
+            event_log.publish(&mut (0..10).map(start).collect());
             told += 10;
             thread::yield_now();
         }
@@ -436,7 +439,7 @@ async fn a_slow_subscriber_costs_the_other_nothing() {
             client.subscribe(context::Context::default(), &SubscribeRequest::default()).await;
         let mut slow = Followed { stream: stream.expect("a stream"), read: Vec::new().into_iter() };
         within(async {
-            while served.hub.subscribers() == 0 {
+            while served.event_log.subscribers() == 0 {
                 tokio::task::yield_now().await;
             }
         })
@@ -448,10 +451,10 @@ async fn a_slow_subscriber_costs_the_other_nothing() {
         };
         let mut quick = served.subscribe(block).await;
         quick.hello().await;
-        let hub = served.hub.clone();
+        let event_log = served.event_log.clone();
         let writer = thread::spawn(move || {
             for _ in 0..EVENTS / 100 {
-                hub.publish(&mut (0..100).map(start).collect());
+                event_log.publish(&mut (0..100).map(start).collect());
             }
         });
         for seq in 1..=EVENTS {
@@ -498,8 +501,8 @@ async fn exits_are_told_as_go_runc_does() {
     let mut events: Vec<_> =
         ends.into_iter().zip(1..).map(|(ended, pid)| exit(pid, ended)).collect();
     events.push(neighbour);
-    served.hub.publish(&mut events);
-    served.hub.close();
+    served.event_log.publish(&mut events);
+    served.event_log.close();
     let mut told = Vec::new();
     while let Some(batch) = within(stream.recv()).await.expect("no error") {
         told.extend(

@@ -18,7 +18,7 @@ use crate::{
 /// One record of the ring.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Decoded {
-    /// Whose.
+    /// Attribution.
     pub(super) target: TargetId,
     /// When, `CLOCK_MONOTONIC` in nanoseconds.
     pub(super) at_ns: u64,

@@ -11,7 +11,7 @@ use libbpf_rs::{Link, MapCore as _, MapFlags, Object, ObjectBuilder, PrintLevel}
 
 use super::{
     layout::{Config, Plain as _},
-    pins::{LINKS, Place, UDP_LINKS, unified_root},
+    pins::{LINKS, PinDirectory, UDP_LINKS, unified_root},
     refused,
     ring::try_one,
 };
@@ -52,20 +52,20 @@ pub fn load(bpffs: &Path) -> Result<(), SourceError> {
 
 /// The same with this for the root of the unified hierarchy.
 pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
-    let place = Place::new(bpffs);
-    place.make()?;
-    let _lock = place.lock().map_err(refused("lock the pins"))?;
-    if place.set().try_exists().map_err(refused("look at bpffs"))? {
+    let directory = PinDirectory::new(bpffs);
+    directory.make()?;
+    let _lock = directory.lock().map_err(refused("lock the pins"))?;
+    if directory.set().try_exists().map_err(refused("look at bpffs"))? {
         return Ok(());
     }
-    let unfinished = place.unfinished();
+    let unfinished = directory.unfinished();
     remove(&unfinished).map_err(refused("sweep what a loader left"))?;
     fs::DirBuilder::new()
         .mode(0o700)
         .create(&unfinished)
         .map_err(refused("make a folder in bpffs"))?;
     let made = pin(&unfinished, unified).and_then(|()| {
-        fs::rename(&unfinished, place.set()).map_err(refused("put the pins in their place"))
+        fs::rename(&unfinished, directory.set()).map_err(refused("put the pins in their directory"))
     });
     if made.is_err() {
         // What matters is why it failed; the next loader sweeps too.

@@ -32,7 +32,7 @@ use crate::{
 /// versions live side by side, each with its own pins.
 pub const ABI: u32 = 4;
 
-/// Names a bpffs to use in place of the node's own: a folder where one is mounted.
+/// Names a bpffs to use in directory of the node's own: a folder where one is mounted.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
 
 /// Where bpffs is mounted by custom, and where it is mounted if it is nowhere.
@@ -100,12 +100,12 @@ pub fn bpffs() -> Result<PathBuf, SourceError> {
 
 /// Our folder in a bpffs, and the set of this build in it.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct PinDirectory {
     /// `<bpffs>/lookout`.
     pub(super) root: PathBuf,
 }
 
-impl Place {
+impl PinDirectory {
     pub(super) fn new(bpffs: &Path) -> Self {
         Self { root: bpffs.join("lookout") }
     }
@@ -115,7 +115,7 @@ impl Place {
         self.root.join(format!("v{ABI}"))
     }
 
-    /// Where a set is made, before it is renamed to its place. bpffs renames as any file system
+    /// Where a set is made, before it is renamed to its directory. bpffs renames as any file system
     /// does, so a set is there whole or not at all.
     pub(super) fn unfinished(&self) -> PathBuf {
         self.root.join("loading")
@@ -133,7 +133,7 @@ impl Place {
     }
 
     /// Refuses a folder that somebody else can change. A bpffs is mounted with mode 1777 by
-    /// default, so anyone could have made it before us, and could put other pins in the place of
+    /// default, so anyone could have made it before us, and could put other pins in the directory of
     /// ours.
     pub(super) fn check(&self) -> Result<(), SourceError> {
         let folder = fs::symlink_metadata(&self.root).map_err(refused("look at bpffs"))?;
@@ -182,12 +182,12 @@ impl Pins {
     /// Opens the set of this build.
     ///
     /// `Ok(None)`: nothing is pinned.
-    pub(super) fn open(place: &Place) -> Result<Option<Self>, SourceError> {
-        let set = place.set();
+    pub(super) fn open(directory: &PinDirectory) -> Result<Option<Self>, SourceError> {
+        let set = directory.set();
         if !set.try_exists().map_err(refused("look at bpffs"))? {
             return Ok(None);
         }
-        place.check()?;
+        directory.check()?;
         let map = |name: &str| {
             MapHandle::from_pinned_path(set.join(name)).map_err(refused("open the pinned maps"))
         };
@@ -212,13 +212,13 @@ impl Pins {
             awaited: map("awaited")?,
             trees: map("trees")?,
             config: map("config")?,
-            root: File::open(&place.root).map_err(refused("open the folder of the pins"))?,
+            root: File::open(&directory.root).map_err(refused("open the folder of the pins"))?,
             sees_udp: !udp.is_empty(),
             _links: links.into_iter().chain(udp).collect(),
         }))
     }
 
-    /// As [`Place::lock`].
+    /// As [`PinDirectory::lock`].
     pub(super) fn lock(&self) -> Result<Lock, SourceError> {
         let root = self.root.try_clone();
         root.and_then(|root| lock_within(root, LOCK_WITHIN)).map_err(refused("lock the pins"))

@@ -23,7 +23,7 @@ use super::{
     layout::{
         ARGS_MAX, COLLECT_NS, ConnectionsValue, Owner, Plain as _, SLOTS, TARGETS, TargetValue,
     },
-    pins::{Pins, Place, ROOT_INODE, entries, own_pid_namespace, value},
+    pins::{PinDirectory, Pins, ROOT_INODE, entries, own_pid_namespace, value},
     refused,
     ring::Ring,
     sweep::sweep,
@@ -52,7 +52,7 @@ pub struct BpfSource {
     pins: Pins,
     slot: u32,
     ring: Ring,
-    /// Told when the programs wake the reader, and not when there is something to read.
+    /// Emission when the programs wake the reader, and not when there is something to read.
     woken: Epoll,
     /// A handful, looked into for each record: ordered is quicker than hashed.
     watching: BTreeMap<TargetId, Watching>,
@@ -87,12 +87,12 @@ impl BpfSource {
         ring_bytes: u32,
         loader: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Self, SourceError> {
-        let place = Place::new(bpffs);
-        let pins = match Pins::open(&place)? {
+        let directory = PinDirectory::new(bpffs);
+        let pins = match Pins::open(&directory)? {
             Some(pins) => pins,
             None => {
                 loader().map_err(refused("run the loader"))?;
-                Pins::open(&place)?.ok_or(SourceError::Missing { what: "the pinned set" })?
+                Pins::open(&directory)?.ok_or(SourceError::Missing { what: "the pinned set" })?
             }
         };
         let ring = Ring::new(ring_bytes)?;
@@ -118,7 +118,7 @@ impl BpfSource {
         Ok(source)
     }
 
-    /// Puts the ring in its slot, in the place of one that an earlier owner has left there.
+    /// Puts the ring in its slot, in the directory of one that an earlier owner has left there.
     ///
     /// The kernel exchanges the two at once and then waits for those who may still use the old one,
     /// some 12 ms: that wait is left to a thread that ends with it.
@@ -461,7 +461,7 @@ impl Drop for BpfSource {
             self.unwatch(id);
         }
         // The ring stays in the slot, for to take it out the kernel waits 12 ms, which the end of a
-        // shim cannot: the next owner's takes its place. So a node keeps as many rings as it ever
+        // shim cannot: the next owner's takes its directory. So a node keeps as many rings as it ever
         // had shims at once, since the lowest free slot is taken; `doctor --sweep` frees them.
         let _ = self.pins.owners.delete(&self.slot.to_bytes());
     }

@@ -15,7 +15,7 @@ use libbpf_rs::{Link, MapCore as _};
 use super::{
     layout::{Owner, Plain as _, SLOTS, TargetValue},
     loader::remove,
-    pins::{LINKS, Pins, Place, UDP_LINKS, entries, value},
+    pins::{LINKS, PinDirectory, Pins, UDP_LINKS, entries, value},
     refused,
 };
 use crate::{linux::process::start_ticks, observe::source::SourceError};
@@ -70,16 +70,16 @@ pub struct PinnedLink {
 ///
 /// [`SourceError`] where the pins cannot be locked or opened.
 pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
-    let place = Place::new(bpffs);
-    if !place.set().exists() {
+    let directory = PinDirectory::new(bpffs);
+    if !directory.set().exists() {
         return Ok(0);
     }
-    let Some(pins) = Pins::open(&place)? else { return Ok(0) };
+    let Some(pins) = Pins::open(&directory)? else { return Ok(0) };
     let mut freed = 0;
     for slot in 0..SLOTS {
-        let is_left = matches!(value::<_, u32>(&pins.rings, &slot), Ok(Some(_)))
+        let is_stale = matches!(value::<_, u32>(&pins.rings, &slot), Ok(Some(_)))
             && pins.owner(slot).is_none();
-        freed += usize::from(is_left && pins.rings.delete(&slot.to_bytes()).is_ok());
+        freed += usize::from(is_stale && pins.rings.delete(&slot.to_bytes()).is_ok());
     }
     Ok(freed)
 }
@@ -91,12 +91,12 @@ pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
 ///
 /// [`SourceError`] where the pins cannot be locked or opened.
 pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
-    let place = Place::new(bpffs);
-    if !place.set().exists() {
+    let directory = PinDirectory::new(bpffs);
+    if !directory.set().exists() {
         return Ok(Swept::default());
     }
-    let _lock = place.lock().map_err(refused("lock the pins"))?;
-    let Some(pins) = Pins::open(&place)? else { return Ok(Swept::default()) };
+    let _lock = directory.lock().map_err(refused("lock the pins"))?;
+    let Some(pins) = Pins::open(&directory)? else { return Ok(Swept::default()) };
     let mut swept = Swept::default();
     let forget = |map: &libbpf_rs::MapHandle, key: Vec<u8>, count: &mut usize| {
         *count += usize::from(map.delete(&key).is_ok());
@@ -156,9 +156,9 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
 ///
 /// [`SourceError`] where the pins cannot be read.
 pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
-    let place = Place::new(bpffs);
-    let mut status = Status { folder: place.root.clone(), ..Status::default() };
-    match fs::read_dir(&place.root) {
+    let directory = PinDirectory::new(bpffs);
+    let mut status = Status { folder: directory.root.clone(), ..Status::default() };
+    match fs::read_dir(&directory.root) {
         Ok(folder) => {
             let names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
             status.versions = names.filter(|name| name.starts_with('v')).collect();
@@ -167,13 +167,13 @@ pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(status),
         Err(error) => return Err(refused("look at bpffs")(error)),
     }
-    let has_udp = place.set().join(UDP_LINKS[0].1).exists();
+    let has_udp = directory.set().join(UDP_LINKS[0].1).exists();
     for (_, name) in LINKS.into_iter().chain(UDP_LINKS.into_iter().filter(|_| has_udp)) {
-        let info = Link::open(place.set().join(name)).and_then(|link| link.info());
+        let info = Link::open(directory.set().join(name)).and_then(|link| link.info());
         let ids = info.ok().map(|info| (info.id, info.prog_id));
         status.links.push(PinnedLink { name: name.to_owned(), ids });
     }
-    let Some(pins) = Pins::open(&place)? else { return Ok(status) };
+    let Some(pins) = Pins::open(&directory)? else { return Ok(status) };
     let (alive, dead): (Vec<_>, Vec<_>) =
         entries::<u32, Owner>(&pins.owners).into_iter().partition(|(_, owner)| owner.is_alive());
     status.slots = alive.len();
@@ -190,10 +190,10 @@ pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
 ///
 /// [`SourceError::Kernel`] where something cannot be removed.
 pub fn unpin(bpffs: &Path) -> Result<(), SourceError> {
-    let place = Place::new(bpffs);
-    if !place.root.exists() {
+    let directory = PinDirectory::new(bpffs);
+    if !directory.root.exists() {
         return Ok(());
     }
-    let _lock = place.lock().map_err(refused("lock the pins"))?;
-    remove(&place.root).map_err(refused("unpin the programs"))
+    let _lock = directory.lock().map_err(refused("lock the pins"))?;
+    remove(&directory.root).map_err(refused("unpin the programs"))
 }

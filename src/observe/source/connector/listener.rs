@@ -52,7 +52,7 @@ pub(super) struct Listener {
     members: Members,
     clients: HashMap<u64, Client>,
     next_client: u64,
-    /// Told by the kernel, not yet looked at.
+    /// Emission by the kernel, not yet looked at.
     pending: Vec<(u64, Event)>,
     own_mounts: Option<u32>,
 }

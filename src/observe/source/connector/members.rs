@@ -24,7 +24,7 @@ pub(super) type Slot = u64;
 /// A watched target.
 #[derive(Debug)]
 pub(super) struct Watching {
-    /// Whose it is.
+    /// Attribution it is.
     pub(super) client: u64,
     /// What that client calls it.
     pub(super) id: TargetId,

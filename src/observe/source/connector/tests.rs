@@ -137,7 +137,7 @@ mod root {
                     exits += 1;
                 }
                 What::Alive { .. } => assert_eq!(*key, shell_key),
-                What::LookBegan | What::LookEnded => {}
+                What::ScanBegan | What::ScanEnded => {}
             }
         }
         assert_eq!((forks.len(), execs.len(), exits), (PROCESSES, PROCESSES, PROCESSES + 1));
@@ -418,7 +418,7 @@ mod root {
             |key: &ProcessKey, what: &What| key.pid == pid && matches!(what, What::Exec { .. });
         let is_lost = |record: &Record| matches!(record, Record::Lost { .. });
         let is_end =
-            |record: &Record| matches!(record, Record::Process { what: What::LookEnded, .. });
+            |record: &Record| matches!(record, Record::Process { what: What::ScanEnded, .. });
         let records = read_until(&mut source, |records| {
             records.iter().skip_while(|record| !is_lost(record)).any(is_end)
                 || exit_of(records, 0).is_some()

@@ -280,8 +280,8 @@ impl Writer {
                 self.image(image);
                 self.option(*cgroup, Self::u64);
             }
-            What::LookBegan => self.byte(4),
-            What::LookEnded => self.byte(5),
+            What::ScanBegan => self.byte(4),
+            What::ScanEnded => self.byte(5),
         }
     }
 }
@@ -380,8 +380,8 @@ impl<'a> Reader<'a> {
                 image: self.image()?,
                 cgroup: self.option(Self::u64)?,
             },
-            4 => What::LookBegan,
-            5 => What::LookEnded,
+            4 => What::ScanBegan,
+            5 => What::ScanEnded,
             _ => return None,
         })
     }

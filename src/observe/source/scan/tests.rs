@@ -36,7 +36,7 @@ mod root {
             })
             .collect();
         assert_eq!(whats.len(), 4);
-        assert!(matches!((whats[0].1, whats[3].1), (What::LookBegan, What::LookEnded)));
+        assert!(matches!((whats[0].1, whats[3].1), (What::ScanBegan, What::ScanEnded)));
         let cgroup_of = |key: ProcessKey| {
             whats.iter().find_map(|(other, what)| match what {
                 What::Alive { cgroup, lineage, .. } if *other == key => {

@@ -68,48 +68,52 @@ pub struct Change {
     pub port: Arc<Port>,
 }
 
-/// What became of a record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
-    /// It changed a port. Two changes where the first had waited for the number.
-    Told(Vec<Change>),
-    /// It changed none: another socket of an open port, one that is known already, or one whose
-    /// number is not known.
-    Silent,
-    /// There was no room.
-    NoRoom,
-}
+/// The target has [`SOCKETS_MAX`] sockets: this one is not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full;
 
 impl Ports {
-    /// A socket listens, by `owner`.
-    pub fn listen(&mut self, target: TargetId, at_ns: u64, socket: Socket, owner: Owner) -> Taken {
+    /// A socket listens; `owner` called listen(2). No change if the port was open already, or if its
+    /// number is not known yet.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`].
+    pub fn listen(
+        &mut self,
+        target: TargetId,
+        at_ns: u64,
+        socket: Socket,
+        owner: Owner,
+    ) -> Result<Vec<Change>, Full> {
         let target = self.targets.entry(target).or_default();
         if let Some(known) = target.sockets.get_mut(&socket.cookie) {
             // A dump was quicker, and knows no owner for certain.
             known.owners = vec![owner];
-            return Taken::Silent;
+            return Ok(Vec::new());
         }
         if target.sockets.len() >= SOCKETS_MAX {
-            return Taken::NoRoom;
+            return Err(Full);
         }
         let opened = target.open(Open { socket, since_ns: at_ns, owners: vec![owner] }, at_ns);
-        opened.map_or(Taken::Silent, |change| Taken::Told(vec![change]))
+        Ok(opened.into_iter().collect())
     }
 
-    /// A socket no longer listens.
-    pub fn unlisten(&mut self, target: TargetId, at_ns: u64, socket: Socket) -> Taken {
-        let Some(target) = self.targets.get_mut(&target) else { return Taken::Silent };
+    /// A socket no longer listens. No change while another socket keeps the port open; two if the
+    /// opening had waited for the number.
+    pub fn unlisten(&mut self, target: TargetId, at_ns: u64, socket: Socket) -> Vec<Change> {
+        let Some(target) = self.targets.get_mut(&target) else { return Vec::new() };
         if let Some((_, ended)) = &mut target.look {
             ended.insert(socket.cookie);
         }
-        let Some(known) = target.sockets.get(&socket.cookie) else { return Taken::Silent };
+        let Some(known) = target.sockets.get(&socket.cookie) else { return Vec::new() };
         let mut changes = Vec::new();
         if known.socket.endpoint.port == 0 && socket.endpoint.port != 0 {
             // It lived too shortly to be asked for its number; its end tells.
             changes.extend(target.number(socket.cookie, socket.endpoint));
         }
         changes.extend(target.close(socket.cookie, at_ns));
-        if changes.is_empty() { Taken::Silent } else { Taken::Told(changes) }
+        changes
     }
 
     /// Whether a socket of this target waits for its number: a dump tells it.

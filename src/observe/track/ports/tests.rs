@@ -25,25 +25,17 @@ fn told(changes: &[Change]) -> Vec<(bool, u16, Vec<i32>)> {
         .collect()
 }
 
-fn changes(taken: Taken) -> Vec<Change> {
-    match taken {
-        Taken::Told(changes) => changes,
-        Taken::Silent => Vec::new(),
-        Taken::NoRoom => panic!("no room"),
-    }
-}
-
 /// Check that a port opens once and closes once, with whoever made it listen.
 #[test]
 fn a_port_opens_and_closes() {
     let mut ports = Ports::default();
     assert_eq!(
-        told(&changes(ports.listen(T, 1, socket(1, 80), owner(10)))),
+        told(&ports.listen(T, 1, socket(1, 80), owner(10)).unwrap()),
         [(true, 80, vec![10])]
     );
     assert_eq!(ports.snapshot(T).len(), 1);
-    assert_eq!(told(&changes(ports.unlisten(T, 2, socket(1, 80)))), [(false, 80, vec![10])]);
-    assert_eq!(ports.unlisten(T, 3, socket(1, 80)), Taken::Silent);
+    assert_eq!(told(&ports.unlisten(T, 2, socket(1, 80))), [(false, 80, vec![10])]);
+    assert_eq!(ports.unlisten(T, 3, socket(1, 80)), []);
     assert_eq!(ports.snapshot(T), []);
 }
 
@@ -52,12 +44,12 @@ fn a_port_opens_and_closes() {
 #[test]
 fn several_sockets_are_one_port() {
     let mut ports = Ports::default();
-    assert_eq!(changes(ports.listen(T, 1, socket(1, 80), owner(10))).len(), 1);
-    assert_eq!(ports.listen(T, 2, socket(2, 80), owner(11)), Taken::Silent);
+    assert_eq!(ports.listen(T, 1, socket(1, 80), owner(10)).unwrap().len(), 1);
+    assert_eq!(ports.listen(T, 2, socket(2, 80), owner(11)), Ok(Vec::new()));
     let pids: Vec<i32> = ports.snapshot(T)[0].owners.iter().map(|owner| owner.key.pid).collect();
     assert_eq!(pids, [10, 11]);
-    assert_eq!(ports.unlisten(T, 3, socket(1, 80)), Taken::Silent);
-    assert_eq!(told(&changes(ports.unlisten(T, 4, socket(2, 80)))), [(false, 80, vec![11])]);
+    assert_eq!(ports.unlisten(T, 3, socket(1, 80)), []);
+    assert_eq!(told(&ports.unlisten(T, 4, socket(2, 80))), [(false, 80, vec![11])]);
 }
 
 /// Check that a port that the kernel chose after listen(2) is told with its number: from a dump, or
@@ -65,7 +57,7 @@ fn several_sockets_are_one_port() {
 #[test]
 fn a_number_that_comes_later_is_waited_for() {
     let mut ports = Ports::default();
-    assert_eq!(ports.listen(T, 1, socket(1, 0), owner(10)), Taken::Silent);
+    assert_eq!(ports.listen(T, 1, socket(1, 0), owner(10)), Ok(Vec::new()));
     assert!(ports.awaits_number(T));
     ports.look_began(T, 2);
     let found = ports.found(T, 3, vec![(socket(1, 4000), Vec::new())], None);
@@ -74,12 +66,12 @@ fn a_number_that_comes_later_is_waited_for() {
         (vec![(true, 4000, vec![10])], 1, true)
     );
     assert!(!ports.awaits_number(T));
-    ports.listen(T, 5, socket(2, 0), owner(11));
-    let both = changes(ports.unlisten(T, 6, socket(2, 4001)));
+    ports.listen(T, 5, socket(2, 0), owner(11)).unwrap();
+    let both = ports.unlisten(T, 6, socket(2, 4001));
     assert_eq!(told(&both), [(true, 4001, vec![11]), (false, 4001, vec![11])]);
     assert_eq!((both[0].at_ns, both[1].at_ns), (5, 6));
-    ports.listen(T, 7, socket(3, 0), owner(12));
-    assert_eq!(ports.unlisten(T, 8, socket(3, 0)), Taken::Silent);
+    ports.listen(T, 7, socket(3, 0), owner(12)).unwrap();
+    assert_eq!(ports.unlisten(T, 8, socket(3, 0)), []);
     assert!(!ports.awaits_number(T));
 }
 
@@ -89,10 +81,10 @@ fn a_number_that_comes_later_is_waited_for() {
 fn a_dump_tells_the_differences() {
     let mut ports = Ports::default();
     for (cookie, port) in [(1, 80), (2, 81), (4, 83)] {
-        ports.listen(T, 1, socket(cookie, port), owner(10));
+        ports.listen(T, 1, socket(cookie, port), owner(10)).unwrap();
     }
     ports.look_began(T, 10);
-    ports.listen(T, 11, socket(3, 82), owner(10));
+    ports.listen(T, 11, socket(3, 82), owner(10)).unwrap();
     ports.unlisten(T, 12, socket(4, 83));
     let found = vec![
         (socket(1, 80), Vec::new()),
@@ -115,8 +107,8 @@ fn udp_is_closed_by_a_look_at_udp_only() {
         socket.endpoint.transport = Transport::Udp;
         socket
     };
-    assert_eq!(told(&changes(ports.listen(T, 1, socket(1, 80), owner(10)))).len(), 1);
-    assert_eq!(told(&changes(ports.listen(T, 1, udp(2), owner(11)))), [(true, 80, vec![11])]);
+    assert_eq!(told(&ports.listen(T, 1, socket(1, 80), owner(10)).unwrap()).len(), 1);
+    assert_eq!(told(&ports.listen(T, 1, udp(2), owner(11)).unwrap()), [(true, 80, vec![11])]);
     assert_eq!(ports.snapshot(T).len(), 2);
     let listening = || vec![(socket(1, 80), Vec::new())];
     ports.look_began(T, 2);
@@ -129,16 +121,16 @@ fn udp_is_closed_by_a_look_at_udp_only() {
         (told(&gone), gone[0].port.endpoint.transport),
         (vec![(false, 80, vec![11])], Transport::Udp)
     );
-    assert_eq!(told(&changes(ports.unlisten(T, 8, socket(1, 80)))), [(false, 80, vec![10])]);
+    assert_eq!(told(&ports.unlisten(T, 8, socket(1, 80))), [(false, 80, vec![10])]);
 }
 
 /// Check that the end of a target closes what is still open, and that memory of it is gone.
 #[test]
 fn the_end_closes_what_is_open() {
     let mut ports = Ports::default();
-    ports.listen(T, 1, socket(1, 80), owner(10));
-    ports.listen(T, 1, socket(2, 80), owner(11));
-    ports.listen(T, 1, socket(3, 0), owner(12));
+    ports.listen(T, 1, socket(1, 80), owner(10)).unwrap();
+    ports.listen(T, 1, socket(2, 80), owner(11)).unwrap();
+    ports.listen(T, 1, socket(3, 0), owner(12)).unwrap();
     assert_eq!(told(&ports.end(T, 9)), [(false, 80, vec![10, 11])]);
     assert_eq!(ports.end(T, 10), []);
 }
@@ -148,9 +140,9 @@ fn the_end_closes_what_is_open() {
 fn too_many_sockets_have_no_room() {
     let mut ports = Ports::default();
     for cookie in 0..SOCKETS_MAX as u64 {
-        ports.listen(T, 1, socket(cookie, 80), owner(1));
+        ports.listen(T, 1, socket(cookie, 80), owner(1)).unwrap();
     }
-    assert_eq!(ports.listen(T, 1, socket(1 << 40, 80), owner(1)), Taken::NoRoom);
+    assert_eq!(ports.listen(T, 1, socket(1 << 40, 80), owner(1)), Err(Full));
 }
 
 #[derive(Debug, Clone)]
@@ -204,14 +196,14 @@ proptest! {
                     alive.insert(cookie, socket(cookie, number));
                     let at_first = socket(cookie, if slot % 4 == 0 { 0 } else { number });
                     if !std::mem::take(&mut lose) {
-                        tell(changes(ports.listen(T, now, at_first, owner(1))));
+                        tell(ports.listen(T, now, at_first, owner(1)).unwrap());
                     }
                 }
                 Step::Unlisten(slot) => {
                     let Some(cookie) = alive.keys().find(|alive| *alive / 1_000_000 == slot).copied() else { continue };
                     let socket = alive.remove(&cookie).unwrap();
                     if !std::mem::take(&mut lose) {
-                        tell(changes(ports.unlisten(T, now, socket)));
+                        tell(ports.unlisten(T, now, socket));
                     }
                 }
                 Step::Lose => lose = true,

@@ -100,7 +100,7 @@ fn an_exit_is_told_once_by_source_or_reaper() {
     script.exit(INIT, 130 << 8);
     script.tracker.reaped_exit(HERE, "", INIT, 130, 5000, &mut script.effects);
     let exit = script.effects.iter().find_map(|effect| match effect {
-        Effect::Tell(Told { body: Body::Exit { ended, .. }, .. }) => *ended,
+        Effect::Emit(Emission { body: Body::Exit { ended, .. }, .. }) => *ended,
         _ => None,
     });
     assert_eq!(
@@ -119,7 +119,7 @@ fn a_missing_status_comes_from_the_reaper() {
     assert!(script.told().is_empty());
     let at_ns = script.now;
     script.tracker.reaped_exit(HERE, "", INIT, 3, at_ns + 50, &mut script.effects);
-    assert!(matches!(&script.effects[0], Effect::Tell(told) if told.at_ns == at_ns));
+    assert!(matches!(&script.effects[0], Effect::Emit(told) if told.at_ns == at_ns));
     assert_eq!(script.told(), ["process.exit 200 3", "reaped? 200", "process.done 200"]);
 }
 

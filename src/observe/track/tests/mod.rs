@@ -1,16 +1,16 @@
 //! Cases of each rule, and random lives.
 
 mod account;
+mod attribution;
 mod cost;
 mod done;
 mod life;
-mod look;
 mod random;
-mod whose;
+mod resync;
 
 use std::sync::Arc;
 
-use super::{Effect, Told, Tracker};
+use super::{Effect, Emission, Tracker};
 use crate::{
     model::{Args, Body, FileId, Grade, Image, Lineage, ProcessKey, Stage},
     observe::record::{Record, TargetId, What},
@@ -107,7 +107,7 @@ fn line(effect: &Effect) -> String {
             format!("holders? {} {among:?}", key.pid)
         }
         Effect::Look { .. } => "look".to_owned(),
-        Effect::Tell(Told { grade, body, .. }) => {
+        Effect::Emit(Emission { grade, body, .. }) => {
             let name = body.type_name();
             let snapshot = if *grade == Grade::Snapshot { " snapshot" } else { "" };
             match body {

@@ -116,7 +116,7 @@ fn of(parent: ProcessKey) -> Lineage {
 /// A tracker that is given records of a world, and what it told.
 struct Observer {
     script: Script,
-    told: Vec<Told>,
+    told: Vec<Emission>,
     answered: usize,
 }
 
@@ -141,7 +141,7 @@ impl Observer {
         while !effects.is_empty() {
             for effect in std::mem::take(&mut effects) {
                 match effect {
-                    Effect::Tell(told) => self.told.push(told),
+                    Effect::Emit(told) => self.told.push(told),
                     Effect::AskReaped { target, key } => {
                         self.script.tracker.reaped(target, key, at_ns, &mut effects)
                     }
@@ -157,11 +157,11 @@ impl Observer {
 
     fn look(&mut self, world: &World) {
         let at_ns = world.end_ns() + 10;
-        self.see(at_ns, key(1), What::LookBegan);
+        self.see(at_ns, key(1), What::ScanBegan);
         for life in world.lives.iter().rev().filter(|life| life.alive) {
             self.see(at_ns, life.key, alive(of(life.parent), &life.image));
         }
-        self.see(at_ns + 1, key(1), What::LookEnded);
+        self.see(at_ns + 1, key(1), What::ScanEnded);
         self.take(at_ns + 1, true);
     }
 
@@ -173,7 +173,7 @@ impl Observer {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.told.iter().map(|told| line(&Effect::Tell(told.clone()))).collect()
+        self.told.iter().map(|told| line(&Effect::Emit(told.clone()))).collect()
     }
 }
 
@@ -317,8 +317,8 @@ proptest! {
                 6 => Some(exit_holding(9)),
                 7 => Some(exit(None)),
                 8 => Some(alive(lineage, "/bin/y")),
-                9 => Some(What::LookBegan),
-                10 => Some(What::LookEnded),
+                9 => Some(What::ScanBegan),
+                10 => Some(What::ScanEnded),
                 _ => None,
             };
             match word {
@@ -342,7 +342,7 @@ proptest! {
             }
         }
         tracker.end(HERE, Some((records, 0)), 100, &mut effects);
-        let Some(Effect::Tell(Told { body: Body::ContainerClose(counts), .. })) = effects.last() else {
+        let Some(Effect::Emit(Emission { body: Body::ContainerClose(counts), .. })) = effects.last() else {
             return Err(TestCaseError::fail("no close"));
         };
         prop_assert_eq!(counts.seen, Some(counts.delivered));

@@ -144,7 +144,7 @@ impl Container {
         self.operations.watch_init(running.child, self.cgroup.clone(), bundle);
         if let Some(oom) = running.oom {
             // The count does not start at 0 if the cgroup existed before this container.
-            self.oom_kills_reported = oom.told();
+            self.oom_kills_reported = oom.last_count();
             self.operations.watch_oom(oom);
         }
     }

@@ -15,7 +15,7 @@ use std::{
 
 use super::{
     super::loader::load_with,
-    stage::{Cgroup, Node, Told, run, spawn},
+    stage::{Cgroup, Emission, Node, run, spawn},
 };
 use crate::{
     model::{Ended, FileId},
@@ -46,7 +46,7 @@ fn a_storm_is_told_whole() {
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     let script = "i=0; while [ $i -lt 2000 ]; do /bin/sh -c \"exit $((i % 256))\" arg$i; i=$((i+1)); done; exit 5";
     let mut shell = spawn(&mut cgroup.shell(script, &[]));
-    let mut told = Told::default();
+    let mut told = Emission::default();
     while shell.try_wait().unwrap().is_none() {
         told.drain(&mut source, cgroup.id());
     }
@@ -78,7 +78,7 @@ fn what_had_no_room_is_counted_and_told() {
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     run(&mut cgroup.shell("i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done", &[]));
     assert_eq!(source.counts(cgroup.id()).unwrap().seen, 301);
-    let told = Told::of(&mut source, cgroup.id());
+    let told = Emission::of(&mut source, cgroup.id());
     assert!(told.lost > 200, "{} lost", told.lost);
     assert!(told.whats.len() > 5, "{} told", told.whats.len());
 }
@@ -122,7 +122,7 @@ fn exits_are_told_as_wait_tells_them() {
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     for script in ["exit 0", "exit 5", "exit 255", "kill -KILL $$", "kill -TERM $$"] {
         let waited = run(&mut cgroup.shell(script, &[]));
-        let told = Told::of(&mut source, cgroup.id());
+        let told = Emission::of(&mut source, cgroup.id());
         source.unwatch(cgroup.id());
         source.watch(cgroup.id(), &cgroup.target()).unwrap();
         let expected = Ended::from_wait_status(waited.into_raw().cast_unsigned());
@@ -149,12 +149,12 @@ fn a_leader_that_ends_first_is_told_at_the_end() {
     while stat().state != 'Z' {
         std::thread::yield_now();
     }
-    let before = Told::of(&mut source, cgroup.id());
+    let before = Emission::of(&mut source, cgroup.id());
     assert_eq!((before.execs().len(), before.exits()), (1, Vec::new()));
     let pid = child.id().cast_signed();
     drop(child.stdin.take());
     let waited = child.wait().unwrap();
-    let mut after = Told::default();
+    let mut after = Emission::default();
     after.drain(&mut source, cgroup.id());
     assert_eq!(after.exits(), [(pid, Ended::from_wait_status(waited.into_raw().cast_unsigned()))]);
 }
@@ -167,7 +167,7 @@ fn threads_that_race_to_the_end_make_one_exit() {
     let mut source = node.source(1 << 20);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     run(&mut cgroup.shell("\"$1\" race", &[program.as_os_str()]));
-    let told = Told::of(&mut source, cgroup.id());
+    let told = Emission::of(&mut source, cgroup.id());
     let exits = told.exits();
     let pids: HashSet<i32> = exits.iter().map(|(pid, _)| *pid).collect();
     assert_eq!((told.lost, told.forks(), exits.len(), pids.len()), (0, 301, 302, 302));
@@ -190,7 +190,7 @@ fn hostile_arguments_are_true_and_bounded() {
     ];
     run(&mut cgroup.shell("/bin/true \"$@\"; exec /bin/true \"$1\" \"$0\"", &hostile));
     run(&mut cgroup.shell("/bin/true \"$1\"", &[OsStr::new(&long)]));
-    let told = Told::of(&mut source, cgroup.id());
+    let told = Emission::of(&mut source, cgroup.id());
     let execs = told.execs();
     let expected: Vec<Vec<u8>> = [&b"/bin/true"[..], b"", b"a\nb\x1b[31m", b"\xff\xfe", b""]
         .iter()
@@ -220,7 +220,7 @@ fn an_image_and_its_outputs_are_true() {
     let mut shell = cgroup.shell("exec /bin/sh -c 'exit 0'", &[]);
     shell.current_dir(folder.path()).stdout(output).stderr(Stdio::null());
     run(&mut shell);
-    let told = Told::of(&mut source, cgroup.id());
+    let told = Emission::of(&mut source, cgroup.id());
     let What::Exec { image, lineage, cgroup: own, in_host_mounts } = &told.whats[0].1 else {
         panic!("no exec first")
     };
@@ -253,7 +253,7 @@ fn a_nested_cgroup_belongs_and_a_foreign_one_does_not() {
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     run(&mut foreign.shell("/bin/true; /bin/true", &[]));
     run(&mut inner.shell("/bin/true", &[]));
-    let told = Told::of(&mut source, cgroup.id());
+    let told = Emission::of(&mut source, cgroup.id());
     assert_eq!((told.whats.len(), told.others), (4, 0));
     let What::Exec { cgroup: own, .. } = told.whats[1].1 else {
         panic!("no exec: {:?}", told.whats)
@@ -278,7 +278,7 @@ fn a_hidden_depth_does_not_hide_what_is_below() {
     nix::mount::umount2(folder.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
     watched.unwrap();
     run(&mut inner.shell("/bin/true", &[]));
-    assert_eq!(Told::of(&mut source, container.id()).whats.len(), 4);
+    assert_eq!(Emission::of(&mut source, container.id()).whats.len(), 4);
     drop((inner, container));
 }
 
@@ -312,7 +312,7 @@ fn a_pid_namespace_finds_what_the_cgroup_misses() {
         "/bin/true",
         "injected",
     ]));
-    let told = Told::of(&mut source, cgroup.id());
+    let told = Emission::of(&mut source, cgroup.id());
     let (pid, _) =
         told.execs().into_iter().find(|(_, args)| args.last().unwrap() == b"injected").unwrap();
     let lineage = told.whats.iter().find_map(|(who, what)| match what {
@@ -340,7 +340,7 @@ fn a_tree_is_followed() {
     assert_eq!(bpf::status(node.bpffs()).unwrap().processes, 2);
     std::io::Write::write_all(shell.stdin.as_mut().unwrap(), b"one\ntwo\n").unwrap();
     shell.wait().unwrap();
-    let told = Told::of(&mut source, id);
+    let told = Emission::of(&mut source, id);
     let words: Vec<Vec<u8>> = told.execs().into_iter().map(|(_, args)| args[1].clone()).collect();
     assert_eq!(words, [b"deep".to_vec(), b"own".to_vec()]);
     assert_eq!(told.exits().last(), Some(&(pid.cast_signed(), Ended::Code(0))));
@@ -380,7 +380,7 @@ fn what_a_dead_shim_left_is_swept() {
     let swept = bpf::sweep(node.bpffs()).unwrap();
     assert_eq!((swept.slots, swept.targets), (1, 1));
     run(&mut cgroup.shell("exit 1", &[]));
-    assert_eq!(Told::of(&mut living, cgroup.id()).exits().len(), 1);
+    assert_eq!(Emission::of(&mut living, cgroup.id()).exits().len(), 1);
     drop(living);
     let after = bpf::status(node.bpffs()).unwrap();
     assert_eq!((after.slots, after.stale_slots, after.targets, after.links.len()), (0, 0, 0, 7));
@@ -474,7 +474,7 @@ fn pins_may_go() {
     source.watch(other.id(), &other.target()).unwrap();
     run(&mut cgroup.shell("/bin/true", &[]));
     run(&mut other.shell("/bin/true", &[]));
-    let told = Told::of(&mut source, cgroup.id());
+    let told = Emission::of(&mut source, cgroup.id());
     assert_eq!((told.whats.len(), told.others), (4, 4));
 }
 
@@ -490,7 +490,7 @@ fn without_udp_all_else_is_seen() {
         assert!(source.sees_ports() && !source.sees_udp());
         source.watch(cgroup.id(), &cgroup.target()).unwrap();
         run(&mut cgroup.shell("/bin/true", &[]));
-        assert_eq!(Told::of(&mut source, cgroup.id()).whats.len(), 4);
+        assert_eq!(Emission::of(&mut source, cgroup.id()).whats.len(), 4);
         assert_eq!(bpf::status(node.bpffs()).unwrap().links.len(), 4);
     }
     assert!(Node::new().source(RING).sees_udp());

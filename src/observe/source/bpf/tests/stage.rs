@@ -118,13 +118,13 @@ pub(super) fn spawn(command: &mut Command) -> std::process::Child {
 
 /// Everything that a source tells of a target until it has told as much as the kernel has seen.
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct Emission {
     pub(super) whats: Vec<(i32, What)>,
     pub(super) lost: u64,
     pub(super) others: usize,
 }
 
-impl Told {
+impl Emission {
     pub(super) fn of(source: &mut bpf::BpfSource, id: TargetId) -> Self {
         let mut told = Self::default();
         let end = Instant::now() + DEADLINE;

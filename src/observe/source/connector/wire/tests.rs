@@ -59,8 +59,8 @@ fn what() -> impl Strategy<Value = What> {
         ),
         (lineage(), image(), any::<Option<u64>>())
             .prop_map(|(lineage, image, cgroup)| What::Alive { lineage, image, cgroup }),
-        Just(What::LookBegan),
-        Just(What::LookEnded),
+        Just(What::ScanBegan),
+        Just(What::ScanEnded),
     ]
 }
 

@@ -11,7 +11,7 @@ const DEATHS_MAX: usize = 512;
 
 /// A fixed table, made at the first death.
 #[derive(Debug, Default)]
-pub(super) struct Past {
+pub(super) struct RecentExits {
     deaths: Vec<Option<Gone>>,
 }
 
@@ -24,7 +24,7 @@ pub(super) struct Gone {
     pub(super) told: Option<Option<Arc<str>>>,
 }
 
-impl Past {
+impl RecentExits {
     pub(super) fn add(&mut self, gone: Gone) {
         if self.deaths.is_empty() {
             self.deaths.resize(DEATHS_MAX, None);

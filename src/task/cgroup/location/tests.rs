@@ -13,18 +13,18 @@ const HYBRID: &[u8] = b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw
 const UNIFIED: &[u8] =
     b"25 30 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
-fn find(cgroup: &[u8], mountinfo: &[u8], exists: impl Fn(&Dir) -> bool) -> Option<Place> {
-    Place::find(&Memberships::parse(cgroup), &mount::cgroups_of(mountinfo), exists)
+fn find(cgroup: &[u8], mountinfo: &[u8], exists: impl Fn(&Dir) -> bool) -> Option<Location> {
+    Location::find(&Memberships::parse(cgroup), &mount::cgroups_of(mountinfo), exists)
 }
 
 /// Check that each controller of a hybrid host is found in its own directory.
 #[test]
 fn a_hybrid_host_has_a_directory_for_each_controller() {
     let cgroup = b"9:name=systemd:/\n7:cpu,cpuacct:/default/web\n4:memory:/default/web\n3:devices:/default/web\n0::/\n";
-    let place = find(cgroup, HYBRID, |_| true).unwrap();
-    assert_eq!(place.memory().unwrap().path(), Path::new("/sys/fs/cgroup/memory/default/web"));
-    assert_eq!(place.membership().path(), Path::new("/sys/fs/cgroup/devices/default/web"));
-    let Place::V1(hierarchies) = &place else { panic!("{place:?}") };
+    let location = find(cgroup, HYBRID, |_| true).unwrap();
+    assert_eq!(location.memory().unwrap().path(), Path::new("/sys/fs/cgroup/memory/default/web"));
+    assert_eq!(location.membership().path(), Path::new("/sys/fs/cgroup/devices/default/web"));
+    let Location::V1(hierarchies) = &location else { panic!("{location:?}") };
     let cpu = controller_dir(hierarchies, "cpuacct").unwrap();
     assert_eq!(cpu.path(), Path::new("/sys/fs/cgroup/cpu,cpuacct/default/web"));
     assert_eq!(controller_dir(hierarchies, "name=systemd"), None, "the root is nobody's");
@@ -40,9 +40,9 @@ fn a_process_that_has_ended_is_not_given_the_root_cgroup() {
 /// Check that the unified hierarchy is used where it is the one with the controllers.
 #[test]
 fn a_unified_host_has_one_directory() {
-    let place = find(b"0::/system.slice/web.scope\n", UNIFIED, |_| true).unwrap();
+    let location = find(b"0::/system.slice/web.scope\n", UNIFIED, |_| true).unwrap();
     let dir = Dir::new("/sys/fs/cgroup/system.slice/web.scope".into());
-    assert_eq!(place, Place::V2 { dir, mount: "/sys/fs/cgroup".into() });
+    assert_eq!(location, Location::V2 { dir, mount: "/sys/fs/cgroup".into() });
 }
 
 /// Check that the kernel's mark for a removed cgroup leads to no directory.
@@ -61,6 +61,6 @@ fn the_mount_that_shows_the_cgroup_serves() {
 3 2 0:32 / /mnt/whole rw - cgroup cgroup rw,memory
 ";
     let exists = |dir: &Dir| !dir.path().starts_with("/mnt/covered");
-    let place = find(b"4:memory:/default/web\n", twice, exists).unwrap();
-    assert_eq!(place.memory().unwrap().path(), Path::new("/mnt/whole/default/web"));
+    let location = find(b"4:memory:/default/web\n", twice, exists).unwrap();
+    assert_eq!(location.memory().unwrap().path(), Path::new("/mnt/whole/default/web"));
 }

@@ -20,7 +20,7 @@ use super::{
     process::Process,
 };
 use crate::{
-    model::{Exit, Watched},
+    model::{Exit, ObservedContainer},
     runc::{Cancel, Runc},
     task::{
         TaskError,
@@ -63,7 +63,7 @@ struct Container {
     /// Whether the kernel kills everything in the container when init dies.
     owns_pid_namespace: bool,
     /// The observer's side of the container; `None` if it is not observed.
-    watched: Option<Arc<dyn Watched>>,
+    watched: Option<Arc<dyn ObservedContainer>>,
     init: Process,
     /// Init's pid in the shim's pid namespace, also after its exit; 0 before there is an init.
     init_pid: i32,

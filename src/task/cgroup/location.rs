@@ -14,7 +14,7 @@ use crate::linux::cgroup::{Hierarchy as Hierarchies, Memberships};
 
 /// The directories of one container.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// One for each mounted hierarchy that has the container in a cgroup of its own; never empty.
     V1(Vec<Hierarchy>),
     /// The one.
@@ -35,13 +35,13 @@ pub(super) struct Hierarchy {
     pub(super) dir: Dir,
 }
 
-impl Place {
+impl Location {
     /// Finds the cgroup of a process.
     ///
     /// # Errors
     ///
     /// As [`Cgroup::of_process`](super::Cgroup::of_process).
-    pub(super) fn of_process(pid: i32) -> Result<Place, CgroupError> {
+    pub(super) fn of_process(pid: i32) -> Result<Location, CgroupError> {
         let memberships = Memberships::of(pid).map_err(|source| {
             // `ESRCH`: it was reaped between open and read.
             if is_gone(&source) || source.raw_os_error() == Some(Errno::ESRCH as i32) {
@@ -49,7 +49,7 @@ impl Place {
             }
             CgroupError::Read { path: format!("/proc/{pid}/cgroup").into(), source }
         })?;
-        Self::find(&memberships, &Mount::all()?, Dir::exists).ok_or(CgroupError::NotPlaced { pid })
+        Self::find(&memberships, &Mount::all()?, Dir::exists).ok_or(CgroupError::NoCgroup { pid })
     }
 
     /// The directories that `memberships` name, among those that `exists` knows.
@@ -57,7 +57,7 @@ impl Place {
         memberships: &Memberships,
         mounts: &[Mount],
         exists: impl Fn(&Dir) -> bool,
-    ) -> Option<Place> {
+    ) -> Option<Location> {
         // A hierarchy can be mounted more than once: the first mount that shows the cgroup serves.
         let locate = |cgroup: &Path, serves: &dyn Fn(&Mount) -> bool| {
             let mut shown = mounts.iter().filter(|mount| serves(mount)).filter_map(|mount| {
@@ -80,12 +80,12 @@ impl Place {
                     Some(Hierarchy { controllers, dir })
                 };
                 let hierarchies: Vec<_> = memberships.iter().filter_map(on_v1).collect();
-                (!hierarchies.is_empty()).then_some(Place::V1(hierarchies))
+                (!hierarchies.is_empty()).then_some(Location::V1(hierarchies))
             }
             Version::V2 => {
                 let cgroup = memberships.path("")?;
                 let (dir, mount) = locate(cgroup, &|mount| mount.version == Version::V2)?;
-                Some(Place::V2 { dir, mount: mount.point.clone() })
+                Some(Location::V2 { dir, mount: mount.point.clone() })
             }
         }
     }
@@ -95,19 +95,19 @@ impl Place {
     /// Version 1 has many. runc asks `devices` first, because no option leaves that one out.
     pub(super) fn membership(&self) -> &Dir {
         match self {
-            Place::V1(hierarchies) => ["devices", "freezer", "pids", "memory"]
+            Location::V1(hierarchies) => ["devices", "freezer", "pids", "memory"]
                 .iter()
                 .find_map(|controller| controller_dir(hierarchies, controller))
                 .unwrap_or(&hierarchies[0].dir),
-            Place::V2 { dir, .. } => dir,
+            Location::V2 { dir, .. } => dir,
         }
     }
 
     /// The directory of the memory controller.
     pub(super) fn memory(&self) -> Option<&Dir> {
         match self {
-            Place::V1(hierarchies) => controller_dir(hierarchies, "memory"),
-            Place::V2 { dir, .. } => Some(dir),
+            Location::V1(hierarchies) => controller_dir(hierarchies, "memory"),
+            Location::V2 { dir, .. } => Some(dir),
         }
     }
 
@@ -118,8 +118,8 @@ impl Place {
     /// [`CgroupError::NotFound`] if it is not.
     pub(super) fn check(&self) -> Result<(), CgroupError> {
         let there = match self {
-            Place::V1(hierarchies) => hierarchies.iter().any(|hierarchy| hierarchy.dir.exists()),
-            Place::V2 { dir, .. } => dir.exists(),
+            Location::V1(hierarchies) => hierarchies.iter().any(|hierarchy| hierarchy.dir.exists()),
+            Location::V2 { dir, .. } => dir.exists(),
         };
         if there {
             Ok(())

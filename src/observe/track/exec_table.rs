@@ -10,7 +10,7 @@ const CALLS_MAX: usize = 1024;
 
 /// Init's and each exec's, oldest first.
 #[derive(Debug, Default)]
-pub(super) struct Calls {
+pub(super) struct ExecTable {
     calls: VecDeque<Call>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Call {
     pub(super) reaped: Option<(i32, u32, u64)>,
 }
 
-impl Calls {
+impl ExecTable {
     /// The call with this id, made where there is none.
     pub(super) fn entry(&mut self, exec_id: &str) -> &mut Call {
         let place =

@@ -1,4 +1,4 @@
-//! Whose a process is: the user's, or a stage of the runtime; and how it came here.
+//! Attribution a process is: the user's, or a stage of the runtime; and how it came here.
 //!
 //! In a container's cgroup the runtime forks and execs stages of its own before the user's program.
 //! They are known by three things, in this order: a process that descends from a told one is the
@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::{calls::Calls, target::Target, tree::Index};
+use super::{exec_table::ExecTable, target::Target, tree::Index};
 use crate::model::{Image, Lineage, Origin, ProcessKey};
 
 /// How many ancestors that were not told are asked for their parents.
@@ -16,7 +16,7 @@ const STAGES_MAX: usize = 8;
 
 /// What an exec of a process that was not told means.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Whose {
+pub(super) enum Attribution {
     /// The runtime's: not told.
     Stage,
     /// The user's.
@@ -28,7 +28,7 @@ pub(super) enum Whose {
     },
 }
 
-impl Whose {
+impl Attribution {
     fn descendant(exec_id: Option<Arc<str>>) -> Self {
         Self::User { origin: Origin::Descendant, exec_id, root: false }
     }
@@ -50,16 +50,16 @@ impl Target {
         shown: Shown<'_>,
         node: Option<Index>,
         parent: Option<Index>,
-    ) -> Whose {
+    ) -> Attribution {
         if let Some(told) = self.tree.told_from(parent) {
-            return Whose::descendant(
+            return Attribution::descendant(
                 self.tree.node(told).process.as_ref().and_then(|told| told.exec_id.clone()),
             );
         }
         if let Some(exec_id) = self.tree.told_once(shown.lineage) {
-            return Whose::descendant(exec_id);
+            return Attribution::descendant(exec_id);
         }
-        let Some(init) = self.init else { return Whose::descendant(None) };
+        let Some(init) = self.init else { return Attribution::descendant(None) };
         let pids = self.pids_above(shown.lineage, node, parent);
         let from_shim = pids.contains(&self.shim_pid);
         let exec_id = exec_id_of(&self.calls, shown.key.pid, &pids);
@@ -69,26 +69,26 @@ impl Target {
         // `--mount`.
         let is_stage = shown.in_host_mounts.unwrap_or_else(|| self.looks_like_runtime(shown.image));
         if from_runtime && is_stage {
-            return Whose::Stage;
+            return Attribution::Stage;
         }
         if shown.key.pid == init {
-            return Whose::User { origin: Origin::Init, exec_id: None, root: true };
+            return Attribution::User { origin: Origin::Init, exec_id: None, root: true };
         }
         if pids.contains(&init) && !self.init_started {
             // A hook that the runtime runs in the container before the user's program.
-            return Whose::Stage;
+            return Attribution::Stage;
         }
         if exec_id.is_some() {
-            return Whose::User { origin: Origin::Exec, exec_id, root: true };
+            return Attribution::User { origin: Origin::Exec, exec_id, root: true };
         }
         if from_shim {
-            return Whose::User {
+            return Attribution::User {
                 origin: Origin::Exec,
                 exec_id: self.calls.only_open(),
                 root: true,
             };
         }
-        Whose::User { origin: Origin::Injected, exec_id: None, root: false }
+        Attribution::User { origin: Origin::Injected, exec_id: None, root: false }
     }
 
     /// The pids of parents and grandparents: now, at birth, and of those above that were not told.
@@ -126,7 +126,7 @@ impl Target {
 }
 
 /// The exec that a process was made for.
-fn exec_id_of(calls: &Calls, pid: i32, above: &[i32]) -> Option<Arc<str>> {
+fn exec_id_of(calls: &ExecTable, pid: i32, above: &[i32]) -> Option<Arc<str>> {
     calls
         .named(pid)
         .or_else(|| calls.made_by(pid))

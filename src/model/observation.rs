@@ -8,16 +8,16 @@ use std::{collections::HashMap, fmt, future::Future, path::PathBuf, pin::Pin, sy
 use super::Exit;
 
 /// Receives the containers of a shim.
-pub trait Watch: Send + Sync + fmt::Debug {
+pub trait ContainerObserver: Send + Sync + fmt::Debug {
     /// A container is about to be created; its runtime is not started yet. Returns `None` if the
     /// container is not observed.
-    fn begin(&self, beginning: Beginning) -> Option<Arc<dyn Watched>>;
+    fn begin(&self, beginning: NewContainer) -> Option<Arc<dyn ObservedContainer>>;
 }
 
 /// Receives the facts about one observed container.
 ///
 /// Dropping it before [`created`](Watched::created) means that the create failed.
-pub trait Watched: Send + Sync + fmt::Debug {
+pub trait ObservedContainer: Send + Sync + fmt::Debug {
     /// Init exists. It does not run the container's program yet, unless it was restored. The future
     /// resolves when all further events are observed, or when that takes too long.
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
@@ -44,7 +44,7 @@ pub trait Watched: Send + Sync + fmt::Debug {
 
 /// The facts about a container that are known before it is created.
 #[derive(Debug, Clone, Default)]
-pub struct Beginning {
+pub struct NewContainer {
     /// The namespace in containerd.
     pub namespace: String,
     /// The container's id in containerd.

@@ -13,14 +13,14 @@ fn differences_after_a_loss_are_told_as_such() {
     script.told();
     script.lost();
     assert_eq!(script.told(), ["observer.gap Some(3) kernel", "look"]);
-    script.what(0, What::LookBegan);
+    script.what(0, What::ScanBegan);
     script.what(205, alive(lineage(204, 0), "/bin/grandchild"));
     script.what(204, alive(lineage(202, 0), "/bin/child"));
     script.what(202, alive(lineage(INIT, 0), "/bin/started"));
     script.what(203, alive(lineage(INIT, 0), "/bin/b"));
     script.what(INIT, alive(lineage(SHIM, 0), "/bin/sh"));
     assert!(script.told().is_empty(), "a look counts when it is complete");
-    script.what(0, What::LookEnded);
+    script.what(0, What::ScanEnded);
     let mut told = script.told();
     told.sort();
     assert_eq!(
@@ -42,14 +42,14 @@ fn records_that_meet_a_look_are_told_once() {
     let mut script = Script::running();
     let before = script.now;
     script.now += 10;
-    script.what(0, What::LookBegan);
+    script.what(0, What::ScanBegan);
     script.what(INIT, alive(lineage(SHIM, 0), "/bin/sh"));
     script.what(201, alive(lineage(INIT, 0), "/bin/true"));
     script.what(202, alive(lineage(INIT, 0), "/bin/gone"));
     script.fork(INIT, 203);
     script.at(before + 3, 202, What::Fork(lineage(INIT, 0)));
     script.exit(202, 0);
-    script.what(0, What::LookEnded);
+    script.what(0, What::ScanEnded);
     script.at(before + 1, 201, What::Fork(lineage(INIT, 0)));
     script.at(before + 2, 201, exec(lineage(INIT, 0), "/bin/true", Some(false)));
     assert_eq!(
@@ -68,8 +68,8 @@ fn records_that_meet_a_look_are_told_once() {
 #[test]
 fn an_absent_init_is_left_to_the_reaper() {
     let mut script = Script::running();
-    script.what(0, What::LookBegan);
-    script.what(0, What::LookEnded);
+    script.what(0, What::ScanBegan);
+    script.what(0, What::ScanEnded);
     assert!(script.told().is_empty());
     script.tracker.reaped_exit(HERE, "", INIT, 7, script.now, &mut script.effects);
     assert_eq!(script.told(), ["process.exit 200 7", "reaped? 200", "process.done 200"]);
@@ -80,9 +80,9 @@ fn an_absent_init_is_left_to_the_reaper() {
 fn a_look_before_start_tells_nothing() {
     let mut script = Script::new();
     script.tracker.runtime_path(HERE, b"/usr/bin/runc");
-    script.what(0, What::LookBegan);
+    script.what(0, What::ScanBegan);
     script.what(INIT, alive(lineage(SHIM, 0), "/usr/bin/runc"));
-    script.what(0, What::LookEnded);
+    script.what(0, What::ScanEnded);
     assert!(script.told().is_empty());
     script.exec(INIT, SHIM, "/bin/sh", None);
     assert_eq!(script.told(), ["process.start 200 /bin/sh init"]);
@@ -92,7 +92,7 @@ fn a_look_before_start_tells_nothing() {
 #[test]
 fn a_new_title_is_no_exec() {
     let mut script = Script::running();
-    script.what(0, What::LookBegan);
+    script.what(0, What::ScanBegan);
     let titled = Image {
         args: Some(Args::from_nul_separated(b"sh: idle\0")),
         comm: Some(b"sh"[..].into()),
@@ -103,7 +103,7 @@ fn a_new_title_is_no_exec() {
         INIT,
         What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(titled), cgroup: None },
     );
-    script.what(0, What::LookEnded);
+    script.what(0, What::ScanEnded);
     assert!(script.told().is_empty());
 }
 
@@ -113,12 +113,12 @@ fn a_new_title_is_no_exec() {
 fn arguments_that_were_not_there_yet_are_news() {
     let mut script = Script::running();
     let found = |script: &mut Script, image: &Image| {
-        script.what(0, What::LookBegan);
+        script.what(0, What::ScanBegan);
         script.what(
             INIT,
             What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(image.clone()), cgroup: None },
         );
-        script.what(0, What::LookEnded);
+        script.what(0, What::ScanEnded);
         script.told()
     };
     let whole = (*image("/bin/ls")).clone();
