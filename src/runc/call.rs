@@ -14,10 +14,10 @@ use std::{
 use tokio::sync::Notify;
 
 use super::{
+    Runc,
     capture::Capture,
     error::{Reason, RuntimeError},
     log,
-    verbs::Runc,
 };
 use crate::{model::Exit, sys::process::SpawnAttr};
 

@@ -22,4 +22,20 @@ pub use call::{Cancel, Spawned};
 pub use error::{Reason, RuntimeError};
 pub use options::{CheckpointOptions, Options, OptionsError};
 pub use path::{NotFound, find};
-pub use verbs::{Checkpoint, Create, Exec, Restore, Runc};
+pub use verbs::{Checkpoint, Create, Exec, Restore};
+
+use std::path::PathBuf;
+
+use crate::reaper::Reaper;
+
+/// The OCI runtime of one container: the binary, and where it keeps state and log.
+#[derive(Debug, Clone)]
+pub struct Runc {
+    binary: PathBuf,
+    root: PathBuf,
+    bundle: PathBuf,
+    log: PathBuf,
+    systemd_cgroup: bool,
+    oom_score_adj: Option<i32>,
+    reaper: Reaper,
+}

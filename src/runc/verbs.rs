@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::{
+    Runc,
     call::{Call, Cancel, Spawned},
     error::{Reason, RuntimeError},
     options::{CheckpointOptions, Options},
@@ -22,18 +23,6 @@ const DEFAULT_ROOT: &str = "/run/containerd/runc";
 /// Time after which a `kill` is given up, so that a client gets an answer even if the runtime
 /// hangs.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
-
-/// The OCI runtime of one container: the binary, and where it keeps state and log.
-#[derive(Debug, Clone)]
-pub struct Runc {
-    pub(super) binary: PathBuf,
-    pub(super) root: PathBuf,
-    pub(super) bundle: PathBuf,
-    pub(super) log: PathBuf,
-    pub(super) systemd_cgroup: bool,
-    pub(super) oom_score_adj: Option<i32>,
-    pub(super) reaper: Reaper,
-}
 
 /// The arguments of the verb `create`.
 #[derive(Debug)]

@@ -23,9 +23,11 @@ pub mod io;
 pub mod lifecycle;
 pub mod rootfs;
 mod service;
+mod shared;
 mod supervisor;
 mod wire;
 
 pub use error::TaskError;
 pub use service::Service;
-pub use supervisor::{Shared, Supervisor};
+pub use shared::Shared;
+pub use supervisor::Supervisor;

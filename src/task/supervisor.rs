@@ -14,27 +14,10 @@ use tokio::{
 };
 
 use super::{
-    TaskError,
+    Shared, TaskError,
     container::{self, CreateRequest, Handle},
     lifecycle::Denied,
 };
-use crate::{model::ContainerObserver, publish::Publisher, reaper::Reaper};
-
-/// The settings and services that all containers of a shim share.
-#[derive(Debug)]
-pub struct Shared {
-    /// containerd's namespace, as the shim was started with.
-    pub namespace: String,
-    /// Spawns every child of the shim and waits for it.
-    pub reaper: Reaper,
-    /// Sends task events to containerd.
-    pub publisher: Publisher,
-    /// The `oom_score_adj` of containers that set none: containerd's score, not the shim's. With
-    /// `None` they inherit the shim's.
-    pub container_oom_score_adj: Option<i32>,
-    /// The observer of the containers; `None` if the shim observes nothing.
-    pub watch: Option<Arc<dyn ContainerObserver>>,
-}
 
 /// The containers of one shim. Clones share them.
 #[derive(Debug, Clone)]
@@ -104,7 +87,11 @@ impl Supervisor {
             // A JoinSet keeps the results of ended tasks. Drop them here, so that they do not pile
             // up in a shim that runs for long.
             while containers.tasks.try_join_next().is_some() {}
-            let owner = container::spawn(self.clone(), request, commands, reply);
+            let forget = {
+                let (supervisor, id) = (self.clone(), request.id.clone());
+                Box::new(move || supervisor.forget(&id))
+            };
+            let owner = container::spawn(self.shared(), forget, request, commands, reply);
             containers.tasks.spawn(owner);
         }
         created.await.unwrap_or(Err(TaskError::Abandoned))
@@ -120,7 +107,7 @@ impl Supervisor {
     }
 
     /// Removes a container that is deleted, so that its id can be used again.
-    pub(super) fn forget(&self, id: &str) {
+    fn forget(&self, id: &str) {
         self.lock().handles.remove(id);
     }
 

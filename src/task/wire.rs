@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use containerd_shim_protos::{
     api,
-    events::task::{TaskCreate, TaskIO},
     protobuf::{
         EnumOrUnknown, Message as _, MessageField,
         well_known_types::{any::Any, timestamp::Timestamp},
@@ -157,33 +156,4 @@ fn exited_at(exit: Option<Exit>) -> MessageField<Timestamp> {
     const GO_ZERO_TIME: i64 = -62_135_596_800;
     let zero = Timestamp { seconds: GO_ZERO_TIME, ..Default::default() };
     MessageField::some(exit.map_or(zero, |exit: Exit| timestamp(exit.timestamp)))
-}
-
-/// The `TaskCreate` event: the request as it was received, and the pid of init (0 for a restore).
-pub(super) fn task_create(request: &CreateRequest, init_pid: i32) -> TaskCreate {
-    let io = TaskIO {
-        stdin: request.stdio.stdin.clone(),
-        stdout: request.stdio.stdout.clone(),
-        stderr: request.stdio.stderr.clone(),
-        terminal: request.stdio.terminal,
-        ..Default::default()
-    };
-    let mut event = TaskCreate {
-        container_id: request.id.clone(),
-        bundle: request.bundle.to_string_lossy().into_owned(),
-        io: MessageField::some(io),
-        checkpoint: request.checkpoint.clone(),
-        pid: pid(init_pid),
-        ..Default::default()
-    };
-    // containerd-shim-protos does not export the type of these mounts, only their fields. So the
-    // vector is resized to the right length and filled in.
-    event.rootfs.resize_with(request.rootfs.len(), Default::default);
-    for (target, mount) in event.rootfs.iter_mut().zip(&request.rootfs) {
-        target.type_.clone_from(&mount.kind);
-        target.source.clone_from(&mount.source);
-        target.target.clone_from(&mount.target);
-        target.options.clone_from(&mount.options);
-    }
-    event
 }

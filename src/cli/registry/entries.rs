@@ -1,9 +1,7 @@
 //! The commands that add, list, change, signal and remove entries.
 
-use super::{
-    args::{AddArgs, KillArgs, ListArgs, RenameArgs, ResetArgs, RmArgs},
-    connect, find,
-};
+use super::{connect, find};
+use crate::cli::args::registry::{AddArgs, KillArgs, ListArgs, RenameArgs, ResetArgs, RmArgs};
 use crate::{
     api::{AddRequest, KillRequest, ResetRequest, Selector, UpdateRequest},
     cli::{

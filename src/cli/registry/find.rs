@@ -6,7 +6,7 @@ use std::{io, path::Path};
 use regex::bytes::Regex;
 use serde::Serialize;
 
-use super::args::FindArgs;
+use crate::cli::args::registry::FindArgs;
 use crate::{
     cli::{
         args::ListFormat,

@@ -3,7 +3,7 @@
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 
-use super::args::ManArgs;
+use crate::cli::args::registry::ManArgs;
 use crate::cli::{
     args::Cli,
     exit::{Exit, Failure},

@@ -1,6 +1,5 @@
 //! The commands for registered processes. All but `find` and `man` ask the daemon.
 
-pub(super) mod args;
 mod entries;
 mod find;
 mod keys;
@@ -11,7 +10,7 @@ mod usage;
 
 use std::path::Path;
 
-use self::args::{DaemonArgs, PingArgs};
+use super::args::registry::{DaemonArgs, PingArgs};
 use super::{
     exit::{Exit, Failure},
     output::Output,

@@ -6,7 +6,8 @@ use std::{
     process::Command,
 };
 
-use super::{args::RunArgs, connect};
+use super::connect;
+use crate::cli::args::registry::RunArgs;
 use crate::{
     api::{AddRequest, Selector, UpdateRequest},
     cli::exit::{Exit, Failure},

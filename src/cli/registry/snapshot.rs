@@ -8,7 +8,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{args::SnapshotCommand, connect};
+use super::connect;
+use crate::cli::args::registry::SnapshotCommand;
 use crate::{
     api::{self, LoadRequest, Selector},
     cli::{

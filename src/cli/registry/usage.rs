@@ -4,11 +4,8 @@ use std::{collections::HashMap, io::IsTerminal as _};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{
-    args::{Sort, StatsArgs, TopArgs},
-    connect,
-    keys::Keys,
-};
+use super::{connect, keys::Keys};
+use crate::cli::args::registry::{Sort, StatsArgs, TopArgs};
 use crate::{
     api::{SampleRequest, SampleResponse, Usage},
     cli::{

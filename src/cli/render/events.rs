@@ -2,7 +2,7 @@
 
 use super::{
     ports,
-    table::{or_dash, padded},
+    table::{or_dash, padded, shortened},
 };
 use crate::{
     api::{Event, Process, event::Body},
@@ -271,13 +271,4 @@ fn detail(event: &Event) -> String {
 /// A duration in milliseconds with three decimals, rounded down.
 fn millis(ns: u64) -> String {
     format!("{}.{:03} ms", ns / 1_000_000, ns / 1000 % 1000)
-}
-
-/// The beginning of an id, with an ellipsis if it does not fit into the column.
-pub(in crate::cli) fn shortened(id: &str, width: usize) -> String {
-    if id.chars().count() <= width {
-        id.to_owned()
-    } else {
-        id.chars().take(width - 1).chain(['…']).collect()
-    }
 }

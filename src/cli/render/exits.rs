@@ -1,7 +1,7 @@
 //! The output of `lookout exits`.
 
 use super::{
-    events::shortened,
+    table::shortened,
     table::{or_dash, padded},
 };
 use crate::{

@@ -1,7 +1,7 @@
 //! The output of `lookout ports`: a list, or a stream of changes.
 
 use super::{
-    events::shortened,
+    table::shortened,
     table::{columns, or_dash, padded},
 };
 use crate::{

@@ -38,3 +38,12 @@ pub(in crate::cli) fn padded(row: &[String], widths: &[usize]) -> String {
 pub(in crate::cli) fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
+
+/// The beginning of an id, with an ellipsis if it does not fit into the column.
+pub(in crate::cli) fn shortened(id: &str, width: usize) -> String {
+    if id.chars().count() <= width {
+        id.to_owned()
+    } else {
+        id.chars().take(width - 1).chain(['…']).collect()
+    }
+}

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::{
+    events::task::{TaskCreate, TaskIO},
+    protobuf::{MessageField, well_known_types::any::Any},
+};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -36,6 +39,37 @@ pub(crate) struct CreateRequest {
     /// The directory of the checkpoint that `checkpoint` builds on; empty if there is none.
     pub(crate) parent_checkpoint: String,
     pub(crate) options: Options,
+}
+
+impl CreateRequest {
+    /// The `TaskCreate` event: this request as it was received, and the pid of init (0 for a restore).
+    pub(super) fn event(&self, init_pid: i32) -> TaskCreate {
+        let io = TaskIO {
+            stdin: self.stdio.stdin.clone(),
+            stdout: self.stdio.stdout.clone(),
+            stderr: self.stdio.stderr.clone(),
+            terminal: self.stdio.terminal,
+            ..Default::default()
+        };
+        let mut event = TaskCreate {
+            container_id: self.id.clone(),
+            bundle: self.bundle.to_string_lossy().into_owned(),
+            io: MessageField::some(io),
+            checkpoint: self.checkpoint.clone(),
+            pid: u32::try_from(init_pid).unwrap_or_default(),
+            ..Default::default()
+        };
+        // containerd-shim-protos does not export the type of these mounts, only their fields. So the
+        // vector is resized to the right length and filled in.
+        event.rootfs.resize_with(self.rootfs.len(), Default::default);
+        for (target, mount) in event.rootfs.iter_mut().zip(&self.rootfs) {
+            target.type_.clone_from(&mount.kind);
+            target.source.clone_from(&mount.source);
+            target.target.clone_from(&mount.target);
+            target.options.clone_from(&mount.options);
+        }
+        event
+    }
 }
 
 /// A request to add an exec.

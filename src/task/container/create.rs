@@ -18,7 +18,7 @@ use crate::{
         cgroup::{Cgroup, OomWatch},
         io::{For, Owner, ProcessIo},
         rootfs,
-        supervisor::Shared,
+        shared::Shared,
     },
 };
 

@@ -17,7 +17,7 @@ use crate::{
     task::{
         TaskError,
         io::{For, Owner, ProcessIo, Stdio},
-        supervisor::Shared,
+        shared::Shared,
     },
 };
 

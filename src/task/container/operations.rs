@@ -21,7 +21,7 @@ use crate::{
         cgroup::{Cgroup, OomWatch},
         io::ProcessIo,
         rootfs,
-        supervisor::Shared,
+        shared::Shared,
     },
 };
 

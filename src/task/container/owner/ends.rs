@@ -24,7 +24,6 @@ use crate::{
             container::{Input, State},
             exec,
         },
-        wire,
     },
 };
 
@@ -101,7 +100,7 @@ impl Container {
             Ok(made) => *made,
             Err(error) => {
                 tracing::info!(id = self.request.id, %error, "create failed");
-                self.supervisor.forget(&self.request.id);
+                (self.forget)();
                 answer(reply, Err(error));
                 // A failed create has undone itself, so these deletes have nothing left to do.
                 for joined in self.joined_deletes.drain(..) {
@@ -120,7 +119,7 @@ impl Container {
             self.watch(running);
         }
         tracing::info!(id = self.request.id, pid = self.init_pid, "created");
-        self.publish(TaskEvent::create(&wire::task_create(&self.request, self.init_pid)));
+        self.publish(TaskEvent::create(&self.request.event(self.init_pid)));
         answer(reply, Ok(self.init_pid));
         // A cancellation that came too late for the create is still stored in the token, and would
         // abort the start. The kill and the deletes behind it are handled here instead.
@@ -203,7 +202,7 @@ impl Container {
     pub(super) fn deleted(&mut self, reply: Reply<Deleted>) -> ControlFlow<()> {
         let deleted = Deleted { pid: self.init_pid, exit: self.state.exit() };
         self.apply(Input::DeleteEnded { ok: true });
-        self.supervisor.forget(&self.request.id);
+        (self.forget)();
         if let Some(watched) = self.watched.take() {
             watched.deleted();
         }

@@ -29,7 +29,7 @@ use crate::{
             Denied,
             container::{self, Effect, Input, State},
         },
-        supervisor::{Shared, Supervisor},
+        shared::Shared,
     },
 };
 
@@ -48,9 +48,13 @@ const MAX_DEFERRED: usize = 256;
 /// The exit status that containerd uses if the real one is unknown.
 const UNKNOWN_STATUS: u32 = 255;
 
+/// Removes the container from those of the shim, so that its id can be used again. A function and
+/// not the supervisor itself, which is above.
+pub(crate) type Forget = Box<dyn Fn() + Send>;
+
 /// The state of one container. Only its own task uses it.
 struct Container {
-    supervisor: Supervisor,
+    forget: Forget,
     shared: Arc<Shared>,
     request: Arc<CreateRequest>,
     state: State,
@@ -97,15 +101,15 @@ enum Event {
 /// Begins the create of a container and returns the container's task. `reply` receives the pid of
 /// init (0 for a checkpoint) when the create has ended.
 pub(crate) fn spawn(
-    supervisor: Supervisor,
+    shared: Arc<Shared>,
+    forget: Forget,
     request: CreateRequest,
     commands: mpsc::Receiver<Command>,
     reply: oneshot::Sender<Result<i32, TaskError>>,
 ) -> impl Future<Output = ()> + Send {
-    let shared = supervisor.shared();
     let request = Arc::new(request);
     let mut container = Container {
-        supervisor,
+        forget,
         shared,
         state: State::Creating,
         cancel: Cancel::default(),

@@ -1,9 +1,11 @@
 //! The command line: commands, options and their help texts.
 
+pub(super) mod registry;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use super::registry::args::{
+use self::registry::{
     AddArgs, DaemonArgs, FindArgs, GroupArgs, KillArgs, ListArgs, ManArgs, PingArgs, RenameArgs,
     ResetArgs, RmArgs, RunArgs, SnapshotCommand, StatsArgs, TagArgs, TopArgs,
 };

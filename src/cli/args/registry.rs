@@ -4,11 +4,8 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, ValueEnum};
 
-use crate::{
-    api::Selector,
-    cli::args::{Display, ListFormat},
-    registry::entry::signal_number,
-};
+use super::{Display, ListFormat};
+use crate::{api::Selector, registry::entry::signal_number};
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DaemonArgs {
