@@ -6,7 +6,7 @@
 //! | `config.json` | containerd | the OCI specification |
 //! | `options.json`, `runtime` | create | the runtime's options; its name only, for older readers |
 //! | `init.pid` | the runtime | the pid of init, decimal |
-//! | `exit.json` | the shim | the exit of init: its pid, `exit_status` and `exited_at` |
+//! | `exit.json` | the shim | the exit of init: `pid`, `exit_status`, `signal` and `exited_at` |
 //! | `address` | start | the `unix://` address of the shim |
 //!
 //! Everything here blocks on the bundle's filesystem. Nothing follows a symbolic link.
@@ -22,7 +22,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    model::{Exit, Spec},
+    model::{Ended, Exit, Spec},
     runc::Options,
 };
 
@@ -52,7 +52,11 @@ pub struct BundleError {
 #[derive(Serialize, Deserialize)]
 struct ExitFile {
     pid: i32,
+    /// In go-runc's form, for readers of other versions.
     exit_status: u32,
+    /// The signal that ended the process; absent if it exited with a code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    signal: Option<u8>,
     /// Seconds since the epoch and nanoseconds, with a point between them.
     exited_at: String,
 }
@@ -144,7 +148,11 @@ impl Bundle {
     pub fn write_exit(&self, exit: &Exit) -> Result<(), BundleError> {
         let at = exit.timestamp.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let exited_at = format!("{}.{:09}", at.as_secs(), at.subsec_nanos());
-        let file = ExitFile { pid: exit.pid, exit_status: exit.status, exited_at };
+        let signal = match exit.ended {
+            Ended::Signal(signal) => Some(signal),
+            Ended::Code(_) => None,
+        };
+        let file = ExitFile { pid: exit.pid, exit_status: exit.status(), signal, exited_at };
         self.write_json("exit.json.new", &file)?;
         let path = self.path.join("exit.json");
         fs::rename(self.path.join("exit.json.new"), &path).map_err(|source| BundleError {
@@ -159,9 +167,16 @@ impl Bundle {
     pub fn exit(&self) -> Option<Exit> {
         let file: ExitFile = self.json("exit.json").ok()?;
         let (seconds, nanoseconds) = file.exited_at.split_once('.')?;
-        let since_epoch = Duration::new(seconds.parse().ok()?, nanoseconds.parse().ok()?);
-        let timestamp = SystemTime::UNIX_EPOCH.checked_add(since_epoch)?;
-        Some(Exit { timestamp, pid: file.pid, status: file.exit_status })
+        // Added with checks: the numbers are read from a file, and `Duration::new` panics if the
+        // nanoseconds overflow the seconds.
+        let timestamp = SystemTime::UNIX_EPOCH
+            .checked_add(Duration::from_secs(seconds.parse().ok()?))?
+            .checked_add(Duration::from_nanos(nanoseconds.parse().ok()?))?;
+        let ended = match file.signal {
+            Some(signal) => Ended::Signal(signal),
+            None => Ended::Code(u8::try_from(file.exit_status).ok()?),
+        };
+        Some(Exit { timestamp, pid: file.pid, ended })
     }
 
     /// Writes the `unix://` address of the shim to `address`.
@@ -221,5 +236,39 @@ impl Bundle {
             path,
             source,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check that exit 137 and a SIGKILL, which have the same status, are read back as they were.
+    #[test]
+    fn code_and_signal_are_kept_apart_in_exit_json() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = Bundle::new(directory.path());
+        for ended in [Ended::Code(0), Ended::Code(137), Ended::Signal(9), Ended::Signal(34)] {
+            let timestamp = SystemTime::UNIX_EPOCH + Duration::new(1_700_000_000, 999_999_999);
+            let exit = Exit { timestamp, pid: 42, ended };
+            bundle.write_exit(&exit).unwrap();
+            assert_eq!(bundle.exit(), Some(exit));
+        }
+    }
+
+    /// Check that the file of another version is read, and that no numbers in it can panic.
+    #[test]
+    fn exit_json_of_other_versions_is_read_and_nonsense_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let bundle = Bundle::new(directory.path());
+        let read = |status: &str, at: &str| {
+            let text = format!(r#"{{"pid":7,"exit_status":{status},"exited_at":"{at}"}}"#);
+            fs::write(directory.path().join("exit.json"), text).unwrap();
+            bundle.exit().map(|exit| exit.status())
+        };
+        assert_eq!(read("137", "1.000000001"), Some(137));
+        assert_eq!(read("256", "1.0"), None);
+        assert_eq!(read("0", "18446744073709551615.4294967295"), None);
+        assert_eq!(read("0", "1"), None);
     }
 }

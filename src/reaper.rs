@@ -31,8 +31,8 @@ use nix::{
 use tokio::sync::oneshot;
 
 use crate::{
-    model::Exit,
-    sys::process::{self, SpawnAttr},
+    model::{Ended, Exit},
+    sys::process::{self, Reaped, SpawnAttr},
 };
 
 /// The only caller of `waitid(2)` for the shim's children. Clones share one table of children.
@@ -166,16 +166,16 @@ impl Reaper {
             // The lock is released after each zombie, so that other users of the reaper do not wait
             // for a storm of exits.
             let mut children = self.lock();
-            let (pid, status) = match process::reap_one() {
-                Ok(Some(ended)) => ended,
+            let reaped = match process::reap_one() {
+                Ok(Some(reaped)) => reaped,
                 Err(Errno::EINTR) => continue,
                 // No zombie is left, or no child at all (`ECHILD`).
                 Ok(None) | Err(_) => return,
             };
             children.ended(Exit {
                 timestamp: SystemTime::now(),
-                pid,
-                status: u32::try_from(status).unwrap_or(255),
+                pid: reaped.pid,
+                ended: ended(reaped),
             });
         }
     }
@@ -190,6 +190,14 @@ impl Reaper {
         // No code that can panic runs under the lock, so the table is valid even if it is poisoned.
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Code and signal apart, as the kernel reports them.
+fn ended(Reaped { exited, status, .. }: Reaped) -> Ended {
+    // Both fit: an exit code is what `exit_group` keeps of its argument, 8 bits, and a signal is
+    // at most 64.
+    let number = u8::try_from(status).unwrap_or(u8::MAX);
+    if exited { Ended::Code(number) } else { Ended::Signal(number) }
 }
 
 impl Children {

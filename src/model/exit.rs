@@ -2,15 +2,24 @@
 
 use std::time::SystemTime;
 
-use serde::{Deserialize, Serialize};
+use super::Ended;
 
-/// The exit of one process, with a status in go-runc's form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The exit of one process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
     /// The time at which the shim reaped the process.
     pub timestamp: SystemTime,
     /// The pid in the shim's pid namespace.
     pub pid: i32,
-    /// The exit code, 0–255, or 128 + the signal that ended the process.
-    pub status: u32,
+    /// The exit code or the signal, as waitid(2) reports them apart.
+    pub ended: Ended,
+}
+
+impl Exit {
+    /// The status in go-runc's form: 0–255, or 128 + the signal. A process that exits with 137 and
+    /// one that is killed have the same; [`ended`](Self::ended) distinguishes them.
+    #[must_use]
+    pub fn status(&self) -> u32 {
+        self.ended.status()
+    }
 }

@@ -63,7 +63,7 @@ impl TaskEvent {
             container_id: container_id.to_owned(),
             id: id.to_owned(),
             pid: number(exit.pid),
-            exit_status: exit.status,
+            exit_status: exit.status(),
             exited_at: MessageField::some(timestamp(exit.timestamp)),
             ..Default::default()
         };
@@ -100,7 +100,7 @@ impl TaskEvent {
         let message = events::TaskDelete {
             container_id: container_id.to_owned(),
             pid: number(pid),
-            exit_status: exit.map_or(0, |exit| exit.status),
+            exit_status: exit.map_or(0, |exit| exit.status()),
             exited_at: exit.map(|exit| timestamp(exit.timestamp)).into(),
             ..Default::default()
         };

@@ -151,7 +151,7 @@ impl Runc {
         log_start: u64,
         capture: Option<Capture>,
     ) -> Result<(), RuntimeError> {
-        let status = exit.map_or(255, |exit| exit.status);
+        let status = exit.map_or(255, |exit| exit.status());
         if status == 0 {
             return Ok(());
         }

@@ -17,15 +17,20 @@ use containerd_shim_protos::{
 
 use super::{Outcome, args::Arguments, one_line, socket::Socket};
 use crate::{
-    bundle::Bundle, model::Exit, observe::node, publish::timestamp, reaper::Reaper, runc::Runc,
+    bundle::Bundle,
+    model::{Ended, Exit},
+    observe::node,
+    publish::timestamp,
+    reaper::Reaper,
+    runc::Runc,
     task::rootfs,
 };
 
 /// Time limit of the runtime's `delete`. containerd allows five seconds for the whole verb.
 const DELETE: Duration = Duration::from_secs(4);
 
-/// The exit status that is reported if the shim died before init: killed by SIGKILL.
-const KILLED: u32 = 128 + nix::libc::SIGKILL.unsigned_abs();
+/// The exit that is reported if the shim died before init: killed by SIGKILL.
+const KILLED: Ended = Ended::Signal(9);
 
 /// Removes the remains of a container and prints the exit of its init.
 pub(super) fn run(arguments: &Arguments) -> Outcome {
@@ -42,10 +47,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         socket.remove_if_dead();
     }
     let pid = bundle.init_pid().unwrap_or_default();
-    let exit = bundle.exit().unwrap_or(Exit { timestamp: SystemTime::now(), pid, status: KILLED });
+    let exit = bundle.exit().unwrap_or(Exit { timestamp: SystemTime::now(), pid, ended: KILLED });
     let response = DeleteResponse {
         pid: u32::try_from(exit.pid).unwrap_or_default(),
-        exit_status: exit.status,
+        exit_status: exit.status(),
         exited_at: MessageField::some(timestamp(exit.timestamp)),
         ..Default::default()
     };

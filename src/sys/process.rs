@@ -198,8 +198,18 @@ pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
     nix::errno::Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
-/// Reaps one child that has ended. Returns its pid, and its exit code or 128 + the signal; `None`
-/// if no child has ended.
+/// What waitid(2) reports of a child that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reaped {
+    /// The pid.
+    pub pid: i32,
+    /// Whether it exited; else a signal ended it (`CLD_KILLED`, `CLD_DUMPED`).
+    pub exited: bool,
+    /// The exit code, or the number of the signal.
+    pub status: i32,
+}
+
+/// Reaps one child that has ended; `None` if no child has ended.
 ///
 /// nix's `waitpid` is not used: if a real-time signal ended the child, it reaps the child and then
 /// returns `EINVAL`.
@@ -207,14 +217,14 @@ pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
 /// # Errors
 ///
 /// `ECHILD` without children, `EINTR`.
-pub fn reap_one() -> nix::Result<Option<(i32, i32)>> {
+pub fn reap_one() -> nix::Result<Option<Reaped>> {
     let info = waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG)?;
     // SAFETY: waitid(2) wrote the variant with a pid and a status, or left all zeroes.
     let pid = unsafe { info.si_pid() };
     // SAFETY: as above.
     let status = unsafe { info.si_status() };
-    let status = if info.si_code == libc::CLD_EXITED { status } else { 128 + status };
-    Ok((pid != 0).then_some((pid, status)))
+    let exited = info.si_code == libc::CLD_EXITED;
+    Ok((pid != 0).then_some(Reaped { pid, exited, status }))
 }
 
 /// Whether `pid` is a child of this process, running or a zombie. Does not reap it.

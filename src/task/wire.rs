@@ -107,7 +107,7 @@ pub(super) fn state(id: String, exec_id: String, snapshot: Snapshot) -> api::Sta
         stdout: snapshot.stdio.stdout,
         stderr: snapshot.stdio.stderr,
         terminal: snapshot.stdio.terminal,
-        exit_status: snapshot.exit.map_or(0, |exit| exit.status),
+        exit_status: snapshot.exit.map_or(0, |exit| exit.status()),
         exited_at: exited_at(snapshot.exit),
         ..Default::default()
     }
@@ -116,7 +116,7 @@ pub(super) fn state(id: String, exec_id: String, snapshot: Snapshot) -> api::Sta
 pub(super) fn deleted(deleted: Deleted) -> api::DeleteResponse {
     api::DeleteResponse {
         pid: pid(deleted.pid),
-        exit_status: deleted.exit.map_or(0, |exit| exit.status),
+        exit_status: deleted.exit.map_or(0, |exit| exit.status()),
         exited_at: exited_at(deleted.exit),
         ..Default::default()
     }
@@ -124,7 +124,7 @@ pub(super) fn deleted(deleted: Deleted) -> api::DeleteResponse {
 
 pub(super) fn waited(exit: Exit) -> api::WaitResponse {
     api::WaitResponse {
-        exit_status: exit.status,
+        exit_status: exit.status(),
         exited_at: exited_at(Some(exit)),
         ..Default::default()
     }

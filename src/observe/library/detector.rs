@@ -16,7 +16,7 @@
 //! assert_eq!((fork.process.key.pid, fork.exec), (101, None));
 //! let exec = events.processes.recv_timeout(second)?;
 //! assert!(exec.fork.is_some() && exec.exec.is_some());
-//! assert_eq!(events.exits.recv_timeout(second)?.status, 5);
+//! assert_eq!(events.exits.recv_timeout(second)?.status(), 5);
 //! detector.close();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -417,7 +417,7 @@ impl Tell {
 
     fn exit(&mut self, pid: i32, ended: Ended, realtime_ns: u64) {
         let timestamp = SystemTime::UNIX_EPOCH + Duration::from_nanos(realtime_ns);
-        let lost = self.exits.send(Exit { timestamp, pid, status: ended.status() });
+        let lost = self.exits.send(Exit { timestamp, pid, ended });
         self.full("exits", lost);
     }
 

@@ -321,7 +321,7 @@ impl Actor {
                     exec_id => self.pipeline.exec_ended(id, exec_id),
                 }
                 self.pipeline.settle(|tracker, now, effects| {
-                    tracker.reaped_exit(id, &exec_id, exit.pid, exit.status, now, effects);
+                    tracker.reaped_exit(id, &exec_id, exit.pid, exit.status(), now, effects);
                 });
             }
             Message::OutputEnded { serial, exec_id } => {

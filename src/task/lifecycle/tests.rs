@@ -7,9 +7,9 @@ use super::{
     container::{self, Effect, Input, State},
     exec,
 };
-use crate::model::Exit;
+use crate::model::{Ended, Exit};
 
-const EXIT: Exit = Exit { timestamp: SystemTime::UNIX_EPOCH, pid: 42, status: 9 };
+const EXIT: Exit = Exit { timestamp: SystemTime::UNIX_EPOCH, pid: 42, ended: Ended::Code(9) };
 
 /// The model: what a client knows of a container from the events that it has received.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]

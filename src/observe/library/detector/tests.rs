@@ -50,7 +50,7 @@ fn losses_and_failures_are_errors() {
     detector.watch(Target::Tree { pid: 100 }, exits).unwrap();
     script.fork(100, 101);
     script.exit(101, 9);
-    assert_eq!(events.exits.recv_timeout(SOON).unwrap().status, 137);
+    assert_eq!(events.exits.recv_timeout(SOON).unwrap().ended, Ended::Signal(9));
     assert!(events.processes.try_recv().is_err(), "neither forks nor execs were asked for");
     script.lose(3);
     assert!(matches!(
@@ -161,7 +161,7 @@ mod root {
         child.wait().unwrap();
         let exit = std::iter::from_fn(|| events.exits.recv_timeout(SOON).ok())
             .find(|exit| exit.pid == pid);
-        assert_eq!(exit.map(|exit| exit.status), Some(7));
+        assert_eq!(exit.map(|exit| exit.status()), Some(7));
         drop(detector);
         // A listener that ends with its process leaves the kernel making events for nobody.
         listeners.into_iter().for_each(|listener| listener.join().unwrap().unwrap());

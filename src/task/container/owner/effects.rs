@@ -45,7 +45,7 @@ impl Container {
             Effect::ReportPaused => self.publish(TaskEvent::paused(&id)),
             Effect::ReportResumed => self.publish(TaskEvent::resumed(&id)),
             Effect::ReportExit(exit) => {
-                tracing::info!(id, pid = exit.pid, status = exit.status, "exited");
+                tracing::info!(id, pid = exit.pid, status = exit.status(), "exited");
                 // An OOM kill during a start that failed has not been published yet, and the OOM
                 // event must precede the exit event.
                 self.publish_oom();

@@ -178,7 +178,7 @@ impl Container {
         {
             exec.state = state;
             exec.process.answer_waiters(exit);
-            tracing::info!(id = self.request.id, exec_id, status = exit.status, "exec exited");
+            tracing::info!(id = self.request.id, exec_id, status = exit.status(), "exec exited");
             self.publish(TaskEvent::exit(&self.request.id, exec_id, exit));
         }
     }

@@ -20,7 +20,7 @@ use super::{
     process::Process,
 };
 use crate::{
-    model::{Exit, ObservedContainer},
+    model::{Ended, Exit, ObservedContainer},
     runc::{Cancel, Runc},
     task::{
         TaskError,
@@ -46,7 +46,7 @@ const STARTING_GRACE: Duration = Duration::from_secs(2);
 const MAX_DEFERRED: usize = 256;
 
 /// The exit status that containerd uses if the real one is unknown.
-const UNKNOWN_STATUS: u32 = 255;
+const UNKNOWN_STATUS: Ended = Ended::Code(255);
 
 /// Removes the container from those of the shim, so that its id can be used again. A function and
 /// not the supervisor itself, which is above.
@@ -283,7 +283,7 @@ impl Container {
 
 /// An exit for waiters of a process that never ran or that was deleted with its create.
 fn unknown_exit(pid: i32) -> Exit {
-    Exit { timestamp: SystemTime::now(), pid, status: UNKNOWN_STATUS }
+    Exit { timestamp: SystemTime::now(), pid, ended: UNKNOWN_STATUS }
 }
 
 /// Answers a request. A client that has disconnected needs no answer.
