@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# The container image and root file system that tests run: busybox and nothing else.
+# The container image and the root file system for tests. They contain only busybox.
 #
-# Sourced by hack/setup. There is no registry to pull from, and nothing but sh, tar and sha256sum to
-# build with. The same busybox always gives the same bytes, so digests can be compared between runs.
+# Sourced by hack/setup. No registry is needed; the image is built with sh, tar and sha256sum only.
+# The same busybox always gives the same bytes, so digests can be compared between runs.
 #
-#   image_rootfs DIR BUSYBOX       lay the tree out in DIR (for bundles that bypass containerd)
+#   image_rootfs DIR BUSYBOX       make the tree in DIR (for bundles that bypass containerd)
 #   image_archive TAR DIR          pack the tree in DIR as an OCI layout for `ctr image import`
 
 image_name=docker.io/library/lookout-test:latest
@@ -29,7 +29,7 @@ image_rootfs() {
   chmod 1777 "$dir/tmp"
 }
 
-# tar as a function of names, modes and contents only.
+# tar with an output that depends only on names, modes and contents.
 image_tar() { tar --create --sort=name --format=ustar --mtime=@0 --owner=0 --group=0 --numeric-owner "$@"; }
 
 # Store stdin as a blob of the layout in $1 and print its descriptor, of media type $2.
@@ -48,8 +48,8 @@ image_archive() {
   layout=$(mktemp -d "$archive.XXXXXX")
   mkdir -p "$layout/blobs/sha256"
   architecture=$(dpkg --print-architecture)
-  # Uncompressed, so the digest of the layer is also the diff_id that the config must name. The
-  # owner of everything is root: tar says so, whoever runs this.
+  # Uncompressed, so the digest of the layer is also the diff_id that the config must name. All files
+  # are owned by root in the archive, regardless of the user who runs this.
   layer=$(image_tar --directory="$tree" . | image_blob "$layout" layer.v1.tar)
   local diff_id=${layer#*\"digest\":\"}
   diff_id=${diff_id%%\"*}
@@ -57,7 +57,7 @@ image_archive() {
     image_blob "$layout" config.v1+json)
   manifest=$(printf '%s' "{\"schemaVersion\":2,\"mediaType\":\"application/vnd.oci.image.manifest.v1+json\",\"config\":$config},\"layers\":[$layer}]}" |
     image_blob "$layout" manifest.v1+json)
-  # io.containerd.image.name is the annotation from which `ctr image import` takes the full name.
+  # `ctr image import` reads the full name from the annotation io.containerd.image.name.
   printf '%s' "{\"schemaVersion\":2,\"manifests\":[$manifest,\"platform\":{\"architecture\":\"$architecture\",\"os\":\"linux\"},\"annotations\":{\"io.containerd.image.name\":\"$image_name\",\"org.opencontainers.image.ref.name\":\"${image_name##*:}\"}}]}" >"$layout/index.json"
   printf '%s' '{"imageLayoutVersion":"1.0.0"}' >"$layout/oci-layout"
   image_tar --directory="$layout" --file="$layout.tar" oci-layout index.json blobs

@@ -1,15 +1,15 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034,SC2154  # shared with the scripts that source this
-# Guests with Debian's kernels 6.1 and 6.12 and nothing but cgroup v2, on any machine: emulated, so
-# no KVM is asked for and everything is about ten times slower than outside.
+# Guests with Debian's kernels 6.1 and 6.12 that have only cgroup v2, on any machine. They are emulated,
+# so they do not need KVM and are about ten times slower than the machine.
 #
 # A guest sees this machine's root file system, read-only under a tmpfs overlay: every program and
-# every built test is there by its own path, and nothing that a test breaks survives. Only what it
-# prints comes back.
+# every built test has the same path as outside, and changes that a test makes are lost. Only the
+# output is returned.
 #
-#   vm_setup              called by `hack/setup --vm`, whose tool functions it uses
-#   vm_run KERNEL COMMAND called by hack/test-vm: run a shell command in a guest, show its output as
-#                         it comes, return its exit code, or 125 when the guest ended without one
+#   vm_setup              called by `hack/setup --vm`; uses the tool functions of hack/setup
+#   vm_run KERNEL COMMAND called by hack/test-vm: run a shell command in a guest, show its output while
+#                         it runs, return its exit code, or 125 if the guest ended without one
 #
 # LOOKOUT_VM_MEMORY (MiB), LOOKOUT_VM_CPUS and LOOKOUT_VM_TIMEOUT (seconds) override the defaults.
 
@@ -17,10 +17,10 @@
 
 vm_kernels=(6.1 6.12)
 
-# ---- making ---------------------------------------------------------------------------------------
+# ---- setup ----------------------------------------------------------------------------------------
 
 vm_setup() {
-  [[ $(uname -m) == x86_64 ]] || { echo "vm: only x86_64 guests so far" >&2; return 1; }
+  [[ $(uname -m) == x86_64 ]] || { echo "vm: only x86_64 guests are supported" >&2; return 1; }
   tool_with_libraries vm/qemu qemu-system-x86 trixie usr/bin/qemu-system-x86_64 usr/share/qemu usr/share/seabios
   tool_with_libraries vm/virtiofsd virtiofsd trixie usr/libexec/virtiofsd
   tool_with_libraries vm/kmod kmod trixie usr/bin/kmod
@@ -30,16 +30,16 @@ vm_setup() {
   vm_kernel 6.12 trixie
 }
 
-# vm_kernel KERNEL SUITE: vm/KERNEL/{vmlinuz,initrd,lib/modules/RELEASE}. The cloud flavour has all
-# that a container needs and a tenth of the drivers.
+# vm_kernel KERNEL SUITE: make vm/KERNEL/{vmlinuz,initrd,lib/modules/RELEASE}. The cloud flavour has
+# everything that a container needs, and a tenth of the drivers.
 vm_kernel() {
   local kernel=$1 suite=$2 package release
   [[ ! -e $tools/vm/$kernel/initrd || $hack/lib/vm.sh -nt $tools/vm/$kernel/initrd ]] || return 0
   if [[ ! -e $tools/vm/$kernel ]]; then
     begin "vm/$kernel"
-    # The flavour's name is an empty package that depends on the kernel of the day.
+    # The package with the flavour's name is empty and depends on the current kernel.
     package=$(suites_apt apt-cache depends "linux-image-cloud-amd64/$suite" | awk '$1 == "Depends:" && !seen++ { print $2 }')
-    [[ $package == linux-image-"$kernel".* ]] || { echo "vm: $suite has $package, wanted $kernel" >&2; return 1; }
+    [[ $package == linux-image-"$kernel".* ]] || { echo "vm: $suite has $package, expected kernel $kernel" >&2; return 1; }
     release=${package#linux-image-}
     suites_unpack "$building/unpacked" "$package/$suite"
     mkdir "$building/lib"
@@ -56,7 +56,7 @@ vm_kernel() {
   vm_initrd "$tools/vm/$kernel"
 }
 
-# The initrd is busybox, the modules without which there is no root, and vm_init.
+# The initrd contains busybox, the modules that mounting the root needs, and vm_init.
 vm_initrd() {
   local directory=$1 release tree module path
   release=$(ls "$directory/lib/modules")
@@ -65,7 +65,7 @@ vm_initrd() {
   cp "$tools/busybox/bin/busybox" "$tree/bin/"
   vm_init >"$tree/init"
   chmod 0755 "$tree/init"
-  # 6.12 has the first two built in; modprobe knows, and in which order the others go.
+  # In 6.12 the first two are built in. modprobe knows that, and the order in which the others are loaded.
   for module in virtio_pci virtiofs overlay; do
     "$tools/vm/kmod/bin/modprobe" --dirname "$directory" --set-version "$release" --show-depends "$module"
   done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' | while read -r path; do
@@ -78,7 +78,7 @@ vm_initrd() {
   rm -r "$tree"
 }
 
-# /init of the initrd: mount the root, go there.
+# /init of the initrd: mounts the root and switches to it.
 vm_init() {
   cat <<'GUEST'
 #!/bin/busybox sh
@@ -100,8 +100,8 @@ exec switch_root /root /mnt/share/boot
 GUEST
 }
 
-# The guest's first process after the initrd: what an init system would do, then the command.
-# $1: directories that must stay visible even where a tmpfs comes to lie over them.
+# The guest's first process after the initrd: does the work of an init system, then runs the command.
+# $1: directories that must stay visible even if a tmpfs is mounted over them.
 vm_boot() {
   printf '#!%s sh\nkeep="%s" directory="%s" LOOKOUT_TOOLS="%s"\n' "$tools/busybox/bin/busybox" "$1" "$2" "$tools"
   cat <<'GUEST'
@@ -115,7 +115,7 @@ ln -s /proc/self/fd /dev/fd
 ln -s /proc/self/fd/0 /dev/stdin
 ln -s /proc/self/fd/1 /dev/stdout
 ln -s /proc/self/fd/2 /dev/stderr
-# An overlay cannot be the upper layer of another: containerd's state and temporary bundles go on tmpfs.
+# An overlay cannot be the upper layer of another, so containerd's state and temporary bundles are on tmpfs.
 for place in /run:755 /tmp:1777 /var/lib/containerd:711; do
   mkdir -p "${place%:*}" && mount -t tmpfs -o "mode=${place#*:}" none "${place%:*}"
 done
@@ -123,7 +123,7 @@ mkdir -p /run/lock
 for place in $keep; do
   [ -e "$place" ] || { mkdir -p "$place" && mount --bind "/mnt/root$place" "$place"; }
 done
-# As systemd does it: the root delegates every controller and has no process of its own.
+# As under systemd, the root delegates every controller and has no process of its own.
 mount -t cgroup2 -o nsdelegate,memory_recursiveprot none /sys/fs/cgroup
 mkdir /sys/fs/cgroup/init && echo 1 >/sys/fs/cgroup/init/cgroup.procs
 for controller in $(cat /sys/fs/cgroup/cgroup.controllers); do
@@ -133,7 +133,7 @@ mount -t securityfs none /sys/kernel/security
 mount -t bpf none /sys/fs/bpf
 mount -t debugfs none /sys/kernel/debug
 mount -t tracefs none /sys/kernel/tracing
-# The machine has modules for its own kernel only, and maybe no modprobe.
+# The machine has modules only for its own kernel, and perhaps no modprobe.
 release=$(uname -r)
 mkdir -p "/lib/modules/$release"
 for modules in "$LOOKOUT_TOOLS"/vm/*/lib/modules/"$release"; do mount --bind "$modules" "/lib/modules/$release"; done
@@ -160,7 +160,7 @@ vm_run() {
   chmod 0755 "$share/boot"
   : >"$share/output"
 
-  # The root is cached without limit: nobody writes what a guest reads while it runs.
+  # The root is cached without limit, because no process writes the files that a guest reads while it runs.
   vm_serve "$state/root.sock" --shared-dir=/ --readonly --cache=always --no-announce-submounts 2>"$state/virtiofsd.log" &
   helpers+=($!)
   vm_serve "$state/share.sock" --shared-dir="$share" --cache=auto 2>>"$state/virtiofsd.log" &
@@ -169,8 +169,8 @@ vm_run() {
     [[ ! -S $state/root.sock || ! -S $state/share.sock ]] || break
     sleep 0.02
   done
-  # la57=off: five-level page tables only make each emulated walk longer. The memory is shared
-  # because the virtiofsd processes read and write the guest's directly.
+  # la57=off, because five-level page tables only make each emulated page walk longer. The memory is
+  # shared, because the virtiofsd processes read and write the guest's memory directly.
   timeout --kill-after=5 "${LOOKOUT_VM_TIMEOUT:-900}" "$tools/vm/qemu/bin/qemu-system-x86_64" \
     -L "$tools/vm/qemu/share/qemu" -L "$tools/vm/qemu/share/seabios" \
     -accel tcg,thread=multi,tb-size=512 -cpu max,la57=off -M q35,graphics=off \
@@ -184,14 +184,14 @@ vm_run() {
   helpers+=($!)
   tail --quiet --lines=+1 --follow --sleep-interval=0.2 --pid="${helpers[2]}" "$share/output" &
   helpers+=($!)
-  # All of them in the background: bash runs a trap during `wait`, but not during a command.
-  # shellcheck disable=SC2064  # expanded now: the variables are gone when it runs
+  # All run in the background, because bash runs a trap during `wait`, but not during a command.
+  # shellcheck disable=SC2064  # expanded now, because the variables no longer exist when the trap runs
   trap "kill ${helpers[*]} 2>/dev/null; wait; rm -rf $state; exit 130" INT TERM
   wait "${helpers[@]}" || true
   trap - INT TERM
   if ! code=$(cat "$share/code" 2>/dev/null) || [[ -z $code ]]; then
     code=125
-    echo "vm: the guest ended without an exit code; its last words, kept in $state:" >&2
+    echo "vm: the guest ended without an exit code; the end of its logs, which are kept in $state:" >&2
     tail --lines=20 "$state/console" "$state/qemu.log" "$state/virtiofsd.log" >&2
   else
     rm -r "$state"
@@ -199,7 +199,7 @@ vm_run() {
   return "$code"
 }
 
-# No sandbox: it would need namespaces, and the guest is no enemy of ours. It ends with the guest.
+# No sandbox: it would need namespaces, and the guest is trusted. The process ends with the guest.
 vm_serve() {
   exec "$tools/vm/virtiofsd/bin/virtiofsd" --socket-path="$1" --sandbox=none --seccomp=none --inode-file-handles=never "${@:2}"
 }
