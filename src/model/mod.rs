@@ -10,6 +10,7 @@ mod lineage;
 mod observation;
 mod port;
 mod process;
+mod process_id;
 mod socket;
 mod spec;
 mod text;
@@ -29,6 +30,7 @@ pub use port::{Endpoint, Owner, Port, Scope, Transport};
 pub use process::{
     Args, EntityId, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown,
 };
+pub use process_id::ProcessId;
 pub use socket::{ListedSocket, Socket, SocketState};
 pub use spec::Spec;
 pub use text::{escaped, is_hostile, lossless};

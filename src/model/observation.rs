@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
-use super::Exit;
+use super::{Exit, ProcessId};
 
 /// Receives the containers of a shim.
 pub trait ContainerObserver: Send + Sync + fmt::Debug {
@@ -16,7 +16,7 @@ pub trait ContainerObserver: Send + Sync + fmt::Debug {
 
 /// Receives the facts about one observed container.
 ///
-/// Dropping it before [`created`](Watched::created) means that the create failed.
+/// Dropping it before [`created`](Self::created) means that the create failed.
 pub trait ObservedContainer: Send + Sync + fmt::Debug {
     /// Init exists. It does not run the container's program yet, unless it was restored. The future
     /// resolves when all further events are observed, or when that takes too long.
@@ -29,14 +29,14 @@ pub trait ObservedContainer: Send + Sync + fmt::Debug {
     /// The pid of an exec's process is known. The process may have had events before.
     fn exec_started(&self, exec_id: &str, pid: i32);
 
-    /// Init (`exec_id` is empty) or an exec's process was reaped.
-    fn exited(&self, exec_id: &str, exit: Exit);
+    /// A process was reaped.
+    fn exited(&self, process: &ProcessId, exit: Exit);
 
     /// Input of a client was written to init. Called for each write, so it must be cheap.
     fn input(&self) {}
 
-    /// The shim's pipes of init (`exec_id` is empty) or of an exec have reached their end.
-    fn output_ended(&self, exec_id: &str);
+    /// The shim's pipes of a process have reached their end.
+    fn output_ended(&self, process: &ProcessId);
 
     /// The container was deleted. This is the last call.
     fn deleted(&self);

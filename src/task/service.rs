@@ -21,7 +21,7 @@ use super::{
     supervisor::Supervisor,
     wire,
 };
-use crate::runc::CheckpointOptions;
+use crate::{model::ProcessId, runc::CheckpointOptions};
 
 /// The Task service of one shim. Clones serve the same containers.
 #[derive(Debug, Clone)]
@@ -69,8 +69,8 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::StateRequest,
     ) -> Answer<api::StateResponse> {
-        let exec_id = request.exec_id.clone();
-        let snapshot = self.call(&request.id, |reply| Command::State { exec_id, reply }).await?;
+        let process = ProcessId::from_exec_id(request.exec_id.clone());
+        let snapshot = self.call(&request.id, |reply| Command::State { process, reply }).await?;
         Ok(wire::state(request.id, request.exec_id, snapshot))
     }
 
@@ -89,8 +89,8 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::StartRequest,
     ) -> Answer<api::StartResponse> {
-        let exec_id = request.exec_id;
-        let pid = self.call(&request.id, |reply| Command::Start { exec_id, reply }).await?;
+        let process = ProcessId::from_exec_id(request.exec_id);
+        let pid = self.call(&request.id, |reply| Command::Start { process, reply }).await?;
         Ok(api::StartResponse { pid: wire::pid(pid), ..Default::default() })
     }
 
@@ -99,8 +99,8 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::DeleteRequest,
     ) -> Answer<api::DeleteResponse> {
-        let exec_id = request.exec_id;
-        let deleted = self.call(&request.id, |reply| Command::Delete { exec_id, reply }).await?;
+        let process = ProcessId::from_exec_id(request.exec_id);
+        let deleted = self.call(&request.id, |reply| Command::Delete { process, reply }).await?;
         Ok(wire::deleted(deleted))
     }
 
@@ -133,7 +133,8 @@ impl Task for Service {
 
     async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> Answer<api::Empty> {
         let api::KillRequest { id, exec_id, signal, all, .. } = request;
-        self.call(&id, |reply| Command::Kill { exec_id, signal, all, reply }).await.map(empty)
+        let process = ProcessId::from_exec_id(exec_id);
+        self.call(&id, |reply| Command::Kill { process, signal, all, reply }).await.map(empty)
     }
 
     async fn exec(&self, _: &TtrpcContext, request: api::ExecProcessRequest) -> Answer<api::Empty> {
@@ -148,18 +149,19 @@ impl Task for Service {
         request: api::ResizePtyRequest,
     ) -> Answer<api::Empty> {
         let api::ResizePtyRequest { id, exec_id, .. } = request;
+        let process = ProcessId::from_exec_id(exec_id);
         // A terminal counts in 16 bits (struct winsize).
         let bounded = |size: u32| u16::try_from(size).unwrap_or(u16::MAX);
         let (width, height) = (bounded(request.width), bounded(request.height));
-        self.call(&id, |reply| Command::ResizePty { exec_id, width, height, reply })
+        self.call(&id, |reply| Command::ResizePty { process, width, height, reply })
             .await
             .map(empty)
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> Answer<api::Empty> {
         // `stdin` is the only stream that the message can name, and the Go shim ignores the flag.
-        let exec_id = request.exec_id;
-        self.call(&request.id, |reply| Command::CloseIo { exec_id, reply }).await.map(empty)
+        let process = ProcessId::from_exec_id(request.exec_id);
+        self.call(&request.id, |reply| Command::CloseIo { process, reply }).await.map(empty)
     }
 
     async fn update(
@@ -178,8 +180,8 @@ impl Task for Service {
     }
 
     async fn wait(&self, _: &TtrpcContext, request: api::WaitRequest) -> Answer<api::WaitResponse> {
-        let exec_id = request.exec_id;
-        let exit = self.call(&request.id, |reply| Command::Wait { exec_id, reply }).await?;
+        let process = ProcessId::from_exec_id(request.exec_id);
+        let exit = self.call(&request.id, |reply| Command::Wait { process, reply }).await?;
         Ok(wire::waited(exit))
     }
 

@@ -32,7 +32,7 @@ use crate::{
     linux::{boot_id, process},
     model::{
         Capability, Container, ContainerObserver, Exit, Kubernetes, NewContainer,
-        ObservedContainer, ProcessKey,
+        ObservedContainer, ProcessId, ProcessKey,
     },
     observe::{
         capability::Capabilities,
@@ -297,7 +297,8 @@ impl ObservedContainer for Handle {
         self.put(Message::ExecStarted { serial: self.serial, exec_id: exec_id.to_owned(), pid });
     }
 
-    fn exited(&self, exec_id: &str, exit: Exit) {
+    fn exited(&self, process: &ProcessId, exit: Exit) {
+        let exec_id = process.exec_id().unwrap_or_default();
         self.put(Message::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
     }
 
@@ -307,7 +308,8 @@ impl ObservedContainer for Handle {
         }
     }
 
-    fn output_ended(&self, exec_id: &str) {
+    fn output_ended(&self, process: &ProcessId) {
+        let exec_id = process.exec_id().unwrap_or_default();
         self.put(Message::OutputEnded { serial: self.serial, exec_id: exec_id.to_owned() });
     }
 

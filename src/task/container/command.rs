@@ -9,7 +9,7 @@ use containerd_shim_protos::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    model::Exit,
+    model::{Exit, ProcessId},
     runc::{CheckpointOptions, Options},
     task::{TaskError, io::Stdio, lifecycle::Denied, rootfs::Mount},
 };
@@ -119,19 +119,19 @@ pub(crate) struct Pid {
     pub(crate) exec_id: Option<String>,
 }
 
-/// One request. An empty `exec_id` means init, as in containerd's messages.
+/// One request.
 #[derive(Debug)]
 pub(crate) enum Command {
     State {
-        exec_id: String,
+        process: ProcessId,
         reply: Reply<Snapshot>,
     },
     Start {
-        exec_id: String,
+        process: ProcessId,
         reply: Reply<i32>,
     },
     Delete {
-        exec_id: String,
+        process: ProcessId,
         reply: Reply<Deleted>,
     },
     Pids {
@@ -149,7 +149,7 @@ pub(crate) enum Command {
         reply: Reply<()>,
     },
     Kill {
-        exec_id: String,
+        process: ProcessId,
         signal: u32,
         all: bool,
         reply: Reply<()>,
@@ -159,13 +159,13 @@ pub(crate) enum Command {
         reply: Reply<()>,
     },
     ResizePty {
-        exec_id: String,
+        process: ProcessId,
         width: u16,
         height: u16,
         reply: Reply<()>,
     },
     CloseIo {
-        exec_id: String,
+        process: ProcessId,
         reply: Reply<()>,
     },
     Update {
@@ -173,7 +173,7 @@ pub(crate) enum Command {
         reply: Reply<()>,
     },
     Wait {
-        exec_id: String,
+        process: ProcessId,
         reply: Reply<Exit>,
     },
     Stats {

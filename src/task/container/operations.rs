@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
-    model::{Exit, ObservedContainer},
+    model::{Exit, ObservedContainer, ProcessId},
     reaper::Child,
     runc::{Cancel, Checkpoint, CheckpointOptions, Runc},
     task::{
@@ -310,22 +310,21 @@ impl Operations {
     }
 
     /// Reports to the observer when the last process that held an output has closed it. For init
-    /// (an empty `exec_id`) also connects the input to the observer, which needs it to find idle
-    /// containers.
+    /// also connects the input to the observer, which needs it to find idle containers.
     pub(super) fn watch_output(
         &mut self,
         watched: Option<Arc<dyn ObservedContainer>>,
-        exec_id: &str,
+        process: ProcessId,
         io: &ProcessIo,
     ) {
         let Some(watched) = watched else { return };
-        if exec_id.is_empty() {
+        if process == ProcessId::Init {
             io.report_input(watched.clone());
         }
-        let (ended, exec_id) = (io.output_ended(), exec_id.to_owned());
+        let ended = io.output_ended();
         self.tasks.spawn(async move {
             ended.await;
-            watched.output_ended(&exec_id);
+            watched.output_ended(&process);
             Completion::Answered
         });
     }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
+    model::ProcessId,
     publish::TaskEvent,
     runc::Cancel,
     task::{
@@ -50,7 +51,7 @@ impl Container {
                 }
                 self.init.exited();
                 if let Some(watched) = &self.watched {
-                    watched.exited("", exit);
+                    watched.exited(&ProcessId::Init, exit);
                 }
                 self.apply(Input::Exited(exit));
                 // The exit is reported when start has ended, which must not take for ever.
@@ -112,7 +113,7 @@ impl Container {
         self.runc = Some(made.runc);
         self.owns_pid_namespace = made.owns_pid_namespace;
         self.watched = made.watched;
-        self.operations.watch_output(self.watched.clone(), "", &made.io);
+        self.operations.watch_output(self.watched.clone(), ProcessId::Init, &made.io);
         self.init.attach(made.io);
         self.apply(Input::Created { restore: made.init.is_none() });
         if let Some(running) = made.init {

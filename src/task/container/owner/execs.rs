@@ -11,7 +11,7 @@ use super::{
     Container, answer, unknown_exit,
 };
 use crate::{
-    model::Exit,
+    model::{Exit, ProcessId},
     publish::TaskEvent,
     reaper::Child,
     runc::Cancel,
@@ -60,7 +60,10 @@ impl Container {
     pub(super) fn start_exec(&mut self, exec_id: String, reply: Reply<i32>) {
         let runc = match self.step(Input::StartExec) {
             Ok((_, runc)) => runc,
-            Err(Denied::Busy) => return self.defer(Command::Start { exec_id, reply }),
+            Err(Denied::Busy) => {
+                let process = ProcessId::Exec(exec_id);
+                return self.defer(Command::Start { process, reply });
+            }
             Err(Denied::InitNotRunning) => return answer(reply, Err(self.init_not_running())),
             Err(denied) => return answer(reply, Err(denied.into())),
         };
@@ -143,7 +146,8 @@ impl Container {
             }
             Ok((io, child)) => {
                 let pid = child.pid;
-                self.operations.watch_output(self.watched.clone(), &exec_id, &io);
+                let process = ProcessId::Exec(exec_id.clone());
+                self.operations.watch_output(self.watched.clone(), process, &io);
                 exec.process.attach(io);
                 exec.process.begin_input();
                 if let Ok((state, _)) = exec::step(exec.state, exec::Input::Started { pid }) {
@@ -171,7 +175,7 @@ impl Container {
         let Some(exec) = self.execs.get_mut(exec_id) else { return };
         exec.process.exited();
         if let Some(watched) = &self.watched {
-            watched.exited(exec_id, exit);
+            watched.exited(&ProcessId::Exec(exec_id.to_owned()), exit);
         }
         if let Ok((state, exec::Effect::ReportExit(exit))) =
             exec::step(exec.state, exec::Input::Exited(exit))

@@ -20,7 +20,7 @@ use super::{
     process::Process,
 };
 use crate::{
-    model::{Ended, Exit, ObservedContainer},
+    model::{Ended, Exit, ObservedContainer, ProcessId},
     runc::{Cancel, Runc},
     task::{
         TaskError,
@@ -168,26 +168,30 @@ impl Container {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::State { exec_id, reply } => answer(reply, self.snapshot(&exec_id)),
+            Command::State { process, reply } => answer(reply, self.snapshot(&process)),
             Command::Pid { reply } => answer(reply, Ok(self.init_pid)),
-            Command::Wait { exec_id, reply } => self.wait(&exec_id, reply),
-            Command::CloseIo { exec_id, reply } => {
-                let closed = self.process(&exec_id).map(Process::close_stdin);
+            Command::Wait { process, reply } => self.wait(&process, reply),
+            Command::CloseIo { process, reply } => {
+                let closed = self.process(&process).map(Process::close_stdin);
                 answer(reply, closed);
             }
-            Command::ResizePty { exec_id, width, height, reply } => {
-                answer(reply, self.resize(&exec_id, width, height))
+            Command::ResizePty { process, width, height, reply } => {
+                answer(reply, self.resize(&process, width, height))
             }
-            Command::Start { exec_id, reply } if exec_id.is_empty() => self.start(reply),
-            Command::Start { exec_id, reply } => self.start_exec(exec_id, reply),
-            Command::Delete { exec_id, reply } if exec_id.is_empty() => self.delete(reply),
-            Command::Delete { exec_id, reply } => self.delete_exec(exec_id, reply),
-            Command::Kill { exec_id, signal, all, reply } if exec_id.is_empty() => {
-                self.kill(signal, all, reply)
-            }
-            Command::Kill { exec_id, signal, reply, .. } => {
-                answer(reply, self.kill_exec(&exec_id, signal))
-            }
+            Command::Start { process, reply } => match process {
+                ProcessId::Init => self.start(reply),
+                ProcessId::Exec(exec_id) => self.start_exec(exec_id, reply),
+            },
+            Command::Delete { process, reply } => match process {
+                ProcessId::Init => self.delete(reply),
+                ProcessId::Exec(exec_id) => self.delete_exec(exec_id, reply),
+            },
+            Command::Kill { process, signal, all, reply } => match process {
+                ProcessId::Init => self.kill(signal, all, reply),
+                // `all` asks for the container's processes, and is ignored for an exec as by the Go
+                // shim.
+                ProcessId::Exec(exec_id) => answer(reply, self.kill_exec(&exec_id, signal)),
+            },
             Command::Pause { reply } => match self.step(Input::Pause) {
                 Ok((_, runc)) => self.operations.pause(runc, self.id(), reply),
                 Err(Denied::Busy) => self.defer(Command::Pause { reply }),
@@ -265,12 +269,10 @@ impl Container {
         TaskError::InitNotRunning { id: self.id() }
     }
 
-    /// The process of an exec, or init for an empty `exec_id`.
-    fn process(&mut self, exec_id: &str) -> Result<&mut Process, TaskError> {
-        if exec_id.is_empty() {
-            Ok(&mut self.init)
-        } else {
-            self.exec(exec_id).map(|exec| &mut exec.process)
+    fn process(&mut self, process: &ProcessId) -> Result<&mut Process, TaskError> {
+        match process {
+            ProcessId::Init => Ok(&mut self.init),
+            ProcessId::Exec(exec_id) => self.exec(exec_id).map(|exec| &mut exec.process),
         }
     }
 

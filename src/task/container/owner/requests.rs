@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     bundle::Bundle,
-    model::Exit,
+    model::{Exit, ProcessId},
     runc::{CheckpointOptions, Runc},
     task::{
         TaskError,
@@ -26,7 +26,7 @@ use crate::{
 
 impl Container {
     /// Handles State.
-    pub(super) fn snapshot(&mut self, exec_id: &str) -> Result<Snapshot, TaskError> {
+    pub(super) fn snapshot(&mut self, process: &ProcessId) -> Result<Snapshot, TaskError> {
         // An exec reports the freeze of its container too, as under the Go shim.
         let frozen = match self.state {
             State::Creating | State::Deleted => return Err(Denied::NotCreated.into()),
@@ -35,7 +35,7 @@ impl Container {
             _ => None,
         };
         let bundle = self.request.bundle.clone();
-        if exec_id.is_empty() {
+        let ProcessId::Exec(exec_id) = process else {
             let status = frozen.unwrap_or(match self.state {
                 State::Created { .. }
                 | State::Starting { .. }
@@ -52,7 +52,7 @@ impl Container {
                 stdio,
                 exit: self.state.exit(),
             });
-        }
+        };
         let exec = self.exec(exec_id)?;
         let status = frozen.unwrap_or(match exec.state {
             exec::State::Added
@@ -69,16 +69,15 @@ impl Container {
     }
 
     /// Handles Wait: answers at once if the exit has been reported, else when it is.
-    pub(super) fn wait(&mut self, exec_id: &str, reply: Reply<Exit>) {
+    pub(super) fn wait(&mut self, process: &ProcessId, reply: Reply<Exit>) {
         if matches!(self.state, State::Creating) {
             return answer(reply, Err(Denied::NotCreated.into()));
         }
-        let reported = if exec_id.is_empty() {
-            self.state.exit()
-        } else {
-            self.execs.get(exec_id).and_then(ExecEntry::reported_exit)
+        let reported = match process {
+            ProcessId::Init => self.state.exit(),
+            ProcessId::Exec(exec_id) => self.execs.get(exec_id).and_then(ExecEntry::reported_exit),
         };
-        match (reported, self.process(exec_id)) {
+        match (reported, self.process(process)) {
             (Some(exit), _) => answer(reply, Ok(exit)),
             (None, Ok(process)) => process.wait(reply),
             (None, Err(error)) => answer(reply, Err(error)),
@@ -88,14 +87,14 @@ impl Container {
     /// Handles ResizePty; sizes are in characters.
     pub(super) fn resize(
         &mut self,
-        exec_id: &str,
+        process: &ProcessId,
         width: u16,
         height: u16,
     ) -> Result<(), TaskError> {
-        if let Some(exec) = self.execs.get(exec_id) {
+        if let Some(exec) = process.exec_id().and_then(|exec_id| self.execs.get(exec_id)) {
             exec::step(exec.state, exec::Input::Resize)?;
         }
-        self.process(exec_id)?.resize(width, height).map_err(TaskError::Resize)
+        self.process(process)?.resize(width, height).map_err(TaskError::Resize)
     }
 
     /// Handles Start of init.
@@ -118,7 +117,7 @@ impl Container {
                     answer(reply, Err(TaskError::Abandoned));
                 }
             },
-            Err(Denied::Busy) => self.defer(Command::Start { exec_id: String::new(), reply }),
+            Err(Denied::Busy) => self.defer(Command::Start { process: ProcessId::Init, reply }),
             Err(denied) => answer(reply, Err(denied.into())),
         }
     }
@@ -196,7 +195,7 @@ impl Container {
                 let io = self.init.detach();
                 self.operations.delete(runc, self.id(), io, rootfs, reply);
             }
-            Err(Denied::Busy) => self.defer(Command::Delete { exec_id: String::new(), reply }),
+            Err(Denied::Busy) => self.defer(Command::Delete { process: ProcessId::Init, reply }),
             Err(denied) => answer(reply, Err(denied.into())),
         }
     }

@@ -1,0 +1,29 @@
+//! Which process of a container a request or a fact is about.
+
+/// A process that containerd can name. containerd's messages have an exec id, in which an empty one
+/// means init; that meaning ends where a message is decoded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ProcessId {
+    /// The container's first process.
+    Init,
+    /// The first process of an exec, by its exec id, which is not empty. `init` is an ordinary exec
+    /// id.
+    Exec(String),
+}
+
+impl ProcessId {
+    /// From the exec id of a message.
+    #[must_use]
+    pub fn from_exec_id(exec_id: String) -> Self {
+        if exec_id.is_empty() { Self::Init } else { Self::Exec(exec_id) }
+    }
+
+    /// The exec id; `None` for init.
+    #[must_use]
+    pub fn exec_id(&self) -> Option<&str> {
+        match self {
+            Self::Init => None,
+            Self::Exec(exec_id) => Some(exec_id),
+        }
+    }
+}
