@@ -10,6 +10,7 @@
 //!  namespace    the namespaces of a process, by inode
 //!  cgroup       memberships, members, ids, and where a process's cgroup is
 //!  mountinfo    the mounts of this process's mount namespace
+//!  partitions   the names of block devices
 //!  sockets      the kernel's list of sockets: sock_diag(7)
 //!  unix_socket  binding and removing sockets with a path
 //!  boot         the identity of this boot, and the time since it
@@ -19,6 +20,7 @@ mod boot;
 pub mod cgroup;
 pub mod mountinfo;
 pub mod namespace;
+pub(crate) mod partitions;
 pub mod process;
 mod read;
 pub mod sockets;

@@ -1,10 +1,9 @@
 //! Block I/O statistics of version 1.
 
-use std::{collections::HashMap, fs};
-
 use containerd_shim_protos::cgroups::metrics::{BlkIOEntry, BlkIOStat};
 
 use super::{content, dir::Dir};
+use crate::linux::partitions;
 
 /// Selects one list of entries in the message.
 type List = fn(&mut BlkIOStat) -> &mut Vec<BlkIOEntry>;
@@ -29,13 +28,10 @@ const THROTTLE: &[(&str, List)] = &[
     ("blkio.throttle.io_service_bytes", |stat| &mut stat.io_service_bytes_recursive),
 ];
 
-/// For each device number, the first of its paths under `/dev`.
-type Devices = HashMap<(u64, u64), String>;
-
 /// Reads the files of CFQ. If they have no entries, reads those of throttling.
 pub(super) fn stat(dir: &Dir) -> BlkIOStat {
     let mut stat = BlkIOStat::default();
-    let mut devices = None;
+    let mut names = None;
     for files in [CFQ, THROTTLE] {
         let mut found = false;
         for (file, list) in files {
@@ -48,12 +44,10 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
             }
             found = true;
             // Read once, and only if there are entries: the file lists all devices of the node.
-            let devices = devices.get_or_insert_with(|| {
-                partitions(&fs::read("/proc/partitions").unwrap_or_default())
-            });
+            let names = names.get_or_insert_with(partitions::names);
             for entry in &mut entries {
-                entry.device =
-                    devices.get(&(entry.major, entry.minor)).cloned().unwrap_or_default();
+                let name = names.get(&(entry.major, entry.minor));
+                entry.device = name.map(|name| format!("/dev/{name}")).unwrap_or_default();
             }
             *list(&mut stat) = entries;
         }
@@ -83,22 +77,6 @@ fn entries(content: &[u8]) -> impl Iterator<Item = BlkIOEntry> {
             ..BlkIOEntry::default()
         })
     })
-}
-
-/// Parses `/proc/partitions` (major, minor, blocks, name). If a device has several names, the first
-/// is used.
-fn partitions(content: &[u8]) -> Devices {
-    let mut devices = Devices::new();
-    for line in content::lines(content) {
-        let mut words = line.split_ascii_whitespace();
-        let (major, minor, name) = (words.next(), words.next(), words.nth(1));
-        if let (Some(Ok(major)), Some(Ok(minor)), Some(name)) =
-            (major.map(str::parse), minor.map(str::parse), name)
-        {
-            devices.entry((major, minor)).or_insert_with(|| format!("/dev/{name}"));
-        }
-    }
-    devices
 }
 
 #[cfg(test)]

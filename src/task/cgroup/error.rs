@@ -6,7 +6,6 @@ use std::{
 };
 
 use nix::errno::Errno;
-use procfs::ProcError;
 
 /// Why an operation on a cgroup failed.
 #[derive(Debug, thiserror::Error)]
@@ -41,15 +40,6 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
-    /// A file of `/proc` has an unknown format.
-    #[error("failed to parse {path:?}")]
-    Parse {
-        /// The path of the file.
-        path: PathBuf,
-        /// The error of the parser.
-        #[source]
-        source: ProcError,
-    },
     /// A file could not be written.
     #[error("failed to write {path:?}")]
     Write {
@@ -78,7 +68,6 @@ impl CgroupError {
             Self::NoProcess { .. } | Self::NoCgroup { .. } | Self::NotFound { .. } => true,
             Self::NoMemoryController
             | Self::Read { .. }
-            | Self::Parse { .. }
             | Self::Write { .. }
             | Self::Watch { .. } => false,
         }

@@ -1,3 +1,5 @@
+use std::fs;
+
 use super::*;
 
 /// Check that each operation of a device is reported, and the sum of all devices is not.
@@ -13,14 +15,6 @@ fn each_operation_of_a_device_is_an_entry() {
 fn a_line_without_operation_is_an_entry() {
     let entry = entries(b"8:16 77\n").next().unwrap();
     assert_eq!((entry.minor, entry.op.as_str(), entry.value), (16, "", 77));
-}
-
-/// Check that the header is skipped and that the first name of a device is used.
-#[test]
-fn devices_have_their_first_name() {
-    let devices =
-        partitions(b"major minor  #blocks  name\n\n 254        0  268435456 vda\n 254 0 1 later\n");
-    assert_eq!(devices, Devices::from([((254, 0), "/dev/vda".to_owned())]));
 }
 
 /// Check that the files of throttling are read if those of CFQ exist but have no entries.
