@@ -1,13 +1,14 @@
-//! Keeps the seam between what only Linux has and what any system could run.
+//! Checks where the code depends on one operating system.
 //!
-//! `hack/check-portable` shows that everything on this side compiles for another Unix. Here is what
-//! it cannot show: that the conditions are where a reader looks for them, and that what decides,
-//! keeps and shows is bound to no system at all, so that one without descriptors and signals
-//! (Windows, for ETW) can have it too. Signals have names by POSIX; their numbers are the system's.
+//! `hack/check-portable` shows that the portable code compiles for another Unix. It cannot show two
+//! things, which are checked here: that the `cfg` conditions are only in the listed files, and that
+//! the pure modules use nothing of any one system. So those modules could also serve a system
+//! without file descriptors and signals (Windows, with ETW). Signals have names by POSIX; their
+//! numbers are the system's.
 
 use std::{fs, path::Path};
 
-/// What could run anywhere.
+/// Modules and files that use nothing of one operating system.
 const PORTABLE: [&str; 20] = [
     "model",
     "config",
@@ -31,12 +32,12 @@ const PORTABLE: [&str; 20] = [
     "daemon/node/view.rs",
 ];
 
-/// What names one system, or one kind.
+/// Paths and strings that belong to one system, or to one kind of systems.
 const OF_ONE_SYSTEM: [&str; 7] =
     ["std::os::", "nix::", "libc::", "\"/proc", "\"/sys", "crate::sys::", "crate::linux::"];
 
-/// Where the crate is divided by operating system: `platform`, and the modules that declare what
-/// exists on Linux only.
+/// The only files with `cfg` conditions on the operating system: `platform`, and the modules that
+/// declare what exists on Linux only.
 const CONDITIONS: [&str; 10] = [
     "lib.rs",
     "sys/mod.rs",
@@ -50,10 +51,10 @@ const CONDITIONS: [&str; 10] = [
     "cli/args.rs",
 ];
 
-/// Check that no other file asks for which system it is compiled, and that each of these still
-/// does.
+/// Check that no other file has a condition on the operating system, and that each of these still
+/// has one.
 #[test]
-fn the_conditions_are_in_few_places() {
+fn conditions_are_only_in_the_listed_files() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let asks = |text: &str| {
         ["target_os", "target_family", "cfg(unix", "cfg(windows"]
@@ -71,17 +72,17 @@ fn the_conditions_are_in_few_places() {
     assert_eq!(found, expected);
 }
 
-/// Check that what decides, keeps and shows is not bound to one system.
+/// Check that the portable files use nothing of one system.
 #[test]
-fn what_decides_names_no_system() {
+fn portable_code_names_no_system() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut seen = 0;
     for portable in PORTABLE {
         let files = files_of(&source.join(portable));
-        assert!(!files.is_empty(), "{portable} is not there");
+        assert!(!files.is_empty(), "{portable} does not exist");
         for (file, text) in files {
             seen += 1;
-            // Tests run on Linux.
+            // Unit tests run on Linux, so they may use it.
             let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
             let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
             for line in lines.filter(|line| !line.contains("nix::sys::signal::Signal")) {
@@ -96,7 +97,7 @@ fn what_decides_names_no_system() {
 fn files_of(path: &Path) -> Vec<(String, String)> {
     if path.is_dir() {
         let entries =
-            fs::read_dir(path).expect("a folder").map(|entry| entry.expect("an entry").path());
+            fs::read_dir(path).expect("a directory").map(|entry| entry.expect("an entry").path());
         return entries
             .filter(|path| !path.ends_with("tests") && !path.ends_with("tests.rs"))
             .flat_map(|path| files_of(&path))

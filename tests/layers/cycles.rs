@@ -1,7 +1,7 @@
-//! Which parts of a module depend on each other in a circle.
+//! Lists which parts of a module depend on each other in a circle.
 //!
-//! Nothing forbids that inside a module. Who takes a module apart, or wants a rule in `INSIDE`, can
-//! see here what stands in the way:
+//! Such circles are allowed inside a module. To split a module, or to add a rule to `INSIDE`, run
+//! this first and see what stands in the way:
 //!
 //! ```text
 //! cargo test --test layers -- --ignored --nocapture cycles
@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{FOUND, paths::Reference};
 
-/// Which part names which, with one place where it does.
+/// Which part names which other part, with the first reference that does so.
 type Edges<'a> = BTreeMap<(&'a str, &'a str), &'a Reference>;
 
 #[test]
@@ -33,7 +33,8 @@ fn cycles_between_the_parts_of_each_module() {
     }
 }
 
-/// A part is a child of `parent` with all that is inside it, but without its tests.
+/// References between the parts of `parent`. A part is a child of `parent` with everything inside
+/// it, but without its tests.
 fn edges(parent: &[String]) -> Edges<'static> {
     let mut edges = Edges::new();
     for reference in &FOUND.references {
@@ -49,7 +50,7 @@ fn edges(parent: &[String]) -> Edges<'static> {
     edges
 }
 
-/// The largest sets of parts of which each reaches each.
+/// The largest sets of parts in which every part depends on every other, directly or not.
 fn circles<'a>(edges: &Edges<'a>) -> BTreeSet<Vec<&'a str>> {
     let mut reach: BTreeSet<(&str, &str)> = edges.keys().copied().collect();
     let parts: BTreeSet<&str> = edges.keys().flat_map(|(from, to)| [*from, *to]).collect();

@@ -1,30 +1,31 @@
-//! What single items bring into the scope that they stand in.
+//! Reads which names a single item brings into its scope.
 
 use proc_macro2::Ident;
 use syn::{Item, ItemUse, UseTree};
 
 use crate::tree::{child, name_of};
 
-/// A path as it is written.
+/// A path as it is written in the source.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
     pub(crate) names: Vec<String>,
-    /// Begins with `::`: another crate, or this one by its own name.
+    /// Whether the path begins with `::`: it then names another crate, or this crate by its own
+    /// name.
     pub(crate) is_absolute: bool,
     pub(crate) line: usize,
 }
 
-/// One leaf of a `use`.
+/// One imported path: a leaf of a `use` tree.
 pub(crate) struct Import {
     pub(crate) path: Written,
     pub(crate) brings: Brings,
 }
 
-/// What an import puts into its scope.
+/// What an import adds to its scope.
 pub(crate) enum Brings {
     Name(String),
     All,
-    /// `as _`.
+    /// Nothing that can be named: `as _`.
     Nothing,
 }
 
@@ -70,7 +71,8 @@ pub(crate) fn imports(item: &ItemUse) -> Vec<Import> {
     found
 }
 
-/// The name that an item declares where it stands. Macros are left out: theirs is a world apart.
+/// The name that an item declares in its scope; `None` for an item without a name. Macros are left
+/// out, because their names have scopes of their own.
 pub(crate) fn declared(item: &Item) -> Option<&Ident> {
     match item {
         Item::Const(item) => Some(&item.ident),
@@ -87,7 +89,7 @@ pub(crate) fn declared(item: &Item) -> Option<&Ident> {
     }
 }
 
-/// What `extern crate self as …` calls this crate.
+/// The name that `extern crate self as …` gives this crate; `None` for any other item.
 pub(crate) fn own_name(item: &Item) -> Option<String> {
     let Item::ExternCrate(item) = item else { return None };
     let (_, name) = item.rename.as_ref().filter(|_| item.ident == "self")?;

@@ -1,8 +1,8 @@
-//! What a name means where it is written.
+//! Resolves names to modules.
 //!
-//! A module can be reached by an import under another name, by a glob, or by a re-export of a third
-//! module. So the first name of a path is looked up as the compiler does it, in the block, in the
-//! module and in its globs, and then the path is followed from module to module.
+//! A module can be reached through an alias, a glob, or a re-export of a third module. So the first
+//! name of a path is resolved as the compiler does it, in the block, in the module and in its
+//! globs, and then the path is followed from module to module.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -14,30 +14,31 @@ use crate::{
     tree::{Module, ModulePath, Tree, child, name_of},
 };
 
-/// More than any chain of imports that a person would follow.
+/// Upper bound of resolution passes: more than any readable chain of imports needs.
 const MAX_PASSES: usize = 32;
 
-/// A module, or a block in one: where a path is written.
+/// Where a path is written: a module, or a block in a module.
 pub(crate) struct Position<'a> {
     pub(crate) module: &'a [String],
-    /// How many names of `module` are the root of its crate.
+    /// How many of the first names of `module` are the root of its crate.
     pub(crate) root: usize,
-    /// From the outermost block to the innermost.
+    /// Enclosing blocks, from the outermost to the innermost.
     pub(crate) blocks: &'a [Scope],
 }
 
-/// What a name may stand for, where it is known.
+/// The modules that a name may stand for; `None` if the name is not known here.
 type Targets = Option<Vec<ModulePath>>;
 
-/// The globs that are being looked into, so that those of two modules which import each other come
-/// to an end.
+/// The globs that are being resolved now, so that two modules which import each other do not
+/// recurse forever.
 type Busy<'a> = HashSet<&'a ModulePath>;
 
-/// The names of all modules.
+/// The names that each module declares and imports.
 pub(crate) struct Names {
     scopes: BTreeMap<ModulePath, Scope>,
     roots: BTreeSet<ModulePath>,
-    /// What the library is called in programs, and by `extern crate self as …`.
+    /// The names of the library: its name in programs, and the names given by `extern crate self as
+    /// …`.
     library: BTreeSet<String>,
 }
 
@@ -55,8 +56,8 @@ impl Names {
         for module in &tree.modules {
             names.declare(module);
         }
-        // An import may go through another one, which may stand below it or in another file: so all
-        // are resolved again until nothing is added.
+        // An import may depend on another import, which may be further down or in another file. So
+        // all are resolved again until nothing is added.
         for _ in 0..MAX_PASSES {
             let imported = tree.modules.iter().map(|Module { path, root, items, .. }| {
                 let position = Position { module: path, root: *root, blocks: &[] };
@@ -77,7 +78,7 @@ impl Names {
     fn declare(&mut self, module: &Module) {
         let scope = self.scopes.entry(module.path.clone()).or_default();
         scope.declare(Some(&module.path), module.items.iter());
-        // An exported macro is at the crate's root, wherever it is written.
+        // `#[macro_export]` puts a macro at the crate's root, wherever it is written.
         let root = &module.path[..module.root];
         for item in &module.items {
             let Item::Macro(item) = item else { continue };
@@ -123,9 +124,10 @@ impl Names {
         scope
     }
 
-    /// The modules that a path names, in the order in which it leads through them: the one that is
-    /// written, then those that re-exports lead to. Whether nothing follows the last module, which
-    /// makes it a path of a module and not of an item, is the second value.
+    /// The modules that a path names, in the order in which the path passes through them: the
+    /// written one first, then those that re-exports lead to. The second value is true if the
+    /// module is the last name of the path, so that the path names the module and not an item in
+    /// it.
     pub(crate) fn named(&self, position: &Position<'_>, path: &Written) -> Vec<(ModulePath, bool)> {
         let mut found = Vec::new();
         for full in self.full(position, path) {
@@ -135,7 +137,8 @@ impl Names {
         found
     }
 
-    /// The paths from the root that a written path may stand for; none if it is another crate's.
+    /// The paths from the crate's root that a written path may stand for; empty if it names another
+    /// crate.
     fn full(&self, position: &Position<'_>, path: &Written) -> Vec<ModulePath> {
         let module = position.module;
         let Some((first, rest)) = path.names.split_first() else { return Vec::new() };
@@ -150,12 +153,12 @@ impl Names {
                 let rest = &path.names[selves + ups..];
                 return vec![[&module[..depth], rest].concat()];
             }
-            _ => self.looked_up(position, first),
+            _ => self.resolve_first(position, first),
         };
         starts.into_iter().map(|start| [&start[..], rest].concat()).collect()
     }
 
-    fn looked_up(&self, position: &Position<'_>, name: &str) -> Vec<ModulePath> {
+    fn resolve_first(&self, position: &Position<'_>, name: &str) -> Vec<ModulePath> {
         let busy = &mut HashSet::new();
         let mut blocks = position.blocks.iter().rev();
         blocks
@@ -168,14 +171,14 @@ impl Names {
         if self.library.contains(name) { vec![ModulePath::new()] } else { Vec::new() }
     }
 
-    /// What a name stands for in a module; none if it does not have the name at all.
+    /// The modules that a name stands for in a module; `None` if the module does not have the name.
     fn in_module<'s>(&'s self, module: &[String], name: &str, busy: &mut Busy<'s>) -> Targets {
         let below = child(module, name);
         let scope = self.scopes.get(module)?;
         if !self.scopes.contains_key(&below) {
             return self.in_scope(scope, name, busy);
         }
-        // A module here and an import there, as a `cfg` has it, may share a name.
+        // With a `cfg`, a declared module and an import may share one name.
         let others = scope.names.get(name).into_iter().flatten().cloned();
         Some([below].into_iter().chain(others).collect())
     }
@@ -200,10 +203,11 @@ impl Names {
         found
     }
 
-    /// Leads a path from the root through re-exports.
+    /// Follows a path from the crate's root through re-exports.
     ///
-    /// Where `from` is given, a re-export by another top-level module of something that is not its
-    /// own is not followed: that is a facade, and the module behind it is the facade's business.
+    /// Where `from` is given, a re-export of a foreign item by another top-level module is not
+    /// followed: that module is a facade, and depending on the facade is not depending on the
+    /// module behind it.
     fn follow<'s>(
         &'s self,
         from: Option<&[String]>,

@@ -1,6 +1,6 @@
-//! The paths that a module writes, wherever they stand, and its `unsafe`.
+//! Finds the paths that a module names, and its `unsafe` code.
 //!
-//! Left out are `pub(in path)`, which says who may use an item and not what the item uses, and
+//! Not read are `pub(in path)`, which limits who may use an item and is no use of a module, and
 //! comments, documentation and strings. The strings of an attribute are read where they are a path:
 //! `#[serde(with = "crate::x")]` compiles to a call.
 
@@ -20,7 +20,7 @@ use crate::{
     tree::{Defect, ModulePath, Source, Tree, name_of},
 };
 
-/// All that the rules are about.
+/// Everything that the rules are checked against.
 pub(crate) struct Findings {
     pub(crate) modules: BTreeSet<ModulePath>,
     pub(crate) references: BTreeSet<Reference>,
@@ -28,7 +28,7 @@ pub(crate) struct Findings {
     pub(crate) defects: BTreeSet<Defect>,
 }
 
-/// One module names another one, or itself.
+/// One module names another module, or itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Reference {
     pub(crate) file: String,
@@ -37,7 +37,7 @@ pub(crate) struct Reference {
     pub(crate) named: ModulePath,
 }
 
-/// A module has unsafe code.
+/// One place with unsafe code.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Unsafe {
     pub(crate) file: String,
@@ -46,7 +46,7 @@ pub(crate) struct Unsafe {
 }
 
 impl Findings {
-    /// Reads all modules. `library` is what programs call the library.
+    /// Reads all modules. `library` is the name by which programs import the library.
     pub(crate) fn of(source: &Source, library: &str) -> Self {
         let tree = Tree::of(source);
         let names = Names::of(&tree, library);
@@ -72,30 +72,30 @@ impl Findings {
     }
 }
 
-/// Goes through the items of one module.
+/// Visits the items of one module.
 pub(crate) struct Reader<'a> {
     names: &'a Names,
     file: &'a str,
     root: usize,
     module: ModulePath,
-    /// The blocks that the reading is in, from the outermost.
+    /// The enclosing blocks of the current item, from the outermost to the innermost.
     blocks: Vec<Scope>,
     found: &'a mut Findings,
 }
 
 impl Reader<'_> {
-    /// Notes what a path names.
+    /// Records the modules that a path names.
     pub(crate) fn note(&mut self, path: &Written) {
         let named = self.names.named(&self.position(), path);
-        // A lone name that would be a module is a variable, a field or the like: a module alone is
-        // neither a value nor a type.
+        // A module alone is neither a value nor a type, so a single name that could be a module is
+        // a variable, a field or the like.
         if path.names.len() == 1 && named.iter().any(|(_, is_module)| *is_module) {
             return;
         }
         self.note_modules(path.line, named.into_iter().map(|(module, _)| module));
     }
 
-    /// Notes what an import names: there a lone name may well be a module.
+    /// Records the modules that an import names. In an import a single name can be a module.
     pub(crate) fn note_import(&mut self, item: &ItemUse) {
         for import in imports(item) {
             let named = self.names.named(&self.position(), &import.path);
@@ -113,9 +113,9 @@ impl Reader<'_> {
         self.found.defects.insert(Defect { file, line, what: what.to_owned() });
     }
 
-    /// Reads with these items in scope, as a block does.
+    /// Calls `read` with the names of these items in scope, as in a block.
     pub(crate) fn in_block(&mut self, items: &[&Item], read: impl FnOnce(&mut Self)) {
-        // Most blocks have no items, and each scope costs a copy of those around it.
+        // Each scope copies those around it, and most blocks have no items: skip these.
         if items.is_empty() {
             return read(self);
         }
@@ -125,7 +125,8 @@ impl Reader<'_> {
         self.blocks.pop();
     }
 
-    /// Reads a module that is declared inside a block: it sees nothing of the blocks around it.
+    /// Reads a module that is declared inside a block. It does not see the names of the blocks
+    /// around it.
     pub(crate) fn in_module(&mut self, name: &str, read: impl FnOnce(&mut Self)) {
         let blocks = std::mem::take(&mut self.blocks);
         self.module.push(name.to_owned());
@@ -145,9 +146,9 @@ impl Reader<'_> {
         }
     }
 
-    /// A string of an attribute that is a type, a path or a bound.
+    /// Reads a string of an attribute that is a type, a path or a bound.
     pub(crate) fn read_string(&mut self, string: &LitStr) {
-        // One word is a word: `rename = "shim"`.
+        // A string of one word is not a path: `rename = "shim"`.
         if !string.value().contains("::") {
             return;
         }
@@ -180,7 +181,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         item.attrs.iter().for_each(|attribute| self.visit_attribute(attribute));
     }
 
-    /// Only modules in blocks come here: `tree` has taken the others out.
+    /// Modules in blocks only: `tree` has already removed the others.
     fn visit_item_mod(&mut self, item: &'ast ItemMod) {
         item.attrs.iter().for_each(|attribute| self.visit_attribute(attribute));
         let items: Vec<&Item> = item.content.iter().flat_map(|(_, items)| items).collect();
@@ -214,7 +215,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
         }
     }
 
-    /// The inside of a macro, and what `syn` does not know.
+    /// The tokens of a macro, and syntax that `syn` does not parse.
     fn visit_token_stream(&mut self, tokens: &'ast TokenStream) {
         self.read_tokens(tokens, false);
     }

@@ -1,4 +1,5 @@
-//! Each way to break a rule, planted in a small source in memory, and what only looks like it.
+//! Tests of the checker itself: each way to break a rule, planted in a small source tree in memory,
+//! and code that only looks like a violation.
 //!
 //! The planted modules are, from top to bottom, `shim`, `task`, `observe` with `track` and `source`
 //! inside, and `sys`. `task` and `observe` may name `sys` only, so most plants are in `task` and
@@ -40,7 +41,7 @@ const FILES: &[(&str, &str)] = &[
     ("src/sys.rs", ""),
 ];
 
-/// What is found where these files are added, or take the place of those above.
+/// The findings in the planted source with these files added, or in place of those above.
 fn found(files: &[(&str, &str)]) -> Findings {
     let files = FILES.iter().chain(files);
     let source: Source =
@@ -48,12 +49,12 @@ fn found(files: &[(&str, &str)]) -> Findings {
     Findings::of(&source, "lookout")
 }
 
-/// What breaks the rules.
+/// The violations in the planted source with these files.
 fn broken(files: &[(&str, &str)]) -> Vec<String> {
     RULES.broken_in(&found(files))
 }
 
-/// Asserts that `task.rs` with this text names `shim`, in these lines and nowhere else.
+/// Asserts that `task.rs` with this text names `shim` in exactly these lines.
 #[track_caller]
 fn assert_names_shim(text: &str, lines: &[usize]) {
     let expected: Vec<String> =

@@ -1,29 +1,30 @@
-//! The rules, and what breaks them.
+//! The rules, and how the source is checked against them.
 
 use std::collections::BTreeSet;
 
 use crate::paths::Findings;
 
-/// What a module may name beside itself.
+/// Which modules a module may name besides itself.
 pub(crate) enum May {
     /// Every module in the rows below its own.
     NameAllBelow,
-    /// These, with spaces between, which are in rows below its own.
+    /// These modules, separated by spaces. They must be in rows below its own.
     Name(&'static str),
 }
 
-/// The tables.
+/// The tables of `main.rs`.
 pub(crate) struct Rules {
-    /// The modules of the crate's root from top to bottom, and `bin`, which is all programs.
+    /// One row for each module of the crate's root, from top to bottom. The row `bin` stands for
+    /// all programs.
     pub(crate) layers: &'static [(&'static str, May)],
-    /// Modules that may not name others. Each path stands for all that is inside it.
+    /// Modules that may not name certain others. Each path stands for everything inside it.
     pub(crate) inside: &'static [(&'static str, &'static str)],
-    /// The only module with unsafe code.
+    /// The only module that may have unsafe code.
     pub(crate) unsafe_in: &'static str,
 }
 
 impl Rules {
-    /// What breaks the rules, a line each: the place, the module, and what it names.
+    /// The violations, one line each: file and line, the module, and the module that it names.
     pub(crate) fn broken_in(&self, found: &Findings) -> Vec<String> {
         let mut broken = BTreeSet::new();
         for defect in &found.defects {
@@ -44,7 +45,8 @@ impl Rules {
         broken.into_iter().map(|(file, line, what)| format!("{file}:{line}: {what}")).collect()
     }
 
-    /// Rows without a module, modules without a row, and rows that name what is not below them.
+    /// Faults of the tables, one line each: rows without a module, modules without a row, and rows
+    /// that name a module which is not below them.
     pub(crate) fn faults_of_tables(&self, found: &Findings) -> Vec<String> {
         let modules: BTreeSet<String> = found.modules.iter().map(|path| path.join("::")).collect();
         let rows: Vec<&str> = self.layers.iter().map(|(row, _)| *row).collect();
@@ -85,7 +87,8 @@ impl Rules {
     }
 
     fn allows_layer(&self, module: &str, named: &str) -> bool {
-        // The root may re-export anything, and is nothing but the names in it.
+        // The crate's root may re-export anything. Naming the root is allowed, because it has only
+        // re-exports.
         if module.is_empty() || named.is_empty() || module == named {
             return true;
         }

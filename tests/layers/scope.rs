@@ -1,4 +1,4 @@
-//! The names that one module or one block has.
+//! The names in scope in one module or one block.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +9,8 @@ use crate::{
     tree::{ModulePath, child, name_of},
 };
 
-/// Each name with the paths that it may stand for, several where a `cfg` decides. A name that
-/// stands for none, because it is another crate's, is here too: it hides what a glob brings.
+/// Maps each name to the paths that it may stand for; there are several where a `cfg` decides. The
+/// name of another crate maps to no path, but is kept because it shadows a name from a glob.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Scope {
     pub(crate) names: BTreeMap<String, BTreeSet<ModulePath>>,
@@ -18,8 +18,8 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// Notes each name, so that it hides what a glob brings, before any import is resolved. Items
-    /// of a block have no path by which others could reach them.
+    /// Declares each name before any import is resolved, so that it shadows names from globs. Items
+    /// of a block have no path by which other modules could reach them.
     pub(crate) fn declare<'i>(
         &mut self,
         module: Option<&[String]>,
@@ -51,14 +51,14 @@ impl Scope {
         }
     }
 
-    /// Whether anything was new.
+    /// Adds the names of `other`. Returns whether anything was new.
     pub(crate) fn merge(&mut self, other: Self) -> bool {
         let size = |it: &Self| it.globs.len() + it.names.values().map(BTreeSet::len).sum::<usize>();
         let before = size(self);
         self.globs.extend(other.globs);
         for (name, targets) in other.names {
             let known = self.names.entry(name).or_default();
-            // `use x::x;` beside `mod x;` is not `x::x::x`, nor that with one more each time.
+            // `use x::x;` next to `mod x;` must not grow into `x::x::x`, and so on with each pass.
             let is_longer = |target: &ModulePath| {
                 known.iter().any(|it| target.len() > it.len() && target.starts_with(it))
             };

@@ -1,22 +1,22 @@
-//! The paths inside a macro, where there are only tokens.
+//! Finds the paths inside a macro, where there are only tokens.
 //!
-//! What a macro makes of its tokens is not known, so whatever could be a path counts as one:
-//! `crate::a::b`, `super::c`, and a name that an import or a module has, followed by `::`.
+//! It is not known what a macro does with its tokens, so everything that could be a path counts as
+//! a path: `crate::a::b`, `super::c`, and a name from an import or a module, followed by `::`.
 
 use proc_macro2::{Delimiter, Group, Literal, Spacing, TokenStream, TokenTree};
 use syn::{Item, ItemUse, LitStr};
 
 use crate::{items::Written, paths::Reader, tree::name_of};
 
-/// What may stand before a path that begins with `::`, and is no part of it.
+/// Words that may precede a path which begins with `::` without being part of it.
 const BEFORE_A_PATH: [&str; 16] = [
     "as", "break", "const", "dyn", "else", "for", "if", "impl", "in", "match", "move", "mut",
     "ref", "return", "use", "where",
 ];
 
 impl Reader<'_> {
-    /// Reads the inside of a macro, or, where a string may be a path, of an attribute; with the
-    /// imports among the tokens in scope.
+    /// Reads the tokens of a macro or, where a string may be a path, of an attribute. Imports among
+    /// the tokens are in scope.
     pub(crate) fn read_tokens(&mut self, tokens: &TokenStream, is_attribute: bool) {
         let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
         let imports = (0..tokens.len()).filter_map(|at| import_at(&tokens[at..]));
@@ -30,7 +30,7 @@ impl Reader<'_> {
         });
     }
 
-    /// Reads what begins at a token, and returns how many tokens that was.
+    /// Reads the import, path or group that begins at a token. Returns how many tokens it has.
     fn read_token(&mut self, tokens: &[TokenTree], at: usize, is_attribute: bool) -> usize {
         match &tokens[at] {
             TokenTree::Group(group) => self.read_group(&tokens[..at], group, is_attribute),
@@ -53,7 +53,7 @@ impl Reader<'_> {
     fn read_group(&mut self, before: &[TokenTree], group: &Group, is_attribute: bool) {
         let tokens = group.stream();
         match (before, group.delimiter()) {
-            // `pub(in crate::x)` says who may use an item.
+            // `pub(in crate::x)` limits who may use an item; it names no module.
             ([.., word], Delimiter::Parenthesis) if is_word(word, "pub") => {}
             ([.., word, TokenTree::Ident(name)], Delimiter::Brace) if is_word(word, "mod") => {
                 self.in_module(&name_of(name), |reader| reader.read_tokens(&tokens, false));
@@ -65,7 +65,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Reads a path, which continues the given names, and returns how many tokens it has.
+    /// Reads a path that continues the given names. Returns how many tokens it has.
     fn read_path(
         &mut self,
         mut names: Vec<String>,
@@ -94,8 +94,8 @@ impl Reader<'_> {
             }
             length += 3;
         }
-        // Alone, only what is written like a type or a constant is one: the rest are variables,
-        // fields and words of the macro's own language.
+        // A single name counts only if it is written like a type or a constant. Other single names
+        // are variables, fields, and words of the macro's own syntax.
         if names.len() > 1 || names[0].starts_with(char::is_uppercase) {
             let line = first.span().start().line;
             self.note(&Written { names, is_absolute, line });
@@ -103,7 +103,7 @@ impl Reader<'_> {
         length
     }
 
-    /// Reads the list of an import that does not parse, because a macro completes it.
+    /// Reads the list of an import that does not parse because a macro completes it.
     fn read_list(&mut self, names: &[String], is_absolute: bool, list: &TokenStream) {
         let tokens: Vec<TokenTree> = list.clone().into_iter().collect();
         let mut begins = true;
@@ -117,7 +117,7 @@ impl Reader<'_> {
         }
     }
 
-    /// `crate::$module` could be any module.
+    /// Reports a path like `crate::$module`, which could name any module.
     fn refuse_completed(&mut self, names: &[String], at: &TokenTree) {
         if names.iter().all(|name| name == "crate" || name == "super") {
             let what = "a macro completes this path: write out which module it names";
@@ -133,13 +133,13 @@ impl Reader<'_> {
     }
 }
 
-/// The import that begins here, and how many tokens it has.
+/// The import that begins here and how many tokens it has; `None` if there is none.
 fn import_at(tokens: &[TokenTree]) -> Option<(ItemUse, usize)> {
     if !tokens.first().is_some_and(|word| is_word(word, "use")) {
         return None;
     }
     let end = tokens.iter().position(|token| is_sign(token, ';'))?;
-    // In the body of a macro this crate is `$crate`.
+    // In the body of a macro, `$crate` stands for this crate.
     let is_own = |at: usize| {
         is_sign(&tokens[at], '$') && tokens.get(at + 1).is_some_and(|next| is_word(next, "crate"))
     };
@@ -147,7 +147,7 @@ fn import_at(tokens: &[TokenTree]) -> Option<(ItemUse, usize)> {
     Some((syn::parse2(import.collect()).ok()?, end + 1))
 }
 
-/// Whether a path begins at an identifier, and if so, whether with `::`.
+/// Whether a path begins at an identifier: `None` if not, otherwise whether it begins with `::`.
 fn begins_path(before: &[TokenTree], ident: &TokenTree) -> Option<bool> {
     match before {
         [.., dot, last] if is_sign(last, '.') => is_sign(dot, '.').then_some(false),

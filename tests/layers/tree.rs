@@ -1,8 +1,8 @@
-//! The module tree, read the way the compiler reads it.
+//! Reads the module tree as the compiler does.
 //!
-//! Starts at `src/lib.rs` and at each program in `src/bin`, and follows every `mod` declaration,
-//! whatever its `cfg` says: a rule that holds only on the machine that runs the test is no rule. A
-//! file that no declaration reaches would be checked by nothing, so it is a defect.
+//! Starts at `src/lib.rs` and at each program in `src/bin`, and follows every `mod` declaration
+//! under any `cfg`: the rules must hold on every platform, not only on the one that runs the test.
+//! A file that no declaration reaches would not be checked, so it is a defect.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,23 +15,25 @@ use syn::{
     Attribute, Expr, ExprLit, File, Item, ItemMod, Lit, Meta, Token, punctuated::Punctuated,
 };
 
-/// Where a module is: its names from the crate's root, which is empty. Programs are below `bin`.
+/// The path of a module from its crate's root, which is empty. Programs are below `bin`.
 pub(crate) type ModulePath = Vec<String>;
 
-/// File names, relative to the package, and their text; so that a test can plant a tree in memory.
+/// File names, relative to the package, and their text. A map, so that a test can plant a tree in
+/// memory.
 pub(crate) type Source = BTreeMap<String, String>;
 
-/// One module with its own items. Modules inside it stand beside it.
+/// One module with its own items. Modules declared inside it are separate entries.
 pub(crate) struct Module {
     pub(crate) path: ModulePath,
-    /// How many of the first names of `path` are the root of its crate: none, or `bin` and a name.
+    /// How many of the first names of `path` are the root of its crate: 0, or 2 for `bin` and the
+    /// program's name.
     pub(crate) root: usize,
     pub(crate) file: String,
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) items: Vec<Item>,
 }
 
-/// Something that keeps the test from seeing all of the source.
+/// A problem in the source because of which the test cannot check all of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Defect {
     pub(crate) file: String,
@@ -47,12 +49,12 @@ pub(crate) struct Tree {
     reached: BTreeSet<String>,
 }
 
-/// Reads every `.rs` file below `folder` of the package.
-pub(crate) fn read(package: &Path, folder: &str) -> Source {
+/// Reads every `.rs` file below `directory` of the package.
+pub(crate) fn read(package: &Path, directory: &str) -> Source {
     let mut source = Source::new();
-    for entry in fs::read_dir(package.join(folder)).expect("the package has this folder") {
-        let entry = entry.expect("a folder can be listed");
-        let name = format!("{folder}/{}", entry.file_name().into_string().expect("UTF-8"));
+    for entry in fs::read_dir(package.join(directory)).expect("the package has this directory") {
+        let entry = entry.expect("a directory can be listed");
+        let name = format!("{directory}/{}", entry.file_name().into_string().expect("UTF-8"));
         if entry.path().is_dir() {
             source.extend(read(package, &name));
         } else if is_rust(&name) {
@@ -93,7 +95,8 @@ impl Tree {
         }
     }
 
-    /// `base` is where a `#[path]` on a declaration in this module starts.
+    /// Reads one module. `base` is the directory to which a `#[path]` on a declaration in it is
+    /// relative.
     fn read_module(
         &mut self,
         source: &Source,
@@ -139,8 +142,8 @@ impl Tree {
         }
         let is_fixed = declaration.attrs.iter().any(|attribute| attribute.path().is_ident("path"));
         let (beside, below) = (format!("{usual}.rs"), format!("{usual}/mod.rs"));
-        // The compiler looks for the children of `a.rs` in `a/`, but for those of `a/mod.rs` and of
-        // a file that an attribute names beside that file.
+        // The compiler expects the children of `a.rs` in `a/`, but the children of `a/mod.rs`, and
+        // of a file named by an attribute, next to that file.
         let usual = [(&beside, usual.as_str()), (&below, usual.as_str())];
         let usual = usual.into_iter().filter(|_| !is_fixed);
         let mut is_found = false;
@@ -156,12 +159,12 @@ impl Tree {
     }
 }
 
-/// Where the reading is.
+/// The module that is being read.
 struct Place<'a> {
     path: ModulePath,
     root: usize,
     file: &'a str,
-    /// The folder of the files of this module's children.
+    /// The directory of the files of this module's children.
     children: &'a str,
 }
 
@@ -175,8 +178,8 @@ pub(crate) fn child(module: &[String], name: &str) -> ModulePath {
     module.iter().cloned().chain([name.to_owned()]).collect()
 }
 
-/// Puts the items of `cfg_if!` and `cfg_select!` in the place of the macro, whichever of them the
-/// compiler would take.
+/// Replaces `cfg_if!` and `cfg_select!` by the items of all their branches, whichever the compiler
+/// would select.
 fn unfolded(items: Vec<Item>) -> Vec<Item> {
     let unfold = |item| {
         let Item::Macro(found) = &item else { return vec![item] };
@@ -192,15 +195,16 @@ fn unfolded(items: Vec<Item>) -> Vec<Item> {
         });
         match arms.collect::<syn::Result<Vec<File>>>() {
             Ok(arms) => unfolded(arms.into_iter().flat_map(|arm| arm.items).collect()),
-            // Not items, but an expression, say: its tokens are read as any macro's.
+            // It holds no items but, for example, an expression: its tokens are read like those of
+            // any macro.
             Err(_) => vec![item],
         }
     };
     items.into_iter().flat_map(unfold).collect()
 }
 
-/// The files that `path = "…"` names: a `cfg_attr` gives a module one file here, another there, and
-/// its usual one where no condition holds, so all of them are read.
+/// The files that `path = "…"` names. With `cfg_attr` a module has one file here, another there,
+/// and its usual file where no condition holds: all of them are read.
 fn files_in(meta: &Meta) -> Vec<String> {
     match meta {
         Meta::NameValue(pair) if pair.path.is_ident("path") => match &pair.value {
@@ -215,7 +219,7 @@ fn files_in(meta: &Meta) -> Vec<String> {
     }
 }
 
-/// The path of the crate that a file is the root of.
+/// The module path of the crate with this file as its root; `None` if the file is not a root.
 fn root_of(file: &str) -> Option<ModulePath> {
     if file == "src/lib.rs" {
         return Some(ModulePath::new());
@@ -234,12 +238,12 @@ fn defect(file: &str, line: usize, what: impl Into<String>) -> Defect {
 }
 
 fn parent(file: &str) -> &str {
-    file.rsplit_once('/').map_or("", |(folder, _)| folder)
+    file.rsplit_once('/').map_or("", |(directory, _)| directory)
 }
 
-/// Joins as text, `..` included: the files may be in memory only.
-fn join(folder: &str, path: &str) -> String {
-    let mut parts: Vec<&str> = folder.split('/').collect();
+/// Joins paths as text and resolves `..`, because the files may exist in memory only.
+fn join(directory: &str, path: &str) -> String {
+    let mut parts: Vec<&str> = directory.split('/').collect();
     for part in path.split('/') {
         match part {
             "." => {}

@@ -54,7 +54,7 @@ fn a_module_is_found_through_another_name_of_the_crate() {
 
 /// Check that the order of imports does not matter, as it does not to the compiler.
 #[test]
-fn a_name_of_a_name_is_found() {
+fn an_alias_of_an_alias_is_found() {
     let text = "fn f() { c::run() }\nuse b::shim as c;\nuse a as b;\nuse crate as a;";
     assert_names_shim(text, &[1, 2]);
     let text = "fn f() {\n    c::run();\n    use b::shim as c;\n    use crate as b;\n}";
@@ -67,7 +67,8 @@ fn a_module_is_found_through_a_glob_of_the_crate() {
     assert_names_shim("fn f() {\n    use crate::*;\n    shim::run()\n}", &[3]);
 }
 
-/// Check that a child which imports all of its parent has the names that its parent imports.
+/// Check that a child module which imports everything from its parent also has the names that its
+/// parent imports.
 #[test]
 fn a_module_is_found_through_a_glob_of_the_parent() {
     let text = "use crate as z;\nmod tests {\n    use super::*;\n    fn f() { z::shim::run() }\n}";
@@ -115,7 +116,8 @@ fn a_re_export_of_the_root_is_followed() {
     assert_eq!(broken(&files), ["src/task.rs:1: task names shim"]);
 }
 
-/// Check that the rules inside a module cannot be passed by its own `mod.rs`.
+/// Check that the re-exports of a module's own `mod.rs` do not hide a violation of the rules inside
+/// it.
 #[test]
 fn a_re_export_inside_a_module_is_followed() {
     let observe = "mod track; mod source;\npub use source::{Source, Record as Fact};";
@@ -140,7 +142,8 @@ fn a_glob_inside_a_module_is_followed() {
     assert_eq!(broken(&files), expected);
 }
 
-/// Check that a module here and an import there are both followed, whichever the compiler takes.
+/// Check that a declared module and an import of the same name are both followed, whichever the
+/// compiler takes.
 #[test]
 fn both_of_a_conditional_name_are_followed() {
     let observe = "mod track; mod source;\n#[cfg(unix)]\nmod disk { pub fn f() {} }\n\

@@ -1,4 +1,4 @@
-//! What looks like a broken rule and is none.
+//! Code that looks like a violation but is allowed.
 
 use super::{assert_names_shim, broken};
 
@@ -18,9 +18,9 @@ fn a_local_module_may_have_the_name_of_another_one() {
     assert_innocent("mod inner {\n    mod shim {}\n    use super::*;\n    use shim::x;\n}");
 }
 
-/// Check that what a module has itself hides what a glob brings.
+/// Check that a module's own names shadow names from a glob.
 #[test]
-fn an_own_name_hides_one_of_a_glob() {
+fn an_own_name_shadows_a_glob() {
     assert_innocent("use crate::*;\nmod shim {}\nfn f() { shim::run() }");
     assert_innocent("use crate::*;\nuse std::x as shim;\nfn f() { shim::run() }");
     assert_innocent("use crate::*;\nfn f() { enum shim { A } shim::A }");
@@ -52,7 +52,7 @@ fn other_crates_are_ignored() {
     assert_innocent("fn f() { containerd::shim::run(); tokio::task::spawn(x) }");
 }
 
-/// Check that who may use an item is no use of its own.
+/// Check that the path of a visibility is not a use of that module.
 #[test]
 fn a_visibility_names_nothing() {
     let files = [
@@ -66,9 +66,9 @@ fn a_visibility_names_nothing() {
     assert_eq!(broken(&files), Vec::<String>::new());
 }
 
-/// Check that the user of a facade does not answer for what is behind it.
+/// Check that a module which uses a facade does not depend on the modules behind it.
 #[test]
-fn a_re_export_of_another_module_is_that_modules_business() {
+fn a_re_export_of_another_module_is_not_followed() {
     let files = [
         ("src/shim.rs", "use crate::observe::Fd;"),
         ("src/observe.rs", "mod source; mod track;\npub use crate::sys::Fd;"),
@@ -80,14 +80,14 @@ fn a_re_export_of_another_module_is_that_modules_business() {
 }
 
 #[test]
-fn what_is_below_may_be_named() {
+fn a_module_below_may_be_named() {
     assert_innocent("use crate::{sys, sys::{self as s, Fd}};\nfn f() { super::sys::x(s::y()) }");
     let files = [("src/shim.rs", "use crate::{observe::source, sys, task};")];
     assert_eq!(broken(&files), Vec::<String>::new());
 }
 
 #[test]
-fn an_import_of_itself_comes_to_an_end() {
+fn an_import_of_itself_terminates() {
     assert_innocent("use self::a as b;\nuse self::b as a;\nfn f() { a::x() }");
     assert_innocent("use self::*;\nuse super::task::*;\nfn f() { x::y() }");
     assert_innocent("mod x { pub fn x() {} }\nuse x::x;\nfn f() { x(); x::x() }");

@@ -59,7 +59,7 @@ fn an_attribute_in_a_macro_is_read_as_one() {
     assert_names_shim("m! {\n    #[serde(with = \"crate::shim\")]\n    x: u8\n}", &[2]);
 }
 
-/// Check that there is no guessing: such a path could name any module.
+/// Check that an incomplete path is refused instead of guessed: it could name any module.
 #[test]
 fn a_path_that_a_macro_completes_is_refused() {
     let refused = "src/task.rs:1: a macro completes this path: write out which module it names";
@@ -69,7 +69,8 @@ fn a_path_that_a_macro_completes_is_refused() {
     }
 }
 
-/// Check that a macro which is exported to the crate's root belongs to the module that has it.
+/// Check that an exported macro, which is at the crate's root, counts as part of the module that
+/// defines it.
 #[test]
 fn an_exported_macro_is_found_at_the_root() {
     let files = [

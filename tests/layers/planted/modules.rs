@@ -1,4 +1,4 @@
-//! Where the files of modules are, and files that are not where they should be.
+//! The files of modules, and files that are not where the compiler expects them.
 
 use super::broken;
 
@@ -6,7 +6,7 @@ const ROOT: &str = "mod shim; mod task; mod observe; mod sys;";
 const PLANT: &str = "use crate::shim;";
 
 #[test]
-fn a_module_may_be_in_a_folder() {
+fn a_module_may_be_in_a_directory() {
     let files = [
         ("src/lib.rs", "mod shim; mod work; mod observe; mod sys;"),
         ("src/work/mod.rs", "mod io;"),
@@ -18,7 +18,7 @@ fn a_module_may_be_in_a_folder() {
 
 #[test]
 fn a_path_attribute_gives_a_file_another_module() {
-    // The children of such a file are looked for beside it.
+    // The compiler expects the children of such a file next to it.
     let files = [
         ("src/task.rs", "mod io;"),
         ("src/task/io.rs", "#[path = \"../other/place.rs\"]\nmod disk;"),
@@ -32,7 +32,7 @@ fn a_path_attribute_gives_a_file_another_module() {
     assert_eq!(broken(&files), expected);
 }
 
-/// Check that one file in two modules is judged in both.
+/// Check that a file that is two modules is checked as both.
 #[test]
 fn a_file_can_be_two_modules() {
     let files = [

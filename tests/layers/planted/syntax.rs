@@ -1,4 +1,4 @@
-//! Paths in every place of the grammar that has some.
+//! Paths in every kind of syntax that can hold one.
 
 use super::{assert_names_shim, broken};
 
@@ -41,7 +41,7 @@ fn a_path_in_an_attribute_is_found() {
     assert_names_shim("#![allow(crate::shim::lint)]", &[1]);
 }
 
-/// Check that a string of which an attribute makes a path is one.
+/// Check that a string counts as a path where an attribute uses it as one.
 #[test]
 fn a_path_in_a_string_of_an_attribute_is_found() {
     assert_names_shim("struct S {\n    #[serde(with = \"crate::shim\")]\n    x: u8,\n}", &[2]);
@@ -74,7 +74,7 @@ fn a_module_that_is_forbidden_inside_another_is_found() {
     let files = [
         ("src/observe/track.rs", "mod tree;\nuse super::source;"),
         ("src/observe/track/tree.rs", "fn f(_: crate::observe::source::ring::Ring) {}"),
-        // The other way is allowed.
+        // The opposite direction is allowed.
         ("src/observe/source.rs", "mod ring;\nuse super::track::Tree;"),
         ("src/observe/source/ring.rs", ""),
     ];
@@ -94,7 +94,7 @@ fn a_program_may_name_only_what_its_row_allows() {
         ("src/bin/other/main.rs", "mod own;\nuse crate::own::x;\nuse ::lookout::{shim, sys};"),
         ("src/bin/other/own.rs", "use super::own;"),
     ];
-    // `own.rs` is beside the programs, so it is one too, as cargo has it.
+    // `own.rs` is in `src/bin`, so cargo builds it as a program, too.
     let expected = [
         "src/bin/other/main.rs:3: bin::other names sys",
         "src/bin/tool.rs:3: bin::tool names task",

@@ -1,4 +1,4 @@
-//! Tables that do not fit the source.
+//! Tables that do not match the source.
 
 use super::{RULES, broken, found};
 use crate::rules::{May, Rules};
@@ -16,7 +16,7 @@ fn a_module_without_a_row_is_found() {
     assert_eq!(RULES.faults_of_tables(&found(&files)), ["clock has no row"]);
 }
 
-/// Check that such a module may name nothing.
+/// Check that a module without a row may not name any other.
 #[test]
 fn a_module_without_a_row_may_name_nothing() {
     let root = "mod shim; mod task; mod observe; mod sys; mod clock;";
@@ -50,7 +50,7 @@ fn a_row_that_names_a_row_above_it_is_found() {
 }
 
 #[test]
-fn all_below_is_not_all() {
+fn all_below_excludes_what_is_above() {
     let layers = &[
         ("shim", May::Name("")),
         ("task", May::NameAllBelow),

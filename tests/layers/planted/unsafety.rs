@@ -1,4 +1,4 @@
-//! Unsafe code, which only `sys` has.
+//! Unsafe code, which is allowed in `sys` only.
 
 use super::broken;
 
