@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * leader MILLISECONDS CODE: the first thread ends at once, another lives on for so long and then ends
- * the process with CODE.
+ * leader MILLISECONDS CODE: the first thread ends at once. Another one ends the process with CODE after
+ * MILLISECONDS.
  */
 #include <pthread.h>
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The least that a process can be: no C library, a few instructions, exit with the number in argv[1]
- * modulo 256. Compile with -static -nostdlib -nostartfiles -fno-stack-protector.
+ * The smallest possible process: no C library and a few instructions. It exits with the number in
+ * argv[1] modulo 256. Compile with -static -nostdlib -nostartfiles -fno-stack-protector.
  */
 __attribute__((noreturn, used)) static void leaf(long *stack)
 {

@@ -1,18 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes listeners as a container would, each of a known kind.
+ * Opens listeners as a container would, each of a known kind.
  *
  *   ports short COUNT MICROSECONDS FIRST [stay | tcp | udp]
- *                            COUNT listeners, one after the other, each open so long; with `stay` waits then; with
- *                            `udp` they are UDP sockets
- *   ports hold ADDRESS PORT [v6only]       listens and waits for a signal; prints `ADDRESS PORT` of what it got
+ *                            COUNT listeners, one after the other, each open for MICROSECONDS; with `stay`, then
+ *                            waits for a signal; with `udp` they are UDP sockets
+ *   ports hold ADDRESS PORT [v6only]       listens, prints the bound `ADDRESS PORT`, and waits for a signal
  *   ports udp ADDRESS PORT [connected]
- *                            binds a UDP socket, or connects it too, and waits for a signal; prints the same
+ *                            binds a UDP socket, with `connected` also connects it; prints the same and waits
  *   ports clients COUNT      COUNT UDP sockets, one after the other, that send without bind(2); prints their ports
  *   ports accept COUNT PORT                one listener on which COUNT connections are accepted
  *   ports reuse COUNT PORT                 COUNT sockets on one port (SO_REUSEPORT), closed one by one
  *   ports inherit PORT                     listens, forks a child that keeps it, and exits
- *   ports pass PORT                        listens, hands it to a child over a socket, and closes its own
+ *   ports pass PORT                        listens, passes the socket to a child, and closes its own
  *   ports shutdown PORT                    listens, shuts it down, and keeps the descriptor
  *   ports unbound                          listens without bind(2); prints the port; waits for a signal
  *
@@ -54,7 +54,7 @@ static void set(int fd, int level, int option)
 		die("setsockopt");
 }
 
-/* A socket that is bound; `flags`: 1 IPV6_V6ONLY, 2 SO_REUSEPORT, 4 UDP. */
+/* Returns a bound socket; `flags`: 1 IPV6_V6ONLY, 2 SO_REUSEPORT, 4 UDP. */
 static int bound(const char *address, int port, int flags)
 {
 	struct sockaddr_in v4 = { .sin_family = AF_INET, .sin_port = htons(port) };
@@ -92,7 +92,7 @@ static int port_of(int fd)
 
 	if (getsockname(fd, (void *)&name, &length))
 		die("getsockname");
-	/* at the same place for IPv4 */
+	/* sin_port of an IPv4 address has the same offset */
 	return ntohs(name.sin6_port);
 }
 
@@ -143,7 +143,7 @@ static void accept_many(long count, int port)
 		server = accept(fd, NULL, NULL);
 		if (server < 0)
 			die("accept");
-		/* The client's end waits in TIME_WAIT unless the server resets it. */
+		/* Without a reset, thousands of client ends would stay in TIME_WAIT. */
 		struct linger linger = { 1, 0 };
 		setsockopt(server, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
 		close(server);
@@ -153,7 +153,8 @@ static void accept_many(long count, int port)
 	close(fd);
 }
 
-static struct sockaddr_in nobody(void)
+/* Nothing serves this port (discard). */
+static struct sockaddr_in unserved_address(void)
 {
 	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9) };
 
@@ -163,12 +164,12 @@ static struct sockaddr_in nobody(void)
 
 static void send_unbound(long count)
 {
-	struct sockaddr_in to = nobody();
+	struct sockaddr_in to = unserved_address();
 
 	for (long n = 0; n < count; n++) {
 		int fd = socket(AF_INET, SOCK_DGRAM, 0);
 
-		/* The port is chosen before the way is looked for, which there may not be. */
+		/* The kernel chooses the port before it looks for a route, so a missing route does not matter. */
 		sendto(fd, "", 1, 0, (void *)&to, sizeof(to));
 		printf("%d\n", port_of(fd));
 		close(fd);
@@ -221,7 +222,7 @@ int main(int argc, char **argv)
 		printf("%s %d\n", argv[2], port_of(fd));
 		wait_for_a_signal();
 	} else if (!strcmp(what, "udp") && argc > 3) {
-		struct sockaddr_in to = nobody();
+		struct sockaddr_in to = unserved_address();
 
 		fd = bound(argv[2], atoi(argv[3]), 4);
 		if (argc > 4 && connect(fd, (void *)&to, sizeof(to)))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * refuse [bpf|connector]... -- COMMAND [ARGUMENT]...: runs COMMAND on a kernel that answers EPERM to
- * bpf(2), or to a socket of the proc connector's kind.
+ * refuse [bpf|connector]... -- COMMAND [ARGUMENT]...: runs COMMAND under a seccomp filter that
+ * makes bpf(2) fail with EPERM, or socket(2) for the proc connector's protocol, or both.
  */
 #include <errno.h>
 #include <linux/audit.h>

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Makes processes as fast as the machine goes, inside a container.
+ * Starts processes as fast as the machine can, inside a container.
  *
  *   storm COUNT [WORKERS [FIRST [LEAF]]]
  *
- * Each of WORKERS processes (1 by default) vforks and execs one leaf after the other until there are COUNT: with shares
- * of their own, the storm would last as long as the worker that was disturbed most. Leaf number N runs `leaf N` and
- * exits with N mod 256. Prints one line: how many leaves ended as they should, and the nanoseconds it took.
+ * Each of WORKERS processes (1 by default) vforks and execs one leaf after the other until there are COUNT in all. The
+ * workers take numbers from one counter: with fixed shares, the slowest worker would decide how long the storm takes.
+ * Leaf number N runs `leaf N` and exits with N mod 256. Prints one line: how many leaves ended with that status, and
+ * how many nanoseconds the storm took.
  */
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -24,7 +25,7 @@ static long long now(void)
 	return t.tv_sec * 1000000000LL + t.tv_nsec;
 }
 
-/* Runs the next leaf until the end is reached; answers how many ended as they should. */
+/* Runs leaves until the end is reached. Returns how many ended with the expected status. */
 static long work(const char *leaf, long *next, long end)
 {
 	long good = 0, n;
@@ -57,7 +58,7 @@ int main(int argc, char **argv)
 	int results[2];
 	long good = 0;
 	long long began;
-	/* shared with the workers: the number of the next leaf */
+	/* the number of the next leaf, in memory that all workers share */
 	long *next = mmap(NULL, sizeof(*next), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	if (next == MAP_FAILED || pipe(results))
