@@ -14,44 +14,45 @@ use nix::{
 };
 use serde_json::{Value, json};
 
-use crate::{Result, place::Place};
+use crate::{Result, workspace::Workspace};
 
-/// Removed with its directories when dropped.
+/// A bundle, which is removed with its directories when dropped.
 #[derive(Debug)]
 pub(crate) struct Bundle {
     pub(crate) id: String,
     pub(crate) path: PathBuf,
-    /// Upper and work folder of the overlay.
+    /// The upper and work directories of the overlay.
     scratch: PathBuf,
     lower: PathBuf,
-    /// A shim opens its log for writing, which waits for a reader.
+    /// The reading end of the shim's log fifo, because a shim that opens it for writing waits for a
+    /// reader.
     _log: File,
 }
 
 impl Bundle {
-    /// For a container that runs `args`, with one annotation, if any.
+    /// Creates a bundle for a container that runs `args`, with at most one annotation.
     pub(crate) fn new(
-        place: &Place,
+        workspace: &Workspace,
         args: &[&str],
         annotation: Option<(&str, &str)>,
     ) -> Result<Self> {
-        let id = place.fresh("c");
-        let path = place.in_run(&id);
-        let scratch = place.on_disk(&id);
-        for folder in [path.join("rootfs"), scratch.join("upper"), scratch.join("work")] {
-            fs::create_dir_all(folder)?;
+        let id = workspace.fresh("c");
+        let path = workspace.in_run(&id);
+        let scratch = workspace.on_disk(&id);
+        for directory in [path.join("rootfs"), scratch.join("upper"), scratch.join("work")] {
+            fs::create_dir_all(directory)?;
         }
         fs::write(
             path.join("config.json"),
-            config(&format!("/{}/{id}", place.namespace), args, annotation).to_string(),
+            config(&format!("/{}/{id}", workspace.namespace), args, annotation).to_string(),
         )?;
         let log = path.join("log");
         mkfifo(&log, Mode::from_bits_truncate(0o600))?;
         let log = OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(log)?;
-        Ok(Self { id, path, scratch, lower: place.rootfs(), _log: log })
+        Ok(Self { id, path, scratch, lower: workspace.rootfs(), _log: log })
     }
 
-    /// The root as a snapshotter describes it: the options of an overlay.
+    /// The root filesystem as a snapshotter describes it: the options of an overlay.
     pub(crate) fn overlay(&self) -> [String; 3] {
         let option = |name: &str, path: &Path| format!("{name}={}", path.display());
         [
@@ -61,7 +62,7 @@ impl Bundle {
         ]
     }
 
-    /// Mounts the root, for a runtime without a shim.
+    /// Mounts the root filesystem, for a runtime without a shim.
     pub(crate) fn mount(&self) -> Result<()> {
         let options = self.overlay().join(",");
         mount(
@@ -74,7 +75,7 @@ impl Bundle {
         Ok(())
     }
 
-    /// What [`Bundle::mount`] mounted.
+    /// Unmounts what [`Bundle::mount`] mounted.
     pub(crate) fn unmount(&self) -> Result<()> {
         umount2(&self.path.join("rootfs"), MntFlags::MNT_DETACH)?;
         Ok(())
@@ -83,15 +84,15 @@ impl Bundle {
 
 impl Drop for Bundle {
     fn drop(&mut self) {
-        for folder in [&self.path, &self.scratch] {
-            if let Err(error) = fs::remove_dir_all(folder) {
-                eprintln!("bench: {}: {error}", folder.display());
+        for directory in [&self.path, &self.scratch] {
+            if let Err(error) = fs::remove_dir_all(directory) {
+                eprintln!("bench: {}: {error}", directory.display());
             }
         }
     }
 }
 
-/// What `ctr run` writes: five namespaces, seven mounts, the device list.
+/// The `config.json` that `ctr run` writes: five namespaces, seven mounts, the device list.
 fn config(cgroup: &str, args: &[&str], annotation: Option<(&str, &str)>) -> Value {
     let capabilities =
         ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_KILL", "CAP_SETGID", "CAP_SETUID"];
@@ -99,14 +100,21 @@ fn config(cgroup: &str, args: &[&str], annotation: Option<(&str, &str)>) -> Valu
         let source = kind;
         json!({ "destination": destination, "type": kind, "source": source, "options": options })
     };
-    let device = |major: i64, minor: i64| json!({ "allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm" });
+    let device = |major: i64, minor: i64| {
+        json!({
+            "allow": true, "type": "c", "major": major, "minor": minor, "access": "rwm",
+        })
+    };
     let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
     let annotations = annotation.map(|(key, value)| json!({ key: value })).unwrap_or(json!({}));
     json!({
         "ociVersion": "1.0.2",
         "process": {
-            "args": args, "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 }, "noNewPrivileges": true,
-            "capabilities": { "bounding": capabilities, "effective": capabilities, "permitted": capabilities },
+            "args": args, "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+            "noNewPrivileges": true,
+            "capabilities": {
+                "bounding": capabilities, "effective": capabilities, "permitted": capabilities,
+            },
             "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1024, "soft": 1024 }],
         },
         "root": { "path": "rootfs" },
@@ -114,7 +122,9 @@ fn config(cgroup: &str, args: &[&str], annotation: Option<(&str, &str)>) -> Valu
         "mounts": [
             mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
             mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-            mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+            mount("/dev/pts", "devpts", &[
+                "nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5",
+            ]),
             mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
             mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
             mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
@@ -128,9 +138,13 @@ fn config(cgroup: &str, args: &[&str], annotation: Option<(&str, &str)>) -> Valu
                 device(1, 3), device(1, 5), device(1, 7), device(1, 8), device(1, 9),
                 device(5, 0), device(5, 2),
             ] },
-            "maskedPaths": ["/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi"],
-            "readonlyPaths": ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"],
+            "maskedPaths": [
+                "/proc/acpi", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
+                "/proc/timer_stats", "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
+            ],
+            "readonlyPaths": [
+                "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+            ],
         },
     })
 }

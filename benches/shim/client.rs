@@ -1,5 +1,4 @@
-//! containerd's side of the Task service: one connection, one method for each call that is
-//! measured.
+//! The client's side of the Task service: one connection, and one method for each measured call.
 
 use std::time::Duration;
 
@@ -17,10 +16,10 @@ use serde_json::json;
 
 use crate::{Error, Result, bundle::Bundle, connections, fifo::Fifo};
 
-/// None of the calls takes a tenth of it.
+/// The timeout of a call. No call takes a tenth of it.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Clones use the same connection.
+/// A connection to one shim. Clones share it.
 #[derive(Clone)]
 pub(crate) struct Task {
     client: Client,
@@ -28,7 +27,8 @@ pub(crate) struct Task {
 }
 
 impl Task {
-    /// Connects to a shim. One that answered `start` with version 3 serves Task under that version.
+    /// Connects to a shim. A shim that answered `start` with version 3 serves Task under that
+    /// version.
     pub(crate) fn connect(address: &str, version: u64) -> Result<Self> {
         let service =
             if version >= 3 { "containerd.task.v3.Task" } else { "containerd.task.v2.Task" };
@@ -37,14 +37,15 @@ impl Task {
         Ok(Self { client, service })
     }
 
-    /// The shim's pid.
+    /// The shim's pid, as Connect reports it.
     pub(crate) fn shim_pid(&self, id: &str) -> Result<i32> {
         let answer: ConnectResponse =
             self.call("Connect", &ConnectRequest { id: id.into(), ..Default::default() })?;
         Ok(i32::try_from(answer.shim_pid)?)
     }
 
-    /// Has the container created, its root mounted; its stdout and stderr at those fifos, if any.
+    /// Creates the container with its root filesystem mounted, and with these fifos as stdout and
+    /// stderr, if any.
     pub(crate) fn create(
         &self,
         bundle: &Bundle,
@@ -77,7 +78,7 @@ impl Task {
         self.call::<StartResponse>("Start", &request).map(drop)
     }
 
-    /// Waits for the exit, and answers with its status.
+    /// Waits for the exit and returns the status.
     pub(crate) fn wait(&self, id: &str, exec_id: &str) -> Result<u32> {
         let request = WaitRequest { id: id.into(), exec_id: exec_id.into(), ..Default::default() };
         Ok(self.call::<WaitResponse>("Wait", &request)?.exit_status)
@@ -98,14 +99,14 @@ impl Task {
         self.call::<DeleteResponse>("Delete", &request).map(drop)
     }
 
-    /// Asks the shim to leave. That the connection ends before the answer is no error to
-    /// containerd.
+    /// Requests Shutdown. As in containerd, it is no error if the connection ends before the
+    /// answer.
     pub(crate) fn shutdown(&self, id: &str) {
         let _ = self
             .call::<Empty>("Shutdown", &ShutdownRequest { id: id.into(), ..Default::default() });
     }
 
-    /// Starts a process and waits for it as clients do: the Wait is on its way before the Start.
+    /// Starts a process and waits for it as clients do: they send Wait before Start.
     pub(crate) fn start_and_wait(&self, id: &str, exec_id: &str) -> Result<()> {
         let status = std::thread::scope(|scope| {
             let waiter = scope.spawn(|| self.wait(id, exec_id));
@@ -126,7 +127,9 @@ impl Task {
 
     /// Runs a program in the container, from Exec to Delete.
     pub(crate) fn exec(&self, id: &str, exec_id: &str, args: &[&str]) -> Result<()> {
-        let process = json!({ "args": args, "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 } });
+        let process = json!({
+            "args": args, "env": ["PATH=/bin"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+        });
         let spec = Any {
             type_url: "types.containerd.io/opencontainers/runtime-spec/1/Process".into(),
             value: process.to_string().into_bytes(),
@@ -158,7 +161,7 @@ impl Task {
     }
 }
 
-/// The options that name a runtime, as they travel to `start` and to Create.
+/// The options that name a runtime, as they are sent to `start` and to Create.
 pub(crate) fn options(runtime: &std::path::Path) -> Result<Any> {
     let options = Options { binary_name: runtime.display().to_string(), ..Default::default() };
     Ok(Any {

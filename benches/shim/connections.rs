@@ -1,6 +1,6 @@
-//! The one thread that all connections live on. It sleeps while nothing comes: a client with a
-//! thread of its own for each would look for its answers a hundred times a second, and with a
-//! hundred shims that is in every figure.
+//! The one thread that serves all connections. It sleeps while no message arrives. A client with a
+//! thread for each connection would poll for its answers a hundred times a second, and with a
+//! hundred shims that would affect every figure.
 
 use std::{
     sync::{LazyLock, mpsc},
@@ -19,13 +19,12 @@ static THREAD: LazyLock<Handle> = LazyLock::new(|| {
     handle
 });
 
-/// Has the thread do what concerns a connection, and waits for it. Whoever does it himself may
-/// overtake another after their requests were numbered, and containerd's shims refuse numbers that
-/// do not grow.
+/// Runs work on a connection in that thread and waits for its result. Another thread could send its
+/// request before an earlier one, and containerd's shims refuse stream ids that do not grow.
 pub(crate) fn wait<T: Send + 'static>(act: impl Future<Output = T> + Send + 'static) -> T {
     let (done, outcome) = mpsc::sync_channel(1);
     THREAD.spawn(async move {
-        // Whoever asked waits for it.
+        // The receiver below always waits for it.
         let _ = done.send(act.await);
     });
     outcome.recv().expect("the thread of connections never ends")

@@ -10,18 +10,18 @@ use std::{
 
 use crate::{
     Result,
-    place::{Place, Side, Version},
+    workspace::{Side, Version, Workspace},
 };
 
 /// The image of `hack/setup`.
 const IMAGE: &str = "docker.io/library/lookout-test:latest";
 
-/// It serves after a fraction of a second.
+/// The longest time until it serves; usually it takes a fraction of a second.
 const UP: Duration = Duration::from_secs(20);
 
-/// Ends when dropped.
+/// A running containerd, which ends when dropped.
 pub(crate) struct Containerd<'a> {
-    place: &'a Place,
+    workspace: &'a Workspace,
     version: Version,
     socket: PathBuf,
     daemon: Child,
@@ -29,25 +29,26 @@ pub(crate) struct Containerd<'a> {
 
 impl<'a> Containerd<'a> {
     /// Starts it and waits until it serves.
-    pub(crate) fn start(place: &'a Place, version: Version) -> Result<Self> {
+    pub(crate) fn start(workspace: &'a Workspace, version: Version) -> Result<Self> {
         let name = format!("containerd-{}", version.name());
-        let (root, state) = (place.on_disk(&name), place.in_run(&name));
+        let (root, state) = (workspace.on_disk(&name), workspace.in_run(&name));
         fs::create_dir_all(&root)?;
         fs::create_dir_all(&state)?;
         let socket = state.join("containerd.sock");
         let config = root.join("config.toml");
         fs::write(&config, configuration(&root, &state, &socket))?;
-        let folder =
-            |side| place.shim(side, version).parent().map(Path::to_path_buf).unwrap_or_default();
-        let daemon = Command::new(place.containerd_bin(version).join("containerd"))
+        let directory = |side| {
+            workspace.shim(side, version).parent().map(Path::to_path_buf).unwrap_or_default()
+        };
+        let daemon = Command::new(workspace.containerd_bin(version).join("containerd"))
             .arg("--config")
             .arg(&config)
-            .env("PATH", place.search_path(&[folder(Side::Ours), folder(Side::Go)])?)
+            .env("PATH", workspace.search_path(&[directory(Side::Ours), directory(Side::Go)])?)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(root.join("log"))?)
             .spawn()?;
-        let this = Self { place, version, socket, daemon };
+        let this = Self { workspace, version, socket, daemon };
         let deadline = Instant::now() + UP;
         while !this.ctr(&["version"]).output()?.status.success() {
             if Instant::now() > deadline {
@@ -60,27 +61,27 @@ impl<'a> Containerd<'a> {
             }
             thread::sleep(Duration::from_millis(50));
         }
-        let image = place.image().display().to_string();
+        let image = workspace.image().display().to_string();
         check(&mut this.ctr(&["image", "import", &image]))?;
         Ok(this)
     }
 
-    /// `ctr run --rm … true`.
+    /// Runs `ctr run --rm … true`.
     pub(crate) fn run_true(&self, side: Side) -> Result<()> {
         let runtime = match side {
             Side::Ours => "io.containerd.lookout.v2",
             Side::Go => "io.containerd.runc.v2",
         };
-        let id = self.place.fresh("run");
+        let id = self.workspace.fresh("run");
         check(&mut self.ctr(&["run", "--rm", "--runtime", runtime, IMAGE, &id, "/bin/true"]))
     }
 
     fn ctr(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(self.place.containerd_bin(self.version).join("ctr"));
+        let mut command = Command::new(self.workspace.containerd_bin(self.version).join("ctr"));
         command
             .arg("--address")
             .arg(&self.socket)
-            .args(["--namespace", &self.place.namespace])
+            .args(["--namespace", &self.workspace.namespace])
             .args(arguments);
         command.stdin(Stdio::null());
         command
@@ -103,7 +104,7 @@ fn check(command: &mut Command) -> Result<()> {
         .into())
 }
 
-/// Without CRI, which is not asked and takes a second to start.
+/// The configuration, without CRI, which is not used and takes a second to start.
 fn configuration(root: &Path, state: &Path, socket: &Path) -> String {
     format!(
         r#"version = 2

@@ -1,4 +1,4 @@
-//! The part of containerd that shims send their events to: acknowledges all, looks at none.
+//! containerd's event service for shims: acknowledges all events and reads none.
 
 use std::{path::Path, sync::Arc};
 
@@ -24,7 +24,7 @@ impl Events for Acknowledge {
     }
 }
 
-/// Serves until the program ends; the server must be kept.
+/// Serves while the returned server exists.
 pub(crate) fn serve(socket: &Path) -> Result<Server> {
     let address = format!("unix://{}", socket.display());
     connections::wait(async move {

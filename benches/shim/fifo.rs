@@ -1,4 +1,4 @@
-//! A fifo as a client makes it for a container's output, and a plain reader of it.
+//! A fifo as a client creates it for a container's output, and a reader without further work.
 
 use std::{
     fs::{File, OpenOptions},
@@ -23,28 +23,29 @@ pub(crate) struct Fifo {
 }
 
 impl Fifo {
-    /// Opened at once: a shim that opens for writing waits for a reader.
+    /// Creates the fifo and opens it at once, because a shim that opens it for writing waits for a
+    /// reader.
     pub(crate) fn new(bundle: &Bundle, name: &str) -> Result<Self> {
         let path = bundle.path.join(name);
         mkfifo(&path, Mode::from_bits_truncate(0o600))?;
         let reader =
             OpenOptions::new().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(&path)?;
-        // Not blocking was for the open alone.
+        // Only the open had to be non-blocking.
         fcntl(&reader, FcntlArg::F_SETFL(OFlag::empty()))?;
         Ok(Self { path, reader })
     }
 
-    /// stdout and stderr.
+    /// Fifos for stdout and stderr.
     pub(crate) fn outputs(bundle: &Bundle) -> Result<[Self; 2]> {
         Ok([Self::new(bundle, "stdout")?, Self::new(bundle, "stderr")?])
     }
 
-    /// What Create is told.
+    /// Its path, as Create names it.
     pub(crate) fn name(&self) -> String {
         self.path.display().to_string()
     }
 
-    /// Reads and forgets so many bytes.
+    /// Reads and discards `bytes` bytes.
     pub(crate) fn read(&mut self, bytes: usize) -> Result<()> {
         let mut buffer = vec![0; 64 << 10];
         let mut left = bytes;

@@ -1,4 +1,4 @@
-//! The machine that the figures are of.
+//! The machine on which the figures are measured.
 
 use std::{fs, time::Instant};
 
@@ -10,10 +10,10 @@ use nix::{
     unistd::{SysconfVar, sysconf},
 };
 
-use crate::{Result, place::Place};
+use crate::{Result, workspace::Workspace};
 
 /// Kernel, processors, memory, cgroups, versions: one line each, name and value.
-pub(crate) fn head(place: &Place) -> Result<Vec<(&'static str, String)>> {
+pub(crate) fn head(workspace: &Workspace) -> Result<Vec<(&'static str, String)>> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
     let field = |text: &str, name: &str| {
         let line = text.lines().find(|line| line.starts_with(name))?;
@@ -23,7 +23,7 @@ pub(crate) fn head(place: &Place) -> Result<Vec<(&'static str, String)>> {
     let model = field(&cpuinfo, "model name").unwrap_or_else(|| "processor of unknown name".into());
     let memory = field(&fs::read_to_string("/proc/meminfo")?, "MemTotal").unwrap_or_default();
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    let versions = fs::read_to_string(place.versions())?.lines().collect::<Vec<_>>().join(", ");
+    let versions = fs::read_to_string(workspace.versions())?.lines().collect::<Vec<_>>().join(", ");
     Ok(vec![
         ("kernel", format!("{kernel}, cgroup {}", cgroups()?)),
         ("processor", format!("{cores} × {model}")),
@@ -44,7 +44,8 @@ fn cgroups() -> Result<&'static str> {
     })
 }
 
-/// Measures what else the machine did in a stretch of time: it says how far to trust the figures.
+/// Measures the other load of the machine during a run, which shows how far the figures can be
+/// trusted.
 pub(crate) struct Beside {
     begun: Instant,
     machine: f64,
@@ -56,26 +57,28 @@ impl Beside {
         Ok(Self { begun: Instant::now(), machine: machine_seconds()?, ours: our_seconds()? })
     }
 
-    /// How many processors were busy with something else, on average since the beginning. All that
-    /// this program started must have ended and been waited for.
+    /// How many processors were busy with other processes, on average since the beginning.
+    /// Everything that this program started must have ended and been waited for.
     pub(crate) fn processors(&self) -> Result<f64> {
         let others = (machine_seconds()? - self.machine) - (our_seconds()? - self.ours);
         Ok((others / self.begun.elapsed().as_secs_f64()).max(0.0))
     }
 }
 
-/// Seconds that the processors were busy or taken away, since boot: proc(5), /proc/stat.
+/// Seconds that the processors were busy or taken by the hypervisor since boot: proc(5),
+/// /proc/stat.
 fn machine_seconds() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let all = stat.lines().next().unwrap_or_default();
     let numbers: Vec<f64> =
         all.split_whitespace().skip(1).filter_map(|number| number.parse().ok()).collect();
-    // user, nice, system, idle, iowait, irq, softirq, steal; what follows is in user already.
+    // user, nice, system, idle, iowait, irq, softirq, steal; guest time, which follows, is part of
+    // user.
     let ticks: f64 = [0, 1, 2, 5, 6, 7].iter().filter_map(|index| numbers.get(*index)).sum();
     Ok(ticks / ticks_per_second()?)
 }
 
-/// Seconds of this program and of every descendant that was waited for.
+/// Processor seconds of this program and of every descendant that was waited for.
 fn our_seconds() -> Result<f64> {
     let mut microseconds = 0;
     for who in [UsageWho::RUSAGE_SELF, UsageWho::RUSAGE_CHILDREN] {
@@ -86,7 +89,7 @@ fn our_seconds() -> Result<f64> {
     Ok(std::time::Duration::from_micros(microseconds.unsigned_abs()).as_secs_f64())
 }
 
-/// What /proc counts processor time in.
+/// The unit of processor times in /proc: ticks per second.
 pub(crate) fn ticks_per_second() -> Result<f64> {
     let ticks = sysconf(SysconfVar::CLK_TCK)?.ok_or("no CLK_TCK")?;
     Ok(f64::from(u32::try_from(ticks)?))

@@ -1,4 +1,4 @@
-//! What was asked for on the command line: how much, and which measurements.
+//! The parsed command line: how many samples, and which measurements.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,48 +9,47 @@ pub(crate) const NAMES: [&str; 11] = [
     "start", "task", "exec", "stdout", "ctr", "memory", "pod", "watch", "others", "tools", "ports",
 ];
 
-/// How often each thing is done.
+/// How many samples of each measurement are taken.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// Fewer samples; the pod beside one containerd only.
+    /// Whether to take fewer samples, and measure the pod with one containerd only.
     pub(crate) quick: bool,
-    /// Where the samples go, as JSON.
+    /// The file for all samples as JSON, if any.
     pub(crate) json: Option<PathBuf>,
     only: Vec<String>,
-    /// `start` verbs of each side.
+    /// Number of `start` verbs of each side.
     pub(crate) starts: usize,
-    /// Containers from NewTask to Delete, of each side.
+    /// Number of containers from NewTask to Delete, of each side.
     pub(crate) tasks: usize,
-    /// Single execs of each side.
+    /// Number of single execs of each side.
     pub(crate) execs: usize,
-    /// Storms of 100 execs of each side.
+    /// Number of storms of 100 execs of each side.
     pub(crate) storms: usize,
-    /// Gibibytes of stdout of each side.
+    /// Gibibytes of stdout of each side, as a number of samples.
     pub(crate) floods: usize,
-    /// `ctr run` of each side.
+    /// Number of `ctr run` of each side.
     pub(crate) runs: usize,
-    /// Crowds of 20 shims of each kind.
+    /// Number of crowds of 20 shims of each kind.
     pub(crate) crowds: usize,
-    /// Pairs of storms of processes, one of them watched.
+    /// Number of pairs of storms of processes, one of each in an observed container.
     pub(crate) watches: usize,
-    /// Rounds of storms where what is beside them has to be set up: a crowd of containers, the
-    /// programs, a tool.
+    /// Number of rounds of storms that need a setup: a crowd of containers, the programs, a tool.
     pub(crate) crews: usize,
-    /// How long a crowd is left alone before its memory is read.
+    /// How long a crowd is idle before its memory is read.
     pub(crate) settle: Duration,
 }
 
 impl Plan {
-    /// Reads the command line, without the program's name.
+    /// Parses the command line, without the program's name.
     pub(crate) fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self> {
         let (mut quick, mut json, mut only) = (false, None, Vec::new());
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{argument} wants a value"));
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "--quick" => quick = true,
                 "--json" => json = Some(PathBuf::from(value()?)),
                 "--only" => only.extend(value()?.split(',').map(str::to_owned)),
-                // What `cargo bench` says.
+                // `cargo bench` passes this argument.
                 "--bench" => {}
                 _ => return Err(format!("unknown argument {argument:?}").into()),
             }
@@ -82,7 +81,7 @@ impl Plan {
         }
     }
 
-    /// Whether the measurement is to be made.
+    /// Whether the measurement was requested.
     pub(crate) fn includes(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
     }

@@ -1,4 +1,4 @@
-//! What was measured, as Markdown for people and as JSON for programs.
+//! The results, as Markdown for people and as JSON for programs.
 
 mod json;
 mod markdown;
@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use crate::{
     measure::STEPS,
-    place::{Runtime, Version},
     samples::{Pair, Samples},
+    workspace::{Runtime, Version},
 };
 
-/// Everything of one run.
+/// All results of one run.
 pub(crate) struct Report {
     head: Vec<(&'static str, String)>,
     quick: bool,
@@ -19,20 +19,20 @@ pub(crate) struct Report {
     floors: Vec<Floor>,
     steps: Vec<Steps>,
     memory: Vec<Composition>,
-    watching: Vec<Watching>,
+    observed: Vec<ObservedRow>,
     facts: Vec<String>,
 }
 
-/// One quantity of a container that is watched, and of one that is not.
-struct Watching {
+/// One quantity of an observed container, compared with one that is not observed.
+struct ObservedRow {
     what: String,
     unit: Unit,
-    /// With something beside it, and without.
+    /// Samples with the measured influence, and without it.
     pair: Pair,
     budget: Option<Budget>,
 }
 
-/// One quantity, ours and Go's.
+/// One quantity of both shims.
 struct Row {
     what: String,
     version: Version,
@@ -41,7 +41,7 @@ struct Row {
     budget: Option<Budget>,
 }
 
-/// NewTask to Delete, and the runtime alone.
+/// NewTask to Delete, and the same by the runtime alone.
 struct Floor {
     runtime: Runtime,
     version: Version,
@@ -56,35 +56,36 @@ struct Steps {
     sides: BTreeMap<&'static str, [Samples; STEPS.len()]>,
 }
 
-/// What a shim's memory is made of.
+/// The parts of a shim's memory.
 struct Composition {
     of: String,
     kind: String,
     memory: Memory,
 }
 
-/// Of a process, in KiB: the lines of smaps_rollup that say what its share of memory is made of.
+/// Memory of processes, in KiB: the lines of smaps_rollup that make up the proportional set size
+/// (PSS).
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory([Samples; Memory::LINES.len()]);
 
 impl Memory {
     const LINES: [&str; 6] = ["Pss", "Pss_Anon", "Pss_File", "Pss_Shmem", "Private_Dirty", "Rss"];
 
-    /// Adds the lines of one process.
+    /// Adds the lines of one process's smaps_rollup.
     pub(crate) fn push(&mut self, lines: &BTreeMap<String, f64>) {
         for (name, samples) in Self::LINES.iter().zip(&mut self.0) {
             samples.extend(lines.get(*name).copied());
         }
     }
 
-    /// The samples of one line; of the first if it is none of them.
+    /// The samples of one line, or of the first line if `line` is unknown.
     pub(crate) fn of(&self, line: &str) -> &Samples {
         let index = Self::LINES.iter().position(|name| *name == line).unwrap_or_default();
         &self.0[index]
     }
 }
 
-/// What a number counts.
+/// The unit of a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unit {
     Milliseconds,
@@ -108,18 +109,18 @@ impl Unit {
     }
 }
 
-/// What was promised (`DESIGN.md` §8).
+/// The promised limit of a quantity (`DESIGN.md` §8).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Budget {
-    /// Our median is at most so many times Go's.
+    /// Our median is at most this many times Go's.
     Ratio(f64),
-    /// Our median is at least so many times Go's.
+    /// Our median is at least this many times Go's.
     RatioAtLeast(f64),
-    /// Our largest is at most this, whatever Go's is.
+    /// Our largest sample is at most this, independent of Go's.
     OursAtMost(f64),
 }
 
-impl Watching {
+impl ObservedRow {
     fn as_row(&self) -> Row {
         let (what, pair) = (self.what.clone(), self.pair.clone());
         Row { what, version: Version::V1_7, unit: self.unit, pair, budget: self.budget }
@@ -127,8 +128,8 @@ impl Watching {
 }
 
 impl Row {
-    /// Whether the budget is kept, at the two decimals that are shown, and whether the samples are
-    /// enough to say so.
+    /// Whether the budget is kept, at the two decimals that are shown, and whether the samples
+    /// suffice to decide it; `None` without a budget.
     fn verdict(&self) -> Option<Verdict> {
         let round = |ratio: f64| (ratio * 100.0).round() / 100.0;
         let (low, high) = self.pair.ratio_interval();
@@ -144,11 +145,11 @@ impl Row {
     }
 }
 
-/// What a row says of its budget.
+/// The result of a row's budget.
 #[derive(Debug, Clone, Copy)]
 struct Verdict {
     is_kept: bool,
-    /// The budget is not within the interval of the ratio.
+    /// Whether the budget lies outside the interval of the ratio, so that the verdict is certain.
     is_sure: bool,
 }
 
@@ -161,12 +162,12 @@ impl Report {
             floors: Vec::new(),
             steps: Vec::new(),
             memory: Vec::new(),
-            watching: Vec::new(),
+            observed: Vec::new(),
             facts: Vec::new(),
         }
     }
 
-    /// One more line about the machine.
+    /// Adds a line about the machine.
     pub(crate) fn head(&mut self, name: &'static str, value: String) {
         self.head.push((name, value));
     }
@@ -201,12 +202,12 @@ impl Report {
         self.steps.push(Steps { runtime, version, sides });
     }
 
-    /// A quantity with something beside it, and without.
-    pub(crate) fn watching(&mut self, what: &str, unit: Unit, pair: Pair, budget: Option<Budget>) {
-        self.watching.push(Watching { what: what.to_owned(), unit, pair, budget });
+    /// Adds a quantity of an observed container, with and without the measured influence.
+    pub(crate) fn observed(&mut self, what: &str, unit: Unit, pair: Pair, budget: Option<Budget>) {
+        self.observed.push(ObservedRow { what: what.to_owned(), unit, pair, budget });
     }
 
-    /// A line below the tables.
+    /// Adds a line below the tables.
     pub(crate) fn fact(&mut self, line: String) {
         self.facts.push(line);
     }

@@ -1,6 +1,6 @@
-//! Samples of one quantity, and what a table says of them.
+//! Samples of one quantity, and their statistics.
 
-/// Samples in the order they were taken.
+/// Samples in the order in which they were taken.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Samples(Vec<f64>);
 
@@ -17,12 +17,12 @@ impl Samples {
         &self.0
     }
 
-    /// Those at these places.
+    /// The samples at these indexes.
     fn at(&self, places: &[usize]) -> Self {
-        places.iter().filter_map(|place| self.0.get(*place).copied()).collect()
+        places.iter().filter_map(|workspace| self.0.get(*workspace).copied()).collect()
     }
 
-    /// Between the two in the middle where there are two; not a number where there is none.
+    /// The median: the mean of the two middle samples for an even number, NaN without samples.
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
@@ -49,12 +49,12 @@ impl FromIterator<f64> for Samples {
     }
 }
 
-/// The same quantity of both shims; or with something, and without it.
+/// Samples of one quantity for both shims, or with and without an influence.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Pair {
     pub(crate) ours: Samples,
     pub(crate) go: Samples,
-    /// Whether each of ours was taken right beside the one at its place of the other.
+    /// Whether samples with the same index were taken one right after the other.
     in_turns: bool,
 }
 
@@ -63,13 +63,13 @@ impl Pair {
         Self { ours: ours.clone(), go: go.clone(), in_turns: false }
     }
 
-    /// One whose samples belong together two by two, so that what the machine does in the meantime
-    /// is in both.
+    /// An empty pair for samples that are taken in turns, so that other load of the machine affects
+    /// both samples of a round.
     pub(crate) fn in_turns() -> Self {
         Self { in_turns: true, ..Self::default() }
     }
 
-    /// Our median by Go's; the median of the ratios where the samples belong together.
+    /// Our median divided by Go's, or the median of the ratios if samples are taken in turns.
     pub(crate) fn ratio(&self) -> f64 {
         if !self.in_turns {
             return self.ours.median() / self.go.median();
@@ -77,7 +77,7 @@ impl Pair {
         self.ours.0.iter().zip(&self.go.0).map(|(ours, go)| ours / go).collect::<Samples>().median()
     }
 
-    /// As many, drawn from these; what belongs together stays so.
+    /// Draws as many samples from these, with replacement. Samples of one round stay together.
     fn resample(&self, random: &mut Random) -> Self {
         let mut places = |samples: &Samples| {
             samples.0.iter().map(|_| random.below(samples.0.len())).collect::<Vec<_>>()
@@ -87,8 +87,8 @@ impl Pair {
         Self { ours: self.ours.at(&ours), go: self.go.at(&go), in_turns: self.in_turns }
     }
 
-    /// Where the ratio is in 95 of 100 cases, by the bootstrap: the samples are drawn anew from the
-    /// samples, many times. What is told twice from the same samples is the same.
+    /// The interval that contains the ratio in 95 of 100 cases, by bootstrapping: the samples are
+    /// redrawn from themselves many times. The same samples always give the same interval.
     pub(crate) fn ratio_interval(&self) -> (f64, f64) {
         const DRAWS: usize = 1000;
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
@@ -97,15 +97,15 @@ impl Pair {
         (ratios[DRAWS * 25 / 1000], ratios[DRAWS * 975 / 1000])
     }
 
-    pub(crate) fn side(&mut self, side: crate::place::Side) -> &mut Samples {
+    pub(crate) fn side(&mut self, side: crate::workspace::Side) -> &mut Samples {
         match side {
-            crate::place::Side::Ours => &mut self.ours,
-            crate::place::Side::Go => &mut self.go,
+            crate::workspace::Side::Ours => &mut self.ours,
+            crate::workspace::Side::Go => &mut self.go,
         }
     }
 }
 
-/// Marsaglia's xorshift: enough to draw samples, and the same in each run.
+/// Marsaglia's xorshift: good enough to draw samples, and the same sequence in each run.
 struct Random(u64);
 
 impl Random {

@@ -1,5 +1,5 @@
-//! A shim's life as containerd leads it: the `start` verb, a connection, Shutdown, the `delete`
-//! verb.
+//! The life of a shim with containerd's sequence of calls: the `start` verb, a connection,
+//! Shutdown, the `delete` verb.
 
 use std::{
     io::Write as _,
@@ -15,38 +15,38 @@ use crate::{
     bundle::Bundle,
     client::{self, Task},
     fifo::Fifo,
-    place::{Place, Runtime, Side, Version},
+    workspace::{Runtime, Side, Version, Workspace},
 };
 
-/// How the shims of one side are called.
+/// Calls the shims of one side.
 pub(crate) struct Caller<'a> {
-    place: &'a Place,
+    workspace: &'a Workspace,
     program: PathBuf,
     version: Version,
     options: Any,
 }
 
 impl<'a> Caller<'a> {
-    /// The shim of `side`, called as that version of containerd calls it, its containers run by
+    /// Calls the shim of `side` as that version of containerd does, with containers run by
     /// `runtime`.
     pub(crate) fn new(
-        place: &'a Place,
+        workspace: &'a Workspace,
         side: Side,
         version: Version,
         runtime: Runtime,
     ) -> Result<Self> {
-        let options = client::options(&place.runtime(runtime))?;
-        Ok(Self { place, program: place.shim(side, version), version, options })
+        let options = client::options(&workspace.runtime(runtime))?;
+        Ok(Self { workspace, program: workspace.shim(side, version), version, options })
     }
 
     pub(crate) fn bundle(&self, args: &[&str], annotation: Option<(&str, &str)>) -> Result<Bundle> {
-        Bundle::new(self.place, args, annotation)
+        Bundle::new(self.workspace, args, annotation)
     }
 
-    /// The `start` verb.
+    /// Runs the `start` verb.
     pub(crate) fn start(&self, bundle: &Bundle) -> Result<Answer> {
         let mut child = self.verb(bundle, "start").stdin(Stdio::piped()).spawn()?;
-        // Closed when dropped: the shim reads to the end.
+        // Dropping it closes the pipe: the shim reads to its end.
         child.stdin.take().ok_or("no stdin")?.write_all(&self.options.write_to_bytes()?)?;
         let output = child.wait_with_output()?;
         if !output.status.success() {
@@ -60,14 +60,14 @@ impl<'a> Caller<'a> {
         Answer::parse(&String::from_utf8(output.stdout)?)
     }
 
-    /// `start`, and the first RPC.
+    /// Runs `start` and the first RPC.
     pub(crate) fn serve(&self, bundle: Bundle) -> Result<Shim> {
         let task = self.start(&bundle)?.connect()?;
         let pid = Pid::from_raw(task.shim_pid(&bundle.id)?);
         Ok(Shim { bundle, task, pid, _fifos: None })
     }
 
-    /// A shim with a running container that has nothing to do, its output at fifos.
+    /// Starts a shim with an idle running container and its output at fifos.
     pub(crate) fn idle(&self, annotation: Option<(&str, &str)>) -> Result<Shim> {
         let bundle = self.bundle(&["/bin/sleep", "1000000"], annotation)?;
         let fifos = Fifo::outputs(&bundle)?;
@@ -81,7 +81,7 @@ impl<'a> Caller<'a> {
         shim.task.create(&shim.bundle, &self.options, fifos)
     }
 
-    /// The `delete` verb.
+    /// Runs the `delete` verb.
     pub(crate) fn delete(&self, bundle: &Bundle) -> Result<()> {
         let output = self.verb(bundle, "delete").stdin(Stdio::null()).output()?;
         if output.status.success() {
@@ -91,12 +91,12 @@ impl<'a> Caller<'a> {
             .into())
     }
 
-    /// A verb as containerd calls it (`pkg/shim/util.go`, `Command`).
+    /// The command of a verb as containerd calls it (`pkg/shim/util.go`, `Command`).
     fn verb(&self, bundle: &Bundle, verb: &str) -> Command {
-        let containerd = self.place.containerd_bin(self.version).join("containerd");
+        let containerd = self.workspace.containerd_bin(self.version).join("containerd");
         let mut command = Command::new(&self.program);
-        command.arg("-namespace").arg(&self.place.namespace);
-        command.arg("-address").arg(self.place.grpc_socket());
+        command.arg("-namespace").arg(&self.workspace.namespace);
+        command.arg("-address").arg(self.workspace.grpc_socket());
         command.arg("-publish-binary").arg(containerd);
         command.args(["-id", &bundle.id]);
         if verb == "delete" {
@@ -104,9 +104,9 @@ impl<'a> Caller<'a> {
         }
         command.arg(verb).current_dir(&bundle.path).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
-            .env("TTRPC_ADDRESS", self.place.events_socket())
-            .env("GRPC_ADDRESS", self.place.grpc_socket());
-        command.env("NAMESPACE", &self.place.namespace).env("GOMAXPROCS", "2");
+            .env("TTRPC_ADDRESS", self.workspace.events_socket())
+            .env("GRPC_ADDRESS", self.workspace.grpc_socket());
+        command.env("NAMESPACE", &self.workspace.namespace).env("GOMAXPROCS", "2");
         if self.version != Version::V1_6 {
             command.env("MAX_SHIM_VERSION", "2");
         }
@@ -114,14 +114,14 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// What `start` printed.
+/// The answer of `start`.
 pub(crate) struct Answer {
     address: String,
     version: u64,
 }
 
 impl Answer {
-    /// The plain address, or JSON.
+    /// Parses the plain address or JSON.
     fn parse(text: &str) -> Result<Self> {
         let text = text.trim();
         if !text.starts_with('{') {
@@ -143,18 +143,18 @@ pub(crate) struct Shim {
     pub(crate) bundle: Bundle,
     pub(crate) task: Task,
     pub(crate) pid: Pid,
-    /// The client's ends of an idle container's output.
+    /// The client's ends of an idle container's output fifos.
     _fifos: Option<[Fifo; 2]>,
 }
 
 impl Shim {
-    /// Shutdown, and the wait until the process is gone.
+    /// Requests Shutdown and waits until the process is gone.
     pub(crate) fn leave(&self) -> Result<()> {
         self.task.shutdown(&self.bundle.id);
         self.wait_until_gone()
     }
 
-    /// Kills and deletes the container. The shim stays.
+    /// Kills and deletes the container. The shim keeps running.
     pub(crate) fn end_container(&self) -> Result<()> {
         let id = &self.bundle.id;
         self.task.kill(id)?;
@@ -162,13 +162,14 @@ impl Shim {
         self.task.delete(id, "")
     }
 
-    /// Kills and deletes the container, and has the shim leave.
+    /// Kills and deletes the container, and ends the shim.
     pub(crate) fn end(self) -> Result<()> {
         self.end_container()?;
         self.leave()
     }
 
-    /// Orphans are our children, once their parents are gone: `start` is.
+    /// Waits for the process: once its parent, the `start` verb, has ended, it is a child of this
+    /// subreaper.
     fn wait_until_gone(&self) -> Result<()> {
         waitpid(self.pid, None)?;
         Ok(())

@@ -1,5 +1,5 @@
-//! Memory and threads of 20 containers that have nothing to do: a shim each, or one pod. All are of
-//! one kind at a time, because processes of one program share its pages.
+//! Memory and threads of 20 idle containers: with one shim each, or in one pod. Only shims of one
+//! kind run at a time, because processes of one program share its pages.
 
 use std::{collections::BTreeMap, fs, thread};
 
@@ -8,17 +8,18 @@ use nix::unistd::Pid;
 use super::exec;
 use crate::{
     Result,
-    place::{Place, Runtime, Side, Version},
     plan::Plan,
     report::{Budget, Memory, Report, Unit},
     samples::{Pair, Samples},
     shim::{Caller, Shim},
+    workspace::{Runtime, Side, Version, Workspace},
 };
 
-/// Containers in a crowd.
+/// How many containers are in a crowd.
 const CROWD: usize = 20;
 
-/// The kinds, in turns. How containerd calls ours makes no difference to the server.
+/// The kinds, measured in turns. Which containerd calls our shim makes no difference to its server,
+/// so ours is measured for one version.
 const KINDS: [(Side, Version); 4] = [
     (Side::Ours, Version::V2_1),
     (Side::Go, Version::V1_6),
@@ -26,72 +27,78 @@ const KINDS: [(Side, Version); 4] = [
     (Side::Go, Version::V2_1),
 ];
 
-/// Samples of one kind.
+/// Samples of one kind in one situation.
 #[derive(Default)]
 struct Seen {
     memory: Memory,
     threads: Samples,
 }
 
-/// One kind's samples when nothing has happened yet, and after execs.
+/// Samples of one kind before any exec, and after execs.
 #[derive(Default)]
 struct Kind {
     idle: Seen,
     after: Seen,
 }
 
-/// 20 shims with a container each; then 100 execs in one of them.
+/// Measures 20 shims with one container each, and one of them after 100 execs.
 pub(super) fn measure_shims(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     report: &mut Report,
-    say: impl Fn(&str),
+    progress: impl Fn(&str),
 ) -> Result<()> {
     let mut kinds: [Kind; KINDS.len()] = Default::default();
     for round in 1..=plan.crowds {
         for ((side, version), kind) in KINDS.into_iter().zip(&mut kinds) {
-            say(&format!("20 idle shims, {}, round {round}", name(side, version)));
-            let crowd = gather(place, side, version, false)?;
+            progress(&format!("20 idle shims, {}, round {round}", name(side, version)));
+            let crowd = gather(workspace, side, version, false)?;
             thread::sleep(plan.settle);
             for shim in &crowd {
-                kind.idle.look(shim.pid)?;
+                kind.idle.sample(shim.pid)?;
             }
-            exec::storm(place, &[&crowd[0]])?;
+            exec::storm(workspace, &[&crowd[0]])?;
             thread::sleep(plan.settle);
-            kind.after.look(crowd[0].pid)?;
+            kind.after.sample(crowd[0].pid)?;
             crowd.into_iter().try_for_each(Shim::end)?;
         }
     }
     let budget = |version| Some(Budget::Ratio(if version == Version::V1_6 { 0.25 } else { 0.20 }));
-    tell(report, "one of 20 idle shims", &kinds, |kind| &kind.idle, budget);
-    tell(report, "one of 20 shims after 100 execs", &kinds, |kind| &kind.after, |_| None);
+    add_rows(report, "one of 20 idle shims", &kinds, |kind| &kind.idle, budget);
+    add_rows(report, "one of 20 shims after 100 execs", &kinds, |kind| &kind.after, |_| None);
     Ok(())
 }
 
-/// One shim with 20 containers; then 100 execs, five in each.
+/// Measures one shim with 20 containers, then again after 100 execs, five in each.
 pub(super) fn measure_pods(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     report: &mut Report,
-    say: impl Fn(&str),
+    progress: impl Fn(&str),
 ) -> Result<()> {
     let mut kinds: [Kind; KINDS.len()] = Default::default();
     for ((side, version), kind) in KINDS.into_iter().zip(&mut kinds) {
         if plan.quick && side == Side::Go && version != Version::V2_1 {
             continue;
         }
-        say(&format!("a pod of 20, {}", name(side, version)));
-        let pod = gather(place, side, version, true)?;
+        progress(&format!("a pod of 20, {}", name(side, version)));
+        let pod = gather(workspace, side, version, true)?;
         thread::sleep(plan.settle);
-        kind.idle.look(pod[0].pid)?;
-        exec::storm(place, &pod.iter().collect::<Vec<_>>())?;
+        kind.idle.sample(pod[0].pid)?;
+        exec::storm(workspace, &pod.iter().collect::<Vec<_>>())?;
         thread::sleep(plan.settle);
-        kind.after.look(pod[0].pid)?;
+        kind.after.sample(pod[0].pid)?;
         pod.iter().try_for_each(Shim::end_container)?;
         pod[0].leave()?;
     }
-    tell(report, "the shim of a pod of 20", &kinds, |kind| &kind.idle, |_| None);
-    tell(report, "the shim of a pod of 20 after 100 execs", &kinds, |kind| &kind.after, |_| None);
+    add_rows(report, "the shim of a pod of 20", &kinds, |kind| &kind.idle, |_| None);
+    add_rows(
+        report,
+        "the shim of a pod of 20 after 100 execs",
+        &kinds,
+        |kind| &kind.after,
+        |_| None,
+    );
     Ok(())
 }
 
@@ -102,16 +109,21 @@ fn name(side: Side, version: Version) -> String {
     }
 }
 
-/// 20 idle containers; in one pod, or not.
-fn gather(place: &Place, side: Side, version: Version, together: bool) -> Result<Vec<Shim>> {
-    let caller = Caller::new(place, side, version, Runtime::Runc)?;
-    let pod = together.then(|| place.fresh("pod"));
+/// Starts 20 idle containers, in one pod or with one shim each.
+fn gather(
+    workspace: &Workspace,
+    side: Side,
+    version: Version,
+    together: bool,
+) -> Result<Vec<Shim>> {
+    let caller = Caller::new(workspace, side, version, Runtime::Runc)?;
+    let pod = together.then(|| workspace.fresh("pod"));
     let annotation = pod.as_deref().map(|pod| ("io.kubernetes.cri.sandbox-id", pod));
     (0..CROWD).map(|_| caller.idle(annotation)).collect()
 }
 
-/// A row of PSS and one of threads for each containerd, and the composition of each kind.
-fn tell(
+/// Adds a row of PSS and one of threads for each containerd, and the composition of each kind.
+fn add_rows(
     report: &mut Report,
     of: &str,
     kinds: &[Kind; KINDS.len()],
@@ -136,7 +148,7 @@ fn tell(
 }
 
 impl Seen {
-    fn look(&mut self, pid: Pid) -> Result<()> {
+    fn sample(&mut self, pid: Pid) -> Result<()> {
         let values = |path: String| -> Result<BTreeMap<String, f64>> {
             let text = fs::read_to_string(path)?;
             let value = |line: &str| {

@@ -1,4 +1,4 @@
-//! `ctr run --rm … true` on a whole containerd: what a person at a terminal waits for.
+//! `ctr run --rm … true` with a complete containerd: what a user at a terminal waits for.
 
 use nix::{
     sys::wait::{WaitPidFlag, WaitStatus, waitpid},
@@ -9,20 +9,20 @@ use super::{TURNS, rest, timed};
 use crate::{
     Result,
     containerd::Containerd,
-    place::{Place, Version},
     plan::Plan,
     report::{Budget, Report, Unit},
     samples::Pair,
+    workspace::{Version, Workspace},
 };
 
 pub(super) fn measure(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     version: Version,
     report: &mut Report,
 ) -> Result<()> {
     let mut pair = Pair::default();
-    let containerd = Containerd::start(place, version)?;
+    let containerd = Containerd::start(workspace, version)?;
     for round in 0..=plan.runs {
         for side in TURNS {
             rest();
@@ -33,7 +33,7 @@ pub(super) fn measure(
         }
     }
     drop(containerd);
-    bury_orphans();
+    reap_orphans();
     report.row(
         "`ctr run --rm … true`",
         version,
@@ -44,9 +44,9 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// The shims that containerd started were orphans, and so are ours to wait for. No child of ours
-/// that someone else waits for is alive here.
-fn bury_orphans() {
+/// Reaps the shims that containerd started: they are orphans, and this program is their subreaper.
+/// At this point no child exists that another part of the program waits for.
+fn reap_orphans() {
     while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
         if status == WaitStatus::StillAlive {
             return;

@@ -1,32 +1,32 @@
-//! Exec of `true`, from Exec to Delete: one after the other, and 100 with 8 at a time.
+//! Exec of `true`, from Exec to Delete: one after the other, and 100 of them, 8 at a time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{TURNS, timed};
 use crate::{
     Error, Result,
-    place::{Place, Runtime, Version},
     plan::Plan,
     report::{Budget, Report, Unit},
     samples::Pair,
     shim::{Caller, Shim},
+    workspace::{Runtime, Version, Workspace},
 };
 
-/// Execs in a storm.
+/// How many execs are in a storm.
 pub(super) const STORM: usize = 100;
 
-/// Execs of a storm that are on their way at a time.
+/// How many execs of a storm run at a time.
 const AT_A_TIME: usize = 8;
 
 pub(super) fn measure(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     version: Version,
     runtime: Runtime,
     report: &mut Report,
 ) -> Result<()> {
     let shims = TURNS.map(|side| {
-        Caller::new(place, side, version, runtime).and_then(|caller| caller.idle(None))
+        Caller::new(workspace, side, version, runtime).and_then(|caller| caller.idle(None))
     });
     let [ours, go] = shims;
     let shims = [ours?, go?];
@@ -34,7 +34,7 @@ pub(super) fn measure(
     for round in 0..=plan.execs {
         for (side, shim) in TURNS.into_iter().zip(&shims) {
             let (milliseconds, ()) =
-                timed(|| shim.task.exec_true(&shim.bundle.id, &place.fresh("exec")))?;
+                timed(|| shim.task.exec_true(&shim.bundle.id, &workspace.fresh("exec")))?;
             if round > 0 {
                 single.side(side).push(milliseconds);
             }
@@ -43,7 +43,7 @@ pub(super) fn measure(
     let mut storms = Pair::default();
     for _ in 0..plan.storms {
         for (side, shim) in TURNS.into_iter().zip(&shims) {
-            let (milliseconds, ()) = timed(|| storm(place, &[shim]))?;
+            let (milliseconds, ()) = timed(|| storm(workspace, &[shim]))?;
             storms.side(side).push(milliseconds);
         }
     }
@@ -62,8 +62,8 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// 100 execs, 8 at a time, in turns over the containers.
-pub(super) fn storm(place: &Place, containers: &[&Shim]) -> Result<()> {
+/// Runs 100 execs, 8 at a time, distributed over the containers.
+pub(super) fn storm(workspace: &Workspace, containers: &[&Shim]) -> Result<()> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<()> {
         loop {
@@ -72,7 +72,7 @@ pub(super) fn storm(place: &Place, containers: &[&Shim]) -> Result<()> {
                 return Ok(());
             }
             let shim = containers[number % containers.len()];
-            shim.task.exec_true(&shim.bundle.id, &place.fresh("exec"))?;
+            shim.task.exec_true(&shim.bundle.id, &workspace.fresh("exec"))?;
         }
     };
     std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The runtime alone: create, start, the exit, delete. No shim can be faster.
+//! The runtime alone: create, start, the exit, delete. No shim can be faster than that.
 
 use std::{
     fs,
@@ -11,19 +11,19 @@ use super::timed;
 use crate::{
     Result,
     bundle::Bundle,
-    place::{Place, Runtime},
+    workspace::{Runtime, Workspace},
 };
 
-/// Milliseconds of one container, its root mounted before.
-pub(super) fn one(place: &Place, runtime: Runtime) -> Result<f64> {
-    let bundle = Bundle::new(place, &["/bin/true"], None)?;
+/// Milliseconds for one container with its root already mounted.
+pub(super) fn one(workspace: &Workspace, runtime: Runtime) -> Result<f64> {
+    let bundle = Bundle::new(workspace, &["/bin/true"], None)?;
     bundle.mount()?;
     let pid_file = bundle.path.join("init.pid").display().to_string();
     let log = bundle.path.join("log.json").display().to_string();
     let run = |arguments: &[&str]| -> Result<()> {
-        let status = Command::new(place.runtime(runtime))
+        let status = Command::new(workspace.runtime(runtime))
             .arg("--root")
-            .arg(place.in_run("floor"))
+            .arg(workspace.in_run("floor"))
             .args(["--log", &log, "--log-format", "json"])
             .args(arguments)
             .arg(&bundle.id)
@@ -40,7 +40,7 @@ pub(super) fn one(place: &Place, runtime: Runtime) -> Result<f64> {
     };
     let (milliseconds, ()) = timed(|| {
         run(&["create", "--bundle", ".", "--pid-file", &pid_file])?;
-        // An orphan, and so our child.
+        // The container's init is an orphan, and so a child of this subreaper.
         let init = Pid::from_raw(fs::read_to_string(&pid_file)?.trim().parse()?);
         run(&["start"])?;
         waitpid(init, None)?;

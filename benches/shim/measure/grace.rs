@@ -1,12 +1,13 @@
-//! Takes a constant of the kernel out of every figure: the wait for a grace period of RCU when a
-//! process is put into a cgroup and none was for 20 ms.
+//! Removes a kernel delay from all figures: the wait for an RCU grace period when a process is
+//! moved into a cgroup and no other was moved for 20 ms.
 //!
-//! The write lock of `cgroup_threadgroup_rwsem` waits for one (`percpu_down_write`,
-//! `rcu_sync_enter`), 8 ms on two cores; while another such write was just made, it does not. A
-//! runtime does it once a container and exec. Left alone, the one that is faster, or comes sooner
-//! after another, pays less often: as much as a whole container of crun's, and nothing that a shim
-//! can do. So here nobody pays: this writes every 5 ms, the state that the mount option
-//! `favordynmods` keeps the kernel in.
+//! Taking `cgroup_threadgroup_rwsem` for writing waits for a grace period (`percpu_down_write`,
+//! `rcu_sync_enter`), 8 ms on two cores, unless another write was made just before. A runtime takes
+//! that lock once for each container and exec. Without this module, the faster shim, or the one
+//! that runs sooner after another, would wait less often. The difference is as large as a whole
+//! container of crun, and no shim can influence it. So this module moves a process every 5 ms,
+//! which keeps the kernel in the state of the mount option `favordynmods`, and no measurement
+//! waits.
 
 use std::{
     fs,
@@ -16,16 +17,17 @@ use std::{
     time::Duration,
 };
 
-use crate::{Result, place::Place};
+use crate::{Result, workspace::Workspace};
 
-/// Well within the shortest grace period.
+/// The interval of the writes: well within the shortest grace period.
 const EVERY: Duration = Duration::from_millis(5);
 
-/// Does `act` while writes to a cgroup follow one another.
-pub(super) fn without<T>(place: &Place, act: impl FnOnce() -> Result<T>) -> Result<T> {
+/// Runs `act` while writes to a cgroup follow one another.
+pub(super) fn without<T>(workspace: &Workspace, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let done = AtomicBool::new(false);
-    let own = own_cgroup(place).join("cgroup.procs");
-    // Ourselves, to where we are: the lock is taken before anybody looks.
+    let own = own_cgroup(workspace).join("cgroup.procs");
+    // This program is moved to the cgroup where it already is: the kernel takes the lock before it
+    // notices.
     fs::write(&own, "0").map_err(|error| format!("{}: {error}", own.display()))?;
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -40,9 +42,9 @@ pub(super) fn without<T>(place: &Place, act: impl FnOnce() -> Result<T>) -> Resu
     })
 }
 
-/// Where `hack/bench` has put us.
-fn own_cgroup(place: &Place) -> PathBuf {
+/// The cgroup into which `hack/bench` put this program.
+fn own_cgroup(workspace: &Workspace) -> PathBuf {
     let controller = PathBuf::from("/sys/fs/cgroup/cpu");
     let hierarchy = if controller.exists() { controller } else { PathBuf::from("/sys/fs/cgroup") };
-    hierarchy.join(&place.namespace).join("bench")
+    hierarchy.join(&workspace.namespace).join("bench")
 }

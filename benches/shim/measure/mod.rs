@@ -1,5 +1,5 @@
-//! The measurements. Each takes its samples in turns, ours, Go's, ours, Go's: what the machine does
-//! beside us meets both.
+//! The measurements. Each alternates its samples, ours, Go's, ours, Go's, so that other load of the
+//! machine affects both.
 
 mod crowd;
 mod ctr;
@@ -26,80 +26,89 @@ use nix::{
 
 use crate::{
     Error, Result,
-    place::{Place, Runtime, Side, Version},
     plan::Plan,
     report::Report,
+    workspace::{Runtime, Side, Version, Workspace},
 };
 
-/// Whose turn it is, in a round.
+/// The order of the sides in a round.
 const TURNS: [Side; 2] = [Side::Ours, Side::Go];
 
-/// Makes every measurement that was asked for.
-pub(crate) fn all(plan: &Plan, place: &Place, report: &mut Report) -> Result<()> {
+/// Makes every requested measurement.
+pub(crate) fn all(plan: &Plan, workspace: &Workspace, report: &mut Report) -> Result<()> {
     let begun = Instant::now();
-    let say = |what: &str| eprintln!("bench: {:>4} s  {what}", begun.elapsed().as_secs());
-    grace::without(place, || lives(plan, place, report, say))?;
-    // What goes on inside a container waits for no grace period, and what keeps them away slows
-    // each fork down.
-    watch::measure(plan, place, report, say)?;
+    let progress = |what: &str| eprintln!("bench: {:>4} s  {what}", begun.elapsed().as_secs());
+    grace::without(workspace, || lifecycles(plan, workspace, report, progress))?;
+    // Measurements inside a running container do not wait for grace periods, and preventing those
+    // waits slows down each fork.
+    watch::measure(plan, workspace, report, progress)?;
     if plan.includes("ports") {
-        ports::measure(plan, place, report, say)?;
+        ports::measure(plan, workspace, report, progress)?;
     }
-    say("done");
+    progress("done");
     Ok(())
 }
 
-/// What shims and runtimes do to make a container, and to end it.
-fn lives(plan: &Plan, place: &Place, report: &mut Report, say: impl Fn(&str) + Copy) -> Result<()> {
+/// Measures what shims and runtimes do to start and to end a container.
+fn lifecycles(
+    plan: &Plan,
+    workspace: &Workspace,
+    report: &mut Report,
+    progress: impl Fn(&str) + Copy,
+) -> Result<()> {
     for version in Version::ALL {
-        let say = |what: &str| say(&format!("{what}, containerd {}", version.name()));
+        let progress = |what: &str| progress(&format!("{what}, containerd {}", version.name()));
         if plan.includes("start") {
-            say("start until the first RPC");
-            start::measure(plan, place, version, report)?;
+            progress("start until the first RPC");
+            start::measure(plan, workspace, version, report)?;
         }
         for runtime in Runtime::ALL {
             if plan.includes("task") {
-                say(&format!("NewTask to Delete, {}", runtime.name()));
-                with_cgroups_for(runtime, || task::measure(plan, place, version, runtime, report))?;
+                progress(&format!("NewTask to Delete, {}", runtime.name()));
+                with_cgroups_for(runtime, || {
+                    task::measure(plan, workspace, version, runtime, report)
+                })?;
             }
             if plan.includes("exec") {
-                say(&format!("exec, {}", runtime.name()));
-                with_cgroups_for(runtime, || exec::measure(plan, place, version, runtime, report))?;
+                progress(&format!("exec, {}", runtime.name()));
+                with_cgroups_for(runtime, || {
+                    exec::measure(plan, workspace, version, runtime, report)
+                })?;
             }
         }
         if plan.includes("stdout") {
-            say("1 GiB of stdout");
-            stdout::measure(plan, place, version, report)?;
+            progress("1 GiB of stdout");
+            stdout::measure(plan, workspace, version, report)?;
         }
         if plan.includes("ctr") {
-            say("ctr run");
-            ctr::measure(plan, place, version, report)?;
+            progress("ctr run");
+            ctr::measure(plan, workspace, version, report)?;
         }
     }
     if plan.includes("memory") {
-        crowd::measure_shims(plan, place, report, say)?;
+        crowd::measure_shims(plan, workspace, report, progress)?;
     }
     if plan.includes("pod") {
-        crowd::measure_pods(plan, place, report, say)?;
+        crowd::measure_pods(plan, workspace, report, progress)?;
     }
     Ok(())
 }
 
-/// Lets the kernel take down what the last container leaves, a network namespace above all, before
-/// the next is measured: it happens after the container is gone, and beside whoever comes next.
+/// Waits a moment so that the kernel can remove what the last container left, mainly its network
+/// namespace. It does that after the container is gone, which would slow down the next measurement.
 fn rest() {
     thread::sleep(Duration::from_millis(20));
 }
 
-/// Milliseconds that it took.
+/// Runs `act` and returns how many milliseconds it took, and its result.
 fn timed<T>(act: impl FnOnce() -> Result<T>) -> Result<(f64, T)> {
     let begun = Instant::now();
     let result = act()?;
     Ok((begun.elapsed().as_secs_f64() * 1e3, result))
 }
 
-/// Runs where `runtime` works: crun refuses a machine with cgroups of both versions, so it gets a
-/// mount namespace, of one thread, without those of version 2. Children inherit it.
+/// Runs `act` where `runtime` works. crun refuses a machine with cgroups of both versions, so it
+/// gets a thread with a mount namespace without cgroup v2. Children inherit that namespace.
 fn with_cgroups_for(runtime: Runtime, act: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     const UNIFIED: &str = "/sys/fs/cgroup/unified";
     let is_hybrid =

@@ -1,6 +1,6 @@
-//! How soon a listener is told, and how many: from just before listen(2) in the container until a
-//! subscriber in another process has the event, beside somebody who reads `/proc/net/tcp` once a
-//! second in the same run.
+//! How many listeners are reported, and how soon: from just before listen(2) in the container until
+//! a subscriber in another process has the event. In the same run, a poller reads `/proc/net/tcp`
+//! once a second.
 
 use std::{
     collections::HashSet,
@@ -22,19 +22,19 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::{
     Result,
-    place::{Place, Runtime, Side, Version},
     plan::Plan,
     report::Report,
     shim::{Caller, Shim},
+    workspace::{Runtime, Side, Version, Workspace},
 };
 
-/// How long a listener lives in milliseconds, and how many there are of that kind.
+/// How long a listener lives, in milliseconds, and how many of them are opened.
 const KINDS: [(u64, usize); 3] = [(5, 1000), (50, 200), (500, 30)];
 
-/// How long a subscriber may take until it hears, and what was told until it has it.
+/// How long to wait until a subscriber is connected, and until the last events arrive.
 const UP: Duration = Duration::from_millis(1500);
 
-/// The others' interval.
+/// The interval of the poller.
 const POLL: Duration = Duration::from_secs(1);
 
 /// The state of a listener in `/proc/net/tcp`: TCP_LISTEN.
@@ -42,27 +42,27 @@ const LISTEN: &str = "0A";
 
 pub(super) fn measure(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     report: &mut Report,
-    say: impl Fn(&str),
+    progress: impl Fn(&str),
 ) -> Result<()> {
-    let caller = Caller::new(place, Side::Ours, Version::V1_7, Runtime::Runc)?;
+    let caller = Caller::new(workspace, Side::Ours, Version::V1_7, Runtime::Runc)?;
     let shim = caller.idle(Some(("io.lookout.observe", "on")))?;
-    fs::copy(place.storm().join("ports"), shim.bundle.path.join("rootfs/ports"))?;
+    fs::copy(workspace.storm().join("ports"), shim.bundle.path.join("rootfs/ports"))?;
     let mut first = 2000;
     for (milliseconds, count) in KINDS {
         let count = if plan.quick { count / 5 } else { count };
-        say(&format!("{count} listeners of {milliseconds} ms"));
-        let kind = one(place, &shim, milliseconds, count, first)?;
+        progress(&format!("{count} listeners of {milliseconds} ms"));
+        let kind = one(workspace, &shim, milliseconds, count, first)?;
         first += count + 1;
         report.fact(kind);
     }
     shim.end()
 }
 
-/// Listeners of one kind, with a subscriber and a poller; what came of it, in words.
+/// Measures listeners of one kind with a subscriber and a poller. Returns the result as text.
 fn one(
-    place: &Place,
+    workspace: &Workspace,
     shim: &Shim,
     milliseconds: u64,
     count: usize,
@@ -72,9 +72,9 @@ fn one(
     let poller = Poller::start(shim)?;
     thread::sleep(UP);
     let command = format!("/ports short {count} {} {first} > /result", milliseconds * 1000);
-    shim.task.exec(&shim.bundle.id, &place.fresh("ports"), &["/bin/sh", "-c", &command])?;
+    shim.task.exec(&shim.bundle.id, &workspace.fresh("ports"), &["/bin/sh", "-c", &command])?;
     thread::sleep(UP);
-    let (told, polled) = (subscriber.end()?, poller.end()?);
+    let (openings, polled) = (subscriber.end()?, poller.end()?);
     let result = fs::read_to_string(shim.bundle.path.join("rootfs/result"))?;
     let mut made: Vec<(u16, u64)> = Vec::new();
     for line in result.lines() {
@@ -83,10 +83,13 @@ fn one(
     }
     let mut latencies: Vec<f64> = Vec::new();
     for (port, listened_ns) in &made {
-        // A port that the kernel chose may come again: the first that was told after it listened.
-        let told = told.iter().filter(|told| told.port == *port && told.event_ns >= *listened_ns);
-        if let Some(told) = told.min_by_key(|told| told.event_ns) {
-            latencies.push(Duration::from_nanos(told.heard_ns - listened_ns).as_secs_f64() * 1e6);
+        // The kernel may choose a port again, so the first event after its listen(2) counts.
+        let after = openings
+            .iter()
+            .filter(|opening| opening.port == *port && opening.event_ns >= *listened_ns);
+        if let Some(opening) = after.min_by_key(|opening| opening.event_ns) {
+            latencies
+                .push(Duration::from_nanos(opening.received_ns - listened_ns).as_secs_f64() * 1e6);
         }
     }
     latencies.sort_by(f64::total_cmp);
@@ -94,28 +97,28 @@ fn one(
         latencies.get((latencies.len() * percent / 100).min(latencies.len() - 1)).copied()
     };
     let (Some(median), Some(p99), Some(most)) = (at(50), at(99), at(100)) else {
-        return Err("nothing was told".into());
+        return Err("no listener was reported".into());
     };
     let seen = made.iter().filter(|(port, _)| polled.contains(port)).count();
     Ok(format!(
-        "listeners of {milliseconds} ms: {} of {} told; from listen(2) to a subscriber median {median:.0} µs, p99 {p99:.0} \
-         µs, most {most:.0} µs; a poll of /proc/net/tcp each second saw {seen} of them",
+        "listeners of {milliseconds} ms: {} of {} reported; from listen(2) to a subscriber \
+         median {median:.0} µs, p99 {p99:.0} µs, most {most:.0} µs; a poll of /proc/net/tcp each second saw {seen} of them",
         latencies.len(),
         made.len(),
     ))
 }
 
-/// One opening, as a subscriber had it.
-struct Told {
+/// One `port.open`, as the subscriber received it.
+struct Opening {
     port: u16,
     event_ns: u64,
-    heard_ns: u64,
+    received_ns: u64,
 }
 
-/// Takes the openings of one shim.
+/// Receives the openings of one shim.
 struct Subscriber {
     leave: Arc<AtomicBool>,
-    told: mpsc::Receiver<Told>,
+    openings: mpsc::Receiver<Opening>,
     reader: thread::JoinHandle<()>,
 }
 
@@ -127,37 +130,37 @@ impl Subscriber {
             .find(|shim| shim.id == shim_id)
             .ok_or("the shim is not registered")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (sender, told) = mpsc::channel();
+        let (sender, openings) = mpsc::channel();
         let leave = Arc::new(AtomicBool::new(false));
         let asked = leave.clone();
         let reader = thread::spawn(move || runtime.block_on(listen(shim, &asked, &sender)));
-        Ok(Self { leave, told, reader })
+        Ok(Self { leave, openings, reader })
     }
 
-    fn end(self) -> Result<Vec<Told>> {
+    fn end(self) -> Result<Vec<Opening>> {
         self.leave.store(true, Ordering::Relaxed);
         self.reader.join().map_err(|_| "a subscriber panicked")?;
-        Ok(self.told.iter().collect())
+        Ok(self.openings.iter().collect())
     }
 }
 
-async fn listen(shim: Registration, leave: &AtomicBool, sender: &mpsc::Sender<Told>) {
+async fn listen(shim: Registration, leave: &AtomicBool, sender: &mpsc::Sender<Opening>) {
     let filters = vec![Filter { types: vec!["port.open".to_owned()], ..Default::default() }];
     let mut follow = Follow::new(shim, Wanted { filters, since: String::new(), follow: true });
     while !leave.load(Ordering::Relaxed) {
         let step = tokio::time::timeout(Duration::from_millis(100), follow.next()).await;
         let Ok(Step::Events(events)) = step else { continue };
-        let heard_ns = now_ns();
+        let received_ns = now_ns();
         for event in &events {
             let Some(Body::Port(port)) = &event.body else { continue };
             let port = u16::try_from(port.port).unwrap_or_default();
-            // The reader leaves last.
-            let _ = sender.send(Told { port, event_ns: event.monotonic_ns, heard_ns });
+            // A closed channel is ignored: the reader ends after the receiver.
+            let _ = sender.send(Opening { port, event_ns: event.monotonic_ns, received_ns });
         }
     }
 }
 
-/// Reads the lists of the container's network namespace once a second, as others do.
+/// Reads the socket lists of the container's network namespace once a second, as other tools do.
 struct Poller {
     leave: Arc<AtomicBool>,
     reader: thread::JoinHandle<HashSet<u16>>,
@@ -191,7 +194,7 @@ impl Poller {
     }
 }
 
-/// The port of a listener of `/proc/net/tcp`.
+/// The port of a line of `/proc/net/tcp`; `None` if it is not a listener.
 fn listener(line: &str) -> Option<u16> {
     let words: Vec<&str> = line.split_whitespace().collect();
     let [_, local, _, state, ..] = words[..] else { return None };

@@ -9,26 +9,26 @@ use crate::{
     Result,
     fifo::Fifo,
     machine,
-    place::{Place, Runtime, Side, Version},
     plan::Plan,
     report::{Budget, Report, Unit},
     samples::Pair,
     shim::Caller,
+    workspace::{Runtime, Side, Version, Workspace},
 };
 
-/// What the container writes.
+/// How many bytes the container writes.
 const BYTES: usize = 1 << 30;
 
 pub(super) fn measure(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     version: Version,
     report: &mut Report,
 ) -> Result<()> {
     let (mut rate, mut cpu) = (Pair::default(), Pair::default());
     for _ in 0..plan.floods {
         for side in TURNS {
-            let (seconds, busy) = one(place, side, version)?;
+            let (seconds, busy) = one(workspace, side, version)?;
             let mebibytes = f64::from(u32::try_from(BYTES >> 20)?);
             rate.side(side).push(mebibytes / seconds);
             cpu.side(side).push(busy);
@@ -45,9 +45,9 @@ pub(super) fn measure(
     Ok(())
 }
 
-/// Seconds from Start to the last byte, and of the shim's CPU.
-fn one(place: &Place, side: Side, version: Version) -> Result<(f64, f64)> {
-    let caller = Caller::new(place, side, version, Runtime::Runc)?;
+/// Seconds from Start to the last byte, and processor seconds of the shim.
+fn one(workspace: &Workspace, side: Side, version: Version) -> Result<(f64, f64)> {
+    let caller = Caller::new(workspace, side, version, Runtime::Runc)?;
     let count = format!("count={}", BYTES >> 16);
     let bundle = caller.bundle(&["/bin/dd", "if=/dev/zero", "bs=64k", &count], None)?;
     let mut fifos = Fifo::outputs(&bundle)?;
@@ -65,8 +65,8 @@ fn one(place: &Place, side: Side, version: Version) -> Result<(f64, f64)> {
     Ok((seconds, busy))
 }
 
-/// User and system time of all threads, those that are gone too: proc(5), /proc/PID/stat, 14 and
-/// 15.
+/// User and system time of all threads, including ended ones, in seconds: proc(5), /proc/PID/stat,
+/// fields 14 and 15.
 fn cpu_seconds(pid: Pid) -> Result<f64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let (_, after_name) = stat.rsplit_once(')').ok_or("a stat without a name")?;

@@ -1,19 +1,19 @@
-//! A container from NewTask to Delete as containerd leads it through a shim, and through the
-//! runtime alone as the floor.
+//! A container from NewTask to Delete through a shim, with containerd's sequence of calls, and
+//! through the runtime alone as the lower bound.
 
 use std::collections::BTreeMap;
 
 use super::{TURNS, floor, rest, timed};
 use crate::{
     Result,
-    place::{Place, Runtime, Side, Version},
     plan::Plan,
     report::{Budget, Report, Unit},
     samples::{Pair, Samples},
     shim::Caller,
+    workspace::{Runtime, Side, Version, Workspace},
 };
 
-/// What the time goes to, in order.
+/// The steps that are timed, in order.
 pub(crate) const STEPS: [&str; 6] = [
     "`start` verb, Connect",
     "Create",
@@ -23,15 +23,15 @@ pub(crate) const STEPS: [&str; 6] = [
     "`delete` verb",
 ];
 
-/// One container's milliseconds, by step.
+/// Milliseconds of one container, by step.
 type Steps = [f64; STEPS.len()];
 
-/// The place of "Shutdown until gone".
+/// The index of "Shutdown until gone" in `STEPS`.
 const GONE: usize = 4;
 
 pub(super) fn measure(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     version: Version,
     runtime: Runtime,
     report: &mut Report,
@@ -41,7 +41,7 @@ pub(super) fn measure(
     for round in 0..=plan.tasks {
         for side in TURNS {
             rest();
-            let taken = one(&Caller::new(place, side, version, runtime)?)?;
+            let taken = one(&Caller::new(workspace, side, version, runtime)?)?;
             if round == 0 {
                 continue;
             }
@@ -56,7 +56,7 @@ pub(super) fn measure(
                 .for_each(|(samples, taken)| samples.push(taken));
         }
         rest();
-        let milliseconds = floor::one(place, runtime)?;
+        let milliseconds = floor::one(workspace, runtime)?;
         if round > 0 {
             bare.push(milliseconds);
         }

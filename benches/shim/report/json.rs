@@ -1,4 +1,4 @@
-//! Every sample, for programs.
+//! All samples as JSON, for programs.
 
 use serde_json::{Map, Value, json};
 
@@ -6,22 +6,27 @@ use super::{Budget, Memory, Report, Row};
 use crate::{measure::STEPS, samples::Samples};
 
 impl Report {
-    /// One object; its fields are the tables.
+    /// Renders the report as one object with a field for each table.
     pub(crate) fn json(&self) -> String {
         let head: Map<String, Value> =
             self.head.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let floors = self.floors.iter().map(|floor| {
             json!({
                 "runtime": floor.runtime.name(), "containerd": floor.version.name(), "unit": "ms",
-                "alone": samples(&floor.bare), "ours": samples(&floor.whole.ours), "go": samples(&floor.whole.go),
+                "alone": samples(&floor.bare), "ours": samples(&floor.whole.ours),
+                "go": samples(&floor.whole.go),
             })
         });
         let steps = self.steps.iter().flat_map(|steps| {
             steps.sides.iter().map(|(side, parts)| {
+                let parts = STEPS.iter().zip(parts);
                 let parts: Map<String, Value> =
-                    STEPS.iter().zip(parts).map(|(step, part)| ((*step).to_owned(), samples(part))).collect();
+                    parts.map(|(step, part)| ((*step).to_owned(), samples(part))).collect();
                 let (runtime, version) = (steps.runtime.name(), steps.version.name());
-                json!({ "runtime": runtime, "containerd": version, "side": side, "unit": "ms", "steps": parts })
+                json!({
+                    "runtime": runtime, "containerd": version, "side": side, "unit": "ms",
+                    "steps": parts,
+                })
             })
         });
         let memory = self.memory.iter().map(|composition| {
@@ -31,6 +36,7 @@ impl Report {
                 .collect();
             json!({ "of": composition.of, "shim": composition.kind, "unit": "KiB", "lines": lines })
         });
+        let observed = self.observed.iter().map(|observed| row(&observed.as_row()));
         let report = json!({
             "machine": head,
             "quick": self.quick,
@@ -38,7 +44,7 @@ impl Report {
             "floors": floors.collect::<Vec<_>>(),
             "steps": steps.collect::<Vec<_>>(),
             "memory": memory.collect::<Vec<_>>(),
-            "watching": self.watching.iter().map(|watching| row(&watching.as_row())).collect::<Vec<_>>(),
+            "watching": observed.collect::<Vec<_>>(),
             "facts": self.facts,
         });
         format!("{report:#}\n")
@@ -55,10 +61,14 @@ fn row(row: &Row) -> Value {
         "what": row.what, "containerd": row.version.name(), "unit": row.unit.name(),
         "ours": samples(&row.pair.ours), "go": samples(&row.pair.go),
         "ratio": row.pair.ratio(), "ratio_interval": row.pair.ratio_interval(), "budget": budget,
-        "kept": row.verdict().map(|verdict| verdict.is_kept), "sure": row.verdict().map(|verdict| verdict.is_sure),
+        "kept": row.verdict().map(|verdict| verdict.is_kept),
+        "sure": row.verdict().map(|verdict| verdict.is_sure),
     })
 }
 
 fn samples(samples: &Samples) -> Value {
-    json!({ "median": samples.median(), "min": samples.min(), "max": samples.max(), "samples": samples.all() })
+    json!({
+        "median": samples.median(), "min": samples.min(), "max": samples.max(),
+        "samples": samples.all(),
+    })
 }

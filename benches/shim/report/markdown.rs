@@ -1,10 +1,10 @@
-//! The tables.
+//! The tables as Markdown.
 
 use super::{Budget, Memory, Report, Row, Unit, Verdict};
 use crate::{measure::STEPS, samples::Samples};
 
 impl Report {
-    /// All of it.
+    /// Renders the whole report.
     pub(crate) fn markdown(&self) -> String {
         let mut out = String::new();
         for (name, value) in &self.head {
@@ -14,17 +14,18 @@ impl Report {
             out += "* few samples (`--quick`): a rough picture\n";
         }
         out += "\n### Ours against the Go shim of the same containerd\n\n\
-            Median (min–max). The ratio is of the medians, ours/Go; in brackets, where it is in 95 of 100 cases; \
-            a question mark where that includes the budget.\n\n";
-        out += "| what | containerd | | ours | Go | ratio | budget | |\n|---|---|---|---:|---:|---:|---:|---|\n";
-        // Sorted by what was measured first, whatever the containerd.
-        let mut told: Vec<&str> = Vec::new();
+            Median (min–max). The ratio is of the medians, ours/Go, with its 95 % confidence \
+            interval in brackets; a question mark where that interval includes the budget.\n\n\
+            | what | containerd | | ours | Go | ratio | budget | |\n\
+            |---|---|---|---:|---:|---:|---:|---|\n";
+        // Grouped by quantity in the order of measurement, whatever the containerd.
+        let mut listed: Vec<&str> = Vec::new();
         for row in &self.rows {
-            if !told.contains(&row.what.as_str()) {
-                told.push(&row.what);
+            if !listed.contains(&row.what.as_str()) {
+                listed.push(&row.what);
             }
         }
-        for what in told {
+        for what in listed {
             for row in self.rows.iter().filter(|row| row.what == what) {
                 out += &line(row);
             }
@@ -32,22 +33,23 @@ impl Report {
         out + &self.floor_table()
             + &self.step_tables()
             + &self.memory_table()
-            + &self.watching_table()
+            + &self.observed_table()
             + &self.facts()
     }
 
-    fn watching_table(&self) -> String {
-        if self.watching.is_empty() {
+    fn observed_table(&self) -> String {
+        if self.observed.is_empty() {
             return String::new();
         }
-        let mut out = "\n### What watching costs the watched, and what else would\n\n\
-            Processes a second that a storm makes. Median (min–max), with what is named and without; the ratio is the \
-            median of those of pairs that were taken one right after the other.\n\n\
+        let mut out = "\n### What observation costs the observed, and what other tools cost\n\n\
+            Processes per second that a storm starts. Median (min–max), with the named \
+            influence and without it; the ratio is the median over pairs of storms that ran one \
+            right after the other.\n\n\
             | what | | with | without | ratio | budget | |\n|---|---|---:|---:|---:|---:|---|\n"
             .to_owned();
-        for watching in &self.watching {
-            let line = line(&watching.as_row());
-            // All but the column of the containerd.
+        for observed in &self.observed {
+            let line = line(&observed.as_row());
+            // Without the column of the containerd.
             let columns: Vec<&str> = line.split(" | ").collect();
             out += &format!("{} | {}", columns[0], columns[2..].join(" | "));
         }
@@ -63,11 +65,12 @@ impl Report {
         if self.floors.is_empty() {
             return String::new();
         }
-        let mut out =
-            "\n### NewTask→Delete by the floor: create, start, exit, delete by the runtime alone\n\n".to_owned();
-        out += "| runtime | containerd | \
-            the runtime alone, ms | ours ÷ alone | Go ÷ alone | ours − alone, ms | Go − alone, ms |\n\
-            |---|---|---:|---:|---:|---:|---:|\n";
+        let mut out = "\n### NewTask→Delete compared with the runtime alone: create, start, exit, \
+            delete\n\n\
+            | runtime | containerd | the runtime alone, ms | ours ÷ alone | Go ÷ alone \
+            | ours − alone, ms | Go − alone, ms |\n\
+            |---|---|---:|---:|---:|---:|---:|\n"
+            .to_owned();
         for floor in &self.floors {
             let (bare, ours, go) =
                 (floor.bare.median(), floor.whole.ours.median(), floor.whole.go.median());
@@ -85,7 +88,8 @@ impl Report {
         out
     }
 
-    /// One column a shim; ours beside each containerd, because each is another run.
+    /// One column for each containerd and runtime. Ours has values for each containerd, because
+    /// each is a separate run.
     fn step_tables(&self) -> String {
         if self.steps.is_empty() {
             return String::new();
@@ -152,7 +156,8 @@ fn line(row: &Row) -> String {
     let (ratio, (low, high)) = (row.pair.ratio(), row.pair.ratio_interval());
     let (what, version, unit) = (&row.what, row.version.name(), row.unit.name());
     format!(
-        "| {what} | {version} | {unit} | {ours} | {go} | {ratio:.2} ({low:.2}–{high:.2}) | {budget} | {verdict} |\n"
+        "| {what} | {version} | {unit} | {ours} | {go} \
+         | {ratio:.2} ({low:.2}–{high:.2}) | {budget} | {verdict} |\n"
     )
 }
 

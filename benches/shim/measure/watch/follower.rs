@@ -1,4 +1,4 @@
-//! Who follows the watched container.
+//! The subscribers of the observed container.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -18,27 +18,29 @@ use super::{
     UP,
     leaves::{self, Leaves},
 };
-use crate::{Result, place::Place};
+use crate::{Result, workspace::Workspace};
 
 pub(super) enum Follower {
-    /// `lookout events`, and who reads what it prints; whether it is told of processes.
+    /// A `lookout events` and the thread that reads its output; and whether it receives process
+    /// events.
     Command { child: Child, reader: JoinHandle<()>, counts: bool },
-    /// A thread of this program that takes everything.
+    /// A thread of this program that receives everything.
     Taker { leave: Arc<AtomicBool>, taker: JoinHandle<()> },
 }
 
-/// Begins to follow a container.
-type Start = fn(&Place, &str, &Leaves) -> Result<Follower>;
+/// Starts a subscriber of a container.
+type Start = fn(&Workspace, &str, &Leaves) -> Result<Follower>;
 
 impl Follower {
-    /// The closing record only.
+    /// Receives only `container.close`.
     pub(super) const CLOSE: Start =
-        |place, id, leaves| Self::command(place, id, leaves, Some("container.close"));
+        |workspace, id, leaves| Self::command(workspace, id, leaves, Some("container.close"));
 
-    /// Everything, printed as JSON.
-    pub(super) const JSON: Start = |place, id, leaves| Self::command(place, id, leaves, None);
+    /// Receives everything, printed as JSON.
+    pub(super) const JSON: Start =
+        |workspace, id, leaves| Self::command(workspace, id, leaves, None);
 
-    /// Everything, taken by this program.
+    /// Receives everything in this program.
     pub(super) const ALL: Start = |_, id, leaves| {
         let shims = client::registrations(&client::runtime_dir(), None)?;
         let shim =
@@ -50,8 +52,13 @@ impl Follower {
         Ok(Self::Taker { leave, taker })
     };
 
-    fn command(place: &Place, id: &str, leaves: &Leaves, only: Option<&str>) -> Result<Self> {
-        let mut command = Command::new(place.lookout());
+    fn command(
+        workspace: &Workspace,
+        id: &str,
+        leaves: &Leaves,
+        only: Option<&str>,
+    ) -> Result<Self> {
+        let mut command = Command::new(workspace.lookout());
         command.args(["events", "-f", "-o", "jsonl", "--container", id]);
         command.args(only.iter().flat_map(|only| ["--type", only]));
         let mut child =
@@ -60,12 +67,14 @@ impl Follower {
         let leaves = leaves.clone();
         let reader = thread::spawn(move || {
             let lines = stdout.lines().map_while(std::result::Result::ok);
-            lines.filter_map(|line| leaves::of_line(&line)).for_each(|number| leaves.tell(number));
+            lines
+                .filter_map(|line| leaves::of_line(&line))
+                .for_each(|number| leaves.report(number));
         });
         Ok(Self::Command { child, reader, counts: only.is_none() })
     }
 
-    /// Whether it tells what it hears of processes.
+    /// Whether it counts the process events that it receives.
     pub(super) fn counts(&self) -> bool {
         matches!(self, Self::Taker { .. } | Self::Command { counts: true, .. })
     }
@@ -92,7 +101,7 @@ impl Follower {
     }
 }
 
-/// Takes all that comes, and looks for the number in each start.
+/// Receives all events, and counts the leaf of each start.
 async fn take(shim: Registration, leave: &AtomicBool, leaves: &Leaves) {
     const LOOK_UP: Duration = Duration::from_millis(100);
     let mut follow =
@@ -103,7 +112,7 @@ async fn take(shim: Registration, leave: &AtomicBool, leaves: &Leaves) {
                 let starts = batch.iter().filter(|event| event.type_ == b"process.start");
                 starts
                     .filter_map(|event| leaves::of_event(event.bytes))
-                    .for_each(|number| leaves.tell(number));
+                    .for_each(|number| leaves.report(number));
             }
             Ok(_) => return,
             Err(_) => {}

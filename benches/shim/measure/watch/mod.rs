@@ -1,6 +1,6 @@
-//! What watching costs the watched: a storm of processes in a container that is watched and one in
-//! a container that is not, in turns; what the programs cost who is not watched; the same among a
-//! hundred others; and what other observers cost.
+//! What observation costs: storms of processes in an observed container and in one that is not
+//! observed, in turns; the cost of the loaded programs for a container that is not observed; the
+//! same among a hundred other containers; and the cost of other observers.
 
 mod follower;
 mod leaves;
@@ -15,74 +15,74 @@ use storm::{COUNT, storm};
 
 use crate::{
     Result,
-    place::{Place, Runtime, Side, Version},
     plan::Plan,
     report::{Budget, Report, Unit},
     samples::{Pair, Samples},
     shim::{Caller, Shim},
+    workspace::{Runtime, Side, Version, Workspace},
 };
 
-/// How many containers are beside.
+/// How many other containers run beside the storm.
 const OTHERS: usize = 100;
 
-/// How long an observer may take until it observes, and until it has told everything.
+/// How long to wait until an observer is ready, and until it has reported everything.
 const UP: Duration = Duration::from_millis(1500);
 
-/// Storms in a row of each kind where one pair cannot follow the other.
+/// How many storms of a kind run in a row where the kinds cannot alternate.
 const ROW: usize = 6;
 
 pub(super) fn measure(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     report: &mut Report,
-    say: impl Fn(&str),
+    progress: impl Fn(&str),
 ) -> Result<()> {
-    let caller = Caller::new(place, Side::Ours, Version::V1_7, Runtime::Runc)?;
+    let caller = Caller::new(workspace, Side::Ours, Version::V1_7, Runtime::Runc)?;
     if plan.includes("watch") {
-        let unwatched = storm::container(place, &caller, "off")?;
-        programs(plan, place, &caller, &unwatched, report, &say)?;
-        let watched = storm::container(place, &caller, "on")?;
-        followed(plan, place, [&watched, &unwatched], report, &say)?;
+        let unwatched = storm::container(workspace, &caller, "off")?;
+        programs(plan, workspace, &caller, &unwatched, report, &progress)?;
+        let watched = storm::container(workspace, &caller, "on")?;
+        followed(plan, workspace, [&watched, &unwatched], report, &progress)?;
         watched.end()?;
         unwatched.end()?;
     }
     if plan.includes("others") {
-        let watched = storm::container(place, &caller, "on")?;
-        others(plan, place, &caller, &watched, report, &say)?;
+        let watched = storm::container(workspace, &caller, "on")?;
+        others(plan, workspace, &caller, &watched, report, &progress)?;
         watched.end()?;
     }
     if plan.includes("tools") {
-        let unwatched = storm::container(place, &caller, "off")?;
-        tools::measure(plan, place, &unwatched, report, &say)?;
+        let unwatched = storm::container(workspace, &caller, "off")?;
+        tools::measure(plan, workspace, &unwatched, report, &progress)?;
         unwatched.end()?;
     }
     Ok(())
 }
 
-/// What the programs cost who is not watched: his storms while another container is, and while
-/// nothing is loaded.
+/// Measures what the eBPF programs cost a container that is not observed: its storms while another
+/// container is observed, and while no program is loaded.
 fn programs(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     caller: &Caller,
     unwatched: &Shim,
     report: &mut Report,
-    say: &impl Fn(&str),
+    progress: &impl Fn(&str),
 ) -> Result<()> {
     let mut pair = Pair::in_turns();
     for round in 1..=plan.crews {
-        say(&format!("storms that nobody watches, programs loaded and not, round {round}"));
-        let bare = (0..ROW).map(|_| storm(place, unwatched)).collect::<Result<Vec<_>>>()?;
+        progress(&format!("unobserved storms, programs loaded and not, round {round}"));
+        let bare = (0..ROW).map(|_| storm(workspace, unwatched)).collect::<Result<Vec<_>>>()?;
         let watched = caller.idle(Some(("io.lookout.observe", "on")))?;
         thread::sleep(UP);
-        let loaded = (0..ROW).map(|_| storm(place, unwatched)).collect::<Result<Vec<_>>>()?;
+        let loaded = (0..ROW).map(|_| storm(workspace, unwatched)).collect::<Result<Vec<_>>>()?;
         watched.end()?;
         unload()?;
         pair.ours.push(loaded.into_iter().collect::<Samples>().median());
         pair.go.push(bare.into_iter().collect::<Samples>().median());
     }
-    report.watching(
-        "not watched; programs loaded for others, by none loaded",
+    report.observed(
+        "not observed; programs loaded for others, by none loaded",
         Unit::PerSecond,
         pair,
         None,
@@ -90,41 +90,45 @@ fn programs(
     Ok(())
 }
 
-/// Takes the programs away: pinned, they would stay for the next shim.
+/// Unpins the programs, because pinned ones would be reused by the next shim.
 fn unload() -> Result<()> {
     let bpffs = std::env::var_os("LOOKOUT_BPFFS").ok_or("LOOKOUT_BPFFS is not set")?;
     Ok(fs::remove_dir_all(Path::new(&bpffs).join("lookout"))?)
 }
 
-/// What it costs to be watched, by who follows.
+/// Measures the cost of being observed, for each kind of subscriber.
 fn followed(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     [watched, unwatched]: [&Shim; 2],
     report: &mut Report,
-    say: &impl Fn(&str),
+    progress: &impl Fn(&str),
 ) -> Result<()> {
     let kinds = [
-        ("watched; nobody asks but for the close", Follower::CLOSE, plan.watches, Some(0.93)),
-        ("watched; all of it followed", Follower::ALL, plan.watches, Some(0.88)),
-        ("watched; all of it printed as JSON", Follower::JSON, plan.watches.div_ceil(4), None),
+        ("observed; a subscriber of the close only", Follower::CLOSE, plan.watches, Some(0.93)),
+        ("observed; all of it followed", Follower::ALL, plan.watches, Some(0.88)),
+        ("observed; all of it printed as JSON", Follower::JSON, plan.watches.div_ceil(4), None),
     ];
     let mut cpu = Samples::default();
     for (what, kind, rounds, budget) in kinds {
-        say(&format!("{rounds} pairs of storms, {what}"));
+        progress(&format!("{rounds} pairs of storms, {what}"));
         let leaves = Leaves::expect(rounds * COUNT);
-        let follower = kind(place, &watched.bundle.id, &leaves)?;
+        let follower = kind(workspace, &watched.bundle.id, &leaves)?;
         thread::sleep(UP);
         let mut pair = Pair::in_turns();
         for round in 0..rounds {
-            // Each is the first of its pair as often as the other.
+            // Each container is as often the first of its pair as the other.
             for is_watched in [round % 2 == 0, round % 2 != 0] {
                 if !is_watched {
-                    pair.go.push(storm(place, unwatched)?);
+                    pair.go.push(storm(workspace, unwatched)?);
                     continue;
                 }
                 let before = storm::observer_seconds(watched.pid)?;
-                pair.ours.push(storm::numbered(place, watched, leaves.first() + round * COUNT)?);
+                pair.ours.push(storm::numbered(
+                    workspace,
+                    watched,
+                    leaves.first() + round * COUNT,
+                )?);
                 if follower.counts() {
                     leaves.wait_for((round + 1) * COUNT, UP);
                 } else {
@@ -136,15 +140,15 @@ fn followed(
             }
         }
         if follower.counts() {
-            let told = format!(
-                "{what}: {} of {} starts told with the right argument",
-                leaves.told(),
+            let fact = format!(
+                "{what}: {} of {} starts reported with the right argument",
+                leaves.reported(),
                 rounds * COUNT
             );
-            report.fact(told);
+            report.fact(fact);
         }
         follower.end()?;
-        report.watching(what, Unit::PerSecond, pair, budget.map(Budget::RatioAtLeast));
+        report.observed(what, Unit::PerSecond, pair, budget.map(Budget::RatioAtLeast));
     }
     report.fact(format!(
         "the observer's thread: {:.2} µs of processor a process, exec and exit",
@@ -153,29 +157,29 @@ fn followed(
     Ok(())
 }
 
-/// The same storm among a hundred containers that are watched, and among as many that are not: the
-/// containers themselves cost their neighbours something, too.
+/// Runs the same storm among a hundred containers that are observed, and among as many that are
+/// not: containers affect their neighbours even when they are not observed.
 fn others(
     plan: &Plan,
-    place: &Place,
+    workspace: &Workspace,
     caller: &Caller,
     watched: &Shim,
     report: &mut Report,
-    say: &impl Fn(&str),
+    progress: &impl Fn(&str),
 ) -> Result<()> {
     let (mut pair, mut woken) = (Pair::in_turns(), 0);
     for round in 1..=plan.crews {
-        // Each comes first as often as the other.
+        // Each kind is as often the first as the other.
         for is_on in [round % 2 != 0, round % 2 == 0] {
             let observe = if is_on { "on" } else { "off" };
-            say(&format!("storms among {OTHERS} with observe={observe}, round {round}"));
+            progress(&format!("storms among {OTHERS} with observe={observe}, round {round}"));
             let one = || caller.idle(Some(("io.lookout.observe", observe)));
             let crowd = (0..OTHERS).map(|_| one()).collect::<Result<Vec<_>>>()?;
             thread::sleep(plan.settle);
             let switches =
                 || crowd.iter().map(|shim| storm::switches(shim.pid)).sum::<Result<u64>>();
             let before = switches()?;
-            let rates = (0..ROW).map(|_| storm(place, watched)).collect::<Result<Samples>>()?;
+            let rates = (0..ROW).map(|_| storm(workspace, watched)).collect::<Result<Samples>>()?;
             if is_on {
                 woken += switches()? - before;
             }
@@ -183,11 +187,11 @@ fn others(
             crowd.into_iter().try_for_each(Shim::end)?;
         }
     }
-    let what = format!("watched, among {OTHERS} others: they watched, and not");
-    report.watching(&what, Unit::PerSecond, pair, Some(Budget::RatioAtLeast(0.98)));
+    let what = format!("observed, among {OTHERS} others: observed, and not");
+    report.observed(&what, Unit::PerSecond, pair, Some(Budget::RatioAtLeast(0.98)));
     let storms = plan.crews * ROW;
     report.fact(format!(
-        "{OTHERS} others that are watched: {woken} context switches in {storms} storms beside them"
+        "{OTHERS} others that are observed: {woken} context switches in {storms} storms beside them"
     ));
     Ok(())
 }

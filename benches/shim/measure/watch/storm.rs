@@ -1,4 +1,4 @@
-//! A container with a storm in it.
+//! A container in which storms run.
 
 use std::{fs, path::PathBuf};
 
@@ -6,33 +6,34 @@ use nix::unistd::Pid;
 
 use crate::{
     Result,
-    place::Place,
     shim::{Caller, Shim},
+    workspace::Workspace,
 };
 
-/// Processes of a storm: half a second of them, so that a pair of storms meets the same machine.
+/// How many processes a storm starts: about half a second of them, so that both storms of a pair
+/// run under the same load.
 pub(super) const COUNT: usize = 10_000;
 
-/// How many make them: one a processor.
+/// How many workers start them: one per processor.
 const WORKERS: usize = 2;
 
-pub(super) fn container(place: &Place, caller: &Caller, observe: &str) -> Result<Shim> {
+pub(super) fn container(workspace: &Workspace, caller: &Caller, observe: &str) -> Result<Shim> {
     let shim = caller.idle(Some(("io.lookout.observe", observe)))?;
     for name in ["storm", "leaf"] {
-        fs::copy(place.storm().join(name), shim.bundle.path.join("rootfs").join(name))?;
+        fs::copy(workspace.storm().join(name), shim.bundle.path.join("rootfs").join(name))?;
     }
     Ok(shim)
 }
 
-/// One storm; processes a second.
-pub(super) fn storm(place: &Place, shim: &Shim) -> Result<f64> {
-    numbered(place, shim, 0)
+/// Runs one storm. Returns processes per second.
+pub(super) fn storm(workspace: &Workspace, shim: &Shim) -> Result<f64> {
+    numbered(workspace, shim, 0)
 }
 
-/// One whose leaves have the numbers from `first` on.
-pub(super) fn numbered(place: &Place, shim: &Shim, first: usize) -> Result<f64> {
+/// Runs one storm with leaf numbers from `first` on. Returns processes per second.
+pub(super) fn numbered(workspace: &Workspace, shim: &Shim, first: usize) -> Result<f64> {
     let command = format!("/storm {COUNT} {WORKERS} {first} > /result");
-    shim.task.exec(&shim.bundle.id, &place.fresh("storm"), &["/bin/sh", "-c", &command])?;
+    shim.task.exec(&shim.bundle.id, &workspace.fresh("storm"), &["/bin/sh", "-c", &command])?;
     let result = fs::read_to_string(shim.bundle.path.join("rootfs/result"))?;
     let mut result = result.split_whitespace();
     let (Some(good), Some(nanoseconds)) = (result.next(), result.next()) else {
@@ -44,7 +45,7 @@ pub(super) fn numbered(place: &Place, shim: &Shim, first: usize) -> Result<f64> 
     Ok(f64::from(u32::try_from(COUNT)?) / nanoseconds.parse::<f64>()? * 1e9)
 }
 
-/// Seconds of processor that the shim's observer has used.
+/// Processor seconds that the shim's observer has used.
 pub(super) fn observer_seconds(shim: Pid) -> Result<f64> {
     for thread in threads(shim)? {
         if fs::read_to_string(thread.join("comm"))?.trim() == "observe" {
@@ -57,7 +58,7 @@ pub(super) fn observer_seconds(shim: Pid) -> Result<f64> {
     Err("the shim has no observer".into())
 }
 
-/// How often the shim's threads were switched to and from.
+/// How many context switches the shim's threads had.
 pub(super) fn switches(shim: Pid) -> Result<u64> {
     let mut sum = 0;
     for thread in threads(shim)? {

@@ -1,4 +1,4 @@
-//! Where everything is: the tools, the shims, the folders of this run.
+//! The paths of a run: tools, shims and directories.
 
 use std::{
     env, fs,
@@ -8,14 +8,14 @@ use std::{
 
 use crate::{Error, Result};
 
-/// The environment variable with this run's folder on a disk; `hack/bench` makes and removes it.
+/// The environment variable with this run's directory on a disk. `hack/bench` creates and removes
+/// it.
 pub(crate) const DIRECTORY: &str = "LOOKOUT_BENCH_DIR";
 
-/// State that containerd keeps in /run is kept there here, too: `hack/bench` mounts a tmpfs of
-/// ours.
+/// Directory for state that containerd keeps in /run. `hack/bench` mounts its own tmpfs there.
 const STATE: &str = "/run/lookout-bench";
 
-/// The containerd whose shim ours is compared with.
+/// The version of containerd that both shims are measured with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     V1_6,
@@ -35,14 +35,14 @@ impl Version {
     }
 }
 
-/// Whose shim.
+/// One of the two compared shims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
     Ours,
     Go,
 }
 
-/// What the shims run containers with.
+/// The OCI runtime of the containers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Runtime {
     Runc,
@@ -59,7 +59,7 @@ impl Runtime {
         }
     }
 
-    /// The folder of the tool and of `versions`.
+    /// The directory of the tool below the tools, which is also its name in `versions`.
     pub(crate) fn tool(self) -> &'static str {
         match self {
             Self::Runc => "runc-1.1",
@@ -68,22 +68,22 @@ impl Runtime {
     }
 }
 
-/// The folders of one run.
+/// The directories of one run.
 #[derive(Debug)]
-pub(crate) struct Place {
+pub(crate) struct Workspace {
     tools: PathBuf,
-    /// On a disk: the daemons' data, and what overlays write.
+    /// Directory on a disk, for the daemons' data and what overlays write.
     directory: PathBuf,
-    /// containerd's namespace, and the name of the cgroup above all of ours.
+    /// containerd's namespace, which also names the cgroup above all containers of this run.
     pub(crate) namespace: String,
     next: AtomicU32,
 }
 
-impl Place {
-    /// What `hack/bench` has prepared.
+impl Workspace {
+    /// Reads the paths that `hack/bench` prepared from the environment.
     ///
-    /// The shims are copied: pages of a program are shared by all who run it, and the programs in
-    /// target/ may be in use by others on this machine.
+    /// The shims are copied, because all processes of a program share its pages, and other
+    /// processes on this machine may run the programs in target/.
     pub(crate) fn from_environment() -> Result<Self> {
         let path = |name: &str| {
             env::var_os(name).map(PathBuf::from).ok_or(Error::from(format!("{name} is not set")))
@@ -91,14 +91,14 @@ impl Place {
         let (tools, directory, shim) =
             (path("LOOKOUT_TOOLS")?, path(DIRECTORY)?, path("LOOKOUT_SHIM")?);
         let namespace = env::var("LOOKOUT_BENCH_NAMESPACE")?;
-        let place = Self { tools, directory, namespace, next: AtomicU32::new(0) };
+        let workspace = Self { tools, directory, namespace, next: AtomicU32::new(0) };
         for version in Version::ALL {
-            let go = place
+            let go = workspace
                 .tools
                 .join(format!("containerd-{}/bin/containerd-shim-runc-v2", version.name()));
             for (side, program) in [(Side::Go, &go), (Side::Ours, &shim)] {
-                let copy = place.shim(side, version);
-                fs::create_dir_all(copy.parent().ok_or("a program without a folder")?)?;
+                let copy = workspace.shim(side, version);
+                fs::create_dir_all(copy.parent().ok_or("a program without a directory")?)?;
                 if !copy.exists() {
                     fs::copy(program, &copy)
                         .map_err(|error| format!("{}: {error}", program.display()))?;
@@ -106,7 +106,7 @@ impl Place {
             }
         }
         fs::create_dir_all(STATE)?;
-        Ok(place)
+        Ok(workspace)
     }
 
     /// The program of a shim.
@@ -127,17 +127,17 @@ impl Place {
         self.tools.join(runtime.tool()).join("bin").join(runtime.name())
     }
 
-    /// The tree that every container's root is an overlay of.
+    /// The tree that is the lower layer of every container's overlay.
     pub(crate) fn rootfs(&self) -> PathBuf {
         self.tools.join("rootfs")
     }
 
-    /// The folder of the storm.
+    /// The directory of the storm's programs.
     pub(crate) fn storm(&self) -> PathBuf {
         self.tools.join("storm/bin")
     }
 
-    /// The command line of lookout, beside the shim.
+    /// The `lookout` command of the same build as the shim.
     pub(crate) fn lookout(&self) -> PathBuf {
         env::var_os("LOOKOUT_CLI").map_or_else(|| PathBuf::from("lookout"), PathBuf::from)
     }
@@ -146,7 +146,7 @@ impl Place {
         self.tools.join("image.tar")
     }
 
-    /// One line a tool: its folder's name, its version.
+    /// The file with one line for each tool: its directory's name and its version.
     pub(crate) fn versions(&self) -> PathBuf {
         self.tools.join("versions")
     }
@@ -155,31 +155,33 @@ impl Place {
         self.directory.join(name)
     }
 
-    #[expect(clippy::unused_self, reason = "the place knows where its state is")]
+    #[expect(clippy::unused_self, reason = "the workspace knows where its state is")]
     pub(crate) fn in_run(&self, name: &str) -> PathBuf {
         Path::new(STATE).join(name)
     }
 
-    /// Where shims send their events.
+    /// The socket to which shims send their events.
     pub(crate) fn events_socket(&self) -> PathBuf {
         self.in_run("containerd.sock.ttrpc")
     }
 
-    /// The daemon's socket that shims are told of. Nobody listens: shims do not call it.
+    /// The path of containerd's gRPC socket that shims receive. Nothing listens there: shims do not
+    /// call it.
     pub(crate) fn grpc_socket(&self) -> PathBuf {
         self.in_run("containerd.sock")
     }
 
-    /// A name that nothing else in this run has.
+    /// A name that is unique in this run.
     pub(crate) fn fresh(&self, what: &str) -> String {
         format!("{what}-{}", self.next.fetch_add(1, Ordering::Relaxed))
     }
 
-    /// `PATH` as a daemon would have it, so that an empty `BinaryName` finds the runc meant here.
+    /// `PATH` as a daemon has it, with the runc to be measured first, so that an empty `BinaryName`
+    /// finds it.
     pub(crate) fn search_path(&self, first: &[PathBuf]) -> Result<std::ffi::OsString> {
         let machine = env::var_os("PATH").unwrap_or_default();
         let runc = self.tools.join(Runtime::Runc.tool()).join("bin");
-        let folders = first.iter().cloned().chain([runc]).chain(env::split_paths(&machine));
-        Ok(env::join_paths(folders)?)
+        let directories = first.iter().cloned().chain([runc]).chain(env::split_paths(&machine));
+        Ok(env::join_paths(directories)?)
     }
 }
