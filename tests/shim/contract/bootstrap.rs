@@ -1,4 +1,4 @@
-//! `start`: what it is told, what it answers, what it leaves.
+//! The `start` verb: its input, its answer, and what it leaves behind.
 
 use std::{
     fs,
@@ -10,7 +10,8 @@ use containerd_shim_protos::{bootstrap_api::BootstrapResult, protobuf::Message a
 
 use crate::harness::{Node, Shim, deadline};
 
-/// Check that a containerd that sends `BootstrapParams` gets a `BootstrapResult` and a shim.
+/// Check that `BootstrapParams` on stdin are answered with a `BootstrapResult`, and that a shim
+/// then serves.
 #[test]
 fn bootstrap_params_are_answered_with_a_result() {
     let node = Node::new();
@@ -24,41 +25,45 @@ fn bootstrap_params_are_answered_with_a_result() {
     assert!(init.lives());
     shim.remove("web");
     daemon.wait_for("delete web 137");
-    assert_eq!(daemon.story(), ["create web", "start web", "exit web web 137", "delete web 137"]);
+    assert_eq!(
+        daemon.event_lines(),
+        ["create web", "start web", "exit web web 137", "delete web 137"]
+    );
     shim.shut_down();
-    node.is_deserted();
+    node.wait_until_empty();
 }
 
-/// Check that nothing but the answer is written to stdout and stderr together: containerd reads
-/// both as one.
+/// Check that `start` writes only its answer to stdout and stderr together: containerd reads both
+/// as one.
 #[test]
-fn start_says_nothing_but_its_answer() {
+fn start_writes_nothing_but_its_answer() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let started = node.start_verb(&bundle).flag("-debug").run();
     let answer = started.answer();
-    let said = BootstrapResult {
+    let expected = BootstrapResult {
         version: 3,
         address: answer.address,
         protocol: "ttrpc".into(),
         ..Default::default()
     };
-    assert_eq!(started.combined, said.write_to_bytes().unwrap());
+    assert_eq!(started.combined, expected.write_to_bytes().unwrap());
 }
 
-/// Check that the output of `start` ends while the server lives, which holds nothing of it.
+/// Check that the output of `start` ends while the server runs: the server holds no end of it.
 #[test]
 fn the_output_of_start_ends_before_the_server() {
     let node = Node::new();
     let bundle = node.bundle("web");
-    // `run` reads to the end of the output.
+    // `run` returns only at the end of the output.
     let answer = node.start_verb(&bundle).run().answer();
     assert!(Shim::connect(&answer, &bundle).process.lives());
 }
 
-/// Check that only the owner gets to the socket: 0600 in a folder that is 0700 (CVE-2020-15257).
+/// Check that only the owner can reach the socket: mode 0600, in a directory with mode 0700
+/// (CVE-2020-15257).
 #[test]
-fn the_socket_is_its_owners_alone() {
+fn only_the_owner_can_reach_the_socket() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -69,8 +74,8 @@ fn the_socket_is_its_owners_alone() {
     assert_eq!(shim.socket().parent().unwrap(), node.socket_dir());
 }
 
-/// Check that `ps` finds a shim as it finds the stock one, in a session and process group of its
-/// own, at home in the bundle.
+/// Check that `ps` finds a shim as it finds the stock one: in a session and process group of its
+/// own, with the bundle as its working directory.
 #[test]
 fn the_server_is_a_daemon_with_the_arguments_of_a_shim() {
     let node = Node::new();
@@ -83,8 +88,8 @@ fn the_server_is_a_daemon_with_the_arguments_of_a_shim() {
     assert_eq!((process.group(), process.session()), (Some(process.pid), Some(process.pid)));
 }
 
-/// Check that the address is in the bundle too: containerd 1.6 and 1.7 find a shim by it when they
-/// come back.
+/// Check that the address is also in the bundle, where containerd 1.6 and 1.7 find the shim after a
+/// restart.
 #[test]
 fn the_address_is_kept_in_the_bundle() {
     let node = Node::new();
@@ -94,7 +99,7 @@ fn the_address_is_kept_in_the_bundle() {
 }
 
 /// Check that containers with the same value of either annotation share one shim, and that each
-/// finds its address in its own bundle.
+/// finds the address in its own bundle.
 #[test]
 fn containers_of_one_pod_share_a_shim() {
     for label in ["io.containerd.runc.v2.group", "io.kubernetes.cri.sandbox-id"] {
@@ -107,15 +112,15 @@ fn containers_of_one_pod_share_a_shim() {
         assert_eq!(shim.answer, same.answer, "{label}");
         assert_eq!(shim.process, same.process, "{label}");
         assert_eq!(second.read("address"), Some(same.answer.address.clone()));
-        let elsewhere = node.shim(&other);
-        assert_ne!(elsewhere.process, shim.process, "{label}");
+        let another = node.shim(&other);
+        assert_ne!(another.process, shim.process, "{label}");
         assert_eq!(node.shims().len(), 2);
     }
 }
 
-/// Check that runc's own annotation decides where both are there.
+/// Check that runc's own annotation decides where both are present.
 #[test]
-fn the_group_annotation_goes_before_the_sandbox() {
+fn the_group_annotation_takes_precedence_over_the_sandbox() {
     let node = Node::new();
     let bundle = |id: &str, group: &str| {
         let bundle = node.bundle(id).annotated("io.containerd.runc.v2.group", group);
@@ -125,7 +130,7 @@ fn the_group_annotation_goes_before_the_sandbox() {
     assert_ne!(shims[0].process, shims[1].process);
 }
 
-/// Check that of starts that race for one pod one makes the shim and all find it.
+/// Check that when starts for one pod race, one of them starts the shim and all find it.
 #[test]
 fn eight_starts_of_one_pod_make_one_server() {
     let node = Node::new();
@@ -141,7 +146,7 @@ fn eight_starts_of_one_pod_make_one_server() {
     assert_eq!(node.sockets().len(), 1);
 }
 
-/// Check that the socket of a shim that was killed is no obstacle for the next.
+/// Check that the socket of a killed shim does not stop the next one.
 #[test]
 fn the_socket_of_a_dead_shim_is_replaced() {
     let node = Node::new();
@@ -149,14 +154,14 @@ fn the_socket_of_a_dead_shim_is_replaced() {
     let dead = node.start_verb(&bundle).run().answer();
     let shim = Shim::connect(&dead, &bundle);
     shim.process.kill();
-    shim.has_left(deadline::PATIENCE);
+    shim.wait_for_exit(deadline::PATIENCE);
     assert_eq!(node.sockets().len(), 1, "a killed shim leaves its socket");
     let next = node.shim(&bundle);
     assert_eq!(next.answer, dead);
     assert_ne!(next.process, shim.process);
 }
 
-/// Check that what is no socket is never removed, whatever its name.
+/// Check that a file that is not a socket is never removed, whatever its name.
 #[test]
 fn a_file_in_place_of_the_socket_is_left_alone() {
     let node = Node::new();
@@ -168,5 +173,5 @@ fn a_file_in_place_of_the_socket_is_left_alone() {
     let refusal = node.start_verb(&bundle).run().refusal();
     assert!(refusal.contains("not a socket"), "{refusal}");
     assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
-    node.is_deserted();
+    node.wait_until_empty();
 }

@@ -1,4 +1,5 @@
-//! Checkpoint and restore: the runtime's arguments, and what is told. CRIU itself is runc's affair.
+//! Checkpoint and restore: the runtime's arguments and the reported states. What CRIU does is
+//! tested with a real runtime only.
 
 use std::fs;
 
@@ -12,8 +13,8 @@ fn options(options: &oci::CheckpointOptions) -> Option<Any> {
     Some(any("containerd.runc.v1.CheckpointOptions", options.write_to_bytes().unwrap()))
 }
 
-/// Check that a checkpoint's options reach the arguments in go-runc's form, and the container goes
-/// on.
+/// Check that a checkpoint's options reach the arguments in go-runc's form, and that the container
+/// continues.
 #[test]
 fn the_options_of_a_checkpoint_become_arguments() {
     let node = Node::new();
@@ -56,7 +57,7 @@ fn the_options_of_a_checkpoint_become_arguments() {
     assert!(image.join("image").exists());
 }
 
-/// Check that a checkpoint that ends its container lets it end as any other.
+/// Check that the end of a container by its checkpoint is reported like any other end.
 #[test]
 fn a_checkpoint_may_end_its_container() {
     let node = Node::new();
@@ -72,7 +73,8 @@ fn a_checkpoint_may_end_its_container() {
     shim.delete("web", "").unwrap();
 }
 
-/// Check that a checkpoint that fails tells where CRIU's log is, and that it is there.
+/// Check that the error of a failed checkpoint names the path of CRIU's log, and that the log
+/// exists there.
 #[test]
 fn a_failed_checkpoint_keeps_the_log_of_criu() {
     let node = Node::new();
@@ -96,7 +98,7 @@ fn a_failed_checkpoint_keeps_the_log_of_criu() {
     shim.remove("web");
 }
 
-/// Check that a checkpoint needs a place for its image.
+/// Check that a checkpoint without a path for its image is refused.
 #[test]
 fn a_checkpoint_without_a_path_is_refused() {
     let node = Node::new();
@@ -114,7 +116,7 @@ fn a_checkpoint_without_a_path_is_refused() {
     assert!(image.join("image").exists());
 }
 
-/// Check that the create of a checkpoint waits for its start, which restores.
+/// Check that a create from a checkpoint waits for its start, which restores it.
 #[test]
 fn a_restore_happens_at_start() {
     let node = Node::new();
@@ -156,7 +158,10 @@ fn a_restore_happens_at_start() {
     );
     shim.remove("web");
     daemon.wait_for("delete web 137");
-    assert_eq!(daemon.story(), ["create web", "start web", "exit web web 137", "delete web 137"]);
+    assert_eq!(
+        daemon.event_lines(),
+        ["create web", "start web", "exit web web 137", "delete web 137"]
+    );
 }
 
 /// Check that a restore that fails leaves a container that can be deleted.

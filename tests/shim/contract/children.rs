@@ -1,4 +1,4 @@
-//! What the shim's children inherit, and what not.
+//! What the shim's children inherit, and what they do not.
 
 use std::fs;
 
@@ -8,8 +8,9 @@ fn ours() -> Process {
     Process::new(std::process::id())
 }
 
-/// Check that the runtime runs in the bundle, in a group of its own, with three descriptors and
-/// without what would let it talk to the shim's manager (CVE-2024-21626).
+/// Check that the runtime runs in the bundle, in a process group of its own, with three
+/// descriptors, and without the variables and descriptors through which it could reach the shim's
+/// manager (CVE-2024-21626).
 #[test]
 fn the_runtime_inherits_nothing_that_it_should_not() {
     let node = Node::new();
@@ -36,7 +37,7 @@ fn the_runtime_inherits_nothing_that_it_should_not() {
     }
 }
 
-/// Check that a container without streams has the null device for all three.
+/// Check that all three streams of a container without streams are the null device.
 #[test]
 fn a_container_without_streams_has_the_null_device() {
     let node = Node::new();
@@ -56,16 +57,16 @@ fn a_runtime_dies_with_its_shim() {
     let shim = node.shim(&bundle);
     let hold = node.runtime().hold("create");
     let request = bundle.create();
-    let _held = shim.beside(move |task| task.create(&request));
-    let runtime = hold.reached().process();
+    let _held = shim.in_background(move |task| task.create(&request));
+    let runtime = hold.wait_until_reached().process();
     assert!(runtime.lives());
     shim.process.kill();
     deadline::until("the end of the runtime", || !runtime.lives());
 }
 
-/// Check that the files that the shim leaves in a bundle are its owner's alone.
+/// Check that only the owner can read the files that the shim writes into a bundle.
 #[test]
-fn what_the_shim_writes_is_its_owners_alone() {
+fn files_of_the_shim_are_private_to_its_owner() {
     use std::os::unix::fs::PermissionsExt as _;
     let node = Node::new();
     let bundle = node.bundle("web");

@@ -1,11 +1,11 @@
-//! The `delete` verb: containerd runs it after each delete of a task, and after each death of a
+//! The `delete` verb. containerd runs it after each delete of a task and after each death of a
 //! shim.
 
 use std::fs;
 
 use crate::harness::{Node, deadline, delete};
 
-/// Check that where nothing is left, nothing is done and no runtime is run.
+/// Check that where nothing is left, `delete` does nothing and runs no runtime.
 #[test]
 fn delete_of_nothing_runs_no_runtime() {
     let node = Node::new();
@@ -17,7 +17,7 @@ fn delete_of_nothing_runs_no_runtime() {
     assert_eq!(node.runtime().all_calls(), []);
 }
 
-/// Check that a bundle that is gone is no error.
+/// Check that a missing bundle is not an error.
 #[test]
 fn delete_without_a_bundle_succeeds() {
     let node = Node::new();
@@ -26,7 +26,7 @@ fn delete_without_a_bundle_succeeds() {
     assert_eq!(delete(&node, &bundle).response.exit_status, 137);
 }
 
-/// Check that files that make no sense are no reason to fail.
+/// Check that `delete` succeeds in spite of invalid files in the bundle.
 #[test]
 fn delete_survives_garbage_in_the_bundle() {
     let node = Node::new();
@@ -37,9 +37,9 @@ fn delete_survives_garbage_in_the_bundle() {
     assert_eq!(delete(&node, &bundle).response.exit_status, 137);
 }
 
-/// Check that the true status is told of an init whose end the shim saw before it died itself.
+/// Check that `delete` reports the true status of an init that ended before its shim was killed.
 #[test]
-fn delete_tells_the_status_that_the_shim_saw() {
+fn delete_reports_the_status_that_the_shim_recorded() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -47,14 +47,14 @@ fn delete_tells_the_status_that_the_shim_saw() {
     let init = shim.run(&bundle);
     let exit = shim.wait("web", "").unwrap();
     shim.process.kill();
-    shim.has_left(deadline::PATIENCE);
+    shim.wait_for_exit(deadline::PATIENCE);
     let response = delete(&node, &bundle).response;
     assert_eq!((response.pid, response.exit_status), (init.pid.unsigned_abs(), 42));
     assert_eq!(response.exited_at, exit.exited_at);
 }
 
-/// Check that after a shim was killed, its container dies, its state and its socket go, and the
-/// answer has init's pid (containerd#6402).
+/// Check that after a shim was killed, `delete` kills its container, removes the runtime's state
+/// and the socket, and answers with init's pid (containerd#6402).
 #[test]
 fn delete_cleans_up_after_a_killed_shim() {
     let node = Node::new();
@@ -62,7 +62,7 @@ fn delete_cleans_up_after_a_killed_shim() {
     let shim = node.shim(&bundle);
     let init = shim.run(&bundle);
     shim.process.kill();
-    shim.has_left(deadline::PATIENCE);
+    shim.wait_for_exit(deadline::PATIENCE);
     assert!(init.lives(), "a dead shim does not take its container along");
     let deleted = delete(&node, &bundle);
     assert_eq!(
@@ -72,7 +72,7 @@ fn delete_cleans_up_after_a_killed_shim() {
     assert_eq!(deleted.stderr, "");
     assert!(!node.runtime_root().join("test/web").exists());
     assert_eq!(node.sockets(), Vec::<String>::new());
-    node.is_deserted();
+    node.wait_until_empty();
 }
 
 /// Check that a pod's shim keeps its socket when one of its containers is deleted.
@@ -91,7 +91,7 @@ fn delete_leaves_the_socket_of_a_living_shim() {
     assert!(shim.reconnect().state("one", "").is_ok());
 }
 
-/// Check that a runtime that hangs does not take `delete` along: containerd gives it five seconds.
+/// Check that `delete` ends in time although the runtime hangs: containerd's limit is five seconds.
 #[test]
 fn delete_ends_in_time_while_the_runtime_hangs() {
     let node = Node::new();
@@ -100,9 +100,9 @@ fn delete_ends_in_time_while_the_runtime_hangs() {
     shim.run(&bundle);
     shim.process.kill();
     let hold = node.runtime().hold("delete");
-    // The harness gives it as long as containerd does.
+    // The harness has the same limit as containerd.
     let deleted = delete(&node, &bundle);
     assert_eq!(deleted.response.exit_status, 137);
     assert!(deleted.stderr.contains("did not end within"), "{}", deleted.stderr);
-    assert!(!hold.reached().process().lives());
+    assert!(!hold.wait_until_reached().process().lives());
 }

@@ -1,4 +1,4 @@
-//! Promise P1: each event reaches containerd, in order, however long it is away.
+//! Promise P1: each event reaches containerd, in order, however long containerd is away.
 
 use std::{fs, time::Duration};
 
@@ -9,7 +9,7 @@ use containerd_shim_protos::{
 
 use crate::harness::{Behaviour, Node, deadline};
 
-/// Check that events carry what containerd's clients read from them.
+/// Check that events have the fields that containerd's clients read.
 #[test]
 fn events_carry_what_they_are_about() {
     let node = Node::new();
@@ -35,9 +35,9 @@ fn events_carry_what_they_are_about() {
     assert_eq!(exit.exited_at, delete.exited_at);
 }
 
-/// Check that each event is told once while each is acknowledged, over one connection.
+/// Check that each event is delivered once, over one connection, while containerd acknowledges.
 #[test]
-fn acknowledged_events_are_told_once() {
+fn acknowledged_events_are_delivered_once() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
@@ -48,16 +48,16 @@ fn acknowledged_events_are_told_once() {
         shim.wait("web", "").unwrap();
         shim.delete("web", "").unwrap();
     }
-    let story = daemon.wait_for_count(80);
-    let life = ["create web", "start web", "exit web web 0", "delete web 0"];
-    assert!(story.chunks(4).all(|chunk| chunk == life), "{story:?}");
+    let reported = daemon.wait_for_count(80);
+    let expected = ["create web", "start web", "exit web web 0", "delete web 0"];
+    assert!(reported.chunks(4).all(|chunk| chunk == expected), "{reported:?}");
     shim.shut_down();
-    assert_eq!(daemon.story().len(), 80);
+    assert_eq!(daemon.event_lines().len(), 80);
     assert_eq!(daemon.accepted(), 1);
 }
 
-/// Check that what happens while containerd is away is told after it came back, in order, and not
-/// before two seconds have passed: its clients come back, too.
+/// Check that events that happen while containerd is away are delivered in order after it is back,
+/// and not before two seconds have passed, because its clients must reconnect first.
 #[test]
 fn events_wait_for_containerd_and_for_its_clients() {
     let node = Node::new();
@@ -73,9 +73,9 @@ fn events_wait_for_containerd_and_for_its_clients() {
     let daemon = node.daemon();
     let connected =
         deadline::find("a connection", || (daemon.accepted() > 0).then(std::time::Instant::now));
-    let story = daemon.wait_for_count(7);
+    let reported = daemon.wait_for_count(7);
     assert_eq!(
-        story,
+        reported,
         [
             "create web",
             "start web",
@@ -90,7 +90,7 @@ fn events_wait_for_containerd_and_for_its_clients() {
     assert!(waited > Duration::from_millis(1900), "the replay began after {waited:?}");
 }
 
-/// Check that a restart of containerd in the middle loses nothing and keeps the order.
+/// Check that a restart of containerd in between loses no event and keeps the order.
 #[test]
 fn a_restart_of_containerd_loses_nothing() {
     let node = Node::new();
@@ -100,37 +100,37 @@ fn a_restart_of_containerd_loses_nothing() {
     node.runtime().payload("web", "exit 0");
     for round in 0..4 {
         if round == 1 {
-            daemon.go_away();
+            daemon.stop_listening();
         }
         if round == 3 {
-            daemon.come_back();
+            daemon.listen_again();
         }
         shim.run(&bundle);
         shim.wait("web", "").unwrap();
         shim.delete("web", "").unwrap();
     }
-    // One copy more may come, of an event whose acknowledgement was lost.
-    let mut story = daemon.wait_until("sixteen events", deadline::PATIENCE, |events| {
-        let mut story: Vec<_> = events.iter().map(|event| event.line.clone()).collect();
-        story.dedup();
-        (story.len() >= 16).then_some(story)
+    // An event may come twice if its acknowledgement was lost.
+    let mut reported = daemon.wait_until("sixteen events", deadline::PATIENCE, |events| {
+        let mut reported: Vec<_> = events.iter().map(|event| event.line.clone()).collect();
+        reported.dedup();
+        (reported.len() >= 16).then_some(reported)
     });
-    story.dedup();
-    let life = ["create web", "start web", "exit web web 0", "delete web 0"];
-    assert!(story.chunks(4).all(|chunk| chunk == life), "{story:?}");
+    reported.dedup();
+    let expected = ["create web", "start web", "exit web web 0", "delete web 0"];
+    assert!(reported.chunks(4).all(|chunk| chunk == expected), "{reported:?}");
 }
 
-/// Check that an event whose acknowledgement was lost is told again, with the same content.
+/// Check that an event is sent again with the same content if its acknowledgement was lost.
 #[test]
 fn a_lost_acknowledgement_brings_a_second_copy() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
     let shim = node.shim(&bundle);
-    daemon.behave(Behaviour::HangUp);
+    daemon.set_behaviour(Behaviour::HangUp);
     shim.create(&bundle.create()).unwrap();
     daemon.wait_for_count(1);
-    daemon.behave(Behaviour::Acknowledge);
+    daemon.set_behaviour(Behaviour::Acknowledge);
     shim.start("web", "").unwrap();
     daemon.wait_for("start web");
     let events = daemon.events();
@@ -139,32 +139,32 @@ fn a_lost_acknowledgement_brings_a_second_copy() {
     assert_eq!(events[0].envelope, events[1].envelope);
 }
 
-/// Check that an event that containerd will never take does not hold up the next.
+/// Check that an event that containerd never accepts does not hold up the next.
 #[test]
 fn an_event_that_is_refused_does_not_hold_up_the_next() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
     let shim = node.shim(&bundle);
-    daemon.behave(Behaviour::Refuse(Code::INVALID_ARGUMENT));
+    daemon.set_behaviour(Behaviour::Refuse(Code::INVALID_ARGUMENT));
     shim.create(&bundle.create()).unwrap();
     daemon.wait_for_count(1);
-    daemon.behave(Behaviour::Acknowledge);
+    daemon.set_behaviour(Behaviour::Acknowledge);
     shim.start("web", "").unwrap();
     assert_eq!(daemon.wait_for_count(2), ["create web", "start web"]);
 }
 
-/// Check that a containerd that cannot take an event now gets it again: it may be starting.
+/// Check that an event is sent again if containerd cannot take it now: containerd may be starting.
 #[test]
-fn an_event_that_containerd_cannot_take_now_comes_again() {
+fn an_event_that_containerd_cannot_take_now_is_sent_again() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
     let shim = node.shim(&bundle);
-    daemon.behave(Behaviour::Refuse(Code::UNAVAILABLE));
+    daemon.set_behaviour(Behaviour::Refuse(Code::UNAVAILABLE));
     shim.create(&bundle.create()).unwrap();
     daemon.wait_for_count(1);
-    daemon.behave(Behaviour::Acknowledge);
+    daemon.set_behaviour(Behaviour::Acknowledge);
     assert_eq!(daemon.wait_for_count(2), ["create web", "create web"]);
 }
 
@@ -176,7 +176,7 @@ fn a_containerd_that_does_not_read_blocks_no_request() {
         let bundle = node.bundle("web");
         let daemon = node.daemon();
         let shim = node.shim(&bundle);
-        daemon.behave(behaviour);
+        daemon.set_behaviour(behaviour);
         node.runtime().payload("web", "exit 0");
         let quick = shim.with_deadline(Duration::from_secs(3));
         for _ in 0..10 {
@@ -189,13 +189,14 @@ fn a_containerd_that_does_not_read_blocks_no_request() {
     }
 }
 
-/// Check that what waits, waits in the journal of the bundle, which is emptied when all is told.
+/// Check that undelivered events are in the journal of the bundle, which is emptied when all are
+/// delivered.
 #[test]
-fn what_waits_waits_in_the_journal() {
+fn undelivered_events_wait_in_the_journal() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
-    daemon.go_away();
+    daemon.stop_listening();
     let shim = node.shim(&bundle);
     shim.create(&bundle.create()).unwrap();
     let length = || fs::metadata(bundle.path.join("events.journal")).unwrap().len();
@@ -203,14 +204,14 @@ fn what_waits_waits_in_the_journal() {
     assert!(one > 0 && one < 1024, "{one}");
     shim.start("web", "").unwrap();
     assert!(length() > one);
-    daemon.come_back();
+    daemon.listen_again();
     daemon.wait_for("start web");
     deadline::until("an empty journal", || length() == 0);
 }
 
-/// Check that a shim whose journal cannot be made tells all the same.
+/// Check that a shim that cannot create its journal still publishes its events.
 #[test]
-fn a_shim_without_a_journal_tells_all_the_same() {
+fn a_shim_without_a_journal_still_publishes() {
     let node = Node::new();
     let bundle = node.bundle("web");
     std::os::unix::fs::symlink("/etc/passwd", bundle.path.join("events.journal")).unwrap();

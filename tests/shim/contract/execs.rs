@@ -1,11 +1,12 @@
-//! The life of an exec.
+//! The states and requests of an exec, from Exec to Delete.
 
 use containerd_shim_protos::{api::Status, ttrpc::proto::Code};
 
 use super::lifecycle::refuses;
 use crate::harness::{Node, any, deadline, exec_request};
 
-/// Check that an exec goes from added to deleted, and tells each step.
+/// Check that an exec goes through its states from added to deleted, and that each step is
+/// reported.
 #[test]
 fn an_exec_is_added_started_and_deleted() {
     let node = Node::new();
@@ -31,12 +32,15 @@ fn an_exec_is_added_started_and_deleted() {
     let deleted = shim.delete("web", "probe").unwrap();
     assert_eq!((deleted.pid, deleted.exit_status, deleted.exited_at), (pid, 5, exit.exited_at));
     refuses(shim.state("web", "probe"), Code::NOT_FOUND, "process does not exist probe: not found");
-    let story = daemon.wait_for_count(5);
-    assert_eq!(story[2..], ["exec-added web probe", "exec-started web probe", "exit web probe 5"]);
+    let reported = daemon.wait_for_count(5);
+    assert_eq!(
+        reported[2..],
+        ["exec-added web probe", "exec-started web probe", "exit web probe 5"]
+    );
 }
 
-/// Check that the runtime gets the process document as it came, but for the terminal, and that both
-/// files of an exec are gone afterwards.
+/// Check that the runtime receives the process document unchanged except for `terminal`, and that
+/// both files of an exec are removed afterwards.
 #[test]
 fn the_runtime_gets_the_process_as_it_came() {
     let node = Node::new();
@@ -53,7 +57,7 @@ fn the_runtime_gets_the_process_as_it_came() {
     let process: serde_json::Value =
         serde_json::from_slice(&std::fs::read(node.runtime().file("process")).unwrap()).unwrap();
     let mut expected: serde_json::Value = serde_json::from_str(spec).unwrap();
-    // The request decides.
+    // The request decides about the terminal, not the document.
     expected["terminal"] = false.into();
     assert_eq!(process, expected);
     let call = &node.runtime().calls("exec")[0];
@@ -65,7 +69,7 @@ fn the_runtime_gets_the_process_as_it_came() {
     }
 }
 
-/// Check that a second exec under one id is refused, until the first is deleted.
+/// Check that a second exec with the same id is refused until the first is deleted.
 #[test]
 fn a_second_exec_under_one_id_is_refused() {
     let node = Node::new();
@@ -78,9 +82,10 @@ fn a_second_exec_under_one_id_is_refused() {
     shim.exec("web", "probe").unwrap();
 }
 
-/// Check that what the state of an exec does not allow is refused in words that clients know.
+/// Check that a request that the state of an exec does not allow gets the error text that clients
+/// know.
 #[test]
-fn what_an_execs_state_forbids_is_refused() {
+fn requests_that_an_execs_state_forbids_are_refused() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -105,8 +110,7 @@ fn what_an_execs_state_forbids_is_refused() {
     refuses(shim.kill("web", "probe", 9), Code::NOT_FOUND, "process already finished: not found");
 }
 
-/// Check that an exec is killed by the shim itself, whatever the signal's number, without the
-/// runtime.
+/// Check that the shim itself kills an exec, with any signal number and without the runtime.
 #[test]
 fn an_exec_gets_real_time_signals_too() {
     let node = Node::new();
@@ -121,9 +125,9 @@ fn an_exec_gets_real_time_signals_too() {
     assert!(shim.kill("web", "other", 200).is_err());
 }
 
-/// Check that a process that cannot be meant is refused when it is added.
+/// Check that an invalid process document is refused when the exec is added.
 #[test]
-fn a_process_that_is_no_document_is_refused() {
+fn an_invalid_process_document_is_refused() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -140,10 +144,10 @@ fn a_process_that_is_no_document_is_refused() {
     }
 }
 
-/// Check that an exec that the runtime refuses tells so to its starter and its waiters, leaves no
-/// event of a life that it never had, and can be deleted.
+/// Check that when the runtime refuses an exec, its starter and its waiters get an error, no start
+/// or exit of it is reported, and it can be deleted.
 #[test]
-fn an_exec_that_does_not_start_ends_for_those_who_wait() {
+fn waiters_are_answered_when_an_exec_fails_to_start() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
@@ -152,9 +156,9 @@ fn an_exec_that_does_not_start_ends_for_those_who_wait() {
     node.runtime().before("exec", "fail 'exec: /nope: not found'");
     shim.exec("web", "probe").unwrap();
     let hold = node.runtime().hold("exec");
-    let waiter = shim.beside(|task| task.wait("web", "probe"));
-    let start = shim.beside(|task| task.start("web", "probe"));
-    hold.reached();
+    let waiter = shim.in_background(|task| task.wait("web", "probe"));
+    let start = shim.in_background(|task| task.start("web", "probe"));
+    hold.wait_until_reached();
     hold.release();
     refuses(
         start.join().unwrap(),
@@ -166,12 +170,12 @@ fn an_exec_that_does_not_start_ends_for_those_who_wait() {
     shim.remove("web");
     daemon.wait_for("delete web 137");
     assert_eq!(
-        daemon.story(),
+        daemon.event_lines(),
         ["create web", "start web", "exec-added web probe", "exit web web 137", "delete web 137"]
     );
 }
 
-/// Check that execs can be added and started in a container that is only created.
+/// Check that execs can be added and started in a created container.
 #[test]
 fn a_created_container_takes_execs() {
     let node = Node::new();
@@ -181,7 +185,7 @@ fn a_created_container_takes_execs() {
     assert!(shim.run_exec("web", "probe").lives());
 }
 
-/// Check that an exec that is starting can be killed, and leaves no process.
+/// Check that an exec can be killed while it is starting, and leaves no process.
 #[test]
 fn an_exec_that_is_starting_can_be_killed() {
     let node = Node::new();
@@ -190,15 +194,16 @@ fn an_exec_that_is_starting_can_be_killed() {
     shim.run(&bundle);
     shim.exec("web", "probe").unwrap();
     let hold = node.runtime().hold("exec");
-    let start = shim.beside(|task| task.start("web", "probe"));
-    let runtime = hold.reached().process();
+    let start = shim.in_background(|task| task.start("web", "probe"));
+    let runtime = hold.wait_until_reached().process();
     shim.kill("web", "probe", 9).unwrap();
     let failure = start.join().unwrap().unwrap_err();
     assert!(failure.message.starts_with("OCI runtime exec failed"), "{failure:?}");
     deadline::until("the end of the runtime", || !runtime.lives());
 }
 
-/// Check that the exit of init is told after that of every exec, in whichever order they end.
+/// Check that the exit of init is published after the exit of every exec, in whichever order they
+/// end.
 #[test]
 fn init_exit_is_published_after_every_exec() {
     let node = Node::new();
@@ -210,14 +215,14 @@ fn init_exit_is_published_after_every_exec() {
     let execs = ["a", "b", "c"].map(|exec_id| shim.run_exec("web", exec_id));
     let init = shim.start("web", "").unwrap().pid;
     deadline::until("the end of init", || !crate::harness::Process::new(init).lives());
-    // The end of a pid namespace would end them now.
+    // In a real pid namespace, the end of init would end them now.
     for exec in execs {
         exec.kill();
     }
     shim.wait("web", "").unwrap();
     daemon.wait_for("exit web web 0");
     let exits: Vec<_> =
-        daemon.story().into_iter().filter(|line| line.starts_with("exit")).collect();
+        daemon.event_lines().into_iter().filter(|line| line.starts_with("exit")).collect();
     assert_eq!(exits.len(), 4, "{exits:?}");
     assert_eq!(exits[3], "exit web web 0");
 }

@@ -1,11 +1,11 @@
-//! No request waits for another's runtime (promise P3), told by order: State answers while the held
-//! call has not returned.
+//! No request waits for the runtime of another request (promise P3). This is tested by order: State
+//! answers while the held call has not returned.
 
 use std::{thread::JoinHandle, time::Duration};
 
 use crate::harness::{Bundle, Failure, Hold, Node, Shim};
 
-/// What State may take: a hundred times what it takes.
+/// The limit for State: a hundred times what it takes.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 struct Held {
@@ -14,7 +14,7 @@ struct Held {
 }
 
 impl Held {
-    /// Holds `verb` and begins `call`, which gets as far as the runtime.
+    /// Holds `verb` and begins `call`, which waits in the runtime.
     fn begin(
         node: &Node,
         shim: &Shim,
@@ -22,12 +22,12 @@ impl Held {
         call: impl FnOnce(&crate::harness::Task) -> Result<(), Failure> + Send + 'static,
     ) -> Self {
         let hold = node.runtime().hold(verb);
-        let call = shim.beside(call);
-        hold.reached();
+        let call = shim.in_background(call);
+        hold.wait_until_reached();
         Self { hold, call }
     }
 
-    /// Lets it go on, after what was looked at meanwhile.
+    /// Lets the held call continue, once the checks during the hold are done.
     #[track_caller]
     fn end(self) -> Result<(), Failure> {
         assert!(!self.call.is_finished(), "the call was not held");
@@ -36,7 +36,7 @@ impl Held {
     }
 }
 
-/// A shim with one running container, and one of the same pod that is only prepared.
+/// A shim with one running container, and the bundle of a second container of the same pod.
 fn pod(node: &Node) -> (Shim, Bundle, Bundle) {
     let [first, second] =
         ["one", "two"].map(|id| node.bundle(id).annotated("io.kubernetes.cri.sandbox-id", "pod"));
@@ -45,10 +45,10 @@ fn pod(node: &Node) -> (Shim, Bundle, Bundle) {
     (shim, first, second)
 }
 
-/// Check that a slow create keeps nobody from the other containers, nor from the answer that it is
-/// not there yet (containerd#13483).
+/// Check that requests for other containers are answered while a create hangs, and that a request
+/// for the container in creation gets a "not found" error at once (containerd#13483).
 #[test]
-fn others_are_answered_while_a_create_hangs() {
+fn other_containers_are_answered_while_a_create_hangs() {
     let node = Node::new();
     let (shim, _, second) = pod(&node);
     let request = second.create();
@@ -64,7 +64,7 @@ fn others_are_answered_while_a_create_hangs() {
     quick.state("two", "").unwrap();
 }
 
-/// Check that State, Wait's client and Kill are answered while start hangs.
+/// Check that State, Wait and Kill are answered while a start hangs.
 #[test]
 fn a_container_answers_while_its_start_hangs() {
     let node = Node::new();
@@ -80,7 +80,8 @@ fn a_container_answers_while_its_start_hangs() {
     held.end().unwrap();
 }
 
-/// Check that a container answers, and takes other execs, while one of them is slow to start.
+/// Check that requests to a container are answered, and other execs start, while one exec is slow
+/// to start.
 #[test]
 fn a_container_answers_while_an_exec_hangs() {
     let node = Node::new();
@@ -98,7 +99,7 @@ fn a_container_answers_while_an_exec_hangs() {
     held.end().unwrap();
 }
 
-/// Check that a container answers while its pause and its resume hang.
+/// Check that requests to a container are answered while its pause or its resume hangs.
 #[test]
 fn a_container_answers_while_pause_and_resume_hang() {
     let node = Node::new();
@@ -116,7 +117,7 @@ fn a_container_answers_while_pause_and_resume_hang() {
     held.end().unwrap();
 }
 
-/// Check that a container answers while a kill hangs, and takes another.
+/// Check that requests to a container, including another kill, are answered while a kill hangs.
 #[test]
 fn a_container_answers_while_a_kill_hangs() {
     let node = Node::new();
@@ -125,15 +126,16 @@ fn a_container_answers_while_a_kill_hangs() {
     shim.run(&bundle);
     let held = Held::begin(&node, &shim, "kill", |task| task.kill("web", "", 0).map(drop));
     shim.with_deadline(AT_ONCE).state("web", "").unwrap();
-    // A container that ends by itself meanwhile is told about.
-    let waiter = shim.beside(|task| task.wait("web", ""));
+    // An end during the hold is reported.
+    let waiter = shim.in_background(|task| task.wait("web", ""));
     let init = shim.connection("web").unwrap().task_pid;
     crate::harness::Process::new(init).kill();
     assert_eq!(waiter.join().unwrap().unwrap().exit_status, 137);
     held.end().unwrap_err();
 }
 
-/// Check that a container answers while its update hangs (rust-extensions 7259c1c).
+/// Check that requests to a container are answered while its update hangs (rust-extensions
+/// 7259c1c).
 #[test]
 fn a_container_answers_while_an_update_hangs() {
     let node = Node::new();
@@ -149,7 +151,8 @@ fn a_container_answers_while_an_update_hangs() {
     held.end().unwrap();
 }
 
-/// Check that a container answers while its delete hangs, and that a second delete joins the first.
+/// Check that requests to a container are answered while its delete hangs, and that a second delete
+/// joins the first.
 #[test]
 fn a_container_answers_while_its_delete_hangs() {
     let node = Node::new();
@@ -161,14 +164,14 @@ fn a_container_answers_while_its_delete_hangs() {
     let quick = shim.with_deadline(AT_ONCE);
     assert_eq!(quick.state("web", "").unwrap().exit_status, 137);
     assert_eq!(quick.wait("web", "").unwrap().exit_status, 137);
-    let second = shim.beside(|task| task.delete("web", ""));
+    let second = shim.in_background(|task| task.delete("web", ""));
     quick.state("web", "").unwrap();
     held.end().unwrap();
     assert_eq!(second.join().unwrap().unwrap().exit_status, 137);
     assert_eq!(node.runtime().calls("delete").len(), 1);
 }
 
-/// Check that requests that must wait for a pause are done after it.
+/// Check that requests that must wait for a pause are executed after it.
 #[test]
 fn requests_wait_their_turn_during_a_pause() {
     let node = Node::new();
@@ -176,9 +179,9 @@ fn requests_wait_their_turn_during_a_pause() {
     let shim = node.shim(&bundle);
     shim.run(&bundle);
     let held = Held::begin(&node, &shim, "pause", |task| task.pause("web").map(drop));
-    let update = shim.beside(|task| task.update("web", "{}"));
-    let resume = shim.beside(|task| task.resume("web"));
-    // Behind both on the same connection.
+    let update = shim.in_background(|task| task.update("web", "{}"));
+    let resume = shim.in_background(|task| task.resume("web"));
+    // This request is behind both on the same connection, so its answer shows that both arrived.
     shim.state("web", "").unwrap();
     assert!(!update.is_finished() && !resume.is_finished());
     assert_eq!(node.runtime().all_calls().last().unwrap().verb(), Some("pause"));
@@ -187,9 +190,9 @@ fn requests_wait_their_turn_during_a_pause() {
     resume.join().unwrap().unwrap();
 }
 
-/// Check that a create that hangs can be given up: Delete ends its runtime, and nothing is left.
+/// Check that a hanging create can be cancelled: Delete kills its runtime, and nothing is left.
 #[test]
-fn a_create_that_hangs_can_be_given_up() {
+fn a_create_that_hangs_can_be_cancelled() {
     for by_kill in [false, true] {
         let node = Node::new();
         let bundle = node.bundle("web");
@@ -206,6 +209,6 @@ fn a_create_that_hangs_can_be_given_up() {
         assert!(!runtime.lives());
         assert_eq!(shim.state("web", "").unwrap_err().message, "container not created: not found");
         shim.shut_down();
-        node.is_deserted();
+        node.wait_until_empty();
     }
 }

@@ -29,9 +29,9 @@ fn info(stdin: &[u8]) -> RuntimeInfo {
     RuntimeInfo::parse_from_bytes(&output.stdout).unwrap()
 }
 
-/// Check that the version is told under both names of the flag.
+/// Check that the version is printed for both names of the flag.
 #[test]
-fn the_version_is_told() {
+fn the_version_is_printed() {
     for flag in ["-v", "--version"] {
         let output = run(flag, b"");
         let text = String::from_utf8(output.stdout).unwrap();
@@ -40,8 +40,8 @@ fn the_version_is_told() {
     }
 }
 
-/// Check that the features of the runtime that the options name are passed on as they are, and the
-/// options too.
+/// Check that the features of the runtime in the options are passed on unchanged, and the options
+/// too.
 #[test]
 fn the_features_of_the_runtime_are_passed_on() {
     let node = Node::new();
@@ -58,7 +58,7 @@ fn the_features_of_the_runtime_are_passed_on() {
     assert_eq!(features["ociVersionMax"], "1.2.0");
 }
 
-/// Check that a runtime without features is no error: crun before 1.8 had none.
+/// Check that a runtime without the `features` verb is not an error: crun before 1.8 had none.
 #[test]
 fn a_runtime_without_features_has_none() {
     for script in ["exit 1", "echo not JSON; exit 0", "echo '[]'; exit 0"] {
@@ -70,7 +70,7 @@ fn a_runtime_without_features_has_none() {
     }
 }
 
-/// Check that a runtime that is not there is named.
+/// Check that the error for a missing runtime names it.
 #[test]
 fn a_missing_runtime_is_named() {
     let options = any(

@@ -1,4 +1,4 @@
-//! When a shim leaves, and when it does not.
+//! When a shim exits, and when it does not.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use nix::sys::signal::Signal;
 
 use crate::harness::{Node, deadline, delete};
 
-/// How long a shim without containers may take to leave.
+/// The longest time until a shim without containers exits.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Check that Shutdown is answered, and process and socket are gone a second later.
+/// Check that Shutdown is answered, and that the process and the socket are gone a second later.
 #[test]
 fn shutdown_ends_the_shim_and_removes_its_socket() {
     let node = Node::new();
@@ -19,9 +19,9 @@ fn shutdown_ends_the_shim_and_removes_its_socket() {
     shim.run(&bundle);
     shim.remove("web");
     shim.shutdown("web").unwrap();
-    shim.has_left(AT_ONCE);
+    shim.wait_for_exit(AT_ONCE);
     assert_eq!(node.sockets(), Vec::<String>::new());
-    node.is_deserted();
+    node.wait_until_empty();
 }
 
 /// Check that Shutdown ends a shim that never had a container.
@@ -30,10 +30,10 @@ fn shutdown_ends_an_unused_shim() {
     let node = Node::new();
     let shim = node.shim(&node.bundle("web"));
     shim.shutdown("web").unwrap();
-    shim.has_left(AT_ONCE);
+    shim.wait_for_exit(AT_ONCE);
 }
 
-/// Check that Shutdown is ignored while a container is left, whatever its state.
+/// Check that Shutdown is ignored while a container exists, whatever its state.
 #[test]
 fn shutdown_is_ignored_while_a_container_is_left() {
     let node = Node::new();
@@ -52,7 +52,7 @@ fn shutdown_is_ignored_while_a_container_is_left() {
     shim.shut_down();
 }
 
-/// Check that a shim leaves only after what containerd has not acknowledged yet.
+/// Check that a shim exits only after containerd has acknowledged all events.
 #[test]
 fn a_shim_that_leaves_delivers_its_events_first() {
     let node = Node::new();
@@ -61,17 +61,17 @@ fn a_shim_that_leaves_delivers_its_events_first() {
     let shim = node.shim(&bundle);
     shim.run(&bundle);
     daemon.wait_for("start web");
-    daemon.go_away();
+    daemon.stop_listening();
     shim.remove("web");
     shim.shutdown("web").unwrap();
     deadline::until("the end of the socket", || node.sockets().is_empty());
-    daemon.come_back();
+    daemon.listen_again();
     daemon.wait_for("delete web 137");
-    shim.has_left(AT_ONCE);
+    shim.wait_for_exit(AT_ONCE);
 }
 
-/// Check that SIGTERM and SIGINT end a shim and remove its socket; its container is left to
-/// `delete`.
+/// Check that SIGTERM and SIGINT end a shim and remove its socket, and that its container is left
+/// to `delete`.
 #[test]
 fn a_terminated_shim_leaves_its_container_to_delete() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -81,17 +81,17 @@ fn a_terminated_shim_leaves_its_container_to_delete() {
         let shim = node.shim(&bundle);
         let init = shim.run(&bundle);
         shim.process.signal(signal);
-        shim.has_left(AT_ONCE);
+        shim.wait_for_exit(AT_ONCE);
         assert_eq!(node.sockets(), Vec::<String>::new());
         assert!(init.lives());
         assert_eq!(delete(&node, &bundle).response.pid, init.pid.unsigned_abs());
-        node.is_deserted();
+        node.wait_until_empty();
     }
 }
 
-/// Check that the signals that a daemon gets by the way do not end it.
+/// Check that other common signals do not end a shim.
 #[test]
-fn a_shim_survives_the_signals_that_mean_something_else() {
+fn a_shim_survives_other_signals() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);

@@ -1,4 +1,4 @@
-//! The life of a container: codes, texts and answers of each request.
+//! Requests of a container from Create to Delete: error codes, error texts and answers of each request.
 
 use containerd_shim_protos::{
     api::Status, protobuf::Message as _, shim::oci::ProcessDetails, ttrpc::proto::Code,
@@ -6,7 +6,7 @@ use containerd_shim_protos::{
 
 use crate::harness::{Failure, Node, deadline, exec_request};
 
-/// January 1 of year 1: what Go's `IsZero` asks for.
+/// January 1 of year 1, in seconds: the time for which Go's `IsZero` is true.
 const GO_ZERO_TIME: i64 = -62_135_596_800;
 
 #[track_caller]
@@ -15,7 +15,8 @@ pub(super) fn refuses<T: std::fmt::Debug>(answer: Result<T, Failure>, code: Code
     assert_eq!((failure.code, failure.message.as_str()), (Some(code), message));
 }
 
-/// Check that a container goes through its states, and that State tells each with the right fields.
+/// Check that a container goes through its states, and that State reports each with the right
+/// fields.
 #[test]
 fn state_follows_the_life_of_a_container() {
     let node = Node::new();
@@ -57,7 +58,8 @@ fn state_follows_the_life_of_a_container() {
     refuses(shim.state("web", ""), Code::NOT_FOUND, "container not created: not found");
 }
 
-/// Check that every request about a container that is not there says so, and Connect answers.
+/// Check that every request for an unknown container fails with "not found", except Connect, which
+/// answers.
 #[test]
 fn requests_about_an_unknown_container_are_not_found() {
     let node = Node::new();
@@ -81,9 +83,9 @@ fn requests_about_an_unknown_container_are_not_found() {
     assert_eq!((connected.shim_pid, connected.task_pid), (shim.process.pid.unsigned_abs(), 0));
 }
 
-/// Check that what a state does not allow is refused in the stock shim's words.
+/// Check that a request that a state does not allow is refused with the stock shim's error text.
 #[test]
-fn what_the_state_forbids_is_refused_in_words_that_clients_know() {
+fn requests_that_a_state_forbids_get_the_stock_shims_errors() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -121,7 +123,7 @@ fn what_the_state_forbids_is_refused_in_words_that_clients_know() {
     refuses(shim.kill("web", "", 9), Code::NOT_FOUND, "process already finished: not found");
 }
 
-/// Check that a second create under one id is refused and does not harm the first.
+/// Check that a second create with the same id is refused and does not harm the first container.
 #[test]
 fn a_second_create_under_one_id_is_refused() {
     let node = Node::new();
@@ -132,12 +134,13 @@ fn a_second_create_under_one_id_is_refused() {
     assert_eq!(node.runtime().calls("create").len(), 1);
     assert!(init.lives());
     shim.remove("web");
-    // The id is free again.
+    // After the delete, the id can be used again.
     shim.run(&bundle);
     shim.remove("web");
 }
 
-/// Check that ids that would be flags or paths are refused, and a bundle that is no absolute path.
+/// Check that ids that look like flags or paths are refused, and bundle paths that are not
+/// absolute.
 #[test]
 fn ids_that_would_be_paths_or_flags_are_refused() {
     let node = Node::new();
@@ -162,9 +165,9 @@ fn ids_that_would_be_paths_or_flags_are_refused() {
     assert_eq!(node.runtime().calls("create").len(), 1);
 }
 
-/// Check that a create that the runtime refuses says why in its words, and leaves nothing.
+/// Check that the error of a refused create quotes the runtime, and that nothing is left.
 #[test]
-fn a_refused_create_is_told_in_the_runtimes_words() {
+fn a_refused_create_quotes_the_runtimes_error() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
@@ -174,14 +177,14 @@ fn a_refused_create_is_told_in_the_runtimes_words() {
     assert_eq!(failure.message, "OCI runtime create failed: exec: /nope: no such file");
     refuses(shim.state("web", ""), Code::NOT_FOUND, "container not created: not found");
     assert!(!node.runtime_root().join("test/web").exists());
-    // Another try has nothing in its way, and nobody heard of the first.
-    node.runtime().behave("create");
+    // A second create succeeds, and no event was published about the first.
+    node.runtime().reset("create");
     shim.run(&bundle);
     daemon.wait_for("start web");
-    assert_eq!(daemon.story(), ["create web", "start web"]);
+    assert_eq!(daemon.event_lines(), ["create web", "start web"]);
 }
 
-/// Check that a container that was created can be killed and deleted without ever being started.
+/// Check that a created container can be killed and deleted without being started.
 #[test]
 fn a_created_container_can_be_killed() {
     let node = Node::new();
@@ -193,10 +196,11 @@ fn a_created_container_can_be_killed() {
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 137);
     shim.delete("web", "").unwrap();
     daemon.wait_for("delete web 137");
-    assert_eq!(daemon.story(), ["create web", "exit web web 137", "delete web 137"]);
+    assert_eq!(daemon.event_lines(), ["create web", "exit web web 137", "delete web 137"]);
 }
 
-/// Check that the delete of a created container ends its init and tells so before the delete.
+/// Check that the delete of a created container ends its init, and reports the exit before the
+/// delete.
 #[test]
 fn a_created_container_can_be_deleted() {
     let node = Node::new();
@@ -204,15 +208,15 @@ fn a_created_container_can_be_deleted() {
     let daemon = node.daemon();
     let shim = node.shim(&bundle);
     let pid = shim.create(&bundle.create()).unwrap().pid;
-    let waiter = shim.beside(|task| task.wait("web", ""));
+    let waiter = shim.in_background(|task| task.wait("web", ""));
     let deleted = shim.delete("web", "").unwrap();
     assert_eq!((deleted.pid, deleted.exit_status), (pid, 137));
     assert_eq!(waiter.join().unwrap().unwrap().exit_status, 137);
     daemon.wait_for("delete web 137");
-    assert_eq!(daemon.story(), ["create web", "exit web web 137", "delete web 137"]);
+    assert_eq!(daemon.event_lines(), ["create web", "exit web web 137", "delete web 137"]);
     node.runtime().wait_for_calls("delete", 1);
     shim.shut_down();
-    node.is_deserted();
+    node.wait_until_empty();
 }
 
 /// Check that a container that the runtime cannot start can still be deleted.
@@ -229,9 +233,10 @@ fn a_container_that_does_not_start_can_be_deleted() {
     refuses(shim.state("web", ""), Code::NOT_FOUND, "container not created: not found");
 }
 
-/// Check that limits reach the runtime as they came, and what is no document is refused by name.
+/// Check that limits reach the runtime unchanged, and that the error for an invalid document names
+/// it.
 #[test]
-fn limits_reach_the_runtime_as_they_came() {
+fn limits_reach_the_runtime_unchanged() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -251,9 +256,9 @@ fn limits_reach_the_runtime_as_they_came() {
     assert_eq!(node.runtime().calls("update").len(), 1);
 }
 
-/// Check that the requests about streams do nothing, and well, to a container without them.
+/// Check that requests about streams succeed without effect for a container without streams.
 #[test]
-fn streams_that_are_not_there_can_be_closed_and_resized() {
+fn missing_streams_can_be_closed_and_resized() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -270,15 +275,16 @@ fn streams_that_are_not_there_can_be_closed_and_resized() {
     refuses(shim.close_io("web", "no"), Code::NOT_FOUND, "process does not exist no: not found");
 }
 
-/// Check that Pids tells init and execs, these by the one type that `ctr task ps` can print.
+/// Check that Pids reports init and execs, and execs with the type that `ctr task ps` can print.
 #[test]
-fn pids_tells_which_process_is_which_exec() {
+fn pids_reports_which_process_is_which_exec() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     let init = shim.run(&bundle);
     let exec = shim.run_exec("web", "probe");
-    // The scripted container has no cgroup of its own: others of ours may be in the list.
+    // The scripted container has no cgroup of its own, so other processes of this test may be in
+    // the list.
     let processes = shim.pids("web").unwrap().processes;
     let of = |pid: i32| processes.iter().find(|process| process.pid == pid.unsigned_abs());
     assert!(of(init.pid).unwrap().info.is_none());
@@ -287,7 +293,7 @@ fn pids_tells_which_process_is_which_exec() {
     assert_eq!(ProcessDetails::parse_from_bytes(&info.value).unwrap().exec_id, "probe");
 }
 
-/// Check that the service is there under the name of 1.x and of 2.x, and under no other.
+/// Check that the service is served under the names of 1.x and 2.x, and under no other.
 #[test]
 fn both_names_of_the_service_are_served() {
     let node = Node::new();
@@ -307,9 +313,9 @@ fn both_names_of_the_service_are_served() {
     );
 }
 
-/// Check that Connect tells the shim's pid and init's.
+/// Check that Connect reports the shim's pid and init's pid.
 #[test]
-fn connect_tells_both_pids() {
+fn connect_reports_both_pids() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);

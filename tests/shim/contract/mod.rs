@@ -1,4 +1,4 @@
-//! What containerd may rely on.
+//! Tests of what containerd relies on.
 
 mod bootstrap;
 mod checkpoint;

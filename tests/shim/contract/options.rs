@@ -15,7 +15,7 @@ fn toml_options(field: u8, value: &str) -> Any {
     let mut bytes = vec![(1 << 3) | 2, 4];
     bytes.extend(b"type");
     bytes.push((field << 3) | 2);
-    // A varint of two bytes, whether it needs them or not.
+    // A varint of two bytes, even for small lengths.
     let length = u8::try_from(value.len() % 128).unwrap();
     bytes.extend([length | 128, u8::try_from(value.len() / 128).unwrap()]);
     bytes.extend(value.as_bytes());
@@ -26,7 +26,7 @@ fn create_with(bundle: &Bundle, options: Any) -> CreateTaskRequest {
     CreateTaskRequest { options: MessageField::some(options), ..bundle.create() }
 }
 
-/// Check that each of runc's options that concerns a create reaches its arguments.
+/// Check that each of runc's options that affects a create reaches the arguments.
 #[test]
 fn the_options_of_runc_become_arguments() {
     let node = Node::new();
@@ -63,7 +63,7 @@ fn the_options_of_runc_become_arguments() {
     );
 }
 
-/// Check that without options the arguments are those that every runtime takes.
+/// Check that without options only those arguments are used that every runtime accepts.
 #[test]
 fn a_start_and_a_kill_are_as_go_runc_writes_them() {
     let node = Node::new();
@@ -84,15 +84,16 @@ fn a_start_and_a_kill_are_as_go_runc_writes_them() {
     );
 }
 
-/// Check that the TOML that containerd's CRI sends to any runtime not named runc.v2 is understood,
-/// in its body and in a file.
+/// Check that the TOML which containerd's CRI sends to any runtime that is not named runc.v2 is
+/// understood, in the body and in a file.
 #[test]
 fn the_toml_of_cri_is_understood() {
     for by_path in [false, true] {
         let node = Node::new();
         let bundle = node.bundle("web");
         let text = format!(
-            "BinaryName = {:?}\nRoot = {:?}\nSystemdCgroup = true\nno_pivot_root = true\n[lookout]\nbus = \"none\"\n",
+            "BinaryName = {:?}\nRoot = {:?}\nSystemdCgroup = true\nno_pivot_root = true\n\
+             [lookout]\nbus = \"none\"\n",
             node.runtime().path(),
             node.runtime_root(),
         );
@@ -111,9 +112,9 @@ fn the_toml_of_cri_is_understood() {
     }
 }
 
-/// Check that options that cannot be meant are refused by name, before anything is done.
+/// Check that the error for an invalid option names it, and that nothing is done before.
 #[test]
-fn options_that_cannot_be_meant_are_named() {
+fn invalid_options_are_named_in_the_error() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -129,15 +130,15 @@ fn options_that_cannot_be_meant_are_named() {
     ] {
         let failure = shim.create(&create_with(&bundle, options)).unwrap_err();
         assert_eq!(failure.code, Some(Code::INVALID_ARGUMENT), "{failure:?}");
-        assert!(failure.message.contains(words), "{failure:?} does not say {words:?}");
+        assert!(failure.message.contains(words), "{failure:?} does not contain {words:?}");
     }
     assert_eq!(node.runtime().all_calls(), []);
     assert!(bundle.read("options.json").is_none());
 }
 
-/// Check that a runtime that is not there is named.
+/// Check that the error for a missing runtime names it.
 #[test]
-fn a_runtime_that_is_not_there_is_named() {
+fn a_missing_runtime_is_named_in_the_error() {
     let node = Node::new();
     let mut bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -149,7 +150,7 @@ fn a_runtime_that_is_not_there_is_named() {
     }
 }
 
-/// Check that an empty name is `runc`, from the shim's own PATH.
+/// Check that an empty name stands for `runc`, found in the shim's own PATH.
 #[test]
 fn an_empty_name_is_runc_from_the_path() {
     let node = Node::new();
@@ -162,7 +163,8 @@ fn an_empty_name_is_runc_from_the_path() {
     assert_eq!(node.runtime().calls("create").len(), 1);
 }
 
-/// Check that what `delete` needs to know is kept in the bundle under the names of the stock shim.
+/// Check that the options which `delete` needs are stored in the bundle under the stock shim's
+/// names.
 #[test]
 fn the_options_are_kept_for_delete() {
     let node = Node::new();

@@ -1,4 +1,4 @@
-//! What needs root: sockets in the machine's own folder, mounts, owners of pipes.
+//! Contract tests that need root: sockets in the machine's own directory, mounts, owners of pipes.
 
 use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
@@ -8,7 +8,7 @@ use crate::harness::{
     Answer, Bundle, Fifo, Node, Process, StartVerb, deadline, delete, tools::tool,
 };
 
-/// Runs a start whose socket is in the machine's folder, and ends the shim.
+/// Runs a start with the socket in the machine's directory, and ends the shim.
 #[track_caller]
 fn answer_of(verb: &StartVerb, bundle: &Bundle) -> (Answer, String) {
     let started = verb.run();
@@ -20,17 +20,17 @@ fn answer_of(verb: &StartVerb, bundle: &Bundle) -> (Answer, String) {
     (answer, started.text())
 }
 
-/// Check that the server's working directory is its bundle: containerd's stock shims find `log`
-/// there.
+/// Check that the server's working directory is its bundle, where containerd finds the `log` of
+/// stock shims.
 #[test]
-fn the_server_is_at_home_in_its_bundle() {
+fn the_server_runs_in_its_bundle() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     assert_eq!(shim.process.cwd(), Some(bundle.path));
 }
 
-/// Check that containerd 1.6, which says nothing of versions, gets the bare address.
+/// Check that containerd 1.6, which sends no version, gets the bare address.
 #[test]
 fn an_old_containerd_gets_the_bare_address() {
     let node = Node::new();
@@ -40,7 +40,7 @@ fn an_old_containerd_gets_the_bare_address() {
     assert_eq!(text, answer.address);
 }
 
-/// Check that runtime options on stdin, as 1.6 to 2.2 send them, are no parameters.
+/// Check that runtime options on stdin, as 1.6 to 2.2 send them, are not taken for parameters.
 #[test]
 fn options_on_stdin_are_no_parameters() {
     use containerd_shim_protos::protobuf::Message as _;
@@ -51,7 +51,7 @@ fn options_on_stdin_are_no_parameters() {
     assert_eq!(text, answer.address);
 }
 
-/// Check that containerd 1.7 gets version 2 in JSON: it refuses 3.
+/// Check that containerd 1.7 gets version 2 in JSON, because it refuses version 3.
 #[test]
 fn containerd_1_7_gets_version_2() {
     let node = Node::new();
@@ -62,7 +62,7 @@ fn containerd_1_7_gets_version_2() {
     assert_eq!((answer.version, answer.protocol.as_str()), (2, "ttrpc"));
 }
 
-/// Check that containerd 2.x, known by its Go module path, gets version 3 in JSON.
+/// Check that containerd 2.x, recognised by its Go module path, gets version 3 in JSON.
 #[test]
 fn containerd_2_1_gets_version_3() {
     let node = Node::new();
@@ -73,7 +73,7 @@ fn containerd_2_1_gets_version_3() {
     assert_eq!((answer.version, answer.protocol.as_str()), (3, "ttrpc"));
 }
 
-/// Check that the mounts of a create are there for the container and gone after its delete.
+/// Check that the mounts of a create exist for the container and are removed by its delete.
 #[test]
 fn mounts_live_as_long_as_their_container() {
     let node = Node::new();
@@ -86,7 +86,7 @@ fn mounts_live_as_long_as_their_container() {
     assert!(!is_mounted(&bundle.path));
 }
 
-/// Check that nothing stays mounted after a create that failed (containerd#4434).
+/// Check that nothing stays mounted after a failed create (containerd#4434).
 #[test]
 fn mounts_are_gone_after_a_failed_create() {
     let node = Node::new();
@@ -106,7 +106,7 @@ fn mounts_are_gone_after_a_failed_create() {
     assert!(!is_mounted(&bundle.path));
 }
 
-/// Check that `delete` unmounts what a dead shim left mounted, layer for layer.
+/// Check that `delete` unmounts every layer that a dead shim left mounted.
 #[test]
 fn delete_unmounts_what_a_dead_shim_left() {
     let node = Node::new();
@@ -120,16 +120,16 @@ fn delete_unmounts_what_a_dead_shim_left() {
     });
     shim.create(&request).unwrap();
     shim.process.kill();
-    shim.has_left(deadline::PATIENCE);
+    shim.wait_for_exit(deadline::PATIENCE);
     assert!(is_mounted(&bundle.path));
     delete(&node, &bundle);
     assert!(!is_mounted(&bundle.path));
-    node.is_deserted();
+    node.wait_until_empty();
 }
 
-/// Check that the pipes belong to whom the options say, so that a user namespace can use them.
+/// Check that the pipes have the owner in the options, so that a user namespace can use them.
 #[test]
-fn pipes_belong_to_whom_the_options_say() {
+fn pipes_have_the_owner_that_the_options_name() {
     let node = Node::new();
     let mut bundle = node.bundle("web");
     (bundle.options.io_uid, bundle.options.io_gid) = (4242, 4343);
@@ -176,8 +176,8 @@ fn is_mounted(bundle: &Path) -> bool {
     })
 }
 
-/// Check that the shim is the better victim by one than containerd, and a container as good a one
-/// (containerd#3380).
+/// Check that the shim's OOM score is one above containerd's, so that the kernel kills it first,
+/// and that a container keeps containerd's score (containerd#3380).
 #[test]
 fn the_shim_is_killed_for_memory_before_containerd() {
     let node = Node::new();

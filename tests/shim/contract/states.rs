@@ -1,12 +1,12 @@
-//! What is told while a change of state is under way.
+//! What State reports while a change of state is in progress.
 
 use containerd_shim_protos::api::Status;
 
 use crate::harness::Node;
 
-/// Check that a container that is being paused is told as pausing, and its execs with it.
+/// Check that a container is reported as pausing while a pause is in progress, and its execs too.
 #[test]
-fn pausing_is_told_while_it_lasts() {
+fn pausing_is_reported_while_a_pause_is_in_progress() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
@@ -14,8 +14,8 @@ fn pausing_is_told_while_it_lasts() {
     shim.run(&bundle);
     shim.run_exec("web", "probe");
     let hold = node.runtime().hold("pause");
-    let pause = shim.beside(|task| task.pause("web"));
-    hold.reached();
+    let pause = shim.in_background(|task| task.pause("web"));
+    hold.wait_until_reached();
     for exec_id in ["", "probe"] {
         assert_eq!(shim.state("web", exec_id).unwrap().status.enum_value(), Ok(Status::PAUSING));
     }
@@ -27,10 +27,10 @@ fn pausing_is_told_while_it_lasts() {
     shim.resume("web").unwrap();
     assert_eq!(shim.state("web", "probe").unwrap().status.enum_value(), Ok(Status::RUNNING));
     daemon.wait_for("resumed web");
-    assert_eq!(daemon.story()[4..], ["paused web", "resumed web"]);
+    assert_eq!(daemon.event_lines()[4..], ["paused web", "resumed web"]);
 }
 
-/// Check that a container whose pause fails runs on.
+/// Check that a container stays running when its pause fails.
 #[test]
 fn a_container_whose_pause_fails_runs_on() {
     let node = Node::new();
@@ -42,7 +42,7 @@ fn a_container_whose_pause_fails_runs_on() {
     assert_eq!(shim.state("web", "").unwrap().status.enum_value(), Ok(Status::RUNNING));
 }
 
-/// Check that a paused container whose init dies is thawed, so that the rest of it can die.
+/// Check that a paused container is thawed when its init dies, so that its other processes can die.
 #[test]
 fn a_paused_container_is_thawed_when_its_init_dies() {
     let node = Node::new();
@@ -56,9 +56,9 @@ fn a_paused_container_is_thawed_when_its_init_dies() {
     shim.delete("web", "").unwrap();
 }
 
-/// Check that of a container that shares its pid namespace nothing outlives init.
+/// Check that no process of a container with a shared pid namespace outlives init.
 #[test]
-fn what_init_leaves_in_a_shared_pid_namespace_is_killed() {
+fn processes_that_outlive_init_in_a_shared_pid_namespace_are_killed() {
     let node = Node::new();
     let bundle = node.bundle("web").without_pid_namespace();
     let daemon = node.daemon();
@@ -70,10 +70,10 @@ fn what_init_leaves_in_a_shared_pid_namespace_is_killed() {
     assert!(!exec.lives());
     assert!(node.runtime().calls("kill")[0].has("--all"));
     daemon.wait_for("exit web web 137");
-    assert_eq!(daemon.story()[4..], ["exit web probe 137", "exit web web 137"]);
+    assert_eq!(daemon.event_lines()[4..], ["exit web probe 137", "exit web web 137"]);
 }
 
-/// Check that where init's end is that of its pid namespace, no runtime is run for it.
+/// Check that no runtime is run at the end of init if that ends the whole pid namespace.
 #[test]
 fn the_end_of_a_pid_namespace_needs_no_runtime() {
     let node = Node::new();

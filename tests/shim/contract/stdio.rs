@@ -1,4 +1,5 @@
-//! The streams: whole, in order, ended when the process has, and never in anybody's way.
+//! The streams: complete, in order, ended when the process has ended, and never blocking other
+//! requests.
 
 use std::{fs, io::Read as _, time::Duration};
 
@@ -29,7 +30,8 @@ impl Fifos {
     }
 }
 
-/// Check that both outputs arrive whole and end with the process, and that State tells their paths.
+/// Check that both outputs arrive completely and end with the process, and that State reports their
+/// paths.
 #[test]
 fn outputs_arrive_whole_and_end_with_the_process() {
     let node = Node::new();
@@ -54,7 +56,7 @@ fn outputs_arrive_whole_and_end_with_the_process() {
     shim.delete("web", "").unwrap();
 }
 
-/// Check that stdin stays open over the clients that come and go, until CloseIO.
+/// Check that stdin stays open while clients connect and disconnect, until CloseIO.
 #[test]
 fn stdin_ends_with_close_io_and_not_before() {
     let node = Node::new();
@@ -73,8 +75,8 @@ fn stdin_ends_with_close_io_and_not_before() {
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 0);
 }
 
-/// Check that a client's writer finds no reader before the process starts: `ctr run` takes the
-/// opening of its fifo for the sign that there is a task, and asks for CloseIO just once.
+/// Check that a client's writer finds no reader before the process starts. `ctr run` takes a
+/// successful open of its fifo for the sign that the task exists, and then calls CloseIO only once.
 #[test]
 fn the_input_is_not_opened_before_start() {
     let node = Node::new();
@@ -87,7 +89,7 @@ fn the_input_is_not_opened_before_start() {
     assert!(fifos.stdin.has_reader());
 }
 
-/// Check that a plain file may be the input, and ends where it ends.
+/// Check that a plain file can be the input, and that stdin ends with it.
 #[test]
 fn a_plain_file_may_be_the_input() {
     let node = Node::new();
@@ -104,7 +106,7 @@ fn a_plain_file_may_be_the_input() {
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 0);
 }
 
-/// Check that CloseIO that comes before start is not forgotten.
+/// Check that a CloseIO before start is not forgotten.
 #[test]
 fn close_io_before_start_ends_the_input() {
     let node = Node::new();
@@ -121,7 +123,7 @@ fn close_io_before_start_ends_the_input() {
     assert_eq!(shim.wait("web", "probe").unwrap().exit_status, 9);
 }
 
-/// Check that an output of many times a pipe's size arrives whole, through an exec too.
+/// Check that output of many times the size of a pipe arrives completely, from an exec too.
 #[test]
 fn a_large_output_arrives_whole() {
     let node = Node::new();
@@ -152,9 +154,9 @@ fn a_large_output_arrives_whole() {
     }
 }
 
-/// Check that fifos that nobody opens keep nobody from anything (containerd#2877).
+/// Check that fifos without a reader or writer block nothing (containerd#2877).
 #[test]
-fn fifos_that_nobody_opens_block_nothing() {
+fn unopened_fifos_block_nothing() {
     let node = Node::new();
     let _daemon = node.daemon();
     let bundle = node.bundle("web");
@@ -164,7 +166,7 @@ fn fifos_that_nobody_opens_block_nothing() {
     let quick = shim.with_deadline(Duration::from_secs(5));
     let init = quick.create(&fifos.create(&bundle)).unwrap().pid;
     quick.start("web", "").unwrap();
-    // It fills every pipe there is and then waits for its reader.
+    // It fills every pipe and then waits for its reader.
     let blocked = || matches!(Process::new(init).state(), Some('S'));
     deadline::until("a container that waits for its reader", blocked);
     quick.state("web", "").unwrap();
@@ -179,15 +181,15 @@ fn fifos_that_nobody_opens_block_nothing() {
     assert_eq!(quick.wait("web", "probe").unwrap().exit_status, 137);
     quick.delete("web", "probe").unwrap();
     quick.delete("web", "").unwrap();
-    // Nor the shim from leaving (rust-extensions#337).
+    // The shim can exit, too (rust-extensions#337).
     shim.shutdown("web").unwrap();
-    shim.has_left(Duration::from_secs(1));
+    shim.wait_for_exit(Duration::from_secs(1));
 }
 
-/// Check that a reader may leave and another come: the process sees no broken pipe, nothing is lost
-/// between them (containerd#9342).
+/// Check that a reader can be replaced by another: the process gets no SIGPIPE, and nothing is lost
+/// in between (containerd#9342).
 #[test]
-fn a_reader_may_leave_and_another_come() {
+fn a_reader_may_be_replaced_by_another() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -205,7 +207,7 @@ fn a_reader_may_leave_and_another_come() {
     assert_eq!(fifos.stdout.collect().text(), "two\nthree\n");
 }
 
-/// Check that a path that is named for both outputs gets both.
+/// Check that one path for both outputs receives both.
 #[test]
 fn one_fifo_may_be_both_outputs() {
     let node = Node::new();
@@ -223,7 +225,7 @@ fn one_fifo_may_be_both_outputs() {
     assert_eq!(lines, ["one", "two"]);
 }
 
-/// Check that a `file://` log gets both outputs after what it had, in folders that are made for it.
+/// Check that both outputs are appended to a `file://` log, in directories that are created for it.
 #[test]
 fn a_file_gets_both_outputs() {
     let node = Node::new();
@@ -244,7 +246,7 @@ fn a_file_gets_both_outputs() {
     assert_eq!(lines, ["one", "one", "two", "two"]);
 }
 
-/// Check that a log that cannot be written costs the log, not the container (containerd#12462).
+/// Check that a container runs on when its log cannot be written (containerd#12462).
 #[test]
 fn a_log_that_is_full_does_not_stop_the_container() {
     let node = Node::new();
@@ -257,15 +259,15 @@ fn a_log_that_is_full_does_not_stop_the_container() {
     shim.delete("web", "").unwrap();
 }
 
-/// A logger's URI for a shell that runs `script`. Not a file of our own: one that a parallel test's
-/// fork still holds open for writing cannot be run.
+/// The URI of a logger that is a shell running `script`. No script file, because a file that a
+/// parallel test's fork still holds open for writing cannot be executed (ETXTBSY).
 fn logger(script: &str) -> String {
     let escaped: String = script.bytes().map(|byte| format!("%{byte:02x}")).collect();
     format!("binary:///bin/sh?-c={escaped}&key=value&flag")
 }
 
-/// Check that a logger gets both outputs, its arguments, and of the environment only what it is
-/// promised.
+/// Check that a logger gets both outputs, its arguments, and only the documented environment
+/// variables.
 #[test]
 fn a_logger_gets_both_outputs() {
     let node = Node::new();
@@ -273,7 +275,8 @@ fn a_logger_gets_both_outputs() {
     let shim = node.shim(&bundle);
     let home = node.path().display().to_string();
     let script = format!(
-        "printf '%s\\n' \"$0\" \"$@\" \"$CONTAINER_ID\" \"$CONTAINER_NAMESPACE\" >{home}/told\n\
+        "printf '%s\\n' \"$0\" \"$@\" \"$CONTAINER_ID\" \"$CONTAINER_NAMESPACE\" \
+         >{home}/arguments\n\
          exec 5>&-; cat <&3 >{home}/out; cat <&4 >{home}/err; echo >{home}/done\n"
     );
     node.runtime().payload("web", "echo one; echo two >&2; exit 0");
@@ -282,12 +285,13 @@ fn a_logger_gets_both_outputs() {
     shim.wait("web", "").unwrap();
     shim.delete("web", "").unwrap();
     let read = |name: &str| fs::read_to_string(node.path().join(name)).unwrap();
-    assert_eq!(read("told"), "key\nvalue\nflag\n\nweb\ntest\n");
+    assert_eq!(read("arguments"), "key\nvalue\nflag\n\nweb\ntest\n");
     assert_eq!((read("out").as_str(), read("err").as_str()), ("one\n", "two\n"));
     assert!(node.path().join("done").exists(), "delete waits for the logger");
 }
 
-/// Check that a logger that ends at once is told as the reason, and leaves nothing.
+/// Check that the create fails if the logger ends at once, names it as the reason, and leaves
+/// nothing.
 #[test]
 fn a_logger_that_fails_fails_the_create() {
     let node = Node::new();
@@ -300,9 +304,9 @@ fn a_logger_that_fails_fails_the_create() {
     shim.run(&bundle);
 }
 
-/// Check that streams that cannot be are named, and leave no container.
+/// Check that the error for invalid streams names them, and that no container is left.
 #[test]
-fn streams_that_cannot_be_are_named() {
+fn invalid_streams_are_named_in_the_error() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);

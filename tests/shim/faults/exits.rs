@@ -1,4 +1,4 @@
-//! No exit is lost, none is told twice, and each is told in its turn.
+//! No exit is lost or reported twice, and each is reported in the right order.
 
 use nix::sys::signal::Signal;
 
@@ -9,7 +9,7 @@ use crate::harness::{Behaviour, Node, Process, deadline};
 /// How many execs of one container end at once.
 const MANY: usize = 120;
 
-/// Check that every exit is told once, though the subscriber stalls while all of them happen
+/// Check that every exit is reported once, although the subscriber stalls while all of them happen
 /// (containerd#12678, containerd#13849).
 #[test]
 fn no_exit_is_lost_on_a_slow_subscriber() {
@@ -18,7 +18,7 @@ fn no_exit_is_lost_on_a_slow_subscriber() {
     let daemon = node.daemon();
     let shim = node.shim(&bundle);
     shim.run(&bundle);
-    daemon.behave(Behaviour::Stall);
+    daemon.set_behaviour(Behaviour::Stall);
     let execs: Vec<_> =
         (0..MANY).map(|number| shim.run_exec("web", &format!("e{number}"))).collect();
     for exec in &execs {
@@ -27,20 +27,20 @@ fn no_exit_is_lost_on_a_slow_subscriber() {
     for number in 0..MANY {
         assert_eq!(shim.wait("web", &format!("e{number}")).unwrap().exit_status, 137);
     }
-    daemon.behave(Behaviour::Acknowledge);
+    daemon.set_behaviour(Behaviour::Acknowledge);
     shim.remove("web");
     daemon.wait_for("delete web 137");
-    // On a slow machine the stall costs an acknowledgement, and one event comes twice.
-    let mut story = daemon.story();
-    story.dedup();
+    // On a slow machine an acknowledgement may be lost in the stall, so one event may come twice.
+    let mut reported = daemon.event_lines();
+    reported.dedup();
     for number in 0..MANY {
         let line = format!("exit web e{number} 137");
-        assert_eq!(story.iter().filter(|told| **told == line).count(), 1, "{line}");
+        assert_eq!(reported.iter().filter(|event| **event == line).count(), 1, "{line}");
     }
-    assert_eq!(story.len(), 4 + 3 * MANY);
+    assert_eq!(reported.len(), 4 + 3 * MANY);
 }
 
-/// Check that signals that coalesce hide no exit: all end while the shim is stopped
+/// Check that no exit is lost when SIGCHLDs coalesce: all processes end while the shim is stopped
 /// (containerd#13539).
 #[test]
 fn no_exit_is_lost_when_child_signals_coalesce() {
@@ -62,10 +62,10 @@ fn no_exit_is_lost_when_child_signals_coalesce() {
     }
 }
 
-/// Check that an init that dies before create returns is a container that has ended, not a deadlock
+/// Check that an init that dies before create returns makes an ended container, not a deadlock
 /// (containerd#9103).
 #[test]
-fn an_init_that_dies_during_create_is_told_as_any() {
+fn an_init_that_dies_during_create_is_reported_like_any_other() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
@@ -76,13 +76,13 @@ fn an_init_that_dies_during_create_is_told_as_any() {
     shim.start("web", "").unwrap_err();
     assert_eq!(shim.delete("web", "").unwrap().exit_status, 137);
     daemon.wait_for("delete web 137");
-    assert_eq!(daemon.story(), ["create web", "exit web web 137", "delete web 137"]);
+    assert_eq!(daemon.event_lines(), ["create web", "exit web web 137", "delete web 137"]);
 }
 
-/// Check that an init that the runtime itself has reaped fails the create: nobody will ever tell
-/// its exit (containerd#9103).
+/// Check that a create fails if the runtime itself has reaped init, because its exit could never be
+/// reported (containerd#9103).
 #[test]
-fn an_init_that_nobody_can_wait_for_fails_the_create() {
+fn an_init_that_cannot_be_waited_for_fails_the_create() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -93,7 +93,7 @@ fn an_init_that_nobody_can_wait_for_fails_the_create() {
     assert!(!node.runtime_root().join("test/web").exists());
 }
 
-/// Check that an init that dies between start's fork and its answer is told as started, then as
+/// Check that an init that dies between start's fork and its answer is reported as started, then as
 /// ended (containerd 5cd6210ad).
 #[test]
 fn an_init_that_dies_during_start_was_started() {
@@ -106,10 +106,10 @@ fn an_init_that_dies_during_start_was_started() {
     shim.run(&bundle);
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 7);
     daemon.wait_for("exit web web 7");
-    assert_eq!(daemon.story(), ["create web", "start web", "exit web web 7"]);
+    assert_eq!(daemon.event_lines(), ["create web", "start web", "exit web web 7"]);
 }
 
-/// Check that start is refused once init was killed, whoever killed it (rust-extensions 6526c28).
+/// Check that start is refused once init was killed, by any process (rust-extensions 6526c28).
 #[test]
 fn a_start_after_a_kill_is_refused() {
     let node = Node::new();
@@ -122,10 +122,10 @@ fn a_start_after_a_kill_is_refused() {
     shim.delete("web", "").unwrap();
 }
 
-/// Check that an exec's exit comes before init's, and that no exec that was started lacks one, when
-/// both end at about the same time (containerd#9719, containerd#10651).
+/// Check that an exec's exit is reported before init's, and that every started exec has an exit,
+/// when both end at about the same time (containerd#9719, containerd#10651).
 #[test]
-fn an_exec_that_ends_with_init_is_told_first() {
+fn an_exec_that_ends_with_init_is_reported_first() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
@@ -134,7 +134,7 @@ fn an_exec_that_ends_with_init_is_told_first() {
     for round in 0..25 {
         node.runtime().payload("web", &format!("exec sleep 0.0{round:02}"));
         shim.run(&bundle);
-        // Refused where init was faster.
+        // The start is refused if init ended first.
         let _ = shim.exec("web", "probe").and_then(|_| shim.start("web", "probe"));
         shim.wait("web", "").unwrap();
         shim.delete("web", "").unwrap();
@@ -144,12 +144,12 @@ fn an_exec_that_ends_with_init_is_told_first() {
         (count == 25).then_some(())
     };
     daemon.wait_until("25 deletes", deadline::PATIENCE, deleted);
-    let story = daemon.story();
-    for life in story.split_inclusive(|line| line.starts_with("delete")) {
-        let at = |words: &str| life.iter().position(|line| line.starts_with(words));
+    let reported = daemon.event_lines();
+    for events in reported.split_inclusive(|line| line.starts_with("delete")) {
+        let at = |words: &str| events.iter().position(|line| line.starts_with(words));
         let init = at("exit web web").unwrap();
-        assert_eq!(at("exec-started").is_some(), at("exit web probe").is_some(), "{life:?}");
-        assert!(at("exit web probe").is_none_or(|exec| exec < init), "{life:?}");
+        assert_eq!(at("exec-started").is_some(), at("exit web probe").is_some(), "{events:?}");
+        assert!(at("exit web probe").is_none_or(|exec| exec < init), "{events:?}");
     }
 }
 
@@ -163,11 +163,11 @@ fn an_exec_that_outlives_a_dead_init_is_killed() {
     let shim = node.shim(&bundle);
     let init = shim.run(&bundle);
     shim.exec("web", "probe").unwrap();
-    // The runtime has looked at init already when it is held.
+    // The runtime has already checked init when it is held.
     node.runtime().before("exec", "alive() { :; }");
     let hold = node.runtime().hold("exec");
-    let start = shim.beside(|task| task.start("web", "probe"));
-    hold.reached();
+    let start = shim.in_background(|task| task.start("web", "probe"));
+    hold.wait_until_reached();
     init.kill();
     deadline::until("the end of init", || !init.lives());
     node.runtime().wait_for_calls("kill", 1);
@@ -179,16 +179,15 @@ fn an_exec_that_outlives_a_dead_init_is_killed() {
     daemon.wait_for("delete web 137");
     assert!(
         !daemon
-            .story()
+            .event_lines()
             .iter()
             .any(|line| line.starts_with("exec-started") || line.starts_with("exit web probe"))
     );
     shim.shut_down();
-    node.is_deserted();
+    node.wait_until_empty();
 }
 
-/// Check that an exec whose runtime hangs does not keep the end of init for ever
-/// (containerd#10651).
+/// Check that a hanging exec does not delay the end of init forever (containerd#10651).
 #[test]
 fn an_exec_that_hangs_does_not_keep_the_end_of_init() {
     let node = Node::new();
@@ -197,8 +196,8 @@ fn an_exec_that_hangs_does_not_keep_the_end_of_init() {
     let init = shim.run(&bundle);
     shim.exec("web", "probe").unwrap();
     let hold = node.runtime().hold("exec");
-    let start = shim.beside(|task| task.start("web", "probe"));
-    let runtime = hold.reached().process();
+    let start = shim.in_background(|task| task.start("web", "probe"));
+    let runtime = hold.wait_until_reached().process();
     init.kill();
     assert_eq!(shim.wait("web", "").unwrap().exit_status, 137);
     start.join().unwrap().unwrap_err();
@@ -206,10 +205,10 @@ fn an_exec_that_hangs_does_not_keep_the_end_of_init() {
     shim.delete("web", "").unwrap();
 }
 
-/// Check that processes that a real-time signal ended are reaped and told like others: nix refuses
-/// to name such a signal.
+/// Check that processes ended by a real-time signal are reaped and reported like others: nix cannot
+/// represent such a signal.
 #[test]
-fn an_end_by_a_real_time_signal_is_told() {
+fn an_exit_by_a_real_time_signal_is_reported() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();

@@ -1,10 +1,10 @@
-//! Many at once, and many in a row.
+//! Many requests at once, and many in a row.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::{Node, deadline};
 
-/// Check that fifty execs at once are no slower than the runtime makes them (moby#45595).
+/// Check that fifty execs at once take no longer than the runtime needs for them (moby#45595).
 #[test]
 fn fifty_execs_at_once_do_not_wait_for_each_other() {
     let node = Node::new();
@@ -14,14 +14,14 @@ fn fifty_execs_at_once_do_not_wait_for_each_other() {
     let hold = node.runtime().hold("exec");
     let execs: Vec<_> = (0..50)
         .map(|number| {
-            shim.beside(move |task| {
+            shim.in_background(move |task| {
                 let exec_id = format!("e{number}");
                 task.exec("web", &exec_id)?;
                 task.start("web", &exec_id)
             })
         })
         .collect();
-    // All fifty are in their runtimes before the first may go on.
+    // All fifty wait in their runtimes before the first may continue.
     node.runtime().wait_for_calls("exec", 50);
     let begin = Instant::now();
     hold.release();
@@ -31,8 +31,8 @@ fn fifty_execs_at_once_do_not_wait_for_each_other() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
-/// Check that hundreds of execs that give up leave the shim as able as before (measured: the stock
-/// shim of 1.6 wedges).
+/// Check that hundreds of execs with clients that give up do not impair the shim (measured: the
+/// stock shim of 1.6 wedges).
 #[test]
 fn execs_whose_clients_give_up_leave_no_trace() {
     let node = Node::new();
@@ -45,7 +45,7 @@ fn execs_whose_clients_give_up_leave_no_trace() {
         .map(|number| {
             let exec_id = format!("e{number}");
             shim.exec("web", &exec_id).unwrap();
-            impatient.beside(move |task| task.start("web", &exec_id))
+            impatient.in_background(move |task| task.start("web", &exec_id))
         })
         .collect();
     for exec in execs {
@@ -63,8 +63,8 @@ fn execs_whose_clients_give_up_leave_no_trace() {
     shim.remove("web");
 }
 
-/// Check that thirty pods' worth of short lives leave no socket, process or file behind
-/// (containerd#5173, containerd#11708).
+/// Check that thirty short pods leave no socket, process or file behind (containerd#5173,
+/// containerd#11708).
 #[test]
 fn short_lives_leave_nothing_behind() {
     let node = Node::new();
@@ -78,20 +78,20 @@ fn short_lives_leave_nothing_behind() {
         shim.delete(&bundle.id, "").unwrap();
         if number % 3 == 0 {
             shim.process.kill();
-            shim.has_left(deadline::PATIENCE);
+            shim.wait_for_exit(deadline::PATIENCE);
             crate::harness::delete(&node, &bundle);
         } else {
             shim.shut_down();
         }
     }
     assert_eq!(node.sockets(), Vec::<String>::new());
-    node.is_deserted();
+    node.wait_until_empty();
 }
 
-/// Check that memory does not grow with what has been: 400 execs, and ten containers
+/// Check that memory does not grow with finished work: 400 execs, and ten containers
 /// (containerd#9217).
 #[test]
-fn memory_does_not_grow_with_the_past() {
+fn memory_does_not_grow_with_finished_execs_and_containers() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let _daemon = node.daemon();

@@ -1,4 +1,4 @@
-//! Clients and daemons that do not behave (promise P9).
+//! Clients and daemons that misbehave (promise P9).
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,10 +8,10 @@ use std::{
 
 use crate::harness::{Node, Shim, any, deadline, exec_request};
 
-/// The limit of ttrpc.
+/// ttrpc's limit for one message, in bytes.
 const MESSAGE_MAX: usize = 4 << 20;
 
-/// Check that the shim is alive and well.
+/// Checks that the shim still serves requests.
 #[track_caller]
 pub(super) fn serves(shim: &Shim) {
     shim.reconnect()
@@ -28,12 +28,12 @@ pub(super) fn send(shim: &Shim, length: u32, stream: u32, kind: u8, body: &[u8])
     frame.extend(stream.to_be_bytes());
     frame.extend([kind, 0]);
     frame.extend(body);
-    // It may hang up half way.
+    // The shim may close the connection before everything is written.
     let _ = connection.write_all(&frame);
     connection
 }
 
-/// Check that a message over the limit of ttrpc is refused, and costs others nothing (ttrpc
+/// Check that a message over ttrpc's limit is refused and does not affect other clients (ttrpc
 /// de273bf, ttrpc-rust 430466d).
 #[test]
 fn a_message_over_the_limit_is_refused() {
@@ -46,16 +46,16 @@ fn a_message_over_the_limit_is_refused() {
     connection.set_read_timeout(Some(deadline::PATIENCE)).unwrap();
     let mut answer = Vec::new();
     let mut some = [0; 4096];
-    // An error, or the end; not silence.
+    // The shim must answer with an error or close the connection; it must not stay silent.
     let count = connection.read(&mut some).expect("an answer or the end");
     answer.extend(&some[..count]);
     assert!(count == 0 || String::from_utf8_lossy(&answer).contains("exceed"), "{answer:?}");
     serves(&shim);
 }
 
-/// Check that the largest process that fits into a message gets to the runtime.
+/// Check that the largest process document that fits into a message reaches the runtime.
 #[test]
-fn the_largest_message_is_taken() {
+fn the_largest_message_is_accepted() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -72,9 +72,9 @@ fn the_largest_message_is_taken() {
     assert!(size > MESSAGE_MAX - 1000, "{size}");
 }
 
-/// Check that frames that make no sense end their own connection at most.
+/// Check that invalid frames end at most their own connection.
 #[test]
-fn frames_that_make_no_sense_harm_nobody_else() {
+fn invalid_frames_harm_no_other_client() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -97,17 +97,16 @@ fn frames_that_make_no_sense_harm_nobody_else() {
     assert!(init.lives());
 }
 
-/// Check that a client that sends and never reads harms nobody else (ttrpc 1b4f6f8).
+/// Check that a client that sends and never reads does not affect other clients (ttrpc 1b4f6f8).
 #[test]
-fn a_client_that_never_reads_harms_nobody() {
+fn a_client_that_never_reads_harms_no_other_client() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     shim.run(&bundle);
     let mut connection = UnixStream::connect(shim.socket()).unwrap();
     connection.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
-    // State of a container, whose answer is as long as the question; unread answers fill the
-    // socket.
+    // The answer of State is as long as the request, so unread answers fill the socket.
     let request = {
         use containerd_shim_protos::{
             api::StateRequest, protobuf::Message as _, ttrpc::proto::Request,
@@ -136,8 +135,8 @@ fn a_client_that_never_reads_harms_nobody() {
     assert!(shim.process.resident_kib() < 64 << 10, "{} kB", shim.process.resident_kib());
 }
 
-/// Check that events go over the socket: the binary that containerd names for them is never run
-/// (docker/for-linux#779).
+/// Check that events are sent over the socket: the publish binary that containerd names is never
+/// run (docker/for-linux#779).
 #[test]
 fn the_publish_binary_is_never_run() {
     let node = Node::new();
@@ -145,10 +144,10 @@ fn the_publish_binary_is_never_run() {
     let binary = node.runtime().path();
     let shim = node.start_verb(&bundle).publish_binary(&binary).shim();
     let daemon = node.daemon();
-    daemon.go_away();
+    daemon.stop_listening();
     shim.run(&bundle);
     shim.remove("web");
-    daemon.come_back();
+    daemon.listen_again();
     daemon.wait_for("delete web 137");
     let verbs: Vec<_> =
         node.runtime().all_calls().iter().map(|call| call.verb().unwrap().to_owned()).collect();

@@ -1,4 +1,4 @@
-//! What went wrong in other shims, and must not here. Numbers are those of public issues.
+//! Faults that other shims had and ours must not have. Numbers are those of public issues.
 
 mod exits;
 mod flood;

@@ -1,14 +1,14 @@
-//! Children that nobody waits for, and those that somebody does.
+//! Children of the shim that it did not start, beside those that it waits for.
 
 use crate::harness::{Node, Process, deadline};
 
-/// A payload that leaves orphans behind, one after the other.
+/// A payload that creates orphans, one after the other.
 const ORPHANS: &str = "while :; do (sh -c : &) ; done";
 
-/// Check that orphans of a container that shares the pid namespace are reaped in silence
+/// Check that orphans of a container that shares the pid namespace are reaped without an event
 /// (kubernetes#81042).
 #[test]
-fn orphans_are_reaped_and_not_told() {
+fn orphans_are_reaped_and_not_reported() {
     let node = Node::new();
     let bundle = node.bundle("web").without_pid_namespace();
     let daemon = node.daemon();
@@ -23,13 +23,16 @@ fn orphans_are_reaped_and_not_told() {
     deadline::until("no child but init", || shim.process.children() == [init]);
     shim.remove("web");
     daemon.wait_for("delete web 137");
-    assert_eq!(daemon.story(), ["create web", "start web", "exit web web 137", "delete web 137"]);
+    assert_eq!(
+        daemon.event_lines(),
+        ["create web", "start web", "exit web web 137", "delete web 137"]
+    );
 }
 
-/// Check that orphans that die by the dozen steal no status from the runtime's calls
+/// Check that many dying orphans do not take the exit status of the runtime's calls
 /// (rust-extensions#37, containerd#2855).
 #[test]
-fn orphans_steal_no_status_from_the_runtime() {
+fn orphans_do_not_take_the_runtimes_exit_status() {
     let node = Node::new();
     let bundle = node.bundle("web").without_pid_namespace();
     let shim = node.shim(&bundle);
@@ -46,7 +49,7 @@ fn orphans_steal_no_status_from_the_runtime() {
     shim.remove("web");
 }
 
-/// Check that execs keep their own statuses among the orphans of others (rust-extensions eef8806).
+/// Check that execs keep their own exit statuses among orphans (rust-extensions eef8806).
 #[test]
 fn execs_keep_their_status_among_orphans() {
     let node = Node::new();
@@ -64,13 +67,14 @@ fn execs_keep_their_status_among_orphans() {
     shim.remove("web");
 }
 
-/// Check that a process that the runtime leaves behind, beside the container, holds nobody up.
+/// Check that a process that the runtime leaves behind outside the container does not hold up
+/// requests.
 #[test]
 fn a_runtime_that_leaves_a_child_is_not_waited_for() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
-    // It holds the runtime's stdout and stderr.
+    // The child holds the runtime's stdout and stderr open.
     for verb in ["create", "start", "kill", "delete"] {
         node.runtime().before(verb, "sleep 600 &");
     }
@@ -78,8 +82,8 @@ fn a_runtime_that_leaves_a_child_is_not_waited_for() {
     shim.remove("web");
 }
 
-/// Check that the shim signals no process but its children: a pid that is another's by now is left
-/// alone (containerd#4204).
+/// Check that the shim signals only its own children: a pid that now belongs to another process is
+/// not signalled (containerd#4204).
 #[test]
 fn a_dead_execs_pid_is_not_signalled() {
     let node = Node::new();

@@ -1,9 +1,9 @@
-//! Requests that cross each other.
+//! Requests that race with each other or with an exit.
 
 use crate::harness::{Node, deadline};
 
-/// Check that Delete and Shutdown at the same moment end in a delete that is told and a shim that
-/// is gone, or is still there to be asked again (containerd#13052).
+/// Check that when Delete and Shutdown race, the delete is reported, and the shim either exits or
+/// still serves (containerd#13052).
 #[test]
 fn delete_and_shutdown_may_cross() {
     let node = Node::new();
@@ -16,19 +16,19 @@ fn delete_and_shutdown_may_cross() {
         shim.run(&bundle);
         shim.wait(&id, "").unwrap();
         let other = shim.reconnect();
-        let shutdown = other.beside(|task| task.shutdown(""));
+        let shutdown = other.in_background(|task| task.shutdown(""));
         assert_eq!(shim.delete(&id, "").unwrap().exit_status, 0);
         shutdown.join().unwrap().unwrap();
-        // Ignored if it was first.
+        // Shutdown was ignored if it came before the delete.
         let _ = shim.shutdown("");
-        shim.has_left(deadline::PATIENCE);
+        shim.wait_for_exit(deadline::PATIENCE);
         daemon.wait_for(&format!("delete {id} 0"));
     }
-    assert_eq!(daemon.story().len(), 30 * 4);
+    assert_eq!(daemon.event_lines().len(), 30 * 4);
     assert_eq!(node.sockets(), Vec::<String>::new());
 }
 
-/// Check that a kill and an end at the same moment are both answered.
+/// Check that both requests are answered when a kill races with an exit.
 #[test]
 fn kill_and_exit_may_cross() {
     let node = Node::new();
@@ -46,7 +46,7 @@ fn kill_and_exit_may_cross() {
     }
 }
 
-/// Check that deletes of one container from many clients are one delete.
+/// Check that concurrent deletes of one container by many clients are one delete.
 #[test]
 fn many_deletes_are_one() {
     let node = Node::new();
@@ -56,25 +56,26 @@ fn many_deletes_are_one() {
     shim.run(&bundle).kill();
     shim.wait("web", "").unwrap();
     let hold = node.runtime().hold("delete");
-    let deletes: Vec<_> = (0..10).map(|_| shim.beside(|task| task.delete("web", ""))).collect();
-    hold.reached();
-    // Behind all ten on the same connection.
+    let deletes: Vec<_> =
+        (0..10).map(|_| shim.in_background(|task| task.delete("web", ""))).collect();
+    hold.wait_until_reached();
+    // This request is behind all ten on the same connection, so its answer shows that they arrived.
     shim.state("web", "").unwrap();
     hold.release();
     let answers: Vec<_> = deletes.into_iter().map(|delete| delete.join().unwrap()).collect();
     for answer in answers {
         match answer {
             Ok(deleted) => assert_eq!(deleted.exit_status, 137),
-            // It came after all was over.
+            // The request came after the delete had finished.
             Err(failure) => assert_eq!(failure.message, "container not created: not found"),
         }
     }
     daemon.wait_for("delete web 137");
     assert_eq!(node.runtime().calls("delete").len(), 1);
-    assert_eq!(daemon.story().len(), 4);
+    assert_eq!(daemon.event_lines().len(), 4);
 }
 
-/// Check that a delete that fails can be tried again (containerd#7496).
+/// Check that a failed delete can be repeated (containerd#7496).
 #[test]
 fn a_delete_that_fails_can_be_tried_again() {
     let node = Node::new();
@@ -89,13 +90,16 @@ fn a_delete_that_fails_can_be_tried_again() {
         "failed to delete task: device or resource busy"
     );
     assert_eq!(shim.state("web", "").unwrap().exit_status, 137);
-    node.runtime().behave("delete");
+    node.runtime().reset("delete");
     assert_eq!(shim.delete("web", "").unwrap().exit_status, 137);
     shim.shut_down();
-    assert_eq!(daemon.story(), ["create web", "start web", "exit web web 137", "delete web 137"]);
+    assert_eq!(
+        daemon.event_lines(),
+        ["create web", "start web", "exit web web 137", "delete web 137"]
+    );
 }
 
-/// Check that a container that the runtime has forgotten is deleted all the same.
+/// Check that a container that the runtime no longer knows can still be deleted.
 #[test]
 fn a_container_that_the_runtime_forgot_is_deleted() {
     for by_text in [false, true] {

@@ -1,4 +1,4 @@
-//! Runtimes that print, hang, crash and lie.
+//! Runtimes that print too much, hang, crash or write wrong files.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use containerd_shim_protos::ttrpc::proto::Code;
 
 use crate::harness::{Node, Process, deadline};
 
-/// Check that a runtime that prints far more than a pipe holds, and fails, is quoted in measure
+/// Check that a failed runtime that prints far more than a pipe holds is quoted only in part
 /// (containerd#4434).
 #[test]
-fn a_runtime_that_prints_without_end_is_quoted_in_measure() {
+fn long_output_of_a_failed_runtime_is_quoted_in_part() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -22,7 +22,7 @@ fn a_runtime_that_prints_without_end_is_quoted_in_measure() {
     assert_eq!(failure.code, Some(Code::UNKNOWN));
     assert!(failure.message.contains("exit status 77"), "{:.200}", failure.message);
     assert!(failure.message.len() < 6000, "{}", failure.message.len());
-    node.runtime().behave("create");
+    node.runtime().reset("create");
     quick.create(&bundle.create()).unwrap();
     for failure in [quick.start("web", "").map(drop), quick.kill("web", "", 9).map(drop)]
         .map(Result::unwrap_err)
@@ -33,9 +33,9 @@ fn a_runtime_that_prints_without_end_is_quoted_in_measure() {
     }
 }
 
-/// Check that a runtime without a log is said to have none, in the stock shim's words.
+/// Check that a missing runtime log is reported with the stock shim's text.
 #[test]
-fn a_runtime_without_a_log_is_said_to_have_none() {
+fn a_runtime_without_a_log_is_reported() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -46,14 +46,15 @@ fn a_runtime_without_a_log_is_said_to_have_none() {
     assert_eq!(
         failure.message,
         format!(
-            "OCI runtime create failed: unable to retrieve OCI runtime error (open {log}: no such file or directory): \
+            "OCI runtime create failed: unable to retrieve OCI runtime error \
+             (open {log}: no such file or directory): \
              {runtime} create did not terminate successfully: exit status 3"
         )
     );
 }
 
-/// Check that of a log the last error of this call counts, garbage in it does not, and an older
-/// call's error is not taken for this one's.
+/// Check that the last error of this call is taken from the log, that invalid lines are skipped,
+/// and that an error of an earlier call is ignored.
 #[test]
 fn the_last_error_of_the_call_counts() {
     let node = Node::new();
@@ -71,9 +72,9 @@ fn the_last_error_of_the_call_counts() {
     assert!(failure.message.contains("exit status 4"), "{failure:?}");
 }
 
-/// Check that a runtime that crashes is told by its signal.
+/// Check that the error for a crashed runtime contains its signal.
 #[test]
-fn a_runtime_that_crashes_is_told_by_its_signal() {
+fn the_signal_of_a_crashed_runtime_is_reported() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -82,9 +83,9 @@ fn a_runtime_that_crashes_is_told_by_its_signal() {
     assert!(failure.message.contains("exit status 139"), "{failure:?}");
 }
 
-/// Check that a pid file that lies fails the create, and that whoever it names is left alone.
+/// Check that a wrong pid file fails the create, and that the process it names is left alone.
 #[test]
-fn a_pid_file_that_lies_fails_the_create() {
+fn a_wrong_pid_file_fails_the_create() {
     let mut bystander = std::process::Command::new("sleep").arg("600").spawn().unwrap();
     let process = Process::new(bystander.id());
     let foreign = process.pid.to_string();
@@ -99,17 +100,17 @@ fn a_pid_file_that_lies_fails_the_create() {
             "{content:?}: {failure:?}"
         );
         assert!(shim.state("web", "").is_err());
-        // What there was of it is gone, with its true init.
+        // Nothing is left of it; its true init was killed, too.
         assert!(!node.runtime_root().join("test/web").exists());
         assert!(process.lives(), "{content:?}");
         shim.shut_down();
-        node.is_deserted();
+        node.wait_until_empty();
     }
     bystander.kill().unwrap();
     bystander.wait().unwrap();
 }
 
-/// Check that a runtime that writes no pid file fails the create.
+/// Check that the create fails if the runtime writes no pid file.
 #[test]
 fn a_missing_pid_file_fails_the_create() {
     let node = Node::new();
@@ -123,9 +124,9 @@ fn a_missing_pid_file_fails_the_create() {
     );
 }
 
-/// Check that an exec's pid file that lies fails the exec alone.
+/// Check that a wrong pid file of an exec fails only that exec.
 #[test]
-fn an_execs_pid_file_that_lies_fails_the_exec() {
+fn a_wrong_pid_file_of_an_exec_fails_the_exec() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
@@ -137,20 +138,20 @@ fn an_execs_pid_file_that_lies_fails_the_exec() {
     assert!(failure.message.starts_with("failed to retrieve OCI runtime exec pid"), "{failure:?}");
     shim.kill("web", "probe", 9).unwrap_err();
     shim.delete("web", "probe").unwrap();
-    node.runtime().behave("exec");
+    node.runtime().reset("exec");
     shim.run_exec("web", "probe");
     shim.remove("web");
 }
 
-/// Check that a create whose runtime hangs takes neither the shim nor its bundle along: given up,
-/// it leaves nothing (measured: the stock shim leaks both).
+/// Check that a hanging create blocks neither the shim nor its bundle, and leaves nothing when it
+/// is cancelled (measured: the stock shim leaks both).
 #[test]
 fn a_create_that_hangs_leaves_nothing_when_given_up() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let daemon = node.daemon();
     let shim = node.shim(&bundle);
-    // Half way: the container is there.
+    // The runtime hangs after it has created the container.
     node.runtime().after("create", "sleep 600 & wait");
     let impatient = shim.reconnect().with_deadline(Duration::from_millis(500));
     let request = bundle.create();
@@ -159,12 +160,13 @@ fn a_create_that_hangs_leaves_nothing_when_given_up() {
     assert!(!node.runtime_root().join("test/web").exists());
     deadline::until("no child", || shim.process.children().is_empty());
     shim.shut_down();
-    assert_eq!(daemon.story(), Vec::<String>::new());
+    assert_eq!(daemon.event_lines(), Vec::<String>::new());
 }
 
-/// Check that the words of a runtime and the ids of clients forge no line in the shim's log.
+/// Check that neither the output of a runtime nor the ids of clients can forge lines in the shim's
+/// log.
 #[test]
-fn what_a_runtime_says_forges_no_line_of_the_log() {
+fn output_of_a_runtime_forges_no_line_of_the_log() {
     use crate::harness::Fifo;
     let node = Node::new();
     let bundle = node.bundle("web");

@@ -1,4 +1,4 @@
-//! Streams that nobody reads, that somebody holds, that break.
+//! Streams without a reader, streams held open by other processes, and streams that break.
 
 use std::{
     thread,
@@ -9,31 +9,31 @@ use containerd_shim_protos::api::CreateTaskRequest;
 
 use crate::harness::{Fifo, Node, Shim, deadline, exec_request};
 
-/// How long a shim is watched for spinning.
+/// How long the processor time of a shim is measured.
 const WATCH: Duration = Duration::from_millis(600);
 
-/// What it may use of a processor in that time, in ticks of 10 ms: a loop would use 60.
+/// The most processor time in that period, in ticks of 10 ms: a busy loop would use 60.
 const IDLE_TICKS: u64 = 6;
 
-/// Watches a shim that has nothing to do.
+/// Asserts that an idle shim uses little processor time.
 #[track_caller]
 fn does_not_spin(shim: &Shim) {
     let before = shim.process.cpu_ticks();
-    // A measurement takes its time; there is no event to wait for.
+    // A measurement needs a period of time; there is no event to wait for.
     thread::sleep(WATCH);
     let used = shim.process.cpu_ticks() - before;
     assert!(used <= IDLE_TICKS, "{used} ticks in {WATCH:?}");
 }
 
-/// Check that a background child that holds an exec's stdout does not hold up the exec: it ends, is
-/// deleted in bounded time, and later ones work (containerd#3286, containerd#7802).
+/// Check that a background child that holds an exec's stdout does not delay the exec: it ends, is
+/// deleted in bounded time, and later execs work (containerd#3286, containerd#7802).
 #[test]
-fn a_background_child_holds_no_exec_up() {
+fn a_background_child_does_not_delay_the_end_of_an_exec() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);
     shim.run(&bundle);
-    node.runtime().payload("probe", "echo said; sleep 600 & exit 4");
+    node.runtime().payload("probe", "echo output; sleep 600 & exit 4");
     let stdout = Fifo::make(node.path().join("out"));
     let reader = stdout.collect();
     let mut request = exec_request("web", "probe");
@@ -44,14 +44,14 @@ fn a_background_child_holds_no_exec_up() {
     let begin = Instant::now();
     shim.delete("web", "probe").unwrap();
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
-    assert_eq!(reader.text(), "said\n");
+    assert_eq!(reader.text(), "output\n");
     request.stdout.clear();
     shim.exec_with(&request).unwrap();
     shim.start("web", "probe").unwrap();
 }
 
-/// Check that draining and deleting together fit into the ten seconds that a caller has, whoever
-/// holds the streams (containerd#13377).
+/// Check that draining and deleting together take less than the ten seconds that a caller waits,
+/// even if other processes hold the streams (containerd#13377).
 #[test]
 fn draining_leaves_time_to_delete() {
     let node = Node::new();
@@ -61,7 +61,8 @@ fn draining_leaves_time_to_delete() {
     let stdout = Fifo::make(node.path().join("out"));
     shim.create(&CreateTaskRequest { stdout: stdout.name(), ..bundle.create() }).unwrap();
     shim.start("web", "").unwrap();
-    // Nobody reads; the payload waits. It is killed, and what it left holds the pipe.
+    // There is no reader, so the payload blocks. It is killed, and its background child holds the
+    // pipe.
     shim.kill("web", "", 9).unwrap();
     shim.wait("web", "").unwrap();
     let begin = Instant::now();
@@ -69,8 +70,7 @@ fn draining_leaves_time_to_delete() {
     assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
 }
 
-/// Check that a shim whose containers wait for their readers waits, too, and does not spin
-/// (conmon 2cf4dcd).
+/// Check that a shim does not spin while its containers wait for their readers (conmon 2cf4dcd).
 #[test]
 fn a_full_fifo_does_not_make_the_shim_spin() {
     let node = Node::new();
@@ -86,13 +86,13 @@ fn a_full_fifo_does_not_make_the_shim_spin() {
     };
     deadline::until("a container that waits", reads_nobody);
     does_not_spin(&shim);
-    // And while it drains what nobody reads.
+    // The same while it drains output without a reader.
     shim.kill("web", "", 9).unwrap();
     shim.wait("web", "").unwrap();
     does_not_spin(&shim);
 }
 
-/// Check that a log that lost its reader does not make the shim log about it without end
+/// Check that a log fifo that lost its reader does not make the shim log about it endlessly
 /// (rust-extensions#240).
 #[test]
 fn a_log_without_a_reader_does_not_make_the_shim_spin() {
@@ -103,7 +103,7 @@ fn a_log_without_a_reader_does_not_make_the_shim_spin() {
     let shim = node.start_verb(&bundle).flag("-debug").shim();
     shim.run(&bundle);
     drop(reader);
-    // Far more than the fifo holds.
+    // Far more data than the fifo holds.
     for _ in 0..300 {
         shim.exec("web", "probe").unwrap();
         node.runtime().before("exec", "exit 1");
@@ -117,9 +117,10 @@ fn a_log_without_a_reader_does_not_make_the_shim_spin() {
     shim.remove("web");
 }
 
-/// Check that a client that breaks its fifo while output comes costs the output, not the container.
+/// Check that a client that closes its fifo during output loses the output but does not stop the
+/// container.
 #[test]
-fn a_reader_that_leaves_in_the_middle_breaks_nothing() {
+fn a_reader_that_leaves_does_not_stop_the_container() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let shim = node.shim(&bundle);

@@ -1,4 +1,4 @@
-//! A container's bundle, as containerd prepares it.
+//! The bundle of a container, as containerd prepares it.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use containerd_shim_protos::{
 };
 use serde_json::{Value, json};
 
-/// A folder with a `config.json`.
+/// A directory with a `config.json`, and the runtime options for its container.
 #[derive(Debug, Clone)]
 pub(crate) struct Bundle {
     pub(crate) id: String,
@@ -21,9 +21,9 @@ pub(crate) struct Bundle {
 }
 
 impl Bundle {
-    /// Makes the bundle of `id` in `folder`, for a container that `runtime` will run.
-    pub(crate) fn make(folder: &Path, id: &str, runtime: &Path, root: &Path) -> Self {
-        let path = folder.join(id);
+    /// Creates the bundle of `id` in `directory`, for a container that `runtime` will run.
+    pub(crate) fn make(directory: &Path, id: &str, runtime: &Path, root: &Path) -> Self {
+        let path = directory.join(id);
         fs::create_dir(&path).expect("one bundle an id");
         let options = oci::Options {
             binary_name: runtime.to_string_lossy().into_owned(),
@@ -35,7 +35,7 @@ impl Bundle {
         bundle
     }
 
-    /// The least that a container needs: it owns its pid namespace.
+    /// A minimal configuration: the container has its own pid namespace.
     fn config() -> Value {
         json!({
             "ociVersion": "1.0.2",
@@ -50,7 +50,7 @@ impl Bundle {
             .expect("the bundle is writable");
     }
 
-    /// With an annotation in its `config.json`.
+    /// Adds an annotation to its `config.json`.
     pub(crate) fn annotated(self, key: &str, value: &str) -> Self {
         let mut config = self.read_config();
         config["annotations"][key] = value.into();
@@ -58,7 +58,7 @@ impl Bundle {
         self
     }
 
-    /// With the pid namespace of the host, or of another container.
+    /// Removes the pid namespace, so that the container uses the host's or another container's.
     pub(crate) fn without_pid_namespace(self) -> Self {
         let mut config = self.read_config();
         config["linux"]["namespaces"] = json!([{ "type": "mount" }]);
@@ -71,7 +71,7 @@ impl Bundle {
         serde_json::from_slice(&text).expect("it was written as JSON")
     }
 
-    /// A file of the bundle, as text; none if it is not there.
+    /// The text of a file in the bundle; `None` if the file does not exist.
     pub(crate) fn read(&self, name: &str) -> Option<String> {
         fs::read_to_string(self.path.join(name)).ok()
     }
@@ -84,7 +84,7 @@ impl Bundle {
         )
     }
 
-    /// The request to create its container, without streams.
+    /// A request to create its container without streams.
     pub(crate) fn create(&self) -> CreateTaskRequest {
         CreateTaskRequest {
             id: self.id.clone(),
@@ -95,7 +95,7 @@ impl Bundle {
     }
 }
 
-/// A message of a type that is named, not derived.
+/// A protobuf `Any` with an explicit type URL.
 pub(crate) fn any(type_url: &str, value: impl Into<Vec<u8>>) -> Any {
     Any { type_url: type_url.to_owned(), value: value.into(), ..Default::default() }
 }

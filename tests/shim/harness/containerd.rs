@@ -1,22 +1,24 @@
-//! A stock containerd of our own: its root, state and socket in a folder of the test, and the mount
-//! namespace and `/run/containerd` of the test, so that what is left behind is certainly its own.
+//! Runs a stock containerd for one test. Its root, state and socket are in a directory of the test.
+//! It has a mount namespace and a `/run/containerd` of its own, so that everything that is left
+//! behind belongs to this test.
 //!
 //! ```text
 //! test thread (private mount namespace)
 //!   └ containerd VERSION   finds the shim under test by PATH
-//!       └ containerd-shim-lookout-v2 … -address FOLDER/containerd.sock
+//!       └ containerd-shim-lookout-v2 … -address DIRECTORY/containerd.sock
 //!           └ containers in the cgroups /NAMESPACE/ID
 //! ```
 //!
-//! Every test has a containerd namespace of its own, which names its cgroups; two tests never meet.
+//! Every test has a containerd namespace of its own, which names its cgroups, so two tests never
+//! share one.
 
 mod cgroup;
 mod events;
 mod leftovers;
 mod listener;
+mod observed;
 mod program;
 mod shim;
-mod told;
 
 use std::{
     collections::BTreeMap,
@@ -37,9 +39,9 @@ use tempfile::TempDir;
 pub(crate) use cgroup::is_unified;
 pub(crate) use events::{Event, Events};
 pub(crate) use listener::Listener;
+pub(crate) use observed::{ObservedEvent, Subscriber};
 pub(crate) use program::{Output, Program, Running};
 pub(crate) use shim::Holdings;
-pub(crate) use told::{Told, Watching};
 
 use super::{
     Process, Task, deadline,
@@ -52,10 +54,10 @@ pub(crate) const IMAGE: &str = "docker.io/library/lookout-test:latest";
 /// The runtime type that resolves to the binary under test.
 pub(crate) const RUNTIME: &str = "io.containerd.lookout.v2";
 
-/// How long a daemon may take to serve.
+/// The longest time that a daemon may take until it serves.
 const UP: Duration = Duration::from_secs(20);
 
-/// Which containerd.
+/// A version of containerd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Version {
     V1_6,
@@ -64,11 +66,11 @@ pub(crate) enum Version {
 }
 
 impl Version {
-    /// All that the shim must serve.
+    /// All versions that the shim must support.
     pub(crate) const ALL: [Self; 3] = [Self::V1_6, Self::V1_7, Self::V2_1];
 
-    /// Its folder of the tools.
-    fn folder(self) -> &'static str {
+    /// Its directory below the tools.
+    fn directory(self) -> &'static str {
         match self {
             Self::V1_6 => "containerd-1.6",
             Self::V1_7 => "containerd-1.7",
@@ -77,13 +79,13 @@ impl Version {
     }
 }
 
-/// Which OCI runtime a container gets that names none.
+/// The OCI runtime of containers that do not name one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Runtime {
     Runc1_1,
     Runc1_3,
-    /// Refuses hybrid cgroups, so with it the unified hierarchy is hidden from everything the
-    /// daemon starts.
+    /// crun refuses hybrid cgroups, so with it the unified hierarchy is hidden from everything that
+    /// the daemon starts.
     Crun1_21,
 }
 
@@ -97,48 +99,50 @@ impl Runtime {
     }
 }
 
-/// A running daemon. Dropped, it takes everything that it started along.
+/// A running daemon. When dropped, it removes everything that it started.
 #[derive(Debug)]
 pub(crate) struct Containerd {
-    folder: TempDir,
+    directory: TempDir,
     version: Version,
     runtime: Runtime,
     namespace: String,
     daemon: Option<Child>,
     execs: AtomicU32,
-    /// Whether the daemon is in a pid namespace of its own.
+    /// Whether the daemon runs in a pid namespace of its own.
     inside: bool,
 }
 
 impl Containerd {
-    /// A daemon with the image, whose containers run under runc 1.1.
+    /// Starts a daemon with the test image; its containers run under runc 1.1.
     pub(crate) fn start(version: Version) -> Self {
         Self::start_with(version, Runtime::Runc1_1)
     }
 
-    /// A daemon whose shims find these settings in the host's configuration.
+    /// Starts a daemon; its shims read these settings as the host's configuration.
     pub(crate) fn start_configured(version: Version, settings: &str) -> Self {
         let mut containerd = Self::start(version);
-        fs::write(containerd.path("lookout.toml"), settings).expect("our folder is writable");
+        fs::write(containerd.path("lookout.toml"), settings).expect("our directory is writable");
         containerd.kill_9();
         containerd.restart();
         containerd
     }
 
-    /// A daemon with the image, whose containers run under `runtime`.
+    /// Starts a daemon with the test image; its containers run under `runtime`.
     pub(crate) fn start_with(version: Version, runtime: Runtime) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         isolate(runtime);
-        // Short: the sockets in it must fit into 107 bytes.
-        let folder =
-            tempfile::Builder::new().prefix("e2e.").tempdir_in("/tmp").expect("a folder in /tmp");
+        // A short path, because the paths of the sockets in it must fit into 107 bytes.
+        let directory = tempfile::Builder::new()
+            .prefix("e2e.")
+            .tempdir_in("/tmp")
+            .expect("a directory in /tmp");
         for name in ["tmp", "bin"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder in an empty one");
+            fs::create_dir(directory.path().join(name)).expect("a directory in an empty one");
         }
         let namespace =
             format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let mut containerd = Self {
-            folder,
+            directory,
             version,
             runtime,
             namespace,
@@ -154,7 +158,7 @@ impl Containerd {
 
     // ── the daemon ──
 
-    /// Kills the daemon as `kill -9` does. Shims and containers live on.
+    /// Kills the daemon with SIGKILL. Shims and containers keep running.
     pub(crate) fn kill_9(&mut self) {
         let mut daemon = self.daemon.take().expect("the daemon runs");
         daemon.kill().expect("our own child");
@@ -166,24 +170,26 @@ impl Containerd {
         self.restart_by(&[]);
     }
 
-    /// As [`restart`](Self::restart), on a kernel that refuses these: see `tests/storm/refuse.c`.
+    /// As [`restart`](Self::restart), but the given system calls fail with EPERM: see
+    /// `tests/storm/refuse.c`.
     pub(crate) fn restart_under(&mut self, refused: &[&str]) {
         let refuse = tool("storm/bin/refuse").display().to_string();
         self.restart_by(&[&[refuse.as_str()], refused, &["--"]].concat());
     }
 
-    /// Restarts the daemon with a bpffs for its shims alone, so that what is pinned is this test's.
+    /// Restarts the daemon with a bpffs that only its shims use, so that everything pinned there
+    /// belongs to this test.
     pub(crate) fn use_own_bpffs(&mut self) {
-        let folder = self.path("bpffs");
-        fs::create_dir(&folder).expect("our folder is writable");
+        let directory = self.path("bpffs");
+        fs::create_dir(&directory).expect("our directory is writable");
         let nothing = None::<&str>;
-        nix::mount::mount(Some("bpf"), &folder, Some("bpf"), MsFlags::empty(), nothing)
+        nix::mount::mount(Some("bpf"), &directory, Some("bpf"), MsFlags::empty(), nothing)
             .expect("the namespace is ours");
         self.kill_9();
         self.restart();
     }
 
-    /// Unmounts it. The daemon and its shims go on.
+    /// Unmounts that bpffs while the daemon and its shims keep running.
     pub(crate) fn remove_own_bpffs(&self) {
         nix::mount::umount2(&self.path("bpffs"), MntFlags::MNT_DETACH).expect("it is mounted");
     }
@@ -195,7 +201,8 @@ impl Containerd {
         self.restart_by(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
     }
 
-    /// As [`restart`](Self::restart), by a program that is given the daemon's command line.
+    /// As [`restart`](Self::restart), but through a program that receives the daemon's command line
+    /// as its arguments.
     fn restart_by(&mut self, program: &[&str]) {
         assert!(self.daemon.is_none(), "one at a time");
         self.daemon = Some(self.spawn(program));
@@ -204,13 +211,13 @@ impl Containerd {
 
     fn spawn(&self, program: &[&str]) -> Child {
         let config = self.path("config.toml");
-        fs::write(&config, self.config()).expect("our folder is writable");
+        fs::write(&config, self.config()).expect("our directory is writable");
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(self.log_path())
-            .expect("our folder is writable");
-        // A test that is killed cannot clean up; the daemon at least goes with it.
+            .expect("our directory is writable");
+        // A test that is killed cannot clean up, so at least the daemon must die with it.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]);
         command.args(program).arg(self.tool("containerd")).arg("--config").arg(config);
@@ -231,30 +238,30 @@ impl Containerd {
     }
 
     fn config(&self) -> String {
-        let folder = self.folder.path().display();
+        let directory = self.directory.path().display();
         format!(
             r#"version = 2
-root = "{folder}/root"
-state = "{folder}/state"
+root = "{directory}/root"
+state = "{directory}/state"
 disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", "io.containerd.cri.v1.runtime"]
 [grpc]
-  address = "{folder}/containerd.sock"
+  address = "{directory}/containerd.sock"
 "#
         )
     }
 
-    /// What a test puts into its `bin` first, then the shim under test, the runtime, CRIU, and the
-    /// rest of the machine.
+    /// The daemon's `PATH`: the test's own `bin`, then the shim under test, the runtime, CRIU, and
+    /// the `PATH` of the machine.
     fn search_path(&self) -> String {
         let (test, runtime, criu) = (self.path("bin"), self.runtime.binary(), tool("criu-4/bin"));
         let ours = [Some(&*test), Path::new(SHIM).parent(), runtime.parent(), Some(&criu)]
             .into_iter()
             .flatten();
-        let ours = ours.map(|folder| folder.display().to_string() + ":").collect::<String>();
+        let ours = ours.map(|directory| directory.display().to_string() + ":").collect::<String>();
         ours + &std::env::var("PATH").unwrap_or_default()
     }
 
-    /// What the daemon has logged, its shims' words among it.
+    /// The daemon's log, which includes the logs of its shims.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }
@@ -265,12 +272,12 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     // ── the client ──
 
-    /// `ctr ARGUMENTS`, run to its end. Panics if that takes longer than half a minute.
+    /// Runs `ctr ARGUMENTS` to its end. Panics if that takes longer than half a minute.
     pub(crate) fn ctr(&self, arguments: &[&str]) -> Output {
         self.program(arguments).run()
     }
 
-    /// `ctr ARGUMENTS`, not yet run.
+    /// `ctr ARGUMENTS`, not yet started.
     pub(crate) fn program(&self, arguments: &[&str]) -> Program {
         let mut command = Command::new(self.ctr_path());
         command
@@ -281,13 +288,13 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         Program::new(command)
     }
 
-    /// `lookout ARGUMENTS`, asking the shims of this daemon; not yet run.
+    /// `lookout ARGUMENTS` for the shims of this daemon, not yet started.
     pub(crate) fn lookout(&self, arguments: &[&str]) -> Program {
         let program = env!("CARGO_BIN_EXE_lookout");
         let mut command = match self.inside {
             false => Command::new(program),
             true => {
-                // unshare waits for the daemon, which is the first process in there.
+                // The daemon is the only child of unshare, and the first process in its namespace.
                 let unshare = Process::new(
                     self.daemon.as_ref().map_or(0, |daemon| daemon.id().cast_signed()),
                 );
@@ -307,23 +314,24 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         Program::new(command)
     }
 
-    /// `ctr run FLAGS IMAGE ID COMMAND` under our runtime, not yet run.
+    /// `ctr run FLAGS IMAGE ID COMMAND` under our runtime, not yet started.
     pub(crate) fn run(&self, id: &str, flags: &[&str], command: &[&str]) -> Program {
         self.program(&[&["run", "--runtime", RUNTIME], flags, &[IMAGE, id], command].concat())
     }
 
-    /// A container that runs by itself.
+    /// Runs a detached container.
     pub(crate) fn detached(&self, id: &str, flags: &[&str], command: &[&str]) {
         self.run(id, &[&["--detach"], flags].concat(), command).run().success();
     }
 
-    /// `ctr task exec FLAGS ID COMMAND` under an exec id of its own, not yet run.
+    /// `ctr task exec FLAGS ID COMMAND` with a new exec id, not yet started.
     pub(crate) fn exec(&self, id: &str, flags: &[&str], command: &[&str]) -> Program {
         let exec_id = format!("exec-{}", self.execs.fetch_add(1, Ordering::Relaxed));
         self.program(&[&["task", "exec", "--exec-id", &exec_id], flags, &[id], command].concat())
     }
 
-    /// What `ctr task ls` says of a container, or nothing: `RUNNING`, `STOPPED`…
+    /// The status that `ctr task ls` prints for a container, such as `RUNNING` or `STOPPED`; `None`
+    /// if it has no task.
     pub(crate) fn status(&self, id: &str) -> Option<String> {
         let tasks = self.ctr(&["task", "ls"]).success().stdout_text();
         let columns = tasks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -333,14 +341,14 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
             .map(|columns| columns[2].to_owned())
     }
 
-    /// Waits until `ctr task ls` says so.
+    /// Waits until `ctr task ls` prints this status for the container.
     pub(crate) fn wait_for_status(&self, id: &str, status: &str) {
         deadline::until(&format!("{id} to be {status}"), || {
             self.status(id).is_some_and(|now| now == status)
         });
     }
 
-    /// Init's pid, as the client tells it.
+    /// The pid of the container's init, as `ctr task ls` prints it.
     pub(crate) fn pid(&self, id: &str) -> i32 {
         let tasks = self.ctr(&["task", "ls"]).success().stdout_text();
         let line = tasks.lines().find(|line| line.split_whitespace().next() == Some(id));
@@ -351,30 +359,32 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
             .expect("a pid in the second column")
     }
 
-    /// Kills a container, and removes its task and itself.
+    /// Kills a container, and removes its task and the container.
     pub(crate) fn remove(&self, id: &str) {
         self.ctr(&["task", "rm", "--force", id]).success();
         self.ctr(&["container", "rm", id]).success();
     }
 
-    /// A client that listens from now on: it has seen the daemon's bus when this returns.
+    /// Starts `ctr events`. When this returns, the client has received an event, so it misses none
+    /// from now on.
     pub(crate) fn events(&self) -> Events {
         let events = Events::of_bus(self.program(&["events"]));
-        // Whether a subscription has begun, only an event shows.
-        deadline::until("the events client to hear", || {
-            let label = format!("heard={}", self.execs.fetch_add(1, Ordering::Relaxed));
+        // Only a received event proves that the subscription exists.
+        deadline::until("the events client to receive an event", || {
+            let label = format!("received={}", self.execs.fetch_add(1, Ordering::Relaxed));
             self.ctr(&["namespace", "label", &self.namespace, &label]).success();
             events.find(|event| event.topic.starts_with("/namespaces/")).is_some()
         });
         events
     }
 
-    /// A client that listens, maybe not yet: for what must reach whoever comes late.
+    /// Starts `ctr events` without waiting for its subscription: for events that even a late
+    /// subscriber must receive.
     pub(crate) fn events_at_once(&self) -> Events {
         Events::of_bus(self.program(&["events"]))
     }
 
-    // ── what there is ──
+    // ── its state ──
 
     /// The daemon's version.
     pub(crate) fn version(&self) -> Version {
@@ -386,9 +396,9 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         &self.namespace
     }
 
-    /// A path in the folder of this test.
+    /// A path in the directory of this test.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
     /// The bundle of a container.
@@ -396,26 +406,26 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         self.path("state/io.containerd.runtime.v2.task").join(&self.namespace).join(id)
     }
 
-    /// Writes an executable script into the folder of this test.
+    /// Writes an executable script into the directory of this test.
     pub(crate) fn script(&self, name: &str, text: &str) -> String {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.path(name);
-        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("our folder is writable");
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("our directory is writable");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("our own file");
         path.to_string_lossy().into_owned()
     }
 
-    /// The binary that a container gets that names none.
+    /// The path of the OCI runtime of containers that do not name one.
     pub(crate) fn runtime_binary(&self) -> String {
         self.runtime.binary().to_string_lossy().into_owned()
     }
 
-    /// What a daemon's socket files of shims are now.
+    /// The socket files of the shims that exist now.
     pub(crate) fn sockets(&self) -> Vec<PathBuf> {
         leftovers::entries(Path::new("/run/containerd/s"))
     }
 
-    /// The shims of this daemon that live, by the id that they were started for.
+    /// The running shims of this daemon, by the id that they were started for.
     pub(crate) fn shims(&self) -> BTreeMap<String, Process> {
         shim::all(&self.socket())
     }
@@ -425,14 +435,14 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
         self.shims().remove(id).unwrap_or_else(|| panic!("no shim for {id}: {:?}", self.shims()))
     }
 
-    /// The Task service of the shim of `id`, as containerd itself reaches it.
+    /// A connection to the Task service of the shim of `id`, as containerd opens it.
     pub(crate) fn task_service(&self, id: &str) -> Task {
         let address =
             fs::read_to_string(self.bundle(id).join("address")).expect("the shim writes it");
         Task::connect(&address, 2).expect("the shim listens")
     }
 
-    /// The daemon's own pid.
+    /// The daemon's pid; `None` while it does not run.
     pub(crate) fn daemon_pid(&self) -> Option<i32> {
         self.daemon.as_ref().and_then(|daemon| i32::try_from(daemon.id()).ok())
     }
@@ -442,7 +452,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     }
 
     fn tool(&self, name: &str) -> PathBuf {
-        tool(self.version.folder()).join("bin").join(name)
+        tool(self.version.directory()).join("bin").join(name)
     }
 
     fn ctr_path(&self) -> PathBuf {
@@ -470,7 +480,8 @@ impl Drop for Containerd {
     }
 }
 
-/// Gives this thread, and all that it starts, its own mounts and its own `/run/containerd`.
+/// Gives this thread, and everything that it starts, a mount namespace and a `/run/containerd` of
+/// its own.
 fn isolate(runtime: Runtime) {
     let nothing = None::<&str>;
     nix::sched::unshare(CloneFlags::CLONE_NEWNS).expect("these tests need root");
@@ -480,7 +491,8 @@ fn isolate(runtime: Runtime) {
     nix::mount::mount(Some("tmpfs"), "/run/containerd", Some("tmpfs"), MsFlags::empty(), nothing)
         .expect("the namespace is ours");
     if runtime == Runtime::Crun1_21 {
-        // EINVAL: there is no such mount, or a daemon before this one has had it removed.
+        // EINVAL means that there is no such mount, or that an earlier daemon of this thread
+        // removed it.
         let _ = nix::mount::umount2("/sys/fs/cgroup/unified", MntFlags::MNT_DETACH);
     }
 }

@@ -1,4 +1,4 @@
-//! containerd's events service, which records what it is told and can be told to misbehave.
+//! A fake of containerd's events service that records events and can misbehave.
 
 use std::{
     fs,
@@ -24,36 +24,36 @@ use containerd_shim_protos::{
 
 use super::deadline::PATIENCE;
 
-/// A containerd that takes events at a socket. It records them in the order in which they come.
+/// A fake containerd that receives events at a socket and records them in order.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     path: PathBuf,
     shared: Arc<Shared>,
 }
 
-/// What it does with an event.
+/// How it handles an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behaviour {
-    /// Records and acknowledges.
+    /// Records and acknowledges it.
     Acknowledge,
-    /// Records and never answers.
+    /// Records it and never answers.
     Swallow,
-    /// Records and answers with this code.
+    /// Records it and answers with this code.
     Refuse(Code),
-    /// Records and closes the connection without an answer.
+    /// Records it and closes the connection without an answer.
     HangUp,
-    /// Does not even read.
+    /// Does not even read it.
     Stall,
 }
 
-/// One event as it came.
+/// One received event.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
-    /// When it came.
+    /// When it was received.
     pub(crate) at: Instant,
-    /// In one line, without what differs from run to run: `exit web web 137`.
+    /// A one-line summary without parts that differ from run to run: `exit web web 137`.
     pub(crate) line: String,
-    /// Of the process, where the event has one.
+    /// The pid in the event, or 0.
     pub(crate) pid: u32,
     pub(crate) envelope: Envelope,
 }
@@ -68,10 +68,10 @@ struct Shared {
 struct Inner {
     behaviour: Behaviour,
     events: Vec<Event>,
-    /// Open connections; none while nobody listens.
+    /// Open connections; empty while it does not listen.
     connections: Vec<UnixStream>,
     listening: bool,
-    /// How often somebody connected.
+    /// How often a client connected.
     accepted: usize,
 }
 
@@ -87,31 +87,31 @@ impl Daemon {
         };
         let shared = Arc::new(Shared { inner: Mutex::new(inner), changed: Condvar::new() });
         let daemon = Self { path: path.to_owned(), shared };
-        daemon.come_back();
+        daemon.listen_again();
         daemon
     }
 
-    pub(crate) fn behave(&self, behaviour: Behaviour) {
+    pub(crate) fn set_behaviour(&self, behaviour: Behaviour) {
         self.shared.lock().behaviour = behaviour;
         self.shared.changed.notify_all();
     }
 
-    /// Closes all connections and the socket, as a daemon that was killed.
-    pub(crate) fn go_away(&self) {
+    /// Closes all connections and the socket, as when a daemon is killed.
+    pub(crate) fn stop_listening(&self) {
         let mut inner = self.shared.lock();
         inner.listening = false;
         for connection in inner.connections.drain(..) {
             let _ = connection.shutdown(std::net::Shutdown::Both);
         }
         drop(inner);
-        // Wakes the thread that accepts, which then ends.
+        // Wakes the accepting thread, which then ends.
         let _ = UnixStream::connect(&self.path);
         let _ = fs::remove_file(&self.path);
         self.shared.changed.notify_all();
     }
 
-    /// Listens again. What was recorded stays recorded.
-    pub(crate) fn come_back(&self) {
+    /// Listens again. Recorded events are kept.
+    pub(crate) fn listen_again(&self) {
         let listener = UnixListener::bind(&self.path).expect("the path is the test's own");
         self.shared.lock().listening = true;
         let shared = self.shared.clone();
@@ -130,29 +130,29 @@ impl Daemon {
         });
     }
 
-    /// All that came so far.
+    /// All events so far.
     pub(crate) fn events(&self) -> Vec<Event> {
         self.shared.lock().events.clone()
     }
 
-    /// The lines of all that came so far.
-    pub(crate) fn story(&self) -> Vec<String> {
+    /// The summary lines of all events so far.
+    pub(crate) fn event_lines(&self) -> Vec<String> {
         self.events().into_iter().map(|event| event.line).collect()
     }
 
-    /// How often somebody connected.
+    /// How often a client connected.
     pub(crate) fn accepted(&self) -> usize {
         self.shared.lock().accepted
     }
 
-    /// Waits for the first event with `line`.
+    /// Waits for the first event with this summary line.
     #[track_caller]
     pub(crate) fn wait_for(&self, line: &str) -> Event {
         let found = |events: &[Event]| events.iter().find(|event| event.line == line).cloned();
         self.wait_until(&format!("the event {line:?}"), PATIENCE, found)
     }
 
-    /// Waits until `count` events have come, and gives their lines.
+    /// Waits until `count` events are recorded, and returns their summary lines.
     #[track_caller]
     pub(crate) fn wait_for_count(&self, count: usize) -> Vec<String> {
         let found = |events: &[Event]| (events.len() >= count).then(|| events.to_vec());
@@ -160,7 +160,7 @@ impl Daemon {
         events.into_iter().map(|event| event.line).collect()
     }
 
-    /// Waits until `found` finds something in what came.
+    /// Waits until `found` returns a value for the events so far.
     #[track_caller]
     pub(crate) fn wait_until<T>(
         &self,
@@ -186,13 +186,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        self.go_away();
+        self.stop_listening();
     }
 }
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A test that fails while it looks must still be able to take the daemon down.
+        // A test that panics with the lock held must still be able to stop this daemon.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -208,7 +208,7 @@ impl Shared {
             let behaviour = self.record(&request);
             let status = match behaviour {
                 Behaviour::Acknowledge | Behaviour::Stall => get_status(Code::OK, ""),
-                Behaviour::Refuse(code) => get_status(code, "as the test wants"),
+                Behaviour::Refuse(code) => get_status(code, "as the test requests"),
                 Behaviour::Swallow => continue,
                 Behaviour::HangUp => {
                     let _ = connection.shutdown(std::net::Shutdown::Both);
@@ -228,8 +228,9 @@ impl Shared {
         let forward = ForwardRequest::parse_from_bytes(&request.payload).expect("a ForwardRequest");
         let event = Event::new(forward.envelope.into_option().expect("an envelope"));
         let mut inner = self.lock();
-        // The tasks' story: what the watch puts beside it (a gap, where a scripted runtime's
-        // container is in no cgroup of its own) has tests of its own.
+        // Only task events are recorded. Events of the observer have tests of their own; for
+        // example, a container of the scripted runtime has no cgroup of its own, so it gets a gap
+        // event.
         if !event.envelope.topic.starts_with("/lookout/") {
             inner.events.push(event);
             self.changed.notify_all();
@@ -245,7 +246,7 @@ impl Event {
         Self { at: Instant::now(), line, pid, envelope }
     }
 
-    /// Its message.
+    /// Decodes its message.
     pub(crate) fn message<T: Message>(&self) -> T {
         T::parse_from_bytes(&self.envelope.event.value)
             .expect("the event is of the type that the test expects")
@@ -294,7 +295,7 @@ fn line(type_url: &str, value: &[u8]) -> (String, u32) {
     }
 }
 
-/// One frame of ttrpc: the stream that it belongs to, and the request.
+/// Reads one ttrpc frame: its stream id and the request.
 fn read_request(connection: &mut UnixStream) -> io::Result<(u32, Request)> {
     let mut header = [0; MESSAGE_HEADER_LENGTH];
     connection.read_exact(&mut header)?;

@@ -1,27 +1,27 @@
-//! Waiting for an event rather than for a time.
+//! Waits for conditions with a deadline, instead of sleeping for a fixed time.
 
 use std::{
     thread,
     time::{Duration, Instant},
 };
 
-/// How long anything may take on a busy machine before a test gives up.
+/// The longest wait on a busy machine before a test fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
-/// How often a condition is looked at that nothing signals.
+/// The interval between checks of a condition that nothing signals.
 const PAUSE: Duration = Duration::from_millis(4);
 
-/// Waits until `found` finds something.
+/// Waits until `found` returns a value.
 ///
 /// # Panics
 ///
-/// After [`PATIENCE`], with `what` was waited for.
+/// After [`PATIENCE`]; the message names `what`.
 #[track_caller]
 pub(crate) fn find<T>(what: &str, found: impl FnMut() -> Option<T>) -> T {
     find_within(PATIENCE, what, found)
 }
 
-/// As [`find`], with a deadline of the caller's.
+/// As [`find`], with a given deadline.
 #[track_caller]
 pub(crate) fn find_within<T>(
     deadline: Duration,
@@ -38,26 +38,28 @@ pub(crate) fn find_within<T>(
     }
 }
 
-/// Waits until `holds`.
+/// Waits until `holds` returns true.
 #[track_caller]
 pub(crate) fn until(what: &str, holds: impl FnMut() -> bool) {
     within(PATIENCE, what, holds);
 }
 
-/// As [`until`], with a deadline of the caller's.
+/// As [`until`], with a given deadline.
 #[track_caller]
 pub(crate) fn within(deadline: Duration, what: &str, mut holds: impl FnMut() -> bool) {
     find_within(deadline, what, || holds().then_some(()));
 }
 
-/// Runs `work` beside the test and gives its result, if it has one in time.
+/// Runs `work` on another thread and returns its result. Panics after the deadline.
 #[track_caller]
 pub(crate) fn finish_within<T: Send + 'static>(
     deadline: Duration,
     what: &str,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> T {
-    let (tell, told) = std::sync::mpsc::channel();
-    thread::spawn(move || tell.send(work()));
-    told.recv_timeout(deadline).unwrap_or_else(|_| panic!("{what} took longer than {deadline:?}"))
+    let (sender, receiver) = std::sync::mpsc::channel();
+    thread::spawn(move || sender.send(work()));
+    receiver
+        .recv_timeout(deadline)
+        .unwrap_or_else(|_| panic!("{what} took longer than {deadline:?}"))
 }

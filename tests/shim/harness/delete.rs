@@ -1,4 +1,4 @@
-//! The `delete` verb, run exactly as containerd runs it.
+//! Runs the `delete` verb as containerd runs it.
 
 use std::{
     process::{Command, Stdio},
@@ -9,10 +9,10 @@ use containerd_shim_protos::{api::DeleteResponse, protobuf::Message as _};
 
 use super::{Bundle, Node, deadline, node::NAMESPACE, tools};
 
-/// What containerd gives the verb, in all.
+/// containerd's timeout for the whole verb.
 const DELETE: Duration = Duration::from_secs(5);
 
-/// What came of a `delete` that succeeded.
+/// The result of a `delete` that succeeded.
 #[derive(Debug)]
 pub(crate) struct Deleted {
     pub(crate) response: DeleteResponse,
@@ -20,7 +20,7 @@ pub(crate) struct Deleted {
     pub(crate) stderr: String,
 }
 
-/// Runs `delete` for `bundle`, in it if it is there.
+/// Runs `delete` for `bundle`, with the bundle as its working directory if it exists.
 #[track_caller]
 pub(crate) fn delete(node: &Node, bundle: &Bundle) -> Deleted {
     let mut command = Command::new(tools::SHIM);

@@ -1,4 +1,4 @@
-//! The client's side of a stream: a fifo, as containerd and its clients make them.
+//! The client's side of a stream: a fifo, as containerd and its clients create it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -19,13 +19,13 @@ use nix::{
 
 use super::deadline::PATIENCE;
 
-/// A fifo in a test's folder. Nobody has it open yet.
+/// A fifo in a test's directory. No process has it open yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Fifo {
     path: PathBuf,
 }
 
-/// All that comes out of a fifo, once it ends.
+/// The content of a fifo, available once the fifo ends.
 #[derive(Debug)]
 pub(crate) struct Collected {
     bytes: Receiver<Vec<u8>>,
@@ -34,7 +34,7 @@ pub(crate) struct Collected {
 impl Fifo {
     pub(crate) fn make(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        mkfifo(&path, Mode::from_bits_truncate(0o600)).expect("the folder is the test's own");
+        mkfifo(&path, Mode::from_bits_truncate(0o600)).expect("the directory is the test's own");
         Self { path }
     }
 
@@ -42,27 +42,28 @@ impl Fifo {
         &self.path
     }
 
-    /// As a request names it.
+    /// Its path, as a request names it.
     pub(crate) fn name(&self) -> String {
         self.path.to_string_lossy().into_owned()
     }
 
-    /// Reads it to its end in the background. The reader is there when this returns.
+    /// Reads it to its end in the background. The reader exists when this returns.
     pub(crate) fn collect(&self) -> Collected {
         let mut file = self.open_for_reading();
-        let (tell, bytes) = mpsc::channel();
+        let (sender, bytes) = mpsc::channel();
         thread::spawn(move || {
             let mut all = Vec::new();
-            // The first byte or the first end: before a writer comes, a read would say "ended".
+            // Wait for the first byte or the first end: without a writer, a read would report the
+            // end at once.
             let _ = poll(&mut [PollFd::new(file.as_fd(), PollFlags::POLLIN)], PollTimeout::NONE);
             let _ = fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()));
             let _ = file.read_to_end(&mut all);
-            let _ = tell.send(all);
+            let _ = sender.send(all);
         });
         Collected { bytes }
     }
 
-    /// A reader that reads when it is told to.
+    /// Opens it for reading, without reading yet.
     pub(crate) fn open_for_reading(&self) -> File {
         OpenOptions::new()
             .read(true)
@@ -71,22 +72,22 @@ impl Fifo {
             .expect("a reader never waits")
     }
 
-    /// Whether somebody has it open for reading.
+    /// Whether a process has it open for reading.
     pub(crate) fn has_reader(&self) -> bool {
-        // fifo(7): ENXIO without a reader.
+        // Opening for writing fails with ENXIO without a reader: fifo(7).
         OpenOptions::new().write(true).custom_flags(O_NONBLOCK).open(&self.path).is_ok()
     }
 
-    /// Writes all of `bytes` and closes; somebody must read.
+    /// Writes all of `bytes` and closes it. A process must read it.
     pub(crate) fn send(&self, bytes: &[u8]) {
         let mut file =
             OpenOptions::new().write(true).open(&self.path).expect("the fifo is the test's own");
-        file.write_all(bytes).expect("somebody reads");
+        file.write_all(bytes).expect("a process reads it");
     }
 }
 
 impl Collected {
-    /// All of it, when the fifo has ended.
+    /// Waits for the end of the fifo and returns its content.
     #[track_caller]
     pub(crate) fn bytes(self) -> Vec<u8> {
         self.bytes.recv_timeout(PATIENCE).expect("the fifo ends in time")

@@ -1,10 +1,10 @@
-//! What a test of the shim needs around it: a containerd that can be absent, a runtime that can
-//! misbehave, a client, and a node to throw away.
+//! The environment of a shim test: a containerd that can be absent, a runtime that can misbehave, a
+//! client, and a temporary node.
 //!
 //! ```text
 //!  Daemon ◄── events ── shim ── argv ──► ScriptedRuntime
 //!                        ▲
-//!              Shim ─ ttrpc          all of it in one Node, whose end takes everything along
+//!              Shim ─ ttrpc          all in one Node; dropping it kills every process
 //! ```
 
 mod bundle;

@@ -1,4 +1,4 @@
-//! A machine as a shim sees it, in one temporary folder.
+//! A node as a shim sees it, in one temporary directory.
 
 use std::{fs, path::Path};
 
@@ -9,28 +9,29 @@ use super::{Bundle, Daemon, Process, ScriptedRuntime, Shim, StartVerb, deadline}
 /// containerd's namespace in all tests.
 pub(crate) const NAMESPACE: &str = "test";
 
-/// A folder for bundles, sockets and the runtime. Dropped, it ends every process that began in it.
+/// A directory for bundles, sockets and the runtime. When dropped, it kills every process that was
+/// started in it.
 #[derive(Debug)]
 pub(crate) struct Node {
-    folder: TempDir,
+    directory: TempDir,
     runtime: ScriptedRuntime,
 }
 
 impl Node {
     pub(crate) fn new() -> Self {
-        // Short: a socket's path must fit in 107 bytes.
-        let folder =
+        // A short path, because a socket's path must fit into 107 bytes.
+        let directory =
             tempfile::Builder::new().prefix("lk").tempdir_in("/tmp").expect("/tmp is writable");
-        let runtime = ScriptedRuntime::install(&folder.path().join("rt"));
-        fs::create_dir(folder.path().join("b")).expect("the folder is new");
-        Self { folder, runtime }
+        let runtime = ScriptedRuntime::install(&directory.path().join("rt"));
+        fs::create_dir(directory.path().join("b")).expect("the directory is new");
+        Self { directory, runtime }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
-    /// The runtime that containers of this node use unless they say otherwise.
+    /// The runtime of this node's containers, unless a test names another.
     pub(crate) fn runtime(&self) -> &ScriptedRuntime {
         &self.runtime
     }
@@ -40,33 +41,33 @@ impl Node {
         Bundle::make(&self.path().join("b"), id, &self.runtime.path(), &self.runtime_root())
     }
 
-    /// Where the runtime keeps its state, without the namespace.
+    /// The runtime's state directory, without the namespace.
     pub(crate) fn runtime_root(&self) -> std::path::PathBuf {
         self.path().join("state")
     }
 
-    /// Where shims of this node put their sockets.
+    /// The directory for the sockets of this node's shims.
     pub(crate) fn socket_dir(&self) -> std::path::PathBuf {
         self.path().join("s")
     }
 
-    /// The names of the sockets that are there.
+    /// The names of the sockets that exist now.
     pub(crate) fn sockets(&self) -> Vec<String> {
         let entries = fs::read_dir(self.socket_dir()).into_iter().flatten().flatten();
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    /// containerd's gRPC socket; nobody listens there.
+    /// The path of containerd's gRPC socket. Nothing listens there.
     pub(crate) fn address(&self) -> String {
         self.path().join("containerd.sock").to_string_lossy().into_owned()
     }
 
-    /// Where containerd takes events.
+    /// The path of the socket where containerd receives events.
     pub(crate) fn ttrpc_address(&self) -> String {
         format!("{}.ttrpc", self.address())
     }
 
-    /// A containerd that takes events, from now on.
+    /// Starts a fake containerd that receives events.
     pub(crate) fn daemon(&self) -> Daemon {
         Daemon::listen(Path::new(&self.ttrpc_address()))
     }
@@ -76,18 +77,18 @@ impl Node {
         StartVerb::new(self, bundle)
     }
 
-    /// A shim that serves, for a bundle.
+    /// Starts a shim for a bundle and connects to it.
     #[track_caller]
     pub(crate) fn shim(&self, bundle: &Bundle) -> Shim {
         self.start_verb(bundle).shim()
     }
 
-    /// What each process that begins here has in its environment.
+    /// The environment variable that marks every process of this node.
     pub(crate) fn marker(&self) -> String {
         format!("LOOKOUT_TEST_NODE={}", self.path().display())
     }
 
-    /// All that lives here: shims, runtimes, containers.
+    /// The running processes of this node: shims, runtimes, containers.
     pub(crate) fn processes(&self) -> Vec<Process> {
         let mut found = Process::marked(&self.marker());
         found.extend(
@@ -97,7 +98,8 @@ impl Node {
         found
     }
 
-    /// The shims that serve here. Without root they are known by their arguments alone.
+    /// The serving shims of this node. They are recognised by their arguments, because without root
+    /// their environment cannot be read.
     pub(crate) fn shims(&self) -> Vec<Process> {
         let address = self.address();
         let serves = |line: &[String]| {
@@ -108,17 +110,17 @@ impl Node {
         Process::all().into_iter().filter(|process| serves(&process.command_line())).collect()
     }
 
-    /// Waits until nothing lives here.
+    /// Waits until no process of this node is left.
     #[track_caller]
-    pub(crate) fn is_deserted(&self) {
+    pub(crate) fn wait_until_empty(&self) {
         deadline::until("the end of every process of the test", || self.processes().is_empty());
     }
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // With their descendants: the init of a real runtime has an environment of its own. Twice,
-        // for what is just being forked.
+        // Descendants too, because the init of a real runtime has another environment. Twice,
+        // because a process may just have forked.
         for _ in 0..2 {
             for process in Process::with_descendants(self.processes()) {
                 process.kill();

@@ -1,4 +1,4 @@
-//! A process, as /proc tells.
+//! A process, as `/proc` shows it.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ impl Process {
             .collect()
     }
 
-    /// Those that carry `marker` in their environment.
+    /// All processes with `marker` in their environment.
     pub(crate) fn marked(marker: &str) -> Vec<Self> {
         Self::all()
             .into_iter()
@@ -36,7 +36,7 @@ impl Process {
             .collect()
     }
 
-    /// These and their children, and theirs.
+    /// These processes and all their descendants.
     pub(crate) fn with_descendants(mut found: Vec<Self>) -> Vec<Self> {
         let others: Vec<_> =
             Self::all().into_iter().map(|process| (process, process.parent())).collect();
@@ -52,12 +52,12 @@ impl Process {
         found
     }
 
-    /// Whether it is there and no zombie.
+    /// Whether it exists and is not a zombie.
     pub(crate) fn lives(self) -> bool {
         self.state().is_some_and(|state| state != 'Z' && state != 'X')
     }
 
-    /// R, S, D, T, Z …; none if it is gone.
+    /// Its state (R, S, D, T, Z…); `None` if it does not exist.
     pub(crate) fn state(self) -> Option<char> {
         self.stat(2)?.chars().next()
     }
@@ -103,8 +103,8 @@ impl Process {
         fs::read_to_string(self.file("oom_score_adj")).ok()?.trim().parse().ok()
     }
 
-    /// Each descriptor and what it is; none of a process that is gone. Of a shim only root may see
-    /// them.
+    /// Each descriptor and its target; empty if the process does not exist. Only root may read
+    /// those of a shim.
     #[track_caller]
     pub(crate) fn descriptors(self) -> BTreeMap<i32, String> {
         let entries = match fs::read_dir(self.file("fd")) {
@@ -129,7 +129,7 @@ impl Process {
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
     }
 
-    /// Sends a signal; true if it was there to get it.
+    /// Sends a signal. Returns whether the process could receive it.
     pub(crate) fn signal(self, signal: signal::Signal) -> bool {
         self.pid > 1 && signal::kill(Pid::from_raw(self.pid), signal).is_ok()
     }
@@ -142,7 +142,8 @@ impl Process {
         Path::new("/proc").join(self.pid.to_string()).join(name)
     }
 
-    /// A field of `stat`, counted from 0; what follows the name, which may hold anything.
+    /// A field of `stat`, counted from 0. Fields are found behind the process name, which may
+    /// contain any character.
     fn stat(self, field: usize) -> Option<String> {
         let stat = fs::read(self.file("stat")).ok()?;
         let stat = String::from_utf8_lossy(&stat);

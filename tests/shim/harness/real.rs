@@ -1,15 +1,15 @@
-//! Bundles for a real runtime: busybox in namespaces of its own. They take root to run.
+//! Bundles for a real runtime: busybox in its own namespaces. They need root.
 
 use serde_json::json;
 
 use super::{Bundle, Node, tools::tool};
 
 impl Node {
-    /// A bundle that runc 1.1 runs, with busybox's shell for an init.
+    /// A bundle for runc 1.1; its init is busybox's shell running `script`.
     pub(crate) fn runc_bundle(&self, id: &str, script: &str) -> Bundle {
         let mut bundle = self.bundle(id);
         bundle.options.binary_name = tool("runc-1.1/bin/runc").to_string_lossy().into_owned();
-        // Not nested: runc removes the last part only.
+        // Not nested, because runc removes only the last directory of the path.
         let node = self.path().file_name().expect("it has a name");
         let cgroup = format!("/{}-{id}", node.to_string_lossy());
         let namespaces =

@@ -2,14 +2,14 @@
 # An OCI runtime for tests: takes the argv forms of go-runc and pretends to run containers, without
 # root. Its processes are real, its containers are not: no namespaces, no cgroups.
 #
-# It is called through a symbolic link, and the folder of that link is its home:
+# It is called through a symbolic link, and the directory of that link is its home:
 #
 #   calls          one line a call: its pid and argv, separated by tabs
 #   hold.VERB      a fifo: calls of VERB wait here, before they do anything, until it is opened for writing
 #   before.VERB    shell to run first; `exit` in it ends the call
 #   after.VERB     shell to run last
 #   payload.NAME   shell that container or exec NAME runs as its process; without it, one that sleeps
-#   details        a folder: each call leaves here what it inherited, as VERB.PID/{cwd,environ,fds,stat,oom}
+#   details        a directory: each call records here what it inherited, as VERB.PID/{cwd,environ,fds,stat,oom}
 #
 # Shell that is run sees $root $id $state $bundle $pid_file $log $process $signal, and fail TEXT.
 # shellcheck disable=SC2034 # some variables are for scripts of tests only
@@ -60,7 +60,7 @@ fail() {
 
 alive() { read -r pid <"$state/pid" && kill -0 "$pid" 2>/dev/null; }
 
-# Starts payload.$1 with this call's stdio, as a process that is nobody's child here: the shell would
+# Starts payload.$1 with this call's stdio, as a process that is no child of this shell: the shell would
 # reap it, and runc does not. It waits for a line on descriptor 8, if that is open.
 spawn() {
 	exec 6>&1 9<&0
@@ -85,7 +85,7 @@ if [ -e "$home/details" ]; then
 	details=$home/details/$verb.$$
 	mkdir "$home/details/.$verb.$$"
 	cd "$home/details/.$verb.$$" || exit 70
-	# In a shell of its own: a redirection here would add descriptors of the shell's.
+	# In a subshell, because a redirection here would add descriptors of this shell.
 	(
 		echo "$OLDPWD" >cwd
 		cp "/proc/$$/environ" environ
@@ -136,7 +136,7 @@ case $verb in
 		;;
 	kill)
 		[ -d "$state" ] || fail "container does not exist"
-		# The end of init is that of its pid namespace, if it had one.
+		# In a real pid namespace, the end of init kills all other processes.
 		if [ -n "$all" ] || [ "$signal" = 9 ]; then kill_execs; fi
 		if alive; then
 			kill -"$signal" "$pid" 2>>"$log"

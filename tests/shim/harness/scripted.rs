@@ -1,4 +1,4 @@
-//! An OCI runtime that does what a test wants: see `runtime.sh`.
+//! An OCI runtime that a test controls: see `runtime.sh`.
 
 use std::{
     collections::BTreeMap,
@@ -11,31 +11,31 @@ use nix::{sys::stat::Mode, unistd::mkfifo};
 
 use super::{Process, deadline};
 
-/// The home of one scripted runtime.
+/// One scripted runtime, in its home directory.
 #[derive(Debug, Clone)]
 pub(crate) struct ScriptedRuntime {
     home: PathBuf,
 }
 
-/// One call of it.
+/// One recorded call of the runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) pid: i32,
     pub(crate) arguments: Vec<String>,
 }
 
-/// What a call inherited.
+/// What a recorded call inherited from the shim.
 #[derive(Debug)]
 pub(crate) struct Details {
     pub(crate) cwd: PathBuf,
     pub(crate) environ: Vec<String>,
-    /// By number; the shell's own descriptor of its script left out.
+    /// By number, without the shell's own descriptor of its script.
     pub(crate) descriptors: BTreeMap<i32, String>,
     pub(crate) group: i32,
     pub(crate) oom_score_adj: i32,
 }
 
-/// A verb whose calls wait. Dropped, they go on.
+/// A verb of which all calls wait until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Hold {
     fifo: PathBuf,
@@ -45,47 +45,48 @@ pub(crate) struct Hold {
 }
 
 impl ScriptedRuntime {
-    /// A runtime at home in the new folder `home`.
+    /// Installs a runtime in the new directory `home`.
     pub(crate) fn install(home: &Path) -> Self {
-        fs::create_dir(home).expect("the folder is the test's own");
-        // Linked, not written: a file that a parallel test's fork still holds open cannot be run.
+        fs::create_dir(home).expect("the directory is the test's own");
+        // A link, because a script that a parallel test's fork still holds open for writing cannot
+        // be executed (ETXTBSY).
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/shim/harness/runtime.sh");
-        symlink(script, home.join("runtime")).expect("the folder is new");
+        symlink(script, home.join("runtime")).expect("the directory is new");
         Self { home: home.to_owned() }
     }
 
-    /// The binary, for the runtime's options.
+    /// The path of the runtime's binary, for the runtime's options.
     pub(crate) fn path(&self) -> PathBuf {
         self.home.join("runtime")
     }
 
-    /// A file that its scripts may use.
+    /// The path of a file that its scripts may use.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.home.join(name)
     }
 
-    /// What the init of container `name`, or exec `name`, runs.
+    /// Sets the script that the init of container `name`, or exec `name`, runs.
     pub(crate) fn payload(&self, name: &str, script: &str) {
         self.write(&format!("payload.{name}"), script);
     }
 
-    /// Runs `script` at the beginning of each call of `verb`.
+    /// Makes each call of `verb` run `script` first.
     pub(crate) fn before(&self, verb: &str, script: &str) {
         self.write(&format!("before.{verb}"), script);
     }
 
-    /// Runs `script` at the end of each call of `verb`.
+    /// Makes each call of `verb` run `script` last.
     pub(crate) fn after(&self, verb: &str, script: &str) {
         self.write(&format!("after.{verb}"), script);
     }
 
-    /// Ends what [`before`](Self::before) and [`after`](Self::after) asked for.
-    pub(crate) fn behave(&self, verb: &str) {
+    /// Removes the scripts of [`before`](Self::before) and [`after`](Self::after).
+    pub(crate) fn reset(&self, verb: &str) {
         let _ = fs::remove_file(self.file(&format!("before.{verb}")));
         let _ = fs::remove_file(self.file(&format!("after.{verb}")));
     }
 
-    /// Holds the calls of `verb` from now on.
+    /// Makes calls of `verb` wait from now on.
     pub(crate) fn hold(&self, verb: &str) -> Hold {
         let fifo = self.file(&format!("hold.{verb}"));
         mkfifo(&fifo, Mode::from_bits_truncate(0o600)).expect("one hold a verb");
@@ -119,7 +120,7 @@ impl ScriptedRuntime {
         deadline::find(&format!("call {count} of the runtime's {verb}"), nth)
     }
 
-    /// Records what calls inherit from now on.
+    /// Starts to record what calls inherit.
     pub(crate) fn record_details(&self) {
         fs::create_dir(self.file("details")).expect("asked for once");
     }
@@ -128,8 +129,9 @@ impl ScriptedRuntime {
     #[track_caller]
     pub(crate) fn details(&self, verb: &str) -> Details {
         let call = self.wait_for_calls(verb, 1);
-        let folder = self.file("details").join(format!("{verb}.{}", call.pid));
-        let read = |name: &str| fs::read_to_string(folder.join(name)).expect("the call has ended");
+        let directory = self.file("details").join(format!("{verb}.{}", call.pid));
+        let read =
+            |name: &str| fs::read_to_string(directory.join(name)).expect("the call has ended");
         let described = |line: &str| {
             let (number, target) = line.split_once(" -> ")?;
             Some((number.split_whitespace().last()?.parse().ok()?, target.to_owned()))
@@ -151,21 +153,21 @@ impl ScriptedRuntime {
         }
     }
 
-    /// Whole or not at all: a call may come at any time.
+    /// Writes a file atomically, because the runtime may be called at any time.
     fn write(&self, name: &str, script: &str) {
         let new = self.file(&format!("{name}.new"));
-        fs::write(&new, script).expect("the folder is the test's own");
-        fs::rename(new, self.file(name)).expect("the folder is the test's own");
+        fs::write(&new, script).expect("the directory is the test's own");
+        fs::rename(new, self.file(name)).expect("the directory is the test's own");
     }
 }
 
 impl Call {
-    /// Its verb: what follows the global flags.
+    /// The verb: the first word behind the global flags.
     pub(crate) fn verb(&self) -> Option<&str> {
         self.after_globals().first().map(String::as_str)
     }
 
-    /// The verb and what follows.
+    /// The verb and the words behind it.
     pub(crate) fn after_globals(&self) -> &[String] {
         let mut rest = self.arguments.as_slice();
         loop {
@@ -179,7 +181,7 @@ impl Call {
         }
     }
 
-    /// What stands behind `flag`.
+    /// The word behind `flag`; `None` if the call does not have the flag.
     pub(crate) fn value(&self, flag: &str) -> Option<&str> {
         let at = self.arguments.iter().position(|word| word == flag)?;
         self.arguments.get(at + 1).map(String::as_str)
@@ -196,20 +198,21 @@ impl Call {
 }
 
 impl Hold {
-    /// Waits until a call has come; it waits then.
+    /// Waits until a call of the verb is held.
     #[track_caller]
-    pub(crate) fn reached(&self) -> Call {
+    pub(crate) fn wait_until_reached(&self) -> Call {
         self.runtime.wait_for_calls(&self.verb, self.called_before + 1)
     }
 
-    /// Lets the calls go on.
+    /// Lets the calls continue.
     pub(crate) fn release(self) {}
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // Never waits (fifo(7)): open for both, it wakes those who wait in open(2), and closed
-        // again those who wait in read(2). Removed first, so that nobody begins to wait on it.
+        // Opening for both directions never blocks (fifo(7)) and wakes the calls that wait in
+        // open(2); closing wakes those that wait in read(2). The fifo is removed first, so that no
+        // new call waits on it.
         let opened = OpenOptions::new().read(true).write(true).open(&self.fifo);
         let _ = fs::remove_file(&self.fifo);
         drop(opened);

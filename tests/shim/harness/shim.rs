@@ -1,10 +1,11 @@
-//! A serving shim: its process, its socket, and a client that is connected to it.
+//! A serving shim: its process, its socket, and a connected client.
 
 use std::{ops::Deref, path::PathBuf, time::Duration};
 
 use super::{Answer, Bundle, Failure, Process, Task, deadline};
 
-/// One serving shim. The methods of [`Task`] are its own; those here are what tests do most.
+/// One serving shim. It dereferences to its [`Task`] client; the methods here are shortcuts for
+/// common steps.
 #[derive(Debug)]
 pub(crate) struct Shim {
     pub(crate) answer: Answer,
@@ -17,23 +18,23 @@ impl Shim {
     #[track_caller]
     pub(crate) fn connect(answer: &Answer, bundle: &Bundle) -> Self {
         let task = Task::connect(&answer.address, answer.version)
-            .expect("a shim that has answered serves");
-        let connected = task.connection(&bundle.id).expect("a shim tells its pid");
+            .expect("a shim that printed its address serves");
+        let connected = task.connection(&bundle.id).expect("a shim reports its pid");
         Self { answer: answer.clone(), process: Process::new(connected.shim_pid), task }
     }
 
-    /// Another connection to the same shim.
+    /// Opens another connection to the same shim.
     #[track_caller]
     pub(crate) fn reconnect(&self) -> Task {
         Task::connect(&self.answer.address, self.answer.version).expect("the shim serves")
     }
 
-    /// The file of its socket.
+    /// The path of its socket.
     pub(crate) fn socket(&self) -> PathBuf {
         self.answer.address.trim_start_matches("unix://").into()
     }
 
-    /// Creates the container of `bundle` and starts it. Gives its init.
+    /// Creates and starts the container of `bundle`. Returns its init.
     #[track_caller]
     pub(crate) fn run(&self, bundle: &Bundle) -> Process {
         let created = self.task.create(&bundle.create()).expect("create");
@@ -42,14 +43,14 @@ impl Shim {
         Process::new(started.pid)
     }
 
-    /// Adds an exec and starts it. Gives its process.
+    /// Adds and starts an exec. Returns its process.
     #[track_caller]
     pub(crate) fn run_exec(&self, id: &str, exec_id: &str) -> Process {
         self.task.exec(id, exec_id).expect("exec");
         Process::new(self.task.start(id, exec_id).expect("start of an exec").pid)
     }
 
-    /// Kills init, waits for its end, and deletes the container.
+    /// Kills init, waits until it ends, and deletes the container.
     #[track_caller]
     pub(crate) fn remove(&self, id: &str) {
         match self.task.kill(id, "", 9) {
@@ -62,16 +63,16 @@ impl Shim {
         self.task.delete(id, "").expect("delete");
     }
 
-    /// Asks it to leave and waits until it has.
+    /// Requests Shutdown and waits until the process has ended.
     #[track_caller]
     pub(crate) fn shut_down(self) {
         self.task.shutdown("").expect("shutdown");
-        self.has_left(deadline::PATIENCE);
+        self.wait_for_exit(deadline::PATIENCE);
     }
 
-    /// Waits for its end.
+    /// Waits until the process has ended.
     #[track_caller]
-    pub(crate) fn has_left(&self, within: Duration) {
+    pub(crate) fn wait_for_exit(&self, within: Duration) {
         deadline::within(within, "the end of the shim", || !self.process.lives());
     }
 }
@@ -85,13 +86,14 @@ impl Deref for Shim {
 }
 
 impl Drop for Shim {
-    /// The node takes along what it can recognise; without root a shim's environment is secret.
+    /// The node kills every process that it can recognise, but without root it cannot read a shim's
+    /// environment.
     fn drop(&mut self) {
         let is_shim = |word: &String| word.contains("containerd-shim");
         if self.process.command_line().first().is_some_and(is_shim) {
             self.process.kill();
         }
-        // Not always in a folder of the test's.
+        // The socket is not always in a directory of the test.
         let _ = std::fs::remove_file(self.socket());
     }
 }

@@ -1,4 +1,4 @@
-//! The `start` verb, run exactly as containerd runs it.
+//! Runs the `start` verb as containerd runs it.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -15,11 +15,12 @@ use containerd_shim_protos::{
 
 use super::{Bundle, Node, Shim, deadline, node::NAMESPACE, tools};
 
-/// containerd gives `start` no time; a user does.
+/// The longest time for `start`. containerd has no timeout for it, but its users would not wait
+/// longer.
 const START: Duration = Duration::from_secs(20);
 
-/// One `start`, to be run. By default as containerd 2.3 and later do, with the node's socket
-/// folder, so that no root is needed.
+/// One `start` to be run. The default is the call of containerd 2.3 and later, with the node's
+/// socket directory, so that root is not needed.
 #[derive(Debug)]
 pub(crate) struct StartVerb {
     binary: PathBuf,
@@ -31,19 +32,19 @@ pub(crate) struct StartVerb {
     wrapper: Option<String>,
 }
 
-/// What came of a `start`.
+/// The result of a `start`.
 #[derive(Debug)]
 pub(crate) struct Started {
-    /// The exit code; 128 and more for a signal.
+    /// The exit code; 128 plus the number for a signal.
     pub(crate) code: i32,
-    /// stdout and stderr through one pipe, to its end: nobody holds it any more.
+    /// stdout and stderr through one pipe, read until no process holds it open.
     pub(crate) combined: Vec<u8>,
 }
 
-/// Where a shim says that it serves.
+/// The address that a `start` printed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// Of the Task service.
+    /// The version of the Task service.
     pub(crate) version: i64,
     pub(crate) address: String,
     pub(crate) protocol: String,
@@ -81,7 +82,7 @@ impl StartVerb {
         }
     }
 
-    /// As containerd 1.6: options or nothing on stdin, and no word about versions.
+    /// As containerd 1.6: options or nothing on stdin, and no version.
     pub(crate) fn plain(self) -> Self {
         self.stdin([])
     }
@@ -96,7 +97,7 @@ impl StartVerb {
         self
     }
 
-    /// With this change to the parameters on stdin.
+    /// Changes the parameters on stdin.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut BootstrapParams)) -> Self {
         let mut params =
             BootstrapParams::parse_from_bytes(&self.stdin).expect("it is what `new` wrote");
@@ -105,7 +106,7 @@ impl StartVerb {
         self
     }
 
-    /// With the runtime's options on stdin.
+    /// Adds the runtime's options to the parameters on stdin.
     pub(crate) fn with_options(self, options: Any) -> Self {
         self.with(|params| {
             params
@@ -124,7 +125,7 @@ impl StartVerb {
         self
     }
 
-    /// Called by this containerd, by what it says of itself.
+    /// Names this binary in `-publish-binary`.
     pub(crate) fn publish_binary(mut self, binary: &std::path::Path) -> Self {
         self.arguments.extend(["-publish-binary".into(), binary.to_string_lossy().into_owned()]);
         self
@@ -135,20 +136,20 @@ impl StartVerb {
         self
     }
 
-    /// After this shell, in whose process it then runs.
+    /// Runs a shell script first, which then replaces itself by the shim (`exec`).
     pub(crate) fn after(mut self, script: &str) -> Self {
         let wrapped = format!("{script}; exec \"$0\" \"$@\"");
         self.wrapper = Some(wrapped);
         self
     }
 
-    /// A stock shim instead of ours.
+    /// Uses a stock shim instead of ours.
     pub(crate) fn binary(mut self, binary: PathBuf) -> Self {
         self.binary = binary;
         self
     }
 
-    /// Runs it to its end, and to the end of its output.
+    /// Runs it to its end and to the end of its output.
     #[track_caller]
     pub(crate) fn run(&self) -> Started {
         let mut command = match &self.wrapper {
@@ -171,7 +172,7 @@ impl StartVerb {
         drop(command);
         let stdin = self.stdin.clone();
         deadline::finish_within(START, "start", move || {
-            // A verb that fails early need not read it.
+            // A verb that fails early may not read it.
             let _ = child.stdin.take().expect("it is piped").write_all(&stdin);
             let status = child.wait().expect("it is our child");
             let mut combined = Vec::new();
@@ -181,7 +182,7 @@ impl StartVerb {
         })
     }
 
-    /// Runs it and connects to the shim that it names.
+    /// Runs it and connects to the shim at the address that it prints.
     #[track_caller]
     pub(crate) fn shim(&self) -> Shim {
         let answer = self.run().answer();
@@ -190,12 +191,12 @@ impl StartVerb {
 }
 
 impl Started {
-    /// What it said, as text.
+    /// Its output as text.
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.combined).into_owned()
     }
 
-    /// Its answer, in whichever form it came.
+    /// Its answer, in any of the three formats.
     #[track_caller]
     pub(crate) fn answer(&self) -> Answer {
         assert_eq!(self.code, 0, "start failed: {}", self.text());
@@ -217,7 +218,7 @@ impl Started {
         }
     }
 
-    /// The one line of a refusal.
+    /// The single line that a refused start prints.
     #[track_caller]
     pub(crate) fn refusal(&self) -> String {
         assert_eq!(self.code, 1, "{}", self.text());

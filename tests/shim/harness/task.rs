@@ -1,4 +1,4 @@
-//! A client of the Task service, as containerd is one.
+//! A client of the Task service that calls a shim as containerd does.
 
 use std::{
     path::Path,
@@ -17,12 +17,12 @@ use containerd_shim_protos::{
 
 use super::{bundle::any, node::NAMESPACE};
 
-/// How long a call may take: longer than any of them takes.
+/// The default deadline of a call: longer than any of them should take.
 const CALL: Duration = Duration::from_secs(15);
 
 type Answer<T> = Result<T, Failure>;
 
-/// One connection to a shim. Clones share it.
+/// One connection to a shim. Clones share the connection.
 #[derive(Clone)]
 pub(crate) struct Task {
     client: Client,
@@ -30,10 +30,10 @@ pub(crate) struct Task {
     deadline: Duration,
 }
 
-/// A call that was not answered well.
+/// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
-    /// The shim's own; none if there was no answer.
+    /// The code that the shim answered with; `None` if there was no answer.
     pub(crate) code: Option<Code>,
     pub(crate) message: String,
 }
@@ -50,13 +50,13 @@ impl Task {
         Self { deadline, ..self.clone() }
     }
 
-    /// The same connection, speaking to another service.
+    /// The same connection, for another service.
     pub(crate) fn with_service(&self, service: &str) -> Self {
         Self { service: service.to_owned(), ..self.clone() }
     }
 
-    /// Calls a method beside the test.
-    pub(crate) fn beside<T: Send + 'static>(
+    /// Runs a call on another thread.
+    pub(crate) fn in_background<T: Send + 'static>(
         &self,
         call: impl FnOnce(&Self) -> T + Send + 'static,
     ) -> JoinHandle<T> {
@@ -115,7 +115,7 @@ impl Task {
         )
     }
 
-    /// To init, or to an exec.
+    /// Sends a signal to init, or to an exec if `exec_id` is not empty.
     pub(crate) fn kill(&self, id: &str, exec_id: &str, signal: u32) -> Answer<api::Empty> {
         let request = api::KillRequest {
             id: id.into(),
@@ -131,7 +131,7 @@ impl Task {
         self.call("Kill", &request)
     }
 
-    /// An exec without streams.
+    /// Adds an exec without streams.
     pub(crate) fn exec(&self, id: &str, exec_id: &str) -> Answer<api::Empty> {
         self.exec_with(&exec_request(id, exec_id))
     }
@@ -196,7 +196,7 @@ impl Task {
             service: self.service.clone(),
             method: method.to_owned(),
             payload: request.write_to_bytes().expect("proto3 has no required fields"),
-            // Where the stock shims find the namespace of a request.
+            // The stock shims read the namespace of a request here.
             metadata: vec![KeyValue {
                 key: "containerd-namespace-ttrpc".to_owned(),
                 value: NAMESPACE.to_owned(),
@@ -211,7 +211,7 @@ impl Task {
 }
 
 impl Failure {
-    /// Whether the deadline of the call passed, here or there.
+    /// Whether the deadline of the call passed, in the client or in the shim.
     pub(crate) fn is_late(&self) -> bool {
         matches!(self.code, None | Some(Code::DEADLINE_EXCEEDED))
     }

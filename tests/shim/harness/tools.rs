@@ -1,15 +1,15 @@
-//! The programs of others: stock shims, runtimes, a root filesystem. `hack/setup` brings them.
+//! Third-party programs: stock shims, runtimes, a root filesystem. `hack/setup` installs them.
 
 use std::{
     env,
     path::{Path, PathBuf},
 };
 
-/// Where `hack/setup` put `name`.
+/// The path where `hack/setup` installed `name`.
 ///
 /// # Panics
 ///
-/// If it is not there: a test that needs it cannot say anything.
+/// If it is missing, because a test that needs it would prove nothing.
 #[track_caller]
 pub(crate) fn tool(name: &str) -> PathBuf {
     let tools = env::var_os("LOOKOUT_TOOLS")

@@ -1,10 +1,11 @@
-//! Where ours differs from the stock shim, and why. Anything else is a surprise.
+//! The intended differences from the stock shim, and their reasons. Any other difference is a
+//! failure.
 
 use super::sequence::Step;
 
-/// One difference that is meant.
+/// One intended difference.
 pub(super) struct Difference {
-    /// Which stock shims differ so: `containerd-1.7`, `containerd-2.1`, or all.
+    /// The stock shims that differ in this way: `containerd-1.7`, `containerd-2.1`, or both.
     stock: &'static [&'static str],
     step: &'static str,
     theirs: &'static str,
@@ -21,42 +22,44 @@ const DIFFERENCES: &[Difference] = &[
         theirs: "UNKNOWN: OCI runtime create failed: unable to retrieve OCI runtime error \
                  (open NODE/b/other/log.json: no such file or directory): \
                  fork/exec /no/such/runtime: no such file or directory",
-        ours: "UNKNOWN: OCI runtime create failed: OCI runtime \"/no/such/runtime\" not found: no such executable",
-        why: "the log of a runtime that never ran is beside the point",
+        ours: "UNKNOWN: OCI runtime create failed: OCI runtime \"/no/such/runtime\" not found: \
+               no such executable",
+        why: "the log of a runtime that never ran is irrelevant",
     },
     Difference {
         stock: BOTH,
         step: "create again",
-        theirs: "UNKNOWN: OCI runtime create failed: runc create failed: container with given ID already exists",
+        theirs: "UNKNOWN: OCI runtime create failed: runc create failed: \
+                 container with given ID already exists",
         ours: "ALREADY_EXISTS: container web: already exists",
-        why: "theirs runs the runtime, and overwrites options.json, before it finds out",
+        why: "theirs runs the runtime, and overwrites options.json, before it notices",
     },
     Difference {
         stock: BOTH,
         step: "update by nonsense",
         theirs: "UNKNOWN: invalid character 'o' in literal null (keep_exits 'u')",
         ours: "INVALID_ARGUMENT: invalid resources: expected ident at line 1 column 2",
-        why: "the code says whose fault it is; the words are another parser's",
+        why: "the code shows that the request is at fault; the text comes from another parser",
     },
     Difference {
         stock: BOTH,
         step: "kill by a signal that is none",
-        theirs: "UNKNOWN: unknown error after kill: runc did not terminate successfully: exit status 1: \
-                 unable to signal init: invalid argument\n",
+        theirs: "UNKNOWN: unknown error after kill: runc did not terminate successfully: \
+                 exit status 1: unable to signal init: invalid argument\n",
         ours: "UNKNOWN: unknown error after kill: unable to signal init: invalid argument",
-        why: "where the runtime's log says why, its exit status says nothing",
+        why: "the runtime's log has the reason, its exit status adds nothing",
     },
     Difference {
         stock: BOTH,
         step: "close of no exec",
         theirs: "UNKNOWN: process does not exist none: not found",
         ours: "NOT_FOUND: process does not exist none: not found",
-        why: "theirs forgets to translate this one error",
+        why: "theirs does not translate this one error",
     },
 ];
 
 impl Difference {
-    /// What differs and is not listed, and what is listed and does not differ.
+    /// Differences that are not listed, and listed differences that no longer exist.
     pub(super) fn surprises(stock: &str, theirs: &[Step], ours: &[Step]) -> Vec<String> {
         let mut listed: Vec<_> =
             DIFFERENCES.iter().filter(|difference| difference.stock.contains(&stock)).collect();

@@ -1,5 +1,5 @@
-//! The same requests to the stock shim and to ours: codes, messages, answers and events must be
-//! equal, but for the differences that are listed, each with its reason.
+//! Sends the same requests to the stock shim and to ours. Codes, messages, answers and events must
+//! be equal, except for the listed differences, each with its reason.
 
 mod differences;
 mod sequence;
@@ -9,23 +9,23 @@ mod root {
 
     use super::{
         differences::Difference,
-        sequence::{Step, perform},
+        sequence::{Step, run_sequence},
     };
     use crate::harness::{Fifo, Node, tools};
 
-    /// Runs the sequence with one shim, at home on a node of its own.
+    /// Runs the sequence with one shim, on a node of its own.
     fn steps(binary: PathBuf, versioned: bool) -> Vec<Step> {
         let node = Node::new();
         let daemon = node.daemon();
         let bundle = node
             .runc_bundle("web", "trap 'exit 3' TERM; echo ready >&2; while :; do sleep 0.05; done");
-        // The stock shim fails without.
+        // The stock shim fails without this.
         let log = Fifo::make(bundle.path.join("log"));
         let _reader = log.open_for_reading();
         let verb = node.start_verb(&bundle).binary(binary);
         let verb = if versioned { verb.versioned() } else { verb.plain() };
         let shim = verb.shim();
-        perform(&node, &daemon, &shim, &bundle)
+        run_sequence(&node, &daemon, &shim, &bundle)
     }
 
     #[track_caller]
@@ -36,13 +36,13 @@ mod root {
         assert!(surprises.is_empty(), "{} surprises:\n{}", surprises.len(), surprises.join("\n"));
     }
 
-    /// Check that what containerd 1.7's shim answers and tells, ours does.
+    /// Check that ours gives the same answers and events as the shim of containerd 1.7.
     #[test]
     fn ours_answers_as_the_shim_of_containerd_1_7() {
         compare("containerd-1.7", false);
     }
 
-    /// Check that what containerd 2.1's shim answers and tells, ours does.
+    /// Check that ours gives the same answers and events as the shim of containerd 2.1.
     #[test]
     fn ours_answers_as_the_shim_of_containerd_2_1() {
         compare("containerd-2.1", true);

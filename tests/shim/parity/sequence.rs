@@ -1,8 +1,8 @@
-//! One life of a container with all seventeen requests in it, those that are refused included.
+//! One life of a container with all seventeen requests, including refused ones.
 //!
-//! Two things are not asked. A second start of what runs: the stock shim counts it twice, tells the
-//! exit twice, and dies at the end of init (1.7 and 2.1 alike). A create with options of an unknown
-//! type: the stock shim runs the default runtime in the machine's own folder.
+//! Two requests are left out. A second start of a running exec: the stock shim counts it twice,
+//! reports the exit twice, and dies at the end of init (1.7 and 2.1 alike). A create with options
+//! of an unknown type: the stock shim runs the default runtime in the machine's own directory.
 
 use std::path::Path;
 
@@ -12,14 +12,14 @@ use crate::harness::{
     Bundle, Daemon, Failure, Fifo, Node, Shim, any, deadline, exec_request, real,
 };
 
-/// What was asked and what came of it, without what differs from run to run.
+/// One request and its outcome, without parts that differ from run to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) name: &'static str,
     pub(super) outcome: String,
 }
 
-/// The steps so far, and what is to be hidden in their outcomes.
+/// The steps so far, and the values to hide in their outcomes.
 struct Record<'a> {
     steps: Vec<Step>,
     hidden: Vec<(String, &'static str)>,
@@ -27,7 +27,7 @@ struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Adds a step; gives its answer back.
+    /// Adds a step and returns its answer.
     fn step<T>(
         &mut self,
         name: &'static str,
@@ -43,7 +43,7 @@ impl Record<'_> {
         answer.ok()
     }
 
-    /// Adds a step whose answer is empty.
+    /// Adds a step with an empty answer.
     fn done(&mut self, name: &'static str, answer: Result<api::Empty, Failure>) {
         self.step(name, answer, |_| "ok".to_owned());
     }
@@ -56,14 +56,19 @@ impl Record<'_> {
         self.steps.push(Step { name, outcome });
     }
 
-    /// Hides a number in what follows.
+    /// Replaces a number by a name in later outcomes.
     fn hide(&mut self, number: u32, name: &'static str) {
         self.hidden.push((format!("<{number}>"), name));
     }
 }
 
-/// Asks `shim` everything, in one order.
-pub(super) fn perform(node: &Node, daemon: &Daemon, shim: &Shim, bundle: &Bundle) -> Vec<Step> {
+/// Sends all requests to `shim`, always in the same order.
+pub(super) fn run_sequence(
+    node: &Node,
+    daemon: &Daemon,
+    shim: &Shim,
+    bundle: &Bundle,
+) -> Vec<Step> {
     let mut record = Record { steps: Vec::new(), hidden: Vec::new(), node };
     record.hidden.push((node.path().to_string_lossy().into_owned(), "NODE"));
     record.hidden.push((bundle.options.binary_name.clone(), "runc"));
@@ -76,10 +81,10 @@ pub(super) fn perform(node: &Node, daemon: &Daemon, shim: &Shim, bundle: &Bundle
     paused(&mut record, shim);
     stopped(&mut record, shim);
     daemon.wait_for("delete web 3");
-    record.add("events", &daemon.story().join(", "));
-    // The stock shim may be gone before it has answered.
+    record.add("events", &daemon.event_lines().join(", "));
+    // The stock shim may exit before it has answered.
     let _ = shim.shutdown("web");
-    shim.has_left(deadline::PATIENCE);
+    shim.wait_for_exit(deadline::PATIENCE);
     record.steps
 }
 
@@ -102,7 +107,7 @@ fn unknown(record: &mut Record<'_>, shim: &Shim) {
     record.step("connect to none", shim.connection("none"), connected);
 }
 
-/// Creates that fail, in bundles of their own.
+/// Creates that fail, with bundles of their own.
 fn failures(record: &mut Record<'_>, shim: &Shim) {
     let nope = record.node.runc_bundle("nope", "");
     let mut config: serde_json::Value =
@@ -262,7 +267,7 @@ fn created_pid(answer: &api::CreateTaskResponse) -> String {
     pid(answer.pid)
 }
 
-/// Go's zero time, or another.
+/// Names a time: "never" for Go's zero time, otherwise "now".
 fn time(seconds: i64) -> &'static str {
     if seconds > 1_700_000_000 { "now" } else { "never" }
 }

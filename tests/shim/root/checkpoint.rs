@@ -9,12 +9,12 @@ use crate::harness::{
 };
 
 on_every_containerd! {
-    a_restored_container_goes_on_where_it_was,
+    a_restored_container_continues_where_it_was,
     a_checkpoint_may_end_the_container,
-    a_failed_checkpoint_is_told_and_the_container_goes_on,
+    a_failed_checkpoint_is_reported_and_the_container_continues,
 }
 
-/// Counts in memory, and tells in a file how far it is.
+/// Counts in memory, and writes the count to a file.
 const COUNTER: &str =
     "i=0; while :; do i=$((i+1)); echo $i >/count.new; mv /count.new /count; usleep 10000; done";
 
@@ -23,9 +23,9 @@ fn count(containerd: &Containerd, id: &str) -> u64 {
     deadline::find("the counter to count", || fs::read_to_string(&path).ok()?.trim().parse().ok())
 }
 
-/// Checkpoints a running counter into an image, removes it, and restores it under another name:
-/// it must go on where it was.
-fn goes_on_where_it_was(version: Version, runtime: Runtime) {
+/// Checkpoints a running counter into an image, removes it, and restores it under another name. It
+/// must continue from the checkpointed count.
+fn continues_where_it_was(version: Version, runtime: Runtime) {
     let containerd = Containerd::start_with(version, runtime);
     let events = containerd.events();
     containerd.detached("c", &[], &["sh", "-c", COUNTER]);
@@ -53,31 +53,31 @@ fn goes_on_where_it_was(version: Version, runtime: Runtime) {
     );
     containerd.remove("d");
     events.wait_topic("/tasks/delete", "d");
-    let told =
+    let topics =
         events.of("d").into_iter().filter(|event| !event.contains("exec-")).collect::<Vec<_>>();
-    assert_eq!(told, ["create", "start", "exit", "delete"]);
+    assert_eq!(topics, ["create", "start", "exit", "delete"]);
     let start = events.find(|event| event.is("/tasks/start", "d")).expect("in the list");
     assert_eq!(start.number("pid"), u64::try_from(pid).expect("a pid"));
     containerd.assert_nothing_left();
 }
 
-/// Check that a restored container goes on where its checkpoint was, under runc 1.3.
-fn a_restored_container_goes_on_where_it_was(version: Version) {
-    goes_on_where_it_was(version, Runtime::Runc1_3);
+/// Check that a restored container continues from its checkpoint under runc 1.3.
+fn a_restored_container_continues_where_it_was(version: Version) {
+    continues_where_it_was(version, Runtime::Runc1_3);
 }
 
-/// Check that a restored container goes on where its checkpoint was, under runc 1.1 too.
+/// Check that a restored container continues from its checkpoint under runc 1.1, too.
 #[test]
-fn under_runc_1_1_a_restored_container_goes_on_where_it_was() {
-    goes_on_where_it_was(Version::V2_1, Runtime::Runc1_1);
+fn under_runc_1_1_a_restored_container_continues_where_it_was() {
+    continues_where_it_was(Version::V2_1, Runtime::Runc1_1);
 }
 
-/// Check that a checkpoint with `--exit` writes the image where it is told to and ends the
-/// container.
+/// Check that a checkpoint with `--exit` writes the image to the given path and ends the container.
 fn a_checkpoint_may_end_the_container(version: Version) {
     let containerd = Containerd::start(version);
-    // ctr passes its options on to the runtime of this name alone; the shim serves under it.
-    symlink(SHIM, containerd.path("bin/containerd-shim-runc-v2")).expect("our folder is writable");
+    // ctr passes its options only to a runtime with this name, so the shim runs under that name.
+    symlink(SHIM, containerd.path("bin/containerd-shim-runc-v2"))
+        .expect("our directory is writable");
     containerd
         .ctr(&[
             "run",
@@ -102,10 +102,10 @@ fn a_checkpoint_may_end_the_container(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a checkpoint that fails tells where CRIU says why, and the container goes on.
-fn a_failed_checkpoint_is_told_and_the_container_goes_on(version: Version) {
+/// Check that the error of a failed checkpoint names CRIU's log, and that the container continues.
+fn a_failed_checkpoint_is_reported_and_the_container_continues(version: Version) {
     let containerd = Containerd::start(version);
-    // A criu that refuses everything is found before the real one.
+    // A criu that always fails is found before the real one.
     containerd.script("bin/criu", "echo 'no checkpoints today' >&2; exit 1");
     containerd.detached("c", &[], &["sh", "-c", COUNTER]);
     let before = count(&containerd, "c");

@@ -1,4 +1,4 @@
-//! Pause, resume, update, metrics, ps, kill; and the events of a life.
+//! Pause, resume, update, metrics, ps and kill, and the order of a container's events.
 
 use std::fs;
 
@@ -10,14 +10,14 @@ use crate::harness::{
 on_every_containerd! {
     a_paused_container_stands_still_until_resumed,
     a_paused_container_can_be_removed,
-    ps_tells_execs_from_the_rest,
+    ps_distinguishes_execs_from_other_processes,
     metrics_are_the_containers_own,
     new_limits_reach_the_cgroup,
     a_signal_reaches_init,
     events_come_in_containerds_order,
 }
 
-/// Check that a paused container is told as paused and stands still, and goes on when resumed.
+/// Check that a paused container is reported as paused, does not run, and continues when resumed.
 fn a_paused_container_stands_still_until_resumed(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &[], &["sh", "-c", "while :; do echo >>/beats; usleep 5000; done"]);
@@ -27,7 +27,7 @@ fn a_paused_container_stands_still_until_resumed(version: Version) {
     };
     containerd.ctr(&["task", "pause", "c"]).success();
     assert_eq!(containerd.status("c").as_deref(), Some("PAUSED"));
-    // Twenty beats' time: each question takes longer than one.
+    // This takes at least as long as twenty beats, because each request takes longer than one.
     let before = beats();
     for _ in 0..20 {
         assert_eq!(beats(), before);
@@ -41,7 +41,7 @@ fn a_paused_container_stands_still_until_resumed(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a paused container can be killed for good.
+/// Check that a paused container can be killed and removed.
 fn a_paused_container_can_be_removed(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &[], &["sleep", "1000"]);
@@ -52,8 +52,8 @@ fn a_paused_container_can_be_removed(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that ps lists each process and tells which of them are execs.
-fn ps_tells_execs_from_the_rest(version: Version) {
+/// Check that ps lists each process and shows which are execs.
+fn ps_distinguishes_execs_from_other_processes(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &[], &["sh", "-c", "sleep 1000 & wait"]);
     let events = containerd.events();
@@ -86,7 +86,7 @@ fn metrics_are_the_containers_own(version: Version) {
         containerd.ctr(&["task", "metrics", "--format", "json", "c"]).success().stdout_text();
     let metrics: serde_json::Value = serde_json::from_str(&output).expect("JSON");
     let of = |words: &[&str]| words.iter().fold(&metrics, |value, word| &value[*word]).as_u64();
-    // The two versions' messages have other names.
+    // The messages of cgroup v1 and v2 have different names.
     let (limit, usage, total): (&[&str], &[&str], &[&str]) = if is_unified() {
         (&["memory", "usage_limit"], &["memory", "usage"], &["cpu", "usage_usec"])
     } else {
@@ -100,8 +100,8 @@ fn metrics_are_the_containers_own(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that new limits reach the cgroup, and a wrong one is an error. ctr cannot ask for
-/// them, so the test asks the shim as containerd does.
+/// Check that new limits reach the cgroup, and that an invalid limit is an error. ctr cannot update
+/// limits, so the test calls the shim as containerd does.
 fn new_limits_reach_the_cgroup(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &["--memory-limit", "50331648"], &["sleep", "1000"]);
@@ -116,7 +116,7 @@ fn new_limits_reach_the_cgroup(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a signal reaches init, by name, and that it may handle it.
+/// Check that init receives a signal given by name, and can handle it.
 fn a_signal_reaches_init(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
@@ -133,8 +133,8 @@ fn a_signal_reaches_init(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that the events of a life come in the order that containerd's docs/runtime-v2.md
-/// demands, each once, with pids and statuses that agree.
+/// Check that the events of a container come in the order that containerd's docs/runtime-v2.md
+/// requires, each once, with consistent pids and statuses.
 fn events_come_in_containerds_order(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
@@ -164,10 +164,10 @@ fn events_come_in_containerds_order(version: Version) {
         "exit",
         "delete",
     ];
-    let told = events.of("c");
-    // The delete of an exec is containerd's own event; 1.6 does not send it.
-    let told = told.into_iter().filter(|event| event != "delete e").collect::<Vec<_>>();
-    assert_eq!(told, expected);
+    let topics = events.of("c");
+    // The delete event of an exec comes from containerd itself; 1.6 does not send it.
+    let topics = topics.into_iter().filter(|event| event != "delete e").collect::<Vec<_>>();
+    assert_eq!(topics, expected);
     for (topic, name) in
         [("/tasks/create", "pid"), ("/tasks/start", "pid"), ("/tasks/delete", "pid")]
     {

@@ -11,21 +11,21 @@ use crate::harness::{
 };
 
 on_every_containerd! {
-    a_killed_shim_leaves_nothing_and_its_exit_is_told,
-    a_killed_shims_known_exit_stays_true,
-    a_stopped_shim_leaves_others_alone_and_works_on,
+    a_killed_shim_leaves_nothing_and_its_exit_is_reported,
+    a_killed_shims_recorded_exit_is_reported,
+    a_stopped_shim_does_not_affect_others_and_continues,
 }
 
-/// Init of a container whose shim does not answer, by its cgroup.
+/// The init of a container, found by its cgroup because the shim does not answer.
 fn init(containerd: &Containerd, id: &str) -> Process {
     let pids = fs::read_to_string(containerd.memory_cgroup(id).join("cgroup.procs"))
         .expect("the cgroup of the container");
     Process::new(pids.lines().next().and_then(|pid| pid.parse::<i32>().ok()).expect("an init"))
 }
 
-/// Check that after `kill -9` of the shim the exit and the delete are told with init's pid
-/// (containerd#6402), clients return, and no process, mount, cgroup or socket is left.
-fn a_killed_shim_leaves_nothing_and_its_exit_is_told(version: Version) {
+/// Check that after `kill -9` of the shim the exit and the delete are reported with init's pid
+/// (containerd#6402), that clients return, and that no process, mount, cgroup or socket is left.
+fn a_killed_shim_leaves_nothing_and_its_exit_is_reported(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     let run = containerd.run("c", &[], &["sh", "-c", "sleep 1000 & sleep 1000"]).spawn();
@@ -43,7 +43,7 @@ fn a_killed_shim_leaves_nothing_and_its_exit_is_told(version: Version) {
             "{event:?}"
         );
     }
-    // What they answer is containerd's affair; that they do is ours.
+    // The exit codes of the clients are up to containerd; it matters here only that they return.
     run.wait();
     exec.wait();
     deadline::until("the task to be gone", || {
@@ -54,9 +54,9 @@ fn a_killed_shim_leaves_nothing_and_its_exit_is_told(version: Version) {
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that the status of a container that had ended before its shim was killed is told
-/// truly by all that containerd then says of it.
-fn a_killed_shims_known_exit_stays_true(version: Version) {
+/// Check that if a container had ended before its shim was killed, every later event of it has its
+/// true exit status.
+fn a_killed_shims_recorded_exit_is_reported(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     containerd.detached("c", &[], &["sh", "-c", "exit 9"]);
@@ -71,8 +71,9 @@ fn a_killed_shims_known_exit_stays_true(version: Version) {
     }
 }
 
-/// Check that one stopped shim leaves others alone, and that it works on when it continues.
-fn a_stopped_shim_leaves_others_alone_and_works_on(version: Version) {
+/// Check that a stopped shim does not affect other shims, and that it works again after it is
+/// continued.
+fn a_stopped_shim_does_not_affect_others_and_continues(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     containerd.detached("stopped", &[], &["sh", "-c", "sleep 1000"]);

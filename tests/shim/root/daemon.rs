@@ -1,4 +1,4 @@
-//! `lookout daemon` beside real shims.
+//! `lookout daemon` with real shims.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,53 +31,35 @@ use crate::harness::{
     tools::tool,
 };
 
-/// How long the daemon is killed once a second.
+/// The period in which the daemon is killed once a second.
 const STORM: Duration = Duration::from_secs(60);
-/// Shims that come and go meanwhile.
+/// How many shims start and end in that period.
 const SHIMS: usize = 50;
-/// How many of them live at a time.
+/// How many of them run at a time.
 const AT_ONCE: usize = 5;
-/// How long the view may take to be the shims' again.
+/// The longest time until the daemon's view is the same as the shims'.
 const SETTLED: Duration = Duration::from_secs(30);
 
-/// Check that a daemon that is killed and started again each second for a minute, while 50 shims
-/// come and go under load, has in the end the shims' own view of processes and ports; and that its
-/// stream has each event of each shim once, in order, or a gap that says so.
+/// Check that a daemon that is killed and restarted every second for a minute, while 50 shims start
+/// and end under load, finally has the same view of processes and ports as the shims; and that its
+/// stream has each event of each shim once and in order, or a gap for what is missing.
 #[test]
 fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
     let mut containerd = Containerd::start(Version::V1_7);
     containerd.use_own_bpffs();
     let runtime_dir = containerd.path("lookout");
-    // The first shim would make it.
-    fs::create_dir_all(&runtime_dir).expect("our folder is writable");
+    // Otherwise the first shim creates it.
+    fs::create_dir_all(&runtime_dir).expect("our directory is writable");
     let is_over = AtomicBool::new(false);
-    let began = Instant::now();
     let (kills, names) = thread::scope(|scope| {
         let killer = scope.spawn(|| kill_each_second(&runtime_dir, &is_over));
-        let mut names = Vec::new();
-        for number in 0..SHIMS {
-            let name = format!("c{number}");
-            let work = "/ports hold 0.0.0.0 80 & /ports udp 0.0.0.0 53 & \
-                        while :; do /ports short 2 1000 1000; usleep 100000; done";
-            let work = format!("exec >/dev/null; {work}");
-            containerd.detached(&name, &["--mount", &ports::mount()], &["sh", "-c", &work]);
-            names.push(name);
-            if names.len() > AT_ONCE {
-                let oldest = names.remove(0);
-                containerd.ctr(&["task", "kill", "--signal", "SIGKILL", &oldest]).success();
-                containerd.remove(&oldest);
-            }
-            // Spread over the whole time.
-            let turn = STORM * u32::try_from(number + 1).expect("few")
-                / u32::try_from(SHIMS).expect("few");
-            thread::sleep(turn.saturating_sub(began.elapsed()));
-        }
+        let names = start_and_end_shims(&containerd);
         is_over.store(true, Ordering::Relaxed);
         (killer.join().expect("it kills"), names)
     });
     assert!(kills >= 30, "killed {kills} times only");
     let mut daemon = start(&runtime_dir);
-    // At rest a list of the shims and the daemon's are of the same moment.
+    // Once nothing changes, the shims' list and the daemon's can be compared.
     for name in &names {
         containerd.ctr(&["task", "kill", "--signal", "SIGSTOP", "--all", name]).success();
     }
@@ -92,11 +74,51 @@ fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
         let streamed = stream(&runtime_dir);
         newest.iter().all(|(epoch, seq)| streamed.last.get(epoch) >= Some(seq))
     });
-    let streamed = stream(&runtime_dir);
+    assert_stream_is_complete(&runtime_dir, kills);
+    for name in &names {
+        containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "--all", name]).success();
+        containerd.remove(name);
+    }
+    deadline::within(SETTLED, "the daemon to know that all have gone", || {
+        view(&runtime_dir) == View::default()
+    });
+    daemon.kill().expect("our own child");
+    daemon.wait().expect("our own child");
+}
+
+/// Starts shims under load, spread over [`STORM`], and ends the oldest so that [`AT_ONCE`] run.
+/// Returns the containers that still run.
+fn start_and_end_shims(containerd: &Containerd) -> Vec<String> {
+    let began = Instant::now();
+    let mut names = Vec::new();
+    for number in 0..SHIMS {
+        let name = format!("c{number}");
+        let work = "/ports hold 0.0.0.0 80 & /ports udp 0.0.0.0 53 & \
+                    while :; do /ports short 2 1000 1000; usleep 100000; done";
+        let work = format!("exec >/dev/null; {work}");
+        containerd.detached(&name, &["--mount", &ports::mount()], &["sh", "-c", &work]);
+        names.push(name);
+        if names.len() > AT_ONCE {
+            let oldest = names.remove(0);
+            containerd.ctr(&["task", "kill", "--signal", "SIGKILL", &oldest]).success();
+            containerd.remove(&oldest);
+        }
+        // Spread over the whole period.
+        let turn =
+            STORM * u32::try_from(number + 1).expect("few") / u32::try_from(SHIMS).expect("few");
+        thread::sleep(turn.saturating_sub(began.elapsed()));
+    }
+    names
+}
+
+/// Asserts that the daemon's stream has no hole without a gap and no duplicate, and that it has a
+/// gap for each time without a daemon.
+fn assert_stream_is_complete(runtime_dir: &Path, kills: usize) {
+    let streamed = stream(runtime_dir);
     assert_eq!(streamed.wrong, Vec::<String>::new());
     assert!(streamed.last.len() > SHIMS / 2, "only {} shims were followed", streamed.last.len());
-    // Each one that served tells that nobody was there before; one may have been killed before
-    // that.
+    // Each daemon that served reports a gap for the time without a daemon. One may have been killed
+    // before it did.
     let log = fs::read_to_string(runtime_dir.join("daemon.log")).expect("a log");
     let served = log.lines().filter(|line| line.contains("msg=\"serving\"")).count();
     assert!(
@@ -110,49 +132,41 @@ fn a_daemon_that_is_killed_each_second_ends_with_the_shims_view() {
         streamed.events,
         streamed.gaps
     );
-    for name in &names {
-        containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "--all", name]).success();
-        containerd.remove(name);
-    }
-    deadline::within(SETTLED, "the daemon to know that all have gone", || {
-        view(&runtime_dir) == View::default()
-    });
-    daemon.kill().expect("our own child");
-    daemon.wait().expect("our own child");
 }
 
-/// Check that a Prometheus scrapes the daemon: it finds its target up, and the numbers that the
-/// daemon has.
+/// Check that Prometheus can scrape the daemon: it reports the target as up, with the daemon's
+/// values.
 #[test]
-fn prometheus_takes_the_metrics() {
-    let folder =
+fn prometheus_scrapes_the_metrics() {
+    let directory =
         tempfile::Builder::new().prefix("lk").tempdir_in("/tmp").expect("/tmp is writable");
     let free = || {
         TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
     };
     let (target, prometheus) = (free().to_string(), free().to_string());
-    let mut daemon = command(folder.path());
+    let mut daemon = command(directory.path());
     let mut daemon =
         daemon.env("LOOKOUT_METRICS_ADDRESS", &target).spawn().expect("setpriv of util-linux");
     deadline::until("the daemon to serve", || TcpStream::connect(&target).is_ok());
     let added = run(async {
-        let daemon = Daemon::connect(&folder.path().join("daemon.sock")).await?;
+        let daemon = Daemon::connect(&directory.path().join("daemon.sock")).await?;
         let pid = i32::try_from(std::process::id()).expect("a pid");
         daemon.add(&AddRequest { pid, ..Default::default() }).await
     });
     added.expect("we live");
-    let config = folder.path().join("prometheus.yml");
+    let config = directory.path().join("prometheus.yml");
     let scrape = format!(
-        "scrape_configs:\n- job_name: lookout\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{target}']\n"
+        "scrape_configs:\n- job_name: lookout\n  scrape_interval: 1s\n  static_configs:\n\
+         \x20 - targets: ['{target}']\n"
     );
-    fs::write(&config, scrape).expect("our folder is writable");
+    fs::write(&config, scrape).expect("our directory is writable");
     let mut scraper = Command::new("setpriv");
     scraper.args(["--pdeathsig", "KILL"]).arg(tool("prometheus-2/bin/prometheus"));
     scraper.arg(format!("--config.file={}", config.display()));
-    scraper.arg(format!("--storage.tsdb.path={}", folder.path().join("tsdb").display()));
+    scraper.arg(format!("--storage.tsdb.path={}", directory.path().join("tsdb").display()));
     scraper.arg(format!("--web.listen-address={prometheus}"));
-    let log =
-        fs::File::create(folder.path().join("prometheus.log")).expect("our folder is writable");
+    let log = fs::File::create(directory.path().join("prometheus.log"))
+        .expect("our directory is writable");
     let mut scraper =
         scraper.stdout(log.try_clone().expect("a handle")).stderr(log).spawn().expect("setpriv");
     for (query, value) in [
@@ -169,10 +183,10 @@ fn prometheus_takes_the_metrics() {
     }
 }
 
-/// Check that an exit that containerd is not there to take is told as unpublished, by the shim and
-/// by the daemon, and grows old; and that nothing is unpublished when containerd is back.
+/// Check that an exit which containerd cannot receive is reported as unpublished, with its age, by
+/// the shim and by the daemon; and that nothing is unpublished once containerd is back.
 #[test]
-fn what_containerd_has_not_got_is_told() {
+fn undelivered_events_are_reported_as_unpublished() {
     let mut containerd = Containerd::start(Version::V2_1);
     containerd.use_own_bpffs();
     let runtime_dir = containerd.path("lookout");
@@ -189,8 +203,8 @@ fn what_containerd_has_not_got_is_told() {
         || unpublished(&runtime_dir).filter(|[shims, events, _]| (*shims, *events) == (1.0, 1.0));
     deadline::until("the exit to wait", || waits().is_some_and(|[.., oldest]| oldest > 0.0));
     deadline::until("it to grow old", || waits().is_some_and(|[.., oldest]| oldest > 1.0));
-    let told = status(&runtime_dir);
-    assert_eq!((told.unpublished_events, told.unpublished_bytes > 0), (1, true), "{told:?}");
+    let answer = status(&runtime_dir);
+    assert_eq!((answer.unpublished_events, answer.unpublished_bytes > 0), (1, true), "{answer:?}");
 
     containerd.restart();
     deadline::until("nothing to be unpublished again", nothing);
@@ -201,16 +215,16 @@ fn what_containerd_has_not_got_is_told() {
     containerd.assert_nothing_left();
 }
 
-/// What the only shim says.
+/// The status of the only shim.
 fn status(runtime_dir: &Path) -> StatusResponse {
     run(async {
-        let registration = registrations(runtime_dir, None).expect("a folder").remove(0);
+        let registration = registrations(runtime_dir, None).expect("a directory").remove(0);
         Shim::connect(registration).await.expect("it serves").status().await.expect("it answers")
     })
 }
 
-/// Shims that answered the daemon's scrape, their unpublished events, and how many seconds ago the
-/// oldest was.
+/// From the daemon's metrics: how many shims answered, how many of their events are unpublished,
+/// and the age of the oldest in seconds. `None` if the daemon does not answer.
 fn unpublished(runtime_dir: &Path) -> Option<[f64; 3]> {
     let mut socket = UnixStream::connect(runtime_dir.join("metrics.sock")).ok()?;
     socket.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").ok()?;
@@ -228,7 +242,7 @@ fn unpublished(runtime_dir: &Path) -> Option<[f64; 3]> {
     Some(names.map(number))
 }
 
-/// What a Prometheus has for a query that one series answers.
+/// The value that Prometheus has for a query with one series; `None` if there is none.
 fn answer(prometheus: &str, query: &str) -> Option<String> {
     let mut connection = TcpStream::connect(prometheus).ok()?;
     write!(connection, "GET /api/v1/query?query={query} HTTP/1.0\r\n\r\n").ok()?;
@@ -239,7 +253,7 @@ fn answer(prometheus: &str, query: &str) -> Option<String> {
     answer["data"]["result"][0]["value"][1].as_str().map(str::to_owned)
 }
 
-/// Kills and starts the daemon once a second until it is over; how often it was killed.
+/// Kills and restarts the daemon once a second until `is_over`. Returns how often it was killed.
 fn kill_each_second(runtime_dir: &Path, is_over: &AtomicBool) -> usize {
     let mut kills = 0;
     while !is_over.load(Ordering::Relaxed) {
@@ -274,9 +288,9 @@ fn command(runtime_dir: &Path) -> Command {
 
 #[derive(Debug, Default, PartialEq)]
 struct View {
-    /// By entity id, with their arguments.
+    /// Processes by entity id, with their arguments.
     processes: BTreeMap<String, Vec<Vec<u8>>>,
-    /// Container, protocol, address and number of those that events tell of.
+    /// Container, protocol, address and number of the ports that events report.
     ports: BTreeSet<(String, String, String, u32)>,
 }
 
@@ -315,7 +329,7 @@ fn view(runtime_dir: &Path) -> View {
 fn shims_view(runtime_dir: &Path) -> View {
     run(async {
         let mut view = View::default();
-        for registration in registrations(runtime_dir, None).expect("a folder") {
+        for registration in registrations(runtime_dir, None).expect("a directory") {
             let shim = Shim::connect(registration).await.expect("it serves");
             let processes = shim.processes("").await.expect("it answers").processes;
             let ports = shim.ports("").await.expect("it answers").ports;
@@ -325,11 +339,11 @@ fn shims_view(runtime_dir: &Path) -> View {
     })
 }
 
-/// The last event of each living shim.
+/// The sequence number of the last event of each shim, by epoch.
 fn newest_of_shims(runtime_dir: &Path) -> BTreeMap<String, u64> {
     run(async {
         let mut newest = BTreeMap::new();
-        for registration in registrations(runtime_dir, None).expect("a folder") {
+        for registration in registrations(runtime_dir, None).expect("a directory") {
             let shim = Shim::connect(registration).await.expect("it serves");
             let answer = shim.processes("").await.expect("it answers");
             newest.insert(answer.epoch, answer.seq);
@@ -344,16 +358,16 @@ fn run<T>(work: impl Future<Output = T>) -> T {
     runtime.block_on(work)
 }
 
-/// What the stream's files say.
+/// The content of the stream's files.
 #[derive(Default)]
 struct Streamed {
-    /// The last event of each shim.
+    /// The sequence number of the last event of each shim, by epoch.
     last: BTreeMap<String, u64>,
-    /// Holes without a gap, and events that are there twice.
+    /// Missing events without a gap, and duplicate events.
     wrong: Vec<String>,
     events: usize,
     gaps: usize,
-    /// Gaps of no shim: the daemon was not there.
+    /// Gaps without a shim: the daemon did not run.
     absences: usize,
 }
 

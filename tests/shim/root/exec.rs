@@ -1,4 +1,5 @@
-//! `ctr task exec`: output, exit codes, terminals, many at once, and the ends of execs and inits.
+//! `ctr task exec`: output, exit codes, terminals, many execs at once, and execs that end together
+//! with init.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +10,23 @@ use crate::harness::{
 };
 
 on_every_containerd! {
-    an_exec_tells_its_output_and_its_exit_code,
-    an_exec_on_a_terminal_has_the_clients,
+    an_exec_relays_its_output_and_its_exit_code,
+    an_exec_on_a_terminal_has_the_size_of_the_clients,
     a_terminals_output_arrives_whole,
     two_hundred_execs_at_once_all_end_as_they_should,
     fifty_execs_at_once_take_under_five_seconds,
     an_exec_ends_though_its_child_holds_its_output,
-    an_exec_that_races_inits_end_is_told_before_it,
+    an_exec_that_races_inits_end_is_reported_before_it,
     a_container_killed_amid_execs_stops_and_every_client_returns,
-    orphans_are_reaped_in_silence,
+    orphans_are_reaped_without_events,
 }
 
-/// A container that does nothing until it is removed.
+/// Starts a container that only sleeps.
 fn idle(containerd: &Containerd, id: &str) {
     containerd.detached(id, &[], &["sleep", "1000"]);
 }
 
-/// Runs so many execs at once, each with an exit code and output of its own, and checks each.
+/// Runs `count` execs at once, each with its own exit code and output, and checks each.
 fn storm(containerd: &Containerd, id: &str, count: i32, within: Duration) {
     let begun = Instant::now();
     let running = (0..count).map(|number| {
@@ -39,8 +40,8 @@ fn storm(containerd: &Containerd, id: &str, count: i32, within: Duration) {
     assert!(begun.elapsed() < within, "{count} execs took {:?}", begun.elapsed());
 }
 
-/// Check that exec relays both streams apart and ends with the process's exit code.
-fn an_exec_tells_its_output_and_its_exit_code(version: Version) {
+/// Check that exec relays stdout and stderr separately and ends with the process's exit code.
+fn an_exec_relays_its_output_and_its_exit_code(version: Version) {
     let containerd = Containerd::start(version);
     idle(&containerd, "c");
     let output = containerd
@@ -54,11 +55,13 @@ fn an_exec_tells_its_output_and_its_exit_code(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that an exec on a terminal has one of the client's size and ends with its exit code.
-fn an_exec_on_a_terminal_has_the_clients(version: Version) {
+/// Check that an exec on a terminal gets a terminal with the size of the client's, and ends with
+/// its exit code.
+fn an_exec_on_a_terminal_has_the_size_of_the_clients(version: Version) {
     let containerd = Containerd::start(version);
     idle(&containerd, "c");
-    let script = "until [ \"$(stty size)\" = '40 90' ]; do usleep 10000; done; tty; read word; echo got $word; exit 6";
+    let script = "until [ \"$(stty size)\" = '40 90' ]; do usleep 10000; done; \
+                  tty; read word; echo got $word; exit 6";
     let program = containerd.exec("c", &["--tty"], &["sh", "-c", script]);
     let output = program.terminal(40, 90).stdin("hello\n").run().exit_code(6);
     assert_eq!(
@@ -72,7 +75,7 @@ fn an_exec_on_a_terminal_has_the_clients(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a terminal's output arrives whole however long it is (containerd#3743).
+/// Check that long output of a terminal arrives completely (containerd#3743).
 fn a_terminals_output_arrives_whole(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &["--mount", &mount_of_our_folder(&containerd)], &["sleep", "1000"]);
@@ -89,12 +92,12 @@ fn a_terminals_output_arrives_whole(version: Version) {
         expected.len()
     );
     containerd.remove("c");
-    // Nobody has asked for the exec's end.
+    // No client has waited for the exec yet.
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that 200 execs at once all run and end with their own codes and output, and that the
-/// shim then works on (containerd#9999, containerd#10058).
+/// Check that 200 execs at once all run and end with their own codes and output, and that the shim
+/// works afterwards (containerd#9999, containerd#10058).
 fn two_hundred_execs_at_once_all_end_as_they_should(version: Version) {
     let containerd = Containerd::start(version);
     idle(&containerd, "c");
@@ -105,8 +108,7 @@ fn two_hundred_execs_at_once_all_end_as_they_should(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that 50 execs at once are not done one after the other behind a lock
-/// (containerd#8617, moby#45595).
+/// Check that 50 execs at once are not serialised by a lock (containerd#8617, moby#45595).
 fn fifty_execs_at_once_take_under_five_seconds(version: Version) {
     let containerd = Containerd::start(version);
     idle(&containerd, "c");
@@ -120,8 +122,8 @@ fn fifty_execs_at_once_take_under_five_seconds(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that an exec whose child keeps its output open ends in bounded time, and that others
-/// do after it (containerd#3286, containerd#7802).
+/// Check that an exec ends in bounded time although its child keeps its output open, and that later
+/// execs do, too (containerd#3286, containerd#7802).
 fn an_exec_ends_though_its_child_holds_its_output(version: Version) {
     let containerd = Containerd::start(version);
     idle(&containerd, "c");
@@ -133,37 +135,37 @@ fn an_exec_ends_though_its_child_holds_its_output(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that an exec that ends at the moment that init does is told, and before init
+/// Check that the exit of an exec that ends together with init is reported, and before init's
 /// (containerd#9719, containerd#9828, containerd#10651).
-fn an_exec_that_races_inits_end_is_told_before_it(version: Version) {
+fn an_exec_that_races_inits_end_is_reported_before_it(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     for round in 0..15_u32 {
         let id = format!("c{round}");
         let pause = (40_000 + 700 * round).to_string();
         containerd.detached(&id, &[], &["sh", "-c", &format!("usleep {pause}; exit 9")]);
-        // It may have been refused; what was started has to end.
+        // The start may have been refused, but every started exec must end.
         let code = containerd.exec(&id, &[], &["true"]).within(Duration::from_secs(10)).run().code;
         assert!([0, 1, 137, 255].contains(&code), "exec ended with {code}");
         let exit = events.wait_topic("/tasks/exit", &id);
         assert_eq!(exit.number("exit_status"), 9);
         containerd.remove(&id);
         events.wait_topic("/tasks/delete", &id);
-        let told = events.of(&id);
-        let started = told.iter().filter(|event| event.starts_with("exec-started")).count();
-        let exits = told.iter().filter(|event| event.starts_with("exit ")).count();
-        assert_eq!(started, exits, "each exec that started has one exit: {told:?}");
-        let init = told.iter().position(|event| event == "exit").expect("waited for");
+        let topics = events.of(&id);
+        let started = topics.iter().filter(|event| event.starts_with("exec-started")).count();
+        let exits = topics.iter().filter(|event| event.starts_with("exit ")).count();
+        assert_eq!(started, exits, "each exec that started has one exit: {topics:?}");
+        let init = topics.iter().position(|event| event == "exit").expect("waited for");
         assert!(
-            !told[init..].iter().any(|event| event.starts_with("exit ")),
-            "init's exit is the last: {told:?}"
+            !topics[init..].iter().any(|event| event.starts_with("exit ")),
+            "init's exit is the last: {topics:?}"
         );
     }
     containerd.assert_nothing_left();
 }
 
-/// Check that a container whose init is killed amid a stream of execs is seen to stop, and all
-/// clients come back (containerd#10603).
+/// Check that a container stops when its init is killed during a stream of execs, and that all
+/// clients return (containerd#10603).
 fn a_container_killed_amid_execs_stops_and_every_client_returns(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
@@ -183,9 +185,9 @@ fn a_container_killed_amid_execs_stops_and_every_client_returns(version: Version
     containerd.assert_nothing_left();
 }
 
-/// Check that orphans in a container that shares the host's pids are reaped in silence:
-/// neither zombies nor exits nobody asked for.
-fn orphans_are_reaped_in_silence(version: Version) {
+/// Check that orphans in a container that shares the host's pid namespace are reaped and leave
+/// neither zombies nor events.
+fn orphans_are_reaped_without_events(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     let init = format!("pid:/proc/{}/ns/pid", std::process::id());

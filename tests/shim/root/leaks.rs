@@ -1,4 +1,4 @@
-//! After any number of runs, failed starts and execs all is as it was before them.
+//! After many runs, failed starts and execs, the shim's resources are as before.
 
 use std::{
     collections::VecDeque,
@@ -17,16 +17,17 @@ on_every_containerd! {
     five_hundred_execs_leave_the_shim_as_it_was,
 }
 
-/// So many clients at once: the machine has two processors.
+/// How many clients run at once: the machine has two processors.
 const AT_ONCE: usize = 4;
 
-/// How long a shim must hold the same to be at rest: its idle threads leave after half a second.
+/// How long a shim's resources must stay the same until it counts as idle. Unused threads of its
+/// pool exit after half a second.
 const REST: Duration = Duration::from_secs(1);
 
-/// How much an exec's memory may come to once the allocator has warmed up: nothing but its noise.
+/// The most memory growth after the allocator has warmed up: its noise only.
 const NOISE_KIB: u64 = 256;
 
-/// Runs clients, some at a time, and checks each one's exit code.
+/// Runs clients, [`AT_ONCE`] at a time, and checks the exit code of each.
 fn run_all(code: i32, programs: impl Iterator<Item = Program>) {
     let mut running = VecDeque::<Running>::new();
     for program in programs {
@@ -40,7 +41,7 @@ fn run_all(code: i32, programs: impl Iterator<Item = Program>) {
     }
 }
 
-/// A pod whose shim lives until its first container is removed.
+/// Starts a pod. Its shim runs until the first container is removed.
 fn pod(containerd: &Containerd) -> Process {
     containerd.detached("pod", &POD, &["sleep", "100000"]);
     containerd.shim("pod")
@@ -48,13 +49,13 @@ fn pod(containerd: &Containerd) -> Process {
 
 const POD: [&str; 2] = ["--annotation", "io.containerd.runc.v2.group=pod"];
 
-/// What the shim holds when it is at rest.
+/// The shim's resources once they no longer change.
 fn at_rest(shim: Process) -> Holdings {
     let begun = Instant::now();
     let (mut holdings, mut since) = (Holdings::of(shim), Instant::now());
     while since.elapsed() < REST {
         assert!(begun.elapsed() < 10 * REST, "the shim does not come to rest: {holdings:?}");
-        // At rest nothing happens: there is no event to wait for.
+        // Nothing happens any more, so there is no event to wait for.
         thread::sleep(Duration::from_millis(50));
         let now = Holdings::of(shim);
         if now != holdings {
@@ -64,8 +65,8 @@ fn at_rest(shim: Process) -> Holdings {
     holdings
 }
 
-/// Check that 200 runs, each with a shim of its own, leave no shim, socket, mount or anything
-/// else (containerd#5173, containerd#11708).
+/// Check that 200 runs, each with its own shim, leave no shim, socket, mount or anything else
+/// (containerd#5173, containerd#11708).
 fn two_hundred_runs_leave_nothing(version: Version) {
     let containerd = Containerd::start(version);
     run_all(
@@ -77,8 +78,8 @@ fn two_hundred_runs_leave_nothing(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that 100 runs and 200 failed starts in one pod, with and without a terminal, leave
-/// its shim with the descriptors, threads and children that it had (containerd#11885).
+/// Check that after 100 runs and 200 failed starts in one pod, with and without a terminal, its
+/// shim has as many descriptors, threads and children as before (containerd#11885).
 fn runs_and_two_hundred_failed_starts_leave_a_pods_shim_as_it_was(version: Version) {
     let containerd = Containerd::start(version);
     let shim = pod(&containerd);
@@ -112,10 +113,11 @@ fn runs_and_two_hundred_failed_starts_leave_a_pods_shim_as_it_was(version: Versi
     containerd.assert_nothing_left();
 }
 
-/// Check that 500 execs, a hundred of them on a terminal, leave the shim with the descriptors,
-/// threads and children that it had, and no more memory (containerd#9217, containerd#11161).
+/// Check that after 500 execs, a hundred of them on a terminal, the shim has as many descriptors,
+/// threads and children as before, and no more memory (containerd#9217, containerd#11161).
 fn five_hundred_execs_leave_the_shim_as_it_was(version: Version) {
-    // The journal of events is bounded: here so that it is full before memory is compared.
+    // The journal of events is bounded. Here it is small, so that it is full before memory is
+    // compared.
     let containerd = Containerd::start_configured(version, "journal_max = \"64KiB\"\n");
     let shim = pod(&containerd);
     let before = at_rest(shim);

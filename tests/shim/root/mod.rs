@@ -1,7 +1,7 @@
-//! The shim under stock containerds, with real runtimes: what users of containerd will see. These
-//! tests need root.
+//! The shim under stock containerds with real runtimes, as users of containerd see it. These tests
+//! need root.
 
-/// Makes of each function three tests, one under each containerd that the shim serves.
+/// Generates three tests from each function, one under each containerd that the shim supports.
 macro_rules! on_every_containerd {
     ($($name:ident),* $(,)?) => {$(
         mod $name {
@@ -48,10 +48,10 @@ use crate::harness::{
     tools::tool,
 };
 
-/// How long 128 MiB may take on a busy machine.
+/// The longest time for 128 MiB of output on a busy machine.
 const OUTPUT: Duration = Duration::from_secs(30);
 
-/// Bytes of which no two stretches are alike, so that a lost one shows wherever it was.
+/// Random bytes, so that a lost piece is noticed wherever it was.
 fn random(count: usize) -> Vec<u8> {
     let mut bytes = vec![0; count];
     fs::File::open("/dev/urandom")
@@ -60,15 +60,15 @@ fn random(count: usize) -> Vec<u8> {
     bytes
 }
 
-/// What `--mount` needs to give a container these bytes as `/data`.
+/// The `--mount` argument that gives a container these bytes as `/data`.
 fn bind_mount(containerd: &Containerd, bytes: &[u8]) -> String {
     let path = containerd.path("data");
-    fs::write(&path, bytes).expect("our folder is writable");
+    fs::write(&path, bytes).expect("our directory is writable");
     format!("type=bind,src={},dst=/data,options=bind:ro", path.display())
 }
 
-/// All that a command in a new container prints, read by the test itself: ctr stops to read when
-/// the exit is told, whether it has read all or not (containerd#8326, containerd#13931).
+/// All output of a command in a new container, read by the test itself, because ctr stops reading
+/// at the exit even if output is left (containerd#8326, containerd#13931).
 fn output_of(containerd: &Containerd, id: &str, flags: &[&str], command: &str) -> Vec<u8> {
     let mount = mount_of_our_folder(containerd);
     let script = format!("{}; {command}", wait_for_us(id));
@@ -79,24 +79,24 @@ fn output_of(containerd: &Containerd, id: &str, flags: &[&str], command: &str) -
     output
 }
 
-/// What `--mount` needs to give a container the test's folder as `/host`.
+/// The `--mount` argument that gives a container the test's directory as `/host`.
 fn mount_of_our_folder(containerd: &Containerd) -> String {
     format!("type=bind,src={},dst=/host,options=bind:ro", containerd.path("").display())
 }
 
-/// Shell words that wait until [`read_to_its_end`] reads the process's output.
+/// A shell command that waits until [`read_to_its_end`] reads the process's output.
 fn wait_for_us(process: &str) -> String {
     format!("until [ -e /host/go-{process} ]; do usleep 1000; done")
 }
 
-/// Reads the output of a process whose client has left, and lets it go.
+/// Reads the output of a process after its client has left, and lets the process continue.
 fn read_to_its_end(containerd: &Containerd, process: &str) -> Vec<u8> {
-    let folders = fs::read_dir("/run/containerd/fifo").expect("made by ctr").flatten();
-    let mut fifos = folders.map(|folder| folder.path().join(format!("{process}-stdout")));
+    let directories = fs::read_dir("/run/containerd/fifo").expect("made by ctr").flatten();
+    let mut fifos = directories.map(|directory| directory.path().join(format!("{process}-stdout")));
     let fifo = fifos.find(|fifo| fifo.exists()).expect("made by ctr");
-    // The shim holds both ends: this waits for nobody.
+    // The open does not block, because the shim holds both ends.
     let mut fifo = fs::File::open(fifo).expect("made by ctr");
-    fs::write(containerd.path(&format!("go-{process}")), "").expect("our folder is writable");
+    fs::write(containerd.path(&format!("go-{process}")), "").expect("our directory is writable");
     deadline::finish_within(OUTPUT, "the output", move || {
         let mut output = Vec::new();
         fifo.read_to_end(&mut output).map(|_| output).expect("a fifo can be read")

@@ -1,4 +1,4 @@
-//! Being out of memory is told: before the exit that it causes, and of the right container.
+//! Running out of memory is reported: before the exit that it causes, and for the right container.
 
 use crate::harness::{
     containerd::{Containerd, Event, Version},
@@ -6,15 +6,15 @@ use crate::harness::{
 };
 
 on_every_containerd! {
-    out_of_memory_is_told_before_the_exit,
-    of_a_pod_the_right_container_is_told,
-    a_child_out_of_memory_is_told_and_the_container_lives,
+    out_of_memory_is_reported_before_the_exit,
+    out_of_memory_is_reported_for_the_right_container_of_a_pod,
+    a_child_out_of_memory_is_reported_and_the_container_lives,
 }
 
-/// So little that an allocation of [`HUNGRY`] ends within milliseconds.
+/// A limit so low that the allocation of [`HUNGRY`] fails within milliseconds.
 const LIMIT: [&str; 2] = ["--memory-limit", "25165824"];
 
-/// Touches 100 MiB at once.
+/// A command that touches 100 MiB at once.
 const HUNGRY: [&str; 5] = ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1"];
 
 fn pod(name: &str) -> [String; 2] {
@@ -25,9 +25,10 @@ fn run_out_of_memory(containerd: &Containerd, id: &str, flags: &[&str]) {
     containerd.run(id, &[&["--rm"], &LIMIT[..], flags].concat(), &HUNGRY).run().exit_code(137);
 }
 
-/// Check that a container that is out of memory within milliseconds of its start is told to
-/// be, once and before its exit, every time: 20 loops (containerd#6323, containerd#12405).
-fn out_of_memory_is_told_before_the_exit(version: Version) {
+/// Check that an out-of-memory event of a container that runs out of memory within milliseconds of
+/// its start is reported once and before its exit, in each of 20 rounds (containerd#6323,
+/// containerd#12405).
+fn out_of_memory_is_reported_before_the_exit(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     for round in 0..20 {
@@ -39,9 +40,9 @@ fn out_of_memory_is_told_before_the_exit(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that of two containers of a pod the one that is out of memory is told to be, and not
-/// its neighbour (containerd#8893).
-fn of_a_pod_the_right_container_is_told(version: Version) {
+/// Check that out of memory is reported for the affected container of a pod and for no other
+/// (containerd#8893).
+fn out_of_memory_is_reported_for_the_right_container_of_a_pod(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     let pod = pod("p");
@@ -63,8 +64,8 @@ fn of_a_pod_the_right_container_is_told(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a container whose child alone is out of memory is told to be, and lives on.
-fn a_child_out_of_memory_is_told_and_the_container_lives(version: Version) {
+/// Check that out of memory is reported if it kills only a child, and that the container runs on.
+fn a_child_out_of_memory_is_reported_and_the_container_lives(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     let script = format!("{}; sleep 1000", HUNGRY.join(" "));

@@ -1,4 +1,4 @@
-//! Containers that share a shim, and how each containerd and the shim agree on a protocol.
+//! Containers that share a shim, and the protocol that a shim uses with each containerd.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ on_every_containerd! {
     containers_of_a_pod_share_a_shim,
     starts_of_a_pod_that_race_get_one_shim,
     each_containerd_is_answered_in_its_newest_protocol,
-    the_bundle_says_where_the_shim_serves,
+    the_bundle_holds_the_address_of_the_shim,
     a_killed_shim_of_a_pod_leaves_nothing_of_any_container,
 }
 
@@ -26,8 +26,8 @@ fn member(containerd: &Containerd, id: &str, key: &str, pod: &str) {
     containerd.detached(id, &["--annotation", &format!("{key}={pod}")], &["sleep", "1000"]);
 }
 
-/// Check that containers of one group share the first one's shim, whichever of the two
-/// annotations says so, and that it serves until the last has gone.
+/// Check that containers of one group share the first one's shim, with either of the two
+/// annotations, and that it serves until the last is removed.
 fn containers_of_a_pod_share_a_shim(version: Version) {
     let containerd = Containerd::start(version);
     for (key, pod) in [(GROUP, "g"), (SANDBOX, "s")] {
@@ -41,7 +41,7 @@ fn containers_of_a_pod_share_a_shim(version: Version) {
         let output = containerd.exec(&ids[1], &[], &["echo", "still here"]).run().success();
         assert_eq!(output.stdout_text(), "still here\n");
         containerd.remove(&ids[1]);
-        // One may join a pod whose first container has gone.
+        // A container may join a pod after its first container is removed.
         member(&containerd, &ids[1], key, pod);
         assert_eq!(containerd.shims().len(), 1);
         containerd.remove(&ids[1]);
@@ -50,7 +50,7 @@ fn containers_of_a_pod_share_a_shim(version: Version) {
     }
 }
 
-/// Check that the containers of a pod that start at the same time get one shim.
+/// Check that containers of a pod that start at the same time get one shim.
 fn starts_of_a_pod_that_race_get_one_shim(version: Version) {
     let containerd = Containerd::start(version);
     for round in 0..5 {
@@ -71,10 +71,10 @@ fn starts_of_a_pod_that_race_get_one_shim(version: Version) {
     }
 }
 
-/// Check that each containerd is answered in the newest protocol that it understands.
+/// Check that each containerd is answered in the newest protocol that it supports.
 fn each_containerd_is_answered_in_its_newest_protocol(version: Version) {
     let containerd = Containerd::start(version);
-    // The shim is found here first; what it answers to `start` is kept.
+    // This script is found before the shim; it stores the answer to `start`.
     let answer = containerd.path("answer");
     let script = format!(
         "case \"$*\" in *start) {SHIM} \"$@\" | tee {};; *) exec {SHIM} \"$@\";; esac",
@@ -83,27 +83,27 @@ fn each_containerd_is_answered_in_its_newest_protocol(version: Version) {
     containerd.script("bin/containerd-shim-lookout-v2", &script);
     containerd.run("c", &["--rm"], &["true"]).run().success();
     let answer = fs::read_to_string(answer).expect("kept by the script");
-    let said = serde_json::from_str::<Value>(&answer).ok();
-    let version = said.as_ref().and_then(|said| said["version"].as_i64());
+    let bootstrap = serde_json::from_str::<Value>(&answer).ok();
+    let version = bootstrap.as_ref().and_then(|bootstrap| bootstrap["version"].as_i64());
     match containerd.version() {
         Version::V1_6 => assert!(answer.starts_with("unix:///run/containerd/s/"), "{answer}"),
         Version::V1_7 => assert_eq!(version, Some(2), "{answer}"),
         Version::V2_1 => assert_eq!(version, Some(3), "{answer}"),
     }
-    if let Some(said) = said {
+    if let Some(bootstrap) = bootstrap {
         assert!(
-            said["address"]
+            bootstrap["address"]
                 .as_str()
                 .is_some_and(|address| address.starts_with("unix:///run/containerd/s/"))
         );
-        assert_eq!(said["protocol"].as_str(), Some("ttrpc"));
+        assert_eq!(bootstrap["protocol"].as_str(), Some("ttrpc"));
     }
     containerd.assert_nothing_left();
 }
 
-/// Check that the bundle says where the shim is, for a containerd that is restarted; and that
-/// the shim serves both generations of the Task service there.
-fn the_bundle_says_where_the_shim_serves(version: Version) {
+/// Check that the bundle holds the shim's address, for a containerd that is restarted, and that the
+/// shim serves both versions of the Task service there.
+fn the_bundle_holds_the_address_of_the_shim(version: Version) {
     let containerd = Containerd::start(version);
     containerd.detached("c", &[], &["sleep", "1000"]);
     let address = format!("unix://{}", containerd.sockets()[0].display());
@@ -132,8 +132,8 @@ fn the_bundle_says_where_the_shim_serves(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that when the shim of a pod is killed, the exit and the delete of each of its
-/// containers are told, and nothing is left.
+/// Check that when the shim of a pod is killed, the exit and the delete of each of its containers
+/// are reported, and nothing is left.
 fn a_killed_shim_of_a_pod_leaves_nothing_of_any_container(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();

@@ -1,5 +1,6 @@
-//! What the shim tells of its containers' ports, asked by `lookout` as a user would.
+//! Ports of containers as the shim reports them, read with `lookout` as a user would.
 
+mod attribution;
 mod bus;
 mod fallback;
 mod idle;
@@ -7,26 +8,25 @@ mod kinds;
 mod quiet;
 mod short;
 mod udp;
-mod whose;
 
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::harness::{
-    containerd::{Containerd, Told, Watching},
+    containerd::{Containerd, ObservedEvent, Subscriber},
     tools::tool,
 };
 
-/// How long something may take to be told beside a busy machine.
+/// The longest time until an event is delivered on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
-/// What `--mount` needs to give a container the listeners of `tests/storm/ports.c` as `/ports`.
+/// The `--mount` argument that gives a container the program of `tests/storm/ports.c` as `/ports`.
 pub(super) fn mount() -> String {
     format!("type=bind,src={},dst=/ports,options=rbind:ro", tool("storm/bin/ports").display())
 }
 
-/// A container that runs `/ports ARGUMENTS`.
+/// Starts a container that runs `/ports ARGUMENTS`.
 fn listener(containerd: &Containerd, id: &str, flags: &[&str], arguments: &[&str]) {
     let mount = mount();
     containerd.detached(
@@ -36,47 +36,49 @@ fn listener(containerd: &Containerd, id: &str, flags: &[&str], arguments: &[&str
     );
 }
 
-/// Kills a container and removes it.
+/// Kills and removes a container.
 fn remove(containerd: &Containerd, id: &str) {
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", id]);
     containerd.remove(id);
 }
 
-/// The openings or closings of a container, oldest first.
-fn of<'a>(told: &'a [Told], kind: &str, id: &str) -> Vec<&'a Told> {
-    told.iter().filter(|told| told.kind() == kind && told.container() == id).collect()
+/// All events of one type for a container, such as its openings or closings, oldest first.
+fn of<'a>(events: &'a [ObservedEvent], kind: &str, id: &str) -> Vec<&'a ObservedEvent> {
+    events.iter().filter(|event| event.kind() == kind && event.container() == id).collect()
 }
 
-fn address(told: &Told) -> &str {
-    told.text("/network/local/address")
+fn address(event: &ObservedEvent) -> &str {
+    event.text("/network/local/address")
 }
 
-fn number(told: &Told) -> u64 {
-    told.number("/network/local/port").expect("a port has a number")
+fn number(event: &ObservedEvent) -> u64 {
+    event.number("/network/local/port").expect("a port has a number")
 }
 
 /// Waits for a port of a container to open or to close.
 #[track_caller]
-fn wait(watching: &Watching, kind: &str, id: &str, port: u64) -> Told {
-    let wanted =
-        |told: &Told| told.kind() == kind && told.container() == id && number(told) == port;
-    watching.wait(SOON, &format!("{kind} of {port} in {id}"), wanted)
+fn wait(subscriber: &Subscriber, kind: &str, id: &str, port: u64) -> ObservedEvent {
+    let wanted = |event: &ObservedEvent| {
+        event.kind() == kind && event.container() == id && number(event) == port
+    };
+    subscriber.wait(SOON, &format!("{kind} of {port} in {id}"), wanted)
 }
 
-/// What `lookout ports` answers of a container.
-fn listed(containerd: &Containerd, id: &str) -> Vec<Told> {
+/// The output of `lookout ports` for a container.
+fn listed(containerd: &Containerd, id: &str) -> Vec<ObservedEvent> {
     let answer = containerd
         .lookout(&["ports", "-o", "json", "--container", id])
         .run()
         .success()
         .stdout_text();
     let ports: Vec<Value> = serde_json::from_str(&answer).expect("an array");
-    ports.into_iter().map(Told).collect()
+    ports.into_iter().map(ObservedEvent).collect()
 }
 
 /// The host pids of a port's owners.
-fn owners(told: &Told) -> Vec<u64> {
-    told.at("/owners")
+fn owners(event: &ObservedEvent) -> Vec<u64> {
+    event
+        .at("/owners")
         .as_array()
         .into_iter()
         .flatten()

@@ -1,4 +1,4 @@
-//! containerd is killed and comes back: nothing that happened meanwhile is lost.
+//! containerd is killed and comes back, and nothing that happened meanwhile is lost.
 
 use std::{
     fs, thread,
@@ -15,33 +15,33 @@ use crate::harness::{
 };
 
 on_every_containerd! {
-    what_happened_while_containerd_was_away_is_told_in_order,
-    a_talking_container_outlives_containerd,
+    events_while_containerd_was_away_are_delivered_in_order,
+    a_container_that_writes_output_outlives_containerd,
     a_container_whose_reader_was_killed_lives,
-    a_create_that_containerd_did_not_outlive_leaves_nothing,
+    a_create_during_which_containerd_dies_leaves_nothing,
     a_stopped_containerd_stops_no_shim,
     a_stopped_shim_does_not_keep_containerd_from_serving,
 }
 
-/// How long containerd is away: longer than the Go shim's publisher tries.
+/// How long containerd is away: longer than the Go shim's publisher retries.
 const AWAY: Duration = Duration::from_secs(45);
 
-/// What the wait may cost: far from a loop that finds neither containerd nor a reader of its log
-/// (rust-extensions#240), which would be all of it.
+/// The most processor time of the wait, in ticks of 10 ms. A loop that finds neither containerd nor
+/// a reader of its log (rust-extensions#240) would use all of the time.
 const IDLE_TICKS: u64 = 100;
 
-/// How late a client may connect and still hear what happened.
+/// How late a client may connect and still receive what happened.
 const LATE: Duration = Duration::from_secs(2);
 
-/// Waits until `away` has passed since `begun`; that containerd is away is the very thing that is
-/// waited for, so there is no event.
+/// Sleeps until `away` has passed since `begun`. The absence of containerd is what is tested, so
+/// there is no event to wait for.
 fn stay_away(begun: Instant, away: Duration) {
     thread::sleep(away.saturating_sub(begun.elapsed()));
 }
 
 fn exit_while_away(version: Version, away: Duration) {
     let mut containerd = Containerd::start(version);
-    // A fifo's reader would be a client that lives on; there is none.
+    // Without a reader of its fifo, because that would be a client that outlives containerd.
     let go = containerd.path("go").display().to_string();
     let mount = mount_of_our_folder(&containerd);
     let script = "until [ -e /host/go ]; do usleep 10000; done; exit 9";
@@ -50,7 +50,7 @@ fn exit_while_away(version: Version, away: Duration) {
 
     let (begun, ticks) = (Instant::now(), shim.cpu_ticks());
     containerd.kill_9();
-    fs::write(go, "").expect("our folder is writable");
+    fs::write(go, "").expect("our directory is writable");
     deadline::until("init to exit", || !pid.lives());
     stay_away(begun, away);
     assert!(shim.lives(), "the shim keeps the exit until somebody takes it");
@@ -84,9 +84,10 @@ fn exit_while_away(version: Version, away: Duration) {
     assert!(!shim.lives());
 }
 
-/// Check that an exit while containerd is away for 45 s is heard by a client that connects within
-/// 2 s of its return, that the task is then STOPPED with its true status, and that the shim goes
-/// with the task (containerd#6771); on all containerds at once, for the wait is the same.
+/// Check that an exit while containerd is away for 45 s is received by a client that connects
+/// within 2 s of its return, that the task is then STOPPED with its true status, and that the shim
+/// ends with the task (containerd#6771). All containerds are tested at once, because each waits for
+/// the same time.
 #[test]
 fn an_exit_while_containerd_is_away_is_not_lost() {
     thread::scope(|scope| {
@@ -96,9 +97,9 @@ fn an_exit_while_containerd_is_away_is_not_lost() {
     });
 }
 
-/// Check that all that happens while containerd is away is told in its order when it is back:
-/// exits of execs before their init's.
-fn what_happened_while_containerd_was_away_is_told_in_order(version: Version) {
+/// Check that everything that happens while containerd is away is delivered in order when it is
+/// back: exits of execs before their init's.
+fn events_while_containerd_was_away_are_delivered_in_order(version: Version) {
     let mut containerd = Containerd::start(version);
     containerd.detached("c", &[], &["sh", "-c", "sleep 1000"]);
     let events = containerd.events();
@@ -129,32 +130,32 @@ fn what_happened_while_containerd_was_away_is_told_in_order(version: Version) {
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that a container outlives its containerd, whether somebody reads its output or not,
-/// and can be spoken to and heard again (containerd#9342, containerd#11511).
-fn a_talking_container_outlives_containerd(version: Version) {
+/// Check that a container outlives its containerd, with and without a reader of its output, and
+/// that a client can attach to it again (containerd#9342, containerd#11511).
+fn a_container_that_writes_output_outlives_containerd(version: Version) {
     let mut containerd = Containerd::start(version);
-    let script = "read one; echo heard $one; read two; echo heard $two; exit 7";
-    containerd.detached("heard", &[], &["sh", "-c", script]);
-    containerd.detached("talking", &[], &["sh", "-c", "while :; do date; done"]);
-    let (heard, talking) = (containerd.pid("heard"), containerd.pid("talking"));
+    let script = "read one; echo answered $one; read two; echo answered $two; exit 7";
+    containerd.detached("answered", &[], &["sh", "-c", script]);
+    containerd.detached("writing", &[], &["sh", "-c", "while :; do date; done"]);
+    let (answered, writing) = (containerd.pid("answered"), containerd.pid("writing"));
     containerd.kill_9();
-    // It has filled its fifo by the time that the daemon is back.
+    // The container has filled its fifo by the time that the daemon is back.
     containerd.restart();
-    for (id, pid) in [("heard", heard), ("talking", talking)] {
+    for (id, pid) in [("answered", answered), ("writing", writing)] {
         assert_eq!(containerd.status(id).as_deref(), Some("RUNNING"));
         assert_eq!(containerd.pid(id), pid);
         containerd.exec(id, &[], &["true"]).run().success();
     }
     let attached =
-        containerd.program(&["task", "attach", "heard"]).stdin("one\ntwo\n").run().exit_code(7);
-    assert_eq!(attached.stdout_text(), "heard one\nheard two\n");
-    containerd.ctr(&["container", "rm", "heard"]).success();
-    containerd.remove("talking");
+        containerd.program(&["task", "attach", "answered"]).stdin("one\ntwo\n").run().exit_code(7);
+    assert_eq!(attached.stdout_text(), "answered one\nanswered two\n");
+    containerd.ctr(&["container", "rm", "answered"]).success();
+    containerd.remove("writing");
     containerd.assert_nothing_left();
 }
 
-/// Check that a container whose client and containerd were killed while it talks to them is
-/// not killed by a broken pipe.
+/// Check that a container is not killed by SIGPIPE when its client and containerd are killed while
+/// it writes to them.
 fn a_container_whose_reader_was_killed_lives(version: Version) {
     let mut containerd = Containerd::start(version);
     let client = containerd.run("c", &[], &["sh", "-c", "while :; do date; done"]).spawn();
@@ -170,15 +171,16 @@ fn a_container_whose_reader_was_killed_lives(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a containerd that was killed amid a create finds, when it is back, nothing that
-/// it cannot remove (containerd#6860, containerd#5015).
-fn a_create_that_containerd_did_not_outlive_leaves_nothing(version: Version) {
+/// Check that a containerd that is killed during a create finds nothing that it cannot remove when
+/// it is back (containerd#6860, containerd#5015).
+fn a_create_during_which_containerd_dies_leaves_nothing(version: Version) {
     let mut containerd = Containerd::start(version);
     let (began, go) = (containerd.path("began"), containerd.path("go"));
     containerd.script(
         "bin/runc",
         &format!(
-            "case \"$*\" in *' create '*) touch {}; until [ -e {} ]; do sleep 0.02; done;; esac; exec {} \"$@\"",
+            "case \"$*\" in *' create '*) touch {}; until [ -e {} ]; do sleep 0.02; done;; \
+             esac; exec {} \"$@\"",
             began.display(),
             go.display(),
             containerd.runtime_binary(),
@@ -189,8 +191,8 @@ fn a_create_that_containerd_did_not_outlive_leaves_nothing(version: Version) {
     containerd.kill_9();
     client.wait();
     containerd.restart();
-    fs::write(go, "").expect("our folder is writable");
-    // It took the task over (1.6), or gave the shim up.
+    fs::write(go, "").expect("our directory is writable");
+    // containerd took over the task (1.6), or gave up on the shim.
     deadline::until("the end of the create", || {
         containerd.status("c").is_some_and(|status| status == "CREATED")
             || containerd.shims().is_empty()
@@ -200,8 +202,8 @@ fn a_create_that_containerd_did_not_outlive_leaves_nothing(version: Version) {
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that a containerd that is stopped stops no shim: State and Wait are answered over another
-/// connection, and what happened is told when it continues (ttrpc@1b4f6f8).
+/// Check that a stopped containerd does not block a shim: State and Wait are answered over another
+/// connection, and events are delivered when it continues (ttrpc@1b4f6f8).
 fn a_stopped_containerd_stops_no_shim(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
@@ -220,7 +222,7 @@ fn a_stopped_containerd_stops_no_shim(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a containerd that starts beside a stopped shim serves, and works with the other
+/// Check that a containerd that starts while a shim is stopped serves, and works with the other
 /// shims (containerd#13954).
 fn a_stopped_shim_does_not_keep_containerd_from_serving(version: Version) {
     let mut containerd = Containerd::start(version);
@@ -232,8 +234,8 @@ fn a_stopped_shim_does_not_keep_containerd_from_serving(version: Version) {
     containerd.restart();
     containerd.exec("other", &[], &["true"]).run().success();
     containerd.remove("other");
-    // containerd has given the stopped one up, and killed its container; nobody will ever
-    // speak to it again.
+    // containerd has given up on the stopped shim and killed its container. No client will call
+    // that shim again.
     shim.kill();
     deadline::until("the task to be gone", || {
         containerd.ctr(&["task", "rm", "--force", "stopped"]);

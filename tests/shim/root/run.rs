@@ -8,20 +8,20 @@ use super::{bind_mount, copy_rootfs, output_of, random};
 use crate::harness::containerd::{Containerd, RUNTIME, Version};
 
 on_every_containerd! {
-    a_container_tells_its_output_and_its_exit_code,
-    death_by_a_signal_is_told_as_128_and_its_number,
+    a_container_relays_its_output_and_its_exit_code,
+    exit_by_a_signal_is_reported_as_128_plus_its_number,
     a_pipe_into_the_client_reaches_the_container_with_its_end,
     sixty_four_mebibytes_and_a_byte_arrive_whole,
-    a_container_on_a_terminal_has_the_clients,
-    a_folder_serves_as_a_root_filesystem,
+    a_container_on_a_terminal_has_the_size_of_the_clients,
+    a_directory_serves_as_a_root_filesystem,
     the_longest_id_works,
     a_detached_container_can_be_attached_to,
     a_missing_program_is_a_clear_error_and_leaves_nothing,
-    an_exit_is_told_once,
+    an_exit_is_reported_once,
 }
 
-/// Check that run relays both streams apart and ends with the container's exit code.
-fn a_container_tells_its_output_and_its_exit_code(version: Version) {
+/// Check that run relays stdout and stderr separately and ends with the container's exit code.
+fn a_container_relays_its_output_and_its_exit_code(version: Version) {
     let containerd = Containerd::start(version);
     let output = containerd
         .run("c", &["--rm"], &["sh", "-c", "echo out; echo err >&2; exit 3"])
@@ -31,8 +31,8 @@ fn a_container_tells_its_output_and_its_exit_code(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a process that ends by a signal is told as 128 and the signal's number.
-fn death_by_a_signal_is_told_as_128_and_its_number(version: Version) {
+/// Check that the exit by a signal is reported as 128 plus the signal's number.
+fn exit_by_a_signal_is_reported_as_128_plus_its_number(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     let client = containerd.run("c", &["--rm"], &["sleep", "1000"]).spawn();
@@ -43,7 +43,7 @@ fn death_by_a_signal_is_told_as_128_and_its_number(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that what is piped into the client reaches the container, and that its end does too.
+/// Check that input piped into the client reaches the container, and that its end does, too.
 fn a_pipe_into_the_client_reaches_the_container_with_its_end(version: Version) {
     let containerd = Containerd::start(version);
     let bytes = random((1 << 20) + 1);
@@ -53,7 +53,7 @@ fn a_pipe_into_the_client_reaches_the_container_with_its_end(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that 64 MiB and a byte arrive whole.
+/// Check that 64 MiB and one byte arrive completely.
 fn sixty_four_mebibytes_and_a_byte_arrive_whole(version: Version) {
     let containerd = Containerd::start(version);
     let bytes = random((64 << 20) + 1);
@@ -63,11 +63,12 @@ fn sixty_four_mebibytes_and_a_byte_arrive_whole(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a container on a terminal has one, of the client's size, that echoes and that
-/// carries its exit code.
-fn a_container_on_a_terminal_has_the_clients(version: Version) {
+/// Check that a container on a terminal gets a terminal with the size of the client's that echoes,
+/// and that its exit code is relayed.
+fn a_container_on_a_terminal_has_the_size_of_the_clients(version: Version) {
     let containerd = Containerd::start(version);
-    let script = "until [ \"$(stty size)\" = '33 77' ]; do usleep 10000; done; tty; read word; echo got $word; exit 5";
+    let script = "until [ \"$(stty size)\" = '33 77' ]; do usleep 10000; done; \
+                  tty; read word; echo got $word; exit 5";
     let program = containerd.run("c", &["--rm", "--tty"], &["sh", "-c", script]);
     let output = program.terminal(33, 77).stdin("hello\n").run().exit_code(5);
     assert_eq!(
@@ -80,8 +81,8 @@ fn a_container_on_a_terminal_has_the_clients(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a root filesystem that containerd does not manage is used and left alone.
-fn a_folder_serves_as_a_root_filesystem(version: Version) {
+/// Check that a root filesystem that containerd does not manage is used and not removed.
+fn a_directory_serves_as_a_root_filesystem(version: Version) {
     let containerd = Containerd::start(version);
     let rootfs = containerd.path("rootfs");
     copy_rootfs(&rootfs);
@@ -97,8 +98,8 @@ fn a_folder_serves_as_a_root_filesystem(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that the longest id that containerd allows works, with a terminal, too: a socket's path
-/// has 107 bytes.
+/// Check that the longest id that containerd allows works, also with a terminal: a socket's path is
+/// limited to 107 bytes.
 fn the_longest_id_works(version: Version) {
     let containerd = Containerd::start(version);
     let id = "i".repeat(76);
@@ -111,7 +112,7 @@ fn the_longest_id_works(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a client that attaches to a detached container can speak to it, hears it, and
+/// Check that a client that attaches to a detached container can write to it, reads its output, and
 /// gets its exit code.
 fn a_detached_container_can_be_attached_to(version: Version) {
     let containerd = Containerd::start(version);
@@ -122,8 +123,8 @@ fn a_detached_container_can_be_attached_to(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a missing program is a clear error at once, is no exit (containerd#6429), and
-/// leaves nothing.
+/// Check that a missing program is reported as an error at once, has no exit event
+/// (containerd#6429), and leaves nothing.
 fn a_missing_program_is_a_clear_error_and_leaves_nothing(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
@@ -132,23 +133,23 @@ fn a_missing_program_is_a_clear_error_and_leaves_nothing(version: Version) {
         .within(Duration::from_secs(5))
         .run()
         .exit_code(1);
-    let said = output.stderr_text();
-    assert!(said.contains("OCI runtime create failed") && said.contains("/nope"), "{said}");
-    assert!(said.contains("no such file or directory"), "{said}");
+    let error = output.stderr_text();
+    assert!(error.contains("OCI runtime create failed") && error.contains("/nope"), "{error}");
+    assert!(error.contains("no such file or directory"), "{error}");
     containerd.assert_nothing_left();
-    // What follows on the same bus comes after whatever the failure told.
+    // A later event on the same bus shows that the failure published nothing before it.
     containerd.run("after", &["--rm"], &["true"]).run().success();
     events.wait_topic("/tasks/delete", "after");
-    let told = events.of("c");
+    let topics = events.of("c");
     assert!(
-        !told.iter().any(|event| event.starts_with("exit") || event.starts_with("start")),
-        "{told:?}"
+        !topics.iter().any(|event| event.starts_with("exit") || event.starts_with("start")),
+        "{topics:?}"
     );
     containerd.assert_nothing_left();
 }
 
-/// Check that a short container's exit is told once (containerd#4769).
-fn an_exit_is_told_once(version: Version) {
+/// Check that the exit of a short container is reported once (containerd#4769).
+fn an_exit_is_reported_once(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
     for id in ["c0", "c1", "c2"] {

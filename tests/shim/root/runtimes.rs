@@ -1,4 +1,4 @@
-//! Runtimes that are slow, broken or wild; and the good ones beside runc 1.1.
+//! Runtimes that are slow or broken, and other good runtimes than runc 1.1.
 
 use std::{fs, os::unix::fs::symlink, time::Duration};
 
@@ -16,13 +16,14 @@ on_every_containerd! {
     a_hanging_create_can_be_killed,
     a_hanging_create_ends_when_its_client_gives_up,
     an_init_killed_amid_create_is_no_deadlock,
-    an_exec_that_is_too_late_leaves_no_process,
+    an_exec_after_the_end_of_init_leaves_no_process,
     a_client_may_name_the_runtimes_binary,
-    under_runc_1_3_a_task_lives_a_whole_life,
-    under_crun_1_21_a_task_lives_a_whole_life,
+    under_runc_1_3_a_task_serves_every_request,
+    under_crun_1_21_a_task_serves_every_request,
 }
 
-/// What the runtime does to the argument `verb`, before or instead of what the real one does.
+/// Installs a runtime that runs the script `does` for the argument `verb`, before or instead of the
+/// real runtime.
 fn runtime_that(containerd: &Containerd, verb: &str, does: &str) {
     let real = containerd.runtime_binary();
     containerd.script(
@@ -31,22 +32,26 @@ fn runtime_that(containerd: &Containerd, verb: &str, does: &str) {
     );
 }
 
-/// Check that a runtime that prints 300 kB of garbage and exits 77 is an error within 5 s that
-/// quotes it, and leaves nothing (containerd#4434).
+/// Check that a runtime that prints 300 kB of garbage and exits with 77 causes an error within 5 s
+/// that quotes it, and that nothing is left (containerd#4434).
 fn a_runtime_that_prints_garbage_is_quoted_at_once(version: Version) {
     let containerd = Containerd::start(version);
-    let garbage = "head -c 300000 /dev/zero | tr '\\0' x; head -c 300000 /dev/zero | tr '\\0' y >&2; echo the end >&2; exit 77";
+    let garbage = "head -c 300000 /dev/zero | tr '\\0' x; \
+                   head -c 300000 /dev/zero | tr '\\0' y >&2; echo the end >&2; exit 77";
     runtime_that(&containerd, "create", garbage);
     let failed =
         containerd.run("c", &["--rm"], &["true"]).within(Duration::from_secs(5)).run().exit_code(1);
-    let said = failed.stderr_text();
-    assert!(said.contains("77") && said.contains("yyyyyyyy") && said.contains("the end"), "{said}");
-    assert!(said.len() < 20_000, "{} bytes of it", said.len());
+    let error = failed.stderr_text();
+    assert!(
+        error.contains("77") && error.contains("yyyyyyyy") && error.contains("the end"),
+        "{error}"
+    );
+    assert!(error.len() < 20_000, "{} bytes of it", error.len());
     containerd.assert_nothing_left();
 }
 
-/// Check that garbage from an exec's runtime is an error that quotes it, and the container
-/// goes on.
+/// Check that garbage from the runtime of an exec causes an error that quotes it, and that the
+/// container continues.
 fn an_execs_runtime_that_prints_garbage_is_quoted(version: Version) {
     let containerd = Containerd::start(version);
     runtime_that(
@@ -63,9 +68,9 @@ fn an_execs_runtime_that_prints_garbage_is_quoted(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that while a runtime's create hangs, a kill by somebody else ends it: the client that
-/// waits for it gets an error, and nothing is left. ctr looks for the task before it kills and
-/// finds none yet, so the test asks the shim as containerd does.
+/// Check that a kill by another client ends a hanging create: the client that waits for it gets an
+/// error, and nothing is left. ctr requires a task before it kills, and there is none yet, so the
+/// test calls the shim as containerd does.
 fn a_hanging_create_can_be_killed(version: Version) {
     let containerd = Containerd::start(version);
     let began = containerd.path("began");
@@ -79,7 +84,7 @@ fn a_hanging_create_can_be_killed(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a client that gives up on a create that hangs leaves nothing behind.
+/// Check that nothing is left when a client gives up on a hanging create.
 fn a_hanging_create_ends_when_its_client_gives_up(version: Version) {
     let containerd = Containerd::start(version);
     let began = containerd.path("began");
@@ -92,23 +97,27 @@ fn a_hanging_create_ends_when_its_client_gives_up(version: Version) {
     containerd.ctr(&["container", "rm", "c"]).success();
 }
 
-/// Check that a container whose init is killed before create has returned is an error or a
-/// stopped task, and no deadlock (containerd#9103, containerd#9104).
+/// Check that when init is killed before create returns, the result is an error or a stopped task,
+/// and no deadlock (containerd#9103, containerd#9104).
 fn an_init_killed_amid_create_is_no_deadlock(version: Version) {
     let containerd = Containerd::start(version);
     let real = containerd.runtime_binary();
-    containerd.script("bin/runc", &format!(
-        "case \"$*\" in *' create '*) {real} \"$@\"; code=$?; kill -9 $(cat init.pid); sleep 0.3; exit $code;; esac; exec {real} \"$@\"",
-    ));
+    containerd.script(
+        "bin/runc",
+        &format!(
+            "case \"$*\" in *' create '*) {real} \"$@\"; code=$?; \
+             kill -9 $(cat init.pid); sleep 0.3; exit $code;; esac; exec {real} \"$@\"",
+        ),
+    );
     containerd.run("c", &["--rm"], &["sleep", "1000"]).within(Duration::from_secs(10)).run();
     containerd.ctr(&["task", "rm", "--force", "c"]);
     containerd.ctr(&["container", "rm", "c"]);
     containerd.assert_nothing_left();
 }
 
-/// Check that an exec whose runtime is slow, into a container whose init is killed meanwhile
-/// and that shares the host's pids, fails and leaves no process (containerd#10589).
-fn an_exec_that_is_too_late_leaves_no_process(version: Version) {
+/// Check that a slow exec fails and leaves no process if the container's init, which shares the
+/// host's pid namespace, is killed meanwhile (containerd#10589).
+fn an_exec_after_the_end_of_init_leaves_no_process(version: Version) {
     let containerd = Containerd::start(version);
     let (began, go) = (containerd.path("began"), containerd.path("go"));
     runtime_that(
@@ -122,7 +131,7 @@ fn an_exec_that_is_too_late_leaves_no_process(version: Version) {
     let exec = containerd.exec("c", &[], &["sleep", "987"]).spawn();
     deadline::until("the exec to begin", || began.exists());
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    fs::write(go, "").expect("our folder is writable");
+    fs::write(go, "").expect("our directory is writable");
     assert_ne!(exec.wait().code, 0);
     events.wait_topic("/tasks/exit", "c");
     containerd.wait_for_status("c", "STOPPED");
@@ -130,11 +139,12 @@ fn an_exec_that_is_too_late_leaves_no_process(version: Version) {
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that a client may name the runtime's binary, as it can for containerd's own shim.
+/// Check that a client can choose the runtime's binary, as with containerd's own shim.
 fn a_client_may_name_the_runtimes_binary(version: Version) {
     let containerd = Containerd::start(version);
-    // ctr passes that on to the runtime of this name alone; the shim serves under it.
-    symlink(SHIM, containerd.path("bin/containerd-shim-runc-v2")).expect("our folder is writable");
+    // ctr passes that option only to a runtime with this name, so the shim runs under that name.
+    symlink(SHIM, containerd.path("bin/containerd-shim-runc-v2"))
+        .expect("our directory is writable");
     let (used, real) = (containerd.path("used"), containerd.runtime_binary());
     let binary =
         containerd.script("my-runc", &format!("touch {}; exec {real} \"$@\"", used.display()));
@@ -156,8 +166,8 @@ fn a_client_may_name_the_runtimes_binary(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// A whole life: what a client does with a task, in one go.
-fn live_a_life(version: Version, runtime: Runtime) {
+/// Uses every request that a client needs for a task, one after the other.
+fn serve_every_request(version: Version, runtime: Runtime) {
     let containerd = Containerd::start_with(version, runtime);
     let events = containerd.events();
     let output = containerd
@@ -210,12 +220,12 @@ fn live_a_life(version: Version, runtime: Runtime) {
     containerd.assert_nothing_left();
 }
 
-/// Check that under runc 1.3 a task can do all that clients ask.
-fn under_runc_1_3_a_task_lives_a_whole_life(version: Version) {
-    live_a_life(version, Runtime::Runc1_3);
+/// Check that a task under runc 1.3 serves every request of a client.
+fn under_runc_1_3_a_task_serves_every_request(version: Version) {
+    serve_every_request(version, Runtime::Runc1_3);
 }
 
-/// Check that under crun 1.21 a task can do all that clients ask.
-fn under_crun_1_21_a_task_lives_a_whole_life(version: Version) {
-    live_a_life(version, Runtime::Crun1_21);
+/// Check that a task under crun 1.21 serves every request of a client.
+fn under_crun_1_21_a_task_serves_every_request(version: Version) {
+    serve_every_request(version, Runtime::Crun1_21);
 }

@@ -1,4 +1,4 @@
-//! Where output goes: files, loggers, nothing; and that its last byte gets there.
+//! Destinations of output: files, loggers, none; and that the last byte arrives.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ on_every_containerd! {
     the_last_byte_before_the_exit_arrives,
 }
 
-/// Check that `file://` makes the folder, takes both streams whole, and appends.
+/// Check that `file://` creates the directory, receives both streams completely, and appends.
 fn a_log_file_takes_both_streams_and_appends(version: Version) {
     let containerd = Containerd::start(version);
     let log = containerd.path("made/for/it.log");
@@ -31,7 +31,7 @@ fn a_log_file_takes_both_streams_and_appends(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that 64 MiB and a byte are whole in a log file.
+/// Check that 64 MiB and one byte are written completely to a log file.
 fn sixty_four_mebibytes_and_a_byte_are_whole_in_a_log_file(version: Version) {
     let containerd = Containerd::start(version);
     let bytes = random((64 << 20) + 1);
@@ -62,32 +62,36 @@ fn an_exec_has_a_log_file_of_its_own(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a logger gets its arguments, the container's name, and both streams whole.
+/// Check that a logger gets its arguments, the container's name, and both streams completely.
 fn a_logger_gets_its_arguments_and_both_streams(version: Version) {
     let containerd = Containerd::start(version);
     let bytes = random((8 << 20) + 1);
     let mount = bind_mount(&containerd, &bytes);
-    let folder = containerd.path("");
-    let logger = containerd.script("logger", &format!(
-        "cd {}; echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $@\" >said; exec 5>&-; cat <&3 >out & cat <&4 >err; wait; touch done",
-        folder.display(),
-    ));
+    let directory = containerd.path("");
+    let logger = containerd.script(
+        "logger",
+        &format!(
+            "cd {}; echo \"$CONTAINER_ID $CONTAINER_NAMESPACE $@\" >arguments; exec 5>&-; \
+         cat <&3 >out & cat <&4 >err; wait; touch done",
+            directory.display(),
+        ),
+    );
     let uri = format!("binary://{logger}?tag=blue");
     let script = "cat /data; echo err >&2; exit 3";
     containerd
         .run("c", &["--rm", "--mount", &mount, "--log-uri", &uri], &["sh", "-c", script])
         .run()
         .exit_code(3);
-    deadline::until("the logger to end", || folder.join("done").exists());
-    let said = fs::read_to_string(folder.join("said")).expect("written by the logger");
-    assert_eq!(said, format!("c {} tag blue\n", containerd.namespace()));
-    let out = fs::read(folder.join("out")).expect("written by the logger");
+    deadline::until("the logger to end", || directory.join("done").exists());
+    let arguments = fs::read_to_string(directory.join("arguments")).expect("written by the logger");
+    assert_eq!(arguments, format!("c {} tag blue\n", containerd.namespace()));
+    let out = fs::read(directory.join("out")).expect("written by the logger");
     assert!(out == bytes, "{} of {} bytes were logged, or other ones", out.len(), bytes.len());
-    assert_eq!(fs::read_to_string(folder.join("err")).expect("written by the logger"), "err\n");
+    assert_eq!(fs::read_to_string(directory.join("err")).expect("written by the logger"), "err\n");
     containerd.assert_nothing_left();
 }
 
-/// Check that a logger which cannot be run is a clear error and leaves nothing.
+/// Check that a logger that cannot be run causes an error, and that nothing is left.
 fn a_missing_logger_is_a_clear_error_and_leaves_nothing(version: Version) {
     let containerd = Containerd::start(version);
     let output = containerd
@@ -98,7 +102,7 @@ fn a_missing_logger_is_a_clear_error_and_leaves_nothing(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a container without streams runs, and its output is nobody's.
+/// Check that a container without streams runs, and that its output is discarded.
 fn a_container_without_streams_runs(version: Version) {
     let containerd = Containerd::start(version);
     let output = containerd
@@ -109,12 +113,11 @@ fn a_container_without_streams_runs(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a log that cannot be written to any more does not stop the container
-/// (containerd#12462).
+/// Check that a container runs on when its log can no longer be written (containerd#12462).
 fn a_full_log_does_not_stop_the_container(version: Version) {
     let containerd = Containerd::start(version);
     let small = containerd.path("small");
-    fs::create_dir(&small).expect("our folder is writable");
+    fs::create_dir(&small).expect("our directory is writable");
     let flags = nix::mount::MsFlags::empty();
     nix::mount::mount(Some("tmpfs"), &small, Some("tmpfs"), flags, Some("size=64k"))
         .expect("the namespace is ours");
@@ -123,13 +126,13 @@ fn a_full_log_does_not_stop_the_container(version: Version) {
         .run("c", &["--rm", "--log-uri", &uri], &["sh", "-c", "seq 1 200000; exit 8"])
         .run()
         .exit_code(8);
-    nix::mount::umount(&small).expect("nobody holds the log any more");
+    nix::mount::umount(&small).expect("no process has the log open");
     containerd.assert_nothing_left();
 }
 
-/// Check that the last byte before the exit arrives, whatever the length, and without a final
-/// newline: 34 runs of each containerd, over every power of two from 2^20 to 2^27, ± 1
-/// (containerd#12364, nerdctl#2313).
+/// Check that the last byte before the exit arrives, for any length and without a final newline: 34
+/// runs of each containerd, over every power of two from 2^20 to 2^27, ± 1 (containerd#12364,
+/// nerdctl#2313).
 fn the_last_byte_before_the_exit_arrives(version: Version) {
     let containerd = Containerd::start(version);
     let bytes = random((1 << 27) + 1);

@@ -1,4 +1,4 @@
-//! Descriptors: none inherited, none left, and none to be had.
+//! Descriptors: none inherited, none leaked, and none available.
 
 use std::{os::unix::net::UnixStream, process::Command, time::Duration};
 
@@ -13,7 +13,8 @@ fn open(shim: &Shim) -> usize {
     shim.process.descriptors().len()
 }
 
-/// Check that creates and execs that fail leave no descriptor (containerd#11885, containerd#3118).
+/// Check that failed creates and execs leave no descriptor open (containerd#11885,
+/// containerd#3118).
 #[test]
 fn failures_leave_no_descriptor() {
     let node = Node::new();
@@ -47,9 +48,10 @@ fn failures_leave_no_descriptor() {
     deadline::until("the descriptors of before", || open(&shim) <= before);
 }
 
-/// Check that lives that end well leave no descriptor either, with streams and without.
+/// Check that finished containers and execs leave no descriptor open either, with and without
+/// streams.
 #[test]
-fn lives_leave_no_descriptor() {
+fn finished_containers_leave_no_descriptor() {
     let node = Node::new();
     let bundle = node.bundle("web");
     let _daemon = node.daemon();
@@ -68,7 +70,7 @@ fn lives_leave_no_descriptor() {
         }
     };
     live(2);
-    // The first shim of a node waits for its programs to be loaded.
+    // The first shim of a node first waits until its eBPF programs are loaded.
     let observes = || shim.process.descriptors().values().any(|target| target.contains("bpf-map"));
     deadline::until("the shim to observe", observes);
     let before = open(&shim);
@@ -76,8 +78,8 @@ fn lives_leave_no_descriptor() {
     deadline::until("the descriptors of before", || open(&shim) <= before);
 }
 
-/// Check that what `start` inherited gets neither to the shim nor to its containers: it would keep
-/// mounts busy (containerd#3481), or let a container out (CVE-2024-21626).
+/// Check that a descriptor that `start` inherited reaches neither the shim nor its containers: it
+/// would keep mounts busy (containerd#3481), or let a container escape (CVE-2024-21626).
 #[test]
 fn a_leaked_descriptor_goes_no_further_than_start() {
     let node = Node::new();
@@ -93,7 +95,7 @@ fn a_leaked_descriptor_goes_no_further_than_start() {
     }
 }
 
-/// Check that connections that come and go leave no descriptor (ttrpc-rust 370459c).
+/// Check that closed connections leave no descriptor open (ttrpc-rust 370459c).
 #[test]
 fn connections_leave_no_descriptor() {
     let node = Node::new();
@@ -111,8 +113,8 @@ fn connections_leave_no_descriptor() {
     deadline::until("the descriptors of before", || open() <= before);
 }
 
-/// Check that a shim without descriptors left serves again when there are some, and does not spin
-/// meanwhile (ttrpc-rust c351f0b, 37f4a2a, 65fb637).
+/// Check that a shim that runs out of descriptors serves again when some are free, and does not
+/// spin meanwhile (ttrpc-rust c351f0b, 37f4a2a, 65fb637).
 #[test]
 fn a_shim_without_descriptors_recovers() {
     let node = Node::new();
@@ -131,7 +133,7 @@ fn a_shim_without_descriptors_recovers() {
         (0..50).map(|_| UnixStream::connect(shim.socket()).unwrap()).collect();
     deadline::until("the last descriptor", || shim.process.descriptors().len() >= open + 4);
     let before = shim.process.cpu_ticks();
-    // It fails, but it is answered; the limit is met at every turn meanwhile.
+    // The request fails but is answered; meanwhile the limit is hit at each step.
     for _ in 0..20 {
         shim.exec("web", "probe").unwrap();
         shim.start("web", "probe").unwrap_err();
@@ -147,8 +149,8 @@ fn a_shim_without_descriptors_recovers() {
     shim.remove("web");
 }
 
-/// Check that as many containers as a pod can have, and more, share one shim without watching each
-/// by a file handle that the machine has few of (containerd#5670).
+/// Check that one shim can serve more containers than a pod can have, with at most one inotify
+/// instance, of which the machine has few (containerd#5670).
 #[test]
 fn forty_containers_share_one_shim() {
     let node = Node::new();
@@ -170,6 +172,6 @@ fn forty_containers_share_one_shim() {
     }
     daemon.wait_for("delete c39 137");
     shim.shut_down();
-    assert_eq!(daemon.story().len(), 40 * 4);
-    node.is_deserted();
+    assert_eq!(daemon.event_lines().len(), 40 * 4);
+    node.wait_until_empty();
 }

@@ -12,11 +12,11 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::harness::{Node, Process, deadline};
 
-/// Check that Pids never fails and is never empty while the container is there, its cgroup or not:
-/// containerd kills the shim of a task whose Pids fails, and deletes one whose list is empty, when
-/// it comes back (containerd#13784).
+/// Check that Pids never fails and is never empty while the container exists, even if its cgroup
+/// does not. When containerd restarts, it kills the shim of a task if Pids fails, and deletes a
+/// task if the list is empty (containerd#13784).
 #[test]
-fn pids_of_a_dead_container_are_its_inits() {
+fn pids_of_a_dead_container_lists_its_init() {
     let node = Node::new();
     let bundle = node.runc_bundle("web", "exec sleep 600");
     let shim = node.shim(&bundle);
@@ -33,7 +33,7 @@ fn pids_of_a_dead_container_are_its_inits() {
     shim.kill("web", "", 9).unwrap();
     shim.wait("web", "").unwrap();
     assert_eq!(pids(), [init]);
-    // As an administrator, or systemd, may.
+    // An administrator or systemd may do this.
     let runc = Command::new(&bundle.options.binary_name)
         .args([
             "--root",
@@ -50,8 +50,8 @@ fn pids_of_a_dead_container_are_its_inits() {
     shim.delete("web", "").unwrap();
 }
 
-/// Check that an overlay of more layers than fit into the page that mount(2) takes is mounted
-/// (rust-extensions dafb1b6).
+/// Check that an overlay is mounted although its layers do not fit into the one page that mount(2)
+/// accepts (rust-extensions dafb1b6).
 #[test]
 fn an_overlay_of_many_layers_is_mounted() {
     let node = Node::new();
@@ -82,8 +82,8 @@ fn an_overlay_of_many_layers_is_mounted() {
     assert!(!bundle.path.join("rootfs/from-0").exists());
 }
 
-/// Check that an unmount that takes seconds holds up its own delete alone, and that a delete that
-/// is asked again joins it (containerd#7496, containerd#9309).
+/// Check that a slow unmount delays only its own delete, and that a repeated delete joins it
+/// (containerd#7496, containerd#9309).
 #[test]
 fn a_slow_unmount_holds_up_its_own_delete_alone() {
     let node = Node::new();
@@ -97,7 +97,7 @@ fn a_slow_unmount_holds_up_its_own_delete_alone() {
     let slow = Delayed::umount(shim.process);
     let impatient = shim.reconnect().with_deadline(Duration::from_secs(1));
     assert!(impatient.delete("web", "").unwrap_err().is_late());
-    let again = shim.beside(|task| task.delete("web", ""));
+    let again = shim.in_background(|task| task.delete("web", ""));
     let quick = shim.with_deadline(Duration::from_secs(1));
     assert_eq!(quick.state("web", "").unwrap().exit_status, 137);
     assert!(!again.is_finished());
@@ -107,9 +107,9 @@ fn a_slow_unmount_holds_up_its_own_delete_alone() {
     assert_eq!(node.runtime().calls("delete").len(), 1);
 }
 
-/// Check that a bundle on a full disk fails an exec with the cause, and the container lives on.
+/// Check that with a full disk an exec fails with that cause, and that the container runs on.
 #[test]
-fn a_full_disk_is_told_as_the_cause() {
+fn a_full_disk_is_reported_as_the_cause() {
     let node = Node::new();
     let disk = Disk::mount(&node.path().join("b"));
     let bundle = node.bundle("web");
@@ -118,18 +118,18 @@ fn a_full_disk_is_told_as_the_cause() {
     shim.run(&bundle);
     shim.exec("web", "probe").unwrap();
     daemon.wait_for("exec-added web probe");
-    // Emptied after the last acknowledgement, it would make room.
+    // The journal is emptied after the last acknowledgement, which would free space.
     let journal = bundle.path.join("events.journal");
     deadline::until("an empty journal", || fs::metadata(&journal).unwrap().len() == 0);
     disk.fill();
     let failure = shim.start("web", "probe").unwrap_err();
     assert!(failure.message.contains("No space left on device"), "{failure:?}");
-    // What cannot be written is told all the same (promise P1).
+    // Events that cannot be written to disk are still delivered (promise P1).
     shim.remove("web");
     daemon.wait_for("delete web 137");
 }
 
-/// A process whose unmounts take three seconds.
+/// strace on a process that delays each of its unmounts by three seconds.
 struct Delayed(Child);
 
 impl Delayed {
@@ -155,7 +155,7 @@ impl Drop for Delayed {
     }
 }
 
-/// A disk of a quarter of a megabyte.
+/// A tmpfs of a quarter of a megabyte.
 struct Disk(PathBuf);
 
 impl Disk {

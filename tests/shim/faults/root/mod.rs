@@ -1,4 +1,4 @@
-//! Faults that take root to make or to see.
+//! Faults that need root to be caused or observed.
 
 mod descriptors;
 mod disks;

@@ -1,4 +1,4 @@
-//! A container's own cgroup, whichever version the machine has.
+//! The cgroup of a container, with cgroup v1 or v2.
 
 use std::{
     fs,
@@ -8,19 +8,19 @@ use std::{
 use super::Containerd;
 
 impl Containerd {
-    /// The folder of the memory controller of a container.
+    /// The directory of a container's memory controller.
     pub(crate) fn memory_cgroup(&self, id: &str) -> PathBuf {
         self.cgroup("memory", id)
     }
 
-    /// The folder of a controller of a container.
+    /// The directory of one controller of a container.
     pub(crate) fn cgroup(&self, controller: &str, id: &str) -> PathBuf {
         let root = Path::new("/sys/fs/cgroup");
         let root = if is_unified() { root.to_owned() } else { root.join(controller) };
         root.join(self.namespace()).join(id)
     }
 
-    /// The limit that the kernel has for a container's memory, in bytes.
+    /// A container's memory limit as the kernel reports it, in bytes.
     pub(crate) fn memory_limit(&self, id: &str) -> u64 {
         let file = if is_unified() { "memory.max" } else { "memory.limit_in_bytes" };
         let path = self.memory_cgroup(id).join(file);
@@ -28,7 +28,7 @@ impl Containerd {
     }
 }
 
-/// Whether the machine has cgroup v2 alone.
+/// Whether the machine has cgroup v2 only.
 pub(crate) fn is_unified() -> bool {
     Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
 }

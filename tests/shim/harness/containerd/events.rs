@@ -1,4 +1,4 @@
-//! What `ctr events` prints, as it comes.
+//! Reads the output of `ctr events` while it runs.
 
 use std::time::Duration;
 
@@ -6,40 +6,42 @@ use serde_json::Value;
 
 use super::{Listener, Program};
 
-/// One event of containerd's bus.
+/// One event from containerd's bus.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Event {
     pub(crate) namespace: String,
-    /// `/tasks/exit`…
+    /// The topic, such as `/tasks/exit`.
     pub(crate) topic: String,
     pub(crate) body: Value,
 }
 
-/// `ctr events`.
+/// A running `ctr events`.
 pub(crate) type Events = Listener<Event>;
 
 impl Event {
-    /// The container that it is about.
+    /// The id of the container that it is about, or an empty string.
     pub(crate) fn container(&self) -> &str {
         self.body["container_id"].as_str().unwrap_or_default()
     }
 
-    /// The process that an exit is about: the container's id for its init, or an exec id.
+    /// The process that it is about: the container's id for init, otherwise an exec id; an empty
+    /// string if there is none.
     pub(crate) fn process(&self) -> &str {
         self.body["id"].as_str().or(self.body["exec_id"].as_str()).unwrap_or_default()
     }
 
-    /// Its number of that name; protobuf's JSON leaves zeros out.
+    /// A numeric field, or 0: protobuf's JSON omits zeros.
     pub(crate) fn number(&self, name: &str) -> u64 {
         self.body[name].as_u64().unwrap_or_default()
     }
 
-    /// Whether it is about a task of this container.
+    /// Whether it has this topic and is about this container.
     pub(crate) fn is(&self, topic: &str, container: &str) -> bool {
         self.topic == topic && self.container() == container
     }
 
-    /// The last word of the topic, with the exec id where there is one: `exit`, `exec-added e1`.
+    /// The last part of the topic, followed by the exec id if there is one: `exit`, `exec-added
+    /// e1`.
     pub(crate) fn short(&self) -> String {
         let topic = self.topic.rsplit('/').next().unwrap_or_default();
         match self.process() {
@@ -49,8 +51,7 @@ impl Event {
         }
     }
 
-    /// `TIME ZONE NAMESPACE TOPIC JSON`: the JSON is the last word, for keys and values that are
-    /// ids and numbers, and begins at the first brace in any case.
+    /// Parses `TIME ZONE NAMESPACE TOPIC JSON`. The JSON begins at the first brace.
     fn parse(line: &str) -> Option<Self> {
         let (head, _) = line.split_once('{')?;
         let body = serde_json::from_str(line.get(head.len()..)?).ok()?;
@@ -65,7 +66,7 @@ impl Events {
         Self::listen(client, Event::parse)
     }
 
-    /// The tasks' events of a container so far, each as [`Event::short`].
+    /// The task events of a container so far, each as [`Event::short`].
     pub(crate) fn of(&self, container: &str) -> Vec<String> {
         let events = self.all();
         let ours = events
@@ -74,7 +75,7 @@ impl Events {
         ours.map(Event::short).collect()
     }
 
-    /// Waits for the `exit` or `delete`… of a container's task.
+    /// Waits for the `exit`, `delete` or another event of a container's init.
     pub(crate) fn wait_topic(&self, topic: &str, container: &str) -> Event {
         let wanted = |event: &Event| {
             event.is(topic, container) && [container, ""].contains(&event.process())

@@ -1,4 +1,4 @@
-//! What a container must not leave behind, and how a test's end removes it all the same.
+//! Finds what containers left behind, and removes it at the end of a test.
 
 use std::{
     fs,
@@ -11,7 +11,8 @@ use nix::mount::MntFlags;
 use super::Containerd;
 use crate::harness::Process;
 
-/// After the last task is deleted a shim has a second to go; beside a busy machine, two more.
+/// The longest time until everything is removed. A shim has a second to exit after its last task is
+/// deleted; a busy machine gets two more.
 const GONE: Duration = Duration::from_secs(3);
 
 impl Containerd {
@@ -22,17 +23,17 @@ impl Containerd {
         self.assert_left(|_| false);
     }
 
-    /// As [`assert_nothing_left`](Self::assert_nothing_left), where a client made fifos that it
-    /// could not remove: it does so with the task, and the task went with its shim.
+    /// As [`assert_nothing_left`](Self::assert_nothing_left), but allows fifos. A client removes
+    /// its fifos together with the task, which is not possible when the task ended with its shim.
     #[track_caller]
     pub(crate) fn assert_nothing_left_but_fifos(&self) {
         self.assert_nothing_left_but_files_of("/run/containerd/fifo");
     }
 
-    /// As [`assert_nothing_left`](Self::assert_nothing_left), but for the files below a folder.
+    /// As [`assert_nothing_left`](Self::assert_nothing_left), but allows files below a directory.
     #[track_caller]
-    pub(crate) fn assert_nothing_left_but_files_of(&self, folder: &str) {
-        self.assert_left(|what| what.starts_with(&format!("file {folder}/")));
+    pub(crate) fn assert_nothing_left_but_files_of(&self, directory: &str) {
+        self.assert_left(|what| what.starts_with(&format!("file {directory}/")));
     }
 
     #[track_caller]
@@ -49,7 +50,7 @@ impl Containerd {
         }
     }
 
-    /// Everything that is left, one line each.
+    /// Everything that exists of this test's containers, one line each.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let namespace = self.namespace();
         let processes = self.processes().into_iter();
@@ -57,31 +58,33 @@ impl Containerd {
             .map(|found| format!("process {}: {}", found.pid, found.command_line().join(" ")));
         let mut left = processes.collect::<Vec<_>>();
         left.extend(self.mounts().iter().map(|mount| format!("mount {}", mount.display())));
-        let folders = [
+        let directories = [
             "/run/containerd/s".into(),
             "/run/containerd/fifo".into(),
             Path::new("/run/containerd/runc").join(namespace),
             self.path("state/io.containerd.runtime.v2.task").join(namespace),
             self.path("tmp"),
         ];
-        // The daemon itself never removes what it unpacks a checkpoint into.
+        // containerd itself never removes the directory into which it unpacks a checkpoint.
         let is_the_daemons =
             |path: &PathBuf| path.to_string_lossy().contains("/tmp/ctrd-checkpoint");
-        let files =
-            folders.iter().flat_map(|folder| entries(folder)).filter(|path| !is_the_daemons(path));
+        let files = directories
+            .iter()
+            .flat_map(|directory| entries(directory))
+            .filter(|path| !is_the_daemons(path));
         left.extend(files.map(|path| format!("file {}", path.display())));
         left.extend(self.cgroups().iter().map(|cgroup| format!("cgroup {}", cgroup.display())));
         left
     }
 
-    /// The processes of this test's shims, runtimes and containers.
+    /// The running processes of this test's shims, runtimes and containers.
     pub(crate) fn processes(&self) -> Vec<Process> {
-        let folder = self.path("").to_string_lossy().into_owned();
+        let directory = self.path("").to_string_lossy().into_owned();
         let cgroup = format!("/{}/", self.namespace());
         let is_ours = |process: &Process| {
             let words = process.command_line();
             let program = words.first().map(String::as_str).unwrap_or_default();
-            let of_the_daemon = words.iter().any(|word| word.contains(&folder));
+            let of_the_daemon = words.iter().any(|word| word.contains(&directory));
             let of_a_container = fs::read_to_string(format!("/proc/{}/cgroup", process.pid));
             Some(process.pid) != self.daemon_pid()
                 && !program.ends_with("/ctr")
@@ -92,7 +95,7 @@ impl Containerd {
 
     /// The mounts of this test's containers.
     pub(crate) fn mounts(&self) -> Vec<PathBuf> {
-        // This thread's namespace is not its process's.
+        // Only this thread has the private mount namespace, not the whole process.
         let table = fs::read_to_string("/proc/thread-self/mountinfo").expect("procfs");
         let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
         points.filter(|point| point.starts_with(self.path(""))).collect()
@@ -107,7 +110,7 @@ impl Containerd {
             .collect()
     }
 
-    /// `/NAMESPACE` in every hierarchy; runc makes it and leaves it.
+    /// The directory `/NAMESPACE` in every hierarchy. runc creates it and does not remove it.
     fn cgroup_parents(&self) -> Vec<PathBuf> {
         let mut roots = entries(Path::new("/sys/fs/cgroup"));
         roots.push("/sys/fs/cgroup".into());
@@ -119,15 +122,15 @@ impl Containerd {
     }
 }
 
-/// What a folder contains; nothing where there is none.
-pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
-    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+/// The paths in a directory; empty if it does not exist.
+pub(super) fn entries(directory: &Path) -> Vec<PathBuf> {
+    fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
 }
 
-/// Removes all that a test left, so that a failed one does not disturb others.
+/// Removes everything that a test left, so that a failed test does not affect others.
 pub(super) fn sweep(containerd: &Containerd) {
     let begun = Instant::now();
-    // More than once: what is killed may just have forked.
+    // Repeated, because a killed process may just have forked.
     while begun.elapsed() < Duration::from_secs(5) {
         let processes = containerd.processes();
         if processes.is_empty() {
@@ -146,9 +149,9 @@ pub(super) fn sweep(containerd: &Containerd) {
     }
 }
 
-fn remove_cgroup(folder: &Path) {
-    for child in entries(folder).iter().filter(|path| path.is_dir()) {
+fn remove_cgroup(directory: &Path) {
+    for child in entries(directory).iter().filter(|path| path.is_dir()) {
         remove_cgroup(child);
     }
-    let _ = fs::remove_dir(folder);
+    let _ = fs::remove_dir(directory);
 }

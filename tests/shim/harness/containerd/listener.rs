@@ -1,4 +1,4 @@
-//! What a client prints, line by line, as it comes.
+//! Reads the output of a client line by line while it runs.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -10,71 +10,71 @@ use std::{
 
 use super::Program;
 
-/// A client that is listened to in the background until it is dropped.
+/// A running client. Its output is read in the background until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Listener<T> {
     client: Child,
-    heard: Arc<Heard<T>>,
+    received: Arc<Received<T>>,
 }
 
 #[derive(Debug)]
-struct Heard<T> {
+struct Received<T> {
     lines: Mutex<Vec<T>>,
     more: Condvar,
 }
 
-impl<T> Heard<T> {
+impl<T> Received<T> {
     fn lines(&self) -> MutexGuard<'_, Vec<T>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<T: Clone + std::fmt::Debug + Send + 'static> Listener<T> {
-    /// Starts the client; a line that `parse` makes nothing of is left out.
+    /// Starts the client. Lines for which `parse` returns `None` are left out.
     pub(super) fn listen(
         client: Program,
         parse: impl Fn(&str) -> Option<T> + Send + 'static,
     ) -> Self {
         let mut client = client.piped();
         let lines = BufReader::new(client.stdout.take().expect("piped")).lines();
-        let heard = Arc::new(Heard { lines: Mutex::new(Vec::new()), more: Condvar::new() });
-        let told = heard.clone();
+        let received = Arc::new(Received { lines: Mutex::new(Vec::new()), more: Condvar::new() });
+        let sink = received.clone();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok).filter_map(|line| parse(&line)) {
-                told.lines().push(line);
-                told.more.notify_all();
+                sink.lines().push(line);
+                sink.more.notify_all();
             }
         });
-        Self { client, heard }
+        Self { client, received }
     }
 
-    /// All so far.
+    /// All lines so far.
     pub(crate) fn all(&self) -> Vec<T> {
-        self.heard.lines().clone()
+        self.received.lines().clone()
     }
 
-    /// The first such one so far.
+    /// The first matching line so far.
     pub(crate) fn find(&self, wanted: impl Fn(&T) -> bool) -> Option<T> {
-        self.heard.lines().iter().find(|line| wanted(line)).cloned()
+        self.received.lines().iter().find(|line| wanted(line)).cloned()
     }
 
-    /// How many such ones so far.
+    /// How many lines match so far.
     pub(crate) fn count(&self, wanted: impl Fn(&T) -> bool) -> usize {
-        self.heard.lines().iter().filter(|line| wanted(line)).count()
+        self.received.lines().iter().filter(|line| wanted(line)).count()
     }
 
-    /// Waits for the first such one. Panics when the time is over.
+    /// Waits for the first matching line. Panics after `within`.
     #[track_caller]
     pub(crate) fn wait(&self, within: Duration, what: &str, wanted: impl Fn(&T) -> bool) -> T {
-        // Each line is looked at once, however many come.
-        let looked = std::cell::Cell::new(0);
+        // Each line is checked only once, because there can be very many.
+        let checked = std::cell::Cell::new(0);
         self.wait_for(within, what, |lines| {
-            let new = &lines[looked.replace(lines.len())..];
+            let new = &lines[checked.replace(lines.len())..];
             new.iter().find(|line| wanted(line)).cloned()
         })
     }
 
-    /// Waits until all so far have an answer to give. Panics when the time is over.
+    /// Waits until `ask` returns an answer for the lines so far. Panics after `within`.
     #[track_caller]
     pub(crate) fn wait_for<A>(
         &self,
@@ -83,7 +83,7 @@ impl<T: Clone + std::fmt::Debug + Send + 'static> Listener<T> {
         ask: impl Fn(&[T]) -> Option<A>,
     ) -> A {
         let end = Instant::now() + within;
-        let mut lines = self.heard.lines();
+        let mut lines = self.received.lines();
         loop {
             if let Some(answer) = ask(&lines) {
                 return answer;
@@ -94,9 +94,11 @@ impl<T: Clone + std::fmt::Debug + Send + 'static> Listener<T> {
                 let last = lines.iter().rev().take(50).rev().map(|line| format!("{line:?}"));
                 let last = last.collect::<Vec<_>>().join("\n  ");
                 drop(lines);
-                panic!("waited {within:?} in vain for {what}; heard {count}, the last:\n  {last}");
+                panic!(
+                    "waited {within:?} in vain for {what}; received {count}, the last:\n  {last}"
+                );
             }
-            let waited = self.heard.more.wait_timeout(lines, left);
+            let waited = self.received.more.wait_timeout(lines, left);
             lines = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

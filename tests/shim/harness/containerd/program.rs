@@ -1,4 +1,4 @@
-//! A program that is run to its end, within a time.
+//! Runs programs to their end, with a deadline.
 
 use std::{
     fs::File,
@@ -19,10 +19,10 @@ use nix::{
     unistd::Pid,
 };
 
-/// How long a program may take that says nothing else.
+/// The deadline of a program for which none is set.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A program about to be run.
+/// A program that is not yet started.
 #[derive(Debug)]
 pub(crate) struct Program {
     command: Command,
@@ -31,17 +31,17 @@ pub(crate) struct Program {
     deadline: Duration,
 }
 
-/// What it did.
+/// The result of a program that has ended.
 #[derive(Debug)]
 pub(crate) struct Output {
-    /// What was run, for messages.
+    /// The command line, for panic messages.
     what: String,
     pub(crate) stdout: Vec<u8>,
     pub(crate) stderr: Vec<u8>,
     pub(crate) code: i32,
 }
 
-/// A program that runs in the background. Dropped, it is killed.
+/// A program that runs in the background. It is killed when dropped.
 #[derive(Debug)]
 pub(crate) struct Running {
     what: String,
@@ -56,30 +56,31 @@ impl Program {
         Self { command, stdin: None, terminal: None, deadline: DEADLINE }
     }
 
-    /// What it can read; nothing if not said.
+    /// Sets the bytes of its stdin; by default stdin is empty.
     pub(crate) fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
         self
     }
 
-    /// Runs it on a terminal of this size. Its stderr is then in its stdout, as on any terminal.
+    /// Runs it on a terminal of this size. Its stderr is then part of its stdout, as on any
+    /// terminal.
     pub(crate) fn terminal(mut self, rows: u16, columns: u16) -> Self {
         self.terminal = Some(Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 });
         self
     }
 
-    /// How long it may take.
+    /// Sets the deadline.
     pub(crate) fn within(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Runs it. Panics if it does not end in time.
+    /// Runs it to its end. Panics after the deadline.
     pub(crate) fn run(self) -> Output {
         self.spawn().wait()
     }
 
-    /// Lets it run in the background.
+    /// Starts it in the background.
     pub(crate) fn spawn(mut self) -> Running {
         let what = format!("{:?}", self.command);
         let (child, pipes) = match self.terminal {
@@ -87,16 +88,16 @@ impl Program {
             None => self.on_pipes(),
         };
         let pid = i32::try_from(child.id()).expect("a pid");
-        let (tell, end) = mpsc::sync_channel(1);
-        let told = what.clone();
+        let (sender, end) = mpsc::sync_channel(1);
+        let name = what.clone();
         thread::spawn(move || {
-            // The test may have given up on it.
-            let _ = tell.send(collect(told, child, pipes));
+            // The test may no longer wait for it.
+            let _ = sender.send(collect(name, child, pipes));
         });
         Running { what, pid, deadline: self.deadline, end, ended: false }
     }
 
-    /// The child with stdout on a pipe, for those who read it themselves.
+    /// Starts it with stdout on a pipe, for callers that read it themselves.
     pub(super) fn piped(mut self) -> Child {
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         self.command.spawn().expect("the program is installed")
@@ -108,7 +109,7 @@ impl Program {
         let mut child =
             self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
         if let (Some(mut pipe), Some(bytes)) = (child.stdin.take(), self.stdin.take()) {
-            // A program that ends before it has read all is its own affair.
+            // A write error is ignored: the program may end before it has read everything.
             thread::spawn(move || pipe.write_all(&bytes));
         }
         let stdout = child.stdout.take().expect("piped");
@@ -118,7 +119,8 @@ impl Program {
 
     fn on_terminal(&mut self, size: Winsize) -> (Child, Vec<Box<dyn Read + Send>>) {
         let OpenptyResult { master, slave } = openpty(Some(&size), None).expect("a terminal");
-        // ctr makes its terminal raw but for the output, where a second carriage return would come.
+        // ctr makes its terminal raw except for the output, which would get a second carriage
+        // return.
         let mut modes = tcgetattr(&slave).expect("a terminal has modes");
         modes.output_flags.remove(OutputFlags::ONLCR);
         tcsetattr(&slave, SetArg::TCSANOW, &modes).expect("a terminal of our own");
@@ -126,7 +128,7 @@ impl Program {
         self.command.stdin(end(&slave)).stdout(end(&slave)).stderr(slave);
         let child =
             self.command.spawn().unwrap_or_else(|error| panic!("{:?}: {error}", self.command));
-        // Our copies of the terminal must go, or its end is never seen.
+        // Our copies of the terminal must be closed; otherwise reading never reaches its end.
         self.command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut master = File::from(master);
         if let Some(bytes) = self.stdin.take() {
@@ -140,7 +142,7 @@ fn collect(what: String, mut child: Child, pipes: Vec<Box<dyn Read + Send>>) -> 
     let readers = pipes.into_iter().map(|mut pipe| {
         thread::spawn(move || {
             let mut bytes = Vec::new();
-            // A terminal whose other end is closed answers EIO where a pipe answers nothing.
+            // At the end, reading a terminal fails with EIO; reading a pipe returns 0 bytes.
             let _ = pipe.read_to_end(&mut bytes);
             bytes
         })
@@ -155,7 +157,7 @@ fn collect(what: String, mut child: Child, pipes: Vec<Box<dyn Read + Send>>) -> 
 }
 
 impl Running {
-    /// Waits for its end. Panics if that does not come in time.
+    /// Waits for its end. Panics after the deadline.
     pub(crate) fn wait(mut self) -> Output {
         match self.end.recv_timeout(self.deadline) {
             Ok(output) => {
@@ -166,7 +168,7 @@ impl Running {
         }
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to it.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid), signal).expect("it runs");
     }
@@ -181,13 +183,13 @@ impl Drop for Running {
 }
 
 impl Output {
-    /// Panics unless it ended well.
+    /// Panics unless it exited with 0.
     #[track_caller]
     pub(crate) fn success(self) -> Self {
         self.exit_code(0)
     }
 
-    /// Panics unless it ended with this code.
+    /// Panics unless it exited with this code.
     #[track_caller]
     pub(crate) fn exit_code(self, code: i32) -> Self {
         assert_eq!(

@@ -1,24 +1,24 @@
-//! A shim of a daemon's, as the kernel shows it.
+//! Information about the shims of one daemon, from `/proc`.
 
 use std::collections::BTreeMap;
 
 use crate::harness::Process;
 
-/// What a shim holds: to be alike before and after.
+/// The resources of a shim, to be compared before and after a test.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Holdings {
     pub(crate) threads: usize,
     pub(crate) children: usize,
-    /// What its descriptors are, each kind with its count: `socket`, `/dev/ptmx`…
+    /// Its descriptors by kind, with a count for each: `socket`, `/dev/ptmx`…
     pub(crate) descriptors: BTreeMap<String, usize>,
 }
 
 impl Holdings {
-    /// What this process holds now.
+    /// Reads the resources of this process from `/proc`.
     pub(crate) fn of(shim: Process) -> Self {
         let mut descriptors = BTreeMap::new();
         for (_, target) in shim.descriptors() {
-            // `socket:[123]` and `pipe:[123]` differ in the number alone.
+            // `socket:[123]` and `pipe:[123]` differ only in the inode number.
             let kind = target.split(":[").next().unwrap_or_default().to_owned();
             *descriptors.entry(kind).or_default() += 1;
         }
@@ -28,7 +28,7 @@ impl Holdings {
     }
 }
 
-/// The shims of the daemon at this socket, by the id that they were started for.
+/// The running shims of the daemon at this socket, by the id that they were started for.
 pub(super) fn all(socket: &str) -> BTreeMap<String, Process> {
     let shims = Process::all().into_iter().filter_map(|process| {
         let words = process.command_line();

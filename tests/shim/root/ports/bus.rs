@@ -11,8 +11,8 @@ fn annotation<'a>(event: &'a Event, name: &str) -> &'a str {
     event.body["annotations"][format!("io.lookout.{name}")].as_str().unwrap_or_default()
 }
 
-/// Check that a port that opens and closes is printed by this containerd's own `ctr` though nobody
-/// asked for more, and that a container that wants nothing on the bus has none.
+/// Check that this containerd's own `ctr` prints the opening and closing of a port by default, and
+/// that a container with `bus=none` has no events on the bus.
 fn ports_are_on_the_bus_by_default(version: Version) {
     let containerd = Containerd::start(version);
     let events = containerd.events();
@@ -25,9 +25,13 @@ fn ports_are_on_the_bus_by_default(version: Version) {
     containerd.run("c", &["--rm", "--mount", &mount], &command).run().success();
     for topic in ["/lookout/port-open", "/lookout/port-close"] {
         let event = events.wait(SOON, topic, |event| event.topic == topic);
-        let told = ["container", "transport", "address", "port", "scope", "executable"]
+        let annotations = ["container", "transport", "address", "port", "scope", "executable"]
             .map(|name| annotation(&event, name));
-        assert_eq!(told, ["c", "tcp", "127.0.0.1", "700", "loopback", "/ports"], "{event:?}");
+        assert_eq!(
+            annotations,
+            ["c", "tcp", "127.0.0.1", "700", "loopback", "/ports"],
+            "{event:?}"
+        );
         assert!(!annotation(&event, "pid").is_empty(), "{event:?}");
     }
     assert_eq!(events.count(|event| annotation(event, "container") == "quiet"), 0);

@@ -1,26 +1,26 @@
-//! Ports where eBPF cannot be had.
+//! Ports where eBPF is not available.
 
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use super::{
-    super::watch::sources::alone, address, listed, mount, number, of, owners, remove, wait,
+    super::watch::sources::lock_connector, address, listed, mount, number, of, owners, remove, wait,
 };
 use crate::harness::{
     Process,
     containerd::{Containerd, Version},
 };
 
-/// Check that with each source that sees no ports a listener is told as opened by a look, with its
-/// owner, and as closed within milliseconds of its end, and that what is the host's or another's is
-/// not told.
+/// Check that with each source that sees no ports, the opening of a listener is reported by a scan,
+/// with its owner, and its closing within milliseconds; and that ports of the host or of another
+/// container are not reported.
 #[test]
-fn a_listener_is_told_by_the_kernels_list() {
+fn a_listener_is_found_in_the_kernels_list() {
     for source in ["connector", "poll"] {
         let containerd = Containerd::start(Version::V1_7);
-        let _connector = alone(&containerd);
-        let watching = containerd.watching();
+        let _connector = lock_connector(&containerd);
+        let subscriber = containerd.subscribe();
         let flag = format!("io.lookout.source={source}");
         let flags = ["--annotation", flag.as_str(), "--mount", &mount()];
         containerd.detached("c", &flags, &["sleep", "1000"]);
@@ -28,21 +28,21 @@ fn a_listener_is_told_by_the_kernels_list() {
         let exec =
             ["task", "exec", "--exec-id", "e", "--detach", "c", "/ports", "hold", "::", "700"];
         containerd.program(&exec).run().success();
-        let open = wait(&watching, "port.open", "c", 700);
+        let open = wait(&subscriber, "port.open", "c", 700);
         assert_eq!((open.text("/grade"), address(&open)), ("snapshot", "::"), "{open:?}");
-        wait(&watching, "port.open", "other", 701);
+        wait(&subscriber, "port.open", "other", 701);
         let port = listed(&containerd, "c").remove(0);
         let [owner] = owners(&port)[..] else { panic!("{port:?}") };
         assert_eq!((number(&port), port.text("/owners/0/executable/path")), (700, "/ports"));
         let before = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)
             .expect("every Linux has it");
         Process::new(owner).signal(Signal::SIGKILL);
-        let close = wait(&watching, "port.close", "c", 700);
+        let close = wait(&subscriber, "port.close", "c", 700);
         let noticed = Duration::from_nanos(close.number("/monotonic_ns").expect("always known"));
         let after = noticed.saturating_sub(Duration::from(before));
-        // The kernel tells; the next look is up to 2 s away.
+        // The kernel's destroy message reports it; the next scan is up to 2 s away.
         assert!(after < Duration::from_millis(500), "{source}: closed after {after:?}");
-        assert_eq!(of(&watching.all(), "port.close", "other").len(), 0);
+        assert_eq!(of(&subscriber.all(), "port.close", "other").len(), 0);
         let answer =
             containerd.lookout(&["capabilities", "-o", "json", "--container", "c"]).run().success();
         let answer: serde_json::Value = serde_json::from_str(&answer.stdout_text()).expect("JSON");
@@ -54,8 +54,8 @@ fn a_listener_is_told_by_the_kernels_list() {
         );
         remove(&containerd, "c");
         remove(&containerd, "other");
-        watching.wait_close("other");
-        drop(watching);
+        subscriber.wait_close("other");
+        drop(subscriber);
         containerd.assert_nothing_left_but_fifos();
     }
 }

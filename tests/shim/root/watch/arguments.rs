@@ -1,38 +1,39 @@
-//! Arguments as hostile as they come: true, bounded, marked, harmless.
+//! Hostile arguments are reported correctly, truncated, marked, and without harm to a terminal.
 
 use crate::harness::containerd::{Containerd, Version};
 
-/// Check that 100 kB of arguments are told cut, with their true number and length.
+/// Check that 100 kB of arguments are reported truncated, with their true number and length.
 #[test]
-fn long_arguments_are_cut_and_say_so() {
+fn long_arguments_are_truncated_and_marked() {
     let containerd = Containerd::start(Version::V1_7);
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     let long = "x".repeat(100_000);
     containerd.run("c", &["--rm"], &["true", "a", &long, "z"]).run().success();
-    let start = watching.wait(super::STORM, "a start", |told| told.kind() == "process.start");
+    let start = subscriber.wait(super::STORM, "a start", |event| event.kind() == "process.start");
     assert_eq!(start.args()[..2], ["true", "a"], "{:.300}", format!("{start:?}"));
     assert!(start.args()[2].len() >= 4000 && long.starts_with(start.args()[2]), "a true beginning");
     assert_eq!(start.number("/process/args_count"), Some(4));
     assert_eq!(start.number("/process/args_bytes"), Some(5 + 2 + 100_001 + 2));
     assert_eq!(start.at("/process/args_truncated"), true);
-    watching.wait_close("c");
-    drop(watching);
+    subscriber.wait_close("c");
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
-/// Check that empty arguments, newlines, escape sequences and bytes that are not UTF-8 are told
-/// truly and reach no terminal as they are.
+/// Check that empty arguments, newlines, escape sequences and bytes that are not UTF-8 are reported
+/// exactly in JSON, and escaped on a terminal.
 #[test]
-fn hostile_arguments_are_told_truly_and_harm_no_terminal() {
+fn hostile_arguments_are_reported_exactly_and_harm_no_terminal() {
     let containerd = Containerd::start(Version::V1_7);
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     let script = r#"/bin/true "" "$(printf 'two\nlines')" "$(printf '\033[31mred\007')" "$(printf '\377\376')" 'back\slash'; true"#;
     containerd.detached("c", &[], &["sh", "-c", &format!("{script}; sleep 1000")]);
-    let start = watching.wait(super::STORM, "a start", |told| {
-        told.kind() == "process.start" && told.args().first() == Some(&"/bin/true")
+    let start = subscriber.wait(super::STORM, "a start", |event| {
+        event.kind() == "process.start" && event.args().first() == Some(&"/bin/true")
     });
-    let told = ["/bin/true", "", "two\nlines", "\u{1b}[31mred\u{7}", "\\xff\\xfe", "back\\\\slash"];
-    assert_eq!(start.args(), told, "{start:?}");
+    let expected =
+        ["/bin/true", "", "two\nlines", "\u{1b}[31mred\u{7}", "\\xff\\xfe", "back\\\\slash"];
+    assert_eq!(start.args(), expected, "{start:?}");
     assert_eq!(start.at("/process/escaped"), true, "{start:?}");
     for view in [
         &["events", "--no-trunc"][..],
@@ -48,30 +49,30 @@ fn hostile_arguments_are_told_truly_and_harm_no_terminal() {
     }
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
-    drop(watching);
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
-/// Check that a secret in an argument is seen on no way out.
+/// Check that a secret in an argument appears in no output.
 #[test]
-fn a_secret_leaves_by_no_way() {
+fn a_secret_appears_in_no_output() {
     let containerd = Containerd::start_configured(Version::V1_7, "bus = \"processes\"\n");
-    let (watching, events) = (containerd.watching(), containerd.events());
+    let (subscriber, events) = (containerd.subscribe(), containerd.events());
     let canary = "c4n4ry-9f8e7d6c5b4a";
     let script = format!(
         "/bin/true --password={canary} --token {canary} https://me:{canary}@host/; sleep 1000"
     );
     containerd.detached("c", &[], &["sh", "-c", &script]);
-    let start = watching.wait(super::STORM, "a start", |told| {
-        told.kind() == "process.start" && told.args().first() == Some(&"/bin/true")
+    let start = subscriber.wait(super::STORM, "a start", |event| {
+        event.kind() == "process.start" && event.args().first() == Some(&"/bin/true")
     });
     assert_eq!(start.at("/process/args_redacted"), true, "{start:?}");
     assert_eq!(start.args().len(), 5, "{start:?}");
     events
         .wait(super::STORM, "a start on the bus", |event| event.topic == "/lookout/process-start");
-    let of_shell = watching.all();
-    for told in of_shell {
-        assert!(!told.0.to_string().contains(canary), "{told:?}");
+    let of_shell = subscriber.all();
+    for event in of_shell {
+        assert!(!event.0.to_string().contains(canary), "{event:?}");
     }
     for event in events.all().iter().filter(|event| event.topic.starts_with("/lookout/")) {
         assert!(!event.body.to_string().contains(canary), "{event:?}");
@@ -89,6 +90,6 @@ fn a_secret_leaves_by_no_way() {
     assert!(!containerd.log().contains(canary), "in containerd's log");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
-    drop((watching, events));
+    drop((subscriber, events));
     containerd.assert_nothing_left();
 }

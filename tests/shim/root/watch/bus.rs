@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::harness::containerd::{Containerd, Event, Version};
 
 on_every_containerd! {
-    starts_and_exits_are_on_the_bus_where_asked,
-    a_flood_is_throttled_and_says_so,
+    starts_and_exits_are_on_the_bus_where_configured,
+    a_flood_is_throttled_and_the_throttling_is_reported,
 }
 
 const SOON: Duration = Duration::from_secs(10);
@@ -19,9 +19,9 @@ fn annotation<'a>(event: &'a Event, name: &str) -> &'a str {
     event.body["annotations"][format!("io.lookout.{name}")].as_str().unwrap_or_default()
 }
 
-/// Check that a start and an exit are printed by this containerd's own `ctr`, as a Spec with the
-/// arguments and our fields as annotations, and that a container that did not ask has none.
-fn starts_and_exits_are_on_the_bus_where_asked(version: Version) {
+/// Check that this containerd's own `ctr` prints a start and an exit as a Spec with the arguments,
+/// and our fields as annotations; and that a container that did not enable it has none.
+fn starts_and_exits_are_on_the_bus_where_configured(version: Version) {
     let containerd = with_processes_on_the_bus(version);
     let events = containerd.events();
     containerd.run("c", &["--rm"], &["sh", "-c", "/bin/true seen; exit 4"]).run().exit_code(4);
@@ -43,18 +43,18 @@ fn starts_and_exits_are_on_the_bus_where_asked(version: Version) {
     containerd.assert_nothing_left();
 }
 
-/// Check that a storm does not flood the bus, that what was withheld is told, and that task events
-/// come all the same.
-fn a_flood_is_throttled_and_says_so(version: Version) {
+/// Check that a storm does not flood the bus, that withheld events are reported, and that task
+/// events still come.
+fn a_flood_is_throttled_and_the_throttling_is_reported(version: Version) {
     let containerd = with_processes_on_the_bus(version);
     let events = containerd.events();
     let calls = "i=0; while [ $i -lt 1000 ]; do /bin/true; i=$((i+1)); done";
     containerd.run("c", &["--rm"], &["sh", "-c", calls]).run().success();
     events.wait_topic("/tasks/exit", "c");
     events.wait_topic("/tasks/delete", "c");
-    let told = |event: &Event| event.topic.starts_with("/lookout/process-");
+    let is_process = |event: &Event| event.topic.starts_with("/lookout/process-");
     let throttle = |event: &Event| annotation(event, "type") == "observer.throttle";
     events.wait(SOON, "a throttle", throttle);
-    assert!(events.count(told) < 1500, "{} of 2000", events.count(told));
+    assert!(events.count(is_process) < 1500, "{} of 2000", events.count(is_process));
     containerd.assert_nothing_left();
 }

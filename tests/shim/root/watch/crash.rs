@@ -1,4 +1,4 @@
-//! What is left when something of the watch dies.
+//! What is left when a part of the observation dies.
 
 use crate::harness::{
     containerd::{Containerd, Version},
@@ -13,16 +13,16 @@ fn doctor(containerd: &Containerd, arguments: &[&str]) -> Value {
     serde_json::from_str(&report).unwrap_or_else(|error| panic!("{error}: {report}"))
 }
 
-/// Check that after `kill -9` of a shim the container is cleaned up as ever, its ring is swept by
-/// the delete verb, and the doctor finds nothing wrong; while it lives, the doctor shows what is
-/// pinned.
+/// Check that after `kill -9` of a shim the container is cleaned up as usual, the delete verb
+/// removes its ring, and `lookout doctor` finds nothing wrong; and that `lookout doctor` lists what
+/// is pinned while the shim runs.
 #[test]
 fn a_killed_shims_ring_is_swept() {
     let mut containerd = Containerd::start(Version::V1_7);
     containerd.use_own_bpffs();
     let events = containerd.events();
     containerd.detached("c", &[], &["sleep", "1000"]);
-    // On a slow machine the container starts before it is watched.
+    // On a slow machine the container starts before it is observed.
     deadline::until("the ring to be there", || doctor(&containerd, &[])["bpf"]["targets"] == 1);
     let report = doctor(&containerd, &[]);
     assert_eq!(report["bpf"]["rings"], 1, "{report}");
@@ -46,27 +46,27 @@ fn a_killed_shims_ring_is_swept() {
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that a bpffs that is unmounted underneath blinds nobody: what is watched stays so, and the
-/// next container is watched too.
+/// Check that unmounting bpffs does not stop observation: neither of observed containers nor of the
+/// next one.
 #[test]
-fn an_unmounted_bpffs_blinds_nobody() {
+fn an_unmounted_bpffs_does_not_stop_observation() {
     let mut containerd = Containerd::start(Version::V1_7);
     containerd.use_own_bpffs();
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     containerd.detached("c", &[], &["sleep", "1000"]);
-    watching.wait_run(&["sleep", "1000"]);
+    subscriber.wait_run(&["sleep", "1000"]);
     containerd.remove_own_bpffs();
     containerd.exec("c", &[], &["true", "still"]).run().success();
-    let told = watching.wait_run(&["true", "still"]);
-    assert_eq!((told.text("/source"), told.text("/origin")), ("bpf", "exec"), "{told:?}");
+    let event = subscriber.wait_run(&["true", "still"]);
+    assert_eq!((event.text("/source"), event.text("/origin")), ("bpf", "exec"), "{event:?}");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
-    let close = watching.wait_close("c");
+    let close = subscriber.wait_close("c");
     assert_eq!(
         (close.at("/seen"), close.number("/lost")),
         (close.at("/delivered"), Some(0)),
         "{close:?}"
     );
-    drop(watching);
+    drop(subscriber);
     containerd.assert_nothing_left();
 }

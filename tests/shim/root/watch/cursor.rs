@@ -1,4 +1,4 @@
-//! A subscriber that comes back has everything, once.
+//! A subscriber that reconnects receives everything once.
 
 use std::{
     collections::BTreeSet,
@@ -8,19 +8,19 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::harness::{
-    containerd::{Containerd, Told, Version},
+    containerd::{Containerd, ObservedEvent, Version},
     deadline,
 };
 
-/// Check that a subscriber that is killed every second for a minute and comes back with its cursor
-/// has every event once.
+/// Check that a subscriber that is killed every second for a minute and reconnects with its cursor
+/// receives every event once.
 #[test]
 fn a_subscriber_that_is_killed_every_second_has_every_event_once() {
     let containerd = Containerd::start(Version::V1_7);
     let calls = "i=0; while :; do /bin/true $i; usleep 2000; i=$((i+1)); done";
     containerd.detached("c", &[], &["sh", "-c", calls]);
     let end = Instant::now() + Duration::from_secs(60);
-    let (mut told, mut cursor) = (Vec::new(), None::<String>);
+    let (mut received, mut cursor) = (Vec::new(), None::<String>);
     while Instant::now() < end {
         let mut arguments = vec!["events", "-f", "-o", "jsonl", "--container", "c"];
         if let Some(cursor) = &cursor {
@@ -28,25 +28,25 @@ fn a_subscriber_that_is_killed_every_second_has_every_event_once() {
         }
         let subscriber = containerd.lookout(&arguments).spawn();
         std::thread::sleep(Duration::from_secs(1));
-        // Killed, not asked: what it has not printed it has not had.
+        // It is killed, so an event counts as received only if it was printed.
         subscriber.signal(Signal::SIGKILL);
         let output = subscriber.wait().stdout_text();
-        // The last line may be half a line.
+        // The last line may be incomplete.
         let whole = output.rfind('\n').map_or("", |last| &output[..last]);
-        let records: Vec<Told> = whole.lines().filter_map(Told::parse).collect();
+        let records: Vec<ObservedEvent> = whole.lines().filter_map(ObservedEvent::parse).collect();
         assert!(
-            records.iter().all(|told| told.kind() != "observer.gap"),
+            records.iter().all(|event| event.kind() != "observer.gap"),
             "the journal was too short"
         );
-        let events: Vec<Told> =
-            records.into_iter().filter(|told| told.number("/seq").is_some()).collect();
+        let events: Vec<ObservedEvent> =
+            records.into_iter().filter(|event| event.number("/seq").is_some()).collect();
         if let Some(last) = events.last() {
             cursor =
                 Some(format!("{}:{}", last.text("/epoch"), last.number("/seq").expect("filtered")));
         }
-        told.extend(events);
+        received.extend(events);
     }
-    let seqs: Vec<u64> = told.iter().filter_map(|told| told.number("/seq")).collect();
+    let seqs: Vec<u64> = received.iter().filter_map(|event| event.number("/seq")).collect();
     assert!(seqs.len() > 1000, "only {} events", seqs.len());
     let hole = seqs.windows(2).find(|pair| pair[1] != pair[0] + 1);
     assert_eq!(hole, None, "of {} events", seqs.len());

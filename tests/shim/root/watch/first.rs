@@ -1,4 +1,5 @@
-//! Whose process it is: init's, an exec's, a descendant's, an intruder's; never the runtime's.
+//! Origins of processes: init, exec, descendant, injected; stages of the runtime are never
+//! reported.
 
 use std::process::Command;
 
@@ -7,118 +8,120 @@ use crate::harness::{
     deadline,
 };
 
-/// Check that under each runtime the first told process is the user's, that an exec's processes
-/// carry its id, and that no stage of the runtime is ever told.
+/// Check that under each runtime the first reported process is the user's, that an exec's processes
+/// have its id, and that no stage of the runtime is reported.
 fn only_the_users_processes(version: Version, runtime: Runtime) {
     let containerd = Containerd::start_with(version, runtime);
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     containerd.detached("c", &[], &["sh", "-c", "/bin/true; sleep 1000"]);
-    let init = watching
-        .wait(deadline::PATIENCE, "the first process", |told| told.kind().starts_with("process."));
+    let init = subscriber.wait(deadline::PATIENCE, "the first process", |event| {
+        event.kind().starts_with("process.")
+    });
     assert_eq!((init.kind(), init.text("/origin")), ("process.start", "init"), "{init:?}");
     assert_eq!(init.args(), ["sh", "-c", "/bin/true; sleep 1000"]);
     assert_eq!(init.number("/process/pid"), Some(containerd.pid("c").unsigned_abs().into()));
-    let child = watching.wait_run(&["/bin/true"]);
+    let child = subscriber.wait_run(&["/bin/true"]);
     assert_eq!(child.text("/origin"), "descendant", "{child:?}");
     let exec = ["task", "exec", "--exec-id", "probe-1", "c", "sh", "-c", "/bin/echo hello; true"];
     containerd.ctr(&exec).success();
-    let shell = watching.wait_run(&["sh", "-c", "/bin/echo hello; true"]);
+    let shell = subscriber.wait_run(&["sh", "-c", "/bin/echo hello; true"]);
     assert_eq!((shell.kind(), shell.text("/origin")), ("process.start", "exec"), "{shell:?}");
     assert_eq!(shell.text("/containerd/exec_id"), "probe-1", "{shell:?}");
-    let echo = watching.wait_run(&["/bin/echo", "hello"]);
+    let echo = subscriber.wait_run(&["/bin/echo", "hello"]);
     assert_eq!(
         (echo.text("/origin"), echo.text("/containerd/exec_id")),
         ("descendant", "probe-1"),
         "{echo:?}"
     );
-    watching.wait_of("process.done", &shell);
+    subscriber.wait_of("process.done", &shell);
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
-    watching.wait_close("c");
-    for told in watching.all() {
-        let told_of = format!("{} {:?}", told.text("/process/executable/path"), told.args());
+    subscriber.wait_close("c");
+    for event in subscriber.all() {
+        let description = format!("{} {:?}", event.text("/process/executable/path"), event.args());
         assert!(
-            !told_of.contains("runc") && !told_of.contains("crun"),
-            "a stage of the runtime: {told:?}"
+            !description.contains("runc") && !description.contains("crun"),
+            "a stage of the runtime: {event:?}"
         );
-        assert_ne!(told.text("/origin"), "injected", "{told:?}");
+        assert_ne!(event.text("/origin"), "injected", "{event:?}");
     }
-    drop(watching);
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
 #[test]
-fn only_the_users_processes_are_told_under_runc_1_1() {
+fn only_the_users_processes_are_reported_under_runc_1_1() {
     only_the_users_processes(Version::V1_6, Runtime::Runc1_1);
 }
 
 #[test]
-fn only_the_users_processes_are_told_under_runc_1_3() {
+fn only_the_users_processes_are_reported_under_runc_1_3() {
     only_the_users_processes(Version::V1_7, Runtime::Runc1_3);
 }
 
 #[test]
-fn only_the_users_processes_are_told_under_crun() {
+fn only_the_users_processes_are_reported_under_crun() {
     only_the_users_processes(Version::V2_1, Runtime::Crun1_21);
 }
 
-/// Check that a process that came into the container's namespaces from outside is told as injected.
+/// Check that a process that entered the container's namespaces from outside is reported as
+/// injected.
 #[test]
-fn a_process_from_outside_is_told_as_injected() {
+fn a_process_from_outside_is_reported_as_injected() {
     let containerd = Containerd::start(Version::V1_7);
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     containerd.detached("c", &[], &["sleep", "1000"]);
     let pid = containerd.pid("c").to_string();
     let mut nsenter = Command::new("nsenter");
     nsenter.args(["--target", &pid, "--mount", "--pid", "/bin/sleep", "0.01"]);
     Program::new(nsenter).run().success();
-    let intruder = watching.wait_run(&["/bin/sleep", "0.01"]);
+    let intruder = subscriber.wait_run(&["/bin/sleep", "0.01"]);
     assert_eq!(intruder.text("/origin"), "injected", "{intruder:?}");
-    watching.wait_of("process.exit", &intruder);
-    // With the host's own files.
+    subscriber.wait_of("process.exit", &intruder);
+    // This process has the host's mount namespace.
     let mut nsenter = Command::new("nsenter");
     nsenter.args(["--target", &pid, "--pid", "/bin/sleep", "0.02"]);
     Program::new(nsenter).run().success();
-    let intruder = watching.wait_run(&["/bin/sleep", "0.02"]);
+    let intruder = subscriber.wait_run(&["/bin/sleep", "0.02"]);
     assert_eq!(intruder.text("/origin"), "injected", "{intruder:?}");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
-    drop(watching);
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
-/// Check that on a node that is itself a container (its daemon in a pid namespace) pids are told as
-/// that node counts, and everything else as anywhere.
+/// Check that on a node that is itself a container (its daemon in a pid namespace), pids are
+/// reported as that node numbers them, and everything else as usual.
 #[test]
-fn pids_are_told_as_the_node_counts() {
+fn pids_are_reported_as_the_node_numbers_them() {
     let mut containerd = Containerd::start(Version::V1_7);
     containerd.kill_9();
     containerd.restart_in_a_pid_namespace();
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     containerd.detached("c", &[], &["sh", "-c", "/bin/true; sleep 1000"]);
-    let init = watching.wait_run(&["sh", "-c", "/bin/true; sleep 1000"]);
+    let init = subscriber.wait_run(&["sh", "-c", "/bin/true; sleep 1000"]);
     assert_eq!(
         init.number("/process/pid"),
         Some(containerd.pid("c").unsigned_abs().into()),
         "{init:?}"
     );
     assert_eq!(init.text("/origin"), "init", "{init:?}");
-    let child = watching.wait_run(&["/bin/true"]);
+    let child = subscriber.wait_run(&["/bin/true"]);
     assert_eq!(child.at("/process/parent_pid"), init.at("/process/pid"), "{child:?}");
     assert_eq!(child.text("/origin"), "descendant", "{child:?}");
-    watching.wait_of("process.done", &child);
+    subscriber.wait_of("process.done", &child);
     containerd
         .ctr(&["task", "exec", "--exec-id", "probe-1", "c", "sh", "-c", "exit 3"])
         .exit_code(3);
-    let exec = watching.wait_run(&["sh", "-c", "exit 3"]);
+    let exec = subscriber.wait_run(&["sh", "-c", "exit 3"]);
     assert_eq!(
         (exec.text("/origin"), exec.text("/containerd/exec_id")),
         ("exec", "probe-1"),
         "{exec:?}"
     );
-    assert_eq!(watching.wait_of("process.exit", &exec).number("/status"), Some(3));
+    assert_eq!(subscriber.wait_of("process.exit", &exec).number("/status"), Some(3));
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
-    let close = watching.wait_close("c");
+    let close = subscriber.wait_close("c");
     assert_eq!(close.at("/seen"), close.at("/delivered"), "{close:?}");
 }

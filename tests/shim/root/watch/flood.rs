@@ -1,4 +1,4 @@
-//! One container's flood is nobody else's loss.
+//! A flood in one container causes no loss in another.
 
 use std::fs;
 
@@ -9,11 +9,11 @@ use crate::harness::{
     tools::tool,
 };
 
-/// Check that a fork bomb under a limit of 200 processes costs the neighbour none of its events.
+/// Check that a fork bomb under a limit of 200 processes causes no loss of its neighbour's events.
 #[test]
 fn a_fork_bomb_costs_the_neighbour_nothing() {
     let containerd = Containerd::start(Version::V1_7);
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     let mount =
         format!("type=bind,src={},dst=/bomb,options=rbind:ro", tool("storm/bin/bomb").display());
     let script = "until [ -e /go ]; do usleep 1000; done; exec /bomb";
@@ -23,17 +23,17 @@ fn a_fork_bomb_costs_the_neighbour_nothing() {
     containerd.exec("bomb", &[], &["touch", "/go"]).run().success();
     let calls = "i=0; while [ $i -lt 500 ]; do /bin/true $i; i=$((i+1)); done";
     containerd.run("quiet", &["--rm"], &["sh", "-c", calls]).within(STORM).run().success();
-    let close = watching.wait(STORM, "the end", |told| {
-        told.kind() == "container.close" && told.container() == "quiet"
+    let close = subscriber.wait(STORM, "the end", |event| {
+        event.kind() == "container.close" && event.container() == "quiet"
     });
     let (seen, delivered, lost) = account(&close);
     assert_eq!((seen, lost), (Some(delivered), Some(0)), "{close:?}");
-    let all = watching.all();
+    let all = subscriber.all();
     for number in 0..500 {
         let args = ["/bin/true".to_owned(), number.to_string()];
-        let runs = all.iter().filter(|told| told.container() == "quiet" && told.args() == args);
+        let runs = all.iter().filter(|event| event.container() == "quiet" && event.args() == args);
         let kinds: Vec<&str> =
-            runs.map(|told| told.kind()).filter(|kind| *kind != "process.done").collect();
+            runs.map(|event| event.kind()).filter(|kind| *kind != "process.done").collect();
         assert_eq!(kinds, ["process.start", "process.exit"], "of {number}");
     }
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "bomb"]).success();
@@ -41,6 +41,6 @@ fn a_fork_bomb_costs_the_neighbour_nothing() {
         containerd.status("bomb").is_none_or(|status| status == "STOPPED")
     });
     containerd.remove("bomb");
-    drop(watching);
+    drop(subscriber);
     containerd.assert_nothing_left();
 }

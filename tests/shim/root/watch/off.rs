@@ -1,4 +1,4 @@
-//! Off means nothing is made; idle means nothing is done.
+//! `observe=off` creates nothing, and an idle container costs nothing.
 
 use std::{fs, time::Duration};
 
@@ -25,7 +25,7 @@ fn switches(shim: Process) -> u64 {
     statuses.map(count).sum()
 }
 
-/// What a shim says of itself, which nobody finds by its registration.
+/// The status of a shim that has no registration.
 fn status(containerd: &Containerd, id: &str) -> StatusResponse {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
@@ -45,13 +45,13 @@ fn status(containerd: &Containerd, id: &str) -> StatusResponse {
 }
 
 /// Check that a container with `io.lookout.observe=off` costs no thread, no kernel object and no
-/// file, and that the answers say that it is off.
+/// file, and that the answers report that it is off.
 #[test]
-fn off_makes_nothing() {
+fn off_creates_nothing() {
     let containerd = Containerd::start(Version::V1_7);
     containerd.detached("c", &["--annotation", "io.lookout.observe=off"], &["sleep", "1000"]);
     let shim = containerd.shim("c");
-    // The threads of its pool end after half a second.
+    // Unused threads of its pool exit after half a second.
     deadline::until("the shim to have one thread", || Holdings::of(shim).threads == 1);
     let holdings = Holdings::of(shim);
     let kernel: Vec<_> = holdings
@@ -62,7 +62,7 @@ fn off_makes_nothing() {
     assert!(kernel.is_empty(), "{holdings:?}");
     let maps = fs::read_to_string(format!("/proc/{}/maps", shim.pid)).expect("it lives");
     assert!(!maps.contains("bpf"), "{maps}");
-    assert!(!containerd.path("lookout").exists(), "a run-time folder");
+    assert!(!containerd.path("lookout").exists(), "a run-time directory");
     let status = status(&containerd, "c");
     assert_eq!((status.unpublished_events, status.subscribers), (0, 0), "{status:?}");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
@@ -70,28 +70,28 @@ fn off_makes_nothing() {
     containerd.assert_nothing_left();
 }
 
-/// Check that a setting that is locked cannot be changed by a container's annotation.
+/// Check that a container's annotation cannot change a locked setting.
 #[test]
-fn a_locked_setting_holds_against_an_annotation() {
+fn an_annotation_cannot_change_a_locked_setting() {
     let containerd = Containerd::start_configured(Version::V1_7, "locked = [\"observe\"]\n");
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     containerd
         .run("c", &["--rm", "--annotation", "io.lookout.observe=off"], &["true"])
         .run()
         .success();
-    watching.wait_run(&["true"]);
-    watching.wait_close("c");
-    drop(watching);
+    subscriber.wait_run(&["true"]);
+    subscriber.wait_close("c");
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
-/// Check that a shim that watches an idle container is not scheduled once in ten seconds.
+/// Check that a shim that observes an idle container is not scheduled once in ten seconds.
 #[test]
-fn an_idle_watched_shim_sleeps() {
+fn an_idle_observed_shim_sleeps() {
     let containerd = Containerd::start(Version::V1_7);
     containerd.detached("c", &[], &["sleep", "1000"]);
     let shim = containerd.shim("c");
-    // What the start still has to do: its pool's threads end after half a second.
+    // Waits for the rest of the start: threads of the pool exit after half a second.
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(Holdings::of(shim).threads, 2, "one serves and one watches");
     let before = switches(shim);

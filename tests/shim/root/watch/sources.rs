@@ -1,4 +1,4 @@
-//! The same promises from each source: by configuration, and where the better one cannot be had.
+//! The guarantees of each source, when it is configured and when a better one is not available.
 
 use std::{fs, process::Command};
 
@@ -14,56 +14,56 @@ use crate::harness::{
     tools::tool,
 };
 
-/// The listener of the tests that use the connector is the only one on this machine: see `alone` of
-/// the connector's own tests, which ask whether anybody listens. Dropped, it waits until the last
-/// has left.
-pub(crate) struct Alone<'a> {
+/// A lock that makes this test's connector listener the only one on the machine. The connector's
+/// unit tests take the same lock, because they check whether any process listens. When dropped, it
+/// waits until the listener has left.
+pub(crate) struct ConnectorLock<'a> {
     containerd: &'a Containerd,
     _lock: Flock<fs::File>,
 }
 
-pub(crate) fn alone(containerd: &Containerd) -> Alone<'_> {
+pub(crate) fn lock_connector(containerd: &Containerd) -> ConnectorLock<'_> {
     let path = std::env::temp_dir().join("lookout-test-connector.lock");
     let file = fs::File::options()
         .create(true)
         .truncate(false)
         .write(true)
         .open(path)
-        .expect("a temporary folder");
+        .expect("a temporary directory");
     let lock = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error);
-    Alone { containerd, _lock: lock.expect("a lock") }
+    ConnectorLock { containerd, _lock: lock.expect("a lock") }
 }
 
-impl Drop for Alone<'_> {
+impl Drop for ConnectorLock<'_> {
     fn drop(&mut self) {
         let socket = self.containerd.path("lookout/connector.sock");
         deadline::until("the listener to leave", || !socket.exists());
     }
 }
 
-/// What holds for each source: init, an exec and their ends are told truly, by that source, and
-/// what cannot be promised is said.
-fn told_truly(containerd: &Containerd, source: &str) {
-    let watching = containerd.watching();
+/// Asserts what every source guarantees: init, an exec and their exits are reported correctly and
+/// by that source, and what it cannot know is marked.
+fn assert_reports_correctly(containerd: &Containerd, source: &str) {
+    let subscriber = containerd.subscribe();
     containerd.detached("c", &[], &["sh", "-c", "sleep 1; sleep 1000"]);
-    // Long enough for any source to see it.
-    let child = watching.wait_run(&["sleep", "1"]);
+    // The process lives long enough for every source to see it.
+    let child = subscriber.wait_run(&["sleep", "1"]);
     assert_eq!(child.text("/source"), source, "{child:?}");
     assert_eq!(child.text("/process/executable/path"), "/bin/busybox", "{child:?}");
     let expected = if source == "bpf" { "exact" } else { child.text("/grade") };
     assert_eq!(child.text("/grade"), expected, "{child:?}");
     assert!(["exact", "late", "snapshot"].contains(&child.text("/grade")), "{child:?}");
-    watching.wait_of("process.exit", &child);
+    subscriber.wait_of("process.exit", &child);
     containerd.exec("c", &[], &["sh", "-c", "sleep 1; exit 3"]).run().exit_code(3);
-    let exec = watching.wait_run(&["sh", "-c", "sleep 1; exit 3"]);
+    let exec = subscriber.wait_run(&["sh", "-c", "sleep 1; exit 3"]);
     assert_eq!(exec.text("/origin"), "exec", "{exec:?}");
-    let exit = watching.wait_of("process.exit", &exec);
+    let exit = subscriber.wait_of("process.exit", &exec);
     assert_eq!(exit.number("/status"), Some(3), "{exit:?}");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
-    let close = watching.wait_close("c");
+    let close = subscriber.wait_close("c");
     let unknown =
-        watching.count(|told| told.kind() == "observer.gap" && told.at("/lost").is_null());
+        subscriber.count(|event| event.kind() == "observer.gap" && event.at("/lost").is_null());
     if source == "bpf" {
         assert_eq!(
             (close.number("/seen"), close.number("/lost")),
@@ -73,7 +73,7 @@ fn told_truly(containerd: &Containerd, source: &str) {
         assert_eq!(unknown, 0);
     } else {
         assert!(close.at("/seen").is_null() && close.at("/lost").is_null(), "{close:?}");
-        assert!(unknown > 0, "nobody counts, and that is told");
+        assert!(unknown > 0, "the unknown loss is not reported");
     }
 }
 
@@ -90,36 +90,37 @@ fn capability(containerd: &Containerd) -> (String, String, String) {
 }
 
 #[test]
-fn bpf_tells_truly() {
+fn bpf_reports_correctly() {
     let containerd = Containerd::start_configured(Version::V1_7, "source = \"bpf\"\n");
-    told_truly(&containerd, "bpf");
+    assert_reports_correctly(&containerd, "bpf");
     containerd.assert_nothing_left();
 }
 
 #[test]
-fn the_connector_tells_truly() {
+fn the_connector_reports_correctly() {
     let containerd = Containerd::start_configured(Version::V1_7, "source = \"connector\"\n");
-    let _alone = alone(&containerd);
-    told_truly(&containerd, "connector");
+    let _alone = lock_connector(&containerd);
+    assert_reports_correctly(&containerd, "connector");
     containerd.assert_nothing_left();
 }
 
 #[test]
-fn polling_tells_truly() {
+fn polling_reports_correctly() {
     let containerd = Containerd::start_configured(Version::V1_7, "source = \"poll\"\n");
-    told_truly(&containerd, "poll");
+    assert_reports_correctly(&containerd, "poll");
     containerd.assert_nothing_left();
 }
 
-/// Check that where bpf(2) is refused the connector takes over, and the report says why.
+/// Check that the connector takes over where bpf(2) is refused, and that the report gives the
+/// reason.
 #[test]
 fn without_bpf_the_connector_takes_over() {
     let mut containerd = Containerd::start(Version::V1_7);
     containerd.kill_9();
     containerd.restart_under(&["bpf"]);
     let containerd = containerd;
-    let _alone = alone(&containerd);
-    told_truly(&containerd, "connector");
+    let _alone = lock_connector(&containerd);
+    assert_reports_correctly(&containerd, "connector");
     containerd.detached("c", &[], &["sleep", "1000"]);
     let (support, backend, reason) = capability(&containerd);
     assert_eq!((support.as_str(), backend.as_str()), ("partial", "connector"), "{reason}");
@@ -129,72 +130,73 @@ fn without_bpf_the_connector_takes_over() {
     containerd.assert_nothing_left();
 }
 
-/// Check that where the kernel's types cannot be read, and no programs are pinned, the connector
-/// takes over.
+/// Check that the connector takes over where the kernel's BTF cannot be read and no programs are
+/// pinned.
 #[test]
 fn without_btf_the_connector_takes_over() {
     let mut containerd = Containerd::start(Version::V1_7);
     containerd.use_own_bpffs();
-    // In the mount namespace of this test.
+    // This changes only the mount namespace of this test.
     let (nothing, types) = (None::<&str>, "/sys/kernel/btf/vmlinux");
     nix::mount::mount(Some("/dev/null"), types, nothing, MsFlags::MS_BIND, nothing)
         .expect("the namespace is ours");
     let containerd = containerd;
-    let _alone = alone(&containerd);
-    told_truly(&containerd, "connector");
+    let _alone = lock_connector(&containerd);
+    assert_reports_correctly(&containerd, "connector");
     containerd.remove_own_bpffs();
     containerd.assert_nothing_left();
 }
 
-/// Check that where neither can be had, polling takes over.
+/// Check that polling takes over where neither is available.
 #[test]
 fn without_either_polling_takes_over() {
     let mut containerd = Containerd::start(Version::V1_7);
     containerd.kill_9();
     containerd.restart_under(&["bpf", "connector"]);
-    told_truly(&containerd, "poll");
+    assert_reports_correctly(&containerd, "poll");
     containerd.assert_nothing_left();
 }
 
-/// Check that what the connector's helper cannot see of a storm is told as not known: no event
-/// claims another's argument, and each that comes is a leaf's own.
+/// Check that fields of a storm that the connector's helper could not read are marked as unknown:
+/// no event has another process's argument, and each complete event has a leaf's own.
 #[test]
-fn what_the_connector_tells_of_a_storm_is_right_or_marked() {
+fn events_of_the_connector_in_a_storm_are_right_or_marked() {
     let containerd = Containerd::start_configured(Version::V1_7, "source = \"connector\"\n");
-    let _alone = alone(&containerd);
-    let watching = containerd.watching();
-    storm(&containerd, &watching, "c", 5000, 0);
-    let all = watching.all();
-    let leaves = all.iter().filter(|told| ["process.start", "process.exec"].contains(&told.kind()));
+    let _alone = lock_connector(&containerd);
+    let subscriber = containerd.subscribe();
+    storm(&containerd, &subscriber, "c", 5000, 0);
+    let all = subscriber.all();
+    let leaves =
+        all.iter().filter(|event| ["process.start", "process.exec"].contains(&event.kind()));
     let (mut right, mut marked) = (0, 0);
-    for told in leaves {
-        match told.args()[..] {
+    for event in leaves {
+        match event.args()[..] {
             ["leaf", number] => {
-                // Its own: the leaf ends with its number modulo 256.
-                let exit = all.iter().find(|other| other.is("process.exit", told));
+                // It is the leaf's own argument if the leaf ends with that number modulo 256.
+                let exit = all.iter().find(|other| other.is("process.exit", event));
                 let number: u64 = number.parse().expect("a leaf's number");
                 if let Some(status) = exit.and_then(|exit| exit.number("/status")) {
-                    assert_eq!(status, number % 256, "{told:?}");
+                    assert_eq!(status, number % 256, "{event:?}");
                 }
                 right += 1;
             }
             [] => {
-                assert_eq!(told.text("/grade"), "partial", "{told:?}");
-                assert!(!told.text("/process/unknown").is_empty(), "{told:?}");
+                assert_eq!(event.text("/grade"), "partial", "{event:?}");
+                assert!(!event.text("/process/unknown").is_empty(), "{event:?}");
                 marked += 1;
             }
             _ => {}
         }
     }
     assert!(right + marked > 2500, "{right} right and {marked} marked of 5000");
-    assert!(all.iter().any(|told| told.kind() == "observer.gap" && told.at("/lost").is_null()));
-    drop(watching);
+    assert!(all.iter().any(|event| event.kind() == "observer.gap" && event.at("/lost").is_null()));
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
-/// Check that `refuse` does what the tests above rely on.
+/// Check that `refuse` makes bpf(2) fail, on which the tests above rely.
 #[test]
-fn bpf_is_refused_to_who_runs_under_refuse() {
+fn refuse_makes_bpf_fail() {
     let mut command = Command::new(tool("storm/bin/refuse"));
     command.args(["bpf", "--"]).arg(env!("CARGO_BIN_EXE_lookout")).args([
         "capabilities",

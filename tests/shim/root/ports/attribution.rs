@@ -1,4 +1,4 @@
-//! Each port to its own container only.
+//! Each port is attributed to its own container only.
 
 use std::net::TcpListener;
 
@@ -12,51 +12,51 @@ use crate::harness::{
 
 const GROUP: &str = "io.containerd.runc.v2.group";
 
-/// Check that two containers in namespaces of their own each have their own port of the same
+/// Check that two containers in separate network namespaces can each have a port with the same
 /// number.
 #[test]
 fn two_containers_with_the_same_port_have_one_each() {
     let containerd = Containerd::start(Version::V1_7);
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     for id in ["a", "b"] {
         listener(&containerd, id, &[], &["hold", "0.0.0.0", "80"]);
-        wait(&watching, "port.open", id, 80);
+        wait(&subscriber, "port.open", id, 80);
     }
     remove(&containerd, "a");
-    wait(&watching, "port.close", "a", 80);
-    assert_eq!(of(&watching.all(), "port.close", "b").len(), 0);
+    wait(&subscriber, "port.close", "a", 80);
+    assert_eq!(of(&subscriber.all(), "port.close", "b").len(), 0);
     assert_eq!(listed(&containerd, "b").iter().map(number).collect::<Vec<_>>(), [80]);
     remove(&containerd, "b");
-    wait(&watching, "port.close", "b", 80);
-    drop(watching);
+    wait(&subscriber, "port.close", "b", 80);
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
-/// Check that of the host's network a container has what it listens on and nothing of the host's
-/// processes.
+/// Check that a container on the host's network has the ports on which it listens, and no ports of
+/// the host's processes.
 #[test]
 fn a_container_on_the_hosts_network_has_its_own_ports_only() {
     let containerd = Containerd::start(Version::V1_7);
     let before = TcpListener::bind("127.0.0.1:0").expect("the host has ports");
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     listener(&containerd, "c", &["--net-host"], &["hold", "127.0.0.1", "0"]);
-    let open = watching.wait(super::SOON, "the port", |told| told.kind() == "port.open");
+    let open = subscriber.wait(super::SOON, "the port", |event| event.kind() == "port.open");
     let beside = TcpListener::bind("127.0.0.1:0").expect("the host has ports");
     drop(beside);
     assert_eq!(listed(&containerd, "c").iter().map(number).collect::<Vec<_>>(), [number(&open)]);
     remove(&containerd, "c");
-    wait(&watching, "port.close", "c", number(&open));
-    watching.wait_close("c");
-    assert_eq!(watching.count(|told| told.kind().starts_with("port.")), 2);
-    drop((watching, before));
+    wait(&subscriber, "port.close", "c", number(&open));
+    subscriber.wait_close("c");
+    assert_eq!(subscriber.count(|event| event.kind().starts_with("port.")), 2);
+    drop((subscriber, before));
     containerd.assert_nothing_left();
 }
 
-/// Check that a close is told of a listener whose owner was killed, with that owner.
+/// Check that a listener is reported as closed, with its owner, when that owner is killed.
 #[test]
 fn a_killed_owners_port_is_closed() {
     let containerd = Containerd::start(Version::V1_7);
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     containerd.detached("c", &["--mount", &mount()], &["sleep", "1000"]);
     containerd
         .program(&[
@@ -73,10 +73,10 @@ fn a_killed_owners_port_is_closed() {
         ])
         .run()
         .success();
-    let open = wait(&watching, "port.open", "c", 700);
+    let open = wait(&subscriber, "port.open", "c", 700);
     let [owner] = owners(&open)[..] else { panic!("{open:?}") };
     Process::new(owner).signal(Signal::SIGKILL);
-    let close = wait(&watching, "port.close", "c", 700);
+    let close = wait(&subscriber, "port.close", "c", 700);
     assert_eq!(
         (close.at("/owners"), close.text("/owners/0/exec_id")),
         (open.at("/owners"), "e"),
@@ -84,39 +84,39 @@ fn a_killed_owners_port_is_closed() {
     );
     assert_eq!(close.text("/grade"), "exact", "{close:?}");
     remove(&containerd, "c");
-    drop(watching);
+    drop(subscriber);
     containerd.assert_nothing_left_but_fifos();
 }
 
-/// Check that what listens already in a namespace that is older than its container is told, though
-/// it was made outside; that ports of a namespace whose name is removed underneath go on being
-/// told; and that its container's own are told beside.
+/// Check that a listener that was opened from outside, in a network namespace that is older than
+/// its container, is reported; that ports of a namespace are still reported after its name is
+/// removed; and that the container's own ports are reported as well.
 #[test]
-fn a_namespace_that_is_deleted_underneath_is_told_to_its_end() {
+fn ports_of_a_deleted_namespace_are_reported_until_its_end() {
     let containerd = Containerd::start(Version::V1_7);
     let network = Network::new("gone");
     let mut outside = network.listen(8000);
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     listener(&containerd, "c", &["--with-ns", &network.flag()], &["hold", "127.0.0.1", "700"]);
-    wait(&watching, "port.open", "c", 700);
-    let old = wait(&watching, "port.open", "c", 8000);
+    wait(&subscriber, "port.open", "c", 700);
+    let old = wait(&subscriber, "port.open", "c", 8000);
     assert_eq!((old.text("/grade"), owners(&old).len()), ("snapshot", 0), "{old:?}");
     network.delete();
     outside.kill().and_then(|()| outside.wait()).expect("our own child");
-    wait(&watching, "port.close", "c", 8000);
+    wait(&subscriber, "port.close", "c", 8000);
     remove(&containerd, "c");
-    wait(&watching, "port.close", "c", 700);
-    drop(watching);
+    wait(&subscriber, "port.close", "c", 700);
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
-/// Check that of eight sandboxes at once, two of them in one network namespace and two containers
-/// in one pod, each tells its own ports and no other's.
+/// Check that eight sandboxes at once each report their own ports only; two of them share a network
+/// namespace, and two containers share a pod.
 #[test]
 fn eight_sandboxes_keep_their_ports_apart() {
     let containerd = Containerd::start(Version::V1_7);
     let network = Network::new("shared");
-    let watching = containerd.watching();
+    let subscriber = containerd.subscribe();
     let group = format!("{GROUP}=pod");
     for n in 0..8 {
         let id = format!("s{n}");
@@ -131,7 +131,7 @@ fn eight_sandboxes_keep_their_ports_apart() {
     }
     for n in 0..8 {
         let port = if n < 2 { 700 + n } else { 80 };
-        wait(&watching, "port.open", &format!("s{n}"), port);
+        wait(&subscriber, "port.open", &format!("s{n}"), port);
         let open = listed(&containerd, &format!("s{n}"));
         let shown: Vec<_> =
             open.iter().map(|port| (number(port), port.text("/owners/0/container_id"))).collect();
@@ -139,23 +139,23 @@ fn eight_sandboxes_keep_their_ports_apart() {
     }
     for n in 0..8 {
         remove(&containerd, &format!("s{n}"));
-        watching.wait_close(&format!("s{n}"));
+        subscriber.wait_close(&format!("s{n}"));
     }
-    let told = watching.all();
+    let all = subscriber.all();
     for n in 0..8 {
         let id = format!("s{n}");
         assert_eq!(
-            (of(&told, "port.open", &id).len(), of(&told, "port.close", &id).len()),
+            (of(&all, "port.open", &id).len(), of(&all, "port.close", &id).len()),
             (1, 1),
             "{id}"
         );
     }
     network.delete();
-    drop(watching);
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
 
-/// A network namespace with a name and a loopback.
+/// A named network namespace with a loopback interface.
 struct Network {
     name: String,
 }
@@ -179,7 +179,7 @@ impl Network {
         format!("network:/run/netns/{}", self.name)
     }
 
-    /// A process of the host's that listens in there, when this returns.
+    /// Starts a process of the host that listens in this namespace. It listens when this returns.
     fn listen(&self, port: u16) -> std::process::Child {
         use std::io::BufRead as _;
         let mut command = std::process::Command::new("ip");
@@ -198,7 +198,7 @@ impl Network {
         child
     }
 
-    /// Removes the name. The namespace goes with its last process.
+    /// Removes the name. The namespace exists until its last process ends.
     fn delete(&self) {
         self.ip(&["netns", "del", &self.name]);
     }
