@@ -37,7 +37,7 @@ const DIFFERENCES: &[Difference] = &[
     Difference {
         stock: BOTH,
         step: "update by nonsense",
-        theirs: "UNKNOWN: invalid character 'o' in literal null (keep_exits 'u')",
+        theirs: "UNKNOWN: invalid character 'o' in literal null (expecting 'u')",
         ours: "INVALID_ARGUMENT: invalid resources: expected ident at line 1 column 2",
         why: "the code shows that the request is at fault; the text comes from another parser",
     },
