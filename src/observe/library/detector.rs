@@ -1,8 +1,9 @@
-//! The library's own watcher: any process tree or cgroup of the host, without containerd.
+//! Observes any process tree or cgroup of the host, without containerd.
 //!
 //! ```
 //! use std::time::Duration;
-//! use lookout::{model::ProcessKey, observe::{Detector, Flags, source::{Target, mock::MockSource}}};
+//! use lookout::model::ProcessKey;
+//! use lookout::observe::{Detector, Flags, source::{Target, mock::MockSource}};
 //!
 //! let (source, script) = MockSource::new()?;
 //! let (detector, events) = Detector::over(Box::new(source))?;
@@ -21,9 +22,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! One thread, which is the source's; it sleeps while nothing happens. The receivers are bounded:
-//! when one is full, what it would have got is counted and told on [`Receivers::errors`], and
-//! nobody waits.
+//! A detector has one thread, which sleeps while nothing happens. Its receivers are bounded and it
+//! never waits for one: the events that a full receiver misses are counted and reported on
+//! [`Receivers::errors`].
 
 use std::{
     collections::HashMap,
@@ -45,111 +46,112 @@ use crate::{
     platform::cgroup,
 };
 
-/// How many events wait in one receiver; the next one is lost to it and counted.
-const WAITING: usize = 1024;
+/// The number of events that one receiver holds. Further events are lost and counted.
+const QUEUE_CAPACITY: usize = 1024;
 
-/// Which events of a target are told.
+/// Which events of a target are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flags {
-    /// A process was made.
+    /// Whether forks are delivered.
     pub fork: bool,
-    /// A process runs a new image.
+    /// Whether execs are delivered.
     pub exec: bool,
-    /// A process ended, and is done.
+    /// Whether exits are delivered, and done events with them.
     pub exit: bool,
 }
 
 impl Flags {
-    /// Everything.
+    /// Every event.
     pub const ALL: Self = Self { fork: true, exec: true, exit: true };
 }
 
-/// A process was made, or runs a new image, or both.
+/// A process was forked, or runs a new image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessEvent {
-    /// The fork that made it, where it was seen: told with each of its execs, too.
+    /// The fork that made the process. It comes with each exec of the process, too. `None` if the
+    /// fork was not observed.
     pub fork: Option<ForkSeen>,
-    /// The exec; `None` at the fork itself.
+    /// The exec; `None` if this is the event of the fork.
     pub exec: Option<ExecSeen>,
-    /// The process with its image, its parent and where it came from.
+    /// The process, with its image, its parent and its origin.
     pub process: Arc<Process>,
-    /// How far it can be trusted.
+    /// How exact the event is.
     pub grade: Grade,
 }
 
-/// A fork.
+/// The facts of one fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForkSeen {
-    /// Attribution child it is; 0 where nobody knows.
+    /// The pid of the parent; 0 if it is unknown.
     pub parent_pid: i32,
-    /// The child.
+    /// The key of the child.
     pub child: ProcessKey,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
 }
 
-/// An exec.
+/// The facts of one exec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExecSeen {
-    /// Attribution.
+    /// The pid of the process.
     pub pid: i32,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
 }
 
-/// A process is dead and reaped, and no descendant holds its output.
+/// A process is done: it was reaped, and no surviving process holds its stdout or stderr.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DoneEvent {
-    /// Which.
+    /// The process that is done.
     pub process: Arc<Process>,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
-    /// How long after its exit.
+    /// The time from the exit to done.
     pub after_exit: Duration,
 }
 
-/// Where events come out. Dropping one loses its events and nothing else.
+/// The receivers of a detector's events. A dropped receiver affects no other.
 #[derive(Debug)]
 pub struct Receivers {
-    /// Forks and execs.
+    /// Forks and execs, of targets with [`Flags::fork`] or [`Flags::exec`].
     pub processes: mpsc::Receiver<ProcessEvent>,
-    /// Processes that are done.
+    /// Done events, of targets with [`Flags::exit`].
     pub done: mpsc::Receiver<DoneEvent>,
-    /// Exits as go-runc tells them. A process whose end was only noticed by its absence is not
-    /// among them: nobody knows its status.
+    /// Exits, with the status as go-runc reports it. The exit of a process that was only found
+    /// missing is left out, because its status is unknown.
     pub exits: mpsc::Receiver<Exit>,
-    /// Everything that went wrong.
+    /// Losses and failures. At most 1024 wait; further ones are dropped.
     pub errors: mpsc::Receiver<DetectorError>,
 }
 
-/// What a detector could not do.
+/// A failure of a detector or a port watcher.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DetectorError {
     /// The detector was closed, or its source has ended.
     #[error("the detector is closed")]
     Closed,
-    /// The source refused, or has ended.
+    /// The source refused a target, or has ended.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The target is watched already.
-    #[error("{target} is watched already")]
+    /// The target is observed already.
+    #[error("{target} is observed already")]
     Watched {
-        /// Which.
+        /// The path of the cgroup, or `process PID`.
         target: String,
     },
-    /// The source lost records; `None`: nobody knows how many.
-    #[error("{} records were lost", lost.map_or_else(|| "an unknown number of".to_owned(), |lost| lost.to_string()))]
+    /// The source lost records.
+    #[error("{} records were lost", count(*lost))]
     Lost {
-        /// How many.
+        /// The number of records; `None` if it is unknown.
         lost: Option<u64>,
     },
-    /// A receiver was full; so many events were not told on it since the last one that was.
-    #[error("the receiver of {what} was full: {missed} events were not told")]
+    /// A receiver was full.
+    #[error("the receiver `{what}` was full: {missed} events were not delivered")]
     Full {
-        /// Which receiver.
+        /// The name of the receiver's field in [`Receivers`].
         what: &'static str,
-        /// How many.
+        /// The number of events that it missed since the last one that it received.
         missed: u64,
     },
     /// The detector's thread could not be made.
@@ -157,71 +159,76 @@ pub enum DetectorError {
     Start(#[source] std::io::Error),
 }
 
-/// Watches processes. Dropped, it is closed.
+/// Observes processes. Dropping it closes it.
 #[derive(Debug)]
 pub struct Detector {
-    inbox: Arc<Inbox<Order>>,
+    inbox: Arc<Inbox<Command>>,
 }
 
 #[derive(Debug)]
-enum Order {
+enum Command {
     Watch(Target, Flags, mpsc::SyncSender<Result<(), DetectorError>>),
     Unwatch(Target, mpsc::SyncSender<()>),
     Close,
 }
 
 impl Detector {
-    /// A detector over a source of its own.
+    /// A detector over a source, with a thread of its own.
     ///
     /// # Errors
     ///
-    /// [`DetectorError::Start`].
+    /// [`DetectorError::Start`] if the thread or its descriptors could not be made.
     pub fn over(source: Box<dyn Source>) -> Result<(Self, Receivers), DetectorError> {
         let inbox = Arc::new(Inbox::new().map_err(DetectorError::Start)?);
         let pid = i32::try_from(std::process::id()).unwrap_or_default();
         let pipeline = Pipeline::new(source, pid).map_err(DetectorError::Start)?;
-        let (tell, receivers) = Tell::new();
-        let orders = inbox.clone();
-        let mut watcher = Watcher { pipeline, orders, targets: HashMap::new(), tell, made_up: 0 };
+        let (senders, receivers) = Senders::new();
+        let commands = inbox.clone();
+        let mut watcher =
+            Watcher { pipeline, commands, targets: HashMap::new(), senders, trees_watched: 0 };
         thread::Builder::new()
             .name("detector".into())
             .spawn(move || {
                 if catch_unwind(AssertUnwindSafe(|| watcher.run())).is_err() {
-                    watcher.tell.error(DetectorError::Closed);
+                    watcher.senders.error(DetectorError::Closed);
                 }
-                watcher.orders.close();
+                // Callers that wait for an answer fail with `Closed` then.
+                watcher.commands.close();
             })
             .map_err(DetectorError::Start)?;
         Ok((Self { inbox }, receivers))
     }
 
-    /// Tells from now on what happens to a process and all that descends from it, or in a cgroup
-    /// and all below it.
+    /// Observes a target from now on: a process with all its descendants, or a cgroup with all
+    /// cgroups below it.
     ///
     /// # Errors
     ///
-    /// [`DetectorError::Closed`], [`DetectorError::Watched`], [`DetectorError::Source`].
+    /// [`DetectorError::Closed`], [`DetectorError::Watched`], or [`DetectorError::Source`] if the
+    /// source refused the target.
     pub fn watch(&self, target: Target, flags: Flags) -> Result<(), DetectorError> {
+        // Capacity 1: the thread never blocks on its reply.
         let (reply, answer) = mpsc::sync_channel(1);
-        self.inbox.put(Order::Watch(target, flags, reply)).map_err(|_| DetectorError::Closed)?;
+        self.inbox.put(Command::Watch(target, flags, reply)).map_err(|_| DetectorError::Closed)?;
         answer.recv().map_err(|_| DetectorError::Closed)?
     }
 
-    /// Ends it; a target that is not watched is no error.
+    /// Stops observing a target. Does nothing if it is not observed.
     ///
     /// # Errors
     ///
     /// [`DetectorError::Closed`].
     pub fn unwatch(&self, target: Target) -> Result<(), DetectorError> {
         let (reply, answer) = mpsc::sync_channel(1);
-        self.inbox.put(Order::Unwatch(target, reply)).map_err(|_| DetectorError::Closed)?;
+        self.inbox.put(Command::Unwatch(target, reply)).map_err(|_| DetectorError::Closed)?;
         answer.recv().map_err(|_| DetectorError::Closed)
     }
 
-    /// Ends everything. The receivers give what was told before, and then that nothing more comes.
-    /// Again is as good as once.
+    /// Closes the detector. The receivers return the events from before and are disconnected then.
+    /// Closing twice has no effect.
     pub fn close(&self) {
-        drop(self.inbox.put(Order::Close));
+        // Refused if the thread has ended already, which is the wanted state.
+        drop(self.inbox.put(Command::Close));
     }
 }
 
@@ -233,55 +240,55 @@ impl Drop for Detector {
 
 struct Watcher {
     pipeline: Pipeline,
-    orders: Arc<Inbox<Order>>,
+    commands: Arc<Inbox<Command>>,
     targets: HashMap<TargetId, Watched>,
-    tell: Tell,
-    /// How many targets were no cgroup.
-    made_up: u64,
+    senders: Senders,
+    /// The number of trees so far, from which the next one gets its id.
+    trees_watched: u64,
 }
 
 struct Watched {
     target: Target,
     flags: Flags,
-    /// Forks of the living, to be told with their execs.
+    /// The forks of the living processes, for their execs.
     forks: HashMap<ProcessKey, ForkSeen>,
 }
 
 impl Watcher {
     fn run(&mut self) {
         loop {
-            self.pipeline.wait(self.orders.waker());
-            // Whether finding nothing means that there is nothing.
+            self.pipeline.wait(self.commands.waker());
+            // Whether finding nothing means that there is nothing: after a wait, or a whole rest.
             let mut rested = true;
             loop {
-                for order in self.orders.take() {
-                    if self.obey(order).is_break() {
+                for command in self.commands.take() {
+                    if self.handle(command).is_break() {
                         return;
                     }
                 }
                 let more = match self.pipeline.read() {
                     Ok(more) => more,
-                    Err(error) => return self.tell.error(error.into()),
+                    Err(error) => return self.senders.error(error.into()),
                 };
                 let busy = self.pipeline.track();
                 rested &= !busy && !more;
-                self.pipeline.ask_reaped();
-                self.pipeline.look_again();
-                self.pass_on();
+                self.pipeline.report_reaped();
+                self.pipeline.run_due_scans();
+                self.deliver();
                 if !busy && !more && rested {
                     break;
                 }
-                rested = !more && self.pipeline.rest(self.orders.waker());
+                rested = !more && self.pipeline.rest(self.commands.waker());
             }
         }
     }
 
-    fn obey(&mut self, order: Order) -> std::ops::ControlFlow<()> {
-        match order {
-            Order::Watch(target, flags, reply) => {
+    fn handle(&mut self, command: Command) -> std::ops::ControlFlow<()> {
+        match command {
+            Command::Watch(target, flags, reply) => {
                 let _ = reply.send(self.watch(target, flags));
             }
-            Order::Unwatch(target, reply) => {
+            Command::Unwatch(target, reply) => {
                 let ids: Vec<TargetId> = self
                     .targets
                     .iter()
@@ -290,12 +297,13 @@ impl Watcher {
                     .collect();
                 for id in ids {
                     self.pipeline.end(id);
-                    self.pass_on();
+                    // Before the target is removed: the last events need its flags.
+                    self.deliver();
                     self.targets.remove(&id);
                 }
                 let _ = reply.send(());
             }
-            Order::Close => return std::ops::ControlFlow::Break(()),
+            Command::Close => return std::ops::ControlFlow::Break(()),
         }
         std::ops::ControlFlow::Continue(())
     }
@@ -309,22 +317,25 @@ impl Watcher {
                 SourceError::Target { target: path.display().to_string(), source }
             })?,
             Target::Tree { .. } => {
-                self.made_up += 1;
-                TargetId::of_this_process(self.made_up)
+                // A tree has no cgroup, so its id is one that no cgroup can have.
+                self.trees_watched += 1;
+                TargetId::of_this_process(self.trees_watched)
             }
         };
+        // Neither redacted nor cut: the caller receives the arguments as they are.
         self.pipeline.watch(id, target.clone(), None, None, usize::MAX)?;
         self.targets.insert(id, Watched { target, flags, forks: HashMap::new() });
         Ok(())
     }
 
-    /// Hands what the tracker told to the receivers.
-    fn pass_on(&mut self) {
+    /// Sends the pipeline's emissions to the receivers.
+    fn deliver(&mut self) {
         let offset = realtime_offset_ns();
-        for Emission { target, at_ns, grade, body, .. } in self.pipeline.take_told() {
+        for Emission { target, at_ns, grade, body, .. } in self.pipeline.take_emissions() {
             let Some(watched) = target.and_then(|id| self.targets.get_mut(&id)) else {
+                // An event of the whole source, of which only a loss concerns a caller.
                 if let Body::Gap(gap) = body {
-                    self.tell.error(DetectorError::Lost { lost: gap.lost });
+                    self.senders.error(DetectorError::Lost { lost: gap.lost });
                 }
                 continue;
             };
@@ -336,9 +347,10 @@ impl Watcher {
                         child: process.key,
                         monotonic_ns: at_ns,
                     };
+                    // Kept even if forks are not delivered: each exec carries its fork.
                     watched.forks.insert(process.key, fork);
                     if flags.fork {
-                        self.tell.process(ProcessEvent {
+                        self.senders.process(ProcessEvent {
                             fork: Some(fork),
                             exec: None,
                             process,
@@ -349,23 +361,28 @@ impl Watcher {
                 Body::Start(process) | Body::Exec(process) if flags.exec => {
                     let fork = watched.forks.get(&process.key).copied();
                     let exec = Some(ExecSeen { pid: process.key.pid, monotonic_ns: at_ns });
-                    self.tell.process(ProcessEvent { fork, exec, process, grade });
+                    self.senders.process(ProcessEvent { fork, exec, process, grade });
                 }
                 Body::Exit { process, ended, .. } => {
                     watched.forks.remove(&process.key);
+                    // A process that was only found missing has no status that could be delivered.
                     if let Some(ended) = ended.filter(|_| flags.exit) {
-                        self.tell.exit(process.key.pid, ended, at_ns + offset);
+                        self.senders.exit(process.key.pid, ended, at_ns + offset);
                     }
                 }
                 Body::Done { process, after_exit_ns } if flags.exit => {
                     let after_exit = Duration::from_nanos(after_exit_ns);
-                    self.tell.done(DoneEvent { process, monotonic_ns: at_ns, after_exit });
+                    self.senders.done(DoneEvent { process, monotonic_ns: at_ns, after_exit });
                 }
-                Body::Gap(gap) => self.tell.error(DetectorError::Lost { lost: gap.lost }),
+                Body::Gap(gap) => self.senders.error(DetectorError::Lost { lost: gap.lost }),
                 _ => {}
             }
         }
     }
+}
+
+fn count(lost: Option<u64>) -> String {
+    lost.map_or_else(|| "an unknown number of".to_owned(), |lost| lost.to_string())
 }
 
 fn name(target: &Target) -> String {
@@ -375,27 +392,27 @@ fn name(target: &Target) -> String {
     }
 }
 
-/// The sending ends.
-struct Tell {
-    processes: Outlet<ProcessEvent>,
-    done: Outlet<DoneEvent>,
-    exits: Outlet<Exit>,
+/// The sending sides of [`Receivers`].
+struct Senders {
+    processes: CountingSender<ProcessEvent>,
+    done: CountingSender<DoneEvent>,
+    exits: CountingSender<Exit>,
     errors: mpsc::SyncSender<DetectorError>,
 }
 
-/// One of them, with what it could not take.
-struct Outlet<T> {
+/// A sender that counts the events which its full receiver misses.
+struct CountingSender<T> {
     sender: mpsc::SyncSender<T>,
     missed: u64,
 }
 
-impl Tell {
+impl Senders {
     fn new() -> (Self, Receivers) {
-        let (processes, from_processes) = Outlet::new();
-        let (done, from_done) = Outlet::new();
-        let (exits, from_exits) = Outlet::new();
-        // A full one loses the newest error; a reader that far behind has enough of them.
-        let (errors, from_errors) = mpsc::sync_channel(WAITING);
+        let (processes, from_processes) = CountingSender::new();
+        let (done, from_done) = CountingSender::new();
+        let (exits, from_exits) = CountingSender::new();
+        // Errors that do not fit are not counted: a caller with 1024 unread errors knows enough.
+        let (errors, from_errors) = mpsc::sync_channel(QUEUE_CAPACITY);
         let receivers = Receivers {
             processes: from_processes,
             done: from_done,
@@ -432,14 +449,15 @@ impl Tell {
     }
 }
 
-impl<T> Outlet<T> {
+impl<T> CountingSender<T> {
     fn new() -> (Self, mpsc::Receiver<T>) {
-        // See WAITING.
-        let (sender, receiver) = mpsc::sync_channel(WAITING);
+        // Bounded: an event that does not fit is counted by `send`.
+        let (sender, receiver) = mpsc::sync_channel(QUEUE_CAPACITY);
         (Self { sender, missed: 0 }, receiver)
     }
 
-    /// Sends, or counts. Answers with how many were missed before one that could be sent.
+    /// Sends an event, or counts it as missed if the receiver is full. Returns the number of events
+    /// that were missed before this one, if it was sent.
     fn send(&mut self, event: T) -> u64 {
         match self.sender.try_send(event) {
             Ok(()) => std::mem::take(&mut self.missed),
@@ -447,7 +465,7 @@ impl<T> Outlet<T> {
                 self.missed += 1;
                 0
             }
-            // Nobody wants them.
+            // The caller has dropped the receiver, so it is not interested in the count either.
             Err(mpsc::TrySendError::Disconnected(_)) => 0,
         }
     }

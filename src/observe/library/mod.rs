@@ -1,4 +1,7 @@
-//! The library: observes a process tree, the ports of one, or one child, without a shim.
+//! The library: observes processes without a shim and without containerd.
+//!
+//! [`Detector`] observes a process tree or a cgroup, [`PortWatcher`] the ports of a process tree,
+//! and [`ObserverConfig`] the start and the end of one child.
 
 mod detector;
 mod port_watcher;

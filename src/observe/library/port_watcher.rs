@@ -1,5 +1,4 @@
-//! The library's watch over the ports of a process and of all that descends from it, outside any
-//! container.
+//! Observes the ports of a process and of all its descendants, without containerd.
 
 use std::{
     fmt,
@@ -20,43 +19,44 @@ use crate::{
     },
 };
 
-/// A port of the tree opened or closed.
+/// A port of an observed process tree opened or closed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PortEvent {
-    /// Whether it opened.
+    /// Whether the port opened; otherwise it closed.
     pub is_open: bool,
-    /// Protocol, address and port.
+    /// The protocol, the address and the port number.
     pub endpoint: Endpoint,
-    /// The first of the owners.
+    /// The pid of the first owner; `None` if no owner is known.
     pub pid: Option<i32>,
-    /// Who holds it, as far as that is known.
+    /// The processes that hold a socket of the port, as far as they are known.
     pub owners: Vec<Owner>,
-    /// [`Grade::Snapshot`] for what was open when the watch began, and for everything where there
-    /// is no eBPF.
+    /// How exact the event is: [`Grade::Snapshot`] for a port that was open before the start, and
+    /// for every event without eBPF.
     pub grade: Grade,
     /// `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
 }
 
-/// Tells each port that a process or one of its descendants opens and closes to a callback: first
-/// what is open already of TCP, then what happens, until it is stopped.
+/// Calls a callback for each port that a process or one of its descendants opens or closes, until
+/// it is stopped. The TCP ports that are open already come first.
 ///
-/// With eBPF (as root) nothing is missed, however short. Without it the kernel's list of sockets is
-/// asked for: soon after something happened to a process, at once after a listener has gone where
-/// that may be heard, and every two seconds in any case.
+/// With eBPF (as root) no port is missed, however short its life. Without eBPF, the kernel's list
+/// of sockets is read: shortly after an event of a process, at once after a listener was destroyed
+/// (if the kernel's notifications are available), and every two seconds.
 ///
 /// ```
 /// use std::{net::TcpListener, sync::mpsc, time::Duration};
 /// use lookout::observe::PortWatcher;
 ///
 /// let (sender, events) = mpsc::channel();
-/// let mut watcher = PortWatcher::new(std::process::id().cast_signed(), move |event| drop(sender.send(event.clone())));
+/// let pid = std::process::id().cast_signed();
+/// let mut watcher = PortWatcher::new(pid, move |event| drop(sender.send(event.clone())));
 /// watcher.start()?;
 /// let listener = TcpListener::bind("127.0.0.1:0")?;
 /// let port = listener.local_addr()?.port();
 /// let opened = events.recv_timeout(Duration::from_secs(10))?;
 /// assert!(opened.is_open && opened.endpoint.port == port);
-/// assert_eq!(opened.pid, Some(std::process::id().cast_signed()));
+/// assert_eq!(opened.pid, Some(pid));
 /// drop(listener);
 /// assert!(!events.recv_timeout(Duration::from_secs(10))?.is_open);
 /// watcher.stop();
@@ -71,23 +71,25 @@ pub struct PortWatcher {
 type Callback = Box<dyn FnMut(&PortEvent) + Send>;
 
 impl PortWatcher {
-    /// Watches nothing yet. The callback runs on a thread of the watcher's own.
+    /// A watcher of the process `pid` that is not started. The callback runs on the watcher's own
+    /// thread.
     #[must_use]
     pub fn new(pid: i32, callback: impl FnMut(&PortEvent) + Send + 'static) -> Self {
         Self { pid, callback: Some(Box::new(callback)), running: None }
     }
 
-    /// Tells what is open, and from now on what opens and closes. Started again, it does nothing.
+    /// Reports the open ports, and from now on each port that opens or closes. Does nothing if the
+    /// watcher runs already.
     ///
     /// # Errors
     ///
-    /// [`DetectorError::Source`] where there is no such process, [`DetectorError::Start`].
+    /// [`DetectorError::Source`] if there is no such process or no source on this system, and
+    /// [`DetectorError::Start`] if the thread or its descriptors could not be made.
     pub fn start(&mut self) -> Result<(), DetectorError> {
         let mut refused = SourceError::Missing { what: "a source of ports on this system" };
         for open in node::PORT_SOURCES {
             match open().map_err(DetectorError::Source).and_then(|source| self.start_over(source)) {
-                // What one refuses may be had in the other way, and what is wrong with the process
-                // is wrong there too.
+                // The next source may work. If the process is the cause, that one fails as well.
                 Err(DetectorError::Source(why)) => refused = why,
                 other => return other,
             }
@@ -95,11 +97,11 @@ impl PortWatcher {
         Err(refused.into())
     }
 
-    /// As [`start`](Self::start), over this source.
+    /// Starts as [`start`](Self::start) does, with the given source.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// Those of [`start`](Self::start).
     pub fn start_over(&mut self, source: Box<dyn Source>) -> Result<(), DetectorError> {
         let Some(mut callback) = self.callback.take() else { return Ok(()) };
         let made = self
@@ -112,20 +114,21 @@ impl PortWatcher {
                 return Err(error);
             }
         };
-        let orders = inbox.clone();
+        let commands = inbox.clone();
         let thread = thread::Builder::new().name("ports".into()).spawn(move || {
-            // A callback that panics ends its own watch.
-            let _ = catch_unwind(AssertUnwindSafe(|| run(pipeline, &orders, &mut callback)));
+            // A panic of the callback ends this thread's work and does not unwind further. The
+            // callback is returned, so that the watcher can be started again.
+            let _ = catch_unwind(AssertUnwindSafe(|| run(pipeline, &commands, &mut callback)));
             callback
         });
         self.running = Some((inbox, thread.map_err(DetectorError::Start)?));
         Ok(())
     }
 
-    /// Ends it, after the callback that runs. It can be started again.
+    /// Stops the watcher and waits until a running callback has returned. It can be started again.
     pub fn stop(&mut self) {
         if let Some((inbox, thread)) = self.running.take() {
-            // A thread that has ended reads no more.
+            // The inbox of a thread that has ended refuses the message, which changes nothing.
             let _ = inbox.put(());
             self.callback = thread.join().ok();
         }
@@ -136,8 +139,9 @@ impl PortWatcher {
         let mut pipeline = Pipeline::new(source, own).map_err(DetectorError::Start)?;
         let id = TargetId::of_this_process(u64::from(std::process::id()));
         pipeline.watch(id, Target::Tree { pid: self.pid }, None, None, 0)?;
+        // The program runs already, so its ports are listed first.
         pipeline.watch_ports(id, self.pid, "", true);
-        pipeline.look(id);
+        pipeline.request_scan(id);
         Ok(pipeline)
     }
 }
@@ -161,33 +165,34 @@ impl fmt::Debug for PortWatcher {
 
 fn run(
     mut pipeline: Pipeline,
-    orders: &Inbox<()>,
+    commands: &Inbox<()>,
     callback: &mut Callback,
 ) -> Result<(), SourceError> {
     loop {
-        // Whether finding nothing means that there is nothing.
+        // Whether finding nothing means that there is nothing: after a wait, or a whole rest.
         let mut rested = true;
         loop {
-            if !orders.take().is_empty() {
+            if !commands.take().is_empty() {
                 return Ok(());
             }
             let more = pipeline.read()?;
             let busy = pipeline.track();
-            pipeline.ask_reaped();
-            pipeline.look_again();
-            tell(&mut pipeline, callback);
+            pipeline.report_reaped();
+            pipeline.run_due_scans();
+            deliver(&mut pipeline, callback);
             rested &= !busy && !more;
             if rested {
                 break;
             }
-            rested = !more && pipeline.rest(orders.waker());
+            rested = !more && pipeline.rest(commands.waker());
         }
-        pipeline.wait(orders.waker());
+        pipeline.wait(commands.waker());
     }
 }
 
-fn tell(pipeline: &mut Pipeline, callback: &mut Callback) {
-    for Emission { at_ns, grade, body, .. } in pipeline.take_told() {
+/// Calls the callback for each port among the emissions.
+fn deliver(pipeline: &mut Pipeline, callback: &mut Callback) {
+    for Emission { at_ns, grade, body, .. } in pipeline.take_emissions() {
         let (is_open, port) = match body {
             Body::PortOpen(port) => (true, port),
             Body::PortClose(port) => (false, port),

@@ -1,14 +1,13 @@
-//! The start and the end of one child that the caller spawns itself.
+//! Observes the start and the end of one child that the caller spawns.
 //!
 //! ```
 //! use std::process::Command;
 //! use lookout::observe::{Lifecycle, ObserverConfig};
 //!
-//! let (mut child, subscriber) = ObserverConfig::lifecycle().spawn(Command::new("sh").args(["-c", "exit 3"]))?;
-//! let subscriber = subscriber.expect("lifecycle is observed");
-//! child.wait()?;
-//! let told: Vec<Lifecycle> = subscriber.drain().into_iter().map(|event| event.what).collect();
-//! assert_eq!(told, [Lifecycle::Started, Lifecycle::Exited { code: 3 }]);
+//! let (mut child, subscriber) = ObserverConfig::lifecycle().spawn(Command::new("sh").args(["-c",
+//! "exit 3"]))?; let subscriber = subscriber.expect("lifecycle is observed"); child.wait()?; let
+//! events: Vec<Lifecycle> = subscriber.drain().into_iter().map(|event| event.what).collect();
+//! assert_eq!(events, [Lifecycle::Started, Lifecycle::Exited { code: 3 }]);
 //!
 //! // Off by default: no queue, no subscriber, nothing allocated.
 //! let (mut child, subscriber) = ObserverConfig::default().spawn(&mut Command::new("true"))?;
@@ -17,8 +16,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! No thread and no kernel object: the start is told by the spawn and the end by whoever reaps.
-//! Both go on whatever the subscriber does.
+//! It needs no thread and no kernel object: `spawn` reports the start, and the `wait` that reaps
+//! the child reports the end. A subscriber can neither delay nor fail them.
 
 use std::{
     collections::VecDeque,
@@ -31,25 +30,26 @@ use std::{
 
 use crate::{clock::realtime_ns, model::Category};
 
-/// How many events wait for a subscriber; the oldest is lost to the next one and counted.
-const WAITING: usize = 1024;
+/// The number of events that wait for a subscriber. A further event replaces the oldest, which is
+/// counted as missed.
+const QUEUE_CAPACITY: usize = 1024;
 
-/// What is to be observed: nothing, unless something is named.
+/// Which categories of a child are observed; none by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ObserverConfig {
-    /// One bit a category, by its place in [`Category::ALL`].
+    /// One bit for each category, at its index in [`Category::ALL`].
     categories: u8,
 }
 
 impl ObserverConfig {
-    /// Starts and ends.
+    /// Observes the start and the end of a child.
     #[must_use]
     pub fn lifecycle() -> Self {
         Self::default().with_categories([Category::Lifecycle])
     }
 
-    /// These too. One that a spawned child cannot be observed for gives no events: see
-    /// [`negotiate`](super::capability::negotiate), which says so before.
+    /// Adds categories. A category that cannot be observed of a spawned child gives no events;
+    /// [`negotiate`](super::capability::negotiate) reports that in advance.
     #[must_use]
     pub fn with_categories(mut self, categories: impl IntoIterator<Item = Category>) -> Self {
         for category in categories {
@@ -58,29 +58,30 @@ impl ObserverConfig {
         self
     }
 
-    /// Whether this category is to be observed.
+    /// Whether a category is observed.
     #[must_use]
     pub fn observes(self, category: Category) -> bool {
         self.categories & bit(category) != 0
     }
 
-    /// Spawns the child; with a subscriber where [`Category::Lifecycle`] is observed.
+    /// Spawns the child. The subscriber is `None` if [`Category::Lifecycle`] is not observed.
     ///
     /// # Errors
     ///
-    /// What [`Command::spawn`] answers.
+    /// Those of [`Command::spawn`].
     pub fn spawn(
         self,
         command: &mut Command,
     ) -> io::Result<(ObservedChild, Option<ObserverSubscriber>)> {
+        // Nothing is allocated for a child that is not observed.
         let queue = self.observes(Category::Lifecycle).then(|| Arc::new(Queue::default()));
         #[expect(
             clippy::disallowed_methods,
-            reason = "the child is the caller's, who waits for it"
+            reason = "the child belongs to the caller, who waits for it"
         )]
         let child = command.spawn()?;
         if let Some(queue) = &queue {
-            queue.tell(child.id(), Lifecycle::Started);
+            queue.push(child.id(), Lifecycle::Started);
         }
         let subscriber = queue.clone().map(|queue| ObserverSubscriber { queue });
         Ok((ObservedChild { child, queue }, subscriber))
@@ -88,122 +89,125 @@ impl ObserverConfig {
 }
 
 fn bit(category: Category) -> u8 {
-    let place = Category::ALL.iter().position(|other| *other == category).unwrap_or_default();
-    1 << place
+    let index = Category::ALL.iter().position(|other| *other == category).unwrap_or_default();
+    1 << index
 }
 
-/// What happened to the child.
+/// A change in the life of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lifecycle {
-    /// It was spawned.
+    /// The child was spawned.
     Started,
-    /// It was reaped.
+    /// The child was reaped.
     Exited {
-        /// 0–255 as it exited, or the signal that ended it as a negative number.
+        /// The exit code, 0–255, or the negative number of the signal that ended it.
         code: i32,
     },
 }
 
-/// One event of a child.
+/// One event of an observed child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LifecycleEvent {
-    /// What happened.
+    /// Whether the child started or ended.
     pub what: Lifecycle,
     /// The child's pid.
     pub pid: u32,
-    /// Milliseconds since 1970.
+    /// `CLOCK_REALTIME` in milliseconds since 1970.
     pub timestamp_ms: u64,
 }
 
-/// A child whose life is told. As [`Child`], it is not waited for when it is dropped.
+/// An observed child. Like a [`Child`], it is neither killed nor waited for when it is dropped.
 #[derive(Debug)]
 pub struct ObservedChild {
     child: Child,
-    /// Until the end is told.
+    /// `None` if nothing is observed, or after the end was reported.
     queue: Option<Arc<Queue>>,
 }
 
 impl ObservedChild {
-    /// Its pid.
+    /// The pid of the child.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The child's streams, and how to kill it.
+    /// The child itself, for its streams and for `kill`. Its own `wait` would not report the end.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// Waits for its end and tells it.
+    /// Waits for the child's end and reports it.
     ///
     /// # Errors
     ///
-    /// What [`Child::wait`] answers.
+    /// Those of [`Child::wait`].
     pub fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.child.wait()?;
-        self.ended(status);
+        self.report_end(status);
         Ok(status)
     }
 
-    /// Looks whether it has ended, and tells it if so.
+    /// Checks whether the child has ended, and reports it if so. Returns `None` if it still runs.
     ///
     /// # Errors
     ///
-    /// What [`Child::try_wait`] answers.
+    /// Those of [`Child::try_wait`].
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.child.try_wait()?;
         if let Some(status) = status {
-            self.ended(status);
+            self.report_end(status);
         }
         Ok(status)
     }
 
-    fn ended(&mut self, status: ExitStatus) {
+    fn report_end(&mut self, status: ExitStatus) {
+        // Taken, because `wait` and `try_wait` return the same status again.
         let Some(queue) = self.queue.take() else { return };
+        // wait(2) without WUNTRACED returns ended children only: one of the two is set.
         let code = status.code().or(status.signal().map(|signal| -signal)).unwrap_or_default();
-        queue.tell(self.child.id(), Lifecycle::Exited { code });
+        queue.push(self.child.id(), Lifecycle::Exited { code });
     }
 }
 
 impl Drop for ObservedChild {
     fn drop(&mut self) {
+        // Without a wait the end is never reported, so a waiting subscriber has to be woken here.
         if let Some(queue) = &self.queue {
-            queue.end();
+            queue.close();
         }
     }
 }
 
-/// Takes a child's events. Dropping it never blocks or breaks a spawn or a wait.
+/// Receives the events of one child. Dropping it never affects the spawn or the wait.
 #[derive(Debug)]
 pub struct ObserverSubscriber {
     queue: Arc<Queue>,
 }
 
 impl ObserverSubscriber {
-    /// Waits for the next event, at most so long; `None` when there is none by then, or when there
-    /// will be none.
+    /// Waits for the next event. Returns `None` if there is none `within` that time, or if there
+    /// will be no more.
     #[must_use]
     pub fn recv(&self, within: Duration) -> Option<LifecycleEvent> {
-        let waits = |state: &mut State| state.events.is_empty() && !state.ended;
+        let waits = |state: &mut State| state.events.is_empty() && !state.closed;
         let waited = self.queue.more.wait_timeout_while(self.queue.lock(), within, waits);
         waited.unwrap_or_else(PoisonError::into_inner).0.events.pop_front()
     }
 
-    /// The next event, if it is there.
+    /// Takes the next event; `None` if there is none yet.
     #[must_use]
     pub fn try_recv(&self) -> Option<LifecycleEvent> {
         self.queue.lock().events.pop_front()
     }
 
-    /// All that is there.
+    /// Takes all events that have been reported so far.
     #[must_use]
     pub fn drain(&self) -> Vec<LifecycleEvent> {
         self.queue.lock().events.drain(..).collect()
     }
 
-    /// How many events were lost because nobody took them in time.
+    /// The number of events that were lost because they were not taken in time.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.queue.lock().missed
@@ -212,7 +216,7 @@ impl ObserverSubscriber {
 
 impl Drop for ObserverSubscriber {
     fn drop(&mut self) {
-        self.queue.end();
+        self.queue.close();
     }
 }
 
@@ -226,32 +230,36 @@ struct Queue {
 struct State {
     events: VecDeque<LifecycleEvent>,
     missed: u64,
-    /// One of the two ends is gone, or all is told.
-    ended: bool,
+    /// No further event will be pushed: the child or the subscriber was dropped, or the end was
+    /// reported.
+    closed: bool,
 }
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is valid after each of its changes, so a poisoned lock is used on.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn tell(&self, pid: u32, what: Lifecycle) {
+    fn push(&self, pid: u32, what: Lifecycle) {
         let timestamp_ms = realtime_ns() / 1_000_000;
         let mut state = self.lock();
-        if state.ended {
+        // The subscriber was dropped: no event would ever be taken.
+        if state.closed {
             return;
         }
-        if state.events.len() == WAITING {
+        if state.events.len() == QUEUE_CAPACITY {
+            // The newest events are kept, because the end of the child is the last one.
             state.events.pop_front();
             state.missed += 1;
         }
         state.events.push_back(LifecycleEvent { what, pid, timestamp_ms });
-        state.ended = matches!(what, Lifecycle::Exited { .. });
+        state.closed = matches!(what, Lifecycle::Exited { .. });
         self.more.notify_all();
     }
 
-    fn end(&self) {
-        self.lock().ended = true;
+    fn close(&self) {
+        self.lock().closed = true;
         self.more.notify_all();
     }
 }

@@ -1,5 +1,5 @@
-//! Which containers are idle: asks the source and the kernel what the rules of [`Idle`] want to
-//! know.
+//! Idleness of containers: supplies the rules of [`Idle`] with the facts of the source and the
+//! kernel, and emits what they decide.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,137 +16,148 @@ use crate::{
     },
 };
 
-/// What is known of a container's quiet.
+/// The idleness of one container, with the time of its last input.
 #[derive(Debug)]
-pub(super) struct Quiet {
+pub(super) struct IdleState {
     idle: Idle,
     input: Arc<Input>,
 }
 
 impl Pipeline {
-    /// Tells when a container that is watched has been quiet for `after`, and when it no longer is.
+    /// Observes the idleness of a target: emits `container.idle` when it had no activity for
+    /// `after`, and `container.active` when it is active again. `input` has the time of the last
+    /// input of init, which the async thread writes.
     pub(in crate::observe) fn watch_idle(
         &mut self,
         id: TargetId,
         after: Duration,
         input: Arc<Input>,
     ) {
-        // Counted from here on.
+        // The first call makes the source count connections; see `Source::connections`.
         self.source.connections(id);
         let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         if let Some(watched) = self.targets.get_mut(&id) {
-            watched.quiet = Some(Quiet { idle: Idle::new(after_ns, monotonic_ns()), input });
+            watched.idle = Some(IdleState { idle: Idle::new(after_ns, monotonic_ns()), input });
         }
     }
 
-    /// A container's first process has ended: it is neither idle nor active.
+    /// Stops observing the idleness of a container, because its init has ended.
     pub(in crate::observe) fn unwatch_idle(&mut self, id: TargetId) {
         if let Some(watched) = self.targets.get_mut(&id) {
-            watched.quiet = None;
+            watched.idle = None;
         }
     }
 
-    /// An exec of a container has its process.
+    /// Records that an exec runs. A container is not idle while one does.
     pub(in crate::observe) fn exec_started(&mut self, id: TargetId, exec_id: &str) {
-        self.active(id, |idle, now| idle.exec_started(exec_id, now));
+        self.apply_activity(id, |idle, now| idle.exec_started(exec_id, now));
     }
 
-    /// The process of an exec has ended.
+    /// Records that the process of an exec has ended.
     pub(in crate::observe) fn exec_ended(&mut self, id: TargetId, exec_id: &str) {
-        self.active(id, |idle, now| {
+        self.apply_activity(id, |idle, now| {
             idle.exec_ended(exec_id, now);
             None
         });
     }
 
-    /// An idle container's first process has input.
+    /// Records that init of an idle container has received input.
     pub(in crate::observe) fn input(&mut self, id: TargetId) {
-        self.active(id, |idle, now| idle.happened(Activity::Input, now));
+        self.apply_activity(id, |idle, now| idle.happened(Activity::Input, now));
     }
 
-    /// The record of a connection that was waited for.
-    pub(super) fn connected(&mut self, id: TargetId, at_ns: u64) {
-        let is_told = self.active(id, |idle, _| idle.happened(Activity::Connection, at_ns));
-        let outcome = if is_told { Outcome::Reported } else { Outcome::Silent };
+    /// Processes the record of a connection that [`Source::await_connection`] asked for.
+    ///
+    /// [`Source::await_connection`]: crate::observe::source::Source::await_connection
+    pub(super) fn record_connection(&mut self, id: TargetId, at_ns: u64) {
+        let is_reported =
+            self.apply_activity(id, |idle, _| idle.happened(Activity::Connection, at_ns));
+        let outcome = if is_reported { Outcome::Reported } else { Outcome::Silent };
         self.tracker.socket(id, at_ns, outcome, &mut self.effects);
     }
 
-    /// Whether a container is idle, as was told last.
+    /// Whether a container is idle, according to the last event about it.
     pub(in crate::observe) fn is_idle(&self, id: TargetId) -> bool {
         self.targets
             .get(&id)
-            .is_some_and(|one| one.quiet.as_ref().is_some_and(|one| one.idle.is_idle()))
+            .is_some_and(|watched| watched.idle.as_ref().is_some_and(|state| state.idle.is_idle()))
     }
 
-    /// How long until a container may be idle.
-    pub(super) fn idle_after(&self) -> Option<Duration> {
-        let quiets = self.targets.values().filter_map(|watched| watched.quiet.as_ref());
-        let due = quiets.filter_map(|quiet| quiet.idle.due_ns()).min()?;
+    /// How long until [`report_idle`](Self::report_idle) may find a container idle; `None` if no
+    /// container can become idle by the passing of time alone.
+    pub(super) fn idle_check_after(&self) -> Option<Duration> {
+        let states = self.targets.values().filter_map(|watched| watched.idle.as_ref());
+        let due = states.filter_map(|state| state.idle.due_ns()).min()?;
         Some(Duration::from_nanos(due.saturating_sub(monotonic_ns())))
     }
 
-    /// Tells which containers are idle by now.
-    pub(in crate::observe) fn tell_idle(&mut self) {
+    /// Emits `container.idle` for the containers that have become idle.
+    pub(in crate::observe) fn report_idle(&mut self) {
         let now = monotonic_ns();
-        let is_due = |quiet: &Quiet| quiet.idle.due_ns().is_some_and(|due| due <= now);
+        let is_due = |state: &IdleState| state.idle.due_ns().is_some_and(|due| due <= now);
         let due =
-            self.targets.iter().filter(|(_, watched)| watched.quiet.as_ref().is_some_and(is_due));
+            self.targets.iter().filter(|(_, watched)| watched.idle.as_ref().is_some_and(is_due));
         let due: Vec<TargetId> = due.map(|(id, _)| *id).collect();
         for id in due {
             let mut seen = self.source.connections(id).unwrap_or_default();
             if seen.open == 0 {
-                // Some may be older than the watch; and a source may not count at all.
-                seen.open = self.established(id);
+                // The source counts no connection that is older than its watch, and some sources
+                // count none.
+                seen.open = self.established_connections(id);
             }
-            let Some(quiet) = self.targets.get_mut(&id).and_then(|watched| watched.quiet.as_mut())
+            let Some(state) = self.targets.get_mut(&id).and_then(|watched| watched.idle.as_mut())
             else {
                 continue;
             };
-            let input_ns = quiet.input.last_ns();
-            let Some(quiet_ns) = quiet.idle.quiet(now, input_ns, seen) else { continue };
-            quiet.input.is_awaited();
-            self.tell_quiet(id, now, true, Body::ContainerIdle { quiet_ns });
+            let input_ns = state.input.last_ns();
+            let Some(quiet_ns) = state.idle.quiet(now, input_ns, seen) else { continue };
+            state.input.is_awaited();
+            self.emit_idleness(id, now, true, Body::ContainerIdle { quiet_ns });
             self.source.await_connection(id);
-            // What came between the question and the waiting.
+            // Activity may have come between the checks above and the moment from which the source
+            // and the input report it, so both are read again.
             let after = self.source.connections(id).unwrap_or(Connections { open: 0, ..seen });
             if after.open > 0 || after.changed_ns != seen.changed_ns {
-                self.active(id, |idle, now| idle.happened(Activity::Connection, now));
+                self.apply_activity(id, |idle, now| idle.happened(Activity::Connection, now));
             }
-            let quiet = self.targets.get(&id).and_then(|watched| watched.quiet.as_ref());
-            if quiet.is_some_and(|quiet| quiet.input.last_ns() != input_ns) {
+            let state = self.targets.get(&id).and_then(|watched| watched.idle.as_ref());
+            if state.is_some_and(|state| state.input.last_ns() != input_ns) {
                 self.input(id);
             }
         }
         self.perform();
     }
 
-    /// For a source that counts no connections: whether one ended the idleness of a container.
-    pub(super) fn look_for_connections(&mut self, id: TargetId) {
-        if self.is_idle(id) && self.established(id) > 0 {
-            self.active(id, |idle, now| idle.happened(Activity::Connection, now));
+    /// Ends the idleness of a container that has an established connection. For sources that do not
+    /// count connections.
+    pub(super) fn check_connections(&mut self, id: TargetId) {
+        if self.is_idle(id) && self.established_connections(id) > 0 {
+            self.apply_activity(id, |idle, now| idle.happened(Activity::Connection, now));
         }
     }
 
-    fn established(&self, id: TargetId) -> u64 {
+    /// The number of established TCP connections in the kernel's list; 0 if it cannot be read.
+    fn established_connections(&self, id: TargetId) -> u64 {
         let sockets = self.sockets(id, SocketState::Established);
         sockets.map_or(0, |sockets| sockets.len().try_into().unwrap_or(u64::MAX))
     }
 
-    /// Answers whether that ended an idleness, which is told then.
-    fn active(
+    /// Applies an activity. If it ends an idleness, emits `container.active` and returns `true`.
+    fn apply_activity(
         &mut self,
         id: TargetId,
-        act: impl FnOnce(&mut Idle, u64) -> Option<Activity>,
+        apply: impl FnOnce(&mut Idle, u64) -> Option<Activity>,
     ) -> bool {
         let now = monotonic_ns();
-        let quiet = self.targets.get_mut(&id).and_then(|watched| watched.quiet.as_mut());
-        let Some(cause) = quiet.and_then(|quiet| act(&mut quiet.idle, now)) else { return false };
-        self.tell_quiet(id, now, cause != Activity::Connection, Body::ContainerActive { cause });
+        let state = self.targets.get_mut(&id).and_then(|watched| watched.idle.as_mut());
+        let Some(cause) = state.and_then(|state| apply(&mut state.idle, now)) else { return false };
+        // A connection has a record of its own, so its event belongs to the account of records.
+        self.emit_idleness(id, now, cause != Activity::Connection, Body::ContainerActive { cause });
         true
     }
 
-    fn tell_quiet(&mut self, id: TargetId, at_ns: u64, derived: bool, body: Body) {
-        let told = Emission { target: Some(id), at_ns, grade: Grade::Exact, derived, body };
-        self.effects.push(Effect::Emit(told));
+    fn emit_idleness(&mut self, id: TargetId, at_ns: u64, derived: bool, body: Body) {
+        let emission = Emission { target: Some(id), at_ns, grade: Grade::Exact, derived, body };
+        self.effects.push(Effect::Emit(emission));
     }
 }

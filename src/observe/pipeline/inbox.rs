@@ -1,4 +1,4 @@
-//! How the shim's async thread speaks to the observer's own: a list and a waker.
+//! The inbox through which other threads send messages to the observer thread.
 
 use std::{
     io,
@@ -8,48 +8,58 @@ use std::{
 
 use crate::platform::Waker;
 
-/// A list that one thread adds to and another takes whole.
+/// A list of messages with a waker. Any thread adds messages, one thread takes all of them at once.
 ///
-/// Not bounded by itself: what is put in comes from containerd's requests, a handful each, and a
-/// reader that is gone has closed it.
+/// It is not bounded: each request of containerd adds only a few messages, and a reader that has
+/// ended has closed it.
 #[derive(Debug)]
 pub(in crate::observe) struct Inbox<T> {
+    /// `None` when the inbox is closed.
     messages: Mutex<Option<Vec<T>>>,
     waker: Waker,
 }
 
 impl<T> Inbox<T> {
+    /// An empty inbox.
+    ///
     /// # Errors
     ///
-    /// What [`Waker::new`] answered.
+    /// The waker could not be made; see [`Waker::new`].
     pub(in crate::observe) fn new() -> io::Result<Self> {
         Ok(Self { messages: Mutex::new(Some(Vec::new())), waker: Waker::new()? })
     }
 
-    /// Gives the message back where nobody reads any more.
+    /// Adds a message and wakes the reader.
+    ///
+    /// # Errors
+    ///
+    /// The message itself, if the inbox is closed.
     pub(in crate::observe) fn put(&self, message: T) -> Result<(), T> {
         {
             let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(messages) = messages.as_mut() else { return Err(message) };
             messages.push(message);
         }
+        // Outside of the lock, which the reader takes first.
         self.waker.wake();
         Ok(())
     }
 
-    /// All there is, and the waker is still again.
+    /// Takes all messages and clears the waker.
     pub(in crate::observe) fn take(&self) -> Vec<T> {
+        // Cleared before the list is taken: a message that arrives in between wakes once too often
+        // instead of being left without a wake-up.
         self.waker.clear();
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         messages.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Nobody reads any more; answers with what nobody will.
+    /// Closes the inbox: it accepts no further message. Returns those that were not taken.
     pub(in crate::observe) fn close(&self) -> Vec<T> {
         self.messages.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or_default()
     }
 
-    /// Readable when there are messages.
+    /// The descriptor to poll, readable when there are messages.
     pub(in crate::observe) fn waker(&self) -> BorrowedFd<'_> {
         self.waker.as_fd()
     }

@@ -1,7 +1,13 @@
-//! One source, one tracker, and the questions between them.
+//! Connects one source, one tracker and one port table, and answers the tracker's questions.
 //!
-//! What the shim's observer and the library's [`Detector`](super::Detector) have in common. It
-//! belongs to one thread, which [`wait`](Pipeline::wait)s and then takes its turns.
+//! ```text
+//!  source ── records ──► tracker ── effects ──► run here: scans, pidfds, descriptors of processes
+//!                   └──► ports                └► emissions, which the caller takes
+//! ```
+//!
+//! The shim's observer and the library's [`Detector`](super::Detector) share it. It belongs to one
+//! thread, which calls [`wait`](Pipeline::wait), then [`read`](Pipeline::read) and
+//! [`track`](Pipeline::track) until they find nothing more.
 
 mod idle;
 mod inbox;
@@ -31,50 +37,52 @@ use crate::{
     platform::{cgroup, process},
 };
 
-/// How many records are read before anything else is looked at: so few that what is made of them is
-/// given back before the allocator's own small caches are full.
+/// The number of records of one turn. It is small, so that the memory of their events is freed
+/// before the allocator's small per-thread caches are full.
 const TURN: usize = 64;
 
-/// A dead process whose output is held for longer than this is told with its holders.
+/// How long the output of a dead process may be held before its holders are reported.
 pub(in crate::observe) const HELD_AFTER: Duration = Duration::from_secs(10);
 
-/// A look at `/proc` is followed by the next one of the same target after this long, however much
-/// is lost meanwhile: a look costs milliseconds, and this thread runs before all others.
-const BETWEEN_LOOKS: Duration = Duration::from_millis(200);
+/// The least time between two scans of one target, however many losses call for one. A scan costs
+/// milliseconds, and this thread has a raised priority.
+const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(200);
 
-/// See the module.
+/// Observes the targets of one shim or one library object by one source.
 pub(in crate::observe) struct Pipeline {
     source: Box<dyn Source>,
     pub(in crate::observe) tracker: Tracker,
     ports: Ports,
     reaped: process::Reaped,
     targets: BTreeMap<TargetId, Watched>,
-    /// Read and not yet tracked; kept for its room.
+    /// Records that were read and not yet tracked. The vector is kept for its capacity.
     records: Vec<Record>,
     effects: Vec<Effect>,
-    told: Vec<Emission>,
-    overdue_told: Instant,
+    /// What the caller has not taken yet, in the order of the events.
+    emissions: Vec<Emission>,
+    held_reported_at: Instant,
 }
 
 struct Watched {
     target: Target,
     redactor: Option<Arc<Redactor>>,
-    /// How many bytes of the arguments are kept.
+    /// How many bytes of a process's arguments are kept.
     args_max: usize,
-    /// Losses in the kernel that were told.
-    lost_told: u64,
-    /// When the last look at it ended.
-    looked: Option<Instant>,
-    /// Another look is wanted, as soon as it may be.
-    look_wanted: bool,
-    /// Names of cgroups below the target's own, by id.
+    /// The number of lost records for which a gap was reported.
+    reported_lost: u64,
+    /// When the last scan began; `None` before the first.
+    last_scan: Option<Instant>,
+    /// A scan is due as soon as [`MIN_SCAN_INTERVAL`] allows it.
+    scan_pending: bool,
+    /// The names of the cgroups below the target's own, by cgroup id; `None` for an id that is not
+    /// below it.
     nested: HashMap<u64, Option<Arc<str>>>,
-    /// The container's, where it is one.
+    /// The container's id, for the owners of ports; `None` if its ports are not observed.
     name: Option<Arc<str>>,
-    /// Where its ports are, if they are told.
+    /// Its network namespace; `None` if its ports are not observed.
     network: Option<ports::Network>,
-    /// What tells whether it is idle, if that is told.
-    quiet: Option<idle::Quiet>,
+    /// Its idleness; `None` if that is not observed, or no longer.
+    idle: Option<idle::IdleState>,
 }
 
 impl Pipeline {
@@ -87,8 +95,8 @@ impl Pipeline {
             targets: BTreeMap::new(),
             records: Vec::with_capacity(TURN),
             effects: Vec::new(),
-            told: Vec::new(),
-            overdue_told: Instant::now(),
+            emissions: Vec::new(),
+            held_reported_at: Instant::now(),
         })
     }
 
@@ -96,35 +104,47 @@ impl Pipeline {
         self.source.backend()
     }
 
-    /// Waits until there is something to do, here or where `waker` rings.
+    /// Blocks until the source, a timer or `waker` needs a turn.
     pub(in crate::observe) fn wait(&self, waker: BorrowedFd<'_>) {
         let ready = PollFlags::POLLIN;
         let mut waits = vec![PollFd::new(waker, ready), PollFd::new(self.reaped.fd(), ready)];
         let source = self.source.fd();
         waits.extend(source.map(|source| PollFd::new(source, ready)));
-        // A source without a descriptor has to be asked.
-        let ask = (source.is_none() && !self.targets.is_empty()).then(|| self.source.interval());
-        waits.extend(ports::destroyed(&self.targets).map(|gone| PollFd::new(gone, ready)));
-        let timeout = [ask, self.again_after(), self.ask_ports_after(), self.idle_after()]
-            .into_iter()
-            .flatten()
-            .min();
+        // A source without a descriptor can only be polled.
+        let poll_source =
+            (source.is_none() && !self.targets.is_empty()).then(|| self.source.interval());
+        waits.extend(
+            ports::destroyed_listener_fds(&self.targets)
+                .map(|listener| PollFd::new(listener, ready)),
+        );
+        let timeout =
+            [poll_source, self.recheck_after(), self.next_dump_after(), self.idle_check_after()]
+                .into_iter()
+                .flatten()
+                .min();
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
-            // Rounded up, so that what is due is due.
+            // poll(2) counts whole milliseconds: rounded down, it would return before the time.
             PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
-        // A signal is the main thread's affair.
+        // The main thread handles signals; an interrupted wait is a turn that finds nothing.
         let _ = poll(&mut waits, timeout);
     }
 
-    /// Lets records collect, as [`Source::rest`] has it.
+    /// Lets records collect for a while. Returns whether it was the whole time, as
+    /// [`Source::rest`] does.
     pub(in crate::observe) fn rest(&mut self, waker: BorrowedFd<'_>) -> bool {
         let others: Vec<BorrowedFd<'_>> =
-            iter::once(waker).chain(ports::destroyed(&self.targets)).collect();
+            iter::once(waker).chain(ports::destroyed_listener_fds(&self.targets)).collect();
         self.source.rest(&others)
     }
 
-    /// Watches from now on. `init` as [`Tracker::begin`] has it.
+    /// Observes a target from now on. `init` is the pid of a container's first process, or `None`
+    /// for a target that is no container; see [`Tracker::begin`]. Without a redactor, arguments are
+    /// kept as they are.
+    ///
+    /// # Errors
+    ///
+    /// The source refused the target. Nothing of it is observed then.
     pub(in crate::observe) fn watch(
         &mut self,
         id: TargetId,
@@ -140,37 +160,38 @@ impl Pipeline {
                 target,
                 redactor,
                 args_max,
-                lost_told: 0,
-                looked: None,
-                look_wanted: false,
+                reported_lost: 0,
+                last_scan: None,
+                scan_pending: false,
                 nested: HashMap::new(),
                 name: None,
                 network: None,
-                quiet: None,
+                idle: None,
             },
         );
         self.tracker.begin(id, init);
         Ok(())
     }
 
-    /// Looks at who is there now and tells what that says.
-    pub(in crate::observe) fn look(&mut self, id: TargetId) {
+    /// Scans a target now, or as soon as [`MIN_SCAN_INTERVAL`] allows it, and reports what no
+    /// record said.
+    pub(in crate::observe) fn request_scan(&mut self, id: TargetId) {
         self.effects.push(Effect::Look { target: id });
         self.perform();
     }
 
-    /// Ends a target: everything of it is told, its account last.
+    /// Ends a target. Its open ports and processes are reported as ended, and its account last.
     pub(in crate::observe) fn end(&mut self, id: TargetId) {
         let counts = self.source.counts(id);
         self.source.unwatch(id);
-        let told = self.targets.get(&id).map_or(0, |watched| watched.lost_told);
-        if let Some(untold) =
-            counts.and_then(|counts| counts.lost.checked_sub(told)).filter(|untold| *untold > 0)
+        let reported = self.targets.get(&id).map_or(0, |watched| watched.reported_lost);
+        // A loss is reported with a later record. No record followed these losses.
+        if let Some(lost) =
+            counts.and_then(|counts| counts.lost.checked_sub(reported)).filter(|lost| *lost > 0)
         {
-            // Nothing came after it that would have told.
             let now = monotonic_ns();
-            let gap = Gap { lost: Some(untold), stage: Stage::Kernel, from_ns: now, to_ns: now };
-            self.tell(id, now, Body::Gap(gap));
+            let gap = Gap { lost: Some(lost), stage: Stage::Kernel, from_ns: now, to_ns: now };
+            self.emit(id, now, Body::Gap(gap));
         }
         self.end_ports(id);
         let counts = counts.map(|KernelCounts { seen, lost }| (seen, lost));
@@ -179,32 +200,38 @@ impl Pipeline {
         self.targets.remove(&id);
     }
 
-    /// Takes another source and goes on: what happened in between is told as a gap and looked for.
+    /// Continues with another source. Each target gets a gap for the time in between, and a scan.
     pub(in crate::observe) fn replace(&mut self, source: Box<dyn Source>) {
         self.source = source;
         let targets: Vec<TargetId> = self.targets.keys().copied().collect();
         for id in targets {
             let now = monotonic_ns();
-            self.tell(
+            self.emit(
                 id,
                 now,
                 Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }),
             );
             if let Err(error) = self.source.watch(id, &self.targets[&id].target) {
-                tracing::warn!(target = id.0, %error, "no longer watched");
+                // The target stays: its exits are still known from the shim's reaper.
+                tracing::warn!(target = id.0, %error, "a target is no longer observed");
             }
-            self.attach(id);
-            self.look(id);
+            self.attach_ports(id);
+            self.request_scan(id);
         }
     }
 
-    /// Reads what there is, a bounded part of it, and answers whether there may be more.
+    /// Reads at most about [`TURN`] records, which [`track`](Self::track) then processes. Returns
+    /// whether there may be more. Never blocks.
+    ///
+    /// # Errors
+    ///
+    /// The source has ended.
     pub(in crate::observe) fn read(&mut self) -> Result<bool, SourceError> {
         let records = &mut self.records;
         self.source.read(TURN, &mut |record| records.push(record))
     }
 
-    /// Tracks what was read; answers whether there was anything.
+    /// Passes the records that were read to the tracker. Returns whether there were any.
     pub(in crate::observe) fn track(&mut self) -> bool {
         let mut records = std::mem::take(&mut self.records);
         let busy = !records.is_empty();
@@ -216,48 +243,50 @@ impl Pipeline {
         busy
     }
 
-    /// Asks for the dead that are now reaped.
-    pub(in crate::observe) fn ask_reaped(&mut self) {
+    /// Informs the tracker which dead processes have been reaped.
+    pub(in crate::observe) fn report_reaped(&mut self) {
         let now = monotonic_ns();
         let (tracker, targets, effects) = (&mut self.tracker, &self.targets, &mut self.effects);
-        // Attribution it was is quicker asked of the few targets than kept for each process.
+        // Asking each of the few targets costs less than keeping the target of every process.
         self.reaped.answers(&mut |key| {
             targets.keys().for_each(|id| tracker.reaped(*id, key, now, effects))
         });
         self.perform();
     }
 
-    /// Tells what has been held for long.
-    pub(in crate::observe) fn tell_overdue(&mut self) {
-        // It looks at every process.
-        const BETWEEN: Duration = Duration::from_secs(1);
-        if self.overdue_told.elapsed() >= BETWEEN && self.tracker.awaits_done() {
-            self.overdue_told = Instant::now();
+    /// Reports each dead process that has had its output held for [`HELD_AFTER`], with the holders.
+    pub(in crate::observe) fn report_held_outputs(&mut self) {
+        // It visits every process, so it does not run in every turn.
+        const INTERVAL: Duration = Duration::from_secs(1);
+        if self.held_reported_at.elapsed() >= INTERVAL && self.tracker.awaits_done() {
+            self.held_reported_at = Instant::now();
             let held_after = u64::try_from(HELD_AFTER.as_nanos()).unwrap_or(u64::MAX);
             self.settle(|tracker, now, effects| tracker.overdue(now, held_after, effects));
         }
     }
 
-    /// When to take a turn though nothing is readable.
-    fn again_after(&self) -> Option<Duration> {
+    /// How long until a turn is needed although nothing is readable; `None` if none is.
+    fn recheck_after(&self) -> Option<Duration> {
         let held = self.tracker.awaits_done().then_some(HELD_AFTER);
-        let wants = |watched: &Watched| watched.look_wanted || watched.wants_dump();
-        let look = self.targets.values().any(wants).then_some(BETWEEN_LOOKS);
-        [held, look, self.reaped.again_after()].into_iter().flatten().min()
+        let is_pending = |watched: &Watched| watched.scan_pending || watched.is_dump_pending();
+        let scan = self.targets.values().any(is_pending).then_some(MIN_SCAN_INTERVAL);
+        [held, scan, self.reaped.again_after()].into_iter().flatten().min()
     }
 
-    /// Tells what the tracker was told by others than the source, and answers its questions.
+    /// Calls the tracker with a fact that is not a record, such as a reaped exit, and runs the
+    /// effects. The closure receives the tracker, `CLOCK_MONOTONIC` in nanoseconds, and the
+    /// effects.
     pub(in crate::observe) fn settle(
         &mut self,
-        tell: impl FnOnce(&mut Tracker, u64, &mut Vec<Effect>),
+        call: impl FnOnce(&mut Tracker, u64, &mut Vec<Effect>),
     ) {
-        tell(&mut self.tracker, monotonic_ns(), &mut self.effects);
+        call(&mut self.tracker, monotonic_ns(), &mut self.effects);
         self.perform();
     }
 
-    /// Tells what the tracker does not know, in its place among what it tells.
-    pub(in crate::observe) fn tell(&mut self, id: TargetId, at_ns: u64, body: Body) {
-        self.told.push(Emission {
+    /// Emits an event that does not come from the tracker, in its place among those that do.
+    pub(in crate::observe) fn emit(&mut self, id: TargetId, at_ns: u64, body: Body) {
+        self.emissions.push(Emission {
             target: Some(id),
             at_ns,
             grade: Grade::Exact,
@@ -266,11 +295,12 @@ impl Pipeline {
         });
     }
 
-    /// Everything that there is to tell, in order.
-    pub(in crate::observe) fn take_told(&mut self) -> std::vec::Drain<'_, Emission> {
-        self.told.drain(..)
+    /// Takes the emissions since the last call, in order.
+    pub(in crate::observe) fn take_emissions(&mut self) -> std::vec::Drain<'_, Emission> {
+        self.emissions.drain(..)
     }
 
+    /// The processes that are alive in a target, or in all of them, parents first.
     pub(in crate::observe) fn processes(
         &self,
         id: Option<TargetId>,
@@ -279,22 +309,22 @@ impl Pipeline {
     }
 
     fn record(&mut self, mut record: Record) {
-        self.socket(&record);
+        self.record_socket(&record);
         if let Record::Process { target, .. } = &record
             && let Some(watched) = self.targets.get_mut(target)
         {
-            watched.ask_soon();
+            watched.dump_soon();
         }
         if let Record::Lost { target: Some(id), count: Some(count), .. } = &record
             && let Some(watched) = self.targets.get_mut(id)
         {
-            watched.lost_told += count;
+            watched.reported_lost += count;
         }
         if let Record::Process { target, what, .. } = &mut record
             && let Some(watched) = self.targets.get_mut(target)
             && let What::Exec { image, cgroup, .. } | What::Alive { image, cgroup, .. } = what
         {
-            prepare(watched, image);
+            cut_and_redact(watched, image);
             if let Some(id) = *cgroup {
                 let (id, target) = (id, *target);
                 if let Some(name) = watched.nested_name(id) {
@@ -305,15 +335,17 @@ impl Pipeline {
         self.tracker.record(record, &mut self.effects);
     }
 
-    /// Performs what the tracker asks for, until it asks for no more.
+    /// Runs the tracker's effects. An answer may cause further effects, so it loops until there are
+    /// none.
     fn perform(&mut self) {
         let mut effects = std::mem::take(&mut self.effects);
         while !effects.is_empty() {
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Emit(told) => self.told.push(told),
+                    Effect::Emit(emission) => self.emissions.push(emission),
                     Effect::AskReaped { key, .. } => {
-                        // Refused where too many wait: its done is told with the container's end.
+                        // Refused if too many wait. Its done is then reported with the end of the
+                        // container.
                         let _ = self.reaped.ask(key);
                     }
                     Effect::AskHolders { target, key, outputs, among } => {
@@ -326,7 +358,7 @@ impl Pipeline {
                             &mut self.effects,
                         );
                     }
-                    Effect::Look { target } => self.want_look(target),
+                    Effect::Look { target } => self.scan_or_defer(target),
                 }
             }
             std::mem::swap(&mut effects, &mut self.effects);
@@ -336,60 +368,61 @@ impl Pipeline {
 }
 
 impl Pipeline {
-    /// Looks now, or when it may.
-    fn want_look(&mut self, id: TargetId) {
+    /// Scans a target now, or marks it for [`run_due_scans`](Self::run_due_scans).
+    fn scan_or_defer(&mut self, id: TargetId) {
         let Some(watched) = self.targets.get_mut(&id) else { return };
-        watched.look_wanted = true;
-        if watched.looked.is_none_or(|looked| looked.elapsed() >= BETWEEN_LOOKS) {
-            self.look_at(id);
+        watched.scan_pending = true;
+        if watched.may_scan() {
+            self.scan_target(id);
         }
     }
 
-    /// The looks that were put off and may be now.
-    pub(in crate::observe) fn look_again(&mut self) {
-        let due = |watched: &Watched| {
-            watched.look_wanted
-                && watched.looked.is_none_or(|looked| looked.elapsed() >= BETWEEN_LOOKS)
-        };
+    /// Runs the scans and socket dumps that were deferred and are due now.
+    pub(in crate::observe) fn run_due_scans(&mut self) {
+        let due = |watched: &Watched| watched.scan_pending && watched.may_scan();
         let due: Vec<TargetId> =
             self.targets.iter().filter(|(_, watched)| due(watched)).map(|(id, _)| *id).collect();
         for id in due {
-            self.look_at(id);
+            self.scan_target(id);
             self.perform();
         }
-        self.dump_again();
+        self.run_due_dumps();
     }
 
-    /// Finds who is alive, and has the tracker compare.
-    fn look_at(&mut self, id: TargetId) {
+    /// Scans a target for its living processes and sockets, and has both compared with what is
+    /// known.
+    fn scan_target(&mut self, id: TargetId) {
         let Some(watched) = self.targets.get_mut(&id) else { return };
-        watched.looked = Some(Instant::now());
-        watched.look_wanted = false;
+        watched.last_scan = Some(Instant::now());
+        watched.scan_pending = false;
         let dump = self.dump(id);
+        // With these the scan also finds processes outside of the cgroup, and those of a tree that
+        // have lost their parents.
         let watched = &self.targets[&id];
         let known: Vec<ProcessKey> =
             self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
         let records = match scan(id, &watched.target, &known) {
             Ok(records) => records,
             Err(error) => {
-                tracing::warn!(target = id.0, error = chain(&error), "no look at what is alive");
+                tracing::warn!(target = id.0, error = chain(&error), "failed to scan a target");
                 Vec::new()
             }
         };
-        // An exit that the source still has says more than an absence.
+        // The records are tracked before the scan: an exit that the source still has carries a
+        // status, and an absence does not.
         let drained = self.read_all();
         for record in drained.into_iter().chain(records) {
             self.record(record);
         }
-        self.compare(id, dump);
+        self.compare_dump(id, dump);
     }
 
-    /// What the source has at this moment; a source that has ended has nothing.
+    /// All records that the source has at this moment; none if it has ended.
     fn read_all(&mut self) -> Vec<Record> {
-        /// A ring holds less; a source that never ends is not followed further.
-        const MOST: usize = 1 << 16;
+        // A ring holds fewer records. The bound ends the loop if they arrive as fast as it reads.
+        const LIMIT: usize = 1 << 16;
         let mut records = Vec::new();
-        while records.len() < MOST
+        while records.len() < LIMIT
             && self.source.read(TURN, &mut |record| records.push(record)).unwrap_or(false)
         {}
         records
@@ -397,12 +430,17 @@ impl Pipeline {
 }
 
 impl Watched {
-    /// Looks once for each id that it has not met, so many of them at most; processes of others are
-    /// told without.
+    fn may_scan(&self) -> bool {
+        self.last_scan.is_none_or(|last| last.elapsed() >= MIN_SCAN_INTERVAL)
+    }
+
+    /// The path of a cgroup below the target's own, by its id. Each id is searched for once, and at
+    /// most 1024 are kept: a container can make cgroups without end. Beyond that, processes are
+    /// reported without their cgroup.
     fn nested_name(&mut self, id: u64) -> Option<Arc<str>> {
-        const MOST: usize = 1024;
+        const LIMIT: usize = 1024;
         let Target::Cgroup { path, .. } = &self.target else { return None };
-        if self.nested.len() >= MOST && !self.nested.contains_key(&id) {
+        if self.nested.len() >= LIMIT && !self.nested.contains_key(&id) {
             return None;
         }
         let name =
@@ -411,9 +449,9 @@ impl Watched {
     }
 }
 
-/// Cuts and redacts the arguments: from here on nobody has them otherwise.
-fn prepare(watched: &Watched, image: &mut Arc<Image>) {
-    // The source made it a moment ago and kept no copy: nothing is cloned.
+/// Cuts and redacts the arguments. No copy of the original remains in the shim.
+fn cut_and_redact(watched: &Watched, image: &mut Arc<Image>) {
+    // The source has just made the image and kept no reference, so this does not clone.
     let image = Arc::make_mut(image);
     let Some(mut args) = image.args.take() else { return };
     if args.bytes.len() > watched.args_max {

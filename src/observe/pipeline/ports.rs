@@ -1,8 +1,9 @@
-//! Ports: which sockets are whose, and who holds them.
+//! Ports of the targets: which sockets belong to which target, and which processes hold them.
 //!
-//! A record costs a look into the tracker. `/proc` is read where a dump found a socket that no
-//! record had told, and where somebody asks; a dump is taken at the beginning, after a loss, and
-//! where the kernel chose a port after it had told of the socket.
+//! The owner of a recorded socket comes from the tracker. `/proc` is read only for a socket that a
+//! dump found and no record had, and for a client's query. A *dump* is the kernel's list of a
+//! target's sockets. It is taken when the observation begins, after a loss, and when the kernel
+//! chose the port number after it had reported the socket.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -11,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{BETWEEN_LOOKS, Pipeline, Watched, monotonic_ns};
+use super::{MIN_SCAN_INTERVAL, Pipeline, Watched, monotonic_ns};
 use crate::{
     model::{Body, Grade, ListedSocket, Owner, Port, ProcessKey, Socket, SocketState, Transport},
     observe::{
@@ -29,63 +30,66 @@ use crate::{
     },
 };
 
-/// How many processes of a target are asked for their network namespace when its first one has
-/// ended.
-const ASKED: usize = 8;
+/// How many living processes of a target are tried for access to its network namespace when its
+/// init has ended.
+const PIDS_TRIED: usize = 8;
 
-/// Without a source that sees ports: how long after something happened to a process the kernel's
-/// list is asked for, and then after each time. A server listens some time after its start, and
-/// nothing tells when.
-const ASK_AFTER_MS: [u64; 6] = [5, 20, 80, 320, 1280, 2000];
+/// The delays between dumps, in milliseconds, for a source that does not see ports: the first after
+/// an event of a process, the others after each dump. A server starts to listen at some time after
+/// its start, which nothing reports.
+const DUMP_BACKOFF_MS: [u64; 6] = [5, 20, 80, 320, 1280, 2000];
 
-/// The least time between two dumps for that.
-const BETWEEN_DUMPS: Duration = Duration::from_millis(ASK_AFTER_MS[0]);
+/// The least time between two dumps of one target for that purpose.
+const MIN_DUMP_INTERVAL: Duration = Duration::from_millis(DUMP_BACKOFF_MS[0]);
 
-/// Where a target's sockets are.
+/// The network namespace of a target.
 #[derive(Debug)]
 pub(super) struct Network {
-    /// The inode of the network namespace.
+    /// The inode number of the namespace.
     inode: u32,
-    /// Whether that is another than this process's.
+    /// Whether it is a different namespace from this process's own.
     is_own: bool,
-    /// Whether what listens there is the target's, whatever cgroup made it.
+    /// Whether every socket in the namespace counts as the target's, even if it was made in another
+    /// cgroup.
     is_whole: bool,
-    /// Its first process.
+    /// The pid of the target's first process.
     init: i32,
-    /// A dump is wanted, as soon as it may be.
-    pub(super) dump_wanted: bool,
-    /// When the last one was taken.
-    dumped: Option<Instant>,
-    /// Where the source sees no ports.
-    asking: Option<Asking>,
+    /// A dump is due as soon as [`MIN_SCAN_INTERVAL`] allows it.
+    pub(super) dump_pending: bool,
+    /// When the last dump was taken; `None` before the first.
+    last_dump: Option<Instant>,
+    /// The repeated dumps; `None` if the source sees ports.
+    polling: Option<Polling>,
 }
 
-/// The target's sockets as the kernel lists them.
+/// The target's sockets at one moment, from the kernel's list.
 #[derive(Debug)]
 pub(super) struct Dump {
-    /// Just before.
+    /// `CLOCK_MONOTONIC` just before the list was read, in nanoseconds.
     at_ns: u64,
     listening: Vec<Socket>,
-    /// The cookies of all of UDP that have a port, connected or not; `None` where none is known to
-    /// be open, or nobody could look. Only for what is gone: the list does not say whether a socket
-    /// was bound or has just sent.
+    /// The cookies of all UDP sockets that have a port, connected or not; `None` if no UDP port is
+    /// open, or if the list could not be read. It only closes ports: the list does not distinguish
+    /// a bound socket from one that got a port by sending.
     udp: Option<HashSet<u64>>,
 }
 
-/// When the kernel's list is asked for.
+/// When the next repeated dump is due.
 #[derive(Debug)]
-struct Asking {
-    /// Says when a listener is gone; `None` where that cannot be had.
+struct Polling {
+    /// The kernel's notifications of destroyed listeners; `None` if they are unavailable.
     destroyed: Option<DestroyedListeners>,
     next: Instant,
-    /// Index in [`ASK_AFTER_MS`] of what comes after that.
-    then: usize,
+    /// The index in [`DUMP_BACKOFF_MS`] of the delay after `next`.
+    step: usize,
 }
 
 impl Pipeline {
-    /// Tells of the ports of a target that is watched: of what its cgroup listens on, and where it
-    /// has a network namespace of its own, or with others of a pod, of all there. `has_begun`: it
-    /// may listen already.
+    /// Observes the ports of a target. These are the sockets that its cgroup made. If its network
+    /// namespace is not this process's, they are all sockets there that no other target made.
+    ///
+    /// `init` is the pid of its first process, `name` the container's id. `has_begun` says that its
+    /// program may have run, and so may listen already.
     pub(in crate::observe) fn watch_ports(
         &mut self,
         id: TargetId,
@@ -98,34 +102,39 @@ impl Pipeline {
         let (inode, own) = match namespaces {
             Ok(namespaces) => namespaces,
             Err(error) => {
-                return tracing::warn!(target = id.0, %error, "its network namespace is not known");
+                return tracing::warn!(
+                    target = id.0,
+                    %error,
+                    "failed to read the network namespace of a target; its ports are not observed"
+                );
             }
         };
         if let Some(watched) = self.targets.get_mut(&id) {
             watched.name = Some(name.into());
-            let asking = None;
             let is_own = inode != own;
             watched.network = Some(Network {
                 inode,
                 is_own,
                 is_whole: false,
                 init,
-                dump_wanted: has_begun,
-                dumped: None,
-                asking,
+                dump_pending: has_begun,
+                last_dump: None,
+                polling: None,
             });
         }
-        self.attach(id);
+        self.attach_ports(id);
     }
 
-    /// Has the source tell of the ports of a target, or asks for them where it cannot.
-    pub(super) fn attach(&mut self, id: TargetId) {
+    /// Makes the source report the ports of a target, or prepares repeated dumps if it cannot.
+    pub(super) fn attach_ports(&mut self, id: TargetId) {
         let Some(watched) = self.targets.get(&id) else { return };
         let Some(&Network { inode, is_own, init, .. }) = watched.network.as_ref() else { return };
-        // A tree has what its processes hold, wherever they are.
+        // The sockets of a tree are those that its processes hold, in any namespace.
         let is_own = is_own && matches!(watched.target, Target::Cgroup { .. });
         let sees = self.source.sees_ports();
-        let is_others = |(other, watched): (&TargetId, &Watched)| {
+        // The containers of a pod share a namespace. Its sockets from outside count for one of
+        // them.
+        let has_namespace = |(other, watched): (&TargetId, &Watched)| {
             *other != id
                 && watched
                     .network
@@ -136,47 +145,51 @@ impl Pipeline {
             && if sees {
                 self.source.watch_network(id, inode)
             } else {
-                !self.targets.iter().any(is_others)
+                !self.targets.iter().any(has_namespace)
             };
-        let asking = (!sees).then(|| Asking {
+        let polling = (!sees).then(|| Polling {
             destroyed: DestroyedListeners::listen(init, inode)
-                .inspect_err(
-                    |error| tracing::info!(target = id.0, %error, "ports are seen to close late"),
-                )
+                .inspect_err(|error| {
+                    tracing::info!(
+                        target = id.0,
+                        %error,
+                        "no notifications of closed ports; they are reported late"
+                    );
+                })
                 .ok(),
             next: Instant::now(),
-            then: 0,
+            step: 0,
         });
         if let Some(network) =
             self.targets.get_mut(&id).and_then(|watched| watched.network.as_mut())
         {
-            // A namespace may be older than the container, and what came into it from outside with
-            // it.
-            network.dump_wanted |= is_whole;
+            // The namespace may be older than the container and may have listeners already.
+            network.dump_pending |= is_whole;
             network.is_whole = is_whole;
-            network.asking = asking;
+            network.polling = polling;
         }
     }
 
-    /// How long until the kernel's list is to be asked for.
-    pub(super) fn ask_ports_after(&self) -> Option<Duration> {
+    /// How long until the next repeated dump; `None` if no target has any.
+    pub(super) fn next_dump_after(&self) -> Option<Duration> {
         let networks = self.targets.values().filter_map(|watched| watched.network.as_ref());
-        let next = networks.filter_map(|network| Some(network.asking.as_ref()?.next)).min()?;
+        let next = networks.filter_map(|network| Some(network.polling.as_ref()?.next)).min()?;
         Some(next.saturating_duration_since(Instant::now()))
     }
 
-    /// The open ports of a target, with all who hold them now: those that were told, and those that
-    /// the kernel lists and nobody told.
+    /// The open ports of a target with all processes that hold them now: first those that were
+    /// reported, then those that only the kernel's list has.
     pub(in crate::observe) fn ports(&mut self, id: TargetId) -> [Vec<Port>; 2] {
         let sockets: Vec<Socket> = self.ports.sockets(id).collect();
         for (socket, owners) in self.owners(id, sockets) {
             self.ports.set_owners(id, socket.cookie, owners);
         }
         let (mut ports, mut listed) = (self.ports.snapshot(id), Vec::<Port>::new());
-        // UDP that no event told is looked for where somebody asks.
-        let told: HashSet<u64> = self.ports.sockets(id).map(|socket| socket.cookie).collect();
+        // UDP sockets that no event reported are listed only here. In the kernel's list they look
+        // like clients that wait for an answer, so they cannot open ports.
+        let reported: HashSet<u64> = self.ports.sockets(id).map(|socket| socket.cookie).collect();
         let mut bound = self.sockets(id, SocketState::Bound).unwrap_or_default();
-        bound.retain(|socket| !told.contains(&socket.cookie));
+        bound.retain(|socket| !reported.contains(&socket.cookie));
         for (socket, owners) in self.owners(id, bound) {
             match ports.iter_mut().chain(&mut listed).find(|port| port.endpoint == socket.endpoint)
             {
@@ -187,8 +200,8 @@ impl Pipeline {
         [ports, listed]
     }
 
-    /// A record of a socket.
-    pub(super) fn socket(&mut self, record: &Record) {
+    /// Processes a record of a socket; ignores all other records.
+    pub(super) fn record_socket(&mut self, record: &Record) {
         let (id, at_ns, changes) = match *record {
             Record::Listen { target, at_ns, socket, by, vpid } => {
                 let owner = self.owner(by).unwrap_or(Owner::unknown(by, vpid));
@@ -197,19 +210,20 @@ impl Pipeline {
             Record::Unlisten { target, at_ns, socket } => {
                 (target, at_ns, Ok(self.ports.unlisten(target, at_ns, socket)))
             }
-            Record::Connected { target, at_ns } => return self.connected(target, at_ns),
+            Record::Connected { target, at_ns } => return self.record_connection(target, at_ns),
             Record::Process { .. } | Record::Lost { .. } => return,
         };
         let Some(watched) = self.targets.get_mut(&id) else { return };
+        // listen(2) without bind(2): the kernel chooses the port after the record. The list has it.
         if self.ports.awaits_number(id)
             && let Some(network) = &mut watched.network
         {
-            network.dump_wanted = true;
+            network.dump_pending = true;
         }
         let outcome = match changes {
             Ok(changes) if changes.is_empty() => Outcome::Silent,
             Ok(changes) => {
-                self.changes(id, changes, Grade::Exact);
+                self.emit_changes(id, changes, Grade::Exact);
                 Outcome::Reported
             }
             Err(Full) => Outcome::NoRoom,
@@ -217,24 +231,29 @@ impl Pipeline {
         self.tracker.socket(id, at_ns, outcome, &mut self.effects);
     }
 
-    /// What the kernel lists; before [`compare`](Self::compare), have every record tracked
-    /// that was made until now.
+    /// Reads the kernel's list of a target's sockets; `None` if its ports are not observed or if
+    /// the list cannot be read.
+    ///
+    /// Every record that was made until now must be tracked before the dump goes to
+    /// [`compare_dump`](Self::compare_dump). Otherwise a socket that closed before the dump would
+    /// be closed without its record.
     pub(super) fn dump(&mut self, id: TargetId) -> Option<Dump> {
         let at_ns = monotonic_ns();
         let watched = self.targets.get_mut(&id)?;
         let network = watched.network.as_mut()?;
-        network.dump_wanted = false;
+        network.dump_pending = false;
         let now = Instant::now();
-        network.dumped = Some(now);
-        if let Some(asking) = &mut network.asking {
-            asking.next = now + Duration::from_millis(ASK_AFTER_MS[asking.then]);
-            asking.then = (asking.then + 1).min(ASK_AFTER_MS.len() - 1);
+        network.last_dump = Some(now);
+        if let Some(polling) = &mut network.polling {
+            polling.next = now + Duration::from_millis(DUMP_BACKOFF_MS[polling.step]);
+            polling.step = (polling.step + 1).min(DUMP_BACKOFF_MS.len() - 1);
         }
         self.ports.look_began(id, at_ns);
-        let is_asking = network.asking.is_some();
+        let is_polled = network.polling.is_some();
         let sockets = self.sockets(id, SocketState::Listening);
-        if is_asking {
-            self.look_for_connections(id);
+        // A source that sees no ports counts no connections either.
+        if is_polled {
+            self.check_connections(id);
         }
         match sockets {
             Ok(listening) => {
@@ -242,23 +261,26 @@ impl Pipeline {
                     .ports
                     .sockets(id)
                     .any(|socket| socket.endpoint.transport == Transport::Udp);
+                // A second request to the kernel, which is made only if there is a port to close.
                 let udp = has_udp.then(|| self.sockets(id, SocketState::WithPort));
                 let udp = udp
                     .and_then(Result::ok)
-                    .map(|found| found.iter().map(|socket| socket.cookie).collect());
+                    .map(|sockets| sockets.iter().map(|socket| socket.cookie).collect());
                 Some(Dump { at_ns, listening, udp })
             }
             Err(error) => {
                 self.ports.look_failed(id);
-                tracing::warn!(target = id.0, %error, "no look at what listens");
+                tracing::warn!(target = id.0, %error, "failed to list the listening sockets");
                 None
             }
         }
     }
 
-    /// Tells what a dump says and no record had.
-    pub(super) fn compare(&mut self, id: TargetId, dump: Option<Dump>) {
+    /// Compares a dump with the known ports and reports the differences with grade `snapshot`.
+    pub(super) fn compare_dump(&mut self, id: TargetId, dump: Option<Dump>) {
         let Some(Dump { at_ns, listening: sockets, udp }) = dump else { return };
+        // Finding owners reads the descriptors of every process, so it is done for new sockets
+        // only.
         let strangers = self.ports.strangers(id, &sockets);
         let mut owned = self.owners(id, strangers);
         let known = sockets
@@ -267,36 +289,37 @@ impl Pipeline {
         let known: Vec<_> = known.map(|socket| (socket, Vec::new())).collect();
         owned.extend(known);
         let changes = self.ports.found(id, at_ns, owned, udp.as_ref());
-        self.changes(id, changes, Grade::Snapshot);
+        self.emit_changes(id, changes, Grade::Snapshot);
     }
 
-    /// The dumps that are wanted and may be taken now.
-    pub(super) fn dump_again(&mut self) {
+    /// Takes the dumps that are due now.
+    pub(super) fn run_due_dumps(&mut self) {
         for watched in self.targets.values_mut() {
-            watched.ask_if_gone();
+            watched.dump_if_listener_destroyed();
         }
-        let due: Vec<TargetId> =
-            self.targets.iter().filter(|(_, one)| one.is_dump_due()).map(|(id, _)| *id).collect();
+        let due = self.targets.iter().filter(|(_, watched)| watched.is_dump_due());
+        let due: Vec<TargetId> = due.map(|(id, _)| *id).collect();
         for id in due {
             let dump = self.dump(id);
             for record in self.read_all() {
                 self.record(record);
             }
-            self.compare(id, dump);
+            self.compare_dump(id, dump);
             self.perform();
         }
     }
 
-    /// Nothing more comes of a target: its ports are closed, as far as anybody is told.
+    /// Reports all open ports of a target as closed, because the target ends.
     pub(super) fn end_ports(&mut self, id: TargetId) {
         let changes = self.ports.end(id, monotonic_ns());
-        self.changes(id, changes, Grade::Late);
+        self.emit_changes(id, changes, Grade::Late);
     }
 
-    /// Emission in their place among what the tracker tells.
-    fn changes(&mut self, id: TargetId, changes: Vec<Change>, grade: Grade) {
+    /// Emits the changes as events, in their place among those of the tracker.
+    fn emit_changes(&mut self, id: TargetId, changes: Vec<Change>, grade: Grade) {
         for Change { at_ns, is_open, is_late, port } in changes {
             if is_late {
+                // Its record was counted as one without an event, because the number was unknown.
                 self.tracker.told_after_all(id);
             }
             let (grade, derived) =
@@ -312,21 +335,27 @@ impl Pipeline {
         }
     }
 
-    /// The target's sockets in a state, as the kernel lists them.
+    /// The target's sockets in `state`, from the kernel's list.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound` if the target's ports are not observed; otherwise the error of the last process
+    /// that was tried.
     pub(super) fn sockets(&self, id: TargetId, state: SocketState) -> std::io::Result<Vec<Socket>> {
-        let gone = || std::io::Error::from(std::io::ErrorKind::NotFound);
-        let watched = self.targets.get(&id).ok_or_else(gone)?;
-        let network = watched.network.as_ref().ok_or_else(gone)?;
+        let not_found = || std::io::Error::from(std::io::ErrorKind::NotFound);
+        let watched = self.targets.get(&id).ok_or_else(not_found)?;
+        let network = watched.network.as_ref().ok_or_else(not_found)?;
+        // The list is read in the namespace of a living process; init may have ended.
         let living = self
             .tracker
             .snapshot(Some(id))
             .into_iter()
             .map(|(_, process)| process.key.pid)
-            .take(ASKED);
-        let mut found = Err(gone());
+            .take(PIDS_TRIED);
+        let mut listed = Err(not_found());
         for pid in std::iter::once(network.init).chain(living) {
-            found = sockets::list(pid, network.inode, state);
-            if found.is_ok() {
+            listed = sockets::list(pid, network.inode, state);
+            if listed.is_ok() {
                 break;
             }
         }
@@ -334,36 +363,37 @@ impl Pipeline {
             Target::Cgroup { path, .. } => cgroup::ids_below(path),
             Target::Tree { .. } => HashSet::new(),
         };
-        let is_its = |one: &ListedSocket| match one.cgroup {
+        let belongs = |socket: &ListedSocket| match socket.cgroup {
             Some(cgroup) if cgroups.contains(&cgroup) => true,
             Some(cgroup) => {
-                let is_others = || {
+                let is_of_another_target = || {
                     self.targets.contains_key(&TargetId(cgroup)) || self.source.is_watched(cgroup)
                 };
-                network.is_whole && !is_others()
+                network.is_whole && !is_of_another_target()
             }
             None => network.is_whole,
         };
-        let found = found?;
+        let listed = listed?;
         if let Target::Tree { .. } = watched.target {
-            // It has no cgroup and no namespace: its sockets are those that its processes hold.
+            // A tree has no cgroup and no namespace. Its sockets are those that its processes hold.
             let tree: Vec<ProcessKey> =
                 self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
             let holders = socket_holders(&tree);
-            let sockets = found.into_iter().map(|one| one.socket);
+            let sockets = listed.into_iter().map(|listed| listed.socket);
             return Ok(sockets.filter(|socket| holders.contains_key(&socket.inode)).collect());
         }
-        Ok(found.into_iter().filter(is_its).map(|one| one.socket).collect())
+        Ok(listed.into_iter().filter(belongs).map(|listed| listed.socket).collect())
     }
 
-    /// Who holds each of these now, by the descriptors of all processes that are watched.
+    /// The processes that hold each of these sockets now, from the descriptors of all observed
+    /// processes. Processes of other targets count too: a socket can be passed to them.
     fn owners(&self, id: TargetId, sockets: Vec<Socket>) -> Vec<(Socket, Vec<Owner>)> {
         if sockets.is_empty() {
             return Vec::new();
         }
         let mut among: Vec<ProcessKey> = Vec::new();
-        // Its own first: they are the likeliest, and the number of descriptors that are looked at
-        // is bounded.
+        // The target's own processes are the likeliest holders. They come first, because the number
+        // of descriptors that are read is bounded.
         among.extend(self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key));
         let others = self.tracker.snapshot(None);
         among.extend(
@@ -387,46 +417,49 @@ impl Pipeline {
 }
 
 impl Watched {
-    pub(super) fn wants_dump(&self) -> bool {
-        self.network.as_ref().is_some_and(|network| network.dump_wanted)
+    /// Whether a dump was deferred.
+    pub(super) fn is_dump_pending(&self) -> bool {
+        self.network.as_ref().is_some_and(|network| network.dump_pending)
     }
 
     fn is_dump_due(&self) -> bool {
         let Some(network) = &self.network else { return false };
-        match &network.asking {
-            Some(asking) => asking.next <= Instant::now(),
+        match &network.polling {
+            Some(polling) => polling.next <= Instant::now(),
             None => {
-                network.dump_wanted
-                    && network.dumped.is_none_or(|dumped| dumped.elapsed() >= BETWEEN_LOOKS)
+                network.dump_pending
+                    && network.last_dump.is_none_or(|last| last.elapsed() >= MIN_SCAN_INTERVAL)
             }
         }
     }
 
-    /// Something happened to a process: a port may follow, or have gone.
-    pub(super) fn ask_soon(&mut self) {
+    /// Brings the next repeated dump forward, because an event of a process may be followed by a
+    /// change of a port.
+    pub(super) fn dump_soon(&mut self) {
         let Some(network) = &mut self.network else { return };
-        if let Some(asking) = &mut network.asking {
-            asking.next = asking.next.min(Instant::now() + BETWEEN_DUMPS);
-            asking.then = 1;
+        if let Some(polling) = &mut network.polling {
+            polling.next = polling.next.min(Instant::now() + MIN_DUMP_INTERVAL);
+            polling.step = 1;
         }
     }
 
-    /// A listener is gone: asks at once, but not without end.
-    fn ask_if_gone(&mut self) {
+    /// Brings the next repeated dump forward if a listener was destroyed. The dump is due at once,
+    /// but [`MIN_DUMP_INTERVAL`] after the last one at the earliest.
+    fn dump_if_listener_destroyed(&mut self) {
         let Some(network) = &mut self.network else { return };
-        let Some(asking) = &mut network.asking else { return };
-        if asking.destroyed.as_ref().is_some_and(DestroyedListeners::take) {
+        let Some(polling) = &mut network.polling else { return };
+        if polling.destroyed.as_ref().is_some_and(DestroyedListeners::take) {
             let earliest =
-                network.dumped.map_or_else(Instant::now, |dumped| dumped + BETWEEN_DUMPS);
-            asking.next = asking.next.min(earliest);
+                network.last_dump.map_or_else(Instant::now, |last| last + MIN_DUMP_INTERVAL);
+            polling.next = polling.next.min(earliest);
         }
     }
 }
 
-/// What says that a listener is gone.
-pub(super) fn destroyed(
+/// The descriptors that become readable when a listener of a target is destroyed.
+pub(super) fn destroyed_listener_fds(
     targets: &BTreeMap<TargetId, Watched>,
 ) -> impl Iterator<Item = BorrowedFd<'_>> {
     let networks = targets.values().filter_map(|watched| watched.network.as_ref());
-    networks.filter_map(|network| Some(network.asking.as_ref()?.destroyed.as_ref()?.fd()))
+    networks.filter_map(|network| Some(network.polling.as_ref()?.destroyed.as_ref()?.fd()))
 }

@@ -1,5 +1,5 @@
-//! The Observer service as it stands from the shim's first moment: it answers before there is
-//! anything to observe, and where nothing ever is.
+//! The Observer service that is registered when the shim starts. It answers before the first
+//! container is observed, and in a shim that never observes any.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use containerd_shim_protos::ttrpc::{
 
 use super::{
     observer::Observer,
-    service::{self, Serves, Service},
+    service::{self, Service, ServiceProvider},
 };
 use crate::{
     api::{self, observer as wire},
@@ -22,13 +22,13 @@ use crate::{
 
 type Answer<T> = ttrpc::Result<T>;
 
-/// Asks the service, once there is one.
+/// Forwards to the service as soon as it exists.
 struct LazyService {
     observer: Observer,
     publisher: Publisher,
 }
 
-/// The method table to register.
+/// The method tables of the Observer service, to register with the shim's server.
 pub fn tables(
     observer: Observer,
     publisher: Publisher,
@@ -36,12 +36,12 @@ pub fn tables(
     service::tables(&Arc::new(LazyService { observer, publisher }))
 }
 
-impl Serves for LazyService {
+impl ServiceProvider for LazyService {
     fn service(&self) -> Answer<&Service> {
         self.observer.service().ok_or_else(|| {
             ttrpc::Error::RpcStatus(ttrpc::get_status(
                 Code::FAILED_PRECONDITION,
-                self.observer.why_nothing(),
+                self.observer.unavailable_reason(),
             ))
         })
     }
@@ -54,11 +54,13 @@ impl wire::Observer for LazyService {
         _: &TtrpcContext,
         _: api::CapabilitiesRequest,
     ) -> Answer<api::CapabilitiesResponse> {
+        // Answered without a service, too: the reasons explain why nothing is observed.
         let categories = self.observer.capabilities().iter().map(encode::capability).collect();
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
     }
 
     async fn status(&self, _: &TtrpcContext, _: api::StatusRequest) -> Answer<api::StatusResponse> {
+        // Every shim publishes task events, so this needs no observer.
         let Unpublished { events, bytes, oldest_ns } = self.publisher.unpublished();
         Ok(api::StatusResponse {
             unpublished_events: events,

@@ -1,86 +1,78 @@
-//! What the shim's async thread tells the observer's own.
+//! The messages from the shim's async thread to the observer thread.
 
 use std::{path::PathBuf, sync::Arc};
 
 use tokio::sync::oneshot;
 
-use super::service::{Living, OpenPorts};
+use super::service::{LiveProcesses, OpenPorts};
 use crate::{
     config::Settings,
     model::{Container, Exit},
     observe::track::idle::Input,
 };
 
-/// One container of this shim, among all that it ever had.
+/// Identifies a container within one shim. Ids of containers can be reused, serials cannot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Serial(pub(super) u64);
 
-/// One thing that the observer's thread must know or answer.
+/// A fact for the observer thread, or a query that it answers.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// Init exists; watch from here on.
+    /// Init exists; the container is observed from here on.
     Created {
         serial: Serial,
         container: Container,
         settings: Arc<Settings>,
         init: i32,
-        /// It runs already.
+        /// The container was restored from a checkpoint, so its program runs already.
         restored: bool,
         owns_pid_namespace: bool,
-        /// The program of its OCI runtime.
+        /// The path of its OCI runtime.
         runtime: PathBuf,
-        /// When init had input.
+        /// The time of the last input of init, which the async thread writes.
         input: Arc<Input>,
-        /// Dropped or answered: go on.
+        /// Answered when the container is observed, dropped if it cannot be. The create waits for
+        /// either.
         watched: oneshot::Sender<()>,
     },
-    RuntimeExec {
-        serial: Serial,
-        exec_id: String,
-        pid: i32,
-    },
-    ExecStarted {
-        serial: Serial,
-        exec_id: String,
-        pid: i32,
-    },
-    Exited {
-        serial: Serial,
-        exec_id: String,
-        exit: Exit,
-    },
-    OutputEnded {
-        serial: Serial,
-        exec_id: String,
-    },
-    /// Init had input that was waited for.
-    Input {
-        serial: Serial,
-    },
-    Deleted {
-        serial: Serial,
-    },
+    /// The process `pid` is a child of the shim that runs `runc exec` for this exec.
+    RuntimeExec { serial: Serial, exec_id: String, pid: i32 },
+    /// The process of an exec has this pid.
+    ExecStarted { serial: Serial, exec_id: String, pid: i32 },
+    /// The shim has reaped init (`exec_id` is empty) or the process of an exec.
+    Exited { serial: Serial, exec_id: String, exit: Exit },
+    /// The shim's pipes of init (`exec_id` is empty) or of an exec have reached their end.
+    OutputEnded { serial: Serial, exec_id: String },
+    /// Init of an idle container had input.
+    Input { serial: Serial },
+    /// The container was deleted.
+    Deleted { serial: Serial },
+    /// Which processes are alive?
     Processes {
+        /// A container's id, or empty for all containers.
         container_id: String,
-        /// Gets `None` where there is no such container.
-        reply: oneshot::Sender<Option<Living>>,
+        /// Answered with `None` if the container is not observed here.
+        reply: oneshot::Sender<Option<LiveProcesses>>,
     },
+    /// Which ports are open?
     Ports {
+        /// A container's id, or empty for all containers.
         container_id: String,
-        /// Gets `None` where there is no such container.
+        /// Answered with `None` if the container is not observed here.
         reply: oneshot::Sender<Option<OpenPorts>>,
     },
-    /// The shim leaves.
+    /// Stop: the shim is about to end.
     Stop {
-        /// Emission when all is published.
+        /// Answered when everything is published and the source is closed.
         stopped: oneshot::Sender<()>,
     },
 }
 
 impl Message {
-    /// Whether it must be known before the records that follow its cause are tracked. All others
-    /// are about what the source has recorded already, and come after it.
-    pub(super) fn comes_first(&self) -> bool {
+    /// Whether the message is about the cause of later records, and so must be processed before
+    /// they are tracked. All others are about what the source has recorded already, and are
+    /// processed after those records.
+    pub(super) fn is_cause(&self) -> bool {
         matches!(self, Self::Created { .. } | Self::RuntimeExec { .. } | Self::ExecStarted { .. })
     }
 }

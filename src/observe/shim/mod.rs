@@ -1,14 +1,15 @@
 //! The observer of a shim: a thread of its own, the Observer service, and containerd's bus.
 //!
 //! ```text
-//!  task ── model::ContainerObserver ──► observer ── message ──► inbox ──► actor   the observer thread
-//!                               │                               │ pipeline
-//!  lookout ── ttrpc ──► lazy_service ──► service ◄── stream ◄───┘
-//!                                                      └──► bus ──► publish ──► containerd
+//!  task ── ContainerObserver ──► observer ── message ──► inbox ──► actor    the observer thread
+//!                                                                    │ pipeline
+//!  lookout ── ttrpc ──► lazy_service ──► service ◄── event log ◄─────┘
+//!                                                        └──► bus ──► publish ──► containerd
 //! ```
 //!
-//! `observer`, `lazy_service`, `service` and `bus` run on the shim's one async thread. Nothing is
-//! made before a container is to be observed.
+//! `observer`, `lazy_service`, `service` and `bus` run on the shim's one async thread, which never
+//! waits for the observer thread except in a container's create. Nothing is made before the first
+//! container that is to be observed.
 
 mod actor;
 pub mod bus;

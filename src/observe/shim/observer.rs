@@ -1,7 +1,8 @@
-//! The shim's observer: what the task side tells it, and what its clients ask.
+//! The shim's observer, as the Task service sees it: receives the facts about containers and passes
+//! them to the observer thread.
 //!
-//! Nothing is made before the first container that is to be observed: no thread, no kernel object,
-//! no journal. With `observe = off` nothing ever is.
+//! Runs on the shim's async thread and never blocks it. No thread, kernel object or journal is made
+//! before the first container that is to be observed, so with `observe = off` none ever is.
 
 use std::{
     future::Future,
@@ -21,7 +22,7 @@ use tokio::{
 
 use super::{
     actor,
-    bus::{self, Bus, Carries, Rate},
+    bus::{self, Bus, Rate, Selection},
     message::{Message, Serial},
     service::Service,
     shared::{Helpers, Shared},
@@ -45,22 +46,22 @@ use crate::{
     registration::{self, Registration},
 };
 
-/// How long a container's start may wait for its observer; a fresh node loads the programs
-/// meanwhile.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a container's create waits until the container is observed. The first shim of a node
+/// has the eBPF programs loaded in that time.
+const WATCH_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Attribution shim it is, and where it serves.
+/// The identity of a shim and the address at which it serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShimIdentity {
-    /// containerd's namespace.
+    /// The namespace in containerd.
     pub namespace: String,
     /// The id of the container, or of the pod, that the shim was started for.
     pub shim_id: String,
-    /// Its socket, `unix:///…`.
+    /// The address of the shim's socket, `unix:///…`.
     pub address: String,
 }
 
-/// Watches the containers of one shim. Clones share it.
+/// The observer of one shim's containers. Clones share its state.
 #[derive(Debug, Clone)]
 pub struct Observer {
     inner: Arc<Inner>,
@@ -68,13 +69,14 @@ pub struct Observer {
 
 #[derive(Debug)]
 struct Inner {
-    /// Or why there is none.
+    /// The host's configuration, or why it is invalid.
     config: Result<Config, String>,
-    seat: ShimIdentity,
+    shim: ShimIdentity,
     helpers: Arc<dyn Helpers>,
     serials: AtomicU64,
+    /// Set by the first observed container; `None` inside if it could not be started.
     running: OnceLock<Option<Running>>,
-    /// Emission when there is something running.
+    /// Notified when `running` is set.
     started: Notify,
 }
 
@@ -85,77 +87,83 @@ struct Running {
 }
 
 impl Observer {
-    /// An observer that has made nothing yet. Without a configuration it never observes: what an
-    /// operator wanted redacted, or not observed at all, is not known then.
+    /// An observer that has made nothing yet.
+    ///
+    /// With an invalid configuration it never observes, because it is unknown then what the
+    /// operator had redacted or excluded.
     #[must_use]
     pub fn new(
         config: Result<Config, String>,
-        seat: ShimIdentity,
+        shim: ShimIdentity,
         helpers: Arc<dyn Helpers>,
     ) -> Self {
         let (serials, running, started) = (AtomicU64::new(1), OnceLock::new(), Notify::new());
-        Self { inner: Arc::new(Inner { config, seat, helpers, serials, running, started }) }
+        Self { inner: Arc::new(Inner { config, shim, helpers, serials, running, started }) }
     }
 
-    /// The service, once there is something to serve.
+    /// The service; `None` while no container has been observed.
     pub(super) fn service(&self) -> Option<&Service> {
         self.running().map(|running| &running.service)
     }
 
-    /// How many follow the events, the shim itself included.
+    /// The number of subscribers to the events, including the shim's own for containerd's bus.
     pub(super) fn subscribers(&self) -> usize {
         self.running().map_or(0, |running| running.shared.event_log.subscribers())
     }
 
-    /// Carries to containerd's bus what the settings say, for as long as the shim lives.
+    /// Sends the events that the settings select to containerd's bus. Never returns.
     pub async fn carry(&self, publisher: &Publisher) {
         let shared = loop {
+            // Made before the check, so that a start between the two is not missed.
             let started = self.inner.started.notified();
             if let Some(running) = self.running() {
                 break &running.shared;
             }
             started.await;
         };
-        let carries = match shared.settings.bus {
-            config::Bus::Processes => Carries::Processes,
-            config::Bus::None => Carries::None,
-            _ => Carries::Ports,
+        let selection = match shared.settings.bus {
+            config::Bus::Processes => Selection::Processes,
+            config::Bus::None => Selection::None,
+            _ => Selection::Ports,
         };
-        let bus = Bus::new(carries, Rate::default());
+        let bus = Bus::new(selection, Rate::default());
         bus::run(&shared.event_log, publisher, bus, monotonic_ns).await;
-        // Nothing more comes; the shim lives on.
+        // The event log is closed. The caller selects over this future, so it must not end.
         std::future::pending().await
     }
 
-    /// What is observed, by what, and why not more.
+    /// What can be observed, by which source, and why no more than that: one entry a category.
     #[must_use]
     pub fn capabilities(&self) -> Vec<Capability> {
         match self.running() {
             Some(running) => running.shared.capabilities(),
-            None => Capabilities::unavailable(&self.why_nothing()).categories().to_vec(),
+            None => Capabilities::unavailable(&self.unavailable_reason()).categories().to_vec(),
         }
     }
 
-    /// The shim leaves: what the containers still had to tell is told, within that time.
+    /// Ends the observer before the shim exits. Everything that was observed is published and
+    /// subscribers may read it; each of these two steps takes `within` at most.
     pub async fn stop(&self, within: Duration) {
         let Some(Running { shared, .. }) = self.running() else { return };
         let (stopped, is_stopped) = oneshot::channel();
+        // A refused message means that the thread has failed and has nothing left to publish.
         if shared.inbox.put(Message::Stop { stopped }).is_ok() {
             let _ = timeout(within, is_stopped).await;
         }
+        // Streams end only after the log is closed, so this comes before the wait for them.
         shared.event_log.close();
         shared.event_log.drained(within).await;
-        let ShimIdentity { namespace, shim_id, .. } = &self.inner.seat;
+        let ShimIdentity { namespace, shim_id, .. } = &self.inner.shim;
         if let Err(error) = registration::remove(&registration::runtime_dir(), namespace, shim_id) {
-            tracing::warn!(%error, "the registration stays");
+            tracing::warn!(%error, "failed to remove the shim's registration");
         }
     }
 
-    /// Why there is nothing to serve.
-    pub(super) fn why_nothing(&self) -> String {
+    /// Why there is no service.
+    pub(super) fn unavailable_reason(&self) -> String {
         match &self.inner.config {
             Ok(_) => "no container of this shim is observed".to_owned(),
-            Err(why) => format!("the configuration is not taken: {why}"),
+            Err(why) => format!("the configuration is invalid: {why}"),
         }
     }
 
@@ -163,10 +171,11 @@ impl Observer {
         self.inner.running.get()?.as_ref()
     }
 
-    /// Makes all there is to make, once.
+    /// Starts the observer thread and makes all that it needs, once. Returns `None` if that failed,
+    /// and also in all later calls.
     fn start(&self, settings: &Arc<Settings>) -> Option<Arc<Shared>> {
         let start = || {
-            let (me, identity) = identity(&self.inner.seat.shim_id)?;
+            let (me, identity) = identity(&self.inner.shim.shim_id)?;
             let journal_bytes = usize::try_from(settings.journal_max).unwrap_or(usize::MAX);
             let shared = Arc::new(Shared {
                 event_log: Arc::new(EventLog::new(
@@ -182,19 +191,22 @@ impl Observer {
             actor::start(shared.clone())?;
             let service = Service::new(shared.event_log.clone(), shared.clone());
             if let Err(error) = self.register(me, shared.event_log.identity()) {
-                tracing::warn!(%error, "nobody will find this shim's events");
+                // Only clients that find the shim by its registration lose something.
+                tracing::warn!(%error, "failed to register the shim; `lookout` will not find it");
             }
             Ok::<_, std::io::Error>(Running { shared, service })
         };
+        // A failure is kept as well, so that it is logged once.
         let running = self.inner.running.get_or_init(|| {
             start().inspect_err(|error| tracing::error!(%error, "containers are not observed")).ok()
         });
+        // One waiter, `carry`. A notification without a waiter is kept for it.
         self.inner.started.notify_one();
         running.as_ref().map(|running| running.shared.clone())
     }
 
     fn register(&self, me: ProcessKey, identity: &Identity) -> std::io::Result<()> {
-        let ShimIdentity { namespace, shim_id, address } = self.inner.seat.clone();
+        let ShimIdentity { namespace, shim_id, address } = self.inner.shim.clone();
         let registration = Registration {
             namespace,
             id: shim_id,
@@ -208,7 +220,8 @@ impl Observer {
     }
 }
 
-/// This process, and what its records are known by: its epoch is its own name among all processes.
+/// This process's key and the identity of its events. The epoch is the entity id of this process,
+/// which no other run of a shim has.
 fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
     let boot = boot_id()?;
     let pid = i32::try_from(std::process::id()).unwrap_or_default();
@@ -217,25 +230,31 @@ fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
 }
 
 impl ContainerObserver for Observer {
-    fn begin(&self, beginning: NewContainer) -> Option<Arc<dyn ObservedContainer>> {
+    fn begin(&self, new: NewContainer) -> Option<Arc<dyn ObservedContainer>> {
+        // The reason is in the capabilities and in the answers of the service.
         let config = self.inner.config.as_ref().ok()?;
-        let (settings, warnings) = config.for_container(&beginning.options, &beginning.annotations);
+        let (settings, warnings) = config.for_container(&new.options, &new.annotations);
         for config::Warning { key, reason } in warnings {
-            tracing::warn!(id = beginning.id, key, %reason, "a setting is not taken");
+            tracing::warn!(id = new.id, key, %reason, "a setting is ignored");
         }
+        // Before `start`: nothing is made for a container that is not observed.
         if !settings.observe {
             return None;
         }
         let settings = Arc::new(settings);
+        // The settings of the shim as a whole (source, bus, ring, journal) are those of the first
+        // observed container.
         let shared = self.start(&settings)?;
         let container = Container {
-            namespace: beginning.namespace,
-            id: beginning.id,
+            namespace: new.namespace,
+            id: new.id,
+            // Unknown until init exists; the observer thread fills it in.
             cgroup: String::new(),
-            kubernetes: Kubernetes::from_annotations(&beginning.annotations),
+            kubernetes: Kubernetes::from_annotations(&new.annotations),
         };
+        // Relaxed: the serials only have to differ.
         let serial = Serial(self.inner.serials.fetch_add(1, Ordering::Relaxed));
-        let NewContainer { owns_pid_namespace, runtime, .. } = beginning;
+        let NewContainer { owns_pid_namespace, runtime, .. } = new;
         let input = Arc::default();
         Some(Arc::new(Handle {
             shared,
@@ -249,7 +268,7 @@ impl ContainerObserver for Observer {
     }
 }
 
-/// One container, as the task side holds it.
+/// One observed container, as the Task service holds it.
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,
@@ -262,8 +281,8 @@ struct Handle {
 }
 
 impl Handle {
-    fn put(&self, message: Message) {
-        // An observer that has failed has said so.
+    fn send(&self, message: Message) {
+        // The inbox is closed if the observer thread has failed. That was reported already.
         drop(self.shared.inbox.put(message));
     }
 }
@@ -271,7 +290,7 @@ impl Handle {
 impl ObservedContainer for Handle {
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (watched, is_watched) = oneshot::channel();
-        self.put(Message::Created {
+        self.send(Message::Created {
             serial: self.serial,
             container: self.container.clone(),
             settings: self.settings.clone(),
@@ -283,37 +302,42 @@ impl ObservedContainer for Handle {
             watched,
         });
         Box::pin(async move {
-            if timeout(PATIENCE, is_watched).await.is_err() {
-                tracing::warn!(id = self.container.id, "started before it is observed");
+            // A dropped sender ends the wait, too: the container cannot be observed.
+            if timeout(WATCH_TIMEOUT, is_watched).await.is_err() {
+                tracing::warn!(
+                    id = self.container.id,
+                    "the container starts before it is observed"
+                );
             }
         })
     }
 
     fn runtime_exec(&self, exec_id: &str, pid: i32) {
-        self.put(Message::RuntimeExec { serial: self.serial, exec_id: exec_id.to_owned(), pid });
+        self.send(Message::RuntimeExec { serial: self.serial, exec_id: exec_id.to_owned(), pid });
     }
 
     fn exec_started(&self, exec_id: &str, pid: i32) {
-        self.put(Message::ExecStarted { serial: self.serial, exec_id: exec_id.to_owned(), pid });
+        self.send(Message::ExecStarted { serial: self.serial, exec_id: exec_id.to_owned(), pid });
     }
 
     fn exited(&self, process: &ProcessId, exit: Exit) {
         let exec_id = process.exec_id().unwrap_or_default();
-        self.put(Message::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
+        self.send(Message::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
     }
 
     fn input(&self) {
+        // Called for each write. Only the first input of an idle container makes a message.
         if self.input.came(monotonic_ns()) {
-            self.put(Message::Input { serial: self.serial });
+            self.send(Message::Input { serial: self.serial });
         }
     }
 
     fn output_ended(&self, process: &ProcessId) {
         let exec_id = process.exec_id().unwrap_or_default();
-        self.put(Message::OutputEnded { serial: self.serial, exec_id: exec_id.to_owned() });
+        self.send(Message::OutputEnded { serial: self.serial, exec_id: exec_id.to_owned() });
     }
 
     fn deleted(&self) {
-        self.put(Message::Deleted { serial: self.serial });
+        self.send(Message::Deleted { serial: self.serial });
     }
 }

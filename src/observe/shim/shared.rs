@@ -1,4 +1,4 @@
-//! What the observer thread and the shim's async thread share.
+//! The state that the observer thread and the shim's async thread share.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{
     message::Message,
-    service::{Living, OpenPorts, Questions, Unavailable},
+    service::{LiveProcesses, OpenPorts, Queries, Unavailable},
 };
 use crate::{
     clock::{monotonic_ns, realtime_offset_ns},
@@ -16,55 +16,60 @@ use crate::{
     observe::{capability::Capabilities, pipeline::Inbox, stream::EventLog},
 };
 
-/// What the node's shims share, and only a short-lived process of its own may make.
+/// Runs the helpers of the node: processes that do for all shims what no shim should do itself,
+/// such as loading the eBPF programs.
 pub trait Helpers: Send + Sync + std::fmt::Debug {
-    /// Runs this binary's `verb` until it says that all is well.
+    /// Runs this binary with `verb` and waits until it has reported success.
     ///
     /// # Errors
     ///
-    /// What spawning answered, or what the helper said.
+    /// The process could not be spawned, or it reported an error.
     fn run(&self, verb: &'static str) -> std::io::Result<()>;
 
-    /// Starts this binary's `verb`, which goes on by itself.
+    /// Starts this binary with `verb` and does not wait for it.
     ///
     /// # Errors
     ///
-    /// What spawning answered.
+    /// The process could not be spawned.
     fn start(&self, verb: &'static str) -> std::io::Result<()>;
 }
 
-/// What the observer's thread and the shim's share.
+/// Shared by the observer thread and the async thread of one shim.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) event_log: Arc<EventLog>,
     pub(super) inbox: Inbox<Message>,
+    /// The settings of the first observed container, which hold for the whole shim.
     pub(super) settings: Arc<Settings>,
     pub(super) helpers: Arc<dyn Helpers>,
     pub(super) capabilities: Mutex<Vec<Capability>>,
 }
 
 impl Shared {
-    /// What can be observed is now this; a change is an event.
-    pub(super) fn can(&self, capabilities: Vec<Capability>) {
+    /// Sets what can be observed. Each category that changed is reported as an event, except when
+    /// the first source is opened.
+    pub(super) fn set_capabilities(&self, capabilities: Vec<Capability>) {
+        // A poisoned lock is used on: a panic of one thread must not reach the other.
         let before = std::mem::replace(
             &mut *self.capabilities.lock().unwrap_or_else(PoisonError::into_inner),
             capabilities.clone(),
         );
+        // Empty before the first source is open. That source sets the initial state.
         let changed = capabilities
             .into_iter()
             .filter(|capability| !before.is_empty() && !before.contains(capability));
-        self.tell(changed.map(Body::Capability));
+        self.emit(changed.map(Body::Capability));
     }
 
     pub(super) fn capabilities(&self) -> Vec<Capability> {
         self.capabilities.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The observer's thread has ended before its time.
-    pub(super) fn failed(&self, why: &str) {
-        self.can(Capabilities::unavailable(why).categories().to_vec());
+    /// Reports that the observer thread has failed: nothing is observed from now on.
+    pub(super) fn report_failure(&self, why: &str) {
+        self.set_capabilities(Capabilities::unavailable(why).categories().to_vec());
         let now = monotonic_ns();
-        self.tell([Body::Gap(Gap {
+        self.emit([Body::Gap(Gap {
             lost: None,
             stage: Stage::Observer,
             from_ns: now,
@@ -72,13 +77,15 @@ impl Shared {
         })]);
     }
 
-    /// Asks the observer's thread about a container, or where that is empty about all.
-    fn ask<'a, T: Send + 'a>(
+    /// Sends a query about a container to the observer thread and waits for the answer. An empty id
+    /// means all containers.
+    fn query<'a, T: Send + 'a>(
         &'a self,
         container: &'a str,
         message: fn(String, oneshot::Sender<Option<T>>) -> Message,
     ) -> BoxFuture<'a, Result<T, Unavailable>> {
         Box::pin(async move {
+            // For an inbox that is closed, and for a thread that ended with the query in its inbox.
             let failed = || Unavailable::Observer { reason: "the observer has ended".into() };
             let (reply, answer) = oneshot::channel();
             self.inbox.put(message(container.to_owned(), reply)).map_err(|_| failed())?;
@@ -87,10 +94,11 @@ impl Shared {
         })
     }
 
-    fn tell(&self, bodies: impl IntoIterator<Item = Body>) {
+    /// Publishes events of the shim itself, without a container.
+    fn emit(&self, bodies: impl IntoIterator<Item = Body>) {
         let monotonic_ns = monotonic_ns();
         let realtime_ns = monotonic_ns + realtime_offset_ns();
-        let told = bodies.into_iter().map(|body| Event {
+        let events = bodies.into_iter().map(|body| Event {
             monotonic_ns,
             realtime_ns,
             grade: Grade::Exact,
@@ -98,20 +106,23 @@ impl Shared {
             container: None,
             body,
         });
-        self.event_log.publish(&mut told.collect());
+        self.event_log.publish(&mut events.collect());
     }
 }
 
-impl Questions for Shared {
+impl Queries for Shared {
     fn capabilities(&self) -> Vec<Capability> {
         Shared::capabilities(self)
     }
 
-    fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>> {
-        self.ask(container, |container_id, reply| Message::Processes { container_id, reply })
+    fn processes<'a>(
+        &'a self,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<LiveProcesses, Unavailable>> {
+        self.query(container, |container_id, reply| Message::Processes { container_id, reply })
     }
 
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
-        self.ask(container, |container_id, reply| Message::Ports { container_id, reply })
+        self.query(container, |container_id, reply| Message::Ports { container_id, reply })
     }
 }

@@ -1,4 +1,7 @@
-//! Which source: the best that the settings allow and the node has.
+//! Selects the source of process events: the best one that the settings allow and the node has.
+//!
+//! `bpf` comes before `connector`, which comes before `poll`. When a source ends, the next one in
+//! this order replaces it; a better one is not tried again.
 
 use std::io;
 
@@ -19,46 +22,59 @@ use crate::{
     registration::runtime_dir,
 };
 
-/// The verb that loads the node's programs.
+/// The verb of this binary that loads the node's eBPF programs.
 pub const LOAD_PROGRAMS: &str = "load-programs";
 
-/// The verb that is the node's one listener on the proc connector.
+/// The verb of this binary that runs the node's one listener on the proc connector.
 pub const LISTEN_CONNECTOR: &str = "listen-connector";
 
-/// Does what [`LOAD_PROGRAMS`] says, in a process that ends then.
+/// Runs the verb [`LOAD_PROGRAMS`]: loads and pins the programs. Called in a process of its own
+/// that ends then, because loading leaves memory in use.
 ///
 /// # Errors
 ///
-/// What the kernel refused.
+/// [`SourceError`]: bpffs is unavailable, or the kernel refused a program.
 pub fn load_programs() -> Result<(), SourceError> {
     bpf::load(&bpf::bpffs()?)
 }
 
-/// Does what [`LISTEN_CONNECTOR`] says, in a process of its own, until no shim needs it any more.
+/// Runs the verb [`LISTEN_CONNECTOR`] in a process of its own, until no shim needs the listener.
 ///
 /// # Errors
 ///
-/// What the kernel refused.
+/// The error of the socket that the kernel refused.
 pub fn listen_connector() -> io::Result<()> {
     connector::serve(&runtime_dir())
 }
 
-/// Opens the best source, and says what that can.
+/// Opens the best source and sets the capabilities of the shim accordingly.
+///
+/// # Errors
+///
+/// The error of the last source that was tried.
 pub(super) fn open(shared: &Shared) -> Result<Box<dyn Source>, SourceError> {
     open_after(shared, None)
 }
 
-/// A source has ended: the next one down.
+/// Opens the next source after `backend`, which has ended with `error`.
+///
+/// # Errors
+///
+/// The error of the last source that was tried, or `error` if there is no further one.
 pub(super) fn replace(
     shared: &Shared,
     backend: Backend,
     error: SourceError,
 ) -> Result<Box<dyn Source>, SourceError> {
-    tracing::warn!(source = backend.as_str(), error = refusal(&error), "a source has ended");
+    tracing::warn!(
+        source = backend.as_str(),
+        error = refusal(&error),
+        "a source has ended; trying the next one"
+    );
     open_after(shared, Some((backend, error)))
 }
 
-/// The sources in order, each with why the ones before it cannot be had.
+/// Opens the first source that works, and keeps why each one before it does not.
 fn open_after(
     shared: &Shared,
     ended: Option<(Backend, SourceError)>,
@@ -69,32 +85,32 @@ fn open_after(
         SourceChoice::Connector => &[Backend::Connector],
         SourceChoice::Poll => &[Backend::Poll],
     };
-    // The node's listener can be had anew; what else has ended has ended for good.
+    // A new listener can be started for the connector. Any other source that ended stays unusable.
     let ended_for_good = ended.as_ref().filter(|(backend, _)| *backend != Backend::Connector);
     let skip =
         ended_for_good.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));
-    let not_asked = || Err("not asked for".to_owned());
+    let not_tried = || Err("not asked for".to_owned());
     let mut probes =
-        Probes { bpf: not_asked(), udp: false, connector: not_asked(), proc: not_asked() };
+        Probes { bpf: not_tried(), udp: false, connector: not_tried(), proc: not_tried() };
     let mut last = ended.map(|(backend, error)| {
-        *answer(&mut probes, backend) = Err(format!("ended: {}", refusal(&error)));
+        *probe_result(&mut probes, backend) = Err(format!("ended: {}", refusal(&error)));
         error
     });
     for backend in wanted.iter().skip(skip.map_or(0, |index| index + 1)) {
         match open_one(shared, *backend) {
             Ok(source) => {
-                *answer(&mut probes, *backend) = Ok(());
+                *probe_result(&mut probes, *backend) = Ok(());
                 probes.udp = source.sees_udp();
-                // Whatever works without the programs has read it.
+                // A source other than `bpf` has read /proc by now.
                 probes.proc = Ok(());
                 tracing::info!(source = backend.as_str(), "observing");
-                shared.can(Capabilities::from_probes(&probes).categories().to_vec());
+                shared.set_capabilities(Capabilities::from_probes(&probes).categories().to_vec());
                 return Ok(source);
             }
             Err(error) => {
                 let why = refusal(&error);
-                tracing::info!(source = backend.as_str(), why, "cannot observe by this");
-                *answer(&mut probes, *backend) = Err(why);
+                tracing::info!(source = backend.as_str(), why, "a source is unavailable");
+                *probe_result(&mut probes, *backend) = Err(why);
                 last = Some(error);
             }
         }
@@ -102,7 +118,7 @@ fn open_after(
     Err(last.unwrap_or(SourceError::Missing { what: "a source of process events" }))
 }
 
-fn answer(probes: &mut Probes, backend: Backend) -> &mut Result<(), String> {
+fn probe_result(probes: &mut Probes, backend: Backend) -> &mut Result<(), String> {
     match backend {
         Backend::Bpf => &mut probes.bpf,
         Backend::Connector => &mut probes.connector,
@@ -115,13 +131,14 @@ fn open_one(shared: &Shared, backend: Backend) -> Result<Box<dyn Source>, Source
         Backend::Bpf => {
             let load = &mut || shared.helpers.run(LOAD_PROGRAMS);
             let mut source = BpfSource::open(&bpf::bpffs()?, shared.settings.ring_size, load)?;
+            // The setting is shared by the node's shims, so it is only ever raised.
             if shared.settings.argv_max > Settings::default().argv_max {
                 source.capture_args(shared.settings.argv_max)?;
             }
             Box::new(source)
         }
         Backend::Connector => {
-            // Asked here, because a listener that is refused only ends.
+            // Probed here for the reason: a listener that the kernel refuses only ends.
             probe_connector().map_err(|why| SourceError::Kernel {
                 action: "listen on the proc connector",
                 source: io::Error::other(why),

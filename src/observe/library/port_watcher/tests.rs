@@ -11,9 +11,9 @@ use crate::{
     observe::source::poll::{self, PollSource},
 };
 
-const SOON: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A child that listens when its stdin is closed, as long as it lives; and where.
+/// A watcher of the process `pid`, and the receiver of its events.
 fn watched(pid: i32) -> (PortWatcher, Receiver<PortEvent>) {
     let (sender, events) = mpsc::channel();
     (PortWatcher::new(pid, move |event| drop(sender.send(event.clone()))), events)
@@ -28,16 +28,16 @@ fn own_pid() -> i32 {
     i32::try_from(std::process::id()).unwrap()
 }
 
-/// Check that without eBPF what listens already, what begins to and what ceases to are told, with
-/// the process; that a stopped watcher tells nothing; and that a started one begins anew.
+/// Check that without eBPF the ports that are open, open and close are reported with their process,
+/// that a stopped watcher reports nothing, and that it can be started again.
 #[test]
-fn the_kernels_list_tells_what_opens_and_closes() {
+fn the_kernels_list_shows_what_opens_and_closes() {
     let before = TcpListener::bind("127.0.0.1:0").unwrap();
     let first = before.local_addr().unwrap().port();
     let (mut watcher, events) = watched(own_pid());
     for _ in 0..2 {
         watcher.start_over(Box::new(PollSource::new(poll::INTERVAL))).unwrap();
-        let event = events.recv_timeout(SOON).unwrap();
+        let event = events.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(
             (event.is_open, event.endpoint.port, event.pid),
             (true, first, Some(own_pid())),
@@ -46,13 +46,13 @@ fn the_kernels_list_tells_what_opens_and_closes() {
         assert_eq!(event.grade, Grade::Snapshot);
         let later = TcpListener::bind("[::1]:0").unwrap();
         let second = later.local_addr().unwrap();
-        let event = events.recv_timeout(SOON).unwrap();
+        let event = events.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(
             (event.is_open, event.endpoint.port, event.endpoint.address),
             (true, second.port(), second.ip())
         );
         drop(later);
-        let event = events.recv_timeout(SOON).unwrap();
+        let event = events.recv_timeout(TIMEOUT).unwrap();
         assert_eq!((event.is_open, event.endpoint.port), (false, second.port()));
         watcher.stop();
         drop(TcpListener::bind("127.0.0.1:0").unwrap());
@@ -60,10 +60,10 @@ fn the_kernels_list_tells_what_opens_and_closes() {
     }
 }
 
-/// Check that a process without ports has none, whoever else listens, and that one that is not
-/// there is an error after which the watcher can still be started.
+/// Check that the ports of another process are not reported, and that a missing process is an error
+/// after which the watcher can still be started.
 #[test]
-fn another_processes_ports_are_not_told() {
+fn another_processes_ports_are_not_reported() {
     let mut child = sleeper();
     let _ours = TcpListener::bind("127.0.0.1:0").unwrap();
     let (mut watcher, events) = watched(i32::try_from(child.id()).unwrap());
@@ -82,10 +82,10 @@ mod root {
     use super::*;
     use crate::observe::source::bpf::{self, BpfSource};
 
-    /// Check that with eBPF each listener of a descendant is told exactly, however short, and that
-    /// a socket that somebody else closes last is told as closed.
+    /// Check that with eBPF each listener of a descendant is reported exactly, however short its
+    /// life, and that a socket that another process closes last is reported as closed.
     #[test]
-    fn listeners_of_descendants_are_told_exactly() {
+    fn listeners_of_descendants_are_reported_exactly() {
         const COUNT: usize = 50;
         const RING: u32 = 64 << 10;
         let node = tempfile::tempdir().unwrap();
@@ -107,29 +107,30 @@ mod root {
             let port = listener.local_addr().unwrap().port();
             drop(listener);
             for is_open in [true, false] {
-                let event = events.recv_timeout(SOON).unwrap();
-                let told = (event.is_open, event.endpoint.port, event.pid, event.grade);
-                assert_eq!(told, (is_open, port, Some(own_pid()), Grade::Exact));
+                let event = events.recv_timeout(TIMEOUT).unwrap();
+                let received = (event.is_open, event.endpoint.port, event.pid, event.grade);
+                assert_eq!(received, (is_open, port, Some(own_pid()), Grade::Exact));
             }
         }
         let socket = UdpSocket::bind("[::1]:0").unwrap();
         let port = socket.local_addr().unwrap().port();
         drop(socket);
         for is_open in [true, false] {
-            let PortEvent { endpoint, pid, grade, is_open: told, .. } =
-                events.recv_timeout(SOON).unwrap();
-            assert_eq!((told, pid, grade), (is_open, Some(own_pid()), Grade::Exact));
+            let PortEvent { endpoint, pid, grade, is_open: opened, .. } =
+                events.recv_timeout(TIMEOUT).unwrap();
+            assert_eq!((opened, pid, grade), (is_open, Some(own_pid()), Grade::Exact));
             assert_eq!((endpoint.transport, endpoint.port), (Transport::Udp, port));
         }
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert!(events.recv_timeout(SOON).unwrap().is_open);
-        // A child inherits it, is killed, and the port stays; then it is ours to close.
+        assert!(events.recv_timeout(TIMEOUT).unwrap().is_open);
+        // A child inherits the listener and is killed. The port stays open until this process
+        // closes it too.
         let mut child = sleeper();
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(events.try_recv().is_err());
         drop(listener);
-        assert!(!events.recv_timeout(SOON).unwrap().is_open);
+        assert!(!events.recv_timeout(TIMEOUT).unwrap().is_open);
         watcher.stop();
         nix::mount::umount2(node.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
     }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Check that a signal is told as a negative code, and that the end wakes who waits.
+/// Check that a signal is reported as a negative code, and that the end wakes a waiting subscriber.
 #[test]
 fn a_signal_is_a_negative_code() {
     let (mut child, subscriber) =
@@ -14,24 +14,24 @@ fn a_signal_is_a_negative_code() {
         });
         child.child().kill().unwrap();
         child.wait().unwrap();
-        let told = ended.join().unwrap();
+        let received = ended.join().unwrap();
         assert_eq!(
-            told.map(|event| event.map(|event| (event.what, event.pid))),
+            received.map(|event| event.map(|event| (event.what, event.pid))),
             [Some((Lifecycle::Started, pid)), Some((Lifecycle::Exited { code: -9 }, pid)), None]
         );
     });
 }
 
-/// Check that a subscriber that is dropped hinders neither a wait nor another spawn.
+/// Check that a dropped subscriber does not affect the wait.
 #[test]
-fn a_dropped_subscriber_hinders_nobody() {
+fn a_dropped_subscriber_does_not_affect_the_wait() {
     let (mut child, subscriber) =
         ObserverConfig::lifecycle().spawn(&mut Command::new("true")).unwrap();
     drop(subscriber);
     assert!(child.wait().unwrap().success());
 }
 
-/// Check that nothing is observed that was not asked for.
+/// Check that only the selected categories are observed.
 #[test]
 fn nothing_is_observed_by_default() {
     let config = ObserverConfig::default();

@@ -1,17 +1,17 @@
-//! What of all events goes on containerd's bus, and in which form.
+//! Sends a selection of the events to containerd's bus.
 //!
 //! ```text
-//!  event_log ──► [Bus] ──► publish, unjournaled ──► containerd
-//!           │ chosen? room in the bucket?
-//!           └ no room: counted, told once a second at most, on the bus and in the stream
+//!  event log ──► [Bus] ──► publish, unjournaled ──► containerd
+//!                  │ selected? token in the bucket?
+//!                  └ no token: counted, and reported once a second at most, as an event
 //! ```
 //!
-//! [`Bus`] is pure: it decides and encodes, and is told the time. [`run`] is the thin part that
-//! follows the event_log and sends; it waits for the event_log alone, and has a timer only while something was
+//! [`Bus`] is pure: it decides and encodes, and receives the time as an argument. [`run`] reads the
+//! event log and sends. It waits for the event log only, and has a timer only while an event is
 //! withheld.
 //!
-//! The bus belongs to task events. Ours are bounded to a rate, never wait in front of one, and may
-//! be dropped; whoever needs all of them follows the stream.
+//! The bus is for task events. The observer's events are limited to a rate, never delay a task
+//! event, and may be dropped. A client that needs all of them subscribes to the stream.
 
 mod bucket;
 mod spec;
@@ -29,44 +29,45 @@ use crate::{
 };
 use bucket::Bucket;
 
-/// A process runs an image.
+/// The topic of `process.start` and `process.exec`: a process runs an image.
 pub const PROCESS_START: &str = "/lookout/process-start";
-/// A process has ended.
+/// The topic of `process.exit`: a process has ended.
 pub const PROCESS_EXIT: &str = "/lookout/process-exit";
-/// A port opened.
+/// The topic of `port.open`.
 pub const PORT_OPEN: &str = "/lookout/port-open";
-/// A port closed.
+/// The topic of `port.close`.
 pub const PORT_CLOSE: &str = "/lookout/port-close";
-/// Something is missing: from all events, or from the bus.
+/// The topic of `observer.gap` and `observer.throttle`: events are missing, from all subscribers or
+/// from the bus alone.
 pub const GAP: &str = "/lookout/gap";
 
-/// The type of the news that something was withheld.
+/// The type of the event that reports withheld events.
 const THROTTLE: &str = "observer.throttle";
 
-/// How often it is told at most what was withheld.
-const TELL_NS: u64 = 1_000_000_000;
+/// The least time between two reports of withheld events, in nanoseconds.
+const THROTTLE_INTERVAL_NS: u64 = 1_000_000_000;
 
-/// What is taken from the event_log at once; the rest waits in the event_log's journal.
+/// The bounds of one read of the event log. The other events wait in its journal.
 const READ: Bounds = Bounds { events: 256, bytes: 256 << 10 };
 
-/// What the bus carries: the key `bus` of the configuration.
+/// Which events go to the bus: the key `bus` of the configuration.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Carries {
-    /// Nothing of ours.
+pub enum Selection {
+    /// None of the observer's events.
     None,
-    /// Listening ports, and gaps.
+    /// Ports that open and close, and gaps.
     #[default]
     Ports,
-    /// That, and every start and exit of a process.
+    /// The events of `Ports`, and every start, exec and exit of a process.
     Processes,
 }
 
-/// How many events a second the bus gets.
+/// The rate limit of the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// In the long run.
+    /// Events a second over a long time.
     pub per_second: u32,
-    /// At once, after a rest.
+    /// Events at once, when the bucket is full.
     pub burst: u32,
 }
 
@@ -76,40 +77,49 @@ impl Default for Rate {
     }
 }
 
-/// An event in the form of the bus: a message of type [`TYPE_URL`].
+/// An event as it goes to the bus: a message of type [`TYPE_URL`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusEvent {
-    /// Where.
+    /// The topic, one of the constants of this module.
     pub topic: &'static str,
-    /// JSON.
+    /// The message: JSON of an OCI runtime specification.
     pub value: Vec<u8>,
 }
 
-/// Decides and encodes, of one shim. Times are nanoseconds of one clock that never goes back.
+/// Selects, limits and encodes the events of one shim. All times are nanoseconds of one monotonic
+/// clock.
 #[derive(Debug)]
 pub struct Bus {
-    carries: Carries,
+    selection: Selection,
     bucket: Bucket,
+    /// Events that were withheld since the last report.
     withheld: u64,
-    /// When the first of `withheld` was.
+    /// The time of the first of `withheld`.
     since_ns: u64,
-    told_ns: Option<u64>,
+    /// The time of the last report; `None` before the first.
+    last_throttle_ns: Option<u64>,
 }
 
 impl Bus {
-    /// Nothing withheld yet.
+    /// A bus with a full bucket.
     #[must_use]
-    pub fn new(carries: Carries, rate: Rate) -> Self {
-        Self { carries, bucket: Bucket::new(rate), withheld: 0, since_ns: 0, told_ns: None }
+    pub fn new(selection: Selection, rate: Rate) -> Self {
+        Self {
+            selection,
+            bucket: Bucket::new(rate),
+            withheld: 0,
+            since_ns: 0,
+            last_throttle_ns: None,
+        }
     }
 
-    /// The types of events that it may choose from; none where it carries nothing.
+    /// The event types to subscribe to; empty if nothing is selected.
     #[must_use]
     pub fn types(&self) -> &'static [&'static str] {
-        match self.carries {
-            Carries::None => &[],
-            Carries::Ports => &["observer.gap", THROTTLE, "port.*"],
-            Carries::Processes => &[
+        match self.selection {
+            Selection::None => &[],
+            Selection::Ports => &["observer.gap", THROTTLE, "port.*"],
+            Selection::Processes => &[
                 "observer.gap",
                 THROTTLE,
                 "port.*",
@@ -120,18 +130,21 @@ impl Bus {
         }
     }
 
-    /// The event as the bus gets it; `None` where it is not for the bus, or where there is no room
-    /// for it.
-    pub fn take(&mut self, event: &api::Event, now_ns: u64) -> Option<BusEvent> {
+    /// Encodes an event for the bus. Returns `None` if it is not selected, or if it is withheld by
+    /// the rate limit, which counts it.
+    pub fn admit(&mut self, event: &api::Event, now_ns: u64) -> Option<BusEvent> {
         let topic = match event.type_.as_str() {
-            "process.start" | "process.exec" if self.carries == Carries::Processes => PROCESS_START,
-            "process.exit" if self.carries == Carries::Processes => PROCESS_EXIT,
-            "port.open" if self.carries != Carries::None => PORT_OPEN,
-            "port.close" if self.carries != Carries::None => PORT_CLOSE,
-            "observer.gap" | THROTTLE if self.carries != Carries::None => GAP,
+            "process.start" | "process.exec" if self.selection == Selection::Processes => {
+                PROCESS_START
+            }
+            "process.exit" if self.selection == Selection::Processes => PROCESS_EXIT,
+            "port.open" if self.selection != Selection::None => PORT_OPEN,
+            "port.close" if self.selection != Selection::None => PORT_CLOSE,
+            "observer.gap" | THROTTLE if self.selection != Selection::None => GAP,
             _ => return None,
         };
-        // A throttle has a rate of its own.
+        // A throttle is limited by `THROTTLE_INTERVAL_NS` instead. It must pass when no token is
+        // left.
         if event.type_ != THROTTLE && !self.bucket.take(now_ns) {
             self.withhold(1, now_ns);
             return None;
@@ -139,7 +152,7 @@ impl Bus {
         Some(BusEvent { topic, value: spec::encode(event) })
     }
 
-    /// Counts events that were for the bus and did not get there.
+    /// Counts events that were selected and did not reach the bus.
     pub fn withhold(&mut self, events: u64, now_ns: u64) {
         if self.withheld == 0 {
             self.since_ns = now_ns;
@@ -147,32 +160,35 @@ impl Bus {
         self.withheld += events;
     }
 
-    /// When [`throttled`](Self::throttled) will have something to tell; `None` while nothing is
-    /// withheld.
+    /// The time at which [`throttled`](Self::throttled) returns the next report; `None` if nothing
+    /// is withheld.
     #[must_use]
     pub fn due_ns(&self) -> Option<u64> {
-        let due = self
-            .told_ns
-            .map_or(self.since_ns, |told| told.saturating_add(TELL_NS).max(self.since_ns));
+        // The first report is due at once, each later one an interval after the one before it.
+        let due = self.last_throttle_ns.map_or(self.since_ns, |last| {
+            last.saturating_add(THROTTLE_INTERVAL_NS).max(self.since_ns)
+        });
         (self.withheld > 0).then_some(due)
     }
 
-    /// What was withheld since this was last told, once that is due: an event for the event_log, which
-    /// comes back to [`take`](Self::take) with a seq.
+    /// The report of the events that were withheld since the last one; `None` if it is not due. The
+    /// caller publishes it to the event log, from which it returns to [`admit`](Self::admit) with a
+    /// sequence number.
     pub fn throttled(&mut self, now_ns: u64) -> Option<Body> {
         if self.due_ns()? > now_ns {
             return None;
         }
         let withheld = std::mem::take(&mut self.withheld);
-        self.told_ns = Some(now_ns);
+        self.last_throttle_ns = Some(now_ns);
         Some(Body::Throttle { withheld, over_ns: now_ns.saturating_sub(self.since_ns) })
     }
 }
 
-/// Sends what `bus` chooses of the event_log's events, until the event_log is closed. `monotonic_ns` reads
-/// `CLOCK_MONOTONIC`.
+/// Sends the events that `bus` selects until the event log is closed. `monotonic_ns` reads
+/// `CLOCK_MONOTONIC`, in nanoseconds.
 ///
-/// What containerd did not take is counted too, and told with the next event that this looks at.
+/// Events that containerd did not accept are counted as withheld too. They are noticed when the
+/// next selected event arrives.
 pub async fn run(
     event_log: &Arc<EventLog>,
     publisher: &Publisher,
@@ -180,43 +196,47 @@ pub async fn run(
     monotonic_ns: impl Fn() -> u64,
 ) {
     let types: Vec<String> = bus.types().iter().map(|name| (*name).to_owned()).collect();
+    // `bus = none`: no subscription, and so no wake-ups.
     if types.is_empty() {
         return;
     }
     let filters = vec![Wanted { types, ..Wanted::default() }];
-    let asked = Request { filters, internal: true, ..Request::default() };
-    // Only a filter or a cursor that is wrong could be refused, and there are none.
-    let Ok(mut subscription) = event_log.subscribe(asked) else { return };
+    let request = Request { filters, internal: true, ..Request::default() };
+    // Only an invalid filter or cursor is refused, and an internal subscriber has no limit.
+    let Ok(mut subscription) = event_log.subscribe(request) else { return };
     loop {
         let due = bus.due_ns().map(|due| Duration::from_nanos(due.saturating_sub(monotonic_ns())));
         let read = tokio::select! {
             read = subscription.next(READ) => read,
+            // An empty batch, so that the report is published below.
             () = sleep(due) => Some(Batch::default()),
         };
         let Some(batch) = read else { return };
         let now_ns = monotonic_ns();
         let missed: u64 = batch.gaps.iter().filter_map(|gap| gap.lost).sum();
-        let refused = match batch.decoded() {
+        let unsent = match batch.decoded() {
             Ok(events) => {
                 events.iter().filter(|event| !send(publisher, &mut bus, event, now_ns)).count()
             }
+            // The log's own encoding. If it cannot be decoded, the whole batch counts as withheld.
             Err(_) => batch.count,
         };
-        bus.withhold(missed + refused as u64 + publisher.take_unsent(), now_ns);
+        // Evicted before they were read, refused by the full queue, or not accepted by containerd.
+        bus.withhold(missed + unsent as u64 + publisher.take_unsent(), now_ns);
         if let Some(body) = bus.throttled(now_ns) {
-            event_log.publish(&mut vec![of_the_shim(body, now_ns)]);
+            event_log.publish(&mut vec![shim_event(body, now_ns)]);
         }
     }
 }
 
-/// Whether the event, if it is for the bus, was not refused for want of room. The news of a refusal
-/// is never refused itself: that would be news again.
+/// Sends an event if the bus admits it. Returns `false` if the publisher's queue was full. A
+/// throttle always counts as sent: counting its loss would cause another throttle.
 fn send(publisher: &Publisher, bus: &mut Bus, event: &api::Event, now_ns: u64) -> bool {
-    let Some(BusEvent { topic, value }) = bus.take(event, now_ns) else { return true };
+    let Some(BusEvent { topic, value }) = bus.admit(event, now_ns) else { return true };
     publisher.send_unjournaled(topic, TYPE_URL, value) || event.type_ == THROTTLE
 }
 
-/// For ever where there is no time.
+/// Sleeps for a duration, or for ever without one.
 async fn sleep(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
@@ -224,7 +244,7 @@ async fn sleep(duration: Option<Duration>) {
     }
 }
 
-fn of_the_shim(body: Body, monotonic_ns: u64) -> Event {
+fn shim_event(body: Body, monotonic_ns: u64) -> Event {
     Event {
         monotonic_ns,
         realtime_ns: realtime_ns(),

@@ -1,5 +1,6 @@
-//! An event as the JSON of an OCI runtime specification: the one message that every `ctr events`
-//! can print and that has room for what we tell. What is ours is in `annotations`.
+//! Encodes an event as the JSON of an OCI runtime specification. It is the one message type that
+//! every `ctr events` can print and that has fields for a process. All other facts are in its
+//! `annotations`.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +11,10 @@ use crate::{
     model::escaped,
 };
 
-/// The message's type, as containerd's typeurl knows it, without a host.
+/// The type URL of the message, as containerd's `typeurl` package registers it.
 pub const TYPE_URL: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
-/// The version of the specification whose words are used.
+/// The version of the OCI runtime specification that the message follows.
 const OCI_VERSION: &str = "1.0.2";
 
 #[derive(Serialize)]
@@ -34,7 +35,7 @@ struct SpecProcess {
     cwd: String,
 }
 
-/// Absent where it is not known, which Go reads as 0.
+/// An unknown id is left out, which Go decodes as 0.
 #[derive(Serialize)]
 struct User {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,11 +44,11 @@ struct User {
     gid: Option<u32>,
 }
 
-/// The event's JSON.
+/// Encodes an event as JSON.
 ///
-/// JSON has no bytes. Where anything of the process is not UTF-8, all of its arguments, its
-/// directory and its executable are escaped, each byte that is not as `\xHH` and each backslash as
-/// two, and the annotation `io.lookout.escaped` is `true`.
+/// JSON strings cannot hold arbitrary bytes. If any argument, the directory or the executable of
+/// the process is not UTF-8, all of them are escaped: each invalid byte as `\xHH`, each backslash
+/// as two. The annotation `io.lookout.escaped` is `true` then.
 pub(super) fn encode(event: &Event) -> Vec<u8> {
     let mut annotations = Annotations::new();
     annotations.insert("io.lookout.type", event.type_.clone());
@@ -67,7 +68,7 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
         }
         Some(Body::Gap(gap)) => {
             annotations.insert("io.lookout.stage", gap.stage.clone());
-            // Absent: nobody counted.
+            // Left out if the number is unknown.
             annotations.extend(gap.lost.map(|lost| ("io.lookout.lost", lost.to_string())));
         }
         Some(Body::Port(port)) => describe_port(port, &mut annotations),
@@ -75,15 +76,17 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
             annotations.insert("io.lookout.withheld", throttle.withheld.to_string());
             annotations.insert("io.lookout.over_ns", throttle.over_ns.to_string());
         }
+        // `Bus` selects events with these bodies only.
         _ => {}
     }
-    // Strings and numbers, with keys that are strings: nothing that JSON could refuse.
+    // Only strings and numbers under string keys, which serde_json cannot fail to write.
     serde_json::to_vec(&Spec { oci_version: OCI_VERSION, process: described, annotations })
         .unwrap_or_default()
 }
 
 fn describe(process: &Process, annotations: &mut Annotations) -> SpecProcess {
     let parts = [&process.working_directory, &process.executable].into_iter().flatten();
+    // A single annotation covers all fields, so either all of them are escaped or none.
     let is_escaped =
         !process.args.iter().chain(parts).all(|bytes| std::str::from_utf8(bytes).is_ok());
     let text = |bytes: &Vec<u8>| match std::str::from_utf8(bytes) {
@@ -114,7 +117,7 @@ fn describe(process: &Process, annotations: &mut Annotations) -> SpecProcess {
     }
 }
 
-/// The first owner as a process is described; the others by their pids.
+/// Describes a port. The first owner is described as a process is, the others by pid only.
 fn describe_port(port: &Port, annotations: &mut Annotations) {
     annotations.insert("io.lookout.transport", port.transport.clone());
     annotations.insert("io.lookout.address", port.address.clone());
@@ -123,6 +126,7 @@ fn describe_port(port: &Port, annotations: &mut Annotations) {
     if port.dual_stack {
         annotations.insert("io.lookout.dual_stack", "true".to_owned());
     }
+    // An event of a port that only the kernel's list showed may have no known owner.
     let Some(owner) = port.owners.first() else { return };
     let pids: Vec<String> = port.owners.iter().map(|owner| owner.pid.to_string()).collect();
     annotations.insert("io.lookout.pid", owner.pid.to_string());
@@ -150,7 +154,7 @@ fn describe_end(ended: &Ended, annotations: &mut Annotations) {
     }
 }
 
-/// What is empty is not known.
+/// Inserts an annotation, except for an empty word, which means that it is unknown.
 fn insert_word(name: &'static str, word: &str, annotations: &mut Annotations) {
     if !word.is_empty() {
         annotations.insert(name, word.to_owned());

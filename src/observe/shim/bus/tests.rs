@@ -37,7 +37,7 @@ fn event(body: Body) -> api::Event {
     let mut batch = Batch::default();
     Encoder::new(&identity, CLOCK).event(
         1,
-        &of_the_shim(body, 1),
+        &shim_event(body, 1),
         &mut Head::default(),
         &mut batch.events,
     );
@@ -50,26 +50,26 @@ fn gap() -> Body {
     Body::Gap(Gap { lost: Some(1), stage: Stage::Kernel, from_ns: 0, to_ns: 0 })
 }
 
-/// Check which events each setting lets through, and under which topics.
+/// Check which events each setting selects, and under which topics.
 #[test]
-fn the_bus_carries_what_it_was_told_to() {
+fn each_setting_selects_its_events() {
     let bodies =
         || [Body::Fork(process()), Body::Start(process()), Body::Exec(process()), exit(), gap()];
-    let topics = |carries| {
-        let mut bus = Bus::new(carries, Rate::default());
-        bodies().map(|body| bus.take(&event(body), 0).map_or("", |event| event.topic))
+    let topics = |selection| {
+        let mut bus = Bus::new(selection, Rate::default());
+        bodies().map(|body| bus.admit(&event(body), 0).map_or("", |event| event.topic))
     };
-    assert_eq!(topics(Carries::None), [""; 5]);
-    assert_eq!(topics(Carries::Ports), ["", "", "", "", GAP]);
-    assert_eq!(topics(Carries::Processes), ["", PROCESS_START, PROCESS_START, PROCESS_EXIT, GAP]);
+    assert_eq!(topics(Selection::None), [""; 5]);
+    assert_eq!(topics(Selection::Ports), ["", "", "", "", GAP]);
+    assert_eq!(topics(Selection::Processes), ["", PROCESS_START, PROCESS_START, PROCESS_EXIT, GAP]);
 }
 
-/// Check that a burst passes, that the rest is withheld, and that this is told at once and then
-/// once a second at most, with all that was withheld in between.
+/// Check that a burst passes, that further events are withheld, and that this is reported at once
+/// and then once a second at most, with all events that were withheld in between.
 #[test]
-fn what_is_withheld_is_told_once_a_second() {
-    let mut bus = Bus::new(Carries::Processes, Rate { per_second: 1, burst: 2 });
-    let at = |bus: &mut Bus, now_ns| bus.take(&event(exit()), now_ns).is_some();
+fn withheld_events_are_reported_once_a_second() {
+    let mut bus = Bus::new(Selection::Processes, Rate { per_second: 1, burst: 2 });
+    let at = |bus: &mut Bus, now_ns| bus.admit(&event(exit()), now_ns).is_some();
     assert!(at(&mut bus, 0) && at(&mut bus, 0));
     assert_eq!(bus.due_ns(), None);
     assert!(!at(&mut bus, 5));
@@ -77,79 +77,83 @@ fn what_is_withheld_is_told_once_a_second() {
     assert_eq!(bus.throttled(7), Some(Body::Throttle { withheld: 1, over_ns: 2 }));
     assert_eq!((bus.due_ns(), bus.throttled(8)), (None, None));
     assert!(!at(&mut bus, 9) && !at(&mut bus, 10));
-    assert_eq!(bus.due_ns(), Some(7 + TELL_NS));
-    assert_eq!(bus.throttled(6 + TELL_NS), None);
-    assert!(at(&mut bus, TELL_NS), "a token a second");
+    assert_eq!(bus.due_ns(), Some(7 + THROTTLE_INTERVAL_NS));
+    assert_eq!(bus.throttled(6 + THROTTLE_INTERVAL_NS), None);
+    assert!(at(&mut bus, THROTTLE_INTERVAL_NS), "a token a second");
     assert_eq!(
-        bus.throttled(7 + TELL_NS),
-        Some(Body::Throttle { withheld: 2, over_ns: TELL_NS - 2 })
+        bus.throttled(7 + THROTTLE_INTERVAL_NS),
+        Some(Body::Throttle { withheld: 2, over_ns: THROTTLE_INTERVAL_NS - 2 })
     );
 }
 
-/// Check that the news of a throttle passes an empty bucket and takes nothing from it.
+/// Check that a throttle passes an empty bucket and takes no token from it.
 #[test]
 fn a_throttle_passes_an_empty_bucket() {
-    let mut bus = Bus::new(Carries::Ports, Rate { per_second: 0, burst: 0 });
+    let mut bus = Bus::new(Selection::Ports, Rate { per_second: 0, burst: 0 });
     let throttle = event(Body::Throttle { withheld: 1, over_ns: 0 });
-    assert!((0..5).all(|_| bus.take(&throttle, 0).is_some_and(|event| event.topic == GAP)));
+    assert!((0..5).all(|_| bus.admit(&throttle, 0).is_some_and(|event| event.topic == GAP)));
     assert_eq!(bus.due_ns(), None);
 }
 
 proptest! {
-    /// Check that in any stretch of time no more pass than the burst and the rate allow, and that
-    /// passed and withheld are all.
+    /// Check that in any interval no more events pass than the burst and the rate allow, and that
+    /// each event is either passed or withheld.
     #[test]
     fn no_more_pass_than_the_rate_allows(
         steps in proptest::collection::vec(0..50_000_000_u64, 1..400),
         per_second in 0..200_u32,
         burst in 0..20_u32,
     ) {
-        let mut bus = Bus::new(Carries::Processes, Rate { per_second, burst });
-        let (mut now_ns, mut passed, mut told) = (0, Vec::new(), 0);
+        let mut bus = Bus::new(Selection::Processes, Rate { per_second, burst });
+        let (mut now_ns, mut passed, mut reported) = (0, Vec::new(), 0);
         for step in &steps {
             now_ns += step;
-            if bus.take(&event(exit()), now_ns).is_some() {
+            if bus.admit(&event(exit()), now_ns).is_some() {
                 passed.push(now_ns);
             }
             if let Some(Body::Throttle { withheld, .. }) = bus.throttled(now_ns) {
-                told += withheld;
+                reported += withheld;
             }
         }
-        if let Some(Body::Throttle { withheld, .. }) = bus.throttled(now_ns + TELL_NS) {
-            told += withheld;
+        let last = bus.throttled(now_ns + THROTTLE_INTERVAL_NS);
+        if let Some(Body::Throttle { withheld, .. }) = last {
+            reported += withheld;
         }
-        prop_assert_eq!(passed.len() as u64 + told, steps.len() as u64);
+        prop_assert_eq!(passed.len() as u64 + reported, steps.len() as u64);
         for (index, begin) in passed.iter().enumerate() {
             for (count, end) in (1..).zip(&passed[index..]) {
-                let allowed = u64::from(burst) * 1_000_000_000 + (end - begin) * u64::from(per_second);
+                let refilled = (end - begin) * u64::from(per_second);
+                let allowed = u64::from(burst) * 1_000_000_000 + refilled;
                 prop_assert!(count * 1_000_000_000 <= allowed + 1_000_000_000);
             }
         }
     }
 }
 
-/// Check that what containerd never got is told in the stream, that the teller ends with the event_log,
-/// and that the journal of task events has none of it.
+/// Check that events which containerd never received are reported in the stream, that `run` ends
+/// with the event log, and that the journal of task events has none of them.
 #[tokio::test]
-async fn what_was_not_sent_is_told_in_the_stream() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let nobody = folder.path().join("nobody.sock").display().to_string();
-    let (publisher, sender) = Publisher::new("ns", &nobody, &folder.path().join("events.journal"));
+async fn unsent_events_are_reported_in_the_stream() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let absent = directory.path().join("absent.sock").display().to_string();
+    let (publisher, sender) =
+        Publisher::new("ns", &absent, &directory.path().join("events.journal"));
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0 };
     let event_log = Arc::new(EventLog::new(Limits { journal_bytes: 1 << 20 }, identity, CLOCK));
     let clock = AtomicU64::new(1);
-    let bus = Bus::new(Carries::Processes, Rate { per_second: 0, burst: 3 });
+    let bus = Bus::new(Selection::Processes, Rate { per_second: 0, burst: 3 });
     let filters = vec![Wanted { types: vec!["observer.throttle".into()], ..Wanted::default() }];
     let mut throttles = event_log
         .subscribe(Request { filters, since: Since::Oldest, ..Request::default() })
-        .expect("a place");
+        .expect("a subscription");
     let test = async {
         while event_log.subscribers() < 2 {
             tokio::task::yield_now().await;
         }
-        event_log.publish(&mut (0..10).map(|_| of_the_shim(exit(), 1)).collect());
-        let (mut withheld, mut told) = (0, 0);
-        // Seven found no token; three, and then perhaps the news of that, found no containerd.
+        event_log.publish(&mut (0..10).map(|_| shim_event(exit(), 1)).collect());
+        let (mut withheld, mut throttles_seen) = (0, 0);
+        // Seven events found no token. Three events found no containerd, and perhaps the throttle
+        // too.
         while withheld < 10 {
             let batch = throttles.next(READ).await.expect("an open event_log");
             for event in batch.decoded().expect("events") {
@@ -157,19 +161,20 @@ async fn what_was_not_sent_is_told_in_the_stream() {
                     panic!("{}", event.type_)
                 };
                 withheld += throttle.withheld;
-                told += 1;
-                clock.fetch_add(TELL_NS, Ordering::Relaxed);
-                event_log.publish(&mut vec![of_the_shim(gap(), 1)]);
+                throttles_seen += 1;
+                clock.fetch_add(THROTTLE_INTERVAL_NS, Ordering::Relaxed);
+                event_log.publish(&mut vec![shim_event(gap(), 1)]);
             }
         }
-        assert!(told >= 2);
+        assert!(throttles_seen >= 2);
         event_log.close();
     };
-    let told = async {
+    let both = async {
         tokio::join!(test, run(&event_log, &publisher, bus, || clock.load(Ordering::Relaxed)))
     };
+    let both = tokio::time::timeout(Duration::from_secs(20), both);
     tokio::select! {
-        told = tokio::time::timeout(Duration::from_secs(20), told) => assert!(told.is_ok(), "in time"),
+        ended = both => assert!(ended.is_ok(), "in time"),
         () = sender.run() => panic!("a sender never ends"),
     }
     assert_eq!(publisher.unpublished().bytes, 0);

@@ -1,14 +1,15 @@
-//! The answers that can be large, as bytes.
+//! The responses that can be large. They are written as bytes, without the generated messages.
 
-use super::{Living, OpenPort};
+use super::{LiveProcesses, OpenPort};
 use crate::{
     observe::encode::{Encoder, write_container},
     wire::Writer,
 };
 
-/// The answer to Processes, each process's arguments cut to about `args_max` bytes.
-pub(super) fn processes(encoder: Encoder<'_>, living: &Living, args_max: usize) -> Vec<u8> {
+/// A `ProcessesResponse`. The arguments of each process are cut to about `args_max` bytes.
+pub(super) fn processes(encoder: Encoder<'_>, living: &LiveProcesses, args_max: usize) -> Vec<u8> {
     let mut answer = Vec::new();
+    // The numbers here and below are the field numbers of `observer.proto`.
     let mut writer = Writer::new(&mut answer);
     for (container, process) in &living.processes {
         writer.message(1, |writer| {
@@ -26,7 +27,7 @@ pub(super) fn processes(encoder: Encoder<'_>, living: &Living, args_max: usize) 
     answer
 }
 
-/// The answer to Ports.
+/// A `PortsResponse`.
 pub(super) fn ports(encoder: Encoder<'_>, open: &[OpenPort], seq: u64) -> Vec<u8> {
     let mut answer = Vec::new();
     let mut writer = Writer::new(&mut answer);

@@ -1,8 +1,8 @@
-//! The Observer service: what the event_log has, in the messages of `proto/lookout/v1/observer.proto`.
+//! The Observer service of `proto/lookout/v1/observer.proto`: serves the event log and queries.
 //!
-//! Served beside containerd's Task service, on the same socket. A stream's handler outlives its
-//! client until it next sends something, so heartbeats bound that too. While nobody follows,
-//! nothing here has a timer, a task or memory.
+//! Served beside containerd's Task service, on the same socket. A stream's handler notices that its
+//! client has disconnected only when it next sends, so heartbeats also bound the life of the
+//! handler. Without subscribers nothing here has a timer, a task or memory.
 
 mod answers;
 mod request;
@@ -19,7 +19,7 @@ use containerd_shim_protos::ttrpc::{
 };
 use futures::future::BoxFuture;
 
-pub(super) use tables::{Serves, tables};
+pub(super) use tables::{ServiceProvider, tables};
 
 use crate::{
     api::{self, observer},
@@ -27,75 +27,85 @@ use crate::{
     observe::{encode, stream::EventLog},
 };
 
-/// What the schema of the messages is called in a hello.
+/// The version of the message schema, sent in each `hello`.
 pub const SCHEMA_VERSION: u32 = 1;
 
-/// What an answer may have; ttrpc refuses messages of more than 4 MiB.
+/// The largest response, in bytes; ttrpc refuses messages of more than 4 MiB.
 const ANSWER_MAX: usize = 3 << 20;
 
-/// To how many bytes each process's arguments are cut, one after the other, until the answer is
-/// small enough.
+/// The limits of each process's arguments in bytes. They are tried in this order until the response
+/// is small enough.
 const ARGS_MAX: [usize; 3] = [usize::MAX, 256, 32];
 
-/// The service of one shim.
+/// The Observer service of one shim.
 #[derive(Clone)]
 pub struct Service {
     event_log: Arc<EventLog>,
-    questions: Arc<dyn Questions>,
+    queries: Arc<dyn Queries>,
 }
 
-/// What the service cannot read off the event_log. Asked on the async thread, which must not wait.
-pub trait Questions: Send + Sync {
+/// The queries that the service cannot answer from the event log. They run on the async thread, so
+/// an implementation must not block.
+pub trait Queries: Send + Sync {
     /// What can be observed, in the order of [`Category::ALL`](crate::model::Category::ALL).
     fn capabilities(&self) -> Vec<Capability>;
 
-    /// The processes that are alive in `container`, or where that is empty in all, parents first;
-    /// and the seq of the last event that they include.
-    fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>>;
+    /// The processes that are alive in `container`, or in all containers if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: no such container is observed, or the observer has ended.
+    fn processes<'a>(
+        &'a self,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<LiveProcesses, Unavailable>>;
 
-    /// The ports that are open in `container`, or where that is empty in all; and the seq of the
-    /// last event that they include.
+    /// The ports that are open in `container`, or in all containers if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`]: no such container is observed, or the observer has ended.
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>>;
 }
 
-/// Ports, and the seq of the last event that they include.
+/// The open ports, and the sequence number of the last event that they include.
 pub type OpenPorts = (Vec<OpenPort>, u64);
 
-/// A port that is open.
+/// An open port of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenPort {
-    /// Attribution.
+    /// The container that the port belongs to.
     pub container: Arc<Container>,
-    /// Which, with all who hold it.
+    /// The port, with all processes that hold one of its sockets.
     pub port: Port,
-    /// No event has told it.
+    /// The port is only in the kernel's list of sockets; no event has reported it.
     pub listed_only: bool,
 }
 
-/// What lives.
+/// The living processes of one or all containers.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Living {
-    /// Parents before children.
+pub struct LiveProcesses {
+    /// The processes with their containers, parents before children.
     pub processes: Vec<(Arc<Container>, Arc<Process>)>,
-    /// The containers that are idle.
+    /// The containers that are idle now.
     pub idle: Vec<Arc<Container>>,
-    /// The last event that this includes.
+    /// The sequence number of the last event that this answer includes.
     pub seq: u64,
 }
 
-/// Why nobody can say what lives.
+/// Why a query cannot be answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unavailable {
-    /// This shim has no such container, or does not watch it.
-    #[error("container {id:?} is not watched here")]
+    /// This shim has no such container, or does not observe it.
+    #[error("container {id:?} is not observed by this shim")]
     Container {
-        /// Its id.
+        /// The id from the request.
         id: String,
     },
-    /// Nobody watches.
+    /// The observer thread has ended.
     #[error("processes are not observed: {reason}")]
     Observer {
-        /// Why.
+        /// Why it has ended.
         reason: String,
     },
 }
@@ -103,41 +113,41 @@ pub enum Unavailable {
 type Answer<T> = ttrpc::Result<T>;
 
 impl Service {
-    /// The service over a shim's events.
+    /// A service over a shim's event log and its queries.
     #[must_use]
-    pub fn new(event_log: Arc<EventLog>, questions: Arc<dyn Questions>) -> Self {
-        Self { event_log, questions }
+    pub fn new(event_log: Arc<EventLog>, queries: Arc<dyn Queries>) -> Self {
+        Self { event_log, queries }
     }
 
-    /// The answer to Processes, as bytes.
+    /// Answers Processes with an encoded response.
     async fn processes(&self, request: &api::ProcessesRequest) -> Answer<Vec<u8>> {
-        let living = self
-            .questions
-            .processes(&request.container_id)
-            .await
-            .map_err(|why| unavailable(&why))?;
+        let living =
+            self.queries.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
+        // Lazy: a further encoding is made only if the one before it is too large.
         let answers = ARGS_MAX
             .iter()
             .map(|args_max| answers::processes(self.event_log.encoder(), &living, *args_max));
         answers.into_iter().find(|answer| answer.len() <= ANSWER_MAX).ok_or_else(|| {
-            let told = format!(
-                "{} processes do not fit in an answer of {ANSWER_MAX} bytes",
+            let message = format!(
+                "{} processes do not fit in a response of {ANSWER_MAX} bytes",
                 living.processes.len()
             );
-            status(Code::RESOURCE_EXHAUSTED, told)
+            status(Code::RESOURCE_EXHAUSTED, message)
         })
     }
 
-    /// The answer to Ports, as bytes.
+    /// Answers Ports with an encoded response.
     async fn ports(&self, request: &api::PortsRequest) -> Answer<Vec<u8>> {
+        // A port has nothing that could be cut, so there is one attempt.
         let (open, seq) =
-            self.questions.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
+            self.queries.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
         let answer = answers::ports(self.event_log.encoder(), &open, seq);
         if answer.len() <= ANSWER_MAX {
             return Ok(answer);
         }
-        let told = format!("{} ports do not fit in an answer of {ANSWER_MAX} bytes", open.len());
-        Err(status(Code::RESOURCE_EXHAUSTED, told))
+        let message =
+            format!("{} ports do not fit in a response of {ANSWER_MAX} bytes", open.len());
+        Err(status(Code::RESOURCE_EXHAUSTED, message))
     }
 }
 
@@ -157,7 +167,8 @@ impl observer::Observer for Service {
         _: &TtrpcContext,
         _: api::CapabilitiesRequest,
     ) -> Answer<api::CapabilitiesResponse> {
-        let categories = self.questions.capabilities().iter().map(encode::capability).collect();
+        // Also answered when the observer thread has ended: the answer shows why.
+        let categories = self.queries.capabilities().iter().map(encode::capability).collect();
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
     }
 

@@ -1,4 +1,4 @@
-//! What a client asked for, in the event_log's words.
+//! Translates a client's request into a subscription of the event log.
 
 use std::time::Duration;
 
@@ -10,22 +10,30 @@ use crate::{
     observe::stream::{Cursor, Malformed, Refused, Request, Since, Wanted},
 };
 
-/// How long a blocking subscriber is waited for where it does not say.
+/// The default of `block_ms`: how long the observer waits for a blocking subscriber, in
+/// milliseconds.
 const BLOCK: u32 = 100;
 
-/// And at most.
+/// The maximum of `block_ms`, in milliseconds.
 const BLOCK_MAX: u32 = 1000;
 
-/// The silence after which a heartbeat comes where the client does not say, in milliseconds.
+/// The default of `heartbeat_ms`: the time without events after which a heartbeat is sent, in
+/// milliseconds.
 const HEARTBEAT: u32 = 5000;
 
-/// And at least: a client must not make the shim busy.
+/// The minimum of `heartbeat_ms`, in milliseconds: a client must not keep the shim busy.
 const HEARTBEAT_MIN: u32 = 100;
 
-/// And at most: until then a client that has gone keeps its place.
+/// The maximum of `heartbeat_ms`, in milliseconds. A client that has disconnected occupies one of
+/// the subscriptions for that long.
 const HEARTBEAT_MAX: u32 = 60_000;
 
-/// The subscription that is asked for.
+/// The subscription of a request.
+///
+/// # Errors
+///
+/// `INVALID_ARGUMENT` if the cursor or `when_slow` is invalid. The filters are checked by the event
+/// log.
 pub(super) fn subscription(request: api::SubscribeRequest) -> Result<Request, ttrpc::Error> {
     let since = match request.since.as_str() {
         "" if request.backfill => Since::Oldest,
@@ -40,11 +48,13 @@ pub(super) fn subscription(request: api::SubscribeRequest) -> Result<Request, tt
         }
     };
     let filters = request.filters.into_iter().map(filter).collect();
+    // Not internal: a client counts against the limit of subscribers.
     Ok(Request { filters, since, block, internal: false })
 }
 
-/// How long silence may last.
+/// The time without events after which a heartbeat is sent; 0 means the default.
 pub(super) fn heartbeat(milliseconds: u32) -> Duration {
+    // In proto3 a field that was not set is 0.
     let milliseconds = if milliseconds == 0 {
         HEARTBEAT
     } else {
@@ -53,7 +63,7 @@ pub(super) fn heartbeat(milliseconds: u32) -> Duration {
     Duration::from_millis(milliseconds.into())
 }
 
-/// The status of a refusal.
+/// The status for a subscription that the event log refused.
 pub(super) fn refused(why: &Refused) -> ttrpc::Error {
     let code = match why {
         Refused::Filter(_) | Refused::Ahead { .. } => Code::INVALID_ARGUMENT,

@@ -1,4 +1,5 @@
-//! The two streams: read a batch, encode it, send it, or a heartbeat after silence.
+//! The two streams, Subscribe and Exits. Both read a batch, encode it and send it, or send a
+//! heartbeat after a time without events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,40 +23,41 @@ use crate::{
     wire::Writer,
 };
 
-/// What one message may have: far below ttrpc's 4 MiB, because a slow client keeps one message and
-/// what it was made of in memory; and less than what the allocator asks the kernel for each time
-/// (`M_MMAP_THRESHOLD`).
+/// The bounds of one message. They are far below ttrpc's 4 MiB, because a slow client keeps one
+/// message and its events in memory. They are also below `M_MMAP_THRESHOLD`, from which on the
+/// allocator maps each buffer anew.
 const BATCH: Bounds = Bounds { events: 512, bytes: 40 << 10 };
 
-/// From how many events in a row on others are let collect before the next: each wakes a reader,
-/// and in a storm that costs more than the events.
+/// The number of events after which the stream rests before its next message. Each message wakes a
+/// reader, and in a storm the wake-ups cost more than the events.
 const MANY: usize = 64;
 
-/// How long they collect then.
+/// How long that rest is.
 const REST: Duration = Duration::from_millis(10);
 
-/// Serves one Subscribe.
+/// Serves one Subscribe until the client disconnects or the event log is closed.
 pub(super) async fn events(
     service: &Service,
-    asked: api::SubscribeRequest,
+    request: api::SubscribeRequest,
     stream: &StreamInner,
 ) -> ttrpc::Result<()> {
-    let heartbeat = request::heartbeat(asked.heartbeat_ms);
+    let heartbeat = request::heartbeat(request.heartbeat_ms);
     let mut subscription = service
         .event_log
-        .subscribe(request::subscription(asked)?)
+        .subscribe(request::subscription(request)?)
         .map_err(|why| request::refused(&why))?;
     let encoder = service.event_log.encoder();
     let hello = encoder.hello(
         SCHEMA_VERSION,
-        &service.questions.capabilities(),
+        &service.queries.capabilities(),
         subscription.begins_after(),
         realtime_ns(),
     );
     let mut message = batch(vec![hello], Vec::new())?;
     let (mut in_a_row, mut is_all) = (0, true);
-    // A send fails when the client has gone, and then there is nobody to tell.
+    // A send fails only when the client has disconnected, so there is no error to report.
     while stream.send(message).await.is_ok() {
+        // Only if everything was read: a subscriber that is behind must not rest.
         if is_all && std::mem::take(&mut in_a_row) >= MANY {
             tokio::time::sleep(REST).await;
         }
@@ -73,12 +75,13 @@ pub(super) async fn events(
     Ok(())
 }
 
-/// An EventBatch: the shim's own events first, which are rare.
+/// Encodes an `EventBatch`. The shim's own events (hello, gaps of this subscriber) come first.
 fn batch(own: Vec<api::Event>, encoded: Vec<u8>) -> ttrpc::Result<Vec<u8>> {
     let mut batch = encoded;
     if !own.is_empty() {
         let own = api::EventBatch { events: own, ..Default::default() };
         let own = own.write_to_bytes().map_err(|error| not_coded(&error))?;
+        // Encoded messages can be concatenated: their repeated fields are, too.
         batch.splice(..0, own);
     }
     Writer::new(&mut batch).number(2, realtime_ns());
@@ -89,26 +92,26 @@ fn not_coded(error: &protobuf::Error) -> ttrpc::Error {
     ttrpc::Error::Others(error.to_string())
 }
 
-/// Serves one Exits.
+/// Serves one Exits until the client disconnects, the event log is closed, or events were lost.
 pub(super) async fn exits(
     event_log: &Arc<EventLog>,
-    asked: api::ExitsRequest,
+    request: api::ExitsRequest,
     sender: &ServerStreamSender<api::ExitBatch>,
 ) -> ttrpc::Result<()> {
     let types = vec!["process.exit".to_owned()];
-    let filters = vec![Wanted { types, container_id: asked.container_id, ..Default::default() }];
+    let filters = vec![Wanted { types, container_id: request.container_id, ..Default::default() }];
     let mut subscription = event_log
         .subscribe(Request { filters, ..Default::default() })
         .map_err(|why| request::refused(&why))?;
     let heartbeat = request::heartbeat(0);
-    // Empty: says that whatever exits from here on is told.
+    // An empty message shows that the subscription exists: every exit from here on is delivered.
     let mut message = api::ExitBatch::default();
     while sender.send(&message).await.is_ok() {
         message = match tokio::time::timeout(heartbeat, subscription.next(BATCH)).await {
             Err(_) => api::ExitBatch::default(),
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
-                // The messages have no word for a hole, so the stream must not go on over one.
+                // An ExitBatch cannot report a gap, so the stream ends with an error instead.
                 if let Some(lost) = read.gaps.iter().find_map(|gap| gap.lost) {
                     return Err(status(
                         Code::DATA_LOSS,

@@ -1,7 +1,7 @@
-//! Which handler answers which method.
+//! The method tables of the Observer service.
 //!
-//! The generated ones take and give messages; those of Processes, Ports and Subscribe write their
-//! answers as bytes.
+//! The generated handlers work on messages. Those of Processes, Ports and Subscribe are replaced by
+//! handlers that write their responses as bytes.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -18,29 +18,35 @@ use containerd_shim_protos::{
 use super::{Answer, Service, status, stream};
 use crate::api::observer;
 
-/// The service, or what stands before it while there is none.
-pub(in crate::observe) trait Serves:
+/// Provides the service to the handlers: the service itself, or a stand-in that may not have one
+/// yet.
+pub(in crate::observe) trait ServiceProvider:
     observer::Observer + Send + Sync + 'static
 {
-    /// The service, or why there is none.
+    /// The service.
+    ///
+    /// # Errors
+    ///
+    /// The status to answer with while there is no service.
     fn service(&self) -> Answer<&Service>;
 }
 
-impl Serves for Service {
+impl ServiceProvider for Service {
     fn service(&self) -> Answer<&Service> {
         Ok(self)
     }
 }
 
-/// The method table to register with a server.
+/// The method tables to register with a server.
 pub(in crate::observe) fn tables(
-    of: &Arc<impl Serves>,
+    provider: &Arc<impl ServiceProvider>,
 ) -> HashMap<String, ttrpc::r#async::Service> {
-    let mut tables = observer::create_observer(of.clone());
+    let mut tables = observer::create_observer(provider.clone());
     for table in tables.values_mut() {
-        table.methods.insert("Processes".to_owned(), Box::new(Processes(of.clone())));
-        table.methods.insert("Ports".to_owned(), Box::new(Ports(of.clone())));
-        table.streams.insert("Subscribe".to_owned(), Arc::new(Subscribe(of.clone())));
+        // Each insertion replaces the generated handler of the same name.
+        table.methods.insert("Processes".to_owned(), Box::new(Processes(provider.clone())));
+        table.methods.insert("Ports".to_owned(), Box::new(Ports(provider.clone())));
+        table.streams.insert("Subscribe".to_owned(), Arc::new(Subscribe(provider.clone())));
     }
     tables
 }
@@ -48,25 +54,25 @@ pub(in crate::observe) fn tables(
 struct Processes<S>(Arc<S>);
 
 #[async_trait]
-impl<S: Serves> MethodHandler for Processes<S> {
+impl<S: ServiceProvider> MethodHandler for Processes<S> {
     async fn handler(&self, _: TtrpcContext, request: ttrpc::Request) -> Answer<ttrpc::Response> {
-        Ok(answer(async { self.0.service()?.processes(&decoded(&request.payload)?).await }.await))
+        Ok(response(async { self.0.service()?.processes(&decoded(&request.payload)?).await }.await))
     }
 }
 
 struct Ports<S>(Arc<S>);
 
 #[async_trait]
-impl<S: Serves> MethodHandler for Ports<S> {
+impl<S: ServiceProvider> MethodHandler for Ports<S> {
     async fn handler(&self, _: TtrpcContext, request: ttrpc::Request) -> Answer<ttrpc::Response> {
-        Ok(answer(async { self.0.service()?.ports(&decoded(&request.payload)?).await }.await))
+        Ok(response(async { self.0.service()?.ports(&decoded(&request.payload)?).await }.await))
     }
 }
 
 struct Subscribe<S>(Arc<S>);
 
 #[async_trait]
-impl<S: Serves> StreamHandler for Subscribe<S> {
+impl<S: ServiceProvider> StreamHandler for Subscribe<S> {
     async fn handler(
         &self,
         _: TtrpcContext,
@@ -74,15 +80,15 @@ impl<S: Serves> StreamHandler for Subscribe<S> {
     ) -> Answer<Option<ttrpc::Response>> {
         let request = stream.recv().await?;
         let ended = async { stream::events(self.0.service()?, decoded(&request)?, &stream).await };
-        Ok(ended.await.err().map(|error| ttrpc::Response::init_status(told(error))))
+        Ok(ended.await.err().map(|error| ttrpc::Response::init_status(error_status(error))))
     }
 }
 
-fn answer(written: Answer<Vec<u8>>) -> ttrpc::Response {
+fn response(written: Answer<Vec<u8>>) -> ttrpc::Response {
     let mut response = ttrpc::Response::new();
     match written {
         Ok(payload) => response.set_payload(payload),
-        Err(error) => response.set_status(told(error)),
+        Err(error) => response.set_status(error_status(error)),
     }
     response
 }
@@ -93,8 +99,8 @@ fn decoded<M: Message>(bytes: &[u8]) -> Answer<M> {
     })
 }
 
-/// What a client is told of an error.
-fn told(error: ttrpc::Error) -> ttrpc::Status {
+/// The status that reports an error to the client.
+fn error_status(error: ttrpc::Error) -> ttrpc::Status {
     match error {
         ttrpc::Error::RpcStatus(status) => status,
         other => ttrpc::get_status(Code::UNKNOWN, other.to_string()),

@@ -33,12 +33,12 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A served event_log, and where.
+/// A service over an event log, and the address at which it is served.
 struct Served {
     event_log: Arc<EventLog>,
     address: String,
     _server: Server,
-    _folder: TempDir,
+    _directory: TempDir,
 }
 
 #[derive(Default)]
@@ -46,22 +46,25 @@ struct Scripted {
     living: Vec<(Arc<Container>, Arc<Process>)>,
 }
 
-impl Questions for Scripted {
+impl Queries for Scripted {
     fn capabilities(&self) -> Vec<Capability> {
-        let one = |category| Capability {
+        let partial = |category| Capability {
             category,
             support: Support::Partial,
             backend: "poll".into(),
             reason: "a test".into(),
         };
-        Category::ALL.map(one).to_vec()
+        Category::ALL.map(partial).to_vec()
     }
 
-    fn processes<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<Living, Unavailable>> {
+    fn processes<'a>(
+        &'a self,
+        container: &'a str,
+    ) -> BoxFuture<'a, Result<LiveProcesses, Unavailable>> {
         let known = container.is_empty() || container == "web";
         let id = container.to_owned();
         let idle = self.living.iter().take(1).map(|(container, _)| container.clone()).collect();
-        let living = Living { processes: self.living.clone(), idle, seq: 9 };
+        let living = LiveProcesses { processes: self.living.clone(), idle, seq: 9 };
         Box::pin(async move { if known { Ok(living) } else { Err(Unavailable::Container { id }) } })
     }
 
@@ -71,21 +74,21 @@ impl Questions for Scripted {
     }
 }
 
-async fn serve_with(journal_bytes: usize, questions: Scripted) -> Served {
-    let folder = tempfile::tempdir().expect("a folder");
-    let address = format!("unix://{}", folder.path().join("s").display());
+async fn serve_with(journal_bytes: usize, queries: Scripted) -> Served {
+    let directory = tempfile::tempdir().expect("a directory");
+    let address = format!("unix://{}", directory.path().join("s").display());
     let identity = Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 0xab };
     let event_log = Arc::new(EventLog::new(
         Limits { journal_bytes },
         identity,
         Clock { boot_realtime_ns: 1_000 },
     ));
-    let service = Service::new(event_log.clone(), Arc::new(questions));
+    let service = Service::new(event_log.clone(), Arc::new(queries));
     let listener = Listener::bind(&address).expect("a socket");
     let mut server =
         Server::new().add_listener(listener).register_service(tables(&Arc::new(service)));
     server.start().await.expect("it serves");
-    Served { event_log, address, _server: server, _folder: folder }
+    Served { event_log, address, _server: server, _directory: directory }
 }
 
 async fn serve(journal_bytes: usize) -> Served {
@@ -107,7 +110,7 @@ impl Served {
         Followed { stream, read: Vec::new().into_iter() }
     }
 
-    /// What a subscription that cannot be is told.
+    /// The status with which a subscription is refused.
     async fn refusal(&self, request: SubscribeRequest) -> (Code, String) {
         let mut followed = self.subscribe(request).await;
         match within(followed.stream.recv()).await {
@@ -122,7 +125,7 @@ impl Served {
     }
 }
 
-/// A stream, event by event.
+/// A Subscribe stream, read event by event.
 struct Followed {
     stream: ClientStreamReceiver<EventBatch>,
     read: std::vec::IntoIter<api::Event>,
@@ -142,7 +145,7 @@ impl Followed {
         }
     }
 
-    /// The seqs of the next events.
+    /// The sequence numbers of the next events.
     async fn seqs(&mut self, count: usize) -> Vec<u64> {
         let mut seqs = Vec::new();
         while seqs.len() < count {
@@ -205,7 +208,7 @@ fn exit(pid: i32, ended: Option<Ended>) -> Event {
     event("web", Body::Exit { process: Arc::new(process(pid)), ended, oom_killed: false })
 }
 
-/// Check that the first record says who speaks, what it can and where the stream begins.
+/// Check that the first record names the shim, its capabilities and the position of the stream.
 #[tokio::test]
 async fn the_first_record_is_a_hello() {
     let served = serve(1 << 20).await;
@@ -223,7 +226,7 @@ async fn the_first_record_is_a_hello() {
 
 /// Check each field of a process that starts and exits, as a client sees them.
 #[tokio::test]
-async fn an_event_says_everything_that_is_known() {
+async fn an_event_has_every_known_field() {
     let served = serve(1 << 20).await;
     served.event_log.publish(&mut vec![start(0x1234), exit(0x1234, Some(Ended::Signal(9)))]);
     let mut followed =
@@ -255,9 +258,9 @@ async fn an_event_says_everything_that_is_known() {
     assert_eq!((ended.code, ended.signal.as_str(), ended.status), (None, "SIGKILL", Some(137)));
 }
 
-/// Check that filters choose, and that labels come back with what they chose.
+/// Check that filters select events, and that each event carries the labels of its filters.
 #[tokio::test]
-async fn filters_choose_and_label() {
+async fn filters_select_and_label() {
     let served = serve(1 << 20).await;
     let filters = vec![
         Filter {
@@ -283,18 +286,18 @@ async fn filters_choose_and_label() {
     assert_eq!((second.seq, second.labels), (4, vec!["failed".to_owned()]));
 }
 
-/// Check that what cannot be is refused with the code and the word that was wrong.
+/// Check that an invalid request is refused with the code and the invalid word.
 #[tokio::test]
-async fn what_cannot_be_is_refused_by_name() {
+async fn an_invalid_request_is_refused_by_name() {
     let served = serve(1 << 20).await;
     let filter = |filter| SubscribeRequest { filters: vec![filter], ..Default::default() };
     let bad_type = filter(Filter { types: vec!["process.exce".into()], ..Default::default() });
-    let bad_origin = filter(Filter { origin: "nobody".into(), ..Default::default() });
+    let bad_origin = filter(Filter { origin: "unheard-of".into(), ..Default::default() });
     let cases = [
         (SubscribeRequest { since: "nonsense".into(), ..Default::default() }, "nonsense"),
         (SubscribeRequest { since: "e1:9".into(), ..Default::default() }, "e1:9"),
         (bad_type, "process.exce"),
-        (bad_origin, "nobody"),
+        (bad_origin, "unheard-of"),
         (
             SubscribeRequest {
                 when_slow: ::protobuf::EnumOrUnknown::from_i32(7),
@@ -311,9 +314,9 @@ async fn what_cannot_be_is_refused_by_name() {
     assert_eq!(served.event_log.subscribers(), 0);
 }
 
-/// Check that the limit of subscribers is told to the one too many.
+/// Check that a subscriber beyond the limit is refused and the error names the limit.
 #[tokio::test]
-async fn the_subscriber_too_many_is_told_the_limit() {
+async fn a_subscriber_beyond_the_limit_is_refused() {
     let served = serve(1 << 20).await;
     let mut all = Vec::new();
     for _ in 0..SUBSCRIBERS_MAX {
@@ -326,10 +329,10 @@ async fn the_subscriber_too_many_is_told_the_limit() {
     assert!(message.contains("64"), "{message}");
 }
 
-/// Check that silence is broken by empty batches, and that they free the place of a client that has
-/// gone.
+/// Check that heartbeats are empty batches, and that they free the subscription of a client that
+/// has disconnected.
 #[tokio::test]
-async fn a_heartbeat_breaks_silence_and_finds_the_dead() {
+async fn a_heartbeat_finds_a_disconnected_client() {
     let served = serve(1 << 20).await;
     let request = SubscribeRequest { heartbeat_ms: 100, ..Default::default() };
     let mut followed = served.subscribe(request).await;
@@ -345,8 +348,8 @@ async fn a_heartbeat_breaks_silence_and_finds_the_dead() {
     .await;
 }
 
-/// Check that a closed event_log's streams end after the last container's close, and that drained sees
-/// it.
+/// Check that the streams of a closed event log end after the last `container.close`, and that
+/// `drained` waits for that.
 #[tokio::test]
 async fn a_stream_ends_after_the_last_close() {
     let served = serve(1 << 20).await;
@@ -365,8 +368,8 @@ async fn a_stream_ends_after_the_last_close() {
     assert!(followed.next().await.is_none());
 }
 
-/// Check that a subscriber that is killed again and again, and comes back with its cursor, has
-/// every event once, while a writer goes on and the journal has room.
+/// Check that a subscriber that is killed repeatedly and returns with its cursor receives each
+/// event once, while events are written and the journal is large enough.
 #[tokio::test]
 async fn a_cursor_resumes_exactly_once() {
     const EVENTS: u64 = 20_000;
@@ -374,10 +377,10 @@ async fn a_cursor_resumes_exactly_once() {
     let (event_log, stop) = (served.event_log.clone(), Arc::new(AtomicBool::new(false)));
     let stopped = stop.clone();
     let writer = thread::spawn(move || {
-        let mut told = 0;
-        while told < EVENTS && !stopped.load(Ordering::Relaxed) {
+        let mut published = 0;
+        while published < EVENTS && !stopped.load(Ordering::Relaxed) {
             event_log.publish(&mut (0..10).map(start).collect());
-            told += 10;
+            published += 10;
             thread::yield_now();
         }
     });
@@ -388,7 +391,7 @@ async fn a_cursor_resumes_exactly_once() {
             .subscribe(SubscribeRequest { since: cursor.clone(), ..Default::default() })
             .await;
         assert_eq!(followed.hello().await.seq, expected - 1);
-        // Dies with unread events in its hands: only what it has looked at is in its cursor.
+        // It is dropped with unread events. The cursor has only those that were read.
         for _ in 0..=(lives * 97 % 800) {
             if expected > EVENTS {
                 break;
@@ -405,8 +408,8 @@ async fn a_cursor_resumes_exactly_once() {
     assert!(lives > 10, "{lives} lives");
 }
 
-/// A connection to `address` whose answers stay where they are until `released`. ttrpc's client
-/// reads its socket whether anyone asks it for events or not, so it alone is never slow.
+/// A connection to `address` that holds back the server's answers until `released`. A ttrpc client
+/// always reads its socket, even if no event is requested, so a client alone is never slow.
 fn relay(address: &str, released: Arc<Notify>) -> (String, impl Future<Output = ()>) {
     let server = address.trim_start_matches("unix://").to_owned();
     let path = format!("{server}.slow");
@@ -425,10 +428,10 @@ fn relay(address: &str, released: Arc<Notify>) -> (String, impl Future<Output = 
     (format!("unix://{path}"), relay)
 }
 
-/// Check that of two subscribers the one that does not read loses its own events only, to the last
-/// one counted.
+/// Check that a subscriber that does not read loses only its own events, and that each loss is
+/// counted.
 #[tokio::test]
-async fn a_slow_subscriber_costs_the_other_nothing() {
+async fn a_slow_subscriber_does_not_affect_another() {
     const EVENTS: u64 = 30_000;
     let served = serve(1 << 20).await;
     let released = Arc::new(Notify::new());
@@ -487,9 +490,9 @@ async fn a_slow_subscriber_costs_the_other_nothing() {
     }
 }
 
-/// Check that Exits tells what go-runc would, of the container that was asked for.
+/// Check that Exits reports what go-runc would, of the requested container.
 #[tokio::test]
-async fn exits_are_told_as_go_runc_does() {
+async fn exits_are_reported_as_go_runc_does() {
     let served = serve(1 << 20).await;
     let request = api::ExitsRequest { container_id: "web".into(), ..Default::default() };
     let mut stream =
@@ -503,9 +506,9 @@ async fn exits_are_told_as_go_runc_does() {
     events.push(neighbour);
     served.event_log.publish(&mut events);
     served.event_log.close();
-    let mut told = Vec::new();
+    let mut received = Vec::new();
     while let Some(batch) = within(stream.recv()).await.expect("no error") {
-        told.extend(
+        received.extend(
             batch
                 .exits
                 .into_iter()
@@ -513,14 +516,14 @@ async fn exits_are_told_as_go_runc_does() {
         );
     }
     assert_eq!(
-        told,
+        received,
         [(1, 5), (2, 137), (3, 255)].map(|(pid, status)| (pid, status, 6, "probe".to_owned()))
     );
 }
 
-/// Check that Processes answers with what lives, and refuses a container that is not here.
+/// Check that Processes answers with the living processes, and refuses an unknown container.
 #[tokio::test]
-async fn processes_are_those_that_live() {
+async fn processes_are_the_living_ones() {
     let web = Arc::new(Container {
         id: "web".into(),
         cgroup: "/default/web".into(),
@@ -529,22 +532,32 @@ async fn processes_are_those_that_live() {
     let living = vec![(web, Arc::new(process(7)))];
     let served = serve_with(1 << 20, Scripted { living }).await;
     let client = served.client().await;
-    let ask = |id: &str| api::ProcessesRequest { container_id: id.into(), ..Default::default() };
-    let answer =
-        client.processes(context::with_duration(DEADLINE), &ask("web")).await.expect("an answer");
+    let request =
+        |id: &str| api::ProcessesRequest { container_id: id.into(), ..Default::default() };
+    let answer = client
+        .processes(context::with_duration(DEADLINE), &request("web"))
+        .await
+        .expect("an answer");
     assert_eq!((answer.epoch.as_str(), answer.seq), ("e1", 9));
-    assert_eq!(answer.idle.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["web"]);
+    assert_eq!(
+        answer.idle.iter().map(|container| container.id.as_str()).collect::<Vec<_>>(),
+        ["web"]
+    );
     let process = &answer.processes.first().expect("one").process;
     assert_eq!((process.pid, process.cgroup.as_str(), process.args.len()), (7, "/default/web", 3));
-    match client.processes(context::with_duration(DEADLINE), &ask("db")).await {
+    match client.processes(context::with_duration(DEADLINE), &request("db")).await {
         Err(ttrpc::Error::RpcStatus(status)) => assert_eq!(status.code(), Code::NOT_FOUND),
-        other => panic!("{} processes of nobody", other.map_or(0, |answer| answer.processes.len())),
+        other => panic!(
+            "{} processes of an unknown container",
+            other.map_or(0, |answer| answer.processes.len())
+        ),
     }
 }
 
-/// Check that an answer that would not fit loses arguments, and says so of each process.
+/// Check that the arguments are cut in a response that would be too large, and that each process
+/// shows the cut.
 #[tokio::test]
-async fn an_answer_that_is_too_large_loses_arguments_and_says_so() {
+async fn a_large_response_has_its_arguments_cut() {
     let web = Arc::new(Container { id: "web".into(), ..Container::default() });
     let mut long = process(7);
     let args = Args::from_nul_separated(&b"0123456\0".repeat(512));
@@ -557,8 +570,8 @@ async fn an_answer_that_is_too_large_loses_arguments_and_says_so() {
         .await;
     let answer = answer.expect("an answer");
     assert_eq!(answer.processes.len(), 2000);
-    for told in &answer.processes {
-        let process = &told.process;
+    for entry in &answer.processes {
+        let process = &entry.process;
         assert!(
             process.args_truncated && process.args.len() < 40 && process.args_count == Some(512)
         );
@@ -575,10 +588,12 @@ async fn capabilities_are_listed_in_order() {
         .capabilities(context::with_duration(DEADLINE), &Default::default())
         .await;
     let categories = answer.expect("an answer").categories;
-    let told: Vec<_> =
-        categories.iter().map(|one| (one.category.as_str(), one.support.as_str())).collect();
+    let listed: Vec<_> = categories
+        .iter()
+        .map(|capability| (capability.category.as_str(), capability.support.as_str()))
+        .collect();
     assert_eq!(
-        told,
+        listed,
         ["lifecycle", "file", "network", "process"].map(|category| (category, "partial"))
     );
 }

@@ -49,13 +49,14 @@ fn json(body: Body) -> String {
     String::from_utf8(encode(&batch.decoded().expect("an event")[0])).expect("JSON")
 }
 
-/// Check what `ctr events` prints of a start: what is OCI's as OCI has it, the rest as annotations.
+/// Check what `ctr events` prints of a start: the fields of OCI's `process`, the rest as
+/// annotations.
 #[test]
 fn a_start_is_a_process_with_annotations() {
     insta::assert_snapshot!(json(Body::Start(process(b"echo\0a \"b\"\n\0\0"))), @r#"{"ociVersion":"1.0.2","process":{"user":{"uid":1000},"args":["echo","a \"b\"\n",""],"cwd":"/srv"},"annotations":{"io.lookout.container":"web","io.lookout.entity_id":"0000abcd000010734d","io.lookout.exec_id":"probe","io.lookout.executable":"/bin/echo","io.lookout.grade":"exact","io.lookout.origin":"exec","io.lookout.pid":"4211","io.lookout.seq":"17","io.lookout.time":"2","io.lookout.type":"process.start"}}"#);
 }
 
-/// Check what it prints of exits: a code or a signal, never both, and neither where nobody knows.
+/// Check what it prints of exits: a code or a signal, never both, and neither if it is unknown.
 #[test]
 fn an_exit_has_a_code_or_a_signal_or_neither() {
     let exit =
@@ -74,16 +75,17 @@ fn a_gap_and_a_throttle_are_annotations_alone() {
     insta::assert_snapshot!(json(Body::Throttle { withheld: 5, over_ns: 9 }), @r#"{"ociVersion":"1.0.2","annotations":{"io.lookout.container":"web","io.lookout.grade":"exact","io.lookout.over_ns":"9","io.lookout.seq":"17","io.lookout.time":"2","io.lookout.type":"observer.throttle","io.lookout.withheld":"5"}}"#);
 }
 
-/// Check that bytes that are no text are escaped, that all words then are, and that it is said.
+/// Check that bytes that are not UTF-8 are escaped, that all arguments are escaped then, and that
+/// an annotation reports it.
 #[test]
-fn bytes_that_are_no_text_are_escaped_and_said_to_be() {
+fn bytes_that_are_not_utf8_are_escaped_and_annotated() {
     insta::assert_snapshot!(json(Body::Start(process(b"a\\b\0\xff\xc3\0\xc3\xa9\0"))), @r#"{"ociVersion":"1.0.2","process":{"user":{"uid":1000},"args":["a\\\\b","\\xff\\xc3","é"],"cwd":"/srv"},"annotations":{"io.lookout.container":"web","io.lookout.entity_id":"0000abcd000010734d","io.lookout.escaped":"true","io.lookout.exec_id":"probe","io.lookout.executable":"/bin/echo","io.lookout.grade":"exact","io.lookout.origin":"exec","io.lookout.pid":"4211","io.lookout.seq":"17","io.lookout.time":"2","io.lookout.type":"process.start"}}"#);
     assert!(!json(Body::Start(process(b"a\\b\0"))).contains("escaped"));
 }
 
-/// Check that a cut is told.
+/// Check that truncated arguments are annotated with their true number.
 #[test]
-fn a_cut_is_told() {
+fn truncated_arguments_are_annotated() {
     let mut cut = (*process(b"echo\0")).clone();
     let args = Args { total_bytes: 100, count: 9, ..Args::from_nul_separated(b"echo\0") };
     cut.image = Arc::new(Image { args: Some(args), ..(*cut.image).clone() });
@@ -117,19 +119,20 @@ fn unescape(text: &str) -> Vec<u8> {
 }
 
 proptest! {
-    /// Check that whatever bytes the arguments are, the JSON gives them back.
+    /// Check that arguments of any bytes can be restored from the JSON.
     #[test]
-    fn nothing_is_lost(words in proptest::collection::vec(proptest::collection::vec(
+    fn any_arguments_can_be_restored(words in proptest::collection::vec(proptest::collection::vec(
         prop_oneof![Just(b'\\'), Just(b'x'), Just(b'f'), 1..=255_u8], 0..12), 1..5))
     {
         let mut args = words.join(&0);
         args.push(0);
-        let json: serde_json::Value = serde_json::from_str(&json(Body::Start(process(&args)))).expect("JSON");
+        let json = json(Body::Start(process(&args)));
+        let json: serde_json::Value = serde_json::from_str(&json).expect("JSON");
         let is_escaped = json["annotations"].get("io.lookout.escaped").is_some();
-        let told = json["process"]["args"].as_array().expect("args").iter().map(|word| {
+        let decoded = json["process"]["args"].as_array().expect("args").iter().map(|word| {
             let word = word.as_str().expect("a string");
             if is_escaped { unescape(word) } else { word.as_bytes().to_vec() }
         });
-        prop_assert_eq!(told.collect::<Vec<_>>(), words);
+        prop_assert_eq!(decoded.collect::<Vec<_>>(), words);
     }
 }
