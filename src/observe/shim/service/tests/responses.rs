@@ -1,0 +1,111 @@
+//! Exits, and the responses to queries.
+
+use super::*;
+
+/// Check that Exits reports what go-runc would, of the requested container.
+#[tokio::test]
+async fn exits_are_reported_as_go_runc_does() {
+    let served = serve(1 << 20).await;
+    let request = api::ExitsRequest { container_id: "web".into(), ..Default::default() };
+    let mut stream =
+        served.client().await.exits(context::Context::default(), &request).await.expect("a stream");
+    let first = within(stream.recv()).await.expect("no error").expect("a first batch");
+    assert!(first.exits.is_empty());
+    let neighbour = event("db", exit(9, None).body);
+    let ends = [Some(Ended::Code(5)), Some(Ended::Signal(9)), None];
+    let mut events: Vec<_> =
+        ends.into_iter().zip(1..).map(|(ended, pid)| exit(pid, ended)).collect();
+    events.push(neighbour);
+    served.event_log.publish(&mut events);
+    served.event_log.close();
+    let mut received = Vec::new();
+    while let Some(batch) = within(stream.recv()).await.expect("no error") {
+        received.extend(
+            batch
+                .exits
+                .into_iter()
+                .map(|exit| (exit.pid, exit.status, exit.timestamp_ns, exit.exec_id)),
+        );
+    }
+    assert_eq!(
+        received,
+        [(1, 5), (2, 137), (3, 255)].map(|(pid, status)| (pid, status, 6, "probe".to_owned()))
+    );
+}
+
+/// Check that Processes answers with the living processes, and refuses an unknown container.
+#[tokio::test]
+async fn processes_are_the_living_ones() {
+    let web = Arc::new(Container {
+        id: "web".into(),
+        cgroup: "/default/web".into(),
+        ..Container::default()
+    });
+    let living = vec![(web, Arc::new(process(7)))];
+    let served = serve_with(1 << 20, Scripted { living }).await;
+    let client = served.client().await;
+    let request =
+        |id: &str| api::ProcessesRequest { container_id: id.into(), ..Default::default() };
+    let answer = client
+        .processes(context::with_duration(DEADLINE), &request("web"))
+        .await
+        .expect("an answer");
+    assert_eq!((answer.epoch.as_str(), answer.seq), ("e1", 9));
+    assert_eq!(
+        answer.idle.iter().map(|container| container.id.as_str()).collect::<Vec<_>>(),
+        ["web"]
+    );
+    let process = &answer.processes.first().expect("one").process;
+    assert_eq!((process.pid, process.cgroup.as_str(), process.args.len()), (7, "/default/web", 3));
+    match client.processes(context::with_duration(DEADLINE), &request("db")).await {
+        Err(ttrpc::Error::RpcStatus(status)) => assert_eq!(status.code(), Code::NOT_FOUND),
+        other => panic!(
+            "{} processes of an unknown container",
+            other.map_or(0, |answer| answer.processes.len())
+        ),
+    }
+}
+
+/// Check that the arguments are cut in a response that would be too large, and that each process
+/// shows the cut.
+#[tokio::test]
+async fn a_large_response_has_its_arguments_cut() {
+    let web = Arc::new(Container { id: "web".into(), ..Container::default() });
+    let mut long = process(7);
+    let args = Args::from_nul_separated(&b"0123456\0".repeat(512));
+    long.image = Arc::new(Image { args: Some(args), ..(*long.image).clone() });
+    let served = serve_with(1 << 20, Scripted { living: vec![(web, Arc::new(long)); 2000] }).await;
+    let answer = served
+        .client()
+        .await
+        .processes(context::with_duration(DEADLINE), &Default::default())
+        .await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.processes.len(), 2000);
+    for entry in &answer.processes {
+        let process = &entry.process;
+        assert!(
+            process.args_truncated && process.args.len() < 40 && process.args_count == Some(512)
+        );
+    }
+}
+
+/// Check that Capabilities lists every category in order.
+#[tokio::test]
+async fn capabilities_are_listed_in_order() {
+    let served = serve(1 << 20).await;
+    let answer = served
+        .client()
+        .await
+        .capabilities(context::with_duration(DEADLINE), &Default::default())
+        .await;
+    let categories = answer.expect("an answer").categories;
+    let listed: Vec<_> = categories
+        .iter()
+        .map(|capability| (capability.category.as_str(), capability.support.as_str()))
+        .collect();
+    assert_eq!(
+        listed,
+        ["lifecycle", "file", "network", "process"].map(|category| (category, "partial"))
+    );
+}
