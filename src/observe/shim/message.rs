@@ -1,4 +1,13 @@
 //! The messages from the shim's async thread to the observer thread.
+//!
+//! They are divided by when the observer thread processes them:
+//!
+//! ```text
+//!  Cause      before the records that it read after the message's arrival are tracked
+//!  Deferred   after a read that began after the message's arrival has found the end of the source
+//!   ├ Outcome   a fact
+//!   └ Query     a question that has a reply
+//! ```
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -15,30 +24,56 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Serial(pub(super) u64);
 
-/// A fact for the observer thread, or a query that it answers.
+/// A message to the observer thread.
 #[derive(Debug)]
 pub(super) enum Message {
+    Cause(Cause),
+    Deferred(Deferred),
+}
+
+/// A message about what the source has recorded already, so it follows those records. Outcomes and
+/// queries are processed in the order in which they were sent.
+#[derive(Debug)]
+pub(super) enum Deferred {
+    Outcome(Outcome),
+    Query(Query),
+}
+
+/// A fact about the cause of later records. It must be known before they are tracked.
+#[derive(Debug)]
+pub(super) enum Cause {
     /// Init exists; the container is observed from here on.
-    Created {
-        serial: Serial,
-        container: Container,
-        settings: Arc<Settings>,
-        init: i32,
-        /// The container was restored from a checkpoint, so its program runs already.
-        restored: bool,
-        owns_pid_namespace: bool,
-        /// The path of its OCI runtime.
-        runtime: PathBuf,
-        /// The time of the last input of init, which the async thread writes.
-        input: Arc<Input>,
-        /// Answered when the container is observed, dropped if it cannot be. The create waits for
-        /// either.
-        watched: oneshot::Sender<()>,
-    },
+    Created(Created),
     /// The process `pid` is a child of the shim that runs `runc exec` for this exec.
     RuntimeExec { serial: Serial, exec_id: String, pid: i32 },
     /// The process of an exec has this pid.
     ExecStarted { serial: Serial, exec_id: String, pid: i32 },
+}
+
+/// A container that is to be observed.
+#[derive(Debug)]
+pub(super) struct Created {
+    pub(super) serial: Serial,
+    /// Its cgroup is not filled in yet.
+    pub(super) container: Container,
+    pub(super) settings: Arc<Settings>,
+    /// The pid of its first process.
+    pub(super) init: i32,
+    /// The container was restored from a checkpoint, so its program runs already.
+    pub(super) restored: bool,
+    pub(super) owns_pid_namespace: bool,
+    /// The path of its OCI runtime.
+    pub(super) runtime: PathBuf,
+    /// The time of the last input of init, which the async thread writes.
+    pub(super) input: Arc<Input>,
+    /// Answered when the container is observed, dropped if it cannot be. The create waits for
+    /// either.
+    pub(super) watched: oneshot::Sender<()>,
+}
+
+/// A fact about what has happened. The source recorded it before the shim noticed it.
+#[derive(Debug)]
+pub(super) enum Outcome {
     /// The shim has reaped init (`exec_id` is empty) or the process of an exec.
     Exited { serial: Serial, exec_id: String, exit: Exit },
     /// The shim's pipes of init (`exec_id` is empty) or of an exec have reached their end.
@@ -47,6 +82,11 @@ pub(super) enum Message {
     Input { serial: Serial },
     /// The container was deleted.
     Deleted { serial: Serial },
+}
+
+/// A question. Its answer includes everything that was recorded before it was sent.
+#[derive(Debug)]
+pub(super) enum Query {
     /// Which processes are alive?
     Processes {
         /// A container's id, or empty for all containers.
@@ -68,11 +108,20 @@ pub(super) enum Message {
     },
 }
 
-impl Message {
-    /// Whether the message is about the cause of later records, and so must be processed before
-    /// they are tracked. All others are about what the source has recorded already, and are
-    /// processed after those records.
-    pub(super) fn is_cause(&self) -> bool {
-        matches!(self, Self::Created { .. } | Self::RuntimeExec { .. } | Self::ExecStarted { .. })
+impl From<Cause> for Message {
+    fn from(cause: Cause) -> Self {
+        Self::Cause(cause)
+    }
+}
+
+impl From<Outcome> for Message {
+    fn from(outcome: Outcome) -> Self {
+        Self::Deferred(Deferred::Outcome(outcome))
+    }
+}
+
+impl From<Query> for Message {
+    fn from(query: Query) -> Self {
+        Self::Deferred(Deferred::Query(query))
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     actor,
     bus::{self, Bus, Rate, Selection},
-    message::{Message, Serial},
+    message::{Cause, Created, Message, Outcome, Query, Serial},
     service::Service,
     shared::{Helpers, Shared},
 };
@@ -147,7 +147,7 @@ impl Observer {
         let Some(Running { shared, .. }) = self.running() else { return };
         let (stopped, is_stopped) = oneshot::channel();
         // A refused message means that the thread has failed and has nothing left to publish.
-        if shared.inbox.put(Message::Stop { stopped }).is_ok() {
+        if shared.inbox.put(Query::Stop { stopped }.into()).is_ok() {
             let _ = timeout(within, is_stopped).await;
         }
         // Streams end only after the log is closed, so this comes before the wait for them.
@@ -281,16 +281,16 @@ struct Handle {
 }
 
 impl Handle {
-    fn send(&self, message: Message) {
+    fn send(&self, message: impl Into<Message>) {
         // The inbox is closed if the observer thread has failed. That was reported already.
-        drop(self.shared.inbox.put(message));
+        drop(self.shared.inbox.put(message.into()));
     }
 }
 
 impl ObservedContainer for Handle {
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (watched, is_watched) = oneshot::channel();
-        self.send(Message::Created {
+        self.send(Cause::Created(Created {
             serial: self.serial,
             container: self.container.clone(),
             settings: self.settings.clone(),
@@ -300,7 +300,7 @@ impl ObservedContainer for Handle {
             runtime: self.runtime.clone(),
             input: self.input.clone(),
             watched,
-        });
+        }));
         Box::pin(async move {
             // A dropped sender ends the wait, too: the container cannot be observed.
             if timeout(WATCH_TIMEOUT, is_watched).await.is_err() {
@@ -313,31 +313,31 @@ impl ObservedContainer for Handle {
     }
 
     fn runtime_exec(&self, exec_id: &str, pid: i32) {
-        self.send(Message::RuntimeExec { serial: self.serial, exec_id: exec_id.to_owned(), pid });
+        self.send(Cause::RuntimeExec { serial: self.serial, exec_id: exec_id.to_owned(), pid });
     }
 
     fn exec_started(&self, exec_id: &str, pid: i32) {
-        self.send(Message::ExecStarted { serial: self.serial, exec_id: exec_id.to_owned(), pid });
+        self.send(Cause::ExecStarted { serial: self.serial, exec_id: exec_id.to_owned(), pid });
     }
 
     fn exited(&self, process: &ProcessId, exit: Exit) {
         let exec_id = process.exec_id().unwrap_or_default();
-        self.send(Message::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
+        self.send(Outcome::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
     }
 
     fn input(&self) {
         // Called for each write. Only the first input of an idle container makes a message.
         if self.input.came(monotonic_ns()) {
-            self.send(Message::Input { serial: self.serial });
+            self.send(Outcome::Input { serial: self.serial });
         }
     }
 
     fn output_ended(&self, process: &ProcessId) {
         let exec_id = process.exec_id().unwrap_or_default();
-        self.send(Message::OutputEnded { serial: self.serial, exec_id: exec_id.to_owned() });
+        self.send(Outcome::OutputEnded { serial: self.serial, exec_id: exec_id.to_owned() });
     }
 
     fn deleted(&self) {
-        self.send(Message::Deleted { serial: self.serial });
+        self.send(Outcome::Deleted { serial: self.serial });
     }
 }

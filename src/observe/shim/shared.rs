@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use super::{
-    message::Message,
+    message::{Message, Query},
     service::{LiveProcesses, OpenPorts, Queries, Unavailable},
 };
 use crate::{
@@ -82,13 +82,13 @@ impl Shared {
     fn query<'a, T: Send + 'a>(
         &'a self,
         container: &'a str,
-        message: fn(String, oneshot::Sender<Option<T>>) -> Message,
+        query: fn(String, oneshot::Sender<Option<T>>) -> Query,
     ) -> BoxFuture<'a, Result<T, Unavailable>> {
         Box::pin(async move {
             // For an inbox that is closed, and for a thread that ended with the query in its inbox.
             let failed = || Unavailable::Observer { reason: "the observer has ended".into() };
             let (reply, answer) = oneshot::channel();
-            self.inbox.put(message(container.to_owned(), reply)).map_err(|_| failed())?;
+            self.inbox.put(query(container.to_owned(), reply).into()).map_err(|_| failed())?;
             let answer = answer.await.map_err(|_| failed())?;
             answer.ok_or_else(|| Unavailable::Container { id: container.to_owned() })
         })
@@ -119,10 +119,10 @@ impl Queries for Shared {
         &'a self,
         container: &'a str,
     ) -> BoxFuture<'a, Result<LiveProcesses, Unavailable>> {
-        self.query(container, |container_id, reply| Message::Processes { container_id, reply })
+        self.query(container, |container_id, reply| Query::Processes { container_id, reply })
     }
 
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {
-        self.query(container, |container_id, reply| Message::Ports { container_id, reply })
+        self.query(container, |container_id, reply| Query::Ports { container_id, reply })
     }
 }

@@ -1,0 +1,161 @@
+//! Causes: facts that are processed before the records that follow them.
+
+use std::{os::unix::ffi::OsStrExt as _, sync::Arc};
+
+use super::{
+    super::message::{Cause, Created, Serial},
+    Actor,
+};
+use crate::{
+    clock::monotonic_ns,
+    config::Settings,
+    linux::{cgroup::CgroupLocation, process},
+    model::{Backend, Body, Container, Gap, Grade, ProcessKey, Stage},
+    observe::{record::TargetId, redact::Redactor, source::Target},
+};
+
+impl Actor {
+    pub(super) fn apply_cause(&mut self, cause: Cause) {
+        match cause {
+            Cause::Created(created) => self.created(created),
+            Cause::RuntimeExec { serial, exec_id, pid } => {
+                if let Some(id) = self.targets.get(&serial) {
+                    self.pipeline.tracker.runtime_exec(*id, &exec_id, pid);
+                    // Now, because the exec may start, exit and be done in the next batch of
+                    // records.
+                    self.pipeline.tracker.expects_output_end(*id, &exec_id);
+                }
+            }
+            Cause::ExecStarted { serial, exec_id, pid } => {
+                if let Some(id) = self.targets.get(&serial) {
+                    self.pipeline.tracker.exec_started(*id, &exec_id, pid);
+                    self.pipeline.exec_started(*id, &exec_id);
+                }
+            }
+        }
+    }
+
+    fn created(&mut self, created: Created) {
+        let Created {
+            serial,
+            container,
+            settings,
+            init,
+            restored,
+            owns_pid_namespace,
+            runtime,
+            input,
+            watched,
+        } = created;
+        // A restored container runs already. Init may also run if the create has given up.
+        let late = restored || watched.is_closed();
+        let pid_namespace = owns_pid_namespace.then(|| process::pid_namespace(init)).flatten();
+        let name = container.id.clone();
+        let id = self.observe(serial, container, &settings, init, pid_namespace, late);
+        if let Some(id) = id {
+            self.pipeline.tracker.runtime_path(id, runtime.as_os_str().as_bytes());
+            self.pipeline.watch_ports(id, init, &name, late);
+            self.pipeline.watch_idle(id, settings.idle_after, input);
+        }
+        // The create may have given up since the check above.
+        if watched.send(()).is_err() && !late {
+            id.into_iter().for_each(|id| self.report_late_start(id));
+        }
+    }
+
+    /// Begins to observe a container. `late` says that its program may run already. Returns `None`
+    /// if the container cannot be observed, which is reported.
+    fn observe(
+        &mut self,
+        serial: Serial,
+        mut container: Container,
+        settings: &Settings,
+        init: i32,
+        pid_namespace: Option<u32>,
+        late: bool,
+    ) -> Option<TargetId> {
+        let began_ns = monotonic_ns();
+        let location = match CgroupLocation::of_process(init) {
+            Ok(location) => location,
+            Err(error) => {
+                tracing::warn!(
+                    id = container.id,
+                    %error,
+                    "failed to find the container's cgroup; it is not observed"
+                );
+                self.report_unobserved(serial, Arc::new(container), init, began_ns);
+                return None;
+            }
+        };
+        container.cgroup = location.path;
+        let container = Arc::new(container);
+        // Without a cgroup id (cgroup v1) the target gets one with the top bit set, which no id of
+        // a cgroup has.
+        let target_id = location.id.map_or_else(|| TargetId::of_this_process(serial.0), TargetId);
+        let target = Target::Cgroup { path: location.directory, pid_namespace };
+        let args_max = usize::try_from(settings.argv_max).unwrap_or(usize::MAX);
+        if let Err(error) =
+            self.pipeline.watch(target_id, target, Some(init), Some(redactor(settings)), args_max)
+        {
+            tracing::warn!(
+                id = container.id,
+                error = crate::model::chain(&error),
+                "the source refused the container; it is not observed"
+            );
+            self.report_unobserved(serial, container, init, began_ns);
+            return None;
+        }
+        self.targets.insert(serial, target_id);
+        self.containers.insert(target_id, container);
+        self.pipeline.tracker.expects_output_end(target_id, "");
+        let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
+        self.pipeline.emit(target_id, began_ns, Body::ContainerStart { init });
+        if late {
+            self.report_late_start(target_id);
+        } else if self.pipeline.backend() != Backend::Bpf {
+            // Nothing was missed yet, but these sources do not count what they will lose.
+            let gap = Gap { lost: None, stage: Stage::Kernel, from_ns: began_ns, to_ns: began_ns };
+            self.pipeline.emit(target_id, began_ns, Body::Gap(gap));
+        }
+        Some(target_id)
+    }
+
+    /// Reports a gap at the beginning of a container that may have run its program before it was
+    /// observed, and scans for its living processes.
+    fn report_late_start(&mut self, id: TargetId) {
+        let now = monotonic_ns();
+        self.pipeline.emit(
+            id,
+            now,
+            Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }),
+        );
+        self.pipeline.request_scan(id);
+    }
+
+    /// Reports a container that cannot be observed: its start and a gap of unknown size. Its end
+    /// follows when it is deleted.
+    fn report_unobserved(
+        &mut self,
+        serial: Serial,
+        container: Arc<Container>,
+        init: i32,
+        at_ns: u64,
+    ) {
+        let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
+        let gap = Gap { lost: None, stage: Stage::Source, from_ns: at_ns, to_ns: at_ns };
+        for body in [Body::ContainerStart { init }, Body::Gap(gap)] {
+            self.push(Some(container.clone()), at_ns, Grade::Exact, Backend::Shim, body);
+        }
+        self.shared.event_log.publish(&mut self.events);
+        self.unobserved.insert(serial, container);
+    }
+}
+
+/// The built-in patterns and those of the settings. An invalid pattern is logged and left out.
+fn redactor(settings: &Settings) -> Arc<Redactor> {
+    let (redactor, refused) = Redactor::of_valid(&settings.redact);
+    for error in refused {
+        tracing::warn!(error = crate::model::chain(&error), "a redaction pattern is ignored");
+    }
+    Arc::new(redactor)
+}

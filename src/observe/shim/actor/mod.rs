@@ -1,0 +1,253 @@
+//! The observer thread: reads the source, receives the shim's messages, publishes to the event log.
+//!
+//! ```text
+//!  wait ──► receive ──► read ──► receive ──► track ──► deferred messages ──► publish ─┐
+//!   ▲                                                                                 │
+//!   └─────── found nothing, or 1 ms for records to collect, 4 ms in a storm ◄─────────┘
+//! ```
+//!
+//! The order of a turn matters:
+//!
+//! * A [`Cause`](super::message::Cause) must be processed before certain records: which child of
+//!   the shim runs which exec. The shim sends it before it causes the records, so messages are
+//!   received *after* the read and causes are processed *before* the tracking.
+//! * An [`Outcome`](super::message::Outcome) is about the past, such as a reaped exit. The source
+//!   recorded the exit before it was reaped, so an outcome is deferred until a read that began
+//!   after its arrival has found the end of the source. A [`Query`](super::message::Query) waits
+//!   for the same, so that its answer includes those records.
+//!
+//! `docs/design/0003-the-observers-thread.md` has the reasons.
+
+mod causes;
+mod outcomes;
+mod queries;
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    message::{Deferred, Message, Serial},
+    shared::Shared,
+    sources,
+};
+use crate::{
+    clock::realtime_offset_ns,
+    model::{Backend, Body, Container, Event, Grade},
+    observe::{node, pipeline::Pipeline, record::TargetId, source::SourceError, track::Emission},
+};
+
+/// The size of the thread's stack, in bytes: enough for path names and one turn of records.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Starts the observer thread. It ends with [`Query::Stop`](super::message::Query::Stop), or when
+/// no source works any more.
+///
+/// # Errors
+///
+/// The thread could not be made.
+pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<()> {
+    thread::Builder::new().name("observe".into()).stack_size(STACK_BYTES).spawn(move || {
+        let result = catch_unwind(AssertUnwindSafe(|| run(&shared)));
+        let why = match result {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(crate::model::chain(&error)),
+            Err(_) => Some("the observer panicked".to_owned()),
+        };
+        // Dropping the messages drops their reply channels, so no sender waits for an answer.
+        drop(shared.inbox.close());
+        if let Some(why) = why {
+            tracing::error!(why, "containers are no longer observed");
+            shared.report_failure(&why);
+        }
+    })?;
+    Ok(())
+}
+
+fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
+    crate::sys::process::raise_thread_priority();
+    let source = sources::open(shared)?;
+    let shim = i32::try_from(std::process::id()).unwrap_or_default();
+    let pipeline = Pipeline::new(source, shim).map_err(|source| SourceError::Kernel {
+        action: "make the observer's epoll instance",
+        source,
+    })?;
+    let mut observer = Actor {
+        shared: shared.clone(),
+        pipeline,
+        targets: HashMap::new(),
+        containers: BTreeMap::new(),
+        unobserved: HashMap::new(),
+        deferred: VecDeque::new(),
+        stop_reply: None,
+        emissions: Vec::new(),
+        events: Vec::new(),
+        rested: true,
+        realtime_offset_ns: realtime_offset_ns(),
+    };
+    // The create of the first container waits for its turn, so the sweep comes after it.
+    observer.pipeline.wait(observer.shared.inbox.waker());
+    let mut turn = observer.turn()?;
+    if observer.pipeline.backend() == Backend::Bpf
+        && let Err(error) = node::sweep()
+    {
+        tracing::warn!(error = crate::model::chain(&error), "failed to sweep after dead shims");
+    }
+    while observer.rest(turn) {
+        turn = observer.turn()?;
+    }
+    while observer.stop_reply.is_none() {
+        observer.pipeline.wait(observer.shared.inbox.waker());
+        loop {
+            let turn = observer.turn()?;
+            if !observer.rest(turn) {
+                break;
+            }
+        }
+    }
+    let reply = observer.stop_reply.take();
+    // Dropping the source frees its slot and its targets. That must happen before the reply, after
+    // which the process may end at any time.
+    drop(observer);
+    if let Some(reply) = reply {
+        let _ = reply.send(());
+    }
+    Ok(())
+}
+
+/// The result of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// There was nothing to do.
+    Idle,
+    /// Everything was processed. More records are likely after a short rest.
+    Busy,
+    /// The bound of one turn was reached: there are more records now.
+    More,
+}
+
+struct Actor {
+    shared: Arc<Shared>,
+    pipeline: Pipeline,
+    targets: HashMap<Serial, TargetId>,
+    /// Read for each event. With a few containers an ordered map is faster than a hash map.
+    containers: BTreeMap<TargetId, Arc<Container>>,
+    /// The containers that could not be observed. They get an end event too.
+    unobserved: HashMap<Serial, Arc<Container>>,
+    /// The messages that wait for a read which began after their arrival, oldest first.
+    deferred: VecDeque<Deferred>,
+    /// The reply of [`Query::Stop`](super::message::Query::Stop); `None` until it has arrived.
+    stop_reply: Option<oneshot::Sender<()>>,
+    /// The pipeline's emissions and the events made of them. Both are empty between turns and are
+    /// kept for their capacity.
+    emissions: Vec<Emission>,
+    events: Vec<Event>,
+    /// Whether the last rest took its whole time and nothing has been found since. Only then does
+    /// an idle turn mean that nothing is left; see
+    /// [`Source::rest`](crate::observe::source::Source::rest).
+    rested: bool,
+    /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds. Read once a turn with events.
+    realtime_offset_ns: u64,
+}
+
+impl Actor {
+    /// Lets records collect, unless there are more to read already. Returns whether another turn
+    /// follows, which is not so if there was nothing for a whole rest.
+    fn rest(&mut self, turn: Turn) -> bool {
+        match turn {
+            Turn::Idle if self.rested || self.stop_reply.is_some() => return false,
+            Turn::More => self.rested = false,
+            Turn::Idle | Turn::Busy => self.rested = self.pipeline.rest(self.shared.inbox.waker()),
+        }
+        true
+    }
+
+    /// Runs one turn; see the module for its order.
+    ///
+    /// # Errors
+    ///
+    /// The source has ended and no other one works.
+    fn turn(&mut self) -> Result<Turn, SourceError> {
+        self.receive();
+        let more = match self.pipeline.read() {
+            Ok(more) => more,
+            Err(error) => {
+                let source = sources::replace(&self.shared, self.pipeline.backend(), error)?;
+                self.pipeline.replace(source);
+                true
+            }
+        };
+        // These arrived before the read began. The next `receive` may add messages about records
+        // that the read did not find yet; they wait for the next turn.
+        let ripe = self.deferred.len();
+        self.receive();
+        let busy = self.pipeline.track();
+        self.rested &= !busy && !more;
+        self.pipeline.report_reaped();
+        if !more {
+            for deferred in self.deferred.drain(..ripe).collect::<Vec<_>>() {
+                match deferred {
+                    Deferred::Outcome(outcome) => self.apply_outcome(outcome),
+                    Deferred::Query(query) => self.answer(query),
+                }
+            }
+        }
+        self.pipeline.run_due_scans();
+        self.pipeline.report_held_outputs();
+        self.pipeline.report_idle();
+        self.publish();
+        Ok(match (self.stop_reply.is_some(), more, busy || !self.deferred.is_empty()) {
+            (true, ..) | (_, false, false) => Turn::Idle,
+            (_, true, _) => Turn::More,
+            (_, false, true) => Turn::Busy,
+        })
+    }
+
+    /// Takes the messages, processes the causes of later records, and defers the others.
+    fn receive(&mut self) {
+        for message in self.shared.inbox.take() {
+            match message {
+                Message::Cause(cause) => self.apply_cause(cause),
+                Message::Deferred(deferred) => self.deferred.push_back(deferred),
+            }
+        }
+    }
+
+    /// Publishes everything that the pipeline has emitted.
+    fn publish(&mut self) {
+        let mut emissions = std::mem::take(&mut self.emissions);
+        emissions.extend(self.pipeline.take_emissions());
+        if !emissions.is_empty() {
+            self.realtime_offset_ns = realtime_offset_ns();
+        }
+        for Emission { target, at_ns, grade, derived, body } in emissions.drain(..) {
+            let container = target.and_then(|id| self.containers.get(&id)).cloned();
+            let source = match grade {
+                // A scan of /proc, with any backend.
+                Grade::Snapshot => Backend::Poll,
+                _ if derived => Backend::Shim,
+                _ => self.pipeline.backend(),
+            };
+            self.push(container, at_ns, grade, source, body);
+        }
+        self.emissions = emissions;
+        self.shared.event_log.publish(&mut self.events);
+    }
+
+    fn push(
+        &mut self,
+        container: Option<Arc<Container>>,
+        monotonic_ns: u64,
+        grade: Grade,
+        source: Backend,
+        body: Body,
+    ) {
+        let realtime_ns = monotonic_ns + self.realtime_offset_ns;
+        self.events.push(Event { monotonic_ns, realtime_ns, grade, source, container, body });
+    }
+}
