@@ -1,5 +1,5 @@
-//! A source that tells what a script says, for tests of whoever consumes records: no kernel, no
-//! privileges, no processes.
+//! A source that reports scripted records. It serves tests of code that consumes records, and needs
+//! no kernel support, no privileges and no processes.
 //!
 //! ```
 //! use lookout::observe::{
@@ -15,13 +15,13 @@
 //! script.exit(101, 0x0500); // a wait status: exit code 5
 //! script.lose(3);
 //!
-//! // The descriptor is readable now, as that of a kernel's source would be.
-//! let mut told = Vec::new();
-//! while source.read(16, &mut |record| told.push(record)).expect("the script does not fail") {}
-//! assert_eq!(told.len(), 4);
-//! assert!(matches!(&told[1], Record::Process { what: What::Exec { image, .. }, .. }
+//! // The descriptor is readable now, like the descriptor of a real source.
+//! let mut records = Vec::new();
+//! while source.read(16, &mut |record| records.push(record)).expect("the script does not fail") {}
+//! assert_eq!(records.len(), 4);
+//! assert!(matches!(&records[1], Record::Process { what: What::Exec { image, .. }, .. }
 //!     if image.args.as_ref().is_some_and(|args| args.iter().eq([&b"sleep"[..], b"1"]))));
-//! assert!(matches!(told[3], Record::Lost { count: Some(3), .. }));
+//! assert!(matches!(records[3], Record::Lost { count: Some(3), .. }));
 //! ```
 
 use std::{
@@ -39,21 +39,23 @@ use crate::{
     platform::Waker,
 };
 
-/// How many steps a script can be ahead of its reader. One beyond that is dropped and told as lost.
+/// How many steps a script can be ahead of its reader. Further steps are dropped and reported as
+/// lost.
 const STEPS_LIMIT: usize = 65_536;
 
-/// Tells what its [`MockHandle`] says.
+/// Reports the records that its [`MockHandle`] scripts.
 #[derive(Debug)]
 pub struct MockSource {
     script: MockHandle,
-    /// Who is in which target, and with which start.
+    /// The living processes by pid.
     processes: HashMap<i32, Scripted>,
     targets: Vec<TargetId>,
-    /// The start of the youngest process.
+    /// The start of the newest process, in clock ticks. Counts up, so that a reused pid gets a new
+    /// identity.
     ticks: u64,
 }
 
-/// Writes the script. Clones write the same one; from any thread.
+/// Writes the script of a [`MockSource`], from any thread. Clones share the script.
 #[derive(Debug, Clone)]
 pub struct MockHandle {
     shared: Arc<Mutex<Script>>,
@@ -62,8 +64,11 @@ pub struct MockHandle {
 
 #[derive(Debug, Default)]
 struct Script {
+    /// Each with `CLOCK_MONOTONIC` in nanoseconds when it was scripted.
     steps: VecDeque<(u64, Step)>,
+    /// Steps beyond [`STEPS_LIMIT`] that are not yet reported as lost.
     overrun: u64,
+    /// The error of the next `watch`.
     refusal: Option<SourceError>,
 }
 
@@ -85,11 +90,11 @@ struct Scripted {
 }
 
 impl MockSource {
-    /// One that says nothing yet, and who tells it what to say.
+    /// Creates a source with an empty script, and the handle that writes the script.
     ///
     /// # Errors
     ///
-    /// `EMFILE`, `ENFILE`: it has a descriptor, to be waited on like any other source.
+    /// `EMFILE` or `ENFILE` if the descriptor of the source cannot be created.
     pub fn new() -> std::io::Result<(Self, MockHandle)> {
         let script = MockHandle { shared: Arc::default(), wake: Arc::new(Waker::new()?) };
         let source = Self {
@@ -101,7 +106,7 @@ impl MockSource {
         Ok((source, script))
     }
 
-    fn newcomer(
+    fn add_process(
         &mut self,
         pid: i32,
         parent: ProcessKey,
@@ -115,22 +120,22 @@ impl MockSource {
         process
     }
 
-    /// Who has this pid; one that nothing was said of is in the youngest target, with a parent that
-    /// is not known.
+    /// The process with this pid. An unknown process is added to the target that was watched last,
+    /// with an unknown parent. `None` if there is no target.
     fn process(&mut self, pid: i32) -> Option<Scripted> {
         if let Some(known) = self.processes.get(&pid) {
             return Some(*known);
         }
         let target = *self.targets.last()?;
-        Some(self.newcomer(pid, ProcessKey { pid: 0, start_ticks: 0 }, 0, target))
+        Some(self.add_process(pid, ProcessKey { pid: 0, start_ticks: 0 }, 0, target))
     }
 
-    /// `None` for what concerns no target.
+    /// The record of a step; `None` if the step concerns no target.
     fn record(&mut self, at_ns: u64, step: Step) -> Result<Option<Record>, SourceError> {
         let (process, what) = match step {
             Step::Fork { parent, child } => {
                 let Some(parent) = self.process(parent) else { return Ok(None) };
-                let process = self.newcomer(child, parent.key, parent.parent.pid, parent.target);
+                let process = self.add_process(child, parent.key, parent.parent.pid, parent.target);
                 (process, What::Fork(process.lineage()))
             }
             Step::Exec { pid, args } => {
@@ -149,6 +154,7 @@ impl MockSource {
             }
             Step::Exit { pid, wait_status } => {
                 let Some(process) = self.process(pid) else { return Ok(None) };
+                // A later step with this pid is another process, as after a real pid reuse.
                 self.processes.remove(&pid);
                 (
                     process,
@@ -186,38 +192,38 @@ impl Scripted {
 }
 
 impl MockHandle {
-    /// `parent` makes `child`, in the target that `parent` is in. A parent that nothing was said of
-    /// is in the target that was watched last. Each process gets a start of its own, a reused pid
-    /// too.
+    /// `parent` forks `child`, which belongs to the target of `parent`. An unknown parent belongs to
+    /// the target that was watched last. Each process gets a start of its own, even if its pid was
+    /// used before.
     pub fn fork(&self, parent: i32, child: i32) {
         self.step(Step::Fork { parent, child });
     }
 
-    /// A process runs `args`; the first of them is the executable too. One that was never forked
-    /// came into the target from elsewhere.
+    /// A process executes `args`; the first argument is also the executable. A process that was
+    /// never forked entered the target from outside.
     pub fn exec(&self, pid: i32, args: &[impl AsRef<[u8]>]) {
         let bytes: Vec<u8> =
             args.iter().flat_map(|arg| arg.as_ref().iter().copied().chain([0])).collect();
         self.step(Step::Exec { pid, args: Args::from_nul_separated(&bytes) });
     }
 
-    /// A process ends, with a status as wait(2) has it: an exit code times 256, or a signal.
+    /// A process exits with the wait status of wait(2): an exit code times 256, or a signal.
     pub fn exit(&self, pid: i32, wait_status: u32) {
         self.step(Step::Exit { pid, wait_status });
     }
 
-    /// The kernel's buffer has lost so many records.
+    /// The kernel's buffer loses `count` records.
     pub fn lose(&self, count: u64) {
         self.step(Step::Lose(count));
     }
 
-    /// The source is at its end: [`Source::read`] answers this once, after what was scripted
-    /// before.
+    /// The source fails: [`Source::read`] returns `error` once, after the records of the earlier
+    /// steps.
     pub fn fail(&self, error: SourceError) {
         self.step(Step::Fail(error));
     }
 
-    /// The next [`Source::watch`] answers this; the one after that is accepted.
+    /// The next [`Source::watch`] returns `error`; later calls succeed.
     pub fn refuse_watch(&self, error: SourceError) {
         self.script().refusal = Some(error);
     }
@@ -237,7 +243,7 @@ impl MockHandle {
     }
 
     fn script(&self) -> MutexGuard<'_, Script> {
-        // A panic of another writer leaves whole steps.
+        // A poisoned script is still consistent: a writer adds each step with a single push.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -254,9 +260,9 @@ impl Source for MockSource {
         self.targets.retain(|known| *known != id);
         self.targets.push(id);
         if let Target::Tree { pid } = target {
-            self.newcomer(*pid, ProcessKey { pid: 0, start_ticks: 0 }, 0, id);
+            self.add_process(*pid, ProcessKey { pid: 0, start_ticks: 0 }, 0, id);
         }
-        // What was scripted before anybody watched is told now.
+        // Steps that were scripted before the first watch become readable now.
         self.script.wake();
         Ok(())
     }
@@ -279,12 +285,12 @@ impl Source for MockSource {
     }
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
-        // Lowered before the steps are taken: one that comes meanwhile raises it again.
+        // Cleared before the steps are taken: a step that is added meanwhile sets it again.
         self.script.wake.clear();
         for _ in 0..limit {
             let step = {
                 let mut script = self.script.script();
-                // Before anybody watches, only failures are told.
+                // Without a target, only failures are delivered; a record would have no target.
                 let waits = self.targets.is_empty()
                     && !matches!(script.steps.front(), Some((_, Step::Fail(_))));
                 if waits { None } else { script.steps.pop_front() }
@@ -306,6 +312,7 @@ impl Source for MockSource {
             }
         }
         let more = !self.script.script().steps.is_empty();
+        // The waker was cleared above, so the descriptor must be made readable again.
         if more {
             self.script.wake();
         }

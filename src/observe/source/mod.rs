@@ -1,14 +1,14 @@
-//! Where records come from.
+//! The sources of records.
 //!
 //! ```text
-//!  bpf         the pinned programs and a ring of this shim's own
-//!  connector   the node's one listener on the proc connector, and /proc at each exec
-//!  poll        /proc, again and again
-//!  mock        a script
+//!  bpf         the node's pinned eBPF programs, with one ring for each shim
+//!  connector   the node's one listener on the proc connector; reads /proc at each exec
+//!  poll        scans of /proc, at a fixed interval
+//!  mock        a script, for tests
 //! ```
 //!
-//! A source belongs to one thread. It never decides what a record means, and it never blocks longer
-//! than its documentation says.
+//! One thread owns a source. A source reports records and never interprets them, and no method
+//! blocks for longer than its documentation allows.
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
@@ -28,169 +28,182 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::record::{Record, TargetId};
 use crate::model::Backend;
 
-/// What is to be watched.
+/// A set of processes that a source is asked to observe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// A container: a cgroup with all that is below it.
+    /// A container: a cgroup and all cgroups below it.
     Cgroup {
-        /// Its folder.
+        /// The directory of the cgroup.
         path: PathBuf,
-        /// The inode number of its pid namespace, where it has one that is not the host's: finds
-        /// processes that came into the namespace and not into the cgroup.
+        /// The inode number of the container's pid namespace; `None` if the container shares the
+        /// host's. It finds processes that entered the namespace without entering the cgroup.
         pid_namespace: Option<u32>,
     },
-    /// A process with all that descends from it, alive already or not.
+    /// A process and all its descendants, those that already run included.
     Tree {
-        /// The root.
+        /// The pid of the root.
         pid: i32,
     },
 }
 
-/// The kernel's own account of one target.
+/// The kernel's count of the records of one target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KernelCounts {
-    /// Records that the source's program began, before it reserved room.
+    /// Records that the eBPF programs began. Counted before space in the ring is reserved, so it
+    /// includes the lost records.
     pub seen: u64,
-    /// Those that found no room.
+    /// Records that were lost because the ring had no space for them.
     pub lost: u64,
 }
 
-/// Connections of one target.
+/// The TCP connections of one target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Connections {
-    /// Established now.
+    /// How many are established now.
     pub open: u64,
-    /// `CLOCK_MONOTONIC` when one last came or went, in nanoseconds; 0 where none has.
+    /// `CLOCK_MONOTONIC` in nanoseconds when a connection was last established or closed; 0 if none
+    /// was since the count began.
     pub changed_ns: u64,
 }
 
-/// Something that sees processes.
+/// Reports the process and socket events of targets as [`Record`]s.
 pub trait Source: Send {
-    /// Which.
+    /// The backend that events of this source name.
     fn backend(&self) -> Backend;
 
-    /// Begins to watch; what happens after this returns is seen. The id is the one that records
-    /// will carry.
+    /// Begins to watch a target. Everything that happens after this returns is recorded, under the
+    /// given id.
     ///
     /// # Errors
     ///
-    /// [`SourceError`]: the target is not watched then.
+    /// [`SourceError`] if the target cannot be watched. It is not watched then.
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError>;
 
-    /// Whether it tells of sockets: where not, the kernel's list is asked for again and again.
+    /// Whether the source reports sockets. If it does not, the kernel's list of sockets has to be
+    /// read repeatedly.
     fn sees_ports(&self) -> bool {
         false
     }
 
-    /// Whether it tells of UDP too. Where not, bound sockets are listed when somebody asks.
+    /// Whether the source reports UDP sockets too. If it does not, bound sockets are listed only on
+    /// request.
     fn sees_udp(&self) -> bool {
         false
     }
 
-    /// Also tells of that target what listens in a network namespace, whatever cgroup made it.
-    /// Answers whether it does: a source may see no ports, and a namespace is one target's, the
-    /// first that asked.
+    /// Also reports, for this target, the sockets of a network namespace that no target's cgroup
+    /// created. A namespace belongs to the first target that requests it.
+    ///
+    /// Returns whether the source reports them: `false` if it sees no ports, or if the namespace
+    /// belongs to another target.
     fn watch_network(&mut self, _id: TargetId, _namespace: u32) -> bool {
         false
     }
 
-    /// The established TCP connections of a target, from the first call on; `None` where the source
-    /// does not count.
+    /// The established TCP connections of a target, counted from the first call on. `None` if the
+    /// source does not count connections, or does not watch the target.
     fn connections(&mut self, _id: TargetId) -> Option<Connections> {
         None
     }
 
-    /// Tells by [`Record::Connected`], once, when the next is established. Answers whether it will.
+    /// Requests one [`Record::Connected`] when the target's next connection is established. Returns
+    /// whether the source will report it.
     fn await_connection(&mut self, _id: TargetId) -> bool {
         false
     }
 
-    /// Whether this cgroup is a target of anyone on the node, as far as the source can know.
+    /// Whether this cgroup is a target of any shim on the node, as far as the source can know.
     fn is_watched(&self, _cgroup: u64) -> bool {
         false
     }
 
-    /// Ends it. Records that were made before may still come. Unknown targets are no error.
+    /// Stops watching a target. Records that were made before may still be read. An unknown target
+    /// is ignored.
     fn unwatch(&mut self, id: TargetId);
 
-    /// The kernel's account of a target, kept until [`unwatch`](Source::unwatch); `None` where the
-    /// source does not count.
+    /// The kernel's counts of a target, valid until [`unwatch`](Source::unwatch). `None` if the
+    /// source does not count, or does not watch the target.
     fn counts(&self, id: TargetId) -> Option<KernelCounts>;
 
-    /// Readable when there are records. `None`: ask again after [`interval`](Source::interval).
+    /// A descriptor that is readable while there are records. `None` if the source has none: read
+    /// again after [`interval`](Source::interval) then.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
-    /// How long to wait between reads: for one with a descriptor how long records may be left to
-    /// collect after it became readable, for one without how often to look.
+    /// How long to wait between two reads. With a descriptor: how long records may collect after it
+    /// became readable. Without one: how often to read.
     fn interval(&self) -> Duration;
 
-    /// Lets records collect, for [`interval`](Source::interval) or until there is one that should
-    /// not wait, or until one of `others` is readable. Answers whether it was the whole time: only
-    /// then finding nothing means that there is nothing.
+    /// Lets records collect. Returns after [`interval`](Source::interval), or earlier if a record
+    /// must not wait or one of `others` is readable.
+    ///
+    /// Returns whether the whole time passed. Only then does an empty read mean that there are no
+    /// records.
     fn rest(&mut self, others: &[BorrowedFd<'_>]) -> bool {
         !is_ready_within(others, self.interval())
     }
 
-    /// Gives at most about `limit` records to `sink`, oldest first, and tells whether there may be
-    /// more. Never waits.
+    /// Passes about `limit` records at most to `sink`, oldest first, and returns whether there may
+    /// be more. Never blocks.
     ///
     /// # Errors
     ///
-    /// [`SourceError`]: this source is at its end.
+    /// [`SourceError`] if the source has failed. It delivers no more records.
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError>;
 }
 
-/// Waits for one of them to be readable; answers whether one was before the time was up.
+/// Waits until one of the descriptors is readable, for `time` at most. Returns whether one is.
 fn is_ready_within(any: &[BorrowedFd<'_>], time: Duration) -> bool {
     let mut any: Vec<PollFd<'_>> =
         any.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    // A signal is the main thread's affair.
+    // An error, EINTR included, counts as ready: the caller reads then, and an early read is
+    // harmless, while a wait that is wrongly reported as whole would hide records. Signals are
+    // handled on the main thread.
     poll(&mut any, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)).unwrap_or(1) > 0
 }
 
-/// Why a source cannot be had, or has ended.
+/// Why a source is not available, or why it failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SourceError {
-    /// The kernel refused something.
+    /// The kernel refused an operation.
     #[error("failed to {action}")]
     Kernel {
-        /// What was tried: `load the programs`.
+        /// The operation, for example `load the programs`.
         action: &'static str,
-        /// Why.
+        /// The kernel's or libbpf's error.
         #[source]
         source: std::io::Error,
     },
-    /// The node lacks what the source needs.
+    /// The node lacks something that the source needs.
     #[error("{what} is missing")]
     Missing {
-        /// What.
+        /// The name of the missing thing.
         what: &'static str,
     },
-    /// All of something bounded is in use.
-    #[error("all {limit} {what} are taken")]
+    /// A bounded resource is exhausted.
+    #[error("the limit of {limit} {what} is reached")]
     Full {
-        /// Of what.
+        /// The name of the resource, in the plural.
         what: &'static str,
-        /// How many there are.
+        /// How many of them can be in use.
         limit: u32,
     },
-    /// The target is gone, or no such target can be watched.
+    /// The target does not exist, or targets of its kind cannot be watched.
     #[error("cannot watch {target}")]
     Target {
-        /// Which.
+        /// The directory of the cgroup, or `process PID`.
         target: String,
-        /// Why.
+        /// The reason.
         #[source]
         source: std::io::Error,
     },
-    /// The peer that the source needs has gone.
-    #[error("{what} has gone")]
+    /// A peer that the source depends on has ended.
+    #[error("{what} has ended")]
     Gone {
-        /// Who.
+        /// The name of the peer.
         what: &'static str,
     },
-    /// The source was closed by its user.
+    /// The user of the source closed it.
     #[error("the source is closed")]
     Closed,
 }

@@ -1,7 +1,7 @@
-//! The source of last resort: looks at `/proc` again and again.
+//! The source of last resort: scans `/proc` at a fixed interval.
 //!
-//! What begins and ends between two looks is never seen, and nobody counts it. What is seen has
-//! [`Grade::Snapshot`](crate::model::Grade::Snapshot), the time of the look, and no exit status.
+//! A process that starts and ends between two scans is never seen, and not counted either. Records
+//! have [`Grade::Snapshot`](crate::model::Grade::Snapshot), the time of the scan and no exit status.
 
 use std::{
     collections::HashMap,
@@ -20,56 +20,60 @@ use crate::{
     observe::record::{Record, TargetId, What},
 };
 
-/// How often it looks by default.
+/// The default interval between two scans.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 
-/// Every so many intervals a look is whole even though the list of pids has not changed: it finds
+/// After so many intervals a target is scanned even if its list of pids has not changed. This finds
 /// an exec, and a pid that was reused.
-const WHOLE_LOOK_EVERY: u32 = 10;
+const FULL_SCAN_EVERY: u32 = 10;
 
-/// How many targets there can be.
+/// The most targets of one source.
 const TARGETS_LIMIT: u32 = 4096;
 
-/// Looks.
+/// Reports processes from scans of `/proc`.
 ///
-/// An unchanged cgroup costs the reading of its list of pids; an unchanged tree the `stat` of every
-/// process of the node.
+/// A scan of an unchanged cgroup costs reading its list of pids; a scan of a tree always costs
+/// reading the `stat` of every process of the node.
 #[derive(Debug)]
 pub struct PollSource {
     interval: Duration,
-    targets: HashMap<TargetId, Seen>,
+    targets: HashMap<TargetId, Snapshot>,
 }
 
-/// A target, as it was at the last look.
+/// A target, as the last scan found it.
 #[derive(Debug)]
-struct Seen {
+struct Snapshot {
     target: Target,
+    /// When to scan next.
     due: Instant,
-    /// Sorted; `None` before the first look.
+    /// Sorted; `None` before the first scan, and for a tree.
     pids: Option<Vec<i32>>,
+    /// The processes that were alive.
     known: Vec<ProcessKey>,
+    /// How many intervals were skipped since the last scan, because the pids were the same.
     unchanged: u32,
 }
 
 impl PollSource {
-    /// One that looks every `interval` ([`INTERVAL`] is a good one).
+    /// Creates a source that scans every `interval`, by default [`INTERVAL`].
     #[must_use]
     pub fn new(interval: Duration) -> Self {
         Self { interval, targets: HashMap::new() }
     }
 }
 
-impl Seen {
-    /// The records of a look, where there is something to tell.
-    fn look(&mut self, id: TargetId) -> Option<Vec<Record>> {
-        // Read before the look: what changes in between is found by the next one.
-        let pids = self.list();
+impl Snapshot {
+    /// Scans the target and returns the records; `None` if the list of pids has not changed, or if
+    /// the scan failed.
+    fn update(&mut self, id: TargetId) -> Option<Vec<Record>> {
+        // Read before the scan, so that the next update finds a change in between.
+        let pids = self.list_pids();
         let is_same = pids.is_some() && pids == self.pids;
-        if is_same && self.unchanged + 1 < WHOLE_LOOK_EVERY {
+        if is_same && self.unchanged + 1 < FULL_SCAN_EVERY {
             self.unchanged += 1;
             return None;
         }
-        // Not all could be asked: said by silence, since half a look would declare the living dead.
+        // No records after a failed scan: an incomplete one would make living processes look dead.
         let records = scan(id, &self.target, &self.known).ok()?;
         self.unchanged = 0;
         self.pids = pids;
@@ -78,17 +82,18 @@ impl Seen {
             _ => None,
         });
         let known: Vec<_> = alive.collect();
-        // A tree whose last process has ended has none any more: never again by a pid that was
-        // reused.
+        // A tree is found by its known processes. If all have ended, the old keys are kept: they
+        // match no living process, while an empty list would match a reuse of the root's pid.
         if !known.is_empty() || matches!(self.target, Target::Cgroup { .. }) {
             self.known = known;
         }
         Some(records)
     }
 
-    /// The pids of a cgroup, sorted; `None` for what has no list.
-    fn list(&self) -> Option<Vec<i32>> {
+    /// The sorted pids of a cgroup; `None` for a tree, for which the kernel has no list.
+    fn list_pids(&self) -> Option<Vec<i32>> {
         let Target::Cgroup { path, .. } = &self.target else { return None };
+        // A cgroup that was removed has no members; its processes are reported as ended then.
         let mut pids = members(path).unwrap_or_default();
         pids.sort_unstable();
         Some(pids)
@@ -100,7 +105,7 @@ impl Source for PollSource {
         Backend::Poll
     }
 
-    /// The first look comes with the next [`read`](Source::read).
+    /// The target is scanned for the first time by the next [`read`](Source::read).
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError> {
         let refused = |target: String| move |source| SourceError::Target { target, source };
         match target {
@@ -113,16 +118,16 @@ impl Source for PollSource {
             }
         }
         if self.targets.len() as u64 >= u64::from(TARGETS_LIMIT) {
-            return Err(SourceError::Full { what: "places for targets", limit: TARGETS_LIMIT });
+            return Err(SourceError::Full { what: "targets", limit: TARGETS_LIMIT });
         }
-        let seen = Seen {
+        let snapshot = Snapshot {
             target: target.clone(),
             due: Instant::now(),
             pids: None,
             known: Vec::new(),
             unchanged: 0,
         };
-        self.targets.insert(id, seen);
+        self.targets.insert(id, snapshot);
         Ok(())
     }
 
@@ -142,26 +147,27 @@ impl Source for PollSource {
         self.interval
     }
 
-    /// Nothing collects between two looks: whoever waits for the next one may wait for all else
-    /// too.
+    /// Returns at once, because nothing collects between two scans. The caller waits for its other
+    /// descriptors until the next scan is due.
     fn rest(&mut self, _others: &[BorrowedFd<'_>]) -> bool {
         true
     }
 
-    /// A look is told whole: the limit is asked between two targets.
+    /// A scan is delivered as a whole, so `limit` is checked between two targets only.
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         let now = Instant::now();
-        let mut given = 0;
-        for (id, seen) in &mut self.targets {
-            if seen.due > now {
+        let mut delivered = 0;
+        for (id, snapshot) in &mut self.targets {
+            if snapshot.due > now {
                 continue;
             }
-            if given >= limit {
+            if delivered >= limit {
                 return Ok(true);
             }
-            seen.due = now + self.interval;
-            let records = seen.look(*id).unwrap_or_default();
-            given += records.len();
+            // From now and not from the last due time: scans that were missed are not made up for.
+            snapshot.due = now + self.interval;
+            let records = snapshot.update(*id).unwrap_or_default();
+            delivered += records.len();
             records.into_iter().for_each(&mut *sink);
         }
         Ok(false)

@@ -1,4 +1,4 @@
-//! Asks the running kernel.
+//! Finds out which sources the running kernel offers.
 
 use std::fs;
 
@@ -7,8 +7,10 @@ use nix::errno::Errno;
 use super::connector;
 use crate::observe::capability::{Capabilities, Probes};
 
-/// Asks the running kernel. `bpf` is the probe of the eBPF programs, `udp` that of those that see
-/// UDP; they are asked first, and the others even where they consent, because a source can end.
+/// Probes all sources and returns what they can observe.
+///
+/// `bpf` probes for the eBPF programs and `udp` for the programs that see UDP. The other sources are
+/// probed even if `bpf` succeeds, because they replace it if it fails later.
 #[must_use]
 pub fn negotiate(
     bpf: impl FnOnce() -> Result<(), String>,
@@ -22,17 +24,18 @@ pub fn negotiate(
     })
 }
 
-/// Whether the kernel lets this process listen on its proc connector. Asks with the request and
-/// waits for its answer, at most a second; then stops listening.
+/// Checks that the kernel lets this process listen on its proc connector. Sends the request, waits
+/// at most one second for the answer, and stops listening again.
 ///
 /// # Errors
 ///
-/// Why not, in one line.
+/// The reason in one line.
 pub fn probe_connector() -> Result<(), String> {
     connector::probe().map_err(|error| match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ECONNREFUSED) => "not in the initial network namespace".to_owned(),
         Some(Errno::EPERM) => "CAP_NET_ADMIN is missing".to_owned(),
         Some(Errno::EPROTONOSUPPORT) => "this kernel has no connector".to_owned(),
+        // The kernel drops the request without an answer in these cases.
         Some(Errno::ETIMEDOUT) => {
             "not in the initial pid and user namespace, or no CONFIG_PROC_EVENTS".to_owned()
         }
@@ -40,14 +43,14 @@ pub fn probe_connector() -> Result<(), String> {
     })
 }
 
-/// Whether `/proc` tells of other users' processes as well.
+/// Checks that `/proc` shows the processes of other users too.
 ///
 /// # Errors
 ///
-/// Why not, in one line.
+/// The reason in one line.
 pub fn probe_proc() -> Result<(), String> {
-    // With `hidepid` pid 1 is what others do not see. What of a process may be read is asked of
-    // each: an image that the kernel refuses says so.
+    // Pid 1 stands for all: a `hidepid` mount hides it from other users. What may be read of a
+    // single process is not probed; its image names the reason if the kernel refuses a part.
     fs::read("/proc/1/stat").map(drop).map_err(|error| format!("/proc cannot be read: {error}"))
 }
 
@@ -60,11 +63,12 @@ mod tests {
             observe::source::connector::tests::alone,
         };
 
-        /// Check that the running kernel lets root in the initial namespaces use both.
+        /// Check that the running kernel lets root in the initial namespaces use the connector and
+        /// `/proc`.
         #[test]
         fn the_running_kernel_has_a_connector_and_proc() {
             let _alone = alone();
-            let found = negotiate(|| Err("not asked".to_owned()), || false);
+            let found = negotiate(|| Err("not probed".to_owned()), || false);
             assert_eq!(found.category(Category::Process).backend, "connector");
             assert_eq!(found.support(Category::Lifecycle), Support::Partial);
         }

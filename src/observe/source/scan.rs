@@ -27,8 +27,9 @@ pub struct ScanError(#[from] io::Error);
 ///
 /// Zombies are not alive. A process that starts during the scan may or may not be in it.
 ///
-/// `known` are the processes of the target that were known before. With them those of a tree are
-/// found whose parents have ended, and those of a container that are not in its cgroup.
+/// `known` are the processes of the target that were known before. They are needed to find the
+/// descendants in a tree that lost a parent, and the processes of a container that are outside its
+/// cgroup.
 ///
 /// # Errors
 ///
@@ -38,12 +39,14 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
     let at_ns = monotonic_ns();
     let record =
         |key, what| Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, what };
+    // The key of the two markers, which are about no process.
     let no_process = ProcessKey { pid: 0, start_ticks: 0 };
     let members = match target {
         Target::Cgroup { path, .. } => {
             let mut members = of_cgroup(path)?;
             let inside: HashSet<i32> = members.iter().map(|(pid, _)| *pid).collect();
-            // A process that entered only the pid namespace is in no cgroup of the target.
+            // A process that entered only the pid namespace is in no cgroup of the target. The key
+            // is compared with its start, because the pid may have been reused.
             let outside = known
                 .iter()
                 .filter(|key| !inside.contains(&key.pid) && identify(key.pid) == Some(**key));
@@ -54,6 +57,7 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
             process::of_tree(*pid, known)?.into_iter().map(|pid| (pid, None)).collect()
         }
     };
+    // The lists stop at the limit, so a process beyond it would look dead.
     if members.len() >= cgroup::MEMBERS_LIMIT {
         return Err(io::Error::from(io::ErrorKind::QuotaExceeded).into());
     }
@@ -61,7 +65,9 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
         .into_iter()
         .filter_map(|(pid, cgroup)| Some((process::alive(pid)?, cgroup)))
         .collect();
+    // By start, so that a parent is reported before its children.
     alive.sort_by_key(|(alive, _)| (alive.key.start_ticks, alive.key.pid));
+    // A process that moves between two cgroups during the scan is listed in both.
     alive.dedup_by_key(|(alive, _)| alive.key);
     let records = alive.into_iter().map(|(Alive { key, lineage, image }, cgroup)| {
         record(key, What::Alive { lineage, image: Arc::new(image), cgroup })
@@ -73,7 +79,8 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
         .collect())
 }
 
-/// A cgroup that is gone has no members.
+/// The pids of a cgroup and those below it, each with the id of its cgroup if it is a nested one.
+/// Empty if the cgroup was removed.
 fn of_cgroup(path: &Path) -> io::Result<Vec<(i32, Option<u64>)>> {
     match cgroup::members_by_cgroup(path) {
         Err(error)

@@ -1,4 +1,4 @@
-//! From the bytes of one record to what it says. Pure; any bytes will do, none can panic it.
+//! Decodes the bytes of one record. Pure: no input can make it panic, whatever the bytes are.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -15,55 +15,57 @@ use crate::{
     observe::record::{Record, TargetId, What},
 };
 
-/// One record of the ring.
+/// One decoded record of the ring, with the parts of its header that the reader needs.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Decoded {
-    /// Attribution.
+    /// The target that the record belongs to.
     pub(super) target: TargetId,
-    /// When, `CLOCK_MONOTONIC` in nanoseconds.
+    /// `CLOCK_MONOTONIC` at the event, in nanoseconds.
     pub(super) at_ns: u64,
-    /// How many records of this target had been lost by then.
+    /// How many records of this target were lost before this record was made.
     pub(super) lost: u64,
-    /// What it says.
+    /// The record itself.
     pub(super) record: Record,
 }
 
-/// A record that says something this build does not understand.
+/// Why a record cannot be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
-    /// It ends too early.
+    /// The record ends before its last field.
     #[error("a record of {length} bytes is too short")]
     Short {
-        /// In bytes.
+        /// The length of the record in bytes.
         length: usize,
     },
-    /// Its own length is not that of what the ring gave.
-    #[error("a record of {length} bytes says it has {said}")]
+    /// The length in the header is not the length of the record in the ring.
+    #[error("the header of a record of {length} bytes has the length {claimed}")]
     Length {
-        /// In bytes.
+        /// The length of the record in bytes.
         length: usize,
-        /// In bytes.
-        said: u32,
+        /// The length in the header in bytes.
+        claimed: u32,
     },
-    /// Its kind is none of ours.
+    /// The kind is none of `enum lookout_kind`.
     #[error("records of kind {kind} are unknown")]
     Kind {
-        /// What it said.
+        /// The number in the header.
         kind: u32,
     },
 }
 
-/// Reads one record. `mounts` is the inode number of the shim's own mount namespace.
+/// Decodes one record. `mounts` is the inode number of the shim's own mount namespace; without it an
+/// exec does not show whether it is a runtime stage.
 pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malformed> {
     let short = Malformed::Short { length: bytes.len() };
     let header = Header::from_bytes(bytes).ok_or(short)?;
+    // The lengths of the strings in an exec are checked against `bytes`, so both must agree.
     if header.length as usize != bytes.len() {
-        return Err(Malformed::Length { length: bytes.len(), said: header.length });
+        return Err(Malformed::Length { length: bytes.len(), claimed: header.length });
     }
     let target = TargetId(header.target);
     let decoded = |record| Decoded { target, at_ns: header.at_ns, lost: header.lost, record };
     if matches!(header.kind, kind::LISTEN | kind::UNLISTEN) {
-        return Port::from_bytes(bytes).map(|port| decoded(listening(&port))).ok_or(short);
+        return Port::from_bytes(bytes).map(|port| decoded(port_record(&port))).ok_or(short);
     }
     if header.kind == kind::CONNECTED {
         let record = Record::Connected { target, at_ns: header.at_ns };
@@ -72,8 +74,8 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
     let (grade, what) = match header.kind {
         kind::FORK => Fork::from_bytes(bytes)
             .map(|fork| (Grade::Exact, What::Fork(lineage(&header, &fork.lineage)))),
-        kind::EXEC => exec(bytes, mounts),
-        kind::EXIT => Exit::from_bytes(bytes).map(|exit| (Grade::Exact, exited(&exit))),
+        kind::EXEC => decode_exec(bytes, mounts),
+        kind::EXIT => Exit::from_bytes(bytes).map(|exit| (Grade::Exact, exit_of(&exit))),
         kind => return Err(Malformed::Kind { kind }),
     }
     .ok_or(short)?;
@@ -81,19 +83,22 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
     Ok(decoded(Record::Process { target, at_ns: header.at_ns, grade, key, what }))
 }
 
-fn listening(port: &Port) -> Record {
+/// The record of a socket that listens or is bound, or no longer is.
+fn port_record(port: &Port) -> Record {
     let Port { header, cookie, inode, network_namespace, .. } = port;
     let [a, b, c, d, ..] = port.address;
     let address = match port.flags & flag::INET6 {
         0 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
         _ => IpAddr::V6(Ipv6Addr::from(port.address)),
     };
+    // 0 if the kernel chooses the port in listen(2), after this record.
     let number = u16::try_from(port.port).unwrap_or_default();
     let transport = if port.flags & flag::UDP == 0 { Transport::Tcp } else { Transport::Udp };
     let endpoint = Endpoint::new(transport, address, number, port.flags & flag::INET6_ONLY != 0);
     let socket =
         Socket { cookie: *cookie, inode: *inode, network_namespace: *network_namespace, endpoint };
     let (target, at_ns) = (TargetId(header.target), header.at_ns);
+    // A close names no process: the task that runs at that moment may be unrelated to the socket.
     if header.kind == kind::UNLISTEN {
         return Record::Unlisten { target, at_ns, socket };
     }
@@ -107,9 +112,11 @@ fn listening(port: &Port) -> Record {
     }
 }
 
+/// The parents of the process, with its pid in its own pid namespace.
 fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {
     let parent = ProcessKey::from_boottime(pid(lineage.parent_tgid), lineage.parent_start_ns);
     Lineage {
+        // 0 stands for a pid that the program did not read.
         vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0),
         parent_pid: parent.pid,
         parent_start_ticks: parent.start_ticks,
@@ -117,12 +124,13 @@ fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {
     }
 }
 
-/// A pid as the kernel has it is an int that is never negative.
+/// A pid of the kernel, which is an int and never negative. 0 for a number that is no pid.
 fn pid(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(0)
 }
 
-fn exited(exit: &Exit) -> What {
+/// The exit of a process, with the files of its stdout and stderr.
+fn exit_of(exit: &Exit) -> What {
     What::Exit {
         wait_status: Some(exit.wait_status),
         oom_killed: exit.flags & flag::OOM_KILLED != 0,
@@ -130,33 +138,37 @@ fn exited(exit: &Exit) -> What {
     }
 }
 
+/// The identity of an open file; `None` if the descriptor was closed.
 fn file_id(file: &OpenFile) -> Option<FileId> {
     (*file != OpenFile::default()).then_some(FileId { device: file.device, inode: file.inode })
 }
 
-fn exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
+/// Decodes an exec with its three strings. `None` if the record is too short for them.
+fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
     let mut rest = bytes;
     let exec = Exec::take(&mut rest)?;
     let args = rest.split_off(..exec.args_length as usize)?;
     let executable = rest.split_off(..exec.executable_length as usize)?;
     let directory = rest.split_off(..exec.directory_length as usize)?;
-    let whole = |cut: u32| exec.flags & cut == 0;
-    let unknown = if !whole(flag::ARGS_FAULTED) {
+    let is_whole = |cut: u32| exec.flags & cut == 0;
+    // One reason for the whole image: a fault of argv is the more specific one.
+    let unknown = if !is_whole(flag::ARGS_FAULTED) {
         Some(Unknown::Faulted)
-    } else if !whole(flag::EXECUTABLE_CUT | flag::DIRECTORY_CUT) {
+    } else if !is_whole(flag::EXECUTABLE_CUT | flag::DIRECTORY_CUT) {
         Some(Unknown::NotSeen)
     } else {
         None
     };
     let image = Image {
-        executable: whole(flag::EXECUTABLE_CUT).then(|| path(executable)),
-        args: whole(flag::ARGS_FAULTED).then(|| Args {
+        // A path is reported whole or not at all: the components that are missing are the first.
+        executable: is_whole(flag::EXECUTABLE_CUT).then(|| path(executable)),
+        args: is_whole(flag::ARGS_FAULTED).then(|| Args {
             bytes: args.into(),
             total_bytes: exec.args_total,
             count: exec.args_count,
             redacted: false,
         }),
-        working_directory: whole(flag::DIRECTORY_CUT).then(|| path(directory)),
+        working_directory: is_whole(flag::DIRECTORY_CUT).then(|| path(directory)),
         comm: exec.comm.split(|byte| *byte == 0).next().map(Into::into),
         uid: Some(exec.uid),
         gid: Some(exec.gid),
@@ -165,14 +177,17 @@ fn exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
     let what = What::Exec {
         lineage: lineage(&exec.header, &exec.lineage),
         image: Arc::new(image),
+        // Only a nested cgroup is named; the target's own is known.
         cgroup: Some(exec.cgroup).filter(|own| *own != exec.header.target),
         in_host_mounts: mounts.map(|own| own == exec.mount_namespace),
     };
     Some((if unknown.is_none() { Grade::Exact } else { Grade::Partial }, what))
 }
 
-/// A path from its components, the last one first, each ended by a NUL.
+/// Builds a path from its components, which come in reverse order, each ended by a NUL. The programs
+/// walk from the file up to the root.
 fn path(components: &[u8]) -> Box<[u8]> {
+    // The root directory has no components.
     if components.is_empty() {
         return (*b"/").into();
     }

@@ -1,22 +1,26 @@
-//! `bpf/record.h` in Rust. A test compares the two field by field.
+//! The structures and constants of `bpf/record.h` in Rust. The header documents each field. A test
+//! compares the two field by field.
 
-/// Something of a fixed size without padding, in the byte order of this machine.
+/// A value of a fixed size without padding, in the byte order of this machine.
+///
+/// Fields are copied one by one instead of casting the bytes, so no `unsafe` is needed and the
+/// alignment of the bytes does not matter.
 pub(super) trait Plain: Sized {
-    /// In bytes.
+    /// The size in bytes.
     const SIZE: usize;
 
-    /// Takes one from the front; `None` where there is not enough.
+    /// Takes a value from the front of `bytes`; `None` if they are too short.
     fn take(bytes: &mut &[u8]) -> Option<Self>;
 
-    /// Appends it.
+    /// Appends the bytes of the value.
     fn put(&self, bytes: &mut Vec<u8>);
 
-    /// From the front of what may be longer.
+    /// Decodes a value from the front of `bytes`, which may be longer; `None` if they are too short.
     fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         Self::take(&mut bytes)
     }
 
-    /// As a map takes it.
+    /// The bytes of the value, as a key or value of a map.
     fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::SIZE);
         self.put(&mut bytes);
@@ -69,7 +73,7 @@ impl Plain for [OpenFile; 2] {
     }
 }
 
-/// A structure of the header: the name it has there, and its fields in order.
+/// Defines a structure of the header: its name in C, and its fields in order.
 macro_rules! mirror {
     ($(#[doc = $doc:literal])* $name:ident is $c:literal { $($field:ident: $type:ty),* $(,)? }) => {
         $(#[doc = $doc])*
@@ -92,7 +96,7 @@ macro_rules! mirror {
 
         #[cfg(test)]
         impl $name {
-            /// Its name in C, and each field's name and size in bytes.
+            /// The name in C, and the name and size in bytes of each field.
             pub(super) const MIRRORED: (&str, &[(&str, usize)]) =
                 ($c, &[$((stringify!($field), <$type as Plain>::SIZE),)*]);
         }
@@ -100,33 +104,34 @@ macro_rules! mirror {
 }
 
 mirror! {
-    /// Begins every record.
+    /// The first part of every record.
     Header is "lookout_header" {
-        kind: u32, length: u32, target: u64, at_ns: u64, start_ns: u64, lost: u64, tgid: u32, vpid: u32,
+        kind: u32, length: u32, target: u64, at_ns: u64, start_ns: u64, lost: u64, tgid: u32,
+        vpid: u32,
     }
 }
 
 mirror! {
-    /// Where a process stands.
+    /// The parents of a process.
     Lineage is "lookout_lineage" { parent_start_ns: u64, parent_tgid: u32, grandparent_tgid: u32 }
 }
 
 mirror! {
-    /// A thread group was made.
+    /// A thread group was created.
     Fork is "lookout_fork" { header: Header, lineage: Lineage }
 }
 
 mirror! {
-    /// A new image runs. Arguments, executable and directory follow.
+    /// A process runs a new image. Arguments, executable and working directory follow.
     Exec is "lookout_exec" {
-        header: Header, lineage: Lineage, cgroup: u64, args_total: u64, args_count: u32, mount_namespace: u32,
-        uid: u32, gid: u32, args_length: u32, executable_length: u32, directory_length: u32, flags: u32,
-        comm: [u8; 16],
+        header: Header, lineage: Lineage, cgroup: u64, args_total: u64, args_count: u32,
+        mount_namespace: u32, uid: u32, gid: u32, args_length: u32, executable_length: u32,
+        directory_length: u32, flags: u32, comm: [u8; 16],
     }
 }
 
 mirror! {
-    /// An open file; both 0 where there is none.
+    /// An open file; both fields are 0 if the descriptor is closed.
     OpenFile is "lookout_file" { device: u64, inode: u64 }
 }
 
@@ -136,39 +141,39 @@ mirror! {
 }
 
 mirror! {
-    /// A TCP socket begins or ceases to listen, a UDP socket is bound or released.
+    /// A TCP socket begins or stops listening, or a UDP socket is bound or released.
     Port is "lookout_port" {
-        header: Header, cookie: u64, inode: u64, network_namespace: u32, port: u32, address: [u8; 16], flags: u32,
-        padding: u32,
+        header: Header, cookie: u64, inode: u64, network_namespace: u32, port: u32,
+        address: [u8; 16], flags: u32, padding: u32,
     }
 }
 
 mirror! {
-    /// The connection that was waited for.
+    /// A connection was established that a target waited for.
     Connected is "lookout_connected" { header: Header }
 }
 
 mirror! {
-    /// The connections of a target.
+    /// The count of a target's connections.
     ConnectionsValue is "lookout_connections" { open: u64, changed_ns: u64 }
 }
 
 mirror! {
-    /// Where the records of one id go.
+    /// The slot that receives the records of one target, with their counts.
     TargetValue is "lookout_target" { slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64 }
 }
 
 mirror! {
-    /// Who took a slot.
+    /// The process that owns a slot.
     Owner is "lookout_owner" { pid: u32, pid_namespace: u32, start_ticks: u64 }
 }
 
 mirror! {
-    /// What is set for the whole node.
+    /// The settings of the whole node.
     Config is "lookout_config" { args_max: u32, levels: u32, trees: u32, padding: u32 }
 }
 
-/// `enum lookout_kind`.
+/// The kinds of records: `enum lookout_kind`.
 pub(super) mod kind {
     pub(in super::super) const FORK: u32 = 1;
     pub(in super::super) const EXEC: u32 = 2;
@@ -178,7 +183,7 @@ pub(super) mod kind {
     pub(in super::super) const CONNECTED: u32 = 6;
 }
 
-/// `enum lookout_flag`.
+/// The bits of the field `flags` of a record: `enum lookout_flag`.
 pub(super) mod flag {
     pub(in super::super) const ARGS_FAULTED: u32 = 1;
     pub(in super::super) const EXECUTABLE_CUT: u32 = 2;
@@ -189,17 +194,18 @@ pub(super) mod flag {
     pub(in super::super) const UDP: u32 = 64;
 }
 
-/// `LOOKOUT_SLOTS`.
+/// The most rings, and therefore shims, on one node: `LOOKOUT_SLOTS`.
 pub(super) const SLOTS: u32 = 4096;
 
-/// `LOOKOUT_TARGETS`.
+/// The most entries of each map of targets: `LOOKOUT_TARGETS`.
 pub(super) const TARGETS: u32 = 65536;
 
-/// `LOOKOUT_ARGS_MAX`, in bytes.
+/// The most bytes of argv in one exec record: `LOOKOUT_ARGS_MAX`.
 pub(super) const ARGS_MAX: u32 = 16384;
 
-/// `LOOKOUT_PATH_MAX`, in bytes.
+/// The most bytes of one path: `LOOKOUT_PATH_MAX`.
 pub(super) const PATH_MAX: u32 = 4096;
 
+/// How many nanoseconds after a wake-up further process records do not wake the reader:
 /// `LOOKOUT_COLLECT_NS`.
 pub(super) const COLLECT_NS: u32 = 1_000_000;

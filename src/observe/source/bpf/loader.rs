@@ -1,4 +1,5 @@
-//! Loads the programs, once a node. Runs in a process of its own that ends right after.
+//! Loads the programs, once for each node. This runs in a process of its own that ends right
+//! afterwards.
 
 use std::{
     fs::{self, File},
@@ -12,78 +13,82 @@ use libbpf_rs::{Link, MapCore as _, MapFlags, Object, ObjectBuilder, PrintLevel}
 use super::{
     layout::{Config, Plain as _},
     pins::{LINKS, PinDirectory, UDP_LINKS, unified_root},
-    refused,
-    ring::try_one,
+    refused, ring,
 };
 use crate::{model::chain, observe::source::SourceError};
 
-/// How much of argv an exec carries where nobody says otherwise, in bytes.
+/// How many bytes of argv an exec record has at most, unless a shim requests more.
 const ARGS_MAX_DEFAULT: u32 = 4096;
 
-/// What the kernel knows of its own types; without it nothing can be moved to the running kernel.
+/// The BTF of the running kernel. libbpf needs it to relocate the programs (CO-RE).
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 
-/// Capabilities as bits of `CapEff`: `CAP_SYS_ADMIN` has all of the others.
+/// `CAP_SYS_ADMIN` as a bit of `CapEff`. It includes the two others.
 const SYS_ADMIN: u64 = 1 << 21;
+/// `CAP_PERFMON` and `CAP_BPF` as bits of `CapEff`.
 const PERFMON_AND_BPF: u64 = (1 << 38) | (1 << 39);
 
-/// The compiled `bpf/`, aligned as libelf wants it.
+/// The compiled `bpf/` with the alignment that libelf requires.
 #[repr(align(8))]
 struct Aligned<T: ?Sized>(T);
 static OBJECT: &Aligned<[u8]> =
     &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/lookout.bpf.o")));
 
-/// The compiled `bpf/`: an ELF object with BTF.
+/// The compiled `bpf/`, an ELF object with BTF.
 pub(super) fn object() -> &'static [u8] {
     &OBJECT.0
 }
 
-/// Loads, attaches and pins the set of this build under `bpffs`; does nothing where it is there.
+/// Loads, attaches and pins the set of this build under `bpffs`. Does nothing if it is pinned.
 ///
-/// Killed at any step it leaves at most a folder that the next call sweeps. Takes 25–50 ms and some
-/// megabytes that libbpf keeps, so a process that lives on should not call it.
+/// If the process is killed at any step, it leaves at most a directory that the next call removes.
+/// Takes 25–50 ms, and some megabytes that libbpf keeps, so a long-lived process should not call it.
 ///
 /// # Errors
 ///
-/// [`SourceError`]: see [`probe`] for why a kernel may refuse.
+/// [`SourceError`] if the kernel refuses a step. [`probe`] finds the usual reasons.
 pub fn load(bpffs: &Path) -> Result<(), SourceError> {
     load_with(bpffs, unified_root().as_deref())
 }
 
-/// The same with this for the root of the unified hierarchy.
+/// Like [`load`], with the root directory of the unified hierarchy; without UDP if it is `None`.
 pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     let directory = PinDirectory::new(bpffs);
-    directory.make()?;
+    directory.create()?;
     let _lock = directory.lock().map_err(refused("lock the pins"))?;
-    if directory.set().try_exists().map_err(refused("look at bpffs"))? {
+    // Under the lock, because another loader may have finished meanwhile.
+    if directory.set().try_exists().map_err(refused("read the pin directory"))? {
         return Ok(());
     }
     let unfinished = directory.unfinished();
-    remove(&unfinished).map_err(refused("sweep what a loader left"))?;
+    remove(&unfinished).map_err(refused("remove an unfinished set"))?;
     fs::DirBuilder::new()
         .mode(0o700)
         .create(&unfinished)
-        .map_err(refused("make a folder in bpffs"))?;
-    let made = pin(&unfinished, unified).and_then(|()| {
-        fs::rename(&unfinished, directory.set()).map_err(refused("put the pins in their directory"))
+        .map_err(refused("create the directory of the set"))?;
+    // The rename comes last, so that a set that other processes can see is complete.
+    let pinned = pin(&unfinished, unified).and_then(|()| {
+        fs::rename(&unfinished, directory.set()).map_err(refused("rename the finished set"))
     });
-    if made.is_err() {
-        // What matters is why it failed; the next loader sweeps too.
+    if pinned.is_err() {
+        // The first error is the one to report; the next loader removes the directory too.
         let _ = remove(&unfinished);
     }
-    made
+    pinned
 }
 
-fn pin(folder: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
-    // libbpf writes to stderr, which containerd 1.6 takes for the answer of `start`.
+/// Loads and attaches the programs, and pins the maps and links in `directory`.
+fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
+    // libbpf writes to stderr, and containerd 1.6 reads stderr as part of the answer of `start`.
     libbpf_rs::set_print(Some((PrintLevel::Info, |level, text| {
         tracing::debug!(?level, "libbpf: {}", text.trim_end());
     })));
     let unified = unified.and_then(|root| File::open(root).ok());
     let mut object = match (open(unified.is_some()), &unified) {
-        // A kernel may lack what UDP needs (CONFIG_CGROUP_BPF, CAP_NET_ADMIN) and have all else.
+        // UDP has requirements of its own (CONFIG_CGROUP_BPF, CAP_NET_ADMIN), so a failure with the
+        // UDP programs does not mean that the others fail.
         (Err(error), Some(_)) => {
-            tracing::info!(error = chain(&error), "without the programs that see UDP");
+            tracing::info!(error = chain(&error), "UDP programs not loaded, loading the others");
             open(false)?
         }
         (object, _) => object?,
@@ -93,23 +98,26 @@ fn pin(folder: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
         if name == "config" {
             let config = Config { args_max: ARGS_MAX_DEFAULT, ..Config::default() };
             map.update(&0u32.to_bytes(), &config.to_bytes(), MapFlags::ANY)
-                .map_err(refused("set what is set"))?;
+                .map_err(refused("write the node's settings"))?;
         }
-        map.pin(folder.join(name)).map_err(refused("pin the maps"))?;
+        map.pin(directory.join(name)).map_err(refused("pin the maps"))?;
     }
     for program in object.progs_mut() {
         let Some((_, name)) = LINKS.iter().find(|(function, _)| program.name() == *function) else {
             continue;
         };
         let mut link = program.attach().map_err(refused("attach the programs"))?;
-        link.pin(folder.join(name)).map_err(refused("pin the links"))?;
+        link.pin(directory.join(name)).map_err(refused("pin the links"))?;
     }
     match unified.map(|unified| attach_udp(&mut object, &unified)) {
-        // Another may have forbidden it: UDP is listed when asked then, as without the hierarchy.
-        Some(Err(error)) => tracing::info!(error = chain(&error), "UDP is not seen"),
+        // A program of another owner on the root cgroup can forbid ours (without
+        // BPF_F_ALLOW_MULTI). UDP sockets are then listed on request only.
+        Some(Err(error)) => {
+            tracing::info!(error = chain(&error), "UDP programs not attached, UDP has no events");
+        }
         Some(Ok(links)) => {
             for (mut link, name) in links {
-                link.pin(folder.join(name)).map_err(refused("pin the links"))?;
+                link.pin(directory.join(name)).map_err(refused("pin the links"))?;
             }
         }
         None => {}
@@ -117,7 +125,7 @@ fn pin(folder: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The programs, loaded; those that see UDP only where that is wanted.
+/// Loads the programs into the kernel, those that see UDP only if `udp` is set.
 fn open(udp: bool) -> Result<Object, SourceError> {
     let mut object =
         ObjectBuilder::default().open_memory(object()).map_err(refused("read the programs"))?;
@@ -128,7 +136,8 @@ fn open(udp: bool) -> Result<Object, SourceError> {
     object.load().map_err(refused("load the programs"))
 }
 
-/// Attaches those that see UDP to a cgroup with all that are below it; none where one is refused.
+/// Attaches the UDP programs to a cgroup, which includes all cgroups below it. If the kernel refuses
+/// one, the others are detached again.
 fn attach_udp(
     object: &mut Object,
     cgroup: &File,
@@ -147,27 +156,28 @@ fn attach_udp(
     Ok(links)
 }
 
-/// Removes a folder of pins; one that is not there is no error. bpffs has files and folders only,
-/// so what is pinned goes with its name.
-pub(super) fn remove(folder: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(folder) {
+/// Removes a directory of pins; succeeds if it does not exist. bpffs has files and directories only,
+/// and removing the name of a pin unpins its object.
+pub(super) fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }
 }
 
-/// Whether the loader would find where to attach the programs that see UDP.
+/// Whether this node has the unified hierarchy's root, to which [`load`] attaches the UDP programs.
 #[must_use]
 pub fn probe_udp() -> bool {
     unified_root().is_some()
 }
 
-/// Asks whether this process could have the source, without loading anything.
+/// Checks that this process could load the programs: its capabilities, the kernel's BTF, and the
+/// creation of a ring. Loads nothing.
 ///
 /// # Errors
 ///
-/// [`SourceError::Missing`] with what is missing, [`SourceError::Kernel`] where bpf(2) itself is
-/// refused.
+/// [`SourceError::Missing`] with the missing requirement, [`SourceError::Kernel`] if the kernel
+/// refuses bpf(2) itself.
 pub fn probe() -> Result<(), SourceError> {
     let status = procfs::process::Process::myself().and_then(|myself| myself.status());
     let effective =
@@ -180,5 +190,5 @@ pub fn probe() -> Result<(), SourceError> {
             what: "/sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF)",
         });
     }
-    try_one()
+    ring::probe()
 }

@@ -1,31 +1,33 @@
-//! The eBPF source: one set of programs a node, one ring a shim.
+//! The eBPF source: one set of programs for the node, one ring for each shim.
 //!
 //! ```text
-//!  loader    a short-lived process, once a node: loads bpf/, attaches, pins under
-//!               <bpffs>/lookout/v<abi>/
-//!  pins      what is pinned, by name; where bpffs is; the lock
-//!  source    a shim: takes a slot, puts its ring there, enters its targets; reads
+//!  loader    in a short-lived process, once for each node: loads bpf/, attaches the programs, pins
+//!            everything under <bpffs>/lookout/v<abi>/
+//!  pins      the pinned maps and links by name, the mount point of bpffs, the lock
+//!  source    in a shim: the targets of one shim, and reading their records
+//!  slot      claims a slot and puts the shim's ring there
 //!  ring      a shim's ring and its reader
-//!  decode    pure: the bytes of one record
-//!  tree      what already runs below a process
-//!  sweep     what dead shims left; what is there; taking it all away
-//!  layout    bpf/record.h in Rust
+//!  decode    pure: from the bytes of one record to a Record
+//!  tree      enters and removes the processes of a tree
+//!  sweep     removes what dead shims have left; status; unpins everything
+//!  layout    the structures of bpf/record.h in Rust
 //! ```
 //!
-//! The shim itself never loads anything: libbpf's loading costs megabytes that would stay. It opens
-//! pins, and holds a descriptor of each link, so that neither unpinning nor unmounting bpffs can
-//! blind it. Every shim of a node shares the programs and the maps; what one does for its own
-//! containers is a hash insert, and a foreign event costs a failed look-up however many shims there
-//! are.
+//! A shim never loads programs itself, because libbpf would keep some megabytes for that. It opens
+//! the pins, and holds a descriptor of each link, so it still receives records after the pins were
+//! removed or bpffs was unmounted. All shims of a node share the programs and maps. To watch a
+//! container, a shim inserts an entry into a hash map. An event that belongs to no target costs one
+//! failed look-up, however many shims there are.
 //!
-//! Where the pins are is [`bpffs`]'s affair: `LOOKOUT_BPFFS` names a mount of one's own. Nothing
-//! here ever waits for another process, except for the lock while a set is loaded.
+//! [`bpffs`] finds the mount; the variable `LOOKOUT_BPFFS` names another one. Nothing here waits for
+//! another process, except for the lock, which is held while a set is loaded.
 
 mod decode;
 mod layout;
 mod loader;
 mod pins;
 mod ring;
+mod slot;
 mod source;
 mod sweep;
 #[cfg(test)]
@@ -41,12 +43,13 @@ use std::io;
 
 use super::SourceError;
 
-/// For `map_err`: what libbpf or the kernel said while `action` was tried.
+/// For `map_err`: turns an error of libbpf or the kernel into a [`SourceError::Kernel`] with this
+/// action, which follows the words "failed to".
 fn refused<E: Into<Refusal>>(action: &'static str) -> impl FnOnce(E) -> SourceError {
     move |error| SourceError::Kernel { action, source: error.into().0 }
 }
 
-/// An error of the system or of libbpf, as one.
+/// An error of the kernel or of libbpf as an [`io::Error`].
 struct Refusal(io::Error);
 
 impl From<io::Error> for Refusal {
@@ -63,6 +66,7 @@ impl From<nix::Error> for Refusal {
 
 impl From<libbpf_rs::Error> for Refusal {
     fn from(error: libbpf_rs::Error) -> Self {
+        // The kinds by which callers decide are kept: libbpf_rs::ErrorKind has more than io's.
         let kind = match error.kind() {
             libbpf_rs::ErrorKind::NotFound => io::ErrorKind::NotFound,
             libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,

@@ -1,4 +1,4 @@
-//! What is pinned, by name, and where.
+//! The pinned maps and links by name, and the directory that holds them.
 
 use std::{
     env,
@@ -28,17 +28,17 @@ use crate::{
     platform::lock::{Lock, lock_within},
 };
 
-/// The version of what the pinned programs and a shim agree on: `bpf/record.h` and the maps. Two
-/// versions live side by side, each with its own pins.
+/// The version of the interface between the pinned programs and a shim: `bpf/record.h` and the maps.
+/// Two versions can be pinned at the same time, each in its own directory.
 pub const ABI: u32 = 4;
 
-/// Names a bpffs to use in directory of the node's own: a folder where one is mounted.
+/// The environment variable with the mount point of the bpffs to use, instead of the node's own.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
 
-/// Where bpffs is mounted by custom, and where it is mounted if it is nowhere.
-const CUSTOM: &str = "/sys/fs/bpf";
+/// The usual mount point of bpffs. It is mounted there if the node has none.
+const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
-/// The programs' links, as they are pinned: function and name.
+/// The programs and the names under which their links are pinned.
 pub(super) const LINKS: [(&str, &str); 4] = [
     ("lookout_on_fork", "fork"),
     ("lookout_on_exec", "exec"),
@@ -46,19 +46,19 @@ pub(super) const LINKS: [(&str, &str); 4] = [
     ("lookout_on_state", "port"),
 ];
 
-/// Those that see UDP: attached to a cgroup, which not every node lets us. All of them are pinned,
-/// or none.
+/// The programs that see UDP, likewise. They are attached to a cgroup, which not every node permits,
+/// so either all of them are pinned or none.
 pub(super) const UDP_LINKS: [(&str, &str); 3] = [
     ("lookout_on_bind4", "bind4"),
     ("lookout_on_bind6", "bind6"),
     ("lookout_on_release", "release"),
 ];
 
-/// The inode of the root of every cgroup hierarchy: `kernfs_create_root`.
+/// The inode number of the root of every cgroup hierarchy (`kernfs_create_root`).
 pub(super) const ROOT_INODE: u64 = 1;
 
-/// The root of the unified hierarchy; `None` where it is not mounted, or only a part of it is seen
-/// from here.
+/// The root directory of the unified hierarchy. `None` if the hierarchy is not mounted, or if only a
+/// part of it is visible in this process's mount or cgroup namespace.
 pub(super) fn unified_root() -> Option<PathBuf> {
     let mounts = procfs::process::Process::myself().and_then(|myself| myself.mountinfo()).ok()?;
     let unified = mounts
@@ -67,14 +67,14 @@ pub(super) fn unified_root() -> Option<PathBuf> {
         .map(|mount| mount.mount_point);
     unified
         .into_iter()
-        .find(|path| fs::metadata(path).is_ok_and(|folder| folder.ino() == ROOT_INODE))
+        .find(|path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == ROOT_INODE))
 }
 
-/// Finds the bpffs that holds the pins, and mounts one where the node has none.
+/// Finds the bpffs that holds the pins, and mounts one if the node has none.
 ///
 /// # Errors
 ///
-/// [`SourceError::Kernel`]: the mounts cannot be read, or the kernel refuses to mount it.
+/// [`SourceError::Kernel`] if the mounts cannot be read, or if the kernel refuses the mount.
 pub fn bpffs() -> Result<PathBuf, SourceError> {
     if let Some(path) = env::var_os(BPFFS_VARIABLE).filter(|path| !path.is_empty()) {
         return Ok(path.into());
@@ -83,22 +83,24 @@ pub fn bpffs() -> Result<PathBuf, SourceError> {
     let mounts = mounts.map_err(io::Error::other).map_err(refused("read the mounts"))?;
     let mut found: Vec<PathBuf> = mounts
         .into_iter()
+        // A bind mount of a subdirectory has another root, and would hide our pin directory.
         .filter(|mount| mount.fs_type == "bpf" && mount.root == "/")
         .map(|mount| mount.mount_point)
         .collect();
-    if let Some(custom) = found.iter().position(|path| path == Path::new(CUSTOM)) {
-        return Ok(found.swap_remove(custom));
+    // All shims must agree on one mount, so the usual one is preferred to the first in the list.
+    if let Some(usual) = found.iter().position(|path| path == Path::new(USUAL_MOUNT)) {
+        return Ok(found.swap_remove(usual));
     }
     if let Some(other) = found.into_iter().next() {
         return Ok(other);
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("bpf"), CUSTOM, Some("bpf"), flags, Some("mode=0700"))
+    mount(Some("bpf"), USUAL_MOUNT, Some("bpf"), flags, Some("mode=0700"))
         .map_err(refused("mount bpffs"))?;
-    Ok(CUSTOM.into())
+    Ok(USUAL_MOUNT.into())
 }
 
-/// Our folder in a bpffs, and the set of this build in it.
+/// The project's directory in a bpffs. It has one directory for each pinned version.
 #[derive(Debug, Clone)]
 pub(super) struct PinDirectory {
     /// `<bpffs>/lookout`.
@@ -110,54 +112,61 @@ impl PinDirectory {
         Self { root: bpffs.join("lookout") }
     }
 
-    /// The pins of this build. Its name has no dot: bpffs refuses those.
+    /// The directory of this build's pins. Its name has no dot, because bpffs refuses names with
+    /// dots (`bpf_lookup`).
     pub(super) fn set(&self) -> PathBuf {
         self.root.join(format!("v{ABI}"))
     }
 
-    /// Where a set is made, before it is renamed to its directory. bpffs renames as any file system
-    /// does, so a set is there whole or not at all.
+    /// The directory in which a set is pinned before it is renamed to [`set`](Self::set). The rename
+    /// is atomic, so other processes see a complete set or none.
     pub(super) fn unfinished(&self) -> PathBuf {
         self.root.join("loading")
     }
 
-    /// Makes the folder where it is missing.
-    pub(super) fn make(&self) -> Result<(), SourceError> {
-        let made = DirBuilder::new().mode(0o700).create(&self.root);
-        match made {
+    /// Creates the directory if it does not exist.
+    pub(super) fn create(&self) -> Result<(), SourceError> {
+        match DirBuilder::new().mode(0o700).create(&self.root) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(refused("make a folder in bpffs")(error))
+                Err(refused("create the pin directory")(error))
             }
-            _ => self.check(),
+            _ => self.check_owner(),
         }
     }
 
-    /// Refuses a folder that somebody else can change. A bpffs is mounted with mode 1777 by
-    /// default, so anyone could have made it before us, and could put other pins in the directory of
-    /// ours.
-    pub(super) fn check(&self) -> Result<(), SourceError> {
-        let folder = fs::symlink_metadata(&self.root).map_err(refused("look at bpffs"))?;
-        if folder.is_dir() && folder.uid() == geteuid().as_raw() && folder.mode() & 0o077 == 0 {
+    /// Refuses a directory that another user can change. A bpffs is mounted with mode 1777 by
+    /// default, so any user could have created the directory first, and could replace our pins.
+    pub(super) fn check_owner(&self) -> Result<(), SourceError> {
+        // symlink_metadata, so that a symbolic link to a directory of root's is refused too.
+        let metadata =
+            fs::symlink_metadata(&self.root).map_err(refused("read the pin directory"))?;
+        let is_private = metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0;
+        if metadata.is_dir() && is_private {
             return Ok(());
         }
         let source = io::Error::new(
             io::ErrorKind::PermissionDenied,
-            "it belongs to another, or is open to others",
+            "it belongs to another user, or is accessible to other users",
         );
-        Err(SourceError::Kernel { action: "trust the folder of the pins", source })
+        Err(SourceError::Kernel { action: "trust the pin directory", source })
     }
 
-    /// Waits for the lock that every change of the whole takes: loading, sweeping, the node's
-    /// settings. Held for milliseconds.
+    /// Waits for the lock that serialises loading, sweeping and changes of the node's settings. It is
+    /// held for milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock_within`], after [`LOCK_WITHIN`] at the latest.
     pub(super) fn lock(&self) -> io::Result<Lock> {
         lock_within(File::open(&self.root)?, LOCK_WITHIN)
     }
 }
 
-/// How long the lock is waited for. It is held for milliseconds, unless its holder was stopped.
+/// How long to wait for the lock. It is held for milliseconds, unless its holder was stopped by a
+/// signal.
 const LOCK_WITHIN: Duration = Duration::from_secs(1);
 
-/// The pinned set, opened.
+/// The opened maps and links of the pinned set. `bpf/maps.h` describes each map.
 #[derive(Debug)]
 pub(super) struct Pins {
     pub(super) rings: MapHandle,
@@ -172,34 +181,41 @@ pub(super) struct Pins {
     pub(super) config: MapHandle,
     /// Whether the programs that see UDP are attached.
     pub(super) sees_udp: bool,
-    /// Our folder, for the lock: it may be gone from bpffs by the time that the lock is wanted.
+    /// The pin directory, for the lock. Held open, because it may be removed from bpffs before the
+    /// lock is taken.
     root: File,
-    /// Keep the programs attached, whatever happens to the pins.
+    /// Held so that the programs stay attached when the pins are removed.
     _links: Vec<OwnedFd>,
 }
 
 impl Pins {
-    /// Opens the set of this build.
+    /// Opens the set of this build. `None` if it is not pinned.
     ///
-    /// `Ok(None)`: nothing is pinned.
+    /// # Errors
+    ///
+    /// [`SourceError::Kernel`] if the pin directory is not trusted, or if a pin cannot be opened.
     pub(super) fn open(directory: &PinDirectory) -> Result<Option<Self>, SourceError> {
         let set = directory.set();
-        if !set.try_exists().map_err(refused("look at bpffs"))? {
+        if !set.try_exists().map_err(refused("read the pin directory"))? {
             return Ok(None);
         }
-        directory.check()?;
+        directory.check_owner()?;
         let map = |name: &str| {
             MapHandle::from_pinned_path(set.join(name)).map_err(refused("open the pinned maps"))
         };
         let link = |name: &str| {
             let link = Link::open(set.join(name)).map_err(refused("open the pinned links"))?;
+            // A descriptor of our own, because the `Link` closes its own when it is dropped.
             link.as_fd().try_clone_to_owned().map_err(refused("keep the pinned links"))
         };
-        let udp: Vec<OwnedFd> =
-            match set.join(UDP_LINKS[0].1).try_exists().map_err(refused("look at bpffs"))? {
-                true => UDP_LINKS.iter().map(|(_, name)| link(name)).collect::<Result<_, _>>()?,
-                false => Vec::new(),
-            };
+        let udp: Vec<OwnedFd> = match set
+            .join(UDP_LINKS[0].1)
+            .try_exists()
+            .map_err(refused("read the pin directory"))?
+        {
+            true => UDP_LINKS.iter().map(|(_, name)| link(name)).collect::<Result<_, _>>()?,
+            false => Vec::new(),
+        };
         let links = LINKS.iter().map(|(_, name)| link(name)).collect::<Result<Vec<_>, _>>()?;
         Ok(Some(Self {
             rings: map("rings")?,
@@ -212,19 +228,20 @@ impl Pins {
             awaited: map("awaited")?,
             trees: map("trees")?,
             config: map("config")?,
-            root: File::open(&directory.root).map_err(refused("open the folder of the pins"))?,
+            root: File::open(&directory.root).map_err(refused("open the pin directory"))?,
             sees_udp: !udp.is_empty(),
             _links: links.into_iter().chain(udp).collect(),
         }))
     }
 
-    /// As [`PinDirectory::lock`].
+    /// Waits for the lock of [`PinDirectory::lock`].
     pub(super) fn lock(&self) -> Result<Lock, SourceError> {
         let root = self.root.try_clone();
         root.and_then(|root| lock_within(root, LOCK_WITHIN)).map_err(refused("lock the pins"))
     }
 
-    /// Changes what is set for the whole node. The caller holds the lock.
+    /// Changes the settings of the whole node. The caller holds the lock, because this reads, changes
+    /// and writes them.
     pub(super) fn configure(&self, change: impl FnOnce(&mut Config)) -> Result<(), SourceError> {
         let before: Config = value(&self.config, &0u32)?.unwrap_or_default();
         let mut after = before.clone();
@@ -234,35 +251,36 @@ impl Pins {
         }
         self.config
             .update(&0u32.to_bytes(), &after.to_bytes(), MapFlags::ANY)
-            .map_err(refused("set what is set"))
+            .map_err(refused("change the node's settings"))
     }
 
-    /// Who took a slot.
+    /// The process that owns a slot; `None` if the slot is free or cannot be read.
     pub(super) fn owner(&self, slot: u32) -> Option<Owner> {
         value(&self.owners, &slot).ok().flatten()
     }
 }
 
-/// A value of a map; `None` where it has no such key.
+/// A value of a map; `None` if the map does not have the key.
 pub(super) fn value<K: Plain, V: Plain>(
     map: &MapHandle,
     key: &K,
 ) -> Result<Option<V>, SourceError> {
-    let bytes =
-        map.lookup(&key.to_bytes(), MapFlags::ANY).map_err(refused("look into a pinned map"))?;
+    let bytes = map.lookup(&key.to_bytes(), MapFlags::ANY).map_err(refused("read a pinned map"))?;
     Ok(bytes.as_deref().and_then(V::from_bytes))
 }
 
-/// Every key and value of a map, as far as they stay while it is read.
+/// All keys and values of a map. An entry that is added or deleted meanwhile may be left out.
 pub(super) fn entries<K: Plain, V: Plain>(map: &MapHandle) -> Vec<(K, V)> {
+    // All keys are read first, because callers delete entries, and the kernel begins again at the
+    // first key if the current one is gone (`htab_map_get_next_key`).
     let keys: Vec<K> = map.keys().filter_map(|key| K::from_bytes(&key)).collect();
     keys.into_iter()
         .filter_map(|key| value(map, &key).ok().flatten().map(|value| (key, value)))
         .collect()
 }
 
-/// The inode number of this process's pid namespace, as the programs have it: 0 for the initial
-/// one, whose number is fixed (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+/// The inode number of this process's pid namespace in the form that the programs use: 0 for the
+/// initial namespace, whose number is fixed (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 pub(super) fn own_pid_namespace() -> u32 {
     const INITIAL: u32 = 0xEFFF_FFFC;
     let inode = namespace::own_inode(namespace::Kind::Pid).unwrap_or(INITIAL);
@@ -270,20 +288,21 @@ pub(super) fn own_pid_namespace() -> u32 {
 }
 
 impl Owner {
-    /// Whether this very process still runs, as far as this one can know: in another pid namespace
-    /// its number says nothing here. From the initial namespace it is seen whether that one still
-    /// has processes.
+    /// Whether the owner still runs, as far as this process can know. The pid of an owner in another
+    /// pid namespace means nothing here. The initial namespace sees whether that namespace still has
+    /// processes; from any other namespace, such an owner counts as alive.
     pub(super) fn is_alive(&self) -> bool {
         let own = own_pid_namespace();
         if self.pid_namespace == own {
             return i32::try_from(self.pid).ok().and_then(start_ticks) == Some(self.start_ticks);
         }
-        own != 0 || is_inhabited(self.pid_namespace)
+        own != 0 || has_processes(self.pid_namespace)
     }
 }
 
-/// Whether any process is in this pid namespace. Looks at all of the node.
-fn is_inhabited(namespace: u32) -> bool {
+/// Whether any process is in this pid namespace. Reads `/proc` of the whole node.
+fn has_processes(namespace: u32) -> bool {
+    // In doubt it has: a sweep must not remove the entries of a living shim.
     let Ok(processes) = fs::read_dir("/proc") else { return true };
     let mut inodes =
         processes.flatten().filter_map(|entry| fs::metadata(entry.path().join("ns/pid")).ok());

@@ -1,4 +1,4 @@
-//! A ring of one's own, and its reader.
+//! The ring of one shim, and its reader.
 
 use std::{
     fs, io,
@@ -19,139 +19,153 @@ use super::{
 };
 use crate::observe::source::SourceError;
 
-/// The largest record that a program makes, in bytes.
-const LARGEST: usize = Exec::SIZE + (ARGS_MAX + 2 * PATH_MAX) as usize;
+/// The size of the largest record, an exec with all its strings, in bytes.
+const LARGEST_RECORD: usize = Exec::SIZE + (ARGS_MAX + 2 * PATH_MAX) as usize;
 
-/// A ring buffer, mapped for reading.
+/// A ring buffer that is mapped for reading.
 #[derive(Debug)]
 pub(super) struct Ring {
     reader: RingBuffer<'static>,
     map: MapHandle,
-    bytes: usize,
-    /// What the reader's callback decoded in this turn.
-    turn: Arc<Mutex<Turn>>,
-    /// Bytes read since the ring was last found empty, and when that was.
-    unread: usize,
+    capacity_bytes: usize,
+    /// The records that the reader's callback has decoded. Shared, because the callback is owned by
+    /// `reader`; both run on one thread, so the lock is never contended.
+    batch: Arc<Mutex<Batch>>,
+    /// Bytes that were read since the ring was last found empty.
+    read_bytes: usize,
+    /// When the ring was last found empty.
     emptied: Instant,
     /// See [`Ring::pause`].
     pause: Duration,
 }
 
+/// The records of one call of [`Ring::take`].
 #[derive(Debug, Default)]
-struct Turn {
+struct Batch {
     records: Vec<Result<Decoded, Malformed>>,
     bytes: usize,
 }
 
 impl Ring {
-    /// Makes one of at least `bytes`: a power of two, and whole pages.
+    /// Creates a ring of at least `bytes`. The kernel requires a power of two and whole pages
+    /// (`ringbuf_map_alloc`), so the size is rounded up.
     pub(super) fn new(bytes: u32) -> Result<Self, SourceError> {
         let bytes = bytes.max(page_size()).checked_next_power_of_two().unwrap_or(1 << 31);
         let map = create(bytes)?;
-        let turn = Arc::default();
-        let reader = reader(&map, Arc::clone(&turn))?;
+        let batch = Arc::default();
+        let reader = reader(&map, Arc::clone(&batch))?;
         Ok(Self {
             reader,
             map,
-            bytes: bytes as usize,
-            turn,
-            unread: 0,
+            capacity_bytes: bytes as usize,
+            batch,
+            read_bytes: 0,
             emptied: Instant::now(),
             pause: Duration::ZERO,
         })
     }
 
-    /// Readable when there are records.
+    /// The descriptor of the ring, readable while it has records.
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.map.as_fd()
     }
 
-    /// As a slot takes it.
-    pub(super) fn number(&self) -> RawFd {
+    /// The number of the descriptor: the value that an update of the map of rings takes.
+    pub(super) fn raw_fd(&self) -> RawFd {
         self.map.as_fd().as_raw_fd()
     }
 
-    /// As the kernel numbers maps: what a look into the slot tells.
+    /// The kernel's id of the map: the value that a look-up in the map of rings returns.
     pub(super) fn id(&self) -> io::Result<u32> {
         Ok(self.map.info().map_err(io::Error::other)?.info.id)
     }
 
-    /// Appends at most `limit` records, and tells whether there may be more. Never waits.
+    /// Appends at most `limit` records, and returns whether there may be more. Never blocks.
     pub(super) fn take(
         &mut self,
         limit: usize,
         records: &mut Vec<Result<Decoded, Malformed>>,
     ) -> io::Result<bool> {
         let consumed = self.reader.consume_raw_n(limit);
-        let mut turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        records.append(&mut turn.records);
-        self.unread = self.unread.saturating_add(std::mem::take(&mut turn.bytes));
+        let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
+        records.append(&mut batch.records);
+        self.read_bytes = self.read_bytes.saturating_add(std::mem::take(&mut batch.bytes));
+        // A negative number is an errno.
         let consumed = usize::try_from(consumed)
             .map_err(|_| io::Error::from_raw_os_error(consumed.saturating_neg()))?;
         Ok(consumed >= limit)
     }
 
-    /// The ring was found empty: whether it can have been full since the last time that it was.
-    pub(super) fn drained(&mut self) -> bool {
-        let (bytes, now) = (std::mem::take(&mut self.unread), Instant::now());
-        self.pause = pause(bytes, now - std::mem::replace(&mut self.emptied, now), self.bytes);
-        bytes + LARGEST > self.bytes
+    /// Notes that the ring was found empty. Returns whether it may have been full since it was last
+    /// found empty.
+    pub(super) fn note_empty(&mut self) -> bool {
+        let (bytes, now) = (std::mem::take(&mut self.read_bytes), Instant::now());
+        let time = now - std::mem::replace(&mut self.emptied, now);
+        self.pause = pause(bytes, time, self.capacity_bytes);
+        // A record is lost when it does not fit, so less space than the largest record counts as
+        // full.
+        bytes + LARGEST_RECORD > self.capacity_bytes
     }
 
-    /// How long records may collect now without anybody being woken: as they came before the ring
-    /// was last found empty, they will fill a quarter of it. Zero but in a storm.
+    /// How long the reader may ignore the ring now. At the rate before the ring was last found
+    /// empty, records fill a quarter of it in that time. Zero except in a storm.
     pub(super) fn pause(&self) -> Duration {
         self.pause
     }
 }
 
-/// The pause where `bytes` came within `time` into a ring of `room` bytes.
-fn pause(bytes: usize, time: Duration, room: usize) -> Duration {
-    /// So many bytes a millisecond are a storm: some 4000 processes a second.
+/// The pause after `bytes` arrived within `time` in a ring of `capacity` bytes.
+fn pause(bytes: usize, time: Duration, capacity: usize) -> Duration {
+    /// The rate of a storm in bytes per millisecond: some 4000 processes per second.
     const STORM: u128 = 2048;
-    /// A wake-up each millisecond costs the container's processes the caches; each fourth is a
-    /// third of that.
+    /// A wake-up every millisecond evicts the caches of the container's processes. A wake-up every
+    /// fourth millisecond costs a third of that.
     const LONGEST: Duration = Duration::from_millis(4);
-    // Two looks in a row must not make a storm of a few records.
+    // At least a millisecond, so that a few records between two quick reads are not a storm.
     let (bytes, micros) = (bytes as u128, time.as_micros().max(1000));
     if bytes * 1000 < STORM * micros {
         return Duration::ZERO;
     }
-    let until_quarter = micros * (room as u128 / 4) / bytes;
+    // A quarter, so that the ring does not overflow if the rate grows fourfold during the pause.
+    let until_quarter = micros * (capacity as u128 / 4) / bytes;
     Duration::from_micros(u64::try_from(until_quarter).unwrap_or(u64::MAX)).min(LONGEST)
 }
 
-/// Asks whether the kernel lets this process have one.
-pub(super) fn try_one() -> Result<(), SourceError> {
+/// Checks that the kernel lets this process create a ring.
+pub(super) fn probe() -> Result<(), SourceError> {
     create(page_size()).map(drop)
 }
 
+/// Creates the map of a ring. `bytes` is a power of two and whole pages.
 fn create(bytes: u32) -> Result<MapHandle, SourceError> {
     let options = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
         ..Default::default()
     };
     MapHandle::create(MapType::RingBuf, Some("lookout_ring"), 0, 0, bytes, &options)
-        .map_err(refused("make a ring"))
+        .map_err(refused("create a ring"))
 }
 
-/// The callback runs only inside [`Ring::take`], which bounds how many records it collects.
-fn reader(map: &MapHandle, turn: Arc<Mutex<Turn>>) -> Result<RingBuffer<'static>, SourceError> {
+/// Maps a ring. The reader's callback runs only inside [`Ring::take`], which bounds how many records
+/// it collects.
+fn reader(map: &MapHandle, batch: Arc<Mutex<Batch>>) -> Result<RingBuffer<'static>, SourceError> {
+    // Read once: an exec that is still in the shim's own mount namespace is a runtime stage.
     let mounts = fs::metadata("/proc/self/ns/mnt")
         .ok()
         .and_then(|namespace| u32::try_from(namespace.ino()).ok());
     let mut rings = RingBufferBuilder::new();
     let callback = move |bytes: &[u8]| {
-        let mut turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-        turn.bytes = turn.bytes.saturating_add(bytes.len());
-        turn.records.push(decode(bytes, mounts));
+        let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);
+        batch.bytes = batch.bytes.saturating_add(bytes.len());
+        batch.records.push(decode(bytes, mounts));
+        // A negative value would end the consume call.
         0
     };
     rings.add(map, callback).map_err(refused("map the ring"))?;
     rings.build().map_err(refused("map the ring"))
 }
 
-/// Of memory, in bytes.
+/// The size of a memory page in bytes.
 fn page_size() -> u32 {
     u32::try_from(procfs::page_size()).unwrap_or(4096)
 }

@@ -1,8 +1,8 @@
-//! What dead shims left behind, what is pinned at all, and taking it away.
+//! Removes what dead shims have left, reports what is pinned, and unpins everything.
 //!
-//! A shim that is killed cannot give its slot back: its ring and its targets stay. Whoever comes
-//! next sweeps them. What belongs to a living shim is never touched, not even where its cgroup is
-//! gone: it may still want the counts.
+//! A shim that is killed cannot give its slot back, so its ring and its targets stay in the maps. A
+//! later shim or `doctor --sweep` removes them. The entries of a living shim are never removed, even
+//! if their cgroup no longer exists, because the shim may still read their counts.
 
 use std::{
     collections::HashSet,
@@ -20,55 +20,56 @@ use super::{
 };
 use crate::{linux::process::start_ticks, observe::source::SourceError};
 
-/// How much was swept.
+/// How many entries a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Rings of dead shims.
+    /// Slots of dead shims.
     pub slots: usize,
-    /// Containers and trees that nobody watches any more.
+    /// Containers and trees of dead shims.
     pub targets: usize,
-    /// Pid and network namespaces of such.
+    /// Pid and network namespaces of such targets.
     pub namespaces: usize,
-    /// Processes of such trees, and dead ones.
+    /// Processes of such trees, and dead processes of other trees.
     pub processes: usize,
 }
 
-/// What is pinned.
+/// The pinned programs, and the entries of the pinned maps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Status {
-    /// The folder of the pins.
-    pub folder: PathBuf,
-    /// The versions that are pinned, as folders name them: `v1`.
+    /// The directory of all pins: `<bpffs>/lookout`.
+    pub directory: PathBuf,
+    /// The pinned versions by the names of their directories, for example `v1`, sorted.
     pub versions: Vec<String>,
-    /// The programs of this build's version.
+    /// The programs of this build's version; empty if nothing is pinned.
     pub links: Vec<PinnedLink>,
-    /// Slots that a living shim has.
+    /// Slots of living shims.
     pub slots: usize,
-    /// Slots that a dead one left.
+    /// Slots of dead shims.
     pub stale_slots: usize,
-    /// Containers and trees.
+    /// Watched containers and trees.
     pub targets: usize,
-    /// Pid namespaces.
+    /// Watched pid namespaces.
     pub namespaces: usize,
-    /// Processes of trees.
+    /// Processes of watched trees.
     pub processes: usize,
 }
 
-/// A program's pinned attachment.
+/// The pinned link that keeps one program attached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinnedLink {
-    /// `fork`, `exec`, `exit` or `port`; `bind4`, `bind6` or `release` where UDP is seen.
+    /// `fork`, `exec`, `exit` or `port`; also `bind4`, `bind6` or `release` if UDP is seen.
     pub name: String,
-    /// The kernel's ids of the link and of the program; `None` where it cannot be opened.
+    /// The kernel's ids of the link and of the program; `None` if the link cannot be opened.
     pub ids: Option<(u32, u32)>,
 }
 
-/// Takes the rings out of the slots that nobody has: see [`BpfSource`](super::BpfSource)'s drop.
-/// Waits for the kernel's RCU, some 12 ms, for each.
+/// Frees the rings in slots without an owner, and returns how many. A shim leaves its ring in the
+/// slot when it ends: see the drop of [`BpfSource`](super::BpfSource). For each ring the kernel waits
+/// for an RCU grace period, some 12 ms.
 ///
 /// # Errors
 ///
-/// [`SourceError`] where the pins cannot be locked or opened.
+/// [`SourceError`] if the pins cannot be opened.
 pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
     let directory = PinDirectory::new(bpffs);
     if !directory.set().exists() {
@@ -84,12 +85,12 @@ pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
     Ok(freed)
 }
 
-/// Removes what no living shim owns; its ring stays until the slot is taken again, or until
-/// [`free_rings`]. Nothing pinned is no error.
+/// Removes all entries that no living shim owns. Their rings stay until the slot is claimed again,
+/// or until [`free_rings`]. Succeeds if nothing is pinned.
 ///
 /// # Errors
 ///
-/// [`SourceError`] where the pins cannot be locked or opened.
+/// [`SourceError`] if the pins cannot be locked or opened.
 pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     let directory = PinDirectory::new(bpffs);
     if !directory.set().exists() {
@@ -98,17 +99,20 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     let _lock = directory.lock().map_err(refused("lock the pins"))?;
     let Some(pins) = Pins::open(&directory)? else { return Ok(Swept::default()) };
     let mut swept = Swept::default();
+    // An entry may be deleted by its program meanwhile, so a failed delete is not an error.
     let forget = |map: &libbpf_rs::MapHandle, key: Vec<u8>, count: &mut usize| {
         *count += usize::from(map.delete(&key).is_ok());
     };
 
-    // Targets before owners: a shim takes its slot first and enters targets after, so a target
-    // whose slot has no living owner now is nobody's.
+    // Targets before owners: a shim claims its slot first and enters targets after that, so a
+    // target whose slot has no living owner now belongs to no shim.
     for (id, target) in entries::<u64, TargetValue>(&pins.targets) {
         if pins.owner(target.slot).is_none_or(|owner| !owner.is_alive()) {
             forget(&pins.targets, id.to_bytes(), &mut swept.targets);
         }
     }
+    // Read again, so that the targets that were entered meanwhile keep their entries in the other
+    // maps.
     let targets: HashSet<u64> =
         entries::<u64, TargetValue>(&pins.targets).into_iter().map(|(id, _)| id).collect();
     for map in [&pins.namespaces, &pins.networks] {
@@ -123,6 +127,7 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
             let _ = pins.listeners.delete(&cookie.to_bytes());
         }
     }
+    // Their values differ, so only the keys are decoded.
     for map in [&pins.connections, &pins.awaited] {
         let ids =
             map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !targets.contains(id));
@@ -130,6 +135,7 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     }
     let mut trees = false;
     for (tgid, id) in entries::<u32, u64>(&pins.trees) {
+        // A shim that is killed while it enters a tree can leave a process that has ended.
         if targets.contains(&id) && i32::try_from(tgid).ok().and_then(start_ticks).is_some() {
             trees = true;
         } else {
@@ -138,6 +144,7 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     }
     pins.configure(|config| {
         config.trees = u32::from(trees);
+        // Depths are never cleared one by one, because no map shows which target needs which.
         if targets.is_empty() {
             config.levels = 0;
         }
@@ -150,23 +157,24 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     Ok(swept)
 }
 
-/// Looks at what is pinned, and changes nothing.
+/// Reads what is pinned, and changes nothing.
 ///
 /// # Errors
 ///
-/// [`SourceError`] where the pins cannot be read.
+/// [`SourceError`] if the pins cannot be read.
 pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
     let directory = PinDirectory::new(bpffs);
-    let mut status = Status { folder: directory.root.clone(), ..Status::default() };
+    let mut status = Status { directory: directory.root.clone(), ..Status::default() };
     match fs::read_dir(&directory.root) {
-        Ok(folder) => {
-            let names = folder.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        Ok(versions) => {
+            let names = versions.flatten().filter_map(|entry| entry.file_name().into_string().ok());
             status.versions = names.filter(|name| name.starts_with('v')).collect();
             status.versions.sort();
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(status),
-        Err(error) => return Err(refused("look at bpffs")(error)),
+        Err(error) => return Err(refused("read the pin directory")(error)),
     }
+    // The UDP programs are pinned all or none, so the first stands for all.
     let has_udp = directory.set().join(UDP_LINKS[0].1).exists();
     for (_, name) in LINKS.into_iter().chain(UDP_LINKS.into_iter().filter(|_| has_udp)) {
         let info = Link::open(directory.set().join(name)).and_then(|link| link.info());
@@ -184,11 +192,12 @@ pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
     Ok(status)
 }
 
-/// Unpins everything, of every version. Programs stay as long as a shim holds them.
+/// Unpins the programs and maps of every version. The kernel keeps them as long as a shim holds
+/// their descriptors.
 ///
 /// # Errors
 ///
-/// [`SourceError::Kernel`] where something cannot be removed.
+/// [`SourceError::Kernel`] if a pin cannot be removed.
 pub fn unpin(bpffs: &Path) -> Result<(), SourceError> {
     let directory = PinDirectory::new(bpffs);
     if !directory.root.exists() {

@@ -23,9 +23,10 @@ mod root {
         records.iter().filter_map(pid).collect()
     }
 
-    /// Check that a newcomer and an end show at the next look, and that nothing is told in between.
+    /// Check that the next scan reports a new process and an ended one, and that an unchanged
+    /// target has no records.
     #[test]
-    fn a_change_is_told_and_no_change_is_not() {
+    fn only_a_change_is_reported() {
         let cgroup = Cgroup::new("poll");
         let mut first = cgroup.shell("true");
         let mut source = PollSource::new(Duration::ZERO);
@@ -49,10 +50,10 @@ mod root {
         assert_eq!(read(&mut source), []);
     }
 
-    /// Check that an exec is found although the list of pids stays as it is.
+    /// Check that an exec is found although the list of pids does not change.
     #[test]
-    fn an_exec_is_found_by_a_whole_look() {
-        let cgroup = Cgroup::new("whole");
+    fn an_exec_is_found_by_a_full_scan() {
+        let cgroup = Cgroup::new("full");
         let mut shell = cgroup.shell("exec sleep 1000");
         let mut source = PollSource::new(Duration::ZERO);
         source
@@ -63,17 +64,18 @@ mod root {
         until("it execs", || {
             std::fs::read(format!("/proc/{}/comm", shell.pid())).unwrap() == b"sleep\n"
         });
-        let looks: Vec<_> = (0..WHOLE_LOOK_EVERY).map(|_| read(&mut source)).collect();
-        let told: Vec<_> = looks.iter().filter(|records| !records.is_empty()).collect();
-        assert_eq!(told.len(), 1, "{looks:?}");
-        assert!(matches!(&told[0][1], Record::Process { what: What::Alive { image, .. }, .. }
+        let reads: Vec<_> = (0..FULL_SCAN_EVERY).map(|_| read(&mut source)).collect();
+        let scans: Vec<_> = reads.iter().filter(|records| !records.is_empty()).collect();
+        assert_eq!(scans.len(), 1, "{reads:?}");
+        assert!(matches!(&scans[0][1], Record::Process { what: What::Alive { image, .. }, .. }
             if image.comm.as_deref() == Some(b"sleep")));
     }
 
-    /// Check that nothing is looked at before its time.
+    /// Check that a target is not scanned again before the interval has passed, and that a process
+    /// that does not exist cannot be watched.
     #[test]
-    fn a_look_waits_for_its_time() {
-        let cgroup = Cgroup::new("time");
+    fn a_scan_waits_for_its_interval() {
+        let cgroup = Cgroup::new("interval");
         let _shell = cgroup.shell("true");
         let mut source = PollSource::new(Duration::from_secs(1000));
         source

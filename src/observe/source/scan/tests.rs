@@ -11,7 +11,8 @@ mod root {
         Killed(spawn(process::Command::new("sleep").arg("1000")))
     }
 
-    /// Check that a scan finds the processes of a cgroup and of those below it, and where they are.
+    /// Check that a scan finds the processes of a cgroup and of the cgroups below it, and names the
+    /// nested cgroup.
     #[test]
     fn a_scan_finds_the_processes_of_nested_cgroups() {
         let own = Cgroup::new("scan");
@@ -60,10 +61,11 @@ mod root {
         );
     }
 
-    /// Check that a cgroup that is gone has no processes.
+    /// Check that a scan of a removed cgroup succeeds and finds no processes.
     #[test]
-    fn a_cgroup_that_is_gone_has_no_processes() {
-        let path = Cgroup::new("gone").0.clone();
+    fn a_removed_cgroup_has_no_processes() {
+        let path = Cgroup::new("removed").0.clone();
+        // The guard removed the directory when the statement above ended.
         assert!(!path.exists() && members(&path).is_err());
         let records =
             scan(TargetId(1), &Target::Cgroup { path, pid_namespace: None }, &[]).unwrap();

@@ -49,9 +49,9 @@ fn image(bytes: &[u8]) -> (Grade, Image) {
     }
 }
 
-/// Check that an exec's parts come out as they were put in, paths the right way round.
+/// Check that all parts of an exec are decoded, and that paths are in the usual order.
 #[test]
-fn an_exec_is_read_whole() {
+fn an_exec_is_decoded_completely() {
     let bytes = exec_bytes(0, b"a\0b\0", b"sleep\0bin\0usr\0", b"");
     let decoded = decode(&bytes, Some(11)).unwrap();
     assert_eq!((decoded.target, decoded.at_ns, decoded.lost), (TargetId(77), 5, 3));
@@ -78,9 +78,9 @@ fn an_exec_is_read_whole() {
     );
 }
 
-/// Check that what the kernel could not read is missing, and that the record says so.
+/// Check that a part that the kernel could not read is absent, and that the image has the reason.
 #[test]
-fn what_faulted_is_missing_and_marked() {
+fn a_part_that_faulted_is_absent_and_marked() {
     let (grade, faulted) = image(&exec_bytes(flag::ARGS_FAULTED, b"", b"x\0", b"y\0"));
     assert_eq!(
         (grade, faulted.unknown, faulted.args),
@@ -94,9 +94,10 @@ fn what_faulted_is_missing_and_marked() {
     );
 }
 
-/// Check that descriptor 0:0 is no file, and that the OOM killer's mark is read.
+/// Check that an output with device 0 and inode 0 is absent, and that the OOM killer's flag is
+/// decoded.
 #[test]
-fn an_exit_tells_its_outputs() {
+fn an_exit_has_its_outputs() {
     let length = u32::try_from(Exit::SIZE).unwrap();
     let header = Header { kind: kind::EXIT, length, ..HEADER };
     let outputs = [OpenFile { device: 8, inode: 9 }, OpenFile::default()];
@@ -108,30 +109,35 @@ fn an_exit_tells_its_outputs() {
     assert_eq!(what, What::Exit { wait_status: Some(9), oom_killed: true, outputs });
 }
 
-/// Check that a record of a kind from the future, and one that lies about its length, are refused.
+/// Check that a record of an unknown kind, and a record with a wrong length, are refused.
 #[test]
-fn what_is_not_understood_is_refused() {
+fn malformed_records_are_refused() {
     let length = u32::try_from(Header::SIZE).unwrap();
     let future = Header { kind: 99, length, ..HEADER };
     assert_eq!(decode(&future.to_bytes(), None), Err(Malformed::Kind { kind: 99 }));
-    let lying = Header { length: 7, ..HEADER };
+    let wrong = Header { length: 7, ..HEADER };
     assert_eq!(
-        decode(&lying.to_bytes(), None),
-        Err(Malformed::Length { length: Header::SIZE, said: 7 })
+        decode(&wrong.to_bytes(), None),
+        Err(Malformed::Length { length: Header::SIZE, claimed: 7 })
     );
     assert_eq!(decode(&[1, 2, 3], None), Err(Malformed::Short { length: 3 }));
     let mut cut = exec_bytes(0, b"abc\0", b"", b"");
     cut.truncate(Exec::SIZE + 1);
-    let said = u32::try_from(cut.len()).unwrap().to_ne_bytes();
-    cut[4..8].copy_from_slice(&said);
+    let length = u32::try_from(cut.len()).unwrap().to_ne_bytes();
+    cut[4..8].copy_from_slice(&length);
     assert_eq!(decode(&cut, None), Err(Malformed::Short { length: cut.len() }));
 }
 
 proptest! {
-    /// Check that no bytes can make it panic, whatever they claim to be.
+    /// Check that decoding does not panic, whatever the bytes are.
     #[test]
-    fn any_bytes_are_survived(mut bytes in prop::collection::vec(any::<u8>(), 0..400), kind in 0u32..5, honest: bool) {
-        if bytes.len() >= 8 && honest {
+    fn decoding_never_panics(
+        mut bytes in prop::collection::vec(any::<u8>(), 0..400),
+        kind in 0u32..5,
+        has_header: bool,
+    ) {
+        // Random bytes almost never have a valid kind and length, so half of the cases get them.
+        if bytes.len() >= 8 && has_header {
             bytes[..4].copy_from_slice(&kind.to_ne_bytes());
             let length = u32::try_from(bytes.len()).unwrap().to_ne_bytes();
             bytes[4..8].copy_from_slice(&length);
@@ -139,10 +145,16 @@ proptest! {
         let _ = decode(&bytes, Some(1));
     }
 
-    /// Check that a path is its components in the other order, whatever bytes they have.
+    /// Check that a path has its components in reverse order, whatever bytes they have.
     #[test]
-    fn a_path_is_its_components_reversed(components in prop::collection::vec("[^/\\x00]{1,9}", 1..9)) {
-        let leaf_first: Vec<u8> = components.iter().rev().flat_map(|part| [part.as_bytes(), &[0]].concat()).collect();
+    fn a_path_is_its_components_reversed(
+        components in prop::collection::vec("[^/\\x00]{1,9}", 1..9),
+    ) {
+        let leaf_first: Vec<u8> = components
+            .iter()
+            .rev()
+            .flat_map(|part| [part.as_bytes(), &[0]].concat())
+            .collect();
         let expected = format!("/{}", components.join("/"));
         let path = path(&leaf_first);
         prop_assert_eq!(&*path, expected.as_bytes());

@@ -1,9 +1,9 @@
 use super::*;
 
-/// Check that a storm is rested through until a quarter of the ring is full and no longer than 4
-/// ms, and that what comes slower is not.
+/// Check that the pause in a storm lasts until a quarter of the ring is full, at most 4 ms, and that
+/// there is no pause at a lower rate.
 #[test]
-fn a_storm_is_rested_through() {
+fn a_storm_makes_the_reader_pause() {
     let of = |bytes, millis| pause(bytes, Duration::from_millis(millis), 128 << 10);
     assert_eq!(of(12 << 10, 1), Duration::from_micros(2666));
     assert_eq!(of(48 << 10, 4), Duration::from_micros(2666));
