@@ -6,12 +6,13 @@ use super::layout::*;
 mod root;
 mod stage;
 
-/// What the header and the maps were when the ABI had the number that it has.
+/// The number of the ABI, and the hash of the header and the maps that belongs to it.
 const ABI_AND_HASH: (u32, &str) = (4, "5e1ac7315fff6489");
 
-/// Check that each structure of record.h has the same fields at the same places in Rust.
+/// Check that each structure of record.h has the same fields at the same offsets in Rust.
 #[test]
-fn the_mirror_is_what_the_compiler_made_of_the_header() {
+fn the_mirror_has_the_layout_of_the_compiled_header() {
+    // From the compiled object, because only BTF has the layout that the compiler chose.
     let object = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(object.path(), super::loader::object()).unwrap();
     let btf = Btf::from_path(object.path()).unwrap();
@@ -35,6 +36,7 @@ fn the_mirror_is_what_the_compiler_made_of_the_header() {
             .unwrap_or_else(|| panic!("{name} is not in BTF"));
         assert_eq!(libbpf_rs::btf::HasSize::size(&compiled), size, "{name}");
         assert_eq!(compiled.len(), fields.len(), "{name}");
+        // Rust has no padding between fields, so each offset is the sum of the sizes before it.
         let mut offset = 0;
         for (member, (field, size)) in compiled.iter().zip(fields) {
             assert_eq!(member.name.unwrap().to_str(), Some(*field), "{name}");
@@ -47,7 +49,7 @@ fn the_mirror_is_what_the_compiler_made_of_the_header() {
     }
 }
 
-/// Check that Rust has the kinds, flags and limits of the header.
+/// Check that the kinds, flags and limits in Rust are those of the header.
 #[test]
 fn the_constants_are_those_of_the_header() {
     let header = include_str!("../../../../../bpf/record.h");
@@ -75,10 +77,12 @@ fn the_constants_are_those_of_the_header() {
         let line = format!("\tLOOKOUT_{name} = {value},\n");
         assert!(header.contains(&line), "record.h has no {line}");
     }
+    // Each constant of the header has a line above.
     assert_eq!(header.matches(" = ").count(), constants.len());
 }
 
-/// Check that nobody changes what a pinned set and a shim share without a new number for it.
+/// Check that a change of the interface between a pinned set and a shim comes with a new ABI
+/// number.
 #[test]
 fn a_change_of_the_shared_layout_has_a_new_abi() {
     let shared =
@@ -86,9 +90,5 @@ fn a_change_of_the_shared_layout_has_a_new_abi() {
             .concat();
     let hash: String =
         Sha256::digest(shared.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(
-        (super::ABI, &hash[..16]),
-        ABI_AND_HASH,
-        "give it a new ABI, and this test the new pair"
-    );
+    assert_eq!((super::ABI, &hash[..16]), ABI_AND_HASH, "increase ABI, and update ABI_AND_HASH");
 }

@@ -1,21 +1,17 @@
-//! The programs on the running kernel.
+//! The programs on the running kernel: what they record.
 
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
     fs,
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, PermissionsExt as _},
-        process::ExitStatusExt as _,
-    },
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, process::ExitStatusExt as _},
     path::Path,
     process::{Command, Stdio},
 };
 
 use super::{
     super::loader::load_with,
-    stage::{Cgroup, Emission, Node, run, spawn},
+    stage::{Cgroup, Node, Received, run, spawn},
 };
 use crate::{
     model::{Ended, FileId},
@@ -25,12 +21,16 @@ use crate::{
     },
 };
 
+mod cost;
+mod pins;
+
+/// Large enough for every test that does not lose records on purpose, in bytes.
 const RING: u32 = 256 * 1024;
 
-/// A program of thread groups that end in unusual ways.
-fn threads(folder: &Path) -> std::path::PathBuf {
-    let program = folder.join("threads");
-    let source = folder.join("threads.c");
+/// Compiles `threads.c`, a program with thread groups that end in unusual ways.
+fn threads(directory: &Path) -> std::path::PathBuf {
+    let program = directory.join("threads");
+    let source = directory.join("threads.c");
     fs::write(&source, include_str!("threads.c")).unwrap();
     assert!(
         run(Command::new("cc").args(["-O1", "-pthread", "-o"]).args([&program, &source])).success()
@@ -38,25 +38,29 @@ fn threads(folder: &Path) -> std::path::PathBuf {
     program
 }
 
-/// Check that of 2000 processes each start and each exit is told, with its own arguments and code.
+/// Check that each start and each exit of 2000 processes is recorded, with its own arguments and
+/// code.
 #[test]
-fn a_storm_is_told_whole() {
+fn a_storm_is_recorded_completely() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
     let mut source = node.source(1 << 20);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
-    let script = "i=0; while [ $i -lt 2000 ]; do /bin/sh -c \"exit $((i % 256))\" arg$i; i=$((i+1)); done; exit 5";
+    let script = "i=0; while [ $i -lt 2000 ]; do \
+                  /bin/sh -c \"exit $((i % 256))\" arg$i; i=$((i+1)); done; exit 5";
     let mut shell = spawn(&mut cgroup.shell(script, &[]));
-    let mut told = Emission::default();
+    let mut received = Received::default();
     while shell.try_wait().unwrap().is_none() {
-        told.drain(&mut source, cgroup.id());
+        received.drain(&mut source, cgroup.id());
     }
-    told.drain(&mut source, cgroup.id());
+    received.drain(&mut source, cgroup.id());
     let counts = source.counts(cgroup.id()).unwrap();
-    assert_eq!((counts.seen, counts.lost, told.lost), (6001, 0, 0));
-    assert_eq!((told.whats.len(), told.forks()), (6001, 2000));
-    let codes: HashMap<i32, Ended> = told.exits().into_iter().collect();
+    // A fork, an exec and an exit of each process, and the exit of the shell.
+    assert_eq!((counts.seen, counts.lost, received.lost), (6001, 0, 0));
+    assert_eq!((received.whats.len(), received.forks()), (6001, 2000));
+    let codes: HashMap<i32, Ended> = received.exits().into_iter().collect();
+    // By the argument and not by the pid, which may be reused.
     let mut seen = HashSet::new();
-    for (pid, args) in told.execs() {
+    for (pid, args) in received.execs() {
         let number: u32 =
             std::str::from_utf8(&args[3]).unwrap().strip_prefix("arg").unwrap().parse().unwrap();
         let code = u8::try_from(number % 256).unwrap();
@@ -70,43 +74,43 @@ fn a_storm_is_told_whole() {
     assert_eq!(seen.len(), 2000);
 }
 
-/// Check that a ring that nobody reads loses, counts what it lost, and tells it.
+/// Check that records that do not fit into a ring are counted, and that the loss is reported.
 #[test]
-fn what_had_no_room_is_counted_and_told() {
+fn lost_records_are_counted_and_reported() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
+    // One page, the smallest ring, which 301 records overflow.
     let mut source = node.source(4096);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     run(&mut cgroup.shell("i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done", &[]));
     assert_eq!(source.counts(cgroup.id()).unwrap().seen, 301);
-    let told = Emission::of(&mut source, cgroup.id());
-    assert!(told.lost > 200, "{} lost", told.lost);
-    assert!(told.whats.len() > 5, "{} told", told.whats.len());
+    let received = Received::of(&mut source, cgroup.id());
+    assert!(received.lost > 200, "{} lost", received.lost);
+    assert!(received.whats.len() > 5, "{} received", received.whats.len());
 }
 
-/// Check that a loss is told where it happened: before the first record that came after it.
+/// Check that a loss is reported where it happened: before the first record that follows it.
 #[test]
-fn a_loss_is_told_in_its_place() {
+fn a_loss_is_reported_in_its_place() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
     let mut source = node.source(4096);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     run(&mut cgroup.shell("i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done", &[]));
     let lost = source.counts(cgroup.id()).unwrap().lost;
     let mut records = Vec::new();
-    // Not all: an empty ring would have the counters asked.
+    // Not all: an empty ring would report the loss from the counts, at the end.
     assert!(source.read(8, &mut |record| records.push(record)).unwrap());
     assert!(records.iter().all(|record| matches!(record, Record::Process { .. })));
     run(&mut cgroup.shell("exit 0", &[]));
     while source.read(8, &mut |record| records.push(record)).unwrap() {}
-    // A small record may still find room after a large one did not, so there can be more than one
-    // loss.
-    let told: u64 = records
+    // A small record may still fit after a large one did not, so there can be more than one loss.
+    let reported: u64 = records
         .iter()
         .filter_map(|record| match record {
             Record::Lost { target, count, .. } if *target == Some(cgroup.id()) => *count,
             _ => None,
         })
         .sum();
-    assert_eq!(told, lost);
+    assert_eq!(reported, lost);
     let [.., before, last] = records.as_slice() else { panic!("{records:?}") };
     assert!(
         matches!((before, last), (Record::Lost { .. }, Record::Process { .. })),
@@ -114,70 +118,71 @@ fn a_loss_is_told_in_its_place() {
     );
 }
 
-/// Check that each way to end is told as wait(2) tells it.
+/// Check that each kind of exit has the status that wait(2) returns.
 #[test]
-fn exits_are_told_as_wait_tells_them() {
+fn exits_have_the_status_of_wait() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
     let mut source = node.source(RING);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     for script in ["exit 0", "exit 5", "exit 255", "kill -KILL $$", "kill -TERM $$"] {
         let waited = run(&mut cgroup.shell(script, &[]));
-        let told = Emission::of(&mut source, cgroup.id());
+        let received = Received::of(&mut source, cgroup.id());
+        // Begins the counts again, which `Received::of` compares with.
         source.unwatch(cgroup.id());
         source.watch(cgroup.id(), &cgroup.target()).unwrap();
         let expected = Ended::from_wait_status(waited.into_raw().cast_unsigned());
         assert_eq!(
-            told.exits().iter().map(|(_, ended)| *ended).collect::<Vec<_>>(),
+            received.exits().iter().map(|(_, ended)| *ended).collect::<Vec<_>>(),
             [expected],
             "{script}"
         );
     }
 }
 
-/// Check that a group whose leader ends first is told once, at the end, with the status that
-/// wait(2) has.
+/// Check that a thread group whose leader ends first has one exit, when its last thread ends, with
+/// the status that wait(2) returns.
 #[test]
-fn a_leader_that_ends_first_is_told_at_the_end() {
-    let (node, cgroup, folder) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
-    let program = threads(folder.path());
+fn a_group_whose_leader_ends_first_exits_once() {
+    let (node, cgroup, directory) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
+    let program = threads(directory.path());
     let mut source = node.source(RING);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     let script = "exec \"$1\" leader";
     let mut child = spawn(cgroup.shell(script, &[program.as_os_str()]).stdin(Stdio::piped()));
-    // The leader's own end: a zombie with a thread alive.
+    // The leader has ended and the other thread has not: a zombie.
     let stat = || procfs::process::Process::new(child.id().cast_signed()).unwrap().stat().unwrap();
     while stat().state != 'Z' {
         std::thread::yield_now();
     }
-    let before = Emission::of(&mut source, cgroup.id());
+    let before = Received::of(&mut source, cgroup.id());
     assert_eq!((before.execs().len(), before.exits()), (1, Vec::new()));
     let pid = child.id().cast_signed();
     drop(child.stdin.take());
     let waited = child.wait().unwrap();
-    let mut after = Emission::default();
+    let mut after = Received::default();
     after.drain(&mut source, cgroup.id());
     assert_eq!(after.exits(), [(pid, Ended::from_wait_status(waited.into_raw().cast_unsigned()))]);
 }
 
-/// Check that threads that end at the same moment make one exit, not several.
+/// Check that threads that end at the same time make one exit, not several.
 #[test]
-fn threads_that_race_to_the_end_make_one_exit() {
-    let (node, cgroup, folder) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
-    let program = threads(folder.path());
+fn threads_that_end_together_make_one_exit() {
+    let (node, cgroup, directory) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
+    let program = threads(directory.path());
     let mut source = node.source(1 << 20);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
     run(&mut cgroup.shell("\"$1\" race", &[program.as_os_str()]));
-    let told = Emission::of(&mut source, cgroup.id());
-    let exits = told.exits();
+    let received = Received::of(&mut source, cgroup.id());
+    let exits = received.exits();
     let pids: HashSet<i32> = exits.iter().map(|(pid, _)| *pid).collect();
-    assert_eq!((told.lost, told.forks(), exits.len(), pids.len()), (0, 301, 302, 302));
+    assert_eq!((received.lost, received.forks(), exits.len(), pids.len()), (0, 301, 302, 302));
     assert_eq!(exits.iter().filter(|(_, ended)| *ended == Ended::Code(4)).count(), 300);
 }
 
-/// Check that arguments are true bytes: empty ones, newlines, what is not UTF-8, and that what is
-/// too long is cut and says how long it was.
+/// Check that arguments are recorded byte by byte, also if they are empty, have newlines or are not
+/// UTF-8, and that a long argument is cut and its full length is known.
 #[test]
-fn hostile_arguments_are_true_and_bounded() {
+fn hostile_arguments_are_exact_and_bounded() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
     let mut source = node.source(RING);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
@@ -190,15 +195,15 @@ fn hostile_arguments_are_true_and_bounded() {
     ];
     run(&mut cgroup.shell("/bin/true \"$@\"; exec /bin/true \"$1\" \"$0\"", &hostile));
     run(&mut cgroup.shell("/bin/true \"$1\"", &[OsStr::new(&long)]));
-    let told = Emission::of(&mut source, cgroup.id());
-    let execs = told.execs();
+    let received = Received::of(&mut source, cgroup.id());
+    let execs = received.execs();
     let expected: Vec<Vec<u8>> = [&b"/bin/true"[..], b"", b"a\nb\x1b[31m", b"\xff\xfe", b""]
         .iter()
         .map(|arg| arg.to_vec())
         .collect();
     assert_eq!(execs[0].1, expected);
     let What::Exec { image, .. } =
-        &told.whats.iter().rfind(|(_, what)| matches!(what, What::Exec { .. })).unwrap().1
+        &received.whats.iter().rfind(|(_, what)| matches!(what, What::Exec { .. })).unwrap().1
     else {
         panic!("no exec");
     };
@@ -209,24 +214,25 @@ fn hostile_arguments_are_true_and_bounded() {
     );
 }
 
-/// Check that the rest of an image is true: path, folder, name, user, and what its output is.
+/// Check the other parts of an image: path, working directory, name and user; and that an exit
+/// names the files of the outputs.
 #[test]
-fn an_image_and_its_outputs_are_true() {
-    let (node, cgroup, folder) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
+fn an_image_and_its_outputs_are_exact() {
+    let (node, cgroup, directory) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
     let mut source = node.source(RING);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
-    let output = fs::File::create(folder.path().join("out")).unwrap();
+    let output = fs::File::create(directory.path().join("out")).unwrap();
     let metadata = output.metadata().unwrap();
     let mut shell = cgroup.shell("exec /bin/sh -c 'exit 0'", &[]);
-    shell.current_dir(folder.path()).stdout(output).stderr(Stdio::null());
+    shell.current_dir(directory.path()).stdout(output).stderr(Stdio::null());
     run(&mut shell);
-    let told = Emission::of(&mut source, cgroup.id());
-    let What::Exec { image, lineage, cgroup: own, in_host_mounts } = &told.whats[0].1 else {
+    let received = Received::of(&mut source, cgroup.id());
+    let What::Exec { image, lineage, cgroup: own, in_host_mounts } = &received.whats[0].1 else {
         panic!("no exec first")
     };
     let path = |path: &Path| Some(Box::from(path.as_os_str().as_bytes()));
     assert_eq!(image.executable, path(&fs::canonicalize("/bin/sh").unwrap()));
-    assert_eq!(image.working_directory, path(&folder.path().canonicalize().unwrap()));
+    assert_eq!(image.working_directory, path(&directory.path().canonicalize().unwrap()));
     assert_eq!(
         (image.comm.as_deref(), image.uid, image.gid, image.unknown),
         (Some(&b"sh"[..]), Some(0), Some(0), None)
@@ -237,13 +243,13 @@ fn an_image_and_its_outputs_are_true() {
         (lineage.parent_pid, lineage.parent_start_ticks, lineage.grandparent_pid),
         (own.pid, own.starttime, own.ppid)
     );
-    let What::Exit { outputs, .. } = &told.whats[1].1 else { panic!("no exit") };
+    let What::Exit { outputs, .. } = &received.whats[1].1 else { panic!("no exit") };
     assert_eq!(outputs[0], Some(FileId { device: metadata.dev(), inode: metadata.ino() }));
     assert_eq!(outputs[1].unwrap().inode, fs::metadata("/dev/null").unwrap().ino());
 }
 
-/// Check that a process of a cgroup below is told as the container's, with its own cgroup, and that
-/// one of another cgroup is not told.
+/// Check that a process in a nested cgroup belongs to the container and names its cgroup, and that
+/// a process in another cgroup is not recorded.
 #[test]
 fn a_nested_cgroup_belongs_and_a_foreign_one_does_not() {
     let (node, cgroup, foreign) = (Node::new(), Cgroup::new(), Cgroup::new());
@@ -251,40 +257,48 @@ fn a_nested_cgroup_belongs_and_a_foreign_one_does_not() {
     let inner = middle.below("inner");
     let mut source = node.source(RING);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    // First the foreign cgroup: its records would precede the others.
     run(&mut foreign.shell("/bin/true; /bin/true", &[]));
     run(&mut inner.shell("/bin/true", &[]));
-    let told = Emission::of(&mut source, cgroup.id());
-    assert_eq!((told.whats.len(), told.others), (4, 0));
-    let What::Exec { cgroup: own, .. } = told.whats[1].1 else {
-        panic!("no exec: {:?}", told.whats)
+    let received = Received::of(&mut source, cgroup.id());
+    assert_eq!((received.whats.len(), received.others), (4, 0));
+    let What::Exec { cgroup: own, .. } = received.whats[1].1 else {
+        panic!("no exec: {:?}", received.whats)
     };
     assert_eq!(own, Some(inner.id().0));
     drop((inner, middle));
 }
 
-/// Check that nested cgroups are found where a mount hides how deep the container's own lies, as in
-/// a node that is a container itself.
+/// Check that nested cgroups are found even if a mount hides the depth of the container's cgroup,
+/// as in a node that is a container itself.
 #[test]
-fn a_hidden_depth_does_not_hide_what_is_below() {
-    let (node, outer, folder) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
+fn a_hidden_depth_does_not_hide_nested_cgroups() {
+    let (node, outer, directory) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
     let container = outer.below("container");
     let inner = container.below("inner");
     let none = None::<&str>;
-    nix::mount::mount(Some(&outer.path), folder.path(), none, nix::mount::MsFlags::MS_BIND, none)
-        .unwrap();
+    nix::mount::mount(
+        Some(&outer.path),
+        directory.path(),
+        none,
+        nix::mount::MsFlags::MS_BIND,
+        none,
+    )
+    .unwrap();
     let mut source = node.source(RING);
-    let target = Target::Cgroup { path: folder.path().join("container"), pid_namespace: None };
+    // Through the bind mount, whose root is not the root of the hierarchy.
+    let target = Target::Cgroup { path: directory.path().join("container"), pid_namespace: None };
     let watched = source.watch(container.id(), &target);
-    nix::mount::umount2(folder.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    nix::mount::umount2(directory.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
     watched.unwrap();
     run(&mut inner.shell("/bin/true", &[]));
-    assert_eq!(Emission::of(&mut source, container.id()).whats.len(), 4);
+    assert_eq!(Received::of(&mut source, container.id()).whats.len(), 4);
     drop((inner, container));
 }
 
-/// Check that a process that came into the pid namespace but not into the cgroup is told.
+/// Check that a process that entered the pid namespace but not the cgroup is recorded.
 #[test]
-fn a_pid_namespace_finds_what_the_cgroup_misses() {
+fn a_pid_namespace_finds_a_process_outside_the_cgroup() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
     let mut source = node.source(RING);
     let mut init = spawn(
@@ -312,10 +326,10 @@ fn a_pid_namespace_finds_what_the_cgroup_misses() {
         "/bin/true",
         "injected",
     ]));
-    let told = Emission::of(&mut source, cgroup.id());
+    let received = Received::of(&mut source, cgroup.id());
     let (pid, _) =
-        told.execs().into_iter().find(|(_, args)| args.last().unwrap() == b"injected").unwrap();
-    let lineage = told.whats.iter().find_map(|(who, what)| match what {
+        received.execs().into_iter().find(|(_, args)| args.last().unwrap() == b"injected").unwrap();
+    let lineage = received.whats.iter().find_map(|(who, what)| match what {
         What::Exec { lineage, .. } if *who == pid => Some(*lineage),
         _ => None,
     });
@@ -325,8 +339,8 @@ fn a_pid_namespace_finds_what_the_cgroup_misses() {
     init.wait().unwrap();
 }
 
-/// Check that a tree is told with what lived already and what comes, wherever it goes, and that it
-/// costs nobody anything once it is unwatched.
+/// Check that a tree includes the processes that already run and those that follow, and that it has
+/// no entries in the maps after it ended or was unwatched.
 #[test]
 fn a_tree_is_followed() {
     let node = Node::new();
@@ -337,230 +351,43 @@ fn a_tree_is_followed() {
     while fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap().is_empty() {}
     let id = TargetId::made_up(1);
     source.watch(id, &Target::Tree { pid: pid.cast_signed() }).unwrap();
+    // The shell and its subshell, which both run already.
     assert_eq!(bpf::status(node.bpffs()).unwrap().processes, 2);
     std::io::Write::write_all(shell.stdin.as_mut().unwrap(), b"one\ntwo\n").unwrap();
     shell.wait().unwrap();
-    let told = Emission::of(&mut source, id);
-    let words: Vec<Vec<u8>> = told.execs().into_iter().map(|(_, args)| args[1].clone()).collect();
+    let received = Received::of(&mut source, id);
+    let words: Vec<Vec<u8>> =
+        received.execs().into_iter().map(|(_, args)| args[1].clone()).collect();
     assert_eq!(words, [b"deep".to_vec(), b"own".to_vec()]);
-    assert_eq!(told.exits().last(), Some(&(pid.cast_signed(), Ended::Code(0))));
+    assert_eq!(received.exits().last(), Some(&(pid.cast_signed(), Ended::Code(0))));
     assert_eq!(bpf::status(node.bpffs()).unwrap().processes, 0);
     source.unwatch(id);
     assert_eq!(source.counts(id), None);
     source.watch(id, &Target::Tree { pid: i32::MAX }).unwrap_err();
+    // An id without the top bit may be the id of a cgroup.
     source.watch(TargetId(1), &Target::Tree { pid: 1 }).unwrap_err();
 }
 
-/// Check that what a killed shim left is swept, and what a living one has is not.
+/// Check that processes and TCP are seen even if UDP is not, because there is no unified hierarchy
+/// or the programs cannot be attached to its root.
 #[test]
-fn what_a_dead_shim_left_is_swept() {
-    let (node, cgroup, other) = (Node::new(), Cgroup::new(), Cgroup::new());
-    let mut living = node.source(RING);
-    living.watch(cgroup.id(), &cgroup.target()).unwrap();
-    // The test itself again, as the shim that gets killed.
-    let mut dying = Command::new(std::env::current_exe().unwrap());
-    dying.args([
-        "--exact",
-        "observe::source::bpf::tests::root::a_shim_that_waits",
-        "--include-ignored",
-        "--nocapture",
-    ]);
-    dying
-        .env("LOOKOUT_TEST_BPFFS", node.bpffs())
-        .env("LOOKOUT_TEST_CGROUP", &other.path)
-        .stdin(Stdio::piped());
-    let mut dying = spawn(dying.stdout(Stdio::null()));
-    while bpf::status(node.bpffs()).unwrap().targets < 2 {
-        assert!(dying.try_wait().unwrap().is_none(), "it ended by itself");
-    }
-    dying.kill().unwrap();
-    dying.wait().unwrap();
-    let left = bpf::status(node.bpffs()).unwrap();
-    assert_eq!((left.slots, left.stale_slots, left.targets), (1, 1, 2));
-    let swept = bpf::sweep(node.bpffs()).unwrap();
-    assert_eq!((swept.slots, swept.targets), (1, 1));
-    run(&mut cgroup.shell("exit 1", &[]));
-    assert_eq!(Emission::of(&mut living, cgroup.id()).exits().len(), 1);
-    drop(living);
-    let after = bpf::status(node.bpffs()).unwrap();
-    assert_eq!((after.slots, after.stale_slots, after.targets, after.links.len()), (0, 0, 0, 7));
-}
-
-/// Check that a loader that is killed at any step leaves nothing that the next one trips over:
-/// after each death there is a whole set or none.
-#[test]
-fn a_loader_may_die_at_any_step() {
-    let node = Node::new();
-    let (mut none, mut whole) = (0, 0);
-    // More than there are pins: the last round finds the whole set.
-    for step in 0..22u32 {
-        let mut loader = Command::new(std::env::current_exe().unwrap());
-        loader.args([
-            "--exact",
-            "observe::source::bpf::tests::root::a_loader_that_is_killed",
-            "--include-ignored",
-        ]);
-        let mut loader =
-            spawn(loader.env("LOOKOUT_TEST_BPFFS", node.bpffs()).stdout(Stdio::null()));
-        let folder = node.bpffs().join("lookout/loading");
-        let set = node.bpffs().join(format!("lookout/v{}", bpf::ABI));
-        // Each round waits for one pin more.
-        while fs::read_dir(&folder).map_or(0, Iterator::count) < step as usize && !set.exists() {
-            assert!(loader.try_wait().unwrap().is_none_or(|status| status.success()));
-        }
-        loader.kill().unwrap();
-        loader.wait().unwrap();
-        if set.exists() {
-            whole += 1;
-            let links = bpf::status(node.bpffs()).unwrap().links;
-            assert!(links.iter().all(|link| link.ids.is_some()), "{links:?}");
-            bpf::unpin(node.bpffs()).unwrap();
-        } else {
-            none += 1;
-        }
-    }
-    assert!(none > 0 && whole > 0, "{none} died early, {whole} late");
-    drop(node.source(RING));
-    assert!(!node.bpffs().join("lookout/loading").exists());
-}
-
-/// Not a test by itself: the loader that [`a_loader_may_die_at_any_step`] kills.
-#[test]
-#[ignore = "run by another test"]
-fn a_loader_that_is_killed() {
-    bpf::load(Path::new(&std::env::var_os("LOOKOUT_TEST_BPFFS").unwrap())).unwrap();
-}
-
-/// Check that pins are not taken from a folder that somebody else could have filled.
-#[test]
-fn a_folder_that_is_open_to_others_is_not_trusted() {
-    let node = Node::new();
-    let folder = node.bpffs().join("lookout");
-    fs::create_dir(&folder).unwrap();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o770)).unwrap();
-    bpf::load(node.bpffs()).unwrap_err();
-    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
-    bpf::load(node.bpffs()).unwrap();
-    std::os::unix::fs::chown(&folder, Some(1), None).unwrap();
-    bpf::BpfSource::open(node.bpffs(), RING, &mut || panic!("it is pinned")).unwrap_err();
-}
-
-/// Not a test by itself: the shim that [`what_a_dead_shim_left_is_swept`] kills.
-#[test]
-#[ignore = "run by another test"]
-fn a_shim_that_waits() {
-    let bpffs = std::path::PathBuf::from(std::env::var_os("LOOKOUT_TEST_BPFFS").unwrap());
-    let path = std::path::PathBuf::from(std::env::var_os("LOOKOUT_TEST_CGROUP").unwrap());
-    let mut source = bpf::BpfSource::open(&bpffs, RING, &mut || panic!("it is pinned")).unwrap();
-    let id = TargetId(fs::metadata(&path).unwrap().ino());
-    source.watch(id, &Target::Cgroup { path, pid_namespace: None }).unwrap();
-    std::io::read_to_string(std::io::stdin()).unwrap();
-}
-
-/// Check that neither unpinning nor unmounting blinds a shim that watches.
-#[test]
-fn pins_may_go() {
-    let (node, cgroup) = (Node::new(), Cgroup::new());
-    let mut source = node.source(RING);
-    source.watch(cgroup.id(), &cgroup.target()).unwrap();
-    bpf::load(node.bpffs()).unwrap();
-    let status = bpf::status(node.bpffs()).unwrap();
-    assert_eq!((status.versions, status.slots), (vec![format!("v{}", bpf::ABI)], 1));
-    assert!(status.links.iter().all(|link| link.ids.is_some()), "{:?}", status.links);
-    bpf::unpin(node.bpffs()).unwrap();
-    assert!(!node.bpffs().join("lookout").exists());
-    drop(node);
-    let other = Cgroup::new();
-    source.watch(other.id(), &other.target()).unwrap();
-    run(&mut cgroup.shell("/bin/true", &[]));
-    run(&mut other.shell("/bin/true", &[]));
-    let told = Emission::of(&mut source, cgroup.id());
-    assert_eq!((told.whats.len(), told.others), (4, 4));
-}
-
-/// Check that where UDP cannot be seen, for want of a unified hierarchy or because its root is
-/// refused, all else is.
-#[test]
-fn without_udp_all_else_is_seen() {
-    let folder = tempfile::tempdir().unwrap();
-    for unified in [None, Some(folder.path())] {
+fn without_udp_everything_else_is_seen() {
+    let directory = tempfile::tempdir().unwrap();
+    for unified in [None, Some(directory.path())] {
         let (node, cgroup) = (Node::new(), Cgroup::new());
         load_with(node.bpffs(), unified).unwrap();
         let mut source = node.source(RING);
         assert!(source.sees_ports() && !source.sees_udp());
         source.watch(cgroup.id(), &cgroup.target()).unwrap();
         run(&mut cgroup.shell("/bin/true", &[]));
-        assert_eq!(Emission::of(&mut source, cgroup.id()).whats.len(), 4);
+        assert_eq!(Received::of(&mut source, cgroup.id()).whats.len(), 4);
         assert_eq!(bpf::status(node.bpffs()).unwrap().links.len(), 4);
     }
     assert!(Node::new().source(RING).sees_udp());
 }
 
-/// Check that this machine can have the source, as the README requires.
+/// Check that this machine meets the requirements of the source, as the README demands.
 #[test]
-fn the_kernel_offers_it() {
+fn the_kernel_meets_the_requirements() {
     bpf::probe().unwrap();
-}
-
-/// Not a test: prints what each program costs, in nanoseconds a run, for what is watched and for
-/// what is not.
-#[test]
-#[ignore = "a measurement; wants a quiet machine"]
-fn what_a_record_costs() {
-    let (node, cgroup, foreign) = (Node::new(), Cgroup::new(), Cgroup::new());
-    let mut source = node.source(RING);
-    source.watch(cgroup.id(), &cgroup.target()).unwrap();
-    let _switch = BpfStats::on();
-    let storm = Path::new(&std::env::var_os("LOOKOUT_TOOLS").expect("the folder of hack/setup"))
-        .join("storm/bin");
-    let programs = bpf::status(node.bpffs()).unwrap().links;
-    let costs = || -> Vec<(u64, u64)> {
-        let cost = |id: u32| {
-            let program =
-                libbpf_rs::query::ProgInfoIter::default().find(|program| program.id == id).unwrap();
-            (program.run_time_ns, program.run_cnt)
-        };
-        programs.iter().map(|link| cost(link.ids.unwrap().1)).collect()
-    };
-    for (whose, cgroup) in
-        [("watched", &cgroup), ("foreign", &foreign), ("watched", &cgroup), ("foreign", &foreign)]
-    {
-        let before = costs();
-        let mut shell = spawn(
-            &mut cgroup.shell("exec \"$1/storm\" 20000 1 0 \"$1/leaf\"", &[storm.as_os_str()]),
-        );
-        while shell.try_wait().unwrap().is_none() {
-            let mut poll =
-                [nix::poll::PollFd::new(source.fd().unwrap(), nix::poll::PollFlags::POLLIN)];
-            nix::poll::poll(&mut poll, 10u16).unwrap();
-            std::thread::sleep(source.interval());
-            while source.read(256, &mut |_| {}).unwrap() {}
-        }
-        for ((link, before), after) in programs.iter().zip(&before).zip(costs()) {
-            let runs = after.1 - before.1;
-            println!("{whose} {}: {} ns, {runs} runs", link.name, (after.0 - before.0) / runs);
-        }
-    }
-    println!("{:?}", source.counts(cgroup.id()));
-}
-
-/// The kernel's accounting of programs, on as long as this lives.
-struct BpfStats {
-    before: String,
-}
-
-impl BpfStats {
-    const PATH: &str = "/proc/sys/kernel/bpf_stats_enabled";
-
-    fn on() -> Self {
-        let before = fs::read_to_string(Self::PATH).unwrap();
-        fs::write(Self::PATH, "1").unwrap();
-        Self { before }
-    }
-}
-
-impl Drop for BpfStats {
-    fn drop(&mut self) {
-        fs::write(Self::PATH, &self.before).unwrap();
-    }
 }

@@ -1,4 +1,4 @@
-//! A bpffs and cgroups of a test's own, gone after it.
+//! A bpffs, cgroups and processes for one test, removed after it.
 
 use std::{
     fs, io,
@@ -19,23 +19,23 @@ use crate::{
     },
 };
 
-/// How long anything may take.
+/// How long a test waits for an event.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A bpffs of one's own, so that the node's pins are left alone.
+/// A bpffs for one test, so that the pins of the node are not touched.
 pub(super) struct Node {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
 }
 
 impl Node {
     pub(super) fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        mount(Some("bpf"), folder.path(), Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
-        Self { folder }
+        let directory = tempfile::tempdir().unwrap();
+        mount(Some("bpf"), directory.path(), Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+        Self { directory }
     }
 
     pub(super) fn bpffs(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 
     pub(super) fn source(&self, ring_bytes: u32) -> bpf::BpfSource {
@@ -46,11 +46,11 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        umount2(self.folder.path(), MntFlags::MNT_DETACH).unwrap();
+        umount2(self.directory.path(), MntFlags::MNT_DETACH).unwrap();
     }
 }
 
-/// A cgroup of the unified hierarchy.
+/// A cgroup of the unified hierarchy, removed when this is dropped.
 pub(super) struct Cgroup {
     pub(super) path: PathBuf,
 }
@@ -84,10 +84,12 @@ impl Cgroup {
         Target::Cgroup { path: self.path.clone(), pid_namespace: None }
     }
 
-    /// A shell in the cgroup, which it enters by itself: its own fork and exec are not in it.
+    /// A shell that enters the cgroup and then runs `script`. Its own fork and exec happen outside
+    /// the cgroup, so they are not recorded.
     pub(super) fn shell(&self, script: &str, args: &[&std::ffi::OsStr]) -> Command {
         let mut command = Command::new("/bin/sh");
         command
+            // $0 is the cgroup; 99 means that the shell could not enter it.
             .args(["-c", &format!("echo $$ >\"$0\"/cgroup.procs || exit 99; {script}")])
             .arg(&self.path)
             .args(args);
@@ -99,7 +101,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let end = Instant::now() + DEADLINE;
-        // What has ended still counts until it is reaped.
+        // A process that has ended is in its cgroup until it is reaped.
         while fs::remove_dir(&self.path).is_err() && Instant::now() < end {
             std::thread::yield_now();
         }
@@ -116,35 +118,39 @@ pub(super) fn spawn(command: &mut Command) -> std::process::Child {
     command.spawn().unwrap()
 }
 
-/// Everything that a source tells of a target until it has told as much as the kernel has seen.
+/// The records of one target that a source has delivered.
 #[derive(Default)]
-pub(super) struct Emission {
+pub(super) struct Received {
+    /// The pid of each process record, and what happened.
     pub(super) whats: Vec<(i32, What)>,
+    /// The losses that were reported.
     pub(super) lost: u64,
+    /// Records of other targets, and of no process.
     pub(super) others: usize,
 }
 
-impl Emission {
+impl Received {
+    /// Reads until the delivered and lost records are as many as the kernel has counted.
     pub(super) fn of(source: &mut bpf::BpfSource, id: TargetId) -> Self {
-        let mut told = Self::default();
+        let mut received = Self::default();
         let end = Instant::now() + DEADLINE;
         loop {
-            told.drain(source, id);
+            received.drain(source, id);
             let counts = source.counts(id).unwrap();
-            if counts.seen == told.whats.len() as u64 + told.lost {
-                assert_eq!(counts.lost, told.lost);
-                return told;
+            if counts.seen == received.whats.len() as u64 + received.lost {
+                assert_eq!(counts.lost, received.lost);
+                return received;
             }
             assert!(
                 Instant::now() < end,
-                "{counts:?}, told {} and lost {}",
-                told.whats.len(),
-                told.lost
+                "{counts:?}, received {} and lost {}",
+                received.whats.len(),
+                received.lost
             );
         }
     }
 
-    /// Reads what there is.
+    /// Reads all records that are in the ring now.
     pub(super) fn drain(&mut self, source: &mut bpf::BpfSource, id: TargetId) {
         while source.read(64, &mut |record| self.take(record, id)).unwrap() {}
     }
