@@ -192,9 +192,9 @@ impl Scripted {
 }
 
 impl MockHandle {
-    /// `parent` forks `child`, which belongs to the target of `parent`. An unknown parent belongs to
-    /// the target that was watched last. Each process gets a start of its own, even if its pid was
-    /// used before.
+    /// `parent` forks `child`, which belongs to the target of `parent`. An unknown parent belongs
+    /// to the target that was watched last. Each process gets a start of its own, even if its pid
+    /// was used before.
     pub fn fork(&self, parent: i32, child: i32) {
         self.step(Step::Fork { parent, child });
     }

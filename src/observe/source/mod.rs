@@ -10,6 +10,7 @@
 //! One thread owns a source. A source reports records and never interprets them, and no method
 //! blocks for longer than its documentation allows.
 
+// The real sources exist on Linux only; `mock` lets the tracker be tested on every platform.
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
         pub mod bpf;

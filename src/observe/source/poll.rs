@@ -1,7 +1,8 @@
 //! The source of last resort: scans `/proc` at a fixed interval.
 //!
 //! A process that starts and ends between two scans is never seen, and not counted either. Records
-//! have [`Grade::Snapshot`](crate::model::Grade::Snapshot), the time of the scan and no exit status.
+//! have [`Grade::Snapshot`](crate::model::Grade::Snapshot), the time of the scan and no exit
+//! status.
 
 use std::{
     collections::HashMap,

@@ -9,8 +9,8 @@ use crate::observe::capability::{Capabilities, Probes};
 
 /// Probes all sources and returns what they can observe.
 ///
-/// `bpf` probes for the eBPF programs and `udp` for the programs that see UDP. The other sources are
-/// probed even if `bpf` succeeds, because they replace it if it fails later.
+/// `bpf` probes for the eBPF programs and `udp` for the programs that see UDP. The other sources
+/// are probed even if `bpf` succeeds, because they replace it if it fails later.
 #[must_use]
 pub fn negotiate(
     bpf: impl FnOnce() -> Result<(), String>,

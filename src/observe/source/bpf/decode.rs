@@ -53,8 +53,8 @@ pub(super) enum Malformed {
     },
 }
 
-/// Decodes one record. `mounts` is the inode number of the shim's own mount namespace; without it an
-/// exec does not show whether it is a runtime stage.
+/// Decodes one record. `mounts` is the inode number of the shim's own mount namespace; without it
+/// an exec does not show whether it is a runtime stage.
 pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malformed> {
     let short = Malformed::Short { length: bytes.len() };
     let header = Header::from_bytes(bytes).ok_or(short)?;
@@ -79,6 +79,7 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
         kind => return Err(Malformed::Kind { kind }),
     }
     .ok_or(short)?;
+    // In clock ticks, as /proc has it, so that records and scans name a process alike.
     let key = ProcessKey::from_boottime(pid(header.tgid), header.start_ns);
     Ok(decoded(Record::Process { target, at_ns: header.at_ns, grade, key, what }))
 }
@@ -145,6 +146,7 @@ fn file_id(file: &OpenFile) -> Option<FileId> {
 
 /// Decodes an exec with its three strings. `None` if the record is too short for them.
 fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
+    // The lengths come from the record, so each split is checked.
     let mut rest = bytes;
     let exec = Exec::take(&mut rest)?;
     let args = rest.split_off(..exec.args_length as usize)?;
@@ -184,8 +186,8 @@ fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
     Some((if unknown.is_none() { Grade::Exact } else { Grade::Partial }, what))
 }
 
-/// Builds a path from its components, which come in reverse order, each ended by a NUL. The programs
-/// walk from the file up to the root.
+/// Builds a path from its components, which come in reverse order, each ended by a NUL. The
+/// programs walk from the file up to the root.
 fn path(components: &[u8]) -> Box<[u8]> {
     // The root directory has no components.
     if components.is_empty() {

@@ -15,7 +15,8 @@ pub(super) trait Plain: Sized {
     /// Appends the bytes of the value.
     fn put(&self, bytes: &mut Vec<u8>);
 
-    /// Decodes a value from the front of `bytes`, which may be longer; `None` if they are too short.
+    /// Decodes a value from the front of `bytes`, which may be longer; `None` if they are too
+    /// short.
     fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         Self::take(&mut bytes)
     }
@@ -36,6 +37,7 @@ macro_rules! number {
             fn take(bytes: &mut &[u8]) -> Option<Self> {
                 let (first, rest) = bytes.split_first_chunk()?;
                 *bytes = rest;
+                // Native order: the writer is the kernel of this machine.
                 Some(Self::from_ne_bytes(*first))
             }
 

@@ -42,7 +42,8 @@ pub(super) fn object() -> &'static [u8] {
 /// Loads, attaches and pins the set of this build under `bpffs`. Does nothing if it is pinned.
 ///
 /// If the process is killed at any step, it leaves at most a directory that the next call removes.
-/// Takes 25–50 ms, and some megabytes that libbpf keeps, so a long-lived process should not call it.
+/// Takes 25–50 ms, and some megabytes that libbpf keeps, so a long-lived process should not call
+/// it.
 ///
 /// # Errors
 ///
@@ -136,8 +137,8 @@ fn open(udp: bool) -> Result<Object, SourceError> {
     object.load().map_err(refused("load the programs"))
 }
 
-/// Attaches the UDP programs to a cgroup, which includes all cgroups below it. If the kernel refuses
-/// one, the others are detached again.
+/// Attaches the UDP programs to a cgroup, which includes all cgroups below it. If the kernel
+/// refuses one, the others are detached again.
 fn attach_udp(
     object: &mut Object,
     cgroup: &File,
@@ -156,8 +157,8 @@ fn attach_udp(
     Ok(links)
 }
 
-/// Removes a directory of pins; succeeds if it does not exist. bpffs has files and directories only,
-/// and removing the name of a pin unpins its object.
+/// Removes a directory of pins; succeeds if it does not exist. bpffs has files and directories
+/// only, and removing the name of a pin unpins its object.
 pub(super) fn remove(directory: &Path) -> io::Result<()> {
     match fs::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

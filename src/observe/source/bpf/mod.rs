@@ -19,8 +19,8 @@
 //! container, a shim inserts an entry into a hash map. An event that belongs to no target costs one
 //! failed look-up, however many shims there are.
 //!
-//! [`bpffs`] finds the mount; the variable `LOOKOUT_BPFFS` names another one. Nothing here waits for
-//! another process, except for the lock, which is held while a set is loaded.
+//! [`bpffs`] finds the mount; the variable `LOOKOUT_BPFFS` names another one. Nothing here waits
+//! for another process, except for the lock, which is held while a set is loaded.
 
 mod decode;
 mod layout;

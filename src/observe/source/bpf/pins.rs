@@ -28,8 +28,8 @@ use crate::{
     platform::lock::{Lock, lock_within},
 };
 
-/// The version of the interface between the pinned programs and a shim: `bpf/record.h` and the maps.
-/// Two versions can be pinned at the same time, each in its own directory.
+/// The version of the interface between the pinned programs and a shim: `bpf/record.h` and the
+/// maps. Two versions can be pinned at the same time, each in its own directory.
 pub const ABI: u32 = 4;
 
 /// The environment variable with the mount point of the bpffs to use, instead of the node's own.
@@ -46,8 +46,8 @@ pub(super) const LINKS: [(&str, &str); 4] = [
     ("lookout_on_state", "port"),
 ];
 
-/// The programs that see UDP, likewise. They are attached to a cgroup, which not every node permits,
-/// so either all of them are pinned or none.
+/// The programs that see UDP, likewise. They are attached to a cgroup, which not every node
+/// permits, so either all of them are pinned or none.
 pub(super) const UDP_LINKS: [(&str, &str); 3] = [
     ("lookout_on_bind4", "bind4"),
     ("lookout_on_bind6", "bind6"),
@@ -57,8 +57,8 @@ pub(super) const UDP_LINKS: [(&str, &str); 3] = [
 /// The inode number of the root of every cgroup hierarchy (`kernfs_create_root`).
 pub(super) const ROOT_INODE: u64 = 1;
 
-/// The root directory of the unified hierarchy. `None` if the hierarchy is not mounted, or if only a
-/// part of it is visible in this process's mount or cgroup namespace.
+/// The root directory of the unified hierarchy. `None` if the hierarchy is not mounted, or if only
+/// a part of it is visible in this process's mount or cgroup namespace.
 pub(super) fn unified_root() -> Option<PathBuf> {
     let mounts = procfs::process::Process::myself().and_then(|myself| myself.mountinfo()).ok()?;
     let unified = mounts
@@ -118,8 +118,8 @@ impl PinDirectory {
         self.root.join(format!("v{ABI}"))
     }
 
-    /// The directory in which a set is pinned before it is renamed to [`set`](Self::set). The rename
-    /// is atomic, so other processes see a complete set or none.
+    /// The directory in which a set is pinned before it is renamed to [`set`](Self::set). The
+    /// rename is atomic, so other processes see a complete set or none.
     pub(super) fn unfinished(&self) -> PathBuf {
         self.root.join("loading")
     }
@@ -151,8 +151,8 @@ impl PinDirectory {
         Err(SourceError::Kernel { action: "trust the pin directory", source })
     }
 
-    /// Waits for the lock that serialises loading, sweeping and changes of the node's settings. It is
-    /// held for milliseconds.
+    /// Waits for the lock that serialises loading, sweeping and changes of the node's settings. It
+    /// is held for milliseconds.
     ///
     /// # Errors
     ///
@@ -240,8 +240,8 @@ impl Pins {
         root.and_then(|root| lock_within(root, LOCK_WITHIN)).map_err(refused("lock the pins"))
     }
 
-    /// Changes the settings of the whole node. The caller holds the lock, because this reads, changes
-    /// and writes them.
+    /// Changes the settings of the whole node. The caller holds the lock, because this reads,
+    /// changes and writes them.
     pub(super) fn configure(&self, change: impl FnOnce(&mut Config)) -> Result<(), SourceError> {
         let before: Config = value(&self.config, &0u32)?.unwrap_or_default();
         let mut after = before.clone();
@@ -288,14 +288,15 @@ pub(super) fn own_pid_namespace() -> u32 {
 }
 
 impl Owner {
-    /// Whether the owner still runs, as far as this process can know. The pid of an owner in another
-    /// pid namespace means nothing here. The initial namespace sees whether that namespace still has
-    /// processes; from any other namespace, such an owner counts as alive.
+    /// Whether the owner still runs, as far as this process can know. The pid of an owner in
+    /// another pid namespace means nothing here. The initial namespace sees whether that namespace
+    /// still has processes; from any other namespace, such an owner counts as alive.
     pub(super) fn is_alive(&self) -> bool {
         let own = own_pid_namespace();
         if self.pid_namespace == own {
             return i32::try_from(self.pid).ok().and_then(start_ticks) == Some(self.start_ticks);
         }
+        // Expensive, but only an owner in another namespace comes here.
         own != 0 || has_processes(self.pid_namespace)
     }
 }

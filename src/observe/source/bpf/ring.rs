@@ -146,8 +146,8 @@ fn create(bytes: u32) -> Result<MapHandle, SourceError> {
         .map_err(refused("create a ring"))
 }
 
-/// Maps a ring. The reader's callback runs only inside [`Ring::take`], which bounds how many records
-/// it collects.
+/// Maps a ring. The reader's callback runs only inside [`Ring::take`], which bounds how many
+/// records it collects.
 fn reader(map: &MapHandle, batch: Arc<Mutex<Batch>>) -> Result<RingBuffer<'static>, SourceError> {
     // Read once: an exec that is still in the shim's own mount namespace is a runtime stage.
     let mounts = fs::metadata("/proc/self/ns/mnt")

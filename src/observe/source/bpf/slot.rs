@@ -48,8 +48,8 @@ pub(super) fn claim(pins: &Pins) -> Result<u32, SourceError> {
 ///
 /// # Errors
 ///
-/// [`SourceError::Kernel`] if the kernel refuses the update, or if the ring is not in the slot after
-/// one second.
+/// [`SourceError::Kernel`] if the kernel refuses the update, or if the ring is not in the slot
+/// after one second.
 pub(super) fn put_ring(pins: &Pins, slot: u32, ring: &Ring) -> Result<(), SourceError> {
     const ACTION: &str = "put the ring in its slot";
     const DEADLINE: Duration = Duration::from_secs(1);

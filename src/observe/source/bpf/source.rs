@@ -178,7 +178,7 @@ impl BpfSource {
         self.add_target(id)?;
         let mut watched = Watched::default();
         if let Some(levels) = levels {
-            // The depth comes after the target: only from now on are its nested cgroups looked up.
+            // All shims share the setting, and `configure` reads and writes it.
             let _lock = self.pins.lock()?;
             self.pins.configure(|config| config.levels |= levels)?;
         }
@@ -257,8 +257,8 @@ impl BpfSource {
         }
     }
 
-    /// Handles a read that left the ring empty. If the ring may have been full, records may have been
-    /// lost without a later record that shows it, so the counts of all targets are read.
+    /// Handles a read that left the ring empty. If the ring may have been full, records may have
+    /// been lost without a later record that shows it, so the counts of all targets are read.
     fn handle_empty_ring(&mut self, sink: &mut dyn FnMut(Record)) {
         // Not on every read: each target costs a system call.
         if !self.ring.note_empty() {

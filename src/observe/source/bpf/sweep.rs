@@ -1,8 +1,8 @@
 //! Removes what dead shims have left, reports what is pinned, and unpins everything.
 //!
 //! A shim that is killed cannot give its slot back, so its ring and its targets stay in the maps. A
-//! later shim or `doctor --sweep` removes them. The entries of a living shim are never removed, even
-//! if their cgroup no longer exists, because the shim may still read their counts.
+//! later shim or `doctor --sweep` removes them. The entries of a living shim are never removed,
+//! even if their cgroup no longer exists, because the shim may still read their counts.
 
 use std::{
     collections::HashSet,
@@ -64,8 +64,8 @@ pub struct PinnedLink {
 }
 
 /// Frees the rings in slots without an owner, and returns how many. A shim leaves its ring in the
-/// slot when it ends: see the drop of [`BpfSource`](super::BpfSource). For each ring the kernel waits
-/// for an RCU grace period, some 12 ms.
+/// slot when it ends: see the drop of [`BpfSource`](super::BpfSource). For each ring the kernel
+/// waits for an RCU grace period, some 12 ms.
 ///
 /// # Errors
 ///

@@ -19,6 +19,7 @@ fn all(source: &mut MockSource) -> Vec<Record> {
 fn the_descriptor_is_readable_while_there_are_records() {
     let (mut source, script) = MockSource::new().unwrap();
     source.watch(TargetId(1), &Target::Tree { pid: 10 }).unwrap();
+    // The watch made it readable, for steps from before.
     all(&mut source);
     assert!(!is_readable(&source));
     let writer = script.clone();

@@ -44,6 +44,7 @@ mod root {
         first.go();
         first.0.wait().unwrap();
         let records = read(&mut source);
+        // The process that is left, between the two markers of the scan.
         assert_eq!((alive(&records), records.len()), (vec![second.pid()], 3));
         source.unwatch(TargetId(2));
         drop(second);
@@ -82,6 +83,7 @@ mod root {
             .watch(TargetId(2), &Target::Cgroup { path: cgroup.0.clone(), pid_namespace: None })
             .unwrap();
         assert_eq!(alive(&read(&mut source)).len(), 1);
+        // A change that a scan would find.
         let _second = cgroup.shell("true");
         assert_eq!(read(&mut source), []);
         let gone = Target::Tree { pid: i32::MAX };

@@ -1,7 +1,7 @@
 use super::*;
 
-/// Check that the pause in a storm lasts until a quarter of the ring is full, at most 4 ms, and that
-/// there is no pause at a lower rate.
+/// Check that the pause in a storm lasts until a quarter of the ring is full, at most 4 ms, and
+/// that there is no pause at a lower rate.
 #[test]
 fn a_storm_makes_the_reader_pause() {
     let of = |bytes, millis| pause(bytes, Duration::from_millis(millis), 128 << 10);
