@@ -280,7 +280,7 @@ pub(super) fn entries<K: Plain, V: Plain>(map: &MapHandle) -> Vec<(K, V)> {
 }
 
 /// The inode number of this process's pid namespace in the form that the programs use: 0 for the
-/// initial namespace, whose number is fixed (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
+/// initial namespace, which has a fixed number (`PROC_PID_INIT_INO`, include/linux/proc_ns.h).
 pub(super) fn own_pid_namespace() -> u32 {
     const INITIAL: u32 = 0xEFFF_FFFC;
     let inode = namespace::own_inode(namespace::Kind::Pid).unwrap_or(INITIAL);

@@ -105,7 +105,7 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     };
 
     // Targets before owners: a shim claims its slot first and enters targets after that, so a
-    // target whose slot has no living owner now belongs to no shim.
+    // target in a slot without a living owner belongs to no shim.
     for (id, target) in entries::<u64, TargetValue>(&pins.targets) {
         if pins.owner(target.slot).is_none_or(|owner| !owner.is_alive()) {
             forget(&pins.targets, id.to_bytes(), &mut swept.targets);

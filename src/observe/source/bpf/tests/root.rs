@@ -139,10 +139,10 @@ fn exits_have_the_status_of_wait() {
     }
 }
 
-/// Check that a thread group whose leader ends first has one exit, when its last thread ends, with
-/// the status that wait(2) returns.
+/// Check that a thread group has one exit even if its leader ends first: when its last thread ends,
+/// with the status that wait(2) returns.
 #[test]
-fn a_group_whose_leader_ends_first_exits_once() {
+fn a_group_without_its_leader_exits_once() {
     let (node, cgroup, directory) = (Node::new(), Cgroup::new(), tempfile::tempdir().unwrap());
     let program = threads(directory.path());
     let mut source = node.source(RING);
@@ -286,7 +286,7 @@ fn a_hidden_depth_does_not_hide_nested_cgroups() {
     )
     .unwrap();
     let mut source = node.source(RING);
-    // Through the bind mount, whose root is not the root of the hierarchy.
+    // Through the bind mount, which does not show the root of the hierarchy.
     let target = Target::Cgroup { path: directory.path().join("container"), pid_namespace: None };
     let watched = source.watch(container.id(), &target);
     nix::mount::umount2(directory.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
