@@ -15,6 +15,8 @@ pub struct Status {
     pub gid: Option<u32>,
     /// The pid in the process's own pid namespace.
     pub vpid: Option<i32>,
+    /// The effective capabilities, one bit for each (linux/capability.h).
+    pub effective_capabilities: Option<u64>,
 }
 
 impl Status {
@@ -24,6 +26,12 @@ impl Status {
         read(&format!("/proc/{pid}/status"), STATUS_LIMIT)
             .map(|text| Self::parse(&text))
             .unwrap_or_default()
+    }
+
+    /// Of this process; nothing is known if `/proc` is not mounted.
+    #[must_use]
+    pub fn own() -> Self {
+        Self::of(std::process::id().cast_signed())
     }
 
     /// Parses the lines that are used. A value that is not understood is not known.
@@ -43,6 +51,10 @@ impl Status {
             match name {
                 b"Uid" => status.uid = words.nth(1).and_then(|word| word.parse().ok()),
                 b"Gid" => status.gid = words.nth(1).and_then(|word| word.parse().ok()),
+                b"CapEff" => {
+                    let mask = words.next().and_then(|word| u64::from_str_radix(word, 16).ok());
+                    status.effective_capabilities = mask;
+                }
                 b"NSpid" => status.vpid = words.next_back().and_then(|word| word.parse().ok()),
                 _ => {}
             }

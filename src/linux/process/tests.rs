@@ -38,8 +38,16 @@ fn a_hostile_name_does_not_shift_the_fields_of_stat() {
 /// Check that the effective ids and the innermost pid are taken, and that noise is nothing.
 #[test]
 fn status_tells_effective_ids_and_the_innermost_pid() {
-    let text = b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nNSpid:\t4211\t17\n";
-    assert_eq!(Status::parse(text), Status { uid: Some(2), gid: Some(6), vpid: Some(17) });
+    let text = b"Name:\tx\nCapEff:\t000001ffffffffff\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nNSpid:\t4211\t17\n";
+    assert_eq!(
+        Status::parse(text),
+        Status {
+            uid: Some(2),
+            gid: Some(6),
+            vpid: Some(17),
+            effective_capabilities: Some(0x1ff_ffff_ffff),
+        }
+    );
     assert_eq!(Status::parse(b"Uid\nGid:\nNSpid:\tx\n:\n"), Status::default());
 }
 

@@ -15,7 +15,7 @@ use super::{
     pins::{LINKS, PinDirectory, UDP_LINKS, unified_root},
     refused, ring,
 };
-use crate::{model::chain, observe::source::SourceError};
+use crate::{linux::process::Status, model::chain, observe::source::SourceError};
 
 /// How many bytes of argv an exec record has at most, unless a shim requests more.
 const ARGS_MAX_DEFAULT: u32 = 4096;
@@ -180,9 +180,9 @@ pub fn probe_udp() -> bool {
 /// [`SourceError::Missing`] with the missing requirement, [`SourceError::Kernel`] if the kernel
 /// refuses bpf(2) itself.
 pub fn probe() -> Result<(), SourceError> {
-    let status = procfs::process::Process::myself().and_then(|myself| myself.status());
-    let effective =
-        status.map_err(io::Error::other).map_err(refused("read the capabilities"))?.capeff;
+    let effective = Status::own()
+        .effective_capabilities
+        .ok_or(SourceError::Missing { what: "/proc/self/status" })?;
     if effective & SYS_ADMIN == 0 && effective & PERFMON_AND_BPF != PERFMON_AND_BPF {
         return Err(SourceError::Missing { what: "CAP_BPF with CAP_PERFMON" });
     }

@@ -23,7 +23,10 @@ use super::{
     refused,
 };
 use crate::{
-    linux::{namespace, process::start_ticks},
+    linux::{
+        cgroup, mountinfo, namespace,
+        process::{pids, start_ticks},
+    },
     observe::source::SourceError,
     platform::lock::{Lock, lock_within},
 };
@@ -60,14 +63,11 @@ pub(super) const ROOT_INODE: u64 = 1;
 /// The root directory of the unified hierarchy. `None` if the hierarchy is not mounted, or if only
 /// a part of it is visible in this process's mount or cgroup namespace.
 pub(super) fn unified_root() -> Option<PathBuf> {
-    let mounts = procfs::process::Process::myself().and_then(|myself| myself.mountinfo()).ok()?;
-    let unified = mounts
-        .into_iter()
-        .filter(|mount| mount.fs_type == "cgroup2")
-        .map(|mount| mount.mount_point);
-    unified
-        .into_iter()
-        .find(|path| fs::metadata(path).is_ok_and(|metadata| metadata.ino() == ROOT_INODE))
+    let mountinfo = mountinfo::read().ok()?;
+    let mut unified = mountinfo::parse(&mountinfo)
+        .filter(|mount| mount.kind == b"cgroup2")
+        .map(|mount| mount.point);
+    unified.find(|path| cgroup::id(path).is_ok_and(|id| id == ROOT_INODE))
 }
 
 /// Finds the bpffs that holds the pins, and mounts one if the node has none.
@@ -79,13 +79,11 @@ pub fn bpffs() -> Result<PathBuf, SourceError> {
     if let Some(path) = env::var_os(BPFFS_VARIABLE).filter(|path| !path.is_empty()) {
         return Ok(path.into());
     }
-    let mounts = procfs::process::Process::myself().and_then(|myself| myself.mountinfo());
-    let mounts = mounts.map_err(io::Error::other).map_err(refused("read the mounts"))?;
-    let mut found: Vec<PathBuf> = mounts
-        .into_iter()
+    let mountinfo = mountinfo::read().map_err(refused("read the mounts"))?;
+    let mut found: Vec<PathBuf> = mountinfo::parse(&mountinfo)
         // A bind mount of a subdirectory has another root, and would hide our pin directory.
-        .filter(|mount| mount.fs_type == "bpf" && mount.root == "/")
-        .map(|mount| mount.mount_point)
+        .filter(|mount| mount.kind == b"bpf" && mount.root == Path::new("/"))
+        .map(|mount| mount.point)
         .collect();
     // All shims must agree on one mount, so the usual one is preferred to the first in the list.
     if let Some(usual) = found.iter().position(|path| path == Path::new(USUAL_MOUNT)) {
@@ -302,10 +300,9 @@ impl Owner {
 }
 
 /// Whether any process is in this pid namespace. Reads `/proc` of the whole node.
-fn has_processes(namespace: u32) -> bool {
+fn has_processes(inode: u32) -> bool {
     // In doubt it has: a sweep must not remove the entries of a living shim.
-    let Ok(processes) = fs::read_dir("/proc") else { return true };
-    let mut inodes =
-        processes.flatten().filter_map(|entry| fs::metadata(entry.path().join("ns/pid")).ok());
-    inodes.any(|found| found.ino() == u64::from(namespace))
+    let Ok(pids) = pids() else { return true };
+    pids.into_iter()
+        .any(|pid| namespace::inode(pid, namespace::Kind::Pid).is_ok_and(|of| of == inode))
 }

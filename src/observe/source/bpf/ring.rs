@@ -1,11 +1,8 @@
 //! The ring of one shim, and its reader.
 
 use std::{
-    fs, io,
-    os::{
-        fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd},
-        unix::fs::MetadataExt as _,
-    },
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, RawFd},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,7 +14,7 @@ use super::{
     layout::{ARGS_MAX, Exec, PATH_MAX, Plain as _},
     refused,
 };
-use crate::observe::source::SourceError;
+use crate::{linux::namespace, observe::source::SourceError};
 
 /// The size of the largest record, an exec with all its strings, in bytes.
 const LARGEST_RECORD: usize = Exec::SIZE + (ARGS_MAX + 2 * PATH_MAX) as usize;
@@ -150,9 +147,7 @@ fn create(bytes: u32) -> Result<MapHandle, SourceError> {
 /// records it collects.
 fn reader(map: &MapHandle, batch: Arc<Mutex<Batch>>) -> Result<RingBuffer<'static>, SourceError> {
     // Read once: an exec that is still in the shim's own mount namespace is a runtime stage.
-    let mounts = fs::metadata("/proc/self/ns/mnt")
-        .ok()
-        .and_then(|namespace| u32::try_from(namespace.ino()).ok());
+    let mounts = namespace::own_inode(namespace::Kind::Mount).ok();
     let mut rings = RingBufferBuilder::new();
     let callback = move |bytes: &[u8]| {
         let mut batch = batch.lock().unwrap_or_else(PoisonError::into_inner);

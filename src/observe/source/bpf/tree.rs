@@ -1,7 +1,5 @@
 //! The processes of a tree: finding them in `/proc`, entering them into the map, removing them.
 
-use std::collections::HashMap;
-
 use libbpf_rs::{MapCore as _, MapFlags};
 
 use super::{
@@ -9,7 +7,10 @@ use super::{
     pins::{Pins, entries},
     refused,
 };
-use crate::observe::{record::TargetId, source::SourceError};
+use crate::{
+    linux::process::{Stat, of_tree},
+    observe::{record::TargetId, source::SourceError},
+};
 
 /// How often `/proc` is read for the processes of a tree at most. Each round finds the processes
 /// that were forked during the round before by a process that was not yet entered.
@@ -24,7 +25,7 @@ pub(super) fn enter(pins: &Pins, id: TargetId, root: i32) -> Result<(), SourceEr
     for _ in 0..ROUNDS {
         // The root alone first: its new children are then entered by the kernel while `/proc` is
         // read for the others.
-        let found = if entered.is_empty() { vec![root] } else { descendants(root) };
+        let found = if entered.is_empty() { vec![root] } else { present_tree(root) };
         let new: Vec<i32> = found.into_iter().filter(|pid| !entered.contains(pid)).collect();
         if new.is_empty() {
             break;
@@ -67,31 +68,14 @@ pub(super) fn forget(pins: &Pins, id: TargetId) -> Result<(), SourceError> {
     pins.configure(|config| config.trees = u32::from(has_others))
 }
 
-/// A process and all its present descendants, `root` first.
-fn descendants(root: i32) -> Vec<i32> {
-    let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
-    for stat in procfs::process::all_processes()
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|process| process.stat().ok())
-    {
-        children.entry(stat.ppid).or_default().push(stat.pid);
-    }
-    let mut found = vec![root];
-    let mut next = 0;
-    while let Some(pid) = found.get(next) {
-        // Removed, so that a cycle ends: a pid that is reused during the scan can appear as its own
-        // ancestor.
-        found.extend(children.remove(pid).unwrap_or_default());
-        next += 1;
-    }
-    found
+/// A process and all its present descendants. None if `/proc` cannot be read: the programs enter
+/// the processes that are forked from now on by themselves.
+fn present_tree(root: i32) -> Vec<i32> {
+    of_tree(root, &[]).unwrap_or_default()
 }
 
 /// Whether a process has a thread that has not ended. Only then will the kernel report its exit. A
 /// zombie with more than one thread is a leader that ended before its other threads.
 pub(super) fn is_running(pid: i32) -> bool {
-    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| stat.state != 'Z' || stat.num_threads > 1)
+    Stat::of(pid).is_some_and(|stat| !stat.is_zombie() || stat.threads > 1)
 }
