@@ -16,7 +16,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::node::Unpublished;
+use super::unpublished::Unpublished;
 use crate::{
     api::{Event, event::Body},
     clock::realtime_ns,

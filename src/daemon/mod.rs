@@ -18,6 +18,7 @@ cfg_if::cfg_if! {
         mod serve;
         pub mod service;
         pub mod sockets;
+        pub mod unpublished;
         pub use serve::{ServeError, run};
     } else {
         mod unsupported;

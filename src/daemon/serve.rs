@@ -10,9 +10,10 @@ use super::{
     Outcome,
     instance::{self, Claim, InstanceError},
     metrics::{Metrics, Now},
-    node::{Node, NodeError, Unpublished},
+    node::{Node, NodeError},
     service::Service,
     sockets,
+    unpublished::Unpublished,
 };
 use crate::{
     accept, api, client,

@@ -13,8 +13,6 @@
 
 mod follow;
 pub mod stream;
-mod unpublished;
 pub mod view;
 
 pub use follow::{Node, NodeError};
-pub use unpublished::Unpublished;
