@@ -1,18 +1,24 @@
-//! The registry on disk: one file of JSON lines, each the changes of one command.
+//! The registry on disk: one file of JSON lines, each with the changes of one command.
 //!
 //! ```text
-//!  registry.jsonl      [{"begin":{"schema":1,"last_id":7}}]
-//!                      [{"add":{"id":8,…}}]
-//!                      [{"edit":{"ids":[8],"add_tags":["db"]}}]
+//!  registry.jsonl      [{"begin":{"schema":1,"last_id":7}},{"crc32":"c236d3c7"}]
+//!                      [{"add":{"id":8,…}},{"crc32":"…"}]
+//!                      [{"edit":{"ids":[8],"add_tags":["db"]}},{"crc32":"9933646c"}]
 //! ```
 //!
 //! A line is appended before its command is applied, and the file is synced before the command is
-//! answered. A line is a whole command: what follows the last newline is a command that nobody was
-//! told of, and is cut off. When most lines are history the file is written anew beside itself and
-//! renamed.
+//! answered. A line is a whole command. Bytes after the last newline are a command that was never
+//! answered, and are cut off. When the file has many more lines than entries, it is rewritten under
+//! a temporary name and renamed.
 //!
-//! A line that makes no sense is damage: the file is kept under another name, and what the other
-//! lines say goes on. A disk without room refuses a command and takes nothing of it.
+//! The last element of a line is its checksum: eight lower-case hexadecimal digits of the CRC-32 of
+//! the bytes before its comma (`[{"add":{"id":8,…}}`), the CRC that gzip and Ethernet use. Daemons
+//! before this checksum wrote lines without one. Such a line is still read, so a person who edits a
+//! line by hand may remove its checksum.
+//!
+//! A line with a wrong checksum, or that cannot be parsed, is damaged: the file is kept under
+//! another name, and the registry is built from the other lines. If the disk is full, a command is
+//! refused and no part of it stays in the file.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -137,8 +143,12 @@ impl Store {
     ///
     /// What the system answered; the file is as it was.
     pub fn append(&mut self, changes: &[Change]) -> io::Result<()> {
-        let mut line = serde_json::to_vec(changes)?;
-        line.push(b'\n');
+        // A line without changes would have no place for a checksum, and nothing to keep.
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut line = Vec::new();
+        encode_line(changes, &mut line)?;
         if self.file.metadata()?.len() != self.length {
             // A part of a command that failed, which could not be taken back then.
             self.file.set_len(self.length)?;
@@ -225,9 +235,11 @@ impl Store {
         }
         let file = open(new)?;
         let mut writer = BufWriter::with_capacity(1 << 20, &file);
+        let mut text = Vec::new();
         let mut line = |change: Change| {
-            serde_json::to_writer(&mut writer, &[change])?;
-            writer.write_all(b"\n")
+            text.clear();
+            encode_line(&[change], &mut text)?;
+            writer.write_all(&text)
         };
         line(Change::Begin { schema: SCHEMA, last_id: registry.last_id() })?;
         line(Change::Seen { time_ns: registry.seen_ns() })?;
@@ -253,10 +265,10 @@ impl Store {
         let mut read = Read::default();
         let mut lines = 0;
         let has_begun = |line: &[Change]| matches!(line, [Change::Begin { schema: SCHEMA, .. }]);
-        for line in text[..end].split_inclusive(|byte| *byte == b'\n') {
+        for line in text[..end].split_inclusive_mut(|byte| *byte == b'\n') {
             lines += 1;
-            match serde_json::from_slice::<Vec<Change>>(line) {
-                Ok(changes) if lines > 1 || has_begun(&changes) => {
+            match decode_line(line) {
+                Some(changes) if lines > 1 || has_begun(&changes) => {
                     changes.into_iter().for_each(|change| read.registry.apply(change));
                 }
                 _ => read.bad += 1,
@@ -272,6 +284,52 @@ struct Read {
     registry: Registry,
     /// Lines that made no sense.
     bad: usize,
+}
+
+/// What is between the changes of a line and the digits of its checksum, and what is after them.
+const CHECKSUM: (&[u8], &[u8]) = (b",{\"crc32\":\"", b"\"}]\n");
+
+/// The digits of a CRC-32.
+const CHECKSUM_DIGITS: usize = 8;
+
+/// Appends the line of `changes`, of which there is at least one, to `text`.
+fn encode_line(changes: &[Change], text: &mut Vec<u8>) -> io::Result<()> {
+    let start = text.len();
+    serde_json::to_writer(&mut *text, changes)?;
+    // Without the bracket that ends the array: the checksum is its last element.
+    text.pop();
+    let checksum = checksum(&text[start..]);
+    text.extend_from_slice(CHECKSUM.0);
+    text.extend_from_slice(checksum.as_bytes());
+    text.extend_from_slice(CHECKSUM.1);
+    Ok(())
+}
+
+/// The changes of a line; `None` if it is damaged. Changes `line`, so that it is parsed in place.
+fn decode_line(line: &mut [u8]) -> Option<Vec<Change>> {
+    let Some((changes, digits)) = split_checksum(line) else {
+        // A line of an older daemon. If this is a line whose checksum is damaged, the checksum's
+        // element is still there and is no change, so the line is not parsed.
+        return serde_json::from_slice(line).ok();
+    };
+    // Compared as text: a bit that turns `a` into `A` is damage too.
+    if digits != checksum(&line[..changes]).as_bytes() {
+        return None;
+    }
+    // The array of the changes alone, without a copy of it.
+    line[changes] = b']';
+    serde_json::from_slice(&line[..=changes]).ok()
+}
+
+/// The length of a line's part before its checksum, and the checksum; `None` if it has none.
+fn split_checksum(line: &[u8]) -> Option<(usize, &[u8])> {
+    let rest = line.strip_suffix(CHECKSUM.1)?;
+    let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(CHECKSUM_DIGITS)?)?;
+    Some((rest.strip_suffix(CHECKSUM.0)?.len(), digits))
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(bytes))
 }
 
 /// Gives a file a second name that nothing has yet.

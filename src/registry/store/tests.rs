@@ -77,6 +77,78 @@ fn a_damaged_file_is_set_aside_and_named() {
     assert_eq!((opened.registry.len(), opened.damaged.unwrap().1), (0, 2));
 }
 
+/// Check a checksum against one that another program has calculated, and that the examples of the
+/// module's documentation are right.
+#[test]
+fn a_line_ends_with_its_checksum() {
+    let mut text = Vec::new();
+    encode_line(&[Change::Begin { schema: SCHEMA, last_id: 7 }], &mut text).unwrap();
+    let line = "[{\"begin\":{\"schema\":1,\"last_id\":7}},{\"crc32\":\"c236d3c7\"}]\n";
+    assert_eq!(str::from_utf8(&text).unwrap(), line);
+    let edit = crate::registry::Edit { add_tags: vec!["db".into()], ..Default::default() };
+    encode_line(&[Change::Edit { ids: vec![8], edit }], &mut text).unwrap();
+    let edited = "[{\"edit\":{\"ids\":[8],\"add_tags\":[\"db\"]}},{\"crc32\":\"9933646c\"}]\n";
+    assert_eq!(str::from_utf8(&text).unwrap(), line.to_owned() + edited, "a line is appended");
+}
+
+/// Check that every single flipped bit of a line is found, in a value that stays valid JSON too.
+#[test]
+fn every_flipped_bit_of_a_line_is_found() {
+    let process = Process { pid: 12, start_ticks: 7, ..Default::default() };
+    let new = New { process, name: "JazZ*".into(), ..Default::default() };
+    let changes = [Registry::default().add(new, 5).unwrap(), Change::Reset];
+    let mut line = Vec::new();
+    encode_line(&changes, &mut line).unwrap();
+    assert_eq!(decode_line(&mut line.clone()).unwrap(), changes);
+    for bit in 0..(line.len() - 1) * 8 {
+        let mut flipped = line.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(decode_line(&mut flipped), None, "bit {bit} of {}", line.escape_ascii());
+    }
+}
+
+/// Check that damage that leaves valid JSON, and even a valid entry, is damage of that line alone.
+#[test]
+fn a_flipped_bit_in_a_value_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path());
+    (1..4).for_each(|pid| add(&mut opened, pid));
+    let path = opened.store.path().to_owned();
+    drop(opened);
+    let text = fs::read_to_string(&path).unwrap().replacen("\"pid\":2", "\"pid\":3", 1);
+    let line = text.lines().nth(3).unwrap();
+    assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+    fs::write(&path, &text).unwrap();
+    let opened = open(folder.path());
+    let (aside, lines) = opened.damaged.unwrap();
+    assert_eq!((fs::read_to_string(aside).unwrap(), lines), (text, 1));
+    assert_eq!(opened.registry.iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 3]);
+}
+
+/// Check that a file of a daemon that wrote no checksums is read, that its new lines have one, and
+/// that its last line may be incomplete.
+#[test]
+fn a_file_without_checksums_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut opened = open(folder.path());
+    (1..4).for_each(|pid| add(&mut opened, pid));
+    let path = opened.store.path().to_owned();
+    let before = opened.registry.clone();
+    drop(opened);
+    let text = fs::read_to_string(&path).unwrap();
+    let without = |line: &str| line.split_once(",{\"crc32\"").unwrap().0.to_owned() + "]\n";
+    let old: String = text.lines().map(without).collect();
+    fs::write(&path, old.clone() + "[{\"add\":{\"id\":9,").unwrap();
+    let mut opened = open(folder.path());
+    assert_eq!((&opened.registry, opened.damaged.is_none()), (&before, true));
+    add(&mut opened, 9);
+    let opened = open_again(opened, folder.path());
+    assert!(opened.damaged.is_none());
+    let mixed = fs::read_to_string(&path).unwrap();
+    let appended = mixed.strip_prefix(&old).expect("the old lines are left as they were");
+    assert_eq!((appended.lines().count(), appended.contains("crc32")), (1, true));
+}
+
 /// Check that ids are not used again after what had them was removed and the file was written anew.
 #[test]
 fn ids_are_unique_over_restarts() {
