@@ -7,8 +7,8 @@ use nix::time::ClockId;
 use super::read::read;
 use crate::clock;
 
-/// The first 32 bits of the boot id, which is random (`/proc/sys/kernel/random/boot_id`, random(4)).
-/// Part of every entity id, so that a pid and a start time of another boot are another process.
+/// The first 32 bits of the boot id, which is random (`/proc/sys/kernel/random/boot_id`,
+/// random(4)). Part of every entity id, because a pid and a start time may repeat in another boot.
 ///
 /// # Errors
 ///
@@ -34,7 +34,7 @@ pub fn boottime_ns() -> u64 {
 mod tests {
     use super::*;
 
-    /// Check that the first eight digits are taken, and that anything else is refused.
+    /// Check that the first eight digits are parsed, and that anything else is refused.
     #[test]
     fn the_boot_id_is_its_first_eight_digits() {
         assert_eq!(parse(b"f00dcafe-0000-4000-8000-000000000000\n"), Some(0xf00d_cafe));

@@ -6,7 +6,7 @@
 //! is bounded; nothing here panics on what it reads.
 //!
 //! ```text
-//!  process      stat, status, image, identity, usage, ancestry, open descriptors, reaped or not
+//!  process      stat, status, image, identity, usage, ancestry, open descriptors, reaping
 //!  namespace    the namespaces of a process, by inode
 //!  cgroup       memberships, members, ids, and where a process's cgroup is
 //!  mountinfo    the mounts of this process's mount namespace

@@ -1,8 +1,9 @@
 //! `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 //!
 //! The parser is our own and not that of the crate `procfs`, because that one refuses names that
-//! are not UTF-8 and leaves the kernel's escapes in them. A container whose mounts propagate to the
-//! host chooses such names, and must not be able to hide its mounts from whoever removes them.
+//! are not UTF-8 and leaves the kernel's escapes in them. A container with mounts that propagate to
+//! the host chooses such names, and must not be able to hide its mounts from the code that unmounts
+//! them.
 
 use std::{
     ffi::OsString,
@@ -11,8 +12,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// One mount, borrowed from the text of the file. A node can have thousands, so they are parsed one
-/// at a time and only those that are wanted are kept.
+/// One mount, borrowed from the text of the file. A node can have thousands of mounts, so they are
+/// parsed one at a time and the callers keep only those that they need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount<'a> {
     /// Unique among the mounts that exist now; used again after an unmount.
@@ -49,14 +50,14 @@ pub fn read() -> io::Result<Vec<u8>> {
     fs::read(FILE)
 }
 
-/// Parses the file: the mounts in the order in which they were mounted. A line that is not
-/// understood is skipped, so that one strange mount does not hide the others.
+/// Parses the file: the mounts in the order in which they were mounted. A line that cannot be
+/// parsed is skipped, so that one strange mount does not hide the others.
 pub fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
     mountinfo.split(|byte| *byte == b'\n').filter_map(parse_line)
 }
 
-/// The mount that shows at `path`: of those that are mounted above it the deepest, and of several
-/// on the same directory the last, which covers the others.
+/// The mount that is visible at `path`: the deepest one with a mount point at or above `path`. Of
+/// several on the same directory it is the last, which covers the others.
 #[must_use]
 pub fn shown_at<'a>(mountinfo: &'a [u8], path: &Path) -> Option<Mount<'a>> {
     let above = parse(mountinfo).enumerate().filter(|(_, mount)| path.starts_with(&mount.point));
@@ -64,8 +65,8 @@ pub fn shown_at<'a>(mountinfo: &'a [u8], path: &Path) -> Option<Mount<'a>> {
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount<'_>> {
-    // A space in a name is escaped, so this separates the fields whose number varies from the last
-    // three.
+    // A space in a name is escaped, so this separates the fields, of which there may be any
+    // number, from the last three.
     let separator = line.windows(3).position(|window| window == b" - ")?;
     let mut before = line[..separator].split(|byte| *byte == b' ');
     let id = str::from_utf8(before.next()?).ok()?.parse().ok()?;
@@ -96,8 +97,8 @@ fn unescape(name: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// The byte of three octal digits. `None` for a sign, which the standard parser takes, and for
-/// more than a byte holds.
+/// The byte of three octal digits. `None` for a sign, which the standard parser accepts, and for a
+/// value above 255.
 fn escaped(digits: &[u8]) -> Option<u8> {
     let digits = digits.get(..3)?;
     let value = |digit: &u8| (b'0'..=b'7').contains(digit).then(|| u16::from(digit - b'0'));

@@ -7,11 +7,11 @@ use super::read::link;
 /// A kind of namespace, by the name of its link in `/proc/PID/ns` (namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Mounts.
+    /// The mount namespace (`CLONE_NEWNS`).
     Mount,
-    /// Network.
+    /// The network namespace (`CLONE_NEWNET`).
     Network,
-    /// Process ids.
+    /// The pid namespace (`CLONE_NEWPID`).
     Pid,
 }
 
@@ -52,7 +52,7 @@ pub fn path(pid: i32, kind: Kind) -> String {
 }
 
 fn inode_of(process: &str, kind: Kind) -> io::Result<u32> {
-    // The link is read and not followed: stat(2) would do as well, and costs a lookup in nsfs.
+    // The link is read and not followed: stat(2) gives the same number, but costs a lookup in nsfs.
     let text = link(&format!("/proc/{process}/ns/{}", kind.name()))?;
     parse(&text, kind.name()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
@@ -67,16 +67,16 @@ fn parse(text: &[u8], name: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// Check that only a link of the right kind is understood.
+    /// Check that only a link of the right kind is parsed.
     #[test]
-    fn a_namespace_is_the_number_in_its_link() {
+    fn the_inode_is_the_number_in_the_link() {
         assert_eq!(parse(b"pid:[4026531836]", "pid"), Some(4_026_531_836));
         assert_eq!(parse(b"mnt:[4026531836]", "pid"), None);
         assert_eq!(parse(b"pid:[]", "pid"), None);
         assert_eq!(parse(b"\xff", "pid"), None);
     }
 
-    /// Check that this process has one of each kind.
+    /// Check that the namespaces of this process can be read by its pid.
     #[test]
     fn each_kind_can_be_read_of_this_process() {
         let pid = std::process::id().cast_signed();

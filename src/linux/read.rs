@@ -7,12 +7,13 @@ use std::{
     os::unix::ffi::OsStringExt as _,
 };
 
-/// Room for a usual file of `/proc`, so that it is read in one call and is consistent.
-const USUAL: usize = 2048;
+/// The initial size of the buffer, in bytes: enough for a usual file of `/proc`, so that it is read
+/// in one call and its content is consistent.
+const USUAL_SIZE: usize = 2048;
 
 /// Reads a file, at most `limit` bytes of it.
 pub(super) fn read(path: &str, limit: usize) -> io::Result<Vec<u8>> {
-    let mut content = Vec::with_capacity(USUAL.min(limit));
+    let mut content = Vec::with_capacity(USUAL_SIZE.min(limit));
     File::open(path)?.take(limit as u64).read_to_end(&mut content)?;
     Ok(content)
 }

@@ -1,4 +1,4 @@
-//! What privileged tests need: cgroups and children that do not outlive the test.
+//! Helpers of privileged tests: cgroups and children that do not outlive the test.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 use super::{cgroup::members, process::identify};
 use crate::model::ProcessKey;
 
-/// A cgroup of this test's own. What is in it is killed when this is dropped.
+/// A cgroup for one test. When it is dropped, its processes are killed and it is removed.
 pub(crate) struct Cgroup(pub(crate) PathBuf);
 
 impl Cgroup {
@@ -23,7 +23,7 @@ impl Cgroup {
         Self(path)
     }
 
-    /// A shell in it that does `script` when a line comes on its stdin.
+    /// Starts a shell in this cgroup that runs `script` after it has read a line from its stdin.
     pub(crate) fn shell(&self, script: &str) -> Killed {
         let child = spawn(
             Command::new("sh").arg("-c").arg(format!("read go; {script}")).stdin(Stdio::piped()),
@@ -52,7 +52,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// A child that does not outlive the test.
+/// A child that is killed and reaped when this is dropped.
 pub(crate) struct Killed(pub(crate) Child);
 
 impl Killed {
@@ -61,7 +61,7 @@ impl Killed {
     }
 
     pub(crate) fn key(&self) -> ProcessKey {
-        identify(self.pid()).expect("it lives, or is not reaped")
+        identify(self.pid()).expect("a child exists until it is reaped")
     }
 
     pub(crate) fn go(&mut self) {
@@ -82,7 +82,7 @@ pub(crate) fn spawn(command: &mut Command) -> Child {
     command.spawn().unwrap()
 }
 
-/// Waits until it is so.
+/// Waits until `is_so` returns true, at most 10 s. `what` names the condition if it fails.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is_so() {

@@ -1,4 +1,4 @@
-//! Unix sockets that have a path.
+//! Unix sockets with a path.
 
 use std::{
     fs, io,
@@ -49,8 +49,8 @@ pub(crate) fn bind_private(
 ) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, kind, flags, None)?;
     // Before bind: the file gets the mode of the socket's own inode (`unix_bind_bsd`,
-    // net/unix/af_unix.c), so at no time can anyone else connect, and the process's umask, which
-    // its other threads use too, is left alone.
+    // net/unix/af_unix.c), so no other user can connect at any time. Changing the process's umask
+    // instead would affect its other threads.
     fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     listen(&fd, backlog)?;
@@ -82,11 +82,12 @@ mod tests {
 
     use super::*;
 
-    /// Check that the socket is private and serves, and that removing leaves other files alone.
+    /// Check that the socket has mode 0600 and accepts connections, and that only sockets are
+    /// removed.
     #[test]
-    fn a_socket_is_for_its_owner_alone_and_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("socket");
+    fn a_socket_is_private_and_only_sockets_are_removed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
         assert!(!is_served(&path));
         remove(&path).unwrap();
         let listener = listen_at(&path).unwrap();
@@ -94,19 +95,19 @@ mod tests {
         assert!(is_served(&path));
         assert_eq!(listen_at(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(listener);
-        assert!(!is_served(&path), "the file of a closed socket");
+        assert!(!is_served(&path), "the file is left, but the socket is closed");
         remove(&path).unwrap();
         fs::write(&path, "a file").unwrap();
         assert_eq!(remove(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(path.exists());
     }
 
-    /// Check the limit against the kernel's own.
+    /// Check the limit against that of the kernel.
     #[test]
-    fn the_longest_path_fits_and_no_longer_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let length = folder.path().as_os_str().len();
-        let longest = folder.path().join("x".repeat(PATH_MAX - length - 1));
+    fn the_longest_path_fits_and_a_longer_path_does_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let length = directory.path().as_os_str().len();
+        let longest = directory.path().join("x".repeat(PATH_MAX - length - 1));
         assert!(fits(&longest));
         listen_at(&longest).unwrap();
         let longer = longest.with_added_extension("y");

@@ -1,4 +1,4 @@
-//! Files with flock(2).
+//! File locks: flock(2).
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -51,7 +51,7 @@ pub(crate) fn lock_within(file: File, time: Duration) -> io::Result<Lock> {
     lock.ok_or_else(|| io::ErrorKind::TimedOut.into())
 }
 
-/// As [`lock`], trying every `interval` until `give_up` says so: `None` then. Blocks.
+/// As [`lock`], but tries every `interval`. `None` if `give_up` returns true meanwhile. Blocks.
 ///
 /// # Errors
 ///
@@ -74,8 +74,8 @@ pub(crate) fn lock_unless(
     }
 }
 
-/// Opens or creates the file at `path` (mode 0600, no symbolic link) and locks it. `None` if another
-/// process has the lock.
+/// Opens or creates the file at `path` (mode 0600, no symbolic link) and locks it. `None` if
+/// another process has the lock.
 ///
 /// # Errors
 ///
@@ -99,7 +99,7 @@ pub(crate) fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
     }
 }
 
-/// A file that could not be locked.
+/// Why a file could not be locked: the step that failed, and its error.
 #[derive(Debug)]
 pub(crate) struct PathError {
     /// What was tried, as a verb.
@@ -118,11 +118,11 @@ impl From<PathError> for io::Error {
 mod tests {
     use super::*;
 
-    /// Check that a lock is had once, and again when it is released, also when the file is gone.
+    /// Check that one process at a time has the lock of a path, also after the file was removed.
     #[test]
     fn a_file_is_locked_once_under_its_name() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("lock");
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("lock");
         let first = try_lock_path(&path).unwrap().expect("it is free");
         assert!(try_lock_path(&path).unwrap().is_none());
         fs::remove_file(&path).unwrap();
@@ -136,8 +136,8 @@ mod tests {
     /// Check that a wait for a lock ends at its deadline.
     #[test]
     fn a_lock_is_waited_for_until_the_deadline() {
-        let folder = tempfile::tempdir().unwrap();
-        let open = || File::open(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let open = || File::open(directory.path()).unwrap();
         let held = lock(open()).unwrap();
         let error = lock_within(open(), Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);

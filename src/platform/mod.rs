@@ -1,12 +1,12 @@
 //! What the portable part of the crate asks of the operating system.
 //!
-//! This is the one place where the crate is divided by operating system: `linux` answers from the
-//! kernel's files, `unsupported` answers that nothing is known. Both have the same names, so the
-//! modules that are compiled everywhere use `platform::…` and have no conditions of their own.
-//! Modules that exist on Linux only name [`linux`](crate::linux) directly.
+//! This is the one place where the crate is divided by operating system: `linux` reads the kernel's
+//! files, `unsupported` returns errors or nothing. Both export the same names, so the modules that
+//! are compiled everywhere use `platform::…` without a `cfg`. Modules that exist on Linux only use
+//! [`linux`](crate::linux) directly.
 //!
 //! ```text
-//!  process          identity, image, ancestry and holders of a process; whether it was reaped
+//!  process          identity, image, ancestry, open files and reaping of processes
 //!  cgroup           the cgroups below a directory, by id
 //!  sockets          the kernel's list of sockets
 //!  Waker            makes another thread's poll(2) return

@@ -1,15 +1,15 @@
-//! Descriptors whose readiness the runtime's epoll tells.
+//! Registers descriptors with the epoll of the async runtime.
 
 use std::{io, os::fd::OwnedFd};
 
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// Registers `fd` with the runtime's epoll, edge-triggered. It should be non-blocking.
+/// Registers `fd` with the epoll of the async runtime, edge-triggered. `fd` should be non-blocking.
 ///
 /// # Errors
 ///
-/// `EPERM` for what epoll does not take, such as regular files; `ENOMEM`, `ENOSPC` at the limits of
-/// epoll(7).
+/// `EPERM` for a descriptor that epoll does not support, such as a regular file; `ENOMEM`, `ENOSPC`
+/// at the limits of epoll(7).
 ///
 /// # Panics
 ///

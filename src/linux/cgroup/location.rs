@@ -6,18 +6,19 @@ use super::{Memberships, directory_in, id};
 use crate::linux::mountinfo::{self, Mount};
 
 /// Controllers of version 1, the most reliable first: runc puts every container into a cgroup of
-/// `devices`, and no option of its leaves that one out.
+/// `devices`, and has no option to omit that controller.
 const CONTROLLERS: [&str; 4] = ["devices", "freezer", "pids", "memory"];
 
-/// The cgroup of a process: on the unified hierarchy if the process is in a cgroup of its own there,
-/// else on one of version 1.
+/// The cgroup of a process: on the unified hierarchy if the process is in a cgroup of its own
+/// there, else on one of version 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupLocation {
-    /// Its id; `None` on version 1, whose ids the eBPF programs do not see.
+    /// The id of the cgroup; `None` on version 1, because the eBPF programs do not see ids of
+    /// version 1.
     pub id: Option<u64>,
-    /// Its directory.
+    /// The directory of the cgroup, in this process's mount namespace.
     pub directory: PathBuf,
-    /// Its path under the hierarchy's root.
+    /// The path of the cgroup under the hierarchy's root, as in `/proc/PID/cgroup`.
     pub path: String,
 }
 
@@ -26,11 +27,12 @@ impl CgroupLocation {
     ///
     /// # Errors
     ///
-    /// What reading returned; `NotFound` if the process is only in root cgroups, which hold no
-    /// container.
+    /// What reading `/proc` returned; `NotFound` if the process is only in root cgroups, which are
+    /// not the cgroup of a container.
     pub fn of_process(pid: i32) -> io::Result<Self> {
         let memberships = Memberships::of(pid)?;
         let mountinfo = mountinfo::read()?;
+        // The unified hierarchy first, because only its cgroups have an id that the eBPF programs see.
         if let Some((directory, path)) = directory(&mountinfo, &memberships, "") {
             return Ok(Self { id: Some(id(&directory)?), directory, path });
         }

@@ -1,8 +1,8 @@
 //! Which cgroups a process is in: `/proc/PID/cgroup` (cgroups(7)).
 //!
 //! The parser is our own and not that of the crate `procfs`, because that one refuses a file in
-//! which one name is not UTF-8. A container that may make cgroups chooses such names, and must not
-//! be able to hide its processes by one.
+//! which one name is not UTF-8. A container that may create cgroups chooses such names, and must
+//! not be able to hide its processes with them.
 
 use std::{
     ffi::OsStr,
@@ -13,8 +13,8 @@ use std::{
 
 use super::super::{mountinfo, read::read};
 
-/// Longer than any such file: a line for each hierarchy, a dozen at most, with a path of at most a
-/// page.
+/// The most bytes that are read. The file has a line for each hierarchy, a dozen at most, each with
+/// a path of at most a page.
 const LIMIT: usize = 64 << 10;
 
 /// The cgroups of one process, one in each hierarchy.
@@ -22,7 +22,7 @@ const LIMIT: usize = 64 << 10;
 pub struct Memberships(Vec<u8>);
 
 impl Memberships {
-    /// Of a process.
+    /// Reads the cgroups of a process.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl Memberships {
         read(&format!("/proc/{pid}/cgroup"), LIMIT).map(Self)
     }
 
-    /// From the text of the file.
+    /// Parses the text of the file.
     #[must_use]
     pub fn parse(text: &[u8]) -> Self {
         Self(text.to_vec())
@@ -50,28 +50,29 @@ impl Memberships {
         })
     }
 
-    /// The path in the hierarchy that has `controller` (`memory`, `name=systemd`), or in the unified
-    /// hierarchy if that is empty.
+    /// The path in the hierarchy that has `controller` (`memory`, `name=systemd`), or in the
+    /// unified hierarchy if that is empty.
     #[must_use]
     pub fn path(&self, controller: &str) -> Option<&Path> {
         self.iter().find(|(hierarchy, _)| hierarchy.has(controller)).map(|(_, path)| path)
     }
 }
 
-/// A hierarchy of cgroups.
+/// A hierarchy of cgroups that `/proc/PID/cgroup` lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hierarchy<'a> {
-    /// That of version 2.
+    /// The hierarchy of version 2.
     Unified,
-    /// One of version 1.
+    /// A hierarchy of version 1.
     Version1 {
-        /// Its controllers, or one name (`name=systemd`), separated by commas.
+        /// The controllers, separated by commas, or one name (`name=systemd`).
         controllers: &'a str,
     },
 }
 
 impl Hierarchy<'_> {
-    /// Whether it has this controller of version 1; if that is empty, whether it is the unified one.
+    /// Whether the hierarchy has this controller of version 1. For an empty `controller`: whether
+    /// it is the unified hierarchy.
     #[must_use]
     pub fn has(&self, controller: &str) -> bool {
         match self {
@@ -81,8 +82,8 @@ impl Hierarchy<'_> {
     }
 }
 
-/// One cgroup: in which hierarchy, and where in it. Answers for any number of processes whether they
-/// are in it, without a further look-up in the file system.
+/// One cgroup: its hierarchy, and its path there. It is found once in the file system; then it can
+/// be compared with the memberships of any number of processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupPath {
     /// One controller (or `name=systemd`) of a hierarchy of version 1; empty for the unified one.
@@ -92,17 +93,17 @@ pub struct CgroupPath {
     directory: PathBuf,
 }
 
-/// Where a process is, in relation to a [`CgroupPath`].
+/// The position of a process relative to a [`CgroupPath`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relation {
-    /// In that cgroup.
+    /// The process is in that cgroup.
     Inside,
-    /// In a cgroup below it, which has this directory.
+    /// The process is in a cgroup below it, which has this directory.
     Below(PathBuf),
 }
 
 impl CgroupPath {
-    /// Of the cgroup at `directory`.
+    /// Finds the cgroup at `directory`.
     ///
     /// # Errors
     ///
@@ -112,7 +113,7 @@ impl CgroupPath {
         Self::find(&directory, &mountinfo::read()?).ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// As [`of`](Self::of), among these mounts.
+    /// As [`of`](Self::of), with the text of a mountinfo file.
     pub(crate) fn find(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
         let mount = mountinfo::shown_at(mountinfo, directory)?;
         let controller = match mount.kind {
@@ -138,8 +139,8 @@ impl CgroupPath {
         })
     }
 
-    /// Where a process with these memberships is. `None` if it is neither in this cgroup nor below
-    /// it.
+    /// The position of a process with these memberships. `None` if it is neither in this cgroup nor
+    /// below it.
     #[must_use]
     pub fn relation(&self, memberships: &Memberships) -> Option<Relation> {
         let path = memberships.path(&self.controller)?.as_os_str().as_bytes();
@@ -147,7 +148,7 @@ impl CgroupPath {
         match path.strip_prefix(&*self.path)? {
             [] => Some(Relation::Inside),
             [b'/', rest @ ..] => Some(Relation::Below(below(rest))),
-            // The prefix was the root, whose slash is part of it.
+            // The prefix was the root, which ends with a slash.
             rest if *self.path == *b"/" => Some(Relation::Below(below(rest))),
             // `/ab` is not below `/a`.
             _ => None,
@@ -155,7 +156,7 @@ impl CgroupPath {
     }
 }
 
-/// Whether an option of the superblock is something else than a controller
+/// Whether an option of the superblock is not a controller
 /// (`cgroup1_show_options`, kernel/cgroup/cgroup-v1.c).
 fn is_flag(option: &[u8]) -> bool {
     const FLAGS: [&[u8]; 7] = [

@@ -1,6 +1,6 @@
 //! Cgroups: which processes are in one, which cgroup a process is in, and where its directory is.
 //!
-//! Which controller to ask and which hierarchy to believe is up to the callers.
+//! The callers decide which controller and which hierarchy they use.
 
 mod location;
 mod membership;
@@ -17,17 +17,17 @@ pub use membership::{CgroupPath, Hierarchy, Memberships, Relation};
 
 use super::mountinfo::{self, Mount};
 
-/// How many cgroups below one are read for its members. A container decides how many it makes, so
-/// processes that are deeper or beyond that are not found by a scan.
+/// How many cgroups below one are read for its members. A container decides how many cgroups it
+/// creates, so there must be a bound. A scan does not find processes beyond it.
 const NESTED_LIMIT: usize = 4096;
 
 /// How many members a scan can have: the default of `kernel.pid_max`.
 pub(crate) const MEMBERS_LIMIT: usize = 32_768;
 
-/// How many levels of cgroups below one are looked up by id or name. No manager nests deeper.
+/// How many levels of cgroups below one are searched for an id or a name. No manager nests deeper.
 const NAMED_DEPTH: usize = 8;
 
-/// How many cgroups below one are looked up by id or name.
+/// How many cgroups below one are searched for an id or a name.
 const NAMED_LIMIT: usize = 1024;
 
 /// The id of a cgroup: the inode number of its directory, which the eBPF programs see too
@@ -45,7 +45,8 @@ pub fn id(directory: &Path) -> io::Result<u64> {
 ///
 /// # Errors
 ///
-/// `ENOENT` if the cgroup itself is gone. One below that goes meanwhile is no error.
+/// `ENOENT` if the cgroup itself does not exist. A cgroup below that is removed meanwhile is no
+/// error.
 pub fn members(cgroup: &Path) -> io::Result<Vec<i32>> {
     Ok(members_by_cgroup(cgroup)?.into_iter().map(|(pid, _)| pid).collect())
 }
@@ -118,18 +119,19 @@ pub fn name_below(directory: &Path, wanted: u64) -> Option<String> {
 /// The directory of a cgroup, given by its path as `/proc/PID/cgroup` reports it, in a mount of its
 /// hierarchy that shows the cgroup `root` at the directory `point`.
 ///
-/// `None` for a cgroup outside of this mount, and for the mount's own root: that one has whatever
-/// was never moved, so it is no container's.
+/// `None` for a cgroup outside of this mount, and for the mount's own root: that has the processes
+/// that were never moved, so it is not the cgroup of a container.
 #[must_use]
 pub fn directory_in(root: &Path, point: &Path, cgroup: &Path) -> Option<PathBuf> {
     // Both paths are relative to this process's cgroup namespace, and begin with `/..` for what is
-    // above its root. A `..` that is left has no name here.
+    // above its root. A `..` that remains cannot be resolved in this mount.
     let below = cgroup.strip_prefix(root).ok()?;
     let mut components = below.components().peekable();
     components.peek()?;
     components.all(|component| matches!(component, Component::Normal(_))).then(|| point.join(below))
 }
 
+/// Adds the members of one cgroup to `found`, each with `id`.
 fn read_members(
     directory: &Path,
     id: Option<u64>,

@@ -8,7 +8,7 @@ const HYBRID: &[u8] = b"31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw
 41 31 0:38 /a /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw,nsdelegate
 ";
 
-/// Check that each field is taken from its place, whatever number of optional fields is before it.
+/// Check that each field is found for any number of optional fields before it.
 #[test]
 fn optional_fields_do_not_shift_the_others() {
     let mounts: Vec<Mount<'_>> = parse(HYBRID).collect();
@@ -19,9 +19,9 @@ fn optional_fields_do_not_shift_the_others() {
     assert!(mounts[2].has_option("name=systemd") && !mounts[2].has_option("systemd"));
 }
 
-/// Check that a line that is not complete hides no other, and that any byte may be in a name.
+/// Check that an incomplete line does not hide the others, and that a name may have any byte.
 #[test]
-fn a_strange_line_hides_no_other() {
+fn an_incomplete_line_does_not_hide_the_others() {
     let mut strange =
         b"1 2 0:3 / /mnt/\xff\xfe rw - cgroup cgroup rw,cpu\n3 4 - cgroup\n\n".to_vec();
     strange.extend_from_slice(HYBRID);
@@ -30,7 +30,7 @@ fn a_strange_line_hides_no_other() {
     assert_eq!(mounts[0].point.as_os_str().as_encoded_bytes(), b"/mnt/\xff\xfe");
 }
 
-/// Check the escapes of the kernel, and what only looks like one.
+/// Check the escapes of the kernel, and texts that only resemble one.
 #[test]
 fn names_are_unescaped_as_the_kernel_escapes_them() {
     let cases = [
@@ -46,10 +46,13 @@ fn names_are_unescaped_as_the_kernel_escapes_them() {
     }
 }
 
-/// Check that the deepest mount shows, and of several on one directory the last.
+/// Check that the deepest mount is visible, and of several on one directory the last.
 #[test]
 fn the_last_mount_on_a_directory_covers_the_others() {
-    let mounts = b"1 0 8:1 / / rw - ext4 /dev/x rw\n2 1 0:2 / /a rw - tmpfs x rw\n3 2 0:3 / /a rw - tmpfs y rw\n";
+    let mounts = b"1 0 8:1 / / rw - ext4 /dev/x rw
+2 1 0:2 / /a rw - tmpfs x rw
+3 2 0:3 / /a rw - tmpfs y rw
+";
     let shown = |path: &str| shown_at(mounts, Path::new(path)).map(|mount| mount.id);
     assert_eq!((shown("/a/b"), shown("/ab"), shown("/")), (Some(3), Some(1), Some(1)));
     assert_eq!(shown("relative"), None);
@@ -64,7 +67,9 @@ proptest! {
 
     /// Check that what the kernel escapes is unescaped to the name.
     #[test]
-    fn unescaping_inverts_the_kernels_escaping(name in proptest::collection::vec(1..=255_u8, 0..30)) {
+    fn unescaping_inverts_the_kernels_escaping(
+        name in proptest::collection::vec(1..=255_u8, 0..30),
+    ) {
         let escaped: Vec<u8> = name
             .iter()
             .flat_map(|byte| match byte {

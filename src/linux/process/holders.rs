@@ -1,4 +1,4 @@
-//! Who holds an output open.
+//! The processes that hold an output open.
 
 use std::{
     fs,
@@ -8,13 +8,13 @@ use std::{
 use super::{super::read::read, identify};
 use crate::model::{FileId, ProcessKey};
 
-/// How many descriptors one question looks at, over all processes; a holder beyond that is not
+/// How many descriptors one call reads, of all processes together. A holder beyond that is not
 /// found.
 const DESCRIPTORS_LIMIT: usize = 65_536;
 
-/// What a process's stdout and stderr are now. `None` for one that is closed, for what the process
-/// is too dead to tell, and for what has no end to wait for: only a pipe, a fifo, a socket or a
-/// terminal keeps a reader waiting; a file on disk and `/dev/null` do not.
+/// The files that are a process's stdout and stderr now. `None` for one that is closed, if the
+/// process has already released its files, and for a file on disk or `/dev/null`, because a reader
+/// waits for the end only of a pipe, a fifo, a socket or a terminal.
 #[must_use]
 pub fn outputs(pid: i32) -> [Option<FileId>; 2] {
     [1, 2].map(|number| waitable(&format!("/proc/{pid}/fd/{number}")))
@@ -22,15 +22,16 @@ pub fn outputs(pid: i32) -> [Option<FileId>; 2] {
 
 /// Those of `among` that are alive and hold one of `outputs` open, in the order of `among`.
 ///
-/// Compared by device and inode, on every descriptor: a copy under another number holds it too. A
-/// file system is asked only where the inode's number fits, so one that hangs is not waited for by
-/// chance.
+/// Every descriptor is compared by device and inode, because a copy under another number holds the
+/// output too. The file system is asked (stat(2)) only if the inode number matches, so that this
+/// does not block on an unrelated file system that hangs.
 #[must_use]
 pub fn holders(outputs: [Option<FileId>; 2], among: &[ProcessKey]) -> Vec<ProcessKey> {
     let mut left = DESCRIPTORS_LIMIT;
     if outputs.iter().all(Option::is_none) {
         return Vec::new();
     }
+    // The identity is checked after the descriptors: the pid may have been reused before.
     among
         .iter()
         .copied()
@@ -39,9 +40,9 @@ pub fn holders(outputs: [Option<FileId>; 2], among: &[ProcessKey]) -> Vec<Proces
 }
 
 fn holds(key: ProcessKey, outputs: [Option<FileId>; 2], left: &mut usize) -> bool {
-    // Of a dead process the folder is empty, of a reaped one it is not there.
-    let Ok(folder) = fs::read_dir(format!("/proc/{}/fd", key.pid)) else { return false };
-    for entry in folder.flatten() {
+    // For a dead process the directory is empty, and for a reaped one it does not exist.
+    let Ok(directory) = fs::read_dir(format!("/proc/{}/fd", key.pid)) else { return false };
+    for entry in directory.flatten() {
         if *left == 0 {
             return false;
         }
@@ -59,8 +60,9 @@ fn holds(key: ProcessKey, outputs: [Option<FileId>; 2], left: &mut usize) -> boo
     false
 }
 
-/// Whether a descriptor's inode number is one of those asked for: `ino:` of its fdinfo (Linux
-/// 5.14), which the file system is not asked for. Where there is no such line, it may be.
+/// Whether the inode number of a descriptor is that of one of the outputs: `ino:` in its fdinfo
+/// (Linux 5.14), which the kernel gives without asking the file system. `true` if there is no such
+/// line.
 fn may_be(pid: i32, number: &str, outputs: [Option<FileId>; 2]) -> bool {
     let Ok(text) = read(&format!("/proc/{pid}/fdinfo/{number}"), 512) else { return false };
     let inode = text.split(|byte| *byte == b'\n').find_map(|line| {
@@ -69,6 +71,7 @@ fn may_be(pid: i32, number: &str, outputs: [Option<FileId>; 2]) -> bool {
     inode.is_none_or(|inode| outputs.iter().flatten().any(|output| output.inode == inode))
 }
 
+/// The identity of a file, if its reader waits for its end.
 fn waitable(descriptor: &str) -> Option<FileId> {
     /// The first and the last major number of pseudo-terminals
     /// (Documentation/admin-guide/devices.txt).

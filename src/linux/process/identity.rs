@@ -1,6 +1,6 @@
-//! Which process has a pid.
+//! The identity of a process and its place in the tree.
 //!
-//! A pid is used again after its process is reaped; a pid together with the start of its process is
+//! A pid is reused after its process is reaped. A pid together with the start of its process is
 //! not.
 
 use super::{
@@ -16,14 +16,14 @@ use crate::{
     model::{Lineage, ProcessKey, TICKS_PER_SECOND},
 };
 
-/// The process that has this pid now, also if it is a zombie. `None` if there is none.
+/// The identity of the process that has this pid now, a zombie too. `None` if there is none.
 #[must_use]
 pub fn identify(pid: i32) -> Option<ProcessKey> {
     Stat::of(pid).map(|stat| ProcessKey { pid, start_ticks: stat.start_ticks })
 }
 
 /// When the process that has this pid started, in clock ticks since boot. `None` if there is none,
-/// or only its zombie.
+/// or if it is a zombie.
 #[must_use]
 pub fn start_ticks(pid: i32) -> Option<u64> {
     Stat::of(pid).filter(|stat| !stat.is_zombie()).map(|stat| stat.start_ticks)
@@ -35,15 +35,15 @@ pub fn user(pid: i32) -> Option<u32> {
     Status::of(pid).uid
 }
 
-/// The place of a process in its tree now. After its parent's end the parent is the process that
-/// has adopted it. `None` if there is no such process.
+/// The current parent and grandparent of a process. After the end of its parent, the parent is the
+/// process that has adopted it. `None` if there is no such process.
 #[must_use]
 pub fn lineage(pid: i32) -> Option<Lineage> {
     let stat = Stat::of(pid)?;
     Some(lineage_of(&stat, Status::of(pid).vpid))
 }
 
-/// As [`lineage`], of what was read already.
+/// As [`lineage`], from a `stat` that was read already.
 pub(crate) fn lineage_of(stat: &Stat, vpid: Option<i32>) -> Lineage {
     let parent = Stat::of(stat.parent);
     Lineage {

@@ -1,4 +1,4 @@
-//! What a process runs.
+//! The image of a process: what it runs.
 
 use std::{
     fs::File,
@@ -10,20 +10,20 @@ use nix::errno::Errno;
 use super::{super::read::link, lineage_of, stat::Stat, status::Status};
 use crate::model::{Args, Grade, Image, Lineage, ProcessKey, Unknown};
 
-/// How many bytes of arguments are kept, as the eBPF programs do.
+/// The most bytes of arguments that are kept: the same limit as in the eBPF programs.
 pub const ARGS_LIMIT: usize = 4096;
 
-/// How many bytes of arguments are read to count them. What is longer keeps its true length where
-/// the kernel tells it, and a count of what was read.
+/// The most bytes of arguments that are read to count them. For longer arguments the count is that
+/// of the part that was read; the length is still right if the kernel reports it in `stat`.
 const COUNT_LIMIT: u64 = 256 << 10;
 
-/// What a process runs now, and how far that can be trusted.
+/// What a process runs now, with a grade that says how exact it is.
 ///
 /// [`Grade::Late`]: everything was read and the pid is still that of `key`, alive.
-/// [`Grade::Partial`]: something is missing, and [`Image::unknown`] says why: [`Unknown::Gone`] for
-/// a process that has ended, a zombie too, and for a pid that was reused. Whether the process has
-/// begun to run something else since the event that made you ask, no file can tell: only the next
-/// event can.
+/// [`Grade::Partial`]: something is missing, and [`Image::unknown`] has the reason:
+/// [`Unknown::Gone`] for a process that has ended, a zombie too, and for a pid that was reused. If
+/// the process has executed another program since the event for which it is read, this is the image
+/// of that program; only the next event shows it.
 #[must_use]
 pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
     let gone = || (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial);
@@ -41,16 +41,16 @@ pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
 /// A living process, checked to have been the same from the first read to the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alive {
-    /// Its identity.
+    /// The identity of the process.
     pub key: ProcessKey,
-    /// Its place in its tree.
+    /// Its parent and grandparent when it was read.
     pub lineage: Lineage,
-    /// What it runs.
+    /// What it ran when it was read.
     pub image: Image,
 }
 
-/// The process that has this pid, if it is alive. `None` for a zombie, and for a pid that changed
-/// hands meanwhile.
+/// The process that has this pid, if it is alive. `None` for a zombie, and if the pid was reused
+/// while it was read.
 #[must_use]
 pub fn alive(pid: i32) -> Option<Alive> {
     let before = Stat::of(pid).filter(|stat| !stat.is_dead())?;
@@ -62,13 +62,16 @@ pub fn alive(pid: i32) -> Option<Alive> {
     Some(Alive { key: ProcessKey { pid, start_ticks: before.start_ticks }, lineage, image })
 }
 
-/// Everything that can be read of a process, unchecked, with its status.
+/// Everything that can be read of a process, with its status. Whether the pid was reused meanwhile
+/// is not checked.
 pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     let mut unknown = None;
-    // The likeliest to vanish first: all of these go with the process's memory, at its end.
+    // First what vanishes first: the links and the arguments go with the process's memory, at the
+    // beginning of its end.
     let args = known(args(pid, stat), &mut unknown);
     let executable = known(link(&format!("/proc/{pid}/exe")), &mut unknown);
     let directory = known(link(&format!("/proc/{pid}/cwd")), &mut unknown);
+    // To remove the root of a chroot(2) from the two paths.
     let root = known(link(&format!("/proc/{pid}/root")), &mut unknown);
     let status = Status::of(pid);
     let inside = |path: Box<[u8]>| under_root(path, root.as_deref());
@@ -93,8 +96,9 @@ pub(crate) fn judged(mut image: Image, after: &Stat) -> (Image, Grade) {
     (image, grade)
 }
 
-/// A path as the process sees it. In a mount namespace of its own the kernel tells it so already;
-/// with a changed root in ours (chroot(2)) it begins with that root.
+/// A path as the process sees it. For a process in another mount namespace the kernel already shows
+/// it so. For a process in this one with a changed root (chroot(2)), the path begins with that
+/// root, which is removed.
 fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
     match root.filter(|root| *root != b"/").and_then(|root| path.strip_prefix(root)) {
         Some([]) => b"/".as_slice().into(),
@@ -103,8 +107,8 @@ fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
     }
 }
 
-/// The arguments, from the process's memory. They are what the process makes of them: one that
-/// writes over its own arguments shows that.
+/// The arguments, from the process's memory. A process can overwrite its arguments, so they need
+/// not be those of its exec.
 fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
     let mut file = File::open(format!("/proc/{pid}/cmdline"))?;
     let mut kept = vec![0; ARGS_LIMIT];
@@ -119,8 +123,8 @@ fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
     }
     kept.truncate(filled);
     if kept.is_empty() {
-        // No arguments at all is what a zombie shows, a kernel thread, and a process in the middle
-        // of an exec; since Linux 5.18 no process can be begun without argv[0].
+        // The file is empty for a zombie, a kernel thread, and a process in the middle of an exec.
+        // Since Linux 5.18 a process always has an argv[0], so it does not mean "no arguments".
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let mut args = Args::from_nul_separated(&kept);
@@ -139,16 +143,16 @@ fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
                 last = chunk[..more].last().copied();
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // It ended meanwhile: what was read is true, and shorter than it was.
+            // The process has ended meanwhile. The part that was read is right, but not complete.
             Err(_) => break,
         }
     }
-    args.total_bytes = stat.args_bytes.map_or(total, |told| told.max(total));
+    args.total_bytes = stat.args_bytes.map_or(total, |length| length.max(total));
     args.count = u32::try_from(ends + u64::from(last != Some(0))).unwrap_or(u32::MAX);
     Ok(args)
 }
 
-/// The value, or a note why there is none. The first reason stays.
+/// The value; if there is none, `None`, and the reason is stored in `unknown` unless one is there.
 fn known<T>(value: io::Result<T>, unknown: &mut Option<Unknown>) -> Option<T> {
     match value {
         Ok(value) => Some(value),

@@ -1,12 +1,14 @@
 //! What `/proc` reports of processes.
 //!
-//! Used by sources that see too little by themselves, for scans at the beginning and after a loss,
-//! and to find out whether a dead process was reaped and which processes hold its output. A call
-//! reads the kernel's files: microseconds for a process, milliseconds for a large container, so it
-//! does not belong on the thread that answers requests.
+//! Used by sources with incomplete records, for scans at the beginning and after a loss, and to
+//! find out whether a dead process was reaped and which processes hold its output. A call reads the
+//! kernel's files, which takes microseconds for a process and milliseconds for a large container,
+//! so it does not belong on the thread that answers requests.
 //!
-//! A pid may have another process by the time that it is read. Whatever is returned was checked
-//! afterwards to be of the process that was meant, by its start.
+//! A pid may be reused before it is read. So every function that gets a [`ProcessKey`] checks the
+//! start of the process after it has read everything else.
+//!
+//! [`ProcessKey`]: crate::model::ProcessKey
 
 mod holders;
 mod identity;

@@ -1,4 +1,4 @@
-//! Tells when dead processes were reaped.
+//! Reports when dead processes were reaped.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -15,47 +15,55 @@ use nix::{
 use super::identify;
 use crate::{model::ProcessKey, sys::pidfd};
 
-/// How many descriptors of processes are kept at once. A question beyond that waits, without one:
-/// the table of descriptors is the shim's, and a container that reaps nobody must not fill it.
-const KEPT_LIMIT: usize = 256;
+/// How many pidfds are kept at once. A query beyond that waits without one: a container that does
+/// not reap its processes must not use up the shim's descriptors.
+const HELD_LIMIT: usize = 256;
 
-/// How many questions wait. One beyond that is refused: see [`Reaped::ask`].
+/// How many queries may wait. A query beyond that is refused: see [`Reaped::ask`].
 const WAITING_LIMIT: usize = 65_536;
 
-/// How long until what no descriptor tells is asked again: at first, and at most. A zombie may stay
-/// one for as long as its container lives.
-const AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
+/// The time between checks of processes without a descriptor that reports the reaping: at first,
+/// and at most. A zombie may exist for as long as its container.
+const CHECK_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
-/// How long a question ripens: most of the dead are reaped within it, and then nothing is kept of
-/// them.
-const RIPE: Duration = Duration::from_millis(1);
+/// How long a query is kept before a pidfd is opened for it. Most dead processes are reaped within
+/// this time and need no pidfd.
+const DELAY: Duration = Duration::from_millis(1);
 
-/// Questions whether a process is *done*: its last thread dead, its files released, and it reaped.
+/// Queries that are answered when a process is reaped. By then its last thread is dead and its
+/// files are released.
 ///
-/// A pidfd is readable once the whole thread group is dead; the kernel releases a thread's files
-/// before that (`do_exit`: `exit_files`, then `exit_notify`), so whoever reads it then finds
-/// nothing held by that process. It may still be a zombie, and its pid is taken until its parent
-/// reaps it: only then is it answered here. Linux 6.9 and later wake the descriptor a second time
-/// for that; for earlier ones zombies are asked about again after [`Reaped::again_after`].
+/// A pidfd is readable once the whole thread group is dead. The kernel releases a thread's files
+/// before that (`do_exit`: `exit_files`, then `exit_notify`), so the process holds no output any
+/// more when the pidfd is readable. It may still be a zombie, and keeps its pid until its parent
+/// reaps it; only then the query is answered. Linux 6.9 and later wake the descriptor a second time
+/// for that. For earlier ones, zombies are checked again after [`Reaped::again_after`].
 ///
-/// Belongs to one thread; nothing here waits.
+/// Belongs to one thread; nothing here blocks.
 #[derive(Debug)]
 pub struct Reaped {
     epoll: Epoll,
-    kept: HashMap<i32, (ProcessKey, OwnedFd)>,
+    /// The processes with a pidfd, by pid.
+    held: HashMap<i32, (ProcessKey, OwnedFd)>,
+    /// The processes in `held` that are dead and not reaped.
     zombies: HashSet<ProcessKey>,
+    /// Queries for which no pidfd could be opened, or none was free.
     waiting: VecDeque<ProcessKey>,
-    /// Asked since the last call of [`answers`](Self::answers), and before it.
-    asked: VecDeque<ProcessKey>,
-    ripe: VecDeque<ProcessKey>,
-    /// When `zombies` and `waiting` are looked at next, and how long after that again.
-    look_at: Instant,
-    pause: Duration,
+    /// Queries since the last call of [`answers`](Self::answers).
+    new: VecDeque<ProcessKey>,
+    /// Queries between the last two calls of [`answers`](Self::answers): the next call handles
+    /// them.
+    due: VecDeque<ProcessKey>,
+    /// When `zombies` and `waiting` are checked next.
+    check_at: Instant,
+    /// The time to the check after that.
+    interval: Duration,
+    /// Processes that were reaped and are not yet passed on.
     answered: VecDeque<ProcessKey>,
 }
 
 impl Reaped {
-    /// Nothing asked yet.
+    /// Creates an instance without queries.
     ///
     /// # Errors
     ///
@@ -63,26 +71,27 @@ impl Reaped {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
-            kept: HashMap::new(),
+            held: HashMap::new(),
             zombies: HashSet::new(),
             waiting: VecDeque::new(),
-            asked: VecDeque::new(),
-            ripe: VecDeque::new(),
-            look_at: Instant::now(),
-            pause: AGAIN.0,
+            new: VecDeque::new(),
+            due: VecDeque::new(),
+            check_at: Instant::now(),
+            interval: CHECK_INTERVAL.0,
             answered: VecDeque::new(),
         })
     }
 
-    /// Asks about a process, dead already or not. Answered once by [`answers`](Self::answers), by
-    /// the second call of it at the earliest. `false`: too many wait; ask again later.
+    /// Adds a query for a process, which may be dead or alive. It is answered once, by the second
+    /// call of [`answers`](Self::answers) at the earliest. Returns `false` if too many queries
+    /// wait; the caller must try again later.
     #[must_use]
     pub fn ask(&mut self, key: ProcessKey) -> bool {
-        let is_taken = self.waiting.len() + self.asked.len() + self.ripe.len() < WAITING_LIMIT;
-        if is_taken {
-            self.asked.push_back(key);
+        let has_space = self.waiting.len() + self.new.len() + self.due.len() < WAITING_LIMIT;
+        if has_space {
+            self.new.push_back(key);
         }
-        is_taken
+        has_space
     }
 
     /// Readable when there may be answers.
@@ -91,91 +100,97 @@ impl Reaped {
         self.epoll.0.as_fd()
     }
 
-    /// When [`answers`](Self::answers) should be called even though nothing is readable: some
-    /// processes are zombies, or wait for a descriptor, or are answered already. `None`: never.
+    /// The time after which [`answers`](Self::answers) should be called even if [`fd`](Self::fd) is
+    /// not readable, because some processes are zombies, wait for a descriptor, or are answered
+    /// already. `None` if there is no need.
     #[must_use]
     pub fn again_after(&self) -> Option<Duration> {
         if !self.answered.is_empty() {
             return Some(Duration::ZERO);
         }
-        if !self.asked.is_empty() || !self.ripe.is_empty() {
-            return Some(RIPE);
+        if !self.new.is_empty() || !self.due.is_empty() {
+            return Some(DELAY);
         }
-        let looks = !self.zombies.is_empty() || !self.waiting.is_empty();
-        looks.then(|| self.look_at.saturating_duration_since(Instant::now()))
+        let needs_check = !self.zombies.is_empty() || !self.waiting.is_empty();
+        needs_check.then(|| self.check_at.saturating_duration_since(Instant::now()))
     }
 
-    /// Gives those that were reaped since the last call to `sink`. Never waits.
+    /// Passes the processes that were reaped since the last call to `sink`. Never blocks.
     pub fn answers(&mut self, sink: &mut dyn FnMut(ProcessKey)) {
         let mut events = [EpollEvent::empty(); 64];
         loop {
             let ready = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
             for event in &events[..ready] {
                 let pid = i32::try_from(event.data()).unwrap_or(0);
-                let Some((key, _)) = self.kept.get(&pid) else { continue };
-                // Readable is dead, and perhaps not reaped; Linux 6.9 and later tell of that too.
+                let Some((key, _)) = self.held.get(&pid) else { continue };
+                // Readable means dead, and perhaps not reaped. Linux 6.9 and later report the
+                // reaping too; before, only a check finds it.
                 if identify(pid) != Some(*key) {
                     self.reaped(*key);
                 } else if self.zombies.insert(*key) {
-                    self.look_at = self.look_at.min(Instant::now() + AGAIN.0);
-                    self.pause = AGAIN.0;
+                    self.check_at = self.check_at.min(Instant::now() + CHECK_INTERVAL.0);
+                    self.interval = CHECK_INTERVAL.0;
                 }
             }
             if ready < events.len() {
                 break;
             }
         }
-        for key in std::mem::replace(&mut self.ripe, std::mem::take(&mut self.asked)) {
-            if self.kept.len() >= KEPT_LIMIT || !self.keep(key) {
+        for key in std::mem::replace(&mut self.due, std::mem::take(&mut self.new)) {
+            if self.held.len() >= HELD_LIMIT || !self.hold(key) {
                 self.waiting.push_back(key);
             }
         }
-        if Instant::now() >= self.look_at {
-            self.look();
+        if Instant::now() >= self.check_at {
+            self.check();
         }
         self.answered.drain(..).for_each(sink);
     }
 
-    /// Looks at what no descriptor has told, and then less and less often while nothing comes of
-    /// it.
-    fn look(&mut self) {
+    /// Checks zombies and waiting queries. The interval is doubled each time no zombie was reaped.
+    fn check(&mut self) {
         let reaped: Vec<_> =
             self.zombies.iter().copied().filter(|key| identify(key.pid) != Some(*key)).collect();
-        self.pause = if reaped.is_empty() { (self.pause * 2).min(AGAIN.1) } else { AGAIN.0 };
+        self.interval = if reaped.is_empty() {
+            (self.interval * 2).min(CHECK_INTERVAL.1)
+        } else {
+            CHECK_INTERVAL.0
+        };
         reaped.into_iter().for_each(|key| self.reaped(key));
         for _ in 0..self.waiting.len() {
             let Some(key) = self.waiting.pop_front() else { break };
             if identify(key.pid) != Some(key) {
                 self.answered.push_back(key);
-            } else if self.kept.len() >= KEPT_LIMIT || !self.keep(key) {
+            } else if self.held.len() >= HELD_LIMIT || !self.hold(key) {
                 self.waiting.push_back(key);
             }
         }
-        self.look_at = Instant::now() + self.pause;
+        self.check_at = Instant::now() + self.interval;
     }
 
     fn reaped(&mut self, key: ProcessKey) {
         self.zombies.remove(&key);
-        self.kept.remove(&key.pid);
+        self.held.remove(&key.pid);
         self.answered.push_back(key);
     }
 
-    /// Keeps a descriptor of the process, or answers. `false`: neither could be done now.
-    fn keep(&mut self, key: ProcessKey) -> bool {
-        if self.kept.get(&key.pid).is_some_and(|(kept, _)| *kept == key) {
+    /// Opens a pidfd of the process, or answers the query. Returns `false` if neither is possible
+    /// now.
+    fn hold(&mut self, key: ProcessKey) -> bool {
+        if self.held.get(&key.pid).is_some_and(|(held, _)| *held == key) {
             return true;
         }
         let fd = match pidfd::open(key.pid) {
             Ok(fd) => fd,
-            // Nobody has the pid, or a thread of somebody else's has it.
+            // No process has the pid, or it is the id of a thread of another process.
             Err(error) if error.raw_os_error().map(Errno::from_raw) == Some(Errno::ESRCH) => {
                 self.answered.push_back(key);
                 return true;
             }
             Err(_) => return false,
         };
-        // After the open: what has the pid now has had it when the descriptor was made, or is
-        // younger than that, and then it is not the one that was asked about.
+        // After the open: if the process has the pid now, it had it when the pidfd was opened. If
+        // another one has it, the process was reaped.
         if identify(key.pid) != Some(key) {
             self.answered.push_back(key);
             return true;
@@ -185,8 +200,8 @@ impl Reaped {
         if self.epoll.add(&fd, EpollEvent::new(flags, data)).is_err() {
             return false;
         }
-        // An older process of the same pid was reaped: this one has it now.
-        if let Some((older, _)) = self.kept.insert(key.pid, (key, fd)) {
+        // This process has the pid now, so an earlier process with the same pid was reaped.
+        if let Some((older, _)) = self.held.insert(key.pid, (key, fd)) {
             self.zombies.remove(&older);
             self.answered.push_back(older);
         }

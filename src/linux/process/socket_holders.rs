@@ -1,28 +1,29 @@
-//! Who holds which socket.
+//! The processes that hold each socket.
 
 use std::{collections::HashMap, fs};
 
 use super::identify;
 use crate::model::ProcessKey;
 
-/// How many descriptors one question looks at, over all processes; a holder beyond that is not
+/// How many descriptors one call reads, of all processes together. A holder beyond that is not
 /// found.
 const DESCRIPTORS_LIMIT: usize = 65_536;
 
-/// The inodes of the sockets that each of `among` has open, with those that do, in the order of
-/// `among`.
+/// The sockets, by inode, that processes of `among` have open, each with these processes in the
+/// order of `among`.
 #[must_use]
 pub fn socket_holders(among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
     let mut holders: HashMap<u64, Vec<ProcessKey>> = HashMap::new();
     let mut left = DESCRIPTORS_LIMIT;
     for key in among {
         let held = sockets(key.pid, &mut left);
+        // Checked after the read: the pid may have been reused before.
         if held.is_empty() || identify(key.pid) != Some(*key) {
             continue;
         }
         for inode in held {
             let keys = holders.entry(inode).or_default();
-            // Two descriptors of one socket.
+            // A process may have several descriptors of one socket.
             if keys.last() != Some(key) {
                 keys.push(*key);
             }
@@ -31,11 +32,13 @@ pub fn socket_holders(among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
     holders
 }
 
+/// The inodes of the sockets that a process has open, without duplicates. `left` is the number of
+/// descriptors that may still be read.
 fn sockets(pid: i32, left: &mut usize) -> Vec<u64> {
-    // Of a dead process the folder is empty, of a reaped one it is not there.
-    let Ok(folder) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    // For a dead process the directory is empty, and for a reaped one it does not exist.
+    let Ok(directory) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     let mut found = Vec::new();
-    for entry in folder.flatten() {
+    for entry in directory.flatten() {
         if *left == 0 {
             break;
         }

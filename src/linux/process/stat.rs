@@ -5,10 +5,11 @@
 
 use super::super::read::read;
 
-/// Longer than any `stat`: 52 numbers and a name of 15 bytes (64 for a kernel thread).
+/// The most bytes that are read, more than any `stat` has: 52 numbers and a name of 15 bytes (64
+/// for a kernel thread).
 const STAT_LIMIT: usize = 2048;
 
-/// include/linux/sched.h.
+/// The process is in do_exit() (include/linux/sched.h).
 const PF_EXITING: u64 = 4;
 
 /// The fields of `/proc/PID/stat` that are used.
@@ -16,7 +17,7 @@ const PF_EXITING: u64 = 4;
 pub struct Stat {
     /// The task's name, field 2: any bytes but 0, at most 15 of them.
     pub comm: Box<[u8]>,
-    /// One letter, field 3.
+    /// The state, field 3: one ASCII character, such as `R` or `Z`.
     pub state: u8,
     /// The parent's pid, field 4. 0 if the parent is in another pid namespace.
     pub parent: i32,
@@ -37,7 +38,7 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Of a living process or a zombie; `None` if there is no such process.
+    /// Reads the `stat` of a living process or a zombie; `None` if there is no such process.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         if pid <= 0 {
@@ -46,7 +47,8 @@ impl Stat {
         Self::parse(&read(&format!("/proc/{pid}/stat"), STAT_LIMIT).ok()?)
     }
 
-    /// Parses one line. The name may contain anything, `) ` too: the last parenthesis ends it.
+    /// Parses the line; `None` if a required field is missing. The name may contain any byte, also
+    /// `) `: it ends at the last parenthesis.
     #[must_use]
     pub fn parse(line: &[u8]) -> Option<Self> {
         let open = line.iter().position(|byte| *byte == b'(')?;
@@ -59,7 +61,8 @@ impl Stat {
             str::from_utf8(fields.get(field - 3)?).ok()?.parse().ok()
         };
         let args_bytes = match (number(48), number(49)) {
-            // 1 is what a reader without the right to ptrace gets; 0 means none.
+            // 1 is the value for a reader without the right to ptrace, and 0 means that there is
+            // none.
             (Some(start), Some(end)) if start > 1 => end.checked_sub(start),
             _ => None,
         };
@@ -76,13 +79,13 @@ impl Stat {
         })
     }
 
-    /// Whether it is a zombie, or has ended altogether.
+    /// Whether the process is a zombie, or is being removed (`X`).
     #[must_use]
     pub fn is_zombie(&self) -> bool {
         matches!(self.state, b'Z' | b'X')
     }
 
-    /// Whether it has ended, or is in do_exit() and cannot be read any more.
+    /// Whether the process is a zombie, or is in do_exit() so that it cannot be read any more.
     #[must_use]
     pub fn is_dead(&self) -> bool {
         self.exiting || self.is_zombie()

@@ -2,8 +2,8 @@
 
 use super::super::read::read;
 
-/// Much longer than a usual `status`; one with thousands of supplementary groups is cut, and what
-/// comes after them (`NSpid`) is not known then.
+/// The most bytes that are read, many times a usual `status`. A file with thousands of
+/// supplementary groups is cut, and the fields after them (`NSpid`) are not known then.
 const STATUS_LIMIT: usize = 16 << 10;
 
 /// The fields of `/proc/PID/status` that are used; each is `None` if it is not known.
@@ -20,7 +20,7 @@ pub struct Status {
 }
 
 impl Status {
-    /// Of a process; nothing is known of one that is gone.
+    /// Reads the status of a process. All fields are `None` if the process is gone.
     #[must_use]
     pub fn of(pid: i32) -> Self {
         read(&format!("/proc/{pid}/status"), STATUS_LIMIT)
@@ -34,7 +34,7 @@ impl Status {
         Self::of(std::process::id().cast_signed())
     }
 
-    /// Parses the lines that are used. A value that is not understood is not known.
+    /// Parses the lines that are used. A value that cannot be parsed is `None`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Self {
         let mut status = Self::default();

@@ -6,8 +6,8 @@ use crate::{
     model::{Grade, ProcessKey, Unknown},
 };
 
-/// The name comes before the arguments, in the middle of the exec: then there is no grade for them
-/// yet.
+/// Whether the child has executed the shell. In the middle of an exec the name is set already and
+/// the arguments are not, so the grade is checked too.
 fn runs_a_shell(child: &Killed) -> bool {
     let (image, grade) = image(child.pid(), child.key());
     image.comm.as_deref() == Some(b"sh") && grade == Grade::Late
@@ -20,10 +20,11 @@ fn waiter() -> Killed {
     child
 }
 
-/// Check that the name of a task cannot be taken for the fields after it.
+/// Check that the name of a task cannot be confused with the fields after it.
 #[test]
 fn a_hostile_name_does_not_shift_the_fields_of_stat() {
-    let line = b"7 (a) R 1 2) S 42 7 7 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 12345 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 100 250 0 0 0\n";
+    let line = b"7 (a) R 1 2) S 42 7 7 0 -1 4194308 0 0 0 0 0 0 0 0 20 0 1 0 12345 \
+        0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 100 250 0 0 0\n";
     let stat = Stat::parse(line).unwrap();
     assert_eq!(
         (&*stat.comm, stat.state, stat.parent, stat.start_ticks),
@@ -35,9 +36,9 @@ fn a_hostile_name_does_not_shift_the_fields_of_stat() {
     assert_eq!(Stat::parse(b")("), None);
 }
 
-/// Check that the effective ids and the innermost pid are taken, and that noise is nothing.
+/// Check that the effective ids and the innermost pid are parsed, and that noise gives no values.
 #[test]
-fn status_tells_effective_ids_and_the_innermost_pid() {
+fn status_has_effective_ids_and_the_innermost_pid() {
     let text = b"Name:\tx\nCapEff:\t000001ffffffffff\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nNSpid:\t4211\t17\n";
     assert_eq!(
         Status::parse(text),
@@ -52,14 +53,14 @@ fn status_tells_effective_ids_and_the_innermost_pid() {
 }
 
 proptest::proptest! {
-    /// Check that nothing the kernel could write can panic a parser.
+    /// Check that no bytes can panic a parser.
     #[test]
-    fn noise_is_no_process(noise in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
+    fn any_bytes_are_parsed(noise in proptest::collection::vec(proptest::num::u8::ANY, 0..300)) {
         let _ = (Stat::parse(&noise), Status::parse(&noise));
     }
 }
 
-/// Check that a living process is told whole, empty arguments too.
+/// Check that all fields of a living process are read, with its empty arguments.
 #[test]
 fn an_image_has_everything_of_a_living_process() {
     let child = waiter();
@@ -96,61 +97,66 @@ fn long_arguments_are_bounded_and_keep_their_true_length() {
     assert!(args.truncated());
 }
 
-/// Check that a key of somebody else, a zombie and nobody are not believed.
+/// Check that nothing is read of a reused pid, of a zombie and of a pid without a process.
 #[test]
-fn a_reused_pid_a_zombie_and_nobody_are_gone() {
+fn a_reused_pid_a_zombie_and_a_free_pid_are_gone() {
     let mut child = waiter();
     let key = child.key();
-    let gone = |(image, grade): (crate::model::Image, Grade)| {
+    let has_no_args = |(image, grade): (crate::model::Image, Grade)| {
         assert_eq!((image.unknown, grade), (Some(Unknown::Gone), Grade::Partial));
         image.args.is_none()
     };
-    assert!(gone(image(key.pid, ProcessKey { start_ticks: key.start_ticks - 1, ..key })));
+    assert!(has_no_args(image(key.pid, ProcessKey { start_ticks: key.start_ticks - 1, ..key })));
     child.0.kill().unwrap();
     until("it is a zombie", || Stat::of(key.pid).unwrap().is_dead());
     assert_eq!(identify(key.pid), Some(key), "a zombie has its pid");
-    assert!(gone(image(key.pid, key)));
+    assert!(has_no_args(image(key.pid, key)));
     child.0.wait().unwrap();
-    assert!(gone(image(key.pid, key)));
+    assert!(has_no_args(image(key.pid, key)));
     assert_eq!((identify(key.pid), lineage(key.pid), pid_namespace(key.pid)), (None, None, None));
     assert_eq!((identify(0), identify(-1), identify(i32::MAX)), (None, None, None));
 }
 
-/// Check that a reaped process is answered at once, a living one when it is reaped and not as a
-/// zombie.
+/// Check that a query for a reaped process is answered by the second call, and one for a living
+/// process after the reaping, not while it is a zombie.
 #[test]
-fn done_is_told_once_and_only_after_the_reaping() {
+fn a_query_is_answered_once_and_only_after_the_reaping() {
     let mut reaped = Reaped::new().unwrap();
     let take = |reaped: &mut Reaped| {
-        let mut told = Vec::new();
-        reaped.answers(&mut |key| told.push(key));
-        told
+        let mut answered = Vec::new();
+        reaped.answers(&mut |key| answered.push(key));
+        answered
     };
     let mut child = waiter();
     let key = child.key();
     let stranger = ProcessKey { start_ticks: key.start_ticks - 1, ..key };
     assert!(reaped.ask(stranger));
     assert!(reaped.again_after().is_some());
-    assert_eq!(take(&mut reaped), [], "a question ripens");
-    assert_eq!(take(&mut reaped), [stranger], "its pid is somebody else's, so it was reaped");
+    assert_eq!(take(&mut reaped), [], "a query is delayed by one call");
+    assert_eq!(take(&mut reaped), [stranger], "another process has its pid, so it was reaped");
     assert!(reaped.ask(key));
-    assert!(reaped.ask(key), "asked twice");
+    assert!(reaped.ask(key), "a second query for the same process");
     assert_eq!(take(&mut reaped), []);
     assert_eq!((take(&mut reaped), reaped.again_after()), (vec![], None));
     child.0.kill().unwrap();
-    until("a zombie is asked about again", || {
+    until("the zombie is checked again later", || {
         assert_eq!(take(&mut reaped), []);
         reaped.again_after().is_some()
     });
     child.0.wait().unwrap();
-    // Before Linux 6.9 the descriptor tells of the death alone.
-    until("the reaping is told", || take(&mut reaped) == [key]);
+    // Before Linux 6.9 the descriptor reports only the death, so this waits for the next check.
+    until("the reaping is reported", || take(&mut reaped) == [key]);
     assert_eq!((take(&mut reaped), reaped.again_after()), (vec![], None));
     assert!(reaped.ask(key));
-    assert_eq!((take(&mut reaped), take(&mut reaped)), (vec![], vec![key]), "asked after its end");
+    assert_eq!(
+        (take(&mut reaped), take(&mut reaped)),
+        (vec![], vec![key]),
+        "a query after the reaping"
+    );
 }
 
-/// Check that the one who keeps a dead shell's output open is found, and nobody when it is closed.
+/// Check that the process that holds a dead shell's output is found, and that there is no holder
+/// after its end.
 #[test]
 fn the_holder_of_a_dead_shells_output_is_found() {
     let mut shell = Killed(spawn(
@@ -180,9 +186,10 @@ fn the_holder_of_a_dead_shells_output_is_found() {
     until("the holder is gone", || holders(held, &[sleep]).is_empty());
 }
 
-/// Check that a tree has all that descends from its root, and those whose parents have ended.
+/// Check that a tree has all descendants of its root, and the known ones after their parents have
+/// ended.
 #[test]
-fn a_tree_keeps_those_whose_parents_ended() {
+fn a_tree_keeps_descendants_whose_parents_have_ended() {
     let mut root = Killed(spawn(
         Command::new("sh")
             .args(["-c", "(sleep 1000 & echo $!; wait) & wait"])

@@ -1,4 +1,4 @@
-//! The processes of the node, and which of them descend from one.
+//! The processes of the node, and the descendants of a process.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -21,8 +21,8 @@ pub fn pids() -> io::Result<Vec<i32>> {
     fs::read_dir("/proc")?.filter_map(pid).collect()
 }
 
-/// The pids of `root` and of all that descends from it or from one of `known` that still lives,
-/// zombies included, `root` first. Reads the `stat` of every process of the node.
+/// The pids of `root`, of those of `known` that still exist, and of all their descendants,
+/// including zombies, `root` first. Reads the `stat` of every process of the node.
 ///
 /// # Errors
 ///
@@ -39,13 +39,14 @@ pub fn of_tree(root: i32, known: &[ProcessKey]) -> io::Result<Vec<i32>> {
         .iter()
         .filter(|key| starts.get(&key.pid) == Some(&key.start_ticks))
         .map(|key| key.pid);
-    // After the first scan the root is among the known. Its pid alone could be another process's by
-    // now.
+    // After the first scan `known` has the root with its start. Its pid alone could be another
+    // process's by now.
     let first = Some(root).filter(|root| known.is_empty() && starts.contains_key(root));
     let mut left: Vec<i32> = first.into_iter().chain(still).collect();
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     while let Some(pid) = left.pop() {
+        // A process may be among the known and a descendant of another one.
         if !seen.insert(pid) {
             continue;
         }

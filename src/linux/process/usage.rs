@@ -1,4 +1,4 @@
-//! What a process uses.
+//! The resources that a process uses.
 
 use std::{fs, io::BufReader};
 
@@ -7,29 +7,29 @@ use procfs::{FromRead as _, process::Io};
 use super::stat::Stat;
 use crate::model::{ProcessKey, TICKS_PER_SECOND};
 
-/// What one process uses. A field is `None` if this user may not read it.
+/// The resources that one process uses. A field is `None` if this user may not read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
-    /// User and system time since it started, in nanoseconds.
+    /// User and system time since the process started, in nanoseconds.
     pub cpu_ns: u64,
-    /// Resident memory.
+    /// Resident memory in bytes.
     pub rss_bytes: u64,
     /// The number of threads.
     pub threads: u32,
-    /// Bytes that it caused to be read from and written to storage.
+    /// How many bytes it caused to be read from storage, and to be written there.
     pub io: Option<(u64, u64)>,
     /// The number of open descriptors.
     pub fds: Option<u32>,
 }
 
-/// `None` if the process is gone, also if another one has its pid.
+/// Reads the usage of a process. `None` if the process was reaped, even if another one has its pid.
 #[must_use]
 pub fn usage(key: ProcessKey) -> Option<Usage> {
     let pid = key.pid;
     let fds = fs::read_dir(format!("/proc/{pid}/fd")).ok().map(Iterator::count);
     let io = fs::File::open(format!("/proc/{pid}/io")).ok();
     let io = io.and_then(|file| Io::from_read(BufReader::new(file)).ok());
-    // Read last: if the start is right now, what was read before is this process's too.
+    // Read last: if the start still matches, the other files were of the same process.
     let stat = Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks)?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
     Some(Usage {
@@ -45,9 +45,9 @@ pub fn usage(key: ProcessKey) -> Option<Usage> {
 mod tests {
     use super::{super::identify, *};
 
-    /// Check this process, and that another start under its pid is another process.
+    /// Check the usage of this process, and that a pid with another start has none.
     #[test]
-    fn the_usage_is_of_the_process_that_was_meant() {
+    fn the_usage_is_of_the_process_with_the_given_start() {
         let me = identify(std::process::id().cast_signed()).unwrap();
         let used = usage(me).unwrap();
         assert!(used.rss_bytes > 1 << 20 && used.threads >= 2, "{used:?}");

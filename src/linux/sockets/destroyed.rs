@@ -13,12 +13,12 @@ use crate::sys::socket_filter::{self, Instruction};
 /// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, as bits.
 const GROUPS: u32 = 1 << 0 | 1 << 2;
 
-/// Where the remote port is: `nlmsghdr` (16), then the fourth field of `inet_diag_msg`, then the
-/// second of its id.
+/// The offset of the remote port in a notification: `nlmsghdr` (16 bytes), then the first fields of
+/// `inet_diag_msg` (4), then the first field of its id (2).
 const REMOTE_PORT: u32 = 16 + 4 + 2;
 
-/// Receives a notification for each listening socket that is destroyed in a network namespace. Its
-/// socket keeps that namespace alive.
+/// Receives a notification for each listening socket that is destroyed in a network namespace. The
+/// netlink socket keeps that namespace alive.
 #[derive(Debug)]
 pub struct DestroyedListeners(Socket);
 
@@ -27,12 +27,13 @@ impl DestroyedListeners {
     ///
     /// # Errors
     ///
-    /// What entering or subscribing returned: `EPERM` without `CAP_NET_ADMIN`.
+    /// What entering the namespace or subscribing returned: `EPERM` without `CAP_NET_ADMIN`.
     pub fn listen(pid: i32, inode: u32) -> io::Result<Self> {
         inside(pid, inode, || {
             let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
             socket.set_non_blocking(true)?;
-            // Before it subscribes: each connection that ends would wake us otherwise.
+            // Before the subscription: without the filter, the end of each connection would wake
+            // the thread.
             socket_filter::attach(&socket, &LISTENERS)?;
             socket.bind(&SocketAddr::new(0, GROUPS))?;
             Ok(Self(socket))
@@ -52,7 +53,7 @@ impl DestroyedListeners {
         loop {
             let mut buffer = &mut space[..];
             match self.0.recv(&mut buffer, 0) {
-                // ENOBUFS: so many that the kernel dropped some.
+                // After ENOBUFS the kernel has dropped notifications, so there was at least one.
                 Ok(_) => received = true,
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => received = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -62,6 +63,7 @@ impl DestroyedListeners {
     }
 }
 
-/// A filter that accepts sockets without a remote port: `ldh [REMOTE_PORT]; jeq #0; ret all; ret 0` (linux/filter.h).
+/// A filter that accepts sockets without a remote port:
+/// `ldh [REMOTE_PORT]; jeq #0; ret all; ret 0` (linux/filter.h).
 const LISTENERS: [Instruction; 4] =
     [(0x28, 0, 0, REMOTE_PORT), (0x15, 0, 1, 0), (0x06, 0, 0, u32::MAX), (0x06, 0, 0, 0)];

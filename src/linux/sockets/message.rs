@@ -20,13 +20,13 @@ const DUMP: u16 = 0x301;
 
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
-/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`, which is what the kernel calls UDP
-/// without a peer.
+/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`. The last is also the state of a UDP
+/// socket without a peer.
 const LISTENING: u32 = 1 << 10;
 const ESTABLISHED: u32 = 1 << 1;
 const CLOSED: u32 = 1 << 7;
 
-/// Attributes of an answer.
+/// The attributes of a socket that are used.
 const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 
@@ -38,6 +38,7 @@ const MESSAGE: usize = 72;
 /// A part of the answer to a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Part {
+    /// One socket of the dump.
     Socket(ListedSocket),
     /// The dump is complete.
     End,
@@ -86,8 +87,8 @@ pub(super) fn parts(
                     });
                 }
                 BY_FAMILY => {
-                    if let Some(found) = found(message, namespace, state) {
-                        return Some(Ok(Part::Socket(found)));
+                    if let Some(socket) = parse_socket(message, namespace, state) {
+                        return Some(Ok(Part::Socket(socket)));
                     }
                 }
                 _ => {}
@@ -96,7 +97,7 @@ pub(super) fn parts(
     })
 }
 
-fn found(message: &[u8], namespace: u32, state: SocketState) -> Option<ListedSocket> {
+fn parse_socket(message: &[u8], namespace: u32, state: SocketState) -> Option<ListedSocket> {
     let family = *message.first()?;
     let port = u16::from_be_bytes(number(message, 4)?);
     let address = match family {
@@ -104,7 +105,7 @@ fn found(message: &[u8], namespace: u32, state: SocketState) -> Option<ListedSoc
         10 => IpAddr::V6(Ipv6Addr::from(number::<16>(message, 8)?)),
         _ => return None,
     };
-    // Two halves of 32 bits, the lower one first.
+    // The cookie is two halves of 32 bits, the lower half first.
     let [low, high] = [44, 48].map(|at| number(message, at).map(u32::from_ne_bytes));
     let inode = u32::from_ne_bytes(number(message, 68)?);
     let (mut v6_only, mut cgroup) = (false, None);
@@ -128,7 +129,8 @@ fn found(message: &[u8], namespace: u32, state: SocketState) -> Option<ListedSoc
     Some(ListedSocket { socket, cgroup })
 }
 
-/// `nlattr`s: a length with its own four bytes, a kind, a value, padding.
+/// The attributes (`nlattr`): a length that includes the header of four bytes, a kind, a value,
+/// padding.
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

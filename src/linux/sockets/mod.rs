@@ -1,8 +1,8 @@
 //! The kernel's own list of sockets: sock_diag(7).
 //!
-//! A dump is a snapshot. It is taken at the beginning, after a loss, and for port numbers that the
-//! kernel chose after it had reported the socket; where no source reports sockets, also to be
-//! compared with the dump before. One dump takes some tens of microseconds and grows only with the
+//! A dump is a snapshot. One is made at the beginning, after a loss, and for port numbers that the
+//! kernel chose after it had reported the socket. If no source reports sockets, dumps are also made
+//! at intervals and compared. One dump takes some tens of microseconds and grows only with the
 //! number of listening sockets in its network namespace.
 
 mod destroyed;
@@ -22,18 +22,19 @@ use crate::model::{ListedSocket, SocketState};
 /// net/netlink/af_netlink.c).
 const PART: usize = 32 << 10;
 
-/// The most parts of one dump, so that a namespace in which sockets are made as fast as they are
-/// listed cannot keep the caller busy for ever.
+/// The most parts of one dump. Without it, a namespace in which sockets are created as fast as they
+/// are listed could keep the caller busy for ever.
 const PARTS_MAX: usize = 4096;
 
 /// Lists the sockets of the network namespace `inode`, in which the process `pid` is.
 ///
-/// If that is not this process's own namespace, a thread enters it, asks and ends: setns(2) changes
-/// the calling thread, and a descriptor that is kept would keep the namespace alive.
+/// If that is not this process's own namespace, a temporary thread enters it: setns(2) changes the
+/// calling thread, and a descriptor that is kept would keep the namespace alive.
 ///
 /// # Errors
 ///
-/// What entering or asking returned; `NotFound` if the process is in another namespace by now.
+/// What entering the namespace or the dump returned; `NotFound` if the process is in another
+/// namespace by now.
 pub fn list(pid: i32, inode: u32, state: SocketState) -> io::Result<Vec<ListedSocket>> {
     inside(pid, inode, move || dump(inode, state))
 }
@@ -48,8 +49,8 @@ fn inside<T: Send + 'static>(
         return act();
     }
     let namespace = File::open(namespace::path(pid, Kind::Network))?;
-    // Of the open file and not of the path: the process may have changed its namespace, or its pid
-    // may have another process by now.
+    // The inode of the open file and not of the path: the process may have changed its namespace,
+    // or its pid may have been reused.
     if namespace.metadata()?.ino() != u64::from(inode) {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
@@ -64,7 +65,7 @@ fn inside<T: Send + 'static>(
     inside.join().map_err(|_| io::Error::other("the thread that listed the sockets panicked"))?
 }
 
-/// The inode of the network namespace of a process.
+/// The inode number of the network namespace of a process.
 ///
 /// # Errors
 ///
@@ -73,7 +74,7 @@ pub fn namespace_of(pid: i32) -> io::Result<u32> {
     namespace::inode(pid, Kind::Network)
 }
 
-/// The inode of this process's own network namespace.
+/// The inode number of this process's own network namespace.
 ///
 /// # Errors
 ///
@@ -105,7 +106,7 @@ fn read(
         let mut buffer = &mut space[..];
         // The kernel makes the dump in the call that reads it, so this does not block.
         let (length, from) = socket.recv_from(&mut buffer, 0)?;
-        // Only port 0 is the kernel; another process could send to this socket too.
+        // Port 0 is the kernel. Another process could send to this socket too.
         if from.port_number() != 0 {
             continue;
         }

@@ -27,7 +27,7 @@ fn a_dump_finds_every_listener() {
     }
 }
 
-/// Check that a bound UDP socket is found, and one that is connected only where it is asked for.
+/// Check that a bound UDP socket is found, and a connected one only if it is requested.
 #[test]
 fn bound_udp_sockets_are_found() {
     let [bound, connected] = [0; 2].map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());

@@ -20,7 +20,7 @@ pub struct DirectoryWatch {
 }
 
 impl DirectoryWatch {
-    /// A watch of no directory.
+    /// Watches no directory yet.
     ///
     /// # Errors
     ///
@@ -46,6 +46,7 @@ impl DirectoryWatch {
     /// Waits for the next change and consumes all changes that are queued. Cancel-safe.
     pub async fn changed(&self) {
         if let Ok(mut ready) = self.ready.readable().await {
+            // All queued changes are one: the caller reads the whole directory again anyway.
             while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
             ready.clear_ready();
         }

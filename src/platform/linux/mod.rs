@@ -1,4 +1,4 @@
-//! Linux: everything is supported, most of it by [`crate::linux`].
+//! The platform Linux. Most of it is in [`crate::linux`].
 
 mod directory_watch;
 mod waker;

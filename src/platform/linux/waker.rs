@@ -1,4 +1,4 @@
-//! Wakes a thread that waits in poll(2): an eventfd.
+//! Wakes a thread that waits in poll(2) or epoll_wait(2), by an eventfd.
 
 use std::{
     io,
@@ -7,13 +7,13 @@ use std::{
 
 use crate::sys::eventfd::eventfd;
 
-/// Readable from [`wake`](Self::wake) until [`clear`](Self::clear). Several wakes before a clear
-/// count as one.
+/// A descriptor that is readable from [`wake`](Self::wake) until [`clear`](Self::clear). Several
+/// wakes before a clear count as one.
 #[derive(Debug)]
 pub struct Waker(OwnedFd);
 
 impl Waker {
-    /// A waker that is not readable.
+    /// Creates a waker that is not readable.
     ///
     /// # Errors
     ///

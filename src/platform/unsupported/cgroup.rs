@@ -1,4 +1,4 @@
-//! Cgroups: this system has none.
+//! Cgroups, which this system does not have.
 
 use std::{collections::HashSet, io, path::Path};
 
@@ -6,9 +6,11 @@ use super::unsupported;
 
 const NO_CGROUPS: &str = "this system has no cgroups";
 
-/// How many members a scan can have.
+/// The most processes that a scan returns: the same as on Linux.
 pub(crate) const MEMBERS_LIMIT: usize = 32_768;
 
+/// Would return the id of a cgroup.
+///
 /// # Errors
 ///
 /// `Unsupported`, always.
@@ -16,6 +18,8 @@ pub fn id(_directory: &Path) -> io::Result<u64> {
     Err(unsupported(NO_CGROUPS))
 }
 
+/// Would return the processes in a cgroup and those below it.
+///
 /// # Errors
 ///
 /// `Unsupported`, always.
@@ -23,13 +27,13 @@ pub fn members_by_cgroup(_cgroup: &Path) -> io::Result<Vec<(i32, Option<u64>)>> 
     Err(unsupported(NO_CGROUPS))
 }
 
-/// Always empty.
+/// The ids of the cgroups at and below a directory. Always empty.
 #[must_use]
 pub fn ids_below(_directory: &Path) -> HashSet<u64> {
     HashSet::new()
 }
 
-/// Always `None`.
+/// The path of a cgroup below a directory. Always `None`.
 #[must_use]
 pub fn name_below(_directory: &Path, _wanted: u64) -> Option<String> {
     None

@@ -1,27 +1,31 @@
-//! Changes in directories are not reported here: callers read the directory again and again.
+//! Reports of changes in directories, which do not exist here: callers poll the directory instead.
 
 use std::{io, path::Path};
 
-/// Cannot be made on this system.
+/// Watches directories. There is no value of this type on this system.
 #[derive(Debug)]
 pub enum DirectoryWatch {}
 
 impl DirectoryWatch {
+    /// Would start to watch.
+    ///
     /// # Errors
     ///
-    /// `Unsupported`, always.
+    /// `Unsupported`, always. Callers poll then.
     pub fn new() -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Would add a directory.
+    ///
     /// # Errors
     ///
-    /// None: there is no value of this type.
+    /// Cannot be called: there is no value of this type.
     pub fn add(&mut self, _directory: &Path) -> io::Result<()> {
         match *self {}
     }
 
-    /// Waits for the next change.
+    /// Would wait for the next change. Cannot be called.
     #[expect(clippy::unused_async, reason = "the same signature as on Linux")]
     pub async fn changed(&self) {
         match *self {}

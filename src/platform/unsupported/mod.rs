@@ -1,5 +1,6 @@
-//! A system that reports nothing yet. It never invents an answer: what can fail returns
-//! [`Unsupported`](std::io::ErrorKind::Unsupported), and no process is found.
+//! The platform for systems that are not supported yet. Functions that can fail return
+//! [`Unsupported`](std::io::ErrorKind::Unsupported), and the others find nothing: no answer is
+//! invented.
 
 pub mod cgroup;
 mod directory_watch;
@@ -16,12 +17,13 @@ use crate::clock;
 /// Whether shims can run on this system.
 pub const HAS_SHIMS: bool = false;
 
-/// Nanoseconds since boot, as far as this system counts them.
+/// Nanoseconds of `CLOCK_MONOTONIC`, which need not start at boot.
 #[must_use]
 pub fn boottime_ns() -> u64 {
     clock::read(ClockId::CLOCK_MONOTONIC)
 }
 
+/// The error of all functions here, with a text that says what is not supported.
 fn unsupported(what: &'static str) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::Unsupported, what)
 }

@@ -1,4 +1,4 @@
-//! Processes: no process is known that no source has reported.
+//! Processes, which cannot be read on this system: only those that a source reports are known.
 
 use std::{
     collections::HashMap,
@@ -12,23 +12,25 @@ use crate::model::{FileId, Grade, Image, Lineage, ProcessKey, Unknown};
 
 const NO_LIST: &str = "the processes of this system are not listed";
 
-/// A living process. There is never one here.
+/// A living process. On this system it is never returned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alive {
-    /// Its identity.
+    /// The identity of the process.
     pub key: ProcessKey,
-    /// Its place in its tree.
+    /// Its parent and grandparent when it was read.
     pub lineage: Lineage,
-    /// What it runs.
+    /// What it ran when it was read.
     pub image: Image,
 }
 
-/// Always `None`.
+/// A living process with its image. Always `None`.
 #[must_use]
 pub fn alive(_pid: i32) -> Option<Alive> {
     None
 }
 
+/// Would return the pids of all processes.
+///
 /// # Errors
 ///
 /// `Unsupported`, always.
@@ -36,6 +38,8 @@ pub fn pids() -> io::Result<Vec<i32>> {
     Err(unsupported(NO_LIST))
 }
 
+/// Would return the descendants of a process.
+///
 /// # Errors
 ///
 /// `Unsupported`, always.
@@ -43,44 +47,47 @@ pub fn of_tree(_root: i32, _known: &[ProcessKey]) -> io::Result<Vec<i32>> {
     Err(unsupported(NO_LIST))
 }
 
-/// Always `None`.
+/// The identity of the process with this pid. Always `None`.
 #[must_use]
 pub fn identify(_pid: i32) -> Option<ProcessKey> {
     None
 }
 
-/// Always `None`.
+/// When a process started. Always `None`.
 #[must_use]
 pub fn start_ticks(_pid: i32) -> Option<u64> {
     None
 }
 
-/// Nothing is known of what a process runs.
+/// What a process runs. Always without any field, as [`Unknown::NotSeen`].
 #[must_use]
 pub fn image(_pid: i32, _key: ProcessKey) -> (Image, Grade) {
     (Image { unknown: Some(Unknown::NotSeen), ..Image::default() }, Grade::Partial)
 }
 
-/// No process is known to hold an output open.
+/// The processes that hold an output open. Always empty.
 #[must_use]
 pub fn holders(_outputs: [Option<FileId>; 2], _among: &[ProcessKey]) -> Vec<ProcessKey> {
     Vec::new()
 }
 
-/// No process is known to hold a socket.
+/// The processes that hold each socket. Always empty.
 #[must_use]
 pub fn socket_holders(_among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
     HashMap::new()
 }
 
-/// Takes no question, so a process is done when its target ends.
+/// Queries about the reaping of processes. Every query is refused, so a process is done when its
+/// target ends.
 #[derive(Debug)]
 pub struct Reaped {
-    /// Never woken.
+    /// Provides the descriptor. It is never woken.
     waker: Waker,
 }
 
 impl Reaped {
+    /// Creates an instance that accepts no queries.
+    ///
     /// # Errors
     ///
     /// `EMFILE`, `ENFILE`, `ENOMEM`.
@@ -88,24 +95,24 @@ impl Reaped {
         Waker::new().map(|waker| Self { waker })
     }
 
-    /// Always `false`: the question is refused.
+    /// Always `false`: the query is refused.
     #[must_use]
     pub fn ask(&mut self, _key: ProcessKey) -> bool {
         false
     }
 
-    /// Never readable.
+    /// A descriptor that is never readable.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.waker.as_fd()
     }
 
-    /// Always `None`.
+    /// When to call [`answers`](Self::answers). Always `None`.
     #[must_use]
     pub fn again_after(&self) -> Option<Duration> {
         None
     }
 
-    /// There are no answers.
+    /// Passes no process to the sink.
     pub fn answers(&mut self, _sink: &mut dyn FnMut(ProcessKey)) {}
 }

@@ -1,4 +1,4 @@
-//! The list of sockets: this system is not asked.
+//! The list of sockets, which cannot be read on this system.
 
 use std::{io, os::fd::BorrowedFd};
 
@@ -7,6 +7,8 @@ use crate::model::{ListedSocket, SocketState};
 
 const NO_LIST: &str = "the sockets of this system are not listed";
 
+/// Would list the sockets of a network namespace.
+///
 /// # Errors
 ///
 /// `Unsupported`, always.
@@ -14,6 +16,8 @@ pub fn list(_pid: i32, _inode: u32, _state: SocketState) -> io::Result<Vec<Liste
     Err(unsupported(NO_LIST))
 }
 
+/// Would return the network namespace of a process.
+///
 /// # Errors
 ///
 /// `Unsupported`, always.
@@ -21,6 +25,8 @@ pub fn namespace_of(_pid: i32) -> io::Result<u32> {
     Err(unsupported(NO_LIST))
 }
 
+/// Would return the network namespace of this process.
+///
 /// # Errors
 ///
 /// `Unsupported`, always.
@@ -28,11 +34,13 @@ pub fn own_namespace() -> io::Result<u32> {
     Err(unsupported(NO_LIST))
 }
 
-/// Cannot be made on this system.
+/// Notifications of destroyed listeners. There is no value of this type on this system.
 #[derive(Debug)]
 pub enum DestroyedListeners {}
 
 impl DestroyedListeners {
+    /// Would subscribe to a network namespace.
+    ///
     /// # Errors
     ///
     /// `Unsupported`, always.
@@ -40,13 +48,13 @@ impl DestroyedListeners {
         Err(unsupported(NO_LIST))
     }
 
-    /// Readable when a listener was destroyed.
+    /// Would be readable when a listener was destroyed. Cannot be called.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         match *self {}
     }
 
-    /// Whether any listener was destroyed since the last call.
+    /// Would return whether a listener was destroyed since the last call. Cannot be called.
     #[must_use]
     pub fn take(&self) -> bool {
         match *self {}

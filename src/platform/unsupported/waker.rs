@@ -1,4 +1,4 @@
-//! Wakes a thread that waits in poll(2), where there is no eventfd(2): a pair of sockets.
+//! Wakes a thread that waits in poll(2), by a pair of sockets: there may be no eventfd(2).
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -8,8 +8,8 @@ use std::{
     },
 };
 
-/// Readable from [`wake`](Self::wake) until [`clear`](Self::clear). Several wakes before a clear
-/// count as one.
+/// A descriptor that is readable from [`wake`](Self::wake) until [`clear`](Self::clear). Several
+/// wakes before a clear count as one.
 #[derive(Debug)]
 pub struct Waker {
     writer: UnixStream,
@@ -17,7 +17,7 @@ pub struct Waker {
 }
 
 impl Waker {
-    /// A waker that is not readable.
+    /// Creates a waker that is not readable.
     ///
     /// # Errors
     ///

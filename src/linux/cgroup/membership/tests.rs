@@ -10,9 +10,10 @@ const MOUNTS: &[u8] = b"1 0 8:1 / / rw - ext4 /dev/x rw
 32 1 0:28 /below /v1/with\\040space rw - cgroup cgroup rw,xattr,name=systemd
 ";
 
-/// Check that a cgroup is recognised in the line of its own hierarchy, and no longer name is taken for it.
+/// Check that a cgroup is recognised only in the line of its own hierarchy, and that a longer name
+/// is not confused with it.
 #[test]
-fn membership_is_asked_of_the_right_hierarchy() {
+fn a_cgroup_is_compared_in_its_own_hierarchy() {
     let text = Memberships::parse(b"3:cpu,cpuacct:/a/b\n1:name=systemd:/below/x\n0::/a\n");
     let cgroup = |path: &str| CgroupPath::find(Path::new(path), MOUNTS).unwrap();
     assert_eq!(cgroup("/c/a").relation(&text), Some(Relation::Inside));
@@ -29,7 +30,7 @@ fn membership_is_asked_of_the_right_hierarchy() {
 
 /// Check that a name that is not UTF-8 hides neither its own line nor the others.
 #[test]
-fn a_strange_name_hides_no_membership() {
+fn a_name_that_is_not_utf8_hides_no_membership() {
     let text = Memberships::parse(b"3:cpu,cpuacct:/a/\xff\xfe\n1:name=systemd:/x\n0::/a/\xff\n");
     let cgroup = |path: &str| CgroupPath::find(Path::new(path), MOUNTS).unwrap();
     assert!(matches!(cgroup("/c/a").relation(&text), Some(Relation::Below(_))));

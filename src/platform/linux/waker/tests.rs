@@ -2,7 +2,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::*;
 
-/// The waker of systems without eventfd(2) works on Linux too, so it is tested here.
+/// The waker for systems without eventfd(2). It works on Linux too, so it is tested here.
 #[expect(unreachable_pub, reason = "public where it is the platform's own")]
 #[path = "../../unsupported/waker.rs"]
 mod unsupported;
