@@ -9,8 +9,8 @@ use super::{Exit, ProcessId};
 
 /// Receives the containers of a shim.
 pub trait ContainerObserver: Send + Sync + fmt::Debug {
-    /// A container is about to be created; its runtime is not started yet. Returns `None` if the
-    /// container is not observed.
+    /// Called before the container's runtime is started. Returns `None` if the container is not
+    /// observed.
     fn begin(&self, beginning: NewContainer) -> Option<Arc<dyn ObservedContainer>>;
 }
 
@@ -45,7 +45,7 @@ pub trait ObservedContainer: Send + Sync + fmt::Debug {
 /// The facts about a container that are known before it is created.
 #[derive(Debug, Clone, Default)]
 pub struct NewContainer {
-    /// The namespace in containerd.
+    /// The containerd namespace of the container.
     pub namespace: String,
     /// The container's id in containerd.
     pub id: String,

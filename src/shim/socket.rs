@@ -1,6 +1,7 @@
-//! The shim's socket: where it is, who may bind it, who removes it.
+//! The shim's socket: its path, and how it is bound and removed.
 //!
-//! A path socket, never an abstract one (CVE-2020-15257): 0600 in a folder that is 0700.
+//! It is a socket with a path, never an abstract one (CVE-2020-15257), with mode 0600 in a
+//! directory with mode 0700.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -16,48 +17,48 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{linux::unix_socket, platform::lock::lock};
 
-/// The way to reach a shim.
+/// The path of a shim's socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Socket {
     path: PathBuf,
 }
 
-/// Who serves at a socket.
+/// The result of [`Socket::bind`].
 #[derive(Debug)]
 pub(super) enum Bound {
-    /// Nobody did; now this process may.
+    /// No process served there; now this process listens.
     Ours(UnixListener),
-    /// The shim of the same group does already.
+    /// Another shim, of the same group, serves there already.
     Theirs,
 }
 
-/// A socket that could not be had.
+/// Why a socket could not be bound.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SocketError {
-    /// The folder is too deep.
+    /// The path of the socket does not fit into a `sockaddr_un`.
     #[error("socket path {} is longer than {} bytes", path.display(), unix_socket::PATH_MAX)]
     TooLong {
-        /// The path.
+        /// The path of the socket.
         path: PathBuf,
     },
-    /// A step failed.
+    /// A step failed with an error of the system.
     #[error("failed to {action} {}", path.display())]
     System {
         /// What was tried, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or directory of that step.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
 }
 
 impl Socket {
-    /// The socket of the shim for `group` (a pod, or a container by itself) of the containerd at
+    /// The socket of the shim for `group` (a pod, or a container without one) of the containerd at
     /// `address`. The name is the one that containerd's own shims derive.
     pub(super) fn of(
-        folder: &Path,
+        directory: &Path,
         address: &str,
         namespace: &str,
         group: &str,
@@ -65,27 +66,28 @@ impl Socket {
         let identity = Path::new(address).join(namespace).join(group);
         let hash = Sha256::digest(identity.as_os_str().as_encoded_bytes());
         let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
-        let path = folder.join(name);
+        let path = directory.join(name);
         if !unix_socket::fits(&path) {
             return Err(SocketError::TooLong { path });
         }
         Ok(Self { path })
     }
 
-    /// The socket at a `unix://` address; none for another kind.
+    /// The socket at a `unix://` address; `None` for another kind of address.
     pub(super) fn at(address: &str) -> Option<Self> {
         address.trim().strip_prefix("unix://").map(|path| Self { path: path.into() })
     }
 
-    /// Its `unix://` address.
+    /// The `unix://` address of the socket.
     pub(super) fn address(&self) -> String {
         format!("unix://{}", self.path.display())
     }
 
-    /// Binds it, unless somebody serves there. One process at a time does this in a folder, so that
-    /// of two starts for one pod the second finds the first's socket listening, never half made.
+    /// Binds the socket, unless another process serves there. The directory is locked meanwhile: if
+    /// two shims start for one pod, the second finds the socket of the first already listening.
+    /// Blocks.
     pub(super) fn bind(&self) -> Result<Bound, SocketError> {
-        let folder = self.path.parent().unwrap_or(Path::new("/"));
+        let directory = self.path.parent().unwrap_or(Path::new("/"));
         let error = |action, path: &Path| {
             let path = path.to_owned();
             move |source| SocketError::System { action, path, source }
@@ -93,20 +95,23 @@ impl Socket {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(folder)
-            .map_err(error("create", folder))?;
-        let opened = File::open(folder).map_err(error("open", folder))?;
-        let _lock = lock(opened).map_err(error("lock", folder))?;
+            .create(directory)
+            .map_err(error("create", directory))?;
+        let opened = File::open(directory).map_err(error("open", directory))?;
+        let _lock = lock(opened).map_err(error("lock", directory))?;
         if unix_socket::is_served(&self.path) {
             return Ok(Bound::Theirs);
         }
+        // The socket of a dead shim of the same group, which would make bind(2) fail.
         self.remove_file().map_err(error("remove", &self.path))?;
         let listener = unix_socket::listen_at(&self.path).map_err(error("bind", &self.path))?;
         Ok(Bound::Ours(listener))
     }
 
-    /// Removes the socket of a dead shim; one that somebody serves is left alone.
+    /// Removes the socket if its shim is dead. A socket at which a process serves is left alone.
     pub(super) fn remove_if_dead(&self) {
+        // Only ECONNREFUSED means that no process listens. After another error the socket may be in
+        // use.
         if UnixStream::connect(&self.path)
             .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
         {
@@ -114,12 +119,14 @@ impl Socket {
         }
     }
 
-    /// Which file it is now, to remove that one and no other later.
+    /// The device and inode of the socket's file, for [`remove_own`](Self::remove_own); `None` if
+    /// there is no file.
     pub(super) fn identity(&self) -> Option<(u64, u64)> {
         fs::symlink_metadata(&self.path).ok().map(|meta| (meta.dev(), meta.ino()))
     }
 
-    /// Removes it if it is still the file that [`identity`](Self::identity) told of.
+    /// Removes the socket's file if it still has this [`identity`](Self::identity). Another shim
+    /// may have replaced it.
     pub(super) fn remove_own(&self, identity: Option<(u64, u64)>) {
         if identity.is_some() && self.identity() == identity {
             let _ = self.remove_file();

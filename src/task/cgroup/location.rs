@@ -1,4 +1,4 @@
-//! Where a process's cgroup is.
+//! The location of a container's cgroup.
 
 use std::path::{Path, PathBuf};
 
@@ -12,16 +12,17 @@ use super::{
 };
 use crate::linux::cgroup::{Hierarchy as Hierarchies, Memberships};
 
-/// The directories of one container.
+/// The directories of one container's cgroup.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Location {
-    /// One for each mounted hierarchy that has the container in a cgroup of its own; never empty.
+    /// Version 1: one for each mounted hierarchy in which the container has a cgroup of its own.
+    /// Never empty.
     V1(Vec<Hierarchy>),
-    /// The one.
+    /// Version 2: one directory.
     V2 {
         /// The cgroup's directory.
         dir: Dir,
-        /// The mount that it was found through.
+        /// The mount point of the hierarchy.
         mount: PathBuf,
     },
 }
@@ -29,9 +30,9 @@ pub(super) enum Location {
 /// The container's cgroup in one hierarchy of version 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hierarchy {
-    /// Its controllers, or one name (`name=systemd`).
+    /// The controllers of the hierarchy, or one name (`name=systemd`).
     pub(super) controllers: Vec<String>,
-    /// The cgroup's directory in it.
+    /// The cgroup's directory in this hierarchy.
     pub(super) dir: Dir,
 }
 
@@ -43,7 +44,7 @@ impl Location {
     /// As [`Cgroup::of_process`](super::Cgroup::of_process).
     pub(super) fn of_process(pid: i32) -> Result<Location, CgroupError> {
         let memberships = Memberships::of(pid).map_err(|source| {
-            // `ESRCH`: it was reaped between open and read.
+            // `ESRCH`: the process was reaped between open and read.
             if is_gone(&source) || source.raw_os_error() == Some(Errno::ESRCH as i32) {
                 return CgroupError::NoProcess { pid };
             }
@@ -52,13 +53,14 @@ impl Location {
         Self::find(&memberships, &Mount::all()?, Dir::exists).ok_or(CgroupError::NoCgroup { pid })
     }
 
-    /// The directories that `memberships` name, among those that `exists` knows.
+    /// The directories of the cgroups in `memberships`, of those for which `exists` is true. `None`
+    /// if there is none.
     fn find(
         memberships: &Memberships,
         mounts: &[Mount],
         exists: impl Fn(&Dir) -> bool,
     ) -> Option<Location> {
-        // A hierarchy can be mounted more than once: the first mount that shows the cgroup serves.
+        // A hierarchy can be mounted more than once. The first mount that shows the cgroup is used.
         let locate = |cgroup: &Path, serves: &dyn Fn(&Mount) -> bool| {
             let mut shown = mounts.iter().filter(|mount| serves(mount)).filter_map(|mount| {
                 let dir = Dir::new(mount.directory(cgroup)?);
@@ -90,20 +92,21 @@ impl Location {
         }
     }
 
-    /// The directory whose `cgroup.procs` tells who is in the container.
+    /// The directory with the `cgroup.procs` that lists the container's processes.
     ///
-    /// Version 1 has many. runc asks `devices` first, because no option leaves that one out.
+    /// Version 1 has several. runc prefers `devices`, because no option omits that controller.
     pub(super) fn membership(&self) -> &Dir {
         match self {
             Location::V1(hierarchies) => ["devices", "freezer", "pids", "memory"]
                 .iter()
                 .find_map(|controller| controller_dir(hierarchies, controller))
+                // There is always one: `find` returns no location without hierarchies.
                 .unwrap_or(&hierarchies[0].dir),
             Location::V2 { dir, .. } => dir,
         }
     }
 
-    /// The directory of the memory controller.
+    /// The directory of the memory controller; `None` if the container has none on version 1.
     pub(super) fn memory(&self) -> Option<&Dir> {
         match self {
             Location::V1(hierarchies) => controller_dir(hierarchies, "memory"),
@@ -111,17 +114,17 @@ impl Location {
         }
     }
 
-    /// Asks whether the cgroup is still there, in any hierarchy.
+    /// Checks whether the cgroup still exists, in any hierarchy.
     ///
     /// # Errors
     ///
-    /// [`CgroupError::NotFound`] if it is not.
+    /// [`CgroupError::NotFound`] if it does not.
     pub(super) fn check(&self) -> Result<(), CgroupError> {
-        let there = match self {
+        let exists = match self {
             Location::V1(hierarchies) => hierarchies.iter().any(|hierarchy| hierarchy.dir.exists()),
             Location::V2 { dir, .. } => dir.exists(),
         };
-        if there {
+        if exists {
             Ok(())
         } else {
             Err(CgroupError::NotFound { path: self.membership().path().to_owned() })
@@ -129,7 +132,7 @@ impl Location {
     }
 }
 
-/// The container's directory in the hierarchy that has `controller`.
+/// The container's directory in the hierarchy that has `controller`; `None` if there is none.
 pub(super) fn controller_dir<'a>(
     hierarchies: &'a [Hierarchy],
     controller: &str,

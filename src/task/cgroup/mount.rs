@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{CgroupError, Version};
 use crate::linux::{cgroup::directory_in, mountinfo};
 
-/// Where runc, crun and containerd all look first.
+/// The mount point that runc, crun and containerd all try first.
 const CGROUPFS: &str = "/sys/fs/cgroup";
 
 /// One mounted cgroup hierarchy, or a part of one.
@@ -45,9 +45,9 @@ impl Mount {
     }
 }
 
-/// The version that has the controllers. As in containerd and runc, what is mounted on
-/// `/sys/fs/cgroup` (last, so on top) decides, because a unified host may still mount a single
-/// version 1 controller (`net_cls`) somewhere below.
+/// The version that has the controllers. As in containerd and runc, the mount on `/sys/fs/cgroup`
+/// decides (the last one, which is on top), because a unified host may still mount a single version
+/// 1 controller (`net_cls`) somewhere below.
 pub(super) fn version(mounts: &[Mount]) -> Version {
     let on_top = mounts.iter().rfind(|mount| mount.point == Path::new(CGROUPFS));
     match on_top {

@@ -1,5 +1,5 @@
-//! Unmounting: everything at or below a path, until nothing is left.
-//!
+//! Unmounts everything at or below a path.
+
 use std::{
     fs, io,
     os::unix::ffi::OsStrExt as _,
@@ -16,16 +16,18 @@ use nix::{
 use super::MountError;
 use crate::linux::mountinfo;
 
-/// How often a busy mount is tried again, and how long between; then it is detached.
+/// How often a busy mount is tried again before it is detached.
 const TRIES: u32 = 10;
+/// The time between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A bound against somebody who mounts as fast as we unmount.
+/// The most passes over all mounts. Without it, a process that mounts as fast as this unmounts
+/// could keep it busy for ever.
 const ROUNDS: u32 = 1000;
 
-/// Unmounts all that is mounted at `root` or below, the youngest first, and follows no link at a
-/// mount point. What stays busy is detached after 200 ms: it goes when its last user does. Nothing
-/// mounted, or nothing there, is a success. Blocks.
+/// Unmounts all mounts at `root` or below, the deepest first, and follows no link at a mount point.
+/// A mount that stays busy is detached after 200 ms: it is unmounted when it is no longer used. It
+/// is no error if there is no mount, or no such path. Blocks.
 ///
 /// # Errors
 ///
@@ -34,7 +36,7 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
     let root = match fs::canonicalize(root) {
         Ok(root) => root,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        // A dead FUSE or network mount cannot be looked at, but it can be unmounted by name.
+        // stat(2) on a dead FUSE or network mount fails, but it can be unmounted by its path.
         Err(_) => root.to_owned(),
     };
     let mut tries = 0;
@@ -56,12 +58,13 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
             }
         }
         match (progress, &failure) {
-            // What was hidden below another mount can be reached now.
+            // A mount that was hidden by another one may be visible now.
             (true, _) => {}
             (false, Some((_, Errno::EBUSY))) if tries < TRIES => {
                 tries += 1;
                 thread::sleep(PAUSE);
             }
+            // Another error than EBUSY does not pass by waiting, but detaching may succeed.
             (false, _) if tries < TRIES => tries = TRIES,
             (false, _) => break,
         }
@@ -72,17 +75,18 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
     }
 }
 
-/// Mount points at or below `root`, the youngest first; one that is mounted over comes as often as
-/// it is.
+/// The mount points at or below `root`, in the order in which they are to be unmounted. A directory
+/// with several mounts is listed several times.
 fn mount_points(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(points_below(&mountinfo::read()?, root))
 }
 
+/// As [`mount_points`], from the text of a mountinfo file.
 pub(super) fn points_below(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
     let mounts = mountinfo::parse(mountinfo).filter(|mount| mount.point.starts_with(root));
     let mut found: Vec<(u64, PathBuf)> = mounts.map(|mount| (mount.id, mount.point)).collect();
-    // Ids grow, but are used again when free, so a child may have a smaller one than its parent:
-    // the deeper goes first.
+    // Mount ids grow, but are reused after an unmount, so a child may have a smaller id than its
+    // parent. So the deeper mount is first, and the id decides only between mounts of one length.
     found.sort_by_key(|(id, point)| (point.as_os_str().as_bytes().len(), *id));
     found.into_iter().rev().map(|(_, point)| point).collect()
 }

@@ -20,24 +20,26 @@ fn find(cgroup: &[u8], mountinfo: &[u8], exists: impl Fn(&Dir) -> bool) -> Optio
 /// Check that each controller of a hybrid host is found in its own directory.
 #[test]
 fn a_hybrid_host_has_a_directory_for_each_controller() {
-    let cgroup = b"9:name=systemd:/\n7:cpu,cpuacct:/default/web\n4:memory:/default/web\n3:devices:/default/web\n0::/\n";
+    let cgroup = b"9:name=systemd:/\n7:cpu,cpuacct:/default/web\n4:memory:/default/web\n\
+        3:devices:/default/web\n0::/\n";
     let location = find(cgroup, HYBRID, |_| true).unwrap();
     assert_eq!(location.memory().unwrap().path(), Path::new("/sys/fs/cgroup/memory/default/web"));
     assert_eq!(location.membership().path(), Path::new("/sys/fs/cgroup/devices/default/web"));
     let Location::V1(hierarchies) = &location else { panic!("{location:?}") };
     let cpu = controller_dir(hierarchies, "cpuacct").unwrap();
     assert_eq!(cpu.path(), Path::new("/sys/fs/cgroup/cpu,cpuacct/default/web"));
-    assert_eq!(controller_dir(hierarchies, "name=systemd"), None, "the root is nobody's");
+    assert_eq!(controller_dir(hierarchies, "name=systemd"), None, "the root is not a container's");
 }
 
-/// Check that an init that has ended, which version 1 puts in `/`, is not given the whole host.
+/// Check that an init that has ended, which version 1 moves to `/`, does not get the cgroup of the
+/// host.
 #[test]
 fn a_process_that_has_ended_is_not_given_the_root_cgroup() {
     assert_eq!(find(b"4:memory:/\n3:devices:/\n0::/\n", HYBRID, |_| true), None);
     assert_eq!(find(b"0::/\n", UNIFIED, |_| true), None);
 }
 
-/// Check that the unified hierarchy is used where it is the one with the controllers.
+/// Check that the unified hierarchy is used if it has the controllers.
 #[test]
 fn a_unified_host_has_one_directory() {
     let location = find(b"0::/system.slice/web.scope\n", UNIFIED, |_| true).unwrap();
@@ -45,7 +47,7 @@ fn a_unified_host_has_one_directory() {
     assert_eq!(location, Location::V2 { dir, mount: "/sys/fs/cgroup".into() });
 }
 
-/// Check that the kernel's mark for a removed cgroup leads to no directory.
+/// Check that a removed cgroup, which the kernel marks as deleted, has no directory.
 #[test]
 fn a_deleted_cgroup_has_no_directory() {
     let exists = |dir: &Dir| dir.path() == Path::new("/sys/fs/cgroup/default/web");
@@ -53,9 +55,9 @@ fn a_deleted_cgroup_has_no_directory() {
     assert!(find(b"0::/default/web\n", UNIFIED, exists).is_some());
 }
 
-/// Check that a mount that hides the cgroup is passed over for one that shows it.
+/// Check that a mount that does not show the cgroup is skipped.
 #[test]
-fn the_mount_that_shows_the_cgroup_serves() {
+fn the_mount_that_shows_the_cgroup_is_used() {
     let twice = b"1 2 0:32 /other /mnt/part rw - cgroup cgroup rw,memory
 2 2 0:32 / /mnt/covered rw - cgroup cgroup rw,memory
 3 2 0:32 / /mnt/whole rw - cgroup cgroup rw,memory

@@ -32,18 +32,18 @@ fn controllers_that_share_a_mount_are_found_by_each_name() {
     assert_eq!(point("pids"), None);
 }
 
-/// Check that hybrid counts as version 1, and that a stray controller does not make a unified host
-/// so.
+/// Check that a hybrid host counts as version 1, and that a unified host with one version 1
+/// controller counts as version 2.
 #[test]
-fn what_is_mounted_on_top_decides_the_version() {
+fn the_mount_on_top_decides_the_version() {
     assert_eq!(version(&cgroups_of(HYBRID)), Version::V1);
     assert_eq!(version(&cgroups_of(UNIFIED)), Version::V2);
     assert_eq!(version(&cgroups_of(b"25 30 0:22 / /mnt/cg rw - cgroup2 none rw")), Version::V2);
 }
 
-/// Check that a line that is not complete hides no other, and that a name need not be UTF-8.
+/// Check that an incomplete line does not hide the others, and that a name need not be UTF-8.
 #[test]
-fn a_line_that_is_not_understood_hides_no_other() {
+fn an_incomplete_line_does_not_hide_the_others() {
     let mut strange =
         b"1 2 0:3 / /mnt/\xff\xfe rw - cgroup cgroup rw,cpu\n3 4 - cgroup\n\n".to_vec();
     strange.extend_from_slice(HYBRID);
@@ -62,9 +62,9 @@ fn a_mount_of_a_part_maps_only_what_is_below_it() {
     assert_eq!(mount.directory(Path::new("/default/web")), None);
 }
 
-/// Check that a hierarchy's root is never taken for a container's cgroup.
+/// Check that the root of a mount is never used as the cgroup of a container.
 #[test]
-fn the_root_of_a_mount_is_no_containers_cgroup() {
+fn the_root_of_a_mount_is_not_the_cgroup_of_a_container() {
     let host = only("1 2 0:3 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory");
     assert_eq!(host.directory(Path::new("/")), None);
     assert_eq!(
@@ -75,9 +75,9 @@ fn the_root_of_a_mount_is_no_containers_cgroup() {
     assert_eq!(part.directory(Path::new("/docker/abc")), None);
 }
 
-/// Check that paths above the cgroup namespace's root resolve only where the mount reaches as high.
+/// Check that a path above the root of the cgroup namespace resolves only in a mount that shows it.
 #[test]
-fn paths_above_the_namespace_resolve_only_where_the_mount_reaches() {
+fn a_path_above_the_namespace_resolves_only_in_a_mount_that_shows_it() {
     let inside = only("1 2 0:3 / /sys/fs/cgroup rw - cgroup2 cgroup rw");
     assert_eq!(inside.directory(Path::new("/../other")), None);
     let above = only("1 2 0:3 /.. /sys/fs/cgroup rw - cgroup2 cgroup rw");
@@ -86,7 +86,7 @@ fn paths_above_the_namespace_resolve_only_where_the_mount_reaches() {
     assert_eq!(above.directory(Path::new("/web")), None);
 }
 
-/// Check that the kernel's escapes in mount points are undone.
+/// Check that the kernel's escapes in mount points are decoded.
 #[test]
 fn escaped_mount_points_are_unescaped() {
     let mount = only(r"1 2 0:3 / /mnt/a\040b\134c\01 rw - cgroup2 cgroup rw");
@@ -100,7 +100,9 @@ fn no_mountinfo_panics() {
         let line = format!("1 2 0:3 {root} /mnt/{root} rw - cgroup2 cgroup rw");
         for mount in cgroups_of(line.as_bytes()) {
             let directory = mount.directory(Path::new(&cgroup));
-            proptest::prop_assert!(directory.is_none_or(|path| path.starts_with(&mount.point) && path != mount.point));
+            let is_below =
+                |path: PathBuf| path.starts_with(&mount.point) && path != mount.point;
+            proptest::prop_assert!(directory.is_none_or(is_below));
         }
     });
 }
