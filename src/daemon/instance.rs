@@ -1,4 +1,4 @@
-//! A daemon's instance: one process has it, with its pid file and its socket.
+//! The instance lock: at one socket path, one daemon at a time has the pid file and the socket.
 
 use std::{
     env,
@@ -21,67 +21,69 @@ use crate::{
     sys::pidfd,
 };
 
-/// How long a daemon that is to be replaced may take to end after TERM.
+/// How long a daemon that is replaced may take to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long a daemon may be between its lock and its pid.
+/// How long a starting daemon may take from locking the pid file to writing its pid.
 const BEGINNING: Duration = Duration::from_secs(2);
 
-/// The instance, and what is to be removed when it is left.
+/// Proof that this process is the daemon of a socket. Dropping it removes the socket and the pid
+/// file.
 #[derive(Debug)]
 pub struct InstanceLock {
     socket: PathBuf,
     pid_file: PathBuf,
-    /// Whoever has the lock is the daemon, and its pid is in the file.
+    /// On the pid file. The process that holds it is the daemon, and its pid is in the file.
     _lock: Lock,
 }
 
-/// Who has the instance.
+/// The result of [`claim`].
 #[derive(Debug)]
 pub enum Claim {
-    /// This process, with the socket.
+    /// This process is the daemon now, and listens at the socket.
     Ours(InstanceLock, UnixListener),
-    /// A daemon of this pid.
+    /// A daemon with this pid runs already.
     Theirs(i32),
 }
 
-/// The instance cannot be had.
+/// Why the instance lock was not taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InstanceError {
-    /// The path does not fit.
+    /// The socket's path does not fit into a `sockaddr_un`.
     #[error("socket path {} is longer than {} bytes", path.display(), unix_socket::PATH_MAX)]
     TooLong {
-        /// The path.
+        /// The path of the socket.
         path: PathBuf,
     },
-    /// Somebody answers at the socket and does not have the lock.
+    /// A process that does not have the lock answers at the socket.
     #[error("something else serves at {}", path.display())]
     Foreign {
-        /// The socket.
+        /// The path of the socket.
         path: PathBuf,
     },
-    /// It does not end.
+    /// The daemon that was to be replaced is still there after SIGKILL.
     #[error("the daemon with pid {pid} does not end")]
     Stays {
-        /// Its pid.
+        /// The pid of that daemon, from its pid file; 0 if it could not be read.
         pid: i32,
     },
-    /// A step failed.
+    /// A step failed with an error of the system.
     #[error("failed to {action} {}", path.display())]
     System {
         /// What was tried, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or directory of that step.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
 }
 
-/// Where the registry is kept: `$LOOKOUT_STATE_DIR`; else `registry` in `$LOOKOUT_RUNTIME_DIR`;
-/// else `/var/lib/lookout`, for a user `$XDG_STATE_HOME/lookout` (`~/.local/state/lookout`).
+/// The directory of the registry's file: `$LOOKOUT_STATE_DIR`; else `registry` in
+/// `$LOOKOUT_RUNTIME_DIR`; else `/var/lib/lookout`, for a user `$XDG_STATE_HOME/lookout`
+/// (`~/.local/state/lookout`).
 #[must_use]
 pub fn state_dir() -> PathBuf {
     let set =
@@ -93,28 +95,29 @@ pub fn state_dir() -> PathBuf {
     };
     let fixed =
         || if nix::unistd::geteuid().is_root() { "/var/lib/lookout".into() } else { users() };
-    let of_runtime = || set("LOOKOUT_RUNTIME_DIR").map(|folder| folder.join("registry"));
+    let of_runtime = || set("LOOKOUT_RUNTIME_DIR").map(|directory| directory.join("registry"));
     set("LOOKOUT_STATE_DIR").or_else(of_runtime).unwrap_or_else(fixed)
 }
 
-/// Takes the instance of a socket, unless a daemon has it; with `force` that daemon is ended first:
-/// TERM, and KILL after 3 s. A socket that nobody answers at is removed. Called before there are
-/// other threads: the process's file mode mask is changed for a moment.
+/// Takes the instance lock of a socket and listens there, unless another daemon has the lock. With
+/// `force`, that daemon is ended first: SIGTERM, and SIGKILL after 3 s. A socket at which no
+/// process answers is removed. Blocks.
 ///
 /// # Errors
 ///
 /// [`InstanceError`].
-pub fn take(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
+pub fn claim(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
     if !unix_socket::fits(socket) {
         return Err(InstanceError::TooLong { path: socket.to_owned() });
     }
-    let folder =
-        socket.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The parent of a bare file name is the empty path.
+    let directory =
+        socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     DirBuilder::new()
         .recursive(true)
         .mode(0o700)
-        .create(folder)
-        .map_err(failed("create", folder))?;
+        .create(directory)
+        .map_err(failed("create", directory))?;
     let pid_file = socket.with_extension("pid");
     let mut lock = lock(&pid_file)?;
     if lock.is_none() {
@@ -126,6 +129,7 @@ pub fn take(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
     }
     let lock =
         lock.ok_or_else(|| InstanceError::Stays { pid: pid_of(&pid_file).unwrap_or_default() })?;
+    // A daemon that was killed has left its pid in the file.
     lock.set_len(0)
         .and_then(|()| writeln!(&*lock, "{}", std::process::id()))
         .map_err(failed("write", &pid_file))?;
@@ -138,7 +142,7 @@ pub fn take(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
 
 impl Drop for InstanceLock {
     fn drop(&mut self) {
-        // The lock is held: both are ours.
+        // The lock is still held here, so neither can be another daemon's.
         let _ = fs::remove_file(&self.socket);
         let _ = fs::remove_file(&self.pid_file);
     }
@@ -162,7 +166,8 @@ fn lock(path: &Path) -> Result<Option<Lock>, InstanceError> {
     try_lock_path(path).map_err(|PathError { action, source }| failed(action, path)(source))
 }
 
-/// The pid in the file of a daemon that has the lock; it writes it right after it got that.
+/// The pid in the pid file of a daemon that has the lock. The daemon writes it right after it got
+/// the lock, so an empty file is read again for a while.
 fn pid_of(pid_file: &Path) -> Result<i32, InstanceError> {
     let until = Instant::now() + BEGINNING;
     loop {
@@ -181,16 +186,17 @@ fn pid_of(pid_file: &Path) -> Result<i32, InstanceError> {
     }
 }
 
-/// Ends a daemon and takes its lock.
+/// Ends a daemon and takes its lock. `None` if the lock is still held after SIGKILL.
 fn end(pid: i32, pid_file: &Path) -> Result<Option<Lock>, InstanceError> {
     let pidfd = match pidfd::open(pid) {
         Ok(pidfd) => pidfd,
-        // It has ended meanwhile.
+        // It has ended since its pid was read.
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return lock(pid_file),
         Err(error) => return Err(failed("signal the daemon of", pid_file)(error)),
     };
     for signal in [SIGTERM, SIGKILL] {
-        // While the lock is held, the process of the descriptor is the one that wrote its pid.
+        // The pid may have been reused before the descriptor was opened. While the lock is held,
+        // the process that wrote its pid is alive, so the descriptor is that process's.
         if let Some(lock) = lock(pid_file)? {
             return Ok(Some(lock));
         }

@@ -1,5 +1,7 @@
-//! Numbers about the daemon and what it follows, as OpenMetrics text. No label has a pid, an
-//! argument or a name that a container chose.
+//! Metrics of the daemon and of the shims that it follows, as OpenMetrics text.
+//!
+//! No label has a pid, an argument or a name that a container chose, so the number of time series
+//! is bounded.
 
 use std::{
     fmt,
@@ -25,10 +27,10 @@ use crate::{
 
 type ByLabel = Family<[(&'static str, &'static str); 1], Counter>;
 
-/// Where something can be lost, as gaps name it.
+/// The stages at which events can be lost, as gaps name them.
 const STAGES: [&str; 5] = ["kernel", "source", "observer", "journal", "subscriber"];
 
-/// Counters, shared by those that count.
+/// The counters. A clone counts into the same counters.
 #[derive(Clone, Default)]
 pub struct Metrics {
     events: ByLabel,
@@ -37,35 +39,36 @@ pub struct Metrics {
     delay_ns: Arc<AtomicU64>,
 }
 
-/// What is read at a scrape.
+/// The values that are read at each scrape instead of being counted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Now {
-    /// Registered, ended ones too.
+    /// Registry entries, including those of ended processes.
     pub entries: usize,
-    /// Registered and alive.
+    /// Registry entries of living processes.
     pub living: usize,
-    /// Commands that wait for the registry's thread.
+    /// Requests that wait for the registry's thread.
     pub commands_waiting: usize,
-    /// Lines that wait for the slowest reader of the probe socket.
+    /// Lines that the slowest reader of the probe socket has not read yet.
     pub probe_waiting: usize,
-    /// Shims that are followed, and those of them whose stream is connected.
+    /// How many shims are followed, and how many of them are connected.
     pub shims: (usize, usize),
-    /// What shims could not yet give to containerd.
+    /// Task events that containerd has not acknowledged.
     pub unpublished: Unpublished,
-    /// Processes and open ports of containers.
+    /// How many processes, and how many open ports, containers have.
     pub contained: (usize, usize),
-    /// Bytes of the stream's file.
+    /// The length of the stream's file in bytes.
     pub stream_bytes: u64,
-    /// Resident memory of this process, and of the shims together.
+    /// Resident memory in bytes: of this process, and of all shims together.
     pub memory: (u64, u64),
-    /// Descriptors of this process.
+    /// Open descriptors of this process; 0 if they could not be counted.
     pub fds: u32,
 }
 
 impl Metrics {
-    /// Counts an event of a shim.
+    /// Counts an event that a shim sent.
     pub fn count(&self, event: &Event) {
         let known = |all: &[&'static str], text: &str| {
+            // A label must be one of a fixed set: a broken shim could send any text.
             all.iter().copied().find(|one| *one == text).unwrap_or("other")
         };
         self.events.get_or_create(&[("type", known(&EVENT_TYPES, &event.type_))]).inc();
@@ -76,92 +79,99 @@ impl Metrics {
         }
     }
 
-    /// Notes that events up to one of this time were written.
+    /// Notes that an event with this time, in nanoseconds since 1970, was written to the stream.
     pub fn written(&self, time_ns: u64) {
         let delay = realtime_ns().saturating_sub(time_ns);
         self.delay_ns.store(delay, Ordering::Relaxed);
     }
 
-    /// All of it.
+    /// All metrics in the OpenMetrics text format.
     #[must_use]
     pub fn text(&self, now: &Now) -> String {
         let mut registry = Registry::with_prefix("lookout");
         registry.register(
             "events",
-            "Events of the node's shims that were written",
+            "Events of the node's shims that were written to the stream",
             self.events.clone(),
         );
-        registry.register("gaps", "Gaps in the events", self.gaps.clone());
-        registry.register("lost_events", "Events that were counted as lost", self.lost.clone());
-        let mut seconds = |name: &str, help: &str, value: Duration| {
+        registry.register("gaps", "Gaps in the stream of events", self.gaps.clone());
+        registry.register("lost_events", "Events that gaps reported as lost", self.lost.clone());
+        for (name, help, value) in [
+            (
+                "stream_delay",
+                "Time from the last event in the kernel until it was written",
+                Duration::from_nanos(self.delay_ns.load(Ordering::Relaxed)),
+            ),
+            (
+                "oldest_unpublished",
+                "Age of the oldest task event that containerd has not acknowledged",
+                now.unpublished.oldest,
+            ),
+        ] {
             let gauge = Gauge::<f64, AtomicU64>::default();
             gauge.set(value.as_secs_f64());
             registry.register_with_unit(name, help, Unit::Seconds, gauge);
-        };
-        let delay = Duration::from_nanos(self.delay_ns.load(Ordering::Relaxed));
-        seconds(
-            "stream_delay",
-            "From the kernel's event until it was written, of the last one",
-            delay,
-        );
-        let unpublished = now.unpublished;
-        seconds(
-            "oldest_unpublished",
-            "How old the oldest task event is that containerd has not got",
-            unpublished.oldest,
-        );
-        let mut gauge = |name: &str, help: &str, unit: Option<Unit>, value: u64| {
+        }
+        for (name, help, unit, value) in now.gauges() {
             let gauge: Gauge = Gauge::default();
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
             match unit {
                 Some(unit) => registry.register_with_unit(name, help, unit, gauge),
                 None => registry.register(name, help, gauge),
             }
-        };
-        gauge("entries", "Registered processes, ended ones too", None, now.entries as u64);
-        gauge("living_entries", "Registered processes that live", None, now.living as u64);
-        gauge(
-            "commands_waiting",
-            "Commands that wait for the registry",
-            None,
-            now.commands_waiting as u64,
-        );
-        gauge(
-            "probe_lines_waiting",
-            "Lines that wait for the probe socket's readers",
-            None,
-            now.probe_waiting as u64,
-        );
-        gauge("shims", "Shims that are followed", None, now.shims.0 as u64);
-        gauge("shims_connected", "Shims whose events arrive", None, now.shims.1 as u64);
-        gauge(
-            "shims_answering",
-            "Shims that said what they have unpublished",
-            None,
-            unpublished.shims as u64,
-        );
-        gauge(
-            "unpublished_events",
-            "Task events that containerd has not got",
-            None,
-            unpublished.events,
-        );
-        gauge("unpublished", "What these take", Some(Unit::Bytes), unpublished.bytes);
-        gauge(
-            "container_processes",
-            "Processes that live in containers",
-            None,
-            now.contained.0 as u64,
-        );
-        gauge("container_ports", "Ports that are open in containers", None, now.contained.1 as u64);
-        gauge("stream_file", "The file of events", Some(Unit::Bytes), now.stream_bytes);
-        gauge("resident_memory", "Of this daemon", Some(Unit::Bytes), now.memory.0);
-        gauge("shims_resident_memory", "Of all shims together", Some(Unit::Bytes), now.memory.1);
-        gauge("open_descriptors", "Of this daemon", None, u64::from(now.fds));
+        }
         let mut text = String::with_capacity(4096);
-        // A string takes everything that is written to it.
+        // Writing to a String cannot fail.
         let _ = encode(&mut text, &registry);
         text
+    }
+}
+
+/// Name, help, unit and value of a gauge.
+type Row = (&'static str, &'static str, Option<Unit>, u64);
+
+impl Now {
+    fn gauges(&self) -> [Row; 15] {
+        let Self { shims, unpublished, contained, memory, .. } = self;
+        let count = |number: usize| number as u64;
+        let bytes = || Some(Unit::Bytes);
+        [
+            ("entries", "Registered processes, including ended ones", None, count(self.entries)),
+            ("living_entries", "Registered processes that are alive", None, count(self.living)),
+            (
+                "commands_waiting",
+                "Requests that wait for the registry",
+                None,
+                count(self.commands_waiting),
+            ),
+            (
+                "probe_lines_waiting",
+                "Lines that the slowest reader of the probe socket has not read",
+                None,
+                count(self.probe_waiting),
+            ),
+            ("shims", "Shims that are followed", None, count(shims.0)),
+            ("shims_connected", "Shims that are followed and connected", None, count(shims.1)),
+            (
+                "shims_answering",
+                "Shims that reported their unpublished task events",
+                None,
+                count(unpublished.shims),
+            ),
+            (
+                "unpublished_events",
+                "Task events that containerd has not acknowledged",
+                None,
+                unpublished.events,
+            ),
+            ("unpublished", "Size of the unpublished task events", bytes(), unpublished.bytes),
+            ("container_processes", "Living processes of containers", None, count(contained.0)),
+            ("container_ports", "Open ports of containers", None, count(contained.1)),
+            ("stream_file", "Length of the file of events", bytes(), self.stream_bytes),
+            ("resident_memory", "Resident memory of this daemon", bytes(), memory.0),
+            ("shims_resident_memory", "Resident memory of all shims", bytes(), memory.1),
+            ("open_descriptors", "Open descriptors of this daemon", None, u64::from(self.fds)),
+        ]
     }
 }
 
@@ -176,9 +186,9 @@ mod tests {
     use super::*;
     use crate::api::Gap;
 
-    /// Check the text: events by type, losses by stage, and nothing that a shim made up as a label.
+    /// Check the text: events by type, losses by stage, and no label that a shim invented.
     #[test]
-    fn what_is_counted_is_told() {
+    fn counters_and_gauges_are_in_the_text() {
         let metrics = Metrics::default();
         for type_ in ["process.start", "process.start", "made.up"] {
             metrics.count(&Event { type_: type_.into(), ..Default::default() });

@@ -7,8 +7,8 @@
 //!  scrapers ── HTTP ─────────────────────►  sockets ──► metrics
 //! ```
 //!
-//! No shim and no command for containers needs it. It has no timer while no registered process
-//! lives, and answers no command before it is on disk.
+//! Shims and the commands for containers work without it. It has no timer while no registered
+//! process is alive, and answers a command only after the change is on disk.
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
@@ -26,11 +26,11 @@ cfg_if::cfg_if! {
     }
 }
 
-/// How a daemon's run ended.
+/// How [`run`] ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was told to.
+    /// The daemon served until SIGTERM or SIGINT.
     Ended,
-    /// Another one runs, of this pid; this one did nothing.
+    /// A daemon with this pid runs already, so this process did nothing.
     Runs(i32),
 }

@@ -1,14 +1,17 @@
-//! One daemon's life: takes its place, reads the registry, serves until TERM.
+//! Runs the daemon: takes the instance lock, reads the registry, serves until SIGTERM.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::broadcast,
+};
 use ttrpc::r#async::{Server, transport::Listener};
 
 use super::{
     Outcome,
-    instance::{self, Claim, InstanceError},
+    instance::{self, Claim, InstanceError, InstanceLock},
     metrics::{Metrics, Now},
     node::{Node, NodeError},
     service::Service,
@@ -25,61 +28,61 @@ use crate::{
     registration,
     registry::{
         inspector::Inspector,
-        owner::{self, Handle, Intervals},
+        owner::{self, Handle, Intervals, Running},
         store::StoreError,
     },
 };
 
-/// How long answers that are under way may take after TERM.
+/// How long requests that are being answered may take after SIGTERM.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// A daemon could not begin.
+/// Why the daemon did not start, or did not continue.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// Its place.
+    /// The instance lock could not be taken.
     #[error(transparent)]
     Instance(#[from] InstanceError),
-    /// Its registry.
+    /// The registry's file could not be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The patterns of the configuration.
+    /// A redaction pattern of the configuration is invalid.
     #[error("redact in the configuration")]
     Redact(#[from] RedactError),
-    /// The socket's service.
+    /// The ttrpc server could not be started.
     #[error("failed to serve")]
     Serve(#[from] ttrpc::Error),
-    /// The stream of the node's events.
+    /// The file of the node's events could not be opened.
     #[error(transparent)]
     Node(#[from] NodeError),
-    /// Another socket of the configuration.
+    /// A socket that the configuration names could not be bound.
     #[error("failed to serve {what}")]
     Socket {
-        /// What, as its key is called.
+        /// The configuration key of the socket.
         what: &'static str,
-        /// Why.
+        /// The error of the system call.
         #[source]
         source: std::io::Error,
     },
-    /// The registry's thread ended by itself; what was answered is on disk.
+    /// The registry's thread ended although it was not asked to. Everything that was answered is
+    /// on disk.
     #[error("the registry failed")]
     Registry,
-    /// Something of the system.
+    /// Another system call failed while the daemon started.
     #[error("failed to start")]
     System(#[from] std::io::Error),
 }
 
-/// Serves until TERM or INT. `force` replaces a daemon that runs. Called before there are other
-/// threads.
+/// Serves until SIGTERM or SIGINT. With `force`, a daemon that runs already is ended first.
 ///
 /// # Errors
 ///
-/// [`ServeError`] names what it could not begin with.
+/// [`ServeError`]: which part could not be started, or that the registry's thread failed.
 pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let settings = config.settings();
     let redactor = Redactor::new(&settings.redact)?;
     let socket = client::daemon::socket();
-    let (instance_lock, listener) = match instance::take(&socket, force)? {
+    let (instance_lock, listener) = match instance::claim(&socket, force)? {
         Claim::Theirs(pid) => return Ok(Outcome::Runs(pid)),
         Claim::Ours(instance_lock, listener) => (instance_lock, listener),
     };
@@ -93,18 +96,14 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let state: PathBuf = instance::state_dir();
     let (handle, mut running) = owner::start(&state, inspector.boot, intervals)?;
     let metrics = Metrics::default();
-    let (probe, _) = tokio::sync::broadcast::channel(sockets::PROBE_WAITING);
+    let (probe, _) = broadcast::channel(sockets::PROBE_WAITING);
     let node = match follows_shims() {
         true => {
             Some(Node::open(&state, &registration::runtime_dir(), metrics.clone(), probe.clone())?)
         }
         false => None,
     };
-    let scraped = (metrics, handle.clone(), node.clone(), probe.clone());
-    let text = move || -> sockets::TextFuture {
-        let (metrics, handle, node, probe) = scraped.clone();
-        Box::pin(async move { metrics.text(&now(&handle, node.as_ref(), probe.len()).await) })
-    };
+    let text = scrape_text(metrics, handle.clone(), node.clone(), probe.clone());
     let failed = |what| move |source| ServeError::Socket { what, source };
     let metrics_socket = socket.with_file_name("metrics.sock");
     let scrapes = sockets::metrics(&metrics_socket, settings.metrics_address.as_deref(), text);
@@ -119,33 +118,60 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
         .add_listener(Listener::new(accepted))
         .register_service(api::registry::create_registry(Arc::new(service)));
     server.start().await?;
-    tracing::info!(pid = std::process::id(), socket = %socket.display(), state = %state.display(), "serving");
+    tracing::info!(
+        pid = std::process::id(),
+        socket = %socket.display(),
+        state = %state.display(),
+        "serving"
+    );
     let mut has_failed = false;
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
+        // While `handle` is alive, the thread ends only by an error or a panic.
         () = running.ended() => has_failed = true,
         () = follow(node.as_ref()) => {}
         () = scrapes => {}
         () = or_never(probing) => {}
     }
-    // What else this process made.
+    // The daemon's own socket is removed with the instance lock, below.
     let others = [Some(metrics_socket), settings.probe_socket.clone()];
     others.iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
     tracing::info!("leaving");
-    server.stop_listen().await;
-    let _ = tokio::time::timeout(LAST_ANSWERS, server.shutdown()).await;
-    drop((server, handle));
-    // After the last answer, which is on disk: nobody finds a socket that does not serve.
-    drop(instance_lock);
-    let joined = tokio::task::spawn_blocking(move || running.join());
-    // A handler that still waits keeps the thread; it waits for nothing that is not on disk.
-    let _ = tokio::time::timeout(LAST_ANSWERS, joined).await;
+    stop(server, handle, running, instance_lock).await;
     if has_failed { Err(ServeError::Registry) } else { Ok(Outcome::Ended) }
 }
 
-/// Root's daemon follows the node's shims; so does one whose run-time folder was named. Others may
-/// not connect.
+/// Finishes the pending answers and removes the daemon's socket, then waits for the registry's
+/// thread.
+async fn stop(mut server: Server, handle: Handle, running: Running, instance_lock: InstanceLock) {
+    server.stop_listen().await;
+    let _ = tokio::time::timeout(LAST_ANSWERS, server.shutdown()).await;
+    drop((server, handle));
+    // After the last answer, so that no client finds a socket at which no process serves.
+    drop(instance_lock);
+    let joined = tokio::task::spawn_blocking(move || running.join());
+    // A handler that is still running keeps the thread alive through its handle. Its change is on
+    // disk already, so the daemon does not wait for it any longer.
+    let _ = tokio::time::timeout(LAST_ANSWERS, joined).await;
+}
+
+/// Makes the text of one scrape each time it is called.
+fn scrape_text(
+    metrics: Metrics,
+    handle: Handle,
+    node: Option<Node>,
+    probe: broadcast::Sender<Arc<str>>,
+) -> impl Fn() -> sockets::TextFuture + Clone {
+    let shared = (metrics, handle, node, probe);
+    move || -> sockets::TextFuture {
+        let (metrics, handle, node, probe) = shared.clone();
+        Box::pin(async move { metrics.text(&now(&handle, node.as_ref(), probe.len()).await) })
+    }
+}
+
+/// Whether this daemon follows the node's shims: root's does, and one for which
+/// `LOOKOUT_RUNTIME_DIR` is set. Other users may not connect to shims.
 fn follows_shims() -> bool {
     nix::unistd::geteuid().is_root()
         || std::env::var_os("LOOKOUT_RUNTIME_DIR").is_some_and(|dir| !dir.is_empty())
@@ -158,6 +184,7 @@ async fn follow(node: Option<&Node>) {
     }
 }
 
+/// Waits for a part of the daemon that may be turned off; then it never resolves.
 async fn or_never(task: Option<impl Future<Output = ()>>) {
     match task {
         Some(task) => task.await,
@@ -165,9 +192,10 @@ async fn or_never(task: Option<impl Future<Output = ()>>) {
     }
 }
 
-/// What a scrape reads.
+/// Collects the values that are read at each scrape.
 async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now {
-    let counts = handle.ask(|owner| Ok((owner.registry().len(), owner.registry().living()))).await;
+    let counts =
+        handle.request(|owner| Ok((owner.registry().len(), owner.registry().living()))).await;
     let (entries, living) = counts.unwrap_or_default();
     let shims = node.map(Node::shims).unwrap_or_default();
     let own = i32::try_from(std::process::id())
@@ -175,6 +203,7 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
         .and_then(identify)
         .and_then(usage)
         .unwrap_or_default();
+    // From the registrations and not from `node`: a daemon that follows no shims reports these too.
     let registered =
         registration::registrations(&registration::runtime_dir(), None).unwrap_or_default();
     let of = |one: &registration::Registration| ProcessKey { pid: one.pid, start_ticks: one.start };
@@ -186,7 +215,7 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
         commands_waiting: handle.waiting(),
         probe_waiting,
         shims: (shims.len(), shims.iter().filter(|shim| shim.connected).count()),
-        unpublished: Unpublished::ask(registered).await,
+        unpublished: Unpublished::of(registered).await,
         contained: node.map(Node::counts).unwrap_or_default(),
         stream_bytes: node.map(Node::stream_length).unwrap_or_default(),
         memory: (own.rss_bytes, memory),
@@ -194,7 +223,7 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
     }
 }
 
-/// A descriptor for each process that is registered.
+/// Raises the limit of descriptors to the hard limit: each registered process takes one.
 fn raise_descriptors() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);

@@ -1,4 +1,4 @@
-//! The Registry service: decode, ask the owner, encode.
+//! The Registry service: decodes requests, asks the registry's owner, encodes the answers.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -24,19 +24,19 @@ use crate::{
     },
 };
 
-/// Entries of a page where nothing is said, and at most.
+/// How many entries a page has by default, and at most.
 const PAGE: (u32, u32) = (1000, 5000);
 
-/// Bytes of a page's texts: an answer has at most 4 MiB.
+/// A page ends after this many bytes, because ttrpc allows 4 MiB for a message.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// Bytes of any answer; the envelope needs a few more.
+/// The most bytes of an answer: the 4 MiB of ttrpc without some space for the envelope.
 const ANSWER_MAX: usize = (4 << 20) - 4096;
 
-/// Entries of a snapshot in one request.
+/// How many entries of a snapshot one request may have.
 const LOAD_MAX: usize = 1000;
 
-/// What answers.
+/// Implements the Registry service of `proto/`.
 #[derive(Debug, Clone)]
 pub struct Service {
     owner: Handle,
@@ -46,24 +46,25 @@ pub struct Service {
 }
 
 impl Service {
-    /// For a owner, and for the node's shims where they are followed.
+    /// A service for a registry. `node` is `None` if this daemon does not follow the node's shims.
     #[must_use]
     pub fn new(owner: Handle, inspector: Arc<Inspector>, node: Option<Node>) -> Self {
         Self { owner, inspector, node, started_ns: realtime_ns() }
     }
 
-    async fn ask<T: Send + 'static>(
+    /// Runs `work` on the registry's thread, and waits until its changes are on disk.
+    async fn request<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut RegistryOwner) -> Result<T, Refusal> + Send + 'static,
     ) -> ttrpc::Result<T> {
-        self.owner.ask(work).await.map_err(status)
+        self.owner.request(work).await.map_err(status)
     }
 
     fn node(&self) -> ttrpc::Result<&Node> {
         let refusal = || {
             ttrpc::get_status(
                 Code::FAILED_PRECONDITION,
-                "this daemon follows no shims: root's does",
+                "this daemon follows no shims: only root's does",
             )
         };
         self.node.as_ref().ok_or_else(|| ttrpc::Error::RpcStatus(refusal()))
@@ -91,11 +92,12 @@ impl registry::Registry for Service {
         request: api::AddRequest,
     ) -> ttrpc::Result<api::AddResponse> {
         let api::AddRequest { pid, name, tags, groups, will_run, .. } = request;
+        // On another thread than the registry's: reading `/proc` must not delay other changes.
         let inspector = self.inspector.clone();
-        let looked = blocking(move || inspector.look(pid, &will_run)).await?;
-        let (pidfd, process) = looked.map_err(status)?;
+        let inspected = blocking(move || inspector.inspect(pid, &will_run)).await?;
+        let (pidfd, process) = inspected.map_err(status)?;
         let new = New { process, name, tags, groups };
-        let entry = self.ask(move |owner| owner.add(new, pidfd)).await?;
+        let entry = self.request(move |owner| owner.add(new, pidfd)).await?;
         Ok(api::AddResponse { entry: Some(api::Entry::from(&entry)).into(), ..Default::default() })
     }
 
@@ -107,7 +109,7 @@ impl registry::Registry for Service {
         let selector = Selector::from(request.selector.unwrap_or_default());
         let limit = if request.limit == 0 { PAGE.0 } else { request.limit.min(PAGE.1) };
         let after = request.after_id;
-        self.ask(move |owner| {
+        self.request(move |owner| {
             let mut entries = Vec::new();
             let mut bytes = 0;
             let mut more = false;
@@ -116,7 +118,7 @@ impl registry::Registry for Service {
                     more = true;
                     break;
                 }
-                let entry = api::Entry::from(&owner.shown(entry));
+                let entry = api::Entry::from(&owner.current(entry));
                 bytes += size(&entry);
                 entries.push(entry);
             }
@@ -143,8 +145,8 @@ impl registry::Registry for Service {
         } = request;
         let selector = Selector::from(selector.unwrap_or_default());
         let edit = Edit { add_tags, remove_tags, add_groups, remove_groups, name };
-        self.ask(move |owner| {
-            let ids = owner.registry().chosen(&selector, all)?;
+        self.request(move |owner| {
+            let ids = owner.registry().resolve(&selector, all)?;
             let change = match (remove, edit.is_empty()) {
                 (true, true) => Change::Remove { ids: ids.clone() },
                 (true, false) => return Err(Refusal::Nothing),
@@ -166,7 +168,7 @@ impl registry::Registry for Service {
             return Err(status(Refusal::NoSignal { number }));
         }
         let selector = Selector::from(selector.unwrap_or_default());
-        let targets = self.ask(move |owner| targets(owner, &selector, all)).await?;
+        let targets = self.request(move |owner| targets(owner, &selector, all)).await?;
         let signalled = blocking(move || signal(targets, number, tree)).await?.map_err(status)?;
         Ok(api::KillResponse {
             ids: signalled.ids,
@@ -181,16 +183,17 @@ impl registry::Registry for Service {
         request: api::SampleRequest,
     ) -> ttrpc::Result<api::SampleResponse> {
         let mut selector = Selector::from(request.selector.unwrap_or_default());
+        // An ended process has no usage, even if its pid has been reused.
         selector.alive = true;
-        let asked: Vec<Entry> = self
-            .ask(move |owner| Ok(owner.registry().select(&selector, 0).cloned().collect()))
+        let selected: Vec<Entry> = self
+            .request(move |owner| Ok(owner.registry().select(&selector, 0).cloned().collect()))
             .await?;
         let inspector = self.inspector.clone();
         let node = self.node.as_ref().filter(|_| request.containers);
         let contained = node.map(Node::processes).unwrap_or_default();
         let idle = node.map(Node::idle).unwrap_or_default();
         let answer = blocking(move || api::SampleResponse {
-            usages: idle_marked(usages(&inspector, &asked, request.tree, &contained), &idle),
+            usages: mark_idle(usages(&inspector, &selected, request.tree, &contained), &idle),
             monotonic_ns: monotonic_ns(),
             ..Default::default()
         });
@@ -210,7 +213,7 @@ impl registry::Registry for Service {
             )));
         }
         let entries = request.entries.into_iter().map(Entry::from).collect();
-        let ids = self.ask(move |owner| owner.load(entries)).await?;
+        let ids = self.request(move |owner| owner.load(entries)).await?;
         Ok(api::LoadResponse { ids, ..Default::default() })
     }
 
@@ -220,7 +223,7 @@ impl registry::Registry for Service {
         request: api::ResetRequest,
     ) -> ttrpc::Result<api::ResetResponse> {
         let removed = self
-            .ask(move |owner| {
+            .request(move |owner| {
                 if request.confirm != "RESET" {
                     return Err(Refusal::Unconfirmed);
                 }
@@ -256,9 +259,10 @@ impl registry::Registry for Service {
     }
 }
 
-/// The living processes that a signal is for. Those that were named and have ended are refused.
+/// The living processes that a signal is for. A process that has ended is an error only if its
+/// entry was given by id, or if all have ended.
 fn targets(owner: &RegistryOwner, selector: &Selector, all: bool) -> Result<Vec<Target>, Refusal> {
-    let ids = owner.registry().chosen(selector, all)?;
+    let ids = owner.registry().resolve(selector, all)?;
     let mut targets = Vec::with_capacity(ids.len());
     let mut dead = None;
     for id in ids {
@@ -274,7 +278,8 @@ fn targets(owner: &RegistryOwner, selector: &Selector, all: bool) -> Result<Vec<
     }
 }
 
-/// What is registered, each followed by what descends from it; then what is only contained.
+/// The usage of registered processes, with `tree` each followed by its descendants; then that of
+/// processes of containers that are in neither.
 fn usages(
     inspector: &Inspector,
     entries: &[Entry],
@@ -291,20 +296,22 @@ fn usages(
             usages.extend(descendants.map(|(_, usage)| usage));
         }
     }
+    // A process of a container may be registered too. It must have one row.
     let mut known: HashMap<String, usize> =
         usages.iter().enumerate().map(|(index, usage)| (usage.entity_id.clone(), index)).collect();
-    for one in contained {
-        let process = one.process.get_or_default();
+    for member in contained {
+        let process = member.process.get_or_default();
         if let Some(usage) = known.get(&process.entity_id).and_then(|index| usages.get_mut(*index))
         {
-            usage.container = one.container.clone();
+            // Registered and in a container: one row, with the container's name.
+            usage.container = member.container.clone();
             continue;
         }
-        let Some(mut usage) = start_of(&process.entity_id, process.pid).and_then(usage_of) else {
+        let Some(mut usage) = key_of(&process.entity_id, process.pid).and_then(usage_of) else {
             continue;
         };
         usage.entity_id = process.entity_id.clone();
-        usage.container = one.container.clone();
+        usage.container = member.container.clone();
         usage.command = lossless(&process.args.join(&b' ')).into_owned();
         usage.created_ns = process.created_ns;
         known.insert(usage.entity_id.clone(), usages.len());
@@ -313,8 +320,8 @@ fn usages(
     usages
 }
 
-/// The same, with a mark on those of containers that are idle.
-fn idle_marked(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api::Usage> {
+/// Marks the usages of processes in idle containers.
+fn mark_idle(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api::Usage> {
     let idle: HashSet<_> = idle.iter().map(|one| (&one.namespace, &one.id)).collect();
     for usage in &mut usages {
         usage.idle =
@@ -323,7 +330,7 @@ fn idle_marked(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api:
     usages
 }
 
-/// What descends from an entry's process now.
+/// The current descendants of an entry's process, with their usage.
 fn descendants(
     inspector: &Inspector,
     entry: &Entry,
@@ -340,8 +347,9 @@ fn descendants(
     })
 }
 
-/// The process of an entity id, whose digits after the boot's and the pid's are the start.
-fn start_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
+/// The identity of a process, from its entity id: 8 hexadecimal digits of the boot, 8 of the pid,
+/// then those of the start. `None` if the id is malformed.
+fn key_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
     let start_ticks = u64::from_str_radix(entity_id.get(16..)?, 16).ok()?;
     Some(ProcessKey { pid, start_ticks })
 }
@@ -375,7 +383,8 @@ fn size(message: &impl protobuf::Message) -> usize {
     usize::try_from(message.compute_size()).unwrap_or(usize::MAX)
 }
 
-/// An answer, if it fits into a message of ttrpc: a larger one would cost the connection.
+/// Refuses an answer that does not fit into a message of ttrpc. Sending it would end the
+/// connection.
 fn fitting<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
     if size(&answer) <= ANSWER_MAX {
         return Ok(answer);
@@ -384,7 +393,8 @@ fn fitting<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
     Err(ttrpc::Error::RpcStatus(ttrpc::get_status(Code::RESOURCE_EXHAUSTED, message)))
 }
 
-/// What reads `/proc`, off the thread that answers.
+/// Runs work that reads `/proc` on another thread, because it would delay the answers to all other
+/// clients.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> ttrpc::Result<T> {
@@ -396,7 +406,7 @@ async fn blocking<T: Send + 'static>(
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+#[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
 fn status(refusal: Refusal) -> ttrpc::Error {
     let code = match refusal.kind() {
         Kind::NotFound => Code::NOT_FOUND,
@@ -404,8 +414,8 @@ fn status(refusal: Refusal) -> ttrpc::Error {
         Kind::Exists => Code::ALREADY_EXISTS,
         Kind::State => Code::FAILED_PRECONDITION,
         Kind::Denied => Code::PERMISSION_DENIED,
-        Kind::Room => Code::RESOURCE_EXHAUSTED,
-        Kind::Later => Code::UNAVAILABLE,
+        Kind::Capacity => Code::RESOURCE_EXHAUSTED,
+        Kind::Unavailable => Code::UNAVAILABLE,
     };
     ttrpc::Error::RpcStatus(ttrpc::get_status(code, chain(&refusal)))
 }

@@ -1,4 +1,5 @@
-//! The daemon's other sockets: metrics by HTTP, and what begins to run.
+//! The daemon's other sockets: metrics over HTTP, and the probe socket with each exec of a
+//! container.
 
 use std::{
     io,
@@ -20,25 +21,25 @@ use tokio::{
 use super::instance::bind;
 use crate::accept;
 
-/// Connections at once; more of them wait.
+/// How many connections of one kind are served at once. More of them wait in the socket's backlog.
 const CONNECTIONS: usize = 16;
 
-/// How long a request, and its answer, may take.
+/// How long a client may take to send its request, and to read the response.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A request of a scraper is a few hundred bytes.
+/// The most bytes that are read of a request. A scraper sends a few hundred.
 const REQUEST_MAX: usize = 8 << 10;
 
-/// Lines that wait for a reader of the probe socket. One that is further behind is disconnected: it
-/// would not know otherwise that something is missing.
+/// How many lines may wait for a reader of the probe socket. A reader that is further behind is
+/// disconnected, because the format has no way to report that lines are missing.
 pub const PROBE_WAITING: usize = 4096;
 
-/// Serves metrics at a unix socket, and at an address of this host where one is configured, until
-/// it is dropped.
+/// Listens at a unix socket, and at `address` (`HOST:PORT`) if it is given. The returned future
+/// answers scrapes with `text` until it is dropped.
 ///
 /// # Errors
 ///
-/// What the system answered; `InvalidInput` for an address that others can reach.
+/// What the system returned; `InvalidInput` for an address that other machines can reach.
 pub async fn metrics(
     socket: &Path,
     address: Option<&str>,
@@ -49,19 +50,26 @@ pub async fn metrics(
         Some(address) => Some(TcpListener::bind(loopback(address)?).await?),
         None => None,
     };
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let free = Arc::new(Semaphore::new(CONNECTIONS));
     Ok(async move {
         let mut connections = std::pin::pin!(connections);
         let mut served = JoinSet::new();
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            // Before the accept: without a permit, a connection stays in the backlog.
+            let Ok(permit) = free.clone().acquire_owned().await else { return };
             let text = text.clone();
             tokio::select! {
                 Some(Ok(connection)) = connections.next() => {
-                    served.spawn(async move { let _permit = permit; answer(connection, text).await });
+                    served.spawn(async move {
+                        let _permit = permit;
+                        answer(connection, text).await;
+                    });
                 }
-                Some(connection) = from(tcp.as_ref()) => {
-                    served.spawn(async move { let _permit = permit; answer(connection, text).await });
+                Some(connection) = accept_from(tcp.as_ref()) => {
+                    served.spawn(async move {
+                        let _permit = permit;
+                        answer(connection, text).await;
+                    });
                 }
                 Some(_) = served.join_next() => {}
             }
@@ -69,12 +77,14 @@ pub async fn metrics(
     })
 }
 
-/// The text of one scrape.
+/// Resolves to the text of one scrape.
 pub type TextFuture = std::pin::Pin<Box<dyn Future<Output = String> + Send>>;
 
-async fn from(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
+/// The next connection of `listener`; `None` if accepting failed.
+async fn accept_from(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
     match listener {
-        // What failed is tried again: a scraper comes again too.
+        // EMFILE and the like pass. The pause keeps the loop from spinning until then, and a
+        // scraper comes again.
         Some(listener) => match listener.accept().await {
             Ok((connection, _)) => Some(connection),
             Err(_) => {
@@ -87,15 +97,15 @@ async fn from(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
 }
 
 fn loopback(address: &str) -> io::Result<SocketAddr> {
-    let found = address.to_socket_addrs()?.next();
-    found.filter(|address| address.ip().is_loopback()).ok_or_else(|| {
+    let resolved = address.to_socket_addrs()?.next();
+    resolved.filter(|address| address.ip().is_loopback()).ok_or_else(|| {
         let why =
-            format!("metrics_address {address} is not of this host alone, such as 127.0.0.1:9464");
+            format!("metrics_address {address} is not a loopback address, such as 127.0.0.1:9464");
         io::Error::new(io::ErrorKind::InvalidInput, why)
     })
 }
 
-/// One request, one answer: what a scraper needs of HTTP/1.1 (RFC 9112).
+/// Answers one request and closes: the part of HTTP/1.1 (RFC 9112) that a scraper needs.
 async fn answer(
     mut connection: impl AsyncRead + AsyncWrite + Unpin,
     text: impl Fn() -> TextFuture,
@@ -120,7 +130,8 @@ async fn answer(
         _ => ("405 Method Not Allowed", String::new()),
     };
     let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n\
+        "HTTP/1.1 {status}\r\n\
+         Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );
@@ -132,20 +143,20 @@ async fn answer(
     let _ = timeout(PATIENCE, write).await;
 }
 
-/// Serves lines to whoever connects to a unix socket, until it is dropped.
+/// Listens at a unix socket. The returned future writes `lines` to each client until it is dropped.
 ///
 /// # Errors
 ///
-/// What the system answered.
+/// What the system returned.
 pub fn probe(
     socket: &Path,
     lines: broadcast::Sender<Arc<str>>,
 ) -> io::Result<impl Future<Output = ()>> {
     let (connections, _) = accept::accept(bind(socket)?.into())?;
-    Ok(carry(connections, lines))
+    Ok(serve_readers(connections, lines))
 }
 
-async fn carry(
+async fn serve_readers(
     connections: impl Stream<Item = io::Result<UnixStream>>,
     lines: broadcast::Sender<Arc<str>>,
 ) {
@@ -161,18 +172,20 @@ async fn carry(
     }
 }
 
-/// Until the reader leaves or is too slow.
+/// Writes lines to one reader until it disconnects or is too slow.
 async fn write(mut connection: UnixStream, mut lines: broadcast::Receiver<Arc<str>>) {
-    let mut nothing = [0; 64];
+    let mut ignored = [0; 64];
     loop {
         tokio::select! {
             line = lines.recv() => {
+                // An error means that the reader is more than PROBE_WAITING lines behind.
                 let Ok(line) = line else { return };
                 if connection.write_all(line.as_bytes()).await.is_err() {
                     return;
                 }
             }
-            read = connection.read(&mut nothing) => {
+            // A reader sends nothing. Reading notices that it has disconnected between two lines.
+            read = connection.read(&mut ignored) => {
                 if matches!(read, Ok(0) | Err(_)) {
                     return;
                 }

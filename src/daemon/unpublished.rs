@@ -1,5 +1,6 @@
-//! What shims could not yet give to containerd. They are asked when somebody wants to know, never
-//! otherwise.
+//! Task events that shims have not been able to publish to containerd.
+//!
+//! The shims are asked at each scrape of the metrics, and at no other time.
 
 use std::time::Duration;
 
@@ -12,37 +13,37 @@ use crate::{
     clock::realtime_ns,
 };
 
-/// How many shims are asked at once: each takes a descriptor.
+/// How many shims are asked at once. Each takes a descriptor meanwhile.
 const AT_ONCE: usize = 32;
 
-/// How long one shim may take, which answers in a millisecond unless it is stopped; and how long
-/// all of them.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
+/// How long one shim may take to answer, and all of them together. A shim answers within a
+/// millisecond unless it is stopped.
+const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
-/// Task events that containerd has not acknowledged, of all shims that said so.
+/// The task events that containerd has not acknowledged, of all shims that answered.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unpublished {
-    /// Shims that answered.
+    /// How many shims answered in time.
     pub shims: usize,
-    /// How many.
+    /// How many task events they have.
     pub events: u64,
-    /// What they take.
+    /// The size of these events in bytes.
     pub bytes: u64,
-    /// How old the oldest is; 0 where there is none.
+    /// The age of the oldest event; 0 if there is none.
     pub oldest: Duration,
 }
 
 impl Unpublished {
-    /// What these shims have. One that does not answer in time is left out.
-    pub async fn ask(shims: Vec<Registration>) -> Self {
+    /// Asks these shims. A shim that does not answer in time is left out.
+    pub async fn of(shims: Vec<Registration>) -> Self {
         let mut all = Self::default();
         let answers = futures::stream::iter(shims).map(status).buffer_unordered(AT_ONCE);
         let asked = answers.for_each(|answer| {
             all.add(answer.as_ref(), realtime_ns());
             std::future::ready(())
         });
-        // What was heard by then counts.
-        let _ = timeout(PATIENCE.1, asked).await;
+        // After the timeout, the answers so far are in `all`.
+        let _ = timeout(TIMEOUTS.1, asked).await;
         all
     }
 
@@ -59,17 +60,17 @@ impl Unpublished {
 
 async fn status(registration: Registration) -> Option<StatusResponse> {
     let asked = async { Shim::connect(registration).await?.status().await };
-    timeout(PATIENCE.0, asked).await.ok()?.ok()
+    timeout(TIMEOUTS.0, asked).await.ok()?.ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Check that the oldest of all shims is told, that the rest is added up, and that a shim that
-    /// says nothing is not counted as one that has nothing.
+    /// Check that the greatest age is kept, that counts and sizes are added up, and that a shim
+    /// that does not answer is not counted as one without events.
     #[test]
-    fn the_oldest_of_all_is_told() {
+    fn answers_are_summed_up_with_the_greatest_age() {
         let mut all = Unpublished::default();
         let answer = |events, oldest_ns| {
             let (unpublished_events, unpublished_bytes, oldest_unpublished_ns) =
@@ -90,7 +91,7 @@ mod tests {
             all,
             Unpublished { shims: 3, events: 3, bytes: 300, oldest: Duration::from_nanos(60) }
         );
-        // A clock that was set back makes nothing younger than now.
+        // After the clock was set back, the age is 0 and not negative.
         let mut all = Unpublished::default();
         all.add(Some(&answer(1, Some(200))), 100);
         assert_eq!(all.oldest, Duration::ZERO);

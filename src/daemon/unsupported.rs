@@ -1,22 +1,22 @@
-//! The daemon where nothing can hold a process or tell of its end: it does not begin.
+//! The daemon on systems without pidfds: it does not start.
 
 use super::Outcome;
 use crate::config::Config;
 
-/// A daemon could not begin.
+/// Why the daemon did not start.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// A registry that never learns of an end would lie.
-    #[error("the daemon runs on Linux only: nothing on this system tells it how a process ends")]
+    /// The daemon cannot learn when a process ends, so it would show dead processes as alive.
+    #[error("the daemon runs on Linux only: on this system it cannot learn how a process ends")]
     Unsupported,
 }
 
-/// Refuses.
+/// Does nothing: the daemon is not supported here.
 ///
 /// # Errors
 ///
-/// [`ServeError::Unsupported`].
+/// [`ServeError::Unsupported`], always.
 pub async fn run(_config: &Config, _force: bool) -> Result<Outcome, ServeError> {
     Err(ServeError::Unsupported)
 }

@@ -1,75 +1,75 @@
-//! What happens to the registry: one line of the store has one command's changes.
+//! The changes of the registry. One line of the store has the changes of one command.
 
 use serde::{Deserialize, Serialize};
 
 use super::entry::{End, Entry};
 
-/// One change.
+/// One change of the registry. Its JSON form is an element of a line of the store's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// A file begins.
+    /// The first change of a file.
     Begin {
-        /// What the lines after it look like.
+        /// The version of the form of all lines of the file.
         schema: u32,
-        /// No entry gets an id up to this.
+        /// The highest id that was used before this file. A new entry gets a higher one.
         last_id: u64,
     },
-    /// A new entry.
+    /// Adds an entry, under the id in it.
     Add(Box<Entry>),
-    /// Tags, groups or the name of entries.
+    /// Changes tags, groups or the name of entries.
     Edit {
-        /// Which.
+        /// The ids of the entries.
         ids: Vec<u64>,
-        /// What.
+        /// What is changed of each of them.
         #[serde(flatten)]
         edit: Edit,
     },
-    /// Entries are gone.
+    /// Removes entries.
     Remove {
-        /// Which.
+        /// The ids of the entries.
         ids: Vec<u64>,
     },
-    /// All entries are gone.
+    /// Removes all entries.
     Reset,
-    /// A process has ended; or more is known of how.
+    /// A process has ended, or its exit status has become known after its end.
     End {
-        /// Whose entry.
+        /// The id of its entry.
         id: u64,
-        /// How.
+        /// When and how it ended.
         end: End,
-        /// The daemon was there: it lived until then.
+        /// Whether the daemon ran when the process ended, so that the process was alive until then.
         is_witnessed: bool,
     },
-    /// Everything that lives was known to live then.
+    /// All entries that are not ended were known to be alive at this time.
     Seen {
-        /// Nanoseconds since 1970.
+        /// The time, in nanoseconds since 1970.
         time_ns: u64,
     },
 }
 
-/// What is changed of an entry.
+/// What an edit changes of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edit {
-    /// Added.
+    /// Tags to add. A tag that the entry has already is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_tags: Vec<String>,
-    /// Removed; one that is not there is no error.
+    /// Tags to remove, after others were added. A tag that the entry does not have is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_tags: Vec<String>,
-    /// Added.
+    /// Groups to add. A group that the entry is in already is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_groups: Vec<String>,
-    /// Removed; one that is not there is no error.
+    /// Groups to remove, after others were added. A group that the entry is not in is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_groups: Vec<String>,
-    /// The new name; empty takes it away.
+    /// The new name; an empty one removes the name. `None` leaves the name as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
 impl Edit {
-    /// Whether it changes nothing.
+    /// Whether this edit changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -1,8 +1,8 @@
-//! The entries of the registry, and what may be done to them. Pure: no I/O, no clock.
+//! The entries of the registry and the rules for changing them. Pure: no I/O, no clock.
 //!
 //! A request is planned first, as a [`Change`] or a [`Refusal`]. A change is written to the
-//! [store](super::store) and then applied. The store's file has nothing but changes, so applying
-//! them gives the registry.
+//! [store](super::store) and then applied. The store's file consists of changes only, so applying
+//! all of them restores the registry.
 
 #[cfg(test)]
 pub(in crate::registry) mod tests;
@@ -17,25 +17,26 @@ use super::{
 };
 use crate::model::{ProcessKey, is_hostile};
 
-/// More entries are refused.
+/// The most entries of a registry, including those of ended processes.
 pub const ENTRIES_MAX: usize = 200_000;
-/// Tags of one entry, and groups.
+/// The most tags of one entry, and the most groups.
 const WORDS_MAX: usize = 64;
-/// Bytes of a command line that somebody else has captured; our own capture takes less, escaped or
-/// not.
+/// The most bytes of the command line of an entry that is loaded from a snapshot. The daemon's own
+/// capture is shorter, even if it is escaped.
 const COMMAND_MAX: usize = 32 << 10;
-/// Bytes of a name, a tag or a group.
+/// The most bytes of a name, a tag or a group.
 const WORD_BYTES_MAX: usize = 128;
 
-/// All entries, with an index for each way to ask for them.
+/// All entries, with an index for each kind of selection.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registry {
     entries: BTreeMap<u64, Entry>,
-    /// The id of the newest entry that there ever was.
+    /// The id of the newest entry, even if it was removed since. Ids are not used again.
     last_id: u64,
-    /// When everything that lives was last known to.
+    /// When all living entries were last known to be alive, in nanoseconds since 1970.
     seen_ns: u64,
-    /// Of living entries only: an ended one's pid may be anybody's.
+    /// By boot and process. Only entries of living processes: the pid of an ended one may be
+    /// reused.
     living: HashMap<(u32, ProcessKey), u64>,
     by_pid: Index<i32>,
     by_name: Index<String>,
@@ -45,45 +46,45 @@ pub struct Registry {
 
 type Index<T> = HashMap<T, BTreeSet<u64>>;
 
-/// What an entry is to be.
+/// A new entry, before it has an id.
 #[derive(Debug, Clone, Default)]
 pub struct New {
-    /// Who it is.
+    /// The process to register.
     pub process: Process,
-    /// Empty: none.
+    /// The name; empty for none.
     pub name: String,
-    /// Any order.
+    /// The tags, in any order.
     pub tags: Vec<String>,
-    /// Any order.
+    /// The groups, in any order.
     pub groups: Vec<String>,
 }
 
 impl Registry {
-    /// How many entries there are.
+    /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Whether there is none.
+    /// Whether there is no entry.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// How many live.
+    /// The number of entries of living processes.
     #[must_use]
     pub fn living(&self) -> usize {
         self.living.len()
     }
 
-    /// The id of the newest entry that there ever was.
+    /// The id of the newest entry, even if it was removed since; 0 if there never was one.
     #[must_use]
     pub fn last_id(&self) -> u64 {
         self.last_id
     }
 
-    /// When everything that lives was last known to.
+    /// When all living entries were last known to be alive, in nanoseconds since 1970; 0 if never.
     #[must_use]
     pub fn seen_ns(&self) -> u64 {
         self.seen_ns
@@ -94,13 +95,13 @@ impl Registry {
         self.entries.values()
     }
 
-    /// One entry.
+    /// The entry with this id; `None` if there is none.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&Entry> {
         self.entries.get(&id)
     }
 
-    /// The entries that match, in the order of their ids, beginning after one.
+    /// The entries that match and have a greater id than `after`, in the order of their ids.
     pub fn select<'a>(
         &'a self,
         selector: &'a Selector,
@@ -115,13 +116,14 @@ impl Registry {
             .filter(move |entry| selector.matches(entry))
     }
 
-    /// The entries that a change or a signal is for. Several must have been named by their ids, or
-    /// asked for.
+    /// The ids of the entries that a change or a signal is for. With `all` there may be several
+    /// even if they were not given by id.
     ///
     /// # Errors
     ///
-    /// [`Refusal`] where there is none, or an id that nobody has, or several and not `all`.
-    pub fn chosen(&self, selector: &Selector, all: bool) -> Result<Vec<u64>, Refusal> {
+    /// [`Refusal::Nothing`] for an empty selector, [`Refusal::NoEntry`] for an id without an entry,
+    /// [`Refusal::NoMatch`] if no entry matches, [`Refusal::Several`] without `all`.
+    pub fn resolve(&self, selector: &Selector, all: bool) -> Result<Vec<u64>, Refusal> {
         if selector.is_empty() {
             return Err(Refusal::Nothing);
         }
@@ -141,7 +143,8 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] where the process has an entry already, a word is none, or there is no room.
+    /// [`Refusal`] if the process has an entry already, a text is not allowed, or the registry is
+    /// full.
     pub fn add(&self, new: New, now_ns: u64) -> Result<Change, Refusal> {
         let New { process, name, tags, groups } = new;
         if let Some(id) = self.living.get(&(process.boot, process.key())) {
@@ -168,7 +171,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] where a word is none, or an entry would have too many.
+    /// [`Refusal`] if a text is not allowed, or an entry would have too many tags or groups.
     pub fn edit(&self, ids: Vec<u64>, edit: Edit) -> Result<Change, Refusal> {
         if edit.is_empty() {
             return Err(Refusal::Nothing);
@@ -187,20 +190,20 @@ impl Registry {
         Ok(Change::Edit { ids, edit })
     }
 
-    /// Plans to take over an entry of a snapshot, under a new id. `taken` are entries that are
-    /// planned already.
+    /// Plans to load an entry of a snapshot, under a new id. `planned` is the number of entries of
+    /// the same snapshot that are planned already.
     ///
     /// # Errors
     ///
     /// As [`add`](Self::add).
-    pub fn load(&self, entry: Entry, taken: u64) -> Result<Change, Refusal> {
+    pub fn load(&self, entry: Entry, planned: u64) -> Result<Change, Refusal> {
         let Entry { name, tags, groups, process, added_ns, last_seen_ns, end, .. } = entry;
         if end.is_none()
             && let Some(id) = self.living.get(&(process.boot, process.key()))
         {
             return Err(Refusal::Duplicate { pid: process.pid, id: *id });
         }
-        if self.entries.len() as u64 + taken >= ENTRIES_MAX as u64 {
+        if self.entries.len() as u64 + planned >= ENTRIES_MAX as u64 {
             return Err(Refusal::Full { limit: ENTRIES_MAX });
         }
         name.iter().try_for_each(|name| word("name", name))?;
@@ -209,7 +212,7 @@ impl Registry {
             return Err(Refusal::TooLong { pid: process.pid, limit: COMMAND_MAX });
         }
         let (tags, groups) = (words("tag", tags)?, words("group", groups)?);
-        let id = self.last_id + 1 + taken;
+        let id = self.last_id + 1 + planned;
         Ok(Change::Add(Box::new(Entry {
             id,
             name,
@@ -222,48 +225,52 @@ impl Registry {
         })))
     }
 
-    /// Makes it so. A change of an entry that is not there does nothing: its file was damaged.
+    /// Applies a change. A change of an entry that does not exist does nothing: that happens if the
+    /// line that added the entry was damaged.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Begin { last_id, .. } => self.last_id = self.last_id.max(last_id),
             Change::Add(entry) => {
-                self.take_out(entry.id);
+                self.remove(entry.id);
                 self.last_id = self.last_id.max(entry.id);
-                self.put_in(*entry);
+                self.insert(*entry);
             }
             Change::Edit { ids, edit } => {
                 for id in ids {
-                    if let Some(mut entry) = self.take_out(id) {
+                    // Out of the indexes and back: the edit may change what they are made of.
+                    if let Some(mut entry) = self.remove(id) {
                         edit.apply(&mut entry);
-                        self.put_in(entry);
+                        self.insert(entry);
                     }
                 }
             }
             Change::Remove { ids } => {
                 for id in ids {
-                    self.take_out(id);
+                    self.remove(id);
                 }
             }
+            // Ids are not used again, even after a reset.
             Change::Reset => {
                 *self = Self { last_id: self.last_id, seen_ns: self.seen_ns, ..Self::default() }
             }
             Change::End { id, end, is_witnessed } => {
-                if let Some(mut entry) = self.take_out(id) {
+                if let Some(mut entry) = self.remove(id) {
                     let seen = if is_witnessed { end.time_ns } else { self.seen_ns };
                     if entry.end.is_none() {
                         entry.last_seen_ns = entry.last_seen_ns.max(seen);
                     }
-                    // The moment stays; what was not known then may be now.
+                    // The time of the first report is right. The exit status may become known
+                    // later, when the process is reaped.
                     let time_ns = entry.end.map_or(end.time_ns, |before| before.time_ns);
                     entry.end = Some(crate::registry::entry::End { time_ns, ..end });
-                    self.put_in(entry);
+                    self.insert(entry);
                 }
             }
             Change::Seen { time_ns } => self.seen_ns = self.seen_ns.max(time_ns),
         }
     }
 
-    fn put_in(&mut self, entry: Entry) {
+    fn insert(&mut self, entry: Entry) {
         let id = entry.id;
         if entry.is_alive() {
             self.living.insert((entry.process.boot, entry.process.key()), id);
@@ -281,20 +288,20 @@ impl Registry {
         self.entries.insert(id, entry);
     }
 
-    fn take_out(&mut self, id: u64) -> Option<Entry> {
+    fn remove(&mut self, id: u64) -> Option<Entry> {
         let entry = self.entries.remove(&id)?;
         if entry.is_alive() {
             self.living.remove(&(entry.process.boot, entry.process.key()));
         }
-        leave(&mut self.by_pid, &entry.process.pid, id);
-        entry.tags.iter().for_each(|tag| leave(&mut self.by_tag, tag, id));
-        entry.groups.iter().for_each(|group| leave(&mut self.by_group, group, id));
-        entry.name.iter().for_each(|name| leave(&mut self.by_name, name, id));
+        remove_from_index(&mut self.by_pid, &entry.process.pid, id);
+        entry.tags.iter().for_each(|tag| remove_from_index(&mut self.by_tag, tag, id));
+        entry.groups.iter().for_each(|group| remove_from_index(&mut self.by_group, group, id));
+        entry.name.iter().for_each(|name| remove_from_index(&mut self.by_name, name, id));
         Some(entry)
     }
 
-    /// The ids among which everything that matches is, from the index that leaves the fewest;
-    /// `None`: all.
+    /// A superset of the ids that match, from the index that gives the fewest; `None` if no index
+    /// applies, so that all entries have to be compared.
     fn narrowest<'a>(&'a self, selector: &'a Selector) -> Option<BTreeSet<&'a u64>> {
         let Selector { ids, pids, names, tags, all_tags, groups, all_groups, .. } = selector;
         let mut best: Option<BTreeSet<&u64>> = (!ids.is_empty()).then(|| ids.iter().collect());
@@ -322,7 +329,8 @@ impl Registry {
     }
 }
 
-fn leave<T: std::hash::Hash + Eq>(index: &mut Index<T>, key: &T, id: u64) {
+/// Removes an id from an index, and a key without ids.
+fn remove_from_index<T: std::hash::Hash + Eq>(index: &mut Index<T>, key: &T, id: u64) {
     if let Some(ids) = index.get_mut(key) {
         ids.remove(&id);
         if ids.is_empty() {
@@ -343,10 +351,11 @@ fn words(
     Ok(words)
 }
 
-/// Names, tags and groups are for people to type, and for terminals to show.
+/// Checks a name, a tag or a group. People type them and terminals show them, so blanks at the ends
+/// and control characters are not allowed.
 fn word(what: &'static str, text: &str) -> Result<(), Refusal> {
-    let is_fit = !text.is_empty() && text.len() <= WORD_BYTES_MAX && text.trim() == text;
-    if is_fit && !text.contains(is_hostile) {
+    let is_allowed = !text.is_empty() && text.len() <= WORD_BYTES_MAX && text.trim() == text;
+    if is_allowed && !text.contains(is_hostile) {
         return Ok(());
     }
     Err(Refusal::Word {

@@ -1,4 +1,4 @@
-//! What is read of a process that is to be registered.
+//! Reads what is known of a process that is to be registered.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -15,22 +15,23 @@ use crate::{
     sys::pidfd,
 };
 
-/// What of a user's processes a daemon may register, and this boot.
+/// Reads processes, with their arguments redacted, for a daemon that may be limited to one user.
 #[derive(Debug)]
 pub struct Inspector {
     redactor: Redactor,
     /// The first 32 bits of the boot id.
     pub boot: u32,
-    /// `None`: everybody's.
+    /// The only user for whom processes may be registered; `None` for root, which may register all.
     only_of: Option<u32>,
 }
 
 impl Inspector {
-    /// For the user that this process runs as; root sees everybody's.
+    /// An inspector for the user of this process. For root, processes of all users may be
+    /// registered.
     ///
     /// # Errors
     ///
-    /// Where the boot id cannot be read.
+    /// What reading the boot id returned.
     pub fn new(redactor: Redactor) -> io::Result<Self> {
         let boot = boot_id()?;
         let uid = nix::unistd::geteuid();
@@ -38,18 +39,19 @@ impl Inspector {
         Ok(Self { redactor, boot, only_of })
     }
 
-    /// A process that lives, with a descriptor that is its. `will_run` are the arguments that it is
-    /// about to have.
+    /// Reads a living process and opens a pidfd of it. If `will_run` is not empty, it is the
+    /// command line that the process is about to execute, and is used instead of the current one.
+    /// Blocks for microseconds, because it reads `/proc`.
     ///
     /// # Errors
     ///
-    /// [`Refusal`] where there is no such process, it has ended, or it is not this daemon's
-    /// business.
-    pub fn look(&self, pid: i32, will_run: &[Vec<u8>]) -> Result<(OwnedFd, Process), Refusal> {
+    /// [`Refusal`] if there is no such process, it has ended, it is another user's, or no pidfd of
+    /// it can be opened.
+    pub fn inspect(&self, pid: i32, will_run: &[Vec<u8>]) -> Result<(OwnedFd, Process), Refusal> {
         let key = identify(pid).ok_or(Refusal::NoProcess { pid })?;
         let pidfd =
             hold(key, None).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
-                // A thread's id is no process's.
+                // Also for the id of a thread that is not a thread group leader.
                 Some(Errno::ESRCH) => Refusal::NoProcess { pid },
                 _ => Refusal::Unwatchable { pid, source },
             })?;
@@ -57,6 +59,7 @@ impl Inspector {
         if self.only_of.is_some_and(|ours| uid != Some(ours)) {
             return Err(Refusal::Foreign { pid });
         }
+        // After the pidfd was opened: a zombie can be held, and must not be registered.
         if start_ticks(pid).is_none() {
             return Err(Refusal::Ended { pid });
         }
@@ -65,13 +68,14 @@ impl Inspector {
             [] => image.args,
             words => Some(Args::from_nul_separated(&[words.join(&0), vec![0]].concat())),
         };
+        // The executable of a command that is not executed yet is not known.
         let executable = image.executable.filter(|_| will_run.is_empty());
         let process = self.process(key, uid, executable.as_deref(), image.comm.as_deref(), args);
         let pidfd_inode = pidfd::inode(&pidfd);
         Ok((pidfd, Process { pidfd_inode, ..process }))
     }
 
-    /// The command line of a process now, for reading, without secrets.
+    /// The current command line of a process, redacted; empty if it cannot be read.
     #[must_use]
     pub fn command(&self, key: ProcessKey) -> String {
         let (image, _) = image(key.pid, key);
@@ -91,7 +95,7 @@ impl Inspector {
         let mut words: Vec<&[u8]> = args.iter().flat_map(Args::iter).collect();
         let name = [b"[", comm.unwrap_or_default(), b"]"].concat();
         if words.is_empty() && comm.is_some() {
-            // A kernel thread, as ps shows it.
+            // A kernel thread has no arguments. ps(1) shows its name in brackets.
             words.push(&name);
         }
         let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();

@@ -1,4 +1,4 @@
-//! Signals by pidfd: to the process that is meant or to nobody.
+//! Sends signals by pidfd, so that a signal never reaches another process that has the pid by now.
 
 use std::{collections::HashMap, os::fd::OwnedFd};
 
@@ -11,37 +11,38 @@ use crate::{
     sys::pidfd::send_signal,
 };
 
-/// How often a tree is looked at for children that came meanwhile. What forks faster than it is
-/// stopped for so long is left: `kill` can be asked again.
-const ROUNDS: usize = 64;
+/// How often a tree is scanned for new children. A tree that still has new children after so many
+/// scans is signalled as far as it is known; the caller can repeat the command.
+const SCANS: usize = 64;
 
 /// A process that a signal is for.
 #[derive(Debug)]
 pub struct Target {
-    /// Its entry.
+    /// The id of its entry.
     pub id: u64,
-    /// Who.
+    /// The identity of the process.
     pub key: ProcessKey,
-    /// A descriptor that is its.
+    /// A pidfd of this process.
     pub pidfd: OwnedFd,
 }
 
-/// Who got a signal.
+/// The entries and processes that were signalled.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Signalled {
-    /// Entries.
+    /// The ids of the entries that were signalled.
     pub ids: Vec<u64>,
-    /// Processes, descendants too.
+    /// How many processes were signalled, including descendants.
     pub processes: u32,
 }
 
-/// Sends a signal to processes, and to all that descends from them if that is wanted. Reads
-/// `/proc`: milliseconds.
+/// Sends a signal to processes, with `tree` also to all their descendants. Blocks for milliseconds,
+/// because it reads `/proc`.
 ///
 /// # Errors
 ///
-/// [`Refusal::Dead`] where all have ended; [`Refusal::Signal`] where the kernel refuses one of
-/// them, which the others before it have got.
+/// [`Refusal::Dead`] if all have ended. [`Refusal::Signal`] if the kernel refuses the signal for
+/// one process; the processes before it have been signalled then. [`Refusal::NoSignal`] if there is
+/// no such signal.
 pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled, Refusal> {
     let mut signalled = Signalled::default();
     let mut dead = None;
@@ -55,7 +56,7 @@ pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled
                     has_root |= member == key;
                     signalled.processes += 1;
                 }
-                // It ended by itself.
+                // It ended before the signal was sent.
                 Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
                 Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
                     return Err(Refusal::NoSignal { number: signal });
@@ -75,19 +76,19 @@ pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled
     }
 }
 
-/// A process and its descendants, each held. Where they are to be killed they are stopped as they
-/// are found, so that none forks away; a parent that ends meanwhile would leave its children to
-/// another.
+/// A process and its descendants, each with a pidfd. With `stop` each is stopped as soon as it is
+/// found: a stopped process cannot fork, and does not end, which would reparent its children so
+/// that they are not found as descendants.
 fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, OwnedFd)> {
     let halt = |pidfd: &OwnedFd| {
         if stop {
-            // Refused or ended: the signal itself tells.
+            // An error will occur again when the signal itself is sent.
             let _ = send_signal(pidfd, SIGSTOP);
         }
     };
     halt(&pidfd);
     let mut held = HashMap::from([(root, pidfd)]);
-    for _ in 0..ROUNDS {
+    for _ in 0..SCANS {
         let known: Vec<ProcessKey> = held.keys().copied().collect();
         let Ok(pids) = of_tree(root.pid, &known) else { break };
         let new: Vec<_> = pids.into_iter().filter_map(|pid| descendant(pid, &held)).collect();
@@ -99,12 +100,12 @@ fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, Own
             held.insert(key, pidfd);
         }
     }
-    // Ourselves, should we be of the tree, at no time.
+    // The daemon may be part of the tree. It must not kill itself.
     held.into_iter().filter(|(key, _)| !is_us(key.pid)).collect()
 }
 
-/// A process that was found in the tree, held, if the one that has its pid now is a child of one
-/// that is held.
+/// The process that has this pid now, with a pidfd. `None` if it is held already, or if its parent
+/// is not held: then the pid was reused after the scan.
 fn descendant(pid: i32, held: &HashMap<ProcessKey, OwnedFd>) -> Option<(ProcessKey, OwnedFd)> {
     let key = identify(pid).filter(|key| !held.contains_key(key) && !is_us(pid))?;
     let pidfd = hold(key, None).ok()?;

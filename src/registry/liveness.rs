@@ -1,9 +1,9 @@
-//! Who of the registered lives: a pidfd each, all in one epoll.
+//! Notices the ends of registered processes: a pidfd for each process, all in one epoll.
 //!
-//! A pidfd is readable when the last thread of the process has ended: the end is known then, and
-//! how it ended when the parent has reaped it, of which the same descriptor tells. Nothing here has
-//! a timer; what no descriptor could be had for is looked at when [`look`](Liveness::look) is
-//! called.
+//! A pidfd becomes readable when the last thread of the process has ended. The exit status is known
+//! when the parent has reaped the process, which the same descriptor reports by hanging up. There
+//! is no timer here. Processes for which no pidfd could be opened are checked by
+//! [`scan`](Liveness::scan), which the caller calls now and then.
 
 use std::{
     collections::HashMap,
@@ -19,10 +19,10 @@ use crate::{
     sys::pidfd,
 };
 
-/// Whoever wakes the waiting thread for another reason; no entry has this id.
-const OTHER: u64 = u64::MAX;
+/// The epoll data of the waker. No entry has this id.
+const WAKER: u64 = u64::MAX;
 
-/// How many ends one wait tells.
+/// The most ends that one wait returns.
 const BATCH: usize = 512;
 
 /// The processes that are watched.
@@ -30,37 +30,40 @@ const BATCH: usize = 512;
 pub struct Liveness {
     epoll: Epoll,
     held: HashMap<u64, Held>,
-    /// How many may be held.
-    room: usize,
-    /// For which there was no descriptor.
+    /// The most pidfds in `held`.
+    capacity: usize,
+    /// The processes for which there was no descriptor.
     unheld: HashMap<u64, ProcessKey>,
 }
 
 #[derive(Debug)]
 struct Held {
     pidfd: OwnedFd,
+    /// Whether the end was returned already, without an exit status.
     has_ended: bool,
 }
 
-/// What became of an entry's process.
+/// A process has ended, or its exit status has become known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Noticed {
-    /// The entry.
+    /// The id of its entry.
     pub id: u64,
-    /// How it ended; `None` where the kernel does not tell (yet).
+    /// The exit code or the signal; `None` before the process is reaped, and always before Linux
+    /// 6.15.
     pub ended: Option<Ended>,
 }
 
-/// A descriptor of a process, if that is still the one that is meant: by its start, and by its
-/// inode where that is known.
+/// Opens a pidfd of the process `key`, a zombie too. `inode` is the inode of the process's pidfd if
+/// it is known: it distinguishes two processes that had the pid within one clock tick.
 ///
 /// # Errors
 ///
-/// `ESRCH` where it is not, a zombie is; what pidfd_open(2) answered.
+/// `ESRCH` if the process was reaped; what pidfd_open(2) returned.
 pub fn hold(key: ProcessKey, inode: Option<u64>) -> io::Result<OwnedFd> {
     let pidfd = pidfd::open(key.pid)?;
     let is_meant = identify(key.pid) == Some(key) && !is_another(&pidfd, inode);
-    // Who had the pid when it was asked about has it still: it is not reaped.
+    // After `identify`: if the process of the descriptor is not reaped now, it had the pid during
+    // `identify` too, so the start that was read is its.
     match pidfd::send_signal(&pidfd, 0) {
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Err(error),
         _ if is_meant => Ok(pidfd),
@@ -68,49 +71,53 @@ pub fn hold(key: ProcessKey, inode: Option<u64>) -> io::Result<OwnedFd> {
     }
 }
 
-/// Whether somebody else has the pid by now, who may have begun in the same clock tick.
+/// Whether another process has the pid now, even if it started in the same clock tick.
 pub fn is_reused(key: ProcessKey, inode: Option<u64>) -> bool {
     let Some(now) = identify(key.pid) else { return false };
     now != key || pidfd::open(key.pid).is_ok_and(|pidfd| is_another(&pidfd, inode))
 }
 
+/// Whether the pidfd has another inode than the one that is meant. `false` if an inode is not
+/// known.
 fn is_another(pidfd: &OwnedFd, meant: Option<u64>) -> bool {
     pidfd::inode(pidfd).zip(meant).is_some_and(|(has, meant)| has != meant)
 }
 
 impl Liveness {
-    /// Watches nobody, and wakes when `waker` is readable. So many are held at most: who connects
-    /// needs descriptors too.
+    /// Watches no process yet. [`wait`](Self::wait) also returns when `waker` is readable.
+    /// `capacity` is the most pidfds that are kept, because connections and files need descriptors
+    /// too.
     ///
     /// # Errors
     ///
-    /// What the system answered.
-    pub fn new(waker: impl AsFd, room: usize) -> io::Result<Self> {
+    /// What epoll_create1(2) or epoll_ctl(2) returned.
+    pub fn new(waker: impl AsFd, capacity: usize) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        epoll.add(waker, EpollEvent::new(EpollFlags::EPOLLIN, OTHER))?;
-        Ok(Self { epoll, held: HashMap::new(), room, unheld: HashMap::new() })
+        epoll.add(waker, EpollEvent::new(EpollFlags::EPOLLIN, WAKER))?;
+        Ok(Self { epoll, held: HashMap::new(), capacity, unheld: HashMap::new() })
     }
 
-    /// Watches an entry's process, by a descriptor that was checked to be its.
+    /// Watches an entry's process by a pidfd that was checked to be of this process.
     ///
     /// # Errors
     ///
-    /// `EMFILE` where there is no room; `ENOSPC`, `ENOMEM`: at the limits of epoll(7).
+    /// `EMFILE` at the capacity; `ENOSPC`, `ENOMEM` at the limits of epoll(7).
     pub fn watch(&mut self, id: u64, pidfd: OwnedFd) -> io::Result<()> {
-        if self.held.len() >= self.room {
+        if self.held.len() >= self.capacity {
             return Err(nix::errno::Errno::EMFILE.into());
         }
+        // Level-triggered: a process that has ended already is reported by the next wait.
         self.epoll.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, id))?;
         self.held.insert(id, Held { pidfd, has_ended: false });
         Ok(())
     }
 
-    /// Watches it without a descriptor: at looks.
-    pub fn watch_at_looks(&mut self, id: u64, key: ProcessKey) {
+    /// Watches an entry's process without a descriptor: [`scan`](Self::scan) notices its end.
+    pub fn watch_by_scans(&mut self, id: u64, key: ProcessKey) {
         self.unheld.insert(id, key);
     }
 
-    /// Forgets an entry.
+    /// Stops watching the process of an entry.
     pub fn forget(&mut self, id: u64) {
         self.unheld.remove(&id);
         if let Some(held) = self.held.remove(&id) {
@@ -118,29 +125,29 @@ impl Liveness {
         }
     }
 
-    /// The descriptor of an entry's process, while there is one.
+    /// The pidfd of an entry's process; `None` if it is watched without one, or not at all.
     #[must_use]
     pub fn pidfd(&self, id: u64) -> Option<BorrowedFd<'_>> {
         self.held.get(&id).map(|held| held.pidfd.as_fd())
     }
 
-    /// Whether something has to be looked at.
+    /// Whether a process is watched without a descriptor.
     #[must_use]
-    pub fn needs_looks(&self) -> bool {
+    pub fn needs_scans(&self) -> bool {
         !self.unheld.is_empty()
     }
 
-    /// Who of those without a descriptor has gone.
-    pub fn look(&mut self) -> Vec<Noticed> {
-        let gone = self.unheld.extract_if(|_, key| identify(key.pid) != Some(*key));
-        gone.map(|(id, _)| Noticed { id, ended: None }).collect()
+    /// Checks the processes without a descriptor, and returns those that were reaped.
+    pub fn scan(&mut self) -> Vec<Noticed> {
+        let ended = self.unheld.extract_if(|_, key| identify(key.pid) != Some(*key));
+        ended.map(|(id, _)| Noticed { id, ended: None }).collect()
     }
 
-    /// Waits for an end, or for the waker, or until the time is over.
+    /// Waits until a process ends or is reaped, the waker is woken, or the timeout has passed.
     ///
     /// # Errors
     ///
-    /// What epoll_wait(2) answered; an interruption is none.
+    /// What epoll_wait(2) returned. An interruption by a signal is no error.
     pub fn wait(&mut self, timeout: EpollTimeout) -> io::Result<Vec<Noticed>> {
         let mut events = [EpollEvent::empty(); BATCH];
         let count = match self.epoll.wait(&mut events, timeout) {
@@ -148,7 +155,7 @@ impl Liveness {
             Err(nix::errno::Errno::EINTR) => 0,
             Err(error) => return Err(error.into()),
         };
-        let ready = events.iter().take(count).map(EpollEvent::data).filter(|id| *id != OTHER);
+        let ready = events.iter().take(count).map(EpollEvent::data).filter(|id| *id != WAKER);
         Ok(ready.filter_map(|id| self.ended(id)).collect())
     }
 
@@ -156,13 +163,15 @@ impl Liveness {
         let held = self.held.get_mut(&id)?;
         let ended = pidfd::wait_status(&held.pidfd).map(Ended::from_wait_status);
         if ended.is_some() || held.has_ended {
-            // Reaped: nothing more comes, whether the kernel told how or not.
-            let was_told = held.has_ended;
+            // The process is reaped, so the descriptor reports nothing more, whether the kernel has
+            // given an exit status or not.
+            let is_reported = held.has_ended;
             self.forget(id);
-            return (ended.is_some() || !was_told).then_some(Noticed { id, ended });
+            return (ended.is_some() || !is_reported).then_some(Noticed { id, ended });
         }
         held.has_ended = true;
-        // Hanging up is told always, and only after the process was reaped (pidfd_poll, Linux 6.9).
+        // No longer for EPOLLIN, which a zombie keeps raised. EPOLLHUP is always reported, and only
+        // after the process was reaped (`pidfd_poll`, Linux 6.9).
         let mut event = EpollEvent::new(EpollFlags::empty(), id);
         if self.epoll.modify(&held.pidfd, &mut event).is_err() {
             self.forget(id);

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //!  daemon::service ── job ──►  owner       one thread owns everything below
-//!                               ├─ entries     pure: entries, indexes, what is allowed
+//!                               ├─ entries     pure: entries, indexes, which changes are allowed
 //!                               ├─ store       one line for each command, synced before the answer
 //!                               └─ liveness    a pidfd for each living process, one epoll
 //!
-//!  inspector   what is known of a process that is to be registered
-//!  kill        signals by pidfd, to whole trees too
+//!  inspector   reads what is known of a process that is to be registered
+//!  kill        sends signals by pidfd, to a process or to its whole tree
 //! ```
 //!
 //! A process is known by pid, start and boot, so a signal never reaches another process that has
-//! been given the same pid. The pure part and the store are compiled everywhere; what holds
-//! processes is Linux only.
+//! been given the same pid. The pure part and the store are compiled everywhere. The modules that
+//! need pidfds or `/proc` exist on Linux only.
 
 mod change;
 pub mod entries;

@@ -1,13 +1,14 @@
-//! The registry's one owner: a thread that has the entries, their file and their descriptors.
+//! The owner of the registry: the one thread that may change the entries, their file and their
+//! pidfds.
 //!
 //! ```text
 //!  service ── job ──►  run it: plan, append, apply ─┐
-//!                      … all that wait              ├─► one sync ──► all their answers
+//!                      … all waiting jobs           ├─► one sync ──► all their answers
 //!  kernel ── end ──►   append, apply                ┘
 //! ```
 //!
-//! Nothing is answered before it is on disk, and one sync serves all that wait for one. The thread
-//! has no timer while nothing that is registered lives.
+//! A job is answered after its changes are on disk; all waiting jobs share one sync. The thread has
+//! no timer while no registered process is alive.
 
 use std::{
     io,
@@ -36,42 +37,44 @@ use super::{
 };
 use crate::{clock::realtime_ns, model::chain, platform::Waker};
 
-/// Jobs that wait. When there are so many, the next is refused: its client tries again.
-const WAITING: usize = 1024;
+/// The most jobs that may wait. The next is refused as busy, and its client may try again.
+const WAITING_MAX: usize = 1024;
 
 type Reply = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 type Job = Box<dyn FnOnce(&mut RegistryOwner) -> Reply + Send>;
 
-/// What the service asks through.
+/// Sends jobs to the registry's thread.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    /// Taken when this is dropped only.
+    /// `None` only while this is being dropped.
     jobs: Option<SyncSender<Job>>,
     waker: Arc<Waker>,
+    /// How many jobs have been sent and not begun.
     waiting: Arc<AtomicUsize>,
 }
 
-/// The thread. It ends when all handles are gone.
+/// The registry's thread. It ends when all handles are dropped.
 #[derive(Debug)]
 pub struct Running {
     thread: JoinHandle<()>,
-    /// Closed by the thread's end, a panic too.
+    /// Its sender is dropped when the thread ends, by a panic too.
     end: oneshot::Receiver<()>,
 }
 
-/// How often what has no other way to be told is done.
+/// How often the thread does what no event triggers.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
-    /// Between looks at processes without a descriptor.
+    /// The time between scans of the processes for which there was no descriptor.
     pub liveness: Duration,
-    /// Between notes on disk that everything that lives was seen.
+    /// The time between lines in the file that record that the living processes were seen alive.
     pub last_seen: Duration,
 }
 
-/// What is left for connections, shims and files; of a small limit a half.
+/// How many descriptors are kept free for connections, shims and files. Of a small limit, a half is
+/// kept free.
 const OTHER_DESCRIPTORS: u64 = 512;
 
-/// The registry with its file and its descriptors.
+/// The registry with its file and its pidfds. Belongs to the registry's thread.
 #[derive(Debug)]
 pub struct RegistryOwner {
     registry: Registry,
@@ -81,12 +84,13 @@ pub struct RegistryOwner {
 }
 
 impl Handle {
-    /// Does something with the registry, and gives the answer when it is on disk.
+    /// Runs `work` on the registry's thread. Resolves after the changes are on disk.
     ///
     /// # Errors
     ///
-    /// What the work refuses; [`Refusal::Busy`], [`Refusal::Unsaved`].
-    pub async fn ask<T: Send + 'static>(
+    /// What `work` returned; [`Refusal::Busy`] if it was not run; [`Refusal::Unsaved`] if the
+    /// changes could not be synced and were taken back.
+    pub async fn request<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut RegistryOwner) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
@@ -96,7 +100,7 @@ impl Handle {
         let job: Job = Box::new(move |owner| {
             waiting.fetch_sub(1, Ordering::Relaxed);
             let result = work(owner);
-            // Whoever asked may have left.
+            // It fails if the request was dropped meanwhile, for example with its connection.
             Box::new(|saved| drop(sender.send(saved.and(result))))
         });
         let Some(jobs) = &self.jobs else { return Err(Refusal::Busy("ending")) };
@@ -111,67 +115,70 @@ impl Handle {
         answer.await.unwrap_or(Err(Refusal::Busy("ending")))
     }
 
-    /// How many jobs wait.
+    /// How many jobs wait for the thread.
     #[must_use]
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {
-        // A full counter is a wake-up too.
         self.waker.wake();
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // First: the thread that is woken for the last time must find that nobody asks any more.
+        // Before the wake: the thread that is woken for the last time must find the channel closed.
         drop(self.jobs.take());
         self.wake();
     }
 }
 
 impl Running {
-    /// Resolves when the thread has ended, which it does not do by itself while there are handles.
-    /// Can be dropped without loss.
+    /// Resolves when the thread has ended. While there are handles, it ends only by an error or a
+    /// panic. Cancel-safe.
     pub async fn ended(&mut self) {
         let _ = (&mut self.end).await;
     }
 
-    /// Waits for the thread, after the last handle is gone.
+    /// Waits for the thread to end. Blocks; the last handle must be dropped before.
     pub fn join(self) {
         let _ = self.thread.join();
     }
 }
 
-/// Reads the registry of a folder, sees who of it lives, and begins to keep it.
+/// Reads the registry in `directory`, begins to watch its living processes, and starts the thread.
+/// `boot` is the first 32 bits of the boot id.
 ///
 /// # Errors
 ///
 /// [`StoreError`].
 pub fn start(
-    folder: &Path,
+    directory: &Path,
     boot: u32,
     intervals: Intervals,
 ) -> Result<(Handle, Running), StoreError> {
     let system = |action| {
-        let path = folder.to_owned();
+        let path = directory.to_owned();
         move |source| StoreError::System { action, path, source }
     };
-    let Opened { store, registry, damaged } = Store::open(folder, realtime_ns())?;
+    let Opened { store, registry, damaged } = Store::open(directory, realtime_ns())?;
     if let Some((aside, lines)) = damaged {
         let (file, aside) = (store.path().display(), aside.display());
-        tracing::error!(%file, lines, kept_as = %aside, "the registry's file was damaged; what could be read goes on");
+        tracing::error!(
+            %file, lines, kept_as = %aside,
+            "the registry's file was damaged: a copy was kept, the undamaged lines were loaded"
+        );
     }
     let waker = Arc::new(Waker::new().map_err(system("make a waker for"))?);
-    let liveness = Liveness::new(&*waker, room()).map_err(system("make an epoll for"))?;
-    let (jobs, waiting) = sync_channel(WAITING);
+    let liveness = Liveness::new(&*waker, pidfd_capacity()).map_err(system("make an epoll for"))?;
+    let (jobs, waiting) = sync_channel(WAITING_MAX);
     let mut owner = RegistryOwner { registry, store, liveness, boot };
     owner.watch_all();
     tracing::info!(
         entries = owner.registry.len(),
         living = owner.registry.living(),
-        "the registry was read"
+        "registry loaded"
     );
     let handle = Handle { jobs: Some(jobs), waker: waker.clone(), waiting: Arc::default() };
     let thread = std::thread::Builder::new().name("registry".to_owned());
@@ -191,42 +198,44 @@ impl RegistryOwner {
         &self.registry
     }
 
-    /// An entry as it is now: what lives is seen now.
+    /// A copy of an entry for an answer. Of a living process, `last_seen_ns` is now.
     #[must_use]
-    pub fn shown(&self, entry: &Entry) -> Entry {
-        let mut shown = entry.clone();
-        if shown.is_alive() {
-            shown.last_seen_ns = realtime_ns();
+    pub fn current(&self, entry: &Entry) -> Entry {
+        let mut current = entry.clone();
+        if current.is_alive() {
+            current.last_seen_ns = realtime_ns();
         }
-        shown
+        current
     }
 
-    /// Registers a process by a descriptor that is its.
+    /// Registers a process. `pidfd` must be a pidfd of this process.
     ///
     /// # Errors
     ///
-    /// [`Refusal`].
+    /// As [`Registry::add`]; [`Refusal::Unsaved`].
     pub fn add(&mut self, new: New, pidfd: OwnedFd) -> Result<Entry, Refusal> {
         let change = self.registry.add(new, realtime_ns())?;
         self.commit(vec![change])?;
         let id = self.registry.last_id();
         let entry = self.registry.get(id).cloned().ok_or(Refusal::NoEntry { id })?;
         if self.liveness.watch(id, pidfd).is_err() {
-            self.liveness.watch_at_looks(id, entry.process.key());
+            self.liveness.watch_by_scans(id, entry.process.key());
         }
         Ok(entry)
     }
 
-    /// Takes over entries of a snapshot.
+    /// Loads entries of a snapshot, under new ids, which are returned.
     ///
     /// # Errors
     ///
-    /// [`Refusal`]: none of them is taken over then.
+    /// [`Refusal`]: no entry is loaded then.
     pub fn load(&mut self, entries: Vec<Entry>) -> Result<Vec<u64>, Refusal> {
         let mut changes = Vec::with_capacity(entries.len());
         let mut living = std::collections::HashSet::new();
         for entry in entries {
             let (process, is_alive) = (entry.process.clone(), entry.is_alive());
+            // The registry does not have the planned entries yet, so it cannot find a duplicate
+            // among them.
             if is_alive && !living.insert((process.boot, process.key())) {
                 return Err(Refusal::Duplicate { pid: process.pid, id: entry.id });
             }
@@ -236,15 +245,15 @@ impl RegistryOwner {
         self.commit(changes)?;
         let ids: Vec<u64> = (first..=self.registry.last_id()).collect();
         let ends = ids.iter().filter_map(|id| self.watch_entry(*id)).collect();
-        self.note(ends, false);
+        self.record_ends(ends, false);
         Ok(ids)
     }
 
-    /// Writes changes as one command, and makes them so.
+    /// Appends changes to the file as one command, and applies them. They are not synced yet.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Unsaved`]: nothing has changed then.
+    /// [`Refusal::Unsaved`]: no change is applied then.
     pub fn commit(&mut self, changes: Vec<Change>) -> Result<(), Refusal> {
         self.store.append(&changes).map_err(|source| self.unsaved(source))?;
         for change in changes {
@@ -260,11 +269,11 @@ impl RegistryOwner {
         Ok(())
     }
 
-    /// A descriptor of an entry's process, if it lives.
+    /// An entry with a pidfd of its process.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Dead`].
+    /// [`Refusal::NoEntry`]; [`Refusal::Dead`] if the process has ended.
     pub fn process_of(&self, id: u64) -> Result<(Entry, OwnedFd), Refusal> {
         let entry = self.registry.get(id).ok_or(Refusal::NoEntry { id })?;
         let key = entry.process.key();
@@ -281,12 +290,13 @@ impl RegistryOwner {
     }
 
     fn run(mut self, waiting: &Receiver<Job>, waker: &Waker, intervals: Intervals) {
-        let (mut looked, mut seen) = (Instant::now(), Instant::now());
+        let (mut scanned, mut seen) = (Instant::now(), Instant::now());
         loop {
-            let until_look = self.liveness.needs_looks().then(|| looked + intervals.liveness);
+            // Without a deadline the thread sleeps until an end or a job wakes it.
+            let until_scan = self.liveness.needs_scans().then(|| scanned + intervals.liveness);
             let until_seen = (self.registry.living() > 0 || self.store.is_behind())
                 .then(|| seen + intervals.last_seen);
-            let timeout = timeout(until_look.into_iter().chain(until_seen).min());
+            let timeout = timeout(until_scan.into_iter().chain(until_seen).min());
             let noticed = match self.liveness.wait(timeout) {
                 Ok(noticed) => noticed,
                 Err(error) => {
@@ -294,18 +304,19 @@ impl RegistryOwner {
                     return;
                 }
             };
-            self.note(noticed, true);
+            self.record_ends(noticed, true);
             let now = Instant::now();
-            if until_look.is_some_and(|until| until <= now) {
-                looked = now;
-                let gone = self.liveness.look();
-                self.note(gone, true);
+            if until_scan.is_some_and(|until| until <= now) {
+                scanned = now;
+                let ended = self.liveness.scan();
+                self.record_ends(ended, true);
             }
             let is_time = until_seen.is_some_and(|until| until <= now);
             if is_time {
                 seen = now;
-                self.happen(vec![Change::Seen { time_ns: realtime_ns() }]);
+                self.record(vec![Change::Seen { time_ns: realtime_ns() }]);
             }
+            // Before the channel is drained: a job that is sent after the last receive wakes again.
             waker.clear();
             let mut replies = Vec::new();
             let has_ended = loop {
@@ -317,7 +328,7 @@ impl RegistryOwner {
             };
             self.answer(replies);
             if let Err(error) = self.store.compact(&self.registry, is_time) {
-                tracing::warn!(%error, "failed to write the registry's file anew");
+                tracing::warn!(%error, "failed to rewrite the registry's file");
             }
             if has_ended {
                 let _ = self.store.sync();
@@ -326,7 +337,7 @@ impl RegistryOwner {
         }
     }
 
-    /// Syncs, and answers.
+    /// Syncs the file, and answers all jobs that were run since the last sync.
     fn answer(&mut self, replies: Vec<Reply>) {
         if replies.is_empty() {
             return;
@@ -336,7 +347,11 @@ impl RegistryOwner {
             replies.into_iter().for_each(|reply| reply(Ok(())));
             return;
         };
-        tracing::error!(%error, "failed to sync the registry's file: what was asked since is not done");
+        tracing::error!(
+            %error,
+            "failed to sync the registry's file: the changes since the last sync are taken back"
+        );
+        // An io::Error cannot be cloned, and each reply needs one.
         let code = error.raw_os_error().unwrap_or(nix::libc::EIO);
         for reply in replies {
             reply(Err(self.unsaved(io::Error::from_raw_os_error(code))));
@@ -347,42 +362,46 @@ impl RegistryOwner {
                 self.registry = registry;
                 self.watch_all();
             }
-            // What is in memory is more than what is on disk, until it is written anew.
+            // The registry in memory still has the refused changes. The file is rewritten from it
+            // later, so that the two agree again.
             Err(error) => {
-                tracing::error!(%error, "failed to read the registry's file again");
+                tracing::error!(%error, "failed to reread the registry's file");
                 self.store.fall_behind();
             }
         }
     }
 
-    /// Watches every entry that lives, and ends those that do not any more.
+    /// Watches the process of every living entry, and records the ends of those that have ended
+    /// while no daemon ran.
     fn watch_all(&mut self) {
         let living: Vec<u64> =
             self.registry.iter().filter(|entry| entry.is_alive()).map(|entry| entry.id).collect();
         let ends = living.into_iter().filter_map(|id| self.watch_entry(id)).collect();
-        self.note(ends, false);
+        self.record_ends(ends, false);
     }
 
-    /// Watches an entry; what is to be told where its process is gone.
+    /// Watches the process of a living entry. Returns its end if it has ended already.
     fn watch_entry(&mut self, id: u64) -> Option<Noticed> {
         let process = &self.registry.get(id).filter(|entry| entry.is_alive())?.process;
-        let gone = Some(Noticed { id, ended: None });
+        let ended = Some(Noticed { id, ended: None });
+        // No process survives a boot.
         if process.boot != self.boot {
-            return gone;
+            return ended;
         }
         let key = process.key();
         match hold(key, process.pidfd_inode).and_then(|pidfd| self.liveness.watch(id, pidfd)) {
             Ok(()) => None,
-            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => gone,
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => ended,
             Err(_) => {
-                self.liveness.watch_at_looks(id, key);
+                self.liveness.watch_by_scans(id, key);
                 None
             }
         }
     }
 
-    /// Ends that nobody waits for: one line, without a sync of its own.
-    fn note(&mut self, noticed: Vec<Noticed>, is_witnessed: bool) {
+    /// Records ends as one line, without a sync: no client waits for it, and the line survives a
+    /// kill of the daemon. `is_witnessed` is as in [`Change::End`].
+    fn record_ends(&mut self, noticed: Vec<Noticed>, is_witnessed: bool) {
         let time_ns = realtime_ns();
         let ends = noticed.into_iter().filter(|one| self.registry.get(one.id).is_some());
         let ends: Vec<Change> = ends
@@ -392,11 +411,12 @@ impl RegistryOwner {
                 is_witnessed,
             })
             .collect();
-        self.happen(ends);
+        self.record(ends);
     }
 
-    /// What has happened has happened, whether the disk has room for it or not.
-    fn happen(&mut self, changes: Vec<Change>) {
+    /// Applies changes that have happened already, so they cannot be refused: if they cannot be
+    /// appended, the file is rewritten later.
+    fn record(&mut self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
@@ -404,7 +424,7 @@ impl RegistryOwner {
             if !self.store.is_behind() {
                 tracing::error!(
                     error = chain(&error),
-                    "the registry's file is behind what happened"
+                    "failed to append to the registry's file, it will be rewritten"
                 );
             }
             self.store.fall_behind();
@@ -417,15 +437,17 @@ impl RegistryOwner {
     }
 }
 
-/// For how many processes there are descriptors.
-fn room() -> usize {
+/// How many processes may be watched by a pidfd, from the limit of descriptors.
+fn pidfd_capacity() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     usize::try_from(limit - OTHER_DESCRIPTORS.min(limit / 2)).unwrap_or(usize::MAX)
 }
 
+/// The time until a deadline; none if there is no deadline.
 fn timeout(until: Option<Instant>) -> EpollTimeout {
     let Some(until) = until else { return EpollTimeout::NONE };
-    // Rounded up: waking a little early would be waking twice.
+    // Rounded up to the next millisecond. Rounded down, the thread would wake just before the
+    // deadline and then again.
     let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
     EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
 }

@@ -1,166 +1,171 @@
-//! Why something is not done.
+//! The reasons for which a request is refused.
 
-/// What was asked is not done, and nothing of it is.
+/// Why a request was refused. A refused request has changed nothing, except that a signal may have
+/// reached some processes before [`Signal`](Self::Signal).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// The process has an entry.
+    /// The process has an entry already.
     #[error("process {pid} is registered already, as entry {id}")]
     Duplicate {
-        /// The process.
+        /// The pid of the process.
         pid: i32,
-        /// Its entry.
+        /// The id of its entry.
         id: u64,
     },
-    /// Nobody has this pid.
+    /// No process has this pid.
     #[error("no process {pid}")]
     NoProcess {
         /// The pid.
         pid: i32,
     },
-    /// It is there and dead.
+    /// The process is a zombie.
     #[error("process {pid} has ended")]
     Ended {
-        /// The process.
+        /// The pid of the process.
         pid: i32,
     },
-    /// No descriptor of it can be had.
+    /// No pidfd of the process could be opened.
     #[error("failed to watch process {pid}")]
     Unwatchable {
-        /// The process.
+        /// The pid of the process.
         pid: i32,
-        /// Why.
+        /// What pidfd_open(2) returned.
         #[source]
         source: std::io::Error,
     },
-    /// The entry's process is gone.
-    #[error("entry {id}: process {pid} has ended{}", if *is_reused { ", and its pid is another's by now" } else { "" })]
+    /// The entry's process has ended.
+    #[error(
+        "entry {id}: process {pid} has ended{}",
+        if *is_reused { ", and another process has its pid now" } else { "" }
+    )]
     Dead {
-        /// The entry.
+        /// The id of the entry.
         id: u64,
-        /// The process that it had.
+        /// The pid of its process.
         pid: i32,
-        /// Whether somebody else has its pid.
+        /// Whether another process has this pid now.
         is_reused: bool,
     },
-    /// A user's daemon serves that user.
+    /// The process belongs to another user than the daemon, which is not root.
     #[error("process {pid} is another user's")]
     Foreign {
-        /// The process.
+        /// The pid of the process.
         pid: i32,
     },
-    /// No entry of this id.
+    /// No entry has this id.
     #[error("no entry {id}")]
     NoEntry {
         /// The id.
         id: u64,
     },
-    /// No entry like that.
+    /// No entry meets the conditions.
     #[error("no entry matches")]
     NoMatch,
-    /// More than was meant, perhaps.
+    /// Several entries meet the conditions, and the request does not allow that.
     #[error(
-        "{count} entries match ({}{}): say --all, or which",
+        "{count} entries match ({}{}): give their ids, or --all",
         first.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
         if *count > first.len() { ", …" } else { "" }
     )]
     Several {
-        /// How many.
+        /// How many entries match.
         count: usize,
-        /// Some of them.
+        /// The ids of the first few.
         first: Vec<u64>,
     },
-    /// It says not what, or not to which entries.
-    #[error("nothing is asked for: say which entries, and what")]
+    /// The request has no entries or no change; or it both removes and changes entries.
+    #[error("nothing to do: give which entries, and one change")]
     Nothing,
-    /// Not confirmed.
-    #[error("not confirmed: say RESET")]
+    /// A reset was not confirmed.
+    #[error("not confirmed: the confirmation is RESET")]
     Unconfirmed,
-    /// A name, a tag or a group.
+    /// A text is not allowed as a name, a tag or a group.
     #[error(
-        "{text:?} is no {what}: it must have 1 to {limit} bytes, no control characters, no blanks at its ends"
+        "{text:?} is not a valid {what}: it must have 1 to {limit} bytes, no control characters, \
+         and no blanks at its ends"
     )]
     Word {
-        /// What it was to be.
+        /// `name`, `tag` or `group`.
         what: &'static str,
-        /// What was given.
+        /// The text, cut at the limit.
         text: String,
+        /// The most bytes that are allowed.
+        limit: usize,
+    },
+    /// An entry would have too many tags or groups.
+    #[error("more than {limit} tags or groups of one entry")]
+    TooMany {
+        /// The id of the entry; 0 for a new entry.
+        id: u64,
+        /// The most tags, and the most groups.
+        limit: usize,
+    },
+    /// The command line in an entry of a snapshot is too long.
+    #[error("the command line of process {pid} is longer than {limit} bytes")]
+    TooLong {
+        /// The pid of the process.
+        pid: i32,
         /// The most bytes.
         limit: usize,
     },
-    /// Of tags or groups.
-    #[error("more than {limit} tags or groups of one entry")]
-    TooMany {
-        /// Whose; 0 for a new one.
-        id: u64,
-        /// The most.
-        limit: usize,
-    },
-    /// Of a snapshot's command line.
-    #[error("the command line of process {pid} is longer than {limit} bytes")]
-    TooLong {
-        /// The process.
-        pid: i32,
-        /// The most.
-        limit: usize,
-    },
-    /// No room for another entry.
+    /// The registry is full.
     #[error("there are {limit} entries: remove some")]
     Full {
-        /// The most.
+        /// The most entries.
         limit: usize,
     },
-    /// A number that is no signal.
-    #[error("{number} is no signal")]
+    /// There is no signal with this number.
+    #[error("{number} is not a signal")]
     NoSignal {
         /// The number.
         number: i32,
     },
-    /// The kernel refuses.
+    /// The kernel refused a signal.
     #[error("failed to signal process {pid}")]
     Signal {
-        /// Whom.
+        /// The pid of the process.
         pid: i32,
-        /// Why.
+        /// What pidfd_send_signal(2) returned.
         #[source]
         source: std::io::Error,
     },
-    /// The disk refuses.
+    /// The change could not be written to the registry's file.
     #[error("failed to write {}", path.display())]
     Unsaved {
-        /// Where.
+        /// The file.
         path: std::path::PathBuf,
-        /// Why.
+        /// What the system returned.
         #[source]
         source: std::io::Error,
     },
-    /// The registry has ended, or has too much to do.
+    /// Too many requests wait (`busy`), or the registry's thread has ended (`ending`).
     #[error("the daemon is {0}")]
     Busy(&'static str),
 }
 
-/// What kind of refusal it is, for a code.
+/// The kind of a refusal, which decides the code of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// What was named is not there.
+    /// There is no such process or entry.
     NotFound,
-    /// What was asked makes no sense.
+    /// The request is invalid.
     Usage,
-    /// It is there already.
+    /// The process is registered already.
     Exists,
-    /// Not as things are now.
+    /// The request does not fit the current state of the entries or processes.
     State,
-    /// Not this caller, or not this daemon.
+    /// The caller or this daemon may not do it.
     Denied,
-    /// No room.
-    Room,
-    /// Not now.
-    Later,
+    /// A limit or the disk is full.
+    Capacity,
+    /// The daemon cannot answer now; the client may try again.
+    Unavailable,
 }
 
 impl Refusal {
-    /// Its kind.
+    /// The kind of this refusal.
     #[must_use]
     pub fn kind(&self) -> Kind {
         match self {
@@ -175,8 +180,8 @@ impl Refusal {
             | Self::TooLong { .. }
             | Self::TooMany { .. }
             | Self::Full { .. }
-            | Self::Unsaved { .. } => Kind::Room,
-            Self::Busy(_) => Kind::Later,
+            | Self::Unsaved { .. } => Kind::Capacity,
+            Self::Busy(_) => Kind::Unavailable,
         }
     }
 }

@@ -1,41 +1,42 @@
-//! Which entries are asked for.
+//! The selection of entries by a request.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
 use super::entry::Entry;
 use crate::api;
 
-/// Conditions: all kinds that are given must match; of one kind one value is enough.
+/// Conditions for entries. An entry must meet every condition that is given; an empty field is no
+/// condition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
-    /// One of these.
+    /// The entry has one of these ids.
     pub ids: BTreeSet<u64>,
-    /// One of these.
+    /// The process has one of these pids.
     pub pids: BTreeSet<i32>,
-    /// One of these.
+    /// The entry has one of these names.
     pub names: Vec<String>,
-    /// Any of these.
+    /// The entry has at least one of these tags.
     pub tags: Vec<String>,
-    /// All of these.
+    /// The entry has all of these tags.
     pub all_tags: Vec<String>,
-    /// Any of these.
+    /// The entry is in at least one of these groups.
     pub groups: Vec<String>,
-    /// All of these.
+    /// The entry is in all of these groups.
     pub all_groups: Vec<String>,
-    /// Only what lives.
+    /// The process is alive.
     pub alive: bool,
-    /// A part of the command line; empty: any.
+    /// The command line contains this text.
     pub search: String,
 }
 
 impl Selector {
-    /// Whether everything matches.
+    /// Whether there is no condition, so that every entry matches.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Whether an entry matches.
+    /// Whether an entry meets all conditions.
     #[must_use]
     pub fn matches(&self, entry: &Entry) -> bool {
         let any = |wanted: &[String], has: &dyn Fn(&String) -> bool| {
@@ -53,7 +54,8 @@ impl Selector {
     }
 }
 
-/// Most command lines need not be joined to be searched.
+/// The command line of an entry, as [`Entry::command`], but joined only if it has several
+/// arguments: a search compares all entries.
 fn command(entry: &Entry) -> Cow<'_, str> {
     match &entry.process.command_args[..] {
         [] => Cow::Borrowed(&entry.process.executable),

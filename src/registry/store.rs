@@ -30,71 +30,74 @@ use std::{
 use super::{Change, Registry};
 use crate::platform::lock::{Lock, try_lock};
 
-/// What the lines look like.
+/// The version of the form of all lines.
 const SCHEMA: u32 = 1;
 
-/// History is kept until there are so many lines more than twice the entries.
+/// The file is rewritten when it has this many lines more than twice the entries.
 const HISTORY: usize = 10_000;
 
-/// The registry's file. One process has it at a time.
+/// The registry's file, locked for this process.
 #[derive(Debug)]
 pub struct Store {
-    folder: PathBuf,
+    directory: PathBuf,
     path: PathBuf,
-    /// Appends; the lock is the folder's, since the file is replaced.
+    /// Open for appending.
     file: File,
+    /// On the directory and not on the file, because the file is replaced when it is rewritten.
     _lock: Lock,
-    /// How long the file is, and how much of that is synced.
+    /// The length of the file in bytes, and how much of it is synced.
     length: u64,
     durable: u64,
     lines: usize,
-    /// No attempt to write the file anew before it has so many lines.
+    /// After a failed rewrite, the number of lines at which it is tried again.
     compact_at: usize,
-    /// Something that happened is not in the file.
+    /// Whether the registry has changes that are not in the file.
     is_behind: bool,
 }
 
-/// What was read.
+/// The result of [`Store::open`].
 #[derive(Debug)]
 pub struct Opened {
-    /// The file.
+    /// The open file.
     pub store: Store,
-    /// What it says.
+    /// The registry that its lines give.
     pub registry: Registry,
-    /// The damaged file's new name, and how many of its lines made no sense.
+    /// The path of the copy of a damaged file, and how many of its lines are damaged; `None` if the
+    /// file was not damaged.
     pub damaged: Option<(PathBuf, usize)>,
 }
 
-/// The registry cannot be had.
+/// Why the registry could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// Another daemon has it.
-    #[error("another daemon uses {}", folder.display())]
+    /// Another daemon has locked the directory.
+    #[error("another daemon uses {}", directory.display())]
     InUse {
-        /// Its folder.
-        folder: PathBuf,
+        /// The directory.
+        directory: PathBuf,
     },
-    /// A step failed.
+    /// A step failed with an error of the system.
     #[error("failed to {action} {}", path.display())]
     System {
         /// What was tried, as a verb.
         action: &'static str,
-        /// On what.
+        /// The file or directory of that step.
         path: PathBuf,
-        /// What the system answered.
+        /// The error of the system call.
         #[source]
         source: io::Error,
     },
 }
 
 impl Store {
-    /// Reads the file of a folder, and makes both where they are missing.
+    /// Reads the file in `directory`, and creates both if they are missing. `now_ns` (since 1970)
+    /// becomes part of the name under which a damaged file is kept.
     ///
     /// # Errors
     ///
-    /// [`StoreError`]. A damaged file is none.
-    pub fn open(folder: &Path, now_ns: u64) -> Result<Opened, StoreError> {
+    /// [`StoreError`]. A damaged file is no error.
+    pub fn open(directory: &Path, now_ns: u64) -> Result<Opened, StoreError> {
         let failed = |action, path: &Path| {
             let path = path.to_owned();
             move |source| StoreError::System { action, path, source }
@@ -102,15 +105,15 @@ impl Store {
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
-            .create(folder)
-            .map_err(failed("create", folder))?;
-        let opened = File::open(folder).map_err(failed("open", folder))?;
-        let lock = try_lock(opened).map_err(failed("lock", folder))?;
-        let lock = lock.ok_or_else(|| StoreError::InUse { folder: folder.to_owned() })?;
-        let path = folder.join("registry.jsonl");
+            .create(directory)
+            .map_err(failed("create", directory))?;
+        let opened = File::open(directory).map_err(failed("open", directory))?;
+        let lock = try_lock(opened).map_err(failed("lock", directory))?;
+        let lock = lock.ok_or_else(|| StoreError::InUse { directory: directory.to_owned() })?;
+        let path = directory.join("registry.jsonl");
         let file = open(&path).map_err(failed("open", &path))?;
         let mut store = Self {
-            folder: folder.to_owned(),
+            directory: directory.to_owned(),
             path: path.clone(),
             file,
             _lock: lock,
@@ -125,13 +128,14 @@ impl Store {
         if bad > 0 {
             damaged = Some((set_aside(&path, now_ns).map_err(failed("set aside", &path))?, bad));
         }
+        // A damaged file is replaced, so that the next start finds no damage.
         if bad > 0 || store.lines == 0 {
             store.rewrite(&registry).map_err(failed("write", &path))?;
         }
         Ok(Opened { store, registry, damaged })
     }
 
-    /// The file.
+    /// The path of the file.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -141,7 +145,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// What the system answered; the file is as it was.
+    /// What the system returned; no part of the command stays in the file.
     pub fn append(&mut self, changes: &[Change]) -> io::Result<()> {
         // A line without changes would have no place for a checksum, and nothing to keep.
         if changes.is_empty() {
@@ -150,7 +154,7 @@ impl Store {
         let mut line = Vec::new();
         encode_line(changes, &mut line)?;
         if self.file.metadata()?.len() != self.length {
-            // A part of a command that failed, which could not be taken back then.
+            // A part of an earlier command: its write failed, and so did its truncation.
             self.file.set_len(self.length)?;
         }
         if let Err(error) = (&self.file).write_all(&line) {
@@ -166,12 +170,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// What the system answered. What was appended since the last sync is taken back, and the
-    /// registry has to be [read again](Self::reread).
+    /// What the system returned. The lines since the last sync are removed, and the registry has to
+    /// be [read again](Self::reread).
     pub fn sync(&mut self) -> io::Result<()> {
         if self.durable == self.length {
             return Ok(());
         }
+        // After a failed fsync(2) the kernel may drop the pages and report success next time, so
+        // the lines cannot be kept for a second attempt.
         self.file.sync_data().inspect_err(|_| {
             self.length = self.durable;
             let _ = self.file.set_len(self.length);
@@ -180,33 +186,35 @@ impl Store {
         Ok(())
     }
 
-    /// What the file says, up to what is synced.
+    /// The registry from the synced part of the file. The rest is cut off.
     ///
     /// # Errors
     ///
-    /// What the system answered.
+    /// What the system returned.
     pub fn reread(&mut self) -> io::Result<Registry> {
         self.file = open(&self.path)?;
         self.file.set_len(self.durable)?;
         self.read().map(|read| read.registry)
     }
 
-    /// Notes that something happened that could not be appended: the file is to be written anew.
+    /// Notes that a change was applied that could not be appended, so the file has to be rewritten.
     pub fn fall_behind(&mut self) {
         self.is_behind = true;
     }
 
-    /// Whether something happened that is not in the file.
+    /// Whether the registry has changes that are not in the file.
     #[must_use]
     pub fn is_behind(&self) -> bool {
         self.is_behind
     }
 
-    /// Writes the file anew where most of it is history; and with `catch_up` where it is behind.
+    /// Rewrites the file if it has many more lines than entries; with `catch_up` also if changes
+    /// are missing in it.
     ///
     /// # Errors
     ///
-    /// What the system answered; the file is as it was, and is tried again much later.
+    /// What the system returned. The file is unchanged, and the rewrite is tried again after
+    /// further 10 000 lines, or at the next call with `catch_up`.
     pub fn compact(&mut self, registry: &Registry, catch_up: bool) -> io::Result<()> {
         let is_long = self.lines > registry.len() * 2 + HISTORY && self.lines > self.compact_at;
         if !(is_long || self.is_behind && catch_up) {
@@ -217,18 +225,21 @@ impl Store {
     }
 
     fn rewrite(&mut self, registry: &Registry) -> io::Result<()> {
-        let new = self.folder.join("registry.jsonl.new");
+        let new = self.directory.join("registry.jsonl.new");
         let written = self.write_beside(registry, &new);
         let (file, length, lines) = written.inspect_err(|_| {
             let _ = fs::remove_file(&new);
         })?;
+        // Only after the new file is synced: a crash must not leave a name with half a file.
         fs::rename(&new, &self.path)?;
         (self.file, self.length, self.durable, self.lines) = (file, length, length, lines);
         (self.is_behind, self.compact_at) = (false, 0);
-        File::open(&self.folder)?.sync_all()
+        // The directory too: without it, a crash of the node may bring back the old file.
+        File::open(&self.directory)?.sync_all()
     }
 
     fn write_beside(&self, registry: &Registry, new: &Path) -> io::Result<(File, u64, usize)> {
+        // A daemon that was killed while it rewrote the file has left this one.
         match fs::remove_file(new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -253,7 +264,7 @@ impl Store {
         Ok((file, length, registry.len() + 2))
     }
 
-    /// Reads the file from its begin, and cuts off a last line without its end.
+    /// Reads the whole file, and cuts off a last line without a newline.
     fn read(&mut self) -> io::Result<Read> {
         let mut text = Vec::new();
         let mut file = File::open(&self.path)?;
@@ -264,6 +275,7 @@ impl Store {
         }
         let mut read = Read::default();
         let mut lines = 0;
+        // Without a first line of the known schema, the ids that were used before are not known.
         let has_begun = |line: &[Change]| matches!(line, [Change::Begin { schema: SCHEMA, .. }]);
         for line in text[..end].split_inclusive_mut(|byte| *byte == b'\n') {
             lines += 1;
@@ -282,7 +294,7 @@ impl Store {
 #[derive(Debug, Default)]
 struct Read {
     registry: Registry,
-    /// Lines that made no sense.
+    /// How many lines are damaged.
     bad: usize,
 }
 
@@ -308,7 +320,7 @@ fn encode_line(changes: &[Change], text: &mut Vec<u8>) -> io::Result<()> {
 /// The changes of a line; `None` if it is damaged. Changes `line`, so that it is parsed in place.
 fn decode_line(line: &mut [u8]) -> Option<Vec<Change>> {
     let Some((changes, digits)) = split_checksum(line) else {
-        // A line of an older daemon. If this is a line whose checksum is damaged, the checksum's
+        // A line of an older daemon. If this is a line with a damaged checksum, the checksum's
         // element is still there and is no change, so the line is not parsed.
         return serde_json::from_slice(line).ok();
     };
@@ -332,10 +344,11 @@ fn checksum(bytes: &[u8]) -> String {
     format!("{:08x}", crc32fast::hash(bytes))
 }
 
-/// Gives a file a second name that nothing has yet.
+/// Gives a file a second, unused name, which is returned.
 fn set_aside(path: &Path, now_ns: u64) -> io::Result<PathBuf> {
     for time in now_ns / 1_000_000_000.. {
         let aside = path.with_added_extension(format!("damaged-{time}"));
+        // A link and not a rename, so that the registry has a file at every moment.
         match fs::hard_link(path, &aside) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => return other.map(|()| aside),

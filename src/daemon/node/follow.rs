@@ -1,4 +1,4 @@
-//! The shims of the node as they come and go, each followed by a task.
+//! Follows the shims of the node, with one task for each shim.
 
 use std::{
     collections::HashMap,
@@ -18,14 +18,14 @@ use crate::{
     model::chain,
 };
 
-/// Between two attempts at a shim that lives and does not tell: the first, and the longest. One
-/// that observes nothing is such a shim.
+/// The pause before a shim that is alive is tried again: the first one, and the longest. A shim
+/// that observes no container refuses the stream, so it is tried again too.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
-/// Between two attempts at the folder of the shims.
-const FOLDER_RETRY: Duration = Duration::from_secs(5);
+/// The pause before the directory of registrations is read again after an error.
+const DIRECTORY_RETRY: Duration = Duration::from_secs(5);
 
-/// What the daemon knows of the node's containers.
+/// The node's containers and shims. A clone shares the state.
 #[derive(Debug, Clone)]
 pub struct Node {
     state: Arc<Mutex<State>>,
@@ -37,7 +37,7 @@ pub struct Node {
 struct State {
     stream: Stream,
     view: View,
-    /// By epoch.
+    /// The shims that are followed, by epoch.
     shims: HashMap<String, Followed>,
 }
 
@@ -47,31 +47,31 @@ struct Followed {
     connected: Connected,
 }
 
-/// The stream of events cannot be kept.
+/// The stream's file could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to open the stream of events")]
 pub struct NodeError(#[from] io::Error);
 
 impl Node {
-    /// Goes on with the stream in a folder, which says from here on that nobody was there before.
-    /// What begins to run goes to `probe`.
+    /// Opens the stream in `directory` and records there that events before this moment may be
+    /// missing. Each exec of a container's process is sent to `probe`.
     ///
     /// # Errors
     ///
-    /// [`NodeError`].
+    /// [`NodeError`] if the stream's file cannot be opened or read.
     pub fn open(
-        folder: &Path,
+        directory: &Path,
         runtime_dir: &Path,
         metrics: Metrics,
         probe: tokio::sync::broadcast::Sender<Arc<str>>,
     ) -> Result<Self, NodeError> {
-        let mut stream = Stream::open(folder)?;
-        tell_absence(&mut stream, runtime_dir);
+        let mut stream = Stream::open(directory)?;
+        record_absence(&mut stream, runtime_dir);
         let state = State { stream, view: View::default(), shims: HashMap::new() };
         Ok(Self { state: Arc::new(Mutex::new(state)), metrics, probe })
     }
 
-    /// The processes of all containers.
+    /// The living processes of all containers.
     #[must_use]
     pub fn processes(&self) -> Vec<ContainerProcess> {
         self.state().view.processes()
@@ -89,29 +89,31 @@ impl Node {
         self.state().view.ports()
     }
 
-    /// How many processes, and how many ports.
+    /// How many living processes, and how many open ports, all containers have.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         self.state().view.counts()
     }
 
-    /// The shims that are followed, in order.
+    /// The shims that are followed, by namespace and id.
     #[must_use]
     pub fn shims(&self) -> Vec<FollowedShim> {
-        let now =
-            |one: &Followed| FollowedShim { connected: one.connected.is(), ..one.shim.clone() };
-        let mut shims: Vec<_> = self.state().shims.values().map(now).collect();
+        let current = |followed: &Followed| FollowedShim {
+            connected: followed.connected.is(),
+            ..followed.shim.clone()
+        };
+        let mut shims: Vec<_> = self.state().shims.values().map(current).collect();
         shims.sort_by(|one, other| (&one.namespace, &one.id).cmp(&(&other.namespace, &other.id)));
         shims
     }
 
-    /// Bytes of the stream's file.
+    /// The length of the stream's file in bytes.
     #[must_use]
     pub fn stream_length(&self) -> u64 {
         self.state().stream.length()
     }
 
-    /// Follows the shims of a run-time folder for ever.
+    /// Follows the shims that are registered in a runtime directory. Never returns.
     pub async fn run(&self, runtime_dir: &Path) {
         let mut shims = Shims::new(runtime_dir.to_owned(), None);
         let mut followers = JoinSet::new();
@@ -122,20 +124,20 @@ impl Node {
                         followers.spawn(self.clone().follow(registration));
                     }),
                     Err(error) => {
-                        tracing::warn!(%error, "failed to look for shims");
-                        tokio::time::sleep(FOLDER_RETRY).await;
+                        tracing::warn!(%error, "failed to list shims, retrying");
+                        tokio::time::sleep(DIRECTORY_RETRY).await;
                     }
                 },
                 Some(ended) = followers.join_next() => {
                     if let Err(error) = ended {
-                        tracing::error!(%error, "a follower failed");
+                        tracing::error!(%error, "the task that followed a shim failed");
                     }
                 }
             }
         }
     }
 
-    /// One shim until it has gone.
+    /// Follows one shim until it has ended.
     async fn follow(self, registration: Registration) {
         let epoch = key(&registration);
         let mut pause = RETRY.0;
@@ -156,42 +158,51 @@ impl Node {
                 registration.clone(),
                 Wanted { since, follow: true, ..Default::default() },
             );
-            self.begin(&registration, &epoch, events.connected());
-            self.ask(&registration, &epoch).await;
+            self.add_shim(&registration, &epoch, events.connected());
+            // The stream begins at the cursor, which is not after the lists, so no event is missing
+            // between them. The view ignores the events that the lists include.
+            self.refresh(&registration, &epoch).await;
             let end = loop {
                 match events.next().await {
                     Step::Events(batch) => {
+                        // Events arrive, so the next failure is a new one.
                         pause = RETRY.0;
-                        if self.take(&epoch, &batch) {
-                            self.ask(&registration, &epoch).await;
+                        if self.record(&epoch, &batch) {
+                            self.refresh(&registration, &epoch).await;
                         }
                     }
                     end => break end,
                 }
             };
+            // A stream can end while the shim is still exiting. Then it is checked after the pause.
             if matches!(end, Step::End) && !registration.is_alive() {
-                self.leave(&epoch, Stream::left);
+                self.remove_shim(&epoch, Stream::write_left);
                 return;
             }
             if let Step::Broken(Some(error)) = &end {
                 tracing::info!(
                     shim = registration.id,
                     error = chain(error),
-                    "a shim does not tell"
+                    "shim unreachable, retrying"
                 );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
             if !registration.is_alive() {
-                let end = if matches!(end, Step::End) { Stream::left } else { Stream::broken };
-                self.leave(&epoch, end);
+                // Only a stream that the shim has ended itself is complete.
+                let end = if matches!(end, Step::End) {
+                    Stream::write_left
+                } else {
+                    Stream::write_incomplete
+                };
+                self.remove_shim(&epoch, end);
                 return;
             }
         }
     }
 
-    /// A shim is followed, by a stream that says whether it is connected.
-    fn begin(&self, registration: &Registration, epoch: &str, connected: Connected) {
+    /// Adds a shim to those that are followed. `connected` belongs to its stream.
+    fn add_shim(&self, registration: &Registration, epoch: &str, connected: Connected) {
         let mut state = self.state();
         let seq = state.stream.cursor(epoch).unwrap_or_default();
         let Registration { namespace, id, .. } = registration.clone();
@@ -200,11 +211,11 @@ impl Node {
         state.shims.insert(epoch.to_owned(), Followed { shim, connected });
     }
 
-    /// Who lives and what is open, by the shim itself.
-    async fn ask(&self, registration: &Registration, epoch: &str) {
+    /// Replaces a shim's part of the view by what the shim lists now.
+    async fn refresh(&self, registration: &Registration, epoch: &str) {
         let Ok(shim) = Shim::connect(registration.clone()).await else { return };
         let (processes, ports) = tokio::join!(shim.processes(""), shim.ports(""));
-        // What does not observe has nobody to tell of.
+        // A shim that observes no container refuses the request, and has no part in the view.
         let Ok(processes) = processes else { return };
         let mut state = self.state();
         state.view.set_processes(epoch, processes);
@@ -213,14 +224,16 @@ impl Node {
             Err(error) => tracing::warn!(
                 shim = shim.registration.id,
                 error = chain(&error),
-                "a shim lists no ports"
+                "failed to list the ports of a shim"
             ),
         }
     }
 
-    /// Takes events over. Whether the shim has to be asked who lives.
-    fn take(&self, epoch: &str, events: &[Event]) -> bool {
+    /// Writes events to the stream and applies them. Returns whether events are missing, so that
+    /// the view has to be refreshed.
+    fn record(&self, epoch: &str, events: &[Event]) -> bool {
         let mut state = self.state();
+        // Before anything else: what is not in the file would be delivered again after a kill.
         state.stream.append(epoch, events);
         let mut is_incomplete = false;
         for event in events {
@@ -229,7 +242,7 @@ impl Node {
             if self.probe.receiver_count() > 0
                 && let Some(probe) = crate::client::json::Probe::of(event)
             {
-                // A reader that left is not told.
+                // It fails if the last reader has disconnected since.
                 let _ = self.probe.send((crate::client::json::line(&probe) + "\n").into());
             }
         }
@@ -243,10 +256,11 @@ impl Node {
         is_incomplete
     }
 
-    fn leave(&self, epoch: &str, end: fn(&mut Stream, &str)) {
+    /// Stops following a shim that has ended. `end` writes to the stream how.
+    fn remove_shim(&self, epoch: &str, end: fn(&mut Stream, &str)) {
         let mut state = self.state();
         end(&mut state.stream, epoch);
-        tracing::info!(epoch, "a shim has gone");
+        tracing::info!(epoch, "shim ended");
         state.view.forget(epoch);
         state.shims.remove(epoch);
     }
@@ -256,17 +270,18 @@ impl Node {
     }
 }
 
-/// Shims may have come and gone while no daemon was there, and those that one followed may have.
-fn tell_absence(stream: &mut Stream, runtime_dir: &Path) {
+/// Records that no daemon ran before this one: a gap for each shim that an earlier daemon followed
+/// and that has ended since, and one for shims that started and ended meanwhile.
+fn record_absence(stream: &mut Stream, runtime_dir: &Path) {
     let living = registrations(runtime_dir, None).unwrap_or_default();
-    let lives = |epoch: &str| living.iter().any(|one| key(one) == epoch);
-    let gone: Vec<String> =
-        stream.open_epochs().filter(|epoch| !lives(epoch)).map(str::to_owned).collect();
-    gone.iter().for_each(|epoch| stream.broken(epoch));
-    stream.broken("");
+    let is_alive = |epoch: &str| living.iter().any(|registration| key(registration) == epoch);
+    let ended: Vec<String> =
+        stream.open_epochs().filter(|epoch| !is_alive(epoch)).map(str::to_owned).collect();
+    ended.iter().for_each(|epoch| stream.write_incomplete(epoch));
+    stream.write_incomplete("");
 }
 
-/// A shim's run.
+/// The epoch of a shim; of a shim that has registered none, its pid and start.
 fn key(registration: &Registration) -> String {
     let Registration { epoch, pid, start, .. } = registration;
     if epoch.is_empty() { format!("{pid}-{start}") } else { epoch.clone() }

@@ -1,15 +1,16 @@
-//! The node's containers, as all its shims tell of them.
+//! The node's containers, from the events of all shims.
 //!
 //! ```text
-//!  shims that come ──► follow one ──┬─► stream   every event, or a gap, in a file; its cursors
-//!   (their files)      (client)     ├─► view     who lives and what is open, by shim
-//!                                   ├─► probe    what begins to run, to whoever listens
-//!                                   └─► metrics  counted
+//!  registrations ──► follow each ──┬─► stream   writes every event, or a gap, to a file; cursors
+//!                     (client)     ├─► view     living processes and open ports, by shim
+//!                                  ├─► probe    each exec, for the readers of the probe socket
+//!                                  └─► metrics  counters
 //! ```
 //!
-//! An event is in the stream's file before anything else is made of it, and the cursor that a shim
-//! is asked after is the last event in that file: so a daemon that is killed anywhere goes on
-//! without a hole and tells nothing twice. A shim that is lost costs nothing but its part.
+//! An event is written to the stream's file before it is used for anything else. The daemon asks a
+//! shim for the events after the last one in that file. So a daemon that was killed at any moment
+//! continues without a hole, and writes no event twice. The failure of one shim does not affect the
+//! others.
 
 mod follow;
 pub mod stream;

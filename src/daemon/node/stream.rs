@@ -1,10 +1,12 @@
-//! Every event of the node's shims, in a file: what `lookout events -o jsonl` prints, one object a
-//! line.
+//! The file with every event of the node's shims: one JSON object a line, in the form of
+//! `lookout events -o jsonl`.
 //!
-//! Beside events there are `stream.begin`, a file's first line, which says after which event of
-//! each shim it begins, and `shim.left`: the shim has told everything and gone. The file that is
-//! full takes the place of the one before it. The file is its own cursor: what is in it was told,
-//! what is not was not.
+//! Two types of lines are no events. `stream.begin` is the first line of a file after a rotation
+//! and has the last event of each shim before it. `shim.left` means that a shim has ended after all
+//! its events were written. A full file replaces the previous full file.
+//!
+//! The cursors are read from the file when it is opened, so they can never disagree with the events
+//! in it.
 
 use std::{
     collections::HashMap,
@@ -22,22 +24,24 @@ use crate::{
     clock::realtime_ns,
 };
 
-/// A file this long is full; there is one more of that size.
+/// A file is rotated when it is longer than this. The previous one is kept, so the disk holds twice
+/// as much.
 const FILE_MAX: u64 = 16 << 20;
 
-/// The file of events.
+/// The stream's file, open for appending.
 #[derive(Debug)]
 pub struct Stream {
     path: PathBuf,
     file: File,
     length: u64,
-    /// The last event of each shim that has not left.
+    /// The sequence number of the last event of each shim that has not left, by epoch.
     cursors: HashMap<String, u64>,
-    /// Events that found no room on the disk and are not told of yet.
+    /// How many events could not be written, for example because the disk is full, and are not yet
+    /// reported by a gap.
     lost: u64,
 }
 
-/// What of a line matters here.
+/// The fields of a line that are needed to find the cursors.
 #[derive(Deserialize)]
 struct Line {
     r#type: String,
@@ -62,24 +66,26 @@ struct Left<'a> {
 }
 
 impl Stream {
-    /// Goes on with the file of a folder, or begins it.
+    /// Opens the file in `directory`, creates it if there is none, and reads the cursors.
     ///
     /// # Errors
     ///
-    /// What the system answered.
-    pub fn open(folder: &Path) -> io::Result<Self> {
-        let path = folder.join("stream.jsonl");
+    /// What the system returned.
+    pub fn open(directory: &Path) -> io::Result<Self> {
+        let path = directory.join("stream.jsonl");
         let file = open(&path)?;
         let mut stream = Self { path, file, length: 0, cursors: HashMap::new(), lost: 0 };
         let mut text = Vec::new();
         File::open(&stream.path)?.read_to_end(&mut text)?;
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        // A daemon that was killed may have left part of a line. Its event is not in the cursors,
+        // so the shim sends it again.
         if end < text.len() {
             stream.file.set_len(end as u64)?;
         }
         stream.length = end as u64;
         for line in text[..end].split(|byte| *byte == b'\n') {
-            // What makes no sense was no line of ours.
+            // A line that cannot be read has no cursor. The next line of its shim has a later one.
             let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
             match line.r#type.as_str() {
                 "stream.begin" => stream.cursors = line.cursors,
@@ -94,24 +100,26 @@ impl Stream {
         Ok(stream)
     }
 
-    /// After which event a shim is to be asked; `None`: from its first.
+    /// The last event of a shim in the file; `None` if there is none, so that the shim is asked for
+    /// all its events.
     #[must_use]
     pub fn cursor(&self, epoch: &str) -> Option<u64> {
         self.cursors.get(epoch).copied().filter(|seq| *seq > 0)
     }
 
-    /// The shims that have not said that they leave.
+    /// The epochs of the shims for which `shim.left` has not been written.
     pub fn open_epochs(&self) -> impl Iterator<Item = &str> {
         self.cursors.keys().map(String::as_str)
     }
 
-    /// Bytes of the file.
+    /// The length of the file in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Writes events of a shim. Those that find no room are told as a gap when there is room again.
+    /// Writes events of a shim. Events that cannot be written are counted, and reported as a gap by
+    /// the next write that succeeds.
     pub fn append(&mut self, epoch: &str, events: &[Event]) {
         let mut text = String::with_capacity(events.len() * 512);
         if self.lost > 0 {
@@ -125,33 +133,36 @@ impl Stream {
         } else {
             self.lost += events.len() as u64;
         }
-        // What was lost is not asked for again: it is told as lost.
+        // Also after a failed write: the lost events are reported by the gap, so they must not be
+        // requested again.
         let last = events.iter().map(|event| event.seq).max().unwrap_or_default();
         let seq = self.cursors.entry(epoch.to_owned()).or_default();
         *seq = last.max(*seq);
     }
 
-    /// A shim has told everything and gone.
-    pub fn left(&mut self, epoch: &str) {
+    /// Records that a shim has ended after all its events were written.
+    pub fn write_left(&mut self, epoch: &str) {
         if self.cursors.remove(epoch).is_some() {
             self.write(&(json::line(&Left { r#type: "shim.left", epoch }) + "\n"));
         }
     }
 
-    /// A shim has gone and did not tell everything; or, without an epoch, there may have been shims
-    /// that nobody followed.
-    pub fn broken(&mut self, epoch: &str) {
+    /// Records that a shim has ended and that its last events are missing; or, with an empty epoch,
+    /// that there may have been shims that no daemon followed.
+    pub fn write_incomplete(&mut self, epoch: &str) {
         self.append(epoch, &[gap(epoch, None)]);
+        // `append` has set a cursor; no shim has an empty epoch, so no `shim.left` is written for
+        // it.
         if epoch.is_empty() {
             self.cursors.remove(epoch);
         }
-        self.left(epoch);
+        self.write_left(epoch);
     }
 
-    /// Whole or not at all.
+    /// Appends `text` as a whole or not at all. Returns whether it was written.
     fn write(&mut self, text: &str) -> bool {
         if self.length > FILE_MAX {
-            // The old one goes on where there is no room for a new one.
+            // If that fails, for example on a full disk, the old file is used further.
             let _ = self.rotate();
         }
         match self.file.write_all(text.as_bytes()) {
@@ -160,6 +171,7 @@ impl Stream {
                 true
             }
             Err(_) => {
+                // A part of the text would hide the next line.
                 let _ = self.file.set_len(self.length);
                 false
             }
@@ -175,10 +187,11 @@ impl Stream {
         let mut file = open(&new)?;
         let begin = json::line(&Begin { r#type: "stream.begin", cursors: &self.cursors }) + "\n";
         file.write_all(begin.as_bytes())?;
-        // A link first: killed between the two, the file is there under its name.
-        let before = self.path.with_added_extension("1");
-        let _ = fs::remove_file(&before);
-        fs::hard_link(&self.path, &before)?;
+        // A hard link and then a rename, not two renames: a daemon that is killed between the two
+        // steps still finds its file under its name.
+        let previous = self.path.with_added_extension("1");
+        let _ = fs::remove_file(&previous);
+        fs::hard_link(&self.path, &previous)?;
         fs::rename(&new, &self.path)?;
         (self.file, self.length) = (file, begin.len() as u64);
         Ok(())
@@ -210,11 +223,11 @@ mod tests {
         Event { type_: "process.start".into(), epoch: epoch.into(), seq, ..Default::default() }
     }
 
-    /// Check that a file that was cut anywhere names the last whole event as its cursor.
+    /// Check that the cursor of a file that was cut anywhere is its last complete event.
     #[test]
-    fn a_cut_file_is_its_own_cursor() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut stream = Stream::open(folder.path()).unwrap();
+    fn the_cursor_of_a_cut_file_is_its_last_complete_event() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut stream = Stream::open(directory.path()).unwrap();
         let mut ends = vec![0];
         for seq in 1..9 {
             stream.append("e", &[event("e", seq)]);
@@ -224,42 +237,42 @@ mod tests {
         let text = fs::read(&path).unwrap();
         for length in 0..=text.len() {
             fs::write(&path, &text[..length]).unwrap();
-            let stream = Stream::open(folder.path()).unwrap();
+            let stream = Stream::open(directory.path()).unwrap();
             let whole = ends.iter().filter(|end| **end <= length as u64).count() as u64 - 1;
             assert_eq!(stream.cursor("e").unwrap_or_default(), whole, "cut at {length}");
         }
     }
 
-    /// Check that a new file begins where the full one ended, and that the full one is kept.
+    /// Check that a new file has the cursors of the full one, and that the full one is kept.
     #[test]
-    fn a_full_file_hands_its_cursors_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut stream = Stream::open(folder.path()).unwrap();
+    fn a_new_file_begins_with_the_cursors_of_the_full_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut stream = Stream::open(directory.path()).unwrap();
         stream.append("gone", &[event("gone", 3)]);
-        stream.left("gone");
+        stream.write_left("gone");
         stream.append("e", &[event("e", 7)]);
         stream.length = FILE_MAX + 1;
         stream.append("f", &[event("f", 1)]);
-        let again = Stream::open(folder.path()).unwrap();
+        let again = Stream::open(directory.path()).unwrap();
         assert_eq!(
             (again.cursor("e"), again.cursor("f"), again.cursor("gone")),
             (Some(7), Some(1), None)
         );
         assert_eq!(
-            fs::read_to_string(folder.path().join("stream.jsonl")).unwrap().lines().count(),
+            fs::read_to_string(directory.path().join("stream.jsonl")).unwrap().lines().count(),
             2
         );
         assert_eq!(
-            fs::read_to_string(folder.path().join("stream.jsonl.1")).unwrap().lines().count(),
+            fs::read_to_string(directory.path().join("stream.jsonl.1")).unwrap().lines().count(),
             3
         );
     }
 
-    /// Check that what did not find room is counted and told.
+    /// Check that events that could not be written are counted and reported by a gap.
     #[test]
-    fn a_full_disk_is_told_as_a_gap() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut stream = Stream::open(folder.path()).unwrap();
+    fn events_lost_on_a_full_disk_are_reported_by_a_gap() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut stream = Stream::open(directory.path()).unwrap();
         let file = std::mem::replace(
             &mut stream.file,
             File::options().write(true).open("/dev/full").unwrap(),

@@ -1,4 +1,5 @@
-//! Who lives in the node's containers, what is open there, and which of them are idle. Pure.
+//! The living processes and open ports of the node's containers, and which containers are idle.
+//! Pure: no I/O, no clock.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +8,8 @@ use crate::api::{
     event::Body,
 };
 
-/// The processes that live and the ports that are open, by the epoch of the shim that told of them.
+/// The living processes, the open ports and the idle containers, by the epoch of the shim that
+/// reported them.
 #[derive(Debug, Default)]
 pub struct View {
     shims: BTreeMap<String, Shim>,
@@ -15,26 +17,26 @@ pub struct View {
 
 #[derive(Debug, Default)]
 struct Shim {
-    /// By entity id.
-    processes: Listed<String, ContainerProcess>,
-    ports: Listed<PortKey, ContainerPort>,
+    /// The living processes, by entity id.
+    processes: Snapshot<String, ContainerProcess>,
+    ports: Snapshot<PortKey, ContainerPort>,
     /// The containers that are idle, by id.
-    idle: Listed<String, Container>,
+    idle: Snapshot<String, Container>,
 }
 
-/// A shim's list of something, as events have changed it since.
+/// A list that a shim has sent, and the changes by later events.
 #[derive(Debug, Default)]
-struct Listed<K, T> {
-    /// The last event that the list included when it came.
+struct Snapshot<K, T> {
+    /// The sequence number of the last event that the list includes.
     as_of: u64,
     rows: BTreeMap<K, T>,
 }
 
-/// What makes a port another one: whose, and where.
+/// Identifies a port: container id, transport, number, address, dual stack.
 type PortKey = (String, String, u32, String, bool);
 
 impl View {
-    /// What a shim said of all its containers takes the place of what was known.
+    /// Replaces the processes and the idle containers of a shim by the shim's own list.
     pub fn set_processes(&mut self, epoch: &str, answer: ProcessesResponse) {
         let rows = answer
             .processes
@@ -42,20 +44,21 @@ impl View {
             .map(|one| (one.process.get_or_default().entity_id.clone(), one));
         let idle = answer.idle.into_iter().map(|one| (one.id.clone(), one));
         let shim = self.shim(epoch);
-        shim.processes = Listed { as_of: answer.seq, rows: rows.collect() };
-        shim.idle = Listed { as_of: answer.seq, rows: idle.collect() };
+        shim.processes = Snapshot { as_of: answer.seq, rows: rows.collect() };
+        shim.idle = Snapshot { as_of: answer.seq, rows: idle.collect() };
     }
 
-    /// The same of ports, without those that no event has told: nobody would tell that they are
-    /// gone.
+    /// Replaces the open ports of a shim by the shim's own list, except for ports that no event has
+    /// reported: no event would report their end either.
     pub fn set_ports(&mut self, epoch: &str, answer: PortsResponse) {
-        let told = answer.ports.into_iter().filter(|one| !one.listed_only);
-        let rows = told
+        let reported = answer.ports.into_iter().filter(|one| !one.listed_only);
+        let rows = reported
             .map(|one| (key(&one.container.get_or_default().id, one.port.get_or_default()), one));
-        self.shim(epoch).ports = Listed { as_of: answer.seq, rows: rows.collect() };
+        self.shim(epoch).ports = Snapshot { as_of: answer.seq, rows: rows.collect() };
     }
 
-    /// Takes over an event. Whether its shim has to be asked again: something is missing.
+    /// Applies an event. Returns whether events are missing, so that the shim has to be asked for
+    /// its lists again.
     pub fn apply(&mut self, epoch: &str, event: &Event) -> bool {
         let shim = self.shim(epoch);
         let id = &event.container.get_or_default().id;
@@ -63,18 +66,17 @@ impl View {
         match (&event.body, event.type_.as_str()) {
             (Some(Body::Gap(_)), _) => return true,
             (Some(Body::Process(process)), "process.fork" | "process.start" | "process.exec") => {
-                let told = Some(process.clone()).into();
-                let one = ContainerProcess {
+                let row = ContainerProcess {
                     container: container(),
-                    process: told,
+                    process: Some(process.clone()).into(),
                     ..Default::default()
                 };
-                shim.processes.insert(event.seq, process.entity_id.clone(), one);
+                shim.processes.insert(event.seq, process.entity_id.clone(), row);
             }
             (Some(Body::Process(process)), "process.exit") => {
                 shim.processes.remove(event.seq, &process.entity_id);
                 if process.origin == "init" {
-                    // Nothing more is told of it: it is neither.
+                    // A container without its init has no further idle or active events.
                     shim.idle.remove(event.seq, id);
                 }
             }
@@ -83,10 +85,12 @@ impl View {
             }
             (Some(Body::ContainerActive(_)), _) => shim.idle.remove(event.seq, id),
             (Some(Body::Port(port)), "port.open") => {
-                let told = Some(port.clone()).into();
-                let one =
-                    ContainerPort { container: container(), port: told, ..Default::default() };
-                shim.ports.insert(event.seq, key(id, port), one);
+                let row = ContainerPort {
+                    container: container(),
+                    port: Some(port.clone()).into(),
+                    ..Default::default()
+                };
+                shim.ports.insert(event.seq, key(id, port), row);
             }
             (Some(Body::Port(port)), "port.close") => shim.ports.remove(event.seq, &key(id, port)),
             (Some(Body::ContainerClose(_)), _) => {
@@ -99,12 +103,13 @@ impl View {
         false
     }
 
-    /// A shim has gone, and its containers with it.
+    /// Removes a shim that has ended, with its containers.
     pub fn forget(&mut self, epoch: &str) {
         self.shims.remove(epoch);
     }
 
-    /// All processes: by shim, parents as a rule before children.
+    /// All living processes, by shim and creation time, so that parents usually come before their
+    /// children.
     #[must_use]
     pub fn processes(&self) -> Vec<ContainerProcess> {
         let of = |shim: &Shim| {
@@ -117,19 +122,19 @@ impl View {
         self.shims.values().flat_map(of).collect()
     }
 
-    /// The containers that are idle: by shim and id.
+    /// The containers that are idle, by shim and id.
     #[must_use]
     pub fn idle(&self) -> Vec<Container> {
         self.shims.values().flat_map(|shim| shim.idle.rows.values().cloned()).collect()
     }
 
-    /// All open ports: by shim, container, protocol and number.
+    /// All open ports, by shim, container, transport and number.
     #[must_use]
     pub fn ports(&self) -> Vec<ContainerPort> {
         self.shims.values().flat_map(|shim| shim.ports.rows.values().cloned()).collect()
     }
 
-    /// How many processes, and how many ports.
+    /// How many living processes, and how many open ports, there are.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let of = |shim: &Shim| (shim.processes.rows.len(), shim.ports.rows.len());
@@ -141,7 +146,7 @@ impl View {
     }
 }
 
-impl<K: Ord, T> Listed<K, T> {
+impl<K: Ord, T> Snapshot<K, T> {
     fn insert(&mut self, seq: u64, key: K, row: T) {
         if self.is_new(seq) {
             self.rows.insert(key, row);
@@ -160,7 +165,8 @@ impl<K: Ord, T> Listed<K, T> {
         }
     }
 
-    /// Whether the list did not include that event already.
+    /// Whether the list does not include that event yet. An event without a
+    /// sequence number always applies.
     fn is_new(&self, seq: u64) -> bool {
         seq == 0 || seq > self.as_of
     }

@@ -1,6 +1,6 @@
 #![expect(
     clippy::disallowed_methods,
-    reason = "tests are no shim: they spawn their children themselves"
+    reason = "a test has no reaper, so it spawns its children itself"
 )]
 
 use std::{
@@ -21,9 +21,10 @@ fn wait(liveness: &mut Liveness) -> Vec<Noticed> {
     liveness.wait(EpollTimeout::try_from(Duration::from_secs(10)).unwrap()).unwrap()
 }
 
-/// Check that a zombie is told as dead at once, without its code; and its code once it was reaped.
+/// Check that the end of a zombie is reported at once, without its code, and the code after it was
+/// reaped.
 #[test]
-fn an_end_is_told_at_once_and_its_code_when_it_was_reaped() {
+fn an_end_is_reported_at_once_and_its_code_after_the_reaping() {
     for (script, ended) in [("exit 3", Ended::Code(3)), ("kill -9 $$", Ended::Signal(9))] {
         let (mut liveness, _waker) = liveness();
         let mut child = Command::new("sh")
@@ -37,9 +38,9 @@ fn an_end_is_told_at_once_and_its_code_when_it_was_reaped() {
         drop(child.stdin.take());
         let began = Instant::now();
         assert_eq!(wait(&mut liveness), [Noticed { id: 7, ended: None }]);
-        // 50 ms are promised; ten times that where the machine has other work.
+        // 50 ms are promised. The test allows ten times that, because the machine may be busy.
         assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
-        // A zombie makes no noise.
+        // A zombie must not keep waking the thread.
         assert_eq!(liveness.wait(EpollTimeout::try_from(50).unwrap()).unwrap(), []);
         assert_eq!(hold(key, None).map(drop).map_err(|error| error.to_string()), Ok(()));
         let status = child.wait().unwrap();
@@ -50,14 +51,14 @@ fn an_end_is_told_at_once_and_its_code_when_it_was_reaped() {
     }
 }
 
-/// Check that a process with another start is not taken for the one that is meant.
+/// Check that a process with the right pid and another start or inode is not held.
 #[test]
-fn a_pid_alone_holds_nobody() {
+fn a_process_is_not_held_by_its_pid_alone() {
     let me = identify(i32::try_from(std::process::id()).unwrap()).unwrap();
     assert!(hold(me, None).is_ok());
     let other = ProcessKey { start_ticks: me.start_ticks + 1, ..me };
     assert_eq!(hold(other, None).unwrap_err().raw_os_error(), Some(nix::libc::ESRCH));
-    // One that began in the same tick.
+    // A process that started in the same clock tick differs by its inode only.
     if let Some(inode) = pidfd::inode(hold(me, None).unwrap()) {
         assert!(hold(me, Some(inode)).is_ok());
         assert_eq!(hold(me, Some(inode + 1)).unwrap_err().raw_os_error(), Some(nix::libc::ESRCH));
@@ -68,8 +69,8 @@ fn a_pid_alone_holds_nobody() {
         assert!(version < vec![6, 9], "{release} has pidfs");
     }
     let (mut liveness, _waker) = liveness();
-    liveness.watch_at_looks(1, me);
-    liveness.watch_at_looks(2, other);
-    assert_eq!(liveness.look(), [Noticed { id: 2, ended: None }]);
-    assert!(liveness.needs_looks());
+    liveness.watch_by_scans(1, me);
+    liveness.watch_by_scans(2, other);
+    assert_eq!(liveness.scan(), [Noticed { id: 2, ended: None }]);
+    assert!(liveness.needs_scans());
 }

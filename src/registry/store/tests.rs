@@ -7,12 +7,12 @@ use crate::{
     registry::entry::Process,
     registry::{
         New,
-        entries::tests::{asked, planned},
+        entries::tests::{planned, request},
     },
 };
 
-fn open(folder: &Path) -> Opened {
-    Store::open(folder, 1_000_000).unwrap()
+fn open(directory: &Path) -> Opened {
+    Store::open(directory, 1_000_000).unwrap()
 }
 
 fn add(opened: &mut Opened, pid: i32) {
@@ -31,12 +31,12 @@ fn add_new(opened: &mut Opened, new: New) {
     opened.registry.apply(change);
 }
 
-/// Check that a file that was cut anywhere, as a kill or a full disk does, gives what the whole
-/// lines before the cut say, and that nothing is called damaged.
+/// Check that a file that was cut anywhere, as by a kill or a full disk, gives the registry of the
+/// complete lines before the cut, and does not count as damaged.
 #[test]
 fn a_cut_anywhere_loses_only_the_last_command() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut opened = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut opened = open(directory.path());
     let path = opened.store.path().to_owned();
     let mut states = vec![(opened.store.length, opened.registry.clone())];
     for pid in 1..20 {
@@ -47,33 +47,33 @@ fn a_cut_anywhere_loses_only_the_last_command() {
     let whole = fs::read(&path).unwrap();
     for length in states[0].0..=whole.len() as u64 {
         fs::write(&path, &whole[..usize::try_from(length).unwrap()]).unwrap();
-        let read = open(folder.path());
+        let read = open(directory.path());
         let (_, wanted) = states.iter().rev().find(|(end, _)| *end <= length).unwrap();
         assert!(read.damaged.is_none(), "cut at {length}");
         assert_eq!(&read.registry, wanted, "cut at {length}");
     }
 }
 
-/// Check that a damaged file is kept under another name that is told, that the rest of it goes on,
-/// and that the next start finds nothing wrong.
+/// Check that a damaged file is kept under the returned name, that its other lines are loaded, and
+/// that the next start finds no damage.
 #[test]
 fn a_damaged_file_is_set_aside_and_named() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut opened = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut opened = open(directory.path());
     (1..4).for_each(|pid| add(&mut opened, pid));
     let path = opened.store.path().to_owned();
     drop(opened);
     let text = fs::read_to_string(&path).unwrap().replacen("\"id\":2", "\"id\":oops", 1);
     fs::write(&path, &text).unwrap();
-    let opened = open(folder.path());
+    let opened = open(directory.path());
     let (aside, lines) = opened.damaged.unwrap();
     assert_eq!((fs::read_to_string(aside).unwrap(), lines), (text, 1));
     assert_eq!(opened.registry.iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 3]);
     drop(opened.store);
-    assert!(open(folder.path()).damaged.is_none());
-    // Nothing of it makes sense: it begins empty, and says so.
+    assert!(open(directory.path()).damaged.is_none());
+    // If all lines are damaged, the registry is empty, and the damage is returned.
     fs::write(&path, "\0\0\0\n{}\n").unwrap();
-    let opened = open(folder.path());
+    let opened = open(directory.path());
     assert_eq!((opened.registry.len(), opened.damaged.unwrap().1), (0, 2));
 }
 
@@ -110,8 +110,8 @@ fn every_flipped_bit_of_a_line_is_found() {
 /// Check that damage that leaves valid JSON, and even a valid entry, is damage of that line alone.
 #[test]
 fn a_flipped_bit_in_a_value_is_damage() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut opened = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut opened = open(directory.path());
     (1..4).for_each(|pid| add(&mut opened, pid));
     let path = opened.store.path().to_owned();
     drop(opened);
@@ -119,7 +119,7 @@ fn a_flipped_bit_in_a_value_is_damage() {
     let line = text.lines().nth(3).unwrap();
     assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
     fs::write(&path, &text).unwrap();
-    let opened = open(folder.path());
+    let opened = open(directory.path());
     let (aside, lines) = opened.damaged.unwrap();
     assert_eq!((fs::read_to_string(aside).unwrap(), lines), (text, 1));
     assert_eq!(opened.registry.iter().map(|entry| entry.id).collect::<Vec<_>>(), [1, 3]);
@@ -129,8 +129,8 @@ fn a_flipped_bit_in_a_value_is_damage() {
 /// that its last line may be incomplete.
 #[test]
 fn a_file_without_checksums_is_read() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut opened = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut opened = open(directory.path());
     (1..4).for_each(|pid| add(&mut opened, pid));
     let path = opened.store.path().to_owned();
     let before = opened.registry.clone();
@@ -139,51 +139,51 @@ fn a_file_without_checksums_is_read() {
     let without = |line: &str| line.split_once(",{\"crc32\"").unwrap().0.to_owned() + "]\n";
     let old: String = text.lines().map(without).collect();
     fs::write(&path, old.clone() + "[{\"add\":{\"id\":9,").unwrap();
-    let mut opened = open(folder.path());
+    let mut opened = open(directory.path());
     assert_eq!((&opened.registry, opened.damaged.is_none()), (&before, true));
     add(&mut opened, 9);
-    let opened = open_again(opened, folder.path());
+    let opened = open_again(opened, directory.path());
     assert!(opened.damaged.is_none());
     let mixed = fs::read_to_string(&path).unwrap();
     let appended = mixed.strip_prefix(&old).expect("the old lines are left as they were");
     assert_eq!((appended.lines().count(), appended.contains("crc32")), (1, true));
 }
 
-/// Check that ids are not used again after what had them was removed and the file was written anew.
+/// Check that ids are not used again after their entries were removed and the file was rewritten.
 #[test]
 fn ids_are_unique_over_restarts() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut opened = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut opened = open(directory.path());
     (1..4).for_each(|pid| add(&mut opened, pid));
     opened.store.append(&[Change::Reset]).unwrap();
     opened.registry.apply(Change::Reset);
-    let mut opened = open_again(opened, folder.path());
+    let mut opened = open_again(opened, directory.path());
     opened.store.fall_behind();
     opened.store.compact(&opened.registry, true).unwrap();
-    let mut opened = open_again(opened, folder.path());
+    let mut opened = open_again(opened, directory.path());
     add(&mut opened, 9);
     assert_eq!(opened.registry.last_id(), 4);
 }
 
-fn open_again(opened: Opened, folder: &Path) -> Opened {
+fn open_again(opened: Opened, directory: &Path) -> Opened {
     let before = opened.registry;
     drop(opened.store);
-    let opened = open(folder);
+    let opened = open(directory);
     assert_eq!(opened.registry, before);
     opened
 }
 
-/// Check that what could not be synced is taken back, from the file too, and that the store goes
-/// on.
+/// Check that lines that could not be synced are removed from the file, and that the store can be
+/// used further.
 #[test]
-fn what_could_not_be_synced_is_taken_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut opened = open(folder.path());
+fn lines_that_could_not_be_synced_are_removed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut opened = open(directory.path());
     add(&mut opened, 1);
     opened.store.sync().unwrap();
     let before = opened.registry.clone();
     add(&mut opened, 2);
-    // Of a pipe nothing can be synced.
+    // A pipe cannot be synced.
     let (_reader, writer) = nix::unistd::pipe().unwrap();
     let file = std::mem::replace(&mut opened.store.file, writer.into());
     assert!(opened.store.sync().is_err());
@@ -192,23 +192,23 @@ fn what_could_not_be_synced_is_taken_back() {
     opened.registry = before;
     add(&mut opened, 3);
     opened.store.sync().unwrap();
-    open_again(opened, folder.path());
+    open_again(opened, directory.path());
 }
 
-/// Check that of two daemons one has the folder.
+/// Check that a second daemon cannot open the store of a directory.
 #[test]
-fn a_folder_has_one_store() {
-    let folder = tempfile::tempdir().unwrap();
-    let _first = open(folder.path());
-    assert!(matches!(Store::open(folder.path(), 1), Err(StoreError::InUse { .. })));
+fn a_directory_has_one_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let _first = open(directory.path());
+    assert!(matches!(Store::open(directory.path(), 1), Err(StoreError::InUse { .. })));
 }
 
-/// What this thread has used: the machine may be busy with other things.
+/// The CPU time of this thread, because the machine may be busy with other processes.
 fn processor_time() -> std::time::Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// An entry as people make them.
+/// A typical entry, with all fields.
 fn full(pid: i32) -> New {
     let process = Process {
         pid,
@@ -234,17 +234,17 @@ fn full(pid: i32) -> New {
 /// Check that 100 000 entries are read in a second, and that one more tag writes one short line.
 #[test]
 fn a_hundred_thousand_entries_load_and_one_tag_is_one_line() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut opened = open(folder.path());
+    let directory = tempfile::tempdir().unwrap();
+    let mut opened = open(directory.path());
     (1..=100_000).for_each(|pid| add_new(&mut opened, full(pid)));
     opened.store.fall_behind();
     opened.store.compact(&opened.registry, true).unwrap();
     let Opened { store, registry, .. } = opened;
     drop(store);
     let began = processor_time();
-    let mut opened = open(folder.path());
+    let mut opened = open(directory.path());
     let took = processor_time() - began;
-    assert!(opened.registry == registry, "not what was written");
+    assert!(opened.registry == registry, "the registry differs from the one that was written");
     let before = opened.store.length;
     let edit = crate::registry::Edit { add_tags: vec!["db".into()], ..Default::default() };
     let change = opened.registry.edit(vec![77], edit).unwrap();
@@ -252,23 +252,23 @@ fn a_hundred_thousand_entries_load_and_one_tag_is_one_line() {
     opened.store.sync().unwrap();
     assert!(opened.store.length - before < 100);
     eprintln!("100 000 entries in {took:?}");
-    // A second where it is optimised; this is not.
+    // One second is promised for an optimised build. This build is not.
     assert!(took < std::time::Duration::from_secs(10), "{took:?}");
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
-    /// Check, whatever is asked, wherever the file is written anew and wherever a restart falls,
-    /// that the file says what the registry says.
+    /// Check that the file gives the registry again, for any requests, rewrites and restarts in any
+    /// order.
     #[test]
     fn a_restart_finds_every_command(
-        asked in proptest::collection::vec((asked(), 0..20u8), 1..60),
+        requests in proptest::collection::vec((request(), 0..20u8), 1..60),
     ) {
-        let folder = tempfile::tempdir().unwrap();
-        let mut opened = open(folder.path());
-        for (asked, what) in asked {
-            if let Ok(change) = planned(&opened.registry, &asked) {
+        let directory = tempfile::tempdir().unwrap();
+        let mut opened = open(directory.path());
+        for (request, what) in requests {
+            if let Ok(change) = planned(&opened.registry, &request) {
                 opened.store.append(std::slice::from_ref(&change)).unwrap();
                 opened.registry.apply(change);
             }
@@ -277,10 +277,10 @@ proptest! {
                     opened.store.fall_behind();
                     opened.store.compact(&opened.registry, true).unwrap();
                 }
-                1 => opened = open_again(opened, folder.path()),
+                1 => opened = open_again(opened, directory.path()),
                 _ => {}
             }
         }
-        open_again(opened, folder.path());
+        open_again(opened, directory.path());
     }
 }

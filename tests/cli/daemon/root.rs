@@ -143,7 +143,7 @@ fn a_reused_pid_is_another_process() {
     let entries: Vec<serde_json::Value> = serde_json::from_str(lines[2]).expect("an array");
     assert_eq!(entries[0]["end"]["signal"], 9, "{out}{err}");
     assert_eq!(
-        lines[3], "lookout: entry 1: process 20001 has ended, and its pid is another's by now",
+        lines[3], "lookout: entry 1: process 20001 has ended, and another process has its pid now",
         "{out}{err}"
     );
     assert_eq!(
@@ -153,7 +153,7 @@ fn a_reused_pid_is_another_process() {
     );
     assert!(lines[11].contains(" dead "), "{out}{err}");
     assert_eq!(
-        lines[12], "lookout: entry 3: process 20001 has ended, and its pid is another's by now",
+        lines[12], "lookout: entry 3: process 20001 has ended, and another process has its pid now",
         "{out}{err}"
     );
     assert_eq!(&lines[13..], ["kill 1", "20001 lives, as 20001 did"], "{out}{err}");

@@ -40,20 +40,21 @@ fn gap() -> Event {
     Event { body: Some(Body::Gap(Gap::default())), ..Default::default() }
 }
 
-fn known(view: &View) -> Vec<String> {
-    let mut known: Vec<_> =
+fn processes(view: &View) -> Vec<String> {
+    let mut ids: Vec<_> =
         view.processes().iter().map(|one| one.process.entity_id.clone()).collect();
-    known.sort_unstable();
-    known
+    ids.sort_unstable();
+    ids
 }
 
 fn open(view: &View) -> Vec<String> {
     view.ports().iter().map(|one| format!("{}:{}", one.port.address, one.port.port)).collect()
 }
 
-/// Check that what a list includes is not taken over again, and that a gap asks for a new one.
+/// Check that events that a list includes are not applied again, and that a gap requests a new
+/// list.
 #[test]
-fn events_go_on_after_a_list() {
+fn only_events_after_the_list_are_applied() {
     let mut view = View::default();
     let one = ContainerProcess {
         process: Some(Process { entity_id: "a".into(), ..Default::default() }).into(),
@@ -65,19 +66,19 @@ fn events_go_on_after_a_list() {
     );
     assert!(!view.apply("e", &process(4, "process.start", "b")));
     assert!(!view.apply("e", &process(6, "process.fork", "c")));
-    assert_eq!(known(&view), ["a", "c"]);
+    assert_eq!(processes(&view), ["a", "c"]);
     view.apply("e", &process(7, "process.exit", "a"));
     view.apply("other", &process(1, "process.start", "d"));
-    assert_eq!(known(&view), ["c", "d"]);
+    assert_eq!(processes(&view), ["c", "d"]);
     assert!(view.apply("e", &gap()));
     view.forget("e");
-    assert_eq!(known(&view), ["d"]);
+    assert_eq!(processes(&view), ["d"]);
 }
 
-/// Check that ports go on after their own list, which need not be of the same moment as that of the
-/// processes.
+/// Check that events of ports are compared with the list of ports, which may be of another moment
+/// than the list of processes.
 #[test]
-fn ports_go_on_after_their_list() {
+fn only_port_events_after_the_list_of_ports_are_applied() {
     let mut view = View::default();
     view.apply("e", &change(1, "port.open", port("127.0.0.1", 1)));
     view.set_processes("e", ProcessesResponse { seq: 9, ..Default::default() });
@@ -99,10 +100,10 @@ fn ports_go_on_after_their_list() {
     assert_eq!(open(&view), Vec::<String>::new());
 }
 
-/// Check that UDP and TCP of one number are two ports, that one whose end nobody would tell is not
-/// in the view, and that a shim takes its ports with it.
+/// Check that UDP and TCP of one number are two ports, that a port is left out if no event would
+/// report its end, and that the ports of a shim are removed with it.
 #[test]
-fn what_nobody_told_is_left_out_and_a_shim_takes_its_ports_with_it() {
+fn ports_without_events_are_left_out_and_ports_go_with_their_shim() {
     let mut view = View::default();
     let udp = |number| Port { transport: "udp".into(), ..port("0.0.0.0", number) };
     let mut answer = listed([udp(53), port("0.0.0.0", 53), udp(5000)], 1);
@@ -122,10 +123,10 @@ fn what_nobody_told_is_left_out_and_a_shim_takes_its_ports_with_it() {
     assert_eq!(open(&view), [":::1"]);
 }
 
-/// Check that a container is idle from when that is told, or listed, until it is active, its first
-/// process ends or it is closed.
+/// Check that a container is idle from its event, or from the list, until it is active, its init
+/// exits or it is closed.
 #[test]
-fn an_idle_container_is_known() {
+fn a_container_is_idle_until_it_is_active_exits_or_is_closed() {
     let mut view = View::default();
     let ids = |view: &View| view.idle().into_iter().map(|one| one.id).collect::<Vec<_>>();
     let idle = |seq| event(seq, "container.idle", Body::ContainerIdle(ContainerIdle::default()));
