@@ -1,7 +1,7 @@
-//! What a source saw, before anyone asks what it means.
+//! The records that sources deliver: forks, execs, exits, sockets and losses, before attribution.
 //!
-//! Every source speaks in these records, so that one tracker serves them all. A record says only
-//! what its source knows; what it does not is `None`.
+//! Every source delivers the same type, so that one tracker serves all sources. A source sets only
+//! the fields that it knows, and leaves the others `None`.
 
 use std::sync::Arc;
 
@@ -10,93 +10,95 @@ use crate::{
     platform::process,
 };
 
-/// What a source is asked to watch: the id of a container's cgroup (its directory's inode on the
-/// unified hierarchy), or a number that the watcher made up for a target without one.
+/// The identity of a target in records: the id of a container's cgroup (the inode number of its
+/// directory in the unified hierarchy), or a made-up number for a target without such a cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TargetId(pub u64);
 
 impl TargetId {
-    /// The `number`th that is no cgroup's: the top bit is set, which the kernel never reaches.
+    /// A made-up id, different for each `number`. Its top bit is set, which no cgroup id of the
+    /// kernel reaches.
     #[must_use]
     pub const fn made_up(number: u64) -> Self {
         Self(number | 1 << 63)
     }
 
-    /// The `number`th that is no cgroup's, and that no other process of the node uses: the eBPF maps
-    /// of targets are shared by all of them.
+    /// A made-up id that no other process of the node uses. All observing processes share the eBPF
+    /// maps of targets, so equal ids would mix up their records. The low 17 bits of `number` count.
     #[must_use]
     pub fn of_this_process(number: u64) -> Self {
         let pid = std::process::id();
         let start = process::identify(pid.cast_signed()).map_or(0, |me| me.start_ticks);
-        // 22 bits hold a pid (PID_MAX_LIMIT), and 24 bits of the start differ until the same pid
-        // can come again.
+        // A pid fits into 22 bits (PID_MAX_LIMIT). The low 24 bits of the start time separate this
+        // process from an earlier process with the same pid.
         let (start, pid, number) =
             (start & 0xff_ffff, u64::from(pid) & 0x3f_ffff, number & 0x1_ffff);
         Self::made_up(start << 39 | pid << 17 | number)
     }
 
-    /// Whether it is no cgroup's.
+    /// Whether the id is made up and not the id of a cgroup.
     #[must_use]
     pub const fn is_made_up(self) -> bool {
         self.0 >> 63 == 1
     }
 }
 
-/// One thing that a source saw.
+/// One fact that a source delivers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Record {
-    /// About one process of one target.
+    /// Something happened to one process of a target.
     Process {
-        /// Attribution.
+        /// The target that the process belongs to.
         target: TargetId,
-        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
-        /// How far it can be trusted.
+        /// How exact the facts of this record are.
         grade: Grade,
-        /// Who. `start_ticks` 0 where the source could not tell.
+        /// The process. `start_ticks` is 0 if the source could not read the start time.
         key: ProcessKey,
-        /// What.
+        /// What happened to the process.
         what: What,
     },
-    /// A socket of one target listens.
+    /// A socket of a target began to listen.
     Listen {
-        /// Attribution.
+        /// The target that the socket belongs to.
         target: TargetId,
-        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
-        /// Which.
+        /// The socket and its address.
         socket: Socket,
-        /// Who called listen(2).
+        /// The process that called listen(2).
         by: ProcessKey,
-        /// Its pid in its own pid namespace.
+        /// The pid of that process in its own pid namespace; `None` if the source does not know it.
         vpid: Option<i32>,
     },
-    /// A socket of one target no longer listens.
+    /// A socket of a target no longer listens.
     Unlisten {
-        /// Attribution.
+        /// The target that the socket belongs to.
         target: TargetId,
-        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
-        /// Which; its number is known here, where it was not at the beginning.
+        /// The socket. Its inode number is known here even if [`Record::Listen`] did not have it.
         socket: Socket,
     },
-    /// The connection of a target that was waited for: see
-    /// [`Source::await_connection`](super::source::Source::await_connection).
+    /// A TCP connection of a target was established, which
+    /// [`Source::await_connection`](super::source::Source::await_connection) had requested.
     Connected {
-        /// Attribution.
+        /// The target that the connection belongs to.
         target: TargetId,
-        /// `CLOCK_MONOTONIC`, in nanoseconds.
+        /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
     },
-    /// Records were lost. For one target, or where the source cannot say whose, for all.
+    /// Records were lost.
     Lost {
-        /// Attribution; `None` for every target of this source.
+        /// The target that lost records; `None` if the loss can concern every target of this
+        /// source.
         target: Option<TargetId>,
-        /// `CLOCK_MONOTONIC`, in nanoseconds: when it was noticed.
+        /// When the source noticed the loss: `CLOCK_MONOTONIC`, in nanoseconds.
         at_ns: u64,
-        /// How many; `None` where nobody counted.
+        /// How many records were lost; `None` if they were not counted.
         count: Option<u64>,
-        /// Where.
+        /// Where the records were lost.
         stage: Stage,
     },
 }
@@ -104,44 +106,44 @@ pub enum Record {
 /// What happened to a process.
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
-    /// It was made. The record's `key` is the child.
+    /// The process was created. The record's `key` is the child.
     Fork(Lineage),
-    /// It runs a new image.
+    /// The process runs a new image.
     Exec {
-        /// Where it stands.
+        /// Parent and session of the process.
         lineage: Lineage,
-        /// What it runs now.
+        /// What the process runs now.
         image: Arc<Image>,
-        /// The id of its cgroup, where that is not the target's own.
+        /// The id of the process's cgroup; `None` if that is the target's own cgroup.
         cgroup: Option<u64>,
-        /// Whether it still is in the mount namespace of the shim: then it is a stage of the
-        /// runtime.
+        /// Whether the process is still in the mount namespace of the shim, and therefore a runtime
+        /// stage; `None` if the source does not know.
         in_host_mounts: Option<bool>,
     },
-    /// Its last thread ended.
+    /// The last thread of the process ended.
     Exit {
-        /// The wait status as the kernel has it, see [`Ended::from_wait_status`]; `None` where the
-        /// source cannot know.
+        /// The wait status as the kernel encodes it, see [`Ended::from_wait_status`]; `None` if the
+        /// source cannot know it.
         ///
         /// [`Ended::from_wait_status`]: crate::model::Ended::from_wait_status
         wait_status: Option<u32>,
-        /// Whether the OOM killer chose it.
+        /// Whether the OOM killer killed the process.
         oom_killed: bool,
-        /// What its stdout and stderr were, where the source can tell.
+        /// The files behind its stdout and stderr; `None` for each that the source does not know.
         outputs: [Option<FileId>; 2],
     },
-    /// A look at `/proc` found it alive: at the beginning, and after a loss.
+    /// A scan of `/proc` found the process alive. Scans run at the start and after a loss.
     Alive {
-        /// Where it stands.
+        /// Parent and session of the process.
         lineage: Lineage,
-        /// What it runs.
+        /// What the process runs.
         image: Arc<Image>,
-        /// The id of its cgroup, where that is not the target's own.
+        /// The id of the process's cgroup; `None` if that is the target's own cgroup.
         cgroup: Option<u64>,
     },
-    /// A look at `/proc` began: every [`What::Alive`] until [`What::ScanEnded`] belongs to it. The
-    /// record's `key` says nothing.
+    /// A scan of `/proc` began. Every [`What::Alive`] until [`What::ScanEnded`] belongs to it. The
+    /// record's `key` has no meaning.
     ScanBegan,
-    /// A look at `/proc` is complete: what it did not name is dead.
+    /// A scan of `/proc` is complete. A known process that the scan did not report has ended.
     ScanEnded,
 }

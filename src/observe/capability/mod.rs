@@ -1,26 +1,26 @@
-//! What can be observed on this node, found by asking the running kernel.
+//! What can be observed on this node, as probes of the running kernel found it.
 //!
-//! Asked once, before the first container, and again by `lookout capabilities`. A category that is
-//! not supported never gives events, and says so here first.
+//! A shim probes once, before its first container; `lookout capabilities` probes again if no shim
+//! runs. A category without support never has events, and its reason states why.
 
 mod render;
 
 use crate::model::{Backend, Capability, Category, Support, chain};
 
-/// What each source's own probe answered: nothing, or why it cannot be had, in one line.
+/// The result of each source's probe: `Ok`, or in one line why the source is not available.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Probes {
-    /// The eBPF programs.
+    /// Whether the eBPF programs can be loaded.
     pub bpf: Result<(), String>,
-    /// Whether they see UDP too.
+    /// Whether the eBPF programs can also observe UDP ports.
     pub udp: bool,
-    /// The proc connector.
+    /// Whether the proc connector sends its events to this process.
     pub connector: Result<(), String>,
-    /// `/proc`.
+    /// Whether `/proc` shows the processes of other users.
     pub proc: Result<(), String>,
 }
 
-/// What can be observed, one answer a category.
+/// What can be observed: support, backend and reason of each category.
 ///
 /// ```
 /// use lookout::{
@@ -41,29 +41,30 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// What follows from the probes.
+    /// Derives each category's support from the probes. The best available source decides.
     #[must_use]
     pub fn from_probes(probes: &Probes) -> Self {
         Self { categories: [lifecycle(probes), file(), network(probes), process(probes)] }
     }
 
-    /// Nothing, for one reason.
+    /// Every category is unavailable for the same reason, which is one line of text.
     #[must_use]
     pub fn unavailable(reason: &str) -> Self {
-        let none = |category| answer(category, Support::Unavailable, "none", reason.to_owned());
-        Self { categories: Category::ALL.map(none) }
+        let unavailable =
+            |category| capability(category, Support::Unavailable, "none", reason.to_owned());
+        Self { categories: Category::ALL.map(unavailable) }
     }
 
-    /// One answer a category, in the order `lifecycle`, `file`, `network`, `process`.
+    /// All categories, in the order `lifecycle`, `file`, `network`, `process`.
     #[must_use]
     pub fn categories(&self) -> &[Capability] {
         &self.categories
     }
 
-    /// One category's answer.
+    /// Support, backend and reason of one category.
     #[must_use]
     pub fn category(&self, category: Category) -> &Capability {
-        // An array by construction: each category has its place.
+        // The match gives each category an index below 4, so the access cannot panic.
         &self.categories[match category {
             Category::Lifecycle => 0,
             Category::File => 1,
@@ -72,13 +73,13 @@ impl Capabilities {
         }]
     }
 
-    /// How far a category is observed.
+    /// How completely a category is observed.
     #[must_use]
     pub fn support(&self, category: Category) -> Support {
         self.category(category).support
     }
 
-    /// Whether a category is observed as far as it promises; `partial` is not.
+    /// Whether a category is observed completely. `partial` support is not enough.
     #[must_use]
     pub fn is_supported(&self, category: Category) -> bool {
         self.support(category) == Support::Supported
@@ -88,87 +89,96 @@ impl Capabilities {
 fn lifecycle(probes: &Probes) -> Capability {
     let category = Category::Lifecycle;
     match best(probes) {
-        (Some(Backend::Bpf), _) => answer(
+        (Some(Backend::Bpf), _) => capability(
             category,
             Support::Supported,
             "bpf",
-            "every start and exit, counted in the kernel".into(),
+            "every start and exit, with losses counted in the kernel".into(),
         ),
-        (Some(Backend::Connector), why) => answer(
+        (Some(Backend::Connector), why) => capability(
             category,
             Support::Partial,
             "connector",
-            format!("starts and exits are told, losses are noticed and not counted ({why})"),
+            format!("starts and exits; losses are detected but not counted ({why})"),
         ),
-        (Some(_), why) => answer(
+        (Some(_), why) => capability(
             category,
             Support::Partial,
             "poll",
-            format!("only what lives at a look, without exit status ({why})"),
+            format!("only processes that are alive during a scan, without exit status ({why})"),
         ),
-        (None, why) => answer(category, Support::Unavailable, "none", why),
+        (None, why) => capability(category, Support::Unavailable, "none", why),
     }
 }
 
 fn process(probes: &Probes) -> Capability {
     let category = Category::Process;
     match best(probes) {
-        (Some(Backend::Bpf), _) => answer(
+        (Some(Backend::Bpf), _) => capability(
             category,
             Support::Supported,
             "bpf",
             "every exec with its arguments, executable and identity, read in the kernel".into(),
         ),
-        (Some(Backend::Connector), why) => answer(
+        (Some(Backend::Connector), why) => capability(
             category,
             Support::Partial,
             "connector",
-            format!("arguments of short-lived processes are missed ({why})"),
+            format!("execs, but not the arguments of short-lived processes ({why})"),
         ),
-        (Some(_), why) => {
-            answer(category, Support::Partial, "poll", format!("only what lives at a look ({why})"))
-        }
-        (None, why) => answer(category, Support::Unavailable, "none", why),
+        (Some(_), why) => capability(
+            category,
+            Support::Partial,
+            "poll",
+            format!("only processes that are alive during a scan ({why})"),
+        ),
+        (None, why) => capability(category, Support::Unavailable, "none", why),
     }
 }
 
 fn file() -> Capability {
-    let reason = "files are not observed: that would slow down every system call of the node";
-    answer(Category::File, Support::Unavailable, "none", reason.into())
+    let reason =
+        "files are not observed, because that would slow down every system call on the node";
+    capability(Category::File, Support::Unavailable, "none", reason.into())
 }
 
 fn network(probes: &Probes) -> Capability {
     let category = Category::Network;
     match &probes.bpf {
         Ok(()) => {
+            // Even with UDP the support is partial, because no source observes connections.
             let reason = match probes.udp {
-                true => "every TCP and UDP port that opens and closes; no connections",
+                true => "every TCP and UDP port that opens or closes; connections are not observed",
                 false => {
-                    "every TCP port that opens and closes; UDP is listed only, because no program can be attached to the \
-                     root of the unified cgroup hierarchy; no connections"
+                    "every TCP port that opens or closes; UDP ports are only listed, because no \
+                     program can be attached to the root of the unified cgroup hierarchy; \
+                     connections are not observed"
                 }
             };
-            answer(category, Support::Partial, "bpf", reason.into())
+            capability(category, Support::Partial, "bpf", reason.into())
         }
         Err(why) if probes.proc.is_ok() => {
             let reason = format!(
-                "TCP ports by the kernel's list of sockets: short-lived ones are missed (bpf: {why})"
+                "TCP ports from the kernel's list of sockets; short-lived ports are missed \
+                 (bpf: {why})"
             );
-            answer(category, Support::Partial, "sock_diag", reason)
+            capability(category, Support::Partial, "sock_diag", reason)
         }
-        Err(why) => answer(category, Support::Unavailable, "none", format!("bpf: {why}")),
+        Err(why) => capability(category, Support::Unavailable, "none", format!("bpf: {why}")),
     }
 }
 
-/// The best source that can be had, and why each better one cannot. The connector gives nothing
-/// without `/proc`: neither whose a process is nor what it runs.
+/// The best available source, and why each better source is not available.
 fn best(probes: &Probes) -> (Option<Backend>, String) {
     let Err(bpf) = &probes.bpf else { return (Some(Backend::Bpf), String::new()) };
     let mut why = format!("bpf: {bpf}");
     let proc = probes.proc.as_ref();
+    // The connector's events have only pids. Attribution and image are read from `/proc`, so the
+    // connector is useless without it.
     match (&probes.connector, proc) {
         (Ok(()), Ok(())) => return (Some(Backend::Connector), why),
         (Err(reason), _) => why = format!("{why}; connector: {reason}"),
+        // The connector itself works; the reason of `/proc` follows below.
         (Ok(()), Err(_)) => {}
     }
     match proc {
@@ -177,11 +187,11 @@ fn best(probes: &Probes) -> (Option<Backend>, String) {
     }
 }
 
-fn answer(category: Category, support: Support, backend: &str, reason: String) -> Capability {
+fn capability(category: Category, support: Support, backend: &str, reason: String) -> Capability {
     Capability { category, support, backend: backend.into(), reason }
 }
 
-/// A probe's refusal in one line, its causes too.
+/// The error of a probe and its causes, in one line: reasons are printed as table cells.
 #[must_use]
 pub fn refusal(error: &dyn std::error::Error) -> String {
     chain(error).replace(['\n', '\r'], " ")

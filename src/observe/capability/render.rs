@@ -1,9 +1,9 @@
-//! Capabilities as text: the same answers give the same bytes.
+//! Capabilities as text. Equal capabilities give equal bytes.
 
 use super::Capabilities;
 
 impl Capabilities {
-    /// Category, support, backend and reason of each, in order.
+    /// One row for each category, in order: category, support, backend, reason.
     #[must_use]
     pub fn to_table_rows(&self) -> Vec<[String; 4]> {
         let row = |it: &crate::model::Capability| {
@@ -17,8 +17,9 @@ impl Capabilities {
         self.categories().iter().map(row).collect()
     }
 
-    /// A line for each category, in columns, each ended by a newline; no trailing spaces. Reasons
-    /// are the kernel's and our own words, never a container's.
+    /// One line for each category, in aligned columns. Each line ends with a newline and has no
+    /// trailing spaces. Reasons come from the kernel and from this program, never from a
+    /// container, so they are not escaped.
     #[must_use]
     pub fn render_summary(&self) -> String {
         let rows = self.to_table_rows();

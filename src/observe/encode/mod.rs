@@ -1,9 +1,9 @@
-//! Events as messages. The one place that knows both.
+//! Encodes events as protobuf messages. No other module knows both the model and the messages.
 //!
-//! An event is encoded once, when it gets its seq; who follows it copies bytes. Nothing here asks a
-//! message for its descriptor, which would stay in memory with that of every other. Events and
-//! processes are written as bytes at once (see [`wire`](crate::wire)); what is rare goes by the
-//! generated messages.
+//! An event is encoded once, when it gets its sequence number; subscribers copy the bytes. Events
+//! and processes are written directly as bytes (see [`wire`](crate::wire)); rare messages use the
+//! generated types. Nothing here asks a message for its descriptor: the first use would load the
+//! descriptors of all messages, and they would stay in memory.
 
 mod encoded;
 
@@ -24,33 +24,35 @@ use crate::{
 
 pub use encoded::Encoded;
 
-/// Who tells.
+/// The identity of one run of a shim, which its messages carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
-    /// The shim's id: that of its first container, or of its pod.
+    /// The id of the shim: the id of its first container or of its pod.
     pub shim_id: String,
-    /// The shim's run: two that share an id differ in it. Without a colon.
+    /// The epoch, which differs between two runs of a shim with the same id. It has no colon, which
+    /// separates it from the sequence number in a cursor.
     pub epoch: String,
-    /// The first 32 bits of the boot id, for [`ProcessKey::entity_id`].
+    /// The first 32 bits of the kernel's boot id, for [`ProcessKey::entity_id`].
     pub boot: u32,
 }
 
-/// When processes began, as people tell time.
+/// Converts the start times of processes to wall-clock time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Clock {
-    /// `CLOCK_REALTIME` when the machine started: now less `CLOCK_BOOTTIME`, in nanoseconds since
-    /// 1970.
+    /// When the machine booted: `CLOCK_REALTIME` less `CLOCK_BOOTTIME`, in nanoseconds since 1970.
     pub boot_realtime_ns: u64,
 }
 
 impl Clock {
-    /// As the clocks stand now.
+    /// Reads both clocks. Later steps of `CLOCK_REALTIME` do not change the value, so the start
+    /// time of a process stays the same for the life of the shim.
     #[must_use]
     pub fn now() -> Self {
         Self { boot_realtime_ns: realtime_ns().saturating_sub(boottime_ns()) }
     }
 
-    /// When a process began, in nanoseconds since 1970, to a clock tick; 0 where it is not known.
+    /// The start time of a process in nanoseconds since 1970, rounded down to a clock tick; 0 if
+    /// the start time is unknown.
     #[must_use]
     pub fn created_ns(self, key: ProcessKey) -> u64 {
         const TICK_NS: u64 = 1_000_000_000 / TICKS_PER_SECOND;
@@ -61,7 +63,8 @@ impl Clock {
     }
 }
 
-/// The fields that all events of a container have alike, as they were last written.
+/// The encoded fields that all events of a container share: its epoch and its names. Consecutive
+/// events mostly belong to one container, so the last container's fields are kept.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     container: Option<Arc<Container>>,
@@ -69,7 +72,8 @@ pub(super) struct Head {
 }
 
 impl Head {
-    fn of(&mut self, encoder: &Encoder<'_>, container: &Arc<Container>) -> &[u8] {
+    fn fields_of(&mut self, encoder: &Encoder<'_>, container: &Arc<Container>) -> &[u8] {
+        // Comparing pointers is enough: all events of a container share one allocation.
         if self.container.as_ref().is_none_or(|known| !Arc::ptr_eq(known, container)) {
             self.bytes.clear();
             let mut writer = Writer::new(&mut self.bytes);
@@ -81,7 +85,7 @@ impl Head {
     }
 }
 
-/// Makes the messages of one shim.
+/// Encodes the messages of one shim.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoder<'a> {
     identity: &'a Identity,
@@ -89,19 +93,19 @@ pub struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// For the shim that `identity` names.
+    /// An encoder for the shim with this identity.
     #[must_use]
     pub fn new(identity: &'a Identity, clock: Clock) -> Self {
         Self { identity, clock }
     }
 
-    /// Appends an event to a batch. `head` is the same for all events of a batch.
+    /// Appends an event to a batch. The caller passes the same `head` for each event of a batch.
     pub(super) fn event(&self, seq: u64, event: &Event, head: &mut Head, batch: &mut Vec<u8>) {
         let container = event.container.as_deref();
         Writer::new(batch).message(1, |writer| {
             writer.number(1, seq);
             match &event.container {
-                Some(container) => writer.fields(head.of(self, container)),
+                Some(container) => writer.fields(head.fields_of(self, container)),
                 None => writer.bytes(2, self.epoch()),
             }
             writer.bytes(3, event.body.type_name());
@@ -123,13 +127,13 @@ impl<'a> Encoder<'a> {
                 Body::ContainerStart { init } => {
                     writer.message(11, |writer| writer.signed(1, init.pid))
                 }
-                Body::ContainerClose(counts) => writer.some_bytes(12, written(&close(*counts))),
-                Body::Gap(hole) => writer.some_bytes(13, written(&gap(hole))),
+                Body::ContainerClose(counts) => writer.some_bytes(12, to_bytes(&close(*counts))),
+                Body::Gap(lost) => writer.some_bytes(13, to_bytes(&gap(lost))),
                 Body::Throttle { withheld, over_ns } => writer.message(14, |writer| {
                     writer.number(1, *withheld);
                     writer.number(2, *over_ns);
                 }),
-                Body::Capability(changed) => writer.some_bytes(15, written(&capability(changed))),
+                Body::Capability(changed) => writer.some_bytes(15, to_bytes(&capability(changed))),
                 Body::PortOpen(port) | Body::PortClose(port) => {
                     writer.message(17, |writer| self.write_port(port, writer))
                 }
@@ -143,17 +147,19 @@ impl<'a> Encoder<'a> {
         });
     }
 
-    /// A hole that is one subscriber's only; `now_ns` is `CLOCK_REALTIME`.
+    /// A gap of one subscriber alone. It has no sequence number. `now_ns` is `CLOCK_REALTIME` in
+    /// nanoseconds.
     #[must_use]
-    pub fn own_gap(&self, hole: &Gap, now_ns: u64) -> api::Event {
+    pub fn own_gap(&self, lost: &Gap, now_ns: u64) -> api::Event {
         api::Event {
-            monotonic_ns: hole.to_ns,
+            monotonic_ns: lost.to_ns,
             grade: text("exact"),
-            ..self.own("observer.gap", Message::Gap(gap(hole)), now_ns)
+            ..self.shim_event("observer.gap", Message::Gap(gap(lost)), now_ns)
         }
     }
 
-    /// The first record of a stream; `now_ns` is `CLOCK_REALTIME`.
+    /// The first event of a stream. `seq` is the sequence number before the subscription's first
+    /// event, and `now_ns` is `CLOCK_REALTIME` in nanoseconds.
     #[must_use]
     pub fn hello(
         &self,
@@ -170,14 +176,15 @@ impl<'a> Encoder<'a> {
             version: text(env!("CARGO_PKG_VERSION")),
             ..Default::default()
         };
-        self.own("hello", Message::Hello(hello), now_ns)
+        self.shim_event("hello", Message::Hello(hello), now_ns)
     }
 
-    /// The shim's run.
+    /// The epoch of the shim.
     pub(super) fn epoch(self) -> &'a str {
         &self.identity.epoch
     }
 
+    /// Writes the fields of an `api::Port`.
     pub(super) fn write_port(&self, port: &Port, writer: &mut Writer<'_>) {
         let endpoint = &port.endpoint;
         writer.bytes(1, endpoint.transport.as_str());
@@ -201,7 +208,8 @@ impl<'a> Encoder<'a> {
         writer.bytes(6, container_id.as_deref().unwrap_or_default());
     }
 
-    /// The arguments are cut to about `args_max` bytes.
+    /// Writes the fields of an `api::Process`, without those that only its end has. The arguments
+    /// are truncated to about `args_max` bytes, at the end of an argument.
     pub(super) fn write_process(
         &self,
         process: &Process,
@@ -209,8 +217,10 @@ impl<'a> Encoder<'a> {
         args_max: usize,
         writer: &mut Writer<'_>,
     ) {
+        // Patterns without `..`: a new field does not compile until it is encoded.
         let Process { key, vpid, parent_pid, parent, image, origin, exec_id, cgroup } = process;
         let Image { executable, args, working_directory, comm, uid, gid, unknown } = &**image;
+        // A process records its cgroup only if it is not the container's own.
         let cgroup = cgroup.as_deref().or(container.map(|container| container.cgroup.as_str()));
         writer.signed(1, key.pid);
         writer.some_signed(2, *vpid);
@@ -234,7 +244,7 @@ impl<'a> Encoder<'a> {
         writer.some_bytes(23, comm.as_deref());
     }
 
-    /// What an event adds to its process.
+    /// Writes the process fields that only an exit, a done or a held event has.
     fn write_end(&self, body: &Body, writer: &mut Writer<'_>) {
         match body {
             Body::Exit { ended: how, oom_killed, .. } => writer.message(20, |writer| {
@@ -260,14 +270,16 @@ impl<'a> Encoder<'a> {
         writer.some_bytes(3, parent.image.executable.as_deref());
     }
 
-    /// Left out where the start is not known: it would name any process with that pid.
+    /// Writes nothing if the start time is unknown, because the id would then match every process
+    /// that has had this pid.
     fn write_entity_id(&self, field: u32, key: ProcessKey, writer: &mut Writer<'_>) {
         if key.start_ticks != 0 {
             writer.bytes(field, key.entity_id(self.identity.boot).as_bytes());
         }
     }
 
-    fn own(&self, name: &str, body: Message, now_ns: u64) -> api::Event {
+    /// An event of the shim, which is about no container and has no sequence number.
+    fn shim_event(&self, name: &str, body: Message, now_ns: u64) -> api::Event {
         api::Event {
             epoch: self.identity.epoch.clone(),
             type_: text(name),
@@ -282,7 +294,7 @@ impl<'a> Encoder<'a> {
 fn write_args(args: &Args, bytes_max: usize, writer: &mut Writer<'_>) {
     let mut bytes = 0;
     for arg in args.iter() {
-        // Beside its own bytes an argument costs two.
+        // The key and the length of a field take two bytes, or three from 128 bytes on.
         bytes += arg.len() + 2;
         if bytes > bytes_max {
             break;
@@ -295,6 +307,7 @@ fn write_args(args: &Args, bytes_max: usize, writer: &mut Writer<'_>) {
     writer.flag(13, args.redacted);
 }
 
+/// Writes the fields of an `api::Container`.
 pub(super) fn write_container(container: &Container, writer: &mut Writer<'_>) {
     writer.bytes(1, &container.namespace);
     writer.bytes(2, &container.id);
@@ -308,8 +321,8 @@ pub(super) fn write_container(container: &Container, writer: &mut Writer<'_>) {
     }
 }
 
-/// A message of a few numbers and words: these have no way to fail.
-fn written(message: &impl protobuf::Message) -> Option<Vec<u8>> {
+/// Encodes a rare message. Encoding fails only for messages beyond 2 GiB, which these never are.
+fn to_bytes(message: &impl protobuf::Message) -> Option<Vec<u8>> {
     message.write_to_bytes().ok()
 }
 
@@ -318,13 +331,13 @@ fn close(counts: Counts) -> api::ContainerClose {
     api::ContainerClose { seen, delivered, lost, runtime, ..Default::default() }
 }
 
-fn gap(hole: &Gap) -> api::Gap {
-    let Gap { lost, stage, from_ns, to_ns } = *hole;
+fn gap(lost: &Gap) -> api::Gap {
+    let Gap { lost, stage, from_ns, to_ns } = *lost;
     api::Gap { lost, stage: text(stage.as_str()), from_ns, to_ns, ..Default::default() }
 }
 
-/// An exit as go-runc tells it; `None` of any other event. One that nobody saw has the status that
-/// containerd gives it.
+/// Converts an exit event to the fields of go-runc's `Exit`; `None` for any other event. An unknown
+/// status becomes 255, which is containerd's status for it.
 #[must_use]
 pub fn exit(event: &api::Event) -> Option<api::Exit> {
     const UNKNOWN_STATUS: u32 = 255;
@@ -339,7 +352,7 @@ pub fn exit(event: &api::Event) -> Option<api::Exit> {
     })
 }
 
-/// A category's answer.
+/// Converts a category's capability to its message.
 pub(in crate::observe) fn capability(capability: &Capability) -> api::Capability {
     api::Capability {
         category: text(capability.category.as_str()),
@@ -350,7 +363,7 @@ pub(in crate::observe) fn capability(capability: &Capability) -> api::Capability
     }
 }
 
-/// A word as messages have it.
+/// An owned copy, as the generated messages need it.
 pub(super) fn text(word: &str) -> String {
     word.to_owned()
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 proptest! {
-    /// Check that the protobuf library decodes written fields of any length.
+    /// Check that the protobuf library decodes fields of any length that `wire` wrote.
     #[test]
     fn the_protobuf_library_decodes_written_fields(
         pid in any::<i32>(),
@@ -37,9 +37,17 @@ proptest! {
         });
         let batch = api::EventBatch::parse_from_bytes(&bytes).expect("valid");
         prop_assert_eq!(batch.events.len(), before + 1);
-        let Some(api::event::Body::Process(process)) = &batch.events[before].body else { panic!("no process") };
+        let Some(api::event::Body::Process(process)) = &batch.events[before].body else {
+            panic!("no process")
+        };
         let expected = api::Process {
-            pid, vpid, created_ns: created, args, args_truncated: truncated, comm, ..Default::default()
+            pid,
+            vpid,
+            created_ns: created,
+            args,
+            args_truncated: truncated,
+            comm,
+            ..Default::default()
         };
         prop_assert_eq!(process, &expected);
         if before == 0 {

@@ -1,5 +1,4 @@
-//! What concerns the node rather than one shim: what it can observe, what is left of shims that
-//! died.
+//! Probes, pins and cleanup of a Linux node.
 
 use std::{io, path::PathBuf};
 
@@ -16,33 +15,34 @@ use crate::{
     registration,
 };
 
-/// What a shim could observe here, asked of the running kernel.
+/// Probes the running kernel for what a shim on this node could observe.
 #[must_use]
 pub fn probe() -> Capabilities {
     negotiate(|| bpf::probe().map_err(|error| refusal(&error)), bpf::probe_udp)
 }
 
-/// What is pinned in the node's bpffs, and where that is.
+/// Where the node's bpffs is mounted, and what is pinned in it.
 ///
 /// # Errors
 ///
-/// [`SourceError`] where there is no bpffs, or where it cannot be read.
+/// [`SourceError`] if no bpffs is mounted or it cannot be read.
 pub fn pinned() -> Result<(PathBuf, Status), SourceError> {
     let bpffs = bpf::bpffs()?;
     let status = bpf::status(&bpffs)?;
     Ok((bpffs, status))
 }
 
-/// Removes what dead shims left in the kernel. Nothing left is no error.
+/// Removes what dead shims left in the kernel. It is no error if they left nothing.
 ///
 /// # Errors
 ///
-/// [`SourceError`] where there is no bpffs, or where the kernel refuses.
+/// [`SourceError`] if no bpffs is mounted or the kernel refuses.
 pub fn sweep() -> Result<Swept, SourceError> {
     bpf::sweep(&bpf::bpffs()?)
 }
 
-/// As [`sweep`], and frees the memory of rings that nobody has: how many.
+/// As [`sweep`], and then frees the memory of rings without an owner. Returns the number of freed
+/// rings too. Waits for an RCU grace period of the kernel for each, about 12 ms.
 ///
 /// # Errors
 ///
@@ -52,31 +52,34 @@ pub fn sweep_and_free() -> Result<(Swept, usize), SourceError> {
     Ok((swept, bpf::free_rings(&bpf::bpffs()?)?))
 }
 
-/// After a shim that has not left by itself: removes its registration, and what it left in the
-/// kernel. One that lives, or that has cleaned up, costs a look at one file.
+/// Cleans up after a shim that was killed: removes its registration and what it left in the
+/// kernel. If the shim is alive or has cleaned up, this only reads its registration file.
 ///
 /// # Errors
 ///
-/// [`SourceError`] of the sweep; the registration is gone all the same.
+/// [`SourceError`] if the registration cannot be removed or the sweep fails. After a failed sweep
+/// the registration is removed nevertheless.
 pub fn clean_up(namespace: &str, shim_id: &str) -> Result<(), SourceError> {
     let dir = registration::runtime_dir();
     if !registration::is_stale(&dir, namespace, shim_id) {
         return Ok(());
     }
+    // Before the sweep, so that the registration is removed even if the sweep fails.
     if let Err(source) = registration::remove(&dir, namespace, shim_id) {
         return Err(SourceError::Kernel { action: "remove a dead shim's registration", source });
     }
     sweep().map(drop)
 }
 
-/// Opens a source of its own.
+/// Opens a source that belongs to the caller alone.
 pub(in crate::observe) type Open = fn() -> Result<Box<dyn Source>, SourceError>;
 
-/// What tells of ports outside any container, the best first.
+/// How to open the sources of port events outside containers, the best source first.
 pub(in crate::observe) const PORT_SOURCES: [Open; 2] =
     [own_ring, || Ok(Box::new(PollSource::new(poll::INTERVAL)))];
 
-/// The programs with a ring of this process's own; they are loaded where they are not.
+/// The eBPF source with a ring for this process alone. Loads and pins the programs if no process
+/// has done that.
 fn own_ring() -> Result<Box<dyn Source>, SourceError> {
     const RING: u32 = 64 << 10;
     let bpffs = bpf::bpffs()?;

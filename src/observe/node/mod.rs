@@ -1,4 +1,4 @@
-//! What concerns the node rather than one shim: what it can observe, and what dead shims have left.
+//! What concerns the node and not one shim: what it can observe, and cleanup after dead shims.
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {

@@ -1,18 +1,18 @@
-//! A system without a source of its own.
+//! An operating system on which no source works.
 
 use crate::observe::{
     capability::Capabilities,
     source::{Source, SourceError},
 };
 
-/// Nothing can be observed, and why.
+/// Reports that nothing can be observed on this system.
 #[must_use]
 pub fn probe() -> Capabilities {
-    Capabilities::unavailable("there is no source for this system")
+    Capabilities::unavailable("lookout cannot observe processes on this operating system")
 }
 
-/// Opens a source of its own.
+/// Opens a source that belongs to the caller alone.
 pub(in crate::observe) type Open = fn() -> Result<Box<dyn Source>, SourceError>;
 
-/// The sources of port events outside a container, the best first: none.
+/// How to open the sources of port events outside containers: there are none.
 pub(in crate::observe) const PORT_SOURCES: [Open; 0] = [];

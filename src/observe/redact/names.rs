@@ -1,9 +1,9 @@
-//! Names whose values are secrets.
+//! Recognises the names of secrets.
 
-/// The last letters of such a name, small, without `-`, `_` and `.`.
+/// The endings of names of secrets, in lower case and without `-`, `_` and `.`.
 ///
-/// `auth` alone is not one (`--auth=ldap`), nor is `key` (`--tls-key=/etc/tls.key`): see
-/// [`is_shouted_key`].
+/// `auth` is not in the list because of `--auth=ldap`, and `key` is not because of
+/// `--tls-key=/etc/tls.key`; for keys see [`is_key_variable`].
 const SECRET: [&[u8]; 19] = [
     b"password",
     b"passwd",
@@ -26,49 +26,54 @@ const SECRET: [&[u8]; 19] = [
     b"credentials",
 ];
 
-/// Names that end like those and mean something else.
+/// Endings of names that end like a secret's name but mean something else.
 const HARMLESS: [&[u8]; 4] = [b"bypass", b"compass", b"trespass", b"oldpwd"];
 
-/// Words before such a name that make it a switch: `--no-password`, `--ask-pass`.
+/// Beginnings that make an option a switch without a value: `--no-password`, `--ask-pass`.
 const SWITCHES: [&[u8]; 3] = [b"no", b"ask", b"prompt"];
 
-/// How much of a name's end is looked at.
+/// How many bytes at the end of a name are examined. Only the ending counts, and a fixed buffer
+/// needs no allocation.
 const NAME_MAX: usize = 64;
 
-/// Whether the value of this name is a secret: `--db-password`, `AWS_SECRET_ACCESS_KEY`,
+/// Whether the value of this name is a secret, as for `--db-password`, `AWS_SECRET_ACCESS_KEY` and
 /// `authToken`.
 pub(super) fn is_secret(name: &[u8]) -> bool {
     let name = &name[name.len().saturating_sub(NAME_MAX)..];
-    let mut letters = [0; NAME_MAX];
+    let mut buffer = [0; NAME_MAX];
     let mut length = 0;
     for byte in name.iter().filter(|byte| byte.is_ascii_alphanumeric()) {
-        letters[length] = byte.to_ascii_lowercase();
+        buffer[length] = byte.to_ascii_lowercase();
         length += 1;
     }
-    let letters = &letters[..length];
-    // `PWD` is the shell's own: the working directory.
-    if name == b"PWD" || HARMLESS.iter().any(|harmless| letters.ends_with(harmless)) {
+    let normalized = &buffer[..length];
+    // The shell's `PWD` is the working directory, although `pwd` is an ending of secrets.
+    if name == b"PWD" || HARMLESS.iter().any(|harmless| normalized.ends_with(harmless)) {
         return false;
     }
-    if name.starts_with(b"--") && SWITCHES.iter().any(|switch| letters.starts_with(switch)) {
+    // Only with `--`: a variable such as `NO_PASSWORD=X` still has a value.
+    if name.starts_with(b"--") && SWITCHES.iter().any(|switch| normalized.starts_with(switch)) {
         return false;
     }
-    SECRET.iter().any(|secret| letters.ends_with(secret))
-        || is_shouted_key(name)
-        || has_secret(letters)
+    SECRET.iter().any(|secret| normalized.ends_with(secret))
+        || is_key_variable(name)
+        || has_secret(normalized)
 }
 
-/// `STRIPE_KEY=`: the habit of environments. `--tls-key=` is a file.
-fn is_shouted_key(name: &[u8]) -> bool {
-    let shouted =
+/// Whether the name is an environment variable for a key, such as `STRIPE_KEY`. An option such as
+/// `--tls-key=` usually names a file instead.
+fn is_key_variable(name: &[u8]) -> bool {
+    let is_upper_case =
         name.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_');
-    shouted && name.ends_with(b"_KEY") && !name.ends_with(b"PUBLIC_KEY")
+    // Public keys are in upper case too, but not secret.
+    is_upper_case && name.ends_with(b"_KEY") && !name.ends_with(b"PUBLIC_KEY")
 }
 
-/// `CLIENT_SECRET_V2`: the word counts anywhere, unless the value is a place.
-fn has_secret(letters: &[u8]) -> bool {
-    let place = [&b"file"[..], b"path", b"name", b"dir", b"ref"]
+/// Whether the name contains `secret` anywhere, as in `CLIENT_SECRET_V2`, and is not the name of a
+/// location, as in `--secret-file`.
+fn has_secret(normalized: &[u8]) -> bool {
+    let is_location = [&b"file"[..], b"path", b"name", b"dir", b"ref"]
         .iter()
-        .any(|place| letters.ends_with(place));
-    !place && letters.windows(6).any(|window| window == b"secret")
+        .any(|ending| normalized.ends_with(ending));
+    !is_location && normalized.windows(6).any(|window| window == b"secret")
 }

@@ -1,4 +1,4 @@
-//! Each shape, and canaries: a secret never survives, and what has none comes back as it was.
+//! Check that each shape of secret is redacted, and that arguments without secrets are unchanged.
 
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ fn redacted(args: &[&str]) -> Vec<String> {
         .collect()
 }
 
-/// Each built-in shape, `§` where the secret goes; arguments are apart by `|`.
+/// An example of each built-in shape. `§` stands for the secret, and `|` separates arguments.
 const SHAPES: [&str; 58] = [
     "run|--password=§",
     "run|--password|§",
@@ -82,7 +82,7 @@ const SHAPES: [&str; 58] = [
     "run|-----BEGIN PRIVATE KEY-----\n§",
 ];
 
-/// Arguments that look a little like some and have no secret.
+/// Arguments that resemble these shapes and contain no secret.
 const HARMLESS: [&str; 26] = [
     "sh|-c|echo hello world",
     "cp|-p|a|b",
@@ -112,9 +112,9 @@ const HARMLESS: [&str; 26] = [
     "openssl|pkey|-pubout|-in|key.pem",
 ];
 
-/// Check that each shape loses its secret and nothing before it.
+/// Check that the secret of each shape is replaced, and the arguments before it are not.
 #[test]
-fn every_shape_loses_its_secret() {
+fn the_secret_of_every_shape_is_replaced() {
     for shape in SHAPES {
         let filled = shape.replace('§', "Q7ZK3WV9XJ2M55AB");
         let args: Vec<&str> = filled.split('|').collect();
@@ -126,7 +126,7 @@ fn every_shape_loses_its_secret() {
     }
 }
 
-/// Check that names stay and only the secret goes.
+/// Check that only the secret is replaced and its name stays.
 #[test]
 fn names_stay() {
     assert_eq!(redacted(&["run", "--password=x1", "-v"]), ["run", "--password=[redacted]", "-v"]);
@@ -155,9 +155,9 @@ fn names_stay() {
     assert_eq!(redacted(&["run", "PASSWORD=x1 y2"]), ["run", "PASSWORD=[redacted]"]);
 }
 
-/// Check that arguments without secrets come back as they were.
+/// Check that arguments without secrets are returned unchanged.
 #[test]
-fn what_has_no_secret_is_left_alone() {
+fn arguments_without_secrets_are_unchanged() {
     for harmless in HARMLESS {
         let args: Vec<&[u8]> = harmless.split('|').map(str::as_bytes).collect();
         let args = nul_separated(&args);
@@ -166,9 +166,10 @@ fn what_has_no_secret_is_left_alone() {
     }
 }
 
-/// Check that the true count and length stay, and the mark is set.
+/// Check that the count and the length of the original arguments are kept, and that `redacted` is
+/// set.
 #[test]
-fn the_count_and_the_length_stay_true() {
+fn the_original_count_and_length_are_kept() {
     let args = Args { total_bytes: 900, count: 40, ..nul_separated(&[b"run", b"--token=abc"]) };
     let out = Redactor::default().redact(args);
     assert_eq!((out.total_bytes, out.count, out.redacted, out.truncated()), (900, 40, true, true));
@@ -176,9 +177,9 @@ fn the_count_and_the_length_stay_true() {
     assert!(whole.redacted && !whole.truncated());
 }
 
-/// Check that what a cut has left of a secret goes too.
+/// Check that the rest of a truncated secret is replaced too.
 #[test]
-fn a_cut_secret_goes() {
+fn a_truncated_secret_is_replaced() {
     for (bytes, expected) in [
         (&b"run\0--token\0ab"[..], "run\0--token\0[redacted]"),
         (b"run\0ghp_ab", "run\0[redacted]"),
@@ -193,9 +194,10 @@ fn a_cut_secret_goes() {
     }
 }
 
-/// Check that operators' patterns replace their first group, or all, and that a bad one is named.
+/// Check that an operator's patterns replace their first group or the whole match, and that the
+/// error names an invalid pattern.
 #[test]
-fn operators_have_patterns_of_their_own() {
+fn operators_can_add_patterns() {
     let redactor = Redactor::new(&["--pin=([0-9]+)".to_owned(), "(?i)canary[a-z]*".to_owned()])
         .expect("good patterns");
     let out = redactor.redact(nul_separated(&[b"run", b"--pin=1234", b"xCanaryBird\xffy"]));
@@ -205,10 +207,10 @@ fn operators_have_patterns_of_their_own() {
     assert!(Redactor::new(&vec![String::new(); PATTERNS_MAX + 1]).is_err());
 }
 
-/// Check that arguments cost less than ten times a microsecond, suspicious ones ten times more.
+/// Check that plain arguments cost less than 10 µs and suspicious arguments less than 100 µs.
 #[test]
-#[ignore = "a measure: says something only in an optimised build on a quiet machine"]
-fn what_an_argv_costs() {
+#[ignore = "a measurement, valid only in an optimised build on an idle machine"]
+fn cost_of_redacting_arguments() {
     let redactor = Redactor::default();
     let plain: &[&[u8]] = &[
         b"/usr/bin/gcc",
@@ -239,15 +241,15 @@ fn what_an_argv_costs() {
 }
 
 proptest! {
-    /// Check that for each shape no random secret survives, whatever stands around it.
+    /// Check that no random secret remains of any shape, with any other arguments around it.
     #[test]
-    fn no_canary_survives(
+    fn no_random_secret_remains(
         shape in prop::sample::select(&SHAPES[..]),
         secret in "[A-Z0-9]{16}",
         before in prop::collection::vec("[ -~]{0,12}", 0..3),
         after in prop::collection::vec(prop::collection::vec(1_u8.., 0..12), 0..3),
     ) {
-        // What stands before may be anything that is no option: one would claim the next argument.
+        // The arguments before it are no options, because an option could claim the next argument.
         let filled = shape.replace('§', &secret);
         let mut args: Vec<Vec<u8>> = before
             .iter()
@@ -261,18 +263,21 @@ proptest! {
         prop_assert_eq!(out.iter().count(), args.len());
     }
 
-    /// Check that any bytes are taken, and that redaction is done after one time.
+    /// Check that any bytes are accepted, and that redaction keeps the number of arguments.
     #[test]
-    fn any_bytes_are_taken(bytes in prop::collection::vec(any::<u8>(), 0..200), shape in prop::sample::select(&SHAPES[..])) {
+    fn any_bytes_are_accepted(
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+        shape in prop::sample::select(&SHAPES[..]),
+    ) {
         let mut all = shape.replace('|', "\0").into_bytes();
         all.extend(bytes);
         let once = Redactor::default().redact(Args::from_nul_separated(&all));
         prop_assert_eq!(once.iter().count(), all.split_inclusive(|byte| *byte == 0).count());
     }
 
-    /// Check that words of small letters without a suspicious one come back as they were.
+    /// Check that arguments without a suspicious word are unchanged.
     #[test]
-    fn innocent_arguments_stay(args in prop::collection::vec("[a-f0-9/. ]{0,20}", 0..6)) {
+    fn harmless_arguments_are_unchanged(args in prop::collection::vec("[a-f0-9/. ]{0,20}", 0..6)) {
         let slices: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
         let args = nul_separated(&slices);
         prop_assert_eq!(Redactor::default().redact(args.clone()), args);

@@ -1,47 +1,49 @@
-//! Options whose values are secrets: in this argument or the next one.
+//! Finds secrets that are values of options, in the same argument or in the next one.
 
 use std::ops::Range;
 
 use super::{names::is_secret, shapes::value};
 
-/// What the arguments so far say of the next one.
+/// What the previous arguments imply for the next one.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Words {
     command: Command,
     next: Next,
 }
 
-/// A command with options of its own for secrets.
+/// The last command with special options for secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Command {
     #[default]
     Other,
-    /// `-pSECRET`.
+    /// A command of MySQL or MariaDB: `-pSECRET`.
     Mysql,
-    /// `-u user:SECRET`.
+    /// curl: `-u user:SECRET`.
     Curl,
-    /// `-p SECRET` and `-pSECRET`.
+    /// sshpass: `-p SECRET` and `-pSECRET`.
     Sshpass,
 }
 
+/// What the next word is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Next {
     #[default]
     Nothing,
-    /// A secret whole.
+    /// The whole word is a secret.
     Secret,
-    /// `user:SECRET`.
+    /// The word is `user:SECRET`.
     UserSecret,
-    /// The first word, if it is none of a scheme, is a secret.
+    /// The word is a secret, or a scheme such as `Bearer` before the secret.
     Credential,
-    /// A shell's script: many words.
+    /// The argument is a shell script with words of its own.
     Script,
 }
 
 impl Words {
-    /// Adds the range of what the rules of words find in an argument, and tells what it says of the
-    /// next one.
+    /// Adds the ranges of the secrets in an argument to `found`. Returns what the argument implies
+    /// for the next one.
     pub(super) fn find(self, arg: &[u8], found: &mut Vec<Range<usize>>) -> Self {
+        // The script is not a secret itself; only its words are searched below.
         let after = if self.next == Next::Script {
             Self { next: Next::Nothing, ..self }
         } else {
@@ -50,7 +52,7 @@ impl Words {
         if !arg.iter().any(u8::is_ascii_whitespace) {
             return after;
         }
-        // A text: its words may be a command's arguments.
+        // An argument with spaces may be a script, so its words are searched like arguments.
         let mut words = Self { command: after.command, next: Next::Nothing };
         let mut start = 0;
         while start < arg.len() {
@@ -60,22 +62,25 @@ impl Words {
                 start += 1;
                 continue;
             }
-            // `value` knows quotes: a word that follows one begins inside of them.
+            // `value` handles quotes, so a word after a quote is read from the quote on.
             let quoted = start > 0 && matches!(arg[start - 1], b'\'' | b'"');
             let word = if quoted { value(arg, start - 1) } else { value(arg, start) };
+            // Two quotes enclose nothing: step over one byte, so that the loop ends.
             let word = if word.is_empty() { start..start + 1 } else { word };
             words = words.word(&arg[word.clone()], word.start, found);
             start = word.end;
         }
+        // A command inside the text counts, but its pending option ends with the text.
         Self { command: words.command, ..after }
     }
 
-    /// One word, `offset` bytes into its argument.
+    /// Finds the secret in one word, which begins `offset` bytes into its argument.
     fn word(self, word: &[u8], offset: usize, found: &mut Vec<Range<usize>>) -> Self {
         let mut secret = |start: usize| found.push(offset + start..offset + word.len());
         let command = command_of(word).unwrap_or(self.command);
         let next = |next| Self { command, next };
         match self.next {
+            // `--password --verbose`: the option has no value, and the next word is another option.
             Next::Secret if !is_switch(word) => {
                 secret(0);
                 return next(Next::Nothing);
@@ -112,7 +117,8 @@ impl Words {
     }
 }
 
-/// An option: tells its secret, or what it says of the next word.
+/// Reports where the secret in an option begins, or returns what the option implies for the next
+/// word.
 fn option(command: Command, word: &[u8], secret: &mut impl FnMut(usize)) -> Next {
     if let Some(equals) = word.iter().position(|byte| *byte == b'=') {
         let (name, user) =
@@ -126,6 +132,7 @@ fn option(command: Command, word: &[u8], secret: &mut impl FnMut(usize)) -> Next
         return Next::Nothing;
     }
     match (command, word) {
+        // Only of these commands: `-p` of `mkdir` or `ssh` has another meaning.
         (Command::Mysql | Command::Sshpass, [b'-', b'p', _, ..]) => {
             secret(2);
             Next::Nothing
@@ -144,12 +151,13 @@ fn option(command: Command, word: &[u8], secret: &mut impl FnMut(usize)) -> Next
     }
 }
 
-/// Whether it is rather another option than a secret.
+/// Whether a word is more likely another option than a secret.
 fn is_switch(word: &[u8]) -> bool {
     word.starts_with(b"--") || (word.starts_with(b"-") && word.len() == 2)
 }
 
 fn command_of(word: &[u8]) -> Option<Command> {
+    // Commands may be called by their path.
     let name = word.rsplit(|byte| *byte == b'/').next().unwrap_or(word);
     match name {
         b"mysql" | b"mysqldump" | b"mysqladmin" | b"mysqlimport" | b"mysqlcheck" | b"mysqlshow"

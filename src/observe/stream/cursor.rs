@@ -1,21 +1,22 @@
-//! A place in one shim's events.
+//! The position from which a subscriber continues.
 
 use std::{fmt, str::FromStr};
 
-/// `EPOCH:SEQ`: the event that was read last.
+/// A position in one shim's event log: the last event that a subscriber has read. Its text form is
+/// `EPOCH:SEQ`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
-    /// The shim's run.
+    /// The epoch, which is one run of one shim. Not empty, and without a colon.
     pub epoch: String,
-    /// The newest seq that was read; 0 for none.
+    /// The sequence number of the last event that was read; 0 if none was.
     pub seq: u64,
 }
 
-/// Not a cursor.
+/// A text is not a cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cursor {text:?} is not EPOCH:SEQ")]
 pub struct Malformed {
-    /// What was given.
+    /// The text that was to be parsed.
     pub text: String,
 }
 
@@ -25,7 +26,7 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, Malformed> {
         let malformed = || Malformed { text: text.to_owned() };
         let (epoch, seq) = text.split_once(':').ok_or_else(malformed)?;
-        // A sign is a number to Rust and none to us.
+        // `u64::from_str` accepts a leading `+`, which no cursor has.
         if epoch.is_empty() || !seq.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(malformed());
         }

@@ -1,4 +1,4 @@
-//! Which events a subscriber gets.
+//! The filters that decide which events a subscriber receives.
 
 use std::time::Duration;
 
@@ -7,50 +7,55 @@ use crate::{
     observe::encode::Encoded,
 };
 
-/// How many filters a subscriber may have; more are refused.
+/// How many filters a subscriber may have. A request with more is refused.
 pub const FILTERS_MAX: usize = 32;
 
-/// Every type, one bit each.
+/// A set bit for each event type: bit N is the type at index N of [`EVENT_TYPES`].
 const EVERY_KIND: u16 = u16::MAX >> (u16::BITS as usize - EVENT_TYPES.len());
 
-/// What one filter asks for: every set field must match.
+/// One filter of a subscriber. An event matches if it matches every field that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// Types such as `process.exec`; `process.*` is every type of that kind. Empty: every type.
+    /// Event types such as `process.exec`; `process.*` stands for every type of that group. Empty:
+    /// every type.
     pub types: Vec<String>,
-    /// Of this container, and `observer.*` of the whole shim. Empty: of every one.
+    /// The id of a container. Its events match, and those `observer.*` events that concern the
+    /// whole shim. Empty: every container.
     pub container_id: String,
-    /// Of this exec; `Some("")` for processes that belong to none.
+    /// The id of an exec, for the events of its processes. `Some("")`: processes that belong to no
+    /// exec. `None`: any.
     pub exec_id: Option<String>,
-    /// `init`, `exec`, `descendant` or `injected`. Empty: any.
+    /// The origin of the process: `init`, `exec`, `descendant` or `injected`. Empty: any.
     pub origin: String,
-    /// The executable's whole path, or its last part. Empty: any.
+    /// The path of the executable, or its file name. Empty: any.
     pub executable: String,
-    /// Only exits with a status other than 0.
+    /// Whether only exits with a status other than 0 match. An unknown status does not match.
     pub failures: bool,
-    /// After so many matches no more; 0: no limit.
+    /// After this number of matches the filter matches nothing more. 0: no limit.
     pub limit: u32,
-    /// After a match nothing for so long, by the events' own monotonic time.
+    /// For how long the filter matches nothing after a match, measured by the `monotonic_ns` of
+    /// the events. 0: no cooldown.
     pub cooldown: Duration,
-    /// Comes back with what matched.
+    /// A text that is delivered with each event that this filter matched. Empty: none.
     pub label: String,
 }
 
-/// A filter that means nothing.
+/// Why filters are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// No such type of event.
+    /// There is no event type or group of this name.
     #[error("unknown event type {0:?}")]
     Type(String),
-    /// No such origin.
+    /// There is no origin of this name.
     #[error("unknown origin {0:?}")]
     Origin(String),
-    /// More than [`FILTERS_MAX`].
-    #[error("{0} filters: at most {FILTERS_MAX}")]
+    /// The request has this number of filters, more than [`FILTERS_MAX`].
+    #[error("{0} filters are more than the limit of {FILTERS_MAX}")]
     TooMany(usize),
 }
 
-/// Which of a subscriber's filters an event matched, one bit each; none where it has no filters.
+/// Which of a subscriber's filters an event matched: bit N is filter N. No bit is set if the
+/// subscriber has no filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Matched(u32);
 
@@ -60,13 +65,14 @@ impl Matched {
     }
 }
 
-/// A subscriber's filters, with what they remember. An event passes where one of them matches.
+/// A subscriber's filters, with their limits and cooldowns. An event passes if one of them matches.
 ///
-/// Each event is judged once, in order of seq, whether it is read or missed: what matches does not
-/// depend on how fast the subscriber is.
+/// [`admit`](Self::admit) sees each event once, in order of sequence numbers, whether the event is
+/// read or missed. So the events that match do not depend on how fast the subscriber reads.
 #[derive(Debug)]
 pub(super) struct Filters {
     filters: Vec<Filter>,
+    /// The types that at least one filter can match, as bits.
     kinds: u16,
 }
 
@@ -80,14 +86,16 @@ impl Filters {
         Ok(Self { filters, kinds })
     }
 
-    /// The types that can match, one bit each.
+    /// The event types that can match, as bits.
     pub(super) fn kinds(&self) -> u16 {
         self.kinds
     }
 
-    /// Whether it matches. Changes nothing.
-    pub(super) fn judge(&self, event: &Encoded<'_>) -> Option<Matched> {
+    /// The filters that the event matches; `None` if it does not pass. Does not count for limits
+    /// and cooldowns.
+    pub(super) fn matching(&self, event: &Encoded<'_>) -> Option<Matched> {
         let kind = 1 << event.kind;
+        // The cheap check first: in a storm most events fail it.
         if self.kinds & kind == 0 {
             return None;
         }
@@ -96,23 +104,24 @@ impl Filters {
         }
         let matches =
             |(index, filter): (usize, &Filter)| u32::from(filter.matches(kind, event)) << index;
+        // Every filter is checked, even after a match, because each has its own label and limit.
         let bits = self.filters.iter().enumerate().map(matches).fold(0, |all, bit| all | bit);
         (bits != 0).then_some(Matched(bits))
     }
 
-    /// Judges it and remembers the match, for limits and cooldowns.
+    /// As [`matching`](Self::matching), and counts the match for limits and cooldowns.
     pub(super) fn admit(&mut self, event: &Encoded<'_>) -> Option<Matched> {
-        let matched = self.judge(event)?;
+        let matched = self.matching(event)?;
         for index in matched.filters() {
             let Some(filter) = self.filters.get_mut(index) else { continue };
-            if filter.remember(event) {
+            if filter.count_match(event) {
                 self.kinds = kinds(&self.filters);
             }
         }
         Some(matched)
     }
 
-    /// Those of the filters that matched, without the empty ones.
+    /// The labels of the filters that matched. Empty labels are left out.
     pub(super) fn labels(&self, matched: Matched) -> impl Iterator<Item = &str> {
         let labels = matched
             .filters()
@@ -128,17 +137,18 @@ fn kinds(filters: &[Filter]) -> u16 {
 
 #[derive(Debug)]
 struct Filter {
-    /// 0 once the limit is reached.
+    /// The event types that it can match, as bits; 0 after the limit is reached.
     kinds: u16,
     container_id: Option<Box<str>>,
     exec_id: Option<Box<str>>,
     origin: Option<Origin>,
     executable: Option<Box<[u8]>>,
     failures: bool,
-    /// How many more it may match.
+    /// How many more events it may match; `None` if it has no limit.
     remaining: Option<u32>,
     cooldown_ns: u64,
-    quiet_until_ns: u64,
+    /// `CLOCK_MONOTONIC`, in nanoseconds; no event before it matches.
+    cooldown_until_ns: u64,
     label: Box<str>,
 }
 
@@ -157,13 +167,15 @@ impl Filter {
         } = wanted;
         let mut kinds = if wanted.types.is_empty() { EVERY_KIND } else { 0 };
         for name in &wanted.types {
-            kinds |= kinds_of(name).ok_or_else(|| Invalid::Type(name.clone()))?;
+            kinds |= kinds_named(name).ok_or_else(|| Invalid::Type(name.clone()))?;
         }
+        // A field that only some types have limits the filter to these types. Then `kinds` alone
+        // rejects all other events, and the subscriber is not woken for them.
         if *failures {
-            kinds &= kinds_of("process.exit").unwrap_or_default();
+            kinds &= kinds_named("process.exit").unwrap_or_default();
         }
         if exec_id.is_some() || !origin.is_empty() || !executable.is_empty() {
-            kinds &= kinds_of("process.*").unwrap_or_default();
+            kinds &= kinds_named("process.*").unwrap_or_default();
         }
         let set = |text: &String| (!text.is_empty()).then(|| text.as_str().into());
         Ok(Self {
@@ -175,15 +187,15 @@ impl Filter {
             failures: *failures,
             remaining: (*limit > 0).then_some(*limit),
             cooldown_ns: u64::try_from(cooldown.as_nanos()).unwrap_or(u64::MAX),
-            quiet_until_ns: 0,
+            cooldown_until_ns: 0,
             label: label.as_str().into(),
         })
     }
 
     fn matches(&self, kind: u16, event: &Encoded<'_>) -> bool {
         self.kinds & kind != 0
-            && event.monotonic_ns >= self.quiet_until_ns
-            && self.container_id.as_deref().is_none_or(|id| is_of(event, id))
+            && event.monotonic_ns >= self.cooldown_until_ns
+            && self.container_id.as_deref().is_none_or(|id| concerns_container(event, id))
             && (!self.failures || event.status().is_some_and(|status| status != 0))
             && self.matches_process(event)
     }
@@ -192,45 +204,48 @@ impl Filter {
         if self.origin.is_none() && self.exec_id.is_none() && self.executable.is_none() {
             return true;
         }
-        // Where one of these is set, `kinds` lets only processes through.
+        // `compile` limits such a filter to `process.*`, so the event always has a process.
         let Some(process) = event.process() else { return false };
         self.origin.is_none_or(|origin| process.origin == origin.as_str().as_bytes())
             && self.exec_id.as_deref().is_none_or(|id| process.exec_id == id.as_bytes())
             && self.executable.as_deref().is_none_or(|name| {
-                process.executable.is_some_and(|path| path == name || last_part(path) == name)
+                process.executable.is_some_and(|path| path == name || file_name(path) == name)
             })
     }
 
-    /// Whether that was its last match.
-    fn remember(&mut self, event: &Encoded<'_>) -> bool {
+    /// Starts the cooldown and counts the limit down. Returns whether this was the last match.
+    fn count_match(&mut self, event: &Encoded<'_>) -> bool {
         if self.cooldown_ns > 0 {
-            self.quiet_until_ns = event.monotonic_ns.saturating_add(self.cooldown_ns);
+            self.cooldown_until_ns = event.monotonic_ns.saturating_add(self.cooldown_ns);
         }
         let Some(remaining) = &mut self.remaining else { return false };
         *remaining = remaining.saturating_sub(1);
         let last = *remaining == 0;
         if last {
+            // An exhausted filter must no longer wake its subscriber.
             self.kinds = 0;
         }
         last
     }
 }
 
-/// Of this container; what the observer says of the whole shim concerns each of its containers.
-fn is_of(event: &Encoded<'_>, id: &str) -> bool {
+/// Whether the event belongs to this container. An `observer.*` event without a container, such as
+/// a gap of the whole shim, concerns each of its containers.
+fn concerns_container(event: &Encoded<'_>, id: &str) -> bool {
     match event.container_id() {
         Some(container) => container == id.as_bytes(),
-        None => kinds_of("observer.*").is_some_and(|kinds| kinds & (1 << event.kind) != 0),
+        None => kinds_named("observer.*").is_some_and(|kinds| kinds & (1 << event.kind) != 0),
     }
 }
 
-fn last_part(path: &[u8]) -> &[u8] {
+fn file_name(path: &[u8]) -> &[u8] {
     path.rsplit(|byte| *byte == b'/').next().unwrap_or(path)
 }
 
-/// The bits of a type, or of `group.*`.
-fn kinds_of(name: &str) -> Option<u16> {
+/// The bits of an event type, or of all types of `group.*`; `None` if there are none.
+fn kinds_named(name: &str) -> Option<u16> {
     let is_named = |known: &str| match name.strip_suffix('*') {
+        // Only whole groups: `proc*` is not a prefix search.
         Some(group) => group.ends_with('.') && known.starts_with(group),
         None => known == name,
     };

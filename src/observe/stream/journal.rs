@@ -1,14 +1,14 @@
-//! The newest events, as the bytes that subscribers get, within a bound.
+//! The newest events of one shim, encoded as subscribers receive them, within a bounded memory.
 //!
 //! ```text
-//!  index      [ 7 exec ][ 8 exit ][ 9 done ][ 10 fork ] …    when, which type, where
+//!  index      [ 7 exec ][ 8 exit ][ 9 done ][ 10 fork ] …    time, type and position of each
 //!                  │         └──────┐
-//!  segments   [ …… 7 …… 8 …… ][ 9 … 10 …           ]         32 KiB each, or one large event more
+//!  segments   [ …… 7 …… 8 …… ][ 9 … 10 …           ]         32 KiB, or more for a large event
 //! ```
 //!
-//! Bytes and not what they were made of: an event would keep a handful of allocations alive, and to
-//! give those back one by one, long after they have left the caches, took more than all else that
-//! is done for an event.
+//! The journal keeps bytes and not [`Event`]s. An event holds several allocations. To free them one
+//! by one, long after they have left the CPU caches, took two fifths of the observer thread's time
+//! in a storm (see `docs/design/0004-events-as-bytes.md`).
 
 use std::{collections::VecDeque, mem::size_of};
 
@@ -17,30 +17,32 @@ use crate::{
     observe::encode::{Encoded, Encoder, Head},
 };
 
-/// The room of a segment, in bytes. Far below what the allocator would ask the kernel for each
-/// time, and no more than the smallest journal's half.
+/// The capacity of a segment, in bytes. Small enough that the allocator serves it from its heap and
+/// not with an mmap for each segment, and at most half of the smallest journal.
 const SEGMENT: usize = 32 << 10;
 
-/// When it is full: most events fit in what is left, and a longer one makes it larger.
+/// The length at which a segment counts as full. Most events fit into the rest; a longer event
+/// makes its segment larger.
 const FULL: usize = SEGMENT - (2 << 10);
 
-/// A queue of events with consecutive seqs, oldest first.
+/// A queue of events with consecutive sequence numbers, oldest first.
 #[derive(Debug)]
 pub(super) struct Journal {
     index: VecDeque<Span>,
-    head: Head,
+    /// The encoded fields of the container of the last event, for the next event.
+    container_fields: Head,
     segments: VecDeque<Vec<u8>>,
-    /// How many segments have gone: what the oldest one that is here is called.
+    /// The number of segments that were removed, which is the number of the oldest segment.
     first_segment: u64,
-    /// One that has gone, for its room.
+    /// A removed segment, kept so that the next segment needs no new memory.
     spare: Vec<u8>,
-    /// The seq that the next event gets.
+    /// The sequence number of the next event.
     next_seq: u64,
     bytes: usize,
     bytes_max: usize,
 }
 
-/// An event, and where it is.
+/// The time and the type of an event, and the position of its bytes.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     monotonic_ns: u64,
@@ -51,7 +53,7 @@ struct Span {
 }
 
 impl Span {
-    /// What keeping it costs.
+    /// The bytes that the event counts towards the limit: its own and its index entry.
     fn charge(&self) -> usize {
         size_of::<Self>() + self.end - self.begin
     }
@@ -61,7 +63,7 @@ impl Journal {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             index: VecDeque::new(),
-            head: Head::default(),
+            container_fields: Head::default(),
             segments: VecDeque::new(),
             first_segment: 0,
             spare: Vec::new(),
@@ -71,83 +73,89 @@ impl Journal {
         }
     }
 
-    /// The seq of the newest event that ever was; 0 before the first.
+    /// The sequence number of the newest event, evicted or not; 0 before the first event.
     pub(super) fn newest(&self) -> u64 {
         self.next_seq - 1
     }
 
-    /// The seq of the oldest event that is still here; the next one's while there is none.
+    /// The sequence number of the oldest event in the journal, or of the next event if the journal
+    /// is empty.
     pub(super) fn first(&self) -> u64 {
         self.next_seq - self.index.len() as u64
     }
 
-    /// The oldest event that is still here.
+    /// The oldest event in the journal; `None` if it is empty.
     pub(super) fn oldest(&self) -> Option<Encoded<'_>> {
-        self.index.front().map(|place| self.encoded(self.first(), place))
+        self.index.front().map(|span| self.encoded(self.first(), span))
     }
 
-    /// The events from this seq on.
+    /// The events with this sequence number or a later one, oldest first.
     pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = Encoded<'_>> {
         let first = self.first();
         let skip =
             usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX).min(self.index.len());
         let seqs = first + skip as u64..;
-        seqs.zip(self.index.range(skip..)).map(|(seq, place)| self.encoded(seq, place))
+        seqs.zip(self.index.range(skip..)).map(|(seq, span)| self.encoded(seq, span))
     }
 
-    fn encoded(&self, seq: u64, place: &Span) -> Encoded<'_> {
-        let Span { monotonic_ns, segment, begin, end, kind } = *place;
+    fn encoded(&self, seq: u64, span: &Span) -> Encoded<'_> {
+        let Span { monotonic_ns, segment, begin, end, kind } = *span;
+        // Segments are numbered without reuse, so that `evict` need not renumber the index.
         let segment = usize::try_from(segment - self.first_segment).unwrap_or(usize::MAX);
         Encoded { seq, monotonic_ns, kind, bytes: &self.segments[segment][begin..end] }
     }
 
-    /// Numbers an event and keeps it. Afterwards there may be too much: see
-    /// [`is_over`](Self::is_over).
+    /// Encodes an event with the next sequence number and appends it. The journal may be over its
+    /// limit afterwards, see [`is_over_limit`](Self::is_over_limit).
     pub(super) fn append(&mut self, event: &Event, encoder: Encoder<'_>) {
         if self.segments.back().is_none_or(|last| last.len() >= FULL) {
             self.segments.push_back(std::mem::take(&mut self.spare));
         }
         let segment = self.first_segment + self.segments.len() as u64 - 1;
+        // Pushed above if there was none.
         let Some(last) = self.segments.back_mut() else { return };
         let begin = last.len();
-        encoder.event(self.next_seq, event, &mut self.head, last);
+        encoder.event(self.next_seq, event, &mut self.container_fields, last);
+        // A large event made the vector grow by doubling, and `charge` does not count the unused
+        // half.
         if last.len() > SEGMENT {
             last.shrink_to_fit();
         }
         let (monotonic_ns, kind) = (event.monotonic_ns, event.body.kind());
-        let place = Span { monotonic_ns, segment, begin, end: last.len(), kind };
+        let span = Span { monotonic_ns, segment, begin, end: last.len(), kind };
         self.next_seq += 1;
-        self.bytes += place.charge();
+        self.bytes += span.charge();
         if self.index.len() == self.index.capacity() {
-            // Doubling would keep room for twice of what may ever be here.
+            // `VecDeque` would double its capacity, up to twice of what the journal can ever hold.
             self.index.reserve_exact((self.index.len() / 4).max(32));
         }
-        self.index.push_back(place);
+        self.index.push_back(span);
     }
 
-    /// Whether the oldest event has to go. The newest never has to.
-    pub(super) fn is_over(&self) -> bool {
+    /// Whether the oldest event must be evicted. The newest event never is, however large.
+    pub(super) fn is_over_limit(&self) -> bool {
         self.bytes > self.bytes_max && self.index.len() > 1
     }
 
-    /// Lets the oldest event go.
+    /// Removes the oldest event.
     pub(super) fn evict(&mut self) {
-        let Some(place) = self.index.pop_front() else { return };
-        self.bytes -= place.charge();
-        // A segment goes with its last event; the one that is written to stays.
+        let Some(span) = self.index.pop_front() else { return };
+        self.bytes -= span.charge();
+        // A segment is removed with its last event, except the segment that is written to.
         while self.segments.len() > 1
             && self.index.front().is_none_or(|next| next.segment > self.first_segment)
         {
             self.first_segment += 1;
-            let gone = self.segments.pop_front().unwrap_or_default();
-            if gone.capacity() <= 2 * SEGMENT {
-                self.spare = gone;
+            let removed = self.segments.pop_front().unwrap_or_default();
+            // The memory of a large event is given back and not kept as the spare segment.
+            if removed.capacity() <= 2 * SEGMENT {
+                self.spare = removed;
                 self.spare.clear();
             }
         }
     }
 
-    /// What all its events cost.
+    /// The bytes that all events count towards the limit.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -1,19 +1,22 @@
-//! The event_log: gives each event its seq, keeps the newest in a journal, wakes those who follow.
+//! The event log: numbers each event, keeps the newest events in a journal, and wakes subscribers.
 //!
 //! ```text
-//!  observer's thread                                   the async thread
+//!  observer thread                                     async thread
 //!  publish(batch) ──► seq ──► [ journal, oldest … newest ] ◄── next() ── a subscription
-//!                                  ▲ evicted here             position, filters, missed
+//!                                  ▲ evicts the oldest        position, filters, missed events
 //! ```
 //!
-//! A subscriber is a position in the journal and has no queue of its own: following costs memory
-//! once, however many follow. What the journal evicts before a subscriber has read it is counted
-//! for that subscriber alone and told to it alone.
+//! A subscriber is a position in the journal and has no queue of its own, so the memory for events
+//! does not grow with the number of subscribers. If the journal evicts an event before a subscriber
+//! has read it, the event is counted as lost for that subscriber, and only that subscriber receives
+//! the gap.
 //!
-//! Called by the observer's thread ([`EventLog::publish`]) and by the async thread (all else). An event
-//! is encoded once, by the thread that gives it, however many follow. No clock is read but to bound
-//! a wait, and a lock that a panic poisoned is used on: an event more or less in it does no harm.
+//! The observer thread calls [`EventLog::publish`]; the async thread calls everything else. Each
+//! event is encoded once, by the thread that publishes it. The clock is read only to bound a wait.
+//! A lock that a panic poisoned stays in use, because an event that is missing or counted twice
+//! does no harm.
 
+mod batch;
 mod cursor;
 mod filter;
 mod journal;
@@ -28,53 +31,58 @@ use std::{
 
 use tokio::sync::Notify;
 
+pub use batch::{Batch, Bounds};
 pub use cursor::{Cursor, Malformed};
 pub use filter::{FILTERS_MAX, Invalid, Wanted};
-pub use subscription::{Batch, Bounds, Refused, Request, Since, Subscription};
+pub use subscription::{Refused, Request, Since, Subscription};
 
 use journal::Journal;
 use subscriber::Subscriber;
 
 use super::encode::{Clock, Encoder, Identity};
 
-/// How many may follow one shim at once; the next is refused. The shim's own do not count.
+/// How many subscribers one shim serves at once; more are refused. The shim's own subscribers do
+/// not count.
 pub const SUBSCRIBERS_MAX: usize = 64;
 
-/// How long [`EventLog::drained`] waits at most, whatever it is asked for.
+/// The longest wait of [`EventLog::drained`], even if the caller allows more.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
-/// What the event_log may use.
+/// The memory limits of an event log.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// How many bytes the journal may hold. The oldest event goes when there is no room; the newest
-    /// always stays.
+    /// How many bytes the journal may hold. It evicts the oldest events beyond that, but always
+    /// keeps the newest event.
     pub journal_bytes: usize,
 }
 
-/// See the module.
+/// The ordered, bounded list of one shim's events, from which every subscriber reads. See the
+/// [module](self).
 #[derive(Debug)]
 pub struct EventLog {
     identity: Identity,
     clock: Clock,
-    /// Held for one batch of events, or for one read of bounded length.
+    /// Locked for one batch of events, or for one read of bounded length.
     state: Mutex<State>,
-    /// A subscriber for whom `publish` waits has read, or has gone.
-    room: Condvar,
-    /// A subscriber has read everything, or has gone.
-    settled: Notify,
+    /// Signals that a blocking subscriber has read, that a subscriber was dropped, or that the log
+    /// was closed. `publish` waits for it if the journal is full.
+    reader_moved: Condvar,
+    /// Signals that a subscriber has read everything, or was dropped.
+    reader_caught_up: Notify,
 }
 
 #[derive(Debug)]
 struct State {
     journal: Journal,
-    /// At most [`SUBSCRIBERS_MAX`] and the shim's own.
+    /// At most [`SUBSCRIBERS_MAX`], and the shim's own subscribers.
     subscribers: Vec<Subscriber>,
     next_id: u64,
     closed: bool,
 }
 
 impl EventLog {
-    /// An empty event_log, whose first event will have seq 1. `clock` tells when processes began.
+    /// Creates an empty event log. Its first event gets the sequence number 1. `clock` converts the
+    /// start times of processes to wall-clock time.
     #[must_use]
     pub fn new(limits: Limits, identity: Identity, clock: Clock) -> Self {
         let journal = Journal::new(limits.journal_bytes);
@@ -87,60 +95,61 @@ impl EventLog {
                 next_id: 0,
                 closed: false,
             }),
-            room: Condvar::new(),
-            settled: Notify::new(),
+            reader_moved: Condvar::new(),
+            reader_caught_up: Notify::new(),
         }
     }
 
-    /// Who tells.
+    /// The shim and the epoch that the events belong to.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Makes the messages of this shim.
+    /// An encoder for messages of this shim.
     #[must_use]
     pub fn encoder(&self) -> Encoder<'_> {
         Encoder::new(&self.identity, self.clock)
     }
 
-    /// The newest seq; 0 before the first event.
+    /// The sequence number of the newest event; 0 before the first event.
     #[must_use]
     pub fn seq(&self) -> u64 {
         self.lock().journal.newest()
     }
 
-    /// How many follow, the shim's own included.
+    /// The number of subscribers, including the shim's own.
     #[must_use]
     pub fn subscribers(&self) -> usize {
         self.lock().subscribers.len()
     }
 
-    /// Says that nothing more comes: subscribers read what there is, then their streams end. Who
-    /// comes later gets what it asks of the journal and its end.
+    /// Ends the log: no event will follow. Subscribers read the remaining events, and then their
+    /// streams end. Later subscribers get what they request from the journal, and then the end.
     pub fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        let wake: Vec<_> = state.subscribers.iter_mut().map(Subscriber::rouse).collect();
+        let wakers: Vec<_> = state.subscribers.iter_mut().map(Subscriber::take_waker).collect();
         drop(state);
-        self.room.notify_all();
-        wake.iter().for_each(|wake| wake.notify_one());
+        self.reader_moved.notify_all();
+        wakers.iter().for_each(|waker| waker.notify_one());
     }
 
-    /// Resolves when every subscriber has gone, or has taken everything that there is and asks for
-    /// more. Waits for `within` at most, and never longer than a second.
+    /// Waits until every subscriber was dropped or has read everything and asks for more. Waits at
+    /// most for `within`, and never longer than one second.
     pub async fn drained(&self, within: Duration) {
         let drained = async {
             loop {
-                // Made before the look, so that what happens between the two is not missed.
-                let settled = self.settled.notified();
+                // Created before the check: `notify_waiters` wakes only waiters that exist, so a
+                // subscriber that catches up between the check and the wait would be missed.
+                let caught_up = self.reader_caught_up.notified();
                 if self.lock().subscribers.iter().all(Subscriber::is_waiting) {
                     return;
                 }
-                settled.await;
+                caught_up.await;
             }
         };
-        // Whoever has not read by then is given up.
+        // Subscribers that have not read by then lose the rest: a shutdown must not depend on them.
         let _ = tokio::time::timeout(within.min(DRAIN_MAX), drained).await;
     }
 

@@ -1,4 +1,4 @@
-//! The writing side: numbers a batch, makes room, wakes.
+//! The writing side: numbers a batch of events, frees space in the journal, wakes subscribers.
 
 use std::{
     sync::{Arc, MutexGuard, PoisonError},
@@ -11,11 +11,12 @@ use super::{EventLog, State, subscriber::Subscriber};
 use crate::model::Event;
 
 impl EventLog {
-    /// Gives the events their seqs, in order, and leaves `events` empty.
+    /// Appends the events in order, each with its sequence number, and leaves `events` empty.
     ///
-    /// Returns at once, but where the journal is full of what a subscriber with the policy to block
-    /// has not read: then it waits for that one within the subscriber's own bound, while readers go
-    /// on. On a thread that runs async tasks it never waits, because the readers are there.
+    /// Returns at once, except if the journal is full and a blocking subscriber has not read the
+    /// oldest event. Then it waits for that subscriber, for at most the subscriber's own limit;
+    /// other subscribers can read meanwhile. On a thread that runs async tasks it never waits,
+    /// because the subscribers run there too.
     pub fn publish(&self, events: &mut Vec<Event>) {
         if events.is_empty() {
             return;
@@ -25,68 +26,70 @@ impl EventLog {
         for event in events.drain(..) {
             kinds |= 1 << event.body.kind();
             state.journal.append(&event, self.encoder());
-            while state.journal.is_over() {
-                state = self.make_room(state, &mut kinds);
+            while state.journal.is_over_limit() {
+                state = self.evict_or_wait(state, &mut kinds);
             }
         }
-        let wake = state.interested(kinds);
+        let wakers = state.take_wakers(kinds);
+        // Subscribers are woken after the lock is released: they need it at once.
         drop(state);
-        wake.iter().for_each(|wake| wake.notify_one());
+        wakers.iter().for_each(|waker| waker.notify_one());
     }
 
-    /// Evicts the oldest event, or waits a while for one who still has to read it. Ask again after
-    /// it.
-    fn make_room<'a>(
+    /// Evicts the oldest event, or waits for a subscriber that still has to read it. The journal
+    /// may be over its limit afterwards, so the caller checks again. `kinds` are the event types
+    /// for which subscribers were not woken yet.
+    fn evict_or_wait<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         kinds: &mut u16,
     ) -> MutexGuard<'a, State> {
-        let Some(patience) = state.patience().filter(|_| may_wait()) else {
+        let Some(timeout) = state.wait_before_evict().filter(|_| may_block()) else {
             state.evict();
             return state;
         };
-        // Who is waited for must know that there is something to read.
-        state.interested(std::mem::take(kinds)).iter().for_each(|wake| wake.notify_one());
+        // Wake before the wait: the subscriber may be asleep, and only its read frees space.
+        state.take_wakers(std::mem::take(kinds)).iter().for_each(|waker| waker.notify_one());
         let begun = Instant::now();
-        let woken = self.room.wait_timeout(state, patience);
+        let woken = self.reader_moved.wait_timeout(state, timeout);
         let (mut state, _) = woken.unwrap_or_else(PoisonError::into_inner);
-        state.waited(begun.elapsed());
+        state.charge_wait(begun.elapsed());
         state
     }
 }
 
-/// Whether this thread may block: not where the readers run.
-fn may_wait() -> bool {
+/// Whether this thread may block. A thread inside a tokio runtime may not: the subscribers run
+/// there, so a wait for them would be a deadlock until the timeout.
+fn may_block() -> bool {
     tokio::runtime::Handle::try_current().is_err()
 }
 
 impl State {
-    /// Wakers of those who wait and may want something of these kinds. Each is told once until it
-    /// has read.
-    fn interested(&mut self, kinds: u16) -> Vec<Arc<Notify>> {
-        let wanting = |subscriber: &&mut Subscriber| {
+    /// The wakers of waiting subscribers with filters that can match one of these types. Each waker
+    /// is returned once until its subscriber has read.
+    fn take_wakers(&mut self, kinds: u16) -> Vec<Arc<Notify>> {
+        let is_waiting_for = |subscriber: &&mut Subscriber| {
             subscriber.is_waiting() && subscriber.filters.kinds() & kinds != 0
         };
-        self.subscribers.iter_mut().filter(wanting).map(Subscriber::rouse).collect()
+        self.subscribers.iter_mut().filter(is_waiting_for).map(Subscriber::take_waker).collect()
     }
 
-    /// How long to wait before the oldest event may go: `None` to let it go now.
-    fn patience(&self) -> Option<Duration> {
+    /// How long to wait before the oldest event is evicted; `None` to evict it now.
+    fn wait_before_evict(&self) -> Option<Duration> {
         let oldest = self.journal.oldest()?;
-        self.subscribers.iter().filter_map(|subscriber| subscriber.patience(&oldest)).min()
+        // The shortest wait, so that no subscriber's own limit is exceeded.
+        self.subscribers.iter().filter_map(|subscriber| subscriber.allowed_wait(&oldest)).min()
     }
 
-    /// Charges a wait to those for whom it was, and who still have not read.
-    fn waited(&mut self, elapsed: Duration) {
+    /// Charges a wait to the subscribers that caused it and still have not read.
+    fn charge_wait(&mut self, elapsed: Duration) {
         let Some(oldest) = self.journal.oldest() else { return };
-        self.subscribers
-            .iter_mut()
-            .for_each(|subscriber| subscriber.was_waited_for(&oldest, elapsed));
+        self.subscribers.iter_mut().for_each(|subscriber| subscriber.charge_wait(&oldest, elapsed));
     }
 
     fn evict(&mut self) {
         if let Some(oldest) = self.journal.oldest() {
-            self.subscribers.iter_mut().for_each(|subscriber| subscriber.pass_over(&oldest));
+            self.subscribers.iter_mut().for_each(|subscriber| subscriber.skip_evicted(&oldest));
         }
         self.journal.evict();
     }

@@ -1,47 +1,49 @@
-//! What the event_log knows of one who follows: a position in the journal.
+//! The state that the event log keeps for each subscriber: a position in the journal.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
 use super::{
+    batch::{Batch, Bounds},
     filter::Filters,
     journal::Journal,
-    subscription::{Batch, Bounds},
 };
 use crate::{
     model::{Gap, Stage},
     observe::encode::Encoded,
 };
 
-/// How many events one read looks at, so that it holds the lock for some tens of microseconds.
-const LOOK_MAX: usize = 4096;
+/// How many events one read examines at most, so that it holds the lock for some tens of
+/// microseconds only.
+const EXAMINED_MAX: usize = 4096;
 
-/// From how many events on a batch gets its room at once.
-const MANY: u64 = 64;
+/// If at least so many events are unread, a batch reserves its memory at once.
+const RESERVE_FROM: u64 = 64;
 
-/// One who follows.
+/// One subscriber, as the event log knows it.
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) id: u64,
-    /// Not counted in the limit: one of the shim's own.
+    /// Whether it is one of the shim's own subscribers, which do not count towards the limit.
     pub(super) internal: bool,
     pub(super) filters: Filters,
-    /// The seq of the next event to look at; never less than the journal's first.
+    /// The sequence number of the next event to examine; never below the journal's first.
     pub(super) position: u64,
-    /// To be told before any event: what a cursor asked for and the journal no longer had.
-    pub(super) opening: Option<Gap>,
-    /// How long `publish` waits for it; `None` where it does not.
+    /// The gap to deliver before any event: events after the cursor that the journal no longer has.
+    pub(super) opening_gap: Option<Gap>,
+    /// How long `publish` may wait for this subscriber; `None` if it may not.
     pub(super) block: Option<Block>,
-    pub(super) wake: Arc<Notify>,
+    pub(super) waker: Arc<Notify>,
     pub(super) missed: Missed,
     /// Whether it has read everything and asks for more.
     pub(super) waiting: bool,
-    /// The moment of the last event that it looked at, in nanoseconds.
-    pub(super) looked_ns: u64,
+    /// The time of the last event that it examined or missed: `CLOCK_MONOTONIC`, in nanoseconds; 0
+    /// before the first.
+    pub(super) examined_ns: u64,
 }
 
-/// What it lost because it was slow, and has not been told.
+/// Events that were evicted before this subscriber had read them, not yet delivered as a gap.
 #[derive(Debug, Default)]
 pub(super) struct Missed {
     count: u64,
@@ -49,12 +51,12 @@ pub(super) struct Missed {
     to_ns: u64,
 }
 
-/// A stall begins when the journal is full of what this subscriber has not read, and ends when it
-/// has read everything.
+/// The time for which `publish` may wait in one stall. A stall begins when the journal is full of
+/// events that this subscriber has not read, and ends when it has read everything.
 #[derive(Debug)]
 pub(super) struct Block {
     at_most: Duration,
-    /// What is left of it in this stall; at 0 its oldest events go.
+    /// The rest of the time in this stall. At 0, events are evicted unread.
     left: Duration,
 }
 
@@ -70,58 +72,65 @@ impl Subscriber {
         self.waiting
     }
 
-    /// Its waker, for whoever holds the lock to call after it: not again until it has read.
-    pub(super) fn rouse(&mut self) -> Arc<Notify> {
+    /// Returns its waker, which the caller notifies after it has released the lock. The subscriber
+    /// counts as not waiting until it has read again, so one read costs one wake at most.
+    pub(super) fn take_waker(&mut self) -> Arc<Notify> {
         self.waiting = false;
-        self.wake.clone()
+        self.waker.clone()
     }
 
-    /// How long to wait for it before `event`, the oldest, goes.
-    pub(super) fn patience(&self, event: &Encoded<'_>) -> Option<Duration> {
+    /// How long to wait for this subscriber before `event`, the oldest, is evicted; `None` if it
+    /// does not need the event or its time is used up.
+    pub(super) fn allowed_wait(&self, event: &Encoded<'_>) -> Option<Duration> {
         let block = self.block.as_ref().filter(|block| !block.left.is_zero())?;
-        (self.position <= event.seq && self.filters.judge(event).is_some()).then_some(block.left)
+        (self.position <= event.seq && self.filters.matching(event).is_some()).then_some(block.left)
     }
 
-    /// Takes a wait off its bound, if the wait was for it and it still has not read `event`.
-    pub(super) fn was_waited_for(&mut self, event: &Encoded<'_>, elapsed: Duration) {
-        if self.patience(event).is_some()
+    /// Subtracts a wait from its time, if it still has not read `event`, the oldest.
+    pub(super) fn charge_wait(&mut self, event: &Encoded<'_>, elapsed: Duration) {
+        if self.allowed_wait(event).is_some()
             && let Some(block) = &mut self.block
         {
             block.left = block.left.saturating_sub(elapsed);
         }
     }
 
-    /// The journal has evicted `event`.
-    pub(super) fn pass_over(&mut self, event: &Encoded<'_>) {
+    /// Moves its position past `event`, which is being evicted, and counts it as missed if it was
+    /// unread and matches the filters.
+    pub(super) fn skip_evicted(&mut self, event: &Encoded<'_>) {
         if self.position > event.seq {
             return;
         }
         self.position = event.seq + 1;
+        // `admit` also counts limits and cooldowns, so that the same events match whether they are
+        // read or missed.
         if self.filters.admit(event).is_some() {
             if self.missed.count == 0 {
                 self.missed.from_ns =
-                    if self.looked_ns == 0 { event.monotonic_ns } else { self.looked_ns };
+                    if self.examined_ns == 0 { event.monotonic_ns } else { self.examined_ns };
             }
             self.missed.count += 1;
             self.missed.to_ns = event.monotonic_ns;
         }
-        self.looked_ns = event.monotonic_ns;
+        self.examined_ns = event.monotonic_ns;
     }
 
-    /// Reads on: its own gaps first, then events within the bounds.
+    /// Reads from its position on: first its own gaps, then matching events within the bounds.
     pub(super) fn read(&mut self, journal: &Journal, bounds: Bounds) -> Batch {
         let mut batch =
-            Batch { gaps: self.opening.take().into_iter().collect(), ..Batch::default() };
+            Batch { gaps: self.opening_gap.take().into_iter().collect(), ..Batch::default() };
+        // Both gaps lie before every event that is still in the journal.
         batch.gaps.extend(self.take_missed());
-        let is_much = journal.newest().saturating_sub(self.position) >= MANY;
-        for event in journal.from(self.position).take(LOOK_MAX) {
+        let reserves = journal.newest().saturating_sub(self.position) >= RESERVE_FROM;
+        for event in journal.from(self.position).take(EXAMINED_MAX) {
             if batch.count >= bounds.events || batch.events.len() >= bounds.bytes {
                 break;
             }
             self.position = event.seq + 1;
-            self.looked_ns = event.monotonic_ns;
+            self.examined_ns = event.monotonic_ns;
             if let Some(matched) = self.filters.admit(&event) {
-                if is_much && batch.count == 0 {
+                // Only at the first match: a filter that matches nothing needs no memory.
+                if reserves && batch.count == 0 {
                     batch.events.reserve(bounds.bytes.min(journal.bytes()));
                 }
                 event.write(self.filters.labels(matched), &mut batch.events);
@@ -129,6 +138,8 @@ impl Subscriber {
             }
         }
         batch.is_all = self.position > journal.newest();
+        // The stall ends only here. If each read restored the time, a subscriber that reads one
+        // event at a time could hold up the observer thread for ever.
         if batch.is_all
             && let Some(block) = &mut self.block
         {

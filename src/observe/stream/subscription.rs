@@ -1,116 +1,82 @@
-//! The reading side.
+//! The reading side: subscribing, and waiting for the next batch.
 
 use std::{sync::Arc, time::Duration};
 
-use containerd_shim_protos::protobuf::{self, Message as _};
 use tokio::sync::Notify;
 
 use super::{
-    Cursor, EventLog, SUBSCRIBERS_MAX,
+    Batch, Bounds, Cursor, EventLog, SUBSCRIBERS_MAX,
     filter::{Filters, Invalid, Wanted},
     subscriber::{Block, Missed, Subscriber},
 };
-use crate::{
-    api,
-    model::{Gap, Stage},
-};
+use crate::model::{Gap, Stage};
 
-/// What a subscriber asks for.
+/// What a subscriber requests.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// An event passes where one matches; none: all pass.
+    /// An event passes if one of the filters matches. Without filters every event passes.
     pub filters: Vec<Wanted>,
-    /// Where to begin.
+    /// The first event to deliver.
     pub since: Since,
-    /// How long the shim may wait for it while it has not read what is about to be evicted, in one
-    /// stall. `None`: not at all, its oldest events go.
+    /// How long the shim may wait for this subscriber in one stall, while the subscriber has not
+    /// read the event that must be evicted next. `None`: the shim does not wait, and the
+    /// subscriber loses its oldest events.
     pub block: Option<Duration>,
-    /// One of the shim's own: not counted in [`SUBSCRIBERS_MAX`].
+    /// Whether this is one of the shim's own subscribers, which do not count towards
+    /// [`SUBSCRIBERS_MAX`].
     pub internal: bool,
 }
 
-/// Where a subscriber begins.
+/// Where a subscription begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Since {
-    /// With the next event.
+    /// With the next event that is published.
     #[default]
     Now,
-    /// With the oldest that the journal has.
+    /// With the oldest event in the journal.
     Oldest,
-    /// After this one. What the journal no longer has is told as a gap.
+    /// With the event after this cursor. Events that the journal no longer has become a gap.
     After(Cursor),
 }
 
-/// Why nobody can follow like that.
+/// Why a subscription is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// A filter means nothing.
+    /// A filter is invalid.
     #[error(transparent)]
     Filter(#[from] Invalid),
-    /// Nothing like it was ever given.
+    /// The cursor is of this epoch, but no event has had its sequence number yet.
     #[error("cursor {cursor} is ahead of the newest event, {newest}")]
     Ahead {
-        /// What was asked for.
+        /// The cursor of the request.
         cursor: Cursor,
-        /// What there is.
+        /// The sequence number of the newest event.
         newest: u64,
     },
-    /// All places are taken.
-    #[error("there are {SUBSCRIBERS_MAX} subscribers, and no more are served")]
+    /// [`SUBSCRIBERS_MAX`] subscribers exist already.
+    #[error("the shim already serves {SUBSCRIBERS_MAX} subscribers, which is the limit")]
     TooMany,
 }
 
-/// How much one read may take.
-#[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// Events.
-    pub events: usize,
-    /// Bytes; the last event may go beyond.
-    pub bytes: usize,
-}
-
-/// What was read at once. Never empty.
-#[derive(Debug, Default)]
-pub struct Batch {
-    /// Holes before the events, of this subscriber only.
-    pub gaps: Vec<Gap>,
-    /// Events, oldest first, each with the labels of the filters that it matched: field 1 of an
-    /// `EventBatch`.
-    pub events: Vec<u8>,
-    /// How many.
-    pub count: usize,
-    /// Whether there was nothing more at that moment.
-    pub is_all: bool,
-}
-
-impl Batch {
-    /// The events as messages, for who is in this process.
-    ///
-    /// # Errors
-    ///
-    /// Where the bytes are none: they were written here, so that would be a mistake of ours.
-    pub fn decoded(&self) -> protobuf::Result<Vec<api::Event>> {
-        Ok(api::EventBatch::parse_from_bytes(&self.events)?.events)
-    }
-}
-
-/// One who follows. Dropping it ends that.
+/// A subscriber's handle to the event log. Dropping it ends the subscription.
 #[derive(Debug)]
 pub struct Subscription {
     event_log: Arc<EventLog>,
     id: u64,
-    wake: Arc<Notify>,
+    waker: Arc<Notify>,
     begins_after: u64,
 }
 
 impl EventLog {
-    /// Begins to follow.
+    /// Adds a subscriber.
     ///
     /// # Errors
     ///
-    /// [`Refused`].
+    /// [`Refused`] if a filter is invalid, the cursor is ahead of the newest event, or there are
+    /// too many subscribers.
     pub fn subscribe(self: &Arc<Self>, request: Request) -> Result<Subscription, Refused> {
         let Request { filters: wanted, since, block, internal } = request;
+        // Before the lock, because a client decides how long it takes.
         let filters = Filters::compile(&wanted)?;
         let mut state = self.lock();
         if !internal
@@ -122,6 +88,8 @@ impl EventLog {
         let (position, lost) = match since {
             Since::Now => (newest + 1, None),
             Since::Oldest => (first, None),
+            // Sequence numbers start again with each epoch, so the number of events that were lost
+            // between the two epochs is unknown.
             Since::After(cursor) if cursor.epoch != self.identity.epoch => (first, Some(None)),
             Since::After(cursor) if cursor.seq > newest => {
                 return Err(Refused::Ahead { cursor, newest });
@@ -131,90 +99,99 @@ impl EventLog {
                 (next.max(first), (next < first).then(|| Some(first - next)))
             }
         };
-        // Nobody knows any more when the hole began.
         let to_ns = state.journal.from(position).next().map_or(0, |event| event.monotonic_ns);
-        let opening = lost.map(|lost| Gap { lost, stage: Stage::Journal, from_ns: 0, to_ns });
+        // `from_ns` is unknown: the event at the cursor, which had the time, may be evicted.
+        let opening_gap = lost.map(|lost| Gap { lost, stage: Stage::Journal, from_ns: 0, to_ns });
         let id = state.next_id;
         state.next_id += 1;
-        let wake = Arc::new(Notify::new());
+        let waker = Arc::new(Notify::new());
         state.subscribers.push(Subscriber {
             id,
             internal,
             filters,
             position,
-            opening,
+            opening_gap,
             block: block.map(Block::new),
-            wake: wake.clone(),
+            waker: waker.clone(),
             missed: Missed::default(),
             waiting: false,
-            looked_ns: 0,
+            examined_ns: 0,
         });
         drop(state);
-        Ok(Subscription { event_log: self.clone(), id, wake, begins_after: position - 1 })
+        Ok(Subscription { event_log: self.clone(), id, waker, begins_after: position - 1 })
     }
 }
 
-/// What one look at the journal gave.
-enum Turn {
-    Read(Batch),
-    /// Nothing yet, but not all was looked at.
-    GoOn,
+/// The result of one read of the journal.
+enum ReadOutcome {
+    Batch(Batch),
+    /// No event matched, and unread events remain.
+    Continue,
+    /// Everything is read. More events may follow.
     Wait,
+    /// Everything is read, and the log is closed.
     End,
 }
 
 impl Subscription {
-    /// The newest seq that was given before this subscription's first event.
+    /// The sequence number before the first event of this subscription; 0 if it begins with the
+    /// first event of the log.
     #[must_use]
     pub fn begins_after(&self) -> u64 {
         self.begins_after
     }
 
-    /// What comes next, once there is something. `None`: the event_log is closed and all has been read.
-    /// What was read is with the caller: dropping the future loses nothing.
+    /// Waits for the next events. `None`: the event log is closed and everything was read.
+    ///
+    /// Cancel safe: a batch is returned as soon as it was read, so dropping the future loses no
+    /// event.
     pub async fn next(&mut self, bounds: Bounds) -> Option<Batch> {
         loop {
-            match self.turn(bounds) {
-                Turn::Read(batch) => return Some(batch),
-                Turn::GoOn => tokio::task::yield_now().await,
-                Turn::Wait => self.wake.notified().await,
-                Turn::End => return None,
+            match self.read_once(bounds) {
+                ReadOutcome::Batch(batch) => return Some(batch),
+                // A filter that matches little must not keep other tasks from running.
+                ReadOutcome::Continue => tokio::task::yield_now().await,
+                ReadOutcome::Wait => self.waker.notified().await,
+                ReadOutcome::End => return None,
             }
         }
     }
 
-    fn turn(&mut self, bounds: Bounds) -> Turn {
+    fn read_once(&mut self, bounds: Bounds) -> ReadOutcome {
         let mut state = self.event_log.lock();
         let state = &mut *state;
-        // There as long as this handle is.
+        // Only the drop of this handle removes the subscriber, so it is always found.
         let Some(subscriber) = state.subscribers.iter_mut().find(|other| other.id == self.id)
         else {
-            return Turn::End;
+            return ReadOutcome::End;
         };
         let batch = subscriber.read(&state.journal, bounds);
+        // `publish` waits only for blocking subscribers; others must not cost it a wake.
         if subscriber.block.is_some() {
-            self.event_log.room.notify_all();
+            self.event_log.reader_moved.notify_all();
         }
         if !batch.gaps.is_empty() || batch.count > 0 {
             subscriber.waiting = false;
-            return Turn::Read(batch);
+            return ReadOutcome::Batch(batch);
         }
         if !batch.is_all {
-            return Turn::GoOn;
+            return ReadOutcome::Continue;
         }
         if state.closed {
-            return Turn::End;
+            return ReadOutcome::End;
         }
+        // Set under the lock that `publish` takes. A wake between here and `notified()` is not
+        // lost, because `notify_one` stores a permit.
         subscriber.waiting = true;
-        self.event_log.settled.notify_waiters();
-        Turn::Wait
+        self.event_log.reader_caught_up.notify_waiters();
+        ReadOutcome::Wait
     }
 }
 
 impl Drop for Subscription {
     fn drop(&mut self) {
         self.event_log.lock().subscribers.retain(|subscriber| subscriber.id != self.id);
-        self.event_log.room.notify_all();
-        self.event_log.settled.notify_waiters();
+        self.event_log.reader_moved.notify_all();
+        self.event_log.reader_caught_up.notify_waiters();
     }
 }

@@ -13,11 +13,12 @@ use crate::model::{
 
 pub(super) const ALL: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX };
 
-/// A event_log whose journal has room for so many [`throttle`]s, as long as their numbers are below 128.
+/// An event log with a journal that holds this number of [`throttle`] events, if their times are
+/// below 128 ns: such a time is encoded in one byte.
 pub(super) fn event_log(events: usize) -> Arc<EventLog> {
-    let mut one = Journal::new(usize::MAX);
-    one.append(&throttle(1), Encoder::new(&identity(), CLOCK));
-    let journal_bytes = events * one.bytes();
+    let mut journal = Journal::new(usize::MAX);
+    journal.append(&throttle(1), Encoder::new(&identity(), CLOCK));
+    let journal_bytes = events * journal.bytes();
     Arc::new(EventLog::new(Limits { journal_bytes }, identity(), CLOCK))
 }
 
@@ -27,7 +28,7 @@ pub(super) fn identity() -> Identity {
     Identity { shim_id: "pod".into(), epoch: "e1".into(), boot: 7 }
 }
 
-/// The cheapest event, which has no process: the n-th nanosecond's.
+/// The smallest event, at this time. It has no process.
 pub(super) fn throttle(at_ns: u64) -> Event {
     event(at_ns, Body::Throttle { withheld: at_ns, over_ns: 0 })
 }
@@ -71,56 +72,57 @@ fn seqs(batch: &Batch) -> Vec<u64> {
     batch.decoded().expect("events").iter().map(|event| event.seq).collect()
 }
 
-/// What is there for the subscription now.
+/// Reads what the subscription can read now.
 async fn read(subscription: &mut Subscription) -> Batch {
     let next = tokio::time::timeout(Duration::from_secs(10), subscription.next(ALL));
-    next.await.expect("something to read").expect("an open event_log")
+    next.await.expect("something to read").expect("an open event log")
 }
 
-/// Check that events are numbered from 1 and that a subscriber gets what comes after it.
+/// Check that events are numbered from 1 and that a subscriber receives later events.
 #[tokio::test]
-async fn a_subscriber_gets_what_comes_after_it() {
+async fn a_subscriber_receives_later_events() {
     let event_log = event_log(100);
     publish(&event_log, 1..=3);
-    let mut subscription = event_log.subscribe(Request::default()).expect("a place");
+    let mut subscription = event_log.subscribe(Request::default()).expect("accepted");
     assert_eq!(subscription.begins_after(), 3);
     publish(&event_log, 4..=5);
     assert_eq!(seqs(&read(&mut subscription).await), [4, 5]);
     assert_eq!(event_log.seq(), 5);
 }
 
-/// Check that a cursor of this epoch continues right after it, also at the journal's end.
+/// Check that a subscription with a cursor of this epoch begins with the event after it, also at
+/// the end of the journal.
 #[tokio::test]
 async fn a_cursor_continues_after_its_event() {
     let event_log = event_log(100);
     publish(&event_log, 1..=4);
-    let mut subscription = event_log.subscribe(after("e1:2")).expect("a place");
+    let mut subscription = event_log.subscribe(after("e1:2")).expect("accepted");
     let batch = read(&mut subscription).await;
     assert_eq!((seqs(&batch), batch.gaps), (vec![3, 4], vec![]));
-    let mut at_the_end = event_log.subscribe(after("e1:4")).expect("a place");
+    let mut at_the_end = event_log.subscribe(after("e1:4")).expect("accepted");
     publish(&event_log, 5..=5);
     assert_eq!(seqs(&read(&mut at_the_end).await), [5]);
 }
 
-/// Check that what the journal no longer has is a gap of exactly so many seqs.
+/// Check that evicted events after a cursor become a gap that counts exactly them.
 #[tokio::test]
 async fn an_evicted_cursor_is_a_gap_of_the_missing_seqs() {
     let event_log = event_log(4);
     publish(&event_log, 1..=10);
-    let mut subscription = event_log.subscribe(after("e1:2")).expect("a place");
+    let mut subscription = event_log.subscribe(after("e1:2")).expect("accepted");
     let batch = read(&mut subscription).await;
     assert_eq!(batch.gaps, [Gap { lost: Some(4), stage: Stage::Journal, from_ns: 0, to_ns: 7 }]);
     assert_eq!(seqs(&batch), [7, 8, 9, 10]);
-    let mut whole = event_log.subscribe(after("e1:6")).expect("a place");
+    let mut whole = event_log.subscribe(after("e1:6")).expect("accepted");
     assert_eq!(read(&mut whole).await.gaps, []);
 }
 
-/// Check that a cursor of another run is a gap of unknown size and everything that is left.
+/// Check that a cursor of another epoch gives a gap of unknown size and then the whole journal.
 #[tokio::test]
 async fn a_cursor_of_another_epoch_is_a_gap_of_unknown_size() {
     let event_log = event_log(100);
     publish(&event_log, 1..=2);
-    let batch = read(&mut event_log.subscribe(after("e0:77")).expect("a place")).await;
+    let batch = read(&mut event_log.subscribe(after("e0:77")).expect("accepted")).await;
     assert_eq!(
         batch.gaps.iter().map(|gap| (gap.lost, gap.stage)).collect::<Vec<_>>(),
         [(None, Stage::Journal)]
@@ -128,7 +130,7 @@ async fn a_cursor_of_another_epoch_is_a_gap_of_unknown_size() {
     assert_eq!(seqs(&batch), [1, 2]);
 }
 
-/// Check that a cursor that was never given is refused by name.
+/// Check that a cursor ahead of the newest event is refused, and that the error names it.
 #[test]
 fn a_cursor_ahead_of_the_newest_event_is_refused() {
     let event_log = event_log(100);
@@ -138,9 +140,9 @@ fn a_cursor_ahead_of_the_newest_event_is_refused() {
     assert!(event_log.subscribe(after(&format!("e1:{}", u64::MAX))).is_err());
 }
 
-/// Check that texts that are no cursors are refused, and named.
+/// Check that texts that are not cursors are refused, and that the error names them.
 #[test]
-fn what_is_no_cursor_is_refused_by_name() {
+fn a_malformed_cursor_is_refused_by_name() {
     for text in
         ["e1", "e1:", ":5", "e1:x", "e1:-1", "e1:+1", "e1:1:1", "e1:18446744073709551616", ":"]
     {
@@ -150,24 +152,24 @@ fn what_is_no_cursor_is_refused_by_name() {
     assert_eq!("e1:0".parse::<Cursor>().expect("a cursor").to_string(), "e1:0");
 }
 
-/// Check that all that the journal has comes first where it is asked for.
+/// Check that a subscription since the oldest event begins with the whole journal.
 #[tokio::test]
-async fn the_oldest_comes_first_where_it_is_asked_for() {
+async fn since_oldest_begins_with_the_whole_journal() {
     let event_log = event_log(4);
     publish(&event_log, 1..=10);
     let mut subscription = event_log
         .subscribe(Request { since: Since::Oldest, ..Request::default() })
-        .expect("a place");
+        .expect("accepted");
     assert_eq!(subscription.begins_after(), 6);
     assert_eq!(seqs(&read(&mut subscription).await), [7, 8, 9, 10]);
 }
 
-/// Check that one subscriber's loss is told to it, in front of what is left, and to nobody else.
+/// Check that only the slow subscriber receives the gap of its loss, before the remaining events.
 #[tokio::test]
-async fn a_slow_subscriber_is_told_of_its_own_loss_alone() {
+async fn only_the_slow_subscriber_receives_its_gap() {
     let event_log = event_log(4);
-    let mut slow = event_log.subscribe(Request::default()).expect("a place");
-    let mut quick = event_log.subscribe(Request::default()).expect("a place");
+    let mut slow = event_log.subscribe(Request::default()).expect("accepted");
+    let mut quick = event_log.subscribe(Request::default()).expect("accepted");
     for seq in 1..=10 {
         publish(&event_log, seq..=seq);
         let batch = read(&mut quick).await;
@@ -177,44 +179,44 @@ async fn a_slow_subscriber_is_told_of_its_own_loss_alone() {
     assert_eq!(batch.gaps, [Gap { lost: Some(6), stage: Stage::Subscriber, from_ns: 1, to_ns: 6 }]);
     assert_eq!(seqs(&batch), [7, 8, 9, 10]);
     publish(&event_log, 11..=11);
-    assert_eq!(read(&mut slow).await.gaps, [], "it is told once");
+    assert_eq!(read(&mut slow).await.gaps, [], "the gap is delivered once");
 }
 
-/// Check that events that a filter leaves out are no loss when they are evicted.
+/// Check that an evicted event is not lost for a subscriber with filters that do not match it.
 #[tokio::test]
-async fn an_evicted_event_that_no_filter_matches_costs_nothing() {
+async fn an_evicted_event_that_no_filter_matches_is_not_lost() {
     let event_log = event_log(4);
     let filters = vec![Wanted { types: vec!["process.exit".into()], ..Wanted::default() }];
     let mut exits =
-        event_log.subscribe(Request { filters, ..Request::default() }).expect("a place");
+        event_log.subscribe(Request { filters, ..Request::default() }).expect("accepted");
     publish(&event_log, 1..=100);
     event_log.publish(&mut vec![event(101, exit(1, 0))]);
     let batch = read(&mut exits).await;
     assert_eq!((seqs(&batch), batch.gaps), (vec![101], vec![]));
 }
 
-/// Check that the sixty-fifth is refused with the limit, and that a place is free again after a
-/// drop.
+/// Check that the 65th subscriber is refused with the limit, and accepted after another was
+/// dropped.
 #[test]
-fn there_are_as_many_places_as_promised() {
+fn the_number_of_subscribers_is_limited() {
     let event_log = event_log(4);
     let _own =
         event_log.subscribe(Request { internal: true, ..Request::default() }).expect("not counted");
     let mut all: Vec<_> = (0..SUBSCRIBERS_MAX)
-        .map(|_| event_log.subscribe(Request::default()).expect("a place"))
+        .map(|_| event_log.subscribe(Request::default()).expect("accepted"))
         .collect();
-    let refused = event_log.subscribe(Request::default()).expect_err("no place");
-    assert_eq!(refused.to_string(), "there are 64 subscribers, and no more are served");
+    let refused = event_log.subscribe(Request::default()).expect_err("too many");
+    assert_eq!(refused.to_string(), "the shim already serves 64 subscribers, which is the limit");
     all.pop();
     assert!(event_log.subscribe(Request::default()).is_ok());
 }
 
-/// Check that a closed event_log gives everything first and then its end, and that drained waits for
-/// that.
+/// Check that a closed event log delivers everything and then ends, and that `drained` waits for
+/// the read.
 #[tokio::test]
 async fn close_ends_a_stream_after_everything_was_read() {
     let event_log = event_log(100);
-    let mut subscription = event_log.subscribe(Request::default()).expect("a place");
+    let mut subscription = event_log.subscribe(Request::default()).expect("accepted");
     publish(&event_log, 1..=2);
     event_log.close();
     let begun = Instant::now();
@@ -226,51 +228,52 @@ async fn close_ends_a_stream_after_everything_was_read() {
     event_log.drained(Duration::from_secs(3600)).await;
 }
 
-/// Check that a close wakes who waits.
+/// Check that a close wakes a waiting subscriber.
 #[tokio::test]
-async fn close_wakes_who_waits() {
+async fn close_wakes_a_waiting_subscriber() {
     let event_log = event_log(100);
-    let mut subscription = event_log.subscribe(Request::default()).expect("a place");
+    let mut subscription = event_log.subscribe(Request::default()).expect("accepted");
     let closer = event_log.clone();
     let (next, ()) = tokio::join!(subscription.next(ALL), async move { closer.close() });
     assert!(next.is_none());
 }
 
-/// Check that a wait for someone who never reads ends within a second, whatever was asked for.
+/// Check that `drained` waits about a second at most for a subscriber that never reads, even if the
+/// caller allows more.
 #[tokio::test]
-async fn drained_gives_up_on_who_never_reads() {
+async fn drained_gives_up_on_a_subscriber_that_never_reads() {
     let event_log = event_log(100);
-    let _stuck = event_log.subscribe(Request::default()).expect("a place");
+    let _stuck = event_log.subscribe(Request::default()).expect("accepted");
     publish(&event_log, 1..=1);
     let begun = Instant::now();
     event_log.drained(Duration::from_secs(3600)).await;
     assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
-/// Check that a subscriber is woken by its own types only, and once until it has read.
+/// Check that only types that its filters match wake a subscriber, and only once until it reads.
 #[tokio::test]
-async fn only_who_wants_a_type_is_woken_and_only_once() {
+async fn a_subscriber_is_woken_once_and_only_for_its_types() {
     let event_log = event_log(100);
     let filters = vec![Wanted { types: vec!["process.*".into()], ..Wanted::default() }];
     let mut processes =
-        event_log.subscribe(Request { filters, ..Request::default() }).expect("a place");
+        event_log.subscribe(Request { filters, ..Request::default() }).expect("accepted");
     let waits = |event_log: &EventLog| {
         event_log.lock().subscribers.first().is_some_and(Subscriber::is_waiting)
     };
     assert!(futures::poll!(std::pin::pin!(processes.next(ALL))).is_pending());
     assert!(waits(&event_log));
     publish(&event_log, 1..=1);
-    assert!(waits(&event_log), "a throttle is no process");
+    assert!(waits(&event_log), "a throttle does not match process.*");
     event_log.publish(&mut vec![event(2, exit(1, 0))]);
-    assert!(!waits(&event_log), "it has been told, and is not told again");
+    assert!(!waits(&event_log), "it was woken, and is not woken again");
     assert_eq!(seqs(&read(&mut processes).await), [2]);
 }
 
-/// Check that a panic of one who held the lock harms nobody else.
+/// Check that the log works on after a thread that held the lock panicked.
 #[tokio::test]
-async fn a_poisoned_lock_is_used_on() {
+async fn a_poisoned_lock_stays_in_use() {
     let event_log = event_log(100);
-    let mut subscription = event_log.subscribe(Request::default()).expect("a place");
+    let mut subscription = event_log.subscribe(Request::default()).expect("accepted");
     let poisoner = event_log.clone();
     let panicked = thread::spawn(move || {
         let _guard = poisoner.lock();
@@ -287,9 +290,10 @@ fn blocking(at_most: Duration) -> Request {
 
 /// Check that a blocking subscriber that reads loses nothing from a journal of four events.
 #[tokio::test]
-async fn who_blocks_and_reads_loses_nothing() {
+async fn a_blocking_subscriber_that_reads_loses_nothing() {
     let event_log = event_log(4);
-    let mut subscription = event_log.subscribe(blocking(Duration::from_secs(60))).expect("a place");
+    let mut subscription =
+        event_log.subscribe(blocking(Duration::from_secs(60))).expect("accepted");
     let writer = {
         let event_log = event_log.clone();
         thread::spawn(move || {
@@ -305,15 +309,15 @@ async fn who_blocks_and_reads_loses_nothing() {
             expected += 1;
         }
     }
-    writer.join().expect("the writer went on");
+    writer.join().expect("the writer finished");
 }
 
-/// Check that one who never reads is waited for once, for its bound, and no longer.
+/// Check that `publish` waits once for a blocking subscriber that never reads, for its limit.
 #[test]
-fn who_blocks_and_does_not_read_is_waited_for_once() {
+fn publish_waits_once_for_a_blocking_subscriber_that_never_reads() {
     const BOUND: Duration = Duration::from_millis(100);
     let event_log = event_log(4);
-    let subscription = event_log.subscribe(blocking(BOUND)).expect("a place");
+    let subscription = event_log.subscribe(blocking(BOUND)).expect("accepted");
     let begun = Instant::now();
     publish(&event_log, 1..=1000);
     assert!(begun.elapsed() >= BOUND);
@@ -321,11 +325,11 @@ fn who_blocks_and_does_not_read_is_waited_for_once() {
     drop(subscription);
 }
 
-/// Check that a publisher that waits goes on when the one that it waits for goes.
+/// Check that a waiting publisher continues when the blocking subscriber is dropped.
 #[test]
-fn a_publisher_does_not_wait_for_who_has_gone() {
+fn a_publisher_does_not_wait_for_a_dropped_subscriber() {
     let event_log = event_log(4);
-    let subscription = event_log.subscribe(blocking(Duration::from_secs(3600))).expect("a place");
+    let subscription = event_log.subscribe(blocking(Duration::from_secs(3600))).expect("accepted");
     let done = Arc::new((Mutex::new(false), Condvar::new()));
     let writer = {
         let (event_log, done) = (event_log.clone(), done.clone());
@@ -340,22 +344,22 @@ fn a_publisher_does_not_wait_for_who_has_gone() {
         Duration::from_millis(50),
         |done| !*done,
     );
-    assert!(waiting.expect("whole").1.timed_out(), "it waits");
+    assert!(waiting.expect("whole").1.timed_out(), "the publisher waits");
     drop(subscription);
-    writer.join().expect("it went on");
+    writer.join().expect("the publisher continues");
 }
 
-/// Check that on a thread that runs tasks nobody is waited for: the readers are there.
+/// Check that `publish` never waits on a thread that runs tasks, because the subscribers run there.
 #[tokio::test]
-async fn a_publisher_among_tasks_never_waits() {
+async fn a_publisher_on_the_async_thread_never_waits() {
     let event_log = event_log(4);
     let mut subscription =
-        event_log.subscribe(blocking(Duration::from_secs(3600))).expect("a place");
+        event_log.subscribe(blocking(Duration::from_secs(3600))).expect("accepted");
     publish(&event_log, 1..=100);
     assert_eq!(read(&mut subscription).await.gaps.first().and_then(|gap| gap.lost), Some(96));
 }
 
-/// What a random run does next.
+/// One step of a random run.
 #[derive(Debug, Clone)]
 enum Step {
     Publish(Vec<(bool, u8)>),
@@ -365,15 +369,18 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         proptest::collection::vec((any::<bool>(), 0..3_u8), 1..12).prop_map(Step::Publish),
-        (0..3_usize, 1..6_usize).prop_map(|(who, events)| Step::Read(who, events)),
+        (0..3_usize, 1..6_usize).prop_map(|(reader, events)| Step::Read(reader, events)),
     ]
 }
 
 proptest! {
-    /// Check that for each of three subscribers what it got and what it was told to have lost are
-    /// together what matched, in order, however slow it was; with limits and cooldowns.
+    /// Check for three subscribers of any speed that the delivered and the lost events together are
+    /// the matching events, and that events arrive in order; with limits and cooldowns.
     #[test]
-    fn delivered_and_lost_are_what_matched(steps in proptest::collection::vec(step(), 1..60), room in 2..20_usize) {
+    fn delivered_and_lost_are_the_matching_events(
+        steps in proptest::collection::vec(step(), 1..60),
+        capacity in 2..20_usize,
+    ) {
         let exits = |limit, cooldown| Wanted {
             types: vec!["process.exit".into()],
             failures: true,
@@ -382,20 +389,23 @@ proptest! {
             ..Wanted::default()
         };
         let wanted = [vec![], vec![exits(0, 0)], vec![exits(7, 3)]];
-        let event_log = event_log(room);
+        let event_log = event_log(capacity);
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut readers: Vec<_> = wanted
             .iter()
-            .map(|filters| event_log.subscribe(Request { filters: filters.clone(), ..Request::default() }).expect("a place"))
+            .map(|filters| Request { filters: filters.clone(), ..Request::default() })
+            .map(|request| event_log.subscribe(request).expect("accepted"))
             .collect();
-        let mut told = vec![(Vec::new(), 0_u64); readers.len()];
+        let mut received = vec![(Vec::new(), 0_u64); readers.len()];
         let mut events = Vec::new();
-        let mut take = |who: usize, limit: usize, told: &mut Vec<(Vec<u64>, u64)>| {
+        let mut take = |reader: usize, limit: usize, received: &mut Vec<(Vec<u64>, u64)>| {
             let bounds = Bounds { events: limit, bytes: usize::MAX };
-            let batch = runtime.block_on(async { futures::poll!(std::pin::pin!(readers[who].next(bounds))) });
+            let batch = runtime.block_on(async {
+                futures::poll!(std::pin::pin!(readers[reader].next(bounds)))
+            });
             let std::task::Poll::Ready(Some(batch)) = batch else { return false };
-            told[who].1 += batch.gaps.iter().filter_map(|gap| gap.lost).sum::<u64>();
-            told[who].0.extend(seqs(&batch));
+            received[reader].1 += batch.gaps.iter().filter_map(|gap| gap.lost).sum::<u64>();
+            received[reader].0.extend(seqs(&batch));
             true
         };
         for step in steps {
@@ -408,24 +418,25 @@ proptest! {
                     }).collect();
                     event_log.publish(&mut batch);
                 }
-                Step::Read(who, limit) => { take(who, limit, &mut told); }
+                Step::Read(reader, limit) => { take(reader, limit, &mut received); }
             }
         }
-        for who in 0..3 {
-            while take(who, 100, &mut told) {}
+        for reader in 0..3 {
+            while take(reader, 100, &mut received) {}
         }
         let all: Vec<u64> = events.iter().map(|(seq, _)| *seq).collect();
-        let failures: Vec<u64> = events.iter().filter(|(_, failed)| *failed).map(|(seq, _)| *seq).collect();
+        let failures: Vec<u64> =
+            events.iter().filter(|(_, failed)| *failed).map(|(seq, _)| *seq).collect();
         let mut rare: Vec<u64> = Vec::new();
         for seq in &failures {
             if rare.len() < 7 && rare.last().is_none_or(|last| seq - last >= 3) {
                 rare.push(*seq);
             }
         }
-        for ((got, lost), matching) in told.iter().zip([all, failures, rare]) {
-            prop_assert_eq!(got.len() as u64 + lost, matching.len() as u64);
-            prop_assert!(got.iter().all(|seq| matching.contains(seq)));
-            prop_assert!(got.is_sorted_by(|a, b| a < b));
+        for ((delivered, lost), matching) in received.iter().zip([all, failures, rare]) {
+            prop_assert_eq!(delivered.len() as u64 + lost, matching.len() as u64);
+            prop_assert!(delivered.iter().all(|seq| matching.contains(seq)));
+            prop_assert!(delivered.is_sorted_by(|a, b| a < b));
         }
     }
 }

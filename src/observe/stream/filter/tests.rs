@@ -16,12 +16,12 @@ fn event(body: Body) -> Event {
     super::super::tests::event(1, body)
 }
 
-fn of(container: &str, body: Body) -> Event {
+fn event_of(container: &str, body: Body) -> Event {
     let container = Container { id: container.into(), ..Container::default() };
     Event { container: Some(Arc::new(container)), ..event(body) }
 }
 
-/// Does with an event what `act` does with one of the journal.
+/// Calls `act` with an event as the journal encodes it.
 fn journaled<T>(event: &Event, act: impl FnOnce(&Encoded<'_>) -> T) -> T {
     let mut journal = Journal::new(usize::MAX);
     journal.append(event, Encoder::new(&identity(), CLOCK));
@@ -34,14 +34,14 @@ fn gap() -> Body {
 
 fn passes(wanted: Wanted, event: &Event) -> bool {
     let filters = Filters::compile(&[wanted]).expect("a filter");
-    journaled(event, |event| filters.judge(event).is_some())
+    journaled(event, |event| filters.matching(event).is_some())
 }
 
 fn types(names: &[&str]) -> Wanted {
     Wanted { types: names.iter().map(|name| (*name).to_owned()).collect(), ..Wanted::default() }
 }
 
-/// Check that types are matched by name and by group, and that what is neither is refused by name.
+/// Check that types are matched by name and by group, and that any other text is refused and named.
 #[test]
 fn types_are_names_or_groups() {
     let exit = event(exit(1, 0));
@@ -57,19 +57,20 @@ fn types_are_names_or_groups() {
     }
 }
 
-/// Check that a container's filter passes what is said of the whole shim, and nothing of another's.
+/// Check that a filter by container passes events of the whole shim, but no event of another
+/// container.
 #[test]
-fn a_container_is_told_of_its_shim_and_not_of_its_neighbour() {
+fn a_container_filter_passes_events_of_the_shim_and_not_of_other_containers() {
     let web = Wanted { container_id: "web".into(), ..Wanted::default() };
-    assert!(passes(web.clone(), &of("web", exit(1, 0))));
-    assert!(passes(web.clone(), &of("web", gap())));
+    assert!(passes(web.clone(), &event_of("web", exit(1, 0))));
+    assert!(passes(web.clone(), &event_of("web", gap())));
     assert!(passes(web.clone(), &event(gap())));
-    assert!(!passes(web.clone(), &of("db", gap())));
-    assert!(!passes(web.clone(), &of("db", exit(1, 0))));
+    assert!(!passes(web.clone(), &event_of("db", gap())));
+    assert!(!passes(web.clone(), &event_of("db", exit(1, 0))));
     assert!(!passes(web, &event(exit(1, 0))));
 }
 
-/// Check each field that asks about the process.
+/// Check each field that matches a property of the process.
 #[test]
 fn fields_of_a_process_are_matched() {
     let exec = Process {
@@ -89,14 +90,14 @@ fn fields_of_a_process_are_matched() {
     assert!(passes(origin("exec"), &exec) && passes(origin("descendant"), &plain));
     assert!(!passes(origin("init"), &exec));
     assert!(!passes(exec_id(""), &event(gap())), "a gap has no process");
-    let refused = Filters::compile(&[origin("nobody")]).expect_err("no such origin");
-    assert_eq!(refused.to_string(), "unknown origin \"nobody\"");
+    let refused = Filters::compile(&[origin("parent")]).expect_err("no such origin");
+    assert_eq!(refused.to_string(), "unknown origin \"parent\"");
 }
 
-/// Check that failures are exits with a status other than 0, by signal too, and not those nobody
-/// saw.
+/// Check that failures are exits with a status other than 0, by signal too, and that an exit with
+/// an unknown status is none.
 #[test]
-fn failures_are_exits_that_say_so() {
+fn failures_are_exits_with_a_known_nonzero_status() {
     let failures = Wanted { failures: true, ..Wanted::default() };
     let ended =
         |ended| event(Body::Exit { process: process(1, "/bin/sh"), ended, oom_killed: false });
@@ -107,10 +108,10 @@ fn failures_are_exits_that_say_so() {
     assert!(!passes(failures, &event(gap())));
 }
 
-/// Check that each of several filters counts and rests for itself, and that the event says which
-/// matched.
+/// Check that each of several filters has its own limit and cooldown, and that the result names
+/// those that matched.
 #[test]
-fn each_filter_counts_for_itself() {
+fn each_filter_has_its_own_limit_and_cooldown() {
     let first = Wanted { limit: 2, ..types(&["process.exit"]) };
     let second = Wanted { cooldown: Duration::from_nanos(10), ..types(&["process.*"]) };
     let mut filters = Filters::compile(&[first, second]).expect("filters");
@@ -126,21 +127,21 @@ fn each_filter_counts_for_itself() {
     assert_eq!(at(119), None);
 }
 
-/// Check that filters that can never match again ask for no type, so that nothing wakes their
+/// Check that filters that can never match again have no event types, so that no event wakes their
 /// subscriber.
 #[test]
-fn exhausted_filters_want_nothing() {
+fn exhausted_filters_match_no_type() {
     let mut filters =
         Filters::compile(&[Wanted { limit: 1, ..Wanted::default() }]).expect("a filter");
     assert!(journaled(&event(gap()), |event| filters.admit(event)).is_some());
     assert_eq!(filters.kinds(), 0);
 }
 
-/// Check that there is a bound on filters, and that it is named.
+/// Check that the number of filters is limited, and that the error names the limit.
 #[test]
 fn too_many_filters_are_refused() {
     assert!(Filters::compile(&vec![Wanted::default(); FILTERS_MAX]).is_ok());
     let refused =
         Filters::compile(&vec![Wanted::default(); FILTERS_MAX + 1]).expect_err("too many");
-    assert_eq!(refused.to_string(), "33 filters: at most 32");
+    assert_eq!(refused.to_string(), "33 filters are more than the limit of 32");
 }

@@ -1,0 +1,40 @@
+//! What one read of the event log may return, and what it returned.
+
+use containerd_shim_protos::protobuf::{self, Message as _};
+
+use crate::{api, model::Gap};
+
+/// How much one read may return.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// The largest number of events.
+    pub events: usize,
+    /// After how many bytes of events the read ends; the last event may exceed it.
+    pub bytes: usize,
+}
+
+/// The gaps and events that one read returned. A batch from
+/// [`Subscription::next`](super::Subscription::next) is never empty.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Gaps of this subscriber alone. They lie before the events.
+    pub gaps: Vec<Gap>,
+    /// Encoded events, oldest first: field 1 of an `EventBatch`, repeated. Each event has the
+    /// labels of the filters that it matched.
+    pub events: Vec<u8>,
+    /// The number of events.
+    pub count: usize,
+    /// Whether the read reached the newest event of that moment.
+    pub is_all: bool,
+}
+
+impl Batch {
+    /// Decodes the events, for subscribers inside this process.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not valid protobuf. This process encoded them, so that would be a bug.
+    pub fn decoded(&self) -> protobuf::Result<Vec<api::Event>> {
+        Ok(api::EventBatch::parse_from_bytes(&self.events)?.events)
+    }
+}
