@@ -1,4 +1,4 @@
-//! One shim, as the listener sees it.
+//! The listener's side of its connection to one shim: requests, packets of records, and losses.
 
 use std::{
     io,
@@ -13,27 +13,30 @@ use nix::{
 use super::wire::{Answer, PACKET_LIMIT, Request, frames};
 use crate::{clock::monotonic_ns, model::Stage, observe::record::Record};
 
-/// How many bytes wait for a shim that does not read. Beyond that its records are dropped, counted,
-/// and told to it as a loss: its own, nobody else's.
-pub(super) const BUFFER: usize = 2 << 20;
+/// How many bytes the socket holds for a shim that does not read. Further records for this shim are
+/// dropped, counted, and reported to it as a loss. Other shims lose nothing.
+pub(super) const SEND_BUFFER: usize = 2 << 20;
 
-/// When a packet is sent before the turn ends.
-const PACKET: usize = PACKET_LIMIT / 2;
+/// The length in bytes at which a packet is sent before the turn ends. Half of the limit, so that a
+/// frame rarely has to start a packet of its own.
+const FLUSH_AT: usize = PACKET_LIMIT / 2;
 
 /// The connection to a shim.
 #[derive(Debug)]
 pub(super) struct Client {
     fd: OwnedFd,
-    /// Frames of the next packet.
+    /// The frames of the next packet.
     out: Vec<u8>,
-    /// How many records are among them.
+    /// The number of records in `out`.
     records: u64,
-    /// How many were dropped and are not told yet.
+    /// The number of records that were dropped, and are not reported yet.
     dropped: u64,
 }
 
 impl Client {
     pub(super) fn new(fd: OwnedFd, buffer: usize) -> Self {
+        // SO_SNDBUFFORCE needs CAP_NET_ADMIN. SO_SNDBUF is bounded by net.core.wmem_max; a smaller
+        // buffer only means that records are dropped earlier, so no error is reported.
         if setsockopt(&fd, sockopt::SndBufForce, &buffer).is_err() {
             let _ = setsockopt(&fd, sockopt::SndBuf, &buffer);
         }
@@ -44,11 +47,12 @@ impl Client {
         self.fd.as_fd()
     }
 
-    /// What it has asked. `None`: it has gone, or says what nobody understands.
+    /// The requests that have arrived. `None` if the shim has closed the connection, or has sent
+    /// bytes that are no request.
     pub(super) fn requests(&mut self) -> Option<Vec<Request>> {
         let mut requests = Vec::new();
         let mut packet = vec![0; PACKET_LIMIT];
-        // Bounded, so that no client can keep the listener from the others.
+        // Bounded, so that a client that sends without pause does not block the others.
         for _ in 0..64 {
             match recv(self.fd.as_raw_fd(), &mut packet, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return None,
@@ -65,25 +69,27 @@ impl Client {
         Some(requests)
     }
 
-    /// Says something, with the next packet.
-    pub(super) fn say(&mut self, answer: &Answer) {
+    /// Adds an answer to the next packet. Sends the packet if it is long enough.
+    pub(super) fn push(&mut self, answer: &Answer) {
         let frame = answer.encode();
         if self.out.len() + frame.len() > PACKET_LIMIT {
             self.flush();
         }
         self.records += u64::from(matches!(answer, Answer::Record(_)));
         self.out.extend(frame);
-        if self.out.len() >= PACKET {
+        if self.out.len() >= FLUSH_AT {
             self.flush();
         }
     }
 
-    /// Sends the packet, or drops it where there is no room.
+    /// Sends the packet, or drops and counts its records if the socket has no free space.
     pub(super) fn flush(&mut self) {
         if self.out.is_empty() {
             return;
         }
-        // One that has gone is found by its descriptor; what was for it is nobody's loss.
+        // While a loss is not reported, later records are dropped too: the shim must receive the
+        // loss before any record that came after it. Other errors mean that the shim has ended,
+        // which poll(2) on its descriptor finds; no client is left to count a loss for.
         if self.dropped > 0
             || matches!(self.send(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
         {
@@ -93,8 +99,9 @@ impl Client {
         self.records = 0;
     }
 
-    /// Tells of a loss, if there was one and there is room again. `true`: it was told now.
-    pub(super) fn tell_loss(&mut self) -> bool {
+    /// Sends the report of a loss, if there was one and the socket has free space again. Returns
+    /// whether it was sent.
+    pub(super) fn report_loss(&mut self) -> bool {
         if self.dropped == 0 {
             return false;
         }
@@ -104,16 +111,18 @@ impl Client {
             count: Some(self.dropped),
             stage: Stage::Kernel,
         };
+        // `out` is empty: `flush` has run before.
         self.out = Answer::Record(lost).encode();
-        let told = self.send().is_ok();
+        let sent = self.send().is_ok();
         self.out.clear();
-        if told {
+        if sent {
             self.dropped = 0;
         }
-        told
+        sent
     }
 
-    pub(super) fn owes(&self) -> bool {
+    /// Whether a loss is not reported yet.
+    pub(super) fn has_unreported_loss(&self) -> bool {
         self.dropped > 0
     }
 

@@ -1,7 +1,8 @@
-//! Who is watched: the listener's book of targets and of the processes in them.
+//! The watched targets and the processes in them.
 //!
-//! The kernel's events know no cgroups. A child is where its parent is; whoever comes in another
-//! way (written into `cgroup.procs`, cloned into the cgroup, nsenter) is found when it execs.
+//! The kernel's events have no cgroups. A child belongs to the targets of its parent. A process
+//! that enters a target in another way (written into `cgroup.procs`, cloned into the cgroup,
+//! nsenter) is found when it execs.
 
 use std::{collections::HashMap, io};
 
@@ -14,31 +15,34 @@ use crate::{
     observe::{record::TargetId, source::Target},
 };
 
-/// How many processes are kept: as many as the kernel has pids by default. One beyond that is not
-/// watched, and its exec or exit not told.
+/// How many processes are kept: twice the kernel's default limit of pids (`PID_MAX_DEFAULT`). A
+/// further process is not watched, and its exec and exit are not reported.
 const MEMBERS_LIMIT: usize = 65_536;
 
-/// A watched target, as numbered by the listener: clients' own numbers may be alike.
-pub(super) type Slot = u64;
+/// The listener's number of a watch, from 1 and never reused. The [`TargetId`]s of two clients can
+/// be equal, so they do not identify a watch.
+pub(super) type WatchId = u64;
 
-/// A watched target.
+/// One client's watch of one target.
 #[derive(Debug)]
-pub(super) struct Watching {
-    /// Attribution it is.
+pub(super) struct Watch {
+    /// The listener's number of the client.
     pub(super) client: u64,
-    /// What that client calls it.
+    /// The client's id of the target.
     pub(super) id: TargetId,
     pub(super) target: Target,
-    /// Of a cgroup.
-    place: Option<CgroupPath>,
+    /// The target's cgroup; `None` for a process tree.
+    cgroup: Option<CgroupPath>,
 }
 
-impl Watching {
+impl Watch {
+    /// A watch of `target`, which must exist.
+    ///
     /// # Errors
     ///
-    /// Why it cannot be watched.
+    /// Those of [`CgroupPath::of`]; `ESRCH` if the root of a tree does not exist.
     pub(super) fn new(client: u64, id: TargetId, target: Target) -> io::Result<Self> {
-        let place = match &target {
+        let cgroup = match &target {
             Target::Cgroup { path, .. } => Some(CgroupPath::of(path)?),
             Target::Tree { pid } => {
                 if identify(*pid).is_none() {
@@ -47,17 +51,20 @@ impl Watching {
                 None
             }
         };
-        Ok(Self { client, id, target, place })
+        Ok(Self { client, id, target, cgroup })
     }
 
-    /// Whether somebody came into the target without being born there.
-    fn holds(
+    /// Whether a process that is not known as a member is in the target. Always false for a tree,
+    /// because a process can only be born into one.
+    fn contains(
         &self,
         memberships: &Memberships,
         pid_namespace: impl FnOnce() -> Option<u32>,
     ) -> bool {
         let in_cgroup =
-            self.place.as_ref().is_some_and(|place| place.relation(memberships).is_some());
+            self.cgroup.as_ref().is_some_and(|cgroup| cgroup.relation(memberships).is_some());
+        // A process that nsenter started in the container's pid namespace keeps the cgroup of its
+        // parent. Its namespace is read only if the cgroup does not decide.
         in_cgroup
             || match self.target {
                 Target::Cgroup { pid_namespace: Some(namespace), .. } => {
@@ -67,11 +74,12 @@ impl Watching {
             }
     }
 
-    /// The id of somebody's cgroup where that is below the target's own.
-    pub(super) fn nested(&self, memberships: &Memberships) -> Option<u64> {
-        match self.place.as_ref()?.relation(memberships)? {
+    /// The id of a process's cgroup if it is below that of the target; `None` if it is the target's
+    /// own or outside of it.
+    pub(super) fn nested_cgroup(&self, memberships: &Memberships) -> Option<u64> {
+        match self.cgroup.as_ref()?.relation(memberships)? {
             Relation::Inside => None,
-            Relation::Below(folder) => cgroup::id(&folder).ok(),
+            Relation::Below(directory) => cgroup::id(&directory).ok(),
         }
     }
 }
@@ -79,41 +87,53 @@ impl Watching {
 /// A process of at least one target.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
+    /// The identity. `start_ticks` is computed from the time of the fork if it could not be read.
     pub(super) key: ProcessKey,
-    /// When it was made, or last seen: its start is not known where that is 0.
-    pub(super) slots: Vec<Slot>,
+    /// The watches of the targets that the process is in; not empty.
+    pub(super) watches: Vec<WatchId>,
+    /// The pid in its own pid namespace; `None` if it could not be read.
     pub(super) vpid: Option<i32>,
+    /// The parent when it was last read; pid 0 if it is not known.
     pub(super) parent: ProcessKey,
+    /// The stdout and stderr: inherited at the fork, read again at each exec.
     pub(super) outputs: [Option<FileId>; 2],
-    /// The leader's status, where it ended and other threads live on.
-    pub(super) leader_ended: Option<u32>,
+    /// The wait status of the thread group's leader, if the leader has ended and other threads
+    /// still run.
+    pub(super) leader_status: Option<u32>,
 }
 
-/// Targets and processes.
+/// All watches, and all processes in their targets.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    next_slot: Slot,
-    pub(super) targets: HashMap<Slot, Watching>,
+    last_watch: WatchId,
+    pub(super) watches: HashMap<WatchId, Watch>,
     by_pid: HashMap<i32, Member>,
 }
 
 impl Members {
-    pub(super) fn watch(&mut self, watching: Watching) -> Slot {
-        self.next_slot += 1;
-        self.targets.insert(self.next_slot, watching);
-        self.next_slot
+    pub(super) fn add_watch(&mut self, watch: Watch) -> WatchId {
+        self.last_watch += 1;
+        self.watches.insert(self.last_watch, watch);
+        self.last_watch
     }
 
-    pub(super) fn unwatch(&mut self, slot: Slot) {
-        self.targets.remove(&slot);
-        self.forget_all_of(slot);
+    pub(super) fn remove_watch(&mut self, watch: WatchId) {
+        self.watches.remove(&watch);
+        self.forget_members(watch);
     }
 
-    /// Nobody is known to be in a target: before its first look, and before one after a loss.
-    pub(super) fn forget_all_of(&mut self, slot: Slot) {
+    /// The watches of one client.
+    pub(super) fn watches_of(&self, client: u64) -> impl Iterator<Item = (WatchId, &Watch)> {
+        let watches = self.watches.iter().map(|(number, watch)| (*number, watch));
+        watches.filter(move |(_, watch)| watch.client == client)
+    }
+
+    /// Removes all processes from one target. A scan adds those that are alive again.
+    pub(super) fn forget_members(&mut self, watch: WatchId) {
+        // A process can be in the targets of several watches, for example of two clients.
         self.by_pid.retain(|_, member| {
-            member.slots.retain(|other| *other != slot);
-            !member.slots.is_empty()
+            member.watches.retain(|other| *other != watch);
+            !member.watches.is_empty()
         });
     }
 
@@ -129,43 +149,49 @@ impl Members {
         self.by_pid.remove(&pid)
     }
 
-    /// Adds a process, or the targets that it was not known to be in.
+    /// Adds a process. If it is a member already, only adds the watches that it does not have yet.
     pub(super) fn insert(&mut self, member: Member) {
-        let has_room = self.by_pid.len() < MEMBERS_LIMIT;
+        let has_capacity = self.by_pid.len() < MEMBERS_LIMIT;
         match self.by_pid.get_mut(&member.key.pid) {
             Some(known) if known.key == member.key => {
-                let new: Vec<_> =
-                    member.slots.into_iter().filter(|slot| !known.slots.contains(slot)).collect();
-                known.slots.extend(new);
+                let new: Vec<_> = member
+                    .watches
+                    .into_iter()
+                    .filter(|watch| !known.watches.contains(watch))
+                    .collect();
+                known.watches.extend(new);
             }
-            Some(older) => *older = member,
-            None if has_room => {
+            // The pid was reused, and the exit of its former owner was not seen.
+            Some(former) => *former = member,
+            // At the limit a new process is left out, and none of the known ones is removed for it.
+            None if has_capacity => {
                 self.by_pid.insert(member.key.pid, member);
             }
             None => {}
         }
     }
 
-    /// Those known to be in a target.
-    pub(super) fn known(&self, slot: Slot) -> Vec<ProcessKey> {
+    /// The members of one target.
+    pub(super) fn keys_of(&self, watch: WatchId) -> Vec<ProcessKey> {
         self.by_pid
             .values()
-            .filter(|member| member.slots.contains(&slot))
+            .filter(|member| member.watches.contains(&watch))
             .map(|member| member.key)
             .collect()
     }
 
-    /// The targets that somebody who is not known is in.
-    pub(super) fn found_in(&self, pid: i32, memberships: &Memberships) -> Vec<Slot> {
+    /// The watches of the targets that a process is in, which is not known as a member. Sorted.
+    pub(super) fn watches_containing(&self, pid: i32, memberships: &Memberships) -> Vec<WatchId> {
+        // Read at most once, and only if a target needs it: this runs at every exec of the node.
         let mut namespace = None;
-        let mut of = || *namespace.get_or_insert_with(|| pid_namespace(pid));
-        let mut slots: Vec<_> = self
-            .targets
+        let mut read_namespace = || *namespace.get_or_insert_with(|| pid_namespace(pid));
+        let mut watches: Vec<_> = self
+            .watches
             .iter()
-            .filter(|(_, target)| target.holds(memberships, &mut of))
-            .map(|(slot, _)| *slot)
+            .filter(|(_, watch)| watch.contains(memberships, &mut read_namespace))
+            .map(|(number, _)| *number)
             .collect();
-        slots.sort_unstable();
-        slots
+        watches.sort_unstable();
+        watches
     }
 }

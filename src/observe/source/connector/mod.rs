@@ -1,16 +1,21 @@
-//! The source that asks the node's one listener on the kernel's proc connector.
+//! The source that gets its records from the node's one listener on the kernel's proc connector.
 //!
-//! For where eBPF is refused. The kernel tells every fork, exec and exit, without arguments and
-//! without cgroups; the listener reads those from `/proc` right after each exec, in a race with the
-//! process: one that lives for less than some 100 µs is told with its pid and its status, and
-//! without what it ran. Each record says which it is. A socket a shim would slow down every fork of
-//! the node for each other shim, so there is one listener a node, a process of its own ([`serve`]).
+//! It is used where eBPF is refused. The kernel reports every fork, exec and exit of the node,
+//! without arguments and without cgroups. The listener reads those from `/proc` right after each
+//! exec and races with the process: of a process that lives for less than some 100 µs, the records
+//! have the pid and the exit status, but often no image. The grade of each record marks these
+//! cases. Every further socket on the proc connector slows down every fork of the node, so there is
+//! one listener per node, a helper process of its own ([`serve`]), which serves all shims.
 //!
-//! What it cannot see: a process that comes into the cgroup without being born or exec'd in it,
-//! until it execs; the fork of one that is cloned into the cgroup (`CLONE_INTO_CGROUP`) or given
-//! another parent (`CLONE_PARENT`); who is gone before it could be asked for its cgroup. And an
-//! exec that happens just while `/proc` is read for the one before (a window of about the time of
-//! an exec) can show the newer one's image under the older.
+//! The source does not see:
+//!
+//! - a process that enters the cgroup without a fork or an exec in it, until its next exec;
+//! - the fork of a process that is cloned into the cgroup (`CLONE_INTO_CGROUP`) or that gets
+//!   another parent (`CLONE_PARENT`);
+//! - a process that enters the cgroup in one of these ways and ends before its cgroup can be read.
+//!
+//! If a process execs again while `/proc` is read for its previous exec (a window about as long as
+//! an exec), the record of the previous exec can have the image of the newer one.
 
 mod client;
 mod listener;
@@ -47,15 +52,16 @@ use crate::{
     platform::Waker,
 };
 
-/// How long a listener may take to be there.
-const READY_WITHIN: Duration = Duration::from_secs(5);
+/// How long [`ConnectorSource::connect`] waits for a listener that accepts the connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long it may take to answer a request; it looks at every process of a target for that.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// How long the listener may take to answer a request. It scans all processes of a target before it
+/// answers.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long until a helper is started again that is not there yet: the one before may have met the
-/// end of an older one.
-const START_AGAIN: Duration = Duration::from_millis(500);
+/// How long after a start of the helper another one is started, if no listener answers yet. The
+/// first may have exited because an older listener, which was about to leave, still had the lock.
+const RESPAWN_INTERVAL: Duration = Duration::from_millis(500);
 
 const LISTENER: &str = "the node's process listener";
 
@@ -63,83 +69,88 @@ const LISTENER: &str = "the node's process listener";
 #[derive(Debug)]
 pub struct ConnectorSource {
     socket: OwnedFd,
-    /// The socket and the flag below: what this source is readable by.
+    /// Contains `socket` and `pending_waker`. Its descriptor is the descriptor of this source.
     ready: Epoll,
-    /// Raised while records are pending that the socket does not tell of.
-    kept: Waker,
+    /// Set while `pending` has records, because the socket itself may not be readable then.
+    pending_waker: Waker,
     watched: HashSet<TargetId>,
-    /// Came while something else was waited for; at most what [`ANSWER_WITHIN`] brings.
+    /// Records that arrived while an answer was awaited. They are bounded by what the listener
+    /// sends within [`ANSWER_TIMEOUT`].
     pending: VecDeque<Record>,
     packet: Vec<u8>,
-    gone: bool,
+    /// Whether the connection is over. It is never opened again: the caller takes another source.
+    disconnected: bool,
 }
 
 impl ConnectorSource {
-    /// Connects to the listener of `runtime_dir`, and has it started where there is none:
-    /// `spawn_helper` starts a process that calls [`serve`] and returns at once; it may be called
-    /// more than once, a listener too many leaves by itself. Waits 5 seconds at most.
+    /// Connects to the listener of `runtime_dir`. If there is none, starts one: `spawn_helper`
+    /// starts a process that calls [`serve`], and returns without waiting for it. It may be called
+    /// more than once; a surplus listener exits. Waits 5 seconds at most.
     ///
     /// # Errors
     ///
-    /// [`SourceError::Kernel`] with what `spawn_helper` answered; [`SourceError::Gone`] where no
-    /// listener comes: the kernel refuses it; [`SourceError::Missing`] where one of another version
-    /// serves.
+    /// - [`SourceError::Kernel`] with the error of `spawn_helper`;
+    /// - [`SourceError::Gone`] if no listener accepts the connection in time, for example because
+    ///   the kernel refuses the proc connector to it;
+    /// - [`SourceError::Missing`] if the running listener has another protocol version.
     pub fn connect(
         runtime_dir: &Path,
         spawn_helper: &mut dyn FnMut() -> io::Result<()>,
     ) -> Result<Self, SourceError> {
         let path = serve::socket_path(runtime_dir);
-        let deadline = Instant::now() + READY_WITHIN;
-        let mut start_at = Instant::now();
+        let deadline = Instant::now() + CONNECT_TIMEOUT;
+        let mut spawn_at = Instant::now();
         loop {
             if let Ok(socket) = serve::open_socket(&path) {
-                let mut source = Self::on(socket).map_err(|source| SourceError::Kernel {
-                    action: "make room for records",
-                    source,
-                })?;
-                match source.greet() {
+                let mut source =
+                    Self::from_socket(socket).map_err(|source| SourceError::Kernel {
+                        action: "set up the connection to the process listener",
+                        source,
+                    })?;
+                match source.handshake() {
                     Ok(VERSION) => return Ok(source),
                     Ok(_) => {
                         return Err(SourceError::Missing {
                             what: "a process listener of this version",
                         });
                     }
-                    // It was leaving.
+                    // The listener was about to leave, and closed the connection. The next one
+                    // gets the lock as soon as this one has exited.
                     Err(_) => {}
                 }
             }
             if Instant::now() >= deadline {
                 return Err(SourceError::Gone { what: LISTENER });
             }
-            if Instant::now() >= start_at {
+            if Instant::now() >= spawn_at {
                 spawn_helper().map_err(|source| SourceError::Kernel {
                     action: "start the node's process listener",
                     source,
                 })?;
-                start_at = Instant::now() + START_AGAIN;
+                spawn_at = Instant::now() + RESPAWN_INTERVAL;
             }
-            // There is nothing to wait on before the socket exists.
+            // Before the socket exists there is no descriptor to wait on.
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    fn on(socket: OwnedFd) -> io::Result<Self> {
+    fn from_socket(socket: OwnedFd) -> io::Result<Self> {
         let ready = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let kept = Waker::new()?;
+        let pending_waker = Waker::new()?;
         ready.add(&socket, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
-        ready.add(&kept, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
+        ready.add(&pending_waker, EpollEvent::new(EpollFlags::EPOLLIN, 1))?;
         Ok(Self {
             socket,
             ready,
-            kept,
+            pending_waker,
             watched: HashSet::new(),
             pending: VecDeque::new(),
             packet: vec![0; PACKET_LIMIT],
-            gone: false,
+            disconnected: false,
         })
     }
 
-    fn greet(&mut self) -> Result<u32, SourceError> {
+    fn handshake(&mut self) -> Result<u32, SourceError> {
         self.request(&Request::Hello { version: VERSION })?;
         self.await_answer(|answer| match answer {
             Answer::Ready { version } => Some(*version),
@@ -148,10 +159,10 @@ impl ConnectorSource {
     }
 
     fn request(&mut self, request: &Request) -> Result<(), SourceError> {
-        if self.gone {
+        if self.disconnected {
             return Err(SourceError::Gone { what: LISTENER });
         }
-        let deadline = Instant::now() + ANSWER_WITHIN;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
             match send(
                 self.socket.as_raw_fd(),
@@ -160,56 +171,61 @@ impl ConnectorSource {
             ) {
                 Ok(_) => return Ok(()),
                 Err(Errno::EINTR) => {}
+                // The socket is full: the listener has not read the earlier requests yet.
                 Err(Errno::EAGAIN) => self.wait_for(PollFlags::POLLOUT, deadline)?,
                 Err(_) => {
-                    self.gone = true;
+                    self.disconnected = true;
                     return Err(SourceError::Gone { what: LISTENER });
                 }
             }
         }
     }
 
-    /// Reads until an answer is the wanted one. Records that come before it are kept.
-    fn await_answer<T>(&mut self, wanted: impl Fn(&Answer) -> Option<T>) -> Result<T, SourceError> {
-        let deadline = Instant::now() + ANSWER_WITHIN;
+    /// Reads until `select` accepts an answer. Records that arrive before it go to `pending`.
+    fn await_answer<T>(&mut self, select: impl Fn(&Answer) -> Option<T>) -> Result<T, SourceError> {
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
             let mut found = None;
-            let more =
-                self.receive(&mut |answer| found = found.take().or_else(|| wanted(answer)))?;
+            let received =
+                self.receive(&mut |answer| found = found.take().or_else(|| select(answer)))?;
             if let Some(found) = found {
                 if !self.pending.is_empty() {
-                    // Only a counter near its end would refuse.
-                    self.kept.wake();
+                    // The socket may be empty now, so poll(2) on it would not find these records.
+                    self.pending_waker.wake();
                 }
                 return Ok(found);
             }
-            if !more {
+            if !received {
                 self.wait_for(PollFlags::POLLIN, deadline)?;
             }
         }
     }
 
-    /// One packet, if one is there: its records are kept, its other answers given to `hear`.
-    fn receive(&mut self, hear: &mut dyn FnMut(&Answer)) -> Result<bool, SourceError> {
+    /// Receives one packet, without waiting. Its records go to `pending`, its other answers to
+    /// `on_answer`. Returns `false` if no packet was available.
+    fn receive(&mut self, on_answer: &mut dyn FnMut(&Answer)) -> Result<bool, SourceError> {
         loop {
             match recv(self.socket.as_raw_fd(), &mut self.packet, MsgFlags::MSG_DONTWAIT) {
                 Err(Errno::EAGAIN) => return Ok(false),
                 Err(Errno::EINTR) => {}
+                // A length of 0 is the end of the connection: no packet is empty.
                 Err(_) | Ok(0) => {
-                    self.gone = true;
+                    self.disconnected = true;
                     return Err(SourceError::Gone { what: LISTENER });
                 }
                 Ok(length) => {
                     for frame in frames(&self.packet[..length]) {
                         match Answer::decode(frame) {
                             Some(Answer::Record(record)) => {
-                                if belongs(&record, &self.watched) {
+                                if is_watched(&record, &self.watched) {
                                     self.pending.push_back(record);
                                 }
                             }
-                            Some(answer) => hear(&answer),
+                            Some(answer) => on_answer(&answer),
+                            // After the handshake this cannot be another version, but both cases
+                            // have the same remedy: this connection cannot be used.
                             None => {
-                                self.gone = true;
+                                self.disconnected = true;
                                 return Err(SourceError::Missing {
                                     what: "a process listener of this version",
                                 });
@@ -222,15 +238,18 @@ impl ConnectorSource {
         }
     }
 
+    /// Waits until the socket is ready for `flags`.
+    ///
     /// # Errors
     ///
-    /// The listener counts as gone where it does not come up to it in time.
+    /// [`SourceError::Gone`] at `deadline`: a listener that does not answer in time is given up, so
+    /// that the caller can take another source.
     fn wait_for(&mut self, flags: PollFlags, deadline: Instant) -> Result<(), SourceError> {
-        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = deadline.saturating_duration_since(Instant::now());
         let mut ready = [PollFd::new(self.socket.as_fd(), flags)];
-        match poll(&mut ready, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO)) {
+        match poll(&mut ready, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO)) {
             Ok(0) => {
-                self.gone = true;
+                self.disconnected = true;
                 Err(SourceError::Gone { what: LISTENER })
             }
             Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -242,8 +261,9 @@ impl ConnectorSource {
     }
 }
 
-/// What was on its way when its target was let go is nobody's.
-fn belongs(record: &Record, watched: &HashSet<TargetId>) -> bool {
+/// Whether the target of a record is still watched. The listener may have sent records before it
+/// received the request to end the watch; those are dropped.
+fn is_watched(record: &Record, watched: &HashSet<TargetId>) -> bool {
     match record {
         Record::Process { target, .. }
         | Record::Listen { target, .. }
@@ -258,18 +278,19 @@ impl Source for ConnectorSource {
         Backend::Connector
     }
 
-    /// Waits 2 seconds at most for the listener's answer. The records of a look at who is alive
-    /// come first, before what happens then.
+    /// Waits 2 seconds at most for the listener's answer. The first records of the target are those
+    /// of a scan; later events follow them.
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError> {
+        // Inserted before the request: the records of the scan arrive before the answer.
         self.watched.insert(id);
-        let watched = self.request(&Request::Watch { id, target: target.clone() }).and_then(|()| {
+        let answer = self.request(&Request::Watch { id, target: target.clone() }).and_then(|()| {
             self.await_answer(|answer| match *answer {
-                Answer::Watched { id: of } if of == id => Some(Ok(())),
-                Answer::Refused { id: of, errno } if of == id => Some(Err(errno)),
+                Answer::Watched { id: answered } if answered == id => Some(Ok(())),
+                Answer::Refused { id: answered, errno } if answered == id => Some(Err(errno)),
                 _ => None,
             })
         });
-        let refused = match watched {
+        let error = match answer {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(errno)) => {
                 let target = match target {
@@ -281,19 +302,20 @@ impl Source for ConnectorSource {
             Err(error) => error,
         };
         self.watched.remove(&id);
-        Err(refused)
+        Err(error)
     }
 
     fn unwatch(&mut self, id: TargetId) {
         if self.watched.remove(&id) {
             let watched = &self.watched;
-            self.pending.retain(|record| belongs(record, watched));
-            // A listener that has gone watches nobody; `read` tells of that.
+            self.pending.retain(|record| is_watched(record, watched));
+            // If the listener has ended it watches nothing any more, and the next `read` returns
+            // that error.
             let _ = self.request(&Request::Unwatch { id });
         }
     }
 
-    /// The kernel counts nothing here.
+    /// Always `None`: the kernel does not count the events of the proc connector per target.
     fn counts(&self, _id: TargetId) -> Option<KernelCounts> {
         None
     }
@@ -302,25 +324,28 @@ impl Source for ConnectorSource {
         Some(self.ready.0.as_fd())
     }
 
-    /// Nothing is left to collect: the listener sends what it has read in one turn as one packet.
+    /// Zero: the listener collects already. It sends the records of one turn together.
     fn interval(&self) -> Duration {
         Duration::ZERO
     }
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
-        let mut given = 0;
-        // Lowered; what stays pending for want of `limit` is told by the answer.
-        self.kept.clear();
+        let mut delivered = 0;
+        // Cleared even if `limit` leaves records pending: the returned `true` makes the caller read
+        // again.
+        self.pending_waker.clear();
         loop {
-            while given < limit {
+            while delivered < limit {
                 let Some(record) = self.pending.pop_front() else { break };
                 sink(record);
-                given += 1;
+                delivered += 1;
             }
-            if given >= limit {
+            if delivered >= limit {
                 return Ok(true);
             }
-            if self.gone {
+            // Checked after the pending records, so that those received before the end of the
+            // connection are still delivered.
+            if self.disconnected {
                 return Err(SourceError::Gone { what: LISTENER });
             }
             if !self.receive(&mut |_| {})? && self.pending.is_empty() {
@@ -330,8 +355,8 @@ impl Source for ConnectorSource {
     }
 }
 
-/// Whether the kernel lets this process listen: asks it, with the request and its answer, and stops
-/// again. Getting events would prove nothing: see `netlink`.
+/// Checks whether the kernel allows this process to listen: sends the request, waits for the
+/// kernel's answer, and stops listening. Receiving events would prove nothing: see `netlink`.
 pub(in crate::observe) fn probe() -> io::Result<()> {
     netlink::Connector::listen().map(drop)
 }

@@ -1,15 +1,15 @@
-//! The kernel's proc connector: a netlink group that tells of every fork, exec and exit of the
+//! The kernel's proc connector: a netlink group that reports every fork, exec and exit of the
 //! node.
 //!
 //! Formats: `struct nlmsghdr`, `struct cn_msg` (linux/connector.h), `struct proc_event` and `struct
 //! proc_input` (linux/cn_proc.h), all in the machine's byte order.
 //!
-//! The kernel counts its listeners and sends nothing while there is none. A listener that dies
-//! without `PROC_CN_MCAST_IGNORE` leaves the count up for the rest of the boot
-//! (drivers/connector/cn_proc.c lowers it for that message only): every process event of the node
-//! then is made and thrown away, and a socket that only binds gets events. So [`Connector`] sends
-//! it on every way out that runs destructors, and nothing here takes an event for a proof that
-//! listening was allowed: the answer to the request is.
+//! The kernel counts its listeners, and sends nothing while the count is 0. Only the message
+//! `PROC_CN_MCAST_IGNORE` lowers the count (drivers/connector/cn_proc.c). A listener that ends
+//! without it leaves the count too high until the next boot: the kernel then creates every process
+//! event of the node and throws it away, and a socket that is only bound receives events. Therefore
+//! [`Connector`] sends the message when it is dropped. And receiving an event does not prove that
+//! listening was allowed: only the answer to the request does.
 
 use std::{
     io,
@@ -26,98 +26,109 @@ use nix::{
 
 use crate::sys::socket_filter::{self, Instruction};
 
-/// `CN_IDX_PROC` and `CN_VAL_PROC`; the group has the number of the index.
+/// `CN_IDX_PROC` and `CN_VAL_PROC`, which are equal. The netlink group has the number of the index.
 const PROC: u32 = 1;
 
+// `enum proc_cn_mcast_op`.
 const LISTEN: u32 = 1;
 pub(super) const IGNORE: u32 = 2;
 
+// `enum proc_cn_event`.
 const NONE: u32 = 0;
 const FORK: u32 = 1;
 const EXEC: u32 = 2;
 const EXIT: u32 = 0x8000_0000;
 
-/// Where `proc_event` begins: after `nlmsghdr` (16) and `cn_msg` (20).
+/// The offset of `proc_event` in bytes: after `nlmsghdr` (16) and `cn_msg` (20).
 const EVENT: usize = 36;
 
-/// Where its union begins: after `what`, `cpu` and `timestamp_ns`.
+/// The offset of its union in bytes: after `what`, `cpu` and `timestamp_ns`.
 const DATA: usize = EVENT + 16;
 
-/// How many bytes of events wait in the kernel. An event takes 768 with its bookkeeping: about 10
-/// 000 of them, which is half a second of the fastest storm that two processors can make. Beyond
-/// that the kernel drops, and says so once (`ENOBUFS`).
-const BUFFER: usize = 8 << 20;
+/// The size of the socket's receive buffer in bytes. An event takes 768 of them with the kernel's
+/// bookkeeping. The buffer holds about 10 000 events, which is half a second of the fastest storm
+/// of processes that two processors can make. The kernel drops further events, and the next receive
+/// fails once with `ENOBUFS`.
+const RECEIVE_BUFFER: usize = 8 << 20;
 
-/// How long the kernel may take to answer a request. It answers within the call.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+/// How long to wait for the kernel's answer to a request. The kernel answers during the call of
+/// sendto(2), so the answer is there at once or never comes.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What the kernel told.
+/// An event of a process. Pids are those of the initial pid namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
-    /// A process was made. Threads are not told.
+    /// A process was forked. New threads are not reported.
     Fork { parent: i32, child: i32 },
-    /// A process runs something else.
+    /// A process runs a new image.
     Exec { pid: i32 },
-    /// A thread ended; it is the leader where `thread == pid`. The status is as wait(2) has it.
+    /// A thread ended. It is the thread group's leader if `thread == pid`. `status` is a wait
+    /// status as wait(2) returns it.
     Exit { pid: i32, thread: i32, status: u32 },
 }
 
-/// One message.
+/// A message from the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Message {
-    /// An event, with its moment of `CLOCK_MONOTONIC` in nanoseconds.
+    /// An event, and its time (`CLOCK_MONOTONIC`, nanoseconds).
     Event { at_ns: u64, event: Event },
-    /// The kernel answered a request: the errno, 0 for consent. Everybody in the group gets the
-    /// answers to everybody's requests; `to` is the number of the request, and one.
+    /// The answer to a request: an errno, or 0 if the kernel accepts it. All sockets of the group
+    /// receive the answers to all requests. `to` is the request's number plus 1.
     Answer { to: u32, errno: u32 },
 }
 
-/// A socket that listens. Dropping it tells the kernel that it does no more.
+/// A socket that receives the kernel's events. When it is dropped, it asks the kernel to stop.
 #[derive(Debug)]
 pub(super) struct Connector(Socket);
 
 impl Connector {
-    /// Listens, after asking whether it may.
+    /// Asks the kernel to send events, and waits until it accepts.
     ///
     /// # Errors
     ///
-    /// `ECONNREFUSED` in another network namespace than the initial one, `EPERM` without
-    /// `CAP_NET_ADMIN`, `EPROTONOSUPPORT` in a kernel without it, `ETIMEDOUT` where the kernel
-    /// ignores the request: outside the initial pid and user namespace.
+    /// - `ECONNREFUSED` outside of the initial network namespace;
+    /// - `EPERM` without `CAP_NET_ADMIN`;
+    /// - `EPROTONOSUPPORT` if the kernel has no connector;
+    /// - `ETIMEDOUT` outside of the initial pid and user namespaces, where the kernel ignores the
+    ///   request.
     pub(super) fn listen() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_CONNECTOR)?;
         socket.set_non_blocking(true)?;
-        if setsockopt(&socket, sockopt::RcvBufForce, &BUFFER).is_err() {
-            // Without CAP_NET_ADMIN; bounded by net.core.rmem_max then.
-            setsockopt(&socket, sockopt::RcvBuf, &BUFFER)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+            // SO_RCVBUFFORCE needs CAP_NET_ADMIN. SO_RCVBUF is bounded by net.core.rmem_max.
+            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
         }
-        // Refused: threads and ownership changes come too, and cost time only.
+        // Without the filter, events of threads and of changed credentials are received too. They
+        // are ignored and only cost time, so an error does not matter.
         let _ = socket_filter::attach(&socket, &filter());
         socket.bind(&SocketAddr::new(0, PROC))?;
         let connector = Self(socket);
-        // The plain request first: with an event mask the kernel filters its own answer away (seen
-        // on 6.18, where an answer is an event of no kind). A second one from the same socket does
-        // not count a second time.
-        connector.send(&LISTEN.to_ne_bytes(), mark(LISTEN))?;
-        connector.await_answer(mark(LISTEN))?;
-        // Linux 6.6: the kernel makes no copy of other kinds of events for us. An older one ignores
-        // a request of this length, and the filter does it.
+        // The first request has no event mask: with one, the kernel filters its own answer away
+        // (observed on 6.18, where an answer is an event of kind `PROC_EVENT_NONE`). A second
+        // request from the same socket does not raise the count of listeners again.
+        connector.send(&LISTEN.to_ne_bytes(), request_number(LISTEN))?;
+        connector.await_answer(request_number(LISTEN))?;
+        // The second request has one. Since Linux 6.6 the kernel then does not copy other kinds of
+        // events to this socket. An older kernel ignores a request of this length, and the socket
+        // filter drops them.
         let mask = FORK | EXEC | EXIT;
-        connector.send(&[LISTEN.to_ne_bytes(), mask.to_ne_bytes()].concat(), mark(LISTEN))?;
+        connector
+            .send(&[LISTEN.to_ne_bytes(), mask.to_ne_bytes()].concat(), request_number(LISTEN))?;
         Ok(connector)
     }
 
-    /// The next message; `None` when none waits.
+    /// Receives the next message. `None` if none waits.
     ///
     /// # Errors
     ///
-    /// `ENOBUFS`: the kernel dropped events since the last call.
+    /// `ENOBUFS` if the kernel has dropped events since the last call; other errors of recvfrom(2).
     pub(super) fn next(&self) -> io::Result<Option<Message>> {
         loop {
             let mut space = [0_u8; 512];
             let mut buffer = &mut space[..];
             match self.0.recv_from(&mut buffer, 0) {
-                // Only the kernel has port 0: what a process sends to the group is not believed.
+                // Only the kernel has port 0. A message from another port was sent to the group by
+                // a process, which could forge events.
                 Ok((length, from)) if from.port_number() == 0 => {
                     if let Some(message) = parse(&space[..length.min(space.len())]) {
                         return Ok(Some(message));
@@ -131,8 +142,9 @@ impl Connector {
         }
     }
 
+    /// Waits for the answer to the request with this number, and ignores all other messages.
     fn await_answer(&self, request: u32) -> io::Result<()> {
-        let deadline = Instant::now() + ANSWER_WITHIN;
+        let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
             match self.next() {
                 Ok(Some(Message::Answer { to, errno })) if to == request.wrapping_add(1) => {
@@ -142,22 +154,23 @@ impl Connector {
                         Err(_) => Err(io::ErrorKind::InvalidData.into()),
                     };
                 }
-                // Other listeners' answers, events that the count of others lets through; a full
-                // buffer is nobody's loss yet.
+                // Answers to other listeners, and events, which arrive already if there are other
+                // listeners. A full buffer is no loss yet, because no client has a watch.
                 Ok(Some(_)) => {}
                 Err(error) if is_overrun(&error) => {}
                 Err(error) => return Err(error),
                 Ok(None) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+                    let timeout = deadline.saturating_duration_since(Instant::now());
+                    let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO);
                     let mut ready = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
-                    match poll(&mut ready, left) {
+                    match poll(&mut ready, timeout) {
                         Ok(0) => return Err(Errno::ETIMEDOUT.into()),
                         Ok(_) | Err(Errno::EINTR) => {}
                         Err(error) => return Err(error.into()),
                     }
                 }
             }
+            // Checked here too: on a busy node messages never stop, and poll(2) is never reached.
             if Instant::now() >= deadline {
                 return Err(Errno::ETIMEDOUT.into());
             }
@@ -165,7 +178,7 @@ impl Connector {
     }
 
     fn send(&self, payload: &[u8], request: u32) -> io::Result<()> {
-        self.0.send_to(&message(payload, request), &SocketAddr::new(0, 0), 0).map(drop)
+        self.0.send_to(&encode(payload, request), &SocketAddr::new(0, 0), 0).map(drop)
     }
 }
 
@@ -177,33 +190,35 @@ impl AsFd for Connector {
 
 impl Drop for Connector {
     fn drop(&mut self) {
-        // After a refusal this is refused too, so the count never falls below the truth.
-        let _ = self.send(&IGNORE.to_ne_bytes(), mark(IGNORE));
+        // If the kernel refused the request to listen, it refuses this one too, so the count of
+        // listeners never becomes too low.
+        let _ = self.send(&IGNORE.to_ne_bytes(), request_number(IGNORE));
     }
 }
 
-/// Whether the kernel says that it dropped something.
+/// Whether the error means that the kernel has dropped events.
 pub(super) fn is_overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENOBUFS as i32)
 }
 
-/// What this process's requests of one kind carry, which tells their answers from others'.
-pub(super) fn mark(operation: u32) -> u32 {
+/// The number of this process's request for an operation. It distinguishes the answer from those to
+/// other listeners.
+pub(super) fn request_number(operation: u32) -> u32 {
     std::process::id() ^ 0x5f3a_0000 ^ (operation << 24)
 }
 
-/// A request.
-fn message(payload: &[u8], request: u32) -> Vec<u8> {
+/// A request as the kernel expects it: `nlmsghdr`, `cn_msg` and the payload.
+fn encode(payload: &[u8], request: u32) -> Vec<u8> {
     const NLMSG_DONE: u16 = 3;
     let length = u16::try_from(payload.len()).expect("a request is 4 or 8 bytes");
     let mut message = Vec::with_capacity(EVENT + payload.len());
     message.extend((36 + u32::from(length)).to_ne_bytes());
     message.extend(NLMSG_DONE.to_ne_bytes());
-    // Flags, sequence and port: the kernel asks for none of them.
+    // Flags, sequence number and port: the kernel reads none of them.
     message.extend([0; 2 + 4 + 4]);
     message.extend(PROC.to_ne_bytes());
     message.extend(PROC.to_ne_bytes());
-    // Sequence; then what comes back, plus one, in the answer.
+    // `seq`, which is not used, and `ack`: the answer has its value plus 1.
     message.extend([0; 4]);
     message.extend(request.to_ne_bytes());
     message.extend(length.to_ne_bytes());
@@ -212,8 +227,8 @@ fn message(payload: &[u8], request: u32) -> Vec<u8> {
     message
 }
 
-/// Parses one message; `None` for what is of no interest: threads that begin, other kinds of
-/// events.
+/// Parses one message. `None` for new threads, for other kinds of events, and for a message that is
+/// too short.
 pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let pid = |at: usize| Some(word(at)?.cast_signed());
@@ -234,17 +249,19 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
     Some(Message::Event { at_ns, event })
 }
 
-/// Keeps out of the buffer what [`parse`] would throw away, but for the exits of threads: the last
-/// thread's is the one that ends a process whose leader went before.
+/// The classic BPF program that keeps messages which [`parse`] would ignore out of the receive
+/// buffer. It passes the exits of threads: if the leader has ended before, the exit of the last
+/// thread ends the process.
 fn filter() -> [Instruction; 12] {
     const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const EQUALS_X: u16 = 0x1d; // BPF_JMP | BPF_JEQ | BPF_X
     const TO_X: u16 = 0x07; // BPF_MISC | BPF_TAX
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    // A load gives the bytes as a number in network order.
+    // A load converts from network byte order, and the events have the machine's.
     let kind = |what: u32| u32::from_be_bytes(what.to_ne_bytes());
-    let offset = |at: usize| u32::try_from(at).expect("small numbers");
+    let offset = |at: usize| u32::try_from(at).expect("all offsets are below 100");
+    // An instruction has two jump distances: if equal, and if not.
     [
         (LOAD, 0, 0, offset(EVENT)),
         (EQUALS, 4, 0, kind(FORK)),
@@ -252,6 +269,7 @@ fn filter() -> [Instruction; 12] {
         (EQUALS, 6, 0, kind(EXIT)),
         (EQUALS, 5, 0, kind(NONE)),
         (RETURN, 0, 0, 0),
+        // A fork: passes if `child_pid` is `child_tgid`, else it is a new thread.
         (LOAD, 0, 0, offset(DATA + 8)),
         (TO_X, 0, 0, 0),
         (LOAD, 0, 0, offset(DATA + 12)),

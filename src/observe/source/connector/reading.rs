@@ -1,5 +1,7 @@
-//! What `/proc` says of a process right after the kernel told of it. How fast this is decides how
-//! much is known of short-lived processes: nothing here reads what can be left out.
+//! What `/proc` shows of a process right after the kernel has reported its exec.
+//!
+//! The process may end at any moment, so the speed of this code decides how much is known about
+//! short-lived processes. It reads nothing that is not needed.
 
 use crate::{
     linux::{
@@ -9,33 +11,41 @@ use crate::{
     model::{FileId, Grade, Image, ProcessKey, Unknown},
 };
 
-/// One process, as it stood shortly after an exec.
+/// The state of one process shortly after an exec.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) stat: Stat,
     pub(super) status: Status,
     pub(super) image: Image,
+    /// `Late` if `image` is complete, else `Partial`.
     pub(super) grade: Grade,
+    /// The cgroups of the process; `None` if they could not be read.
     pub(super) memberships: Option<Memberships>,
+    /// The stdout and stderr of the process.
     pub(super) outputs: [Option<FileId>; 2],
-    pub(super) mounts: Option<u32>,
+    /// The inode number of the mount namespace; `None` if it could not be read.
+    pub(super) mount_namespace: Option<u32>,
 }
 
 impl Reading {
-    /// Reads; `at_ns` is the moment of the exec. `None`: nobody has the pid, or somebody younger.
+    /// Reads the process `pid`. `at_ns` is the time of its exec (`CLOCK_MONOTONIC`, nanoseconds).
+    /// `None` if no process has the pid, or only a younger one.
     pub(super) fn of(pid: i32, at_ns: u64) -> Option<Self> {
-        let stat = born_before(pid, at_ns)?;
+        let stat = stat_if_born_before(pid, at_ns)?;
+        // The image comes first, because it goes with the memory of the process, at its end.
         let (image, status) = image_of(pid, &stat);
         let memberships = Memberships::of(pid).ok();
         let outputs = outputs(pid);
-        let mounts = mount_namespace(pid);
+        let mount_namespace = mount_namespace(pid);
+        // A second read of the start time proves that all reads above were of the same process.
         let after = Stat::of(pid).filter(|after| after.start_ticks == stat.start_ticks);
         let (image, grade) = match after {
             Some(after) => judged(image, &after),
-            // Reaped meanwhile: perhaps reused too, so nothing of it is believed.
+            // The process was reaped meanwhile. Its pid may have been reused at any point between
+            // the reads, so none of them is used.
             None => (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial),
         };
-        Some(Self { stat, status, image, grade, memberships, outputs, mounts })
+        Some(Self { stat, status, image, grade, memberships, outputs, mount_namespace })
     }
 
     pub(super) fn key(&self, pid: i32) -> ProcessKey {
@@ -43,9 +53,9 @@ impl Reading {
     }
 }
 
-/// Who has this pid, if that one was born before `at_ns` and so can be the one that the kernel told
-/// of.
-pub(super) fn born_before(pid: i32, at_ns: u64) -> Option<Stat> {
-    // A tick of grace: the two clocks are not read at once.
+/// The process that has this pid now, if it started before `at_ns` (`CLOCK_MONOTONIC`,
+/// nanoseconds). A younger process cannot be the one that the kernel has reported at `at_ns`.
+pub(super) fn stat_if_born_before(pid: i32, at_ns: u64) -> Option<Stat> {
+    // One tick more is allowed, because `start_ticks_at` can be off by one tick.
     Stat::of(pid).filter(|stat| stat.start_ticks <= start_ticks_at(at_ns) + 1)
 }

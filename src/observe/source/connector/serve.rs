@@ -1,4 +1,4 @@
-//! The life of the listener's process.
+//! The listener's process: its lock, its socket, its signals and its main loop.
 
 use std::{
     fs::{self, OpenOptions},
@@ -22,7 +22,7 @@ use nix::{
 };
 
 use super::{
-    client::{BUFFER, Client},
+    client::{Client, SEND_BUFFER},
     listener::Listener,
     netlink::Connector,
 };
@@ -35,52 +35,54 @@ use crate::{
 /// How long a listener without clients stays.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// How many shims one listener serves; a further one finds its connection closed.
+/// How many shims one listener serves. The connection of a further shim is closed at once.
 const CLIENTS_LIMIT: usize = 1024;
 
-/// How long a new listener waits for one that is leaving.
-const LEAVING_WITHIN: Duration = Duration::from_secs(2);
+/// How long a new listener waits for the lock of an older one that is about to exit.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The socket of a node's listener.
+/// The path of the listener's socket.
 pub(super) fn socket_path(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("connector.sock")
 }
 
-/// Is the node's listener: serves every shim on `connector.sock` in `runtime_dir`, and returns 5
-/// seconds after the last has gone, or on `SIGTERM`, `SIGINT` or `SIGHUP`. Returns at once where
-/// another one serves already: a lock on `connector.lock` says so.
+/// Runs the node's listener: serves all shims on `connector.sock` in `runtime_dir`. Returns 5
+/// seconds after the last shim has disconnected, or on `SIGTERM`, `SIGINT` or `SIGHUP`. Returns at
+/// once if another process holds the lock `connector.lock` and serves.
 ///
-/// For a process of its own, whose one thread this is: a signal that another thread can take ends
-/// the process before it can tell the kernel. On every way out but `SIGKILL` the kernel is told
-/// that nobody listens any more; after a `SIGKILL` it goes on making events of every process of the
-/// node, for nobody, until it is booted again (see drivers/connector/cn_proc.c): costs a few
-/// microseconds a process, and does no other harm.
+/// Must run as the only thread of a process: another thread could receive one of the signals, and
+/// the signal would end the process before it has stopped listening. The listener sends
+/// `PROC_CN_MCAST_IGNORE` to the kernel on every way out except `SIGKILL`. After a `SIGKILL` the
+/// kernel continues to create events for every process of the node until the next boot
+/// (drivers/connector/cn_proc.c). That costs a few microseconds per process and has no other
+/// effect.
 ///
 /// # Errors
 ///
-/// What the kernel refused: the proc connector
-/// ([`probe_connector`](crate::observe::capability::probe_connector) says why before), the socket,
-/// the lock.
+/// The error of the kernel if it refuses the proc connector
+/// ([`probe_connector`](crate::observe::source::probe::probe_connector) finds the reason), the
+/// socket or the lock.
 pub fn serve(runtime_dir: &Path) -> io::Result<()> {
     serve_until_idle(runtime_dir, LINGER)
 }
 
-/// As [`serve`], for listeners that shall leave after another time without clients.
+/// Like [`serve`], but returns when there was no client for `linger`.
 ///
 /// # Errors
 ///
-/// As [`serve`].
+/// Those of [`serve`].
 pub fn serve_until_idle(runtime_dir: &Path, linger: Duration) -> io::Result<()> {
-    serve_with(runtime_dir, linger, BUFFER)
+    serve_with(runtime_dir, linger, SEND_BUFFER)
 }
 
-/// As [`serve_until_idle`], with so many bytes for each client that does not read.
+/// Like [`serve_until_idle`]. `buffer` is the size in bytes of each client's send buffer.
 pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) -> io::Result<()> {
     let Some(_lock) = lock(runtime_dir)? else { return Ok(()) };
-    // Blocked before the kernel is asked to listen: from there on no way out may be a sudden one.
-    let signals = Signals::take()?;
+    // Blocked before the request to listen: from then on the process must not end before
+    // `Connector` is dropped.
+    let signals = Signals::block()?;
     let mut listener = Listener::new(Connector::listen()?);
-    let socket = Bound::new(&socket_path(runtime_dir))?;
+    let socket = ListeningSocket::bind(&socket_path(runtime_dir))?;
     let mut idle_since = Instant::now();
     loop {
         if !listener.is_idle() {
@@ -90,7 +92,8 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
             Duration::ZERO
         } else if listener.is_idle() {
             linger.saturating_sub(idle_since.elapsed())
-        } else if listener.owes() {
+        } else if listener.has_unreported_loss() {
+            // Only POLLIN is polled, so a socket that has free space again does not wake this loop.
             Duration::from_millis(20)
         } else {
             Duration::MAX
@@ -100,10 +103,11 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
         }
         let clients: Vec<u64> = listener.clients().map(|(number, _)| number).collect();
         let ready = {
-            let watched = [signals.0.as_fd(), socket.fd.as_fd(), listener.events()].into_iter();
-            let watched = watched.chain(listener.clients().map(|(_, fd)| fd));
-            let mut ready: Vec<_> = watched.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-            // What is too long for the kernel's milliseconds is for ever.
+            // `ready[0]` to `ready[2]` below are these three; the clients follow.
+            let polled = [signals.0.as_fd(), socket.fd.as_fd(), listener.events()].into_iter();
+            let polled = polled.chain(listener.clients().map(|(_, fd)| fd));
+            let mut ready: Vec<_> = polled.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            // A duration that has too many milliseconds for poll(2) means: no timeout.
             match poll(&mut ready, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE)) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(error) => return Err(error.into()),
@@ -111,18 +115,19 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
             ready.iter().map(|fd| fd.any().unwrap_or(true)).collect::<Vec<_>>()
         };
         if ready[0] {
-            // Taken, so that it does not strike when the mask is as it was.
+            // Reads the signal, so that it does not end the process once it is unblocked.
             let _ = signals.0.read_signal();
             return Ok(());
         }
-        // The kernel's events first: what runs may be gone in a moment.
+        // The kernel's events come before the clients' requests: their processes may end soon, and
+        // then /proc has nothing about them.
         if ready[2] || listener.has_pending() {
             listener.turn()?;
         } else {
             listener.flush_all();
         }
         for (number, _) in clients.iter().zip(&ready[3..]).filter(|(_, ready)| **ready) {
-            listener.hear(*number);
+            listener.read_requests(*number);
         }
         if ready[1] {
             socket.accept(&mut listener, buffer);
@@ -130,7 +135,7 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
     }
 }
 
-/// The lock of the node's one listener. `None` if another process serves already.
+/// Takes the lock of the node's listener. `None` if another process serves already.
 fn lock(runtime_dir: &Path) -> io::Result<Option<Lock>> {
     let file = OpenOptions::new()
         .write(true)
@@ -138,44 +143,50 @@ fn lock(runtime_dir: &Path) -> io::Result<Option<Lock>> {
         .truncate(false)
         .mode(0o600)
         .open(runtime_dir.join("connector.lock"))?;
-    let deadline = Instant::now() + LEAVING_WITHIN;
+    let deadline = Instant::now() + LOCK_TIMEOUT;
     let socket = socket_path(runtime_dir);
-    // A process that holds the lock and does not serve has just started, or is about to leave.
+    // A process that has the lock and does not accept connections has just started, or is about to
+    // exit: waits until it is clear which.
     lock_unless(file, Duration::from_millis(5), || {
         open_socket(&socket).is_ok() || Instant::now() >= deadline
     })
 }
 
-/// Connects to a listener.
+/// Connects to the listener's socket at `path`. Fails if no process listens on it.
 pub(super) fn open_socket(path: &Path) -> io::Result<OwnedFd> {
     let fd = new_socket()?;
     connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     Ok(fd)
 }
 
-/// Keeps the order and the packets' bounds, and tells of the other end's end.
+/// Creates a socket of type `SOCK_SEQPACKET`: it keeps order and message boundaries, and reports
+/// the end of the peer, which a datagram socket does not.
 fn new_socket() -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     Ok(socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?)
 }
 
 /// The socket that shims connect to.
-struct Bound {
+struct ListeningSocket {
     fd: OwnedFd,
     path: PathBuf,
 }
 
-impl Bound {
-    fn new(path: &Path) -> io::Result<Self> {
-        // Left by a listener that was killed: the lock proves that no other process serves it.
+impl ListeningSocket {
+    fn bind(path: &Path) -> io::Result<Self> {
+        // A listener that was killed has left its socket. It can be removed, because the lock
+        // proves that no other process serves it.
         unix_socket::remove(path)?;
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = bind_private(path, SockType::SeqPacket, flags, Backlog::new(64)?)?;
         Ok(Self { fd, path: path.to_owned() })
     }
 
+    /// Accepts all connections that wait.
     fn accept(&self, listener: &mut Listener, buffer: usize) {
         while let Ok(fd) = accept(&self.fd) {
+            // Beyond the limit the connection is accepted and closed: left in the backlog, it would
+            // keep the listening socket readable, and poll(2) would never wait.
             if listener.clients().count() < CLIENTS_LIMIT {
                 listener.admit(Client::new(fd, buffer));
             }
@@ -183,18 +194,20 @@ impl Bound {
     }
 }
 
-impl Drop for Bound {
+impl Drop for ListeningSocket {
     fn drop(&mut self) {
-        // Before the lock is given up, so it is ours. Those who wait to be accepted find it closed.
+        // The lock is still held (it was taken before, so it is dropped after this), so the socket
+        // cannot be that of another listener. Shims in the backlog see their connection closed.
         let _ = fs::remove_file(&self.path);
     }
 }
 
-/// The signals that end the listener, as a descriptor.
+/// The signals that end the listener, blocked and readable from a descriptor; and the signal mask
+/// from before, which is restored at the end.
 struct Signals(SignalFd, SigSet);
 
 impl Signals {
-    fn take() -> io::Result<Self> {
+    fn block() -> io::Result<Self> {
         let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP].into_iter().collect();
         let before = SigSet::thread_get_mask()?;
         set.thread_block()?;

@@ -1,7 +1,8 @@
 use nix::fcntl::{Flock, FlockArg};
 
-/// Tests that listen run one after the other, whatever process they are in: one asks whether
-/// anybody listens. tests/shim/root/watch/sources.rs takes the same lock.
+/// Takes the lock of the tests that listen on the proc connector, so that they run one after the
+/// other, also in different processes: some of them check whether the machine has any listener.
+/// tests/shim/root/watch/sources.rs takes the same lock.
 pub(in crate::observe) fn alone() -> Flock<std::fs::File> {
     let path = std::env::temp_dir().join("lookout-test-connector.lock");
     let file =
@@ -22,7 +23,8 @@ mod root {
         observe::{record::What, source::connector::netlink::Message},
     };
 
-    /// A listener on a thread of this test's, which leaves 50 ms after its last client.
+    /// A runtime directory with a listener on a thread of the test. The listener returns 50 ms
+    /// after its last client has disconnected.
     struct Node {
         dir: tempfile::TempDir,
         listener: Option<JoinHandle<io::Result<()>>>,
@@ -50,15 +52,16 @@ mod root {
             .unwrap()
         }
 
-        fn left(&mut self) {
+        fn await_listener_end(&mut self) {
             let listener = self.listener.take().unwrap();
-            until("the listener leaves", || listener.is_finished());
+            until("the listener returns", || listener.is_finished());
             listener.join().unwrap().unwrap();
             assert!(!serve::socket_path(self.dir.path()).exists());
         }
     }
 
-    /// A listener that ended with its process would leave the kernel making events for nobody.
+    /// Waits for the listener: if the test process ended first, the listener could not send
+    /// `PROC_CN_MCAST_IGNORE`, and the kernel would create events until the next boot.
     impl Drop for Node {
         fn drop(&mut self) {
             let deadline = Instant::now() + Duration::from_secs(10);
@@ -81,10 +84,10 @@ mod root {
             if is_enough(&records) {
                 return records;
             }
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "not within 20 s: {records:?}");
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            assert!(!timeout.is_zero(), "not within 20 s: {records:?}");
             let mut ready = [PollFd::new(source.fd().unwrap(), PollFlags::POLLIN)];
-            let _ = poll(&mut ready, PollTimeout::try_from(left).unwrap());
+            let _ = poll(&mut ready, PollTimeout::try_from(timeout).unwrap());
         }
     }
 
@@ -101,10 +104,10 @@ mod root {
         Target::Cgroup { path: of.0.clone(), pid_namespace: None }
     }
 
-    /// Check that every fork, exec and exit of 500 short processes is told, and that no record
-    /// claims to know arguments that are another's.
+    /// Check that every fork, exec and exit of 500 short processes is reported, and that no record
+    /// has the arguments of another process.
     #[test]
-    fn short_processes_are_told_whole_and_graded_honestly() {
+    fn short_processes_are_reported_completely_and_graded_correctly() {
         const PROCESSES: usize = 500;
         let _alone = alone();
         let mut node = Node::new();
@@ -126,7 +129,8 @@ mod root {
                     assert_eq!(lineage.parent(), Some(shell_key));
                     forks.push(*key);
                 }
-                // The exec of the shell itself: the kernel tells it after spawn(3) has returned.
+                // The exec of the shell itself, which the kernel reports after spawn(3) has
+                // returned.
                 What::Exec { .. } if *key == shell_key => {}
                 What::Exec { image, lineage, .. } => {
                     assert_eq!(lineage.parent_pid, shell.pid());
@@ -143,14 +147,14 @@ mod root {
         assert_eq!((forks.len(), execs.len(), exits), (PROCESSES, PROCESSES, PROCESSES + 1));
         let mut late = 0;
         for (number, (key, grade, image)) in execs.iter().enumerate() {
-            // The shell makes one after the other.
+            // The shell starts one process after the other.
             assert_eq!(*key, forks[number]);
             let argument = format!("n{}", number + 1);
-            let its_own = [b"/bin/true", argument.as_bytes()];
+            let expected = [b"/bin/true", argument.as_bytes()];
             match (grade, &image.args) {
                 (Grade::Late, Some(args)) => {
                     late += 1;
-                    assert!(args.iter().eq(its_own), "{args:?} of {argument}");
+                    assert!(args.iter().eq(expected), "{args:?} of {argument}");
                     assert!(
                         image.executable.as_deref().is_some_and(|path| !path.is_empty()),
                         "{image:?}"
@@ -159,21 +163,21 @@ mod root {
                 (Grade::Partial, args) => {
                     assert!(image.unknown.is_some(), "{image:?}");
                     assert!(
-                        args.as_ref().is_none_or(|args| args.iter().eq(its_own)),
+                        args.as_ref().is_none_or(|args| args.iter().eq(expected)),
                         "{args:?} of {argument}"
                     );
                 }
                 other => panic!("{other:?}"),
             }
         }
-        println!("{late} of {PROCESSES} with everything");
+        println!("{late} of {PROCESSES} execs have a complete image");
         drop(source);
-        node.left();
+        node.await_listener_end();
     }
 
-    /// Check that an exec in place is told apart from the one before, with its own arguments.
+    /// Check that an exec without a fork has the arguments of the new image.
     #[test]
-    fn an_exec_in_place_is_told_with_its_own_arguments() {
+    fn an_exec_without_a_fork_is_reported_with_its_own_arguments() {
         let _alone = alone();
         let mut node = Node::new();
         let mut source = node.connect();
@@ -200,23 +204,25 @@ mod root {
         assert_eq!((*in_host_mounts, *cgroup), (Some(true), None));
     }
 
-    /// Check that two shims get their own and nothing else, and that one target can be let go.
+    /// Check that each of two shims receives only the records of its own targets, and none of a
+    /// target that it no longer watches.
     #[test]
-    fn a_client_gets_its_own_targets_only() {
+    fn a_client_receives_records_of_its_own_targets_only() {
         let _alone = alone();
         let mut node = Node::new();
-        let (mut one, mut other) = (node.connect(), node.connect());
+        let (mut first, mut second) = (node.connect(), node.connect());
         let (left, right) = (Cgroup::new("left"), Cgroup::new("right"));
         let (mut in_left, mut in_right) = (left.shell("true; exit 1"), right.shell("true; exit 2"));
-        one.watch(TargetId(1), &cgroup(&left)).unwrap();
-        other.watch(TargetId(1), &cgroup(&right)).unwrap();
-        other.watch(TargetId(2), &Target::Tree { pid: in_left.pid() }).unwrap();
-        other.unwatch(TargetId(2));
+        first.watch(TargetId(1), &cgroup(&left)).unwrap();
+        second.watch(TargetId(1), &cgroup(&right)).unwrap();
+        second.watch(TargetId(2), &Target::Tree { pid: in_left.pid() }).unwrap();
+        // The same process is still watched by the first client.
+        second.unwatch(TargetId(2));
         in_left.go();
-        let records = read_until(&mut one, |records| exit_of(records, in_left.pid()).is_some());
+        let records = read_until(&mut first, |records| exit_of(records, in_left.pid()).is_some());
         assert_eq!(exit_of(&records, in_left.pid()), Some(0x100));
         in_right.go();
-        let records = read_until(&mut other, |records| exit_of(records, in_right.pid()).is_some());
+        let records = read_until(&mut second, |records| exit_of(records, in_right.pid()).is_some());
         assert!(
             records
                 .iter()
@@ -225,9 +231,9 @@ mod root {
         );
     }
 
-    /// Check that a tree is followed through children whose parent has ended.
+    /// Check that the descendants of a tree are watched after their parent has ended.
     #[test]
-    fn a_tree_is_followed_past_the_end_of_parents() {
+    fn descendants_are_watched_after_their_parent_has_ended() {
         let _alone = alone();
         let mut node = Node::new();
         let mut source = node.connect();
@@ -248,14 +254,15 @@ mod root {
         assert_eq!(exit_of(&records, root.pid()), Some(0x400));
     }
 
-    /// Check that a process whose leader ends first has one exit, at its end, with its own status.
+    /// Check that if the leader ends before another thread, the process has one exit, when the last
+    /// thread ends, with the status of the process.
     #[test]
-    fn a_leader_that_ends_first_gives_one_exit_at_the_end() {
+    fn a_process_has_one_exit_at_its_end_if_its_leader_ends_first() {
         use std::os::fd::AsRawFd as _;
         let _alone = alone();
         let mut node = Node::new();
         let mut source = node.connect();
-        // The leader waits for one byte, its worker for the next.
+        // The leader waits for the first byte, the other thread for the second.
         let (ours, theirs) = nix::unistd::pipe().unwrap();
         let go = || nix::unistd::write(&theirs, b"x").unwrap();
         let wait = move || while nix::unistd::read(&ours, &mut [0; 1]) != Ok(1) {};
@@ -273,58 +280,59 @@ mod root {
         until("the leader has ended", || {
             std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap().contains(") Z ")
         });
-        let mut early = Vec::new();
-        while source.read(64, &mut |record| early.push(record)).unwrap() {}
-        assert_eq!(exit_of(&early, child.as_raw()), None, "its worker lives");
+        let mut before_end = Vec::new();
+        while source.read(64, &mut |record| before_end.push(record)).unwrap() {}
+        assert_eq!(exit_of(&before_end, child.as_raw()), None, "a thread still runs");
         go();
         let records = read_until(&mut source, |records| exit_of(records, child.as_raw()).is_some());
         assert_eq!(exit_of(&records, child.as_raw()), Some(0x700));
         let status = nix::sys::wait::waitpid(child, None).unwrap();
         assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 7));
-        let all = early.iter().chain(&records);
+        let all = before_end.iter().chain(&records);
         let exits =
             all.filter(|record| matches!(record, Record::Process { what: What::Exit { .. }, .. }));
         assert_eq!(exits.count(), 1);
     }
 
-    /// Check that a listener that is asked to leave says so to the kernel, and that its clients
-    /// notice.
+    /// Check that a listener that receives SIGTERM asks the kernel to stop, and that its clients
+    /// receive an error.
     #[test]
-    fn a_listener_that_is_terminated_is_gone_for_its_clients() {
+    fn clients_of_a_terminated_listener_receive_an_error() {
         let _alone = alone();
         let mut node = Node::new();
         let mut source = node.connect();
         let witness = Witness::new();
         crate::sys::process::signal_thread(node.listener.as_ref().unwrap(), nix::libc::SIGTERM);
-        until("it is gone", || {
+        until("the listener has closed the connection", || {
             matches!(source.read(64, &mut |_| {}), Err(SourceError::Gone { .. }))
         });
         assert!(matches!(
             source.watch(TargetId(1), &Target::Tree { pid: 1 }),
             Err(SourceError::Gone { .. })
         ));
-        node.left();
-        witness.saw_that_we_stopped();
+        node.await_listener_end();
+        witness.assert_stopped();
     }
 
-    /// Check that the kernel's count of listeners is not left up once the last client has gone.
+    /// Check that the listener lowers the kernel's count of listeners after its last client has
+    /// disconnected.
     #[test]
     fn nothing_listens_after_the_last_client() {
         let _alone = alone();
         let mut node = Node::new();
         let source = node.connect();
-        assert!(Witness::new().gets_events(), "while it listens");
+        assert!(Witness::new().receives_events(), "while the listener runs");
         let witness = Witness::new();
         drop(source);
-        node.left();
-        witness.saw_that_we_stopped();
+        node.await_listener_end();
+        witness.assert_stopped();
         let witness = Witness::new();
         assert!(netlink::Connector::listen().is_ok());
-        witness.saw_that_we_stopped();
+        witness.assert_stopped();
     }
 
-    /// A socket in the kernel's group that never asked to listen. While somebody listens, whoever
-    /// that is, it gets the events, and the answers to everybody's requests.
+    /// A socket in the kernel's group that has not asked to listen. While any process of the
+    /// machine listens, it receives the events too, and the answers to all requests.
     struct Witness(netlink_sys::Socket);
 
     impl Witness {
@@ -342,18 +350,20 @@ mod root {
             Self(socket)
         }
 
-        fn gets_events(&self) -> bool {
+        fn receives_events(&self) -> bool {
             self.messages();
             spawn(&mut Command::new("true")).wait().unwrap();
             !self.messages().is_empty()
         }
 
-        /// Either nobody listens any more and the kernel is silent; or others do, and then the
-        /// kernel told all of the group that it took our request to stop.
-        fn saw_that_we_stopped(&self) {
-            let stopped = Message::Answer { to: netlink::mark(netlink::IGNORE) + 1, errno: 0 };
-            until("the kernel stops, or says that it took our request", || {
-                self.messages().contains(&stopped) || !Self::new().gets_events()
+        /// Waits until the listener of the test has stopped. If no other process listens, the
+        /// kernel sends no events any more. If others do, its answer to the request to stop is
+        /// seen.
+        fn assert_stopped(&self) {
+            let stopped =
+                Message::Answer { to: netlink::request_number(netlink::IGNORE) + 1, errno: 0 };
+            until("the kernel sends no events, or has accepted the request to stop", || {
+                self.messages().contains(&stopped) || !Self::new().receives_events()
             });
         }
 
@@ -364,9 +374,9 @@ mod root {
         }
     }
 
-    /// Check that there is one listener, however many are started.
+    /// Check that a second listener returns at once, and leaves the socket of the first in place.
     #[test]
-    fn a_second_listener_leaves_at_once() {
+    fn a_second_listener_returns_at_once() {
         let _alone = alone();
         let mut node = Node::new();
         let _source = node.connect();
@@ -378,9 +388,10 @@ mod root {
         assert_eq!(mode & 0o777, 0o600);
     }
 
-    /// Check that what cannot be watched is refused with the reason, and the source goes on.
+    /// Check that a target that does not exist is refused with the reason, and that the source
+    /// still works afterwards.
     #[test]
-    fn a_target_that_is_not_there_is_refused() {
+    fn a_target_that_does_not_exist_is_refused() {
         let _alone = alone();
         let mut node = Node::new();
         let mut source = node.connect();
@@ -396,15 +407,16 @@ mod root {
         source.watch(TargetId(1), &Target::Tree { pid: std::process::id().cast_signed() }).unwrap();
     }
 
-    /// Check that a client that does not read loses its own records only, counted, and learns who
-    /// lives.
+    /// Check that a client that does not read receives the number of records that it lost, and a
+    /// scan of the processes that are alive.
     #[test]
-    fn a_client_that_does_not_read_is_told_what_it_lost() {
+    fn a_client_that_does_not_read_receives_its_loss_and_a_scan() {
         let _alone = alone();
         let mut node = Node::new();
+        // 64 KiB instead of 2 MiB, so that the listener runs out of space after few records.
         let mut source = node.connect_with(64 << 10);
         let container = Cgroup::new("slow");
-        // Long arguments fill the buffer soon.
+        // Long arguments fill the buffer sooner.
         let long = "x".repeat(4000);
         let script =
             format!("i=0; while [ $i -lt 300 ]; do i=$((i+1)); /bin/true {long}; done; exit 3");
@@ -413,7 +425,7 @@ mod root {
         let pid = shell.pid();
         shell.go();
         shell.0.wait().unwrap();
-        // The exec of the shell itself may be told too.
+        // The exec of the shell itself may be reported too, and is not counted below.
         let own =
             |key: &ProcessKey, what: &What| key.pid == pid && matches!(what, What::Exec { .. });
         let is_lost = |record: &Record| matches!(record, Record::Lost { .. });
@@ -427,21 +439,23 @@ mod root {
         let [Record::Lost { count: Some(lost), target: None, .. }] = losses[..] else {
             panic!("{losses:?}")
         };
-        let told = |record: &&Record| {
-            matches!(record, Record::Process { key, what: what @ (What::Fork(_) | What::Exec { .. } | What::Exit { .. }), .. }
-                if !own(key, what))
+        let is_counted = |record: &&Record| {
+            let Record::Process { key, what, .. } = record else { return false };
+            let is_event = matches!(what, What::Fork(_) | What::Exec { .. } | What::Exit { .. });
+            is_event && !own(key, what)
         };
-        let delivered = records.iter().filter(told).count() as u64;
+        // A fork, an exec and an exit of each of 300 processes, and the exit of the shell.
+        let delivered = records.iter().filter(is_counted).count() as u64;
         assert_eq!(delivered + lost, 3 * 300 + 1);
         assert!(*lost > 0);
     }
 
-    /// Check that an exec whose process is gone says so and claims nothing.
+    /// Check that a process that does not exist, or that is younger than the exec, has no reading.
     #[test]
-    fn a_reading_of_nobody_is_no_reading() {
+    fn a_missing_or_younger_process_has_no_reading() {
         assert!(reading::Reading::of(i32::MAX, u64::MAX).is_none());
         let me = std::process::id().cast_signed();
-        assert!(reading::Reading::of(me, 0).is_none(), "born after that moment");
+        assert!(reading::Reading::of(me, 0).is_none(), "the process is younger");
         assert!(reading::Reading::of(me, u64::MAX / 2).is_some());
         assert_eq!(Unknown::Gone.as_str(), "gone");
     }

@@ -1,6 +1,8 @@
-//! What the node's listener and a shim say to each other: packets of frames, each a length of 32
-//! bits and its bytes. Numbers are little-endian. Both ends are of one binary on one machine; a
-//! version guards against the other end being an older one.
+//! The messages between the node's listener and a shim.
+//!
+//! A packet of the `SOCK_SEQPACKET` socket consists of frames. A frame is a length of 32 bits, and
+//! that many bytes. Numbers are little-endian. Both ends normally run the same binary; the version
+//! finds the case that a listener from before an upgrade still runs.
 
 use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, path::PathBuf, sync::Arc};
 
@@ -12,33 +14,34 @@ use crate::{
     },
 };
 
-/// Changes with every change below.
+/// The version of this protocol. It must change with every change of the messages below.
 pub(super) const VERSION: u32 = 1;
 
-/// The longest packet, in bytes. An image of the longest arguments and paths takes a quarter.
+/// The longest packet, in bytes. The longest image (arguments and paths) takes a quarter of it.
 pub(super) const PACKET_LIMIT: usize = 64 << 10;
 
-/// From a shim.
+/// A message from a shim to the listener.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Request {
-    /// The first.
+    /// The first message, which the listener answers with [`Answer::Ready`].
     Hello { version: u32 },
-    /// Answered by `Watched` or `Refused`.
+    /// Starts to watch a target. The listener answers with [`Answer::Watched`] or
+    /// [`Answer::Refused`].
     Watch { id: TargetId, target: Target },
-    /// Not answered.
+    /// Ends the watch of a target. There is no answer.
     Unwatch { id: TargetId },
 }
 
-/// From the listener.
+/// A message from the listener to a shim.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Answer {
-    /// To `Hello`.
+    /// The answer to [`Request::Hello`], with the listener's version.
     Ready { version: u32 },
-    /// Everything from here on is seen.
+    /// The target is watched: every later event of it is reported.
     Watched { id: TargetId },
-    /// It is not watched, for this errno.
+    /// The target is not watched, because of this errno.
     Refused { id: TargetId, errno: i32 },
-    /// Seen.
+    /// A record of a watched target, or a loss. Not an answer to a request.
     Record(Record),
 }
 
@@ -112,7 +115,7 @@ impl Answer {
                 to.key(*key);
                 to.what(what);
             }
-            // The proc connector tells of no sockets.
+            // The proc connector does not report sockets, so no such record is ever sent.
             Self::Record(
                 Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. },
             ) => {}
@@ -151,7 +154,7 @@ impl Answer {
     }
 }
 
-/// The frames of a packet. Ends at the first that is cut.
+/// The frames of a packet, up to the first that is cut off.
 pub(super) fn frames(mut packet: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
         let (length, rest) = packet.split_first_chunk::<4>()?;
@@ -207,7 +210,8 @@ impl Writer {
     }
 
     fn bytes(&mut self, value: &[u8]) {
-        // Paths and arguments are pages; what would not fit into a packet is cut.
+        // Paths and arguments have a few KiB at most. A longer value is cut, so that a frame always
+        // fits into a packet.
         let value = &value[..value.len().min(PACKET_LIMIT / 8)];
         self.u32(u32::try_from(value.len()).unwrap_or(0));
         self.0.extend_from_slice(value);
@@ -233,16 +237,16 @@ impl Writer {
     }
 
     fn image(&mut self, image: &Image) {
-        let optional =
+        let write_optional =
             |to: &mut Self, bytes: &Option<Box<[u8]>>| to.option(bytes.as_deref(), Self::bytes);
-        optional(self, &image.executable);
+        write_optional(self, &image.executable);
         self.option(image.args.as_ref(), |to, args| {
             to.bytes(&args.bytes);
             to.u64(args.total_bytes);
             to.u32(args.count);
         });
-        optional(self, &image.working_directory);
-        optional(self, &image.comm);
+        write_optional(self, &image.working_directory);
+        write_optional(self, &image.comm);
         self.option(image.uid, Self::u32);
         self.option(image.gid, Self::u32);
         let code =

@@ -10,23 +10,23 @@ fn event(what: u32, data: &[u32]) -> Vec<u8> {
     bytes
 }
 
-/// Check that each kind of event is understood as the kernel lays it out.
+/// Check that each kind of event is parsed from the kernel's layout.
 #[test]
-fn events_are_understood() {
-    let told = |what, data: &[u32]| parse(&event(what, data));
+fn events_are_parsed() {
+    let parsed = |what, data: &[u32]| parse(&event(what, data));
     let at = |event| Some(Message::Event { at_ns: 77, event });
-    assert_eq!(told(FORK, &[11, 10, 20, 20]), at(Event::Fork { parent: 10, child: 20 }));
-    assert_eq!(told(EXEC, &[20, 20]), at(Event::Exec { pid: 20 }));
+    assert_eq!(parsed(FORK, &[11, 10, 20, 20]), at(Event::Fork { parent: 10, child: 20 }));
+    assert_eq!(parsed(EXEC, &[20, 20]), at(Event::Exec { pid: 20 }));
     assert_eq!(
-        told(EXIT, &[21, 20, 0x500, 17]),
+        parsed(EXIT, &[21, 20, 0x500, 17]),
         at(Event::Exit { pid: 20, thread: 21, status: 0x500 })
     );
-    assert_eq!(told(NONE, &[1]), Some(Message::Answer { to: 8, errno: 1 }));
+    assert_eq!(parsed(NONE, &[1]), Some(Message::Answer { to: 8, errno: 1 }));
 }
 
-/// Check that threads, other kinds and whatever is cut are no events.
+/// Check that new threads, other kinds of events and messages that are cut off are ignored.
 #[test]
-fn what_is_no_event_of_a_process_is_left_out() {
+fn other_messages_are_ignored() {
     assert_eq!(parse(&event(FORK, &[10, 10, 21, 20])), None, "a thread");
     assert_eq!(parse(&event(0x200, &[20, 20, 0, 0])), None, "a new name");
     let whole = event(EXEC, &[20, 20]);

@@ -92,27 +92,27 @@ fn answer() -> impl Strategy<Value = Answer> {
 }
 
 proptest! {
-    /// Check that what was said is what is heard, frame after frame of a packet.
+    /// Check that answers that are encoded into one packet are decoded unchanged and in order.
     #[test]
-    fn answers_come_through_a_packet_unchanged(answers in vec(answer(), 0..6)) {
+    fn answers_in_a_packet_are_decoded_unchanged(answers in vec(answer(), 0..6)) {
         let packet: Vec<u8> = answers.iter().flat_map(Answer::encode).collect();
-        let heard: Option<Vec<_>> = frames(&packet).map(Answer::decode).collect();
-        prop_assert_eq!(heard, Some(answers));
+        let decoded: Option<Vec<_>> = frames(&packet).map(Answer::decode).collect();
+        prop_assert_eq!(decoded, Some(answers));
     }
 
-    /// Check that no bytes from the other end can do more than be refused.
+    /// Check that arbitrary bytes are decoded or refused, and never cause a panic.
     #[test]
-    fn noise_is_refused_without_a_panic(noise in vec(any::<u8>(), 0..200)) {
-        for frame in frames(&noise) {
+    fn arbitrary_bytes_cause_no_panic(bytes in vec(any::<u8>(), 0..200)) {
+        for frame in frames(&bytes) {
             let _ = (Answer::decode(frame), Request::decode(frame));
         }
-        let _ = (Answer::decode(&noise), Request::decode(&noise));
+        let _ = (Answer::decode(&bytes), Request::decode(&bytes));
     }
 }
 
-/// Check that each request comes through.
+/// Check that every kind of request is decoded unchanged.
 #[test]
-fn requests_come_through_unchanged() {
+fn requests_are_decoded_unchanged() {
     let cgroup =
         Target::Cgroup { path: "/sys/fs/cgroup/pids/\u{fc}".into(), pid_namespace: Some(7) };
     let requests = [

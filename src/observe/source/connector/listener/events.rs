@@ -1,0 +1,205 @@
+//! The effect of one event of the kernel: the change of the members, and its records.
+
+use std::{os::fd::AsFd as _, sync::Arc};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{Listener, Readings};
+use crate::{
+    linux::process::{Status, identify, lineage_of, start_ticks_at},
+    model::{Grade, Image, Lineage, ProcessKey, Unknown},
+    observe::{
+        record::What,
+        source::connector::{
+            members::{Member, Watch},
+            reading::{Reading, stat_if_born_before},
+        },
+    },
+    sys::pidfd,
+};
+
+impl Listener {
+    /// A process was forked. The child belongs to the targets of its parent.
+    pub(super) fn on_fork(&mut self, at_ns: u64, parent: i32, child: i32, readings: &Readings) {
+        let Some(from) = self.members.get(parent).cloned() else { return };
+        // A child that has exec'd in the same turn is read already.
+        let (start_ticks, vpid) = match readings.get(&child) {
+            Some((_, Some(reading))) => (Some(reading.stat.start_ticks), reading.status.vpid),
+            _ => match stat_if_born_before(child, at_ns) {
+                Some(stat) => (Some(stat.start_ticks), Status::of(child).vpid),
+                None => (None, None),
+            },
+        };
+        // If the child has ended already, its start time is that of the event, which can be one
+        // tick off. All records of the process have this same key.
+        let key = ProcessKey {
+            pid: child,
+            start_ticks: start_ticks.unwrap_or_else(|| start_ticks_at(at_ns)),
+        };
+        // A scan may have found and reported the child before this event was received.
+        let known = self
+            .members
+            .get(child)
+            .filter(|known| known.key == key)
+            .map(|known| known.watches.clone());
+        let lineage = Lineage {
+            vpid,
+            parent_pid: parent,
+            parent_start_ticks: from.key.start_ticks,
+            grandparent_pid: from.parent.pid,
+        };
+        for watch in from
+            .watches
+            .iter()
+            .filter(|watch| !known.as_ref().is_some_and(|known| known.contains(watch)))
+        {
+            let grade = if start_ticks.is_some() { Grade::Late } else { Grade::Partial };
+            self.report(*watch, at_ns, grade, key, What::Fork(lineage));
+        }
+        let member = Member {
+            key,
+            watches: from.watches,
+            vpid,
+            parent: from.key,
+            outputs: from.outputs,
+            leader_status: None,
+        };
+        self.members.insert(member);
+    }
+
+    /// A process runs a new image. `reading` is `None` if its state could not be read in time.
+    pub(super) fn on_exec(&mut self, at_ns: u64, pid: i32, reading: Option<&Reading>) {
+        let Some(mut member) = self.member_at_exec(pid, reading) else { return };
+        // At an exec the kernel ends all other threads, and the calling thread takes the leader's
+        // pid (`de_thread`, fs/exec.c). An earlier end of the leader is not the process's.
+        member.leader_status = None;
+        let (image, grade) = match reading {
+            Some(reading) => (reading.image.clone(), reading.grade),
+            None => (
+                Image { unknown: Some(unread_reason(member.key)), ..Image::default() },
+                Grade::Partial,
+            ),
+        };
+        let lineage = self.lineage(&mut member, reading);
+        if let Some(reading) = reading {
+            member.vpid = reading.status.vpid.or(member.vpid);
+            // The outputs of a process that is ending may be closed already: then those from before
+            // the exec are the better ones.
+            if reading.grade == Grade::Late {
+                member.outputs = reading.outputs;
+            }
+        }
+        let in_host_mounts = reading
+            .and_then(|it| it.mount_namespace)
+            .zip(self.own_mount_namespace)
+            .map(|(its, own)| its == own);
+        let memberships = reading.and_then(|it| it.memberships.as_ref());
+        let image = Arc::new(image);
+        for watch in &member.watches {
+            let nested_cgroup = |it: &Watch| it.nested_cgroup(memberships?);
+            let cgroup = self.members.watches.get(watch).and_then(nested_cgroup);
+            let what = What::Exec { lineage, image: Arc::clone(&image), cgroup, in_host_mounts };
+            self.report(*watch, at_ns, grade, member.key, what);
+        }
+        // Removed first: `insert` would keep the other fields of the present member.
+        self.members.remove(pid);
+        self.members.insert(member);
+    }
+
+    /// The member that execs. `None` if the process is in no target.
+    fn member_at_exec(&self, pid: i32, reading: Option<&Reading>) -> Option<Member> {
+        match (self.members.get(pid), reading) {
+            // The exit of the member was lost, and another process has its pid now.
+            (Some(known), Some(reading))
+                if known.key != reading.key(pid) && known.key.start_ticks != 0 => {}
+            (Some(known), _) => return Some(known.clone()),
+            (None, _) => {}
+        }
+        // No fork in a target was seen: the process may have entered one.
+        let reading = reading?;
+        let watches = self.members.watches_containing(pid, reading.memberships.as_ref()?);
+        (!watches.is_empty()).then(|| Member {
+            key: reading.key(pid),
+            watches,
+            vpid: reading.status.vpid,
+            parent: ProcessKey { pid: 0, start_ticks: 0 },
+            outputs: reading.outputs,
+            leader_status: None,
+        })
+    }
+
+    /// The lineage of a member at an exec. Also stores the parent if it has changed.
+    fn lineage(&self, member: &mut Member, reading: Option<&Reading>) -> Lineage {
+        // The parent of a process that is being reaped reads as 0 (`pid_alive`, fs/proc/array.c).
+        if let Some(reading) =
+            reading.filter(|it| it.stat.parent > 0 && it.stat.parent != member.parent.pid)
+        {
+            let lineage = lineage_of(&reading.stat, reading.status.vpid);
+            member.parent =
+                ProcessKey { pid: lineage.parent_pid, start_ticks: lineage.parent_start_ticks };
+            return lineage;
+        }
+        Lineage {
+            vpid: reading.and_then(|reading| reading.status.vpid).or(member.vpid),
+            parent_pid: member.parent.pid,
+            parent_start_ticks: member.parent.start_ticks,
+            grandparent_pid: self
+                .members
+                .get(member.parent.pid)
+                .map_or(0, |parent| parent.parent.pid),
+        }
+    }
+
+    /// A thread ended. The process has ended only if its pidfd is readable: the leader can end
+    /// before the other threads. The pidfd is never late: `do_exit` calls `exit_notify`, which
+    /// makes it readable, before `proc_exit_connector`, which makes the event.
+    pub(super) fn on_exit(&mut self, at_ns: u64, pid: i32, thread: i32, status: u32) {
+        let Some(member) = self.members.get_mut(pid) else { return };
+        let status = match (thread == pid, member.leader_status) {
+            (true, _) => status,
+            // The leader runs: the end of another thread means nothing for the process.
+            (false, None) => return,
+            // After exit_group(2) or a signal each thread has the status of the process. If instead
+            // the last thread ends alone, with pthread_exit(3), its own status is 0 and that of the
+            // leader counts.
+            (false, Some(leader)) if status == 0 => leader,
+            (false, Some(_)) => status,
+        };
+        if !has_ended(member.key) {
+            if thread == pid {
+                member.leader_status = Some(status);
+            }
+            return;
+        }
+        let Some(member) = self.members.remove(pid) else { return };
+        for watch in &member.watches {
+            let what = What::Exit {
+                wait_status: Some(status),
+                // The proc connector does not report this.
+                oom_killed: false,
+                outputs: member.outputs,
+            };
+            self.report(*watch, at_ns, Grade::Exact, member.key, what);
+        }
+    }
+}
+
+/// The reason why an exec has no reading. A process that still exists has exec'd again.
+fn unread_reason(key: ProcessKey) -> Unknown {
+    if identify(key.pid) == Some(key) { Unknown::Replaced } else { Unknown::Gone }
+}
+
+/// Whether the whole thread group has ended. Called at an exit: the process with this pid is the
+/// one that ended; or it is younger, and then that one was reaped.
+fn has_ended(key: ProcessKey) -> bool {
+    let fd = match pidfd::open(key.pid) {
+        Ok(fd) => fd,
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return true,
+        // No descriptor is available. A zombie counts as alive here, because it may have other
+        // threads: its exit is reported when the last of them ends.
+        Err(_) => return identify(key.pid) != Some(key),
+    };
+    let mut ready = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut ready, PollTimeout::ZERO).is_ok_and(|count| count > 0)
+        || identify(key.pid) != Some(key)
+}
