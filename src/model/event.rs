@@ -2,6 +2,8 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Capability, Ended, Parent, Port, Process, ProcessKey};
 
 /// One event, after redaction and before it gets a sequence number.
@@ -235,7 +237,7 @@ impl Activity {
 }
 
 /// How exact an event is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Grade {
     /// All facts were read in the kernel at the time of the event.
@@ -320,7 +322,7 @@ pub struct Gap {
 }
 
 /// A stage at which records or events can be lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Stage {
     /// The kernel's ring or socket buffer was full.

@@ -1,5 +1,7 @@
+use serde::{Deserialize, Serialize};
+
 /// An open file, among all of the node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// The device, as `stat.st_dev` encodes it.
     pub device: u64,

@@ -1,7 +1,9 @@
+use serde::{Deserialize, Serialize};
+
 use super::ProcessKey;
 
 /// The place of a process in its tree, as the host counts pids.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Lineage {
     /// Its pid in its own pid namespace; `None` if it is not known.
     pub vpid: Option<i32>,

@@ -2,12 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 /// Clock ticks per second in `start_ticks`: `USER_HZ`, which is 100 on every architecture that has
 /// containers.
 pub const TICKS_PER_SECOND: u64 = 100;
 
 /// The identity of a process within one boot. A pid is reused; a pid with its start time is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProcessKey {
     /// The thread group's id in the host's pid namespace.
     pub pid: i32,
@@ -90,7 +92,7 @@ impl fmt::Display for EntityId {
 ///
 /// Bytes are as the kernel has them, in any encoding, not necessarily UTF-8. A part that could not
 /// be read is `None`, and [`unknown`](Image::unknown) has the reason.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// The path of the executable, relative to the root directory of the process.
     pub executable: Option<Box<[u8]>>,
@@ -109,7 +111,7 @@ pub struct Image {
 }
 
 /// The arguments of an exec.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Args {
     /// The captured bytes. Each argument ends with a NUL, except a last argument that was cut.
     pub bytes: Box<[u8]>,
@@ -159,7 +161,7 @@ impl fmt::Debug for Args {
 }
 
 /// The reason why a part of an [`Image`] is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Unknown {
     /// The process had ended before it could be inspected.

@@ -1,7 +1,9 @@
+use serde::{Deserialize, Serialize};
+
 use super::Endpoint;
 
 /// A listening TCP socket, a bound UDP socket, or a TCP connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Socket {
     /// The kernel's number for it, which is never reused (`SO_COOKIE`).
     pub cookie: u64,

@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     model::{FileId, Grade, Image, Lineage, ProcessKey, Socket, Stage},
     platform::process,
@@ -12,7 +14,7 @@ use crate::{
 
 /// The identity of a target in records: the id of a container's cgroup (the inode number of its
 /// directory in the unified hierarchy), or a made-up number for a target without such a cgroup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TargetId(pub u64);
 
 impl TargetId {
@@ -44,7 +46,7 @@ impl TargetId {
 }
 
 /// One fact that a source delivers.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record {
     /// Something happened to one process of a target.
     Process {
@@ -104,7 +106,7 @@ pub enum Record {
 }
 
 /// What happened to a process.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum What {
     /// The process was created. The record's `key` is the child.
     Fork(Lineage),

@@ -10,7 +10,7 @@ use nix::{
     sys::socket::{MsgFlags, recv, send, setsockopt, sockopt},
 };
 
-use super::wire::{Answer, PACKET_LIMIT, Request, frames};
+use super::wire::{Answer, PACKET_LIMIT, Request, decode, encode, frames};
 use crate::{clock::monotonic_ns, model::Stage, observe::record::Record};
 
 /// How many bytes the socket holds for a shim that does not read. Further records for this shim are
@@ -58,7 +58,7 @@ impl Client {
                 Ok(0) => return None,
                 Ok(length) => {
                     for frame in frames(&packet[..length]) {
-                        requests.push(Request::decode(frame)?);
+                        requests.push(decode(frame)?);
                     }
                 }
                 Err(Errno::EAGAIN) => break,
@@ -71,7 +71,12 @@ impl Client {
 
     /// Adds an answer to the next packet. Sends the packet if it is long enough.
     pub(super) fn push(&mut self, answer: &Answer) {
-        let frame = answer.encode();
+        let Some(frame) = encode(answer) else {
+            // Longer than a packet: the record is lost, after those that came before it.
+            self.flush();
+            self.dropped += 1;
+            return;
+        };
         if self.out.len() + frame.len() > PACKET_LIMIT {
             self.flush();
         }
@@ -111,8 +116,9 @@ impl Client {
             count: Some(self.dropped),
             stage: Stage::Kernel,
         };
+        let Some(frame) = encode(&Answer::Record(lost)) else { return false };
         // `out` is empty: `flush` has run before.
-        self.out = Answer::Record(lost).encode();
+        self.out = frame;
         let sent = self.send().is_ok();
         self.out.clear();
         if sent {

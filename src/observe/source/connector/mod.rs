@@ -44,7 +44,7 @@ use nix::{
 };
 
 pub use self::serve::{serve, serve_until_idle};
-use self::wire::{Answer, PACKET_LIMIT, Request, VERSION, frames};
+use self::wire::{Answer, PACKET_LIMIT, Request, VERSION, decode, encode, frames};
 use super::{KernelCounts, Source, SourceError, Target};
 use crate::{
     model::Backend,
@@ -162,11 +162,15 @@ impl ConnectorSource {
         if self.disconnected {
             return Err(SourceError::Gone { what: LISTENER });
         }
+        let frame = encode(request).ok_or_else(|| SourceError::Kernel {
+            action: "send a request to the process listener",
+            source: Errno::EMSGSIZE.into(),
+        })?;
         let deadline = Instant::now() + ANSWER_TIMEOUT;
         loop {
             match send(
                 self.socket.as_raw_fd(),
-                &request.encode(),
+                &frame,
                 MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL,
             ) {
                 Ok(_) => return Ok(()),
@@ -215,7 +219,7 @@ impl ConnectorSource {
                 }
                 Ok(length) => {
                     for frame in frames(&self.packet[..length]) {
-                        match Answer::decode(frame) {
+                        match decode(frame) {
                             Some(Answer::Record(record)) => {
                                 if is_watched(&record, &self.watched) {
                                     self.pending.push_back(record);

@@ -1,6 +1,17 @@
-use proptest::{collection::vec, prelude::*};
+use std::{ffi::OsString, os::unix::ffi::OsStringExt as _, sync::Arc};
+
+use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
+use crate::{
+    model::{Args, FileId, Grade, Image, Lineage, ProcessKey, Stage, Unknown},
+    observe::record::What,
+};
+
+const GRADES: [Grade; 4] = [Grade::Exact, Grade::Late, Grade::Partial, Grade::Snapshot];
+
+const UNKNOWNS: [Unknown; 5] =
+    [Unknown::Gone, Unknown::Replaced, Unknown::Denied, Unknown::Faulted, Unknown::NotSeen];
 
 fn bytes() -> impl Strategy<Value = Option<Box<[u8]>>> {
     proptest::option::of(vec(any::<u8>(), 0..40).prop_map(Into::into))
@@ -65,12 +76,12 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let record = (any::<(u64, u64, i32, u64)>(), 0_u8..4, what()).prop_map(
+    let record = (any::<(u64, u64, i32, u64)>(), 0..GRADES.len(), what()).prop_map(
         |((target, at_ns, pid, start), grade, what)| {
             Answer::Record(Record::Process {
                 target: TargetId(target),
                 at_ns,
-                grade: grade_of(grade).unwrap(),
+                grade: GRADES[grade],
                 key: ProcessKey { pid, start_ticks: start },
                 what,
             })
@@ -91,38 +102,103 @@ fn answer() -> impl Strategy<Value = Answer> {
     ]
 }
 
+fn request() -> impl Strategy<Value = Request> {
+    let path = vec(any::<u8>(), 0..40).prop_map(|bytes| OsString::from_vec(bytes).into());
+    let cgroup = (path, any::<Option<u32>>())
+        .prop_map(|(path, pid_namespace)| Target::Cgroup { path, pid_namespace });
+    let tree = any::<i32>().prop_map(|pid| Target::Tree { pid });
+    prop_oneof![
+        any::<u32>().prop_map(|version| Request::Hello { version }),
+        (any::<u64>(), prop_oneof![cgroup, tree])
+            .prop_map(|(id, target)| Request::Watch { id: TargetId(id), target }),
+        any::<u64>().prop_map(|id| Request::Unwatch { id: TargetId(id) }),
+    ]
+}
+
+/// A packet of all messages.
+fn packet(messages: &[impl Serialize]) -> Vec<u8> {
+    messages.iter().flat_map(|message| encode(message).unwrap()).collect()
+}
+
 proptest! {
     /// Check that answers that are encoded into one packet are decoded unchanged and in order.
     #[test]
     fn answers_in_a_packet_are_decoded_unchanged(answers in vec(answer(), 0..6)) {
-        let packet: Vec<u8> = answers.iter().flat_map(Answer::encode).collect();
-        let decoded: Option<Vec<_>> = frames(&packet).map(Answer::decode).collect();
+        let decoded: Option<Vec<_>> = frames(&packet(&answers)).map(decode).collect();
         prop_assert_eq!(decoded, Some(answers));
+    }
+
+    /// Check the same of requests, with paths in any encoding.
+    #[test]
+    fn requests_in_a_packet_are_decoded_unchanged(requests in vec(request(), 0..6)) {
+        let decoded: Option<Vec<_>> = frames(&packet(&requests)).map(decode).collect();
+        prop_assert_eq!(decoded, Some(requests));
     }
 
     /// Check that arbitrary bytes are decoded or refused, and never cause a panic.
     #[test]
     fn arbitrary_bytes_cause_no_panic(bytes in vec(any::<u8>(), 0..200)) {
         for frame in frames(&bytes) {
-            let _ = (Answer::decode(frame), Request::decode(frame));
+            let _ = (decode::<Answer>(frame), decode::<Request>(frame));
         }
-        let _ = (Answer::decode(&bytes), Request::decode(&bytes));
+        let _ = (decode::<Answer>(&bytes), decode::<Request>(&bytes));
+    }
+
+    /// Check the same of a message with some changed bytes, which gets past the first fields.
+    #[test]
+    fn damaged_messages_cause_no_panic(
+        answer in answer(),
+        changes in vec((any::<Index>(), any::<u8>()), 1..4),
+        length in any::<Index>(),
+    ) {
+        let mut bytes = encode(&answer).unwrap().split_off(HEADER);
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        let _ = decode::<Answer>(&bytes);
+        let _ = decode::<Answer>(&bytes[..length.index(bytes.len())]);
+    }
+
+    /// Check that a message that is cut off, or followed by another byte, is refused.
+    #[test]
+    fn messages_of_another_length_are_refused(answer in answer(), length in any::<Index>()) {
+        let mut bytes = encode(&answer).unwrap().split_off(HEADER);
+        prop_assert_eq!(decode::<Answer>(&bytes[..length.index(bytes.len())]), None);
+        bytes.push(0);
+        prop_assert_eq!(decode::<Answer>(&bytes), None);
     }
 }
 
-/// Check that every kind of request is decoded unchanged.
+/// Check that a length that exceeds the frame is refused, however large it is.
 #[test]
-fn requests_are_decoded_unchanged() {
-    let cgroup =
-        Target::Cgroup { path: "/sys/fs/cgroup/pids/\u{fc}".into(), pid_namespace: Some(7) };
-    let requests = [
-        Request::Hello { version: VERSION },
-        Request::Watch { id: TargetId(5), target: cgroup },
-        Request::Watch { id: TargetId(6), target: Target::Tree { pid: 9 } },
-        Request::Unwatch { id: TargetId(u64::MAX) },
-    ];
-    for request in requests {
-        let packet = request.encode();
-        assert_eq!(frames(&packet).map(Request::decode).collect::<Vec<_>>(), [Some(request)]);
+fn lengths_beyond_the_frame_are_refused() {
+    // A watch of a cgroup: the variant, the id, the target's variant, and the path's length.
+    for length in [&[9][..], &[0xff, 0xff, 0xff, 0xff, 0x0f], &[0xff; 10]] {
+        let frame = [&[1, 7, 0], length, b"/path"].concat();
+        assert_eq!(decode::<Request>(&frame), None, "{length:?}");
     }
+}
+
+/// Check that a message that does not fit into a packet is not encoded.
+#[test]
+fn messages_longer_than_a_packet_are_not_encoded() {
+    let watch = |length| {
+        let path = "x".repeat(length).into();
+        encode(&Request::Watch {
+            id: TargetId(1),
+            target: Target::Cgroup { path, pid_namespace: None },
+        })
+    };
+    assert!(watch(PACKET_LIMIT - 64).is_some_and(|frame| frame.len() <= PACKET_LIMIT));
+    assert_eq!(watch(PACKET_LIMIT), None);
+}
+
+/// Check that the handshake has the bytes that version 1 had, so that each end can decode the
+/// version of the other.
+#[test]
+fn the_handshake_has_the_same_bytes_in_every_version() {
+    let bytes = [5, 0, 0, 0, 0, 0x44, 0x33, 0x22, 0x11];
+    assert_eq!(encode(&Request::Hello { version: 0x1122_3344 }).unwrap(), bytes);
+    assert_eq!(encode(&Answer::Ready { version: 0x1122_3344 }).unwrap(), bytes);
 }
