@@ -22,7 +22,7 @@ impl<'a> Writer<'a> {
     /// Writes a number of any unsigned type. 0 is not written, because an absent field means 0.
     pub fn number(&mut self, field: u32, value: u64) {
         if value != 0 {
-            self.some_number(field, Some(value));
+            self.optional_number(field, Some(value));
         }
     }
 
@@ -32,12 +32,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Writes an `optional int32`, even if it is 0. `None` is not written.
-    pub fn some_signed(&mut self, field: u32, value: Option<i32>) {
-        self.some_number(field, value.map(sign_extended));
+    pub fn optional_signed(&mut self, field: u32, value: Option<i32>) {
+        self.optional_number(field, value.map(sign_extended));
     }
 
     /// Writes an `optional` number, even if it is 0. `None` is not written.
-    pub fn some_number(&mut self, field: u32, value: Option<u64>) {
+    pub fn optional_number(&mut self, field: u32, value: Option<u64>) {
         if let Some(value) = value {
             self.0.extend_from_slice(Varints::default().key(field, VARINT).push(value).written());
         }
@@ -52,13 +52,13 @@ impl<'a> Writer<'a> {
     /// empty.
     pub fn bytes(&mut self, field: u32, value: impl AsRef<[u8]>) {
         if !value.as_ref().is_empty() {
-            self.some_bytes(field, Some(value));
+            self.optional_bytes(field, Some(value));
         }
     }
 
     /// Writes `optional` bytes or an element of a `repeated` field, even if it is empty. `None` is
     /// not written.
-    pub fn some_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
+    pub fn optional_bytes(&mut self, field: u32, value: Option<impl AsRef<[u8]>>) {
         if let Some(value) = value {
             let value = value.as_ref();
             let mut head = Varints::default();

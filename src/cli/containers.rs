@@ -6,8 +6,8 @@ use super::{
     args::{CapabilitiesArgs, Common, InspectArgs, ListFormat, PageFormat, PsArgs, TreeArgs},
     exit::{Exit, Failure},
     output::{Output, Style},
-    reach::{ShimSet, find_container},
     render::{self, inspect::Inspected},
+    shim_set::{ShimSet, find_container},
 };
 use crate::{
     api::{ContainerProcess, Filter},

@@ -6,8 +6,8 @@ use super::{
     args::{EventFormat, EventsArgs},
     exit::{Exit, Failure},
     output::{Output, Style},
-    reach::{ShimSet, registered},
     render::events as render,
+    shim_set::{ShimSet, registered},
     stream::{self, Scope, Sink, gaps},
 };
 use crate::{

@@ -9,8 +9,8 @@ use super::{
     exit::{Exit, Failure},
     note,
     output::{Output, Style},
-    reach::{ShimSet, registered},
     render::exits as render,
+    shim_set::{ShimSet, registered},
     stream::{self, BatchSink, Scope, Sink, gaps},
 };
 use crate::{

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  args       the command line
-//!  reach      connects to the shims that a command needs
+//!  shim_set   connects to the shims that a command needs
 //!  stream     merges the events of several shims
 //!  render     formats answers as text; pure
 //!  registry   the commands for registered processes
@@ -21,9 +21,9 @@ mod exit;
 mod exits;
 mod output;
 mod ports;
-mod reach;
 mod registry;
 mod render;
+mod shim_set;
 mod stream;
 
 use std::ffi::OsString;

@@ -9,9 +9,9 @@ use super::{
     exit::{Exit, Failure},
     note,
     output::{Output, Style},
-    reach::ShimSet,
     registry::connect,
     render::ports as render,
+    shim_set::ShimSet,
     stream::{self, Scope, Sink, gaps},
 };
 use crate::{

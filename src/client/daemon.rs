@@ -22,16 +22,16 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How many entries one `List` request asks for.
 const PAGE: u32 = 2000;
 
-/// The path of the daemon's socket: `$LOOKOUT_SOCKET`, else `daemon.sock` in [`folder`].
+/// The path of the daemon's socket: `$LOOKOUT_SOCKET`, else `daemon.sock` in [`directory`].
 #[must_use]
 pub fn socket() -> PathBuf {
-    env_path("LOOKOUT_SOCKET").unwrap_or_else(|| folder().join("daemon.sock"))
+    env_path("LOOKOUT_SOCKET").unwrap_or_else(|| directory().join("daemon.sock"))
 }
 
 /// The directory of the daemon's sockets and pid file: `$LOOKOUT_RUNTIME_DIR`, else `/run/lookout`
 /// for root, else `$XDG_RUNTIME_DIR/lookout`, else `/run/user/UID/lookout`.
 #[must_use]
-pub fn folder() -> PathBuf {
+pub fn directory() -> PathBuf {
     let uid = nix::unistd::geteuid();
     if uid.is_root() || env_path("LOOKOUT_RUNTIME_DIR").is_some() {
         return registration::runtime_dir();

@@ -15,7 +15,7 @@ use nix::{
 };
 
 use crate::{
-    client::daemon::folder,
+    client::daemon::directory,
     linux::unix_socket,
     platform::lock::{Lock, PathError, try_lock_path},
     sys::pidfd,
@@ -91,7 +91,7 @@ pub fn state_dir() -> PathBuf {
     let users = || match (set("XDG_STATE_HOME"), set("HOME")) {
         (Some(state), _) => state.join("lookout"),
         (None, Some(home)) => home.join(".local/state/lookout"),
-        (None, None) => folder().join("registry"),
+        (None, None) => directory().join("registry"),
     };
     let fixed =
         || if nix::unistd::geteuid().is_root() { "/var/lib/lookout".into() } else { users() };

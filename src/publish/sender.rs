@@ -114,7 +114,7 @@ impl Publisher {
     /// The number of accepted unjournaled events that did not reach containerd, since the last
     /// call.
     #[must_use]
-    pub fn take_unsent(&self) -> u64 {
+    pub fn take_dropped_count(&self) -> u64 {
         self.queue.unjournaled.take_dropped()
     }
 

@@ -47,11 +47,11 @@ pub(super) struct Call<'a> {
     pub(super) deadline: Option<Duration>,
     pub(super) cancel: Option<&'a Cancel>,
     /// Called with the runtime's pid as soon as the runtime is spawned.
-    pub(super) spawned: Option<&'a Spawned<'a>>,
+    pub(super) spawned: Option<&'a OnSpawn<'a>>,
 }
 
 /// A callback that receives the pid of a process.
-pub type Spawned<'a> = dyn Fn(i32) + Send + Sync + 'a;
+pub type OnSpawn<'a> = dyn Fn(i32) + Send + Sync + 'a;
 
 impl<'a> Call<'a> {
     pub(super) fn new(verb: &'static str) -> Self {

@@ -18,7 +18,7 @@ mod options;
 mod path;
 mod verbs;
 
-pub use call::{Cancel, Spawned};
+pub use call::{Cancel, OnSpawn};
 pub use error::{Reason, RuntimeError};
 pub use options::{CheckpointOptions, Options, OptionsError};
 pub use path::{NotFound, find};

@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     Runc,
-    call::{Call, Cancel, Spawned},
+    call::{Call, Cancel, OnSpawn},
     error::{Reason, RuntimeError},
     options::{CheckpointOptions, Options},
     path,
@@ -52,7 +52,7 @@ pub struct Exec<'a> {
     /// The descriptors 0, 1 and 2 of the process, as in [`Create::stdio`].
     pub stdio: [Option<OwnedFd>; 3],
     /// Called with the runtime's pid directly after the spawn.
-    pub spawned: Option<&'a Spawned<'a>>,
+    pub spawned: Option<&'a OnSpawn<'a>>,
 }
 
 /// The arguments of `checkpoint` beside the [`CheckpointOptions`].

@@ -194,7 +194,7 @@ impl Shim {
         let lives = async {
             let why = loop {
                 tokio::select! {
-                    () = supervisor.left() => break Leave::Shutdown,
+                    () = supervisor.shutdown_accepted() => break Leave::Shutdown,
                     () = unused(&supervisor, &connected) => break Leave::Unused,
                     _ = signals.terminate.recv() => break Leave::Signal,
                     _ = signals.interrupt.recv() => break Leave::Signal,
@@ -243,7 +243,7 @@ async fn reap(reaper: &Reaper, child: &mut Signal) {
 /// Resolves after [`UNUSED`] if there was neither a connection nor a container. Otherwise never.
 async fn unused(supervisor: &Supervisor, connected: &FirstConnection) {
     tokio::time::sleep(UNUSED).await;
-    if connected.happened() || supervisor.was_used() {
+    if connected.happened() || supervisor.had_containers() {
         std::future::pending::<()>().await;
     }
 }
@@ -251,7 +251,7 @@ async fn unused(supervisor: &Supervisor, connected: &FirstConnection) {
 /// Logs one line about the state of the shim. `SIGUSR1` requests it.
 fn report(supervisor: &Supervisor, reaper: &Reaper, publisher: &Publisher) {
     let (containers, children, unacknowledged) =
-        (supervisor.count(), reaper.living(), publisher.unpublished().bytes);
+        (supervisor.container_count(), reaper.living(), publisher.unpublished().bytes);
     tracing::info!(containers, children, unacknowledged, "status, requested by SIGUSR1");
 }
 

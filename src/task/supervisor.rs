@@ -122,19 +122,19 @@ impl Supervisor {
     }
 
     /// Resolves when Shutdown has been accepted, also if that happened before the call.
-    pub async fn left(&self) {
+    pub async fn shutdown_accepted(&self) {
         self.inner.shutdown.notified().await;
     }
 
     /// The number of containers, including those that are being created.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub fn container_count(&self) -> usize {
         self.lock().handles.len()
     }
 
     /// Whether a client ever asked for a container, even if its create failed.
     #[must_use]
-    pub fn was_used(&self) -> bool {
+    pub fn had_containers(&self) -> bool {
         self.lock().had_containers
     }
 

@@ -60,7 +60,7 @@ impl<'a> Encoded<'a> {
         }
         Writer::new(batch).message(1, |writer| {
             writer.fields(bytes(self.bytes, 1).unwrap_or_default());
-            labels.for_each(|label| writer.some_bytes(9, Some(label)));
+            labels.for_each(|label| writer.optional_bytes(9, Some(label)));
         });
     }
 

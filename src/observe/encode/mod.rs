@@ -66,12 +66,12 @@ impl Clock {
 /// The encoded fields that all events of a container share: its epoch and its names. Consecutive
 /// events mostly belong to one container, so the last container's fields are kept.
 #[derive(Debug, Default)]
-pub(super) struct Head {
+pub(super) struct ContainerFields {
     container: Option<Arc<Container>>,
     bytes: Vec<u8>,
 }
 
-impl Head {
+impl ContainerFields {
     fn fields_of(&mut self, encoder: &Encoder<'_>, container: &Arc<Container>) -> &[u8] {
         // Comparing pointers is enough: all events of a container share one allocation.
         if self.container.as_ref().is_none_or(|known| !Arc::ptr_eq(known, container)) {
@@ -100,7 +100,13 @@ impl<'a> Encoder<'a> {
     }
 
     /// Appends an event to a batch. The caller passes the same `head` for each event of a batch.
-    pub(super) fn event(&self, seq: u64, event: &Event, head: &mut Head, batch: &mut Vec<u8>) {
+    pub(super) fn event(
+        &self,
+        seq: u64,
+        event: &Event,
+        head: &mut ContainerFields,
+        batch: &mut Vec<u8>,
+    ) {
         let container = event.container.as_deref();
         Writer::new(batch).message(1, |writer| {
             writer.number(1, seq);
@@ -127,13 +133,17 @@ impl<'a> Encoder<'a> {
                 Body::ContainerStart { init } => {
                     writer.message(11, |writer| writer.signed(1, init.pid))
                 }
-                Body::ContainerClose(counts) => writer.some_bytes(12, to_bytes(&close(*counts))),
-                Body::Gap(lost) => writer.some_bytes(13, to_bytes(&gap(lost))),
+                Body::ContainerClose(counts) => {
+                    writer.optional_bytes(12, to_bytes(&close(*counts)))
+                }
+                Body::Gap(lost) => writer.optional_bytes(13, to_bytes(&gap(lost))),
                 Body::Throttle { withheld, over_ns } => writer.message(14, |writer| {
                     writer.number(1, *withheld);
                     writer.number(2, *over_ns);
                 }),
-                Body::Capability(changed) => writer.some_bytes(15, to_bytes(&capability(changed))),
+                Body::Capability(changed) => {
+                    writer.optional_bytes(15, to_bytes(&capability(changed)))
+                }
                 Body::PortOpen(port) | Body::PortClose(port) => {
                     writer.message(17, |writer| self.write_port(port, writer))
                 }
@@ -150,7 +160,7 @@ impl<'a> Encoder<'a> {
     /// A gap of one subscriber alone. It has no sequence number. `now_ns` is `CLOCK_REALTIME` in
     /// nanoseconds.
     #[must_use]
-    pub fn own_gap(&self, lost: &Gap, now_ns: u64) -> api::Event {
+    pub fn subscriber_gap(&self, lost: &Gap, now_ns: u64) -> api::Event {
         api::Event {
             monotonic_ns: lost.to_ns,
             grade: text("exact"),
@@ -201,9 +211,9 @@ impl<'a> Encoder<'a> {
     fn write_owner(&self, owner: &Owner, writer: &mut Writer<'_>) {
         let Owner { key, vpid, image, exec_id, container_id } = owner;
         writer.signed(1, key.pid);
-        writer.some_signed(2, *vpid);
+        writer.optional_signed(2, *vpid);
         self.write_entity_id(3, *key, writer);
-        writer.some_bytes(4, image.as_ref().and_then(|image| image.executable.as_deref()));
+        writer.optional_bytes(4, image.as_ref().and_then(|image| image.executable.as_deref()));
         writer.bytes(5, exec_id.as_deref().unwrap_or_default());
         writer.bytes(6, container_id.as_deref().unwrap_or_default());
     }
@@ -223,25 +233,25 @@ impl<'a> Encoder<'a> {
         // A process records its cgroup only if it is not the container's own.
         let cgroup = cgroup.as_deref().or(container.map(|container| container.cgroup.as_str()));
         writer.signed(1, key.pid);
-        writer.some_signed(2, *vpid);
+        writer.optional_signed(2, *vpid);
         writer.signed(3, *parent_pid);
         self.write_entity_id(4, *key, writer);
         writer.number(5, self.clock.created_ns(*key));
         writer.bytes(6, origin.as_str());
         writer.bytes(7, exec_id.as_deref().unwrap_or_default());
-        writer.some_bytes(8, executable.as_deref());
+        writer.optional_bytes(8, executable.as_deref());
         if let Some(args) = args {
             write_args(args, args_max, writer);
         }
-        writer.some_bytes(14, working_directory.as_deref());
-        writer.some_number(15, uid.map(u64::from));
-        writer.some_number(16, gid.map(u64::from));
+        writer.optional_bytes(14, working_directory.as_deref());
+        writer.optional_number(15, uid.map(u64::from));
+        writer.optional_number(16, gid.map(u64::from));
         writer.bytes(17, cgroup.unwrap_or_default());
         writer.bytes(18, unknown.map(|why| why.as_str()).unwrap_or_default());
         if let Some(parent) = parent {
             writer.message(19, |writer| self.write_parent(parent, writer));
         }
-        writer.some_bytes(23, comm.as_deref());
+        writer.optional_bytes(23, comm.as_deref());
     }
 
     /// Writes the process fields that only an exit, a done or a held event has.
@@ -249,12 +259,12 @@ impl<'a> Encoder<'a> {
         match body {
             Body::Exit { ended: how, oom_killed, .. } => writer.message(20, |writer| {
                 let signal = how.and_then(Ended::signal_name).unwrap_or_default();
-                writer.some_number(1, how.and_then(Ended::code).map(u64::from));
+                writer.optional_number(1, how.and_then(Ended::code).map(u64::from));
                 writer.bytes(2, signal);
-                writer.some_number(3, how.map(|how| how.status().into()));
+                writer.optional_number(3, how.map(|how| how.status().into()));
                 writer.flag(4, *oom_killed);
             }),
-            Body::Done { after_exit_ns, .. } => writer.some_number(21, Some(*after_exit_ns)),
+            Body::Done { after_exit_ns, .. } => writer.optional_number(21, Some(*after_exit_ns)),
             Body::Held { holders, .. } => {
                 for holder in holders {
                     writer.message(22, |writer| self.write_parent(holder, writer));
@@ -267,7 +277,7 @@ impl<'a> Encoder<'a> {
     fn write_parent(&self, parent: &Parent, writer: &mut Writer<'_>) {
         writer.signed(1, parent.key.pid);
         self.write_entity_id(2, parent.key, writer);
-        writer.some_bytes(3, parent.image.executable.as_deref());
+        writer.optional_bytes(3, parent.image.executable.as_deref());
     }
 
     /// Writes nothing if the start time is unknown, because the id would then match every process
@@ -299,10 +309,10 @@ fn write_args(args: &Args, bytes_max: usize, writer: &mut Writer<'_>) {
         if bytes > bytes_max {
             break;
         }
-        writer.some_bytes(9, Some(arg));
+        writer.optional_bytes(9, Some(arg));
     }
-    writer.some_number(10, Some(args.count.into()));
-    writer.some_number(11, Some(args.total_bytes));
+    writer.optional_number(10, Some(args.count.into()));
+    writer.optional_number(11, Some(args.total_bytes));
     writer.flag(12, args.truncated() || bytes > bytes_max);
     writer.flag(13, args.redacted);
 }

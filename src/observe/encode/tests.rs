@@ -26,13 +26,13 @@ proptest! {
         writer.message(1, |event| {
             event.message(10, |process| {
                 process.signed(1, pid);
-                process.some_signed(2, vpid);
+                process.optional_signed(2, vpid);
                 process.number(5, created);
                 for arg in &args {
-                    process.some_bytes(9, Some(arg));
+                    process.optional_bytes(9, Some(arg));
                 }
                 process.flag(12, truncated);
-                process.some_bytes(23, comm.as_ref());
+                process.optional_bytes(23, comm.as_ref());
             });
         });
         let batch = api::EventBatch::parse_from_bytes(&bytes).expect("valid");

@@ -25,7 +25,7 @@ pub struct Batch {
     /// The number of events.
     pub count: usize,
     /// Whether the read reached the newest event of that moment.
-    pub is_all: bool,
+    pub reached_newest: bool,
 }
 
 impl Batch {

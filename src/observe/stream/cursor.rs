@@ -15,16 +15,16 @@ pub struct Cursor {
 /// A text is not a cursor.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cursor {text:?} is not EPOCH:SEQ")]
-pub struct Malformed {
+pub struct MalformedCursor {
     /// The text that was to be parsed.
     pub text: String,
 }
 
 impl FromStr for Cursor {
-    type Err = Malformed;
+    type Err = MalformedCursor;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
-        let malformed = || Malformed { text: text.to_owned() };
+    fn from_str(text: &str) -> Result<Self, MalformedCursor> {
+        let malformed = || MalformedCursor { text: text.to_owned() };
         let (epoch, seq) = text.split_once(':').ok_or_else(malformed)?;
         // `u64::from_str` accepts a leading `+`, which no cursor has.
         if epoch.is_empty() || !seq.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -15,7 +15,7 @@ const EVERY_KIND: u16 = u16::MAX >> (u16::BITS as usize - EVENT_TYPES.len());
 
 /// One filter of a subscriber. An event matches if it matches every field that is set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct FilterSpec {
     /// Event types such as `process.exec`; `process.*` stands for every type of that group. Empty:
     /// every type.
     pub types: Vec<String>,
@@ -42,7 +42,7 @@ pub struct Wanted {
 
 /// Why filters are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Invalid {
+pub enum InvalidFilter {
     /// There is no event type or group of this name.
     #[error("unknown event type {0:?}")]
     Type(String),
@@ -77,9 +77,9 @@ pub(super) struct Filters {
 }
 
 impl Filters {
-    pub(super) fn compile(wanted: &[Wanted]) -> Result<Self, Invalid> {
+    pub(super) fn compile(wanted: &[FilterSpec]) -> Result<Self, InvalidFilter> {
         if wanted.len() > FILTERS_MAX {
-            return Err(Invalid::TooMany(wanted.len()));
+            return Err(InvalidFilter::TooMany(wanted.len()));
         }
         let filters = wanted.iter().map(Filter::compile).collect::<Result<Vec<_>, _>>()?;
         let kinds = if filters.is_empty() { EVERY_KIND } else { kinds(&filters) };
@@ -153,8 +153,8 @@ struct Filter {
 }
 
 impl Filter {
-    fn compile(wanted: &Wanted) -> Result<Self, Invalid> {
-        let Wanted {
+    fn compile(wanted: &FilterSpec) -> Result<Self, InvalidFilter> {
+        let FilterSpec {
             container_id,
             exec_id,
             origin,
@@ -167,7 +167,7 @@ impl Filter {
         } = wanted;
         let mut kinds = if wanted.types.is_empty() { EVERY_KIND } else { 0 };
         for name in &wanted.types {
-            kinds |= kinds_named(name).ok_or_else(|| Invalid::Type(name.clone()))?;
+            kinds |= kinds_named(name).ok_or_else(|| InvalidFilter::Type(name.clone()))?;
         }
         // A field that only some types have limits the filter to these types. Then `kinds` alone
         // rejects all other events, and the subscriber is not woken for them.
@@ -254,11 +254,11 @@ fn kinds_named(name: &str) -> Option<u16> {
     (kinds != 0).then_some(kinds)
 }
 
-fn origin_of(name: &str) -> Result<Origin, Invalid> {
+fn origin_of(name: &str) -> Result<Origin, InvalidFilter> {
     let all = [Origin::Init, Origin::Exec, Origin::Descendant, Origin::Injected];
     all.into_iter()
         .find(|origin| origin.as_str() == name)
-        .ok_or_else(|| Invalid::Origin(name.to_owned()))
+        .ok_or_else(|| InvalidFilter::Origin(name.to_owned()))
 }
 
 #[cfg(test)]

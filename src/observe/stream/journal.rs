@@ -14,7 +14,7 @@ use std::{collections::VecDeque, mem::size_of};
 
 use crate::{
     model::Event,
-    observe::encode::{Encoded, Encoder, Head},
+    observe::encode::{ContainerFields, Encoded, Encoder},
 };
 
 /// The capacity of a segment, in bytes. Small enough that the allocator serves it from its heap and
@@ -30,7 +30,7 @@ const FULL: usize = SEGMENT - (2 << 10);
 pub(super) struct Journal {
     index: VecDeque<Span>,
     /// The encoded fields of the container of the last event, for the next event.
-    container_fields: Head,
+    container_fields: ContainerFields,
     segments: VecDeque<Vec<u8>>,
     /// The number of segments that were removed, which is the number of the oldest segment.
     first_segment: u64,
@@ -63,7 +63,7 @@ impl Journal {
     pub(super) fn new(bytes_max: usize) -> Self {
         Self {
             index: VecDeque::new(),
-            container_fields: Head::default(),
+            container_fields: ContainerFields::default(),
             segments: VecDeque::new(),
             first_segment: 0,
             spare: Vec::new(),

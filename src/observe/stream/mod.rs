@@ -32,9 +32,9 @@ use std::{
 use tokio::sync::Notify;
 
 pub use batch::{Batch, Bounds};
-pub use cursor::{Cursor, Malformed};
-pub use filter::{FILTERS_MAX, Invalid, Wanted};
-pub use subscription::{Refused, Request, Since, Subscription};
+pub use cursor::{Cursor, MalformedCursor};
+pub use filter::{FILTERS_MAX, FilterSpec, InvalidFilter};
+pub use subscription::{Request, Since, SubscribeError, Subscription};
 
 use journal::Journal;
 use subscriber::Subscriber;

@@ -137,10 +137,10 @@ impl Subscriber {
                 batch.count += 1;
             }
         }
-        batch.is_all = self.position > journal.newest();
+        batch.reached_newest = self.position > journal.newest();
         // The stall ends only here. If each read restored the time, a subscriber that reads one
         // event at a time could hold up the observer thread for ever.
-        if batch.is_all
+        if batch.reached_newest
             && let Some(block) = &mut self.block
         {
             block.left = block.at_most;

@@ -6,7 +6,7 @@ use tokio::sync::Notify;
 
 use super::{
     Batch, Bounds, Cursor, EventLog, SUBSCRIBERS_MAX,
-    filter::{Filters, Invalid, Wanted},
+    filter::{FilterSpec, Filters, InvalidFilter},
     subscriber::{Block, Missed, Subscriber},
 };
 use crate::model::{Gap, Stage};
@@ -15,7 +15,7 @@ use crate::model::{Gap, Stage};
 #[derive(Debug, Clone, Default)]
 pub struct Request {
     /// An event passes if one of the filters matches. Without filters every event passes.
-    pub filters: Vec<Wanted>,
+    pub filters: Vec<FilterSpec>,
     /// The first event to deliver.
     pub since: Since,
     /// How long the shim may wait for this subscriber in one stall, while the subscriber has not
@@ -41,10 +41,10 @@ pub enum Since {
 
 /// Why a subscription is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum SubscribeError {
     /// A filter is invalid.
     #[error(transparent)]
-    Filter(#[from] Invalid),
+    Filter(#[from] InvalidFilter),
     /// The cursor is of this epoch, but no event has had its sequence number yet.
     #[error("cursor {cursor} is ahead of the newest event, {newest}")]
     Ahead {
@@ -72,9 +72,9 @@ impl EventLog {
     ///
     /// # Errors
     ///
-    /// [`Refused`] if a filter is invalid, the cursor is ahead of the newest event, or there are
+    /// [`SubscribeError`] if a filter is invalid, the cursor is ahead of the newest event, or there are
     /// too many subscribers.
-    pub fn subscribe(self: &Arc<Self>, request: Request) -> Result<Subscription, Refused> {
+    pub fn subscribe(self: &Arc<Self>, request: Request) -> Result<Subscription, SubscribeError> {
         let Request { filters: wanted, since, block, internal } = request;
         // Before the lock, because a client decides how long it takes.
         let filters = Filters::compile(&wanted)?;
@@ -82,7 +82,7 @@ impl EventLog {
         if !internal
             && state.subscribers.iter().filter(|other| !other.internal).count() >= SUBSCRIBERS_MAX
         {
-            return Err(Refused::TooMany);
+            return Err(SubscribeError::TooMany);
         }
         let (newest, first) = (state.journal.newest(), state.journal.first());
         let (position, lost) = match since {
@@ -92,7 +92,7 @@ impl EventLog {
             // between the two epochs is unknown.
             Since::After(cursor) if cursor.epoch != self.identity.epoch => (first, Some(None)),
             Since::After(cursor) if cursor.seq > newest => {
-                return Err(Refused::Ahead { cursor, newest });
+                return Err(SubscribeError::Ahead { cursor, newest });
             }
             Since::After(Cursor { seq, .. }) => {
                 let next = seq + 1;
@@ -174,7 +174,7 @@ impl Subscription {
             subscriber.waiting = false;
             return ReadOutcome::Batch(batch);
         }
-        if !batch.is_all {
+        if !batch.reached_newest {
             return ReadOutcome::Continue;
         }
         if state.closed {

@@ -186,7 +186,7 @@ async fn only_the_slow_subscriber_receives_its_gap() {
 #[tokio::test]
 async fn an_evicted_event_that_no_filter_matches_is_not_lost() {
     let event_log = event_log(4);
-    let filters = vec![Wanted { types: vec!["process.exit".into()], ..Wanted::default() }];
+    let filters = vec![FilterSpec { types: vec!["process.exit".into()], ..FilterSpec::default() }];
     let mut exits =
         event_log.subscribe(Request { filters, ..Request::default() }).expect("accepted");
     publish(&event_log, 1..=100);
@@ -254,7 +254,7 @@ async fn drained_gives_up_on_a_subscriber_that_never_reads() {
 #[tokio::test]
 async fn a_subscriber_is_woken_once_and_only_for_its_types() {
     let event_log = event_log(100);
-    let filters = vec![Wanted { types: vec!["process.*".into()], ..Wanted::default() }];
+    let filters = vec![FilterSpec { types: vec!["process.*".into()], ..FilterSpec::default() }];
     let mut processes =
         event_log.subscribe(Request { filters, ..Request::default() }).expect("accepted");
     let waits = |event_log: &EventLog| {
@@ -381,12 +381,12 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..60),
         capacity in 2..20_usize,
     ) {
-        let exits = |limit, cooldown| Wanted {
+        let exits = |limit, cooldown| FilterSpec {
             types: vec!["process.exit".into()],
             failures: true,
             limit,
             cooldown: Duration::from_nanos(cooldown),
-            ..Wanted::default()
+            ..FilterSpec::default()
         };
         let wanted = [vec![], vec![exits(0, 0)], vec![exits(7, 3)]];
         let event_log = event_log(capacity);

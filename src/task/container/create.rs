@@ -16,7 +16,7 @@ use crate::{
     task::{
         TaskError,
         cgroup::{Cgroup, OomWatch},
-        io::{For, Owner, ProcessIo},
+        io::{LoggerIdentity, Owner, ProcessIo},
         rootfs,
         shared::Shared,
     },
@@ -118,7 +118,7 @@ async fn create_init(
 ) -> Result<(ProcessIo, Option<Running>), TaskError> {
     let options = &request.options;
     let owner = Owner { uid: options.io_uid, gid: options.io_gid };
-    let identity = For { namespace: &shared.namespace, container_id: &request.id };
+    let identity = LoggerIdentity { namespace: &shared.namespace, container_id: &request.id };
     let mut io = ProcessIo::open(&request.stdio, owner, identity, &shared.reaper).await?;
     // containerd expects a created task without a pid here; its start runs the restore.
     if !request.checkpoint.is_empty() {

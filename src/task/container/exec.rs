@@ -16,7 +16,7 @@ use crate::{
     runc::{Cancel, Exec, Runc},
     task::{
         TaskError,
-        io::{For, Owner, ProcessIo, Stdio},
+        io::{LoggerIdentity, Owner, ProcessIo, Stdio},
         shared::Shared,
     },
 };
@@ -48,7 +48,7 @@ pub(super) async fn start(
     cancel: &Cancel,
 ) -> Result<(ProcessIo, Child), TaskError> {
     // Loggers get the exec's id as the container's: containerd's own shim does the same.
-    let identity = For { namespace: &shared.namespace, container_id: &plan.exec_id };
+    let identity = LoggerIdentity { namespace: &shared.namespace, container_id: &plan.exec_id };
     let mut io = ProcessIo::open(&plan.stdio, plan.owner, identity, &shared.reaper).await?;
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);

@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{For, IoError, Owner, flow, phase::Life, target::Invocation};
+use super::{IoError, LoggerIdentity, Owner, flow, phase::Life, target::Invocation};
 use crate::{
     reaper::{Child, Reaper},
     sys::{self, process::SpawnAttr},
@@ -57,7 +57,7 @@ impl Logger {
     pub(super) async fn start(
         invocation: &Invocation,
         owner: Owner,
-        container: For<'_>,
+        container: LoggerIdentity<'_>,
         reaper: &Reaper,
     ) -> Result<(Logger, Pipes), IoError> {
         let (stdout, for_stdout) = pipe2(OFlag::O_CLOEXEC)?;

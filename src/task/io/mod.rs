@@ -94,7 +94,7 @@ pub struct Owner {
 
 /// The names that a logger receives in its environment.
 #[derive(Debug, Clone, Copy)]
-pub struct For<'a> {
+pub struct LoggerIdentity<'a> {
     /// containerd's namespace, for `CONTAINER_NAMESPACE`.
     pub namespace: &'a str,
     /// The id for `CONTAINER_ID`. For an exec, containerd's own shim passes the *exec's* id, and
@@ -188,7 +188,7 @@ impl ProcessIo {
     pub async fn open(
         stdio: &Stdio,
         owner: Owner,
-        container: For<'_>,
+        container: LoggerIdentity<'_>,
         reaper: &Reaper,
     ) -> Result<ProcessIo, IoError> {
         let mut io = ProcessIo {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Awaited, Destination, For, Input, IoError, Owner, ProcessIo, Stdio, Terminal,
+    Awaited, Destination, Input, IoError, LoggerIdentity, Owner, ProcessIo, Stdio, Terminal,
     console::ConsoleSocket,
     flow,
     logger::Logger,
@@ -49,7 +49,7 @@ impl ProcessIo {
         stdio: &Stdio,
         stdout: &Target,
         owner: Owner,
-        container: For<'_>,
+        container: LoggerIdentity<'_>,
         reaper: &Reaper,
     ) -> Result<(), IoError> {
         let (stdout, stderr) = match stdout {
@@ -94,7 +94,7 @@ impl ProcessIo {
         stdio: &Stdio,
         stdout: &Target,
         owner: Owner,
-        container: For<'_>,
+        container: LoggerIdentity<'_>,
         reaper: &Reaper,
     ) -> Result<(), IoError> {
         let mut feed = None;

@@ -24,7 +24,7 @@ use crate::{
     api,
     clock::realtime_ns,
     model::{Backend, Body, Event, Grade},
-    observe::stream::{Batch, Bounds, EventLog, Request, Wanted},
+    observe::stream::{Batch, Bounds, EventLog, FilterSpec, Request},
     publish::Publisher,
 };
 use bucket::Bucket;
@@ -200,7 +200,7 @@ pub async fn run(
     if types.is_empty() {
         return;
     }
-    let filters = vec![Wanted { types, ..Wanted::default() }];
+    let filters = vec![FilterSpec { types, ..FilterSpec::default() }];
     let request = Request { filters, internal: true, ..Request::default() };
     // Only an invalid filter or cursor is refused, and an internal subscriber has no limit.
     let Ok(mut subscription) = event_log.subscribe(request) else { return };
@@ -222,7 +222,7 @@ pub async fn run(
             Err(_) => batch.count,
         };
         // Evicted before they were read, refused by the full queue, or not accepted by containerd.
-        bus.withhold(missed + unsent as u64 + publisher.take_unsent(), now_ns);
+        bus.withhold(missed + unsent as u64 + publisher.take_dropped_count(), now_ns);
         if let Some(body) = bus.throttled(now_ns) {
             event_log.publish(&mut vec![shim_event(body, now_ns)]);
         }

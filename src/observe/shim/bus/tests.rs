@@ -10,7 +10,7 @@ use crate::{
     api::event::Body as Message,
     model::{Ended, Gap, Image, Origin, Process, ProcessKey, Stage},
     observe::{
-        encode::{Clock, Encoder, Head, Identity},
+        encode::{Clock, ContainerFields, Encoder, Identity},
         stream::{EventLog, Limits, Since},
     },
 };
@@ -38,7 +38,7 @@ fn event(body: Body) -> api::Event {
     Encoder::new(&identity, CLOCK).event(
         1,
         &shim_event(body, 1),
-        &mut Head::default(),
+        &mut ContainerFields::default(),
         &mut batch.events,
     );
     batch.decoded().expect("an event").remove(0)
@@ -142,7 +142,8 @@ async fn unsent_events_are_reported_in_the_stream() {
     let event_log = Arc::new(EventLog::new(Limits { journal_bytes: 1 << 20 }, identity, CLOCK));
     let clock = AtomicU64::new(1);
     let bus = Bus::new(Selection::Processes, Rate { per_second: 0, burst: 3 });
-    let filters = vec![Wanted { types: vec!["observer.throttle".into()], ..Wanted::default() }];
+    let filters =
+        vec![FilterSpec { types: vec!["observer.throttle".into()], ..FilterSpec::default() }];
     let mut throttles = event_log
         .subscribe(Request { filters, since: Since::Oldest, ..Request::default() })
         .expect("a subscription");

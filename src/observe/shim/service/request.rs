@@ -7,7 +7,7 @@ use containerd_shim_protos::ttrpc::{self, proto::Code};
 use super::status;
 use crate::{
     api,
-    observe::stream::{Cursor, Malformed, Refused, Request, Since, Wanted},
+    observe::stream::{Cursor, FilterSpec, MalformedCursor, Request, Since, SubscribeError},
 };
 
 /// The default of `block_ms`: how long the observer waits for a blocking subscriber, in
@@ -64,15 +64,15 @@ pub(super) fn heartbeat(milliseconds: u32) -> Duration {
 }
 
 /// The status for a subscription that the event log refused.
-pub(super) fn refused(why: &Refused) -> ttrpc::Error {
+pub(super) fn refused(why: &SubscribeError) -> ttrpc::Error {
     let code = match why {
-        Refused::Filter(_) | Refused::Ahead { .. } => Code::INVALID_ARGUMENT,
-        Refused::TooMany => Code::RESOURCE_EXHAUSTED,
+        SubscribeError::Filter(_) | SubscribeError::Ahead { .. } => Code::INVALID_ARGUMENT,
+        SubscribeError::TooMany => Code::RESOURCE_EXHAUSTED,
     };
     status(code, why.to_string())
 }
 
-fn malformed(why: &Malformed) -> ttrpc::Error {
+fn malformed(why: &MalformedCursor) -> ttrpc::Error {
     status(Code::INVALID_ARGUMENT, why.to_string())
 }
 
@@ -81,8 +81,8 @@ fn block(milliseconds: u32) -> Duration {
     Duration::from_millis(milliseconds.into())
 }
 
-fn filter(filter: api::Filter) -> Wanted {
-    Wanted {
+fn filter(filter: api::Filter) -> FilterSpec {
+    FilterSpec {
         types: filter.types,
         container_id: filter.container_id,
         exec_id: filter.exec_id,

@@ -18,7 +18,7 @@ use crate::{
     clock::realtime_ns,
     observe::{
         encode,
-        stream::{Bounds, EventLog, Request, Wanted},
+        stream::{Bounds, EventLog, FilterSpec, Request},
     },
     wire::Writer,
 };
@@ -54,11 +54,11 @@ pub(super) async fn events(
         realtime_ns(),
     );
     let mut message = batch(vec![hello], Vec::new())?;
-    let (mut in_a_row, mut is_all) = (0, true);
+    let (mut in_a_row, mut reached_newest) = (0, true);
     // A send fails only when the client has disconnected, so there is no error to report.
     while stream.send(message).await.is_ok() {
         // Only if everything was read: a subscriber that is behind must not rest.
-        if is_all && std::mem::take(&mut in_a_row) >= MANY {
+        if reached_newest && std::mem::take(&mut in_a_row) >= MANY {
             tokio::time::sleep(REST).await;
         }
         message = match tokio::time::timeout(heartbeat, subscription.next(BATCH)).await {
@@ -66,9 +66,12 @@ pub(super) async fn events(
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
                 in_a_row += read.count;
-                is_all = read.is_all;
+                reached_newest = read.reached_newest;
                 let now = realtime_ns();
-                batch(read.gaps.iter().map(|gap| encoder.own_gap(gap, now)).collect(), read.events)?
+                batch(
+                    read.gaps.iter().map(|gap| encoder.subscriber_gap(gap, now)).collect(),
+                    read.events,
+                )?
             }
         };
     }
@@ -99,7 +102,8 @@ pub(super) async fn exits(
     sender: &ServerStreamSender<api::ExitBatch>,
 ) -> ttrpc::Result<()> {
     let types = vec!["process.exit".to_owned()];
-    let filters = vec![Wanted { types, container_id: request.container_id, ..Default::default() }];
+    let filters =
+        vec![FilterSpec { types, container_id: request.container_id, ..Default::default() }];
     let mut subscription = event_log
         .subscribe(Request { filters, ..Default::default() })
         .map_err(|why| request::refused(&why))?;

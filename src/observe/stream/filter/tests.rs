@@ -32,13 +32,16 @@ fn gap() -> Body {
     Body::Gap(Gap { lost: None, stage: Stage::Kernel, from_ns: 0, to_ns: 0 })
 }
 
-fn passes(wanted: Wanted, event: &Event) -> bool {
+fn passes(wanted: FilterSpec, event: &Event) -> bool {
     let filters = Filters::compile(&[wanted]).expect("a filter");
     journaled(event, |event| filters.matching(event).is_some())
 }
 
-fn types(names: &[&str]) -> Wanted {
-    Wanted { types: names.iter().map(|name| (*name).to_owned()).collect(), ..Wanted::default() }
+fn types(names: &[&str]) -> FilterSpec {
+    FilterSpec {
+        types: names.iter().map(|name| (*name).to_owned()).collect(),
+        ..FilterSpec::default()
+    }
 }
 
 /// Check that types are matched by name and by group, and that any other text is refused and named.
@@ -61,7 +64,7 @@ fn types_are_names_or_groups() {
 /// container.
 #[test]
 fn a_container_filter_passes_events_of_the_shim_and_not_of_other_containers() {
-    let web = Wanted { container_id: "web".into(), ..Wanted::default() };
+    let web = FilterSpec { container_id: "web".into(), ..FilterSpec::default() };
     assert!(passes(web.clone(), &event_of("web", exit(1, 0))));
     assert!(passes(web.clone(), &event_of("web", gap())));
     assert!(passes(web.clone(), &event(gap())));
@@ -80,9 +83,9 @@ fn fields_of_a_process_are_matched() {
     };
     let exec = event(Body::Start(Arc::new(exec)));
     let plain = event(Body::Start(process(2, "/bin/sh")));
-    let exec_id = |id: &str| Wanted { exec_id: Some(id.into()), ..Wanted::default() };
-    let executable = |path: &str| Wanted { executable: path.into(), ..Wanted::default() };
-    let origin = |name: &str| Wanted { origin: name.into(), ..Wanted::default() };
+    let exec_id = |id: &str| FilterSpec { exec_id: Some(id.into()), ..FilterSpec::default() };
+    let executable = |path: &str| FilterSpec { executable: path.into(), ..FilterSpec::default() };
+    let origin = |name: &str| FilterSpec { origin: name.into(), ..FilterSpec::default() };
     assert!(passes(exec_id("e"), &exec) && !passes(exec_id("e"), &plain));
     assert!(passes(exec_id(""), &plain) && !passes(exec_id(""), &exec));
     assert!(passes(executable("env"), &exec) && passes(executable("/usr/bin/env"), &exec));
@@ -98,7 +101,7 @@ fn fields_of_a_process_are_matched() {
 /// an unknown status is none.
 #[test]
 fn failures_are_exits_with_a_known_nonzero_status() {
-    let failures = Wanted { failures: true, ..Wanted::default() };
+    let failures = FilterSpec { failures: true, ..FilterSpec::default() };
     let ended =
         |ended| event(Body::Exit { process: process(1, "/bin/sh"), ended, oom_killed: false });
     assert!(passes(failures.clone(), &ended(Some(Ended::Code(1)))));
@@ -112,8 +115,8 @@ fn failures_are_exits_with_a_known_nonzero_status() {
 /// those that matched.
 #[test]
 fn each_filter_has_its_own_limit_and_cooldown() {
-    let first = Wanted { limit: 2, ..types(&["process.exit"]) };
-    let second = Wanted { cooldown: Duration::from_nanos(10), ..types(&["process.*"]) };
+    let first = FilterSpec { limit: 2, ..types(&["process.exit"]) };
+    let second = FilterSpec { cooldown: Duration::from_nanos(10), ..types(&["process.*"]) };
     let mut filters = Filters::compile(&[first, second]).expect("filters");
     let mut at = |monotonic_ns| {
         let matched =
@@ -132,7 +135,7 @@ fn each_filter_has_its_own_limit_and_cooldown() {
 #[test]
 fn exhausted_filters_match_no_type() {
     let mut filters =
-        Filters::compile(&[Wanted { limit: 1, ..Wanted::default() }]).expect("a filter");
+        Filters::compile(&[FilterSpec { limit: 1, ..FilterSpec::default() }]).expect("a filter");
     assert!(journaled(&event(gap()), |event| filters.admit(event)).is_some());
     assert_eq!(filters.kinds(), 0);
 }
@@ -140,8 +143,8 @@ fn exhausted_filters_match_no_type() {
 /// Check that the number of filters is limited, and that the error names the limit.
 #[test]
 fn too_many_filters_are_refused() {
-    assert!(Filters::compile(&vec![Wanted::default(); FILTERS_MAX]).is_ok());
+    assert!(Filters::compile(&vec![FilterSpec::default(); FILTERS_MAX]).is_ok());
     let refused =
-        Filters::compile(&vec![Wanted::default(); FILTERS_MAX + 1]).expect_err("too many");
+        Filters::compile(&vec![FilterSpec::default(); FILTERS_MAX + 1]).expect_err("too many");
     assert_eq!(refused.to_string(), "33 filters are more than the limit of 32");
 }

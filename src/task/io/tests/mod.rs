@@ -15,7 +15,7 @@ use std::{
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 
-use super::{For, IoError, Owner, ProcessIo, Stdio};
+use super::{IoError, LoggerIdentity, Owner, ProcessIo, Stdio};
 use crate::reaper::Reaper;
 
 mod fifos;
@@ -35,7 +35,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// Short enough for a drain that is expected to fail.
 const BRIEFLY: Duration = Duration::from_millis(50);
 
-const CONTAINER: For<'static> = For { namespace: "k8s.io", container_id: "web" };
+const CONTAINER: LoggerIdentity<'static> =
+    LoggerIdentity { namespace: "k8s.io", container_id: "web" };
 
 fn run<T>(test: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -9,7 +9,7 @@ use crate::{
         ProcessKey, Stage,
     },
     observe::{
-        encode::{Clock, Encoder, Head, Identity},
+        encode::{Clock, ContainerFields, Encoder, Identity},
         stream::Batch,
     },
 };
@@ -43,7 +43,7 @@ fn json(body: Body) -> String {
     Encoder::new(&identity, Clock { boot_realtime_ns: 0 }).event(
         17,
         &event,
-        &mut Head::default(),
+        &mut ContainerFields::default(),
         &mut batch.events,
     );
     String::from_utf8(encode(&batch.decoded().expect("an event")[0])).expect("JSON")
