@@ -50,7 +50,7 @@ pub struct Wanted {
     pub follow: bool,
 }
 
-/// The events of one shim; see the [module](self).
+/// The events of one shim; across reconnects.
 pub struct Follow {
     registration: Registration,
     wanted: Wanted,

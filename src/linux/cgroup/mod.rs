@@ -75,8 +75,8 @@ pub fn members_by_cgroup(cgroup: &Path) -> io::Result<Vec<(i32, Option<u64>)>> {
     Ok(found)
 }
 
-/// The ids of the cgroup at `directory` and of those below it, as far as [`NAMED_DEPTH`] and
-/// [`NAMED_LIMIT`] allow.
+/// The ids of the cgroup at `directory` and of those below it, as far as `NAMED_DEPTH` and
+/// `NAMED_LIMIT` allow.
 #[must_use]
 pub fn ids_below(directory: &Path) -> HashSet<u64> {
     let mut ids: HashSet<u64> = id(directory).into_iter().collect();
@@ -90,7 +90,7 @@ pub fn ids_below(directory: &Path) -> HashSet<u64> {
 }
 
 /// The path under the hierarchy's root of the cgroup `wanted`, which is below the one at
-/// `directory`. `None` if it is not found within [`NAMED_DEPTH`] and [`NAMED_LIMIT`].
+/// `directory`. `None` if it is not found within `NAMED_DEPTH` and `NAMED_LIMIT`.
 #[must_use]
 pub fn name_below(directory: &Path, wanted: u64) -> Option<String> {
     let mountinfo = mountinfo::read().ok()?;

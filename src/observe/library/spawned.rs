@@ -49,7 +49,7 @@ impl ObserverConfig {
     }
 
     /// Adds categories. A category that cannot be observed of a spawned child gives no events;
-    /// [`negotiate`](super::capability::negotiate) reports that in advance.
+    /// [`node::probe`](crate::observe::node::probe) reports that in advance.
     #[must_use]
     pub fn with_categories(mut self, categories: impl IntoIterator<Item = Category>) -> Self {
         for category in categories {
