@@ -1,29 +1,33 @@
-//! Attribution a process is: the user's, or a stage of the runtime; and how it came here.
+//! Attribution: whether a process is the user's or a stage of the runtime, and how it came into its
+//! container.
 //!
-//! In a container's cgroup the runtime forks and execs stages of its own before the user's program.
-//! They are known by three things, in this order: a process that descends from a told one is the
-//! user's, whatever it calls itself; an exec in the shim's own mounts is a stage; and where the
-//! source cannot tell the mounts, an image that looks like the runtime's under a parent that is the
-//! runtime's.
+//! In a container's cgroup the runtime forks and executes stages of its own before the user's
+//! program. Three rules find them, in this order:
+//!
+//! 1. A descendant of a reported process is the user's, whatever it calls itself.
+//! 2. An exec in the mount namespace of the shim is a stage.
+//! 3. Where the source does not know the mount namespace, an exec is a stage if its image looks
+//!    like the runtime's and its parent is the runtime's.
 
 use std::sync::Arc;
 
 use super::{exec_table::ExecTable, target::Target, tree::Index};
 use crate::model::{Image, Lineage, Origin, ProcessKey};
 
-/// How many ancestors that were not told are asked for their parents.
+/// How many unreported ancestors are followed to their parents.
 const STAGES_MAX: usize = 8;
 
-/// What an exec of a process that was not told means.
+/// The decision about an exec of a process that has not been reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Attribution {
-    /// The runtime's: not told.
+    /// A stage of the runtime: not reported.
     Stage,
     /// The user's.
     User {
         origin: Origin,
+        /// `None` for init and its descendants, and where the exec is not known.
         exec_id: Option<Arc<str>>,
-        /// Whether it is init or the exec's own process.
+        /// Whether it is the process of init or of an exec itself.
         root: bool,
     },
 }
@@ -34,44 +38,47 @@ impl Attribution {
     }
 }
 
-/// What an exec shows of its process.
+/// What a record of an exec says of its process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shown<'a> {
+pub(super) struct ExecFacts<'a> {
     pub(super) key: ProcessKey,
     pub(super) lineage: Lineage,
     pub(super) image: &'a Image,
+    /// `None` where the source does not know.
     pub(super) in_host_mounts: Option<bool>,
 }
 
 impl Target {
-    /// Decides. `node`: the process, where it is known; `parent`: its parent, where that is.
-    pub(super) fn whose(
+    /// Decides about an exec. `node` is its process and `parent` the parent of that, where they are
+    /// in the tree.
+    pub(super) fn attribute(
         &self,
-        shown: Shown<'_>,
+        facts: ExecFacts<'_>,
         node: Option<Index>,
         parent: Option<Index>,
     ) -> Attribution {
-        if let Some(told) = self.tree.told_from(parent) {
-            return Attribution::descendant(
-                self.tree.node(told).process.as_ref().and_then(|told| told.exec_id.clone()),
-            );
+        // First of all: otherwise a process of the container could hide by calling itself
+        // `runc init`.
+        if let Some(ancestor) = self.tree.nearest_reported(parent) {
+            let ancestor = self.tree.node(ancestor).process.as_ref();
+            return Attribution::descendant(ancestor.and_then(|process| process.exec_id.clone()));
         }
-        if let Some(exec_id) = self.tree.told_once(shown.lineage) {
+        if let Some(exec_id) = self.tree.forgotten_parent_exec(facts.lineage) {
             return Attribution::descendant(exec_id);
         }
         let Some(init) = self.init else { return Attribution::descendant(None) };
-        let pids = self.pids_above(shown.lineage, node, parent);
+        let pids = self.pids_above(facts.lineage, node, parent);
         let from_shim = pids.contains(&self.shim_pid);
-        let exec_id = exec_id_of(&self.calls, shown.key.pid, &pids);
-        // Init's parent may be the runtime or, once that has ended, the shim or who adopted it.
-        let from_runtime = from_shim || exec_id.is_some() || shown.key.pid == init;
-        // Who else comes in with the host's mounts came without the runtime: nsenter without
-        // `--mount`.
-        let is_stage = shown.in_host_mounts.unwrap_or_else(|| self.looks_like_runtime(shown.image));
+        let exec_id = exec_id_of(&self.exec_table, facts.key.pid, &pids);
+        // Init's parent may be the runtime or, once that has exited, the shim or another subreaper.
+        let from_runtime = from_shim || exec_id.is_some() || facts.key.pid == init;
+        // A process that enters with the host's mounts and is not the runtime's was injected, for
+        // example by nsenter without `--mount`.
+        let is_stage = facts.in_host_mounts.unwrap_or_else(|| self.looks_like_runtime(facts.image));
         if from_runtime && is_stage {
             return Attribution::Stage;
         }
-        if shown.key.pid == init {
+        if facts.key.pid == init {
             return Attribution::User { origin: Origin::Init, exec_id: None, root: true };
         }
         if pids.contains(&init) && !self.init_started {
@@ -82,16 +89,19 @@ impl Target {
             return Attribution::User { origin: Origin::Exec, exec_id, root: true };
         }
         if from_shim {
+            // The runtime has exited and its child became the shim's. With several execs under way
+            // a guess could name the wrong one; `exec_started` gives the id then.
             return Attribution::User {
                 origin: Origin::Exec,
-                exec_id: self.calls.only_open(),
+                exec_id: self.exec_table.only_unresolved(),
                 root: true,
             };
         }
         Attribution::User { origin: Origin::Injected, exec_id: None, root: false }
     }
 
-    /// The pids of parents and grandparents: now, at birth, and of those above that were not told.
+    /// The pids of its parents and grandparents: now, at its birth, and of its unreported
+    /// ancestors.
     fn pids_above(&self, lineage: Lineage, node: Option<Index>, parent: Option<Index>) -> Vec<i32> {
         let mut pids = vec![lineage.parent_pid, lineage.grandparent_pid];
         let mut above = node.or(parent);
@@ -105,9 +115,10 @@ impl Target {
         pids
     }
 
-    /// `runc init` in its disguises, or the runtime's own file.
+    /// Whether this is `runc init` under any of its names, or the file of the container's runtime.
     fn looks_like_runtime(&self, image: &Image) -> bool {
         let executable = image.executable.as_deref().unwrap_or_default();
+        // runc executes a sealed copy of itself, so that a container cannot overwrite its binary.
         if [&b"/proc/self/fd/"[..], b"/memfd:runc_cloned", b"memfd:runc_cloned"]
             .iter()
             .any(|cloned| executable.starts_with(cloned))
@@ -125,11 +136,11 @@ impl Target {
     }
 }
 
-/// The exec that a process was made for.
-fn exec_id_of(calls: &ExecTable, pid: i32, above: &[i32]) -> Option<Arc<str>> {
-    calls
-        .named(pid)
-        .or_else(|| calls.made_by(pid))
-        .or_else(|| above.iter().find_map(|&above| calls.made_by(above)))
+/// The exec that a process was made for; `None` for init.
+fn exec_id_of(exec_table: &ExecTable, pid: i32, above: &[i32]) -> Option<Arc<str>> {
+    exec_table
+        .exec_with_pid(pid)
+        .or_else(|| exec_table.exec_of_runtime(pid))
+        .or_else(|| above.iter().find_map(|&above| exec_table.exec_of_runtime(above)))
         .filter(|exec_id| !exec_id.is_empty())
 }

@@ -1,13 +1,13 @@
-//! When a container is idle. Pure: is told the time, and what was seen.
+//! When a container is idle. Pure: its caller passes the time and the activity.
 //!
 //! ```text
-//!  active ──quiet for as long as was asked for──► idle
-//!     ▲                                             │
-//!     └────── an exec · a connection · input ───────┘
+//!  active ────── no activity for the configured time ──────► idle
+//!     ▲                                                       │
+//!     └─────────── an exec · a connection · input ────────────┘
 //! ```
 //!
-//! While an exec runs, nothing is waited for. Otherwise there is one moment at which it may be
-//! idle; then it is asked what connections there were. An idle one has no timer.
+//! While an exec runs there is no deadline. Otherwise there is one time at which the container may
+//! become idle; the caller passes the connections then. An idle container has no timer.
 
 use std::{
     collections::BTreeSet,
@@ -19,20 +19,20 @@ use std::{
 
 use crate::{model::Activity, observe::source::Connections};
 
-/// One container.
+/// Whether one container is idle, and since when it has had no activity.
 #[derive(Debug)]
 pub(in crate::observe) struct Idle {
     after_ns: u64,
-    /// By exec id.
+    /// The ids of the running execs.
     running: BTreeSet<String>,
-    /// When something happened last.
+    /// The time of the last activity.
     quiet_since_ns: u64,
-    /// When it may be idle; `None` while it is.
+    /// The time at which it may become idle; `None` while it is idle.
     due_ns: Option<u64>,
 }
 
-/// When a container's first process last had input: written by the shim's thread, read by the
-/// observer's.
+/// When a container's first process last had input. The shim's thread writes it and the observer's
+/// thread reads it.
 #[derive(Debug, Default)]
 pub(in crate::observe) struct Input {
     last_ns: AtomicU64,
@@ -40,29 +40,33 @@ pub(in crate::observe) struct Input {
 }
 
 impl Input {
-    /// There was some. Answers whether somebody waited for it.
+    /// Notes input at this time. Returns whether the observer waits for it: the first input after
+    /// [`is_awaited`](Self::is_awaited).
     pub(in crate::observe) fn came(&self, now_ns: u64) -> bool {
         self.last_ns.store(now_ns, Ordering::Relaxed);
+        // Loaded before it is swapped: input is frequent and rarely awaited.
         self.awaited.load(Ordering::Relaxed) && self.awaited.swap(false, Ordering::Relaxed)
     }
 
+    /// The time of the last input: `CLOCK_MONOTONIC`, in nanoseconds; 0 before the first.
     pub(in crate::observe) fn last_ns(&self) -> u64 {
         self.last_ns.load(Ordering::Relaxed)
     }
 
-    /// The next answers so.
+    /// Makes the next [`came`](Self::came) return `true`.
     pub(in crate::observe) fn is_awaited(self: &Arc<Self>) {
         self.awaited.store(true, Ordering::Relaxed);
     }
 }
 
 impl Idle {
+    /// A container that is active at `now_ns` and idle after `after_ns` without activity.
     pub(in crate::observe) fn new(after_ns: u64, now_ns: u64) -> Self {
         let due_ns = Some(now_ns.saturating_add(after_ns));
         Self { after_ns, running: BTreeSet::new(), quiet_since_ns: now_ns, due_ns }
     }
 
-    /// An exec was started. Answers whether that ends its idleness.
+    /// An exec was started. Returns the cause if that ends the idleness.
     pub(in crate::observe) fn exec_started(
         &mut self,
         exec_id: &str,
@@ -72,14 +76,14 @@ impl Idle {
         self.happened(Activity::Exec, now_ns)
     }
 
-    /// An exec has ended.
+    /// An exec has ended. An unknown one changes nothing.
     pub(in crate::observe) fn exec_ended(&mut self, exec_id: &str, now_ns: u64) {
         if self.running.remove(exec_id) {
             self.happened(Activity::Exec, now_ns);
         }
     }
 
-    /// Something happened. Answers what ends its idleness.
+    /// Notes an activity. Returns it if it ends the idleness.
     pub(in crate::observe) fn happened(&mut self, what: Activity, now_ns: u64) -> Option<Activity> {
         self.quiet_since_ns = self.quiet_since_ns.max(now_ns);
         let was_idle = self.due_ns.is_none();
@@ -87,23 +91,26 @@ impl Idle {
         was_idle.then_some(what)
     }
 
-    /// When to ask [`quiet`](Self::quiet).
+    /// When to call [`quiet`](Self::quiet) next; `None` while it is idle or an exec runs.
     pub(in crate::observe) fn due_ns(&self) -> Option<u64> {
         self.due_ns.filter(|_| self.running.is_empty())
     }
 
-    /// For how long it has been quiet, if that is long enough, by what was seen; it is idle then.
+    /// Decides whether it becomes idle, with the time of the last input and the connections that
+    /// the source has counted. Returns for how many nanoseconds there was no activity if it does;
+    /// otherwise sets the next deadline.
     pub(in crate::observe) fn quiet(
         &mut self,
         now_ns: u64,
         input_ns: u64,
-        seen: Connections,
+        connections: Connections,
     ) -> Option<u64> {
         self.due_ns().filter(|due| *due <= now_ns)?;
-        if seen.open > 0 {
+        if connections.open > 0 {
+            // An open connection is activity for as long as it is open.
             self.quiet_since_ns = now_ns;
         }
-        self.quiet_since_ns = self.quiet_since_ns.max(input_ns).max(seen.changed_ns);
+        self.quiet_since_ns = self.quiet_since_ns.max(input_ns).max(connections.changed_ns);
         let quiet_ns = now_ns.saturating_sub(self.quiet_since_ns);
         if quiet_ns < self.after_ns {
             self.due_ns = Some(self.quiet_since_ns.saturating_add(self.after_ns));
@@ -113,7 +120,7 @@ impl Idle {
         Some(quiet_ns)
     }
 
-    /// Whether it is.
+    /// Whether it is idle.
     pub(in crate::observe) fn is_idle(&self) -> bool {
         self.due_ns.is_none()
     }

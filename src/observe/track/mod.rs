@@ -1,35 +1,36 @@
-//! The tracker: turns what sources saw, and what the shim knows, into what is told.
+//! The tracker: turns the records of a source and the reports of the shim into events.
 //!
 //! ```text
-//!  record           fork, exec, exit as a source saw them; a loss; a look at /proc
-//!  runtime_exec …   what the shim asked its runtime for
-//!  reaped_exit      what the shim's reaper got
+//!  record             fork, exec and exit from a source; a loss; a scan of /proc
+//!  runtime_exec …     the shim has asked its runtime for a process
+//!  reaped_exit        the shim's reaper has waited for a process
 //!        ▼
-//!  target           one container: one function for each thing that can happen
-//!   ├ tree          its processes, and who descends from whom
-//!   ├ past          its last dead
-//!   ├ calls         init and the execs
-//!   ├ whose         the user's, or the runtime's?
-//!   ├ done          when a dead process is done
-//!   └ look          what a look at /proc found that no record had said
+//!  target             one container: a method for each record and report
+//!   ├ tree            its processes and their parents
+//!   ├ recent_exits    its last exits, against late and doubled records
+//!   ├ exec_table      init and the execs
+//!   ├ attribution     the user's process, or a stage of the runtime
+//!   ├ done            when an exited process is done
+//!   └ resync          what a scan of /proc shows and no record had
 //!        ▼
-//!  Effect           an event, or a question that only the outside can answer
+//!  Effect             an event, or a query that only the caller can answer
 //! ```
 //!
-//! Called by the observer's thread, for all targets of one shim. It never reads a clock, a file or
-//! a process, never waits, and keeps bounded memory. Sources may lose, double and reorder records:
-//! no process is told twice as started, none ends twice or before it started, and every told one
+//! The observer's thread calls it for all targets of one shim. It never reads a clock, a file or a
+//! process, never waits, and keeps bounded memory. Sources may lose, double and reorder records.
+//! Still no process starts twice, none ends twice or before it started, and every reported process
 //! ends.
 //!
 //! # The account
 //!
 //! Each [`What::Fork`], [`What::Exec`] and [`What::Exit`] record of a target is counted once: as
-//! `delivered` where an event was told of it, as `lost` where there was no room for its process,
-//! and as `runtime` in every other case: a stage of the runtime, a fork of something injected that
-//! had not run a program of its own yet, a copy of a record, a record that came after its process's
-//! exit was told, an exit that the reaper had told already. So with the kernel's own `seen` and
-//! `lost` (`seen` less `runtime`) `seen == delivered + lost` holds when every record was read.
-//! Events that the shim concludes by itself ([`Emission::derived`]) are not in it.
+//! `delivered` if it became an event, as `lost` if there was no capacity for its process, and as
+//! `runtime` in every other case: a stage of the runtime, the fork of an injected process before it
+//! ran a program of its own, a copy of a record, a record that was received after the exit of its
+//! process was reported, an exit that the reaper had reported before. So with the kernel's own
+//! `seen` and `lost`, and `runtime` subtracted from `seen`, `seen == delivered + lost` holds if
+//! every record was read. Events that the shim derives without a record ([`Emission::derived`]) are
+//! not counted.
 
 mod attribution;
 mod done;
@@ -54,112 +55,112 @@ use crate::observe::record::{Record, TargetId};
 #[cfg(doc)]
 use super::record::What;
 
-/// Everything that is watched by one shim.
+/// All targets of one shim.
 #[derive(Debug)]
 pub struct Tracker {
     shim_pid: i32,
-    /// A handful: ordered is quicker than hashed.
+    /// A shim has a handful of them: an ordered map is faster than a hashed one.
     targets: BTreeMap<TargetId, Target>,
 }
 
-/// What comes of a record or a call.
+/// What the caller has to do after a record or a report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
-    /// An event.
+    /// Append this event to the event log.
     Emit(Emission),
-    /// A process is dead: say by [`Tracker::reaped`] when its whole thread group is dead and
-    /// reaped, by a pidfd or by its absence. Ask it in batches; nothing waits for the answer but
-    /// its done.
+    /// A process has exited. Answer with [`Tracker::reaped`] once its whole thread group is dead
+    /// and reaped, which a pidfd or its absence shows. Query in batches: only its done waits for
+    /// the answer.
     AskReaped {
-        /// Of which target.
+        /// The target that the process belongs to.
         target: TargetId,
-        /// Who.
+        /// The exited process.
         key: ProcessKey,
     },
-    /// Say by [`Tracker::holders`] which of these have one of these files open.
+    /// Answer with [`Tracker::holders`] which of `among` have one of `outputs` open.
     AskHolders {
-        /// Of which target.
+        /// The target that the process belongs to.
         target: TargetId,
-        /// Attribution output it is.
+        /// The exited process.
         key: ProcessKey,
-        /// What its stdout and stderr were.
+        /// The files that were its stdout and its stderr; `None` where one is not known.
         outputs: [Option<FileId>; 2],
-        /// Its living descendants.
+        /// Its living descendants, in no order.
         among: Vec<ProcessKey>,
     },
-    /// A look at `/proc` is needed: give the records of one from [`What::ScanBegan`] to
-    /// [`What::ScanEnded`]. Read the source until it is empty between the look and `ScanEnded`: an
-    /// exit that it still has says more than an absence.
+    /// Scan `/proc` and give the records, from [`What::ScanBegan`] to [`What::ScanEnded`]. Between
+    /// the scan and `ScanEnded` read the source until it is empty: an exit record that it still has
+    /// is more exact than an absence.
     Look {
-        /// Of which target.
+        /// The target to scan.
         target: TargetId,
     },
 }
 
-/// An event that has no seq yet.
+/// An event before it has a sequence number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Emission {
-    /// Attribution; `None` for what concerns every target.
+    /// The target that it is about; `None` for an event about every target.
     pub target: Option<TargetId>,
-    /// `CLOCK_MONOTONIC` in nanoseconds, as the event is to carry it.
+    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
     pub at_ns: u64,
-    /// How far it can be trusted.
+    /// How exact it is.
     pub grade: Grade,
-    /// Whether the shim concluded it (done, what its reaper said, what a look found), and no record
-    /// of the source's own says it.
+    /// Whether the shim derived it (done, a report of its reaper, the result of a scan) without a
+    /// record of the source.
     pub derived: bool,
-    /// What happened.
+    /// The type and the content of the event.
     pub body: Body,
 }
 
 impl Tracker {
-    /// Watches nothing yet. `shim_pid`: the shim's own; its children are calls of the runtime, or
-    /// processes that such a call left to it.
+    /// A tracker without targets. The children of the process `shim_pid` are runtimes, or processes
+    /// that a runtime has left to the shim.
     #[must_use]
     pub fn new(shim_pid: i32) -> Self {
         Self { shim_pid, targets: BTreeMap::new() }
     }
 
-    /// A target is watched from here on; does nothing for one that is already.
+    /// Begins to observe a target. Does nothing if it is observed already.
     ///
-    /// `init` is the pid of a container's first process, which is made and has not run the user's
-    /// program. `None` for what is no container: then nothing is a stage of a runtime, and every
-    /// process is told from its first record.
+    /// `init` is the pid of a container's first process, which exists and has not run the user's
+    /// program. It is `None` for a target that is no container: then no process is a runtime stage,
+    /// and every process is reported from its first record.
     pub fn begin(&mut self, id: TargetId, init: Option<i32>) {
         let shim_pid = self.shim_pid;
         self.targets.entry(id).or_insert_with(|| Target::new(id, shim_pid, init));
     }
 
-    /// The path of the container's runtime, which tells its stages where the source cannot see
-    /// mounts.
+    /// Sets the path of the container's runtime, by which its stages are known where the source
+    /// does not report mount namespaces.
     pub fn runtime_path(&mut self, id: TargetId, path: &[u8]) {
         self.with(id, |target| target.runtime_path = Some(path.into()));
     }
 
-    /// The path under the hierarchy's root of a cgroup that records name by id. At most
-    /// 1024 a target; beyond, a process there is told without its cgroup.
+    /// Sets the path below the hierarchy's root of a cgroup that records name by id. A target has
+    /// at most 1024 names; beyond that a process is reported without its cgroup.
     pub fn set_cgroup_name(&mut self, id: TargetId, cgroup: u64, name: Arc<str>) {
         self.with(id, |target| target.set_cgroup_name(cgroup, name));
     }
 
-    /// The runtime's child `pid` makes the process of this exec.
+    /// The shim has started a runtime, `pid`, which will make the process of this exec.
     pub fn runtime_exec(&mut self, id: TargetId, exec_id: &str, pid: i32) {
-        self.with(id, |target| target.calls.anew(exec_id).runtime_pid = pid);
+        self.with(id, |target| target.exec_table.restart(exec_id).runtime_pid = pid);
     }
 
-    /// The process of this exec has this pid. May come after its first events; what comes later has
-    /// the exec id.
+    /// The process of this exec has this pid. If this is called after its first events, only later
+    /// ones have the exec id.
     pub fn exec_started(&mut self, id: TargetId, exec_id: &str, pid: i32) {
         self.with(id, |target| target.exec_started(exec_id, pid));
     }
 
-    /// The shim has pipes of its own for init (`exec_id` empty) or an exec: done waits for their
-    /// end.
+    /// The shim has pipes of its own for the output of init (`exec_id` empty) or of an exec: done
+    /// waits for their end.
     pub fn expects_output_end(&mut self, id: TargetId, exec_id: &str) {
-        self.with(id, |target| target.calls.entry(exec_id).expects_output_end = true);
+        self.with(id, |target| target.exec_table.entry(exec_id).expects_output_end = true);
     }
 
-    /// Something was seen. A record of an unknown target is dropped.
+    /// Handles a record of the source. A record of an unknown target is dropped.
     pub fn record(&mut self, record: Record, effects: &mut Vec<Effect>) {
         match record {
             Record::Process { target, at_ns, grade, key, what } => {
@@ -171,15 +172,15 @@ impl Tracker {
                 let Some(target) = self.targets.get_mut(&id) else { return };
                 let gap =
                     Gap { lost: count, stage, from_ns: target.last_ns.min(at_ns), to_ns: at_ns };
-                effects.push(gap_told(Some(id), gap));
+                effects.push(gap_effect(Some(id), gap));
                 effects.push(Effect::Look { target: id });
             }
-            // Ports are not the tracker's affair: see `ports`.
+            // The pipeline gives records of sockets to `ports`.
             Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. } => {}
             Record::Lost { target: None, at_ns, count, stage } => {
                 let last_ns =
                     self.targets.values().map(|target| target.last_ns).max().unwrap_or(at_ns);
-                effects.push(gap_told(
+                effects.push(gap_effect(
                     None,
                     Gap { lost: count, stage, from_ns: last_ns.min(at_ns), to_ns: at_ns },
                 ));
@@ -190,7 +191,7 @@ impl Tracker {
         }
     }
 
-    /// A record of a socket was handled elsewhere: counts what became of it, for the account.
+    /// Counts the outcome of a socket's record, which the port table has handled, in the account.
     pub fn socket(
         &mut self,
         id: TargetId,
@@ -201,24 +202,26 @@ impl Tracker {
         self.with(id, |target| target.count(outcome, at_ns, effects));
     }
 
-    /// A record that was counted as silent is told after all.
+    /// Counts a record as delivered that was counted as silent: its event is reported late.
     pub fn told_after_all(&mut self, id: TargetId) {
         self.with(id, Target::recount);
     }
 
-    /// A process that was told and is not forgotten, of whatever target.
+    /// A process of any target that was reported and is not forgotten, with its target.
     #[must_use]
     pub fn find(&self, key: ProcessKey) -> Option<(TargetId, &Arc<Process>)> {
-        self.targets.iter().find_map(|(id, target)| target.told(key).map(|process| (*id, process)))
+        self.targets
+            .iter()
+            .find_map(|(id, target)| target.reported(key).map(|process| (*id, process)))
     }
 
-    /// The shim's reaper has the process of init (`exec_id` empty) or of an exec: `status` is
-    /// go-runc's, 0–255 or 128 + signal.
+    /// The shim's reaper has waited for the process of init (`exec_id` empty) or of an exec.
+    /// `status` is encoded as in go-runc: 0–255, or 128 + signal.
     ///
-    /// Where the source has told the exit, this only says that it is reaped. Where it has not, this
-    /// is the exit, and the source's record of it is dropped when it comes. The source's record
-    /// says more (code and signal apart, the OOM killer) and was made before: so read the source
-    /// until it is empty before this call.
+    /// If the source has delivered the exit, this only confirms that the process is reaped.
+    /// Otherwise this is the exit, and a later record of it is dropped. The record contains more
+    /// (code and signal separately, the OOM killer) and was made before: so read the source until
+    /// it is empty before this call.
     pub fn reaped_exit(
         &mut self,
         id: TargetId,
@@ -231,7 +234,7 @@ impl Tracker {
         self.with(id, |target| target.reaped_exit(exec_id, (pid, status, at_ns), effects));
     }
 
-    /// The shim's own pipes of init or of an exec came to their end.
+    /// The shim's own pipes of init (`exec_id` empty) or of an exec have ended.
     pub fn output_ended(
         &mut self,
         id: TargetId,
@@ -242,12 +245,12 @@ impl Tracker {
         self.with(id, |target| target.output_ended(exec_id, at_ns, effects));
     }
 
-    /// Answers [`Effect::AskReaped`]. Said too often or of an unknown process it does nothing.
+    /// Answers [`Effect::AskReaped`]. Does nothing for an unknown process, or a second time.
     pub fn reaped(&mut self, id: TargetId, key: ProcessKey, at_ns: u64, effects: &mut Vec<Effect>) {
-        self.with(id, |target| target.reaped(key, at_ns, effects));
+        self.with(id, |target| target.confirm_reaped(key, at_ns, effects));
     }
 
-    /// Answers [`Effect::AskHolders`]: those of `among` that hold one of the files.
+    /// Answers [`Effect::AskHolders`] with those of `among` that hold one of `outputs`.
     pub fn holders(
         &mut self,
         id: TargetId,
@@ -256,24 +259,25 @@ impl Tracker {
         at_ns: u64,
         effects: &mut Vec<Effect>,
     ) {
-        self.with(id, |target| target.holders(key, holders, at_ns, effects));
+        self.with(id, |target| target.set_holders(key, holders, at_ns, effects));
     }
 
-    /// Tells once of each process that is dead for `held_after_ns` and not done who holds its
-    /// output. For pipes of the shim's own this may ask first; then the next call tells.
+    /// Reports which processes hold the output of each process that exited `held_after_ns` ago and
+    /// is not done; once for each. For pipes of the shim's own it may have to query the holders
+    /// first: then the next call reports them.
     pub fn overdue(&mut self, at_ns: u64, held_after_ns: u64, effects: &mut Vec<Effect>) {
         for target in self.targets.values_mut() {
-            target.overdue(at_ns, held_after_ns, effects);
+            target.report_held(at_ns, held_after_ns, effects);
         }
     }
 
-    /// Whether [`overdue`](Self::overdue) has anything to wait for: without it, no timer is needed.
+    /// Whether a process is not done, so that a timer for [`overdue`](Self::overdue) is needed.
     #[must_use]
     pub fn awaits_done(&self) -> bool {
-        self.targets.values().any(|target| target.undone > 0)
+        self.targets.values().any(|target| target.awaiting_done > 0)
     }
 
-    /// Who is alive and told, of one target or of all, parents before their children.
+    /// The living reported processes of one target, or of all, parents before their children.
     #[must_use]
     pub fn snapshot(&self, id: Option<TargetId>) -> Vec<(TargetId, Arc<Process>)> {
         let mut targets: Vec<_> =
@@ -285,11 +289,12 @@ impl Tracker {
             .collect()
     }
 
-    /// Nothing more comes of a target. `seen_lost` is the kernel's account.
+    /// Ends a target. `seen_lost` is the kernel's account: how many records it saw and lost; `None`
+    /// where the source does not count.
     ///
-    /// Of a container, whose processes are all dead now: exits that nobody saw and dones that still
-    /// wait are told. Of other targets they are not. `container.close` is told last, with the
-    /// account.
+    /// The processes of a container are all dead by now: lost exits and outstanding dones are
+    /// reported. Those of other targets live on, and nothing is reported of them.
+    /// `container.close` is the last event and has the account.
     pub fn end(
         &mut self,
         id: TargetId,
@@ -309,7 +314,7 @@ impl Tracker {
     }
 }
 
-fn gap_told(target: Option<TargetId>, gap: Gap) -> Effect {
+fn gap_effect(target: Option<TargetId>, gap: Gap) -> Effect {
     Effect::Emit(Emission {
         target,
         at_ns: gap.to_ns,

@@ -1,55 +1,57 @@
-//! The last deaths, so that a late or doubled record does not raise the dead.
+//! The last exits of a target, so that a late or doubled record starts no dead process again.
 
 use std::sync::Arc;
 
 use crate::model::ProcessKey;
 
-/// How many deaths are remembered for a target: the last one of each pid modulo this, so with pids
-/// given in a row exactly the last ones. What is older is forgotten: a record that comes later than
-/// this many deaths is taken for a new process, and the next look at `/proc` ends it.
-const DEATHS_MAX: usize = 512;
+/// How many exits of one target are kept: the last one of each pid modulo this, so with pids given
+/// in sequence exactly the last ones. Older ones are forgotten: a record that is received later
+/// than this many exits starts a new process, which the next scan of `/proc` ends.
+const EXITS_MAX: usize = 512;
 
-/// A fixed table, made at the first death.
+/// A table of fixed size, allocated at the first exit.
 #[derive(Debug, Default)]
 pub(super) struct RecentExits {
-    deaths: Vec<Option<Gone>>,
+    slots: Vec<Option<RecentExit>>,
 }
 
-/// One that was.
+/// A process that has exited and is no longer in the tree.
 #[derive(Debug, Clone)]
-pub(super) struct Gone {
+pub(super) struct RecentExit {
     pub(super) key: ProcessKey,
     pub(super) died_ns: u64,
-    /// Whether it was told, and of which exec it was.
-    pub(super) told: Option<Option<Arc<str>>>,
+    /// `None` if the process was never reported; otherwise the exec id that it had, if any.
+    pub(super) reported: Option<Option<Arc<str>>>,
 }
 
 impl RecentExits {
-    pub(super) fn add(&mut self, gone: Gone) {
-        if self.deaths.is_empty() {
-            self.deaths.resize(DEATHS_MAX, None);
+    pub(super) fn add(&mut self, exit: RecentExit) {
+        if self.slots.is_empty() {
+            self.slots.resize(EXITS_MAX, None);
         }
-        let slot = slot(gone.key.pid);
-        self.deaths[slot] = Some(gone);
+        let slot = slot_of(exit.key.pid);
+        self.slots[slot] = Some(exit);
     }
 
-    /// The last death of this pid.
-    pub(super) fn of(&self, pid: i32) -> Option<&Gone> {
-        self.deaths.get(slot(pid))?.as_ref().filter(|gone| gone.key.pid == pid)
+    /// The last exit of this pid; `None` if another pid has taken its slot since.
+    pub(super) fn last_of(&self, pid: i32) -> Option<&RecentExit> {
+        self.slots.get(slot_of(pid))?.as_ref().filter(|exit| exit.key.pid == pid)
     }
 
-    /// Whether a record of this process at this time is about one that is dead.
-    pub(super) fn has(&self, key: ProcessKey, at_ns: u64) -> bool {
-        self.of(key.pid).is_some_and(|gone| {
-            if key.start_ticks == 0 || gone.key.start_ticks == 0 {
-                at_ns <= gone.died_ns
+    /// Whether a record of this process at this time is about a process that has exited.
+    pub(super) fn covers(&self, key: ProcessKey, at_ns: u64) -> bool {
+        self.last_of(key.pid).is_some_and(|exit| {
+            // Without a start time on both sides only the order of times separates two processes
+            // that had the same pid.
+            if key.start_ticks == 0 || exit.key.start_ticks == 0 {
+                at_ns <= exit.died_ns
             } else {
-                key.start_ticks <= gone.key.start_ticks
+                key.start_ticks <= exit.key.start_ticks
             }
         })
     }
 }
 
-fn slot(pid: i32) -> usize {
-    usize::try_from(pid).unwrap_or_default() % DEATHS_MAX
+fn slot_of(pid: i32) -> usize {
+    usize::try_from(pid).unwrap_or_default() % EXITS_MAX
 }

@@ -1,64 +1,71 @@
-//! A look at `/proc`: what it found is compared with what is known, once it is complete.
+//! A scan of `/proc`, which is compared with what is known once it is complete.
 //!
-//! What it names is kept until then, because it names processes by pid and a parent may come after
-//! its children. Records that the source gave meanwhile have their effect at once; what the look
-//! then says of the same processes is older and is not told again.
+//! Its processes are kept until then, because a scan lists them by pid and a parent may follow its
+//! children. Records that the source delivers meanwhile have their effect at once; what the scan
+//! shows of the same processes is older and is not reported again.
 
 use std::{collections::HashSet, mem};
 
 use super::{
     Effect,
-    target::{How, NewImage, Target},
-    tree::{PROCESSES_MAX, Unsaid},
+    target::{NewImage, Stamp, Target},
+    tree::{PROCESSES_MAX, PendingExit},
 };
 use crate::model::{Grade, Image, ProcessKey, Unknown};
 
 #[derive(Debug, Default)]
-pub(super) struct Look {
-    /// Counts looks.
+pub(super) struct Scan {
+    /// The number of the current scan, or of the last one.
     number: u32,
-    /// While one is on its way: how many births it may know of.
+    /// During a scan: how many processes the tree had counted when it began. A process that was
+    /// added later is not missing from the scan.
     births: Option<u64>,
-    /// What it named, at most [`PROCESSES_MAX`]: what is beyond is unknown until the next look.
-    found: Vec<(How, ProcessKey, NewImage)>,
+    /// The processes that it lists, at most [`PROCESSES_MAX`]: further ones stay unknown until the
+    /// next scan.
+    processes: Vec<(Stamp, ProcessKey, NewImage)>,
 }
 
 impl Target {
-    /// One that does not end is dropped when the next begins.
-    pub(super) fn look_began(&mut self) {
-        self.look.number = self.look.number.wrapping_add(1);
-        self.look.births = Some(self.tree.births());
-        self.look.found = Vec::new();
+    /// A scan begins. One that has not ended is dropped.
+    pub(super) fn scan_began(&mut self) {
+        self.scan.number = self.scan.number.wrapping_add(1);
+        self.scan.births = Some(self.tree.births());
+        self.scan.processes = Vec::new();
     }
 
-    pub(super) fn alive(
+    /// A process that a scan lists; outside of a scan it has its effect at once.
+    pub(super) fn scan_process(
         &mut self,
-        how: How,
+        stamp: Stamp,
         key: ProcessKey,
         new: NewImage,
         effects: &mut Vec<Effect>,
     ) {
-        let how = How { grade: Grade::Snapshot, derived: true, ..how };
-        if self.look.births.is_none() {
-            self.found(how, key, &new, effects);
-        } else if self.look.found.len() < PROCESSES_MAX {
-            self.look.found.push((how, key, new));
+        let stamp = Stamp { grade: Grade::Snapshot, derived: true, ..stamp };
+        if self.scan.births.is_none() {
+            self.apply_scanned(stamp, key, &new, effects);
+        } else if self.scan.processes.len() < PROCESSES_MAX {
+            self.scan.processes.push((stamp, key, new));
         }
     }
 
-    pub(super) fn look_ended(&mut self, how: How, effects: &mut Vec<Effect>) {
-        let Some(births) = self.look.births.take() else { return };
-        let full = self.look.found.len() >= PROCESSES_MAX;
-        for (how, key, new) in parents_first(mem::take(&mut self.look.found)) {
-            if let Some(index) = self.found(how, key, &new, effects)
+    /// A scan is complete: reports what differs from what is known.
+    pub(super) fn scan_ended(&mut self, stamp: Stamp, effects: &mut Vec<Effect>) {
+        let Some(births) = self.scan.births.take() else { return };
+        let full = self.scan.processes.len() >= PROCESSES_MAX;
+        for (stamp, key, new) in parents_first(mem::take(&mut self.scan.processes)) {
+            if let Some(index) = self.apply_scanned(stamp, key, &new, effects)
                 && self.tree.has(index)
             {
-                self.tree.node_mut(index).look = self.look.number;
+                self.tree.node_mut(index).scan = self.scan.number;
             }
         }
         if full {
+            // A process that it does not list may live: the list was cut.
             return;
         }
+        // Children before their parents, so that a parent's done finds no descendant that is dead
+        // too.
         let mut all = self.tree.all();
         all.reverse();
         for index in all {
@@ -66,34 +73,37 @@ impl Target {
                 continue;
             }
             let node = self.tree.node(index);
-            if node.death.is_some() || node.look == self.look.number || node.serial > births {
+            if node.death.is_some() || node.scan == self.scan.number || node.serial > births {
                 continue;
             }
-            if node.process.is_some() && self.reaper_says(index) {
-                let gone = Unsaid {
-                    at_ns: how.at_ns,
+            if node.process.is_some() && self.reaper_has_status(index) {
+                // The reaper will report it with the status that a scan cannot know.
+                let pending_exit = PendingExit {
+                    at_ns: stamp.at_ns,
                     oom_killed: false,
                     outputs: [None; 2],
                     recorded: false,
                 };
-                self.tree.node_mut(index).unsaid.get_or_insert(gone);
+                self.tree.node_mut(index).pending_exit.get_or_insert(pending_exit);
             } else {
-                self.vanishes(index, how.at_ns, effects);
+                self.report_vanished(index, stamp.at_ns, effects);
             }
         }
     }
 }
 
-/// Puts each process after its parent. One that a look named twice stays where it came first.
-fn parents_first(mut found: Vec<(How, ProcessKey, NewImage)>) -> Vec<(How, ProcessKey, NewImage)> {
-    // A child never starts before its parent; within one tick a smaller pid is the better guess,
-    // and the passes below mend what it gets wrong.
-    found.sort_by_key(|(_, key, _)| (key.start_ticks, key.pid));
-    let mut sorted: Vec<(How, ProcessKey, NewImage)> = Vec::with_capacity(found.len());
-    let mut waiting: HashSet<i32> = found.iter().map(|(_, key, _)| key.pid).collect();
+/// Sorts each process after its parent. A process that a scan lists twice stays at its first place.
+fn parents_first(
+    mut processes: Vec<(Stamp, ProcessKey, NewImage)>,
+) -> Vec<(Stamp, ProcessKey, NewImage)> {
+    // A child never starts before its parent. Within one clock tick the smaller pid is the better
+    // guess, and the passes below correct the wrong guesses.
+    processes.sort_by_key(|(_, key, _)| (key.start_ticks, key.pid));
+    let mut sorted: Vec<(Stamp, ProcessKey, NewImage)> = Vec::with_capacity(processes.len());
+    let mut waiting: HashSet<i32> = processes.iter().map(|(_, key, _)| key.pid).collect();
     for _ in 0..PASSES_MAX {
         let mut later = Vec::new();
-        for entry in found {
+        for entry in processes {
             let (_, key, new) = &entry;
             if new.lineage.parent_pid != key.pid && waiting.contains(&new.lineage.parent_pid) {
                 later.push(entry);
@@ -105,29 +115,30 @@ fn parents_first(mut found: Vec<(How, ProcessKey, NewImage)>) -> Vec<(How, Proce
         if later.is_empty() {
             return sorted;
         }
-        found = later;
+        processes = later;
     }
-    sorted.extend(found);
+    sorted.extend(processes);
     sorted
 }
 
-/// How often a look's processes are gone through for parents that came after their children. What
-/// is still out of order then is told as it stands.
+/// How many passes sort the processes of a scan. What is out of order after them is reported in the
+/// order that it has: a chain of children within one tick whose pids run backwards.
 const PASSES_MAX: usize = 16;
 
 /// Whether two images of a process are of different execs.
 ///
-/// A process may write over its own arguments and name (`setproctitle`), and what the kernel says
-/// at an exec and `/proc` later need not agree in each part. So another executable is an exec; the
-/// same one is only where both the arguments and the name differ, or where there were no arguments
-/// to be read: a look in the middle of an exec finds the new executable and not yet its arguments.
-pub(super) fn differ(one: &Image, other: &Image) -> bool {
+/// A process may overwrite its own arguments and name (`setproctitle`), and what the kernel reports
+/// at an exec and what `/proc` shows later need not agree in each part. So another executable is
+/// another exec. The same executable is another exec only if both the arguments and the name
+/// differ, or if the arguments could not be read: a scan in the middle of an exec reads the new
+/// executable and not yet its arguments.
+pub(super) fn is_other_exec(one: &Image, other: &Image) -> bool {
     if one.executable.is_none() && one.args.is_none() {
-        // Its fork was told when its parent was forgotten already: what it runs is news.
+        // Its fork was reported after its parent was forgotten, so without an image.
         return other.executable.is_some() || other.args.is_some();
     }
     if let (Some(one), Some(other)) = (&one.executable, &other.executable)
-        && undeleted(one) != undeleted(other)
+        && without_deleted_suffix(one) != without_deleted_suffix(other)
     {
         return true;
     }
@@ -145,7 +156,7 @@ pub(super) fn differ(one: &Image, other: &Image) -> bool {
     names && args
 }
 
-/// `/proc/PID/exe` says so of a file that is removed.
-fn undeleted(path: &[u8]) -> &[u8] {
+/// `/proc/PID/exe` has this suffix where the file is removed.
+fn without_deleted_suffix(path: &[u8]) -> &[u8] {
     path.strip_suffix(b" (deleted)").unwrap_or(path)
 }

@@ -1,9 +1,9 @@
 //! The processes of one target, and who descends from whom.
 //!
-//! Links are to the parent at birth. When a process is forgotten its children become its parent's,
-//! so that whoever still waits for descendants keeps all of them, and a chain of processes that
-//! fork and die does not grow. A parent's `serial` is always smaller than its children's: no cycle
-//! can be made, whatever the records say.
+//! Links are to the parent at birth. When a process is forgotten, its children become its parent's,
+//! so that an ancestor that waits for its descendants keeps all of them, and a chain of processes
+//! that fork and exit does not grow. The `serial` of a parent is always smaller than those of its
+//! children: no record can make a cycle.
 
 use std::{
     collections::HashMap,
@@ -11,24 +11,24 @@ use std::{
     sync::Arc,
 };
 
-use super::recent_exits::{Gone, RecentExits};
+use super::recent_exits::{RecentExit, RecentExits};
 use crate::model::{FileId, Lineage, Process, ProcessKey};
 
-/// How many processes of one target are kept, dead ones that still have something to tell included.
-/// Beyond that a new process is not told, and a gap says so. Linux allows 4 194 304 pids a node,
-/// and a container with as many as this has a limit of its own to fear.
+/// How many processes of one target are kept, with the exited ones that are not done. Beyond that a
+/// new process is not reported, and a gap counts it. Linux allows 4 194 304 pids on a node, but a
+/// container with as many as this is likely to reach a limit of its own first.
 pub(super) const PROCESSES_MAX: usize = 65_536;
 
-/// A node's place.
+/// The position of a node. It is reused once the node is forgotten.
 pub(super) type Index = usize;
 
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     nodes: Vec<Option<Node>>,
     free: Vec<Index>,
-    /// The youngest of each pid; older ones that are not forgotten hang on it by `Node::older`.
+    /// The youngest process of each pid. Older ones that are not forgotten follow in `Node::older`.
     youngest: HashMap<i32, Index, BuildHasherDefault<PidHasher>>,
-    past: RecentExits,
+    recent_exits: RecentExits,
     births: u64,
 }
 
@@ -36,27 +36,27 @@ pub(super) struct Tree {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) key: ProcessKey,
-    /// What was told of it last. `None`: nothing yet, as for a stage of the runtime.
+    /// As its last event has it; `None` while it is not reported, as for a stage of the runtime.
     pub(super) process: Option<Arc<Process>>,
     pub(super) lineage: Lineage,
-    /// Counts births.
+    /// The number of processes that the tree had been given with this one: its order of birth.
     pub(super) serial: u64,
-    /// Whether its fork was seen.
+    /// Whether its fork was received.
     pub(super) forked: bool,
-    /// Whether it was told with an image of its own.
+    /// Whether it was reported with an image of its own, not its parent's.
     pub(super) started: bool,
     /// Whether it is init or an exec's own process: the shim reaps it.
     pub(super) root: bool,
-    /// When it got its image, where that was seen.
+    /// When its image began to run; `None` where no record said so.
     pub(super) image_ns: Option<u64>,
-    /// The latest record of it.
+    /// The time of its latest record.
     pub(super) last_ns: u64,
-    /// The look that found it.
-    pub(super) look: u32,
-    /// How many of the dead it keeps from being done.
+    /// The number of the last scan that listed it.
+    pub(super) scan: u32,
+    /// How many exited processes are not done because it holds their output.
     pub(super) holds: u32,
-    /// An exit without a status, kept until the shim's reaper has the status.
-    pub(super) unsaid: Option<Unsaid>,
+    /// Its exit, kept without a status until the shim's reaper reports the status.
+    pub(super) pending_exit: Option<PendingExit>,
     pub(super) death: Option<Death>,
     parent: Option<Index>,
     first_child: Option<Index>,
@@ -65,75 +65,80 @@ pub(super) struct Node {
     older: Option<Index>,
 }
 
-/// An exit that is not told yet.
+/// An exit that is known and not reported yet.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Unsaid {
+pub(super) struct PendingExit {
     pub(super) at_ns: u64,
     pub(super) oom_killed: bool,
     pub(super) outputs: [Option<FileId>; 2],
-    /// Whether a record of the source says so, and no look.
+    /// Whether a record of the source reported it; otherwise a scan or the reaper did.
     pub(super) recorded: bool,
 }
 
-/// A death that was told, on its way to done.
+/// The exit of a process that is reported and not done.
 #[derive(Debug)]
 pub(super) struct Death {
     pub(super) at_ns: u64,
     pub(super) outputs: [Option<FileId>; 2],
     pub(super) reaped: bool,
-    pub(super) held_told: bool,
+    pub(super) held_reported: bool,
     pub(super) holding: Holding,
 }
 
-/// Who has a dead process's output.
+/// Which processes hold the output of an exited one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Holding {
-    /// Nobody was asked yet.
-    Unasked,
-    /// The answer is on its way; the births until then.
-    Asked(u64),
-    /// These, all alive.
-    By(Vec<Index>),
+    /// Not queried yet.
+    NotQueried,
+    /// Queried and not answered; with the number of births at the query.
+    Queried(u64),
+    /// These, all of them alive.
+    HeldBy(Vec<Index>),
 }
 
-/// What is known of a key.
+/// What the tree knows of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum Lookup {
     Living(Index),
-    /// Dead, and not forgotten.
+    /// Exited, and not done.
     Dead(Index),
-    /// Dead and forgotten, or older than the living one with its pid.
-    Gone,
+    /// Exited and forgotten, or older than the living process with its pid.
+    Forgotten,
     Unknown,
 }
 
 impl Tree {
-    /// Who a record means. `start_ticks` 0, here or there, means the living one with this pid.
-    pub(super) fn find(&self, key: ProcessKey, at_ns: u64) -> Found {
-        let mut place = self.youngest.get(&key.pid).copied();
+    /// Which process a record is about. Where the record or the process has no start time (0), the
+    /// living process with this pid.
+    pub(super) fn find(&self, key: ProcessKey, at_ns: u64) -> Lookup {
+        let mut next = self.youngest.get(&key.pid).copied();
         let mut stale = false;
-        while let Some(index) = place {
+        while let Some(index) = next {
             let node = self.node(index);
             let unknown = key.start_ticks == 0 || node.key.start_ticks == 0;
             match &node.death {
                 None if unknown || key.start_ticks == node.key.start_ticks => {
-                    return Found::Living(index);
+                    return Lookup::Living(index);
                 }
-                Some(death) if unknown && at_ns <= death.at_ns => return Found::Dead(index),
+                Some(death) if unknown && at_ns <= death.at_ns => return Lookup::Dead(index),
                 Some(_) if !unknown && key.start_ticks == node.key.start_ticks => {
-                    return Found::Dead(index);
+                    return Lookup::Dead(index);
                 }
                 _ => stale |= !unknown && key.start_ticks < node.key.start_ticks,
             }
-            place = node.older;
+            next = node.older;
         }
-        if stale || self.past.has(key, at_ns) { Found::Gone } else { Found::Unknown }
+        if stale || self.recent_exits.covers(key, at_ns) {
+            Lookup::Forgotten
+        } else {
+            Lookup::Unknown
+        }
     }
 
-    /// The dead one that an answer means.
-    pub(super) fn dead(&self, key: ProcessKey) -> Option<Index> {
-        let mut place = self.youngest.get(&key.pid).copied();
-        while let Some(index) = place {
+    /// The exited process that an answer is about.
+    pub(super) fn find_dead(&self, key: ProcessKey) -> Option<Index> {
+        let mut next = self.youngest.get(&key.pid).copied();
+        while let Some(index) = next {
             let node = self.node(index);
             let same = node.key.start_ticks == key.start_ticks
                 || node.key.start_ticks == 0
@@ -141,42 +146,48 @@ impl Tree {
             if same && node.death.is_some() {
                 return Some(index);
             }
-            place = node.older;
+            next = node.older;
         }
         None
     }
 
-    /// The living one with this pid.
-    pub(super) fn living(&self, pid: i32) -> Option<Index> {
+    /// The living process with this pid.
+    pub(super) fn find_living(&self, pid: i32) -> Option<Index> {
         self.youngest.get(&pid).copied().filter(|&index| self.node(index).death.is_none())
     }
 
-    /// The parent that a lineage names, dead or alive.
-    pub(super) fn parent_in(&self, lineage: Lineage) -> Option<Index> {
-        let mut place = self.youngest.get(&lineage.parent_pid).copied();
-        while let Some(index) = place {
+    /// The parent in a lineage, exited or alive.
+    pub(super) fn find_parent(&self, lineage: Lineage) -> Option<Index> {
+        let mut next = self.youngest.get(&lineage.parent_pid).copied();
+        while let Some(index) = next {
             let ticks = self.node(index).key.start_ticks;
             if ticks == lineage.parent_start_ticks || ticks == 0 || lineage.parent_start_ticks == 0
             {
                 return Some(index);
             }
-            place = self.node(index).older;
+            next = self.node(index).older;
         }
         None
     }
 
-    /// The forgotten parent that a lineage names, if it had been told: its exec id.
-    pub(super) fn told_once(&self, lineage: Lineage) -> Option<Option<Arc<str>>> {
-        let gone = self.past.of(lineage.parent_pid)?;
-        if lineage.parent_start_ticks == gone.key.start_ticks { gone.told.clone() } else { None }
+    /// The exec id of the parent in a lineage, if that was reported and is forgotten.
+    pub(super) fn forgotten_parent_exec(&self, lineage: Lineage) -> Option<Option<Arc<str>>> {
+        let exit = self.recent_exits.last_of(lineage.parent_pid)?;
+        // Unlike in `find_parent`, the start must be known: the pid alone may belong to another
+        // process by now.
+        if lineage.parent_start_ticks == exit.key.start_ticks {
+            exit.reported.clone()
+        } else {
+            None
+        }
     }
 
-    /// Whether one with this pid was told and is forgotten.
-    pub(super) fn forgot(&self, pid: i32) -> bool {
-        self.past.of(pid).is_some_and(|gone| gone.told.is_some())
+    /// Whether a process with this pid was reported and is forgotten.
+    pub(super) fn has_forgotten(&self, pid: i32) -> bool {
+        self.recent_exits.last_of(pid).is_some_and(|exit| exit.reported.is_some())
     }
 
-    /// A new process; `None` where there is no room.
+    /// Adds a process; `None` where the tree is full.
     pub(super) fn add(
         &mut self,
         key: ProcessKey,
@@ -204,9 +215,9 @@ impl Tree {
             root: false,
             image_ns: None,
             last_ns: at_ns,
-            look: 0,
+            scan: 0,
             holds: 0,
-            unsaid: None,
+            pending_exit: None,
             death: None,
             parent: None,
             first_child: None,
@@ -221,7 +232,7 @@ impl Tree {
         Some(index)
     }
 
-    /// Makes one the child of another that is older; otherwise does nothing.
+    /// Makes `child` a child of `parent`, unless it has a parent or `parent` is younger.
     pub(super) fn adopt(&mut self, child: Index, parent: Index) {
         if self.node(child).parent.is_some() || self.node(parent).serial >= self.node(child).serial
         {
@@ -260,17 +271,18 @@ impl Tree {
         }
         self.unchain(&node, index);
         self.free.push(index);
-        let told = node.process.map(|process| process.exec_id.clone());
-        self.past.add(Gone { key: node.key, died_ns, told });
+        let reported = node.process.map(|process| process.exec_id.clone());
+        self.recent_exits.add(RecentExit { key: node.key, died_ns, reported });
         if self.youngest.is_empty() && self.nodes.capacity() > 1024 {
-            // After a flood: gives the memory back.
+            // After a fork storm: a `Vec` does not shrink on its own, and the shim lives for as
+            // long as its container.
             self.nodes = Vec::new();
             self.free = Vec::new();
             self.youngest = HashMap::default();
         }
     }
 
-    /// Takes a forgotten node out of those with its pid.
+    /// Removes a forgotten node from the list of those with its pid.
     fn unchain(&mut self, node: &Node, index: Index) {
         let Some(&youngest) = self.youngest.get(&node.key.pid) else { return };
         if youngest == index {
@@ -280,34 +292,33 @@ impl Tree {
             };
             return;
         }
-        let mut place = youngest;
-        while let Some(older) = self.node(place).older {
+        let mut next = youngest;
+        while let Some(older) = self.node(next).older {
             if older == index {
-                self.node_mut(place).older = node.older;
+                self.node_mut(next).older = node.older;
                 return;
             }
-            place = older;
+            next = older;
         }
     }
 
-    /// The nearest one that was told: the parent itself, or through those that were not.
-    pub(super) fn told_from(&self, parent: Option<Index>) -> Option<Index> {
-        let mut place = parent;
-        while let Some(index) = place {
+    /// The nearest reported ancestor: the parent, or an ancestor above unreported ones.
+    pub(super) fn nearest_reported(&self, parent: Option<Index>) -> Option<Index> {
+        let mut next = parent;
+        while let Some(index) = next {
             if self.node(index).process.is_some() {
                 return Some(index);
             }
-            place = self.node(index).parent;
+            next = self.node(index).parent;
         }
         None
     }
 
-    /// The parent.
     pub(super) fn parent(&self, index: Index) -> Option<Index> {
         self.node(index).parent
     }
 
-    /// Everyone who descends from one and lives and was told.
+    /// All living reported descendants, in no order.
     pub(super) fn descendants(&self, index: Index) -> Vec<Index> {
         let mut found = Vec::new();
         let mut open: Vec<Index> = self.node(index).first_child.into_iter().collect();
@@ -322,7 +333,7 @@ impl Tree {
         found
     }
 
-    /// Everyone, parents before children.
+    /// All processes, parents before their children.
     pub(super) fn all(&self) -> Vec<Index> {
         let mut all: Vec<(u64, Index)> = self
             .nodes
@@ -334,7 +345,7 @@ impl Tree {
         all.into_iter().map(|(_, index)| index).collect()
     }
 
-    /// How many were ever added.
+    /// How many processes were ever added.
     pub(super) fn births(&self) -> u64 {
         self.births
     }
@@ -353,8 +364,8 @@ impl Tree {
     }
 }
 
-/// Spreads pids over a table: the kernel gives them in a row, and nobody can choose many of them,
-/// so a hash that withstands malice would only cost.
+/// Spreads pids over a table. The kernel assigns them in sequence, and no process can choose many
+/// of them, so a hash that withstands chosen keys would only cost time.
 #[derive(Debug, Default)]
 struct PidHasher(u64);
 

@@ -2,9 +2,9 @@ use super::*;
 
 const NONE: Connections = Connections { open: 0, changed_ns: 0 };
 
-/// Check that quiet makes it idle once, and that each kind of activity ends that.
+/// Check that it becomes idle once, and that each kind of activity ends that.
 #[test]
-fn quiet_is_idle_until_something_happens() {
+fn it_is_idle_until_the_next_activity() {
     for cause in [Activity::Exec, Activity::Connection, Activity::Input] {
         let mut idle = Idle::new(10, 100);
         assert_eq!((idle.due_ns(), idle.quiet(109, 0, NONE)), (Some(110), None));
@@ -16,13 +16,13 @@ fn quiet_is_idle_until_something_happens() {
     }
 }
 
-/// Check that while an exec runs nothing is waited for, and that its end begins the quiet.
+/// Check that there is no deadline while an exec runs, and that its end sets one.
 #[test]
-fn a_running_exec_is_no_quiet() {
+fn a_running_exec_is_activity() {
     let mut idle = Idle::new(10, 100);
     assert_eq!(idle.exec_started("e", 105), None);
     assert_eq!((idle.due_ns(), idle.quiet(500, 0, NONE)), (None, None));
-    idle.exec_ended("other", 600);
+    idle.exec_ended("another", 600);
     assert_eq!(idle.due_ns(), None);
     idle.exec_ended("e", 700);
     assert_eq!(idle.due_ns(), Some(710));
@@ -30,9 +30,9 @@ fn a_running_exec_is_no_quiet() {
     assert_eq!(idle.exec_started("f", 800), Some(Activity::Exec));
 }
 
-/// Check that connections and input that were seen since put it off: by as much as they came later.
+/// Check that connections and input in between move the deadline, by as much as they were later.
 #[test]
-fn what_was_seen_meanwhile_puts_it_off() {
+fn activity_in_between_moves_the_deadline() {
     let mut idle = Idle::new(10, 100);
     assert_eq!(idle.quiet(110, 104, NONE), None);
     assert_eq!(idle.due_ns(), Some(114));

@@ -1,18 +1,19 @@
-//! Which ports are open, and whose.
+//! The open ports of each target, and the processes that own them.
 //!
 //! ```text
-//!  listen, unlisten   what a source saw of one socket: of TCP listening, of UDP bound
-//!  look               what a dump of the kernel's sockets found, beside what was known
+//!  listen, unlisten   records of one socket: a TCP socket listens, a UDP socket is bound
+//!  found              a dump of the kernel's sockets, compared with what is known
 //!        ▼
 //!  Change             a port opened with its first socket, or closed with its last
 //! ```
 //!
 //! A port is one endpoint in one network namespace, as one target sees it; with `SO_REUSEPORT` it
-//! has several sockets. Sockets are told apart by their cookie, which the kernel never uses again.
+//! has several sockets. A socket is identified by its cookie, which the kernel never uses again.
 //! Pure: never reads a clock or a file, and keeps at most [`SOCKETS_MAX`] sockets of a target.
 //!
-//! Records and dumps may come in any order around each other: a socket that began after a dump is
-//! not missing from it, and one that ended while it was taken is not found by it.
+//! Records and dumps may be received in any order: a socket that was opened after a dump began is
+//! not closed because the dump lacks it, and a socket that was closed during the dump is not opened
+//! again because the dump has it.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -24,7 +25,7 @@ use crate::{
     observe::record::TargetId,
 };
 
-/// How many sockets of one target are known at most; more are counted as lost.
+/// How many sockets of one target are kept at most. Further ones are counted as lost.
 pub const SOCKETS_MAX: usize = 16_384;
 
 /// The open ports of every target.
@@ -35,21 +36,22 @@ pub struct Ports {
 
 #[derive(Debug, Default)]
 struct Target {
-    /// By cookie.
-    sockets: HashMap<u64, Open>,
+    /// The open sockets, by cookie.
+    sockets: HashMap<u64, OpenSocket>,
     /// The cookies of each port's sockets.
     ports: HashMap<Key, Vec<u64>>,
-    /// How many sockets wait for their number.
+    /// How many sockets have no port number yet.
     unnumbered: usize,
-    /// Since when a dump is being taken, and what ended meanwhile.
-    look: Option<(u64, HashSet<u64>)>,
+    /// During a dump: when it began, and the cookies of the sockets that were closed since.
+    dump: Option<(u64, HashSet<u64>)>,
 }
 
-/// One port of a target.
+/// One port of a target: its network namespace and its endpoint.
 type Key = (u32, Endpoint);
 
 #[derive(Debug)]
-struct Open {
+/// A socket that listens, or that is bound if it is a UDP socket.
+struct OpenSocket {
     socket: Socket,
     since_ns: u64,
     owners: Vec<Owner>,
@@ -58,27 +60,27 @@ struct Open {
 /// A port opened or closed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// When: `CLOCK_MONOTONIC`, in nanoseconds.
+    /// The time of the change: `CLOCK_MONOTONIC`, in nanoseconds.
     pub at_ns: u64,
-    /// Whether it opened.
+    /// Whether the port opened; otherwise it closed.
     pub is_open: bool,
-    /// Whether it is told later than it came, because its number was not known then.
+    /// Whether the change is reported late, because the port number was not known in time.
     pub is_late: bool,
-    /// What is told of it.
+    /// The port with the owners of all its sockets.
     pub port: Arc<Port>,
 }
 
-/// The target has [`SOCKETS_MAX`] sockets: this one is not followed.
+/// The target has [`SOCKETS_MAX`] sockets: this socket is not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
 impl Ports {
-    /// A socket listens; `owner` called listen(2). No change if the port was open already, or if its
-    /// number is not known yet.
+    /// A socket listens; `owner` called listen(2). No change if the port was open already, or if
+    /// its number is not known yet.
     ///
     /// # Errors
     ///
-    /// [`Full`].
+    /// [`Full`] if the target has [`SOCKETS_MAX`] sockets and this is another one.
     pub fn listen(
         &mut self,
         target: TargetId,
@@ -88,47 +90,49 @@ impl Ports {
     ) -> Result<Vec<Change>, Full> {
         let target = self.targets.entry(target).or_default();
         if let Some(known) = target.sockets.get_mut(&socket.cookie) {
-            // A dump was quicker, and knows no owner for certain.
+            // A dump was read first. Its owners hold a descriptor, but only the record names the
+            // process that called listen(2).
             known.owners = vec![owner];
             return Ok(Vec::new());
         }
         if target.sockets.len() >= SOCKETS_MAX {
             return Err(Full);
         }
-        let opened = target.open(Open { socket, since_ns: at_ns, owners: vec![owner] }, at_ns);
+        let opened =
+            target.open(OpenSocket { socket, since_ns: at_ns, owners: vec![owner] }, at_ns);
         Ok(opened.into_iter().collect())
     }
 
-    /// A socket no longer listens. No change while another socket keeps the port open; two if the
-    /// opening had waited for the number.
+    /// A socket no longer listens. No change while another socket keeps the port open; two changes
+    /// if the port number was not known until now.
     pub fn unlisten(&mut self, target: TargetId, at_ns: u64, socket: Socket) -> Vec<Change> {
         let Some(target) = self.targets.get_mut(&target) else { return Vec::new() };
-        if let Some((_, ended)) = &mut target.look {
+        if let Some((_, ended)) = &mut target.dump {
             ended.insert(socket.cookie);
         }
         let Some(known) = target.sockets.get(&socket.cookie) else { return Vec::new() };
         let mut changes = Vec::new();
         if known.socket.endpoint.port == 0 && socket.endpoint.port != 0 {
-            // It lived too shortly to be asked for its number; its end tells.
+            // It was closed before a dump could give its number; the record of its end has it.
             changes.extend(target.number(socket.cookie, socket.endpoint));
         }
         changes.extend(target.close(socket.cookie, at_ns));
         changes
     }
 
-    /// Whether a socket of this target waits for its number: a dump tells it.
+    /// Whether a socket of this target has no port number yet, so that a dump is needed.
     #[must_use]
     pub fn awaits_number(&self, target: TargetId) -> bool {
         self.targets.get(&target).is_some_and(|target| target.unnumbered > 0)
     }
 
-    /// A dump of the target's sockets is about to be taken. Before it is [`found`](Self::found),
-    /// give all records that were made until its end.
+    /// A dump of the target's sockets begins. Give all records that were made until its end before
+    /// [`found`](Self::found).
     pub fn look_began(&mut self, target: TargetId, at_ns: u64) {
-        self.targets.entry(target).or_default().look = Some((at_ns, HashSet::new()));
+        self.targets.entry(target).or_default().dump = Some((at_ns, HashSet::new()));
     }
 
-    /// The sockets among `found` whose owners nobody has told.
+    /// The sockets among `found` that are not known, and whose owners the dump must find.
     #[must_use]
     pub fn strangers(&self, target: TargetId, found: &[Socket]) -> Vec<Socket> {
         let known = self.targets.get(&target).map(|target| &target.sockets);
@@ -137,10 +141,11 @@ impl Ports {
         found.iter().filter(is_known).copied().collect()
     }
 
-    /// What the dump found, each with its owners as far as they are known: all of the target's
-    /// listening sockets. `udp` has the cookies of all of its UDP sockets, where they were looked
-    /// for: what it lacks is gone, what it has beyond what records told opens no port. `at_ns` is
-    /// the time of what the dump alone tells.
+    /// A dump is complete. `found` has all listening sockets of the target, each with its owners as
+    /// far as they are known. `udp` has the cookies of all its UDP sockets; `None` if they were not
+    /// read. A UDP socket that `udp` lacks is closed; an unknown one in it opens no port, because
+    /// the kernel's list does not show whether a socket was bound or has just sent. `at_ns` is the
+    /// time of the changes that only the dump shows.
     pub fn found(
         &mut self,
         target: TargetId,
@@ -149,18 +154,20 @@ impl Ports {
         udp: Option<&HashSet<u64>>,
     ) -> Vec<Change> {
         let Some(target) = self.targets.get_mut(&target) else { return Vec::new() };
-        let Some((began_ns, ended)) = target.look.take() else { return Vec::new() };
+        let Some((began_ns, ended)) = target.dump.take() else { return Vec::new() };
         let mut changes = Vec::new();
         let alive: HashSet<u64> = found.iter().map(|(socket, _)| socket.cookie).collect();
         let is_missing = |socket: Socket| match socket.endpoint.transport {
             Transport::Tcp => !alive.contains(&socket.cookie),
             Transport::Udp => udp.is_some_and(|udp| !udp.contains(&socket.cookie)),
         };
-        let is_gone = |open: &Open| open.since_ns < began_ns && is_missing(open.socket);
-        let mut gone: Vec<&Open> = target.sockets.values().filter(|open| is_gone(open)).collect();
-        gone.sort_unstable_by_key(|open| (open.since_ns, open.socket.cookie));
-        let gone: Vec<u64> = gone.into_iter().map(|open| open.socket.cookie).collect();
-        changes.extend(gone.into_iter().filter_map(|cookie| target.close(cookie, at_ns)));
+        let is_closed = |open: &OpenSocket| open.since_ns < began_ns && is_missing(open.socket);
+        // The order of a hash map is random: events are in the order of opening.
+        let mut closed: Vec<&OpenSocket> =
+            target.sockets.values().filter(|open| is_closed(open)).collect();
+        closed.sort_unstable_by_key(|open| (open.since_ns, open.socket.cookie));
+        let closed: Vec<u64> = closed.into_iter().map(|open| open.socket.cookie).collect();
+        changes.extend(closed.into_iter().filter_map(|cookie| target.close(cookie, at_ns)));
         for (socket, owners) in found {
             if ended.contains(&socket.cookie) {
                 continue;
@@ -171,22 +178,21 @@ impl Ports {
                 }
                 Some(_) => {}
                 None if target.sockets.len() >= SOCKETS_MAX => {}
-                None => {
-                    changes.extend(target.open(Open { socket, since_ns: at_ns, owners }, at_ns))
-                }
+                None => changes
+                    .extend(target.open(OpenSocket { socket, since_ns: at_ns, owners }, at_ns)),
             }
         }
         changes
     }
 
-    /// The dump could not be had.
+    /// The dump has failed.
     pub fn look_failed(&mut self, target: TargetId) {
         if let Some(target) = self.targets.get_mut(&target) {
-            target.look = None;
+            target.dump = None;
         }
     }
 
-    /// Every socket that is known of a target.
+    /// The known sockets of a target, in no order.
     pub fn sockets(&self, target: TargetId) -> impl Iterator<Item = Socket> {
         self.targets
             .get(&target)
@@ -194,7 +200,7 @@ impl Ports {
             .flat_map(|target| target.sockets.values().map(|open| open.socket))
     }
 
-    /// Who holds a socket, where somebody was asked; none where nobody does changes nothing.
+    /// Sets the processes that hold a socket. An empty list changes nothing: the last owner stays.
     pub fn set_owners(&mut self, target: TargetId, cookie: u64, owners: Vec<Owner>) {
         let open = self.targets.get_mut(&target).and_then(|target| target.sockets.get_mut(&cookie));
         if let Some(open) = open
@@ -212,7 +218,7 @@ impl Ports {
         ports.into_iter().map(|key| target.port(key)).collect()
     }
 
-    /// Nothing more comes of a target: what is still open is closed.
+    /// Ends a target: closes the ports that are still open.
     pub fn end(&mut self, target: TargetId, at_ns: u64) -> Vec<Change> {
         let Some(target) = self.targets.remove(&target) else { return Vec::new() };
         let ports: BTreeSet<Key> = target.ports.keys().copied().collect();
@@ -227,7 +233,8 @@ impl Ports {
 }
 
 impl Target {
-    fn open(&mut self, open: Open, at_ns: u64) -> Option<Change> {
+    /// Adds a socket, and opens its port if the number is known.
+    fn open(&mut self, open: OpenSocket, at_ns: u64) -> Option<Change> {
         let socket = open.socket;
         self.sockets.insert(socket.cookie, open);
         if socket.endpoint.port == 0 {
@@ -237,7 +244,7 @@ impl Target {
         self.join(socket, at_ns, false)
     }
 
-    /// A socket has its number: tells its port as opened when it was.
+    /// Sets the port number of a socket. Its port opens at the time at which the socket listened.
     fn number(&mut self, cookie: u64, endpoint: Endpoint) -> Option<Change> {
         let open = self.sockets.get_mut(&cookie)?;
         open.socket.endpoint = endpoint;
@@ -246,6 +253,7 @@ impl Target {
         self.join(socket, since_ns, true)
     }
 
+    /// Adds a socket to its port. The first one opens the port.
     fn join(&mut self, socket: Socket, at_ns: u64, is_late: bool) -> Option<Change> {
         let key = key_of(socket);
         let cookies = self.ports.entry(key).or_default();
@@ -258,6 +266,7 @@ impl Target {
         })
     }
 
+    /// Removes a socket. The last one closes its port.
     fn close(&mut self, cookie: u64, at_ns: u64) -> Option<Change> {
         let socket = self.sockets.get(&cookie)?.socket;
         let key = key_of(socket);

@@ -16,8 +16,8 @@ fn owner(pid: i32) -> Owner {
     Owner::unknown(ProcessKey { pid, start_ticks: 5 }, None)
 }
 
-/// What was told: whether it opened, its port, its owners' pids.
-fn told(changes: &[Change]) -> Vec<(bool, u16, Vec<i32>)> {
+/// Each change as: whether the port opened, its number, the pids of its owners.
+fn summary(changes: &[Change]) -> Vec<(bool, u16, Vec<i32>)> {
     let pids = |port: &Port| port.owners.iter().map(|owner| owner.key.pid).collect();
     changes
         .iter()
@@ -25,16 +25,16 @@ fn told(changes: &[Change]) -> Vec<(bool, u16, Vec<i32>)> {
         .collect()
 }
 
-/// Check that a port opens once and closes once, with whoever made it listen.
+/// Check that a port opens once and closes once, with the process that made it listen.
 #[test]
 fn a_port_opens_and_closes() {
     let mut ports = Ports::default();
     assert_eq!(
-        told(&ports.listen(T, 1, socket(1, 80), owner(10)).unwrap()),
+        summary(&ports.listen(T, 1, socket(1, 80), owner(10)).unwrap()),
         [(true, 80, vec![10])]
     );
     assert_eq!(ports.snapshot(T).len(), 1);
-    assert_eq!(told(&ports.unlisten(T, 2, socket(1, 80))), [(false, 80, vec![10])]);
+    assert_eq!(summary(&ports.unlisten(T, 2, socket(1, 80))), [(false, 80, vec![10])]);
     assert_eq!(ports.unlisten(T, 3, socket(1, 80)), []);
     assert_eq!(ports.snapshot(T), []);
 }
@@ -49,36 +49,36 @@ fn several_sockets_are_one_port() {
     let pids: Vec<i32> = ports.snapshot(T)[0].owners.iter().map(|owner| owner.key.pid).collect();
     assert_eq!(pids, [10, 11]);
     assert_eq!(ports.unlisten(T, 3, socket(1, 80)), []);
-    assert_eq!(told(&ports.unlisten(T, 4, socket(2, 80))), [(false, 80, vec![11])]);
+    assert_eq!(summary(&ports.unlisten(T, 4, socket(2, 80))), [(false, 80, vec![11])]);
 }
 
-/// Check that a port that the kernel chose after listen(2) is told with its number: from a dump, or
-/// where the socket was too short-lived for one, from its end; as of when it opened.
+/// Check that a port whose number the kernel chose after listen(2) is reported with its number, at
+/// the time at which it opened: from a dump, or if the socket closed before one, from its end.
 #[test]
-fn a_number_that_comes_later_is_waited_for() {
+fn a_port_opens_once_its_number_is_known() {
     let mut ports = Ports::default();
     assert_eq!(ports.listen(T, 1, socket(1, 0), owner(10)), Ok(Vec::new()));
     assert!(ports.awaits_number(T));
     ports.look_began(T, 2);
     let found = ports.found(T, 3, vec![(socket(1, 4000), Vec::new())], None);
     assert_eq!(
-        (told(&found), found[0].at_ns, found[0].is_late),
+        (summary(&found), found[0].at_ns, found[0].is_late),
         (vec![(true, 4000, vec![10])], 1, true)
     );
     assert!(!ports.awaits_number(T));
     ports.listen(T, 5, socket(2, 0), owner(11)).unwrap();
     let both = ports.unlisten(T, 6, socket(2, 4001));
-    assert_eq!(told(&both), [(true, 4001, vec![11]), (false, 4001, vec![11])]);
+    assert_eq!(summary(&both), [(true, 4001, vec![11]), (false, 4001, vec![11])]);
     assert_eq!((both[0].at_ns, both[1].at_ns), (5, 6));
     ports.listen(T, 7, socket(3, 0), owner(12)).unwrap();
     assert_eq!(ports.unlisten(T, 8, socket(3, 0)), []);
     assert!(!ports.awaits_number(T));
 }
 
-/// Check that a dump opens what no record told, closes what is gone, and leaves alone what began or
-/// ended beside it.
+/// Check that a dump opens the ports that no record had, closes those that it lacks, and changes no
+/// socket that was opened or closed during it.
 #[test]
-fn a_dump_tells_the_differences() {
+fn a_dump_reports_the_differences() {
     let mut ports = Ports::default();
     for (cookie, port) in [(1, 80), (2, 81), (4, 83)] {
         ports.listen(T, 1, socket(cookie, port), owner(10)).unwrap();
@@ -92,23 +92,23 @@ fn a_dump_tells_the_differences() {
         (socket(5, 84), vec![owner(20)]),
     ];
     let changes = ports.found(T, 13, found, None);
-    assert_eq!(told(&changes), [(false, 81, vec![10]), (true, 84, vec![20])]);
+    assert_eq!(summary(&changes), [(false, 81, vec![10]), (true, 84, vec![20])]);
     let open: Vec<u16> = ports.snapshot(T).iter().map(|port| port.endpoint.port).collect();
     assert_eq!(open, [80, 82, 84]);
 }
 
-/// Check that TCP and UDP of one number are two ports, and that a dump closes a UDP port only where
-/// it looked at UDP, and opens none.
+/// Check that TCP and UDP of one number are two ports, and that a dump closes a UDP port only if it
+/// has read UDP sockets, and opens none.
 #[test]
-fn udp_is_closed_by_a_look_at_udp_only() {
+fn a_udp_port_is_closed_by_a_dump_of_udp_only() {
     let mut ports = Ports::default();
     let udp = |cookie| {
         let mut socket = socket(cookie, 80);
         socket.endpoint.transport = Transport::Udp;
         socket
     };
-    assert_eq!(told(&ports.listen(T, 1, socket(1, 80), owner(10)).unwrap()).len(), 1);
-    assert_eq!(told(&ports.listen(T, 1, udp(2), owner(11)).unwrap()), [(true, 80, vec![11])]);
+    assert_eq!(summary(&ports.listen(T, 1, socket(1, 80), owner(10)).unwrap()).len(), 1);
+    assert_eq!(summary(&ports.listen(T, 1, udp(2), owner(11)).unwrap()), [(true, 80, vec![11])]);
     assert_eq!(ports.snapshot(T).len(), 2);
     let listening = || vec![(socket(1, 80), Vec::new())];
     ports.look_began(T, 2);
@@ -116,28 +116,28 @@ fn udp_is_closed_by_a_look_at_udp_only() {
     ports.look_began(T, 4);
     assert_eq!(ports.found(T, 5, listening(), Some(&HashSet::from([2, 3]))), []);
     ports.look_began(T, 6);
-    let gone = ports.found(T, 7, listening(), Some(&HashSet::from([3])));
+    let closed = ports.found(T, 7, listening(), Some(&HashSet::from([3])));
     assert_eq!(
-        (told(&gone), gone[0].port.endpoint.transport),
+        (summary(&closed), closed[0].port.endpoint.transport),
         (vec![(false, 80, vec![11])], Transport::Udp)
     );
-    assert_eq!(told(&ports.unlisten(T, 8, socket(1, 80))), [(false, 80, vec![10])]);
+    assert_eq!(summary(&ports.unlisten(T, 8, socket(1, 80))), [(false, 80, vec![10])]);
 }
 
-/// Check that the end of a target closes what is still open, and that memory of it is gone.
+/// Check that the end of a target closes its open ports and forgets it.
 #[test]
-fn the_end_closes_what_is_open() {
+fn the_end_closes_the_open_ports() {
     let mut ports = Ports::default();
     ports.listen(T, 1, socket(1, 80), owner(10)).unwrap();
     ports.listen(T, 1, socket(2, 80), owner(11)).unwrap();
     ports.listen(T, 1, socket(3, 0), owner(12)).unwrap();
-    assert_eq!(told(&ports.end(T, 9)), [(false, 80, vec![10, 11])]);
+    assert_eq!(summary(&ports.end(T, 9)), [(false, 80, vec![10, 11])]);
     assert_eq!(ports.end(T, 10), []);
 }
 
-/// Check that there is a limit, and that it is counted.
+/// Check that there is a limit, and that it is an error.
 #[test]
-fn too_many_sockets_have_no_room() {
+fn too_many_sockets_are_refused() {
     let mut ports = Ports::default();
     for cookie in 0..SOCKETS_MAX as u64 {
         ports.listen(T, 1, socket(cookie, 80), owner(1)).unwrap();
@@ -149,9 +149,9 @@ fn too_many_sockets_have_no_room() {
 enum Step {
     Listen(u64),
     Unlisten(u64),
-    /// A dump of which the records of so many steps before its end are read after it began.
+    /// A dump is taken.
     Dump,
-    /// The record of what happens next is lost.
+    /// The record of the next step is lost.
     Lose,
 }
 
@@ -167,14 +167,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 proptest! {
     /// Check against a set of sockets that each port opens and closes by turns, whatever is lost,
-    /// and that after a dump what is told as open is what is open.
+    /// and that after a dump the reported ports are the open ones.
     #[test]
-    fn what_is_told_is_what_is_so(steps in steps()) {
+    fn the_reported_ports_are_the_open_ones(steps in steps()) {
         let mut ports = Ports::default();
         let mut alive: BTreeMap<u64, Socket> = BTreeMap::new();
         let mut open: BTreeSet<u16> = BTreeSet::new();
         let (mut now, mut next, mut lose) = (0, 100, false);
-        let mut tell = |changes: Vec<Change>| {
+        let mut apply = |changes: Vec<Change>| {
             for change in changes {
                 let port = change.port.endpoint.port;
                 assert_ne!(port, 0);
@@ -196,28 +196,28 @@ proptest! {
                     alive.insert(cookie, socket(cookie, number));
                     let at_first = socket(cookie, if slot % 4 == 0 { 0 } else { number });
                     if !std::mem::take(&mut lose) {
-                        tell(ports.listen(T, now, at_first, owner(1)).unwrap());
+                        apply(ports.listen(T, now, at_first, owner(1)).unwrap());
                     }
                 }
                 Step::Unlisten(slot) => {
                     let Some(cookie) = alive.keys().find(|alive| *alive / 1_000_000 == slot).copied() else { continue };
                     let socket = alive.remove(&cookie).unwrap();
                     if !std::mem::take(&mut lose) {
-                        tell(ports.unlisten(T, now, socket));
+                        apply(ports.unlisten(T, now, socket));
                     }
                 }
                 Step::Lose => lose = true,
                 Step::Dump => {
                     ports.look_began(T, now);
                     let found = alive.values().map(|socket| (*socket, Vec::new())).collect();
-                    let told = tell(ports.found(T, now, found, None));
+                    let reported = apply(ports.found(T, now, found, None));
                     let truth: BTreeSet<u16> = alive.values().map(|socket| socket.endpoint.port).collect();
-                    prop_assert_eq!(&told, &truth);
+                    prop_assert_eq!(&reported, &truth);
                     prop_assert!(!ports.awaits_number(T));
                 }
             }
         }
-        let left = tell(ports.end(T, now + 1));
+        let left = apply(ports.end(T, now + 1));
         prop_assert!(left.is_empty());
     }
 }

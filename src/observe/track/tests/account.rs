@@ -17,14 +17,14 @@ fn seen_is_delivered_and_lost() {
     script.exec(901, 900, "/bin/bash", Some(false));
     script.exit(999, 0);
     records += 9;
-    // The kernel saw 4 more that found no room in its ring.
+    // The kernel saw 4 more that did not fit in its ring.
     script.end(Some((records + 4, 4)));
-    let told = script.told();
-    assert_eq!(told.last().map(String::as_str), Some("container.close Some(8) 4 Some(4) 5"));
-    assert!(told.contains(&"process.exit 200 ? snapshot".to_owned()), "{told:?}");
+    let lines = script.lines();
+    assert_eq!(lines.last().map(String::as_str), Some("container.close Some(8) 4 Some(4) 5"));
+    assert!(lines.contains(&"process.exit 200 ? snapshot".to_owned()), "{lines:?}");
 }
 
-/// Check that more processes than are kept become gaps, and the account still holds.
+/// Check that processes beyond the limit become gaps, and that the account still holds.
 #[test]
 fn too_many_processes_are_a_gap() {
     let mut script = Script::running();
@@ -40,9 +40,9 @@ fn too_many_processes_are_a_gap() {
     script
         .effects
         .retain(|effect| !matches!(effect, Effect::Emit(Emission { body: Body::Fork(_), .. })));
-    let told = script.told();
+    let lines = script.lines();
     assert_eq!(
-        told,
+        lines,
         [
             "observer.gap Some(1) observer",
             "observer.gap Some(1024) observer",
@@ -52,18 +52,18 @@ fn too_many_processes_are_a_gap() {
     assert_eq!(script.tracker.snapshot(None).len(), PROCESSES_MAX);
     let records = 1 + u64::try_from(PROCESSES_MAX + more).expect("small");
     script.end(Some((records, 0)));
-    let told = script.told();
-    let room = u64::try_from(PROCESSES_MAX).expect("small");
+    let lines = script.lines();
+    let kept = u64::try_from(PROCESSES_MAX).expect("small");
     assert_eq!(
-        told.last(),
-        Some(&format!("container.close Some({records}) {room} Some({}) 0", records - room))
+        lines.last(),
+        Some(&format!("container.close Some({records}) {kept} Some({}) 0", records - kept))
     );
 }
 
-/// Check that a source that does not count has no account but what was delivered.
+/// Check that the account of a source that does not count has only the delivered events.
 #[test]
 fn a_source_that_does_not_count_has_no_seen() {
     let mut script = Script::running();
     script.end(None);
-    assert_eq!(script.told().last().map(String::as_str), Some("container.close None 1 None 0"));
+    assert_eq!(script.lines().last().map(String::as_str), Some("container.close None 1 None 0"));
 }

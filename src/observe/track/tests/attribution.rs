@@ -1,34 +1,34 @@
-//! The user's, or the runtime's?
+//! Which processes are the user's, and which are stages of the runtime.
 
 use super::*;
 
-/// Check that the runtime's stages are silent and init's first exec in its own mounts is the first
-/// event.
+/// Check that the runtime's stages are not reported and that init's first exec in its own mounts is
+/// the first event.
 #[test]
-fn the_first_told_process_is_the_users() {
+fn the_first_reported_process_is_the_users() {
     let mut script = Script::new();
     script.fork(150, INIT);
     script.exec(INIT, 150, "/proc/self/exe", Some(true));
     script.fork(INIT, 201);
     script.exit(201, 0);
     script.exec(INIT, SHIM, "/bin/sh", Some(false));
-    assert_eq!(script.told(), ["process.start 200 /bin/sh init"]);
+    assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
 }
 
-/// Check that what the runtime runs before the user's program is not told, even in the container's
-/// mounts.
+/// Check that a process that the runtime runs before the user's program is not reported, even in
+/// the container's mounts.
 #[test]
-fn a_hook_of_the_runtime_is_not_told() {
+fn a_hook_of_the_runtime_is_not_reported() {
     let mut script = Script::new();
     script.fork(SHIM, INIT);
     script.fork(INIT, 201);
     script.exec(201, INIT, "/hook", Some(false));
     script.exit(201, 0);
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
 }
 
-/// Check that an exec's process has its exec id at once: by the runtime's child, its parent or its
-/// parent's.
+/// Check that the first event of an exec's process has the exec id: the runtime is its parent, or
+/// its parent's parent.
 #[test]
 fn an_exec_has_its_id_at_its_first_event() {
     let mut script = Script::running();
@@ -39,7 +39,7 @@ fn an_exec_has_its_id_at_its_first_event() {
     script.what(313, exec(lineage(312, 310), "/bin/ls", Some(false)));
     script.fork(302, 303);
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.start 302 /bin/id exec probe",
             "process.start 313 /bin/ls exec other",
@@ -58,19 +58,19 @@ fn an_exec_is_known_through_its_stages() {
     script.fork(301, 302);
     script.exit(301, 0);
     script.exec(302, SHIM, "/bin/id", Some(false));
-    assert_eq!(script.told(), ["process.start 302 /bin/id exec probe"]);
+    assert_eq!(script.lines(), ["process.start 302 /bin/id exec probe"]);
 }
 
-/// Check that a process that the runtime left to the shim is the only exec that is open.
+/// Check that a process that the runtime left to the shim belongs to the only unresolved exec.
 #[test]
-fn a_child_of_the_shim_is_the_one_open_exec() {
+fn a_child_of_the_shim_belongs_to_the_only_unresolved_exec() {
     let mut script = Script::running();
     script.tracker.runtime_exec(HERE, "probe", 300);
     script.exec(302, SHIM, "/bin/id", Some(false));
-    assert_eq!(script.told(), ["process.start 302 /bin/id exec probe"]);
+    assert_eq!(script.lines(), ["process.start 302 /bin/id exec probe"]);
 }
 
-/// Check that an exec id that is known late is on what comes later, of descendants too.
+/// Check that an exec id that is known late is in the later events, those of descendants too.
 #[test]
 fn a_late_exec_id_is_on_later_events() {
     let mut script = Script::running();
@@ -80,7 +80,7 @@ fn a_late_exec_id_is_on_later_events() {
     script.exec(303, 302, "/bin/id", Some(false));
     script.exec(302, SHIM, "/bin/ls", Some(false));
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.start 302 /bin/sh exec",
             "process.fork 303 /bin/sh descendant",
@@ -90,17 +90,17 @@ fn a_late_exec_id_is_on_later_events() {
     );
 }
 
-/// Check that what comes from elsewhere is injected, silent until it execs, and its children
-/// descend.
+/// Check that a process from outside is injected, is not reported until it calls execve(2), and
+/// that its children are descendants.
 #[test]
-fn what_comes_from_elsewhere_is_injected() {
+fn a_process_from_outside_is_injected() {
     let mut script = Script::running();
     script.fork(900, 901);
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
     script.exec(901, 900, "/bin/bash", Some(false));
     script.fork(901, 902);
     assert_eq!(
-        script.told(),
+        script.lines(),
         ["process.start 901 /bin/bash injected", "process.fork 902 /bin/bash descendant"]
     );
 }
@@ -113,20 +113,20 @@ fn without_mounts_stages_are_known_by_image_and_parent() {
     script.exec(INIT, SHIM, "/usr/sbin/crun", None);
     script.exec(INIT, SHIM, "/memfd:runc_cloned:/proc/self/exe", None);
     script.what(INIT, runc_init(lineage(SHIM, 1)));
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
     script.exec(INIT, SHIM, "/bin/sh", None);
-    assert_eq!(script.told(), ["process.start 200 /bin/sh init"]);
+    assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
 }
 
-/// Check that a process of the container that calls itself `runc init` is told.
+/// Check that a process of the container that calls itself `runc init` is reported.
 #[test]
-fn a_process_that_calls_itself_runc_is_told() {
+fn a_process_that_calls_itself_runc_is_reported() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.what(201, runc_init(lineage(INIT, SHIM)));
     script.what(202, runc_init(lineage(INIT, SHIM)));
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.fork 201 /bin/sh descendant",
             "process.start 201 /usr/bin/runc descendant",
@@ -135,9 +135,9 @@ fn a_process_that_calls_itself_runc_is_told() {
     );
 }
 
-/// Check that of what is no container every process is told, from its first record.
+/// Check that every process of a target without a container is reported from its first record.
 #[test]
-fn without_a_container_everything_is_told() {
+fn without_a_container_every_process_is_reported() {
     let mut script = Script::new();
     script.tracker.end(HERE, None, 0, &mut Vec::new());
     script.tracker.begin(HERE, None);
@@ -145,7 +145,7 @@ fn without_a_container_everything_is_told() {
     script.exec(400, 1, "/bin/sh", Some(true));
     script.exec(401, 5, "/bin/ls", Some(true));
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.fork 400 - descendant",
             "process.start 400 /bin/sh descendant",

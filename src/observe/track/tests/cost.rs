@@ -1,15 +1,15 @@
-//! What a record costs: for a person who changes the tracker.
+//! The cost of a record, measured by hand after a change of the tracker.
 
 use std::time::Instant;
 
 use super::*;
 
 /// Check that a storm of fork, exec, exit and done costs less than ten times its budget of 300 ns a
-/// record. Run it optimised: `cargo test --release --lib what_a_record_costs -- --ignored
+/// record. Run it optimised: `cargo test --release --lib the_cost_of_a_record -- --ignored
 /// --nocapture`.
 #[test]
-#[ignore = "a measure: says something only in an optimised build on a quiet machine"]
-fn what_a_record_costs() {
+#[ignore = "a measurement: needs an optimised build on an idle machine"]
+fn the_cost_of_a_record() {
     let mut script = Script::running();
     let image = image("/bin/true");
     let lives: u64 = 400_000;
@@ -32,7 +32,7 @@ fn what_a_record_costs() {
             in_host_mounts: Some(false),
         });
         record(exit(Some(0)));
-        // The answers come late, in batches, as they do from pidfds.
+        // The answers are late and in batches, as those of pidfds.
         if life % 64 == 63 {
             for effect in std::mem::take(&mut script.effects) {
                 if let Effect::AskReaped { target, key } = effect {

@@ -2,26 +2,26 @@
 
 use super::*;
 
-/// Check `sh -c 'sleep 1.5 & exit 5'`: the exit at once, done when nobody holds the output.
+/// Check `sh -c 'sleep 1.5 & exit 5'`: the exit at once, done when no process holds the output.
 #[test]
 fn done_waits_for_a_descendant_that_holds_the_output() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.fork(201, 202);
     script.exec(202, 201, "/bin/sleep", Some(false));
-    script.told();
+    script.lines();
     script.what(201, exit_holding(5 << 8));
     script.reap();
-    assert_eq!(script.told(), ["process.exit 201 5", "reaped? 201", "holders? 201 [202]"]);
+    assert_eq!(script.lines(), ["process.exit 201 5", "reaped? 201", "holders? 201 [202]"]);
     script.tracker.holders(HERE, key(201), &[key(202)], script.now, &mut script.effects);
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
     script.exit(202, 0);
-    assert_eq!(script.told(), ["process.exit 202 0", "reaped? 202", "process.done 201"]);
+    assert_eq!(script.lines(), ["process.exit 202 0", "reaped? 202", "process.done 201"]);
 }
 
-/// Check that a holder's own child, which may have what it held, is asked for when it dies.
+/// Check that when a holder exits, its children are queried, which may have inherited the output.
 #[test]
-fn when_a_holder_dies_the_rest_is_asked_again() {
+fn when_a_holder_exits_the_rest_is_queried_again() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.fork(201, 202);
@@ -29,30 +29,30 @@ fn when_a_holder_dies_the_rest_is_asked_again() {
     script.reap();
     script.tracker.holders(HERE, key(201), &[key(202)], script.now, &mut script.effects);
     script.fork(202, 203);
-    script.told();
+    script.lines();
     script.exit(202, 0);
-    assert_eq!(script.told(), ["process.exit 202 0", "reaped? 202", "holders? 201 [203]"]);
+    assert_eq!(script.lines(), ["process.exit 202 0", "reaped? 202", "holders? 201 [203]"]);
     script.fork(203, 204);
     script.exit(203, 0);
-    script.told();
+    script.lines();
     script.tracker.holders(HERE, key(201), &[], script.now, &mut script.effects);
-    assert_eq!(script.told(), ["holders? 201 [204]"], "204 was born after the question");
+    assert_eq!(script.lines(), ["holders? 201 [204]"], "204 was born after the query");
     script.tracker.holders(HERE, key(201), &[], script.now, &mut script.effects);
-    assert_eq!(script.told(), ["process.done 201"]);
+    assert_eq!(script.lines(), ["process.done 201"]);
 }
 
-/// Check that nobody is asked where nobody can hold anything.
+/// Check that there is no query where no process can hold an output.
 #[test]
 fn without_descendants_or_outputs_done_comes_when_reaped() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.fork(201, 202);
-    script.told();
+    script.lines();
     script.exit(201, 0);
     script.what(202, exit_holding(0));
     script.reap();
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.exit 201 0",
             "reaped? 201",
@@ -73,28 +73,28 @@ fn done_of_an_exec_waits_for_its_pipes() {
         script.tracker.expects_output_end(HERE, "probe");
         script.exec(302, 300, "/bin/sh", Some(false));
         script.exit(302, 5 << 8);
-        script.told();
+        script.lines();
         if pipes_first {
             script.tracker.output_ended(HERE, "probe", 5000, &mut script.effects);
         }
         script.tracker.reaped_exit(HERE, "probe", 302, 5, 5000, &mut script.effects);
         if !pipes_first {
-            assert!(script.told().is_empty());
+            assert!(script.lines().is_empty());
             script.tracker.output_ended(HERE, "probe", 6000, &mut script.effects);
         }
-        assert_eq!(script.told(), ["process.done 302"]);
+        assert_eq!(script.lines(), ["process.done 302"]);
     }
 }
 
-/// Check that the reaper's word is the exit where the source has not told it, and only once.
+/// Check that the reaper's report is the exit where the source has not delivered it, and only once.
 #[test]
-fn an_exit_is_told_once_by_source_or_reaper() {
+fn an_exit_is_reported_once_by_source_or_reaper() {
     let mut script = Script::running();
     let at_ns = script.now + 10;
     script.tracker.reaped_exit(HERE, "", INIT, 137, at_ns, &mut script.effects);
     script.at(at_ns - 1, INIT, exit(Some(9)));
     script.tracker.reaped_exit(HERE, "", INIT, 137, at_ns, &mut script.effects);
-    assert_eq!(script.told(), ["process.exit 200 137", "reaped? 200", "process.done 200"]);
+    assert_eq!(script.lines(), ["process.exit 200 137", "reaped? 200", "process.done 200"]);
 
     let mut script = Script::running();
     script.exit(INIT, 130 << 8);
@@ -106,9 +106,9 @@ fn an_exit_is_told_once_by_source_or_reaper() {
     assert_eq!(
         exit.and_then(crate::model::Ended::code),
         Some(130),
-        "the kernel's word, not a signal"
+        "the kernel's exit code, not a signal"
     );
-    assert_eq!(script.told(), ["process.exit 200 130", "reaped? 200", "process.done 200"]);
+    assert_eq!(script.lines(), ["process.exit 200 130", "reaped? 200", "process.done 200"]);
 }
 
 /// Check that a source without statuses gets init's from the reaper, and the time from the source.
@@ -116,14 +116,15 @@ fn an_exit_is_told_once_by_source_or_reaper() {
 fn a_missing_status_comes_from_the_reaper() {
     let mut script = Script::running();
     script.what(INIT, exit(None));
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
     let at_ns = script.now;
     script.tracker.reaped_exit(HERE, "", INIT, 3, at_ns + 50, &mut script.effects);
-    assert!(matches!(&script.effects[0], Effect::Emit(told) if told.at_ns == at_ns));
-    assert_eq!(script.told(), ["process.exit 200 3", "reaped? 200", "process.done 200"]);
+    assert!(matches!(&script.effects[0], Effect::Emit(emission) if emission.at_ns == at_ns));
+    assert_eq!(script.lines(), ["process.exit 200 3", "reaped? 200", "process.done 200"]);
 }
 
-/// Check that an exec that was reaped before any record of it came is told whole when they come.
+/// Check that an exec that was reaped before any record of it is reported in full once they are
+/// received.
 #[test]
 fn a_reaper_that_is_faster_than_the_source_loses_nothing() {
     let mut script = Script::running();
@@ -133,7 +134,7 @@ fn a_reaper_that_is_faster_than_the_source_loses_nothing() {
     script.exec(302, SHIM, "/bin/id", Some(false));
     script.exit(302, 4 << 8);
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.start 302 /bin/id exec probe",
             "process.exit 302 4",
@@ -143,9 +144,9 @@ fn a_reaper_that_is_faster_than_the_source_loses_nothing() {
     );
 }
 
-/// Check that who holds an output for long is told once.
+/// Check that the holders of an output that is held for long are reported once.
 #[test]
-fn a_held_output_is_told_once() {
+fn a_held_output_is_reported_once() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.fork(201, 202);
@@ -153,39 +154,39 @@ fn a_held_output_is_told_once() {
     let died = script.now;
     script.reap();
     script.tracker.holders(HERE, key(201), &[key(202)], script.now, &mut script.effects);
-    script.told();
+    script.lines();
     assert!(script.tracker.awaits_done());
     script.tracker.overdue(died + 10, 100, &mut script.effects);
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
     script.tracker.overdue(died + 100, 100, &mut script.effects);
     script.tracker.overdue(died + 200, 100, &mut script.effects);
-    assert_eq!(script.told(), ["process.held 201 [202]"]);
+    assert_eq!(script.lines(), ["process.held 201 [202]"]);
 }
 
-/// Check that the holders of the shim's own pipes are asked for when they take long, and told.
+/// Check that the holders of the shim's own pipes are queried after a long time, and reported.
 #[test]
-fn who_holds_the_shims_own_pipes_is_told_too() {
+fn the_holders_of_the_shims_own_pipes_are_reported_too() {
     let mut script = Script::running();
     script.tracker.expects_output_end(HERE, "");
     script.fork(INIT, 201);
     script.what(INIT, exit_holding(0));
     let died = script.now;
     script.tracker.reaped_exit(HERE, "", INIT, 0, died, &mut script.effects);
-    script.told();
+    script.lines();
     script.tracker.overdue(died + 100, 100, &mut script.effects);
-    assert_eq!(script.told(), ["holders? 200 [201]"]);
+    assert_eq!(script.lines(), ["holders? 200 [201]"]);
     script.tracker.holders(HERE, key(INIT), &[key(201)], died + 101, &mut script.effects);
     script.tracker.overdue(died + 102, 100, &mut script.effects);
-    assert_eq!(script.told(), ["process.held 200 [201]"]);
+    assert_eq!(script.lines(), ["process.held 200 [201]"]);
     script.exit(201, 0);
     script.reap();
-    assert_eq!(script.told(), ["process.exit 201 0", "reaped? 201", "process.done 201"]);
+    assert_eq!(script.lines(), ["process.exit 201 0", "reaped? 201", "process.done 201"]);
     script.tracker.output_ended(HERE, "", died + 300, &mut script.effects);
-    assert_eq!(script.told(), ["process.done 200"]);
+    assert_eq!(script.lines(), ["process.done 200"]);
     assert!(!script.tracker.awaits_done());
 }
 
-/// Check that more held outputs than are waited for become a gap, and nothing else breaks.
+/// Check that held outputs beyond the limit become a gap, and that every other process is done.
 #[test]
 fn too_many_held_outputs_are_a_gap() {
     let mut script = Script::running();
@@ -195,11 +196,11 @@ fn too_many_held_outputs_are_a_gap() {
         script.fork(pid, pid + 1000);
         script.what(pid, exit_holding(0));
         script.tracker.reaped(HERE, key(pid), script.now, &mut script.effects);
-        script.told();
+        script.lines();
         script.tracker.holders(HERE, key(pid), &[key(pid + 1000)], script.now, &mut script.effects);
     }
-    assert_eq!(script.told(), ["observer.gap Some(1) observer"]);
+    assert_eq!(script.lines(), ["observer.gap Some(1) observer"]);
     script.end(None);
-    let told = script.told();
-    assert_eq!(told.iter().filter(|line| line.starts_with("process.done")).count(), 256 + 257 + 2);
+    let lines = script.lines();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("process.done")).count(), 256 + 257 + 2);
 }

@@ -11,7 +11,7 @@ fn fork_and_exec_are_paired_and_a_second_exec_is_an_exec() {
     script.exec(201, INIT, "/bin/false", Some(false));
     script.exit(201, 1 << 8);
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.fork 201 /bin/sh descendant",
             "process.start 201 /bin/true descendant",
@@ -22,9 +22,9 @@ fn fork_and_exec_are_paired_and_a_second_exec_is_an_exec() {
     );
 }
 
-/// Check that an exec without a fork is an exec, and that its late fork is not told.
+/// Check that an exec without a fork is an exec, and that its late fork is not reported.
 #[test]
-fn an_exec_before_its_fork_is_adopted_and_no_fork_invented() {
+fn an_exec_before_its_fork_gets_no_fork_event() {
     let mut script = Script::running();
     let forked = script.now + 1;
     script.now = forked;
@@ -32,29 +32,29 @@ fn an_exec_before_its_fork_is_adopted_and_no_fork_invented() {
     script.at(forked, 201, What::Fork(lineage(INIT, 0)));
     script.exit(201, 0);
     assert_eq!(
-        script.told(),
+        script.lines(),
         ["process.exec 201 /bin/true descendant", "process.exit 201 0", "reaped? 201"]
     );
 }
 
-/// Check that an exit that was read before its process's birth is told after it.
+/// Check that an exit that is received before its process is known is reported after its birth.
 #[test]
-fn an_exit_before_its_birth_is_told_after_it() {
+fn an_early_exit_is_reported_after_its_birth() {
     let mut script = Script::running();
     let now = script.now;
     script.at(now + 3, 201, exit(Some(0)));
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
     script.at(now + 2, 201, exec(lineage(INIT, 0), "/bin/true", Some(false)));
     script.at(now + 1, 201, What::Fork(lineage(INIT, 0)));
     assert_eq!(
-        script.told(),
+        script.lines(),
         ["process.exec 201 /bin/true descendant", "process.exit 201 0", "reaped? 201"]
     );
 }
 
 /// Check that a copy of any record changes nothing, before and after the process is forgotten.
 #[test]
-fn copies_are_not_told() {
+fn copies_are_not_reported() {
     let mut script = Script::running();
     let now = script.now;
     let records = [
@@ -71,7 +71,7 @@ fn copies_are_not_told() {
         script.at(*at_ns, 201, what.clone());
     }
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.fork 201 /bin/sh descendant",
             "process.start 201 /bin/true descendant",
@@ -82,7 +82,8 @@ fn copies_are_not_told() {
     );
 }
 
-/// Check that a reused pid with another start is another process, and the old one's end is told.
+/// Check that a reused pid with another start is another process, and the exit of the old one is
+/// reported.
 #[test]
 fn a_reused_pid_is_another_process() {
     let mut script = Script::running();
@@ -99,7 +100,7 @@ fn a_reused_pid_is_another_process() {
     script.tracker.record(fork, &mut script.effects);
     script.exit(201, 0);
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.fork 201 /bin/sh descendant",
             "process.exit 201 ? snapshot",
@@ -110,7 +111,7 @@ fn a_reused_pid_is_another_process() {
     assert_eq!(script.tracker.snapshot(None).len(), 2);
 }
 
-/// Check that a source without start times is served: by pid among the living.
+/// Check that a source without start times works: records are matched by pid with the living.
 #[test]
 fn records_without_a_start_mean_the_living_process() {
     let mut script = Script::running();
@@ -137,10 +138,10 @@ fn records_without_a_start_mean_the_living_process() {
         "reaped? 201",
         "process.done 201",
     ];
-    assert_eq!(script.told(), [life, life].concat());
+    assert_eq!(script.lines(), [life, life].concat());
 }
 
-/// Check that a start that is told late completes the identity.
+/// Check that a start time that is received late completes the identity.
 #[test]
 fn a_start_that_comes_with_the_exec_completes_the_key() {
     let mut script = Script::running();
@@ -152,7 +153,7 @@ fn a_start_that_comes_with_the_exec_completes_the_key() {
     script.tracker.record(fork, &mut script.effects);
     script.exec(201, INIT, "/bin/true", None);
     assert_eq!(
-        script.told(),
+        script.lines(),
         ["process.fork 201 /bin/sh descendant", "process.start 201 /bin/true descendant"]
     );
     let snapshot = script.tracker.snapshot(Some(HERE));
@@ -160,19 +161,19 @@ fn a_start_that_comes_with_the_exec_completes_the_key() {
     assert_eq!(snapshot[1].1.parent.as_ref().map(|parent| parent.key), Some(key(INIT)));
 }
 
-/// Check that an OOM kill is told before the exit.
+/// Check that an OOM kill is reported before the exit.
 #[test]
 fn an_oom_kill_comes_before_its_exit() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.what(201, What::Exit { wait_status: Some(9), oom_killed: true, outputs: [None; 2] });
     assert_eq!(
-        script.told()[1..],
+        script.lines()[1..],
         ["process.oom_kill 201", "process.exit 201 137 oom", "reaped? 201"]
     );
 }
 
-/// Check that a parent stays the one at birth when the process is given to another.
+/// Check that the parent at birth stays the parent in events after reparenting.
 #[test]
 fn the_parent_at_birth_is_kept_over_reparenting() {
     let mut script = Script::running();
@@ -195,5 +196,5 @@ fn unknown_targets_are_ignored() {
     script.effects.clear();
     script.fork(INIT, 201);
     script.lost();
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
 }

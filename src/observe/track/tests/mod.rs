@@ -1,4 +1,4 @@
-//! Cases of each rule, and random lives.
+//! Cases of each rule, and random lives of processes.
 
 mod account;
 mod attribution;
@@ -35,11 +35,11 @@ impl Script {
         Self { tracker, now: 1000, effects: Vec::new() }
     }
 
-    /// One whose init was told already; what was told is forgotten.
+    /// A script whose init has been reported already.
     fn running() -> Self {
         let mut script = Self::new();
         script.exec(INIT, SHIM, "/bin/sh", Some(false));
-        assert_eq!(script.told(), ["process.start 200 /bin/sh init"]);
+        assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
         script
     }
 
@@ -82,7 +82,7 @@ impl Script {
         self.tracker.end(HERE, seen_lost, self.now, &mut self.effects);
     }
 
-    /// Answers each question about the dead with yes.
+    /// Answers each query about a reaped process with yes.
     fn reap(&mut self) {
         for effect in self.effects.clone() {
             if let Effect::AskReaped { target, key } = effect {
@@ -92,8 +92,8 @@ impl Script {
         }
     }
 
-    /// What was told and asked since the last call, a line each.
-    fn told(&mut self) -> Vec<String> {
+    /// The effects since the last call, a line each.
+    fn lines(&mut self) -> Vec<String> {
         self.effects.drain(..).map(|effect| line(&effect)).collect()
     }
 }
@@ -106,7 +106,7 @@ fn line(effect: &Effect) -> String {
             among.sort_unstable();
             format!("holders? {} {among:?}", key.pid)
         }
-        Effect::Look { .. } => "look".to_owned(),
+        Effect::Look { .. } => "scan".to_owned(),
         Effect::Emit(Emission { grade, body, .. }) => {
             let name = body.type_name();
             let snapshot = if *grade == Grade::Snapshot { " snapshot" } else { "" };

@@ -1,4 +1,4 @@
-//! Random lives of a container's processes, told by a good source and by a bad one.
+//! Random lives of a container's processes, from a good source and from a bad one.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::Origin;
 
-/// One process as it really was.
+/// A process as it really was.
 #[derive(Debug, Clone)]
 struct Life {
     key: ProcessKey,
@@ -17,7 +17,7 @@ struct Life {
     alive: bool,
 }
 
-/// What really happened: each record with its time, and what an exact observer tells of it.
+/// A random history: each record with its time, and the event that an exact observer emits for it.
 #[derive(Debug, Default)]
 struct World {
     lives: Vec<Life>,
@@ -25,7 +25,7 @@ struct World {
     expected: Vec<String>,
 }
 
-/// A choice: what happens next, and to whom.
+/// A choice of the next record and of its process.
 type Choice = (u8, u16);
 
 impl World {
@@ -113,25 +113,25 @@ fn of(parent: ProcessKey) -> Lineage {
     Lineage { parent_pid: parent.pid, parent_start_ticks: parent.start_ticks, ..Lineage::default() }
 }
 
-/// A tracker that is given records of a world, and what it told.
+/// A tracker that is given the records of a world, and its emissions.
 struct Observer {
     script: Script,
-    told: Vec<Emission>,
+    emitted: Vec<Emission>,
     answered: usize,
 }
 
 impl Observer {
     fn new() -> Self {
-        Self { script: Script::new(), told: Vec::new(), answered: 0 }
+        Self { script: Script::new(), emitted: Vec::new(), answered: 0 }
     }
 
-    fn see(&mut self, at_ns: u64, key: ProcessKey, what: What) {
+    fn receive(&mut self, at_ns: u64, key: ProcessKey, what: What) {
         let record = Record::Process { target: HERE, at_ns, grade: Grade::Exact, key, what };
         self.script.tracker.record(record, &mut self.script.effects);
         self.take(at_ns, !self.answered.is_multiple_of(3));
     }
 
-    /// Collects what was told; answers questions, now or with the next record.
+    /// Collects the emissions and answers the queries, now or with the next record.
     fn take(&mut self, at_ns: u64, answer: bool) {
         self.answered += 1;
         if !answer {
@@ -141,7 +141,7 @@ impl Observer {
         while !effects.is_empty() {
             for effect in std::mem::take(&mut effects) {
                 match effect {
-                    Effect::Emit(told) => self.told.push(told),
+                    Effect::Emit(emission) => self.emitted.push(emission),
                     Effect::AskReaped { target, key } => {
                         self.script.tracker.reaped(target, key, at_ns, &mut effects)
                     }
@@ -155,13 +155,13 @@ impl Observer {
         }
     }
 
-    fn look(&mut self, world: &World) {
+    fn scan(&mut self, world: &World) {
         let at_ns = world.end_ns() + 10;
-        self.see(at_ns, key(1), What::ScanBegan);
+        self.receive(at_ns, key(1), What::ScanBegan);
         for life in world.lives.iter().rev().filter(|life| life.alive) {
-            self.see(at_ns, life.key, alive(of(life.parent), &life.image));
+            self.receive(at_ns, life.key, alive(of(life.parent), &life.image));
         }
-        self.see(at_ns + 1, key(1), What::ScanEnded);
+        self.receive(at_ns + 1, key(1), What::ScanEnded);
         self.take(at_ns + 1, true);
     }
 
@@ -173,20 +173,20 @@ impl Observer {
     }
 
     fn lines(&self) -> Vec<String> {
-        self.told.iter().map(|told| line(&Effect::Emit(told.clone()))).collect()
+        self.emitted.iter().map(|emission| line(&Effect::Emit(emission.clone()))).collect()
     }
 }
 
-/// Checks what holds however bad the source is.
+/// Checks what is true with any source.
 fn check(world: &World, observer: &Observer, records: u64, lost: u64) -> Result<(), TestCaseError> {
     let real: HashSet<ProcessKey> = world.lives.iter().map(|life| life.key).collect();
     let (mut forked, mut started, mut seen, mut ended, mut done) =
         (HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new(), HashSet::new());
-    for told in &observer.told {
-        let Some(process) = told.body.process() else { continue };
+    for emission in &observer.emitted {
+        let Some(process) = emission.body.process() else { continue };
         let key = process.key;
         prop_assert!(real.contains(&key), "{key:?} never was");
-        match &told.body {
+        match &emission.body {
             Body::Fork(_) => {
                 prop_assert!(
                     forked.insert(key) && seen.insert(key),
@@ -215,19 +215,19 @@ fn check(world: &World, observer: &Observer, records: u64, lost: u64) -> Result<
             _ => {}
         }
     }
-    prop_assert_eq!(&seen, &ended, "everyone who was told ends");
+    prop_assert_eq!(&seen, &ended, "every reported process ends");
     prop_assert_eq!(&seen, &done, "and is done");
-    let counts = observer.told.iter().find_map(|told| match told.body {
+    let counts = observer.emitted.iter().find_map(|emission| match emission.body {
         Body::ContainerClose(counts) => Some(counts),
         _ => None,
     });
     let counts = counts.expect("a close");
-    let delivered = observer.told.iter().filter(|told| !told.derived).count() as u64;
+    let delivered = observer.emitted.iter().filter(|emission| !emission.derived).count() as u64;
     prop_assert_eq!(counts.delivered, delivered);
     prop_assert_eq!(counts.delivered + counts.runtime, records);
     prop_assert_eq!(counts.seen, Some(counts.delivered + lost));
     prop_assert!(matches!(
-        observer.told.last().map(|told| &told.body),
+        observer.emitted.last().map(|emission| &emission.body),
         Some(Body::ContainerClose(_))
     ));
     Ok(())
@@ -242,25 +242,25 @@ proptest! {
         let world = World::new(&choices);
         let mut observer = Observer::new();
         for (at_ns, key, what) in &world.records {
-            observer.see(*at_ns, *key, what.clone());
+            observer.receive(*at_ns, *key, what.clone());
         }
         observer.take(world.end_ns(), true);
-        let told: Vec<String> = observer.lines().into_iter().filter(|line| !line.starts_with("process.done")).collect();
-        prop_assert_eq!(&told, &world.expected);
+        let lines: Vec<String> = observer.lines().into_iter().filter(|line| !line.starts_with("process.done")).collect();
+        prop_assert_eq!(&lines, &world.expected);
         let living: HashSet<ProcessKey> = observer.script.tracker.snapshot(None).iter().map(|(_, process)| process.key).collect();
         let real: HashSet<ProcessKey> = world.lives.iter().filter(|life| life.alive).map(|life| life.key).collect();
         prop_assert_eq!(living, real);
-        // A look at what is known finds nothing.
-        let before = observer.told.len();
-        observer.look(&world);
-        prop_assert_eq!(observer.told.len(), before, "{:?}", &observer.lines()[before..]);
+        // A scan that agrees with what is known reports nothing.
+        let before = observer.emitted.len();
+        observer.scan(&world);
+        prop_assert_eq!(observer.emitted.len(), before, "{:?}", &observer.lines()[before..]);
         let records = world.records.len() as u64;
         observer.end(&world, records, 0);
         check(&world, &observer, records, 0)?;
     }
 
-    /// Check that a source that loses, doubles and reorders makes no false event, and that a look
-    /// mends it.
+    /// Check that a source that loses, doubles and reorders makes no false event, and that a scan
+    /// corrects it.
     #[test]
     fn a_bad_source_makes_no_false_events(
         choices in prop::collection::vec(any::<Choice>(), 0..120),
@@ -283,9 +283,9 @@ proptest! {
         let mut observer = Observer::new();
         let records = arriving.len() as u64;
         for (_, at_ns, key, what) in arriving {
-            observer.see(at_ns, key, what);
+            observer.receive(at_ns, key, what);
         }
-        observer.look(&world);
+        observer.scan(&world);
         let living: HashMap<ProcessKey, String> = observer
             .script
             .tracker
@@ -295,25 +295,25 @@ proptest! {
             .collect();
         let real: HashMap<ProcessKey, String> =
             world.lives.iter().filter(|life| life.alive).map(|life| (life.key, life.image.clone())).collect();
-        prop_assert_eq!(living, real, "after a look all that live are known, with what they run");
+        prop_assert_eq!(living, real, "after a scan all living processes are known, with their images");
         observer.end(&world, records + lost, lost);
         check(&world, &observer, records, lost)?;
     }
 
-    /// Check that no sequence of records and words of the shim, true or not, breaks the tracker.
+    /// Check that no sequence of records and reports of the shim, true or not, breaks the tracker.
     #[test]
-    fn nothing_breaks_it(words in prop::collection::vec((0_u8..16, 0_i32..6, 0_i32..6, 0_u64..3, 0_u64..60), 0..200)) {
+    fn nothing_breaks_it(steps in prop::collection::vec((0_u8..16, 0_i32..6, 0_i32..6, 0_u64..3, 0_u64..60), 0..200)) {
         let mut tracker = Tracker::new(1);
         tracker.begin(HERE, Some(2));
         let mut effects = Vec::new();
         let mut records = 0;
-        for (word, pid, parent, ticks, at_ns) in words {
+        for (step, pid, parent, ticks, at_ns) in steps {
             let key = ProcessKey { pid, start_ticks: ticks };
             let lineage = Lineage { parent_pid: parent, parent_start_ticks: ticks, ..Lineage::default() };
             let id = if pid == 2 { "" } else { "exec" };
-            let what = match word {
+            let what = match step {
                 0..=2 => Some(What::Fork(lineage)),
-                3..=5 => Some(exec(lineage, "/bin/x", [None, Some(true), Some(false)][usize::from(word - 3)])),
+                3..=5 => Some(exec(lineage, "/bin/x", [None, Some(true), Some(false)][usize::from(step - 3)])),
                 6 => Some(exit_holding(9)),
                 7 => Some(exit(None)),
                 8 => Some(alive(lineage, "/bin/y")),
@@ -321,7 +321,7 @@ proptest! {
                 10 => Some(What::ScanEnded),
                 _ => None,
             };
-            match word {
+            match step {
                 11 => tracker.reaped_exit(HERE, id, pid, 3, at_ns, &mut effects),
                 12 => tracker.reaped(HERE, key, at_ns, &mut effects),
                 13 => tracker.holders(HERE, key, &[ProcessKey { pid: parent, start_ticks: ticks }], at_ns, &mut effects),
@@ -337,7 +337,7 @@ proptest! {
                 _ => {}
             }
             if let Some(what) = what {
-                records += u64::from(word <= 7);
+                records += u64::from(step <= 7);
                 tracker.record(Record::Process { target: HERE, at_ns, grade: Grade::Partial, key, what }, &mut effects);
             }
         }

@@ -1,30 +1,30 @@
-//! A loss, and the look at `/proc` that follows.
+//! A loss, and the scan of `/proc` that follows.
 
 use super::*;
 
-/// Check that a loss is a gap and asks for a look, and that its differences are marked.
+/// Check that a loss is a gap and requests a scan, and that the differences are marked.
 #[test]
-fn differences_after_a_loss_are_told_as_such() {
+fn differences_after_a_loss_are_marked() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.fork(INIT, 202);
     script.fork(INIT, 203);
     script.exec(203, INIT, "/bin/a", Some(false));
-    script.told();
+    script.lines();
     script.lost();
-    assert_eq!(script.told(), ["observer.gap Some(3) kernel", "look"]);
+    assert_eq!(script.lines(), ["observer.gap Some(3) kernel", "scan"]);
     script.what(0, What::ScanBegan);
     script.what(205, alive(lineage(204, 0), "/bin/grandchild"));
     script.what(204, alive(lineage(202, 0), "/bin/child"));
     script.what(202, alive(lineage(INIT, 0), "/bin/started"));
     script.what(203, alive(lineage(INIT, 0), "/bin/b"));
     script.what(INIT, alive(lineage(SHIM, 0), "/bin/sh"));
-    assert!(script.told().is_empty(), "a look counts when it is complete");
+    assert!(script.lines().is_empty(), "a scan has its effect when it is complete");
     script.what(0, What::ScanEnded);
-    let mut told = script.told();
-    told.sort();
+    let mut lines = script.lines();
+    lines.sort();
     assert_eq!(
-        told,
+        lines,
         [
             "process.done 201",
             "process.exec 203 /bin/b descendant snapshot",
@@ -36,9 +36,9 @@ fn differences_after_a_loss_are_told_as_such() {
     );
 }
 
-/// Check that records between the two ends of a look, and old ones after it, give no doubles.
+/// Check that records during a scan, and old ones after it, give no doubles.
 #[test]
-fn records_that_meet_a_look_are_told_once() {
+fn records_during_a_scan_are_reported_once() {
     let mut script = Script::running();
     let before = script.now;
     script.now += 10;
@@ -53,7 +53,7 @@ fn records_that_meet_a_look_are_told_once() {
     script.at(before + 1, 201, What::Fork(lineage(INIT, 0)));
     script.at(before + 2, 201, exec(lineage(INIT, 0), "/bin/true", Some(false)));
     assert_eq!(
-        script.told(),
+        script.lines(),
         [
             "process.fork 203 /bin/sh descendant",
             "process.fork 202 /bin/sh descendant",
@@ -64,31 +64,31 @@ fn records_that_meet_a_look_are_told_once() {
     );
 }
 
-/// Check that init's absence waits for the reaper, who knows how it ended.
+/// Check that init's absence waits for the reaper, which knows its status.
 #[test]
 fn an_absent_init_is_left_to_the_reaper() {
     let mut script = Script::running();
     script.what(0, What::ScanBegan);
     script.what(0, What::ScanEnded);
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
     script.tracker.reaped_exit(HERE, "", INIT, 7, script.now, &mut script.effects);
-    assert_eq!(script.told(), ["process.exit 200 7", "reaped? 200", "process.done 200"]);
+    assert_eq!(script.lines(), ["process.exit 200 7", "reaped? 200", "process.done 200"]);
 }
 
-/// Check that a look before the user's program finds only a stage.
+/// Check that a scan before the user's program shows only a stage.
 #[test]
-fn a_look_before_start_tells_nothing() {
+fn a_scan_before_start_reports_nothing() {
     let mut script = Script::new();
     script.tracker.runtime_path(HERE, b"/usr/bin/runc");
     script.what(0, What::ScanBegan);
     script.what(INIT, alive(lineage(SHIM, 0), "/usr/bin/runc"));
     script.what(0, What::ScanEnded);
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
     script.exec(INIT, SHIM, "/bin/sh", None);
-    assert_eq!(script.told(), ["process.start 200 /bin/sh init"]);
+    assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
 }
 
-/// Check that a process which writes over its own arguments has not execed.
+/// Check that a process which overwrites its own arguments has not called execve(2).
 #[test]
 fn a_new_title_is_no_exec() {
     let mut script = Script::running();
@@ -104,36 +104,36 @@ fn a_new_title_is_no_exec() {
         What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(titled), cgroup: None },
     );
     script.what(0, What::ScanEnded);
-    assert!(script.told().is_empty());
+    assert!(script.lines().is_empty());
 }
 
-/// Check that a look in the middle of an exec, which finds no arguments, is made good by the next
-/// one, once.
+/// Check that the scan after one in the middle of an exec, which read no arguments, reports them
+/// once.
 #[test]
-fn arguments_that_were_not_there_yet_are_news() {
+fn arguments_that_could_not_be_read_are_reported_later() {
     let mut script = Script::running();
-    let found = |script: &mut Script, image: &Image| {
+    let scan = |script: &mut Script, image: &Image| {
         script.what(0, What::ScanBegan);
         script.what(
             INIT,
             What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(image.clone()), cgroup: None },
         );
         script.what(0, What::ScanEnded);
-        script.told()
+        script.lines()
     };
     let whole = (*image("/bin/ls")).clone();
     let half = Image { args: None, unknown: Some(crate::model::Unknown::Faulted), ..whole.clone() };
-    assert_eq!(found(&mut script, &half), ["process.exec 200 /bin/ls init snapshot"]);
-    assert_eq!(found(&mut script, &whole), ["process.exec 200 /bin/ls init snapshot"]);
-    assert!(found(&mut script, &whole).is_empty());
+    assert_eq!(scan(&mut script, &half), ["process.exec 200 /bin/ls init snapshot"]);
+    assert_eq!(scan(&mut script, &whole), ["process.exec 200 /bin/ls init snapshot"]);
+    assert!(scan(&mut script, &whole).is_empty());
 }
 
-/// Check that a loss of unknown target looks at all of them.
+/// Check that a loss of unknown target scans all of them.
 #[test]
-fn a_loss_of_no_target_looks_at_all() {
+fn a_loss_of_unknown_target_scans_all() {
     let mut script = Script::running();
     script.tracker.begin(TargetId(8), Some(900));
     let lost = Record::Lost { target: None, at_ns: 9999, count: None, stage: Stage::Kernel };
     script.tracker.record(lost, &mut script.effects);
-    assert_eq!(script.told(), ["observer.gap None kernel", "look", "look"]);
+    assert_eq!(script.lines(), ["observer.gap None kernel", "scan", "scan"]);
 }
