@@ -9,7 +9,7 @@
 use std::{fs, path::Path};
 
 /// Modules and files that use nothing of one operating system.
-const PORTABLE: [&str; 20] = [
+const PORTABLE: [&str; 30] = [
     "model",
     "config",
     "observe/record.rs",
@@ -17,9 +17,20 @@ const PORTABLE: [&str; 20] = [
     "observe/stream",
     "observe/capability",
     "observe/track/mod.rs",
-    "observe/track/target.rs",
+    "observe/track/account.rs",
+    "observe/track/early_exits.rs",
+    "observe/track/exec_table.rs",
+    "observe/track/image.rs",
+    "observe/track/output.rs",
+    "observe/track/recent_exits.rs",
+    "observe/track/scan.rs",
     "observe/track/tree.rs",
-    "observe/track/done.rs",
+    "observe/track/target/mod.rs",
+    "observe/track/target/start.rs",
+    "observe/track/target/exit.rs",
+    "observe/track/target/execs.rs",
+    "observe/track/target/done.rs",
+    "observe/track/target/resync.rs",
     "observe/track/idle.rs",
     "observe/track/ports",
     "observe/library/detector.rs",

@@ -31,9 +31,17 @@ pub(super) struct ExecEntry {
     /// Whether done waits for the end of the shim's own pipes.
     pub(super) expects_output_end: bool,
     pub(super) output_ended: bool,
-    /// What the reaper reported before any record of the process: pid, status as go-runc encodes
-    /// it, time.
-    pub(super) reaped: Option<(i32, u32, u64)>,
+    /// What the reaper reported before any record of the process.
+    pub(super) reaped: Option<ReapedExit>,
+}
+
+/// An exit as the shim's reaper reports it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ReapedExit {
+    pub(super) pid: i32,
+    /// As go-runc encodes it: 0–255, or 128 + signal.
+    pub(super) status: u32,
+    pub(super) at_ns: u64,
 }
 
 impl ExecTable {

@@ -7,11 +7,11 @@
 //!        ▼
 //!  target             one container: a method for each record and report
 //!   ├ tree            its processes and their parents
+//!   ├ early_exits     exits of processes that are not known yet
 //!   ├ recent_exits    its last exits, against late and doubled records
 //!   ├ exec_table      init and the execs
-//!   ├ attribution     the user's process, or a stage of the runtime
-//!   ├ done            when an exited process is done
-//!   └ resync          what a scan of /proc shows and no record had
+//!   ├ scan            the processes of a scan of /proc, until it is complete
+//!   └ account         what became of each record
 //!        ▼
 //!  Effect             an event, or a query that only the caller can answer
 //! ```
@@ -32,13 +32,15 @@
 //! every record was read. Events that the shim derives without a record ([`Emission::derived`]) are
 //! not counted.
 
-mod attribution;
-mod done;
+mod account;
+mod early_exits;
 mod exec_table;
 pub(in crate::observe) mod idle;
+mod image;
+mod output;
 pub mod ports;
 mod recent_exits;
-mod resync;
+mod scan;
 mod target;
 mod tree;
 
@@ -47,10 +49,15 @@ mod tests;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-pub use self::target::Outcome;
-use self::target::Target;
-use crate::model::{Body, FileId, Gap, Grade, Process, ProcessKey};
-use crate::observe::record::{Record, TargetId};
+pub use self::{
+    account::Outcome,
+    output::{Effect, Emission},
+};
+use self::{exec_table::ReapedExit, output::gap_effect, target::Target};
+use crate::{
+    model::{Gap, Process, ProcessKey},
+    observe::record::{Record, TargetId},
+};
 
 #[cfg(doc)]
 use super::record::What;
@@ -61,56 +68,6 @@ pub struct Tracker {
     shim_pid: i32,
     /// A shim has a handful of them: an ordered map is faster than a hashed one.
     targets: BTreeMap<TargetId, Target>,
-}
-
-/// What the caller has to do after a record or a report.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Effect {
-    /// Append this event to the event log.
-    Emit(Emission),
-    /// A process has exited. Answer with [`Tracker::reaped`] once its whole thread group is dead
-    /// and reaped, which a pidfd or its absence shows. Query in batches: only its done waits for
-    /// the answer.
-    AskReaped {
-        /// The target that the process belongs to.
-        target: TargetId,
-        /// The exited process.
-        key: ProcessKey,
-    },
-    /// Answer with [`Tracker::holders`] which of `among` have one of `outputs` open.
-    AskHolders {
-        /// The target that the process belongs to.
-        target: TargetId,
-        /// The exited process.
-        key: ProcessKey,
-        /// The files that were its stdout and its stderr; `None` where one is not known.
-        outputs: [Option<FileId>; 2],
-        /// Its living descendants, in no order.
-        among: Vec<ProcessKey>,
-    },
-    /// Scan `/proc` and give the records, from [`What::ScanBegan`] to [`What::ScanEnded`]. Between
-    /// the scan and `ScanEnded` read the source until it is empty: an exit record that it still has
-    /// is more exact than an absence.
-    Look {
-        /// The target to scan.
-        target: TargetId,
-    },
-}
-
-/// An event before it has a sequence number.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Emission {
-    /// The target that it is about; `None` for an event about every target.
-    pub target: Option<TargetId>,
-    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
-    pub at_ns: u64,
-    /// How exact it is.
-    pub grade: Grade,
-    /// Whether the shim derived it (done, a report of its reaper, the result of a scan) without a
-    /// record of the source.
-    pub derived: bool,
-    /// The type and the content of the event.
-    pub body: Body,
 }
 
 impl Tracker {
@@ -231,7 +188,9 @@ impl Tracker {
         at_ns: u64,
         effects: &mut Vec<Effect>,
     ) {
-        self.with(id, |target| target.reaped_exit(exec_id, (pid, status, at_ns), effects));
+        self.with(id, |target| {
+            target.reaped_exit(exec_id, ReapedExit { pid, status, at_ns }, effects)
+        });
     }
 
     /// The shim's own pipes of init (`exec_id` empty) or of an exec have ended.
@@ -302,7 +261,7 @@ impl Tracker {
         at_ns: u64,
         effects: &mut Vec<Effect>,
     ) {
-        if let Some(target) = self.targets.remove(&id) {
+        if let Some(mut target) = self.targets.remove(&id) {
             target.end(seen_lost, at_ns, effects);
         }
     }
@@ -312,14 +271,4 @@ impl Tracker {
             act(target);
         }
     }
-}
-
-fn gap_effect(target: Option<TargetId>, gap: Gap) -> Effect {
-    Effect::Emit(Emission {
-        target,
-        at_ns: gap.to_ns,
-        grade: Grade::Exact,
-        derived: true,
-        body: Body::Gap(gap),
-    })
 }

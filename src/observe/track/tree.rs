@@ -107,6 +107,13 @@ pub(super) enum Lookup {
     Unknown,
 }
 
+impl PendingExit {
+    /// An exit that no record of the source reports.
+    pub(super) fn unrecorded(at_ns: u64) -> Self {
+        Self { at_ns, oom_killed: false, outputs: [None; 2], recorded: false }
+    }
+}
+
 impl Tree {
     /// Which process a record is about. Where the record or the process has no start time (0), the
     /// living process with this pid.

@@ -11,8 +11,11 @@
 
 use std::sync::Arc;
 
-use super::{exec_table::ExecTable, target::Target, tree::Index};
-use crate::model::{Image, Lineage, Origin, ProcessKey};
+use super::Target;
+use crate::{
+    model::{Image, Lineage, Origin, ProcessKey},
+    observe::track::{exec_table::ExecTable, tree::Index},
+};
 
 /// How many unreported ancestors are followed to their parents.
 const STAGES_MAX: usize = 8;

@@ -10,19 +10,22 @@
 
 use std::{mem, sync::Arc};
 
-use super::{
-    Effect,
-    target::{Stamp, Target},
-    tree::{Holding, Index},
+use super::Target;
+use crate::{
+    model::{Body, FileId, Gap, Grade, Parent, Process, ProcessKey, Stage},
+    observe::track::{
+        output::{Effect, Stamp, gap_effect},
+        tree::{Holding, Index},
+    },
 };
-use crate::model::{Body, FileId, Gap, Grade, Parent, Process, ProcessKey, Stage};
 
 /// How many processes of one target may have their output held. Beyond it the oldest is forgotten:
 /// its done is not reported, and a gap counts it.
 const OUTPUT_HELD_MAX: usize = 256;
 
 impl Target {
-    pub(super) fn confirm_reaped(
+    /// The answer to a query whether an exited process is reaped.
+    pub(in crate::observe::track) fn confirm_reaped(
         &mut self,
         key: ProcessKey,
         at_ns: u64,
@@ -33,6 +36,7 @@ impl Target {
         }
     }
 
+    /// Notes that an exited process is reaped.
     pub(super) fn mark_reaped(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
         if !self.tree.has(index) {
             return;
@@ -45,7 +49,13 @@ impl Target {
         }
     }
 
-    pub(super) fn output_ended(&mut self, exec_id: &str, at_ns: u64, effects: &mut Vec<Effect>) {
+    /// The shim's own pipes of init or of an exec have ended.
+    pub(in crate::observe::track) fn output_ended(
+        &mut self,
+        exec_id: &str,
+        at_ns: u64,
+        effects: &mut Vec<Effect>,
+    ) {
         let Some(entry) = self.exec_table.find_mut(exec_id) else { return };
         entry.output_ended = true;
         if let Some(root) = entry.root {
@@ -104,7 +114,8 @@ impl Target {
         true
     }
 
-    pub(super) fn set_holders(
+    /// The answer to a query for holders.
+    pub(in crate::observe::track) fn set_holders(
         &mut self,
         key: ProcessKey,
         holders: &[ProcessKey],
@@ -145,9 +156,12 @@ impl Target {
         }
     }
 
-    /// A process that held the output of others has exited.
+    /// A process has exited, which may have held the output of others.
     pub(super) fn holder_exited(&mut self, holder: Index, at_ns: u64, effects: &mut Vec<Effect>) {
-        self.tree.node_mut(holder).holds = 0;
+        // Most processes hold no output of another.
+        if mem::take(&mut self.tree.node_mut(holder).holds) == 0 {
+            return;
+        }
         for index in self.output_held.clone() {
             if !self.tree.has(index) {
                 continue;
@@ -166,7 +180,7 @@ impl Target {
     /// Reports that an exited process is done, and forgets it.
     pub(super) fn report_done(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
         let Some((process, died_ns)) = self.forget_dead(index) else { return };
-        let stamp = Stamp { at_ns, grade: Grade::Late, derived: true };
+        let stamp = Stamp::derived(at_ns, Grade::Late);
         self.emit(
             stamp,
             Body::Done { process, after_exit_ns: at_ns.saturating_sub(died_ns) },
@@ -178,7 +192,7 @@ impl Target {
     fn give_up(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
         if self.forget_dead(index).is_some() {
             let gap = Gap { lost: Some(1), stage: Stage::Observer, from_ns: at_ns, to_ns: at_ns };
-            effects.push(super::gap_effect(Some(self.id), gap));
+            effects.push(gap_effect(Some(self.id), gap));
         }
     }
 
@@ -203,7 +217,8 @@ impl Target {
         Some((process, died_ns))
     }
 
-    pub(super) fn report_held(
+    /// Reports the holders of each output that has been held for `held_after_ns`, once.
+    pub(in crate::observe::track) fn report_held(
         &mut self,
         at_ns: u64,
         held_after_ns: u64,
@@ -235,7 +250,7 @@ impl Target {
             let node = self.tree.node_mut(index);
             if let (Some(death), Some(process)) = (&mut node.death, node.process.clone()) {
                 death.held_reported = true;
-                let stamp = Stamp { at_ns, grade: Grade::Late, derived: true };
+                let stamp = Stamp::derived(at_ns, Grade::Late);
                 self.emit(stamp, Body::Held { process, holders }, effects);
             }
         }

@@ -1,0 +1,95 @@
+//! The account of one target: what became of each of its records.
+
+use crate::model::{Counts, Gap, Stage};
+
+/// While the tree is full: after how many more lost records another gap is reported.
+const LOST_PER_GAP: u64 = 1024;
+
+/// The outcome of one record, for the account of its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It became an event.
+    Reported,
+    /// It became no event: it is about a process of the runtime, or about a known fact.
+    Silent,
+    /// The tracker or the port table had no capacity for what it is about.
+    NoRoom,
+}
+
+/// The numbers of records since the target began. Whatever is lost is reported in a [`Gap`], which
+/// the methods return when it is due.
+#[derive(Debug, Default)]
+pub(super) struct Account {
+    delivered: u64,
+    runtime: u64,
+    no_capacity: u64,
+    /// How many losses no gap has reported yet.
+    unreported: u64,
+    /// When the first of them happened; 0 while the tree has capacity.
+    since_ns: u64,
+}
+
+impl Account {
+    pub(super) fn count(&mut self, outcome: Outcome, at_ns: u64) -> Option<Gap> {
+        match outcome {
+            Outcome::Reported => self.delivered += 1,
+            Outcome::Silent => self.runtime += 1,
+            Outcome::NoRoom => {
+                self.no_capacity += 1;
+                return self.count_lost(at_ns);
+            }
+        }
+        None
+    }
+
+    /// A record that was counted as silent became an event after all.
+    pub(super) fn recount(&mut self) {
+        self.runtime = self.runtime.saturating_sub(1);
+        self.delivered += 1;
+    }
+
+    /// Counts a loss for want of capacity. Returns a gap for the first and for each 1024th.
+    pub(super) fn count_lost(&mut self, at_ns: u64) -> Option<Gap> {
+        let first = self.unreported == 0 && self.since_ns == 0;
+        if self.since_ns == 0 {
+            // 0 means that there is capacity, and a source without a clock may report at 0.
+            self.since_ns = at_ns.max(1);
+        }
+        self.unreported += 1;
+        // A gap for each loss would flood the event log at the moment when the node is busiest.
+        if first || self.unreported >= LOST_PER_GAP { self.take_gap(at_ns) } else { None }
+    }
+
+    /// A process was added: the period without capacity, if there was one, has ended.
+    pub(super) fn capacity_regained(&mut self, at_ns: u64) -> Option<Gap> {
+        if self.since_ns == 0 {
+            return None;
+        }
+        let gap = self.take_gap(at_ns);
+        self.since_ns = 0;
+        gap
+    }
+
+    /// A gap of what was lost for want of capacity and is in no gap yet.
+    pub(super) fn take_gap(&mut self, at_ns: u64) -> Option<Gap> {
+        if self.unreported == 0 {
+            return None;
+        }
+        let from_ns = self.since_ns.min(at_ns);
+        let lost = Some(self.unreported);
+        self.unreported = 0;
+        self.since_ns = at_ns.max(1);
+        Some(Gap { lost, stage: Stage::Observer, from_ns, to_ns: at_ns })
+    }
+
+    /// The counts for `container.close`. `seen_lost` is the kernel's account; `None` where the
+    /// source does not count.
+    pub(super) fn close(&self, seen_lost: Option<(u64, u64)>) -> Counts {
+        Counts {
+            seen: seen_lost.map(|(seen, _)| seen.saturating_sub(self.runtime)),
+            delivered: self.delivered,
+            lost: seen_lost.map(|(_, lost)| lost + self.no_capacity),
+            runtime: self.runtime,
+        }
+    }
+}

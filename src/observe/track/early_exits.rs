@@ -1,0 +1,58 @@
+//! Exits that are received before their process is known, because a source may reorder records.
+
+use super::tree::PendingExit;
+use crate::model::{Grade, ProcessKey};
+
+/// How many early exits of one target are kept. Beyond it the oldest is dropped: if the fork of its
+/// process is still received, the process counts as living until the next scan.
+const EARLY_EXITS_MAX: usize = 64;
+
+/// The early exits of one target, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct EarlyExits {
+    exits: Vec<EarlyExit>,
+}
+
+/// An exit that was received before its process is known.
+#[derive(Debug)]
+pub(super) struct EarlyExit {
+    pub(super) key: ProcessKey,
+    pub(super) grade: Grade,
+    /// `None` where the source does not know the status.
+    pub(super) wait_status: Option<u32>,
+    pub(super) pending_exit: PendingExit,
+}
+
+impl EarlyExits {
+    /// Keeps an exit, unless it is a copy.
+    pub(super) fn add(&mut self, exit: EarlyExit) {
+        if self.exits.iter().any(|known| is_same(known.key, exit.key)) {
+            return;
+        }
+        if self.exits.len() >= EARLY_EXITS_MAX {
+            self.exits.remove(0);
+        }
+        self.exits.push(exit);
+    }
+
+    /// Whether the process has exited at this time or later.
+    pub(super) fn covers(&self, key: ProcessKey, at_ns: u64) -> bool {
+        self.exits.iter().any(|exit| is_same(exit.key, key) && exit.pending_exit.at_ns >= at_ns)
+    }
+
+    /// Removes and returns the exit of a process whose latest record is of `last_ns`.
+    pub(super) fn take(&mut self, key: ProcessKey, last_ns: u64) -> Option<EarlyExit> {
+        // An exit before its latest record is that of another process, which had the pid before.
+        let position = self
+            .exits
+            .iter()
+            .position(|exit| is_same(exit.key, key) && exit.pending_exit.at_ns >= last_ns)?;
+        Some(self.exits.remove(position))
+    }
+}
+
+/// Whether two keys can be of one process. A start time of 0 is unknown and equals any other.
+fn is_same(one: ProcessKey, other: ProcessKey) -> bool {
+    one.pid == other.pid
+        && (one.start_ticks == other.start_ticks || one.start_ticks == 0 || other.start_ticks == 0)
+}

@@ -1,0 +1,99 @@
+//! The processes of a scan of `/proc`, until the scan is complete.
+//!
+//! They are kept until then, because a scan lists them by pid and a parent may follow its children.
+
+use std::{collections::HashSet, mem};
+
+use super::{image::NewImage, output::Stamp, tree::PROCESSES_MAX};
+use crate::model::ProcessKey;
+
+/// How many passes sort the processes of a scan. What is out of order after them is reported in the
+/// order that it has: a chain of children within one tick whose pids run backwards.
+const PASSES_MAX: usize = 16;
+
+/// The scan that is under way, if there is one.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    /// The number of the current scan, or of the last one.
+    number: u32,
+    /// During a scan: how many processes the tree had counted when it began.
+    births: Option<u64>,
+    /// The processes that it lists, at most [`PROCESSES_MAX`]: further ones stay unknown until the
+    /// next scan.
+    processes: Vec<Scanned>,
+}
+
+/// A process that a scan lists.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    pub(super) stamp: Stamp,
+    pub(super) key: ProcessKey,
+    pub(super) new: NewImage,
+}
+
+/// A complete scan.
+pub(super) struct CompleteScan {
+    pub(super) number: u32,
+    /// How many processes the tree had counted when it began. A process that was added later is not
+    /// missing from the scan.
+    pub(super) births: u64,
+    /// Whether the list was cut at [`PROCESSES_MAX`]: then a process that it lacks may live.
+    pub(super) is_cut: bool,
+    /// Each process after its parent.
+    pub(super) processes: Vec<Scanned>,
+}
+
+impl Scan {
+    /// A scan begins. One that has not ended is dropped.
+    pub(super) fn begin(&mut self, births: u64) {
+        self.number = self.number.wrapping_add(1);
+        self.births = Some(births);
+        self.processes = Vec::new();
+    }
+
+    /// Keeps a process for the end of the scan. Returns it if no scan is under way.
+    pub(super) fn add(&mut self, scanned: Scanned) -> Option<Scanned> {
+        if self.births.is_none() {
+            return Some(scanned);
+        }
+        if self.processes.len() < PROCESSES_MAX {
+            self.processes.push(scanned);
+        }
+        None
+    }
+
+    /// The scan is complete; `None` if none had begun.
+    pub(super) fn end(&mut self) -> Option<CompleteScan> {
+        let births = self.births.take()?;
+        let is_cut = self.processes.len() >= PROCESSES_MAX;
+        let processes = parents_first(mem::take(&mut self.processes));
+        Some(CompleteScan { number: self.number, births, is_cut, processes })
+    }
+}
+
+/// Sorts each process after its parent. A process that a scan lists twice stays at its first place.
+fn parents_first(mut processes: Vec<Scanned>) -> Vec<Scanned> {
+    // A child never starts before its parent. Within one clock tick the smaller pid is the better
+    // guess, and the passes below correct the wrong guesses.
+    processes.sort_by_key(|scanned| (scanned.key.start_ticks, scanned.key.pid));
+    let mut sorted: Vec<Scanned> = Vec::with_capacity(processes.len());
+    let mut waiting: HashSet<i32> = processes.iter().map(|scanned| scanned.key.pid).collect();
+    for _ in 0..PASSES_MAX {
+        let mut later = Vec::new();
+        for scanned in processes {
+            let (pid, parent_pid) = (scanned.key.pid, scanned.new.lineage.parent_pid);
+            if parent_pid != pid && waiting.contains(&parent_pid) {
+                later.push(scanned);
+            } else {
+                waiting.remove(&pid);
+                sorted.push(scanned);
+            }
+        }
+        if later.is_empty() {
+            return sorted;
+        }
+        processes = later;
+    }
+    sorted.extend(processes);
+    sorted
+}

@@ -1,0 +1,64 @@
+//! Which process belongs to init or to an exec.
+
+use std::sync::Arc;
+
+use super::Target;
+use crate::{
+    model::{Origin, Process},
+    observe::track::tree::Index,
+};
+
+impl Target {
+    /// The shim reports the pid of an exec's process. Descendants that are reported already get the
+    /// exec id too.
+    pub(in crate::observe::track) fn exec_started(&mut self, exec_id: &str, pid: i32) {
+        if self.tree.find_living(pid).is_none() && self.tree.has_forgotten(pid) {
+            return;
+        }
+        let entry = self.exec_table.entry(exec_id);
+        entry.own_pid = pid;
+        if entry.root.is_some() {
+            return;
+        }
+        let exec_id = entry.exec_id.clone();
+        let Some(index) = self.tree.find_living(pid) else { return };
+        let Some(reported) = self.tree.node(index).process.clone() else { return };
+        if reported.exec_id.is_some() || !matches!(reported.origin, Origin::Exec | Origin::Injected)
+        {
+            return;
+        }
+        let entry = self.exec_table.entry(&exec_id);
+        entry.root = Some(index);
+        entry.is_resolved = true;
+        self.tree.node_mut(index).root = true;
+        for index in self.tree.descendants(index) {
+            if let Some(process) = &mut self.tree.node_mut(index).process {
+                Arc::make_mut(process).exec_id = Some(exec_id.clone());
+            }
+        }
+        let own = Process { origin: Origin::Exec, exec_id: Some(exec_id), ..(*reported).clone() };
+        self.tree.node_mut(index).process = Some(Arc::new(own));
+    }
+
+    /// Notes that this is the process of init or of an exec.
+    pub(super) fn set_root(&mut self, index: Index, origin: Origin, exec_id: Option<&str>) {
+        let exec_id = match (origin, exec_id) {
+            (Origin::Init, _) => {
+                self.init_started = true;
+                ""
+            }
+            (_, Some(exec_id)) => exec_id,
+            // The shim reports the exec id later, in `exec_started`.
+            (_, None) => {
+                self.tree.node_mut(index).root = true;
+                return;
+            }
+        };
+        let entry = self.exec_table.entry(exec_id);
+        if entry.root.is_none() {
+            entry.root = Some(index);
+            entry.is_resolved = true;
+            self.tree.node_mut(index).root = true;
+        }
+    }
+}

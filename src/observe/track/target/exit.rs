@@ -1,0 +1,211 @@
+//! Exits: from a record, from the shim's reaper, or from the absence of a process.
+
+use super::Target;
+use crate::{
+    model::{Body, Ended, Grade, ProcessKey},
+    observe::track::{
+        account::Outcome,
+        early_exits::EarlyExit,
+        exec_table::ReapedExit,
+        output::{Effect, Stamp},
+        tree::{Death, Holding, Index, Lookup, PendingExit},
+    },
+};
+
+impl Target {
+    /// An exit record. Without a status it waits for the reaper, if that will have the status.
+    pub(super) fn exit(
+        &mut self,
+        stamp: Stamp,
+        key: ProcessKey,
+        wait_status: Option<u32>,
+        pending_exit: PendingExit,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
+        let index = match self.tree.find(key, stamp.at_ns) {
+            Lookup::Living(index) => index,
+            Lookup::Dead(_) | Lookup::Forgotten => return Outcome::Silent,
+            Lookup::Unknown => {
+                let grade = stamp.grade;
+                self.early_exits.add(EarlyExit { key, grade, wait_status, pending_exit });
+                return Outcome::Silent;
+            }
+        };
+        self.note_record(index, key, stamp.at_ns);
+        let node = self.tree.node_mut(index);
+        if node.process.is_none() {
+            self.tree.forget(index, stamp.at_ns);
+            return Outcome::Silent;
+        }
+        if node.pending_exit.is_some_and(|earlier| earlier.recorded) {
+            return Outcome::Silent;
+        }
+        if wait_status.is_none() && self.reaper_has_status(index) {
+            self.tree.node_mut(index).pending_exit = Some(pending_exit);
+            return Outcome::Silent;
+        }
+        self.report_exit(
+            stamp,
+            index,
+            wait_status.map(Ended::from_wait_status),
+            pending_exit,
+            effects,
+        );
+        Outcome::Reported
+    }
+
+    /// Whether the shim's reaper will report the status of this process, where a record has none.
+    pub(super) fn reaper_has_status(&self, index: Index) -> bool {
+        self.tree.node(index).root && self.init.is_some()
+    }
+
+    /// Reports an exit and queries when the process is reaped.
+    fn report_exit(
+        &mut self,
+        stamp: Stamp,
+        index: Index,
+        ended: Option<Ended>,
+        pending_exit: PendingExit,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.emit_exit(stamp, index, ended, pending_exit, effects);
+        effects.push(Effect::AskReaped { target: self.id, key: self.tree.node(index).key });
+        self.holder_exited(index, stamp.at_ns, effects);
+    }
+
+    /// Emits an exit, with the OOM kill that caused it before it.
+    fn emit_exit(
+        &mut self,
+        stamp: Stamp,
+        index: Index,
+        ended: Option<Ended>,
+        pending_exit: PendingExit,
+        effects: &mut Vec<Effect>,
+    ) {
+        let node = self.tree.node_mut(index);
+        let Some(process) = node.process.clone() else { return };
+        node.death = Some(Death {
+            at_ns: stamp.at_ns,
+            outputs: pending_exit.outputs,
+            reaped: false,
+            held_reported: false,
+            holding: Holding::NotQueried,
+        });
+        self.awaiting_done += 1;
+        if pending_exit.oom_killed {
+            self.emit(stamp, Body::OomKill(process.clone()), effects);
+        }
+        self.emit(
+            stamp,
+            Body::Exit { process, ended, oom_killed: pending_exit.oom_killed },
+            effects,
+        );
+    }
+
+    /// Reports the exit of a process of which only the absence is known.
+    pub(super) fn report_vanished(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
+        let node = self.tree.node_mut(index);
+        if node.process.is_none() {
+            return self.tree.forget(index, at_ns);
+        }
+        let (stamp, pending_exit) = match node.pending_exit.take() {
+            Some(pending_exit) if pending_exit.recorded => {
+                self.account.recount();
+                (Stamp::recorded(pending_exit.at_ns, Grade::Partial), pending_exit)
+            }
+            _ => (Stamp::derived(at_ns, Grade::Snapshot), PendingExit::unrecorded(at_ns)),
+        };
+        self.emit_exit(stamp, index, None, pending_exit, effects);
+        self.holder_exited(index, stamp.at_ns, effects);
+        // Without a query: its absence from /proc proves that it is reaped.
+        self.mark_reaped(index, at_ns, effects);
+    }
+
+    /// Reports the early exit of a process that was just reported, if there is one.
+    pub(super) fn report_early_exit(&mut self, index: Index, effects: &mut Vec<Effect>) {
+        let Some(EarlyExit { grade, wait_status, pending_exit, .. }) = self.take_early_exit(index)
+        else {
+            return;
+        };
+        if wait_status.is_none() && self.reaper_has_status(index) {
+            self.tree.node_mut(index).pending_exit = Some(pending_exit);
+            return;
+        }
+        self.account.recount();
+        let stamp = Stamp::recorded(pending_exit.at_ns, grade);
+        self.report_exit(
+            stamp,
+            index,
+            wait_status.map(Ended::from_wait_status),
+            pending_exit,
+            effects,
+        );
+    }
+
+    /// Removes the early exit of a process that is known now.
+    fn take_early_exit(&mut self, index: Index) -> Option<EarlyExit> {
+        let node = self.tree.node(index);
+        self.early_exits.take(node.key, node.last_ns)
+    }
+
+    /// Forgets a process that is not reported, if it has an early exit.
+    pub(super) fn forget_if_exited(&mut self, index: Index) {
+        if let Some(early_exit) = self.take_early_exit(index) {
+            self.tree.forget(index, early_exit.pending_exit.at_ns);
+        }
+    }
+
+    /// The shim's reaper has waited for a process: confirms a reported exit, or reports it.
+    pub(in crate::observe::track) fn reaped_exit(
+        &mut self,
+        exec_id: &str,
+        reaped: ReapedExit,
+        effects: &mut Vec<Effect>,
+    ) {
+        let ReapedExit { pid, status, at_ns } = reaped;
+        self.last_ns = self.last_ns.max(at_ns);
+        if self.exec_table.find(exec_id).is_none() && self.tree.has_forgotten(pid) {
+            return;
+        }
+        let entry = self.exec_table.entry(exec_id);
+        entry.is_resolved = true;
+        let root = entry.root;
+        let Some(index) = root.or_else(|| self.tree.find_living(pid)) else {
+            if !self.tree.has_forgotten(pid) {
+                self.exec_table.entry(exec_id).reaped = Some(reaped);
+            }
+            return;
+        };
+        let node = self.tree.node_mut(index);
+        if node.process.is_none() {
+            // It failed before it ran the user's program: only stages ran, and no event names it.
+            return self.tree.forget(index, at_ns);
+        }
+        if node.death.is_none() {
+            let ended = Some(Ended::from_go_runc(status));
+            let (stamp, pending_exit) = match node.pending_exit.take() {
+                // The record has the time and the OOM killer, the reaper has the status.
+                Some(pending_exit) if pending_exit.recorded => {
+                    self.account.recount();
+                    (Stamp::recorded(pending_exit.at_ns, Grade::Late), pending_exit)
+                }
+                _ => (Stamp::derived(at_ns, Grade::Late), PendingExit::unrecorded(at_ns)),
+            };
+            self.report_exit(stamp, index, ended, pending_exit, effects);
+        }
+        self.mark_reaped(index, at_ns, effects);
+    }
+
+    /// Handles what the reaper reported before the records of the process were read.
+    pub(super) fn report_early_reap(&mut self, index: Index, effects: &mut Vec<Effect>) {
+        let pid = self.tree.node(index).key.pid;
+        let Some(entry) = self.exec_table.of_root_mut(index) else { return };
+        if entry.reaped.is_none_or(|reaped| reaped.pid != pid) {
+            return;
+        }
+        if let Some(reaped) = entry.reaped.take() {
+            let exec_id = entry.exec_id.clone();
+            self.reaped_exit(&exec_id, reaped, effects);
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! One target: a container, or a process tree without one.
+//!
+//! Each record and each report of the shim is one method. It changes the target's state and adds
+//! what follows to the effects:
+//!
+//! ```text
+//!  start         fork and exec: a process begins, and runs an image
+//!  exit          an exit from a record, from the reaper, or from an absence
+//!  done          when an exited process is done
+//!  execs         which process belongs to init or to an exec
+//!  attribution   the user's process, or a stage of the runtime
+//!  resync        what a scan of /proc shows and no record had
+//! ```
+
+mod attribution;
+mod done;
+mod execs;
+mod exit;
+mod resync;
+mod start;
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{
+    account::{Account, Outcome},
+    early_exits::EarlyExits,
+    exec_table::ExecTable,
+    image::NewImage,
+    output::{Effect, Emission, Stamp, gap_effect},
+    scan::Scan,
+    tree::{Index, Lookup, PendingExit, Tree},
+};
+use crate::{
+    model::{Body, Gap, Grade, Image, Process, ProcessKey, Unknown},
+    observe::record::{TargetId, What},
+};
+
+/// How many nested cgroups of one target have a name.
+const CGROUPS_MAX: usize = 1024;
+
+/// The state of one target.
+#[derive(Debug)]
+pub(super) struct Target {
+    id: TargetId,
+    shim_pid: i32,
+    /// The pid of the container's init; `None` where the target is no container.
+    init: Option<i32>,
+    init_started: bool,
+    pub(super) runtime_path: Option<Box<[u8]>>,
+    tree: Tree,
+    pub(super) exec_table: ExecTable,
+    scan: Scan,
+    /// The exited processes whose output other processes hold, oldest first.
+    output_held: Vec<Index>,
+    /// How many processes have a reported exit and are not done.
+    pub(super) awaiting_done: usize,
+    /// The latest time of any record, where the next gap begins.
+    pub(super) last_ns: u64,
+    cgroups: HashMap<u64, Arc<str>>,
+    early_exits: EarlyExits,
+    account: Account,
+    /// The image of a process whose exec was not seen. Shared, because a fork storm needs many.
+    unseen_image: Arc<Image>,
+}
+
+impl Target {
+    pub(super) fn new(id: TargetId, shim_pid: i32, init: Option<i32>) -> Self {
+        let mut exec_table = ExecTable::default();
+        if let Some(init) = init {
+            exec_table.entry("").own_pid = init;
+        }
+        Self {
+            id,
+            shim_pid,
+            init,
+            init_started: false,
+            runtime_path: None,
+            tree: Tree::default(),
+            exec_table,
+            scan: Scan::default(),
+            output_held: Vec::new(),
+            awaiting_done: 0,
+            last_ns: 0,
+            cgroups: HashMap::new(),
+            early_exits: EarlyExits::default(),
+            account: Account::default(),
+            unseen_image: Arc::new(Image { unknown: Some(Unknown::NotSeen), ..Image::default() }),
+        }
+    }
+
+    pub(super) fn set_cgroup_name(&mut self, cgroup: u64, name: Arc<str>) {
+        if self.cgroups.len() < CGROUPS_MAX || self.cgroups.contains_key(&cgroup) {
+            self.cgroups.insert(cgroup, name);
+        }
+    }
+
+    /// Handles a record and counts its outcome. Records of a scan are not counted: they do not come
+    /// from the kernel, and so are not in its account.
+    pub(super) fn record(
+        &mut self,
+        at_ns: u64,
+        grade: Grade,
+        key: ProcessKey,
+        what: What,
+        effects: &mut Vec<Effect>,
+    ) {
+        self.last_ns = self.last_ns.max(at_ns);
+        let stamp = Stamp::recorded(at_ns, grade);
+        let outcome = match what {
+            What::Fork(lineage) => self.fork(stamp, key, lineage, effects),
+            What::Exec { lineage, image, cgroup, in_host_mounts } => {
+                self.exec(stamp, key, &NewImage { lineage, image, cgroup, in_host_mounts }, effects)
+            }
+            What::Exit { wait_status, oom_killed, outputs } => {
+                let pending_exit = PendingExit { at_ns, oom_killed, outputs, recorded: true };
+                self.exit(stamp, key, wait_status, pending_exit, effects)
+            }
+            What::Alive { lineage, image, cgroup } => {
+                let new = NewImage { lineage, image, cgroup, in_host_mounts: None };
+                return self.scan_process(at_ns, key, new, effects);
+            }
+            What::ScanBegan => return self.scan.begin(self.tree.births()),
+            What::ScanEnded => return self.scan_ended(at_ns, effects),
+        };
+        self.count(outcome, at_ns, effects);
+    }
+
+    pub(super) fn count(&mut self, outcome: Outcome, at_ns: u64, effects: &mut Vec<Effect>) {
+        let gap = self.account.count(outcome, at_ns);
+        self.report_lost(gap, effects);
+    }
+
+    pub(super) fn recount(&mut self) {
+        self.account.recount();
+    }
+
+    /// A process that was reported and is not forgotten, alive or dead.
+    pub(super) fn reported(&self, key: ProcessKey) -> Option<&Arc<Process>> {
+        match self.tree.find(key, u64::MAX) {
+            Lookup::Living(index) | Lookup::Dead(index) => self.tree.node(index).process.as_ref(),
+            Lookup::Forgotten | Lookup::Unknown => None,
+        }
+    }
+
+    /// The living reported processes, parents before their children.
+    pub(super) fn living(&self) -> impl Iterator<Item = Arc<Process>> {
+        self.tree.all().into_iter().filter_map(|index| {
+            let node = self.tree.node(index);
+            if node.death.is_none() { node.process.clone() } else { None }
+        })
+    }
+
+    /// Reports what is outstanding and closes the account.
+    pub(super) fn end(
+        &mut self,
+        seen_lost: Option<(u64, u64)>,
+        at_ns: u64,
+        effects: &mut Vec<Effect>,
+    ) {
+        if self.init.is_some() {
+            // Children before their parents: then no dead descendant is queried as a holder.
+            let mut all = self.tree.all();
+            all.reverse();
+            for &index in &all {
+                if self.tree.has(index) && self.tree.node(index).death.is_none() {
+                    self.report_vanished(index, at_ns, effects);
+                }
+            }
+            for index in all {
+                if self.tree.has(index) && self.tree.node(index).death.is_some() {
+                    self.report_done(index, at_ns, effects);
+                }
+            }
+            // Every process is dead and reported: no answer could add anything.
+            let target_id = self.id;
+            effects.retain(|effect| match effect {
+                Effect::AskReaped { target, .. }
+                | Effect::AskHolders { target, .. }
+                | Effect::Look { target } => *target != target_id,
+                Effect::Emit(_) => true,
+            });
+        }
+        let gap = self.account.take_gap(at_ns);
+        self.report_lost(gap, effects);
+        let body = Body::ContainerClose(self.account.close(seen_lost));
+        self.emit(Stamp::derived(at_ns, Grade::Exact), body, effects);
+    }
+
+    pub(super) fn emit(&self, stamp: Stamp, body: Body, effects: &mut Vec<Effect>) {
+        let Stamp { at_ns, grade, derived } = stamp;
+        effects.push(Effect::Emit(Emission { target: Some(self.id), at_ns, grade, derived, body }));
+    }
+
+    /// Reports a gap that the account has found due.
+    fn report_lost(&self, gap: Option<Gap>, effects: &mut Vec<Effect>) {
+        effects.extend(gap.map(|gap| gap_effect(Some(self.id), gap)));
+    }
+}

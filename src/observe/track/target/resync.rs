@@ -1,0 +1,110 @@
+//! Resync: a scan of `/proc` is compared with what is known once it is complete.
+//!
+//! Records that the source delivers during a scan have their effect at once; what the scan shows of
+//! the same processes is older and is not reported again.
+
+use super::Target;
+use crate::{
+    model::{Grade, ProcessKey},
+    observe::track::{
+        image::{NewImage, is_other_exec},
+        output::{Effect, Stamp},
+        scan::Scanned,
+        tree::{Index, Lookup, PendingExit},
+    },
+};
+
+impl Target {
+    /// A process that a scan lists; outside of a scan it has its effect at once.
+    pub(super) fn scan_process(
+        &mut self,
+        at_ns: u64,
+        key: ProcessKey,
+        new: NewImage,
+        effects: &mut Vec<Effect>,
+    ) {
+        let stamp = Stamp::derived(at_ns, Grade::Snapshot);
+        if let Some(Scanned { stamp, key, new }) = self.scan.add(Scanned { stamp, key, new }) {
+            self.apply_scanned(stamp, key, &new, effects);
+        }
+    }
+
+    /// A scan is complete: reports what differs from what is known.
+    pub(super) fn scan_ended(&mut self, at_ns: u64, effects: &mut Vec<Effect>) {
+        let Some(scan) = self.scan.end() else { return };
+        for Scanned { stamp, key, new } in scan.processes {
+            if let Some(index) = self.apply_scanned(stamp, key, &new, effects)
+                && self.tree.has(index)
+            {
+                self.tree.node_mut(index).scan = scan.number;
+            }
+        }
+        if scan.is_cut {
+            return;
+        }
+        // Children before their parents, so that a parent's done finds no descendant that is dead
+        // too.
+        let mut all = self.tree.all();
+        all.reverse();
+        for index in all {
+            if !self.tree.has(index) {
+                continue;
+            }
+            let node = self.tree.node(index);
+            if node.death.is_some() || node.scan == scan.number || node.serial > scan.births {
+                continue;
+            }
+            if node.process.is_some() && self.reaper_has_status(index) {
+                // The reaper will report it with the status that a scan cannot know.
+                let pending_exit = PendingExit::unrecorded(at_ns);
+                self.tree.node_mut(index).pending_exit.get_or_insert(pending_exit);
+            } else {
+                self.report_vanished(index, at_ns, effects);
+            }
+        }
+    }
+
+    /// Reports what a scan shows and no record had: a process or an image.
+    fn apply_scanned(
+        &mut self,
+        stamp: Stamp,
+        key: ProcessKey,
+        new: &NewImage,
+        effects: &mut Vec<Effect>,
+    ) -> Option<Index> {
+        match self.tree.find(key, stamp.at_ns) {
+            Lookup::Living(index) => {
+                let node = self.tree.node(index);
+                let news = node.image_ns.is_none_or(|image_ns| image_ns < stamp.at_ns)
+                    && node
+                        .process
+                        .as_ref()
+                        .is_none_or(|reported| is_other_exec(&reported.image, &new.image));
+                self.note_record(index, key, stamp.at_ns);
+                if news {
+                    self.run_image(stamp, index, new, effects);
+                }
+                Some(index)
+            }
+            Lookup::Dead(_) | Lookup::Forgotten => None,
+            Lookup::Unknown => {
+                // Its exit was read before the scan was complete: adding it now would make a dead
+                // process live until the next scan.
+                if self.early_exits.covers(key, stamp.at_ns) {
+                    return None;
+                }
+                self.end_previous(key.pid, stamp.at_ns, effects);
+                let parent = self.tree.find_parent(new.lineage);
+                let Some(index) = self.tree.add(key, new.lineage, parent, stamp.at_ns) else {
+                    let gap = self.account.count_lost(stamp.at_ns);
+                    self.report_lost(gap, effects);
+                    return None;
+                };
+                let gap = self.account.capacity_regained(stamp.at_ns);
+                self.report_lost(gap, effects);
+                self.run_image(stamp, index, new, effects);
+                self.tree.has(index).then_some(index)
+            }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Fork and exec: a process begins, and runs an image.
+
+use std::sync::Arc;
+
+use super::{
+    Target,
+    attribution::{Attribution, ExecFacts},
+};
+use crate::{
+    model::{Body, Lineage, Origin, Parent, Process, ProcessKey},
+    observe::track::{
+        account::Outcome,
+        image::NewImage,
+        output::{Effect, Stamp},
+        tree::{Index, Lookup},
+    },
+};
+
+impl Target {
+    /// A fork. The record's `key` is the child.
+    pub(super) fn fork(
+        &mut self,
+        stamp: Stamp,
+        key: ProcessKey,
+        lineage: Lineage,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
+        match self.tree.find(key, stamp.at_ns) {
+            Lookup::Living(index) => {
+                let node = self.tree.node_mut(index);
+                // Without start times, only a later fork with the same pid shows that the pid was
+                // reused.
+                let reused = (key.start_ticks == 0 || node.key.start_ticks == 0)
+                    && stamp.at_ns > node.last_ns
+                    && (node.forked || node.started);
+                if !reused {
+                    node.forked = true;
+                    return Outcome::Silent;
+                }
+            }
+            Lookup::Dead(_) | Lookup::Forgotten => return Outcome::Silent,
+            Lookup::Unknown => {}
+        }
+        self.end_previous(key.pid, stamp.at_ns, effects);
+        let parent = self.tree.find_parent(lineage);
+        let Some(index) = self.tree.add(key, lineage, parent, stamp.at_ns) else {
+            return Outcome::NoRoom;
+        };
+        self.tree.node_mut(index).forked = true;
+        let gap = self.account.capacity_regained(stamp.at_ns);
+        self.report_lost(gap, effects);
+        let Some(process) = self.forked_process(key, lineage, parent) else {
+            self.forget_if_exited(index);
+            return Outcome::Silent;
+        };
+        let process = Arc::new(process);
+        self.tree.node_mut(index).process = Some(process.clone());
+        self.emit(stamp, Body::Fork(process), effects);
+        self.report_early_exit(index, effects);
+        Outcome::Reported
+    }
+
+    /// The process as its fork event has it; `None` if it is not reported before it calls execve(2).
+    fn forked_process(
+        &self,
+        key: ProcessKey,
+        lineage: Lineage,
+        parent: Option<Index>,
+    ) -> Option<Process> {
+        let reported_parent = parent.and_then(|parent| self.tree.node(parent).process.clone());
+        let forgotten_parent = match self.init {
+            Some(_) => self.tree.forgotten_parent_exec(lineage),
+            None => Some(None),
+        };
+        let process = match (reported_parent, forgotten_parent) {
+            (Some(parent), _) => Process {
+                key,
+                vpid: lineage.vpid,
+                parent_pid: lineage.parent_pid,
+                parent: Some(Parent { key: parent.key, image: parent.image.clone() }),
+                image: parent.image.clone(),
+                origin: Origin::Descendant,
+                exec_id: parent.exec_id.clone(),
+                cgroup: parent.cgroup.clone(),
+            },
+            (None, Some(exec_id)) => Process {
+                key,
+                vpid: lineage.vpid,
+                parent_pid: lineage.parent_pid,
+                parent: None,
+                image: self.unseen_image.clone(),
+                origin: Origin::Descendant,
+                exec_id,
+                cgroup: None,
+            },
+            (None, None) => return None,
+        };
+        Some(process)
+    }
+
+    /// An exec: of a known process, or of one whose fork was lost.
+    pub(super) fn exec(
+        &mut self,
+        stamp: Stamp,
+        key: ProcessKey,
+        new: &NewImage,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
+        match self.tree.find(key, stamp.at_ns) {
+            Lookup::Living(index) => {
+                let node = self.tree.node(index);
+                if node.image_ns.is_some_and(|image_ns| stamp.at_ns <= image_ns) {
+                    return Outcome::Silent;
+                }
+                self.note_record(index, key, stamp.at_ns);
+                self.run_image(stamp, index, new, effects)
+            }
+            Lookup::Dead(_) | Lookup::Forgotten => Outcome::Silent,
+            Lookup::Unknown => {
+                self.end_previous(key.pid, stamp.at_ns, effects);
+                let parent = self.tree.find_parent(new.lineage);
+                let Some(index) = self.tree.add(key, new.lineage, parent, stamp.at_ns) else {
+                    return Outcome::NoRoom;
+                };
+                let gap = self.account.capacity_regained(stamp.at_ns);
+                self.report_lost(gap, effects);
+                self.run_image(stamp, index, new, effects)
+            }
+        }
+    }
+
+    /// A living process runs a new image. Reports it, unless the process is a runtime stage.
+    pub(super) fn run_image(
+        &mut self,
+        stamp: Stamp,
+        index: Index,
+        new: &NewImage,
+        effects: &mut Vec<Effect>,
+    ) -> Outcome {
+        let node = self.tree.node(index);
+        let (key, forked, new_here) = (node.key, node.forked, node.process.is_none());
+        let (origin, exec_id, birth_known) = if let Some(reported) = &node.process {
+            (reported.origin, reported.exec_id.clone(), forked && !node.started)
+        } else {
+            let parent = self.tree.parent(index).or_else(|| self.tree.find_parent(new.lineage));
+            let facts = ExecFacts {
+                key,
+                lineage: new.lineage,
+                image: &new.image,
+                in_host_mounts: new.in_host_mounts,
+            };
+            match self.attribute(facts, Some(index), parent) {
+                Attribution::Stage => {
+                    self.tree.node_mut(index).image_ns = Some(stamp.at_ns);
+                    self.forget_if_exited(index);
+                    return Outcome::Silent;
+                }
+                Attribution::User { origin, exec_id, root } => {
+                    if let Some(parent) = parent {
+                        self.tree.adopt(index, parent);
+                    }
+                    if root {
+                        self.set_root(index, origin, exec_id.as_deref());
+                    }
+                    (origin, exec_id, forked || root)
+                }
+            }
+        };
+        let process = self.process_of(index, new, origin, exec_id);
+        let node = self.tree.node_mut(index);
+        node.process = Some(process.clone());
+        node.started = true;
+        node.image_ns = Some(stamp.at_ns);
+        let body = if birth_known || (stamp.derived && new_here) {
+            Body::Start(process)
+        } else {
+            Body::Exec(process)
+        };
+        self.emit(stamp, body, effects);
+        self.report_early_exit(index, effects);
+        self.report_early_reap(index, effects);
+        Outcome::Reported
+    }
+
+    /// A new process has the pid of a living one, whose exit was therefore lost.
+    pub(super) fn end_previous(&mut self, pid: i32, at_ns: u64, effects: &mut Vec<Effect>) {
+        if let Some(old) = self.tree.find_living(pid) {
+            self.report_vanished(old, at_ns, effects);
+        }
+    }
+
+    /// Notes the time of a record of a living process, and its start time where it was missing.
+    pub(super) fn note_record(&mut self, index: Index, key: ProcessKey, at_ns: u64) {
+        let node = self.tree.node_mut(index);
+        node.last_ns = node.last_ns.max(at_ns);
+        if node.key.start_ticks == 0 {
+            node.key.start_ticks = key.start_ticks;
+        }
+    }
+
+    /// The process with its new image, as the event has it.
+    fn process_of(
+        &self,
+        index: Index,
+        new: &NewImage,
+        origin: Origin,
+        exec_id: Option<Arc<str>>,
+    ) -> Arc<Process> {
+        let node = self.tree.node(index);
+        let before = node.process.as_ref();
+        let parent =
+            self.tree.parent(index).and_then(|parent| self.tree.node(parent).process.as_ref());
+        let born_of = before.and_then(|before| before.parent.clone());
+        let parent = match (parent, born_of) {
+            // Its parent at birth is forgotten, and the tree has made it a child of that parent's
+            // parent. Events keep the parent at birth.
+            (Some(above), Some(born_of)) if above.key != born_of.key => Some(born_of),
+            (Some(parent), _) => Some(Parent { key: parent.key, image: parent.image.clone() }),
+            (None, born_of) => born_of,
+        };
+        let parent_pid = match new.lineage.parent_pid {
+            0 => node.lineage.parent_pid,
+            parent_pid => parent_pid,
+        };
+        Arc::new(Process {
+            key: node.key,
+            vpid: new.lineage.vpid.or(node.lineage.vpid),
+            parent_pid,
+            parent,
+            image: new.image.clone(),
+            origin,
+            exec_id,
+            cgroup: new.cgroup.and_then(|cgroup| self.cgroups.get(&cgroup).cloned()),
+        })
+    }
+}
