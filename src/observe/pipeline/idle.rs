@@ -10,7 +10,7 @@ use crate::{
         record::TargetId,
         source::Connections,
         track::{
-            Effect, Emission, Outcome,
+            Emission, Outcome,
             idle::{Idle, Input},
         },
     },
@@ -73,7 +73,7 @@ impl Pipeline {
         let is_reported =
             self.apply_activity(id, |idle, _| idle.happened(Activity::Connection, at_ns));
         let outcome = if is_reported { Outcome::Reported } else { Outcome::Silent };
-        self.tracker.socket(id, at_ns, outcome, &mut self.effects);
+        self.tracker.socket(id, at_ns, outcome);
     }
 
     /// Whether a container is idle, according to the last event about it.
@@ -158,6 +158,6 @@ impl Pipeline {
 
     fn emit_idleness(&mut self, id: TargetId, at_ns: u64, derived: bool, body: Body) {
         let emission = Emission { target: Some(id), at_ns, grade: Grade::Exact, derived, body };
-        self.effects.push(Effect::Emit(emission));
+        self.tracker.emit(emission);
     }
 }

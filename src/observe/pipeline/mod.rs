@@ -176,7 +176,7 @@ impl Pipeline {
     /// Scans a target now, or as soon as [`MIN_SCAN_INTERVAL`] allows it, and reports what no
     /// record said.
     pub(in crate::observe) fn request_scan(&mut self, id: TargetId) {
-        self.effects.push(Effect::Look { target: id });
+        self.tracker.request_scan(id);
         self.perform();
     }
 
@@ -195,7 +195,7 @@ impl Pipeline {
         }
         self.end_ports(id);
         let counts = counts.map(|KernelCounts { seen, lost }| (seen, lost));
-        self.tracker.end(id, counts, monotonic_ns(), &mut self.effects);
+        self.tracker.end(id, counts, monotonic_ns());
         self.perform();
         self.targets.remove(&id);
     }
@@ -246,11 +246,9 @@ impl Pipeline {
     /// Informs the tracker which dead processes have been reaped.
     pub(in crate::observe) fn report_reaped(&mut self) {
         let now = monotonic_ns();
-        let (tracker, targets, effects) = (&mut self.tracker, &self.targets, &mut self.effects);
+        let (tracker, targets) = (&mut self.tracker, &self.targets);
         // Asking each of the few targets costs less than keeping the target of every process.
-        self.reaped.answers(&mut |key| {
-            targets.keys().for_each(|id| tracker.reaped(*id, key, now, effects))
-        });
+        self.reaped.answers(&mut |key| targets.keys().for_each(|id| tracker.reaped(*id, key, now)));
         self.perform();
     }
 
@@ -261,7 +259,7 @@ impl Pipeline {
         if self.held_reported_at.elapsed() >= INTERVAL && self.tracker.awaits_done() {
             self.held_reported_at = Instant::now();
             let held_after = u64::try_from(HELD_AFTER.as_nanos()).unwrap_or(u64::MAX);
-            self.settle(|tracker, now, effects| tracker.overdue(now, held_after, effects));
+            self.settle(|tracker, now| tracker.overdue(now, held_after));
         }
     }
 
@@ -274,13 +272,9 @@ impl Pipeline {
     }
 
     /// Calls the tracker with a fact that is not a record, such as a reaped exit, and runs the
-    /// effects. The closure receives the tracker, `CLOCK_MONOTONIC` in nanoseconds, and the
-    /// effects.
-    pub(in crate::observe) fn settle(
-        &mut self,
-        call: impl FnOnce(&mut Tracker, u64, &mut Vec<Effect>),
-    ) {
-        call(&mut self.tracker, monotonic_ns(), &mut self.effects);
+    /// effects. The closure receives the tracker and `CLOCK_MONOTONIC` in nanoseconds.
+    pub(in crate::observe) fn settle(&mut self, call: impl FnOnce(&mut Tracker, u64)) {
+        call(&mut self.tracker, monotonic_ns());
         self.perform();
     }
 
@@ -332,15 +326,15 @@ impl Pipeline {
                 }
             }
         }
-        self.tracker.record(record, &mut self.effects);
+        self.tracker.record(record);
     }
 
     /// Runs the tracker's effects. An answer may cause further effects, so it loops until there are
     /// none.
     fn perform(&mut self) {
-        let mut effects = std::mem::take(&mut self.effects);
+        let mut effects = self.tracker.take_effects();
         while !effects.is_empty() {
-            for effect in effects.drain(..) {
+            for effect in effects {
                 match effect {
                     Effect::Emit(emission) => self.emissions.push(emission),
                     Effect::AskReaped { key, .. } => {
@@ -350,20 +344,13 @@ impl Pipeline {
                     }
                     Effect::AskHolders { target, key, outputs, among } => {
                         let holders = process::holders(outputs, &among);
-                        self.tracker.holders(
-                            target,
-                            key,
-                            &holders,
-                            monotonic_ns(),
-                            &mut self.effects,
-                        );
+                        self.tracker.holders(target, key, &holders, monotonic_ns());
                     }
                     Effect::Look { target } => self.scan_or_defer(target),
                 }
             }
-            std::mem::swap(&mut effects, &mut self.effects);
+            effects = self.tracker.take_effects();
         }
-        self.effects = effects;
     }
 }
 

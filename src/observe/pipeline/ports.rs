@@ -19,7 +19,7 @@ use crate::{
         record::{Record, TargetId},
         source::Target,
         track::{
-            Effect, Emission, Outcome,
+            Emission, Outcome,
             ports::{Change, Full},
         },
     },
@@ -228,7 +228,7 @@ impl Pipeline {
             }
             Err(Full) => Outcome::NoRoom,
         };
-        self.tracker.socket(id, at_ns, outcome, &mut self.effects);
+        self.tracker.socket(id, at_ns, outcome);
     }
 
     /// Reads the kernel's list of a target's sockets; `None` if its ports are not observed or if
@@ -325,13 +325,7 @@ impl Pipeline {
             let (grade, derived) =
                 if is_late { (Grade::Late, false) } else { (grade, grade != Grade::Exact) };
             let body = if is_open { Body::PortOpen(port) } else { Body::PortClose(port) };
-            self.effects.push(Effect::Emit(Emission {
-                target: Some(id),
-                at_ns,
-                grade,
-                derived,
-                body,
-            }));
+            self.tracker.emit(Emission { target: Some(id), at_ns, grade, derived, body });
         }
     }
 

@@ -47,13 +47,13 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 pub use self::{
     account::Outcome,
     output::{Effect, Emission},
 };
-use self::{exec_table::ReapedExit, output::gap_effect, target::Target};
+use self::{exec_table::ReapedExit, output::Output, target::Target};
 use crate::{
     model::{Gap, Process, ProcessKey},
     observe::record::{Record, TargetId},
@@ -62,12 +62,16 @@ use crate::{
 #[cfg(doc)]
 use super::record::What;
 
-/// All targets of one shim.
+/// All targets of one shim, and the effects that its caller has not taken yet.
+///
+/// There is one output for all targets, because the order of events across targets is the order of
+/// their sequence numbers. Each call lends it to the target that it is about.
 #[derive(Debug)]
 pub struct Tracker {
     shim_pid: i32,
     /// A shim has a handful of them: an ordered map is faster than a hashed one.
     targets: BTreeMap<TargetId, Target>,
+    output: Output,
 }
 
 impl Tracker {
@@ -75,7 +79,7 @@ impl Tracker {
     /// that a runtime has left to the shim.
     #[must_use]
     pub fn new(shim_pid: i32) -> Self {
-        Self { shim_pid, targets: BTreeMap::new() }
+        Self { shim_pid, targets: BTreeMap::new(), output: Output::default() }
     }
 
     /// Begins to observe a target. Does nothing if it is observed already.
@@ -118,45 +122,33 @@ impl Tracker {
     }
 
     /// Handles a record of the source. A record of an unknown target is dropped.
-    pub fn record(&mut self, record: Record, effects: &mut Vec<Effect>) {
+    pub fn record(&mut self, record: Record) {
         match record {
             Record::Process { target, at_ns, grade, key, what } => {
-                if let Some(target) = self.targets.get_mut(&target) {
-                    target.record(at_ns, grade, key, what, effects);
-                }
+                self.with(target, |target| target.record(at_ns, grade, key, what));
             }
             Record::Lost { target: Some(id), at_ns, count, stage } => {
-                let Some(target) = self.targets.get_mut(&id) else { return };
-                let gap =
-                    Gap { lost: count, stage, from_ns: target.last_ns.min(at_ns), to_ns: at_ns };
-                effects.push(gap_effect(Some(id), gap));
-                effects.push(Effect::Look { target: id });
+                let Some(target) = self.targets.get(&id) else { return };
+                let from_ns = target.last_ns.min(at_ns);
+                let gap = Gap { lost: count, stage, from_ns, to_ns: at_ns };
+                self.output.report_gap(Some(id), gap);
+                self.output.request_scan(id);
+            }
+            Record::Lost { target: None, at_ns, count, stage } => {
+                let last_ns = self.targets.values().map(|target| target.last_ns).max();
+                let from_ns = last_ns.unwrap_or(at_ns).min(at_ns);
+                let gap = Gap { lost: count, stage, from_ns, to_ns: at_ns };
+                self.output.report_gap(None, gap);
+                self.targets.keys().for_each(|id| self.output.request_scan(*id));
             }
             // The pipeline gives records of sockets to `ports`.
             Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. } => {}
-            Record::Lost { target: None, at_ns, count, stage } => {
-                let last_ns =
-                    self.targets.values().map(|target| target.last_ns).max().unwrap_or(at_ns);
-                effects.push(gap_effect(
-                    None,
-                    Gap { lost: count, stage, from_ns: last_ns.min(at_ns), to_ns: at_ns },
-                ));
-                let mut ids: Vec<TargetId> = self.targets.keys().copied().collect();
-                ids.sort_unstable();
-                effects.extend(ids.into_iter().map(|target| Effect::Look { target }));
-            }
         }
     }
 
     /// Counts the outcome of a socket's record, which the port table has handled, in the account.
-    pub fn socket(
-        &mut self,
-        id: TargetId,
-        at_ns: u64,
-        outcome: Outcome,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.with(id, |target| target.count(outcome, at_ns, effects));
+    pub fn socket(&mut self, id: TargetId, at_ns: u64, outcome: Outcome) {
+        self.with(id, |target| target.count(outcome, at_ns));
     }
 
     /// Counts a record as delivered that was counted as silent: its event is reported late.
@@ -179,54 +171,31 @@ impl Tracker {
     /// Otherwise this is the exit, and a later record of it is dropped. The record contains more
     /// (code and signal separately, the OOM killer) and was made before: so read the source until
     /// it is empty before this call.
-    pub fn reaped_exit(
-        &mut self,
-        id: TargetId,
-        exec_id: &str,
-        pid: i32,
-        status: u32,
-        at_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.with(id, |target| {
-            target.reaped_exit(exec_id, ReapedExit { pid, status, at_ns }, effects)
-        });
+    pub fn reaped_exit(&mut self, id: TargetId, exec_id: &str, pid: i32, status: u32, at_ns: u64) {
+        self.with(id, |target| target.reaped_exit(exec_id, ReapedExit { pid, status, at_ns }));
     }
 
     /// The shim's own pipes of init (`exec_id` empty) or of an exec have ended.
-    pub fn output_ended(
-        &mut self,
-        id: TargetId,
-        exec_id: &str,
-        at_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.with(id, |target| target.output_ended(exec_id, at_ns, effects));
+    pub fn output_ended(&mut self, id: TargetId, exec_id: &str, at_ns: u64) {
+        self.with(id, |target| target.output_ended(exec_id, at_ns));
     }
 
     /// Answers [`Effect::AskReaped`]. Does nothing for an unknown process, or a second time.
-    pub fn reaped(&mut self, id: TargetId, key: ProcessKey, at_ns: u64, effects: &mut Vec<Effect>) {
-        self.with(id, |target| target.confirm_reaped(key, at_ns, effects));
+    pub fn reaped(&mut self, id: TargetId, key: ProcessKey, at_ns: u64) {
+        self.with(id, |target| target.confirm_reaped(key, at_ns));
     }
 
     /// Answers [`Effect::AskHolders`] with those of `among` that hold one of `outputs`.
-    pub fn holders(
-        &mut self,
-        id: TargetId,
-        key: ProcessKey,
-        holders: &[ProcessKey],
-        at_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
-        self.with(id, |target| target.set_holders(key, holders, at_ns, effects));
+    pub fn holders(&mut self, id: TargetId, key: ProcessKey, holders: &[ProcessKey], at_ns: u64) {
+        self.with(id, |target| target.set_holders(key, holders, at_ns));
     }
 
     /// Reports which processes hold the output of each process that exited `held_after_ns` ago and
     /// is not done; once for each. For pipes of the shim's own it may have to query the holders
     /// first: then the next call reports them.
-    pub fn overdue(&mut self, at_ns: u64, held_after_ns: u64, effects: &mut Vec<Effect>) {
+    pub fn overdue(&mut self, at_ns: u64, held_after_ns: u64) {
         for target in self.targets.values_mut() {
-            target.report_held(at_ns, held_after_ns, effects);
+            lend(&mut self.output, target, |target| target.report_held(at_ns, held_after_ns));
         }
     }
 
@@ -254,21 +223,38 @@ impl Tracker {
     /// The processes of a container are all dead by now: lost exits and outstanding dones are
     /// reported. Those of other targets live on, and nothing is reported of them.
     /// `container.close` is the last event and has the account.
-    pub fn end(
-        &mut self,
-        id: TargetId,
-        seen_lost: Option<(u64, u64)>,
-        at_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub fn end(&mut self, id: TargetId, seen_lost: Option<(u64, u64)>, at_ns: u64) {
         if let Some(mut target) = self.targets.remove(&id) {
-            target.end(seen_lost, at_ns, effects);
+            lend(&mut self.output, &mut target, |target| target.end(seen_lost, at_ns));
         }
+    }
+
+    /// Adds an event that the caller has concluded, in its place among those of the tracker.
+    pub fn emit(&mut self, emission: Emission) {
+        self.output.push(emission);
+    }
+
+    /// Adds a query for a scan of a target, as after a loss.
+    pub fn request_scan(&mut self, id: TargetId) {
+        self.output.request_scan(id);
+    }
+
+    /// Removes and returns the effects of all calls since the last time, in order.
+    #[must_use]
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        self.output.take()
     }
 
     fn with(&mut self, id: TargetId, act: impl FnOnce(&mut Target)) {
         if let Some(target) = self.targets.get_mut(&id) {
-            act(target);
+            lend(&mut self.output, target, act);
         }
     }
+}
+
+/// Runs a method of a target while it has the tracker's output.
+fn lend(output: &mut Output, target: &mut Target, act: impl FnOnce(&mut Target)) {
+    mem::swap(output, &mut target.output);
+    act(target);
+    mem::swap(output, &mut target.output);
 }

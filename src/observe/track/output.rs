@@ -1,5 +1,7 @@
 //! What the tracker gives its caller: events, and queries that only the caller can answer.
 
+use std::mem;
+
 use crate::{
     model::{Body, FileId, Gap, Grade, ProcessKey},
     observe::record::TargetId,
@@ -78,12 +80,60 @@ impl Stamp {
     }
 }
 
-pub(super) fn gap_effect(target: Option<TargetId>, gap: Gap) -> Effect {
-    Effect::Emit(Emission {
-        target,
-        at_ns: gap.to_ns,
-        grade: Grade::Exact,
-        derived: true,
-        body: Body::Gap(gap),
-    })
+/// The effects that the caller of the tracker has not taken yet, in order.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    effects: Vec<Effect>,
+}
+
+impl Output {
+    /// Adds an event of one target.
+    pub(super) fn emit(&mut self, target: TargetId, stamp: Stamp, body: Body) {
+        let Stamp { at_ns, grade, derived } = stamp;
+        self.push(Emission { target: Some(target), at_ns, grade, derived, body });
+    }
+
+    /// Adds a gap; `None` for a gap of every target.
+    pub(super) fn report_gap(&mut self, target: Option<TargetId>, gap: Gap) {
+        let (at_ns, grade) = (gap.to_ns, Grade::Exact);
+        self.push(Emission { target, at_ns, grade, derived: true, body: Body::Gap(gap) });
+    }
+
+    pub(super) fn push(&mut self, emission: Emission) {
+        self.effects.push(Effect::Emit(emission));
+    }
+
+    pub(super) fn query_reaped(&mut self, target: TargetId, key: ProcessKey) {
+        self.effects.push(Effect::AskReaped { target, key });
+    }
+
+    pub(super) fn query_holders(
+        &mut self,
+        target: TargetId,
+        key: ProcessKey,
+        outputs: [Option<FileId>; 2],
+        among: Vec<ProcessKey>,
+    ) {
+        self.effects.push(Effect::AskHolders { target, key, outputs, among });
+    }
+
+    pub(super) fn request_scan(&mut self, target: TargetId) {
+        self.effects.push(Effect::Look { target });
+    }
+
+    /// Drops the queries about a target, whose answers nothing waits for any more.
+    pub(super) fn drop_queries(&mut self, ended: TargetId) {
+        self.effects.retain(|effect| match effect {
+            Effect::AskReaped { target, .. }
+            | Effect::AskHolders { target, .. }
+            | Effect::Look { target } => *target != ended,
+            Effect::Emit(_) => true,
+        });
+    }
+
+    /// Removes and returns all effects.
+    pub(super) fn take(&mut self) -> Vec<Effect> {
+        // The buffer goes with them: a storm's is not kept.
+        mem::take(&mut self.effects)
+    }
 }

@@ -19,14 +19,14 @@ impl Actor {
                     "" => self.pipeline.unwatch_idle(id),
                     exec_id => self.pipeline.exec_ended(id, exec_id),
                 }
-                self.pipeline.settle(|tracker, now, effects| {
-                    tracker.reaped_exit(id, &exec_id, exit.pid, exit.status(), now, effects);
+                self.pipeline.settle(|tracker, now| {
+                    tracker.reaped_exit(id, &exec_id, exit.pid, exit.status(), now);
                 });
             }
             Outcome::OutputEnded { serial, exec_id } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
-                self.pipeline.settle(|tracker, now, effects| {
-                    tracker.output_ended(id, &exec_id, now, effects)
+                self.pipeline.settle(|tracker, now| {
+                    tracker.output_ended(id, &exec_id, now)
                 });
             }
             Outcome::Input { serial } => {

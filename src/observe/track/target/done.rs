@@ -14,7 +14,7 @@ use super::Target;
 use crate::{
     model::{Body, FileId, Gap, Grade, Parent, Process, ProcessKey, Stage},
     observe::track::{
-        output::{Effect, Stamp, gap_effect},
+        output::Stamp,
         tree::{Holding, Index},
     },
 };
@@ -25,19 +25,14 @@ const OUTPUT_HELD_MAX: usize = 256;
 
 impl Target {
     /// The answer to a query whether an exited process is reaped.
-    pub(in crate::observe::track) fn confirm_reaped(
-        &mut self,
-        key: ProcessKey,
-        at_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(in crate::observe::track) fn confirm_reaped(&mut self, key: ProcessKey, at_ns: u64) {
         if let Some(index) = self.tree.find_dead(key) {
-            self.mark_reaped(index, at_ns, effects);
+            self.mark_reaped(index, at_ns);
         }
     }
 
     /// Notes that an exited process is reaped.
-    pub(super) fn mark_reaped(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn mark_reaped(&mut self, index: Index, at_ns: u64) {
         if !self.tree.has(index) {
             return;
         }
@@ -45,38 +40,33 @@ impl Target {
             && !death.reaped
         {
             death.reaped = true;
-            self.advance(index, at_ns, effects);
+            self.advance(index, at_ns);
         }
     }
 
     /// The shim's own pipes of init or of an exec have ended.
-    pub(in crate::observe::track) fn output_ended(
-        &mut self,
-        exec_id: &str,
-        at_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(in crate::observe::track) fn output_ended(&mut self, exec_id: &str, at_ns: u64) {
         let Some(entry) = self.exec_table.find_mut(exec_id) else { return };
         entry.output_ended = true;
         if let Some(root) = entry.root {
-            self.advance(root, at_ns, effects);
+            self.advance(root, at_ns);
         }
     }
 
     /// Takes an exited process one step on: queries its holders, waits, or reports that it is done.
-    fn advance(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
+    fn advance(&mut self, index: Index, at_ns: u64) {
         let node = self.tree.node(index);
         let Some(death) = &node.death else { return };
         if !death.reaped {
             return;
         }
         match self.own_pipes_ended(index) {
-            Some(true) => return self.report_done(index, at_ns, effects),
+            Some(true) => return self.report_done(index, at_ns),
             Some(false) => return,
             None => {}
         }
-        if death.holding == Holding::NotQueried && !self.query_holders(index, effects) {
-            self.report_done(index, at_ns, effects);
+        if death.holding == Holding::NotQueried && !self.query_holders(index) {
+            self.report_done(index, at_ns);
         }
     }
 
@@ -90,7 +80,7 @@ impl Target {
     }
 
     /// Queries which descendants hold the output of an exited process; `false` where none can.
-    fn query_holders(&mut self, index: Index, effects: &mut Vec<Effect>) -> bool {
+    fn query_holders(&mut self, index: Index) -> bool {
         let Some(death) = &self.tree.node(index).death else { return false };
         let outputs = death.outputs;
         if outputs == [None::<FileId>; 2] {
@@ -110,7 +100,7 @@ impl Target {
         if let Some(death) = &mut node.death {
             death.holding = Holding::Queried(births);
         }
-        effects.push(Effect::AskHolders { target: self.id, key: node.key, outputs, among });
+        self.output.query_holders(self.id, node.key, outputs, among);
         true
     }
 
@@ -120,7 +110,6 @@ impl Target {
         key: ProcessKey,
         holders: &[ProcessKey],
         at_ns: u64,
-        effects: &mut Vec<Effect>,
     ) {
         let Some(index) = self.tree.find_dead(key) else { return };
         let Some(death) = &self.tree.node(index).death else { return };
@@ -138,7 +127,7 @@ impl Target {
             self.set_holding(index, Holding::HeldBy(by));
             self.output_held.push(index);
             if self.output_held.len() > OUTPUT_HELD_MAX {
-                self.give_up(self.output_held[0], at_ns, effects);
+                self.give_up(self.output_held[0], at_ns);
             }
             return;
         }
@@ -151,13 +140,13 @@ impl Target {
         // A process that was forked since the query may have inherited the descriptor from a parent
         // that has exited since.
         let born_since = below.iter().any(|&below| self.tree.node(below).serial > births);
-        if !(born_since && self.query_holders(index, effects)) {
-            self.report_done(index, at_ns, effects);
+        if !(born_since && self.query_holders(index)) {
+            self.report_done(index, at_ns);
         }
     }
 
     /// A process has exited, which may have held the output of others.
-    pub(super) fn holder_exited(&mut self, holder: Index, at_ns: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn holder_exited(&mut self, holder: Index, at_ns: u64) {
         // Most processes hold no output of another.
         if mem::take(&mut self.tree.node_mut(holder).holds) == 0 {
             return;
@@ -172,27 +161,23 @@ impl Target {
             if by.is_empty() {
                 death.holding = Holding::NotQueried;
                 self.output_held.retain(|&held| held != index);
-                self.advance(index, at_ns, effects);
+                self.advance(index, at_ns);
             }
         }
     }
 
     /// Reports that an exited process is done, and forgets it.
-    pub(super) fn report_done(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn report_done(&mut self, index: Index, at_ns: u64) {
         let Some((process, died_ns)) = self.forget_dead(index) else { return };
         let stamp = Stamp::derived(at_ns, Grade::Late);
-        self.emit(
-            stamp,
-            Body::Done { process, after_exit_ns: at_ns.saturating_sub(died_ns) },
-            effects,
-        );
+        self.emit(stamp, Body::Done { process, after_exit_ns: at_ns.saturating_sub(died_ns) });
     }
 
     /// Forgets an exited process whose done will not be reported.
-    fn give_up(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
+    fn give_up(&mut self, index: Index, at_ns: u64) {
         if self.forget_dead(index).is_some() {
             let gap = Gap { lost: Some(1), stage: Stage::Observer, from_ns: at_ns, to_ns: at_ns };
-            effects.push(gap_effect(Some(self.id), gap));
+            self.output.report_gap(Some(self.id), gap);
         }
     }
 
@@ -218,12 +203,7 @@ impl Target {
     }
 
     /// Reports the holders of each output that has been held for `held_after_ns`, once.
-    pub(in crate::observe::track) fn report_held(
-        &mut self,
-        at_ns: u64,
-        held_after_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(in crate::observe::track) fn report_held(&mut self, at_ns: u64, held_after_ns: u64) {
         if self.awaiting_done == 0 {
             return;
         }
@@ -241,7 +221,7 @@ impl Target {
                 // The shim has pipes of its own, so holders were not needed until now: the event
                 // names those that keep the other end open.
                 Holding::NotQueried => {
-                    if self.query_holders(index, effects) {
+                    if self.query_holders(index) {
                         continue;
                     }
                     Vec::new()
@@ -251,7 +231,7 @@ impl Target {
             if let (Some(death), Some(process)) = (&mut node.death, node.process.clone()) {
                 death.held_reported = true;
                 let stamp = Stamp::derived(at_ns, Grade::Late);
-                self.emit(stamp, Body::Held { process, holders }, effects);
+                self.emit(stamp, Body::Held { process, holders });
             }
         }
     }

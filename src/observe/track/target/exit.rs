@@ -7,7 +7,7 @@ use crate::{
         account::Outcome,
         early_exits::EarlyExit,
         exec_table::ReapedExit,
-        output::{Effect, Stamp},
+        output::Stamp,
         tree::{Death, Holding, Index, Lookup, PendingExit},
     },
 };
@@ -20,7 +20,6 @@ impl Target {
         key: ProcessKey,
         wait_status: Option<u32>,
         pending_exit: PendingExit,
-        effects: &mut Vec<Effect>,
     ) -> Outcome {
         let index = match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => index,
@@ -44,13 +43,7 @@ impl Target {
             self.tree.node_mut(index).pending_exit = Some(pending_exit);
             return Outcome::Silent;
         }
-        self.report_exit(
-            stamp,
-            index,
-            wait_status.map(Ended::from_wait_status),
-            pending_exit,
-            effects,
-        );
+        self.report_exit(stamp, index, wait_status.map(Ended::from_wait_status), pending_exit);
         Outcome::Reported
     }
 
@@ -66,11 +59,10 @@ impl Target {
         index: Index,
         ended: Option<Ended>,
         pending_exit: PendingExit,
-        effects: &mut Vec<Effect>,
     ) {
-        self.emit_exit(stamp, index, ended, pending_exit, effects);
-        effects.push(Effect::AskReaped { target: self.id, key: self.tree.node(index).key });
-        self.holder_exited(index, stamp.at_ns, effects);
+        self.emit_exit(stamp, index, ended, pending_exit);
+        self.output.query_reaped(self.id, self.tree.node(index).key);
+        self.holder_exited(index, stamp.at_ns);
     }
 
     /// Emits an exit, with the OOM kill that caused it before it.
@@ -80,7 +72,6 @@ impl Target {
         index: Index,
         ended: Option<Ended>,
         pending_exit: PendingExit,
-        effects: &mut Vec<Effect>,
     ) {
         let node = self.tree.node_mut(index);
         let Some(process) = node.process.clone() else { return };
@@ -93,17 +84,13 @@ impl Target {
         });
         self.awaiting_done += 1;
         if pending_exit.oom_killed {
-            self.emit(stamp, Body::OomKill(process.clone()), effects);
+            self.emit(stamp, Body::OomKill(process.clone()));
         }
-        self.emit(
-            stamp,
-            Body::Exit { process, ended, oom_killed: pending_exit.oom_killed },
-            effects,
-        );
+        self.emit(stamp, Body::Exit { process, ended, oom_killed: pending_exit.oom_killed });
     }
 
     /// Reports the exit of a process of which only the absence is known.
-    pub(super) fn report_vanished(&mut self, index: Index, at_ns: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn report_vanished(&mut self, index: Index, at_ns: u64) {
         let node = self.tree.node_mut(index);
         if node.process.is_none() {
             return self.tree.forget(index, at_ns);
@@ -115,14 +102,14 @@ impl Target {
             }
             _ => (Stamp::derived(at_ns, Grade::Snapshot), PendingExit::unrecorded(at_ns)),
         };
-        self.emit_exit(stamp, index, None, pending_exit, effects);
-        self.holder_exited(index, stamp.at_ns, effects);
+        self.emit_exit(stamp, index, None, pending_exit);
+        self.holder_exited(index, stamp.at_ns);
         // Without a query: its absence from /proc proves that it is reaped.
-        self.mark_reaped(index, at_ns, effects);
+        self.mark_reaped(index, at_ns);
     }
 
     /// Reports the early exit of a process that was just reported, if there is one.
-    pub(super) fn report_early_exit(&mut self, index: Index, effects: &mut Vec<Effect>) {
+    pub(super) fn report_early_exit(&mut self, index: Index) {
         let Some(EarlyExit { grade, wait_status, pending_exit, .. }) = self.take_early_exit(index)
         else {
             return;
@@ -133,13 +120,7 @@ impl Target {
         }
         self.account.recount();
         let stamp = Stamp::recorded(pending_exit.at_ns, grade);
-        self.report_exit(
-            stamp,
-            index,
-            wait_status.map(Ended::from_wait_status),
-            pending_exit,
-            effects,
-        );
+        self.report_exit(stamp, index, wait_status.map(Ended::from_wait_status), pending_exit);
     }
 
     /// Removes the early exit of a process that is known now.
@@ -156,12 +137,7 @@ impl Target {
     }
 
     /// The shim's reaper has waited for a process: confirms a reported exit, or reports it.
-    pub(in crate::observe::track) fn reaped_exit(
-        &mut self,
-        exec_id: &str,
-        reaped: ReapedExit,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(in crate::observe::track) fn reaped_exit(&mut self, exec_id: &str, reaped: ReapedExit) {
         let ReapedExit { pid, status, at_ns } = reaped;
         self.last_ns = self.last_ns.max(at_ns);
         if self.exec_table.find(exec_id).is_none() && self.tree.has_forgotten(pid) {
@@ -191,13 +167,13 @@ impl Target {
                 }
                 _ => (Stamp::derived(at_ns, Grade::Late), PendingExit::unrecorded(at_ns)),
             };
-            self.report_exit(stamp, index, ended, pending_exit, effects);
+            self.report_exit(stamp, index, ended, pending_exit);
         }
-        self.mark_reaped(index, at_ns, effects);
+        self.mark_reaped(index, at_ns);
     }
 
     /// Handles what the reaper reported before the records of the process were read.
-    pub(super) fn report_early_reap(&mut self, index: Index, effects: &mut Vec<Effect>) {
+    pub(super) fn report_early_reap(&mut self, index: Index) {
         let pid = self.tree.node(index).key.pid;
         let Some(entry) = self.exec_table.of_root_mut(index) else { return };
         if entry.reaped.is_none_or(|reaped| reaped.pid != pid) {
@@ -205,7 +181,7 @@ impl Target {
         }
         if let Some(reaped) = entry.reaped.take() {
             let exec_id = entry.exec_id.clone();
-            self.reaped_exit(&exec_id, reaped, effects);
+            self.reaped_exit(&exec_id, reaped);
         }
     }
 }

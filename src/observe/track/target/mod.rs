@@ -1,7 +1,7 @@
 //! One target: a container, or a process tree without one.
 //!
 //! Each record and each report of the shim is one method. It changes the target's state and adds
-//! what follows to the effects:
+//! what follows to the output, which the tracker lends for the call:
 //!
 //! ```text
 //!  start         fork and exec: a process begins, and runs an image
@@ -26,7 +26,7 @@ use super::{
     early_exits::EarlyExits,
     exec_table::ExecTable,
     image::NewImage,
-    output::{Effect, Emission, Stamp, gap_effect},
+    output::{Output, Stamp},
     scan::Scan,
     tree::{Index, Lookup, PendingExit, Tree},
 };
@@ -59,6 +59,10 @@ pub(super) struct Target {
     cgroups: HashMap<u64, Arc<str>>,
     early_exits: EarlyExits,
     account: Account,
+    /// The tracker's, while a method of this target runs; otherwise empty. See [`Tracker`].
+    ///
+    /// [`Tracker`]: super::Tracker
+    pub(super) output: Output,
     /// The image of a process whose exec was not seen. Shared, because a fork storm needs many.
     unseen_image: Arc<Image>,
 }
@@ -84,6 +88,7 @@ impl Target {
             cgroups: HashMap::new(),
             early_exits: EarlyExits::default(),
             account: Account::default(),
+            output: Output::default(),
             unseen_image: Arc::new(Image { unknown: Some(Unknown::NotSeen), ..Image::default() }),
         }
     }
@@ -96,38 +101,31 @@ impl Target {
 
     /// Handles a record and counts its outcome. Records of a scan are not counted: they do not come
     /// from the kernel, and so are not in its account.
-    pub(super) fn record(
-        &mut self,
-        at_ns: u64,
-        grade: Grade,
-        key: ProcessKey,
-        what: What,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn record(&mut self, at_ns: u64, grade: Grade, key: ProcessKey, what: What) {
         self.last_ns = self.last_ns.max(at_ns);
         let stamp = Stamp::recorded(at_ns, grade);
         let outcome = match what {
-            What::Fork(lineage) => self.fork(stamp, key, lineage, effects),
+            What::Fork(lineage) => self.fork(stamp, key, lineage),
             What::Exec { lineage, image, cgroup, in_host_mounts } => {
-                self.exec(stamp, key, &NewImage { lineage, image, cgroup, in_host_mounts }, effects)
+                self.exec(stamp, key, &NewImage { lineage, image, cgroup, in_host_mounts })
             }
             What::Exit { wait_status, oom_killed, outputs } => {
                 let pending_exit = PendingExit { at_ns, oom_killed, outputs, recorded: true };
-                self.exit(stamp, key, wait_status, pending_exit, effects)
+                self.exit(stamp, key, wait_status, pending_exit)
             }
             What::Alive { lineage, image, cgroup } => {
                 let new = NewImage { lineage, image, cgroup, in_host_mounts: None };
-                return self.scan_process(at_ns, key, new, effects);
+                return self.scan_process(at_ns, key, new);
             }
             What::ScanBegan => return self.scan.begin(self.tree.births()),
-            What::ScanEnded => return self.scan_ended(at_ns, effects),
+            What::ScanEnded => return self.scan_ended(at_ns),
         };
-        self.count(outcome, at_ns, effects);
+        self.count(outcome, at_ns);
     }
 
-    pub(super) fn count(&mut self, outcome: Outcome, at_ns: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn count(&mut self, outcome: Outcome, at_ns: u64) {
         let gap = self.account.count(outcome, at_ns);
-        self.report_lost(gap, effects);
+        self.report_lost(gap);
     }
 
     pub(super) fn recount(&mut self) {
@@ -151,48 +149,38 @@ impl Target {
     }
 
     /// Reports what is outstanding and closes the account.
-    pub(super) fn end(
-        &mut self,
-        seen_lost: Option<(u64, u64)>,
-        at_ns: u64,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn end(&mut self, seen_lost: Option<(u64, u64)>, at_ns: u64) {
         if self.init.is_some() {
             // Children before their parents: then no dead descendant is queried as a holder.
             let mut all = self.tree.all();
             all.reverse();
             for &index in &all {
                 if self.tree.has(index) && self.tree.node(index).death.is_none() {
-                    self.report_vanished(index, at_ns, effects);
+                    self.report_vanished(index, at_ns);
                 }
             }
             for index in all {
                 if self.tree.has(index) && self.tree.node(index).death.is_some() {
-                    self.report_done(index, at_ns, effects);
+                    self.report_done(index, at_ns);
                 }
             }
             // Every process is dead and reported: no answer could add anything.
-            let target_id = self.id;
-            effects.retain(|effect| match effect {
-                Effect::AskReaped { target, .. }
-                | Effect::AskHolders { target, .. }
-                | Effect::Look { target } => *target != target_id,
-                Effect::Emit(_) => true,
-            });
+            self.output.drop_queries(self.id);
         }
         let gap = self.account.take_gap(at_ns);
-        self.report_lost(gap, effects);
+        self.report_lost(gap);
         let body = Body::ContainerClose(self.account.close(seen_lost));
-        self.emit(Stamp::derived(at_ns, Grade::Exact), body, effects);
+        self.emit(Stamp::derived(at_ns, Grade::Exact), body);
     }
 
-    pub(super) fn emit(&self, stamp: Stamp, body: Body, effects: &mut Vec<Effect>) {
-        let Stamp { at_ns, grade, derived } = stamp;
-        effects.push(Effect::Emit(Emission { target: Some(self.id), at_ns, grade, derived, body }));
+    fn emit(&mut self, stamp: Stamp, body: Body) {
+        self.output.emit(self.id, stamp, body);
     }
 
     /// Reports a gap that the account has found due.
-    fn report_lost(&self, gap: Option<Gap>, effects: &mut Vec<Effect>) {
-        effects.extend(gap.map(|gap| gap_effect(Some(self.id), gap)));
+    fn report_lost(&mut self, gap: Option<Gap>) {
+        if let Some(gap) = gap {
+            self.output.report_gap(Some(self.id), gap);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     model::{Grade, ProcessKey},
     observe::track::{
         image::{NewImage, is_other_exec},
-        output::{Effect, Stamp},
+        output::Stamp,
         scan::Scanned,
         tree::{Index, Lookup, PendingExit},
     },
@@ -16,24 +16,18 @@ use crate::{
 
 impl Target {
     /// A process that a scan lists; outside of a scan it has its effect at once.
-    pub(super) fn scan_process(
-        &mut self,
-        at_ns: u64,
-        key: ProcessKey,
-        new: NewImage,
-        effects: &mut Vec<Effect>,
-    ) {
+    pub(super) fn scan_process(&mut self, at_ns: u64, key: ProcessKey, new: NewImage) {
         let stamp = Stamp::derived(at_ns, Grade::Snapshot);
         if let Some(Scanned { stamp, key, new }) = self.scan.add(Scanned { stamp, key, new }) {
-            self.apply_scanned(stamp, key, &new, effects);
+            self.apply_scanned(stamp, key, &new);
         }
     }
 
     /// A scan is complete: reports what differs from what is known.
-    pub(super) fn scan_ended(&mut self, at_ns: u64, effects: &mut Vec<Effect>) {
+    pub(super) fn scan_ended(&mut self, at_ns: u64) {
         let Some(scan) = self.scan.end() else { return };
         for Scanned { stamp, key, new } in scan.processes {
-            if let Some(index) = self.apply_scanned(stamp, key, &new, effects)
+            if let Some(index) = self.apply_scanned(stamp, key, &new)
                 && self.tree.has(index)
             {
                 self.tree.node_mut(index).scan = scan.number;
@@ -59,19 +53,13 @@ impl Target {
                 let pending_exit = PendingExit::unrecorded(at_ns);
                 self.tree.node_mut(index).pending_exit.get_or_insert(pending_exit);
             } else {
-                self.report_vanished(index, at_ns, effects);
+                self.report_vanished(index, at_ns);
             }
         }
     }
 
     /// Reports what a scan shows and no record had: a process or an image.
-    fn apply_scanned(
-        &mut self,
-        stamp: Stamp,
-        key: ProcessKey,
-        new: &NewImage,
-        effects: &mut Vec<Effect>,
-    ) -> Option<Index> {
+    fn apply_scanned(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Option<Index> {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
@@ -82,7 +70,7 @@ impl Target {
                         .is_none_or(|reported| is_other_exec(&reported.image, &new.image));
                 self.note_record(index, key, stamp.at_ns);
                 if news {
-                    self.run_image(stamp, index, new, effects);
+                    self.run_image(stamp, index, new);
                 }
                 Some(index)
             }
@@ -93,16 +81,12 @@ impl Target {
                 if self.early_exits.covers(key, stamp.at_ns) {
                     return None;
                 }
-                self.end_previous(key.pid, stamp.at_ns, effects);
-                let parent = self.tree.find_parent(new.lineage);
-                let Some(index) = self.tree.add(key, new.lineage, parent, stamp.at_ns) else {
+                let Some(index) = self.add_process(key, new.lineage, stamp.at_ns) else {
                     let gap = self.account.count_lost(stamp.at_ns);
-                    self.report_lost(gap, effects);
+                    self.report_lost(gap);
                     return None;
                 };
-                let gap = self.account.capacity_regained(stamp.at_ns);
-                self.report_lost(gap, effects);
-                self.run_image(stamp, index, new, effects);
+                self.run_image(stamp, index, new);
                 self.tree.has(index).then_some(index)
             }
         }

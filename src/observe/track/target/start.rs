@@ -11,20 +11,14 @@ use crate::{
     observe::track::{
         account::Outcome,
         image::NewImage,
-        output::{Effect, Stamp},
+        output::Stamp,
         tree::{Index, Lookup},
     },
 };
 
 impl Target {
     /// A fork. The record's `key` is the child.
-    pub(super) fn fork(
-        &mut self,
-        stamp: Stamp,
-        key: ProcessKey,
-        lineage: Lineage,
-        effects: &mut Vec<Effect>,
-    ) -> Outcome {
+    pub(super) fn fork(&mut self, stamp: Stamp, key: ProcessKey, lineage: Lineage) -> Outcome {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node_mut(index);
@@ -41,71 +35,51 @@ impl Target {
             Lookup::Dead(_) | Lookup::Forgotten => return Outcome::Silent,
             Lookup::Unknown => {}
         }
-        self.end_previous(key.pid, stamp.at_ns, effects);
-        let parent = self.tree.find_parent(lineage);
-        let Some(index) = self.tree.add(key, lineage, parent, stamp.at_ns) else {
+        let Some(index) = self.add_process(key, lineage, stamp.at_ns) else {
             return Outcome::NoRoom;
         };
         self.tree.node_mut(index).forked = true;
-        let gap = self.account.capacity_regained(stamp.at_ns);
-        self.report_lost(gap, effects);
-        let Some(process) = self.forked_process(key, lineage, parent) else {
+        let Some(process) = self.forked_process(index) else {
             self.forget_if_exited(index);
             return Outcome::Silent;
         };
         let process = Arc::new(process);
         self.tree.node_mut(index).process = Some(process.clone());
-        self.emit(stamp, Body::Fork(process), effects);
-        self.report_early_exit(index, effects);
+        self.emit(stamp, Body::Fork(process));
+        self.report_early_exit(index);
         Outcome::Reported
     }
 
     /// The process as its fork event has it; `None` if it is not reported before it calls execve(2).
-    fn forked_process(
-        &self,
-        key: ProcessKey,
-        lineage: Lineage,
-        parent: Option<Index>,
-    ) -> Option<Process> {
-        let reported_parent = parent.and_then(|parent| self.tree.node(parent).process.clone());
+    fn forked_process(&self, index: Index) -> Option<Process> {
+        let node = self.tree.node(index);
+        let parent = self.tree.parent(index).and_then(|parent| {
+            // It runs its parent's image until its first exec.
+            self.tree.node(parent).process.as_ref()
+        });
         let forgotten_parent = match self.init {
-            Some(_) => self.tree.forgotten_parent_exec(lineage),
+            Some(_) => self.tree.forgotten_parent_exec(node.lineage),
             None => Some(None),
         };
-        let process = match (reported_parent, forgotten_parent) {
-            (Some(parent), _) => Process {
-                key,
-                vpid: lineage.vpid,
-                parent_pid: lineage.parent_pid,
-                parent: Some(Parent { key: parent.key, image: parent.image.clone() }),
-                image: parent.image.clone(),
-                origin: Origin::Descendant,
-                exec_id: parent.exec_id.clone(),
-                cgroup: parent.cgroup.clone(),
-            },
-            (None, Some(exec_id)) => Process {
-                key,
-                vpid: lineage.vpid,
-                parent_pid: lineage.parent_pid,
-                parent: None,
-                image: self.unseen_image.clone(),
-                origin: Origin::Descendant,
-                exec_id,
-                cgroup: None,
-            },
+        let (image, exec_id) = match (parent, forgotten_parent) {
+            (Some(parent), _) => (parent.image.clone(), parent.exec_id.clone()),
+            (None, Some(exec_id)) => (self.unseen_image.clone(), exec_id),
             (None, None) => return None,
         };
-        Some(process)
+        Some(Process {
+            key: node.key,
+            vpid: node.lineage.vpid,
+            parent_pid: node.lineage.parent_pid,
+            parent: parent.map(|parent| Parent { key: parent.key, image: parent.image.clone() }),
+            image,
+            origin: Origin::Descendant,
+            exec_id,
+            cgroup: parent.and_then(|parent| parent.cgroup.clone()),
+        })
     }
 
     /// An exec: of a known process, or of one whose fork was lost.
-    pub(super) fn exec(
-        &mut self,
-        stamp: Stamp,
-        key: ProcessKey,
-        new: &NewImage,
-        effects: &mut Vec<Effect>,
-    ) -> Outcome {
+    pub(super) fn exec(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Outcome {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
@@ -113,30 +87,20 @@ impl Target {
                     return Outcome::Silent;
                 }
                 self.note_record(index, key, stamp.at_ns);
-                self.run_image(stamp, index, new, effects)
+                self.run_image(stamp, index, new)
             }
             Lookup::Dead(_) | Lookup::Forgotten => Outcome::Silent,
             Lookup::Unknown => {
-                self.end_previous(key.pid, stamp.at_ns, effects);
-                let parent = self.tree.find_parent(new.lineage);
-                let Some(index) = self.tree.add(key, new.lineage, parent, stamp.at_ns) else {
+                let Some(index) = self.add_process(key, new.lineage, stamp.at_ns) else {
                     return Outcome::NoRoom;
                 };
-                let gap = self.account.capacity_regained(stamp.at_ns);
-                self.report_lost(gap, effects);
-                self.run_image(stamp, index, new, effects)
+                self.run_image(stamp, index, new)
             }
         }
     }
 
     /// A living process runs a new image. Reports it, unless the process is a runtime stage.
-    pub(super) fn run_image(
-        &mut self,
-        stamp: Stamp,
-        index: Index,
-        new: &NewImage,
-        effects: &mut Vec<Effect>,
-    ) -> Outcome {
+    pub(super) fn run_image(&mut self, stamp: Stamp, index: Index, new: &NewImage) -> Outcome {
         let node = self.tree.node(index);
         let (key, forked, new_here) = (node.key, node.forked, node.process.is_none());
         let (origin, exec_id, birth_known) = if let Some(reported) = &node.process {
@@ -176,16 +140,31 @@ impl Target {
         } else {
             Body::Exec(process)
         };
-        self.emit(stamp, body, effects);
-        self.report_early_exit(index, effects);
-        self.report_early_reap(index, effects);
+        self.emit(stamp, body);
+        self.report_early_exit(index);
+        self.report_early_reap(index);
         Outcome::Reported
     }
 
+    /// Adds a process that no record has named before; `None` where there is no capacity.
+    pub(super) fn add_process(
+        &mut self,
+        key: ProcessKey,
+        lineage: Lineage,
+        at_ns: u64,
+    ) -> Option<Index> {
+        self.end_previous(key.pid, at_ns);
+        let parent = self.tree.find_parent(lineage);
+        let index = self.tree.add(key, lineage, parent, at_ns)?;
+        let gap = self.account.capacity_regained(at_ns);
+        self.report_lost(gap);
+        Some(index)
+    }
+
     /// A new process has the pid of a living one, whose exit was therefore lost.
-    pub(super) fn end_previous(&mut self, pid: i32, at_ns: u64, effects: &mut Vec<Effect>) {
+    fn end_previous(&mut self, pid: i32, at_ns: u64) {
         if let Some(old) = self.tree.find_living(pid) {
-            self.report_vanished(old, at_ns, effects);
+            self.report_vanished(old, at_ns);
         }
     }
 

@@ -32,13 +32,13 @@ fn too_many_processes_are_a_gap() {
     for number in 0..PROCESSES_MAX + more {
         script.fork(INIT, 1000 + i32::try_from(number).expect("small"));
         if number % 4096 == 0 {
-            script.effects.retain(|effect| {
+            script.effects().retain(|effect| {
                 !matches!(effect, Effect::Emit(Emission { body: Body::Fork(_), .. }))
             });
         }
     }
     script
-        .effects
+        .effects()
         .retain(|effect| !matches!(effect, Effect::Emit(Emission { body: Body::Fork(_), .. })));
     let lines = script.lines();
     assert_eq!(

@@ -139,7 +139,8 @@ fn a_process_that_calls_itself_runc_is_reported() {
 #[test]
 fn without_a_container_every_process_is_reported() {
     let mut script = Script::new();
-    script.tracker.end(HERE, None, 0, &mut Vec::new());
+    script.tracker.end(HERE, None, 0);
+    script.effects().clear();
     script.tracker.begin(HERE, None);
     script.fork(1, 400);
     script.exec(400, 1, "/bin/sh", Some(true));

@@ -21,7 +21,7 @@ fn the_cost_of_a_record() {
             script.now += 1;
             let record =
                 Record::Process { target: HERE, at_ns: script.now, grade: Grade::Exact, key, what };
-            script.tracker.record(record, &mut script.effects);
+            script.tracker.record(record);
         };
         record(What::Fork(lineage(INIT, 0)));
         let image = image.clone();
@@ -34,12 +34,12 @@ fn the_cost_of_a_record() {
         record(exit(Some(0)));
         // The answers are late and in batches, as those of pidfds.
         if life % 64 == 63 {
-            for effect in std::mem::take(&mut script.effects) {
+            for effect in script.tracker.take_effects() {
                 if let Effect::AskReaped { target, key } = effect {
-                    script.tracker.reaped(target, key, script.now, &mut script.effects);
+                    script.tracker.reaped(target, key, script.now);
                 }
             }
-            script.effects.clear();
+            drop(script.tracker.take_effects());
         }
     }
     let each = began.elapsed().as_nanos() / u128::from(lives * 3);

@@ -97,7 +97,7 @@ fn a_reused_pid_is_another_process() {
         key: younger,
         what: What::Fork(lineage(INIT, 0)),
     };
-    script.tracker.record(fork, &mut script.effects);
+    script.tracker.record(fork);
     script.exit(201, 0);
     assert_eq!(
         script.lines(),
@@ -120,7 +120,7 @@ fn records_without_a_start_mean_the_living_process() {
         let key = ProcessKey { pid: 201, start_ticks: 0 };
         let record =
             Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key, what };
-        script.tracker.record(record, &mut script.effects);
+        script.tracker.record(record);
     };
     for _ in 0..2 {
         bare(&mut script, What::Fork(Lineage { parent_pid: INIT, ..Lineage::default() }));
@@ -150,7 +150,7 @@ fn a_start_that_comes_with_the_exec_completes_the_key() {
     let what = What::Fork(Lineage { parent_pid: INIT, ..Lineage::default() });
     let fork =
         Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key: bare, what };
-    script.tracker.record(fork, &mut script.effects);
+    script.tracker.record(fork);
     script.exec(201, INIT, "/bin/true", None);
     assert_eq!(
         script.lines(),
@@ -193,7 +193,7 @@ fn the_parent_at_birth_is_kept_over_reparenting() {
 fn unknown_targets_are_ignored() {
     let mut script = Script::running();
     script.end(None);
-    script.effects.clear();
+    script.effects().clear();
     script.fork(INIT, 201);
     script.lost();
     assert!(script.lines().is_empty());

@@ -25,6 +25,7 @@ const PIPE: FileId = FileId { device: 1, inode: 77 };
 struct Script {
     tracker: Tracker,
     now: u64,
+    /// Taken from the tracker and not consumed: see [`Script::effects`].
     effects: Vec<Effect>,
 }
 
@@ -51,7 +52,7 @@ impl Script {
     fn at(&mut self, at_ns: u64, pid: i32, what: What) {
         let record =
             Record::Process { target: HERE, at_ns, grade: Grade::Exact, key: key(pid), what };
-        self.tracker.record(record, &mut self.effects);
+        self.tracker.record(record);
     }
 
     fn fork(&mut self, parent: i32, child: i32) {
@@ -74,27 +75,33 @@ impl Script {
             count: Some(3),
             stage: Stage::Kernel,
         };
-        self.tracker.record(lost, &mut self.effects);
+        self.tracker.record(lost);
     }
 
     fn end(&mut self, seen_lost: Option<(u64, u64)>) {
         self.now += 1;
-        self.tracker.end(HERE, seen_lost, self.now, &mut self.effects);
+        self.tracker.end(HERE, seen_lost, self.now);
+    }
+
+    /// The effects that no assertion has consumed.
+    fn effects(&mut self) -> &mut Vec<Effect> {
+        self.effects.extend(self.tracker.take_effects());
+        &mut self.effects
     }
 
     /// Answers each query about a reaped process with yes.
     fn reap(&mut self) {
-        for effect in self.effects.clone() {
+        for effect in self.effects().clone() {
             if let Effect::AskReaped { target, key } = effect {
                 self.now += 1;
-                self.tracker.reaped(target, key, self.now, &mut self.effects);
+                self.tracker.reaped(target, key, self.now);
             }
         }
     }
 
     /// The effects since the last call, a line each.
     fn lines(&mut self) -> Vec<String> {
-        self.effects.drain(..).map(|effect| line(&effect)).collect()
+        self.effects().drain(..).map(|effect| line(&effect)).collect()
     }
 }
 

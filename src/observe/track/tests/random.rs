@@ -127,7 +127,7 @@ impl Observer {
 
     fn receive(&mut self, at_ns: u64, key: ProcessKey, what: What) {
         let record = Record::Process { target: HERE, at_ns, grade: Grade::Exact, key, what };
-        self.script.tracker.record(record, &mut self.script.effects);
+        self.script.tracker.record(record);
         self.take(at_ns, !self.answered.is_multiple_of(3));
     }
 
@@ -137,21 +137,22 @@ impl Observer {
         if !answer {
             return;
         }
-        let mut effects = std::mem::take(&mut self.script.effects);
+        let mut effects = self.script.tracker.take_effects();
         while !effects.is_empty() {
-            for effect in std::mem::take(&mut effects) {
+            for effect in effects {
                 match effect {
                     Effect::Emit(emission) => self.emitted.push(emission),
                     Effect::AskReaped { target, key } => {
-                        self.script.tracker.reaped(target, key, at_ns, &mut effects)
+                        self.script.tracker.reaped(target, key, at_ns)
                     }
                     Effect::AskHolders { target, key, among, .. } => {
                         let holders = if at_ns.is_multiple_of(20) { among } else { Vec::new() };
-                        self.script.tracker.holders(target, key, &holders, at_ns, &mut effects);
+                        self.script.tracker.holders(target, key, &holders, at_ns);
                     }
                     Effect::Look { .. } => {}
                 }
             }
+            effects = self.script.tracker.take_effects();
         }
     }
 
@@ -168,7 +169,7 @@ impl Observer {
     fn end(&mut self, world: &World, seen: u64, lost: u64) {
         let at_ns = world.end_ns() + 20;
         self.take(at_ns, true);
-        self.script.tracker.end(HERE, Some((seen, lost)), at_ns, &mut self.script.effects);
+        self.script.tracker.end(HERE, Some((seen, lost)), at_ns);
         self.take(at_ns, true);
     }
 
@@ -305,7 +306,6 @@ proptest! {
     fn nothing_breaks_it(steps in prop::collection::vec((0_u8..16, 0_i32..6, 0_i32..6, 0_u64..3, 0_u64..60), 0..200)) {
         let mut tracker = Tracker::new(1);
         tracker.begin(HERE, Some(2));
-        let mut effects = Vec::new();
         let mut records = 0;
         for (step, pid, parent, ticks, at_ns) in steps {
             let key = ProcessKey { pid, start_ticks: ticks };
@@ -322,13 +322,13 @@ proptest! {
                 _ => None,
             };
             match step {
-                11 => tracker.reaped_exit(HERE, id, pid, 3, at_ns, &mut effects),
-                12 => tracker.reaped(HERE, key, at_ns, &mut effects),
-                13 => tracker.holders(HERE, key, &[ProcessKey { pid: parent, start_ticks: ticks }], at_ns, &mut effects),
+                11 => tracker.reaped_exit(HERE, id, pid, 3, at_ns),
+                12 => tracker.reaped(HERE, key, at_ns),
+                13 => tracker.holders(HERE, key, &[ProcessKey { pid: parent, start_ticks: ticks }], at_ns),
                 14 => {
                     tracker.expects_output_end(HERE, id);
-                    tracker.output_ended(HERE, id, at_ns, &mut effects);
-                    tracker.overdue(at_ns, 3, &mut effects);
+                    tracker.output_ended(HERE, id, at_ns);
+                    tracker.overdue(at_ns, 3);
                 }
                 15 => {
                     tracker.runtime_exec(HERE, id, parent);
@@ -338,10 +338,11 @@ proptest! {
             }
             if let Some(what) = what {
                 records += u64::from(step <= 7);
-                tracker.record(Record::Process { target: HERE, at_ns, grade: Grade::Partial, key, what }, &mut effects);
+                tracker.record(Record::Process { target: HERE, at_ns, grade: Grade::Partial, key, what });
             }
         }
-        tracker.end(HERE, Some((records, 0)), 100, &mut effects);
+        tracker.end(HERE, Some((records, 0)), 100);
+        let effects = tracker.take_effects();
         let Some(Effect::Emit(Emission { body: Body::ContainerClose(counts), .. })) = effects.last() else {
             return Err(TestCaseError::fail("no close"));
         };

@@ -71,7 +71,7 @@ fn an_absent_init_is_left_to_the_reaper() {
     script.what(0, What::ScanBegan);
     script.what(0, What::ScanEnded);
     assert!(script.lines().is_empty());
-    script.tracker.reaped_exit(HERE, "", INIT, 7, script.now, &mut script.effects);
+    script.tracker.reaped_exit(HERE, "", INIT, 7, script.now);
     assert_eq!(script.lines(), ["process.exit 200 7", "reaped? 200", "process.done 200"]);
 }
 
@@ -134,6 +134,6 @@ fn a_loss_of_unknown_target_scans_all() {
     let mut script = Script::running();
     script.tracker.begin(TargetId(8), Some(900));
     let lost = Record::Lost { target: None, at_ns: 9999, count: None, stage: Stage::Kernel };
-    script.tracker.record(lost, &mut script.effects);
+    script.tracker.record(lost);
     assert_eq!(script.lines(), ["observer.gap None kernel", "scan", "scan"]);
 }
