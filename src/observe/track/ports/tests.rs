@@ -52,7 +52,7 @@ fn several_sockets_are_one_port() {
     assert_eq!(summary(&ports.unlisten(T, 4, socket(2, 80))), [(false, 80, vec![11])]);
 }
 
-/// Check that a port whose number the kernel chose after listen(2) is reported with its number, at
+/// Check that if the kernel chooses the port after listen(2), it is reported with its number, at
 /// the time at which it opened: from a dump, or if the socket closed before one, from its end.
 #[test]
 fn a_port_opens_once_its_number_is_known() {
@@ -178,7 +178,9 @@ proptest! {
             for change in changes {
                 let port = change.port.endpoint.port;
                 assert_ne!(port, 0);
-                assert!(if change.is_open { open.insert(port) } else { open.remove(&port) }, "{change:?} twice");
+                let is_new =
+                    if change.is_open { open.insert(port) } else { open.remove(&port) };
+                assert!(is_new, "{change:?} twice");
             }
             open.clone()
         };
@@ -200,7 +202,8 @@ proptest! {
                     }
                 }
                 Step::Unlisten(slot) => {
-                    let Some(cookie) = alive.keys().find(|alive| *alive / 1_000_000 == slot).copied() else { continue };
+                    let in_slot = |cookie: &&u64| *cookie / 1_000_000 == slot;
+                    let Some(cookie) = alive.keys().find(in_slot).copied() else { continue };
                     let socket = alive.remove(&cookie).unwrap();
                     if !std::mem::take(&mut lose) {
                         apply(ports.unlisten(T, now, socket));
@@ -211,7 +214,8 @@ proptest! {
                     ports.look_began(T, now);
                     let found = alive.values().map(|socket| (*socket, Vec::new())).collect();
                     let reported = apply(ports.found(T, now, found, None));
-                    let truth: BTreeSet<u16> = alive.values().map(|socket| socket.endpoint.port).collect();
+                    let truth: BTreeSet<u16> =
+                        alive.values().map(|socket| socket.endpoint.port).collect();
                     prop_assert_eq!(&reported, &truth);
                     prop_assert!(!ports.awaits_number(T));
                 }

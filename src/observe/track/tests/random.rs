@@ -23,6 +23,7 @@ struct World {
     lives: Vec<Life>,
     records: Vec<(u64, ProcessKey, What)>,
     expected: Vec<String>,
+    next_pid: i32,
 }
 
 /// A choice of the next record and of its process.
@@ -31,7 +32,6 @@ type Choice = (u8, u16);
 impl World {
     fn new(choices: &[Choice]) -> Self {
         let mut world = Self::default();
-        let mut next_pid = 0;
         let init = ProcessKey { pid: INIT, start_ticks: 10 };
         let shim = ProcessKey { pid: SHIM, start_ticks: 1 };
         world.lives.push(Life {
@@ -46,56 +46,51 @@ impl World {
             exec(of(shim), "/init", Some(false)),
             "process.start 200 /init init".into(),
         );
-        for (choice, who) in choices {
-            let living: Vec<usize> =
-                (0..world.lives.len()).filter(|&index| world.lives[index].alive).collect();
-            let index = living[usize::from(*who) % living.len()];
-            let Life { key, parent, execed, .. } = world.lives[index].clone();
-            match choice % 4 {
-                0 | 1 => {
-                    // Few pids, so that they come again; a later start each time.
-                    let free = (0..20).map(|step| 1000 + (next_pid + step) % 20).find(|pid| {
-                        world.lives.iter().all(|life| !life.alive || life.key.pid != *pid)
-                    });
-                    let Some(pid) = free else { continue };
-                    next_pid = pid - 999;
-                    let child = ProcessKey { pid, start_ticks: 100 + world.lives.len() as u64 };
-                    let image = world.lives[index].image.clone();
-                    world.happens(
-                        child,
-                        What::Fork(of(key)),
-                        format!("process.fork {pid} {image} descendant"),
-                    );
-                    world.lives.push(Life {
-                        key: child,
-                        parent: key,
-                        image,
-                        execed: false,
-                        alive: true,
-                    });
-                }
-                2 => {
-                    let image = format!("/bin/{}", world.records.len());
-                    let kind = if execed { "exec" } else { "start" };
-                    let origin = if key == init { Origin::Init } else { Origin::Descendant };
-                    let line = format!("process.{kind} {} {image} {}", key.pid, origin.as_str());
-                    world.happens(key, exec(of(parent), &image, Some(false)), line);
-                    world.lives[index].image = image;
-                    world.lives[index].execed = true;
-                }
-                _ if key == init => {}
-                _ => {
-                    let status = u32::from(*choice);
-                    world.happens(
-                        key,
-                        exit(Some(status << 8)),
-                        format!("process.exit {} {status}", key.pid),
-                    );
-                    world.lives[index].alive = false;
-                }
-            }
+        for choice in choices {
+            world.choose(*choice);
         }
         world
+    }
+
+    /// Lets one living process fork, call execve(2) or exit.
+    fn choose(&mut self, (choice, who): Choice) {
+        let living: Vec<usize> =
+            (0..self.lives.len()).filter(|&index| self.lives[index].alive).collect();
+        let index = living[usize::from(who) % living.len()];
+        let Life { key, parent, execed, .. } = self.lives[index].clone();
+        match choice % 4 {
+            0 | 1 => self.fork(index),
+            2 => {
+                let image = format!("/bin/{}", self.records.len());
+                let kind = if execed { "exec" } else { "start" };
+                let origin = if key.pid == INIT { Origin::Init } else { Origin::Descendant };
+                let line = format!("process.{kind} {} {image} {}", key.pid, origin.as_str());
+                self.happens(key, exec(of(parent), &image, Some(false)), line);
+                self.lives[index].image = image;
+                self.lives[index].execed = true;
+            }
+            _ if key.pid == INIT => {}
+            _ => {
+                let status = u32::from(choice);
+                let line = format!("process.exit {} {status}", key.pid);
+                self.happens(key, exit(Some(status << 8)), line);
+                self.lives[index].alive = false;
+            }
+        }
+    }
+
+    fn fork(&mut self, parent: usize) {
+        let Life { key, image, .. } = self.lives[parent].clone();
+        // Few pids, so that they are reused; a later start each time.
+        let free = (0..20)
+            .map(|step| 1000 + (self.next_pid + step) % 20)
+            .find(|pid| self.lives.iter().all(|life| !life.alive || life.key.pid != *pid));
+        let Some(pid) = free else { return };
+        self.next_pid = pid - 999;
+        let child = ProcessKey { pid, start_ticks: 100 + self.lives.len() as u64 };
+        let line = format!("process.fork {pid} {image} descendant");
+        self.happens(child, What::Fork(of(key)), line);
+        self.lives.push(Life { key: child, parent: key, image, execed: false, alive: true });
     }
 
     fn happens(&mut self, key: ProcessKey, what: What, expected: String) {
@@ -234,30 +229,130 @@ fn check(world: &World, observer: &Observer, records: u64, lost: u64) -> Result<
     Ok(())
 }
 
+/// Checks a world with a source that delivers all records in order.
+fn check_in_order(world: &World) -> Result<(), TestCaseError> {
+    let mut observer = Observer::new();
+    for (at_ns, key, what) in &world.records {
+        observer.receive(*at_ns, *key, what.clone());
+    }
+    observer.take(world.end_ns(), true);
+    let mut lines = observer.lines();
+    lines.retain(|line| !line.starts_with("process.done"));
+    prop_assert_eq!(&lines, &world.expected);
+    let snapshot = observer.script.tracker.snapshot(None);
+    let living: HashSet<ProcessKey> = snapshot.iter().map(|(_, process)| process.key).collect();
+    let real: HashSet<ProcessKey> =
+        world.lives.iter().filter(|life| life.alive).map(|life| life.key).collect();
+    prop_assert_eq!(living, real);
+    // A scan that agrees with what is known reports nothing.
+    let before = observer.emitted.len();
+    observer.scan(world);
+    prop_assert_eq!(observer.emitted.len(), before, "{:?}", &observer.lines()[before..]);
+    let records = world.records.len() as u64;
+    observer.end(world, records, 0);
+    check(world, &observer, records, 0)
+}
+
+/// What a bad source does to a record: 0 loses it, 1 doubles it; and the delays of both copies.
+type Fate = (u8, u64, u64);
+
+/// Checks a world with a source that loses, doubles and reorders records.
+fn check_with_losses(world: &World, fates: &[Fate]) -> Result<(), TestCaseError> {
+    let mut arriving: Vec<(u64, u64, ProcessKey, What)> = Vec::new();
+    let mut lost = 0;
+    for ((at_ns, key, what), (fate, late, later)) in world.records.iter().zip(fates) {
+        if *fate == 0 {
+            lost += 1;
+            continue;
+        }
+        arriving.push((at_ns + late, *at_ns, *key, what.clone()));
+        if *fate == 1 {
+            arriving.push((at_ns + later, *at_ns, *key, what.clone()));
+        }
+    }
+    arriving.sort_by_key(|(arrives, at_ns, ..)| (*arrives, *at_ns));
+    let mut observer = Observer::new();
+    let records = arriving.len() as u64;
+    for (_, at_ns, key, what) in arriving {
+        observer.receive(at_ns, key, what);
+    }
+    observer.scan(world);
+    let living: HashMap<ProcessKey, String> = observer
+        .script
+        .tracker
+        .snapshot(None)
+        .iter()
+        .map(|(_, process)| {
+            let executable = process.image.executable.as_deref().unwrap_or_default();
+            (process.key, String::from_utf8_lossy(executable).into_owned())
+        })
+        .collect();
+    let real: HashMap<ProcessKey, String> = world
+        .lives
+        .iter()
+        .filter(|life| life.alive)
+        .map(|life| (life.key, life.image.clone()))
+        .collect();
+    prop_assert_eq!(living, real, "after a scan all living processes and their images are known");
+    observer.end(world, records + lost, lost);
+    check(world, &observer, records, lost)
+}
+
+/// Any record or report: its kind, pid, parent's pid, start and time.
+type Input = (u8, i32, i32, u64, u64);
+
+/// Gives a tracker one input. Returns whether it was a record that the account counts.
+fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> bool {
+    let key = ProcessKey { pid, start_ticks: ticks };
+    let lineage = Lineage { parent_pid: parent, parent_start_ticks: ticks, ..Lineage::default() };
+    let id = if pid == 2 { "" } else { "exec" };
+    let in_host_mounts = [None, Some(true), Some(false)];
+    let what = match kind {
+        0..=2 => What::Fork(lineage),
+        3..=5 => exec(lineage, "/bin/x", in_host_mounts[usize::from(kind - 3)]),
+        6 => exit_holding(9),
+        7 => exit(None),
+        8 => alive(lineage, "/bin/y"),
+        9 => What::ScanBegan,
+        10 => What::ScanEnded,
+        _ => {
+            report(tracker, id, (kind, pid, parent, ticks, at_ns));
+            return false;
+        }
+    };
+    tracker.record(Record::Process { target: HERE, at_ns, grade: Grade::Partial, key, what });
+    kind <= 7
+}
+
+fn report(tracker: &mut Tracker, id: &str, (kind, pid, parent, ticks, at_ns): Input) {
+    let key = ProcessKey { pid, start_ticks: ticks };
+    match kind {
+        11 => tracker.reaped_exit(HERE, id, pid, 3, at_ns),
+        12 => tracker.reaped(HERE, key, at_ns),
+        13 => {
+            let holder = ProcessKey { pid: parent, start_ticks: ticks };
+            tracker.holders(HERE, key, &[holder], at_ns);
+        }
+        14 => {
+            tracker.expects_output_end(HERE, id);
+            tracker.output_ended(HERE, id, at_ns);
+            tracker.overdue(at_ns, 3);
+        }
+        15 => {
+            tracker.runtime_exec(HERE, id, parent);
+            tracker.exec_started(HERE, id, pid);
+        }
+        _ => {}
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
     /// Check that in order each record gives exactly its event.
     #[test]
     fn in_order_the_events_are_exact(choices in prop::collection::vec(any::<Choice>(), 0..120)) {
-        let world = World::new(&choices);
-        let mut observer = Observer::new();
-        for (at_ns, key, what) in &world.records {
-            observer.receive(*at_ns, *key, what.clone());
-        }
-        observer.take(world.end_ns(), true);
-        let lines: Vec<String> = observer.lines().into_iter().filter(|line| !line.starts_with("process.done")).collect();
-        prop_assert_eq!(&lines, &world.expected);
-        let living: HashSet<ProcessKey> = observer.script.tracker.snapshot(None).iter().map(|(_, process)| process.key).collect();
-        let real: HashSet<ProcessKey> = world.lives.iter().filter(|life| life.alive).map(|life| life.key).collect();
-        prop_assert_eq!(living, real);
-        // A scan that agrees with what is known reports nothing.
-        let before = observer.emitted.len();
-        observer.scan(&world);
-        prop_assert_eq!(observer.emitted.len(), before, "{:?}", &observer.lines()[before..]);
-        let records = world.records.len() as u64;
-        observer.end(&world, records, 0);
-        check(&world, &observer, records, 0)?;
+        check_in_order(&World::new(&choices))?;
     }
 
     /// Check that a source that loses, doubles and reorders makes no false event, and that a scan
@@ -267,83 +362,28 @@ proptest! {
         choices in prop::collection::vec(any::<Choice>(), 0..120),
         fates in prop::collection::vec((0_u8..10, 0_u64..40, 0_u64..40), 200),
     ) {
-        let world = World::new(&choices);
-        let mut arriving: Vec<(u64, u64, ProcessKey, What)> = Vec::new();
-        let mut lost = 0;
-        for ((at_ns, key, what), (fate, late, later)) in world.records.iter().zip(&fates) {
-            if *fate == 0 {
-                lost += 1;
-                continue;
-            }
-            arriving.push((at_ns + late, *at_ns, *key, what.clone()));
-            if *fate == 1 {
-                arriving.push((at_ns + later, *at_ns, *key, what.clone()));
-            }
-        }
-        arriving.sort_by_key(|(arrives, at_ns, ..)| (*arrives, *at_ns));
-        let mut observer = Observer::new();
-        let records = arriving.len() as u64;
-        for (_, at_ns, key, what) in arriving {
-            observer.receive(at_ns, key, what);
-        }
-        observer.scan(&world);
-        let living: HashMap<ProcessKey, String> = observer
-            .script
-            .tracker
-            .snapshot(None)
-            .iter()
-            .map(|(_, process)| (process.key, String::from_utf8_lossy(process.image.executable.as_deref().unwrap_or_default()).into_owned()))
-            .collect();
-        let real: HashMap<ProcessKey, String> =
-            world.lives.iter().filter(|life| life.alive).map(|life| (life.key, life.image.clone())).collect();
-        prop_assert_eq!(living, real, "after a scan all living processes are known, with their images");
-        observer.end(&world, records + lost, lost);
-        check(&world, &observer, records, lost)?;
+        check_with_losses(&World::new(&choices), &fates)?;
     }
 
     /// Check that no sequence of records and reports of the shim, true or not, breaks the tracker.
     #[test]
-    fn nothing_breaks_it(steps in prop::collection::vec((0_u8..16, 0_i32..6, 0_i32..6, 0_u64..3, 0_u64..60), 0..200)) {
+    fn nothing_breaks_it(
+        inputs in prop::collection::vec(
+            (0_u8..16, 0_i32..6, 0_i32..6, 0_u64..3, 0_u64..60),
+            0..200,
+        ),
+    ) {
         let mut tracker = Tracker::new(1);
         tracker.begin(HERE, Some(2));
         let mut records = 0;
-        for (step, pid, parent, ticks, at_ns) in steps {
-            let key = ProcessKey { pid, start_ticks: ticks };
-            let lineage = Lineage { parent_pid: parent, parent_start_ticks: ticks, ..Lineage::default() };
-            let id = if pid == 2 { "" } else { "exec" };
-            let what = match step {
-                0..=2 => Some(What::Fork(lineage)),
-                3..=5 => Some(exec(lineage, "/bin/x", [None, Some(true), Some(false)][usize::from(step - 3)])),
-                6 => Some(exit_holding(9)),
-                7 => Some(exit(None)),
-                8 => Some(alive(lineage, "/bin/y")),
-                9 => Some(What::ScanBegan),
-                10 => Some(What::ScanEnded),
-                _ => None,
-            };
-            match step {
-                11 => tracker.reaped_exit(HERE, id, pid, 3, at_ns),
-                12 => tracker.reaped(HERE, key, at_ns),
-                13 => tracker.holders(HERE, key, &[ProcessKey { pid: parent, start_ticks: ticks }], at_ns),
-                14 => {
-                    tracker.expects_output_end(HERE, id);
-                    tracker.output_ended(HERE, id, at_ns);
-                    tracker.overdue(at_ns, 3);
-                }
-                15 => {
-                    tracker.runtime_exec(HERE, id, parent);
-                    tracker.exec_started(HERE, id, pid);
-                }
-                _ => {}
-            }
-            if let Some(what) = what {
-                records += u64::from(step <= 7);
-                tracker.record(Record::Process { target: HERE, at_ns, grade: Grade::Partial, key, what });
-            }
+        for input in inputs {
+            records += u64::from(apply(&mut tracker, input));
         }
         tracker.end(HERE, Some((records, 0)), 100);
         let effects = tracker.take_effects();
-        let Some(Effect::Emit(Emission { body: Body::ContainerClose(counts), .. })) = effects.last() else {
+        let Some(Effect::Emit(Emission { body: Body::ContainerClose(counts), .. })) =
+            effects.last()
+        else {
             return Err(TestCaseError::fail("no close"));
         };
         prop_assert_eq!(counts.seen, Some(counts.delivered));
