@@ -86,8 +86,10 @@ impl Account {
     /// source does not count.
     pub(super) fn close(&self, seen_lost: Option<(u64, u64)>) -> Counts {
         Counts {
+            // The kernel counts the processes of the runtime too, which are never reported.
             seen: seen_lost.map(|(seen, _)| seen.saturating_sub(self.runtime)),
             delivered: self.delivered,
+            // The kernel's count lacks those for which there was no capacity here: it delivered them.
             lost: seen_lost.map(|(_, lost)| lost + self.no_capacity),
             runtime: self.runtime,
         }

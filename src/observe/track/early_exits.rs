@@ -40,7 +40,7 @@ impl EarlyExits {
         self.exits.iter().any(|exit| is_same(exit.key, key) && exit.pending_exit.at_ns >= at_ns)
     }
 
-    /// Removes and returns the exit of a process whose latest record is of `last_ns`.
+    /// Removes and returns the exit of a process that has its latest record at `last_ns`.
     pub(super) fn take(&mut self, key: ProcessKey, last_ns: u64) -> Option<EarlyExit> {
         // An exit before its latest record is that of another process, which had the pid before.
         let position = self

@@ -97,25 +97,26 @@ impl ExecTable {
         self.entries.iter_mut().find(|entry| entry.root == Some(root))
     }
 
-    /// The exec whose process the shim reported with this pid, while no event has named the
-    /// process.
+    /// The exec that has a process with this pid, as the shim reported it, and no event of the
+    /// process yet.
     pub(super) fn exec_with_pid(&self, pid: i32) -> Option<Arc<str>> {
         self.entries
             .iter()
             .rev()
             .filter(|entry| entry.root.is_none() && !entry.exec_id.is_empty())
+            // 0 means unknown, here and in a record.
             .find(|entry| entry.own_pid == pid && pid > 0)
             .map(|entry| entry.exec_id.clone())
     }
 
-    /// The exec whose process the runtime's child with this pid makes.
+    /// The exec for which the runtime's child with this pid makes the process.
     pub(super) fn exec_of_runtime(&self, pid: i32) -> Option<Arc<str>> {
         // From the youngest: the kernel may have given the pid of an older child again.
         let entry = self.entries.iter().rev().find(|entry| entry.runtime_pid == pid && pid > 0)?;
         Some(entry.exec_id.clone())
     }
 
-    /// The only exec whose process has not appeared yet; `None` where there are several or none.
+    /// The only exec without a process so far; `None` where there are several or none.
     pub(super) fn only_unresolved(&self) -> Option<Arc<str>> {
         let mut unresolved =
             self.entries.iter().filter(|entry| !entry.is_resolved && !entry.exec_id.is_empty());

@@ -85,6 +85,7 @@ impl Idle {
 
     /// Notes an activity. Returns it if it ends the idleness.
     pub(in crate::observe) fn happened(&mut self, what: Activity, now_ns: u64) -> Option<Activity> {
+        // A record may be older than an activity that is noted already.
         self.quiet_since_ns = self.quiet_since_ns.max(now_ns);
         let was_idle = self.due_ns.is_none();
         self.due_ns = Some(self.quiet_since_ns.saturating_add(self.after_ns));
@@ -93,6 +94,7 @@ impl Idle {
 
     /// When to call [`quiet`](Self::quiet) next; `None` while it is idle or an exec runs.
     pub(in crate::observe) fn due_ns(&self) -> Option<u64> {
+        // The end of the last exec sets the next deadline: a timer in between would be for nothing.
         self.due_ns.filter(|_| self.running.is_empty())
     }
 

@@ -39,6 +39,7 @@ pub(super) fn is_other_exec(one: &Image, other: &Image) -> bool {
     let names = matches!((&one.comm, &other.comm), (Some(one), Some(other)) if one != other);
     let args = match (&one.args, &other.args) {
         (Some(one), Some(other)) => {
+            // Either may be cut: only the common length can be compared.
             let length = one.bytes.len().min(other.bytes.len());
             one.bytes[..length] != other.bytes[..length]
         }

@@ -128,6 +128,7 @@ impl Tracker {
                 self.with(target, |target| target.record(at_ns, grade, key, what));
             }
             Record::Lost { target: Some(id), at_ns, count, stage } => {
+                // The gap begins at the last record, because the lost ones may be as old as that.
                 let Some(target) = self.targets.get(&id) else { return };
                 let from_ns = target.last_ns.min(at_ns);
                 let gap = Gap { lost: count, stage, from_ns, to_ns: at_ns };
@@ -139,6 +140,7 @@ impl Tracker {
                 let from_ns = last_ns.unwrap_or(at_ns).min(at_ns);
                 let gap = Gap { lost: count, stage, from_ns, to_ns: at_ns };
                 self.output.report_gap(None, gap);
+                // The lost records may be of any target.
                 self.targets.keys().for_each(|id| self.output.request_scan(*id));
             }
             // The pipeline gives records of sockets to `ports`.

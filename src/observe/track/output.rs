@@ -121,7 +121,7 @@ impl Output {
         self.effects.push(Effect::Look { target });
     }
 
-    /// Drops the queries about a target, whose answers nothing waits for any more.
+    /// Drops the queries about a target that has ended.
     pub(super) fn drop_queries(&mut self, ended: TargetId) {
         self.effects.retain(|effect| match effect {
             Effect::AskReaped { target, .. }

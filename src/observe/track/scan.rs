@@ -8,7 +8,7 @@ use super::{image::NewImage, output::Stamp, tree::PROCESSES_MAX};
 use crate::model::ProcessKey;
 
 /// How many passes sort the processes of a scan. What is out of order after them is reported in the
-/// order that it has: a chain of children within one tick whose pids run backwards.
+/// order that it has: a chain of children within one tick with descending pids.
 const PASSES_MAX: usize = 16;
 
 /// The scan that is under way, if there is one.
@@ -82,6 +82,7 @@ fn parents_first(mut processes: Vec<Scanned>) -> Vec<Scanned> {
         let mut later = Vec::new();
         for scanned in processes {
             let (pid, parent_pid) = (scanned.key.pid, scanned.new.lineage.parent_pid);
+            // A process that a reused pid makes its own parent must not wait for itself.
             if parent_pid != pid && waiting.contains(&parent_pid) {
                 later.push(scanned);
             } else {

@@ -127,10 +127,12 @@ impl Tree {
                 None if unknown || key.start_ticks == node.key.start_ticks => {
                     return Lookup::Living(index);
                 }
+                // Without a start time only the time of the record shows which process it is about.
                 Some(death) if unknown && at_ns <= death.at_ns => return Lookup::Dead(index),
                 Some(_) if !unknown && key.start_ticks == node.key.start_ticks => {
                     return Lookup::Dead(index);
                 }
+                // Older than a process that had the pid later: of one that is forgotten.
                 _ => stale |= !unknown && key.start_ticks < node.key.start_ticks,
             }
             next = node.older;
@@ -160,6 +162,7 @@ impl Tree {
 
     /// The living process with this pid.
     pub(super) fn find_living(&self, pid: i32) -> Option<Index> {
+        // Only the youngest can live: a new process with its pid ends the previous one.
         self.youngest.get(&pid).copied().filter(|&index| self.node(index).death.is_none())
     }
 
@@ -328,6 +331,7 @@ impl Tree {
     /// All living reported descendants, in no order.
     pub(super) fn descendants(&self, index: Index) -> Vec<Index> {
         let mut found = Vec::new();
+        // A list, because a recursion could exhaust the stack: a chain of forks may be long.
         let mut open: Vec<Index> = self.node(index).first_child.into_iter().collect();
         while let Some(index) = open.pop() {
             let node = self.node(index);
@@ -348,6 +352,7 @@ impl Tree {
             .enumerate()
             .filter_map(|(index, node)| Some((node.as_ref()?.serial, index)))
             .collect();
+        // By serial: that of a parent is always smaller.
         all.sort_unstable();
         all.into_iter().map(|(_, index)| index).collect()
     }

@@ -132,7 +132,7 @@ impl Ports {
         self.targets.entry(target).or_default().dump = Some((at_ns, HashSet::new()));
     }
 
-    /// The sockets among `found` that are not known, and whose owners the dump must find.
+    /// The sockets among `found` that are not known: the caller must find their owners.
     #[must_use]
     pub fn strangers(&self, target: TargetId, found: &[Socket]) -> Vec<Socket> {
         let known = self.targets.get(&target).map(|target| &target.sockets);
@@ -161,6 +161,7 @@ impl Ports {
             Transport::Tcp => !alive.contains(&socket.cookie),
             Transport::Udp => udp.is_some_and(|udp| !udp.contains(&socket.cookie)),
         };
+        // A socket that was opened during the dump may be missing from it.
         let is_closed = |open: &OpenSocket| open.since_ns < began_ns && is_missing(open.socket);
         // The order of a hash map is random: events are in the order of opening.
         let mut closed: Vec<&OpenSocket> =
@@ -170,6 +171,7 @@ impl Ports {
         changes.extend(closed.into_iter().filter_map(|cookie| target.close(cookie, at_ns)));
         for (socket, owners) in found {
             if ended.contains(&socket.cookie) {
+                // Closed during the dump, after the dump had read it.
                 continue;
             }
             match target.sockets.get(&socket.cookie) {
@@ -177,6 +179,7 @@ impl Ports {
                     changes.extend(target.number(socket.cookie, socket.endpoint));
                 }
                 Some(_) => {}
+                // Not counted as lost: no record is about it.
                 None if target.sockets.len() >= SOCKETS_MAX => {}
                 None => changes
                     .extend(target.open(OpenSocket { socket, since_ns: at_ns, owners }, at_ns)),

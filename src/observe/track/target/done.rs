@@ -1,9 +1,9 @@
 //! When an exited process is done: it is reaped, and none of its descendants holds its output.
 //!
 //! ```text
-//!  exit ─► AskReaped ─► reaped ─┬─ the shim has pipes of its own: at their end ─────┐
+//!  exit ─► reaped?   ─► reaped ─┬─ the shim has pipes of its own: at their end ─────┐
 //!                               ├─ no living descendant, or outputs unknown ────────┤
-//!                               └─ AskHolders ─┬─ no holder ────────────────────────┴─► done
+//!                               └─ holders?   ─┬─ no holder ────────────────────────┴─► done
 //!                                     ▲        └─ some: output held
 //!                                     └───────────────┘ when the last of them exits
 //! ```
@@ -62,6 +62,7 @@ impl Target {
         }
         match self.own_pipes_ended(index) {
             Some(true) => return self.report_done(index, at_ns),
+            // `output_ended` continues from here.
             Some(false) => return,
             None => {}
         }
@@ -151,6 +152,7 @@ impl Target {
         if mem::take(&mut self.tree.node_mut(holder).holds) == 0 {
             return;
         }
+        // A copy, because `advance` changes the list.
         for index in self.output_held.clone() {
             if !self.tree.has(index) {
                 continue;
@@ -173,7 +175,7 @@ impl Target {
         self.emit(stamp, Body::Done { process, after_exit_ns: at_ns.saturating_sub(died_ns) });
     }
 
-    /// Forgets an exited process whose done will not be reported.
+    /// Forgets an exited process without a report that it is done.
     fn give_up(&mut self, index: Index, at_ns: u64) {
         if self.forget_dead(index).is_some() {
             let gap = Gap { lost: Some(1), stage: Stage::Observer, from_ns: at_ns, to_ns: at_ns };
@@ -207,6 +209,7 @@ impl Target {
         if self.awaiting_done == 0 {
             return;
         }
+        // All processes: the caller limits how often.
         for index in self.tree.all() {
             let Some(death) = &self.tree.node(index).death else { continue };
             if !death.reaped

@@ -12,6 +12,7 @@ impl Target {
     /// The shim reports the pid of an exec's process. Descendants that are reported already get the
     /// exec id too.
     pub(in crate::observe::track) fn exec_started(&mut self, exec_id: &str, pid: i32) {
+        // Reported and done already: an entry that is added now would never be removed.
         if self.tree.find_living(pid).is_none() && self.tree.has_forgotten(pid) {
             return;
         }
@@ -23,6 +24,7 @@ impl Target {
         let exec_id = entry.exec_id.clone();
         let Some(index) = self.tree.find_living(pid) else { return };
         let Some(reported) = self.tree.node(index).process.clone() else { return };
+        // A descendant has the exec id of its ancestor, and init has none.
         if reported.exec_id.is_some() || !matches!(reported.origin, Origin::Exec | Origin::Injected)
         {
             return;

@@ -33,9 +33,11 @@ impl Target {
         self.note_record(index, key, stamp.at_ns);
         let node = self.tree.node_mut(index);
         if node.process.is_none() {
+            // A stage, or an injected process before its first exec: no event names it.
             self.tree.forget(index, stamp.at_ns);
             return Outcome::Silent;
         }
+        // A copy of the record that waits for the reaper.
         if node.pending_exit.is_some_and(|earlier| earlier.recorded) {
             return Outcome::Silent;
         }
@@ -96,6 +98,7 @@ impl Target {
             return self.tree.forget(index, at_ns);
         }
         let (stamp, pending_exit) = match node.pending_exit.take() {
+            // The record has waited for a status from the reaper, which did not come.
             Some(pending_exit) if pending_exit.recorded => {
                 self.account.recount();
                 (Stamp::recorded(pending_exit.at_ns, Grade::Partial), pending_exit)
@@ -140,6 +143,7 @@ impl Target {
     pub(in crate::observe::track) fn reaped_exit(&mut self, exec_id: &str, reaped: ReapedExit) {
         let ReapedExit { pid, status, at_ns } = reaped;
         self.last_ns = self.last_ns.max(at_ns);
+        // Reported and done already, as in `exec_started`.
         if self.exec_table.find(exec_id).is_none() && self.tree.has_forgotten(pid) {
             return;
         }
@@ -148,6 +152,7 @@ impl Target {
         let root = entry.root;
         let Some(index) = root.or_else(|| self.tree.find_living(pid)) else {
             if !self.tree.has_forgotten(pid) {
+                // The reaper was faster than the source. Kept until the process is known.
                 self.exec_table.entry(exec_id).reaped = Some(reaped);
             }
             return;

@@ -50,7 +50,7 @@ pub(super) struct Target {
     tree: Tree,
     pub(super) exec_table: ExecTable,
     scan: Scan,
-    /// The exited processes whose output other processes hold, oldest first.
+    /// The exited processes with a held output, oldest first.
     output_held: Vec<Index>,
     /// How many processes have a reported exit and are not done.
     pub(super) awaiting_done: usize,
@@ -63,7 +63,7 @@ pub(super) struct Target {
     ///
     /// [`Tracker`]: super::Tracker
     pub(super) output: Output,
-    /// The image of a process whose exec was not seen. Shared, because a fork storm needs many.
+    /// The image of a process without a known exec. Shared, because a fork storm needs many.
     unseen_image: Arc<Image>,
 }
 
@@ -94,6 +94,7 @@ impl Target {
     }
 
     pub(super) fn set_cgroup_name(&mut self, cgroup: u64, name: Arc<str>) {
+        // A container may make cgroups without end: the shim's memory must not grow with them.
         if self.cgroups.len() < CGROUPS_MAX || self.cgroups.contains_key(&cgroup) {
             self.cgroups.insert(cgroup, name);
         }
@@ -159,6 +160,7 @@ impl Target {
                     self.report_vanished(index, at_ns);
                 }
             }
+            // These wait for an answer or for the end of pipes, which does not come any more.
             for index in all {
                 if self.tree.has(index) && self.tree.node(index).death.is_some() {
                     self.report_done(index, at_ns);

@@ -63,6 +63,7 @@ impl Target {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
+                // A record during the scan is newer than what the scan read.
                 let news = node.image_ns.is_none_or(|image_ns| image_ns < stamp.at_ns)
                     && node
                         .process

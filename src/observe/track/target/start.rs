@@ -50,17 +50,16 @@ impl Target {
         Outcome::Reported
     }
 
-    /// The process as its fork event has it; `None` if it is not reported before it calls execve(2).
+    /// The process as its fork event has it; `None` if it is not reported before its first exec.
     fn forked_process(&self, index: Index) -> Option<Process> {
         let node = self.tree.node(index);
-        let parent = self.tree.parent(index).and_then(|parent| {
-            // It runs its parent's image until its first exec.
-            self.tree.node(parent).process.as_ref()
-        });
+        let parent =
+            self.tree.parent(index).and_then(|parent| self.tree.node(parent).process.as_ref());
         let forgotten_parent = match self.init {
             Some(_) => self.tree.forgotten_parent_exec(node.lineage),
             None => Some(None),
         };
+        // A process runs the image of its parent until its first exec.
         let (image, exec_id) = match (parent, forgotten_parent) {
             (Some(parent), _) => (parent.image.clone(), parent.exec_id.clone()),
             (None, Some(exec_id)) => (self.unseen_image.clone(), exec_id),
@@ -78,11 +77,12 @@ impl Target {
         })
     }
 
-    /// An exec: of a known process, or of one whose fork was lost.
+    /// An exec: of a known process, or of one without a fork, which was lost.
     pub(super) fn exec(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Outcome {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
+                // A copy of a record, or one that is older than the known image.
                 if node.image_ns.is_some_and(|image_ns| stamp.at_ns <= image_ns) {
                     return Outcome::Silent;
                 }
@@ -120,6 +120,7 @@ impl Target {
                     return Outcome::Silent;
                 }
                 Attribution::User { origin, exec_id, root } => {
+                    // Where its fork was lost, the lineage of the exec names the parent.
                     if let Some(parent) = parent {
                         self.tree.adopt(index, parent);
                     }
@@ -135,6 +136,8 @@ impl Target {
         node.process = Some(process.clone());
         node.started = true;
         node.image_ns = Some(stamp.at_ns);
+        // The first image is a start only if the birth is known: if the fork was lost, the process
+        // may have run other images before.
         let body = if birth_known || (stamp.derived && new_here) {
             Body::Start(process)
         } else {
@@ -161,7 +164,7 @@ impl Target {
         Some(index)
     }
 
-    /// A new process has the pid of a living one, whose exit was therefore lost.
+    /// A new process has the pid of a living one: the exit of that was lost.
     fn end_previous(&mut self, pid: i32, at_ns: u64) {
         if let Some(old) = self.tree.find_living(pid) {
             self.report_vanished(old, at_ns);
@@ -197,6 +200,7 @@ impl Target {
             (Some(parent), _) => Some(Parent { key: parent.key, image: parent.image.clone() }),
             (None, born_of) => born_of,
         };
+        // A source may not know the parent at an exec.
         let parent_pid = match new.lineage.parent_pid {
             0 => node.lineage.parent_pid,
             parent_pid => parent_pid,

@@ -36,7 +36,7 @@ impl Script {
         Self { tracker, now: 1000, effects: Vec::new() }
     }
 
-    /// A script whose init has been reported already.
+    /// A script in which init has been reported already.
     fn running() -> Self {
         let mut script = Self::new();
         script.exec(INIT, SHIM, "/bin/sh", Some(false));
