@@ -9,7 +9,7 @@
 use std::{fs, path::Path};
 
 /// Modules and files that use nothing of one operating system.
-const PORTABLE: [&str; 30] = [
+const PORTABLE: [&str; 31] = [
     "model",
     "config",
     "observe/record.rs",

@@ -21,17 +21,6 @@ impl Ended {
         }
     }
 
-    /// From a status in go-runc's form. 129–192 can be an exit code as well as a signal and is
-    /// taken for a signal, so a wait status of the kernel is the better source.
-    #[must_use]
-    pub fn from_go_runc(status: u32) -> Self {
-        match u8::try_from(status) {
-            Ok(status @ 129..=192) => Self::Signal(status - 128),
-            Ok(code) => Self::Code(code),
-            Err(_) => Self::Code(u8::MAX),
-        }
-    }
-
     /// The status in go-runc's form: 0–255, or 128 + the signal.
     #[must_use]
     pub fn status(self) -> u32 {

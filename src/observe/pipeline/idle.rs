@@ -63,7 +63,7 @@ impl Pipeline {
 
     /// Records that init of an idle container has received input.
     pub(in crate::observe) fn input(&mut self, id: TargetId) {
-        self.apply_activity(id, |idle, now| idle.happened(Activity::Input, now));
+        self.apply_activity(id, |idle, now| idle.note_activity(Activity::Input, now));
     }
 
     /// Processes the record of a connection that [`Source::await_connection`] asked for.
@@ -71,9 +71,9 @@ impl Pipeline {
     /// [`Source::await_connection`]: crate::observe::source::Source::await_connection
     pub(super) fn record_connection(&mut self, id: TargetId, at_ns: u64) {
         let is_reported =
-            self.apply_activity(id, |idle, _| idle.happened(Activity::Connection, at_ns));
+            self.apply_activity(id, |idle, _| idle.note_activity(Activity::Connection, at_ns));
         let outcome = if is_reported { Outcome::Reported } else { Outcome::Silent };
-        self.tracker.socket(id, at_ns, outcome);
+        self.tracker.count_socket_record(id, at_ns, outcome);
     }
 
     /// Whether a container is idle, according to the last event about it.
@@ -110,29 +110,29 @@ impl Pipeline {
                 continue;
             };
             let input_ns = state.input.last_ns();
-            let Some(quiet_ns) = state.idle.quiet(now, input_ns, seen) else { continue };
-            state.input.is_awaited();
+            let Some(quiet_ns) = state.idle.check(now, input_ns, seen) else { continue };
+            state.input.await_next();
             self.emit_idleness(id, now, true, Body::ContainerIdle { quiet_ns });
             self.source.await_connection(id);
             // Activity may have come between the checks above and the moment from which the source
             // and the input report it, so both are read again.
             let after = self.source.connections(id).unwrap_or(Connections { open: 0, ..seen });
             if after.open > 0 || after.changed_ns != seen.changed_ns {
-                self.apply_activity(id, |idle, now| idle.happened(Activity::Connection, now));
+                self.apply_activity(id, |idle, now| idle.note_activity(Activity::Connection, now));
             }
             let state = self.targets.get(&id).and_then(|watched| watched.idle.as_ref());
             if state.is_some_and(|state| state.input.last_ns() != input_ns) {
                 self.input(id);
             }
         }
-        self.perform();
+        self.run_effects();
     }
 
     /// Ends the idleness of a container that has an established connection. For sources that do not
     /// count connections.
     pub(super) fn check_connections(&mut self, id: TargetId) {
         if self.is_idle(id) && self.established_connections(id) > 0 {
-            self.apply_activity(id, |idle, now| idle.happened(Activity::Connection, now));
+            self.apply_activity(id, |idle, now| idle.note_activity(Activity::Connection, now));
         }
     }
 

@@ -57,7 +57,6 @@ pub(in crate::observe) struct Pipeline {
     targets: BTreeMap<TargetId, Watched>,
     /// Records that were read and not yet tracked. The vector is kept for its capacity.
     records: Vec<Record>,
-    effects: Vec<Effect>,
     /// What the caller has not taken yet, in the order of the events.
     emissions: Vec<Emission>,
     held_reported_at: Instant,
@@ -94,7 +93,6 @@ impl Pipeline {
             reaped: process::Reaped::new()?,
             targets: BTreeMap::new(),
             records: Vec::with_capacity(TURN),
-            effects: Vec::new(),
             emissions: Vec::new(),
             held_reported_at: Instant::now(),
         })
@@ -177,7 +175,7 @@ impl Pipeline {
     /// record said.
     pub(in crate::observe) fn request_scan(&mut self, id: TargetId) {
         self.tracker.request_scan(id);
-        self.perform();
+        self.run_effects();
     }
 
     /// Ends a target. Its open ports and processes are reported as ended, and its account last.
@@ -196,7 +194,7 @@ impl Pipeline {
         self.end_ports(id);
         let counts = counts.map(|KernelCounts { seen, lost }| (seen, lost));
         self.tracker.end(id, counts, monotonic_ns());
-        self.perform();
+        self.run_effects();
         self.targets.remove(&id);
     }
 
@@ -239,7 +237,7 @@ impl Pipeline {
             self.record(record);
         }
         self.records = records;
-        self.perform();
+        self.run_effects();
         busy
     }
 
@@ -248,8 +246,10 @@ impl Pipeline {
         let now = monotonic_ns();
         let (tracker, targets) = (&mut self.tracker, &self.targets);
         // Asking each of the few targets costs less than keeping the target of every process.
-        self.reaped.answers(&mut |key| targets.keys().for_each(|id| tracker.reaped(*id, key, now)));
-        self.perform();
+        self.reaped.answers(&mut |key| {
+            targets.keys().for_each(|id| tracker.confirm_reaped(*id, key, now))
+        });
+        self.run_effects();
     }
 
     /// Reports each dead process that has had its output held for [`HELD_AFTER`], with the holders.
@@ -259,7 +259,7 @@ impl Pipeline {
         if self.held_reported_at.elapsed() >= INTERVAL && self.tracker.awaits_done() {
             self.held_reported_at = Instant::now();
             let held_after = u64::try_from(HELD_AFTER.as_nanos()).unwrap_or(u64::MAX);
-            self.settle(|tracker, now| tracker.overdue(now, held_after));
+            self.call_tracker(|tracker, now| tracker.report_held(now, held_after));
         }
     }
 
@@ -273,9 +273,9 @@ impl Pipeline {
 
     /// Calls the tracker with a fact that is not a record, such as a reaped exit, and runs the
     /// effects. The closure receives the tracker and `CLOCK_MONOTONIC` in nanoseconds.
-    pub(in crate::observe) fn settle(&mut self, call: impl FnOnce(&mut Tracker, u64)) {
+    pub(in crate::observe) fn call_tracker(&mut self, call: impl FnOnce(&mut Tracker, u64)) {
         call(&mut self.tracker, monotonic_ns());
-        self.perform();
+        self.run_effects();
     }
 
     /// Emits an event that does not come from the tracker, in its place among those that do.
@@ -331,22 +331,22 @@ impl Pipeline {
 
     /// Runs the tracker's effects. An answer may cause further effects, so it loops until there are
     /// none.
-    fn perform(&mut self) {
+    fn run_effects(&mut self) {
         let mut effects = self.tracker.take_effects();
         while !effects.is_empty() {
             for effect in effects {
                 match effect {
                     Effect::Emit(emission) => self.emissions.push(emission),
-                    Effect::AskReaped { key, .. } => {
+                    Effect::QueryReaped { key, .. } => {
                         // Refused if too many wait. Its done is then reported with the end of the
                         // container.
                         let _ = self.reaped.ask(key);
                     }
-                    Effect::AskHolders { target, key, outputs, among } => {
+                    Effect::QueryHolders { target, key, outputs, among } => {
                         let holders = process::holders(outputs, &among);
-                        self.tracker.holders(target, key, &holders, monotonic_ns());
+                        self.tracker.set_holders(target, key, &holders, monotonic_ns());
                     }
-                    Effect::Look { target } => self.scan_or_defer(target),
+                    Effect::Scan { target } => self.scan_or_defer(target),
                 }
             }
             effects = self.tracker.take_effects();
@@ -371,7 +371,7 @@ impl Pipeline {
             self.targets.iter().filter(|(_, watched)| due(watched)).map(|(id, _)| *id).collect();
         for id in due {
             self.scan_target(id);
-            self.perform();
+            self.run_effects();
         }
         self.run_due_dumps();
     }

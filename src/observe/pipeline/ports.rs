@@ -226,9 +226,9 @@ impl Pipeline {
                 self.emit_changes(id, changes, Grade::Exact);
                 Outcome::Reported
             }
-            Err(Full) => Outcome::NoRoom,
+            Err(Full) => Outcome::NoCapacity,
         };
-        self.tracker.socket(id, at_ns, outcome);
+        self.tracker.count_socket_record(id, at_ns, outcome);
     }
 
     /// Reads the kernel's list of a target's sockets; `None` if its ports are not observed or if
@@ -248,7 +248,7 @@ impl Pipeline {
             polling.next = now + Duration::from_millis(DUMP_BACKOFF_MS[polling.step]);
             polling.step = (polling.step + 1).min(DUMP_BACKOFF_MS.len() - 1);
         }
-        self.ports.look_began(id, at_ns);
+        self.ports.begin_dump(id, at_ns);
         let is_polled = network.polling.is_some();
         let sockets = self.sockets(id, SocketState::Listening);
         // A source that sees no ports counts no connections either.
@@ -269,7 +269,7 @@ impl Pipeline {
                 Some(Dump { at_ns, listening, udp })
             }
             Err(error) => {
-                self.ports.look_failed(id);
+                self.ports.fail_dump(id);
                 tracing::warn!(target = id.0, %error, "failed to list the listening sockets");
                 None
             }
@@ -281,14 +281,14 @@ impl Pipeline {
         let Some(Dump { at_ns, listening: sockets, udp }) = dump else { return };
         // Finding owners reads the descriptors of every process, so it is done for new sockets
         // only.
-        let strangers = self.ports.strangers(id, &sockets);
+        let strangers = self.ports.unknown_sockets(id, &sockets);
         let mut owned = self.owners(id, strangers);
         let known = sockets
             .into_iter()
             .filter(|socket| owned.iter().all(|(other, _)| other.cookie != socket.cookie));
         let known: Vec<_> = known.map(|socket| (socket, Vec::new())).collect();
         owned.extend(known);
-        let changes = self.ports.found(id, at_ns, owned, udp.as_ref());
+        let changes = self.ports.apply_dump(id, at_ns, owned, udp.as_ref());
         self.emit_changes(id, changes, Grade::Snapshot);
     }
 
@@ -305,7 +305,7 @@ impl Pipeline {
                 self.record(record);
             }
             self.compare_dump(id, dump);
-            self.perform();
+            self.run_effects();
         }
     }
 
@@ -320,7 +320,7 @@ impl Pipeline {
         for Change { at_ns, is_open, is_late, port } in changes {
             if is_late {
                 // Its record was counted as one without an event, because the number was unknown.
-                self.tracker.told_after_all(id);
+                self.tracker.recount_as_delivered(id);
             }
             let (grade, derived) =
                 if is_late { (Grade::Late, false) } else { (grade, grade != Grade::Exact) };

@@ -327,7 +327,7 @@ impl ObservedContainer for Handle {
 
     fn input(&self) {
         // Called for each write. Only the first input of an idle container makes a message.
-        if self.input.came(monotonic_ns()) {
+        if self.input.note(monotonic_ns()) {
             self.send(Outcome::Input { serial: self.serial });
         }
     }

@@ -13,7 +13,7 @@ pub enum Outcome {
     /// It became no event: it is about a process of the runtime, or about a known fact.
     Silent,
     /// The tracker or the port table had no capacity for what it is about.
-    NoRoom,
+    NoCapacity,
 }
 
 /// The numbers of records since the target began. Whatever is lost is reported in a [`Gap`], which
@@ -34,7 +34,7 @@ impl Account {
         match outcome {
             Outcome::Reported => self.delivered += 1,
             Outcome::Silent => self.runtime += 1,
-            Outcome::NoRoom => {
+            Outcome::NoCapacity => {
                 self.no_capacity += 1;
                 return self.count_lost(at_ns);
             }
@@ -89,7 +89,7 @@ impl Account {
             // The kernel counts the processes of the runtime too, which are never reported.
             seen: seen_lost.map(|(seen, _)| seen.saturating_sub(self.runtime)),
             delivered: self.delivered,
-            // The kernel's count lacks those for which there was no capacity here: it delivered them.
+            // Its count lacks those for which there was no capacity here: it delivered them.
             lost: seen_lost.map(|(_, lost)| lost + self.no_capacity),
             runtime: self.runtime,
         }

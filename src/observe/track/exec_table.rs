@@ -3,6 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::tree::Index;
+use crate::model::Ended;
 
 /// How many entries are kept. An entry is removed when its process is done; those of execs that
 /// failed stay. Beyond this the oldest is dropped, and its process would be reported without its
@@ -39,8 +40,7 @@ pub(super) struct ExecEntry {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReapedExit {
     pub(super) pid: i32,
-    /// As go-runc encodes it: 0–255, or 128 + signal.
-    pub(super) status: u32,
+    pub(super) ended: Ended,
     pub(super) at_ns: u64,
 }
 

@@ -41,8 +41,8 @@ pub(in crate::observe) struct Input {
 
 impl Input {
     /// Notes input at this time. Returns whether the observer waits for it: the first input after
-    /// [`is_awaited`](Self::is_awaited).
-    pub(in crate::observe) fn came(&self, now_ns: u64) -> bool {
+    /// [`await_next`](Self::await_next).
+    pub(in crate::observe) fn note(&self, now_ns: u64) -> bool {
         self.last_ns.store(now_ns, Ordering::Relaxed);
         // Loaded before it is swapped: input is frequent and rarely awaited.
         self.awaited.load(Ordering::Relaxed) && self.awaited.swap(false, Ordering::Relaxed)
@@ -53,8 +53,8 @@ impl Input {
         self.last_ns.load(Ordering::Relaxed)
     }
 
-    /// Makes the next [`came`](Self::came) return `true`.
-    pub(in crate::observe) fn is_awaited(self: &Arc<Self>) {
+    /// Makes the next [`note`](Self::note) return `true`.
+    pub(in crate::observe) fn await_next(self: &Arc<Self>) {
         self.awaited.store(true, Ordering::Relaxed);
     }
 }
@@ -73,18 +73,22 @@ impl Idle {
         now_ns: u64,
     ) -> Option<Activity> {
         self.running.insert(exec_id.to_owned());
-        self.happened(Activity::Exec, now_ns)
+        self.note_activity(Activity::Exec, now_ns)
     }
 
     /// An exec has ended. An unknown one changes nothing.
     pub(in crate::observe) fn exec_ended(&mut self, exec_id: &str, now_ns: u64) {
         if self.running.remove(exec_id) {
-            self.happened(Activity::Exec, now_ns);
+            self.note_activity(Activity::Exec, now_ns);
         }
     }
 
     /// Notes an activity. Returns it if it ends the idleness.
-    pub(in crate::observe) fn happened(&mut self, what: Activity, now_ns: u64) -> Option<Activity> {
+    pub(in crate::observe) fn note_activity(
+        &mut self,
+        what: Activity,
+        now_ns: u64,
+    ) -> Option<Activity> {
         // A record may be older than an activity that is noted already.
         self.quiet_since_ns = self.quiet_since_ns.max(now_ns);
         let was_idle = self.due_ns.is_none();
@@ -92,7 +96,7 @@ impl Idle {
         was_idle.then_some(what)
     }
 
-    /// When to call [`quiet`](Self::quiet) next; `None` while it is idle or an exec runs.
+    /// When to call [`check`](Self::check) next; `None` while it is idle or an exec runs.
     pub(in crate::observe) fn due_ns(&self) -> Option<u64> {
         // The end of the last exec sets the next deadline: a timer in between would be for nothing.
         self.due_ns.filter(|_| self.running.is_empty())
@@ -101,7 +105,7 @@ impl Idle {
     /// Decides whether it becomes idle, with the time of the last input and the connections that
     /// the source has counted. Returns for how many nanoseconds there was no activity if it does;
     /// otherwise sets the next deadline.
-    pub(in crate::observe) fn quiet(
+    pub(in crate::observe) fn check(
         &mut self,
         now_ns: u64,
         input_ns: u64,

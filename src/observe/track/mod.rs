@@ -55,7 +55,7 @@ pub use self::{
 };
 use self::{exec_table::ReapedExit, output::Output, target::Target};
 use crate::{
-    model::{Gap, Process, ProcessKey},
+    model::{Ended, Gap, Process, ProcessKey},
     observe::record::{Record, TargetId},
 };
 
@@ -94,7 +94,7 @@ impl Tracker {
 
     /// Sets the path of the container's runtime, by which its stages are known where the source
     /// does not report mount namespaces.
-    pub fn runtime_path(&mut self, id: TargetId, path: &[u8]) {
+    pub fn set_runtime_path(&mut self, id: TargetId, path: &[u8]) {
         self.with(id, |target| target.runtime_path = Some(path.into()));
     }
 
@@ -117,7 +117,7 @@ impl Tracker {
 
     /// The shim has pipes of its own for the output of init (`exec_id` empty) or of an exec: done
     /// waits for their end.
-    pub fn expects_output_end(&mut self, id: TargetId, exec_id: &str) {
+    pub fn expect_output_end(&mut self, id: TargetId, exec_id: &str) {
         self.with(id, |target| target.exec_table.entry(exec_id).expects_output_end = true);
     }
 
@@ -149,12 +149,12 @@ impl Tracker {
     }
 
     /// Counts the outcome of a socket's record, which the port table has handled, in the account.
-    pub fn socket(&mut self, id: TargetId, at_ns: u64, outcome: Outcome) {
+    pub fn count_socket_record(&mut self, id: TargetId, at_ns: u64, outcome: Outcome) {
         self.with(id, |target| target.count(outcome, at_ns));
     }
 
     /// Counts a record as delivered that was counted as silent: its event is reported late.
-    pub fn told_after_all(&mut self, id: TargetId) {
+    pub fn recount_as_delivered(&mut self, id: TargetId) {
         self.with(id, Target::recount);
     }
 
@@ -173,8 +173,8 @@ impl Tracker {
     /// Otherwise this is the exit, and a later record of it is dropped. The record contains more
     /// (code and signal separately, the OOM killer) and was made before: so read the source until
     /// it is empty before this call.
-    pub fn reaped_exit(&mut self, id: TargetId, exec_id: &str, pid: i32, status: u32, at_ns: u64) {
-        self.with(id, |target| target.reaped_exit(exec_id, ReapedExit { pid, status, at_ns }));
+    pub fn reaped_exit(&mut self, id: TargetId, exec_id: &str, pid: i32, ended: Ended, at_ns: u64) {
+        self.with(id, |target| target.reaped_exit(exec_id, ReapedExit { pid, ended, at_ns }));
     }
 
     /// The shim's own pipes of init (`exec_id` empty) or of an exec have ended.
@@ -182,26 +182,32 @@ impl Tracker {
         self.with(id, |target| target.output_ended(exec_id, at_ns));
     }
 
-    /// Answers [`Effect::AskReaped`]. Does nothing for an unknown process, or a second time.
-    pub fn reaped(&mut self, id: TargetId, key: ProcessKey, at_ns: u64) {
+    /// Answers [`Effect::QueryReaped`]. Does nothing for an unknown process, or a second time.
+    pub fn confirm_reaped(&mut self, id: TargetId, key: ProcessKey, at_ns: u64) {
         self.with(id, |target| target.confirm_reaped(key, at_ns));
     }
 
-    /// Answers [`Effect::AskHolders`] with those of `among` that hold one of `outputs`.
-    pub fn holders(&mut self, id: TargetId, key: ProcessKey, holders: &[ProcessKey], at_ns: u64) {
+    /// Answers [`Effect::QueryHolders`] with those of `among` that hold one of `outputs`.
+    pub fn set_holders(
+        &mut self,
+        id: TargetId,
+        key: ProcessKey,
+        holders: &[ProcessKey],
+        at_ns: u64,
+    ) {
         self.with(id, |target| target.set_holders(key, holders, at_ns));
     }
 
     /// Reports which processes hold the output of each process that exited `held_after_ns` ago and
     /// is not done; once for each. For pipes of the shim's own it may have to query the holders
     /// first: then the next call reports them.
-    pub fn overdue(&mut self, at_ns: u64, held_after_ns: u64) {
+    pub fn report_held(&mut self, at_ns: u64, held_after_ns: u64) {
         for target in self.targets.values_mut() {
             lend(&mut self.output, target, |target| target.report_held(at_ns, held_after_ns));
         }
     }
 
-    /// Whether a process is not done, so that a timer for [`overdue`](Self::overdue) is needed.
+    /// Whether a process is not done, so that a timer for [`report_held`](Self::report_held) is needed.
     #[must_use]
     pub fn awaits_done(&self) -> bool {
         self.targets.values().any(|target| target.awaiting_done > 0)

@@ -15,17 +15,17 @@ use super::{super::record::What, Tracker};
 pub enum Effect {
     /// Append this event to the event log.
     Emit(Emission),
-    /// A process has exited. Answer with [`Tracker::reaped`] once its whole thread group is dead
+    /// A process has exited. Answer with [`Tracker::confirm_reaped`] once its whole thread group is dead
     /// and reaped, which a pidfd or its absence shows. Query in batches: only its done waits for
     /// the answer.
-    AskReaped {
+    QueryReaped {
         /// The target that the process belongs to.
         target: TargetId,
         /// The exited process.
         key: ProcessKey,
     },
-    /// Answer with [`Tracker::holders`] which of `among` have one of `outputs` open.
-    AskHolders {
+    /// Answer with [`Tracker::set_holders`] which of `among` have one of `outputs` open.
+    QueryHolders {
         /// The target that the process belongs to.
         target: TargetId,
         /// The exited process.
@@ -38,7 +38,7 @@ pub enum Effect {
     /// Scan `/proc` and give the records, from [`What::ScanBegan`] to [`What::ScanEnded`]. Between
     /// the scan and `ScanEnded` read the source until it is empty: an exit record that it still has
     /// is more exact than an absence.
-    Look {
+    Scan {
         /// The target to scan.
         target: TargetId,
     },
@@ -104,7 +104,7 @@ impl Output {
     }
 
     pub(super) fn query_reaped(&mut self, target: TargetId, key: ProcessKey) {
-        self.effects.push(Effect::AskReaped { target, key });
+        self.effects.push(Effect::QueryReaped { target, key });
     }
 
     pub(super) fn query_holders(
@@ -114,19 +114,19 @@ impl Output {
         outputs: [Option<FileId>; 2],
         among: Vec<ProcessKey>,
     ) {
-        self.effects.push(Effect::AskHolders { target, key, outputs, among });
+        self.effects.push(Effect::QueryHolders { target, key, outputs, among });
     }
 
     pub(super) fn request_scan(&mut self, target: TargetId) {
-        self.effects.push(Effect::Look { target });
+        self.effects.push(Effect::Scan { target });
     }
 
     /// Drops the queries about a target that has ended.
     pub(super) fn drop_queries(&mut self, ended: TargetId) {
         self.effects.retain(|effect| match effect {
-            Effect::AskReaped { target, .. }
-            | Effect::AskHolders { target, .. }
-            | Effect::Look { target } => *target != ended,
+            Effect::QueryReaped { target, .. }
+            | Effect::QueryHolders { target, .. }
+            | Effect::Scan { target } => *target != ended,
             Effect::Emit(_) => true,
         });
     }

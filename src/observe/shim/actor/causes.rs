@@ -23,7 +23,7 @@ impl Actor {
                     self.pipeline.tracker.runtime_exec(*id, &exec_id, pid);
                     // Now, because the exec may start, exit and be done in the next batch of
                     // records.
-                    self.pipeline.tracker.expects_output_end(*id, &exec_id);
+                    self.pipeline.tracker.expect_output_end(*id, &exec_id);
                 }
             }
             Cause::ExecStarted { serial, exec_id, pid } => {
@@ -53,7 +53,7 @@ impl Actor {
         let name = container.id.clone();
         let id = self.observe(serial, container, &settings, init, pid_namespace, late);
         if let Some(id) = id {
-            self.pipeline.tracker.runtime_path(id, runtime.as_os_str().as_bytes());
+            self.pipeline.tracker.set_runtime_path(id, runtime.as_os_str().as_bytes());
             self.pipeline.watch_ports(id, init, &name, late);
             self.pipeline.watch_idle(id, settings.idle_after, input);
         }
@@ -107,7 +107,7 @@ impl Actor {
         }
         self.targets.insert(serial, target_id);
         self.containers.insert(target_id, container);
-        self.pipeline.tracker.expects_output_end(target_id, "");
+        self.pipeline.tracker.expect_output_end(target_id, "");
         let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
         self.pipeline.emit(target_id, began_ns, Body::ContainerStart { init });
         if late {

@@ -19,15 +19,13 @@ impl Actor {
                     "" => self.pipeline.unwatch_idle(id),
                     exec_id => self.pipeline.exec_ended(id, exec_id),
                 }
-                self.pipeline.settle(|tracker, now| {
-                    tracker.reaped_exit(id, &exec_id, exit.pid, exit.status(), now);
+                self.pipeline.call_tracker(|tracker, now| {
+                    tracker.reaped_exit(id, &exec_id, exit.pid, exit.ended, now);
                 });
             }
             Outcome::OutputEnded { serial, exec_id } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
-                self.pipeline.settle(|tracker, now| {
-                    tracker.output_ended(id, &exec_id, now)
-                });
+                self.pipeline.call_tracker(|tracker, now| tracker.output_ended(id, &exec_id, now));
             }
             Outcome::Input { serial } => {
                 if let Some(id) = self.targets.get(&serial) {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  listen, unlisten   records of one socket: a TCP socket listens, a UDP socket is bound
-//!  found              a dump of the kernel's sockets, compared with what is known
+//!  apply_dump         a dump of the kernel's sockets, compared with what is known
 //!        ▼
 //!  Change             a port opened with its first socket, or closed with its last
 //! ```
@@ -127,14 +127,14 @@ impl Ports {
     }
 
     /// A dump of the target's sockets begins. Give all records that were made until its end before
-    /// [`found`](Self::found).
-    pub fn look_began(&mut self, target: TargetId, at_ns: u64) {
+    /// [`apply_dump`](Self::apply_dump).
+    pub fn begin_dump(&mut self, target: TargetId, at_ns: u64) {
         self.targets.entry(target).or_default().dump = Some((at_ns, HashSet::new()));
     }
 
     /// The sockets among `found` that are not known: the caller must find their owners.
     #[must_use]
-    pub fn strangers(&self, target: TargetId, found: &[Socket]) -> Vec<Socket> {
+    pub fn unknown_sockets(&self, target: TargetId, found: &[Socket]) -> Vec<Socket> {
         let known = self.targets.get(&target).map(|target| &target.sockets);
         let is_known =
             |socket: &&Socket| known.is_none_or(|known| !known.contains_key(&socket.cookie));
@@ -146,7 +146,7 @@ impl Ports {
     /// read. A UDP socket that `udp` lacks is closed; an unknown one in it opens no port, because
     /// the kernel's list does not show whether a socket was bound or has just sent. `at_ns` is the
     /// time of the changes that only the dump shows.
-    pub fn found(
+    pub fn apply_dump(
         &mut self,
         target: TargetId,
         at_ns: u64,
@@ -189,7 +189,7 @@ impl Ports {
     }
 
     /// The dump has failed.
-    pub fn look_failed(&mut self, target: TargetId) {
+    pub fn fail_dump(&mut self, target: TargetId) {
         if let Some(target) = self.targets.get_mut(&target) {
             target.dump = None;
         }

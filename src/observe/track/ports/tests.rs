@@ -59,8 +59,8 @@ fn a_port_opens_once_its_number_is_known() {
     let mut ports = Ports::default();
     assert_eq!(ports.listen(T, 1, socket(1, 0), owner(10)), Ok(Vec::new()));
     assert!(ports.awaits_number(T));
-    ports.look_began(T, 2);
-    let found = ports.found(T, 3, vec![(socket(1, 4000), Vec::new())], None);
+    ports.begin_dump(T, 2);
+    let found = ports.apply_dump(T, 3, vec![(socket(1, 4000), Vec::new())], None);
     assert_eq!(
         (summary(&found), found[0].at_ns, found[0].is_late),
         (vec![(true, 4000, vec![10])], 1, true)
@@ -83,7 +83,7 @@ fn a_dump_reports_the_differences() {
     for (cookie, port) in [(1, 80), (2, 81), (4, 83)] {
         ports.listen(T, 1, socket(cookie, port), owner(10)).unwrap();
     }
-    ports.look_began(T, 10);
+    ports.begin_dump(T, 10);
     ports.listen(T, 11, socket(3, 82), owner(10)).unwrap();
     ports.unlisten(T, 12, socket(4, 83));
     let found = vec![
@@ -91,7 +91,7 @@ fn a_dump_reports_the_differences() {
         (socket(4, 83), Vec::new()),
         (socket(5, 84), vec![owner(20)]),
     ];
-    let changes = ports.found(T, 13, found, None);
+    let changes = ports.apply_dump(T, 13, found, None);
     assert_eq!(summary(&changes), [(false, 81, vec![10]), (true, 84, vec![20])]);
     let open: Vec<u16> = ports.snapshot(T).iter().map(|port| port.endpoint.port).collect();
     assert_eq!(open, [80, 82, 84]);
@@ -111,12 +111,12 @@ fn a_udp_port_is_closed_by_a_dump_of_udp_only() {
     assert_eq!(summary(&ports.listen(T, 1, udp(2), owner(11)).unwrap()), [(true, 80, vec![11])]);
     assert_eq!(ports.snapshot(T).len(), 2);
     let listening = || vec![(socket(1, 80), Vec::new())];
-    ports.look_began(T, 2);
-    assert_eq!(ports.found(T, 3, listening(), None), []);
-    ports.look_began(T, 4);
-    assert_eq!(ports.found(T, 5, listening(), Some(&HashSet::from([2, 3]))), []);
-    ports.look_began(T, 6);
-    let closed = ports.found(T, 7, listening(), Some(&HashSet::from([3])));
+    ports.begin_dump(T, 2);
+    assert_eq!(ports.apply_dump(T, 3, listening(), None), []);
+    ports.begin_dump(T, 4);
+    assert_eq!(ports.apply_dump(T, 5, listening(), Some(&HashSet::from([2, 3]))), []);
+    ports.begin_dump(T, 6);
+    let closed = ports.apply_dump(T, 7, listening(), Some(&HashSet::from([3])));
     assert_eq!(
         (summary(&closed), closed[0].port.endpoint.transport),
         (vec![(false, 80, vec![11])], Transport::Udp)
@@ -211,9 +211,9 @@ proptest! {
                 }
                 Step::Lose => lose = true,
                 Step::Dump => {
-                    ports.look_began(T, now);
+                    ports.begin_dump(T, now);
                     let found = alive.values().map(|socket| (*socket, Vec::new())).collect();
-                    let reported = apply(ports.found(T, now, found, None));
+                    let reported = apply(ports.apply_dump(T, now, found, None));
                     let truth: BTreeSet<u16> =
                         alive.values().map(|socket| socket.endpoint.port).collect();
                     prop_assert_eq!(&reported, &truth);

@@ -141,7 +141,7 @@ impl Target {
 
     /// The shim's reaper has waited for a process: confirms a reported exit, or reports it.
     pub(in crate::observe::track) fn reaped_exit(&mut self, exec_id: &str, reaped: ReapedExit) {
-        let ReapedExit { pid, status, at_ns } = reaped;
+        let ReapedExit { pid, ended, at_ns } = reaped;
         self.last_ns = self.last_ns.max(at_ns);
         // Reported and done already, as in `exec_started`.
         if self.exec_table.find(exec_id).is_none() && self.tree.has_forgotten(pid) {
@@ -163,7 +163,6 @@ impl Target {
             return self.tree.forget(index, at_ns);
         }
         if node.death.is_none() {
-            let ended = Some(Ended::from_go_runc(status));
             let (stamp, pending_exit) = match node.pending_exit.take() {
                 // The record has the time and the OOM killer, the reaper has the status.
                 Some(pending_exit) if pending_exit.recorded => {
@@ -172,7 +171,7 @@ impl Target {
                 }
                 _ => (Stamp::derived(at_ns, Grade::Late), PendingExit::unrecorded(at_ns)),
             };
-            self.report_exit(stamp, index, ended, pending_exit);
+            self.report_exit(stamp, index, Some(ended), pending_exit);
         }
         self.mark_reaped(index, at_ns);
     }

@@ -36,7 +36,7 @@ impl Target {
             Lookup::Unknown => {}
         }
         let Some(index) = self.add_process(key, lineage, stamp.at_ns) else {
-            return Outcome::NoRoom;
+            return Outcome::NoCapacity;
         };
         self.tree.node_mut(index).forked = true;
         let Some(process) = self.forked_process(index) else {
@@ -92,7 +92,7 @@ impl Target {
             Lookup::Dead(_) | Lookup::Forgotten => Outcome::Silent,
             Lookup::Unknown => {
                 let Some(index) = self.add_process(key, new.lineage, stamp.at_ns) else {
-                    return Outcome::NoRoom;
+                    return Outcome::NoCapacity;
                 };
                 self.run_image(stamp, index, new)
             }

@@ -109,7 +109,7 @@ fn a_process_from_outside_is_injected() {
 #[test]
 fn without_mounts_stages_are_known_by_image_and_parent() {
     let mut script = Script::new();
-    script.tracker.runtime_path(HERE, b"/usr/sbin/crun");
+    script.tracker.set_runtime_path(HERE, b"/usr/sbin/crun");
     script.exec(INIT, SHIM, "/usr/sbin/crun", None);
     script.exec(INIT, SHIM, "/memfd:runc_cloned:/proc/self/exe", None);
     script.what(INIT, runc_init(lineage(SHIM, 1)));

@@ -35,8 +35,8 @@ fn the_cost_of_a_record() {
         // The answers are late and in batches, as those of pidfds.
         if life % 64 == 63 {
             for effect in script.tracker.take_effects() {
-                if let Effect::AskReaped { target, key } = effect {
-                    script.tracker.reaped(target, key, script.now);
+                if let Effect::QueryReaped { target, key } = effect {
+                    script.tracker.confirm_reaped(target, key, script.now);
                 }
             }
             drop(script.tracker.take_effects());

@@ -13,7 +13,7 @@ fn done_waits_for_a_descendant_that_holds_the_output() {
     script.what(201, exit_holding(5 << 8));
     script.reap();
     assert_eq!(script.lines(), ["process.exit 201 5", "reaped? 201", "holders? 201 [202]"]);
-    script.tracker.holders(HERE, key(201), &[key(202)], script.now);
+    script.tracker.set_holders(HERE, key(201), &[key(202)], script.now);
     assert!(script.lines().is_empty());
     script.exit(202, 0);
     assert_eq!(script.lines(), ["process.exit 202 0", "reaped? 202", "process.done 201"]);
@@ -27,7 +27,7 @@ fn when_a_holder_exits_the_rest_is_queried_again() {
     script.fork(201, 202);
     script.what(201, exit_holding(0));
     script.reap();
-    script.tracker.holders(HERE, key(201), &[key(202)], script.now);
+    script.tracker.set_holders(HERE, key(201), &[key(202)], script.now);
     script.fork(202, 203);
     script.lines();
     script.exit(202, 0);
@@ -35,9 +35,9 @@ fn when_a_holder_exits_the_rest_is_queried_again() {
     script.fork(203, 204);
     script.exit(203, 0);
     script.lines();
-    script.tracker.holders(HERE, key(201), &[], script.now);
+    script.tracker.set_holders(HERE, key(201), &[], script.now);
     assert_eq!(script.lines(), ["holders? 201 [204]"], "204 was born after the query");
-    script.tracker.holders(HERE, key(201), &[], script.now);
+    script.tracker.set_holders(HERE, key(201), &[], script.now);
     assert_eq!(script.lines(), ["process.done 201"]);
 }
 
@@ -70,14 +70,14 @@ fn done_of_an_exec_waits_for_its_pipes() {
     for pipes_first in [true, false] {
         let mut script = Script::running();
         script.tracker.runtime_exec(HERE, "probe", 300);
-        script.tracker.expects_output_end(HERE, "probe");
+        script.tracker.expect_output_end(HERE, "probe");
         script.exec(302, 300, "/bin/sh", Some(false));
         script.exit(302, 5 << 8);
         script.lines();
         if pipes_first {
             script.tracker.output_ended(HERE, "probe", 5000);
         }
-        script.tracker.reaped_exit(HERE, "probe", 302, 5, 5000);
+        script.tracker.reaped_exit(HERE, "probe", 302, Ended::Code(5), 5000);
         if !pipes_first {
             assert!(script.lines().is_empty());
             script.tracker.output_ended(HERE, "probe", 6000);
@@ -91,14 +91,14 @@ fn done_of_an_exec_waits_for_its_pipes() {
 fn an_exit_is_reported_once_by_source_or_reaper() {
     let mut script = Script::running();
     let at_ns = script.now + 10;
-    script.tracker.reaped_exit(HERE, "", INIT, 137, at_ns);
+    script.tracker.reaped_exit(HERE, "", INIT, Ended::Signal(9), at_ns);
     script.at(at_ns - 1, INIT, exit(Some(9)));
-    script.tracker.reaped_exit(HERE, "", INIT, 137, at_ns);
+    script.tracker.reaped_exit(HERE, "", INIT, Ended::Signal(9), at_ns);
     assert_eq!(script.lines(), ["process.exit 200 137", "reaped? 200", "process.done 200"]);
 
     let mut script = Script::running();
     script.exit(INIT, 130 << 8);
-    script.tracker.reaped_exit(HERE, "", INIT, 130, 5000);
+    script.tracker.reaped_exit(HERE, "", INIT, Ended::Signal(2), 5000);
     let exit = script.effects().iter().find_map(|effect| match effect {
         Effect::Emit(Emission { body: Body::Exit { ended, .. }, .. }) => *ended,
         _ => None,
@@ -118,7 +118,7 @@ fn a_missing_status_comes_from_the_reaper() {
     script.what(INIT, exit(None));
     assert!(script.lines().is_empty());
     let at_ns = script.now;
-    script.tracker.reaped_exit(HERE, "", INIT, 3, at_ns + 50);
+    script.tracker.reaped_exit(HERE, "", INIT, Ended::Code(3), at_ns + 50);
     assert!(matches!(&script.effects()[0], Effect::Emit(emission) if emission.at_ns == at_ns));
     assert_eq!(script.lines(), ["process.exit 200 3", "reaped? 200", "process.done 200"]);
 }
@@ -130,7 +130,7 @@ fn a_reaper_that_is_faster_than_the_source_loses_nothing() {
     let mut script = Script::running();
     script.tracker.runtime_exec(HERE, "probe", 300);
     script.tracker.exec_started(HERE, "probe", 302);
-    script.tracker.reaped_exit(HERE, "probe", 302, 4, 5000);
+    script.tracker.reaped_exit(HERE, "probe", 302, Ended::Code(4), 5000);
     script.exec(302, SHIM, "/bin/id", Some(false));
     script.exit(302, 4 << 8);
     assert_eq!(
@@ -153,13 +153,13 @@ fn a_held_output_is_reported_once() {
     script.what(201, exit_holding(0));
     let died = script.now;
     script.reap();
-    script.tracker.holders(HERE, key(201), &[key(202)], script.now);
+    script.tracker.set_holders(HERE, key(201), &[key(202)], script.now);
     script.lines();
     assert!(script.tracker.awaits_done());
-    script.tracker.overdue(died + 10, 100);
+    script.tracker.report_held(died + 10, 100);
     assert!(script.lines().is_empty());
-    script.tracker.overdue(died + 100, 100);
-    script.tracker.overdue(died + 200, 100);
+    script.tracker.report_held(died + 100, 100);
+    script.tracker.report_held(died + 200, 100);
     assert_eq!(script.lines(), ["process.held 201 [202]"]);
 }
 
@@ -167,16 +167,16 @@ fn a_held_output_is_reported_once() {
 #[test]
 fn the_holders_of_the_shims_own_pipes_are_reported_too() {
     let mut script = Script::running();
-    script.tracker.expects_output_end(HERE, "");
+    script.tracker.expect_output_end(HERE, "");
     script.fork(INIT, 201);
     script.what(INIT, exit_holding(0));
     let died = script.now;
-    script.tracker.reaped_exit(HERE, "", INIT, 0, died);
+    script.tracker.reaped_exit(HERE, "", INIT, Ended::Code(0), died);
     script.lines();
-    script.tracker.overdue(died + 100, 100);
+    script.tracker.report_held(died + 100, 100);
     assert_eq!(script.lines(), ["holders? 200 [201]"]);
-    script.tracker.holders(HERE, key(INIT), &[key(201)], died + 101);
-    script.tracker.overdue(died + 102, 100);
+    script.tracker.set_holders(HERE, key(INIT), &[key(201)], died + 101);
+    script.tracker.report_held(died + 102, 100);
     assert_eq!(script.lines(), ["process.held 200 [201]"]);
     script.exit(201, 0);
     script.reap();
@@ -195,9 +195,9 @@ fn too_many_held_outputs_are_a_gap() {
         script.fork(INIT, pid);
         script.fork(pid, pid + 1000);
         script.what(pid, exit_holding(0));
-        script.tracker.reaped(HERE, key(pid), script.now);
+        script.tracker.confirm_reaped(HERE, key(pid), script.now);
         script.lines();
-        script.tracker.holders(HERE, key(pid), &[key(pid + 1000)], script.now);
+        script.tracker.set_holders(HERE, key(pid), &[key(pid + 1000)], script.now);
     }
     assert_eq!(script.lines(), ["observer.gap Some(1) observer"]);
     script.end(None);

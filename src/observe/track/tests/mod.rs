@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::{Effect, Emission, Tracker};
 use crate::{
-    model::{Args, Body, FileId, Grade, Image, Lineage, ProcessKey, Stage},
+    model::{Args, Body, Ended, FileId, Grade, Image, Lineage, ProcessKey, Stage},
     observe::record::{Record, TargetId, What},
 };
 
@@ -92,9 +92,9 @@ impl Script {
     /// Answers each query about a reaped process with yes.
     fn reap(&mut self) {
         for effect in self.effects().clone() {
-            if let Effect::AskReaped { target, key } = effect {
+            if let Effect::QueryReaped { target, key } = effect {
                 self.now += 1;
-                self.tracker.reaped(target, key, self.now);
+                self.tracker.confirm_reaped(target, key, self.now);
             }
         }
     }
@@ -107,13 +107,13 @@ impl Script {
 
 fn line(effect: &Effect) -> String {
     match effect {
-        Effect::AskReaped { key, .. } => format!("reaped? {}", key.pid),
-        Effect::AskHolders { key, among, .. } => {
+        Effect::QueryReaped { key, .. } => format!("reaped? {}", key.pid),
+        Effect::QueryHolders { key, among, .. } => {
             let mut among: Vec<i32> = among.iter().map(|key| key.pid).collect();
             among.sort_unstable();
             format!("holders? {} {among:?}", key.pid)
         }
-        Effect::Look { .. } => "scan".to_owned(),
+        Effect::Scan { .. } => "scan".to_owned(),
         Effect::Emit(Emission { grade, body, .. }) => {
             let name = body.type_name();
             let snapshot = if *grade == Grade::Snapshot { " snapshot" } else { "" };

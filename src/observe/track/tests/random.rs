@@ -137,14 +137,14 @@ impl Observer {
             for effect in effects {
                 match effect {
                     Effect::Emit(emission) => self.emitted.push(emission),
-                    Effect::AskReaped { target, key } => {
-                        self.script.tracker.reaped(target, key, at_ns)
+                    Effect::QueryReaped { target, key } => {
+                        self.script.tracker.confirm_reaped(target, key, at_ns)
                     }
-                    Effect::AskHolders { target, key, among, .. } => {
+                    Effect::QueryHolders { target, key, among, .. } => {
                         let holders = if at_ns.is_multiple_of(20) { among } else { Vec::new() };
-                        self.script.tracker.holders(target, key, &holders, at_ns);
+                        self.script.tracker.set_holders(target, key, &holders, at_ns);
                     }
-                    Effect::Look { .. } => {}
+                    Effect::Scan { .. } => {}
                 }
             }
             effects = self.script.tracker.take_effects();
@@ -327,16 +327,16 @@ fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> boo
 fn report(tracker: &mut Tracker, id: &str, (kind, pid, parent, ticks, at_ns): Input) {
     let key = ProcessKey { pid, start_ticks: ticks };
     match kind {
-        11 => tracker.reaped_exit(HERE, id, pid, 3, at_ns),
-        12 => tracker.reaped(HERE, key, at_ns),
+        11 => tracker.reaped_exit(HERE, id, pid, Ended::Code(3), at_ns),
+        12 => tracker.confirm_reaped(HERE, key, at_ns),
         13 => {
             let holder = ProcessKey { pid: parent, start_ticks: ticks };
-            tracker.holders(HERE, key, &[holder], at_ns);
+            tracker.set_holders(HERE, key, &[holder], at_ns);
         }
         14 => {
-            tracker.expects_output_end(HERE, id);
+            tracker.expect_output_end(HERE, id);
             tracker.output_ended(HERE, id, at_ns);
-            tracker.overdue(at_ns, 3);
+            tracker.report_held(at_ns, 3);
         }
         15 => {
             tracker.runtime_exec(HERE, id, parent);

@@ -71,7 +71,7 @@ fn an_absent_init_is_left_to_the_reaper() {
     script.what(0, What::ScanBegan);
     script.what(0, What::ScanEnded);
     assert!(script.lines().is_empty());
-    script.tracker.reaped_exit(HERE, "", INIT, 7, script.now);
+    script.tracker.reaped_exit(HERE, "", INIT, Ended::Code(7), script.now);
     assert_eq!(script.lines(), ["process.exit 200 7", "reaped? 200", "process.done 200"]);
 }
 
@@ -79,7 +79,7 @@ fn an_absent_init_is_left_to_the_reaper() {
 #[test]
 fn a_scan_before_start_reports_nothing() {
     let mut script = Script::new();
-    script.tracker.runtime_path(HERE, b"/usr/bin/runc");
+    script.tracker.set_runtime_path(HERE, b"/usr/bin/runc");
     script.what(0, What::ScanBegan);
     script.what(INIT, alive(lineage(SHIM, 0), "/usr/bin/runc"));
     script.what(0, What::ScanEnded);

@@ -59,6 +59,14 @@ fn assert_reports_correctly(containerd: &Containerd, source: &str) {
     assert_eq!(exec.text("/origin"), "exec", "{exec:?}");
     let exit = subscriber.wait_of("process.exit", &exec);
     assert_eq!(exit.number("/status"), Some(3), "{exit:?}");
+    // The same status as that of a SIGKILL, and still a code: also where the shim's reaper is the
+    // only one that knows how the process ended.
+    containerd.exec("c", &[], &["sh", "-c", "sleep 1; exit 137"]).run().exit_code(137);
+    let exec = subscriber.wait_run(&["sh", "-c", "sleep 1; exit 137"]);
+    let exit = subscriber.wait_of("process.exit", &exec);
+    assert_eq!(exit.number("/status"), Some(137), "{exit:?}");
+    assert_eq!(exit.number("/process/exit/code"), Some(137), "{exit:?}");
+    assert!(exit.at("/process/exit/signal").is_null(), "{exit:?}");
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
     let close = subscriber.wait_close("c");
