@@ -59,7 +59,7 @@ const CONDITIONS: [&str; 10] = [
     "registry/mod.rs",
     "daemon/mod.rs",
     "cli/mod.rs",
-    "cli/args.rs",
+    "cli/args/mod.rs",
 ];
 
 /// Check that no other file has a condition on the operating system, and that each of these still

@@ -7,7 +7,8 @@
 //!
 //! [`tree`] finds the modules. [`items`], [`scope`] and [`names`] resolve names. [`paths`] and
 //! [`tokens`] find the paths that a module names, and [`rules`] checks them. [`planted`] breaks
-//! each rule on purpose. [`cycles`] lists what no rule forbids yet.
+//! each rule on purpose. [`cycles`] finds parts of a module that
+//! depend on each other in a circle.
 
 mod cycles;
 mod items;

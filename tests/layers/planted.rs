@@ -5,6 +5,7 @@
 //! inside, and `sys`. `task` and `observe` may name `sys` only, so most plants are in `task` and
 //! name `shim`.
 
+mod circles;
 mod imports;
 mod innocent;
 mod macros;
