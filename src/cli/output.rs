@@ -44,7 +44,7 @@ impl Style {
     }
 }
 
-/// Buffered stdout.
+/// Standard output, buffered. A reader that has left is no error.
 #[derive(Debug)]
 pub(super) struct Output(BufWriter<Stdout>);
 

@@ -61,7 +61,7 @@ pub enum DaemonError {
     Unreachable {
         /// The path of the socket.
         socket: PathBuf,
-        /// The error of connect(2).
+        /// The error of connect(2): `ENOENT` or `ECONNREFUSED` if no daemon runs.
         #[source]
         source: ttrpc::Error,
     },

@@ -41,7 +41,7 @@ pub enum ShimError {
         id: String,
         /// The address from the shim's registration.
         address: String,
-        /// The error of connect(2).
+        /// The error of connect(2): `ECONNREFUSED` if the shim has ended.
         #[source]
         source: ttrpc::Error,
     },

@@ -5,6 +5,6 @@ use serde::{Deserialize, Serialize};
 pub struct FileId {
     /// The device, as `stat.st_dev` encodes it.
     pub device: u64,
-    /// The inode.
+    /// The inode number, unique on its device while the file exists.
     pub inode: u64,
 }

@@ -29,7 +29,7 @@ pub trait ObservedContainer: Send + Sync + fmt::Debug {
     /// The pid of an exec's process is known. The process may have had events before.
     fn exec_started(&self, exec_id: &str, pid: i32);
 
-    /// A process was reaped.
+    /// A process was reaped; nothing more is known of it than its exit.
     fn exited(&self, process: &ProcessId, exit: Exit);
 
     /// Input of a client was written to init. Called for each write, so it must be cheap.

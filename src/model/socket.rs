@@ -11,21 +11,21 @@ pub struct Socket {
     pub inode: u64,
     /// The inode of its network namespace.
     pub network_namespace: u32,
-    /// Its local address.
+    /// Its local address and port; port 0 if the kernel has not chosen one yet.
     pub endpoint: Endpoint,
 }
 
 /// A socket in the system's own list of sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListedSocket {
-    /// The socket.
+    /// The socket itself, with its local address.
     pub socket: Socket,
     /// The id of the cgroup on the unified hierarchy in which it was made; `None` from a kernel
     /// that does not report it (before Linux 5.7).
     pub cgroup: Option<u64>,
 }
 
-/// Which sockets to list.
+/// Which sockets the kernel is asked to list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketState {
     /// TCP, listening.

@@ -138,7 +138,7 @@ pub enum What {
     Alive {
         /// Parent and session of the process.
         lineage: Lineage,
-        /// What the process runs.
+        /// What the process runs, not yet redacted.
         image: Arc<Image>,
         /// The id of the process's cgroup; `None` if that is the target's own cgroup.
         cgroup: Option<u64>,

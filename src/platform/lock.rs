@@ -104,7 +104,7 @@ pub(crate) fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
 pub(crate) struct PathError {
     /// What was tried, as a verb.
     pub(crate) action: &'static str,
-    /// What the system returned.
+    /// The error that the system returned.
     pub(crate) source: io::Error,
 }
 

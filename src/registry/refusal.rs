@@ -16,7 +16,7 @@ pub enum Refusal {
     /// No process has this pid.
     #[error("no process {pid}")]
     NoProcess {
-        /// The pid.
+        /// The pid that was asked for.
         pid: i32,
     },
     /// The process is a zombie.
@@ -56,7 +56,7 @@ pub enum Refusal {
     /// No entry has this id.
     #[error("no entry {id}")]
     NoEntry {
-        /// The id.
+        /// The id that was asked for.
         id: u64,
     },
     /// No entry meets the conditions.
@@ -133,7 +133,7 @@ pub enum Refusal {
     /// The change could not be written to the registry's file.
     #[error("failed to write {}", path.display())]
     Unsaved {
-        /// The file.
+        /// The file that could not be written.
         path: std::path::PathBuf,
         /// What the system returned.
         #[source]

@@ -41,7 +41,7 @@ const HISTORY: usize = 10_000;
 pub struct Store {
     directory: PathBuf,
     path: PathBuf,
-    /// Open for appending.
+    /// The file, open for appending.
     file: File,
     /// On the directory and not on the file, because the file is replaced when it is rewritten.
     _lock: Lock,
@@ -58,7 +58,7 @@ pub struct Store {
 /// The result of [`Store::open`].
 #[derive(Debug)]
 pub struct Opened {
-    /// The open file.
+    /// The store, which keeps the file open.
     pub store: Store,
     /// The registry that its lines give.
     pub registry: Registry,
@@ -74,7 +74,7 @@ pub enum StoreError {
     /// Another daemon has locked the directory.
     #[error("another daemon uses {}", directory.display())]
     InUse {
-        /// The directory.
+        /// The directory that another daemon uses.
         directory: PathBuf,
     },
     /// A step failed with an error of the system.

@@ -201,7 +201,7 @@ pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
 /// What waitid(2) reports of a child that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reaped {
-    /// The pid.
+    /// The pid, free for reuse from now on.
     pub pid: i32,
     /// Whether it exited; else a signal ended it (`CLD_KILLED`, `CLD_DUMPED`).
     pub exited: bool,

@@ -14,7 +14,7 @@ pub struct Usage {
     pub cpu_ns: u64,
     /// Resident memory in bytes.
     pub rss_bytes: u64,
-    /// The number of threads.
+    /// The number of threads in its thread group.
     pub threads: u32,
     /// How many bytes it caused to be read from storage, and to be written there.
     pub io: Option<(u64, u64)>,

@@ -11,11 +11,11 @@ use crate::model::{Endpoint, ListedSocket, Socket, SocketState, Transport};
 /// `AF_INET` and `AF_INET6`: a dump has one family.
 pub(super) const FAMILIES: [u8; 2] = [2, 10];
 
-/// `SOCK_DIAG_BY_FAMILY`.
+/// The type of requests and answers, `SOCK_DIAG_BY_FAMILY`.
 const BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-/// `NLM_F_REQUEST` and `NLM_F_DUMP`.
+/// The flags of a request for a dump, `NLM_F_REQUEST` and `NLM_F_DUMP`.
 const DUMP: u16 = 0x301;
 
 const IPPROTO_TCP: u8 = 6;
@@ -40,7 +40,7 @@ const MESSAGE: usize = 72;
 pub(super) enum Part {
     /// One socket of the dump.
     Socket(ListedSocket),
-    /// The dump is complete.
+    /// The dump is complete: no message follows.
     End,
 }
 

@@ -61,7 +61,7 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// Every event.
+    /// Forks, execs and exits, which are all events.
     pub const ALL: Self = Self { fork: true, exec: true, exit: true };
 }
 
@@ -86,7 +86,7 @@ pub struct ForkSeen {
     pub parent_pid: i32,
     /// The key of the child.
     pub child: ProcessKey,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
 }
 
@@ -95,7 +95,7 @@ pub struct ForkSeen {
 pub struct ExecSeen {
     /// The pid of the process.
     pub pid: i32,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
 }
 
@@ -104,7 +104,7 @@ pub struct ExecSeen {
 pub struct DoneEvent {
     /// The process that is done.
     pub process: Arc<Process>,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
     /// The time from the exit to done.
     pub after_exit: Duration,

@@ -33,7 +33,7 @@ pub struct PortEvent {
     /// How exact the event is: [`Grade::Snapshot`] for a port that was open before the start, and
     /// for every event without eBPF.
     pub grade: Grade,
-    /// `CLOCK_MONOTONIC`, in nanoseconds.
+    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
     pub monotonic_ns: u64,
 }
 

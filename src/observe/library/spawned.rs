@@ -97,9 +97,9 @@ fn bit(category: Category) -> u8 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Lifecycle {
-    /// The child was spawned.
+    /// The child was spawned and runs.
     Started,
-    /// The child was reaped.
+    /// The child has exited and was reaped.
     Exited {
         /// The exit code, 0–255, or the negative number of the signal that ended it.
         code: i32,
@@ -111,7 +111,7 @@ pub enum Lifecycle {
 pub struct LifecycleEvent {
     /// Whether the child started or ended.
     pub what: Lifecycle,
-    /// The child's pid.
+    /// The child's pid, as the host counts it.
     pub pid: u32,
     /// `CLOCK_REALTIME` in milliseconds since 1970.
     pub timestamp_ms: u64,

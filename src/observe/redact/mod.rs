@@ -56,7 +56,7 @@ pub enum RedactError {
     /// A pattern is not a regular expression, or compiles to more than 256 KiB.
     #[error("failed to compile the redaction pattern {pattern:?}")]
     Pattern {
-        /// The pattern, as configured.
+        /// The pattern, as the operator configured it.
         pattern: String,
         /// The error of the regular expression compiler.
         #[source]

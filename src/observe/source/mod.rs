@@ -194,7 +194,7 @@ pub enum SourceError {
     Target {
         /// The directory of the cgroup, or `process PID`.
         target: String,
-        /// The reason.
+        /// The error that the system returned.
         #[source]
         source: std::io::Error,
     },

@@ -22,7 +22,7 @@ pub struct Batch {
     /// Encoded events, oldest first: field 1 of an `EventBatch`, repeated. Each event has the
     /// labels of the filters that it matched.
     pub events: Vec<u8>,
-    /// The number of events.
+    /// The number of events in this batch.
     pub count: usize,
     /// Whether the read reached the newest event of that moment.
     pub reached_newest: bool,

@@ -42,7 +42,7 @@ pub enum Since {
 /// Why a subscription is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
-    /// A filter is invalid.
+    /// A filter of the request is invalid.
     #[error(transparent)]
     Filter(#[from] InvalidFilter),
     /// The cursor is of this epoch, but no event has had its sequence number yet.

@@ -8,7 +8,7 @@ const LOST_PER_GAP: u64 = 1024;
 /// The outcome of one record, for the account of its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It became an event.
+    /// It became at least one event.
     Reported,
     /// It became no event: it is about a process of the runtime, or about a known fact.
     Silent,

@@ -19,7 +19,7 @@ pub(super) struct ExecTable {
 /// Init or an exec.
 #[derive(Debug)]
 pub(super) struct ExecEntry {
-    /// Empty for init.
+    /// The exec id as containerd has it; empty for init.
     pub(super) exec_id: Arc<str>,
     /// The pid of the runtime's child that makes the process; 0 where the shim has not reported it.
     pub(super) runtime_pid: i32,

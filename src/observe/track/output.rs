@@ -21,14 +21,14 @@ pub enum Effect {
     QueryReaped {
         /// The target that the process belongs to.
         target: TargetId,
-        /// The exited process.
+        /// The process that has exited.
         key: ProcessKey,
     },
     /// Answer with [`Tracker::set_holders`] which of `among` have one of `outputs` open.
     QueryHolders {
         /// The target that the process belongs to.
         target: TargetId,
-        /// The exited process.
+        /// The process that has exited.
         key: ProcessKey,
         /// The files that were its stdout and its stderr; `None` where one is not known.
         outputs: [Option<FileId>; 2],
@@ -39,7 +39,7 @@ pub enum Effect {
     /// the scan and `ScanEnded` read the source until it is empty: an exit record that it still has
     /// is more exact than an absence.
     Scan {
-        /// The target to scan.
+        /// The target that is to be scanned.
         target: TargetId,
     },
 }
@@ -51,7 +51,7 @@ pub struct Emission {
     pub target: Option<TargetId>,
     /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
     pub at_ns: u64,
-    /// How exact it is.
+    /// How exact the event is.
     pub grade: Grade,
     /// Whether the shim derived it (done, a report of its reaper, the result of a scan) without a
     /// record of the source.

@@ -31,7 +31,7 @@ pub(super) struct Scanned {
     pub(super) new: NewImage,
 }
 
-/// A complete scan.
+/// A scan that has been received to its end.
 pub(super) struct CompleteScan {
     pub(super) number: u32,
     /// How many processes the tree had counted when it began. A process that was added later is not

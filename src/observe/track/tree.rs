@@ -88,7 +88,7 @@ pub(super) struct Death {
 /// Which processes hold the output of an exited one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Holding {
-    /// Not queried yet.
+    /// No query was sent yet.
     NotQueried,
     /// Queried and not answered; with the number of births at the query.
     Queried(u64),
@@ -100,7 +100,7 @@ pub(super) enum Holding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lookup {
     Living(Index),
-    /// Exited, and not done.
+    /// It has exited and is not done.
     Dead(Index),
     /// Exited and forgotten, or older than the living process with its pid.
     Forgotten,

@@ -36,7 +36,7 @@ pub enum CgroupError {
     Read {
         /// The path of the file.
         path: PathBuf,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         #[source]
         source: io::Error,
     },
@@ -45,7 +45,7 @@ pub enum CgroupError {
     Write {
         /// The path of the file.
         path: PathBuf,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         #[source]
         source: io::Error,
     },
@@ -54,7 +54,7 @@ pub enum CgroupError {
     Watch {
         /// The directory of the cgroup.
         path: PathBuf,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         #[source]
         source: io::Error,
     },

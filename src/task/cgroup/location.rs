@@ -20,7 +20,7 @@ pub(super) enum Location {
     V1(Vec<Hierarchy>),
     /// Version 2: one directory.
     V2 {
-        /// The cgroup's directory.
+        /// The cgroup's directory in that hierarchy.
         dir: Dir,
         /// The mount point of the hierarchy.
         mount: PathBuf,

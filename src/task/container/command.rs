@@ -119,7 +119,7 @@ pub(crate) struct Pid {
     pub(crate) exec_id: Option<String>,
 }
 
-/// One request.
+/// One request of a client, with the channel for its answer.
 #[derive(Debug)]
 pub(crate) enum Command {
     State {

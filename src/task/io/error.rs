@@ -59,7 +59,7 @@ pub enum IoError {
     ConsoleSocket {
         /// The directory in which the socket was to be created.
         folder: PathBuf,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: io::Error,
     },
     /// The runtime succeeded, but handed over no usable terminal.

@@ -36,7 +36,7 @@ pub(super) type Tap = Option<Arc<dyn ObservedContainer>>;
 /// The source of the input.
 #[derive(Debug)]
 pub(super) enum Feed {
-    /// A client's fifo.
+    /// A client's fifo, open for reading.
     Fifo(AsyncFd<OwnedFd>, Tap),
     /// A file or device, opened and read on the blocking pool.
     File(PathBuf),

@@ -19,9 +19,9 @@ use super::{
 /// The open end of an output.
 #[derive(Debug)]
 pub(super) enum Sink {
-    /// A client's fifo.
+    /// A client's fifo, open for writing.
     Fifo(Fifo),
-    /// A file.
+    /// A file of a `file://` URI.
     File(LogFile),
     /// A pipe that a logger reads. Only for terminals: without one, a process writes to its logger
     /// directly.

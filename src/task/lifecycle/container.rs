@@ -64,21 +64,21 @@ pub enum Input {
     Start,
     /// The runtime's start or restore ended.
     StartEnded {
-        /// Whether it ended well.
+        /// Whether the runtime has succeeded.
         ok: bool,
     },
     /// A request to freeze all processes.
     Pause,
     /// The runtime's pause ended.
     PauseEnded {
-        /// Whether it ended well.
+        /// Whether the runtime has succeeded.
         ok: bool,
     },
     /// A request to thaw all processes.
     Resume,
     /// The runtime's resume ended.
     ResumeEnded {
-        /// Whether it ended well.
+        /// Whether the runtime has succeeded.
         ok: bool,
     },
     /// A request to signal init, or all processes.
@@ -102,7 +102,7 @@ pub enum Input {
     Delete,
     /// The runtime's delete ended.
     DeleteEnded {
-        /// Whether it ended well.
+        /// Whether the runtime has succeeded.
         ok: bool,
     },
 }
@@ -110,7 +110,7 @@ pub enum Input {
 /// What the owner of the container must do after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing to do.
+    /// Nothing follows from the input.
     None,
     /// Perform the request: it is allowed.
     Proceed,

@@ -54,7 +54,7 @@ pub enum Input {
 /// What the owner of the container must do after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing to do.
+    /// Nothing follows from the input.
     None,
     /// Perform the request: it is allowed.
     Proceed,

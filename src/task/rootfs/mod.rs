@@ -89,9 +89,9 @@ pub enum MountError {
         kind: String,
         /// The source of the mount.
         source_path: String,
-        /// The mount point.
+        /// The mount point that was asked for.
         target: PathBuf,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: io::Error,
     },
     /// The list of mounts of this process could not be read.
@@ -100,9 +100,9 @@ pub enum MountError {
     /// An unmount that the kernel refused, even a lazy one.
     #[error("failed to unmount {target:?}")]
     Unmount {
-        /// The mount point.
+        /// The mount point that was asked for.
         target: PathBuf,
-        /// The kernel's error.
+        /// The error that the kernel returned.
         source: io::Error,
     },
 }

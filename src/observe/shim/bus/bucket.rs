@@ -19,7 +19,7 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket.
+    /// A full bucket: a first burst passes whole.
     pub(super) fn new(rate: Rate) -> Self {
         let full = u64::from(rate.burst) * SECOND;
         Self { per_second: rate.per_second.into(), full, level: full, filled_ns: None }

@@ -27,7 +27,7 @@ pub(super) fn processes(encoder: Encoder<'_>, living: &LiveProcesses, args_max: 
     answer
 }
 
-/// A `PortsResponse`.
+/// A `PortsResponse` with the open ports.
 pub(super) fn ports(encoder: Encoder<'_>, open: &[OpenPort], seq: u64) -> Vec<u8> {
     let mut answer = Vec::new();
     let mut writer = Writer::new(&mut answer);

@@ -105,7 +105,7 @@ pub enum Unavailable {
     /// The observer thread has ended.
     #[error("processes are not observed: {reason}")]
     Observer {
-        /// Why it has ended.
+        /// Why the observer has ended, in one line.
         reason: String,
     },
 }

@@ -23,7 +23,7 @@ use crate::{linux::process::start_ticks, observe::source::SourceError};
 /// How many entries a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Slots of dead shims.
+    /// The number of slots that dead shims had.
     pub slots: usize,
     /// Containers and trees of dead shims.
     pub targets: usize,
@@ -42,9 +42,9 @@ pub struct Status {
     pub versions: Vec<String>,
     /// The programs of this build's version; empty if nothing is pinned.
     pub links: Vec<PinnedLink>,
-    /// Slots of living shims.
+    /// The number of slots that living shims have.
     pub slots: usize,
-    /// Slots of dead shims.
+    /// The number of slots that dead shims had.
     pub stale_slots: usize,
     /// Watched containers and trees.
     pub targets: usize,
