@@ -3,7 +3,10 @@
 //! Every source delivers the same type, so that one tracker serves all sources. A source sets only
 //! the fields that it knows, and leaves the others `None`.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -25,10 +28,14 @@ impl TargetId {
         Self(number | 1 << 63)
     }
 
-    /// A made-up id that no other process of the node uses. All observing processes share the eBPF
-    /// maps of targets, so equal ids would mix up their records. The low 17 bits of `number` count.
+    /// A made-up id that neither this nor another process of the node uses. All observing processes
+    /// share the eBPF maps of targets, so equal ids would mix up their records. They repeat after
+    /// 131 072 calls.
     #[must_use]
-    pub fn of_this_process(number: u64) -> Self {
+    pub fn unique() -> Self {
+        /// Counts the targets of this process.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
         let start = process::identify(pid.cast_signed()).map_or(0, |me| me.start_ticks);
         // A pid fits into 22 bits (PID_MAX_LIMIT). The low 24 bits of the start time separate this

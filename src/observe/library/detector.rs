@@ -184,8 +184,7 @@ impl Detector {
         let pipeline = Pipeline::new(source, pid).map_err(DetectorError::Start)?;
         let (senders, receivers) = Senders::new();
         let commands = inbox.clone();
-        let mut watcher =
-            Watcher { pipeline, commands, targets: HashMap::new(), senders, trees_watched: 0 };
+        let mut watcher = Watcher { pipeline, commands, targets: HashMap::new(), senders };
         thread::Builder::new()
             .name("detector".into())
             .spawn(move || {
@@ -243,8 +242,6 @@ struct Watcher {
     commands: Arc<Inbox<Command>>,
     targets: HashMap<TargetId, Watched>,
     senders: Senders,
-    /// The number of trees so far, from which the next one gets its id.
-    trees_watched: u64,
 }
 
 struct Watched {
@@ -316,11 +313,8 @@ impl Watcher {
             Target::Cgroup { path, .. } => cgroup::id(path).map(TargetId).map_err(|source| {
                 SourceError::Target { target: path.display().to_string(), source }
             })?,
-            Target::Tree { .. } => {
-                // A tree has no cgroup, so its id is one that no cgroup can have.
-                self.trees_watched += 1;
-                TargetId::of_this_process(self.trees_watched)
-            }
+            // A tree has no cgroup, so its id is one that no cgroup can have.
+            Target::Tree { .. } => TargetId::unique(),
         };
         // Neither redacted nor cut: the caller receives the arguments as they are.
         self.pipeline.watch(id, target.clone(), None, None, usize::MAX)?;

@@ -137,7 +137,7 @@ impl PortWatcher {
     fn pipeline(&self, source: Box<dyn Source>) -> Result<Pipeline, DetectorError> {
         let own = i32::try_from(std::process::id()).unwrap_or_default();
         let mut pipeline = Pipeline::new(source, own).map_err(DetectorError::Start)?;
-        let id = TargetId::of_this_process(u64::from(std::process::id()));
+        let id = TargetId::unique();
         pipeline.watch(id, Target::Tree { pid: self.pid }, None, None, 0)?;
         // The program runs already, so its ports are listed first.
         pipeline.watch_ports(id, self.pid, "", true);

@@ -91,7 +91,7 @@ impl Actor {
         let container = Arc::new(container);
         // Without a cgroup id (cgroup v1) the target gets one with the top bit set, which no id of
         // a cgroup has.
-        let target_id = location.id.map_or_else(|| TargetId::of_this_process(serial.0), TargetId);
+        let target_id = location.id.map_or_else(TargetId::unique, TargetId);
         let target = Target::Cgroup { path: location.directory, pid_namespace };
         let args_max = usize::try_from(settings.argv_max).unwrap_or(usize::MAX);
         if let Err(error) =
