@@ -1,31 +1,32 @@
-//! The account of one target: what became of each of its records.
+//! The account of one target: how many of its records had which outcome.
 
 use crate::model::{Counts, Gap, Stage};
 
-/// While the tree is full: after how many more lost records another gap is reported.
+/// The number of further lost records after which another gap is reported while the tree is full.
 const LOST_PER_GAP: u64 = 1024;
 
 /// The outcome of one record, for the account of its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It became at least one event.
+    /// The record became at least one event.
     Reported,
-    /// It became no event: it is about a process of the runtime, or about a known fact.
+    /// The record became no event: it is about a process of the runtime, or about a fact that is
+    /// already known.
     Silent,
-    /// The tracker or the port table had no capacity for what it is about.
+    /// The tracker or the port table had no capacity for the process or the socket of the record.
     NoCapacity,
 }
 
-/// The numbers of records since the target began. Whatever is lost is reported in a [`Gap`], which
-/// the methods return when it is due.
+/// The numbers of records since the observation of the target began. Lost records are reported in a
+/// [`Gap`], which the methods return when it is due.
 #[derive(Debug, Default)]
 pub(super) struct Account {
     delivered: u64,
     runtime: u64,
     no_capacity: u64,
-    /// How many losses no gap has reported yet.
+    /// The number of lost records that no gap has reported yet.
     unreported: u64,
-    /// When the first of them happened; 0 while the tree has capacity.
+    /// The time of the first of these losses; 0 while the tree has capacity.
     since_ns: u64,
 }
 
@@ -42,7 +43,7 @@ impl Account {
         None
     }
 
-    /// A record that was counted as silent became an event after all.
+    /// Counts a record as delivered that was counted as silent before, because its event was late.
     pub(super) fn recount(&mut self) {
         self.runtime = self.runtime.saturating_sub(1);
         self.delivered += 1;
@@ -52,7 +53,8 @@ impl Account {
     pub(super) fn count_lost(&mut self, at_ns: u64) -> Option<Gap> {
         let first = self.unreported == 0 && self.since_ns == 0;
         if self.since_ns == 0 {
-            // 0 means that there is capacity, and a source without a clock may report at 0.
+            // 0 would mean that the tree has capacity, but a source without a clock may report a
+            // loss at 0.
             self.since_ns = at_ns.max(1);
         }
         self.unreported += 1;
@@ -70,7 +72,7 @@ impl Account {
         gap
     }
 
-    /// A gap of what was lost for want of capacity and is in no gap yet.
+    /// Returns a gap with the records that were lost for want of capacity and are in no gap yet.
     pub(super) fn take_gap(&mut self, at_ns: u64) -> Option<Gap> {
         if self.unreported == 0 {
             return None;
@@ -89,7 +91,8 @@ impl Account {
             // The kernel counts the processes of the runtime too, which are never reported.
             seen: seen_lost.map(|(seen, _)| seen.saturating_sub(self.runtime)),
             delivered: self.delivered,
-            // Its count lacks those for which there was no capacity here: it delivered them.
+            // The kernel delivered the records for which the tracker had no capacity, so its count
+            // of losses does not include them.
             lost: seen_lost.map(|(_, lost)| lost + self.no_capacity),
             runtime: self.runtime,
         }

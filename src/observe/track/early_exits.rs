@@ -3,8 +3,8 @@
 use super::tree::PendingExit;
 use crate::model::{Grade, ProcessKey};
 
-/// How many early exits of one target are kept. Beyond it the oldest is dropped: if the fork of its
-/// process is still received, the process counts as living until the next scan.
+/// How many early exits of one target are kept. Beyond this number the oldest exit is dropped: if
+/// the fork of its process is still received, the process counts as living until the next scan.
 const EARLY_EXITS_MAX: usize = 64;
 
 /// The early exits of one target, oldest first.
@@ -35,14 +35,16 @@ impl EarlyExits {
         self.exits.push(exit);
     }
 
-    /// Whether the process has exited at this time or later.
+    /// Whether an early exit shows that the process exited at this time or later.
     pub(super) fn covers(&self, key: ProcessKey, at_ns: u64) -> bool {
         self.exits.iter().any(|exit| is_same(exit.key, key) && exit.pending_exit.at_ns >= at_ns)
     }
 
-    /// Removes and returns the exit of a process that has its latest record at `last_ns`.
+    /// Removes and returns the exit of a process. `last_ns` is the time of the latest record of the
+    /// process.
     pub(super) fn take(&mut self, key: ProcessKey, last_ns: u64) -> Option<EarlyExit> {
-        // An exit before its latest record is that of another process, which had the pid before.
+        // An exit before the latest record of the process is the exit of an earlier process with
+        // the same pid.
         let position = self
             .exits
             .iter()
@@ -51,7 +53,8 @@ impl EarlyExits {
     }
 }
 
-/// Whether two keys can be of one process. A start time of 0 is unknown and equals any other.
+/// Whether two keys can belong to the same process. A start time of 0 is unknown and equals any
+/// other.
 fn is_same(one: ProcessKey, other: ProcessKey) -> bool {
     one.pid == other.pid
         && (one.start_ticks == other.start_ticks || one.start_ticks == 0 || other.start_ticks == 0)

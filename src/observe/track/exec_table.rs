@@ -5,9 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use super::tree::Index;
 use crate::model::Ended;
 
-/// How many entries are kept. An entry is removed when its process is done; those of execs that
-/// failed stay. Beyond this the oldest is dropped, and its process would be reported without its
-/// exec id.
+/// How many entries are kept. The entry of an exec is removed when its process is done; the entries
+/// of execs that failed stay. Beyond this number the oldest entry is dropped. If the process of
+/// that exec appears later, it is reported without its exec id.
 const ENTRIES_MAX: usize = 1024;
 
 /// The entries, oldest first.
@@ -19,9 +19,10 @@ pub(super) struct ExecTable {
 /// Init or an exec.
 #[derive(Debug)]
 pub(super) struct ExecEntry {
-    /// The exec id as containerd has it; empty for init.
+    /// The exec id in containerd; empty for init.
     pub(super) exec_id: Arc<str>,
-    /// The pid of the runtime's child that makes the process; 0 where the shim has not reported it.
+    /// The pid of the runtime (`runc exec`) that makes the process; 0 where the shim has not
+    /// reported it.
     pub(super) runtime_pid: i32,
     /// The pid of the process; 0 where the shim has not reported it.
     pub(super) own_pid: i32,
@@ -29,10 +30,10 @@ pub(super) struct ExecEntry {
     pub(super) root: Option<Index>,
     /// Whether the process has been reported, or can no longer appear.
     pub(super) is_resolved: bool,
-    /// Whether done waits for the end of the shim's own pipes.
+    /// Whether the process is done only after the shim's own pipes of it have ended.
     pub(super) expects_output_end: bool,
     pub(super) output_ended: bool,
-    /// What the reaper reported before any record of the process.
+    /// The exit that the reaper reported before any record of the process was received.
     pub(super) reaped: Option<ReapedExit>,
 }
 
@@ -74,8 +75,7 @@ impl ExecTable {
     /// The entry for a new process with this id. containerd may use the id of a deleted exec again:
     /// the entry of the old one is dropped.
     pub(super) fn restart(&mut self, exec_id: &str) -> &mut ExecEntry {
-        // An entry without a runtime pid was made for this same process, by a report that came
-        // before this one.
+        // An entry without a runtime pid was made for this same process, by an earlier report.
         self.entries.retain(|entry| *entry.exec_id != *exec_id || entry.runtime_pid == 0);
         self.entry(exec_id)
     }
@@ -88,7 +88,7 @@ impl ExecTable {
         self.entries.iter_mut().find(|entry| *entry.exec_id == *exec_id)
     }
 
-    /// The entry that has this process.
+    /// The entry of this process.
     pub(super) fn of_root(&self, root: Index) -> Option<&ExecEntry> {
         self.entries.iter().find(|entry| entry.root == Some(root))
     }
@@ -97,8 +97,8 @@ impl ExecTable {
         self.entries.iter_mut().find(|entry| entry.root == Some(root))
     }
 
-    /// The exec that has a process with this pid, as the shim reported it, and no event of the
-    /// process yet.
+    /// The exec for which the shim reported this pid as that of its process, and of which no event
+    /// of the process is known yet.
     pub(super) fn exec_with_pid(&self, pid: i32) -> Option<Arc<str>> {
         self.entries
             .iter()
@@ -109,14 +109,15 @@ impl ExecTable {
             .map(|entry| entry.exec_id.clone())
     }
 
-    /// The exec for which the runtime's child with this pid makes the process.
+    /// The exec for which the runtime with this pid makes the process.
     pub(super) fn exec_of_runtime(&self, pid: i32) -> Option<Arc<str>> {
-        // From the youngest: the kernel may have given the pid of an older child again.
+        // The newest entry is searched first: the kernel may have reused the pid of an older
+        // runtime.
         let entry = self.entries.iter().rev().find(|entry| entry.runtime_pid == pid && pid > 0)?;
         Some(entry.exec_id.clone())
     }
 
-    /// The only exec without a process so far; `None` where there are several or none.
+    /// The only exec that is not resolved yet; `None` if there are several such execs or none.
     pub(super) fn only_unresolved(&self) -> Option<Arc<str>> {
         let mut unresolved =
             self.entries.iter().filter(|entry| !entry.is_resolved && !entry.exec_id.is_empty());

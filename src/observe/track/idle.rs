@@ -1,4 +1,4 @@
-//! When a container is idle. Pure: its caller passes the time and the activity.
+//! Decides when a container is idle. Pure: the caller passes the time and the activity.
 //!
 //! ```text
 //!  active ────── no activity for the configured time ──────► idle
@@ -6,8 +6,9 @@
 //!     └─────────── an exec · a connection · input ────────────┘
 //! ```
 //!
-//! While an exec runs there is no deadline. Otherwise there is one time at which the container may
-//! become idle; the caller passes the connections then. An idle container has no timer.
+//! While an exec runs there is no deadline. Otherwise there is one deadline, at which the container
+//! may become idle; the caller passes the number of connections then. An idle container has no
+//! timer.
 
 use std::{
     collections::BTreeSet,
@@ -27,7 +28,7 @@ pub(in crate::observe) struct Idle {
     running: BTreeSet<String>,
     /// The time of the last activity.
     quiet_since_ns: u64,
-    /// The time at which it may become idle; `None` while it is idle.
+    /// The time at which the container may become idle; `None` while it is idle.
     due_ns: Option<u64>,
 }
 
@@ -66,7 +67,7 @@ impl Idle {
         Self { after_ns, running: BTreeSet::new(), quiet_since_ns: now_ns, due_ns }
     }
 
-    /// An exec was started. Returns the cause if that ends the idleness.
+    /// An exec was started. Returns the cause if the start ends the idleness.
     pub(in crate::observe) fn exec_started(
         &mut self,
         exec_id: &str,
@@ -76,14 +77,14 @@ impl Idle {
         self.note_activity(Activity::Exec, now_ns)
     }
 
-    /// An exec has ended. An unknown one changes nothing.
+    /// An exec has ended. An unknown exec changes nothing.
     pub(in crate::observe) fn exec_ended(&mut self, exec_id: &str, now_ns: u64) {
         if self.running.remove(exec_id) {
             self.note_activity(Activity::Exec, now_ns);
         }
     }
 
-    /// Notes an activity. Returns it if it ends the idleness.
+    /// Notes an activity. Returns the activity if it ends the idleness.
     pub(in crate::observe) fn note_activity(
         &mut self,
         what: Activity,
@@ -96,15 +97,17 @@ impl Idle {
         was_idle.then_some(what)
     }
 
-    /// When to call [`check`](Self::check) next; `None` while it is idle or an exec runs.
+    /// When to call [`check`](Self::check) next; `None` while the container is idle or an exec
+    /// runs.
     pub(in crate::observe) fn due_ns(&self) -> Option<u64> {
-        // The end of the last exec sets the next deadline: a timer in between would be for nothing.
+        // The end of the last exec sets the next deadline, so a timer before that would find
+        // nothing.
         self.due_ns.filter(|_| self.running.is_empty())
     }
 
-    /// Decides whether it becomes idle, with the time of the last input and the connections that
-    /// the source has counted. Returns for how many nanoseconds there was no activity if it does;
-    /// otherwise sets the next deadline.
+    /// Decides whether the container becomes idle, from the time of the last input and the
+    /// connections that the source has counted. If it does, returns for how many nanoseconds there
+    /// was no activity; otherwise sets the next deadline.
     pub(in crate::observe) fn check(
         &mut self,
         now_ns: u64,
@@ -126,7 +129,7 @@ impl Idle {
         Some(quiet_ns)
     }
 
-    /// Whether it is idle.
+    /// Whether the container is idle.
     pub(in crate::observe) fn is_idle(&self) -> bool {
         self.due_ns.is_none()
     }

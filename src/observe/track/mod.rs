@@ -25,12 +25,12 @@
 //!
 //! Each [`What::Fork`], [`What::Exec`] and [`What::Exit`] record of a target is counted once: as
 //! `delivered` if it became an event, as `lost` if there was no capacity for its process, and as
-//! `runtime` in every other case: a stage of the runtime, the fork of an injected process before it
-//! ran a program of its own, a copy of a record, a record that was received after the exit of its
-//! process was reported, an exit that the reaper had reported before. So with the kernel's own
-//! `seen` and `lost`, and `runtime` subtracted from `seen`, `seen == delivered + lost` holds if
-//! every record was read. Events that the shim derives without a record ([`Emission::derived`]) are
-//! not counted.
+//! `runtime` in every other case: a stage of the runtime (`runc init`), the fork of an injected
+//! process before it ran a program of its own, a copy of a record, a record that was received after
+//! the exit of its process was reported, an exit that the reaper had reported before. So with the
+//! kernel's own `seen` and `lost`, and `runtime` subtracted from `seen`, `seen == delivered + lost`
+//! holds if every record was read. Events that the shim derives without a record
+//! ([`Emission::derived`]) are not counted.
 
 mod account;
 mod early_exits;
@@ -65,11 +65,11 @@ use super::record::What;
 /// All targets of one shim, and the effects that its caller has not taken yet.
 ///
 /// There is one output for all targets, because the order of events across targets is the order of
-/// their sequence numbers. Each call lends it to the target that it is about.
+/// their sequence numbers. Each call lends the output to the target that the call is about.
 #[derive(Debug)]
 pub struct Tracker {
     shim_pid: i32,
-    /// A shim has a handful of them: an ordered map is faster than a hashed one.
+    /// A shim has a handful of targets, for which an ordered map is faster than a hashed one.
     targets: BTreeMap<TargetId, Target>,
     output: Output,
 }
@@ -84,9 +84,9 @@ impl Tracker {
 
     /// Begins to observe a target. Does nothing if it is observed already.
     ///
-    /// `init` is the pid of a container's first process, which exists and has not run the user's
-    /// program. It is `None` for a target that is no container: then no process is a runtime stage,
-    /// and every process is reported from its first record.
+    /// `init` is the pid of a container's first process, which exists and has not run the
+    /// container's own program yet. It is `None` for a target that is no container: then no process
+    /// is a runtime stage, and every process is reported from its first record.
     pub fn begin(&mut self, id: TargetId, init: Option<i32>) {
         let shim_pid = self.shim_pid;
         self.targets.entry(id).or_insert_with(|| Target::new(id, shim_pid, init));
@@ -109,14 +109,14 @@ impl Tracker {
         self.with(id, |target| target.exec_table.restart(exec_id).runtime_pid = pid);
     }
 
-    /// The process of this exec has this pid. If this is called after its first events, only later
-    /// ones have the exec id.
+    /// The process of this exec has this pid. If this is called after the first events of the
+    /// process, only later events have the exec id.
     pub fn exec_started(&mut self, id: TargetId, exec_id: &str, pid: i32) {
         self.with(id, |target| target.exec_started(exec_id, pid));
     }
 
-    /// The shim has pipes of its own for the output of init (`exec_id` empty) or of an exec: done
-    /// waits for their end.
+    /// The shim has pipes of its own for the output of init (`exec_id` empty) or of an exec: the
+    /// process is done only after these pipes have ended.
     pub fn expect_output_end(&mut self, id: TargetId, exec_id: &str) {
         self.with(id, |target| target.exec_table.entry(exec_id).expects_output_end = true);
     }
@@ -128,7 +128,8 @@ impl Tracker {
                 self.with(target, |target| target.record(at_ns, grade, key, what));
             }
             Record::Lost { target: Some(id), at_ns, count, stage } => {
-                // The gap begins at the last record, because the lost ones may be as old as that.
+                // The gap begins at the last record, because the lost records may be as old as that
+                // record.
                 let Some(target) = self.targets.get(&id) else { return };
                 let from_ns = target.last_ns.min(at_ns);
                 let gap = Gap { lost: count, stage, from_ns, to_ns: at_ns };
@@ -158,7 +159,8 @@ impl Tracker {
         self.with(id, Target::recount);
     }
 
-    /// A process of any target that was reported and is not forgotten, with its target.
+    /// Finds a process, in any target, that was reported and is not forgotten. Returns it with its
+    /// target.
     #[must_use]
     pub fn find(&self, key: ProcessKey) -> Option<(TargetId, &Arc<Process>)> {
         self.targets
@@ -171,8 +173,8 @@ impl Tracker {
     ///
     /// If the source has delivered the exit, this only confirms that the process is reaped.
     /// Otherwise this is the exit, and a later record of it is dropped. The record contains more
-    /// (code and signal separately, the OOM killer) and was made before: so read the source until
-    /// it is empty before this call.
+    /// (code and signal separately, the OOM killer) and was made before the reaper waited: so read
+    /// the source until it is empty before this call.
     pub fn reaped_exit(&mut self, id: TargetId, exec_id: &str, pid: i32, ended: Ended, at_ns: u64) {
         self.with(id, |target| target.reaped_exit(exec_id, ReapedExit { pid, ended, at_ns }));
     }
@@ -182,7 +184,8 @@ impl Tracker {
         self.with(id, |target| target.output_ended(exec_id, at_ns));
     }
 
-    /// Answers [`Effect::QueryReaped`]. Does nothing for an unknown process, or a second time.
+    /// Answers [`Effect::QueryReaped`]. Does nothing for an unknown process, or if the query is
+    /// answered already.
     pub fn confirm_reaped(&mut self, id: TargetId, key: ProcessKey, at_ns: u64) {
         self.with(id, |target| target.confirm_reaped(key, at_ns));
     }
@@ -199,15 +202,16 @@ impl Tracker {
     }
 
     /// Reports which processes hold the output of each process that exited `held_after_ns` ago and
-    /// is not done; once for each. For pipes of the shim's own it may have to query the holders
-    /// first: then the next call reports them.
+    /// is not done; once for each process. If the output is a pipe of the shim's own, the holders
+    /// may have to be queried first: then the next call reports them.
     pub fn report_held(&mut self, at_ns: u64, held_after_ns: u64) {
         for target in self.targets.values_mut() {
             lend(&mut self.output, target, |target| target.report_held(at_ns, held_after_ns));
         }
     }
 
-    /// Whether a process is not done, so that a timer for [`report_held`](Self::report_held) is needed.
+    /// Whether a process has exited and is not done, so that a timer for
+    /// [`report_held`](Self::report_held) is needed.
     #[must_use]
     pub fn awaits_done(&self) -> bool {
         self.targets.values().any(|target| target.awaiting_done > 0)
@@ -229,15 +233,15 @@ impl Tracker {
     /// where the source does not count.
     ///
     /// The processes of a container are all dead by now: lost exits and outstanding dones are
-    /// reported. Those of other targets live on, and nothing is reported of them.
-    /// `container.close` is the last event and has the account.
+    /// reported. The processes of a target that is no container live on, and nothing is reported
+    /// about them. `container.close` is the last event and has the account.
     pub fn end(&mut self, id: TargetId, seen_lost: Option<(u64, u64)>, at_ns: u64) {
         if let Some(mut target) = self.targets.remove(&id) {
             lend(&mut self.output, &mut target, |target| target.end(seen_lost, at_ns));
         }
     }
 
-    /// Adds an event that the caller has concluded, in its place among those of the tracker.
+    /// Adds an event that the caller has concluded, in order with the events of the tracker.
     pub fn emit(&mut self, emission: Emission) {
         self.output.push(emission);
     }
@@ -260,7 +264,7 @@ impl Tracker {
     }
 }
 
-/// Runs a method of a target while it has the tracker's output.
+/// Runs a method of a target while the target has the tracker's output.
 fn lend(output: &mut Output, target: &mut Target, act: impl FnOnce(&mut Target)) {
     mem::swap(output, &mut target.output);
     act(target);

@@ -15,9 +15,9 @@ use super::{super::record::What, Tracker};
 pub enum Effect {
     /// Append this event to the event log.
     Emit(Emission),
-    /// A process has exited. Answer with [`Tracker::confirm_reaped`] once its whole thread group is dead
-    /// and reaped, which a pidfd or its absence shows. Query in batches: only its done waits for
-    /// the answer.
+    /// A process has exited. Answer with [`Tracker::confirm_reaped`] once its whole thread group is
+    /// dead and reaped, which a pidfd shows, or the absence of the process. Queries may be
+    /// collected and made together: only the done event of the process waits for the answer.
     QueryReaped {
         /// The target that the process belongs to.
         target: TargetId,
@@ -30,7 +30,7 @@ pub enum Effect {
         target: TargetId,
         /// The process that has exited.
         key: ProcessKey,
-        /// The files that were its stdout and its stderr; `None` where one is not known.
+        /// The files that were its stdout and its stderr; `None` for each that is not known.
         outputs: [Option<FileId>; 2],
         /// Its living descendants, in no order.
         among: Vec<ProcessKey>,
@@ -47,7 +47,7 @@ pub enum Effect {
 /// An event before it has a sequence number.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Emission {
-    /// The target that it is about; `None` for an event about every target.
+    /// The target that the event is about; `None` for an event about every target.
     pub target: Option<TargetId>,
     /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
     pub at_ns: u64,
@@ -60,7 +60,7 @@ pub struct Emission {
     pub body: Body,
 }
 
-/// What an emission has besides its body: its time, its grade and whether it was derived.
+/// The parts of an emission besides its body: the time, the grade and whether it was derived.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
     pub(super) at_ns: u64,
@@ -69,12 +69,12 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// Of an event that a record of the source reports.
+    /// The stamp of an event that a record of the source reports.
     pub(super) fn recorded(at_ns: u64, grade: Grade) -> Self {
         Self { at_ns, grade, derived: false }
     }
 
-    /// Of an event that no record reports.
+    /// The stamp of an event that no record reports.
     pub(super) fn derived(at_ns: u64, grade: Grade) -> Self {
         Self { at_ns, grade, derived: true }
     }
@@ -133,7 +133,7 @@ impl Output {
 
     /// Removes and returns all effects.
     pub(super) fn take(&mut self) -> Vec<Effect> {
-        // The buffer goes with them: a storm's is not kept.
+        // The buffer is freed together with the effects, because it may be large after a storm.
         mem::take(&mut self.effects)
     }
 }

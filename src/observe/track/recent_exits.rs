@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use crate::model::ProcessKey;
 
-/// How many exits of one target are kept: the last one of each pid modulo this, so with pids given
-/// in sequence exactly the last ones. Older ones are forgotten: a record that is received later
-/// than this many exits starts a new process, which the next scan of `/proc` ends.
+/// How many exits of one target are kept. An exit replaces the kept exit of a pid that is equal
+/// modulo this number, so if the kernel assigns pids in sequence, exactly the last exits are kept.
+/// A record of a process with a forgotten exit starts a new process, which the next scan of `/proc`
+/// ends.
 const EXITS_MAX: usize = 512;
 
 /// A table of fixed size, allocated at the first exit.

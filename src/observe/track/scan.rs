@@ -7,8 +7,9 @@ use std::{collections::HashSet, mem};
 use super::{image::NewImage, output::Stamp, tree::PROCESSES_MAX};
 use crate::model::ProcessKey;
 
-/// How many passes sort the processes of a scan. What is out of order after them is reported in the
-/// order that it has: a chain of children within one tick with descending pids.
+/// The largest number of passes that sort the processes of a scan. Only a long chain of children
+/// that started within one clock tick with descending pids is still out of order after them, and is
+/// reported so.
 const PASSES_MAX: usize = 16;
 
 /// The scan that is under way, if there is one.
@@ -16,10 +17,10 @@ const PASSES_MAX: usize = 16;
 pub(super) struct Scan {
     /// The number of the current scan, or of the last one.
     number: u32,
-    /// During a scan: how many processes the tree had counted when it began.
+    /// During a scan: how many processes had ever been added to the tree when the scan began.
     births: Option<u64>,
-    /// The processes that it lists, at most [`PROCESSES_MAX`]: further ones stay unknown until the
-    /// next scan.
+    /// The processes that the scan lists, at most [`PROCESSES_MAX`]: further processes stay unknown
+    /// until the next scan.
     processes: Vec<Scanned>,
 }
 
@@ -34,17 +35,17 @@ pub(super) struct Scanned {
 /// A scan that has been received to its end.
 pub(super) struct CompleteScan {
     pub(super) number: u32,
-    /// How many processes the tree had counted when it began. A process that was added later is not
-    /// missing from the scan.
+    /// How many processes had ever been added to the tree when the scan began. A process that was
+    /// added later is not missing from the scan.
     pub(super) births: u64,
-    /// Whether the list was cut at [`PROCESSES_MAX`]: then a process that it lacks may live.
+    /// Whether the list was cut at [`PROCESSES_MAX`]: then a process that it lacks may be alive.
     pub(super) is_cut: bool,
     /// Each process after its parent.
     pub(super) processes: Vec<Scanned>,
 }
 
 impl Scan {
-    /// A scan begins. One that has not ended is dropped.
+    /// A scan begins. An earlier scan that has not ended is dropped.
     pub(super) fn begin(&mut self, births: u64) {
         self.number = self.number.wrapping_add(1);
         self.births = Some(births);
@@ -62,7 +63,7 @@ impl Scan {
         None
     }
 
-    /// The scan is complete; `None` if none had begun.
+    /// Ends the scan and returns it; `None` if no scan had begun.
     pub(super) fn end(&mut self) -> Option<CompleteScan> {
         let births = self.births.take()?;
         let is_cut = self.processes.len() >= PROCESSES_MAX;
@@ -82,7 +83,8 @@ fn parents_first(mut processes: Vec<Scanned>) -> Vec<Scanned> {
         let mut later = Vec::new();
         for scanned in processes {
             let (pid, parent_pid) = (scanned.key.pid, scanned.new.lineage.parent_pid);
-            // A process that a reused pid makes its own parent must not wait for itself.
+            // If the pid of the parent was reused for the process itself, the process must not wait
+            // for itself.
             if parent_pid != pid && waiting.contains(&parent_pid) {
                 later.push(scanned);
             } else {

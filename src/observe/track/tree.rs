@@ -14,9 +14,9 @@ use std::{
 use super::recent_exits::{RecentExit, RecentExits};
 use crate::model::{FileId, Lineage, Process, ProcessKey};
 
-/// How many processes of one target are kept, with the exited ones that are not done. Beyond that a
-/// new process is not reported, and a gap counts it. Linux allows 4 194 304 pids on a node, but a
-/// container with as many as this is likely to reach a limit of its own first.
+/// How many processes of one target are kept, with the exited ones that are not done. Beyond this
+/// number a new process is not reported, and a gap counts it. Linux allows 4 194 304 pids on a
+/// node, but a container with as many as this is likely to reach a limit of its own first.
 pub(super) const PROCESSES_MAX: usize = 65_536;
 
 /// The position of a node. It is reused once the node is forgotten.
@@ -26,20 +26,23 @@ pub(super) type Index = usize;
 pub(super) struct Tree {
     nodes: Vec<Option<Node>>,
     free: Vec<Index>,
-    /// The youngest process of each pid. Older ones that are not forgotten follow in `Node::older`.
+    /// The youngest process of each pid. Older processes with this pid that are not forgotten
+    /// follow in `Node::older`.
     youngest: HashMap<i32, Index, BuildHasherDefault<PidHasher>>,
     recent_exits: RecentExits,
     births: u64,
 }
 
-/// A process.
+/// A process in the tree.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) key: ProcessKey,
-    /// As its last event has it; `None` while it is not reported, as for a stage of the runtime.
+    /// The process in its last reported state; `None` while it is not reported, as for a stage of
+    /// the runtime (`runc init`).
     pub(super) process: Option<Arc<Process>>,
     pub(super) lineage: Lineage,
-    /// The number of processes that the tree had been given with this one: its order of birth.
+    /// The value of a counter that each added process increments. Orders processes by when they
+    /// were added.
     pub(super) serial: u64,
     /// Whether its fork was received.
     pub(super) forked: bool,
@@ -47,13 +50,13 @@ pub(super) struct Node {
     pub(super) started: bool,
     /// Whether it is init or an exec's own process: the shim reaps it.
     pub(super) root: bool,
-    /// When its image began to run; `None` where no record said so.
+    /// When its image began to run; `None` if no record has reported that.
     pub(super) image_ns: Option<u64>,
     /// The time of its latest record.
     pub(super) last_ns: u64,
     /// The number of the last scan that listed it.
     pub(super) scan: u32,
-    /// How many exited processes are not done because it holds their output.
+    /// How many exited processes are not done because this process holds their output.
     pub(super) holds: u32,
     /// Its exit, kept without a status until the shim's reaper reports the status.
     pub(super) pending_exit: Option<PendingExit>,
@@ -90,19 +93,20 @@ pub(super) struct Death {
 pub(super) enum Holding {
     /// No query was sent yet.
     NotQueried,
-    /// Queried and not answered; with the number of births at the query.
+    /// A query was sent and is not answered. The value is the number of processes that had been
+    /// added before the query.
     Queried(u64),
-    /// These, all of them alive.
+    /// These processes, all of them alive, hold the output.
     HeldBy(Vec<Index>),
 }
 
-/// What the tree knows of a key.
+/// What the tree knows about the process with a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Lookup {
     Living(Index),
-    /// It has exited and is not done.
+    /// The process has exited and is not done.
     Dead(Index),
-    /// Exited and forgotten, or older than the living process with its pid.
+    /// The process has exited and is forgotten, or is older than the living process with its pid.
     Forgotten,
     Unknown,
 }
@@ -115,8 +119,8 @@ impl PendingExit {
 }
 
 impl Tree {
-    /// Which process a record is about. Where the record or the process has no start time (0), the
-    /// living process with this pid.
+    /// Which process a record is about. If the record or the process has no start time (0), this is
+    /// the living process with the pid.
     pub(super) fn find(&self, key: ProcessKey, at_ns: u64) -> Lookup {
         let mut next = self.youngest.get(&key.pid).copied();
         let mut stale = false;
@@ -132,7 +136,8 @@ impl Tree {
                 Some(_) if !unknown && key.start_ticks == node.key.start_ticks => {
                     return Lookup::Dead(index);
                 }
-                // Older than a process that had the pid later: of one that is forgotten.
+                // The record is older than a process that had the pid later, so its process is
+                // forgotten.
                 _ => stale |= !unknown && key.start_ticks < node.key.start_ticks,
             }
             next = node.older;
@@ -166,7 +171,7 @@ impl Tree {
         self.youngest.get(&pid).copied().filter(|&index| self.node(index).death.is_none())
     }
 
-    /// The parent in a lineage, exited or alive.
+    /// The process that a lineage names as the parent, exited or alive.
     pub(super) fn find_parent(&self, lineage: Lineage) -> Option<Index> {
         let mut next = self.youngest.get(&lineage.parent_pid).copied();
         while let Some(index) = next {
@@ -180,7 +185,7 @@ impl Tree {
         None
     }
 
-    /// The exec id of the parent in a lineage, if that was reported and is forgotten.
+    /// The exec id of the parent that a lineage names, if the parent was reported and is forgotten.
     pub(super) fn forgotten_parent_exec(&self, lineage: Lineage) -> Option<Option<Arc<str>>> {
         let exit = self.recent_exits.last_of(lineage.parent_pid)?;
         // Unlike in `find_parent`, the start must be known: the pid alone may belong to another
@@ -352,7 +357,7 @@ impl Tree {
             .enumerate()
             .filter_map(|(index, node)| Some((node.as_ref()?.serial, index)))
             .collect();
-        // By serial: that of a parent is always smaller.
+        // Sorted by serial: the serial of a parent is always smaller than those of its children.
         all.sort_unstable();
         all.into_iter().map(|(_, index)| index).collect()
     }
@@ -363,11 +368,11 @@ impl Tree {
     }
 
     pub(super) fn node(&self, index: Index) -> &Node {
-        self.nodes[index].as_ref().expect("every index that is kept is of a node that is kept")
+        self.nodes[index].as_ref().expect("every stored index belongs to a stored node")
     }
 
     pub(super) fn node_mut(&mut self, index: Index) -> &mut Node {
-        self.nodes[index].as_mut().expect("every index that is kept is of a node that is kept")
+        self.nodes[index].as_mut().expect("every stored index belongs to a stored node")
     }
 
     /// Whether an index still has its node.

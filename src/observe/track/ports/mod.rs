@@ -75,12 +75,12 @@ pub struct Change {
 pub struct Full;
 
 impl Ports {
-    /// A socket listens; `owner` called listen(2). No change if the port was open already, or if
-    /// its number is not known yet.
+    /// A socket listens; `owner` is the process that called listen(2). Returns no change if the
+    /// port was open already, or if its number is not known yet.
     ///
     /// # Errors
     ///
-    /// [`Full`] if the target has [`SOCKETS_MAX`] sockets and this is another one.
+    /// [`Full`] if the target has [`SOCKETS_MAX`] sockets and this socket is not one of them.
     pub fn listen(
         &mut self,
         target: TargetId,
@@ -90,8 +90,8 @@ impl Ports {
     ) -> Result<Vec<Change>, Full> {
         let target = self.targets.entry(target).or_default();
         if let Some(known) = target.sockets.get_mut(&socket.cookie) {
-            // A dump was read first. Its owners hold a descriptor, but only the record names the
-            // process that called listen(2).
+            // A dump has reported this socket before. The owners in a dump are all holders of a
+            // descriptor; only the record names the process that called listen(2).
             known.owners = vec![owner];
             return Ok(Vec::new());
         }
@@ -103,8 +103,8 @@ impl Ports {
         Ok(opened.into_iter().collect())
     }
 
-    /// A socket no longer listens. No change while another socket keeps the port open; two changes
-    /// if the port number was not known until now.
+    /// A socket no longer listens. Returns no change while another socket keeps the port open, and
+    /// two changes (opened, closed) if the port number was not known until now.
     pub fn unlisten(&mut self, target: TargetId, at_ns: u64, socket: Socket) -> Vec<Change> {
         let Some(target) = self.targets.get_mut(&target) else { return Vec::new() };
         if let Some((_, ended)) = &mut target.dump {
@@ -113,7 +113,8 @@ impl Ports {
         let Some(known) = target.sockets.get(&socket.cookie) else { return Vec::new() };
         let mut changes = Vec::new();
         if known.socket.endpoint.port == 0 && socket.endpoint.port != 0 {
-            // It was closed before a dump could give its number; the record of its end has it.
+            // The socket was closed before a dump could give its port number; the record of the
+            // close has the number.
             changes.extend(target.number(socket.cookie, socket.endpoint));
         }
         changes.extend(target.close(socket.cookie, at_ns));
@@ -163,7 +164,8 @@ impl Ports {
         };
         // A socket that was opened during the dump may be missing from it.
         let is_closed = |open: &OpenSocket| open.since_ns < began_ns && is_missing(open.socket);
-        // The order of a hash map is random: events are in the order of opening.
+        // The order of a hash map is random. Events are reported in the order in which the sockets
+        // opened.
         let mut closed: Vec<&OpenSocket> =
             target.sockets.values().filter(|open| is_closed(open)).collect();
         closed.sort_unstable_by_key(|open| (open.since_ns, open.socket.cookie));
@@ -171,7 +173,7 @@ impl Ports {
         changes.extend(closed.into_iter().filter_map(|cookie| target.close(cookie, at_ns)));
         for (socket, owners) in found {
             if ended.contains(&socket.cookie) {
-                // Closed during the dump, after the dump had read it.
+                // The socket was closed during the dump, after the dump had read it.
                 continue;
             }
             match target.sockets.get(&socket.cookie) {
@@ -179,7 +181,7 @@ impl Ports {
                     changes.extend(target.number(socket.cookie, socket.endpoint));
                 }
                 Some(_) => {}
-                // Not counted as lost: no record is about it.
+                // The socket is not counted as lost, because no record is about it.
                 None if target.sockets.len() >= SOCKETS_MAX => {}
                 None => changes
                     .extend(target.open(OpenSocket { socket, since_ns: at_ns, owners }, at_ns)),
@@ -203,7 +205,8 @@ impl Ports {
             .flat_map(|target| target.sockets.values().map(|open| open.socket))
     }
 
-    /// Sets the processes that hold a socket. An empty list changes nothing: the last owner stays.
+    /// Sets the processes that hold a socket. An empty list changes nothing: the last known owners
+    /// stay.
     pub fn set_owners(&mut self, target: TargetId, cookie: u64, owners: Vec<Owner>) {
         let open = self.targets.get_mut(&target).and_then(|target| target.sockets.get_mut(&cookie));
         if let Some(open) = open
@@ -247,7 +250,7 @@ impl Target {
         self.join(socket, at_ns, false)
     }
 
-    /// Sets the port number of a socket. Its port opens at the time at which the socket listened.
+    /// Sets the port number of a socket. The port counts as open since the socket began to listen.
     fn number(&mut self, cookie: u64, endpoint: Endpoint) -> Option<Change> {
         let open = self.sockets.get_mut(&cookie)?;
         open.socket.endpoint = endpoint;

@@ -1,10 +1,11 @@
-//! Attribution: whether a process is the user's or a stage of the runtime, and how it came into its
-//! container.
+//! Attribution: whether a process is a user process or a stage of the runtime (`runc init`), and
+//! how it came into its container.
 //!
-//! In a container's cgroup the runtime forks and executes stages of its own before the user's
-//! program. Three rules find them, in this order:
+//! In a container's cgroup the runtime forks and executes stages of its own before it executes the
+//! container's program. All other processes are user processes. Three rules distinguish them, in
+//! this order:
 //!
-//! 1. A descendant of a reported process is the user's, whatever it calls itself.
+//! 1. A descendant of a reported process is a user process, whatever it calls itself.
 //! 2. An exec in the mount namespace of the shim is a stage.
 //! 3. Where the source does not know the mount namespace, an exec is a stage if its image looks
 //!    like the runtime's and its parent is the runtime's.
@@ -17,7 +18,7 @@ use crate::{
     observe::track::{exec_table::ExecTable, tree::Index},
 };
 
-/// How many unreported ancestors are followed to their parents.
+/// The largest number of unreported ancestors that are examined.
 const STAGES_MAX: usize = 8;
 
 /// The decision about an exec of a process that has not been reported.
@@ -25,7 +26,7 @@ const STAGES_MAX: usize = 8;
 pub(super) enum Attribution {
     /// A stage of the runtime: not reported.
     Stage,
-    /// The user's.
+    /// A user process: reported.
     User {
         origin: Origin,
         /// `None` for init and its descendants, and where the exec is not known.
@@ -41,7 +42,7 @@ impl Attribution {
     }
 }
 
-/// What a record of an exec says of its process.
+/// The facts about a process in the record of its exec.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ExecFacts<'a> {
     pub(super) key: ProcessKey,
@@ -52,16 +53,16 @@ pub(super) struct ExecFacts<'a> {
 }
 
 impl Target {
-    /// Decides about an exec. `node` is its process and `parent` the parent of that, where they are
-    /// in the tree.
+    /// Decides about an exec. `node` is the process and `parent` its parent; each is `None` if it
+    /// is not in the tree.
     pub(super) fn attribute(
         &self,
         facts: ExecFacts<'_>,
         node: Option<Index>,
         parent: Option<Index>,
     ) -> Attribution {
-        // First of all: otherwise a process of the container could hide by calling itself
-        // `runc init`.
+        // This rule is checked before the others: otherwise a process of the container could hide
+        // by calling itself `runc init`.
         if let Some(ancestor) = self.tree.nearest_reported(parent) {
             let ancestor = self.tree.node(ancestor).process.as_ref();
             return Attribution::descendant(ancestor.and_then(|process| process.exec_id.clone()));
@@ -75,8 +76,8 @@ impl Target {
         let exec_id = exec_id_of(&self.exec_table, facts.key.pid, &pids);
         // Init's parent may be the runtime or, once that has exited, the shim or another subreaper.
         let from_runtime = from_shim || exec_id.is_some() || facts.key.pid == init;
-        // A process that enters with the host's mounts and is not the runtime's was injected, for
-        // example by nsenter without `--mount`.
+        // A process that has the host's mounts but does not descend from the runtime was injected,
+        // for example by nsenter without `--mount`.
         let is_stage = facts.in_host_mounts.unwrap_or_else(|| self.looks_like_runtime(facts.image));
         if from_runtime && is_stage {
             return Attribution::Stage;
@@ -85,15 +86,17 @@ impl Target {
             return Attribution::User { origin: Origin::Init, exec_id: None, root: true };
         }
         if pids.contains(&init) && !self.init_started {
-            // A hook that the runtime runs in the container before the user's program.
+            // This is a hook that the runtime runs in the container before the container's own
+            // program.
             return Attribution::Stage;
         }
         if exec_id.is_some() {
             return Attribution::User { origin: Origin::Exec, exec_id, root: true };
         }
         if from_shim {
-            // The runtime has exited and its child became the shim's. With several execs under way
-            // a guess could name the wrong one; `exec_started` gives the id then.
+            // The runtime has exited and its child became a child of the shim. If several execs are
+            // being started, a guess could name the wrong exec; then `exec_started` gives the id
+            // later.
             return Attribution::User {
                 origin: Origin::Exec,
                 exec_id: self.exec_table.only_unresolved(),
@@ -103,8 +106,8 @@ impl Target {
         Attribution::User { origin: Origin::Injected, exec_id: None, root: false }
     }
 
-    /// The pids of its parents and grandparents: now, at its birth, and of its unreported
-    /// ancestors.
+    /// The pids of the parent and the grandparent of the process, now and at its birth, and those
+    /// of its nearest ancestors in the tree.
     fn pids_above(&self, lineage: Lineage, node: Option<Index>, parent: Option<Index>) -> Vec<i32> {
         let mut pids = vec![lineage.parent_pid, lineage.grandparent_pid];
         let mut above = node.or(parent);
@@ -118,7 +121,8 @@ impl Target {
         pids
     }
 
-    /// Whether this is `runc init` under any of its names, or the file of the container's runtime.
+    /// Whether the image is `runc init` under any of its names, or the executable of the
+    /// container's runtime.
     fn looks_like_runtime(&self, image: &Image) -> bool {
         let executable = image.executable.as_deref().unwrap_or_default();
         // runc executes a sealed copy of itself, so that a container cannot overwrite its binary.

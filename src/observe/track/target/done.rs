@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// How many processes of one target may have their output held. Beyond it the oldest is forgotten:
-/// its done is not reported, and a gap counts it.
+/// How many exited processes of one target may have their output held. Beyond this number the
+/// oldest of them is forgotten: that it is done is not reported, and a gap counts it.
 const OUTPUT_HELD_MAX: usize = 256;
 
 impl Target {
@@ -53,7 +53,8 @@ impl Target {
         }
     }
 
-    /// Takes an exited process one step on: queries its holders, waits, or reports that it is done.
+    /// Does the next step for an exited process: queries its holders, waits, or reports that it is
+    /// done.
     fn advance(&mut self, index: Index, at_ns: u64) {
         let node = self.tree.node(index);
         let Some(death) = &node.death else { return };
@@ -80,7 +81,8 @@ impl Target {
         entry.expects_output_end.then_some(entry.output_ended)
     }
 
-    /// Queries which descendants hold the output of an exited process; `false` where none can.
+    /// Queries which descendants hold the output of an exited process. Returns `false` if no
+    /// descendant can hold it.
     fn query_holders(&mut self, index: Index) -> bool {
         let Some(death) = &self.tree.node(index).death else { return false };
         let outputs = death.outputs;
@@ -133,8 +135,8 @@ impl Target {
             return;
         }
         if self.own_pipes_ended(index).is_some() {
-            // No process of this target holds the pipes now: a process outside may. The end of the
-            // pipes decides.
+            // No process of this target holds the pipes now, but a process outside of it may. The
+            // process is done when the pipes end.
             return self.set_holding(index, Holding::HeldBy(by));
         }
         self.set_holding(index, Holding::NotQueried);
@@ -146,9 +148,9 @@ impl Target {
         }
     }
 
-    /// A process has exited, which may have held the output of others.
+    /// A process has exited that may have held the output of other processes.
     pub(super) fn holder_exited(&mut self, holder: Index, at_ns: u64) {
-        // Most processes hold no output of another.
+        // Most processes hold no output of another process.
         if mem::take(&mut self.tree.node_mut(holder).holds) == 0 {
             return;
         }
@@ -183,7 +185,8 @@ impl Target {
         }
     }
 
-    /// Forgets an exited process and that its output is held. Returns it with the time of its exit.
+    /// Forgets an exited process, and removes it from the processes with a held output. Returns the
+    /// process with the time of its exit.
     fn forget_dead(&mut self, index: Index) -> Option<(Arc<Process>, u64)> {
         let node = self.tree.node_mut(index);
         let process = node.process.clone()?;
@@ -209,7 +212,7 @@ impl Target {
         if self.awaiting_done == 0 {
             return;
         }
-        // All processes: the caller limits how often.
+        // This visits all processes, so the caller limits how often it is called.
         for index in self.tree.all() {
             let Some(death) = &self.tree.node(index).death else { continue };
             if !death.reaped
@@ -221,8 +224,8 @@ impl Target {
             let holders = match &death.holding {
                 Holding::HeldBy(by) => by.iter().filter_map(|&by| self.as_holder(by)).collect(),
                 Holding::Queried(_) => continue,
-                // The shim has pipes of its own, so holders were not needed until now: the event
-                // names those that keep the other end open.
+                // The shim has pipes of its own for this process, so the holders were not queried
+                // before. The event names the processes that keep the other end open.
                 Holding::NotQueried => {
                     if self.query_holders(index) {
                         continue;

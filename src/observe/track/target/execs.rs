@@ -9,10 +9,11 @@ use crate::{
 };
 
 impl Target {
-    /// The shim reports the pid of an exec's process. Descendants that are reported already get the
-    /// exec id too.
+    /// The shim reports the pid of an exec's process. Descendants of the process that are reported
+    /// already get the exec id too.
     pub(in crate::observe::track) fn exec_started(&mut self, exec_id: &str, pid: i32) {
-        // Reported and done already: an entry that is added now would never be removed.
+        // The process was reported and is done already: an entry that is added now would never be
+        // removed.
         if self.tree.find_living(pid).is_none() && self.tree.has_forgotten(pid) {
             return;
         }
@@ -50,7 +51,7 @@ impl Target {
                 ""
             }
             (_, Some(exec_id)) => exec_id,
-            // The shim reports the exec id later, in `exec_started`.
+            // The exec id is not known yet: the shim reports it later, in `exec_started`.
             (_, None) => {
                 self.tree.node_mut(index).root = true;
                 return;

@@ -13,7 +13,8 @@ use crate::{
 };
 
 impl Target {
-    /// An exit record. Without a status it waits for the reaper, if that will have the status.
+    /// Handles an exit record. A record without a status is kept until the shim's reaper reports
+    /// the status, if the reaper will.
     pub(super) fn exit(
         &mut self,
         stamp: Stamp,
@@ -33,11 +34,12 @@ impl Target {
         self.note_record(index, key, stamp.at_ns);
         let node = self.tree.node_mut(index);
         if node.process.is_none() {
-            // A stage, or an injected process before its first exec: no event names it.
+            // The process is a stage of the runtime (`runc init`), or was injected and had no exec
+            // yet: no event names it.
             self.tree.forget(index, stamp.at_ns);
             return Outcome::Silent;
         }
-        // A copy of the record that waits for the reaper.
+        // This record is a copy of the one that waits for the reaper.
         if node.pending_exit.is_some_and(|earlier| earlier.recorded) {
             return Outcome::Silent;
         }
@@ -49,12 +51,13 @@ impl Target {
         Outcome::Reported
     }
 
-    /// Whether the shim's reaper will report the status of this process, where a record has none.
+    /// Whether the shim's reaper will report the status of this process, if its exit record has
+    /// none.
     pub(super) fn reaper_has_status(&self, index: Index) -> bool {
         self.tree.node(index).root && self.init.is_some()
     }
 
-    /// Reports an exit and queries when the process is reaped.
+    /// Reports an exit and queries whether the process is reaped.
     fn report_exit(
         &mut self,
         stamp: Stamp,
@@ -91,7 +94,8 @@ impl Target {
         self.emit(stamp, Body::Exit { process, ended, oom_killed: pending_exit.oom_killed });
     }
 
-    /// Reports the exit of a process of which only the absence is known.
+    /// Reports the exit of a process that no longer exists, although no record or reaper has
+    /// reported its status.
     pub(super) fn report_vanished(&mut self, index: Index, at_ns: u64) {
         let node = self.tree.node_mut(index);
         if node.process.is_none() {
@@ -107,7 +111,7 @@ impl Target {
         };
         self.emit_exit(stamp, index, None, pending_exit);
         self.holder_exited(index, stamp.at_ns);
-        // Without a query: its absence from /proc proves that it is reaped.
+        // No query is needed: that the process no longer exists proves that it is reaped.
         self.mark_reaped(index, at_ns);
     }
 
@@ -139,11 +143,12 @@ impl Target {
         }
     }
 
-    /// The shim's reaper has waited for a process: confirms a reported exit, or reports it.
+    /// The shim's reaper has waited for a process: confirms that a process with a reported exit is
+    /// reaped, or reports its exit.
     pub(in crate::observe::track) fn reaped_exit(&mut self, exec_id: &str, reaped: ReapedExit) {
         let ReapedExit { pid, ended, at_ns } = reaped;
         self.last_ns = self.last_ns.max(at_ns);
-        // Reported and done already, as in `exec_started`.
+        // The process was reported and is done already, as in `exec_started`.
         if self.exec_table.find(exec_id).is_none() && self.tree.has_forgotten(pid) {
             return;
         }
@@ -152,19 +157,22 @@ impl Target {
         let root = entry.root;
         let Some(index) = root.or_else(|| self.tree.find_living(pid)) else {
             if !self.tree.has_forgotten(pid) {
-                // The reaper was faster than the source. Kept until the process is known.
+                // The reaper was faster than the source. The report is kept until the process is
+                // known.
                 self.exec_table.entry(exec_id).reaped = Some(reaped);
             }
             return;
         };
         let node = self.tree.node_mut(index);
         if node.process.is_none() {
-            // It failed before it ran the user's program: only stages ran, and no event names it.
+            // The exec failed before it ran its program: only stages of the runtime ran, and no
+            // event names the process.
             return self.tree.forget(index, at_ns);
         }
         if node.death.is_none() {
             let (stamp, pending_exit) = match node.pending_exit.take() {
-                // The record has the time and the OOM killer, the reaper has the status.
+                // The record has the time and whether the OOM killer killed the process; the reaper
+                // has the status.
                 Some(pending_exit) if pending_exit.recorded => {
                     self.account.recount();
                     (Stamp::recorded(pending_exit.at_ns, Grade::Late), pending_exit)

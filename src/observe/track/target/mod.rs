@@ -1,7 +1,7 @@
 //! One target: a container, or a process tree without one.
 //!
 //! Each record and each report of the shim is one method. It changes the target's state and adds
-//! what follows to the output, which the tracker lends for the call:
+//! the resulting effects to the output, which the tracker lends for the call:
 //!
 //! ```text
 //!  start         fork and exec: a process begins, and runs an image
@@ -59,11 +59,13 @@ pub(super) struct Target {
     cgroups: HashMap<u64, Arc<str>>,
     early_exits: EarlyExits,
     account: Account,
-    /// The tracker's, while a method of this target runs; otherwise empty. See [`Tracker`].
+    /// The output of the tracker while a method of this target runs; otherwise an empty output. See
+    /// [`Tracker`].
     ///
     /// [`Tracker`]: super::Tracker
     pub(super) output: Output,
-    /// The image of a process without a known exec. Shared, because a fork storm needs many.
+    /// The image of a process without a known exec. Shared, because a fork storm makes many such
+    /// processes.
     unseen_image: Arc<Image>,
 }
 
@@ -160,7 +162,8 @@ impl Target {
                     self.report_vanished(index, at_ns);
                 }
             }
-            // These wait for an answer or for the end of pipes, which does not come any more.
+            // These processes wait for an answer or for the end of pipes. Neither will follow after
+            // the end of the target.
             for index in all {
                 if self.tree.has(index) && self.tree.node(index).death.is_some() {
                     self.report_done(index, at_ns);
@@ -179,7 +182,7 @@ impl Target {
         self.output.emit(self.id, stamp, body);
     }
 
-    /// Reports a gap that the account has found due.
+    /// Reports the gap, if the account has returned one.
     fn report_lost(&mut self, gap: Option<Gap>) {
         if let Some(gap) = gap {
             self.output.report_gap(Some(self.id), gap);

@@ -1,4 +1,4 @@
-//! Resync: a scan of `/proc` is compared with what is known once it is complete.
+//! Resync: compares a complete scan of `/proc` with the known processes.
 //!
 //! Records that the source delivers during a scan have their effect at once; what the scan shows of
 //! the same processes is older and is not reported again.
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl Target {
-    /// A process that a scan lists; outside of a scan it has its effect at once.
+    /// Handles a process that a scan lists. Outside of a scan the process is reported at once.
     pub(super) fn scan_process(&mut self, at_ns: u64, key: ProcessKey, new: NewImage) {
         let stamp = Stamp::derived(at_ns, Grade::Snapshot);
         if let Some(Scanned { stamp, key, new }) = self.scan.add(Scanned { stamp, key, new }) {
@@ -36,8 +36,8 @@ impl Target {
         if scan.is_cut {
             return;
         }
-        // Children before their parents, so that a parent's done finds no descendant that is dead
-        // too.
+        // Children before their parents: otherwise a parent would still have, as a living
+        // descendant, a child that the scan shows to be dead too.
         let mut all = self.tree.all();
         all.reverse();
         for index in all {
@@ -49,7 +49,7 @@ impl Target {
                 continue;
             }
             if node.process.is_some() && self.reaper_has_status(index) {
-                // The reaper will report it with the status that a scan cannot know.
+                // The reaper will report the exit with the status, which a scan cannot know.
                 let pending_exit = PendingExit::unrecorded(at_ns);
                 self.tree.node_mut(index).pending_exit.get_or_insert(pending_exit);
             } else {
@@ -58,7 +58,7 @@ impl Target {
         }
     }
 
-    /// Reports what a scan shows and no record had: a process or an image.
+    /// Reports a process or an image that a scan shows and no record had.
     fn apply_scanned(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Option<Index> {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
@@ -77,8 +77,8 @@ impl Target {
             }
             Lookup::Dead(_) | Lookup::Forgotten => None,
             Lookup::Unknown => {
-                // Its exit was read before the scan was complete: adding it now would make a dead
-                // process live until the next scan.
+                // The exit of the process was read before the scan was complete: if the process
+                // were added now, it would count as alive until the next scan.
                 if self.early_exits.covers(key, stamp.at_ns) {
                     return None;
                 }

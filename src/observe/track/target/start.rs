@@ -17,7 +17,7 @@ use crate::{
 };
 
 impl Target {
-    /// A fork. The record's `key` is the child.
+    /// Handles a fork. The record's `key` is the child.
     pub(super) fn fork(&mut self, stamp: Stamp, key: ProcessKey, lineage: Lineage) -> Outcome {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
@@ -50,7 +50,7 @@ impl Target {
         Outcome::Reported
     }
 
-    /// The process as its fork event has it; `None` if it is not reported before its first exec.
+    /// The process for its fork event; `None` if it is not reported before its first exec.
     fn forked_process(&self, index: Index) -> Option<Process> {
         let node = self.tree.node(index);
         let parent =
@@ -77,12 +77,12 @@ impl Target {
         })
     }
 
-    /// An exec: of a known process, or of one without a fork, which was lost.
+    /// Handles an exec of a known process, or of a process with a lost fork.
     pub(super) fn exec(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Outcome {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
-                // A copy of a record, or one that is older than the known image.
+                // This is a copy of a record, or a record that is older than the known image.
                 if node.image_ns.is_some_and(|image_ns| stamp.at_ns <= image_ns) {
                     return Outcome::Silent;
                 }
@@ -164,7 +164,8 @@ impl Target {
         Some(index)
     }
 
-    /// A new process has the pid of a living one: the exit of that was lost.
+    /// A new process has the pid of a process that counts as alive: the exit of the older process
+    /// was lost.
     fn end_previous(&mut self, pid: i32, at_ns: u64) {
         if let Some(old) = self.tree.find_living(pid) {
             self.report_vanished(old, at_ns);
@@ -180,7 +181,7 @@ impl Target {
         }
     }
 
-    /// The process with its new image, as the event has it.
+    /// The process with its new image, for the event.
     fn process_of(
         &self,
         index: Index,
@@ -194,8 +195,8 @@ impl Target {
             self.tree.parent(index).and_then(|parent| self.tree.node(parent).process.as_ref());
         let born_of = before.and_then(|before| before.parent.clone());
         let parent = match (parent, born_of) {
-            // Its parent at birth is forgotten, and the tree has made it a child of that parent's
-            // parent. Events keep the parent at birth.
+            // The parent at birth is forgotten, and the tree has made the process a child of its
+            // nearest remembered ancestor. Events keep naming the parent at birth.
             (Some(above), Some(born_of)) if above.key != born_of.key => Some(born_of),
             (Some(parent), _) => Some(Parent { key: parent.key, image: parent.image.clone() }),
             (None, born_of) => born_of,
