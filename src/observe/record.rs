@@ -29,8 +29,8 @@ impl TargetId {
     }
 
     /// A made-up id that neither this nor another process of the node uses. All observing processes
-    /// share the eBPF maps of targets, so equal ids would mix up their records. They repeat after
-    /// 131 072 calls.
+    /// share the eBPF maps of targets, so equal ids would mix up their records. The ids repeat
+    /// after 131 072 calls.
     #[must_use]
     pub fn unique() -> Self {
         /// Counts the targets of this process.
@@ -125,8 +125,8 @@ pub enum What {
         image: Arc<Image>,
         /// The id of the process's cgroup; `None` if that is the target's own cgroup.
         cgroup: Option<u64>,
-        /// Whether the process is still in the mount namespace of the shim, and therefore a runtime
-        /// stage; `None` if the source does not know.
+        /// Whether the process is still in the mount namespace of the shim, and therefore a stage
+        /// of the runtime (`runc init`); `None` if the source does not know.
         in_host_mounts: Option<bool>,
     },
     /// The last thread of the process ended.

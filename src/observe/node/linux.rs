@@ -42,7 +42,7 @@ pub fn sweep() -> Result<Swept, SourceError> {
 }
 
 /// As [`sweep`], and then frees the memory of rings without an owner. Returns the number of freed
-/// rings too. Waits for an RCU grace period of the kernel for each, about 12 ms.
+/// rings too. Waits for an RCU grace period of the kernel for each ring, about 12 ms.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! What concerns the node and not one shim: what it can observe, and cleanup after dead shims.
+//! Functions for the whole node and not for one shim: what the node can observe, and cleanup after
+//! dead shims.
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {

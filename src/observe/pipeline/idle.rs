@@ -101,8 +101,8 @@ impl Pipeline {
         for id in due {
             let mut seen = self.source.connections(id).unwrap_or_default();
             if seen.open == 0 {
-                // The source counts no connection that is older than its watch, and some sources
-                // count none.
+                // The source counts no connection that was established before it observed the
+                // target, and some sources count no connections at all.
                 seen.open = self.established_connections(id);
             }
             let Some(state) = self.targets.get_mut(&id).and_then(|watched| watched.idle.as_mut())
@@ -114,8 +114,8 @@ impl Pipeline {
             state.input.await_next();
             self.emit_idleness(id, now, true, Body::ContainerIdle { quiet_ns });
             self.source.await_connection(id);
-            // Activity may have come between the checks above and the moment from which the source
-            // and the input report it, so both are read again.
+            // There may have been activity between the checks above and the moment from which the
+            // source and the input report it, so the source and the input are read again.
             let after = self.source.connections(id).unwrap_or(Connections { open: 0, ..seen });
             if after.open > 0 || after.changed_ns != seen.changed_ns {
                 self.apply_activity(id, |idle, now| idle.note_activity(Activity::Connection, now));

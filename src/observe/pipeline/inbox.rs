@@ -10,8 +10,8 @@ use crate::platform::Waker;
 
 /// A list of messages with a waker. Any thread adds messages, one thread takes all of them at once.
 ///
-/// It is not bounded: each request of containerd adds only a few messages, and a reader that has
-/// ended has closed it.
+/// The list is not bounded: each request of containerd adds only a few messages, and a reader
+/// closes the inbox when it ends.
 #[derive(Debug)]
 pub(in crate::observe) struct Inbox<T> {
     /// `None` when the inbox is closed.
@@ -40,15 +40,15 @@ impl<T> Inbox<T> {
             let Some(messages) = messages.as_mut() else { return Err(message) };
             messages.push(message);
         }
-        // Outside of the lock, which the reader takes first.
+        // The lock is released before the wake-up, because the woken reader takes it at once.
         self.waker.wake();
         Ok(())
     }
 
     /// Takes all messages and clears the waker.
     pub(in crate::observe) fn take(&self) -> Vec<T> {
-        // Cleared before the list is taken: a message that arrives in between wakes once too often
-        // instead of being left without a wake-up.
+        // The waker is cleared before the list is taken: a message that arrives between the two
+        // steps causes one wake-up too many instead of none.
         self.waker.clear();
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         messages.as_mut().map(std::mem::take).unwrap_or_default()

@@ -37,14 +37,14 @@ use crate::{
     platform::{cgroup, process},
 };
 
-/// The number of records of one turn. It is small, so that the memory of their events is freed
+/// The number of records of one batch. It is small, so that the memory of their events is freed
 /// before the allocator's small per-thread caches are full.
 const TURN: usize = 64;
 
 /// How long the output of a dead process may be held before its holders are reported.
 pub(in crate::observe) const HELD_AFTER: Duration = Duration::from_secs(10);
 
-/// The least time between two scans of one target, however many losses call for one. A scan costs
+/// The least time between two scans of one target, however many losses require one. A scan costs
 /// milliseconds, and this thread has a raised priority.
 const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -57,7 +57,7 @@ pub(in crate::observe) struct Pipeline {
     targets: BTreeMap<TargetId, Watched>,
     /// Records that were read and not yet tracked. The vector is kept for its capacity.
     records: Vec<Record>,
-    /// What the caller has not taken yet, in the order of the events.
+    /// The events that the caller has not taken yet, in order.
     emissions: Vec<Emission>,
     held_reported_at: Instant,
 }
@@ -78,9 +78,9 @@ struct Watched {
     nested: HashMap<u64, Option<Arc<str>>>,
     /// The container's id, for the owners of ports; `None` if its ports are not observed.
     name: Option<Arc<str>>,
-    /// Its network namespace; `None` if its ports are not observed.
+    /// The network namespace of the target; `None` if its ports are not observed.
     network: Option<ports::Network>,
-    /// Its idleness; `None` if that is not observed, or no longer.
+    /// The idleness of the container; `None` if it is not observed, or no longer observed.
     idle: Option<idle::IdleState>,
 }
 
@@ -102,7 +102,7 @@ impl Pipeline {
         self.source.backend()
     }
 
-    /// Blocks until the source, a timer or `waker` needs a turn.
+    /// Blocks until the source or `waker` is readable, or a timer has expired.
     pub(in crate::observe) fn wait(&self, waker: BorrowedFd<'_>) {
         let ready = PollFlags::POLLIN;
         let mut waits = vec![PollFd::new(waker, ready), PollFd::new(self.reaped.fd(), ready)];
@@ -124,11 +124,12 @@ impl Pipeline {
             // poll(2) counts whole milliseconds: rounded down, it would return before the time.
             PollTimeout::try_from(timeout + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX)
         });
-        // The main thread handles signals; an interrupted wait is a turn that finds nothing.
+        // The main thread handles signals; after an interrupted wait, the caller's loop has an
+        // iteration that finds nothing.
         let _ = poll(&mut waits, timeout);
     }
 
-    /// Lets records collect for a while. Returns whether it was the whole time, as
+    /// Waits for a while, so that records collect. Returns whether the whole time has passed, as
     /// [`Source::rest`] does.
     pub(in crate::observe) fn rest(&mut self, waker: BorrowedFd<'_>) -> bool {
         let others: Vec<BorrowedFd<'_>> =
@@ -142,7 +143,7 @@ impl Pipeline {
     ///
     /// # Errors
     ///
-    /// The source refused the target. Nothing of it is observed then.
+    /// The source refused the target. Nothing of the target is observed then.
     pub(in crate::observe) fn watch(
         &mut self,
         id: TargetId,
@@ -171,19 +172,21 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Scans a target now, or as soon as [`MIN_SCAN_INTERVAL`] allows it, and reports what no
-    /// record said.
+    /// Scans a target now, or as soon as [`MIN_SCAN_INTERVAL`] allows it, and reports the changes
+    /// that no record has reported.
     pub(in crate::observe) fn request_scan(&mut self, id: TargetId) {
         self.tracker.request_scan(id);
         self.run_effects();
     }
 
-    /// Ends a target. Its open ports and processes are reported as ended, and its account last.
+    /// Ends a target. Reports that its open ports are closed and its processes have ended, and then
+    /// its account.
     pub(in crate::observe) fn end(&mut self, id: TargetId) {
         let counts = self.source.counts(id);
         self.source.unwatch(id);
         let reported = self.targets.get(&id).map_or(0, |watched| watched.reported_lost);
-        // A loss is reported with a later record. No record followed these losses.
+        // The source reports a loss together with a later record. No record followed these losses,
+        // so they are reported here.
         if let Some(lost) =
             counts.and_then(|counts| counts.lost.checked_sub(reported)).filter(|lost| *lost > 0)
         {
@@ -198,7 +201,8 @@ impl Pipeline {
         self.targets.remove(&id);
     }
 
-    /// Continues with another source. Each target gets a gap for the time in between, and a scan.
+    /// Continues with another source. Each target gets a gap for the time between the two sources,
+    /// and a scan.
     pub(in crate::observe) fn replace(&mut self, source: Box<dyn Source>) {
         self.source = source;
         let targets: Vec<TargetId> = self.targets.keys().copied().collect();
@@ -210,8 +214,12 @@ impl Pipeline {
                 Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }),
             );
             if let Err(error) = self.source.watch(id, &self.targets[&id].target) {
-                // The target stays: its exits are still known from the shim's reaper.
-                tracing::warn!(target = id.0, %error, "a target is no longer observed");
+                // The target is kept, because the shim's reaper still reports its exits.
+                tracing::warn!(
+                    target = id.0,
+                    %error,
+                    "target no longer observed: the new source refused it"
+                );
             }
             self.attach_ports(id);
             self.request_scan(id);
@@ -254,7 +262,7 @@ impl Pipeline {
 
     /// Reports each dead process that has had its output held for [`HELD_AFTER`], with the holders.
     pub(in crate::observe) fn report_held_outputs(&mut self) {
-        // It visits every process, so it does not run in every turn.
+        // This visits every process, so it does not run in every iteration of the caller's loop.
         const INTERVAL: Duration = Duration::from_secs(1);
         if self.held_reported_at.elapsed() >= INTERVAL && self.tracker.awaits_done() {
             self.held_reported_at = Instant::now();
@@ -263,7 +271,8 @@ impl Pipeline {
         }
     }
 
-    /// How long until a turn is needed although nothing is readable; `None` if none is.
+    /// How long until the pipeline has work although nothing is readable; `None` if no such work is
+    /// pending.
     fn recheck_after(&self) -> Option<Duration> {
         let held = self.tracker.awaits_done().then_some(HELD_AFTER);
         let is_pending = |watched: &Watched| watched.scan_pending || watched.is_dump_pending();
@@ -278,7 +287,7 @@ impl Pipeline {
         self.run_effects();
     }
 
-    /// Emits an event that does not come from the tracker, in its place among those that do.
+    /// Emits an event that does not come from the tracker, in order with the events of the tracker.
     pub(in crate::observe) fn emit(&mut self, id: TargetId, at_ns: u64, body: Body) {
         self.emissions.push(Emission {
             target: Some(id),
@@ -329,8 +338,8 @@ impl Pipeline {
         self.tracker.record(record);
     }
 
-    /// Runs the tracker's effects. An answer may cause further effects, so it loops until there are
-    /// none.
+    /// Runs the tracker's effects. An answer may cause further effects, so this loops until no
+    /// effect remains.
     fn run_effects(&mut self) {
         let mut effects = self.tracker.take_effects();
         while !effects.is_empty() {
@@ -338,8 +347,8 @@ impl Pipeline {
                 match effect {
                     Effect::Emit(emission) => self.emissions.push(emission),
                     Effect::QueryReaped { key, .. } => {
-                        // Refused if too many wait. Its done is then reported with the end of the
-                        // container.
+                        // A query is refused if too many are waiting. That the process is done is
+                        // then reported when the container ends.
                         let _ = self.reaped.ask(key);
                     }
                     Effect::QueryHolders { target, key, outputs, among } => {
@@ -376,22 +385,26 @@ impl Pipeline {
         self.run_due_dumps();
     }
 
-    /// Scans a target for its living processes and sockets, and has both compared with what is
-    /// known.
+    /// Scans a target for its living processes and sockets, and compares both with the known
+    /// processes and sockets.
     fn scan_target(&mut self, id: TargetId) {
         let Some(watched) = self.targets.get_mut(&id) else { return };
         watched.last_scan = Some(Instant::now());
         watched.scan_pending = false;
         let dump = self.dump(id);
-        // With these the scan also finds processes outside of the cgroup, and those of a tree that
-        // have lost their parents.
+        // With the keys of the known processes, the scan also finds processes outside of the
+        // cgroup, and processes of a tree that have lost their parents.
         let watched = &self.targets[&id];
         let known: Vec<ProcessKey> =
             self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
         let records = match scan(id, &watched.target, &known) {
             Ok(records) => records,
             Err(error) => {
-                tracing::warn!(target = id.0, error = chain(&error), "failed to scan a target");
+                tracing::warn!(
+                    target = id.0,
+                    error = chain(&error),
+                    "failed to scan the processes of a target"
+                );
                 Vec::new()
             }
         };
@@ -406,7 +419,8 @@ impl Pipeline {
 
     /// All records that the source has at this moment; none if it has ended.
     fn read_all(&mut self) -> Vec<Record> {
-        // A ring holds fewer records. The bound ends the loop if they arrive as fast as it reads.
+        // A ring holds fewer records. The bound ends the loop if records arrive as fast as they are
+        // read.
         const LIMIT: usize = 1 << 16;
         let mut records = Vec::new();
         while records.len() < LIMIT

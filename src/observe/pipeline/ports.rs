@@ -39,7 +39,7 @@ const PIDS_TRIED: usize = 8;
 /// its start, which nothing reports.
 const DUMP_BACKOFF_MS: [u64; 6] = [5, 20, 80, 320, 1280, 2000];
 
-/// The least time between two dumps of one target for that purpose.
+/// The least time between two dumps of one target for a source that does not see ports.
 const MIN_DUMP_INTERVAL: Duration = Duration::from_millis(DUMP_BACKOFF_MS[0]);
 
 /// The network namespace of a target.
@@ -69,8 +69,8 @@ pub(super) struct Dump {
     at_ns: u64,
     listening: Vec<Socket>,
     /// The cookies of all UDP sockets that have a port, connected or not; `None` if no UDP port is
-    /// open, or if the list could not be read. It only closes ports: the list does not distinguish
-    /// a bound socket from one that got a port by sending.
+    /// open, or if the list could not be read. The cookies only serve to close ports: the list does
+    /// not distinguish a bound socket from one that got a port by sending.
     udp: Option<HashSet<u64>>,
 }
 
@@ -85,11 +85,12 @@ struct Polling {
 }
 
 impl Pipeline {
-    /// Observes the ports of a target. These are the sockets that its cgroup made. If its network
-    /// namespace is not this process's, they are all sockets there that no other target made.
+    /// Observes the ports of a target: those of the sockets that processes in its cgroup made. If
+    /// the target is in another network namespace than this process, all sockets in that namespace
+    /// count that no other target made.
     ///
-    /// `init` is the pid of its first process, `name` the container's id. `has_begun` says that its
-    /// program may have run, and so may listen already.
+    /// `init` is the pid of its first process, `name` the container's id. `has_begun` means that
+    /// the program of the target may run already, and so may have open ports.
     pub(in crate::observe) fn watch_ports(
         &mut self,
         id: TargetId,
@@ -129,11 +130,11 @@ impl Pipeline {
     pub(super) fn attach_ports(&mut self, id: TargetId) {
         let Some(watched) = self.targets.get(&id) else { return };
         let Some(&Network { inode, is_own, init, .. }) = watched.network.as_ref() else { return };
-        // The sockets of a tree are those that its processes hold, in any namespace.
+        // The sockets of a process tree are those that its processes hold, in any namespace.
         let is_own = is_own && matches!(watched.target, Target::Cgroup { .. });
         let sees = self.source.sees_ports();
-        // The containers of a pod share a namespace. Its sockets from outside count for one of
-        // them.
+        // The containers of a pod share a namespace. A socket in it that no container made counts
+        // for one of the containers only.
         let has_namespace = |(other, watched): (&TargetId, &Watched)| {
             *other != id
                 && watched
@@ -153,7 +154,7 @@ impl Pipeline {
                     tracing::info!(
                         target = id.0,
                         %error,
-                        "no notifications of closed ports; they are reported late"
+                        "the kernel gives no notifications of closed ports; these are reported late"
                     );
                 })
                 .ok(),
@@ -214,7 +215,8 @@ impl Pipeline {
             Record::Process { .. } | Record::Lost { .. } => return,
         };
         let Some(watched) = self.targets.get_mut(&id) else { return };
-        // listen(2) without bind(2): the kernel chooses the port after the record. The list has it.
+        // listen(2) without bind(2): the kernel chooses the port after the record. The kernel's
+        // list of sockets has the port.
         if self.ports.awaits_number(id)
             && let Some(network) = &mut watched.network
         {
@@ -315,11 +317,12 @@ impl Pipeline {
         self.emit_changes(id, changes, Grade::Late);
     }
 
-    /// Emits the changes as events, in their place among those of the tracker.
+    /// Emits the changes as events, in order with the events of the tracker.
     fn emit_changes(&mut self, id: TargetId, changes: Vec<Change>, grade: Grade) {
         for Change { at_ns, is_open, is_late, port } in changes {
             if is_late {
-                // Its record was counted as one without an event, because the number was unknown.
+                // The record of the socket was counted as one without an event, because the port
+                // number was unknown then.
                 self.tracker.recount_as_delivered(id);
             }
             let (grade, derived) =
@@ -386,8 +389,8 @@ impl Pipeline {
             return Vec::new();
         }
         let mut among: Vec<ProcessKey> = Vec::new();
-        // The target's own processes are the likeliest holders. They come first, because the number
-        // of descriptors that are read is bounded.
+        // The target's own processes are the likeliest holders. They are examined first, because
+        // the number of descriptors that are read is bounded.
         among.extend(self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key));
         let others = self.tracker.snapshot(None);
         among.extend(

@@ -54,7 +54,8 @@ impl wire::Observer for LazyService {
         _: &TtrpcContext,
         _: api::CapabilitiesRequest,
     ) -> Answer<api::CapabilitiesResponse> {
-        // Answered without a service, too: the reasons explain why nothing is observed.
+        // This request is answered without a service, too: the reasons explain why nothing is
+        // observed.
         let categories = self.observer.capabilities().iter().map(encode::capability).collect();
         Ok(api::CapabilitiesResponse { categories, ..Default::default() })
     }

@@ -31,8 +31,8 @@ pub(super) enum Message {
     Deferred(Deferred),
 }
 
-/// A message about what the source has recorded already, so it follows those records. Outcomes and
-/// queries are processed in the order in which they were sent.
+/// A message about what the source has recorded already, so it is processed after those records.
+/// Outcomes and queries are processed in the order in which they were sent.
 #[derive(Debug)]
 pub(super) enum Deferred {
     Outcome(Outcome),
@@ -54,7 +54,7 @@ pub(super) enum Cause {
 #[derive(Debug)]
 pub(super) struct Created {
     pub(super) serial: Serial,
-    /// Its cgroup is not filled in yet.
+    /// The container. Its cgroup is not filled in yet.
     pub(super) container: Container,
     pub(super) settings: Arc<Settings>,
     /// The pid of its first process.
@@ -66,8 +66,8 @@ pub(super) struct Created {
     pub(super) runtime: PathBuf,
     /// The time of the last input of init, which the async thread writes.
     pub(super) input: Arc<Input>,
-    /// Answered when the container is observed, dropped if it cannot be. The create waits for
-    /// either.
+    /// Answered when the container is observed, dropped if it cannot be observed. The create
+    /// request waits for either.
     pub(super) watched: oneshot::Sender<()>,
 }
 

@@ -74,7 +74,8 @@ struct Inner {
     shim: ShimIdentity,
     helpers: Arc<dyn Helpers>,
     serials: AtomicU64,
-    /// Set by the first observed container; `None` inside if it could not be started.
+    /// Set by the first observed container. The inner `None` means that the observer could not be
+    /// started.
     running: OnceLock<Option<Running>>,
     /// Notified when `running` is set.
     started: Notify,
@@ -87,7 +88,7 @@ struct Running {
 }
 
 impl Observer {
-    /// An observer that has made nothing yet.
+    /// An observer that has made no thread, kernel object or journal yet.
     ///
     /// With an invalid configuration it never observes, because it is unknown then what the
     /// operator had redacted or excluded.
@@ -132,7 +133,7 @@ impl Observer {
         std::future::pending().await
     }
 
-    /// What can be observed, by which source, and why no more than that: one entry a category.
+    /// What can be observed, by which source, and why not more: one entry for each category.
     #[must_use]
     pub fn capabilities(&self) -> Vec<Capability> {
         match self.running() {
@@ -150,7 +151,7 @@ impl Observer {
         if shared.inbox.put(Query::Stop { stopped }.into()).is_ok() {
             let _ = timeout(within, is_stopped).await;
         }
-        // Streams end only after the log is closed, so this comes before the wait for them.
+        // Streams end only after the log is closed, so the log is closed before the wait for them.
         shared.event_log.close();
         shared.event_log.drained(within).await;
         let ShimIdentity { namespace, shim_id, .. } = &self.inner.shim;
@@ -198,9 +199,11 @@ impl Observer {
         };
         // A failure is kept as well, so that it is logged once.
         let running = self.inner.running.get_or_init(|| {
-            start().inspect_err(|error| tracing::error!(%error, "containers are not observed")).ok()
+            start()
+                .inspect_err(|error| tracing::error!(%error, "failed to start the observer"))
+                .ok()
         });
-        // One waiter, `carry`. A notification without a waiter is kept for it.
+        // `carry` is the only waiter. If it does not wait yet, the notification is kept for it.
         self.inner.started.notify_one();
         running.as_ref().map(|running| running.shared.clone())
     }
@@ -268,7 +271,7 @@ impl ContainerObserver for Observer {
     }
 }
 
-/// One observed container, as the Task service holds it.
+/// One observed container, for the Task service.
 #[derive(Debug)]
 struct Handle {
     shared: Arc<Shared>,

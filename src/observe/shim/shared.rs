@@ -49,7 +49,7 @@ impl Shared {
     /// Sets what can be observed. Each category that changed is reported as an event, except when
     /// the first source is opened.
     pub(super) fn set_capabilities(&self, capabilities: Vec<Capability>) {
-        // A poisoned lock is used on: a panic of one thread must not reach the other.
+        // A poisoned lock stays in use: a panic of one thread must not reach the other.
         let before = std::mem::replace(
             &mut *self.capabilities.lock().unwrap_or_else(PoisonError::into_inner),
             capabilities.clone(),
@@ -85,7 +85,8 @@ impl Shared {
         query: fn(String, oneshot::Sender<Option<T>>) -> Query,
     ) -> BoxFuture<'a, Result<T, Unavailable>> {
         Box::pin(async move {
-            // For an inbox that is closed, and for a thread that ended with the query in its inbox.
+            // The error if the inbox is closed, and if the thread ended with the query in its
+            // inbox.
             let failed = || Unavailable::Observer { reason: "the observer has ended".into() };
             let (reply, answer) = oneshot::channel();
             self.inbox.put(query(container.to_owned(), reply).into()).map_err(|_| failed())?;

@@ -1,7 +1,7 @@
 //! Selects the source of process events: the best one that the settings allow and the node has.
 //!
-//! `bpf` comes before `connector`, which comes before `poll`. When a source ends, the next one in
-//! this order replaces it; a better one is not tried again.
+//! `bpf` is better than `connector`, which is better than `poll`. When a source ends, the next one
+//! in this order replaces it; a better one is not tried again.
 
 use std::io;
 
@@ -74,7 +74,7 @@ pub(super) fn replace(
     open_after(shared, Some((backend, error)))
 }
 
-/// Opens the first source that works, and keeps why each one before it does not.
+/// Opens the first source that works, and keeps the reason why each better source does not work.
 fn open_after(
     shared: &Shared,
     ended: Option<(Backend, SourceError)>,
@@ -89,7 +89,7 @@ fn open_after(
     let ended_for_good = ended.as_ref().filter(|(backend, _)| *backend != Backend::Connector);
     let skip =
         ended_for_good.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));
-    let not_tried = || Err("not asked for".to_owned());
+    let not_tried = || Err("not allowed by the setting `source`".to_owned());
     let mut probes =
         Probes { bpf: not_tried(), udp: false, connector: not_tried(), proc: not_tried() };
     let mut last = ended.map(|(backend, error)| {
@@ -138,7 +138,8 @@ fn open_one(shared: &Shared, backend: Backend) -> Result<Box<dyn Source>, Source
             Box::new(source)
         }
         Backend::Connector => {
-            // Probed here for the reason: a listener that the kernel refuses only ends.
+            // Probed here to learn the reason of a refusal: a listener that the kernel refuses ends
+            // without a reason.
             probe_connector().map_err(|why| SourceError::Kernel {
                 action: "listen on the proc connector",
                 source: io::Error::other(why),

@@ -21,8 +21,8 @@ impl Actor {
             Cause::RuntimeExec { serial, exec_id, pid } => {
                 if let Some(id) = self.targets.get(&serial) {
                     self.pipeline.tracker.runtime_exec(*id, &exec_id, pid);
-                    // Now, because the exec may start, exit and be done in the next batch of
-                    // records.
+                    // This is processed now, because the exec may start, exit and be done in the
+                    // next batch of records.
                     self.pipeline.tracker.expect_output_end(*id, &exec_id);
                 }
             }
@@ -47,7 +47,8 @@ impl Actor {
             input,
             watched,
         } = created;
-        // A restored container runs already. Init may also run if the create has given up.
+        // A restored container runs already. Init may also run if the create request no longer
+        // waits for the observation.
         let late = restored || watched.is_closed();
         let pid_namespace = owns_pid_namespace.then(|| process::pid_namespace(init)).flatten();
         let name = container.id.clone();
@@ -57,14 +58,14 @@ impl Actor {
             self.pipeline.watch_ports(id, init, &name, late);
             self.pipeline.watch_idle(id, settings.idle_after, input);
         }
-        // The create may have given up since the check above.
+        // The create request may have stopped waiting since the check above.
         if watched.send(()).is_err() && !late {
             id.into_iter().for_each(|id| self.report_late_start(id));
         }
     }
 
     /// Begins to observe a container. `late` says that its program may run already. Returns `None`
-    /// if the container cannot be observed, which is reported.
+    /// if the container cannot be observed, which is then reported.
     fn observe(
         &mut self,
         serial: Serial,
@@ -113,7 +114,8 @@ impl Actor {
         if late {
             self.report_late_start(target_id);
         } else if self.pipeline.backend() != Backend::Bpf {
-            // Nothing was missed yet, but these sources do not count what they will lose.
+            // No record was missed yet, but sources other than `bpf` do not count the records that
+            // they lose.
             let gap = Gap { lost: None, stage: Stage::Kernel, from_ns: began_ns, to_ns: began_ns };
             self.pipeline.emit(target_id, began_ns, Body::Gap(gap));
         }

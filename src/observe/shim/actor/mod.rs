@@ -6,7 +6,7 @@
 //!   └─────── found nothing, or 1 ms for records to collect, 4 ms in a storm ◄─────────┘
 //! ```
 //!
-//! The order of a turn matters:
+//! The order of the steps in one iteration of the loop matters:
 //!
 //! * A [`Cause`](super::message::Cause) must be processed before certain records: which child of
 //!   the shim runs which exec. The shim sends it before it causes the records, so messages are
@@ -42,7 +42,7 @@ use crate::{
     observe::{node, pipeline::Pipeline, record::TargetId, source::SourceError, track::Emission},
 };
 
-/// The size of the thread's stack, in bytes: enough for path names and one turn of records.
+/// The size of the thread's stack, in bytes: enough for path names and one batch of records.
 const STACK_BYTES: usize = 256 << 10;
 
 /// Starts the observer thread. It ends with [`Query::Stop`](super::message::Query::Stop), or when
@@ -90,13 +90,17 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         rested: true,
         realtime_offset_ns: realtime_offset_ns(),
     };
-    // The create of the first container waits for its turn, so the sweep comes after it.
+    // The create request of the first container waits until the container is observed, so the sweep
+    // runs after that.
     observer.pipeline.wait(observer.shared.inbox.waker());
     let mut turn = observer.turn()?;
     if observer.pipeline.backend() == Backend::Bpf
         && let Err(error) = node::sweep()
     {
-        tracing::warn!(error = crate::model::chain(&error), "failed to sweep after dead shims");
+        tracing::warn!(
+            error = crate::model::chain(&error),
+            "failed to remove what dead shims left in the kernel"
+        );
     }
     while observer.rest(turn) {
         turn = observer.turn()?;
@@ -120,14 +124,14 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The result of a turn.
+/// The result of one iteration of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     /// There was nothing to do.
     Idle,
     /// Everything was processed. More records are likely after a short rest.
     Busy,
-    /// The bound of one turn was reached: there are more records now.
+    /// The bound of one batch was reached: there are more records now.
     More,
 }
 
@@ -143,21 +147,22 @@ struct Actor {
     deferred: VecDeque<Deferred>,
     /// The reply of [`Query::Stop`](super::message::Query::Stop); `None` until it has arrived.
     stop_reply: Option<oneshot::Sender<()>>,
-    /// The pipeline's emissions and the events made of them. Both are empty between turns and are
-    /// kept for their capacity.
+    /// The pipeline's emissions and the events made of them. Both are empty between iterations and
+    /// are kept for their capacity.
     emissions: Vec<Emission>,
     events: Vec<Event>,
     /// Whether the last rest took its whole time and nothing has been found since. Only then does
-    /// an idle turn mean that nothing is left; see
+    /// an iteration that finds nothing prove that nothing is left; see
     /// [`Source::rest`](crate::observe::source::Source::rest).
     rested: bool,
-    /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds. Read once a turn with events.
+    /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds. Read once in each iteration that
+    /// has events.
     realtime_offset_ns: u64,
 }
 
 impl Actor {
-    /// Lets records collect, unless there are more to read already. Returns whether another turn
-    /// follows, which is not so if there was nothing for a whole rest.
+    /// Waits so that records collect, unless there are more to read already. Returns whether
+    /// another iteration follows at once; none does if nothing was found after a whole rest.
     fn rest(&mut self, turn: Turn) -> bool {
         match turn {
             Turn::Idle if self.rested || self.stop_reply.is_some() => return false,
@@ -167,7 +172,7 @@ impl Actor {
         true
     }
 
-    /// Runs one turn; see the module for its order.
+    /// Runs one iteration of the loop; see the module for the order of its steps.
     ///
     /// # Errors
     ///
@@ -183,7 +188,7 @@ impl Actor {
             }
         };
         // These arrived before the read began. The next `receive` may add messages about records
-        // that the read did not find yet; they wait for the next turn.
+        // that the read did not find yet; they wait for the next iteration.
         let ripe = self.deferred.len();
         self.receive();
         let busy = self.pipeline.track();
@@ -228,7 +233,7 @@ impl Actor {
         for Emission { target, at_ns, grade, derived, body } in emissions.drain(..) {
             let container = target.and_then(|id| self.containers.get(&id)).cloned();
             let source = match grade {
-                // A scan of /proc, with any backend.
+                // The event comes from a scan of /proc, whichever source is in use.
                 Grade::Snapshot => Backend::Poll,
                 _ if derived => Backend::Shim,
                 _ => self.pipeline.backend(),

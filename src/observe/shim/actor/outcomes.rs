@@ -39,7 +39,8 @@ impl Actor {
     fn deleted(&mut self, serial: Serial) {
         if let Some(id) = self.targets.remove(&serial) {
             self.pipeline.end(id);
-            // The last events still need the container to name it.
+            // The last events of the container need its entry, which has its name, so they are
+            // published before the entry is removed.
             self.publish();
             self.containers.remove(&id);
         } else if let Some(container) = self.unobserved.remove(&serial) {

@@ -23,7 +23,7 @@ impl Actor {
             }
             Query::Stop { stopped } => {
                 self.publish();
-                // Answered by `run`, when the source is closed as well.
+                // `run` sends the reply, after the source is closed as well.
                 self.stop_reply = Some(stopped);
             }
         }
@@ -56,7 +56,7 @@ impl Actor {
                 listed_only,
             }));
         }
-        // As above: before the sequence number is read.
+        // As in the query above, the events are published before the sequence number is read.
         self.publish();
         Some((open, self.shared.event_log.seq()))
     }

@@ -19,14 +19,14 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// A full bucket: a first burst passes whole.
+    /// A full bucket: a first burst is admitted as a whole.
     pub(super) fn new(rate: Rate) -> Self {
         let full = u64::from(rate.burst) * SECOND;
         Self { per_second: rate.per_second.into(), full, level: full, filled_ns: None }
     }
 
-    /// Takes a token. Returns `false` if there is none at this time. A time before the last one
-    /// adds no tokens.
+    /// Takes a token. Returns `false` if there is none at this time. A time before that of the
+    /// previous call adds no tokens.
     pub(super) fn take(&mut self, now_ns: u64) -> bool {
         let since = self.filled_ns.map_or(0, |filled| now_ns.saturating_sub(filled));
         self.filled_ns = Some(self.filled_ns.unwrap_or(0).max(now_ns));

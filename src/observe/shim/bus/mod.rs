@@ -65,9 +65,9 @@ pub enum Selection {
 /// The rate limit of the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// Events a second over a long time.
+    /// The number of events a second over a long time.
     pub per_second: u32,
-    /// Events at once, when the bucket is full.
+    /// The number of events at once, when the bucket is full.
     pub burst: u32,
 }
 
@@ -77,7 +77,7 @@ impl Default for Rate {
     }
 }
 
-/// An event as it goes to the bus: a message of type [`TYPE_URL`].
+/// An event in the form that is sent to the bus: a message of type [`TYPE_URL`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BusEvent {
     /// The topic, one of the constants of this module.
@@ -101,7 +101,7 @@ pub struct Bus {
 }
 
 impl Bus {
-    /// A bus with a full bucket.
+    /// A bus that can send a whole burst.
     #[must_use]
     pub fn new(selection: Selection, rate: Rate) -> Self {
         Self {
@@ -143,8 +143,8 @@ impl Bus {
             "observer.gap" | THROTTLE if self.selection != Selection::None => GAP,
             _ => return None,
         };
-        // A throttle is limited by `THROTTLE_INTERVAL_NS` instead. It must pass when no token is
-        // left.
+        // A throttle is limited by `THROTTLE_INTERVAL_NS` instead. It must be sent even when no
+        // token is left.
         if event.type_ != THROTTLE && !self.bucket.take(now_ns) {
             self.withhold(1, now_ns);
             return None;
@@ -218,10 +218,12 @@ pub async fn run(
             Ok(events) => {
                 events.iter().filter(|event| !send(publisher, &mut bus, event, now_ns)).count()
             }
-            // The log's own encoding. If it cannot be decoded, the whole batch counts as withheld.
+            // The event log has encoded the batch itself. If the batch cannot be decoded
+            // nevertheless, all its events count as withheld.
             Err(_) => batch.count,
         };
-        // Evicted before they were read, refused by the full queue, or not accepted by containerd.
+        // Events that were evicted before they were read, refused by the full queue, or not
+        // accepted by containerd.
         bus.withhold(missed + unsent as u64 + publisher.take_dropped_count(), now_ns);
         if let Some(body) = bus.throttled(now_ns) {
             event_log.publish(&mut vec![shim_event(body, now_ns)]);

@@ -35,7 +35,7 @@ struct SpecProcess {
     cwd: String,
 }
 
-/// An unknown id is left out, which Go decodes as 0.
+/// The user of a process. An unknown id is left out, which Go decodes as 0.
 #[derive(Serialize)]
 struct User {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -68,7 +68,7 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
         }
         Some(Body::Gap(gap)) => {
             annotations.insert("io.lookout.stage", gap.stage.clone());
-            // Left out if the number is unknown.
+            // The annotation is left out if the number is unknown.
             annotations.extend(gap.lost.map(|lost| ("io.lookout.lost", lost.to_string())));
         }
         Some(Body::Port(port)) => describe_port(port, &mut annotations),
@@ -79,7 +79,8 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
         // `Bus` selects events with these bodies only.
         _ => {}
     }
-    // Only strings and numbers under string keys, which serde_json cannot fail to write.
+    // The value consists of strings and numbers under string keys, which serde_json cannot fail to
+    // write.
     serde_json::to_vec(&Spec { oci_version: OCI_VERSION, process: described, annotations })
         .unwrap_or_default()
 }

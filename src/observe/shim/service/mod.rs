@@ -2,7 +2,7 @@
 //!
 //! Served beside containerd's Task service, on the same socket. A stream's handler notices that its
 //! client has disconnected only when it next sends, so heartbeats also bound the life of the
-//! handler. Without subscribers nothing here has a timer, a task or memory.
+//! handler. Without subscribers nothing here has a timer, an async task or memory.
 
 mod answers;
 mod request;

@@ -28,7 +28,7 @@ const HEARTBEAT_MIN: u32 = 100;
 /// the subscriptions for that long.
 const HEARTBEAT_MAX: u32 = 60_000;
 
-/// The subscription of a request.
+/// Translates a request into a subscription.
 ///
 /// # Errors
 ///
@@ -44,7 +44,10 @@ pub(super) fn subscription(request: api::SubscribeRequest) -> Result<Request, tt
         Ok(api::SlowPolicy::DROP_OLDEST) => None,
         Ok(api::SlowPolicy::BLOCK) => Some(block(request.block_ms)),
         Err(number) => {
-            return Err(status(Code::INVALID_ARGUMENT, format!("unknown when_slow {number}")));
+            return Err(status(
+                Code::INVALID_ARGUMENT,
+                format!("unknown value {number} of when_slow"),
+            ));
         }
     };
     let filters = request.filters.into_iter().map(filter).collect();

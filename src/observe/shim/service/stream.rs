@@ -35,7 +35,7 @@ const MANY: usize = 64;
 /// How long that rest is.
 const REST: Duration = Duration::from_millis(10);
 
-/// Serves one Subscribe until the client disconnects or the event log is closed.
+/// Serves one call of Subscribe until the client disconnects or the event log is closed.
 pub(super) async fn events(
     service: &Service,
     request: api::SubscribeRequest,
@@ -57,7 +57,8 @@ pub(super) async fn events(
     let (mut in_a_row, mut reached_newest) = (0, true);
     // A send fails only when the client has disconnected, so there is no error to report.
     while stream.send(message).await.is_ok() {
-        // Only if everything was read: a subscriber that is behind must not rest.
+        // The stream rests only if everything was read: a subscriber that is behind must not wait
+        // longer.
         if reached_newest && std::mem::take(&mut in_a_row) >= MANY {
             tokio::time::sleep(REST).await;
         }
@@ -78,7 +79,8 @@ pub(super) async fn events(
     Ok(())
 }
 
-/// Encodes an `EventBatch`. The shim's own events (hello, gaps of this subscriber) come first.
+/// Encodes an `EventBatch`. The shim's own events (hello, gaps of this subscriber) precede the
+/// others.
 fn batch(own: Vec<api::Event>, encoded: Vec<u8>) -> ttrpc::Result<Vec<u8>> {
     let mut batch = encoded;
     if !own.is_empty() {
@@ -95,7 +97,8 @@ fn not_coded(error: &protobuf::Error) -> ttrpc::Error {
     ttrpc::Error::Others(error.to_string())
 }
 
-/// Serves one Exits until the client disconnects, the event log is closed, or events were lost.
+/// Serves one call of Exits until the client disconnects, the event log is closed, or events were
+/// lost.
 pub(super) async fn exits(
     event_log: &Arc<EventLog>,
     request: api::ExitsRequest,
