@@ -218,8 +218,8 @@ impl<'a> Encoder<'a> {
         writer.bytes(6, container_id.as_deref().unwrap_or_default());
     }
 
-    /// Writes the fields of an `api::Process`, without those that only its end has. The arguments
-    /// are truncated to about `args_max` bytes, at the end of an argument.
+    /// Writes the fields of an `api::Process`, without the fields that only events of its end have.
+    /// The arguments are truncated to about `args_max` bytes, at the end of an argument.
     pub(super) fn write_process(
         &self,
         process: &Process,
@@ -280,8 +280,8 @@ impl<'a> Encoder<'a> {
         writer.optional_bytes(3, parent.image.executable.as_deref());
     }
 
-    /// Writes nothing if the start time is unknown, because the id would then match every process
-    /// that has had this pid.
+    /// Writes the entity id of a process, or nothing if its start time is unknown, because the id
+    /// would then match every process that has had this pid.
     fn write_entity_id(&self, field: u32, key: ProcessKey, writer: &mut Writer<'_>) {
         if key.start_ticks != 0 {
             writer.bytes(field, key.entity_id(self.identity.boot).as_bytes());

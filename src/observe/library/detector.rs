@@ -68,8 +68,8 @@ impl Flags {
 /// A process was forked, or runs a new image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ProcessEvent {
-    /// The fork that made the process. It comes with each exec of the process, too. `None` if the
-    /// fork was not observed.
+    /// The fork that made the process. It is also set in the event of each exec of the process.
+    /// `None` if the fork was not observed.
     pub fork: Option<ForkSeen>,
     /// The exec; `None` if this is the event of the fork.
     pub exec: Option<ExecSeen>,
@@ -206,7 +206,7 @@ impl Detector {
     /// [`DetectorError::Closed`], [`DetectorError::Watched`], or [`DetectorError::Source`] if the
     /// source refused the target.
     pub fn watch(&self, target: Target, flags: Flags) -> Result<(), DetectorError> {
-        // Capacity 1: the thread never blocks on its reply.
+        // With a capacity of 1, the thread never blocks on its reply.
         let (reply, answer) = mpsc::sync_channel(1);
         self.inbox.put(Command::Watch(target, flags, reply)).map_err(|_| DetectorError::Closed)?;
         answer.recv().map_err(|_| DetectorError::Closed)?
@@ -223,10 +223,10 @@ impl Detector {
         answer.recv().map_err(|_| DetectorError::Closed)
     }
 
-    /// Closes the detector. The receivers return the events from before and are disconnected then.
-    /// Closing twice has no effect.
+    /// Closes the detector. The receivers still return the events from before and are then
+    /// disconnected. Closing twice has no effect.
     pub fn close(&self) {
-        // Refused if the thread has ended already, which is the wanted state.
+        // The message is refused if the thread has ended already, which is the wanted state.
         drop(self.inbox.put(Command::Close));
     }
 }
@@ -255,7 +255,8 @@ impl Watcher {
     fn run(&mut self) {
         loop {
             self.pipeline.wait(self.commands.waker());
-            // Whether finding nothing means that there is nothing: after a wait, or a whole rest.
+            // Whether an iteration that finds nothing proves that nothing is left: only after a
+            // wait, or a whole rest.
             let mut rested = true;
             loop {
                 for command in self.commands.take() {
@@ -294,7 +295,8 @@ impl Watcher {
                     .collect();
                 for id in ids {
                     self.pipeline.end(id);
-                    // Before the target is removed: the last events need its flags.
+                    // The events are delivered before the target is removed, because they need its
+                    // flags.
                     self.deliver();
                     self.targets.remove(&id);
                 }
@@ -316,7 +318,7 @@ impl Watcher {
             // A tree has no cgroup, so its id is one that no cgroup can have.
             Target::Tree { .. } => TargetId::unique(),
         };
-        // Neither redacted nor cut: the caller receives the arguments as they are.
+        // The arguments are neither redacted nor cut: the caller receives them as they are.
         self.pipeline.watch(id, target.clone(), None, None, usize::MAX)?;
         self.targets.insert(id, Watched { target, flags, forks: HashMap::new() });
         Ok(())
@@ -327,7 +329,8 @@ impl Watcher {
         let offset = realtime_offset_ns();
         for Emission { target, at_ns, grade, body, .. } in self.pipeline.take_emissions() {
             let Some(watched) = target.and_then(|id| self.targets.get_mut(&id)) else {
-                // An event of the whole source, of which only a loss concerns a caller.
+                // The event concerns the whole source. Of such events only losses are delivered to
+                // a caller.
                 if let Body::Gap(gap) = body {
                     self.senders.error(DetectorError::Lost { lost: gap.lost });
                 }
@@ -341,7 +344,8 @@ impl Watcher {
                         child: process.key,
                         monotonic_ns: at_ns,
                     };
-                    // Kept even if forks are not delivered: each exec carries its fork.
+                    // The fork is kept even if forks are not delivered, because each exec event
+                    // contains it.
                     watched.forks.insert(process.key, fork);
                     if flags.fork {
                         self.senders.process(ProcessEvent {
@@ -445,7 +449,7 @@ impl Senders {
 
 impl<T> CountingSender<T> {
     fn new() -> (Self, mpsc::Receiver<T>) {
-        // Bounded: an event that does not fit is counted by `send`.
+        // The channel is bounded: `send` counts the events that do not fit.
         let (sender, receiver) = mpsc::sync_channel(QUEUE_CAPACITY);
         (Self { sender, missed: 0 }, receiver)
     }

@@ -38,7 +38,7 @@ pub struct PortEvent {
 }
 
 /// Calls a callback for each port that a process or one of its descendants opens or closes, until
-/// it is stopped. The TCP ports that are open already come first.
+/// it is stopped. The TCP ports that are open already are reported first.
 ///
 /// With eBPF (as root) no port is missed, however short its life. Without eBPF, the kernel's list
 /// of sockets is read: shortly after an event of a process, at once after a listener was destroyed
@@ -89,7 +89,8 @@ impl PortWatcher {
         let mut refused = SourceError::Missing { what: "a source of ports on this system" };
         for open in node::PORT_SOURCES {
             match open().map_err(DetectorError::Source).and_then(|source| self.start_over(source)) {
-                // The next source may work. If the process is the cause, that one fails as well.
+                // The next source may work. If the process is the cause, the next source fails as
+                // well.
                 Err(DetectorError::Source(why)) => refused = why,
                 other => return other,
             }
@@ -125,7 +126,8 @@ impl PortWatcher {
         Ok(())
     }
 
-    /// Stops the watcher and waits until a running callback has returned. It can be started again.
+    /// Stops the watcher and waits until a running callback has returned. The watcher can be
+    /// started again.
     pub fn stop(&mut self) {
         if let Some((inbox, thread)) = self.running.take() {
             // The inbox of a thread that has ended refuses the message, which changes nothing.
@@ -169,7 +171,8 @@ fn run(
     callback: &mut Callback,
 ) -> Result<(), SourceError> {
     loop {
-        // Whether finding nothing means that there is nothing: after a wait, or a whole rest.
+        // Whether an iteration that finds nothing proves that nothing is left: only after a wait,
+        // or a whole rest.
         let mut rested = true;
         loop {
             if !commands.take().is_empty() {

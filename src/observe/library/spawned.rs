@@ -162,9 +162,11 @@ impl ObservedChild {
     }
 
     fn report_end(&mut self, status: ExitStatus) {
-        // Taken, because `wait` and `try_wait` return the same status again.
+        // The queue is taken, so that the end is reported once: `wait` and `try_wait` return the
+        // same status again.
         let Some(queue) = self.queue.take() else { return };
-        // wait(2) without WUNTRACED returns ended children only: one of the two is set.
+        // wait(2) without WUNTRACED returns ended children only, so either the code or the signal
+        // is set.
         let code = status.code().or(status.signal().map(|signal| -signal)).unwrap_or_default();
         queue.push(self.child.id(), Lifecycle::Exited { code });
     }
@@ -201,7 +203,7 @@ impl ObserverSubscriber {
         self.queue.lock().events.pop_front()
     }
 
-    /// Takes all events that have been reported so far.
+    /// Takes all events that have been reported and not been taken.
     #[must_use]
     pub fn drain(&self) -> Vec<LifecycleEvent> {
         self.queue.lock().events.drain(..).collect()
@@ -237,7 +239,7 @@ struct State {
 
 impl Queue {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state is valid after each of its changes, so a poisoned lock is used on.
+        // The state is valid after each of its changes, so a poisoned lock stays in use.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

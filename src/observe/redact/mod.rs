@@ -7,8 +7,9 @@
 //! [`REDACTED`] replaces these secrets; names stay, so that a reader sees what was removed:
 //!
 //! * the value of an option with a name that is or ends in `password`, `passwd`, `passphrase`,
-//!   `secret`, `token`, `api-key`, `access-key` … (`-` and `_` are equal, in any case): `--db-password=X`,
-//!   `--token X`, the `-pX` of the `mysql` commands, the `user:pass` of `curl -u`
+//!   `secret`, `token`, `api-key`, `access-key` … (`-` and `_` are equal, the case is ignored):
+//!   `--db-password=X`, `--token X`, the `-pX` of the `mysql` commands, the `user:pass` of `curl
+//!   -u`
 //! * the value of an assignment to such a name, also within an argument: `PGPASSWORD=X`,
 //!   `sh -c 'API_KEY=X run'`, `aws_secret_access_key = X`, `"password": "X"`
 //! * the credentials of an `Authorization` header, and those after `Bearer` anywhere
@@ -107,7 +108,7 @@ impl Redactor {
     /// values, which describe the arguments of the process and not the output.
     #[must_use]
     pub fn redact(&self, args: Args) -> Args {
-        // Most arguments end here: one pass over the bytes and no allocation.
+        // Most arguments need only this one read of their bytes, and no allocation.
         if !shapes::is_suspicious(&args.bytes) && self.operator.is_empty() {
             return args;
         }

@@ -51,7 +51,7 @@ pub(super) fn is_secret(name: &[u8]) -> bool {
     if name == b"PWD" || HARMLESS.iter().any(|harmless| normalized.ends_with(harmless)) {
         return false;
     }
-    // Only with `--`: a variable such as `NO_PASSWORD=X` still has a value.
+    // This applies only to names with `--`: a variable such as `NO_PASSWORD=X` still has a value.
     if name.starts_with(b"--") && SWITCHES.iter().any(|switch| normalized.starts_with(switch)) {
         return false;
     }

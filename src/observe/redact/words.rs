@@ -132,7 +132,7 @@ fn option(command: Command, word: &[u8], secret: &mut impl FnMut(usize)) -> Next
         return Next::Nothing;
     }
     match (command, word) {
-        // Only of these commands: `-p` of `mkdir` or `ssh` has another meaning.
+        // This applies only to these commands: `-p` of `mkdir` or `ssh` has another meaning.
         (Command::Mysql | Command::Sshpass, [b'-', b'p', _, ..]) => {
             secret(2);
             Next::Nothing

@@ -17,7 +17,7 @@ pub struct Bounds {
 /// [`Subscription::next`](super::Subscription::next) is never empty.
 #[derive(Debug, Default)]
 pub struct Batch {
-    /// Gaps of this subscriber alone. They lie before the events.
+    /// Gaps of this subscriber alone. They precede the events.
     pub gaps: Vec<Gap>,
     /// Encoded events, oldest first: field 1 of an `EventBatch`, repeated. Each event has the
     /// labels of the filters that it matched.

@@ -95,7 +95,7 @@ impl Filters {
     /// and cooldowns.
     pub(super) fn matching(&self, event: &Encoded<'_>) -> Option<Matched> {
         let kind = 1 << event.kind;
-        // The cheap check first: in a storm most events fail it.
+        // The cheap check is made first, because in a storm most events fail it.
         if self.kinds & kind == 0 {
             return None;
         }
@@ -137,17 +137,18 @@ fn kinds(filters: &[Filter]) -> u16 {
 
 #[derive(Debug)]
 struct Filter {
-    /// The event types that it can match, as bits; 0 after the limit is reached.
+    /// The event types that the filter can match, as bits; 0 after the limit is reached.
     kinds: u16,
     container_id: Option<Box<str>>,
     exec_id: Option<Box<str>>,
     origin: Option<Origin>,
     executable: Option<Box<[u8]>>,
     failures: bool,
-    /// How many more events it may match; `None` if it has no limit.
+    /// How many more events the filter may match; `None` if it has no limit.
     remaining: Option<u32>,
     cooldown_ns: u64,
-    /// `CLOCK_MONOTONIC`, in nanoseconds; no event before it matches.
+    /// The end of the cooldown: `CLOCK_MONOTONIC`, in nanoseconds. No event before this time
+    /// matches.
     cooldown_until_ns: u64,
     label: Box<str>,
 }
@@ -245,7 +246,7 @@ fn file_name(path: &[u8]) -> &[u8] {
 /// The bits of an event type, or of all types of `group.*`; `None` if there are none.
 fn kinds_named(name: &str) -> Option<u16> {
     let is_named = |known: &str| match name.strip_suffix('*') {
-        // Only whole groups: `proc*` is not a prefix search.
+        // Only whole groups are accepted: `proc*` is not a prefix search.
         Some(group) => group.ends_with('.') && known.starts_with(group),
         None => known == name,
     };

@@ -53,7 +53,7 @@ struct Span {
 }
 
 impl Span {
-    /// The bytes that the event counts towards the limit: its own and its index entry.
+    /// The bytes that the event counts towards the limit: its encoding and its index entry.
     fn charge(&self) -> usize {
         size_of::<Self>() + self.end - self.begin
     }
@@ -112,7 +112,7 @@ impl Journal {
             self.segments.push_back(std::mem::take(&mut self.spare));
         }
         let segment = self.first_segment + self.segments.len() as u64 - 1;
-        // Pushed above if there was none.
+        // There is a segment: one was pushed above if there was none.
         let Some(last) = self.segments.back_mut() else { return };
         let begin = last.len();
         encoder.event(self.next_seq, event, &mut self.container_fields, last);
@@ -147,7 +147,8 @@ impl Journal {
         {
             self.first_segment += 1;
             let removed = self.segments.pop_front().unwrap_or_default();
-            // The memory of a large event is given back and not kept as the spare segment.
+            // A segment that a large event has made larger is freed and not kept as the spare
+            // segment.
             if removed.capacity() <= 2 * SEGMENT {
                 self.spare = removed;
                 self.spare.clear();

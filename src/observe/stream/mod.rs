@@ -149,7 +149,8 @@ impl EventLog {
                 caught_up.await;
             }
         };
-        // Subscribers that have not read by then lose the rest: a shutdown must not depend on them.
+        // Subscribers that have not read everything by then lose the remaining events: a shutdown
+        // must not depend on them.
         let _ = tokio::time::timeout(within.min(DRAIN_MAX), drained).await;
     }
 

@@ -31,7 +31,7 @@ impl EventLog {
             }
         }
         let wakers = state.take_wakers(kinds);
-        // Subscribers are woken after the lock is released: they need it at once.
+        // Subscribers are woken after the lock is released, because they take the lock at once.
         drop(state);
         wakers.iter().for_each(|waker| waker.notify_one());
     }
@@ -48,7 +48,8 @@ impl EventLog {
             state.evict();
             return state;
         };
-        // Wake before the wait: the subscriber may be asleep, and only its read frees space.
+        // Subscribers are woken before the wait: the one that is waited for may be asleep, and only
+        // its read frees space.
         state.take_wakers(std::mem::take(kinds)).iter().for_each(|waker| waker.notify_one());
         let begun = Instant::now();
         let woken = self.reader_moved.wait_timeout(state, timeout);
@@ -77,7 +78,7 @@ impl State {
     /// How long to wait before the oldest event is evicted; `None` to evict it now.
     fn wait_before_evict(&self) -> Option<Duration> {
         let oldest = self.journal.oldest()?;
-        // The shortest wait, so that no subscriber's own limit is exceeded.
+        // The shortest wait is used, so that no subscriber's own limit is exceeded.
         self.subscribers.iter().filter_map(|subscriber| subscriber.allowed_wait(&oldest)).min()
     }
 

@@ -25,7 +25,7 @@ const RESERVE_FROM: u64 = 64;
 #[derive(Debug)]
 pub(super) struct Subscriber {
     pub(super) id: u64,
-    /// Whether it is one of the shim's own subscribers, which do not count towards the limit.
+    /// Whether this is one of the shim's own subscribers, which do not count towards the limit.
     pub(super) internal: bool,
     pub(super) filters: Filters,
     /// The sequence number of the next event to examine; never below the journal's first.
@@ -36,10 +36,10 @@ pub(super) struct Subscriber {
     pub(super) block: Option<Block>,
     pub(super) waker: Arc<Notify>,
     pub(super) missed: Missed,
-    /// Whether it has read everything and asks for more.
+    /// Whether the subscriber has read everything and asks for more.
     pub(super) waiting: bool,
-    /// The time of the last event that it examined or missed: `CLOCK_MONOTONIC`, in nanoseconds; 0
-    /// before the first.
+    /// The time of the last event that the subscriber examined or missed: `CLOCK_MONOTONIC`, in
+    /// nanoseconds; 0 before the first.
     pub(super) examined_ns: u64,
 }
 
@@ -56,7 +56,7 @@ pub(super) struct Missed {
 #[derive(Debug)]
 pub(super) struct Block {
     at_most: Duration,
-    /// The rest of the time in this stall. At 0, events are evicted unread.
+    /// The remaining time in this stall. At 0, events are evicted unread.
     left: Duration,
 }
 
@@ -67,26 +67,28 @@ impl Block {
 }
 
 impl Subscriber {
-    /// Whether it has read everything and waits to be woken.
+    /// Whether the subscriber has read everything and waits to be woken.
     pub(super) fn is_waiting(&self) -> bool {
         self.waiting
     }
 
-    /// Returns its waker, which the caller notifies after it has released the lock. The subscriber
-    /// counts as not waiting until it has read again, so one read costs one wake at most.
+    /// Returns the subscriber's waker, which the caller notifies after it has released the lock.
+    /// The subscriber counts as not waiting until it has read again, so one read costs one wake at
+    /// most.
     pub(super) fn take_waker(&mut self) -> Arc<Notify> {
         self.waiting = false;
         self.waker.clone()
     }
 
-    /// How long to wait for this subscriber before `event`, the oldest, is evicted; `None` if it
-    /// does not need the event or its time is used up.
+    /// How long to wait for this subscriber before `event`, the oldest, is evicted; `None` if the
+    /// subscriber does not need the event or its time is used up.
     pub(super) fn allowed_wait(&self, event: &Encoded<'_>) -> Option<Duration> {
         let block = self.block.as_ref().filter(|block| !block.left.is_zero())?;
         (self.position <= event.seq && self.filters.matching(event).is_some()).then_some(block.left)
     }
 
-    /// Subtracts a wait from its time, if it still has not read `event`, the oldest.
+    /// Subtracts a wait from the subscriber's time, if the subscriber still has not read `event`,
+    /// the oldest.
     pub(super) fn charge_wait(&mut self, event: &Encoded<'_>, elapsed: Duration) {
         if self.allowed_wait(event).is_some()
             && let Some(block) = &mut self.block
@@ -95,8 +97,8 @@ impl Subscriber {
         }
     }
 
-    /// Moves its position past `event`, which is being evicted, and counts it as missed if it was
-    /// unread and matches the filters.
+    /// Moves the subscriber's position past `event`, which is being evicted. Counts the event as
+    /// missed if it was unread and matches the filters.
     pub(super) fn skip_evicted(&mut self, event: &Encoded<'_>) {
         if self.position > event.seq {
             return;
@@ -115,7 +117,8 @@ impl Subscriber {
         self.examined_ns = event.monotonic_ns;
     }
 
-    /// Reads from its position on: first its own gaps, then matching events within the bounds.
+    /// Reads from the subscriber's position on: first its own gaps, then matching events within the
+    /// bounds.
     pub(super) fn read(&mut self, journal: &Journal, bounds: Bounds) -> Batch {
         let mut batch =
             Batch { gaps: self.opening_gap.take().into_iter().collect(), ..Batch::default() };
@@ -129,7 +132,8 @@ impl Subscriber {
             self.position = event.seq + 1;
             self.examined_ns = event.monotonic_ns;
             if let Some(matched) = self.filters.admit(&event) {
-                // Only at the first match: a filter that matches nothing needs no memory.
+                // Memory is reserved only at the first match: a filter that matches nothing needs
+                // none.
                 if reserves && batch.count == 0 {
                     batch.events.reserve(bounds.bytes.min(journal.bytes()));
                 }

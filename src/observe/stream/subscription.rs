@@ -30,12 +30,13 @@ pub struct Request {
 /// Where a subscription begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Since {
-    /// With the next event that is published.
+    /// The subscription begins with the next event that is published.
     #[default]
     Now,
-    /// With the oldest event in the journal.
+    /// The subscription begins with the oldest event in the journal.
     Oldest,
-    /// With the event after this cursor. Events that the journal no longer has become a gap.
+    /// The subscription begins with the event after this cursor. Events that the journal no longer
+    /// has become a gap.
     After(Cursor),
 }
 
@@ -45,7 +46,7 @@ pub enum SubscribeError {
     /// A filter of the request is invalid.
     #[error(transparent)]
     Filter(#[from] InvalidFilter),
-    /// The cursor is of this epoch, but no event has had its sequence number yet.
+    /// The cursor has the current epoch, but a sequence number that no event has had yet.
     #[error("cursor {cursor} is ahead of the newest event, {newest}")]
     Ahead {
         /// The cursor of the request.
@@ -72,11 +73,12 @@ impl EventLog {
     ///
     /// # Errors
     ///
-    /// [`SubscribeError`] if a filter is invalid, the cursor is ahead of the newest event, or there are
-    /// too many subscribers.
+    /// [`SubscribeError`] if a filter is invalid, the cursor is ahead of the newest event, or there
+    /// are too many subscribers.
     pub fn subscribe(self: &Arc<Self>, request: Request) -> Result<Subscription, SubscribeError> {
         let Request { filters: wanted, since, block, internal } = request;
-        // Before the lock, because a client decides how long it takes.
+        // The filters are compiled before the lock is taken, because a client decides how long this
+        // takes.
         let filters = Filters::compile(&wanted)?;
         let mut state = self.lock();
         if !internal
