@@ -1,5 +1,7 @@
 //! Which process of a container a request or a fact is about.
 
+use std::sync::Arc;
+
 /// A process that containerd can name. containerd's messages have an exec id, in which an empty one
 /// means init; that meaning ends where a message is decoded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -8,14 +10,14 @@ pub enum ProcessId {
     Init,
     /// The first process of an exec, by its exec id, which is not empty. `init` is an ordinary exec
     /// id.
-    Exec(String),
+    Exec(Arc<str>),
 }
 
 impl ProcessId {
     /// From the exec id of a message.
     #[must_use]
-    pub fn from_exec_id(exec_id: String) -> Self {
-        if exec_id.is_empty() { Self::Init } else { Self::Exec(exec_id) }
+    pub fn from_exec_id(exec_id: &str) -> Self {
+        if exec_id.is_empty() { Self::Init } else { Self::Exec(exec_id.into()) }
     }
 
     /// The exec id; `None` for init.

@@ -69,7 +69,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::StateRequest,
     ) -> Answer<api::StateResponse> {
-        let process = ProcessId::from_exec_id(request.exec_id.clone());
+        let process = ProcessId::from_exec_id(&request.exec_id);
         let snapshot = self.call(&request.id, |reply| Command::State { process, reply }).await?;
         Ok(wire::state(request.id, request.exec_id, snapshot))
     }
@@ -89,7 +89,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::StartRequest,
     ) -> Answer<api::StartResponse> {
-        let process = ProcessId::from_exec_id(request.exec_id);
+        let process = ProcessId::from_exec_id(&request.exec_id);
         let pid = self.call(&request.id, |reply| Command::Start { process, reply }).await?;
         Ok(api::StartResponse { pid: wire::pid(pid), ..Default::default() })
     }
@@ -99,7 +99,7 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::DeleteRequest,
     ) -> Answer<api::DeleteResponse> {
-        let process = ProcessId::from_exec_id(request.exec_id);
+        let process = ProcessId::from_exec_id(&request.exec_id);
         let deleted = self.call(&request.id, |reply| Command::Delete { process, reply }).await?;
         Ok(wire::deleted(deleted))
     }
@@ -133,7 +133,7 @@ impl Task for Service {
 
     async fn kill(&self, _: &TtrpcContext, request: api::KillRequest) -> Answer<api::Empty> {
         let api::KillRequest { id, exec_id, signal, all, .. } = request;
-        let process = ProcessId::from_exec_id(exec_id);
+        let process = ProcessId::from_exec_id(&exec_id);
         self.call(&id, |reply| Command::Kill { process, signal, all, reply }).await.map(empty)
     }
 
@@ -149,7 +149,7 @@ impl Task for Service {
         request: api::ResizePtyRequest,
     ) -> Answer<api::Empty> {
         let api::ResizePtyRequest { id, exec_id, .. } = request;
-        let process = ProcessId::from_exec_id(exec_id);
+        let process = ProcessId::from_exec_id(&exec_id);
         // A terminal counts in 16 bits (struct winsize).
         let bounded = |size: u32| u16::try_from(size).unwrap_or(u16::MAX);
         let (width, height) = (bounded(request.width), bounded(request.height));
@@ -160,7 +160,7 @@ impl Task for Service {
 
     async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> Answer<api::Empty> {
         // `stdin` is the only stream that the message can name, and the Go shim ignores the flag.
-        let process = ProcessId::from_exec_id(request.exec_id);
+        let process = ProcessId::from_exec_id(&request.exec_id);
         self.call(&request.id, |reply| Command::CloseIo { process, reply }).await.map(empty)
     }
 
@@ -180,7 +180,7 @@ impl Task for Service {
     }
 
     async fn wait(&self, _: &TtrpcContext, request: api::WaitRequest) -> Answer<api::WaitResponse> {
-        let process = ProcessId::from_exec_id(request.exec_id);
+        let process = ProcessId::from_exec_id(&request.exec_id);
         let exit = self.call(&request.id, |reply| Command::Wait { process, reply }).await?;
         Ok(wire::waited(exit))
     }

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::service::{LiveProcesses, OpenPorts};
 use crate::{
     config::Settings,
-    model::{Container, Exit},
+    model::{Container, Exit, ProcessId},
     observe::track::idle::Input,
 };
 
@@ -45,9 +45,9 @@ pub(super) enum Cause {
     /// Init exists; the container is observed from here on.
     Created(Created),
     /// The process `pid` is a child of the shim that runs `runc exec` for this exec.
-    RuntimeExec { serial: Serial, exec_id: String, pid: i32 },
+    RuntimeExec { serial: Serial, exec_id: Arc<str>, pid: i32 },
     /// The process of an exec has this pid.
-    ExecStarted { serial: Serial, exec_id: String, pid: i32 },
+    ExecStarted { serial: Serial, exec_id: Arc<str>, pid: i32 },
 }
 
 /// A container that is to be observed.
@@ -74,10 +74,10 @@ pub(super) struct Created {
 /// A fact about what has happened. The source recorded it before the shim noticed it.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// The shim has reaped init (`exec_id` is empty) or the process of an exec.
-    Exited { serial: Serial, exec_id: String, exit: Exit },
-    /// The shim's pipes of init (`exec_id` is empty) or of an exec have reached their end.
-    OutputEnded { serial: Serial, exec_id: String },
+    /// The shim has reaped init or the process of an exec.
+    Exited { serial: Serial, process: ProcessId, exit: Exit },
+    /// The shim's pipes of init or of an exec have reached their end.
+    OutputEnded { serial: Serial, process: ProcessId },
     /// Init of an idle container had input.
     Input { serial: Serial },
     /// The container was deleted.

@@ -316,16 +316,15 @@ impl ObservedContainer for Handle {
     }
 
     fn runtime_exec(&self, exec_id: &str, pid: i32) {
-        self.send(Cause::RuntimeExec { serial: self.serial, exec_id: exec_id.to_owned(), pid });
+        self.send(Cause::RuntimeExec { serial: self.serial, exec_id: exec_id.into(), pid });
     }
 
     fn exec_started(&self, exec_id: &str, pid: i32) {
-        self.send(Cause::ExecStarted { serial: self.serial, exec_id: exec_id.to_owned(), pid });
+        self.send(Cause::ExecStarted { serial: self.serial, exec_id: exec_id.into(), pid });
     }
 
     fn exited(&self, process: &ProcessId, exit: Exit) {
-        let exec_id = process.exec_id().unwrap_or_default();
-        self.send(Outcome::Exited { serial: self.serial, exec_id: exec_id.to_owned(), exit });
+        self.send(Outcome::Exited { serial: self.serial, process: process.clone(), exit });
     }
 
     fn input(&self) {
@@ -336,8 +335,7 @@ impl ObservedContainer for Handle {
     }
 
     fn output_ended(&self, process: &ProcessId) {
-        let exec_id = process.exec_id().unwrap_or_default();
-        self.send(Outcome::OutputEnded { serial: self.serial, exec_id: exec_id.to_owned() });
+        self.send(Outcome::OutputEnded { serial: self.serial, process: process.clone() });
     }
 
     fn deleted(&self) {

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use super::tree::Index;
-use crate::model::Ended;
+use crate::model::{Ended, ProcessId};
 
 /// How many entries are kept. The entry of an exec is removed when its process is done; the entries
 /// of execs that failed stay. Beyond this number the oldest entry is dropped. If the process of
@@ -19,13 +19,13 @@ pub(super) struct ExecTable {
 /// Init or an exec.
 #[derive(Debug)]
 pub(super) struct ExecEntry {
-    /// The exec id in containerd; empty for init.
-    pub(super) exec_id: Arc<str>,
-    /// The pid of the runtime (`runc exec`) that makes the process; 0 where the shim has not
+    /// Which of the container's processes it is about.
+    pub(super) process: ProcessId,
+    /// The pid of the runtime (`runc exec`) that makes the process; `None` until the shim has
     /// reported it.
-    pub(super) runtime_pid: i32,
-    /// The pid of the process; 0 where the shim has not reported it.
-    pub(super) own_pid: i32,
+    pub(super) runtime_pid: Option<i32>,
+    /// The pid of the process; `None` until the shim has reported it.
+    pub(super) own_pid: Option<i32>,
     /// The process, from its first event until it is done.
     pub(super) root: Option<Index>,
     /// Whether the process has been reported, or can no longer appear.
@@ -45,22 +45,34 @@ pub(super) struct ReapedExit {
     pub(super) at_ns: u64,
 }
 
+impl ExecEntry {
+    fn is_init(&self) -> bool {
+        self.process == ProcessId::Init
+    }
+
+    /// The exec id; `None` for init.
+    fn exec_id(&self) -> Option<Arc<str>> {
+        match &self.process {
+            ProcessId::Init => None,
+            ProcessId::Exec(exec_id) => Some(exec_id.clone()),
+        }
+    }
+}
+
 impl ExecTable {
     /// The entry with this id; adds one if there is none.
-    pub(super) fn entry(&mut self, exec_id: &str) -> &mut ExecEntry {
+    pub(super) fn entry(&mut self, process: &ProcessId) -> &mut ExecEntry {
         let index =
-            self.entries.iter().position(|entry| *entry.exec_id == *exec_id).unwrap_or_else(|| {
+            self.entries.iter().position(|entry| entry.process == *process).unwrap_or_else(|| {
                 if self.entries.len() >= ENTRIES_MAX {
                     // Init's entry is the first and is used for as long as the container lives.
-                    let oldest = usize::from(
-                        self.entries.front().is_some_and(|entry| entry.exec_id.is_empty()),
-                    );
+                    let oldest = usize::from(self.entries.front().is_some_and(ExecEntry::is_init));
                     self.entries.remove(oldest);
                 }
                 self.entries.push_back(ExecEntry {
-                    exec_id: exec_id.into(),
-                    runtime_pid: 0,
-                    own_pid: 0,
+                    process: process.clone(),
+                    runtime_pid: None,
+                    own_pid: None,
                     root: None,
                     is_resolved: false,
                     expects_output_end: false,
@@ -74,18 +86,18 @@ impl ExecTable {
 
     /// The entry for a new process with this id. containerd may use the id of a deleted exec again:
     /// the entry of the old one is dropped.
-    pub(super) fn restart(&mut self, exec_id: &str) -> &mut ExecEntry {
+    pub(super) fn restart(&mut self, process: &ProcessId) -> &mut ExecEntry {
         // An entry without a runtime pid was made for this same process, by an earlier report.
-        self.entries.retain(|entry| *entry.exec_id != *exec_id || entry.runtime_pid == 0);
-        self.entry(exec_id)
+        self.entries.retain(|entry| entry.process != *process || entry.runtime_pid.is_none());
+        self.entry(process)
     }
 
-    pub(super) fn find(&self, exec_id: &str) -> Option<&ExecEntry> {
-        self.entries.iter().find(|entry| *entry.exec_id == *exec_id)
+    pub(super) fn find(&self, process: &ProcessId) -> Option<&ExecEntry> {
+        self.entries.iter().find(|entry| entry.process == *process)
     }
 
-    pub(super) fn find_mut(&mut self, exec_id: &str) -> Option<&mut ExecEntry> {
-        self.entries.iter_mut().find(|entry| *entry.exec_id == *exec_id)
+    pub(super) fn find_mut(&mut self, process: &ProcessId) -> Option<&mut ExecEntry> {
+        self.entries.iter_mut().find(|entry| entry.process == *process)
     }
 
     /// The entry of this process.
@@ -100,34 +112,28 @@ impl ExecTable {
     /// The exec for which the shim reported this pid as that of its process, and of which no event
     /// of the process is known yet.
     pub(super) fn exec_with_pid(&self, pid: i32) -> Option<Arc<str>> {
-        self.entries
-            .iter()
-            .rev()
-            .filter(|entry| entry.root.is_none() && !entry.exec_id.is_empty())
-            // 0 means unknown, here and in a record.
-            .find(|entry| entry.own_pid == pid && pid > 0)
-            .map(|entry| entry.exec_id.clone())
+        let waiting = self.entries.iter().rev().filter(|entry| entry.root.is_none());
+        waiting.filter(|entry| entry.own_pid == Some(pid)).find_map(ExecEntry::exec_id)
     }
 
     /// The exec for which the runtime with this pid makes the process.
     pub(super) fn exec_of_runtime(&self, pid: i32) -> Option<Arc<str>> {
         // The newest entry is searched first: the kernel may have reused the pid of an older
         // runtime.
-        let entry = self.entries.iter().rev().find(|entry| entry.runtime_pid == pid && pid > 0)?;
-        Some(entry.exec_id.clone())
+        self.entries.iter().rev().find(|entry| entry.runtime_pid == Some(pid))?.exec_id()
     }
 
     /// The only exec that is not resolved yet; `None` if there are several such execs or none.
     pub(super) fn only_unresolved(&self) -> Option<Arc<str>> {
-        let mut unresolved =
-            self.entries.iter().filter(|entry| !entry.is_resolved && !entry.exec_id.is_empty());
+        let unresolved = self.entries.iter().filter(|entry| !entry.is_resolved);
+        let mut unresolved = unresolved.filter_map(ExecEntry::exec_id);
         let first = unresolved.next()?;
-        unresolved.next().is_none().then(|| first.exec_id.clone())
+        unresolved.next().is_none().then_some(first)
     }
 
     /// Removes the entry of an exec that is done. Init's entry stays, without its process.
     pub(super) fn remove_done(&mut self, root: Index) {
-        self.entries.retain(|entry| entry.root != Some(root) || entry.exec_id.is_empty());
+        self.entries.retain(|entry| entry.root != Some(root) || entry.is_init());
         if let Some(init) = self.of_root_mut(root) {
             init.root = None;
         }

@@ -55,7 +55,7 @@ pub use self::{
 };
 use self::{exec_table::ReapedExit, output::Output, target::Target};
 use crate::{
-    model::{Ended, Gap, Process, ProcessKey},
+    model::{Ended, Gap, Process, ProcessId, ProcessKey},
     observe::record::{Record, TargetId},
 };
 
@@ -105,20 +105,21 @@ impl Tracker {
     }
 
     /// The shim has started a runtime, `pid`, which will make the process of this exec.
-    pub fn runtime_exec(&mut self, id: TargetId, exec_id: &str, pid: i32) {
-        self.with(id, |target| target.exec_table.restart(exec_id).runtime_pid = pid);
+    pub fn runtime_exec(&mut self, id: TargetId, exec_id: &Arc<str>, pid: i32) {
+        let process = ProcessId::Exec(exec_id.clone());
+        self.with(id, |target| target.exec_table.restart(&process).runtime_pid = Some(pid));
     }
 
     /// The process of this exec has this pid. If this is called after the first events of the
     /// process, only later events have the exec id.
-    pub fn exec_started(&mut self, id: TargetId, exec_id: &str, pid: i32) {
+    pub fn exec_started(&mut self, id: TargetId, exec_id: &Arc<str>, pid: i32) {
         self.with(id, |target| target.exec_started(exec_id, pid));
     }
 
-    /// The shim has pipes of its own for the output of init (`exec_id` empty) or of an exec: the
+    /// The shim has pipes of its own for the output of init or of an exec: the
     /// process is done only after these pipes have ended.
-    pub fn expect_output_end(&mut self, id: TargetId, exec_id: &str) {
-        self.with(id, |target| target.exec_table.entry(exec_id).expects_output_end = true);
+    pub fn expect_output_end(&mut self, id: TargetId, process: &ProcessId) {
+        self.with(id, |target| target.exec_table.entry(process).expects_output_end = true);
     }
 
     /// Handles a record of the source. A record of an unknown target is dropped.
@@ -168,20 +169,27 @@ impl Tracker {
             .find_map(|(id, target)| target.reported(key).map(|process| (*id, process)))
     }
 
-    /// The shim's reaper has waited for the process of init (`exec_id` empty) or of an exec.
+    /// The shim's reaper has waited for the process of init or of an exec.
     /// `status` is encoded as in go-runc: 0–255, or 128 + signal.
     ///
     /// If the source has delivered the exit, this only confirms that the process is reaped.
     /// Otherwise this is the exit, and a later record of it is dropped. The record contains more
     /// (code and signal separately, the OOM killer) and was made before the reaper waited: so read
     /// the source until it is empty before this call.
-    pub fn reaped_exit(&mut self, id: TargetId, exec_id: &str, pid: i32, ended: Ended, at_ns: u64) {
-        self.with(id, |target| target.reaped_exit(exec_id, ReapedExit { pid, ended, at_ns }));
+    pub fn reaped_exit(
+        &mut self,
+        id: TargetId,
+        process: &ProcessId,
+        pid: i32,
+        ended: Ended,
+        at_ns: u64,
+    ) {
+        self.with(id, |target| target.reaped_exit(process, ReapedExit { pid, ended, at_ns }));
     }
 
-    /// The shim's own pipes of init (`exec_id` empty) or of an exec have ended.
-    pub fn output_ended(&mut self, id: TargetId, exec_id: &str, at_ns: u64) {
-        self.with(id, |target| target.output_ended(exec_id, at_ns));
+    /// The shim's own pipes of init or of an exec have ended.
+    pub fn output_ended(&mut self, id: TargetId, process: &ProcessId, at_ns: u64) {
+        self.with(id, |target| target.output_ended(process, at_ns));
     }
 
     /// Answers [`Effect::QueryReaped`]. Does nothing for an unknown process, or if the query is

@@ -10,7 +10,7 @@ use crate::{
     clock::monotonic_ns,
     config::Settings,
     linux::{cgroup::CgroupLocation, process},
-    model::{Backend, Body, Container, Gap, Grade, ProcessKey, Stage},
+    model::{Backend, Body, Container, Gap, Grade, ProcessId, ProcessKey, Stage},
     observe::{record::TargetId, redact::Redactor, source::Target},
 };
 
@@ -23,7 +23,7 @@ impl Actor {
                     self.pipeline.tracker.runtime_exec(*id, &exec_id, pid);
                     // This is processed now, because the exec may start, exit and be done in the
                     // next batch of records.
-                    self.pipeline.tracker.expect_output_end(*id, &exec_id);
+                    self.pipeline.tracker.expect_output_end(*id, &ProcessId::Exec(exec_id));
                 }
             }
             Cause::ExecStarted { serial, exec_id, pid } => {
@@ -108,7 +108,7 @@ impl Actor {
         }
         self.targets.insert(serial, target_id);
         self.containers.insert(target_id, container);
-        self.pipeline.tracker.expect_output_end(target_id, "");
+        self.pipeline.tracker.expect_output_end(target_id, &ProcessId::Init);
         let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
         self.pipeline.emit(target_id, began_ns, Body::ContainerStart { init });
         if late {

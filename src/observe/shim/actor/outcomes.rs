@@ -6,26 +6,26 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    model::{Backend, Body, Counts, Grade},
+    model::{Backend, Body, Counts, Grade, ProcessId},
 };
 
 impl Actor {
     pub(super) fn apply_outcome(&mut self, outcome: Outcome) {
         match outcome {
-            Outcome::Exited { serial, exec_id, exit } => {
+            Outcome::Exited { serial, process, exit } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
-                match exec_id.as_str() {
+                match &process {
                     // Without init a container is neither idle nor active.
-                    "" => self.pipeline.unwatch_idle(id),
-                    exec_id => self.pipeline.exec_ended(id, exec_id),
+                    ProcessId::Init => self.pipeline.unwatch_idle(id),
+                    ProcessId::Exec(exec_id) => self.pipeline.exec_ended(id, exec_id),
                 }
                 self.pipeline.call_tracker(|tracker, now| {
-                    tracker.reaped_exit(id, &exec_id, exit.pid, exit.ended, now);
+                    tracker.reaped_exit(id, &process, exit.pid, exit.ended, now);
                 });
             }
-            Outcome::OutputEnded { serial, exec_id } => {
+            Outcome::OutputEnded { serial, process } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
-                self.pipeline.call_tracker(|tracker, now| tracker.output_ended(id, &exec_id, now));
+                self.pipeline.call_tracker(|tracker, now| tracker.output_ended(id, &process, now));
             }
             Outcome::Input { serial } => {
                 if let Some(id) = self.targets.get(&serial) {

@@ -149,5 +149,4 @@ fn exec_id_of(exec_table: &ExecTable, pid: i32, above: &[i32]) -> Option<Arc<str
         .exec_with_pid(pid)
         .or_else(|| exec_table.exec_of_runtime(pid))
         .or_else(|| above.iter().find_map(|&above| exec_table.exec_of_runtime(above)))
-        .filter(|exec_id| !exec_id.is_empty())
 }

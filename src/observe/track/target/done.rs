@@ -12,7 +12,7 @@ use std::{mem, sync::Arc};
 
 use super::Target;
 use crate::{
-    model::{Body, FileId, Gap, Grade, Parent, Process, ProcessKey, Stage},
+    model::{Body, FileId, Gap, Grade, Parent, Process, ProcessId, ProcessKey, Stage},
     observe::track::{
         output::Stamp,
         tree::{Holding, Index},
@@ -45,8 +45,8 @@ impl Target {
     }
 
     /// The shim's own pipes of init or of an exec have ended.
-    pub(in crate::observe::track) fn output_ended(&mut self, exec_id: &str, at_ns: u64) {
-        let Some(entry) = self.exec_table.find_mut(exec_id) else { return };
+    pub(in crate::observe::track) fn output_ended(&mut self, process: &ProcessId, at_ns: u64) {
+        let Some(entry) = self.exec_table.find_mut(process) else { return };
         entry.output_ended = true;
         if let Some(root) = entry.root {
             self.advance(root, at_ns);

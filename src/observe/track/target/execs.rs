@@ -4,25 +4,24 @@ use std::sync::Arc;
 
 use super::Target;
 use crate::{
-    model::{Origin, Process},
+    model::{Origin, Process, ProcessId},
     observe::track::tree::Index,
 };
 
 impl Target {
     /// The shim reports the pid of an exec's process. Descendants of the process that are reported
     /// already get the exec id too.
-    pub(in crate::observe::track) fn exec_started(&mut self, exec_id: &str, pid: i32) {
+    pub(in crate::observe::track) fn exec_started(&mut self, exec_id: &Arc<str>, pid: i32) {
         // The process was reported and is done already: an entry that is added now would never be
         // removed.
         if self.tree.find_living(pid).is_none() && self.tree.has_forgotten(pid) {
             return;
         }
-        let entry = self.exec_table.entry(exec_id);
-        entry.own_pid = pid;
+        let entry = self.exec_table.entry(&ProcessId::Exec(exec_id.clone()));
+        entry.own_pid = Some(pid);
         if entry.root.is_some() {
             return;
         }
-        let exec_id = entry.exec_id.clone();
         let Some(index) = self.tree.find_living(pid) else { return };
         let Some(reported) = self.tree.node(index).process.clone() else { return };
         // A descendant has the exec id of its ancestor, and init has none.
@@ -30,7 +29,7 @@ impl Target {
         {
             return;
         }
-        let entry = self.exec_table.entry(&exec_id);
+        let entry = self.exec_table.entry(&ProcessId::Exec(exec_id.clone()));
         entry.root = Some(index);
         entry.is_resolved = true;
         self.tree.node_mut(index).root = true;
@@ -39,25 +38,26 @@ impl Target {
                 Arc::make_mut(process).exec_id = Some(exec_id.clone());
             }
         }
-        let own = Process { origin: Origin::Exec, exec_id: Some(exec_id), ..(*reported).clone() };
+        let own =
+            Process { origin: Origin::Exec, exec_id: Some(exec_id.clone()), ..(*reported).clone() };
         self.tree.node_mut(index).process = Some(Arc::new(own));
     }
 
     /// Notes that this is the process of init or of an exec.
-    pub(super) fn set_root(&mut self, index: Index, origin: Origin, exec_id: Option<&str>) {
-        let exec_id = match (origin, exec_id) {
+    pub(super) fn set_root(&mut self, index: Index, origin: Origin, exec_id: Option<&Arc<str>>) {
+        let process = match (origin, exec_id) {
             (Origin::Init, _) => {
                 self.init_started = true;
-                ""
+                ProcessId::Init
             }
-            (_, Some(exec_id)) => exec_id,
+            (_, Some(exec_id)) => ProcessId::Exec(exec_id.clone()),
             // The exec id is not known yet: the shim reports it later, in `exec_started`.
             (_, None) => {
                 self.tree.node_mut(index).root = true;
                 return;
             }
         };
-        let entry = self.exec_table.entry(exec_id);
+        let entry = self.exec_table.entry(&process);
         if entry.root.is_none() {
             entry.root = Some(index);
             entry.is_resolved = true;

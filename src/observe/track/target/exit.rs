@@ -2,7 +2,7 @@
 
 use super::Target;
 use crate::{
-    model::{Body, Ended, Grade, ProcessKey},
+    model::{Body, Ended, Grade, ProcessId, ProcessKey},
     observe::track::{
         account::Outcome,
         early_exits::EarlyExit,
@@ -145,21 +145,25 @@ impl Target {
 
     /// The shim's reaper has waited for a process: confirms that a process with a reported exit is
     /// reaped, or reports its exit.
-    pub(in crate::observe::track) fn reaped_exit(&mut self, exec_id: &str, reaped: ReapedExit) {
+    pub(in crate::observe::track) fn reaped_exit(
+        &mut self,
+        process: &ProcessId,
+        reaped: ReapedExit,
+    ) {
         let ReapedExit { pid, ended, at_ns } = reaped;
         self.last_ns = self.last_ns.max(at_ns);
         // The process was reported and is done already, as in `exec_started`.
-        if self.exec_table.find(exec_id).is_none() && self.tree.has_forgotten(pid) {
+        if self.exec_table.find(process).is_none() && self.tree.has_forgotten(pid) {
             return;
         }
-        let entry = self.exec_table.entry(exec_id);
+        let entry = self.exec_table.entry(process);
         entry.is_resolved = true;
         let root = entry.root;
         let Some(index) = root.or_else(|| self.tree.find_living(pid)) else {
             if !self.tree.has_forgotten(pid) {
                 // The reaper was faster than the source. The report is kept until the process is
                 // known.
-                self.exec_table.entry(exec_id).reaped = Some(reaped);
+                self.exec_table.entry(process).reaped = Some(reaped);
             }
             return;
         };
@@ -192,8 +196,8 @@ impl Target {
             return;
         }
         if let Some(reaped) = entry.reaped.take() {
-            let exec_id = entry.exec_id.clone();
-            self.reaped_exit(&exec_id, reaped);
+            let process = entry.process.clone();
+            self.reaped_exit(&process, reaped);
         }
     }
 }

@@ -31,7 +31,7 @@ use super::{
     tree::{Index, Lookup, PendingExit, Tree},
 };
 use crate::{
-    model::{Body, Gap, Grade, Image, Process, ProcessKey, Unknown},
+    model::{Body, Gap, Grade, Image, Process, ProcessId, ProcessKey, Unknown},
     observe::record::{TargetId, What},
 };
 
@@ -73,7 +73,7 @@ impl Target {
     pub(super) fn new(id: TargetId, shim_pid: i32, init: Option<i32>) -> Self {
         let mut exec_table = ExecTable::default();
         if let Some(init) = init {
-            exec_table.entry("").own_pid = init;
+            exec_table.entry(&ProcessId::Init).own_pid = Some(init);
         }
         Self {
             id,

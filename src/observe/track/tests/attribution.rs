@@ -32,9 +32,9 @@ fn a_hook_of_the_runtime_is_not_reported() {
 #[test]
 fn an_exec_has_its_id_at_its_first_event() {
     let mut script = Script::running();
-    script.tracker.runtime_exec(HERE, "probe", 300);
+    script.tracker.runtime_exec(HERE, &"probe".into(), 300);
     script.exec(302, 300, "/bin/id", Some(false));
-    script.tracker.runtime_exec(HERE, "other", 310);
+    script.tracker.runtime_exec(HERE, &"other".into(), 310);
     script.fork(311, 312);
     script.what(313, exec(lineage(312, 310), "/bin/ls", Some(false)));
     script.fork(302, 303);
@@ -52,7 +52,7 @@ fn an_exec_has_its_id_at_its_first_event() {
 #[test]
 fn an_exec_is_known_through_its_stages() {
     let mut script = Script::running();
-    script.tracker.runtime_exec(HERE, "probe", 300);
+    script.tracker.runtime_exec(HERE, &"probe".into(), 300);
     script.fork(300, 301);
     script.exec(301, 300, "/proc/self/exe", Some(true));
     script.fork(301, 302);
@@ -65,7 +65,7 @@ fn an_exec_is_known_through_its_stages() {
 #[test]
 fn a_child_of_the_shim_belongs_to_the_only_unresolved_exec() {
     let mut script = Script::running();
-    script.tracker.runtime_exec(HERE, "probe", 300);
+    script.tracker.runtime_exec(HERE, &"probe".into(), 300);
     script.exec(302, SHIM, "/bin/id", Some(false));
     assert_eq!(script.lines(), ["process.start 302 /bin/id exec probe"]);
 }
@@ -76,7 +76,7 @@ fn a_late_exec_id_is_on_later_events() {
     let mut script = Script::running();
     script.exec(302, SHIM, "/bin/sh", Some(false));
     script.fork(302, 303);
-    script.tracker.exec_started(HERE, "late", 302);
+    script.tracker.exec_started(HERE, &"late".into(), 302);
     script.exec(303, 302, "/bin/id", Some(false));
     script.exec(302, SHIM, "/bin/ls", Some(false));
     assert_eq!(

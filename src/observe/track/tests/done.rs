@@ -69,18 +69,18 @@ fn without_descendants_or_outputs_done_comes_when_reaped() {
 fn done_of_an_exec_waits_for_its_pipes() {
     for pipes_first in [true, false] {
         let mut script = Script::running();
-        script.tracker.runtime_exec(HERE, "probe", 300);
-        script.tracker.expect_output_end(HERE, "probe");
+        script.tracker.runtime_exec(HERE, &"probe".into(), 300);
+        script.tracker.expect_output_end(HERE, &of_exec("probe"));
         script.exec(302, 300, "/bin/sh", Some(false));
         script.exit(302, 5 << 8);
         script.lines();
         if pipes_first {
-            script.tracker.output_ended(HERE, "probe", 5000);
+            script.tracker.output_ended(HERE, &of_exec("probe"), 5000);
         }
-        script.tracker.reaped_exit(HERE, "probe", 302, Ended::Code(5), 5000);
+        script.tracker.reaped_exit(HERE, &of_exec("probe"), 302, Ended::Code(5), 5000);
         if !pipes_first {
             assert!(script.lines().is_empty());
-            script.tracker.output_ended(HERE, "probe", 6000);
+            script.tracker.output_ended(HERE, &of_exec("probe"), 6000);
         }
         assert_eq!(script.lines(), ["process.done 302"]);
     }
@@ -91,14 +91,14 @@ fn done_of_an_exec_waits_for_its_pipes() {
 fn an_exit_is_reported_once_by_source_or_reaper() {
     let mut script = Script::running();
     let at_ns = script.now + 10;
-    script.tracker.reaped_exit(HERE, "", INIT, Ended::Signal(9), at_ns);
+    script.tracker.reaped_exit(HERE, &ProcessId::Init, INIT, Ended::Signal(9), at_ns);
     script.at(at_ns - 1, INIT, exit(Some(9)));
-    script.tracker.reaped_exit(HERE, "", INIT, Ended::Signal(9), at_ns);
+    script.tracker.reaped_exit(HERE, &ProcessId::Init, INIT, Ended::Signal(9), at_ns);
     assert_eq!(script.lines(), ["process.exit 200 137", "reaped? 200", "process.done 200"]);
 
     let mut script = Script::running();
     script.exit(INIT, 130 << 8);
-    script.tracker.reaped_exit(HERE, "", INIT, Ended::Signal(2), 5000);
+    script.tracker.reaped_exit(HERE, &ProcessId::Init, INIT, Ended::Signal(2), 5000);
     let exit = script.effects().iter().find_map(|effect| match effect {
         Effect::Emit(Emission { body: Body::Exit { ended, .. }, .. }) => *ended,
         _ => None,
@@ -118,7 +118,7 @@ fn a_missing_status_comes_from_the_reaper() {
     script.what(INIT, exit(None));
     assert!(script.lines().is_empty());
     let at_ns = script.now;
-    script.tracker.reaped_exit(HERE, "", INIT, Ended::Code(3), at_ns + 50);
+    script.tracker.reaped_exit(HERE, &ProcessId::Init, INIT, Ended::Code(3), at_ns + 50);
     assert!(matches!(&script.effects()[0], Effect::Emit(emission) if emission.at_ns == at_ns));
     assert_eq!(script.lines(), ["process.exit 200 3", "reaped? 200", "process.done 200"]);
 }
@@ -128,9 +128,9 @@ fn a_missing_status_comes_from_the_reaper() {
 #[test]
 fn a_reaper_that_is_faster_than_the_source_loses_nothing() {
     let mut script = Script::running();
-    script.tracker.runtime_exec(HERE, "probe", 300);
-    script.tracker.exec_started(HERE, "probe", 302);
-    script.tracker.reaped_exit(HERE, "probe", 302, Ended::Code(4), 5000);
+    script.tracker.runtime_exec(HERE, &"probe".into(), 300);
+    script.tracker.exec_started(HERE, &"probe".into(), 302);
+    script.tracker.reaped_exit(HERE, &of_exec("probe"), 302, Ended::Code(4), 5000);
     script.exec(302, SHIM, "/bin/id", Some(false));
     script.exit(302, 4 << 8);
     assert_eq!(
@@ -167,11 +167,11 @@ fn a_held_output_is_reported_once() {
 #[test]
 fn the_holders_of_the_shims_own_pipes_are_reported_too() {
     let mut script = Script::running();
-    script.tracker.expect_output_end(HERE, "");
+    script.tracker.expect_output_end(HERE, &ProcessId::Init);
     script.fork(INIT, 201);
     script.what(INIT, exit_holding(0));
     let died = script.now;
-    script.tracker.reaped_exit(HERE, "", INIT, Ended::Code(0), died);
+    script.tracker.reaped_exit(HERE, &ProcessId::Init, INIT, Ended::Code(0), died);
     script.lines();
     script.tracker.report_held(died + 100, 100);
     assert_eq!(script.lines(), ["holders? 200 [201]"]);
@@ -181,7 +181,7 @@ fn the_holders_of_the_shims_own_pipes_are_reported_too() {
     script.exit(201, 0);
     script.reap();
     assert_eq!(script.lines(), ["process.exit 201 0", "reaped? 201", "process.done 201"]);
-    script.tracker.output_ended(HERE, "", died + 300);
+    script.tracker.output_ended(HERE, &ProcessId::Init, died + 300);
     assert_eq!(script.lines(), ["process.done 200"]);
     assert!(!script.tracker.awaits_done());
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::{Effect, Emission, Tracker};
 use crate::{
-    model::{Args, Body, Ended, FileId, Grade, Image, Lineage, ProcessKey, Stage},
+    model::{Args, Body, Ended, FileId, Grade, Image, Lineage, ProcessId, ProcessKey, Stage},
     observe::record::{Record, TargetId, What},
 };
 
@@ -185,6 +185,11 @@ fn exec(lineage: Lineage, path: &str, in_host_mounts: Option<bool>) -> What {
 
 fn exit(wait_status: Option<u32>) -> What {
     What::Exit { wait_status, oom_killed: false, outputs: [None; 2] }
+}
+
+/// The first process of an exec.
+fn of_exec(exec_id: &str) -> ProcessId {
+    ProcessId::from_exec_id(exec_id)
 }
 
 fn exit_holding(wait_status: u32) -> What {

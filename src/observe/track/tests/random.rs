@@ -305,7 +305,6 @@ type Input = (u8, i32, i32, u64, u64);
 fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> bool {
     let key = ProcessKey { pid, start_ticks: ticks };
     let lineage = Lineage { parent_pid: parent, parent_start_ticks: ticks, ..Lineage::default() };
-    let id = if pid == 2 { "" } else { "exec" };
     let in_host_mounts = [None, Some(true), Some(false)];
     let what = match kind {
         0..=2 => What::Fork(lineage),
@@ -316,7 +315,7 @@ fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> boo
         9 => What::ScanBegan,
         10 => What::ScanEnded,
         _ => {
-            report(tracker, id, (kind, pid, parent, ticks, at_ns));
+            report(tracker, (kind, pid, parent, ticks, at_ns));
             return false;
         }
     };
@@ -324,23 +323,24 @@ fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> boo
     kind <= 7
 }
 
-fn report(tracker: &mut Tracker, id: &str, (kind, pid, parent, ticks, at_ns): Input) {
+fn report(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) {
     let key = ProcessKey { pid, start_ticks: ticks };
+    let process = if pid == 2 { ProcessId::Init } else { of_exec("exec") };
     match kind {
-        11 => tracker.reaped_exit(HERE, id, pid, Ended::Code(3), at_ns),
+        11 => tracker.reaped_exit(HERE, &process, pid, Ended::Code(3), at_ns),
         12 => tracker.confirm_reaped(HERE, key, at_ns),
         13 => {
             let holder = ProcessKey { pid: parent, start_ticks: ticks };
             tracker.set_holders(HERE, key, &[holder], at_ns);
         }
         14 => {
-            tracker.expect_output_end(HERE, id);
-            tracker.output_ended(HERE, id, at_ns);
+            tracker.expect_output_end(HERE, &process);
+            tracker.output_ended(HERE, &process, at_ns);
             tracker.report_held(at_ns, 3);
         }
         15 => {
-            tracker.runtime_exec(HERE, id, parent);
-            tracker.exec_started(HERE, id, pid);
+            tracker.runtime_exec(HERE, &"exec".into(), parent);
+            tracker.exec_started(HERE, &"exec".into(), pid);
         }
         _ => {}
     }

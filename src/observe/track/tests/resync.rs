@@ -71,7 +71,7 @@ fn an_absent_init_is_left_to_the_reaper() {
     script.what(0, What::ScanBegan);
     script.what(0, What::ScanEnded);
     assert!(script.lines().is_empty());
-    script.tracker.reaped_exit(HERE, "", INIT, Ended::Code(7), script.now);
+    script.tracker.reaped_exit(HERE, &ProcessId::Init, INIT, Ended::Code(7), script.now);
     assert_eq!(script.lines(), ["process.exit 200 7", "reaped? 200", "process.done 200"]);
 }
 

@@ -61,7 +61,7 @@ impl Container {
         let runc = match self.step(Input::StartExec) {
             Ok((_, runc)) => runc,
             Err(Denied::Busy) => {
-                let process = ProcessId::Exec(exec_id);
+                let process = ProcessId::Exec(exec_id.into());
                 return self.defer(Command::Start { process, reply });
             }
             Err(Denied::InitNotRunning) => return answer(reply, Err(self.init_not_running())),
@@ -146,7 +146,7 @@ impl Container {
             }
             Ok((io, child)) => {
                 let pid = child.pid;
-                let process = ProcessId::Exec(exec_id.clone());
+                let process = ProcessId::Exec(exec_id.as_str().into());
                 self.operations.watch_output(self.watched.clone(), process, &io);
                 exec.process.attach(io);
                 exec.process.begin_input();
@@ -175,7 +175,7 @@ impl Container {
         let Some(exec) = self.execs.get_mut(exec_id) else { return };
         exec.process.exited();
         if let Some(watched) = &self.watched {
-            watched.exited(&ProcessId::Exec(exec_id.to_owned()), exit);
+            watched.exited(&ProcessId::Exec(exec_id.into()), exit);
         }
         if let Ok((state, exec::Effect::ReportExit(exit))) =
             exec::step(exec.state, exec::Input::Exited(exit))

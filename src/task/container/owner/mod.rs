@@ -180,11 +180,11 @@ impl Container {
             }
             Command::Start { process, reply } => match process {
                 ProcessId::Init => self.start(reply),
-                ProcessId::Exec(exec_id) => self.start_exec(exec_id, reply),
+                ProcessId::Exec(exec_id) => self.start_exec(exec_id.to_string(), reply),
             },
             Command::Delete { process, reply } => match process {
                 ProcessId::Init => self.delete(reply),
-                ProcessId::Exec(exec_id) => self.delete_exec(exec_id, reply),
+                ProcessId::Exec(exec_id) => self.delete_exec(exec_id.to_string(), reply),
             },
             Command::Kill { process, signal, all, reply } => match process {
                 ProcessId::Init => self.kill(signal, all, reply),

@@ -75,7 +75,9 @@ impl Container {
         }
         let reported = match process {
             ProcessId::Init => self.state.exit(),
-            ProcessId::Exec(exec_id) => self.execs.get(exec_id).and_then(ExecEntry::reported_exit),
+            ProcessId::Exec(exec_id) => {
+                self.execs.get(&**exec_id).and_then(ExecEntry::reported_exit)
+            }
         };
         match (reported, self.process(process)) {
             (Some(exit), _) => answer(reply, Ok(exit)),
