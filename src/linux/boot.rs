@@ -1,4 +1,4 @@
-//! The identity of this boot, and the time since it.
+//! The identity of this boot, and the time since the boot.
 
 use std::io;
 
@@ -12,7 +12,7 @@ use crate::clock;
 ///
 /// # Errors
 ///
-/// What reading the file returned; `InvalidData` if it does not begin with eight hexadecimal
+/// The error of reading the file; `InvalidData` if the file does not begin with eight hexadecimal
 /// digits.
 pub fn boot_id() -> io::Result<u32> {
     parse(&read("/proc/sys/kernel/random/boot_id", 64)?)

@@ -1,9 +1,9 @@
 //! Facts from the kernel's files, typed: `/proc`, cgroups, mountinfo, sockets.
 //!
-//! One parser for each format. Nothing here decides what a fact means: which cgroup controller to
-//! ask, which error to report and which process to follow is up to the callers (`task`, `observe`,
-//! `registry`). Names, paths and arguments are bytes, because a container chooses them; every read
-//! is bounded; nothing here panics on what it reads.
+//! There is one parser for each format. Nothing here decides what a fact means: which cgroup
+//! controller to ask, which error to report and which process to follow is up to the callers
+//! (`task`, `observe`, `registry`). Names, paths and arguments are bytes, because a container
+//! chooses them; every read is bounded; nothing here panics on what it reads.
 //!
 //! ```text
 //!  process      stat, status, image, identity, usage, ancestry, open descriptors, reaping
@@ -13,7 +13,7 @@
 //!  partitions   the names of block devices
 //!  sockets      the kernel's list of sockets: sock_diag(7)
 //!  unix_socket  binding and removing sockets with a path
-//!  boot         the identity of this boot, and the time since it
+//!  boot         the identity of this boot, and the time since the boot
 //! ```
 
 mod boot;

@@ -1,9 +1,9 @@
 //! `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 //!
-//! The parser is our own and not that of the crate `procfs`, because that one refuses names that
-//! are not UTF-8 and leaves the kernel's escapes in them. A container with mounts that propagate to
-//! the host chooses such names, and must not be able to hide its mounts from the code that unmounts
-//! them.
+//! The parser is our own and not that of the crate `procfs`, because `procfs` refuses names that
+//! are not UTF-8, and leaves the kernel's escapes in the names. A container with mounts that
+//! propagate to the host chooses such names, and must not be able to hide its mounts from the code
+//! that unmounts them.
 
 use std::{
     ffi::OsString,
@@ -16,11 +16,11 @@ use std::{
 /// parsed one at a time and the callers keep only those that they need.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount<'a> {
-    /// Unique among the mounts that exist now; used again after an unmount.
+    /// The id of the mount: unique among the mounts that exist now, and reused after an unmount.
     pub id: u64,
     /// The directory of the file system that is mounted: `/`, or another one for a bind mount.
     pub root: PathBuf,
-    /// The directory on which it is mounted, below this process's root.
+    /// The directory on which the file system is mounted, below this process's root.
     pub point: PathBuf,
     /// The type of the file system: `cgroup2`.
     pub kind: &'a [u8],
@@ -37,15 +37,15 @@ impl Mount<'_> {
     }
 }
 
-/// The file that [`read`] reads: of the thread and not of the process, because a thread can have a
-/// mount namespace of its own.
+/// The file that [`read`] reads. It is the file of the thread and not that of the process, because
+/// a thread can have a mount namespace of its own.
 pub const FILE: &str = "/proc/thread-self/mountinfo";
 
-/// The text of the file, of the calling thread's mount namespace.
+/// Reads the mountinfo file of the calling thread's mount namespace.
 ///
 /// # Errors
 ///
-/// What reading the file returned.
+/// The error of reading the file.
 pub fn read() -> io::Result<Vec<u8>> {
     fs::read(FILE)
 }
@@ -57,7 +57,7 @@ pub fn parse(mountinfo: &[u8]) -> impl Iterator<Item = Mount<'_>> {
 }
 
 /// The mount that is visible at `path`: the deepest one with a mount point at or above `path`. Of
-/// several on the same directory it is the last, which covers the others.
+/// several mounts on the same directory, it is the last one, which covers the others.
 #[must_use]
 pub fn shown_at<'a>(mountinfo: &'a [u8], path: &Path) -> Option<Mount<'a>> {
     let above = parse(mountinfo).enumerate().filter(|(_, mount)| path.starts_with(&mount.point));
@@ -65,20 +65,21 @@ pub fn shown_at<'a>(mountinfo: &'a [u8], path: &Path) -> Option<Mount<'a>> {
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount<'_>> {
-    // A space in a name is escaped, so this separates the fields, of which there may be any
-    // number, from the last three.
+    // A space in a name is escaped, so ` - ` is only the separator between the optional fields, of
+    // which there may be any number, and the last three fields.
     let separator = line.windows(3).position(|window| window == b" - ")?;
     let mut before = line[..separator].split(|byte| *byte == b' ');
     let id = str::from_utf8(before.next()?).ok()?.parse().ok()?;
-    // Past the parent's id and the device.
+    // `nth(2)` skips the parent's id and the device.
     let root = unescape(before.nth(2)?);
     let point = unescape(before.next()?);
     let mut after = line[separator + 3..].split(|byte| *byte == b' ');
     Some(Mount { id, root, point, kind: after.next()?, options: after.nth(1)? })
 }
 
-/// Replaces `\040` and the like by the byte that the three octal digits stand for (`mangle_path`,
-/// fs/seq_file.c). A backslash in a name is escaped itself, so anything else stays as it is.
+/// Replaces each escape, such as `\040`, by the byte that the three octal digits stand for
+/// (`mangle_path`, fs/seq_file.c). A backslash in a name is itself escaped, so all other bytes stay
+/// as they are.
 fn unescape(name: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name;
@@ -97,8 +98,8 @@ fn unescape(name: &[u8]) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// The byte of three octal digits. `None` for a sign, which the standard parser accepts, and for a
-/// value above 255.
+/// The byte that three octal digits stand for. `None` if they are not all digits (the standard
+/// parser would accept a sign), and for a value above 255.
 fn escaped(digits: &[u8]) -> Option<u8> {
     let digits = digits.get(..3)?;
     let value = |digit: &u8| (b'0'..=b'7').contains(digit).then(|| u16::from(digit - b'0'));

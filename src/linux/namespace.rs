@@ -25,13 +25,13 @@ impl Kind {
     }
 }
 
-/// The inode number of a process's namespace. An inode number is used again after the namespace has
+/// The inode number of a process's namespace. An inode number is reused after its namespace has
 /// ended.
 ///
 /// # Errors
 ///
-/// What readlink(2) returned: `ENOENT` if the process is gone, `EACCES` without the right to
-/// ptrace it; `InvalidData` for a link that is not understood.
+/// The error of readlink(2): `ENOENT` if the process is gone, `EACCES` without the right to ptrace
+/// it; `InvalidData` for a link that cannot be parsed.
 pub fn inode(pid: i32, kind: Kind) -> io::Result<u32> {
     inode_of(&pid.to_string(), kind)
 }
@@ -45,7 +45,7 @@ pub fn own_inode(kind: Kind) -> io::Result<u32> {
     inode_of("self", kind)
 }
 
-/// The path of the namespace's link, to be opened for setns(2).
+/// The path of the link to a process's namespace, which can be opened for setns(2).
 #[must_use]
 pub fn path(pid: i32, kind: Kind) -> String {
     format!("/proc/{pid}/ns/{}", kind.name())
@@ -57,7 +57,7 @@ fn inode_of(process: &str, kind: Kind) -> io::Result<u32> {
     parse(&text, kind.name()).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
-/// The link reads `pid:[4026531836]` (`ns_get_name`, fs/nsfs.c).
+/// Parses the text of a link, such as `pid:[4026531836]` (`ns_get_name`, fs/nsfs.c).
 fn parse(text: &[u8], name: &str) -> Option<u32> {
     let text = str::from_utf8(text).ok()?;
     text.strip_prefix(name)?.strip_prefix(":[")?.strip_suffix(']')?.parse().ok()

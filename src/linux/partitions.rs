@@ -7,8 +7,8 @@ pub(crate) fn names() -> HashMap<(u64, u64), String> {
     parse(&fs::read("/proc/partitions").unwrap_or_default())
 }
 
-/// Each line has major, minor, blocks and name. A line that is not understood, as the header, is
-/// skipped.
+/// Each line has major, minor, blocks and name. A line that cannot be parsed, such as the header,
+/// is skipped.
 fn parse(content: &[u8]) -> HashMap<(u64, u64), String> {
     let mut names = HashMap::new();
     for line in content.split(|byte| *byte == b'\n').filter_map(|line| str::from_utf8(line).ok()) {

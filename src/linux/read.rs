@@ -7,8 +7,8 @@ use std::{
     os::unix::ffi::OsStringExt as _,
 };
 
-/// The initial size of the buffer, in bytes: enough for a usual file of `/proc`, so that it is read
-/// in one call and its content is consistent.
+/// The initial size of the buffer, in bytes: enough for a usual file of `/proc`, so that the file
+/// is read in one call and its content is consistent.
 const USUAL_SIZE: usize = 2048;
 
 /// Reads a file, at most `limit` bytes of it.

@@ -11,7 +11,8 @@ use std::{
 use super::{cgroup::members, process::identify};
 use crate::model::ProcessKey;
 
-/// A cgroup for one test. When it is dropped, its processes are killed and it is removed.
+/// A cgroup for one test. When the value is dropped, the processes in the cgroup are killed and the
+/// cgroup is removed.
 pub(crate) struct Cgroup(pub(crate) PathBuf);
 
 impl Cgroup {
@@ -52,7 +53,7 @@ impl Drop for Cgroup {
     }
 }
 
-/// A child that is killed and reaped when this is dropped.
+/// A child that is killed and reaped when this value is dropped.
 pub(crate) struct Killed(pub(crate) Child);
 
 impl Killed {
@@ -82,7 +83,8 @@ pub(crate) fn spawn(command: &mut Command) -> Child {
     command.spawn().unwrap()
 }
 
-/// Waits until `is_so` returns true, at most 10 s. `what` names the condition if it fails.
+/// Waits until `is_so` returns true, at most 10 s. `what` names the condition in the message of a
+/// failure.
 pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !is_so() {

@@ -25,13 +25,14 @@ pub(crate) fn fits(path: &Path) -> bool {
     path.as_os_str().len() <= PATH_MAX
 }
 
-/// Listens at `path` with a socket of mode 0600. Blocking, and closed on exec.
+/// Listens at `path` with a socket of mode 0600. The socket is blocking and close-on-exec.
 ///
 /// # Errors
 ///
-/// What the system returned; `AddrInUse` if there is a file at `path`.
+/// `AddrInUse` if there is a file at `path`; otherwise the error of the failed system call.
 pub(crate) fn listen_at(path: &Path) -> io::Result<UnixListener> {
-    // -1: as many as net.core.somaxconn allows. A backlog that is too small would refuse clients.
+    // `MAXALLOWABLE` is -1: as many as net.core.somaxconn allows. A backlog that is too small would
+    // refuse clients.
     bind_private(path, SockType::Stream, SockFlag::SOCK_CLOEXEC, Backlog::MAXALLOWABLE)
         .map(UnixListener::from)
 }
@@ -48,9 +49,9 @@ pub(crate) fn bind_private(
     backlog: Backlog,
 ) -> io::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, kind, flags, None)?;
-    // Before bind: the file gets the mode of the socket's own inode (`unix_bind_bsd`,
-    // net/unix/af_unix.c), so no other user can connect at any time. Changing the process's umask
-    // instead would affect its other threads.
+    // The mode is set before bind(2): the file gets the mode of the socket's own inode
+    // (`unix_bind_bsd`, net/unix/af_unix.c), so no other user can connect at any time. Changing the
+    // process's umask instead would affect its other threads.
     fchmod(&fd, Mode::S_IRUSR | Mode::S_IWUSR)?;
     bind(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
     listen(&fd, backlog)?;
@@ -66,11 +67,12 @@ pub(crate) fn is_served(path: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// `AlreadyExists` for a file that is not a socket, which is left alone; what the system returned.
+/// `AlreadyExists` for a file that is not a socket, which is not removed; otherwise the error of
+/// the failed system call.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Ok(file) if file.file_type().is_socket() => fs::remove_file(path),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "not a socket")),
+        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file is not a socket")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
     }

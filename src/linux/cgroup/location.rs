@@ -9,8 +9,8 @@ use crate::linux::mountinfo::{self, Mount};
 /// `devices`, and has no option to omit that controller.
 const CONTROLLERS: [&str; 4] = ["devices", "freezer", "pids", "memory"];
 
-/// The cgroup of a process: on the unified hierarchy if the process is in a cgroup of its own
-/// there, else on one of version 1.
+/// The cgroup of a process: the one on the unified hierarchy if that is not the root cgroup,
+/// otherwise the one on a hierarchy of version 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupLocation {
     /// The id of the cgroup; `None` on version 1, because the eBPF programs do not see ids of
@@ -27,12 +27,13 @@ impl CgroupLocation {
     ///
     /// # Errors
     ///
-    /// What reading `/proc` returned; `NotFound` if the process is only in root cgroups, which are
+    /// The error of reading `/proc`; `NotFound` if the process is only in root cgroups, which are
     /// not the cgroup of a container.
     pub fn of_process(pid: i32) -> io::Result<Self> {
         let memberships = Memberships::of(pid)?;
         let mountinfo = mountinfo::read()?;
-        // The unified hierarchy first, because only its cgroups have an id that the eBPF programs see.
+        // The unified hierarchy is tried first, because only its cgroups have an id that the eBPF
+        // programs see.
         if let Some((directory, path)) = directory(&mountinfo, &memberships, "") {
             return Ok(Self { id: Some(id(&directory)?), directory, path });
         }
@@ -40,14 +41,14 @@ impl CgroupLocation {
             CONTROLLERS.iter().filter_map(|name| directory(&mountinfo, &memberships, name));
         let found = of_version_1.find(|(directory, _)| directory.is_dir());
         let (directory, path) = found.ok_or_else(|| {
-            io::Error::new(io::ErrorKind::NotFound, "the process is in no cgroup of its own")
+            io::Error::new(io::ErrorKind::NotFound, "the process is only in root cgroups")
         })?;
         Ok(Self { id: None, directory, path })
     }
 }
 
 /// The directory and the path of a process's cgroup, in the hierarchy of a controller of version 1,
-/// or in the unified one if that is empty.
+/// or in the unified hierarchy if `controller` is empty.
 fn directory(
     mountinfo: &[u8],
     memberships: &Memberships,

@@ -1,6 +1,6 @@
 //! Which cgroups a process is in: `/proc/PID/cgroup` (cgroups(7)).
 //!
-//! The parser is our own and not that of the crate `procfs`, because that one refuses a file in
+//! The parser is our own and not that of the crate `procfs`, because `procfs` refuses a file in
 //! which one name is not UTF-8. A container that may create cgroups chooses such names, and must
 //! not be able to hide its processes with them.
 
@@ -26,7 +26,7 @@ impl Memberships {
     ///
     /// # Errors
     ///
-    /// What reading the file returned: `ENOENT` or `ESRCH` if the process is gone.
+    /// The error of reading the file: `ENOENT` or `ESRCH` if the process is gone.
     pub fn of(pid: i32) -> io::Result<Self> {
         read(&format!("/proc/{pid}/cgroup"), LIMIT).map(Self)
     }
@@ -51,7 +51,7 @@ impl Memberships {
     }
 
     /// The path in the hierarchy that has `controller` (`memory`, `name=systemd`), or in the
-    /// unified hierarchy if that is empty.
+    /// unified hierarchy if `controller` is empty.
     #[must_use]
     pub fn path(&self, controller: &str) -> Option<&Path> {
         self.iter().find(|(hierarchy, _)| hierarchy.has(controller)).map(|(_, path)| path)
@@ -82,11 +82,12 @@ impl Hierarchy<'_> {
     }
 }
 
-/// One cgroup: its hierarchy, and its path there. It is found once in the file system; then it can
-/// be compared with the memberships of any number of processes.
+/// One cgroup: its hierarchy, and its path in that hierarchy. It is looked up once in the file
+/// system, and can then be compared with the memberships of any number of processes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupPath {
-    /// One controller (or `name=systemd`) of a hierarchy of version 1; empty for the unified one.
+    /// One controller (or `name=systemd`) of a hierarchy of version 1; empty for the unified
+    /// hierarchy.
     controller: Box<str>,
     /// The path under the hierarchy's root, with a leading slash.
     path: Box<[u8]>,
@@ -96,9 +97,9 @@ pub struct CgroupPath {
 /// The position of a process relative to a [`CgroupPath`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Relation {
-    /// The process is in that cgroup.
+    /// The process is in the cgroup itself.
     Inside,
-    /// The process is in a cgroup below it, which has this directory.
+    /// The process is in a nested cgroup, which has this directory.
     Below(PathBuf),
 }
 
@@ -107,7 +108,8 @@ impl CgroupPath {
     ///
     /// # Errors
     ///
-    /// `ENOENT` if there is no such directory; `Unsupported` if it is in no cgroup file system.
+    /// `ENOENT` if there is no such directory; `Unsupported` if the directory is not in a cgroup
+    /// file system.
     pub fn of(directory: &Path) -> io::Result<Self> {
         let directory = directory.canonicalize()?;
         Self::find(&directory, &mountinfo::read()?).ok_or_else(|| io::ErrorKind::Unsupported.into())
@@ -139,8 +141,8 @@ impl CgroupPath {
         })
     }
 
-    /// The position of a process with these memberships. `None` if it is neither in this cgroup nor
-    /// below it.
+    /// The position of a process with these memberships. `None` if the process is neither in this
+    /// cgroup nor in a cgroup below it.
     #[must_use]
     pub fn relation(&self, memberships: &Memberships) -> Option<Relation> {
         let path = memberships.path(&self.controller)?.as_os_str().as_bytes();
@@ -148,7 +150,7 @@ impl CgroupPath {
         match path.strip_prefix(&*self.path)? {
             [] => Some(Relation::Inside),
             [b'/', rest @ ..] => Some(Relation::Below(below(rest))),
-            // The prefix was the root, which ends with a slash.
+            // This cgroup is the root, `/`, so the slash was part of the prefix.
             rest if *self.path == *b"/" => Some(Relation::Below(below(rest))),
             // `/ab` is not below `/a`.
             _ => None,

@@ -1,4 +1,4 @@
-//! Cgroups: which processes are in one, which cgroup a process is in, and where its directory is.
+//! Cgroups: the processes of a cgroup, the cgroup of a process, and the directory of a cgroup.
 //!
 //! The callers decide which controller and which hierarchy they use.
 
@@ -17,17 +17,18 @@ pub use membership::{CgroupPath, Hierarchy, Memberships, Relation};
 
 use super::mountinfo::{self, Mount};
 
-/// How many cgroups below one are read for its members. A container decides how many cgroups it
-/// creates, so there must be a bound. A scan does not find processes beyond it.
+/// How many nested cgroups one scan reads. A container decides how many cgroups it creates, so
+/// there must be a bound. A scan does not find the processes of further cgroups.
 const NESTED_LIMIT: usize = 4096;
 
 /// How many members a scan can have: the default of `kernel.pid_max`.
 pub(crate) const MEMBERS_LIMIT: usize = 32_768;
 
-/// How many levels of cgroups below one are searched for an id or a name. No manager nests deeper.
+/// How many levels of nested cgroups are searched for an id or a name. No cgroup manager nests
+/// deeper.
 const NAMED_DEPTH: usize = 8;
 
-/// How many cgroups below one are searched for an id or a name.
+/// How many nested cgroups are searched for an id or a name.
 const NAMED_LIMIT: usize = 1024;
 
 /// The id of a cgroup: the inode number of its directory, which the eBPF programs see too
@@ -40,18 +41,18 @@ pub fn id(directory: &Path) -> io::Result<u64> {
     Ok(fs::metadata(directory)?.ino())
 }
 
-/// The pids of the thread groups in a cgroup and in those below it, in no order. A process of a pid
-/// namespace that is not visible from this one reads as 0 and is left out.
+/// The pids of the thread groups in a cgroup and in those below it, in no order. The kernel lists a
+/// process of a pid namespace that is not visible from this one as 0; such a process is left out.
 ///
 /// # Errors
 ///
-/// `ENOENT` if the cgroup itself does not exist. A cgroup below that is removed meanwhile is no
-/// error.
+/// `ENOENT` if the cgroup itself does not exist. The removal of a nested cgroup during the scan is
+/// no error.
 pub fn members(cgroup: &Path) -> io::Result<Vec<i32>> {
     Ok(members_by_cgroup(cgroup)?.into_iter().map(|(pid, _)| pid).collect())
 }
 
-/// As [`members`], each with the id of its cgroup if that is one below `cgroup`.
+/// As [`members`], each with the id of the process's cgroup if that is nested in `cgroup`.
 ///
 /// # Errors
 ///
@@ -89,7 +90,7 @@ pub fn ids_below(directory: &Path) -> HashSet<u64> {
     ids
 }
 
-/// The path under the hierarchy's root of the cgroup `wanted`, which is below the one at
+/// The path under the hierarchy's root of the cgroup `wanted`, which is nested in the cgroup at
 /// `directory`. `None` if it is not found within `NAMED_DEPTH` and `NAMED_LIMIT`.
 #[must_use]
 pub fn name_below(directory: &Path, wanted: u64) -> Option<String> {
@@ -119,12 +120,12 @@ pub fn name_below(directory: &Path, wanted: u64) -> Option<String> {
 /// The directory of a cgroup, given by its path as `/proc/PID/cgroup` reports it, in a mount of its
 /// hierarchy that shows the cgroup `root` at the directory `point`.
 ///
-/// `None` for a cgroup outside of this mount, and for the mount's own root: that has the processes
-/// that were never moved, so it is not the cgroup of a container.
+/// `None` for a cgroup outside of this mount, and for the mount's own root: a root cgroup has the
+/// processes that were never moved, so it is not the cgroup of a container.
 #[must_use]
 pub fn directory_in(root: &Path, point: &Path, cgroup: &Path) -> Option<PathBuf> {
-    // Both paths are relative to this process's cgroup namespace, and begin with `/..` for what is
-    // above its root. A `..` that remains cannot be resolved in this mount.
+    // Both paths are relative to the root of this process's cgroup namespace. The path of a cgroup
+    // above that root begins with `/..`. A `..` that remains cannot be resolved in this mount.
     let below = cgroup.strip_prefix(root).ok()?;
     let mut components = below.components().peekable();
     components.peek()?;
@@ -149,7 +150,7 @@ fn read_members(
 fn directories(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut directories = Vec::new();
     for entry in fs::read_dir(directory)? {
-        // A cgroup that is removed meanwhile ends the list.
+        // The list ends early if the cgroup is removed during this loop.
         let Ok(entry) = entry else { break };
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             directories.push(entry.path());

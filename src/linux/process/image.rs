@@ -13,17 +13,18 @@ use crate::model::{Args, Grade, Image, Lineage, ProcessKey, Unknown};
 /// The most bytes of arguments that are kept: the same limit as in the eBPF programs.
 pub const ARGS_LIMIT: usize = 4096;
 
-/// The most bytes of arguments that are read to count them. For longer arguments the count is that
-/// of the part that was read; the length is still right if the kernel reports it in `stat`.
+/// The most bytes of arguments that are read to count them. Of longer arguments only the part that
+/// was read is counted; their length is still exact if the kernel reports it in `stat`.
 const COUNT_LIMIT: u64 = 256 << 10;
 
 /// What a process runs now, with a grade that says how exact it is.
 ///
-/// [`Grade::Late`]: everything was read and the pid is still that of `key`, alive.
+/// [`Grade::Late`]: everything was read, and the process `key` was still alive after that.
 /// [`Grade::Partial`]: something is missing, and [`Image::unknown`] has the reason:
-/// [`Unknown::Gone`] for a process that has ended, a zombie too, and for a pid that was reused. If
-/// the process has executed another program since the event for which it is read, this is the image
-/// of that program; only the next event shows it.
+/// [`Unknown::Gone`] for a process that has ended (also for a zombie), and for a pid that was
+/// reused. If the process has executed another program since the event for which it is read, the
+/// result is the image of that other program; only the next event shows that there was another
+/// exec.
 #[must_use]
 pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
     let gone = || (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial);
@@ -31,7 +32,8 @@ pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
         return gone();
     };
     let (image, _) = image_of(pid, &before);
-    // Read again after everything else: a reused pid has another start.
+    // The start is read again after everything else, because a process with a reused pid has
+    // another start.
     match Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks) {
         None => gone(),
         Some(after) => judged(image, &after),
@@ -43,14 +45,14 @@ pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
 pub struct Alive {
     /// The identity of the process.
     pub key: ProcessKey,
-    /// Its parent and grandparent when it was read.
+    /// The parent and grandparent of the process when it was read.
     pub lineage: Lineage,
-    /// What it ran when it was read.
+    /// What the process ran when it was read.
     pub image: Image,
 }
 
 /// The process that has this pid, if it is alive. `None` for a zombie, and if the pid was reused
-/// while it was read.
+/// while the process was read.
 #[must_use]
 pub fn alive(pid: i32) -> Option<Alive> {
     let before = Stat::of(pid).filter(|stat| !stat.is_dead())?;
@@ -62,16 +64,16 @@ pub fn alive(pid: i32) -> Option<Alive> {
     Some(Alive { key: ProcessKey { pid, start_ticks: before.start_ticks }, lineage, image })
 }
 
-/// Everything that can be read of a process, with its status. Whether the pid was reused meanwhile
-/// is not checked.
+/// Reads the status of a process, and as much of its image as can be read. Does not check whether
+/// the pid was reused meanwhile.
 pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     let mut unknown = None;
-    // First what vanishes first: the links and the arguments go with the process's memory, at the
-    // beginning of its end.
+    // The links and the arguments are read first, because they vanish first: when a process begins
+    // to end, the kernel removes them together with the memory of the process.
     let args = known(args(pid, stat), &mut unknown);
     let executable = known(link(&format!("/proc/{pid}/exe")), &mut unknown);
     let directory = known(link(&format!("/proc/{pid}/cwd")), &mut unknown);
-    // To remove the root of a chroot(2) from the two paths.
+    // Needed to remove the root of a chroot(2) from the two paths.
     let root = known(link(&format!("/proc/{pid}/root")), &mut unknown);
     let status = Status::of(pid);
     let inside = |path: Box<[u8]>| under_root(path, root.as_deref());
@@ -87,7 +89,7 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     (image, status)
 }
 
-/// The image with its grade, by the state of the process after everything was read.
+/// Grades an image by the state that the process had after everything was read.
 pub(crate) fn judged(mut image: Image, after: &Stat) -> (Image, Grade) {
     if after.is_dead() {
         image.unknown = Some(Unknown::Gone);
@@ -96,9 +98,9 @@ pub(crate) fn judged(mut image: Image, after: &Stat) -> (Image, Grade) {
     (image, grade)
 }
 
-/// A path as the process sees it. For a process in another mount namespace the kernel already shows
-/// it so. For a process in this one with a changed root (chroot(2)), the path begins with that
-/// root, which is removed.
+/// A path as the process sees it. For a process in another mount namespace the kernel already
+/// reports such a path. For a process in this mount namespace with a changed root (chroot(2)), the
+/// path begins with that root, which is removed here.
 fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
     match root.filter(|root| *root != b"/").and_then(|root| path.strip_prefix(root)) {
         Some([]) => b"/".as_slice().into(),
@@ -107,8 +109,8 @@ fn under_root(path: Box<[u8]>, root: Option<&[u8]>) -> Box<[u8]> {
     }
 }
 
-/// The arguments, from the process's memory. A process can overwrite its arguments, so they need
-/// not be those of its exec.
+/// The arguments, from the process's memory. A process can overwrite its arguments, so they may
+/// differ from those of its exec.
 fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
     let mut file = File::open(format!("/proc/{pid}/cmdline"))?;
     let mut kept = vec![0; ARGS_LIMIT];
@@ -124,7 +126,8 @@ fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
     kept.truncate(filled);
     if kept.is_empty() {
         // The file is empty for a zombie, a kernel thread, and a process in the middle of an exec.
-        // Since Linux 5.18 a process always has an argv[0], so it does not mean "no arguments".
+        // Since Linux 5.18 a process always has an argv[0], so an empty file does not mean "no
+        // arguments".
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     let mut args = Args::from_nul_separated(&kept);
@@ -152,7 +155,8 @@ fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
     Ok(args)
 }
 
-/// The value; if there is none, `None`, and the reason is stored in `unknown` unless one is there.
+/// The value of a successful read. After an error: `None`, and the reason is stored in `unknown`,
+/// unless `unknown` already has a reason.
 fn known<T>(value: io::Result<T>, unknown: &mut Option<Unknown>) -> Option<T> {
     match value {
         Ok(value) => Some(value),

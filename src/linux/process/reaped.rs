@@ -15,31 +15,31 @@ use nix::{
 use super::identify;
 use crate::{model::ProcessKey, sys::pidfd};
 
-/// How many pidfds are kept at once. A query beyond that waits without one: a container that does
+/// How many pidfds are kept at once. A further query waits without a pidfd: a container that does
 /// not reap its processes must not use up the shim's descriptors.
 const HELD_LIMIT: usize = 256;
 
-/// How many queries may wait. A query beyond that is refused: see [`Reaped::ask`].
+/// How many queries may wait. A further query is refused: see [`Reaped::ask`].
 const WAITING_LIMIT: usize = 65_536;
 
-/// The time between checks of processes without a descriptor that reports the reaping: at first,
-/// and at most. A zombie may exist for as long as its container.
+/// The first and the longest time between two checks of the processes for which no descriptor
+/// reports the reaping. The time grows, because a zombie may exist for as long as its container.
 const CHECK_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// How long a query is kept before a pidfd is opened for it. Most dead processes are reaped within
 /// this time and need no pidfd.
 const DELAY: Duration = Duration::from_millis(1);
 
-/// Queries that are answered when a process is reaped. By then its last thread is dead and its
+/// Queries that are answered when a process is reaped. At that time its last thread is dead and its
 /// files are released.
 ///
 /// A pidfd is readable once the whole thread group is dead. The kernel releases a thread's files
 /// before that (`do_exit`: `exit_files`, then `exit_notify`), so the process holds no output any
-/// more when the pidfd is readable. It may still be a zombie, and keeps its pid until its parent
-/// reaps it; only then the query is answered. Linux 6.9 and later wake the descriptor a second time
-/// for that. For earlier ones, zombies are checked again after [`Reaped::again_after`].
+/// more when the pidfd is readable. The process may still be a zombie, and keeps its pid until its
+/// parent reaps it; only then the query is answered. Linux 6.9 and later also report the reaping
+/// through the pidfd. On earlier kernels, zombies are checked again after [`Reaped::again_after`].
 ///
-/// Belongs to one thread; nothing here blocks.
+/// A value of this type belongs to one thread. No method blocks.
 #[derive(Debug)]
 pub struct Reaped {
     epoll: Epoll,
@@ -47,7 +47,7 @@ pub struct Reaped {
     held: HashMap<i32, (ProcessKey, OwnedFd)>,
     /// The processes in `held` that are dead and not reaped.
     zombies: HashSet<ProcessKey>,
-    /// Queries for which no pidfd could be opened, or none was free.
+    /// Queries without a pidfd, because it could not be opened or `held` was full.
     waiting: VecDeque<ProcessKey>,
     /// Queries since the last call of [`answers`](Self::answers).
     new: VecDeque<ProcessKey>,
@@ -56,9 +56,9 @@ pub struct Reaped {
     due: VecDeque<ProcessKey>,
     /// When `zombies` and `waiting` are checked next.
     check_at: Instant,
-    /// The time to the check after that.
+    /// The time between the check at `check_at` and the one after it.
     interval: Duration,
-    /// Processes that were reaped and are not yet passed on.
+    /// Processes that were reaped and are not yet passed to a sink.
     answered: VecDeque<ProcessKey>,
 }
 
@@ -67,7 +67,7 @@ impl Reaped {
     ///
     /// # Errors
     ///
-    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// `EMFILE` or `ENFILE` without a free descriptor, `ENOMEM`.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
@@ -82,9 +82,9 @@ impl Reaped {
         })
     }
 
-    /// Adds a query for a process, which may be dead or alive. It is answered once, by the second
-    /// call of [`answers`](Self::answers) at the earliest. Returns `false` if too many queries
-    /// wait; the caller must try again later.
+    /// Adds a query for a process, which may be dead or alive. The query is answered once, by the
+    /// second call of [`answers`](Self::answers) at the earliest. Returns `false` if too many
+    /// queries wait; the caller must try again later.
     #[must_use]
     pub fn ask(&mut self, key: ProcessKey) -> bool {
         let has_space = self.waiting.len() + self.new.len() + self.due.len() < WAITING_LIMIT;
@@ -94,15 +94,15 @@ impl Reaped {
         has_space
     }
 
-    /// Readable when there may be answers.
+    /// A descriptor that is readable when there may be answers.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.epoll.0.as_fd()
     }
 
     /// The time after which [`answers`](Self::answers) should be called even if [`fd`](Self::fd) is
-    /// not readable, because some processes are zombies, wait for a descriptor, or are answered
-    /// already. `None` if there is no need.
+    /// not readable, because some processes are zombies, some queries are new or have no pidfd, or
+    /// some answers are not yet passed to a sink. `None` if no such call is needed.
     #[must_use]
     pub fn again_after(&self) -> Option<Duration> {
         if !self.answered.is_empty() {
@@ -123,8 +123,8 @@ impl Reaped {
             for event in &events[..ready] {
                 let pid = i32::try_from(event.data()).unwrap_or(0);
                 let Some((key, _)) = self.held.get(&pid) else { continue };
-                // Readable means dead, and perhaps not reaped. Linux 6.9 and later report the
-                // reaping too; before, only a check finds it.
+                // A readable pidfd means that the process is dead, but perhaps not reaped. Linux
+                // 6.9 and later report the reaping too; on earlier kernels, only a check finds it.
                 if identify(pid) != Some(*key) {
                     self.reaped(*key);
                 } else if self.zombies.insert(*key) {
@@ -174,8 +174,8 @@ impl Reaped {
         self.answered.push_back(key);
     }
 
-    /// Opens a pidfd of the process, or answers the query. Returns `false` if neither is possible
-    /// now.
+    /// Opens a pidfd of the process, or answers the query if the process was reaped. Returns
+    /// `false` if no pidfd can be opened now.
     fn hold(&mut self, key: ProcessKey) -> bool {
         if self.held.get(&key.pid).is_some_and(|(held, _)| *held == key) {
             return true;
@@ -189,8 +189,8 @@ impl Reaped {
             }
             Err(_) => return false,
         };
-        // After the open: if the process has the pid now, it had it when the pidfd was opened. If
-        // another one has it, the process was reaped.
+        // Checked after the open: if the process has the pid now, it also had the pid when the
+        // pidfd was opened. If another process has the pid, the process of the query was reaped.
         if identify(key.pid) != Some(key) {
             self.answered.push_back(key);
             return true;

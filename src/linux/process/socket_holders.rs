@@ -5,19 +5,19 @@ use std::{collections::HashMap, fs};
 use super::identify;
 use crate::model::ProcessKey;
 
-/// How many descriptors one call reads, of all processes together. A holder beyond that is not
-/// found.
+/// How many descriptors one call reads, of all processes together. Processes that hold a socket by
+/// a further descriptor are not found.
 const DESCRIPTORS_LIMIT: usize = 65_536;
 
-/// The sockets, by inode, that processes of `among` have open, each with these processes in the
-/// order of `among`.
+/// The sockets, by inode, that processes of `among` have open, each with the processes that have it
+/// open, in the order of `among`.
 #[must_use]
 pub fn socket_holders(among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
     let mut holders: HashMap<u64, Vec<ProcessKey>> = HashMap::new();
     let mut left = DESCRIPTORS_LIMIT;
     for key in among {
         let held = sockets(key.pid, &mut left);
-        // Checked after the read: the pid may have been reused before.
+        // The identity is checked after the read, because the pid may have been reused before.
         if held.is_empty() || identify(key.pid) != Some(*key) {
             continue;
         }

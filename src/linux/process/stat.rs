@@ -1,7 +1,7 @@
 //! `/proc/PID/stat` (proc_pid_stat(5)).
 //!
-//! The parser is our own and not that of the crate `procfs`, because that one replaces the bytes of
-//! a name that are not UTF-8, and a record keeps the name as it is.
+//! The parser is our own and not that of the crate `procfs`, because `procfs` replaces the bytes of
+//! a name that are not UTF-8, while a record keeps the name unchanged.
 
 use super::super::read::read;
 
@@ -9,7 +9,7 @@ use super::super::read::read;
 /// for a kernel thread).
 const STAT_LIMIT: usize = 2048;
 
-/// The process is in do_exit() (include/linux/sched.h).
+/// The flag of a process that is in do_exit() (include/linux/sched.h).
 const PF_EXITING: u64 = 4;
 
 /// The fields of `/proc/PID/stat` that are used.
@@ -21,8 +21,8 @@ pub struct Stat {
     pub state: u8,
     /// The parent's pid, field 4. 0 if the parent is in another pid namespace.
     pub parent: i32,
-    /// Whether the process is in do_exit(), so that its memory may be gone already: `PF_EXITING` of
-    /// field 9.
+    /// Whether the process is in do_exit(), so that its memory may already be released:
+    /// `PF_EXITING` of field 9.
     pub exiting: bool,
     /// User and system time, fields 14 and 15, in clock ticks.
     pub cpu_ticks: u64,
@@ -32,8 +32,8 @@ pub struct Stat {
     pub start_ticks: u64,
     /// Resident memory in pages, field 24.
     pub resident_pages: u64,
-    /// The length of the arguments in bytes, by fields 48 and 49. `None` if the kernel hides them
-    /// from a reader without the right to ptrace.
+    /// The length of the arguments in bytes, by fields 48 and 49. `None` if the kernel hides these
+    /// fields from a reader without the right to ptrace.
     pub args_bytes: Option<u64>,
 }
 
@@ -56,13 +56,13 @@ impl Stat {
         let comm = line.get(open + 1..close)?;
         let fields = line.get(close + 1..)?.split(u8::is_ascii_whitespace);
         let fields: Vec<&[u8]> = fields.filter(|field| !field.is_empty()).collect();
-        // The first of these is field 3.
+        // The first element of `fields` is field 3 of the file.
         let number = |field: usize| -> Option<u64> {
             str::from_utf8(fields.get(field - 3)?).ok()?.parse().ok()
         };
         let args_bytes = match (number(48), number(49)) {
-            // 1 is the value for a reader without the right to ptrace, and 0 means that there is
-            // none.
+            // 1 is the value for a reader without the right to ptrace, and 0 means that the process
+            // has no arguments.
             (Some(start), Some(end)) if start > 1 => end.checked_sub(start),
             _ => None,
         };

@@ -2,8 +2,9 @@
 
 use super::super::read::read;
 
-/// The most bytes that are read, many times a usual `status`. A file with thousands of
-/// supplementary groups is cut, and the fields after them (`NSpid`) are not known then.
+/// The most bytes that are read, many times the size of a usual `status`. The file of a process
+/// with thousands of supplementary groups is cut, and the fields after the groups (`NSpid`) are
+/// then not known.
 const STATUS_LIMIT: usize = 16 << 10;
 
 /// The fields of `/proc/PID/status` that are used; each is `None` if it is not known.
@@ -13,7 +14,7 @@ pub struct Status {
     pub uid: Option<u32>,
     /// The effective group id in the initial user namespace.
     pub gid: Option<u32>,
-    /// The pid in the process's own pid namespace.
+    /// The pid of the process in its own pid namespace.
     pub vpid: Option<i32>,
     /// The effective capabilities, one bit for each (linux/capability.h).
     pub effective_capabilities: Option<u64>,
@@ -28,7 +29,7 @@ impl Status {
             .unwrap_or_default()
     }
 
-    /// Of this process; nothing is known if `/proc` is not mounted.
+    /// Reads the status of this process. All fields are `None` if `/proc` is not mounted.
     #[must_use]
     pub fn own() -> Self {
         Self::of(std::process::id().cast_signed())

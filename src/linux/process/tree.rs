@@ -12,7 +12,7 @@ use crate::model::ProcessKey;
 ///
 /// # Errors
 ///
-/// What listing `/proc` returned.
+/// The error of listing `/proc`.
 pub fn pids() -> io::Result<Vec<i32>> {
     let pid = |entry: io::Result<fs::DirEntry>| match entry {
         Ok(entry) => entry.file_name().to_str().and_then(|name| name.parse().ok()).map(Ok),
@@ -21,12 +21,12 @@ pub fn pids() -> io::Result<Vec<i32>> {
     fs::read_dir("/proc")?.filter_map(pid).collect()
 }
 
-/// The pids of `root`, of those of `known` that still exist, and of all their descendants,
-/// including zombies, `root` first. Reads the `stat` of every process of the node.
+/// The pids of `root`, of the processes of `known` that still exist, and of all descendants of
+/// these processes, including zombies, `root` first. Reads the `stat` of every process of the node.
 ///
 /// # Errors
 ///
-/// What listing `/proc` returned.
+/// The error of listing `/proc`.
 pub fn of_tree(root: i32, known: &[ProcessKey]) -> io::Result<Vec<i32>> {
     let mut children: HashMap<i32, Vec<i32>> = HashMap::new();
     let mut starts = HashMap::new();
@@ -39,14 +39,14 @@ pub fn of_tree(root: i32, known: &[ProcessKey]) -> io::Result<Vec<i32>> {
         .iter()
         .filter(|key| starts.get(&key.pid) == Some(&key.start_ticks))
         .map(|key| key.pid);
-    // After the first scan `known` has the root with its start. Its pid alone could be another
-    // process's by now.
+    // After the first scan, `known` has the root with its start. The pid of the root alone may
+    // belong to another process by now.
     let first = Some(root).filter(|root| known.is_empty() && starts.contains_key(root));
     let mut left: Vec<i32> = first.into_iter().chain(still).collect();
     let mut found = Vec::new();
     let mut seen = HashSet::new();
     while let Some(pid) = left.pop() {
-        // A process may be among the known and a descendant of another one.
+        // A process may be in `known` and also be a descendant of another process in `known`.
         if !seen.insert(pid) {
             continue;
         }

@@ -7,22 +7,25 @@ use procfs::{FromRead as _, process::Io};
 use super::stat::Stat;
 use crate::model::{ProcessKey, TICKS_PER_SECOND};
 
-/// The resources that one process uses. A field is `None` if this user may not read it.
+/// The resources that one process uses. A field is `None` if the user of the calling process may
+/// not read it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// User and system time since the process started, in nanoseconds.
     pub cpu_ns: u64,
     /// Resident memory in bytes.
     pub rss_bytes: u64,
-    /// The number of threads in its thread group.
+    /// The number of threads of the process.
     pub threads: u32,
-    /// How many bytes it caused to be read from storage, and to be written there.
+    /// The number of bytes that the process caused to be read from storage, and the number that it
+    /// caused to be written to storage.
     pub io: Option<(u64, u64)>,
     /// The number of open descriptors.
     pub fds: Option<u32>,
 }
 
-/// Reads the usage of a process. `None` if the process was reaped, even if another one has its pid.
+/// Reads the usage of a process. `None` if the process was reaped, even if another process has its
+/// pid.
 #[must_use]
 pub fn usage(key: ProcessKey) -> Option<Usage> {
     let pid = key.pid;

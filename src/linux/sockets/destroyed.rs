@@ -27,20 +27,20 @@ impl DestroyedListeners {
     ///
     /// # Errors
     ///
-    /// What entering the namespace or subscribing returned: `EPERM` without `CAP_NET_ADMIN`.
+    /// The error of entering the namespace or of subscribing: `EPERM` without `CAP_NET_ADMIN`.
     pub fn listen(pid: i32, inode: u32) -> io::Result<Self> {
         inside(pid, inode, || {
             let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
             socket.set_non_blocking(true)?;
-            // Before the subscription: without the filter, the end of each connection would wake
-            // the thread.
+            // The filter is attached before the subscription, because without it the end of each
+            // connection would wake the thread.
             socket_filter::attach(&socket, &LISTENERS)?;
             socket.bind(&SocketAddr::new(0, GROUPS))?;
             Ok(Self(socket))
         })
     }
 
-    /// Readable when a listener was destroyed.
+    /// A descriptor that is readable when a listener was destroyed.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
@@ -53,7 +53,8 @@ impl DestroyedListeners {
         loop {
             let mut buffer = &mut space[..];
             match self.0.recv(&mut buffer, 0) {
-                // After ENOBUFS the kernel has dropped notifications, so there was at least one.
+                // ENOBUFS means that the kernel has dropped notifications, so there was at least
+                // one.
                 Ok(_) => received = true,
                 Err(error) if error.raw_os_error() == Some(nix::libc::ENOBUFS) => received = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -1,5 +1,5 @@
 //! The messages of `sock_diag(7)`: `nlmsghdr`, `inet_diag_req_v2`, `inet_diag_msg`
-//! (linux/inet_diag.h). Pure; no bytes can panic the parser.
+//! (linux/inet_diag.h). The parser is pure, and does not panic on any bytes.
 
 use std::{
     io,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::model::{Endpoint, ListedSocket, Socket, SocketState, Transport};
 
-/// `AF_INET` and `AF_INET6`: a dump has one family.
+/// `AF_INET` and `AF_INET6`: each dump has the sockets of one address family.
 pub(super) const FAMILIES: [u8; 2] = [2, 10];
 
 /// The type of requests and answers, `SOCK_DIAG_BY_FAMILY`.
@@ -20,8 +20,8 @@ const DUMP: u16 = 0x301;
 
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
-/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`. The last is also the state of a UDP
-/// socket without a peer.
+/// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`. `TCP_CLOSE` is also the state of a
+/// UDP socket without a peer.
 const LISTENING: u32 = 1 << 10;
 const ESTABLISHED: u32 = 1 << 1;
 const CLOSED: u32 = 1 << 7;
@@ -64,7 +64,7 @@ pub(super) fn request(family: u8, state: SocketState) -> Vec<u8> {
     bytes
 }
 
-/// The parts of a datagram, which answers a request for the sockets of `namespace` in `state`.
+/// The parts of a datagram that answers a request for the sockets of `namespace` in `state`.
 pub(super) fn parts(
     datagram: &[u8],
     namespace: u32,
@@ -105,7 +105,7 @@ fn parse_socket(message: &[u8], namespace: u32, state: SocketState) -> Option<Li
         10 => IpAddr::V6(Ipv6Addr::from(number::<16>(message, 8)?)),
         _ => return None,
     };
-    // The cookie is two halves of 32 bits, the lower half first.
+    // The cookie consists of two halves of 32 bits, the lower half first.
     let [low, high] = [44, 48].map(|at| number(message, at).map(u32::from_ne_bytes));
     let inode = u32::from_ne_bytes(number(message, 68)?);
     let (mut v6_only, mut cgroup) = (false, None);
@@ -129,8 +129,8 @@ fn parse_socket(message: &[u8], namespace: u32, state: SocketState) -> Option<Li
     Some(ListedSocket { socket, cgroup })
 }
 
-/// The attributes (`nlattr`): a length that includes the header of four bytes, a kind, a value,
-/// padding.
+/// Splits the attributes (`nlattr`). Each consists of a length that includes the header of four
+/// bytes, a kind, a value and padding.
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {

@@ -1,9 +1,9 @@
 //! The kernel's own list of sockets: sock_diag(7).
 //!
-//! A dump is a snapshot. One is made at the beginning, after a loss, and for port numbers that the
-//! kernel chose after it had reported the socket. If no source reports sockets, dumps are also made
-//! at intervals and compared. One dump takes some tens of microseconds and grows only with the
-//! number of listening sockets in its network namespace.
+//! A dump is a snapshot. Dumps are made at the beginning, after a loss, and to find port numbers
+//! that the kernel chose after it had reported the socket. If no source reports sockets, dumps are
+//! also made at intervals and compared. One dump takes some tens of microseconds and grows only
+//! with the number of listening sockets in its network namespace.
 
 mod destroyed;
 mod message;
@@ -22,18 +22,19 @@ use crate::model::{ListedSocket, SocketState};
 /// net/netlink/af_netlink.c).
 const PART: usize = 32 << 10;
 
-/// The most parts of one dump. Without it, a namespace in which sockets are created as fast as they
-/// are listed could keep the caller busy for ever.
+/// The most parts of one dump. Without this limit, a namespace in which sockets are created as fast
+/// as they are listed could keep the caller busy for ever.
 const PARTS_MAX: usize = 4096;
 
 /// Lists the sockets of the network namespace `inode`, in which the process `pid` is.
 ///
-/// If that is not this process's own namespace, a temporary thread enters it: setns(2) changes the
-/// calling thread, and a descriptor that is kept would keep the namespace alive.
+/// If that is not this process's own namespace, a temporary thread enters it. setns(2) changes the
+/// calling thread, and a netlink socket that is kept open in the namespace would keep the namespace
+/// alive.
 ///
 /// # Errors
 ///
-/// What entering the namespace or the dump returned; `NotFound` if the process is in another
+/// The error of entering the namespace or of the dump; `NotFound` if the process is in another
 /// namespace by now.
 pub fn list(pid: i32, inode: u32, state: SocketState) -> io::Result<Vec<ListedSocket>> {
     inside(pid, inode, move || dump(inode, state))
@@ -49,8 +50,8 @@ fn inside<T: Send + 'static>(
         return act();
     }
     let namespace = File::open(namespace::path(pid, Kind::Network))?;
-    // The inode of the open file and not of the path: the process may have changed its namespace,
-    // or its pid may have been reused.
+    // The inode of the open file is compared, and not that of the path: the process may have
+    // changed its namespace, or its pid may have been reused.
     if namespace.metadata()?.ino() != u64::from(inode) {
         return Err(io::Error::new(
             io::ErrorKind::NotFound,
@@ -62,7 +63,7 @@ fn inside<T: Send + 'static>(
         setns(namespace, CloneFlags::CLONE_NEWNET)?;
         act()
     })?;
-    inside.join().map_err(|_| io::Error::other("the thread that listed the sockets panicked"))?
+    inside.join().map_err(|_| io::Error::other("the thread in the network namespace panicked"))?
 }
 
 /// The inode number of the network namespace of a process.
@@ -106,7 +107,7 @@ fn read(
         let mut buffer = &mut space[..];
         // The kernel makes the dump in the call that reads it, so this does not block.
         let (length, from) = socket.recv_from(&mut buffer, 0)?;
-        // Port 0 is the kernel. Another process could send to this socket too.
+        // Only the kernel has port 0. A message from another port was sent by a process.
         if from.port_number() != 0 {
             continue;
         }
@@ -117,7 +118,7 @@ fn read(
             }
         }
     }
-    Err(io::Error::new(io::ErrorKind::FileTooLarge, "the namespace has too many sockets"))
+    Err(io::Error::new(io::ErrorKind::FileTooLarge, "the network namespace has too many sockets"))
 }
 
 #[cfg(test)]
