@@ -14,15 +14,15 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
-/// A file or directory that is locked until this is dropped. The kernel releases it too when the
-/// process ends.
+/// A file or directory that is locked until this value is dropped. The kernel also releases the
+/// lock when the process ends.
 pub(crate) type Lock = Flock<File>;
 
-/// Locks an open file for this process alone. `None` if another one has the lock.
+/// Locks an open file for this process alone. `None` if another process has the lock.
 ///
 /// # Errors
 ///
-/// What flock(2) returned.
+/// The error of flock(2).
 pub(crate) fn try_lock(file: File) -> io::Result<Option<Lock>> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
@@ -31,11 +31,11 @@ pub(crate) fn try_lock(file: File) -> io::Result<Option<Lock>> {
     }
 }
 
-/// Locks an open file for this process alone; waits while another one has the lock. Blocks.
+/// Locks an open file for this process alone; waits while another process has the lock. Blocks.
 ///
 /// # Errors
 ///
-/// What flock(2) returned.
+/// The error of flock(2).
 pub(crate) fn lock(file: File) -> io::Result<Lock> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
 }
@@ -44,18 +44,19 @@ pub(crate) fn lock(file: File) -> io::Result<Lock> {
 ///
 /// # Errors
 ///
-/// `TimedOut`; what flock(2) returned.
+/// `TimedOut` if another process still has the lock after `time`; otherwise the error of flock(2).
 pub(crate) fn lock_within(file: File, time: Duration) -> io::Result<Lock> {
     let deadline = Instant::now() + time;
     let lock = lock_unless(file, Duration::from_millis(1), || Instant::now() >= deadline)?;
     lock.ok_or_else(|| io::ErrorKind::TimedOut.into())
 }
 
-/// As [`lock`], but tries every `interval`. `None` if `give_up` returns true meanwhile. Blocks.
+/// As [`lock`], but tries every `interval`. `None` if `give_up` returns true before the file is
+/// locked. Blocks.
 ///
 /// # Errors
 ///
-/// What flock(2) returned.
+/// The error of flock(2).
 pub(crate) fn lock_unless(
     mut file: File,
     interval: Duration,
@@ -79,7 +80,7 @@ pub(crate) fn lock_unless(
 ///
 /// # Errors
 ///
-/// [`PathError`].
+/// [`PathError`] with the step that failed.
 pub(crate) fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
     let failed = |action| move |source| PathError { action, source };
     loop {
@@ -89,7 +90,7 @@ pub(crate) fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
         let Some(lock) = try_lock(file.map_err(failed("open"))?).map_err(failed("lock"))? else {
             return Ok(None);
         };
-        // The previous owner removes the file when it leaves, so the lock may be on a file that has
+        // The previous owner removes the file when it exits, so the lock may be on a file that has
         // no name any more. Another process would then lock a new file of the same name.
         let locked = lock.metadata().map_err(failed("stat"))?;
         let same = |named: fs::Metadata| (named.dev(), named.ino()) == (locked.dev(), locked.ino());
@@ -102,7 +103,7 @@ pub(crate) fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
 /// Why a file could not be locked: the step that failed, and its error.
 #[derive(Debug)]
 pub(crate) struct PathError {
-    /// What was tried, as a verb.
+    /// The step that failed, as a verb.
     pub(crate) action: &'static str,
     /// The error that the system returned.
     pub(crate) source: io::Error,

@@ -1,4 +1,4 @@
-//! Counters that the kernel can raise, as descriptors (eventfd(2)).
+//! Descriptors of counters that the kernel can increment (eventfd(2)).
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Descriptors: inherited ones, accepted ones, and how many bytes are readable.
+//! Functions that take over an inherited descriptor, accept a connection, and count readable bytes.
 
 use std::{
     io,
@@ -18,7 +18,8 @@ pub fn inherited(number: RawFd) -> io::Result<OwnedFd> {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: the descriptor is open. No other code of this process owns that number, because
-    // `start` passes it for this purpose and this is called once, before the runtime starts.
+    // `start` passes the descriptor for this purpose, and this function is called once, before the
+    // async runtime starts.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     // SAFETY: the descriptor is ours and open.
     let result = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };

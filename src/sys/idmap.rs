@@ -36,8 +36,9 @@ pub fn user_namespace(uid_map: &str, gid_map: &str) -> io::Result<OwnedFd> {
     Ok(fs::File::open(child.proc("ns/user"))?.into())
 }
 
-/// Makes a copy of the mount at `path` that shows `path` as its root, shifts its owners by the maps
-/// of `namespace`, and mounts the copy at `target`. Mounts below `path` are not copied.
+/// Makes a copy of the mount at `path` that shows `path` as its root, shifts the owners of its
+/// files by the maps of `namespace`, and mounts the copy at `target`. Mounts below `path` are not
+/// copied.
 ///
 /// # Errors
 ///
@@ -92,7 +93,8 @@ fn checked(result: libc::c_long) -> io::Result<libc::c_long> {
     }
 }
 
-/// A child process in a new user namespace. It sleeps until this is dropped.
+/// A child process in a new user namespace. The child sleeps until this value is dropped, which
+/// kills the child.
 ///
 /// Its exit signal is 0 (clone(2)), so its end raises no `SIGCHLD` and only a wait with `__WALL`
 /// reaps it. The reaper never sees it.

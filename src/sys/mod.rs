@@ -1,7 +1,7 @@
 //! System calls that no crate wraps safely, each behind a safe function.
 //!
-//! The only module with `unsafe`. Its functions return [`OwnedFd`](std::os::fd::OwnedFd) and
-//! [`io::Result`](std::io::Result). They keep no state, and do not depend on containerd.
+//! This is the only module with `unsafe`. Its functions return [`OwnedFd`](std::os::fd::OwnedFd)
+//! and [`io::Result`](std::io::Result). They keep no state, and do not depend on containerd.
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {

@@ -10,9 +10,9 @@ use std::{
 ///
 /// # Errors
 ///
-/// `ESRCH` if `pid` is not the pid of a process: it was reaped, it is a thread's id (the kernel
-/// returns `EINVAL` or `ENOENT` for it, depending on the version), or it is out of range. `EMFILE`
-/// or `ENFILE` without a free descriptor.
+/// `ESRCH` if `pid` is not the pid of a process: the process was reaped, `pid` is the id of another
+/// thread than the leader (the kernel returns `EINVAL` or `ENOENT` then, depending on the version),
+/// or `pid` is out of range. `EMFILE` or `ENFILE` without a free descriptor.
 pub fn open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: pidfd_open takes two numbers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -30,7 +30,7 @@ pub fn open(pid: i32) -> io::Result<OwnedFd> {
 /// `None` on earlier kernels, where all pidfds share one inode.
 #[must_use]
 pub fn inode(pidfd: impl AsFd) -> Option<u64> {
-    // include/uapi/linux/magic.h.
+    // Defined in include/uapi/linux/magic.h.
     const PID_FS_MAGIC: libc::c_long = 0x5049_4446;
     let is_pidfs = nix::sys::statfs::fstatfs(&pidfd)
         .is_ok_and(|stat| stat.filesystem_type().0 == PID_FS_MAGIC);
@@ -54,7 +54,7 @@ pub fn send_signal(pidfd: impl AsFd, signal: i32) -> io::Result<()> {
 }
 
 /// The wait status of a process that was reaped (`PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, Linux
-/// 6.15). `None` if it is not reaped yet, and on a kernel without this request.
+/// 6.15). `None` if the process is not yet reaped, and on a kernel without this request.
 #[must_use]
 pub fn wait_status(pidfd: impl AsFd) -> Option<u32> {
     // SAFETY: a pidfd_info has only number fields, so all zeroes are a valid value.

@@ -9,7 +9,7 @@ use std::{
     process::{Child, Command},
 };
 
-/// Attributes of a child that [`Command`] does not have.
+/// Attributes of a child that cannot be set with [`Command`].
 #[derive(Debug, Default)]
 pub struct SpawnAttr {
     /// Whether the child gets a session of its own instead of only a process group of its own.
@@ -20,16 +20,16 @@ pub struct SpawnAttr {
     /// Whether the kernel kills the child with `SIGKILL` when the spawning thread ends
     /// (`PR_SET_PDEATHSIG`).
     pub die_with_parent: bool,
-    /// The OOM score (-1000 to 1000) to write to `/proc/self/oom_score_adj` before exec. With
-    /// `None` the child inherits this process's.
+    /// The OOM score (-1000 to 1000) to write to `/proc/self/oom_score_adj` before exec. `None`:
+    /// the child inherits the score of this process.
     pub oom_score_adj: Option<i32>,
 }
 
 /// Spawns `command` as the leader of its own process group or session, with default signal handling
 /// and without descriptors of this process, except 0, 1, 2 and those of [`SpawnAttr::inherit`].
 ///
-/// `die_with_parent` refers to the calling *thread* (prctl(2)), so this must run on a thread that
-/// lives as long as the process.
+/// `die_with_parent` refers to the calling *thread* (prctl(2)), so this function must run on a
+/// thread that lives as long as the process.
 ///
 /// # Errors
 ///
@@ -52,8 +52,9 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
     }
     let score = attr.oom_score_adj.map(|score| format!("{score}\n").into_bytes());
     let before_exec = move || {
-        // Standard library pipes, epoll and sockets are close-on-exec already; this covers what a
-        // library or an inherited environment left open (the class of CVE-2024-21626).
+        // The standard library opens pipes, epoll and sockets close-on-exec. This call covers the
+        // descriptors that a library or the parent of this process has left open (the class of
+        // CVE-2024-21626).
         close_on_exec_from(3)?;
         if attr.new_session {
             nix::unistd::setsid()?;
@@ -66,8 +67,8 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
         }
         if let Some(score) = &score {
             // Without CAP_SYS_RESOURCE the kernel refuses a score below the inherited minimum. The
-            // child then keeps the shim's score, which is one higher. That is not a reason to fail
-            // the container.
+            // child then keeps the shim's score, which is one higher than the one requested. That
+            // is not a reason to fail the start of the container.
             let _ = write_oom_score(score);
         }
         Ok(())
@@ -83,7 +84,8 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
 }
 
 /// Opens all free descriptors below `end`. The pipe through which the standard library reports a
-/// failed exec then gets a number above them, and is not overwritten by the child's descriptors.
+/// failed exec then gets a number that is not below `end`, and is not overwritten by the child's
+/// descriptors.
 fn take_numbers_below(end: usize) -> io::Result<Vec<OwnedFd>> {
     let mut taken = Vec::new();
     if end <= 3 {
@@ -99,7 +101,8 @@ fn take_numbers_below(end: usize) -> io::Result<Vec<OwnedFd>> {
     }
 }
 
-/// A duplicate that is closed on drop. The child's closure uses its number only.
+/// A duplicated descriptor that is closed on drop. The closure that runs in the child uses only its
+/// number.
 struct OwnedDup(RawFd);
 
 impl Drop for OwnedDup {
@@ -176,9 +179,9 @@ pub fn use_one_malloc_arena() {
     unsafe { libc::mallopt(libc::M_TRIM_THRESHOLD, 64 << 10) };
     // SAFETY: as above.
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
-    // Disables glibc's fastbins. Each larger free merges their chunks, which takes a tenth of the
-    // observer's time in a storm of events, and the cache of each thread is as fast.
-    // SAFETY: as above.
+    // Disables glibc's fastbins. Each free(3) of a large chunk merges the chunks of the fastbins,
+    // which takes a tenth of the observer's time in a storm of events. The allocator's cache for
+    // each thread is as fast as the fastbins. SAFETY: as above.
     unsafe { libc::mallopt(libc::M_MXFAST, 0) };
 }
 
@@ -188,7 +191,8 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// kill(2) with any signal number. nix's `kill` does not accept real-time signals.
+/// Sends a signal with kill(2). Any signal number is allowed: nix's `kill` does not accept
+/// real-time signals.
 ///
 /// # Errors
 ///
@@ -201,9 +205,9 @@ pub fn kill(pid: i32, signal: i32) -> nix::Result<()> {
 /// What waitid(2) reports of a child that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reaped {
-    /// The pid, free for reuse from now on.
+    /// The pid of the child, which the kernel may reuse from now on.
     pub pid: i32,
-    /// Whether it exited; else a signal ended it (`CLD_KILLED`, `CLD_DUMPED`).
+    /// Whether the child exited; otherwise a signal ended it (`CLD_KILLED`, `CLD_DUMPED`).
     pub exited: bool,
     /// The exit code, or the number of the signal.
     pub status: i32,
@@ -216,7 +220,7 @@ pub struct Reaped {
 ///
 /// # Errors
 ///
-/// `ECHILD` without children, `EINTR`.
+/// `ECHILD` if this process has no children, `EINTR` if a signal interrupted the call.
 pub fn reap_one() -> nix::Result<Option<Reaped>> {
     let info = waitid(libc::P_ALL, 0, libc::WEXITED | libc::WNOHANG)?;
     // SAFETY: waitid(2) wrote the variant with a pid and a status, or left all zeroes.
@@ -227,7 +231,7 @@ pub fn reap_one() -> nix::Result<Option<Reaped>> {
     Ok((pid != 0).then_some(Reaped { pid, exited, status }))
 }
 
-/// Whether `pid` is a child of this process, running or a zombie. Does not reap it.
+/// Whether `pid` is a child of this process, running or a zombie. Does not reap the child.
 #[must_use]
 pub fn is_child(pid: u32) -> bool {
     waitid(libc::P_PID, pid, libc::WEXITED | libc::WNOHANG | libc::WNOWAIT).is_ok()
@@ -254,7 +258,7 @@ pub(crate) fn exit_thread() -> ! {
 }
 
 /// Forks a copy of this process that runs `child` and then exits. The copy has only the calling
-/// thread, so `child` must not need any other thread of the test.
+/// thread, so `child` must not wait for any other thread of the test.
 #[cfg(test)]
 pub(crate) fn fork_for_test(child: impl FnOnce()) -> nix::unistd::Pid {
     // SAFETY: glibc keeps its allocator usable in the child; `child` takes no other lock.
@@ -278,9 +282,9 @@ pub(crate) fn signal_thread<T>(thread: &std::thread::JoinHandle<T>, signal: i32)
 }
 
 /// Gives the calling thread precedence over all ordinary threads: the lowest real-time priority
-/// (`SCHED_RR` 1, not inherited by children), or a nice value of -10 if the kernel refuses that.
-/// It is meant for a thread that works briefly and often, and that loses data if it does not read
-/// in time. Errors are ignored.
+/// (`SCHED_RR` 1, not inherited by children), or a nice value of -10 if the kernel refuses that
+/// priority. It is meant for a thread that works briefly and often, and that loses data if it does
+/// not read in time. Errors are ignored.
 pub fn raise_thread_priority() {
     const NICE: i32 = -10;
     let parameters = libc::sched_param { sched_priority: 1 };

@@ -1,4 +1,4 @@
-//! Pseudoterminals: receiving the master, and setting its size.
+//! Pseudoterminals: receiving the descriptor of the master, and setting the size of the terminal.
 
 use std::{
     io::{self, IoSliceMut},
@@ -7,8 +7,8 @@ use std::{
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
-/// Receives one message on a unix stream socket and the first descriptor that came with it
-/// (`SCM_RIGHTS`), close-on-exec. Further descriptors are closed.
+/// Receives one message on a unix stream socket and the first descriptor that was sent with the
+/// message (`SCM_RIGHTS`). The descriptor is close-on-exec. Further descriptors are closed.
 ///
 /// # Errors
 ///
@@ -16,7 +16,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 /// [`io::ErrorKind::UnexpectedEof`] if the peer has closed the connection,
 /// [`io::ErrorKind::InvalidData`] if the message has no descriptor.
 pub fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
-    // runc sends the terminal's name as data, crun one byte. Neither is needed.
+    // runc sends the name of the terminal as data, and crun sends one byte. Neither is needed.
     let mut name = [0_u8; 4096];
     let mut data = [IoSliceMut::new(&mut name)];
     let mut control = nix::cmsg_space!([std::os::fd::RawFd; 4]);
@@ -38,8 +38,8 @@ pub fn receive_descriptor(socket: impl AsFd) -> io::Result<OwnedFd> {
     }
 }
 
-/// Sets the size of a terminal in characters (`TIOCSWINSZ`). The kernel sends `SIGWINCH` to its
-/// foreground process group.
+/// Sets the size of a terminal in characters (`TIOCSWINSZ`). The kernel sends `SIGWINCH` to the
+/// foreground process group of the terminal.
 ///
 /// # Errors
 ///

@@ -13,7 +13,7 @@ use tokio::io::{Interest, unix::AsyncFd};
 ///
 /// # Panics
 ///
-/// Outside a tokio runtime.
+/// Panics outside a tokio runtime.
 pub fn watched(fd: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd stays open, under one number, until the AsyncFd that now owns it is
     // dropped.

@@ -15,16 +15,17 @@ use crate::sys;
 #[derive(Debug)]
 pub struct DirectoryWatch {
     inotify: Inotify,
-    /// The same instance, registered with the async runtime.
+    /// A duplicate of the descriptor of `inotify`, registered with the async runtime.
     ready: AsyncFd<OwnedFd>,
 }
 
 impl DirectoryWatch {
-    /// Watches no directory yet.
+    /// Creates a watch without directories.
     ///
     /// # Errors
     ///
-    /// `EMFILE` when the user has no inotify instances left (`fs.inotify.max_user_instances`).
+    /// `EMFILE` if the user has as many inotify instances as the limit allows
+    /// (`fs.inotify.max_user_instances`).
     pub fn new() -> io::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let ready = sys::watched(inotify.as_fd().try_clone_to_owned()?, Interest::READABLE)?;
@@ -35,7 +36,7 @@ impl DirectoryWatch {
     ///
     /// # Errors
     ///
-    /// What inotify_add_watch(2) returned; `ENOENT`, `ENOTDIR` if there is no such directory.
+    /// The error of inotify_add_watch(2): `ENOENT` or `ENOTDIR` if there is no such directory.
     pub fn add(&mut self, directory: &Path) -> io::Result<()> {
         let events =
             AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
@@ -46,7 +47,8 @@ impl DirectoryWatch {
     /// Waits for the next change and consumes all changes that are queued. Cancel-safe.
     pub async fn changed(&self) {
         if let Ok(mut ready) = self.ready.readable().await {
-            // All queued changes are one: the caller reads the whole directory again anyway.
+            // All queued changes count as one, because the caller reads the whole directory again
+            // anyway.
             while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {}
             ready.clear_ready();
         }

@@ -1,4 +1,4 @@
-//! The platform Linux. Most of it is in [`crate::linux`].
+//! The platform for Linux. Most of its code is in [`crate::linux`].
 
 mod directory_watch;
 mod waker;

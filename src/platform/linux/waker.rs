@@ -17,18 +17,18 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// What eventfd(2) returned: `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// The error of eventfd(2): `EMFILE`, `ENFILE`, `ENOMEM`.
     pub fn new() -> io::Result<Self> {
         eventfd().map(Self)
     }
 
-    /// Makes it readable. Never blocks.
+    /// Makes the descriptor readable. Never blocks.
     pub fn wake(&self) {
-        // EAGAIN means that the counter is full, so the descriptor is readable already.
+        // EAGAIN means that the counter is full, so the descriptor is already readable.
         let _ = nix::unistd::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Makes it unreadable. Never blocks, also when it was not readable.
+    /// Makes the descriptor unreadable. Never blocks, even if the descriptor was not readable.
     pub fn clear(&self) {
         let _ = nix::unistd::read(&self.0, &mut [0; 8]);
     }

@@ -18,7 +18,7 @@ pub fn id(_directory: &Path) -> io::Result<u64> {
     Err(unsupported(NO_CGROUPS))
 }
 
-/// Would return the processes in a cgroup and those below it.
+/// Would return the processes in a cgroup and in the cgroups below it.
 ///
 /// # Errors
 ///

@@ -1,4 +1,5 @@
-//! Reports of changes in directories, which do not exist here: callers poll the directory instead.
+//! Reports of changes in directories. This system has no such reports, so callers poll the
+//! directory.
 
 use std::{io, path::Path};
 
@@ -11,7 +12,7 @@ impl DirectoryWatch {
     ///
     /// # Errors
     ///
-    /// `Unsupported`, always. Callers poll then.
+    /// `Unsupported`, always. Callers then poll the directory.
     pub fn new() -> io::Result<Self> {
         Err(io::ErrorKind::Unsupported.into())
     }

@@ -1,6 +1,6 @@
 //! The platform for systems that are not supported yet. Functions that can fail return
-//! [`Unsupported`](std::io::ErrorKind::Unsupported), and the others find nothing: no answer is
-//! invented.
+//! [`Unsupported`](std::io::ErrorKind::Unsupported), and the others return an empty result instead
+//! of an invented one.
 
 pub mod cgroup;
 mod directory_watch;

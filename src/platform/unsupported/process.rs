@@ -10,16 +10,16 @@ use std::{
 use super::{Waker, unsupported};
 use crate::model::{FileId, Grade, Image, Lineage, ProcessKey, Unknown};
 
-const NO_LIST: &str = "the processes of this system are not listed";
+const NO_LIST: &str = "the processes of this system cannot be listed";
 
-/// A living process. On this system it is never returned.
+/// A living process. On this system there is no value of this type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alive {
     /// The identity of the process.
     pub key: ProcessKey,
-    /// Its parent and grandparent when it was read.
+    /// The parent and grandparent of the process when it was read.
     pub lineage: Lineage,
-    /// What it ran when it was read.
+    /// What the process ran when it was read.
     pub image: Image,
 }
 
@@ -59,7 +59,7 @@ pub fn start_ticks(_pid: i32) -> Option<u64> {
     None
 }
 
-/// What a process runs. Always without any field, as [`Unknown::NotSeen`].
+/// What a process runs. Always an image without known fields, with the reason [`Unknown::NotSeen`].
 #[must_use]
 pub fn image(_pid: i32, _key: ProcessKey) -> (Image, Grade) {
     (Image { unknown: Some(Unknown::NotSeen), ..Image::default() }, Grade::Partial)
@@ -81,7 +81,7 @@ pub fn socket_holders(_among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
 /// target ends.
 #[derive(Debug)]
 pub struct Reaped {
-    /// Provides the descriptor. It is never woken.
+    /// Provides the descriptor, which never becomes readable.
     waker: Waker,
 }
 
@@ -90,7 +90,7 @@ impl Reaped {
     ///
     /// # Errors
     ///
-    /// `EMFILE`, `ENFILE`, `ENOMEM`.
+    /// `EMFILE` or `ENFILE` without a free descriptor, `ENOMEM`.
     pub fn new() -> io::Result<Self> {
         Waker::new().map(|waker| Self { waker })
     }

@@ -5,7 +5,7 @@ use std::{io, os::fd::BorrowedFd};
 use super::unsupported;
 use crate::model::{ListedSocket, SocketState};
 
-const NO_LIST: &str = "the sockets of this system are not listed";
+const NO_LIST: &str = "the sockets of this system cannot be listed";
 
 /// Would list the sockets of a network namespace.
 ///

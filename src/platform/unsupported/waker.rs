@@ -1,4 +1,5 @@
-//! Wakes a thread that waits in poll(2), by a pair of sockets: there may be no eventfd(2).
+//! Wakes a thread that waits in poll(2), by a pair of sockets, because the system may have no
+//! eventfd(2).
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -21,7 +22,7 @@ impl Waker {
     ///
     /// # Errors
     ///
-    /// What socketpair(2) returned.
+    /// The error of socketpair(2).
     pub fn new() -> io::Result<Self> {
         let (writer, reader) = UnixStream::pair()?;
         writer.set_nonblocking(true)?;
@@ -29,13 +30,13 @@ impl Waker {
         Ok(Self { writer, reader })
     }
 
-    /// Makes it readable. Never blocks.
+    /// Makes the descriptor readable. Never blocks.
     pub fn wake(&self) {
-        // EAGAIN means that the buffer is full, so the reader is readable already.
+        // EAGAIN means that the buffer is full, so the reader is already readable.
         let _ = (&self.writer).write(&[1]);
     }
 
-    /// Makes it unreadable. Never blocks, also when it was not readable.
+    /// Makes the descriptor unreadable. Never blocks, even if the descriptor was not readable.
     pub fn clear(&self) {
         let mut wakes = [0; 64];
         while (&self.reader).read(&mut wakes).is_ok_and(|count| count > 0) {}
