@@ -1,4 +1,4 @@
-//! Decodes the bytes of one record. Pure: no input can make it panic, whatever the bytes are.
+//! Decodes the bytes of one record. The decoder is pure, and does not panic on any bytes.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -32,33 +32,34 @@ pub(super) struct Decoded {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Malformed {
     /// The record ends before its last field.
-    #[error("a record of {length} bytes is too short")]
+    #[error("the record is too short for its kind: {length} bytes")]
     Short {
         /// The length of the record in bytes.
         length: usize,
     },
     /// The length in the header is not the length of the record in the ring.
-    #[error("the header of a record of {length} bytes has the length {claimed}")]
+    #[error("the record has {length} bytes, but its header says {claimed}")]
     Length {
         /// The length of the record in bytes.
         length: usize,
         /// The length in the header in bytes.
         claimed: u32,
     },
-    /// The kind is none of `enum lookout_kind`.
-    #[error("records of kind {kind} are unknown")]
+    /// The kind is not a value of `enum lookout_kind`.
+    #[error("the record has the unknown kind {kind}")]
     Kind {
         /// The number in the header.
         kind: u32,
     },
 }
 
-/// Decodes one record. `mounts` is the inode number of the shim's own mount namespace; without it
-/// an exec does not show whether it is a runtime stage.
+/// Decodes one record. `mounts` is the inode number of the shim's own mount namespace; without it,
+/// the record of an exec does not show whether the process is a stage of the runtime (`runc init`).
 pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malformed> {
     let short = Malformed::Short { length: bytes.len() };
     let header = Header::from_bytes(bytes).ok_or(short)?;
-    // The lengths of the strings in an exec are checked against `bytes`, so both must agree.
+    // The lengths of the strings in an exec are checked against `bytes`, so the two lengths must be
+    // equal.
     if header.length as usize != bytes.len() {
         return Err(Malformed::Length { length: bytes.len(), claimed: header.length });
     }
@@ -79,12 +80,13 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
         kind => return Err(Malformed::Kind { kind }),
     }
     .ok_or(short)?;
-    // In clock ticks, as /proc has it, so that records and scans name a process alike.
+    // The start is converted to clock ticks, the unit of /proc, so that records and scans give a
+    // process the same key.
     let key = ProcessKey::from_boottime(pid(header.tgid), header.start_ns);
     Ok(decoded(Record::Process { target, at_ns: header.at_ns, grade, key, what }))
 }
 
-/// The record of a socket that listens or is bound, or no longer is.
+/// The record of a socket that begins to listen, is bound, is closed or is released.
 fn port_record(port: &Port) -> Record {
     let Port { header, cookie, inode, network_namespace, .. } = port;
     let [a, b, c, d, ..] = port.address;
@@ -92,14 +94,15 @@ fn port_record(port: &Port) -> Record {
         0 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
         _ => IpAddr::V6(Ipv6Addr::from(port.address)),
     };
-    // 0 if the kernel chooses the port in listen(2), after this record.
+    // The port is 0 if the kernel chooses it in listen(2), after it has made this record.
     let number = u16::try_from(port.port).unwrap_or_default();
     let transport = if port.flags & flag::UDP == 0 { Transport::Tcp } else { Transport::Udp };
     let endpoint = Endpoint::new(transport, address, number, port.flags & flag::INET6_ONLY != 0);
     let socket =
         Socket { cookie: *cookie, inode: *inode, network_namespace: *network_namespace, endpoint };
     let (target, at_ns) = (TargetId(header.target), header.at_ns);
-    // A close names no process: the task that runs at that moment may be unrelated to the socket.
+    // The record of a close names no process, because the kernel task that runs at that moment may
+    // be unrelated to the socket.
     if header.kind == kind::UNLISTEN {
         return Record::Unlisten { target, at_ns, socket };
     }
@@ -113,11 +116,12 @@ fn port_record(port: &Port) -> Record {
     }
 }
 
-/// The parents of the process, with its pid in its own pid namespace.
+/// The parent and the grandparent of a process, and the pid of the process in its own pid
+/// namespace.
 fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {
     let parent = ProcessKey::from_boottime(pid(lineage.parent_tgid), lineage.parent_start_ns);
     Lineage {
-        // 0 stands for a pid that the program did not read.
+        // 0 stands for a pid that the eBPF program did not read.
         vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0),
         parent_pid: parent.pid,
         parent_start_ticks: parent.start_ticks,
@@ -125,7 +129,8 @@ fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {
     }
 }
 
-/// A pid of the kernel, which is an int and never negative. 0 for a number that is no pid.
+/// Converts a pid of the kernel, which is an int and never negative. 0 for a number that cannot be
+/// a pid.
 fn pid(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(0)
 }
@@ -146,14 +151,15 @@ fn file_id(file: &OpenFile) -> Option<FileId> {
 
 /// Decodes an exec with its three strings. `None` if the record is too short for them.
 fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
-    // The lengths come from the record, so each split is checked.
+    // The lengths are read from the record, so each split is checked.
     let mut rest = bytes;
     let exec = Exec::take(&mut rest)?;
     let args = rest.split_off(..exec.args_length as usize)?;
     let executable = rest.split_off(..exec.executable_length as usize)?;
     let directory = rest.split_off(..exec.directory_length as usize)?;
     let is_whole = |cut: u32| exec.flags & cut == 0;
-    // One reason for the whole image: a fault of argv is the more specific one.
+    // An image has one reason for all parts that are missing. A fault of argv is the more specific
+    // reason.
     let unknown = if !is_whole(flag::ARGS_FAULTED) {
         Some(Unknown::Faulted)
     } else if !is_whole(flag::EXECUTABLE_CUT | flag::DIRECTORY_CUT) {
@@ -162,7 +168,7 @@ fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
         None
     };
     let image = Image {
-        // A path is reported whole or not at all: the components that are missing are the first.
+        // A path is reported whole or not at all, because a cut path lacks its first components.
         executable: is_whole(flag::EXECUTABLE_CUT).then(|| path(executable)),
         args: is_whole(flag::ARGS_FAULTED).then(|| Args {
             bytes: args.into(),
@@ -179,15 +185,15 @@ fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
     let what = What::Exec {
         lineage: lineage(&exec.header, &exec.lineage),
         image: Arc::new(image),
-        // Only a nested cgroup is named; the target's own is known.
+        // Only a nested cgroup is reported, because the target's own cgroup is known.
         cgroup: Some(exec.cgroup).filter(|own| *own != exec.header.target),
         in_host_mounts: mounts.map(|own| own == exec.mount_namespace),
     };
     Some((if unknown.is_none() { Grade::Exact } else { Grade::Partial }, what))
 }
 
-/// Builds a path from its components, which come in reverse order, each ended by a NUL. The
-/// programs walk from the file up to the root.
+/// Builds a path from its components, each ended by a NUL. They are in reverse order, because the
+/// eBPF programs walk from the file up to the root.
 fn path(components: &[u8]) -> Box<[u8]> {
     // The root directory has no components.
     if components.is_empty() {

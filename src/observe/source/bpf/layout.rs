@@ -1,5 +1,5 @@
 //! The structures and constants of `bpf/record.h` in Rust. The header documents each field. A test
-//! compares the two field by field.
+//! compares this module with the header field by field.
 
 /// A value of a fixed size without padding, in the byte order of this machine.
 ///
@@ -9,13 +9,13 @@ pub(super) trait Plain: Sized {
     /// The size in bytes.
     const SIZE: usize;
 
-    /// Takes a value from the front of `bytes`; `None` if they are too short.
+    /// Takes a value from the front of `bytes`; `None` if `bytes` is too short.
     fn take(bytes: &mut &[u8]) -> Option<Self>;
 
     /// Appends the bytes of the value.
     fn put(&self, bytes: &mut Vec<u8>);
 
-    /// Decodes a value from the front of `bytes`, which may be longer; `None` if they are too
+    /// Decodes a value from the front of `bytes`, which may be longer; `None` if `bytes` is too
     /// short.
     fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         Self::take(&mut bytes)
@@ -37,7 +37,7 @@ macro_rules! number {
             fn take(bytes: &mut &[u8]) -> Option<Self> {
                 let (first, rest) = bytes.split_first_chunk()?;
                 *bytes = rest;
-                // Native order: the writer is the kernel of this machine.
+                // Native byte order, because the kernel of this machine has written the bytes.
                 Some(Self::from_ne_bytes(*first))
             }
 
@@ -75,7 +75,7 @@ impl Plain for [OpenFile; 2] {
     }
 }
 
-/// Defines a structure of the header: its name in C, and its fields in order.
+/// Defines the Rust form of a structure of the header, from its name in C and its fields in order.
 macro_rules! mirror {
     ($(#[doc = $doc:literal])* $name:ident is $c:literal { $($field:ident: $type:ty),* $(,)? }) => {
         $(#[doc = $doc])*
@@ -114,7 +114,7 @@ mirror! {
 }
 
 mirror! {
-    /// The parents of a process.
+    /// The parent and the grandparent of a process.
     Lineage is "lookout_lineage" { parent_start_ns: u64, parent_tgid: u32, grandparent_tgid: u32 }
 }
 
@@ -124,7 +124,8 @@ mirror! {
 }
 
 mirror! {
-    /// A process runs a new image. Arguments, executable and working directory follow.
+    /// A process runs a new image. The arguments, the executable and the working directory follow
+    /// this structure.
     Exec is "lookout_exec" {
         header: Header, lineage: Lineage, cgroup: u64, args_total: u64, args_count: u32,
         mount_namespace: u32, uid: u32, gid: u32, args_length: u32, executable_length: u32,
@@ -151,7 +152,7 @@ mirror! {
 }
 
 mirror! {
-    /// A connection was established that a target waited for.
+    /// A connection of a target was established, and a shim had requested this record.
     Connected is "lookout_connected" { header: Header }
 }
 
@@ -161,7 +162,7 @@ mirror! {
 }
 
 mirror! {
-    /// The slot that receives the records of one target, with their counts.
+    /// The slot that receives the records of one target, and the counts of these records.
     TargetValue is "lookout_target" { slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64 }
 }
 
@@ -208,6 +209,6 @@ pub(super) const ARGS_MAX: u32 = 16384;
 /// The most bytes of one path: `LOOKOUT_PATH_MAX`.
 pub(super) const PATH_MAX: u32 = 4096;
 
-/// How many nanoseconds after a wake-up further process records do not wake the reader:
-/// `LOOKOUT_COLLECT_NS`.
+/// The time after a wake-up in which further process records do not wake the reader, in
+/// nanoseconds: `LOOKOUT_COLLECT_NS`.
 pub(super) const COLLECT_NS: u32 = 1_000_000;

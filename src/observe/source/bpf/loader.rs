@@ -1,5 +1,5 @@
-//! Loads the programs, once for each node. This runs in a process of its own that ends right
-//! afterwards.
+//! Loads the eBPF programs, once for each node. This code runs in a separate process that ends
+//! right afterwards.
 
 use std::{
     fs::{self, File},
@@ -23,7 +23,7 @@ const ARGS_MAX_DEFAULT: u32 = 4096;
 /// The BTF of the running kernel. libbpf needs it to relocate the programs (CO-RE).
 const KERNEL_TYPES: &str = "/sys/kernel/btf/vmlinux";
 
-/// `CAP_SYS_ADMIN` as a bit of `CapEff`. It includes the two others.
+/// `CAP_SYS_ADMIN` as a bit of `CapEff`. It includes `CAP_PERFMON` and `CAP_BPF`.
 const SYS_ADMIN: u64 = 1 << 21;
 /// `CAP_PERFMON` and `CAP_BPF` as bits of `CapEff`.
 const PERFMON_AND_BPF: u64 = (1 << 38) | (1 << 39);
@@ -39,11 +39,12 @@ pub(super) fn object() -> &'static [u8] {
     &OBJECT.0
 }
 
-/// Loads, attaches and pins the set of this build under `bpffs`. Does nothing if it is pinned.
+/// Loads, attaches and pins the set of programs and maps of this build under `bpffs`. Does nothing
+/// if the set is already pinned.
 ///
 /// If the process is killed at any step, it leaves at most a directory that the next call removes.
-/// Takes 25–50 ms, and some megabytes that libbpf keeps, so a long-lived process should not call
-/// it.
+/// Takes 25–50 ms, and some megabytes of memory that libbpf keeps, so a long-lived process should
+/// not call it.
 ///
 /// # Errors
 ///
@@ -52,27 +53,30 @@ pub fn load(bpffs: &Path) -> Result<(), SourceError> {
     load_with(bpffs, unified_root().as_deref())
 }
 
-/// Like [`load`], with the root directory of the unified hierarchy; without UDP if it is `None`.
+/// Like [`load`], with the root directory of the unified hierarchy. If `unified` is `None`, the UDP
+/// programs are not loaded.
 pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     let directory = PinDirectory::new(bpffs);
     directory.create()?;
-    let _lock = directory.lock().map_err(refused("lock the pins"))?;
-    // Under the lock, because another loader may have finished meanwhile.
+    let _lock = directory.lock().map_err(refused("lock the pin directory"))?;
+    // Checked under the lock, because another loader may have finished before this one got the
+    // lock.
     if directory.set().try_exists().map_err(refused("read the pin directory"))? {
         return Ok(());
     }
     let unfinished = directory.unfinished();
-    remove(&unfinished).map_err(refused("remove an unfinished set"))?;
+    remove(&unfinished).map_err(refused("remove an unfinished set of pins"))?;
     fs::DirBuilder::new()
         .mode(0o700)
         .create(&unfinished)
-        .map_err(refused("create the directory of the set"))?;
-    // The rename comes last, so that a set that other processes can see is complete.
+        .map_err(refused("create the directory for the pins"))?;
+    // The rename is the last step, so that a set that other processes can see is complete.
     let pinned = pin(&unfinished, unified).and_then(|()| {
-        fs::rename(&unfinished, directory.set()).map_err(refused("rename the finished set"))
+        fs::rename(&unfinished, directory.set()).map_err(refused("rename the directory of the pins"))
     });
     if pinned.is_err() {
-        // The first error is the one to report; the next loader removes the directory too.
+        // Only the first error is reported. If this removal fails, the next loader removes the
+        // directory.
         let _ = remove(&unfinished);
     }
     pinned
@@ -87,9 +91,9 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     let unified = unified.and_then(|root| File::open(root).ok());
     let mut object = match (open(unified.is_some()), &unified) {
         // UDP has requirements of its own (CONFIG_CGROUP_BPF, CAP_NET_ADMIN), so a failure with the
-        // UDP programs does not mean that the others fail.
+        // UDP programs does not mean that the other programs fail too.
         (Err(error), Some(_)) => {
-            tracing::info!(error = chain(&error), "UDP programs not loaded, loading the others");
+            tracing::info!(error = chain(&error), "eBPF programs for UDP not loaded, loading the others");
             open(false)?
         }
         (object, _) => object?,
@@ -99,26 +103,26 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
         if name == "config" {
             let config = Config { args_max: ARGS_MAX_DEFAULT, ..Config::default() };
             map.update(&0u32.to_bytes(), &config.to_bytes(), MapFlags::ANY)
-                .map_err(refused("write the node's settings"))?;
+                .map_err(refused("write the settings of the eBPF programs"))?;
         }
-        map.pin(directory.join(name)).map_err(refused("pin the maps"))?;
+        map.pin(directory.join(name)).map_err(refused("pin the eBPF maps"))?;
     }
     for program in object.progs_mut() {
         let Some((_, name)) = LINKS.iter().find(|(function, _)| program.name() == *function) else {
             continue;
         };
-        let mut link = program.attach().map_err(refused("attach the programs"))?;
-        link.pin(directory.join(name)).map_err(refused("pin the links"))?;
+        let mut link = program.attach().map_err(refused("attach the eBPF programs"))?;
+        link.pin(directory.join(name)).map_err(refused("pin the eBPF links"))?;
     }
     match unified.map(|unified| attach_udp(&mut object, &unified)) {
-        // A program of another owner on the root cgroup can forbid ours (without
-        // BPF_F_ALLOW_MULTI). UDP sockets are then listed on request only.
+        // Another owner's program that is attached to the root cgroup without BPF_F_ALLOW_MULTI
+        // makes the kernel refuse ours. UDP sockets are then listed on request only.
         Some(Err(error)) => {
-            tracing::info!(error = chain(&error), "UDP programs not attached, UDP has no events");
+            tracing::info!(error = chain(&error), "eBPF programs for UDP not attached, no UDP events");
         }
         Some(Ok(links)) => {
             for (mut link, name) in links {
-                link.pin(directory.join(name)).map_err(refused("pin the links"))?;
+                link.pin(directory.join(name)).map_err(refused("pin the eBPF links"))?;
             }
         }
         None => {}
@@ -126,19 +130,19 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// Loads the programs into the kernel, those that see UDP only if `udp` is set.
+/// Loads the programs into the kernel. The programs that see UDP are loaded only if `udp` is set.
 fn open(udp: bool) -> Result<Object, SourceError> {
     let mut object =
-        ObjectBuilder::default().open_memory(object()).map_err(refused("read the programs"))?;
+        ObjectBuilder::default().open_memory(object()).map_err(refused("read the eBPF programs"))?;
     for mut program in object.progs_mut() {
         let is_udp = UDP_LINKS.iter().any(|(function, _)| program.name() == *function);
         program.set_autoload(udp || !is_udp);
     }
-    object.load().map_err(refused("load the programs"))
+    object.load().map_err(refused("load the eBPF programs"))
 }
 
-/// Attaches the UDP programs to a cgroup, which includes all cgroups below it. If the kernel
-/// refuses one, the others are detached again.
+/// Attaches the UDP programs to a cgroup, and thereby to all cgroups below it. If the kernel
+/// refuses one program, the others are detached again.
 fn attach_udp(
     object: &mut Object,
     cgroup: &File,
@@ -151,7 +155,7 @@ fn attach_udp(
         };
         let link = program
             .attach_cgroup(cgroup.as_raw_fd())
-            .map_err(refused("attach the programs to a cgroup"))?;
+            .map_err(refused("attach the eBPF programs to a cgroup"))?;
         links.push((link, *name));
     }
     Ok(links)
@@ -166,7 +170,8 @@ pub(super) fn remove(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether this node has the unified hierarchy's root, to which [`load`] attaches the UDP programs.
+/// Whether this process sees the root of the unified cgroup hierarchy, to which [`load`] attaches
+/// the UDP programs.
 #[must_use]
 pub fn probe_udp() -> bool {
     unified_root().is_some()

@@ -5,22 +5,23 @@
 //!            everything under <bpffs>/lookout/v<abi>/
 //!  pins      the pinned maps and links by name, the mount point of bpffs, the lock
 //!  source    in a shim: the targets of one shim, and reading their records
-//!  slot      claims a slot and puts the shim's ring there
+//!  slot      claims a slot and puts the shim's ring into it
 //!  ring      a shim's ring and its reader
 //!  decode    pure: from the bytes of one record to a Record
 //!  tree      enters and removes the processes of a tree
-//!  sweep     removes what dead shims have left; status; unpins everything
+//!  sweep     removes the entries of dead shims; reads the status; removes all pins
 //!  layout    the structures of bpf/record.h in Rust
 //! ```
 //!
-//! A shim never loads programs itself, because libbpf would keep some megabytes for that. It opens
-//! the pins, and holds a descriptor of each link, so it still receives records after the pins were
-//! removed or bpffs was unmounted. All shims of a node share the programs and maps. To watch a
-//! container, a shim inserts an entry into a hash map. An event that belongs to no target costs one
-//! failed look-up, however many shims there are.
+//! A shim never loads programs itself, because libbpf would then keep some megabytes of its memory.
+//! It opens the pins, and holds a descriptor of each link, so it still receives records after the
+//! pins were removed or bpffs was unmounted. All shims of a node share the programs and maps. To
+//! watch a container, a shim inserts an entry into a hash map. An event that belongs to no target
+//! costs one failed look-up, however many shims there are.
 //!
-//! [`bpffs`] finds the mount; the variable `LOOKOUT_BPFFS` names another one. Nothing here waits
-//! for another process, except for the lock, which is held while a set is loaded.
+//! [`bpffs`] finds the mount point of bpffs; the environment variable `LOOKOUT_BPFFS` overrides it.
+//! Nothing here waits for another process, except for the lock, which is held while a set is
+//! loaded.
 
 mod decode;
 mod layout;
@@ -66,7 +67,8 @@ impl From<nix::Error> for Refusal {
 
 impl From<libbpf_rs::Error> for Refusal {
     fn from(error: libbpf_rs::Error) -> Self {
-        // The kinds by which callers decide are kept: libbpf_rs::ErrorKind has more than io's.
+        // Only the kinds that callers distinguish are kept, because libbpf_rs::ErrorKind has kinds
+        // that io::ErrorKind does not have.
         let kind = match error.kind() {
             libbpf_rs::ErrorKind::NotFound => io::ErrorKind::NotFound,
             libbpf_rs::ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,

@@ -38,7 +38,7 @@ pub const ABI: u32 = 4;
 /// The environment variable with the mount point of the bpffs to use, instead of the node's own.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
 
-/// The usual mount point of bpffs. It is mounted there if the node has none.
+/// The usual mount point of bpffs. A bpffs is mounted there if the node has none.
 const USUAL_MOUNT: &str = "/sys/fs/bpf";
 
 /// The programs and the names under which their links are pinned.
@@ -49,8 +49,8 @@ pub(super) const LINKS: [(&str, &str); 4] = [
     ("lookout_on_state", "port"),
 ];
 
-/// The programs that see UDP, likewise. They are attached to a cgroup, which not every node
-/// permits, so either all of them are pinned or none.
+/// The programs that see UDP, and the names under which their links are pinned. They are attached
+/// to a cgroup, which not every node permits, so either all of them are pinned or none.
 pub(super) const UDP_LINKS: [(&str, &str); 3] = [
     ("lookout_on_bind4", "bind4"),
     ("lookout_on_bind6", "bind6"),
@@ -135,7 +135,8 @@ impl PinDirectory {
     /// Refuses a directory that another user can change. A bpffs is mounted with mode 1777 by
     /// default, so any user could have created the directory first, and could replace our pins.
     pub(super) fn check_owner(&self) -> Result<(), SourceError> {
-        // symlink_metadata, so that a symbolic link to a directory of root's is refused too.
+        // symlink_metadata does not follow a symbolic link, so a link to a directory of root is
+        // refused too.
         let metadata =
             fs::symlink_metadata(&self.root).map_err(refused("read the pin directory"))?;
         let is_private = metadata.uid() == geteuid().as_raw() && metadata.mode() & 0o077 == 0;
@@ -144,24 +145,25 @@ impl PinDirectory {
         }
         let source = io::Error::new(
             io::ErrorKind::PermissionDenied,
-            "it belongs to another user, or is accessible to other users",
+            "the directory belongs to another user, or other users can access it",
         );
         Err(SourceError::Kernel { action: "trust the pin directory", source })
     }
 
-    /// Waits for the lock that serialises loading, sweeping and changes of the node's settings. It
-    /// is held for milliseconds.
+    /// Waits for the lock that serialises loading, sweeping and changes of the node's settings. A
+    /// process holds the lock for milliseconds.
     ///
     /// # Errors
     ///
-    /// Those of [`lock_within`], after [`LOCK_WITHIN`] at the latest.
+    /// The error of [`lock_within`]: `TimedOut` if another process still has the lock after
+    /// [`LOCK_WITHIN`].
     pub(super) fn lock(&self) -> io::Result<Lock> {
         lock_within(File::open(&self.root)?, LOCK_WITHIN)
     }
 }
 
-/// How long to wait for the lock. It is held for milliseconds, unless its holder was stopped by a
-/// signal.
+/// How long to wait for the lock. A process holds the lock for milliseconds, unless it was stopped
+/// by a signal.
 const LOCK_WITHIN: Duration = Duration::from_secs(1);
 
 /// The opened maps and links of the pinned set. `bpf/maps.h` describes each map.
@@ -179,10 +181,11 @@ pub(super) struct Pins {
     pub(super) config: MapHandle,
     /// Whether the programs that see UDP are attached.
     pub(super) sees_udp: bool,
-    /// The pin directory, for the lock. Held open, because it may be removed from bpffs before the
-    /// lock is taken.
+    /// The pin directory, for the lock. It is held open, because it may be removed from bpffs
+    /// before the lock is taken.
     root: File,
-    /// Held so that the programs stay attached when the pins are removed.
+    /// The descriptors of the links. They are held so that the programs stay attached when the pins
+    /// are removed.
     _links: Vec<OwnedFd>,
 }
 
@@ -199,12 +202,13 @@ impl Pins {
         }
         directory.check_owner()?;
         let map = |name: &str| {
-            MapHandle::from_pinned_path(set.join(name)).map_err(refused("open the pinned maps"))
+            MapHandle::from_pinned_path(set.join(name)).map_err(refused("open the pinned eBPF maps"))
         };
         let link = |name: &str| {
-            let link = Link::open(set.join(name)).map_err(refused("open the pinned links"))?;
-            // A descriptor of our own, because the `Link` closes its own when it is dropped.
-            link.as_fd().try_clone_to_owned().map_err(refused("keep the pinned links"))
+            let link = Link::open(set.join(name)).map_err(refused("open the pinned eBPF links"))?;
+            // A duplicate of the descriptor, because the `Link` closes its descriptor when it is
+            // dropped.
+            link.as_fd().try_clone_to_owned().map_err(refused("duplicate the descriptor of a pinned eBPF link"))
         };
         let udp: Vec<OwnedFd> = match set
             .join(UDP_LINKS[0].1)
@@ -235,11 +239,11 @@ impl Pins {
     /// Waits for the lock of [`PinDirectory::lock`].
     pub(super) fn lock(&self) -> Result<Lock, SourceError> {
         let root = self.root.try_clone();
-        root.and_then(|root| lock_within(root, LOCK_WITHIN)).map_err(refused("lock the pins"))
+        root.and_then(|root| lock_within(root, LOCK_WITHIN)).map_err(refused("lock the pin directory"))
     }
 
-    /// Changes the settings of the whole node. The caller holds the lock, because this reads,
-    /// changes and writes them.
+    /// Changes the settings of the whole node. The caller holds the lock, because this function
+    /// reads, changes and writes the settings.
     pub(super) fn configure(&self, change: impl FnOnce(&mut Config)) -> Result<(), SourceError> {
         let before: Config = value(&self.config, &0u32)?.unwrap_or_default();
         let mut after = before.clone();
@@ -249,7 +253,7 @@ impl Pins {
         }
         self.config
             .update(&0u32.to_bytes(), &after.to_bytes(), MapFlags::ANY)
-            .map_err(refused("change the node's settings"))
+            .map_err(refused("change the settings of the eBPF programs"))
     }
 
     /// The process that owns a slot; `None` if the slot is free or cannot be read.
@@ -263,14 +267,14 @@ pub(super) fn value<K: Plain, V: Plain>(
     map: &MapHandle,
     key: &K,
 ) -> Result<Option<V>, SourceError> {
-    let bytes = map.lookup(&key.to_bytes(), MapFlags::ANY).map_err(refused("read a pinned map"))?;
+    let bytes = map.lookup(&key.to_bytes(), MapFlags::ANY).map_err(refused("read a pinned eBPF map"))?;
     Ok(bytes.as_deref().and_then(V::from_bytes))
 }
 
 /// All keys and values of a map. An entry that is added or deleted meanwhile may be left out.
 pub(super) fn entries<K: Plain, V: Plain>(map: &MapHandle) -> Vec<(K, V)> {
     // All keys are read first, because callers delete entries, and the kernel begins again at the
-    // first key if the current one is gone (`htab_map_get_next_key`).
+    // first key if the current key was deleted (`htab_map_get_next_key`).
     let keys: Vec<K> = map.keys().filter_map(|key| K::from_bytes(&key)).collect();
     keys.into_iter()
         .filter_map(|key| value(map, &key).ok().flatten().map(|value| (key, value)))
@@ -287,21 +291,23 @@ pub(super) fn own_pid_namespace() -> u32 {
 
 impl Owner {
     /// Whether the owner still runs, as far as this process can know. The pid of an owner in
-    /// another pid namespace means nothing here. The initial namespace sees whether that namespace
-    /// still has processes; from any other namespace, such an owner counts as alive.
+    /// another pid namespace has no meaning in this one. In the initial pid namespace, such an
+    /// owner counts as alive while its namespace has processes. In any other namespace, it always
+    /// counts as alive.
     pub(super) fn is_alive(&self) -> bool {
         let own = own_pid_namespace();
         if self.pid_namespace == own {
             return i32::try_from(self.pid).ok().and_then(start_ticks) == Some(self.start_ticks);
         }
-        // Expensive, but only an owner in another namespace comes here.
+        // Expensive, but only needed for an owner in another pid namespace.
         own != 0 || has_processes(self.pid_namespace)
     }
 }
 
 /// Whether any process is in this pid namespace. Reads `/proc` of the whole node.
 fn has_processes(inode: u32) -> bool {
-    // In doubt it has: a sweep must not remove the entries of a living shim.
+    // If /proc cannot be read, the answer is yes, because a sweep must not remove the entries of a
+    // living shim.
     let Ok(pids) = pids() else { return true };
     pids.into_iter()
         .any(|pid| namespace::inode(pid, namespace::Kind::Pid).is_ok_and(|of| of == inode))

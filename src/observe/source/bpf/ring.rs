@@ -28,11 +28,11 @@ pub(super) struct Ring {
     /// The records that the reader's callback has decoded. Shared, because the callback is owned by
     /// `reader`; both run on one thread, so the lock is never contended.
     batch: Arc<Mutex<Batch>>,
-    /// Bytes that were read since the ring was last found empty.
+    /// The number of bytes that were read since the ring was last found empty.
     read_bytes: usize,
     /// When the ring was last found empty.
     emptied: Instant,
-    /// See [`Ring::pause`].
+    /// The result of [`Ring::pause`].
     pause: Duration,
 }
 
@@ -87,7 +87,7 @@ impl Ring {
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         records.append(&mut batch.records);
         self.read_bytes = self.read_bytes.saturating_add(std::mem::take(&mut batch.bytes));
-        // A negative number is an errno.
+        // A negative result is a negated errno.
         let consumed = usize::try_from(consumed)
             .map_err(|_| io::Error::from_raw_os_error(consumed.saturating_neg()))?;
         Ok(consumed >= limit)
@@ -104,8 +104,9 @@ impl Ring {
         bytes + LARGEST_RECORD > self.capacity_bytes
     }
 
-    /// How long the reader may ignore the ring now. At the rate before the ring was last found
-    /// empty, records fill a quarter of it in that time. Zero except in a storm.
+    /// How long the reader may leave the ring unread now: at most the time in which records fill a
+    /// quarter of the ring, at their rate before the ring was last found empty. Zero except in a
+    /// storm of records.
     pub(super) fn pause(&self) -> Duration {
         self.pause
     }
@@ -113,12 +114,14 @@ impl Ring {
 
 /// The pause after `bytes` arrived within `time` in a ring of `capacity` bytes.
 fn pause(bytes: usize, time: Duration, capacity: usize) -> Duration {
-    /// The rate of a storm in bytes per millisecond: some 4000 processes per second.
+    /// The lowest rate that counts as a storm, in bytes per millisecond: some 4000 processes per
+    /// second.
     const STORM: u128 = 2048;
-    /// A wake-up every millisecond evicts the caches of the container's processes. A wake-up every
-    /// fourth millisecond costs a third of that.
+    /// The longest pause. Each wake-up of the reader evicts data of the container's processes from
+    /// the CPU caches. A wake-up every fourth millisecond costs a third of one every millisecond.
     const LONGEST: Duration = Duration::from_millis(4);
-    // At least a millisecond, so that a few records between two quick reads are not a storm.
+    // The time counts as a millisecond at least, so that a few records between two quick reads are
+    // not a storm.
     let (bytes, micros) = (bytes as u128, time.as_micros().max(1000));
     if bytes * 1000 < STORM * micros {
         return Duration::ZERO;
@@ -133,7 +136,7 @@ pub(super) fn probe() -> Result<(), SourceError> {
     create(page_size()).map(drop)
 }
 
-/// Creates the map of a ring. `bytes` is a power of two and whole pages.
+/// Creates the map of a ring. `bytes` is a power of two and a multiple of the page size.
 fn create(bytes: u32) -> Result<MapHandle, SourceError> {
     let options = libbpf_sys::bpf_map_create_opts {
         sz: size_of::<libbpf_sys::bpf_map_create_opts>() as libbpf_sys::size_t,
@@ -146,7 +149,8 @@ fn create(bytes: u32) -> Result<MapHandle, SourceError> {
 /// Maps a ring. The reader's callback runs only inside [`Ring::take`], which bounds how many
 /// records it collects.
 fn reader(map: &MapHandle, batch: Arc<Mutex<Batch>>) -> Result<RingBuffer<'static>, SourceError> {
-    // Read once: an exec that is still in the shim's own mount namespace is a runtime stage.
+    // Read once for all records: a process that is still in the shim's own mount namespace at its
+    // exec is a stage of the runtime (`runc init`).
     let mounts = namespace::own_inode(namespace::Kind::Mount).ok();
     let mut rings = RingBufferBuilder::new();
     let callback = move |bytes: &[u8]| {

@@ -15,8 +15,9 @@ use super::{
 };
 use crate::{linux::process::start_ticks, observe::source::SourceError};
 
-/// Claims the lowest free slot for this process. Shims leave their rings in their slots, so the
-/// lowest slots keep the number of rings small: see the drop of [`BpfSource`](super::BpfSource).
+/// Claims the lowest free slot for this process. Shims leave their rings in their slots, so
+/// claiming the lowest slot keeps the number of rings small: see the `Drop` of
+/// [`BpfSource`](super::BpfSource).
 ///
 /// # Errors
 ///
@@ -43,20 +44,20 @@ pub(super) fn claim(pins: &Pins) -> Result<u32, SourceError> {
 /// Puts a ring in a slot, where it replaces the ring of an earlier owner.
 ///
 /// The kernel exchanges the two rings at once, and then waits for an RCU grace period, some 12 ms,
-/// because programs may still use the old one. A thread waits for that and ends afterwards, while
-/// this function returns after the exchange.
+/// because programs may still use the old ring. A temporary thread makes the system call and waits
+/// for its end, while this function returns after the exchange.
 ///
 /// # Errors
 ///
 /// [`SourceError::Kernel`] if the kernel refuses the update, or if the ring is not in the slot
 /// after one second.
 pub(super) fn put_ring(pins: &Pins, slot: u32, ring: &Ring) -> Result<(), SourceError> {
-    const ACTION: &str = "put the ring in its slot";
+    const ACTION: &str = "put the ring into its slot";
     const DEADLINE: Duration = Duration::from_secs(1);
     let new = ring.id().map_err(refused("read the id of the ring"))?;
     let rings = MapHandle::try_from(&pins.rings).map_err(refused("duplicate the map of rings"))?;
     let (key, descriptor) = (slot.to_bytes(), ring.raw_fd().to_ne_bytes());
-    // One system call needs little stack, and every page of it counts for a shim.
+    // One system call needs little stack, and every page of the stack adds to the memory of a shim.
     let update = thread::Builder::new().name("ring".into()).stack_size(32 << 10);
     let update = update.spawn(move || rings.update(&key, &descriptor, MapFlags::ANY));
     let update = update.map_err(refused(ACTION))?;
@@ -73,7 +74,8 @@ pub(super) fn put_ring(pins: &Pins, slot: u32, ring: &Ring) -> Result<(), Source
         }
         thread::sleep(Duration::from_micros(50));
     }
-    // The update may have finished between two polls of the slot, so its result decides here.
+    // The update may have finished after the last look-up in the slot, so the result of the update
+    // decides here.
     let updated = update.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     updated.map_err(refused(ACTION))
 }

@@ -45,28 +45,28 @@ pub struct BpfSource {
     pins: Pins,
     slot: u32,
     ring: Ring,
-    /// An edge-triggered epoll on the ring. It is ready when a program wakes the reader; the ring
-    /// itself is readable as soon as it has a record.
+    /// An edge-triggered epoll on the ring. The epoll is ready when an eBPF program wakes the
+    /// reader, while the ring itself is readable as soon as it has a record.
     woken: Epoll,
-    /// Looked up for each record. A shim has only a few targets, and for these an ordered map is
-    /// faster than a hash map.
+    /// The watched targets, looked up for each record. A shim has only a few targets, for which an
+    /// ordered map is faster than a hash map.
     watched: BTreeMap<TargetId, Watched>,
-    /// Empty between two reads; kept for its capacity.
+    /// The buffer of `read`. It is empty between two reads, and kept for its capacity.
     batch: Vec<Result<Decoded, Malformed>>,
-    /// The latest time of a record, in nanoseconds of `CLOCK_MONOTONIC`. The time of a loss that no
-    /// record shows.
+    /// The latest time of a record, in nanoseconds of `CLOCK_MONOTONIC`. It is reported as the time
+    /// of a loss that no record shows.
     last_at_ns: u64,
 }
 
 /// The entries of one target in the other maps.
 #[derive(Debug, Default)]
 struct Watched {
-    /// The pid namespace that was entered for this target.
+    /// The pid namespace that was added to its map for this target.
     namespace: Option<u32>,
-    /// The network namespace that was entered for this target.
+    /// The network namespace that was added to its map for this target.
     network: Option<u32>,
     is_tree: bool,
-    /// How many lost records were reported.
+    /// The number of lost records that were reported.
     lost: u64,
 }
 
@@ -74,9 +74,9 @@ impl BpfSource {
     /// Opens the pinned set, claims a slot and puts a ring of `ring_bytes` there. The size is
     /// rounded up to a power of two and to whole pages.
     ///
-    /// If nothing is pinned, `loader` is called once. It returns after another process has called
-    /// [`load`](super::load). Opening can wait some 20 ms for an RCU grace period of the kernel, so
-    /// it must not run on a thread that others wait for.
+    /// If nothing is pinned, `loader` is called once. `loader` returns after another process has
+    /// called [`load`](super::load). Opening can wait some 20 ms for an RCU grace period of the
+    /// kernel, so it must not run on a thread for which other threads wait.
     ///
     /// # Errors
     ///
@@ -91,8 +91,8 @@ impl BpfSource {
         let pins = match Pins::open(&directory)? {
             Some(pins) => pins,
             None => {
-                loader().map_err(refused("run the loader"))?;
-                Pins::open(&directory)?.ok_or(SourceError::Missing { what: "the pinned set" })?
+                loader().map_err(refused("run the loader of the eBPF programs"))?;
+                Pins::open(&directory)?.ok_or(SourceError::Missing { what: "the pinned set of eBPF programs" })?
             }
         };
         let ring = Ring::new(ring_bytes)?;
@@ -101,11 +101,12 @@ impl BpfSource {
         let edge = EpollEvent::new(EpollFlags::EPOLLIN | EpollFlags::EPOLLET, 0);
         woken.add(ring.fd(), edge).map_err(refused("wait for the ring"))?;
         let slot = match slot::claim(&pins) {
-            // A sweep reads all maps, so it waits until the slots of dead shims are needed.
+            // A sweep reads all maps, so it is made only if no slot is free.
             Err(SourceError::Full { .. }) if sweep(bpffs)?.slots > 0 => slot::claim(&pins)?,
             claimed => claimed?,
         };
-        // Before the ring is put into the slot, so that an error there gives the slot back.
+        // Created before the ring is put into the slot, so that the drop of `source` releases the
+        // slot after an error.
         let source = Self {
             pins,
             slot,
@@ -130,7 +131,7 @@ impl BpfSource {
         self.pins.configure(|config| config.args_max = config.args_max.max(bytes.min(ARGS_MAX)))
     }
 
-    /// Enters a target into the map. An entry of a dead shim is replaced.
+    /// Adds a target to the map. An entry of a dead shim is replaced.
     fn add_target(&self, id: TargetId) -> Result<(), SourceError> {
         let target = TargetValue {
             slot: self.slot,
@@ -149,9 +150,9 @@ impl BpfSource {
                 .and_then(|other| self.pins.owner(other.slot))
                 .is_none_or(|owner| !owner.is_alive());
         if !stale {
-            return Err(refused("enter a target")(error));
+            return Err(refused("add the target to its eBPF map")(error));
         }
-        insert(MapFlags::ANY).map_err(refused("enter a target"))
+        insert(MapFlags::ANY).map_err(refused("add the target to its eBPF map"))
     }
 
     /// Removes a target from the map, unless another shim owns it.
@@ -161,8 +162,9 @@ impl BpfSource {
         }
     }
 
-    /// Enters a cgroup and its pid namespace. A cgroup of another hierarchy than the unified one is
-    /// accepted only with a namespace, by which its processes are found then.
+    /// Adds a cgroup and its pid namespace to the maps. A cgroup of another hierarchy than the
+    /// unified one is accepted only with a pid namespace, because the programs then find its
+    /// processes by the namespace.
     fn watch_cgroup(
         &self,
         id: TargetId,
@@ -178,7 +180,7 @@ impl BpfSource {
         self.add_target(id)?;
         let mut watched = Watched::default();
         if let Some(levels) = levels {
-            // All shims share the setting, and `configure` reads and writes it.
+            // Locked, because all shims share the setting, and `configure` reads and writes it.
             let _lock = self.pins.lock()?;
             self.pins.configure(|config| config.levels |= levels)?;
         }
@@ -188,24 +190,26 @@ impl BpfSource {
                 &id.0.to_bytes(),
                 MapFlags::NO_EXIST,
             );
-            // The containers of a pod may share a pid namespace. It belongs to the first of them.
+            // The containers of a pod may share a pid namespace. The namespace belongs to the first
+            // container that is watched.
             watched.namespace = added.is_ok().then_some(inode);
         }
         Ok(watched)
     }
 
-    /// Enters a process and its descendants.
+    /// Adds a process and its descendants to the maps.
     fn watch_tree(&self, id: TargetId, root: i32) -> Result<Watched, SourceError> {
         let unwatchable =
             |source| SourceError::Target { target: format!("process {root}"), source };
         if !id.is_made_up() {
             return Err(unwatchable(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "the id of a tree may be the id of a cgroup",
+                "the id of the tree could also be the id of a cgroup",
             )));
         }
         if own_pid_namespace() != 0 {
-            // The keys of `trees` are pids of the initial namespace, which are not known here.
+            // The keys of `trees` are pids of the initial namespace, which are not known in another
+            // namespace.
             let why = "a tree can be watched from the initial pid namespace only";
             return Err(unwatchable(io::Error::new(io::ErrorKind::Unsupported, why)));
         }
@@ -227,15 +231,16 @@ impl BpfSource {
                 sink(decoded.record);
             }
             Err(error) => {
-                tracing::debug!(%error, "malformed record in the ring");
-                // Its header is not trusted, so the loss may concern any target.
+                tracing::debug!(%error, "dropped a malformed record of the eBPF ring");
+                // The header of such a record is not trusted, so the loss may concern any target.
                 let at_ns = self.last_at_ns;
                 sink(Record::Lost { target: None, at_ns, count: Some(1), stage: Stage::Source });
             }
         }
     }
 
-    /// Reports the records that were lost since the last report. `lost` is the target's count.
+    /// Reports the records that were lost since the last report. `lost` is the kernel's count of
+    /// all lost records of the target.
     fn report_loss(
         &mut self,
         target: TargetId,
@@ -244,7 +249,8 @@ impl BpfSource {
         sink: &mut dyn FnMut(Record),
     ) {
         let Some(watched) = self.watched.get_mut(&target) else { return };
-        // The count can go back: two CPUs may submit their records in the other order.
+        // The count of a record can be lower than that of the record before it, because two CPUs
+        // may submit their records in the reverse order.
         let new = lost.saturating_sub(watched.lost);
         if new > 0 {
             watched.lost = lost;
@@ -260,7 +266,8 @@ impl BpfSource {
     /// Handles a read that left the ring empty. If the ring may have been full, records may have
     /// been lost without a later record that shows it, so the counts of all targets are read.
     fn handle_empty_ring(&mut self, sink: &mut dyn FnMut(Record)) {
-        // Not on every read: each target costs a system call.
+        // The counts are not read after every read of the ring, because each target costs a system
+        // call.
         if !self.ring.note_empty() {
             return;
         }
@@ -323,12 +330,13 @@ impl Source for BpfSource {
         if !self.watched.contains_key(&id) {
             return None;
         }
-        // Begins the count; NO_EXIST keeps a count that has begun.
+        // Begins the count of connections. NO_EXIST keeps a count that has already begun.
         let none = ConnectionsValue::default().to_bytes();
         let _ = self.pins.connections.update(&id.0.to_bytes(), &none, MapFlags::NO_EXIST);
         let ConnectionsValue { open, changed_ns } =
             value(&self.pins.connections, &id.0).ok().flatten()?;
-        // Negative if connections from before the count were closed: none is open then.
+        // The number is negative if connections were closed that had been established before the
+        // count began. It is then reported as 0.
         let open = open.cast_signed().try_into().unwrap_or_default();
         Some(Connections { open, changed_ns })
     }
@@ -356,18 +364,18 @@ impl Source for BpfSource {
             let _ = map.delete(&id.0.to_bytes());
         }
         self.remove_target(id);
-        // The processes come last: without its target a tree makes no records, so an error here
-        // only leaves entries behind.
+        // The processes are removed last: without its target a tree makes no records, so an error
+        // here only leaves unused entries.
         if watched.is_tree
             && let Err(error) = tree::forget(&self.pins, id)
         {
-            tracing::warn!(%error, "processes of a tree stay in the map until the next sweep");
+            tracing::warn!(%error, "failed to remove a process tree from the eBPF map, left to the next sweep");
         }
     }
 
     fn counts(&self, id: TargetId) -> Option<KernelCounts> {
         let target: TargetValue = value(&self.pins.targets, &id.0).ok().flatten()?;
-        // Another shim may watch the same cgroup; the counts are those of its ring then.
+        // If another shim watches the same cgroup, the counts are those of that shim's ring.
         (target.slot == self.slot).then_some(KernelCounts { seen: target.seen, lost: target.lost })
     }
 
@@ -380,26 +388,29 @@ impl Source for BpfSource {
     }
 
     fn rest(&mut self, others: &[BorrowedFd<'_>]) -> bool {
-        // In a storm the programs would end the wait below each millisecond, so the ring is left
-        // out of the first wait.
+        // In a storm of records the eBPF programs would end the second wait every millisecond, so
+        // the first wait ignores the ring.
         let pause = self.ring.pause();
         if !pause.is_zero() && is_ready_within(others, pause) {
             return false;
         }
-        // The epoll and not the ring: `read` cleared the edge, so only a wake-up since then ends
-        // this wait, and not the records that may collect.
+        // This waits for the epoll and not for the ring: `read` has cleared the edge, so only a
+        // later wake-up by an eBPF program ends the wait, while records that may collect do not end
+        // it.
         !is_ready_within(&[others, &[self.woken.0.as_fd()]].concat(), INTERVAL)
     }
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
-        // Before the ring is read: a wake-up during the read must end the next wait.
+        // The edge is cleared before the ring is read, because a wake-up during the read must end
+        // the next wait.
         let _ = self.woken.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
         let mut batch = std::mem::take(&mut self.batch);
         let more = self.ring.take(limit.max(1), &mut batch).map_err(refused("read the ring"))?;
         for record in batch.drain(..) {
             self.deliver(record, sink);
         }
-        // Returned for its capacity; `deliver` needs the whole of `self` above.
+        // Put back for its capacity. It was taken out above, because `deliver` borrows the whole of
+        // `self`.
         self.batch = batch;
         if !more {
             self.handle_empty_ring(sink);
@@ -416,17 +427,17 @@ impl Drop for BpfSource {
         }
         // The ring stays in the slot until the next owner replaces it. To remove it, the kernel
         // would wait 12 ms for an RCU grace period, which is too long for the end of a shim. The
-        // price: a node keeps as many rings as it ever had shims at the same time, because the
-        // lowest free slot is claimed. `doctor --sweep` frees them.
+        // cost is that a node keeps as many rings as it ever had shims at the same time (a new shim
+        // claims the lowest free slot). `doctor --sweep` frees the rings in slots without an owner.
         let _ = self.pins.owners.delete(&self.slot.to_bytes());
     }
 }
 
-/// The possible depths of a cgroup in the unified hierarchy, as bits; `None` if it is in another
-/// hierarchy.
+/// The possible depths of a cgroup in the unified hierarchy, as bits; `None` if the cgroup is in
+/// another hierarchy.
 ///
 /// More than one bit is set if a cgroup namespace or a mount hides the ancestors. A superfluous bit
-/// costs a look-up, a missing bit costs events.
+/// costs a look-up for each event; a missing bit would lose events.
 fn levels(path: &Path) -> io::Result<Option<u32>> {
     let path = fs::canonicalize(path)?;
     let device = fs::metadata(&path)?.dev();

@@ -1,4 +1,4 @@
-//! Removes what dead shims have left, reports what is pinned, and unpins everything.
+//! Removes the entries of dead shims, reads the status of the pins, and removes all pins.
 //!
 //! A shim that is killed cannot give its slot back, so its ring and its targets stay in the maps. A
 //! later shim or `doctor --sweep` removes them. The entries of a living shim are never removed,
@@ -23,13 +23,13 @@ use crate::{linux::process::start_ticks, observe::source::SourceError};
 /// How many entries a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// The number of slots that dead shims had.
+    /// The number of slots that dead shims owned.
     pub slots: usize,
-    /// Containers and trees of dead shims.
+    /// The number of containers and process trees that dead shims watched.
     pub targets: usize,
-    /// Pid and network namespaces of such targets.
+    /// The number of pid and network namespaces of such containers.
     pub namespaces: usize,
-    /// Processes of such trees, and dead processes of other trees.
+    /// The number of processes of such trees, and of dead processes of other trees.
     pub processes: usize,
 }
 
@@ -42,15 +42,15 @@ pub struct Status {
     pub versions: Vec<String>,
     /// The programs of this build's version; empty if nothing is pinned.
     pub links: Vec<PinnedLink>,
-    /// The number of slots that living shims have.
+    /// The number of slots that living shims own.
     pub slots: usize,
-    /// The number of slots that dead shims had.
+    /// The number of slots that dead shims owned.
     pub stale_slots: usize,
-    /// Watched containers and trees.
+    /// The number of watched containers and process trees.
     pub targets: usize,
-    /// Watched pid namespaces.
+    /// The number of watched pid namespaces.
     pub namespaces: usize,
-    /// Processes of watched trees.
+    /// The number of processes of watched trees.
     pub processes: usize,
 }
 
@@ -63,9 +63,9 @@ pub struct PinnedLink {
     pub ids: Option<(u32, u32)>,
 }
 
-/// Frees the rings in slots without an owner, and returns how many. A shim leaves its ring in the
-/// slot when it ends: see the drop of [`BpfSource`](super::BpfSource). For each ring the kernel
-/// waits for an RCU grace period, some 12 ms.
+/// Frees the rings in slots without an owner, and returns how many it has freed. A shim leaves its
+/// ring in the slot when it ends: see the `Drop` of [`BpfSource`](super::BpfSource). For each ring
+/// the kernel waits for an RCU grace period, some 12 ms.
 ///
 /// # Errors
 ///
@@ -85,8 +85,8 @@ pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
     Ok(freed)
 }
 
-/// Removes all entries that no living shim owns. Their rings stay until the slot is claimed again,
-/// or until [`free_rings`]. Succeeds if nothing is pinned.
+/// Removes all entries that no living shim owns. The rings of dead shims stay until their slots are
+/// claimed again, or until [`free_rings`] is called. Succeeds if nothing is pinned.
 ///
 /// # Errors
 ///
@@ -96,23 +96,23 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     if !directory.set().exists() {
         return Ok(Swept::default());
     }
-    let _lock = directory.lock().map_err(refused("lock the pins"))?;
+    let _lock = directory.lock().map_err(refused("lock the pin directory"))?;
     let Some(pins) = Pins::open(&directory)? else { return Ok(Swept::default()) };
     let mut swept = Swept::default();
-    // An entry may be deleted by its program meanwhile, so a failed delete is not an error.
+    // An eBPF program may delete an entry meanwhile, so a failed delete is not an error.
     let forget = |map: &libbpf_rs::MapHandle, key: Vec<u8>, count: &mut usize| {
         *count += usize::from(map.delete(&key).is_ok());
     };
 
-    // Targets before owners: a shim claims its slot first and enters targets after that, so a
-    // target in a slot without a living owner belongs to no shim.
+    // Targets are removed before owners: a shim claims its slot before it adds targets, so a target
+    // in a slot without a living owner belongs to no shim.
     for (id, target) in entries::<u64, TargetValue>(&pins.targets) {
         if pins.owner(target.slot).is_none_or(|owner| !owner.is_alive()) {
             forget(&pins.targets, id.to_bytes(), &mut swept.targets);
         }
     }
-    // Read again, so that the targets that were entered meanwhile keep their entries in the other
-    // maps.
+    // The targets are read again, so that those that were added meanwhile keep their entries in the
+    // other maps.
     let targets: HashSet<u64> =
         entries::<u64, TargetValue>(&pins.targets).into_iter().map(|(id, _)| id).collect();
     for map in [&pins.namespaces, &pins.networks] {
@@ -127,7 +127,7 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
             let _ = pins.listeners.delete(&cookie.to_bytes());
         }
     }
-    // Their values differ, so only the keys are decoded.
+    // The values of these two maps have different types, so only the keys are decoded.
     for map in [&pins.connections, &pins.awaited] {
         let ids =
             map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !targets.contains(id));
@@ -135,7 +135,8 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     }
     let mut trees = false;
     for (tgid, id) in entries::<u32, u64>(&pins.trees) {
-        // A shim that is killed while it enters a tree can leave a process that has ended.
+        // A shim that is killed while it adds a tree can leave the entry of a process that has
+        // ended.
         if targets.contains(&id) && i32::try_from(tgid).ok().and_then(start_ticks).is_some() {
             trees = true;
         } else {
@@ -144,7 +145,8 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     }
     pins.configure(|config| {
         config.trees = u32::from(trees);
-        // Depths are never cleared one by one, because no map shows which target needs which.
+        // The bits of single depths are never cleared, because no map shows which target needs
+        // which bit.
         if targets.is_empty() {
             config.levels = 0;
         }
@@ -157,7 +159,7 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     Ok(swept)
 }
 
-/// Reads what is pinned, and changes nothing.
+/// Reads the status of the pins, and changes nothing.
 ///
 /// # Errors
 ///
@@ -174,7 +176,7 @@ pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(status),
         Err(error) => return Err(refused("read the pin directory")(error)),
     }
-    // The UDP programs are pinned all or none, so the first stands for all.
+    // Either all UDP programs are pinned or none is, so only the first one is checked.
     let has_udp = directory.set().join(UDP_LINKS[0].1).exists();
     for (_, name) in LINKS.into_iter().chain(UDP_LINKS.into_iter().filter(|_| has_udp)) {
         let info = Link::open(directory.set().join(name)).and_then(|link| link.info());
@@ -203,6 +205,6 @@ pub fn unpin(bpffs: &Path) -> Result<(), SourceError> {
     if !directory.root.exists() {
         return Ok(());
     }
-    let _lock = directory.lock().map_err(refused("lock the pins"))?;
-    remove(&directory.root).map_err(refused("unpin the programs"))
+    let _lock = directory.lock().map_err(refused("lock the pin directory"))?;
+    remove(&directory.root).map_err(refused("remove the pins of the eBPF programs"))
 }

@@ -1,4 +1,5 @@
-//! The processes of a tree: finding them in `/proc`, entering them into the map, removing them.
+//! The processes of a tree: finding them in `/proc`, adding them to the map, and removing them from
+//! it.
 
 use libbpf_rs::{MapCore as _, MapFlags};
 
@@ -12,19 +13,20 @@ use crate::{
     observe::{record::TargetId, source::SourceError},
 };
 
-/// How often `/proc` is read for the processes of a tree at most. Each round finds the processes
-/// that were forked during the round before by a process that was not yet entered.
+/// How often at most `/proc` is read for the processes of a tree. Each round finds the processes
+/// that were forked during the previous round by a process that was not yet in the map.
 const ROUNDS: u32 = 8;
 
-/// Enters a process and all its present descendants as a target. The caller has entered the target
-/// and holds the lock.
+/// Adds a process and all its present descendants to the map of trees. The caller has added the
+/// target to its map, and holds the lock.
 pub(super) fn enter(pins: &Pins, id: TargetId, root: i32) -> Result<(), SourceError> {
-    // Before the first process is entered: without it the programs would not enter its children.
+    // Set before the first process is added: without this setting the eBPF programs would not add
+    // the children of that process.
     pins.configure(|config| config.trees = 1)?;
     let mut entered = Vec::new();
     for _ in 0..ROUNDS {
-        // The root alone first: its new children are then entered by the kernel while `/proc` is
-        // read for the others.
+        // The root is added alone in the first round, so that the eBPF programs add its new
+        // children while `/proc` is read for the other processes.
         let found = if entered.is_empty() { vec![root] } else { present_tree(root) };
         let new: Vec<i32> = found.into_iter().filter(|pid| !entered.contains(pid)).collect();
         if new.is_empty() {
@@ -32,11 +34,11 @@ pub(super) fn enter(pins: &Pins, id: TargetId, root: i32) -> Result<(), SourceEr
         }
         for pid in new {
             let key = pid.unsigned_abs().to_bytes();
-            // The program may have entered the process meanwhile, with the same value.
+            // The eBPF program may have added the process meanwhile, with the same value.
             pins.trees
                 .update(&key, &id.0.to_bytes(), MapFlags::ANY)
-                .map_err(refused("enter a process"))?;
-            // If it ended before the line above, no exit will delete the entry.
+                .map_err(refused("add a process to the eBPF map of trees"))?;
+            // If the process ended before its entry was added, no exit event will delete the entry.
             if !is_running(pid) {
                 let _ = pins.trees.delete(&key);
             }
@@ -48,7 +50,7 @@ pub(super) fn enter(pins: &Pins, id: TargetId, root: i32) -> Result<(), SourceEr
 
 /// Removes the processes and sockets of a tree from the maps.
 pub(super) fn forget(pins: &Pins, id: TargetId) -> Result<(), SourceError> {
-    // The lock keeps another shim from entering a tree before `trees` is cleared below.
+    // The lock keeps another shim from adding a tree before the setting `trees` is cleared below.
     let _lock = pins.lock()?;
     let mut has_others = false;
     for (tgid, tree) in entries::<u32, u64>(&pins.trees) {
@@ -63,19 +65,20 @@ pub(super) fn forget(pins: &Pins, id: TargetId) -> Result<(), SourceError> {
             let _ = pins.listeners.delete(&cookie.to_bytes());
         }
     }
-    // The setting is the whole node's, so it stays while any tree has a process. Without it every
-    // fork and exit of the node is spared a look-up.
+    // The setting belongs to the whole node, so it stays set while any tree has a process. Clearing
+    // it saves a look-up at every fork and exit of the node.
     pins.configure(|config| config.trees = u32::from(has_others))
 }
 
-/// A process and all its present descendants. None if `/proc` cannot be read: the programs enter
-/// the processes that are forked from now on by themselves.
+/// A process and all its present descendants. Empty if `/proc` cannot be read; the eBPF programs
+/// still add the processes that are forked later.
 fn present_tree(root: i32) -> Vec<i32> {
     of_tree(root, &[]).unwrap_or_default()
 }
 
-/// Whether a process has a thread that has not ended. Only then will the kernel report its exit. A
-/// zombie with more than one thread is a leader that ended before its other threads.
+/// Whether a process has a thread that has not ended. Only in this case will the kernel report the
+/// exit of the process. A zombie with more than one thread is a leader that ended before its other
+/// threads.
 pub(super) fn is_running(pid: i32) -> bool {
     Stat::of(pid).is_some_and(|stat| !stat.is_zombie() || stat.threads > 1)
 }
