@@ -181,7 +181,8 @@ pub fn use_one_malloc_arena() {
     unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 64 << 10) };
     // Disables glibc's fastbins. Each free(3) of a large chunk merges the chunks of the fastbins,
     // which takes a tenth of the observer's time in a storm of events. The allocator's cache for
-    // each thread is as fast as the fastbins. SAFETY: as above.
+    // each thread is as fast as the fastbins.
+    // SAFETY: as above.
     unsafe { libc::mallopt(libc::M_MXFAST, 0) };
 }
 
@@ -191,7 +192,7 @@ pub fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
-/// Sends a signal with kill(2). Any signal number is allowed: nix's `kill` does not accept
+/// Sends a signal with kill(2). Any signal number is allowed, while nix's `kill` does not accept
 /// real-time signals.
 ///
 /// # Errors

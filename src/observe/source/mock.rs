@@ -50,8 +50,8 @@ pub struct MockSource {
     /// The living processes by pid.
     processes: HashMap<i32, Scripted>,
     targets: Vec<TargetId>,
-    /// The start of the newest process, in clock ticks. Counts up, so that a reused pid gets a new
-    /// identity.
+    /// The start of the newest process, in clock ticks. It grows with each process, so that a
+    /// reused pid gets a new identity.
     ticks: u64,
 }
 
@@ -64,11 +64,12 @@ pub struct MockHandle {
 
 #[derive(Debug, Default)]
 struct Script {
-    /// Each with `CLOCK_MONOTONIC` in nanoseconds when it was scripted.
+    /// The steps that the source has not yet read, each with the time at which it was scripted
+    /// (`CLOCK_MONOTONIC`, nanoseconds).
     steps: VecDeque<(u64, Step)>,
     /// Steps beyond [`STEPS_LIMIT`] that are not yet reported as lost.
     overrun: u64,
-    /// The error of the next `watch`.
+    /// The error that the next `watch` returns.
     refusal: Option<SourceError>,
 }
 
@@ -154,7 +155,7 @@ impl MockSource {
             }
             Step::Exit { pid, wait_status } => {
                 let Some(process) = self.process(pid) else { return Ok(None) };
-                // A later step with this pid is another process, as after a real pid reuse.
+                // A later step with this pid concerns another process, as after a real pid reuse.
                 self.processes.remove(&pid);
                 (
                     process,
@@ -193,21 +194,22 @@ impl Scripted {
 
 impl MockHandle {
     /// `parent` forks `child`, which belongs to the target of `parent`. An unknown parent belongs
-    /// to the target that was watched last. Each process gets a start of its own, even if its pid
-    /// was used before.
+    /// to the target that was watched last. Each process gets a start that no other process has,
+    /// even if its pid was used before.
     pub fn fork(&self, parent: i32, child: i32) {
         self.step(Step::Fork { parent, child });
     }
 
-    /// A process executes `args`; the first argument is also the executable. A process that was
-    /// never forked entered the target from outside.
+    /// A process executes `args`; the first argument is also the executable. A process without a
+    /// scripted fork counts as one that entered the target from outside.
     pub fn exec(&self, pid: i32, args: &[impl AsRef<[u8]>]) {
         let bytes: Vec<u8> =
             args.iter().flat_map(|arg| arg.as_ref().iter().copied().chain([0])).collect();
         self.step(Step::Exec { pid, args: Args::from_nul_separated(&bytes) });
     }
 
-    /// A process exits with the wait status of wait(2): an exit code times 256, or a signal.
+    /// A process exits with the wait status of wait(2): an exit code times 256, or the number of a
+    /// signal.
     pub fn exit(&self, pid: i32, wait_status: u32) {
         self.step(Step::Exit { pid, wait_status });
     }
@@ -285,7 +287,8 @@ impl Source for MockSource {
     }
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
-        // Cleared before the steps are taken: a step that is added meanwhile sets it again.
+        // The waker is cleared before the steps are taken, because a step that is added meanwhile
+        // wakes it again.
         self.script.wake.clear();
         for _ in 0..limit {
             let step = {

@@ -37,10 +37,11 @@ pub enum Target {
         /// The directory of the cgroup.
         path: PathBuf,
         /// The inode number of the container's pid namespace; `None` if the container shares the
-        /// host's. It finds processes that entered the namespace without entering the cgroup.
+        /// host's. Processes that entered the namespace without entering the cgroup are found by
+        /// this number.
         pid_namespace: Option<u32>,
     },
-    /// A process and all its descendants, those that already run included.
+    /// A process and all its descendants, including those that already run.
     Tree {
         /// The pid of the root.
         pid: i32,
@@ -60,24 +61,24 @@ pub struct KernelCounts {
 /// The TCP connections of one target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Connections {
-    /// How many are established now.
+    /// The number of connections that are established now.
     pub open: u64,
-    /// `CLOCK_MONOTONIC` in nanoseconds when a connection was last established or closed; 0 if none
-    /// was since the count began.
+    /// The time at which a connection was last established or closed (`CLOCK_MONOTONIC`,
+    /// nanoseconds); 0 if no connection was established or closed since the count began.
     pub changed_ns: u64,
 }
 
 /// Reports the process and socket events of targets as [`Record`]s.
 pub trait Source: Send {
-    /// The backend that events of this source name.
+    /// The backend that is named in the events of this source.
     fn backend(&self) -> Backend;
 
-    /// Begins to watch a target. Everything that happens after this returns is recorded, under the
-    /// given id.
+    /// Begins to watch a target. Everything that happens in the target after the call returns is
+    /// recorded, under the given id.
     ///
     /// # Errors
     ///
-    /// [`SourceError`] if the target cannot be watched. It is not watched then.
+    /// [`SourceError`] if the target cannot be watched. The target is then not watched.
     fn watch(&mut self, id: TargetId, target: &Target) -> Result<(), SourceError>;
 
     /// Whether the source reports sockets. If it does not, the kernel's list of sockets has to be
@@ -92,11 +93,11 @@ pub trait Source: Send {
         false
     }
 
-    /// Also reports, for this target, the sockets of a network namespace that no target's cgroup
-    /// created. A namespace belongs to the first target that requests it.
+    /// Also reports, for this target, those sockets of a network namespace that were not created in
+    /// a target's cgroup. A namespace belongs to the first target that requests it.
     ///
-    /// Returns whether the source reports them: `false` if it sees no ports, or if the namespace
-    /// belongs to another target.
+    /// Returns whether the source reports these sockets: `false` if it sees no ports, or if the
+    /// namespace belongs to another target.
     fn watch_network(&mut self, _id: TargetId, _namespace: u32) -> bool {
         false
     }
@@ -126,8 +127,8 @@ pub trait Source: Send {
     /// source does not count, or does not watch the target.
     fn counts(&self, id: TargetId) -> Option<KernelCounts>;
 
-    /// A descriptor that is readable while there are records. `None` if the source has none: read
-    /// again after [`interval`](Source::interval) then.
+    /// A descriptor that is readable while there are records. `None` if the source has no
+    /// descriptor: the caller then reads again after [`interval`](Source::interval).
     fn fd(&self) -> Option<BorrowedFd<'_>>;
 
     /// How long to wait between two reads. With a descriptor: how long records may collect after it
@@ -148,7 +149,7 @@ pub trait Source: Send {
     ///
     /// # Errors
     ///
-    /// [`SourceError`] if the source has failed. It delivers no more records.
+    /// [`SourceError`] if the source has failed. A source that has failed delivers no more records.
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError>;
 }
 
@@ -156,9 +157,9 @@ pub trait Source: Send {
 fn is_ready_within(any: &[BorrowedFd<'_>], time: Duration) -> bool {
     let mut any: Vec<PollFd<'_>> =
         any.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
-    // An error, EINTR included, counts as ready: the caller reads then, and an early read is
-    // harmless, while a wait that is wrongly reported as whole would hide records. Signals are
-    // handled on the main thread.
+    // An error, EINTR included, counts as ready: the caller then reads early, which is harmless. If
+    // the wait were wrongly reported as complete, the caller would take an empty read as the
+    // absence of records. Signals are handled on the main thread.
     poll(&mut any, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)).unwrap_or(1) > 0
 }
 
@@ -169,7 +170,7 @@ pub enum SourceError {
     /// The kernel refused an operation.
     #[error("failed to {action}")]
     Kernel {
-        /// The operation, for example `load the programs`.
+        /// The operation, for example `load the eBPF programs`.
         action: &'static str,
         /// The kernel's or libbpf's error.
         #[source]

@@ -24,8 +24,8 @@ use crate::{
 /// The default interval between two scans.
 pub const INTERVAL: Duration = Duration::from_millis(500);
 
-/// After so many intervals a target is scanned even if its list of pids has not changed. This finds
-/// an exec, and a pid that was reused.
+/// The number of intervals after which a target is scanned even if its list of pids has not
+/// changed. Such a scan finds an exec, and a pid that was reused.
 const FULL_SCAN_EVERY: u32 = 10;
 
 /// The most targets of one source.
@@ -47,9 +47,9 @@ struct Snapshot {
     target: Target,
     /// When to scan next.
     due: Instant,
-    /// Sorted; `None` before the first scan, and for a tree.
+    /// The sorted pids; `None` before the first scan, and for a tree.
     pids: Option<Vec<i32>>,
-    /// The processes that were alive.
+    /// The processes that were alive at the last scan.
     known: Vec<ProcessKey>,
     /// How many intervals were skipped since the last scan, because the pids were the same.
     unchanged: u32,
@@ -67,14 +67,16 @@ impl Snapshot {
     /// Scans the target and returns the records; `None` if the list of pids has not changed, or if
     /// the scan failed.
     fn update(&mut self, id: TargetId) -> Option<Vec<Record>> {
-        // Read before the scan, so that the next update finds a change in between.
+        // The pids are read before the scan, so that the next update finds a change that happens
+        // between this read and the scan.
         let pids = self.list_pids();
         let is_same = pids.is_some() && pids == self.pids;
         if is_same && self.unchanged + 1 < FULL_SCAN_EVERY {
             self.unchanged += 1;
             return None;
         }
-        // No records after a failed scan: an incomplete one would make living processes look dead.
+        // A failed scan makes no records, because an incomplete scan would make living processes
+        // look dead.
         let records = scan(id, &self.target, &self.known).ok()?;
         self.unchanged = 0;
         self.pids = pids;
@@ -94,7 +96,7 @@ impl Snapshot {
     /// The sorted pids of a cgroup; `None` for a tree, for which the kernel has no list.
     fn list_pids(&self) -> Option<Vec<i32>> {
         let Target::Cgroup { path, .. } = &self.target else { return None };
-        // A cgroup that was removed has no members; its processes are reported as ended then.
+        // A cgroup that was removed has no members, so its processes are reported as ended.
         let mut pids = members(path).unwrap_or_default();
         pids.sort_unstable();
         Some(pids)
@@ -165,7 +167,8 @@ impl Source for PollSource {
             if delivered >= limit {
                 return Ok(true);
             }
-            // From now and not from the last due time: scans that were missed are not made up for.
+            // Counted from now and not from the last due time, so that missed scans are not
+            // repeated.
             snapshot.due = now + self.interval;
             let records = snapshot.update(*id).unwrap_or_default();
             delivered += records.len();

@@ -10,7 +10,7 @@ use crate::observe::capability::{Capabilities, Probes};
 /// Probes all sources and returns what they can observe.
 ///
 /// `bpf` probes for the eBPF programs and `udp` for the programs that see UDP. The other sources
-/// are probed even if `bpf` succeeds, because they replace it if it fails later.
+/// are probed even if `bpf` succeeds, because they replace the eBPF source if it fails later.
 #[must_use]
 pub fn negotiate(
     bpf: impl FnOnce() -> Result<(), String>,
@@ -49,8 +49,9 @@ pub fn probe_connector() -> Result<(), String> {
 ///
 /// The reason in one line.
 pub fn probe_proc() -> Result<(), String> {
-    // Pid 1 stands for all: a `hidepid` mount hides it from other users. What may be read of a
-    // single process is not probed; its image names the reason if the kernel refuses a part.
+    // Only pid 1 is read, because a `hidepid` mount hides it from other users. Which files of a
+    // single process may be read is not probed: the image of a process has the reason if the kernel
+    // refuses a part.
     fs::read("/proc/1/stat").map(drop).map_err(|error| format!("/proc cannot be read: {error}"))
 }
 

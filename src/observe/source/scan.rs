@@ -15,8 +15,8 @@ use crate::{
     },
 };
 
-/// A scan failed. There are no records then, because an incomplete scan would make living processes
-/// look dead.
+/// A scan failed. A failed scan returns no records, because an incomplete scan would make living
+/// processes look dead.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to scan the target's processes")]
 pub struct ScanError(#[from] io::Error);
@@ -33,20 +33,20 @@ pub struct ScanError(#[from] io::Error);
 ///
 /// # Errors
 ///
-/// [`ScanError`] if the processes could not be listed, or if the target has more than 32 768, so
-/// that the scan could not decide which are dead.
+/// [`ScanError`] if the processes could not be listed, or if the target has 32 768 processes or
+/// more, so that the scan cannot decide which are dead.
 pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<Record>, ScanError> {
     let at_ns = monotonic_ns();
     let record =
         |key, what| Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, what };
-    // The key of the two markers, which are about no process.
+    // The key of the records `ScanBegan` and `ScanEnded`, which are about no process.
     let no_process = ProcessKey { pid: 0, start_ticks: 0 };
     let members = match target {
         Target::Cgroup { path, .. } => {
             let mut members = of_cgroup(path)?;
             let inside: HashSet<i32> = members.iter().map(|(pid, _)| *pid).collect();
-            // A process that entered only the pid namespace is in no cgroup of the target. The key
-            // is compared with its start, because the pid may have been reused.
+            // A process that entered only the pid namespace is in no cgroup of the target. The
+            // start is compared too, because the pid may have been reused.
             let outside = known
                 .iter()
                 .filter(|key| !inside.contains(&key.pid) && identify(key.pid) == Some(**key));
@@ -65,7 +65,7 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
         .into_iter()
         .filter_map(|(pid, cgroup)| Some((process::alive(pid)?, cgroup)))
         .collect();
-    // By start, so that a parent is reported before its children.
+    // Sorted by start, so that a parent is reported before its children.
     alive.sort_by_key(|(alive, _)| (alive.key.start_ticks, alive.key.pid));
     // A process that moves between two cgroups during the scan is listed in both.
     alive.dedup_by_key(|(alive, _)| alive.key);
@@ -79,8 +79,8 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
         .collect())
 }
 
-/// The pids of a cgroup and those below it, each with the id of its cgroup if it is a nested one.
-/// Empty if the cgroup was removed.
+/// The pids of a cgroup and those below it, each with the id of its cgroup if that is a nested
+/// cgroup. Empty if the cgroup was removed.
 fn of_cgroup(path: &Path) -> io::Result<Vec<(i32, Option<u64>)>> {
     match cgroup::members_by_cgroup(path) {
         Err(error)

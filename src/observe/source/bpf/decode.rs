@@ -94,7 +94,7 @@ fn port_record(port: &Port) -> Record {
         0 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
         _ => IpAddr::V6(Ipv6Addr::from(port.address)),
     };
-    // The port is 0 if the kernel chooses it in listen(2), after it has made this record.
+    // The port is 0 if the kernel chooses it in listen(2), after this record was made.
     let number = u16::try_from(port.port).unwrap_or_default();
     let transport = if port.flags & flag::UDP == 0 { Transport::Tcp } else { Transport::Udp };
     let endpoint = Endpoint::new(transport, address, number, port.flags & flag::INET6_ONLY != 0);

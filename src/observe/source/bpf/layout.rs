@@ -152,7 +152,7 @@ mirror! {
 }
 
 mirror! {
-    /// A connection of a target was established, and a shim had requested this record.
+    /// A connection of a target was established, after a shim had requested this record.
     Connected is "lookout_connected" { header: Header }
 }
 

@@ -72,7 +72,8 @@ pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), Sour
         .map_err(refused("create the directory for the pins"))?;
     // The rename is the last step, so that a set that other processes can see is complete.
     let pinned = pin(&unfinished, unified).and_then(|()| {
-        fs::rename(&unfinished, directory.set()).map_err(refused("rename the directory of the pins"))
+        fs::rename(&unfinished, directory.set())
+            .map_err(refused("rename the directory of the pins"))
     });
     if pinned.is_err() {
         // Only the first error is reported. If this removal fails, the next loader removes the
@@ -93,7 +94,10 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
         // UDP has requirements of its own (CONFIG_CGROUP_BPF, CAP_NET_ADMIN), so a failure with the
         // UDP programs does not mean that the other programs fail too.
         (Err(error), Some(_)) => {
-            tracing::info!(error = chain(&error), "eBPF programs for UDP not loaded, loading the others");
+            tracing::info!(
+                error = chain(&error),
+                "eBPF programs for UDP not loaded, loading the others"
+            );
             open(false)?
         }
         (object, _) => object?,
@@ -118,7 +122,10 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
         // Another owner's program that is attached to the root cgroup without BPF_F_ALLOW_MULTI
         // makes the kernel refuse ours. UDP sockets are then listed on request only.
         Some(Err(error)) => {
-            tracing::info!(error = chain(&error), "eBPF programs for UDP not attached, no UDP events");
+            tracing::info!(
+                error = chain(&error),
+                "eBPF programs for UDP not attached, no UDP events"
+            );
         }
         Some(Ok(links)) => {
             for (mut link, name) in links {
@@ -132,8 +139,9 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
 
 /// Loads the programs into the kernel. The programs that see UDP are loaded only if `udp` is set.
 fn open(udp: bool) -> Result<Object, SourceError> {
-    let mut object =
-        ObjectBuilder::default().open_memory(object()).map_err(refused("read the eBPF programs"))?;
+    let mut object = ObjectBuilder::default()
+        .open_memory(object())
+        .map_err(refused("read the eBPF programs"))?;
     for mut program in object.progs_mut() {
         let is_udp = UDP_LINKS.iter().any(|(function, _)| program.name() == *function);
         program.set_autoload(udp || !is_udp);

@@ -202,13 +202,16 @@ impl Pins {
         }
         directory.check_owner()?;
         let map = |name: &str| {
-            MapHandle::from_pinned_path(set.join(name)).map_err(refused("open the pinned eBPF maps"))
+            MapHandle::from_pinned_path(set.join(name))
+                .map_err(refused("open the pinned eBPF maps"))
         };
         let link = |name: &str| {
             let link = Link::open(set.join(name)).map_err(refused("open the pinned eBPF links"))?;
             // A duplicate of the descriptor, because the `Link` closes its descriptor when it is
             // dropped.
-            link.as_fd().try_clone_to_owned().map_err(refused("duplicate the descriptor of a pinned eBPF link"))
+            link.as_fd()
+                .try_clone_to_owned()
+                .map_err(refused("duplicate the descriptor of a pinned eBPF link"))
         };
         let udp: Vec<OwnedFd> = match set
             .join(UDP_LINKS[0].1)
@@ -239,7 +242,8 @@ impl Pins {
     /// Waits for the lock of [`PinDirectory::lock`].
     pub(super) fn lock(&self) -> Result<Lock, SourceError> {
         let root = self.root.try_clone();
-        root.and_then(|root| lock_within(root, LOCK_WITHIN)).map_err(refused("lock the pin directory"))
+        root.and_then(|root| lock_within(root, LOCK_WITHIN))
+            .map_err(refused("lock the pin directory"))
     }
 
     /// Changes the settings of the whole node. The caller holds the lock, because this function
@@ -267,7 +271,8 @@ pub(super) fn value<K: Plain, V: Plain>(
     map: &MapHandle,
     key: &K,
 ) -> Result<Option<V>, SourceError> {
-    let bytes = map.lookup(&key.to_bytes(), MapFlags::ANY).map_err(refused("read a pinned eBPF map"))?;
+    let bytes =
+        map.lookup(&key.to_bytes(), MapFlags::ANY).map_err(refused("read a pinned eBPF map"))?;
     Ok(bytes.as_deref().and_then(V::from_bytes))
 }
 

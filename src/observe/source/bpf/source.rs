@@ -76,7 +76,7 @@ impl BpfSource {
     ///
     /// If nothing is pinned, `loader` is called once. `loader` returns after another process has
     /// called [`load`](super::load). Opening can wait some 20 ms for an RCU grace period of the
-    /// kernel, so it must not run on a thread for which other threads wait.
+    /// kernel, so `open` must not run on a thread for which other threads wait.
     ///
     /// # Errors
     ///
@@ -92,7 +92,8 @@ impl BpfSource {
             Some(pins) => pins,
             None => {
                 loader().map_err(refused("run the loader of the eBPF programs"))?;
-                Pins::open(&directory)?.ok_or(SourceError::Missing { what: "the pinned set of eBPF programs" })?
+                Pins::open(&directory)?
+                    .ok_or(SourceError::Missing { what: "the pinned set of eBPF programs" })?
             }
         };
         let ring = Ring::new(ring_bytes)?;

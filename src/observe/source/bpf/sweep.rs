@@ -27,7 +27,7 @@ pub struct Swept {
     pub slots: usize,
     /// The number of containers and process trees that dead shims watched.
     pub targets: usize,
-    /// The number of pid and network namespaces of such containers.
+    /// The number of pid and network namespaces of such containers and trees.
     pub namespaces: usize,
     /// The number of processes of such trees, and of dead processes of other trees.
     pub processes: usize,

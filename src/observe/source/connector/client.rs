@@ -17,8 +17,8 @@ use crate::{clock::monotonic_ns, model::Stage, observe::record::Record};
 /// dropped, counted, and reported to it as a loss. Other shims lose nothing.
 pub(super) const SEND_BUFFER: usize = 2 << 20;
 
-/// The length in bytes at which a packet is sent before the turn ends. Half of the limit, so that a
-/// frame rarely has to start a packet of its own.
+/// The length in bytes at which a packet is sent before the listener's batch of events ends. Half
+/// of the limit, so that the next frame usually fits into the packet.
 const FLUSH_AT: usize = PACKET_LIMIT / 2;
 
 /// The connection to a shim.
@@ -29,7 +29,7 @@ pub(super) struct Client {
     out: Vec<u8>,
     /// The number of records in `out`.
     records: u64,
-    /// The number of records that were dropped, and are not reported yet.
+    /// The number of records that were dropped, and are not yet reported as lost.
     dropped: u64,
 }
 
@@ -72,7 +72,8 @@ impl Client {
     /// Adds an answer to the next packet. Sends the packet if it is long enough.
     pub(super) fn push(&mut self, answer: &Answer) {
         let Some(frame) = encode(answer) else {
-            // Longer than a packet: the record is lost, after those that came before it.
+            // The frame is longer than a packet, so the record is lost. The earlier records are
+            // sent before the loss is counted.
             self.flush();
             self.dropped += 1;
             return;
@@ -93,8 +94,8 @@ impl Client {
             return;
         }
         // While a loss is not reported, later records are dropped too: the shim must receive the
-        // loss before any record that came after it. Other errors mean that the shim has ended,
-        // which poll(2) on its descriptor finds; no client is left to count a loss for.
+        // report of the loss before any record that follows the loss. Other errors mean that the
+        // shim has ended: no loss has to be counted, and poll(2) reports the end of the connection.
         if self.dropped > 0
             || matches!(self.send(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
         {
@@ -104,8 +105,8 @@ impl Client {
         self.records = 0;
     }
 
-    /// Sends the report of a loss, if there was one and the socket has free space again. Returns
-    /// whether it was sent.
+    /// Sends the report of a loss, if records were lost and the socket has free space again.
+    /// Returns whether the report was sent.
     pub(super) fn report_loss(&mut self) -> bool {
         if self.dropped == 0 {
             return false;
@@ -127,7 +128,7 @@ impl Client {
         sent
     }
 
-    /// Whether a loss is not reported yet.
+    /// Whether records were lost and the loss is not yet reported.
     pub(super) fn has_unreported_loss(&self) -> bool {
         self.dropped > 0
     }

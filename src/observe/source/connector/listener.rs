@@ -6,9 +6,10 @@
 //!                                     /proc/PID at each exec of a watched process
 //! ```
 //!
-//! A turn receives the kernel's events and reads `/proc` for the execs among them first, because
-//! those processes may end within 100 µs. Then it receives the events that have arrived meanwhile,
-//! and only then makes records.
+//! An iteration of the listener's loop ([`Listener::turn`]) first receives a batch of the kernel's
+//! events and reads `/proc` for the execs among them, because those processes may end within 100
+//! µs. It then receives the events that have arrived meanwhile, and makes the records only after
+//! that.
 
 mod events;
 
@@ -38,15 +39,15 @@ use crate::{
     },
 };
 
-/// How many of the kernel's messages one turn receives. The others wait in the kernel's buffer.
+/// How many of the kernel's messages one batch has. Further messages wait in the kernel's buffer.
 const TURN: usize = 256;
 
-/// How many targets one client can watch. A further one is refused with `ENOSPC`.
+/// How many targets one client can watch. A further target is refused with `ENOSPC`.
 const TARGETS_LIMIT: usize = 4096;
 
 /// What `/proc` showed of the newest exec of each process, with the index of that exec among the
-/// events of the turn. The reading is `None` if the process could not be read, or if it may show a
-/// newer exec.
+/// events of the batch. The reading is `None` if the process could not be read, or if `/proc` may
+/// have shown a newer exec.
 type Readings = HashMap<i32, (usize, Option<Reading>)>;
 
 /// The kernel's events, the clients, and the processes that the clients watch.
@@ -59,7 +60,7 @@ pub(super) struct Listener {
     /// Events that are received and not yet processed, each with its time (`CLOCK_MONOTONIC`,
     /// nanoseconds).
     pending: Vec<(u64, Event)>,
-    /// The listener runs in the same mount namespace as the shims; see `What::Exec`.
+    /// The listener's mount namespace, which is also that of the shims; see `What::Exec`.
     own_mount_namespace: Option<u32>,
 }
 
@@ -80,7 +81,7 @@ impl Listener {
         self.connector.as_fd()
     }
 
-    /// The clients' numbers and descriptors. A number is never used again.
+    /// The clients' numbers and descriptors. A number is never reused.
     pub(super) fn clients(&self) -> impl Iterator<Item = (u64, BorrowedFd<'_>)> {
         self.clients.iter().map(|(number, client)| (*number, client.fd()))
     }
@@ -89,7 +90,7 @@ impl Listener {
         self.clients.is_empty()
     }
 
-    /// Whether events are left for the next turn, which must not wait then.
+    /// Whether received events are left for the next iteration, which must then not wait.
     pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
@@ -127,7 +128,7 @@ impl Listener {
                     self.push(client, &answer);
                 }
                 Request::Unwatch { id } => {
-                    // A client may have watched the same id twice: the later watch ends.
+                    // A client may have watched the same id twice; only the later watch is ended.
                     let watches = self.members.watches_of(client);
                     let watch =
                         watches.filter(|(_, it)| it.id == id).map(|(number, _)| number).max();
@@ -162,7 +163,7 @@ impl Listener {
         self.members.watches_of(client).map(|(number, _)| number).collect()
     }
 
-    /// Runs one turn: receives events from the kernel and reports them as records.
+    /// Runs one iteration: receives a batch of events from the kernel and reports them as records.
     ///
     /// # Errors
     ///
@@ -173,8 +174,8 @@ impl Listener {
         let events = std::mem::take(&mut self.pending);
         if !self.members.watches.is_empty() {
             let mut readings = self.read_execs(&events);
-            // If a process has exec'd again while /proc was read, its reading may show the newer
-            // exec. The newer exec is in `pending` now, and gets a reading in the next turn.
+            // If a process has exec'd again while /proc was read, the reading may show the newer
+            // exec. The newer exec is in `pending` now, and gets a reading in the next iteration.
             lost |= self.receive_events()?;
             for (_, event) in &self.pending {
                 if let Event::Exec { pid } = event
@@ -187,7 +188,8 @@ impl Listener {
                 match *event {
                     Event::Fork { parent, child } => self.on_fork(*at_ns, parent, child, &readings),
                     Event::Exec { pid } => {
-                        // An older exec of the same process in this turn has no reading.
+                        // An older exec of the same process in this batch has no reading, because
+                        // `/proc` shows only the newest image.
                         let is_newest =
                             readings.get(&pid).is_some_and(|(newest, _)| *newest == index);
                         let reading = is_newest
@@ -209,14 +211,15 @@ impl Listener {
         Ok(())
     }
 
-    /// Receives messages until none waits or `pending` is full. Returns whether the kernel has
-    /// dropped events.
+    /// Receives messages until no message waits or `pending` is full. Returns whether the kernel
+    /// has dropped events.
     fn receive_events(&mut self) -> io::Result<bool> {
         let mut lost = false;
         while self.pending.len() < TURN {
             match self.connector.next() {
                 Ok(Some(Message::Event { at_ns, event })) => self.pending.push((at_ns, event)),
-                // The answers to all listeners' requests arrive here; none is awaited any more.
+                // The answers to the requests of all listeners arrive here, but this listener
+                // awaits no answer any more.
                 Ok(Some(Message::Answer { .. })) => {}
                 Ok(None) => break,
                 Err(error) if is_overrun(&error) => lost = true,
@@ -228,7 +231,7 @@ impl Listener {
 
     /// Reads `/proc` for the newest exec of each process that is a member, or may become one.
     fn read_execs(&self, events: &[(u64, Event)]) -> Readings {
-        // Children that are born in this turn are no members yet: `on_fork` runs later.
+        // Children that are forked in this batch are not yet members, because `on_fork` runs later.
         let mut born = HashSet::new();
         for (_, event) in events {
             if let Event::Fork { parent, child } = event
@@ -238,7 +241,7 @@ impl Listener {
             }
         }
         let mut readings = HashMap::new();
-        // The newest execs first: those processes are the likeliest to be alive.
+        // The newest execs are read first, because their processes are the likeliest to be alive.
         for (index, (at_ns, event)) in events.iter().enumerate().rev() {
             let Event::Exec { pid } = *event else { continue };
             if readings.contains_key(&pid) {
@@ -318,8 +321,8 @@ impl Listener {
         }
     }
 
-    /// Sends the packets of all clients. Reports a client's own loss once its socket has free space
-    /// again, followed by a scan of its targets.
+    /// Sends the packets of all clients. If records for a client were dropped, reports that loss
+    /// once the client's socket has free space again, followed by a scan of the client's targets.
     pub(super) fn flush_all(&mut self) {
         let clients: Vec<_> = self.clients.keys().copied().collect();
         for client in clients {
@@ -332,7 +335,7 @@ impl Listener {
         }
     }
 
-    /// Whether a client has lost records and does not know it yet.
+    /// Whether records for a client were dropped and the loss is not yet reported to it.
     pub(super) fn has_unreported_loss(&self) -> bool {
         self.clients.values().any(Client::has_unreported_loss)
     }

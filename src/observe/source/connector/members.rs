@@ -54,8 +54,8 @@ impl Watch {
         Ok(Self { client, id, target, cgroup })
     }
 
-    /// Whether a process that is not known as a member is in the target. Always false for a tree,
-    /// because a process can only be born into one.
+    /// Whether a process that is not yet a member is in the target. Always false for a process
+    /// tree, because a process is in a tree only if it was forked there.
     fn contains(
         &self,
         memberships: &Memberships,
@@ -74,8 +74,8 @@ impl Watch {
             }
     }
 
-    /// The id of a process's cgroup if it is below that of the target; `None` if it is the target's
-    /// own or outside of it.
+    /// The id of a process's cgroup if that is nested in the target's cgroup. `None` if the process
+    /// is in the target's cgroup itself or outside of it.
     pub(super) fn nested_cgroup(&self, memberships: &Memberships) -> Option<u64> {
         match self.cgroup.as_ref()?.relation(memberships)? {
             Relation::Inside => None,
@@ -87,15 +87,16 @@ impl Watch {
 /// A process of at least one target.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
-    /// The identity. `start_ticks` is computed from the time of the fork if it could not be read.
+    /// The identity of the process. `start_ticks` is computed from the time of the fork if it could
+    /// not be read.
     pub(super) key: ProcessKey,
     /// The watches of the targets that the process is in; not empty.
     pub(super) watches: Vec<WatchId>,
-    /// The pid in its own pid namespace; `None` if it could not be read.
+    /// The pid of the process in its own pid namespace; `None` if it could not be read.
     pub(super) vpid: Option<i32>,
-    /// The parent when it was last read; pid 0 if it is not known.
+    /// The parent when it was last read; pid 0 if the parent is not known.
     pub(super) parent: ProcessKey,
-    /// The stdout and stderr: inherited at the fork, read again at each exec.
+    /// The files of stdout and stderr: inherited at the fork, read again at each exec.
     pub(super) outputs: [Option<FileId>; 2],
     /// The wait status of the thread group's leader, if the leader has ended and other threads
     /// still run.
@@ -128,7 +129,8 @@ impl Members {
         watches.filter(move |(_, watch)| watch.client == client)
     }
 
-    /// Removes all processes from one target. A scan adds those that are alive again.
+    /// Removes all processes from one target. The scan that follows adds the living processes
+    /// again.
     pub(super) fn forget_members(&mut self, watch: WatchId) {
         // A process can be in the targets of several watches, for example of two clients.
         self.by_pid.retain(|_, member| {
@@ -149,7 +151,8 @@ impl Members {
         self.by_pid.remove(&pid)
     }
 
-    /// Adds a process. If it is a member already, only adds the watches that it does not have yet.
+    /// Adds a process. If it is a member already, only adds the watches that the member does not
+    /// have yet.
     pub(super) fn insert(&mut self, member: Member) {
         let has_capacity = self.by_pid.len() < MEMBERS_LIMIT;
         match self.by_pid.get_mut(&member.key.pid) {
@@ -163,7 +166,7 @@ impl Members {
             }
             // The pid was reused, and the exit of its former owner was not seen.
             Some(former) => *former = member,
-            // At the limit a new process is left out, and none of the known ones is removed for it.
+            // At the limit a new process is left out, and no known process is removed for it.
             None if has_capacity => {
                 self.by_pid.insert(member.key.pid, member);
             }
@@ -180,9 +183,10 @@ impl Members {
             .collect()
     }
 
-    /// The watches of the targets that a process is in, which is not known as a member. Sorted.
+    /// The watches of the targets that contain a process that is not yet a member, sorted.
     pub(super) fn watches_containing(&self, pid: i32, memberships: &Memberships) -> Vec<WatchId> {
-        // Read at most once, and only if a target needs it: this runs at every exec of the node.
+        // The namespace is read at most once, and only if a target needs it, because this function
+        // runs at every exec of the node.
         let mut namespace = None;
         let mut read_namespace = || *namespace.get_or_insert_with(|| pid_namespace(pid));
         let mut watches: Vec<_> = self

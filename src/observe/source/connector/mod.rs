@@ -1,11 +1,12 @@
 //! The source that gets its records from the node's one listener on the kernel's proc connector.
 //!
-//! It is used where eBPF is refused. The kernel reports every fork, exec and exit of the node,
-//! without arguments and without cgroups. The listener reads those from `/proc` right after each
-//! exec and races with the process: of a process that lives for less than some 100 µs, the records
-//! have the pid and the exit status, but often no image. The grade of each record marks these
-//! cases. Every further socket on the proc connector slows down every fork of the node, so there is
-//! one listener per node, a helper process of its own ([`serve`]), which serves all shims.
+//! It is used where the kernel refuses the eBPF programs. The kernel reports every fork, exec and
+//! exit of the node, without arguments and without cgroups. The listener reads the arguments and
+//! cgroups from `/proc` right after each exec, while the process may already end: of a process that
+//! lives for less than some 100 µs, the records have the pid and the exit status, but often no
+//! image. The grade of each record marks these cases. Every further socket on the proc connector
+//! slows down every fork of the node, so there is one listener per node, a helper process of its
+//! own ([`serve`]), which serves all shims.
 //!
 //! The source does not see:
 //!
@@ -60,7 +61,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long after a start of the helper another one is started, if no listener answers yet. The
-/// first may have exited because an older listener, which was about to leave, still had the lock.
+/// first helper may have exited because an older listener, which was about to exit, still had the
+/// lock.
 const RESPAWN_INTERVAL: Duration = Duration::from_millis(500);
 
 const LISTENER: &str = "the node's process listener";
@@ -78,20 +80,21 @@ pub struct ConnectorSource {
     /// sends within [`ANSWER_TIMEOUT`].
     pending: VecDeque<Record>,
     packet: Vec<u8>,
-    /// Whether the connection is over. It is never opened again: the caller takes another source.
+    /// Whether the connection has ended. It is never opened again: the caller then uses another
+    /// source.
     disconnected: bool,
 }
 
 impl ConnectorSource {
-    /// Connects to the listener of `runtime_dir`. If there is none, starts one: `spawn_helper`
-    /// starts a process that calls [`serve`], and returns without waiting for it. It may be called
-    /// more than once; a surplus listener exits. Waits 5 seconds at most.
+    /// Connects to the listener of `runtime_dir`. If no listener answers, starts one:
+    /// `spawn_helper` starts a process that calls [`serve`], and returns without waiting for it. It
+    /// may be called more than once; a surplus listener exits. Waits 5 seconds at most.
     ///
     /// # Errors
     ///
     /// - [`SourceError::Kernel`] with the error of `spawn_helper`;
     /// - [`SourceError::Gone`] if no listener accepts the connection in time, for example because
-    ///   the kernel refuses the proc connector to it;
+    ///   the kernel refuses the proc connector to the helper;
     /// - [`SourceError::Missing`] if the running listener has another protocol version.
     pub fn connect(
         runtime_dir: &Path,
@@ -114,8 +117,8 @@ impl ConnectorSource {
                             what: "a process listener of this version",
                         });
                     }
-                    // The listener was about to leave, and closed the connection. The next one
-                    // gets the lock as soon as this one has exited.
+                    // The listener was about to exit, and closed the connection. The next listener
+                    // gets the lock as soon as this listener has exited.
                     Err(_) => {}
                 }
             }
@@ -226,8 +229,9 @@ impl ConnectorSource {
                                 }
                             }
                             Some(answer) => on_answer(&answer),
-                            // After the handshake this cannot be another version, but both cases
-                            // have the same remedy: this connection cannot be used.
+                            // After the handshake the listener cannot have another version, so the
+                            // frame is malformed. The error is the same, because the connection
+                            // cannot be used in either case.
                             None => {
                                 self.disconnected = true;
                                 return Err(SourceError::Missing {
@@ -246,8 +250,8 @@ impl ConnectorSource {
     ///
     /// # Errors
     ///
-    /// [`SourceError::Gone`] at `deadline`: a listener that does not answer in time is given up, so
-    /// that the caller can take another source.
+    /// [`SourceError::Gone`] at `deadline`: a connection to a listener that does not answer in time
+    /// is abandoned, so that the caller can use another source.
     fn wait_for(&mut self, flags: PollFlags, deadline: Instant) -> Result<(), SourceError> {
         let timeout = deadline.saturating_duration_since(Instant::now());
         let mut ready = [PollFd::new(self.socket.as_fd(), flags)];
@@ -313,8 +317,8 @@ impl Source for ConnectorSource {
         if self.watched.remove(&id) {
             let watched = &self.watched;
             self.pending.retain(|record| is_watched(record, watched));
-            // If the listener has ended it watches nothing any more, and the next `read` returns
-            // that error.
+            // If the listener has ended, it watches nothing any more, and the next `read` returns
+            // `Gone`.
             let _ = self.request(&Request::Unwatch { id });
         }
     }
@@ -328,7 +332,8 @@ impl Source for ConnectorSource {
         Some(self.ready.0.as_fd())
     }
 
-    /// Zero: the listener collects already. It sends the records of one turn together.
+    /// Zero, because the listener already collects: it sends the records of one batch of events
+    /// together.
     fn interval(&self) -> Duration {
         Duration::ZERO
     }
@@ -360,7 +365,8 @@ impl Source for ConnectorSource {
 }
 
 /// Checks whether the kernel allows this process to listen: sends the request, waits for the
-/// kernel's answer, and stops listening. Receiving events would prove nothing: see `netlink`.
+/// kernel's answer, and stops listening. That events arrive would not prove that this process may
+/// listen: see `netlink`.
 pub(in crate::observe) fn probe() -> io::Result<()> {
     netlink::Connector::listen().map(drop)
 }

@@ -26,14 +26,15 @@ use nix::{
 
 use crate::sys::socket_filter::{self, Instruction};
 
-/// `CN_IDX_PROC` and `CN_VAL_PROC`, which are equal. The netlink group has the number of the index.
+/// `CN_IDX_PROC` and `CN_VAL_PROC`, which are equal. The number of the netlink group is
+/// `CN_IDX_PROC`.
 const PROC: u32 = 1;
 
-// `enum proc_cn_mcast_op`.
+// Values of `enum proc_cn_mcast_op`.
 const LISTEN: u32 = 1;
 pub(super) const IGNORE: u32 = 2;
 
-// `enum proc_cn_event`.
+// Values of `enum proc_cn_event`.
 const NONE: u32 = 0;
 const FORK: u32 = 1;
 const EXEC: u32 = 2;
@@ -42,17 +43,17 @@ const EXIT: u32 = 0x8000_0000;
 /// The offset of `proc_event` in bytes: after `nlmsghdr` (16) and `cn_msg` (20).
 const EVENT: usize = 36;
 
-/// The offset of its union in bytes: after `what`, `cpu` and `timestamp_ns`.
+/// The offset of the union in `proc_event`, in bytes: after `what`, `cpu` and `timestamp_ns`.
 const DATA: usize = EVENT + 16;
 
-/// The size of the socket's receive buffer in bytes. An event takes 768 of them with the kernel's
-/// bookkeeping. The buffer holds about 10 000 events, which is half a second of the fastest storm
-/// of processes that two processors can make. The kernel drops further events, and the next receive
-/// fails once with `ENOBUFS`.
+/// The size of the socket's receive buffer in bytes. An event takes 768 bytes, including the
+/// kernel's bookkeeping. The buffer holds about 10 000 events, which is half a second of the
+/// fastest storm of processes that two processors can make. The kernel drops further events, and
+/// the next receive fails once with `ENOBUFS`.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
 /// How long to wait for the kernel's answer to a request. The kernel answers during the call of
-/// sendto(2), so the answer is there at once or never comes.
+/// sendto(2), so the answer arrives at once or never.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// An event of a process. Pids are those of the initial pid namespace.
@@ -77,7 +78,8 @@ pub(super) enum Message {
     Answer { to: u32, errno: u32 },
 }
 
-/// A socket that receives the kernel's events. When it is dropped, it asks the kernel to stop.
+/// A socket that receives the kernel's events. When the value is dropped, it asks the kernel to
+/// stop.
 #[derive(Debug)]
 pub(super) struct Connector(Socket);
 
@@ -103,21 +105,21 @@ impl Connector {
         let _ = socket_filter::attach(&socket, &filter());
         socket.bind(&SocketAddr::new(0, PROC))?;
         let connector = Self(socket);
-        // The first request has no event mask: with one, the kernel filters its own answer away
+        // The first request has no event mask: with a mask, the kernel filters its own answer away
         // (observed on 6.18, where an answer is an event of kind `PROC_EVENT_NONE`). A second
         // request from the same socket does not raise the count of listeners again.
         connector.send(&LISTEN.to_ne_bytes(), request_number(LISTEN))?;
         connector.await_answer(request_number(LISTEN))?;
-        // The second request has one. Since Linux 6.6 the kernel then does not copy other kinds of
-        // events to this socket. An older kernel ignores a request of this length, and the socket
-        // filter drops them.
+        // The second request has an event mask. Since Linux 6.6 the kernel then does not copy other
+        // kinds of events to this socket. An older kernel ignores a request of this length, and the
+        // socket filter drops those events.
         let mask = FORK | EXEC | EXIT;
         connector
             .send(&[LISTEN.to_ne_bytes(), mask.to_ne_bytes()].concat(), request_number(LISTEN))?;
         Ok(connector)
     }
 
-    /// Receives the next message. `None` if none waits.
+    /// Receives the next message. `None` if no message waits.
     ///
     /// # Errors
     ///
@@ -154,8 +156,9 @@ impl Connector {
                         Err(_) => Err(io::ErrorKind::InvalidData.into()),
                     };
                 }
-                // Answers to other listeners, and events, which arrive already if there are other
-                // listeners. A full buffer is no loss yet, because no client has a watch.
+                // Ignored: answers to other listeners, and events, which already arrive if there
+                // are other listeners. A full buffer does not count as a loss, because no client
+                // watches a target yet.
                 Ok(Some(_)) => {}
                 Err(error) if is_overrun(&error) => {}
                 Err(error) => return Err(error),
@@ -170,7 +173,8 @@ impl Connector {
                     }
                 }
             }
-            // Checked here too: on a busy node messages never stop, and poll(2) is never reached.
+            // The deadline is also checked here, because on a busy node messages never stop, and
+            // poll(2) is never reached.
             if Instant::now() >= deadline {
                 return Err(Errno::ETIMEDOUT.into());
             }
@@ -201,8 +205,8 @@ pub(super) fn is_overrun(error: &io::Error) -> bool {
     error.raw_os_error() == Some(Errno::ENOBUFS as i32)
 }
 
-/// The number of this process's request for an operation. It distinguishes the answer from those to
-/// other listeners.
+/// The number of this process's request for an operation. The number distinguishes the answer from
+/// the answers to other listeners.
 pub(super) fn request_number(operation: u32) -> u32 {
     std::process::id() ^ 0x5f3a_0000 ^ (operation << 24)
 }
@@ -218,7 +222,7 @@ fn encode(payload: &[u8], request: u32) -> Vec<u8> {
     message.extend([0; 2 + 4 + 4]);
     message.extend(PROC.to_ne_bytes());
     message.extend(PROC.to_ne_bytes());
-    // `seq`, which is not used, and `ack`: the answer has its value plus 1.
+    // `seq`, which is not used, and `ack`: the answer has the value of `ack` plus 1.
     message.extend([0; 4]);
     message.extend(request.to_ne_bytes());
     message.extend(length.to_ne_bytes());
@@ -250,18 +254,19 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
 }
 
 /// The classic BPF program that keeps messages which [`parse`] would ignore out of the receive
-/// buffer. It passes the exits of threads: if the leader has ended before, the exit of the last
-/// thread ends the process.
+/// buffer. It accepts the exits of threads, because the exit of the last thread ends the process if
+/// the leader has ended before.
 fn filter() -> [Instruction; 12] {
     const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const EQUALS_X: u16 = 0x1d; // BPF_JMP | BPF_JEQ | BPF_X
     const TO_X: u16 = 0x07; // BPF_MISC | BPF_TAX
     const RETURN: u16 = 0x06; // BPF_RET | BPF_K
-    // A load converts from network byte order, and the events have the machine's.
+    // A load converts from network byte order, but the events are in the machine's byte order.
     let kind = |what: u32| u32::from_be_bytes(what.to_ne_bytes());
     let offset = |at: usize| u32::try_from(at).expect("all offsets are below 100");
-    // An instruction has two jump distances: if equal, and if not.
+    // The second and third number of an instruction are the jump distances if equal, and if not
+    // equal.
     [
         (LOAD, 0, 0, offset(EVENT)),
         (EQUALS, 4, 0, kind(FORK)),
@@ -269,7 +274,7 @@ fn filter() -> [Instruction; 12] {
         (EQUALS, 6, 0, kind(EXIT)),
         (EQUALS, 5, 0, kind(NONE)),
         (RETURN, 0, 0, 0),
-        // A fork: passes if `child_pid` is `child_tgid`, else it is a new thread.
+        // A fork is accepted if `child_pid` equals `child_tgid`; otherwise it made a new thread.
         (LOAD, 0, 0, offset(DATA + 8)),
         (TO_X, 0, 0, 0),
         (LOAD, 0, 0, offset(DATA + 12)),

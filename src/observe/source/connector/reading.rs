@@ -1,7 +1,7 @@
 //! What `/proc` shows of a process right after the kernel has reported its exec.
 //!
 //! The process may end at any moment, so the speed of this code decides how much is known about
-//! short-lived processes. It reads nothing that is not needed.
+//! short-lived processes. Therefore it reads nothing that is not needed.
 
 use crate::{
     linux::{
@@ -17,22 +17,23 @@ pub(super) struct Reading {
     pub(super) stat: Stat,
     pub(super) status: Status,
     pub(super) image: Image,
-    /// `Late` if `image` is complete, else `Partial`.
+    /// `Late` if `image` is complete, otherwise `Partial`.
     pub(super) grade: Grade,
     /// The cgroups of the process; `None` if they could not be read.
     pub(super) memberships: Option<Memberships>,
-    /// The stdout and stderr of the process.
+    /// The files of the stdout and stderr of the process.
     pub(super) outputs: [Option<FileId>; 2],
-    /// The inode number of the mount namespace; `None` if it could not be read.
+    /// The inode number of the mount namespace of the process; `None` if it could not be read.
     pub(super) mount_namespace: Option<u32>,
 }
 
 impl Reading {
     /// Reads the process `pid`. `at_ns` is the time of its exec (`CLOCK_MONOTONIC`, nanoseconds).
-    /// `None` if no process has the pid, or only a younger one.
+    /// `None` if no process has the pid, or only a process that was started after the exec.
     pub(super) fn of(pid: i32, at_ns: u64) -> Option<Self> {
         let stat = stat_if_born_before(pid, at_ns)?;
-        // The image comes first, because it goes with the memory of the process, at its end.
+        // The image is read first, because it vanishes first: a process that begins to end releases
+        // its memory, from which the image is read.
         let (image, status) = image_of(pid, &stat);
         let memberships = Memberships::of(pid).ok();
         let outputs = outputs(pid);
@@ -42,7 +43,7 @@ impl Reading {
         let (image, grade) = match after {
             Some(after) => judged(image, &after),
             // The process was reaped meanwhile. Its pid may have been reused at any point between
-            // the reads, so none of them is used.
+            // the reads, so no part of the image is used.
             None => (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial),
         };
         Some(Self { stat, status, image, grade, memberships, outputs, mount_namespace })

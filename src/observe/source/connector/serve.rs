@@ -32,7 +32,7 @@ use crate::{
     sys::fd::accept,
 };
 
-/// How long a listener without clients stays.
+/// How long a listener without clients continues to run.
 const LINGER: Duration = Duration::from_secs(5);
 
 /// How many shims one listener serves. The connection of a further shim is closed at once.
@@ -78,8 +78,8 @@ pub fn serve_until_idle(runtime_dir: &Path, linger: Duration) -> io::Result<()> 
 /// Like [`serve_until_idle`]. `buffer` is the size in bytes of each client's send buffer.
 pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) -> io::Result<()> {
     let Some(_lock) = lock(runtime_dir)? else { return Ok(()) };
-    // Blocked before the request to listen: from then on the process must not end before
-    // `Connector` is dropped.
+    // The signals are blocked before the request to listen, because after that request the process
+    // must not end before `Connector` is dropped.
     let signals = Signals::block()?;
     let mut listener = Listener::new(Connector::listen()?);
     let socket = ListeningSocket::bind(&socket_path(runtime_dir))?;
@@ -103,7 +103,8 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
         }
         let clients: Vec<u64> = listener.clients().map(|(number, _)| number).collect();
         let ready = {
-            // `ready[0]` to `ready[2]` below are these three; the clients follow.
+            // `ready[0]` to `ready[2]` below are the results of these three descriptors; those of
+            // the clients follow.
             let polled = [signals.0.as_fd(), socket.fd.as_fd(), listener.events()].into_iter();
             let polled = polled.chain(listener.clients().map(|(_, fd)| fd));
             let mut ready: Vec<_> = polled.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
@@ -119,8 +120,8 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
             let _ = signals.0.read_signal();
             return Ok(());
         }
-        // The kernel's events come before the clients' requests: their processes may end soon, and
-        // then /proc has nothing about them.
+        // The kernel's events are handled before the clients' requests, because the processes of
+        // the events may end soon, and then /proc has nothing about them.
         if ready[2] || listener.has_pending() {
             listener.turn()?;
         } else {
@@ -135,7 +136,7 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
     }
 }
 
-/// Takes the lock of the node's listener. `None` if another process serves already.
+/// Takes the lock of the node's listener. `None` if another process already serves.
 fn lock(runtime_dir: &Path) -> io::Result<Option<Lock>> {
     let file = OpenOptions::new()
         .write(true)
@@ -146,7 +147,7 @@ fn lock(runtime_dir: &Path) -> io::Result<Option<Lock>> {
     let deadline = Instant::now() + LOCK_TIMEOUT;
     let socket = socket_path(runtime_dir);
     // A process that has the lock and does not accept connections has just started, or is about to
-    // exit: waits until it is clear which.
+    // exit: this waits until the process accepts connections or releases the lock.
     lock_unless(file, Duration::from_millis(5), || {
         open_socket(&socket).is_ok() || Instant::now() >= deadline
     })
@@ -196,14 +197,15 @@ impl ListeningSocket {
 
 impl Drop for ListeningSocket {
     fn drop(&mut self) {
-        // The lock is still held (it was taken before, so it is dropped after this), so the socket
-        // cannot be that of another listener. Shims in the backlog see their connection closed.
+        // The lock is still held, because it was taken before this value was created and is dropped
+        // after it. So the socket cannot be that of another listener. Shims in the backlog see
+        // their connection closed.
         let _ = fs::remove_file(&self.path);
     }
 }
 
 /// The signals that end the listener, blocked and readable from a descriptor; and the signal mask
-/// from before, which is restored at the end.
+/// from before, which is restored when the value is dropped.
 struct Signals(SignalFd, SigSet);
 
 impl Signals {

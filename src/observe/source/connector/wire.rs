@@ -2,7 +2,7 @@
 //!
 //! A packet of the `SOCK_SEQPACKET` socket consists of frames. A frame is a length of 32 bits
 //! (little-endian), and that many bytes: one message, encoded by postcard. Both ends normally run
-//! the same binary; the version finds the case that a listener from before an upgrade still runs.
+//! the same binary; the version shows if a listener that was started before an upgrade still runs.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub(super) const VERSION: u32 = 2;
 /// The longest packet, in bytes. The longest image (arguments and paths) takes a quarter of it.
 pub(super) const PACKET_LIMIT: usize = 64 << 10;
 
-/// The length of a frame's length, in bytes.
+/// The size of the length at the beginning of a frame, in bytes.
 const HEADER: usize = 4;
 
 /// A message from a shim to the listener.
@@ -28,8 +28,9 @@ const HEADER: usize = 4;
 pub(super) enum Request {
     /// The first message, which the listener answers with [`Answer::Ready`].
     Hello {
-        // The handshake has the same bytes in every version, so that two versions can find that
-        // they differ: it stays the first variant, with a number of fixed length.
+        // The handshake has the same bytes in every version, so that two versions can detect that
+        // they differ. Therefore `Hello` stays the first variant, and its number has a fixed
+        // length.
         #[serde(with = "postcard::fixint::le")]
         version: u32,
     },
@@ -55,7 +56,7 @@ pub(super) enum Answer {
     },
     /// The target is watched: every later event of it is reported.
     Watched { id: TargetId },
-    /// The target is not watched, because of this errno.
+    /// The target is not watched. `errno` is the reason.
     Refused { id: TargetId, errno: i32 },
     /// A record of a watched target, or a loss. Not an answer to a request.
     Record(Record),

@@ -1,4 +1,4 @@
-//! The effect of one event of the kernel: the change of the members, and its records.
+//! The effects of one event of the kernel: changes of the members, and records for the clients.
 
 use std::{os::fd::AsFd as _, sync::Arc};
 
@@ -22,7 +22,7 @@ impl Listener {
     /// A process was forked. The child belongs to the targets of its parent.
     pub(super) fn on_fork(&mut self, at_ns: u64, parent: i32, child: i32, readings: &Readings) {
         let Some(from) = self.members.get(parent).cloned() else { return };
-        // A child that has exec'd in the same turn is read already.
+        // For a child that has exec'd in the same batch, `/proc` was already read.
         let (start_ticks, vpid) = match readings.get(&child) {
             Some((_, Some(reading))) => (Some(reading.stat.start_ticks), reading.status.vpid),
             _ => match stat_if_born_before(child, at_ns) {
@@ -30,8 +30,8 @@ impl Listener {
                 None => (None, None),
             },
         };
-        // If the child has ended already, its start time is that of the event, which can be one
-        // tick off. All records of the process have this same key.
+        // If the child has already ended, the time of the event is used as its start time, which
+        // can be one tick off. All records of the process have this same key.
         let key = ProcessKey {
             pid: child,
             start_ticks: start_ticks.unwrap_or_else(|| start_ticks_at(at_ns)),
@@ -67,11 +67,12 @@ impl Listener {
         self.members.insert(member);
     }
 
-    /// A process runs a new image. `reading` is `None` if its state could not be read in time.
+    /// A process runs a new image. `reading` is `None` if the state of the process could not be
+    /// read in time.
     pub(super) fn on_exec(&mut self, at_ns: u64, pid: i32, reading: Option<&Reading>) {
         let Some(mut member) = self.member_at_exec(pid, reading) else { return };
         // At an exec the kernel ends all other threads, and the calling thread takes the leader's
-        // pid (`de_thread`, fs/exec.c). An earlier end of the leader is not the process's.
+        // pid (`de_thread`, fs/exec.c). An earlier end of the leader is not the end of the process.
         member.leader_status = None;
         let (image, grade) = match reading {
             Some(reading) => (reading.image.clone(), reading.grade),
@@ -83,8 +84,8 @@ impl Listener {
         let lineage = self.lineage(&mut member, reading);
         if let Some(reading) = reading {
             member.vpid = reading.status.vpid.or(member.vpid);
-            // The outputs of a process that is ending may be closed already: then those from before
-            // the exec are the better ones.
+            // The outputs of a process that is ending may already be closed, so the outputs from
+            // before the exec are kept for it.
             if reading.grade == Grade::Late {
                 member.outputs = reading.outputs;
             }
@@ -101,7 +102,8 @@ impl Listener {
             let what = What::Exec { lineage, image: Arc::clone(&image), cgroup, in_host_mounts };
             self.report(*watch, at_ns, grade, member.key, what);
         }
-        // Removed first: `insert` would keep the other fields of the present member.
+        // Removed first, because `insert` only adds watches to a present member, and keeps its
+        // other fields.
         self.members.remove(pid);
         self.members.insert(member);
     }
@@ -115,7 +117,7 @@ impl Listener {
             (Some(known), _) => return Some(known.clone()),
             (None, _) => {}
         }
-        // No fork in a target was seen: the process may have entered one.
+        // No fork of the process in a target was seen, but it may have entered a target.
         let reading = reading?;
         let watches = self.members.watches_containing(pid, reading.memberships.as_ref()?);
         (!watches.is_empty()).then(|| Member {
@@ -151,17 +153,18 @@ impl Listener {
     }
 
     /// A thread ended. The process has ended only if its pidfd is readable: the leader can end
-    /// before the other threads. The pidfd is never late: `do_exit` calls `exit_notify`, which
-    /// makes it readable, before `proc_exit_connector`, which makes the event.
+    /// before the other threads. The pidfd is always readable before this event arrives: `do_exit`
+    /// calls `exit_notify`, which makes the pidfd readable, before `proc_exit_connector`, which
+    /// makes the event.
     pub(super) fn on_exit(&mut self, at_ns: u64, pid: i32, thread: i32, status: u32) {
         let Some(member) = self.members.get_mut(pid) else { return };
         let status = match (thread == pid, member.leader_status) {
             (true, _) => status,
-            // The leader runs: the end of another thread means nothing for the process.
+            // The leader still runs, so the end of another thread is not the end of the process.
             (false, None) => return,
             // After exit_group(2) or a signal each thread has the status of the process. If instead
-            // the last thread ends alone, with pthread_exit(3), its own status is 0 and that of the
-            // leader counts.
+            // the last thread ends alone, with pthread_exit(3), its own status is 0, and the status
+            // of the leader is that of the process.
             (false, Some(leader)) if status == 0 => leader,
             (false, Some(_)) => status,
         };
@@ -184,13 +187,14 @@ impl Listener {
     }
 }
 
-/// The reason why an exec has no reading. A process that still exists has exec'd again.
+/// The reason why an exec has no reading. If the process still exists, it has exec'd again.
 fn unread_reason(key: ProcessKey) -> Unknown {
     if identify(key.pid) == Some(key) { Unknown::Replaced } else { Unknown::Gone }
 }
 
-/// Whether the whole thread group has ended. Called at an exit: the process with this pid is the
-/// one that ended; or it is younger, and then that one was reaped.
+/// Whether the whole thread group has ended. Called for an exit event: the process that has this
+/// pid now is either the process of the event, or a younger one. In the second case the process of
+/// the event was reaped.
 fn has_ended(key: ProcessKey) -> bool {
     let fd = match pidfd::open(key.pid) {
         Ok(fd) => fd,
