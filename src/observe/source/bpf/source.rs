@@ -370,7 +370,7 @@ impl Source for BpfSource {
         if watched.is_tree
             && let Err(error) = tree::forget(&self.pins, id)
         {
-            tracing::warn!(%error, "failed to remove a process tree from the eBPF map, left to the next sweep");
+            tracing::warn!(%error, "process tree stays in the eBPF map until the next sweep");
         }
     }
 
