@@ -41,3 +41,78 @@ fn expand(code: &str) -> Vec<String> {
         None => vec![code.to_owned()],
     }
 }
+
+/// Where the list of files begins in the architecture page. It goes on to the end of the page.
+const LIST: &str = "\n## Every file\n";
+
+/// Check that the architecture page lists every source file with the first sentence of its module
+/// documentation. With `UPDATE_DOCS=1` in the environment the list is written anew.
+#[test]
+fn the_list_of_files_is_current() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = root.join("docs/architecture.md");
+    let text = fs::read_to_string(&page).expect("UTF-8");
+    let (before, _) = text.split_once(LIST).expect("the page has the list");
+    let current = format!("{before}{LIST}{}", list(root));
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(&page, &current).expect("a writable page");
+    } else {
+        assert!(
+            text == current,
+            "the list of files in docs/architecture.md is not current: run\n\
+             UPDATE_DOCS=1 cargo test --test docs"
+        );
+    }
+}
+
+fn list(root: &Path) -> String {
+    let mut files = Vec::new();
+    for top in ["src", "bpf"] {
+        collect(&root.join(top), &mut files);
+    }
+    files.sort();
+    let mut list = String::from(
+        "\nThe first sentence of each file's own documentation. Tests are not listed.\n\n\
+         | file | purpose |\n|---|---|\n",
+    );
+    for file in files {
+        let text = fs::read_to_string(&file).expect("UTF-8");
+        let name = file.strip_prefix(root).expect("below the root").display();
+        list.push_str(&format!("| `{name}` | {} |\n", purpose(&text)));
+    }
+    list
+}
+
+fn collect(directory: &Path, files: &mut Vec<std::path::PathBuf>) {
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let is_test = path.file_stem().is_some_and(|stem| stem == "tests" || stem == "testing");
+        if is_test || path.ends_with("snapshots") {
+            continue;
+        }
+        if path.is_dir() {
+            collect(&path, files);
+        } else if path.extension().is_some_and(|it| it == "rs" || it == "h" || it == "c") {
+            files.push(path);
+        }
+    }
+}
+
+/// The first sentence of a file's documentation: its `//!` lines, or the first comment of a C file.
+fn purpose(text: &str) -> String {
+    let lines = text.lines().skip_while(|line| line.contains("SPDX") || line.is_empty());
+    let comment: Vec<&str> = if text.starts_with("//!") {
+        lines.take_while(|line| line.starts_with("//!")).map(|line| line[3..].trim()).collect()
+    } else {
+        let lines = lines.skip_while(|line| !line.starts_with("/*"));
+        let mut is_over = false;
+        lines
+            .take_while(|line| !std::mem::replace(&mut is_over, line.contains("*/")))
+            .map(|line| line.trim_matches(|it: char| "/* ".contains(it)))
+            .collect()
+    };
+    let paragraph = comment.split(|line| line.is_empty()).find(|part| !part.is_empty());
+    let sentence = paragraph.unwrap_or_default().join(" ");
+    let end = sentence.find(". ").unwrap_or(sentence.len());
+    sentence[..end].trim_end_matches('.').replace('|', "\\|")
+}

@@ -1,3 +1,5 @@
+//! The identity of an open file.
+
 use serde::{Deserialize, Serialize};
 
 /// An open file, among all of the node.

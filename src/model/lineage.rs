@@ -1,3 +1,5 @@
+//! The place of a process in its tree.
+
 use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;

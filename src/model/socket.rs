@@ -1,3 +1,5 @@
+//! Sockets, as sources report them and as the system lists them.
+
 use serde::{Deserialize, Serialize};
 
 use super::Endpoint;
