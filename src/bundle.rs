@@ -1,15 +1,16 @@
-//! The files of a container's bundle that the shim reads or writes. They outlive the shim: the
-//! delete verb, which is another process, learns from them what it must clean up.
+//! The files of a container's bundle that the shim reads or writes. They remain after the shim has
+//! exited: the verb `delete`, which runs in another process, reads from them what it must clean up.
 //!
 //! | file | written by | content |
 //! |---|---|---|
 //! | `config.json` | containerd | the OCI specification |
-//! | `options.json`, `runtime` | create | the runtime's options; its name only, for older readers |
+//! | `options.json` | create | the runtime's options |
+//! | `runtime` | create | only the runtime's name, for older versions of the shim |
 //! | `init.pid` | the runtime | the pid of init, decimal |
 //! | `exit.json` | the shim | the exit of init: `pid`, `exit_status`, `signal` and `exited_at` |
 //! | `address` | start | the `unix://` address of the shim |
 //!
-//! Everything here blocks on the bundle's filesystem. Nothing follows a symbolic link.
+//! All functions may block on the bundle's filesystem. None opens a file through a symbolic link.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -39,7 +40,7 @@ pub struct Bundle {
 #[derive(Debug, thiserror::Error)]
 #[error("failed to {action} {}", path.display())]
 pub struct BundleError {
-    /// The failed step, as a verb.
+    /// The failed operation as a verb, such as `read`.
     pub action: &'static str,
     /// The path of the file.
     pub path: PathBuf,
@@ -52,12 +53,13 @@ pub struct BundleError {
 #[derive(Serialize, Deserialize)]
 struct ExitFile {
     pid: i32,
-    /// In go-runc's form, for readers of other versions.
+    /// The exit status in go-runc's form (128 + the signal for a signal), for other versions of the
+    /// shim.
     exit_status: u32,
     /// The signal that ended the process; absent if it exited with a code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     signal: Option<u8>,
-    /// Seconds since the epoch and nanoseconds, with a point between them.
+    /// The time of the exit: the seconds since 1970, a point, and the nanoseconds.
     exited_at: String,
 }
 
@@ -73,8 +75,8 @@ impl Bundle {
         self.path.join("rootfs")
     }
 
-    /// Creates the directory for the root filesystem with mode 0711. An existing directory is left
-    /// as it is.
+    /// Creates the directory for the root filesystem with mode 0711. An existing directory is not
+    /// changed.
     ///
     /// # Errors
     ///
@@ -133,7 +135,8 @@ impl Bundle {
         self.path.join("init.pid")
     }
 
-    /// The pid of init; `None` if the runtime has not written it, or not as a number.
+    /// The pid of init; `None` if the runtime has not written its file, or if the file is not a
+    /// number.
     #[must_use]
     pub fn init_pid(&self) -> Option<i32> {
         let text = self.read("init.pid").ok()?;
@@ -162,13 +165,14 @@ impl Bundle {
         })
     }
 
-    /// The exit of init; `None` if the shim died before it could write `exit.json`.
+    /// The exit of init; `None` if the shim died before it could write `exit.json`, or if that file
+    /// is invalid.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         let file: ExitFile = self.json("exit.json").ok()?;
         let (seconds, nanoseconds) = file.exited_at.split_once('.')?;
-        // Added with checks: the numbers are read from a file, and `Duration::new` panics if the
-        // nanoseconds overflow the seconds.
+        // The additions are checked because the numbers come from a file. `Duration::new` would
+        // panic if the nanoseconds overflow the seconds.
         let timestamp = SystemTime::UNIX_EPOCH
             .checked_add(Duration::from_secs(seconds.parse().ok()?))?
             .checked_add(Duration::from_nanos(nanoseconds.parse().ok()?))?;
@@ -243,7 +247,8 @@ impl Bundle {
 mod tests {
     use super::*;
 
-    /// Check that exit 137 and a SIGKILL, which have the same status, are read back as they were.
+    /// Check that exit code 137 and SIGKILL, which have the same status, are still distinct when
+    /// they are read from the file.
     #[test]
     fn code_and_signal_are_kept_apart_in_exit_json() {
         let directory = tempfile::tempdir().unwrap();
@@ -256,7 +261,8 @@ mod tests {
         }
     }
 
-    /// Check that the file of another version is read, and that no numbers in it can panic.
+    /// Check that the file of another version of the shim is read, and that no number in it causes
+    /// a panic.
     #[test]
     fn exit_json_of_other_versions_is_read_and_nonsense_is_refused() {
         let directory = tempfile::tempdir().unwrap();

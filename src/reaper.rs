@@ -4,16 +4,19 @@
 //!
 //! * processes that it spawned (the OCI runtime, loggers): [`Reaper::spawn`];
 //! * processes that the runtime left to it (a container's init, an exec): [`Reaper::adopt`];
-//! * orphans of a container without a pid namespace of its own: reaped without a report.
+//! * orphans of a container without a pid namespace of its own: reaped, and their exits are
+//!   dropped.
 //!
-//! An adopted process can end before the shim knows its pid (an early exit). While an [`KeepExits`]
-//! guard exists, exits of unknown processes are kept, so that [`Reaper::adopt`] finds them.
+//! An adopted process can end before the shim knows its pid (an early exit). While a [`KeepExits`]
+//! guard exists, the reaper keeps the exits of unknown processes, so that [`Reaper::adopt`] finds
+//! them.
 //!
 //! Pids are safe to use here. A pid cannot be reused before its zombie is reaped, reaping happens
-//! under one lock, and that lock is held while a signal is sent ([`Reaper::signal`]). If the pid of
-//! a kept exit has been reused, `waitid` with `WNOWAIT` shows the new process.
+//! under one lock, and that lock is held while a signal is sent ([`Reaper::signal`]). The pid of a
+//! kept exit may have been reused. [`Reaper::adopt`] then finds the new process with `waitid` and
+//! `WNOWAIT`.
 //!
-//! Nothing here blocks, and nothing here knows containers.
+//! No function of this module blocks, and none depends on containers.
 
 use std::{
     collections::HashMap,
@@ -45,9 +48,10 @@ pub struct Reaper {
 struct Children {
     /// Spawned and adopted children that have not been reaped, by pid.
     living: HashMap<i32, oneshot::Sender<Exit>>,
-    /// The number of [`KeepExits`] guards.
+    /// The number of [`KeepExits`] guards that exist.
     keep_exits: usize,
-    /// Exits of unknown processes, in the order of reaping. Empty while `keep_exits` is 0.
+    /// Exits of processes that were neither spawned nor adopted, in the order of reaping. Empty
+    /// while `keep_exits` is 0.
     unclaimed: Vec<Exit>,
 }
 
@@ -60,15 +64,15 @@ pub struct Child {
     pub exit: oneshot::Receiver<Exit>,
 }
 
-/// A guard: while it exists, exits of unknown processes are kept for [`Reaper::adopt`].
+/// A guard. While it exists, the reaper keeps the exits of unknown processes for [`Reaper::adopt`].
 #[derive(Debug)]
 pub struct KeepExits(Reaper);
 
-/// The process is not a child of this shim, and no exit of it was kept.
+/// The process is not a child of this shim, and the reaper has kept no exit of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("process {pid} is not a child of this shim")]
 pub struct NotAChild {
-    /// The pid that was to be adopted.
+    /// The pid of the process that could not be adopted.
     pub pid: i32,
 }
 
@@ -89,12 +93,12 @@ impl Reaper {
         Ok(children.expect(pid))
     }
 
-    /// Adopts a process that the OCI runtime left to this shim. The process still runs, or it ended
-    /// while an [`KeepExits`] guard existed.
+    /// Adopts a process that the OCI runtime left to this shim. The process must still run, or must
+    /// have ended while a [`KeepExits`] guard existed.
     ///
     /// # Errors
     ///
-    /// [`NotAChild`] if neither is true, for example because the pid file is wrong.
+    /// [`NotAChild`] if neither is the case, for example because the pid file is wrong.
     pub fn adopt(&self, pid: i32) -> Result<Child, NotAChild> {
         let mut children = self.lock();
         let number = u32::try_from(pid).ok().filter(|pid| *pid > 0).ok_or(NotAChild { pid })?;
@@ -102,7 +106,8 @@ impl Reaper {
             return Err(NotAChild { pid });
         }
         if process::is_child(number) {
-            // It runs, or it is a zombie that `reap` has not reaped yet. Its exit comes later.
+            // The process runs, or it is a zombie that `reap` has not reaped yet. `reap` will send
+            // the exit.
             return Ok(children.expect(pid));
         }
         let kept =
@@ -113,7 +118,7 @@ impl Reaper {
         Ok(Child { pid, exit: receiver })
     }
 
-    /// Keeps the exits of unknown processes while the guard exists. Take the guard before the
+    /// Keeps the exits of unknown processes while the returned guard exists. Call this before the
     /// runtime is started.
     #[must_use]
     pub fn keep_exits(&self) -> KeepExits {
@@ -130,15 +135,16 @@ impl Reaper {
         self.raw_signal(pid, signal as i32)
     }
 
-    /// The same as [`signal`](Self::signal) for any signal number: clients send real-time signals
-    /// too.
+    /// Does the same as [`signal`](Self::signal), for any signal number. Clients also send
+    /// real-time signals, which [`Signal`] cannot represent.
     ///
     /// # Errors
     ///
-    /// `ESRCH` if the child has been reaped, `EINVAL` if the number is not a signal, else the error
-    /// of kill(2).
+    /// `ESRCH` if the child has been reaped, `EINVAL` if the number is not a signal, otherwise the
+    /// error of kill(2).
     pub fn raw_signal(&self, pid: i32, signal: i32) -> nix::Result<()> {
-        // Held until after kill(2): the pid cannot be reused while reaping has to wait.
+        // The lock is held until after kill(2). Reaping waits for the lock, so the pid cannot be
+        // reused before the signal is sent.
         let children = self.lock();
         if !children.living.contains_key(&pid) {
             return Err(Errno::ESRCH);
@@ -169,7 +175,7 @@ impl Reaper {
             let reaped = match process::reap_one() {
                 Ok(Some(reaped)) => reaped,
                 Err(Errno::EINTR) => continue,
-                // No zombie is left, or no child at all (`ECHILD`).
+                // No child is a zombie, or the shim has no children (`ECHILD`).
                 Ok(None) | Err(_) => return,
             };
             children.ended(Exit {
@@ -192,10 +198,10 @@ impl Reaper {
     }
 }
 
-/// Code and signal apart, as the kernel reports them.
+/// Converts the kernel's report. An exit code and a signal stay distinct.
 fn ended(Reaped { exited, status, .. }: Reaped) -> Ended {
-    // Both fit: an exit code is what `exit_group` keeps of its argument, 8 bits, and a signal is
-    // at most 64.
+    // Both numbers fit into a `u8`: an exit code is the low 8 bits of the argument of `exit_group`,
+    // and a signal is at most 64.
     let number = u8::try_from(status).unwrap_or(u8::MAX);
     if exited { Ended::Code(number) } else { Ended::Signal(number) }
 }
@@ -209,7 +215,7 @@ impl Children {
 
     fn ended(&mut self, exit: Exit) {
         match self.living.remove(&exit.pid) {
-            // The receiver may be gone, because its request was dropped.
+            // Sending fails if the request that waits for the exit was dropped.
             Some(sender) => drop(sender.send(exit)),
             None if self.keep_exits > 0 => self.unclaimed.push(exit),
             None => {}

@@ -13,20 +13,22 @@ use containerd_shim_protos::{
 /// The longest time that containerd may take to acknowledge one event.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
-/// The longest time that a connect may take. containerd is on the same machine.
+/// Time limit of an attempt to connect. containerd runs on the same machine, so more time would not
+/// help.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// The result of one attempt to forward an event.
 pub(super) enum Forwarded {
     /// containerd has acknowledged the event.
     Acknowledged,
-    /// containerd will never accept the event, with the message of its answer.
+    /// containerd has refused the event and would refuse it again. Contains the message of its
+    /// answer.
     Refused(String),
     /// No answer came. containerd may or may not have received the event.
     Unreachable,
 }
 
-/// A connection that is opened when it is needed and dropped when it fails.
+/// A connection to the events service. It is opened when it is needed and dropped when it fails.
 #[derive(Debug)]
 pub(super) struct Connection {
     address: String,
@@ -65,7 +67,8 @@ impl Connection {
             ForwardRequest { envelope: MessageField::some(envelope.clone()), ..Default::default() };
         let context = ttrpc::context::with_duration(ACKNOWLEDGE);
         let forwarded = forwarded(client.forward(context, &request).await);
-        // A connection without an answer may be broken: the next attempt opens a new one.
+        // A connection on which no answer arrived may be broken, so the next attempt opens a new
+        // one.
         if matches!(forwarded, Forwarded::Unreachable) {
             self.client = None;
         }

@@ -21,13 +21,13 @@ pub struct TaskEvent {
 }
 
 impl TaskEvent {
-    /// The event `/tasks/create`, from containerd's complete message.
+    /// The event `/tasks/create`, with `message` as its content.
     #[must_use]
     pub fn create(message: &events::TaskCreate) -> Self {
         Self::new(topics::TASK_CREATE_EVENT_TOPIC, "TaskCreate", message)
     }
 
-    /// The event `/tasks/start`: init, with this pid, runs the container's program.
+    /// The event `/tasks/start`: init (with the pid `pid`) runs the container's program.
     #[must_use]
     pub fn start(container_id: &str, pid: i32) -> Self {
         let container_id = container_id.to_owned();
@@ -43,7 +43,7 @@ impl TaskEvent {
         Self::new(topics::TASK_EXEC_ADDED_EVENT_TOPIC, "TaskExecAdded", &message)
     }
 
-    /// The event `/tasks/exec-started`: the process of an exec runs with this pid.
+    /// The event `/tasks/exec-started`: the process of an exec runs and has the pid `pid`.
     #[must_use]
     pub fn exec_started(container_id: &str, exec_id: &str, pid: i32) -> Self {
         let (container_id, exec_id) = (container_id.to_owned(), exec_id.to_owned());
@@ -56,7 +56,8 @@ impl TaskEvent {
         Self::new(topics::TASK_EXEC_STARTED_EVENT_TOPIC, "TaskExecStarted", &message)
     }
 
-    /// The event `/tasks/exit`. `id` is the container's for the exit of init, else the exec's.
+    /// The event `/tasks/exit`. `id` is the id of the container if init has exited, and the id of
+    /// the exec otherwise.
     #[must_use]
     pub fn exit(container_id: &str, id: &str, exit: Exit) -> Self {
         let message = events::TaskExit {
@@ -86,7 +87,7 @@ impl TaskEvent {
         Self::new(topics::TASK_PAUSED_EVENT_TOPIC, "TaskPaused", &message)
     }
 
-    /// The event `/tasks/resumed`: they run again.
+    /// The event `/tasks/resumed`: the processes of the container run again.
     #[must_use]
     pub fn resumed(container_id: &str) -> Self {
         let message =
@@ -107,7 +108,7 @@ impl TaskEvent {
         Self::new(topics::TASK_DELETE_EVENT_TOPIC, "TaskDelete", &message)
     }
 
-    /// The topic on containerd's bus.
+    /// The topic on containerd's event bus.
     #[must_use]
     pub fn topic(&self) -> &'static str {
         self.topic
@@ -117,10 +118,11 @@ impl TaskEvent {
         self.message
     }
 
-    /// `name` is the name of the message's type. It is not read from the message, because that
-    /// would build the descriptors of the whole proto file, about 300 kB that are never freed.
+    /// `name` is the name of the message's type. The name is not read from the message, because
+    /// reading it would build the descriptors of the whole proto file, about 300 kB that are never
+    /// freed.
     fn new(topic: &'static str, name: &str, message: &impl Message) -> Self {
-        // The full name without a prefix, in the form of Go's typeurl.
+        // The full name of the message without a prefix, as Go's package `typeurl` writes it.
         let type_url = format!("containerd.events.{name}");
         // Fails only on a missing required field, which proto3 does not have.
         let value = message.write_to_bytes().unwrap_or_default();
@@ -132,14 +134,14 @@ fn number(pid: i32) -> u32 {
     u32::try_from(pid).unwrap_or_default()
 }
 
-/// A protobuf timestamp in nanoseconds since 1970. A time before 1970 becomes 0.
+/// Converts a protobuf timestamp to nanoseconds since 1970. A time before 1970 becomes 0.
 pub(super) fn nanoseconds(time: &Timestamp) -> u64 {
     let (seconds, nanos) =
         (u64::try_from(time.seconds).unwrap_or(0), u64::try_from(time.nanos).unwrap_or(0));
     seconds.saturating_mul(1_000_000_000).saturating_add(nanos)
 }
 
-/// A time as a protobuf timestamp. A time before 1970 becomes 1970.
+/// Converts a time to a protobuf timestamp. A time before 1970 becomes the start of 1970.
 #[must_use]
 pub fn timestamp(time: SystemTime) -> Timestamp {
     let since_epoch = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

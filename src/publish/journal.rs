@@ -1,12 +1,13 @@
-//! The events that containerd has not acknowledged yet: a queue in a file.
+//! The task events that containerd has not acknowledged yet: a queue in a file.
 //!
-//! Each record is a length, 4 bytes little-endian, and that many bytes. The file is never fsynced:
-//! it keeps events while containerd is unreachable, and does not survive the shim. It is truncated
-//! whenever all its records are acknowledged, so it rarely has more than a few hundred bytes.
+//! Each record consists of a length (4 bytes, little-endian) and as many bytes of content. The file
+//! is never fsynced, because it is used only by the shim that created it: it keeps events while
+//! containerd is unreachable. The file is truncated whenever all its records are acknowledged, so
+//! it rarely has more than a few hundred bytes.
 //!
-//! If the filesystem refuses a record, for example because it is full, that record and those after
-//! it are kept in memory, up to [`MEMORY_MAX`] bytes. Beyond that the newest records are lost,
-//! counted and logged.
+//! If the filesystem refuses a record, for example because it is full, that record and all later
+//! ones are kept in memory, up to [`MEMORY_MAX`] bytes. If the memory is full as well, new records
+//! are dropped; each loss is counted and logged.
 
 use std::{
     collections::VecDeque,
@@ -16,7 +17,8 @@ use std::{
     path::Path,
 };
 
-/// The most bytes of records in memory, when the file cannot be written.
+/// The largest size in bytes of all records in memory, which are kept there if the file cannot be
+/// written.
 const MEMORY_MAX: usize = 1 << 20;
 
 /// The largest size of the file in bytes, about 200 000 events.
@@ -25,7 +27,7 @@ const FILE_MAX: u64 = 64 << 20;
 /// A queue of records, oldest first.
 #[derive(Debug)]
 pub(super) struct Journal {
-    /// `None` if the file could not be created; all records are kept in memory then.
+    /// `None` if the file could not be created. In that case all records are kept in memory.
     file: Option<File>,
     /// Offset of the oldest record in the file.
     head: u64,
@@ -36,7 +38,8 @@ pub(super) struct Journal {
     /// Records that are newer than all records in the file.
     memory: VecDeque<Vec<u8>>,
     memory_bytes: usize,
-    /// Number of records that were lost because memory was full too.
+    /// Number of records that were lost, because the file could not be written and the memory was
+    /// full.
     lost: u64,
 }
 
@@ -55,7 +58,7 @@ impl Journal {
             tracing::warn!(
                 path = %path.display(),
                 %error,
-                "failed to create the journal: unacknowledged events are kept in memory"
+                "failed to create the journal of task events: they are kept in memory"
             );
         }
         Self {
@@ -72,18 +75,25 @@ impl Journal {
     /// Appends a record. The write goes to the page cache. If the filesystem blocks, so does the
     /// caller.
     pub(super) fn append(&mut self, record: &[u8]) {
-        // Once a record is in memory, later ones must not go to the file: they would overtake it.
+        // While a record is in memory, newer records must not be written to the file, because they
+        // would be sent before it.
         if self.memory.is_empty() {
             match self.append_to_file(record) {
                 Ok(()) => return,
                 Err(error) => {
-                    tracing::warn!(%error, "failed to write the journal: events are kept in memory")
+                    tracing::warn!(
+                        %error,
+                        "failed to write the journal of task events: they are kept in memory"
+                    )
                 }
             }
         }
         if self.memory_bytes + record.len() > MEMORY_MAX {
             self.lost += 1;
-            tracing::error!(lost = self.lost, "lost an event: the journal and its memory are full");
+            tracing::error!(
+                lost = self.lost,
+                "lost a task event: its journal cannot be written and the memory for events is full"
+            );
             return;
         }
         self.memory_bytes += record.len();
@@ -94,7 +104,7 @@ impl Journal {
     ///
     /// # Errors
     ///
-    /// The file cannot be read, or its content is damaged.
+    /// An error if the file cannot be read or its content is damaged.
     pub(super) fn front(&self) -> io::Result<Option<Vec<u8>>> {
         let Some(file) = self.file.as_ref().filter(|_| self.head < self.tail) else {
             return Ok(self.memory.front().cloned());
@@ -126,7 +136,8 @@ impl Journal {
         }
     }
 
-    /// Drops all records in the file, because it cannot be read. Returns their size in bytes.
+    /// Drops all records in the file. To be called if the file cannot be read. Returns their size
+    /// in bytes.
     pub(super) fn skip_file(&mut self) -> u64 {
         let bytes = self.tail - self.head;
         self.empty_file();
@@ -157,7 +168,7 @@ impl Journal {
         let mut framed = Vec::with_capacity(4 + record.len());
         framed.extend_from_slice(&length.to_le_bytes());
         framed.extend_from_slice(record);
-        // If the write fails half way, `tail` stays, and the next write overwrites the partial
+        // If the write fails, `tail` does not change, so the next write overwrites a partial
         // record.
         file.write_all_at(&framed, self.tail)?;
         self.tail += framed.len() as u64;

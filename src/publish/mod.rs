@@ -10,8 +10,9 @@
 //! however long containerd is unreachable. An event is sent twice only if an acknowledgement was
 //! lost.
 //!
-//! Any task calls [`Publisher::publish`], which returns at once. Memory is bounded, because
-//! unacknowledged events are kept in the journal's file. Nothing here knows containers.
+//! Any async task may call [`Publisher::publish`], which returns at once. Memory is bounded,
+//! because unacknowledged events are kept in the journal's file. This module does not depend on
+//! containers.
 //!
 //! [`Publisher::send_unjournaled`] is for events that may be lost. It has a queue and a connection
 //! of its own.

@@ -1,4 +1,4 @@
-//! The two ends of the event queue: [`Publisher`] puts events in, [`Sender`] is the one task that
+//! The two ends of the event queue: [`Publisher`] appends events to it, and the only [`Sender`]
 //! sends them.
 
 use std::{
@@ -20,8 +20,8 @@ use super::{
     unjournaled::Unjournaled,
 };
 
-/// Delay between a reconnect and the first event. containerd keeps no history of events, so its
-/// clients need time to reconnect and subscribe before the replay.
+/// Delay between a reconnect and the first event sent after it. containerd keeps no history of
+/// events, so its clients need time to reconnect and subscribe before the replay.
 const REPLAY_DELAY: Duration = Duration::from_secs(2);
 
 /// Interval of attempts to connect while containerd is unreachable.
@@ -38,7 +38,7 @@ struct Queue {
     namespace: String,
     /// Locked for one record at a time, never across an await.
     journal: Mutex<Journal>,
-    /// Notified when a record was appended.
+    /// Notified when a record is appended.
     filled: Notify,
     /// Notified when the journal is empty.
     drained: Notify,
@@ -54,25 +54,25 @@ pub struct Unacknowledged(pub u64);
 pub struct Unpublished {
     /// The number of unacknowledged events.
     pub events: u64,
-    /// Their size in bytes, on disk and in memory.
+    /// The size of these events in bytes, on disk and in memory.
     pub bytes: u64,
     /// The time of the oldest event, in nanoseconds since 1970; `None` if there is no event.
     pub oldest_ns: Option<u64>,
 }
 
-/// The sending end of the queue. Run it once, as long as the shim runs.
+/// The sending end of the queue. Call [`run`](Sender::run) once; it runs as long as the shim.
 #[derive(Debug)]
 pub struct Sender {
     queue: Arc<Queue>,
     connection: Connection,
-    /// The connection for unjournaled events, which connects when the first one is sent.
+    /// The connection for unjournaled events. It is opened when the first such event is sent.
     unjournaled: Connection,
 }
 
 impl Publisher {
-    /// A queue with its journal at the path `journal`, and the end that sends its events to the
-    /// events service at `address` (containerd's `TTRPC_ADDRESS`, a path with or without
-    /// `unix://`).
+    /// Creates a queue with its journal at the path `journal`, and returns its two ends. The
+    /// [`Sender`] sends to the events service at `address` (containerd's `TTRPC_ADDRESS`, a path
+    /// with or without `unix://`).
     #[must_use]
     pub fn new(namespace: &str, address: &str, journal: &Path) -> (Self, Sender) {
         let queue = Arc::new(Queue {
@@ -103,16 +103,16 @@ impl Publisher {
     }
 
     /// Publishes an event that is not a task event and may be lost. `value` is a message of the
-    /// type `type_url`; `topic` must not be below `/tasks/`. The event is sent beside the task
-    /// events, which never wait for it. Returns false if too many events are queued: the event is
-    /// dropped then.
+    /// type `type_url`; `topic` must not be below `/tasks/`. The event is sent independently of the
+    /// task events, which never wait for it. If too many such events are queued, drops the event
+    /// and returns false.
     #[must_use]
     pub fn send_unjournaled(&self, topic: &str, type_url: &str, value: Vec<u8>) -> bool {
         self.queue.unjournaled.offer(&self.queue.namespace, topic, type_url, value)
     }
 
-    /// The number of accepted unjournaled events that did not reach containerd, since the last
-    /// call.
+    /// The number of accepted unjournaled events that containerd has not acknowledged, since the
+    /// last call of this function.
     #[must_use]
     pub fn take_dropped_count(&self) -> u64 {
         self.queue.unjournaled.take_dropped()
@@ -122,7 +122,7 @@ impl Publisher {
     ///
     /// # Errors
     ///
-    /// [`Unacknowledged`] if some are not acknowledged by then.
+    /// [`Unacknowledged`] if containerd has not acknowledged all of them within this time.
     pub async fn drain(&self, within: Duration) -> Result<(), Unacknowledged> {
         let drained = async {
             while !self.queue.lock().is_empty() {
@@ -133,13 +133,13 @@ impl Publisher {
         result.map_err(|_| Unacknowledged(self.queue.lock().waiting()))
     }
 
-    /// The task events that are not acknowledged yet. Reads the oldest one from the journal, as a
-    /// rule from the page cache.
+    /// The task events that are not acknowledged yet. Reads the oldest event from the journal,
+    /// which is usually in the page cache.
     #[must_use]
     pub fn unpublished(&self) -> Unpublished {
         let (events, bytes, oldest) = {
             let journal = self.queue.lock();
-            // An unreadable record is ignored here. The sender drops and logs it.
+            // An unreadable record is ignored here, because the sender drops and logs it.
             (journal.records(), journal.waiting(), journal.front().ok().flatten())
         };
         let oldest = oldest.and_then(|record| Envelope::parse_from_bytes(&record).ok());
@@ -156,7 +156,8 @@ impl Queue {
         self.journal.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a record and returns the oldest. It stays in the journal until it is acknowledged.
+    /// Waits until there is a record, and returns the oldest. The record stays in the journal until
+    /// it is acknowledged.
     async fn front(&self) -> Vec<u8> {
         loop {
             let front = self.lock().front();
@@ -168,7 +169,7 @@ impl Queue {
                 }
                 Err(error) => {
                     let bytes = self.lock().skip_file();
-                    tracing::error!(%error, bytes, "lost events: failed to read the journal");
+                    tracing::error!(%error, bytes, "lost task events: failed to read their journal");
                 }
             }
         }
@@ -176,7 +177,7 @@ impl Queue {
 }
 
 impl Sender {
-    /// Sends events. Never returns; drop the future to stop it.
+    /// Sends events. Never returns; drop the future to stop sending.
     pub async fn run(self) {
         let Self { queue, connection, unjournaled } = self;
         let mut journaled = Journaled { queue: &queue, connection };
@@ -199,7 +200,7 @@ impl Journaled<'_> {
         }
     }
 
-    /// Sends one record again and again, until containerd has acknowledged or refused it.
+    /// Sends one record repeatedly, until containerd has acknowledged or refused it.
     async fn deliver(&mut self, record: &[u8]) {
         // A record that does not decode can never be delivered, and would block all others.
         let Ok(envelope) = Envelope::parse_from_bytes(record) else { return };
@@ -207,7 +208,7 @@ impl Journaled<'_> {
             match self.connection.forward(&envelope).await {
                 Forwarded::Acknowledged => return,
                 Forwarded::Refused(status) => {
-                    tracing::error!(topic = envelope.topic, %status, "containerd refused an event");
+                    tracing::error!(topic = envelope.topic, %status, "lost an event: containerd refused it");
                     return;
                 }
                 Forwarded::Unreachable => self.reconnect().await,
@@ -216,7 +217,7 @@ impl Journaled<'_> {
     }
 
     async fn reconnect(&mut self) {
-        tracing::warn!("containerd is unreachable: keeping events and retrying");
+        tracing::warn!("containerd is unreachable: keeping task events and retrying");
         while !self.connection.connect().await {
             tokio::time::sleep(RETRY).await;
         }

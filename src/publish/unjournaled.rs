@@ -1,8 +1,8 @@
-//! Events that may be dropped: those of the observer on containerd's bus.
+//! Events that may be dropped: the observer's events for containerd's event bus.
 //!
 //! They have a queue and a connection of their own, so that a task event never waits for them. Each
-//! is sent twice at most. An event is refused if the queue is full, and counted if containerd
-//! cannot be reached. The caller reports both.
+//! event is sent twice at most. The queue refuses an event if it is full, and counts the events
+//! that containerd has not acknowledged. The caller reports both kinds of loss.
 
 use std::{
     collections::VecDeque,
@@ -27,7 +27,7 @@ use super::{
 /// The most events in the queue. Further events are refused.
 const WAITING_MAX: usize = 256;
 
-/// The most bytes of all events in the queue. An event that exceeds them is refused.
+/// The largest size in bytes of all events in the queue. An event that would exceed it is refused.
 const BYTES_MAX: usize = 512 << 10;
 
 /// The queue of events that may be dropped.
@@ -58,7 +58,7 @@ impl Unjournaled {
             return false;
         }
         waiting.bytes += value.len();
-        // Never without an event: containerd 1.6 crashes on such an envelope.
+        // An envelope always contains an event: containerd 1.6 crashes on an envelope without one.
         let event = Any { type_url: type_url.to_owned(), value, ..Default::default() };
         waiting.envelopes.push_back(Envelope {
             timestamp: MessageField::some(timestamp(SystemTime::now())),
@@ -72,12 +72,12 @@ impl Unjournaled {
         true
     }
 
-    /// The number of events that were sent without success, since the last call.
+    /// The number of events that were sent without success, since the last call of this function.
     pub(super) fn take_dropped(&self) -> u64 {
         self.dropped.swap(0, Ordering::Relaxed)
     }
 
-    /// Sends the events in their order. Never returns.
+    /// Sends the events in the order in which they were queued. Never returns.
     pub(super) async fn run(&self, mut connection: Connection) {
         loop {
             let Some(envelope) = self.take() else {
