@@ -13,8 +13,7 @@ use containerd_shim_protos::{
 /// The longest time that containerd may take to acknowledge one event.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
-/// Time limit of an attempt to connect. containerd runs on the same machine, so more time would not
-/// help.
+/// Time limit of an attempt to connect to containerd, which runs on the same machine.
 const CONNECT: Duration = Duration::from_secs(5);
 
 /// The result of one attempt to forward an event.

@@ -208,7 +208,11 @@ impl Journaled<'_> {
             match self.connection.forward(&envelope).await {
                 Forwarded::Acknowledged => return,
                 Forwarded::Refused(status) => {
-                    tracing::error!(topic = envelope.topic, %status, "lost an event: containerd refused it");
+                    tracing::error!(
+                        topic = envelope.topic,
+                        %status,
+                        "lost a task event: containerd refused it"
+                    );
                     return;
                 }
                 Forwarded::Unreachable => self.reconnect().await,

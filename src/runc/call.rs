@@ -1,4 +1,4 @@
-//! One run of the runtime's binary: spawns it, waits for it, turns a failure into a
+//! One run of the runtime's binary: spawns it, waits for it, and converts a failure to a
 //! [`RuntimeError`].
 
 use std::{
@@ -37,11 +37,11 @@ impl Cancel {
 pub(super) struct Call<'a> {
     pub(super) verb: &'static str,
     pub(super) arguments: Vec<OsString>,
-    /// The child's descriptors 0, 1 and 2; `None` is `/dev/null`. 1 and 2 are used only if
-    /// `stdio_is_containers`.
+    /// The child's descriptors 0, 1 and 2; `None` is `/dev/null`. Descriptors 1 and 2 are used only
+    /// if `stdio_is_containers`.
     pub(super) stdio: [Option<OwnedFd>; 3],
-    /// Whether 1 and 2 belong to the container. Otherwise what the runtime prints is captured, to
-    /// be quoted in an error.
+    /// Whether descriptors 1 and 2 belong to the container. If they do not, the runtime's output is
+    /// captured, to be quoted in an error.
     pub(super) stdio_is_containers: bool,
     /// Time after which the runtime is killed; `None` waits without a limit.
     pub(super) deadline: Option<Duration>,
@@ -96,8 +96,8 @@ impl Runc {
         if let Some(spawned) = call.spawned {
             spawned(child.pid);
         }
-        // The command holds our copies of the child's descriptors. While they are open, a reader of
-        // the container's output never sees the end of the stream.
+        // `command` holds the shim's copies of the child's descriptors. While they are open, a
+        // reader of the container's output never sees the end of the stream.
         drop(command);
         let _unfinished = KillOnDrop { runc: self, pid: child.pid };
         let end = tokio::select! {
@@ -109,7 +109,8 @@ impl Runc {
         let exit = match end {
             End::Exited(exit) => exit,
             End::TimedOut | End::Cancelled => {
-                // The whole group: runc's children (`runc init`, CRIU) would outlive it otherwise.
+                // The whole process group is killed, because the runtime's children (`runc init`,
+                // CRIU) would outlive the runtime otherwise.
                 let _ = self.reaper.kill_group(child.pid);
                 (&mut child.exit).await.ok()
             }
@@ -142,8 +143,9 @@ impl Runc {
         command
     }
 
-    /// The result of a call by its exit status. The message of an error comes from the runtime's
-    /// log; without a logged error it is the exit status and what the runtime printed.
+    /// The result of a call, which depends on the runtime's exit status. The message of an error is
+    /// the last error in the runtime's log. If the log has no error, the message is the exit status
+    /// and the runtime's output.
     fn outcome(
         &self,
         verb: &'static str,
@@ -189,8 +191,9 @@ enum End {
     Cancelled,
 }
 
-/// Kills the runtime of a call that is dropped before it ends, because the shim exits. After the
-/// runtime has ended this does nothing: the reaper does not signal a child that it has reaped.
+/// A guard: kills the runtime if the call is dropped before the runtime has ended, because the shim
+/// exits. After the runtime has ended, dropping the guard does nothing: the reaper does not signal
+/// a child that it has reaped.
 struct KillOnDrop<'a> {
     runc: &'a Runc,
     pid: i32,
@@ -202,7 +205,8 @@ impl Drop for KillOnDrop<'_> {
     }
 }
 
-/// The text that Go's standard library has for the common case; clients match on it.
+/// The text of an error. For a missing file it is the text of Go's standard library, because
+/// clients match on that text.
 fn go_error_text(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "no such file or directory".into(),

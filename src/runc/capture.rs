@@ -1,11 +1,11 @@
-//! Captures what a runtime prints. Only the end is kept, because a failing runtime can print any
-//! amount.
+//! Captures a runtime's output. Only the end is kept, because the output of a failing runtime can
+//! have any size.
 
 use std::{convert::Infallible, io, os::fd::OwnedFd};
 
 use tokio::net::unix::pipe::Receiver;
 
-/// Bytes kept of the end of the output, to be quoted in an error.
+/// The number of bytes that are kept from the end of the output, to be quoted in an error.
 const KEEP: usize = 4096;
 
 /// The read end of a pipe that is a runtime's stdout and stderr.
@@ -23,18 +23,18 @@ struct Tail {
 }
 
 impl Capture {
-    /// A capture, and the write end of its pipe for the child.
+    /// Creates a capture. Also returns the write end of its pipe, for the child.
     pub(super) fn new() -> io::Result<(Self, OwnedFd)> {
         let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        // Non-blocking on this side only: the runtime's end is another file description, and a
-        // runtime does not expect EAGAIN from its stdout.
+        // Only the shim's end is non-blocking. The runtime's end is another file description and
+        // stays blocking, because a runtime does not expect EAGAIN from its stdout.
         let flags = nix::fcntl::OFlag::O_NONBLOCK;
         nix::fcntl::fcntl(&read, nix::fcntl::FcntlArg::F_SETFL(flags))?;
         Ok((Self { pipe: Receiver::from_owned_fd(read)?, tail: Tail::default() }, write))
     }
 
-    /// Reads without end. Run it beside the wait for the child, and drop it when the child has
-    /// ended: a background process of the child may hold the pipe open for any time.
+    /// Reads and never returns. Run it concurrently with the wait for the child, and drop it when
+    /// the child has ended: a background process of the child may hold the pipe open for any time.
     pub(super) async fn read(&mut self) -> Infallible {
         loop {
             if self.pipe.readable().await.is_err() || !self.read_now() {
@@ -43,7 +43,7 @@ impl Capture {
         }
     }
 
-    /// The last [`KEEP`] bytes that were printed, as text, with `…` before them if that is not all.
+    /// The last [`KEEP`] bytes of the output, as text. Begins with `…` if older output was dropped.
     pub(super) fn text(mut self) -> String {
         self.read_now();
         let text = String::from_utf8_lossy(&self.tail.kept);
@@ -51,7 +51,7 @@ impl Capture {
         if self.tail.cut { format!("…{text}") } else { text.to_owned() }
     }
 
-    /// Reads what the pipe holds now. Returns false at the end of the stream.
+    /// Reads the bytes that are in the pipe now. Returns false at the end of the stream.
     fn read_now(&mut self) -> bool {
         let mut buffer = [0; 4096];
         loop {

@@ -22,7 +22,7 @@ pub enum RuntimeError {
     /// A file that the call needs could not be written or read.
     #[error("failed to {action} {}", path.display())]
     File {
-        /// The failed step, as a verb.
+        /// The failed operation as a verb, such as `write`.
         action: &'static str,
         /// The path of the file.
         path: PathBuf,
@@ -35,11 +35,11 @@ pub enum RuntimeError {
     Failed {
         /// The cause, as far as the shim distinguishes causes.
         reason: Reason,
-        /// The runtime's last logged error. Without one, its exit status and the end of what it
-        /// printed.
+        /// The last error in the runtime's log. If the log has no error: the runtime's exit status
+        /// and the end of its output.
         message: String,
-        /// Whether `message` is complete: it comes from the log, or the runtime's output is quoted
-        /// already.
+        /// Whether `message` is complete, because it comes from the log or already quotes the
+        /// runtime's output.
         logged: bool,
     },
     /// The runtime exceeded its deadline and was killed.
@@ -53,7 +53,7 @@ pub enum RuntimeError {
         after: Duration,
     },
     /// The runtime was killed because the client cancelled the operation.
-    #[error("{verb} was cancelled")]
+    #[error("the OCI runtime's {verb} was cancelled")]
     Cancelled {
         /// The runtime's subcommand, such as `create`.
         verb: &'static str,
@@ -65,7 +65,7 @@ pub enum RuntimeError {
 pub enum Reason {
     /// The process or the container has ended already.
     NotRunning,
-    /// The runtime does not know the container, or no longer.
+    /// The runtime has no state of the container, for example because the container was deleted.
     NoSuchContainer,
     /// Any other cause. The client receives the runtime's message unchanged.
     Other,
@@ -73,7 +73,7 @@ pub enum Reason {
 
 impl Reason {
     /// Classifies a message of runc, crun or a compatible runtime. Runtimes report no error codes,
-    /// so this is the only place that decides by text.
+    /// so the text must be compared. No other code of the shim does that.
     pub(super) fn of(message: &str) -> Self {
         let message = message.to_ascii_lowercase();
         let has = |phrases: &[&str]| phrases.iter().any(|phrase| message.contains(phrase));
@@ -93,7 +93,8 @@ impl Reason {
 }
 
 impl RuntimeError {
-    /// Appends what the runtime printed to the message, unless the message comes from the log.
+    /// Appends `printed`, the runtime's output, to the message, unless the message is already
+    /// complete.
     #[must_use]
     pub fn quoting(self, printed: &str) -> Self {
         let printed = printed.trim();

@@ -8,8 +8,8 @@ use std::{
 
 use serde::Deserialize;
 
-/// Bytes read of a log for one failure. The rest of a longer log is ignored, so that a runtime
-/// cannot make the shim read without end.
+/// The largest number of bytes of a log that are read for one failed call. The rest of a longer log
+/// is ignored, so that a runtime cannot make the shim read without end.
 const LOG_MAX: u64 = 1 << 20;
 
 #[derive(Deserialize)]
@@ -20,13 +20,14 @@ struct Line {
     msg: String,
 }
 
-/// The current size of the log in bytes, at which the lines of the next call begin. 0 if there is
-/// no log yet.
+/// The current size of the log in bytes: the offset at which the lines of the next call begin. 0 if
+/// there is no log file.
 pub(super) fn position(log: &Path) -> u64 {
     log.metadata().map_or(0, |meta| meta.len())
 }
 
-/// The last error that was logged at or after byte `from`. `None` if there is none.
+/// The last error that was logged at or after the offset `from`. `None` if no error was logged
+/// there.
 ///
 /// Lines that are not JSON objects are ignored.
 pub(super) fn last_error(log: &Path, from: u64) -> io::Result<Option<String>> {

@@ -8,7 +8,7 @@
 //! A failure becomes a [`RuntimeError`] with a [`Reason`]. The runtime's message is classified only
 //! here; callers decide by the reason.
 //!
-//! Nothing here knows the state of a container, and nothing here retries.
+//! This module does not track the state of a container, and it retries no call.
 
 mod call;
 mod capture;
@@ -28,7 +28,8 @@ use std::path::PathBuf;
 
 use crate::reaper::Reaper;
 
-/// The OCI runtime of one container: the binary, and where it keeps state and log.
+/// The OCI runtime of one container: its binary, its options, and the paths of its state and of its
+/// log.
 #[derive(Debug, Clone)]
 pub struct Runc {
     binary: PathBuf,

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Options {
-    /// `--no-pivot` at create and restore.
+    /// Whether to pass `--no-pivot` to `create` and `restore`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_pivot_root: bool,
-    /// The flag `--no-new-keyring` at create.
+    /// Whether to pass `--no-new-keyring` to `create`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub no_new_keyring: bool,
     /// An existing cgroup that the shim itself joins.
@@ -29,7 +29,7 @@ pub struct Options {
     /// User id that owns the stdio pipes; 0 is root.
     #[serde(skip_serializing_if = "is_zero")]
     pub io_uid: u32,
-    /// Group id of the stdio pipes; 0 is root.
+    /// Group id that owns the stdio pipes; 0 is root.
     #[serde(skip_serializing_if = "is_zero")]
     pub io_gid: u32,
     /// Name or path of the runtime; empty means `runc`.
@@ -38,17 +38,17 @@ pub struct Options {
     /// Directory of the runtime's state; empty means `/run/containerd/runc`.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub root: String,
-    /// The flag `--systemd-cgroup`, for all verbs.
+    /// Whether to pass `--systemd-cgroup`, with every verb.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub systemd_cgroup: bool,
-    /// Directory of a checkpoint's image, for a request that names none.
+    /// Directory of a checkpoint's image, used if the request names no directory.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub criu_image_path: String,
     /// CRIU's working directory; empty means `work` in the bundle.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub criu_work_path: String,
     /// Keys and values of the table `[lookout]`, each value as text. They are the observer's
-    /// settings for the container and are not interpreted here.
+    /// settings for the container. This module does not interpret them.
     #[serde(skip)]
     pub lookout: Vec<(String, String)>,
 }
@@ -61,14 +61,14 @@ fn is_zero(number: &u32) -> bool {
 /// The options of a request could not be decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum OptionsError {
-    /// The message has neither of the two types.
+    /// The message has neither of the two supported types.
     #[error("unknown runtime options type {type_url:?}")]
     UnknownType {
         /// The type of the message, as received.
         type_url: String,
     },
     /// The message does not decode as its type.
-    #[error("failed to decode runtime options {type_url}")]
+    #[error("failed to decode runtime options of type {type_url}")]
     Decode {
         /// The type of the message, as received.
         type_url: String,
@@ -77,7 +77,7 @@ pub enum OptionsError {
         source: protobuf::Error,
     },
     /// The TOML file could not be read.
-    #[error("failed to read runtime options {}", path.display())]
+    #[error("failed to read runtime options from {}", path.display())]
     Read {
         /// The path of the file.
         path: PathBuf,
@@ -88,7 +88,7 @@ pub enum OptionsError {
     /// The text is not valid TOML.
     #[error("failed to parse runtime options as TOML")]
     Toml(#[source] Box<toml::de::Error>),
-    /// The key is not that of a runtime option.
+    /// The TOML has a key that is not a runtime option.
     #[error("unknown runtime option {key:?}")]
     UnknownKey {
         /// The key as it is written in the TOML.
@@ -107,8 +107,8 @@ pub enum OptionsError {
 }
 
 impl Options {
-    /// Decodes the options of a request. No message and a message without a type give the
-    /// defaults.
+    /// Decodes the options of a request. Returns the defaults if there is no message or if the
+    /// message has no type.
     ///
     /// # Errors
     ///
@@ -132,7 +132,7 @@ impl Options {
 
     /// Reads options from TOML. Keys are accepted as containerd's `config.toml` writes them
     /// (`SystemdCgroup`) and as the JSON does (`systemd_cgroup`). A table `[lookout]` holds
-    /// settings of the observer and is kept as it is.
+    /// settings of the observer; its keys are not checked here.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl Options {
                 "systemdcgroup" => options.systemd_cgroup = value.boolean()?,
                 "criuimagepath" => options.criu_image_path = value.text()?,
                 "criuworkpath" => options.criu_work_path = value.text()?,
-                // Fields of other containerd releases; a shim does not use them. Refusing them
+                // Options of other containerd releases, which a shim does not use. Refusing them
                 // would make a valid containerd configuration fail.
                 "criupath" | "taskapiaddress" | "taskapiversion" => {}
                 "lookout" => options.lookout = value.pairs()?,
@@ -201,7 +201,8 @@ impl TomlConfig {
             match tag {
                 CONFIG_PATH => config.path = stream.read_string()?,
                 CONFIG_BODY => config.body = stream.read_bytes()?,
-                // Field 1 names the type of the TOML, which the keys show as well.
+                // Field 1 names the type of the TOML. It is skipped, because the keys identify the
+                // options.
                 _ => protobuf::rt::skip_field_for_tag(tag, &mut stream)?,
             }
         }
@@ -246,7 +247,8 @@ impl Value<'_> {
     }
 }
 
-/// A value as text, in the form that the environment and annotations use: a list is a JSON array.
+/// Converts a value to text, in the form that the environment and annotations use: a list becomes a
+/// JSON array.
 fn as_text(value: &toml::Value) -> String {
     match value {
         toml::Value::String(text) => text.clone(),
@@ -268,12 +270,13 @@ pub struct CheckpointOptions {
 }
 
 impl CheckpointOptions {
-    /// Decodes the options of a request. No message and a message without a type give the
-    /// defaults.
+    /// Decodes the options of a request. Returns the defaults if there is no message or if the
+    /// message has no type.
     ///
     /// # Errors
     ///
-    /// [`OptionsError::UnknownType`] or [`OptionsError::Decode`].
+    /// [`OptionsError::UnknownType`] if the message has another type, [`OptionsError::Decode`] if
+    /// it cannot be decoded.
     pub fn decode(any: Option<&Any>) -> Result<Self, OptionsError> {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Self::default());
@@ -292,7 +295,7 @@ impl CheckpointOptions {
         &self.message.work_path
     }
 
-    /// The flags of `checkpoint` that the options stand for.
+    /// The flags of the verb `checkpoint` that correspond to the options.
     pub(super) fn arguments(&self) -> Vec<OsString> {
         let options = &self.message;
         let mut arguments = Vec::new();

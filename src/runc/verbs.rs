@@ -17,11 +17,11 @@ use super::{
 };
 use crate::reaper::Reaper;
 
-/// Directory of the runtime's state in containerd's shims, unless an option names another one.
+/// Directory of the runtime's state, unless an option names another one. containerd's own shims use
+/// the same.
 const DEFAULT_ROOT: &str = "/run/containerd/runc";
 
-/// Time after which a `kill` is given up, so that a client gets an answer even if the runtime
-/// hangs.
+/// Time limit of a `kill`, so that a client gets an answer even if the runtime hangs.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The arguments of the verb `create`.
@@ -32,8 +32,8 @@ pub struct Create<'a> {
     /// The unix socket to which the runtime sends the master of the container's terminal. `None`
     /// for a container without a terminal, which uses `stdio`.
     pub console_socket: Option<&'a Path>,
-    /// The container's descriptors 0, 1 and 2; `None` is `/dev/null`. With a terminal they are
-    /// unused, and what the runtime prints is captured.
+    /// The container's descriptors 0, 1 and 2; `None` is `/dev/null`. With a terminal they are not
+    /// used, and the runtime's output is captured.
     pub stdio: [Option<OwnedFd>; 3],
     /// Whether to pass `--no-pivot`.
     pub no_pivot: bool,
@@ -55,7 +55,7 @@ pub struct Exec<'a> {
     pub spawned: Option<&'a OnSpawn<'a>>,
 }
 
-/// The arguments of `checkpoint` beside the [`CheckpointOptions`].
+/// The arguments of the verb `checkpoint`, in addition to the [`CheckpointOptions`].
 #[derive(Debug)]
 pub struct Checkpoint<'a> {
     /// The directory to write the image to.
@@ -71,7 +71,8 @@ pub struct Restore<'a> {
     pub image: &'a Path,
     /// CRIU's working directory, which receives its log.
     pub work: &'a Path,
-    /// The image that this image is an increment of; `None` for a complete image.
+    /// The earlier image, if `image` contains only the changes since then; `None` for a complete
+    /// image.
     pub parent: Option<&'a Path>,
     /// The arguments that `restore` shares with `create`.
     pub create: Create<'a>,
@@ -81,7 +82,7 @@ impl Runc {
     /// The runtime that `options` name, for a container of `namespace` in `bundle`.
     ///
     /// `oom_score_adj` is the OOM score (-1000 to 1000) of the runtime, which a container without a
-    /// score of its own inherits. With `None` the runtime inherits the shim's.
+    /// score of its own inherits. With `None` the runtime inherits the shim's score.
     ///
     /// # Errors
     ///
@@ -122,7 +123,7 @@ impl Runc {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`], as for every verb.
+    /// [`RuntimeError`] if the runtime cannot be run, fails, or is cancelled.
     pub async fn create(
         &self,
         id: &str,
@@ -140,18 +141,18 @@ impl Runc {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`].
+    /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn start(&self, id: &str, cancel: &Cancel) -> Result<(), RuntimeError> {
         let mut call = Call { cancel: Some(cancel), ..Call::new("start") };
         call.arguments.push(id.into());
         self.call(call).await
     }
 
-    /// `exec --detach`: starts a process in the container. It becomes a child of the shim.
+    /// `exec --detach`: starts a process in the container. The process becomes a child of the shim.
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`].
+    /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn exec(
         &self,
         id: &str,
@@ -186,7 +187,7 @@ impl Runc {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`].
+    /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn delete(
         &self,
         id: &str,
@@ -204,7 +205,7 @@ impl Runc {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`].
+    /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
         self.plain("pause", &[], id, None).await
     }
@@ -213,18 +214,20 @@ impl Runc {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`].
+    /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
         self.plain("resume", &[], id, None).await
     }
 
-    /// `update`: sets new limits. `resources` is the OCI resources document in JSON.
+    /// `update`: sets new resource limits for the container. `resources` is the OCI resources
+    /// document in JSON.
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`].
+    /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError> {
-        // A file rather than a pipe: the shim would have to write the pipe while the runtime runs.
+        // The runtime reads a file and not a pipe, because the shim would have to write to a pipe
+        // while the runtime runs.
         let file = Scratch::write(self.bundle.join("resources.json"), resources)?;
         let mut call = Call::new("update");
         let stdin = fs::File::open(&file.0).map_err(|source| file.error("open", source))?;
@@ -256,7 +259,7 @@ impl Runc {
     ///
     /// # Errors
     ///
-    /// [`RuntimeError`].
+    /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn restore(
         &self,
         id: &str,
@@ -271,7 +274,7 @@ impl Runc {
         }
         call.arguments.push("--detach".into());
         call.create(from.create);
-        // The shim is the subreaper already.
+        // The runtime must not become a subreaper, because the shim already is one.
         call.arguments.push("--no-subreaper".into());
         call.push("--bundle", &self.bundle);
         call.arguments.push(id.into());

@@ -1,4 +1,5 @@
-//! The command line that containerd gives to a shim: Go's `flag` syntax, the verb last.
+//! The command line that containerd passes to a shim, in the syntax of Go's package `flag`: first
+//! the flags, then the verb.
 
 use go_flag::FlagError;
 
@@ -23,7 +24,7 @@ pub struct Arguments {
     pub debug: bool,
 }
 
-/// The task of this process.
+/// What this process has to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
     /// `-v`: print the shim's name, version and revision.
@@ -47,7 +48,7 @@ pub enum Verb {
 #[derive(Debug, thiserror::Error)]
 pub enum ArgumentsError {
     /// A flag is unknown, or its value is missing or invalid.
-    #[error("bad arguments: {0}")]
+    #[error("invalid command line: {0}")]
     Flag(FlagError),
     /// The verb is not one of those that containerd uses.
     #[error("unknown verb {verb:?}: expected start or delete")]
@@ -61,7 +62,8 @@ pub enum ArgumentsError {
     /// The flag `-id` is missing. Only `-v`, `-info` and the helpers work without it.
     #[error("shim id cannot be empty")]
     NoId,
-    /// The namespace or the id cannot be a file name, and both become parts of paths.
+    /// The namespace or the id is not a valid file name. Both become parts of paths, so they must
+    /// be.
     #[error("invalid {what} {value:?}")]
     Invalid {
         /// What is invalid: `namespace` or `id`.
@@ -79,8 +81,8 @@ impl Arguments {
     /// [`ArgumentsError`], which names the flag or the verb.
     pub fn parse(arguments: &[String]) -> Result<Self, ArgumentsError> {
         let (mut version, mut version_long, mut info) = (false, false, false);
-        // containerd may pass these two. They are ignored, because the socket is inherited and
-        // there is no debug socket.
+        // containerd may pass these two flags. They are ignored, because the shim inherits its
+        // socket and has no debug socket.
         let (mut socket, mut debug_socket) = (String::new(), String::new());
         let mut parsed = Self {
             verb: Verb::Serve,

@@ -1,17 +1,18 @@
 //! Detects the major version of the calling containerd, 1 or 2.
 //!
-//! containerd does not report it (`MAX_SHIM_VERSION` is 2 in 1.7 and in 2.x). But containerd is a
-//! Go program, and a Go program contains the path of its main package, which is
+//! containerd does not report its version (`MAX_SHIM_VERSION` is 2 in 1.7 and in 2.x). But
+//! containerd is a Go program, and a Go program contains the path of its main package, which is
 //! `github.com/containerd/containerd/v2/…` since 2.0. The path is in the ELF section
 //! `.go.buildinfo`, in the form that Go's `debug/buildinfo` documents (Go 1.18 and later: a 32-byte
 //! header, then two strings, each a varint length and that many bytes; the second string is the
 //! module information, between two marks).
 //!
-//! If anything cannot be read, the version counts as 1: every containerd accepts the older answer.
+//! If a part of the file cannot be read, version 1 is assumed, because every containerd accepts the
+//! answer for version 1.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-/// The most bytes that are read of one table or section.
+/// The largest size in bytes of a table or section of the file. A larger one is not read.
 const PART_MAX: u64 = 1 << 20;
 
 /// Length in bytes of the marks before and after the module information

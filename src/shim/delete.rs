@@ -29,7 +29,8 @@ use crate::{
 /// Time limit of the runtime's `delete`. containerd allows five seconds for the whole verb.
 const DELETE: Duration = Duration::from_secs(4);
 
-/// The exit that is reported if the shim died before init: killed by SIGKILL.
+/// The end that is reported for init if its exit is not recorded, because the shim died before
+/// init: killed by SIGKILL.
 const KILLED: Ended = Ended::Signal(9);
 
 /// Removes the remains of a container and prints the exit of its init.
@@ -37,7 +38,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let path = bundle_path(arguments)?;
     let bundle = Bundle::new(&path);
     if let Err(error) = delete_state(arguments, &path, &bundle) {
-        warn("failed to remove the runtime's container", &*error);
+        warn("failed to delete the container with the OCI runtime", &*error);
     }
     // Every step runs, even if an earlier one failed.
     if let Err(error) = rootfs::unmount_recursive(&bundle.rootfs()) {
@@ -57,15 +58,15 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let mut stdout = io::stdout();
     stdout.write_all(&response.write_to_bytes()?)?;
     stdout.flush()?;
-    // Last, because it may wait for the kernel, and containerd has its answer already.
+    // This step is the last, because it may wait for the kernel. containerd already has its answer.
     if let Err(error) = node::clean_up(&arguments.namespace, &arguments.id) {
         warn("failed to clean up after the shim's observer", &error);
     }
     Ok(())
 }
 
-/// The bundle of the container `-id`. containerd names it with `-bundle`, or runs the verb in it or
-/// in another bundle of the same directory.
+/// The bundle of the container `-id`. containerd passes its path with `-bundle`. Without this flag,
+/// the working directory is this bundle or another bundle in the same directory.
 fn bundle_path(arguments: &Arguments) -> io::Result<PathBuf> {
     if !arguments.bundle.is_empty() {
         return Ok(PathBuf::from(&arguments.bundle));

@@ -24,8 +24,8 @@ use serde::Serialize;
 use super::{args::Arguments, daemon};
 use crate::runc::{Options, OptionsError};
 
-/// Directory of shims' sockets, unless containerd names another. It is short, because the path of a
-/// socket must fit in 107 bytes.
+/// Directory of shims' sockets, unless containerd names another directory. It is short, because the
+/// path of a socket must fit in 107 bytes.
 const SOCKET_DIR: &str = "/run/containerd/s";
 
 /// The input of `start`, from stdin, the command line and the environment.
@@ -67,7 +67,7 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`OptionsError`] if the runtime options in it cannot be decoded.
+    /// [`OptionsError`] if the runtime options in `stdin` cannot be decoded.
     pub(super) fn read(stdin: &[u8], arguments: &Arguments) -> Result<Self, OptionsError> {
         let ttrpc_address =
             env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
@@ -89,7 +89,7 @@ impl Request {
         arguments: &Arguments,
         ttrpc_address: String,
     ) -> Result<Self, OptionsError> {
-        /// `LOG_LEVEL_DEBUG`. More verbose levels are lower.
+        /// The value of `LOG_LEVEL_DEBUG`. More verbose levels have lower values.
         const DEBUG: i32 = -4;
         let or =
             |given: &str, other: String| if given.is_empty() { other } else { given.to_owned() };
@@ -118,8 +118,8 @@ impl Generation {
     pub(super) fn answer(self, address: &str) -> Vec<u8> {
         match self {
             Self::Plain => address.as_bytes().to_vec(),
-            // Neither encoding can fail: one is a struct of strings and a number, the other a
-            // message without required fields.
+            // Neither this encoding nor the next can fail: `JsonAnswer` consists of strings and a
+            // number, and `BootstrapResult` has no required fields.
             Self::Json(version) => {
                 serde_json::to_vec(&JsonAnswer { version, address, protocol: "ttrpc" })
                     .unwrap_or_default()
@@ -136,8 +136,9 @@ impl Generation {
     }
 }
 
-/// The `BootstrapParams` on stdin; `None` if stdin is something else. Runtime options may decode as
-/// this message by chance, but they never contain the container's id and namespace.
+/// The `BootstrapParams` on stdin; `None` if stdin contains another message or nothing. Runtime
+/// options may decode as this message by chance, but they never contain the container's id and
+/// namespace.
 fn bootstrap_params(stdin: &[u8], arguments: &Arguments) -> Option<BootstrapParams> {
     let params = BootstrapParams::parse_from_bytes(stdin).ok()?;
     (params.instance_id == arguments.id && params.namespace == arguments.namespace)
@@ -151,8 +152,8 @@ fn options(stdin: &[u8]) -> Result<Options, OptionsError> {
     let decode = |source| OptionsError::Decode { type_url: "google.protobuf.Any".into(), source };
     let any = Any::parse_from_bytes(stdin).map_err(decode)?;
     match Options::decode(Some(&any)) {
-        // Not an error here, because `start` does not need them. `Create` gets the same options and
-        // refuses them, so the client sees the error.
+        // Options of an unknown type are not an error here, because `start` does not need them.
+        // `Create` receives the same options and refuses them, so the client sees the error.
         Err(OptionsError::UnknownType { .. }) => Ok(Options::default()),
         other => other,
     }
@@ -163,8 +164,8 @@ fn generation(arguments: &Arguments) -> Generation {
     if env::var_os("MAX_SHIM_VERSION").is_none() {
         return Generation::Plain;
     }
-    // The parent is containerd as a rule, and the publish binary is containerd's own. One of them
-    // may be unreadable.
+    // The parent process is usually containerd, and the publish binary is containerd's own. Both
+    // are tried, because either file may be unreadable.
     let parent =
         Path::new("/proc").join(std::os::unix::process::parent_id().to_string()).join("exe");
     let candidates = [

@@ -14,7 +14,7 @@ use containerd_shim_protos::{
 use super::{NAME, Outcome, revision};
 use crate::runc::{self, Options};
 
-/// The most bytes that are read of stdin.
+/// The largest number of bytes that are read from stdin.
 const INPUT_MAX: u64 = 10 << 20;
 
 /// Reads the runtime's options from stdin and prints a `RuntimeInfo`.
@@ -38,7 +38,8 @@ pub(super) fn run() -> Outcome {
     Ok(())
 }
 
-/// The output of `BINARY features`; `None` for a runtime without this verb.
+/// The output of `BINARY features`; `None` if the runtime has no such verb or prints no JSON
+/// object.
 fn features(binary: &std::path::Path) -> Option<Any> {
     let mut command = Command::new(binary);
     command.arg("features").stdin(Stdio::null()).stderr(Stdio::null());

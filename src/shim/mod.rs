@@ -8,8 +8,8 @@
 //! ```
 //!
 //! `start`, `delete` and `-info` are short-lived and use no threads; only the serving process has
-//! an async runtime. This module is the only one that knows both containerd's protocol for shims
-//! and the services behind it.
+//! an async runtime. Only this module depends on both containerd's protocol for shims and the
+//! services that a shim serves.
 
 mod args;
 mod daemon;

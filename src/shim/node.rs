@@ -1,5 +1,5 @@
-//! Helpers: processes of this binary that do something for the whole node. Each does one thing and
-//! writes `ready`, or the reason why it failed, to stdout.
+//! Helpers: processes of this binary, each of which has one job for the whole node. A helper that
+//! is run with `run` writes `ready`, or the reason why it failed, to stdout.
 //!
 //! ```text
 //!  observer's thread ── run(verb) ──► main thread: spawn ──► this binary with the verb
@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use super::Outcome;
 use crate::{observe::shim::Helpers, reaper::Reaper, sys::process::SpawnAttr};
 
-/// The longest time that a helper may take. Loading takes 30 ms on a quiet machine, and 10 times
-/// that on an emulated one.
+/// The longest time that a helper may take. Loading the eBPF programs takes 30 ms on an idle
+/// machine, and 300 ms on an emulated one.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a helper writes to stdout when it has succeeded.
@@ -63,8 +63,8 @@ struct Request {
 
 /// Creates the two ends of the channel for requests.
 pub(super) fn helpers(reaper: Reaper) -> (Requests, Spawner) {
-    // One thread makes the requests and waits for each, so one place is enough. A second request
-    // at the same time would be refused.
+    // A single thread makes the requests and waits for each reply, so the channel needs only one
+    // place. A second request at the same time would be refused.
     let (send, requests) = mpsc::channel(1);
     (Requests(send), Spawner { reaper, requests })
 }
@@ -81,11 +81,12 @@ impl Spawner {
 
     fn spawn(&self, verb: &str) -> io::Result<OwnedFd> {
         let (output, stdout) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-        // Not by path: the file may have been replaced since this process started.
+        // The binary is not started by its own path, because the file may have been replaced since
+        // this process started.
         let mut command = Command::new("/proc/self/exe");
         command.arg(verb).current_dir("/");
         command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::null());
-        // The exit of the helper is not needed: its result is on stdout.
+        // The exit of the helper is not needed, because the helper writes its result to stdout.
         drop(
             self.reaper
                 .spawn(&mut command, SpawnAttr { new_session: true, ..SpawnAttr::default() })?,
@@ -95,7 +96,8 @@ impl Spawner {
 }
 
 impl Requests {
-    /// Has the helper spawned by the main thread. Returns the read end of its stdout.
+    /// Requests that the main thread spawns the helper. Returns the read end of the helper's
+    /// stdout.
     fn spawn(&self, verb: &'static str) -> io::Result<OwnedFd> {
         let (reply, answer) = blocking::sync_channel(1);
         self.0.try_send(Request { verb, reply }).map_err(io::Error::other)?;
@@ -114,13 +116,13 @@ impl Helpers for Requests {
         if poll(&mut [PollFd::new(output.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        // One read is enough: the helper writes its result with one write, and a pipe keeps that
-        // whole up to PIPE_BUF.
+        // One read is enough: the helper writes its result with one write(2), which a pipe does not
+        // split up to PIPE_BUF bytes.
         let mut buffer = [0; 1024];
         let count = fs::File::from(output).read(&mut buffer)?;
         match String::from_utf8_lossy(&buffer[..count]).as_ref() {
             READY => Ok(()),
-            "" => Err(io::Error::other(format!("{verb} ended without output"))),
+            "" => Err(io::Error::other(format!("the helper {verb} ended without output"))),
             reason => Err(io::Error::other(reason.to_owned())),
         }
     }

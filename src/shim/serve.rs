@@ -21,37 +21,37 @@ use crate::{
 /// What the serving process writes to the readiness pipe when it serves.
 pub(super) const READY: &str = "ready";
 
-/// The inherited descriptor of the listening socket.
+/// The number of the inherited descriptor of the listening socket.
 const LISTENER: i32 = 3;
-/// The inherited descriptor of the readiness pipe, which `start` reads.
+/// The number of the inherited descriptor of the readiness pipe, which `start` reads.
 const READINESS: i32 = 4;
 
-/// A shim without a connection and without a container exits after this time.
+/// A shim that has had neither a connection nor a container exits after this time.
 const UNUSED: Duration = Duration::from_secs(60);
 
-/// Time that subscribers have after Shutdown to read the last events.
+/// Time that subscribers of the observer have after Shutdown to read the last events.
 const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 /// Time after Shutdown in which task events are still sent to containerd.
 const LAST_EVENTS: Duration = Duration::from_secs(60);
 
-/// How often the executor yields after Shutdown, so that the answer is written before the process
-/// exits: once for the handler, once for the connection's writer, and some to spare. Each time,
-/// every task that is ready runs once.
+/// The number of times that the shim yields to the async executor after Shutdown, so that the
+/// answer is written before the process exits. At each yield, every async task that is ready runs
+/// once. The handler needs one, the connection's writer needs one, and the others are a reserve.
 const LAST_TURNS: usize = 16;
 
-/// The most threads for blocking work: mounts, cgroups, log files.
+/// The largest number of threads in the pool for blocking work: mounts, cgroups, log files.
 const POOL: usize = 4;
 
 /// Time after which an idle thread of the pool ends.
 const POOL_KEEP_ALIVE: Duration = Duration::from_millis(500);
 
-/// Stack size of these threads in bytes, enough for path walks and formatting.
+/// Stack size of a thread of the pool in bytes, enough for path walks and formatting.
 const POOL_STACK: usize = 256 << 10;
 
-/// Runs the serving process until Shutdown, a signal, or 60 s without any use.
+/// Runs the serving process until Shutdown, a signal, or 60 s without a connection and a container.
 pub(super) fn run(arguments: &Arguments) -> Outcome {
-    // Before any other thread exists, because glibc makes an arena for each thread.
+    // This must happen before another thread exists, because glibc makes an arena for each thread.
     sys::process::use_one_malloc_arena();
     let listener = sys::fd::inherited(LISTENER)?;
     let readiness = fs::File::from(sys::fd::inherited(READINESS)?);
@@ -63,7 +63,8 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
         .thread_stack_size(POOL_STACK)
         .build()?;
     let served = runtime.block_on(serve(arguments, listener, readiness));
-    // Does not wait for the pool: a thread that waits for a client's fifo would keep the process.
+    // Does not wait for the pool: a thread that waits for a client's fifo would keep the process
+    // from exiting.
     runtime.shutdown_background();
     served
 }
@@ -78,7 +79,7 @@ async fn serve(arguments: &Arguments, listener: OwnedFd, mut readiness: fs::File
     };
     readiness.write_all(READY.as_bytes())?;
     drop(readiness);
-    tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "serving");
+    tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "shim serving");
     shim.live().await;
     Ok(())
 }
@@ -120,9 +121,9 @@ impl Shim {
     ) -> Result<Self, Box<dyn std::error::Error>> {
         nix::sys::prctl::set_child_subreaper(true)?;
         let container_oom_score_adj = raise_oom_score();
-        // A core file of the shim could contain secrets from a container's arguments. This comes
-        // after the OOM score, because the files of a non-dumpable process in /proc belong to root
-        // and could not be written any more.
+        // A core file of the shim could contain secrets from a container's arguments. This follows
+        // the change of the OOM score, because the files of a non-dumpable process in /proc belong
+        // to root, so the shim could not write the score any more.
         nix::sys::prctl::set_dumpable(false)?;
         let signals = Signals {
             child: signal(SignalKind::child())?,
@@ -201,11 +202,12 @@ impl Shim {
                     _ = signals.user.recv() => report(&supervisor, &reaper, &publisher),
                 }
             };
-            // First of all, so that no `start` finds this shim and adds a container to it.
+            // The socket is removed first, so that no `start` finds this shim and adds a container
+            // to it.
             if let Some(socket) = &socket {
                 socket.remove_own(socket_identity);
             }
-            tracing::info!(?why, "exiting");
+            tracing::info!(?why, "shim exiting");
             server.stop_listen().await;
             observer.stop(LAST_RECORDS).await;
             for _ in 0..LAST_TURNS {
@@ -214,12 +216,12 @@ impl Shim {
             if let Err(left) = publisher.drain(LAST_EVENTS).await {
                 tracing::error!(
                     bytes = left.0,
-                    "exiting although containerd has not acknowledged all events: they are lost"
+                    "lost task events: the shim exits before containerd has acknowledged them"
                 );
             }
         };
-        // Only `lives` completes. The others run beside it, so that reaping and sending continue
-        // until the last event is acknowledged.
+        // Only `lives` completes. The other futures run concurrently, so that reaping and sending
+        // continue until the last event is acknowledged.
         tokio::select! {
             () = lives => {}
             () = sender.run() => {}
@@ -252,13 +254,12 @@ async fn unused(supervisor: &Supervisor, connected: &FirstConnection) {
 fn report(supervisor: &Supervisor, reaper: &Reaper, publisher: &Publisher) {
     let (containers, children, unacknowledged) =
         (supervisor.container_count(), reaper.living(), publisher.unpublished().bytes);
-    tracing::info!(containers, children, unacknowledged, "status, requested by SIGUSR1");
+    tracing::info!(containers, children, unacknowledged, "shim status, requested by SIGUSR1");
 }
 
 /// Raises the shim's OOM score to one more than containerd's, so that the kernel kills a shim
-/// before
-/// containerd. Returns the score for containers, which is containerd's, or `None` if the score was
-/// not raised.
+/// before containerd. Returns the score for containers (that of containerd), or `None` if the
+/// shim's score was not raised.
 fn raise_oom_score() -> Option<i32> {
     const MAX: i32 = 1000;
     let path = "/proc/self/oom_score_adj";

@@ -26,9 +26,9 @@ pub(super) struct Socket {
 /// The result of [`Socket::bind`].
 #[derive(Debug)]
 pub(super) enum Bound {
-    /// No process served there; now this process listens.
+    /// No other process listened on the socket; now this process does.
     Ours(UnixListener),
-    /// Another shim, of the same group, serves there already.
+    /// Another shim of the same group already listens on the socket.
     Theirs,
 }
 
@@ -44,9 +44,9 @@ pub(super) enum SocketError {
     /// A step failed with an error of the system.
     #[error("failed to {action} {}", path.display())]
     System {
-        /// What was tried, as a verb.
+        /// The failed operation as a verb, such as `bind`.
         action: &'static str,
-        /// The file or directory of that step.
+        /// The file or directory on which the operation failed.
         path: PathBuf,
         /// The error of the system call.
         #[source]
@@ -56,7 +56,7 @@ pub(super) enum SocketError {
 
 impl Socket {
     /// The socket of the shim for `group` (a pod, or a container without one) of the containerd at
-    /// `address`. The name is the one that containerd's own shims derive.
+    /// `address`. The file has the name that containerd's own shims would use.
     pub(super) fn of(
         directory: &Path,
         address: &str,
@@ -83,9 +83,9 @@ impl Socket {
         format!("unix://{}", self.path.display())
     }
 
-    /// Binds the socket, unless another process serves there. The directory is locked meanwhile: if
-    /// two shims start for one pod, the second finds the socket of the first already listening.
-    /// Blocks.
+    /// Binds the socket, unless another process already listens on it. The directory is locked
+    /// meanwhile: if two shims start for one pod, the second finds the socket of the first already
+    /// listening. Blocks.
     pub(super) fn bind(&self) -> Result<Bound, SocketError> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         let error = |action, path: &Path| {
@@ -102,13 +102,13 @@ impl Socket {
         if unix_socket::is_served(&self.path) {
             return Ok(Bound::Theirs);
         }
-        // The socket of a dead shim of the same group, which would make bind(2) fail.
+        // A dead shim of the same group may have left its socket, which would make bind(2) fail.
         self.remove_file().map_err(error("remove", &self.path))?;
         let listener = unix_socket::listen_at(&self.path).map_err(error("bind", &self.path))?;
         Ok(Bound::Ours(listener))
     }
 
-    /// Removes the socket if its shim is dead. A socket at which a process serves is left alone.
+    /// Removes the socket if its shim is dead. A socket on which a process listens is not removed.
     pub(super) fn remove_if_dead(&self) {
         // Only ECONNREFUSED means that no process listens. After another error the socket may be in
         // use.

@@ -1,4 +1,5 @@
-//! `start`: binds the socket, spawns the serving process, and answers when it serves.
+//! `start`: binds the socket, spawns the serving process, waits until that process serves, and
+//! answers.
 
 use std::{
     env, io,
@@ -22,7 +23,7 @@ use crate::{
     task::cgroup,
 };
 
-/// The most bytes that are read of stdin (containerd 45b7de283 has the same bound).
+/// The largest number of bytes that are read from stdin (containerd 45b7de283 has the same bound).
 const STDIN_MAX: u64 = 10 << 20;
 
 /// The serving process could not be started.
@@ -41,7 +42,8 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let spec = bundle.spec()?;
     let group = spec.group().unwrap_or(&arguments.id);
     let socket = Socket::of(&request.socket_dir, &request.address, &arguments.namespace, group)?;
-    // Before the spawn: if this failed afterwards, a server would run that `delete` cannot find.
+    // The address is written before the spawn. If it could not be written afterwards, a serving
+    // process would run that `delete` cannot find.
     bundle.write_address(&socket.address())?;
     if let Bound::Ours(listener) = socket.bind()? {
         let identity = socket.identity();
@@ -54,7 +56,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// Spawns the serving process and waits until it serves. If it does not, it is killed.
+/// Spawns the serving process and waits until it serves. If it fails to, it is killed.
 fn start_server(
     arguments: &Arguments,
     request: &Request,
@@ -67,16 +69,17 @@ fn start_server(
         })?;
     }
     let (ready, readiness) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    // In the order of `serve::LISTENER` and `serve::READINESS`: descriptors 3 and 4.
+    // The order is that of `serve::LISTENER` and `serve::READINESS`: descriptors 3 and 4.
     let mut server = spawn(arguments, request, socket, vec![listener, readiness])?;
-    // Before `start` answers, so that the shim serves no request outside the cgroup.
+    // The serving process joins the cgroup before `start` answers, so that it serves no request
+    // outside the cgroup.
     let joined = match request.options.shim_cgroup.as_str() {
         "" => Ok(()),
         path => cgroup::join(path, server.id()),
     };
     let up = joined.map_err(Into::into).and_then(|()| wait(ready));
     if up.is_err() {
-        // Its pid cannot have been reused, because it has not been waited for.
+        // The pid of `server` cannot have been reused, because the process has not been waited for.
         let _ = server.kill();
         let _ = server.wait();
     }
@@ -109,8 +112,8 @@ fn spawn(
     process::spawn(&mut command, attr)
 }
 
-/// Waits for the end of the readiness pipe. The server writes [`READY`] or an error into it, and
-/// nothing if it dies.
+/// Waits for the end of the readiness pipe. The serving process writes [`READY`] or an error into
+/// the pipe, and nothing if it dies.
 fn wait(ready: OwnedFd) -> Outcome {
     let mut written = String::new();
     std::fs::File::from(ready).take(4096).read_to_string(&mut written)?;
