@@ -28,7 +28,7 @@ const THROTTLE: &[(&str, List)] = &[
     ("blkio.throttle.io_service_bytes", |stat| &mut stat.io_service_bytes_recursive),
 ];
 
-/// Reads the files of CFQ. If they have no entries, reads those of throttling.
+/// Reads the files of CFQ. If they have no entries, reads the files of throttling.
 pub(super) fn stat(dir: &Dir) -> BlkIOStat {
     let mut stat = BlkIOStat::default();
     let mut names = None;
@@ -43,7 +43,8 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
                 continue;
             }
             found = true;
-            // Read once, and only if there are entries: the file lists all devices of the node.
+            // The names are read once, and only if there are entries, because their file lists all
+            // devices of the node.
             let names = names.get_or_insert_with(partitions::names);
             for entry in &mut entries {
                 let name = names.get(&(entry.major, entry.minor));

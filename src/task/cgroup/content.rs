@@ -1,8 +1,8 @@
-//! Parses the formats of cgroup files. Pure: bytes in, numbers out.
+//! Parses the formats of cgroup files. Pure: does no I/O.
 //!
-//! A line with an unknown format is skipped, because a later kernel may add some.
+//! A line with an unknown format is skipped, because later kernels may add such lines.
 
-/// A field of a message, and the kernel's key for it.
+/// The kernel's key for a field, and a function that returns the field of a message.
 pub(super) type Field<M> = (&'static str, fn(&mut M) -> &mut u64);
 
 /// Sets the fields of `message` that a flat keyed file contains (`key value` on each line).
@@ -44,7 +44,8 @@ pub(super) fn lines(content: &[u8]) -> impl Iterator<Item = &str> {
     content.split(|&byte| byte == b'\n').filter_map(|line| str::from_utf8(line).ok())
 }
 
-/// Parses a count. Sums of per-CPU counters can be negative for a moment; they are 0 here.
+/// Parses a count. A sum of per-CPU counters can be negative for a moment; a negative count is
+/// parsed as 0.
 fn count(word: &str) -> Option<u64> {
     match word.parse() {
         Ok(count) => Some(count),

@@ -1,16 +1,17 @@
 //! The controllers of a cgroup of version 2.
 //!
-//! A cgroup has a controller if its parent enables it for its children (`cgroup.subtree_control`),
-//! and so on up to the root. Only a cgroup without processes of its own may enable one ("no
-//! internal processes", cgroup-v2.rst; the root is exempt). So this concerns the ancestors alone:
-//! the container's own `cgroup.subtree_control` belongs to the programs that create cgroups in the
-//! container.
+//! A cgroup has a controller if every ancestor, up to the root, enables the controller for its
+//! children (`cgroup.subtree_control`). Only a cgroup without processes of its own may enable one
+//! ("no internal processes", cgroup-v2.rst; the root is exempt). So this module writes to the
+//! ancestors only: the container's own `cgroup.subtree_control` belongs to the programs that create
+//! cgroups in the container.
 //!
 //! The Go shim writes every controller to every ancestor at each start. runc (`CreateCgroupPath`)
-//! and crun have done that before, so the writes almost never change anything, yet each takes the
-//! kernel's `cgroup_mutex`. Here a controller is written only if the container lacks it. That
-//! happens with systemd, which on a reload withdraws controllers that no unit asked for, and with
-//! other runtimes. Without `memory`, OOM kills could not be reported.
+//! and crun have already enabled them, so these writes almost never change anything, yet each takes
+//! the kernel's `cgroup_mutex`. This module enables a controller only if the container lacks it. A
+//! container can lack controllers because systemd disables on a reload those that no unit has
+//! requested, and because other runtimes do not enable all. Without `memory`, the shim could not
+//! report OOM kills.
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ use super::{CgroupError, content, dir::Dir};
 ///
 /// # Errors
 ///
-/// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the first write that was refused
+/// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the error of the first failed write
 /// (`EBUSY`: an ancestor has processes of its own; `ENOENT`: an ancestor lacks the controller).
 pub(super) fn enable(dir: &Dir, mount: &Path) -> Result<(), CgroupError> {
     let present = controllers(dir.path())?;
@@ -32,8 +33,8 @@ pub(super) fn enable(dir: &Dir, mount: &Path) -> Result<(), CgroupError> {
     for missing in controllers(mount)?.iter().filter(|controller| !present.contains(controller)) {
         for ancestor in ancestors(dir.path(), mount) {
             let path = ancestor.join("cgroup.subtree_control");
-            // One controller per write: if one of several is refused, the kernel applies none of
-            // them.
+            // Each write enables one controller: if the kernel refuses one of several, it applies
+            // none of them.
             if let Err(source) = fs::write(&path, format!("+{missing}")) {
                 if first_refusal.is_ok() {
                     first_refusal = Err(CgroupError::Write { path, source });

@@ -16,20 +16,21 @@ pub enum CgroupError {
         /// The requested pid, in the shim's pid namespace.
         pid: i32,
     },
-    /// The process is in the root cgroup, or in a cgroup that is not mounted here, or it has ended.
-    #[error("process {pid} has no cgroup of its own that is mounted here")]
+    /// The process is in the root cgroup, is in a cgroup that is not mounted in the shim's mount
+    /// namespace, or has ended.
+    #[error("process {pid} has no cgroup of its own that the shim can see")]
     NoCgroup {
         /// The requested pid, in the shim's pid namespace.
         pid: i32,
     },
-    /// The cgroup does not exist, or does not exist any more.
+    /// The cgroup does not exist, for example because it was removed.
     #[error("cgroup {path:?} does not exist")]
     NotFound {
         /// The directory of the cgroup; for [`join`](super::join()), the requested path.
         path: PathBuf,
     },
-    /// The cgroup has no memory controller, so there is nothing to watch.
-    #[error("cgroup has no memory controller")]
+    /// The cgroup has no memory controller, so OOM kills cannot be watched.
+    #[error("the cgroup has no memory controller")]
     NoMemoryController,
     /// A file could not be read.
     #[error("failed to read {path:?}")]
@@ -61,7 +62,7 @@ pub enum CgroupError {
 }
 
 impl CgroupError {
-    /// Whether the client's request is answered with gRPC's `NOT_FOUND`.
+    /// Whether the client receives gRPC's `NOT_FOUND` for this error.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         match self {
@@ -73,21 +74,22 @@ impl CgroupError {
         }
     }
 
-    /// The error of setting up a watch.
+    /// Converts the error of setting up a watch.
     pub(super) fn watch(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if is_gone(&source) { Self::NotFound { path } } else { Self::Watch { path, source } }
     }
 
-    /// The error of opening or reading a file of a cgroup.
+    /// Converts the error of opening or reading a file of a cgroup.
     pub(super) fn read(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         if is_gone(&source) { Self::NotFound { path } } else { Self::Read { path, source } }
     }
 }
 
-/// Whether the error means that the cgroup was removed: `ENOENT` on opening one of its files,
-/// `ENODEV` on reading a file that was open before (`kernfs_get_active`, Linux 3.14 and later).
+/// Whether the error means that the cgroup was removed: `ENOENT` when one of its files is opened,
+/// `ENODEV` when a file is read that was opened before the removal (`kernfs_get_active`, Linux 3.14
+/// and later).
 pub(super) fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::ENODEV as i32)
 }

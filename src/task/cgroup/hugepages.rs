@@ -10,7 +10,8 @@ pub(super) fn sizes() -> Vec<String> {
     };
     let mut sizes: Vec<u64> =
         entries.flatten().filter_map(|entry| kilobytes(entry.file_name().to_str()?)).collect();
-    // The order of a directory is not defined; clients get the same order each time.
+    // The order of entries in a directory is not defined. They are sorted so that clients always
+    // get the same order.
     sizes.sort_unstable();
     sizes.into_iter().map(name).collect()
 }

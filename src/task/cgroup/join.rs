@@ -15,23 +15,23 @@ use super::{
     mount::{self, Mount},
 };
 
-/// The number of tries and the pause between them, for a process that is too young to be moved. The
-/// same as in containerd and runc (opencontainers/runc#1950).
+/// The number of attempts and the pause between them, for a process that was just forked and cannot
+/// be moved yet. Both values are those of containerd and runc (opencontainers/runc#1950).
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Moves a process, and so its future children, into an existing cgroup.
+/// Moves a process into an existing cgroup. Its future children will be in that cgroup as well.
 ///
 /// `path` is relative to the root of each hierarchy (`/system.slice/shims`). On version 1 the
 /// process is moved in every hierarchy that has such a cgroup, as containerd's
-/// `cgroup1.Load(StaticPath)` and `AddProc` do; on version 2 in the unified hierarchy. Waits up to
-/// 120 ms for a process that was just forked.
+/// `cgroup1.Load(StaticPath)` and `AddProc` do; on version 2 it is moved in the unified hierarchy.
+/// Waits up to 120 ms for a process that was just forked.
 ///
 /// # Errors
 ///
 /// [`CgroupError::NotFound`] with `path` if no hierarchy has the cgroup. [`CgroupError::Write`]
 /// with the kernel's error: `ESRCH` if the process is gone, `ENOSPC` for a cpuset without CPUs. If
-/// a hierarchy fails, the moves in the hierarchies before it are not undone.
+/// the move fails in one hierarchy, the moves in earlier hierarchies are not undone.
 pub fn join(path: &str, pid: u32) -> Result<(), CgroupError> {
     let mounts = Mount::all()?;
     let version = mount::version(&mounts);
@@ -47,7 +47,8 @@ fn join_below(
 ) -> Result<(), CgroupError> {
     let not_found = || CgroupError::NotFound { path: path.into() };
     let below = Path::new(path).strip_prefix("/").unwrap_or(Path::new(path));
-    // Refuses the root and any path out of the mount: a cgroup for shims is neither.
+    // Refuses the root cgroup and any path that leads out of the mount, because a cgroup for shims
+    // can be neither.
     if below == Path::new("")
         || !below.components().all(|component| matches!(component, Component::Normal(_)))
     {
@@ -65,7 +66,7 @@ fn join_below(
 fn write_pid(procs: &Path, pid: u32) -> io::Result<()> {
     for _ in 1..TRIES {
         match fs::write(procs, pid.to_string()) {
-            // The task has not run yet (TASK_NEW, `cpu_cgroup_can_attach`).
+            // The kernel's task has not run yet (TASK_NEW, `cpu_cgroup_can_attach`).
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
                 thread::sleep(PAUSE)
             }

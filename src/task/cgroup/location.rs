@@ -15,12 +15,12 @@ use crate::linux::cgroup::{Hierarchy as Hierarchies, Memberships};
 /// The directories of one container's cgroup.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Location {
-    /// Version 1: one for each mounted hierarchy in which the container has a cgroup of its own.
-    /// Never empty.
+    /// Version 1: one directory for each mounted hierarchy in which the container has a cgroup of
+    /// its own. Never empty.
     V1(Vec<Hierarchy>),
     /// Version 2: one directory.
     V2 {
-        /// The cgroup's directory in that hierarchy.
+        /// The cgroup's directory in the unified hierarchy.
         dir: Dir,
         /// The mount point of the hierarchy.
         mount: PathBuf,
@@ -30,7 +30,8 @@ pub(super) enum Location {
 /// The container's cgroup in one hierarchy of version 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hierarchy {
-    /// The controllers of the hierarchy, or one name (`name=systemd`).
+    /// The controllers of the hierarchy, or the name of a hierarchy without controllers
+    /// (`name=systemd`).
     pub(super) controllers: Vec<String>,
     /// The cgroup's directory in this hierarchy.
     pub(super) dir: Dir,
@@ -41,10 +42,10 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// As [`Cgroup::of_process`](super::Cgroup::of_process).
+    /// The same as those of [`Cgroup::of_process`](super::Cgroup::of_process).
     pub(super) fn of_process(pid: i32) -> Result<Location, CgroupError> {
         let memberships = Memberships::of(pid).map_err(|source| {
-            // `ESRCH`: the process was reaped between open and read.
+            // `ESRCH`: the process was reaped after its file was opened and before it was read.
             if is_gone(&source) || source.raw_os_error() == Some(Errno::ESRCH as i32) {
                 return CgroupError::NoProcess { pid };
             }
@@ -53,8 +54,8 @@ impl Location {
         Self::find(&memberships, &Mount::all()?, Dir::exists).ok_or(CgroupError::NoCgroup { pid })
     }
 
-    /// The directories of the cgroups in `memberships`, of those for which `exists` is true. `None`
-    /// if there is none.
+    /// The directories of the cgroups in `memberships`, without those for which `exists` is false.
+    /// `None` if no directory exists.
     fn find(
         memberships: &Memberships,
         mounts: &[Mount],
@@ -92,21 +93,24 @@ impl Location {
         }
     }
 
-    /// The directory with the `cgroup.procs` that lists the container's processes.
+    /// The directory of the `cgroup.procs` that lists the container's processes.
     ///
-    /// Version 1 has several. runc prefers `devices`, because no option omits that controller.
+    /// Version 1 has several such directories. As in runc, the one of `devices` is preferred,
+    /// because no option omits that controller.
     pub(super) fn membership(&self) -> &Dir {
         match self {
             Location::V1(hierarchies) => ["devices", "freezer", "pids", "memory"]
                 .iter()
                 .find_map(|controller| controller_dir(hierarchies, controller))
-                // There is always one: `find` returns no location without hierarchies.
+                // There is always a first hierarchy: `find` returns no location without
+                // hierarchies.
                 .unwrap_or(&hierarchies[0].dir),
             Location::V2 { dir, .. } => dir,
         }
     }
 
-    /// The directory of the memory controller; `None` if the container has none on version 1.
+    /// The directory of the memory controller; `None` if the container has no such controller on
+    /// version 1.
     pub(super) fn memory(&self) -> Option<&Dir> {
         match self {
             Location::V1(hierarchies) => controller_dir(hierarchies, "memory"),
@@ -118,7 +122,7 @@ impl Location {
     ///
     /// # Errors
     ///
-    /// [`CgroupError::NotFound`] if it does not.
+    /// [`CgroupError::NotFound`] if it does not exist in any hierarchy.
     pub(super) fn check(&self) -> Result<(), CgroupError> {
         let exists = match self {
             Location::V1(hierarchies) => hierarchies.iter().any(|hierarchy| hierarchy.dir.exists()),
@@ -132,7 +136,7 @@ impl Location {
     }
 }
 
-/// The container's directory in the hierarchy that has `controller`; `None` if there is none.
+/// The container's directory in the hierarchy that has `controller`; `None` if no hierarchy has it.
 pub(super) fn controller_dir<'a>(
     hierarchies: &'a [Hierarchy],
     controller: &str,

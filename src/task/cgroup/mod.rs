@@ -12,9 +12,9 @@
 //!   join         moves the shim itself into a cgroup (the option ShimCgroup)
 //! ```
 //!
-//! Find the cgroup right after create, while init waits for start. On version 1 an init that has
-//! ended is listed in `/` (`proc_cgroup_show`, Linux 6.18), and the root cgroup belongs to no
-//! container.
+//! Call [`Cgroup::of_process`] right after create, while init waits for start. After init has
+//! ended, version 1 lists it in `/` (`proc_cgroup_show`, Linux 6.18), so the container's cgroup
+//! cannot be found through it.
 //!
 //! This module never creates, changes or removes a container's cgroup (the OCI runtime does that),
 //! never makes an `inotify` instance (by default a node has 128 of them per user), and never starts
@@ -49,9 +49,9 @@ use containerd_shim_protos::protobuf::{Message, well_known_types::any::Any};
 
 use location::Location;
 
-/// The location of a container's controllers. Clones share it.
+/// The location of a container's controllers. Clones share one location.
 ///
-/// It stays valid after the cgroup was removed; every method returns an error then.
+/// The value may be used after the cgroup was removed; every method then returns an error.
 #[derive(Debug, Clone)]
 pub struct Cgroup {
     location: Arc<Location>,
@@ -76,7 +76,7 @@ impl Cgroup {
     ///
     /// [`CgroupError::NoProcess`] if there is no such process. [`CgroupError::NoCgroup`] if the
     /// process is in the root cgroup, is in a cgroup that no mount of this shim shows, or has ended
-    /// (version 1 lists `/` then).
+    /// (in that case version 1 lists `/`).
     pub fn of_process(pid: i32) -> Result<Cgroup, CgroupError> {
         let location = Arc::new(Location::of_process(pid)?);
         Ok(Cgroup { location })
@@ -106,15 +106,16 @@ impl Cgroup {
             Location::V1(hierarchies) => any(stats_v1::TYPE_URL, &stats_v1::metrics(hierarchies)),
             Location::V2 { dir, .. } => any(stats_v2::TYPE_URL, &stats_v2::metrics(dir)),
         };
-        // Checked last: if the cgroup exists now, all values above came from a living cgroup.
+        // The check is last: if the cgroup exists now, it existed while all values above were read.
         self.location.check()?;
         Ok(answer)
     }
 
     /// The processes of the cgroup and of all cgroups below it, sorted, without duplicates.
     ///
-    /// Pids are those of the shim's pid namespace; a process that is not visible there is left out.
-    /// Zombies are not listed. The result is the same as that of `runc ps`, without running it.
+    /// Pids are those of the shim's pid namespace; a process that is not visible in this namespace
+    /// is left out. Zombies are not listed. The result is the same as that of `runc ps`, but runc
+    /// is not run.
     ///
     /// # Errors
     ///
@@ -137,10 +138,10 @@ impl Cgroup {
         oom::kills(&self.location)
     }
 
-    /// Watches for OOM kills from now on. Kills that [`oom_kills`](Self::oom_kills) counts already
-    /// are not reported again. Call this before start.
+    /// Watches for OOM kills from now on. Kills that [`oom_kills`](Self::oom_kills) already counts
+    /// are not reported. Call this before start.
     ///
-    /// Costs two descriptors, which are registered with tokio's own epoll.
+    /// The watch holds two descriptors, which are registered with tokio's own epoll.
     ///
     /// # Errors
     ///
@@ -151,12 +152,13 @@ impl Cgroup {
     }
 
     /// On version 2, gives this cgroup the controllers that the hierarchy's root has and this
-    /// cgroup lacks, by enabling them in each ancestor. Best effort, and usually there is nothing
-    /// to do; see the module `controllers`. Does nothing on version 1.
+    /// cgroup lacks, by enabling them in each ancestor. Usually no controller is missing; see the
+    /// module `controllers`. Does nothing on version 1.
     ///
     /// # Errors
     ///
-    /// The first write that the kernel refused. All others were still tried.
+    /// The error of the first write that the kernel refused. The other controllers were still
+    /// tried.
     pub fn enable_controllers(&self) -> Result<(), CgroupError> {
         match &*self.location {
             // Version 1 has no counterpart: a mounted hierarchy has its controllers in every

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{CgroupError, Version};
 use crate::linux::{cgroup::directory_in, mountinfo};
 
-/// The mount point that runc, crun and containerd all try first.
+/// The mount point that runc, crun and containerd try before all others.
 const CGROUPFS: &str = "/sys/fs/cgroup";
 
 /// One mounted cgroup hierarchy, or a part of one.
@@ -15,10 +15,10 @@ pub(super) struct Mount {
     pub(super) version: Version,
     /// Version 1: the controllers (`memory`) or the name (`name=systemd`), and options like `rw`.
     options: Vec<u8>,
-    /// The cgroup that is mounted, as the shim's cgroup namespace shows paths: `/` on a host, the
-    /// outer container's cgroup where version 1 is bind-mounted into a container.
+    /// The cgroup that is mounted, as a path in the shim's cgroup namespace: `/` on a host; the
+    /// outer container's cgroup if version 1 is bind-mounted into a container.
     root: PathBuf,
-    /// The directory on which it is mounted.
+    /// The directory on which the cgroup is mounted.
     pub(super) point: PathBuf,
 }
 
@@ -27,7 +27,7 @@ impl Mount {
     ///
     /// # Errors
     ///
-    /// [`CgroupError::Read`] without `/proc`.
+    /// [`CgroupError::Read`] if `/proc` cannot be read.
     pub(super) fn all() -> Result<Vec<Mount>, CgroupError> {
         let failed = |source| CgroupError::Read { path: mountinfo::FILE.into(), source };
         Ok(cgroups_of(&mountinfo::read().map_err(failed)?))
@@ -46,8 +46,8 @@ impl Mount {
 }
 
 /// The version that has the controllers. As in containerd and runc, the mount on `/sys/fs/cgroup`
-/// decides (the last one, which is on top), because a unified host may still mount a single version
-/// 1 controller (`net_cls`) somewhere below.
+/// decides (the last one, which is on top), because a host with the unified hierarchy may still
+/// mount a single controller of version 1 (`net_cls`) below that directory.
 pub(super) fn version(mounts: &[Mount]) -> Version {
     let on_top = mounts.iter().rfind(|mount| mount.point == Path::new(CGROUPFS));
     match on_top {

@@ -9,16 +9,18 @@
 //!                                                                     `populated 0`
 //! ```
 //!
-//! Only the count decides. The signal just causes a read, because neither signal means a kill:
+//! Only an increase of the count is reported. A signal only causes a read of the count, because
+//! neither signal proves a kill:
 //!
 //! * The eventfd is signalled *before* a victim is chosen (`memcg1_oom_prepare`, Linux 6.12), and
-//!   also if none is found. So after a signal the count is read again, ten times within a second.
+//!   also if no victim is found. So the count is read ten more times within a second after a
+//!   signal.
 //! * `memory.events` changes whenever the cgroup reaches a limit: at most every 10 ms
 //!   (`cgroup_file_notify`). Each change costs two short reads.
 //!
 //! On version 2, removing a cgroup wakes no process that polls its files, so `cgroup.events` is
-//! watched as well. The reads here are of open files that show atomic counters. On version 1 an OOM
-//! also causes reads in up to [`NESTED_MAX`] nested cgroups.
+//! watched as well. The reads are of files that are already open and that show atomic counters. On
+//! version 1 each count also reads files of up to [`NESTED_MAX`] nested cgroups.
 
 use std::{
     fs::{File, OpenOptions},
@@ -39,9 +41,9 @@ use tokio::{
 use super::{CgroupError, content, dir::Dir, location::Location};
 use crate::sys::{eventfd::eventfd, watched};
 
-/// Nested cgroups of version 1 that are read at most. The watch runs on the tokio runtime's thread,
-/// and a container may create any number of them. Version 2 needs no such reads, because its counts
-/// are hierarchical.
+/// The largest number of nested cgroups of version 1 that are read. The watch runs on the tokio
+/// runtime's thread, and a container may create any number of nested cgroups. Version 2 needs no
+/// such reads, because its counts are hierarchical.
 const NESTED_MAX: usize = 64;
 
 /// First and last pause between the reads after an eventfd's signal. Each pause is twice the
@@ -64,10 +66,10 @@ enum WatchedFiles {
     V2 { memory_events: AsyncFd<OwnedFd>, cgroup_events: AsyncFd<OwnedFd> },
 }
 
-/// The result of one read.
+/// The result of one read of the count.
 struct Count {
     kills: u64,
-    /// The cgroup is empty, so the count cannot increase any more.
+    /// Whether the cgroup is empty, so that the count cannot increase any more.
     last: bool,
 }
 
@@ -81,8 +83,8 @@ impl OomWatch {
             Location::V1(_) => WatchedFiles::v1(dir, counter),
             Location::V2 { .. } => WatchedFiles::v2(dir, counter),
         };
-        // Counted after the signal is registered. A kill in between belongs to the initial count,
-        // and no later kill is missed.
+        // The initial count is read after the signal is registered. A kill before this read is part
+        // of the initial count, and no later kill is missed.
         files
             .and_then(|files| Ok(OomWatch { last_count: files.count()?.kills, files }))
             .map_err(|source| CgroupError::watch(dir.path(), source))
@@ -99,15 +101,16 @@ impl OomWatch {
     /// Waits until the count has increased, and returns the new count.
     ///
     /// `None` means that the watch has ended: the cgroup is gone or cannot be read, or, on version
-    /// 2, its last process has ended. Do not call it again then. On version 1 an empty cgroup does
-    /// not end the watch while the cgroup exists.
+    /// 2, its last process has ended. Do not call `next` again after that. On version 1 an empty
+    /// cgroup does not end the watch while the cgroup exists.
     ///
     /// Cancel safe: an increase that was not returned is returned by the next call. Never spins.
     pub async fn next(&mut self) -> Option<u64> {
         loop {
             let Count { kills, last } = self.files.count().ok()?;
             // On version 1 the count decreases when a nested cgroup is removed together with its
-            // own count. So every read replaces the count, not only a greater one.
+            // own count. So every read replaces the last count, even if the new count is not
+            // greater.
             let before = mem::replace(&mut self.last_count, kills);
             if kills > before {
                 return Some(kills);
@@ -122,7 +125,8 @@ impl OomWatch {
 
 impl WatchedFiles {
     fn v1(dir: &Dir, oom_control: File) -> io::Result<WatchedFiles> {
-        // `watched` below would panic outside of a tokio runtime; this makes it an error.
+        // `watched` below would panic outside of a tokio runtime. `try_current` returns an error
+        // instead.
         let handle = Handle::try_current().map_err(io::Error::other)?;
         let event = eventfd()?;
         // The kernel takes its own references to both files (`memcg_write_event_control`).
@@ -154,7 +158,7 @@ impl WatchedFiles {
             }
             WatchedFiles::V2 { memory_events, cgroup_events } => {
                 // The order matters: if the cgroup is empty at the first read, the count that is
-                // read after it is the last.
+                // read after that is final.
                 let populated = value(cgroup_events.get_ref(), "populated")?;
                 let kills = kills_v2(memory_events.get_ref())?;
                 Ok(Count { kills, last: populated == 0 })
@@ -164,16 +168,16 @@ impl WatchedFiles {
 
     /// Waits for the kernel's signal, or until the next recheck is due.
     async fn signalled(&mut self) -> io::Result<()> {
-        // Readiness is cleared before the read that follows, so a signal during that read causes
-        // another.
+        // Readiness is cleared before the count is read, so a signal during that read causes
+        // another read.
         match self {
             WatchedFiles::V1 { event, recheck, .. } => {
                 tokio::select! {
                     ready = event.readable() => {
                         ready?.clear_ready();
                         let mut counter = [0; 8];
-                        // `EAGAIN` if the event was already read. The value of the eventfd is not
-                        // needed.
+                        // The result is ignored: the value of the eventfd is not needed, and
+                        // `EAGAIN` only means that the event was already read.
                         let _ = read(event.get_ref(), &mut counter);
                         recheck.begin();
                     }
@@ -194,12 +198,13 @@ impl WatchedFiles {
 /// The schedule of the reads that follow an eventfd's signal.
 #[derive(Debug, Default)]
 struct Recheck {
-    /// When the next read is due, and the pause that ends then. `None` while no signal is recent.
+    /// The time of the next read, and the length of the pause before it. `None` if there was no
+    /// signal within the last second.
     next: Option<(Instant, Duration)>,
 }
 
 impl Recheck {
-    /// Starts the schedule anew after a signal.
+    /// Restarts the schedule after a signal.
     fn begin(&mut self) {
         self.next = Some((Instant::now() + FIRST_PAUSE, FIRST_PAUSE));
     }
@@ -213,7 +218,7 @@ impl Recheck {
             .map(|pause| (Instant::now() + pause, pause));
     }
 
-    /// Resolves when the next read is due; never if none is scheduled.
+    /// Resolves when the next read is due; never if no read is scheduled.
     fn due(&self) -> impl Future<Output = ()> + use<> {
         let next = self.next;
         async move {
@@ -237,7 +242,7 @@ pub(super) fn kills(location: &Location) -> Result<u64, CgroupError> {
     kills.map_err(|error| CgroupError::read(dir.path(), error))
 }
 
-/// Opens the file that has the count. `None` without a memory controller.
+/// Opens the file that has the count. `None` if the cgroup has no memory controller.
 fn open(location: &Location) -> Result<Option<(&Dir, File)>, CgroupError> {
     let name = match location {
         Location::V1(_) => "memory.oom_control",
@@ -251,13 +256,14 @@ fn open(location: &Location) -> Result<Option<(&Dir, File)>, CgroupError> {
             Err(source) => return Err(CgroupError::Read { path, source }),
         }
     }
-    // A missing file means either no controller or no cgroup; only the second is an error.
+    // The file is missing either because there is no memory controller or because the cgroup is
+    // gone; only a missing cgroup is an error.
     location.check()?;
     Ok(None)
 }
 
-/// Version 1 counts a kill in the victim's own cgroup only (`memcg_memory_event`), so nested
-/// cgroups are added.
+/// Version 1 counts a kill in the victim's own cgroup only (`memcg_memory_event`), so the counts of
+/// nested cgroups are added.
 fn kills_v1(oom_control: &File, dir: &Dir) -> io::Result<u64> {
     let own = value(oom_control, "oom_kill")?;
     // The first directory is `dir` itself, which is counted above. A nested cgroup that was just
@@ -277,7 +283,7 @@ fn kills_v2(memory_events: impl AsFd) -> io::Result<u64> {
 fn value(file: impl AsFd, key: &str) -> io::Result<u64> {
     // Linux 7.2 writes 7 lines into memory.events, of 36 bytes at most.
     let mut content = [0; 1024];
-    // At offset 0, because the file stays open over many reads.
+    // Reads at offset 0, because the file stays open for many reads.
     let length = pread(file, &mut content, 0)?;
     Ok(content::value(&content[..length], key).unwrap_or_default())
 }

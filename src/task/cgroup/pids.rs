@@ -10,7 +10,8 @@ use super::{CgroupError, content, dir::Dir, error::is_gone};
 ///
 /// # Errors
 ///
-/// [`CgroupError::NotFound`] if `dir` is gone, [`CgroupError::Read`].
+/// [`CgroupError::NotFound`] if `dir` is gone, [`CgroupError::Read`] if a directory or file cannot
+/// be read.
 pub(super) fn list(dir: &Dir) -> Result<Vec<u32>, CgroupError> {
     let failed = |error| CgroupError::read(dir.path(), error);
     // A set, because a process that is moved meanwhile may be listed more than once
@@ -22,8 +23,8 @@ pub(super) fn list(dir: &Dir) -> Result<Vec<u32>, CgroupError> {
             Ok(content) => pids.extend(parse(&content)),
             // The container may remove a nested cgroup at any time.
             Err(error) if is_gone(&error) && visited != *dir => {}
-            // A threaded cgroup has no list of processes: they are in the list of the domain cgroup
-            // above it (`cgroup_procs_start`, Linux 4.14).
+            // A threaded cgroup has no list of processes: its processes are in the list of the
+            // domain cgroup above it (`cgroup_procs_start`, Linux 4.14).
             Err(error) if is_threaded(&error) => {}
             Err(error) => return Err(failed(error)),
         }

@@ -24,7 +24,8 @@ use super::{
 /// The full name of the message, used as the type URL.
 pub(super) const TYPE_URL: &str = "io.containerd.cgroups.v1.Metrics";
 
-/// The value for `max`: 0, for clients from the time when these files had no such word.
+/// The value that `max` is parsed as. It is 0 for clients that were written before these files
+/// could contain `max`.
 const UNLIMITED: u64 = 0;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -137,7 +138,7 @@ fn usage(dir: &Dir) -> CPUUsage {
     let mut usage = CPUUsage::default();
     if let Some(content) = dir.content("cpuacct.stat") {
         content::fill(&mut usage, CPUACCT, &content);
-        // The message is in ns. `max(1)` excludes a division by zero.
+        // The times in the message are in ns. `max(1)` avoids a division by zero.
         let ns_per_tick = NS_PER_SECOND / procfs::ticks_per_second().max(1);
         usage.user = usage.user.saturating_mul(ns_per_tick);
         usage.kernel = usage.kernel.saturating_mul(ns_per_tick);
@@ -148,8 +149,8 @@ fn usage(dir: &Dir) -> CPUUsage {
     usage
 }
 
-/// The CPU time of each possible CPU, in ns. Empty if any value is malformed, because skipping it
-/// would shift the CPUs after it.
+/// The CPU time of each possible CPU, in ns. Empty if any value is malformed, because skipping a
+/// value would assign the later values to wrong CPUs.
 fn per_cpu(content: &[u8]) -> Vec<u64> {
     let words = str::from_utf8(content).unwrap_or_default().split_ascii_whitespace();
     words.map(str::parse).collect::<Result<_, _>>().unwrap_or_default()

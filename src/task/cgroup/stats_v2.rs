@@ -23,7 +23,7 @@ use super::{
 /// The full name of the message, used as the type URL.
 pub(super) const TYPE_URL: &str = "io.containerd.cgroups.v2.Metrics";
 
-/// The value for `max`.
+/// The value that `max` is parsed as.
 const UNLIMITED: u64 = u64::MAX;
 
 /// Reads the statistics of all controllers.
@@ -53,7 +53,8 @@ const CPU: &[Field<CPUStat>] = &[
 ];
 
 /// `memory.stat`. Linux 5.9 split `workingset_refault` and `workingset_activate` into `_anon` and
-/// `_file`. The message has no fields for those, so they stay 0, as in the Go shim.
+/// `_file`. The message has no fields for the new keys, so its two fields stay 0, as in the Go
+/// shim.
 const MEMORY: &[Field<MemoryStat>] = &[
     ("anon", |stat| &mut stat.anon),
     ("file", |stat| &mut stat.file),
