@@ -1,4 +1,4 @@
-//! The commands that a container's task answers, and the handle that sends them.
+//! The commands that a container's async task (its owner) answers, and the handle that sends them.
 
 use std::path::PathBuf;
 
@@ -14,16 +14,17 @@ use crate::{
     task::{TaskError, io::Stdio, lifecycle::Denied, rootfs::Mount},
 };
 
-/// How many commands the channel to a container's task holds. When it is full, senders wait.
+/// The capacity of the channel to a container's async task. When the channel is full, senders wait.
 const COMMANDS: usize = 64;
 
-/// Sends commands to a container's task. Clones send to the same task.
+/// Sends commands to a container's async task. Clones send to the same task.
 #[derive(Debug, Clone)]
 pub(crate) struct Handle {
     commands: mpsc::Sender<Command>,
 }
 
-/// The sender of the answer to a command. Dropping it answers with an error, see [`Handle::call`].
+/// The sender of the answer to a command. If it is dropped, the client receives an error, see
+/// [`Handle::call`].
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, TaskError>>;
 
 /// A request to create a container.
@@ -31,18 +32,19 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, TaskError>>;
 pub(crate) struct CreateRequest {
     pub(crate) id: String,
     pub(crate) bundle: PathBuf,
-    /// The mounts of the root filesystem; empty if containerd does not have the shim mount it.
+    /// The mounts of the root filesystem; empty if the shim is not to mount it.
     pub(crate) rootfs: Vec<Mount>,
     pub(crate) stdio: Stdio,
     /// The directory of the checkpoint to restore; empty for a new container.
     pub(crate) checkpoint: String,
-    /// The directory of the checkpoint that `checkpoint` builds on; empty if there is none.
+    /// The directory of the earlier checkpoint on which `checkpoint` is based; empty if
+    /// `checkpoint` is complete.
     pub(crate) parent_checkpoint: String,
     pub(crate) options: Options,
 }
 
 impl CreateRequest {
-    /// The `TaskCreate` event: this request as it was received, and the pid of init (0 for a restore).
+    /// The `TaskCreate` event, which contains this request and the pid of init (0 for a restore).
     pub(super) fn event(&self, init_pid: i32) -> TaskCreate {
         let io = TaskIO {
             stdin: self.stdio.stdin.clone(),
@@ -59,8 +61,8 @@ impl CreateRequest {
             pid: u32::try_from(init_pid).unwrap_or_default(),
             ..Default::default()
         };
-        // containerd-shim-protos does not export the type of these mounts, only their fields. So the
-        // vector is resized to the right length and filled in.
+        // containerd-shim-protos does not export the type of these mounts, so no value of it can be
+        // constructed here. Instead, the vector is resized with defaults and their fields are set.
         event.rootfs.resize_with(self.rootfs.len(), Default::default);
         for (target, mount) in event.rootfs.iter_mut().zip(&self.rootfs) {
             target.type_.clone_from(&mount.kind);
@@ -77,7 +79,7 @@ impl CreateRequest {
 pub(crate) struct ExecRequest {
     pub(crate) exec_id: String,
     pub(crate) stdio: Stdio,
-    /// The OCI process document as JSON, with the terminal of the request.
+    /// The OCI process document as JSON. Its field `terminal` has the value from the request.
     pub(crate) process: Vec<u8>,
 }
 
@@ -85,7 +87,7 @@ pub(crate) struct ExecRequest {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) bundle: PathBuf,
-    /// The pid in the shim's pid namespace; 0 if there is no process yet.
+    /// The pid in the shim's pid namespace; 0 if the process does not exist yet.
     pub(crate) pid: i32,
     pub(crate) status: Status,
     pub(crate) stdio: Stdio,
@@ -179,16 +181,16 @@ pub(crate) enum Command {
     Stats {
         reply: Reply<Any>,
     },
-    /// Asks for the pid of init, which is 0 before it exists.
+    /// Requests the pid of init, which is 0 before init exists.
     Pid {
         reply: Reply<i32>,
     },
 }
 
 impl Handle {
-    /// Makes a handle and the receiver for the container's task.
+    /// Creates a handle, and the receiver of its commands for the container's async task.
     pub(crate) fn channel() -> (Self, mpsc::Receiver<Command>) {
-        // When the channel is full, the sender waits: that is one request of one client.
+        // When the channel is full, only the request that sends a command waits.
         let (commands, receiver) = mpsc::channel(COMMANDS);
         (Self { commands }, receiver)
     }
@@ -198,15 +200,15 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// The error of the request. [`Denied::NotCreated`] if the container's task has ended or has
-    /// dropped the command.
+    /// The error of the request. [`Denied::NotCreated`] if the container's async task has ended or
+    /// has dropped the command.
     pub(crate) async fn call<T>(
         &self,
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<T, TaskError> {
         let (reply, answer) = oneshot::channel();
-        // Sending fails when the container's task has ended. Receiving fails when the task ended or
-        // dropped the command before it was answered.
+        // Sending fails if the container's async task has ended. Receiving fails if that task ended
+        // or dropped the command before it answered.
         self.commands.send(command(reply)).await.map_err(|_| Denied::NotCreated)?;
         answer.await.unwrap_or(Err(TaskError::Denied(Denied::NotCreated)))
     }

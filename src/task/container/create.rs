@@ -22,7 +22,7 @@ use crate::{
     },
 };
 
-/// How long the runtime's delete after a failed create may take before it is killed.
+/// Time limit of the runtime's delete after a failed create.
 const CLEANUP: Duration = Duration::from_secs(5);
 
 /// The result of a successful create.
@@ -30,22 +30,23 @@ const CLEANUP: Duration = Duration::from_secs(5);
 pub(super) struct Created {
     pub(super) runc: Arc<Runc>,
     pub(super) io: ProcessIo,
-    /// Whether the container has a pid namespace of its own. If so, the kernel kills everything in
-    /// it when init dies.
+    /// Whether the container has a pid namespace of its own. If so, the kernel kills all its
+    /// processes when init dies.
     pub(super) owns_pid_namespace: bool,
-    /// The init process; `None` for a checkpoint, which start restores.
+    /// The init process; `None` if the container is to be restored from a checkpoint, which start
+    /// does.
     pub(super) init: Option<Running>,
-    /// The observer's side of the container; `None` if it is not observed.
+    /// Reports to the observer; `None` if the container is not observed.
     pub(super) watched: Option<Arc<dyn ObservedContainer>>,
 }
 
-/// An init process that exists, started or not.
+/// An init process. The container's program may or may not have been started.
 #[derive(Debug)]
 pub(super) struct Running {
     pub(super) child: Child,
     /// The init's cgroup; `None` if it could not be found.
     pub(super) cgroup: Option<Cgroup>,
-    /// The watch for OOM kills; `None` without a cgroup or without a memory controller.
+    /// The watch for OOM kills; `None` if there is no cgroup, or the cgroup could not be watched.
     pub(super) oom: Option<OomWatch>,
 }
 
@@ -53,7 +54,7 @@ pub(super) struct Running {
 ///
 /// # Errors
 ///
-/// The error of the failed step; `cancel` makes the runtime's create fail.
+/// The error of the failed step. Using `cancel` makes the runtime's create fail.
 pub(super) async fn create(
     shared: &Shared,
     request: &CreateRequest,
@@ -77,8 +78,8 @@ pub(super) async fn create(
     match create_init(shared, request, &runc, cancel).await {
         Ok((io, init)) => {
             if let (Some(watched), Some(init)) = (&watched, &init) {
-                // The only call of the observer that is awaited, 2 s at most: init waits for start,
-                // so its program does not run unobserved.
+                // This is the only call of the observer that is awaited (2 s at most). Init waits
+                // for start, so the container's program does not run before the observer is ready.
                 watched.created(init.child.pid, false).await;
             }
             Ok(Created { runc, io, owns_pid_namespace, init, watched })
@@ -90,7 +91,7 @@ pub(super) async fn create(
     }
 }
 
-/// Announces the container to the observer. `None` if it is not to be observed.
+/// Announces the container to the observer. `None` if the container is not to be observed.
 fn begin_watch(
     shared: &Shared,
     request: &CreateRequest,
@@ -109,7 +110,8 @@ fn begin_watch(
     })
 }
 
-/// Opens the streams and runs the runtime's create. There is no init yet for a checkpoint.
+/// Opens the streams and runs the runtime's create. If there is a checkpoint to restore, returns no
+/// init.
 async fn create_init(
     shared: &Shared,
     request: &CreateRequest,
@@ -120,7 +122,8 @@ async fn create_init(
     let owner = Owner { uid: options.io_uid, gid: options.io_gid };
     let identity = LoggerIdentity { namespace: &shared.namespace, container_id: &request.id };
     let mut io = ProcessIo::open(&request.stdio, owner, identity, &shared.reaper).await?;
-    // containerd expects a created task without a pid here; its start runs the restore.
+    // For a checkpoint, containerd expects a created task without a pid. Start then runs the
+    // restore.
     if !request.checkpoint.is_empty() {
         return Ok((io, None));
     }
@@ -134,7 +137,7 @@ async fn create_init(
         no_pivot: options.no_pivot_root,
         no_new_keyring: options.no_new_keyring,
     };
-    // Init can die before its pid file is read. The guard makes the reaper keep that exit.
+    // Init can die before its pid file is read. The guard makes the reaper keep its exit.
     let keep_exits = shared.reaper.keep_exits();
     if let Err(source) = runc.create(&request.id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime create failed", source, &io));
@@ -149,7 +152,7 @@ async fn create_init(
 ///
 /// # Errors
 ///
-/// The error of the failed step; `cancel` makes the runtime's restore fail.
+/// The error of the failed step. Using `cancel` makes the runtime's restore fail.
 pub(super) async fn restore(
     shared: &Shared,
     request: &CreateRequest,
@@ -178,7 +181,8 @@ pub(super) async fn restore(
             no_new_keyring: false,
         },
     };
-    // As in `create_init`; a restored init runs at once, so it can also end at once.
+    // The guard has the same purpose as in `create_init`. A restored init runs at once, so it can
+    // also exit at once.
     let keep_exits = shared.reaper.keep_exits();
     if let Err(source) = runc.restore(&request.id, arguments, cancel).await {
         return Err(runtime_error("OCI runtime restore failed", source, io));
@@ -197,17 +201,23 @@ impl Running {
         let cgroup = blocking(move || {
             let cgroup = Cgroup::of_process(pid)?;
             // Without controllers there are neither metrics nor OOM events. Most runtimes enable
-            // them, so a failure here is rarely a loss.
+            // the controllers, so a failure here rarely has a consequence.
             if let Err(error) = cgroup.enable_controllers() {
-                tracing::debug!(pid, %error, "not all controllers are enabled");
+                tracing::debug!(pid, %error, "failed to enable all controllers of a cgroup");
             }
             Ok::<_, TaskError>(cgroup)
         })
         .await;
-        // A container without metrics is better than no container.
+        // The create does not fail, because a container without metrics is better than no
+        // container.
         let cgroup = cgroup
             .inspect_err(|error| {
-                tracing::warn!(id, pid, %error, "no cgroup found; no metrics and no OOM events");
+                tracing::warn!(
+                    id,
+                    pid,
+                    %error,
+                    "no cgroup found for a container: it has no metrics and no OOM events"
+                );
             })
             .ok();
         let oom = cgroup.as_ref().and_then(|cgroup| {
@@ -232,7 +242,7 @@ pub(super) fn take_over(
     pid_file: &Path,
     what: &'static str,
 ) -> Result<Child, TaskError> {
-    // Blocks the async thread, but only for a few bytes that were written just now.
+    // Blocks the async thread, but the file has only a few bytes and was just written.
     let text = fs::read_to_string(pid_file)
         .map_err(|error| TaskError::Pid { what, why: error.to_string() })?;
     let pid = text
@@ -242,28 +252,29 @@ pub(super) fn take_over(
     reaper.adopt(pid).map_err(|error| TaskError::not_ours(what, error))
 }
 
-/// The error of a runtime that failed. It quotes the runtime's output if its log has no error.
+/// The error of a runtime that failed. The error quotes the runtime's output if the runtime's log
+/// has no error.
 pub(super) fn runtime_error(what: &'static str, source: RuntimeError, io: &ProcessIo) -> TaskError {
     TaskError::Runtime { what, source: source.quoting(&io.runtime_output()) }
 }
 
-/// Removes the parts of a container that a failed create has made. Failures are only logged: the
-/// client gets the error of the create.
+/// Removes the parts of a container that a failed create has made. A failure to remove a part is
+/// only logged, because the client receives the error of the create.
 async fn undo(runc: &Runc, request: &CreateRequest) {
     let id = &request.id;
-    // Without state the runtime made nothing, or has cleaned up after itself.
+    // If there is no state, the runtime has created nothing or has already removed it.
     if runc.has_state(id)
         && let Err(error) = runc.delete(id, true, Some(CLEANUP)).await
     {
-        tracing::warn!(id, %error, "failed to remove what a failed create left");
+        tracing::warn!(id, %error, "failed to delete the container that a failed create left");
     }
-    // A root filesystem that containerd does not have us mount is not ours to unmount.
+    // If the shim has not mounted the root filesystem, it must not unmount it.
     if request.rootfs.is_empty() {
         return;
     }
     let rootfs = Bundle::new(&request.bundle).rootfs();
     if let Err(error) = blocking(move || rootfs::unmount_recursive(&rootfs)).await {
-        tracing::warn!(id, %error, "failed to unmount after a failed create");
+        tracing::warn!(id, %error, "failed to unmount the root filesystem after a failed create");
     }
 }
 
@@ -272,7 +283,8 @@ async fn undo(runc: &Runc, request: &CreateRequest) {
 fn prepare_bundle(request: &CreateRequest) -> Result<Spec, TaskError> {
     let bundle = Bundle::new(&request.bundle);
     let spec = bundle.spec()?;
-    // Before the mounts: if the shim dies now, the delete verb needs the options to clean up.
+    // The options are written before the mounts: if the shim dies after that, the delete verb needs
+    // them to clean up.
     bundle.write_options(&request.options)?;
     if !request.rootfs.is_empty() {
         rootfs::mount_all(&request.rootfs, &bundle.make_rootfs()?)?;

@@ -21,7 +21,8 @@ use crate::{
     },
 };
 
-/// The inputs of an exec's start. They are copies, because the container's owner runs on meanwhile.
+/// The inputs of an exec's start. They are copies, because the container's owner handles other
+/// events meanwhile.
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) container_id: String,
@@ -32,30 +33,30 @@ pub(super) struct Plan {
     pub(super) stdio: Stdio,
     /// The OCI process document as JSON.
     pub(super) process: Vec<u8>,
-    /// The observer's side of the container; `None` if it is not observed.
+    /// Reports to the observer; `None` if the container is not observed.
     pub(super) watched: Option<Arc<dyn ObservedContainer>>,
 }
 
-/// Runs the runtime's exec and adopts the process that it leaves.
+/// Runs the runtime's exec and adopts the process that the runtime has started.
 ///
 /// # Errors
 ///
-/// The error of the failed step; `cancel` makes the runtime's exec fail.
+/// The error of the failed step. Using `cancel` makes the runtime's exec fail.
 pub(super) async fn start(
     shared: &Shared,
     plan: &Plan,
     runc: &Runc,
     cancel: &Cancel,
 ) -> Result<(ProcessIo, Child), TaskError> {
-    // Loggers get the exec's id as the container's: containerd's own shim does the same.
+    // A logger receives the id of the exec as the container's id, as from containerd's own shim.
     let identity = LoggerIdentity { namespace: &shared.namespace, container_id: &plan.exec_id };
     let mut io = ProcessIo::open(&plan.stdio, plan.owner, identity, &shared.reaper).await?;
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
-    // Removed on every return from here on.
+    // The files are removed when this function returns, even after an error.
     let files = ExecFiles::write(plan)?;
-    // The observer learns the runtime's pid before the runtime can fork, so that it attributes
-    // every process below it to this exec.
+    // The observer receives the runtime's pid before the runtime can fork, so that it attributes
+    // every descendant of the runtime to this exec.
     let spawned = |pid| {
         if let Some(watched) = &plan.watched {
             watched.runtime_exec(&plan.exec_id, pid);
@@ -78,12 +79,14 @@ pub(super) async fn start(
     if let Some(watched) = &plan.watched {
         watched.exec_started(&plan.exec_id, child.pid);
     }
-    // Only now may the output go to the client: until here it could be the runtime's error message.
+    // The output goes to the client only from here on: before, it could be the runtime's error
+    // message.
     io.release().await?;
     Ok((io, child))
 }
 
-/// The two files of a runtime's exec. They are removed on drop, since only that call reads them.
+/// The two files of one call of the runtime's exec. They are removed on drop, because only that
+/// call uses them.
 struct ExecFiles {
     process: PathBuf,
     pid: PathBuf,
@@ -100,7 +103,8 @@ impl ExecFiles {
             path: files.process.clone(),
             source,
         };
-        // Blocks the async thread, but only for a few kilobytes on the bundle's filesystem.
+        // Blocks the async thread, but the file has only a few kilobytes and is on the bundle's
+        // filesystem.
         fs::write(&files.process, &plan.process).map_err(error)?;
         Ok(files)
     }
@@ -108,14 +112,15 @@ impl ExecFiles {
 
 impl Drop for ExecFiles {
     fn drop(&mut self) {
-        // Either file may be missing after a failure.
+        // The errors are ignored, because either file may be missing after a failure.
         let _ = fs::remove_file(&self.process);
         let _ = fs::remove_file(&self.pid);
     }
 }
 
 impl ExecRequest {
-    /// The process document of a request, with `terminal` replaced by that of the request.
+    /// The process document of a request: `spec`, with its field `terminal` replaced by the
+    /// argument.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The operations of a container: work that takes time. Each is a future beside the container's
-//! owner and ends in one [`Completion`] for it.
+//! The operations of a container: work that takes time. Each operation runs concurrently with the
+//! container's owner and ends with one [`Completion`], which the owner receives.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,8 +25,9 @@ use crate::{
     },
 };
 
-/// How long delete waits until the output of a dead process has reached its client. A caller of
-/// Delete has ten seconds, and the runtime's delete must fit into them too (containerd #13377).
+/// The longest time that delete waits until the output of a dead process has reached its client. A
+/// caller of Delete waits ten seconds, in which the runtime's delete must end as well (containerd
+/// #13377).
 const DRAIN: Duration = Duration::from_secs(2);
 
 /// The end of an operation, with its result and the reply of the request that it belongs to.
@@ -60,12 +61,12 @@ pub(super) enum Completion {
     },
     OomKilled {
         watch: OomWatch,
-        /// The cgroup's count of OOM kills since it was made.
+        /// The number of OOM kills since the cgroup was created.
         kills: u64,
     },
-    /// The processes that init left behind were sent SIGKILL, or that failed.
+    /// The runtime was asked to kill the processes that init left behind, successfully or not.
     LeftoversKilled,
-    /// The time is over that starts in progress had when init exited.
+    /// The time that was left for starts in progress when init exited has elapsed.
     GraceElapsed,
     ExecStarted {
         exec_id: String,
@@ -84,25 +85,28 @@ pub(super) enum Completion {
         reply: Reply<Deleted>,
         result: Result<(), TaskError>,
     },
-    /// The operation has answered its client itself.
+    /// The operation has ended, and the owner has nothing to do: any client was already answered.
     Answered,
 }
 
-/// The operations of one container. Dropping this cancels them all and kills their runtimes.
+/// The operations of one container. Dropping this value cancels all of them and kills the runtimes
+/// that they run.
 #[derive(Debug, Default)]
 pub(super) struct Operations {
     tasks: JoinSet<Completion>,
 }
 
 impl Operations {
-    /// Waits for the next completion. Pends for ever while no operation is in progress.
+    /// Waits for the next completion. Does not resolve while no operation is in progress.
     pub(super) async fn next(&mut self) -> Completion {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(done)) => return done,
-                // The operation panicked. That dropped its reply, so its client gets an error.
-                Some(Err(error)) => tracing::error!(%error, "an operation panicked"),
-                // An empty JoinSet is ready at once, which would make the owner's select! spin.
+                // The operation panicked. The panic dropped the reply, so the client receives an
+                // error.
+                Some(Err(error)) => tracing::error!(%error, "an operation on a container panicked"),
+                // An empty JoinSet resolves at once, so the owner's select! would loop without
+                // waiting.
                 None => return std::future::pending().await,
             }
         }
@@ -117,7 +121,8 @@ impl Operations {
         reply: Reply<i32>,
     ) {
         self.tasks.spawn(async move {
-            // Boxed: the largest variant would set the size of every completion.
+            // The result is boxed, because the largest variant determines the size of every
+            // completion.
             let result = create::create(&shared, &request, &cancel).await.map(Box::new);
             Completion::Created { reply, result }
         });
@@ -132,7 +137,7 @@ impl Operations {
         });
     }
 
-    /// Restores a checkpoint. The streams come back with the completion, whether it failed or not.
+    /// Restores a checkpoint. The completion returns the streams even if the restore failed.
     pub(super) fn restore(
         &mut self,
         shared: Arc<Shared>,
@@ -148,7 +153,7 @@ impl Operations {
         });
     }
 
-    /// Freezes all processes.
+    /// Freezes all processes of the container.
     pub(super) fn pause(&mut self, runc: Arc<Runc>, id: String, reply: Reply<()>) {
         self.tasks.spawn(async move {
             let result = runc.pause(&id).await;
@@ -157,7 +162,7 @@ impl Operations {
         });
     }
 
-    /// Thaws all processes.
+    /// Thaws all processes of the container.
     pub(super) fn resume(&mut self, runc: Arc<Runc>, id: String, reply: Reply<()>) {
         self.tasks.spawn(async move {
             let result = runc.resume(&id).await;
@@ -166,7 +171,7 @@ impl Operations {
         });
     }
 
-    /// Thaws a container in which init has exited, so that the rest of it can die.
+    /// Thaws a container whose init has exited, so that its other processes can exit.
     pub(super) fn thaw(&mut self, runc: Arc<Runc>, id: String) {
         self.tasks.spawn(async move {
             if let Err(error) = runc.resume(&id).await {
@@ -191,7 +196,8 @@ impl Operations {
         );
     }
 
-    /// Changes the resource limits. `resources` is the OCI `LinuxResources` document as JSON.
+    /// Changes the resource limits of the container. `resources` is the OCI `LinuxResources`
+    /// document as JSON.
     pub(super) fn update(
         &mut self,
         runc: Arc<Runc>,
@@ -204,7 +210,7 @@ impl Operations {
         });
     }
 
-    /// Writes a checkpoint.
+    /// Writes a checkpoint of the container.
     pub(super) fn checkpoint(
         &mut self,
         runc: Arc<Runc>,
@@ -219,8 +225,8 @@ impl Operations {
                 .checkpoint(&id, Checkpoint { image: &to.image, work: &to.work }, &options)
                 .await;
             if result.is_err() {
-                // Only CRIU's own log has the reason, and the work directory may be removed below
-                // or by the client. A log that is missing is no error of its own.
+                // Only CRIU's own log contains the reason of the failure. It is copied, because the
+                // work directory may be removed below or by the client. A missing log is ignored.
                 let (log, copy) = (to.work.join("dump.log"), bundle.join("criu-dump.log"));
                 let _ = blocking(move || {
                     std::fs::copy(log, copy).map(drop).or(Ok::<(), TaskError>(()))
@@ -256,7 +262,8 @@ impl Operations {
                 Some(cgroup) => blocking(move || cgroup.pids()).await,
                 None => Ok(Vec::new()),
             };
-            // A cgroup that is gone or unreadable is no error either, for the same reason.
+            // A missing or unreadable cgroup is not an error either: the list then contains init
+            // only, so that it is not empty.
             let mut pids = found.unwrap_or_default();
             if pids.is_empty() {
                 pids.push(u32::try_from(init).unwrap_or_default());
@@ -268,16 +275,17 @@ impl Operations {
         });
     }
 
-    /// Waits for init's exit, then reads the facts that must be reported before it.
+    /// Waits for init's exit, then writes it to the bundle and reads the count of OOM kills, which
+    /// must be reported before the exit.
     pub(super) fn watch_init(&mut self, child: Child, cgroup: Option<Cgroup>, bundle: Bundle) {
         self.tasks.spawn(async move {
             // The reaper drops the sender only when the shim itself ends.
             let Ok(exit) = child.exit.await else { return Completion::Answered };
-            // Read after the exit: the kernel counts an OOM kill before it sends the signal. The
-            // OOM event must precede the exit event.
+            // The count is read after the exit, because the kernel counts an OOM kill before it
+            // sends the signal. The OOM event must precede the exit event.
             let oom_kills = blocking(move || {
                 if let Err(error) = bundle.write_exit(&exit) {
-                    tracing::warn!(%error, "failed to write the exit for the delete verb");
+                    tracing::warn!(%error, "failed to write init's exit to the bundle");
                 }
                 Ok::<_, TaskError>(cgroup.and_then(|cgroup| cgroup.oom_kills().ok()))
             });
@@ -295,8 +303,8 @@ impl Operations {
         });
     }
 
-    /// Reports a restored init to the observer. Init runs already, so nothing waits for the
-    /// observer.
+    /// Reports a restored init to the observer. Init already runs, so the restore does not wait for
+    /// the observer.
     pub(super) fn watch_restored(
         &mut self,
         watched: Option<Arc<dyn ObservedContainer>>,
@@ -309,8 +317,8 @@ impl Operations {
         });
     }
 
-    /// Reports to the observer when the last process that held an output has closed it. For init
-    /// also connects the input to the observer, which needs it to find idle containers.
+    /// Reports to the observer when the last process that held an output has closed it. For init,
+    /// also reports its input to the observer, which needs it to find idle containers.
     pub(super) fn watch_output(
         &mut self,
         watched: Option<Arc<dyn ObservedContainer>>,
@@ -329,7 +337,7 @@ impl Operations {
         });
     }
 
-    /// Waits for the next OOM kill. Must be called again after each.
+    /// Waits for the next OOM kill. Must be called again after each kill.
     pub(super) fn watch_oom(&mut self, mut watch: OomWatch) {
         self.tasks.spawn(async move {
             match watch.next().await {
@@ -339,17 +347,18 @@ impl Operations {
         });
     }
 
-    /// Kills the processes that init left behind in a pid namespace that it does not own.
+    /// Kills the processes that init left behind in a pid namespace that the container does not
+    /// own.
     pub(super) fn kill_leftovers(&mut self, runc: Arc<Runc>, id: String) {
         self.tasks.spawn(async move {
             if let Err(error) = runc.kill(&id, nix::libc::SIGKILL.unsigned_abs(), true).await {
-                tracing::debug!(id, %error, "failed to kill what init left behind");
+                tracing::debug!(id, %error, "failed to kill the processes that init left behind");
             }
             Completion::LeftoversKilled
         });
     }
 
-    /// Gives the starts in progress some time to end.
+    /// Waits for `grace`, the time that starts in progress have to end.
     pub(super) fn grace(&mut self, grace: Duration) {
         self.tasks.spawn(async move {
             tokio::time::sleep(grace).await;
@@ -416,7 +425,8 @@ impl Operations {
         });
     }
 
-    /// Runs an operation that changes no state: its result goes directly to the client.
+    /// Runs an operation that changes no state of the owner. Its result is sent directly to the
+    /// client.
     fn answer<T: Send + 'static>(
         &mut self,
         reply: Reply<T>,
@@ -436,14 +446,14 @@ pub(super) struct CheckpointTo {
     pub(super) image: PathBuf,
     /// The directory for CRIU's logs and temporary files.
     pub(super) work: PathBuf,
-    /// Whether `work` is the shim's own and is removed afterwards.
+    /// Whether the shim has chosen `work`, and removes it after the checkpoint.
     pub(super) work_is_temporary: bool,
 }
 
 /// Drains and closes streams, if there are any.
 async fn close(io: Option<ProcessIo>) {
     if let Some(io) = io {
-        // A background child may hold the output for ever, so the result is ignored.
+        // A background child may hold the output for an unlimited time, so the result is ignored.
         io.drain(DRAIN).await;
         io.close();
     }
@@ -451,8 +461,8 @@ async fn close(io: Option<ProcessIo>) {
 
 /// Deletes the container with the runtime, then unmounts its root filesystem.
 async fn delete(runc: &Runc, id: &str, rootfs: Option<PathBuf>) -> Result<(), TaskError> {
-    // Without state a former delete got this far and failed at the unmount, or the runtime has
-    // forgotten the container. Both may be deleted.
+    // If there is no state, an earlier delete succeeded in the runtime and failed at the unmount,
+    // or the runtime has lost its state. In both cases the delete continues.
     if runc.has_state(id) {
         runc.delete(id, false, None).await.map_err(runtime("failed to delete task"))?;
     }

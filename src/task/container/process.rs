@@ -1,5 +1,4 @@
-//! The part that init and an exec have in common: the streams, and the requests that wait for the
-//! exit.
+//! What init and an exec have in common: the streams, and the requests that wait for the exit.
 
 use tokio::sync::oneshot;
 
@@ -12,9 +11,10 @@ use crate::{
 /// The streams of one process and the requests that wait for its exit.
 #[derive(Debug, Default)]
 pub(super) struct Process {
-    /// The streams that the client asked for, as State returns them.
+    /// The streams that the client requested, as State returns them.
     pub(super) stdio: Stdio,
-    /// The streams, from the end of create (or of an exec's start) until the delete begins.
+    /// The open streams. Present from the end of create (or of an exec's start) until the delete
+    /// begins.
     io: Option<ProcessIo>,
     /// Whether CloseIO was received, perhaps before the streams were attached.
     stdin_closed: bool,
@@ -35,28 +35,34 @@ impl Process {
     pub(super) fn begin_input(&mut self) {
         let Some(io) = &mut self.io else { return };
         if let Err(error) = io.begin_input() {
-            tracing::warn!(%error, "failed to open the client's stdin; the process gets none");
+            tracing::warn!(
+                %error,
+                "failed to open the client's stdin: the process reads the end of its input"
+            );
         }
-        // CloseIO is sent once. If it came before the input was connected, it takes effect now.
+        // CloseIO is sent only once. If it was received before the input was connected, it takes
+        // effect now.
         if self.stdin_closed {
             io.close_stdin();
         }
     }
 
-    /// Takes the streams, so that they can be drained and closed; `None` if there are none (any
-    /// more).
+    /// Takes the streams, so that they can be drained and closed; `None` if they were not attached
+    /// or were already taken.
     pub(super) fn detach(&mut self) -> Option<ProcessIo> {
         self.io.take()
     }
 
-    /// Notes that the process is dead, so that its input ends and its terminal can be closed.
+    /// Reports to the streams that the process is dead, so that its input ends and its terminal can
+    /// be closed.
     pub(super) fn exited(&self) {
         if let Some(io) = &self.io {
             io.exited();
         }
     }
 
-    /// Handles CloseIO: the process reads the end of its stdin when the clients have closed it too.
+    /// Handles CloseIO: the process reads the end of its stdin as soon as the clients have closed
+    /// it as well.
     pub(super) fn close_stdin(&mut self) {
         self.stdin_closed = true;
         if let Some(io) = &self.io {
@@ -64,14 +70,14 @@ impl Process {
         }
     }
 
-    /// Resizes the terminal, in characters. Does nothing without a terminal or after the delete
-    /// began.
+    /// Resizes the terminal, in characters. Does nothing if there is no terminal or the delete has
+    /// begun.
     pub(super) fn resize(&self, width: u16, height: u16) -> std::io::Result<()> {
         self.io.as_ref().map_or(Ok(()), |io| io.resize(width, height))
     }
 
-    /// Keeps a request until the exit. Drops requests of clients that have disconnected, so that a
-    /// client that waits again and again does not make the list grow.
+    /// Keeps a request until the exit. Also drops requests of clients that have disconnected, so
+    /// that a client that repeats Wait does not make the list grow.
     pub(super) fn wait(&mut self, reply: Reply<Exit>) {
         self.waiters.retain(|waiter| !oneshot::Sender::is_closed(waiter));
         self.waiters.push(reply);

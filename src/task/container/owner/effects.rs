@@ -10,9 +10,9 @@ use crate::{
 };
 
 impl Container {
-    /// Makes a step of the lifecycle for an input that is not a request, and performs the effect.
+    /// Performs a step of the lifecycle for an input that is not a request, and then its effect.
     pub(super) fn apply(&mut self, input: Input) {
-        // The lifecycle refuses requests only.
+        // This cannot fail: the lifecycle refuses requests only.
         let Ok((state, effect)) = container::step(self.state, input) else { return };
         self.state = state;
         self.perform(effect);
@@ -21,10 +21,10 @@ impl Container {
     pub(super) fn perform(&mut self, effect: Effect) {
         let id = self.id();
         match effect {
-            // These are effects of requests. The handler of the request acts on them.
+            // These are effects of requests. The handler of the request performs them.
             Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete => {}
             Effect::ReportStarted => {
-                tracing::info!(id, pid = self.init_pid, "started");
+                tracing::info!(id, pid = self.init_pid, "container started");
                 self.publish(TaskEvent::start(&id, self.init_pid));
                 self.publish_oom();
             }
@@ -45,26 +45,32 @@ impl Container {
             Effect::ReportPaused => self.publish(TaskEvent::paused(&id)),
             Effect::ReportResumed => self.publish(TaskEvent::resumed(&id)),
             Effect::ReportExit(exit) => {
-                tracing::info!(id, pid = exit.pid, status = exit.status(), "exited");
+                tracing::info!(
+                    id,
+                    pid = exit.pid,
+                    status = exit.status(),
+                    "init of a container exited"
+                );
                 // An OOM kill during a start that failed has not been published yet, and the OOM
                 // event must precede the exit event.
                 self.publish_oom();
                 self.init.answer_waiters(exit);
                 self.publish(TaskEvent::exit(&id, &id, exit));
             }
-            // `deleted` publishes the event, since it also answers the requests.
+            // The method `deleted` publishes the event, because it also answers the requests.
             Effect::ReportDeleted => {}
         }
     }
 
-    /// Makes everything else in the container end after init has exited.
+    /// Ends the other processes of the container after init has exited.
     pub(super) fn end(&mut self) {
-        // In a pid namespace of its own the kernel has killed the others (`zap_pid_ns_processes`).
+        // If the container owns its pid namespace, the kernel has killed the other processes
+        // (`zap_pid_ns_processes`).
         if let Some(runc) = self.runc.clone().filter(|_| !self.owns_pid_namespace) {
             self.leftovers_killed = false;
             self.operations.kill_leftovers(runc, self.id());
         }
-        // A hanging start of an exec must not delay init's exit for ever (containerd #10651).
+        // An exec whose start hangs must not delay init's exit without limit (containerd #10651).
         if self.execs.values().any(|exec| exec.state == exec::State::Starting) {
             self.operations.grace(STARTING_GRACE);
         }
@@ -79,14 +85,14 @@ impl Container {
         }
     }
 
-    /// Publishes an OOM event. `kills` is the cgroup's count of OOM kills; several kills that are
-    /// seen at once make one event.
+    /// Publishes an OOM event. `kills` is the cgroup's count of OOM kills; several kills since the
+    /// last read of the count cause only one event.
     pub(super) fn oom_killed(&mut self, kills: u64) {
         self.oom_kills_reported = kills;
-        tracing::info!(id = self.request.id, kills, "processes were OOM-killed");
+        tracing::info!(id = self.request.id, kills, "processes of a container were OOM-killed");
         self.oom_event_pending = true;
         // The program can run out of memory before the runtime's start has returned. The start
-        // event must be published first, so this one waits for it.
+        // event must be published first, so the OOM event is delayed until then.
         if !matches!(self.state, State::Starting { .. }) {
             self.publish_oom();
         }

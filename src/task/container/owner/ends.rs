@@ -29,7 +29,7 @@ use crate::{
 };
 
 impl Container {
-    /// Handles a completion. Breaks when the container is gone and its task must end.
+    /// Handles a completion. Breaks if the container no longer exists, so that its async task ends.
     pub(super) fn completed(&mut self, completion: Completion) -> ControlFlow<()> {
         match completion {
             Completion::Created { reply, result } => return self.created(reply, result),
@@ -44,8 +44,8 @@ impl Container {
                 answer(reply, result);
             }
             Completion::InitExited { exit, oom_kills } => {
-                // The exit can overtake the watch for OOM kills. The OOM event comes before the
-                // exit.
+                // The exit can be received before the watch has reported an OOM kill. The OOM event
+                // must be published before the exit.
                 if oom_kills.is_some_and(|kills| kills > self.oom_kills_reported) {
                     self.oom_killed(oom_kills.unwrap_or_default());
                 }
@@ -54,7 +54,7 @@ impl Container {
                     watched.exited(&ProcessId::Init, exit);
                 }
                 self.apply(Input::Exited(exit));
-                // The exit is reported when start has ended, which must not take for ever.
+                // The exit is reported when start has ended. The time for that is limited.
                 if matches!(self.state, State::Starting { .. }) {
                     self.operations.grace(STARTING_GRACE);
                 }
@@ -62,8 +62,8 @@ impl Container {
                     return self.deleted(reply);
                 }
             }
-            // `InitExited` has counted the kills before the exit. Those after it are not reported,
-            // since init's exit may be published already.
+            // The handler of `InitExited` has counted the kills before the exit. Later kills are
+            // not reported, because init's exit may already be published.
             Completion::OomKilled { .. } if self.state.init_has_exited() => {}
             Completion::OomKilled { watch, kills } => {
                 self.oom_killed(kills);
@@ -86,7 +86,7 @@ impl Container {
             Completion::Deleted { reply, result } => return self.delete_completed(reply, result),
             Completion::Answered => {}
         }
-        // Any completion can be the last that init's exit had to wait for.
+        // Any completion can be the last one for which the report of init's exit has waited.
         self.settle();
         ControlFlow::Continue(())
     }
@@ -100,10 +100,11 @@ impl Container {
         let made = match result {
             Ok(made) => *made,
             Err(error) => {
-                tracing::info!(id = self.request.id, %error, "create failed");
+                tracing::info!(id = self.request.id, %error, "failed to create a container");
                 (self.forget)();
                 answer(reply, Err(error));
-                // A failed create has undone itself, so these deletes have nothing left to do.
+                // A failed create has removed what it had created, so these deletes have nothing to
+                // do.
                 for joined in self.joined_deletes.drain(..) {
                     answer(joined, Ok(Deleted { pid: 0, exit: Some(unknown_exit(0)) }));
                 }
@@ -119,14 +120,15 @@ impl Container {
         if let Some(running) = made.init {
             self.watch(running);
         }
-        tracing::info!(id = self.request.id, pid = self.init_pid, "created");
+        tracing::info!(id = self.request.id, pid = self.init_pid, "container created");
         self.publish(TaskEvent::create(&self.request.event(self.init_pid)));
         answer(reply, Ok(self.init_pid));
-        // A cancellation that came too late for the create is still stored in the token, and would
-        // abort the start. The kill and the deletes behind it are handled here instead.
+        // A cancellation that was too late for the create is still stored in the token and would
+        // abort the start, so the token is replaced. The kill or the deletes that requested the
+        // cancellation are performed here instead.
         self.cancel = Cancel::default();
         if self.killed_while_creating {
-            // The kill was answered when it was received.
+            // The request to kill was answered when it was received.
             let (reply, _) = oneshot::channel();
             self.kill(nix::libc::SIGKILL.unsigned_abs(), false, reply);
         }
@@ -136,7 +138,7 @@ impl Container {
         ControlFlow::Continue(())
     }
 
-    /// Takes over a new init: waits for its exit and for OOM kills.
+    /// Records a new init, and begins to wait for its exit and for OOM kills.
     pub(super) fn watch(&mut self, running: Running) {
         self.init_pid = running.child.pid;
         self.cgroup = running.cgroup;
@@ -166,22 +168,23 @@ impl Container {
             self.operations.watch_restored(self.watched.clone(), running.child.pid);
         }
         let result = result.map(|running| self.watch(running));
-        // Attached even after a failure, since the delete must drain and close them.
+        // The streams are attached even after a failure, because the delete must drain and close
+        // them.
         self.init.attach(io);
         self.init.begin_input();
         self.started(reply, result);
     }
 
-    /// Handles the end of the runtime's delete. Breaks if the container is gone.
+    /// Handles the end of the runtime's delete. Breaks if the container is deleted.
     pub(super) fn delete_completed(
         &mut self,
         reply: Reply<Deleted>,
         result: Result<(), TaskError>,
     ) -> ControlFlow<()> {
         if let Err(error) = result {
-            tracing::warn!(id = self.request.id, %error, "failed to delete the container");
+            tracing::warn!(id = self.request.id, %error, "failed to delete a container");
             self.apply(Input::DeleteEnded { ok: false });
-            // Each request that joined this delete now makes its own attempt.
+            // Each request that joined this delete is now handled as a delete of its own.
             for joined in std::mem::take(&mut self.joined_deletes) {
                 self.delete(joined);
             }
@@ -189,9 +192,9 @@ impl Container {
             return ControlFlow::Continue(());
         }
         if matches!(self.state, State::Deleting { exit: None, .. }) && self.init_pid > 0 {
-            // Init was never started and has not been reaped. The runtime has killed it, so its
-            // exit comes now, and must be reported before the delete. A runtime that has not killed
-            // it would leave the delete waiting for ever, so the shim kills it too.
+            // Init was never started and has not been reaped. The runtime has killed init, so its
+            // exit follows and must be reported before the delete. If the runtime has not killed
+            // init, the delete would wait without end, so the shim kills it as well.
             let _ = self.shared.reaper.signal(self.init_pid, Signal::SIGKILL);
             self.reply_after_exit = Some(reply);
             return ControlFlow::Continue(());
@@ -207,7 +210,7 @@ impl Container {
         if let Some(watched) = self.watched.take() {
             watched.deleted();
         }
-        tracing::info!(id = self.request.id, "deleted");
+        tracing::info!(id = self.request.id, "container deleted");
         self.publish(TaskEvent::delete(&self.request.id, deleted.pid, deleted.exit));
         for reply in self.joined_deletes.drain(..).chain([reply]) {
             answer(reply, Ok(deleted));

@@ -30,16 +30,18 @@ use crate::{
 pub(super) struct ExecEntry {
     pub(super) state: exec::State,
     pub(super) process: Process,
-    /// The OCI process document as JSON. Kept after a start, which may be retried if it fails.
+    /// The OCI process document as JSON. It is kept after a start, because a failed start may be
+    /// repeated.
     pub(super) document: Vec<u8>,
     /// Cancels the runtime's exec.
     pub(super) cancel: Cancel,
-    /// Delete requests that were received during another delete. All get its result.
+    /// Delete requests that were received during another delete. All receive the result of that
+    /// delete.
     pub(super) joined_deletes: Vec<Reply<Deleted>>,
 }
 
 impl Container {
-    /// Handles Exec: the exec is only recorded, and runs from Start.
+    /// Handles Exec: only records the exec. Start runs it.
     pub(super) fn add_exec(&mut self, request: ExecRequest) -> Result<(), TaskError> {
         if self.execs.contains_key(&request.exec_id) {
             return Err(TaskError::ExecExists { exec_id: request.exec_id });
@@ -78,7 +80,8 @@ impl Container {
             Ok((state, _)) => exec.state = state,
             Err(denied) => return answer(reply, Err(denied.into())),
         }
-        // A new token: a cancellation of the last start may still be stored in the old one.
+        // The token is replaced, because a cancellation of the last start may still be stored in
+        // the old token.
         exec.cancel = Cancel::default();
         let cancel = exec.cancel.clone();
         let (stdio, process) = (exec.process.stdio.clone(), exec.document.clone());
@@ -86,7 +89,8 @@ impl Container {
         self.operations.start_exec(self.shared.clone(), plan, runc, cancel, reply);
     }
 
-    /// Handles Kill of an exec: kill(2) to its first process, or the end of a start in progress.
+    /// Handles Kill of an exec: sends the signal to its first process, or cancels a start in
+    /// progress.
     pub(super) fn kill_exec(&mut self, exec_id: &str, signal: u32) -> Result<(), TaskError> {
         let reaper = self.shared.reaper.clone();
         let exec = self.exec(exec_id)?;
@@ -98,8 +102,8 @@ impl Container {
             (state, _) => {
                 let signal =
                     i32::try_from(signal).map_err(|_| TaskError::KillExec(nix::Error::EINVAL))?;
-                // Through the reaper: it refuses a pid that it has reaped, which may be another
-                // process's by now.
+                // The reaper sends the signal, because it refuses a pid that it has reaped, which
+                // may now belong to another process.
                 reaper.raw_signal(state.pid(), signal).map_err(TaskError::KillExec)
             }
         }
@@ -133,11 +137,11 @@ impl Container {
         let error = self.init_not_running();
         let id = self.id();
         let reaper = self.shared.reaper.clone();
-        // Always present: a pending exec cannot be deleted, and neither can its container.
+        // The exec is always present: neither a starting exec nor its container can be deleted.
         let Some(exec) = self.execs.get_mut(&exec_id) else { return };
         match result.map(|started| *started) {
-            // The exec started after init had exited. In a pid namespace that init does not own,
-            // nothing else would ever end it (containerd #10589).
+            // The exec started after init had exited. If the container does not own its pid
+            // namespace, nothing else would end the exec (containerd #10589).
             Ok((io, child)) if init_has_exited && !self.owns_pid_namespace => {
                 drop(io);
                 // The state stays `Starting` until this exit, so that init's exit waits for it.
@@ -162,7 +166,7 @@ impl Container {
                 if let Ok((state, _)) = exec::step(exec.state, exec::Input::StartFailed) {
                     exec.state = state;
                 }
-                // There is no exit to wait for, and a waiter would wait for ever.
+                // There will be no exit, so requests that wait for it are answered now.
                 exec.process.answer_waiters(unknown_exit(0));
                 tracing::info!(id, exec_id, %error, "exec failed to start");
                 answer(reply, Err(error));
@@ -198,8 +202,8 @@ impl Container {
 }
 
 impl ExecEntry {
-    /// The exit that Wait returns at once; `None` if it must wait. An exec that failed to start has
-    /// no exit, so Wait returns the status for an unknown one, 255.
+    /// The exit that Wait returns at once; `None` if Wait must wait. An exec that failed to start
+    /// has no exit, so Wait returns 255, the status for an unknown exit.
     pub(super) fn reported_exit(&self) -> Option<Exit> {
         match self.state {
             exec::State::Failed => Some(unknown_exit(0)),

@@ -1,8 +1,8 @@
-//! The task that owns a container. Nothing else reads or changes the container's state.
+//! The async task that owns a container. No other code reads or changes the container's state.
 //!
-//! Each event is handled synchronously and to its end, so no handler sees a half-changed state and
-//! there is no lock. The submodules divide the handlers: [`requests`] of clients, [`execs`],
-//! [`ends`] of operations, and [`effects`] of the lifecycle.
+//! Each event is handled synchronously and completely before the next, so no handler sees a
+//! half-changed state and no lock is needed. The submodules divide the handlers: [`requests`] of
+//! clients, [`execs`], [`ends`] of operations, and [`effects`] of the lifecycle.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -38,21 +38,22 @@ mod ends;
 mod execs;
 mod requests;
 
-/// How long a start that is in progress when init exits may still take before it is cancelled. Most
-/// end at once, with a result of their own.
+/// The time after init's exit in which a start that is still in progress may end before it is
+/// cancelled. Most starts end at once, successfully or not.
 const STARTING_GRACE: Duration = Duration::from_secs(2);
 
-/// How many requests may wait for an operation in progress. More are refused.
+/// The largest number of requests that may wait for an operation in progress. Further requests are
+/// refused.
 const MAX_DEFERRED: usize = 256;
 
-/// The exit status that containerd uses if the real one is unknown.
+/// The exit status that containerd uses if the real status is unknown.
 const UNKNOWN_STATUS: Ended = Ended::Code(255);
 
-/// Removes the container from those of the shim, so that its id can be used again. A function and
-/// not the supervisor itself, which is above.
+/// Removes the container from the shim's containers, so that its id can be used again. It is a
+/// function, so that this module does not depend on the supervisor, which depends on it.
 pub(crate) type Forget = Box<dyn Fn() + Send>;
 
-/// The state of one container. Only its own task uses it.
+/// The state of one container. Only the container's own async task uses it.
 struct Container {
     forget: Forget,
     shared: Arc<Shared>,
@@ -64,42 +65,45 @@ struct Container {
     killed_while_creating: bool,
     /// The runtime; `None` until the create has ended.
     runc: Option<Arc<Runc>>,
-    /// Whether the kernel kills everything in the container when init dies.
+    /// Whether the container owns its pid namespace, so that the kernel kills all its processes
+    /// when init dies.
     owns_pid_namespace: bool,
-    /// The observer's side of the container; `None` if it is not observed.
+    /// Reports to the observer; `None` if the container is not observed.
     watched: Option<Arc<dyn ObservedContainer>>,
     init: Process,
-    /// Init's pid in the shim's pid namespace, also after its exit; 0 before there is an init.
+    /// Init's pid in the shim's pid namespace, also after its exit; 0 before init exists.
     init_pid: i32,
-    /// Init's cgroup; `None` before there is an init, or if it was not found.
+    /// Init's cgroup; `None` before init exists, or if its cgroup was not found.
     cgroup: Option<Cgroup>,
-    /// The cgroup's count of OOM kills that were reported or that are older than the container.
+    /// The number of OOM kills in the cgroup that were already reported or that happened before
+    /// this container was created.
     oom_kills_reported: u64,
     /// Whether an OOM event must be published after the start event.
     oom_event_pending: bool,
     /// The execs by their id, from Exec to Delete.
     execs: BTreeMap<String, ExecEntry>,
-    /// Whether nothing that init left behind still has to be killed. Init's exit waits for this.
+    /// Whether the processes that init left behind have been killed (or there are none). Init's
+    /// exit is reported only after that.
     leftovers_killed: bool,
     operations: Operations,
     /// Requests that wait for an operation in progress, in the order in which they were received.
     deferred: VecDeque<Command>,
-    /// Delete requests that were received during the create or during another delete. All get its
-    /// result.
+    /// Delete requests that were received during the create or during another delete. All receive
+    /// the result of that operation.
     joined_deletes: Vec<Reply<Deleted>>,
-    /// A delete of a container that was never started: the runtime's part has ended, and the answer
-    /// waits for init's exit.
+    /// The reply to a delete of a container that was never started, after the runtime's delete has
+    /// ended: the answer is sent after init's exit.
     reply_after_exit: Option<Reply<Deleted>>,
 }
 
-/// An input of the owner's loop.
+/// An event that the owner's loop handles.
 enum Event {
     Command(Command),
     Completed(Completion),
 }
 
-/// Begins the create of a container and returns the container's task. `reply` receives the pid of
-/// init (0 for a checkpoint) when the create has ended.
+/// Begins the create of a container and returns the container's async task. `reply` receives the
+/// pid of init (0 for a checkpoint) when the create has ended.
 pub(crate) fn spawn(
     shared: Arc<Shared>,
     forget: Forget,
@@ -115,7 +119,8 @@ pub(crate) fn spawn(
         cancel: Cancel::default(),
         killed_while_creating: false,
         runc: None,
-        // Not known before the specification is read; until then nothing can be left behind.
+        // Unknown until the specification is read. Until then the container has no process that
+        // could be left behind.
         owns_pid_namespace: true,
         watched: None,
         init: Process::new(request.stdio.clone()),
@@ -141,13 +146,13 @@ impl Container {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         loop {
             let event = tokio::select! {
-                // Completions first: a request must see the state after them, never a process that
-                // is already reaped as running.
+                // Completions are handled before commands, so that a request never finds a process
+                // running that is already reaped.
                 biased;
                 completion = self.operations.next() => Event::Completed(completion),
                 command = commands.recv() => match command {
                     Some(command) => Event::Command(command),
-                    // The supervisor has dropped the handle, and no request holds a clone.
+                    // The supervisor has dropped the handle, and no request holds a clone of it.
                     None => return,
                 },
             };
@@ -161,7 +166,8 @@ impl Container {
             if flow.is_break() {
                 return;
             }
-            // After every event, since any of them may have ended the operation.
+            // This is done after every event, because any event may have ended the operation for
+            // which requests wait.
             self.retry_deferred();
         }
     }
@@ -188,8 +194,8 @@ impl Container {
             },
             Command::Kill { process, signal, all, reply } => match process {
                 ProcessId::Init => self.kill(signal, all, reply),
-                // `all` asks for the container's processes, and is ignored for an exec as by the Go
-                // shim.
+                // `all` means all processes of the container. For an exec it is ignored, as by the
+                // Go shim.
                 ProcessId::Exec(exec_id) => answer(reply, self.kill_exec(&exec_id, signal)),
             },
             Command::Pause { reply } => match self.step(Input::Pause) {
@@ -225,17 +231,17 @@ impl Container {
         }
     }
 
-    /// Makes a step of the lifecycle for a request. Returns the effect, and the runtime to perform
-    /// it.
+    /// Performs a step of the lifecycle for a request. Returns the effect, and the runtime that is
+    /// needed to perform it.
     ///
     /// # Errors
     ///
-    /// [`Denied`] if the state does not allow the request, or while there is no runtime.
+    /// [`Denied`] if the state does not allow the request, or if the container has no runtime yet.
     fn step(&mut self, input: Input) -> Result<(Effect, Arc<Runc>), Denied> {
         let (state, effect) = container::step(self.state, input)?;
         self.state = state;
-        // Only a create in progress has no runtime yet. It allows no request but its own abort,
-        // which `kill` and `delete` handle without the runtime.
+        // Only during the create there is no runtime yet. In that state only kill and delete are
+        // allowed, and the methods `kill` and `delete` handle them without the runtime.
         self.runc.clone().map(|runc| (effect, runc)).ok_or(Denied::NotCreated)
     }
 
@@ -244,12 +250,12 @@ impl Container {
         if self.deferred.len() < MAX_DEFERRED {
             self.deferred.push_back(command);
         }
-        // Otherwise the command is dropped, and its reply with it, so the client gets an error. The
-        // bound keeps a hanging runtime from filling the memory with requests.
+        // If the list is full, the command and its reply are dropped, so the client receives an
+        // error. Without the limit, a hanging runtime could fill the memory with requests.
     }
 
-    /// Retries the deferred requests in order. A request that must wait again goes to the end of
-    /// the list. Each is retried once, so the order stays.
+    /// Retries the deferred requests in order. A request that must still wait is appended to the
+    /// list again. Each request is retried once, so their order does not change.
     fn retry_deferred(&mut self) {
         if self.deferred.is_empty() || self.state.is_changing() {
             return;
@@ -283,7 +289,8 @@ impl Container {
     }
 }
 
-/// An exit for waiters of a process that never ran or that was deleted with its create.
+/// An exit for requests that wait for a process that never ran, or whose create was aborted by a
+/// delete.
 fn unknown_exit(pid: i32) -> Exit {
     Exit { timestamp: SystemTime::now(), pid, ended: UNKNOWN_STATUS }
 }

@@ -27,7 +27,7 @@ use crate::{
 impl Container {
     /// Handles State.
     pub(super) fn snapshot(&mut self, process: &ProcessId) -> Result<Snapshot, TaskError> {
-        // An exec reports the freeze of its container too, as under the Go shim.
+        // If the container is frozen, the state of an exec is paused as well, as in the Go shim.
         let frozen = match self.state {
             State::Creating | State::Deleted => return Err(Denied::NotCreated.into()),
             State::Pausing => Some(Status::Pausing),
@@ -41,7 +41,7 @@ impl Container {
                 | State::Starting { .. }
                 | State::Deleting { exit: None, .. } => Status::Created,
                 State::Stopped { .. } | State::Deleting { exit: Some(_), .. } => Status::Stopped,
-                // `Ending` too: init counts as running until its exit is reported.
+                // This includes `Ending`: init counts as running until its exit is reported.
                 _ => Status::Running,
             });
             let stdio = self.init.stdio.clone();
@@ -68,7 +68,7 @@ impl Container {
         Ok(Snapshot { bundle, pid: exec.state.pid(), status, stdio, exit: exec.state.exit() })
     }
 
-    /// Handles Wait: answers at once if the exit has been reported, else when it is.
+    /// Handles Wait: answers at once if the exit has been reported, otherwise when it is reported.
     pub(super) fn wait(&mut self, process: &ProcessId, reply: Reply<Exit>) {
         if matches!(self.state, State::Creating) {
             return answer(reply, Err(Denied::NotCreated.into()));
@@ -103,8 +103,8 @@ impl Container {
     pub(super) fn start(&mut self, reply: Reply<i32>) {
         match self.step(Input::Start) {
             Ok((_, runc)) if self.request.checkpoint.is_empty() => {
-                // Not earlier: a client takes the opening of its fifo as the sign that the process
-                // exists, writes its input and calls CloseIO, once.
+                // The input is not connected earlier: when the fifo is opened, a client assumes
+                // that the process exists, writes its input and calls CloseIO, only once.
                 self.init.begin_input();
                 self.operations.start(runc, self.id(), self.cancel.clone(), reply);
             }
@@ -113,7 +113,7 @@ impl Container {
                     let (shared, request) = (self.shared.clone(), self.request.clone());
                     self.operations.restore(shared, request, runc, io, self.cancel.clone(), reply);
                 }
-                // A delete that failed has closed the streams, so nothing can be restored.
+                // A failed delete has closed the streams, so the container cannot be restored.
                 None => {
                     let _ = self.step(Input::StartEnded { ok: false });
                     answer(reply, Err(TaskError::Abandoned));
@@ -128,8 +128,8 @@ impl Container {
     pub(super) fn kill(&mut self, signal: u32, all: bool, reply: Reply<()>) {
         match container::step(self.state, Input::Kill { all }) {
             Ok((_, Effect::Abort)) => {
-                // The create may end well before the cancellation reaches it. Then the new init is
-                // killed, since the client already has its answer.
+                // The create may succeed before the cancellation takes effect. In that case the new
+                // init is killed later, because the client has already received its answer.
                 self.killed_while_creating = true;
                 self.cancel.cancel();
                 answer(reply, Ok(()));
@@ -185,13 +185,14 @@ impl Container {
     pub(super) fn delete(&mut self, reply: Reply<Deleted>) {
         if self.state == State::Creating {
             self.cancel.cancel();
-            // Answered when the create has ended, which the cancellation hastens.
+            // The delete is answered when the create has ended, which happens soon because of the
+            // cancellation.
             return self.joined_deletes.push(reply);
         }
         match self.step(Input::Delete) {
             Ok((Effect::JoinDelete, _)) => self.joined_deletes.push(reply),
             Ok((_, runc)) => {
-                // Only a root filesystem that the shim has mounted is unmounted.
+                // The root filesystem is unmounted only if the shim has mounted it.
                 let rootfs = (!self.request.rootfs.is_empty())
                     .then(|| Bundle::new(&self.request.bundle).rootfs());
                 let io = self.init.detach();
