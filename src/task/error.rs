@@ -1,6 +1,7 @@
 //! The errors of task requests, and the ttrpc status that the client receives for each.
 //!
-//! Texts that the Go shim has too are copied to the byte: containerd and its clients match on them.
+//! Texts that the Go shim also has are exact copies, because containerd and its clients match on
+//! them.
 
 use std::{io, path::PathBuf};
 
@@ -86,7 +87,8 @@ pub enum TaskError {
     Pid {
         /// The kind of process: `container` for init, or `exec`.
         what: &'static str,
-        /// The reason: the file was not readable, held no pid, or named another process.
+        /// The reason: the file is not readable, contains no pid, or names a process that is no
+        /// child of this shim.
         why: String,
     },
     /// The process's stdin, stdout or stderr could not be set up.
@@ -106,13 +108,13 @@ pub enum TaskError {
     Bundle(#[from] BundleError),
     /// The shim is shutting down, the blocking pool dropped the work, or a restore has no streams
     /// because a failed delete has closed them.
-    #[error("the request was abandoned")]
+    #[error("the shim abandoned the request: it is shutting down or an operation ended early")]
     Abandoned,
 }
 
 impl TaskError {
-    /// The ttrpc status for the client. Both the code and the suffix of the text are the Go shim's,
-    /// because clients see both.
+    /// The ttrpc status for the client. The code and the suffix of the text are those of the Go
+    /// shim, because clients use both.
     #[must_use]
     pub fn status(&self) -> ttrpc::Error {
         let (code, suffix) = match self {
@@ -126,7 +128,7 @@ impl TaskError {
             Self::ContainerExists { .. } | Self::ExecExists { .. } => {
                 (Code::ALREADY_EXISTS, ": already exists")
             }
-            // Runtimes have no error codes, so `reason` was read from the text.
+            // Runtimes have no error codes, so the reason is derived from the text.
             Self::Kill(error) => match error.reason() {
                 Reason::NotRunning | Reason::NoSuchContainer => (Code::NOT_FOUND, ": not found"),
                 Reason::Other => (Code::UNKNOWN, ""),
@@ -155,7 +157,8 @@ impl TaskError {
     }
 }
 
-/// A checkpoint reports the first line only, as `criuError` of the Go shim does.
+/// The first line of a text. The error of a checkpoint contains only this line, as with `criuError`
+/// of the Go shim.
 fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }

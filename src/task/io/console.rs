@@ -15,16 +15,16 @@ use tokio::{io::Interest, net::UnixListener, time::timeout};
 use super::{IoError, flow};
 use crate::sys;
 
-/// Bytes of a socket path at most, exclusive. `sun_path` holds 108 with the NUL; containerd's own
-/// clients allow two less.
+/// The length in bytes that a socket path must not reach. `sun_path` holds 108 bytes with the NUL;
+/// containerd's own clients use two bytes less.
 const MAX_PATH_LEN: usize = 106;
 
-/// How long to wait for the terminal. The runtime has ended by then, so the terminal is queued
-/// already or never comes.
+/// The longest time to wait for the terminal. The wait begins after the runtime has ended, so the
+/// terminal is already queued or will never be sent.
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A listening socket in a directory of its own that no other user may enter. Dropping it removes
-/// both.
+/// A listening socket in a directory of its own that no other user may enter. Dropping this value
+/// removes the socket and the directory.
 #[derive(Debug)]
 pub(super) struct ConsoleSocket {
     listener: UnixListener,
@@ -33,8 +33,8 @@ pub(super) struct ConsoleSocket {
 }
 
 impl ConsoleSocket {
-    /// Creates the socket below `$XDG_RUNTIME_DIR`. If that is not set or cannot be used, below the
-    /// directory for temporary files.
+    /// Creates the socket below `$XDG_RUNTIME_DIR`. If that variable is not set or the directory
+    /// cannot be used, creates the socket below the directory for temporary files.
     pub(super) fn bind() -> Result<ConsoleSocket, IoError> {
         let preferred = env::var_os("XDG_RUNTIME_DIR").filter(|parent| !parent.is_empty());
         if let Some(socket) =
@@ -56,7 +56,7 @@ impl ConsoleSocket {
             false => Err(nix::Error::ENAMETOOLONG.into()),
         };
         let listener = bound.and_then(|listener| {
-            // tokio requires a listener that is non-blocking already.
+            // tokio requires that the listener is already non-blocking.
             listener.set_nonblocking(true)?;
             UnixListener::from_std(listener)
         });
@@ -88,12 +88,12 @@ impl ConsoleSocket {
             }
         });
         let master = master.await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        // The descriptor comes from another program, so its type is not certain.
+        // The descriptor was sent by another program, so its type must be checked.
         if !nix::unistd::isatty(&master)? {
             return Err(nix::Error::ENOTTY.into());
         }
-        // The flag belongs to the open file description, and the runtime has closed its copy or is
-        // about to.
+        // The flag belongs to the open file description, which the runtime shares. This is safe,
+        // because the runtime has closed its descriptor or is about to close it.
         flow::set_nonblocking(&master, true)?;
         Ok(master)
     }
@@ -106,7 +106,8 @@ impl Drop for ConsoleSocket {
 }
 
 fn remove(path: &Path, directory: &Path) {
-    // A failure cannot be handled here. The directory holds nothing but the socket.
+    // Errors are ignored, because they cannot be handled here. The directory contains only the
+    // socket.
     let _ = std::fs::remove_file(path);
     let _ = std::fs::remove_dir(directory);
 }

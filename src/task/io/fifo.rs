@@ -1,17 +1,18 @@
-//! A client's fifos: opened without waiting for the client, and kept open while clients come and
-//! go.
+//! A client's fifos: opened without waiting for the client, and kept open while clients connect and
+//! disconnect.
 //!
-//! The shim holds both ends of each fifo. So no open waits for the other side, the process gets no
-//! `SIGPIPE` when a client leaves, and a client that comes back (a restarted containerd) continues
-//! to read.
+//! The shim holds both ends of each fifo. So no open(2) waits for the other end, the process
+//! receives no `SIGPIPE` when a client disconnects, and a client that connects again (a restarted
+//! containerd) continues to read.
 //!
-//! The price: while no client reads, the fifo and the pipe behind it fill (64 KiB each) and the
-//! process blocks in its write(2). This is the policy: bytes of a living process are never dropped.
+//! The disadvantage: while no client reads, the fifo and the pipe of the process fill (64 KiB
+//! each), and then the process blocks in write(2). This is intended, because output of a living
+//! process must not be dropped.
 //!
-//! Both pipes keep the size that the kernel gives them. With 256 KiB each, a gibibyte passes in 0.3
-//! s instead of 0.7 s. But the pages count against one limit for all of root's pipes
-//! (`pipe-user-pages-soft`, 64 MiB); beyond it, every new pipe of a container's root gets only two
-//! pages. And 0.7 s is what the same fifo takes without a shim.
+//! Both pipes keep the size that the kernel gives them. With 256 KiB each, relaying 1 GiB would
+//! take 0.3 s instead of 0.7 s. But the pages count against one limit for all pipes of root
+//! (`pipe-user-pages-soft`, 64 MiB); beyond this limit, every new pipe of root in a container has
+//! only two pages. Without a shim, the same fifo also takes 0.7 s.
 
 use std::{
     io,
@@ -43,42 +44,44 @@ use super::{
 };
 use crate::sys;
 
-/// How long output waits for a reader after its process was deleted.
+/// The longest time that output is kept for a reader after its process was deleted.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
 
 /// First and longest interval of checking whether a reader has opened the fifo. Polling is
-/// necessary because the kernel does not notify a writer of it (`fifo_open`, Linux 6.18, wakes
-/// blocked openers only).
+/// necessary because the kernel does not notify a writer when a reader opens the fifo (`fifo_open`,
+/// Linux 6.18, wakes only blocked calls of open).
 const READER_CHECK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
 /// The fifo that a client reads an output from.
 #[derive(Debug)]
 pub(super) struct Fifo {
     write: AsyncFd<OwnedFd>,
-    /// Never read from. Held open so that the process gets no `SIGPIPE` while no client reads.
+    /// The shim's own read end, which is never read from. It is kept open so that the process
+    /// receives no `SIGPIPE` while no client reads.
     read: OwnedFd,
-    /// Whether the last step moved a page or more, so that the next one splices.
+    /// Whether the last step moved a page or more, so that the next step uses splice(2).
     bulk: bool,
 }
 
 impl Fifo {
     /// Opens both ends without waiting for a client.
     pub(super) fn open(path: &Path) -> io::Result<Fifo> {
-        // The read end first: opening the write end of a fifo without a reader fails (ENXIO).
+        // The read end is opened first: opening the write end of a fifo without a reader fails
+        // (ENXIO).
         let read = open(path, OFlag::O_RDONLY | FLAGS, Mode::empty())?;
         let write = same_fifo(&read, OFlag::O_WRONLY)?;
         Ok(Fifo { write: sys::watched(write, Interest::WRITABLE)?, read, bulk: false })
     }
 
-    /// Moves what a pipe has, at most `max` bytes. Waits for space in the fifo, never for bytes in
-    /// the pipe.
+    /// Moves the bytes that are in a pipe, at most `max`. Waits for space in the fifo, never for
+    /// bytes in the pipe.
     pub(super) async fn transfer(
         &mut self,
         from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
         max: usize,
     ) -> io::Result<Step> {
         let step = match self.bulk {
-            // Splicing is faster for bulk output; copying lets short lines share a page.
+            // splice(2) is faster for bulk output. Copying lets short lines share a page.
             true => flow::splice(from, &self.write, max).await?,
             false => flow::copy(from, &self.write, max).await?,
         };
@@ -91,11 +94,12 @@ impl Fifo {
         flow::write_all(&self.write, bytes).await
     }
 
-    /// Closes the fifo as soon as a client has it open or has read everything. The kernel drops the
-    /// contents of a fifo when its last descriptor is closed, so without this wait a late client
-    /// would find nothing.
+    /// Closes the fifo as soon as a client has opened it or has read all output. The kernel drops
+    /// the contents of a fifo when its last descriptor is closed, so without this wait a late
+    /// client would receive nothing.
     ///
-    /// Closes at once if nothing is unread, and in any case [`LINGER`] after all was closed.
+    /// Closes the fifo at once if it is empty, and at the latest [`LINGER`] after the
+    /// [`ProcessIo`](super::ProcessIo) was dropped.
     pub(super) async fn linger(self, mut life: Life) {
         let Fifo { write, read, .. } = self;
         // The shim's own read end would count as a reader in the check below.
@@ -114,8 +118,8 @@ impl Fifo {
     }
 }
 
-/// Opens the fifo that a client writes a process's input to. Returns the read end and a writer of
-/// the shim's own. While that writer is open, a client that leaves does not end the input.
+/// Opens the fifo that a client writes a process's input to. Returns the read end and a write end
+/// for the shim. While that write end is open, the input does not end when a client disconnects.
 pub(super) fn open_input(path: &Path) -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
     let read = open(path, OFlag::O_RDONLY | FLAGS, Mode::empty())?;
     let write = same_fifo(&read, OFlag::O_WRONLY)?;
@@ -129,8 +133,8 @@ pub(super) fn is_fifo(path: &Path) -> io::Result<bool> {
 
 const FLAGS: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY);
 
-/// Opens another end of an open fifo. Through the descriptor, because `path` may mean another file
-/// by now.
+/// Opens another end of an open fifo, through its descriptor and not by its path, which may now be
+/// another file.
 fn same_fifo(fifo: &OwnedFd, access: OFlag) -> io::Result<OwnedFd> {
     if !std::fs::File::from(fifo.try_clone()?).metadata()?.file_type().is_fifo() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a fifo"));

@@ -1,8 +1,8 @@
-//! Output into a file. Writes run on the blocking pool, so that a slow disk delays only one stream.
+//! Output to a file. Writes run on the blocking pool, so that a slow disk delays only one stream.
 //!
-//! A write error never stops the container. What cannot be written is dropped, and a warning is
-//! logged once a minute at most (containerd issue 12462: any error ended the copy, and the
-//! container hung).
+//! A write error never stops the container. Bytes that cannot be written are dropped, and a warning
+//! is logged once a minute at most. In containerd issue 12462, an error ended the copying and the
+//! container hung.
 
 use std::{
     fs::{File, OpenOptions},
@@ -21,7 +21,8 @@ use tracing::warn;
 
 use super::flow::{self, Step};
 
-/// Bytes that are read and written at a time. Allocated only while there is output.
+/// The size in bytes of the buffer for one read and write. The buffer is allocated only while there
+/// is output.
 const CHUNK: usize = 64 << 10;
 
 /// Shortest interval between two warnings about one file.
@@ -34,9 +35,9 @@ pub(super) struct LogFile {
     path: PathBuf,
     /// The read buffer. Empty while the source has no bytes.
     chunk: Vec<u8>,
-    /// Bytes that were not written since the last warning.
+    /// The number of bytes that were dropped since the last warning.
     dropped: usize,
-    /// When the last warning was logged.
+    /// The time of the last warning.
     warned: Option<Instant>,
 }
 
@@ -46,13 +47,14 @@ impl LogFile {
         LogFile { file, path: path.to_owned(), chunk: Vec::new(), dropped: 0, warned: None }
     }
 
-    /// The same open file for another stream. Each stream counts its own dropped bytes.
+    /// A [`LogFile`] for another stream, with the same open file. Each stream counts its own
+    /// dropped bytes.
     pub(super) fn share(&self) -> LogFile {
         LogFile::new(Arc::clone(&self.file), &self.path)
     }
 
-    /// Moves what the source has, at most one chunk. Not cancel safe: a chunk that was read may be
-    /// lost.
+    /// Moves the bytes that are in the source, at most `max` and at most one chunk. Not cancel
+    /// safe: a chunk that was read may be lost.
     pub(super) async fn transfer(
         &mut self,
         from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
@@ -71,7 +73,7 @@ impl LogFile {
         Ok(step)
     }
 
-    /// Writes `chunk` or drops what cannot be written, and returns the buffer.
+    /// Writes `chunk`, drops the bytes that cannot be written, and returns the buffer.
     pub(super) async fn write(&mut self, chunk: Vec<u8>) -> Vec<u8> {
         let file = Arc::clone(&self.file);
         let written = spawn_blocking(move || {
@@ -86,7 +88,7 @@ impl LogFile {
                 self.warn_rate_limited(&error);
                 chunk
             }
-            // The pool is shutting down, because the shim is.
+            // The pool is shutting down, because the shim exits.
             Err(_) => Vec::new(),
         }
     }
@@ -96,7 +98,12 @@ impl LogFile {
             return;
         }
         let dropped_bytes = self.dropped;
-        warn!(path = %self.path.display(), %error, dropped_bytes, "output not written");
+        warn!(
+            path = %self.path.display(),
+            %error,
+            dropped_bytes,
+            "dropped output of a process: failed to write it to the file"
+        );
         self.warned = Some(Instant::now());
         self.dropped = 0;
     }
@@ -104,9 +111,14 @@ impl LogFile {
 
 impl Drop for LogFile {
     fn drop(&mut self) {
-        // The bytes that were dropped since the last warning would not be reported otherwise.
+        // Without this warning, the bytes that were dropped since the last warning would not be
+        // reported.
         if self.dropped > 0 {
-            warn!(path = %self.path.display(), dropped_bytes = self.dropped, "output not written");
+            warn!(
+                path = %self.path.display(),
+                dropped_bytes = self.dropped,
+                "dropped output of a process: failed to write it to the file"
+            );
         }
     }
 }
@@ -127,16 +139,16 @@ pub(super) fn open_output(path: &Path, create: bool) -> io::Result<File> {
 /// Opens a file or a device to read the input of a process from.
 pub(super) fn open_input(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // The flags are those of `open_output`, for the same reasons.
+    // `open_output` has the same flags for the same reasons.
     blocking(options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
 }
 
 /// Makes a file that was opened with `O_NONBLOCK` blocking, for use on the blocking pool. Refuses a
-/// fifo that has replaced the file since it was checked: it would block a thread of that pool for
-/// ever.
+/// fifo that has replaced the file since it was checked, because a fifo could block a thread of
+/// that pool without end.
 fn blocking(file: File) -> io::Result<File> {
     if file.metadata()?.file_type().is_fifo() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "has become a fifo"));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the file has become a fifo"));
     }
     flow::set_nonblocking(&file, false)?;
     Ok(file)

@@ -1,11 +1,11 @@
 //! Moves bytes from descriptor to descriptor, without blocking and without losing a wake-up.
 //!
-//! tokio uses edge-triggered epoll. A readiness may be cleared only after the kernel itself
-//! answered "would block", and only the readiness of that descriptor. But splice(2) does not report
-//! which of its two ends would block, so poll(2) is called afterwards: an end that is not ready
-//! *then* causes an edge when it becomes ready *later*. No wake-up is lost between the two calls:
-//! any later event sets a cleared readiness again (tokio counts driver ticks), and the driver does
-//! not run in between.
+//! tokio uses edge-triggered epoll. The readiness of a descriptor may be cleared only after a
+//! system call on that descriptor has returned "would block". But splice(2) does not report which
+//! of its two ends would block, so poll(2) is called after it: an end that is not ready at the poll
+//! causes an edge when it becomes ready later. No wake-up is lost between the two calls, because
+//! tokio's driver does not run between them, and any later event sets a cleared readiness again
+//! (tokio counts driver ticks).
 
 use std::{
     io::{self, ErrorKind},
@@ -17,10 +17,12 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 use crate::sys;
 
-/// Bytes that a stream may move before it yields to other tasks: about a millisecond's worth.
+/// The number of bytes that a stream may move before it yields to other async tasks. Moving them
+/// takes about a millisecond.
 const YIELD_AFTER: usize = 1 << 20;
 
-/// Bytes to request of one splice(2) at most. By default limits no pipe holds more.
+/// The largest number of bytes to request of one splice(2). With the kernel's default limits no
+/// pipe holds more.
 const MAX_SPLICE: usize = 1 << 20;
 
 /// The result of moving bytes once.
@@ -28,7 +30,7 @@ const MAX_SPLICE: usize = 1 << 20;
 pub(super) enum Step {
     /// This number of bytes was moved.
     Moved(usize),
-    /// The source is empty now, and its readiness was cleared.
+    /// The source is empty, and its readiness was cleared.
     Dry,
     /// The source has ended.
     End,
@@ -39,7 +41,8 @@ pub(super) enum Step {
 pub(super) struct Budget(usize);
 
 impl Budget {
-    /// Adds to the count, and yields to other tasks once it reaches [`YIELD_AFTER`].
+    /// Adds `bytes` to the count. Yields to other async tasks and resets the count once it reaches
+    /// [`YIELD_AFTER`].
     pub(super) async fn spend(&mut self, bytes: usize) {
         self.0 += bytes;
         if self.0 >= YIELD_AFTER {
@@ -49,20 +52,22 @@ impl Budget {
     }
 }
 
-/// The size of a page. Small writes to a pipe share a page; a spliced page is never added to.
+/// The size of a page. Small writes to a pipe share a page; nothing is ever appended to a spliced
+/// page.
 const PAGE: usize = 4 << 10;
 
-/// Copies what a pipe has, at most a page, into another pipe. Waits for space, never for bytes.
+/// Copies the bytes that are in a pipe, at most a page, into another pipe. Waits for space, never
+/// for bytes.
 ///
-/// Meant for small amounts. A pipe has 16 slots. A spliced line takes a slot of its own, while a
-/// written line is appended to the last page (`pipe_write`, Linux 6.18). Sixteen short lines must
+/// For small amounts of output. A pipe has 16 slots. A spliced line takes a slot of its own, while
+/// a written line is appended to the last page (`pipe_write`, Linux 6.18). Sixteen short lines must
 /// not fill a client's fifo.
 pub(super) async fn copy(
     from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
     to: &AsyncFd<OwnedFd>,
     max: usize,
 ) -> io::Result<Step> {
-    // The buffer is on the stack, and only during this call: an idle stream has none.
+    // The buffer is on the stack of this call, so an idle stream has no buffer.
     let (step, rest) = copy_now(from, to, max.min(PAGE))?;
     write_all(to, &rest).await?;
     Ok(step)
@@ -82,13 +87,14 @@ fn copy_now(
     let mut page = [0; PAGE];
     let step = read(from, &mut page[..max])?;
     let Step::Moved(count) = step else { return Ok((step, Vec::new())) };
-    // An error counts as nothing written: the caller writes the rest, and receives the error there.
+    // After an error no byte counts as written. The caller then writes all bytes and receives the
+    // error from that write.
     let written = nix::unistd::write(to.get_ref(), &page[..count]).unwrap_or(0);
     Ok((step, page[written..count].to_vec()))
 }
 
-/// Moves what a pipe has, at most `max` bytes, into another pipe. Waits for space. Does not wait
-/// for bytes: the caller has done that. Cancel safe.
+/// Moves the bytes that are in a pipe, at most `max`, into another pipe. Waits for space, but not
+/// for bytes, for which the caller has waited. Cancel safe.
 pub(super) async fn splice(
     from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
     to: &AsyncFd<OwnedFd>,
@@ -102,18 +108,20 @@ pub(super) async fn splice(
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let has_room = is_ready(to.get_ref(), PollFlags::POLLOUT);
-                // Only an end that would block may be cleared, see the module documentation.
+                // Only the readiness of an end that would block may be cleared, see the module
+                // documentation.
                 if !has_room {
                     room.clear_ready();
                 }
                 if !is_ready(from.get_inner(), PollFlags::POLLIN) {
                     from.clear_ready();
-                    // An edge follows when bytes arrive, so the caller can wait for readiness.
+                    // epoll reports an edge when bytes arrive, so the caller can wait for
+                    // readiness.
                     return Ok(Step::Dry);
                 }
                 if has_room {
-                    // Both ends are ready now, although the kernel refused. Yields first, in case
-                    // it refuses again.
+                    // Both ends are ready now, although splice(2) would have blocked. The loop
+                    // yields before it retries, in case splice(2) fails in the same way again.
                     tokio::task::yield_now().await;
                 }
             }
@@ -148,7 +156,7 @@ pub(super) fn read_now(from: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> 
     }
 }
 
-/// Writes all of `bytes`, and waits for the reader as long as that takes. Not cancel safe.
+/// Writes all of `bytes`, and waits for the reader without a limit. Not cancel safe.
 pub(super) async fn write_all(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut room = to.writable().await?;
@@ -162,11 +170,11 @@ pub(super) async fn write_all(to: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Re
     Ok(())
 }
 
-/// Whether poll(2) reports one of `events`, an error or a hang-up now.
+/// Whether poll(2) currently reports one of `events`, an error or a hang-up.
 pub(super) fn is_ready(fd: impl AsFd, events: PollFlags) -> bool {
     let mut fds = [PollFd::new(fd.as_fd(), events)];
-    // If poll(2) fails (no memory), the readiness stays set. That costs one more try, but loses no
-    // wake-up.
+    // If poll(2) fails (no memory), the readiness stays set. This costs one more attempt, but loses
+    // no wake-up.
     poll(&mut fds, PollTimeout::ZERO).map_or(true, |ready| ready > 0)
 }
 

@@ -1,9 +1,9 @@
 //! The input of a process: from the client's fifo or file to the pipe of the process.
 //!
 //! The relay begins when the process is about to start, and ends with the process. The pipe is
-//! closed at the end of the client's input. For a fifo, that is when
-//! [`CloseIO`](super::ProcessIo::close_stdin) has dropped the shim's own writer and every client
-//! has closed theirs.
+//! closed at the end of the client's input. The input from a fifo ends when
+//! [`CloseIO`](super::ProcessIo::close_stdin) has dropped the shim's own write end and every client
+//! has closed its write end.
 
 use std::{
     fs::File,
@@ -26,11 +26,12 @@ use super::{
 };
 use crate::model::ObservedContainer;
 
-/// Bytes that are read from a file at a time. The buffer exists only while a file is read.
+/// The size in bytes of the buffer for one read of a file. The buffer exists only while a file is
+/// read.
 const CHUNK: usize = 64 << 10;
 
-/// Receives a notice for each part of the input that was delivered; `None` if the container is not
-/// observed.
+/// The object that is notified of each part of the input that was delivered; `None` if the
+/// container is not observed.
 pub(super) type Tap = Option<Arc<dyn ObservedContainer>>;
 
 /// The source of the input.
@@ -42,16 +43,19 @@ pub(super) enum Feed {
     File(PathBuf),
 }
 
-/// Relays the input into the process's pipe, until either ends.
+/// Relays the input into the process's pipe, until the input ends or the process does not read it
+/// any more.
 pub(super) async fn relay(feed: Feed, pipe: AsyncFd<OwnedFd>, mut life: Life) {
     if !life.released().await {
         return;
     }
     select! {
         biased;
-        // The exit first: a client that keeps writing must not keep the relay of a dead process.
+        // The exit is checked first: a client that continues to write must not prevent the relay of
+        // a dead process from ending.
         () = life.exited() => {}
-        // No reader is left: the process has closed its input, or has ended with all its children.
+        // The pipe has no reader any more: the process has closed its input, or it has exited and
+        // so have its children.
         _ = pipe.ready(Interest::ERROR) => {}
         // The result is ignored: a process that leaves its input unread is not an error.
         _ = copy_all(&feed, &pipe) => {}
@@ -100,7 +104,7 @@ pub(super) async fn open_file(path: &Path) -> io::Result<Arc<File>> {
     on_blocking_pool(move || file::open_input(&path)).await.map(Arc::new)
 }
 
-/// Reads the next part of a file; empty at its end.
+/// Reads the next part of a file. The result is empty at the end of the file.
 pub(super) async fn read_file(file: &Arc<File>) -> io::Result<Vec<u8>> {
     let file = Arc::clone(file);
     on_blocking_pool(move || {

@@ -1,13 +1,13 @@
 //! Loggers: programs that read a process's output (`binary://`).
 //!
-//! The process writes to the logger's pipes directly. Nothing is copied here, so none of its output
-//! can be quoted. The protocol is that of containerd's `docs/` on logging: descriptor 3 is stdout
-//! and 4 is stderr; the logger closes 5 when it is ready. Its environment is `CONTAINER_ID` and
-//! `CONTAINER_NAMESPACE` only.
+//! The process writes directly to the logger's pipes. The shim does not see the output, so it
+//! cannot quote it in an error. The protocol is that of containerd's `docs/` on logging: the logger
+//! reads stdout from descriptor 3 and stderr from descriptor 4, and closes descriptor 5 when it is
+//! ready. Its environment has `CONTAINER_ID`, `CONTAINER_NAMESPACE`, and the variables of its URI.
 //!
 //! A logger is expected to exit when its pipes end; [`ProcessIo::drain`](super::ProcessIo::drain)
-//! waits for that. A logger that stays is sent `SIGTERM` at the close and `SIGKILL` 12 s later, in
-//! the background.
+//! waits for that. A logger that does not exit is sent `SIGTERM` when
+//! [`ProcessIo`](super::ProcessIo) is dropped, and `SIGKILL` 12 s later, in the background.
 
 use std::{
     os::fd::{AsFd as _, OwnedFd},
@@ -30,7 +30,8 @@ use crate::{
     sys::{self, process::SpawnAttr},
 };
 
-/// How long a logger may take to become ready. containerd's own shim waits for ever.
+/// The longest time that a logger may take to become ready. containerd's own shim waits without a
+/// limit.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time from `SIGTERM` to `SIGKILL`, the same as in containerd's own shim.
@@ -48,7 +49,7 @@ pub(super) struct Pipes {
 pub(super) struct Logger {
     child: Child,
     reaper: Reaper,
-    /// Whether it was reaped or killed, so that its pid must not be used any more.
+    /// Whether the logger was reaped or killed, so that its pid must not be used any more.
     ended: bool,
 }
 
@@ -78,10 +79,10 @@ impl Logger {
             .env("CONTAINER_ID", container.container_id)
             .env("CONTAINER_NAMESPACE", container.namespace);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        // In this order they become descriptors 3, 4 and 5 of the logger.
+        // In this order the pipes become descriptors 3, 4 and 5 of the logger.
         let attr = SpawnAttr { inherit: vec![stdout, stderr, for_ready], ..SpawnAttr::default() };
         let child = reaper.spawn(&mut command, attr).map_err(failed)?;
-        // The command holds copies of the logger's ends, which would supervise the pipes open.
+        // `command` holds copies of the logger's ends, which would keep the pipes open.
         drop(command);
 
         let mut logger = Logger { child, reaper: reaper.clone(), ended: false };
@@ -98,8 +99,8 @@ impl Logger {
         }
     }
 
-    /// Waits for readiness: a byte on the pipe is `true`; its end, or the end of the logger, is
-    /// `false`.
+    /// Waits until the logger reports readiness. Returns `true` for a byte on the pipe, and `false`
+    /// if the pipe was closed without a byte or the logger has exited.
     async fn ready(&mut self, pipe: &AsyncFd<OwnedFd>) -> bool {
         select! {
             biased;
@@ -113,7 +114,8 @@ impl Logger {
         }
     }
 
-    /// Waits for the logger to exit, and ends it when all is closed. Drops `undrained` after that.
+    /// Waits for the logger to exit, and ends it when the [`ProcessIo`](super::ProcessIo) is
+    /// dropped. Drops `undrained` after that.
     pub(super) async fn supervise(mut self, mut life: Life, undrained: watch::Receiver<()>) {
         if !self.ended {
             select! {
@@ -133,7 +135,10 @@ impl Logger {
 
     fn kill(&mut self) {
         if !self.ended {
-            warn!(pid = self.child.pid, "logging binary killed");
+            warn!(
+                pid = self.child.pid,
+                "killed a logging binary: it did not become ready, or did not exit in time"
+            );
             // Fails only if the logger has just been reaped.
             let _ = self.reaper.kill_group(self.child.pid);
             self.ended = true;
@@ -141,7 +146,7 @@ impl Logger {
     }
 
     fn signal(&self, signal: Signal) {
-        // As in `kill`.
+        // Fails only if the logger has just been reaped, as in `kill`.
         let _ = self.reaper.signal(self.child.pid, signal);
     }
 }

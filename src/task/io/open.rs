@@ -29,8 +29,8 @@ use super::{
 use crate::{reaper::Reaper, sys};
 
 impl ProcessIo {
-    /// Creates the pipe for the process's stdin if the client gave a path. The path must exist; it
-    /// is opened later, by [`ProcessIo::begin_input`].
+    /// Creates the pipe for the process's stdin if the client gave a path. The path must exist;
+    /// [`ProcessIo::begin_input`] opens it later.
     pub(super) fn prepare_input(&mut self, stdio: &Stdio, owner: Owner) -> Result<(), IoError> {
         let Some(path) = input_path(&stdio.stdin)? else { return Ok(()) };
         let (read, write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -57,21 +57,23 @@ impl ProcessIo {
                 let (logger, pipes) = Logger::start(what, owner, container, reaper).await?;
                 self.child.stdout = Some(pipes.stdout);
                 self.child.stderr = Some(pipes.stderr);
-                // There is no relay to wait for, so a drain waits until the logger has exited.
+                // The shim does not relay this output, so a drain waits until the logger has
+                // exited.
                 spawn_relay(logger.supervise(Life::new(&self.phase), self.undrained.subscribe()));
                 return Ok(());
             }
             Target::File(path) => {
                 let stdout = Sink::open(path, true).await?;
-                // One open file description for both streams: each write(2) appends, so they do not
-                // overwrite each other.
+                // Both streams use one open file description. Each write(2) appends, so the streams
+                // do not overwrite each other.
                 let stderr = stdout.share(path)?;
                 (Some(stdout), Some(stderr))
             }
             Target::Path(path) => {
                 let stdout = Sink::open(path, false).await?;
                 let stderr = match Target::parse(&stdio.stderr)? {
-                    // The same path twice means one open file, for the same reason as above.
+                    // If both paths are the same, the streams share one open file, for the same
+                    // reason as above.
                     Target::Path(same) if same == *path => Some(stdout.share(path)?),
                     other => open_sink(&other).await?,
                 };
@@ -87,8 +89,8 @@ impl ProcessIo {
         Ok(())
     }
 
-    /// Prepares the streams of a process with a terminal. The terminal itself arrives later, on the
-    /// console socket.
+    /// Prepares the streams of a process with a terminal. The terminal itself is received later,
+    /// from the console socket.
     pub(super) async fn open_terminal(
         &mut self,
         stdio: &Stdio,
@@ -106,18 +108,19 @@ impl ProcessIo {
         let socket = ConsoleSocket::bind()?;
         let sink = match stdout {
             Target::Logger(what) => {
-                // A terminal has no stderr: that pipe ends at once.
+                // A terminal has no stderr, so the logger's pipe for stderr ends at once.
                 let (logger, pipes) = Logger::start(what, owner, container, reaper).await?;
                 spawn_relay(logger.supervise(Life::new(&self.phase), self.undrained.subscribe()));
                 Sink::Logger(nonblocking(pipes.stdout, Interest::WRITABLE)?)
             }
             other => open_sink(other).await?.unwrap_or(Sink::Discard),
         };
-        // The process writes to its terminal, so this pipe captures only what the runtime itself
-        // prints. Its receiver is separate because a drain must not wait for it.
+        // The process writes to its terminal, so this pipe captures only the output of the runtime
+        // itself. The pipe has an `undrained` channel of its own, because a drain must not wait for
+        // this pipe.
         let (_, undrained_capture) = watch::channel(());
         let capture = self.begin_output(Sink::Discard, Owner::default(), undrained_capture)?;
-        // One pipe for both, so the quote keeps the order of the two streams.
+        // Both streams share one pipe, so that a quote has their output in the original order.
         self.child.stderr = Some(capture.try_clone().map_err(IoError::Pipe)?);
         self.child.stdout = Some(capture);
         let undrained = self.undrained.subscribe();
@@ -145,7 +148,7 @@ impl ProcessIo {
 
 impl Owner {
     /// Changes the owner of the container's end of a pipe. Both ends of a pipe are one inode, so
-    /// this changes the other end as well.
+    /// this also changes the owner of the other end.
     pub(super) fn give(self, end: impl AsFd) -> Result<(), IoError> {
         if self == Owner::default() {
             return Ok(());
@@ -154,8 +157,8 @@ impl Owner {
     }
 }
 
-/// The path of a client's input; `None` if the client gave none. An error if nothing exists at the
-/// path.
+/// The path of a client's input; `None` if the client gave no path. An error if no file exists at
+/// the path.
 fn input_path(path: &str) -> Result<Option<PathBuf>, IoError> {
     if path.is_empty() {
         return Ok(None);

@@ -5,15 +5,15 @@
 //! pipe ──► memory, ≤ 1 MiB ──► held output, then pipe ──► sink ──► linger (fifo) ──► closed
 //! ```
 //!
-//! Output is held first, because until `create`, `exec` or `restore` has succeeded it is the OCI
-//! *runtime* that prints. If the runtime fails, the error quotes its last output
-//! ([`Source::quote`]); and no client can stall the runtime.
+//! Output is held first, because until `create`, `exec` or `restore` has succeeded it is the output
+//! of the OCI *runtime*. If the runtime fails, the error quotes the end of its output
+//! ([`Source::quote`]). Because its output is held, no client can stall the runtime.
 //!
 //! An exec's own process may print before its runtime has returned. So held output is never dropped
-//! or reordered: it is forwarded before anything newer. More than 1 MiB must come from the process
-//! itself, so the stream is then released before the request has succeeded. If a runtime itself
-//! prints more than 1 MiB to a client that does not read, it waits for that client until the
-//! runtime's own time limit ends it.
+//! or reordered: it is forwarded before any newer output. If there is more than 1 MiB, it is
+//! probably output of the process itself, so the stream is then released before the request has
+//! succeeded. If a runtime itself prints more than 1 MiB to a client that does not read, it waits
+//! for that client until the runtime's own time limit ends it.
 
 use std::{
     io,
@@ -37,13 +37,14 @@ use super::{
 };
 use crate::sys;
 
-/// Bytes of one stream that are held in memory at most.
+/// The largest number of bytes of one stream that are held in memory.
 const HOLD_LIMIT: usize = 1 << 20;
 
-/// Bytes of the runtime's output that are quoted at most.
+/// The largest number of bytes of the runtime's output that are quoted.
 pub(super) const QUOTE_LIMIT: usize = 4 << 10;
 
-/// The shim's end of an output pipe. First the runtime writes to the other end, then the process.
+/// The shim's end of an output pipe. The runtime writes to the other end first, and later the
+/// process.
 #[derive(Debug)]
 pub(super) struct Source {
     pipe: AsyncFd<OwnedFd>,
@@ -53,19 +54,19 @@ pub(super) struct Source {
 #[derive(Debug, Default)]
 struct Held {
     bytes: Vec<u8>,
-    /// More output came than can be held. `bytes` then is the end of the held output, kept to be
-    /// quoted.
+    /// Whether there was more output than can be held. If so, `bytes` is the end of the held
+    /// output, kept to be quoted.
     overflowed: bool,
 }
 
 /// The result of reading the pipe during the holding phase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pulled {
-    /// The pipe is empty now.
+    /// The pipe is empty.
     Dry,
     /// The last writer has closed the pipe.
     End,
-    /// The limit is reached, so the output goes to the client from here on.
+    /// The limit is reached, so all output now goes to the client.
     Overflow,
 }
 
@@ -76,8 +77,8 @@ impl Source {
         Ok(Arc::new(Source { pipe, held: Mutex::default() }))
     }
 
-    /// The end of the output so far, at most [`QUOTE_LIMIT`] bytes. Reads the pipe itself, because
-    /// the relay may not have run since the runtime died.
+    /// The last bytes of the output, at most [`QUOTE_LIMIT`]. Also reads the bytes that are in the
+    /// pipe, because the relay may not have run since the runtime ended.
     pub(super) fn quote(&self) -> Vec<u8> {
         let mut held = self.lock();
         self.pull(&mut held);
@@ -101,8 +102,8 @@ impl Source {
         }
     }
 
-    /// Takes the held output in order to forward it. With `overflowed`, keeps a copy of its end to
-    /// be quoted.
+    /// Takes the held output in order to forward it. If `overflowed` is true, keeps a copy of the
+    /// end of the output to be quoted.
     fn take(&self, overflowed: bool) -> Vec<u8> {
         let mut held = self.lock();
         held.overflowed |= overflowed;
@@ -114,12 +115,12 @@ impl Source {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        // A reader that panicked has left whole chunks only, so the bytes are consistent.
+        // A reader that panicked has appended only whole chunks, so the bytes are consistent.
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Relays one stream from its first byte to its last. Drops `undrained` when everything is in the
+/// Relays one stream from its first byte to its last. Drops `undrained` when all output is in the
 /// sink.
 pub(super) async fn relay(
     source: Arc<Source>,
@@ -135,20 +136,22 @@ pub(super) async fn relay(
     };
     select! {
         () = carry(&source, held, &mut sink, life.clone()) => {}
-        () = overdue => return warn!("output lost: its reader was too slow"),
+        () = overdue => return warn!("lost output of a process: its reader was too slow"),
     }
-    // The pipe is closed before the linger: a drain ends here, and waits for no reader of the fifo.
+    // The pipe is closed before `finish`: a drain ends here, and does not wait for a reader of the
+    // fifo.
     drop((source, undrained));
     sink.finish(life).await;
 }
 
-/// Holds the output until it may go to the client, and returns it. `None` if it never may, because
-/// the stdio was closed before the release.
+/// Holds the output until it may go to the client, and returns the held output. `None` if the stdio
+/// was closed before the release, so that the output must not be delivered.
 async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     loop {
         let mut ready = select! {
             biased;
-            // Release first: from then on `carry` moves the bytes, and nothing more is held.
+            // The release is checked first: after it `carry` moves the bytes, and no more output is
+            // held.
             released = life.released() => return released.then(|| source.take(false)),
             ready = source.pipe.readable() => ready.ok()?,
         };
@@ -161,8 +164,9 @@ async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     }
 }
 
-/// Moves the held output, then everything from the pipe until it ends. If all is closed before,
-/// moves only what is in the pipe at that time.
+/// Moves the held output, then all output from the pipe until the pipe ends. If the
+/// [`ProcessIo`](super::ProcessIo) is dropped before, moves only the bytes that are in the pipe at
+/// that time.
 async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) {
     if !held.is_empty() {
         sink.write(held).await;
@@ -172,15 +176,17 @@ async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) 
     loop {
         let ready = select! {
             biased;
-            // Close first, so that the rest is measured before more of it is moved.
+            // The close is checked first, so that the remaining bytes are counted before more of
+            // them are moved.
             () = life.closed(), if left.is_none() => {
-                // A surviving process may go on writing for ever, so the rest is bounded by what is
-                // there now.
+                // A surviving process may write without end, so only the bytes that are in the pipe
+                // now are moved.
                 left = Some(sys::fd::bytes_waiting(source.pipe.get_ref()).unwrap_or(0));
                 continue;
             }
             ready = source.pipe.readable(), if left != Some(0) => ready,
-            // Both branches are disabled: all is closed, and the rest has been moved.
+            // Both branches are disabled: the stdio is closed, and the remaining bytes have been
+            // moved.
             else => return,
         };
         let Ok(mut ready) = ready else { return };

@@ -1,24 +1,24 @@
-//! The phase of a process as far as its stdio is concerned, and how the stdio tasks learn of
-//! changes.
+//! The phase of a process as far as its stdio is concerned, and the channel that reports its
+//! changes to the async tasks of the stdio.
 //!
 //! ```text
 //! Holding ──release()──► Relaying ──exited()/drain()──► Exited
 //!    └───────────┴──── ProcessIo dropped ────┴──► closed
 //! ```
 //!
-//! Closed is not a phase but the end of the channel. So every path that drops a
-//! [`ProcessIo`](super::ProcessIo) closes it, also an early return with an error.
+//! `closed` is not a phase but the end of the channel. So the channel is closed whenever a
+//! [`ProcessIo`](super::ProcessIo) is dropped, also by an early return with an error.
 
 use tokio::sync::watch;
 
 /// The phase of the process. It only advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// The runtime is at work. Output may come from the runtime itself, so it is held.
+    /// The runtime runs. The output may be the runtime's own, so it is held.
     Holding,
-    /// The runtime has succeeded. Output belongs to the container and goes to the client.
+    /// The runtime has succeeded. All output is the container's and goes to the client.
     Relaying,
-    /// The process is dead. Other processes may still hold its output.
+    /// The process is dead. Other processes may still hold its output open.
     Exited,
 }
 
@@ -31,18 +31,18 @@ impl Life {
         Life(phase.subscribe())
     }
 
-    /// Waits until held output may go to the client. `false` if it never may, because all is
-    /// closed.
+    /// Waits until held output may go to the client. `false` if the [`ProcessIo`](super::ProcessIo)
+    /// was dropped before.
     pub(super) async fn released(&mut self) -> bool {
         self.0.wait_for(|phase| *phase >= Phase::Relaying).await.is_ok()
     }
 
-    /// Waits until the process is dead or all is closed.
+    /// Waits until the process is dead or the [`ProcessIo`](super::ProcessIo) is dropped.
     pub(super) async fn exited(&mut self) {
         let _ = self.0.wait_for(|phase| *phase == Phase::Exited).await;
     }
 
-    /// Waits until all is closed.
+    /// Waits until the [`ProcessIo`](super::ProcessIo) is dropped.
     pub(super) async fn closed(&mut self) {
         while self.0.changed().await.is_ok() {}
     }
@@ -56,7 +56,7 @@ impl Life {
         }
     }
 
-    /// Whether the process is dead or all is closed.
+    /// Whether the process is dead or the [`ProcessIo`](super::ProcessIo) was dropped.
     pub(super) fn has_exited(&self) -> bool {
         *self.0.borrow() == Phase::Exited || self.is_closed()
     }

@@ -31,7 +31,8 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    /// Opens a fifo, or else a file to append to. With `create`, a missing file is created.
+    /// Opens a fifo for writing, or a file to append to. If `create` is true, a missing file is
+    /// created.
     pub(super) async fn open(path: &Path, create: bool) -> Result<Sink, IoError> {
         let failed = |source| IoError::Open { path: path.to_owned(), source };
         match fifo::is_fifo(path) {
@@ -46,8 +47,8 @@ impl Sink {
         Ok(Sink::File(LogFile::new(Arc::new(file), path)))
     }
 
-    /// A sink for a second stream into the same destination. Both streams share one open file, so
-    /// that their writes append in turn. A fifo is opened a second time.
+    /// A sink for a second stream to the same destination. Both streams share one open file, so
+    /// that they do not overwrite each other. A fifo is opened a second time.
     pub(super) fn share(&self, path: &Path) -> Result<Sink, IoError> {
         match self {
             Sink::File(file) => Ok(Sink::File(file.share())),
@@ -59,8 +60,8 @@ impl Sink {
         }
     }
 
-    /// Moves what a pipe has, at most `max` bytes. Waits for space in the sink, never for bytes in
-    /// the pipe.
+    /// Moves the bytes that are in a pipe, at most `max`. Waits for space in the sink, never for
+    /// bytes in the pipe.
     pub(super) async fn transfer(
         &mut self,
         from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
@@ -74,13 +75,13 @@ impl Sink {
         }
     }
 
-    /// Writes `chunk` and returns its buffer. If the reader is gone, this becomes
-    /// [`Sink::Discard`], because the process must not suffer from it.
+    /// Writes `chunk` and returns its buffer. If the reader is gone, the sink becomes
+    /// [`Sink::Discard`], so that the process does not block.
     pub(super) async fn write(&mut self, chunk: Vec<u8>) -> Vec<u8> {
         let written = match self {
             Sink::Fifo(fifo) => fifo.write(&chunk).await,
             Sink::Logger(pipe) => flow::write_all(pipe, &chunk).await,
-            // A file stays the sink after an error: a later write may succeed.
+            // After an error the file remains the sink, because a later write may succeed.
             Sink::File(file) => return file.write(chunk).await,
             Sink::Discard => Ok(()),
         };
@@ -92,11 +93,11 @@ impl Sink {
 
     /// Logs `error` and discards all further output.
     pub(super) fn discard_after(&mut self, error: &io::Error) {
-        warn!(%error, "output lost: its reader is gone");
+        warn!(%error, "lost output of a process: its reader is gone");
         *self = Sink::Discard;
     }
 
-    /// Closes the sink as soon as no output is lost by that.
+    /// Closes the sink as soon as closing it loses no output.
     pub(super) async fn finish(self, life: Life) {
         match self {
             Sink::Fifo(fifo) => fifo.linger(life).await,

@@ -1,4 +1,4 @@
-//! Parses the strings that a client gives for its streams. Pure: opens no file.
+//! Parses the strings that a client gives for its streams. Pure: does no I/O.
 //!
 //! containerd puts a path or a URI into the `stdout` and `stderr` of a request. The schemes are
 //! those of its `docs/` on logging and of `createIO` in its runc shim. Paths in a URI are
@@ -15,13 +15,13 @@ use super::IoError;
 /// The destination of an output stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
-    /// None: the process gets `/dev/null`.
+    /// No destination: the process gets `/dev/null`.
     Nothing,
     /// An existing fifo, or an existing file to append to. Never created.
     Path(PathBuf),
-    /// A file, created with its directories if it is missing (`file://`).
+    /// A file (`file://`). If it is missing, it and its directories are created.
     File(PathBuf),
-    /// A program (`binary://`, `binary-v2://`).
+    /// A program that reads the output (`binary://`, `binary-v2://`).
     Logger(Invocation),
 }
 
@@ -30,12 +30,14 @@ pub(super) enum Target {
 pub(super) struct Invocation {
     /// The path of the program, absolute.
     pub(super) program: PathBuf,
-    /// Each key of the query, then its value (empty without `=`), in the order of the URI.
+    /// The other keys of the query, each followed by its value (empty without `=`), in the order of
+    /// the URI.
     pub(super) args: Vec<OsString>,
-    /// Variables: the keys that begin with `env.`, without that prefix, and their values.
+    /// Environment variables: the keys of the query that begin with `env.`, without that prefix,
+    /// and their values.
     pub(super) env: Vec<(OsString, OsString)>,
-    /// `binary-v2`: the logger must write a byte to descriptor 5. Closing it without one is a
-    /// failure.
+    /// Whether the logger must write a byte to descriptor 5 (`binary-v2`). If it closes the
+    /// descriptor without writing a byte, its start has failed.
     pub(super) ready_byte_required: bool,
 }
 
@@ -44,7 +46,8 @@ impl Target {
     ///
     /// # Errors
     ///
-    /// [`IoError::UnknownScheme`], [`IoError::Relative`] or [`IoError::BadEscape`].
+    /// [`IoError::UnknownScheme`] for an unsupported scheme, [`IoError::Relative`] for a relative
+    /// path, [`IoError::BadEscape`] for an invalid percent-encoding.
     pub(super) fn parse(text: &str) -> Result<Target, IoError> {
         if text.is_empty() {
             return Ok(Target::Nothing);
@@ -61,8 +64,8 @@ impl Target {
     }
 }
 
-/// Returns `path`, or an error if it is relative: it must not depend on the shim's working
-/// directory.
+/// Returns `path`, or an error if it is relative, because a path must not depend on the shim's
+/// working directory.
 pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, IoError> {
     match path.is_absolute() {
         true => Ok(path),
@@ -71,7 +74,7 @@ pub(super) fn absolute(path: PathBuf) -> Result<PathBuf, IoError> {
 }
 
 /// Splits a URI into its scheme and the rest, by the grammar of RFC 3986. `None` for a path, even
-/// one with a colon in it.
+/// if the path contains a colon.
 fn split_scheme(text: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = text.split_once(':')?;
     let mut chars = scheme.chars();
@@ -115,7 +118,7 @@ fn invocation(uri: &str, scheme: &str, rest: &str) -> Result<Invocation, IoError
     Ok(Invocation { program, args, env, ready_byte_required: scheme == "binary-v2" })
 }
 
-/// The meaning of `+`: itself in a path, a space in a query.
+/// The meaning of `+`: a literal `+` in a path, a space in a query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Plus {
     Literal,

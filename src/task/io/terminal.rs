@@ -3,15 +3,16 @@
 //!
 //! Constraints:
 //!
-//! * `EIO` from a master means that no slave is open *now* (`n_tty_read`, Linux 6.18, after
-//!   everything that was written has been read). An init may close its terminal and open it again,
-//!   as systemd does. So `EIO` is the end only once the process is known to be dead. Until then
-//!   epoll reports the hang-up permanently, so the master is read at intervals instead.
+//! * `EIO` from a master means that no slave is open *now* (`n_tty_read`, Linux 6.18, after all
+//!   output has been read). An init may close its terminal and open it again, as systemd does. So
+//!   `EIO` is the end of the output only if the process is dead. Before that, epoll reports the
+//!   hang-up permanently, so the master is read at intervals instead.
 //! * The end of the client's input hangs up the terminal (closes the master), as in containerd's
-//!   own shim. This is how the shell of a broken `kubectl exec -it` gets its `SIGHUP`. Here it
-//!   happens one second later, so that the answer to the last input still arrives.
-//! * The master has one owner, this task: a second descriptor would keep the terminal from hanging
-//!   up.
+//!   own shim. This is how the shell of a broken `kubectl exec -it` gets its `SIGHUP`. The shim
+//!   delays the hang-up by one second, so that the client still receives the answer to its last
+//!   input.
+//! * Only the relay's async task owns the master, because a second descriptor would keep the
+//!   terminal from hanging up.
 
 use std::{io, os::fd::OwnedFd, sync::Arc, time::Duration};
 
@@ -32,26 +33,27 @@ use super::{
     sink::Sink,
 };
 
-/// Bytes that one read of a terminal returns at most (`N_TTY_BUF_SIZE`).
+/// The largest number of bytes that one read of a terminal returns (`N_TTY_BUF_SIZE`).
 const CHUNK: usize = 4 << 10;
 
-/// Bytes that are still read after all was closed: more than a terminal's buffers hold. A bound,
-/// because a surviving process may write for ever.
+/// The largest number of bytes that are read after the [`ProcessIo`](super::ProcessIo) was dropped.
+/// It is more than a terminal's buffers hold. It is limited because a surviving process may write
+/// without end.
 const CLOSED_LIMIT: usize = 128 << 10;
 
 /// Time from the end of the client's input to the hang-up.
 const HANG_UP_AFTER: Duration = Duration::from_secs(1);
 
-/// First and longest interval between reads of a hung-up terminal, for which epoll has no more
+/// First and longest interval between reads of a hung-up terminal, for which epoll reports no
 /// edges.
 const POLL_INTERVAL: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(200));
 
-/// How long to wait before writing to a full terminal again. Space can become free without a
-/// wake-up, if the slave's reader frees less than the wake-up's threshold at a time.
+/// The time to wait before writing to a full terminal again. The kernel does not report free space
+/// if the reader of the slave frees less than a threshold at a time.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Relays a terminal's streams until its process is dead and its output read, or until it hangs up.
-/// Drops `undrained` when the output is in the sink.
+/// Relays a terminal's streams until its process is dead and all output is read, or until the
+/// terminal is to hang up. Drops `undrained` when all output is in the sink.
 pub(super) async fn relay(
     master: Arc<AsyncFd<OwnedFd>>,
     feed: Option<oneshot::Receiver<Feed>>,
@@ -67,25 +69,26 @@ pub(super) async fn relay(
     select! {
         () = output(&master, &mut sink, life.clone()) => {}
         () = hang_up(&master, feed) => {}
-        () = overdue => return warn!("output lost: its reader was too slow"),
+        () = overdue => return warn!("lost output of a process: its reader was too slow"),
     }
-    // The master is closed before the linger: this hangs up the terminal and ends a drain.
+    // The master is closed before `finish`, which hangs up the terminal and ends a drain.
     drop((master, undrained));
     sink.finish(life).await;
 }
 
-/// Relays the output until the process is dead and nothing is left to read.
+/// Relays the output until the process is dead and all output is read.
 async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
     let mut budget = Budget::default();
     let mut interval = POLL_INTERVAL.0;
     let mut remaining = CLOSED_LIMIT;
-    // Allocated only while there is output.
+    // The buffer is allocated only while there is output.
     let mut chunk = Vec::new();
     loop {
         let mut ready = select! {
             biased;
             ready = master.readable() => ready,
-            // Only while the terminal is idle: what it holds at the close is still read.
+            // The close is observed only while the terminal is idle, so that the bytes in the
+            // terminal are still read.
             () = life.closed(), if chunk.is_empty() => return,
         };
         let Ok(ready) = &mut ready else { return };
@@ -107,8 +110,7 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
             }
             Ok(Step::End) => return,
             Ok(Step::Dry) if life.is_closed() => return,
-            // The read has cleared the readiness. That holds unless a hang-up has made it
-            // permanent.
+            // The read has cleared the readiness, unless a hang-up has made it permanent.
             Ok(Step::Dry) if !was_hung_up => {
                 chunk = Vec::new();
                 continue;
@@ -120,7 +122,7 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
                 }
             }
             Err(error) => {
-                warn!(%error, "terminal output lost: reading the terminal failed");
+                warn!(%error, "lost output of a process: failed to read its terminal");
                 return;
             }
         }
@@ -132,8 +134,8 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
     }
 }
 
-/// Relays the client's input. Returns when the terminal is to hang up, which for input from a file
-/// is never.
+/// Relays the client's input. Returns when the terminal is to hang up. Never returns if the input
+/// is a file.
 async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>>) {
     let feed = match feed {
         Some(feed) => feed.await.ok(),
@@ -142,8 +144,9 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
     match feed {
         Some(Feed::Fifo(fifo, tap)) => {
             if let Err(error) = relay_from_fifo(&fifo, &tap, master).await {
-                warn!(%error, "terminal input lost: relaying it failed");
-                // Returning would hang up the terminal; the output goes on without input.
+                warn!(%error, "lost input of a process: failed to relay it to the terminal");
+                // This function does not return, because that would hang up the terminal. The
+                // output continues without input.
                 return std::future::pending().await;
             }
             sleep(HANG_UP_AFTER).await;
@@ -156,14 +159,15 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
                 && !chunk.is_empty()
                 && write_to_terminal(master, &chunk).await.is_ok()
             {}
-            // The end of a file does not mean that a client has left, so the terminal stays.
+            // The end of a file does not mean that a client has disconnected, so the terminal is
+            // not hung up.
             std::future::pending().await
         }
         None => std::future::pending().await,
     }
 }
 
-/// Relays the input until every writer has closed the fifo, the shim's own included.
+/// Relays the input until every write end of the fifo is closed, including the shim's own.
 async fn relay_from_fifo(
     fifo: &AsyncFd<OwnedFd>,
     tap: &Tap,
@@ -183,7 +187,8 @@ async fn relay_from_fifo(
     }
 }
 
-/// Writes all of `bytes` to the terminal. Waits while it is full, and while no process has it open.
+/// Writes all of `bytes` to the terminal. Waits while the terminal is full, and while no process
+/// has it open.
 async fn write_to_terminal(master: &AsyncFd<OwnedFd>, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         let mut ready = master.writable().await?;
