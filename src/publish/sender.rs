@@ -169,7 +169,7 @@ impl Queue {
                 }
                 Err(error) => {
                     let bytes = self.lock().skip_file();
-                    tracing::error!(%error, bytes, "lost task events: failed to read their journal");
+                    tracing::error!(%error, bytes, "lost task events: failed to read them");
                 }
             }
         }

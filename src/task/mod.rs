@@ -11,10 +11,10 @@
 //!  runc, io, cgroup, rootfs
 //! ```
 //!
-//! The container's own task answers every command. Operations that take time (a call of the OCI
-//! runtime, a mount, a read of a cgroup) run beside that task, and each ends as one event for it.
-//! State therefore answers while any other call hangs. No request waits for a client's fifo, and a
-//! client that disconnects cancels nothing.
+//! The async task of the container answers every command. Operations that take time (a call of the
+//! OCI runtime, a mount, a read of a cgroup) run concurrently with that async task, and the end of
+//! each operation is an event for it. Therefore State is answered even if another call hangs. No
+//! request waits for a client's fifo. If a client disconnects, its request still completes.
 
 pub mod cgroup;
 mod container;

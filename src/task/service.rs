@@ -3,7 +3,7 @@
 //!
 //! One table of methods is registered under both of containerd's names: `containerd.task.v2.Task`
 //! (1.x) and `containerd.task.v3.Task` (2.x). The messages are the same. ttrpc drops a handler when
-//! its client disconnects; the request itself continues in the container's own task.
+//! its client disconnects; the request continues in the container's async task.
 
 use std::{collections::HashMap, process, sync::Arc};
 
@@ -44,7 +44,8 @@ impl Service {
     #[must_use]
     pub fn tables(&self) -> HashMap<String, ttrpc::r#async::Service> {
         let table = |name: &str| {
-            // `create_task` knows one name only, so its table is registered again under each.
+            // `create_task` returns the table under one name only, so the table is registered under
+            // both names here.
             let tables = create_task(Arc::new(self.clone()));
             tables.into_values().map(|table| (name.to_owned(), table)).collect::<Vec<_>>()
         };
@@ -150,7 +151,7 @@ impl Task for Service {
     ) -> Answer<api::Empty> {
         let api::ResizePtyRequest { id, exec_id, .. } = request;
         let process = ProcessId::from_exec_id(&exec_id);
-        // A terminal counts in 16 bits (struct winsize).
+        // The size of a terminal has 16 bits per dimension (struct winsize).
         let bounded = |size: u32| u16::try_from(size).unwrap_or(u16::MAX);
         let (width, height) = (bounded(request.width), bounded(request.height));
         self.call(&id, |reply| Command::ResizePty { process, width, height, reply })
@@ -159,7 +160,8 @@ impl Task for Service {
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: api::CloseIORequest) -> Answer<api::Empty> {
-        // `stdin` is the only stream that the message can name, and the Go shim ignores the flag.
+        // The flag `stdin` is ignored, as by the Go shim, because the message can name no other
+        // stream.
         let process = ProcessId::from_exec_id(&request.exec_id);
         self.call(&request.id, |reply| Command::CloseIo { process, reply }).await.map(empty)
     }
@@ -170,7 +172,8 @@ impl Task for Service {
         request: api::UpdateTaskRequest,
     ) -> Answer<api::Empty> {
         let resources = request.resources.into_option().unwrap_or_default().value;
-        // Checked here, so that the error names the field. The runtime's own parse error would not.
+        // The JSON is checked here, so that the error names the field. The runtime's own error
+        // would not name it.
         if let Err(error) =
             serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(&resources)
         {
@@ -199,7 +202,8 @@ impl Task for Service {
         _: &TtrpcContext,
         request: api::ConnectRequest,
     ) -> Answer<api::ConnectResponse> {
-        // containerd asks for the pid of the shim, so a container that does not exist is no error.
+        // containerd uses this call for the pid of the shim, so a container that does not exist is
+        // not an error.
         let task_pid = self.call(&request.id, |reply| Command::Pid { reply }).await.unwrap_or(0);
         Ok(api::ConnectResponse {
             shim_pid: process::id(),

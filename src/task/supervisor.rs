@@ -1,7 +1,8 @@
 //! The containers of one shim, by id.
 //!
-//! The supervisor starts one task for each container and finds the handle of a container for each
-//! request. It accepts Shutdown when no container is left. It never holds its lock across an await.
+//! The supervisor starts one async task for each container and finds the handle of a container for
+//! each request. It accepts Shutdown when the shim has no container. It never holds its lock across
+//! an await.
 
 use std::{
     collections::HashMap,
@@ -28,20 +29,20 @@ pub struct Supervisor {
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    /// Locked only to read or change the maps, so a handler never waits long for it.
+    /// The lock is held only to read or change the fields, so a handler never waits long for it.
     containers: Mutex<Containers>,
-    /// Notified when Shutdown finds no container left.
+    /// Notified when Shutdown is accepted, because the shim has no container.
     shutdown: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Containers {
     handles: HashMap<String, Handle>,
-    /// The containers' tasks. A task removes its handle from `handles` before it ends.
+    /// The async tasks of the containers. Each removes its handle from `handles` before it ends.
     tasks: JoinSet<()>,
-    /// Shutdown has been accepted, so no new container is created.
+    /// Whether Shutdown has been accepted, so that no new container is created.
     shutting_down: bool,
-    /// Whether a container was ever requested, created or not.
+    /// Whether a container was ever requested, even if its create failed.
     had_containers: bool,
 }
 
@@ -67,12 +68,12 @@ impl Supervisor {
     /// # Errors
     ///
     /// [`TaskError::ContainerExists`] for an id in use, [`TaskError::Abandoned`] after Shutdown, or
-    /// the error of the failed step. A failed create leaves nothing behind.
+    /// the error of the failed step. A failed create removes what it has created.
     pub(super) async fn create(&self, request: CreateRequest) -> Result<i32, TaskError> {
         let (reply, created) = oneshot::channel();
         {
             let mut containers = self.lock();
-            // Shutdown was accepted under this lock, so no container can start after it.
+            // Shutdown is accepted under this lock, so no container can be created after it.
             if containers.shutting_down {
                 return Err(TaskError::Abandoned);
             }
@@ -81,11 +82,11 @@ impl Supervisor {
             }
             let (handle, commands) = Handle::channel();
             containers.had_containers = true;
-            // Inserted before the create begins: a second create of this id must fail, and State
-            // must not wait for this one.
+            // The handle is inserted before the create begins: a second create with this id must
+            // fail, and State must not wait for the create.
             containers.handles.insert(request.id.clone(), handle);
-            // A JoinSet keeps the results of ended tasks. Drop them here, so that they do not pile
-            // up in a shim that runs for long.
+            // A JoinSet keeps the results of async tasks that have ended. They are dropped here, so
+            // that they do not accumulate.
             while containers.tasks.try_join_next().is_some() {}
             let forget = {
                 let (supervisor, id) = (self.clone(), request.id.clone());
@@ -111,8 +112,8 @@ impl Supervisor {
         self.lock().handles.remove(id);
     }
 
-    /// Handles Shutdown. It is accepted when no container is left, and ignored otherwise, as by the
-    /// Go shim.
+    /// Handles Shutdown. It is accepted if the shim has no container, and ignored otherwise, as by
+    /// the Go shim.
     pub(super) fn shut_down(&self) {
         let mut containers = self.lock();
         if containers.handles.is_empty() {
@@ -121,7 +122,7 @@ impl Supervisor {
         }
     }
 
-    /// Resolves when Shutdown has been accepted, also if that happened before the call.
+    /// Resolves when Shutdown has been accepted, even if it was accepted before this call.
     pub async fn shutdown_accepted(&self) {
         self.inner.shutdown.notified().await;
     }
@@ -132,7 +133,7 @@ impl Supervisor {
         self.lock().handles.len()
     }
 
-    /// Whether a client ever asked for a container, even if its create failed.
+    /// Whether a client ever requested a container, even if its create failed.
     #[must_use]
     pub fn had_containers(&self) -> bool {
         self.lock().had_containers

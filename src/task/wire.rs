@@ -98,7 +98,7 @@ pub(super) fn state(id: String, exec_id: String, snapshot: Snapshot) -> api::Sta
         Status::Pausing => api::Status::PAUSING,
     };
     api::StateResponse {
-        // The Go shim answers with the id of the process that was asked about.
+        // The id is that of the requested process, as from the Go shim.
         id: if exec_id.is_empty() { id } else { exec_id },
         bundle: snapshot.bundle.to_string_lossy().into_owned(),
         pid: pid(snapshot.pid),
@@ -133,7 +133,7 @@ pub(super) fn waited(exit: Exit) -> api::WaitResponse {
 /// One entry of the answer to Pids; only an exec has details.
 pub(super) fn process(process: Pid) -> api::ProcessInfo {
     let info = process.exec_id.map(|exec_id| {
-        // `ctr task ps` can print no other type than this one.
+        // `ctr task ps` can print only this type.
         let details = ProcessDetails { exec_id, ..Default::default() };
         let value = details.write_to_bytes().unwrap_or_default();
         Any { type_url: "containerd.runc.v1.ProcessDetails".into(), value, ..Default::default() }
@@ -145,12 +145,13 @@ pub(super) fn process(process: Pid) -> api::ProcessInfo {
     }
 }
 
-/// A pid as the messages carry it: 0 where there is none.
+/// A pid in the type of the messages. 0 means that there is no process.
 pub(super) fn pid(pid: i32) -> u32 {
     u32::try_from(pid).unwrap_or_default()
 }
 
-/// The time of an exit, or Go's zero time before the exit, because clients check with `IsZero`.
+/// The time of an exit. Before the exit it is Go's zero time, because clients check it with
+/// `IsZero`.
 fn exited_at(exit: Option<Exit>) -> MessageField<Timestamp> {
     /// January 1 of year 1, in seconds since 1970.
     const GO_ZERO_TIME: i64 = -62_135_596_800;

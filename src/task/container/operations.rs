@@ -171,7 +171,7 @@ impl Operations {
         });
     }
 
-    /// Thaws a container whose init has exited, so that its other processes can exit.
+    /// Thaws a container after init has exited, so that its other processes can exit.
     pub(super) fn thaw(&mut self, runc: Arc<Runc>, id: String) {
         self.tasks.spawn(async move {
             if let Err(error) = runc.resume(&id).await {

@@ -154,7 +154,7 @@ enum Terminal {
     Relayed(Weak<AsyncFd<OwnedFd>>),
 }
 
-/// Input that is prepared, but whose path is not opened yet.
+/// Input that is prepared, but not opened yet.
 #[derive(Debug)]
 struct Input {
     path: PathBuf,

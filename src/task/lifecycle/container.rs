@@ -1,4 +1,4 @@
-//! The lifecycle of a container, which is that of its init.
+//! The lifecycle of a container, which is the lifecycle of its init.
 
 use super::{Denied, cannot};
 use crate::model::Exit;
@@ -18,10 +18,10 @@ pub enum State {
     Starting {
         /// Whether the operation is a restore.
         restore: bool,
-        /// Init's exit, if it was reaped before start has returned.
+        /// Init's exit, if init was reaped before start has returned.
         early_exit: Option<Exit>,
     },
-    /// Init runs the user's program.
+    /// Init runs the container's program.
     Running,
     /// The runtime's pause is in progress.
     Pausing,
@@ -29,7 +29,7 @@ pub enum State {
     Paused,
     /// The runtime's resume is in progress.
     Resuming,
-    /// Init has exited, and exits of execs must be reported before init's.
+    /// Init has exited, and the exits of execs must be reported before init's exit.
     Ending {
         /// Init's exit, not reported yet.
         exit: Exit,
@@ -44,8 +44,8 @@ pub enum State {
         /// Init's exit; `None` while init of a container that was never started has not been
         /// reaped.
         exit: Option<Exit>,
-        /// Whether the container is a restore that was not started. A failed delete needs it to go
-        /// back to [`State::Created`].
+        /// Whether the container is to be restored and was not started. After a failed delete, this
+        /// is the field of [`State::Created`].
         restore: bool,
     },
     /// The container is deleted; every request is refused.
@@ -83,7 +83,7 @@ pub enum Input {
     },
     /// A request to signal init, or all processes.
     Kill {
-        /// Whether the signal goes to all processes instead of init.
+        /// Whether the signal is sent to all processes instead of init.
         all: bool,
     },
     /// A request to add an exec.
@@ -96,7 +96,7 @@ pub enum Input {
     Checkpoint,
     /// Init was reaped.
     Exited(Exit),
-    /// Nothing is left that must be reported before init's exit.
+    /// Everything that must be reported before init's exit has been reported.
     Settled,
     /// A request to delete the container.
     Delete,
@@ -110,9 +110,9 @@ pub enum Input {
 /// What the owner of the container must do after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing follows from the input.
+    /// The owner does nothing.
     None,
-    /// Perform the request: it is allowed.
+    /// The request is allowed: perform it.
     Proceed,
     /// Kill the create or the restore that is in progress.
     Abort,
@@ -124,7 +124,8 @@ pub enum Effect {
     ReportStartedThenEnd(Exit),
     /// Init has exited: kill the processes that it left behind, then wait for the exits of execs.
     End(Exit),
-    /// As [`Effect::End`], for a frozen container: thaw it first, so that the rest of it can die.
+    /// The same as [`Effect::End`], for a frozen container: first thaw it, so that its other
+    /// processes can exit.
     ThawThenEnd(Exit),
     /// A pause or resume ended after init had exited: make sure that the container is thawed.
     Thaw,
@@ -146,7 +147,7 @@ pub type Next = (State, Effect);
 /// # Errors
 ///
 /// [`Denied`] for a request that the state does not allow. Other inputs are never refused: the end
-/// of an operation or an exit that does not fit the state leaves it unchanged.
+/// of an operation or an exit that does not fit the state does not change the state.
 pub fn step(state: State, input: Input) -> Result<Next, Denied> {
     use State::{
         Created, Creating, Deleted, Deleting, Ending, Paused, Pausing, Resuming, Running, Starting,
@@ -170,7 +171,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Starting { early_exit: Some(exit), .. }, Input::StartEnded { ok: true }) => {
             Ok((Ending { exit }, Effect::ReportStartedThenEnd(exit)))
         }
-        // The user's program does not run yet, so start may be tried again.
+        // The container's program does not run yet, so start may be repeated.
         (Starting { restore, early_exit: None }, Input::StartEnded { ok: false }) => {
             Ok((Created { restore }, Effect::None))
         }
@@ -195,15 +196,15 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         }
         (Resuming, Input::ResumeEnded { ok: true }) => Ok((Running, Effect::ReportResumed)),
         (Resuming, Input::ResumeEnded { ok: false }) => Ok((Paused, Effect::None)),
-        // Init exited meanwhile, and the thaw for that exit may have come before this freeze took
-        // effect. So thaw again.
+        // Init exited meanwhile, and the thaw for that exit may have happened before this freeze
+        // took effect. So the container is thawed again.
         (
             Ending { .. } | Stopped { .. } | Deleting { .. },
             Input::PauseEnded { .. } | Input::ResumeEnded { ok: false },
         ) => stay(Effect::Thaw),
 
         // ── kill ──
-        // No init is known that a signal could reach, and the runtime may hang: kill the runtime.
+        // Init is not known, so it cannot be signalled, and the runtime may hang: kill the runtime.
         (Creating | Starting { restore: true, .. }, Input::Kill { .. }) => stay(Effect::Abort),
         (
             Created { .. }
@@ -214,7 +215,8 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             | Resuming,
             Input::Kill { .. },
         ) => stay(Effect::Proceed),
-        // In a shared pid namespace other processes survive init. The runtime finds them by cgroup.
+        // In a shared pid namespace other processes can outlive init. The runtime finds them by
+        // their cgroup.
         (Ending { .. } | Stopped { .. }, Input::Kill { all: true }) => stay(Effect::Proceed),
         (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::Kill { .. }) => {
             Err(Denied::Finished)
@@ -252,20 +254,21 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             Ok((Ending { exit }, Effect::End(exit)))
         }
         (Paused | Pausing, Input::Exited(exit)) => Ok((Ending { exit }, Effect::ThawThenEnd(exit))),
-        // The exit can come before start has returned. Clients must see the start first, so the
-        // exit is kept until then.
+        // Init can exit before start has returned. Clients must receive the start event first, so
+        // the exit is kept until then.
         (Starting { restore, early_exit: None }, Input::Exited(exit)) => {
             Ok((Starting { restore, early_exit: Some(exit) }, Effect::None))
         }
         // A container that was never started is being deleted: the runtime's delete kills init, and
-        // that exit is reported as any other.
+        // init's exit is reported like any other exit.
         (Deleting { exit: None, restore }, Input::Exited(exit)) => {
             Ok((Deleting { exit: Some(exit), restore }, Effect::ReportExit(exit)))
         }
         (Ending { exit }, Input::Settled) => Ok((Stopped { exit }, Effect::ReportExit(exit))),
 
         // ── delete ──
-        // Nothing to delete yet: the aborted create undoes itself, which also answers the delete.
+        // There is nothing to delete yet: the aborted create removes what it has created, and its
+        // end also answers the delete.
         (Creating, Input::Delete) => stay(Effect::Abort),
         (Created { restore }, Input::Delete) => {
             Ok((Deleting { exit: None, restore }, Effect::Proceed))
@@ -386,7 +389,8 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
 }
 
 impl State {
-    /// Init's exit, once it has been reported; `None` before that and for a deleted container.
+    /// Init's exit, once it has been reported; `None` before the report and for a deleted
+    /// container.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         match *self {
@@ -420,7 +424,8 @@ impl State {
         }
     }
 
-    /// Whether an operation is in progress that makes requests wait. They are retried when it ends.
+    /// Whether an operation is in progress for which requests must wait. They are retried when the
+    /// operation ends.
     #[must_use]
     pub fn is_changing(&self) -> bool {
         matches!(

@@ -29,12 +29,12 @@ pub enum State {
     },
 }
 
-/// A request to an exec, or something that happened to it.
+/// A request to an exec, the end of its start, or the exit of its process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
     /// A request to start the process.
     Start,
-    /// The runtime's exec succeeded and left a process to the shim.
+    /// The runtime's exec succeeded: the process is now a child of the shim.
     Started {
         /// The pid in the shim's pid namespace.
         pid: i32,
@@ -43,7 +43,7 @@ pub enum Input {
     StartFailed,
     /// A request to signal the process.
     Kill,
-    /// A request to change the size of its terminal.
+    /// A request to change the size of the exec's terminal.
     Resize,
     /// The process was reaped.
     Exited(Exit),
@@ -54,9 +54,9 @@ pub enum Input {
 /// What the owner of the container must do after a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Nothing follows from the input.
+    /// The owner does nothing.
     None,
-    /// Perform the request: it is allowed.
+    /// The request is allowed: perform it.
     Proceed,
     /// Kill the runtime's exec that is in progress.
     AbortStart,
@@ -75,8 +75,8 @@ pub type Next = (State, Effect);
 ///
 /// # Errors
 ///
-/// [`Denied`] for a request that the state does not allow. Other inputs are never refused: one that
-/// does not fit the state leaves it unchanged.
+/// [`Denied`] for a request that the state does not allow. Other inputs are never refused: an input
+/// that does not fit the state does not change the state.
 pub fn step(state: State, input: Input) -> Result<Next, Denied> {
     use State::{Added, Deleting, Failed, Running, Starting, Stopped};
     let stay = |effect| Ok((state, effect));
@@ -91,12 +91,13 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
         (Starting, Input::StartFailed) => Ok((Failed, Effect::None)),
 
         (Running { .. }, Input::Kill) => stay(Effect::Proceed),
-        // The runtime may hang, and its process is not known yet: kill the runtime instead.
+        // The runtime may hang, and the process of the exec is not known yet: kill the runtime
+        // instead.
         (Starting, Input::Kill) => stay(Effect::AbortStart),
         (Added | Failed, Input::Kill) => Err(Denied::NotStarted),
         (Stopped { .. } | Deleting { .. }, Input::Kill) => Err(Denied::Finished),
 
-        // Before the terminal exists a resize does nothing, and that is not an error.
+        // If the terminal does not exist yet, a resize does nothing and is not an error.
         (Added | Starting | Failed | Running { .. }, Input::Resize) => stay(Effect::Proceed),
         (Stopped { .. } | Deleting { .. }, Input::Resize) => {
             Err(cannot("resize", "a stopped container"))
@@ -131,7 +132,7 @@ impl State {
         }
     }
 
-    /// The exit, once it has been reported; `None` before that, and if the process never ran.
+    /// The exit, once it has been reported; `None` before the report, and if the process never ran.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
         match self {

@@ -1,5 +1,5 @@
-//! The state machines of a container and of an exec: which requests a state allows, and what
-//! follows from each input. Pure: no I/O, no clock, no async.
+//! The state machines of a container and of an exec: which requests a state allows, and which state
+//! and effect result from each input. Pure: no I/O, no clock, no async.
 //!
 //! ```text
 //!            create            start               pause
@@ -25,7 +25,7 @@ pub mod exec;
 #[cfg(test)]
 mod tests;
 
-/// Why a request was refused. The texts are those of the Go shim, which clients match on.
+/// Why a request was refused. The texts are those of the Go shim, because clients match on them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// The container is not created yet, or is already deleted.
@@ -48,13 +48,13 @@ pub enum Denied {
         /// The current state with its article and noun, as the Go shim words it.
         state: &'static str,
     },
-    /// Another operation is changing the state; retry when it has ended. The owner of the container
-    /// does that, so clients never receive this.
+    /// Another operation is changing the state. The owner of the container retries the request when
+    /// that operation has ended, so clients never receive this error.
     #[error("another operation is in progress")]
     Busy,
 }
 
-/// Builds a [`Denied::State`]. The tables below are full of them.
+/// Returns a [`Denied::State`]. The tables of both state machines use it often.
 const fn cannot(verb: &'static str, state: &'static str) -> Denied {
     Denied::State { verb, state }
 }

@@ -1,9 +1,9 @@
 //! Root file systems with mapped owners: the options `uidmap=` and `gidmap=`, which containerd's
 //! snapshotters give to containers with a user namespace (Kubernetes' `hostUsers: false`).
 //!
-//! An overlay's upper directory belongs to the container, but its layers are shared. So each layer
-//! is mounted idmapped in a temporary directory, for the time of range mount(2). Other mounts are
-//! idmapped at their own mount point.
+//! The upper directory of an overlay belongs to the container, but its layers are shared. So each
+//! layer is mounted idmapped in a temporary directory while mount(2) mounts the overlay. Other
+//! mounts are idmapped at their own mount point.
 
 use std::{
     fs, io,
@@ -24,8 +24,8 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Parses the values of the options: `CONTAINER:HOST:SIZE`, several of them separated by
-    /// commas. `None` if the format is different.
+    /// Parses the values of the options: ranges `CONTAINER:HOST:SIZE`, separated by commas. `None`
+    /// if the format is different.
     pub(super) fn parse(uid: &str, gid: &str) -> Option<Maps> {
         Some(Maps { uid: map(uid)?, gid: map(gid)? })
     }
@@ -36,7 +36,7 @@ impl Maps {
     }
 }
 
-/// Converts the value of range option to the lines of a map.
+/// Converts the value of an option to the lines of a map.
 fn map(list: &str) -> Option<String> {
     let lines = list.split(',').map(|range| {
         let numbers: Vec<u32> =
@@ -47,8 +47,8 @@ fn map(list: &str) -> Option<String> {
     lines.collect()
 }
 
-/// The layers of an overlay, each mounted idmapped. Dropping this unmounts them; a mounted overlay
-/// keeps its own references to its layers.
+/// The layers of an overlay, each mounted idmapped. Dropping this value unmounts them. A mounted
+/// overlay keeps its own references to its layers.
 #[derive(Debug)]
 pub(super) struct Layers {
     directory: PathBuf,
@@ -56,7 +56,8 @@ pub(super) struct Layers {
 }
 
 impl Layers {
-    /// Mounts each lower directory of `data` idmapped, and replaces it in `data` by that mount.
+    /// Mounts each lower directory of `data` idmapped, and replaces its path in `data` by the path
+    /// of that mount.
     pub(super) fn shift(data: &mut [String], namespace: &OwnedFd) -> io::Result<Layers> {
         let directory = nix::unistd::mkdtemp(&std::env::temp_dir().join("lookout-idmap-XXXXXX"))?;
         let mut layers = Layers { directory, mounted: Vec::new() };
@@ -64,7 +65,8 @@ impl Layers {
             let target = layers.directory.join(number.to_string());
             fs::create_dir(&target)?;
             let shifted = sys::idmap::mount_shifted(Path::new(layer), &target, namespace);
-            // Recorded even if the mount failed, so that dropping removes the directory.
+            // The target is recorded even if the mount failed, so that dropping `layers` removes
+            // the directory.
             layers.mounted.push(target.clone());
             shifted.map(|()| target)
         })?;
@@ -74,8 +76,8 @@ impl Layers {
 
 impl Drop for Layers {
     fn drop(&mut self) {
-        // Lazily, so that no open file keeps a layer mounted. Errors are ignored, because a layer
-        // that failed to mount is in the list as well.
+        // The unmount is lazy, so that it succeeds even if a file of a layer is open. Errors are
+        // ignored, because a layer that failed to mount is also in the list.
         for target in &self.mounted {
             let _ = umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
             let _ = fs::remove_dir(target);
@@ -88,7 +90,8 @@ impl Drop for Layers {
 mod tests {
     use super::*;
 
-    /// Check that several ranges are accepted, and only ranges of three numbers.
+    /// Check that several ranges are accepted, and that a range without exactly three numbers is
+    /// refused.
     #[test]
     fn maps_are_in_the_kernels_format() {
         let maps = Maps::parse("0:65536:1000,1000:9:1", "0:1:2").unwrap();

@@ -1,12 +1,12 @@
-//! The root file system of a container: mounts the list that containerd sends, and unmounts all of
-//! it.
+//! The root file system of a container: mounts the list of mounts that containerd sends, and
+//! unmounts all of them.
 //!
-//! Everything here blocks, so callers run it on the blocking pool. The working directory of the
-//! process never changes.
+//! All functions block, so callers run them on the blocking pool. They do not change the working
+//! directory of the process.
 //!
-//! The semantics are those of containerd's `core/mount`, so that a snapshotter's mounts mean the
-//! same under this shim. Some kinds and options are refused before anything is mounted, with an
-//! error that names them ([`MountError::Unsupported`]): `fuse.*` types, `loop`, and the
+//! The semantics are those of containerd's `core/mount`, so that a snapshotter's mounts have the
+//! same result with this shim. Some kinds and options are refused before anything is mounted, with
+//! an error that names them ([`MountError::Unsupported`]): `fuse.*` types, `loop`, and the
 //! `X-containerd.*` options and types that containerd's mount manager should have resolved.
 
 use std::{
@@ -39,14 +39,14 @@ pub use unmount::unmount_recursive;
 /// One mount, with the fields of containerd's `types.Mount`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mount {
-    /// The file system, such as `overlay`. For a bind mount it is `bind` by convention, and the
-    /// options decide.
+    /// The file system, such as `overlay`. For a bind mount it is `bind` by convention, but only
+    /// the options make it a bind mount.
     pub kind: String,
-    /// The device or directory; a name without meaning for file systems that have neither.
+    /// The device or directory. For file systems without either, a name that has no meaning.
     pub source: String,
-    /// The mount point below the root file system; empty for the root itself. It must exist,
-    /// possibly in an earlier mount of the list. Symbolic links are followed as if the root file
-    /// system were `/`.
+    /// The mount point below the root file system; empty for the root itself. The mount point must
+    /// exist, possibly in an earlier mount of the list. Symbolic links are followed as if the root
+    /// file system were `/`.
     pub target: String,
     /// The options, as in fstab(5), one option per string.
     pub options: Vec<String>,
@@ -55,7 +55,7 @@ pub struct Mount {
 /// Why a root file system was not mounted or not unmounted.
 #[derive(Debug, thiserror::Error)]
 pub enum MountError {
-    /// A kind or an option that this shim does not support.
+    /// The mount has a kind or an option that this shim does not support.
     #[error("mount of {source_path:?}: {what:?} is not supported")]
     Unsupported {
         /// The source of the mount.
@@ -63,26 +63,26 @@ pub enum MountError {
         /// The unsupported kind or option.
         what: String,
     },
-    /// Options that do not fit into the page that mount(2) takes, not even with relative lower
+    /// The options do not fit into the page that mount(2) takes, not even with relative lower
     /// directories.
     #[error("mount of {source_path:?}: {length} bytes of options exceed a page")]
     TooLong {
         /// The source of the mount.
         source_path: String,
-        /// Bytes of all options, after shortening.
+        /// The size of all options in bytes, after shortening.
         length: usize,
     },
-    /// A target that does not exist.
+    /// The target does not exist or could not be opened.
     #[error("failed to find the mount target {target:?} in {rootfs:?}")]
     Target {
         /// The target, as containerd sent it.
         target: String,
-        /// The root file system in which it was looked up.
+        /// The root file system in which the target was looked up.
         rootfs: PathBuf,
         /// The error of openat2(2).
         source: io::Error,
     },
-    /// A mount that the kernel refused.
+    /// The kernel refused a mount.
     #[error("failed to mount {kind} {source_path:?} at {target:?}")]
     Mount {
         /// The kind of file system.
@@ -97,7 +97,7 @@ pub enum MountError {
     /// The list of mounts of this process could not be read.
     #[error("failed to read the list of mounts")]
     List(#[source] io::Error),
-    /// An unmount that the kernel refused, even a lazy one.
+    /// The kernel refused an unmount, even a lazy one.
     #[error("failed to unmount {target:?}")]
     Unmount {
         /// The mount point that was asked for.
@@ -111,10 +111,12 @@ pub enum MountError {
 ///
 /// # Errors
 ///
-/// The [`MountError`] of the first mount that fails. The mounts before it are unmounted again.
+/// The [`MountError`] of the first mount that fails. The mounts that were made before it are
+/// unmounted.
 pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
     let parsed = mounts.iter().map(|mount| Options::parse(mount).map(|options| (mount, options)));
-    // All options are parsed first, so that an unsupported one is refused before any mount.
+    // All options are parsed first, so that an unsupported option is refused before anything is
+    // mounted.
     let mut done = Vec::new();
     for (mount, options) in parsed.collect::<Result<Vec<_>, _>>()? {
         let mounted = find_target(mount, rootfs).and_then(|target| {
@@ -133,8 +135,8 @@ pub fn mount_all(mounts: &[Mount], rootfs: &Path) -> Result<(), MountError> {
 }
 
 /// Finds the mount point of a mount. A symbolic link in the root file system cannot lead out of it
-/// (`RESOLVE_IN_ROOT`, Linux 5.6). Returns a path and not a descriptor, because no process of the
-/// container runs yet that could replace the path.
+/// (`RESOLVE_IN_ROOT`, Linux 5.6). A path can be returned instead of a descriptor, because no
+/// process of the container runs yet that could replace the path.
 fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
     if mount.target.is_empty() {
         return Ok(rootfs.to_owned());
@@ -146,7 +148,7 @@ fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
     });
     found
         .map_err(io::Error::from)
-        // The link is the path of the target with all symbolic links resolved.
+        // The link in `/proc` is the path of the target with all symbolic links resolved.
         .and_then(|target| fs::read_link(format!("/proc/self/fd/{}", target.as_raw_fd())))
         .map_err(|source| MountError::Target {
             target: mount.target.clone(),
@@ -155,7 +157,7 @@ fn find_target(mount: &Mount, rootfs: &Path) -> Result<PathBuf, MountError> {
         })
 }
 
-/// Does one mount, in up to four steps: the mount itself; its propagation; a remount, for flags
+/// Performs one mount, in up to four steps: the mount itself; its propagation; a remount, for flags
 /// that the kernel ignores for a new bind mount; the mapping of its owners. Returns the number of
 /// mounts that were added at the target.
 fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, MountError> {
@@ -176,7 +178,7 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
     if !flags.contains(MsFlags::MS_REMOUNT) || !data.is_empty() {
         let (folder, data) = if is_overlay { overlay::fit(data) } else { (None, data) };
         let data = data.join(",");
-        // mount(2) copies one page at most, and would cut off the rest.
+        // mount(2) copies one page at most and ignores the rest.
         if data.len() >= overlay::page() {
             return Err(MountError::TooLong {
                 source_path: mount.source.clone(),
@@ -187,16 +189,17 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
             overlay::mount_in(folder.as_deref(), &mount.source, target, &mount.kind, flags, &data);
         mounted.map_err(|errno| failed(errno.into()))?;
     }
-    // The overlay has its own reference to its layers by now, so the mounts of the layers can go.
+    // The overlay now has its own references to its layers, so the mounts of the layers can be
+    // removed.
     drop(layers);
-    // A remount adds no mount, so there is none to undo after a later failure.
+    // A remount adds no mount, so no mount must be undone after a later failure.
     let count = usize::from(!flags.contains(MsFlags::MS_REMOUNT));
     let mut finished = change_propagation(target, propagation).map_err(io::Error::from);
     if flags.contains(MsFlags::MS_BIND | MsFlags::MS_RDONLY) {
         finished = finished.and_then(|()| remount(target, flags).map_err(io::Error::from));
     }
     let finished = match (namespace, is_overlay) {
-        // Mounts an idmapped copy over the mount that was copied.
+        // Mounts an idmapped copy of the mount at the same target, which hides the original.
         (Some(namespace), false) => finished
             .and_then(|()| sys::idmap::mount_shifted(target, target, namespace))
             .map(|()| count + 1),
@@ -208,15 +211,16 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
     })
 }
 
-/// Unmounts `targets` again after a failure. Lazily, so that a process with an open file in a mount
-/// cannot keep it. Errors are ignored: the caller reports the failure that came before.
+/// Unmounts `targets` after a failure. The unmount is lazy, so that it succeeds even if a process
+/// has a file of the mount open. Errors are ignored, because the caller reports the earlier
+/// failure.
 fn undo(targets: impl Iterator<Item = impl AsRef<Path>>) {
     for target in targets {
         let _ = umount2(target.as_ref(), MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW);
     }
 }
 
-/// Changes the propagation of a mount; nothing for empty flags.
+/// Changes the propagation of a mount. Does nothing if the flags are empty.
 fn change_propagation(target: &Path, propagation: MsFlags) -> nix::Result<()> {
     match propagation.is_empty() {
         true => Ok(()),
@@ -229,14 +233,14 @@ fn change_propagation(target: &Path, propagation: MsFlags) -> nix::Result<()> {
 fn remount(target: &Path, flags: MsFlags) -> nix::Result<()> {
     let flags = flags | MsFlags::MS_REMOUNT;
     match raw_mount("", target, "", flags, "") {
-        // In a user namespace, flags that the mount was created with are locked
+        // In a user namespace, the flags with which the mount was created are locked
         // (`can_change_locked_flags`, Linux 6.18), so a remount must repeat them.
         Err(nix::Error::EPERM) => raw_mount("", target, "", flags | flags_of(target)?, ""),
         result => result,
     }
 }
 
-/// The flags that the mount at `target` has.
+/// The current flags of the mount at `target`.
 fn flags_of(target: &Path) -> nix::Result<MsFlags> {
     let has = statvfs(target)?.flags();
     Ok([

@@ -1,4 +1,5 @@
-//! Parses mount options from containerd's strings to the arguments of mount(2). Pure.
+//! Parses the mount options from containerd and returns the arguments of mount(2). Pure: does no
+//! I/O.
 
 use nix::mount::MsFlags;
 
@@ -9,12 +10,12 @@ use super::{Mount, MountError, idmap::Maps};
 pub(super) struct Options {
     /// Flags of the mount itself.
     pub(super) flags: MsFlags,
-    /// Flags of a second mount(2), because the kernel accepts no propagation together with other
-    /// flags.
+    /// Propagation flags. They are set by a second mount(2), because the kernel does not accept
+    /// them together with other flags.
     pub(super) propagation: MsFlags,
-    /// The options that are not flags, in order. They go to the file system.
+    /// The options that are not flags, in order. They are passed to the file system.
     pub(super) data: Vec<String>,
-    /// How owners are mapped; `None` without `uidmap=` and `gidmap=`.
+    /// The maps of owners; `None` without `uidmap=` and `gidmap=`.
     pub(super) maps: Option<Maps>,
 }
 
@@ -55,8 +56,8 @@ impl Options {
             } else if let Some(map) = option.strip_prefix("gidmap=") {
                 gids = Some(map);
             } else if option == "loop" || option.starts_with("X-containerd.") {
-                // The kernel does not know these: a helper such as mount(8) or containerd acts on
-                // them.
+                // The kernel does not know these options: a helper such as mount(8) or containerd
+                // must handle them.
                 return Err(unsupported(option));
             } else {
                 options.data.push(option.clone());

@@ -1,9 +1,9 @@
 //! Overlays with many layers: mount(2) takes only one page of options.
 //!
-//! A lower directory is about a hundred bytes long, so some forty layers fill the page. Then the
-//! paths are written relative to their common directory, and the overlay is mounted from a thread
-//! with that working directory. The working directory of the other threads does not change: the
-//! thread unshares its own (`CLONE_FS`), and ends after the mount.
+//! The path of a lower directory has about 100 bytes, so about 40 layers fill the page. If they do
+//! not fit, the paths are written relative to their common directory, and the overlay is mounted
+//! from a thread that has this working directory. The working directory of other threads does not
+//! change: the thread unshares its working directory (`CLONE_FS`), and ends after the mount.
 
 use std::{
     io,
@@ -19,20 +19,21 @@ use nix::{
 
 use super::raw_mount;
 
-/// Bytes of the page that are left free, as in containerd: the kernel needs a few of them itself.
+/// The number of bytes of the page that are left free, as in containerd, because the kernel needs
+/// some of them.
 const SPARE: usize = 512;
 
 const KEY: &str = "lowerdir=";
 
-/// The size of a page in bytes: the limit of mount(2) for options, with the NUL at the end.
+/// The size of a page in bytes: the limit of mount(2) for options, including the NUL at the end.
 pub(super) fn page() -> usize {
     let size =
         sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok());
     size.unwrap_or(4096)
 }
 
-/// Shortens options that would not fit. Returns the working directory for the mount, `None` for
-/// any, and the options as seen from there.
+/// Shortens options that would not fit into the page. Returns the working directory that the mount
+/// needs (`None` if it needs no particular one), and the options relative to that directory.
 pub(super) fn fit(data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
     let size: usize = data.iter().map(|option| option.len() + 1).sum();
     match size >= page() - SPARE {
@@ -76,7 +77,8 @@ pub(super) fn replace_lower(
     Ok(())
 }
 
-/// Splits at colons that are not escaped. An empty part (`::`) separates data-only layers.
+/// Splits a list of directories at colons that are not escaped. An empty part (`::`) separates
+/// data-only layers.
 fn split(list: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;
@@ -95,15 +97,16 @@ fn split(list: &str) -> Vec<&str> {
     parts
 }
 
-/// The deepest directory that contains all of them. `None` if a path is relative or contains `..`,
-/// or if they have only `/` in common.
+/// The deepest directory that contains all `directories`. `None` if a path is relative or contains
+/// `..`, or if only `/` contains all of them.
 fn common_directory(directories: &[&str]) -> Option<String> {
     let mut parents =
         directories.iter().filter(|directory| !directory.is_empty()).map(|directory| {
             let path = Path::new(directory);
             let plain = path.is_absolute()
                 && path.components().all(|part| !matches!(part, Component::ParentDir));
-            // The parents, so that no directory becomes an empty path: `::` has another meaning.
+            // The parents are compared, so that no directory becomes an empty path: `::` has
+            // another meaning.
             plain.then(|| path.parent().unwrap_or(path))
         });
     let mut common = parents.next()??.to_owned();
@@ -123,7 +126,7 @@ fn below<'a>(common: &str, directory: &'a str) -> &'a str {
     rest.unwrap_or(directory)
 }
 
-/// Removes overlayfs's escapes, which chdir(2) does not know.
+/// Removes the escapes of overlayfs, which chdir(2) does not interpret.
 fn unescaped(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     let mut chars = path.chars();

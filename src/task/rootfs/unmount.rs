@@ -16,22 +16,23 @@ use nix::{
 use super::MountError;
 use crate::linux::mountinfo;
 
-/// How often a busy mount is tried again before it is detached.
+/// The number of times that unmounting a busy mount is retried before it is detached.
 const TRIES: u32 = 10;
-/// The time between two tries.
+/// The time between two retries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// The most passes over all mounts. Without it, a process that mounts as fast as this unmounts
-/// could keep it busy for ever.
+/// The largest number of iterations over all mounts. Without this limit, the loop would not end if
+/// a process creates mounts as fast as they are unmounted.
 const ROUNDS: u32 = 1000;
 
-/// Unmounts all mounts at `root` or below, the deepest first, and follows no link at a mount point.
-/// A mount that stays busy is detached after 200 ms: it is unmounted when it is no longer used. It
-/// is no error if there is no mount, or no such path. Blocks.
+/// Unmounts all mounts at `root` or below, the deepest first. Follows no symbolic link at a mount
+/// point. A mount that is still busy after 200 ms is detached: the kernel unmounts it when it is no
+/// longer used. It is not an error if there is no mount, or if `root` does not exist. Blocks.
 ///
 /// # Errors
 ///
-/// [`MountError::Unmount`] of a mount that cannot even be detached, after all others were.
+/// [`MountError::Unmount`] if a mount cannot even be detached. All other mounts were unmounted.
+/// [`MountError::List`] if the list of mounts cannot be read.
 pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
     let root = match fs::canonicalize(root) {
         Ok(root) => root,
@@ -64,7 +65,7 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
                 tries += 1;
                 thread::sleep(PAUSE);
             }
-            // Another error than EBUSY does not pass by waiting, but detaching may succeed.
+            // Waiting does not help after an error other than EBUSY, but detaching may succeed.
             (false, _) if tries < TRIES => tries = TRIES,
             (false, _) => break,
         }
@@ -81,12 +82,12 @@ fn mount_points(root: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(points_below(&mountinfo::read()?, root))
 }
 
-/// As [`mount_points`], from the text of a mountinfo file.
+/// The same as [`mount_points`], from the text of a mountinfo file.
 pub(super) fn points_below(mountinfo: &[u8], root: &Path) -> Vec<PathBuf> {
     let mounts = mountinfo::parse(mountinfo).filter(|mount| mount.point.starts_with(root));
     let mut found: Vec<(u64, PathBuf)> = mounts.map(|mount| (mount.id, mount.point)).collect();
-    // Mount ids grow, but are reused after an unmount, so a child may have a smaller id than its
-    // parent. So the deeper mount is first, and the id decides only between mounts of one length.
+    // Mount ids are reused after an unmount, so a child may have a smaller id than its parent. So
+    // the mounts are ordered by the length of their paths, and by id only if the lengths are equal.
     found.sort_by_key(|(id, point)| (point.as_os_str().as_bytes().len(), *id));
     found.into_iter().rev().map(|(_, point)| point).collect()
 }

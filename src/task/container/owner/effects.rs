@@ -70,7 +70,7 @@ impl Container {
             self.leftovers_killed = false;
             self.operations.kill_leftovers(runc, self.id());
         }
-        // An exec whose start hangs must not delay init's exit without limit (containerd #10651).
+        // A hanging start of an exec must not delay init's exit without limit (containerd #10651).
         if self.execs.values().any(|exec| exec.state == exec::State::Starting) {
             self.operations.grace(STARTING_GRACE);
         }

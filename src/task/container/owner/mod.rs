@@ -289,8 +289,8 @@ impl Container {
     }
 }
 
-/// An exit for requests that wait for a process that never ran, or whose create was aborted by a
-/// delete.
+/// An exit for requests that wait for a process that never ran, or for a container that was deleted
+/// during its create.
 fn unknown_exit(pid: i32) -> Exit {
     Exit { timestamp: SystemTime::now(), pid, ended: UNKNOWN_STATUS }
 }
