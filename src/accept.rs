@@ -1,5 +1,5 @@
 //! Accepts the connections of the shim and of the daemon: only from root and from the user of this
-//! process, and without ending after an error.
+//! process. A failed accept is logged, and accepting continues.
 
 use std::{
     io,
@@ -57,7 +57,7 @@ pub fn accept(
                 }
                 Ok(_) => tracing::warn!("refused a connection from another user"),
                 Err(error) => {
-                    tracing::warn!(%error, "failed to accept a connection");
+                    tracing::warn!(%error, "failed to accept a connection, retrying");
                     tokio::time::sleep(RETRY).await;
                 }
             }
@@ -66,8 +66,8 @@ pub fn accept(
     Ok((stream, first))
 }
 
-/// Whether the peer is root or has the user id of this process. This check is a second one beside
-/// the mode of the socket.
+/// Whether the peer is root or has the user id of this process. This check is made in
+/// addition to the mode of the socket's file, which already excludes other users.
 fn is_trusted(connection: &UnixStream) -> bool {
     let ours = nix::unistd::geteuid().as_raw();
     connection.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == ours)

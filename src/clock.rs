@@ -15,8 +15,7 @@ pub fn realtime_ns() -> u64 {
 }
 
 /// The nanoseconds to add to a time of `CLOCK_MONOTONIC` to get `CLOCK_REALTIME`. The offset
-/// changes
-/// when the wall clock is set, so it must be read again from time to time.
+/// changes when the wall clock is set, so callers must read the offset again at intervals.
 #[must_use]
 pub fn realtime_offset_ns() -> u64 {
     realtime_ns().saturating_sub(monotonic_ns())

@@ -1,33 +1,34 @@
 //! lookout: a containerd runtime shim that runs containers through an OCI runtime and keeps watch
 //! over them.
 //!
-//! The modules from the top down; each names only modules below it. `task` and `observe` never
-//! name each other: what is between them is in `model`. `cli`, `daemon`, `client` and `registry`
+//! The modules, from top to bottom. A module names only modules below it. `task` and `observe`
+//! never name each other: their interface is in `model`. `cli`, `daemon`, `client` and `registry`
 //! need the feature `cli`; the modules marked with `L` exist on Linux only.
 //!
 //! ```text
-//! cli           the command `lookout`: what was typed, asked of the shims or the daemon, printed
-//! daemon        one process a node or a user: serves the registry, follows the shims
+//! cli           the command `lookout`: parses arguments, asks shims or the daemon, prints answers
+//! daemon        one process for each node or user: serves the registry, follows the shims
 //! client        finds shims and the daemon, follows their events, writes JSON
-//! registry      processes by id, name, tag and group, on kernel identity
-//! shim        L one process: arguments, bootstrap, serving, the delete verb
-//! task        L containerd's Task service: which container, what is allowed, what comes next
-//! observe       every process of a container, with its arguments, identity and attribution
+//! registry      registered processes by id, name, tag and group; identified by pid, start, boot
+//! shim        L the shim's process: its arguments, bootstrap, serving, the verb `delete`
+//! task        L containerd's Task service, and the life cycle of each container and exec
+//! observe       observes every process of a container: arguments, identity, attribution
 //! bundle      L the files of a container that outlive the shim
-//! runc        L the OCI runtime's command line, its log, its errors
+//! runc        L calls the OCI runtime: its command line, its log, its errors
 //! reaper      L spawns every child of the shim and waits for every child
-//! publish     L events to containerd: a task's are ordered, journaled, retried; others may be dropped
+//! publish     L sends events to containerd; task events are ordered, journaled and retried, other
+//!               events may be dropped
 //! registration  the files by which living shims are found
 //! config        the settings of the host and of one container, and where each comes from
-//! accept      L which connections a server accepts
-//! log         L one line for each record, which a container cannot forge
+//! accept      L accepts connections, only from root and from the user of this process
+//! log         L writes one line for each log record; text of a container cannot forge a line
 //! platform      what the portable modules ask of the operating system
-//! linux       L facts of the kernel's files, typed: one parser for each format
-//! sys           the only unsafe code; system calls of Linux but for one
+//! linux       L parsers of the kernel's files, one for each format, with typed results
+//! sys           the only unsafe code: system calls, all but one of them of Linux
 //! api           our own messages and services, generated from `proto/`
 //! wire          protobuf's encoding, where generated messages are too slow
 //! clock         the kernel's clocks, in nanoseconds
-//! model         words that all modules share; no I/O
+//! model         types that all modules share; no I/O
 //! ```
 //!
 //! The whole picture is in `docs/architecture.md`.

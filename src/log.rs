@@ -3,7 +3,7 @@
 //!
 //! The lines are logfmt, the form of containerd's own log. Every value is quoted and escaped, so
 //! text from a container or a runtime cannot forge a line. Writing to the fifo never blocks: when
-//! it is full because containerd does not read, lines are dropped.
+//! the fifo is full because containerd does not read, lines are dropped.
 
 use std::{
     fmt::{self, Write as _},
@@ -23,26 +23,27 @@ use tracing::{
 
 use crate::{clock::realtime_ns, model::rfc3339};
 
-/// Sends all records of this process to the fifo `log` in the working directory. Without such a
+/// Sends all log records of this process to the fifo `log` in the working directory. Without such a
 /// fifo nothing is logged.
 pub fn to_fifo(debug: bool) {
     let Some(fifo) = open() else { return };
     install(fifo, if debug { Level::DEBUG } else { Level::INFO });
 }
 
-/// Sends all records of this process to its stderr.
+/// Sends all log records of this process to its stderr.
 pub fn to_stderr() {
-    // A descriptor of its own. If there is none left, nothing is logged.
+    // The logger owns a duplicate of stderr's descriptor. If the descriptors of this process have
+    // run out, nothing is logged.
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return };
     install(stderr.into(), Level::INFO);
 }
 
 fn install(file: File, max: Level) {
-    // Fails only if a subscriber is installed already.
+    // This fails only if a subscriber is installed already.
     let _ = tracing::subscriber::set_global_default(Logger { file, max });
 }
 
-/// Opens the fifo for reading too, so that a write does not fail with EPIPE while containerd
+/// Opens the fifo for writing and for reading, so that a write does not fail with EPIPE while containerd
 /// restarts. Neither the open nor a write blocks.
 fn open() -> Option<File> {
     let mut open = OpenOptions::new();

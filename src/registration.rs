@@ -1,10 +1,10 @@
-//! The registrations of shims: one file for each, `<runtime dir>/shims/<namespace>/<shim id>.json`,
-//! by which clients find a shim.
+//! The registrations of shims. Each shim has one, the file
+//! `<runtime dir>/shims/<namespace>/<shim id>.json`, by which clients find the shim.
 //!
 //! A serving shim writes its file and removes it at Shutdown; `delete` removes it after a crash.
-//! The
-//! `lookout` command reads the files. A file that outlives its shim is harmless: its pid and start
-//! time identify a process that does not exist any more, so readers ignore it.
+//! The `lookout` command reads the files. A file that outlives its shim is harmless: the pid and
+//! the start time in it identify a process that does not exist any more, so readers ignore the
+//! file.
 
 use std::{
     fs::{self, DirBuilder, OpenOptions},
@@ -17,14 +17,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::platform::{HAS_SHIMS, process::start_ticks};
 
-/// The runtime directory, unless `LOOKOUT_RUNTIME_DIR` names another.
+/// The runtime directory, unless `LOOKOUT_RUNTIME_DIR` names another directory.
 const RUNTIME_DIR: &str = "/run/lookout";
 
-/// The largest file in bytes. A larger file is ignored.
+/// The most bytes that a registration may have. A larger file is ignored.
 const FILE_MAX: u64 = 64 << 10;
 
-/// The number of attempts to write a file. An attempt fails if another process removes the
-/// namespace's directory at that moment, because it removed the last file in it.
+/// The number of attempts to write a file. An attempt fails if another process removes the last
+/// file of the namespace's directory, and then the directory, at that moment.
 const TRIES: u32 = 3;
 
 /// A serving shim, as its file describes it.
@@ -40,8 +40,8 @@ pub struct Registration {
     pub pid: i32,
     /// The start time of the shim, in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub start: u64,
-    /// The address of the shim's socket, `unix:///…`. A path without `unix://` in the file is
-    /// completed when it is read.
+    /// The address of the shim's socket, `unix:///…`. If the file has a path without
+    /// `unix://`, reading the file adds this prefix.
     pub address: String,
     /// The shim's epoch, which is the first part of its cursors.
     #[serde(default)]
@@ -103,21 +103,21 @@ impl Registration {
     }
 }
 
-/// Removes a shim's file, and the namespace's directory if it is empty then. It is not an error if
-/// there is no file.
+/// Removes a shim's file, and the namespace's directory if it is empty then. A missing file is not
+/// an error.
 ///
 /// # Errors
 ///
 /// `InvalidInput` as in [`Registration::write`], else the error of the filesystem.
 pub fn remove(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<()> {
     let path = path(runtime_dir, namespace, shim_id)?;
-    // Left by a shim that was killed while it wrote its file.
+    // A shim that was killed while it wrote its file may have left this file.
     let _ = fs::remove_file(unfinished(&path));
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    // Fails if the directory has the file of another shim.
+    // This fails if the directory has the file of another shim, and then the directory stays.
     let _ = path.parent().map(fs::remove_dir);
     Ok(())
 }
@@ -166,14 +166,15 @@ fn path(runtime_dir: &Path, namespace: &str, shim_id: &str) -> io::Result<PathBu
     let is_name =
         |name: &str| !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
     if !is_name(namespace) || !is_name(shim_id) {
-        let why = format!("namespace {namespace:?} or shim id {shim_id:?} is not a file name");
+        let why = format!("namespace {namespace:?} or shim id {shim_id:?} cannot be a file name");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
     }
     Ok(runtime_dir.join("shims").join(namespace).join(format!("{shim_id}.json")))
 }
 
-/// The temporary path of a file while it is written. Readers ignore it, because it does not end in
-/// `.json`. Only one shim with an id serves at a time, so there is only one writer.
+/// The temporary path under which a registration is written before it is renamed to `path`. Readers
+/// ignore the temporary file, because its name does not end in `.json`. Only one shim with an id
+/// serves at a time, so there is only one writer.
 fn unfinished(path: &Path) -> PathBuf {
     path.with_added_extension("new")
 }

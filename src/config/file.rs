@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigE
     if text.len() as u64 > FILE_MAX {
         return Err(unreadable(io::Error::new(
             io::ErrorKind::FileTooLarge,
-            "it is larger than 1 MiB",
+            "the file is larger than 1 MiB",
         )));
     }
     let is_json = path.extension().is_some_and(|extension| extension == "json");

@@ -27,7 +27,7 @@ pub enum Key {
     ProbeSocket,
     /// The address at which metrics are served.
     MetricsAddress,
-    /// The interval at which the daemon checks whether registered processes still live.
+    /// The interval at which the daemon checks whether registered processes are still alive.
     LivenessInterval,
     /// The interval at which the daemon records when it last saw a process.
     LastSeenInterval,
@@ -107,7 +107,7 @@ impl Key {
     }
 
     /// Whether only the host's configuration can set the key. This is true for `locked`: otherwise
-    /// a container could unlock its keys.
+    /// a container could unlock keys for itself.
     #[must_use]
     pub fn is_host_only(self) -> bool {
         matches!(self, Self::Locked)

@@ -7,7 +7,7 @@
 //!
 //! The origin of each value is recorded. The host's configuration is trusted, and a mistake in it
 //! is an error that names key and file. A container's configuration is not trusted, and a mistake
-//! in it is a warning that never fails the container.
+//! in it is only reported as a warning: the container starts nevertheless.
 //!
 //! The shim and the command read the configuration. Nothing here logs, and nothing here watches the
 //! file.
@@ -29,7 +29,7 @@ pub use key::Key;
 pub use settings::{Bus, Settings, SourceChoice};
 pub use value::duration;
 
-/// The file of the host's configuration, unless `LOOKOUT_CONFIG` names another.
+/// The file of the host's configuration, unless `LOOKOUT_CONFIG` names another file.
 pub const DEFAULT_FILE: &str = "/etc/lookout/config.toml";
 
 /// The prefix of the keys in annotations.
@@ -146,8 +146,8 @@ impl Config {
         Self::load_with(None, |variable| std::env::var(variable).ok())
     }
 
-    /// The same as [`load`](Self::load), with a given environment. The file `named` must exist, if
-    /// one is given; it has precedence over `LOOKOUT_CONFIG`.
+    /// The same as [`load`](Self::load), with a given environment. If `named` is given, this file
+    /// must exist, and `LOOKOUT_CONFIG` is ignored.
     ///
     /// # Errors
     ///
@@ -188,9 +188,9 @@ impl Config {
         Ok(config)
     }
 
-    /// The settings of a container: the host's, overridden by the runtime options, overridden by
-    /// its annotations. An invalid setting is ignored and reported as a warning. Patterns of
-    /// `redact` are added to the host's.
+    /// The settings of a container. The runtime options override the settings of the host, and the
+    /// container's annotations override both. An invalid setting is ignored and reported as a
+    /// warning. Patterns of `redact` are added to the patterns of the host.
     #[must_use]
     pub fn for_container(
         &self,
@@ -208,7 +208,7 @@ impl Config {
             .iter()
             .filter_map(|(name, text)| Some((name, name.strip_prefix(ANNOTATION_PREFIX)?, text)))
             .collect();
-        // The map has no order, but the warnings must have one.
+        // The map has no fixed order, but the warnings must always be in the same order.
         annotations.sort_unstable();
         for (name, key, text) in annotations {
             if let Err(reason) = container.set(key, text, Origin::Annotation) {

@@ -17,19 +17,21 @@ pub struct Settings {
     pub ring_size: u32,
     /// The most bytes of a process's arguments that are captured: 256 to 16 KiB.
     pub argv_max: u32,
-    /// Regular expressions of secrets in arguments, beside the built-in ones. At most 64, of at
-    /// most 512 bytes each. They are not compiled here, so an invalid one is found later.
+    /// Regular expressions of secrets in arguments, in addition to the built-in expressions. At
+    /// most 64, of at most 512 bytes each. This module does not compile them, so an invalid
+    /// expression is found only when the redactor is made.
     pub redact: Vec<String>,
     /// Size of a shim's event log in bytes: 64 KiB to 64 MiB.
     pub journal_max: u64,
     /// The time without activity after which a container is idle: 1 s to 24 h.
     pub idle_after: Duration,
-    /// The absolute path of the unix socket that serves the probe format; `None` serves none.
+    /// The absolute path of the unix socket that serves the probe format; `None` if there is
+    /// no such socket.
     pub probe_socket: Option<PathBuf>,
-    /// The address at which metrics are served, `HOST:PORT`; `None` serves none.
+    /// The address at which metrics are served, `HOST:PORT`; `None` if there is no such address.
     pub metrics_address: Option<String>,
-    /// The interval at which the daemon checks whether registered processes still live: 100 ms to
-    /// 24 h.
+    /// The interval at which the daemon checks whether registered processes are still alive:
+    /// 100 ms to 24 h.
     pub liveness_interval: Duration,
     /// The interval at which the daemon records when it last saw a process: 100 ms to 24 h.
     pub last_seen_interval: Duration,
@@ -72,7 +74,7 @@ pub enum Bus {
     /// Events of ports, and gaps.
     #[default]
     Ports,
-    /// Also events of processes, throttled.
+    /// Events of ports, gaps, and events of processes. The number of events in a time is limited.
     Processes,
     /// No events of the observer; task events are always published.
     None,
@@ -112,7 +114,8 @@ impl Default for Settings {
 
 /// The longest path of a unix socket, without its terminating zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
-/// The most patterns. The number is bounded because each is matched against each argument.
+/// The most patterns. The number is bounded because each pattern is matched against each
+/// argument.
 const PATTERNS_MAX: usize = 64;
 /// The longest pattern in bytes.
 const PATTERN_BYTES_MAX: usize = 512;
@@ -173,7 +176,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Adds a container's patterns to the host's, which a container cannot remove.
+    /// Adds a container's patterns to the patterns of the host, which a container cannot remove.
     pub(super) fn add_patterns(&mut self, text: &str) -> Result<(), Invalid> {
         let more = patterns(text)?;
         if self.redact.len() + more.len() > PATTERNS_MAX {

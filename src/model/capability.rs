@@ -1,9 +1,9 @@
-//! What can be observed on a node, with which source, and what limits it.
+//! What can be observed on a node, by which source, and why no more can be observed.
 
-/// The support of one category on a node.
+/// How much of one category can be observed on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Capability {
-    /// The category that the support is for.
+    /// The category of events.
     pub category: Category,
     /// How much of the category is observed.
     pub support: Support,
@@ -47,9 +47,9 @@ impl Category {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Support {
-    /// Everything that belongs to the category.
+    /// Everything that belongs to the category is observed.
     Supported,
-    /// A part of it; [`Capability::reason`] names what is missing.
+    /// A part of the category is observed; [`Capability::reason`] names what is missing.
     Partial,
     /// Nothing of the category is observed.
     Unavailable,

@@ -3,14 +3,14 @@
 /// How a thread group ended, from the kernel's wait status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ended {
-    /// By exit(2) or by returning from main. The exit code is 0–255.
+    /// The process called exit(2) or returned from main. The value is the exit code, 0–255.
     Code(u8),
-    /// By a signal, with its number.
+    /// A signal ended the process. The value is the number of the signal.
     Signal(u8),
 }
 
 impl Ended {
-    /// From a wait status in the form of wait(2) and `task_struct.exit_code`: the exit code in bits
+    /// Decodes a wait status in the form of wait(2) and `task_struct.exit_code`: the exit code in bits
     /// 8–15, the signal in bits 0–6, bit 7 for a core dump.
     #[must_use]
     pub fn from_wait_status(status: u32) -> Self {
@@ -40,7 +40,7 @@ impl Ended {
     }
 
     /// The signal's name, such as `SIGKILL`, or `SIG34` and up for real-time signals, which have no
-    /// names. `None` if it exited with a code.
+    /// names. `None` if the process exited with a code.
     #[must_use]
     pub fn signal_name(self) -> Option<String> {
         let Self::Signal(number) = self else { return None };

@@ -10,7 +10,7 @@ use super::{Capability, Ended, Parent, Port, Process, ProcessKey};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
     /// `CLOCK_MONOTONIC` at the kernel's event, in nanoseconds. For a fact without a kernel event,
-    /// the time at which it was noticed.
+    /// the time at which the fact was noticed.
     pub monotonic_ns: u64,
     /// `CLOCK_REALTIME` of the same moment, in nanoseconds since 1970.
     pub realtime_ns: u64,
@@ -46,12 +46,13 @@ pub struct Kubernetes {
     pub pod_name: String,
     /// The pod's uid: `io.kubernetes.cri.sandbox-uid`.
     pub pod_uid: String,
-    /// `io.kubernetes.cri.container-name`; empty for the sandbox itself.
+    /// The container's name in its pod: `io.kubernetes.cri.container-name`; empty for the sandbox
+    /// itself.
     pub container_name: String,
 }
 
 impl Kubernetes {
-    /// Reads the annotations of a container; `None` if it has none of Kubernetes.
+    /// Reads the annotations of a container; `None` if the container has none of these annotations.
     #[must_use]
     pub fn from_annotations(annotations: &HashMap<String, String>) -> Option<Self> {
         let of = |name: &str| {
@@ -73,27 +74,29 @@ impl Kubernetes {
 pub enum Body {
     /// A process was created. It still runs its parent's image.
     Fork(Arc<Process>),
-    /// A process runs a new image, and its start was reported already or its fork was not seen.
+    /// A process began to run a new image, and either its start was reported before or its fork was
+    /// not seen.
     Exec(Arc<Process>),
-    /// A process runs its first own image: a fork and an exec in one event.
+    /// A new process began to run an image of its own: a fork and an exec in one event.
     Start(Arc<Process>),
     /// The last thread of a thread group ended.
     Exit {
         /// The process, with the last image that it ran.
         process: Arc<Process>,
-        /// How it ended; `None` if only its absence was noticed.
+        /// How the process ended; `None` if only the absence of the process was noticed.
         ended: Option<Ended>,
-        /// Whether the kernel's OOM killer ended it.
+        /// Whether the kernel's OOM killer ended the process.
         oom_killed: bool,
     },
     /// A process was reaped, and no surviving descendant holds its output.
     Done {
         /// The process that is done.
         process: Arc<Process>,
-        /// Time since its exit, in nanoseconds.
+        /// The time from the process's exit until it was done, in nanoseconds.
         after_exit_ns: u64,
     },
-    /// The output of an exited process is still held. Reported once, if it takes long.
+    /// Other processes still hold the output of an exited process. Reported once for the exited
+    /// process, and only if it is not done after a while.
     Held {
         /// The exited process that is not done.
         process: Arc<Process>,
@@ -107,18 +110,19 @@ pub enum Body {
         /// The identity of the container's first process.
         init: ProcessKey,
     },
-    /// The last event of a container. In its account, `seen == delivered + lost`.
+    /// The last event of a container. In the container's account, `seen == delivered + lost`.
     ContainerClose(Counts),
     /// Events are missing at this position.
     Gap(Gap),
-    /// Events were withheld from containerd's bus to protect it. The stream has them.
+    /// Events were withheld from containerd's bus, to protect the bus. The event log has all of
+    /// them.
     Throttle {
         /// The number of events withheld.
         withheld: u64,
-        /// The time in which they were withheld, in nanoseconds.
+        /// The length of the time in which these events were withheld, in nanoseconds.
         over_ns: u64,
     },
-    /// The support of a category has changed.
+    /// How much of a category can be observed has changed.
     Capability(Capability),
     /// A port has its first listener.
     PortOpen(Arc<Port>),
@@ -297,14 +301,15 @@ impl Backend {
 /// A container's account, in records of the kernel source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Records that the kernel's programs counted before they reserved space in the ring, without
-    /// [`runtime`](Self::runtime). `None` if the source does not count.
+    /// Records that the eBPF programs counted, each before they reserved space for it in the ring.
+    /// Does not include the records in [`runtime`](Self::runtime). `None` if the source does not
+    /// count.
     pub seen: Option<u64>,
     /// Records that became events with a sequence number.
     pub delivered: u64,
     /// Records that were lost because the ring was full. `None` if the source does not count.
     pub lost: Option<u64>,
-    /// Records of runtime stages, which are never reported as events.
+    /// Records of stages of the runtime (`runc init`), which are never reported as events.
     pub runtime: u64,
 }
 
@@ -313,7 +318,7 @@ pub struct Counts {
 pub struct Gap {
     /// The number of records lost; `None` if it is unknown.
     pub lost: Option<u64>,
-    /// The stage at which they were lost.
+    /// The stage at which the records or events were lost.
     pub stage: Stage,
     /// The last known time before the loss, in nanoseconds of `CLOCK_MONOTONIC`.
     pub from_ns: u64,
@@ -327,7 +332,7 @@ pub struct Gap {
 pub enum Stage {
     /// The kernel's ring or socket buffer was full.
     Kernel,
-    /// A source was replaced by another source, or began late.
+    /// A source was replaced by another source, or began to observe late.
     Source,
     /// The observer's thread failed, or its bounded memory was full.
     Observer,

@@ -1,4 +1,4 @@
-//! The exit of a process, as the shim reaps it.
+//! The exit of a process that the shim has reaped.
 
 use std::time::SystemTime;
 
@@ -11,13 +11,14 @@ pub struct Exit {
     pub timestamp: SystemTime,
     /// The pid in the shim's pid namespace.
     pub pid: i32,
-    /// The exit code or the signal, as waitid(2) reports them apart.
+    /// The exit code or the signal; waitid(2) distinguishes the two.
     pub ended: Ended,
 }
 
 impl Exit {
-    /// The status in go-runc's form: 0–255, or 128 + the signal. A process that exits with 137 and
-    /// one that is killed have the same; [`ended`](Self::ended) distinguishes them.
+    /// The status in go-runc's form: 0–255, or 128 + the signal. A process that exits with code
+    /// 137 and a process that SIGKILL ends have the same status; [`ended`](Self::ended)
+    /// distinguishes the two.
     #[must_use]
     pub fn status(&self) -> u32 {
         self.ended.status()

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// An open file, among all of the node.
+/// The identity of an open file, which distinguishes all files of the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct FileId {
     /// The device, as `stat.st_dev` encodes it.

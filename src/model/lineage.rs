@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;
 
-/// The place of a process in its tree, as the host counts pids.
+/// The parents of a process. Pids are those of the host's pid namespace, except for `vpid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Lineage {
-    /// Its pid in its own pid namespace; `None` if it is not known.
+    /// The pid of the process in its own pid namespace; `None` if it is not known.
     pub vpid: Option<i32>,
-    /// Its parent's pid; 0 if it is not known.
+    /// The pid of the parent; 0 if it is not known.
     pub parent_pid: i32,
     /// The parent's start in clock ticks since boot; 0 if it is not known.
     pub parent_start_ticks: u64,
@@ -18,7 +18,7 @@ pub struct Lineage {
 }
 
 impl Lineage {
-    /// The parent; `None` unless both its pid and its start are known.
+    /// The identity of the parent; `None` unless the parent's pid and start are known.
     #[must_use]
     pub fn parent(self) -> Option<ProcessKey> {
         (self.parent_pid > 0 && self.parent_start_ticks > 0)

@@ -1,13 +1,13 @@
 //! The interface between the Task service and the observer, which do not know each other.
 //!
-//! The Task service calls it from the shim's one async thread, and each call returns at once. A
-//! failure of the observer must never affect a container, so no call returns an error.
+//! The Task service calls these methods on the shim's one async thread, and each call returns at
+//! once. A failure of the observer must never affect a container, so no call returns an error.
 
 use std::{collections::HashMap, fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc};
 
 use super::{Exit, ProcessId};
 
-/// Receives the containers of a shim.
+/// Receives each new container of a shim.
 pub trait ContainerObserver: Send + Sync + fmt::Debug {
     /// Called before the container's runtime is started. Returns `None` if the container is not
     /// observed.
@@ -16,10 +16,11 @@ pub trait ContainerObserver: Send + Sync + fmt::Debug {
 
 /// Receives the facts about one observed container.
 ///
-/// Dropping it before [`created`](Self::created) means that the create failed.
+/// If the value is dropped before [`created`](Self::created) was called, the create has failed.
 pub trait ObservedContainer: Send + Sync + fmt::Debug {
-    /// Init exists. It does not run the container's program yet, unless it was restored. The future
-    /// resolves when all further events are observed, or when that takes too long.
+    /// The container's first process exists, with the pid `init`. It does not run the container's
+    /// program yet, unless it was restored from a checkpoint. The future resolves when all further
+    /// events are observed, or when waiting for that takes too long.
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
     /// The runtime was spawned as process `pid` to run `runc exec` for `exec_id`. Called directly
@@ -29,13 +30,14 @@ pub trait ObservedContainer: Send + Sync + fmt::Debug {
     /// The pid of an exec's process is known. The process may have had events before.
     fn exec_started(&self, exec_id: &str, pid: i32);
 
-    /// A process was reaped; nothing more is known of it than its exit.
+    /// The shim has reaped a process. Nothing but the exit of the process is known.
     fn exited(&self, process: &ProcessId, exit: Exit);
 
-    /// Input of a client was written to init. Called for each write, so it must be cheap.
+    /// A client's input was written to the container's first process. Called for each write, so it
+    /// must be cheap.
     fn input(&self) {}
 
-    /// The shim's pipes of a process have reached their end.
+    /// The pipes through which the shim reads the output of a process have reached their end.
     fn output_ended(&self, process: &ProcessId);
 
     /// The container was deleted. This is the last call.
@@ -53,9 +55,9 @@ pub struct NewContainer {
     pub bundle: PathBuf,
     /// The absolute path of the container's OCI runtime.
     pub runtime: PathBuf,
-    /// The annotations of its `config.json`.
+    /// The annotations in the container's `config.json`.
     pub annotations: HashMap<String, String>,
-    /// The table `[lookout]` of the runtime options: key and value, both as text.
+    /// The keys and values in the table `[lookout]` of the runtime options, as text.
     pub options: Vec<(String, String)>,
     /// Whether the container has a pid namespace of its own.
     pub owns_pid_namespace: bool,

@@ -49,8 +49,9 @@ pub enum Scope {
 pub struct Port {
     /// The address of the port.
     pub endpoint: Endpoint,
-    /// The known owners. When the port opens, the process that called listen(2), or bind(2) for
-    /// UDP. After a scan, all processes that hold one of its sockets.
+    /// The known owners. If the opening of the port was observed, this is the process that called
+    /// listen(2), or bind(2) for UDP. After a scan, these are all processes that hold a socket of
+    /// the port.
     pub owners: Vec<Owner>,
 }
 
@@ -59,14 +60,14 @@ pub struct Port {
 pub struct Owner {
     /// The identity of the process.
     pub key: ProcessKey,
-    /// The pid in its own pid namespace; `None` if it is unknown.
+    /// The pid of the process in its own pid namespace; `None` if it is unknown.
     pub vpid: Option<i32>,
-    /// What it ran; `None` if the process was never reported.
+    /// The image that the process ran; `None` if the process was never reported.
     pub image: Option<Arc<Image>>,
-    /// The exec that it belongs to; `None` if it belongs to none.
+    /// The exec that the process belongs to; `None` if it belongs to no exec.
     pub exec_id: Option<Arc<str>>,
-    /// Its container, which in a pod can be another one than the socket's. `None` if the process
-    /// was never reported.
+    /// The container of the process, which in a pod can differ from the container of the socket.
+    /// `None` if the process was never reported.
     pub container_id: Option<Arc<str>>,
 }
 
@@ -119,7 +120,7 @@ impl Scope {
 }
 
 impl Owner {
-    /// A reported process of a container.
+    /// An owner that is a reported process of a container.
     #[must_use]
     pub fn of(process: &Process, container_id: Option<Arc<str>>) -> Self {
         let Process { key, vpid, image, exec_id, .. } = process;
@@ -132,7 +133,7 @@ impl Owner {
         }
     }
 
-    /// A process of which only the key and perhaps the pid are known.
+    /// An owner of which only the identity is known, and perhaps the pid in its own pid namespace.
     #[must_use]
     pub fn unknown(key: ProcessKey, vpid: Option<i32>) -> Self {
         Self { key, vpid, image: None, exec_id: None, container_id: None }

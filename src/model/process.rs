@@ -18,7 +18,7 @@ pub struct ProcessKey {
 }
 
 impl ProcessKey {
-    /// From a start time in nanoseconds since boot (`task_struct.start_boottime`), rounded down as
+    /// Converts a start time in nanoseconds since boot (`task_struct.start_boottime`), rounded down as
     /// the kernel's `nsec_to_clock_t` does for `/proc`.
     #[must_use]
     pub fn from_boottime(pid: i32, start_ns: u64) -> Self {
@@ -60,8 +60,8 @@ const HEXADECIMAL: [[u8; 2]; 256] = {
     all
 };
 
-/// The entity id of a process, in a buffer of its own: each event has two, and they are built
-/// without an allocation.
+/// The entity id of a process, in a fixed buffer, so that it is built without an allocation: each
+/// event has two entity ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EntityId {
     digits: [u8; 32],
@@ -100,7 +100,7 @@ pub struct Image {
     pub args: Option<Args>,
     /// The working directory, relative to the root directory of the process.
     pub working_directory: Option<Box<[u8]>>,
-    /// The task's name, at most 15 bytes.
+    /// The kernel's name of the process (`comm`), at most 15 bytes.
     pub comm: Option<Box<[u8]>>,
     /// The effective user id in the initial user namespace.
     pub uid: Option<u32>,
@@ -124,7 +124,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// The arguments of a capture that is complete.
+    /// Makes the arguments from a complete capture.
     #[must_use]
     pub fn from_nul_separated(bytes: &[u8]) -> Self {
         let count = bytes.split_inclusive(|byte| *byte == 0).count();
@@ -136,7 +136,8 @@ impl Args {
         }
     }
 
-    /// The captured arguments without their NULs, empty arguments included. The last may be cut:
+    /// The captured arguments without their NULs, empty arguments included. The last argument may be
+    /// cut:
     /// see [`truncated`](Self::truncated).
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes
@@ -196,11 +197,12 @@ impl Unknown {
 pub enum Origin {
     /// The container's first process, which the runtime created.
     Init,
-    /// Started by an Exec request.
+    /// A process that an Exec request started.
     Exec,
-    /// Forked, directly or not, by a process of the container.
+    /// A process that was forked, directly or not, by a process of the container.
     Descendant,
-    /// Entered the container from outside, without containerd: nsenter, a debug container.
+    /// A process that entered the container from outside, without containerd: by nsenter, or from a
+    /// debug container.
     Injected,
 }
 
@@ -223,19 +225,21 @@ impl Origin {
 pub struct Process {
     /// The identity of the process.
     pub key: ProcessKey,
-    /// The pid in its own pid namespace; `None` if it is unknown.
+    /// The pid of the process in its own pid namespace; `None` if it is unknown.
     pub vpid: Option<i32>,
     /// The parent's pid at the event, in the host's pid namespace; 0 if it is unknown.
     pub parent_pid: i32,
     /// The parent; `None` if the tracker does not know it.
     pub parent: Option<Parent>,
-    /// What it runs. A forked child has its parent's image until it runs its own.
+    /// The image that the process runs. A forked child runs its parent's image until its first exec.
     pub image: Arc<Image>,
-    /// How it came into its container.
+    /// How the process came into its container.
     pub origin: Origin,
-    /// The exec that it belongs to, itself or as a descendant; `None` if it belongs to none.
+    /// The exec that started the process, or of which it is a descendant; `None` if there is no such
+    /// exec.
     pub exec_id: Option<Arc<str>>,
-    /// Its cgroup as a path under the root of the hierarchy; `None` if it is the container's own.
+    /// The cgroup of the process, as a path under the root of the hierarchy; `None` if it is the
+    /// cgroup of the container.
     pub cgroup: Option<Arc<str>>,
 }
 

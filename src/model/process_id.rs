@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-/// A process that containerd can name. containerd's messages have an exec id, in which an empty one
-/// means init; that meaning ends where a message is decoded.
+/// A process that containerd can name. In containerd's messages an empty exec id means init; the
+/// code that decodes a message converts the exec id to this type.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ProcessId {
     /// The container's first process.
     Init,
-    /// The first process of an exec, by its exec id, which is not empty. `init` is an ordinary exec
-    /// id.
+    /// The first process of an exec. The value is the exec id, which is not empty. The text `init`
+    /// is an ordinary exec id.
     Exec(Arc<str>),
 }
 
 impl ProcessId {
-    /// From the exec id of a message.
+    /// Converts the exec id of a message.
     #[must_use]
     pub fn from_exec_id(exec_id: &str) -> Self {
         if exec_id.is_empty() { Self::Init } else { Self::Exec(exec_id.into()) }

@@ -2,7 +2,7 @@
 //!
 //! The shim never decodes the whole document. The crate `oci-spec` refuses values that it does not
 //! know, such as a capability that is newer than the crate, and a shim must not refuse a container
-//! for them.
+//! because of such a value.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 /// The part of an OCI runtime specification that concerns the shim.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Spec {
-    /// Free-form keys and values. The shim's group and the names of Kubernetes are among them.
+    /// Free-form keys and values. They include the shim's group and the names of Kubernetes.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
     #[serde(default)]
