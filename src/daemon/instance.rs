@@ -1,4 +1,5 @@
-//! The instance lock: at one socket path, one daemon at a time has the pid file and the socket.
+//! The instance lock: of all daemons with the same socket path, only one at a time has the socket
+//! and the pid file.
 
 use std::{
     env,
@@ -33,7 +34,8 @@ const BEGINNING: Duration = Duration::from_secs(2);
 pub struct InstanceLock {
     socket: PathBuf,
     pid_file: PathBuf,
-    /// On the pid file. The process that holds it is the daemon, and its pid is in the file.
+    /// The lock on the pid file. The process that holds this lock is the daemon, and the file has
+    /// the pid of this process.
     _lock: Lock,
 }
 
@@ -57,18 +59,18 @@ pub enum InstanceError {
         path: PathBuf,
     },
     /// A process that does not have the lock answers at the socket.
-    #[error("something else serves at {}", path.display())]
+    #[error("a process without the daemon's lock serves at {}", path.display())]
     Foreign {
         /// The path of the socket.
         path: PathBuf,
     },
     /// The daemon that was to be replaced is still there after SIGKILL.
-    #[error("the daemon with pid {pid} does not end")]
+    #[error("the daemon with pid {pid} still runs after SIGKILL")]
     Stays {
         /// The pid of that daemon, from its pid file; 0 if it could not be read.
         pid: i32,
     },
-    /// A step failed with an error of the system.
+    /// A system call of a step failed.
     #[error("failed to {action} {}", path.display())]
     System {
         /// What was tried, as a verb.
@@ -82,8 +84,8 @@ pub enum InstanceError {
 }
 
 /// The directory of the registry's file: `$LOOKOUT_STATE_DIR`; else `registry` in
-/// `$LOOKOUT_RUNTIME_DIR`; else `/var/lib/lookout`, for a user `$XDG_STATE_HOME/lookout`
-/// (`~/.local/state/lookout`).
+/// `$LOOKOUT_RUNTIME_DIR`; else, for root, `/var/lib/lookout`; else
+/// `$XDG_STATE_HOME/lookout` or `~/.local/state/lookout`.
 #[must_use]
 pub fn state_dir() -> PathBuf {
     let set =
@@ -129,7 +131,7 @@ pub fn claim(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
     }
     let lock =
         lock.ok_or_else(|| InstanceError::Stays { pid: pid_of(&pid_file).unwrap_or_default() })?;
-    // A daemon that was killed has left its pid in the file.
+    // The file may still have the pid of a daemon that was killed.
     lock.set_len(0)
         .and_then(|()| writeln!(&*lock, "{}", std::process::id()))
         .map_err(failed("write", &pid_file))?;
@@ -142,17 +144,18 @@ pub fn claim(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
 
 impl Drop for InstanceLock {
     fn drop(&mut self) {
-        // The lock is still held here, so neither can be another daemon's.
+        // The lock is still held here, so neither file can belong to another daemon.
         let _ = fs::remove_file(&self.socket);
         let _ = fs::remove_file(&self.pid_file);
     }
 }
 
-/// Listens at `socket`, for its owner alone. One at which no process answers is removed first.
+/// Listens at `socket`, with access for its owner only. A socket file at which no process answers is
+/// removed first.
 ///
 /// # Errors
 ///
-/// `AddrInUse` if a process answers; what the system returned.
+/// `AddrInUse` if a process answers at the socket; otherwise the error of the failed system call.
 pub(super) fn bind(socket: &Path) -> io::Result<UnixListener> {
     if unix_socket::is_served(socket) {
         return Err(io::ErrorKind::AddrInUse.into());
@@ -161,13 +164,13 @@ pub(super) fn bind(socket: &Path) -> io::Result<UnixListener> {
     unix_socket::listen_at(socket)
 }
 
-/// The lock on the pid file; `None` if another process has it.
+/// Takes the lock on the pid file; `None` if another process has the lock.
 fn lock(path: &Path) -> Result<Option<Lock>, InstanceError> {
     try_lock_path(path).map_err(|PathError { action, source }| failed(action, path)(source))
 }
 
-/// The pid in the pid file of a daemon that has the lock. The daemon writes it right after it got
-/// the lock, so an empty file is read again for a while.
+/// The pid in the pid file of a daemon that has the lock. The daemon writes its pid right after
+/// it took the lock, so an empty file is read again for a while.
 fn pid_of(pid_file: &Path) -> Result<i32, InstanceError> {
     let until = Instant::now() + BEGINNING;
     loop {
@@ -190,13 +193,14 @@ fn pid_of(pid_file: &Path) -> Result<i32, InstanceError> {
 fn end(pid: i32, pid_file: &Path) -> Result<Option<Lock>, InstanceError> {
     let pidfd = match pidfd::open(pid) {
         Ok(pidfd) => pidfd,
-        // It has ended since its pid was read.
+        // The daemon has ended since its pid was read.
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return lock(pid_file),
         Err(error) => return Err(failed("signal the daemon of", pid_file)(error)),
     };
     for signal in [SIGTERM, SIGKILL] {
         // The pid may have been reused before the descriptor was opened. While the lock is held,
-        // the process that wrote its pid is alive, so the descriptor is that process's.
+        // the process that wrote its pid is alive, so the descriptor refers to that
+        // process.
         if let Some(lock) = lock(pid_file)? {
             return Ok(Some(lock));
         }

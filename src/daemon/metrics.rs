@@ -30,7 +30,7 @@ type ByLabel = Family<[(&'static str, &'static str); 1], Counter>;
 /// The stages at which events can be lost, as gaps name them.
 const STAGES: [&str; 5] = ["kernel", "source", "observer", "journal", "subscriber"];
 
-/// The counters. A clone counts into the same counters.
+/// The counters. A clone shares the counters with the original.
 #[derive(Clone, Default)]
 pub struct Metrics {
     events: ByLabel,
@@ -39,7 +39,7 @@ pub struct Metrics {
     delay_ns: Arc<AtomicU64>,
 }
 
-/// The values that are read at each scrape instead of being counted.
+/// The values that are not counted in [`Metrics`] but read at each scrape.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Now {
     /// Registry entries, including those of ended processes.
@@ -54,7 +54,7 @@ pub struct Now {
     pub shims: (usize, usize),
     /// Task events that containerd has not acknowledged.
     pub unpublished: Unpublished,
-    /// How many processes, and how many open ports, containers have.
+    /// The number of living processes, and the number of open ports, of all containers.
     pub contained: (usize, usize),
     /// The length of the stream's file in bytes.
     pub stream_bytes: u64,
@@ -99,7 +99,7 @@ impl Metrics {
         for (name, help, value) in [
             (
                 "stream_delay",
-                "Time from the last event in the kernel until it was written",
+                "Time between the last event in the kernel and its writing to the stream",
                 Duration::from_nanos(self.delay_ns.load(Ordering::Relaxed)),
             ),
             (
@@ -140,7 +140,7 @@ impl Now {
             ("living_entries", "Registered processes that are alive", None, count(self.living)),
             (
                 "commands_waiting",
-                "Requests that wait for the registry",
+                "Requests that wait for the registry's thread",
                 None,
                 count(self.commands_waiting),
             ),
@@ -167,7 +167,7 @@ impl Now {
             ("unpublished", "Size of the unpublished task events", bytes(), unpublished.bytes),
             ("container_processes", "Living processes of containers", None, count(contained.0)),
             ("container_ports", "Open ports of containers", None, count(contained.1)),
-            ("stream_file", "Length of the file of events", bytes(), self.stream_bytes),
+            ("stream_file", "Length of the stream's file", bytes(), self.stream_bytes),
             ("resident_memory", "Resident memory of this daemon", bytes(), memory.0),
             ("shims_resident_memory", "Resident memory of all shims", bytes(), memory.1),
             ("open_descriptors", "Open descriptors of this daemon", None, u64::from(self.fds)),

@@ -7,8 +7,8 @@
 //!  scrapers ── HTTP ─────────────────────►  sockets ──► metrics
 //! ```
 //!
-//! Shims and the commands for containers work without it. It has no timer while no registered
-//! process is alive, and answers a command only after the change is on disk.
+//! Shims and the commands for containers work without the daemon. The daemon has no timer while no
+//! registered process is alive, and answers a command only after the change is on disk.
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {

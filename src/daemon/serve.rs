@@ -36,7 +36,7 @@ use crate::{
 /// How long requests that are being answered may take after SIGTERM.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
-/// Why the daemon did not start, or did not continue.
+/// Why the daemon did not start, or stopped serving.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
@@ -47,16 +47,16 @@ pub enum ServeError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A redaction pattern of the configuration is invalid.
-    #[error("redact in the configuration")]
+    #[error("invalid `redact` pattern in the configuration")]
     Redact(#[from] RedactError),
     /// The ttrpc server could not be started.
-    #[error("failed to serve")]
+    #[error("failed to start the ttrpc server")]
     Serve(#[from] ttrpc::Error),
     /// The file of the node's events could not be opened.
     #[error(transparent)]
     Node(#[from] NodeError),
     /// A socket that the configuration names could not be bound.
-    #[error("failed to serve {what}")]
+    #[error("failed to open the socket for the configuration key `{what}`")]
     Socket {
         /// The configuration key of the socket.
         what: &'static str,
@@ -64,12 +64,12 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
-    /// The registry's thread ended although it was not asked to. Everything that was answered is
-    /// on disk.
-    #[error("the registry failed")]
+    /// The registry's thread ended although the daemon was not stopping. All changes that were
+    /// answered are on disk.
+    #[error("the registry's thread ended unexpectedly")]
     Registry,
     /// Another system call failed while the daemon started.
-    #[error("failed to start")]
+    #[error("failed to start the daemon")]
     System(#[from] std::io::Error),
 }
 
@@ -122,22 +122,22 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
         pid = std::process::id(),
         socket = %socket.display(),
         state = %state.display(),
-        "serving"
+        "daemon serving"
     );
     let mut has_failed = false;
     tokio::select! {
         _ = term.recv() => {}
         _ = int.recv() => {}
-        // While `handle` is alive, the thread ends only by an error or a panic.
+        // While `handle` is alive, the registry's thread ends only by an error or a panic.
         () = running.ended() => has_failed = true,
         () = follow(node.as_ref()) => {}
         () = scrapes => {}
         () = or_never(probing) => {}
     }
-    // The daemon's own socket is removed with the instance lock, below.
+    // The socket of the Registry service is removed by `stop`, with the instance lock.
     let others = [Some(metrics_socket), settings.probe_socket.clone()];
     others.iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
-    tracing::info!("leaving");
+    tracing::info!("daemon exiting");
     stop(server, handle, running, instance_lock).await;
     if has_failed { Err(ServeError::Registry) } else { Ok(Outcome::Ended) }
 }
@@ -148,7 +148,8 @@ async fn stop(mut server: Server, handle: Handle, running: Running, instance_loc
     server.stop_listen().await;
     let _ = tokio::time::timeout(LAST_ANSWERS, server.shutdown()).await;
     drop((server, handle));
-    // After the last answer, so that no client finds a socket at which no process serves.
+    // Removes the socket after the last answer, so that no client finds a socket at which no
+    // process serves.
     drop(instance_lock);
     let joined = tokio::task::spawn_blocking(move || running.join());
     // A handler that is still running keeps the thread alive through its handle. Its change is on
@@ -156,7 +157,7 @@ async fn stop(mut server: Server, handle: Handle, running: Running, instance_loc
     let _ = tokio::time::timeout(LAST_ANSWERS, joined).await;
 }
 
-/// Makes the text of one scrape each time it is called.
+/// Returns a function that makes the text of one scrape each time it is called.
 fn scrape_text(
     metrics: Metrics,
     handle: Handle,
@@ -170,7 +171,7 @@ fn scrape_text(
     }
 }
 
-/// Whether this daemon follows the node's shims: root's does, and one for which
+/// Whether this daemon follows the node's shims. The daemon of root does, and a daemon for which
 /// `LOOKOUT_RUNTIME_DIR` is set. Other users may not connect to shims.
 fn follows_shims() -> bool {
     nix::unistd::geteuid().is_root()
@@ -184,7 +185,7 @@ async fn follow(node: Option<&Node>) {
     }
 }
 
-/// Waits for a part of the daemon that may be turned off; then it never resolves.
+/// Waits for a part of the daemon. If the part is turned off (`None`), this never resolves.
 async fn or_never(task: Option<impl Future<Output = ()>>) {
     match task {
         Some(task) => task.await,
@@ -203,7 +204,8 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
         .and_then(identify)
         .and_then(usage)
         .unwrap_or_default();
-    // From the registrations and not from `node`: a daemon that follows no shims reports these too.
+    // From the registrations and not from `node`: a daemon that follows no shims also reports the
+    // memory and the unpublished events of shims.
     let registered =
         registration::registrations(&registration::runtime_dir(), None).unwrap_or_default();
     let of = |one: &registration::Registration| ProcessKey { pid: one.pid, start_ticks: one.start };
@@ -223,7 +225,8 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
     }
 }
 
-/// Raises the limit of descriptors to the hard limit: each registered process takes one.
+/// Raises the limit of descriptors to the hard limit: each registered process takes a
+/// descriptor.
 fn raise_descriptors() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);

@@ -24,16 +24,16 @@ use crate::{
     },
 };
 
-/// How many entries a page has by default, and at most.
+/// The default number and the largest number of entries in a page.
 const PAGE: (u32, u32) = (1000, 5000);
 
 /// A page ends after this many bytes, because ttrpc allows 4 MiB for a message.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// The most bytes of an answer: the 4 MiB of ttrpc without some space for the envelope.
+/// The most bytes of an answer: ttrpc's limit of 4 MiB, without some space for the envelope.
 const ANSWER_MAX: usize = (4 << 20) - 4096;
 
-/// How many entries of a snapshot one request may have.
+/// The most entries of a snapshot that one request may have.
 const LOAD_MAX: usize = 1000;
 
 /// Implements the Registry service of `proto/`.
@@ -64,7 +64,7 @@ impl Service {
         let refusal = || {
             ttrpc::get_status(
                 Code::FAILED_PRECONDITION,
-                "this daemon follows no shims: only root's does",
+                "this daemon follows no shims: only the daemon of root does",
             )
         };
         self.node.as_ref().ok_or_else(|| ttrpc::Error::RpcStatus(refusal()))
@@ -92,7 +92,7 @@ impl registry::Registry for Service {
         request: api::AddRequest,
     ) -> ttrpc::Result<api::AddResponse> {
         let api::AddRequest { pid, name, tags, groups, will_run, .. } = request;
-        // On another thread than the registry's: reading `/proc` must not delay other changes.
+        // Not on the registry's thread: reading `/proc` must not delay other changes.
         let inspector = self.inspector.clone();
         let inspected = blocking(move || inspector.inspect(pid, &will_run)).await?;
         let (pidfd, process) = inspected.map_err(status)?;
@@ -259,8 +259,8 @@ impl registry::Registry for Service {
     }
 }
 
-/// The living processes that a signal is for. A process that has ended is an error only if its
-/// entry was given by id, or if all have ended.
+/// The living processes to which a signal is to be sent. A process that has ended is an error only
+/// if its entry was given by id, or if all processes have ended.
 fn targets(owner: &RegistryOwner, selector: &Selector, all: bool) -> Result<Vec<Target>, Refusal> {
     let ids = owner.registry().resolve(selector, all)?;
     let mut targets = Vec::with_capacity(ids.len());
@@ -278,8 +278,8 @@ fn targets(owner: &RegistryOwner, selector: &Selector, all: bool) -> Result<Vec<
     }
 }
 
-/// The usage of registered processes, with `tree` each followed by its descendants; then that of
-/// processes of containers that are in neither.
+/// The usage of registered processes; with `tree`, each is followed by its descendants. After them,
+/// the usage of the other processes of containers.
 fn usages(
     inspector: &Inspector,
     entries: &[Entry],
@@ -296,7 +296,7 @@ fn usages(
             usages.extend(descendants.map(|(_, usage)| usage));
         }
     }
-    // A process of a container may be registered too. It must have one row.
+    // A process of a container may be registered too. Then it must have only one row.
     let mut known: HashMap<String, usize> =
         usages.iter().enumerate().map(|(index, usage)| (usage.entity_id.clone(), index)).collect();
     for member in contained {
@@ -348,7 +348,7 @@ fn descendants(
 }
 
 /// The identity of a process, from its entity id: 8 hexadecimal digits of the boot, 8 of the pid,
-/// then those of the start. `None` if the id is malformed.
+/// then the digits of the start. `None` if the id is malformed.
 fn key_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
     let start_ticks = u64::from_str_radix(entity_id.get(16..)?, 16).ok()?;
     Some(ProcessKey { pid, start_ticks })
@@ -401,7 +401,7 @@ async fn blocking<T: Send + 'static>(
     spawn_blocking(work).await.map_err(|error| {
         ttrpc::Error::RpcStatus(ttrpc::get_status(
             Code::INTERNAL,
-            format!("the work failed: {error}"),
+            format!("the request's work on another thread failed: {error}"),
         ))
     })
 }

@@ -21,7 +21,8 @@ use tokio::{
 use super::instance::bind;
 use crate::accept;
 
-/// How many connections of one kind are served at once. More of them wait in the socket's backlog.
+/// How many connections to one of the sockets are served at once. Further connections wait in the
+/// socket's backlog.
 const CONNECTIONS: usize = 16;
 
 /// How long a client may take to send its request, and to read the response.
@@ -34,12 +35,13 @@ const REQUEST_MAX: usize = 8 << 10;
 /// disconnected, because the format has no way to report that lines are missing.
 pub const PROBE_WAITING: usize = 4096;
 
-/// Listens at a unix socket, and at `address` (`HOST:PORT`) if it is given. The returned future
-/// answers scrapes with `text` until it is dropped.
+/// Serves metrics at a unix socket, and at `address` (`HOST:PORT`) if it is given. The returned
+/// future answers scrapes with `text`, until the future is dropped.
 ///
 /// # Errors
 ///
-/// What the system returned; `InvalidInput` for an address that other machines can reach.
+/// `InvalidInput` for an address that other machines can reach; otherwise the error of the failed
+/// system call.
 pub async fn metrics(
     socket: &Path,
     address: Option<&str>,
@@ -55,7 +57,8 @@ pub async fn metrics(
         let mut connections = std::pin::pin!(connections);
         let mut served = JoinSet::new();
         loop {
-            // Before the accept: without a permit, a connection stays in the backlog.
+            // The permit is taken before the accept: while no permit is free, a connection stays in
+            // the backlog.
             let Ok(permit) = free.clone().acquire_owned().await else { return };
             let text = text.clone();
             tokio::select! {
@@ -80,11 +83,11 @@ pub async fn metrics(
 /// Resolves to the text of one scrape.
 pub type TextFuture = std::pin::Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// The next connection of `listener`; `None` if accepting failed.
+/// The next connection of `listener`; `None` if accepting failed. Never resolves without a listener.
 async fn accept_from(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
     match listener {
-        // EMFILE and the like pass. The pause keeps the loop from spinning until then, and a
-        // scraper comes again.
+        // Errors such as EMFILE are temporary. The pause prevents a busy loop while they last, and
+        // a scraper retries.
         Some(listener) => match listener.accept().await {
             Ok((connection, _)) => Some(connection),
             Err(_) => {
@@ -105,7 +108,7 @@ fn loopback(address: &str) -> io::Result<SocketAddr> {
     })
 }
 
-/// Answers one request and closes: the part of HTTP/1.1 (RFC 9112) that a scraper needs.
+/// Answers one request and closes the connection. Implements the part of HTTP/1.1 (RFC 9112) that a scraper needs.
 async fn answer(
     mut connection: impl AsyncRead + AsyncWrite + Unpin,
     text: impl Fn() -> TextFuture,
@@ -143,11 +146,12 @@ async fn answer(
     let _ = timeout(PATIENCE, write).await;
 }
 
-/// Listens at a unix socket. The returned future writes `lines` to each client until it is dropped.
+/// Serves the probe format at a unix socket. The returned future writes `lines` to each client,
+/// until the future is dropped.
 ///
 /// # Errors
 ///
-/// What the system returned.
+/// The error of the failed system call.
 pub fn probe(
     socket: &Path,
     lines: broadcast::Sender<Arc<str>>,
@@ -184,7 +188,8 @@ async fn write(mut connection: UnixStream, mut lines: broadcast::Receiver<Arc<st
                     return;
                 }
             }
-            // A reader sends nothing. Reading notices that it has disconnected between two lines.
+            // A reader sends nothing. A read that ends shows that the reader has disconnected, even
+            // if no line is written.
             read = connection.read(&mut ignored) => {
                 if matches!(read, Ok(0) | Err(_)) {
                     return;

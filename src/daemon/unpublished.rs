@@ -13,10 +13,10 @@ use crate::{
     clock::realtime_ns,
 };
 
-/// How many shims are asked at once. Each takes a descriptor meanwhile.
+/// How many shims are asked at once. Each connection to a shim takes a descriptor.
 const AT_ONCE: usize = 32;
 
-/// How long one shim may take to answer, and all of them together. A shim answers within a
+/// How long one shim may take to answer, and how long all shims together may take. A shim answers within a
 /// millisecond unless it is stopped.
 const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
@@ -25,7 +25,7 @@ const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(500), Duration::fr
 pub struct Unpublished {
     /// How many shims answered in time.
     pub shims: usize,
-    /// How many task events they have.
+    /// How many task events these shims have not published.
     pub events: u64,
     /// The size of these events in bytes.
     pub bytes: u64,
@@ -34,7 +34,7 @@ pub struct Unpublished {
 }
 
 impl Unpublished {
-    /// Asks these shims. A shim that does not answer in time is left out.
+    /// Asks `shims` for their unpublished task events. A shim that does not answer in time is left out.
     pub async fn of(shims: Vec<Registration>) -> Self {
         let mut all = Self::default();
         let answers = futures::stream::iter(shims).map(status).buffer_unordered(AT_ONCE);
@@ -42,7 +42,7 @@ impl Unpublished {
             all.add(answer.as_ref(), realtime_ns());
             std::future::ready(())
         });
-        // After the timeout, the answers so far are in `all`.
+        // If the timeout expires, `all` has the answers that were received before it.
         let _ = timeout(TIMEOUTS.1, asked).await;
         all
     }

@@ -7,8 +7,8 @@ use crate::config::Config;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The daemon cannot learn when a process ends, so it would show dead processes as alive.
-    #[error("the daemon runs on Linux only: on this system it cannot learn how a process ends")]
+    /// The daemon cannot notice the end of a process, so it would show dead processes as alive.
+    #[error("the daemon runs on Linux only: on this system it cannot notice the end of a process")]
     Unsupported,
 }
 

@@ -10,18 +10,18 @@ use super::entry::{End, Entry};
 pub enum Change {
     /// The first change of a file.
     Begin {
-        /// The version of the form of all lines of the file.
+        /// The version of the file's format.
         schema: u32,
-        /// The highest id that was used before this file. A new entry gets a higher one.
+        /// The highest id that was used before this file. A new entry gets a higher id.
         last_id: u64,
     },
-    /// Adds an entry, under the id in it.
+    /// Adds an entry with the id that is in it.
     Add(Box<Entry>),
     /// Changes tags, groups or the name of entries.
     Edit {
         /// The ids of the entries.
         ids: Vec<u64>,
-        /// What is changed of each of them.
+        /// The changes to each of these entries.
         #[serde(flatten)]
         edit: Edit,
     },
@@ -38,29 +38,30 @@ pub enum Change {
         id: u64,
         /// When and how it ended.
         end: End,
-        /// Whether the daemon ran when the process ended, so that the process was alive until then.
+        /// Whether the daemon ran when the process ended, so that the process is
+        /// known to have been alive until then.
         is_witnessed: bool,
     },
-    /// All entries that are not ended were known to be alive at this time.
+    /// The processes of all entries without an end were known to be alive at this time.
     Seen {
         /// The time, in nanoseconds since 1970.
         time_ns: u64,
     },
 }
 
-/// What an edit changes of an entry.
+/// The changes to the tags, the groups and the name of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Edit {
     /// Tags to add. A tag that the entry has already is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_tags: Vec<String>,
-    /// Tags to remove, after others were added. A tag that the entry does not have is no error.
+    /// Tags to remove, after `add_tags` were added. A tag that the entry does not have is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_tags: Vec<String>,
     /// Groups to add. A group that the entry is in already is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_groups: Vec<String>,
-    /// Groups to remove, after others were added. A group that the entry is not in is no error.
+    /// Groups to remove, after `add_groups` were added. A group that the entry is not in is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_groups: Vec<String>,
     /// The new name; an empty one removes the name. `None` leaves the name as it is.

@@ -1,4 +1,5 @@
-//! The entries of the registry and the rules for changing them. Pure: no I/O, no clock.
+//! The entries of the registry and the rules for changing them. This module is pure: no I/O, no
+//! clock.
 //!
 //! A request is planned first, as a [`Change`] or a [`Refusal`]. A change is written to the
 //! [store](super::store) and then applied. The store's file consists of changes only, so applying
@@ -31,12 +32,12 @@ const WORD_BYTES_MAX: usize = 128;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Registry {
     entries: BTreeMap<u64, Entry>,
-    /// The id of the newest entry, even if it was removed since. Ids are not used again.
+    /// The id of the newest entry, even if this entry was removed later. Ids are not used again.
     last_id: u64,
     /// When all living entries were last known to be alive, in nanoseconds since 1970.
     seen_ns: u64,
-    /// By boot and process. Only entries of living processes: the pid of an ended one may be
-    /// reused.
+    /// The ids of the entries of living processes, by boot and process. Entries of ended processes
+    /// are not in it, because the pid of an ended process may be reused.
     living: HashMap<(u32, ProcessKey), u64>,
     by_pid: Index<i32>,
     by_name: Index<String>,
@@ -51,7 +52,7 @@ type Index<T> = HashMap<T, BTreeSet<u64>>;
 pub struct New {
     /// The process to register.
     pub process: Process,
-    /// The name; empty for none.
+    /// The name; empty if the entry gets no name.
     pub name: String,
     /// The tags, in any order.
     pub tags: Vec<String>,
@@ -78,13 +79,15 @@ impl Registry {
         self.living.len()
     }
 
-    /// The id of the newest entry, even if it was removed since; 0 if there never was one.
+    /// The id of the newest entry, even if this entry was removed later; 0 if there never was an
+    /// entry.
     #[must_use]
     pub fn last_id(&self) -> u64 {
         self.last_id
     }
 
-    /// When all living entries were last known to be alive, in nanoseconds since 1970; 0 if never.
+    /// When all living entries were last known to be alive, in nanoseconds since 1970; 0 if
+    /// that was never recorded.
     #[must_use]
     pub fn seen_ns(&self) -> u64 {
         self.seen_ns
@@ -95,7 +98,7 @@ impl Registry {
         self.entries.values()
     }
 
-    /// The entry with this id; `None` if there is none.
+    /// The entry with this id; `None` if there is no such entry.
     #[must_use]
     pub fn get(&self, id: u64) -> Option<&Entry> {
         self.entries.get(&id)
@@ -116,13 +119,14 @@ impl Registry {
             .filter(move |entry| selector.matches(entry))
     }
 
-    /// The ids of the entries that a change or a signal is for. With `all` there may be several
-    /// even if they were not given by id.
+    /// The ids of the entries to which a change or a signal applies. Several entries are accepted
+    /// only if they were given by id, or with `all`.
     ///
     /// # Errors
     ///
     /// [`Refusal::Nothing`] for an empty selector, [`Refusal::NoEntry`] for an id without an entry,
-    /// [`Refusal::NoMatch`] if no entry matches, [`Refusal::Several`] without `all`.
+    /// [`Refusal::NoMatch`] if no entry matches, [`Refusal::Several`] if several match that were
+    /// not given by id and `all` is false.
     pub fn resolve(&self, selector: &Selector, all: bool) -> Result<Vec<u64>, Refusal> {
         if selector.is_empty() {
             return Err(Refusal::Nothing);
@@ -237,7 +241,8 @@ impl Registry {
             }
             Change::Edit { ids, edit } => {
                 for id in ids {
-                    // Out of the indexes and back: the edit may change what they are made of.
+                    // Removed from the indexes and inserted again, because the edit may change the
+                    // entry's keys in them.
                     if let Some(mut entry) = self.remove(id) {
                         edit.apply(&mut entry);
                         self.insert(entry);
@@ -259,8 +264,8 @@ impl Registry {
                     if entry.end.is_none() {
                         entry.last_seen_ns = entry.last_seen_ns.max(seen);
                     }
-                    // The time of the first report is right. The exit status may become known
-                    // later, when the process is reaped.
+                    // The first report has the right time. A second report may add the exit status,
+                    // which becomes known when the process is reaped.
                     let time_ns = entry.end.map_or(end.time_ns, |before| before.time_ns);
                     entry.end = Some(crate::registry::entry::End { time_ns, ..end });
                     self.insert(entry);
@@ -329,7 +334,7 @@ impl Registry {
     }
 }
 
-/// Removes an id from an index, and a key without ids.
+/// Removes an id from an index, and also the key if it has no ids any more.
 fn remove_from_index<T: std::hash::Hash + Eq>(index: &mut Index<T>, key: &T, id: u64) {
     if let Some(ids) = index.get_mut(key) {
         ids.remove(&id);

@@ -16,9 +16,9 @@ use crate::{
 /// `CLOCK_REALTIME`, in nanoseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// The id of the entry, from 1. An id is never used again, not even after `reset`.
+    /// The id of the entry, 1 or higher. An id is never used again, not even after `reset`.
     pub id: u64,
-    /// The name, at most 128 bytes; `None` if it has none. Several entries may share a name.
+    /// The name, at most 128 bytes; `None` if the entry has no name. Several entries may share a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The tags, in alphabetical order; at most 64, of at most 128 bytes each.
@@ -27,13 +27,13 @@ pub struct Entry {
     /// The groups, in alphabetical order; at most 64, of at most 128 bytes each.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<String>,
-    /// The identity of the process, and what it ran when it was added.
+    /// The identity of the process, and the command that it ran when the entry was added.
     pub process: Process,
     /// When the entry was added.
     pub added_ns: u64,
     /// When the process was last known to be alive.
     pub last_seen_ns: u64,
-    /// How the process ended; `None` while it is alive.
+    /// When and how the process ended; `None` while it is alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
 }
@@ -74,7 +74,7 @@ pub struct Process {
     pub pidfd_inode: Option<u64>,
 }
 
-/// How an entry's process ended.
+/// When and how an entry's process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct End {
     /// When the daemon noticed the end, in nanoseconds since 1970.
@@ -127,7 +127,7 @@ impl Process {
 }
 
 impl End {
-    /// An end that was noticed at `time_ns`; `ended` is `None` if the exit status is unknown.
+    /// Makes an end that was noticed at `time_ns`; `ended` is `None` if the exit status is unknown.
     #[must_use]
     pub fn new(time_ns: u64, ended: Option<Ended>) -> Self {
         let (code, signal) = match ended {

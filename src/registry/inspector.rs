@@ -31,7 +31,7 @@ impl Inspector {
     ///
     /// # Errors
     ///
-    /// What reading the boot id returned.
+    /// The error of reading the boot id.
     pub fn new(redactor: Redactor) -> io::Result<Self> {
         let boot = boot_id()?;
         let uid = nix::unistd::geteuid();
@@ -45,13 +45,13 @@ impl Inspector {
     ///
     /// # Errors
     ///
-    /// [`Refusal`] if there is no such process, it has ended, it is another user's, or no pidfd of
-    /// it can be opened.
+    /// [`Refusal`] if there is no such process, it has ended, it belongs to another user, or no
+    /// pidfd of it can be opened.
     pub fn inspect(&self, pid: i32, will_run: &[Vec<u8>]) -> Result<(OwnedFd, Process), Refusal> {
         let key = identify(pid).ok_or(Refusal::NoProcess { pid })?;
         let pidfd =
             hold(key, None).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
-                // Also for the id of a thread that is not a thread group leader.
+                // The id of a thread that is not a thread group leader gives this error too.
                 Some(Errno::ESRCH) => Refusal::NoProcess { pid },
                 _ => Refusal::Unwatchable { pid, source },
             })?;
@@ -59,7 +59,8 @@ impl Inspector {
         if self.only_of.is_some_and(|ours| uid != Some(ours)) {
             return Err(Refusal::Foreign { pid });
         }
-        // After the pidfd was opened: a zombie can be held, and must not be registered.
+        // A zombie has a pidfd too, but must not be registered. Checked after the pidfd was opened,
+        // because the process may have ended before.
         if start_ticks(pid).is_none() {
             return Err(Refusal::Ended { pid });
         }

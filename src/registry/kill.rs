@@ -11,14 +11,14 @@ use crate::{
     sys::pidfd::send_signal,
 };
 
-/// How often a tree is scanned for new children. A tree that still has new children after so many
-/// scans is signalled as far as it is known; the caller can repeat the command.
+/// The most scans of a tree for new children. If the last scan still finds new children, only the
+/// processes that were found are signalled; the caller can repeat the command.
 const SCANS: usize = 64;
 
-/// A process that a signal is for.
+/// A process to which a signal is to be sent.
 #[derive(Debug)]
 pub struct Target {
-    /// The id of its entry.
+    /// The id of the process's entry.
     pub id: u64,
     /// The identity of the process.
     pub key: ProcessKey,
@@ -40,7 +40,7 @@ pub struct Signalled {
 ///
 /// # Errors
 ///
-/// [`Refusal::Dead`] if all have ended. [`Refusal::Signal`] if the kernel refuses the signal for
+/// [`Refusal::Dead`] if all processes have ended. [`Refusal::Signal`] if the kernel refuses the signal for
 /// one process; the processes before it have been signalled then. [`Refusal::NoSignal`] if there is
 /// no such signal.
 pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled, Refusal> {
@@ -56,7 +56,7 @@ pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled
                     has_root |= member == key;
                     signalled.processes += 1;
                 }
-                // It ended before the signal was sent.
+                // The process ended before the signal was sent.
                 Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {}
                 Err(error) if error.raw_os_error() == Some(nix::libc::EINVAL) => {
                     return Err(Refusal::NoSignal { number: signal });
@@ -76,13 +76,13 @@ pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled
     }
 }
 
-/// A process and its descendants, each with a pidfd. With `stop` each is stopped as soon as it is
-/// found: a stopped process cannot fork, and does not end, which would reparent its children so
-/// that they are not found as descendants.
+/// A process and its descendants, each with a pidfd. With `stop`, each process is stopped as soon as
+/// it is found. A stopped process cannot fork. It cannot exit either: the children of a process that
+/// exits get another parent, so they would not be found as descendants.
 fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, OwnedFd)> {
     let halt = |pidfd: &OwnedFd| {
         if stop {
-            // An error will occur again when the signal itself is sent.
+            // An error is ignored here: it will occur again when the signal itself is sent.
             let _ = send_signal(pidfd, SIGSTOP);
         }
     };
@@ -104,8 +104,8 @@ fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, Own
     held.into_iter().filter(|(key, _)| !is_us(key.pid)).collect()
 }
 
-/// The process that has this pid now, with a pidfd. `None` if it is held already, or if its parent
-/// is not held: then the pid was reused after the scan.
+/// The process that has this pid now, with a pidfd. `None` if the process is in `held` already, or
+/// if its parent is not in `held`: then the pid was reused after the scan.
 fn descendant(pid: i32, held: &HashMap<ProcessKey, OwnedFd>) -> Option<(ProcessKey, OwnedFd)> {
     let key = identify(pid).filter(|key| !held.contains_key(key) && !is_us(pid))?;
     let pidfd = hold(key, None).ok()?;

@@ -1,9 +1,9 @@
 //! Notices the ends of registered processes: a pidfd for each process, all in one epoll.
 //!
 //! A pidfd becomes readable when the last thread of the process has ended. The exit status is known
-//! when the parent has reaped the process, which the same descriptor reports by hanging up. There
+//! when the parent has reaped the process, which the same descriptor reports by EPOLLHUP. There
 //! is no timer here. Processes for which no pidfd could be opened are checked by
-//! [`scan`](Liveness::scan), which the caller calls now and then.
+//! [`scan`](Liveness::scan), which the caller calls at an interval.
 
 use std::{
     collections::HashMap,
@@ -32,7 +32,7 @@ pub struct Liveness {
     held: HashMap<u64, Held>,
     /// The most pidfds in `held`.
     capacity: usize,
-    /// The processes for which there was no descriptor.
+    /// The processes for which no pidfd could be opened or kept.
     unheld: HashMap<u64, ProcessKey>,
 }
 
@@ -53,17 +53,18 @@ pub struct Noticed {
     pub ended: Option<Ended>,
 }
 
-/// Opens a pidfd of the process `key`, a zombie too. `inode` is the inode of the process's pidfd if
-/// it is known: it distinguishes two processes that had the pid within one clock tick.
+/// Opens a pidfd of the process `key`, which may be a zombie. `inode` is the inode of the process's
+/// pidfd, if it is known: the inode distinguishes two processes that had the pid within one clock
+/// tick.
 ///
 /// # Errors
 ///
-/// `ESRCH` if the process was reaped; what pidfd_open(2) returned.
+/// `ESRCH` if the process was reaped; otherwise the error of pidfd_open(2).
 pub fn hold(key: ProcessKey, inode: Option<u64>) -> io::Result<OwnedFd> {
     let pidfd = pidfd::open(key.pid)?;
     let is_meant = identify(key.pid) == Some(key) && !is_another(&pidfd, inode);
     // After `identify`: if the process of the descriptor is not reaped now, it had the pid during
-    // `identify` too, so the start that was read is its.
+    // `identify` too, so `identify` has read the start of this process.
     match pidfd::send_signal(&pidfd, 0) {
         Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Err(error),
         _ if is_meant => Ok(pidfd),
@@ -84,24 +85,23 @@ fn is_another(pidfd: &OwnedFd, meant: Option<u64>) -> bool {
 }
 
 impl Liveness {
-    /// Watches no process yet. [`wait`](Self::wait) also returns when `waker` is readable.
-    /// `capacity` is the most pidfds that are kept, because connections and files need descriptors
-    /// too.
+    /// Makes a value that watches no process yet. [`wait`](Self::wait) also returns when `waker` is readable.
+    /// At most `capacity` pidfds are kept, because connections and files need descriptors too.
     ///
     /// # Errors
     ///
-    /// What epoll_create1(2) or epoll_ctl(2) returned.
+    /// The error of epoll_create1(2) or epoll_ctl(2).
     pub fn new(waker: impl AsFd, capacity: usize) -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         epoll.add(waker, EpollEvent::new(EpollFlags::EPOLLIN, WAKER))?;
         Ok(Self { epoll, held: HashMap::new(), capacity, unheld: HashMap::new() })
     }
 
-    /// Watches an entry's process by a pidfd that was checked to be of this process.
+    /// Watches an entry's process. `pidfd` must be a pidfd of this process, as [`hold`] opens it.
     ///
     /// # Errors
     ///
-    /// `EMFILE` at the capacity; `ENOSPC`, `ENOMEM` at the limits of epoll(7).
+    /// `EMFILE` if the capacity is reached; `ENOSPC` or `ENOMEM` if a limit of epoll(7) is reached.
     pub fn watch(&mut self, id: u64, pidfd: OwnedFd) -> io::Result<()> {
         if self.held.len() >= self.capacity {
             return Err(nix::errno::Errno::EMFILE.into());
@@ -125,13 +125,14 @@ impl Liveness {
         }
     }
 
-    /// The pidfd of an entry's process; `None` if it is watched without one, or not at all.
+    /// The pidfd of an entry's process; `None` if the process is watched without a pidfd, or
+    /// not at all.
     #[must_use]
     pub fn pidfd(&self, id: u64) -> Option<BorrowedFd<'_>> {
         self.held.get(&id).map(|held| held.pidfd.as_fd())
     }
 
-    /// Whether a process is watched without a descriptor.
+    /// Whether any process is watched without a descriptor.
     #[must_use]
     pub fn needs_scans(&self) -> bool {
         !self.unheld.is_empty()
@@ -147,7 +148,7 @@ impl Liveness {
     ///
     /// # Errors
     ///
-    /// What epoll_wait(2) returned. An interruption by a signal is no error.
+    /// The error of epoll_wait(2). An interruption by a signal is no error.
     pub fn wait(&mut self, timeout: EpollTimeout) -> io::Result<Vec<Noticed>> {
         let mut events = [EpollEvent::empty(); BATCH];
         let count = match self.epoll.wait(&mut events, timeout) {
@@ -170,7 +171,7 @@ impl Liveness {
             return (ended.is_some() || !is_reported).then_some(Noticed { id, ended });
         }
         held.has_ended = true;
-        // No longer for EPOLLIN, which a zombie keeps raised. EPOLLHUP is always reported, and only
+        // From now on EPOLLIN is ignored, which stays raised while the process is a zombie. EPOLLHUP is always reported, and only
         // after the process was reaped (`pidfd_poll`, Linux 6.9).
         let mut event = EpollEvent::new(EpollFlags::empty(), id);
         if self.epoll.modify(&held.pidfd, &mut event).is_err() {

@@ -1,4 +1,4 @@
-//! The registry of processes by id, name, tag and group, on kernel identity.
+//! The registry of processes, which are selected by id, name, tag and group.
 //!
 //! ```text
 //!  daemon::service ── job ──►  owner       one thread owns everything below
@@ -10,8 +10,8 @@
 //!  kill        sends signals by pidfd, to a process or to its whole tree
 //! ```
 //!
-//! A process is known by pid, start and boot, so a signal never reaches another process that has
-//! been given the same pid. The pure part and the store are compiled everywhere. The modules that
+//! A process is identified by pid, start and boot, so a signal never reaches another process that
+//! has been given the same pid. The pure part and the store are compiled on all systems. The modules that
 //! need pidfds or `/proc` exist on Linux only.
 
 mod change;

@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{clock::realtime_ns, model::chain, platform::Waker};
 
-/// The most jobs that may wait. The next is refused as busy, and its client may try again.
+/// The most jobs that may wait. A further job is refused as busy, and its client may try again.
 const WAITING_MAX: usize = 1024;
 
 type Reply = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
@@ -46,10 +46,10 @@ type Job = Box<dyn FnOnce(&mut RegistryOwner) -> Reply + Send>;
 /// Sends jobs to the registry's thread.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    /// `None` only while this is being dropped.
+    /// `None` only while this handle is being dropped.
     jobs: Option<SyncSender<Job>>,
     waker: Arc<Waker>,
-    /// How many jobs have been sent and not begun.
+    /// How many jobs were sent and have not begun to run.
     waiting: Arc<AtomicUsize>,
 }
 
@@ -57,21 +57,22 @@ pub struct Handle {
 #[derive(Debug)]
 pub struct Running {
     thread: JoinHandle<()>,
-    /// Its sender is dropped when the thread ends, by a panic too.
+    /// Resolves when the thread ends, also by a panic: the thread owns the sender, which is dropped
+    /// then.
     end: oneshot::Receiver<()>,
 }
 
-/// How often the thread does what no event triggers.
+/// The intervals of the work that no event triggers.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
-    /// The time between scans of the processes for which there was no descriptor.
+    /// The time between scans of the processes that are watched without a pidfd.
     pub liveness: Duration,
     /// The time between lines in the file that record that the living processes were seen alive.
     pub last_seen: Duration,
 }
 
-/// How many descriptors are kept free for connections, shims and files. Of a small limit, a half is
-/// kept free.
+/// How many descriptors are kept free for connections, shims and files. If half of the limit is
+/// less than this, half of the limit is kept free.
 const OTHER_DESCRIPTORS: u64 = 512;
 
 /// The registry with its file and its pidfds. Belongs to the registry's thread.
@@ -88,7 +89,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// What `work` returned; [`Refusal::Busy`] if it was not run; [`Refusal::Unsaved`] if the
+    /// The error of `work`; [`Refusal::Busy`] if `work` was not run; [`Refusal::Unsaved`] if the
     /// changes could not be synced and were taken back.
     pub async fn request<T: Send + 'static>(
         &self,
@@ -100,7 +101,7 @@ impl Handle {
         let job: Job = Box::new(move |owner| {
             waiting.fetch_sub(1, Ordering::Relaxed);
             let result = work(owner);
-            // It fails if the request was dropped meanwhile, for example with its connection.
+            // Sending fails if the request was dropped, for example because its connection broke.
             Box::new(|saved| drop(sender.send(saved.and(result))))
         });
         let Some(jobs) = &self.jobs else { return Err(Refusal::Busy("ending")) };
@@ -128,20 +129,22 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // Before the wake: the thread that is woken for the last time must find the channel closed.
+        // Closed before the wake, so that the thread, which is woken for the last time, finds the
+        // channel closed.
         drop(self.jobs.take());
         self.wake();
     }
 }
 
 impl Running {
-    /// Resolves when the thread has ended. While there are handles, it ends only by an error or a
-    /// panic. Cancel-safe.
+    /// Resolves when the thread has ended. While there are handles, the thread ends only by
+    /// an error or a panic. Cancel-safe.
     pub async fn ended(&mut self) {
         let _ = (&mut self.end).await;
     }
 
-    /// Waits for the thread to end. Blocks; the last handle must be dropped before.
+    /// Waits for the thread to end. Blocks; the last handle must be dropped before
+    /// this call.
     pub fn join(self) {
         let _ = self.thread.join();
     }
@@ -198,7 +201,7 @@ impl RegistryOwner {
         &self.registry
     }
 
-    /// A copy of an entry for an answer. Of a living process, `last_seen_ns` is now.
+    /// A copy of an entry for an answer. If its process is alive, `last_seen_ns` is the current time.
     #[must_use]
     pub fn current(&self, entry: &Entry) -> Entry {
         let mut current = entry.clone();
@@ -224,7 +227,7 @@ impl RegistryOwner {
         Ok(entry)
     }
 
-    /// Loads entries of a snapshot, under new ids, which are returned.
+    /// Loads entries of a snapshot and returns their new ids.
     ///
     /// # Errors
     ///
@@ -292,7 +295,7 @@ impl RegistryOwner {
     fn run(mut self, waiting: &Receiver<Job>, waker: &Waker, intervals: Intervals) {
         let (mut scanned, mut seen) = (Instant::now(), Instant::now());
         loop {
-            // Without a deadline the thread sleeps until an end or a job wakes it.
+            // Without a deadline the thread sleeps until the end of a process or a job wakes it.
             let until_scan = self.liveness.needs_scans().then(|| scanned + intervals.liveness);
             let until_seen = (self.registry.living() > 0 || self.store.is_behind())
                 .then(|| seen + intervals.last_seen);
@@ -300,7 +303,7 @@ impl RegistryOwner {
             let noticed = match self.liveness.wait(timeout) {
                 Ok(noticed) => noticed,
                 Err(error) => {
-                    tracing::error!(%error, "failed to wait for processes");
+                    tracing::error!(%error, "registry thread exiting: failed to wait for ends of processes");
                     return;
                 }
             };
@@ -316,7 +319,8 @@ impl RegistryOwner {
                 seen = now;
                 self.record(vec![Change::Seen { time_ns: realtime_ns() }]);
             }
-            // Before the channel is drained: a job that is sent after the last receive wakes again.
+            // Cleared before the channel is drained: a job that is sent after the last receive
+            // wakes the thread again.
             waker.clear();
             let mut replies = Vec::new();
             let has_ended = loop {
@@ -328,7 +332,7 @@ impl RegistryOwner {
             };
             self.answer(replies);
             if let Err(error) = self.store.compact(&self.registry, is_time) {
-                tracing::warn!(%error, "failed to rewrite the registry's file");
+                tracing::warn!(%error, "failed to rewrite the registry's file, retrying later");
             }
             if has_ended {
                 let _ = self.store.sync();
@@ -351,7 +355,7 @@ impl RegistryOwner {
             %error,
             "failed to sync the registry's file: the changes since the last sync are taken back"
         );
-        // An io::Error cannot be cloned, and each reply needs one.
+        // An io::Error cannot be cloned, and each reply needs its own error.
         let code = error.raw_os_error().unwrap_or(nix::libc::EIO);
         for reply in replies {
             reply(Err(self.unsaved(io::Error::from_raw_os_error(code))));
@@ -380,7 +384,7 @@ impl RegistryOwner {
         self.record_ends(ends, false);
     }
 
-    /// Watches the process of a living entry. Returns its end if it has ended already.
+    /// Watches the process of a living entry. Returns the end of a process that has ended already.
     fn watch_entry(&mut self, id: u64) -> Option<Noticed> {
         let process = &self.registry.get(id).filter(|entry| entry.is_alive())?.process;
         let ended = Some(Noticed { id, ended: None });
@@ -424,7 +428,7 @@ impl RegistryOwner {
             if !self.store.is_behind() {
                 tracing::error!(
                     error = chain(&error),
-                    "failed to append to the registry's file, it will be rewritten"
+                    "failed to append to the registry's file: the file will be rewritten"
                 );
             }
             self.store.fall_behind();
@@ -437,13 +441,13 @@ impl RegistryOwner {
     }
 }
 
-/// How many processes may be watched by a pidfd, from the limit of descriptors.
+/// How many processes may be watched by a pidfd, calculated from the limit of descriptors.
 fn pidfd_capacity() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     usize::try_from(limit - OTHER_DESCRIPTORS.min(limit / 2)).unwrap_or(usize::MAX)
 }
 
-/// The time until a deadline; none if there is no deadline.
+/// The time until a deadline; no timeout if there is no deadline.
 fn timeout(until: Option<Instant>) -> EpollTimeout {
     let Some(until) = until else { return EpollTimeout::NONE };
     // Rounded up to the next millisecond. Rounded down, the thread would wake just before the

@@ -1,7 +1,7 @@
 //! The reasons for which a request is refused.
 
-/// Why a request was refused. A refused request has changed nothing, except that a signal may have
-/// reached some processes before [`Signal`](Self::Signal).
+/// Why a request was refused. A refused request has changed nothing, with one exception: before
+/// [`Signal`](Self::Signal) is returned, the signal may have reached other processes.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
@@ -26,11 +26,11 @@ pub enum Refusal {
         pid: i32,
     },
     /// No pidfd of the process could be opened.
-    #[error("failed to watch process {pid}")]
+    #[error("failed to open a pidfd of process {pid}")]
     Unwatchable {
         /// The pid of the process.
         pid: i32,
-        /// What pidfd_open(2) returned.
+        /// The error of pidfd_open(2).
         #[source]
         source: std::io::Error,
     },
@@ -48,7 +48,7 @@ pub enum Refusal {
         is_reused: bool,
     },
     /// The process belongs to another user than the daemon, which is not root.
-    #[error("process {pid} is another user's")]
+    #[error("process {pid} is another user's process")]
     Foreign {
         /// The pid of the process.
         pid: i32,
@@ -75,10 +75,10 @@ pub enum Refusal {
         first: Vec<u64>,
     },
     /// The request has no entries or no change; or it both removes and changes entries.
-    #[error("nothing to do: give which entries, and one change")]
+    #[error("nothing to do: say which entries to change, and give one change")]
     Nothing,
     /// A reset was not confirmed.
-    #[error("not confirmed: the confirmation is RESET")]
+    #[error("the reset is not confirmed: the confirmation must be RESET")]
     Unconfirmed,
     /// A text is not allowed as a name, a tag or a group.
     #[error(
@@ -94,7 +94,7 @@ pub enum Refusal {
         limit: usize,
     },
     /// An entry would have too many tags or groups.
-    #[error("more than {limit} tags or groups of one entry")]
+    #[error("an entry can have at most {limit} tags and {limit} groups")]
     TooMany {
         /// The id of the entry; 0 for a new entry.
         id: u64,
@@ -110,7 +110,7 @@ pub enum Refusal {
         limit: usize,
     },
     /// The registry is full.
-    #[error("there are {limit} entries: remove some")]
+    #[error("the registry is full: it has {limit} entries, remove some")]
     Full {
         /// The most entries.
         limit: usize,
@@ -126,7 +126,7 @@ pub enum Refusal {
     Signal {
         /// The pid of the process.
         pid: i32,
-        /// What pidfd_send_signal(2) returned.
+        /// The error of pidfd_send_signal(2).
         #[source]
         source: std::io::Error,
     },
@@ -135,7 +135,7 @@ pub enum Refusal {
     Unsaved {
         /// The file that could not be written.
         path: std::path::PathBuf,
-        /// What the system returned.
+        /// The error of the failed system call.
         #[source]
         source: std::io::Error,
     },
@@ -156,7 +156,7 @@ pub enum Kind {
     Exists,
     /// The request does not fit the current state of the entries or processes.
     State,
-    /// The caller or this daemon may not do it.
+    /// The caller or this daemon has no permission for the request.
     Denied,
     /// A limit or the disk is full.
     Capacity,

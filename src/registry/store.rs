@@ -7,8 +7,8 @@
 //! ```
 //!
 //! A line is appended before its command is applied, and the file is synced before the command is
-//! answered. A line is a whole command. Bytes after the last newline are a command that was never
-//! answered, and are cut off. When the file has many more lines than entries, it is rewritten under
+//! answered. A line has all changes of its command. Bytes after the last newline belong to a command
+//! that was never answered, and are cut off. When the file has many more lines than entries, it is rewritten under
 //! a temporary name and renamed.
 //!
 //! The last element of a line is its checksum: eight lower-case hexadecimal digits of the CRC-32 of
@@ -30,7 +30,7 @@ use std::{
 use super::{Change, Registry};
 use crate::platform::lock::{Lock, try_lock};
 
-/// The version of the form of all lines.
+/// The version of the file's format.
 const SCHEMA: u32 = 1;
 
 /// The file is rewritten when it has this many lines more than twice the entries.
@@ -43,13 +43,15 @@ pub struct Store {
     path: PathBuf,
     /// The file, open for appending.
     file: File,
-    /// On the directory and not on the file, because the file is replaced when it is rewritten.
+    /// The lock is on the directory and not on the file, because a rewrite replaces the file.
     _lock: Lock,
-    /// The length of the file in bytes, and how much of it is synced.
+    /// The length of the file in bytes.
     length: u64,
+    /// How many of these bytes are synced.
     durable: u64,
+    /// The number of lines in the file.
     lines: usize,
-    /// After a failed rewrite, the number of lines at which it is tried again.
+    /// After a failed rewrite, the number of lines at which the rewrite is tried again.
     compact_at: usize,
     /// Whether the registry has changes that are not in the file.
     is_behind: bool,
@@ -77,7 +79,7 @@ pub enum StoreError {
         /// The directory that another daemon uses.
         directory: PathBuf,
     },
-    /// A step failed with an error of the system.
+    /// A system call of a step failed.
     #[error("failed to {action} {}", path.display())]
     System {
         /// What was tried, as a verb.
@@ -145,7 +147,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// What the system returned; no part of the command stays in the file.
+    /// The error of the failed system call. No part of the command stays in the file.
     pub fn append(&mut self, changes: &[Change]) -> io::Result<()> {
         // A line without changes would have no place for a checksum, and nothing to keep.
         if changes.is_empty() {
@@ -154,7 +156,8 @@ impl Store {
         let mut line = Vec::new();
         encode_line(changes, &mut line)?;
         if self.file.metadata()?.len() != self.length {
-            // A part of an earlier command: its write failed, and so did its truncation.
+            // The file ends with a part of an earlier command: its write failed, and so did cutting
+            // off the part that was written.
             self.file.set_len(self.length)?;
         }
         if let Err(error) = (&self.file).write_all(&line) {
@@ -170,8 +173,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// What the system returned. The lines since the last sync are removed, and the registry has to
-    /// be [read again](Self::reread).
+    /// The error of the failed system call. The lines since the last sync are removed, and the
+    /// registry has to be [read again](Self::reread).
     pub fn sync(&mut self) -> io::Result<()> {
         if self.durable == self.length {
             return Ok(());
@@ -186,18 +189,18 @@ impl Store {
         Ok(())
     }
 
-    /// The registry from the synced part of the file. The rest is cut off.
+    /// Reads the registry again from the synced part of the file. The rest is cut off.
     ///
     /// # Errors
     ///
-    /// What the system returned.
+    /// The error of the failed system call.
     pub fn reread(&mut self) -> io::Result<Registry> {
         self.file = open(&self.path)?;
         self.file.set_len(self.durable)?;
         self.read().map(|read| read.registry)
     }
 
-    /// Notes that a change was applied that could not be appended, so the file has to be rewritten.
+    /// Notes that a change that could not be appended was applied, so the file has to be rewritten.
     pub fn fall_behind(&mut self) {
         self.is_behind = true;
     }
@@ -208,13 +211,13 @@ impl Store {
         self.is_behind
     }
 
-    /// Rewrites the file if it has many more lines than entries; with `catch_up` also if changes
-    /// are missing in it.
+    /// Rewrites the file if it has many more lines than entries; with `catch_up`, also if changes
+    /// are missing in the file.
     ///
     /// # Errors
     ///
-    /// What the system returned. The file is unchanged, and the rewrite is tried again after
-    /// further 10 000 lines, or at the next call with `catch_up`.
+    /// The error of the failed system call. The file is unchanged, and the rewrite is tried again
+    /// after another 10 000 lines, or at the next call with `catch_up`.
     pub fn compact(&mut self, registry: &Registry, catch_up: bool) -> io::Result<()> {
         let is_long = self.lines > registry.len() * 2 + HISTORY && self.lines > self.compact_at;
         if !(is_long || self.is_behind && catch_up) {
@@ -230,16 +233,17 @@ impl Store {
         let (file, length, lines) = written.inspect_err(|_| {
             let _ = fs::remove_file(&new);
         })?;
-        // Only after the new file is synced: a crash must not leave a name with half a file.
+        // Renamed only after the new file is synced: a crash must not leave half a file under this
+        // name.
         fs::rename(&new, &self.path)?;
         (self.file, self.length, self.durable, self.lines) = (file, length, length, lines);
         (self.is_behind, self.compact_at) = (false, 0);
-        // The directory too: without it, a crash of the node may bring back the old file.
+        // The directory is synced too: otherwise a crash of the node may bring back the old file.
         File::open(&self.directory)?.sync_all()
     }
 
     fn write_beside(&self, registry: &Registry, new: &Path) -> io::Result<(File, u64, usize)> {
-        // A daemon that was killed while it rewrote the file has left this one.
+        // A daemon that was killed while it rewrote the file may have left a file with this name.
         match fs::remove_file(new) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -275,7 +279,8 @@ impl Store {
         }
         let mut read = Read::default();
         let mut lines = 0;
-        // Without a first line of the known schema, the ids that were used before are not known.
+        // The first line must be a `Begin` of the known schema. Without it, the ids that were used
+        // before are not known.
         let has_begun = |line: &[Change]| matches!(line, [Change::Begin { schema: SCHEMA, .. }]);
         for line in text[..end].split_inclusive_mut(|byte| *byte == b'\n') {
             lines += 1;
@@ -298,17 +303,18 @@ struct Read {
     bad: usize,
 }
 
-/// What is between the changes of a line and the digits of its checksum, and what is after them.
+/// The bytes between the changes of a line and the digits of its checksum, and the bytes after these
+/// digits.
 const CHECKSUM: (&[u8], &[u8]) = (b",{\"crc32\":\"", b"\"}]\n");
 
-/// The digits of a CRC-32.
+/// The number of hexadecimal digits of a CRC-32.
 const CHECKSUM_DIGITS: usize = 8;
 
 /// Appends the line of `changes`, of which there is at least one, to `text`.
 fn encode_line(changes: &[Change], text: &mut Vec<u8>) -> io::Result<()> {
     let start = text.len();
     serde_json::to_writer(&mut *text, changes)?;
-    // Without the bracket that ends the array: the checksum is its last element.
+    // Removes the bracket that ends the array: the checksum becomes the array's last element.
     text.pop();
     let checksum = checksum(&text[start..]);
     text.extend_from_slice(CHECKSUM.0);
@@ -320,20 +326,21 @@ fn encode_line(changes: &[Change], text: &mut Vec<u8>) -> io::Result<()> {
 /// The changes of a line; `None` if it is damaged. Changes `line`, so that it is parsed in place.
 fn decode_line(line: &mut [u8]) -> Option<Vec<Change>> {
     let Some((changes, digits)) = split_checksum(line) else {
-        // A line of an older daemon. If this is a line with a damaged checksum, the checksum's
-        // element is still there and is no change, so the line is not parsed.
+        // A line of an older daemon, or a line with a damaged checksum. In the latter, the element
+        // of the checksum is still there. It is not a change, so parsing fails.
         return serde_json::from_slice(line).ok();
     };
     // Compared as text: a bit that turns `a` into `A` is damage too.
     if digits != checksum(&line[..changes]).as_bytes() {
         return None;
     }
-    // The array of the changes alone, without a copy of it.
+    // Ends the array after the changes, so that it is parsed without a copy.
     line[changes] = b']';
     serde_json::from_slice(&line[..=changes]).ok()
 }
 
-/// The length of a line's part before its checksum, and the checksum; `None` if it has none.
+/// The length of a line's part before its checksum, and the checksum; `None` if the line has no
+/// checksum.
 fn split_checksum(line: &[u8]) -> Option<(usize, &[u8])> {
     let rest = line.strip_suffix(CHECKSUM.1)?;
     let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(CHECKSUM_DIGITS)?)?;
@@ -348,7 +355,7 @@ fn checksum(bytes: &[u8]) -> String {
 fn set_aside(path: &Path, now_ns: u64) -> io::Result<PathBuf> {
     for time in now_ns / 1_000_000_000.. {
         let aside = path.with_added_extension(format!("damaged-{time}"));
-        // A link and not a rename, so that the registry has a file at every moment.
+        // A hard link and not a rename, so that the registry has a file at every moment.
         match fs::hard_link(path, &aside) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => return other.map(|()| aside),

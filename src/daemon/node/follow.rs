@@ -1,4 +1,4 @@
-//! Follows the shims of the node, with one task for each shim.
+//! Follows the shims of the node, with one async task for each shim.
 
 use std::{
     collections::HashMap,
@@ -18,8 +18,9 @@ use crate::{
     model::chain,
 };
 
-/// The pause before a shim that is alive is tried again: the first one, and the longest. A shim
-/// that observes no container refuses the stream, so it is tried again too.
+/// The first and the longest pause before the daemon connects to a living shim again. A shim that
+/// observes no container refuses the stream. It may observe one later, so the daemon connects to
+/// such a shim again too.
 const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The pause before the directory of registrations is read again after an error.
@@ -49,12 +50,12 @@ struct Followed {
 
 /// The stream's file could not be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to open the stream of events")]
+#[error("failed to open the file of the node's events")]
 pub struct NodeError(#[from] io::Error);
 
 impl Node {
-    /// Opens the stream in `directory` and records there that events before this moment may be
-    /// missing. Each exec of a container's process is sent to `probe`.
+    /// Opens the stream's file in `directory` and records in it that events before this moment may
+    /// be missing. Each exec of a container's process is sent to `probe`.
     ///
     /// # Errors
     ///
@@ -89,7 +90,7 @@ impl Node {
         self.state().view.ports()
     }
 
-    /// How many living processes, and how many open ports, all containers have.
+    /// The number of living processes, and the number of open ports, of all containers.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         self.state().view.counts()
@@ -124,13 +125,13 @@ impl Node {
                         followers.spawn(self.clone().follow(registration));
                     }),
                     Err(error) => {
-                        tracing::warn!(%error, "failed to list shims, retrying");
+                        tracing::warn!(%error, "failed to list the registered shims, retrying");
                         tokio::time::sleep(DIRECTORY_RETRY).await;
                     }
                 },
                 Some(ended) = followers.join_next() => {
                     if let Err(error) = ended {
-                        tracing::error!(%error, "the task that followed a shim failed");
+                        tracing::error!(%error, "stopped following a shim: its async task failed");
                     }
                 }
             }
@@ -145,7 +146,7 @@ impl Node {
             namespace = registration.namespace,
             shim = registration.id,
             epoch,
-            "following"
+            "following the events of a shim"
         );
         loop {
             let since = self
@@ -159,13 +160,14 @@ impl Node {
                 Wanted { since, follow: true, ..Default::default() },
             );
             self.add_shim(&registration, &epoch, events.connected());
-            // The stream begins at the cursor, which is not after the lists, so no event is missing
-            // between them. The view ignores the events that the lists include.
+            // The stream begins at the cursor, and the shim makes the lists later, so no event
+            // between the cursor and the lists is missing. The view ignores the events that the
+            // lists include.
             self.refresh(&registration, &epoch).await;
             let end = loop {
                 match events.next().await {
                     Step::Events(batch) => {
-                        // Events arrive, so the next failure is a new one.
+                        // Events arrive again, so the pauses after the next failure start anew.
                         pause = RETRY.0;
                         if self.record(&epoch, &batch) {
                             self.refresh(&registration, &epoch).await;
@@ -174,7 +176,8 @@ impl Node {
                     end => break end,
                 }
             };
-            // A stream can end while the shim is still exiting. Then it is checked after the pause.
+            // A stream can end while the shim is still exiting. Then the shim is checked
+            // again after the pause.
             if matches!(end, Step::End) && !registration.is_alive() {
                 self.remove_shim(&epoch, Stream::write_left);
                 return;
@@ -183,13 +186,13 @@ impl Node {
                 tracing::info!(
                     shim = registration.id,
                     error = chain(error),
-                    "shim unreachable, retrying"
+                    "the stream of a shim broke, retrying"
                 );
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(RETRY.1);
             if !registration.is_alive() {
-                // Only a stream that the shim has ended itself is complete.
+                // The events are complete only if the shim itself has ended the stream.
                 let end = if matches!(end, Step::End) {
                     Stream::write_left
                 } else {
@@ -201,7 +204,8 @@ impl Node {
         }
     }
 
-    /// Adds a shim to those that are followed. `connected` belongs to its stream.
+    /// Adds a shim to those that are followed. `connected` belongs to the stream of
+    /// its events.
     fn add_shim(&self, registration: &Registration, epoch: &str, connected: Connected) {
         let mut state = self.state();
         let seq = state.stream.cursor(epoch).unwrap_or_default();
@@ -211,7 +215,7 @@ impl Node {
         state.shims.insert(epoch.to_owned(), Followed { shim, connected });
     }
 
-    /// Replaces a shim's part of the view by what the shim lists now.
+    /// Asks a shim for its processes and ports, and replaces the shim's part of the view by them.
     async fn refresh(&self, registration: &Registration, epoch: &str) {
         let Ok(shim) = Shim::connect(registration.clone()).await else { return };
         let (processes, ports) = tokio::join!(shim.processes(""), shim.ports(""));
@@ -224,7 +228,7 @@ impl Node {
             Err(error) => tracing::warn!(
                 shim = shim.registration.id,
                 error = chain(&error),
-                "failed to list the ports of a shim"
+                "failed to list the open ports of a shim"
             ),
         }
     }
@@ -233,7 +237,8 @@ impl Node {
     /// the view has to be refreshed.
     fn record(&self, epoch: &str, events: &[Event]) -> bool {
         let mut state = self.state();
-        // Before anything else: what is not in the file would be delivered again after a kill.
+        // Before the events are used: after a kill of the daemon, the shim sends all events that are
+        // not in the file once more.
         state.stream.append(epoch, events);
         let mut is_incomplete = false;
         for event in events {
@@ -242,7 +247,7 @@ impl Node {
             if self.probe.receiver_count() > 0
                 && let Some(probe) = crate::client::json::Probe::of(event)
             {
-                // It fails if the last reader has disconnected since.
+                // Sending fails if the last reader has disconnected since the check.
                 let _ = self.probe.send((crate::client::json::line(&probe) + "\n").into());
             }
         }
@@ -256,11 +261,12 @@ impl Node {
         is_incomplete
     }
 
-    /// Stops following a shim that has ended. `end` writes to the stream how.
+    /// Stops following a shim that has ended. `end` writes to the stream that the shim has ended,
+    /// and whether its events are complete.
     fn remove_shim(&self, epoch: &str, end: fn(&mut Stream, &str)) {
         let mut state = self.state();
         end(&mut state.stream, epoch);
-        tracing::info!(epoch, "shim ended");
+        tracing::info!(epoch, "a shim has ended");
         state.view.forget(epoch);
         state.shims.remove(epoch);
     }
@@ -270,8 +276,8 @@ impl Node {
     }
 }
 
-/// Records that no daemon ran before this one: a gap for each shim that an earlier daemon followed
-/// and that has ended since, and one for shims that started and ended meanwhile.
+/// Records that no daemon ran before this one: one gap for each shim that an earlier daemon followed
+/// and that has ended since, and one gap for the shims that started and ended while no daemon ran.
 fn record_absence(stream: &mut Stream, runtime_dir: &Path) {
     let living = registrations(runtime_dir, None).unwrap_or_default();
     let is_alive = |epoch: &str| living.iter().any(|registration| key(registration) == epoch);
@@ -281,7 +287,7 @@ fn record_absence(stream: &mut Stream, runtime_dir: &Path) {
     stream.write_incomplete("");
 }
 
-/// The epoch of a shim; of a shim that has registered none, its pid and start.
+/// The epoch of a shim. If its registration has no epoch, the pid and the start of the shim instead.
 fn key(registration: &Registration) -> String {
     let Registration { epoch, pid, start, .. } = registration;
     if epoch.is_empty() { format!("{pid}-{start}") } else { epoch.clone() }

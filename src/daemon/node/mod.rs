@@ -1,4 +1,4 @@
-//! The node's containers, from the events of all shims.
+//! The state of the node's containers, as the events of all shims report it.
 //!
 //! ```text
 //!  registrations ──► follow each ──┬─► stream   writes every event, or a gap, to a file; cursors
@@ -9,7 +9,7 @@
 //!
 //! An event is written to the stream's file before it is used for anything else. The daemon asks a
 //! shim for the events after the last one in that file. So a daemon that was killed at any moment
-//! continues without a hole, and writes no event twice. The failure of one shim does not affect the
+//! continues without losing an event, and writes no event twice. The failure of one shim does not affect the
 //! others.
 
 mod follow;

@@ -2,11 +2,12 @@
 //! `lookout events -o jsonl`.
 //!
 //! Two types of lines are no events. `stream.begin` is the first line of a file after a rotation
-//! and has the last event of each shim before it. `shim.left` means that a shim has ended after all
-//! its events were written. A full file replaces the previous full file.
+//! and has the sequence number of each shim's last event before the rotation. `shim.left` means
+//! that a shim has ended after all its events were written. A rotation renames the full file, which
+//! replaces the previous full file.
 //!
-//! The cursors are read from the file when it is opened, so they can never disagree with the events
-//! in it.
+//! The cursors are read from the file when it is opened, so they always agree with the events in the
+//! file.
 
 use std::{
     collections::HashMap,
@@ -24,8 +25,8 @@ use crate::{
     clock::realtime_ns,
 };
 
-/// A file is rotated when it is longer than this. The previous one is kept, so the disk holds twice
-/// as much.
+/// The file is rotated when it has more bytes than this. The previous file is kept, so the two take
+/// up to twice this space on the disk.
 const FILE_MAX: u64 = 16 << 20;
 
 /// The stream's file, open for appending.
@@ -70,7 +71,7 @@ impl Stream {
     ///
     /// # Errors
     ///
-    /// What the system returned.
+    /// The error of the failed system call.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join("stream.jsonl");
         let file = open(&path)?;
@@ -85,7 +86,8 @@ impl Stream {
         }
         stream.length = end as u64;
         for line in text[..end].split(|byte| *byte == b'\n') {
-            // A line that cannot be read has no cursor. The next line of its shim has a later one.
+            // A line that cannot be parsed gives no cursor. The next line of the same shim gives a
+            // later cursor.
             let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
             match line.r#type.as_str() {
                 "stream.begin" => stream.cursors = line.cursors,
@@ -100,8 +102,8 @@ impl Stream {
         Ok(stream)
     }
 
-    /// The last event of a shim in the file; `None` if there is none, so that the shim is asked for
-    /// all its events.
+    /// The sequence number of a shim's last event in the file; `None` if the file has no event of
+    /// the shim. Then the shim is asked for all its events.
     #[must_use]
     pub fn cursor(&self, epoch: &str) -> Option<u64> {
         self.cursors.get(epoch).copied().filter(|seq| *seq > 0)
@@ -133,8 +135,8 @@ impl Stream {
         } else {
             self.lost += events.len() as u64;
         }
-        // Also after a failed write: the lost events are reported by the gap, so they must not be
-        // requested again.
+        // The cursor advances after a failed write too: the lost events are reported by the gap, so
+        // they must not be requested again.
         let last = events.iter().map(|event| event.seq).max().unwrap_or_default();
         let seq = self.cursors.entry(epoch.to_owned()).or_default();
         *seq = last.max(*seq);
@@ -151,8 +153,8 @@ impl Stream {
     /// that there may have been shims that no daemon followed.
     pub fn write_incomplete(&mut self, epoch: &str) {
         self.append(epoch, &[gap(epoch, None)]);
-        // `append` has set a cursor; no shim has an empty epoch, so no `shim.left` is written for
-        // it.
+        // `append` has set a cursor for the epoch. No shim has an empty epoch, so no `shim.left` is
+        // written for an empty one.
         if epoch.is_empty() {
             self.cursors.remove(epoch);
         }
@@ -162,7 +164,7 @@ impl Stream {
     /// Appends `text` as a whole or not at all. Returns whether it was written.
     fn write(&mut self, text: &str) -> bool {
         if self.length > FILE_MAX {
-            // If that fails, for example on a full disk, the old file is used further.
+            // If the rotation fails, for example on a full disk, the old file is used further.
             let _ = self.rotate();
         }
         match self.file.write_all(text.as_bytes()) {
@@ -171,7 +173,7 @@ impl Stream {
                 true
             }
             Err(_) => {
-                // A part of the text would hide the next line.
+                // Removes a part that was written: it would make the next line unreadable.
                 let _ = self.file.set_len(self.length);
                 false
             }

@@ -1,5 +1,5 @@
 //! The living processes and open ports of the node's containers, and which containers are idle.
-//! Pure: no I/O, no clock.
+//! This module is pure: no I/O, no clock.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ struct Shim {
     idle: Snapshot<String, Container>,
 }
 
-/// A list that a shim has sent, and the changes by later events.
+/// A list that a shim has sent, changed by the events after it.
 #[derive(Debug, Default)]
 struct Snapshot<K, T> {
     /// The sequence number of the last event that the list includes.
@@ -49,7 +49,7 @@ impl View {
     }
 
     /// Replaces the open ports of a shim by the shim's own list, except for ports that no event has
-    /// reported: no event would report their end either.
+    /// reported: no event would report their closing either.
     pub fn set_ports(&mut self, epoch: &str, answer: PortsResponse) {
         let reported = answer.ports.into_iter().filter(|one| !one.listed_only);
         let rows = reported
@@ -103,7 +103,7 @@ impl View {
         false
     }
 
-    /// Removes a shim that has ended, with its containers.
+    /// Removes a shim that has ended, with the processes, ports and containers that it reported.
     pub fn forget(&mut self, epoch: &str) {
         self.shims.remove(epoch);
     }
@@ -134,7 +134,7 @@ impl View {
         self.shims.values().flat_map(|shim| shim.ports.rows.values().cloned()).collect()
     }
 
-    /// How many living processes, and how many open ports, there are.
+    /// The number of living processes, and the number of open ports.
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         let of = |shim: &Shim| (shim.processes.rows.len(), shim.ports.rows.len());
@@ -165,8 +165,8 @@ impl<K: Ord, T> Snapshot<K, T> {
         }
     }
 
-    /// Whether the list does not include that event yet. An event without a
-    /// sequence number always applies.
+    /// Whether the list does not include the event with this sequence number yet. An event without
+    /// a sequence number always applies.
     fn is_new(&self, seq: u64) -> bool {
         seq == 0 || seq > self.as_of
     }
