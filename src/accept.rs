@@ -66,8 +66,8 @@ pub fn accept(
     Ok((stream, first))
 }
 
-/// Whether the peer is root or has the user id of this process. This check is made in
-/// addition to the mode of the socket's file, which already excludes other users.
+/// Whether the peer is root or has the user id of this process. This check is made in addition to
+/// the mode of the socket's file, which already excludes other users.
 fn is_trusted(connection: &UnixStream) -> bool {
     let ours = nix::unistd::geteuid().as_raw();
     connection.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == ours)

@@ -43,8 +43,8 @@ fn install(file: File, max: Level) {
     let _ = tracing::subscriber::set_global_default(Logger { file, max });
 }
 
-/// Opens the fifo for writing and for reading, so that a write does not fail with EPIPE while containerd
-/// restarts. Neither the open nor a write blocks.
+/// Opens the fifo for writing and for reading, so that a write does not fail with EPIPE while
+/// containerd restarts. Neither the open nor a write blocks.
 fn open() -> Option<File> {
     let mut open = OpenOptions::new();
     open.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW);

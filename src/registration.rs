@@ -1,5 +1,5 @@
-//! The registrations of shims. Each shim has one, the file
-//! `<runtime dir>/shims/<namespace>/<shim id>.json`, by which clients find the shim.
+//! The registrations of shims. Each shim has one, the file `<runtime dir>/shims/<namespace>/<shim
+//! id>.json`, by which clients find the shim.
 //!
 //! A serving shim writes its file and removes it at Shutdown; `delete` removes it after a crash.
 //! The `lookout` command reads the files. A file that outlives its shim is harmless: the pid and
@@ -40,8 +40,8 @@ pub struct Registration {
     pub pid: i32,
     /// The start time of the shim, in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub start: u64,
-    /// The address of the shim's socket, `unix:///…`. If the file has a path without
-    /// `unix://`, reading the file adds this prefix.
+    /// The address of the shim's socket, `unix:///…`. If the file has a path without `unix://`,
+    /// reading the file adds this prefix.
     pub address: String,
     /// The shim's epoch, which is the first part of its cursors.
     #[serde(default)]

@@ -2,8 +2,8 @@
 //!
 //! Events are written by this module, because a container can cause very many of them in a short
 //! time. A generated message needs an allocation for each string and each nested message, and these
-//! allocations were nine tenths of the cost of an event.
-//! The fields of a message may be written in any order.
+//! allocations were nine tenths of the cost of an event. The fields of a message may be written in
+//! any order.
 
 /// Writes the fields of one message at the end of `bytes`.
 #[derive(Debug)]
@@ -139,8 +139,8 @@ pub enum Value<'a> {
     Bytes(&'a [u8]),
 }
 
-/// Reads the next field of a message: its number and its value. Returns `None` at the end of
-/// the message, or if it does not continue with a valid field; `message` is unchanged then.
+/// Reads the next field of a message: its number and its value. Returns `None` at the end of the
+/// message, or if it does not continue with a valid field; `message` is unchanged then.
 #[must_use]
 pub fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
     let mut rest = *message;
@@ -159,8 +159,8 @@ pub fn next_field<'a>(message: &mut &'a [u8]) -> Option<(u32, Value<'a>)> {
     Some((u32::try_from(key >> 3).ok()?, value))
 }
 
-/// The value of the first field with this number in a message; `None` if the message has no
-/// such field.
+/// The value of the first field with this number in a message; `None` if the message has no such
+/// field.
 #[must_use]
 pub fn field(mut message: &[u8], number: u32) -> Option<Value<'_>> {
     std::iter::from_fn(|| next_field(&mut message))

@@ -1,4 +1,5 @@
-//! `lookout doctor`: checks the node, and on request removes what dead shims have left.
+//! `lookout doctor`: checks the node, and on request removes the rings and map entries that dead
+//! shims have left.
 
 use serde::Serialize;
 
@@ -50,7 +51,7 @@ struct Shims {
     living: usize,
 }
 
-/// How many objects of dead shims `--sweep` has removed, by kind.
+/// How many rings and map entries of dead shims `--sweep` has removed, by kind.
 #[derive(Debug, Serialize)]
 struct Removed {
     rings: usize,
@@ -65,7 +66,11 @@ struct Removed {
 pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> {
     let mut wrong = Vec::new();
     let swept = args.sweep.then(node::sweep_and_free).and_then(|swept| {
-        swept.inspect_err(|error| wrong.push(format!("failed to sweep: {}", chain(error)))).ok()
+        swept
+            .inspect_err(|error| {
+                wrong.push(format!("failed to remove what dead shims have left: {}", chain(error)))
+            })
+            .ok()
     });
     let bpf = pinned(&mut wrong);
     let living = client::registrations(&client::runtime_dir(), None)
@@ -133,8 +138,8 @@ fn page(report: &Report, style: Style) -> String {
     page += &format!("targets   {targets}\nshims     {}\n", report.shims.living);
     if let Some(Removed { rings, targets, namespaces, processes, freed }) = &report.swept {
         page += &format!(
-            "swept     {rings} slots, {targets} targets, {namespaces} namespaces, \
-             {processes} processes; {freed} rings freed\n"
+            "swept     {rings} rings of dead shims, {targets} targets, {namespaces} namespaces, \
+             {processes} processes; {freed} unused rings freed\n"
         );
     }
     for wrong in &report.wrong {

@@ -31,8 +31,8 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
     };
     let filters = filters(&args);
     let wanted = |registration: &Registration| {
-        // The cursor has the epoch of the container's own shim. Any other shim would answer an
-        // unknown epoch with a gap.
+        // The cursor has the epoch of the container's own shim. Any other shim does not know this
+        // epoch and would report a gap.
         let is_its_shim = located.as_ref().is_some_and(|located| located.contains(registration));
         let since = args.since.clone().filter(|_| is_its_shim).unwrap_or_default();
         Wanted { filters: filters.clone(), since, follow: args.follow }
@@ -111,7 +111,8 @@ impl Sink for Printer<'_> {
         }
         self.out.write(&text)?;
         self.is_empty = false;
-        // A hello is about the stream, not an event of a container: it does not count.
+        // A hello describes the stream and is not an event of a container, so it does not count
+        // towards the limit.
         if !matches!(event.body, Some(Body::Hello(_))) {
             self.left -= 1;
         }

@@ -49,7 +49,7 @@ pub(super) enum Failure {
     /// No shim has the container with this id.
     #[error("container {0} not found")]
     NotFound(String),
-    /// Something else was not found; the text is the message.
+    /// Something other than a container was not found. The value is the message.
     #[error("{0}")]
     Missing(String),
     /// The daemon answered with an error, or did not answer.
@@ -61,7 +61,7 @@ pub(super) enum Failure {
     /// A shim did not answer, or the directory of the registrations cannot be read.
     #[error("{0:#}")]
     Unreachable(anyhow::Error),
-    /// The reader of the output has closed it. Not an error for the user.
+    /// The reader of the output has closed it, which is not an error for the user.
     #[error("the output was closed")]
     OutputClosed,
     /// Any other error.

@@ -100,7 +100,7 @@ async fn forward(
     }
 }
 
-/// Forwards the exits of one connection until it ends.
+/// Forwards the exits that one connection delivers, until the connection ends.
 async fn exits(
     registration: &Registration,
     container: &str,
@@ -109,7 +109,7 @@ async fn exits(
     let mut stream = Shim::connect(registration.clone()).await?.exits(container).await?;
     loop {
         match stream.recv().await {
-            // A heartbeat.
+            // The batch is a heartbeat.
             Ok(Some(batch)) if batch.exits.is_empty() => {}
             Ok(Some(batch)) => {
                 if sender.send((registration.namespace.clone(), batch.exits)).await.is_err() {

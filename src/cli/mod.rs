@@ -4,7 +4,7 @@
 //!  args       the command line
 //!  shim_set   connects to the shims that a command needs
 //!  stream     merges the events of several shims
-//!  render     formats answers as text; pure
+//!  render     formats answers as text; no I/O
 //!  registry   the commands for registered processes
 //! ```
 //!
@@ -52,12 +52,12 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            note(&format!("failed to start: {error}"));
+            note(&format!("failed to start the async runtime: {error}"));
             return Exit::Failed;
         }
     };
     let result = runtime.block_on(Box::pin(dispatch(cli)));
-    // Do not wait for tasks: that of a connection may still be waiting for its peer.
+    // Does not wait for async tasks: the task of a connection may still be waiting for its peer.
     runtime.shutdown_background();
     match result {
         Ok(exit) => exit,

@@ -1,4 +1,4 @@
-//! The standard output, and the style that suits it.
+//! The standard output, and the style of the text for it.
 
 use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
 
@@ -44,7 +44,8 @@ impl Style {
     }
 }
 
-/// Standard output, buffered. A reader that has left is no error.
+/// Standard output, buffered. If its reader has closed it, a write fails with `BrokenPipe`, which
+/// the command does not report.
 #[derive(Debug)]
 pub(super) struct Output(BufWriter<Stdout>);
 

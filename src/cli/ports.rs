@@ -38,8 +38,8 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
     let container = common.container.as_deref().unwrap_or_default();
     let answers = join_all(set.shims.iter().map(|shim| shim.ports(container))).await;
     let mut ports: Vec<ContainerPort> = Vec::new();
-    // The cursor of each shim's list. The stream starts there, so that no change between the list
-    // and the stream is lost.
+    // The cursor of each shim's list. The stream starts at this cursor, so that no change between
+    // the list and the stream is lost.
     let mut since = HashMap::new();
     let mut failed = Vec::new();
     for (shim, answer) in set.shims.iter().zip(answers) {

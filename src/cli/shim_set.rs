@@ -19,7 +19,7 @@ pub(super) struct ShimSet {
     pub(super) failed: bool,
 }
 
-/// The live shims of one containerd namespace, or of all.
+/// The live shims of one containerd namespace, or of all namespaces.
 pub(super) fn registered(namespace: Option<&str>) -> Result<Vec<Registration>, Failure> {
     let directory = runtime_dir();
     registrations(&directory, namespace).map_err(|error| {
@@ -29,7 +29,7 @@ pub(super) fn registered(namespace: Option<&str>) -> Result<Vec<Registration>, F
 }
 
 impl ShimSet {
-    /// Connects to all live shims of one containerd namespace, or of all.
+    /// Connects to all live shims of one containerd namespace, or of all namespaces.
     pub(super) async fn all(namespace: Option<&str>, is_quiet: bool) -> Result<Self, Failure> {
         let mut set = Self { shims: Vec::new(), failed: false };
         for shim in join_all(registered(namespace)?.into_iter().map(Shim::connect)).await {
@@ -84,8 +84,8 @@ impl ShimSet {
     }
 }
 
-/// The container `id` as a shim knows it; `None` if the shim does not have it. A container without
-/// live processes is found in the journal.
+/// The container `id`, as a shim describes it; `None` if the shim does not have it. A container
+/// without live processes is found in the journal.
 pub(super) async fn find_container(shim: &Shim, id: &str) -> Result<Option<Container>, ShimError> {
     match shim.processes(id).await {
         Ok(answer) => {
@@ -95,7 +95,7 @@ pub(super) async fn find_container(shim: &Shim, id: &str) -> Result<Option<Conta
                 return Ok(Some(container));
             }
         }
-        // The container has no live process, or the shim does not observe: try the journal, and
+        // The container has no live process, or the shim does not observe it: try the journal, and
         // then the id of the shim.
         Err(error) if error.is_answer() => {}
         Err(error) => return Err(error),

@@ -84,7 +84,7 @@ struct JournalReader {
     /// Events that were received and not yet merged.
     pending: VecDeque<Event>,
     has_started: bool,
-    /// How the journal ended; `None` while there may be more.
+    /// How the journal ended; `None` while there may be more events.
     end: Option<Exit>,
 }
 
@@ -122,7 +122,8 @@ pub(super) async fn read(
     }
     sink.flush()?;
     let ends = || readers.iter().filter_map(|reader| reader.end);
-    // A shim that did not answer at all outranks a broken stream, although its status is lower.
+    // `Unreachable` outranks `Incomplete`, although its number is lower: a shim that did not answer
+    // at all is worse than a broken stream.
     Ok(ends().find(|end| *end == Exit::Unreachable).or_else(|| ends().max()).unwrap_or(Exit::Ok))
 }
 
@@ -167,9 +168,9 @@ pub(super) async fn follow(
     gather(namespace, read, |end| end != Exit::Ok, sink).await
 }
 
-/// Runs `read` for every shim, also for shims that start later, and passes the batches that it
-/// sends to `sink`. Ends at SIGTERM or SIGINT, or when a reader ends with a status for which `ends_all`
-/// returns true. Returns the most severe status of all readers.
+/// Runs `read` for every shim, also for shims that start later, and passes the batches that the
+/// readers send to `sink`. Ends at SIGTERM or SIGINT, or when a reader ends with a status for which
+/// `ends_all` returns true. Returns the most severe status of all readers.
 pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 'static>(
     namespace: Option<String>,
     read: impl Fn(Registration, mpsc::Sender<B>) -> R,
@@ -255,7 +256,7 @@ fn report_lost_shim(shim: &str, error: Option<ShimError>) {
     }
 }
 
-/// Receives SIGTERM and SIGINT, from its creation on.
+/// Receives the signals SIGTERM and SIGINT that arrive after this value was created.
 pub(super) struct Termination {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,

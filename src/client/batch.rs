@@ -50,7 +50,7 @@ impl Encoded<'_> {
     ///
     /// # Errors
     ///
-    /// The bytes are not a valid `Event` message.
+    /// An error of protobuf if the bytes are not a valid `Event` message.
     pub fn decode(&self) -> protobuf::Result<Event> {
         Event::parse_from_bytes(self.bytes)
     }
@@ -61,8 +61,8 @@ impl<'a> Encoded<'a> {
     /// absent field is 0 or empty.
     fn of(event: &'a [u8]) -> Self {
         let mut head = Self { seq: 0, time_ns: 0, epoch: &[], type_: &[], bytes: event };
-        // The shim writes fields in ascending order, so the loop ends after the fourth and never
-        // walks over the body. An event in another order is still read correctly.
+        // The shim writes fields in ascending order, so the loop ends after the fourth field and
+        // never walks over the body. An event with fields in another order is still read correctly.
         let (mut rest, mut wanted) = (event, 4);
         while wanted > 0 {
             match next_field(&mut rest) {
@@ -86,7 +86,8 @@ impl Batch {
         let mut rest = bytes.as_slice();
         while let Some((number, value)) = next_field(&mut rest) {
             if let (1, Value::Bytes(event)) = (number, value) {
-                // `next_field` has advanced `rest` past the field: the event is what precedes it.
+                // `next_field` has advanced `rest` past the field, so the event ends where `rest`
+                // begins.
                 let end = bytes.len() - rest.len();
                 events.push(end - event.len()..end);
             }

@@ -15,8 +15,8 @@ use crate::{
     registry::entry::Entry,
 };
 
-/// How long the daemon may take to answer. Generous, because an update is synced to disk before it
-/// is answered.
+/// How long the daemon may take to answer. The limit is generous, because an update is synced to
+/// disk before it is answered.
 const ANSWER: Duration = Duration::from_secs(30);
 
 /// How many entries one `List` request asks for.
@@ -144,7 +144,7 @@ impl Daemon {
         node_ports(NodePortsRequest) -> NodePortsResponse;
     }
 
-    /// Lists all entries that match, in the order of their ids. Asks page by page.
+    /// Lists all entries that match, in the order of their ids. Requests them page by page.
     ///
     /// # Errors
     ///

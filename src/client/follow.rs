@@ -2,7 +2,7 @@
 //!
 //! [`Follow`] subscribes to the shim's Observer service. With `follow` it reconnects after a broken
 //! connection and continues at its cursor, so each event is delivered once, or a gap reports what
-//! is missing. Without `follow` it reads the journal up to its present end and stops.
+//! is missing. Without `follow` it reads the journal up to its end at that moment and stops.
 
 use std::{
     sync::{
@@ -24,17 +24,17 @@ use crate::{
     registration::Registration,
 };
 
-/// After how many missed heartbeats a connection counts as dead.
+/// The number of missed heartbeats after which a connection counts as dead.
 const MISSED_HEARTBEATS: u32 = 4;
 /// The heartbeat interval of a stream with `follow`.
 const HEARTBEAT_MS: u32 = 5000;
 /// The heartbeat interval of a stream without `follow`. The first heartbeat marks the end of the
 /// journal, so this interval is the delay of every command that only reads the journal.
 const SHORT_HEARTBEAT_MS: u32 = 100;
-/// How long a shim that should send a heartbeat each 100 ms may send nothing. Far longer than
-/// [`MISSED_HEARTBEATS`] of them.
+/// How long a shim that should send a heartbeat each 100 ms may send nothing. This is far longer
+/// than [`MISSED_HEARTBEATS`] times the interval.
 const SHORT_SILENCE: Duration = Duration::from_secs(10);
-/// The pause before a reconnect: the first, and the longest. It doubles with each attempt.
+/// The first and the longest pause before a reconnect. The pause doubles with each attempt.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// How many times to try a shim that has never answered.
 const FIRST_ATTEMPTS: u32 = 5;
@@ -42,15 +42,17 @@ const FIRST_ATTEMPTS: u32 = 5;
 /// Which events of a shim to deliver.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// The filters of the subscription; an event passes if one of them matches. Empty: all events.
+    /// The filters of the subscription; an event is delivered if one of them matches. Without
+    /// filters, all events are delivered.
     pub filters: Vec<Filter>,
-    /// The cursor after which to start, `EPOCH:SEQ`. Empty: at the beginning of the journal.
+    /// The cursor after which to start, `EPOCH:SEQ`. If it is empty, the stream starts at the
+    /// beginning of the journal.
     pub since: String,
     /// Whether to continue with new events when the journal has been read.
     pub follow: bool,
 }
 
-/// The events of one shim; across reconnects.
+/// The events of one shim, as one stream across reconnects.
 pub struct Follow {
     registration: Registration,
     wanted: Wanted,
@@ -94,14 +96,14 @@ pub enum Step<E = Vec<Event>> {
     /// and has exited.
     End,
     /// The stream ended early: the shim was killed or is unreachable, and events may be missing.
-    /// `None` if the shim just stopped sending.
+    /// There is no error if the shim only stopped sending.
     Broken(Option<ShimError>),
 }
 
 /// The result of one wait for a batch.
 enum Received {
     Batch(Batch),
-    /// The shim ended the stream in order.
+    /// The shim ended the stream without an error.
     Closed,
     /// The connection failed; `None` if no heartbeat came in time.
     Failed(Option<ShimError>),
@@ -144,7 +146,7 @@ impl Follow {
                 Err(error) => {
                     self.ended = true;
                     let source =
-                        ttrpc::Error::Others(format!("an event cannot be decoded: {error}"));
+                        ttrpc::Error::Others(format!("failed to decode an event: {error}"));
                     Step::Broken(Some(ShimError::Failed {
                         id: self.registration.id.clone(),
                         source,
@@ -157,12 +159,12 @@ impl Follow {
     }
 
     /// As [`next`](Follow::next), but leaves the events encoded, for readers that need only the
-    /// heads of most events.
+    /// first fields of most events.
     pub async fn next_batch(&mut self) -> Step<Batch> {
         let mut pause = RETRY.0;
         let mut attempts = 0;
-        // The shim closed a stream in order. If it then cannot be reached any more, it has exited
-        // after delivering everything, and the failed reconnect is no loss.
+        // Whether the shim has ended a stream without an error. If the shim cannot be reached after
+        // that, it has exited after delivering all events, and the failed reconnect is no loss.
         let mut was_closed = false;
         loop {
             if self.ended {
@@ -260,7 +262,7 @@ impl Follow {
         Some(batch)
     }
 
-    /// The fast path: moves the cursor to the end of a batch, if all its events come after it.
+    /// The fast path: moves the cursor to the end of a batch, if all events are after the cursor.
     /// Otherwise returns false and changes nothing.
     ///
     /// Only the first and the last event are read: the shim sends the events of an epoch in the
@@ -270,8 +272,8 @@ impl Follow {
             return false;
         };
         let (Some(first), Some(last)) = (batch.iter().next(), batch.last()) else { return false };
-        // A hello and a gap of this subscriber have seq 0. They fail the first comparison and take
-        // the slow path.
+        // A hello, and a gap that only this subscriber has, have seq 0. For them the first
+        // comparison is false, so they take the slow path.
         let is_after = first.seq > *seq
             && first.epoch == epoch
             && last.seq >= first.seq

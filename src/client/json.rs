@@ -1,8 +1,8 @@
 //! The JSON form of events, processes, ports, exits and capabilities.
 //!
-//! Objects are nested so that the dotted path of a field is its OpenTelemetry name. An absent field
-//! does not apply, or is unknown, and then the event's grade shows it. A count that was not taken
-//! is `null`.
+//! Objects are nested so that the dotted path of a field is its OpenTelemetry name. A field is
+//! absent if it does not apply or is unknown; the event's grade shows whether facts are unknown. A
+//! count is `null` if the source does not count.
 //!
 //! Characters that are unsafe in a terminal are written as `\uXXXX`. Bytes that are not UTF-8 are
 //! escaped by [`escaped`](crate::model::escaped), and the process has `"escaped": true`. In such a
@@ -163,7 +163,7 @@ struct ShimId {
     version: String,
 }
 
-/// How far one category of events can be observed.
+/// How much of one category of events can be observed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Capability {
     /// `lifecycle`, `file`, `network` or `process`.
@@ -172,7 +172,7 @@ pub struct Capability {
     pub support: String,
     /// The source of the events, such as `bpf`; `none` if the category is unavailable.
     pub backend: String,
-    /// One line: what is observed, and why no more than that.
+    /// One line that says what is observed, and why no more than that.
     pub reason: String,
 }
 
@@ -237,7 +237,7 @@ impl From<&api::Event> for Event {
 }
 
 impl OtherBody {
-    /// `None` for a body that has fields of its own in [`Event`].
+    /// Converts a body; `None` for a body of a kind that [`Event`] has separate fields for.
     fn of(body: &Body) -> Option<Self> {
         Some(match body {
             Body::ContainerClose(close) => {
@@ -273,8 +273,8 @@ impl From<&api::Capability> for Capability {
 }
 
 impl Exited {
-    /// The JSON form of an exit. `namespace` is the containerd namespace of the shim that sent it:
-    /// the message has none.
+    /// The JSON form of an exit. `namespace` is the containerd namespace of the shim that sent the
+    /// exit, because the message has no namespace.
     #[must_use]
     pub fn new(exit: &api::Exit, namespace: &str) -> Self {
         let container = api::Container {

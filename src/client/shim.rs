@@ -84,7 +84,7 @@ impl Shim {
         }
     }
 
-    /// Asks what the shim can observe.
+    /// Asks which categories of events the shim can observe.
     ///
     /// # Errors
     ///
@@ -143,8 +143,8 @@ impl Shim {
     ///
     /// [`ShimError`].
     pub async fn subscribe(&self, request: &SubscribeRequest) -> Result<Batches, ShimError> {
-        // The generated client would decode every event of every batch. This request is made by
-        // hand, so that `Batches` receives the bytes.
+        // The generated client would decode every event of every batch. This request is made
+        // without that client, so that `Batches` receives the bytes.
         let subscribe = async {
             let payload = request
                 .write_to_bytes()

@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// How often the directories are read when a change may go unreported: a directory that does not
-/// exist yet cannot be watched, and a node may have no inotify instance left.
+/// exist yet cannot be watched, and the node's inotify instances may have run out.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Reports each shim once. A shim that was restarted under the same id counts as another shim.
@@ -21,7 +21,7 @@ pub struct Shims {
     /// The pid, start time and namespace/id/epoch of each live shim that was reported. A dead shim
     /// is removed at the next scan, so the size is bounded by the number of the node's shims.
     known: HashSet<(i32, u64, String)>,
-    /// Made at the first wait; `None` inside when the node has no inotify instance left.
+    /// `None` before the first wait. `Some(None)` if the node's inotify instances have run out.
     watch: Option<Option<DirectoryWatch>>,
     /// Whether the outermost directory is watched, so that no change can be missed.
     is_complete: bool,
@@ -38,7 +38,7 @@ impl Shims {
     ///
     /// # Errors
     ///
-    /// A directory cannot be read.
+    /// The error of the filesystem if a directory cannot be read.
     pub fn scan(&mut self) -> io::Result<Vec<Registration>> {
         let living = registrations(&self.runtime_dir, self.namespace.as_deref())?;
         let identity = |one: &Registration| {
@@ -54,7 +54,7 @@ impl Shims {
     ///
     /// # Errors
     ///
-    /// A directory cannot be read.
+    /// The error of the filesystem if a directory cannot be read.
     pub async fn next(&mut self) -> io::Result<Vec<Registration>> {
         loop {
             // Watch before scanning: a shim that registers between the two would be missed
@@ -74,9 +74,10 @@ impl Shims {
         let Some(watch) = watch else { return };
         self.is_complete = watch.add(&self.runtime_dir).is_ok();
         let shims = self.runtime_dir.join("shims");
-        // One that is gone, or does not exist yet, is tried again at the next change.
+        // A directory that is gone, or does not exist yet, is watched after the next change.
         let _ = watch.add(&shims);
-        // Listed after it is watched: a namespace that is created in between is reported.
+        // Listed after the watch has begun: the watch reports a namespace that is created after the
+        // listing.
         for namespace in fs::read_dir(&shims).into_iter().flatten().flatten() {
             let _ = watch.add(&namespace.path());
         }

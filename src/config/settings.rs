@@ -25,13 +25,13 @@ pub struct Settings {
     pub journal_max: u64,
     /// The time without activity after which a container is idle: 1 s to 24 h.
     pub idle_after: Duration,
-    /// The absolute path of the unix socket that serves the probe format; `None` if there is
-    /// no such socket.
+    /// The absolute path of the unix socket that serves the probe format; `None` if there is no
+    /// such socket.
     pub probe_socket: Option<PathBuf>,
     /// The address at which metrics are served, `HOST:PORT`; `None` if there is no such address.
     pub metrics_address: Option<String>,
-    /// The interval at which the daemon checks whether registered processes are still alive:
-    /// 100 ms to 24 h.
+    /// The interval at which the daemon checks whether registered processes are still alive: 100 ms
+    /// to 24 h.
     pub liveness_interval: Duration,
     /// The interval at which the daemon records when it last saw a process: 100 ms to 24 h.
     pub last_seen_interval: Duration,
@@ -114,8 +114,7 @@ impl Default for Settings {
 
 /// The longest path of a unix socket, without its terminating zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
-/// The most patterns. The number is bounded because each pattern is matched against each
-/// argument.
+/// The most patterns. The number is bounded because each pattern is matched against each argument.
 const PATTERNS_MAX: usize = 64;
 /// The longest pattern in bytes.
 const PATTERN_BYTES_MAX: usize = 512;

@@ -84,8 +84,8 @@ pub enum InstanceError {
 }
 
 /// The directory of the registry's file: `$LOOKOUT_STATE_DIR`; else `registry` in
-/// `$LOOKOUT_RUNTIME_DIR`; else, for root, `/var/lib/lookout`; else
-/// `$XDG_STATE_HOME/lookout` or `~/.local/state/lookout`.
+/// `$LOOKOUT_RUNTIME_DIR`; else, for root, `/var/lib/lookout`; else `$XDG_STATE_HOME/lookout` or
+/// `~/.local/state/lookout`.
 #[must_use]
 pub fn state_dir() -> PathBuf {
     let set =
@@ -150,8 +150,8 @@ impl Drop for InstanceLock {
     }
 }
 
-/// Listens at `socket`, with access for its owner only. A socket file at which no process answers is
-/// removed first.
+/// Listens at `socket`, with access for its owner only. A socket file at which no process answers
+/// is removed first.
 ///
 /// # Errors
 ///
@@ -169,8 +169,8 @@ fn lock(path: &Path) -> Result<Option<Lock>, InstanceError> {
     try_lock_path(path).map_err(|PathError { action, source }| failed(action, path)(source))
 }
 
-/// The pid in the pid file of a daemon that has the lock. The daemon writes its pid right after
-/// it took the lock, so an empty file is read again for a while.
+/// The pid in the pid file of a daemon that has the lock. The daemon writes its pid right after it
+/// took the lock, so an empty file is read again for a while.
 fn pid_of(pid_file: &Path) -> Result<i32, InstanceError> {
     let until = Instant::now() + BEGINNING;
     loop {
@@ -199,8 +199,7 @@ fn end(pid: i32, pid_file: &Path) -> Result<Option<Lock>, InstanceError> {
     };
     for signal in [SIGTERM, SIGKILL] {
         // The pid may have been reused before the descriptor was opened. While the lock is held,
-        // the process that wrote its pid is alive, so the descriptor refers to that
-        // process.
+        // the process that wrote its pid is alive, so the descriptor refers to that process.
         if let Some(lock) = lock(pid_file)? {
             return Ok(Some(lock));
         }

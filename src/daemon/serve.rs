@@ -225,8 +225,7 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
     }
 }
 
-/// Raises the limit of descriptors to the hard limit: each registered process takes a
-/// descriptor.
+/// Raises the limit of descriptors to the hard limit: each registered process takes a descriptor.
 fn raise_descriptors() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);

@@ -83,7 +83,8 @@ pub async fn metrics(
 /// Resolves to the text of one scrape.
 pub type TextFuture = std::pin::Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// The next connection of `listener`; `None` if accepting failed. Never resolves without a listener.
+/// The next connection of `listener`; `None` if accepting failed. Never resolves without a
+/// listener.
 async fn accept_from(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
     match listener {
         // Errors such as EMFILE are temporary. The pause prevents a busy loop while they last, and
@@ -108,7 +109,8 @@ fn loopback(address: &str) -> io::Result<SocketAddr> {
     })
 }
 
-/// Answers one request and closes the connection. Implements the part of HTTP/1.1 (RFC 9112) that a scraper needs.
+/// Answers one request and closes the connection. Implements the part of HTTP/1.1 (RFC 9112) that a
+/// scraper needs.
 async fn answer(
     mut connection: impl AsyncRead + AsyncWrite + Unpin,
     text: impl Fn() -> TextFuture,

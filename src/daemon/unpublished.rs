@@ -16,8 +16,8 @@ use crate::{
 /// How many shims are asked at once. Each connection to a shim takes a descriptor.
 const AT_ONCE: usize = 32;
 
-/// How long one shim may take to answer, and how long all shims together may take. A shim answers within a
-/// millisecond unless it is stopped.
+/// How long one shim may take to answer, and how long all shims together may take. A shim answers
+/// within a millisecond unless it is stopped.
 const TIMEOUTS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(2));
 
 /// The task events that containerd has not acknowledged, of all shims that answered.
@@ -34,7 +34,8 @@ pub struct Unpublished {
 }
 
 impl Unpublished {
-    /// Asks `shims` for their unpublished task events. A shim that does not answer in time is left out.
+    /// Asks `shims` for their unpublished task events. A shim that does not answer in time is left
+    /// out.
     pub async fn of(shims: Vec<Registration>) -> Self {
         let mut all = Self::default();
         let answers = futures::stream::iter(shims).map(status).buffer_unordered(AT_ONCE);

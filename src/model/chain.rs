@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// An error with its causes as `outer: inner: …`, the form in which clients
-/// and containerd's log show it.
+/// An error with its causes as `outer: inner: …`, the form in which clients and containerd's log
+/// show it.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();

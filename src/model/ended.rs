@@ -10,8 +10,8 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// Decodes a wait status in the form of wait(2) and `task_struct.exit_code`: the exit code in bits
-    /// 8–15, the signal in bits 0–6, bit 7 for a core dump.
+    /// Decodes a wait status in the form of wait(2) and `task_struct.exit_code`: the exit code in
+    /// bits 8–15, the signal in bits 0–6, bit 7 for a core dump.
     #[must_use]
     pub fn from_wait_status(status: u32) -> Self {
         let [low, code, ..] = status.to_le_bytes();

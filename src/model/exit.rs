@@ -16,9 +16,9 @@ pub struct Exit {
 }
 
 impl Exit {
-    /// The status in go-runc's form: 0–255, or 128 + the signal. A process that exits with code
-    /// 137 and a process that SIGKILL ends have the same status; [`ended`](Self::ended)
-    /// distinguishes the two.
+    /// The status in go-runc's form: 0–255, or 128 + the signal. A process that exits with code 137
+    /// and a process that SIGKILL ends have the same status; [`ended`](Self::ended) distinguishes
+    /// the two.
     #[must_use]
     pub fn status(&self) -> u32 {
         self.ended.status()

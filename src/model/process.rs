@@ -18,8 +18,8 @@ pub struct ProcessKey {
 }
 
 impl ProcessKey {
-    /// Converts a start time in nanoseconds since boot (`task_struct.start_boottime`), rounded down as
-    /// the kernel's `nsec_to_clock_t` does for `/proc`.
+    /// Converts a start time in nanoseconds since boot (`task_struct.start_boottime`), rounded down
+    /// as the kernel's `nsec_to_clock_t` does for `/proc`.
     #[must_use]
     pub fn from_boottime(pid: i32, start_ns: u64) -> Self {
         Self { pid, start_ticks: start_ns / (1_000_000_000 / TICKS_PER_SECOND) }
@@ -136,9 +136,8 @@ impl Args {
         }
     }
 
-    /// The captured arguments without their NULs, empty arguments included. The last argument may be
-    /// cut:
-    /// see [`truncated`](Self::truncated).
+    /// The captured arguments without their NULs, empty arguments included. The last argument may
+    /// be cut: see [`truncated`](Self::truncated).
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes
             .split_inclusive(|byte| *byte == 0)
@@ -231,12 +230,13 @@ pub struct Process {
     pub parent_pid: i32,
     /// The parent; `None` if the tracker does not know it.
     pub parent: Option<Parent>,
-    /// The image that the process runs. A forked child runs its parent's image until its first exec.
+    /// The image that the process runs. A forked child runs its parent's image until its first
+    /// exec.
     pub image: Arc<Image>,
     /// How the process came into its container.
     pub origin: Origin,
-    /// The exec that started the process, or of which it is a descendant; `None` if there is no such
-    /// exec.
+    /// The exec that started the process, or of which it is a descendant; `None` if there is no
+    /// such exec.
     pub exec_id: Option<Arc<str>>,
     /// The cgroup of the process, as a path under the root of the hierarchy; `None` if it is the
     /// cgroup of the container.

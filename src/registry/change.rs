@@ -38,8 +38,8 @@ pub enum Change {
         id: u64,
         /// When and how it ended.
         end: End,
-        /// Whether the daemon ran when the process ended, so that the process is
-        /// known to have been alive until then.
+        /// Whether the daemon ran when the process ended, so that the process is known to have been
+        /// alive until then.
         is_witnessed: bool,
     },
     /// The processes of all entries without an end were known to be alive at this time.
@@ -61,7 +61,8 @@ pub struct Edit {
     /// Groups to add. A group that the entry is in already is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_groups: Vec<String>,
-    /// Groups to remove, after `add_groups` were added. A group that the entry is not in is no error.
+    /// Groups to remove, after `add_groups` were added. A group that the entry is not in is no
+    /// error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_groups: Vec<String>,
     /// The new name; an empty one removes the name. `None` leaves the name as it is.

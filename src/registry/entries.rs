@@ -86,8 +86,8 @@ impl Registry {
         self.last_id
     }
 
-    /// When all living entries were last known to be alive, in nanoseconds since 1970; 0 if
-    /// that was never recorded.
+    /// When all living entries were last known to be alive, in nanoseconds since 1970; 0 if that
+    /// was never recorded.
     #[must_use]
     pub fn seen_ns(&self) -> u64 {
         self.seen_ns

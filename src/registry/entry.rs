@@ -18,7 +18,8 @@ use crate::{
 pub struct Entry {
     /// The id of the entry, 1 or higher. An id is never used again, not even after `reset`.
     pub id: u64,
-    /// The name, at most 128 bytes; `None` if the entry has no name. Several entries may share a name.
+    /// The name, at most 128 bytes; `None` if the entry has no name. Several entries may share a
+    /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The tags, in alphabetical order; at most 64, of at most 128 bytes each.

@@ -40,9 +40,9 @@ pub struct Signalled {
 ///
 /// # Errors
 ///
-/// [`Refusal::Dead`] if all processes have ended. [`Refusal::Signal`] if the kernel refuses the signal for
-/// one process; the processes before it have been signalled then. [`Refusal::NoSignal`] if there is
-/// no such signal.
+/// [`Refusal::Dead`] if all processes have ended. [`Refusal::Signal`] if the kernel refuses the
+/// signal for one process; the processes before it have been signalled then. [`Refusal::NoSignal`]
+/// if there is no such signal.
 pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled, Refusal> {
     let mut signalled = Signalled::default();
     let mut dead = None;
@@ -76,9 +76,9 @@ pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled
     }
 }
 
-/// A process and its descendants, each with a pidfd. With `stop`, each process is stopped as soon as
-/// it is found. A stopped process cannot fork. It cannot exit either: the children of a process that
-/// exits get another parent, so they would not be found as descendants.
+/// A process and its descendants, each with a pidfd. With `stop`, each process is stopped as soon
+/// as it is found. A stopped process cannot fork. It cannot exit either: the children of a process
+/// that exits get another parent, so they would not be found as descendants.
 fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, OwnedFd)> {
     let halt = |pidfd: &OwnedFd| {
         if stop {

@@ -1,8 +1,8 @@
 //! Notices the ends of registered processes: a pidfd for each process, all in one epoll.
 //!
 //! A pidfd becomes readable when the last thread of the process has ended. The exit status is known
-//! when the parent has reaped the process, which the same descriptor reports by EPOLLHUP. There
-//! is no timer here. Processes for which no pidfd could be opened are checked by
+//! when the parent has reaped the process, which the same descriptor reports by EPOLLHUP. There is
+//! no timer here. Processes for which no pidfd could be opened are checked by
 //! [`scan`](Liveness::scan), which the caller calls at an interval.
 
 use std::{
@@ -78,15 +78,16 @@ pub fn is_reused(key: ProcessKey, inode: Option<u64>) -> bool {
     now != key || pidfd::open(key.pid).is_ok_and(|pidfd| is_another(&pidfd, inode))
 }
 
-/// Whether the pidfd has another inode than the one that is meant. `false` if an inode is not
-/// known.
+/// Whether the pidfd has another inode than the one that is meant. `false` if one of the two inodes
+/// is not known.
 fn is_another(pidfd: &OwnedFd, meant: Option<u64>) -> bool {
     pidfd::inode(pidfd).zip(meant).is_some_and(|(has, meant)| has != meant)
 }
 
 impl Liveness {
-    /// Makes a value that watches no process yet. [`wait`](Self::wait) also returns when `waker` is readable.
-    /// At most `capacity` pidfds are kept, because connections and files need descriptors too.
+    /// Makes a value that watches no process yet. [`wait`](Self::wait) also returns when `waker` is
+    /// readable. At most `capacity` pidfds are kept, because connections and files need descriptors
+    /// too.
     ///
     /// # Errors
     ///
@@ -125,8 +126,8 @@ impl Liveness {
         }
     }
 
-    /// The pidfd of an entry's process; `None` if the process is watched without a pidfd, or
-    /// not at all.
+    /// The pidfd of an entry's process; `None` if the process is watched without a pidfd, or not at
+    /// all.
     #[must_use]
     pub fn pidfd(&self, id: u64) -> Option<BorrowedFd<'_>> {
         self.held.get(&id).map(|held| held.pidfd.as_fd())
@@ -171,8 +172,9 @@ impl Liveness {
             return (ended.is_some() || !is_reported).then_some(Noticed { id, ended });
         }
         held.has_ended = true;
-        // From now on EPOLLIN is ignored, which stays raised while the process is a zombie. EPOLLHUP is always reported, and only
-        // after the process was reaped (`pidfd_poll`, Linux 6.9).
+        // From now on EPOLLIN is ignored, which stays raised while the process is a zombie.
+        // EPOLLHUP is always reported, and only after the process was reaped (`pidfd_poll`, Linux
+        // 6.9).
         let mut event = EpollEvent::new(EpollFlags::empty(), id);
         if self.epoll.modify(&held.pidfd, &mut event).is_err() {
             self.forget(id);

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! A process is identified by pid, start and boot, so a signal never reaches another process that
-//! has been given the same pid. The pure part and the store are compiled on all systems. The modules that
-//! need pidfds or `/proc` exist on Linux only.
+//! has been given the same pid. The pure part and the store are compiled on all systems. The
+//! modules that need pidfds or `/proc` exist on Linux only.
 
 mod change;
 pub mod entries;

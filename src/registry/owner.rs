@@ -137,14 +137,13 @@ impl Drop for Handle {
 }
 
 impl Running {
-    /// Resolves when the thread has ended. While there are handles, the thread ends only by
-    /// an error or a panic. Cancel-safe.
+    /// Resolves when the thread has ended. While there are handles, the thread ends only by an
+    /// error or a panic. Cancel-safe.
     pub async fn ended(&mut self) {
         let _ = (&mut self.end).await;
     }
 
-    /// Waits for the thread to end. Blocks; the last handle must be dropped before
-    /// this call.
+    /// Waits for the thread to end. Blocks; the last handle must be dropped before this call.
     pub fn join(self) {
         let _ = self.thread.join();
     }
@@ -201,7 +200,8 @@ impl RegistryOwner {
         &self.registry
     }
 
-    /// A copy of an entry for an answer. If its process is alive, `last_seen_ns` is the current time.
+    /// A copy of an entry for an answer. If its process is alive, `last_seen_ns` is the current
+    /// time.
     #[must_use]
     pub fn current(&self, entry: &Entry) -> Entry {
         let mut current = entry.clone();
@@ -303,7 +303,10 @@ impl RegistryOwner {
             let noticed = match self.liveness.wait(timeout) {
                 Ok(noticed) => noticed,
                 Err(error) => {
-                    tracing::error!(%error, "registry thread exiting: failed to wait for ends of processes");
+                    tracing::error!(
+                        %error,
+                        "registry thread exiting: failed to wait for ends of processes"
+                    );
                     return;
                 }
             };

@@ -54,8 +54,8 @@ impl Selector {
     }
 }
 
-/// The command line of an entry, as [`Entry::command`], without a copy unless it has
-/// several arguments: a search compares all entries.
+/// The command line of an entry, as [`Entry::command`], without a copy unless it has several
+/// arguments: a search compares all entries.
 fn command(entry: &Entry) -> Cow<'_, str> {
     match &entry.process.command_args[..] {
         [] => Cow::Borrowed(&entry.process.executable),

@@ -7,9 +7,9 @@
 //! ```
 //!
 //! A line is appended before its command is applied, and the file is synced before the command is
-//! answered. A line has all changes of its command. Bytes after the last newline belong to a command
-//! that was never answered, and are cut off. When the file has many more lines than entries, it is rewritten under
-//! a temporary name and renamed.
+//! answered. A line has all changes of its command. Bytes after the last newline belong to a
+//! command that was never answered, and are cut off. When the file has many more lines than
+//! entries, it is rewritten under a temporary name and renamed.
 //!
 //! The last element of a line is its checksum: eight lower-case hexadecimal digits of the CRC-32 of
 //! the bytes before its comma (`[{"add":{"id":8,…}}`), the CRC that gzip and Ethernet use. Daemons
@@ -303,8 +303,8 @@ struct Read {
     bad: usize,
 }
 
-/// The bytes between the changes of a line and the digits of its checksum, and the bytes after these
-/// digits.
+/// The bytes between the changes of a line and the digits of its checksum, and the bytes after
+/// these digits.
 const CHECKSUM: (&[u8], &[u8]) = (b",{\"crc32\":\"", b"\"}]\n");
 
 /// The number of hexadecimal digits of a CRC-32.

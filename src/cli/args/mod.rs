@@ -332,7 +332,7 @@ fn event_type(text: &str) -> Result<String, String> {
     }
 }
 
-/// Accepts a cursor, `EPOCH:SEQ`. The shim checks that it has the epoch.
+/// Accepts a cursor, `EPOCH:SEQ`. The shim checks the epoch.
 fn cursor(text: &str) -> Result<String, String> {
     let is_cursor = text.rsplit_once(':').is_some_and(|(epoch, seq)| {
         // `u64::parse` accepts a leading `+`, which the shim rejects.

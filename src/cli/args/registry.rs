@@ -21,8 +21,9 @@ pub(in crate::cli) struct PingArgs {
     pub(in crate::cli) timeout: Duration,
 }
 
-/// Options that select entries. An entry is selected if it matches every option that is given. Of
-/// an option that is repeated, one value is enough, except for `--tag-all` and `--group-all`.
+/// Options that select entries. An entry is selected if it matches every option that is given. If
+/// an option is repeated, the entry must match one of its values, except for `--tag-all` and
+/// `--group-all`, of which it must match all values.
 //
 // A struct that flattens this one does so in its last field: clap applies the help heading to
 // every option that follows.

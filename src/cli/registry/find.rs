@@ -1,5 +1,5 @@
-//! `lookout find`: searches the processes of the node. Reads `/proc`; asks neither a shim nor the
-//! daemon.
+//! `lookout find`: searches the processes of the node. Reads `/proc` and asks neither a shim nor
+//! the daemon.
 
 use std::{io, path::Path};
 
@@ -68,7 +68,7 @@ pub(super) fn matching(pattern: &Regex) -> Result<Vec<Found>, Failure> {
     Ok(pids.into_iter().filter_map(|pid| inspect(pid, pattern)).collect())
 }
 
-/// The process, if it matches; `None` also if it has exited.
+/// The process with this pid; `None` if it does not match or has exited.
 fn inspect(pid: i32, pattern: &Regex) -> Option<Found> {
     let (image, _) = image(pid, identify(pid)?);
     let executable = image.executable.unwrap_or_default().into_vec();

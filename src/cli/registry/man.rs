@@ -21,7 +21,7 @@ pub(in crate::cli) fn man(args: &ManArgs, out: &mut Output) -> Result<Exit, Fail
     let failed = |error| {
         Failure::Other(
             anyhow::Error::new(error)
-                .context(format!("failed to write pages to {}", directory.display())),
+                .context(format!("failed to write the manual pages to {}", directory.display())),
         )
     };
     std::fs::create_dir_all(directory).map_err(failed)?;

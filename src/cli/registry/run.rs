@@ -14,8 +14,8 @@ use crate::{
 };
 
 /// Registers this process, then runs the command in it by execve(2). The process keeps its pid, so
-/// the command is registered before its first instruction, and the parent of `lookout run` waits
-/// for the command itself, with its exit status, terminal and signals.
+/// the command is registered before its first instruction. The parent of `lookout run` waits for
+/// the command itself: exit status, terminal and signals are those of the command.
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let daemon = connect().await?;
     let labels = args.labels;

@@ -69,7 +69,7 @@ async fn load(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
     if snapshot.schema != SCHEMA {
         let schema = snapshot.schema;
         return Err(Failure::Other(anyhow::anyhow!(
-            "{}: schema {schema} is not supported",
+            "{}: version {schema} of the snapshot format is not supported",
             file.display()
         )));
     }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// `lookout stats`: prints one sample. CPU rates are unknown: they need two samples.
+/// `lookout stats`: prints one sample. CPU rates are unknown, because a rate needs two samples.
 pub(in crate::cli) async fn stats(args: StatsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(Vec::new())).into();
     let request = SampleRequest {
@@ -115,7 +115,7 @@ fn rates_of(before: &SampleResponse, now: &SampleResponse) -> HashMap<String, f6
 /// Sorts the rows by `sort`. Equal rows stay in the order of ids, each entry followed by its
 /// descendants; processes of containers, which have no id, come last.
 fn sort(usages: &mut [Usage], rates: &HashMap<String, f64>, sort: Sort) {
-    // Of `id` and `descends_from` at most one is set.
+    // At most one of `id` and `descends_from` is set.
     let entry = |usage: &Usage| usage.id.max(usage.descends_from);
     usages.sort_by_key(|usage| (entry(usage) == 0, entry(usage), usage.id == 0, usage.pid));
     let rate = |usage: &Usage| rates.get(&usage.entity_id).copied().unwrap_or_default();

@@ -35,8 +35,8 @@ pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style:
     }
 }
 
-/// Combines the answers of shims that differ: of each category the lowest support, because only
-/// that holds for all containers of the node.
+/// Combines the answers of several shims. Of each category it takes the lowest support, because
+/// only the lowest holds for all containers of the node.
 pub(in crate::cli) fn least(answers: &[Vec<Capability>]) -> Vec<Capability> {
     let rank = |support: &str| match support {
         "supported" => 2,

@@ -1,4 +1,5 @@
-//! Formatting of answers as text and JSON. Pure: takes an answer, returns a string.
+//! Formatting of answers as text and JSON. This module is pure: its functions take an answer and
+//! return a string.
 
 pub(super) mod capabilities;
 pub(super) mod config;

@@ -46,7 +46,8 @@ fn tree(processes: &[&Process], style: Style, text: &mut String) {
         }
     }
     let mut shown = HashSet::new();
-    // Each process with the text to its left, and whether it is the last of its siblings.
+    // The processes to print next, each with the text to its left, and whether it is the last of
+    // its siblings.
     let mut waiting: Vec<(&Process, String, bool)> = Vec::new();
     push(&mut waiting, &roots, "");
     let mut rest = processes.iter();

@@ -8,7 +8,7 @@ use crate::{
     model::{escaped, lossless, rfc3339},
 };
 
-/// The probe format: one image that a process began to run.
+/// An object of the probe format: a process began to run an image.
 #[derive(Debug, Serialize)]
 pub struct Probe {
     pid: i32,
@@ -71,7 +71,7 @@ pub(super) struct Process {
     escaped: bool,
 }
 
-/// Fields that OpenTelemetry defines for Linux only.
+/// The fields of a process that OpenTelemetry defines for Linux only.
 #[derive(Debug, Serialize)]
 struct Linux {
     cgroup: String,
@@ -117,7 +117,7 @@ impl From<&api::ContainerProcess> for Listed {
 }
 
 impl Probe {
-    /// The probe of a `process.start` or `process.exec` event; `None` for all other events.
+    /// The probe object of a `process.start` or `process.exec` event; `None` for all other events.
     #[must_use]
     pub fn of(event: &api::Event) -> Option<Self> {
         let Some(Body::Process(process)) = &event.body else { return None };
@@ -143,8 +143,8 @@ impl Process {
     pub(super) fn of(process: &api::Process) -> Self {
         let is_escaped = is_escaped(process);
         let text = if is_escaped { escaped } else { plain };
-        // An empty list has no presence in protobuf: `args_count` distinguishes a process without
-        // arguments from a process with unknown arguments.
+        // In protobuf, an empty list is the same as an absent list. So `args_count` distinguishes a
+        // process without arguments from a process with unknown arguments.
         let knows_args = !process.args.is_empty() || process.args_count.is_some();
         Self {
             pid: process.pid,

@@ -176,8 +176,8 @@ impl Node {
                     end => break end,
                 }
             };
-            // A stream can end while the shim is still exiting. Then the shim is checked
-            // again after the pause.
+            // A stream can end while the shim is still exiting. Then the shim is checked again
+            // after the pause.
             if matches!(end, Step::End) && !registration.is_alive() {
                 self.remove_shim(&epoch, Stream::write_left);
                 return;
@@ -204,8 +204,7 @@ impl Node {
         }
     }
 
-    /// Adds a shim to those that are followed. `connected` belongs to the stream of
-    /// its events.
+    /// Adds a shim to those that are followed. `connected` belongs to the stream of its events.
     fn add_shim(&self, registration: &Registration, epoch: &str, connected: Connected) {
         let mut state = self.state();
         let seq = state.stream.cursor(epoch).unwrap_or_default();
@@ -237,8 +236,8 @@ impl Node {
     /// the view has to be refreshed.
     fn record(&self, epoch: &str, events: &[Event]) -> bool {
         let mut state = self.state();
-        // Before the events are used: after a kill of the daemon, the shim sends all events that are
-        // not in the file once more.
+        // Before the events are used: after a kill of the daemon, the shim sends all events that
+        // are not in the file once more.
         state.stream.append(epoch, events);
         let mut is_incomplete = false;
         for event in events {
@@ -276,8 +275,9 @@ impl Node {
     }
 }
 
-/// Records that no daemon ran before this one: one gap for each shim that an earlier daemon followed
-/// and that has ended since, and one gap for the shims that started and ended while no daemon ran.
+/// Records that no daemon ran before this one: one gap for each shim that an earlier daemon
+/// followed and that has ended since, and one gap for the shims that started and ended while no
+/// daemon ran.
 fn record_absence(stream: &mut Stream, runtime_dir: &Path) {
     let living = registrations(runtime_dir, None).unwrap_or_default();
     let is_alive = |epoch: &str| living.iter().any(|registration| key(registration) == epoch);
@@ -287,7 +287,8 @@ fn record_absence(stream: &mut Stream, runtime_dir: &Path) {
     stream.write_incomplete("");
 }
 
-/// The epoch of a shim. If its registration has no epoch, the pid and the start of the shim instead.
+/// The epoch of a shim. If its registration has no epoch, the pid and the start of the shim
+/// instead.
 fn key(registration: &Registration) -> String {
     let Registration { epoch, pid, start, .. } = registration;
     if epoch.is_empty() { format!("{pid}-{start}") } else { epoch.clone() }

@@ -9,8 +9,8 @@
 //!
 //! An event is written to the stream's file before it is used for anything else. The daemon asks a
 //! shim for the events after the last one in that file. So a daemon that was killed at any moment
-//! continues without losing an event, and writes no event twice. The failure of one shim does not affect the
-//! others.
+//! continues without losing an event, and writes no event twice. The failure of one shim does not
+//! affect the others.
 
 mod follow;
 pub mod stream;

@@ -6,8 +6,8 @@
 //! that a shim has ended after all its events were written. A rotation renames the full file, which
 //! replaces the previous full file.
 //!
-//! The cursors are read from the file when it is opened, so they always agree with the events in the
-//! file.
+//! The cursors are read from the file when it is opened, so they always agree with the events in
+//! the file.
 
 use std::{
     collections::HashMap,
