@@ -1,5 +1,5 @@
-//! The registrations of shims. Each shim has one, the file `<runtime dir>/shims/<namespace>/<shim
-//! id>.json`, by which clients find the shim.
+//! The registrations of shims. Each shim has one, by which clients find the shim: the file
+//! `<runtime dir>/shims/<namespace>/<shim id>.json`.
 //!
 //! A serving shim writes its file and removes it at Shutdown; `delete` removes it after a crash.
 //! The `lookout` command reads the files. A file that outlives its shim is harmless: the pid and
