@@ -203,7 +203,8 @@ impl DaemonError {
         self.is(ttrpc::Code::INVALID_ARGUMENT)
     }
 
-    /// Whether the daemon answered at all, with an error.
+    /// Whether this error is an answer of the daemon. `false` if the daemon could not be reached or
+    /// the connection was lost.
     #[must_use]
     pub fn is_answer(&self) -> bool {
         matches!(self, Self::Refused { .. })

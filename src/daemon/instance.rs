@@ -70,12 +70,12 @@ pub enum InstanceError {
         /// The pid of that daemon, from its pid file; 0 if it could not be read.
         pid: i32,
     },
-    /// A system call of a step failed.
+    /// A system call failed while the instance was claimed.
     #[error("failed to {action} {}", path.display())]
     System {
         /// What was tried, as a verb.
         action: &'static str,
-        /// The file or directory of that step.
+        /// The file or directory that it was tried on.
         path: PathBuf,
         /// The error of the system call.
         #[source]

@@ -62,7 +62,7 @@ pub struct Noticed {
 /// `ESRCH` if the process was reaped; otherwise the error of pidfd_open(2).
 pub fn hold(key: ProcessKey, inode: Option<u64>) -> io::Result<OwnedFd> {
     let pidfd = pidfd::open(key.pid)?;
-    let is_meant = identify(key.pid) == Some(key) && !is_another(&pidfd, inode);
+    let is_meant = identify(key.pid) == Some(key) && !has_other_inode(&pidfd, inode);
     // After `identify`: if the process of the descriptor is not reaped now, it had the pid during
     // `identify` too, so `identify` has read the start of this process.
     match pidfd::send_signal(&pidfd, 0) {
@@ -75,13 +75,13 @@ pub fn hold(key: ProcessKey, inode: Option<u64>) -> io::Result<OwnedFd> {
 /// Whether another process has the pid now, even if it started in the same clock tick.
 pub fn is_reused(key: ProcessKey, inode: Option<u64>) -> bool {
     let Some(now) = identify(key.pid) else { return false };
-    now != key || pidfd::open(key.pid).is_ok_and(|pidfd| is_another(&pidfd, inode))
+    now != key || pidfd::open(key.pid).is_ok_and(|pidfd| has_other_inode(&pidfd, inode))
 }
 
-/// Whether the pidfd has another inode than the one that is meant. `false` if one of the two inodes
-/// is not known.
-fn is_another(pidfd: &OwnedFd, meant: Option<u64>) -> bool {
-    pidfd::inode(pidfd).zip(meant).is_some_and(|(has, meant)| has != meant)
+/// Whether the pidfd has another inode than expected, so that it belongs to another process.
+/// `false` if one of the two inodes is not known.
+fn has_other_inode(pidfd: &OwnedFd, expected: Option<u64>) -> bool {
+    pidfd::inode(pidfd).zip(expected).is_some_and(|(has, expected)| has != expected)
 }
 
 impl Liveness {

@@ -165,10 +165,10 @@ pub fn start(
         move |source| StoreError::System { action, path, source }
     };
     let Opened { store, registry, damaged } = Store::open(directory, realtime_ns())?;
-    if let Some((aside, lines)) = damaged {
+    if let Some((aside, damaged_lines)) = damaged {
         let (file, aside) = (store.path().display(), aside.display());
         tracing::error!(
-            %file, lines, kept_as = %aside,
+            %file, damaged_lines, kept_as = %aside,
             "the registry's file was damaged: a copy was kept, the undamaged lines were loaded"
         );
     }

@@ -139,7 +139,10 @@ impl Shim {
         let (requests, spawner) = node::helpers(reaper.clone());
         let config = Config::load().map_err(|error| {
             let why = chain(&error);
-            tracing::error!(why, "invalid configuration: no container is observed");
+            tracing::error!(
+                why,
+                "the configuration is invalid: this shim will not observe its containers"
+            );
             why
         });
         let address = env::var("LOOKOUT_SHIM_SOCKET").unwrap_or_default();
@@ -252,9 +255,9 @@ async fn unused(supervisor: &Supervisor, connected: &FirstConnection) {
 
 /// Logs one line about the state of the shim. `SIGUSR1` requests it.
 fn report(supervisor: &Supervisor, reaper: &Reaper, publisher: &Publisher) {
-    let (containers, children, unacknowledged) =
+    let (containers, children, unacknowledged_bytes) =
         (supervisor.container_count(), reaper.living(), publisher.unpublished().bytes);
-    tracing::info!(containers, children, unacknowledged, "shim status, requested by SIGUSR1");
+    tracing::info!(containers, children, unacknowledged_bytes, "shim status, requested by SIGUSR1");
 }
 
 /// Raises the shim's OOM score to one more than containerd's, so that the kernel kills a shim

@@ -179,7 +179,7 @@ impl Node {
             // A stream can end while the shim is still exiting. Then the shim is checked again
             // after the pause.
             if matches!(end, Step::End) && !registration.is_alive() {
-                self.remove_shim(&epoch, Stream::write_left);
+                self.remove_shim(&epoch, Stream::write_departure);
                 return;
             }
             if let Step::Broken(Some(error)) = &end {
@@ -194,7 +194,7 @@ impl Node {
             if !registration.is_alive() {
                 // The events are complete only if the shim itself has ended the stream.
                 let end = if matches!(end, Step::End) {
-                    Stream::write_left
+                    Stream::write_departure
                 } else {
                     Stream::write_incomplete
                 };

@@ -143,7 +143,7 @@ impl Stream {
     }
 
     /// Records that a shim has ended after all its events were written.
-    pub fn write_left(&mut self, epoch: &str) {
+    pub fn write_departure(&mut self, epoch: &str) {
         if self.cursors.remove(epoch).is_some() {
             self.write(&(json::line(&Left { r#type: "shim.left", epoch }) + "\n"));
         }
@@ -158,7 +158,7 @@ impl Stream {
         if epoch.is_empty() {
             self.cursors.remove(epoch);
         }
-        self.write_left(epoch);
+        self.write_departure(epoch);
     }
 
     /// Appends `text` as a whole or not at all. Returns whether it was written.
@@ -251,7 +251,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut stream = Stream::open(directory.path()).unwrap();
         stream.append("gone", &[event("gone", 3)]);
-        stream.write_left("gone");
+        stream.write_departure("gone");
         stream.append("e", &[event("e", 7)]);
         stream.length = FILE_MAX + 1;
         stream.append("f", &[event("f", 1)]);

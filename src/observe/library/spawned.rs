@@ -34,7 +34,7 @@ use crate::{clock::realtime_ns, model::Category};
 /// counted as missed.
 const QUEUE_CAPACITY: usize = 1024;
 
-/// Which categories of a child are observed; none by default.
+/// Which categories of events are observed of a child; none by default.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ObserverConfig {
     /// One bit for each category, at its index in [`Category::ALL`].

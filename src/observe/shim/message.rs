@@ -43,7 +43,7 @@ pub(super) enum Deferred {
 #[derive(Debug)]
 pub(super) enum Cause {
     /// Init exists; the container is observed from here on.
-    Created(Created),
+    Created(Box<Created>),
     /// The process `pid` is a child of the shim that runs `runc exec` for this exec.
     RuntimeExec { serial: Serial, exec_id: Arc<str>, pid: i32 },
     /// The process of an exec has this pid.

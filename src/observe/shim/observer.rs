@@ -293,7 +293,7 @@ impl Handle {
 impl ObservedContainer for Handle {
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (watched, is_watched) = oneshot::channel();
-        self.send(Cause::Created(Created {
+        self.send(Cause::Created(Box::new(Created {
             serial: self.serial,
             container: self.container.clone(),
             settings: self.settings.clone(),
@@ -303,7 +303,7 @@ impl ObservedContainer for Handle {
             runtime: self.runtime.clone(),
             input: self.input.clone(),
             watched,
-        }));
+        })));
         Box::pin(async move {
             // A dropped sender ends the wait, too: the container cannot be observed.
             if timeout(WATCH_TIMEOUT, is_watched).await.is_err() {

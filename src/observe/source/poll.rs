@@ -85,8 +85,9 @@ impl Snapshot {
             _ => None,
         });
         let known: Vec<_> = alive.collect();
-        // A tree is found by its known processes. If all have ended, the old keys are kept: they
-        // match no living process, while an empty list would match a reuse of the root's pid.
+        // The next scan finds a tree by the processes that are known (pid and start). With an empty
+        // list it would begin at the root's pid, which may be another process's by now. So the old
+        // list is kept if all have ended: it matches no living process.
         if !known.is_empty() || matches!(self.target, Target::Cgroup { .. }) {
             self.known = known;
         }

@@ -17,7 +17,7 @@ use crate::{
 impl Actor {
     pub(super) fn apply_cause(&mut self, cause: Cause) {
         match cause {
-            Cause::Created(created) => self.created(created),
+            Cause::Created(created) => self.created(*created),
             Cause::RuntimeExec { serial, exec_id, pid } => {
                 if let Some(id) = self.targets.get(&serial) {
                     self.pipeline.tracker.runtime_exec(*id, &exec_id, pid);

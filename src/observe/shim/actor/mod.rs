@@ -143,7 +143,8 @@ struct Actor {
     containers: BTreeMap<TargetId, Arc<Container>>,
     /// The containers that could not be observed. They get an end event too.
     unobserved: HashMap<Serial, Arc<Container>>,
-    /// The messages that wait for a read which began after their arrival, oldest first.
+    /// Messages about earlier records, oldest first. Each is handled after a read of the source that
+    /// began after the message arrived and reached the end of what the source had.
     deferred: VecDeque<Deferred>,
     /// The reply of [`Query::Stop`](super::message::Query::Stop); `None` until it has arrived.
     stop_reply: Option<oneshot::Sender<()>>,
@@ -187,8 +188,9 @@ impl Actor {
                 true
             }
         };
-        // These arrived before the read began. The next `receive` may add messages about records
-        // that the read did not find yet; they wait for the next iteration.
+        // These messages arrived before the source was read above. `receive` may now add messages
+        // about records that came later than that read; those stay deferred until the next
+        // iteration.
         let ripe = self.deferred.len();
         self.receive();
         let busy = self.pipeline.track();

@@ -145,8 +145,8 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     }
     pins.configure(|config| {
         config.trees = u32::from(trees);
-        // The bits of single depths are never cleared, because no map shows which target needs
-        // which bit.
+        // `levels` has one bit for each depth of a cgroup. It is cleared as a whole, when no target
+        // is left: no map shows which target needs which bit.
         if targets.is_empty() {
             config.levels = 0;
         }
