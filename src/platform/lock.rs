@@ -16,14 +16,14 @@ use nix::{
 
 /// A file or directory that is locked until this value is dropped. The kernel also releases the
 /// lock when the process ends.
-pub(crate) type Lock = Flock<File>;
+pub type Lock = Flock<File>;
 
 /// Locks an open file for this process alone. `None` if another process has the lock.
 ///
 /// # Errors
 ///
 /// The error of flock(2).
-pub(crate) fn try_lock(file: File) -> io::Result<Option<Lock>> {
+pub fn try_lock(file: File) -> io::Result<Option<Lock>> {
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
@@ -36,7 +36,7 @@ pub(crate) fn try_lock(file: File) -> io::Result<Option<Lock>> {
 /// # Errors
 ///
 /// The error of flock(2).
-pub(crate) fn lock(file: File) -> io::Result<Lock> {
+pub fn lock(file: File) -> io::Result<Lock> {
     Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn lock(file: File) -> io::Result<Lock> {
 /// # Errors
 ///
 /// `TimedOut` if another process still has the lock after `time`; otherwise the error of flock(2).
-pub(crate) fn lock_within(file: File, time: Duration) -> io::Result<Lock> {
+pub fn lock_within(file: File, time: Duration) -> io::Result<Lock> {
     let deadline = Instant::now() + time;
     let lock = lock_unless(file, Duration::from_millis(1), || Instant::now() >= deadline)?;
     lock.ok_or_else(|| io::ErrorKind::TimedOut.into())
@@ -57,7 +57,7 @@ pub(crate) fn lock_within(file: File, time: Duration) -> io::Result<Lock> {
 /// # Errors
 ///
 /// The error of flock(2).
-pub(crate) fn lock_unless(
+pub fn lock_unless(
     mut file: File,
     interval: Duration,
     mut give_up: impl FnMut() -> bool,
@@ -81,7 +81,7 @@ pub(crate) fn lock_unless(
 /// # Errors
 ///
 /// [`PathError`] with the step that failed.
-pub(crate) fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
+pub fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
     let failed = |action| move |source| PathError { action, source };
     loop {
         let mut open = OpenOptions::new();
@@ -102,11 +102,11 @@ pub(crate) fn try_lock_path(path: &Path) -> Result<Option<Lock>, PathError> {
 
 /// Why a file could not be locked: the step that failed, and its error.
 #[derive(Debug)]
-pub(crate) struct PathError {
+pub struct PathError {
     /// The step that failed, as a verb.
-    pub(crate) action: &'static str,
+    pub action: &'static str,
     /// The error that the system returned.
-    pub(crate) source: io::Error,
+    pub source: io::Error,
 }
 
 impl From<PathError> for io::Error {

@@ -19,7 +19,7 @@
 //! A further system (Windows with ETW, macOS with DTrace) gets a module beside these two and a
 //! source in `observe::source`.
 
-pub(crate) mod lock;
+pub mod lock;
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
