@@ -116,3 +116,19 @@ fn purpose(text: &str) -> String {
     let end = sentence.find(". ").unwrap_or(sentence.len());
     sentence[..end].trim_end_matches('.').replace('|', "\\|")
 }
+
+/// Check that module files follow one convention: a module with submodules is `x/mod.rs`. Where the
+/// tests are its only submodule, it is `x.rs` with `x/tests.rs`.
+#[test]
+fn a_module_with_submodules_is_a_folder() {
+    let mut files = Vec::new();
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut files);
+    for file in files {
+        let folder = file.with_extension("");
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        let mut names = entries.map(|entry| entry.expect("an entry").file_name());
+        let others =
+            names.find(|name| name != "tests.rs" && name != "tests" && name != "snapshots");
+        assert_eq!(others, None, "{} has a folder beside it: move it in", file.display());
+    }
+}

@@ -34,7 +34,7 @@ const PORTABLE: [&str; 31] = [
     "observe/track/idle.rs",
     "observe/track/ports",
     "observe/library/detector.rs",
-    "client/json.rs",
+    "client/json",
     "registry/change.rs",
     "registry/entries.rs",
     "registry/entry.rs",
