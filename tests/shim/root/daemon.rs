@@ -120,7 +120,7 @@ fn assert_stream_is_complete(runtime_dir: &Path, kills: usize) {
     // Each daemon that served reports a gap for the time without a daemon. One may have been killed
     // before it did.
     let log = fs::read_to_string(runtime_dir.join("daemon.log")).expect("a log");
-    let served = log.lines().filter(|line| line.contains("msg=\"serving\"")).count();
+    let served = log.lines().filter(|line| line.contains("msg=\"daemon serving\"")).count();
     assert!(
         served > SHIMS / 2 && (served..=kills + 1).contains(&streamed.absences),
         "{served}: {}",
