@@ -26,7 +26,7 @@ use std::{
 };
 
 pub use key::Key;
-pub use settings::{Bus, Settings, SourceChoice};
+pub use settings::{BusEvents, Settings, SourceChoice};
 pub use value::duration;
 
 /// The file of the host's configuration, unless `LOOKOUT_CONFIG` names another file.

@@ -12,7 +12,7 @@ pub struct Settings {
     /// The source of process records.
     pub source: SourceChoice,
     /// The events that are published on containerd's bus.
-    pub bus: Bus,
+    pub bus: BusEvents,
     /// Size of one shim's ring in bytes: a power of two, 4 KiB to 4 MiB.
     pub ring_size: u32,
     /// The most bytes of a process's arguments that are captured: 256 to 16 KiB.
@@ -70,7 +70,7 @@ impl SourceChoice {
 /// The events of the observer that are published on containerd's bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
-pub enum Bus {
+pub enum BusEvents {
     /// Events of ports, and gaps.
     #[default]
     Ports,
@@ -80,7 +80,7 @@ pub enum Bus {
     None,
 }
 
-impl Bus {
+impl BusEvents {
     /// The name of the choice in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -97,7 +97,7 @@ impl Default for Settings {
         Self {
             observe: true,
             source: SourceChoice::Auto,
-            bus: Bus::Ports,
+            bus: BusEvents::Ports,
             ring_size: 128 << 10,
             argv_max: 4096,
             redact: Vec::new(),
@@ -142,9 +142,9 @@ impl Settings {
             }
             Key::Bus => {
                 self.bus = match text {
-                    "ports" => Bus::Ports,
-                    "processes" => Bus::Processes,
-                    "none" => Bus::None,
+                    "ports" => BusEvents::Ports,
+                    "processes" => BusEvents::Processes,
+                    "none" => BusEvents::None,
                     _ => return Err(Invalid),
                 }
             }

@@ -47,7 +47,7 @@ fn every_key_can_be_set_in_toml() {
     let expected = Settings {
         observe: false,
         source: SourceChoice::Connector,
-        bus: Bus::None,
+        bus: BusEvents::None,
         ring_size: 65536,
         argv_max: 1024,
         redact: vec!["token-[0-9]+".into(), "a,b".into()],
@@ -135,7 +135,7 @@ fn the_environment_overrides_the_file() {
         _ => None,
     };
     let config = Config::load_with(None, environment).unwrap();
-    assert_eq!(config.settings().bus, Bus::Processes);
+    assert_eq!(config.settings().bus, BusEvents::Processes);
     assert_eq!(*config.origin(Key::Bus), Origin::Environment("LOOKOUT_BUS".into()));
     assert_eq!(*config.origin(Key::ArgvMax), Origin::File(path.clone()));
     assert_eq!(*config.origin(Key::Source), Origin::Default);
@@ -154,7 +154,10 @@ fn annotations_override_options_and_options_the_host() {
     let options = pairs(&[("ring_size", "8192"), ("bus", "ports")]);
     let (settings, warnings) =
         config.for_container(&options, &annotations(&[("bus", "processes")]));
-    assert_eq!((settings.argv_max, settings.ring_size, settings.bus), (512, 8192, Bus::Processes));
+    assert_eq!(
+        (settings.argv_max, settings.ring_size, settings.bus),
+        (512, 8192, BusEvents::Processes)
+    );
     assert_eq!(warnings, []);
 }
 
@@ -189,7 +192,7 @@ fn a_bad_annotation_never_fails_a_container() {
         &[],
         &annotations(&[("ring_size", "17"), ("colour", "red"), ("bus", "processes")]),
     );
-    assert_eq!(settings, Settings { bus: Bus::Processes, ..Settings::default() });
+    assert_eq!(settings, Settings { bus: BusEvents::Processes, ..Settings::default() });
     assert_eq!(warnings.len(), 2);
     assert_eq!(warnings[0].reason, Invalidity::Unknown);
     assert_eq!(

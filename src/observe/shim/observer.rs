@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     actor,
-    bus::{self, Bus, Rate, Selection},
+    bus::{self, Bus, Rate},
     message::{Cause, Created, Message, Outcome, Query, Serial},
     service::Service,
     shared::{Helpers, Shared},
@@ -122,12 +122,7 @@ impl Observer {
             }
             started.await;
         };
-        let selection = match shared.settings.bus {
-            config::Bus::Processes => Selection::Processes,
-            config::Bus::None => Selection::None,
-            _ => Selection::Ports,
-        };
-        let bus = Bus::new(selection, Rate::default());
+        let bus = Bus::new(shared.settings.bus, Rate::default());
         bus::run(&shared.event_log, publisher, bus, monotonic_ns).await;
         // The event log is closed. The caller selects over this future, so it must not end.
         std::future::pending().await

@@ -23,6 +23,7 @@ pub use spec::TYPE_URL;
 use crate::{
     api,
     clock::realtime_ns,
+    config::BusEvents,
     model::{Backend, Body, Event, Grade},
     observe::stream::{Batch, Bounds, EventLog, FilterSpec, Request},
     publish::Publisher,
@@ -49,18 +50,6 @@ const THROTTLE_INTERVAL_NS: u64 = 1_000_000_000;
 
 /// The bounds of one read of the event log. The other events wait in its journal.
 const READ: Bounds = Bounds { events: 256, bytes: 256 << 10 };
-
-/// Which events go to the bus: the key `bus` of the configuration.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Selection {
-    /// None of the observer's events.
-    None,
-    /// Ports that open and close, and gaps.
-    #[default]
-    Ports,
-    /// The events of `Ports`, and every start, exec and exit of a process.
-    Processes,
-}
 
 /// The rate limit of the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +79,7 @@ pub struct BusEvent {
 /// clock.
 #[derive(Debug)]
 pub struct Bus {
-    selection: Selection,
+    selection: BusEvents,
     bucket: Bucket,
     /// Events that were withheld since the last report.
     withheld: u64,
@@ -103,7 +92,7 @@ pub struct Bus {
 impl Bus {
     /// A bus that can send a whole burst.
     #[must_use]
-    pub fn new(selection: Selection, rate: Rate) -> Self {
+    pub fn new(selection: BusEvents, rate: Rate) -> Self {
         Self {
             selection,
             bucket: Bucket::new(rate),
@@ -117,9 +106,9 @@ impl Bus {
     #[must_use]
     pub fn types(&self) -> &'static [&'static str] {
         match self.selection {
-            Selection::None => &[],
-            Selection::Ports => &["observer.gap", THROTTLE, "port.*"],
-            Selection::Processes => &[
+            BusEvents::None => &[],
+            BusEvents::Ports => &["observer.gap", THROTTLE, "port.*"],
+            BusEvents::Processes => &[
                 "observer.gap",
                 THROTTLE,
                 "port.*",
@@ -134,13 +123,13 @@ impl Bus {
     /// the rate limit, which counts it.
     pub fn admit(&mut self, event: &api::Event, now_ns: u64) -> Option<BusEvent> {
         let topic = match event.type_.as_str() {
-            "process.start" | "process.exec" if self.selection == Selection::Processes => {
+            "process.start" | "process.exec" if self.selection == BusEvents::Processes => {
                 PROCESS_START
             }
-            "process.exit" if self.selection == Selection::Processes => PROCESS_EXIT,
-            "port.open" if self.selection != Selection::None => PORT_OPEN,
-            "port.close" if self.selection != Selection::None => PORT_CLOSE,
-            "observer.gap" | THROTTLE if self.selection != Selection::None => GAP,
+            "process.exit" if self.selection == BusEvents::Processes => PROCESS_EXIT,
+            "port.open" if self.selection != BusEvents::None => PORT_OPEN,
+            "port.close" if self.selection != BusEvents::None => PORT_CLOSE,
+            "observer.gap" | THROTTLE if self.selection != BusEvents::None => GAP,
             _ => return None,
         };
         // A throttle is limited by `THROTTLE_INTERVAL_NS` instead. It must be sent even when no

@@ -59,16 +59,16 @@ fn each_setting_selects_its_events() {
         let mut bus = Bus::new(selection, Rate::default());
         bodies().map(|body| bus.admit(&event(body), 0).map_or("", |event| event.topic))
     };
-    assert_eq!(topics(Selection::None), [""; 5]);
-    assert_eq!(topics(Selection::Ports), ["", "", "", "", GAP]);
-    assert_eq!(topics(Selection::Processes), ["", PROCESS_START, PROCESS_START, PROCESS_EXIT, GAP]);
+    assert_eq!(topics(BusEvents::None), [""; 5]);
+    assert_eq!(topics(BusEvents::Ports), ["", "", "", "", GAP]);
+    assert_eq!(topics(BusEvents::Processes), ["", PROCESS_START, PROCESS_START, PROCESS_EXIT, GAP]);
 }
 
 /// Check that a burst passes, that further events are withheld, and that this is reported at once
 /// and then once a second at most, with all events that were withheld in between.
 #[test]
 fn withheld_events_are_reported_once_a_second() {
-    let mut bus = Bus::new(Selection::Processes, Rate { per_second: 1, burst: 2 });
+    let mut bus = Bus::new(BusEvents::Processes, Rate { per_second: 1, burst: 2 });
     let at = |bus: &mut Bus, now_ns| bus.admit(&event(exit()), now_ns).is_some();
     assert!(at(&mut bus, 0) && at(&mut bus, 0));
     assert_eq!(bus.due_ns(), None);
@@ -89,7 +89,7 @@ fn withheld_events_are_reported_once_a_second() {
 /// Check that a throttle passes an empty bucket and takes no token from it.
 #[test]
 fn a_throttle_passes_an_empty_bucket() {
-    let mut bus = Bus::new(Selection::Ports, Rate { per_second: 0, burst: 0 });
+    let mut bus = Bus::new(BusEvents::Ports, Rate { per_second: 0, burst: 0 });
     let throttle = event(Body::Throttle { withheld: 1, over_ns: 0 });
     assert!((0..5).all(|_| bus.admit(&throttle, 0).is_some_and(|event| event.topic == GAP)));
     assert_eq!(bus.due_ns(), None);
@@ -104,7 +104,7 @@ proptest! {
         per_second in 0..200_u32,
         burst in 0..20_u32,
     ) {
-        let mut bus = Bus::new(Selection::Processes, Rate { per_second, burst });
+        let mut bus = Bus::new(BusEvents::Processes, Rate { per_second, burst });
         let (mut now_ns, mut passed, mut reported) = (0, Vec::new(), 0);
         for step in &steps {
             now_ns += step;
@@ -141,7 +141,7 @@ async fn unsent_events_are_reported_in_the_stream() {
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0 };
     let event_log = Arc::new(EventLog::new(Limits { journal_bytes: 1 << 20 }, identity, CLOCK));
     let clock = AtomicU64::new(1);
-    let bus = Bus::new(Selection::Processes, Rate { per_second: 0, burst: 3 });
+    let bus = Bus::new(BusEvents::Processes, Rate { per_second: 0, burst: 3 });
     let filters =
         vec![FilterSpec { types: vec!["observer.throttle".into()], ..FilterSpec::default() }];
     let mut throttles = event_log
