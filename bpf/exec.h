@@ -64,15 +64,19 @@ int lookout_on_exec(__u64 *context)
 {
 	struct task_struct *task = (void *)context[0];
 	struct linux_binprm *program = (void *)context[2];
+	const struct lookout_member *member = member_of(task);
 	struct lookout_target *target;
 	struct scratch *work;
 	__u32 zero = 0;
 	void *ring;
 	__u32 used;
 
-	target = target_of(task);
+	target = target_of(task, member);
 	if (!target)
 		return 0;
+	/* A process that came into the container, or left a tree for it. */
+	if (!member || member->target != target->id)
+		enter(target, task, NULL, 0);
 	ring = begin_record(target);
 	work = bpf_map_lookup_elem(&scratch, &zero);
 	if (!ring || !work)
@@ -88,7 +92,7 @@ int lookout_on_exec(__u64 *context)
 		goto lost;
 	fill_process_header(&work->exec.header, LOOKOUT_EXEC, sizeof(work->exec) + used, task,
 			    target);
-	fill_lineage(&work->exec.lineage, task, target);
+	fill_lineage(&work->exec.lineage, task, member, target);
 	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used,
 				wakeup_flags(target, work->exec.header.at_ns)))
 		return 0;

@@ -7,6 +7,26 @@
  * is reported. A process with a single thread cannot race and needs no entry.
  */
 
+/*
+ * The pid namespace of an exiting init ends: the kernel kills its other processes and lets no new
+ * one in. They are members already, or are in the container's cgroup.
+ */
+static __always_inline void end_namespace(struct task_struct *task)
+{
+	struct pid *pid = task->signal->pids[PIDTYPE_TGID];
+	struct upid innermost = {};
+	__u32 level = pid->level;
+	__u32 inode = 0;
+
+	if (!level)
+		return;
+	READ(innermost, (void *)&pid->numbers + level * sizeof(innermost));
+	if (innermost.nr != 1)
+		return;
+	READ(inode, &innermost.ns->ns.inum);
+	bpf_map_delete_elem(&namespaces, &inode);
+}
+
 static __always_inline int exit_already_seen(struct task_struct *task)
 {
 	struct lookout_ended key = {
@@ -91,18 +111,24 @@ int lookout_on_exit(__u64 *context)
 {
 	struct task_struct *task = (void *)context[0];
 	struct signal_struct *signal = task->signal;
-	const struct lookout_config *settings = configuration();
+	const struct lookout_member *member;
 	struct lookout_target *target;
 	struct lookout_exit *record;
-	__u32 tgid = task->tgid;
 
 	if (signal->live.counter != 0)
 		return 0;
-	/* Before the entry in `trees` is deleted: target_of() needs it. */
-	target = target_of(task);
-	if (settings && settings->trees)
-		bpf_map_delete_elem(&trees, &tgid);
-	if (!target || exit_already_seen(task))
+	end_namespace(task);
+	member = member_of(task);
+	target = target_of(task, member);
+	/*
+	 * If two threads end at the same time, the second one must find the target of the first
+	 * one, or the exit as already seen. So the entry is deleted after exit_already_seen().
+	 */
+	if (target && exit_already_seen(task))
+		return 0;
+	if (member)
+		leave(task->tgid);
+	if (!target)
 		return 0;
 	record = reserve(target, sizeof(*record));
 	if (!record)

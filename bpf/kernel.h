@@ -156,6 +156,8 @@ struct linux_binprm {
 
 struct net {
 	struct ns_common ns;
+	/* Since Linux 5.12. */
+	__u64 net_cookie;
 };
 
 typedef struct {

@@ -41,7 +41,11 @@ struct {
 	__type(value, struct lookout_target);
 } targets SEC(".maps");
 
-/* From the inode number of a pid namespace to a key of `targets`. */
+/*
+ * From the inode number of a pid namespace to a key of `targets`. The kernel reuses these numbers,
+ * so the entry is deleted when the namespace's init exits, after which the namespace accepts no
+ * process.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -51,29 +55,37 @@ struct {
 } namespaces SEC(".maps");
 
 /*
- * From the inode number of a network namespace to a key of `targets`. The node's own network
- * namespace is never a key.
+ * From the cookie of a network namespace, which is never reused, to a key of `targets`. The node's
+ * own network namespace is never a key.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, __u32);
+	__type(key, __u64);
 	__type(value, __u64);
 } networks SEC(".maps");
 
-/* From a thread group in a watched tree to a key of `targets`. */
+/* From a thread group to the target that it stays with. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(max_entries, LOOKOUT_MEMBERS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
-	__type(value, __u64);
-} trees SEC(".maps");
+	__type(value, struct lookout_member);
+} members SEC(".maps");
+
+/* The number of counted entries of `members`, under key 0. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} population SEC(".maps");
 
 /*
- * From a socket's cookie to a key of `targets`: reported UDP sockets, and TCP sockets on which a
- * process of a watched tree called listen(2).
+ * From a socket's cookie to a key of `targets`: reported UDP sockets, and TCP sockets that belong
+ * to the target of the process that called listen(2).
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

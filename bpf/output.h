@@ -16,11 +16,6 @@ static __always_inline void *begin_record(struct lookout_target *target)
 	return bpf_map_lookup_elem(&rings, &slot);
 }
 
-static __always_inline void count_lost(struct lookout_target *target)
-{
-	__sync_fetch_and_add(&target->lost, 1);
-}
-
 /* Reserves a record of a fixed size in the ring. NULL if that fails; the loss is counted then. */
 static __always_inline void *reserve(struct lookout_target *target, __u64 size)
 {
@@ -64,12 +59,12 @@ static __always_inline __u32 innermost_pid(struct task_struct *task)
 	return number;
 }
 
-/* The kernel nests pid namespaces 32 deep (MAX_PID_NS_LEVEL); shims are not nested so deep. */
-#define PID_LEVELS_MAX 8
+/* The kernel nests pid namespaces deeper (PID_LEVELS_MAX), but shims are not nested so deep. */
+#define OWNER_LEVELS_MAX 8
 
 /*
  * The tgid of a process in the pid namespace of a ring's owner. 0 if the process has none there,
- * or if the owner's namespace is deeper than PID_LEVELS_MAX.
+ * or if the owner's namespace is at OWNER_LEVELS_MAX or deeper.
  */
 static __always_inline __u32 tgid_in_namespace(struct task_struct *leader, __u32 namespace)
 {
@@ -80,7 +75,7 @@ static __always_inline __u32 tgid_in_namespace(struct task_struct *leader, __u32
 	if (!namespace)
 		return leader->tgid;
 	pid = leader->signal->pids[PIDTYPE_TGID];
-	for (level = 1; level < PID_LEVELS_MAX; level++) {
+	for (level = 1; level < OWNER_LEVELS_MAX; level++) {
 		if (level > pid->level)
 			break;
 		inode = 0;
@@ -126,12 +121,18 @@ static __always_inline void fill_process_header(struct lookout_header *header, _
 }
 
 static __always_inline void fill_lineage(struct lookout_lineage *lineage, struct task_struct *task,
+					 const struct lookout_member *member,
 					 struct lookout_target *target)
 {
 	struct task_struct *parent = task->group_leader->real_parent->group_leader;
 
-	lineage->parent_start_ns = parent->start_boottime;
-	lineage->parent_tgid = tgid_in_namespace(parent, target->pid_namespace);
+	if (member && member->forker_tgid) {
+		lineage->parent_start_ns = member->forker_start_ns;
+		lineage->parent_tgid = member->forker_tgid;
+	} else {
+		lineage->parent_start_ns = parent->start_boottime;
+		lineage->parent_tgid = tgid_in_namespace(parent, target->pid_namespace);
+	}
 	lineage->grandparent_tgid =
 		tgid_in_namespace(parent->real_parent->group_leader, target->pid_namespace);
 }

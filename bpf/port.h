@@ -3,8 +3,10 @@
  * Listening sockets: the target that a socket belongs to, and the record that reports it. tcp.h and
  * udp.h decide when a record is made.
  *
- * The target is read from the socket and never from the current task. A listener is closed by the
- * last process that holds it, which may be another one, or by a kernel thread.
+ * A socket belongs to the container whose process calls listen(2) or bind(2) on it, wherever that
+ * process was moved. If that process is no member of a container, the socket itself decides. At a
+ * close the current task decides nothing: a listener is closed by the last process that holds it,
+ * which may be another one, or by a kernel thread.
  *
  * Sockets are read with bpf_probe_read_kernel() only. Programs that are attached to a cgroup get a
  * socket as a struct bpf_sock, which has none of these fields.
@@ -22,10 +24,15 @@ static __always_inline __u32 network_of(struct sock *socket)
 	return inode;
 }
 
-static __always_inline struct lookout_target *by_network(__u32 inode)
+static __always_inline struct lookout_target *by_network(struct sock *socket)
 {
-	__u64 *id = bpf_map_lookup_elem(&networks, &inode);
+	struct net *network = NULL;
+	__u64 cookie = 0;
+	__u64 *id;
 
+	READ(network, &socket->__sk_common.skc_net.net);
+	READ(cookie, &network->net_cookie);
+	id = bpf_map_lookup_elem(&networks, &cookie);
 	return id ? bpf_map_lookup_elem(&targets, id) : NULL;
 }
 
@@ -42,7 +49,7 @@ static __always_inline struct cgroup *cgroup_of(struct sock *socket)
  * The target of the cgroup that created the socket. Otherwise the target that owns the network
  * namespace of the socket; a shared namespace has no owner.
  */
-static __always_inline struct lookout_target *target_of_socket(struct sock *socket, __u32 network)
+static __always_inline struct lookout_target *target_of_socket(struct sock *socket)
 {
 	const struct lookout_config *settings = configuration();
 	struct cgroup *cgroup = cgroup_of(socket);
@@ -59,11 +66,11 @@ static __always_inline struct lookout_target *target_of_socket(struct sock *sock
 		if (found)
 			return found;
 	}
-	return by_network(network);
+	return by_network(socket);
 }
 
 /*
- * Keeps the target of a socket until the socket closes, for sockets that do not identify it then.
+ * Keeps the target of a socket until the socket closes, where the socket does not identify it.
  */
 static __always_inline void remember_target(__u64 cookie, struct lookout_target *target)
 {
@@ -89,12 +96,15 @@ static __always_inline struct lookout_target *take_target(__u64 cookie)
 	return bpf_map_lookup_elem(&targets, &copy);
 }
 
-/* The watched tree that the current process belongs to, if trees are watched at all. */
-static __always_inline struct lookout_target *by_current_tree(void)
+/* The target of a socket on which the current process calls listen(2) or bind(2). */
+static __always_inline struct lookout_target *target_of_caller(struct lookout_target *of_socket)
 {
-	const struct lookout_config *settings = configuration();
+	struct lookout_member *member = member_of(bpf_get_current_task_btf());
+	struct lookout_target *home = NULL;
 
-	return settings && settings->trees ? by_tree(bpf_get_current_task_btf()->tgid) : NULL;
+	if (member)
+		home = bpf_map_lookup_elem(&targets, &member->target);
+	return of_socket && (!home || home->is_tree) ? of_socket : home;
 }
 
 static __always_inline void capture_address(struct lookout_port *port, struct sock *socket)

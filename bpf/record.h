@@ -17,11 +17,10 @@
 enum lookout_limit {
 	/* the most rings, and therefore shims, on one node */
 	LOOKOUT_SLOTS = 4096,
-	/*
-	 * the most entries of each map of targets: containers and trees, processes in trees,
-	 * sockets
-	 */
+	/* the most entries of each map of targets: containers and trees, namespaces, sockets */
 	LOOKOUT_TARGETS = 65536,
+	/* the most members of all targets together: see enter() in target.h */
+	LOOKOUT_MEMBERS = 131072,
 	/* the most bytes of argv in one exec record; the configuration can only lower it */
 	LOOKOUT_ARGS_MAX = 16384,
 	/* the most bytes of one path; a longer path is marked as cut */
@@ -78,11 +77,15 @@ struct lookout_header {
 	__u32 vpid;
 };
 
-/* The parents of a process. */
+/*
+ * Where a process comes from. The parent is the thread group that forked the process. A process can
+ * choose its real_parent (CLONE_PARENT, PR_SET_CHILD_SUBREAPER), and cannot choose its forker. The
+ * real_parent stands in only for a process that was forked before its target was watched.
+ */
 struct lookout_lineage {
 	/* start of the parent's leader, in nanoseconds since boot */
 	__u64 parent_start_ns;
-	/* tgid of real_parent */
+	/* tgid of the parent */
 	__u32 parent_tgid;
 	/* tgid of real_parent's real_parent */
 	__u32 grandparent_tgid;
@@ -193,6 +196,37 @@ struct lookout_target {
 	__u64 seen;
 	/* records that could not be delivered */
 	__u64 lost;
+	/* entries of `members` that the programs made for this target */
+	__u32 members;
+	/* not 0 if the target is a tree: a process leaves it when it enters a container */
+	__u32 is_tree;
+};
+
+enum lookout_counted {
+	/* the value of `population` */
+	LOOKOUT_IN_POPULATION = 1,
+	/* lookout_target.members */
+	LOOKOUT_IN_TARGET = 2,
+};
+
+/*
+ * Value of the map `members`; the key is a tgid. It names the target that reported a thread group
+ * first. The thread group stays with that target, and so do all thread groups that it forks.
+ */
+struct lookout_member {
+	/*
+	 * start of the leader, in nanoseconds since boot, because tgids are reused; 0 in an entry
+	 * that user space made, which knows the start in clock ticks only
+	 */
+	__u64 start_ns;
+	/* lookout_target.id */
+	__u64 target;
+	/* start of the forker's leader, in nanoseconds since boot; 0 if the fork was not seen */
+	__u64 forker_start_ns;
+	/* tgid of the forker; 0 if the fork was not seen */
+	__u32 forker_tgid;
+	/* the counts from which the end of the entry is subtracted: enum lookout_counted */
+	__u32 counted;
 };
 
 /* Value of the map `owners`; the key is a slot. Identifies a process of the node. */
@@ -213,9 +247,6 @@ struct lookout_config {
 	 * then
 	 */
 	__u32 levels;
-	/* not 0 if a tree is watched; `trees` is looked up only then */
-	__u32 trees;
-	__u32 padding;
 };
 
 /* Key of the map `ended`: a thread group, by the start of its leader and its tgid. */

@@ -41,36 +41,44 @@ static __always_inline struct lookout_target *by_ancestor(struct cgroup *cgroup,
 	return deepest;
 }
 
-/* The target of the innermost pid namespace. The initial namespace belongs to no target. */
+/* MAX_PID_NS_LEVEL of the kernel, without the initial namespace. */
+#define PID_LEVELS_MAX 32
+
+/*
+ * The target of the innermost watched pid namespace among those that the process is in. The initial
+ * namespace belongs to no target.
+ */
 static __always_inline struct lookout_target *by_namespace(struct task_struct *task)
 {
 	struct pid *pid = task->signal->pids[PIDTYPE_TGID];
-	struct upid innermost = {};
-	__u32 level = pid->level;
-	__u32 inode = 0;
+	struct lookout_target *innermost = NULL, *found;
+	struct upid number = {};
+	__u32 level, depth = pid->level;
+	__u32 inode;
 	__u64 *id;
 
-	if (!level)
-		return NULL;
-	READ(innermost, (void *)&pid->numbers + level * sizeof(innermost));
-	READ(inode, &innermost.ns->ns.inum);
-	id = bpf_map_lookup_elem(&namespaces, &inode);
-	return id ? bpf_map_lookup_elem(&targets, id) : NULL;
-}
-
-static __always_inline struct lookout_target *by_tree(__u32 tgid)
-{
-	__u64 *id = bpf_map_lookup_elem(&trees, &tgid);
-
-	return id ? bpf_map_lookup_elem(&targets, id) : NULL;
+	for (level = 1; level <= PID_LEVELS_MAX; level++) {
+		if (level > depth)
+			break;
+		inode = 0;
+		READ(number, (void *)&pid->numbers + level * sizeof(number));
+		READ(inode, &number.ns->ns.inum);
+		id = bpf_map_lookup_elem(&namespaces, &inode);
+		found = id ? bpf_map_lookup_elem(&targets, id) : NULL;
+		if (found)
+			innermost = found;
+	}
+	return innermost;
 }
 
 /*
+ * The target of the cgroup or the pid namespace that a task is in now.
+ *
  * Reads the css_set of the given task, never that of the current one. runc 1.4 and later clones
  * into the cgroup, so at the fork only the child is in it (cgroup_post_fork() comes before the
  * tracepoint).
  */
-static __always_inline struct lookout_target *target_of(struct task_struct *task)
+static __always_inline struct lookout_target *by_place(struct task_struct *task)
 {
 	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
 	const struct lookout_config *settings;
@@ -85,17 +93,107 @@ static __always_inline struct lookout_target *target_of(struct task_struct *task
 	 * target.
 	 */
 	settings = configuration();
-	if (!settings)
-		return NULL;
-	if (settings->levels) {
+	if (settings && settings->levels) {
 		found = by_ancestor(cgroup, settings->levels);
 		if (found)
 			return found;
 	}
-	found = by_namespace(task);
-	if (found || !settings->trees)
-		return found;
-	return by_tree(task->tgid);
+	return by_namespace(task);
+}
+
+/* The entry of the thread group of a task. The tgid of an entry may have been reused. */
+static __always_inline struct lookout_member *member_of(struct task_struct *task)
+{
+	__u32 tgid = task->tgid;
+	struct lookout_member *member = bpf_map_lookup_elem(&members, &tgid);
+
+	if (!member)
+		return NULL;
+	if (member->start_ns && member->start_ns != task->group_leader->start_boottime)
+		return NULL;
+	return member;
+}
+
+/*
+ * The target of a task that is a member of `home`, NULL if it is no member. A process stays with
+ * the container that reported it first, into whatever cgroup or namespace it moves. A tree is left
+ * for a container, because the runtimes below a watched process start containers of their own.
+ */
+static __always_inline struct lookout_target *choose(struct lookout_target *home,
+						     struct task_struct *task)
+{
+	struct lookout_target *found;
+
+	if (home && !home->is_tree)
+		return home;
+	found = by_place(task);
+	return found ? found : home;
+}
+
+static __always_inline struct lookout_target *target_of(struct task_struct *task,
+							const struct lookout_member *member)
+{
+	return choose(member ? bpf_map_lookup_elem(&targets, &member->target) : NULL, task);
+}
+
+static __always_inline void count_lost(struct lookout_target *target)
+{
+	__sync_fetch_and_add(&target->lost, 1);
+}
+
+/* Deletes the entry of a tgid. */
+static __always_inline void leave(__u32 tgid)
+{
+	struct lookout_member *member = bpf_map_lookup_elem(&members, &tgid);
+	struct lookout_target *target;
+	__u32 zero = 0, *total;
+	__u32 counted;
+
+	if (!member)
+		return;
+	counted = member->counted;
+	target = bpf_map_lookup_elem(&targets, &member->target);
+	/* Only the program that deletes the entry subtracts it. */
+	if (bpf_map_delete_elem(&members, &tgid))
+		return;
+	total = bpf_map_lookup_elem(&population, &zero);
+	if (total && (counted & LOOKOUT_IN_POPULATION))
+		__sync_fetch_and_add(total, -1);
+	if (target && (counted & LOOKOUT_IN_TARGET))
+		__sync_fetch_and_add(&target->members, -1);
+}
+
+/*
+ * Makes a thread group a member of a target, in place of an earlier entry of the same tgid.
+ *
+ * A target may have as many members as the map has free entries. So the first target that forks
+ * without end gets half of the map, the second a third, and there is always room for the members of
+ * the others. A thread group that gets no entry is found by its cgroup or namespace only; that it
+ * would be missed after a move is counted as one loss, and as one in `seen`, so that
+ * seen == delivered + lost still holds.
+ */
+static __always_inline void enter(struct lookout_target *target, struct task_struct *task,
+				  struct task_struct *forker, __u32 forker_tgid)
+{
+	struct lookout_member member = {
+		.start_ns = task->group_leader->start_boottime,
+		.target = target->id,
+		.forker_start_ns = forker ? forker->start_boottime : 0,
+		.forker_tgid = forker_tgid,
+		.counted = LOOKOUT_IN_POPULATION | LOOKOUT_IN_TARGET,
+	};
+	__u32 tgid = task->tgid, zero = 0;
+	__u32 *total = bpf_map_lookup_elem(&population, &zero);
+
+	leave(tgid);
+	if (!total || target->members >= LOOKOUT_MEMBERS - *total ||
+	    bpf_map_update_elem(&members, &tgid, &member, BPF_NOEXIST)) {
+		__sync_fetch_and_add(&target->seen, 1);
+		count_lost(target);
+		return;
+	}
+	__sync_fetch_and_add(total, 1);
+	__sync_fetch_and_add(&target->members, 1);
 }
 
 #endif

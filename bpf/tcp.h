@@ -11,18 +11,21 @@
 #include "port.h"
 
 /*
- * A tree has neither a cgroup nor a namespace of its own. Its sockets are those on which its
- * processes called listen(2). They are remembered until they close, because another process may
- * close them.
+ * The target of a listener. It is remembered until the close if it is not the target of the socket:
+ * the caller of listen(2) has been moved into another cgroup, or belongs to a tree, which has
+ * neither a cgroup nor a namespace of its own.
  */
-static __always_inline struct lookout_target *target_in_tree(__u64 cookie, int listens)
+static __always_inline struct lookout_target *target_of_listener(struct lookout_target *of_socket,
+								 __u64 cookie, int listens)
 {
 	struct lookout_target *target;
 
-	if (!listens)
-		return take_target(cookie);
-	target = by_current_tree();
-	if (target)
+	if (!listens) {
+		target = take_target(cookie);
+		return target ? target : of_socket;
+	}
+	target = target_of_caller(of_socket);
+	if (target && target != of_socket)
 		remember_target(cookie, target);
 	return target;
 }
@@ -58,7 +61,6 @@ int lookout_on_state(__u64 *context)
 {
 	struct sock *socket = (void *)context[0];
 	int before = (int)context[1], after = (int)context[2];
-	const struct lookout_config *settings;
 	struct lookout_target *target;
 	__u64 cookie;
 
@@ -69,16 +71,14 @@ int lookout_on_state(__u64 *context)
 	/* The tracepoint fires for DCCP, SCTP and MPTCP too. */
 	if (socket->sk_protocol != IPPROTO_TCP)
 		return 0;
-	target = target_of_socket(socket, socket->__sk_common.skc_net.net->ns.inum);
+	target = target_of_socket(socket);
 	if (is_connection) {
 		if (target)
 			count_connection(target, after == TCP_ESTABLISHED);
 		return 0;
 	}
 	cookie = bpf_get_socket_cookie(socket);
-	settings = configuration();
-	if (!target && settings && settings->trees)
-		target = target_in_tree(cookie, after == TCP_LISTEN);
+	target = target_of_listener(target, cookie, after == TCP_LISTEN);
 	if (target)
 		emit_port(target, socket, cookie,
 			  after == TCP_LISTEN ? LOOKOUT_LISTEN : LOOKOUT_UNLISTEN, 0);

@@ -33,9 +33,7 @@ static __always_inline void report_bound(struct bpf_sock *context)
 	 */
 	if (context->protocol != IPPROTO_UDP || !inode_of(socket))
 		return;
-	target = target_of_socket(socket, network_of(socket));
-	if (!target)
-		target = by_current_tree();
+	target = target_of_caller(target_of_socket(socket));
 	if (!target)
 		return;
 	cookie = bpf_get_socket_cookie(context);

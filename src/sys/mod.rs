@@ -12,6 +12,7 @@ cfg_if::cfg_if! {
         pub mod pipe;
         pub mod process;
         pub mod pty;
+        pub mod socket;
         pub mod socket_filter;
     }
 }

@@ -16,7 +16,10 @@ use nix::sched::{CloneFlags, setns};
 pub use self::destroyed::DestroyedListeners;
 use self::message::{FAMILIES, Part, parts, request};
 use super::namespace::{self, Kind, own_inode};
-use crate::model::{ListedSocket, SocketState};
+use crate::{
+    model::{ListedSocket, SocketState},
+    sys::socket::namespace_cookie,
+};
 
 /// The part of a dump that is read at once: the kernel fills at most 32 KiB (`netlink_dump`,
 /// net/netlink/af_netlink.c).
@@ -73,6 +76,16 @@ fn inside<T: Send + 'static>(
 /// As [`namespace::inode`].
 pub fn namespace_of(pid: i32) -> io::Result<u32> {
     namespace::inode(pid, Kind::Network)
+}
+
+/// The cookie of the network namespace `inode`, in which the process `pid` is. Unlike the inode
+/// number, the kernel never reuses it (`SO_NETNS_COOKIE`, since Linux 5.14).
+///
+/// # Errors
+///
+/// As [`list`].
+pub fn cookie_of(pid: i32, inode: u32) -> io::Result<u64> {
+    inside(pid, inode, || namespace_cookie(Netlink::new(NETLINK_SOCK_DIAG)?))
 }
 
 /// The inode number of this process's own network namespace.

@@ -144,7 +144,9 @@ impl Pipeline {
         };
         let is_whole = is_own
             && if sees {
-                self.source.watch_network(id, inode)
+                // Without a cookie the namespace has ended, and nothing listens in it.
+                sockets::cookie_of(init, inode)
+                    .is_ok_and(|cookie| self.source.watch_network(id, cookie))
             } else {
                 !self.targets.iter().any(has_namespace)
             };

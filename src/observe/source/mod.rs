@@ -25,9 +25,10 @@ pub mod scan;
 use std::{os::fd::BorrowedFd, path::PathBuf, time::Duration};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::{Deserialize, Serialize};
 
 use super::record::{Record, TargetId};
-use crate::model::Backend;
+use crate::{model::Backend, platform::process};
 
 /// A set of processes that a source is asked to observe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,16 +37,32 @@ pub enum Target {
     Cgroup {
         /// The directory of the cgroup.
         path: PathBuf,
-        /// The inode number of the container's pid namespace; `None` if the container shares the
-        /// host's. Processes that entered the namespace without entering the cgroup are found by
-        /// this number.
-        pid_namespace: Option<u32>,
+        /// The container's pid namespace; `None` if the container shares the host's. Processes that
+        /// entered the namespace without entering the cgroup are found by it.
+        pid_namespace: Option<PidNamespace>,
     },
     /// A process and all its descendants, including those that already run.
     Tree {
         /// The pid of the root.
         pid: i32,
     },
+}
+
+/// A pid namespace, and a process in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PidNamespace {
+    /// The inode number of the namespace. The kernel reuses it after the end of the namespace.
+    pub inode: u32,
+    /// A process in the namespace. As long as that process is in it, the number is not reused.
+    pub pid: i32,
+}
+
+impl PidNamespace {
+    /// The pid namespace of a process; `None` if the process does not exist.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        Some(Self { inode: process::pid_namespace(pid)?, pid })
+    }
 }
 
 /// The kernel's count of the records of one target.
@@ -94,11 +111,12 @@ pub trait Source: Send {
     }
 
     /// Also reports, for this target, those sockets of a network namespace that were not created in
-    /// a target's cgroup. A namespace belongs to the first target that requests it.
+    /// a target's cgroup. A namespace, which its cookie names, belongs to the first target that
+    /// requests it.
     ///
     /// Returns whether the source reports these sockets: `false` if it sees no ports, or if the
     /// namespace belongs to another target.
-    fn watch_network(&mut self, _id: TargetId, _namespace: u32) -> bool {
+    fn watch_network(&mut self, _id: TargetId, _cookie: u64) -> bool {
         false
     }
 

@@ -11,7 +11,11 @@ use crate::{
     config::Settings,
     linux::{cgroup::CgroupLocation, process},
     model::{Backend, Body, Container, Gap, Grade, ProcessId, ProcessKey, Stage},
-    observe::{record::TargetId, redact::Redactor, source::Target},
+    observe::{
+        record::TargetId,
+        redact::Redactor,
+        source::{PidNamespace, Target},
+    },
 };
 
 impl Actor {
@@ -50,7 +54,7 @@ impl Actor {
         // A restored container runs already. Init may also run if the create request no longer
         // waits for the observation.
         let late = restored || watched.is_closed();
-        let pid_namespace = owns_pid_namespace.then(|| process::pid_namespace(init)).flatten();
+        let pid_namespace = owns_pid_namespace.then(|| PidNamespace::of(init)).flatten();
         let name = container.id.clone();
         let id = self.observe(serial, container, &settings, init, pid_namespace, late);
         if let Some(id) = id {
@@ -72,7 +76,7 @@ impl Actor {
         mut container: Container,
         settings: &Settings,
         init: i32,
-        pid_namespace: Option<u32>,
+        pid_namespace: Option<PidNamespace>,
         late: bool,
     ) -> Option<TargetId> {
         let began_ns = monotonic_ns();

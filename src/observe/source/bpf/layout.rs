@@ -114,7 +114,7 @@ mirror! {
 }
 
 mirror! {
-    /// The parent and the grandparent of a process.
+    /// The forker and the grandparent of a process.
     Lineage is "lookout_lineage" { parent_start_ns: u64, parent_tgid: u32, grandparent_tgid: u32 }
 }
 
@@ -163,7 +163,16 @@ mirror! {
 
 mirror! {
     /// The slot that receives the records of one target, and the counts of these records.
-    TargetValue is "lookout_target" { slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64 }
+    TargetValue is "lookout_target" {
+        slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64, members: u32, is_tree: u32,
+    }
+}
+
+mirror! {
+    /// The target that a thread group stays with.
+    Member is "lookout_member" {
+        start_ns: u64, target: u64, forker_start_ns: u64, forker_tgid: u32, counted: u32,
+    }
 }
 
 mirror! {
@@ -173,7 +182,7 @@ mirror! {
 
 mirror! {
     /// The settings of the whole node.
-    Config is "lookout_config" { args_max: u32, levels: u32, trees: u32, padding: u32 }
+    Config is "lookout_config" { args_max: u32, levels: u32 }
 }
 
 /// The kinds of records: `enum lookout_kind`.
@@ -199,6 +208,17 @@ pub(super) mod flag {
 
 /// The most rings, and therefore shims, on one node: `LOOKOUT_SLOTS`.
 pub(super) const SLOTS: u32 = 4096;
+
+/// The bits of [`Member::counted`]: `enum lookout_counted`.
+pub(super) mod counted {
+    pub(in super::super) const IN_POPULATION: u32 = 1;
+    #[cfg(test)]
+    pub(in super::super) const IN_TARGET: u32 = 2;
+}
+
+/// The most members of all targets together: `LOOKOUT_MEMBERS`.
+#[cfg(test)]
+pub(super) const MEMBERS: u32 = 131_072;
 
 /// The most entries of each map of targets: `LOOKOUT_TARGETS`.
 pub(super) const TARGETS: u32 = 65536;

@@ -8,7 +8,7 @@
 //!  slot      claims a slot and puts the shim's ring into it
 //!  ring      a shim's ring and its reader
 //!  decode    pure: from the bytes of one record to a Record
-//!  tree      enters and removes the processes of a tree
+//!  members   adds the processes that a target begins with
 //!  sweep     removes the entries of dead shims; reads the status; removes all pins
 //!  layout    the structures of bpf/record.h in Rust
 //! ```
@@ -26,6 +26,7 @@
 mod decode;
 mod layout;
 mod loader;
+mod members;
 mod pins;
 mod ring;
 mod slot;
@@ -33,7 +34,6 @@ mod source;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod tree;
 
 pub use loader::{load, probe, probe_udp};
 pub use pins::{ABI, BPFFS_VARIABLE, bpffs};

@@ -33,7 +33,7 @@ use crate::{
 
 /// The version of the interface between the pinned programs and a shim: `bpf/record.h` and the
 /// maps. Two versions can be pinned at the same time, each in its own directory.
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 /// The environment variable with the mount point of the bpffs to use, instead of the node's own.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
@@ -177,7 +177,7 @@ pub(super) struct Pins {
     pub(super) listeners: MapHandle,
     pub(super) connections: MapHandle,
     pub(super) awaited: MapHandle,
-    pub(super) trees: MapHandle,
+    pub(super) members: MapHandle,
     pub(super) config: MapHandle,
     /// Whether the programs that see UDP are attached.
     pub(super) sees_udp: bool,
@@ -231,7 +231,7 @@ impl Pins {
             listeners: map("listeners")?,
             connections: map("connections")?,
             awaited: map("awaited")?,
-            trees: map("trees")?,
+            members: map("members")?,
             config: map("config")?,
             root: File::open(&directory.root).map_err(refused("open the pin directory"))?,
             sees_udp: !udp.is_empty(),

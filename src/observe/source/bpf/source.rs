@@ -20,18 +20,21 @@ use nix::sys::{
 use super::{
     decode::{Decoded, Malformed},
     layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Plain as _, TARGETS, TargetValue},
+    members,
     pins::{PinDirectory, Pins, ROOT_INODE, own_pid_namespace, value},
     refused,
     ring::Ring,
     slot,
     sweep::sweep,
-    tree,
 };
 use crate::{
+    linux::process::pid_namespace,
     model::{Backend, Stage},
     observe::{
         record::{Record, TargetId},
-        source::{Connections, KernelCounts, Source, SourceError, Target, is_ready_within},
+        source::{
+            Connections, KernelCounts, PidNamespace, Source, SourceError, Target, is_ready_within,
+        },
     },
 };
 
@@ -63,9 +66,8 @@ pub struct BpfSource {
 struct Watched {
     /// The pid namespace that was added to its map for this target.
     namespace: Option<u32>,
-    /// The network namespace that was added to its map for this target.
-    network: Option<u32>,
-    is_tree: bool,
+    /// The cookie of the network namespace that was added to its map for this target.
+    network: Option<u64>,
     /// The number of lost records that were reported.
     lost: u64,
 }
@@ -133,11 +135,12 @@ impl BpfSource {
     }
 
     /// Adds a target to the map. An entry of a dead shim is replaced.
-    fn add_target(&self, id: TargetId) -> Result<(), SourceError> {
+    fn add_target(&self, id: TargetId, is_tree: bool) -> Result<(), SourceError> {
         let target = TargetValue {
             slot: self.slot,
             pid_namespace: own_pid_namespace(),
             id: id.0,
+            is_tree: u32::from(is_tree),
             ..TargetValue::default()
         };
         // NO_EXIST, because an entry of a living shim must not be replaced.
@@ -163,6 +166,14 @@ impl BpfSource {
         }
     }
 
+    /// Removes a pid namespace from its map, unless the namespace has ended and another target has
+    /// a new one with the same number.
+    fn remove_namespace(&self, id: TargetId, inode: u32) {
+        if value(&self.pins.namespaces, &inode).is_ok_and(|of| of == Some(id.0)) {
+            let _ = self.pins.namespaces.delete(&inode.to_bytes());
+        }
+    }
+
     /// Adds a cgroup and its pid namespace to the maps. A cgroup of another hierarchy than the
     /// unified one is accepted only with a pid namespace, because the programs then find its
     /// processes by the namespace.
@@ -170,7 +181,7 @@ impl BpfSource {
         &self,
         id: TargetId,
         path: &Path,
-        namespace: Option<u32>,
+        namespace: Option<PidNamespace>,
     ) -> Result<Watched, SourceError> {
         let levels = levels(path).map_err(|source| unwatchable(path, source))?;
         if levels.is_none() && (namespace.is_none() || !id.is_made_up()) {
@@ -178,22 +189,27 @@ impl BpfSource {
                 io::Error::new(io::ErrorKind::Unsupported, "not a cgroup of the unified hierarchy");
             return Err(unwatchable(path, source));
         }
-        self.add_target(id)?;
+        self.add_target(id, false)?;
+        members::enter_cgroup(&self.pins, id, path)?;
         let mut watched = Watched::default();
         if let Some(levels) = levels {
             // Locked, because all shims share the setting, and `configure` reads and writes it.
             let _lock = self.pins.lock()?;
             self.pins.configure(|config| config.levels |= levels)?;
         }
-        if let Some(inode) = namespace {
-            let added = self.pins.namespaces.update(
-                &inode.to_bytes(),
-                &id.0.to_bytes(),
-                MapFlags::NO_EXIST,
-            );
+        if let Some(PidNamespace { inode, pid }) = namespace {
+            let key = inode.to_bytes();
             // The containers of a pod may share a pid namespace. The namespace belongs to the first
             // container that is watched.
-            watched.namespace = added.is_ok().then_some(inode);
+            if self.pins.namespaces.update(&key, &id.0.to_bytes(), MapFlags::NO_EXIST).is_ok() {
+                watched.namespace = Some(inode);
+                // If the namespace ended before its entry was added, no exit of its init will
+                // delete the entry, and another namespace may get the number.
+                if pid_namespace(pid) != Some(inode) {
+                    self.remove_namespace(id, inode);
+                    watched.namespace = None;
+                }
+            }
         }
         Ok(watched)
     }
@@ -209,18 +225,17 @@ impl BpfSource {
             )));
         }
         if own_pid_namespace() != 0 {
-            // The keys of `trees` are pids of the initial namespace, which are not known in another
-            // namespace.
+            // The keys of `members` are pids of the initial namespace, which are not known in
+            // another namespace.
             let why = "a tree can be watched from the initial pid namespace only";
             return Err(unwatchable(io::Error::new(io::ErrorKind::Unsupported, why)));
         }
-        if !tree::is_running(root) {
+        if !members::is_running(root) {
             return Err(unwatchable(io::Error::new(io::ErrorKind::NotFound, "no such process")));
         }
-        self.add_target(id)?;
-        let _lock = self.pins.lock()?;
-        tree::enter(&self.pins, id, root)?;
-        Ok(Watched { is_tree: true, ..Watched::default() })
+        self.add_target(id, true)?;
+        members::enter_tree(&self.pins, id, root)?;
+        Ok(Watched::default())
     }
 
     /// Passes one record to the sink, preceded by the loss that its header shows.
@@ -314,17 +329,14 @@ impl Source for BpfSource {
         self.pins.sees_udp
     }
 
-    fn watch_network(&mut self, id: TargetId, namespace: u32) -> bool {
+    fn watch_network(&mut self, id: TargetId, cookie: u64) -> bool {
         let Some(watched) = self.watched.get_mut(&id) else { return false };
         if watched.network.is_none() {
-            let added = self.pins.networks.update(
-                &namespace.to_bytes(),
-                &id.0.to_bytes(),
-                MapFlags::NO_EXIST,
-            );
-            watched.network = added.is_ok().then_some(namespace);
+            let added =
+                self.pins.networks.update(&cookie.to_bytes(), &id.0.to_bytes(), MapFlags::NO_EXIST);
+            watched.network = added.is_ok().then_some(cookie);
         }
-        watched.network == Some(namespace)
+        watched.network == Some(cookie)
     }
 
     fn connections(&mut self, id: TargetId) -> Option<Connections> {
@@ -356,22 +368,17 @@ impl Source for BpfSource {
     fn unwatch(&mut self, id: TargetId) {
         let Some(watched) = self.watched.remove(&id) else { return };
         if let Some(inode) = watched.namespace {
-            let _ = self.pins.namespaces.delete(&inode.to_bytes());
+            self.remove_namespace(id, inode);
         }
-        if let Some(inode) = watched.network {
-            let _ = self.pins.networks.delete(&inode.to_bytes());
+        if let Some(cookie) = watched.network {
+            let _ = self.pins.networks.delete(&cookie.to_bytes());
         }
         for map in [&self.pins.connections, &self.pins.awaited] {
             let _ = map.delete(&id.0.to_bytes());
         }
+        // Entries of its processes and sockets stay until these end. Without the target they have
+        // no effect.
         self.remove_target(id);
-        // The processes are removed last: without its target a tree makes no records, so an error
-        // here only leaves unused entries.
-        if watched.is_tree
-            && let Err(error) = tree::forget(&self.pins, id)
-        {
-            tracing::warn!(%error, "process tree stays in the eBPF map until the next sweep");
-        }
     }
 
     fn counts(&self, id: TargetId) -> Option<KernelCounts> {

@@ -13,7 +13,7 @@ use std::{
 use libbpf_rs::{Link, MapCore as _};
 
 use super::{
-    layout::{Owner, Plain as _, SLOTS, TargetValue},
+    layout::{Member, Owner, Plain as _, SLOTS, TargetValue},
     loader::remove,
     pins::{LINKS, PinDirectory, Pins, UDP_LINKS, entries, value},
     refused,
@@ -29,7 +29,7 @@ pub struct Swept {
     pub targets: usize,
     /// The number of pid and network namespaces of such containers and trees.
     pub namespaces: usize,
-    /// The number of processes of such trees, and of dead processes of other trees.
+    /// The number of processes that such trees began with, and of dead processes of other trees.
     pub processes: usize,
 }
 
@@ -50,7 +50,7 @@ pub struct Status {
     pub targets: usize,
     /// The number of watched pid namespaces.
     pub namespaces: usize,
-    /// The number of processes of watched trees.
+    /// The number of processes of watched containers and trees.
     pub processes: usize,
 }
 
@@ -115,11 +115,14 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     // other maps.
     let targets: HashSet<u64> =
         entries::<u64, TargetValue>(&pins.targets).into_iter().map(|(id, _)| id).collect();
-    for map in [&pins.namespaces, &pins.networks] {
-        for (inode, id) in entries::<u32, u64>(map) {
-            if !targets.contains(&id) {
-                forget(map, inode.to_bytes(), &mut swept.namespaces);
-            }
+    for (inode, id) in entries::<u32, u64>(&pins.namespaces) {
+        if !targets.contains(&id) {
+            forget(&pins.namespaces, inode.to_bytes(), &mut swept.namespaces);
+        }
+    }
+    for (cookie, id) in entries::<u64, u64>(&pins.networks) {
+        if !targets.contains(&id) {
+            forget(&pins.networks, cookie.to_bytes(), &mut swept.namespaces);
         }
     }
     for (cookie, id) in entries::<u64, u64>(&pins.listeners) {
@@ -133,18 +136,15 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
             map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !targets.contains(id));
         ids.collect::<Vec<_>>().into_iter().for_each(|id| drop(map.delete(&id.to_bytes())));
     }
-    let mut trees = false;
-    for (tgid, id) in entries::<u32, u64>(&pins.trees) {
-        // A shim that is killed while it adds a tree can leave the entry of a process that has
-        // ended.
-        if targets.contains(&id) && i32::try_from(tgid).ok().and_then(start_ticks).is_some() {
-            trees = true;
-        } else {
-            forget(&pins.trees, tgid.to_bytes(), &mut swept.processes);
+    for (tgid, member) in entries::<u32, Member>(&pins.members) {
+        // Programs delete the entries that they count. Of the others, a shim that is killed while
+        // it adds a tree can leave the entry of a process that has ended.
+        let is_dead = || i32::try_from(tgid).ok().and_then(start_ticks).is_none();
+        if member.counted == 0 && (!targets.contains(&member.target) || is_dead()) {
+            forget(&pins.members, tgid.to_bytes(), &mut swept.processes);
         }
     }
     pins.configure(|config| {
-        config.trees = u32::from(trees);
         // `levels` has one bit for each depth of a cgroup. It is cleared as a whole, when no target
         // is left: no map shows which target needs which bit.
         if targets.is_empty() {
@@ -190,7 +190,7 @@ pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
     status.stale_slots = dead.len();
     status.targets = pins.targets.keys().count();
     status.namespaces = pins.namespaces.keys().count();
-    status.processes = pins.trees.keys().count();
+    status.processes = pins.members.keys().count();
     Ok(status)
 }
 

@@ -68,7 +68,7 @@ impl Watch {
         in_cgroup
             || match self.target {
                 Target::Cgroup { pid_namespace: Some(namespace), .. } => {
-                    pid_namespace() == Some(namespace)
+                    pid_namespace() == Some(namespace.inode)
                 }
                 _ => false,
             }

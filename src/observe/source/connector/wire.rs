@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::observe::{
     record::{Record, TargetId},
-    source::Target,
+    source::{PidNamespace, Target},
 };
 
 /// The version of this protocol. It must change with every change of the messages below, and of the
 /// types in [`Record`].
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// The longest packet, in bytes. The longest image (arguments and paths) takes a quarter of it.
 pub(super) const PACKET_LIMIT: usize = 64 << 10;
@@ -69,7 +69,7 @@ enum TargetEncoding {
     Cgroup {
         #[serde(with = "path_bytes")]
         path: PathBuf,
-        pid_namespace: Option<u32>,
+        pid_namespace: Option<PidNamespace>,
     },
     Tree {
         pid: i32,

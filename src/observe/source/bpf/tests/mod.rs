@@ -7,7 +7,7 @@ mod root;
 mod stage;
 
 /// The number of the ABI, and the hash of the header and the maps that belongs to it.
-const ABI_AND_HASH: (u32, &str) = (4, "e7ec67cd52ddda9d");
+const ABI_AND_HASH: (u32, &str) = (5, "f7c5d7b91d6c08ff");
 
 /// Check that each structure of record.h has the same fields at the same offsets in Rust.
 #[test]
@@ -27,6 +27,7 @@ fn the_mirror_has_the_layout_of_the_compiled_header() {
         (Connected::MIRRORED, Connected::SIZE),
         (ConnectionsValue::MIRRORED, ConnectionsValue::SIZE),
         (TargetValue::MIRRORED, TargetValue::SIZE),
+        (Member::MIRRORED, Member::SIZE),
         (Owner::MIRRORED, Owner::SIZE),
         (Config::MIRRORED, Config::SIZE),
     ];
@@ -69,6 +70,9 @@ fn the_constants_are_those_of_the_header() {
         ("UDP", flag::UDP),
         ("SLOTS", SLOTS),
         ("TARGETS", TARGETS),
+        ("MEMBERS", MEMBERS),
+        ("IN_POPULATION", counted::IN_POPULATION),
+        ("IN_TARGET", counted::IN_TARGET),
         ("ARGS_MAX", ARGS_MAX),
         ("PATH_MAX", PATH_MAX),
         ("COLLECT_NS", COLLECT_NS),

@@ -150,6 +150,21 @@ impl Received {
         }
     }
 
+    /// Reads until `is_enough`.
+    pub(super) fn until(
+        source: &mut bpf::BpfSource,
+        id: TargetId,
+        is_enough: impl Fn(&Self) -> bool,
+    ) -> Self {
+        let mut received = Self::default();
+        let end = Instant::now() + DEADLINE;
+        while !is_enough(&received) {
+            assert!(Instant::now() < end, "not enough: {:?}", received.whats);
+            received.drain(source, id);
+        }
+        received
+    }
+
     /// Reads all records that are in the ring now.
     pub(super) fn drain(&mut self, source: &mut bpf::BpfSource, id: TargetId) {
         while source.read(64, &mut |record| self.take(record, id)).unwrap() {}

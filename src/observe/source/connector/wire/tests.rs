@@ -104,7 +104,8 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 fn request() -> impl Strategy<Value = Request> {
     let path = vec(any::<u8>(), 0..40).prop_map(|bytes| OsString::from_vec(bytes).into());
-    let cgroup = (path, any::<Option<u32>>())
+    let namespace = any::<(u32, i32)>().prop_map(|(inode, pid)| PidNamespace { inode, pid });
+    let cgroup = (path, proptest::option::of(namespace))
         .prop_map(|(path, pid_namespace)| Target::Cgroup { path, pid_namespace });
     let tree = any::<i32>().prop_map(|pid| Target::Tree { pid });
     prop_oneof![

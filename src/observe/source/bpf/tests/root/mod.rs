@@ -17,11 +17,12 @@ use crate::{
     model::{Ended, FileId},
     observe::{
         record::{Record, TargetId, What},
-        source::{Source as _, Target, bpf},
+        source::{PidNamespace, Source as _, Target, bpf},
     },
 };
 
 mod cost;
+mod membership;
 mod pins;
 
 /// Large enough for every test that does not lose records on purpose, in bytes.
@@ -315,9 +316,9 @@ fn a_pid_namespace_finds_a_process_outside_the_cgroup() {
             break pid;
         }
     };
-    let namespace =
-        u32::try_from(fs::metadata(format!("/proc/{child}/ns/pid")).unwrap().ino()).unwrap();
-    let target = Target::Cgroup { path: cgroup.path.clone(), pid_namespace: Some(namespace) };
+    let pid_namespace = PidNamespace::of(child.cast_signed());
+    assert!(pid_namespace.is_some());
+    let target = Target::Cgroup { path: cgroup.path.clone(), pid_namespace };
     source.watch(cgroup.id(), &target).unwrap();
     run(Command::new("nsenter").args([
         "--pid",

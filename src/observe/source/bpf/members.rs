@@ -1,0 +1,97 @@
+//! The processes that a target begins with: finding them, and adding them to the map of members.
+//! The eBPF programs add those that follow, and remove each process when it exits.
+
+use std::path::Path;
+
+use libbpf_rs::{MapCore as _, MapFlags};
+
+use super::{
+    layout::{Member, Plain as _, TargetValue, counted},
+    pins::{Pins, own_pid_namespace, value},
+    refused,
+};
+use crate::{
+    linux::{
+        cgroup::members_by_cgroup,
+        process::{Stat, of_tree},
+    },
+    observe::{record::TargetId, source::SourceError},
+};
+
+/// How often at most `/proc` is read for the processes of a tree. Each round finds the processes
+/// that were forked during the previous round by a process that was not yet in the map.
+const ROUNDS: u32 = 8;
+
+/// Adds a process and all its present descendants to the map of members. The caller has added the
+/// target to its map.
+pub(super) fn enter_tree(pins: &Pins, id: TargetId, root: i32) -> Result<(), SourceError> {
+    let mut entered = Vec::new();
+    for _ in 0..ROUNDS {
+        // The root is added alone in the first round, so that the eBPF programs add its new
+        // children while `/proc` is read for the other processes. If `/proc` cannot be read, the
+        // programs still add the processes that are forked later.
+        let found =
+            if entered.is_empty() { vec![root] } else { of_tree(root, &[]).unwrap_or_default() };
+        let new: Vec<i32> = found.into_iter().filter(|pid| !entered.contains(pid)).collect();
+        if new.is_empty() {
+            break;
+        }
+        for pid in new {
+            enter(pins, id, pid)?;
+            entered.push(pid);
+        }
+    }
+    Ok(())
+}
+
+/// Adds the present processes of a cgroup and of the cgroups below it to the map of members, so
+/// that they stay with the target if they are moved. The caller has added the target to its map.
+pub(super) fn enter_cgroup(pins: &Pins, id: TargetId, path: &Path) -> Result<(), SourceError> {
+    // The keys of `members` are pids of the initial namespace, which are not known in another
+    // namespace. There the processes become members at their next exec, and their children at
+    // once.
+    if own_pid_namespace() != 0 {
+        return Ok(());
+    }
+    for (pid, _) in members_by_cgroup(path).unwrap_or_default() {
+        enter(pins, id, pid)?;
+    }
+    Ok(())
+}
+
+/// Adds one process to the map of members.
+fn enter(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
+    let before = value::<_, Member>(&pins.members, &pid.unsigned_abs())?;
+    // A container that the process belongs to keeps it, as in `choose()` of `bpf/target.h`. A tree
+    // gives it up.
+    if before.as_ref().is_some_and(|before| is_in_container(pins, before)) {
+        return Ok(());
+    }
+    let member = Member {
+        target: id.0,
+        counted: before.map_or(0, |before| before.counted & counted::IN_POPULATION),
+        ..Member::default()
+    };
+    let key = pid.unsigned_abs().to_bytes();
+    pins.members
+        .update(&key, &member.to_bytes(), MapFlags::ANY)
+        .map_err(refused("add a process to the eBPF map of members"))?;
+    // If the process ended before its entry was added, no exit event will delete the entry.
+    if !is_running(pid) {
+        let _ = pins.members.delete(&key);
+    }
+    Ok(())
+}
+
+/// Whether an entry belongs to a container that is watched now.
+fn is_in_container(pins: &Pins, member: &Member) -> bool {
+    value::<_, TargetValue>(&pins.targets, &member.target)
+        .is_ok_and(|target| target.is_some_and(|target| target.is_tree == 0))
+}
+
+/// Whether a process has a thread that has not ended. Only in this case will the kernel report the
+/// exit of the process. A zombie with more than one thread is a leader that ended before its other
+/// threads.
+pub(super) fn is_running(pid: i32) -> bool {
+    Stat::of(pid).is_some_and(|stat| !stat.is_zombie() || stat.threads > 1)
+}

@@ -1,0 +1,230 @@
+//! To which target the programs attribute a process: to that of its forker, wherever it moves.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
+
+use super::{
+    super::{
+        super::layout::{MEMBERS, Plain as _},
+        stage::{Cgroup, Node, Received, run, spawn},
+    },
+    RING,
+};
+use crate::{
+    model::Ended,
+    observe::{
+        record::What,
+        source::{PidNamespace, Source as _, Target, bpf},
+    },
+};
+
+/// Compiles `births.c`.
+fn births(directory: &Path) -> PathBuf {
+    let program = directory.join("births");
+    let source = directory.join("births.c");
+    fs::write(&source, include_str!("births.c")).unwrap();
+    assert!(run(Command::new("cc").args(["-O1", "-o"]).args([&program, &source])).success());
+    program
+}
+
+/// The pid of the parent that the fork of `pid` names.
+fn forker(received: &Received, pid: i32) -> Option<i32> {
+    received.whats.iter().find_map(|(who, what)| match what {
+        What::Fork(lineage) if *who == pid => Some(lineage.parent_pid),
+        _ => None,
+    })
+}
+
+/// The pid of the only process that exited with `code`.
+fn exited(received: &Received, code: u8) -> i32 {
+    let exits = received.exits();
+    let mut of_code = exits.iter().filter(|(_, ended)| *ended == Ended::Code(code));
+    let (pid, _) = of_code.next().unwrap_or_else(|| panic!("no exit {code} in {exits:?}"));
+    assert_eq!(of_code.next(), None);
+    *pid
+}
+
+/// Check that the parent of a process is the one that forked it, although CLONE_PARENT gives it
+/// another parent, and although a thread forked it.
+#[test]
+fn the_forker_is_the_parent() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = births(directory.path());
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    for (way, code) in [("sibling", 7), ("threaded", 6)] {
+        let script = format!("exec \"$1\" {way}");
+        let mut process = spawn(&mut cgroup.shell(&script, &[program.as_os_str()]));
+        process.wait().unwrap();
+        let received = Received::until(&mut source, cgroup.id(), |received| {
+            received.exits().iter().any(|(_, ended)| *ended == Ended::Code(code))
+        });
+        let child = exited(&received, code);
+        assert_eq!(forker(&received, child), Some(process.id().cast_signed()), "{way}");
+        if way == "sibling" {
+            assert_eq!(forker(&received, exited(&received, 8)), Some(child));
+        }
+        source.unwatch(cgroup.id());
+        source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    }
+}
+
+/// Check that an exec names the forker too, as it may be the first record that is delivered.
+#[test]
+fn an_exec_names_the_forker() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = births(directory.path());
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    let script = "exec \"$1\" sibling-exec /bin/true impostor";
+    let mut process = spawn(&mut cgroup.shell(script, &[program.as_os_str()]));
+    process.wait().unwrap();
+    let received = Received::until(&mut source, cgroup.id(), |received| {
+        received.execs().iter().any(|(_, args)| args.last().unwrap() == b"impostor")
+    });
+    let parent = received.whats.iter().find_map(|(_, what)| match what {
+        What::Exec { lineage, image, .. } => {
+            let args = image.args.as_ref()?;
+            (args.iter().nth(1) == Some(b"impostor")).then_some(lineage.parent_pid)
+        }
+        _ => None,
+    });
+    assert_eq!(parent, Some(process.id().cast_signed()));
+}
+
+/// Check that a process that is moved into another cgroup stays with its target, with everything
+/// that it forks there, also if that cgroup is another target or the target is the root's.
+#[test]
+fn a_process_stays_with_its_target_after_a_move() {
+    let (node, cgroup, neighbour) = (Node::new(), Cgroup::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    source.watch(neighbour.id(), &neighbour.target()).unwrap();
+    let root = neighbour.path.parent().unwrap();
+    let script = "for to in \"$1\" \"$2\"; do \
+                  /bin/sh -c 'echo $$ >\"$0\"/cgroup.procs && /bin/true moved && exit 3' \"$to\"; \
+                  done; exit 0";
+    let args: [&OsStr; 2] = [neighbour.path.as_os_str(), root.as_os_str()];
+    spawn(&mut cgroup.shell(script, &args)).wait().unwrap();
+    let received = Received::of(&mut source, cgroup.id());
+    let moved = received.execs().into_iter().filter(|(_, args)| args.last().unwrap() == b"moved");
+    assert_eq!(moved.count(), 2);
+    let exits = received.exits();
+    assert_eq!(exits.iter().filter(|(_, ended)| *ended == Ended::Code(3)).count(), 2);
+    // Two shells with two children, and the first shell, whose fork was outside.
+    assert_eq!((received.forks(), exits.len()), (4, 5));
+    assert_eq!(source.counts(neighbour.id()).unwrap().seen, 0);
+}
+
+/// A process that runs `cat` as the init of a new pid namespace, with a pipe as its input.
+fn namespace_init() -> (Child, i32) {
+    let unshare = spawn(
+        Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "cat"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null()),
+    );
+    let init = only_child(unshare.id());
+    (unshare, init)
+}
+
+/// Waits for the first child of a process.
+fn only_child(of: u32) -> i32 {
+    loop {
+        let children = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap();
+        if let Ok(child) = children.trim().parse() {
+            return child;
+        }
+    }
+}
+
+/// Check that a process in a pid namespace below the watched one is found, although its own
+/// namespace and its cgroup are not watched.
+#[test]
+fn a_nested_pid_namespace_belongs_to_the_watched_one() {
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    let script = "unshare --pid --fork /bin/sh -c 'read line; /bin/true deep; exit 4'; exit 5";
+    let mut outer = spawn(
+        Command::new("unshare")
+            .args(["--pid", "--fork", "--kill-child", "/bin/sh", "-c", script])
+            .stdin(Stdio::piped()),
+    );
+    let init = only_child(outer.id());
+    let nested = only_child(only_child(init.cast_unsigned()).cast_unsigned());
+    assert_ne!(PidNamespace::of(nested).unwrap().inode, PidNamespace::of(init).unwrap().inode);
+    let target =
+        Target::Cgroup { path: cgroup.path.clone(), pid_namespace: PidNamespace::of(init) };
+    source.watch(cgroup.id(), &target).unwrap();
+    outer.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    outer.wait().unwrap();
+    let received = Received::of(&mut source, cgroup.id());
+    assert!(received.execs().iter().any(|(_, args)| args.last().unwrap() == b"deep"));
+    assert!(received.exits().contains(&(nested, Ended::Code(4))));
+}
+
+/// Check that the entry of a pid namespace goes when its init exits, because the kernel may give
+/// its number to the next namespace, and that a namespace that has ended already gets none.
+#[test]
+fn the_end_of_a_pid_namespace_removes_it() {
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    let (mut unshare, init) = namespace_init();
+    let pid_namespace = PidNamespace::of(init);
+    let target = Target::Cgroup { path: cgroup.path.clone(), pid_namespace };
+    source.watch(cgroup.id(), &target).unwrap();
+    assert_eq!(bpf::status(node.bpffs()).unwrap().namespaces, 1);
+    drop(unshare.stdin.take());
+    unshare.wait().unwrap();
+    assert_eq!(bpf::status(node.bpffs()).unwrap().namespaces, 0);
+    source.unwatch(cgroup.id());
+    source.watch(cgroup.id(), &target).unwrap();
+    assert_eq!(bpf::status(node.bpffs()).unwrap().namespaces, 0);
+}
+
+/// Check that a process without room in the map of members is still recorded, and that the missing
+/// entry is counted as a loss of its target.
+#[test]
+fn a_member_without_room_counts_as_a_loss() {
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    let pin = node.bpffs().join(format!("lookout/v{}/population", bpf::ABI));
+    let population = MapHandle::from_pinned_path(pin).unwrap();
+    let set = |number: u32| {
+        population.update(&0u32.to_bytes(), &number.to_bytes(), MapFlags::ANY).unwrap();
+    };
+    set(MEMBERS);
+    spawn(&mut cgroup.shell("/bin/true full; exit 0", &[])).wait().unwrap();
+    set(0);
+    let received = Received::of(&mut source, cgroup.id());
+    // The fork and the exec of /bin/true, each of which would have made the entry.
+    assert_eq!(received.lost, 2);
+    assert!(received.execs().iter().any(|(_, args)| args.last().unwrap() == b"full"));
+    assert_eq!(received.exits().len(), 2);
+}
+
+/// Check that the counts of members return to zero after a storm, so that no entry leaks.
+#[test]
+fn members_leave_at_their_exit() {
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(1 << 20);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    let script = "i=0; while [ $i -lt 300 ]; do /bin/true & i=$((i+1)); done; wait";
+    spawn(&mut cgroup.shell(script, &[])).wait().unwrap();
+    Received::of(&mut source, cgroup.id());
+    assert_eq!(bpf::status(node.bpffs()).unwrap().processes, 0);
+    let pin = node.bpffs().join(format!("lookout/v{}/population", bpf::ABI));
+    let population = MapHandle::from_pinned_path(pin).unwrap();
+    let value = population.lookup(&0u32.to_bytes(), MapFlags::ANY).unwrap().unwrap();
+    assert_eq!(value, 0u32.to_bytes());
+}
