@@ -59,6 +59,12 @@ pub fn start_ticks(_pid: i32) -> Option<u64> {
     None
 }
 
+/// The inode number of the pid namespace of a process. Always `None`.
+#[must_use]
+pub fn pid_namespace(_pid: i32) -> Option<u32> {
+    None
+}
+
 /// What a process runs. Always an image without known fields, with the reason [`Unknown::NotSeen`].
 #[must_use]
 pub fn image(_pid: i32, _key: ProcessKey) -> (Image, Grade) {

@@ -25,6 +25,15 @@ pub fn namespace_of(_pid: i32) -> io::Result<u32> {
     Err(unsupported(NO_LIST))
 }
 
+/// Would return the cookie of a network namespace.
+///
+/// # Errors
+///
+/// `Unsupported`, always.
+pub fn cookie_of(_pid: i32, _inode: u32) -> io::Result<u64> {
+    Err(unsupported(NO_LIST))
+}
+
 /// Would return the network namespace of this process.
 ///
 /// # Errors
