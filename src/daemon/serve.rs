@@ -208,7 +208,7 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
     // memory and the unpublished events of shims.
     let registered =
         registration::registrations(&registration::runtime_dir(), None).unwrap_or_default();
-    let of = |one: &registration::Registration| ProcessKey { pid: one.pid, start_ticks: one.start };
+    let of = |one: &registration::Registration| ProcessKey::new(one.pid, one.start);
     let memory: u64 =
         registered.iter().filter_map(|one| usage(of(one))).map(|usage| usage.rss_bytes).sum();
     Now {

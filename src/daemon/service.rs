@@ -351,7 +351,7 @@ fn descendants(
 /// then the digits of the start. `None` if the id is malformed.
 fn key_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
     let start_ticks = u64::from_str_radix(entity_id.get(16..)?, 16).ok()?;
-    Some(ProcessKey { pid, start_ticks })
+    Some(ProcessKey::new(pid, start_ticks))
 }
 
 fn usage(entry: &Entry) -> Option<api::Usage> {

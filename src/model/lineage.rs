@@ -22,6 +22,6 @@ impl Lineage {
     #[must_use]
     pub fn parent(self) -> Option<ProcessKey> {
         (self.parent_pid > 0 && self.parent_start_ticks > 0)
-            .then_some(ProcessKey { pid: self.parent_pid, start_ticks: self.parent_start_ticks })
+            .then(|| ProcessKey::new(self.parent_pid, self.parent_start_ticks))
     }
 }

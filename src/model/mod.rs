@@ -28,7 +28,8 @@ pub use lineage::Lineage;
 pub use observation::{ContainerObserver, NewContainer, ObservedContainer};
 pub use port::{Endpoint, Owner, Port, Scope, Transport};
 pub use process::{
-    Args, EntityId, Image, Origin, Parent, Process, ProcessKey, TICKS_PER_SECOND, Unknown,
+    Args, EntityId, Image, Origin, Parent, Process, ProcessKey, StartTicks, TICKS_PER_SECOND,
+    Unknown,
 };
 pub use process_id::ProcessId;
 pub use socket::{ListedSocket, Socket, SocketState};

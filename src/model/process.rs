@@ -1,10 +1,10 @@
 //! An observed process: its identity, what it runs, and its origin.
 
-use std::{fmt, sync::Arc};
+use std::{cmp::Ordering, fmt, num::NonZeroU64, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// Clock ticks per second in `start_ticks`: `USER_HZ`, which is 100 on every architecture that has
+/// Clock ticks per second in [`StartTicks`]: `USER_HZ`, which is 100 on every architecture that has
 /// containers.
 pub const TICKS_PER_SECOND: u64 = 100;
 
@@ -13,24 +13,71 @@ pub const TICKS_PER_SECOND: u64 = 100;
 pub struct ProcessKey {
     /// The thread group's id in the host's pid namespace.
     pub pid: i32,
-    /// The start time, in clock ticks since boot: field 22 of `/proc/PID/stat`.
-    pub start_ticks: u64,
+    /// When the process started; `None` if it is not known.
+    pub start: Option<StartTicks>,
+}
+
+/// The start time of a process, in clock ticks since boot: field 22 of `/proc/PID/stat`.
+///
+/// It is never 0, so that an `Option` of it needs no more memory. A process that started within the
+/// first tick after boot, before any container, has no known start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct StartTicks(NonZeroU64);
+
+impl StartTicks {
+    /// Makes a start time; `None` for 0, which means that the start is not known.
+    #[must_use]
+    pub fn new(ticks: u64) -> Option<Self> {
+        NonZeroU64::new(ticks).map(Self)
+    }
+
+    /// The number of clock ticks.
+    #[must_use]
+    pub fn get(self) -> u64 {
+        self.0.get()
+    }
 }
 
 impl ProcessKey {
+    /// Makes the key from a start time in clock ticks; 0 if the start is not known.
+    #[must_use]
+    pub fn new(pid: i32, start_ticks: u64) -> Self {
+        Self { pid, start: StartTicks::new(start_ticks) }
+    }
+
     /// Converts a start time in nanoseconds since boot (`task_struct.start_boottime`), rounded down
     /// as the kernel's `nsec_to_clock_t` does for `/proc`.
     #[must_use]
     pub fn from_boottime(pid: i32, start_ns: u64) -> Self {
-        Self { pid, start_ticks: start_ns / (1_000_000_000 / TICKS_PER_SECOND) }
+        Self::new(pid, start_ns / (1_000_000_000 / TICKS_PER_SECOND))
+    }
+
+    /// The start time in clock ticks, in the form of messages and files: 0 if it is not known.
+    #[must_use]
+    pub fn start_ticks(self) -> u64 {
+        self.start.map_or(0, StartTicks::get)
+    }
+
+    /// Whether both keys can be of one process: the pids are equal, and the starts are not known to
+    /// differ.
+    #[must_use]
+    pub fn may_be(self, other: Self) -> bool {
+        self.pid == other.pid && self.compare_starts(other).is_none_or(Ordering::is_eq)
+    }
+
+    /// Which of two processes started first; `None` unless both starts are known.
+    #[must_use]
+    pub fn compare_starts(self, other: Self) -> Option<Ordering> {
+        Some(self.start?.cmp(&other.start?))
     }
 
     /// The process's entity id, which is the same for every source: the hexadecimal digits of the
     /// boot id's first 32 bits, of the pid, and of the start time in clock ticks.
     #[must_use]
     pub fn entity_id(self, boot: u32) -> EntityId {
-        let ticks = hexadecimal(self.start_ticks.to_be_bytes());
-        let zeros = (self.start_ticks.leading_zeros() as usize / 4).min(15);
+        let start_ticks = self.start_ticks();
+        let ticks = hexadecimal(start_ticks.to_be_bytes());
+        let zeros = (start_ticks.leading_zeros() as usize / 4).min(15);
         let mut digits = [0; 32];
         digits[..8].copy_from_slice(hexadecimal(boot.to_be_bytes()).as_flattened());
         digits[8..16].copy_from_slice(hexadecimal(self.pid.to_be_bytes()).as_flattened());

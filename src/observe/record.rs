@@ -37,7 +37,7 @@ impl TargetId {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let pid = std::process::id();
-        let start = process::identify(pid.cast_signed()).map_or(0, |me| me.start_ticks);
+        let start = process::identify(pid.cast_signed()).map_or(0, ProcessKey::start_ticks);
         // A pid fits into 22 bits (PID_MAX_LIMIT). The low 24 bits of the start time separate this
         // process from an earlier process with the same pid.
         let (start, pid, number) =
@@ -63,7 +63,7 @@ pub enum Record {
         at_ns: u64,
         /// How exact the facts of this record are.
         grade: Grade,
-        /// The process. `start_ticks` is 0 if the source could not read the start time.
+        /// The process. Its start is `None` if the source could not read it.
         key: ProcessKey,
         /// What happened to the process.
         what: What,

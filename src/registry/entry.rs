@@ -107,7 +107,7 @@ impl Process {
     /// The identity of the process within its boot.
     #[must_use]
     pub fn key(&self) -> ProcessKey {
-        ProcessKey { pid: self.pid, start_ticks: self.start_ticks }
+        ProcessKey::new(self.pid, self.start_ticks)
     }
 
     /// The identity of the process across boots, in the form that events have as `entity_id`.

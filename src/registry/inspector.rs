@@ -107,7 +107,7 @@ impl Inspector {
         };
         Process {
             pid: key.pid,
-            start_ticks: key.start_ticks,
+            start_ticks: key.start_ticks(),
             boot: self.boot,
             executable: executable.map(text).unwrap_or_default(),
             command_args: words.iter().map(|word| text(word)).collect(),

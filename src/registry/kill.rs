@@ -110,7 +110,7 @@ fn descendant(pid: i32, held: &HashMap<ProcessKey, OwnedFd>) -> Option<(ProcessK
     let key = identify(pid).filter(|key| !held.contains_key(key) && !is_us(pid))?;
     let pidfd = hold(key, None).ok()?;
     let above = lineage(pid)?;
-    let parent = ProcessKey { pid: above.parent_pid, start_ticks: above.parent_start_ticks };
+    let parent = ProcessKey::new(above.parent_pid, above.parent_start_ticks);
     held.contains_key(&parent).then_some((key, pidfd))
 }
 

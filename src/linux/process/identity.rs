@@ -20,7 +20,7 @@ use crate::{
 /// it.
 #[must_use]
 pub fn identify(pid: i32) -> Option<ProcessKey> {
-    Stat::of(pid).map(|stat| ProcessKey { pid, start_ticks: stat.start_ticks })
+    Stat::of(pid).map(|stat| ProcessKey::new(pid, stat.start_ticks))
 }
 
 /// When the process that has this pid started, in clock ticks since boot. `None` if no process has

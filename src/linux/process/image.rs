@@ -28,13 +28,13 @@ const COUNT_LIMIT: u64 = 256 << 10;
 #[must_use]
 pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
     let gone = || (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial);
-    let Some(before) = Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks) else {
+    let Some(before) = Stat::of(pid).filter(|stat| stat.start() == key.start) else {
         return gone();
     };
     let (image, _) = image_of(pid, &before);
     // The start is read again after everything else, because a process with a reused pid has
     // another start.
-    match Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks) {
+    match Stat::of(pid).filter(|stat| stat.start() == key.start) {
         None => gone(),
         Some(after) => judged(image, &after),
     }
@@ -61,7 +61,7 @@ pub fn alive(pid: i32) -> Option<Alive> {
     let after = Stat::of(pid)
         .filter(|after| after.start_ticks == before.start_ticks && !after.is_dead())?;
     let (image, _) = judged(image, &after);
-    Some(Alive { key: ProcessKey { pid, start_ticks: before.start_ticks }, lineage, image })
+    Some(Alive { key: ProcessKey { pid, start: before.start() }, lineage, image })
 }
 
 /// Reads the status of a process, and as much of its image as can be read. Does not check whether

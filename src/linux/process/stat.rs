@@ -4,6 +4,7 @@
 //! a name that are not UTF-8, while a record keeps the name unchanged.
 
 use super::super::read::read;
+use crate::model::StartTicks;
 
 /// The most bytes that are read, more than any `stat` has: 52 numbers and a name of 15 bytes (64
 /// for a kernel thread).
@@ -77,6 +78,12 @@ impl Stat {
             resident_pages: number(24).unwrap_or(0),
             args_bytes,
         })
+    }
+
+    /// The start, as keys have it.
+    #[must_use]
+    pub fn start(&self) -> Option<StartTicks> {
+        StartTicks::new(self.start_ticks)
     }
 
     /// Whether the process is a zombie, or is being removed (`X`).

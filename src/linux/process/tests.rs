@@ -106,7 +106,7 @@ fn a_reused_pid_a_zombie_and_a_free_pid_are_gone() {
         assert_eq!((image.unknown, grade), (Some(Unknown::Gone), Grade::Partial));
         image.args.is_none()
     };
-    assert!(has_no_args(image(key.pid, ProcessKey { start_ticks: key.start_ticks - 1, ..key })));
+    assert!(has_no_args(image(key.pid, ProcessKey::new(key.pid, key.start_ticks() - 1))));
     child.0.kill().unwrap();
     until("it is a zombie", || Stat::of(key.pid).unwrap().is_dead());
     assert_eq!(identify(key.pid), Some(key), "a zombie has its pid");
@@ -129,7 +129,7 @@ fn a_query_is_answered_once_and_only_after_the_reaping() {
     };
     let mut child = waiter();
     let key = child.key();
-    let stranger = ProcessKey { start_ticks: key.start_ticks - 1, ..key };
+    let stranger = ProcessKey::new(key.pid, key.start_ticks() - 1);
     assert!(reaped.ask(stranger));
     assert!(reaped.again_after().is_some());
     assert_eq!(take(&mut reaped), [], "a query is delayed by one call");

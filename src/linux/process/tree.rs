@@ -33,12 +33,10 @@ pub fn of_tree(root: i32, known: &[ProcessKey]) -> io::Result<Vec<i32>> {
     for pid in pids()? {
         let Some(stat) = Stat::of(pid) else { continue };
         children.entry(stat.parent).or_default().push(pid);
-        starts.insert(pid, stat.start_ticks);
+        starts.insert(pid, stat.start());
     }
-    let still = known
-        .iter()
-        .filter(|key| starts.get(&key.pid) == Some(&key.start_ticks))
-        .map(|key| key.pid);
+    let still =
+        known.iter().filter(|key| starts.get(&key.pid) == Some(&key.start)).map(|key| key.pid);
     // After the first scan, `known` has the root with its start. The pid of the root alone may
     // belong to another process by now.
     let first = Some(root).filter(|root| known.is_empty() && starts.contains_key(root));

@@ -33,7 +33,7 @@ pub fn usage(key: ProcessKey) -> Option<Usage> {
     let io = fs::File::open(format!("/proc/{pid}/io")).ok();
     let io = io.and_then(|file| Io::from_read(BufReader::new(file)).ok());
     // Read last: if the start still matches, the other files were of the same process.
-    let stat = Stat::of(pid).filter(|stat| stat.start_ticks == key.start_ticks)?;
+    let stat = Stat::of(pid).filter(|stat| stat.start() == key.start)?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
     Some(Usage {
         cpu_ns: stat.cpu_ticks.saturating_mul(1_000_000_000 / TICKS_PER_SECOND),
@@ -55,6 +55,6 @@ mod tests {
         let used = usage(me).unwrap();
         assert!(used.rss_bytes > 1 << 20 && used.threads >= 2, "{used:?}");
         assert!(used.fds.unwrap() >= 3 && used.io.is_some(), "{used:?}");
-        assert_eq!(usage(ProcessKey { start_ticks: me.start_ticks + 1, ..me }), None);
+        assert_eq!(usage(ProcessKey::new(me.pid, me.start_ticks() + 1)), None);
     }
 }

@@ -12,7 +12,28 @@ proptest! {
         shift in 0..64,
     ) {
         let start_ticks = start_ticks >> shift;
-        let id = ProcessKey { pid, start_ticks }.entity_id(boot);
+        let id = ProcessKey::new(pid, start_ticks).entity_id(boot);
         prop_assert_eq!(id.to_string(), format!("{boot:08x}{pid:08x}{start_ticks:x}"));
     }
+}
+
+/// Check that two keys with the same pid may be of one process, unless both starts are known and
+/// differ.
+#[test]
+fn keys_differ_by_pid_or_by_known_starts() {
+    let key = ProcessKey::new(7, 100);
+    let bare = ProcessKey { pid: 7, start: None };
+    assert!(key.may_be(key) && key.may_be(bare) && bare.may_be(key) && bare.may_be(bare));
+    assert!(!key.may_be(ProcessKey::new(7, 101)) && !key.may_be(ProcessKey::new(8, 100)));
+    assert!(!bare.may_be(ProcessKey { pid: 8, start: None }));
+    assert_eq!(key.compare_starts(ProcessKey::new(7, 101)), Some(Ordering::Less));
+    assert_eq!((key.compare_starts(bare), bare.compare_starts(bare)), (None, None));
+}
+
+/// Check that an unknown start takes no more memory than a known one.
+#[test]
+fn an_unknown_start_needs_no_memory() {
+    assert_eq!(size_of::<Option<StartTicks>>(), size_of::<u64>());
+    assert_eq!(ProcessKey::new(7, 0), ProcessKey { pid: 7, start: None });
+    assert_eq!(ProcessKey::new(7, 0).start_ticks(), 0);
 }

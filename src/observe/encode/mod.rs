@@ -56,10 +56,9 @@ impl Clock {
     #[must_use]
     pub fn created_ns(self, key: ProcessKey) -> u64 {
         const TICK_NS: u64 = 1_000_000_000 / TICKS_PER_SECOND;
-        if key.start_ticks == 0 {
-            return 0;
-        }
-        self.boot_realtime_ns.saturating_add(key.start_ticks.saturating_mul(TICK_NS))
+        key.start.map_or(0, |start| {
+            self.boot_realtime_ns.saturating_add(start.get().saturating_mul(TICK_NS))
+        })
     }
 }
 
@@ -283,7 +282,7 @@ impl<'a> Encoder<'a> {
     /// Writes the entity id of a process, or nothing if its start time is unknown, because the id
     /// would then match every process that has had this pid.
     fn write_entity_id(&self, field: u32, key: ProcessKey, writer: &mut Writer<'_>) {
-        if key.start_ticks != 0 {
+        if key.start.is_some() {
             writer.bytes(field, key.entity_id(self.identity.boot).as_bytes());
         }
     }

@@ -209,7 +209,7 @@ impl Observer {
             namespace,
             id: shim_id,
             pid: me.pid,
-            start: me.start_ticks,
+            start: me.start_ticks(),
             address,
             epoch: identity.epoch.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

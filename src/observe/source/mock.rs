@@ -115,7 +115,7 @@ impl MockSource {
         target: TargetId,
     ) -> Scripted {
         self.ticks += 1;
-        let key = ProcessKey { pid, start_ticks: self.ticks };
+        let key = ProcessKey::new(pid, self.ticks);
         let process = Scripted { key, parent, grandparent, target };
         self.processes.insert(pid, process);
         process
@@ -128,7 +128,7 @@ impl MockSource {
             return Some(*known);
         }
         let target = *self.targets.last()?;
-        Some(self.add_process(pid, ProcessKey { pid: 0, start_ticks: 0 }, 0, target))
+        Some(self.add_process(pid, ProcessKey::new(0, 0), 0, target))
     }
 
     /// The record of a step; `None` if the step concerns no target.
@@ -186,7 +186,7 @@ impl Scripted {
         Lineage {
             vpid: None,
             parent_pid: self.parent.pid,
-            parent_start_ticks: self.parent.start_ticks,
+            parent_start_ticks: self.parent.start_ticks(),
             grandparent_pid: self.grandparent,
         }
     }
@@ -262,7 +262,7 @@ impl Source for MockSource {
         self.targets.retain(|known| *known != id);
         self.targets.push(id);
         if let Target::Tree { pid } = target {
-            self.add_process(*pid, ProcessKey { pid: 0, start_ticks: 0 }, 0, id);
+            self.add_process(*pid, ProcessKey::new(0, 0), 0, id);
         }
         // Steps that were scripted before the first watch become readable now.
         self.script.wake();

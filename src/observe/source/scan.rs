@@ -40,7 +40,7 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
     let record =
         |key, what| Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, what };
     // The key of the records `ScanBegan` and `ScanEnded`, which are about no process.
-    let no_process = ProcessKey { pid: 0, start_ticks: 0 };
+    let no_process = ProcessKey::new(0, 0);
     let members = match target {
         Target::Cgroup { path, .. } => {
             let mut members = of_cgroup(path)?;
@@ -66,7 +66,7 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
         .filter_map(|(pid, cgroup)| Some((process::alive(pid)?, cgroup)))
         .collect();
     // Sorted by start, so that a parent is reported before its children.
-    alive.sort_by_key(|(alive, _)| (alive.key.start_ticks, alive.key.pid));
+    alive.sort_by_key(|(alive, _)| (alive.key.start, alive.key.pid));
     // A process that moves between two cgroups during the scan is listed in both.
     alive.dedup_by_key(|(alive, _)| alive.key);
     let records = alive.into_iter().map(|(Alive { key, lineage, image }, cgroup)| {

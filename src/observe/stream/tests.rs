@@ -49,7 +49,7 @@ pub(super) fn exit(pid: i32, code: u8) -> Body {
 pub(super) fn process(pid: i32, executable: &str) -> Arc<Process> {
     let image = Image { executable: Some(executable.as_bytes().into()), ..Image::default() };
     Arc::new(Process {
-        key: ProcessKey { pid, start_ticks: 5 },
+        key: ProcessKey::new(pid, 5),
         vpid: None,
         parent_pid: 1,
         parent: None,

@@ -26,7 +26,7 @@ pub(super) struct EarlyExit {
 impl EarlyExits {
     /// Keeps an exit, unless it is a copy.
     pub(super) fn add(&mut self, exit: EarlyExit) {
-        if self.exits.iter().any(|known| is_same(known.key, exit.key)) {
+        if self.exits.iter().any(|known| known.key.may_be(exit.key)) {
             return;
         }
         if self.exits.len() >= EARLY_EXITS_MAX {
@@ -37,7 +37,7 @@ impl EarlyExits {
 
     /// Whether an early exit shows that the process exited at this time or later.
     pub(super) fn covers(&self, key: ProcessKey, at_ns: u64) -> bool {
-        self.exits.iter().any(|exit| is_same(exit.key, key) && exit.pending_exit.at_ns >= at_ns)
+        self.exits.iter().any(|exit| exit.key.may_be(key) && exit.pending_exit.at_ns >= at_ns)
     }
 
     /// Removes and returns the exit of a process. `last_ns` is the time of the latest record of the
@@ -48,14 +48,7 @@ impl EarlyExits {
         let position = self
             .exits
             .iter()
-            .position(|exit| is_same(exit.key, key) && exit.pending_exit.at_ns >= last_ns)?;
+            .position(|exit| exit.key.may_be(key) && exit.pending_exit.at_ns >= last_ns)?;
         Some(self.exits.remove(position))
     }
-}
-
-/// Whether two keys can belong to the same process. A start time of 0 is unknown and equals any
-/// other.
-fn is_same(one: ProcessKey, other: ProcessKey) -> bool {
-    one.pid == other.pid
-        && (one.start_ticks == other.start_ticks || one.start_ticks == 0 || other.start_ticks == 0)
 }

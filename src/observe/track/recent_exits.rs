@@ -41,14 +41,11 @@ impl RecentExits {
 
     /// Whether a record of this process at this time is about a process that has exited.
     pub(super) fn covers(&self, key: ProcessKey, at_ns: u64) -> bool {
-        self.last_of(key.pid).is_some_and(|exit| {
+        self.last_of(key.pid).is_some_and(|exit| match key.compare_starts(exit.key) {
+            Some(order) => order.is_le(),
             // Without a start time on both sides only the order of times separates two processes
             // that had the same pid.
-            if key.start_ticks == 0 || exit.key.start_ticks == 0 {
-                at_ns <= exit.died_ns
-            } else {
-                key.start_ticks <= exit.key.start_ticks
-            }
+            None => at_ns <= exit.died_ns,
         })
     }
 }

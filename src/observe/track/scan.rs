@@ -76,7 +76,7 @@ impl Scan {
 fn parents_first(mut processes: Vec<Scanned>) -> Vec<Scanned> {
     // A child never starts before its parent. Within one clock tick the smaller pid is the better
     // guess, and the passes below correct the wrong guesses.
-    processes.sort_by_key(|scanned| (scanned.key.start_ticks, scanned.key.pid));
+    processes.sort_by_key(|scanned| (scanned.key.start, scanned.key.pid));
     let mut sorted: Vec<Scanned> = Vec::with_capacity(processes.len());
     let mut waiting: HashSet<i32> = processes.iter().map(|scanned| scanned.key.pid).collect();
     for _ in 0..PASSES_MAX {

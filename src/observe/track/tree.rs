@@ -6,6 +6,7 @@
 //! children: no record can make a cycle.
 
 use std::{
+    cmp::Ordering,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     sync::Arc,
@@ -119,26 +120,21 @@ impl PendingExit {
 }
 
 impl Tree {
-    /// Which process a record is about. If the record or the process has no start time (0), this is
-    /// the living process with the pid.
+    /// Which process a record is about. If the record or the process has no start time, this is the
+    /// living process with the pid.
     pub(super) fn find(&self, key: ProcessKey, at_ns: u64) -> Lookup {
         let mut next = self.youngest.get(&key.pid).copied();
         let mut stale = false;
         while let Some(index) = next {
             let node = self.node(index);
-            let unknown = key.start_ticks == 0 || node.key.start_ticks == 0;
-            match &node.death {
-                None if unknown || key.start_ticks == node.key.start_ticks => {
-                    return Lookup::Living(index);
-                }
+            match (&node.death, key.compare_starts(node.key)) {
+                (None, None | Some(Ordering::Equal)) => return Lookup::Living(index),
+                (Some(_), Some(Ordering::Equal)) => return Lookup::Dead(index),
                 // Without a start time only the time of the record shows which process it is about.
-                Some(death) if unknown && at_ns <= death.at_ns => return Lookup::Dead(index),
-                Some(_) if !unknown && key.start_ticks == node.key.start_ticks => {
-                    return Lookup::Dead(index);
-                }
+                (Some(death), None) if at_ns <= death.at_ns => return Lookup::Dead(index),
                 // The record is older than a process that had the pid later, so its process is
                 // forgotten.
-                _ => stale |= !unknown && key.start_ticks < node.key.start_ticks,
+                (_, order) => stale |= order == Some(Ordering::Less),
             }
             next = node.older;
         }
@@ -154,10 +150,7 @@ impl Tree {
         let mut next = self.youngest.get(&key.pid).copied();
         while let Some(index) = next {
             let node = self.node(index);
-            let same = node.key.start_ticks == key.start_ticks
-                || node.key.start_ticks == 0
-                || key.start_ticks == 0;
-            if same && node.death.is_some() {
+            if key.may_be(node.key) && node.death.is_some() {
                 return Some(index);
             }
             next = node.older;
@@ -173,11 +166,10 @@ impl Tree {
 
     /// The process that a lineage names as the parent, exited or alive.
     pub(super) fn find_parent(&self, lineage: Lineage) -> Option<Index> {
-        let mut next = self.youngest.get(&lineage.parent_pid).copied();
+        let parent = ProcessKey::new(lineage.parent_pid, lineage.parent_start_ticks);
+        let mut next = self.youngest.get(&parent.pid).copied();
         while let Some(index) = next {
-            let ticks = self.node(index).key.start_ticks;
-            if ticks == lineage.parent_start_ticks || ticks == 0 || lineage.parent_start_ticks == 0
-            {
+            if parent.may_be(self.node(index).key) {
                 return Some(index);
             }
             next = self.node(index).older;
@@ -190,7 +182,7 @@ impl Tree {
         let exit = self.recent_exits.last_of(lineage.parent_pid)?;
         // Unlike in `find_parent`, the start must be known: the pid alone may belong to another
         // process by now.
-        if lineage.parent_start_ticks == exit.key.start_ticks {
+        if lineage.parent_start_ticks == exit.key.start_ticks() {
             exit.reported.clone()
         } else {
             None

@@ -56,7 +56,7 @@ fn an_end_is_reported_at_once_and_its_code_after_the_reaping() {
 fn a_process_is_not_held_by_its_pid_alone() {
     let me = identify(i32::try_from(std::process::id()).unwrap()).unwrap();
     assert!(hold(me, None).is_ok());
-    let other = ProcessKey { start_ticks: me.start_ticks + 1, ..me };
+    let other = ProcessKey::new(me.pid, me.start_ticks() + 1);
     assert_eq!(hold(other, None).unwrap_err().raw_os_error(), Some(nix::libc::ESRCH));
     // A process that started in the same clock tick differs by its inode only.
     if let Some(inode) = pidfd::inode(hold(me, None).unwrap()) {

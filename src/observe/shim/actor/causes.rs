@@ -113,7 +113,7 @@ impl Actor {
         self.targets.insert(serial, target_id);
         self.containers.insert(target_id, container);
         self.pipeline.tracker.expect_output_end(target_id, &ProcessId::Init);
-        let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
+        let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start: None });
         self.pipeline.emit(target_id, began_ns, Body::ContainerStart { init });
         if late {
             self.report_late_start(target_id);
@@ -147,7 +147,7 @@ impl Actor {
         init: i32,
         at_ns: u64,
     ) {
-        let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start_ticks: 0 });
+        let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start: None });
         let gap = Gap { lost: None, stage: Stage::Source, from_ns: at_ns, to_ns: at_ns };
         for body in [Body::ContainerStart { init }, Body::Gap(gap)] {
             self.push(Some(container.clone()), at_ns, Grade::Exact, Backend::Shim, body);

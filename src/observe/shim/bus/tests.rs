@@ -17,7 +17,7 @@ use crate::{
 
 fn process() -> Arc<Process> {
     Arc::new(Process {
-        key: ProcessKey { pid: 1, start_ticks: 1 },
+        key: ProcessKey::new(1, 1),
         vpid: None,
         parent_pid: 0,
         parent: None,

@@ -124,7 +124,7 @@ fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {
         // 0 stands for a pid that the eBPF program did not read.
         vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0),
         parent_pid: parent.pid,
-        parent_start_ticks: parent.start_ticks,
+        parent_start_ticks: parent.start_ticks(),
         grandparent_pid: pid(lineage.grandparent_tgid),
     }
 }

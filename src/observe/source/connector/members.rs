@@ -87,7 +87,7 @@ impl Watch {
 /// A process of at least one target.
 #[derive(Debug, Clone)]
 pub(super) struct Member {
-    /// The identity of the process. `start_ticks` is computed from the time of the fork if it could
+    /// The identity of the process. The start is computed from the time of the fork if it could
     /// not be read.
     pub(super) key: ProcessKey,
     /// The watches of the targets that the process is in; not empty.

@@ -50,7 +50,7 @@ impl Reading {
     }
 
     pub(super) fn key(&self, pid: i32) -> ProcessKey {
-        ProcessKey { pid, start_ticks: self.stat.start_ticks }
+        ProcessKey::new(pid, self.stat.start_ticks)
     }
 }
 

@@ -306,7 +306,7 @@ impl Target {
                 owners.push(owner.clone());
             }
         }
-        owners.sort_unstable_by_key(|owner| (owner.key.start_ticks, owner.key.pid));
+        owners.sort_unstable_by_key(|owner| (owner.key.start, owner.key.pid));
         Port { endpoint: key.1, owners }
     }
 }

@@ -13,7 +13,7 @@ fn socket(cookie: u64, port: u16) -> Socket {
 }
 
 fn owner(pid: i32) -> Owner {
-    Owner::unknown(ProcessKey { pid, start_ticks: 5 }, None)
+    Owner::unknown(ProcessKey::new(pid, 5), None)
 }
 
 /// Each change as: whether the port opened, its number, the pids of its owners.

@@ -24,7 +24,7 @@ impl Target {
                 let node = self.tree.node_mut(index);
                 // Without start times, only a later fork with the same pid shows that the pid was
                 // reused.
-                let reused = (key.start_ticks == 0 || node.key.start_ticks == 0)
+                let reused = key.compare_starts(node.key).is_none()
                     && stamp.at_ns > node.last_ns
                     && (node.forked || node.started);
                 if !reused {
@@ -176,9 +176,7 @@ impl Target {
     pub(super) fn note_record(&mut self, index: Index, key: ProcessKey, at_ns: u64) {
         let node = self.tree.node_mut(index);
         node.last_ns = node.last_ns.max(at_ns);
-        if node.key.start_ticks == 0 {
-            node.key.start_ticks = key.start_ticks;
-        }
+        node.key.start = node.key.start.or(key.start);
     }
 
     /// The process with its new image, for the event.

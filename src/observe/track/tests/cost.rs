@@ -16,7 +16,7 @@ fn the_cost_of_a_record() {
     let began = Instant::now();
     for life in 0..lives {
         let pid = 1000 + i32::try_from(life % 30_000).expect("small");
-        let key = ProcessKey { pid, start_ticks: 6000 + life };
+        let key = ProcessKey::new(pid, 6000 + life);
         let mut record = |what: What| {
             script.now += 1;
             let record =

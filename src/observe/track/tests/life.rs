@@ -89,7 +89,7 @@ fn a_reused_pid_is_another_process() {
     let mut script = Script::running();
     script.fork(INIT, 201);
     script.now += 1;
-    let younger = ProcessKey { start_ticks: key(201).start_ticks + 100, ..key(201) };
+    let younger = ProcessKey::new(201, key(201).start_ticks() + 100);
     let fork = Record::Process {
         target: HERE,
         at_ns: script.now,
@@ -117,7 +117,7 @@ fn records_without_a_start_mean_the_living_process() {
     let mut script = Script::running();
     let bare = |script: &mut Script, what: What| {
         script.now += 1;
-        let key = ProcessKey { pid: 201, start_ticks: 0 };
+        let key = ProcessKey { pid: 201, start: None };
         let record =
             Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key, what };
         script.tracker.record(record);
@@ -146,7 +146,7 @@ fn records_without_a_start_mean_the_living_process() {
 fn a_start_that_comes_with_the_exec_completes_the_key() {
     let mut script = Script::running();
     script.now += 1;
-    let bare = ProcessKey { pid: 201, start_ticks: 0 };
+    let bare = ProcessKey { pid: 201, start: None };
     let what = What::Fork(Lineage { parent_pid: INIT, ..Lineage::default() });
     let fork =
         Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key: bare, what };

@@ -155,14 +155,14 @@ fn line(effect: &Effect) -> String {
 }
 
 fn key(pid: i32) -> ProcessKey {
-    ProcessKey { pid, start_ticks: 5000 + u64::try_from(pid).expect("positive") }
+    ProcessKey::new(pid, 5000 + u64::try_from(pid).expect("positive"))
 }
 
 fn lineage(parent: i32, grandparent: i32) -> Lineage {
     Lineage {
         vpid: None,
         parent_pid: parent,
-        parent_start_ticks: if parent > 0 { key(parent).start_ticks } else { 0 },
+        parent_start_ticks: if parent > 0 { key(parent).start_ticks() } else { 0 },
         grandparent_pid: grandparent,
     }
 }

@@ -32,8 +32,8 @@ type Choice = (u8, u16);
 impl World {
     fn new(choices: &[Choice]) -> Self {
         let mut world = Self::default();
-        let init = ProcessKey { pid: INIT, start_ticks: 10 };
-        let shim = ProcessKey { pid: SHIM, start_ticks: 1 };
+        let init = ProcessKey::new(INIT, 10);
+        let shim = ProcessKey::new(SHIM, 1);
         world.lives.push(Life {
             key: init,
             parent: shim,
@@ -87,7 +87,7 @@ impl World {
             .find(|pid| self.lives.iter().all(|life| !life.alive || life.key.pid != *pid));
         let Some(pid) = free else { return };
         self.next_pid = pid - 999;
-        let child = ProcessKey { pid, start_ticks: 100 + self.lives.len() as u64 };
+        let child = ProcessKey::new(pid, 100 + self.lives.len() as u64);
         let line = format!("process.fork {pid} {image} descendant");
         self.happens(child, What::Fork(of(key)), line);
         self.lives.push(Life { key: child, parent: key, image, execed: false, alive: true });
@@ -105,7 +105,11 @@ impl World {
 }
 
 fn of(parent: ProcessKey) -> Lineage {
-    Lineage { parent_pid: parent.pid, parent_start_ticks: parent.start_ticks, ..Lineage::default() }
+    Lineage {
+        parent_pid: parent.pid,
+        parent_start_ticks: parent.start_ticks(),
+        ..Lineage::default()
+    }
 }
 
 /// A tracker that is given the records of a world, and its emissions.
@@ -303,7 +307,7 @@ type Input = (u8, i32, i32, u64, u64);
 
 /// Gives a tracker one input. Returns whether it was a record that the account counts.
 fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> bool {
-    let key = ProcessKey { pid, start_ticks: ticks };
+    let key = ProcessKey::new(pid, ticks);
     let lineage = Lineage { parent_pid: parent, parent_start_ticks: ticks, ..Lineage::default() };
     let in_host_mounts = [None, Some(true), Some(false)];
     let what = match kind {
@@ -324,13 +328,13 @@ fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> boo
 }
 
 fn report(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) {
-    let key = ProcessKey { pid, start_ticks: ticks };
+    let key = ProcessKey::new(pid, ticks);
     let process = if pid == 2 { ProcessId::Init } else { of_exec("exec") };
     match kind {
         11 => tracker.reaped_exit(HERE, &process, pid, Ended::Code(3), at_ns),
         12 => tracker.confirm_reaped(HERE, key, at_ns),
         13 => {
-            let holder = ProcessKey { pid: parent, start_ticks: ticks };
+            let holder = ProcessKey::new(parent, ticks);
             tracker.set_holders(HERE, key, &[holder], at_ns);
         }
         14 => {

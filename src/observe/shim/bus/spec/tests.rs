@@ -23,7 +23,7 @@ fn process(args: &[u8]) -> Arc<Process> {
         ..Image::default()
     };
     Arc::new(Process {
-        key: ProcessKey { pid: 4211, start_ticks: 77 },
+        key: ProcessKey::new(4211, 77),
         vpid: Some(17),
         parent_pid: 1,
         parent: None,

@@ -181,9 +181,9 @@ fn process(pid: i32) -> Process {
         gid: None,
         unknown: None,
     };
-    let parent = Parent { key: ProcessKey { pid: 1, start_ticks: 1 }, image: Arc::default() };
+    let parent = Parent { key: ProcessKey::new(1, 1), image: Arc::default() };
     Process {
-        key: ProcessKey { pid, start_ticks: 0x10 },
+        key: ProcessKey::new(pid, 0x10),
         vpid: Some(2),
         parent_pid: 1,
         parent: Some(parent),

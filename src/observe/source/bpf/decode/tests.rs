@@ -64,7 +64,7 @@ fn an_exec_is_decoded_completely() {
     else {
         panic!("not an exec");
     };
-    assert_eq!((key, grade), (ProcessKey { pid: 40, start_ticks: 3 }, Grade::Exact));
+    assert_eq!((key, grade), (ProcessKey::new(40, 3), Grade::Exact));
     let expected =
         Lineage { vpid: Some(4), parent_pid: 39, parent_start_ticks: 2, grandparent_pid: 38 };
     assert_eq!((lineage, cgroup, in_host_mounts), (expected, Some(78), Some(true)));

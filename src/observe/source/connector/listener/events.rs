@@ -32,10 +32,7 @@ impl Listener {
         };
         // If the child has already ended, the time of the event is used as its start time, which
         // can be one tick off. All records of the process have this same key.
-        let key = ProcessKey {
-            pid: child,
-            start_ticks: start_ticks.unwrap_or_else(|| start_ticks_at(at_ns)),
-        };
+        let key = ProcessKey::new(child, start_ticks.unwrap_or_else(|| start_ticks_at(at_ns)));
         // A scan may have found and reported the child before this event was received.
         let known = self
             .members
@@ -45,7 +42,7 @@ impl Listener {
         let lineage = Lineage {
             vpid,
             parent_pid: parent,
-            parent_start_ticks: from.key.start_ticks,
+            parent_start_ticks: from.key.start_ticks(),
             grandparent_pid: from.parent.pid,
         };
         for watch in from
@@ -113,7 +110,7 @@ impl Listener {
         match (self.members.get(pid), reading) {
             // The exit of the member was lost, and another process has its pid now.
             (Some(known), Some(reading))
-                if known.key != reading.key(pid) && known.key.start_ticks != 0 => {}
+                if known.key != reading.key(pid) && known.key.start.is_some() => {}
             (Some(known), _) => return Some(known.clone()),
             (None, _) => {}
         }
@@ -124,7 +121,7 @@ impl Listener {
             key: reading.key(pid),
             watches,
             vpid: reading.status.vpid,
-            parent: ProcessKey { pid: 0, start_ticks: 0 },
+            parent: ProcessKey::new(0, 0),
             outputs: reading.outputs,
             leader_status: None,
         })
@@ -137,14 +134,13 @@ impl Listener {
             reading.filter(|it| it.stat.parent > 0 && it.stat.parent != member.parent.pid)
         {
             let lineage = lineage_of(&reading.stat, reading.status.vpid);
-            member.parent =
-                ProcessKey { pid: lineage.parent_pid, start_ticks: lineage.parent_start_ticks };
+            member.parent = ProcessKey::new(lineage.parent_pid, lineage.parent_start_ticks);
             return lineage;
         }
         Lineage {
             vpid: reading.and_then(|reading| reading.status.vpid).or(member.vpid),
             parent_pid: member.parent.pid,
-            parent_start_ticks: member.parent.start_ticks,
+            parent_start_ticks: member.parent.start_ticks(),
             grandparent_pid: self
                 .members
                 .get(member.parent.pid)

@@ -286,8 +286,7 @@ impl Listener {
         self.members.forget_members(watch);
         for record in records {
             if let Record::Process { key, what: What::Alive { lineage, .. }, .. } = &record {
-                let parent =
-                    ProcessKey { pid: lineage.parent_pid, start_ticks: lineage.parent_start_ticks };
+                let parent = ProcessKey::new(lineage.parent_pid, lineage.parent_start_ticks);
                 let (vpid, outputs) = (lineage.vpid, outputs(key.pid));
                 self.members.insert(Member {
                     key: *key,

@@ -82,7 +82,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                 target: TargetId(target),
                 at_ns,
                 grade: GRADES[grade],
-                key: ProcessKey { pid, start_ticks: start },
+                key: ProcessKey::new(pid, start),
                 what,
             })
         },
