@@ -9,19 +9,16 @@ use super::ProcessKey;
 pub struct Lineage {
     /// The pid of the process in its own pid namespace; `None` if it is not known.
     pub vpid: Option<i32>,
-    /// The pid of the parent; 0 if it is not known.
-    pub parent_pid: i32,
-    /// The parent's start in clock ticks since boot; 0 if it is not known.
-    pub parent_start_ticks: u64,
-    /// The pid of the parent's parent; 0 if it is not known.
-    pub grandparent_pid: i32,
+    /// The parent; `None` if it is not known.
+    pub parent: Option<ProcessKey>,
+    /// The pid of the parent's parent; `None` if it is not known.
+    pub grandparent_pid: Option<i32>,
 }
 
 impl Lineage {
-    /// The identity of the parent; `None` unless the parent's pid and start are known.
+    /// The pid of the parent; `None` if it is not known.
     #[must_use]
-    pub fn parent(self) -> Option<ProcessKey> {
-        (self.parent_pid > 0 && self.parent_start_ticks > 0)
-            .then(|| ProcessKey::new(self.parent_pid, self.parent_start_ticks))
+    pub fn parent_pid(self) -> Option<i32> {
+        self.parent.map(|parent| parent.pid)
     }
 }

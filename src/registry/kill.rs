@@ -109,8 +109,7 @@ fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, Own
 fn descendant(pid: i32, held: &HashMap<ProcessKey, OwnedFd>) -> Option<(ProcessKey, OwnedFd)> {
     let key = identify(pid).filter(|key| !held.contains_key(key) && !is_us(pid))?;
     let pidfd = hold(key, None).ok()?;
-    let above = lineage(pid)?;
-    let parent = ProcessKey::new(above.parent_pid, above.parent_start_ticks);
+    let parent = lineage(pid)?.parent?;
     held.contains_key(&parent).then_some((key, pidfd))
 }
 

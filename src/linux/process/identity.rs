@@ -46,12 +46,12 @@ pub fn lineage(pid: i32) -> Option<Lineage> {
 
 /// As [`lineage`], from a `stat` that the caller has read.
 pub(crate) fn lineage_of(stat: &Stat, vpid: Option<i32>) -> Lineage {
-    let parent = Stat::of(stat.parent);
+    let parent = stat.parent.and_then(Stat::of);
+    let start = parent.as_ref().and_then(Stat::start);
     Lineage {
         vpid,
-        parent_pid: stat.parent,
-        parent_start_ticks: parent.as_ref().map_or(0, |parent| parent.start_ticks),
-        grandparent_pid: parent.map_or(0, |parent| parent.parent),
+        parent: stat.parent.map(|pid| ProcessKey { pid, start }),
+        grandparent_pid: parent.and_then(|parent| parent.parent),
     }
 }
 

@@ -20,8 +20,9 @@ pub struct Stat {
     pub comm: Box<[u8]>,
     /// The state, field 3: one ASCII character, such as `R` or `Z`.
     pub state: u8,
-    /// The parent's pid, field 4. 0 if the parent is in another pid namespace.
-    pub parent: i32,
+    /// The parent's pid, field 4. `None` if the parent is in another pid namespace, or if the
+    /// process is being reaped (`pid_alive`, fs/proc/array.c).
+    pub parent: Option<i32>,
     /// Whether the process is in do_exit(), so that its memory may already be released:
     /// `PF_EXITING` of field 9.
     pub exiting: bool,
@@ -70,7 +71,7 @@ impl Stat {
         Some(Self {
             comm: comm.into(),
             state: *fields.first()?.first()?,
-            parent: i32::try_from(number(4)?).ok()?,
+            parent: Some(i32::try_from(number(4)?).ok()?).filter(|pid| *pid > 0),
             exiting: number(9).is_some_and(|flags| flags & PF_EXITING != 0),
             cpu_ticks: number(14).unwrap_or(0).saturating_add(number(15).unwrap_or(0)),
             threads: u32::try_from(number(20).unwrap_or(0)).unwrap_or(u32::MAX),

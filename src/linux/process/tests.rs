@@ -28,7 +28,7 @@ fn a_hostile_name_does_not_shift_the_fields_of_stat() {
     let stat = Stat::parse(line).unwrap();
     assert_eq!(
         (&*stat.comm, stat.state, stat.parent, stat.start_ticks),
-        (&b"a) R 1 2"[..], b'S', 42, 12345)
+        (&b"a) R 1 2"[..], b'S', Some(42), 12345)
     );
     assert!(stat.exiting, "0x400004 has PF_EXITING");
     assert_eq!(Stat::parse(b"7 (a"), None);
@@ -76,9 +76,9 @@ fn an_image_has_everything_of_a_living_process() {
     );
     assert_eq!(image.uid, Some(nix::unistd::geteuid().as_raw()));
     let lineage = lineage(child.pid()).unwrap();
-    assert_eq!(lineage.parent(), identify(process::id().cast_signed()));
+    assert_eq!(lineage.parent, identify(process::id().cast_signed()));
     assert_eq!(lineage.vpid, Some(child.pid()));
-    assert_eq!(lineage.grandparent_pid, nix::unistd::getppid().as_raw());
+    assert_eq!(lineage.grandparent_pid, Some(nix::unistd::getppid().as_raw()));
     assert_eq!(pid_namespace(child.pid()), pid_namespace(process::id().cast_signed()));
     assert!(mount_namespace(child.pid()).is_some());
 }

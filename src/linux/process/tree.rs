@@ -32,7 +32,9 @@ pub fn of_tree(root: i32, known: &[ProcessKey]) -> io::Result<Vec<i32>> {
     let mut starts = HashMap::new();
     for pid in pids()? {
         let Some(stat) = Stat::of(pid) else { continue };
-        children.entry(stat.parent).or_default().push(pid);
+        if let Some(parent) = stat.parent {
+            children.entry(parent).or_default().push(pid);
+        }
         starts.insert(pid, stat.start());
     }
     let still =

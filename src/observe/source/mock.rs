@@ -85,8 +85,8 @@ enum Step {
 #[derive(Debug, Clone, Copy)]
 struct Scripted {
     key: ProcessKey,
-    parent: ProcessKey,
-    grandparent: i32,
+    parent: Option<ProcessKey>,
+    grandparent: Option<i32>,
     target: TargetId,
 }
 
@@ -110,8 +110,8 @@ impl MockSource {
     fn add_process(
         &mut self,
         pid: i32,
-        parent: ProcessKey,
-        grandparent: i32,
+        parent: Option<ProcessKey>,
+        grandparent: Option<i32>,
         target: TargetId,
     ) -> Scripted {
         self.ticks += 1;
@@ -128,7 +128,7 @@ impl MockSource {
             return Some(*known);
         }
         let target = *self.targets.last()?;
-        Some(self.add_process(pid, ProcessKey::new(0, 0), 0, target))
+        Some(self.add_process(pid, None, None, target))
     }
 
     /// The record of a step; `None` if the step concerns no target.
@@ -136,7 +136,12 @@ impl MockSource {
         let (process, what) = match step {
             Step::Fork { parent, child } => {
                 let Some(parent) = self.process(parent) else { return Ok(None) };
-                let process = self.add_process(child, parent.key, parent.parent.pid, parent.target);
+                let process = self.add_process(
+                    child,
+                    Some(parent.key),
+                    parent.parent.map(|key| key.pid),
+                    parent.target,
+                );
                 (process, What::Fork(process.lineage()))
             }
             Step::Exec { pid, args } => {
@@ -183,12 +188,7 @@ impl MockSource {
 
 impl Scripted {
     fn lineage(&self) -> Lineage {
-        Lineage {
-            vpid: None,
-            parent_pid: self.parent.pid,
-            parent_start_ticks: self.parent.start_ticks(),
-            grandparent_pid: self.grandparent,
-        }
+        Lineage { vpid: None, parent: self.parent, grandparent_pid: self.grandparent }
     }
 }
 
@@ -262,7 +262,7 @@ impl Source for MockSource {
         self.targets.retain(|known| *known != id);
         self.targets.push(id);
         if let Target::Tree { pid } = target {
-            self.add_process(*pid, ProcessKey::new(0, 0), 0, id);
+            self.add_process(*pid, None, None, id);
         }
         // Steps that were scripted before the first watch become readable now.
         self.script.wake();

@@ -82,10 +82,10 @@ fn parents_first(mut processes: Vec<Scanned>) -> Vec<Scanned> {
     for _ in 0..PASSES_MAX {
         let mut later = Vec::new();
         for scanned in processes {
-            let (pid, parent_pid) = (scanned.key.pid, scanned.new.lineage.parent_pid);
+            let (pid, parent) = (scanned.key.pid, scanned.new.lineage.parent_pid());
             // If the pid of the parent was reused for the process itself, the process must not wait
             // for itself.
-            if parent_pid != pid && waiting.contains(&parent_pid) {
+            if parent.is_some_and(|parent| parent != pid && waiting.contains(&parent)) {
                 later.push(scanned);
             } else {
                 waiting.remove(&pid);

@@ -41,7 +41,14 @@ pub(super) struct Node {
     /// The process in its last reported state; `None` while it is not reported, as for a stage of
     /// the runtime (`runc init`).
     pub(super) process: Option<Arc<Process>>,
-    pub(super) lineage: Lineage,
+    // The node keeps three pids of its lineage, and not the whole of it, because it would be larger
+    // and a target may have many processes.
+    /// Its pid in its own pid namespace; `None` if it is not known.
+    pub(super) vpid: Option<i32>,
+    /// The pid of its parent when it was added; `None` if it is not known.
+    pub(super) parent_pid: Option<i32>,
+    /// The pid of its parent's parent when it was added; `None` if it is not known.
+    pub(super) grandparent_pid: Option<i32>,
     /// The value of a counter that each added process increments. Orders processes by when they
     /// were added.
     pub(super) serial: u64,
@@ -166,7 +173,7 @@ impl Tree {
 
     /// The process that a lineage names as the parent, exited or alive.
     pub(super) fn find_parent(&self, lineage: Lineage) -> Option<Index> {
-        let parent = ProcessKey::new(lineage.parent_pid, lineage.parent_start_ticks);
+        let parent = lineage.parent?;
         let mut next = self.youngest.get(&parent.pid).copied();
         while let Some(index) = next {
             if parent.may_be(self.node(index).key) {
@@ -179,14 +186,11 @@ impl Tree {
 
     /// The exec id of the parent that a lineage names, if the parent was reported and is forgotten.
     pub(super) fn forgotten_parent_exec(&self, lineage: Lineage) -> Option<Option<Arc<str>>> {
-        let exit = self.recent_exits.last_of(lineage.parent_pid)?;
-        // Unlike in `find_parent`, the start must be known: the pid alone may belong to another
+        let parent = lineage.parent?;
+        let exit = self.recent_exits.last_of(parent.pid)?;
+        // Unlike in `find_parent`, the start must be the same: the pid alone may belong to another
         // process by now.
-        if lineage.parent_start_ticks == exit.key.start_ticks() {
-            exit.reported.clone()
-        } else {
-            None
-        }
+        if exit.key == parent { exit.reported.clone() } else { None }
     }
 
     /// Whether a process with this pid was reported and is forgotten.
@@ -215,7 +219,9 @@ impl Tree {
         self.nodes[index] = Some(Node {
             key,
             process: None,
-            lineage,
+            vpid: lineage.vpid,
+            parent_pid: lineage.parent_pid(),
+            grandparent_pid: lineage.grandparent_pid,
             serial: self.births,
             forked: false,
             started: false,

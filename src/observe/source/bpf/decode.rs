@@ -82,7 +82,7 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
     .ok_or(short)?;
     // The start is converted to clock ticks, the unit of /proc, so that records and scans give a
     // process the same key.
-    let key = ProcessKey::from_boottime(pid(header.tgid), header.start_ns);
+    let key = key(&header);
     Ok(decoded(Record::Process { target, at_ns: header.at_ns, grade, key, what }))
 }
 
@@ -106,33 +106,30 @@ fn port_record(port: &Port) -> Record {
     if header.kind == kind::UNLISTEN {
         return Record::Unlisten { target, at_ns, socket };
     }
-    let by = ProcessKey::from_boottime(pid(header.tgid), header.start_ns);
-    Record::Listen {
-        target,
-        at_ns,
-        socket,
-        by,
-        vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0),
-    }
+    Record::Listen { target, at_ns, socket, by: key(header), vpid: pid(header.vpid) }
 }
 
 /// The parent and the grandparent of a process, and the pid of the process in its own pid
 /// namespace.
 fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {
-    let parent = ProcessKey::from_boottime(pid(lineage.parent_tgid), lineage.parent_start_ns);
     Lineage {
-        // 0 stands for a pid that the eBPF program did not read.
-        vpid: Some(pid(header.vpid)).filter(|vpid| *vpid > 0),
-        parent_pid: parent.pid,
-        parent_start_ticks: parent.start_ticks(),
+        vpid: pid(header.vpid),
+        parent: pid(lineage.parent_tgid)
+            .map(|pid| ProcessKey::from_boottime(pid, lineage.parent_start_ns)),
         grandparent_pid: pid(lineage.grandparent_tgid),
     }
 }
 
-/// Converts a pid of the kernel, which is an int and never negative. 0 for a number that cannot be
-/// a pid.
-fn pid(number: u32) -> i32 {
-    i32::try_from(number).unwrap_or(0)
+/// The process that a record is about.
+fn key(header: &Header) -> ProcessKey {
+    // The kernel's pids are ints and never negative, so the cast changes no pid.
+    ProcessKey::from_boottime(header.tgid.cast_signed(), header.start_ns)
+}
+
+/// A pid of a record. `None` for 0, which stands for a pid that the eBPF program did not read, and
+/// for a number that cannot be a pid.
+fn pid(number: u32) -> Option<i32> {
+    i32::try_from(number).ok().filter(|pid| *pid > 0)
 }
 
 /// The exit of a process, with the files of its stdout and stderr.

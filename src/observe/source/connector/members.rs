@@ -94,8 +94,8 @@ pub(super) struct Member {
     pub(super) watches: Vec<WatchId>,
     /// The pid of the process in its own pid namespace; `None` if it could not be read.
     pub(super) vpid: Option<i32>,
-    /// The parent when it was last read; pid 0 if the parent is not known.
-    pub(super) parent: ProcessKey,
+    /// The parent when it was last read; `None` if it is not known.
+    pub(super) parent: Option<ProcessKey>,
     /// The files of stdout and stderr: inherited at the fork, read again at each exec.
     pub(super) outputs: [Option<FileId>; 2],
     /// The wait status of the thread group's leader, if the leader has ended and other threads

@@ -126,14 +126,14 @@ mod root {
             };
             match what {
                 What::Fork(lineage) => {
-                    assert_eq!(lineage.parent(), Some(shell_key));
+                    assert_eq!(lineage.parent, Some(shell_key));
                     forks.push(*key);
                 }
                 // The exec of the shell itself, which the kernel reports after spawn(3) has
                 // returned.
                 What::Exec { .. } if *key == shell_key => {}
                 What::Exec { image, lineage, .. } => {
-                    assert_eq!(lineage.parent_pid, shell.pid());
+                    assert_eq!(lineage.parent_pid(), Some(shell.pid()));
                     execs.push((*key, *grade, image.clone()));
                 }
                 What::Exit { wait_status, .. } => {

@@ -60,7 +60,7 @@ fn processes_have_lineage_and_identity() {
     let (first, second, again) = (of(1), of(2), of(4));
     assert_eq!((first.0, again.0), (TargetId(1), TargetId(2)));
     let What::Fork(lineage) = second.2 else { panic!("{second:?}") };
-    assert_eq!((lineage.parent(), lineage.grandparent_pid), (Some(first.1), 10));
+    assert_eq!((lineage.parent, lineage.grandparent_pid), (Some(first.1), Some(10)));
     assert_ne!(first.1, again.1);
 }
 

@@ -41,7 +41,7 @@ mod root {
         let cgroup_of = |key: ProcessKey| {
             whats.iter().find_map(|(other, what)| match what {
                 What::Alive { cgroup, lineage, .. } if *other == key => {
-                    assert_eq!(lineage.parent_pid, process::id().cast_signed());
+                    assert_eq!(lineage.parent_pid(), Some(process::id().cast_signed()));
                     Some(*cgroup)
                 }
                 _ => None,

@@ -109,15 +109,15 @@ impl Target {
     /// The pids of the parent and the grandparent of the process, now and at its birth, and those
     /// of its nearest ancestors in the tree.
     fn pids_above(&self, lineage: Lineage, node: Option<Index>, parent: Option<Index>) -> Vec<i32> {
-        let mut pids = vec![lineage.parent_pid, lineage.grandparent_pid];
+        let mut pids: Vec<i32> =
+            [lineage.parent_pid(), lineage.grandparent_pid].into_iter().flatten().collect();
         let mut above = node.or(parent);
         for _ in 0..STAGES_MAX {
             let Some(index) = above else { break };
-            let lineage = self.tree.node(index).lineage;
-            pids.extend([lineage.parent_pid, lineage.grandparent_pid]);
+            let node = self.tree.node(index);
+            pids.extend([node.parent_pid, node.grandparent_pid].into_iter().flatten());
             above = self.tree.parent(index);
         }
-        pids.retain(|&pid| pid > 0);
         pids
     }
 

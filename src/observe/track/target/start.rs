@@ -39,7 +39,7 @@ impl Target {
             return Outcome::NoCapacity;
         };
         self.tree.node_mut(index).forked = true;
-        let Some(process) = self.forked_process(index) else {
+        let Some(process) = self.forked_process(index, lineage) else {
             self.forget_if_exited(index);
             return Outcome::Silent;
         };
@@ -51,12 +51,12 @@ impl Target {
     }
 
     /// The process for its fork event; `None` if it is not reported before its first exec.
-    fn forked_process(&self, index: Index) -> Option<Process> {
+    fn forked_process(&self, index: Index, lineage: Lineage) -> Option<Process> {
         let node = self.tree.node(index);
         let parent =
             self.tree.parent(index).and_then(|parent| self.tree.node(parent).process.as_ref());
         let forgotten_parent = match self.init {
-            Some(_) => self.tree.forgotten_parent_exec(node.lineage),
+            Some(_) => self.tree.forgotten_parent_exec(lineage),
             None => Some(None),
         };
         // A process runs the image of its parent until its first exec.
@@ -67,8 +67,8 @@ impl Target {
         };
         Some(Process {
             key: node.key,
-            vpid: node.lineage.vpid,
-            parent_pid: node.lineage.parent_pid,
+            vpid: lineage.vpid,
+            parent_pid: lineage.parent_pid().unwrap_or(0),
             parent: parent.map(|parent| Parent { key: parent.key, image: parent.image.clone() }),
             image,
             origin: Origin::Descendant,
@@ -200,13 +200,10 @@ impl Target {
             (None, born_of) => born_of,
         };
         // A source may not know the parent at an exec.
-        let parent_pid = match new.lineage.parent_pid {
-            0 => node.lineage.parent_pid,
-            parent_pid => parent_pid,
-        };
+        let parent_pid = new.lineage.parent_pid().or(node.parent_pid).unwrap_or(0);
         Arc::new(Process {
             key: node.key,
-            vpid: new.lineage.vpid.or(node.lineage.vpid),
+            vpid: new.lineage.vpid.or(node.vpid),
             parent_pid,
             parent,
             image: new.image.clone(),

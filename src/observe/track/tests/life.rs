@@ -111,6 +111,12 @@ fn a_reused_pid_is_another_process() {
     assert_eq!(script.tracker.snapshot(None).len(), 2);
 }
 
+/// The lineage of a child of init, from a source without start times.
+fn born_of_init() -> Lineage {
+    let parent = ProcessKey { pid: INIT, start: None };
+    Lineage { parent: Some(parent), ..Lineage::default() }
+}
+
 /// Check that a source without start times works: records are matched by pid with the living.
 #[test]
 fn records_without_a_start_mean_the_living_process() {
@@ -123,11 +129,8 @@ fn records_without_a_start_mean_the_living_process() {
         script.tracker.record(record);
     };
     for _ in 0..2 {
-        bare(&mut script, What::Fork(Lineage { parent_pid: INIT, ..Lineage::default() }));
-        bare(
-            &mut script,
-            exec(Lineage { parent_pid: INIT, ..Lineage::default() }, "/bin/true", None),
-        );
+        bare(&mut script, What::Fork(born_of_init()));
+        bare(&mut script, exec(born_of_init(), "/bin/true", None));
         bare(&mut script, exit(None));
         script.reap();
     }
@@ -147,7 +150,7 @@ fn a_start_that_comes_with_the_exec_completes_the_key() {
     let mut script = Script::running();
     script.now += 1;
     let bare = ProcessKey { pid: 201, start: None };
-    let what = What::Fork(Lineage { parent_pid: INIT, ..Lineage::default() });
+    let what = What::Fork(born_of_init());
     let fork =
         Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key: bare, what };
     script.tracker.record(fork);

@@ -161,9 +161,8 @@ fn key(pid: i32) -> ProcessKey {
 fn lineage(parent: i32, grandparent: i32) -> Lineage {
     Lineage {
         vpid: None,
-        parent_pid: parent,
-        parent_start_ticks: if parent > 0 { key(parent).start_ticks() } else { 0 },
-        grandparent_pid: grandparent,
+        parent: (parent > 0).then(|| key(parent)),
+        grandparent_pid: Some(grandparent).filter(|pid| *pid > 0),
     }
 }
 

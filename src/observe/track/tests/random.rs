@@ -105,11 +105,7 @@ impl World {
 }
 
 fn of(parent: ProcessKey) -> Lineage {
-    Lineage {
-        parent_pid: parent.pid,
-        parent_start_ticks: parent.start_ticks(),
-        ..Lineage::default()
-    }
+    Lineage { parent: Some(parent), ..Lineage::default() }
 }
 
 /// A tracker that is given the records of a world, and its emissions.
@@ -308,7 +304,7 @@ type Input = (u8, i32, i32, u64, u64);
 /// Gives a tracker one input. Returns whether it was a record that the account counts.
 fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> bool {
     let key = ProcessKey::new(pid, ticks);
-    let lineage = Lineage { parent_pid: parent, parent_start_ticks: ticks, ..Lineage::default() };
+    let lineage = Lineage { parent: Some(ProcessKey::new(parent, ticks)), ..Lineage::default() };
     let in_host_mounts = [None, Some(true), Some(false)];
     let what = match kind {
         0..=2 => What::Fork(lineage),

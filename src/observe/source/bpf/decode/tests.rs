@@ -66,7 +66,7 @@ fn an_exec_is_decoded_completely() {
     };
     assert_eq!((key, grade), (ProcessKey::new(40, 3), Grade::Exact));
     let expected =
-        Lineage { vpid: Some(4), parent_pid: 39, parent_start_ticks: 2, grandparent_pid: 38 };
+        Lineage { vpid: Some(4), parent: Some(ProcessKey::new(39, 2)), grandparent_pid: Some(38) };
     assert_eq!((lineage, cgroup, in_host_mounts), (expected, Some(78), Some(true)));
     assert_eq!(image.executable.as_deref(), Some(&b"/usr/bin/sleep"[..]));
     assert_eq!(image.working_directory.as_deref(), Some(&b"/"[..]));

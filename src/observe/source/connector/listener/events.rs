@@ -41,9 +41,8 @@ impl Listener {
             .map(|known| known.watches.clone());
         let lineage = Lineage {
             vpid,
-            parent_pid: parent,
-            parent_start_ticks: from.key.start_ticks(),
-            grandparent_pid: from.parent.pid,
+            parent: Some(from.key),
+            grandparent_pid: from.parent.map(|grandparent| grandparent.pid),
         };
         for watch in from
             .watches
@@ -57,7 +56,7 @@ impl Listener {
             key,
             watches: from.watches,
             vpid,
-            parent: from.key,
+            parent: Some(from.key),
             outputs: from.outputs,
             leader_status: None,
         };
@@ -121,7 +120,7 @@ impl Listener {
             key: reading.key(pid),
             watches,
             vpid: reading.status.vpid,
-            parent: ProcessKey::new(0, 0),
+            parent: None,
             outputs: reading.outputs,
             leader_status: None,
         })
@@ -129,22 +128,20 @@ impl Listener {
 
     /// The lineage of a member at an exec. Also stores the parent if it has changed.
     fn lineage(&self, member: &mut Member, reading: Option<&Reading>) -> Lineage {
-        // The parent of a process that is being reaped reads as 0 (`pid_alive`, fs/proc/array.c).
+        let known = member.parent.map(|parent| parent.pid);
         if let Some(reading) =
-            reading.filter(|it| it.stat.parent > 0 && it.stat.parent != member.parent.pid)
+            reading.filter(|it| it.stat.parent.is_some() && it.stat.parent != known)
         {
             let lineage = lineage_of(&reading.stat, reading.status.vpid);
-            member.parent = ProcessKey::new(lineage.parent_pid, lineage.parent_start_ticks);
+            member.parent = lineage.parent;
             return lineage;
         }
         Lineage {
             vpid: reading.and_then(|reading| reading.status.vpid).or(member.vpid),
-            parent_pid: member.parent.pid,
-            parent_start_ticks: member.parent.start_ticks(),
-            grandparent_pid: self
-                .members
-                .get(member.parent.pid)
-                .map_or(0, |parent| parent.parent.pid),
+            parent: member.parent,
+            grandparent_pid: known
+                .and_then(|parent| self.members.get(parent)?.parent)
+                .map(|grandparent| grandparent.pid),
         }
     }
 

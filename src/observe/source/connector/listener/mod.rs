@@ -286,13 +286,12 @@ impl Listener {
         self.members.forget_members(watch);
         for record in records {
             if let Record::Process { key, what: What::Alive { lineage, .. }, .. } = &record {
-                let parent = ProcessKey::new(lineage.parent_pid, lineage.parent_start_ticks);
                 let (vpid, outputs) = (lineage.vpid, outputs(key.pid));
                 self.members.insert(Member {
                     key: *key,
                     watches: vec![watch],
                     vpid,
-                    parent,
+                    parent: lineage.parent,
                     outputs,
                     leader_status: None,
                 });

@@ -35,11 +35,10 @@ fn image() -> impl Strategy<Value = Arc<Image>> {
 }
 
 fn lineage() -> impl Strategy<Value = Lineage> {
-    any::<(Option<i32>, i32, u64, i32)>().prop_map(
-        |(vpid, parent_pid, parent_start_ticks, grandparent_pid)| Lineage {
+    any::<(Option<i32>, Option<(i32, u64)>, Option<i32>)>().prop_map(
+        |(vpid, parent, grandparent_pid)| Lineage {
             vpid,
-            parent_pid,
-            parent_start_ticks,
+            parent: parent.map(|(pid, start_ticks)| ProcessKey::new(pid, start_ticks)),
             grandparent_pid,
         },
     )

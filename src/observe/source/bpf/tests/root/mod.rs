@@ -14,7 +14,7 @@ use super::{
     stage::{Cgroup, Node, Received, run, spawn},
 };
 use crate::{
-    model::{Ended, FileId},
+    model::{Ended, FileId, ProcessKey},
     observe::{
         record::{Record, TargetId, What},
         source::{PidNamespace, Source as _, Target, bpf},
@@ -241,8 +241,8 @@ fn an_image_and_its_outputs_are_exact() {
     assert_eq!((*own, *in_host_mounts), (None, Some(true)));
     let own = procfs::process::Process::myself().unwrap().stat().unwrap();
     assert_eq!(
-        (lineage.parent_pid, lineage.parent_start_ticks, lineage.grandparent_pid),
-        (own.pid, own.starttime, own.ppid)
+        (lineage.parent, lineage.grandparent_pid),
+        (Some(ProcessKey::new(own.pid, own.starttime)), Some(own.ppid))
     );
     let What::Exit { outputs, .. } = &received.whats[1].1 else { panic!("no exit") };
     assert_eq!(outputs[0], Some(FileId { device: metadata.dev(), inode: metadata.ino() }));
