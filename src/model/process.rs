@@ -273,8 +273,8 @@ pub struct Process {
     pub key: ProcessKey,
     /// The pid of the process in its own pid namespace; `None` if it is unknown.
     pub vpid: Option<i32>,
-    /// The parent's pid at the event, in the host's pid namespace; 0 if it is unknown.
-    pub parent_pid: i32,
+    /// The parent's pid at the event, in the host's pid namespace; `None` if it is unknown.
+    pub parent_pid: Option<i32>,
     /// The parent; `None` if the tracker does not know it.
     pub parent: Option<Parent>,
     /// The image that the process runs. A forked child runs its parent's image until its first

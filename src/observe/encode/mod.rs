@@ -233,7 +233,7 @@ impl<'a> Encoder<'a> {
         let cgroup = cgroup.as_deref().or(container.map(|container| container.cgroup.as_str()));
         writer.signed(1, key.pid);
         writer.optional_signed(2, *vpid);
-        writer.signed(3, *parent_pid);
+        writer.signed(3, parent_pid.unwrap_or_default());
         self.write_entity_id(4, *key, writer);
         writer.number(5, self.clock.created_ns(*key));
         writer.bytes(6, origin.as_str());

@@ -82,8 +82,8 @@ pub struct ProcessEvent {
 /// The facts of one fork.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ForkSeen {
-    /// The pid of the parent; 0 if it is unknown.
-    pub parent_pid: i32,
+    /// The pid of the parent; `None` if it is unknown.
+    pub parent_pid: Option<i32>,
     /// The key of the child.
     pub child: ProcessKey,
     /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.

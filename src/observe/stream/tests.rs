@@ -51,7 +51,7 @@ pub(super) fn process(pid: i32, executable: &str) -> Arc<Process> {
     Arc::new(Process {
         key: ProcessKey::new(pid, 5),
         vpid: None,
-        parent_pid: 1,
+        parent_pid: Some(1),
         parent: None,
         image: Arc::new(image),
         origin: Origin::Descendant,

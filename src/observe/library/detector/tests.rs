@@ -22,7 +22,7 @@ fn a_second_exec_is_delivered_with_the_fork() {
     let received: Vec<ProcessEvent> =
         (0..3).map(|_| events.processes.recv_timeout(TIMEOUT).unwrap()).collect();
     let fork = received[0].fork.unwrap();
-    assert_eq!((fork.parent_pid, fork.child.pid), (100, 101));
+    assert_eq!((fork.parent_pid, fork.child.pid), (Some(100), 101));
     assert_eq!(
         received.iter().map(|event| event.exec.is_some()).collect::<Vec<_>>(),
         [false, true, true]

@@ -19,7 +19,7 @@ fn process() -> Arc<Process> {
     Arc::new(Process {
         key: ProcessKey::new(1, 1),
         vpid: None,
-        parent_pid: 0,
+        parent_pid: None,
         parent: None,
         image: Arc::new(Image::default()),
         origin: Origin::Init,

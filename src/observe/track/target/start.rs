@@ -68,7 +68,7 @@ impl Target {
         Some(Process {
             key: node.key,
             vpid: lineage.vpid,
-            parent_pid: lineage.parent_pid().unwrap_or(0),
+            parent_pid: lineage.parent_pid(),
             parent: parent.map(|parent| Parent { key: parent.key, image: parent.image.clone() }),
             image,
             origin: Origin::Descendant,
@@ -200,7 +200,7 @@ impl Target {
             (None, born_of) => born_of,
         };
         // A source may not know the parent at an exec.
-        let parent_pid = new.lineage.parent_pid().or(node.parent_pid).unwrap_or(0);
+        let parent_pid = new.lineage.parent_pid().or(node.parent_pid);
         Arc::new(Process {
             key: node.key,
             vpid: new.lineage.vpid.or(node.vpid),

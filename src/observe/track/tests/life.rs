@@ -188,7 +188,7 @@ fn the_parent_at_birth_is_kept_over_reparenting() {
     let snapshot = script.tracker.snapshot(Some(HERE));
     let orphan = &snapshot[1].1;
     assert_eq!(orphan.parent.as_ref().map(|parent| parent.key), Some(key(201)));
-    assert_eq!(orphan.parent_pid, INIT);
+    assert_eq!(orphan.parent_pid, Some(INIT));
 }
 
 /// Check that records of another or an ended target have no effect.

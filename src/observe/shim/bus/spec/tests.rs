@@ -25,7 +25,7 @@ fn process(args: &[u8]) -> Arc<Process> {
     Arc::new(Process {
         key: ProcessKey::new(4211, 77),
         vpid: Some(17),
-        parent_pid: 1,
+        parent_pid: Some(1),
         parent: None,
         image: Arc::new(image),
         origin: Origin::Exec,

@@ -185,7 +185,7 @@ fn process(pid: i32) -> Process {
     Process {
         key: ProcessKey::new(pid, 0x10),
         vpid: Some(2),
-        parent_pid: 1,
+        parent_pid: Some(1),
         parent: Some(parent),
         image: Arc::new(image),
         origin: Origin::Exec,
