@@ -68,6 +68,15 @@ pub enum Record {
         /// What happened to the process.
         what: What,
     },
+    /// A scan of the target in `/proc` began or is complete.
+    Scan {
+        /// The target that is scanned.
+        target: TargetId,
+        /// The time at which the scan began: `CLOCK_MONOTONIC`, in nanoseconds.
+        at_ns: u64,
+        /// Whether the scan began or is complete.
+        step: ScanStep,
+    },
     /// A socket of a target began to listen.
     Listen {
         /// The target that the socket belongs to.
@@ -150,9 +159,13 @@ pub enum What {
         /// The id of the process's cgroup; `None` if that is the target's own cgroup.
         cgroup: Option<u64>,
     },
-    /// A scan of `/proc` began. Every [`What::Alive`] until [`What::ScanEnded`] belongs to it. The
-    /// record's `key` has no meaning.
-    ScanBegan,
-    /// A scan of `/proc` is complete. A known process that the scan did not report has ended.
-    ScanEnded,
+}
+
+/// The two ends of a scan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ScanStep {
+    /// The scan began. Every [`What::Alive`] of the target until [`ScanStep::Ended`] belongs to it.
+    Began,
+    /// The scan is complete. A known process that it did not report has ended.
+    Ended,
 }

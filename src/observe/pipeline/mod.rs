@@ -313,7 +313,7 @@ impl Pipeline {
 
     fn record(&mut self, mut record: Record) {
         self.record_socket(&record);
-        if let Record::Process { target, .. } = &record
+        if let Record::Process { target, .. } | Record::Scan { target, .. } = &record
             && let Some(watched) = self.targets.get_mut(target)
         {
             watched.dump_soon();

@@ -214,7 +214,7 @@ impl Pipeline {
                 (target, at_ns, Ok(self.ports.unlisten(target, at_ns, socket)))
             }
             Record::Connected { target, at_ns } => return self.record_connection(target, at_ns),
-            Record::Process { .. } | Record::Lost { .. } => return,
+            Record::Process { .. } | Record::Scan { .. } | Record::Lost { .. } => return,
         };
         let Some(watched) = self.targets.get_mut(&id) else { return };
         // listen(2) without bind(2): the kernel chooses the port after the record. The kernel's

@@ -6,7 +6,7 @@ use crate::{
     clock::monotonic_ns,
     model::{Grade, ProcessKey},
     observe::{
-        record::{Record, TargetId, What},
+        record::{Record, ScanStep, TargetId, What},
         source::Target,
     },
     platform::{
@@ -21,9 +21,9 @@ use crate::{
 #[error("failed to scan the target's processes")]
 pub struct ScanError(#[from] io::Error);
 
-/// The processes that are alive in a target: [`What::ScanBegan`], one [`What::Alive`] for each
-/// process (parents before children if they started in different clock ticks), and
-/// [`What::ScanEnded`]. All have [`Grade::Snapshot`] and the time at which the scan began.
+/// The processes that are alive in a target: [`ScanStep::Began`], one [`What::Alive`] for each
+/// process (parents before children if they started in different clock ticks; with
+/// [`Grade::Snapshot`]), and [`ScanStep::Ended`]. All have the time at which the scan began.
 ///
 /// Zombies are not alive. A process that starts during the scan may or may not be in it.
 ///
@@ -37,10 +37,6 @@ pub struct ScanError(#[from] io::Error);
 /// more, so that the scan cannot decide which are dead.
 pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<Record>, ScanError> {
     let at_ns = monotonic_ns();
-    let record =
-        |key, what| Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, what };
-    // The key of the records `ScanBegan` and `ScanEnded`, which are about no process.
-    let no_process = ProcessKey::new(0, 0);
     let members = match target {
         Target::Cgroup { path, .. } => {
             let mut members = of_cgroup(path)?;
@@ -70,13 +66,11 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
     // A process that moves between two cgroups during the scan is listed in both.
     alive.dedup_by_key(|(alive, _)| alive.key);
     let records = alive.into_iter().map(|(Alive { key, lineage, image }, cgroup)| {
-        record(key, What::Alive { lineage, image: Arc::new(image), cgroup })
+        let what = What::Alive { lineage, image: Arc::new(image), cgroup };
+        Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, what }
     });
-    Ok([record(no_process, What::ScanBegan)]
-        .into_iter()
-        .chain(records)
-        .chain([record(no_process, What::ScanEnded)])
-        .collect())
+    let scan = |step| Record::Scan { target: id, at_ns, step };
+    Ok([scan(ScanStep::Began)].into_iter().chain(records).chain([scan(ScanStep::Ended)]).collect())
 }
 
 /// The pids of a cgroup and those below it, each with the id of its cgroup if that is a nested

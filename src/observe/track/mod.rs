@@ -128,6 +128,9 @@ impl Tracker {
             Record::Process { target, at_ns, grade, key, what } => {
                 self.with(target, |target| target.record(at_ns, grade, key, what));
             }
+            Record::Scan { target, at_ns, step } => {
+                self.with(target, |target| target.scan(at_ns, step));
+            }
             Record::Lost { target: Some(id), at_ns, count, stage } => {
                 // The gap begins at the last record, because the lost records may be as old as that
                 // record.

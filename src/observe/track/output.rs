@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[cfg(doc)]
-use super::{super::record::What, Tracker};
+use super::{super::record::ScanStep, Tracker};
 
 /// What the caller has to do after a record or a report.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,8 +35,8 @@ pub enum Effect {
         /// Its living descendants, in no order.
         among: Vec<ProcessKey>,
     },
-    /// Scan `/proc` and give the records, from [`What::ScanBegan`] to [`What::ScanEnded`]. Between
-    /// the scan and `ScanEnded` read the source until it is empty: an exit record that it still has
+    /// Scan `/proc` and give the records, from [`ScanStep::Began`] to [`ScanStep::Ended`]. Between
+    /// the scan and `Ended` read the source until it is empty: an exit record that it still has
     /// is more exact than an absence.
     Scan {
         /// The target that is to be scanned.

@@ -274,6 +274,7 @@ impl ConnectorSource {
 fn is_watched(record: &Record, watched: &HashSet<TargetId>) -> bool {
     match record {
         Record::Process { target, .. }
+        | Record::Scan { target, .. }
         | Record::Listen { target, .. }
         | Record::Unlisten { target, .. }
         | Record::Connected { target, .. } => watched.contains(target),

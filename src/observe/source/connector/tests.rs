@@ -20,7 +20,10 @@ mod root {
     use crate::{
         linux::testing::{Cgroup, Killed, spawn, until},
         model::{Grade, ProcessKey, Unknown},
-        observe::{record::What, source::connector::netlink::Message},
+        observe::{
+            record::{ScanStep, What},
+            source::connector::netlink::Message,
+        },
     };
 
     /// A runtime directory with a listener on a thread of the test. The listener returns 50 ms
@@ -121,8 +124,10 @@ mod root {
         let records = read_until(&mut source, |records| exit_of(records, shell.pid()).is_some());
         let (mut forks, mut execs, mut exits) = (Vec::new(), Vec::new(), 0);
         for record in &records {
-            let Record::Process { target: TargetId(7), key, what, grade, .. } = record else {
-                panic!("{record:?}")
+            let (key, grade, what) = match record {
+                Record::Process { target: TargetId(7), key, what, grade, .. } => (key, grade, what),
+                Record::Scan { target: TargetId(7), .. } => continue,
+                other => panic!("{other:?}"),
             };
             match what {
                 What::Fork(lineage) => {
@@ -141,7 +146,6 @@ mod root {
                     exits += 1;
                 }
                 What::Alive { .. } => assert_eq!(*key, shell_key),
-                What::ScanBegan | What::ScanEnded => {}
             }
         }
         assert_eq!((forks.len(), execs.len(), exits), (PROCESSES, PROCESSES, PROCESSES + 1));
@@ -223,12 +227,10 @@ mod root {
         assert_eq!(exit_of(&records, in_left.pid()), Some(0x100));
         in_right.go();
         let records = read_until(&mut second, |records| exit_of(records, in_right.pid()).is_some());
-        assert!(
-            records
-                .iter()
-                .all(|record| matches!(record, Record::Process { key, target: TargetId(1), .. }
-            if key.pid != in_left.pid()))
-        );
+        assert!(records.iter().all(|record| match record {
+            Record::Process { key, target: TargetId(1), .. } => key.pid != in_left.pid(),
+            record => matches!(record, Record::Scan { target: TargetId(1), .. }),
+        }));
     }
 
     /// Check that the descendants of a tree are watched after their parent has ended.
@@ -429,8 +431,7 @@ mod root {
         let own =
             |key: &ProcessKey, what: &What| key.pid == pid && matches!(what, What::Exec { .. });
         let is_lost = |record: &Record| matches!(record, Record::Lost { .. });
-        let is_end =
-            |record: &Record| matches!(record, Record::Process { what: What::ScanEnded, .. });
+        let is_end = |record: &Record| matches!(record, Record::Scan { step: ScanStep::Ended, .. });
         let records = read_until(&mut source, |records| {
             records.iter().skip_while(|record| !is_lost(record)).any(is_end)
                 || exit_of(records, 0).is_some()

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     model::{Body, Gap, Grade, Image, Process, ProcessId, ProcessKey, Unknown},
-    observe::record::{TargetId, What},
+    observe::record::{ScanStep, TargetId, What},
 };
 
 /// How many nested cgroups of one target have a name.
@@ -120,10 +120,17 @@ impl Target {
                 let new = NewImage { lineage, image, cgroup, in_host_mounts: None };
                 return self.scan_process(at_ns, key, new);
             }
-            What::ScanBegan => return self.scan.begin(self.tree.births()),
-            What::ScanEnded => return self.scan_ended(at_ns),
         };
         self.count(outcome, at_ns);
+    }
+
+    /// Handles the beginning or the end of a scan.
+    pub(super) fn scan(&mut self, at_ns: u64, step: ScanStep) {
+        self.last_ns = self.last_ns.max(at_ns);
+        match step {
+            ScanStep::Began => self.scan.begin(self.tree.births()),
+            ScanStep::Ended => self.scan_ended(at_ns),
+        }
     }
 
     pub(super) fn count(&mut self, outcome: Outcome, at_ns: u64) {

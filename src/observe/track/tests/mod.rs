@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::{Effect, Emission, Tracker};
 use crate::{
     model::{Args, Body, Ended, FileId, Grade, Image, Lineage, ProcessId, ProcessKey, Stage},
-    observe::record::{Record, TargetId, What},
+    observe::record::{Record, ScanStep, TargetId, What},
 };
 
 const SHIM: i32 = 100;
@@ -53,6 +53,11 @@ impl Script {
         let record =
             Record::Process { target: HERE, at_ns, grade: Grade::Exact, key: key(pid), what };
         self.tracker.record(record);
+    }
+
+    fn scan(&mut self, step: ScanStep) {
+        self.now += 1;
+        self.tracker.record(Record::Scan { target: HERE, at_ns: self.now, step });
     }
 
     fn fork(&mut self, parent: i32, child: i32) {

@@ -126,6 +126,11 @@ impl Observer {
         self.take(at_ns, !self.answered.is_multiple_of(3));
     }
 
+    fn receive_scan(&mut self, at_ns: u64, step: ScanStep) {
+        self.script.tracker.record(Record::Scan { target: HERE, at_ns, step });
+        self.take(at_ns, !self.answered.is_multiple_of(3));
+    }
+
     /// Collects the emissions and answers the queries, now or with the next record.
     fn take(&mut self, at_ns: u64, answer: bool) {
         self.answered += 1;
@@ -153,11 +158,11 @@ impl Observer {
 
     fn scan(&mut self, world: &World) {
         let at_ns = world.end_ns() + 10;
-        self.receive(at_ns, key(1), What::ScanBegan);
+        self.receive_scan(at_ns, ScanStep::Began);
         for life in world.lives.iter().rev().filter(|life| life.alive) {
             self.receive(at_ns, life.key, alive(of(life.parent), &life.image));
         }
-        self.receive(at_ns + 1, key(1), What::ScanEnded);
+        self.receive_scan(at_ns + 1, ScanStep::Ended);
         self.take(at_ns + 1, true);
     }
 
@@ -312,8 +317,11 @@ fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> boo
         6 => exit_holding(9),
         7 => exit(None),
         8 => alive(lineage, "/bin/y"),
-        9 => What::ScanBegan,
-        10 => What::ScanEnded,
+        9 | 10 => {
+            let step = if kind == 9 { ScanStep::Began } else { ScanStep::Ended };
+            tracker.record(Record::Scan { target: HERE, at_ns, step });
+            return false;
+        }
         _ => {
             report(tracker, (kind, pid, parent, ticks, at_ns));
             return false;

@@ -13,14 +13,14 @@ fn differences_after_a_loss_are_marked() {
     script.lines();
     script.lost();
     assert_eq!(script.lines(), ["observer.gap Some(3) kernel", "scan"]);
-    script.what(0, What::ScanBegan);
+    script.scan(ScanStep::Began);
     script.what(205, alive(lineage(204, 0), "/bin/grandchild"));
     script.what(204, alive(lineage(202, 0), "/bin/child"));
     script.what(202, alive(lineage(INIT, 0), "/bin/started"));
     script.what(203, alive(lineage(INIT, 0), "/bin/b"));
     script.what(INIT, alive(lineage(SHIM, 0), "/bin/sh"));
     assert!(script.lines().is_empty(), "a scan has its effect when it is complete");
-    script.what(0, What::ScanEnded);
+    script.scan(ScanStep::Ended);
     let mut lines = script.lines();
     lines.sort();
     assert_eq!(
@@ -42,14 +42,14 @@ fn records_during_a_scan_are_reported_once() {
     let mut script = Script::running();
     let before = script.now;
     script.now += 10;
-    script.what(0, What::ScanBegan);
+    script.scan(ScanStep::Began);
     script.what(INIT, alive(lineage(SHIM, 0), "/bin/sh"));
     script.what(201, alive(lineage(INIT, 0), "/bin/true"));
     script.what(202, alive(lineage(INIT, 0), "/bin/gone"));
     script.fork(INIT, 203);
     script.at(before + 3, 202, What::Fork(lineage(INIT, 0)));
     script.exit(202, 0);
-    script.what(0, What::ScanEnded);
+    script.scan(ScanStep::Ended);
     script.at(before + 1, 201, What::Fork(lineage(INIT, 0)));
     script.at(before + 2, 201, exec(lineage(INIT, 0), "/bin/true", Some(false)));
     assert_eq!(
@@ -68,8 +68,8 @@ fn records_during_a_scan_are_reported_once() {
 #[test]
 fn an_absent_init_is_left_to_the_reaper() {
     let mut script = Script::running();
-    script.what(0, What::ScanBegan);
-    script.what(0, What::ScanEnded);
+    script.scan(ScanStep::Began);
+    script.scan(ScanStep::Ended);
     assert!(script.lines().is_empty());
     script.tracker.reaped_exit(HERE, &ProcessId::Init, INIT, Ended::Code(7), script.now);
     assert_eq!(script.lines(), ["process.exit 200 7", "reaped? 200", "process.done 200"]);
@@ -80,9 +80,9 @@ fn an_absent_init_is_left_to_the_reaper() {
 fn a_scan_before_start_reports_nothing() {
     let mut script = Script::new();
     script.tracker.set_runtime_path(HERE, b"/usr/bin/runc");
-    script.what(0, What::ScanBegan);
+    script.scan(ScanStep::Began);
     script.what(INIT, alive(lineage(SHIM, 0), "/usr/bin/runc"));
-    script.what(0, What::ScanEnded);
+    script.scan(ScanStep::Ended);
     assert!(script.lines().is_empty());
     script.exec(INIT, SHIM, "/bin/sh", None);
     assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
@@ -92,7 +92,7 @@ fn a_scan_before_start_reports_nothing() {
 #[test]
 fn a_new_title_is_no_exec() {
     let mut script = Script::running();
-    script.what(0, What::ScanBegan);
+    script.scan(ScanStep::Began);
     let titled = Image {
         args: Some(Args::from_nul_separated(b"sh: idle\0")),
         comm: Some(b"sh"[..].into()),
@@ -103,7 +103,7 @@ fn a_new_title_is_no_exec() {
         INIT,
         What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(titled), cgroup: None },
     );
-    script.what(0, What::ScanEnded);
+    script.scan(ScanStep::Ended);
     assert!(script.lines().is_empty());
 }
 
@@ -113,12 +113,12 @@ fn a_new_title_is_no_exec() {
 fn arguments_that_could_not_be_read_are_reported_later() {
     let mut script = Script::running();
     let scan = |script: &mut Script, image: &Image| {
-        script.what(0, What::ScanBegan);
+        script.scan(ScanStep::Began);
         script.what(
             INIT,
             What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(image.clone()), cgroup: None },
         );
-        script.what(0, What::ScanEnded);
+        script.scan(ScanStep::Ended);
         script.lines()
     };
     let whole = (*image("/bin/ls")).clone();

@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use super::*;
 use crate::{
     model::{Args, FileId, Grade, Image, Lineage, ProcessKey, Stage, Unknown},
-    observe::record::What,
+    observe::record::{ScanStep, What},
 };
 
 const GRADES: [Grade; 4] = [Grade::Exact, Grade::Late, Grade::Partial, Grade::Snapshot];
@@ -69,8 +69,6 @@ fn what() -> impl Strategy<Value = What> {
         ),
         (lineage(), image(), any::<Option<u64>>())
             .prop_map(|(lineage, image, cgroup)| What::Alive { lineage, image, cgroup }),
-        Just(What::ScanBegan),
-        Just(What::ScanEnded),
     ]
 }
 
@@ -92,11 +90,16 @@ fn answer() -> impl Strategy<Value = Answer> {
             Answer::Record(Record::Lost { target: target.map(TargetId), at_ns, count, stage })
         },
     );
+    let scan = any::<(u64, u64, bool)>().prop_map(|(target, at_ns, began)| {
+        let step = if began { ScanStep::Began } else { ScanStep::Ended };
+        Answer::Record(Record::Scan { target: TargetId(target), at_ns, step })
+    });
     prop_oneof![
         any::<u32>().prop_map(|version| Answer::Ready { version }),
         any::<u64>().prop_map(|id| Answer::Watched { id: TargetId(id) }),
         any::<(u64, i32)>().prop_map(|(id, errno)| Answer::Refused { id: TargetId(id), errno }),
         record,
+        scan,
         lost,
     ]
 }
