@@ -95,12 +95,13 @@ impl TaskEvent {
         Self::new(topics::TASK_RESUMED_EVENT_TOPIC, "TaskResumed", &message)
     }
 
-    /// The event `/tasks/delete`, with the exit of init. `exit` is `None` if init never ran.
+    /// The event `/tasks/delete`, with the pid and the exit of init. Both are `None` if init never
+    /// existed; `exit` is also `None` if init never ran.
     #[must_use]
-    pub fn delete(container_id: &str, pid: i32, exit: Option<Exit>) -> Self {
+    pub fn delete(container_id: &str, pid: Option<i32>, exit: Option<Exit>) -> Self {
         let message = events::TaskDelete {
             container_id: container_id.to_owned(),
-            pid: number(pid),
+            pid: pid.map_or(0, number),
             exit_status: exit.map_or(0, |exit| exit.status()),
             exited_at: exit.map(|exit| timestamp(exit.timestamp)).into(),
             ..Default::default()

@@ -92,7 +92,7 @@ impl Task for Service {
     ) -> Answer<api::StartResponse> {
         let process = ProcessId::from_exec_id(&request.exec_id);
         let pid = self.call(&request.id, |reply| Command::Start { process, reply }).await?;
-        Ok(api::StartResponse { pid: wire::pid(pid), ..Default::default() })
+        Ok(api::StartResponse { pid: wire::pid(Some(pid)), ..Default::default() })
     }
 
     async fn delete(
@@ -204,7 +204,7 @@ impl Task for Service {
     ) -> Answer<api::ConnectResponse> {
         // containerd uses this call for the pid of the shim, so a container that does not exist is
         // not an error.
-        let task_pid = self.call(&request.id, |reply| Command::Pid { reply }).await.unwrap_or(0);
+        let task_pid = self.call(&request.id, |reply| Command::Pid { reply }).await.unwrap_or(None);
         Ok(api::ConnectResponse {
             shim_pid: process::id(),
             task_pid: wire::pid(task_pid),

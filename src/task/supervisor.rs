@@ -62,14 +62,14 @@ impl Supervisor {
         self.inner.shared.clone()
     }
 
-    /// Creates a container. Returns the pid of its init, or 0 for a container that start restores
+    /// Creates a container. Returns the pid of its init; `None` for a container that start restores
     /// from a checkpoint.
     ///
     /// # Errors
     ///
     /// [`TaskError::ContainerExists`] for an id in use, [`TaskError::Abandoned`] after Shutdown, or
     /// the error of the failed step. A failed create removes what it has created.
-    pub(super) async fn create(&self, request: CreateRequest) -> Result<i32, TaskError> {
+    pub(super) async fn create(&self, request: CreateRequest) -> Result<Option<i32>, TaskError> {
         let (reply, created) = oneshot::channel();
         {
             let mut containers = self.lock();

@@ -1,6 +1,6 @@
 //! Conversion between containerd's protobuf messages and the shim's own types.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
 use containerd_shim_protos::{
     api,
@@ -13,11 +13,11 @@ use containerd_shim_protos::{
 
 use super::{
     TaskError,
-    container::{CreateRequest, Deleted, ExecRequest, Pid, Snapshot, Status},
+    container::{CreateRequest, Deleted, ExecRequest, Pid, ProcessEnd, Snapshot, Status},
     io::Stdio,
     rootfs::Mount,
 };
-use crate::{model::Exit, publish::timestamp, runc::Options};
+use crate::{publish::timestamp, runc::Options};
 
 /// The result of decoding a request.
 type Result<T> = std::result::Result<T, TaskError>;
@@ -108,7 +108,7 @@ pub(super) fn state(id: String, exec_id: String, snapshot: Snapshot) -> api::Sta
         stderr: snapshot.stdio.stderr,
         terminal: snapshot.stdio.terminal,
         exit_status: snapshot.exit.map_or(0, |exit| exit.status()),
-        exited_at: exited_at(snapshot.exit),
+        exited_at: exited_at(snapshot.exit.map(|exit| exit.timestamp)),
         ..Default::default()
     }
 }
@@ -116,16 +116,16 @@ pub(super) fn state(id: String, exec_id: String, snapshot: Snapshot) -> api::Sta
 pub(super) fn deleted(deleted: Deleted) -> api::DeleteResponse {
     api::DeleteResponse {
         pid: pid(deleted.pid),
-        exit_status: deleted.exit.map_or(0, |exit| exit.status()),
-        exited_at: exited_at(deleted.exit),
+        exit_status: deleted.end.map_or(0, |end| end.ended.status()),
+        exited_at: exited_at(deleted.end.map(|end| end.timestamp)),
         ..Default::default()
     }
 }
 
-pub(super) fn waited(exit: Exit) -> api::WaitResponse {
+pub(super) fn waited(end: ProcessEnd) -> api::WaitResponse {
     api::WaitResponse {
-        exit_status: exit.status(),
-        exited_at: exited_at(Some(exit)),
+        exit_status: end.ended.status(),
+        exited_at: exited_at(Some(end.timestamp)),
         ..Default::default()
     }
 }
@@ -139,22 +139,22 @@ pub(super) fn process(process: Pid) -> api::ProcessInfo {
         Any { type_url: "containerd.runc.v1.ProcessDetails".into(), value, ..Default::default() }
     });
     api::ProcessInfo {
-        pid: process.pid,
+        pid: process.pid.unwrap_or_default(),
         info: MessageField::from_option(info),
         ..Default::default()
     }
 }
 
 /// A pid in the type of the messages. 0 means that there is no process.
-pub(super) fn pid(pid: i32) -> u32 {
-    u32::try_from(pid).unwrap_or_default()
+pub(super) fn pid(pid: Option<i32>) -> u32 {
+    pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default()
 }
 
 /// The time of an exit. Before the exit it is Go's zero time, because clients check it with
 /// `IsZero`.
-fn exited_at(exit: Option<Exit>) -> MessageField<Timestamp> {
+fn exited_at(exited: Option<SystemTime>) -> MessageField<Timestamp> {
     /// January 1 of year 1, in seconds since 1970.
     const GO_ZERO_TIME: i64 = -62_135_596_800;
     let zero = Timestamp { seconds: GO_ZERO_TIME, ..Default::default() };
-    MessageField::some(exit.map_or(zero, |exit: Exit| timestamp(exit.timestamp)))
+    MessageField::some(exited.map_or(zero, timestamp))
 }

@@ -1,6 +1,6 @@
 //! The commands that a container's async task (its owner) answers, and the handle that sends them.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
 use containerd_shim_protos::{
     events::task::{TaskCreate, TaskIO},
@@ -9,7 +9,7 @@ use containerd_shim_protos::{
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    model::{Exit, ProcessId},
+    model::{Ended, Exit, ProcessId},
     runc::{CheckpointOptions, Options},
     task::{TaskError, io::Stdio, lifecycle::Denied, rootfs::Mount},
 };
@@ -44,8 +44,9 @@ pub(crate) struct CreateRequest {
 }
 
 impl CreateRequest {
-    /// The `TaskCreate` event, which contains this request and the pid of init (0 for a restore).
-    pub(super) fn event(&self, init_pid: i32) -> TaskCreate {
+    /// The `TaskCreate` event, which contains this request and the pid of init (`None` for a
+    /// restore).
+    pub(super) fn event(&self, init_pid: Option<i32>) -> TaskCreate {
         let io = TaskIO {
             stdin: self.stdio.stdin.clone(),
             stdout: self.stdio.stdout.clone(),
@@ -58,7 +59,7 @@ impl CreateRequest {
             bundle: self.bundle.to_string_lossy().into_owned(),
             io: MessageField::some(io),
             checkpoint: self.checkpoint.clone(),
-            pid: u32::try_from(init_pid).unwrap_or_default(),
+            pid: init_pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
             ..Default::default()
         };
         // containerd-shim-protos does not export the type of these mounts, so no value of it can be
@@ -87,8 +88,8 @@ pub(crate) struct ExecRequest {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) bundle: PathBuf,
-    /// The pid in the shim's pid namespace; 0 if the process does not exist yet.
-    pub(crate) pid: i32,
+    /// The pid in the shim's pid namespace; `None` if the process does not exist yet.
+    pub(crate) pid: Option<i32>,
     pub(crate) status: Status,
     pub(crate) stdio: Stdio,
     /// The exit, once it has been reported.
@@ -108,16 +109,40 @@ pub(crate) enum Status {
 /// A deleted process, for the answer to Delete and for the delete event.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Deleted {
-    /// The pid in the shim's pid namespace; 0 if the process never ran.
-    pub(crate) pid: i32,
-    /// The exit; `None` if the process never ran.
-    pub(crate) exit: Option<Exit>,
+    /// The pid in the shim's pid namespace; `None` if the process never ran.
+    pub(crate) pid: Option<i32>,
+    /// The end; `None` if the process never ran.
+    pub(crate) end: Option<ProcessEnd>,
+}
+
+/// The end of a process, as requests are answered. Unlike an [`Exit`] it needs no process: clients
+/// also wait for processes that never run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProcessEnd {
+    /// The time of the exit.
+    pub(crate) timestamp: SystemTime,
+    pub(crate) ended: Ended,
+}
+
+impl ProcessEnd {
+    /// The end of a process that never ran, or of a container that was deleted during its create:
+    /// now, with the exit status that containerd uses if the real status is unknown.
+    pub(super) fn unknown() -> Self {
+        Self { timestamp: SystemTime::now(), ended: Ended::Code(255) }
+    }
+}
+
+impl From<Exit> for ProcessEnd {
+    fn from(exit: Exit) -> Self {
+        Self { timestamp: exit.timestamp, ended: exit.ended }
+    }
 }
 
 /// A process of the container. Only the first process of an exec has an `exec_id`.
 #[derive(Debug)]
 pub(crate) struct Pid {
-    pub(crate) pid: u32,
+    /// The pid in the shim's pid namespace; `None` for an init that does not exist yet.
+    pub(crate) pid: Option<u32>,
     pub(crate) exec_id: Option<String>,
 }
 
@@ -176,14 +201,14 @@ pub(crate) enum Command {
     },
     Wait {
         process: ProcessId,
-        reply: Reply<Exit>,
+        reply: Reply<ProcessEnd>,
     },
     Stats {
         reply: Reply<Any>,
     },
-    /// Requests the pid of init, which is 0 before init exists.
+    /// Requests the pid of init, which is `None` before init exists.
     Pid {
-        reply: Reply<i32>,
+        reply: Reply<Option<i32>>,
     },
 }
 

@@ -17,6 +17,6 @@ mod owner;
 mod process;
 
 pub(super) use command::{
-    Command, CreateRequest, Deleted, ExecRequest, Handle, Pid, Snapshot, Status,
+    Command, CreateRequest, Deleted, ExecRequest, Handle, Pid, ProcessEnd, Snapshot, Status,
 };
 pub(super) use owner::spawn;

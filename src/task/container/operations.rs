@@ -34,7 +34,7 @@ const DRAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) enum Completion {
     Created {
-        reply: Reply<i32>,
+        reply: Reply<Option<i32>>,
         result: Result<Box<Created>, TaskError>,
     },
     Started {
@@ -118,7 +118,7 @@ impl Operations {
         shared: Arc<Shared>,
         request: Arc<CreateRequest>,
         cancel: Cancel,
-        reply: Reply<i32>,
+        reply: Reply<Option<i32>>,
     ) {
         self.tasks.spawn(async move {
             // The result is boxed, because the largest variant determines the size of every
@@ -253,7 +253,7 @@ impl Operations {
     pub(super) fn pids(
         &mut self,
         cgroup: Option<Cgroup>,
-        init: i32,
+        init: Option<i32>,
         execs: Vec<(u32, String)>,
         reply: Reply<Vec<Pid>>,
     ) {
@@ -264,14 +264,15 @@ impl Operations {
             };
             // A missing or unreadable cgroup is not an error either: the list then contains init
             // only, so that it is not empty.
-            let mut pids = found.unwrap_or_default();
+            let pids = found.unwrap_or_default();
             if pids.is_empty() {
-                pids.push(u32::try_from(init).unwrap_or_default());
+                let pid = init.and_then(|pid| u32::try_from(pid).ok());
+                return Ok(vec![Pid { pid, exec_id: None }]);
             }
             let exec_id = |pid| {
                 execs.iter().find(|(exec, _)| *exec == pid).map(|(_, exec_id)| exec_id.clone())
             };
-            Ok(pids.into_iter().map(|pid| Pid { pid, exec_id: exec_id(pid) }).collect())
+            Ok(pids.into_iter().map(|pid| Pid { pid: Some(pid), exec_id: exec_id(pid) }).collect())
         });
     }
 

@@ -2,11 +2,8 @@
 
 use tokio::sync::oneshot;
 
-use super::command::Reply;
-use crate::{
-    model::Exit,
-    task::io::{ProcessIo, Stdio},
-};
+use super::command::{ProcessEnd, Reply};
+use crate::task::io::{ProcessIo, Stdio};
 
 /// The streams of one process and the requests that wait for its exit.
 #[derive(Debug, Default)]
@@ -19,7 +16,7 @@ pub(super) struct Process {
     /// Whether CloseIO was received, perhaps before the streams were attached.
     stdin_closed: bool,
     /// The Wait requests that are not answered yet.
-    waiters: Vec<Reply<Exit>>,
+    waiters: Vec<Reply<ProcessEnd>>,
 }
 
 impl Process {
@@ -78,16 +75,16 @@ impl Process {
 
     /// Keeps a request until the exit. Also drops requests of clients that have disconnected, so
     /// that a client that repeats Wait does not make the list grow.
-    pub(super) fn wait(&mut self, reply: Reply<Exit>) {
+    pub(super) fn wait(&mut self, reply: Reply<ProcessEnd>) {
         self.waiters.retain(|waiter| !oneshot::Sender::is_closed(waiter));
         self.waiters.push(reply);
     }
 
     /// Answers all requests that wait for the exit.
-    pub(super) fn answer_waiters(&mut self, exit: Exit) {
+    pub(super) fn answer_waiters(&mut self, end: ProcessEnd) {
         for waiter in self.waiters.drain(..) {
             // The client may have disconnected.
-            let _ = waiter.send(Ok(exit));
+            let _ = waiter.send(Ok(end));
         }
     }
 }

@@ -122,13 +122,14 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
 }
 
 impl State {
-    /// The pid in the shim's pid namespace, also after the exit; 0 if there never was a process.
+    /// The pid in the shim's pid namespace, also after the exit; `None` if there never was a
+    /// process.
     #[must_use]
-    pub fn pid(&self) -> i32 {
+    pub fn pid(&self) -> Option<i32> {
         match self {
-            Self::Running { pid } => *pid,
-            Self::Stopped { exit } | Self::Deleting { exit: Some(exit) } => exit.pid,
-            Self::Added | Self::Starting | Self::Failed | Self::Deleting { exit: None } => 0,
+            Self::Running { pid } => Some(*pid),
+            Self::Stopped { exit } | Self::Deleting { exit: Some(exit) } => Some(exit.pid),
+            Self::Added | Self::Starting | Self::Failed | Self::Deleting { exit: None } => None,
         }
     }
 

@@ -255,7 +255,7 @@ proptest! {
             state = next;
             prop_assert!(started <= 1 && exited <= started);
             prop_assert_eq!(exited == 1, state.exit().is_some());
-            prop_assert_eq!(started == 1, state.pid() != 0);
+            prop_assert_eq!(started == 1, state.pid().is_some());
         }
     }
 }

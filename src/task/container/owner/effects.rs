@@ -24,8 +24,11 @@ impl Container {
             // These are effects of requests. The handler of the request performs them.
             Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete => {}
             Effect::ReportStarted => {
-                tracing::info!(id, pid = self.init_pid, "container started");
-                self.publish(TaskEvent::start(&id, self.init_pid));
+                // Init always exists here: a create or a restore has made it.
+                if let Some(pid) = self.init_pid {
+                    tracing::info!(id, pid, "container started");
+                    self.publish(TaskEvent::start(&id, pid));
+                }
                 self.publish_oom();
             }
             Effect::ReportStartedThenEnd(exit) => {
@@ -54,7 +57,7 @@ impl Container {
                 // An OOM kill during a start that failed has not been published yet, and the OOM
                 // event must precede the exit event.
                 self.publish_oom();
-                self.init.answer_waiters(exit);
+                self.init.answer_waiters(exit.into());
                 self.publish(TaskEvent::exit(&id, &id, exit));
             }
             // The method `deleted` publishes the event, because it also answers the requests.

@@ -7,11 +7,11 @@ use tokio::sync::oneshot;
 
 use super::{
     super::{
-        command::{Deleted, Reply},
+        command::{Deleted, ProcessEnd, Reply},
         create::{Created, Running},
         operations::Completion,
     },
-    Container, STARTING_GRACE, answer, unknown_exit,
+    Container, STARTING_GRACE, answer,
 };
 use crate::{
     bundle::Bundle,
@@ -22,6 +22,7 @@ use crate::{
         TaskError,
         io::ProcessIo,
         lifecycle::{
+            Denied,
             container::{Input, State},
             exec,
         },
@@ -94,7 +95,7 @@ impl Container {
     /// Handles the end of the create. Breaks if it failed.
     pub(super) fn created(
         &mut self,
-        reply: Reply<i32>,
+        reply: Reply<Option<i32>>,
         result: Result<Box<Created>, TaskError>,
     ) -> ControlFlow<()> {
         let made = match result {
@@ -105,8 +106,9 @@ impl Container {
                 answer(reply, Err(error));
                 // A failed create has removed what it had created, so these deletes have nothing to
                 // do.
+                let deleted = Deleted { pid: None, end: Some(ProcessEnd::unknown()) };
                 for joined in self.joined_deletes.drain(..) {
-                    answer(joined, Ok(Deleted { pid: 0, exit: Some(unknown_exit(0)) }));
+                    answer(joined, Ok(deleted));
                 }
                 return ControlFlow::Break(());
             }
@@ -140,7 +142,7 @@ impl Container {
 
     /// Records a new init, and begins to wait for its exit and for OOM kills.
     pub(super) fn watch(&mut self, running: Running) {
-        self.init_pid = running.child.pid;
+        self.init_pid = Some(running.child.pid);
         self.cgroup = running.cgroup;
         let bundle = Bundle::new(&self.request.bundle);
         self.operations.watch_init(running.child, self.cgroup.clone(), bundle);
@@ -154,7 +156,9 @@ impl Container {
     /// Handles the end of a start or restore.
     pub(super) fn started(&mut self, reply: Reply<i32>, result: Result<(), TaskError>) {
         self.apply(Input::StartEnded { ok: result.is_ok() });
-        answer(reply, result.map(|()| self.init_pid));
+        // A start that succeeded has an init, so this error is never sent.
+        let pid = self.init_pid.ok_or(Denied::NotCreated.into());
+        answer(reply, result.and(pid));
     }
 
     /// Handles the end of a restore.
@@ -191,11 +195,11 @@ impl Container {
             answer(reply, Err(error));
             return ControlFlow::Continue(());
         }
-        if matches!(self.state, State::Deleting { exit: None, .. }) && self.init_pid > 0 {
+        if let (State::Deleting { exit: None, .. }, Some(pid)) = (self.state, self.init_pid) {
             // Init was never started and has not been reaped. The runtime has killed init, so its
             // exit follows and must be reported before the delete. If the runtime has not killed
             // init, the delete would wait without end, so the shim kills it as well.
-            let _ = self.shared.reaper.signal(self.init_pid, Signal::SIGKILL);
+            let _ = self.shared.reaper.signal(pid, Signal::SIGKILL);
             self.reply_after_exit = Some(reply);
             return ControlFlow::Continue(());
         }
@@ -204,14 +208,15 @@ impl Container {
 
     /// Ends the container: frees its id, publishes the delete event and answers all deletes.
     pub(super) fn deleted(&mut self, reply: Reply<Deleted>) -> ControlFlow<()> {
-        let deleted = Deleted { pid: self.init_pid, exit: self.state.exit() };
+        let exit = self.state.exit();
+        let deleted = Deleted { pid: self.init_pid, end: exit.map(ProcessEnd::from) };
         self.apply(Input::DeleteEnded { ok: true });
         (self.forget)();
         if let Some(watched) = self.watched.take() {
             watched.deleted();
         }
         tracing::info!(id = self.request.id, "container deleted");
-        self.publish(TaskEvent::delete(&self.request.id, deleted.pid, deleted.exit));
+        self.publish(TaskEvent::delete(&self.request.id, deleted.pid, exit));
         for reply in self.joined_deletes.drain(..).chain([reply]) {
             answer(reply, Ok(deleted));
         }

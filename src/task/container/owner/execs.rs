@@ -4,11 +4,11 @@ use nix::sys::signal::Signal;
 
 use super::{
     super::{
-        command::{Command, Deleted, ExecRequest, Reply},
+        command::{Command, Deleted, ExecRequest, ProcessEnd, Reply},
         exec::Plan,
         process::Process,
     },
-    Container, answer, unknown_exit,
+    Container, answer,
 };
 use crate::{
     model::{Exit, ProcessId},
@@ -102,9 +102,10 @@ impl Container {
             (state, _) => {
                 let signal =
                     i32::try_from(signal).map_err(|_| TaskError::KillExec(nix::Error::EINVAL))?;
+                let pid = state.pid().ok_or(Denied::NotStarted)?;
                 // The reaper sends the signal, because it refuses a pid that it has reaped, which
                 // may now belong to another process.
-                reaper.raw_signal(state.pid(), signal).map_err(TaskError::KillExec)
+                reaper.raw_signal(pid, signal).map_err(TaskError::KillExec)
             }
         }
     }
@@ -167,7 +168,7 @@ impl Container {
                     exec.state = state;
                 }
                 // There will be no exit, so requests that wait for it are answered now.
-                exec.process.answer_waiters(unknown_exit(0));
+                exec.process.answer_waiters(ProcessEnd::unknown());
                 tracing::info!(id, exec_id, %error, "exec failed to start");
                 answer(reply, Err(error));
             }
@@ -185,7 +186,7 @@ impl Container {
             exec::step(exec.state, exec::Input::Exited(exit))
         {
             exec.state = state;
-            exec.process.answer_waiters(exit);
+            exec.process.answer_waiters(exit.into());
             tracing::info!(id = self.request.id, exec_id, status = exit.status(), "exec exited");
             self.publish(TaskEvent::exit(&self.request.id, exec_id, exit));
         }
@@ -194,7 +195,8 @@ impl Container {
     /// Handles the end of an exec's delete.
     pub(super) fn exec_deleted(&mut self, exec_id: &str, reply: Reply<Deleted>) {
         let Some(exec) = self.execs.remove(exec_id) else { return };
-        let deleted = Deleted { pid: exec.state.pid(), exit: exec.state.exit() };
+        let end = exec.state.exit().map(ProcessEnd::from);
+        let deleted = Deleted { pid: exec.state.pid(), end };
         for reply in exec.joined_deletes.into_iter().chain([reply]) {
             answer(reply, Ok(deleted));
         }
@@ -202,12 +204,12 @@ impl Container {
 }
 
 impl ExecEntry {
-    /// The exit that Wait returns at once; `None` if Wait must wait. An exec that failed to start
+    /// The end that Wait returns at once; `None` if Wait must wait. An exec that failed to start
     /// has no exit, so Wait returns 255, the status for an unknown exit.
-    pub(super) fn reported_exit(&self) -> Option<Exit> {
+    pub(super) fn reported_end(&self) -> Option<ProcessEnd> {
         match self.state {
-            exec::State::Failed => Some(unknown_exit(0)),
-            _ => self.state.exit(),
+            exec::State::Failed => Some(ProcessEnd::unknown()),
+            _ => self.state.exit().map(ProcessEnd::from),
         }
     }
 }

@@ -8,10 +8,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     ops::ControlFlow,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 
 use self::execs::ExecEntry;
 use super::{
@@ -20,7 +20,7 @@ use super::{
     process::Process,
 };
 use crate::{
-    model::{Ended, Exit, ObservedContainer, ProcessId},
+    model::{ObservedContainer, ProcessId},
     runc::{Cancel, Runc},
     task::{
         TaskError,
@@ -46,9 +46,6 @@ const STARTING_GRACE: Duration = Duration::from_secs(2);
 /// refused.
 const MAX_DEFERRED: usize = 256;
 
-/// The exit status that containerd uses if the real status is unknown.
-const UNKNOWN_STATUS: Ended = Ended::Code(255);
-
 /// Removes the container from the shim's containers, so that its id can be used again. It is a
 /// function, so that this module does not depend on the supervisor, which depends on it.
 pub(crate) type Forget = Box<dyn Fn() + Send>;
@@ -71,8 +68,8 @@ struct Container {
     /// Reports to the observer; `None` if the container is not observed.
     watched: Option<Arc<dyn ObservedContainer>>,
     init: Process,
-    /// Init's pid in the shim's pid namespace, also after its exit; 0 before init exists.
-    init_pid: i32,
+    /// Init's pid in the shim's pid namespace, also after its exit; `None` before init exists.
+    init_pid: Option<i32>,
     /// Init's cgroup; `None` before init exists, or if its cgroup was not found.
     cgroup: Option<Cgroup>,
     /// The number of OOM kills in the cgroup that were already reported or that happened before
@@ -103,13 +100,13 @@ enum Event {
 }
 
 /// Begins the create of a container and returns the container's async task. `reply` receives the
-/// pid of init (0 for a checkpoint) when the create has ended.
+/// pid of init (`None` for a checkpoint) when the create has ended.
 pub(crate) fn spawn(
     shared: Arc<Shared>,
     forget: Forget,
     request: CreateRequest,
     commands: mpsc::Receiver<Command>,
-    reply: oneshot::Sender<Result<i32, TaskError>>,
+    reply: Reply<Option<i32>>,
 ) -> impl Future<Output = ()> + Send {
     let request = Arc::new(request);
     let mut container = Container {
@@ -124,7 +121,7 @@ pub(crate) fn spawn(
         owns_pid_namespace: true,
         watched: None,
         init: Process::new(request.stdio.clone()),
-        init_pid: 0,
+        init_pid: None,
         cgroup: None,
         oom_kills_reported: 0,
         oom_event_pending: false,
@@ -287,12 +284,6 @@ impl Container {
             .get_mut(exec_id)
             .ok_or_else(|| TaskError::NoSuchProcess { exec_id: exec_id.to_owned() })
     }
-}
-
-/// An exit for requests that wait for a process that never ran, or for a container that was deleted
-/// during its create.
-fn unknown_exit(pid: i32) -> Exit {
-    Exit { timestamp: SystemTime::now(), pid, ended: UNKNOWN_STATUS }
 }
 
 /// Answers a request. A client that has disconnected needs no answer.

@@ -5,14 +5,14 @@ use std::{path::PathBuf, sync::Arc};
 use super::execs::ExecEntry;
 use super::{
     super::{
-        command::{Command, Deleted, Pid, Reply, Snapshot, Status},
+        command::{Command, Deleted, Pid, ProcessEnd, Reply, Snapshot, Status},
         operations::CheckpointTo,
     },
     Container, answer,
 };
 use crate::{
     bundle::Bundle,
-    model::{Exit, ProcessId},
+    model::ProcessId,
     runc::{CheckpointOptions, Runc},
     task::{
         TaskError,
@@ -69,18 +69,18 @@ impl Container {
     }
 
     /// Handles Wait: answers at once if the exit has been reported, otherwise when it is reported.
-    pub(super) fn wait(&mut self, process: &ProcessId, reply: Reply<Exit>) {
+    pub(super) fn wait(&mut self, process: &ProcessId, reply: Reply<ProcessEnd>) {
         if matches!(self.state, State::Creating) {
             return answer(reply, Err(Denied::NotCreated.into()));
         }
         let reported = match process {
-            ProcessId::Init => self.state.exit(),
+            ProcessId::Init => self.state.exit().map(ProcessEnd::from),
             ProcessId::Exec(exec_id) => {
-                self.execs.get(&**exec_id).and_then(ExecEntry::reported_exit)
+                self.execs.get(&**exec_id).and_then(ExecEntry::reported_end)
             }
         };
         match (reported, self.process(process)) {
-            (Some(exit), _) => answer(reply, Ok(exit)),
+            (Some(end), _) => answer(reply, Ok(end)),
             (None, Ok(process)) => process.wait(reply),
             (None, Err(error)) => answer(reply, Err(error)),
         }
