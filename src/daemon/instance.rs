@@ -67,7 +67,7 @@ pub enum InstanceError {
     /// The daemon that was to be replaced is still there after SIGKILL.
     #[error("the daemon with pid {pid} still runs after SIGKILL")]
     Stays {
-        /// The pid of that daemon, from its pid file; 0 if it could not be read.
+        /// The pid of that daemon, from its pid file.
         pid: i32,
     },
     /// A system call failed while the instance was claimed.
@@ -121,16 +121,16 @@ pub fn claim(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
         .create(directory)
         .map_err(failed("create", directory))?;
     let pid_file = socket.with_extension("pid");
-    let mut lock = lock(&pid_file)?;
-    if lock.is_none() {
-        let pid = pid_of(&pid_file)?;
-        if !force {
-            return Ok(Claim::Theirs(pid));
+    let lock = match lock(&pid_file)? {
+        Some(lock) => lock,
+        None => {
+            let pid = pid_of(&pid_file)?;
+            if !force {
+                return Ok(Claim::Theirs(pid));
+            }
+            end(pid, &pid_file)?.ok_or(InstanceError::Stays { pid })?
         }
-        lock = end(pid, &pid_file)?;
-    }
-    let lock =
-        lock.ok_or_else(|| InstanceError::Stays { pid: pid_of(&pid_file).unwrap_or_default() })?;
+    };
     // The file may still have the pid of a daemon that was killed.
     lock.set_len(0)
         .and_then(|()| writeln!(&*lock, "{}", std::process::id()))

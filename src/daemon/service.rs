@@ -79,7 +79,7 @@ impl registry::Registry for Service {
         _: api::PingRequest,
     ) -> ttrpc::Result<api::PingResponse> {
         Ok(api::PingResponse {
-            pid: i32::try_from(std::process::id()).unwrap_or_default(),
+            pid: std::process::id().cast_signed(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started_ns: self.started_ns,
             ..Default::default()

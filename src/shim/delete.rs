@@ -17,12 +17,7 @@ use containerd_shim_protos::{
 
 use super::{Outcome, args::Arguments, one_line, socket::Socket};
 use crate::{
-    bundle::Bundle,
-    model::{Ended, Exit},
-    observe::node,
-    publish::timestamp,
-    reaper::Reaper,
-    runc::Runc,
+    bundle::Bundle, model::Ended, observe::node, publish::timestamp, reaper::Reaper, runc::Runc,
     task::rootfs,
 };
 
@@ -47,12 +42,14 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     if let Some(socket) = bundle.address().as_deref().and_then(Socket::at) {
         socket.remove_if_dead();
     }
-    let pid = bundle.init_pid().unwrap_or_default();
-    let exit = bundle.exit().unwrap_or(Exit { timestamp: SystemTime::now(), pid, ended: KILLED });
+    let exit = bundle.exit();
+    let pid = exit.map(|exit| exit.pid).or_else(|| bundle.init_pid());
+    let (ended, time) =
+        exit.map_or((KILLED, SystemTime::now()), |exit| (exit.ended, exit.timestamp));
     let response = DeleteResponse {
-        pid: u32::try_from(exit.pid).unwrap_or_default(),
-        exit_status: exit.status(),
-        exited_at: MessageField::some(timestamp(exit.timestamp)),
+        pid: pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
+        exit_status: ended.status(),
+        exited_at: MessageField::some(timestamp(time)),
         ..Default::default()
     };
     let mut stdout = io::stdout();

@@ -180,7 +180,7 @@ impl Detector {
     /// [`DetectorError::Start`] if the thread or its descriptors could not be made.
     pub fn over(source: Box<dyn Source>) -> Result<(Self, Receivers), DetectorError> {
         let inbox = Arc::new(Inbox::new().map_err(DetectorError::Start)?);
-        let pid = i32::try_from(std::process::id()).unwrap_or_default();
+        let pid = std::process::id().cast_signed();
         let pipeline = Pipeline::new(source, pid).map_err(DetectorError::Start)?;
         let (senders, receivers) = Senders::new();
         let commands = inbox.clone();

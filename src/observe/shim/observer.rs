@@ -222,7 +222,7 @@ impl Observer {
 /// which no other run of a shim has.
 fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
     let boot = boot_id()?;
-    let pid = i32::try_from(std::process::id()).unwrap_or_default();
+    let pid = std::process::id().cast_signed();
     let me = process::identify(pid).ok_or(std::io::ErrorKind::NotFound)?;
     Ok((me, Identity { shim_id: shim_id.to_owned(), epoch: me.entity_id(boot).to_string(), boot }))
 }
