@@ -67,16 +67,18 @@ int lookout_on_exec(__u64 *context)
 	const struct lookout_member *member = member_of(task);
 	struct lookout_target *target;
 	struct scratch *work;
-	__u32 zero = 0;
+	__u32 zero = 0, used;
+	__u64 call = 0;
 	void *ring;
-	__u32 used;
 
 	target = target_of(task, member);
 	if (!target)
 		return 0;
-	/* A process that came into the container, or left a tree for it. */
-	if (!member || member->target != target->id)
-		enter(target, task, NULL, 0);
+	if (member && member->target == target->id)
+		call = member->call;
+	else
+		/* A process that came into the container, or left a tree for it. */
+		enter(target, task, NULL, 0, 0, 0);
 	ring = begin_record(target);
 	work = bpf_map_lookup_elem(&scratch, &zero);
 	if (!ring || !work)
@@ -91,7 +93,11 @@ int lookout_on_exec(__u64 *context)
 	if (used > BYTES_MAX)
 		goto lost;
 	fill_process_header(&work->exec.header, LOOKOUT_EXEC, sizeof(work->exec) + used, task,
-			    target);
+			    target, call);
+	if (member && member->target == target->id && (member->flags & LOOKOUT_BORN_MEMBER))
+		work->exec.header.flags |= LOOKOUT_BORN;
+	if (call && by_place(task) == target)
+		work->exec.header.flags |= LOOKOUT_INSIDE;
 	fill_lineage(&work->exec.lineage, task, member, target);
 	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used,
 				wakeup_flags(target, work->exec.header.at_ns)))

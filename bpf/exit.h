@@ -114,6 +114,7 @@ int lookout_on_exit(__u64 *context)
 	const struct lookout_member *member;
 	struct lookout_target *target;
 	struct lookout_exit *record;
+	__u64 call = 0;
 
 	if (signal->live.counter != 0)
 		return 0;
@@ -126,14 +127,17 @@ int lookout_on_exit(__u64 *context)
 	 */
 	if (target && exit_already_seen(task))
 		return 0;
-	if (member)
+	if (member) {
+		if (target && member->target == target->id)
+			call = member->call;
 		leave(task->tgid);
+	}
 	if (!target)
 		return 0;
 	record = reserve(target, sizeof(*record));
 	if (!record)
 		return 0;
-	fill_group_header(&record->header, LOOKOUT_EXIT, sizeof(*record), task, target);
+	fill_group_header(&record->header, LOOKOUT_EXIT, sizeof(*record), task, target, call);
 	/*
 	 * The same choice as wait_task_zombie(). The leader's exit_code was set in the leader's own
 	 * do_exit(), perhaps long before this thread's.

@@ -39,6 +39,7 @@ static long (*bpf_map_update_elem)(void *map, const void *key, const void *value
 				   __u64 flags) = (void *)2;
 static long (*bpf_map_delete_elem)(void *map, const void *key) = (void *)3;
 static __u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static __u64 (*bpf_get_current_pid_tgid)(void) = (void *)14;
 static long (*bpf_get_current_comm)(void *to, __u32 size) = (void *)16;
 /* Since Linux 5.12 in tracing programs. */
 static __u64 (*bpf_get_socket_cookie)(void *socket) = (void *)46;

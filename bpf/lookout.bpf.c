@@ -14,6 +14,7 @@
 #include "fork.h"
 #include "exec.h"
 #include "exit.h"
+#include "call.h"
 #include "tcp.h"
 #include "udp.h"
 

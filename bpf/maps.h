@@ -75,6 +75,27 @@ struct {
 	__type(value, struct lookout_member);
 } members SEC(".maps");
 
+/*
+ * From a thread that spawns a runtime at this moment, to the call. The child is a member with this
+ * call before it runs, and so is everything that it forks.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LOOKOUT_SLOTS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct lookout_call);
+} spawners SEC(".maps");
+
+/* The calls of runtimes that last, by lookout_call.id. The value is the slot of the shim. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u64);
+	__type(value, __u32);
+} calls SEC(".maps");
+
 /* The number of counted entries of `members`, under key 0. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -96,16 +96,19 @@ static __always_inline void fill_header(struct lookout_header *header, __u32 kin
 	header->target = target->id;
 	header->at_ns = bpf_ktime_get_ns();
 	header->lost = target->lost;
+	header->call = 0;
+	header->flags = 0;
 }
 
 /* Also fills in the thread group, with its tgid in the pid namespace of the ring's owner. */
 static __always_inline void fill_group_header(struct lookout_header *header, __u32 kind,
 					      __u32 length, struct task_struct *task,
-					      struct lookout_target *target)
+					      struct lookout_target *target, __u64 call)
 {
 	struct task_struct *leader = task->group_leader;
 
 	fill_header(header, kind, length, target);
+	header->call = call;
 	header->start_ns = leader->start_boottime;
 	header->tgid = tgid_in_namespace(leader, target->pid_namespace);
 	header->vpid = 0;
@@ -114,9 +117,9 @@ static __always_inline void fill_group_header(struct lookout_header *header, __u
 /* Also fills in its tgid in its own pid namespace. */
 static __always_inline void fill_process_header(struct lookout_header *header, __u32 kind,
 						__u32 length, struct task_struct *task,
-						struct lookout_target *target)
+						struct lookout_target *target, __u64 call)
 {
-	fill_group_header(header, kind, length, task, target);
+	fill_group_header(header, kind, length, task, target, call);
 	header->vpid = innermost_pid(task);
 }
 

@@ -157,7 +157,7 @@ static __always_inline void emit_port(struct lookout_target *target, struct sock
 	__builtin_memset(record, 0, sizeof(*record));
 	if (kind == LOOKOUT_LISTEN) {
 		fill_process_header(&record->header, kind, sizeof(*record),
-				    bpf_get_current_task_btf(), target);
+				    bpf_get_current_task_btf(), target, 0);
 		record->inode = inode_of(socket);
 	} else {
 		fill_header(&record->header, kind, sizeof(*record), target);

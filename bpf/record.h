@@ -55,6 +55,16 @@ enum lookout_flag {
 	LOOKOUT_UDP = 64,
 };
 
+enum lookout_header_flag {
+	/* fork, exec: the process was forked by a process of the same target */
+	LOOKOUT_BORN = 1,
+	/*
+	 * exec, of a process with a call: the process is in the cgroup or in a pid namespace of the
+	 * target
+	 */
+	LOOKOUT_INSIDE = 2,
+};
+
 /* The first part of every record. */
 struct lookout_header {
 	/* enum lookout_kind */
@@ -75,6 +85,13 @@ struct lookout_header {
 	 * tgid in the innermost pid namespace of the process; 0 for an exit, which does not need it
 	 */
 	__u32 vpid;
+	/*
+	 * the runtime call that the process descends from: the low half of lookout_call.id; 0 if it
+	 * descends from none
+	 */
+	__u32 call;
+	/* enum lookout_header_flag */
+	__u32 flags;
 };
 
 /*
@@ -202,16 +219,23 @@ struct lookout_target {
 	__u32 is_tree;
 };
 
-enum lookout_counted {
-	/* the value of `population` */
+enum lookout_member_flag {
+	/* the entry is counted in `population` */
 	LOOKOUT_IN_POPULATION = 1,
-	/* lookout_target.members */
+	/* the entry is counted in lookout_target.members */
 	LOOKOUT_IN_TARGET = 2,
+	/* a shim: its threads may have entries in `spawners` */
+	LOOKOUT_SPAWNS = 4,
+	/* the thread group was forked by a member of the same target */
+	LOOKOUT_BORN_MEMBER = 8,
 };
 
 /*
  * Value of the map `members`; the key is a tgid. It names the target that reported a thread group
  * first. The thread group stays with that target, and so do all thread groups that it forks.
+ *
+ * A process of a runtime call has an entry before its container has a target. Then `target` is 0,
+ * and no target gets the process while the call lasts.
  */
 struct lookout_member {
 	/*
@@ -219,14 +243,30 @@ struct lookout_member {
 	 * that user space made, which knows the start in clock ticks only
 	 */
 	__u64 start_ns;
-	/* lookout_target.id */
+	/* lookout_target.id; 0 if there is none */
 	__u64 target;
+	/* lookout_call.id of the runtime call that the process descends from; 0 if none */
+	__u64 call;
 	/* start of the forker's leader, in nanoseconds since boot; 0 if the fork was not seen */
 	__u64 forker_start_ns;
 	/* tgid of the forker; 0 if the fork was not seen */
 	__u32 forker_tgid;
-	/* the counts from which the end of the entry is subtracted: enum lookout_counted */
-	__u32 counted;
+	/* enum lookout_member_flag */
+	__u32 flags;
+};
+
+/*
+ * A call of the OCI runtime by a shim: the context of lookout_call(), and the value of the map
+ * `spawners`, whose key is the pid of a thread.
+ */
+struct lookout_call {
+	/*
+	 * never reused while programs know it: the shim's slot in the high half, a number of the
+	 * shim's own in the low half; 0 ends the spawning
+	 */
+	__u64 id;
+	/* lookout_target.id of the container; 0 if it has no target yet */
+	__u64 target;
 };
 
 /* Value of the map `owners`; the key is a slot. Identifies a process of the node. */

@@ -114,6 +114,12 @@ static __always_inline struct lookout_member *member_of(struct task_struct *task
 	return member;
 }
 
+/* Whether no target may get the processes of a call: its container has no target yet. */
+static __always_inline int is_withheld(__u64 target, __u64 call)
+{
+	return call && !target && bpf_map_lookup_elem(&calls, &call);
+}
+
 /*
  * The target of a task that is a member of `home`, NULL if it is no member. A process stays with
  * the container that reported it first, into whatever cgroup or namespace it moves. A tree is left
@@ -133,7 +139,11 @@ static __always_inline struct lookout_target *choose(struct lookout_target *home
 static __always_inline struct lookout_target *target_of(struct task_struct *task,
 							const struct lookout_member *member)
 {
-	return choose(member ? bpf_map_lookup_elem(&targets, &member->target) : NULL, task);
+	if (!member)
+		return by_place(task);
+	if (is_withheld(member->target, member->call))
+		return NULL;
+	return choose(bpf_map_lookup_elem(&targets, &member->target), task);
 }
 
 static __always_inline void count_lost(struct lookout_target *target)
@@ -147,24 +157,25 @@ static __always_inline void leave(__u32 tgid)
 	struct lookout_member *member = bpf_map_lookup_elem(&members, &tgid);
 	struct lookout_target *target;
 	__u32 zero = 0, *total;
-	__u32 counted;
+	__u32 flags;
 
 	if (!member)
 		return;
-	counted = member->counted;
+	flags = member->flags;
 	target = bpf_map_lookup_elem(&targets, &member->target);
 	/* Only the program that deletes the entry subtracts it. */
 	if (bpf_map_delete_elem(&members, &tgid))
 		return;
 	total = bpf_map_lookup_elem(&population, &zero);
-	if (total && (counted & LOOKOUT_IN_POPULATION))
+	if (total && (flags & LOOKOUT_IN_POPULATION))
 		__sync_fetch_and_add(total, -1);
-	if (target && (counted & LOOKOUT_IN_TARGET))
+	if (target && (flags & LOOKOUT_IN_TARGET))
 		__sync_fetch_and_add(&target->members, -1);
 }
 
 /*
- * Makes a thread group a member of a target, in place of an earlier entry of the same tgid.
+ * Makes a thread group a member of a target, in place of an earlier entry of the same tgid. The
+ * target is NULL for a process of a call whose container has no target yet.
  *
  * A target may have as many members as the map has free entries. So the first target that forks
  * without end gets half of the map, the second a third, and there is always room for the members of
@@ -173,27 +184,34 @@ static __always_inline void leave(__u32 tgid)
  * seen == delivered + lost still holds.
  */
 static __always_inline void enter(struct lookout_target *target, struct task_struct *task,
-				  struct task_struct *forker, __u32 forker_tgid)
+				  struct task_struct *forker, __u32 forker_tgid, __u64 call,
+				  __u32 born)
 {
 	struct lookout_member member = {
 		.start_ns = task->group_leader->start_boottime,
-		.target = target->id,
+		.target = target ? target->id : 0,
+		.call = call,
 		.forker_start_ns = forker ? forker->start_boottime : 0,
 		.forker_tgid = forker_tgid,
-		.counted = LOOKOUT_IN_POPULATION | LOOKOUT_IN_TARGET,
+		.flags = LOOKOUT_IN_POPULATION | (target ? LOOKOUT_IN_TARGET : 0) |
+			 (born ? LOOKOUT_BORN_MEMBER : 0),
 	};
 	__u32 tgid = task->tgid, zero = 0;
 	__u32 *total = bpf_map_lookup_elem(&population, &zero);
+	__u32 used = target ? target->members : 0;
 
 	leave(tgid);
-	if (!total || target->members >= LOOKOUT_MEMBERS - *total ||
-	    bpf_map_update_elem(&members, &tgid, &member, BPF_NOEXIST)) {
-		__sync_fetch_and_add(&target->seen, 1);
-		count_lost(target);
+	if (total && used < LOOKOUT_MEMBERS - *total &&
+	    !bpf_map_update_elem(&members, &tgid, &member, BPF_NOEXIST)) {
+		__sync_fetch_and_add(total, 1);
+		if (target)
+			__sync_fetch_and_add(&target->members, 1);
 		return;
 	}
-	__sync_fetch_and_add(total, 1);
-	__sync_fetch_and_add(&target->members, 1);
+	if (target) {
+		__sync_fetch_and_add(&target->seen, 1);
+		count_lost(target);
+	}
 }
 
 #endif

@@ -25,7 +25,7 @@ pub use event::{
 pub use exit::Exit;
 pub use file::FileId;
 pub use lineage::Lineage;
-pub use observation::{ContainerObserver, NewContainer, ObservedContainer};
+pub use observation::{ContainerObserver, NewContainer, ObservedContainer, RuntimeCall};
 pub use port::{Endpoint, Owner, Port, Scope, Transport};
 pub use process::{
     Args, EntityId, Image, Origin, Parent, Process, ProcessKey, StartTicks, TICKS_PER_SECOND,

@@ -23,9 +23,10 @@ pub trait ObservedContainer: Send + Sync + fmt::Debug {
     /// events are observed, or when waiting for that takes too long.
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// The runtime was spawned as process `pid` to run `runc exec` for `exec_id`. Called directly
-    /// after the spawn, so that the children of the runtime can be attributed to the exec.
-    fn runtime_exec(&self, exec_id: &str, pid: i32);
+    /// The runtime will be called; to make the process of `exec_id`, or for another purpose. The
+    /// call has ended when the value is dropped. For an exec that is after
+    /// [`exec_started`](Self::exec_started).
+    fn runtime_call(&self, exec_id: Option<&str>) -> Box<dyn RuntimeCall>;
 
     /// The pid of an exec's process is known. The process may have had events before.
     fn exec_started(&self, exec_id: &str, pid: i32);
@@ -42,6 +43,16 @@ pub trait ObservedContainer: Send + Sync + fmt::Debug {
 
     /// The container was deleted. This is the last call.
     fn deleted(&self);
+}
+
+/// One call of the OCI runtime, from before its spawn until it has ended.
+pub trait RuntimeCall: Send + Sync + fmt::Debug {
+    /// The calling thread is about to spawn the runtime. From here on the children of this thread
+    /// are processes of the call.
+    fn spawn_begins(&self);
+
+    /// The spawn is over. `pid` is the runtime, `None` if it was not spawned.
+    fn spawn_ended(&self, pid: Option<i32>);
 }
 
 /// The facts about a container that are known before it is created.

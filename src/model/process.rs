@@ -250,9 +250,18 @@ pub enum Origin {
     /// A process that entered the container from outside, without containerd: by nsenter, or from a
     /// debug container.
     Injected,
+    /// A process that the runtime started in the container beside the container's own programs: a
+    /// hook of the OCI specification.
+    Hook,
+    /// A process of the container that came into it in a way that could not be found out.
+    Unknown,
 }
 
 impl Origin {
+    /// All origins.
+    pub const ALL: [Self; 6] =
+        [Self::Init, Self::Exec, Self::Descendant, Self::Injected, Self::Hook, Self::Unknown];
+
     /// The name of the origin in events, filters and annotations.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -261,6 +270,8 @@ impl Origin {
             Self::Exec => "exec",
             Self::Descendant => "descendant",
             Self::Injected => "injected",
+            Self::Hook => "hook",
+            Self::Unknown => "unknown",
         }
     }
 }

@@ -52,6 +52,23 @@ impl TargetId {
     }
 }
 
+/// The number of a call of the OCI runtime, within one shim. Never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct CallId(pub u32);
+
+/// Where a process comes from, by facts that a container cannot choose: the eBPF programs copy them
+/// from the process that forks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// The call of the OCI runtime that the process descends from; `None` if it descends from none.
+    pub call: Option<CallId>,
+    /// Whether a process of the same target forked the process.
+    pub is_born: bool,
+    /// At an exec of a process with a call: whether the process is in the cgroup or in a pid
+    /// namespace of the target.
+    pub is_inside: bool,
+}
+
 /// One fact that a source delivers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Record {
@@ -65,6 +82,8 @@ pub enum Record {
         grade: Grade,
         /// The process. Its start is `None` if the source could not read it.
         key: ProcessKey,
+        /// Where the process comes from; `None` if the source does not know.
+        provenance: Option<Provenance>,
         /// What happened to the process.
         what: What,
     },

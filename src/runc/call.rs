@@ -19,7 +19,10 @@ use super::{
     error::{Reason, RuntimeError},
     log,
 };
-use crate::{model::Exit, sys::process::SpawnAttr};
+use crate::{
+    model::{Exit, RuntimeCall},
+    sys::process::SpawnAttr,
+};
 
 /// Cancels a call: the runtime's whole process group is killed. Clones cancel the same call.
 #[derive(Debug, Clone, Default)]
@@ -46,12 +49,10 @@ pub(super) struct Call<'a> {
     /// Time after which the runtime is killed; `None` waits without a limit.
     pub(super) deadline: Option<Duration>,
     pub(super) cancel: Option<&'a Cancel>,
-    /// Called with the runtime's pid as soon as the runtime is spawned.
-    pub(super) spawned: Option<&'a OnSpawn<'a>>,
+    /// Reports the spawn to the observer; with `None` the call reports itself as one that makes no
+    /// process, if the container is observed.
+    pub(super) observed: Option<&'a dyn RuntimeCall>,
 }
-
-/// A callback that receives the pid of a process.
-pub type OnSpawn<'a> = dyn Fn(i32) + Send + Sync + 'a;
 
 impl<'a> Call<'a> {
     pub(super) fn new(verb: &'static str) -> Self {
@@ -62,7 +63,7 @@ impl<'a> Call<'a> {
             stdio_is_containers: false,
             deadline: None,
             cancel: None,
-            spawned: None,
+            observed: None,
         }
     }
 }
@@ -91,11 +92,20 @@ impl Runc {
             oom_score_adj: self.oom_score_adj,
             ..SpawnAttr::default()
         };
-        let mut child =
-            self.reaper.spawn(&mut command, attr).map_err(|source| self.spawn_error(source))?;
-        if let Some(spawned) = call.spawned {
-            spawned(child.pid);
+        // Dropped when the call has ended, also if this future is dropped before.
+        let own = match call.observed {
+            Some(_) => None,
+            None => self.observer.get().map(|container| container.runtime_call(None)),
+        };
+        let observed = call.observed.or(own.as_deref());
+        if let Some(observed) = observed {
+            observed.spawn_begins();
         }
+        let spawned = self.reaper.spawn(&mut command, attr);
+        if let Some(observed) = observed {
+            observed.spawn_ended(spawned.as_ref().ok().map(|child| child.pid));
+        }
+        let mut child = spawned.map_err(|source| self.spawn_error(source))?;
         // `command` holds the shim's copies of the child's descriptors. While they are open, a
         // reader of the container's output never sees the end of the stream.
         drop(command);

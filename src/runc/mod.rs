@@ -18,15 +18,18 @@ mod options;
 mod path;
 mod verbs;
 
-pub use call::{Cancel, OnSpawn};
+pub use call::Cancel;
 pub use error::{Reason, RuntimeError};
 pub use options::{CheckpointOptions, Options, OptionsError};
 pub use path::{NotFound, find};
 pub use verbs::{Checkpoint, Create, Exec, Restore};
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
-use crate::reaper::Reaper;
+use crate::{model::ObservedContainer, reaper::Reaper};
 
 /// The OCI runtime of one container: its binary, its options, and the paths of its state and of its
 /// log.
@@ -39,4 +42,6 @@ pub struct Runc {
     systemd_cgroup: bool,
     oom_score_adj: Option<i32>,
     reaper: Reaper,
+    /// Receives each call; empty if the container is not observed.
+    observer: OnceLock<Arc<dyn ObservedContainer>>,
 }

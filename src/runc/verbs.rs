@@ -5,17 +5,21 @@ use std::{
     fs, io,
     os::fd::OwnedFd,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use super::{
     Runc,
-    call::{Call, Cancel, OnSpawn},
+    call::{Call, Cancel},
     error::{Reason, RuntimeError},
     options::{CheckpointOptions, Options},
     path,
 };
-use crate::reaper::Reaper;
+use crate::{
+    model::{ObservedContainer, RuntimeCall},
+    reaper::Reaper,
+};
 
 /// Directory of the runtime's state, unless an option names another one. containerd's own shims use
 /// the same.
@@ -51,8 +55,8 @@ pub struct Exec<'a> {
     pub console_socket: Option<&'a Path>,
     /// The descriptors 0, 1 and 2 of the process, as in [`Create::stdio`].
     pub stdio: [Option<OwnedFd>; 3],
-    /// Called with the runtime's pid directly after the spawn.
-    pub spawned: Option<&'a OnSpawn<'a>>,
+    /// Reports the call to the observer; `None` if the container is not observed.
+    pub observed: Option<&'a dyn RuntimeCall>,
 }
 
 /// The arguments of the verb `checkpoint`, in addition to the [`CheckpointOptions`].
@@ -103,7 +107,14 @@ impl Runc {
             systemd_cgroup: options.systemd_cgroup,
             oom_score_adj,
             reaper,
+            observer: OnceLock::new(),
         })
+    }
+
+    /// Reports each further call to the observer of the container.
+    pub fn report_calls(&self, to: Arc<dyn ObservedContainer>) {
+        // A container has one observer for its whole life.
+        let _ = self.observer.set(to);
     }
 
     /// The absolute path of the runtime's binary.
@@ -159,7 +170,7 @@ impl Runc {
         with: Exec<'_>,
         cancel: &Cancel,
     ) -> Result<(), RuntimeError> {
-        let mut call = Call { cancel: Some(cancel), spawned: with.spawned, ..Call::new("exec") };
+        let mut call = Call { cancel: Some(cancel), observed: with.observed, ..Call::new("exec") };
         call.push("--process", with.process);
         call.console(with.console_socket, with.stdio);
         call.arguments.push("--detach".into());

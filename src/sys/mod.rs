@@ -5,6 +5,7 @@
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
+        pub mod bpf;
         pub mod eventfd;
         pub mod fd;
         pub mod idmap;

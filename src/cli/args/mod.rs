@@ -303,6 +303,10 @@ pub(super) enum Origin {
     Descendant,
     /// A process that entered the container from outside.
     Injected,
+    /// A hook that the runtime ran in the container.
+    Hook,
+    /// A process whose way into the container could not be found out.
+    Unknown,
 }
 
 impl Origin {
@@ -313,6 +317,8 @@ impl Origin {
             Self::Exec => "exec",
             Self::Descendant => "descendant",
             Self::Injected => "injected",
+            Self::Hook => "hook",
+            Self::Unknown => "unknown",
         }
     }
 }

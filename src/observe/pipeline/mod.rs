@@ -62,6 +62,10 @@ pub(in crate::observe) struct Pipeline {
     held_reported_at: Instant,
 }
 
+/// How often the calls of the runtime are checked for one that lasts for too long, while records
+/// wait.
+const WAITING_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 struct Watched {
     target: Target,
     redactor: Option<Arc<Redactor>>,
@@ -86,9 +90,11 @@ struct Watched {
 
 impl Pipeline {
     pub(in crate::observe) fn new(source: Box<dyn Source>, shim_pid: i32) -> std::io::Result<Self> {
+        let mut tracker = Tracker::new(shim_pid);
+        tracker.set_knows_provenance(source.call_marker().is_some());
         Ok(Self {
+            tracker,
             source,
-            tracker: Tracker::new(shim_pid),
             ports: Ports::default(),
             reaped: process::Reaped::new()?,
             targets: BTreeMap::new(),
@@ -205,6 +211,7 @@ impl Pipeline {
     /// and a scan.
     pub(in crate::observe) fn replace(&mut self, source: Box<dyn Source>) {
         self.source = source;
+        self.tracker.set_knows_provenance(self.source.call_marker().is_some());
         let targets: Vec<TargetId> = self.targets.keys().copied().collect();
         for id in targets {
             let now = monotonic_ns();
@@ -271,13 +278,21 @@ impl Pipeline {
         }
     }
 
+    /// Reports the processes of calls of the runtime that have lasted for too long.
+    pub(in crate::observe) fn report_overdue_calls(&mut self) {
+        if self.tracker.has_waiting_records() {
+            self.call_tracker(Tracker::report_overdue);
+        }
+    }
+
     /// How long until the pipeline has work although nothing is readable; `None` if no such work is
     /// pending.
     fn recheck_after(&self) -> Option<Duration> {
         let held = self.tracker.awaits_done().then_some(HELD_AFTER);
         let is_pending = |watched: &Watched| watched.scan_pending || watched.is_dump_pending();
         let scan = self.targets.values().any(is_pending).then_some(MIN_SCAN_INTERVAL);
-        [held, scan, self.reaped.again_after()].into_iter().flatten().min()
+        let overdue = self.tracker.has_waiting_records().then_some(WAITING_CHECK_INTERVAL);
+        [held, scan, overdue, self.reaped.again_after()].into_iter().flatten().min()
     }
 
     /// Calls the tracker with a fact that is not a record, such as a reaped exit, and runs the

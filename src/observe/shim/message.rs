@@ -9,7 +9,10 @@
 //!   └ Query     a question that has a reply
 //! ```
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+};
 
 use tokio::sync::oneshot;
 
@@ -17,7 +20,10 @@ use super::service::{LiveProcesses, OpenPorts};
 use crate::{
     config::Settings,
     model::{Container, Exit, ProcessId},
-    observe::track::idle::Input,
+    observe::{
+        record::{CallId, TargetId},
+        track::idle::Input,
+    },
 };
 
 /// Identifies a container within one shim. Ids of containers can be reused, serials cannot.
@@ -44,6 +50,8 @@ pub(super) enum Deferred {
 pub(super) enum Cause {
     /// Init exists; the container is observed from here on.
     Created(Box<Created>),
+    /// The runtime is about to be called, to make the process of the exec if there is one.
+    CallBegan { serial: Serial, call: CallId, exec_id: Option<Arc<str>> },
     /// The process `pid` is a child of the shim that runs `runc exec` for this exec.
     RuntimeExec { serial: Serial, exec_id: Arc<str>, pid: i32 },
     /// The process of an exec has this pid.
@@ -62,6 +70,8 @@ pub(super) struct Created {
     /// The container was restored from a checkpoint, so its program runs already.
     pub(super) restored: bool,
     pub(super) owns_pid_namespace: bool,
+    /// Set when the source watches the container.
+    pub(super) target: Arc<OnceLock<TargetId>>,
     /// The path of its OCI runtime.
     pub(super) runtime: PathBuf,
     /// The time of the last input of init, which the async thread writes.
@@ -76,6 +86,8 @@ pub(super) struct Created {
 pub(super) enum Outcome {
     /// The shim has reaped init or the process of an exec.
     Exited { serial: Serial, process: ProcessId, exit: Exit },
+    /// A call of the runtime has ended, and the pid of the process that it made is known.
+    CallEnded { serial: Serial, call: CallId },
     /// The shim's pipes of init or of an exec have reached their end.
     OutputEnded { serial: Serial, process: ProcessId },
     /// Init of an idle container had input.

@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -33,12 +33,14 @@ use crate::{
     linux::{boot_id, process},
     model::{
         Capability, Container, ContainerObserver, Exit, Kubernetes, NewContainer,
-        ObservedContainer, ProcessId, ProcessKey,
+        ObservedContainer, ProcessId, ProcessKey, RuntimeCall,
     },
     observe::{
         capability::Capabilities,
         encode::{Clock, Identity},
         pipeline::Inbox,
+        record::{CallId, TargetId},
+        source::CallMarker,
         stream::{EventLog, Limits},
         track::idle::Input,
     },
@@ -183,6 +185,8 @@ impl Observer {
                 settings: settings.clone(),
                 helpers: self.inner.helpers.clone(),
                 capabilities: Mutex::default(),
+                call_marker: Mutex::default(),
+                calls: AtomicU32::new(0),
             });
             actor::start(shared.clone())?;
             let service = Service::new(shared.event_log.clone(), shared.clone());
@@ -260,6 +264,7 @@ impl ContainerObserver for Observer {
             container,
             settings,
             owns_pid_namespace,
+            target: Arc::default(),
             runtime,
             input,
         }))
@@ -274,14 +279,61 @@ struct Handle {
     container: Container,
     settings: Arc<Settings>,
     owns_pid_namespace: bool,
+    target: Arc<OnceLock<TargetId>>,
     runtime: PathBuf,
     input: Arc<Input>,
+}
+
+/// One call of the runtime for an observed container. Its drop is the end of the call.
+#[derive(Debug)]
+struct Call {
+    shared: Arc<Shared>,
+    serial: Serial,
+    id: CallId,
+    exec_id: Option<Arc<str>>,
+    target: Option<TargetId>,
+    /// `None` if the source cannot mark processes.
+    marker: Option<Arc<dyn CallMarker>>,
 }
 
 impl Handle {
     fn send(&self, message: impl Into<Message>) {
         // The inbox is closed if the observer thread has failed. That was reported already.
         drop(self.shared.inbox.put(message.into()));
+    }
+}
+
+impl RuntimeCall for Call {
+    fn spawn_begins(&self) {
+        if let Some(marker) = &self.marker
+            && let Err(error) = marker.spawn_begins(self.id, self.target)
+        {
+            tracing::warn!(
+                %error,
+                "the processes of a runtime could not be marked; some may be reported as the \
+                 container's"
+            );
+        }
+    }
+
+    fn spawn_ended(&self, pid: Option<i32>) {
+        if let Some(marker) = &self.marker {
+            marker.spawn_ended();
+        }
+        if let (Some(exec_id), Some(pid)) = (self.exec_id.clone(), pid) {
+            let cause = Cause::RuntimeExec { serial: self.serial, exec_id, pid };
+            drop(self.shared.inbox.put(cause.into()));
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if let Some(marker) = &self.marker {
+            marker.ended(self.id);
+        }
+        let ended = Outcome::CallEnded { serial: self.serial, call: self.id };
+        drop(self.shared.inbox.put(ended.into()));
     }
 }
 
@@ -295,6 +347,7 @@ impl ObservedContainer for Handle {
             init,
             restored,
             owns_pid_namespace: self.owns_pid_namespace,
+            target: self.target.clone(),
             runtime: self.runtime.clone(),
             input: self.input.clone(),
             watched,
@@ -310,8 +363,17 @@ impl ObservedContainer for Handle {
         })
     }
 
-    fn runtime_exec(&self, exec_id: &str, pid: i32) {
-        self.send(Cause::RuntimeExec { serial: self.serial, exec_id: exec_id.into(), pid });
+    fn runtime_call(&self, exec_id: Option<&str>) -> Box<dyn RuntimeCall> {
+        // Relaxed: the numbers only have to differ. 0 is no call.
+        let number = self.shared.calls.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
+        let (serial, id, exec_id) =
+            (self.serial, CallId(number.max(1)), exec_id.map(<Arc<str>>::from));
+        let (shared, marker) = (self.shared.clone(), self.shared.call_marker());
+        // Put into the inbox before the spawn, so that it is processed before the records of the
+        // call.
+        self.send(Cause::CallBegan { serial, call: id, exec_id: exec_id.clone() });
+        let target = self.target.get().copied();
+        Box::new(Call { shared, serial, id, exec_id, target, marker })
     }
 
     fn exec_started(&self, exec_id: &str, pid: i32) {

@@ -1,6 +1,6 @@
 //! The state that the observer thread and the shim's async thread share.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, atomic::AtomicU32};
 
 use futures::future::BoxFuture;
 use tokio::sync::oneshot;
@@ -13,7 +13,7 @@ use crate::{
     clock::{monotonic_ns, realtime_offset_ns},
     config::Settings,
     model::{Backend, Body, Capability, Event, Gap, Grade, Stage},
-    observe::{capability::Capabilities, pipeline::Inbox, stream::EventLog},
+    observe::{capability::Capabilities, pipeline::Inbox, source::CallMarker, stream::EventLog},
 };
 
 /// Runs the helpers of the node: processes that do for all shims what no shim should do itself,
@@ -43,6 +43,10 @@ pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
     pub(super) helpers: Arc<dyn Helpers>,
     pub(super) capabilities: Mutex<Vec<Capability>>,
+    /// Marks the processes of runtimes; `None` while no source is open, and if the source cannot.
+    pub(super) call_marker: Mutex<Option<Arc<dyn CallMarker>>>,
+    /// The number of the last call of a runtime.
+    pub(super) calls: AtomicU32,
 }
 
 impl Shared {
@@ -59,6 +63,15 @@ impl Shared {
             .into_iter()
             .filter(|capability| !before.is_empty() && !before.contains(capability));
         self.emit(changed.map(Body::Capability));
+    }
+
+    /// What marks the processes of runtimes, at present.
+    pub(super) fn call_marker(&self) -> Option<Arc<dyn CallMarker>> {
+        self.call_marker.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn set_call_marker(&self, marker: Option<Arc<dyn CallMarker>>) {
+        *self.call_marker.lock().unwrap_or_else(PoisonError::into_inner) = marker;
     }
 
     pub(super) fn capabilities(&self) -> Vec<Capability> {

@@ -79,6 +79,7 @@ fn open_after(
     shared: &Shared,
     ended: Option<(Backend, SourceError)>,
 ) -> Result<Box<dyn Source>, SourceError> {
+    shared.set_call_marker(None);
     let wanted: &[Backend] = match shared.settings.source {
         SourceChoice::Auto => &[Backend::Bpf, Backend::Connector, Backend::Poll],
         SourceChoice::Bpf => &[Backend::Bpf],
@@ -104,6 +105,7 @@ fn open_after(
                 // A source other than `bpf` has read /proc by now.
                 probes.proc = Ok(());
                 tracing::info!(source = backend.as_str(), "observing");
+                shared.set_call_marker(source.call_marker());
                 shared.set_capabilities(Capabilities::from_probes(&probes).categories().to_vec());
                 return Ok(source);
             }

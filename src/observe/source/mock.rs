@@ -182,7 +182,14 @@ impl MockSource {
             Step::Fail(error) => return Err(error),
         };
         let Scripted { target, key, .. } = process;
-        Ok(Some(Record::Process { target, at_ns, grade: Grade::Exact, key, what }))
+        Ok(Some(Record::Process {
+            target,
+            at_ns,
+            grade: Grade::Exact,
+            key,
+            provenance: None,
+            what,
+        }))
     }
 }
 

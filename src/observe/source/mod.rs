@@ -22,12 +22,12 @@ cfg_if::cfg_if! {
 pub mod mock;
 pub mod scan;
 
-use std::{os::fd::BorrowedFd, path::PathBuf, time::Duration};
+use std::{fmt, io, os::fd::BorrowedFd, path::PathBuf, sync::Arc, time::Duration};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
-use super::record::{Record, TargetId};
+use super::record::{CallId, Record, TargetId};
 use crate::{model::Backend, platform::process};
 
 /// A set of processes that a source is asked to observe.
@@ -85,6 +85,28 @@ pub struct Connections {
     pub changed_ns: u64,
 }
 
+/// Tells the source which processes descend from a call of the OCI runtime: the records of these
+/// processes then have a [`Call`](super::record::Call).
+///
+/// Used on the thread that spawns, without the thread that owns the source.
+pub trait CallMarker: Send + Sync + fmt::Debug {
+    /// The call has begun, and the calling thread is about to spawn the runtime. Until
+    /// [`spawn_ended`](CallMarker::spawn_ended), the children of this thread are processes of the
+    /// call. Without a `target`, the container of the call is not watched yet: no target gets the
+    /// processes of the call while it lasts.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's error. The processes of the call are then not known as such.
+    fn spawn_begins(&self, call: CallId, target: Option<TargetId>) -> io::Result<()>;
+
+    /// The calling thread has spawned the runtime, or has failed to.
+    fn spawn_ended(&self);
+
+    /// The call has ended.
+    fn ended(&self, call: CallId);
+}
+
 /// Reports the process and socket events of targets as [`Record`]s.
 pub trait Source: Send {
     /// The backend that is named in the events of this source.
@@ -135,6 +157,12 @@ pub trait Source: Send {
     /// Whether this cgroup is a target of any shim on the node, as far as the source can know.
     fn is_watched(&self, _cgroup: u64) -> bool {
         false
+    }
+
+    /// Marks the processes of runtimes; `None` if the records of the source do not name the calls
+    /// of the runtime.
+    fn call_marker(&self) -> Option<Arc<dyn CallMarker>> {
+        None
     }
 
     /// Stops watching a target. Records that were made before may still be read. An unknown target

@@ -67,7 +67,7 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
     alive.dedup_by_key(|(alive, _)| alive.key);
     let records = alive.into_iter().map(|(Alive { key, lineage, image }, cgroup)| {
         let what = What::Alive { lineage, image: Arc::new(image), cgroup };
-        Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, what }
+        Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, provenance: None, what }
     });
     let scan = |step| Record::Scan { target: id, at_ns, step };
     Ok([scan(ScanStep::Began)].into_iter().chain(records).chain([scan(ScanStep::Ended)]).collect())

@@ -25,7 +25,7 @@ pub struct FilterSpec {
     /// The id of an exec, for the events of its processes. `Some("")`: processes that belong to no
     /// exec. `None`: any.
     pub exec_id: Option<String>,
-    /// The origin of the process: `init`, `exec`, `descendant` or `injected`. Empty: any.
+    /// The origin of the process: `init`, `exec`, `descendant`, `injected`, `hook` or `unknown`. Empty: any.
     pub origin: String,
     /// The path of the executable, or its file name. Empty: any.
     pub executable: String,
@@ -256,8 +256,8 @@ fn kinds_named(name: &str) -> Option<u16> {
 }
 
 fn origin_of(name: &str) -> Result<Origin, InvalidFilter> {
-    let all = [Origin::Init, Origin::Exec, Origin::Descendant, Origin::Injected];
-    all.into_iter()
+    Origin::ALL
+        .into_iter()
         .find(|origin| origin.as_str() == name)
         .ok_or_else(|| InvalidFilter::Origin(name.to_owned()))
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::model::{Image, Lineage, Unknown};
+use crate::{
+    model::{Image, Lineage, Unknown},
+    observe::record::Provenance,
+};
 
 /// The image of an exec, or of a process that a scan read.
 #[derive(Debug, Clone)]
@@ -14,6 +17,8 @@ pub(super) struct NewImage {
     /// Whether the process is in the mount namespace of the shim; `None` where the source does not
     /// know.
     pub(super) in_host_mounts: Option<bool>,
+    /// Where the process comes from; `None` for a scan, and where the source does not know.
+    pub(super) provenance: Option<Provenance>,
 }
 
 /// Whether two images of a process are of different execs.

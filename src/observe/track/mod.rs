@@ -10,6 +10,7 @@
 //!   ├ early_exits     exits of processes that are not known yet
 //!   ├ recent_exits    its last exits, against late and doubled records
 //!   ├ exec_table      init and the execs
+//!   ├ calls           the calls of the runtime, and the records that wait for their result
 //!   ├ scan            the processes of a scan of /proc, until it is complete
 //!   └ account         what became of each record
 //!        ▼
@@ -33,6 +34,7 @@
 //! ([`Emission::derived`]) are not counted.
 
 mod account;
+mod calls;
 mod early_exits;
 mod exec_table;
 pub(in crate::observe) mod idle;
@@ -53,10 +55,14 @@ pub use self::{
     account::Outcome,
     output::{Effect, Emission},
 };
-use self::{exec_table::ReapedExit, output::Output, target::Target};
+use self::{
+    exec_table::ReapedExit,
+    output::{Output, Stamp},
+    target::Target,
+};
 use crate::{
     model::{Ended, Gap, Process, ProcessId, ProcessKey},
-    observe::record::{Record, TargetId},
+    observe::record::{CallId, Record, TargetId},
 };
 
 #[cfg(doc)]
@@ -72,6 +78,8 @@ pub struct Tracker {
     /// A shim has a handful of targets, for which an ordered map is faster than a hashed one.
     targets: BTreeMap<TargetId, Target>,
     output: Output,
+    /// Whether the records of the source say where each process comes from.
+    knows_provenance: bool,
 }
 
 impl Tracker {
@@ -79,7 +87,18 @@ impl Tracker {
     /// that a runtime has left to the shim.
     #[must_use]
     pub fn new(shim_pid: i32) -> Self {
-        Self { shim_pid, targets: BTreeMap::new(), output: Output::default() }
+        let (targets, output) = (BTreeMap::new(), Output::default());
+        Self { shim_pid, targets, output, knows_provenance: false }
+    }
+
+    /// Sets whether the records of the source have a
+    /// [`Provenance`](super::record::Provenance). Then nothing that a container can choose decides
+    /// where a process comes from.
+    pub fn set_knows_provenance(&mut self, knows_provenance: bool) {
+        self.knows_provenance = knows_provenance;
+        for target in self.targets.values_mut() {
+            target.knows_provenance = knows_provenance;
+        }
     }
 
     /// Begins to observe a target. Does nothing if it is observed already.
@@ -88,8 +107,14 @@ impl Tracker {
     /// container's own program yet. It is `None` for a target that is no container: then no process
     /// is a runtime stage, and every process is reported from its first record.
     pub fn begin(&mut self, id: TargetId, init: Option<i32>) {
-        let shim_pid = self.shim_pid;
-        self.targets.entry(id).or_insert_with(|| Target::new(id, shim_pid, init));
+        let (shim_pid, knows_provenance) = (self.shim_pid, self.knows_provenance);
+        self.targets.entry(id).or_insert_with(|| Target::new(id, shim_pid, init, knows_provenance));
+    }
+
+    /// The container's program may run already, without an exec of init: it was restored from a
+    /// checkpoint.
+    pub fn init_may_run(&mut self, id: TargetId) {
+        self.with(id, |target| target.init_may_run = true);
     }
 
     /// Sets the path of the container's runtime, by which its stages are known where the source
@@ -102,6 +127,38 @@ impl Tracker {
     /// at most 1024 names; beyond that a process is reported without its cgroup.
     pub fn set_cgroup_name(&mut self, id: TargetId, cgroup: u64, name: Arc<str>) {
         self.with(id, |target| target.set_cgroup_name(cgroup, name));
+    }
+
+    /// The runtime is about to be called for a container, to make the process of `exec_id` if that
+    /// is not `None`. Records of its processes have the number of the call.
+    pub fn call_began(
+        &mut self,
+        id: TargetId,
+        call: CallId,
+        exec_id: Option<Arc<str>>,
+        now_ns: u64,
+    ) {
+        self.with(id, |target| target.calls.began(call, exec_id, now_ns));
+    }
+
+    /// A call of the runtime has ended. All records that its processes made before must have been
+    /// given to the tracker, and also [`exec_started`](Self::exec_started) if it has made a process.
+    pub fn call_ended(&mut self, id: TargetId, call: CallId) {
+        self.with(id, |target| target.call_ended(call));
+    }
+
+    /// Whether records wait for the result of a call, so that a timer for
+    /// [`report_overdue`](Self::report_overdue) is needed.
+    #[must_use]
+    pub fn has_waiting_records(&self) -> bool {
+        self.targets.values().any(|target| target.calls.has_waiting())
+    }
+
+    /// Reports the processes of calls that have lasted for too long, with an unknown origin.
+    pub fn report_overdue(&mut self, now_ns: u64) {
+        for target in self.targets.values_mut() {
+            lend(&mut self.output, target, |target| target.report_overdue(now_ns));
+        }
     }
 
     /// The shim has started a runtime, `pid`, which will make the process of this exec.
@@ -125,8 +182,9 @@ impl Tracker {
     /// Handles a record of the source. A record of an unknown target is dropped.
     pub fn record(&mut self, record: Record) {
         match record {
-            Record::Process { target, at_ns, grade, key, what } => {
-                self.with(target, |target| target.record(at_ns, grade, key, what));
+            Record::Process { target, at_ns, grade, key, provenance, what } => {
+                let stamp = Stamp::recorded(at_ns, grade);
+                self.with(target, |target| target.record(stamp, key, provenance, what));
             }
             Record::Scan { target, at_ns, step } => {
                 self.with(target, |target| target.scan(at_ns, step));

@@ -75,6 +75,9 @@ pub(super) async fn create(
     let owns_pid_namespace = spec.owns_pid_namespace();
     // The observer must know the container before the runtime makes its first process.
     let watched = begin_watch(shared, request, &runc, spec);
+    if let Some(watched) = &watched {
+        runc.report_calls(watched.clone());
+    }
     match create_init(shared, request, &runc, cancel).await {
         Ok((io, init)) => {
             if let (Some(watched), Some(init)) = (&watched, &init) {

@@ -55,19 +55,15 @@ pub(super) async fn start(
     let socket = io.console_socket().map(Path::to_owned);
     // The files are removed when this function returns, even after an error.
     let files = ExecFiles::write(plan)?;
-    // The observer receives the runtime's pid before the runtime can fork, so that it attributes
-    // every descendant of the runtime to this exec.
-    let spawned = |pid| {
-        if let Some(watched) = &plan.watched {
-            watched.runtime_exec(&plan.exec_id, pid);
-        }
-    };
+    // Dropped after the observer has received the pid of the exec's process, which decides what the
+    // other processes of the call are.
+    let call = plan.watched.as_ref().map(|watched| watched.runtime_call(Some(&plan.exec_id)));
     let arguments = Exec {
         process: &files.process,
         pid_file: &files.pid,
         console_socket: socket.as_deref(),
         stdio: [stdio.stdin, stdio.stdout, stdio.stderr],
-        spawned: Some(&spawned),
+        observed: call.as_deref(),
     };
     // A short exec can end before its pid file is read. The guard makes the reaper keep that exit.
     let keep_exits = shared.reaper.keep_exits();
@@ -79,6 +75,7 @@ pub(super) async fn start(
     if let Some(watched) = &plan.watched {
         watched.exec_started(&plan.exec_id, child.pid);
     }
+    drop(call);
     // The output goes to the client only from here on: before, it could be the runtime's error
     // message.
     io.release().await?;

@@ -22,6 +22,11 @@ impl Actor {
     pub(super) fn apply_cause(&mut self, cause: Cause) {
         match cause {
             Cause::Created(created) => self.created(*created),
+            Cause::CallBegan { serial, call, exec_id } => {
+                if let Some(id) = self.targets.get(&serial) {
+                    self.pipeline.tracker.call_began(*id, call, exec_id, monotonic_ns());
+                }
+            }
             Cause::RuntimeExec { serial, exec_id, pid } => {
                 if let Some(id) = self.targets.get(&serial) {
                     self.pipeline.tracker.runtime_exec(*id, &exec_id, pid);
@@ -47,6 +52,7 @@ impl Actor {
             init,
             restored,
             owns_pid_namespace,
+            target,
             runtime,
             input,
             watched,
@@ -58,6 +64,10 @@ impl Actor {
         let name = container.id.clone();
         let id = self.observe(serial, container, &settings, init, pid_namespace, late);
         if let Some(id) = id {
+            let _ = target.set(id);
+            if restored {
+                self.pipeline.tracker.init_may_run(id);
+            }
             self.pipeline.tracker.set_runtime_path(id, runtime.as_os_str().as_bytes());
             self.pipeline.watch_ports(id, init, &name, late);
             self.pipeline.watch_idle(id, settings.idle_after, input);

@@ -206,6 +206,7 @@ impl Actor {
         }
         self.pipeline.run_due_scans();
         self.pipeline.report_held_outputs();
+        self.pipeline.report_overdue_calls();
         self.pipeline.report_idle();
         self.publish();
         Ok(match (self.stop_reply.is_some(), more, busy || !self.deferred.is_empty()) {

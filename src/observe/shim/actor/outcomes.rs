@@ -23,6 +23,10 @@ impl Actor {
                     tracker.reaped_exit(id, &process, exit.pid, exit.ended, now);
                 });
             }
+            Outcome::CallEnded { serial, call } => {
+                let Some(id) = self.targets.get(&serial).copied() else { return };
+                self.pipeline.call_tracker(|tracker, _| tracker.call_ended(id, call));
+            }
             Outcome::OutputEnded { serial, process } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
                 self.pipeline.call_tracker(|tracker, now| tracker.output_ended(id, &process, now));

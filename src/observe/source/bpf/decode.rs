@@ -6,13 +6,13 @@ use std::{
 };
 
 use super::layout::{
-    self, Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, kind,
+    self, Connected, Exec, Exit, Fork, Header, OpenFile, Plain as _, Port, flag, header_flag, kind,
 };
 use crate::{
     model::{
         Args, Endpoint, FileId, Grade, Image, Lineage, ProcessKey, Socket, Transport, Unknown,
     },
-    observe::record::{Record, TargetId, What},
+    observe::record::{CallId, Provenance, Record, TargetId, What},
 };
 
 /// One decoded record of the ring, with the parts of its header that the reader needs.
@@ -83,7 +83,12 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
     // The start is converted to clock ticks, the unit of /proc, so that records and scans give a
     // process the same key.
     let key = key(&header);
-    Ok(decoded(Record::Process { target, at_ns: header.at_ns, grade, key, what }))
+    let provenance = Some(Provenance {
+        call: (header.call != 0).then_some(CallId(header.call)),
+        is_born: header.flags & header_flag::BORN != 0,
+        is_inside: header.flags & header_flag::INSIDE != 0,
+    });
+    Ok(decoded(Record::Process { target, at_ns: header.at_ns, grade, key, provenance, what }))
 }
 
 /// The record of a socket that begins to listen, is bound, is closed or is released.

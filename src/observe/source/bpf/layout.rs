@@ -109,7 +109,7 @@ mirror! {
     /// The first part of every record.
     Header is "lookout_header" {
         kind: u32, length: u32, target: u64, at_ns: u64, start_ns: u64, lost: u64, tgid: u32,
-        vpid: u32,
+        vpid: u32, call: u32, flags: u32,
     }
 }
 
@@ -171,8 +171,13 @@ mirror! {
 mirror! {
     /// The target that a thread group stays with.
     Member is "lookout_member" {
-        start_ns: u64, target: u64, forker_start_ns: u64, forker_tgid: u32, counted: u32,
+        start_ns: u64, target: u64, call: u64, forker_start_ns: u64, forker_tgid: u32, flags: u32,
     }
+}
+
+mirror! {
+    /// A call of the OCI runtime.
+    CallContext is "lookout_call" { id: u64, target: u64 }
 }
 
 mirror! {
@@ -206,14 +211,24 @@ pub(super) mod flag {
     pub(in super::super) const UDP: u32 = 64;
 }
 
+/// The bits of [`Header::flags`]: `enum lookout_header_flag`.
+pub(super) mod header_flag {
+    pub(in super::super) const BORN: u32 = 1;
+    pub(in super::super) const INSIDE: u32 = 2;
+}
+
 /// The most rings, and therefore shims, on one node: `LOOKOUT_SLOTS`.
 pub(super) const SLOTS: u32 = 4096;
 
-/// The bits of [`Member::counted`]: `enum lookout_counted`.
-pub(super) mod counted {
+/// The bits of [`Member::flags`]: `enum lookout_member_flag`.
+pub(super) mod member_flag {
     pub(in super::super) const IN_POPULATION: u32 = 1;
     #[cfg(test)]
     pub(in super::super) const IN_TARGET: u32 = 2;
+    #[cfg(test)]
+    pub(in super::super) const SPAWNS: u32 = 4;
+    #[cfg(test)]
+    pub(in super::super) const BORN_MEMBER: u32 = 8;
 }
 
 /// The most members of all targets together: `LOOKOUT_MEMBERS`.

@@ -12,7 +12,7 @@ use libbpf_rs::{Link, MapCore as _, MapFlags, Object, ObjectBuilder, PrintLevel}
 
 use super::{
     layout::{Config, Plain as _},
-    pins::{LINKS, PinDirectory, UDP_LINKS, unified_root},
+    pins::{CALL, LINKS, PinDirectory, UDP_LINKS, unified_root},
     refused, ring,
 };
 use crate::{linux::process::Status, model::chain, observe::source::SourceError};
@@ -111,7 +111,10 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
         }
         map.pin(directory.join(name)).map_err(refused("pin the eBPF maps"))?;
     }
-    for program in object.progs_mut() {
+    for mut program in object.progs_mut() {
+        if program.name() == CALL.0 {
+            program.pin(directory.join(CALL.1)).map_err(refused("pin an eBPF program"))?;
+        }
         let Some((_, name)) = LINKS.iter().find(|(function, _)| program.name() == *function) else {
             continue;
         };

@@ -6,7 +6,7 @@ use std::path::Path;
 use libbpf_rs::{MapCore as _, MapFlags};
 
 use super::{
-    layout::{Member, Plain as _, TargetValue, counted},
+    layout::{Member, Plain as _, TargetValue, member_flag},
     pins::{Pins, own_pid_namespace, value},
     refused,
 };
@@ -69,7 +69,7 @@ fn enter(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
     }
     let member = Member {
         target: id.0,
-        counted: before.map_or(0, |before| before.counted & counted::IN_POPULATION),
+        flags: before.map_or(0, |before| before.flags & member_flag::IN_POPULATION),
         ..Member::default()
     };
     let key = pid.unsigned_abs().to_bytes();

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle};
+use libbpf_rs::{Link, MapCore as _, MapFlags, MapHandle, Program};
 use nix::{
     mount::{MsFlags, mount},
     unistd::geteuid,
@@ -33,7 +33,7 @@ use crate::{
 
 /// The version of the interface between the pinned programs and a shim: `bpf/record.h` and the
 /// maps. Two versions can be pinned at the same time, each in its own directory.
-pub const ABI: u32 = 5;
+pub const ABI: u32 = 6;
 
 /// The environment variable with the mount point of the bpffs to use, instead of the node's own.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
@@ -48,6 +48,9 @@ pub(super) const LINKS: [(&str, &str); 4] = [
     ("lookout_on_exit", "exit"),
     ("lookout_on_state", "port"),
 ];
+
+/// The program that a shim runs, and the name under which it is pinned.
+pub(super) const CALL: (&str, &str) = ("lookout_call", "call");
 
 /// The programs that see UDP, and the names under which their links are pinned. They are attached
 /// to a cgroup, which not every node permits, so either all of them are pinned or none.
@@ -178,7 +181,11 @@ pub(super) struct Pins {
     pub(super) connections: MapHandle,
     pub(super) awaited: MapHandle,
     pub(super) members: MapHandle,
+    pub(super) calls: MapHandle,
+    pub(super) spawners: MapHandle,
     pub(super) config: MapHandle,
+    /// The program `lookout_call`, which is run by a shim and not attached.
+    pub(super) call: OwnedFd,
     /// Whether the programs that see UDP are attached.
     pub(super) sees_udp: bool,
     /// The pin directory, for the lock. It is held open, because it may be removed from bpffs
@@ -232,6 +239,10 @@ impl Pins {
             connections: map("connections")?,
             awaited: map("awaited")?,
             members: map("members")?,
+            calls: map("calls")?,
+            spawners: map("spawners")?,
+            call: Program::fd_from_pinned_path(set.join(CALL.1))
+                .map_err(refused("open a pinned eBPF program"))?,
             config: map("config")?,
             root: File::open(&directory.root).map_err(refused("open the pin directory"))?,
             sees_udp: !udp.is_empty(),

@@ -8,6 +8,7 @@ use std::{
         unix::fs::MetadataExt as _,
     },
     path::Path,
+    sync::Arc,
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use nix::sys::{
 };
 
 use super::{
+    calls::Marker,
     decode::{Decoded, Malformed},
     layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Plain as _, TARGETS, TargetValue},
     members,
@@ -33,7 +35,8 @@ use crate::{
     observe::{
         record::{Record, TargetId},
         source::{
-            Connections, KernelCounts, PidNamespace, Source, SourceError, Target, is_ready_within,
+            CallMarker, Connections, KernelCounts, PidNamespace, Source, SourceError, Target,
+            is_ready_within,
         },
     },
 };
@@ -47,6 +50,7 @@ const INTERVAL: Duration = Duration::from_nanos(COLLECT_NS as u64);
 pub struct BpfSource {
     pins: Pins,
     slot: u32,
+    marker: Arc<Marker>,
     ring: Ring,
     /// An edge-triggered epoll on the ring. The epoll is ready when an eBPF program wakes the
     /// reader, while the ring itself is readable as soon as it has a record.
@@ -110,9 +114,13 @@ impl BpfSource {
         };
         // Created before the ring is put into the slot, so that the drop of `source` releases the
         // slot after an error.
+        let marker = Arc::new(Marker::new(&pins, slot).inspect_err(|_| {
+            let _ = pins.owners.delete(&slot.to_bytes());
+        })?);
         let source = Self {
             pins,
             slot,
+            marker,
             ring,
             woken,
             watched: BTreeMap::new(),
@@ -379,6 +387,10 @@ impl Source for BpfSource {
         // Entries of its processes and sockets stay until these end. Without the target they have
         // no effect.
         self.remove_target(id);
+    }
+
+    fn call_marker(&self) -> Option<Arc<dyn CallMarker>> {
+        Some(self.marker.clone())
     }
 
     fn counts(&self, id: TargetId) -> Option<KernelCounts> {

@@ -13,7 +13,7 @@ use std::{
 use libbpf_rs::{Link, MapCore as _};
 
 use super::{
-    layout::{Member, Owner, Plain as _, SLOTS, TargetValue},
+    layout::{CallContext, Member, Owner, Plain as _, SLOTS, TargetValue},
     loader::remove,
     pins::{LINKS, PinDirectory, Pins, UDP_LINKS, entries, value},
     refused,
@@ -140,7 +140,7 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
         // Programs delete the entries that they count. Of the others, a shim that is killed while
         // it adds a tree can leave the entry of a process that has ended.
         let is_dead = || i32::try_from(tgid).ok().and_then(start_ticks).is_none();
-        if member.counted == 0 && (!targets.contains(&member.target) || is_dead()) {
+        if member.flags == 0 && (!targets.contains(&member.target) || is_dead()) {
             forget(&pins.members, tgid.to_bytes(), &mut swept.processes);
         }
     }
@@ -151,6 +151,17 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
             config.levels = 0;
         }
     })?;
+    for (call, slot) in entries::<u64, u32>(&pins.calls) {
+        if pins.owner(slot).is_none_or(|owner| !owner.is_alive()) {
+            let _ = pins.calls.delete(&call.to_bytes());
+        }
+    }
+    // An entry exists for the moment of a spawn only, unless the shim was killed then.
+    for (tid, call) in entries::<u32, CallContext>(&pins.spawners) {
+        if matches!(value::<_, u32>(&pins.calls, &call.id), Ok(None)) {
+            let _ = pins.spawners.delete(&tid.to_bytes());
+        }
+    }
     for (slot, owner) in entries::<u32, Owner>(&pins.owners) {
         if !owner.is_alive() {
             forget(&pins.owners, slot.to_bytes(), &mut swept.slots);

@@ -1,21 +1,28 @@
-//! Attribution: whether a process is a user process or a stage of the runtime (`runc init`), and
+//! Attribution: whether a process is a user process or a process of the runtime (`runc init`), and
 //! how it came into its container.
 //!
 //! In a container's cgroup the runtime forks and executes stages of its own before it executes the
-//! container's program. All other processes are user processes. Three rules distinguish them, in
-//! this order:
+//! container's program. A descendant of a reported process is a user process, whatever it calls
+//! itself. For the others it matters what the source knows.
 //!
-//! 1. A descendant of a reported process is a user process, whatever it calls itself.
-//! 2. An exec in the mount namespace of the shim is a stage.
-//! 3. Where the source does not know the mount namespace, an exec is a stage if its image looks
-//!    like the runtime's and its parent is the runtime's.
+//! With a [`Provenance`] (eBPF) only facts decide that a container cannot choose: the call of the
+//! runtime that a process descends from, the pids that the runtime has reported as init and as the
+//! processes of execs, and whether a process of the container has forked it. The user's program
+//! begins at the first exec of such a pid.
+//!
+//! Without it (the proc connector, polling), an exec in the mount namespace of the shim is a stage;
+//! where the source does not know the mount namespace, an exec is a stage if its image looks like
+//! the runtime's and its parent is the runtime's.
 
 use std::sync::Arc;
 
 use super::Target;
 use crate::{
     model::{Image, Lineage, Origin, ProcessKey},
-    observe::track::{exec_table::ExecTable, tree::Index},
+    observe::{
+        record::{CallId, Provenance},
+        track::{calls::Part, exec_table::ExecTable, tree::Index},
+    },
 };
 
 /// The largest number of unreported ancestors that are examined.
@@ -40,6 +47,10 @@ impl Attribution {
     fn descendant(exec_id: Option<Arc<str>>) -> Self {
         Self::User { origin: Origin::Descendant, exec_id, root: false }
     }
+
+    fn other(origin: Origin) -> Self {
+        Self::User { origin, exec_id: None, root: false }
+    }
 }
 
 /// The facts about a process in the record of its exec.
@@ -50,13 +61,15 @@ pub(super) struct ExecFacts<'a> {
     pub(super) image: &'a Image,
     /// `None` where the source does not know.
     pub(super) in_host_mounts: Option<bool>,
+    /// `None` for a scan, and where the source does not know.
+    pub(super) provenance: Option<Provenance>,
 }
 
 impl Target {
     /// Decides about an exec. `node` is the process and `parent` its parent; each is `None` if it
     /// is not in the tree.
     pub(super) fn attribute(
-        &self,
+        &mut self,
         facts: ExecFacts<'_>,
         node: Option<Index>,
         parent: Option<Index>,
@@ -71,6 +84,12 @@ impl Target {
             return Attribution::descendant(exec_id);
         }
         let Some(init) = self.init else { return Attribution::descendant(None) };
+        if let Some(provenance) = facts.provenance {
+            return self.attribute_by_provenance(facts.key, provenance, node.or(parent));
+        }
+        if self.knows_provenance {
+            return self.attribute_scanned(facts.key);
+        }
         let pids = self.pids_above(facts.lineage, node, parent);
         let from_shim = pids.contains(&self.shim_pid);
         let exec_id = exec_id_of(&self.exec_table, facts.key.pid, &pids);
@@ -104,6 +123,102 @@ impl Target {
             };
         }
         Attribution::User { origin: Origin::Injected, exec_id: None, root: false }
+    }
+
+    /// Decides about an exec without a reported ancestor, by facts that a container cannot choose.
+    fn attribute_by_provenance(
+        &self,
+        key: ProcessKey,
+        provenance: Provenance,
+        above: Option<Index>,
+    ) -> Attribution {
+        if self.is_init(key) {
+            return Attribution::User { origin: Origin::Init, exec_id: None, root: true };
+        }
+        if let Some(call) = provenance.call {
+            return self.attribute_in_call(call, key, provenance.is_inside);
+        }
+        if self.is_below_waiting_init(above) {
+            return Attribution::other(Origin::Hook);
+        }
+        // The records of the process that forked it were lost.
+        let origin = if provenance.is_born { Origin::Descendant } else { Origin::Injected };
+        Attribution::other(origin)
+    }
+
+    /// Decides about a process of a call of the runtime. `is_inside` says whether it is in the
+    /// container's cgroup or in a pid namespace of the container.
+    fn attribute_in_call(&self, call: CallId, key: ProcessKey, is_inside: bool) -> Attribution {
+        match self.calls.part(call, key) {
+            Part::Root(exec_id) => {
+                Attribution::User { origin: Origin::Exec, exec_id: Some(exec_id), root: true }
+            }
+            // `runc exec` runs no hooks, so what has lost its parent descends from the exec.
+            Part::Left(Some(exec_id)) => Attribution::descendant(Some(exec_id)),
+            Part::Overdue => Attribution::other(Origin::Unknown),
+            Part::Other | Part::Left(None) if is_inside => Attribution::other(Origin::Hook),
+            Part::Stage | Part::Other | Part::Left(None) => Attribution::Stage,
+        }
+    }
+
+    /// Decides about a process that only a scan shows. The scan finds processes of the container's
+    /// cgroup and pid namespace, and cannot show who forked them.
+    fn attribute_scanned(&mut self, key: ProcessKey) -> Attribution {
+        if self.is_init(key) {
+            // Before the start, init runs the runtime's code.
+            return match self.init_may_run {
+                true => Attribution::User { origin: Origin::Init, exec_id: None, root: true },
+                false => Attribution::Stage,
+            };
+        }
+        if let Some(call) = self.calls.call_of(key) {
+            return self.attribute_in_call(call, key, true);
+        }
+        if self.calls.any_waits() {
+            // It may be a process of the runtime whose fork was lost. The end of the call shows it.
+            self.scan_is_incomplete = true;
+            return Attribution::Stage;
+        }
+        let origin = if self.init_may_run { Origin::Unknown } else { Origin::Hook };
+        Attribution::other(origin)
+    }
+
+    /// The origin and the exec id of a process that was forked by none that is reported; `None` if
+    /// it is not reported before an exec.
+    pub(super) fn origin_of_fork(
+        &self,
+        index: Index,
+        provenance: Provenance,
+    ) -> Option<(Origin, Option<Arc<str>>)> {
+        let key = self.tree.node(index).key;
+        if let Some(call) = provenance.call {
+            return match self.calls.part(call, key) {
+                Part::Left(Some(exec_id)) => Some((Origin::Descendant, Some(exec_id))),
+                _ => None,
+            };
+        }
+        if self.is_init(key) || self.is_below_waiting_init(Some(index)) {
+            return None;
+        }
+        Some((if provenance.is_born { Origin::Descendant } else { Origin::Injected }, None))
+    }
+
+    /// Whether a process is init, which has not run the container's program yet.
+    fn is_init(&self, key: ProcessKey) -> bool {
+        !self.init_started && self.init == Some(key.pid)
+    }
+
+    /// Whether a process or one above it was forked by init, which has not run the container's
+    /// program yet. Init itself is not in the tree before it does.
+    fn is_below_waiting_init(&self, process: Option<Index>) -> bool {
+        let mut next = process.filter(|_| !self.init_started);
+        while let Some(index) = next {
+            if self.tree.node(index).parent_pid == self.init {
+                return true;
+            }
+            next = self.tree.parent(index);
+        }
+        false
     }
 
     /// The pids of the parent and the grandparent of the process, now and at its birth, and those

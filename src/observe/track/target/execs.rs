@@ -12,6 +12,8 @@ impl Target {
     /// The shim reports the pid of an exec's process. Descendants of the process that are reported
     /// already get the exec id too.
     pub(in crate::observe::track) fn exec_started(&mut self, exec_id: &Arc<str>, pid: i32) {
+        let released = self.calls.root_is(exec_id, pid);
+        self.release(released);
         // The process was reported and is done already: an entry that is added now would never be
         // removed.
         if self.tree.find_living(pid).is_none() && self.tree.has_forgotten(pid) {
@@ -25,7 +27,8 @@ impl Target {
         let Some(index) = self.tree.find_living(pid) else { return };
         let Some(reported) = self.tree.node(index).process.clone() else { return };
         // A descendant has the exec id of its ancestor, and init has none.
-        if reported.exec_id.is_some() || !matches!(reported.origin, Origin::Exec | Origin::Injected)
+        if reported.exec_id.is_some()
+            || !matches!(reported.origin, Origin::Exec | Origin::Injected | Origin::Unknown)
         {
             return;
         }

@@ -37,6 +37,7 @@ impl Target {
             // The process is a stage of the runtime (`runc init`), or was injected and had no exec
             // yet: no event names it.
             self.tree.forget(index, stamp.at_ns);
+            self.calls.forget(key);
             return Outcome::Silent;
         }
         // This record is a copy of the one that waits for the reaper.

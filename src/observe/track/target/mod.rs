@@ -23,6 +23,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     account::{Account, Outcome},
+    calls::{Calls, Waiting},
     early_exits::EarlyExits,
     exec_table::ExecTable,
     image::NewImage,
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     model::{Body, Gap, Grade, Image, Process, ProcessId, ProcessKey, Unknown},
-    observe::record::{ScanStep, TargetId, What},
+    observe::record::{CallId, Provenance, ScanStep, TargetId, What},
 };
 
 /// How many nested cgroups of one target have a name.
@@ -46,6 +47,13 @@ pub(super) struct Target {
     /// The pid of the container's init; `None` where the target is no container.
     init: Option<i32>,
     init_started: bool,
+    /// Whether init may run the container's program without an exec that a record shows.
+    pub(super) init_may_run: bool,
+    /// Whether the records of the source say where each process comes from.
+    pub(super) knows_provenance: bool,
+    pub(super) calls: Calls,
+    /// Whether a scan has left out processes that may belong to a call of the runtime.
+    scan_is_incomplete: bool,
     pub(super) runtime_path: Option<Box<[u8]>>,
     tree: Tree,
     pub(super) exec_table: ExecTable,
@@ -70,7 +78,12 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn new(id: TargetId, shim_pid: i32, init: Option<i32>) -> Self {
+    pub(super) fn new(
+        id: TargetId,
+        shim_pid: i32,
+        init: Option<i32>,
+        knows_provenance: bool,
+    ) -> Self {
         let mut exec_table = ExecTable::default();
         if let Some(init) = init {
             exec_table.entry(&ProcessId::Init).own_pid = Some(init);
@@ -80,6 +93,10 @@ impl Target {
             shim_pid,
             init,
             init_started: false,
+            init_may_run: false,
+            knows_provenance,
+            calls: Calls::default(),
+            scan_is_incomplete: false,
             runtime_path: None,
             tree: Tree::default(),
             exec_table,
@@ -104,24 +121,76 @@ impl Target {
 
     /// Handles a record and counts its outcome. Records of a scan are not counted: they do not come
     /// from the kernel, and so are not in its account.
-    pub(super) fn record(&mut self, at_ns: u64, grade: Grade, key: ProcessKey, what: What) {
-        self.last_ns = self.last_ns.max(at_ns);
-        let stamp = Stamp::recorded(at_ns, grade);
+    pub(super) fn record(
+        &mut self,
+        stamp: Stamp,
+        key: ProcessKey,
+        provenance: Option<Provenance>,
+        what: What,
+    ) {
+        self.last_ns = self.last_ns.max(stamp.at_ns);
+        let Some(provenance) = provenance else { return self.apply(stamp, key, None, what) };
+        match provenance.call.filter(|call| self.calls.waits(*call)) {
+            Some(call) => {
+                let released = self.calls.wait(call, Waiting { stamp, key, provenance, what });
+                self.release(released);
+            }
+            None => self.apply(stamp, key, Some(provenance), what),
+        }
+    }
+
+    /// Handles records that have waited.
+    fn release(&mut self, records: Vec<Waiting>) {
+        for Waiting { stamp, key, provenance, what } in records {
+            self.apply(stamp, key, Some(provenance), what);
+        }
+    }
+
+    fn apply(&mut self, stamp: Stamp, key: ProcessKey, provenance: Option<Provenance>, what: What) {
+        let at_ns = stamp.at_ns;
         let outcome = match what {
-            What::Fork(lineage) => self.fork(stamp, key, lineage),
+            What::Fork(lineage) => self.fork(stamp, key, lineage, provenance),
             What::Exec { lineage, image, cgroup, in_host_mounts } => {
-                self.exec(stamp, key, &NewImage { lineage, image, cgroup, in_host_mounts })
+                let new = NewImage { lineage, image, cgroup, in_host_mounts, provenance };
+                self.exec(stamp, key, &new)
             }
             What::Exit { wait_status, oom_killed, outputs } => {
                 let pending_exit = PendingExit { at_ns, oom_killed, outputs, recorded: true };
                 self.exit(stamp, key, wait_status, pending_exit)
             }
             What::Alive { lineage, image, cgroup } => {
-                let new = NewImage { lineage, image, cgroup, in_host_mounts: None };
+                let new =
+                    NewImage { lineage, image, cgroup, in_host_mounts: None, provenance: None };
                 return self.scan_process(at_ns, key, new);
             }
         };
         self.count(outcome, at_ns);
+    }
+
+    /// A call of the runtime has ended.
+    pub(super) fn call_ended(&mut self, call: CallId) {
+        let released = self.calls.ends(call);
+        self.release(released);
+        let is_left = self.calls.ended(call);
+        if self.calls.call_made_exec(call).is_none() {
+            // The first call after the create is the start. If the exec of init was missed, only a
+            // scan finds init.
+            self.init_may_run = true;
+        }
+        let init_is_missing = self.knows_provenance
+            && self.init_may_run
+            && !self.init_started
+            && self.init.is_some_and(|init| self.tree.find_living(init).is_some());
+        if is_left || self.scan_is_incomplete || init_is_missing {
+            self.scan_is_incomplete = false;
+            self.output.request_scan(self.id);
+        }
+    }
+
+    /// Handles the records that have waited for too long.
+    pub(super) fn report_overdue(&mut self, now_ns: u64) {
+        let released = self.calls.overdue(now_ns);
+        self.release(released);
     }
 
     /// Handles the beginning or the end of a scan.
@@ -160,6 +229,7 @@ impl Target {
 
     /// Reports what is outstanding and closes the account.
     pub(super) fn end(&mut self, seen_lost: Option<(u64, u64)>, at_ns: u64) {
+        self.report_overdue(u64::MAX);
         if self.init.is_some() {
             // Children before their parents: then no dead descendant is queried as a holder.
             let mut all = self.tree.all();

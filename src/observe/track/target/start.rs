@@ -8,17 +8,26 @@ use super::{
 };
 use crate::{
     model::{Body, Lineage, Origin, Parent, Process, ProcessKey},
-    observe::track::{
-        account::Outcome,
-        image::NewImage,
-        output::Stamp,
-        tree::{Index, Lookup},
+    observe::{
+        record::Provenance,
+        track::{
+            account::Outcome,
+            image::NewImage,
+            output::Stamp,
+            tree::{Index, Lookup},
+        },
     },
 };
 
 impl Target {
     /// Handles a fork. The record's `key` is the child.
-    pub(super) fn fork(&mut self, stamp: Stamp, key: ProcessKey, lineage: Lineage) -> Outcome {
+    pub(super) fn fork(
+        &mut self,
+        stamp: Stamp,
+        key: ProcessKey,
+        lineage: Lineage,
+        provenance: Option<Provenance>,
+    ) -> Outcome {
         match self.tree.find(key, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node_mut(index);
@@ -39,7 +48,10 @@ impl Target {
             return Outcome::NoCapacity;
         };
         self.tree.node_mut(index).forked = true;
-        let Some(process) = self.forked_process(index, lineage) else {
+        let Some(process) = self.forked_process(index, lineage, provenance) else {
+            if let Some(call) = provenance.and_then(|provenance| provenance.call) {
+                self.calls.note_unreported(call, key);
+            }
             self.forget_if_exited(index);
             return Outcome::Silent;
         };
@@ -51,7 +63,12 @@ impl Target {
     }
 
     /// The process for its fork event; `None` if it is not reported before its first exec.
-    fn forked_process(&self, index: Index, lineage: Lineage) -> Option<Process> {
+    fn forked_process(
+        &self,
+        index: Index,
+        lineage: Lineage,
+        provenance: Option<Provenance>,
+    ) -> Option<Process> {
         let node = self.tree.node(index);
         let parent =
             self.tree.parent(index).and_then(|parent| self.tree.node(parent).process.as_ref());
@@ -60,10 +77,13 @@ impl Target {
             None => Some(None),
         };
         // A process runs the image of its parent until its first exec.
-        let (image, exec_id) = match (parent, forgotten_parent) {
-            (Some(parent), _) => (parent.image.clone(), parent.exec_id.clone()),
-            (None, Some(exec_id)) => (self.unseen_image.clone(), exec_id),
-            (None, None) => return None,
+        let (image, origin, exec_id) = match (parent, forgotten_parent) {
+            (Some(parent), _) => (parent.image.clone(), Origin::Descendant, parent.exec_id.clone()),
+            (None, Some(exec_id)) => (self.unseen_image.clone(), Origin::Descendant, exec_id),
+            (None, None) => {
+                let (origin, exec_id) = self.origin_of_fork(index, provenance?)?;
+                (self.unseen_image.clone(), origin, exec_id)
+            }
         };
         Some(Process {
             key: node.key,
@@ -71,7 +91,7 @@ impl Target {
             parent_pid: lineage.parent_pid(),
             parent: parent.map(|parent| Parent { key: parent.key, image: parent.image.clone() }),
             image,
-            origin: Origin::Descendant,
+            origin,
             exec_id,
             cgroup: parent.and_then(|parent| parent.cgroup.clone()),
         })
@@ -112,14 +132,19 @@ impl Target {
                 lineage: new.lineage,
                 image: &new.image,
                 in_host_mounts: new.in_host_mounts,
+                provenance: new.provenance,
             };
             match self.attribute(facts, Some(index), parent) {
                 Attribution::Stage => {
                     self.tree.node_mut(index).image_ns = Some(stamp.at_ns);
+                    if let Some(call) = new.provenance.and_then(|provenance| provenance.call) {
+                        self.calls.note_unreported(call, key);
+                    }
                     self.forget_if_exited(index);
                     return Outcome::Silent;
                 }
                 Attribution::User { origin, exec_id, root } => {
+                    self.calls.forget(key);
                     // Where its fork was lost, the lineage of the exec names the parent.
                     if let Some(parent) = parent {
                         self.tree.adopt(index, parent);

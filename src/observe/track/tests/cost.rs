@@ -19,8 +19,14 @@ fn the_cost_of_a_record() {
         let key = ProcessKey::new(pid, 6000 + life);
         let mut record = |what: What| {
             script.now += 1;
-            let record =
-                Record::Process { target: HERE, at_ns: script.now, grade: Grade::Exact, key, what };
+            let record = Record::Process {
+                target: HERE,
+                at_ns: script.now,
+                grade: Grade::Exact,
+                key,
+                provenance: None,
+                what,
+            };
             script.tracker.record(record);
         };
         record(What::Fork(lineage(INIT, 0)));

@@ -95,6 +95,7 @@ fn a_reused_pid_is_another_process() {
         at_ns: script.now,
         grade: Grade::Exact,
         key: younger,
+        provenance: None,
         what: What::Fork(lineage(INIT, 0)),
     };
     script.tracker.record(fork);
@@ -124,8 +125,14 @@ fn records_without_a_start_mean_the_living_process() {
     let bare = |script: &mut Script, what: What| {
         script.now += 1;
         let key = ProcessKey { pid: 201, start: None };
-        let record =
-            Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key, what };
+        let record = Record::Process {
+            target: HERE,
+            at_ns: script.now,
+            grade: Grade::Partial,
+            key,
+            provenance: None,
+            what,
+        };
         script.tracker.record(record);
     };
     for _ in 0..2 {
@@ -151,8 +158,14 @@ fn a_start_that_comes_with_the_exec_completes_the_key() {
     script.now += 1;
     let bare = ProcessKey { pid: 201, start: None };
     let what = What::Fork(born_of_init());
-    let fork =
-        Record::Process { target: HERE, at_ns: script.now, grade: Grade::Partial, key: bare, what };
+    let fork = Record::Process {
+        target: HERE,
+        at_ns: script.now,
+        grade: Grade::Partial,
+        key: bare,
+        provenance: None,
+        what,
+    };
     script.tracker.record(fork);
     script.exec(201, INIT, "/bin/true", None);
     assert_eq!(

@@ -2,6 +2,7 @@
 
 mod account;
 mod attribution;
+mod calls;
 mod cost;
 mod done;
 mod life;
@@ -50,8 +51,14 @@ impl Script {
     }
 
     fn at(&mut self, at_ns: u64, pid: i32, what: What) {
-        let record =
-            Record::Process { target: HERE, at_ns, grade: Grade::Exact, key: key(pid), what };
+        let record = Record::Process {
+            target: HERE,
+            at_ns,
+            grade: Grade::Exact,
+            key: key(pid),
+            provenance: None,
+            what,
+        };
         self.tracker.record(record);
     }
 

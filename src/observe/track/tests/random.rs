@@ -121,7 +121,14 @@ impl Observer {
     }
 
     fn receive(&mut self, at_ns: u64, key: ProcessKey, what: What) {
-        let record = Record::Process { target: HERE, at_ns, grade: Grade::Exact, key, what };
+        let record = Record::Process {
+            target: HERE,
+            at_ns,
+            grade: Grade::Exact,
+            key,
+            provenance: None,
+            what,
+        };
         self.script.tracker.record(record);
         self.take(at_ns, !self.answered.is_multiple_of(3));
     }
@@ -327,7 +334,14 @@ fn apply(tracker: &mut Tracker, (kind, pid, parent, ticks, at_ns): Input) -> boo
             return false;
         }
     };
-    tracker.record(Record::Process { target: HERE, at_ns, grade: Grade::Partial, key, what });
+    tracker.record(Record::Process {
+        target: HERE,
+        at_ns,
+        grade: Grade::Partial,
+        key,
+        provenance: None,
+        what,
+    });
     kind <= 7
 }
 

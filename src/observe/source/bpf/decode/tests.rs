@@ -11,6 +11,8 @@ const HEADER: Header = Header {
     lost: 3,
     tgid: 40,
     vpid: 4,
+    call: 6,
+    flags: header_flag::INSIDE,
 };
 
 const LINEAGE: layout::Lineage =
@@ -58,6 +60,7 @@ fn an_exec_is_decoded_completely() {
     let Record::Process {
         key,
         grade,
+        provenance,
         what: What::Exec { lineage, image, cgroup, in_host_mounts },
         ..
     } = decoded.record
@@ -65,6 +68,8 @@ fn an_exec_is_decoded_completely() {
         panic!("not an exec");
     };
     assert_eq!((key, grade), (ProcessKey::new(40, 3), Grade::Exact));
+    let of_call = Provenance { call: Some(CallId(6)), is_born: false, is_inside: true };
+    assert_eq!(provenance, Some(of_call));
     let expected =
         Lineage { vpid: Some(4), parent: Some(ProcessKey::new(39, 2)), grandparent_pid: Some(38) };
     assert_eq!((lineage, cgroup, in_host_mounts), (expected, Some(78), Some(true)));

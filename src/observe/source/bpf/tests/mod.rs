@@ -7,7 +7,7 @@ mod root;
 mod stage;
 
 /// The number of the ABI, and the hash of the header and the maps that belongs to it.
-const ABI_AND_HASH: (u32, &str) = (5, "f7c5d7b91d6c08ff");
+const ABI_AND_HASH: (u32, &str) = (6, "b407076aa9ee2637");
 
 /// Check that each structure of record.h has the same fields at the same offsets in Rust.
 #[test]
@@ -28,6 +28,7 @@ fn the_mirror_has_the_layout_of_the_compiled_header() {
         (ConnectionsValue::MIRRORED, ConnectionsValue::SIZE),
         (TargetValue::MIRRORED, TargetValue::SIZE),
         (Member::MIRRORED, Member::SIZE),
+        (CallContext::MIRRORED, CallContext::SIZE),
         (Owner::MIRRORED, Owner::SIZE),
         (Config::MIRRORED, Config::SIZE),
     ];
@@ -68,11 +69,15 @@ fn the_constants_are_those_of_the_header() {
         ("INET6", flag::INET6),
         ("INET6_ONLY", flag::INET6_ONLY),
         ("UDP", flag::UDP),
+        ("BORN", header_flag::BORN),
+        ("INSIDE", header_flag::INSIDE),
         ("SLOTS", SLOTS),
         ("TARGETS", TARGETS),
         ("MEMBERS", MEMBERS),
-        ("IN_POPULATION", counted::IN_POPULATION),
-        ("IN_TARGET", counted::IN_TARGET),
+        ("IN_POPULATION", member_flag::IN_POPULATION),
+        ("IN_TARGET", member_flag::IN_TARGET),
+        ("SPAWNS", member_flag::SPAWNS),
+        ("BORN_MEMBER", member_flag::BORN_MEMBER),
         ("ARGS_MAX", ARGS_MAX),
         ("PATH_MAX", PATH_MAX),
         ("COLLECT_NS", COLLECT_NS),

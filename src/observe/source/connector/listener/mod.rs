@@ -304,7 +304,10 @@ impl Listener {
     fn report(&mut self, watch: WatchId, at_ns: u64, grade: Grade, key: ProcessKey, what: What) {
         let Some(watching) = self.members.watches.get(&watch) else { return };
         let (target, client) = (watching.id, watching.client);
-        self.push(client, &Answer::Record(Record::Process { target, at_ns, grade, key, what }));
+        self.push(
+            client,
+            &Answer::Record(Record::Process { target, at_ns, grade, key, provenance: None, what }),
+        );
     }
 
     fn push(&mut self, client: u64, answer: &Answer) {

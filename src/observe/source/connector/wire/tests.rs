@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 use super::*;
 use crate::{
     model::{Args, FileId, Grade, Image, Lineage, ProcessKey, Stage, Unknown},
-    observe::record::{ScanStep, What},
+    observe::record::{CallId, Provenance, ScanStep, What},
 };
 
 const GRADES: [Grade; 4] = [Grade::Exact, Grade::Late, Grade::Partial, Grade::Snapshot];
@@ -73,13 +73,21 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let record = (any::<(u64, u64, i32, u64)>(), 0..GRADES.len(), what()).prop_map(
-        |((target, at_ns, pid, start), grade, what)| {
+    let provenance = any::<Option<(Option<u32>, bool, bool)>>().prop_map(|provenance| {
+        provenance.map(|(call, is_born, is_inside)| Provenance {
+            call: call.map(CallId),
+            is_born,
+            is_inside,
+        })
+    });
+    let record = (any::<(u64, u64, i32, u64)>(), 0..GRADES.len(), provenance, what()).prop_map(
+        |((target, at_ns, pid, start), grade, provenance, what)| {
             Answer::Record(Record::Process {
                 target: TargetId(target),
                 at_ns,
                 grade: GRADES[grade],
                 key: ProcessKey::new(pid, start),
+                provenance,
                 what,
             })
         },

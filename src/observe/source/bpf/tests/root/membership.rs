@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
@@ -20,7 +21,7 @@ use super::{
 use crate::{
     model::Ended,
     observe::{
-        record::What,
+        record::{CallId, Provenance, Record, TargetId, What},
         source::{PidNamespace, Source as _, Target, bpf},
     },
 };
@@ -37,7 +38,7 @@ fn births(directory: &Path) -> PathBuf {
 /// The pid of the parent that the fork of `pid` names.
 fn forker(received: &Received, pid: i32) -> Option<i32> {
     received.whats.iter().find_map(|(who, what)| match what {
-        What::Fork(lineage) if *who == pid => Some(lineage.parent_pid),
+        What::Fork(lineage) if *who == pid => lineage.parent_pid(),
         _ => None,
     })
 }
@@ -89,12 +90,12 @@ fn an_exec_names_the_forker() {
     let mut process = spawn(&mut cgroup.shell(script, &[program.as_os_str()]));
     process.wait().unwrap();
     let received = Received::until(&mut source, cgroup.id(), |received| {
-        received.execs().iter().any(|(_, args)| args.last().unwrap() == b"impostor")
+        received.execs().iter().any(|(_, args)| args[0] == b"/bin/true")
     });
     let parent = received.whats.iter().find_map(|(_, what)| match what {
         What::Exec { lineage, image, .. } => {
             let args = image.args.as_ref()?;
-            (args.iter().nth(1) == Some(b"impostor")).then_some(lineage.parent_pid)
+            (args.iter().next() == Some(b"/bin/true")).then_some(lineage.parent_pid()?)
         }
         _ => None,
     });
@@ -227,4 +228,75 @@ fn members_leave_at_their_exit() {
     let population = MapHandle::from_pinned_path(pin).unwrap();
     let value = population.lookup(&0u32.to_bytes(), MapFlags::ANY).unwrap().unwrap();
     assert_eq!(value, 0u32.to_bytes());
+}
+
+/// The last argument and the provenance of each exec of /bin/true.
+fn execs(source: &mut bpf::BpfSource, id: TargetId) -> Vec<(String, Provenance)> {
+    let mut found = Vec::new();
+    let mut take = |record| {
+        if let Record::Process { target, provenance, what: What::Exec { image, .. }, .. } = record
+            && target == id
+        {
+            let args: Vec<&[u8]> = image.args.as_ref().unwrap().iter().collect();
+            if let [b"/bin/true", word] = args[..] {
+                found.push((String::from_utf8(word.to_vec()).unwrap(), provenance.unwrap()));
+            }
+        }
+    };
+    while source.read(64, &mut take).unwrap() {}
+    found
+}
+
+/// Check that what the shim spawns for a call, and all that descends from it, has the number of the
+/// call, in the container and beside it, and that other children of the shim have none.
+#[test]
+fn a_call_marks_its_processes() {
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    let marker = source.call_marker().unwrap();
+    let call = CallId(7);
+    let script = "/bin/true outside; echo $$ >\"$0\"/cgroup.procs; /bin/true inside; exit 0";
+    let mut runtime = Command::new("/bin/sh");
+    runtime.args(["-c", script]).arg(&cgroup.path);
+    marker.spawn_begins(call, Some(cgroup.id())).unwrap();
+    let mut marked = spawn(&mut runtime);
+    marker.spawn_ended();
+    marked.wait().unwrap();
+    let of_call = |is_inside| Provenance { call: Some(call), is_born: true, is_inside };
+    spawn(&mut runtime).wait().unwrap();
+    let entered = Provenance { call: None, is_born: false, is_inside: false };
+    let expected = [("outside", of_call(false)), ("inside", of_call(true)), ("inside", entered)];
+    assert_eq!(
+        execs(&mut source, cgroup.id()),
+        expected.map(|(word, provenance)| (word.to_owned(), provenance))
+    );
+    marker.ended(call);
+}
+
+/// Check that the processes of a call without a target belong to no target while the call lasts,
+/// although they enter one, and that its end changes that.
+#[test]
+fn a_call_without_a_target_is_withheld_while_it_lasts() {
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    let marker = source.call_marker().unwrap();
+    let call = CallId(8);
+    let script = "echo $$ >\"$0\"/cgroup.procs; /bin/true withheld; read line; /bin/true free";
+    let mut runtime = Command::new("/bin/sh");
+    runtime.args(["-c", script]).arg(&cgroup.path).stdin(Stdio::piped());
+    marker.spawn_begins(call, None).unwrap();
+    let mut marked = spawn(&mut runtime);
+    marker.spawn_ended();
+    let procs = cgroup.path.join("cgroup.procs");
+    while fs::read_to_string(&procs).unwrap().is_empty() {}
+    while fs::read_to_string(&procs).unwrap().lines().count() > 1 {}
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(source.counts(cgroup.id()).unwrap().seen, 0);
+    marker.ended(call);
+    marked.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    marked.wait().unwrap();
+    let words: Vec<String> = execs(&mut source, cgroup.id()).into_iter().map(|of| of.0).collect();
+    assert_eq!(words, ["free"]);
 }

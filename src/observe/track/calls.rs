@@ -1,0 +1,275 @@
+//! The calls of the OCI runtime for one container, and the records of their processes.
+//!
+//! A call that makes the process of an exec has two kinds of processes: those of the runtime, and
+//! that one process with its descendants. Only the runtime knows which is which, and it tells the
+//! pid (the root of the exec) when it has made the process. Until then the records wait here:
+//!
+//! ```text
+//!  call_began ──► records wait ──► the root is known ──► the root, the stages, and others
+//!                     └─ too long, or too many records ──► reported with an unknown origin
+//! ```
+
+use std::{collections::VecDeque, mem, sync::Arc};
+
+use super::output::Stamp;
+use crate::{
+    model::ProcessKey,
+    observe::record::{CallId, Provenance, What},
+};
+
+/// How long records wait for the root, in nanoseconds. A runtime needs some ten milliseconds; a
+/// call that hangs must not withhold for ever what it has started.
+pub(super) const WAIT_MAX_NS: u64 = 10_000_000_000;
+
+/// How many records of one call may wait.
+const WAITING_MAX: usize = 4096;
+
+/// How many bytes of arguments the waiting records of one call may have.
+const WAITING_BYTES_MAX: usize = 1 << 20;
+
+/// How many ended calls with an exec are kept, for the descendants of the exec whose parents are
+/// not known because of a loss.
+const ENDED_MAX: usize = 256;
+
+/// How many processes of a call that are not reported are kept. A runtime has three or four; more
+/// are a hook's, and a scan finds them when the call has ended.
+const UNREPORTED_MAX: usize = 64;
+
+/// The calls that have not ended, and the last that have.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    open: Vec<RuntimeCall>,
+    ended: VecDeque<(CallId, Option<Arc<str>>)>,
+}
+
+#[derive(Debug)]
+struct RuntimeCall {
+    id: CallId,
+    /// The exec whose process the call makes; `None` for a call of another purpose.
+    exec_id: Option<Arc<str>>,
+    began_ns: u64,
+    /// The pid of the process that the call has made; `None` before it is known.
+    root: Option<i32>,
+    /// The processes above the root, up to the runtime: its stages. `None` before the root is known
+    /// and a record of it has been read.
+    stages: Option<Vec<ProcessKey>>,
+    /// Whether records no longer wait, although the root is not known.
+    is_overdue: bool,
+    has_ended: bool,
+    waiting: Vec<Waiting>,
+    waiting_bytes: usize,
+    /// The processes that were not reported and have not exited.
+    unreported: Vec<ProcessKey>,
+}
+
+/// A record that waits.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    pub(super) stamp: Stamp,
+    pub(super) key: ProcessKey,
+    pub(super) provenance: Provenance,
+    pub(super) what: What,
+}
+
+/// What a process of a call is, as far as the call shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The process of this exec itself.
+    Root(Arc<str>),
+    /// A process of the runtime on the way to the root, or one that may still become the root.
+    Stage,
+    /// Another process of the runtime, such as a hook.
+    Other,
+    /// It cannot be known yet, and the wait is over.
+    Overdue,
+    /// The call has ended, so that nothing of the runtime is left but what it has left behind. The
+    /// value is the exec that the call made.
+    Left(Option<Arc<str>>),
+}
+
+impl Calls {
+    pub(super) fn began(&mut self, id: CallId, exec_id: Option<Arc<str>>, now_ns: u64) {
+        self.open.push(RuntimeCall {
+            id,
+            exec_id,
+            began_ns: now_ns,
+            root: None,
+            stages: None,
+            is_overdue: false,
+            has_ended: false,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            unreported: Vec::new(),
+        });
+    }
+
+    /// Whether the records of this call wait.
+    pub(super) fn waits(&self, id: CallId) -> bool {
+        self.open.iter().any(|call| {
+            call.id == id
+                && call.exec_id.is_some()
+                && call.stages.is_none()
+                && !call.is_overdue
+                && !call.has_ended
+        })
+    }
+
+    /// Whether any call may still have a process that will be the root of an exec.
+    pub(super) fn any_waits(&self) -> bool {
+        self.open.iter().any(|call| self.waits(call.id))
+    }
+
+    /// Lets a record wait. Returns all records of the call if this is the record that they have
+    /// waited for, or if they are too many: they do not wait any longer.
+    pub(super) fn wait(&mut self, id: CallId, record: Waiting) -> Vec<Waiting> {
+        let Some(call) = self.find(id) else { return vec![record] };
+        let is_root = call.root == Some(record.key.pid);
+        if let What::Exec { image, .. } = &record.what {
+            call.waiting_bytes += image.args.as_ref().map_or(0, |args| args.bytes.len());
+        }
+        call.waiting.push(record);
+        if is_root {
+            return call.resolve();
+        }
+        if call.waiting.len() <= WAITING_MAX && call.waiting_bytes <= WAITING_BYTES_MAX {
+            return Vec::new();
+        }
+        call.is_overdue = true;
+        mem::take(&mut call.waiting)
+    }
+
+    /// The process of an exec is known. Returns the records that have waited for that; none if no
+    /// record of the process has been read yet.
+    pub(super) fn root_is(&mut self, exec_id: &str, pid: i32) -> Vec<Waiting> {
+        // The newest, as the id of an exec that has ended may be used again.
+        let made = |call: &&mut RuntimeCall| call.exec_id.as_deref() == Some(exec_id);
+        let Some(call) = self.open.iter_mut().rev().find(made) else { return Vec::new() };
+        call.root = Some(pid);
+        match call.waiting.iter().any(|record| record.key.pid == pid) {
+            true => call.resolve(),
+            false => Vec::new(),
+        }
+    }
+
+    /// All records of the call have been read. Returns those that wait for a root of which there is
+    /// no record.
+    pub(super) fn ends(&mut self, id: CallId) -> Vec<Waiting> {
+        self.find(id).map(RuntimeCall::resolve).unwrap_or_default()
+    }
+
+    /// A call has ended, and no record waits. Returns whether processes of the call are left, which
+    /// a scan must find.
+    pub(super) fn ended(&mut self, id: CallId) -> bool {
+        let Some(call) = self.find(id) else { return false };
+        call.has_ended = true;
+        let is_left = !call.unreported.is_empty();
+        self.forget_ended();
+        is_left
+    }
+
+    /// The calls whose records have waited for too long; they do not wait any longer. Returns the
+    /// records.
+    pub(super) fn overdue(&mut self, now_ns: u64) -> Vec<Waiting> {
+        let mut all = Vec::new();
+        for call in &mut self.open {
+            if !call.waiting.is_empty() && now_ns.saturating_sub(call.began_ns) >= WAIT_MAX_NS {
+                call.is_overdue = true;
+                all.append(&mut call.waiting);
+            }
+        }
+        all
+    }
+
+    /// Whether a record waits, so that [`overdue`](Self::overdue) must be called.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.open.iter().any(|call| !call.waiting.is_empty())
+    }
+
+    /// What a process of a call is.
+    pub(super) fn part(&self, id: CallId, key: ProcessKey) -> Part {
+        let Some(call) = self.open.iter().find(|call| call.id == id) else {
+            return Part::Left(self.call_made_exec(id).cloned());
+        };
+        match (&call.exec_id, call.root) {
+            (Some(exec_id), Some(root)) if root == key.pid => Part::Root(exec_id.clone()),
+            _ if call.has_ended => Part::Left(call.exec_id.clone()),
+            (Some(_), None) if call.is_overdue => Part::Overdue,
+            (Some(_), None) => Part::Stage,
+            _ => match &call.stages {
+                Some(stages) if stages.iter().any(|stage| stage.may_be(key)) => Part::Stage,
+                _ => Part::Other,
+            },
+        }
+    }
+
+    /// The exec whose process a call makes or has made.
+    pub(super) fn call_made_exec(&self, id: CallId) -> Option<&Arc<str>> {
+        let open = self.open.iter().find(|call| call.id == id);
+        let ended = || self.ended.iter().rev().find(|(ended, _)| *ended == id);
+        match open {
+            Some(call) => call.exec_id.as_ref(),
+            None => ended().and_then(|(_, exec_id)| exec_id.as_ref()),
+        }
+    }
+
+    /// The call of a process that was not reported.
+    pub(super) fn call_of(&self, key: ProcessKey) -> Option<CallId> {
+        let has = |call: &&RuntimeCall| call.unreported.iter().any(|one| one.may_be(key));
+        self.open.iter().find(has).map(|call| call.id)
+    }
+
+    /// A process of a call is alive and was not reported.
+    pub(super) fn note_unreported(&mut self, id: CallId, key: ProcessKey) {
+        if let Some(call) = self.find(id)
+            && call.unreported.len() < UNREPORTED_MAX
+            && !call.unreported.contains(&key)
+        {
+            call.unreported.push(key);
+        }
+    }
+
+    /// A process was reported, or has exited.
+    pub(super) fn forget(&mut self, key: ProcessKey) {
+        if self.open.is_empty() {
+            return;
+        }
+        for call in &mut self.open {
+            call.unreported.retain(|one| !one.may_be(key));
+        }
+        self.forget_ended();
+    }
+
+    /// Keeps of the ended calls only those with a process that is not reported; of the others, the
+    /// exec that they made.
+    fn forget_ended(&mut self) {
+        let is_over = |call: &mut RuntimeCall| call.has_ended && call.unreported.is_empty();
+        for call in self.open.extract_if(.., is_over) {
+            if self.ended.len() >= ENDED_MAX {
+                self.ended.pop_front();
+            }
+            self.ended.push_back((call.id, call.exec_id));
+        }
+    }
+
+    fn find(&mut self, id: CallId) -> Option<&mut RuntimeCall> {
+        self.open.iter_mut().find(|call| call.id == id)
+    }
+}
+
+impl RuntimeCall {
+    /// Finds the stages: follows the forks that wait from the root upwards. Returns the records,
+    /// which do not wait any longer.
+    fn resolve(&mut self) -> Vec<Waiting> {
+        let mut stages = Vec::new();
+        let mut below = self.root;
+        for record in self.waiting.iter().rev() {
+            let What::Fork(lineage) = &record.what else { continue };
+            if Some(record.key.pid) == below {
+                below = lineage.parent_pid();
+                stages.extend(lineage.parent);
+            }
+        }
+        self.stages = Some(stages);
+        mem::take(&mut self.waiting)
+    }
+}
