@@ -23,22 +23,52 @@ use crate::{linux::process::start_ticks, observe::source::SourceError};
 ///
 /// [`SourceError::Full`] if all slots have owners, living or dead.
 pub(super) fn claim(pins: &Pins) -> Result<u32, SourceError> {
-    let pid = process::id();
-    let start = i32::try_from(pid).ok().and_then(start_ticks);
-    let owner = Owner {
-        pid,
-        pid_namespace: own_pid_namespace(),
-        start_ticks: start.ok_or(SourceError::Missing { what: "/proc" })?,
-    };
+    let owner = this_process()?;
     for slot in 0..SLOTS {
-        // NO_EXIST makes the claim atomic, so two shims that start together need no lock.
-        match pins.owners.update(&slot.to_bytes(), &owner.to_bytes(), MapFlags::NO_EXIST) {
-            Ok(()) => return Ok(slot),
-            Err(error) if error.kind() == libbpf_rs::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(refused("claim a slot")(error)),
+        if claim_one(pins, slot, &owner)? {
+            return Ok(slot);
         }
     }
     Err(SourceError::Full { what: "ring slots", limit: SLOTS })
+}
+
+/// Frees the ring in a slot without an owner. Returns whether there was one.
+///
+/// The slot is claimed meanwhile: a shim that starts takes another one, and does not lose the ring
+/// that it has just put there.
+pub(super) fn free_ring(pins: &Pins, slot: u32) -> Result<bool, SourceError> {
+    if value::<_, u32>(&pins.rings, &slot)?.is_none() || !claim_one(pins, slot, &this_process()?)? {
+        return Ok(false);
+    }
+    let freed = pins.rings.delete(&slot.to_bytes());
+    release(pins, slot);
+    freed.map(|()| true).map_err(refused("free a ring"))
+}
+
+/// Gives a slot back.
+pub(super) fn release(pins: &Pins, slot: u32) {
+    let _ = pins.owners.delete(&slot.to_bytes());
+}
+
+/// This process as the owner of a slot.
+fn this_process() -> Result<Owner, SourceError> {
+    let pid = process::id();
+    let start = i32::try_from(pid).ok().and_then(start_ticks);
+    Ok(Owner {
+        pid,
+        pid_namespace: own_pid_namespace(),
+        start_ticks: start.ok_or(SourceError::Missing { what: "/proc" })?,
+    })
+}
+
+/// Claims a slot for `owner`. Returns whether it had no owner.
+fn claim_one(pins: &Pins, slot: u32, owner: &Owner) -> Result<bool, SourceError> {
+    // NO_EXIST makes the claim atomic, so two shims that start together need no lock.
+    match pins.owners.update(&slot.to_bytes(), &owner.to_bytes(), MapFlags::NO_EXIST) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == libbpf_rs::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(refused("claim a slot")(error)),
+    }
 }
 
 /// Puts a ring in a slot, where it replaces the ring of an earlier owner.

@@ -114,9 +114,8 @@ impl BpfSource {
         };
         // Created before the ring is put into the slot, so that the drop of `source` releases the
         // slot after an error.
-        let marker = Arc::new(Marker::new(&pins, slot).inspect_err(|_| {
-            let _ = pins.owners.delete(&slot.to_bytes());
-        })?);
+        let marker =
+            Arc::new(Marker::new(&pins, slot).inspect_err(|_| slot::release(&pins, slot))?);
         let source = Self {
             pins,
             slot,
@@ -449,7 +448,7 @@ impl Drop for BpfSource {
         // would wait 12 ms for an RCU grace period, which is too long for the end of a shim. The
         // cost is that a node keeps as many rings as it ever had shims at the same time (a new shim
         // claims the lowest free slot). `doctor --sweep` frees the rings in slots without an owner.
-        let _ = self.pins.owners.delete(&self.slot.to_bytes());
+        slot::release(&self.pins, self.slot);
     }
 }
 

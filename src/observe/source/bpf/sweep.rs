@@ -5,7 +5,6 @@
 //! even if their cgroup no longer exists, because the shim may still read their counts.
 
 use std::{
-    collections::HashSet,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -17,6 +16,7 @@ use super::{
     loader::remove,
     pins::{LINKS, PinDirectory, Pins, UDP_LINKS, entries, value},
     refused,
+    slot::free_ring,
 };
 use crate::{linux::process::start_ticks, observe::source::SourceError};
 
@@ -78,9 +78,7 @@ pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
     let Some(pins) = Pins::open(&directory)? else { return Ok(0) };
     let mut freed = 0;
     for slot in 0..SLOTS {
-        let is_stale = matches!(value::<_, u32>(&pins.rings, &slot), Ok(Some(_)))
-            && pins.owner(slot).is_none();
-        freed += usize::from(is_stale && pins.rings.delete(&slot.to_bytes()).is_ok());
+        freed += usize::from(free_ring(&pins, slot)?);
     }
     Ok(freed)
 }
@@ -111,43 +109,41 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
             forget(&pins.targets, id.to_bytes(), &mut swept.targets);
         }
     }
-    // The targets are read again, so that those that were added meanwhile keep their entries in the
-    // other maps.
-    let targets: HashSet<u64> =
-        entries::<u64, TargetValue>(&pins.targets).into_iter().map(|(id, _)| id).collect();
+    // Looked up for each entry: a shim may add a target at any time, and adds it before its entries
+    // in the other maps.
+    let is_watched = |id: &u64| !matches!(value::<_, TargetValue>(&pins.targets, id), Ok(None));
     for (inode, id) in entries::<u32, u64>(&pins.namespaces) {
-        if !targets.contains(&id) {
+        if !is_watched(&id) {
             forget(&pins.namespaces, inode.to_bytes(), &mut swept.namespaces);
         }
     }
     for (cookie, id) in entries::<u64, u64>(&pins.networks) {
-        if !targets.contains(&id) {
+        if !is_watched(&id) {
             forget(&pins.networks, cookie.to_bytes(), &mut swept.namespaces);
         }
     }
     for (cookie, id) in entries::<u64, u64>(&pins.listeners) {
-        if !targets.contains(&id) {
+        if !is_watched(&id) {
             let _ = pins.listeners.delete(&cookie.to_bytes());
         }
     }
     // The values of these two maps have different types, so only the keys are decoded.
     for map in [&pins.connections, &pins.awaited] {
-        let ids =
-            map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !targets.contains(id));
+        let ids = map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !is_watched(id));
         ids.collect::<Vec<_>>().into_iter().for_each(|id| drop(map.delete(&id.to_bytes())));
     }
     for (tgid, member) in entries::<u32, Member>(&pins.members) {
         // Programs delete the entries that they count. Of the others, a shim that is killed while
         // it adds a tree can leave the entry of a process that has ended.
         let is_dead = || i32::try_from(tgid).ok().and_then(start_ticks).is_none();
-        if member.flags == 0 && (!targets.contains(&member.target) || is_dead()) {
+        if member.flags == 0 && (!is_watched(&member.target) || is_dead()) {
             forget(&pins.members, tgid.to_bytes(), &mut swept.processes);
         }
     }
     pins.configure(|config| {
         // `levels` has one bit for each depth of a cgroup. It is cleared as a whole, when no target
         // is left: no map shows which target needs which bit.
-        if targets.is_empty() {
+        if pins.targets.keys().next().is_none() {
             config.levels = 0;
         }
     })?;
