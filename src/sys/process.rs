@@ -252,9 +252,9 @@ fn waitid(
 
 /// Ends only this thread, without unwinding. The process continues while it has other threads.
 #[cfg(test)]
-pub(crate) fn exit_thread() -> ! {
+pub(crate) fn exit_thread(code: i32) -> ! {
     // SAFETY: the kernel ends the thread in the call; what is on its stack is never used or freed.
-    unsafe { libc::syscall(libc::SYS_exit, 0) };
+    unsafe { libc::syscall(libc::SYS_exit, code) };
     unreachable!("exit(2) does not return")
 }
 

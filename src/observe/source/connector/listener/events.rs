@@ -4,7 +4,7 @@ use std::{os::fd::AsFd as _, sync::Arc};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{Listener, Readings};
+use super::{LOOKAHEAD, Listener, Readings};
 use crate::{
     linux::process::{Status, identify, lineage_of, start_ticks_at},
     model::{Grade, Image, Lineage, ProcessKey, Unknown},
@@ -12,6 +12,7 @@ use crate::{
         record::What,
         source::connector::{
             members::{Member, Watch},
+            netlink::Event,
             reading::{Reading, stat_if_born_before},
         },
     },
@@ -145,26 +146,39 @@ impl Listener {
         }
     }
 
-    /// A thread ended. The process has ended only if its pidfd is readable: the leader can end
-    /// before the other threads. The pidfd is always readable before this event arrives: `do_exit`
-    /// calls `exit_notify`, which makes the pidfd readable, before `proc_exit_connector`, which
-    /// makes the event.
-    pub(super) fn on_exit(&mut self, at_ns: u64, pid: i32, thread: i32, status: u32) {
+    /// A thread ended. `later` are the events of the batch that follow.
+    ///
+    /// The process has ended only if its pidfd is readable: the leader can end before the other
+    /// threads. The pidfd is always readable before this event arrives: `do_exit` calls
+    /// `exit_notify`, which makes the pidfd readable, before `proc_exit_connector`, which makes the
+    /// event.
+    ///
+    /// But the pidfd shows the present, and this event may be an earlier one of the process: if the
+    /// leader ends, and then another thread execs or ends last. So the last event of the process
+    /// decides.
+    pub(super) fn on_exit(
+        &mut self,
+        at_ns: u64,
+        pid: i32,
+        thread: i32,
+        status: u32,
+        later: &[(u64, Event)],
+    ) {
         let Some(member) = self.members.get_mut(pid) else { return };
-        let status = match (thread == pid, member.leader_status) {
-            (true, _) => status,
+        if thread == pid {
+            member.leader_status = Some(status);
+        } else if member.leader_status.is_none() {
             // The leader still runs, so the end of another thread is not the end of the process.
-            (false, None) => return,
-            // After exit_group(2) or a signal each thread has the status of the process. If instead
-            // the last thread ends alone, with pthread_exit(3), its own status is 0, and the status
-            // of the leader is that of the process.
-            (false, Some(leader)) if status == 0 => leader,
-            (false, Some(_)) => status,
+            return;
+        }
+        // Other threads may have ended with other statuses. The last one sets that of the process
+        // (`synchronize_group_exit`, kernel/exit.c), but events of threads that end at the same
+        // time may arrive in another order.
+        let grade = match member.leader_status {
+            Some(leader) if leader != status => Grade::Partial,
+            _ => Grade::Exact,
         };
-        if !has_ended(member.key) {
-            if thread == pid {
-                member.leader_status = Some(status);
-            }
+        if !has_ended(member.key) || self.has_later_event(pid, later) {
             return;
         }
         let Some(member) = self.members.remove(pid) else { return };
@@ -175,8 +189,24 @@ impl Listener {
                 oom_killed: false,
                 outputs: member.outputs,
             };
-            self.report(*watch, at_ns, Grade::Exact, member.key, what);
+            self.report(*watch, at_ns, grade, member.key, what);
         }
+    }
+
+    /// Whether the kernel has reported another exec or exit of a process that has ended. All its
+    /// events have been made, so they are among `later` or can be received now.
+    fn has_later_event(&mut self, pid: i32, later: &[(u64, Event)]) -> bool {
+        // An error is received again in the next iteration.
+        self.has_lost_events |= self.receive_events(LOOKAHEAD).unwrap_or_default();
+        for (_, event) in later.iter().chain(&self.pending) {
+            match *event {
+                Event::Exec { pid: of } | Event::Exit { pid: of, .. } if of == pid => return true,
+                // A younger process has the pid.
+                Event::Fork { child, .. } if child == pid => return false,
+                _ => {}
+            }
+        }
+        false
     }
 }
 

@@ -42,6 +42,9 @@ use crate::{
 /// How many of the kernel's messages one batch has. Further messages wait in the kernel's buffer.
 const TURN: usize = 256;
 
+/// How many messages are received at most to find the last event of a process that has ended.
+const LOOKAHEAD: usize = 16 * TURN;
+
 /// How many targets one client can watch. A further target is refused with `ENOSPC`.
 const TARGETS_LIMIT: usize = 4096;
 
@@ -60,6 +63,8 @@ pub(super) struct Listener {
     /// Events that are received and not yet processed, each with its time (`CLOCK_MONOTONIC`,
     /// nanoseconds).
     pending: Vec<(u64, Event)>,
+    /// Whether the kernel has dropped events that no client has heard of yet.
+    has_lost_events: bool,
     /// The listener's mount namespace, which is also that of the shims; see `What::Exec`.
     own_mount_namespace: Option<u32>,
 }
@@ -72,6 +77,7 @@ impl Listener {
             clients: HashMap::new(),
             last_client: 0,
             pending: Vec::new(),
+            has_lost_events: false,
             own_mount_namespace: mount_namespace(std::process::id().cast_signed()),
         }
     }
@@ -170,13 +176,13 @@ impl Listener {
     /// The error of the connector's socket. A loss of events (`ENOBUFS`) is no error: it is
     /// reported to the clients.
     pub(super) fn turn(&mut self) -> io::Result<()> {
-        let mut lost = self.receive_events()?;
+        self.has_lost_events |= self.receive_events(TURN)?;
         let events = std::mem::take(&mut self.pending);
         if !self.members.watches.is_empty() {
             let mut readings = self.read_execs(&events);
             // If a process has exec'd again while /proc was read, the reading may show the newer
             // exec. The newer exec is in `pending` now, and gets a reading in the next iteration.
-            lost |= self.receive_events()?;
+            self.has_lost_events |= self.receive_events(TURN)?;
             for (_, event) in &self.pending {
                 if let Event::Exec { pid } = event
                     && let Some((_, reading)) = readings.get_mut(pid)
@@ -199,23 +205,23 @@ impl Listener {
                         self.on_exec(*at_ns, pid, reading.as_ref());
                     }
                     Event::Exit { pid, thread, status } => {
-                        self.on_exit(*at_ns, pid, thread, status);
+                        self.on_exit(*at_ns, pid, thread, status, &events[index + 1..]);
                     }
                 }
             }
         }
-        if lost {
+        if std::mem::take(&mut self.has_lost_events) {
             self.resync_after_loss();
         }
         self.flush_all();
         Ok(())
     }
 
-    /// Receives messages until no message waits or `pending` is full. Returns whether the kernel
+    /// Receives messages until no message waits or `pending` has `most`. Returns whether the kernel
     /// has dropped events.
-    fn receive_events(&mut self) -> io::Result<bool> {
+    fn receive_events(&mut self, most: usize) -> io::Result<bool> {
         let mut lost = false;
-        while self.pending.len() < TURN {
+        while self.pending.len() < most {
             match self.connector.next() {
                 Ok(Some(Message::Event { at_ns, event })) => self.pending.push((at_ns, event)),
                 // The answers to the requests of all listeners arrive here, but this listener
