@@ -60,6 +60,8 @@ pub struct CallId(pub u32);
 /// from the process that forks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Provenance {
+    /// The start of the process, in nanoseconds since boot: more exact than in its key.
+    pub start_ns: u64,
     /// The call of the OCI runtime that the process descends from; `None` if it descends from none.
     pub call: Option<CallId>,
     /// Whether a process of the same target forked the process.

@@ -1,7 +1,7 @@
 //! Exits that are received before their process is known, because a source may reorder records.
 
-use super::tree::PendingExit;
-use crate::model::{Grade, ProcessKey};
+use super::{identity::Identity, tree::PendingExit};
+use crate::model::Grade;
 
 /// How many early exits of one target are kept. Beyond this number the oldest exit is dropped: if
 /// the fork of its process is still received, the process counts as living until the next scan.
@@ -16,7 +16,7 @@ pub(super) struct EarlyExits {
 /// An exit that was received before its process is known.
 #[derive(Debug)]
 pub(super) struct EarlyExit {
-    pub(super) key: ProcessKey,
+    pub(super) identity: Identity,
     pub(super) grade: Grade,
     /// `None` where the source does not know the status.
     pub(super) wait_status: Option<u32>,
@@ -26,7 +26,7 @@ pub(super) struct EarlyExit {
 impl EarlyExits {
     /// Keeps an exit, unless it is a copy.
     pub(super) fn add(&mut self, exit: EarlyExit) {
-        if self.exits.iter().any(|known| known.key.may_be(exit.key)) {
+        if self.exits.iter().any(|known| known.identity.may_be(exit.identity)) {
             return;
         }
         if self.exits.len() >= EARLY_EXITS_MAX {
@@ -36,19 +36,20 @@ impl EarlyExits {
     }
 
     /// Whether an early exit shows that the process exited at this time or later.
-    pub(super) fn covers(&self, key: ProcessKey, at_ns: u64) -> bool {
-        self.exits.iter().any(|exit| exit.key.may_be(key) && exit.pending_exit.at_ns >= at_ns)
+    pub(super) fn covers(&self, identity: Identity, at_ns: u64) -> bool {
+        self.exits
+            .iter()
+            .any(|exit| exit.identity.may_be(identity) && exit.pending_exit.at_ns >= at_ns)
     }
 
     /// Removes and returns the exit of a process. `last_ns` is the time of the latest record of the
     /// process.
-    pub(super) fn take(&mut self, key: ProcessKey, last_ns: u64) -> Option<EarlyExit> {
+    pub(super) fn take(&mut self, identity: Identity, last_ns: u64) -> Option<EarlyExit> {
         // An exit before the latest record of the process is the exit of an earlier process with
         // the same pid.
-        let position = self
-            .exits
-            .iter()
-            .position(|exit| exit.key.may_be(key) && exit.pending_exit.at_ns >= last_ns)?;
+        let position = self.exits.iter().position(|exit| {
+            exit.identity.may_be(identity) && exit.pending_exit.at_ns >= last_ns
+        })?;
         Some(self.exits.remove(position))
     }
 }

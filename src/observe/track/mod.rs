@@ -37,6 +37,7 @@ mod account;
 mod calls;
 mod early_exits;
 mod exec_table;
+mod identity;
 pub(in crate::observe) mod idle;
 mod image;
 mod output;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::ProcessKey;
+use super::identity::Identity;
 
 /// How many exits of one target are kept. An exit replaces the kept exit of a pid that is equal
 /// modulo this number, so if the kernel assigns pids in sequence, exactly the last exits are kept.
@@ -19,7 +19,7 @@ pub(super) struct RecentExits {
 /// A process that has exited and is no longer in the tree.
 #[derive(Debug, Clone)]
 pub(super) struct RecentExit {
-    pub(super) key: ProcessKey,
+    pub(super) identity: Identity,
     pub(super) died_ns: u64,
     /// `None` if the process was never reported; otherwise the exec id that it had, if any.
     pub(super) reported: Option<Option<Arc<str>>>,
@@ -30,18 +30,19 @@ impl RecentExits {
         if self.slots.is_empty() {
             self.slots.resize(EXITS_MAX, None);
         }
-        let slot = slot_of(exit.key.pid);
+        let slot = slot_of(exit.identity.key.pid);
         self.slots[slot] = Some(exit);
     }
 
     /// The last exit of this pid; `None` if another pid has taken its slot since.
     pub(super) fn last_of(&self, pid: i32) -> Option<&RecentExit> {
-        self.slots.get(slot_of(pid))?.as_ref().filter(|exit| exit.key.pid == pid)
+        self.slots.get(slot_of(pid))?.as_ref().filter(|exit| exit.identity.key.pid == pid)
     }
 
     /// Whether a record of this process at this time is about a process that has exited.
-    pub(super) fn covers(&self, key: ProcessKey, at_ns: u64) -> bool {
-        self.last_of(key.pid).is_some_and(|exit| match key.compare_starts(exit.key) {
+    pub(super) fn covers(&self, identity: Identity, at_ns: u64) -> bool {
+        let last = self.last_of(identity.key.pid);
+        last.is_some_and(|exit| match identity.compare_starts(exit.identity) {
             Some(order) => order.is_le(),
             // Without a start time on both sides only the order of times separates two processes
             // that had the same pid.

@@ -9,10 +9,14 @@ use std::{
     cmp::Ordering,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
+    num::NonZeroU64,
     sync::Arc,
 };
 
-use super::recent_exits::{RecentExit, RecentExits};
+use super::{
+    identity::Identity,
+    recent_exits::{RecentExit, RecentExits},
+};
 use crate::model::{FileId, Lineage, Process, ProcessKey};
 
 /// How many processes of one target are kept, with the exited ones that are not done. Beyond this
@@ -38,6 +42,8 @@ pub(super) struct Tree {
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) key: ProcessKey,
+    /// The start to the nanosecond; `None` where the source does not know it.
+    pub(super) start_ns: Option<NonZeroU64>,
     /// The process in its last reported state; `None` while it is not reported, as for a stage of
     /// the runtime (`runc init`).
     pub(super) process: Option<Arc<Process>>,
@@ -126,15 +132,21 @@ impl PendingExit {
     }
 }
 
+impl Node {
+    pub(super) fn identity(&self) -> Identity {
+        Identity { key: self.key, start_ns: self.start_ns }
+    }
+}
+
 impl Tree {
     /// Which process a record is about. If the record or the process has no start time, this is the
     /// living process with the pid.
-    pub(super) fn find(&self, key: ProcessKey, at_ns: u64) -> Lookup {
-        let mut next = self.youngest.get(&key.pid).copied();
+    pub(super) fn find(&self, identity: Identity, at_ns: u64) -> Lookup {
+        let mut next = self.youngest.get(&identity.key.pid).copied();
         let mut stale = false;
         while let Some(index) = next {
             let node = self.node(index);
-            match (&node.death, key.compare_starts(node.key)) {
+            match (&node.death, identity.compare_starts(node.identity())) {
                 (None, None | Some(Ordering::Equal)) => return Lookup::Living(index),
                 (Some(_), Some(Ordering::Equal)) => return Lookup::Dead(index),
                 // Without a start time only the time of the record shows which process it is about.
@@ -145,7 +157,7 @@ impl Tree {
             }
             next = node.older;
         }
-        if stale || self.recent_exits.covers(key, at_ns) {
+        if stale || self.recent_exits.covers(identity, at_ns) {
             Lookup::Forgotten
         } else {
             Lookup::Unknown
@@ -163,6 +175,13 @@ impl Tree {
             next = node.older;
         }
         None
+    }
+
+    /// The exited processes with this pid that are not done.
+    pub(super) fn all_dead(&self, pid: i32) -> Vec<Index> {
+        let youngest = self.youngest.get(&pid).copied();
+        let all = std::iter::successors(youngest, |&index| self.node(index).older);
+        all.filter(|&index| self.node(index).death.is_some()).collect()
     }
 
     /// The living process with this pid.
@@ -190,7 +209,7 @@ impl Tree {
         let exit = self.recent_exits.last_of(parent.pid)?;
         // Unlike in `find_parent`, the start must be the same: the pid alone may belong to another
         // process by now.
-        if exit.key == parent { exit.reported.clone() } else { None }
+        if exit.identity.key == parent { exit.reported.clone() } else { None }
     }
 
     /// Whether a process with this pid was reported and is forgotten.
@@ -201,11 +220,12 @@ impl Tree {
     /// Adds a process; `None` where the tree is full.
     pub(super) fn add(
         &mut self,
-        key: ProcessKey,
+        identity: Identity,
         lineage: Lineage,
         parent: Option<Index>,
         at_ns: u64,
     ) -> Option<Index> {
+        let Identity { key, start_ns } = identity;
         if self.youngest.len() >= PROCESSES_MAX
             || self.nodes.len() - self.free.len() >= PROCESSES_MAX
         {
@@ -218,6 +238,7 @@ impl Tree {
         });
         self.nodes[index] = Some(Node {
             key,
+            start_ns,
             process: None,
             vpid: lineage.vpid,
             parent_pid: lineage.parent_pid(),
@@ -284,8 +305,9 @@ impl Tree {
         }
         self.unchain(&node, index);
         self.free.push(index);
+        let identity = node.identity();
         let reported = node.process.map(|process| process.exec_id.clone());
-        self.recent_exits.add(RecentExit { key: node.key, died_ns, reported });
+        self.recent_exits.add(RecentExit { identity, died_ns, reported });
         if self.youngest.is_empty() && self.nodes.capacity() > 1024 {
             // After a fork storm: a `Vec` does not shrink on its own, and the shim lives for as
             // long as its container.

@@ -84,6 +84,7 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
     // process the same key.
     let key = key(&header);
     let provenance = Some(Provenance {
+        start_ns: header.start_ns,
         call: (header.call != 0).then_some(CallId(header.call)),
         is_born: header.flags & header_flag::BORN != 0,
         is_inside: header.flags & header_flag::INSIDE != 0,

@@ -2,11 +2,12 @@
 
 use super::Target;
 use crate::{
-    model::{Body, Ended, Grade, ProcessId, ProcessKey},
+    model::{Body, Ended, Grade, ProcessId},
     observe::track::{
         account::Outcome,
         early_exits::EarlyExit,
         exec_table::ReapedExit,
+        identity::Identity,
         output::Stamp,
         tree::{Death, Holding, Index, Lookup, PendingExit},
     },
@@ -18,26 +19,26 @@ impl Target {
     pub(super) fn exit(
         &mut self,
         stamp: Stamp,
-        key: ProcessKey,
+        identity: Identity,
         wait_status: Option<u32>,
         pending_exit: PendingExit,
     ) -> Outcome {
-        let index = match self.tree.find(key, stamp.at_ns) {
+        let index = match self.tree.find(identity, stamp.at_ns) {
             Lookup::Living(index) => index,
             Lookup::Dead(_) | Lookup::Forgotten => return Outcome::Silent,
             Lookup::Unknown => {
                 let grade = stamp.grade;
-                self.early_exits.add(EarlyExit { key, grade, wait_status, pending_exit });
+                self.early_exits.add(EarlyExit { identity, grade, wait_status, pending_exit });
                 return Outcome::Silent;
             }
         };
-        self.note_record(index, key, stamp.at_ns);
+        self.note_record(index, identity, stamp.at_ns);
         let node = self.tree.node_mut(index);
         if node.process.is_none() {
             // The process is a stage of the runtime (`runc init`), or was injected and had no exec
             // yet: no event names it.
             self.tree.forget(index, stamp.at_ns);
-            self.calls.forget(key);
+            self.calls.forget(identity.key);
             return Outcome::Silent;
         }
         // This record is a copy of the one that waits for the reaper.
@@ -134,7 +135,7 @@ impl Target {
     /// Removes the early exit of a process that is known now.
     fn take_early_exit(&mut self, index: Index) -> Option<EarlyExit> {
         let node = self.tree.node(index);
-        self.early_exits.take(node.key, node.last_ns)
+        self.early_exits.take(node.identity(), node.last_ns)
     }
 
     /// Forgets a process that is not reported, if it has an early exit.

@@ -26,6 +26,7 @@ use super::{
     calls::{Calls, Waiting},
     early_exits::EarlyExits,
     exec_table::ExecTable,
+    identity::Identity,
     image::NewImage,
     output::{Output, Stamp},
     scan::Scan,
@@ -148,15 +149,16 @@ impl Target {
 
     fn apply(&mut self, stamp: Stamp, key: ProcessKey, provenance: Option<Provenance>, what: What) {
         let at_ns = stamp.at_ns;
+        let identity = Identity::new(key, provenance);
         let outcome = match what {
-            What::Fork(lineage) => self.fork(stamp, key, lineage, provenance),
+            What::Fork(lineage) => self.fork(stamp, identity, lineage, provenance),
             What::Exec { lineage, image, cgroup, in_host_mounts } => {
                 let new = NewImage { lineage, image, cgroup, in_host_mounts, provenance };
-                self.exec(stamp, key, &new)
+                self.exec(stamp, identity, &new)
             }
             What::Exit { wait_status, oom_killed, outputs } => {
                 let pending_exit = PendingExit { at_ns, oom_killed, outputs, recorded: true };
-                self.exit(stamp, key, wait_status, pending_exit)
+                self.exit(stamp, identity, wait_status, pending_exit)
             }
             What::Alive { lineage, image, cgroup } => {
                 let new =
@@ -213,7 +215,7 @@ impl Target {
 
     /// A process that was reported and is not forgotten, alive or dead.
     pub(super) fn reported(&self, key: ProcessKey) -> Option<&Arc<Process>> {
-        match self.tree.find(key, u64::MAX) {
+        match self.tree.find(key.into(), u64::MAX) {
             Lookup::Living(index) | Lookup::Dead(index) => self.tree.node(index).process.as_ref(),
             Lookup::Forgotten | Lookup::Unknown => None,
         }

@@ -60,7 +60,7 @@ impl Target {
 
     /// Reports a process or an image that a scan shows and no record had.
     fn apply_scanned(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Option<Index> {
-        match self.tree.find(key, stamp.at_ns) {
+        match self.tree.find(key.into(), stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
                 // A record during the scan is newer than what the scan read.
@@ -69,7 +69,7 @@ impl Target {
                         .process
                         .as_ref()
                         .is_none_or(|reported| is_other_exec(&reported.image, &new.image));
-                self.note_record(index, key, stamp.at_ns);
+                self.note_record(index, key.into(), stamp.at_ns);
                 if news {
                     self.run_image(stamp, index, new);
                 }
@@ -79,10 +79,10 @@ impl Target {
             Lookup::Unknown => {
                 // The exit of the process was read before the scan was complete: if the process
                 // were added now, it would count as alive until the next scan.
-                if self.early_exits.covers(key, stamp.at_ns) {
+                if self.early_exits.covers(key.into(), stamp.at_ns) {
                     return None;
                 }
-                let Some(index) = self.add_process(key, new.lineage, stamp.at_ns) else {
+                let Some(index) = self.add_process(key.into(), new.lineage, stamp.at_ns) else {
                     let gap = self.account.count_lost(stamp.at_ns);
                     self.report_lost(gap);
                     return None;

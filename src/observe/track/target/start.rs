@@ -7,11 +7,12 @@ use super::{
     attribution::{Attribution, ExecFacts},
 };
 use crate::{
-    model::{Body, Lineage, Origin, Parent, Process, ProcessKey},
+    model::{Body, Lineage, Origin, Parent, Process},
     observe::{
         record::Provenance,
         track::{
             account::Outcome,
+            identity::Identity,
             image::NewImage,
             output::Stamp,
             tree::{Index, Lookup},
@@ -24,11 +25,12 @@ impl Target {
     pub(super) fn fork(
         &mut self,
         stamp: Stamp,
-        key: ProcessKey,
+        identity: Identity,
         lineage: Lineage,
         provenance: Option<Provenance>,
     ) -> Outcome {
-        match self.tree.find(key, stamp.at_ns) {
+        let key = identity.key;
+        match self.tree.find(identity, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node_mut(index);
                 // Without start times, only a later fork with the same pid shows that the pid was
@@ -44,7 +46,7 @@ impl Target {
             Lookup::Dead(_) | Lookup::Forgotten => return Outcome::Silent,
             Lookup::Unknown => {}
         }
-        let Some(index) = self.add_process(key, lineage, stamp.at_ns) else {
+        let Some(index) = self.add_process(identity, lineage, stamp.at_ns) else {
             return Outcome::NoCapacity;
         };
         self.tree.node_mut(index).forked = true;
@@ -98,20 +100,20 @@ impl Target {
     }
 
     /// Handles an exec of a known process, or of a process with a lost fork.
-    pub(super) fn exec(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Outcome {
-        match self.tree.find(key, stamp.at_ns) {
+    pub(super) fn exec(&mut self, stamp: Stamp, identity: Identity, new: &NewImage) -> Outcome {
+        match self.tree.find(identity, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
                 // This is a copy of a record, or a record that is older than the known image.
                 if node.image_ns.is_some_and(|image_ns| stamp.at_ns <= image_ns) {
                     return Outcome::Silent;
                 }
-                self.note_record(index, key, stamp.at_ns);
+                self.note_record(index, identity, stamp.at_ns);
                 self.run_image(stamp, index, new)
             }
             Lookup::Dead(_) | Lookup::Forgotten => Outcome::Silent,
             Lookup::Unknown => {
-                let Some(index) = self.add_process(key, new.lineage, stamp.at_ns) else {
+                let Some(index) = self.add_process(identity, new.lineage, stamp.at_ns) else {
                     return Outcome::NoCapacity;
                 };
                 self.run_image(stamp, index, new)
@@ -177,31 +179,35 @@ impl Target {
     /// Adds a process that no record has named before; `None` where there is no capacity.
     pub(super) fn add_process(
         &mut self,
-        key: ProcessKey,
+        identity: Identity,
         lineage: Lineage,
         at_ns: u64,
     ) -> Option<Index> {
-        self.end_previous(key.pid, at_ns);
+        self.end_previous(identity.key.pid, at_ns);
         let parent = self.tree.find_parent(lineage);
-        let index = self.tree.add(key, lineage, parent, at_ns)?;
+        let index = self.tree.add(identity, lineage, parent, at_ns)?;
         let gap = self.account.capacity_regained(at_ns);
         self.report_lost(gap);
         Some(index)
     }
 
     /// A new process has the pid of a process that counts as alive: the exit of the older process
-    /// was lost.
+    /// was lost. Those that have exited are reaped, because the kernel gives a pid away only then.
     fn end_previous(&mut self, pid: i32, at_ns: u64) {
         if let Some(old) = self.tree.find_living(pid) {
             self.report_vanished(old, at_ns);
         }
+        for dead in self.tree.all_dead(pid) {
+            self.mark_reaped(dead, at_ns);
+        }
     }
 
     /// Notes the time of a record of a living process, and its start time where it was missing.
-    pub(super) fn note_record(&mut self, index: Index, key: ProcessKey, at_ns: u64) {
+    pub(super) fn note_record(&mut self, index: Index, identity: Identity, at_ns: u64) {
         let node = self.tree.node_mut(index);
         node.last_ns = node.last_ns.max(at_ns);
-        node.key.start = node.key.start.or(key.start);
+        node.key.start = node.key.start.or(identity.key.start);
+        node.start_ns = node.start_ns.or(identity.start_ns);
     }
 
     /// The process with its new image, for the event.

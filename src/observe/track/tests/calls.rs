@@ -9,13 +9,14 @@ use crate::observe::{
 const CALL: CallId = CallId(1);
 
 /// A process that no call and no process of the target has made.
-const ENTERED: Provenance = Provenance { call: None, is_born: false, is_inside: false };
+const ENTERED: Provenance =
+    Provenance { start_ns: 0, call: None, is_born: false, is_inside: false };
 /// A process that a process of the target has forked.
-const BORN: Provenance = Provenance { call: None, is_born: true, is_inside: false };
+const BORN: Provenance = Provenance { start_ns: 0, call: None, is_born: true, is_inside: false };
 
 /// A process of a call, outside of the container or inside.
 fn of(call: CallId, is_inside: bool) -> Provenance {
-    Provenance { call: Some(call), is_born: true, is_inside }
+    Provenance { call: Some(call), ..Provenance { is_inside, ..BORN } }
 }
 
 impl Script {
@@ -288,6 +289,28 @@ fn what_a_call_leaves_behind_is_reported() {
     script.what(301, alive(1, "/hook"));
     script.scan(ScanStep::Ended);
     assert_eq!(script.lines(), ["process.start 301 /hook hook snapshot"]);
+}
+
+/// Check that several processes with one pid within one clock tick are reported each, with their
+/// exits, and that each is done.
+#[test]
+fn lives_of_one_pid_within_a_tick_are_told_apart() {
+    let mut script = Script::started();
+    for life in 1..=8 {
+        let provenance = Provenance { start_ns: 1000 + life, ..BORN };
+        script.record(300, provenance, What::Fork(lineage(INIT, SHIM)));
+        script.record(300, provenance, exit(Some(u32::try_from(life).unwrap() << 8)));
+    }
+    script.reap();
+    let lines = script.lines();
+    let count = |what: &str| lines.iter().filter(|line| line.starts_with(what)).count();
+    assert_eq!(count("process.fork 300"), 8);
+    assert_eq!(count("process.done 300"), 8);
+    for life in 1..=8 {
+        assert_eq!(count(&format!("process.exit 300 {life}")), 1, "{lines:?}");
+    }
+    script.end(Some((17, 0)));
+    assert_eq!(script.lines().last().unwrap(), "container.close Some(17) 17 Some(0) 0");
 }
 
 /// Check that a scan before the start does not report the runtime's code in init as the container's

@@ -68,7 +68,8 @@ fn an_exec_is_decoded_completely() {
         panic!("not an exec");
     };
     assert_eq!((key, grade), (ProcessKey::new(40, 3), Grade::Exact));
-    let of_call = Provenance { call: Some(CallId(6)), is_born: false, is_inside: true };
+    let of_call =
+        Provenance { start_ns: 30_000_000, call: Some(CallId(6)), is_born: false, is_inside: true };
     assert_eq!(provenance, Some(of_call));
     let expected =
         Lineage { vpid: Some(4), parent: Some(ProcessKey::new(39, 2)), grandparent_pid: Some(38) };

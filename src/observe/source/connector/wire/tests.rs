@@ -73,8 +73,9 @@ fn what() -> impl Strategy<Value = What> {
 }
 
 fn answer() -> impl Strategy<Value = Answer> {
-    let provenance = any::<Option<(Option<u32>, bool, bool)>>().prop_map(|provenance| {
-        provenance.map(|(call, is_born, is_inside)| Provenance {
+    let provenance = any::<Option<(u64, Option<u32>, bool, bool)>>().prop_map(|provenance| {
+        provenance.map(|(start_ns, call, is_born, is_inside)| Provenance {
+            start_ns,
             call: call.map(CallId),
             is_born,
             is_inside,
