@@ -41,6 +41,8 @@ static __always_inline void capture_paths(struct scratch *work, struct task_stru
 	if (!walk_up(walk, file->f_path.mnt, file->f_path.dentry))
 		exec->flags |= LOOKOUT_EXECUTABLE_CUT;
 	exec->executable_length = walk->used - before;
+	if (!file->f_inode->i_nlink)
+		exec->flags |= LOOKOUT_EXECUTABLE_DELETED;
 	before = walk->used;
 	if (!walk_up(walk, task->fs->pwd.mnt, task->fs->pwd.dentry))
 		exec->flags |= LOOKOUT_DIRECTORY_CUT;
@@ -52,6 +54,7 @@ static __always_inline void capture_identity(struct lookout_exec *exec, struct t
 	const struct cred *cred = task->cred;
 
 	exec->cgroup = task->cgroups->dfl_cgrp->kn->id;
+	exec->stack = task->mm->start_stack;
 	exec->mount_namespace = task->nsproxy->mnt_ns->ns.inum;
 	exec->uid = cred->euid.val;
 	exec->gid = cred->egid.val;

@@ -59,6 +59,7 @@ struct super_block {
 };
 
 struct inode {
+	unsigned int i_nlink;
 	struct super_block *i_sb;
 	unsigned long i_ino;
 };
@@ -104,6 +105,7 @@ struct files_struct {
 struct mm_struct {
 	unsigned long arg_start;
 	unsigned long arg_end;
+	unsigned long start_stack;
 	struct file *exe_file;
 };
 

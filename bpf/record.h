@@ -53,6 +53,8 @@ enum lookout_flag {
 	LOOKOUT_INET6_ONLY = 32,
 	/* port: the socket is UDP; without the flag it is TCP */
 	LOOKOUT_UDP = 64,
+	/* exec: the file of the executable has no link: it was removed, or is a memfd */
+	LOOKOUT_EXECUTABLE_DELETED = 128,
 };
 
 enum lookout_header_flag {
@@ -127,6 +129,8 @@ struct lookout_exec {
 	__u64 cgroup;
 	/* bytes of argv in the process, captured or not, NULs included */
 	__u64 args_total;
+	/* mm_struct.start_stack, which differs from exec to exec */
+	__u64 stack;
 	/* arguments in the process, captured or not */
 	__u32 args_count;
 	/* inode number of the mount namespace */

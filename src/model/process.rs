@@ -143,6 +143,9 @@ impl fmt::Display for EntityId {
 pub struct Image {
     /// The path of the executable, relative to the root directory of the process.
     pub executable: Option<Box<[u8]>>,
+    /// Whether the executable has no name in a directory: its file was removed, or never had one
+    /// (memfd_create(2)). Then the path is the last one, or the name of the memfd.
+    pub executable_deleted: bool,
     /// The arguments, as far as they were captured.
     pub args: Option<Args>,
     /// The working directory, relative to the root directory of the process.
@@ -153,6 +156,10 @@ pub struct Image {
     pub uid: Option<u32>,
     /// The effective group id in the initial user namespace.
     pub gid: Option<u32>,
+    /// The address at which the exec has put the stack; `None` if it could not be read. The kernel
+    /// chooses it anew at each exec, and a process cannot change it without privileges. So it shows
+    /// whether two images are of one exec.
+    pub stack: Option<NonZeroU64>,
     /// The reason why a part is missing; `None` if nothing is missing.
     pub unknown: Option<Unknown>,
 }

@@ -8,6 +8,7 @@ cfg_if::cfg_if! {
         pub mod bpf;
         pub mod eventfd;
         pub mod fd;
+        pub mod file;
         pub mod idmap;
         pub mod pidfd;
         pub mod pipe;

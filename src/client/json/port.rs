@@ -94,7 +94,7 @@ impl From<&api::Owner> for Owner {
             pid: owner.pid,
             vpid: owner.vpid,
             entity_id: owner.entity_id.clone(),
-            executable: path.map(|path| Path { path: text(path) }),
+            executable: path.map(|path| Path { path: text(path), deleted: false }),
             exec_id: owner.exec_id.clone(),
             container_id: owner.container_id.clone(),
             escaped: is_escaped,

@@ -98,6 +98,9 @@ struct Exit {
 #[derive(Debug, Serialize)]
 pub(super) struct Path {
     pub(super) path: String,
+    /// Whether the file was removed, or never had a name.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(super) deleted: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -152,7 +155,10 @@ impl Process {
             parent_pid: (process.parent_pid != 0).then_some(process.parent_pid),
             entity_id: process.entity_id.clone(),
             comm: process.comm.as_deref().map(text),
-            executable: process.executable.as_ref().map(|path| Path { path: text(path) }),
+            executable: process
+                .executable
+                .as_ref()
+                .map(|path| Path { path: text(path), deleted: process.executable_deleted }),
             command_args: knows_args.then(|| process.args.iter().map(|arg| text(arg)).collect()),
             args_count: process.args_count,
             args_bytes: process.args_bytes.filter(|_| process.args_truncated),
@@ -186,7 +192,10 @@ impl Parent {
         Self {
             pid: parent.pid,
             entity_id: parent.entity_id.clone(),
-            executable: parent.executable.as_ref().map(|path| Path { path: text(path) }),
+            executable: parent
+                .executable
+                .as_ref()
+                .map(|path| Path { path: text(path), deleted: false }),
         }
     }
 }

@@ -3,12 +3,16 @@
 use std::{
     fs::File,
     io::{self, ErrorKind, Read as _},
+    path::Path,
 };
 
 use nix::errno::Errno;
 
 use super::{super::read::link, lineage_of, stat::Stat, status::Status};
-use crate::model::{Args, Grade, Image, Lineage, ProcessKey, Unknown};
+use crate::{
+    model::{Args, Grade, Image, Lineage, ProcessKey, Unknown},
+    sys::file::has_no_link,
+};
 
 /// The most bytes of arguments that are kept: the same limit as in the eBPF programs.
 pub const ARGS_LIMIT: usize = 4096;
@@ -71,7 +75,12 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     // The links and the arguments are read first, because they vanish first: when a process begins
     // to end, the kernel removes them together with the memory of the process.
     let args = known(args(pid, stat), &mut unknown);
-    let executable = known(link(&format!("/proc/{pid}/exe")), &mut unknown);
+    let exe = format!("/proc/{pid}/exe");
+    let executable = known(link(&exe), &mut unknown);
+    let (executable, executable_deleted) = match executable {
+        Some(path) => without_deleted_mark(path, || has_no_link(Path::new(&exe)).unwrap_or(true)),
+        None => (None, false),
+    };
     let directory = known(link(&format!("/proc/{pid}/cwd")), &mut unknown);
     // Needed to remove the root of a chroot(2) from the two paths.
     let root = known(link(&format!("/proc/{pid}/root")), &mut unknown);
@@ -79,11 +88,13 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     let inside = |path: Box<[u8]>| under_root(path, root.as_deref());
     let image = Image {
         executable: executable.map(inside),
+        executable_deleted,
         args,
         working_directory: directory.map(inside),
         comm: Some(stat.comm.clone()),
         uid: status.uid,
         gid: status.gid,
+        stack: stat.stack,
         unknown,
     };
     (image, status)
@@ -96,6 +107,18 @@ pub(crate) fn judged(mut image: Image, after: &Stat) -> (Image, Grade) {
     }
     let grade = if image.unknown.is_some() { Grade::Partial } else { Grade::Late };
     (image, grade)
+}
+
+/// The path in a link to an executable, and whether its file has no link. The kernel appends
+/// ` (deleted)` to the path of such a file (`d_path`), but the name of a file may also end so.
+fn without_deleted_mark(
+    path: Box<[u8]>,
+    is_deleted: impl FnOnce() -> bool,
+) -> (Option<Box<[u8]>>, bool) {
+    match path.strip_suffix(b" (deleted)") {
+        Some(name) if is_deleted() => (Some(name.into()), true),
+        _ => (Some(path), false),
+    }
 }
 
 /// A path as the process sees it. For a process in another mount namespace the kernel already

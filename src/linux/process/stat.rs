@@ -3,6 +3,8 @@
 //! The parser is our own and not that of the crate `procfs`, because `procfs` replaces the bytes of
 //! a name that are not UTF-8, while a record keeps the name unchanged.
 
+use std::num::NonZeroU64;
+
 use super::super::read::read;
 use crate::model::StartTicks;
 
@@ -37,6 +39,8 @@ pub struct Stat {
     /// The length of the arguments in bytes, by fields 48 and 49. `None` if the kernel hides these
     /// fields from a reader without the right to ptrace.
     pub args_bytes: Option<u64>,
+    /// The address of the stack, which each exec chooses anew; `None` without the right to ptrace.
+    pub stack: Option<NonZeroU64>,
 }
 
 impl Stat {
@@ -78,6 +82,8 @@ impl Stat {
             start_ticks: number(22)?,
             resident_pages: number(24).unwrap_or(0),
             args_bytes,
+            // 0 or 1 for a reader without the right to ptrace.
+            stack: number(28).filter(|address| *address > 1).and_then(NonZeroU64::new),
         })
     }
 

@@ -228,7 +228,18 @@ impl<'a> Encoder<'a> {
     ) {
         // Patterns without `..`: a new field does not compile until it is encoded.
         let Process { key, vpid, parent_pid, parent, image, origin, exec_id, cgroup } = process;
-        let Image { executable, args, working_directory, comm, uid, gid, unknown } = &**image;
+        let Image {
+            executable,
+            executable_deleted,
+            args,
+            working_directory,
+            comm,
+            uid,
+            gid,
+            unknown,
+            // Shows an exec to the tracker, and is of no use to a client.
+            stack: _,
+        } = &**image;
         // A process records its cgroup only if it is not the container's own.
         let cgroup = cgroup.as_deref().or(container.map(|container| container.cgroup.as_str()));
         writer.signed(1, key.pid);
@@ -251,6 +262,7 @@ impl<'a> Encoder<'a> {
             writer.message(19, |writer| self.write_parent(parent, writer));
         }
         writer.optional_bytes(23, comm.as_deref());
+        writer.number(24, u64::from(*executable_deleted));
     }
 
     /// Writes the process fields that only an exit, a done or a held event has.

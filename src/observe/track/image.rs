@@ -23,11 +23,12 @@ pub(super) struct NewImage {
 
 /// Whether two images of a process are of different execs.
 ///
-/// A process may overwrite its own arguments and name (`setproctitle`), and what the kernel reports
-/// at an exec and what `/proc` shows later need not agree in each part. So a different executable
-/// means a different exec. The same executable means a different exec only if both the arguments
-/// and the name differ, or if the arguments could not be read: a scan in the middle of an exec
-/// reads the new executable and not yet its arguments.
+/// A process may overwrite its own arguments and name (setproctitle), so these are no evidence of an
+/// exec. The executable is, and where both images have it, the address of the stack. Where one of
+/// them lacks it, a second exec of the same file is not seen.
+///
+/// A scan in the middle of an exec reads the new executable and not yet its arguments: the next scan
+/// that reads them counts as another exec.
 pub(super) fn is_other_exec(one: &Image, other: &Image) -> bool {
     if one.executable.is_none() && one.args.is_none() {
         // The fork of the process was reported after its parent was forgotten, and so without an
@@ -35,26 +36,12 @@ pub(super) fn is_other_exec(one: &Image, other: &Image) -> bool {
         return other.executable.is_some() || other.args.is_some();
     }
     if let (Some(one), Some(other)) = (&one.executable, &other.executable)
-        && without_deleted_suffix(one) != without_deleted_suffix(other)
+        && one != other
     {
         return true;
     }
     if one.args.is_none() && one.unknown == Some(Unknown::Faulted) && other.args.is_some() {
         return true;
     }
-    let names = matches!((&one.comm, &other.comm), (Some(one), Some(other)) if one != other);
-    let args = match (&one.args, &other.args) {
-        (Some(one), Some(other)) => {
-            // Either argument list may be cut, so only the common length can be compared.
-            let length = one.bytes.len().min(other.bytes.len());
-            one.bytes[..length] != other.bytes[..length]
-        }
-        _ => false,
-    };
-    names && args
-}
-
-/// `/proc/PID/exe` has this suffix where the file is removed.
-fn without_deleted_suffix(path: &[u8]) -> &[u8] {
-    path.strip_suffix(b" (deleted)").unwrap_or(path)
+    matches!((one.stack, other.stack), (Some(one), Some(other)) if one != other)
 }

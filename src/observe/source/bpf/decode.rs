@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    num::NonZeroU64,
     sync::Arc,
 };
 
@@ -173,6 +174,7 @@ fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
     let image = Image {
         // A path is reported whole or not at all, because a cut path lacks its first components.
         executable: is_whole(flag::EXECUTABLE_CUT).then(|| path(executable)),
+        executable_deleted: exec.flags & flag::EXECUTABLE_DELETED != 0,
         args: is_whole(flag::ARGS_FAULTED).then(|| Args {
             bytes: args.into(),
             total_bytes: exec.args_total,
@@ -183,6 +185,7 @@ fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
         comm: exec.comm.split(|byte| *byte == 0).next().map(Into::into),
         uid: Some(exec.uid),
         gid: Some(exec.gid),
+        stack: NonZeroU64::new(exec.stack),
         unknown,
     };
     let what = What::Exec {

@@ -127,7 +127,8 @@ mirror! {
     /// A process runs a new image. The arguments, the executable and the working directory follow
     /// this structure.
     Exec is "lookout_exec" {
-        header: Header, lineage: Lineage, cgroup: u64, args_total: u64, args_count: u32,
+        header: Header, lineage: Lineage, cgroup: u64, args_total: u64, stack: u64,
+        args_count: u32,
         mount_namespace: u32, uid: u32, gid: u32, args_length: u32, executable_length: u32,
         directory_length: u32, flags: u32, comm: [u8; 16],
     }
@@ -209,6 +210,7 @@ pub(super) mod flag {
     pub(in super::super) const INET6: u32 = 16;
     pub(in super::super) const INET6_ONLY: u32 = 32;
     pub(in super::super) const UDP: u32 = 64;
+    pub(in super::super) const EXECUTABLE_DELETED: u32 = 128;
 }
 
 /// The bits of [`Header::flags`]: `enum lookout_header_flag`.

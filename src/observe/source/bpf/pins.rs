@@ -33,7 +33,7 @@ use crate::{
 
 /// The version of the interface between the pinned programs and a shim: `bpf/record.h` and the
 /// maps. Two versions can be pinned at the same time, each in its own directory.
-pub const ABI: u32 = 6;
+pub const ABI: u32 = 7;
 
 /// The environment variable with the mount point of the bpffs to use, instead of the node's own.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";

@@ -1,5 +1,7 @@
 //! A loss, and the scan of `/proc` that follows.
 
+use std::num::NonZeroU64;
+
 use super::*;
 
 /// Check that a loss is a gap and requests a scan, and that the differences are marked.
@@ -88,23 +90,38 @@ fn a_scan_before_start_reports_nothing() {
     assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
 }
 
-/// Check that a process which overwrites its own arguments has not called execve(2).
+/// Check that a process which overwrites its own arguments and its name has not called execve(2),
+/// and that one whose stack has moved has, although nothing else differs.
 #[test]
 fn a_new_title_is_no_exec() {
     let mut script = Script::running();
-    script.scan(ScanStep::Began);
+    let scan = |script: &mut Script, image: Image| {
+        script.scan(ScanStep::Began);
+        let what = What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(image), cgroup: None };
+        script.what(INIT, what);
+        script.scan(ScanStep::Ended);
+        script.lines()
+    };
     let titled = Image {
-        args: Some(Args::from_nul_separated(b"sh: idle\0")),
-        comm: Some(b"sh"[..].into()),
-        executable: Some(b"/bin/sh (deleted)"[..].into()),
+        args: Some(Args::from_nul_separated(b"sh: idle\0\0\0")),
+        comm: Some(b"idle"[..].into()),
+        executable: Some(b"/bin/sh"[..].into()),
         ..Image::default()
     };
+    assert!(scan(&mut script, titled.clone()).is_empty());
+    let stack = |address| Image { stack: NonZeroU64::new(address), ..titled.clone() };
     script.what(
         INIT,
-        What::Alive { lineage: lineage(SHIM, 0), image: Arc::new(titled), cgroup: None },
+        What::Exec {
+            lineage: lineage(SHIM, 0),
+            image: Arc::new(stack(5)),
+            cgroup: None,
+            in_host_mounts: Some(false),
+        },
     );
-    script.scan(ScanStep::Ended);
-    assert!(script.lines().is_empty());
+    script.lines();
+    assert!(scan(&mut script, stack(5)).is_empty());
+    assert_eq!(scan(&mut script, stack(6)), ["process.exec 200 /bin/sh init snapshot"]);
 }
 
 /// Check that the scan after one in the middle of an exec, which read no arguments, reports them

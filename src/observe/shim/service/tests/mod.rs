@@ -178,8 +178,7 @@ fn process(pid: i32) -> Process {
         working_directory: Some((*b"/").into()),
         comm: Some((*b"echo").into()),
         uid: Some(0),
-        gid: None,
-        unknown: None,
+        ..Image::default()
     };
     let parent = Parent { key: ProcessKey::new(1, 1), image: Arc::default() };
     Process {

@@ -25,6 +25,7 @@ fn exec_bytes(flags: u32, args: &[u8], executable: &[u8], directory: &[u8]) -> V
         lineage: LINEAGE,
         cgroup: 78,
         args_total: 9000,
+        stack: 0x7ffe_1000,
         args_count: 2,
         mount_namespace: 11,
         uid: 1,

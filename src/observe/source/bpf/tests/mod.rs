@@ -7,7 +7,7 @@ mod root;
 mod stage;
 
 /// The number of the ABI, and the hash of the header and the maps that belongs to it.
-const ABI_AND_HASH: (u32, &str) = (6, "b407076aa9ee2637");
+const ABI_AND_HASH: (u32, &str) = (7, "4a9f1eb2c19e9e32");
 
 /// Check that each structure of record.h has the same fields at the same offsets in Rust.
 #[test]
@@ -69,6 +69,7 @@ fn the_constants_are_those_of_the_header() {
         ("INET6", flag::INET6),
         ("INET6_ONLY", flag::INET6_ONLY),
         ("UDP", flag::UDP),
+        ("EXECUTABLE_DELETED", flag::EXECUTABLE_DELETED),
         ("BORN", header_flag::BORN),
         ("INSIDE", header_flag::INSIDE),
         ("SLOTS", SLOTS),

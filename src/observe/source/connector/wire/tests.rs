@@ -1,4 +1,4 @@
-use std::{ffi::OsString, os::unix::ffi::OsStringExt as _, sync::Arc};
+use std::{ffi::OsString, num::NonZeroU64, os::unix::ffi::OsStringExt as _, sync::Arc};
 
 use proptest::{collection::vec, prelude::*, sample::Index};
 
@@ -29,7 +29,17 @@ fn image() -> impl Strategy<Value = Arc<Image>> {
                 redacted: false,
             });
             let unknown = unknown.map(|code| UNKNOWNS[code]);
-            Arc::new(Image { executable, args, working_directory, comm, uid, gid, unknown })
+            Arc::new(Image {
+                executable,
+                executable_deleted: uid == Some(0),
+                args,
+                working_directory,
+                comm,
+                uid,
+                gid,
+                stack: uid.and_then(|uid| NonZeroU64::new(uid.into())),
+                unknown,
+            })
         },
     )
 }

@@ -14,6 +14,7 @@ use super::{
     stage::{Cgroup, Node, Received, run, spawn},
 };
 use crate::{
+    linux::process::{identify, image},
     model::{Ended, FileId, ProcessKey},
     observe::{
         record::{Record, TargetId, What},
@@ -367,6 +368,38 @@ fn a_tree_is_followed() {
     source.watch(id, &Target::Tree { pid: i32::MAX }).unwrap_err();
     // An id without the top bit may be the id of a cgroup.
     source.watch(TargetId(1), &Target::Tree { pid: 1 }).unwrap_err();
+}
+
+/// Check that a removed executable is reported with its last path and marked, and with the stack's
+/// address that `/proc` shows too.
+#[test]
+fn a_removed_executable_is_marked() {
+    let directory = tempfile::tempdir().unwrap();
+    let program = directory.path().join("removed");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(RING);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    let script = "exec 3<\"$1\"; rm \"$1\"; exec /proc/self/fd/3 100";
+    let mut process = spawn(&mut cgroup.shell(script, &[program.as_os_str()]));
+    let received = Received::until(&mut source, cgroup.id(), |received| {
+        received.execs().iter().any(|(_, args)| args.last().unwrap() == b"100")
+    });
+    let recorded = received.whats.iter().rev().find_map(|(_, what)| match what {
+        What::Exec { image, .. } => Some(image.clone()),
+        _ => None,
+    });
+    let recorded = recorded.unwrap();
+    let pid = process.id().cast_signed();
+    let (shown, _) = image(pid, identify(pid).unwrap());
+    for image in [&*recorded, &shown] {
+        assert_eq!(image.executable.as_deref(), Some(program.as_os_str().as_bytes()));
+        assert!(image.executable_deleted);
+    }
+    assert!(recorded.stack.is_some());
+    assert_eq!(recorded.stack, shown.stack);
+    process.kill().unwrap();
+    process.wait().unwrap();
 }
 
 /// Check that processes and TCP are seen even if UDP is not, because there is no unified hierarchy
