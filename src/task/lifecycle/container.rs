@@ -52,54 +52,71 @@ pub enum State {
     Deleted,
 }
 
-/// A request to a container, the end of an operation, or the exit of init.
+/// A request to a container. It may be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
+pub enum Request {
+    /// Start init.
+    Start,
+    /// Freeze all processes.
+    Pause,
+    /// Thaw all processes.
+    Resume,
+    /// Signal init, or all processes.
+    Kill {
+        /// Whether the signal is sent to all processes instead of init.
+        all: bool,
+    },
+    /// Add an exec.
+    AddExec,
+    /// Start an added exec.
+    StartExec,
+    /// Change the resource limits.
+    Update,
+    /// Write a checkpoint.
+    Checkpoint,
+    /// Delete the container.
+    Delete,
+}
+
+/// How the owner of the container handles a request that the state allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// Perform the request.
+    Proceed,
+    /// Kill the create or the restore that is in progress.
+    Abort,
+    /// Answer the request when the delete that is in progress has ended.
+    JoinDelete,
+}
+
+/// What has happened to a container: an operation has ended, init was reaped, or everything was
+/// reported. It cannot be refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
     /// The runtime's create succeeded.
     Created {
         /// Whether start will restore a checkpoint.
         restore: bool,
     },
-    /// A request to start init.
-    Start,
     /// The runtime's start or restore ended.
     StartEnded {
         /// Whether the runtime has succeeded.
         ok: bool,
     },
-    /// A request to freeze all processes.
-    Pause,
     /// The runtime's pause ended.
     PauseEnded {
         /// Whether the runtime has succeeded.
         ok: bool,
     },
-    /// A request to thaw all processes.
-    Resume,
     /// The runtime's resume ended.
     ResumeEnded {
         /// Whether the runtime has succeeded.
         ok: bool,
     },
-    /// A request to signal init, or all processes.
-    Kill {
-        /// Whether the signal is sent to all processes instead of init.
-        all: bool,
-    },
-    /// A request to add an exec.
-    AddExec,
-    /// A request to start an added exec.
-    StartExec,
-    /// A request to change the resource limits.
-    Update,
-    /// A request to write a checkpoint.
-    Checkpoint,
     /// Init was reaped.
     Exited(Exit),
     /// Everything that must be reported before init's exit has been reported.
     Settled,
-    /// A request to delete the container.
-    Delete,
     /// The runtime's delete ended.
     DeleteEnded {
         /// Whether the runtime has succeeded.
@@ -107,17 +124,11 @@ pub enum Input {
     },
 }
 
-/// What the owner of the container must do after a step.
+/// What the owner of the container must do after a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The owner does nothing.
     None,
-    /// The request is allowed: perform it.
-    Proceed,
-    /// Kill the create or the restore that is in progress.
-    Abort,
-    /// Answer the request when the delete that is in progress has ended.
-    JoinDelete,
     /// Report that the container was started.
     ReportStarted,
     /// Report that the container was started, then handle its early exit as [`Effect::End`].
@@ -139,73 +150,46 @@ pub enum Effect {
     ReportDeleted,
 }
 
-/// The next state and the effect.
-pub type Next = (State, Effect);
-
-/// The transition function: lists every input in every state.
+/// Whether a request may go ahead: the next state and the permit. Lists every request in every
+/// state.
 ///
 /// # Errors
 ///
-/// [`Denied`] for a request that the state does not allow. Other inputs are never refused: the end
-/// of an operation or an exit that does not fit the state does not change the state.
-pub fn step(state: State, input: Input) -> Result<Next, Denied> {
+/// [`Denied`] if the state does not allow the request. The state does not change then.
+pub fn allow(state: State, request: Request) -> Result<(State, Permit), Denied> {
     use State::{
         Created, Creating, Deleted, Deleting, Ending, Paused, Pausing, Resuming, Running, Starting,
         Stopped,
     };
-    let stay = |effect| Ok((state, effect));
-    match (state, input) {
-        // ── create ──
-        (Creating, Input::Created { restore }) => Ok((Created { restore }, Effect::None)),
-
+    let stay = |permit| Ok((state, permit));
+    match (state, request) {
         // ── start ──
-        (Created { restore }, Input::Start) => {
-            Ok((Starting { restore, early_exit: None }, Effect::Proceed))
+        (Created { restore }, Request::Start) => {
+            Ok((Starting { restore, early_exit: None }, Permit::Proceed))
         }
-        (Running, Input::Start) => Err(cannot("start", "a running process")),
-        (Paused, Input::Start) => Err(cannot("start", "a paused process")),
-        (Ending { .. } | Stopped { .. }, Input::Start) => Err(cannot("start", "a stopped process")),
-        (Starting { early_exit: None, .. }, Input::StartEnded { ok: true }) => {
-            Ok((Running, Effect::ReportStarted))
-        }
-        (Starting { early_exit: Some(exit), .. }, Input::StartEnded { ok: true }) => {
-            Ok((Ending { exit }, Effect::ReportStartedThenEnd(exit)))
-        }
-        // The container's program does not run yet, so start may be repeated.
-        (Starting { restore, early_exit: None }, Input::StartEnded { ok: false }) => {
-            Ok((Created { restore }, Effect::None))
-        }
-        (Starting { early_exit: Some(exit), .. }, Input::StartEnded { ok: false }) => {
-            Ok((Ending { exit }, Effect::End(exit)))
+        (Running, Request::Start) => Err(cannot("start", "a running process")),
+        (Paused, Request::Start) => Err(cannot("start", "a paused process")),
+        (Ending { .. } | Stopped { .. }, Request::Start) => {
+            Err(cannot("start", "a stopped process"))
         }
 
         // ── pause and resume ──
-        (Running, Input::Pause) => Ok((Pausing, Effect::Proceed)),
-        (Created { .. }, Input::Pause) => Err(cannot("pause", "task in created state")),
-        (Paused, Input::Pause) => Err(cannot("pause", "a paused container")),
-        (Ending { .. } | Stopped { .. }, Input::Pause) => {
+        (Running, Request::Pause) => Ok((Pausing, Permit::Proceed)),
+        (Created { .. }, Request::Pause) => Err(cannot("pause", "task in created state")),
+        (Paused, Request::Pause) => Err(cannot("pause", "a paused container")),
+        (Ending { .. } | Stopped { .. }, Request::Pause) => {
             Err(cannot("pause", "a stopped container"))
         }
-        (Pausing, Input::PauseEnded { ok: true }) => Ok((Paused, Effect::ReportPaused)),
-        (Pausing, Input::PauseEnded { ok: false }) => Ok((Running, Effect::None)),
-        (Paused, Input::Resume) => Ok((Resuming, Effect::Proceed)),
-        (Created { .. }, Input::Resume) => Err(cannot("resume", "task in created state")),
-        (Running, Input::Resume) => Err(cannot("resume", "a running process")),
-        (Ending { .. } | Stopped { .. }, Input::Resume) => {
+        (Paused, Request::Resume) => Ok((Resuming, Permit::Proceed)),
+        (Created { .. }, Request::Resume) => Err(cannot("resume", "task in created state")),
+        (Running, Request::Resume) => Err(cannot("resume", "a running process")),
+        (Ending { .. } | Stopped { .. }, Request::Resume) => {
             Err(cannot("resume", "a stopped container"))
         }
-        (Resuming, Input::ResumeEnded { ok: true }) => Ok((Running, Effect::ReportResumed)),
-        (Resuming, Input::ResumeEnded { ok: false }) => Ok((Paused, Effect::None)),
-        // Init exited meanwhile, and the thaw for that exit may have happened before this freeze
-        // took effect. So the container is thawed again.
-        (
-            Ending { .. } | Stopped { .. } | Deleting { .. },
-            Input::PauseEnded { .. } | Input::ResumeEnded { ok: false },
-        ) => stay(Effect::Thaw),
 
         // ── kill ──
         // Init is not known, so it cannot be signalled, and the runtime may hang: kill the runtime.
-        (Creating | Starting { restore: true, .. }, Input::Kill { .. }) => stay(Effect::Abort),
+        (Creating | Starting { restore: true, .. }, Request::Kill { .. }) => stay(Permit::Abort),
         (
             Created { .. }
             | Starting { restore: false, .. }
@@ -213,108 +197,158 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             | Pausing
             | Paused
             | Resuming,
-            Input::Kill { .. },
-        ) => stay(Effect::Proceed),
+            Request::Kill { .. },
+        ) => stay(Permit::Proceed),
         // In a shared pid namespace other processes can outlive init. The runtime finds them by
         // their cgroup.
-        (Ending { .. } | Stopped { .. }, Input::Kill { all: true }) => stay(Effect::Proceed),
-        (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::Kill { .. }) => {
-            Err(Denied::Finished)
-        }
+        (Ending { .. } | Stopped { .. }, Request::Kill { all: true }) => stay(Permit::Proceed),
+        (Ending { .. } | Stopped { .. }, Request::Kill { all: false })
+        | (Deleting { .. }, Request::Kill { .. }) => Err(Denied::Finished),
 
         // ── execs ──
         (
             Created { restore: false } | Starting { .. } | Running | Ending { .. },
-            Input::AddExec,
-        ) => stay(Effect::Proceed),
-        (Created { restore: true }, Input::AddExec) => Err(cannot("exec", "in a created state")),
-        (Paused, Input::AddExec) => Err(cannot("exec", "in a paused state")),
-        (Stopped { .. } | Deleting { .. }, Input::AddExec) => {
+            Request::AddExec,
+        ) => stay(Permit::Proceed),
+        (Created { restore: true }, Request::AddExec) => Err(cannot("exec", "in a created state")),
+        (Paused, Request::AddExec) => Err(cannot("exec", "in a paused state")),
+        (Stopped { .. } | Deleting { .. }, Request::AddExec) => {
             Err(cannot("exec", "in a stopped state"))
         }
-        (Created { restore: false } | Running | Paused, Input::StartExec) => stay(Effect::Proceed),
-        (Created { restore: true }, Input::StartExec) => Err(cannot("exec", "in a created state")),
-        (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::StartExec) => {
+        (Created { restore: false } | Running | Paused, Request::StartExec) => {
+            stay(Permit::Proceed)
+        }
+        (Created { restore: true }, Request::StartExec) => {
+            Err(cannot("exec", "in a created state"))
+        }
+        (Ending { .. } | Stopped { .. } | Deleting { .. }, Request::StartExec) => {
             Err(Denied::InitNotRunning)
         }
 
         // ── update and checkpoint ──
-        (Created { .. } | Running | Paused | Ending { .. }, Input::Update) => stay(Effect::Proceed),
-        (Stopped { .. } | Deleting { .. }, Input::Update) => {
+        (Created { .. } | Running | Paused | Ending { .. }, Request::Update) => {
+            stay(Permit::Proceed)
+        }
+        (Stopped { .. } | Deleting { .. }, Request::Update) => {
             Err(cannot("update", "a stopped container"))
         }
-        (Running | Paused, Input::Checkpoint) => stay(Effect::Proceed),
-        (Created { .. }, Input::Checkpoint) => Err(cannot("checkpoint", "a task in created state")),
-        (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::Checkpoint) => {
+        (Running | Paused, Request::Checkpoint) => stay(Permit::Proceed),
+        (Created { .. }, Request::Checkpoint) => {
+            Err(cannot("checkpoint", "a task in created state"))
+        }
+        (Ending { .. } | Stopped { .. } | Deleting { .. }, Request::Checkpoint) => {
             Err(cannot("checkpoint", "a stopped container"))
         }
-
-        // ── exit of init ──
-        (Created { .. } | Running | Resuming, Input::Exited(exit)) => {
-            Ok((Ending { exit }, Effect::End(exit)))
-        }
-        (Paused | Pausing, Input::Exited(exit)) => Ok((Ending { exit }, Effect::ThawThenEnd(exit))),
-        // Init can exit before start has returned. Clients must receive the start event first, so
-        // the exit is kept until then.
-        (Starting { restore, early_exit: None }, Input::Exited(exit)) => {
-            Ok((Starting { restore, early_exit: Some(exit) }, Effect::None))
-        }
-        // A container that was never started is being deleted: the runtime's delete kills init, and
-        // init's exit is reported like any other exit.
-        (Deleting { exit: None, restore }, Input::Exited(exit)) => {
-            Ok((Deleting { exit: Some(exit), restore }, Effect::ReportExit(exit)))
-        }
-        (Ending { exit }, Input::Settled) => Ok((Stopped { exit }, Effect::ReportExit(exit))),
 
         // ── delete ──
         // There is nothing to delete yet: the aborted create removes what it has created, and its
         // end also answers the delete.
-        (Creating, Input::Delete) => stay(Effect::Abort),
-        (Created { restore }, Input::Delete) => {
-            Ok((Deleting { exit: None, restore }, Effect::Proceed))
+        (Creating, Request::Delete) => stay(Permit::Abort),
+        (Created { restore }, Request::Delete) => {
+            Ok((Deleting { exit: None, restore }, Permit::Proceed))
         }
-        (Stopped { exit }, Input::Delete) => {
-            Ok((Deleting { exit: Some(exit), restore: false }, Effect::Proceed))
+        (Stopped { exit }, Request::Delete) => {
+            Ok((Deleting { exit: Some(exit), restore: false }, Permit::Proceed))
         }
-        (Running | Ending { .. }, Input::Delete) => Err(cannot("delete", "a running process")),
-        (Paused, Input::Delete) => Err(cannot("delete", "a paused process")),
-        (Deleting { .. }, Input::Delete) => stay(Effect::JoinDelete),
-        (Deleting { .. }, Input::DeleteEnded { ok: true }) => Ok((Deleted, Effect::ReportDeleted)),
-        (Deleting { exit: Some(exit), .. }, Input::DeleteEnded { ok: false }) => {
-            Ok((Stopped { exit }, Effect::None))
-        }
-        (Deleting { exit: None, restore }, Input::DeleteEnded { ok: false }) => {
-            Ok((Created { restore }, Effect::None))
-        }
+        (Running | Ending { .. }, Request::Delete) => Err(cannot("delete", "a running process")),
+        (Paused, Request::Delete) => Err(cannot("delete", "a paused process")),
+        (Deleting { .. }, Request::Delete) => stay(Permit::JoinDelete),
 
         // ── requests that wait for the operation in progress ──
         (
             Starting { .. } | Pausing | Resuming,
-            Input::Start
-            | Input::Pause
-            | Input::Resume
-            | Input::Update
-            | Input::Checkpoint
-            | Input::StartExec
-            | Input::Delete,
+            Request::Start
+            | Request::Pause
+            | Request::Resume
+            | Request::Update
+            | Request::Checkpoint
+            | Request::StartExec
+            | Request::Delete,
         )
-        | (Pausing | Resuming, Input::AddExec)
-        | (Deleting { .. }, Input::Start | Input::Pause | Input::Resume) => Err(Denied::Busy),
+        | (Pausing | Resuming, Request::AddExec)
+        | (Deleting { .. }, Request::Start | Request::Pause | Request::Resume) => Err(Denied::Busy),
 
         // ── requests before the create has ended, or after the delete ──
         (
             Creating | Deleted,
-            Input::Start
-            | Input::Pause
-            | Input::Resume
-            | Input::AddExec
-            | Input::StartExec
-            | Input::Update
-            | Input::Checkpoint,
+            Request::Start
+            | Request::Pause
+            | Request::Resume
+            | Request::AddExec
+            | Request::StartExec
+            | Request::Update
+            | Request::Checkpoint,
         )
-        | (Deleted, Input::Kill { .. } | Input::Delete) => Err(Denied::NotCreated),
+        | (Deleted, Request::Kill { .. } | Request::Delete) => Err(Denied::NotCreated),
+    }
+}
 
-        // ── ends and exits that do not fit the state: late, or received twice ──
+/// What follows from a fact: the next state and the effect. Lists every fact in every state. A fact
+/// that does not fit the state changes nothing.
+#[must_use]
+pub fn advance(state: State, fact: Fact) -> (State, Effect) {
+    use State::{
+        Created, Creating, Deleted, Deleting, Ending, Paused, Pausing, Resuming, Running, Starting,
+        Stopped,
+    };
+    match (state, fact) {
+        // ── create ──
+        (Creating, Fact::Created { restore }) => (Created { restore }, Effect::None),
+
+        // ── start ──
+        (Starting { early_exit: None, .. }, Fact::StartEnded { ok: true }) => {
+            (Running, Effect::ReportStarted)
+        }
+        (Starting { early_exit: Some(exit), .. }, Fact::StartEnded { ok: true }) => {
+            (Ending { exit }, Effect::ReportStartedThenEnd(exit))
+        }
+        // The container's program does not run yet, so start may be repeated.
+        (Starting { restore, early_exit: None }, Fact::StartEnded { ok: false }) => {
+            (Created { restore }, Effect::None)
+        }
+        (Starting { early_exit: Some(exit), .. }, Fact::StartEnded { ok: false }) => {
+            (Ending { exit }, Effect::End(exit))
+        }
+
+        // ── pause and resume ──
+        (Pausing, Fact::PauseEnded { ok: true }) => (Paused, Effect::ReportPaused),
+        (Pausing, Fact::PauseEnded { ok: false }) => (Running, Effect::None),
+        (Resuming, Fact::ResumeEnded { ok: true }) => (Running, Effect::ReportResumed),
+        (Resuming, Fact::ResumeEnded { ok: false }) => (Paused, Effect::None),
+        // Init exited meanwhile, and the thaw for that exit may have happened before this freeze
+        // took effect. So the container is thawed again.
+        (
+            Ending { .. } | Stopped { .. } | Deleting { .. },
+            Fact::PauseEnded { .. } | Fact::ResumeEnded { ok: false },
+        ) => (state, Effect::Thaw),
+
+        // ── exit of init ──
+        (Created { .. } | Running | Resuming, Fact::Exited(exit)) => {
+            (Ending { exit }, Effect::End(exit))
+        }
+        (Paused | Pausing, Fact::Exited(exit)) => (Ending { exit }, Effect::ThawThenEnd(exit)),
+        // Init can exit before start has returned. Clients must receive the start event first, so
+        // the exit is kept until then.
+        (Starting { restore, early_exit: None }, Fact::Exited(exit)) => {
+            (Starting { restore, early_exit: Some(exit) }, Effect::None)
+        }
+        // A container that was never started is being deleted: the runtime's delete kills init, and
+        // init's exit is reported like any other exit.
+        (Deleting { exit: None, restore }, Fact::Exited(exit)) => {
+            (Deleting { exit: Some(exit), restore }, Effect::ReportExit(exit))
+        }
+        (Ending { exit }, Fact::Settled) => (Stopped { exit }, Effect::ReportExit(exit)),
+
+        // ── delete ──
+        (Deleting { .. }, Fact::DeleteEnded { ok: true }) => (Deleted, Effect::ReportDeleted),
+        (Deleting { exit: Some(exit), .. }, Fact::DeleteEnded { ok: false }) => {
+            (Stopped { exit }, Effect::None)
+        }
+        (Deleting { exit: None, restore }, Fact::DeleteEnded { ok: false }) => {
+            (Created { restore }, Effect::None)
+        }
+
+        // ── facts that do not fit the state: late, or received twice ──
         (
             Created { .. }
             | Starting { .. }
@@ -326,7 +360,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             | Stopped { .. }
             | Deleting { .. }
             | Deleted,
-            Input::Created { .. },
+            Fact::Created { .. },
         )
         | (
             Creating
@@ -339,17 +373,17 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             | Stopped { .. }
             | Deleting { .. }
             | Deleted,
-            Input::StartEnded { .. },
+            Fact::StartEnded { .. },
         )
         | (
             Creating | Created { .. } | Starting { .. } | Running | Paused | Resuming | Deleted,
-            Input::PauseEnded { .. },
+            Fact::PauseEnded { .. },
         )
         | (
             Creating | Created { .. } | Starting { .. } | Running | Pausing | Paused | Deleted,
-            Input::ResumeEnded { .. },
+            Fact::ResumeEnded { .. },
         )
-        | (Ending { .. } | Stopped { .. } | Deleting { .. }, Input::ResumeEnded { ok: true })
+        | (Ending { .. } | Stopped { .. } | Deleting { .. }, Fact::ResumeEnded { ok: true })
         | (
             Creating
             | Starting { early_exit: Some(_), .. }
@@ -357,7 +391,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             | Stopped { .. }
             | Deleting { exit: Some(_), .. }
             | Deleted,
-            Input::Exited(_),
+            Fact::Exited(_),
         )
         | (
             Creating
@@ -370,7 +404,7 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             | Stopped { .. }
             | Deleting { .. }
             | Deleted,
-            Input::Settled,
+            Fact::Settled,
         )
         | (
             Creating
@@ -383,8 +417,8 @@ pub fn step(state: State, input: Input) -> Result<Next, Denied> {
             | Ending { .. }
             | Stopped { .. }
             | Deleted,
-            Input::DeleteEnded { .. },
-        ) => stay(Effect::None),
+            Fact::DeleteEnded { .. },
+        ) => (state, Effect::None),
     }
 }
 

@@ -29,11 +29,34 @@ pub enum State {
     },
 }
 
-/// A request to an exec, the end of its start, or the exit of its process.
+/// A request to an exec. It may be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Input {
-    /// A request to start the process.
+pub enum Request {
+    /// Start the process.
     Start,
+    /// Signal the process.
+    Kill,
+    /// Change the size of the exec's terminal.
+    Resize,
+    /// Delete the exec.
+    Delete,
+}
+
+/// How the owner of the container handles a request that the state allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Permit {
+    /// Perform the request.
+    Proceed,
+    /// Kill the runtime's exec that is in progress.
+    AbortStart,
+    /// Answer the request when the delete that is in progress has ended.
+    JoinDelete,
+}
+
+/// What has happened to an exec: its start has ended, or its process was reaped. It cannot be
+/// refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
     /// The runtime's exec succeeded: the process is now a child of the shim.
     Started {
         /// The pid in the shim's pid namespace.
@@ -41,82 +64,77 @@ pub enum Input {
     },
     /// The runtime's exec failed or was aborted.
     StartFailed,
-    /// A request to signal the process.
-    Kill,
-    /// A request to change the size of the exec's terminal.
-    Resize,
     /// The process was reaped.
     Exited(Exit),
-    /// A request to delete the exec.
-    Delete,
 }
 
-/// What the owner of the container must do after a step.
+/// What the owner of the container must do after a fact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// The owner does nothing.
     None,
-    /// The request is allowed: perform it.
-    Proceed,
-    /// Kill the runtime's exec that is in progress.
-    AbortStart,
-    /// Answer the request when the delete that is in progress has ended.
-    JoinDelete,
     /// Report that the exec was started.
-    ReportStarted,
+    ReportStarted {
+        /// The pid in the shim's pid namespace.
+        pid: i32,
+    },
     /// Report the exit: publish it and answer the requests that wait for it.
     ReportExit(Exit),
 }
 
-/// The next state and the effect.
-pub type Next = (State, Effect);
-
-/// The transition function: lists every input in every state.
+/// Whether a request may go ahead: the next state and the permit. Lists every request in every
+/// state.
 ///
 /// # Errors
 ///
-/// [`Denied`] for a request that the state does not allow. Other inputs are never refused: an input
-/// that does not fit the state does not change the state.
-pub fn step(state: State, input: Input) -> Result<Next, Denied> {
+/// [`Denied`] if the state does not allow the request. The state does not change then.
+pub fn allow(state: State, request: Request) -> Result<(State, Permit), Denied> {
     use State::{Added, Deleting, Failed, Running, Starting, Stopped};
-    let stay = |effect| Ok((state, effect));
-    match (state, input) {
-        (Added | Failed, Input::Start) => Ok((Starting, Effect::Proceed)),
-        (Starting | Running { .. }, Input::Start) => Err(cannot("start", "a running process")),
-        (Stopped { .. } | Deleting { .. }, Input::Start) => {
+    let stay = |permit| Ok((state, permit));
+    match (state, request) {
+        (Added | Failed, Request::Start) => Ok((Starting, Permit::Proceed)),
+        (Starting | Running { .. }, Request::Start) => Err(cannot("start", "a running process")),
+        (Stopped { .. } | Deleting { .. }, Request::Start) => {
             Err(cannot("start", "a stopped process"))
         }
 
-        (Starting, Input::Started { pid }) => Ok((Running { pid }, Effect::ReportStarted)),
-        (Starting, Input::StartFailed) => Ok((Failed, Effect::None)),
-
-        (Running { .. }, Input::Kill) => stay(Effect::Proceed),
+        (Running { .. }, Request::Kill) => stay(Permit::Proceed),
         // The runtime may hang, and the process of the exec is not known yet: kill the runtime
         // instead.
-        (Starting, Input::Kill) => stay(Effect::AbortStart),
-        (Added | Failed, Input::Kill) => Err(Denied::NotStarted),
-        (Stopped { .. } | Deleting { .. }, Input::Kill) => Err(Denied::Finished),
+        (Starting, Request::Kill) => stay(Permit::AbortStart),
+        (Added | Failed, Request::Kill) => Err(Denied::NotStarted),
+        (Stopped { .. } | Deleting { .. }, Request::Kill) => Err(Denied::Finished),
 
         // If the terminal does not exist yet, a resize does nothing and is not an error.
-        (Added | Starting | Failed | Running { .. }, Input::Resize) => stay(Effect::Proceed),
-        (Stopped { .. } | Deleting { .. }, Input::Resize) => {
+        (Added | Starting | Failed | Running { .. }, Request::Resize) => stay(Permit::Proceed),
+        (Stopped { .. } | Deleting { .. }, Request::Resize) => {
             Err(cannot("resize", "a stopped container"))
         }
 
-        (Running { .. }, Input::Exited(exit)) => Ok((Stopped { exit }, Effect::ReportExit(exit))),
+        (Added | Failed, Request::Delete) => Ok((Deleting { exit: None }, Permit::Proceed)),
+        (Stopped { exit }, Request::Delete) => Ok((Deleting { exit: Some(exit) }, Permit::Proceed)),
+        (Starting | Running { .. }, Request::Delete) => Err(cannot("delete", "a running process")),
+        (Deleting { .. }, Request::Delete) => stay(Permit::JoinDelete),
+    }
+}
 
-        (Added | Failed, Input::Delete) => Ok((Deleting { exit: None }, Effect::Proceed)),
-        (Stopped { exit }, Input::Delete) => Ok((Deleting { exit: Some(exit) }, Effect::Proceed)),
-        (Starting | Running { .. }, Input::Delete) => Err(cannot("delete", "a running process")),
-        (Deleting { .. }, Input::Delete) => stay(Effect::JoinDelete),
+/// What follows from a fact: the next state and the effect. Lists every fact in every state. A fact
+/// that does not fit the state changes nothing.
+#[must_use]
+pub fn advance(state: State, fact: Fact) -> (State, Effect) {
+    use State::{Added, Deleting, Failed, Running, Starting, Stopped};
+    match (state, fact) {
+        (Starting, Fact::Started { pid }) => (Running { pid }, Effect::ReportStarted { pid }),
+        (Starting, Fact::StartFailed) => (Failed, Effect::None),
+        (Running { .. }, Fact::Exited(exit)) => (Stopped { exit }, Effect::ReportExit(exit)),
 
-        // Ends and exits that do not fit the state: late, or received twice.
+        // Facts that do not fit the state: late, or received twice.
         (
             Added | Failed | Running { .. } | Stopped { .. } | Deleting { .. },
-            Input::Started { .. } | Input::StartFailed,
+            Fact::Started { .. } | Fact::StartFailed,
         )
-        | (Added | Starting | Failed | Stopped { .. } | Deleting { .. }, Input::Exited(_)) => {
-            stay(Effect::None)
+        | (Added | Starting | Failed | Stopped { .. } | Deleting { .. }, Fact::Exited(_)) => {
+            (state, Effect::None)
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The state machines of a container and of an exec: which requests a state allows, and which state
-//! and effect result from each input. Pure: no I/O, no clock, no async.
+//! The state machines of a container and of an exec: which requests a state allows, and what
+//! follows from each fact. Pure: no I/O, no clock, no async.
 //!
 //! ```text
 //!            create            start               pause
@@ -13,8 +13,14 @@
 //!                                     Stopped ──► Deleting ──► Deleted
 //! ```
 //!
-//! [`container::step`] and [`exec::step`] each list every pair of state and input. They return the
-//! next state and an effect, or a refusal; `task::container` performs the effects.
+//! Each machine has two functions, and each of them lists every state with every input:
+//!
+//! * `allow` ([`container::allow`], [`exec::allow`]) decides whether a request may go ahead. It
+//!   returns the next state and a permit, or a refusal.
+//! * `advance` ([`container::advance`], [`exec::advance`]) handles a fact: an operation has ended,
+//!   or a process was reaped. It returns the next state and an effect. A fact is never refused.
+//!
+//! `task::container` calls these functions, and performs the requests and the effects.
 //!
 //! After init has exited, the container stays `Ending` until every exec's exit has been reported.
 //! The exit of init is the last exit of its container that clients see (containerd 892dc54bd,

@@ -4,12 +4,19 @@ use proptest::prelude::*;
 
 use super::{
     Denied,
-    container::{self, Effect, Input, State},
+    container::{self, Effect, Fact, Request, State},
     exec,
 };
 use crate::model::{Ended, Exit};
 
 const EXIT: Exit = Exit { timestamp: SystemTime::UNIX_EPOCH, pid: 42, ended: Ended::Code(9) };
+
+/// A request or a fact, for sequences of both.
+#[derive(Debug, Clone, Copy)]
+enum Input<R, F> {
+    Request(R),
+    Fact(F),
+}
 
 /// The model: what a client knows of a container from the events that it has received.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
@@ -21,6 +28,22 @@ struct ClientView {
 }
 
 impl ClientView {
+    /// Passes an input to the lifecycle and applies what follows. Returns the next state.
+    fn step(&mut self, state: State, input: Input<Request, Fact>) -> Result<State, Denied> {
+        match input {
+            Input::Request(request) => {
+                let (next, permit) = container::allow(state, request)?;
+                assert!(!self.deleted, "{permit:?} after the delete");
+                Ok(next)
+            }
+            Input::Fact(fact) => {
+                let (next, effect) = container::advance(state, fact);
+                self.apply(effect);
+                Ok(next)
+            }
+        }
+    }
+
     /// Applies the events of an effect, in the order in which they are reported, and checks each.
     fn apply(&mut self, effect: Effect) {
         assert!(!self.deleted || matches!(effect, Effect::None), "{effect:?} after the delete");
@@ -44,50 +67,30 @@ impl ClientView {
             }
             Effect::ReportDeleted => self.deleted = true,
             Effect::ThawThenEnd(_) => assert!(!self.exited),
-            Effect::None
-            | Effect::Proceed
-            | Effect::Abort
-            | Effect::JoinDelete
-            | Effect::End(_)
-            | Effect::Thaw => {}
+            Effect::None | Effect::End(_) | Effect::Thaw => {}
         }
     }
 }
 
-fn inputs() -> impl Strategy<Value = Input> {
+fn inputs() -> impl Strategy<Value = Input<Request, Fact>> {
     prop_oneof![
-        any::<bool>().prop_map(|restore| Input::Created { restore }),
-        Just(Input::Start),
-        any::<bool>().prop_map(|ok| Input::StartEnded { ok }),
-        Just(Input::Pause),
-        any::<bool>().prop_map(|ok| Input::PauseEnded { ok }),
-        Just(Input::Resume),
-        any::<bool>().prop_map(|ok| Input::ResumeEnded { ok }),
-        any::<bool>().prop_map(|all| Input::Kill { all }),
-        Just(Input::AddExec),
-        Just(Input::StartExec),
-        Just(Input::Update),
-        Just(Input::Checkpoint),
-        Just(Input::Exited(EXIT)),
-        Just(Input::Settled),
-        Just(Input::Delete),
-        any::<bool>().prop_map(|ok| Input::DeleteEnded { ok }),
+        Just(Input::Request(Request::Start)),
+        Just(Input::Request(Request::Pause)),
+        Just(Input::Request(Request::Resume)),
+        any::<bool>().prop_map(|all| Input::Request(Request::Kill { all })),
+        Just(Input::Request(Request::AddExec)),
+        Just(Input::Request(Request::StartExec)),
+        Just(Input::Request(Request::Update)),
+        Just(Input::Request(Request::Checkpoint)),
+        Just(Input::Request(Request::Delete)),
+        any::<bool>().prop_map(|restore| Input::Fact(Fact::Created { restore })),
+        any::<bool>().prop_map(|ok| Input::Fact(Fact::StartEnded { ok })),
+        any::<bool>().prop_map(|ok| Input::Fact(Fact::PauseEnded { ok })),
+        any::<bool>().prop_map(|ok| Input::Fact(Fact::ResumeEnded { ok })),
+        Just(Input::Fact(Fact::Exited(EXIT))),
+        Just(Input::Fact(Fact::Settled)),
+        any::<bool>().prop_map(|ok| Input::Fact(Fact::DeleteEnded { ok })),
     ]
-}
-
-fn is_request(input: Input) -> bool {
-    matches!(
-        input,
-        Input::Start
-            | Input::Pause
-            | Input::Resume
-            | Input::Kill { .. }
-            | Input::AddExec
-            | Input::StartExec
-            | Input::Update
-            | Input::Checkpoint
-            | Input::Delete
-    )
 }
 
 proptest! {
@@ -102,15 +105,8 @@ proptest! {
         let mut state = State::Creating;
         let mut view = ClientView::default();
         for input in sequence {
-            match container::step(state, input) {
-                Ok((next, effect)) => {
-                    view.apply(effect);
-                    state = next;
-                }
-                Err(denied) => prop_assert!(
-                    is_request(input),
-                    "{input:?} is not a request, but got {denied:?}"
-                ),
+            if let Ok(next) = view.step(state, input) {
+                state = next;
             }
             // `Deleted` carries no exit, so there the model alone knows whether one was reported.
             let has_exit = state.exit().is_some() || (view.exited && state == State::Deleted);
@@ -130,16 +126,15 @@ proptest! {
         let mut state = State::Creating;
         let mut view = ClientView::default();
         let finish = [
-            Input::Created { restore: false },
-            Input::Exited(EXIT),
-            Input::StartEnded { ok: true },
-            Input::PauseEnded { ok: true },
-            Input::ResumeEnded { ok: true },
-            Input::Settled,
+            Fact::Created { restore: false },
+            Fact::Exited(EXIT),
+            Fact::StartEnded { ok: true },
+            Fact::PauseEnded { ok: true },
+            Fact::ResumeEnded { ok: true },
+            Fact::Settled,
         ];
-        for input in sequence.into_iter().chain(finish) {
-            if let Ok((next, effect)) = container::step(state, input) {
-                view.apply(effect);
+        for input in sequence.into_iter().chain(finish.map(Input::Fact)) {
+            if let Ok(next) = view.step(state, input) {
                 state = next;
             }
         }
@@ -153,9 +148,10 @@ proptest! {
         sequence in proptest::collection::vec(inputs(), 0..40),
     ) {
         let mut state = State::Creating;
+        let mut view = ClientView::default();
         for input in sequence {
-            match container::step(state, input) {
-                Ok((next, _)) => state = next,
+            match view.step(state, input) {
+                Ok(next) => state = next,
                 Err(Denied::Busy) => prop_assert!(
                     state.is_changing(),
                     "{input:?} waits in {state:?}, where no operation is in progress"
@@ -172,27 +168,27 @@ fn refusals_have_the_texts_of_the_go_shim() {
     let created = State::Created { restore: false };
     let stopped = State::Stopped { exit: EXIT };
     let expected = [
-        (State::Running, Input::Delete, "cannot delete a running process"),
-        (State::Paused, Input::Delete, "cannot delete a paused process"),
-        (State::Running, Input::Start, "cannot start a running process"),
-        (stopped, Input::Start, "cannot start a stopped process"),
-        (created, Input::Pause, "cannot pause task in created state"),
-        (stopped, Input::Pause, "cannot pause a stopped container"),
-        (State::Paused, Input::Pause, "cannot pause a paused container"),
-        (State::Running, Input::Resume, "cannot resume a running process"),
-        (State::Paused, Input::AddExec, "cannot exec in a paused state"),
-        (stopped, Input::AddExec, "cannot exec in a stopped state"),
-        (State::Created { restore: true }, Input::AddExec, "cannot exec in a created state"),
-        (created, Input::Checkpoint, "cannot checkpoint a task in created state"),
-        (stopped, Input::Update, "cannot update a stopped container"),
-        (stopped, Input::Kill { all: false }, "process already finished"),
-        (State::Creating, Input::Start, "container not created"),
+        (State::Running, Request::Delete, "cannot delete a running process"),
+        (State::Paused, Request::Delete, "cannot delete a paused process"),
+        (State::Running, Request::Start, "cannot start a running process"),
+        (stopped, Request::Start, "cannot start a stopped process"),
+        (created, Request::Pause, "cannot pause task in created state"),
+        (stopped, Request::Pause, "cannot pause a stopped container"),
+        (State::Paused, Request::Pause, "cannot pause a paused container"),
+        (State::Running, Request::Resume, "cannot resume a running process"),
+        (State::Paused, Request::AddExec, "cannot exec in a paused state"),
+        (stopped, Request::AddExec, "cannot exec in a stopped state"),
+        (State::Created { restore: true }, Request::AddExec, "cannot exec in a created state"),
+        (created, Request::Checkpoint, "cannot checkpoint a task in created state"),
+        (stopped, Request::Update, "cannot update a stopped container"),
+        (stopped, Request::Kill { all: false }, "process already finished"),
+        (State::Creating, Request::Start, "container not created"),
     ];
-    for (state, input, text) in expected {
+    for (state, request, text) in expected {
         assert_eq!(
-            container::step(state, input).unwrap_err().to_string(),
+            container::allow(state, request).unwrap_err().to_string(),
             text,
-            "{state:?} {input:?}"
+            "{state:?} {request:?}"
         );
     }
 }
@@ -202,11 +198,11 @@ fn refusals_have_the_texts_of_the_go_shim() {
 #[test]
 fn a_frozen_container_whose_init_died_is_thawed() {
     for state in [State::Paused, State::Pausing] {
-        let (next, effect) = container::step(state, Input::Exited(EXIT)).unwrap();
+        let (next, effect) = container::advance(state, Fact::Exited(EXIT));
         assert_eq!((next, effect), (State::Ending { exit: EXIT }, Effect::ThawThenEnd(EXIT)));
     }
     let (_, effect) =
-        container::step(State::Ending { exit: EXIT }, Input::PauseEnded { ok: true }).unwrap();
+        container::advance(State::Ending { exit: EXIT }, Fact::PauseEnded { ok: true });
     assert_eq!(effect, Effect::Thaw, "the freeze may have taken effect after the first thaw");
 }
 
@@ -214,21 +210,21 @@ fn a_frozen_container_whose_init_died_is_thawed() {
 #[test]
 fn an_exit_before_start_returns_is_reported_after_the_start() {
     let starting = State::Starting { restore: false, early_exit: None };
-    let (state, effect) = container::step(starting, Input::Exited(EXIT)).unwrap();
+    let (state, effect) = container::advance(starting, Fact::Exited(EXIT));
     assert_eq!(effect, Effect::None);
-    let (state, effect) = container::step(state, Input::StartEnded { ok: true }).unwrap();
+    let (state, effect) = container::advance(state, Fact::StartEnded { ok: true });
     assert_eq!((state, effect), (State::Ending { exit: EXIT }, Effect::ReportStartedThenEnd(EXIT)));
 }
 
-fn exec_inputs() -> impl Strategy<Value = exec::Input> {
+fn exec_inputs() -> impl Strategy<Value = Input<exec::Request, exec::Fact>> {
     prop_oneof![
-        Just(exec::Input::Start),
-        Just(exec::Input::Started { pid: 42 }),
-        Just(exec::Input::StartFailed),
-        Just(exec::Input::Kill),
-        Just(exec::Input::Resize),
-        Just(exec::Input::Exited(EXIT)),
-        Just(exec::Input::Delete),
+        Just(Input::Request(exec::Request::Start)),
+        Just(Input::Request(exec::Request::Kill)),
+        Just(Input::Request(exec::Request::Resize)),
+        Just(Input::Request(exec::Request::Delete)),
+        Just(Input::Fact(exec::Fact::Started { pid: 42 })),
+        Just(Input::Fact(exec::Fact::StartFailed)),
+        Just(Input::Fact(exec::Fact::Exited(EXIT))),
     ]
 }
 
@@ -243,16 +239,21 @@ proptest! {
         let mut state = exec::State::Added;
         let (mut started, mut exited) = (0, 0);
         for input in sequence {
-            let Ok((next, effect)) = exec::step(state, input) else { continue };
-            match effect {
-                exec::Effect::ReportStarted => started += 1,
-                exec::Effect::ReportExit(_) => exited += 1,
-                exec::Effect::None
-                | exec::Effect::Proceed
-                | exec::Effect::AbortStart
-                | exec::Effect::JoinDelete => {}
+            match input {
+                Input::Request(request) => {
+                    let Ok((next, _)) = exec::allow(state, request) else { continue };
+                    state = next;
+                }
+                Input::Fact(fact) => {
+                    let (next, effect) = exec::advance(state, fact);
+                    match effect {
+                        exec::Effect::ReportStarted { .. } => started += 1,
+                        exec::Effect::ReportExit(_) => exited += 1,
+                        exec::Effect::None => {}
+                    }
+                    state = next;
+                }
             }
-            state = next;
             prop_assert!(started <= 1 && exited <= started);
             prop_assert_eq!(exited == 1, state.exit().is_some());
             prop_assert_eq!(started == 1, state.pid().is_some());

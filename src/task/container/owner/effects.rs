@@ -4,25 +4,23 @@ use super::{Container, STARTING_GRACE};
 use crate::{
     publish::TaskEvent,
     task::lifecycle::{
-        container::{self, Effect, Input, State},
+        container::{self, Effect, Fact, State},
         exec,
     },
 };
 
 impl Container {
-    /// Performs a step of the lifecycle for an input that is not a request, and then its effect.
-    pub(super) fn apply(&mut self, input: Input) {
-        // This cannot fail: the lifecycle refuses requests only.
-        let Ok((state, effect)) = container::step(self.state, input) else { return };
+    /// Changes the state of the container after a fact, and performs the effect.
+    pub(super) fn apply(&mut self, fact: Fact) {
+        let (state, effect) = container::advance(self.state, fact);
         self.state = state;
         self.perform(effect);
     }
 
-    pub(super) fn perform(&mut self, effect: Effect) {
+    fn perform(&mut self, effect: Effect) {
         let id = self.id();
         match effect {
-            // These are effects of requests. The handler of the request performs them.
-            Effect::None | Effect::Proceed | Effect::Abort | Effect::JoinDelete => {}
+            Effect::None => {}
             Effect::ReportStarted => {
                 // Init always exists here: a create or a restore has made it.
                 if let Some(pid) = self.init_pid {
@@ -65,8 +63,28 @@ impl Container {
         }
     }
 
+    /// Changes the state of an exec after a fact, and performs the effect.
+    pub(super) fn apply_to_exec(&mut self, exec_id: &str, fact: exec::Fact) {
+        let id = self.id();
+        let Some(exec) = self.execs.get_mut(exec_id) else { return };
+        let (state, effect) = exec::advance(exec.state, fact);
+        exec.state = state;
+        match effect {
+            exec::Effect::None => {}
+            exec::Effect::ReportStarted { pid } => {
+                tracing::info!(id, exec_id, pid, "exec started");
+                self.publish(TaskEvent::exec_started(&id, exec_id, pid));
+            }
+            exec::Effect::ReportExit(exit) => {
+                exec.process.answer_waiters(exit.into());
+                tracing::info!(id, exec_id, status = exit.status(), "exec exited");
+                self.publish(TaskEvent::exit(&id, exec_id, exit));
+            }
+        }
+    }
+
     /// Ends the other processes of the container after init has exited.
-    pub(super) fn end(&mut self) {
+    fn end(&mut self) {
         // If the container owns its pid namespace, the kernel has killed the other processes
         // (`zap_pid_ns_processes`).
         if let Some(runc) = self.runc.clone().filter(|_| !self.owns_pid_namespace) {
@@ -84,7 +102,7 @@ impl Container {
     pub(super) fn settle(&mut self) {
         let pending = self.execs.values().any(|exec| exec.state.is_pending());
         if matches!(self.state, State::Ending { .. }) && self.leftovers_killed && !pending {
-            self.apply(Input::Settled);
+            self.apply(Fact::Settled);
         }
     }
 

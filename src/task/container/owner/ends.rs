@@ -23,7 +23,7 @@ use crate::{
         io::ProcessIo,
         lifecycle::{
             Denied,
-            container::{Input, State},
+            container::{Fact, State},
             exec,
         },
     },
@@ -37,11 +37,11 @@ impl Container {
             Completion::Started { reply, result } => self.started(reply, result),
             Completion::Restored { reply, io, result } => self.restored(reply, *io, result),
             Completion::Paused { reply, result } => {
-                self.apply(Input::PauseEnded { ok: result.is_ok() });
+                self.apply(Fact::PauseEnded { ok: result.is_ok() });
                 answer(reply, result);
             }
             Completion::Resumed { reply, result } => {
-                self.apply(Input::ResumeEnded { ok: result.is_ok() });
+                self.apply(Fact::ResumeEnded { ok: result.is_ok() });
                 answer(reply, result);
             }
             Completion::InitExited { exit, oom_kills } => {
@@ -54,7 +54,7 @@ impl Container {
                 if let Some(watched) = &self.watched {
                     watched.exited(&ProcessId::Init, exit);
                 }
-                self.apply(Input::Exited(exit));
+                self.apply(Fact::Exited(exit));
                 // The exit is reported when start has ended. The time for that is limited.
                 if matches!(self.state, State::Starting { .. }) {
                     self.operations.grace(STARTING_GRACE);
@@ -118,7 +118,7 @@ impl Container {
         self.watched = made.watched;
         self.operations.watch_output(self.watched.clone(), ProcessId::Init, &made.io);
         self.init.attach(made.io);
-        self.apply(Input::Created { restore: made.init.is_none() });
+        self.apply(Fact::Created { restore: made.init.is_none() });
         if let Some(running) = made.init {
             self.watch(running);
         }
@@ -155,7 +155,7 @@ impl Container {
 
     /// Handles the end of a start or restore.
     pub(super) fn started(&mut self, reply: Reply<i32>, result: Result<(), TaskError>) {
-        self.apply(Input::StartEnded { ok: result.is_ok() });
+        self.apply(Fact::StartEnded { ok: result.is_ok() });
         // A start that succeeded has an init, so this error is never sent.
         let pid = self.init_pid.ok_or(Denied::NotCreated.into());
         answer(reply, result.and(pid));
@@ -187,7 +187,7 @@ impl Container {
     ) -> ControlFlow<()> {
         if let Err(error) = result {
             tracing::warn!(id = self.request.id, %error, "failed to delete a container");
-            self.apply(Input::DeleteEnded { ok: false });
+            self.apply(Fact::DeleteEnded { ok: false });
             // Each request that joined this delete is now handled as a delete of its own.
             for joined in std::mem::take(&mut self.joined_deletes) {
                 self.delete(joined);
@@ -210,7 +210,7 @@ impl Container {
     pub(super) fn deleted(&mut self, reply: Reply<Deleted>) -> ControlFlow<()> {
         let exit = self.state.exit();
         let deleted = Deleted { pid: self.init_pid, end: exit.map(ProcessEnd::from) };
-        self.apply(Input::DeleteEnded { ok: true });
+        self.apply(Fact::DeleteEnded { ok: true });
         (self.forget)();
         if let Some(watched) = self.watched.take() {
             watched.deleted();

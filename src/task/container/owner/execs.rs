@@ -20,7 +20,7 @@ use crate::{
         io::{Owner as IoOwner, ProcessIo},
         lifecycle::{
             Denied,
-            container::{Input, State},
+            container::{Request, State},
             exec,
         },
     },
@@ -60,7 +60,7 @@ impl Container {
 
     /// Handles Start of an exec.
     pub(super) fn start_exec(&mut self, exec_id: String, reply: Reply<i32>) {
-        let runc = match self.step(Input::StartExec) {
+        let runc = match self.allow(Request::StartExec) {
             Ok((_, runc)) => runc,
             Err(Denied::Busy) => {
                 let process = ProcessId::Exec(exec_id.into());
@@ -76,7 +76,7 @@ impl Container {
             Ok(exec) => exec,
             Err(error) => return answer(reply, Err(error)),
         };
-        match exec::step(exec.state, exec::Input::Start) {
+        match exec::allow(exec.state, exec::Request::Start) {
             Ok((state, _)) => exec.state = state,
             Err(denied) => return answer(reply, Err(denied.into())),
         }
@@ -94,8 +94,8 @@ impl Container {
     pub(super) fn kill_exec(&mut self, exec_id: &str, signal: u32) -> Result<(), TaskError> {
         let reaper = self.shared.reaper.clone();
         let exec = self.exec(exec_id)?;
-        match exec::step(exec.state, exec::Input::Kill)? {
-            (_, exec::Effect::AbortStart) => {
+        match exec::allow(exec.state, exec::Request::Kill)? {
+            (_, exec::Permit::AbortStart) => {
                 exec.cancel.cancel();
                 Ok(())
             }
@@ -116,8 +116,8 @@ impl Container {
             Ok(exec) => exec,
             Err(error) => return answer(reply, Err(error)),
         };
-        match exec::step(exec.state, exec::Input::Delete) {
-            Ok((_, exec::Effect::JoinDelete)) => exec.joined_deletes.push(reply),
+        match exec::allow(exec.state, exec::Request::Delete) {
+            Ok((_, exec::Permit::JoinDelete)) => exec.joined_deletes.push(reply),
             Ok((state, _)) => {
                 exec.state = state;
                 let io = exec.process.detach();
@@ -155,20 +155,14 @@ impl Container {
                 self.operations.watch_output(self.watched.clone(), process, &io);
                 exec.process.attach(io);
                 exec.process.begin_input();
-                if let Ok((state, _)) = exec::step(exec.state, exec::Input::Started { pid }) {
-                    exec.state = state;
-                }
                 self.operations.watch_exec(child, exec_id.clone());
-                tracing::info!(id, exec_id, pid, "exec started");
-                self.publish(TaskEvent::exec_started(&id, &exec_id, pid));
+                self.apply_to_exec(&exec_id, exec::Fact::Started { pid });
                 answer(reply, Ok(pid));
             }
             Err(error) => {
-                if let Ok((state, _)) = exec::step(exec.state, exec::Input::StartFailed) {
-                    exec.state = state;
-                }
                 // There will be no exit, so requests that wait for it are answered now.
                 exec.process.answer_waiters(ProcessEnd::unknown());
+                self.apply_to_exec(&exec_id, exec::Fact::StartFailed);
                 tracing::info!(id, exec_id, %error, "exec failed to start");
                 answer(reply, Err(error));
             }
@@ -182,14 +176,7 @@ impl Container {
         if let Some(watched) = &self.watched {
             watched.exited(&ProcessId::Exec(exec_id.into()), exit);
         }
-        if let Ok((state, exec::Effect::ReportExit(exit))) =
-            exec::step(exec.state, exec::Input::Exited(exit))
-        {
-            exec.state = state;
-            exec.process.answer_waiters(exit.into());
-            tracing::info!(id = self.request.id, exec_id, status = exit.status(), "exec exited");
-            self.publish(TaskEvent::exit(&self.request.id, exec_id, exit));
-        }
+        self.apply_to_exec(exec_id, exec::Fact::Exited(exit));
     }
 
     /// Handles the end of an exec's delete.

@@ -18,7 +18,7 @@ use crate::{
         TaskError,
         lifecycle::{
             Denied,
-            container::{self, Effect, Input, State},
+            container::{self, Fact, Permit, Request, State},
             exec,
         },
     },
@@ -94,14 +94,14 @@ impl Container {
         height: u16,
     ) -> Result<(), TaskError> {
         if let Some(exec) = process.exec_id().and_then(|exec_id| self.execs.get(exec_id)) {
-            exec::step(exec.state, exec::Input::Resize)?;
+            exec::allow(exec.state, exec::Request::Resize)?;
         }
         self.process(process)?.resize(width, height).map_err(TaskError::Resize)
     }
 
     /// Handles Start of init.
     pub(super) fn start(&mut self, reply: Reply<i32>) {
-        match self.step(Input::Start) {
+        match self.allow(Request::Start) {
             Ok((_, runc)) if self.request.checkpoint.is_empty() => {
                 // The input is not connected earlier: when the fifo is opened, a client assumes
                 // that the process exists, writes its input and calls CloseIO, only once.
@@ -115,7 +115,7 @@ impl Container {
                 }
                 // A failed delete has closed the streams, so the container cannot be restored.
                 None => {
-                    let _ = self.step(Input::StartEnded { ok: false });
+                    self.apply(Fact::StartEnded { ok: false });
                     answer(reply, Err(TaskError::Abandoned));
                 }
             },
@@ -126,8 +126,8 @@ impl Container {
 
     /// Handles Kill of init or of all processes.
     pub(super) fn kill(&mut self, signal: u32, all: bool, reply: Reply<()>) {
-        match container::step(self.state, Input::Kill { all }) {
-            Ok((_, Effect::Abort)) => {
+        match container::allow(self.state, Request::Kill { all }) {
+            Ok((_, Permit::Abort)) => {
                 // The create may succeed before the cancellation takes effect. In that case the new
                 // init is killed later, because the client has already received its answer.
                 self.killed_while_creating = true;
@@ -189,8 +189,8 @@ impl Container {
             // cancellation.
             return self.joined_deletes.push(reply);
         }
-        match self.step(Input::Delete) {
-            Ok((Effect::JoinDelete, _)) => self.joined_deletes.push(reply),
+        match self.allow(Request::Delete) {
+            Ok((Permit::JoinDelete, _)) => self.joined_deletes.push(reply),
             Ok((_, runc)) => {
                 // The root filesystem is unmounted only if the shim has mounted it.
                 let rootfs = (!self.request.rootfs.is_empty())
