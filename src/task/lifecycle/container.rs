@@ -52,7 +52,8 @@ pub enum State {
     Deleted,
 }
 
-/// A request to a container. It may be refused.
+/// A request to a container. It may be refused. For kill and delete see [`allow_kill`] and
+/// [`allow_delete`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// Start init.
@@ -61,11 +62,6 @@ pub enum Request {
     Pause,
     /// Thaw all processes.
     Resume,
-    /// Signal init, or all processes.
-    Kill {
-        /// Whether the signal is sent to all processes instead of init.
-        all: bool,
-    },
     /// Add an exec.
     AddExec,
     /// Start an added exec.
@@ -74,19 +70,26 @@ pub enum Request {
     Update,
     /// Write a checkpoint.
     Checkpoint,
-    /// Delete the container.
-    Delete,
 }
 
-/// How the owner of the container handles a request that the state allows.
+/// How a kill that the state allows is performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permit {
-    /// Perform the request.
-    Proceed,
+pub enum Kill {
+    /// Signal init, or all processes.
+    Signal,
     /// Kill the create or the restore that is in progress.
     Abort,
+}
+
+/// How a delete that the state allows is performed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delete {
+    /// Begin the delete, with this as the next state.
+    Begin(State),
+    /// Kill the create that is in progress. The end of the create answers the delete.
+    AbortCreate,
     /// Answer the request when the delete that is in progress has ended.
-    JoinDelete,
+    Join,
 }
 
 /// What has happened to a container: an operation has ended, init was reaped, or everything was
@@ -150,23 +153,19 @@ pub enum Effect {
     ReportDeleted,
 }
 
-/// Whether a request may go ahead: the next state and the permit. Lists every request in every
-/// state.
+/// The next state if a request may go ahead. Lists every request in every state.
 ///
 /// # Errors
 ///
 /// [`Denied`] if the state does not allow the request. The state does not change then.
-pub fn allow(state: State, request: Request) -> Result<(State, Permit), Denied> {
+pub fn allow(state: State, request: Request) -> Result<State, Denied> {
     use State::{
         Created, Creating, Deleted, Deleting, Ending, Paused, Pausing, Resuming, Running, Starting,
         Stopped,
     };
-    let stay = |permit| Ok((state, permit));
     match (state, request) {
         // ── start ──
-        (Created { restore }, Request::Start) => {
-            Ok((Starting { restore, early_exit: None }, Permit::Proceed))
-        }
+        (Created { restore }, Request::Start) => Ok(Starting { restore, early_exit: None }),
         (Running, Request::Start) => Err(cannot("start", "a running process")),
         (Paused, Request::Start) => Err(cannot("start", "a paused process")),
         (Ending { .. } | Stopped { .. }, Request::Start) => {
@@ -174,50 +173,30 @@ pub fn allow(state: State, request: Request) -> Result<(State, Permit), Denied> 
         }
 
         // ── pause and resume ──
-        (Running, Request::Pause) => Ok((Pausing, Permit::Proceed)),
+        (Running, Request::Pause) => Ok(Pausing),
         (Created { .. }, Request::Pause) => Err(cannot("pause", "task in created state")),
         (Paused, Request::Pause) => Err(cannot("pause", "a paused container")),
         (Ending { .. } | Stopped { .. }, Request::Pause) => {
             Err(cannot("pause", "a stopped container"))
         }
-        (Paused, Request::Resume) => Ok((Resuming, Permit::Proceed)),
+        (Paused, Request::Resume) => Ok(Resuming),
         (Created { .. }, Request::Resume) => Err(cannot("resume", "task in created state")),
         (Running, Request::Resume) => Err(cannot("resume", "a running process")),
         (Ending { .. } | Stopped { .. }, Request::Resume) => {
             Err(cannot("resume", "a stopped container"))
         }
 
-        // ── kill ──
-        // Init is not known, so it cannot be signalled, and the runtime may hang: kill the runtime.
-        (Creating | Starting { restore: true, .. }, Request::Kill { .. }) => stay(Permit::Abort),
-        (
-            Created { .. }
-            | Starting { restore: false, .. }
-            | Running
-            | Pausing
-            | Paused
-            | Resuming,
-            Request::Kill { .. },
-        ) => stay(Permit::Proceed),
-        // In a shared pid namespace other processes can outlive init. The runtime finds them by
-        // their cgroup.
-        (Ending { .. } | Stopped { .. }, Request::Kill { all: true }) => stay(Permit::Proceed),
-        (Ending { .. } | Stopped { .. }, Request::Kill { all: false })
-        | (Deleting { .. }, Request::Kill { .. }) => Err(Denied::Finished),
-
         // ── execs ──
         (
             Created { restore: false } | Starting { .. } | Running | Ending { .. },
             Request::AddExec,
-        ) => stay(Permit::Proceed),
+        ) => Ok(state),
         (Created { restore: true }, Request::AddExec) => Err(cannot("exec", "in a created state")),
         (Paused, Request::AddExec) => Err(cannot("exec", "in a paused state")),
         (Stopped { .. } | Deleting { .. }, Request::AddExec) => {
             Err(cannot("exec", "in a stopped state"))
         }
-        (Created { restore: false } | Running | Paused, Request::StartExec) => {
-            stay(Permit::Proceed)
-        }
+        (Created { restore: false } | Running | Paused, Request::StartExec) => Ok(state),
         (Created { restore: true }, Request::StartExec) => {
             Err(cannot("exec", "in a created state"))
         }
@@ -226,33 +205,17 @@ pub fn allow(state: State, request: Request) -> Result<(State, Permit), Denied> 
         }
 
         // ── update and checkpoint ──
-        (Created { .. } | Running | Paused | Ending { .. }, Request::Update) => {
-            stay(Permit::Proceed)
-        }
+        (Created { .. } | Running | Paused | Ending { .. }, Request::Update) => Ok(state),
         (Stopped { .. } | Deleting { .. }, Request::Update) => {
             Err(cannot("update", "a stopped container"))
         }
-        (Running | Paused, Request::Checkpoint) => stay(Permit::Proceed),
+        (Running | Paused, Request::Checkpoint) => Ok(state),
         (Created { .. }, Request::Checkpoint) => {
             Err(cannot("checkpoint", "a task in created state"))
         }
         (Ending { .. } | Stopped { .. } | Deleting { .. }, Request::Checkpoint) => {
             Err(cannot("checkpoint", "a stopped container"))
         }
-
-        // ── delete ──
-        // There is nothing to delete yet: the aborted create removes what it has created, and its
-        // end also answers the delete.
-        (Creating, Request::Delete) => stay(Permit::Abort),
-        (Created { restore }, Request::Delete) => {
-            Ok((Deleting { exit: None, restore }, Permit::Proceed))
-        }
-        (Stopped { exit }, Request::Delete) => {
-            Ok((Deleting { exit: Some(exit), restore: false }, Permit::Proceed))
-        }
-        (Running | Ending { .. }, Request::Delete) => Err(cannot("delete", "a running process")),
-        (Paused, Request::Delete) => Err(cannot("delete", "a paused process")),
-        (Deleting { .. }, Request::Delete) => stay(Permit::JoinDelete),
 
         // ── requests that wait for the operation in progress ──
         (
@@ -262,8 +225,7 @@ pub fn allow(state: State, request: Request) -> Result<(State, Permit), Denied> 
             | Request::Resume
             | Request::Update
             | Request::Checkpoint
-            | Request::StartExec
-            | Request::Delete,
+            | Request::StartExec,
         )
         | (Pausing | Resuming, Request::AddExec)
         | (Deleting { .. }, Request::Start | Request::Pause | Request::Resume) => Err(Denied::Busy),
@@ -278,8 +240,58 @@ pub fn allow(state: State, request: Request) -> Result<(State, Permit), Denied> 
             | Request::StartExec
             | Request::Update
             | Request::Checkpoint,
-        )
-        | (Deleted, Request::Kill { .. } | Request::Delete) => Err(Denied::NotCreated),
+        ) => Err(Denied::NotCreated),
+    }
+}
+
+/// Whether a kill may go ahead, and how. With `all` the signal is sent to all processes instead of
+/// init. A kill does not change the state. Lists every state.
+///
+/// # Errors
+///
+/// [`Denied`] if there is nothing to signal.
+pub fn allow_kill(state: State, all: bool) -> Result<Kill, Denied> {
+    match state {
+        // Init is not known, so it cannot be signalled, and the runtime may hang: kill the runtime.
+        State::Creating | State::Starting { restore: true, .. } => Ok(Kill::Abort),
+        State::Created { .. }
+        | State::Starting { restore: false, .. }
+        | State::Running
+        | State::Pausing
+        | State::Paused
+        | State::Resuming => Ok(Kill::Signal),
+        // In a shared pid namespace other processes can outlive init. The runtime finds them by
+        // their cgroup.
+        State::Ending { .. } | State::Stopped { .. } => {
+            if all {
+                Ok(Kill::Signal)
+            } else {
+                Err(Denied::Finished)
+            }
+        }
+        State::Deleting { .. } => Err(Denied::Finished),
+        State::Deleted => Err(Denied::NotCreated),
+    }
+}
+
+/// Whether a delete may go ahead, and how. Lists every state.
+///
+/// # Errors
+///
+/// [`Denied`] if the state does not allow a delete. The state does not change then.
+pub fn allow_delete(state: State) -> Result<Delete, Denied> {
+    match state {
+        // There is nothing to delete yet: the aborted create removes what it has created.
+        State::Creating => Ok(Delete::AbortCreate),
+        State::Created { restore } => Ok(Delete::Begin(State::Deleting { exit: None, restore })),
+        State::Stopped { exit } => {
+            Ok(Delete::Begin(State::Deleting { exit: Some(exit), restore: false }))
+        }
+        State::Running | State::Ending { .. } => Err(cannot("delete", "a running process")),
+        State::Paused => Err(cannot("delete", "a paused process")),
+        State::Starting { .. } | State::Pausing | State::Resuming => Err(Denied::Busy),
+        State::Deleting { .. } => Ok(Delete::Join),
+        State::Deleted => Err(Denied::NotCreated),
     }
 }
 

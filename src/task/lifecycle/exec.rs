@@ -29,28 +29,35 @@ pub enum State {
     },
 }
 
-/// A request to an exec. It may be refused.
+/// A request to an exec. It may be refused. For kill and delete see [`allow_kill`] and
+/// [`allow_delete`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// Start the process.
     Start,
-    /// Signal the process.
-    Kill,
     /// Change the size of the exec's terminal.
     Resize,
-    /// Delete the exec.
-    Delete,
 }
 
-/// How the owner of the container handles a request that the state allows.
+/// How a kill that the state allows is performed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Permit {
-    /// Perform the request.
-    Proceed,
+pub enum Kill {
+    /// Signal the process.
+    Signal {
+        /// The pid in the shim's pid namespace.
+        pid: i32,
+    },
     /// Kill the runtime's exec that is in progress.
     AbortStart,
+}
+
+/// How a delete that the state allows is performed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delete {
+    /// Begin the delete, with this as the next state.
+    Begin(State),
     /// Answer the request when the delete that is in progress has ended.
-    JoinDelete,
+    Join,
 }
 
 /// What has happened to an exec: its start has ended, or its process was reaped. It cannot be
@@ -82,39 +89,55 @@ pub enum Effect {
     ReportExit(Exit),
 }
 
-/// Whether a request may go ahead: the next state and the permit. Lists every request in every
-/// state.
+/// The next state if a request may go ahead. Lists every request in every state.
 ///
 /// # Errors
 ///
 /// [`Denied`] if the state does not allow the request. The state does not change then.
-pub fn allow(state: State, request: Request) -> Result<(State, Permit), Denied> {
+pub fn allow(state: State, request: Request) -> Result<State, Denied> {
     use State::{Added, Deleting, Failed, Running, Starting, Stopped};
-    let stay = |permit| Ok((state, permit));
     match (state, request) {
-        (Added | Failed, Request::Start) => Ok((Starting, Permit::Proceed)),
+        (Added | Failed, Request::Start) => Ok(Starting),
         (Starting | Running { .. }, Request::Start) => Err(cannot("start", "a running process")),
         (Stopped { .. } | Deleting { .. }, Request::Start) => {
             Err(cannot("start", "a stopped process"))
         }
 
-        (Running { .. }, Request::Kill) => stay(Permit::Proceed),
-        // The runtime may hang, and the process of the exec is not known yet: kill the runtime
-        // instead.
-        (Starting, Request::Kill) => stay(Permit::AbortStart),
-        (Added | Failed, Request::Kill) => Err(Denied::NotStarted),
-        (Stopped { .. } | Deleting { .. }, Request::Kill) => Err(Denied::Finished),
-
         // If the terminal does not exist yet, a resize does nothing and is not an error.
-        (Added | Starting | Failed | Running { .. }, Request::Resize) => stay(Permit::Proceed),
+        (Added | Starting | Failed | Running { .. }, Request::Resize) => Ok(state),
         (Stopped { .. } | Deleting { .. }, Request::Resize) => {
             Err(cannot("resize", "a stopped container"))
         }
+    }
+}
 
-        (Added | Failed, Request::Delete) => Ok((Deleting { exit: None }, Permit::Proceed)),
-        (Stopped { exit }, Request::Delete) => Ok((Deleting { exit: Some(exit) }, Permit::Proceed)),
-        (Starting | Running { .. }, Request::Delete) => Err(cannot("delete", "a running process")),
-        (Deleting { .. }, Request::Delete) => stay(Permit::JoinDelete),
+/// Whether a kill may go ahead, and how. A kill does not change the state. Lists every state.
+///
+/// # Errors
+///
+/// [`Denied`] if there is no process to signal.
+pub fn allow_kill(state: State) -> Result<Kill, Denied> {
+    match state {
+        State::Running { pid } => Ok(Kill::Signal { pid }),
+        // The runtime may hang, and the process of the exec is not known yet: kill the runtime
+        // instead.
+        State::Starting => Ok(Kill::AbortStart),
+        State::Added | State::Failed => Err(Denied::NotStarted),
+        State::Stopped { .. } | State::Deleting { .. } => Err(Denied::Finished),
+    }
+}
+
+/// Whether a delete may go ahead, and how. Lists every state.
+///
+/// # Errors
+///
+/// [`Denied`] if the state does not allow a delete. The state does not change then.
+pub fn allow_delete(state: State) -> Result<Delete, Denied> {
+    match state {
+        State::Added | State::Failed => Ok(Delete::Begin(State::Deleting { exit: None })),
+        State::Stopped { exit } => Ok(Delete::Begin(State::Deleting { exit: Some(exit) })),
+        State::Starting | State::Running { .. } => Err(cannot("delete", "a running process")),
+        State::Deleting { .. } => Ok(Delete::Join),
     }
 }
 

@@ -13,12 +13,14 @@
 //!                                     Stopped ──► Deleting ──► Deleted
 //! ```
 //!
-//! Each machine has two functions, and each of them lists every state with every input:
+//! Each machine answers two questions, and lists every state with every input:
 //!
-//! * `allow` ([`container::allow`], [`exec::allow`]) decides whether a request may go ahead. It
-//!   returns the next state and a permit, or a refusal.
-//! * `advance` ([`container::advance`], [`exec::advance`]) handles a fact: an operation has ended,
-//!   or a process was reaped. It returns the next state and an effect. A fact is never refused.
+//! * May a request go ahead? `allow` ([`container::allow`], [`exec::allow`]) returns the next state
+//!   or a refusal. Kill and delete may act on an operation in progress instead, so each has a
+//!   function of its own: `allow_kill` and `allow_delete` return how the request is performed.
+//! * What follows from a fact: an operation has ended, or a process was reaped? `advance`
+//!   ([`container::advance`], [`exec::advance`]) returns the next state and an effect. A fact is
+//!   never refused.
 //!
 //! `task::container` calls these functions, and performs the requests and the effects.
 //!

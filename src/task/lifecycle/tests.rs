@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{
     Denied,
-    container::{self, Effect, Fact, Request, State},
+    container::{self, Delete, Effect, Fact, Kill, Request, State},
     exec,
 };
 use crate::model::{Ended, Exit};
@@ -13,9 +13,11 @@ const EXIT: Exit = Exit { timestamp: SystemTime::UNIX_EPOCH, pid: 42, ended: End
 
 /// A request or a fact, for sequences of both.
 #[derive(Debug, Clone, Copy)]
-enum Input<R, F> {
-    Request(R),
-    Fact(F),
+enum Input {
+    Request(Request),
+    Kill { all: bool },
+    Delete,
+    Fact(Fact),
 }
 
 /// The model: what a client knows of a container from the events that it has received.
@@ -29,19 +31,24 @@ struct ClientView {
 
 impl ClientView {
     /// Passes an input to the lifecycle and applies what follows. Returns the next state.
-    fn step(&mut self, state: State, input: Input<Request, Fact>) -> Result<State, Denied> {
-        match input {
-            Input::Request(request) => {
-                let (next, permit) = container::allow(state, request)?;
-                assert!(!self.deleted, "{permit:?} after the delete");
-                Ok(next)
-            }
+    fn step(&mut self, state: State, input: Input) -> Result<State, Denied> {
+        let next = match input {
+            Input::Request(request) => container::allow(state, request)?,
+            Input::Kill { all } => match container::allow_kill(state, all)? {
+                Kill::Signal | Kill::Abort => state,
+            },
+            Input::Delete => match container::allow_delete(state)? {
+                Delete::Begin(next) => next,
+                Delete::AbortCreate | Delete::Join => state,
+            },
             Input::Fact(fact) => {
                 let (next, effect) = container::advance(state, fact);
                 self.apply(effect);
-                Ok(next)
+                return Ok(next);
             }
-        }
+        };
+        assert!(!self.deleted, "{input:?} is allowed after the delete");
+        Ok(next)
     }
 
     /// Applies the events of an effect, in the order in which they are reported, and checks each.
@@ -72,17 +79,17 @@ impl ClientView {
     }
 }
 
-fn inputs() -> impl Strategy<Value = Input<Request, Fact>> {
+fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         Just(Input::Request(Request::Start)),
         Just(Input::Request(Request::Pause)),
         Just(Input::Request(Request::Resume)),
-        any::<bool>().prop_map(|all| Input::Request(Request::Kill { all })),
+        any::<bool>().prop_map(|all| Input::Kill { all }),
         Just(Input::Request(Request::AddExec)),
         Just(Input::Request(Request::StartExec)),
         Just(Input::Request(Request::Update)),
         Just(Input::Request(Request::Checkpoint)),
-        Just(Input::Request(Request::Delete)),
+        Just(Input::Delete),
         any::<bool>().prop_map(|restore| Input::Fact(Fact::Created { restore })),
         any::<bool>().prop_map(|ok| Input::Fact(Fact::StartEnded { ok })),
         any::<bool>().prop_map(|ok| Input::Fact(Fact::PauseEnded { ok })),
@@ -168,28 +175,29 @@ fn refusals_have_the_texts_of_the_go_shim() {
     let created = State::Created { restore: false };
     let stopped = State::Stopped { exit: EXIT };
     let expected = [
-        (State::Running, Request::Delete, "cannot delete a running process"),
-        (State::Paused, Request::Delete, "cannot delete a paused process"),
-        (State::Running, Request::Start, "cannot start a running process"),
-        (stopped, Request::Start, "cannot start a stopped process"),
-        (created, Request::Pause, "cannot pause task in created state"),
-        (stopped, Request::Pause, "cannot pause a stopped container"),
-        (State::Paused, Request::Pause, "cannot pause a paused container"),
-        (State::Running, Request::Resume, "cannot resume a running process"),
-        (State::Paused, Request::AddExec, "cannot exec in a paused state"),
-        (stopped, Request::AddExec, "cannot exec in a stopped state"),
-        (State::Created { restore: true }, Request::AddExec, "cannot exec in a created state"),
-        (created, Request::Checkpoint, "cannot checkpoint a task in created state"),
-        (stopped, Request::Update, "cannot update a stopped container"),
-        (stopped, Request::Kill { all: false }, "process already finished"),
-        (State::Creating, Request::Start, "container not created"),
+        (State::Running, Input::Delete, "cannot delete a running process"),
+        (State::Paused, Input::Delete, "cannot delete a paused process"),
+        (State::Running, Input::Request(Request::Start), "cannot start a running process"),
+        (stopped, Input::Request(Request::Start), "cannot start a stopped process"),
+        (created, Input::Request(Request::Pause), "cannot pause task in created state"),
+        (stopped, Input::Request(Request::Pause), "cannot pause a stopped container"),
+        (State::Paused, Input::Request(Request::Pause), "cannot pause a paused container"),
+        (State::Running, Input::Request(Request::Resume), "cannot resume a running process"),
+        (State::Paused, Input::Request(Request::AddExec), "cannot exec in a paused state"),
+        (stopped, Input::Request(Request::AddExec), "cannot exec in a stopped state"),
+        (
+            State::Created { restore: true },
+            Input::Request(Request::AddExec),
+            "cannot exec in a created state",
+        ),
+        (created, Input::Request(Request::Checkpoint), "cannot checkpoint a task in created state"),
+        (stopped, Input::Request(Request::Update), "cannot update a stopped container"),
+        (stopped, Input::Kill { all: false }, "process already finished"),
+        (State::Creating, Input::Request(Request::Start), "container not created"),
     ];
-    for (state, request, text) in expected {
-        assert_eq!(
-            container::allow(state, request).unwrap_err().to_string(),
-            text,
-            "{state:?} {request:?}"
-        );
+    for (state, input, text) in expected {
+        let denied = ClientView::default().step(state, input).unwrap_err();
+        assert_eq!(denied.to_string(), text, "{state:?} {input:?}");
     }
 }
 
@@ -216,15 +224,24 @@ fn an_exit_before_start_returns_is_reported_after_the_start() {
     assert_eq!((state, effect), (State::Ending { exit: EXIT }, Effect::ReportStartedThenEnd(EXIT)));
 }
 
-fn exec_inputs() -> impl Strategy<Value = Input<exec::Request, exec::Fact>> {
+/// A request to an exec, or a fact, for sequences of both.
+#[derive(Debug, Clone, Copy)]
+enum ExecInput {
+    Request(exec::Request),
+    Kill,
+    Delete,
+    Fact(exec::Fact),
+}
+
+fn exec_inputs() -> impl Strategy<Value = ExecInput> {
     prop_oneof![
-        Just(Input::Request(exec::Request::Start)),
-        Just(Input::Request(exec::Request::Kill)),
-        Just(Input::Request(exec::Request::Resize)),
-        Just(Input::Request(exec::Request::Delete)),
-        Just(Input::Fact(exec::Fact::Started { pid: 42 })),
-        Just(Input::Fact(exec::Fact::StartFailed)),
-        Just(Input::Fact(exec::Fact::Exited(EXIT))),
+        Just(ExecInput::Request(exec::Request::Start)),
+        Just(ExecInput::Kill),
+        Just(ExecInput::Request(exec::Request::Resize)),
+        Just(ExecInput::Delete),
+        Just(ExecInput::Fact(exec::Fact::Started { pid: 42 })),
+        Just(ExecInput::Fact(exec::Fact::StartFailed)),
+        Just(ExecInput::Fact(exec::Fact::Exited(EXIT))),
     ]
 }
 
@@ -240,11 +257,20 @@ proptest! {
         let (mut started, mut exited) = (0, 0);
         for input in sequence {
             match input {
-                Input::Request(request) => {
-                    let Ok((next, _)) = exec::allow(state, request) else { continue };
-                    state = next;
+                ExecInput::Request(request) => {
+                    state = exec::allow(state, request).unwrap_or(state);
                 }
-                Input::Fact(fact) => {
+                ExecInput::Kill => {
+                    if let Ok(exec::Kill::Signal { pid }) = exec::allow_kill(state) {
+                        prop_assert_eq!((started, exited, pid), (1, 0, EXIT.pid));
+                    }
+                }
+                ExecInput::Delete => {
+                    if let Ok(exec::Delete::Begin(next)) = exec::allow_delete(state) {
+                        state = next;
+                    }
+                }
+                ExecInput::Fact(fact) => {
                     let (next, effect) = exec::advance(state, fact);
                     match effect {
                         exec::Effect::ReportStarted { .. } => started += 1,

@@ -61,7 +61,7 @@ impl Container {
     /// Handles Start of an exec.
     pub(super) fn start_exec(&mut self, exec_id: String, reply: Reply<i32>) {
         let runc = match self.allow(Request::StartExec) {
-            Ok((_, runc)) => runc,
+            Ok(runc) => runc,
             Err(Denied::Busy) => {
                 let process = ProcessId::Exec(exec_id.into());
                 return self.defer(Command::Start { process, reply });
@@ -77,7 +77,7 @@ impl Container {
             Err(error) => return answer(reply, Err(error)),
         };
         match exec::allow(exec.state, exec::Request::Start) {
-            Ok((state, _)) => exec.state = state,
+            Ok(state) => exec.state = state,
             Err(denied) => return answer(reply, Err(denied.into())),
         }
         // The token is replaced, because a cancellation of the last start may still be stored in
@@ -94,15 +94,14 @@ impl Container {
     pub(super) fn kill_exec(&mut self, exec_id: &str, signal: u32) -> Result<(), TaskError> {
         let reaper = self.shared.reaper.clone();
         let exec = self.exec(exec_id)?;
-        match exec::allow(exec.state, exec::Request::Kill)? {
-            (_, exec::Permit::AbortStart) => {
+        match exec::allow_kill(exec.state)? {
+            exec::Kill::AbortStart => {
                 exec.cancel.cancel();
                 Ok(())
             }
-            (state, _) => {
+            exec::Kill::Signal { pid } => {
                 let signal =
                     i32::try_from(signal).map_err(|_| TaskError::KillExec(nix::Error::EINVAL))?;
-                let pid = state.pid().ok_or(Denied::NotStarted)?;
                 // The reaper sends the signal, because it refuses a pid that it has reaped, which
                 // may now belong to another process.
                 reaper.raw_signal(pid, signal).map_err(TaskError::KillExec)
@@ -116,9 +115,9 @@ impl Container {
             Ok(exec) => exec,
             Err(error) => return answer(reply, Err(error)),
         };
-        match exec::allow(exec.state, exec::Request::Delete) {
-            Ok((_, exec::Permit::JoinDelete)) => exec.joined_deletes.push(reply),
-            Ok((state, _)) => {
+        match exec::allow_delete(exec.state) {
+            Ok(exec::Delete::Join) => exec.joined_deletes.push(reply),
+            Ok(exec::Delete::Begin(state)) => {
                 exec.state = state;
                 let io = exec.process.detach();
                 self.operations.delete_exec(exec_id, io, reply);

@@ -27,7 +27,7 @@ use crate::{
         cgroup::Cgroup,
         lifecycle::{
             Denied,
-            container::{self, Permit, Request, State},
+            container::{self, Request, State},
         },
         shared::Shared,
     },
@@ -196,22 +196,22 @@ impl Container {
                 ProcessId::Exec(exec_id) => answer(reply, self.kill_exec(&exec_id, signal)),
             },
             Command::Pause { reply } => match self.allow(Request::Pause) {
-                Ok((_, runc)) => self.operations.pause(runc, self.id(), reply),
+                Ok(runc) => self.operations.pause(runc, self.id(), reply),
                 Err(Denied::Busy) => self.defer(Command::Pause { reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
             Command::Resume { reply } => match self.allow(Request::Resume) {
-                Ok((_, runc)) => self.operations.resume(runc, self.id(), reply),
+                Ok(runc) => self.operations.resume(runc, self.id(), reply),
                 Err(Denied::Busy) => self.defer(Command::Resume { reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
             Command::Update { resources, reply } => match self.allow(Request::Update) {
-                Ok((_, runc)) => self.operations.update(runc, self.id(), resources, reply),
+                Ok(runc) => self.operations.update(runc, self.id(), resources, reply),
                 Err(Denied::Busy) => self.defer(Command::Update { resources, reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
             Command::Checkpoint { path, options, reply } => match self.allow(Request::Checkpoint) {
-                Ok((_, runc)) => self.checkpoint(runc, &path, options, reply),
+                Ok(runc) => self.checkpoint(runc, &path, options, reply),
                 Err(Denied::Busy) => self.defer(Command::Checkpoint { path, options, reply }),
                 Err(denied) => answer(reply, Err(denied.into())),
             },
@@ -229,17 +229,16 @@ impl Container {
     }
 
     /// Asks the lifecycle whether a request may go ahead, and changes the state if it may. Returns
-    /// the permit, and the runtime that is needed to perform the request.
+    /// the runtime, which performs the request.
     ///
     /// # Errors
     ///
     /// [`Denied`] if the state does not allow the request, or if the container has no runtime yet.
-    fn allow(&mut self, request: Request) -> Result<(Permit, Arc<Runc>), Denied> {
-        let (state, permit) = container::allow(self.state, request)?;
-        self.state = state;
-        // Only during the create there is no runtime yet. In that state only kill and delete are
-        // allowed, and the methods `kill` and `delete` handle them without the runtime.
-        self.runc.clone().map(|runc| (permit, runc)).ok_or(Denied::NotCreated)
+    fn allow(&mut self, request: Request) -> Result<Arc<Runc>, Denied> {
+        self.state = container::allow(self.state, request)?;
+        // Only during the create there is no runtime yet, and the lifecycle allows none of these
+        // requests then.
+        self.runc.clone().ok_or(Denied::NotCreated)
     }
 
     /// Keeps a request until the operation in progress has ended.

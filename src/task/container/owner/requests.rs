@@ -18,7 +18,7 @@ use crate::{
         TaskError,
         lifecycle::{
             Denied,
-            container::{self, Fact, Permit, Request, State},
+            container::{self, Delete, Fact, Kill, Request, State},
             exec,
         },
     },
@@ -102,13 +102,13 @@ impl Container {
     /// Handles Start of init.
     pub(super) fn start(&mut self, reply: Reply<i32>) {
         match self.allow(Request::Start) {
-            Ok((_, runc)) if self.request.checkpoint.is_empty() => {
+            Ok(runc) if self.request.checkpoint.is_empty() => {
                 // The input is not connected earlier: when the fifo is opened, a client assumes
                 // that the process exists, writes its input and calls CloseIO, only once.
                 self.init.begin_input();
                 self.operations.start(runc, self.id(), self.cancel.clone(), reply);
             }
-            Ok((_, runc)) => match self.init.detach() {
+            Ok(runc) => match self.init.detach() {
                 Some(io) => {
                     let (shared, request) = (self.shared.clone(), self.request.clone());
                     self.operations.restore(shared, request, runc, io, self.cancel.clone(), reply);
@@ -126,15 +126,15 @@ impl Container {
 
     /// Handles Kill of init or of all processes.
     pub(super) fn kill(&mut self, signal: u32, all: bool, reply: Reply<()>) {
-        match container::allow(self.state, Request::Kill { all }) {
-            Ok((_, Permit::Abort)) => {
+        match container::allow_kill(self.state, all) {
+            Ok(Kill::Abort) => {
                 // The create may succeed before the cancellation takes effect. In that case the new
                 // init is killed later, because the client has already received its answer.
                 self.killed_while_creating = true;
                 self.cancel.cancel();
                 answer(reply, Ok(()));
             }
-            Ok(_) => match self.runc.clone() {
+            Ok(Kill::Signal) => match self.runc.clone() {
                 Some(runc) => self.operations.kill(runc, self.id(), signal, all, reply),
                 None => answer(reply, Err(Denied::NotCreated.into())),
             },
@@ -183,15 +183,19 @@ impl Container {
 
     /// Handles Delete of the container.
     pub(super) fn delete(&mut self, reply: Reply<Deleted>) {
-        if self.state == State::Creating {
-            self.cancel.cancel();
-            // The delete is answered when the create has ended, which happens soon because of the
-            // cancellation.
-            return self.joined_deletes.push(reply);
-        }
-        match self.allow(Request::Delete) {
-            Ok((Permit::JoinDelete, _)) => self.joined_deletes.push(reply),
-            Ok((_, runc)) => {
+        match container::allow_delete(self.state) {
+            Ok(Delete::AbortCreate) => {
+                self.cancel.cancel();
+                // The delete is answered when the create has ended, which happens soon because of
+                // the cancellation.
+                self.joined_deletes.push(reply);
+            }
+            Ok(Delete::Join) => self.joined_deletes.push(reply),
+            Ok(Delete::Begin(state)) => {
+                let Some(runc) = self.runc.clone() else {
+                    return answer(reply, Err(Denied::NotCreated.into()));
+                };
+                self.state = state;
                 // The root filesystem is unmounted only if the shim has mounted it.
                 let rootfs = (!self.request.rootfs.is_empty())
                     .then(|| Bundle::new(&self.request.bundle).rootfs());
