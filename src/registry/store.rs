@@ -62,7 +62,7 @@ pub struct Store {
 pub struct Opened {
     /// The store, which keeps the file open.
     pub store: Store,
-    /// The registry that its lines give.
+    /// The registry that results from applying the lines of the file in order.
     pub registry: Registry,
     /// The path of the copy of a damaged file, and how many of its lines are damaged; `None` if the
     /// file was not damaged.

@@ -31,7 +31,8 @@ pub(super) fn is_version_2(binary: &Path) -> bool {
 
 /// The module information: the second string of `.go.buildinfo`.
 fn module_information(file: &File) -> io::Result<Vec<u8>> {
-    /// The flag is set if strings follow the header; otherwise pointers to strings follow it.
+    /// Bit of the flags in the header of `.go.buildinfo`: strings follow the header. Without it,
+    /// pointers to strings follow (Go before 1.18).
     const STRINGS_INLINE: u8 = 2;
     let section = section(file, b".go.buildinfo")?;
     let header = section.get(..32).ok_or(io::ErrorKind::InvalidData)?;

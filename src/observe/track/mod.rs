@@ -26,9 +26,9 @@
 //!
 //! Each [`What::Fork`], [`What::Exec`] and [`What::Exit`] record of a target is counted once: as
 //! `delivered` if it became an event, as `lost` if there was no capacity for its process, and as
-//! `runtime` in every other case: a stage of the runtime (`runc init`), the fork of an injected
-//! process before it ran a program of its own, a copy of a record, a record that was received after
-//! the exit of its process was reported, an exit that the reaper had reported before. So with the
+//! `runtime` in every other case: a process of the runtime (`runc init`), a copy of a record, a
+//! record that was received after the exit of its process was reported, an exit that the reaper had
+//! reported before. So with the
 //! kernel's own `seen` and `lost`, and `runtime` subtracted from `seen`, `seen == delivered + lost`
 //! holds if every record was read. Events that the shim derives without a record
 //! ([`Emission::derived`]) are not counted.

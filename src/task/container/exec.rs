@@ -55,8 +55,8 @@ pub(super) async fn start(
     let socket = io.console_socket().map(Path::to_owned);
     // The files are removed when this function returns, even after an error.
     let files = ExecFiles::write(plan)?;
-    // Dropped after the observer has received the pid of the exec's process, which decides what the
-    // other processes of the call are.
+    // Dropped after the observer has received the pid of the exec's process: until then it cannot
+    // tell this process from those of the runtime.
     let call = plan.watched.as_ref().map(|watched| watched.runtime_call(Some(&plan.exec_id)));
     let arguments = Exec {
         process: &files.process,

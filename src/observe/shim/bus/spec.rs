@@ -76,7 +76,7 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
             annotations.insert("io.lookout.withheld", throttle.withheld.to_string());
             annotations.insert("io.lookout.over_ns", throttle.over_ns.to_string());
         }
-        // `Bus` selects events with these bodies only.
+        // `Bus` has selected no event with another body.
         _ => {}
     }
     // The value consists of strings and numbers under string keys, which serde_json cannot fail to
