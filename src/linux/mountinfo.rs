@@ -65,8 +65,9 @@ pub fn shown_at<'a>(mountinfo: &'a [u8], path: &Path) -> Option<Mount<'a>> {
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount<'_>> {
-    // A space in a name is escaped, so ` - ` is only the separator between the optional fields, of
-    // which there may be any number, and the last three fields.
+    // The separator between the optional fields, of which there may be any number, and the last
+    // three fields. It is the first ` - `: no field before it is a single `-`, but a mount's source
+    // may be.
     let separator = line.windows(3).position(|window| window == b" - ")?;
     let mut before = line[..separator].split(|byte| *byte == b' ');
     let id = str::from_utf8(before.next()?).ok()?.parse().ok()?;

@@ -88,7 +88,8 @@ pub enum Body {
         /// Whether the kernel's OOM killer ended the process.
         oom_killed: bool,
     },
-    /// A process was reaped, and no surviving descendant holds its output.
+    /// A process was reaped, and its output has ended: the shim's own pipes, or else no surviving
+    /// descendant holds it.
     Done {
         /// The process that is done.
         process: Arc<Process>,

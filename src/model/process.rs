@@ -254,8 +254,9 @@ pub enum Origin {
     Exec,
     /// A process that was forked, directly or not, by a process of the container.
     Descendant,
-    /// A process that entered the container from outside, without containerd: by nsenter, or from a
-    /// debug container.
+    /// A process that entered the container's cgroup or pid namespace from outside, and not by an
+    /// exec of this container: by nsenter, or as a process of an unobserved container that shares
+    /// the pid namespace.
     Injected,
     /// A process that the runtime started in the container beside the container's own programs: a
     /// hook of the OCI specification.

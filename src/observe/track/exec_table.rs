@@ -16,6 +16,9 @@ pub(super) struct ExecTable {
     entries: VecDeque<ExecEntry>,
 }
 
+/// How many stages of the runtime are kept for an exec; runc and crun have at most three.
+const STAGES_MAX: usize = 8;
+
 /// Init or an exec.
 #[derive(Debug)]
 pub(super) struct ExecEntry {
@@ -24,6 +27,8 @@ pub(super) struct ExecEntry {
     /// The pid of the runtime (`runc exec`) that makes the process; `None` until the shim has
     /// reported it.
     pub(super) runtime_pid: Option<i32>,
+    /// The processes that the runtime and its stages have forked, [`STAGES_MAX`] at most.
+    stages: Vec<i32>,
     /// The pid of the process; `None` until the shim has reported it.
     pub(super) own_pid: Option<i32>,
     /// The process, from its first event until it is done.
@@ -50,6 +55,11 @@ impl ExecEntry {
         self.process == ProcessId::Init
     }
 
+    /// Whether the process with this pid is the runtime that makes the process, or a stage of it.
+    fn is_made_by(&self, pid: i32) -> bool {
+        self.runtime_pid == Some(pid) || self.stages.contains(&pid)
+    }
+
     /// The exec id; `None` for init.
     fn exec_id(&self) -> Option<Arc<str>> {
         match &self.process {
@@ -72,6 +82,7 @@ impl ExecTable {
                 self.entries.push_back(ExecEntry {
                     process: process.clone(),
                     runtime_pid: None,
+                    stages: Vec::new(),
                     own_pid: None,
                     root: None,
                     is_resolved: false,
@@ -116,19 +127,26 @@ impl ExecTable {
         waiting.filter(|entry| entry.own_pid == Some(pid)).find_map(ExecEntry::exec_id)
     }
 
-    /// The exec for which the runtime with this pid makes the process.
+    /// The exec for which the runtime with this pid, or a stage of it, makes the process.
     pub(super) fn exec_of_runtime(&self, pid: i32) -> Option<Arc<str>> {
         // The newest entry is searched first: the kernel may have reused the pid of an older
         // runtime.
-        self.entries.iter().rev().find(|entry| entry.runtime_pid == Some(pid))?.exec_id()
+        self.entries.iter().rev().find(|entry| entry.is_made_by(pid))?.exec_id()
     }
 
-    /// The only exec that is not resolved yet; `None` if there are several such execs or none.
-    pub(super) fn only_unresolved(&self) -> Option<Arc<str>> {
-        let unresolved = self.entries.iter().filter(|entry| !entry.is_resolved);
-        let mut unresolved = unresolved.filter_map(ExecEntry::exec_id);
-        let first = unresolved.next()?;
-        unresolved.next().is_none().then_some(first)
+    /// A process was forked that is not reported. If its parent is a runtime or a stage, it is a
+    /// stage too.
+    pub(super) fn note_stage(&mut self, parent: i32, child: i32) {
+        if let Some(entry) = self.entries.iter_mut().rev().find(|entry| entry.is_made_by(parent))
+            && entry.stages.len() < STAGES_MAX
+        {
+            entry.stages.push(child);
+        }
+    }
+
+    /// Whether the process of any exec is not known yet.
+    pub(super) fn has_unresolved(&self) -> bool {
+        self.entries.iter().any(|entry| !entry.is_resolved && !entry.is_init())
     }
 
     /// Removes the entry of an exec that is done. Init's entry stays, without its process.

@@ -10,9 +10,10 @@
 //! processes of execs, and whether a process of the container has forked it. The user's program
 //! begins at the first exec of such a pid.
 //!
-//! Without it (the proc connector, polling), an exec in the mount namespace of the shim is a stage;
-//! where the source does not know the mount namespace, an exec is a stage if its image looks like
-//! the runtime's and its parent is the runtime's.
+//! Without it (the proc connector, polling) the pids that the runtime has reported decide as well.
+//! Another child of the runtime or of the shim is a stage while the runtime makes a process, if it
+//! is in the mount namespace of the shim; where the source does not know that, if its image looks
+//! like the runtime's. Else its origin is unknown.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::{
     model::{Image, Lineage, Origin, ProcessKey},
     observe::{
         record::{CallId, Provenance},
-        track::{calls::Part, exec_table::ExecTable, tree::Index},
+        track::{calls::Part, tree::Index},
     },
 };
 
@@ -61,6 +62,8 @@ pub(super) struct ExecFacts<'a> {
     pub(super) image: &'a Image,
     /// `None` where the source does not know.
     pub(super) in_host_mounts: Option<bool>,
+    /// Whether a scan shows the process; otherwise a record of its exec does.
+    pub(super) is_scan: bool,
     /// `None` for a scan, and where the source does not know.
     pub(super) provenance: Option<Provenance>,
 }
@@ -90,39 +93,51 @@ impl Target {
         if self.knows_provenance {
             return self.attribute_scanned(facts.key);
         }
-        let pids = self.pids_above(facts.lineage, node, parent);
-        let from_shim = pids.contains(&self.shim_pid);
-        let exec_id = exec_id_of(&self.exec_table, facts.key.pid, &pids);
-        // Init's parent may be the runtime or, once that has exited, the shim or another subreaper.
-        let from_runtime = from_shim || exec_id.is_some() || facts.key.pid == init;
-        // A process that has the host's mounts but does not descend from the runtime was injected,
-        // for example by nsenter without `--mount`.
-        let is_stage = facts.in_host_mounts.unwrap_or_else(|| self.looks_like_runtime(facts.image));
-        if from_runtime && is_stage {
-            return Attribution::Stage;
+        self.attribute_by_parents(init, facts, &self.pids_above(facts.lineage, node, parent))
+    }
+
+    /// Decides about an exec without a reported ancestor, or about a process that a scan shows, by
+    /// the parents that `/proc` shows. `pids` are theirs.
+    fn attribute_by_parents(&self, init: i32, facts: ExecFacts<'_>, pids: &[i32]) -> Attribution {
+        // The runtime has named this pid, so it no longer matters what the process looks like.
+        if let Some(exec_id) = self.exec_table.exec_with_pid(facts.key.pid) {
+            return Attribution::User { origin: Origin::Exec, exec_id: Some(exec_id), root: true };
         }
-        if facts.key.pid == init {
-            return Attribution::User { origin: Origin::Init, exec_id: None, root: true };
+        if self.is_init(facts.key) {
+            // Before the start, init runs the runtime's code: at an exec the mounts show that, and
+            // in a scan nothing does that a container could not imitate.
+            let is_stage = match facts.is_scan {
+                true => !self.init_may_run,
+                false => facts.in_host_mounts == Some(true),
+            };
+            return match is_stage {
+                true => Attribution::Stage,
+                false => Attribution::User { origin: Origin::Init, exec_id: None, root: true },
+            };
         }
         if pids.contains(&init) && !self.init_started {
             // This is a hook that the runtime runs in the container before the container's own
             // program.
             return Attribution::Stage;
         }
+        let from_shim = pids.contains(&self.shim_pid);
+        let exec_id = pids.iter().find_map(|&above| self.exec_table.exec_of_runtime(above));
+        // Stages exist only while the runtime makes a process. A process that has the host's mounts
+        // but does not descend from the runtime was injected, for example by nsenter without
+        // `--mount`.
+        let may_be_stage = (from_shim || exec_id.is_some())
+            && (!self.init_started || self.exec_table.has_unresolved());
+        if may_be_stage
+            && facts.in_host_mounts.unwrap_or_else(|| self.looks_like_runtime(facts.image))
+        {
+            return Attribution::Stage;
+        }
         if exec_id.is_some() {
             return Attribution::User { origin: Origin::Exec, exec_id, root: true };
         }
-        if from_shim {
-            // The runtime has exited and its child became a child of the shim. If several execs are
-            // being started, a guess could name the wrong exec; then `exec_started` gives the id
-            // later.
-            return Attribution::User {
-                origin: Origin::Exec,
-                exec_id: self.exec_table.only_unresolved(),
-                root: true,
-            };
-        }
-        Attribution::User { origin: Origin::Injected, exec_id: None, root: false }
+        // A child of the shim: what the runtime has left to it, or a process that a container has
+        // made with CLONE_PARENT. If it is the process of an exec, `exec_started` says so later.
+        Attribution::other(if from_shim { Origin::Unknown } else { Origin::Injected })
     }
 
     /// Decides about an exec without a reported ancestor, by facts that a container cannot choose.
@@ -256,12 +271,4 @@ impl Target {
         let init = args.next() == Some(b"init") && args.next().is_none();
         init && (first == b"runc" || first == b"/proc/self/exe" || first.ends_with(b"/runc"))
     }
-}
-
-/// The exec that a process was made for; `None` for init.
-fn exec_id_of(exec_table: &ExecTable, pid: i32, above: &[i32]) -> Option<Arc<str>> {
-    exec_table
-        .exec_with_pid(pid)
-        .or_else(|| exec_table.exec_of_runtime(pid))
-        .or_else(|| above.iter().find_map(|&above| exec_table.exec_of_runtime(above)))
 }

@@ -179,8 +179,7 @@ impl Target {
             // scan finds init.
             self.init_may_run = true;
         }
-        let init_is_missing = self.knows_provenance
-            && self.init_may_run
+        let init_is_missing = self.init_may_run
             && !self.init_started
             && self.init.is_some_and(|init| self.tree.find_living(init).is_some());
         if is_left || self.scan_is_incomplete || init_is_missing {

@@ -54,6 +54,9 @@ impl Target {
             if let Some(call) = provenance.and_then(|provenance| provenance.call) {
                 self.calls.note_unreported(call, key);
             }
+            if let Some(parent) = lineage.parent_pid() {
+                self.exec_table.note_stage(parent, key.pid);
+            }
             self.forget_if_exited(index);
             return Outcome::Silent;
         };
@@ -134,6 +137,7 @@ impl Target {
                 lineage: new.lineage,
                 image: &new.image,
                 in_host_mounts: new.in_host_mounts,
+                is_scan: stamp.derived,
                 provenance: new.provenance,
             };
             match self.attribute(facts, Some(index), parent) {

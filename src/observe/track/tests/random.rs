@@ -284,6 +284,8 @@ fn check_with_losses(world: &World, fates: &[Fate]) -> Result<(), TestCaseError>
     }
     arriving.sort_by_key(|(arrives, at_ns, ..)| (*arrives, *at_ns));
     let mut observer = Observer::new();
+    // The runtime's start has ended.
+    observer.script.tracker.init_may_run(HERE);
     let records = arriving.len() as u64;
     for (_, at_ns, key, what) in arriving {
         observer.receive(at_ns, key, what);
