@@ -23,6 +23,7 @@ mod shim;
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -136,9 +137,12 @@ impl Containerd {
             .prefix("e2e.")
             .tempdir_in("/tmp")
             .expect("a directory in /tmp");
-        for name in ["tmp", "bin"] {
+        for name in ["tmp", "bin", "runtime"] {
             fs::create_dir(directory.path().join(name)).expect("a directory in an empty one");
         }
+        // A shim whose client names no runtime looks for `runc`.
+        symlink(runtime.binary(), directory.path().join("runtime/runc"))
+            .expect("our directory is writable");
         let namespace =
             format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let mut containerd = Self {
@@ -253,8 +257,8 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
     /// The daemon's `PATH`: the test's own `bin`, then the shim under test, the runtime, CRIU, and
     /// the `PATH` of the machine.
     fn search_path(&self) -> String {
-        let (test, runtime, criu) = (self.path("bin"), self.runtime.binary(), tool("criu-4/bin"));
-        let ours = [Some(&*test), Path::new(SHIM).parent(), runtime.parent(), Some(&criu)]
+        let (test, runtime, criu) = (self.path("bin"), self.path("runtime"), tool("criu-4/bin"));
+        let ours = [Some(&*test), Path::new(SHIM).parent(), Some(&runtime), Some(&criu)]
             .into_iter()
             .flatten();
         let ours = ours.map(|directory| directory.display().to_string() + ":").collect::<String>();
@@ -491,8 +495,14 @@ fn isolate(runtime: Runtime) {
     nix::mount::mount(Some("tmpfs"), "/run/containerd", Some("tmpfs"), MsFlags::empty(), nothing)
         .expect("the namespace is ours");
     if runtime == Runtime::Crun1_21 {
+        let unified = "/sys/fs/cgroup/unified";
         // EINVAL means that there is no such mount, or that an earlier daemon of this thread
         // removed it.
-        let _ = nix::mount::umount2("/sys/fs/cgroup/unified", MntFlags::MNT_DETACH);
+        let _ = nix::mount::umount2(unified, MntFlags::MNT_DETACH);
+        // crun makes directories where that hierarchy should be, and leaves them.
+        if Path::new(unified).exists() {
+            nix::mount::mount(Some("tmpfs"), unified, Some("tmpfs"), MsFlags::empty(), nothing)
+                .expect("the namespace is ours");
+        }
     }
 }

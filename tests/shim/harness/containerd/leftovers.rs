@@ -116,6 +116,8 @@ impl Containerd {
         roots.push("/sys/fs/cgroup".into());
         roots
             .into_iter()
+            // What has no such file is a directory beside the hierarchies.
+            .filter(|root| root.join("cgroup.procs").exists())
             .map(|root| root.join(self.namespace()))
             .filter(|path| path.is_dir())
             .collect()
