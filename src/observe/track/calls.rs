@@ -56,6 +56,8 @@ struct RuntimeCall {
     /// Whether records no longer wait, although the root is not known.
     is_overdue: bool,
     has_ended: bool,
+    /// Whether records were lost since the call began, so that the exec of the root may be missing.
+    is_lossy: bool,
     waiting: Vec<Waiting>,
     waiting_bytes: usize,
     /// The processes that were not reported and have not exited.
@@ -97,6 +99,7 @@ impl Calls {
             stages: None,
             is_overdue: false,
             has_ended: false,
+            is_lossy: false,
             waiting: Vec::new(),
             waiting_bytes: 0,
             unreported: Vec::new(),
@@ -159,10 +162,14 @@ impl Calls {
 
     /// A call has ended, and no record waits. Returns whether processes of the call are left, which
     /// a scan must find.
+    ///
+    /// The root is not one of them unless its exec may have been lost: runc returns before the root
+    /// executes the user's program.
     pub(super) fn ended(&mut self, id: CallId) -> bool {
         let Some(call) = self.find(id) else { return false };
         call.has_ended = true;
-        let is_left = !call.unreported.is_empty();
+        let is_root = |process: &ProcessKey| call.root == Some(process.pid);
+        let is_left = call.unreported.iter().any(|process| call.is_lossy || !is_root(process));
         self.forget_ended();
         is_left
     }
@@ -180,9 +187,45 @@ impl Calls {
         all
     }
 
-    /// Whether a record waits, so that [`overdue`](Self::overdue) must be called.
+    /// Whether a root has not executed anything long after its call has ended, which a scan must
+    /// then report: a runtime may run the user's program itself. True once for each such root.
+    pub(super) fn has_overdue_root(&mut self, now_ns: u64) -> bool {
+        let mut found = false;
+        for call in &mut self.open {
+            if call.awaits_exec() && now_ns.saturating_sub(call.began_ns) >= WAIT_MAX_NS {
+                call.is_overdue = true;
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// Whether a record waits, or a root has not executed anything, so that
+    /// [`overdue`](Self::overdue) and [`has_overdue_root`](Self::has_overdue_root) must be called.
     pub(super) fn has_waiting(&self) -> bool {
-        self.open.iter().any(|call| !call.waiting.is_empty())
+        self.open.iter().any(|call| !call.waiting.is_empty() || call.awaits_exec())
+    }
+
+    /// Whether an unreported process runs the runtime's code until a record shows that it executes
+    /// the user's program.
+    pub(super) fn will_exec(&self, id: CallId, key: ProcessKey) -> bool {
+        self.open.iter().any(|call| {
+            call.id == id
+                && call.root == Some(key.pid)
+                && !(call.has_ended && (call.is_lossy || call.is_overdue))
+        })
+    }
+
+    /// When a call that has not ended began.
+    pub(super) fn began_ns(&self, id: CallId) -> Option<u64> {
+        self.open.iter().find(|call| call.id == id).map(|call| call.began_ns)
+    }
+
+    /// Records were lost.
+    pub(super) fn lost(&mut self) {
+        for call in &mut self.open {
+            call.is_lossy = true;
+        }
     }
 
     /// What a process of a call is.
@@ -257,6 +300,12 @@ impl Calls {
 }
 
 impl RuntimeCall {
+    /// Whether the call has ended and its root has not executed anything.
+    fn awaits_exec(&self) -> bool {
+        let is_root = |process: &ProcessKey| self.root == Some(process.pid);
+        self.has_ended && !self.is_overdue && self.unreported.iter().any(is_root)
+    }
+
     /// Finds the stages: follows the forks that wait from the root upwards. Returns the records,
     /// which do not wait any longer.
     fn resolve(&mut self) -> Vec<Waiting> {

@@ -193,7 +193,8 @@ impl Tracker {
             Record::Lost { target: Some(id), at_ns, count, stage } => {
                 // The gap begins at the last record, because the lost records may be as old as that
                 // record.
-                let Some(target) = self.targets.get(&id) else { return };
+                let Some(target) = self.targets.get_mut(&id) else { return };
+                target.lost();
                 let from_ns = target.last_ns.min(at_ns);
                 let gap = Gap { lost: count, stage, from_ns, to_ns: at_ns };
                 self.output.report_gap(Some(id), gap);
@@ -205,7 +206,10 @@ impl Tracker {
                 let gap = Gap { lost: count, stage, from_ns, to_ns: at_ns };
                 self.output.report_gap(None, gap);
                 // The lost records may be of any target.
-                self.targets.keys().for_each(|id| self.output.request_scan(*id));
+                for (id, target) in &mut self.targets {
+                    target.lost();
+                    self.output.request_scan(*id);
+                }
             }
             // The pipeline gives records of sockets to `ports`.
             Record::Listen { .. } | Record::Unlisten { .. } | Record::Connected { .. } => {}

@@ -104,10 +104,9 @@ impl Target {
             return Attribution::User { origin: Origin::Exec, exec_id: Some(exec_id), root: true };
         }
         if self.is_init(facts.key) {
-            // Before the start, init runs the runtime's code: at an exec the mounts show that, and
-            // in a scan nothing does that a container could not imitate.
+            // Before the start, init runs the runtime's code, and for a moment after it.
             let is_stage = match facts.is_scan {
-                true => !self.init_may_run,
+                true => !self.is_started() || self.may_still_be_the_runtime(facts.image),
                 false => facts.in_host_mounts == Some(true),
             };
             return match is_stage {
@@ -180,22 +179,20 @@ impl Target {
     /// cgroup and pid namespace, and cannot show who forked them.
     fn attribute_scanned(&mut self, key: ProcessKey) -> Attribution {
         if self.is_init(key) {
-            // Before the start, init runs the runtime's code.
-            return match self.init_may_run {
+            // Before its exec, init runs the runtime's code.
+            return match self.may_have_missed_init() {
                 true => Attribution::User { origin: Origin::Init, exec_id: None, root: true },
                 false => Attribution::Stage,
             };
         }
         if let Some(call) = self.calls.call_of(key) {
-            return self.attribute_in_call(call, key, true);
+            return match self.calls.will_exec(call, key) {
+                true => Attribution::Stage,
+                false => self.attribute_in_call(call, key, true),
+            };
         }
-        if self.calls.any_waits() {
-            // It may be a process of the runtime whose fork was lost. The end of the call shows it.
-            self.scan_is_incomplete = true;
-            return Attribution::Stage;
-        }
-        let origin = if self.init_may_run { Origin::Unknown } else { Origin::Hook };
-        Attribution::other(origin)
+        let is_before_start = !self.init_may_run && self.init_start_ns.is_none();
+        Attribution::other(if is_before_start { Origin::Hook } else { Origin::Unknown })
     }
 
     /// The origin and the exec id of a process that was forked by none that is reported; `None` if
@@ -249,6 +246,12 @@ impl Target {
             above = self.tree.parent(index);
         }
         pids
+    }
+
+    /// Whether init may not have executed the container's program yet, as its image looks like the
+    /// runtime's. A container can imitate that, so it counts for a short time only.
+    fn may_still_be_the_runtime(&self, image: &Image) -> bool {
+        !self.may_have_missed_init() && !self.init_may_run && self.looks_like_runtime(image)
     }
 
     /// Whether the image is `runc init` under any of its names, or the executable of the

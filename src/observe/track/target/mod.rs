@@ -23,7 +23,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use super::{
     account::{Account, Outcome},
-    calls::{Calls, Waiting},
+    calls::{Calls, WAIT_MAX_NS, Waiting},
     early_exits::EarlyExits,
     exec_table::ExecTable,
     identity::Identity,
@@ -48,8 +48,12 @@ pub(super) struct Target {
     /// The pid of the container's init; `None` where the target is no container.
     init: Option<i32>,
     init_started: bool,
-    /// Whether init may run the container's program without an exec that a record shows.
+    /// Whether init runs the container's program without an exec that a record shows.
     pub(super) init_may_run: bool,
+    /// When the call that has started init began; `None` before that call has ended.
+    init_start_ns: Option<u64>,
+    /// Whether records were lost, so that the exec of init may be missing.
+    is_lossy: bool,
     /// Whether the records of the source say where each process comes from.
     pub(super) knows_provenance: bool,
     pub(super) calls: Calls,
@@ -95,6 +99,8 @@ impl Target {
             init,
             init_started: false,
             init_may_run: false,
+            init_start_ns: None,
+            is_lossy: false,
             knows_provenance,
             calls: Calls::default(),
             scan_is_incomplete: false,
@@ -173,13 +179,13 @@ impl Target {
     pub(super) fn call_ended(&mut self, call: CallId) {
         let released = self.calls.ends(call);
         self.release(released);
+        let began_ns = self.calls.began_ns(call);
         let is_left = self.calls.ended(call);
-        if self.calls.call_made_exec(call).is_none() {
-            // The first call after the create is the start. If the exec of init was missed, only a
-            // scan finds init.
-            self.init_may_run = true;
+        if self.calls.call_made_exec(call).is_none() && self.init_start_ns.is_none() {
+            // The first call after the create is the start.
+            self.init_start_ns = began_ns;
         }
-        let init_is_missing = self.init_may_run
+        let init_is_missing = self.may_have_missed_init()
             && !self.init_started
             && self.init.is_some_and(|init| self.tree.find_living(init).is_some());
         if is_left || self.scan_is_incomplete || init_is_missing {
@@ -188,10 +194,33 @@ impl Target {
         }
     }
 
-    /// Handles the records that have waited for too long.
+    /// Records were lost.
+    pub(super) fn lost(&mut self) {
+        self.is_lossy = true;
+        self.calls.lost();
+    }
+
+    /// Whether the container's start has ended, or the container was restored.
+    fn is_started(&self) -> bool {
+        self.init_may_run || self.init_start_ns.is_some()
+    }
+
+    /// Whether init may run the container's program, although no record shows its exec. A runtime
+    /// may return from the start before init executes the program.
+    fn may_have_missed_init(&self) -> bool {
+        let is_late =
+            |began_ns: u64| self.is_lossy || self.last_ns.saturating_sub(began_ns) >= WAIT_MAX_NS;
+        self.init_may_run || self.init_start_ns.is_some_and(is_late)
+    }
+
+    /// Handles the records that have waited for too long, and the processes of execs that have
+    /// executed nothing for too long.
     pub(super) fn report_overdue(&mut self, now_ns: u64) {
         let released = self.calls.overdue(now_ns);
         self.release(released);
+        if self.calls.has_overdue_root(now_ns) {
+            self.output.request_scan(self.id);
+        }
     }
 
     /// Handles the beginning or the end of a scan.

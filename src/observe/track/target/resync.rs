@@ -77,6 +77,12 @@ impl Target {
             }
             Lookup::Dead(_) | Lookup::Forgotten => None,
             Lookup::Unknown => {
+                if self.knows_provenance && self.calls.any_waits() {
+                    // Its records may be among those that wait, or it may be a process of the
+                    // runtime whose fork was lost. The end of the call shows it.
+                    self.scan_is_incomplete = true;
+                    return None;
+                }
                 // The exit of the process was read before the scan was complete: if the process
                 // were added now, it would count as alive until the next scan.
                 if self.early_exits.covers(key.into(), stamp.at_ns) {

@@ -142,7 +142,10 @@ impl Target {
             };
             match self.attribute(facts, Some(index), parent) {
                 Attribution::Stage => {
-                    self.tree.node_mut(index).image_ns = Some(stamp.at_ns);
+                    // A scan may show the image of an exec whose record waits and is older.
+                    if !stamp.derived {
+                        self.tree.node_mut(index).image_ns = Some(stamp.at_ns);
+                    }
                     if let Some(call) = new.provenance.and_then(|provenance| provenance.call) {
                         self.calls.note_unreported(call, key);
                     }

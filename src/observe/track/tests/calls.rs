@@ -280,11 +280,6 @@ fn what_a_call_leaves_behind_is_reported() {
     script.tracker.call_ended(HERE, CALL);
     assert_eq!(script.lines(), ["scan"]);
     script.scan(ScanStep::Began);
-    let alive = |parent, path| What::Alive {
-        lineage: lineage(parent, 0),
-        image: image(path),
-        cgroup: None,
-    };
     script.what(INIT, alive(SHIM, "/bin/sh"));
     script.what(301, alive(1, "/hook"));
     script.scan(ScanStep::Ended);
@@ -311,6 +306,109 @@ fn lives_of_one_pid_within_a_tick_are_told_apart() {
     }
     script.end(Some((17, 0)));
     assert_eq!(script.lines().last().unwrap(), "container.close Some(17) 17 Some(0) 0");
+}
+
+/// A process that a scan lists.
+fn alive(parent: i32, path: &str) -> What {
+    What::Alive { lineage: lineage(parent, 0), image: image(path), cgroup: None }
+}
+
+/// Check that a process whose call has ended, and which still runs the runtime's code, is reported
+/// when it executes the user's program, and that no scan reports it before.
+#[test]
+fn a_scan_does_not_report_the_runtimes_code_as_the_exec() {
+    let mut script = Script::started();
+    script.call(CALL, Some("probe"));
+    script.record(300, of(CALL, false), What::Fork(lineage(SHIM, 0)));
+    script.record(303, of(CALL, true), What::Fork(lineage(300, SHIM)));
+    script.tracker.exec_started(HERE, &"probe".into(), 303);
+    script.record(300, of(CALL, false), exit(Some(0)));
+    script.tracker.call_ended(HERE, CALL);
+    assert!(script.lines().is_empty(), "no scan is needed");
+    script.scan(ScanStep::Began);
+    script.what(INIT, alive(SHIM, "/bin/sh"));
+    script.what(303, alive(SHIM, "/usr/bin/runc"));
+    script.scan(ScanStep::Ended);
+    assert!(script.lines().is_empty());
+    script.record(303, of(CALL, true), exec(lineage(300, SHIM), "/bin/id", Some(false)));
+    assert_eq!(script.lines(), ["process.start 303 /bin/id exec probe"]);
+}
+
+/// Check that a scan finds the process of an exec whose own exec record was lost.
+#[test]
+fn a_scan_reports_an_exec_whose_record_was_lost() {
+    let mut script = Script::started();
+    script.call(CALL, Some("probe"));
+    script.record(303, of(CALL, true), What::Fork(lineage(300, SHIM)));
+    script.tracker.exec_started(HERE, &"probe".into(), 303);
+    script.lost();
+    script.lines();
+    script.tracker.call_ended(HERE, CALL);
+    assert_eq!(script.lines(), ["scan"]);
+    script.scan(ScanStep::Began);
+    script.what(INIT, alive(SHIM, "/bin/sh"));
+    script.what(303, alive(SHIM, "/bin/id"));
+    script.scan(ScanStep::Ended);
+    assert_eq!(script.lines(), ["process.start 303 /bin/id exec probe snapshot"]);
+}
+
+/// Check that the process of an exec that never executes anything, because the runtime runs the
+/// user's program itself, is reported at last.
+#[test]
+fn an_exec_without_an_exec_is_reported_at_last() {
+    let mut script = Script::started();
+    script.call(CALL, Some("wasm"));
+    script.record(303, of(CALL, true), What::Fork(lineage(300, SHIM)));
+    script.tracker.exec_started(HERE, &"wasm".into(), 303);
+    script.tracker.call_ended(HERE, CALL);
+    assert!(script.tracker.has_waiting_records());
+    script.tracker.report_overdue(script.now + WAIT_MAX_NS);
+    assert!(!script.tracker.has_waiting_records());
+    assert_eq!(script.lines(), ["scan"]);
+    script.scan(ScanStep::Began);
+    script.what(INIT, alive(SHIM, "/bin/sh"));
+    script.what(303, alive(SHIM, "/usr/bin/crun"));
+    script.scan(ScanStep::Ended);
+    assert_eq!(script.lines(), ["process.start 303 /usr/bin/crun exec wasm snapshot"]);
+}
+
+/// Check that a scan takes nothing from the records that wait: a process that it lists, and whose
+/// records are older, is reported by these.
+#[test]
+fn a_scan_does_not_hide_what_waits() {
+    let mut script = Script::started();
+    script.call(CALL, Some("probe"));
+    script.runc_exec(CALL, "/bin/sh");
+    script.record(304, of(CALL, true), What::Fork(lineage(303, 302)));
+    script.scan(ScanStep::Began);
+    script.what(INIT, alive(SHIM, "/bin/sh"));
+    script.what(303, alive(SHIM, "/bin/sh"));
+    // Its parent has ended, and a reported process has become its parent.
+    script.what(304, alive(INIT, "/bin/sh"));
+    script.scan(ScanStep::Ended);
+    assert!(script.lines().is_empty());
+    script.tracker.exec_started(HERE, &"probe".into(), 303);
+    assert_eq!(
+        script.lines(),
+        ["process.start 303 /bin/sh exec probe", "process.fork 304 /bin/sh descendant probe"]
+    );
+}
+
+/// Check that init, which still runs the runtime's code when the call that starts it has ended, is
+/// reported when it executes the container's program, and by no scan before.
+#[test]
+fn a_scan_after_the_start_does_not_report_the_runtimes_code_as_init() {
+    let mut script = Script::with_provenance();
+    script.call(CALL, None);
+    script.record(301, of(CALL, true), What::Fork(lineage(INIT, SHIM)));
+    script.tracker.call_ended(HERE, CALL);
+    assert_eq!(script.lines(), ["scan"], "for what a hook may have left");
+    script.scan(ScanStep::Began);
+    script.what(INIT, alive(SHIM, "/usr/bin/runc"));
+    script.scan(ScanStep::Ended);
+    assert!(script.lines().is_empty());
+    script.record(INIT, ENTERED, exec(lineage(SHIM, 0), "/bin/sh", Some(false)));
+    assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
 }
 
 /// Check that a scan before the start does not report the runtime's code in init as the container's
