@@ -9,7 +9,10 @@ use super::{
 use crate::{
     clock::monotonic_ns,
     config::Settings,
-    linux::{cgroup::CgroupLocation, process},
+    linux::{
+        cgroup::{self, CgroupLocation},
+        process,
+    },
     model::{Backend, Body, Container, Gap, Grade, ProcessId, ProcessKey, Stage},
     observe::{
         record::TargetId,
@@ -103,6 +106,7 @@ impl Actor {
             }
         };
         container.cgroup = location.path;
+        let members = cgroup::members_by_cgroup(&location.directory).unwrap_or_default();
         let container = Arc::new(container);
         // Without a cgroup id (cgroup v1) the target gets one with the top bit set, which no id of
         // a cgroup has.
@@ -132,6 +136,9 @@ impl Actor {
             // they lose.
             let gap = Gap { lost: None, stage: Stage::Kernel, from_ns: began_ns, to_ns: began_ns };
             self.pipeline.emit(target_id, began_ns, Body::Gap(gap));
+        } else if members.iter().any(|(pid, _)| *pid != init.pid) {
+            // A hook of the create has left a process in the container.
+            self.pipeline.request_scan(target_id);
         }
         Some(target_id)
     }
