@@ -1,6 +1,7 @@
 //! Processes of containers as the shim reports them, read with `lookout` as a user would.
 
 mod arguments;
+mod attribution;
 mod bus;
 mod crash;
 mod cursor;
