@@ -215,13 +215,12 @@ impl Target {
         // This visits all processes, so the caller limits how often it is called.
         for index in self.tree.all() {
             let Some(death) = &self.tree.node(index).death else { continue };
-            if !death.reaped
-                || death.held_reported
-                || at_ns.saturating_sub(death.at_ns) < held_after_ns
-            {
+            if death.held_reported || at_ns.saturating_sub(death.at_ns) < held_after_ns {
                 continue;
             }
             let holders = match &death.holding {
+                // Its parent has not waited for it, so it is not known yet who holds its output.
+                _ if !death.reaped => Vec::new(),
                 Holding::HeldBy(by) => by.iter().filter_map(|&by| self.as_holder(by)).collect(),
                 Holding::Queried(_) => continue,
                 // The shim has pipes of its own for this process, so the holders were not queried

@@ -204,3 +204,20 @@ fn too_many_held_outputs_are_a_gap() {
     let lines = script.lines();
     assert_eq!(lines.iter().filter(|line| line.starts_with("process.done")).count(), 256 + 257 + 2);
 }
+
+/// Check that a dead process that its parent has not waited for is reported as held, once, and is
+/// done when the parent has.
+#[test]
+fn a_zombie_is_held() {
+    let mut script = Script::running();
+    script.fork(INIT, 201);
+    script.exit(201, 0);
+    script.lines();
+    let later = script.now + 10;
+    script.tracker.report_held(later, 5);
+    assert_eq!(script.lines(), ["process.held 201 []"]);
+    script.tracker.report_held(later + 1, 5);
+    assert!(script.lines().is_empty());
+    script.tracker.confirm_reaped(HERE, key(201), later + 2);
+    assert_eq!(script.lines(), ["process.done 201"]);
+}
