@@ -305,7 +305,7 @@ pub(super) enum Origin {
     Injected,
     /// A hook that the runtime ran in the container.
     Hook,
-    /// A process whose way into the container could not be found out.
+    /// A process of the container of unknown origin.
     Unknown,
 }
 

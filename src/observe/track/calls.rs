@@ -1,8 +1,8 @@
 //! The calls of the OCI runtime for one container, and the records of their processes.
 //!
 //! A call that makes the process of an exec has two kinds of processes: those of the runtime, and
-//! that one process with its descendants. Only the runtime knows which is which, and it tells the
-//! pid (the root of the exec) when it has made the process. Until then the records wait here:
+//! that one process with its descendants. Only the runtime knows which is which, and it reports
+//! the pid (the root of the exec) when it has made the process. Until then the records wait here:
 //!
 //! ```text
 //!  call_began ──► records wait ──► the root is known ──► the root, the stages, and others

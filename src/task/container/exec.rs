@@ -56,7 +56,7 @@ pub(super) async fn start(
     // The files are removed when this function returns, even after an error.
     let files = ExecFiles::write(plan)?;
     // Dropped after the observer has received the pid of the exec's process: until then it cannot
-    // tell this process from those of the runtime.
+    // distinguish this process from those of the runtime.
     let call = plan.watched.as_ref().map(|watched| watched.runtime_call(Some(&plan.exec_id)));
     let arguments = Exec {
         process: &files.process,

@@ -1,5 +1,5 @@
-//! Calls of the runtime: the shim tells the eBPF programs which thread spawns a runtime, so that each
-//! record of the runtime's processes has the number of the call.
+//! Calls of the runtime: the shim names the thread that spawns a runtime to the eBPF programs, so
+//! that each record of the runtime's processes has the number of the call.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -32,7 +32,7 @@ impl Marker {
     /// # Errors
     ///
     /// [`SourceError::Kernel`] if the program cannot be run. Then the runtime's processes could not
-    /// be told from those of the container.
+    /// be distinguished from those of the container.
     pub(super) fn new(pins: &Pins, slot: u32) -> Result<Self, SourceError> {
         let calls = refused("duplicate the descriptor of a pinned eBPF map");
         let calls = MapHandle::try_from(&pins.calls).map_err(calls)?;

@@ -8,7 +8,7 @@
 //!  slot      claims a slot and puts the shim's ring into it
 //!  ring      a shim's ring and its reader
 //!  decode    pure: from the bytes of one record to a Record
-//!  calls     tells the programs which thread spawns a runtime
+//!  calls     names the thread that spawns a runtime to the programs
 //!  members   adds the processes that a target begins with
 //!  sweep     removes the entries of dead shims; reads the status; removes all pins
 //!  layout    the structures of bpf/record.h in Rust
