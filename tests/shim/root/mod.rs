@@ -25,6 +25,7 @@ macro_rules! on_every_containerd {
     )*};
 }
 
+mod attack;
 mod checkpoint;
 mod control;
 mod crash;

@@ -1,0 +1,270 @@
+//! An attack on the attribution: random walks (`tests/storm/walk.c`) through the ways in which a
+//! process can hide where it comes from, in several containers at once. Each process records what it
+//! does; afterwards each record must have its events, and each event its record.
+//!
+//! `hack/attack` runs it for longer, or again with a given seed.
+
+mod compare;
+mod log;
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use self::{
+    compare::{Comparison, Walk, compare},
+    log::{Log, LogFile, Phase, StepCount},
+};
+use crate::harness::{
+    containerd::{Containerd, Running, Subscriber, Version, is_unified},
+    deadline,
+    tools::tool,
+};
+
+/// How long the test runs if `LOOKOUT_ATTACK_SECONDS` is not set.
+const SECONDS: u64 = 20;
+
+/// How many processes one walk makes, more or less.
+const COUNT: u32 = 60;
+
+/// How many walks run as execs of each container.
+const EXECS: u32 = 3;
+
+/// The longest time that the walks of a round take on a busy machine.
+const ROUND: Duration = Duration::from_secs(120);
+
+/// How many differences of a round are printed.
+const PRINTED: usize = 20;
+
+const GROUP: &str = "io.containerd.runc.v2.group";
+
+/// Check that every process of every walk is reported once, in its own container, with its origin,
+/// exec id, parent, arguments and status; that nothing else is reported; and that the account of
+/// every container has no loss.
+#[test]
+fn every_process_of_a_random_walk_is_attributed_to_its_origin() {
+    let seconds = setting("LOOKOUT_ATTACK_SECONDS").unwrap_or(SECONDS);
+    let seed = setting("LOOKOUT_ATTACK_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+        now.as_secs() % 1_000_000 * 1000
+    });
+    // A test build is slow, and the account must not have a loss.
+    let room = "journal_max = \"64MiB\"\nring_size = \"4MiB\"\n";
+    let mut containerd = Containerd::start_configured(Version::V1_7, room);
+    // So that the programs are those of this build, whatever other shims of the node have loaded.
+    containerd.use_own_bpffs();
+    let begun = Instant::now();
+    let mut total = Total::default();
+    for round in 0.. {
+        if round > 0 && begun.elapsed() >= Duration::from_secs(seconds) {
+            break;
+        }
+        total.add(Round::new(&containerd, seed + round).run());
+    }
+    total.print();
+    assert_eq!(total.differences, 0, "differences; the first seed was {seed}");
+    containerd.assert_nothing_left();
+}
+
+fn setting(name: &str) -> Option<u64> {
+    let value = env::var(name).ok().filter(|value| !value.is_empty())?;
+    Some(value.parse().unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
+}
+
+/// The containers of a round, two of them in one pod, and their walks.
+struct Round<'a> {
+    containerd: &'a Containerd,
+    subscriber: Subscriber,
+    seed: u64,
+    log: LogFile,
+    containers: [Container; 4],
+    walks: BTreeMap<u32, Walk>,
+}
+
+#[derive(Debug)]
+struct Container {
+    id: String,
+    flags: Vec<String>,
+}
+
+impl<'a> Round<'a> {
+    fn new(containerd: &'a Containerd, seed: u64) -> Self {
+        let pod = format!("{GROUP}=pod{seed}");
+        let in_pod = ["--annotation".to_owned(), pod];
+        let host_pids =
+            ["--with-ns".to_owned(), format!("pid:/proc/{}/ns/pid", std::process::id())];
+        let container = |name: &str, flags: &[String]| Container {
+            id: format!("{name}{seed}"),
+            flags: flags.to_vec(),
+        };
+        let containers = [
+            container("a", &in_pod),
+            container("b", &in_pod),
+            container("neighbour", &[]),
+            container("host", &host_pids),
+        ];
+        let log = LogFile::create(containerd.path(&format!("walk-{seed}")));
+        let (subscriber, walks) = (containerd.subscribe(), BTreeMap::new());
+        Self { containerd, subscriber, seed, log, containers, walks }
+    }
+
+    fn run(mut self) -> (u64, Log, Comparison) {
+        let ids = self.containers.each_ref().map(|container| container.id.clone());
+        for number in 0..self.containers.len() {
+            self.start(number);
+        }
+        self.log.set(Phase::Walk);
+        let mut execs = Vec::new();
+        for number in 1..=EXECS {
+            for id in &ids {
+                execs.push(self.exec(id, &format!("walk-{number}")));
+            }
+        }
+        for exec in execs {
+            // Its status is any, and is compared with the event.
+            exec.wait();
+        }
+        deadline::within(ROUND, "the walks to end", || self.living() == ids.len());
+        self.log.set(Phase::Stop);
+        for id in &ids {
+            self.containerd.wait_for_status(id, "STOPPED");
+            self.containerd.remove(id);
+        }
+        let closes = ids.each_ref().map(|id| self.subscriber.wait_close(id));
+        let events = self.subscriber.all();
+        let log = self.log.read();
+        let mut comparison = compare(&log, &self.walks, &events);
+        for close in &closes {
+            let [seen, delivered, lost] =
+                ["/seen", "/delivered", "/lost"].map(|name| close.number(name));
+            if lost != Some(0) || seen != delivered {
+                comparison.differences.push(format!("the account is not even: {close:?}"));
+            }
+        }
+        for gap in events.iter().filter(|event| event.kind() == "observer.gap") {
+            comparison.differences.push(format!("a gap: {gap:?}"));
+        }
+        let _ = fs::remove_file(self.log.path());
+        (self.seed, log, comparison)
+    }
+
+    /// Starts a container, whose init waits for the others.
+    fn start(&mut self, number: usize) {
+        let Container { id, flags } = &self.containers[number];
+        let (id, mut flags) = (id.clone(), flags.clone());
+        flags.extend(["--detach".to_owned(), "--privileged".to_owned()]);
+        let program = tool("storm/bin/walk");
+        for (from, to, access) in [
+            (&*program, "/walk", "ro"),
+            (self.log.path(), "/log", "rw"),
+            (Path::new("/proc"), "/host-proc", "ro"),
+            (&*unified(), "/cgroups", "rw"),
+        ] {
+            let from = from.display();
+            flags.push("--mount".to_owned());
+            flags.push(format!("type=bind,src={from},dst={to},options=rbind:{access}"));
+        }
+        let command = self.command("init", &id, None);
+        let (flags, command): (Vec<&str>, Vec<&str>) = (
+            flags.iter().map(String::as_str).collect(),
+            command.iter().map(String::as_str).collect(),
+        );
+        self.containerd.run(&id, &flags, &command).run().success();
+    }
+
+    fn exec(&mut self, id: &str, exec_id: &str) -> Running {
+        let command = self.command("root", id, Some(exec_id.to_owned()));
+        let mut arguments = vec!["task", "exec", "--exec-id", exec_id, id];
+        arguments.extend(command.iter().map(String::as_str));
+        self.containerd.program(&arguments).within(ROUND).spawn()
+    }
+
+    /// The command line of a new walk.
+    fn command(&mut self, kind: &str, id: &str, exec_id: Option<String>) -> Vec<String> {
+        let number = u32::try_from(self.walks.len()).expect("few") + 1;
+        self.walks.insert(number, Walk { container: id.to_owned(), exec_id });
+        let seed = self.seed.wrapping_mul(1_000).wrapping_add(number.into());
+        let mut command: Vec<String> = ["/walk", kind, "/log"].map(str::to_owned).to_vec();
+        command.extend([number.to_string(), seed.to_string(), COUNT.to_string()]);
+        let host = self.containerd.daemon_pid().expect("the daemon runs");
+        command.extend(["/host-proc".to_owned(), host.to_string()]);
+        let namespace = self.containerd.namespace();
+        let cgroups = self.containers.iter().map(|container| format!("/{}", container.id));
+        let cgroups = cgroups.map(|path| format!("/cgroups/{namespace}{path}"));
+        command.extend(["/cgroups".to_owned()].into_iter().chain(cgroups));
+        command
+    }
+
+    /// How many processes of the walks live.
+    fn living(&self) -> usize {
+        let log = self.log.read();
+        let identities = log.births.iter().filter_map(|birth| birth.identity);
+        identities.filter(|(pid, start)| start_of(*pid) == Some(*start)).count()
+    }
+}
+
+/// Field 22 of a process's stat.
+fn start_of(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
+/// The root of the unified cgroup hierarchy.
+fn unified() -> PathBuf {
+    let root = Path::new("/sys/fs/cgroup");
+    if is_unified() { root.to_owned() } else { root.join("unified") }
+}
+
+/// The sums of all rounds.
+#[derive(Debug, Default)]
+struct Total {
+    rounds: usize,
+    processes: usize,
+    vague: usize,
+    differences: usize,
+    steps: Vec<StepCount>,
+}
+
+impl Total {
+    fn add(&mut self, (seed, log, comparison): (u64, Log, Comparison)) {
+        self.rounds += 1;
+        self.processes += comparison.processes;
+        self.vague += comparison.vague;
+        self.differences += comparison.differences.len();
+        if self.steps.is_empty() {
+            self.steps = log.steps;
+        } else {
+            for (sum, step) in self.steps.iter_mut().zip(&log.steps) {
+                sum.done += step.done;
+                sum.failed += step.failed;
+                for (sum, count) in sum.followers.iter_mut().zip(&step.followers) {
+                    *sum += count;
+                }
+            }
+        }
+        let differences = comparison.differences.len();
+        println!("seed {seed}: {} processes, {differences} differences", comparison.processes);
+        for difference in comparison.differences.iter().take(PRINTED) {
+            println!("{difference}");
+        }
+    }
+
+    fn print(&self) {
+        let Self { rounds, processes, vague, differences, steps } = self;
+        let named = || steps.iter().filter(|step| !step.name.is_empty());
+        let sum: u32 = named().map(|step| step.done).sum();
+        let pairs = named().flat_map(|step| &step.followers).filter(|count| **count > 0).count();
+        println!(
+            "{rounds} rounds, {processes} processes ({vague} of them vague), {sum} steps, \
+             {pairs} pairs of steps, {differences} differences"
+        );
+        for step in named() {
+            let next = step.followers.iter().filter(|count| **count > 0).count();
+            let StepCount { name, done, failed, .. } = step;
+            println!("  {name:<14} {done:>7} done {failed:>6} failed, before {next:>2} others");
+        }
+    }
+}
