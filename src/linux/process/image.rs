@@ -68,6 +68,16 @@ pub fn alive(pid: i32) -> Option<Alive> {
     Some(Alive { key: ProcessKey { pid, start: before.start() }, lineage, image })
 }
 
+/// A process that [`alive`] takes for dead although not all its threads have ended: its first
+/// thread has, or the process is on the way there. Nothing of its image can be read.
+#[must_use]
+pub fn ending(pid: i32) -> Option<Alive> {
+    let stat = Stat::of(pid).filter(|stat| !stat.is_zombie() || stat.threads > 1)?;
+    let lineage = lineage_of(&stat, None);
+    let image = Image { unknown: Some(Unknown::Gone), ..Image::default() };
+    Some(Alive { key: ProcessKey { pid, start: stat.start() }, lineage, image })
+}
+
 /// Reads the status of a process, and as much of its image as can be read. Does not check whether
 /// the pid was reused meanwhile.
 pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {

@@ -26,7 +26,7 @@ pub(crate) use identity::lineage_of;
 pub use identity::{
     identify, lineage, mount_namespace, pid_namespace, start_ticks, start_ticks_at, user,
 };
-pub use image::{ARGS_LIMIT, Alive, alive, image};
+pub use image::{ARGS_LIMIT, Alive, alive, ending, image};
 pub(crate) use image::{image_of, judged};
 pub use reaped::Reaped;
 pub use socket_holders::socket_holders;

@@ -57,9 +57,10 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
     if members.len() >= cgroup::MEMBERS_LIMIT {
         return Err(io::Error::from(io::ErrorKind::QuotaExceeded).into());
     }
+    let known: HashSet<ProcessKey> = known.iter().copied().collect();
     let mut alive: Vec<_> = members
         .into_iter()
-        .filter_map(|(pid, cgroup)| Some((process::alive(pid)?, cgroup)))
+        .filter_map(|(pid, cgroup)| Some((alive(pid, &known)?, cgroup)))
         .collect();
     // Sorted by start, so that a parent is reported before its children.
     alive.sort_by_key(|(alive, _)| (alive.key.start, alive.key.pid));
@@ -71,6 +72,13 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
     });
     let scan = |step| Record::Scan { target: id, at_ns, step };
     Ok([scan(ScanStep::Began)].into_iter().chain(records).chain([scan(ScanStep::Ended)]).collect())
+}
+
+/// A process that is alive. A known process is alive until its last thread has ended, because only
+/// then is its exit recorded; an unknown one whose image is gone is not worth a report.
+fn alive(pid: i32, known: &HashSet<ProcessKey>) -> Option<Alive> {
+    process::alive(pid)
+        .or_else(|| process::ending(pid).filter(|process| known.contains(&process.key)))
 }
 
 /// The pids of a cgroup and those below it, each with the id of its cgroup if that is a nested

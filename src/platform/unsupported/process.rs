@@ -29,6 +29,12 @@ pub fn alive(_pid: i32) -> Option<Alive> {
     None
 }
 
+/// A process of which a thread has not ended, although the first has. Always `None`.
+#[must_use]
+pub fn ending(_pid: i32) -> Option<Alive> {
+    None
+}
+
 /// Would return the pids of all processes.
 ///
 /// # Errors
