@@ -412,7 +412,7 @@ impl Pipeline {
         let watched = &self.targets[&id];
         let known: Vec<ProcessKey> =
             self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
-        let records = match scan(id, &watched.target, &known) {
+        let mut records = match scan(id, &watched.target, &known) {
             Ok(records) => records,
             Err(error) => {
                 tracing::warn!(
@@ -423,10 +423,18 @@ impl Pipeline {
                 Vec::new()
             }
         };
+        // A process of another container stays with it, also in the cgroup of this one.
+        let is_of_another = |record: &Record| match record {
+            Record::Process { key, .. } => self.source.owner(*key).is_some_and(|owner| owner != id),
+            _ => false,
+        };
+        records.retain(|record| !is_of_another(record));
         // The records are tracked before the scan: an exit that the source still has carries a
-        // status, and an absence does not.
+        // status, and an absence does not. But the scan began before them: a process that was
+        // forked meanwhile is not missing from it.
         let drained = self.read_all();
-        for record in drained.into_iter().chain(records) {
+        let mut records = records.into_iter();
+        for record in records.next().into_iter().chain(drained).chain(records) {
             self.record(record);
         }
         self.compare_dump(id, dump);

@@ -28,7 +28,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 use super::record::{CallId, Record, TargetId};
-use crate::{model::Backend, platform::process};
+use crate::{
+    model::{Backend, ProcessKey},
+    platform::process,
+};
 
 /// A set of processes that a source is asked to observe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,6 +160,12 @@ pub trait Source: Send {
     /// Whether this cgroup is a target of any shim on the node, as far as the source can know.
     fn is_watched(&self, _cgroup: u64) -> bool {
         false
+    }
+
+    /// The target of any shim on the node that has reported a process first and keeps it, into
+    /// whatever cgroup it moves. `None` if the source does not know of one.
+    fn owner(&self, _process: ProcessKey) -> Option<TargetId> {
+        None
     }
 
     /// Marks the processes of runtimes; `None` if the records of the source do not name the calls

@@ -15,6 +15,7 @@ use crate::{
         cgroup::members_by_cgroup,
         process::{Stat, of_tree},
     },
+    model::{ProcessKey, StartTicks, TICKS_PER_SECOND},
     observe::{record::TargetId, source::SourceError},
 };
 
@@ -81,6 +82,19 @@ fn enter(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
         let _ = pins.members.delete(&key);
     }
     Ok(())
+}
+
+/// The container that keeps a process; `None` if there is none, or in a pid namespace other than
+/// the initial one, whose pids are not the keys of the map.
+pub(super) fn owner(pins: &Pins, process: ProcessKey) -> Option<TargetId> {
+    if own_pid_namespace() != 0 {
+        return None;
+    }
+    let member = value::<_, Member>(&pins.members, &process.pid.unsigned_abs()).ok()??;
+    // The pid of an entry may have been reused. An entry of user space has no start.
+    let start = StartTicks::new(member.start_ns / (1_000_000_000 / TICKS_PER_SECOND));
+    let is_it = start.is_none() || process.start.is_none() || start == process.start;
+    (is_it && is_in_container(pins, &member)).then_some(TargetId(member.target))
 }
 
 /// Whether an entry belongs to a container that is watched now.

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     linux::process::pid_namespace,
-    model::{Backend, Stage},
+    model::{Backend, ProcessKey, Stage},
     observe::{
         record::{Record, TargetId},
         source::{
@@ -370,6 +370,10 @@ impl Source for BpfSource {
 
     fn is_watched(&self, cgroup: u64) -> bool {
         value::<_, TargetValue>(&self.pins.targets, &cgroup).is_ok_and(|target| target.is_some())
+    }
+
+    fn owner(&self, process: ProcessKey) -> Option<TargetId> {
+        members::owner(&self.pins, process)
     }
 
     fn unwatch(&mut self, id: TargetId) {
