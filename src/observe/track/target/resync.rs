@@ -33,7 +33,7 @@ impl Target {
                 self.tree.node_mut(index).scan = scan.number;
             }
         }
-        if scan.is_cut {
+        if scan.is_cut || self.has_all_records() {
             return;
         }
         // Children before their parents: otherwise a parent would still have, as a living
@@ -58,11 +58,20 @@ impl Target {
         }
     }
 
+    /// Whether every fork, exec and exit has a record. Then a scan finds only processes that came
+    /// into the container without one, and those that a call of the runtime has left.
+    fn has_all_records(&self) -> bool {
+        self.knows_provenance && !self.is_lossy
+    }
+
     /// Reports a process or an image that a scan shows and no record had.
     fn apply_scanned(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Option<Index> {
         match self.tree.find(key.into(), stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
+                if self.has_all_records() && node.process.is_some() {
+                    return Some(index);
+                }
                 // A record during the scan is newer than what the scan read.
                 let news = node.image_ns.is_none_or(|image_ns| image_ns < stamp.at_ns)
                     && node

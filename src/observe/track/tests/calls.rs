@@ -21,9 +21,10 @@ fn of(call: CallId, is_inside: bool) -> Provenance {
 
 impl Script {
     fn with_provenance() -> Self {
-        let mut script = Self::new();
-        script.tracker.set_knows_provenance(true);
-        script
+        let mut tracker = Tracker::new(SHIM);
+        tracker.set_knows_provenance(true);
+        tracker.begin(HERE, Some(INIT));
+        Self { tracker, ..Self::new() }
     }
 
     /// As [`with_provenance`](Self::with_provenance), with an init that has been reported.
