@@ -57,6 +57,8 @@ pub(in crate::observe) struct Pipeline {
     targets: BTreeMap<TargetId, Watched>,
     /// Records that were read and not yet tracked. The vector is kept for its capacity.
     records: Vec<Record>,
+    /// Records of sockets that wait as the records of their processes do, oldest first.
+    waiting_sockets: Vec<Record>,
     /// The events that the caller has not taken yet, in order.
     emissions: Vec<Emission>,
     held_reported_at: Instant,
@@ -99,6 +101,7 @@ impl Pipeline {
             reaped: process::Reaped::new()?,
             targets: BTreeMap::new(),
             records: Vec::with_capacity(TURN),
+            waiting_sockets: Vec::new(),
             emissions: Vec::new(),
             held_reported_at: Instant::now(),
         })
@@ -200,6 +203,7 @@ impl Pipeline {
             let gap = Gap { lost: Some(lost), stage: Stage::Kernel, from_ns: now, to_ns: now };
             self.emit(id, now, Body::Gap(gap));
         }
+        self.record_waiting_sockets(Some(id));
         self.end_ports(id);
         let counts = counts.map(|KernelCounts { seen, lost }| (seen, lost));
         self.tracker.end(id, counts, monotonic_ns());
@@ -327,6 +331,9 @@ impl Pipeline {
     }
 
     fn record(&mut self, mut record: Record) {
+        if self.socket_waits(&record) {
+            return self.waiting_sockets.push(record);
+        }
         self.record_socket(&record);
         if let Record::Process { target, .. } | Record::Scan { target, .. } = &record
             && let Some(watched) = self.targets.get_mut(target)
@@ -356,6 +363,7 @@ impl Pipeline {
     /// Runs the tracker's effects. An answer may cause further effects, so this loops until no
     /// effect remains.
     fn run_effects(&mut self) {
+        self.record_waiting_sockets(None);
         let mut effects = self.tracker.take_effects();
         while !effects.is_empty() {
             for effect in effects {

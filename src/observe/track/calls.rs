@@ -117,6 +117,12 @@ impl Calls {
         })
     }
 
+    /// Whether a record of this process waits.
+    pub(super) fn is_waiting(&self, key: ProcessKey) -> bool {
+        let waiting = self.open.iter().flat_map(|call| &call.waiting);
+        waiting.into_iter().any(|record| record.key.may_be(key))
+    }
+
     /// Whether any call may still have a process that will be the root of an exec.
     pub(super) fn any_waits(&self) -> bool {
         self.open.iter().any(|call| self.waits(call.id))

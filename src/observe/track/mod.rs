@@ -156,6 +156,12 @@ impl Tracker {
         self.targets.values().any(|target| target.calls.has_waiting())
     }
 
+    /// Whether a record of this process waits for the result of a call.
+    #[must_use]
+    pub fn is_waiting(&self, id: TargetId, key: ProcessKey) -> bool {
+        self.targets.get(&id).is_some_and(|target| target.calls.is_waiting(key))
+    }
+
     /// Reports the processes of calls that have lasted for too long, with an unknown origin.
     pub fn report_overdue(&mut self, now_ns: u64) {
         for target in self.targets.values_mut() {
