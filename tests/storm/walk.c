@@ -171,9 +171,17 @@ static void kill_child(void)
 		return;
 	while (!(__atomic_load_n(&shared->birth[slot].flags, __ATOMIC_SEQ_CST) & BIRTH_READY)) {
 		usleep(1000);
+		info.si_pid = 0;
+		waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | WNOHANG);
 		/* It may have been killed together with its namespace. */
-		if (waitid(P_PID, pid, &info, WEXITED | WNOWAIT | WNOHANG) || info.si_pid)
+		if (info.si_pid == pid)
 			return;
+		/*
+		 * Others are reaped, because the end of a pid namespace waits for all its processes, and
+		 * the victim may wait for that.
+		 */
+		if (info.si_pid)
+			reap_this(&info);
 	}
 	if (shared->birth[slot].namespace == slot) {
 		set_flag(slot, BIRTH_ABANDONS);
@@ -199,9 +207,21 @@ static void trace_child(void)
 		return;
 	if (!ptrace(PTRACE_SEIZE, other, 0, 0)) {
 		ptrace(PTRACE_INTERRUPT, other, 0, 0);
-		waitid(P_PID, other, &info, WSTOPPED | WEXITED);
+		/*
+		 * Never blocks: an exec by another thread takes the pid of the traced leader, and
+		 * the kernel (6.18) does not wake a tracer that waits for this pid.
+		 */
+		for (int tries = 0; tries < 100 && !info.si_pid; tries++) {
+			usleep(200);
+			if (waitid(P_PID, other, &info, WSTOPPED | WEXITED | WNOHANG))
+				break;
+		}
 		usleep(time);
-		ptrace(PTRACE_DETACH, other, 0, 0);
+		/* A process that has not stopped yet is released by the end of its tracer. */
+		if (ptrace(PTRACE_DETACH, other, 0, 0)) {
+			intend_end(4 << 8);
+			_exit(4);
+		}
 	}
 	walk();
 }

@@ -4,6 +4,7 @@
 #define WALK_H
 
 #include <linux/sched.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -88,6 +89,9 @@ void announce(uint32_t slot);
 /* Reaps one child and records how it ended. Returns whether there was one. */
 bool reap(int options);
 void reap_all(void);
+
+/* Reaps the child that waitid(2) has shown with WNOWAIT. */
+void reap_this(siginfo_t *info);
 
 /* Forks. Returns 0 in the child, which has a seed and a share of its own. */
 pid_t fork_by(enum step how, struct clone_args *args);

@@ -122,20 +122,26 @@ static uint32_t host_pid(pid_t pid)
 bool reap(int options)
 {
 	siginfo_t info = { 0 };
-	struct waited *waited;
-	char name[16];
 
 	if (waitid(P_ALL, 0, &info, WEXITED | WNOWAIT | options) || !info.si_pid)
 		return false;
-	waited = &shared->wait[take(&shared->waits, LOG_WAITS)];
-	waited->status = info.si_code == CLD_EXITED ? (info.si_status & 0xff) << 8 : info.si_status;
-	waited->pid = host_pid(info.si_pid);
+	reap_this(&info);
+	return true;
+}
+
+void reap_this(siginfo_t *info)
+{
+	struct waited *waited = &shared->wait[take(&shared->waits, LOG_WAITS)];
+	char name[16];
+
+	waited->status = info->si_code == CLD_EXITED ? (info->si_status & 0xff) << 8
+						     : info->si_status;
+	waited->pid = host_pid(info->si_pid);
 	snprintf(name, sizeof(name), "%u", waited->pid);
 	waited->start = start_of(name);
-	waitid(P_PID, info.si_pid, &info, WEXITED);
-	if (info.si_pid == me.child)
+	waitid(P_PID, info->si_pid, info, WEXITED);
+	if (info->si_pid == me.child)
 		me.child = 0;
-	return true;
 }
 
 void reap_all(void)

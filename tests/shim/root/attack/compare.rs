@@ -81,9 +81,10 @@ fn describe(events: &[&ObservedEvent]) -> String {
     let event = |event: &&ObservedEvent| {
         let (process, args) = (event.at("/process"), event.args().join(" "));
         format!(
-            "\n    {} {} in {} as {} of exec {:?}, parent {}, status {}: {args:.120}",
+            "\n    {} {} ({}) in {} as {} of exec {:?}, parent {}, status {}: {args:.120}",
             event.number("/monotonic_ns").unwrap_or_default(),
             event.kind(),
+            event.text("/grade"),
             event.container(),
             event.text("/origin"),
             event.text("/containerd/exec_id"),
