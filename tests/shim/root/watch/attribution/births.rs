@@ -1,8 +1,8 @@
 //! Processes that choose their parent, their pid, their executable or their arguments.
 
-use super::{Life, end, ended_with, exec, lives, running, sleeping};
+use super::{Life, end, ended_with, exec, host_pids, lives, running, sleeping};
 use crate::harness::{
-    containerd::{Containerd, Runtime, Version},
+    containerd::{Containerd, ObservedEvent, Runtime, Version},
     deadline::PATIENCE,
 };
 
@@ -101,6 +101,31 @@ fn many_lives_of_one_pid_of_a_namespace_are_as_many_processes() {
         assert_eq!(vpid(life), vpid(ended_with(&lives, 20)), "{life:?}");
     }
     assert_eq!(lives.len(), 1 + 1 + 8, "{lives:#?}");
+    drop(subscriber);
+    containerd.assert_nothing_left();
+}
+
+/// Check that eight processes which get the same pid of the host, one after the other and faster
+/// than the clock of `/proc` ticks, have a fork, an exit with its own code and a done each. Their
+/// entity ids may be equal, because these have the start in clock ticks.
+#[test]
+fn many_lives_of_one_pid_of_the_host_are_reported_each() {
+    let containerd = Containerd::start(Version::V1_7);
+    let subscriber = containerd.subscribe();
+    sleeping(&containerd, "c", &["--privileged", "--with-ns", &host_pids()]);
+    containerd.ctr(&exec("forker", "c", "/births lives 8 nap 0 20")).success();
+    end(&containerd, &subscriber, "c");
+    let events = subscriber.all();
+    let code = |event: &ObservedEvent| event.number("/process/exit/code");
+    let pid = |event: &ObservedEvent| event.number("/process/pid");
+    let first = events.iter().find(|event| code(event) == Some(20)).expect("its exit");
+    let of_pid: Vec<_> = events.iter().filter(|event| pid(event) == pid(first)).collect();
+    let count = |kind: &str| of_pid.iter().filter(|event| event.kind() == kind).count();
+    let counts = ["process.fork", "process.exit", "process.done"].map(count);
+    assert_eq!(counts, [8; 3], "{of_pid:#?}");
+    let mut codes: Vec<_> = of_pid.iter().filter_map(|event| code(event)).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, (20..28).collect::<Vec<_>>());
     drop(subscriber);
     containerd.assert_nothing_left();
 }
