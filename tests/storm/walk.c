@@ -136,6 +136,23 @@ static void fork_step(enum step how, struct clone_args args)
 		me.child = pid;
 }
 
+static void *fork_in_thread(void *unused)
+{
+	(void)unused;
+	fork_step(STEP_THREAD_FORK, (struct clone_args){ 0 });
+	return NULL;
+}
+
+/* The forker is a thread other than the leader. */
+static void fork_by_thread(void)
+{
+	pthread_t thread;
+
+	if (pthread_create(&thread, NULL, fork_in_thread, NULL))
+		return count(STEP_THREAD_FORK, false);
+	pthread_join(thread, NULL);
+}
+
 static void double_fork(void)
 {
 	struct clone_args args = { 0 };
@@ -262,6 +279,8 @@ static void take_step(enum step step)
 	switch (step) {
 	case STEP_FORK:
 		return fork_step(step, (struct clone_args){ 0 });
+	case STEP_THREAD_FORK:
+		return fork_by_thread();
 	case STEP_VFORK_EXEC:
 		return vfork_and_exec();
 	case STEP_CLONE_PARENT:

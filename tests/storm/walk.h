@@ -23,12 +23,14 @@ enum {
 };
 
 #define STEPS(X)                                                                                   \
-	X(FORK, 10) X(VFORK_EXEC, 8) X(CLONE_PARENT, 8) X(DOUBLE_FORK, 6) X(NEW_PID, 5)            \
-	X(UNSHARE_PID, 2) X(NEST, 1) X(SET_TID, 3) X(INTO_CGROUP, 6) X(KILL, 5) X(PTRACE, 4)       \
-	X(STOP, 3) X(SUBREAPER, 3) X(SETSID, 3) X(MOVE, 8) X(EXEC, 6) X(EXEC_THREAD, 4)            \
-	X(EXEC_ORPHAN, 3) X(FEXECVE, 4) X(MEMFD, 3) X(NAME, 4) X(TITLE, 4) X(REAP, 4) X(PAUSE, 4)  \
-	X(NEW_MOUNT, 2) X(NEW_NET, 1) X(NEW_TIME, 1) X(NEW_CGROUP, 2) X(NEW_USER, 1)               \
-	X(HOST_MOUNTS, 1)                                                                          \
+	/* forks, which use the share of the process */                                            \
+	X(FORK, 10) X(THREAD_FORK, 5) X(VFORK_EXEC, 8) X(CLONE_PARENT, 8) X(DOUBLE_FORK, 6)        \
+	X(NEW_PID, 5) X(UNSHARE_PID, 2) X(NEST, 1) X(SET_TID, 3) X(INTO_CGROUP, 6) X(KILL, 5)      \
+	X(PTRACE, 4) X(STOP, 3)                                                                    \
+	/* the others */                                                                           \
+	X(SUBREAPER, 3) X(SETSID, 3) X(MOVE, 8) X(EXEC, 6) X(EXEC_THREAD, 4) X(EXEC_ORPHAN, 3)     \
+	X(FEXECVE, 4) X(MEMFD, 3) X(NAME, 4) X(TITLE, 4) X(REAP, 4) X(PAUSE, 4) X(NEW_MOUNT, 2)    \
+	X(NEW_NET, 1) X(NEW_TIME, 1) X(NEW_CGROUP, 2) X(NEW_USER, 1) X(HOST_MOUNTS, 1)             \
 	/* the ends */                                                                             \
 	X(EXIT, 8) X(SIGNAL, 5) X(GROUP, 3) X(LEADER, 3) X(LEADER_PLAIN, 3) X(AWAIT, 0)            \
 	/* the first process of a walk */                                                          \
