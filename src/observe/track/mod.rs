@@ -41,6 +41,8 @@ mod identity;
 pub(in crate::observe) mod idle;
 mod image;
 mod output;
+#[cfg(feature = "planted-faults")]
+mod planted;
 pub mod ports;
 mod recent_exits;
 mod scan;
@@ -81,6 +83,8 @@ pub struct Tracker {
     output: Output,
     /// Whether the records of the source say where each process comes from.
     knows_provenance: bool,
+    #[cfg(feature = "planted-faults")]
+    planted: planted::Planted,
 }
 
 impl Tracker {
@@ -89,7 +93,14 @@ impl Tracker {
     #[must_use]
     pub fn new(shim_pid: i32) -> Self {
         let (targets, output) = (BTreeMap::new(), Output::default());
-        Self { shim_pid, targets, output, knows_provenance: false }
+        Self {
+            shim_pid,
+            targets,
+            output,
+            knows_provenance: false,
+            #[cfg(feature = "planted-faults")]
+            planted: planted::Planted::of_environment(),
+        }
     }
 
     /// Sets whether the records of the source have a
@@ -189,6 +200,8 @@ impl Tracker {
 
     /// Handles a record of the source. A record of an unknown target is dropped.
     pub fn record(&mut self, record: Record) {
+        #[cfg(feature = "planted-faults")]
+        let Some(record) = self.planted.record(record) else { return };
         match record {
             Record::Process { target, at_ns, grade, key, provenance, what } => {
                 let stamp = Stamp::recorded(at_ns, grade);
@@ -335,6 +348,9 @@ impl Tracker {
     /// Removes and returns the effects of all calls since the last time, in order.
     #[must_use]
     pub fn take_effects(&mut self) -> Vec<Effect> {
+        #[cfg(feature = "planted-faults")]
+        return self.planted.effects(self.output.take());
+        #[cfg(not(feature = "planted-faults"))]
         self.output.take()
     }
 

@@ -181,6 +181,13 @@ impl Containerd {
         self.restart_by(&[&[refuse.as_str()], refused, &["--"]].concat());
     }
 
+    /// Restarts the daemon with a variable in its environment, which its shims inherit.
+    #[cfg(feature = "planted-faults")]
+    pub(crate) fn restart_with(&mut self, name: &str, value: &str) {
+        self.kill_9();
+        self.restart_by(&["env", &format!("{name}={value}")]);
+    }
+
     /// Restarts the daemon with a bpffs that only its shims use, so that everything pinned there
     /// belongs to this test.
     pub(crate) fn use_own_bpffs(&mut self) {

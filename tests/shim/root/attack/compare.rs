@@ -123,7 +123,7 @@ impl Comparing<'_> {
         let is_it = |events: &&ObservedEvent| {
             parent.is_some() && events.number("/process/parent_pid") == parent
         };
-        let found = self.events.iter().find(|(_, events)| events.iter().any(|event| is_it(event)));
+        let found = self.events.iter().find(|(_, events)| events.iter().any(is_it));
         let Some(identity) = found.map(|(identity, _)| *identity) else {
             if birth.attempt == Attempt::Succeeded {
                 let story = self.story(birth);

@@ -51,13 +51,8 @@ fn every_process_of_a_random_walk_is_attributed_to_its_origin() {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
         now.as_secs() % 1_000_000 * 1000
     });
-    // A test build is slow, and the account must not have a loss.
-    let room = "journal_max = \"64MiB\"\nring_size = \"4MiB\"\n";
-    let mut containerd = Containerd::start_configured(Version::V1_7, room);
-    // So that the programs are those of this build, whatever other shims of the node have loaded.
-    containerd.use_own_bpffs();
-    // The first container may wait in vain until the programs are loaded, and then has a gap.
-    containerd.run("first", &["--rm"], &["true"]).run().success();
+    let containerd = started();
+    warm_up(&containerd);
     let begun = Instant::now();
     let mut total = Total::default();
     for round in 0.. {
@@ -70,6 +65,66 @@ fn every_process_of_a_random_walk_is_attributed_to_its_origin() {
     containerd.remove_own_bpffs();
     assert_eq!(total.differences, 0, "differences; the first seed was {seed}");
     containerd.assert_nothing_left();
+}
+
+/// Check that each fault that can be planted in the tracker is found within a few rounds.
+#[cfg(feature = "planted-faults")]
+#[test]
+fn every_planted_fault_is_found() {
+    const FAULTS: [&str; 18] = [
+        "drop-fork",
+        "drop-exec",
+        "drop-exit",
+        "drop-done",
+        "parents-parent",
+        "earlier-image",
+        "wrong-code",
+        "no-status",
+        "signal-as-code",
+        "other-container",
+        "fork-twice",
+        "exit-twice",
+        "start-as-exec",
+        "other-exec",
+        "no-exec",
+        "injected",
+        "hosts-pid",
+        "wrong-account",
+    ];
+    const ROUNDS: u64 = 3;
+    let only = env::var("LOOKOUT_ATTACK_FAULT").unwrap_or_default();
+    let mut missed = Vec::new();
+    for fault in FAULTS.into_iter().filter(|fault| only.is_empty() || *fault == only) {
+        let mut containerd = started();
+        containerd.restart_with("LOOKOUT_PLANTED_FAULT", fault);
+        warm_up(&containerd);
+        let found = (1..=ROUNDS).find_map(|seed| {
+            let (_, _, comparison) = Round::new(&containerd, seed).run();
+            let first = comparison.differences.first().cloned()?;
+            Some((seed, comparison.differences.len(), first))
+        });
+        match found {
+            Some((seed, count, first)) => {
+                println!("{fault}: found by seed {seed}, {count} differences, such as\n  {first}");
+            }
+            None => missed.push(fault),
+        }
+    }
+    assert!(missed.is_empty(), "not found: {missed:?}");
+}
+
+fn started() -> Containerd {
+    // A test build is slow, and the account must not have a loss.
+    let room = "journal_max = \"64MiB\"\nring_size = \"4MiB\"\n";
+    let mut containerd = Containerd::start_configured(Version::V1_7, room);
+    // So that the programs are those of this build, whatever other shims of the node have loaded.
+    containerd.use_own_bpffs();
+    containerd
+}
+
+/// The first container may wait in vain until the programs are loaded, and then has a gap.
+fn warm_up(containerd: &Containerd) {
+    containerd.run("first", &["--rm"], &["true"]).run().success();
 }
 
 fn setting(name: &str) -> Option<u64> {
