@@ -89,7 +89,7 @@ pub struct Connections {
 }
 
 /// Tells the source which processes descend from a call of the OCI runtime: the records of these
-/// processes then have a [`Call`](super::record::Call).
+/// processes then have the call in their [`Provenance`](super::record::Provenance).
 ///
 /// Used on the thread that spawns, without the thread that owns the source.
 pub trait CallMarker: Send + Sync + fmt::Debug {
