@@ -12,6 +12,7 @@
 mod idle;
 mod inbox;
 mod ports;
+mod waiting_sockets;
 
 pub(in crate::observe) use inbox::Inbox;
 
