@@ -14,6 +14,7 @@
  *   births daemon THEN                      forks a child that does THEN in a session of its own, without any open file
  *                                           of the caller; exits with 0 at once
  *   births await PATH THEN                  waits until PATH exists, and does THEN
+ *   births input THEN                       reads its input to the end, as a hook must, and does THEN
  *   births thread THEN                      a thread that is not the leader does THEN
  *   births title TEXT THEN                  overwrites its arguments with TEXT, as a server does that shows its state
  *   births memfd [ARGUMENT]...              executes a copy of itself in memory, which has no path
@@ -248,6 +249,13 @@ static int act(char **words)
 		while (access(need(words, 1), F_OK))
 			usleep(1000);
 		return act(words + 2);
+	}
+	if (!strcmp(verb, "input")) {
+		char bytes[4096];
+
+		while (read(0, bytes, sizeof(bytes)) > 0)
+			;
+		return act(words + 1);
 	}
 	if (!strcmp(verb, "thread"))
 		return thread(words + 1);

@@ -22,7 +22,8 @@ fn with_hooks(version: Version, runtime: Runtime, words: &[&str]) -> Vec<Life> {
     let births = births_path();
     configured(&containerd, "c", &["/births", "nap", "900000", "1"], |config| {
         let hook = |path: &str, number: &str| {
-            let args = [&["births"], words, &[number]].concat();
+            // A hook that leaves its input unread can end crun by SIGPIPE.
+            let args = [&["births", "input"], words, &[number]].concat();
             json!([{ "path": path, "args": args }])
         };
         // All but `startContainer` have a path of the host, also the one that runs in the
