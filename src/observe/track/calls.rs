@@ -108,31 +108,24 @@ impl Calls {
 
     /// Whether the records of this call wait.
     pub(super) fn waits(&self, id: CallId) -> bool {
-        self.open.iter().any(|call| {
-            call.id == id
-                && call.exec_id.is_some()
-                && call.stages.is_none()
-                && !call.is_overdue
-                && !call.has_ended
-        })
+        self.get(id).is_some_and(RuntimeCall::waits)
     }
 
     /// Whether a record of this process waits.
     pub(super) fn is_waiting(&self, key: ProcessKey) -> bool {
-        let waiting = self.open.iter().flat_map(|call| &call.waiting);
-        waiting.into_iter().any(|record| record.key.may_be(key))
+        self.open.iter().flat_map(|call| &call.waiting).any(|record| record.key.may_be(key))
     }
 
     /// Whether any call may still have a process that will be the root of an exec.
     pub(super) fn any_waits(&self) -> bool {
-        self.open.iter().any(|call| self.waits(call.id))
+        self.open.iter().any(RuntimeCall::waits)
     }
 
     /// Lets a record wait. Returns all records of the call if this is the record that they have
     /// waited for, or if they are too many: they do not wait any longer.
     pub(super) fn wait(&mut self, id: CallId, record: Waiting) -> Vec<Waiting> {
         let Some(call) = self.find(id) else { return vec![record] };
-        let is_root = call.root == Some(record.key.pid);
+        let is_root = call.is_root(record.key);
         if let What::Exec { image, .. } = &record.what {
             call.waiting_bytes += image.args.as_ref().map_or(0, |args| args.bytes.len());
         }
@@ -174,8 +167,8 @@ impl Calls {
     pub(super) fn ended(&mut self, id: CallId) -> bool {
         let Some(call) = self.find(id) else { return false };
         call.has_ended = true;
-        let is_root = |process: &ProcessKey| call.root == Some(process.pid);
-        let is_left = call.unreported.iter().any(|process| call.is_lossy || !is_root(process));
+        let is_left =
+            call.unreported.iter().any(|process| call.is_lossy || !call.is_root(*process));
         self.forget_ended();
         is_left
     }
@@ -185,7 +178,7 @@ impl Calls {
     pub(super) fn overdue(&mut self, now_ns: u64) -> Vec<Waiting> {
         let mut all = Vec::new();
         for call in &mut self.open {
-            if !call.waiting.is_empty() && now_ns.saturating_sub(call.began_ns) >= WAIT_MAX_NS {
+            if !call.waiting.is_empty() && call.is_late(now_ns) {
                 call.is_overdue = true;
                 all.append(&mut call.waiting);
             }
@@ -198,7 +191,7 @@ impl Calls {
     pub(super) fn has_overdue_root(&mut self, now_ns: u64) -> bool {
         let mut found = false;
         for call in &mut self.open {
-            if call.awaits_exec() && now_ns.saturating_sub(call.began_ns) >= WAIT_MAX_NS {
+            if call.awaits_exec() && call.is_late(now_ns) {
                 call.is_overdue = true;
                 found = true;
             }
@@ -215,16 +208,14 @@ impl Calls {
     /// Whether an unreported process runs the runtime's code until a record shows that it executes
     /// the user's program.
     pub(super) fn will_exec(&self, id: CallId, key: ProcessKey) -> bool {
-        self.open.iter().any(|call| {
-            call.id == id
-                && call.root == Some(key.pid)
-                && !(call.has_ended && (call.is_lossy || call.is_overdue))
+        self.get(id).is_some_and(|call| {
+            call.is_root(key) && !(call.has_ended && (call.is_lossy || call.is_overdue))
         })
     }
 
     /// When a call that has not ended began.
     pub(super) fn began_ns(&self, id: CallId) -> Option<u64> {
-        self.open.iter().find(|call| call.id == id).map(|call| call.began_ns)
+        self.get(id).map(|call| call.began_ns)
     }
 
     /// Records were lost.
@@ -236,9 +227,7 @@ impl Calls {
 
     /// What a process of a call is.
     pub(super) fn part(&self, id: CallId, key: ProcessKey) -> Part {
-        let Some(call) = self.open.iter().find(|call| call.id == id) else {
-            return Part::Left(self.call_made_exec(id).cloned());
-        };
+        let Some(call) = self.get(id) else { return Part::Left(self.exec_of(id).cloned()) };
         match (&call.exec_id, call.root) {
             (Some(exec_id), Some(root)) if root == key.pid => Part::Root(exec_id.clone()),
             _ if call.has_ended => Part::Left(call.exec_id.clone()),
@@ -252,12 +241,10 @@ impl Calls {
     }
 
     /// The exec whose process a call makes or has made.
-    pub(super) fn call_made_exec(&self, id: CallId) -> Option<&Arc<str>> {
-        let open = self.open.iter().find(|call| call.id == id);
-        let ended = || self.ended.iter().rev().find(|(ended, _)| *ended == id);
-        match open {
+    pub(super) fn exec_of(&self, id: CallId) -> Option<&Arc<str>> {
+        match self.get(id) {
             Some(call) => call.exec_id.as_ref(),
-            None => ended().and_then(|(_, exec_id)| exec_id.as_ref()),
+            None => self.ended.iter().rev().find(|(ended, _)| *ended == id)?.1.as_ref(),
         }
     }
 
@@ -300,16 +287,34 @@ impl Calls {
         }
     }
 
+    fn get(&self, id: CallId) -> Option<&RuntimeCall> {
+        self.open.iter().find(|call| call.id == id)
+    }
+
     fn find(&mut self, id: CallId) -> Option<&mut RuntimeCall> {
         self.open.iter_mut().find(|call| call.id == id)
     }
 }
 
 impl RuntimeCall {
+    /// Whether the records of the call wait.
+    fn waits(&self) -> bool {
+        self.exec_id.is_some() && self.stages.is_none() && !self.is_overdue && !self.has_ended
+    }
+
+    fn is_root(&self, process: ProcessKey) -> bool {
+        self.root == Some(process.pid)
+    }
+
+    /// Whether the call began so long ago that nothing waits for it any longer.
+    fn is_late(&self, now_ns: u64) -> bool {
+        now_ns.saturating_sub(self.began_ns) >= WAIT_MAX_NS
+    }
+
     /// Whether the call has ended and its root has not executed anything.
     fn awaits_exec(&self) -> bool {
-        let is_root = |process: &ProcessKey| self.root == Some(process.pid);
-        self.has_ended && !self.is_overdue && self.unreported.iter().any(is_root)
+        let mut unreported = self.unreported.iter();
+        self.has_ended && !self.is_overdue && unreported.any(|process| self.is_root(*process))
     }
 
     /// Finds the stages: follows the forks that wait from the root upwards. Returns the records,

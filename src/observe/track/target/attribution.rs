@@ -45,6 +45,14 @@ pub(super) enum Attribution {
 }
 
 impl Attribution {
+    fn init() -> Self {
+        Self::User { origin: Origin::Init, exec_id: None, root: true }
+    }
+
+    fn exec(exec_id: Arc<str>) -> Self {
+        Self::User { origin: Origin::Exec, exec_id: Some(exec_id), root: true }
+    }
+
     fn descendant(exec_id: Option<Arc<str>>) -> Self {
         Self::User { origin: Origin::Descendant, exec_id, root: false }
     }
@@ -72,7 +80,7 @@ impl Target {
     /// Decides about an exec. `node` is the process and `parent` its parent; each is `None` if it
     /// is not in the tree.
     pub(super) fn attribute(
-        &mut self,
+        &self,
         facts: ExecFacts<'_>,
         node: Option<Index>,
         parent: Option<Index>,
@@ -101,7 +109,7 @@ impl Target {
     fn attribute_by_parents(&self, init: i32, facts: ExecFacts<'_>, pids: &[i32]) -> Attribution {
         // The runtime has named this pid, so it no longer matters what the process looks like.
         if let Some(exec_id) = self.exec_table.exec_with_pid(facts.key.pid) {
-            return Attribution::User { origin: Origin::Exec, exec_id: Some(exec_id), root: true };
+            return Attribution::exec(exec_id);
         }
         if self.is_init(facts.key) {
             // Before the start, init runs the runtime's code, and for a moment after it.
@@ -111,7 +119,7 @@ impl Target {
             };
             return match is_stage {
                 true => Attribution::Stage,
-                false => Attribution::User { origin: Origin::Init, exec_id: None, root: true },
+                false => Attribution::init(),
             };
         }
         if pids.contains(&init) && !self.init_started {
@@ -131,8 +139,8 @@ impl Target {
         {
             return Attribution::Stage;
         }
-        if exec_id.is_some() {
-            return Attribution::User { origin: Origin::Exec, exec_id, root: true };
+        if let Some(exec_id) = exec_id {
+            return Attribution::exec(exec_id);
         }
         // A child of the shim: what the runtime has left to it, or a process that a container has
         // made with CLONE_PARENT. If it is the process of an exec, `exec_started` says so later.
@@ -147,7 +155,7 @@ impl Target {
         above: Option<Index>,
     ) -> Attribution {
         if self.is_init(key) {
-            return Attribution::User { origin: Origin::Init, exec_id: None, root: true };
+            return Attribution::init();
         }
         if let Some(call) = provenance.call {
             return self.attribute_in_call(call, key, provenance.is_inside);
@@ -164,9 +172,7 @@ impl Target {
     /// container's cgroup or in a pid namespace of the container.
     fn attribute_in_call(&self, call: CallId, key: ProcessKey, is_inside: bool) -> Attribution {
         match self.calls.part(call, key) {
-            Part::Root(exec_id) => {
-                Attribution::User { origin: Origin::Exec, exec_id: Some(exec_id), root: true }
-            }
+            Part::Root(exec_id) => Attribution::exec(exec_id),
             // `runc exec` runs no hooks, so what has lost its parent descends from the exec.
             Part::Left(Some(exec_id)) => Attribution::descendant(Some(exec_id)),
             Part::Overdue => Attribution::other(Origin::Unknown),
@@ -177,11 +183,11 @@ impl Target {
 
     /// Decides about a process that only a scan shows. The scan finds processes of the container's
     /// cgroup and pid namespace, and cannot show who forked them.
-    fn attribute_scanned(&mut self, key: ProcessKey) -> Attribution {
+    fn attribute_scanned(&self, key: ProcessKey) -> Attribution {
         if self.is_init(key) {
             // Before its exec, init runs the runtime's code.
             return match self.may_have_missed_init() {
-                true => Attribution::User { origin: Origin::Init, exec_id: None, root: true },
+                true => Attribution::init(),
                 false => Attribution::Stage,
             };
         }
@@ -191,8 +197,7 @@ impl Target {
                 false => self.attribute_in_call(call, key, true),
             };
         }
-        let is_before_start = !self.init_may_run && self.init_start_ns.is_none();
-        Attribution::other(if is_before_start { Origin::Hook } else { Origin::Unknown })
+        Attribution::other(if self.is_started() { Origin::Unknown } else { Origin::Hook })
     }
 
     /// The origin and the exec id of a process that was forked by none that is reported; `None` if
@@ -251,7 +256,7 @@ impl Target {
     /// Whether init may not have executed the container's program yet, as its image looks like the
     /// runtime's. A container can imitate that, so it counts for a short time only.
     fn may_still_be_the_runtime(&self, image: &Image) -> bool {
-        !self.may_have_missed_init() && !self.init_may_run && self.looks_like_runtime(image)
+        !self.may_have_missed_init() && self.looks_like_runtime(image)
     }
 
     /// Whether the image is `runc init` under any of its names, or the executable of the

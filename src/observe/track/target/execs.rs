@@ -28,7 +28,7 @@ impl Target {
         let Some(reported) = self.tree.node(index).process.clone() else { return };
         // A descendant has the exec id of its ancestor, and init has none.
         if reported.exec_id.is_some()
-            || !matches!(reported.origin, Origin::Exec | Origin::Injected | Origin::Unknown)
+            || !matches!(reported.origin, Origin::Injected | Origin::Unknown)
         {
             return;
         }
@@ -46,19 +46,14 @@ impl Target {
         self.tree.node_mut(index).process = Some(Arc::new(own));
     }
 
-    /// Notes that this is the process of init or of an exec.
-    pub(super) fn set_root(&mut self, index: Index, origin: Origin, exec_id: Option<&Arc<str>>) {
-        let process = match (origin, exec_id) {
-            (Origin::Init, _) => {
+    /// Notes that this is the process of init, or of an exec.
+    pub(super) fn set_root(&mut self, index: Index, exec_id: Option<&Arc<str>>) {
+        let process = match exec_id {
+            None => {
                 self.init_started = true;
                 ProcessId::Init
             }
-            (_, Some(exec_id)) => ProcessId::Exec(exec_id.clone()),
-            // The exec id is not known yet: the shim reports it later, in `exec_started`.
-            (_, None) => {
-                self.tree.node_mut(index).root = true;
-                return;
-            }
+            Some(exec_id) => ProcessId::Exec(exec_id.clone()),
         };
         let entry = self.exec_table.entry(&process);
         if entry.root.is_none() {

@@ -181,7 +181,7 @@ impl Target {
         self.release(released);
         let began_ns = self.calls.began_ns(call);
         let is_left = self.calls.ended(call);
-        if self.calls.call_made_exec(call).is_none() && self.init_start_ns.is_none() {
+        if self.calls.exec_of(call).is_none() && self.init_start_ns.is_none() {
             // The first call after the create is the start.
             self.init_start_ns = began_ns;
         }

@@ -159,7 +159,7 @@ impl Target {
                         self.tree.adopt(index, parent);
                     }
                     if root {
-                        self.set_root(index, origin, exec_id.as_ref());
+                        self.set_root(index, exec_id.as_ref());
                     }
                     (origin, exec_id, forked || root)
                 }
