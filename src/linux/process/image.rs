@@ -72,7 +72,7 @@ pub fn alive(pid: i32) -> Option<Alive> {
 /// thread has, or the process is on the way there. Nothing of its image can be read.
 #[must_use]
 pub fn ending(pid: i32) -> Option<Alive> {
-    let stat = Stat::of(pid).filter(|stat| !stat.is_zombie() || stat.threads > 1)?;
+    let stat = Stat::of(pid).filter(Stat::has_running_thread)?;
     let lineage = lineage_of(&stat, None);
     let image = Image { unknown: Some(Unknown::Gone), ..Image::default() };
     Some(Alive { key: ProcessKey { pid, start: stat.start() }, lineage, image })

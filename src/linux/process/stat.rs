@@ -93,6 +93,13 @@ impl Stat {
         StartTicks::new(self.start_ticks)
     }
 
+    /// Whether a thread of the process has not ended. Only then will the kernel report the exit of
+    /// the process. A zombie with more than one thread is a leader that ended before the others.
+    #[must_use]
+    pub fn has_running_thread(&self) -> bool {
+        !self.is_zombie() || self.threads > 1
+    }
+
     /// Whether the process is a zombie, or is being removed (`X`).
     #[must_use]
     pub fn is_zombie(&self) -> bool {

@@ -23,7 +23,7 @@ use tokio::{
 use super::{
     actor,
     bus::{self, Bus, Rate},
-    message::{Cause, Created, Message, Outcome, Query, Serial},
+    message::{Cause, Created, Outcome, Query, Serial},
     service::Service,
     shared::{Helpers, Shared},
 };
@@ -296,13 +296,6 @@ struct Call {
     marker: Option<Arc<dyn CallMarker>>,
 }
 
-impl Handle {
-    fn send(&self, message: impl Into<Message>) {
-        // The inbox is closed if the observer thread has failed. That was reported already.
-        drop(self.shared.inbox.put(message.into()));
-    }
-}
-
 impl RuntimeCall for Call {
     fn spawn_begins(&self) {
         if let Some(marker) = &self.marker
@@ -321,8 +314,7 @@ impl RuntimeCall for Call {
             marker.spawn_ended();
         }
         if let (Some(exec_id), Some(pid)) = (self.exec_id.clone(), pid) {
-            let cause = Cause::RuntimeExec { serial: self.serial, exec_id, pid };
-            drop(self.shared.inbox.put(cause.into()));
+            self.shared.send(Cause::RuntimeExec { serial: self.serial, exec_id, pid });
         }
     }
 }
@@ -332,15 +324,14 @@ impl Drop for Call {
         if let Some(marker) = &self.marker {
             marker.ended(self.id);
         }
-        let ended = Outcome::CallEnded { serial: self.serial, call: self.id };
-        drop(self.shared.inbox.put(ended.into()));
+        self.shared.send(Outcome::CallEnded { serial: self.serial, call: self.id });
     }
 }
 
 impl ObservedContainer for Handle {
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (watched, is_watched) = oneshot::channel();
-        self.send(Cause::Created(Box::new(Created {
+        self.shared.send(Cause::Created(Box::new(Created {
             serial: self.serial,
             container: self.container.clone(),
             settings: self.settings.clone(),
@@ -371,31 +362,31 @@ impl ObservedContainer for Handle {
         let (shared, marker) = (self.shared.clone(), self.shared.call_marker());
         // Put into the inbox before the spawn, so that it is processed before the records of the
         // call.
-        self.send(Cause::CallBegan { serial, call: id, exec_id: exec_id.clone() });
+        self.shared.send(Cause::CallBegan { serial, call: id, exec_id: exec_id.clone() });
         let target = self.target.get().copied();
         Box::new(Call { shared, serial, id, exec_id, target, marker })
     }
 
     fn exec_started(&self, exec_id: &str, pid: i32) {
-        self.send(Cause::ExecStarted { serial: self.serial, exec_id: exec_id.into(), pid });
+        self.shared.send(Cause::ExecStarted { serial: self.serial, exec_id: exec_id.into(), pid });
     }
 
     fn exited(&self, process: &ProcessId, exit: Exit) {
-        self.send(Outcome::Exited { serial: self.serial, process: process.clone(), exit });
+        self.shared.send(Outcome::Exited { serial: self.serial, process: process.clone(), exit });
     }
 
     fn input(&self) {
         // Called for each write. Only the first input of an idle container makes a message.
         if self.input.note(monotonic_ns()) {
-            self.send(Outcome::Input { serial: self.serial });
+            self.shared.send(Outcome::Input { serial: self.serial });
         }
     }
 
     fn output_ended(&self, process: &ProcessId) {
-        self.send(Outcome::OutputEnded { serial: self.serial, process: process.clone() });
+        self.shared.send(Outcome::OutputEnded { serial: self.serial, process: process.clone() });
     }
 
     fn deleted(&self) {
-        self.send(Outcome::Deleted { serial: self.serial });
+        self.shared.send(Outcome::Deleted { serial: self.serial });
     }
 }

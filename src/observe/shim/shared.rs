@@ -65,6 +65,12 @@ impl Shared {
         self.emit(changed.map(Body::Capability));
     }
 
+    /// Sends a message to the observer thread. If the thread has failed, the inbox is closed and the
+    /// message is dropped; the failure was reported already.
+    pub(super) fn send(&self, message: impl Into<Message>) {
+        drop(self.inbox.put(message.into()));
+    }
+
     /// What marks the processes of runtimes, at present.
     pub(super) fn call_marker(&self) -> Option<Arc<dyn CallMarker>> {
         self.call_marker.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -15,7 +15,7 @@ use crate::{
         cgroup::members_by_cgroup,
         process::{Stat, of_tree},
     },
-    model::{ProcessKey, StartTicks, TICKS_PER_SECOND},
+    model::ProcessKey,
     observe::{record::TargetId, source::SourceError},
 };
 
@@ -84,16 +84,15 @@ fn enter(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
     Ok(())
 }
 
-/// The container that keeps a process; `None` if there is none, or in a pid namespace other than
-/// the initial one, whose pids are not the keys of the map.
+/// The container that keeps a process. `None` if there is none, and in a pid namespace other than
+/// the initial one: the keys of the map are pids of the initial namespace.
 pub(super) fn owner(pins: &Pins, process: ProcessKey) -> Option<TargetId> {
     if own_pid_namespace() != 0 {
         return None;
     }
     let member = value::<_, Member>(&pins.members, &process.pid.unsigned_abs()).ok()??;
     // The pid of an entry may have been reused. An entry of user space has no start.
-    let start = StartTicks::new(member.start_ns / (1_000_000_000 / TICKS_PER_SECOND));
-    let is_it = start.is_none() || process.start.is_none() || start == process.start;
+    let is_it = ProcessKey::from_boottime(process.pid, member.start_ns).may_be(process);
     (is_it && is_in_container(pins, &member)).then_some(TargetId(member.target))
 }
 
@@ -103,9 +102,7 @@ fn is_in_container(pins: &Pins, member: &Member) -> bool {
         .is_ok_and(|target| target.is_some_and(|target| target.is_tree == 0))
 }
 
-/// Whether a process has a thread that has not ended. Only in this case will the kernel report the
-/// exit of the process. A zombie with more than one thread is a leader that ended before its other
-/// threads.
+/// Whether a process has a thread that has not ended.
 pub(super) fn is_running(pid: i32) -> bool {
-    Stat::of(pid).is_some_and(|stat| !stat.is_zombie() || stat.threads > 1)
+    Stat::of(pid).is_some_and(|stat| stat.has_running_thread())
 }
