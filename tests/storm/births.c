@@ -43,8 +43,8 @@
 
 /* struct clone_args of linux/sched.h, as far as it is used here */
 struct births_clone_args {
-	unsigned long long flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
-		set_tid_size, cgroup;
+	unsigned long long flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls;
+	unsigned long long set_tid, set_tid_size, cgroup;
 };
 
 static int act(char **words);

@@ -439,8 +439,13 @@ static void begin(int argc, char **argv)
 	me.random = strtoull(argv[4], NULL, 10);
 	me.share = atoi(argv[5]);
 	me.last = STEP_ROOT;
-	shared->birth[me.slot] = (struct birth){ .walk = atoi(argv[3]), .forker = me.slot, .how = STEP_ROOT,
-						 .state = BIRTH_FORKED, .flags = BIRTH_ROOT };
+	shared->birth[me.slot] = (struct birth){
+		.walk = atoi(argv[3]),
+		.forker = me.slot,
+		.how = STEP_ROOT,
+		.state = BIRTH_FORKED,
+		.flags = BIRTH_ROOT,
+	};
 	image = &shared->image[take(&shared->images, LOG_IMAGES)];
 	image->how = STEP_ROOT;
 	image->slot = me.slot;

@@ -88,8 +88,8 @@ pub struct Connections {
     pub changed_ns: u64,
 }
 
-/// Tells the source which processes descend from a call of the OCI runtime: the records of these
-/// processes then have the call in their [`Provenance`](super::record::Provenance).
+/// Marks the processes that descend from a call of the OCI runtime: the records of these processes
+/// then have the call in their [`Provenance`](super::record::Provenance).
 ///
 /// Used on the thread that spawns, without the thread that owns the source.
 pub trait CallMarker: Send + Sync + fmt::Debug {

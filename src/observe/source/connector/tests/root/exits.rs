@@ -1,6 +1,22 @@
 //! Exits of processes with several threads.
 
+use nix::unistd::Pid;
+
 use super::*;
+
+/// Runs `act` in a child that is watched, and returns the child, which has ended and is not reaped,
+/// with the records until its exit.
+fn records_of(source: &mut ConnectorSource, act: impl FnOnce()) -> (Pid, Vec<Record>) {
+    let (ours, theirs) = nix::unistd::pipe().unwrap();
+    let child = crate::sys::process::fork_for_test(|| {
+        while nix::unistd::read(&ours, &mut [0; 1]) != Ok(1) {}
+        act();
+    });
+    source.watch(TargetId(3), &Target::Tree { pid: child.as_raw() }).unwrap();
+    nix::unistd::write(&theirs, b"x").unwrap();
+    let records = read_until(source, |records| exit_of(records, child.as_raw()).is_some());
+    (child, records)
+}
 
 /// Check that if the leader ends before another thread, the process has one exit, when the last
 /// thread ends, with the status of the process.
@@ -50,10 +66,7 @@ fn an_exec_by_a_thread_is_no_end() {
     let _alone = alone();
     let mut node = Node::new();
     let mut source = node.connect();
-    let (ours, theirs) = nix::unistd::pipe().unwrap();
-    let wait = move || while nix::unistd::read(&ours, &mut [0; 1]) != Ok(1) {};
-    let child = crate::sys::process::fork_for_test(|| {
-        wait();
+    let (child, records) = records_of(&mut source, || {
         for _ in 0..20 {
             let pid = crate::sys::process::fork_for_test(|| {
                 thread::spawn(|| {
@@ -68,9 +81,6 @@ fn an_exec_by_a_thread_is_no_end() {
         }
         std::process::exit(0);
     });
-    source.watch(TargetId(3), &Target::Tree { pid: child.as_raw() }).unwrap();
-    nix::unistd::write(&theirs, b"x").unwrap();
-    let records = read_until(&mut source, |records| exit_of(records, child.as_raw()).is_some());
     nix::sys::wait::waitpid(child, None).unwrap();
     let count = |wanted: fn(&What) -> bool| {
         let of_children = records.iter().filter(|record| {
@@ -91,19 +101,13 @@ fn the_last_thread_sets_the_status() {
     let _alone = alone();
     let mut node = Node::new();
     let mut source = node.connect();
-    let (ours, theirs) = nix::unistd::pipe().unwrap();
-    let wait = move || while nix::unistd::read(&ours, &mut [0; 1]) != Ok(1) {};
-    let child = crate::sys::process::fork_for_test(|| {
-        wait();
+    let (child, records) = records_of(&mut source, || {
         thread::spawn(|| {
             thread::sleep(Duration::from_millis(100));
             crate::sys::process::exit_thread(0);
         });
         crate::sys::process::exit_thread(3);
     });
-    source.watch(TargetId(3), &Target::Tree { pid: child.as_raw() }).unwrap();
-    nix::unistd::write(&theirs, b"x").unwrap();
-    let records = read_until(&mut source, |records| exit_of(records, child.as_raw()).is_some());
     let status = nix::sys::wait::waitpid(child, None).unwrap();
     assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
     assert_eq!(exit_of(&records, child.as_raw()), Some(0));
