@@ -15,6 +15,8 @@ pub enum Outcome {
     Silent,
     /// The tracker or the port table had no capacity for the process or the socket of the record.
     NoCapacity,
+    /// The record waits, and has its outcome later.
+    Waits,
 }
 
 /// The numbers of records since the observation of the target began. Lost records are reported in a
@@ -35,6 +37,7 @@ impl Account {
         match outcome {
             Outcome::Reported => self.delivered += 1,
             Outcome::Silent => self.runtime += 1,
+            Outcome::Waits => {}
             Outcome::NoCapacity => {
                 self.no_capacity += 1;
                 return self.count_lost(at_ns);

@@ -69,7 +69,8 @@ struct RuntimeCall {
 pub(super) struct Waiting {
     pub(super) stamp: Stamp,
     pub(super) key: ProcessKey,
-    pub(super) provenance: Provenance,
+    /// `None` where the source does not know: then only what may be the root waits.
+    pub(super) provenance: Option<Provenance>,
     pub(super) what: What,
 }
 
@@ -114,6 +115,25 @@ impl Calls {
     /// Whether a record of this process waits.
     pub(super) fn is_waiting(&self, key: ProcessKey) -> bool {
         self.open.iter().flat_map(|call| &call.waiting).any(|record| record.key.may_be(key))
+    }
+
+    /// The call in which a record must wait because an earlier record of its process waits there, or,
+    /// for a fork, one of the parent's.
+    pub(super) fn waits_behind(&self, key: ProcessKey, what: &What) -> Option<CallId> {
+        let parent = match what {
+            What::Fork(lineage) => lineage.parent,
+            _ => None,
+        };
+        let is_earlier = |record: &Waiting| {
+            record.key.may_be(key) || parent.is_some_and(|parent| record.key.may_be(parent))
+        };
+        self.open.iter().find(|call| call.waiting.iter().any(is_earlier)).map(|call| call.id)
+    }
+
+    /// The newest call of which any child of the shim may still be the root.
+    pub(super) fn without_root(&self) -> Option<CallId> {
+        let mut open = self.open.iter().rev();
+        open.find(|call| call.waits() && call.root.is_none()).map(|call| call.id)
     }
 
     /// Whether any call may still have a process that will be the root of an exec.

@@ -34,6 +34,8 @@ const STAGES_MAX: usize = 8;
 pub(super) enum Attribution {
     /// A stage of the runtime: not reported.
     Stage,
+    /// It may be the process that this call makes: the record waits until that is known.
+    Waits(CallId),
     /// A user process: reported.
     User {
         origin: Origin,
@@ -142,9 +144,17 @@ impl Target {
         if let Some(exec_id) = exec_id {
             return Attribution::exec(exec_id);
         }
-        // A child of the shim: what the runtime has left to it, or a process that a container has
-        // made with CLONE_PARENT. If it is the process of an exec, `exec_started` says so later.
-        Attribution::other(if from_shim { Origin::Unknown } else { Origin::Injected })
+        if !from_shim {
+            return Attribution::other(Origin::Injected);
+        }
+        // A child of the shim: what the runtime has left to it, such as the process of an exec, or
+        // a process that a container has made with CLONE_PARENT.
+        match self.calls.without_root() {
+            // The end of the call requests another scan.
+            Some(_) if facts.is_scan => Attribution::Stage,
+            Some(call) => Attribution::Waits(call),
+            None => Attribution::other(Origin::Unknown),
+        }
     }
 
     /// Decides about an exec without a reported ancestor, by facts that a container cannot choose.

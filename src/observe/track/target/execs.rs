@@ -13,7 +13,11 @@ impl Target {
     /// already get the exec id too.
     pub(in crate::observe::track) fn exec_started(&mut self, exec_id: &Arc<str>, pid: i32) {
         let released = self.calls.root_is(exec_id, pid);
-        self.release(released);
+        if !released.is_empty() {
+            // Where the source does not know the calls, the pid decides about what is released.
+            self.exec_table.entry(&ProcessId::Exec(exec_id.clone())).own_pid = Some(pid);
+            self.release(released);
+        }
         // The process was reported and is done already: an entry that is added now would never be
         // removed.
         if self.tree.find_living(pid).is_none() && self.tree.has_forgotten(pid) {

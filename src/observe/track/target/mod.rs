@@ -57,7 +57,7 @@ pub(super) struct Target {
     /// Whether the records of the source say where each process comes from.
     pub(super) knows_provenance: bool,
     pub(super) calls: Calls,
-    /// Whether a scan has left out processes that may belong to a call of the runtime.
+    /// Whether a scan has left out processes that may belong to a call of the runtime, or be init.
     scan_is_incomplete: bool,
     pub(super) runtime_path: Option<Box<[u8]>>,
     tree: Tree,
@@ -136,20 +136,26 @@ impl Target {
         what: What,
     ) {
         self.last_ns = self.last_ns.max(stamp.at_ns);
-        let Some(provenance) = provenance else { return self.apply(stamp, key, None, what) };
-        match provenance.call.filter(|call| self.calls.waits(*call)) {
-            Some(call) => {
-                let released = self.calls.wait(call, Waiting { stamp, key, provenance, what });
-                self.release(released);
-            }
-            None => self.apply(stamp, key, Some(provenance), what),
+        let call = match provenance {
+            Some(provenance) => provenance.call.filter(|call| self.calls.waits(*call)),
+            None => self.calls.waits_behind(key, &what),
+        };
+        match call {
+            Some(call) => self.wait(call, Waiting { stamp, key, provenance, what }),
+            None => self.apply(stamp, key, provenance, what),
         }
+    }
+
+    /// Lets a record wait for the result of a call.
+    pub(super) fn wait(&mut self, call: CallId, record: Waiting) {
+        let released = self.calls.wait(call, record);
+        self.release(released);
     }
 
     /// Handles records that have waited.
     fn release(&mut self, records: Vec<Waiting>) {
         for Waiting { stamp, key, provenance, what } in records {
-            self.apply(stamp, key, Some(provenance), what);
+            self.apply(stamp, key, provenance, what);
         }
     }
 

@@ -9,9 +9,10 @@ use super::{
 use crate::{
     model::{Body, Lineage, Origin, Parent, Process},
     observe::{
-        record::Provenance,
+        record::{Provenance, What},
         track::{
             account::Outcome,
+            calls::Waiting,
             identity::Identity,
             image::NewImage,
             output::Stamp,
@@ -145,12 +146,21 @@ impl Target {
                     // A scan may show the image of an exec whose record waits and is older.
                     if !stamp.derived {
                         self.tree.node_mut(index).image_ns = Some(stamp.at_ns);
+                    } else if !self.knows_provenance {
+                        self.scan_is_incomplete = true;
                     }
                     if let Some(call) = new.provenance.and_then(|provenance| provenance.call) {
                         self.calls.note_unreported(call, key);
                     }
                     self.forget_if_exited(index);
                     return Outcome::Silent;
+                }
+                Attribution::Waits(call) => {
+                    let NewImage { lineage, cgroup, in_host_mounts, provenance, .. } = *new;
+                    let image = new.image.clone();
+                    let what = What::Exec { lineage, image, cgroup, in_host_mounts };
+                    self.wait(call, Waiting { stamp, key, provenance, what });
+                    return Outcome::Waits;
                 }
                 Attribution::User { origin, exec_id, root } => {
                     self.calls.forget(key);

@@ -1,6 +1,7 @@
 //! Which processes are the user's, and which are stages of the runtime.
 
 use super::*;
+use crate::observe::record::CallId;
 
 /// Check that the runtime's stages are not reported and that init's first exec in its own mounts is
 /// the first event.
@@ -79,6 +80,60 @@ fn a_child_of_the_shim_is_not_taken_for_the_exec_that_starts() {
             "process.exec 302 /bin/id exec probe",
         ]
     );
+}
+
+/// Check that the process of an exec has its id at its first event although the runtime has left it
+/// to the shim before, because its records wait while the runtime may still report it; and that
+/// another child of the shim, which waits as well, gets no id.
+#[test]
+fn a_child_of_the_shim_waits_while_an_exec_starts() {
+    let call = CallId(1);
+    let mut script = Script::running();
+    script.tracker.call_began(HERE, call, Some("probe".into()), script.now);
+    script.tracker.runtime_exec(HERE, &"probe".into(), 300);
+    script.exec(302, SHIM, "/bin/id", Some(false));
+    script.fork(302, 303);
+    script.exit(302, 0);
+    script.exec(301, SHIM, "/impostor", Some(false));
+    assert!(script.lines().is_empty());
+    script.tracker.exec_started(HERE, &"probe".into(), 302);
+    script.tracker.call_ended(HERE, call);
+    assert_eq!(
+        script.lines(),
+        [
+            "process.start 302 /bin/id exec probe",
+            "process.fork 303 /bin/id descendant probe",
+            "process.exit 302 0",
+            "reaped? 302",
+            "process.exec 301 /impostor unknown",
+        ]
+    );
+    script.end(None);
+    assert_eq!(script.lines().last().unwrap(), "container.close None 5 None 0");
+}
+
+/// Check that the first scan that finds the process of an exec, before the runtime has reported it,
+/// does not report it, and that the end of the call requests another scan.
+#[test]
+fn a_scan_during_a_call_leaves_out_the_shims_children() {
+    let call = CallId(1);
+    let mut script = Script::running();
+    let scan = |script: &mut Script| {
+        script.scan(ScanStep::Began);
+        for (pid, path) in [(INIT, "/bin/sh"), (302, "/bin/id")] {
+            let what = What::Alive { lineage: lineage(SHIM, 0), image: image(path), cgroup: None };
+            script.what(pid, what);
+        }
+        script.scan(ScanStep::Ended);
+    };
+    script.tracker.call_began(HERE, call, Some("probe".into()), script.now);
+    scan(&mut script);
+    assert!(script.lines().is_empty());
+    script.tracker.exec_started(HERE, &"probe".into(), 302);
+    script.tracker.call_ended(HERE, call);
+    assert_eq!(script.lines(), ["scan"]);
+    scan(&mut script);
+    assert_eq!(script.lines(), ["process.start 302 /bin/id exec probe snapshot"]);
 }
 
 /// Check that an exec id that is known late is in the later events, those of descendants too.
