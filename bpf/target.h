@@ -146,9 +146,23 @@ static __always_inline struct lookout_target *target_of(struct task_struct *task
 	return choose(bpf_map_lookup_elem(&targets, &member->target), task);
 }
 
+/*
+ * Counts a lost record and wakes the reader, which then reads the count. Otherwise a loss after
+ * which the container makes no record for a while would be reported only after that while, and what
+ * the lost record was about could have ended by then. Only a record can wake the reader, so an
+ * empty one is made and discarded. If the ring has no space even for that, the reader has been woken
+ * for the records that fill it.
+ */
 static __always_inline void count_lost(struct lookout_target *target)
 {
+	__u32 slot = target->slot;
+	void *ring = bpf_map_lookup_elem(&rings, &slot);
+	void *empty;
+
 	__sync_fetch_and_add(&target->lost, 1);
+	empty = ring ? bpf_ringbuf_reserve(ring, sizeof(__u64), 0) : NULL;
+	if (empty)
+		bpf_ringbuf_discard(empty, BPF_RB_FORCE_WAKEUP);
 }
 
 /* Deletes the entry of a tgid. */

@@ -286,12 +286,13 @@ impl BpfSource {
         }
     }
 
-    /// Handles a read that left the ring empty. If the ring may have been full, records may have
-    /// been lost without a later record that shows it, so the counts of all targets are read.
-    fn handle_empty_ring(&mut self, sink: &mut dyn FnMut(Record)) {
+    /// Handles a read that left the ring empty. If the ring may have been full, or the programs have
+    /// woken the reader without a record, records may have been lost without a later record that
+    /// shows it, so the counts of all targets are read.
+    fn handle_empty_ring(&mut self, woken_for_nothing: bool, sink: &mut dyn FnMut(Record)) {
         // The counts are not read after every read of the ring, because each target costs a system
         // call.
-        if !self.ring.note_empty() {
+        if !self.ring.note_empty() && !woken_for_nothing {
             return;
         }
         let ids: Vec<TargetId> = self.watched.keys().copied().collect();
@@ -426,9 +427,10 @@ impl Source for BpfSource {
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         // The edge is cleared before the ring is read, because a wake-up during the read must end
         // the next wait.
-        let _ = self.woken.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
+        let woken = self.woken.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
         let mut batch = std::mem::take(&mut self.batch);
         let more = self.ring.take(limit.max(1), &mut batch).map_err(refused("read the ring"))?;
+        let woken_for_nothing = batch.is_empty() && woken.is_ok_and(|events| events > 0);
         for record in batch.drain(..) {
             self.deliver(record, sink);
         }
@@ -436,7 +438,7 @@ impl Source for BpfSource {
         // `self`.
         self.batch = batch;
         if !more {
-            self.handle_empty_ring(sink);
+            self.handle_empty_ring(woken_for_nothing, sink);
         }
         Ok(more)
     }

@@ -4,10 +4,14 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
     fs,
+    io::Write as _,
     os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _, process::ExitStatusExt as _},
     path::Path,
     process::{Command, Stdio},
+    time::{Duration, Instant},
 };
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     super::loader::load_with,
@@ -88,6 +92,37 @@ fn lost_records_are_counted_and_reported() {
     let received = Received::of(&mut source, cgroup.id());
     assert!(received.lost > 200, "{} lost", received.lost);
     assert!(received.whats.len() > 5, "{} received", received.whats.len());
+}
+
+/// Check that a loss after which the container makes no record is reported at once, also by a reader
+/// that waits without a timeout.
+#[test]
+fn a_loss_wakes_the_reader() {
+    let (node, cgroup) = (Node::new(), Cgroup::new());
+    let mut source = node.source(4096);
+    source.watch(cgroup.id(), &cgroup.target()).unwrap();
+    // Larger than the ring.
+    let large = "x".repeat(5000);
+    let mut shell = spawn(
+        cgroup
+            .shell(r#"read line; exec /bin/sh -c "kill -STOP \$\$" "$1""#, &[OsStr::new(&large)])
+            .stdin(Stdio::piped()),
+    );
+    let until = Instant::now() + Duration::from_secs(10);
+    while fs::read_to_string(cgroup.path.join("cgroup.procs")).unwrap().is_empty() {
+        assert!(Instant::now() < until);
+    }
+    let mut received = Received::default();
+    received.drain(&mut source, cgroup.id());
+    assert!(source.rest(&[]) || source.rest(&[]), "nothing happens");
+    shell.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let mut ring = [PollFd::new(source.fd().unwrap(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut ring, PollTimeout::from(10_000u16)).unwrap(), 1, "the reader waits");
+    received.drain(&mut source, cgroup.id());
+    assert_eq!((received.lost, &received.whats[..]), (1, &[][..]));
+    assert!(shell.try_wait().unwrap().is_none());
+    shell.kill().unwrap();
+    shell.wait().unwrap();
 }
 
 /// Check that a loss is reported where it happened: before the first record that follows it.
