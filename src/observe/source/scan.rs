@@ -23,7 +23,8 @@ pub struct ScanError(#[from] io::Error);
 
 /// The processes that are alive in a target: [`ScanStep::Began`], one [`What::Alive`] for each
 /// process (parents before children if they started in different clock ticks; with
-/// [`Grade::Snapshot`]), and [`ScanStep::Ended`]. All have the time at which the scan began.
+/// [`Grade::Snapshot`]), and [`ScanStep::Ended`]. All but the last have the time at which the scan
+/// began; the last has that at which it ended.
 ///
 /// Zombies are not alive. A process that starts during the scan may or may not be in it.
 ///
@@ -70,8 +71,10 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
         let what = What::Alive { lineage, image: Arc::new(image), cgroup };
         Record::Process { target: id, at_ns, grade: Grade::Snapshot, key, provenance: None, what }
     });
-    let scan = |step| Record::Scan { target: id, at_ns, step };
-    Ok([scan(ScanStep::Began)].into_iter().chain(records).chain([scan(ScanStep::Ended)]).collect())
+    let mut all = vec![Record::Scan { target: id, at_ns, step: ScanStep::Began }];
+    all.extend(records);
+    all.push(Record::Scan { target: id, at_ns: monotonic_ns(), step: ScanStep::Ended });
+    Ok(all)
 }
 
 /// A process that is alive. A known process is alive until its last thread has ended, because only

@@ -17,8 +17,10 @@ const PASSES_MAX: usize = 16;
 pub(super) struct Scan {
     /// The number of the current scan, or of the last one.
     number: u32,
-    /// During a scan: how many processes had ever been added to the tree when the scan began.
-    births: Option<u64>,
+    /// During a scan: when it began, and how many processes had ever been added to the tree then.
+    began: Option<(u64, u64)>,
+    /// When the last scan that was received to its end began and ended.
+    last: Option<(u64, u64)>,
     /// The processes that the scan lists, at most [`PROCESSES_MAX`]: further processes stay unknown
     /// until the next scan.
     processes: Vec<Scanned>,
@@ -35,6 +37,7 @@ pub(super) struct Scanned {
 /// A scan that has been received to its end.
 pub(super) struct CompleteScan {
     pub(super) number: u32,
+    pub(super) began_ns: u64,
     /// How many processes had ever been added to the tree when the scan began. A process that was
     /// added later is not missing from the scan.
     pub(super) births: u64,
@@ -46,15 +49,15 @@ pub(super) struct CompleteScan {
 
 impl Scan {
     /// A scan begins. An earlier scan that has not ended is dropped.
-    pub(super) fn begin(&mut self, births: u64) {
+    pub(super) fn begin(&mut self, at_ns: u64, births: u64) {
         self.number = self.number.wrapping_add(1);
-        self.births = Some(births);
+        self.began = Some((at_ns, births));
         self.processes = Vec::new();
     }
 
     /// Keeps a process for the end of the scan. Returns it if no scan is under way.
     pub(super) fn add(&mut self, scanned: Scanned) -> Option<Scanned> {
-        if self.births.is_none() {
+        if self.began.is_none() {
             return Some(scanned);
         }
         if self.processes.len() < PROCESSES_MAX {
@@ -64,11 +67,18 @@ impl Scan {
     }
 
     /// Ends the scan and returns it; `None` if no scan had begun.
-    pub(super) fn end(&mut self) -> Option<CompleteScan> {
-        let births = self.births.take()?;
+    pub(super) fn end(&mut self, at_ns: u64) -> Option<CompleteScan> {
+        let (began_ns, births) = self.began.take()?;
+        self.last = Some((began_ns, at_ns));
         let is_cut = self.processes.len() >= PROCESSES_MAX;
         let processes = parents_first(mem::take(&mut self.processes));
-        Some(CompleteScan { number: self.number, births, is_cut, processes })
+        Some(CompleteScan { number: self.number, began_ns, births, is_cut, processes })
+    }
+
+    /// Whether an image that was read by a scan which began at `image_ns` may be the one of an exec
+    /// at `at_ns`, as that was during the scan.
+    pub(super) fn read(&self, image_ns: u64, at_ns: u64) -> bool {
+        self.last.is_some_and(|(began_ns, ended_ns)| image_ns == began_ns && at_ns <= ended_ns)
     }
 }
 

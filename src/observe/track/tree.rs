@@ -64,7 +64,8 @@ pub(super) struct Node {
     pub(super) started: bool,
     /// Whether it is init or an exec's own process: the shim reaps it.
     pub(super) root: bool,
-    /// When its image began to run; `None` if no record has reported that.
+    /// When its image began to run, or when the scan began that has read it; `None` if no record
+    /// has reported an image.
     pub(super) image_ns: Option<u64>,
     /// The time of its latest record.
     pub(super) last_ns: u64,

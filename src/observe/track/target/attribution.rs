@@ -231,7 +231,7 @@ impl Target {
     }
 
     /// Whether a process is init, which has not run the container's program yet.
-    fn is_init(&self, key: ProcessKey) -> bool {
+    pub(super) fn is_init(&self, key: ProcessKey) -> bool {
         !self.init_started && self.init == Some(key.pid)
     }
 

@@ -233,7 +233,7 @@ impl Target {
     pub(super) fn scan(&mut self, at_ns: u64, step: ScanStep) {
         self.last_ns = self.last_ns.max(at_ns);
         match step {
-            ScanStep::Began => self.scan.begin(self.tree.births()),
+            ScanStep::Began => self.scan.begin(at_ns, self.tree.births()),
             ScanStep::Ended => self.scan_ended(at_ns),
         }
     }

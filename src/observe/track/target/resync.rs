@@ -5,7 +5,7 @@
 
 use super::Target;
 use crate::{
-    model::{Grade, ProcessKey},
+    model::{Grade, Image, ProcessKey},
     observe::track::{
         image::{NewImage, is_other_exec},
         output::Stamp,
@@ -24,8 +24,9 @@ impl Target {
     }
 
     /// A scan is complete: reports what differs from what is known.
-    pub(super) fn scan_ended(&mut self, at_ns: u64) {
-        let Some(scan) = self.scan.end() else { return };
+    pub(super) fn scan_ended(&mut self, ended_ns: u64) {
+        let Some(scan) = self.scan.end(ended_ns) else { return };
+        let at_ns = scan.began_ns;
         for Scanned { stamp, key, new } in scan.processes {
             if let Some(index) = self.apply_scanned(stamp, key, &new)
                 && self.tree.has(index)
@@ -64,6 +65,12 @@ impl Target {
         self.knows_provenance && !self.is_lossy
     }
 
+    /// Whether an image is of another exec than the one that was reported last.
+    pub(super) fn is_other_than_reported(&self, index: Index, image: &Image) -> bool {
+        let reported = self.tree.node(index).process.as_ref();
+        reported.is_none_or(|reported| is_other_exec(&reported.image, image))
+    }
+
     /// Reports a process or an image that a scan shows and no record had.
     fn apply_scanned(&mut self, stamp: Stamp, key: ProcessKey, new: &NewImage) -> Option<Index> {
         match self.tree.find(key.into(), stamp.at_ns) {
@@ -74,10 +81,7 @@ impl Target {
                 }
                 // A record during the scan is newer than what the scan read.
                 let news = node.image_ns.is_none_or(|image_ns| image_ns < stamp.at_ns)
-                    && node
-                        .process
-                        .as_ref()
-                        .is_none_or(|reported| is_other_exec(&reported.image, &new.image));
+                    && self.is_other_than_reported(index, &new.image);
                 self.note_record(index, key.into(), stamp.at_ns);
                 if news {
                     self.run_image(stamp, index, new);

@@ -112,6 +112,12 @@ impl Target {
                 if node.image_ns.is_some_and(|image_ns| stamp.at_ns <= image_ns) {
                     return Outcome::Silent;
                 }
+                // The exec happened during the scan, which has read what it runs.
+                if node.image_ns.is_some_and(|image_ns| self.scan.read(image_ns, stamp.at_ns))
+                    && !self.is_other_than_reported(index, &new.image)
+                {
+                    return Outcome::Silent;
+                }
                 self.note_record(index, identity, stamp.at_ns);
                 self.run_image(stamp, index, new)
             }
@@ -146,7 +152,8 @@ impl Target {
                     // A scan may show the image of an exec whose record waits and is older.
                     if !stamp.derived {
                         self.tree.node_mut(index).image_ns = Some(stamp.at_ns);
-                    } else if !self.knows_provenance {
+                    } else if !self.knows_provenance && !self.is_init(key) {
+                        // It may be a user process that will execute nothing more. Init will.
                         self.scan_is_incomplete = true;
                     }
                     if let Some(call) = new.provenance.and_then(|provenance| provenance.call) {

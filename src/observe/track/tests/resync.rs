@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::*;
+use crate::observe::record::CallId;
 
 /// Check that a loss is a gap and requests a scan, and that the differences are marked.
 #[test]
@@ -66,6 +67,36 @@ fn records_during_a_scan_are_reported_once() {
     );
 }
 
+/// Check that an exec during a scan, which has read its image, is reported once, and that one of
+/// another image is reported after what the scan has read.
+#[test]
+fn an_exec_during_a_scan_is_reported_once() {
+    let mut script = Script::running();
+    script.fork(INIT, 201);
+    script.fork(INIT, 202);
+    script.lines();
+    script.lost();
+    script.lines();
+    script.scan(ScanStep::Began);
+    // Everything that a scan finds has the time at which it began.
+    let began = script.now;
+    script.at(began, INIT, alive(lineage(SHIM, 0), "/bin/sh"));
+    script.at(began, 201, alive(lineage(INIT, 0), "/bin/true"));
+    script.at(began, 202, alive(lineage(INIT, 0), "/bin/one"));
+    let during = began + 5;
+    script.now += 10;
+    script.scan(ScanStep::Ended);
+    let started = |pid, name: &str| format!("process.start {pid} /bin/{name} descendant snapshot");
+    assert_eq!(script.lines(), [started(201, "true"), started(202, "one")]);
+    script.at(during, 201, exec(lineage(INIT, 0), "/bin/true", Some(false)));
+    script.at(during, 202, exec(lineage(INIT, 0), "/bin/two", Some(false)));
+    assert_eq!(script.lines(), ["process.exec 202 /bin/two descendant"]);
+    // Long after the scan, the same image is another exec.
+    script.now += 10;
+    script.exec(201, INIT, "/bin/true", Some(false));
+    assert_eq!(script.lines(), ["process.exec 201 /bin/true descendant"]);
+}
+
 /// Check that init's absence waits for the reaper, which knows its status.
 #[test]
 fn an_absent_init_is_left_to_the_reaper() {
@@ -82,10 +113,13 @@ fn an_absent_init_is_left_to_the_reaper() {
 fn a_scan_before_start_reports_nothing() {
     let mut script = Script::new();
     script.tracker.set_runtime_path(HERE, b"/usr/bin/runc");
+    let start = CallId(1);
+    script.tracker.call_began(HERE, start, None, script.now);
     script.scan(ScanStep::Began);
     script.what(INIT, alive(lineage(SHIM, 0), "/usr/bin/runc"));
     script.scan(ScanStep::Ended);
-    assert!(script.lines().is_empty());
+    script.tracker.call_ended(HERE, start);
+    assert!(script.lines().is_empty(), "init will be reported by its record");
     script.exec(INIT, SHIM, "/bin/sh", None);
     assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
 }
