@@ -96,21 +96,22 @@ struct {
 	__type(value, __u32);
 } calls SEC(".maps");
 
-/* The number of counted entries of `members`, under key 0. */
+/* How many entries the programs have made in a map that the targets share: enum lookout_shared. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, __u32);
-} population SEC(".maps");
+} entries SEC(".maps");
 
 /*
  * From a socket's cookie to a key of `targets`: reported UDP sockets, and TCP sockets that belong
- * to the target of the process that called listen(2).
+ * to the target of the process that called listen(2). An entry is deleted when its socket closes,
+ * also if its target has gone.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, LOOKOUT_TARGETS);
+	__uint(max_entries, LOOKOUT_LISTENERS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u64);
 	__type(value, __u64);

@@ -69,31 +69,46 @@ static __always_inline struct lookout_target *target_of_socket(struct sock *sock
 	return by_network(socket);
 }
 
-/*
- * Keeps the target of a socket until the socket closes, where the socket does not identify it.
- */
-static __always_inline void remember_target(__u64 cookie, struct lookout_target *target)
-{
-	__u64 id = target->id;
-
-	if (bpf_map_update_elem(&listeners, &cookie, &id, BPF_ANY)) {
-		/* `listeners` is full: the close will be missed, which counts as one loss. */
-		__sync_fetch_and_add(&target->seen, 1);
-		count_lost(target);
-	}
-}
-
 /* The remembered target of a socket, which is forgotten by this call. */
 static __always_inline struct lookout_target *take_target(__u64 cookie)
 {
 	__u64 copy, *id = bpf_map_lookup_elem(&listeners, &cookie);
+	struct lookout_target *target;
+	__u32 *total;
 
 	if (!id)
 		return NULL;
 	/* The entry may be reused by another CPU as soon as it is deleted. */
 	copy = *id;
-	bpf_map_delete_elem(&listeners, &cookie);
-	return bpf_map_lookup_elem(&targets, &copy);
+	/* Only the program that deletes the entry subtracts it. */
+	if (bpf_map_delete_elem(&listeners, &cookie))
+		return NULL;
+	total = entries_of(LOOKOUT_SHARED_LISTENERS);
+	if (total)
+		count_down(total);
+	target = bpf_map_lookup_elem(&targets, &copy);
+	if (target)
+		count_down(&target->listeners);
+	return target;
+}
+
+/*
+ * Keeps the target of a socket until the socket closes, where the socket does not identify it. If
+ * the target has no share of the map left, the close will be missed, which counts as one loss.
+ */
+static __always_inline void remember_target(__u64 cookie, struct lookout_target *target)
+{
+	__u32 *total = entries_of(LOOKOUT_SHARED_LISTENERS);
+	__u64 id = target->id;
+
+	take_target(cookie);
+	if (total && has_share(target->listeners, LOOKOUT_LISTENERS, total) &&
+	    !bpf_map_update_elem(&listeners, &cookie, &id, BPF_NOEXIST)) {
+		__sync_fetch_and_add(total, 1);
+		__sync_fetch_and_add(&target->listeners, 1);
+		return;
+	}
+	count_unshared(target);
 }
 
 /* The target of a socket on which the current process calls listen(2) or bind(2). */

@@ -17,10 +17,12 @@
 enum lookout_limit {
 	/* the most rings, and therefore shims, on one node */
 	LOOKOUT_SLOTS = 4096,
-	/* the most entries of each map of targets: containers and trees, namespaces, sockets */
+	/* the most entries of each map of targets: containers and trees, namespaces */
 	LOOKOUT_TARGETS = 65536,
-	/* the most members of all targets together: see enter() in target.h */
+	/* the most members of all targets together, of which each gets a share: see has_share() */
 	LOOKOUT_MEMBERS = 131072,
+	/* the most remembered sockets of all targets together, shared out alike */
+	LOOKOUT_LISTENERS = 65536,
 	/* the most bytes of argv in one exec record; the configuration can only lower it */
 	LOOKOUT_ARGS_MAX = 16384,
 	/* the most bytes of one path; a longer path is marked as cut */
@@ -219,13 +221,23 @@ struct lookout_target {
 	__u64 lost;
 	/* entries of `members` that the programs made for this target */
 	__u32 members;
+	/* its entries of `listeners` */
+	__u32 listeners;
 	/* not 0 if the target is a tree: a process leaves it when it enters a container */
 	__u32 is_tree;
+	/* entries of `members` and `listeners` that it could not have: see has_share() */
+	__u32 refused;
+};
+
+/* The keys of the map `entries`. */
+enum lookout_shared {
+	LOOKOUT_SHARED_MEMBERS = 0,
+	LOOKOUT_SHARED_LISTENERS = 1,
 };
 
 enum lookout_member_flag {
-	/* the entry is counted in `population` */
-	LOOKOUT_IN_POPULATION = 1,
+	/* the entry is counted in `entries` */
+	LOOKOUT_IN_ENTRIES = 1,
 	/* the entry is counted in lookout_target.members */
 	LOOKOUT_IN_TARGET = 2,
 	/* a shim: its threads may have entries in `spawners` */

@@ -165,13 +165,44 @@ static __always_inline void count_lost(struct lookout_target *target)
 		bpf_ringbuf_discard(empty, BPF_RB_FORCE_WAKEUP);
 }
 
+/* The number of entries in a map that the targets share. */
+static __always_inline __u32 *entries_of(__u32 shared)
+{
+	return bpf_map_lookup_elem(&entries, &shared);
+}
+
+/*
+ * Whether a target with `used` entries of a shared map may have another one. A target may have as
+ * many as the map has free entries. So the first target that makes entries without end gets half of
+ * the map, the second a third, and there is always room for the entries of the others. A target
+ * that gets none has lost what the entry was for, which is counted.
+ */
+static __always_inline int has_share(__u32 used, __u32 capacity, const __u32 *total)
+{
+	return total && *total < capacity && used < capacity - *total;
+}
+
+/* An entry that a target could not have counts as a record that was seen and lost. */
+static __always_inline void count_unshared(struct lookout_target *target)
+{
+	__sync_fetch_and_add(&target->refused, 1);
+	__sync_fetch_and_add(&target->seen, 1);
+	count_lost(target);
+}
+
+/* Not below 0: entries may be left of an earlier target with the same id. */
+static __always_inline void count_down(__u32 *count)
+{
+	if (*count)
+		__sync_fetch_and_add(count, -1);
+}
+
 /* Deletes the entry of a tgid. */
 static __always_inline void leave(__u32 tgid)
 {
 	struct lookout_member *member = bpf_map_lookup_elem(&members, &tgid);
 	struct lookout_target *target;
-	__u32 zero = 0, *total;
-	__u32 flags;
+	__u32 flags, *total;
 
 	if (!member)
 		return;
@@ -180,22 +211,19 @@ static __always_inline void leave(__u32 tgid)
 	/* Only the program that deletes the entry subtracts it. */
 	if (bpf_map_delete_elem(&members, &tgid))
 		return;
-	total = bpf_map_lookup_elem(&population, &zero);
-	if (total && (flags & LOOKOUT_IN_POPULATION))
-		__sync_fetch_and_add(total, -1);
+	total = entries_of(LOOKOUT_SHARED_MEMBERS);
+	if (total && (flags & LOOKOUT_IN_ENTRIES))
+		count_down(total);
 	if (target && (flags & LOOKOUT_IN_TARGET))
-		__sync_fetch_and_add(&target->members, -1);
+		count_down(&target->members);
 }
 
 /*
  * Makes a thread group a member of a target, in place of an earlier entry of the same tgid. The
  * target is NULL for a process of a call whose container has no target yet.
  *
- * A target may have as many members as the map has free entries. So the first target that forks
- * without end gets half of the map, the second a third, and there is always room for the members of
- * the others. A thread group that gets no entry is found by its cgroup or namespace only; that it
- * would be missed after a move is counted as one loss, and as one in `seen`, so that
- * seen == delivered + lost still holds.
+ * A thread group that gets no entry is found by its cgroup or namespace only; that it would be missed
+ * after a move is counted as one loss.
  */
 static __always_inline void enter(struct lookout_target *target, struct task_struct *task,
 				  struct task_struct *forker, __u32 forker_tgid, __u64 call,
@@ -207,25 +235,23 @@ static __always_inline void enter(struct lookout_target *target, struct task_str
 		.call = call,
 		.forker_start_ns = forker ? forker->start_boottime : 0,
 		.forker_tgid = forker_tgid,
-		.flags = LOOKOUT_IN_POPULATION | (target ? LOOKOUT_IN_TARGET : 0) |
+		.flags = LOOKOUT_IN_ENTRIES | (target ? LOOKOUT_IN_TARGET : 0) |
 			 (born ? LOOKOUT_BORN_MEMBER : 0),
 	};
-	__u32 tgid = task->tgid, zero = 0;
-	__u32 *total = bpf_map_lookup_elem(&population, &zero);
+	__u32 *total = entries_of(LOOKOUT_SHARED_MEMBERS);
 	__u32 used = target ? target->members : 0;
+	__u32 tgid = task->tgid;
 
 	leave(tgid);
-	if (total && used < LOOKOUT_MEMBERS - *total &&
+	if (total && has_share(used, LOOKOUT_MEMBERS, total) &&
 	    !bpf_map_update_elem(&members, &tgid, &member, BPF_NOEXIST)) {
 		__sync_fetch_and_add(total, 1);
 		if (target)
 			__sync_fetch_and_add(&target->members, 1);
 		return;
 	}
-	if (target) {
-		__sync_fetch_and_add(&target->seen, 1);
-		count_lost(target);
-	}
+	if (target)
+		count_unshared(target);
 }
 
 #endif

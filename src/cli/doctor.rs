@@ -44,6 +44,8 @@ struct Pinned {
     stale_rings: usize,
     /// The number of targets (containers and process trees) that are observed.
     targets: usize,
+    /// How many entries of shared maps targets could not have, each of which is a loss of its target.
+    refused: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -118,6 +120,7 @@ fn pinned(wrong: &mut Vec<String>) -> Pinned {
         rings: status.slots,
         stale_rings: status.stale_slots,
         targets: status.targets,
+        refused: status.refused,
     }
 }
 
@@ -128,14 +131,19 @@ fn removed((swept, freed): (Swept, usize)) -> Removed {
 
 fn page(report: &Report, style: Style) -> String {
     let mut page = render::capabilities::page(&report.categories, PageFormat::Table, style);
-    let Pinned { bpffs, versions, programs, rings, stale_rings, targets } = &report.bpf;
+    let Pinned { bpffs, versions, programs, rings, stale_rings, targets, refused } = &report.bpf;
     let none_or =
         |words: &[String]| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
     page +=
         &format!("\npins      {}: {}\n", bpffs.as_deref().unwrap_or("no bpffs"), none_or(versions));
     page += &format!("programs  {}\n", none_or(programs));
     page += &format!("rings     {rings} of live shims, {stale_rings} of dead shims\n");
-    page += &format!("targets   {targets}\nshims     {}\n", report.shims.living);
+    let refusals = if *refused > 0 {
+        format!(", which could not have {refused} entries of shared maps")
+    } else {
+        String::new()
+    };
+    page += &format!("targets   {targets}{refusals}\nshims     {}\n", report.shims.living);
     if let Some(Removed { rings, targets, namespaces, processes, freed }) = &report.swept {
         page += &format!(
             "swept     {rings} rings of dead shims, {targets} targets, {namespaces} namespaces, \

@@ -165,7 +165,8 @@ mirror! {
 mirror! {
     /// The slot that receives the records of one target, and the counts of these records.
     TargetValue is "lookout_target" {
-        slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64, members: u32, is_tree: u32,
+        slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64, members: u32,
+        listeners: u32, is_tree: u32, refused: u32,
     }
 }
 
@@ -224,7 +225,7 @@ pub(super) const SLOTS: u32 = 4096;
 
 /// The bits of [`Member::flags`]: `enum lookout_member_flag`.
 pub(super) mod member_flag {
-    pub(in super::super) const IN_POPULATION: u32 = 1;
+    pub(in super::super) const IN_ENTRIES: u32 = 1;
     #[cfg(test)]
     pub(in super::super) const IN_TARGET: u32 = 2;
     #[cfg(test)]
@@ -232,6 +233,18 @@ pub(super) mod member_flag {
     #[cfg(test)]
     pub(in super::super) const BORN_MEMBER: u32 = 8;
 }
+
+/// The most remembered sockets of all targets together: `LOOKOUT_LISTENERS`.
+#[cfg(test)]
+pub(super) const LISTENERS: u32 = 65536;
+
+/// The key of the map `entries` for the members: `LOOKOUT_SHARED_MEMBERS`.
+#[cfg(test)]
+pub(super) const SHARED_MEMBERS: u32 = 0;
+
+/// The key of the map `entries` for the remembered sockets: `LOOKOUT_SHARED_LISTENERS`.
+#[cfg(test)]
+pub(super) const SHARED_LISTENERS: u32 = 1;
 
 /// The most members of all targets together: `LOOKOUT_MEMBERS`.
 #[cfg(test)]

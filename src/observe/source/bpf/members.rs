@@ -70,7 +70,7 @@ fn enter(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
     }
     let member = Member {
         target: id.0,
-        flags: before.map_or(0, |before| before.flags & member_flag::IN_POPULATION),
+        flags: before.map_or(0, |before| before.flags & member_flag::IN_ENTRIES),
         ..Member::default()
     };
     let key = pid.unsigned_abs().to_bytes();

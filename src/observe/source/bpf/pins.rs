@@ -33,7 +33,7 @@ use crate::{
 
 /// The version of the interface between the pinned programs and a shim: `bpf/record.h` and the
 /// maps. Two versions can be pinned at the same time, each in its own directory.
-pub const ABI: u32 = 7;
+pub const ABI: u32 = 8;
 
 /// The environment variable with the mount point of the bpffs to use, instead of the node's own.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
@@ -177,7 +177,6 @@ pub(super) struct Pins {
     pub(super) targets: MapHandle,
     pub(super) namespaces: MapHandle,
     pub(super) networks: MapHandle,
-    pub(super) listeners: MapHandle,
     pub(super) connections: MapHandle,
     pub(super) awaited: MapHandle,
     pub(super) members: MapHandle,
@@ -235,7 +234,6 @@ impl Pins {
             targets: map("targets")?,
             namespaces: map("namespaces")?,
             networks: map("networks")?,
-            listeners: map("listeners")?,
             connections: map("connections")?,
             awaited: map("awaited")?,
             members: map("members")?,

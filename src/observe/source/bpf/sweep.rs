@@ -52,6 +52,9 @@ pub struct Status {
     pub namespaces: usize,
     /// The number of processes of watched containers and trees.
     pub processes: usize,
+    /// How many entries of shared maps the watched targets could not have, because they had used up
+    /// their shares. Each is a loss of its target.
+    pub refused: u64,
 }
 
 /// The pinned link that keeps one program attached.
@@ -122,11 +125,6 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
             forget(&pins.networks, cookie.to_bytes(), &mut swept.namespaces);
         }
     }
-    for (cookie, id) in entries::<u64, u64>(&pins.listeners) {
-        if !is_watched(&id) {
-            let _ = pins.listeners.delete(&cookie.to_bytes());
-        }
-    }
     // The values of these two maps have different types, so only the keys are decoded.
     for map in [&pins.connections, &pins.awaited] {
         let ids = map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !is_watched(id));
@@ -195,9 +193,11 @@ pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
         entries::<u32, Owner>(&pins.owners).into_iter().partition(|(_, owner)| owner.is_alive());
     status.slots = alive.len();
     status.stale_slots = dead.len();
-    status.targets = pins.targets.keys().count();
+    let targets = entries::<u64, TargetValue>(&pins.targets);
+    status.targets = targets.len();
     status.namespaces = pins.namespaces.keys().count();
     status.processes = pins.members.keys().count();
+    status.refused = targets.iter().map(|(_, target)| u64::from(target.refused)).sum();
     Ok(status)
 }
 

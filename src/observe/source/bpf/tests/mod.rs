@@ -7,7 +7,7 @@ mod root;
 mod stage;
 
 /// The number of the ABI, and the hash of the header and the maps that belongs to it.
-const ABI_AND_HASH: (u32, &str) = (7, "4a9f1eb2c19e9e32");
+const ABI_AND_HASH: (u32, &str) = (8, "704302740cc7a8ab");
 
 /// Check that each structure of record.h has the same fields at the same offsets in Rust.
 #[test]
@@ -75,7 +75,10 @@ fn the_constants_are_those_of_the_header() {
         ("SLOTS", SLOTS),
         ("TARGETS", TARGETS),
         ("MEMBERS", MEMBERS),
-        ("IN_POPULATION", member_flag::IN_POPULATION),
+        ("LISTENERS", LISTENERS),
+        ("SHARED_MEMBERS", SHARED_MEMBERS),
+        ("SHARED_LISTENERS", SHARED_LISTENERS),
+        ("IN_ENTRIES", member_flag::IN_ENTRIES),
         ("IN_TARGET", member_flag::IN_TARGET),
         ("SPAWNS", member_flag::SPAWNS),
         ("BORN_MEMBER", member_flag::BORN_MEMBER),

@@ -9,6 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use libbpf_rs::MapHandle;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::{
@@ -36,6 +37,12 @@ impl Node {
 
     pub(super) fn bpffs(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// The map with the number of entries that the targets share.
+    pub(super) fn entries(&self) -> MapHandle {
+        let pin = self.bpffs().join(format!("lookout/v{}/entries", bpf::ABI));
+        MapHandle::from_pinned_path(pin).unwrap()
     }
 
     pub(super) fn source(&self, ring_bytes: u32) -> bpf::BpfSource {

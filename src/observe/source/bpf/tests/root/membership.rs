@@ -9,11 +9,11 @@ use std::{
     time::Duration,
 };
 
-use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
+use libbpf_rs::{MapCore as _, MapFlags};
 
 use super::{
     super::{
-        super::layout::{MEMBERS, Plain as _},
+        super::layout::{MEMBERS, Plain as _, SHARED_MEMBERS},
         stage::{Cgroup, Node, Received, run, spawn},
     },
     RING,
@@ -199,10 +199,9 @@ fn a_member_without_room_counts_as_a_loss() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
     let mut source = node.source(RING);
     source.watch(cgroup.id(), &cgroup.target()).unwrap();
-    let pin = node.bpffs().join(format!("lookout/v{}/population", bpf::ABI));
-    let population = MapHandle::from_pinned_path(pin).unwrap();
+    let entries = node.entries();
     let set = |number: u32| {
-        population.update(&0u32.to_bytes(), &number.to_bytes(), MapFlags::ANY).unwrap();
+        entries.update(&SHARED_MEMBERS.to_bytes(), &number.to_bytes(), MapFlags::ANY).unwrap();
     };
     set(MEMBERS);
     spawn(&mut cgroup.shell("/bin/true full; exit 0", &[])).wait().unwrap();
@@ -224,10 +223,8 @@ fn members_leave_at_their_exit() {
     spawn(&mut cgroup.shell(script, &[])).wait().unwrap();
     Received::of(&mut source, cgroup.id());
     assert_eq!(bpf::status(node.bpffs()).unwrap().processes, 0);
-    let pin = node.bpffs().join(format!("lookout/v{}/population", bpf::ABI));
-    let population = MapHandle::from_pinned_path(pin).unwrap();
-    let value = population.lookup(&0u32.to_bytes(), MapFlags::ANY).unwrap().unwrap();
-    assert_eq!(value, 0u32.to_bytes());
+    let value = node.entries().lookup(&SHARED_MEMBERS.to_bytes(), MapFlags::ANY).unwrap();
+    assert_eq!(value.unwrap(), 0u32.to_bytes());
 }
 
 /// The last argument and the provenance of each exec of /bin/true, without the start.

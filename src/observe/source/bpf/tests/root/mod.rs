@@ -29,6 +29,7 @@ use crate::{
 mod cost;
 mod membership;
 mod pins;
+mod sockets;
 
 /// Large enough for every test that does not lose records on purpose, in bytes.
 const RING: u32 = 256 * 1024;
