@@ -12,6 +12,7 @@ cfg_if::cfg_if! {
         pub mod idmap;
         pub mod pidfd;
         pub mod pipe;
+        pub mod priority;
         pub mod process;
         pub mod pty;
         pub mod socket;

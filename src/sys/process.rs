@@ -281,24 +281,3 @@ pub(crate) fn signal_thread<T>(thread: &std::thread::JoinHandle<T>, signal: i32)
     // SAFETY: the handle is not joined, so the thread's id is still its own.
     assert_eq!(unsafe { libc::pthread_kill(thread.as_pthread_t(), signal) }, 0);
 }
-
-/// Gives the calling thread precedence over all ordinary threads: the lowest real-time priority
-/// (`SCHED_RR` 1, not inherited by children), or a nice value of -10 if the kernel refuses that
-/// priority. It is meant for a thread that works briefly and often, and that loses data if it does
-/// not read in time. Errors are ignored.
-pub fn raise_thread_priority() {
-    const NICE: i32 = -10;
-    let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: sched_setscheduler reads one struct that outlives the call; 0 is the calling thread.
-    let refused = unsafe {
-        libc::sched_setscheduler(
-            0,
-            libc::SCHED_RR | libc::SCHED_RESET_ON_FORK,
-            &raw const parameters,
-        )
-    };
-    if refused != 0 {
-        // SAFETY: setpriority takes numbers; 0 is the calling thread.
-        let _ = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
-    }
-}

@@ -1,16 +1,21 @@
 //! The processes that hold an output open.
 
-use std::{
-    fs,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _},
-};
+use std::{collections::HashSet, fs, path::Path, time::Instant};
+
+use nix::libc;
 
 use super::{super::read::read, identify};
-use crate::model::{FileId, ProcessKey};
+use crate::{
+    model::{FileId, ProcessKey},
+    sys::file::{Attributes, attributes},
+};
 
-/// How many descriptors one call reads, of all processes together. Processes that hold the output
-/// by a further descriptor are not found.
-const DESCRIPTORS_LIMIT: usize = 65_536;
+/// How many descriptors one search reads, of all processes together. Processes that hold a file by
+/// a further descriptor are not found.
+const DESCRIPTORS_LIMIT: usize = 262_144;
+
+/// How many descriptors are read between two looks at the clock: some 50 µs.
+const DESCRIPTORS_AT_ONCE: usize = 32;
 
 /// The files that are a process's stdout and stderr now. `None` for a descriptor that is closed,
 /// for a process that has already released its files, and for a file on disk or `/dev/null`,
@@ -20,67 +25,129 @@ pub fn outputs(pid: i32) -> [Option<FileId>; 2] {
     [1, 2].map(|number| waitable(&format!("/proc/{pid}/fd/{number}")))
 }
 
-/// The processes of `among` that are alive and hold one of `outputs` open, in the order of `among`.
+/// A search for the processes that hold one of several files open.
 ///
 /// Every descriptor is compared by device and inode, because a copy under another number holds the
-/// output too. The file system is asked (stat(2)) only if the inode number matches, so that this
-/// function does not block on an unrelated file system that hangs.
-#[must_use]
-pub fn holders(outputs: [Option<FileId>; 2], among: &[ProcessKey]) -> Vec<ProcessKey> {
-    let mut left = DESCRIPTORS_LIMIT;
-    if outputs.iter().all(Option::is_none) {
-        return Vec::new();
-    }
-    // The identity is checked after the descriptors were read, because the pid may have been reused
-    // before.
-    among
-        .iter()
-        .copied()
-        .filter(|key| holds(*key, outputs, &mut left) && identify(key.pid) == Some(*key))
-        .collect()
+/// file too. A process may have very many, so the search can be interrupted: one that reads for as
+/// long as it takes would let a container occupy the thread.
+#[derive(Debug)]
+pub struct HolderSearch {
+    files: HashSet<FileId>,
+    /// The processes that have not been examined.
+    left: Vec<ProcessKey>,
+    current: Option<Current>,
+    descriptors_left: usize,
+    held: Vec<(ProcessKey, FileId)>,
 }
 
-fn holds(key: ProcessKey, outputs: [Option<FileId>; 2], left: &mut usize) -> bool {
-    // For a dead process the directory is empty, and for a reaped one it does not exist.
-    let Ok(directory) = fs::read_dir(format!("/proc/{}/fd", key.pid)) else { return false };
-    for entry in directory.flatten() {
-        if *left == 0 {
-            return false;
-        }
-        *left -= 1;
-        let name = entry.file_name();
-        let Some(number) = name.to_str() else { continue };
-        if !may_be(key.pid, number, outputs) {
-            continue;
-        }
-        let file = waitable(&format!("/proc/{}/fd/{number}", key.pid));
-        if file.is_some() && outputs.contains(&file) {
-            return true;
-        }
-    }
-    false
+/// The process that is being examined.
+#[derive(Debug)]
+struct Current {
+    key: ProcessKey,
+    descriptors: fs::ReadDir,
+    held: HashSet<FileId>,
 }
 
-/// Whether a descriptor may be one of the outputs. Compares its inode number, the line `ino:` of
-/// its fdinfo (Linux 5.14), which the kernel reports without a call of the file system. `true` if
-/// there is no such line.
-fn may_be(pid: i32, number: &str, outputs: [Option<FileId>; 2]) -> bool {
+impl HolderSearch {
+    /// A search for the processes of `among` that hold one of `files`.
+    #[must_use]
+    pub fn new(files: HashSet<FileId>, among: Vec<ProcessKey>) -> Self {
+        let (left, current, held) = (among, None, Vec::new());
+        Self { files, left, current, descriptors_left: DESCRIPTORS_LIMIT, held }
+    }
+
+    /// Reads descriptors until `until`, but some in any case. Returns whether the search is
+    /// complete.
+    pub fn advance(&mut self, until: Instant) -> bool {
+        loop {
+            if self.current.is_none() && !self.next_process() {
+                return true;
+            }
+            self.read_descriptors();
+            if Instant::now() >= until {
+                return false;
+            }
+        }
+    }
+
+    /// What the search has found: each living process with each of the files that it holds.
+    #[must_use]
+    pub fn held(self) -> Vec<(ProcessKey, FileId)> {
+        self.held
+    }
+
+    /// Begins with the next process; `false` if there is none.
+    fn next_process(&mut self) -> bool {
+        while let Some(key) = self.left.pop().filter(|_| self.descriptors_left > 0) {
+            // For a dead process the directory is empty, and for a reaped one it does not exist.
+            if let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", key.pid)) {
+                self.current = Some(Current { key, descriptors, held: HashSet::new() });
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Reads some descriptors of the current process.
+    fn read_descriptors(&mut self) {
+        let Some(current) = &mut self.current else { return };
+        for _ in 0..DESCRIPTORS_AT_ONCE.min(self.descriptors_left) {
+            let Some(Ok(entry)) = current.descriptors.next() else {
+                self.descriptors_left = self.descriptors_left.saturating_sub(1);
+                return self.end_process();
+            };
+            self.descriptors_left -= 1;
+            if let Some(file) = held_file(current.key.pid, &entry, &self.files) {
+                current.held.insert(file);
+            }
+        }
+        if self.descriptors_left == 0 {
+            self.end_process();
+        }
+    }
+
+    fn end_process(&mut self) {
+        // The identity is checked after the descriptors were read, because the pid may have been
+        // reused before.
+        if let Some(Current { key, held, .. }) = self.current.take()
+            && !held.is_empty()
+            && identify(key.pid) == Some(key)
+        {
+            self.held.extend(held.into_iter().map(|file| (key, file)));
+        }
+    }
+}
+
+/// The one of `files` that a descriptor is.
+fn held_file(pid: i32, entry: &fs::DirEntry, files: &HashSet<FileId>) -> Option<FileId> {
+    let name = entry.file_name();
+    let number = name.to_str()?;
+    if !may_be(pid, number, files) {
+        return None;
+    }
+    waitable(&format!("/proc/{pid}/fd/{number}")).filter(|file| files.contains(file))
+}
+
+/// Whether a descriptor may be one of the files. Compares its inode number, the line `ino:` of its
+/// fdinfo (Linux 5.14), which the kernel reports without a call of the file system. `true` if there
+/// is no such line.
+fn may_be(pid: i32, number: &str, files: &HashSet<FileId>) -> bool {
     let Ok(text) = read(&format!("/proc/{pid}/fdinfo/{number}"), 512) else { return false };
     let inode = text.split(|byte| *byte == b'\n').find_map(|line| {
         str::from_utf8(line.strip_prefix(b"ino:")?).ok()?.trim().parse::<u64>().ok()
     });
-    inode.is_none_or(|inode| outputs.iter().flatten().any(|output| output.inode == inode))
+    inode.is_none_or(|inode| files.iter().any(|file| file.inode == inode))
 }
 
 /// The identity of an open file. `None` for kinds of files at which no reader waits for the end.
+/// Asks no server of a file system, because a container can have one that does not answer.
 fn waitable(descriptor: &str) -> Option<FileId> {
     /// The first and the last major number of pseudo-terminals
     /// (Documentation/admin-guide/devices.txt).
-    const TERMINALS: std::ops::RangeInclusive<u64> = 136..=143;
-    let file = fs::metadata(descriptor).ok()?;
-    let kind = file.file_type();
-    let is_terminal =
-        kind.is_char_device() && TERMINALS.contains(&nix::sys::stat::major(file.rdev()));
-    (kind.is_fifo() || kind.is_socket() || is_terminal)
-        .then(|| FileId { device: file.dev(), inode: file.ino() })
+    const TERMINALS: std::ops::RangeInclusive<u32> = 136..=143;
+    let Attributes { kind, device_major, device, inode, .. } =
+        attributes(Path::new(descriptor)).ok()?;
+    let is_terminal = kind == libc::S_IFCHR && TERMINALS.contains(&device_major);
+    (kind == libc::S_IFIFO || kind == libc::S_IFSOCK || is_terminal)
+        .then_some(FileId { device, inode })
 }

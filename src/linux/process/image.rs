@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use super::{super::read::link, lineage_of, stat::Stat, status::Status};
 use crate::{
     model::{Args, Grade, Image, Lineage, ProcessKey, Unknown},
-    sys::file::has_no_link,
+    sys::file::attributes,
 };
 
 /// The most bytes of arguments that are kept: the same limit as in the eBPF programs.
@@ -88,7 +88,9 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     let exe = format!("/proc/{pid}/exe");
     let executable = known(link(&exe), &mut unknown);
     let (executable, executable_deleted) = match executable {
-        Some(path) => without_deleted_mark(path, || has_no_link(Path::new(&exe)).unwrap_or(true)),
+        Some(path) => without_deleted_mark(path, || {
+            attributes(Path::new(&exe)).map_or(true, |file| file.links == 0)
+        }),
         None => (None, false),
     };
     let directory = known(link(&format!("/proc/{pid}/cwd")), &mut unknown);

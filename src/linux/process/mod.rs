@@ -21,7 +21,7 @@ mod tree;
 #[cfg(feature = "cli")]
 mod usage;
 
-pub use holders::{holders, outputs};
+pub use holders::{HolderSearch, outputs};
 pub(crate) use identity::lineage_of;
 pub use identity::{
     identify, lineage, mount_namespace, pid_namespace, start_ticks, start_ticks_at, user,

@@ -1,9 +1,13 @@
-use std::process::{self, Command, Stdio};
+use std::{
+    collections::HashSet,
+    process::{self, Command, Stdio},
+    time::Instant,
+};
 
 use super::*;
 use crate::{
     linux::testing::{Killed, spawn, until},
-    model::{Grade, ProcessKey, Unknown},
+    model::{FileId, Grade, ProcessKey, Unknown},
 };
 
 /// Whether the child has executed the shell. In the middle of an exec the name is set already and
@@ -155,6 +159,15 @@ fn a_query_is_answered_once_and_only_after_the_reaping() {
     );
 }
 
+/// The processes of `among` that hold one of `outputs`.
+fn holders(outputs: [Option<FileId>; 2], among: &[ProcessKey]) -> Vec<ProcessKey> {
+    let mut search = HolderSearch::new(outputs.into_iter().flatten().collect(), among.to_vec());
+    // Interrupted as often as possible.
+    while !search.advance(Instant::now()) {}
+    let held: HashSet<ProcessKey> = search.held().into_iter().map(|(key, _)| key).collect();
+    among.iter().copied().filter(|key| held.contains(key)).collect()
+}
+
 /// Check that the process that holds a dead shell's output is found, and that there is no holder
 /// after its end.
 #[test]
@@ -218,4 +231,35 @@ fn a_tree_keeps_descendants_whose_parents_have_ended() {
     until("the leaf is gone", || {
         identify(leaf) != Some(leaf_key) || Stat::of(leaf).is_some_and(|it| it.is_dead())
     });
+}
+
+/// Check that a file system whose server does not answer holds up no search: here a fifo, which a
+/// process opens without its server.
+#[test]
+fn a_server_that_hangs_does_not_hold_up_a_search() {
+    use std::os::fd::AsRawFd as _;
+
+    use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+    let fuse = std::fs::File::options().read(true).write(true).open("/dev/fuse").unwrap();
+    let fifo = tempfile::NamedTempFile::new().unwrap();
+    let options = format!("fd={},rootmode=10666,user_id=0,group_id=0", fuse.as_raw_fd());
+    mount(Some("none"), fifo.path(), Some("fuse"), MsFlags::empty(), Some(options.as_str()))
+        .unwrap();
+    let output = std::fs::File::options().read(true).write(true).open(fifo.path()).unwrap();
+    let held = Killed(spawn(Command::new("sleep").arg("1000").stdout(output)));
+    let key = held.key();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let search = std::thread::spawn(move || {
+        let outputs = outputs(key.pid);
+        sender.send((outputs, holders(outputs, &[key]))).unwrap();
+    });
+    let found = receiver.recv_timeout(std::time::Duration::from_secs(10));
+    // Ends the connection, so that nothing waits for it any longer.
+    drop(fuse);
+    umount2(fifo.path(), MntFlags::MNT_DETACH).unwrap();
+    search.join().unwrap();
+    let (outputs, holders) = found.expect("the search asks no server");
+    assert!(outputs[0].is_some(), "a fifo has a reader");
+    assert_eq!(holders, [key]);
 }

@@ -9,9 +9,11 @@
 //! thread, which calls [`wait`](Pipeline::wait), then [`read`](Pipeline::read) and
 //! [`track`](Pipeline::track) until they find nothing more.
 
+mod holders;
 mod idle;
 mod inbox;
 mod ports;
+mod scans;
 mod waiting_sockets;
 
 pub(in crate::observe) use inbox::Inbox;
@@ -26,16 +28,18 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use self::holders::HolderSearches;
+
 use crate::{
     clock::monotonic_ns,
-    model::{Backend, Body, Gap, Grade, Image, Process, ProcessKey, Stage, chain},
+    model::{Backend, Body, Gap, Grade, Image, Process, Stage},
     observe::{
         record::{Record, TargetId, What},
         redact::Redactor,
-        source::{KernelCounts, Source, SourceError, Target, scan::scan},
+        source::{KernelCounts, Source, SourceError, Target},
         track::{Effect, Emission, Tracker, ports::Ports},
     },
-    platform::{cgroup, process},
+    platform::{RaisedPriority, cgroup, process},
 };
 
 /// The number of records of one batch. It is small, so that the memory of their events is freed
@@ -46,7 +50,7 @@ const TURN: usize = 64;
 pub(in crate::observe) const HELD_AFTER: Duration = Duration::from_secs(10);
 
 /// The least time between two scans of one target, however many losses require one. A scan costs
-/// milliseconds, and this thread has a raised priority.
+/// milliseconds.
 const MIN_SCAN_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Observes the targets of one shim or one library object by one source.
@@ -55,6 +59,7 @@ pub(in crate::observe) struct Pipeline {
     pub(in crate::observe) tracker: Tracker,
     ports: Ports,
     reaped: process::Reaped,
+    holders: HolderSearches,
     targets: BTreeMap<TargetId, Watched>,
     /// Records that were read and not yet tracked. The vector is kept for its capacity.
     records: Vec<Record>,
@@ -63,6 +68,8 @@ pub(in crate::observe) struct Pipeline {
     /// The events that the caller has not taken yet, in order.
     emissions: Vec<Emission>,
     held_reported_at: Instant,
+    /// The priority of the thread; `None` if it is that of any other thread.
+    priority: Option<RaisedPriority>,
 }
 
 /// How often the calls of the runtime are checked for one that lasts for too long, while records
@@ -100,12 +107,20 @@ impl Pipeline {
             source,
             ports: Ports::default(),
             reaped: process::Reaped::new()?,
+            holders: HolderSearches::new(),
             targets: BTreeMap::new(),
             records: Vec::with_capacity(TURN),
             waiting_sockets: Vec::new(),
             emissions: Vec::new(),
             held_reported_at: Instant::now(),
+            priority: None,
         })
+    }
+
+    /// Gives the calling thread, which is to use this pipeline, a raised priority: for reading the
+    /// source in time, and only as long as the containers do not make it work much.
+    pub(in crate::observe) fn raise_priority(&mut self) {
+        self.priority = Some(RaisedPriority::new());
     }
 
     pub(in crate::observe) fn backend(&self) -> Backend {
@@ -206,6 +221,7 @@ impl Pipeline {
         }
         self.record_waiting_sockets(Some(id));
         self.end_ports(id);
+        self.holders.forget(id);
         let counts = counts.map(|KernelCounts { seen, lost }| (seen, lost));
         self.tracker.end(id, counts, monotonic_ns());
         self.run_effects();
@@ -258,6 +274,9 @@ impl Pipeline {
         }
         self.records = records;
         self.run_effects();
+        if let Some(priority) = &mut self.priority {
+            priority.adjust();
+        }
         busy
     }
 
@@ -297,7 +316,8 @@ impl Pipeline {
         let is_pending = |watched: &Watched| watched.scan_pending || watched.is_dump_pending();
         let scan = self.targets.values().any(is_pending).then_some(MIN_SCAN_INTERVAL);
         let overdue = self.tracker.has_waiting_records().then_some(WAITING_CHECK_INTERVAL);
-        [held, scan, overdue, self.reaped.again_after()].into_iter().flatten().min()
+        let again = [self.reaped.again_after(), self.holders.due_after()];
+        [held, scan, overdue].into_iter().chain(again).flatten().min()
     }
 
     /// Calls the tracker with a fact that is not a record, such as a reaped exit, and runs the
@@ -366,7 +386,7 @@ impl Pipeline {
     fn run_effects(&mut self) {
         self.record_waiting_sockets(None);
         let mut effects = self.tracker.take_effects();
-        while !effects.is_empty() {
+        while !effects.is_empty() || self.search_holders() {
             for effect in effects {
                 match effect {
                     Effect::Emit(emission) => self.emissions.push(emission),
@@ -376,89 +396,13 @@ impl Pipeline {
                         let _ = self.reaped.ask(key);
                     }
                     Effect::QueryHolders { target, key, outputs, among } => {
-                        let holders = process::holders(outputs, &among);
-                        self.tracker.set_holders(target, key, &holders, monotonic_ns());
+                        self.holders.ask(target, key, outputs, among);
                     }
                     Effect::Scan { target } => self.scan_or_defer(target),
                 }
             }
             effects = self.tracker.take_effects();
         }
-    }
-}
-
-impl Pipeline {
-    /// Scans a target now, or marks it for [`run_due_scans`](Self::run_due_scans).
-    fn scan_or_defer(&mut self, id: TargetId) {
-        let Some(watched) = self.targets.get_mut(&id) else { return };
-        watched.scan_pending = true;
-        if watched.may_scan() {
-            self.scan_target(id);
-        }
-    }
-
-    /// Runs the scans and socket dumps that were deferred and are due now.
-    pub(in crate::observe) fn run_due_scans(&mut self) {
-        let due = |watched: &Watched| watched.scan_pending && watched.may_scan();
-        let due: Vec<TargetId> =
-            self.targets.iter().filter(|(_, watched)| due(watched)).map(|(id, _)| *id).collect();
-        for id in due {
-            self.scan_target(id);
-            self.run_effects();
-        }
-        self.run_due_dumps();
-    }
-
-    /// Scans a target for its living processes and sockets, and compares both with the known
-    /// processes and sockets.
-    fn scan_target(&mut self, id: TargetId) {
-        let Some(watched) = self.targets.get_mut(&id) else { return };
-        watched.last_scan = Some(Instant::now());
-        watched.scan_pending = false;
-        let dump = self.dump(id);
-        // With the keys of the known processes, the scan also finds processes outside of the
-        // cgroup, and processes of a tree that have lost their parents.
-        let watched = &self.targets[&id];
-        let known: Vec<ProcessKey> =
-            self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
-        let mut records = match scan(id, &watched.target, &known) {
-            Ok(records) => records,
-            Err(error) => {
-                tracing::warn!(
-                    target = id.0,
-                    error = chain(&error),
-                    "failed to scan the processes of a target"
-                );
-                Vec::new()
-            }
-        };
-        // A process of another container stays with it, also in the cgroup of this one.
-        let is_of_another = |record: &Record| match record {
-            Record::Process { key, .. } => self.source.owner(*key).is_some_and(|owner| owner != id),
-            _ => false,
-        };
-        records.retain(|record| !is_of_another(record));
-        // The records are tracked before the scan: an exit that the source still has carries a
-        // status, and an absence does not. But the scan began before them: a process that was
-        // forked meanwhile is not missing from it.
-        let drained = self.read_all();
-        let mut records = records.into_iter();
-        for record in records.next().into_iter().chain(drained).chain(records) {
-            self.record(record);
-        }
-        self.compare_dump(id, dump);
-    }
-
-    /// All records that the source has at this moment; none if it has ended.
-    fn read_all(&mut self) -> Vec<Record> {
-        // A ring holds fewer records. The bound ends the loop if records arrive as fast as they are
-        // read.
-        const LIMIT: usize = 1 << 16;
-        let mut records = Vec::new();
-        while records.len() < LIMIT
-            && self.source.read(TURN, &mut |record| records.push(record)).unwrap_or(false)
-        {}
-        records
     }
 }
 

@@ -17,6 +17,24 @@ use crate::clock;
 /// Whether shims can run on this system.
 pub const HAS_SHIMS: bool = false;
 
+/// The raised priority of a thread, which is that of any other thread on this system.
+#[derive(Debug, Default)]
+pub struct RaisedPriority;
+
+impl RaisedPriority {
+    /// Changes nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self
+    }
+
+    /// Changes nothing.
+    pub fn adjust(&mut self) {}
+
+    /// Changes nothing.
+    pub fn lower(&mut self) {}
+}
+
 /// Nanoseconds of `CLOCK_MONOTONIC`, which need not start at boot.
 #[must_use]
 pub fn boottime_ns() -> u64 {

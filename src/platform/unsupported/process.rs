@@ -1,10 +1,10 @@
 //! Processes, which cannot be read on this system: only those that a source reports are known.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     os::fd::{AsFd as _, BorrowedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{Waker, unsupported};
@@ -77,10 +77,27 @@ pub fn image(_pid: i32, _key: ProcessKey) -> (Image, Grade) {
     (Image { unknown: Some(Unknown::NotSeen), ..Image::default() }, Grade::Partial)
 }
 
-/// The processes that hold an output open. Always empty.
-#[must_use]
-pub fn holders(_outputs: [Option<FileId>; 2], _among: &[ProcessKey]) -> Vec<ProcessKey> {
-    Vec::new()
+/// A search for the processes that hold a file open, which finds none.
+#[derive(Debug)]
+pub struct HolderSearch;
+
+impl HolderSearch {
+    /// A search that is complete.
+    #[must_use]
+    pub fn new(_files: HashSet<FileId>, _among: Vec<ProcessKey>) -> Self {
+        Self
+    }
+
+    /// Returns that the search is complete.
+    pub fn advance(&mut self, _until: Instant) -> bool {
+        true
+    }
+
+    /// Nothing.
+    #[must_use]
+    pub fn held(self) -> Vec<(ProcessKey, FileId)> {
+        Vec::new()
+    }
 }
 
 /// The processes that hold each socket. Always empty.

@@ -8,6 +8,7 @@ mod cursor;
 mod done;
 mod first;
 mod flood;
+mod isolation;
 mod loss;
 mod off;
 pub(super) mod sources;

@@ -70,13 +70,13 @@ pub(super) fn start(shared: Arc<Shared>) -> std::io::Result<()> {
 }
 
 fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
-    crate::sys::process::raise_thread_priority();
     let source = sources::open(shared)?;
     let shim = i32::try_from(std::process::id()).unwrap_or_default();
-    let pipeline = Pipeline::new(source, shim).map_err(|source| SourceError::Kernel {
+    let mut pipeline = Pipeline::new(source, shim).map_err(|source| SourceError::Kernel {
         action: "make the observer's epoll instance",
         source,
     })?;
+    pipeline.raise_priority();
     let mut observer = Actor {
         shared: shared.clone(),
         pipeline,

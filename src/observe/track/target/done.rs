@@ -8,7 +8,7 @@
 //!                                     └───────────────┘ when the last of them exits
 //! ```
 
-use std::{mem, sync::Arc};
+use std::{collections::HashSet, mem, sync::Arc};
 
 use super::Target;
 use crate::{
@@ -118,6 +118,7 @@ impl Target {
         let Some(death) = &self.tree.node(index).death else { return };
         let Holding::Queried(births) = death.holding else { return };
         let below = self.tree.descendants(index);
+        let holders: HashSet<ProcessKey> = holders.iter().copied().collect();
         let by: Vec<Index> = below
             .iter()
             .copied()

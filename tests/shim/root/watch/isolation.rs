@@ -1,0 +1,76 @@
+//! What a container can cost the node and the other containers.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use crate::harness::{
+    containerd::{Containerd, Version},
+    tools::tool,
+};
+
+/// The pid of a shim's observer thread.
+fn observer_of(shim: u64) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{shim}/task")).expect("the shim runs");
+    let mut names = tasks.flatten().map(|task| task.file_name());
+    let name = |task: &std::ffi::OsString| {
+        fs::read_to_string(format!("/proc/{shim}/task/{}/comm", task.display())).unwrap_or_default()
+    };
+    let found = names.find(|task| name(task).trim() == "observe").expect("an observer");
+    found.to_str().expect("a number").parse().expect("a number")
+}
+
+/// The CPU time of a thread in clock ticks, and whether its scheduling class is a real-time one.
+fn use_of(shim: u64, thread: u64) -> (u64, bool) {
+    let stat = fs::read_to_string(format!("/proc/{shim}/task/{thread}/stat")).expect("it runs");
+    // After the name, which ends with the last bracket: state is field 3, utime 14, stime 15,
+    // policy 41 (proc_pid_stat(5)).
+    let fields: Vec<&str> = stat[stat.rfind(')').expect("a name") + 2..].split(' ').collect();
+    let field = |number: usize| fields[number - 3].parse::<u64>().expect("a number");
+    (field(14) + field(15), field(41) != 0)
+}
+
+/// Check that the observer uses little of a CPU at raised priority, whatever a container makes it
+/// search: 100 exits, each of a process with 700 descendants that have 100 descriptors each.
+#[test]
+fn a_container_with_many_descriptors_does_not_take_the_processor() {
+    let containerd = Containerd::start(Version::V1_7);
+    let subscriber = containerd.subscribe();
+    let hoard = tool("storm/bin/hoard").display().to_string();
+    let mount = format!("type=bind,src={hoard},dst=/hoard,options=rbind:ro");
+    containerd.detached("c", &["--mount", &mount], &["/hoard", "100", "700", "100"]);
+    let shim = subscriber.wait_run(&["/hoard", "100", "700", "100"]);
+    let shim = shim.number("/process/parent_pid").expect("the shim is init's parent");
+    let observer = observer_of(shim);
+    let exits = || subscriber.count(|event| event.kind() == "process.exit");
+    let (began, mut samples) = (Instant::now(), vec![]);
+    while exits() < 100 || samples.len() < 200 {
+        assert!(began.elapsed() < Duration::from_secs(60), "{} exits", exits());
+        samples.push((Instant::now(), use_of(shim, observer)));
+        thread::sleep(Duration::from_millis(20));
+    }
+    // The ticks between two samples count if the priority was raised at either.
+    let raised = |pair: &[(Instant, (u64, bool))]| match (pair[0].1, pair[1].1) {
+        ((_, false), (_, false)) => 0,
+        ((before, _), (after, _)) => after - before,
+    };
+    let most = (0..samples.len())
+        .map(|first| {
+            let until = samples[first].0 + Duration::from_secs(1);
+            let second = samples[first..].iter().take_while(|(at, _)| *at <= until).count();
+            samples[first..first + second].windows(2).map(raised).sum::<u64>()
+        })
+        .max();
+    // A hundred ticks are a second.
+    assert!(most.is_some_and(|most| most <= 20), "{most:?} ticks of a second at raised priority");
+    // The output of each is held by its descendants, and the search has found them.
+    let done = subscriber.count(|event| event.kind() == "process.done");
+    assert_eq!(done, 0, "a process is done although its descendants hold its output");
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
+    let close = subscriber.wait_close("c");
+    assert_eq!(close.number("/lost"), Some(0), "{close:?}");
+    drop(subscriber);
+    containerd.assert_nothing_left();
+}
