@@ -33,11 +33,29 @@ pub enum Key {
     LastSeenInterval,
     /// The keys that options and annotations cannot change.
     Locked,
+    /// The keys that annotations may set although they change how a container is watched.
+    Allow,
+}
+
+/// What an annotation of a container may do with a key.
+///
+/// The author of a pod is not trusted: he must not decide how his containers are watched, what the
+/// shim costs the node, or at which path the shim, which is root, opens a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnnotationUse {
+    /// Set it.
+    Free,
+    /// Set it, if the host's key `allow` names the key.
+    IfAllowed,
+    /// Add to the host's value: a few entries, and more if `allow` names the key.
+    Adds,
+    /// Nothing.
+    Never,
 }
 
 impl Key {
     /// All keys, in the order of every listing.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Observe,
         Self::Source,
         Self::Bus,
@@ -51,6 +69,7 @@ impl Key {
         Self::LivenessInterval,
         Self::LastSeenInterval,
         Self::Locked,
+        Self::Allow,
     ];
 
     /// The key's name in a file.
@@ -70,6 +89,7 @@ impl Key {
             Self::LivenessInterval => "liveness_interval",
             Self::LastSeenInterval => "last_seen_interval",
             Self::Locked => "locked",
+            Self::Allow => "allow",
         }
     }
 
@@ -103,34 +123,38 @@ impl Key {
                 "a duration from 100ms to 24h, such as 15s"
             }
             Self::Locked => "names of keys",
+            Self::Allow => {
+                "names of keys that an annotation can set, each alone or after a containerd \
+                 namespace and a slash"
+            }
         }
     }
 
-    /// Whether only the host's configuration can set the key. This is true for `locked`: otherwise
-    /// a container could unlock keys for itself.
+    /// Whether only the host's configuration can set the key. This is true for the keys that decide
+    /// about others: otherwise a container could free keys for itself.
     #[must_use]
     pub fn is_host_only(self) -> bool {
-        matches!(self, Self::Locked)
+        matches!(self, Self::Locked | Self::Allow)
     }
 
-    /// Whether an annotation can set the key. The author of a pod is not trusted: the shim, which
-    /// is root on the node, must not open a socket at a path that an annotation chooses.
+    /// What an annotation may do with the key.
     #[must_use]
-    pub fn allows_annotation(self) -> bool {
+    pub fn annotation(self) -> AnnotationUse {
         match self {
+            Self::IdleAfter => AnnotationUse::Free,
+            Self::Redact => AnnotationUse::Adds,
             Self::Observe
             | Self::Source
             | Self::Bus
             | Self::RingSize
             | Self::ArgvMax
-            | Self::Redact
-            | Self::JournalMax
-            | Self::IdleAfter => true,
+            | Self::JournalMax => AnnotationUse::IfAllowed,
             Self::ProbeSocket
             | Self::MetricsAddress
             | Self::LivenessInterval
             | Self::LastSeenInterval
-            | Self::Locked => false,
+            | Self::Locked
+            | Self::Allow => AnnotationUse::Never,
         }
     }
 }

@@ -25,8 +25,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use key::Key;
-pub use settings::{BusEvents, Settings, SourceChoice};
+pub use key::{AnnotationUse, Key};
+use settings::{ANNOTATION_PATTERNS_MAX, Invalid, PATTERNS_MAX};
+pub use settings::{Allowed, BusEvents, Settings, SourceChoice};
 pub use value::duration;
 
 /// The file of the host's configuration, unless `LOOKOUT_CONFIG` names another file.
@@ -121,6 +122,9 @@ pub enum Invalidity {
     /// The host's configuration has locked the key.
     #[error("locked by the host's configuration")]
     Locked,
+    /// The host's configuration does not allow containers to set the key.
+    #[error("an annotation can set it only if the host's key `allow` has it")]
+    NotAllowed,
     /// A container cannot set the key.
     #[error("only the host's configuration can set it")]
     HostOnly,
@@ -188,19 +192,21 @@ impl Config {
         Ok(config)
     }
 
-    /// The settings of a container. The runtime options override the settings of the host, and the
-    /// container's annotations override both. An invalid setting is ignored and reported as a
-    /// warning. Patterns of `redact` are added to the patterns of the host.
+    /// The settings of a container in a containerd namespace. The runtime options override the
+    /// settings of the host, and the container's annotations override both, as far as
+    /// [`Key::annotation`] and the key `allow` let them. An invalid setting is ignored and reported
+    /// as a warning. Patterns of `redact` are added to the patterns of the host.
     #[must_use]
     pub fn for_container(
         &self,
+        namespace: &str,
         options: &[(String, String)],
         annotations: &HashMap<String, String>,
     ) -> (Settings, Vec<Warning>) {
         let mut container = self.clone();
         let mut warnings = Vec::new();
         for (name, text) in options {
-            if let Err(reason) = container.set(name, text, Origin::Option) {
+            if let Err(reason) = container.set_for_container(name, text, Origin::Option, "") {
                 warnings.push(Warning { key: name.clone(), reason });
             }
         }
@@ -211,7 +217,8 @@ impl Config {
         // The map has no fixed order, but the warnings must always be in the same order.
         annotations.sort_unstable();
         for (name, key, text) in annotations {
-            if let Err(reason) = container.set(key, text, Origin::Annotation) {
+            let set = container.set_for_container(key, text, Origin::Annotation, namespace);
+            if let Err(reason) = set {
                 warnings.push(Warning { key: name.clone(), reason });
             }
         }
@@ -230,23 +237,53 @@ impl Config {
         self.origins.get(&key).unwrap_or(&Origin::Default)
     }
 
+    /// Sets a key of the host.
     fn set(&mut self, name: &str, text: &str, origin: Origin) -> Result<(), Invalidity> {
         let key = Key::from_name(name).ok_or(Invalidity::Unknown)?;
-        let is_trusted = match origin {
-            Origin::Default | Origin::File(_) | Origin::Environment(_) => true,
-            Origin::Option if key.is_host_only() => return Err(Invalidity::HostOnly),
-            Origin::Annotation if !key.allows_annotation() => return Err(Invalidity::HostOnly),
-            Origin::Option | Origin::Annotation => false,
-        };
-        if !is_trusted && self.settings.locked.contains(&key) {
+        let set = self.settings.set(key, text);
+        self.note(key, text, origin, set)
+    }
+
+    /// Sets a key of a container. `namespace` is the containerd namespace of the container, by which
+    /// its annotations may be allowed.
+    fn set_for_container(
+        &mut self,
+        name: &str,
+        text: &str,
+        origin: Origin,
+        namespace: &str,
+    ) -> Result<(), Invalidity> {
+        let key = Key::from_name(name).ok_or(Invalidity::Unknown)?;
+        let is_annotation = origin == Origin::Annotation;
+        let may = if is_annotation { key.annotation() } else { AnnotationUse::Free };
+        if key.is_host_only() || may == AnnotationUse::Never {
+            return Err(Invalidity::HostOnly);
+        }
+        if self.settings.locked.contains(&key) {
             return Err(Invalidity::Locked);
         }
+        let is_allowed = !is_annotation || self.settings.allows(key, namespace);
+        if may == AnnotationUse::IfAllowed && !is_allowed {
+            return Err(Invalidity::NotAllowed);
+        }
         // A container must not be able to remove the host's patterns.
-        let set = if key == Key::Redact && !is_trusted {
-            self.settings.add_patterns(text)
+        let set = if key == Key::Redact {
+            let most = if is_allowed { PATTERNS_MAX } else { ANNOTATION_PATTERNS_MAX };
+            self.settings.add_patterns(text, most)
         } else {
             self.settings.set(key, text)
         };
+        self.note(key, text, origin, set)
+    }
+
+    /// Notes the origin of a key that was set.
+    fn note(
+        &mut self,
+        key: Key,
+        text: &str,
+        origin: Origin,
+        set: Result<(), Invalid>,
+    ) -> Result<(), Invalidity> {
         set.map_err(|_| Invalidity::Value { value: text.to_owned(), expected: key.expected() })?;
         self.origins.insert(key, origin);
         Ok(())

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use super::{key::Key, value};
+use super::{
+    key::{AnnotationUse, Key},
+    value,
+};
 
 /// The settings of one container or of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +40,17 @@ pub struct Settings {
     pub last_seen_interval: Duration,
     /// The keys that options and annotations cannot change, sorted.
     pub locked: Vec<Key>,
+    /// The keys that annotations may set, sorted.
+    pub allow: Vec<Allowed>,
+}
+
+/// A key that annotations may set.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Allowed {
+    /// The containerd namespace of the containers that may set it; `None` for all.
+    pub namespace: Option<String>,
+    /// The key.
+    pub key: Key,
 }
 
 /// The configured source of records.
@@ -108,6 +122,7 @@ impl Default for Settings {
             liveness_interval: Duration::from_secs(15),
             last_seen_interval: Duration::from_secs(60),
             locked: Vec::new(),
+            allow: Vec::new(),
         }
     }
 }
@@ -115,7 +130,9 @@ impl Default for Settings {
 /// The longest path of a unix socket, without its terminating zero (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
 /// The most patterns. The number is bounded because each pattern is matched against each argument.
-const PATTERNS_MAX: usize = 64;
+pub(super) const PATTERNS_MAX: usize = 64;
+/// The most patterns that an annotation adds without being allowed more.
+pub(super) const ANNOTATION_PATTERNS_MAX: usize = 16;
 /// The longest pattern in bytes.
 const PATTERN_BYTES_MAX: usize = 512;
 /// The longest duration that a key accepts.
@@ -171,18 +188,28 @@ impl Settings {
                 self.last_seen_interval = duration_from(text, Duration::from_millis(100))?
             }
             Key::Locked => self.locked = keys(text)?,
+            Key::Allow => self.allow = allowed(text)?,
         }
         Ok(())
     }
 
     /// Adds a container's patterns to the patterns of the host, which a container cannot remove.
-    pub(super) fn add_patterns(&mut self, text: &str) -> Result<(), Invalid> {
+    /// At most `most` patterns are added.
+    pub(super) fn add_patterns(&mut self, text: &str, most: usize) -> Result<(), Invalid> {
         let more = patterns(text)?;
-        if self.redact.len() + more.len() > PATTERNS_MAX {
+        if more.len() > most || self.redact.len() + more.len() > PATTERNS_MAX {
             return Err(Invalid);
         }
         self.redact.extend(more);
         Ok(())
+    }
+
+    /// Whether annotations of the containers in a containerd namespace may set a key.
+    pub(super) fn allows(&self, key: Key, namespace: &str) -> bool {
+        let is_here = |allowed: &&Allowed| {
+            allowed.namespace.as_deref().is_none_or(|allowed| allowed == namespace)
+        };
+        self.allow.iter().filter(is_here).any(|allowed| allowed.key == key)
     }
 
     /// The value of a key in the form of the configuration, with units; empty if it is not set.
@@ -205,6 +232,7 @@ impl Settings {
             Key::LivenessInterval => value::show_duration(self.liveness_interval),
             Key::LastSeenInterval => value::show_duration(self.last_seen_interval),
             Key::Locked => self.locked.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(","),
+            Key::Allow => self.allow.iter().map(Allowed::show).collect::<Vec<_>>().join(","),
         }
     }
 }
@@ -244,14 +272,50 @@ fn address(text: &str) -> Result<Option<String>, Invalid> {
     is_clean.then(|| Some(text.to_owned())).ok_or(Invalid)
 }
 
-/// Parses names of keys: a list, or one line with commas or spaces between the names.
-fn keys(text: &str) -> Result<Vec<Key>, Invalid> {
+/// Parses names: a list, or one line with commas or spaces between the names.
+fn names(text: &str) -> Vec<String> {
     let entries = value::list(text);
-    let names =
-        entries.iter().flat_map(|entry| entry.split([',', ' '])).filter(|name| !name.is_empty());
-    let mut keys =
-        names.map(|name| Key::from_name(name).ok_or(Invalid)).collect::<Result<Vec<_>, _>>()?;
+    let names = entries.iter().flat_map(|entry| entry.split([',', ' ']));
+    names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn keys(text: &str) -> Result<Vec<Key>, Invalid> {
+    let mut keys = names(text)
+        .iter()
+        .map(|name| Key::from_name(name).ok_or(Invalid))
+        .collect::<Result<Vec<_>, _>>()?;
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
+}
+
+fn allowed(text: &str) -> Result<Vec<Allowed>, Invalid> {
+    let mut allowed = names(text)
+        .iter()
+        .map(|name| Allowed::from_name(name).ok_or(Invalid))
+        .collect::<Result<Vec<_>, _>>()?;
+    allowed.sort_unstable();
+    allowed.dedup();
+    Ok(allowed)
+}
+
+impl Allowed {
+    fn from_name(name: &str) -> Option<Self> {
+        let (namespace, key) = match name.split_once('/') {
+            Some((namespace, key)) => (Some(namespace), key),
+            None => (None, name),
+        };
+        let key = Key::from_name(key).filter(|key| {
+            matches!(key.annotation(), AnnotationUse::IfAllowed | AnnotationUse::Adds)
+        })?;
+        let is_empty = namespace.is_some_and(str::is_empty);
+        (!is_empty).then(|| Self { namespace: namespace.map(str::to_owned), key })
+    }
+
+    fn show(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.key),
+            None => self.key.to_string(),
+        }
+    }
 }

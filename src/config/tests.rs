@@ -4,6 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// The containerd namespace of the containers.
+const NAMESPACE: &str = "dev";
+
 fn load(name: &str, text: &str) -> Result<Config, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
@@ -41,6 +44,7 @@ fn every_key_can_be_set_in_toml() {
         liveness_interval = "500ms"
         last_seen_interval = "1h"
         locked = ["redact", "observe"]
+        allow = ["dev/bus", "argv_max", "argv_max"]
         "#,
     )
     .unwrap();
@@ -58,6 +62,10 @@ fn every_key_can_be_set_in_toml() {
         liveness_interval: Duration::from_millis(500),
         last_seen_interval: Duration::from_secs(3600),
         locked: vec![Key::Observe, Key::Redact],
+        allow: vec![
+            Allowed { namespace: None, key: Key::ArgvMax },
+            Allowed { namespace: Some("dev".into()), key: Key::Bus },
+        ],
     };
     assert_eq!(*config.settings(), expected);
 }
@@ -150,10 +158,11 @@ fn the_environment_overrides_the_file() {
 /// Check the precedence: annotations over options over the host's configuration.
 #[test]
 fn annotations_override_options_and_options_the_host() {
-    let config = load("config.toml", "argv_max = 512\nring_size = 4096\nbus = \"none\"").unwrap();
+    let host = "argv_max = 512\nring_size = 4096\nbus = \"none\"\nallow = [\"bus\"]";
+    let config = load("config.toml", host).unwrap();
     let options = pairs(&[("ring_size", "8192"), ("bus", "ports")]);
     let (settings, warnings) =
-        config.for_container(&options, &annotations(&[("bus", "processes")]));
+        config.for_container(NAMESPACE, &options, &annotations(&[("bus", "processes")]));
     assert_eq!(
         (settings.argv_max, settings.ring_size, settings.bus),
         (512, 8192, BusEvents::Processes)
@@ -167,6 +176,7 @@ fn a_locked_key_cannot_be_changed_by_a_container() {
     let config =
         load("config.toml", "locked = [\"observe\", \"redact\"]\nredact = [\"x\"]").unwrap();
     let (settings, warnings) = config.for_container(
+        NAMESPACE,
         &pairs(&[("observe", "off"), ("locked", "bus")]),
         &annotations(&[("observe", "off"), ("redact", "y"), ("locked", "")]),
     );
@@ -187,12 +197,13 @@ fn a_locked_key_cannot_be_changed_by_a_container() {
 /// Check that a mistake in a container's annotations is a warning and leaves the value unchanged.
 #[test]
 fn a_bad_annotation_never_fails_a_container() {
-    let config = Config::default();
+    let config = load("config.toml", "allow = [\"ring_size\", \"bus\"]").unwrap();
     let (settings, warnings) = config.for_container(
+        NAMESPACE,
         &[],
         &annotations(&[("ring_size", "17"), ("colour", "red"), ("bus", "processes")]),
     );
-    assert_eq!(settings, Settings { bus: BusEvents::Processes, ..Settings::default() });
+    assert_eq!(settings, Settings { bus: BusEvents::Processes, ..config.settings().clone() });
     assert_eq!(warnings.len(), 2);
     assert_eq!(warnings[0].reason, Invalidity::Unknown);
     assert_eq!(
@@ -205,7 +216,8 @@ fn a_bad_annotation_never_fails_a_container() {
 #[test]
 fn an_annotation_opens_no_socket() {
     let entries = [("probe_socket", "/etc/cron.d/x"), ("metrics_address", "0.0.0.0:1")];
-    let (settings, warnings) = Config::default().for_container(&[], &annotations(&entries));
+    let (settings, warnings) =
+        Config::default().for_container(NAMESPACE, &[], &annotations(&entries));
     assert_eq!(settings, Settings::default());
     assert!(
         warnings.iter().all(|warning| warning.reason == Invalidity::HostOnly)
@@ -217,12 +229,70 @@ fn an_annotation_opens_no_socket() {
 #[test]
 fn a_container_adds_patterns_and_removes_none() {
     let config = load("config.toml", "redact = [\"host\"]").unwrap();
-    let (settings, _) = config
-        .for_container(&pairs(&[("redact", "one\ntwo")]), &annotations(&[("redact", "[0-9]+")]));
+    let (settings, _) = config.for_container(
+        NAMESPACE,
+        &pairs(&[("redact", "one\ntwo")]),
+        &annotations(&[("redact", "[0-9]+")]),
+    );
     assert_eq!(settings.redact, ["host", "one", "two", "[0-9]+"]);
-    let many = "x\n".repeat(64);
-    let (settings, warnings) = config.for_container(&[], &annotations(&[("redact", &many)]));
+    let many = "x\n".repeat(17);
+    let (settings, warnings) =
+        config.for_container(NAMESPACE, &[], &annotations(&[("redact", &many)]));
     assert_eq!((settings.redact.len(), warnings.len()), (1, 1));
+}
+
+/// Check for each key what an annotation can do with it: by default, if the host allows it for all
+/// containers, and if it allows it for another containerd namespace or this one.
+#[test]
+fn an_annotation_can_do_what_the_host_allows() {
+    use AnnotationUse::{Adds, Free, IfAllowed, Never};
+    let keys = [
+        (Key::Observe, "off", IfAllowed),
+        (Key::Source, "poll", IfAllowed),
+        (Key::Bus, "none", IfAllowed),
+        (Key::RingSize, "4KiB", IfAllowed),
+        (Key::ArgvMax, "256", IfAllowed),
+        (Key::Redact, "pattern", Adds),
+        (Key::JournalMax, "64KiB", IfAllowed),
+        (Key::IdleAfter, "1s", Free),
+        (Key::ProbeSocket, "/run/x", Never),
+        (Key::MetricsAddress, "0.0.0.0:1", Never),
+        (Key::LivenessInterval, "1s", Never),
+        (Key::LastSeenInterval, "1s", Never),
+        (Key::Locked, "bus", Never),
+        (Key::Allow, "bus", Never),
+    ];
+    assert_eq!(keys.map(|(key, ..)| key), Key::ALL);
+    for (key, value, may) in keys {
+        let has_effect = |config: &Config| {
+            let set = annotations(&[(key.as_str(), value)]);
+            let (settings, warnings) = config.for_container(NAMESPACE, &[], &set);
+            assert_eq!(settings == *config.settings(), warnings.len() == 1, "{key}: {warnings:?}");
+            warnings.is_empty()
+        };
+        assert_eq!(key.annotation(), may);
+        assert_eq!(has_effect(&Config::default()), matches!(may, Free | Adds), "{key}");
+        let allowing = |entry: String| load("config.toml", &format!("allow = [\"{entry}\"]"));
+        let Ok(config) = allowing(key.to_string()) else {
+            assert!(matches!(may, Free | Never), "{key}");
+            continue;
+        };
+        assert!(has_effect(&config), "{key}");
+        assert_eq!(has_effect(&allowing(format!("other/{key}")).unwrap()), may == Adds, "{key}");
+        assert!(has_effect(&allowing(format!("{NAMESPACE}/{key}")).unwrap()), "{key}");
+    }
+    assert!(load("config.toml", "allow = [\"/bus\"]").is_err());
+}
+
+/// Check that a container adds more patterns than 16 only if the host allows it.
+#[test]
+fn a_container_adds_many_patterns_if_it_is_allowed() {
+    let many = annotations(&[("redact", &"x\n".repeat(64))]);
+    for (host, added) in [("", 0), ("allow = \"redact\"", 64)] {
+        let config = load("config.toml", host).unwrap();
+        let (settings, _) = config.for_container(NAMESPACE, &[], &many);
+        assert_eq!(settings.redact.len(), added, "{host}");
+    }
 }
 
 /// Check which sizes and durations are valid.

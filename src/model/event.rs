@@ -35,6 +35,17 @@ pub struct Container {
     pub cgroup: String,
     /// The pod and container names of Kubernetes; `None` outside Kubernetes.
     pub kubernetes: Option<Kubernetes>,
+    /// The settings of the container that were ignored.
+    pub ignored_settings: Arc<[IgnoredSetting]>,
+}
+
+/// A setting of a container that has no effect: the host does not allow it, or it is a mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IgnoredSetting {
+    /// The key as it was written; the key of an annotation with its prefix.
+    pub key: String,
+    /// The reason why it has no effect.
+    pub reason: String,
 }
 
 /// The names that Kubernetes has for a container, from the annotations of containerd's CRI plugin.

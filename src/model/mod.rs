@@ -20,7 +20,8 @@ pub use capability::{Capability, Category, Support};
 pub use chain::chain;
 pub use ended::Ended;
 pub use event::{
-    Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, Kubernetes, Stage,
+    Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, IgnoredSetting,
+    Kubernetes, Stage,
 };
 pub use exit::Exit;
 pub use file::FileId;

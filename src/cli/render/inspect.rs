@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{events, tree};
 use crate::{
-    api::{Container, ContainerProcess, Event, StatusResponse, event::Body},
+    api::{Container, ContainerProcess, Event, IgnoredSetting, StatusResponse, event::Body},
     cli::{
         args::{EventFormat, PageFormat},
         escape,
@@ -123,6 +123,9 @@ fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: St
     for one in &known.capabilities {
         field(&one.category, &format!("{} ({}): {}", one.support, one.backend, one.reason));
     }
+    for ignored in known.events.iter().flat_map(ignored_settings) {
+        field("ignored", &format!("{}: {}", ignored.key, ignored.reason));
+    }
     let closed =
         known.events.iter().rev().find(|event| matches!(event.body, Some(Body::ContainerClose(_))));
     field(
@@ -142,6 +145,14 @@ fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: St
         text.push_str(&events::event(event, EventFormat::Table, false, style));
     }
     text
+}
+
+/// The settings of the container that were ignored.
+fn ignored_settings(event: &Event) -> &[IgnoredSetting] {
+    match &event.body {
+        Some(Body::ContainerStart(start)) => &start.ignored_settings,
+        _ => &[],
+    }
 }
 
 /// Describes the task events that containerd has not acknowledged.

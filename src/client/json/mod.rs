@@ -97,8 +97,23 @@ pub struct Event {
     holders: Vec<Parent>,
     #[serde(flatten)]
     port: Option<Port>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    ignored_settings: Vec<IgnoredSetting>,
     #[serde(flatten)]
     body: Option<OtherBody>,
+}
+
+/// A setting of a container that has no effect.
+#[derive(Debug, Serialize)]
+struct IgnoredSetting {
+    key: String,
+    reason: String,
+}
+
+impl From<&api::IgnoredSetting> for IgnoredSetting {
+    fn from(setting: &api::IgnoredSetting) -> Self {
+        Self { key: setting.key.clone(), reason: setting.reason.clone() }
+    }
 }
 
 /// The container, and the exec if known, to which an event or a process belongs.
@@ -212,6 +227,7 @@ impl From<&api::Event> for Event {
             after_exit_ns: None,
             holders: Vec::new(),
             port: None,
+            ignored_settings: Vec::new(),
             body: None,
         };
         match &event.body {
@@ -225,6 +241,8 @@ impl From<&api::Event> for Event {
             }
             Some(Body::ContainerStart(start)) => {
                 json.process = Some(Process::of_pid(start.init_pid));
+                json.ignored_settings =
+                    start.ignored_settings.iter().map(IgnoredSetting::from).collect();
             }
             Some(Body::Port(port)) => json.port = Some(Port::from(port)),
             Some(body) => json.body = OtherBody::of(body),

@@ -15,8 +15,8 @@ use crate::{
     api::{self, event::Body as Message},
     clock::realtime_ns,
     model::{
-        Args, Body, Capability, Container, Counts, Ended, Event, Gap, Image, Owner, Parent, Port,
-        Process, ProcessKey, TICKS_PER_SECOND,
+        Args, Body, Capability, Container, Counts, Ended, Event, Gap, IgnoredSetting, Image, Owner,
+        Parent, Port, Process, ProcessKey, TICKS_PER_SECOND,
     },
     platform::boottime_ns,
     wire::Writer,
@@ -129,9 +129,16 @@ impl<'a> Encoder<'a> {
                     self.write_process(process, container, usize::MAX, writer);
                     self.write_end(&event.body, writer);
                 }),
-                Body::ContainerStart { init } => {
-                    writer.message(11, |writer| writer.signed(1, init.pid))
-                }
+                Body::ContainerStart { init } => writer.message(11, |writer| {
+                    writer.signed(1, init.pid);
+                    let ignored = container.map(|container| &*container.ignored_settings);
+                    for IgnoredSetting { key, reason } in ignored.unwrap_or_default() {
+                        writer.message(2, |writer| {
+                            writer.bytes(1, key);
+                            writer.bytes(2, reason);
+                        });
+                    }
+                }),
                 Body::ContainerClose(counts) => {
                     writer.optional_bytes(12, to_bytes(&close(*counts)))
                 }

@@ -32,7 +32,7 @@ use crate::{
     config::{self, Config, Settings},
     linux::{boot_id, process},
     model::{
-        Capability, Container, ContainerObserver, Exit, Kubernetes, NewContainer,
+        Capability, Container, ContainerObserver, Exit, IgnoredSetting, Kubernetes, NewContainer,
         ObservedContainer, ProcessId, ProcessKey, RuntimeCall,
     },
     observe::{
@@ -231,13 +231,30 @@ fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
     Ok((me, Identity { shim_id: shim_id.to_owned(), epoch: me.entity_id(boot).to_string(), boot }))
 }
 
+/// The first of the settings that are ignored. The author of a pod decides how many there are, and
+/// how long.
+fn ignored(warnings: &[config::Warning]) -> Arc<[IgnoredSetting]> {
+    const COUNT_MAX: usize = 16;
+    const BYTES_MAX: usize = 256;
+    let cut = |text: String| text[..text.floor_char_boundary(BYTES_MAX)].to_owned();
+    let first = warnings.iter().take(COUNT_MAX);
+    first
+        .map(|config::Warning { key, reason }| IgnoredSetting {
+            key: cut(key.clone()),
+            reason: cut(reason.to_string()),
+        })
+        .collect()
+}
+
 impl ContainerObserver for Observer {
     fn begin(&self, new: NewContainer) -> Option<Arc<dyn ObservedContainer>> {
         // The reason is in the capabilities and in the answers of the service.
         let config = self.inner.config.as_ref().ok()?;
-        let (settings, warnings) = config.for_container(&new.options, &new.annotations);
-        for config::Warning { key, reason } in warnings {
-            tracing::warn!(id = new.id, key, %reason, "a setting is ignored");
+        let (settings, warnings) =
+            config.for_container(&new.namespace, &new.options, &new.annotations);
+        let ignored_settings = ignored(&warnings);
+        for IgnoredSetting { key, reason } in &*ignored_settings {
+            tracing::warn!(id = new.id, key, reason, "a setting is ignored");
         }
         // Before `start`: nothing is made for a container that is not observed.
         if !settings.observe {
@@ -253,6 +270,7 @@ impl ContainerObserver for Observer {
             // Unknown until init exists; the observer thread fills it in.
             cgroup: String::new(),
             kubernetes: Kubernetes::from_annotations(&new.annotations),
+            ignored_settings,
         };
         // Relaxed: the serials only have to differ.
         let serial = Serial(self.inner.serials.fetch_add(1, Ordering::Relaxed));

@@ -14,7 +14,7 @@ fn annotation<'a>(event: &'a Event, name: &str) -> &'a str {
 /// Check that this containerd's own `ctr` prints the opening and closing of a port by default, and
 /// that a container with `bus=none` has no events on the bus.
 fn ports_are_on_the_bus_by_default(version: Version) {
-    let containerd = Containerd::start(version);
+    let containerd = Containerd::start_configured(version, "allow = [\"bus\"]\n");
     let events = containerd.events();
     let mount = mount();
     let command = ["/ports", "short", "1", "1000", "700"];

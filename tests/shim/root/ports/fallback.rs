@@ -18,11 +18,11 @@ use crate::harness::{
 #[test]
 fn a_listener_is_found_in_the_kernels_list() {
     for source in ["connector", "poll"] {
-        let containerd = Containerd::start(Version::V1_7);
+        let settings = format!("source = \"{source}\"\n");
+        let containerd = Containerd::start_configured(Version::V1_7, &settings);
         let _connector = lock_connector(&containerd);
         let subscriber = containerd.subscribe();
-        let flag = format!("io.lookout.source={source}");
-        let flags = ["--annotation", flag.as_str(), "--mount", &mount()];
+        let flags = ["--mount", &mount()];
         containerd.detached("c", &flags, &["sleep", "1000"]);
         containerd.detached("other", &flags, &["/ports", "hold", "0.0.0.0", "701"]);
         let exec =

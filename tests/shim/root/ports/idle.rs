@@ -41,12 +41,11 @@ fn stdin_of(id: &str) -> fs::File {
 #[test]
 fn a_quiet_container_is_idle_until_something_happens() {
     for source in ["bpf", "connector"] {
-        let containerd = Containerd::start(Version::V1_7);
+        let settings = format!("source = \"{source}\"\n");
+        let containerd = Containerd::start_configured(Version::V1_7, &settings);
         let _connector = lock_connector(&containerd);
         let subscriber = containerd.subscribe();
-        let source = format!("io.lookout.source={source}");
-        let flags =
-            ["--net-host", "--annotation", "io.lookout.idle_after=1s", "--annotation", &source];
+        let flags = ["--net-host", "--annotation", "io.lookout.idle_after=1s"];
         listener(&containerd, "c", &flags, &["hold", "127.0.0.1", "0"]);
         let port = subscriber.wait(SOON, "the port", |event| event.kind() == "port.open");
         let (mut idle, mut active) = (0, 0);

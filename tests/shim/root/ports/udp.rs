@@ -67,15 +67,10 @@ fn tcp_and_udp_of_one_number_are_two_ports() {
 /// event.
 #[test]
 fn without_bpf_udp_is_listed() {
-    let containerd = Containerd::start(Version::V1_7);
+    let containerd = Containerd::start_configured(Version::V1_7, "source = \"poll\"\n");
     let _connector = lock_connector(&containerd);
     let subscriber = containerd.subscribe();
-    listener(
-        &containerd,
-        "c",
-        &["--annotation", "io.lookout.source=poll"],
-        &["udp", "0.0.0.0", "53"],
-    );
+    listener(&containerd, "c", &[], &["udp", "0.0.0.0", "53"]);
     // Its owner is known after `/proc` was scanned.
     let init = u64::from(containerd.pid("c").unsigned_abs());
     let is_listed = || listed(&containerd, "c").first().is_some_and(|port| owners(port) == [init]);

@@ -12,7 +12,7 @@ on_every_containerd! {
 const SOON: Duration = Duration::from_secs(10);
 
 fn with_processes_on_the_bus(version: Version) -> Containerd {
-    Containerd::start_configured(version, "bus = \"processes\"\n")
+    Containerd::start_configured(version, "bus = \"processes\"\nallow = [\"bus\"]\n")
 }
 
 fn annotation<'a>(event: &'a Event, name: &str) -> &'a str {

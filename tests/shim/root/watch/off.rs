@@ -48,7 +48,7 @@ fn status(containerd: &Containerd, id: &str) -> StatusResponse {
 /// file, and that the answers report that it is off.
 #[test]
 fn off_creates_nothing() {
-    let containerd = Containerd::start(Version::V1_7);
+    let containerd = Containerd::start_configured(Version::V1_7, "allow = [\"observe\"]\n");
     containerd.detached("c", &["--annotation", "io.lookout.observe=off"], &["sleep", "1000"]);
     let shim = containerd.shim("c");
     // Unused threads of its pool exit after half a second.
@@ -70,16 +70,37 @@ fn off_creates_nothing() {
     containerd.assert_nothing_left();
 }
 
-/// Check that a container's annotation cannot change a locked setting.
+/// Check that a container cannot decide how it is watched, unless the host allows it; and that what
+/// it tried is in its first event and in the answer of `inspect`.
 #[test]
-fn an_annotation_cannot_change_a_locked_setting() {
-    let containerd = Containerd::start_configured(Version::V1_7, "locked = [\"observe\"]\n");
+fn an_annotation_cannot_change_what_the_host_does_not_allow() {
+    let settings = "allow = [\"observe\", \"other/bus\"]\nlocked = [\"observe\"]\n";
+    let containerd = Containerd::start_configured(Version::V1_7, settings);
     let subscriber = containerd.subscribe();
-    containerd
-        .run("c", &["--rm", "--annotation", "io.lookout.observe=off"], &["true"])
-        .run()
-        .success();
-    subscriber.wait_run(&["true"]);
+    let long = format!("io.lookout.{}=x", "k".repeat(1000));
+    let flags: Vec<&str> =
+        ["io.lookout.observe=off", "io.lookout.bus=none", "io.lookout.idle_after=1s", &long]
+            .into_iter()
+            .flat_map(|annotation| ["--annotation", annotation])
+            .collect();
+    containerd.detached("c", &flags, &["sleep", "1000"]);
+    let start = subscriber
+        .wait(Duration::from_secs(10), "the start", |event| event.kind() == "container.start");
+    let ignored = start.at("/ignored_settings").as_array().expect("a list").clone();
+    let keys: Vec<_> = ignored.iter().map(|one| one["key"].as_str().expect("text")).collect();
+    let [bus, unknown, observe] = keys[..] else { panic!("{start:?}") };
+    assert_eq!((bus, observe), ("io.lookout.bus", "io.lookout.observe"));
+    assert_eq!(unknown.len(), 256, "cut");
+    assert_eq!(
+        ignored[0]["reason"],
+        "an annotation can set it only if the host's key `allow` has it"
+    );
+    assert_eq!(ignored[2]["reason"], "locked by the host's configuration");
+    let page = containerd.lookout(&["inspect", "--no-trunc", "c"]).run().success().stdout_text();
+    let line = "ignored     io.lookout.observe: locked by the host's configuration";
+    assert!(page.lines().any(|found| found == line), "{page}");
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
     subscriber.wait_close("c");
     drop(subscriber);
     containerd.assert_nothing_left();
