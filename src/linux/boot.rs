@@ -1,11 +1,8 @@
-//! The identity of this boot, and the time since the boot.
+//! The identity of this boot.
 
 use std::io;
 
-use nix::time::ClockId;
-
 use super::read::read;
-use crate::clock;
 
 /// The first 32 bits of the boot id, which is random (`/proc/sys/kernel/random/boot_id`,
 /// random(4)). Part of every entity id, because a pid and a start time may repeat in another boot.
@@ -21,13 +18,6 @@ pub fn boot_id() -> io::Result<u32> {
 
 fn parse(text: &[u8]) -> Option<u32> {
     u32::from_str_radix(str::from_utf8(text.get(..8)?).ok()?, 16).ok()
-}
-
-/// Nanoseconds since boot, including the time that the machine was suspended: `CLOCK_BOOTTIME`. The
-/// kernel reports the start of a process on this clock.
-#[must_use]
-pub fn boottime_ns() -> u64 {
-    clock::read(ClockId::CLOCK_BOOTTIME)
 }
 
 #[cfg(test)]

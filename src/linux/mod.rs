@@ -13,7 +13,7 @@
 //!  partitions   the names of block devices
 //!  sockets      the kernel's list of sockets: sock_diag(7)
 //!  unix_socket  binding and removing sockets with a path
-//!  boot         the identity of this boot, and the time since the boot
+//!  boot         the identity of this boot
 //! ```
 
 mod boot;
@@ -26,7 +26,9 @@ mod read;
 pub mod sockets;
 pub(crate) mod unix_socket;
 
-pub use boot::{boot_id, boottime_ns};
+pub use boot::boot_id;
+
+pub use crate::clock::boottime_ns;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -6,7 +6,10 @@
 use std::num::NonZeroU64;
 
 use super::super::read::read;
-use crate::model::StartTicks;
+use crate::{
+    clock::boottime_shift_ns,
+    model::{StartTicks, TICKS_PER_SECOND},
+};
 
 /// The most bytes that are read, more than any `stat` has: 52 numbers and a name of 15 bytes (64
 /// for a kernel thread).
@@ -32,7 +35,9 @@ pub struct Stat {
     pub cpu_ticks: u64,
     /// The number of threads, field 20.
     pub threads: u32,
-    /// The start in clock ticks since boot, field 22.
+    /// The start in clock ticks since boot: field 22, which the kernel shifts by the time namespace
+    /// of the reader, without this shift. It may be a tick too late if the shift is no whole number
+    /// of ticks.
     pub start_ticks: u64,
     /// Resident memory in pages, field 24.
     pub resident_pages: u64,
@@ -79,7 +84,7 @@ impl Stat {
             exiting: number(9).is_some_and(|flags| flags & PF_EXITING != 0),
             cpu_ticks: number(14).unwrap_or(0).saturating_add(number(15).unwrap_or(0)),
             threads: u32::try_from(number(20).unwrap_or(0)).unwrap_or(u32::MAX),
-            start_ticks: number(22)?,
+            start_ticks: unshifted(number(22)?, boottime_shift_ns()),
             resident_pages: number(24).unwrap_or(0),
             args_bytes,
             // 0 or 1 for a reader without the right to ptrace.
@@ -111,4 +116,10 @@ impl Stat {
     pub fn is_dead(&self) -> bool {
         self.exiting || self.is_zombie()
     }
+}
+
+/// A start without the shift of the reader's time namespace.
+fn unshifted(ticks: u64, shift_ns: i64) -> u64 {
+    const TICK_NS: i64 = 1_000_000_000 / TICKS_PER_SECOND as i64;
+    ticks.saturating_add_signed(-shift_ns.div_euclid(TICK_NS))
 }

@@ -9,7 +9,6 @@ pub mod sockets;
 mod waker;
 
 pub use directory_watch::DirectoryWatch;
-use nix::time::ClockId;
 pub use waker::Waker;
 
 use crate::clock;
@@ -38,7 +37,7 @@ impl RaisedPriority {
 /// Nanoseconds of `CLOCK_MONOTONIC`, which need not start at boot.
 #[must_use]
 pub fn boottime_ns() -> u64 {
-    clock::read(ClockId::CLOCK_MONOTONIC)
+    clock::monotonic_ns()
 }
 
 /// The error of all functions here, with a text that says what is not supported.

@@ -301,9 +301,19 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images", 
 
     /// `lookout ARGUMENTS` for the shims of this daemon, not yet started.
     pub(crate) fn lookout(&self, arguments: &[&str]) -> Program {
+        self.lookout_under(&[], arguments)
+    }
+
+    /// `WRAPPER lookout ARGUMENTS`, not yet started.
+    pub(crate) fn lookout_under(&self, wrapper: &[&str], arguments: &[&str]) -> Program {
         let program = env!("CARGO_BIN_EXE_lookout");
         let mut command = match self.inside {
-            false => Command::new(program),
+            false => {
+                let words = [wrapper, &[program]].concat();
+                let mut command = Command::new(words[0]);
+                command.args(&words[1..]);
+                command
+            }
             true => {
                 // The daemon is the only child of unshare, and the first process in its namespace.
                 let unshare = Process::new(

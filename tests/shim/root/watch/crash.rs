@@ -46,6 +46,35 @@ fn a_killed_shims_ring_is_swept() {
     containerd.assert_nothing_left_but_fifos();
 }
 
+/// Check that a sweep by a process in another time namespace, which sees other starts of processes,
+/// frees nothing of a living shim.
+#[test]
+fn a_sweep_from_another_time_namespace_removes_nothing_of_a_living_shim() {
+    let mut containerd = Containerd::start(Version::V1_7);
+    containerd.use_own_bpffs();
+    let subscriber = containerd.subscribe();
+    containerd.detached("c", &[], &["sleep", "1000"]);
+    subscriber.wait_run(&["sleep", "1000"]);
+    for shift in ["86400", "-5"] {
+        let unshare = ["unshare", "--time", "--fork", "--boottime", shift, "--monotonic", "7"];
+        let sweep = ["doctor", "--sweep", "-o", "json"];
+        let report = containerd.lookout_under(&unshare, &sweep).run().success().stdout_text();
+        let report: Value = serde_json::from_str(&report).expect("JSON");
+        assert_eq!(report["swept"]["rings"], 0, "{report}");
+        assert_eq!(report["swept"]["targets"], 0, "{report}");
+        assert_eq!((&report["bpf"]["rings"], &report["shims"]["living"]), (&1.into(), &1.into()));
+        containerd.exec("c", &[], &["true", shift]).run().success();
+        subscriber.wait_run(&["true", shift]);
+    }
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
+    let close = subscriber.wait_close("c");
+    assert_eq!(close.number("/lost"), Some(0), "{close:?}");
+    drop(subscriber);
+    containerd.remove_own_bpffs();
+    containerd.assert_nothing_left();
+}
+
 /// Check that unmounting bpffs does not stop observation: neither of observed containers nor of the
 /// next one.
 #[test]
