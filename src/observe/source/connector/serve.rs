@@ -41,6 +41,9 @@ const CLIENTS_LIMIT: usize = 1024;
 /// How long a new listener waits for the lock of an older one that is about to exit.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The pause after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
 /// The path of the listener's socket.
 pub(super) fn socket_path(runtime_dir: &Path) -> PathBuf {
     runtime_dir.join("connector.sock")
@@ -84,6 +87,9 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
     let mut listener = Listener::new(Connector::listen()?);
     let socket = ListeningSocket::bind(&socket_path(runtime_dir))?;
     let mut idle_since = Instant::now();
+    // While no connection can be accepted, the listening socket stays readable, so it is not polled
+    // again at once.
+    let mut accept_again: Option<Instant> = None;
     loop {
         if !listener.is_idle() {
             idle_since = Instant::now();
@@ -101,6 +107,8 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
         if listener.is_idle() && timeout.is_zero() && !listener.has_pending() {
             return Ok(());
         }
+        let is_accepting = accept_again.is_none_or(|again| again <= Instant::now());
+        let timeout = if is_accepting { timeout } else { timeout.min(ACCEPT_PAUSE) };
         let clients: Vec<u64> = listener.clients().map(|(number, _)| number).collect();
         let ready = {
             // `ready[0]` to `ready[2]` below are the results of these three descriptors; those of
@@ -108,6 +116,9 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
             let polled = [signals.0.as_fd(), socket.fd.as_fd(), listener.events()].into_iter();
             let polled = polled.chain(listener.clients().map(|(_, fd)| fd));
             let mut ready: Vec<_> = polled.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+            if !is_accepting {
+                ready[1].set_events(PollFlags::empty());
+            }
             // A duration that has too many milliseconds for poll(2) means: no timeout.
             match poll(&mut ready, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::NONE)) {
                 Ok(_) | Err(Errno::EINTR) => {}
@@ -131,7 +142,8 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
             listener.read_requests(*number);
         }
         if ready[1] {
-            socket.accept(&mut listener, buffer);
+            let paused = socket.accept(&mut listener, buffer).is_err();
+            accept_again = paused.then(|| Instant::now() + ACCEPT_PAUSE);
         }
     }
 }
@@ -184,8 +196,18 @@ impl ListeningSocket {
     }
 
     /// Accepts all connections that wait.
-    fn accept(&self, listener: &mut Listener, buffer: usize) {
-        while let Ok(fd) = accept(&self.fd) {
+    ///
+    /// # Errors
+    ///
+    /// A connection waits and cannot be accepted, for example because this process has no
+    /// descriptor left.
+    fn accept(&self, listener: &mut Listener, buffer: usize) -> io::Result<()> {
+        loop {
+            let fd = match accept(&self.fd) {
+                Ok(fd) => fd,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
             // Beyond the limit the connection is accepted and closed: left in the backlog, it would
             // keep the listening socket readable, and poll(2) would never wait.
             if listener.clients().count() < CLIENTS_LIMIT {

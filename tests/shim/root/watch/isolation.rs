@@ -1,12 +1,16 @@
 //! What a container can cost the node and the other containers.
 
 use std::{
-    fs, thread,
+    fs,
+    process::Command,
+    thread,
     time::{Duration, Instant},
 };
 
+use super::sources::lock_connector;
 use crate::harness::{
-    containerd::{Containerd, Version},
+    Process,
+    containerd::{Containerd, Program, Version},
     tools::tool,
 };
 
@@ -71,6 +75,44 @@ fn a_container_with_many_descriptors_does_not_take_the_processor() {
     containerd.remove("c");
     let close = subscriber.wait_close("c");
     assert_eq!(close.number("/lost"), Some(0), "{close:?}");
+    drop(subscriber);
+    containerd.assert_nothing_left();
+}
+
+/// Check that the listener of the proc connector does not use a CPU while it can accept no
+/// connection, and accepts again when it can.
+#[test]
+fn a_listener_without_descriptors_waits() {
+    let containerd = Containerd::start_configured(Version::V1_7, "source = \"connector\"\n");
+    let _alone = lock_connector(&containerd);
+    let subscriber = containerd.subscribe();
+    containerd.detached("c", &[], &["sleep", "1000"]);
+    subscriber.wait_run(&["sleep", "1000"]);
+    let listener = Process::all()
+        .into_iter()
+        .find(|process| {
+            let is_verb = |word: &String| word == "listen-connector";
+            let runtime = format!("LOOKOUT_RUNTIME_DIR={}", containerd.path("lookout").display());
+            process.command_line().iter().any(is_verb) && process.environ().contains(&runtime)
+        })
+        .expect("a listener");
+    let open = fs::read_dir(format!("/proc/{}/fd", listener.pid)).expect("it lives").count();
+    let limit = |number: &str| {
+        let mut command = Command::new("prlimit");
+        command.args(["--pid", &listener.pid.to_string(), &format!("--nofile={number}:1024")]);
+        Program::new(command).run().success();
+    };
+    limit(&open.to_string());
+    let before = listener.cpu_ticks();
+    let other = containerd.run("d", &["--rm"], &["true", "other"]).spawn();
+    thread::sleep(Duration::from_secs(1));
+    let used = listener.cpu_ticks() - before;
+    limit("1024");
+    assert!(used < 20, "{used} ticks of a second");
+    other.wait().success();
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
+    subscriber.wait_close("c");
     drop(subscriber);
     containerd.assert_nothing_left();
 }
