@@ -1,9 +1,12 @@
 //! Selects the source of process events: the best one that the settings allow and the node has.
 //!
 //! `bpf` is better than `connector`, which is better than `poll`. When a source ends, the next one
-//! in this order replaces it; a better one is not tried again.
+//! in this order replaces it. A better one than that in use is tried again, at growing intervals.
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use super::shared::Shared;
 use crate::{
@@ -27,6 +30,12 @@ pub const LOAD_PROGRAMS: &str = "load-programs";
 
 /// The verb of this binary that runs the node's one listener on the proc connector.
 pub const LISTEN_CONNECTOR: &str = "listen-connector";
+
+/// The time after which a better source is tried again first. It doubles with each failure.
+const FIRST_UPGRADE: Duration = Duration::from_secs(10);
+
+/// The longest time between two tries. Each costs some 50 ms of a CPU.
+const LONGEST_UPGRADE: Duration = Duration::from_secs(3600);
 
 /// Runs the verb [`LOAD_PROGRAMS`]: loads and pins the programs. Called in a process of its own
 /// that ends then, because loading leaves memory in use.
@@ -80,24 +89,77 @@ fn open_after(
     ended: Option<(Backend, SourceError)>,
 ) -> Result<Box<dyn Source>, SourceError> {
     shared.set_call_marker(None);
-    let wanted: &[Backend] = match shared.settings.source {
+    let wanted = wanted(shared);
+    // A new listener can be started for the connector. Any other source that ended is not tried now.
+    let ended_for_now = ended.as_ref().filter(|(backend, _)| *backend != Backend::Connector);
+    let skip =
+        ended_for_now.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));
+    let mut probes = not_tried();
+    let last = ended.map(|(backend, error)| {
+        *probe_result(&mut probes, backend) = Err(format!("ended: {}", refusal(&error)));
+        error
+    });
+    open_first(shared, &wanted[skip.map_or(0, |index| index + 1)..], probes).map_err(|error| {
+        error.or(last).unwrap_or(SourceError::Missing { what: "a source of process events" })
+    })
+}
+
+/// When a source that is better than the one in use is tried again. It may have failed for a reason
+/// that is gone, such as a full table of processes.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    next: Instant,
+    pause: Duration,
+}
+
+impl Upgrade {
+    pub(super) fn new() -> Self {
+        Self { next: Instant::now() + FIRST_UPGRADE, pause: FIRST_UPGRADE }
+    }
+
+    /// A source that is better than the one in use, if it is time to try and one works.
+    pub(super) fn take(&mut self, shared: &Shared, current: Backend) -> Option<Box<dyn Source>> {
+        let wanted = wanted(shared);
+        let better = wanted.iter().position(|wanted| *wanted == current)?;
+        if better == 0 || Instant::now() < self.next {
+            return None;
+        }
+        let source = open_first(shared, &wanted[..better], not_tried()).ok();
+        *self = match source {
+            Some(_) => Self::new(),
+            None => {
+                let pause = (self.pause * 2).min(LONGEST_UPGRADE);
+                Self { next: Instant::now() + pause, pause }
+            }
+        };
+        source
+    }
+}
+
+/// The sources that the setting allows, the best first.
+fn wanted(shared: &Shared) -> &'static [Backend] {
+    match shared.settings.source {
         SourceChoice::Auto => &[Backend::Bpf, Backend::Connector, Backend::Poll],
         SourceChoice::Bpf => &[Backend::Bpf],
         SourceChoice::Connector => &[Backend::Connector],
         SourceChoice::Poll => &[Backend::Poll],
-    };
-    // A new listener can be started for the connector. Any other source that ended stays unusable.
-    let ended_for_good = ended.as_ref().filter(|(backend, _)| *backend != Backend::Connector);
-    let skip =
-        ended_for_good.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));
+    }
+}
+
+fn not_tried() -> Probes {
     let not_tried = || Err("not allowed by the setting `source`".to_owned());
-    let mut probes =
-        Probes { bpf: not_tried(), udp: false, connector: not_tried(), proc: not_tried() };
-    let mut last = ended.map(|(backend, error)| {
-        *probe_result(&mut probes, backend) = Err(format!("ended: {}", refusal(&error)));
-        error
-    });
-    for backend in wanted.iter().skip(skip.map_or(0, |index| index + 1)) {
+    Probes { bpf: not_tried(), udp: false, connector: not_tried(), proc: not_tried() }
+}
+
+/// Opens the first of `candidates` that works, and sets the capabilities and the marker of calls
+/// accordingly. The error is that of the last candidate.
+fn open_first(
+    shared: &Shared,
+    candidates: &[Backend],
+    mut probes: Probes,
+) -> Result<Box<dyn Source>, Option<SourceError>> {
+    let mut last = None;
+    for backend in candidates {
         match open_one(shared, *backend) {
             Ok(source) => {
                 *probe_result(&mut probes, *backend) = Ok(());
@@ -117,7 +179,7 @@ fn open_after(
             }
         }
     }
-    Err(last.unwrap_or(SourceError::Missing { what: "a source of process events" }))
+    Err(last)
 }
 
 fn probe_result(probes: &mut Probes, backend: Backend) -> &mut Result<(), String> {

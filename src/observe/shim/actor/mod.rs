@@ -34,7 +34,7 @@ use tokio::sync::oneshot;
 use super::{
     message::{Deferred, Message, Serial},
     shared::Shared,
-    sources,
+    sources::{self, Upgrade},
 };
 use crate::{
     clock::realtime_offset_ns,
@@ -88,6 +88,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         emissions: Vec::new(),
         events: Vec::new(),
         rested: true,
+        upgrade: Upgrade::new(),
         realtime_offset_ns: realtime_offset_ns(),
     };
     // The create request of the first container waits until the container is observed, so the sweep
@@ -156,6 +157,8 @@ struct Actor {
     /// an iteration that finds nothing prove that nothing is left; see
     /// [`Source::rest`](crate::observe::source::Source::rest).
     rested: bool,
+    /// When a better source is tried.
+    upgrade: Upgrade,
     /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds. Read once in each iteration that
     /// has events.
     realtime_offset_ns: u64,
@@ -188,6 +191,10 @@ impl Actor {
                 true
             }
         };
+        // Only when something happens: nothing is missed before, and an idle shim has no timer.
+        if let Some(source) = self.upgrade.take(&self.shared, self.pipeline.backend()) {
+            self.pipeline.replace(source);
+        }
         // These messages arrived before the source was read above. `receive` may now add messages
         // about records that came later than that read; those stay deferred until the next
         // iteration.

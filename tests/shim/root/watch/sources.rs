@@ -1,6 +1,6 @@
 //! The guarantees of each source, when it is configured and when a better one is not available.
 
-use std::{fs, process::Command};
+use std::{fs, process::Command, time::Duration};
 
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -9,7 +9,7 @@ use nix::{
 
 use super::storm;
 use crate::harness::{
-    containerd::{Containerd, Program, Version},
+    containerd::{Containerd, ObservedEvent, Program, Version},
     deadline,
     tools::tool,
 };
@@ -160,6 +160,41 @@ fn without_btf_the_connector_takes_over() {
     let containerd = containerd;
     let _alone = lock_connector(&containerd);
     assert_reports_correctly(&containerd, "connector");
+    containerd.remove_own_bpffs();
+    containerd.assert_nothing_left();
+}
+
+/// Check that a better source is taken back when it works again.
+#[test]
+fn a_better_source_is_taken_back() {
+    let mut containerd = Containerd::start(Version::V1_7);
+    containerd.use_own_bpffs();
+    let (nothing, types) = (None::<&str>, "/sys/kernel/btf/vmlinux");
+    // This changes only the mount namespace of this test.
+    nix::mount::mount(Some("/dev/null"), types, nothing, MsFlags::MS_BIND, nothing)
+        .expect("the namespace is ours");
+    let containerd = containerd;
+    let _alone = lock_connector(&containerd);
+    let subscriber = containerd.subscribe();
+    containerd.detached("c", &[], &["sh", "-c", "while sleep 1; do :; done"]);
+    subscriber.wait(deadline::PATIENCE, "an event of the connector", |event| {
+        event.text("/source") == "connector"
+    });
+    nix::mount::umount(types).expect("mounted above");
+    let events = || subscriber.all();
+    let is_change = |event: &&ObservedEvent| event.kind() == "observer.capability";
+    deadline::find_within(Duration::from_secs(30), "a better source", || {
+        events().iter().find(is_change).map(drop)
+    });
+    containerd.exec("c", &[], &["sh", "-c", "exit 3"]).run().exit_code(3);
+    let exec = subscriber.wait_run(&["sh", "-c", "exit 3"]);
+    assert_eq!((exec.text("/source"), exec.text("/grade")), ("bpf", "exact"), "{exec:?}");
+    assert_eq!(exec.text("/origin"), "exec", "{exec:?}");
+    assert_eq!(capability(&containerd).1, "bpf");
+    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
+    containerd.remove("c");
+    subscriber.wait_close("c");
+    drop(subscriber);
     containerd.remove_own_bpffs();
     containerd.assert_nothing_left();
 }
