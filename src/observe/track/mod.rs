@@ -130,6 +130,12 @@ impl Tracker {
         self.with(id, |target| target.init_may_run = true);
     }
 
+    /// Records of the target may be missing, such as those of an init that has started before the
+    /// target was observed.
+    pub fn may_have_lost(&mut self, id: TargetId) {
+        self.with(id, Target::lost);
+    }
+
     /// Sets the path of the container's runtime, by which its stages are known where the source
     /// does not report mount namespaces.
     pub fn set_runtime_path(&mut self, id: TargetId, path: &[u8]) {

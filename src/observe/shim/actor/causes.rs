@@ -147,6 +147,7 @@ impl Actor {
     /// observed, and scans for its living processes.
     fn report_late_start(&mut self, id: TargetId) {
         let now = monotonic_ns();
+        self.pipeline.tracker.may_have_lost(id);
         self.pipeline.emit(
             id,
             now,

@@ -412,6 +412,26 @@ fn a_scan_after_the_start_does_not_report_the_runtimes_code_as_init() {
     assert_eq!(script.lines(), ["process.start 200 /bin/sh init"]);
 }
 
+/// Check that an init that was started before the container was observed is reported when its start
+/// has ended, by a scan.
+#[test]
+fn an_init_that_started_unobserved_is_reported() {
+    let mut script = Script::with_provenance();
+    script.tracker.may_have_lost(HERE);
+    let scan = |script: &mut Script| {
+        script.scan(ScanStep::Began);
+        script.what(INIT, alive(SHIM, "/bin/sh"));
+        script.scan(ScanStep::Ended);
+    };
+    scan(&mut script);
+    assert!(script.lines().is_empty(), "it may still be the runtime");
+    script.call(CALL, None);
+    script.tracker.call_ended(HERE, CALL);
+    assert_eq!(script.lines(), ["scan"]);
+    scan(&mut script);
+    assert_eq!(script.lines(), ["process.start 200 /bin/sh init snapshot"]);
+}
+
 /// Check that a scan before the start does not report the runtime's code in init as the container's
 /// program, and that one of a restored container does report init.
 #[test]
