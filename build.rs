@@ -1,4 +1,5 @@
-//! Generates the messages and services from `proto/`, and compiles the eBPF programs in `bpf/`.
+//! Generates the messages and services from `proto/`, compiles the eBPF programs in `bpf/`, and finds
+//! the C libraries that are linked statically.
 
 use std::{
     env,
@@ -13,6 +14,7 @@ fn main() {
     // Other systems have no eBPF, so building for them must not need clang.
     if env::var_os("CARGO_CFG_TARGET_OS").is_some_and(|system| system == "linux") {
         programs(&out.join("lookout.bpf.o"));
+        static_libraries(&out.join("static"));
     }
     messages(&out.join("api"));
 }
@@ -43,6 +45,35 @@ fn programs(object: &Path) {
         panic!("failed to run {}; version 14 or later is needed: {error}", clang.display())
     });
     assert!(status.success(), "failed to compile bpf/lookout.bpf.c: {status}");
+}
+
+/// Makes the linker take libelf and zlib, which libbpf needs, from their archives.
+///
+/// libbpf-sys passes `-lelf` and `-lz`. The linker takes the library from the first directory that
+/// has it, and from a directory that has both it takes the shared one. So it gets a directory with
+/// nothing but the archives, which it searches before those of the system.
+#[expect(clippy::disallowed_methods, reason = "a build script has no reaper")]
+fn static_libraries(directory: &Path) {
+    // An archive can be in a directory that only this variable names.
+    println!("cargo::rerun-if-env-changed=LIBRARY_PATH");
+    std::fs::create_dir_all(directory).expect("the output directory is writable");
+    for (archive, package) in [("libelf.a", "libelf-dev"), ("libz.a", "zlib1g-dev")] {
+        let found = cc::Build::new()
+            .get_compiler()
+            .to_command()
+            .arg(format!("-print-file-name={archive}"))
+            .output()
+            .unwrap_or_else(|error| panic!("failed to run the C compiler: {error}"));
+        let found = String::from_utf8_lossy(&found.stdout);
+        // A compiler that does not find the file prints the name as it was given.
+        let path = Path::new(found.trim_end());
+        assert!(path.is_absolute(), "{archive} is missing; on Debian it is in {package}");
+        println!("cargo::rerun-if-changed={}", path.display());
+        let link = directory.join(archive);
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(path, &link).expect("the output directory is writable");
+    }
+    println!("cargo::rustc-link-search=native={}", directory.display());
 }
 
 /// Generates the messages and services into the directory `out`.
