@@ -15,7 +15,6 @@ mod args;
 mod containers;
 #[cfg(target_os = "linux")]
 mod doctor;
-mod escape;
 mod events;
 mod exit;
 mod exits;
@@ -31,6 +30,8 @@ use std::ffi::OsString;
 use clap::{CommandFactory as _, Parser as _};
 
 pub use exit::Exit;
+
+use crate::model::printable;
 
 use self::{
     args::{Cli, Command, ConfigCommand},
@@ -128,5 +129,5 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
 fn note(text: &str) {
     use std::io::Write as _;
     // A closed stderr must not end the command.
-    let _ = writeln!(std::io::stderr(), "lookout: {}", escape::text(text.as_bytes()));
+    let _ = writeln!(std::io::stderr(), "lookout: {}", printable::text(text.as_bytes()));
 }

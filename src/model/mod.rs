@@ -9,6 +9,7 @@ mod file;
 mod lineage;
 mod observation;
 mod port;
+pub mod printable;
 mod process;
 mod process_id;
 mod socket;
@@ -28,6 +29,7 @@ pub use file::FileId;
 pub use lineage::Lineage;
 pub use observation::{ContainerObserver, NewContainer, ObservedContainer, RuntimeCall};
 pub use port::{Endpoint, Owner, Port, Scope, Transport};
+pub use printable::is_hostile;
 pub use process::{
     Args, EntityId, Image, Origin, Parent, Process, ProcessKey, StartTicks, TICKS_PER_SECOND,
     Unknown,
@@ -35,5 +37,5 @@ pub use process::{
 pub use process_id::ProcessId;
 pub use socket::{ListedSocket, Socket, SocketState};
 pub use spec::Spec;
-pub use text::{escaped, is_hostile, lossless};
+pub use text::{Text, escaped, lossless};
 pub use time::rfc3339;

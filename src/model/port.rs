@@ -1,7 +1,8 @@
 //! A listening port: its address and the processes that own it.
 
 use std::{
-    net::{IpAddr, Ipv6Addr},
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
 };
 
@@ -96,6 +97,14 @@ impl Endpoint {
     }
 }
 
+/// For example `tcp 127.0.0.1:80`.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let address = SocketAddr::new(self.address, self.port);
+        write!(formatter, "{} {address}", self.transport.as_str())
+    }
+}
+
 impl Transport {
     /// The name of the protocol in events: OpenTelemetry's `network.transport`.
     #[must_use]
@@ -159,5 +168,14 @@ mod tests {
         assert_eq!(facts("::", false), ("wildcard", "ipv6", true));
         assert_eq!(facts("fe80::1", false), ("specific", "ipv6", false));
         assert_eq!(facts("::ffff:127.0.0.1", false), ("loopback", "ipv4", false));
+    }
+
+    /// Check that an endpoint prints its protocol, and brackets around an IPv6 address.
+    #[test]
+    fn an_endpoint_prints_as_text() {
+        let text = |address: &str| {
+            Endpoint::new(Transport::Tcp, address.parse().unwrap(), 80, false).to_string()
+        };
+        assert_eq!((&*text("10.0.0.1"), &*text("::1")), ("tcp 10.0.0.1:80", "tcp [::1]:80"));
     }
 }

@@ -4,6 +4,8 @@ use std::{cmp::Ordering, fmt, num::NonZeroU64, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::{Text, printable};
+
 /// Clock ticks per second in [`StartTicks`]: `USER_HZ`, which is 100 on every architecture that has
 /// containers.
 pub const TICKS_PER_SECOND: u64 = 100;
@@ -137,21 +139,20 @@ impl fmt::Display for EntityId {
 
 /// What a process runs: everything that an exec replaces.
 ///
-/// Bytes are as the kernel has them, in any encoding, not necessarily UTF-8. A part that could not
-/// be read is `None`, and [`unknown`](Image::unknown) has the reason.
+/// A part that could not be read is `None`, and [`unknown`](Image::unknown) has the reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
     /// The path of the executable, relative to the root directory of the process.
-    pub executable: Option<Box<[u8]>>,
+    pub executable: Option<Text>,
     /// Whether the executable has no name in a directory: its file was removed, or never had one
     /// (memfd_create(2)). Then the path is the last one, or the name of the memfd.
     pub executable_deleted: bool,
     /// The arguments, as far as they were captured.
     pub args: Option<Args>,
     /// The working directory, relative to the root directory of the process.
-    pub working_directory: Option<Box<[u8]>>,
+    pub working_directory: Option<Text>,
     /// The kernel's name of the process (`comm`), at most 15 bytes.
-    pub comm: Option<Box<[u8]>>,
+    pub comm: Option<Text>,
     /// The effective user id in the initial user namespace.
     pub uid: Option<u32>,
     /// The effective group id in the initial user namespace.
@@ -205,6 +206,21 @@ impl Args {
         (!self.redacted && (self.bytes.len() as u64) < self.total_bytes)
             || self.bytes.last().is_some_and(|byte| *byte != 0)
             || (self.iter().count() as u64) < u64::from(self.count)
+    }
+}
+
+/// The arguments as a command line, which bash would parse into the same arguments. Safe to print on
+/// a terminal.
+///
+/// ```
+/// use lookout::model::Args;
+///
+/// let args = Args::from_nul_separated(b"sh\0-c\0exit 7\0");
+/// assert_eq!(args.to_string(), "sh -c 'exit 7'");
+/// ```
+impl fmt::Display for Args {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&printable::command(self.iter()))
     }
 }
 

@@ -1,6 +1,69 @@
-//! Untrusted bytes as text, and characters that are unsafe to print.
+//! Untrusted bytes as text.
 
-use std::{borrow::Cow, fmt::Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+    ops::Deref,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::printable;
+
+/// A path or a name as the kernel has it: bytes in any encoding, not necessarily UTF-8.
+///
+/// It dereferences to its bytes. Its `Display` and its `Debug` are safe to print on a terminal,
+/// whatever the bytes are: what is unsafe or not UTF-8 is escaped.
+///
+/// ```
+/// use lookout::model::Text;
+///
+/// let path = Text::from(b"/bin/sh".as_slice());
+/// assert_eq!((&path[..], path.to_string()), (&b"/bin/sh"[..], "/bin/sh".to_owned()));
+/// assert_eq!(format!("{path:?}"), r#""/bin/sh""#);
+/// assert_eq!(Text::from(b"clear\x1b[2J".as_slice()).to_string(), r"clear\x1b[2J");
+/// ```
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Text(Box<[u8]>);
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Box<[u8]>> for Text {
+    fn from(bytes: Box<[u8]>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl From<&[u8]> for Text {
+    fn from(bytes: &[u8]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Text {
+    fn from(bytes: [u8; N]) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&printable::text(&self.0))
+    }
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "\"{self}\"")
+    }
+}
 
 /// The bytes as text: bytes that are not UTF-8 become `\xHH` and a backslash is doubled, so that
 /// the original bytes can be restored.
@@ -21,17 +84,4 @@ pub fn escaped(bytes: &[u8]) -> String {
 #[must_use]
 pub fn lossless(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| Cow::Owned(escaped(bytes)), Cow::Borrowed)
-}
-
-/// Whether a character is unsafe to print, because it controls a terminal or misleads a reader:
-/// control characters (C0, DEL, C1), the overrides and isolates of Unicode's bidirectional
-/// algorithm (UAX #9), line separators, and invisible characters.
-#[must_use]
-pub fn is_hostile(character: char) -> bool {
-    character.is_control()
-        || matches!(character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            // Tag characters: invisible, and able to carry hidden ASCII.
-            | '\u{e0000}'..='\u{e007f}')
 }

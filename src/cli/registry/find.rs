@@ -10,13 +10,12 @@ use crate::cli::args::registry::FindArgs;
 use crate::{
     cli::{
         args::ListFormat,
-        escape,
         exit::{Exit, Failure},
         output::{Output, Style},
         render::table::{columns, or_dash},
     },
     client::json,
-    model::{Args, lossless},
+    model::{Args, lossless, printable},
     observe::redact::Redactor,
     platform::process::{identify, image, pids},
 };
@@ -71,7 +70,7 @@ pub(super) fn matching(pattern: &Regex) -> Result<Vec<Found>, Failure> {
 /// The process with this pid; `None` if it does not match or has exited.
 fn inspect(pid: i32, pattern: &Regex) -> Option<Found> {
     let (image, _) = image(pid, identify(pid)?);
-    let executable = image.executable.unwrap_or_default().into_vec();
+    let executable = image.executable.unwrap_or_default().to_vec();
     let line = image.args.iter().flat_map(Args::iter).collect::<Vec<_>>().join(&b' ');
     let comm = image.comm.unwrap_or_default();
     let is_match = [&executable[..], &comm, &line].into_iter().any(|text| pattern.is_match(text));
@@ -99,8 +98,8 @@ fn page(found: &[Found], format: ListFormat, style: Style) -> String {
         ListFormat::Table | ListFormat::Wide => {
             let cells = |one: &Found| {
                 let user = one.uid.map_or_else(String::new, |uid| uid.to_string());
-                let command = escape::command(one.args.iter().flat_map(Args::iter));
-                [one.pid.to_string(), user, escape::text(&one.executable), command]
+                let command = printable::command(one.args.iter().flat_map(Args::iter));
+                [one.pid.to_string(), user, printable::text(&one.executable), command]
                     .map(or_dash)
                     .to_vec()
             };

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::table::columns;
 use crate::{
-    cli::{args::PageFormat, escape, output::Style},
+    cli::{args::PageFormat, output::Style},
     client::json::{self, Capability},
+    model::printable,
 };
 
 /// The outermost object of the JSON output.
@@ -19,14 +20,14 @@ pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style:
     match format {
         PageFormat::Json => json::line(&Categories { categories }) + "\n",
         PageFormat::Table if style.is_quiet => {
-            categories.iter().map(|one| escape::text(one.category.as_bytes()) + "\n").collect()
+            categories.iter().map(|one| printable::text(one.category.as_bytes()) + "\n").collect()
         }
         PageFormat::Table => {
             let rows: Vec<_> = categories
                 .iter()
                 .map(|one| {
                     [&one.category, &one.support, &one.backend, &one.reason]
-                        .map(|cell| escape::text(cell.as_bytes()))
+                        .map(|cell| printable::text(cell.as_bytes()))
                         .to_vec()
                 })
                 .collect();

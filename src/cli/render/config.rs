@@ -4,9 +4,10 @@ use serde::Serialize;
 
 use super::table::{columns, or_dash};
 use crate::{
-    cli::{args::PageFormat, escape, output::Style},
+    cli::{args::PageFormat, output::Style},
     client::json,
     config::{Config, Key},
+    model::printable,
 };
 
 #[derive(Serialize)]
@@ -30,8 +31,8 @@ pub(in crate::cli) fn page(config: &Config, format: PageFormat, style: Style) ->
         }
         PageFormat::Table => {
             let rows = rows.map(|row| {
-                let value = or_dash(escape::text(row.value.as_bytes()));
-                vec![row.key.to_owned(), value, escape::text(row.origin.as_bytes())]
+                let value = or_dash(printable::text(row.value.as_bytes()));
+                vec![row.key.to_owned(), value, printable::text(row.origin.as_bytes())]
             });
             columns(&["KEY", "VALUE", "FROM"], &rows, style)
         }

@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     api::{Event, Process, event::Body},
-    cli::{args::EventFormat, escape, output::Style},
+    cli::{args::EventFormat, output::Style},
     client::json,
-    model::rfc3339,
+    model::{printable, rfc3339},
 };
 
 /// The columns of a stream. Their widths are fixed, because later rows are unknown.
@@ -88,13 +88,13 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
     };
     let time = rfc3339(event.time_ns);
     let namespace =
-        event.container.as_ref().map(|container| escape::text(container.namespace.as_bytes()));
+        event.container.as_ref().map(|container| printable::text(container.namespace.as_bytes()));
     let container = event
         .container
         .as_ref()
-        .map(|container| escape::text(container.id.as_bytes()))
+        .map(|container| printable::text(container.id.as_bytes()))
         .unwrap_or_default();
-    let type_name = escape::text(event.type_.as_bytes());
+    let type_name = printable::text(event.type_.as_bytes());
     let pid = pid(event);
     let origin = process.map(origin).unwrap_or_default();
     let line = if format == EventFormat::Table {
@@ -116,10 +116,10 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
             process.and_then(|process| process.vpid).map_or_else(String::new, number),
             process.map_or_else(String::new, |process| number(process.parent_pid)),
             origin,
-            escape::text(event.grade.as_bytes()),
+            printable::text(event.grade.as_bytes()),
             process
                 .and_then(|process| process.executable.as_ref())
-                .map(|path| escape::text(path))
+                .map(|path| printable::text(path))
                 .unwrap_or_default(),
             detail(event),
         ]
@@ -154,22 +154,22 @@ fn is_failure(event: &Event) -> bool {
 
 /// The origin of a process: `exec:ID` for an exec, `descendant:ID` for its descendants.
 pub(in crate::cli) fn origin(process: &Process) -> String {
-    let origin = escape::text(process.origin.as_bytes());
+    let origin = printable::text(process.origin.as_bytes());
     if process.exec_id.is_empty() {
         origin
     } else {
-        format!("{origin}:{}", escape::text(process.exec_id.as_bytes()))
+        format!("{origin}:{}", printable::text(process.exec_id.as_bytes()))
     }
 }
 
 /// The command line of a process. If it is unknown: `[executable]`, else `(comm)`, else `?`.
 pub(in crate::cli) fn command(process: &Process) -> String {
     let mut text = if !process.args.is_empty() {
-        escape::command(process.args.iter().map(Vec::as_slice))
+        printable::command(process.args.iter().map(Vec::as_slice))
     } else if let Some(path) = &process.executable {
-        format!("[{}]", escape::text(path))
+        format!("[{}]", printable::text(path))
     } else if let Some(comm) = &process.comm {
-        format!("({})", escape::text(comm))
+        format!("({})", printable::text(comm))
     } else {
         "?".to_owned()
     };
@@ -188,7 +188,7 @@ pub(in crate::cli) fn ended(process: &Process) -> String {
         (Some(code), _, _) => format!("exit {code}"),
         (None, "", Some(status)) => format!("status {status}"),
         (None, "", None) => "exit status unknown".to_owned(),
-        (None, signal, _) => escape::text(signal.as_bytes()),
+        (None, signal, _) => printable::text(signal.as_bytes()),
     };
     if ended.oom_killed {
         text.push_str(" (out of memory)");
@@ -208,7 +208,7 @@ fn process_detail(type_name: &str, process: &Process) -> String {
         }
         "process.held" => {
             let holders = process.holders.iter().map(|holder| {
-                let path = holder.executable.as_deref().map(escape::text);
+                let path = holder.executable.as_deref().map(printable::text);
                 format!("{} {}", holder.pid, path.as_deref().unwrap_or("?"))
             });
             format!("output held by {}", holders.collect::<Vec<_>>().join(", "))
@@ -238,13 +238,13 @@ fn detail(event: &Event) -> String {
                 gap.lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
             format!(
                 "{lost} lost: {}, {}",
-                escape::text(gap.stage.as_bytes()),
+                printable::text(gap.stage.as_bytes()),
                 millis(gap.to_ns.saturating_sub(gap.from_ns))
             )
         }
         Some(Body::ContainerIdle(idle)) => format!("quiet for {}", millis(idle.quiet_ns)),
         Some(Body::ContainerActive(active)) => {
-            format!("by {}", escape::text(active.cause.as_bytes()))
+            format!("by {}", printable::text(active.cause.as_bytes()))
         }
         Some(Body::Port(port)) => ports::detail(port),
         Some(Body::Throttle(throttle)) => {
@@ -262,7 +262,7 @@ fn detail(event: &Event) -> String {
                 &capability.reason,
             ];
             let [category, support, backend, reason] =
-                parts.map(|part| escape::text(part.as_bytes()));
+                parts.map(|part| printable::text(part.as_bytes()));
             format!("{category}: {support} ({backend}): {reason}")
         }
     }

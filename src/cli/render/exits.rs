@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     api::Exit,
-    cli::{args::ListFormat, escape, output::Style},
+    cli::{args::ListFormat, output::Style},
     client::json,
-    model::rfc3339,
+    model::{printable, rfc3339},
 };
 
 const TABLE: [(&str, usize); 5] =
@@ -55,13 +55,13 @@ pub(in crate::cli) fn exit(
         ListFormat::Jsonl => json::line(&json::Exited::new(exit, namespace)) + "\n",
         ListFormat::Table | ListFormat::Wide if style.is_quiet => format!("{}\n", exit.pid),
         ListFormat::Table | ListFormat::Wide => {
-            let mut container = escape::text(exit.container_id.as_bytes());
+            let mut container = printable::text(exit.container_id.as_bytes());
             if format == ListFormat::Wide {
-                container = format!("{}/{container}", escape::text(namespace.as_bytes()));
+                container = format!("{}/{container}", printable::text(namespace.as_bytes()));
             } else if style.width.is_some() {
                 container = shortened(&container, TABLE[1].1);
             }
-            let exec = or_dash(escape::text(exit.exec_id.as_bytes()));
+            let exec = or_dash(printable::text(exit.exec_id.as_bytes()));
             let row = [
                 rfc3339(exit.timestamp_ns),
                 container,

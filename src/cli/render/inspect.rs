@@ -9,10 +9,10 @@ use crate::{
     api::{Container, ContainerProcess, Event, IgnoredSetting, StatusResponse, event::Body},
     cli::{
         args::{EventFormat, PageFormat},
-        escape,
         output::Style,
     },
     client::{Registration, json},
+    model::printable,
 };
 
 /// The number of events that the page shows, the newest ones.
@@ -104,7 +104,7 @@ fn json_page(shim: &Registration, known: &Inspected, newest: &[Event]) -> String
 fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: Style) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
-        text.push_str(&style.fit(&format!("{name:<12}{}", escape::text(value.as_bytes()))));
+        text.push_str(&style.fit(&format!("{name:<12}{}", printable::text(value.as_bytes()))));
         text.push('\n');
     };
     field("container", &known.container.id);

@@ -6,8 +6,9 @@ use super::{
 };
 use crate::{
     api::{Container, ContainerPort, Event, Owner, Port},
-    cli::{args::ListFormat, escape, output::Style},
+    cli::{args::ListFormat, output::Style},
     client::json,
+    model::printable,
 };
 
 /// The columns of a stream. Their widths are fixed, because later rows are unknown.
@@ -96,12 +97,12 @@ pub(super) fn detail(port: &Port) -> String {
         .first()
         .map(program)
         .map_or_else(String::new, |program| format!(" by {program}"));
-    format!("{} {} {}{by}", escape::text(port.transport.as_bytes()), address(port), scope(port))
+    format!("{} {} {}{by}", printable::text(port.transport.as_bytes()), address(port), scope(port))
 }
 
 fn followed(state: &str, container: &Container, port: &Port, style: Style) -> String {
     let [protocol, address, scope, pid, program] = common(port);
-    let mut container = escape::text(container.id.as_bytes());
+    let mut container = printable::text(container.id.as_bytes());
     if style.width.is_some() {
         container = shortened(&container, FOLLOWED[1].1);
     }
@@ -111,7 +112,7 @@ fn followed(state: &str, container: &Container, port: &Port, style: Style) -> St
 
 fn row(one: &ContainerPort) -> [String; 6] {
     let [protocol, address, scope, pid, program] = common(one.port.get_or_default());
-    let container = escape::text(one.container.get_or_default().id.as_bytes());
+    let container = printable::text(one.container.get_or_default().id.as_bytes());
     [container, protocol, address, scope, pid, program].map(or_dash)
 }
 
@@ -120,22 +121,22 @@ fn wide_row(one: &ContainerPort) -> Vec<String> {
     let owners = &one.port.get_or_default().owners;
     let of = |part: fn(&Owner) -> String| or_dash(listed(owners, part));
     vec![
-        or_dash(escape::text(one.container.get_or_default().namespace.as_bytes())),
+        or_dash(printable::text(one.container.get_or_default().namespace.as_bytes())),
         container,
         protocol,
         address,
         scope,
         pid,
         of(|owner| owner.vpid.map_or_else(String::new, |vpid| vpid.to_string())),
-        of(|owner| escape::text(owner.exec_id.as_bytes())),
-        of(|owner| escape::text(owner.container_id.as_bytes())),
+        of(|owner| printable::text(owner.exec_id.as_bytes())),
+        of(|owner| printable::text(owner.container_id.as_bytes())),
         program,
     ]
 }
 
 fn common(port: &Port) -> [String; 5] {
     [
-        escape::text(port.transport.as_bytes()),
+        printable::text(port.transport.as_bytes()),
         address(port),
         scope(port),
         listed(&port.owners, |owner| owner.pid.to_string()),
@@ -156,16 +157,16 @@ fn listed(owners: &[Owner], part: fn(&Owner) -> String) -> String {
 }
 
 fn program(owner: &Owner) -> String {
-    owner.executable.as_deref().map_or_else(|| "?".to_owned(), escape::text)
+    owner.executable.as_deref().map_or_else(|| "?".to_owned(), printable::text)
 }
 
 fn scope(port: &Port) -> String {
-    let scope = escape::text(port.scope.as_bytes());
+    let scope = printable::text(port.scope.as_bytes());
     if port.dual_stack { format!("{scope}+v4") } else { scope }
 }
 
 fn address(port: &Port) -> String {
-    let address = escape::text(port.address.as_bytes());
+    let address = printable::text(port.address.as_bytes());
     if port.type_ == "ipv6" {
         format!("[{address}]:{}", port.port)
     } else {

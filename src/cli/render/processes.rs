@@ -6,9 +6,9 @@ use super::{
 };
 use crate::{
     api::ContainerProcess,
-    cli::{args::ListFormat, escape, output::Style},
+    cli::{args::ListFormat, output::Style},
     client::json,
-    model::rfc3339,
+    model::{printable, rfc3339},
 };
 
 /// Formats processes as a list.
@@ -61,7 +61,7 @@ fn row(one: &ContainerProcess) -> [String; 7] {
     let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
     let created = rfc3339(process.created_ns);
     [
-        escape::text(one.container.get_or_default().id.as_bytes()),
+        printable::text(one.container.get_or_default().id.as_bytes()),
         process.pid.to_string(),
         number(process.parent_pid),
         process.uid.map_or_else(String::new, |uid| uid.to_string()),
@@ -79,9 +79,9 @@ fn row(one: &ContainerProcess) -> [String; 7] {
 fn wide_row(one: &ContainerProcess) -> Vec<String> {
     let process = one.process.get_or_default();
     let [container, pid, parent_pid, user, created, origin, command] = row(one);
-    let path = |path: &Option<Vec<u8>>| path.as_deref().map(escape::text).unwrap_or_default();
+    let path = |path: &Option<Vec<u8>>| path.as_deref().map(printable::text).unwrap_or_default();
     vec![
-        or_dash(escape::text(one.container.get_or_default().namespace.as_bytes())),
+        or_dash(printable::text(one.container.get_or_default().namespace.as_bytes())),
         container,
         pid,
         or_dash(process.vpid.map_or_else(String::new, |vpid| vpid.to_string())),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::events::{command, origin};
 use crate::{
     api::{ContainerProcess, Process},
-    cli::{escape, output::Style},
+    cli::output::Style,
+    model::printable,
 };
 
 /// Formats the trees, in the order of namespace and container id. A process is a root if its parent
@@ -22,8 +23,8 @@ pub(in crate::cli) fn trees(processes: &[ContainerProcess], style: Style) -> Str
         if !style.is_quiet {
             text.push_str(&style.fit(&format!(
                 "{}/{}",
-                escape::text(namespace.as_bytes()),
-                escape::text(id.as_bytes())
+                printable::text(namespace.as_bytes()),
+                printable::text(id.as_bytes())
             )));
             text.push('\n');
         }

@@ -7,8 +7,9 @@ use serde::Serialize;
 use super::table::{columns, or_dash};
 use crate::{
     api::Usage,
-    cli::{args::ListFormat, escape, output::Style},
+    cli::{args::ListFormat, output::Style},
     client::json,
+    model::printable,
 };
 
 #[derive(Serialize)]
@@ -88,7 +89,7 @@ fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String
         let cells = [
             id,
             usage.pid.to_string(),
-            escape::text(name.as_bytes()) + state,
+            printable::text(name.as_bytes()) + state,
             cpu,
             seconds(usage.cpu_ns),
             bytes(usage.rss_bytes),
@@ -96,7 +97,7 @@ fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String
             size(usage.written_bytes),
             count(usage.fds),
             usage.threads.to_string(),
-            escape::text(usage.command.as_bytes()),
+            printable::text(usage.command.as_bytes()),
         ];
         cells.map(or_dash).to_vec()
     };

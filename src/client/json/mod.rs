@@ -336,3 +336,31 @@ impl Attribution {
 fn is_false(value: &bool) -> bool {
     !value
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::lossless;
+
+    proptest! {
+        /// Check that a line never has a control character, a bidirectional override or invalid
+        /// UTF-8, for any input.
+        #[test]
+        fn a_line_is_never_hostile(
+            bytes in proptest::collection::vec(any::<u8>(), 0..64),
+            characters in "[\\PC\u{0}-\u{a0}\u{200b}-\u{206f}\u{e0000}-\u{e007f}]{0,32}",
+        ) {
+            for input in [&bytes[..], characters.as_bytes()] {
+                prop_assert!(!line(&lossless(input)).contains(is_hostile));
+            }
+        }
+
+        /// Check that any text survives being written as JSON and parsed again.
+        #[test]
+        fn json_round_trips_every_text(text in any::<String>()) {
+            prop_assert_eq!(serde_json::from_str::<String>(&line(&text)).unwrap(), text);
+        }
+    }
+}

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::{super::read::link, lineage_of, stat::Stat, status::Status};
 use crate::{
-    model::{Args, Grade, Image, Lineage, ProcessKey, Unknown},
+    model::{Args, Grade, Image, Lineage, ProcessKey, Text, Unknown},
     sys::file::attributes,
 };
 
@@ -97,7 +97,7 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     // Needed to remove the root of a chroot(2) from the two paths.
     let root = known(link(&format!("/proc/{pid}/root")), &mut unknown);
     let status = Status::of(pid);
-    let inside = |path: Box<[u8]>| under_root(path, root.as_deref());
+    let inside = |path: Box<[u8]>| Text::from(under_root(path, root.as_deref()));
     let image = Image {
         executable: executable.map(inside),
         executable_deleted,

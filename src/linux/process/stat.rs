@@ -8,7 +8,7 @@ use std::num::NonZeroU64;
 use super::super::read::read;
 use crate::{
     clock::boottime_shift_ns,
-    model::{StartTicks, TICKS_PER_SECOND},
+    model::{StartTicks, TICKS_PER_SECOND, Text},
 };
 
 /// The most bytes that are read, more than any `stat` has: 52 numbers and a name of 15 bytes (64
@@ -22,7 +22,7 @@ const PF_EXITING: u64 = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
     /// The task's name, field 2: any bytes but 0, at most 15 of them.
-    pub comm: Box<[u8]>,
+    pub comm: Text,
     /// The state, field 3: one ASCII character, such as `R` or `Z`.
     pub state: u8,
     /// The parent's pid, field 4. `None` if the parent is in another pid namespace, or if the

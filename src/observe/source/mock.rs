@@ -34,7 +34,7 @@ use std::{
 use super::{KernelCounts, Source, SourceError, Target};
 use crate::{
     clock::monotonic_ns,
-    model::{Args, Backend, Grade, Image, Lineage, ProcessKey, Stage},
+    model::{Args, Backend, Grade, Image, Lineage, ProcessKey, Stage, Text},
     observe::record::{Record, TargetId, What},
     platform::Waker,
 };
@@ -146,7 +146,7 @@ impl MockSource {
             }
             Step::Exec { pid, args } => {
                 let Some(process) = self.process(pid) else { return Ok(None) };
-                let executable = args.iter().next().map(Box::from);
+                let executable = args.iter().next().map(Text::from);
                 let image = Arc::new(Image { executable, args: Some(args), ..Image::default() });
                 (
                     process,

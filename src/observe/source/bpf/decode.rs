@@ -11,7 +11,7 @@ use super::layout::{
 };
 use crate::{
     model::{
-        Args, Endpoint, FileId, Grade, Image, Lineage, ProcessKey, Socket, Transport, Unknown,
+        Args, Endpoint, FileId, Grade, Image, Lineage, ProcessKey, Socket, Text, Transport, Unknown,
     },
     observe::record::{CallId, Provenance, Record, TargetId, What},
 };
@@ -200,10 +200,10 @@ fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
 
 /// Builds a path from its components, each ended by a NUL. They are in reverse order, because the
 /// eBPF programs walk from the file up to the root.
-fn path(components: &[u8]) -> Box<[u8]> {
+fn path(components: &[u8]) -> Text {
     // The root directory has no components.
     if components.is_empty() {
-        return (*b"/").into();
+        return b"/"[..].into();
     }
     let components = components.strip_suffix(&[0]).unwrap_or(components);
     let mut path = Vec::with_capacity(components.len() + 1);
@@ -211,7 +211,7 @@ fn path(components: &[u8]) -> Box<[u8]> {
         path.push(b'/');
         path.extend_from_slice(component);
     }
-    path.into()
+    path.into_boxed_slice().into()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 use crate::{
-    model::{Args, FileId, Grade, Image, Lineage, ProcessKey, Stage, Unknown},
+    model::{Args, FileId, Grade, Image, Lineage, ProcessKey, Stage, Text, Unknown},
     observe::record::{CallId, Provenance, ScanStep, What},
 };
 
@@ -13,14 +13,15 @@ const GRADES: [Grade; 4] = [Grade::Exact, Grade::Late, Grade::Partial, Grade::Sn
 const UNKNOWNS: [Unknown; 5] =
     [Unknown::Gone, Unknown::Replaced, Unknown::Denied, Unknown::Faulted, Unknown::NotSeen];
 
-fn bytes() -> impl Strategy<Value = Option<Box<[u8]>>> {
-    proptest::option::of(vec(any::<u8>(), 0..40).prop_map(Into::into))
+fn text() -> impl Strategy<Value = Option<Text>> {
+    let bytes = vec(any::<u8>(), 0..40);
+    proptest::option::of(bytes.prop_map(|bytes| bytes.into_boxed_slice().into()))
 }
 
 fn image() -> impl Strategy<Value = Arc<Image>> {
     let args = proptest::option::of((vec(any::<u8>(), 0..60), any::<u64>(), any::<u32>()));
     let ids = (any::<Option<u32>>(), any::<Option<u32>>(), proptest::option::of(0..UNKNOWNS.len()));
-    (bytes(), args, bytes(), bytes(), ids).prop_map(
+    (text(), args, text(), text(), ids).prop_map(
         |(executable, args, working_directory, comm, (uid, gid, unknown))| {
             let args = args.map(|(bytes, total_bytes, count)| Args {
                 bytes: bytes.into(),

@@ -268,7 +268,7 @@ fn an_image_and_its_outputs_are_exact() {
     let What::Exec { image, lineage, cgroup: own, in_host_mounts } = &received.whats[0].1 else {
         panic!("no exec first")
     };
-    let path = |path: &Path| Some(Box::from(path.as_os_str().as_bytes()));
+    let path = |path: &Path| Some(path.as_os_str().as_bytes().into());
     assert_eq!(image.executable, path(&fs::canonicalize("/bin/sh").unwrap()));
     assert_eq!(image.working_directory, path(&directory.path().canonicalize().unwrap()));
     assert_eq!(
