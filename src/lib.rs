@@ -32,6 +32,24 @@
 //! ```
 //!
 //! The whole picture is in `docs/architecture.md`.
+//!
+//! # As a library
+//!
+//! A program that needs no containerd uses three types of [`observe`], each with an example:
+//! [`Detector`](observe::Detector) observes process trees and cgroups,
+//! [`PortWatcher`](observe::PortWatcher) the ports of a process tree, and
+//! [`ObserverConfig`](observe::ObserverConfig) the start and the end of one child.
+//!
+//! ```
+//! use lookout::observe::{Detector, Flags, source::Target};
+//!
+//! let (detector, events) = Detector::new()?;
+//! detector.watch(Target::Tree { pid: std::process::id().cast_signed() }, Flags::ALL)?;
+//! for event in events.processes.try_iter() {
+//!     println!("{}: {:?}", event.process.key.pid, event.process.image);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod api;
 #[cfg(feature = "cli")]

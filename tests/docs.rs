@@ -132,3 +132,20 @@ fn a_module_with_submodules_is_a_folder() {
         assert_eq!(others, None, "{} has a folder beside it: move it in", file.display());
     }
 }
+
+/// Check that the documentation of each entry point of the library has an example.
+#[test]
+fn each_entry_point_of_the_library_has_an_example() {
+    let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/observe/library");
+    for (file, item) in [
+        ("detector/mod.rs", "pub struct Detector "),
+        ("detector/mod.rs", "    pub fn over("),
+        ("port_watcher.rs", "pub struct PortWatcher "),
+        ("spawned.rs", "pub struct ObserverConfig "),
+    ] {
+        let text = fs::read_to_string(library.join(file)).expect("UTF-8");
+        let (before, _) = text.split_once(&format!("\n{item}")).expect("the item exists");
+        let mut documentation = before.lines().rev().take_while(|line| !line.is_empty());
+        assert!(documentation.any(|line| line.trim() == "/// ```"), "{item}has no example");
+    }
+}

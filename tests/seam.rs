@@ -33,7 +33,7 @@ const PORTABLE: [&str; 31] = [
     "observe/track/target/resync.rs",
     "observe/track/idle.rs",
     "observe/track/ports",
-    "observe/library/detector.rs",
+    "observe/library/detector",
     "client/json",
     "registry/change.rs",
     "registry/entries.rs",

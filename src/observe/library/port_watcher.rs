@@ -87,7 +87,7 @@ impl PortWatcher {
     /// [`DetectorError::Start`] if the thread or its descriptors could not be made.
     pub fn start(&mut self) -> Result<(), DetectorError> {
         let mut refused = SourceError::Missing { what: "a source of ports on this system" };
-        for open in node::PORT_SOURCES {
+        for open in node::SOURCES {
             match open().map_err(DetectorError::Source).and_then(|source| self.start_over(source)) {
                 // The next source may work. If the process is the cause, the next source fails as
                 // well.

@@ -1,23 +1,4 @@
 //! Observes the start and the end of one child that the caller spawns.
-//!
-//! ```
-//! use std::process::Command;
-//! use lookout::observe::{Lifecycle, ObserverConfig};
-//!
-//! let (mut child, subscriber) = ObserverConfig::lifecycle().spawn(Command::new("sh").args(["-c",
-//! "exit 3"]))?; let subscriber = subscriber.expect("lifecycle is observed"); child.wait()?; let
-//! events: Vec<Lifecycle> = subscriber.drain().into_iter().map(|event| event.what).collect();
-//! assert_eq!(events, [Lifecycle::Started, Lifecycle::Exited { code: 3 }]);
-//!
-//! // Off by default: no queue, no subscriber, nothing allocated.
-//! let (mut child, subscriber) = ObserverConfig::default().spawn(&mut Command::new("true"))?;
-//! assert!(subscriber.is_none());
-//! child.wait()?;
-//! # Ok::<(), std::io::Error>(())
-//! ```
-//!
-//! It needs no thread and no kernel object: `spawn` reports the start, and the `wait` that reaps
-//! the child reports the end. A subscriber can neither delay nor fail them.
 
 use std::{
     collections::VecDeque,
@@ -35,6 +16,28 @@ use crate::{clock::realtime_ns, model::Category};
 const QUEUE_CAPACITY: usize = 1024;
 
 /// Which categories of events are observed of a child; none by default.
+///
+/// It needs no thread and no kernel object: [`spawn`](Self::spawn) reports the start, and the `wait`
+/// that reaps the child reports the end. A subscriber can neither delay nor fail them.
+///
+/// ```
+/// use std::process::Command;
+/// use lookout::observe::{Lifecycle, ObserverConfig};
+///
+/// let mut command = Command::new("sh");
+/// let (mut child, subscriber) =
+///     ObserverConfig::lifecycle().spawn(command.args(["-c", "exit 3"]))?;
+/// let subscriber = subscriber.expect("lifecycle is observed");
+/// child.wait()?;
+/// let events: Vec<Lifecycle> = subscriber.drain().into_iter().map(|event| event.what).collect();
+/// assert_eq!(events, [Lifecycle::Started, Lifecycle::Exited { code: 3 }]);
+///
+/// // Off by default: no queue, no subscriber, nothing allocated.
+/// let (mut child, subscriber) = ObserverConfig::default().spawn(&mut Command::new("true"))?;
+/// assert!(subscriber.is_none());
+/// child.wait()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ObserverConfig {
     /// One bit for each category, at its index in [`Category::ALL`].

@@ -74,8 +74,8 @@ pub fn clean_up(namespace: &str, shim_id: &str) -> Result<(), SourceError> {
 /// Opens a source that belongs to the caller alone.
 pub(in crate::observe) type Open = fn() -> Result<Box<dyn Source>, SourceError>;
 
-/// How to open the sources of port events outside containers, the best source first.
-pub(in crate::observe) const PORT_SOURCES: [Open; 2] =
+/// How to open the sources of the library, the best source first.
+pub(in crate::observe) const SOURCES: [Open; 2] =
     [own_ring, || Ok(Box::new(PollSource::new(poll::INTERVAL)))];
 
 /// The eBPF source with a ring for this process alone. Loads and pins the programs if no process

@@ -14,5 +14,5 @@ pub fn probe() -> Capabilities {
 /// Opens a source that belongs to the caller alone.
 pub(in crate::observe) type Open = fn() -> Result<Box<dyn Source>, SourceError>;
 
-/// How to open the sources of port events outside containers: there are none.
-pub(in crate::observe) const PORT_SOURCES: [Open; 0] = [];
+/// How to open the sources of the library: there are none.
+pub(in crate::observe) const SOURCES: [Open; 0] = [];

@@ -1,7 +1,10 @@
 use std::time::Duration;
 
-use super::*;
-use crate::observe::source::mock::{MockHandle, MockSource};
+use super::{receivers::QUEUE_CAPACITY, *};
+use crate::{
+    model::Ended,
+    observe::source::mock::{MockHandle, MockSource},
+};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 

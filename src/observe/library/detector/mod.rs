@@ -1,43 +1,23 @@
 //! Observes any process tree or cgroup of the host, without containerd.
-//!
-//! ```
-//! use std::time::Duration;
-//! use lookout::model::ProcessKey;
-//! use lookout::observe::{Detector, Flags, source::{Target, mock::MockSource}};
-//!
-//! let (source, script) = MockSource::new()?;
-//! let (detector, events) = Detector::over(Box::new(source))?;
-//! detector.watch(Target::Tree { pid: 100 }, Flags::ALL)?;
-//! script.fork(100, 101);
-//! script.exec(101, &["sleep", "1"]);
-//! script.exit(101, 0x500);
-//!
-//! let second = Duration::from_secs(1);
-//! let fork = events.processes.recv_timeout(second)?;
-//! assert_eq!((fork.process.key.pid, fork.exec), (101, None));
-//! let exec = events.processes.recv_timeout(second)?;
-//! assert!(exec.fork.is_some() && exec.exec.is_some());
-//! assert_eq!(events.exits.recv_timeout(second)?.status(), 5);
-//! detector.close();
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! A detector has one thread, which sleeps while nothing happens. Its receivers are bounded and it
-//! never waits for one: the events that a full receiver misses are counted and reported on
-//! [`Receivers::errors`].
+
+mod receivers;
 
 use std::{
     collections::HashMap,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, mpsc},
     thread,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
+use self::receivers::Senders;
+pub use self::receivers::{DoneEvent, ExecSeen, ForkSeen, ProcessEvent, Receivers};
 use crate::{
     clock::realtime_offset_ns,
-    model::{Body, Ended, Exit, Grade, Process, ProcessKey},
+    model::{Body, ProcessKey},
     observe::{
+        node::{self, Open},
         pipeline::{Inbox, Pipeline},
         record::TargetId,
         source::{Source, SourceError, Target},
@@ -45,9 +25,6 @@ use crate::{
     },
     platform::cgroup,
 };
-
-/// The number of events that one receiver holds. Further events are lost and counted.
-const QUEUE_CAPACITY: usize = 1024;
 
 /// Which events of a target are delivered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,65 +40,6 @@ pub struct Flags {
 impl Flags {
     /// Forks, execs and exits, which are all events.
     pub const ALL: Self = Self { fork: true, exec: true, exit: true };
-}
-
-/// A process was forked, or runs a new image.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ProcessEvent {
-    /// The fork that made the process. It is also set in the event of each exec of the process.
-    /// `None` if the fork was not observed.
-    pub fork: Option<ForkSeen>,
-    /// The exec; `None` if this is the event of the fork.
-    pub exec: Option<ExecSeen>,
-    /// The process, with its image, its parent and its origin.
-    pub process: Arc<Process>,
-    /// How exact the event is.
-    pub grade: Grade,
-}
-
-/// The facts of one fork.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ForkSeen {
-    /// The pid of the parent; `None` if it is unknown.
-    pub parent_pid: Option<i32>,
-    /// The key of the child.
-    pub child: ProcessKey,
-    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
-    pub monotonic_ns: u64,
-}
-
-/// The facts of one exec.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExecSeen {
-    /// The pid of the process.
-    pub pid: i32,
-    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
-    pub monotonic_ns: u64,
-}
-
-/// A process is done: it was reaped, and no surviving process holds its stdout or stderr.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DoneEvent {
-    /// The process that is done.
-    pub process: Arc<Process>,
-    /// The time of the event: `CLOCK_MONOTONIC`, in nanoseconds.
-    pub monotonic_ns: u64,
-    /// The time from the exit to done.
-    pub after_exit: Duration,
-}
-
-/// The receivers of a detector's events. A dropped receiver affects no other.
-#[derive(Debug)]
-pub struct Receivers {
-    /// Forks and execs, of targets with [`Flags::fork`] or [`Flags::exec`].
-    pub processes: mpsc::Receiver<ProcessEvent>,
-    /// Done events, of targets with [`Flags::exit`].
-    pub done: mpsc::Receiver<DoneEvent>,
-    /// Exits, with the status as go-runc reports it. The exit of a process that was only found
-    /// missing is left out, because its status is unknown.
-    pub exits: mpsc::Receiver<Exit>,
-    /// Losses and failures. At most 1024 wait; further ones are dropped.
-    pub errors: mpsc::Receiver<DetectorError>,
 }
 
 /// A failure of a detector or a port watcher.
@@ -156,10 +74,36 @@ pub enum DetectorError {
     },
     /// The detector's thread could not be made.
     #[error("failed to start the detector")]
-    Start(#[source] std::io::Error),
+    Start(#[source] io::Error),
 }
 
-/// Observes processes. Dropping it closes it.
+/// Observes process trees and cgroups: each fork, exec and exit in them. Dropping it closes it.
+///
+/// It has one thread, which sleeps while nothing happens. Its receivers are bounded and it never
+/// waits for one: the events that a full receiver misses are counted and reported on
+/// [`Receivers::errors`]. Arguments are not redacted.
+///
+/// ```
+/// use std::process::Command;
+/// use lookout::observe::{Detector, Flags, source::Target};
+///
+/// let (detector, events) = Detector::new()?;
+/// let own_pid = std::process::id().cast_signed();
+/// detector.watch(Target::Tree { pid: own_pid }, Flags::ALL)?;
+///
+/// let mut child = Command::new("sleep").arg("2").spawn()?;
+/// let pid = child.id().cast_signed();
+/// for event in &events.processes {
+///     let Some(args) = &event.process.image.args else { continue };
+///     println!("{pid}: {args} ({:?})", event.process.image.executable);
+///     if event.process.key.pid == pid && args.to_string() == "sleep 2" {
+///         break;
+///     }
+/// }
+/// child.wait()?;
+/// detector.close();
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Detector {
     inbox: Arc<Inbox<Command>>,
@@ -173,18 +117,68 @@ enum Command {
 }
 
 impl Detector {
-    /// A detector over a source, with a thread of its own.
+    /// A detector over the best source that works here: eBPF, which misses nothing (as root, on
+    /// Linux 6.1 or later), otherwise polling `/proc`, which misses what lives only between two
+    /// scans. [`ProcessEvent::grade`] shows which one it is. The first process of a node that needs
+    /// the eBPF programs loads and pins them.
+    ///
+    /// The proc connector is not used, because it needs a helper process, which only a shim starts.
+    ///
+    /// # Errors
+    ///
+    /// [`DetectorError::Source`] if no source works on this system, and those of
+    /// [`over`](Self::over).
+    pub fn new() -> Result<(Self, Receivers), DetectorError> {
+        let mut sources = node::SOURCES.iter();
+        let source = first_of(&mut sources).unwrap_or_else(|| {
+            Err(SourceError::Missing { what: "a source of process events on this system" })
+        })?;
+        Self::start(source, sources.as_slice())
+    }
+
+    /// A detector over a source, with a thread of its own. With [`MockSource`], tests need no real
+    /// processes:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use lookout::observe::{Detector, Flags, source::{Target, mock::MockSource}};
+    ///
+    /// let (source, script) = MockSource::new()?;
+    /// let (detector, events) = Detector::over(Box::new(source))?;
+    /// detector.watch(Target::Tree { pid: 100 }, Flags::ALL)?;
+    /// script.fork(100, 101);
+    /// script.exec(101, &["sleep", "1"]);
+    /// script.exit(101, 0x500); // a wait status
+    ///
+    /// let second = Duration::from_secs(1);
+    /// let fork = events.processes.recv_timeout(second)?;
+    /// assert_eq!((fork.process.key.pid, fork.exec), (101, None));
+    /// let exec = events.processes.recv_timeout(second)?;
+    /// assert!(exec.fork.is_some() && exec.exec.is_some());
+    /// assert_eq!(events.exits.recv_timeout(second)?.status(), 5);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// [`MockSource`]: crate::observe::source::mock::MockSource
     ///
     /// # Errors
     ///
     /// [`DetectorError::Start`] if the thread or its descriptors could not be made.
     pub fn over(source: Box<dyn Source>) -> Result<(Self, Receivers), DetectorError> {
+        Self::start(source, &[])
+    }
+
+    /// `others` are the sources that are tried if `source` does not support a target.
+    fn start(
+        source: Box<dyn Source>,
+        others: &'static [Open],
+    ) -> Result<(Self, Receivers), DetectorError> {
         let inbox = Arc::new(Inbox::new().map_err(DetectorError::Start)?);
         let pid = std::process::id().cast_signed();
         let pipeline = Pipeline::new(source, pid).map_err(DetectorError::Start)?;
         let (senders, receivers) = Senders::new();
         let commands = inbox.clone();
-        let mut watcher = Watcher { pipeline, commands, targets: HashMap::new(), senders };
+        let mut watcher = Watcher { pipeline, others, commands, targets: HashMap::new(), senders };
         thread::Builder::new()
             .name("detector".into())
             .spawn(move || {
@@ -237,8 +231,27 @@ impl Drop for Detector {
     }
 }
 
+/// Opens the first source that works, and leaves the later ones in `sources`. Returns the error of
+/// the last one if none works, and `None` if there is none.
+fn first_of(
+    sources: &mut std::slice::Iter<'_, Open>,
+) -> Option<Result<Box<dyn Source>, SourceError>> {
+    let mut result = None;
+    for open in sources {
+        let opened = open();
+        let works = opened.is_ok();
+        result = Some(opened);
+        if works {
+            break;
+        }
+    }
+    result
+}
+
 struct Watcher {
     pipeline: Pipeline,
+    /// The sources that can replace the pipeline's, best first.
+    others: &'static [Open],
     commands: Arc<Inbox<Command>>,
     targets: HashMap<TargetId, Watched>,
     senders: Senders,
@@ -319,7 +332,20 @@ impl Watcher {
             Target::Tree { .. } => TargetId::unique(),
         };
         // The arguments are neither redacted nor cut: the caller receives them as they are.
-        self.pipeline.watch(id, target.clone(), None, None, usize::MAX)?;
+        let watch =
+            |pipeline: &mut Pipeline| pipeline.watch(id, target.clone(), None, None, usize::MAX);
+        let mut watched = watch(&mut self.pipeline);
+        // The best source may not support such a target: eBPF programs cannot watch a tree from
+        // within a pid namespace. The source is replaced only while nothing is observed with it.
+        while self.targets.is_empty() && watched.as_ref().is_err_and(is_unsupported) {
+            let mut others = self.others.iter();
+            let Some(Ok(source)) = first_of(&mut others) else { break };
+            self.others = others.as_slice();
+            let pid = std::process::id().cast_signed();
+            self.pipeline = Pipeline::new(source, pid).map_err(DetectorError::Start)?;
+            watched = watch(&mut self.pipeline);
+        }
+        watched?;
         self.targets.insert(id, Watched { target, flags, forks: HashMap::new() });
         Ok(())
     }
@@ -379,6 +405,10 @@ impl Watcher {
     }
 }
 
+fn is_unsupported(error: &SourceError) -> bool {
+    matches!(error, SourceError::Target { source, .. } if source.kind() == io::ErrorKind::Unsupported)
+}
+
 fn count(lost: Option<u64>) -> String {
     lost.map_or_else(|| "an unknown number of".to_owned(), |lost| lost.to_string())
 }
@@ -387,85 +417,6 @@ fn name(target: &Target) -> String {
     match target {
         Target::Cgroup { path, .. } => path.display().to_string(),
         Target::Tree { pid } => format!("process {pid}"),
-    }
-}
-
-/// The sending sides of [`Receivers`].
-struct Senders {
-    processes: CountingSender<ProcessEvent>,
-    done: CountingSender<DoneEvent>,
-    exits: CountingSender<Exit>,
-    errors: mpsc::SyncSender<DetectorError>,
-}
-
-/// A sender that counts the events which its full receiver misses.
-struct CountingSender<T> {
-    sender: mpsc::SyncSender<T>,
-    missed: u64,
-}
-
-impl Senders {
-    fn new() -> (Self, Receivers) {
-        let (processes, from_processes) = CountingSender::new();
-        let (done, from_done) = CountingSender::new();
-        let (exits, from_exits) = CountingSender::new();
-        // Errors that do not fit are not counted: a caller with 1024 unread errors knows enough.
-        let (errors, from_errors) = mpsc::sync_channel(QUEUE_CAPACITY);
-        let receivers = Receivers {
-            processes: from_processes,
-            done: from_done,
-            exits: from_exits,
-            errors: from_errors,
-        };
-        (Self { processes, done, exits, errors }, receivers)
-    }
-
-    fn process(&mut self, event: ProcessEvent) {
-        let lost = self.processes.send(event);
-        self.full("processes", lost);
-    }
-
-    fn done(&mut self, event: DoneEvent) {
-        let lost = self.done.send(event);
-        self.full("done", lost);
-    }
-
-    fn exit(&mut self, pid: i32, ended: Ended, realtime_ns: u64) {
-        let timestamp = SystemTime::UNIX_EPOCH + Duration::from_nanos(realtime_ns);
-        let lost = self.exits.send(Exit { timestamp, pid, ended });
-        self.full("exits", lost);
-    }
-
-    fn full(&self, what: &'static str, missed: u64) {
-        if missed > 0 {
-            self.error(DetectorError::Full { what, missed });
-        }
-    }
-
-    fn error(&self, error: DetectorError) {
-        let _ = self.errors.try_send(error);
-    }
-}
-
-impl<T> CountingSender<T> {
-    fn new() -> (Self, mpsc::Receiver<T>) {
-        // The channel is bounded: `send` counts the events that do not fit.
-        let (sender, receiver) = mpsc::sync_channel(QUEUE_CAPACITY);
-        (Self { sender, missed: 0 }, receiver)
-    }
-
-    /// Sends an event, or counts it as missed if the receiver is full. Returns the number of events
-    /// that were missed before this one, if it was sent.
-    fn send(&mut self, event: T) -> u64 {
-        match self.sender.try_send(event) {
-            Ok(()) => std::mem::take(&mut self.missed),
-            Err(mpsc::TrySendError::Full(_)) => {
-                self.missed += 1;
-                0
-            }
-            // The caller has dropped the receiver, so it is not interested in the count either.
-            Err(mpsc::TrySendError::Disconnected(_)) => 0,
-        }
     }
 }
 
