@@ -2,6 +2,7 @@
 //! the flags, then the verb.
 
 use go_flag::FlagError;
+use tracing::level_filters::LevelFilter;
 
 use crate::observe::shim::{LISTEN_CONNECTOR, LOAD_PROGRAMS};
 
@@ -22,6 +23,8 @@ pub struct Arguments {
     pub bundle: String,
     /// `-debug`: log at level debug.
     pub debug: bool,
+    /// `-log-level`: the level up to which to log. `start` passes it to the serving process.
+    pub log_level: String,
 }
 
 /// What this process has to do.
@@ -92,6 +95,7 @@ impl Arguments {
             publish_binary: String::new(),
             bundle: String::new(),
             debug: false,
+            log_level: String::new(),
         };
         let rest: Vec<String> = go_flag::parse_args(arguments, |flags| {
             flags.add_flag("namespace", &mut parsed.namespace);
@@ -100,6 +104,7 @@ impl Arguments {
             flags.add_flag("publish-binary", &mut parsed.publish_binary);
             flags.add_flag("bundle", &mut parsed.bundle);
             flags.add_flag("debug", &mut parsed.debug);
+            flags.add_flag("log-level", &mut parsed.log_level);
             flags.add_flag("socket", &mut socket);
             flags.add_flag("debug-socket", &mut debug_socket);
             flags.add_flag("v", &mut version);
@@ -118,6 +123,21 @@ impl Arguments {
             None => Verb::Serve,
         };
         parsed.check()
+    }
+
+    /// The level up to which to log, according to the flags.
+    #[must_use]
+    pub fn log_level(&self) -> LevelFilter {
+        // Only `start` passes the flag, so an invalid value is not worth an error. The parser of
+        // `tracing` takes an empty text for `error`.
+        let given = Some(&self.log_level).filter(|level| !level.is_empty());
+        let level = given.and_then(|level| level.parse().ok());
+        self.at_least(level.unwrap_or(LevelFilter::INFO))
+    }
+
+    /// The level, or debug if `-debug` was given and logs more.
+    pub(super) fn at_least(&self, level: LevelFilter) -> LevelFilter {
+        if self.debug { level.max(LevelFilter::DEBUG) } else { level }
     }
 
     fn check(self) -> Result<Self, ArgumentsError> {

@@ -20,6 +20,7 @@ use containerd_shim_protos::{
     protobuf::{Message as _, well_known_types::any::Any},
 };
 use serde::Serialize;
+use tracing::level_filters::LevelFilter;
 
 use super::{args::Arguments, daemon};
 use crate::runc::{Options, OptionsError};
@@ -39,8 +40,8 @@ pub(super) struct Request {
     /// The path of containerd's ttrpc socket, which receives events.
     pub(super) ttrpc_address: String,
     pub(super) options: Options,
-    /// Whether the shim logs at level debug.
-    pub(super) debug: bool,
+    /// The level up to which the shim logs.
+    pub(super) log_level: LevelFilter,
 }
 
 /// The form of the answer that containerd expects.
@@ -79,7 +80,7 @@ impl Request {
                 address: arguments.address.clone(),
                 ttrpc_address,
                 options: options(stdin)?,
-                debug: arguments.debug,
+                log_level: arguments.log_level(),
             }),
         }
     }
@@ -89,8 +90,6 @@ impl Request {
         arguments: &Arguments,
         ttrpc_address: String,
     ) -> Result<Self, OptionsError> {
-        /// The value of `LOG_LEVEL_DEBUG`. More verbose levels have lower values.
-        const DEBUG: i32 = -4;
         let or =
             |given: &str, other: String| if given.is_empty() { other } else { given.to_owned() };
         let mut options = Options::default();
@@ -108,8 +107,22 @@ impl Request {
             address: or(&params.containerd_grpc_address, arguments.address.clone()),
             ttrpc_address: or(&params.containerd_ttrpc_address, ttrpc_address),
             options,
-            debug: arguments.debug || params.log_level.value() <= DEBUG,
+            log_level: arguments.at_least(log_level(params.log_level.value())),
         })
+    }
+}
+
+/// The level that a `LogLevel` of `BootstrapParams` stands for. The enum is open: records are logged
+/// whose own value, such as 0 for info, is not below the given one.
+fn log_level(value: i32) -> LevelFilter {
+    match value {
+        ..=-8 => LevelFilter::TRACE,
+        -7..=-4 => LevelFilter::DEBUG,
+        -3..=0 => LevelFilter::INFO,
+        1..=4 => LevelFilter::WARN,
+        5..=8 => LevelFilter::ERROR,
+        // Fatal and panic, which this shim has no records of.
+        _ => LevelFilter::OFF,
     }
 }
 
@@ -174,4 +187,20 @@ fn generation(arguments: &Arguments) -> Generation {
     ];
     let version_2 = candidates.into_iter().flatten().any(|binary| daemon::is_version_2(&binary));
     Generation::Json(if version_2 { 3 } else { 2 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Check each level of containerd, and levels between them.
+    #[test]
+    fn a_level_between_two_logs_what_is_not_below_it() {
+        let levels = [-9, -8, -5, -4, -1, 0, 1, 4, 5, 8, 9, 10, 12].map(log_level);
+        let names = levels.map(|level| level.to_string());
+        assert_eq!(
+            names.join(" "),
+            "trace trace debug debug info info warn warn error error off off off"
+        );
+    }
 }

@@ -55,7 +55,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     sys::process::use_one_malloc_arena();
     let listener = sys::fd::inherited(LISTENER)?;
     let readiness = fs::File::from(sys::fd::inherited(READINESS)?);
-    log::to_fifo(arguments.debug);
+    log::to_fifo(arguments.log_level());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(POOL)

@@ -9,6 +9,7 @@ use std::{
 };
 
 use nix::fcntl::OFlag;
+use tracing::level_filters::LevelFilter;
 
 use super::{
     Outcome,
@@ -101,8 +102,8 @@ fn spawn(
         "-address",
         &request.address,
     ]);
-    if request.debug {
-        command.arg("-debug");
+    if request.log_level != LevelFilter::INFO {
+        command.args(["-log-level", &request.log_level.to_string()]);
     }
     command
         .env("TTRPC_ADDRESS", &request.ttrpc_address)

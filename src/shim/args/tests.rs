@@ -19,7 +19,22 @@ fn all_forms_of_gos_flag_package_are_accepted() {
             (Verb::Start, "k8s.io", "web")
         );
         assert!(parsed.debug);
+        assert_eq!(parsed.log_level(), LevelFilter::DEBUG);
     }
+}
+
+/// Check that the level is info unless a flag asks for another, and that `-debug` never logs less.
+#[test]
+fn the_level_is_info_unless_a_flag_asks_for_another() {
+    let level = |flags: &[&str]| {
+        let all = [&["-namespace", "default", "-id", "web"], flags].concat();
+        parse(&all).unwrap().log_level().to_string()
+    };
+    assert_eq!(level(&[]), "info");
+    assert_eq!(level(&["-log-level", "warn"]), "warn");
+    assert_eq!(level(&["-log-level", "nonesuch"]), "info");
+    assert_eq!(level(&["-log-level", "trace", "-debug"]), "trace");
+    assert_eq!(level(&["-log-level", "error", "-debug"]), "debug");
 }
 
 /// Check that the error names the missing or unknown argument.

@@ -10,6 +10,7 @@ mod holding;
 mod info;
 mod leaving;
 mod lifecycle;
+mod log;
 mod options;
 mod refusals;
 mod root;

@@ -72,12 +72,13 @@ impl Container {
         match effect {
             exec::Effect::None => {}
             exec::Effect::ReportStarted { pid } => {
-                tracing::info!(id, exec_id, pid, "exec started");
+                // A probe is an exec, every few seconds for ever, so execs are not logged at level info.
+                tracing::debug!(id, exec_id, pid, "exec started");
                 self.publish(TaskEvent::exec_started(&id, exec_id, pid));
             }
             exec::Effect::ReportExit(exit) => {
                 exec.process.answer_waiters(exit.into());
-                tracing::info!(id, exec_id, status = exit.status(), "exec exited");
+                tracing::debug!(id, exec_id, status = exit.status(), "exec exited");
                 self.publish(TaskEvent::exit(&id, exec_id, exit));
             }
         }

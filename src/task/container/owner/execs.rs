@@ -162,7 +162,7 @@ impl Container {
                 // There will be no exit, so requests that wait for it are answered now.
                 exec.process.answer_waiters(ProcessEnd::unknown());
                 self.apply_to_exec(&exec_id, exec::Fact::StartFailed);
-                tracing::info!(id, exec_id, %error, "exec failed to start");
+                tracing::debug!(id, exec_id, %error, "exec failed to start");
                 answer(reply, Err(error));
             }
         }

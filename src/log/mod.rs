@@ -3,7 +3,10 @@
 //!
 //! The lines are logfmt, the form of containerd's own log. Every value is quoted and escaped, so
 //! text from a container or a runtime cannot forge a line. Writing to the fifo never blocks: when
-//! the fifo is full because containerd does not read, lines are dropped.
+//! the fifo is full because containerd does not read, lines are dropped. Each line is limited in its
+//! rate; a line after suppressed ones says how many they were (`suppressed`).
+
+mod limit;
 
 use std::{
     fmt::{self, Write as _},
@@ -13,21 +16,28 @@ use std::{
         fd::AsFd as _,
         unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
     },
+    sync::{Mutex, PoisonError},
 };
 
 use tracing::{
     Event, Level, Metadata, Subscriber,
+    callsite::Identifier,
     field::{Field, Visit},
+    level_filters::LevelFilter,
     span,
 };
 
-use crate::{clock::realtime_ns, model::rfc3339};
+use self::limit::Limiter;
+use crate::{
+    clock::{monotonic_ns, realtime_ns},
+    model::rfc3339,
+};
 
-/// Sends all log records of this process to the fifo `log` in the working directory. Without such a
-/// fifo nothing is logged.
-pub fn to_fifo(debug: bool) {
+/// Sends the log records of this process, up to `level`, to the fifo `log` in the working directory.
+/// Without such a fifo nothing is logged.
+pub fn to_fifo(level: LevelFilter) {
     let Some(fifo) = open() else { return };
-    install(fifo, if debug { Level::DEBUG } else { Level::INFO });
+    install(fifo, level);
 }
 
 /// Sends all log records of this process to its stderr.
@@ -35,12 +45,13 @@ pub fn to_stderr() {
     // The logger owns a duplicate of stderr's descriptor. If the descriptors of this process have
     // run out, nothing is logged.
     let Ok(stderr) = io::stderr().as_fd().try_clone_to_owned() else { return };
-    install(stderr.into(), Level::INFO);
+    install(stderr.into(), Level::INFO.into());
 }
 
-fn install(file: File, max: Level) {
+fn install(file: File, max: LevelFilter) {
+    let limiter = Mutex::new(Limiter::new());
     // This fails only if a subscriber is installed already.
-    let _ = tracing::subscriber::set_global_default(Logger { file, max });
+    let _ = tracing::subscriber::set_global_default(Logger { file, max, limiter });
 }
 
 /// Opens the fifo for writing and for reading, so that a write does not fail with EPIPE while
@@ -55,7 +66,8 @@ fn open() -> Option<File> {
 
 struct Logger {
     file: File,
-    max: Level,
+    max: LevelFilter,
+    limiter: Mutex<Limiter<Identifier>>,
 }
 
 impl Subscriber for Logger {
@@ -64,10 +76,18 @@ impl Subscriber for Logger {
     }
 
     fn event(&self, event: &Event<'_>) {
+        let origin = event.metadata().callsite();
+        // The buckets are valid after each change, so a poisoned lock stays in use.
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(suppressed) = limiter.admit(origin, monotonic_ns()) else { return };
+        drop(limiter);
         let mut line = Line(String::with_capacity(160));
         let level = event.metadata().level().as_str().to_ascii_lowercase();
         let _ = write!(line.0, "time=\"{}\" level={level}", rfc3339(realtime_ns()));
         event.record(&mut line);
+        if suppressed > 0 {
+            let _ = write!(line.0, " suppressed=\"{suppressed}\"");
+        }
         line.0.push('\n');
         // One write per line, which is atomic up to PIPE_BUF. If the fifo is full (EAGAIN), the
         // line is dropped.
