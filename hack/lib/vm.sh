@@ -156,7 +156,8 @@ vm_run() {
   share=$state/share
   mkdir "$share"
   printf '%s\n' "$command" >"$share/command"
-  vm_boot "$tools $PWD" "$PWD" >"$share/boot"
+  # The tests' binaries are in cargo's target directory, which can be below /tmp.
+  vm_boot "$tools $PWD $(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}")" "$PWD" >"$share/boot"
   chmod 0755 "$share/boot"
   : >"$share/output"
 
