@@ -265,6 +265,11 @@ impl Pipeline {
         self.source.read(TURN, &mut |record| records.push(record))
     }
 
+    /// After a read that has left records in the source: whether some of them may be of this target.
+    pub(in crate::observe) fn may_have_more(&self, id: TargetId) -> bool {
+        self.source.may_have_more(id)
+    }
+
     /// Passes the records that were read to the tracker. Returns whether there were any.
     pub(in crate::observe) fn track(&mut self) -> bool {
         let mut records = std::mem::take(&mut self.records);

@@ -96,6 +96,19 @@ pub(super) enum Outcome {
     Deleted { serial: Serial },
 }
 
+impl Outcome {
+    /// The container that it is about.
+    pub(super) fn serial(&self) -> Serial {
+        match self {
+            Self::Exited { serial, .. }
+            | Self::CallEnded { serial, .. }
+            | Self::OutputEnded { serial, .. }
+            | Self::Input { serial }
+            | Self::Deleted { serial } => *serial,
+        }
+    }
+}
+
 /// A question. Its answer includes everything that was recorded before it was sent.
 #[derive(Debug)]
 pub(super) enum Query {

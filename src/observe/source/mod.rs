@@ -190,6 +190,11 @@ pub trait Source: Send {
     /// became readable. Without one: how often to read.
     fn interval(&self) -> Duration;
 
+    /// After a read that has left records: whether some of them may be of this target.
+    fn may_have_more(&self, _id: TargetId) -> bool {
+        true
+    }
+
     /// Lets records collect. Returns after [`interval`](Source::interval), or earlier if a record
     /// must not wait or one of `others` is readable.
     ///

@@ -203,14 +203,7 @@ impl Actor {
         let busy = self.pipeline.track();
         self.rested &= !busy && !more;
         self.pipeline.report_reaped();
-        if !more {
-            for deferred in self.deferred.drain(..ripe).collect::<Vec<_>>() {
-                match deferred {
-                    Deferred::Outcome(outcome) => self.apply_outcome(outcome),
-                    Deferred::Query(query) => self.answer(query),
-                }
-            }
-        }
+        self.handle_deferred(ripe, more);
         self.pipeline.run_due_scans();
         self.pipeline.report_held_outputs();
         self.pipeline.report_overdue_calls();
@@ -221,6 +214,36 @@ impl Actor {
             (_, true, _) => Turn::More,
             (_, false, true) => Turn::Busy,
         })
+    }
+
+    /// Handles the first `ripe` of the deferred messages, except those about records that may still
+    /// be in the source. A container that makes records without end does not delay the outcomes of
+    /// the others.
+    fn handle_deferred(&mut self, ripe: usize, more: bool) {
+        let (mut waiting, mut delayed) = (Vec::new(), Vec::new());
+        for deferred in self.deferred.drain(..ripe).collect::<Vec<_>>() {
+            let waits = more
+                && match &deferred {
+                    Deferred::Outcome(outcome) => {
+                        let serial = outcome.serial();
+                        let id = self.targets.get(&serial);
+                        // One that waits delays those after it of the same container.
+                        let waits = delayed.contains(&serial)
+                            || id.is_none_or(|id| self.pipeline.may_have_more(*id));
+                        delayed.extend(waits.then_some(serial));
+                        waits
+                    }
+                    Deferred::Query(_) => true,
+                };
+            match deferred {
+                deferred if waits => waiting.push(deferred),
+                Deferred::Outcome(outcome) => self.apply_outcome(outcome),
+                Deferred::Query(query) => self.answer(query),
+            }
+        }
+        for deferred in waiting.into_iter().rev() {
+            self.deferred.push_front(deferred);
+        }
     }
 
     /// Takes the messages, processes the causes of later records, and defers the others.

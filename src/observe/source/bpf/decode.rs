@@ -25,6 +25,8 @@ pub(super) struct Decoded {
     pub(super) at_ns: u64,
     /// How many records of this target were lost before this record was made.
     pub(super) lost: u64,
+    /// The length of the record in the ring, in bytes.
+    pub(super) length: usize,
     /// The record itself.
     pub(super) record: Record,
 }
@@ -65,7 +67,8 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
         return Err(Malformed::Length { length: bytes.len(), claimed: header.length });
     }
     let target = TargetId(header.target);
-    let decoded = |record| Decoded { target, at_ns: header.at_ns, lost: header.lost, record };
+    let Header { at_ns, lost, .. } = header;
+    let decoded = |record| Decoded { target, at_ns, lost, length: bytes.len(), record };
     if matches!(header.kind, kind::LISTEN | kind::UNLISTEN) {
         return Port::from_bytes(bytes).map(|port| decoded(port_record(&port))).ok_or(short);
     }

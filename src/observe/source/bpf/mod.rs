@@ -7,6 +7,7 @@
 //!  source    in a shim: the targets of one shim, and reading their records
 //!  slot      claims a slot and puts the shim's ring into it
 //!  ring      a shim's ring and its reader
+//!  queues    the records of several targets, which take turns
 //!  decode    pure: from the bytes of one record to a Record
 //!  calls     names the thread that spawns a runtime to the programs
 //!  members   adds the processes that a target begins with
@@ -30,6 +31,7 @@ mod layout;
 mod loader;
 mod members;
 mod pins;
+mod queues;
 mod ring;
 mod slot;
 mod source;

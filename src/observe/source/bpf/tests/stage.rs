@@ -177,7 +177,7 @@ impl Received {
         while source.read(64, &mut |record| self.take(record, id)).unwrap() {}
     }
 
-    fn take(&mut self, record: Record, id: TargetId) {
+    pub(super) fn take(&mut self, record: Record, id: TargetId) {
         match record {
             Record::Process { target, key, what, .. } if target == id => {
                 self.whats.push((key.pid, what))

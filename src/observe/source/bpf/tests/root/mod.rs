@@ -27,6 +27,7 @@ use crate::{
 };
 
 mod cost;
+mod fairness;
 mod membership;
 mod pins;
 mod sockets;

@@ -1,42 +1,37 @@
 //! One shim's use of the pinned programs: its targets, and the records in its ring.
 
+mod targets;
+
 use std::{
     collections::BTreeMap,
-    fs, io,
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::fs::MetadataExt as _,
-    },
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
     path::Path,
     sync::Arc,
     time::Duration,
 };
 
 use libbpf_rs::{MapCore as _, MapFlags};
-use nix::sys::{
-    epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout},
-    statfs::{CGROUP2_SUPER_MAGIC, statfs},
-};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::{
     calls::Marker,
     decode::{Decoded, Malformed},
-    layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Plain as _, TARGETS, TargetValue},
+    layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Plain as _, TargetValue},
     members,
-    pins::{PinDirectory, Pins, ROOT_INODE, own_pid_namespace, value},
+    pins::{PinDirectory, Pins, value},
+    queues::{Queued, Queues},
     refused,
     ring::Ring,
     slot,
     sweep::sweep,
 };
 use crate::{
-    linux::process::pid_namespace,
     model::{Backend, ProcessKey, Stage},
     observe::{
         record::{Record, TargetId},
         source::{
-            CallMarker, Connections, KernelCounts, PidNamespace, Source, SourceError, Target,
-            is_ready_within,
+            CallMarker, Connections, KernelCounts, Source, SourceError, Target, is_ready_within,
         },
     },
 };
@@ -44,6 +39,10 @@ use crate::{
 /// How long records may collect after the first of them woke the reader. Most of the cost of a
 /// record is the wake-up, not the capture.
 const INTERVAL: Duration = Duration::from_nanos(COLLECT_NS as u64);
+
+/// How many records of several targets are queued by one read. Few enough that their memory is
+/// bounded, and more than the largest ring has of the smallest records in a millisecond of a storm.
+const QUEUED_AT_ONCE: usize = 4096;
 
 /// The source of one shim: the shared pinned programs, with a slot and a ring of its own.
 #[derive(Debug)]
@@ -58,6 +57,10 @@ pub struct BpfSource {
     /// The watched targets, looked up for each record. A shim has only a few targets, for which an
     /// ordered map is faster than a hash map.
     watched: BTreeMap<TargetId, Watched>,
+    /// The records of several targets that wait for their turn.
+    queues: Queues,
+    /// Whether the last read has left records in the ring.
+    has_unread: bool,
     /// The buffer of `read`. It is empty between two reads, and kept for its capacity.
     batch: Vec<Result<Decoded, Malformed>>,
     /// The latest time of a record, in nanoseconds of `CLOCK_MONOTONIC`. It is reported as the time
@@ -74,6 +77,8 @@ struct Watched {
     network: Option<u64>,
     /// The number of lost records that were reported.
     lost: u64,
+    /// The number of records that were read from the ring and dropped.
+    dropped: u64,
 }
 
 impl BpfSource {
@@ -123,6 +128,8 @@ impl BpfSource {
             ring,
             woken,
             watched: BTreeMap::new(),
+            queues: Queues::new(ring_bytes as usize),
+            has_unread: false,
             batch: Vec::new(),
             last_at_ns: 0,
         };
@@ -141,108 +148,14 @@ impl BpfSource {
         self.pins.configure(|config| config.args_max = config.args_max.max(bytes.min(ARGS_MAX)))
     }
 
-    /// Adds a target to the map. An entry of a dead shim is replaced.
-    fn add_target(&self, id: TargetId, is_tree: bool) -> Result<(), SourceError> {
-        let target = TargetValue {
-            slot: self.slot,
-            pid_namespace: own_pid_namespace(),
-            id: id.0,
-            is_tree: u32::from(is_tree),
-            ..TargetValue::default()
-        };
-        // NO_EXIST, because an entry of a living shim must not be replaced.
-        let insert = |flags| self.pins.targets.update(&id.0.to_bytes(), &target.to_bytes(), flags);
-        let Err(error) = insert(MapFlags::NO_EXIST) else { return Ok(()) };
-        if error.kind() == libbpf_rs::ErrorKind::TooBig {
-            return Err(SourceError::Full { what: "targets", limit: TARGETS });
+    /// Lets a record wait for its target's turn, if the target has not used up its share.
+    fn queue(&mut self, decoded: Decoded) {
+        let (target, length) = (decoded.target, decoded.length);
+        if self.queues.push(decoded, length)
+            && let Some(watched) = self.watched.get_mut(&target)
+        {
+            watched.dropped += 1;
         }
-        let stale = error.kind() == libbpf_rs::ErrorKind::AlreadyExists
-            && value::<_, TargetValue>(&self.pins.targets, &id.0)?
-                .and_then(|other| self.pins.owner(other.slot))
-                .is_none_or(|owner| !owner.is_alive());
-        if !stale {
-            return Err(refused("add the target to its eBPF map")(error));
-        }
-        insert(MapFlags::ANY).map_err(refused("add the target to its eBPF map"))
-    }
-
-    /// Removes a target from the map, unless another shim owns it.
-    fn remove_target(&self, id: TargetId) {
-        if self.counts(id).is_some() {
-            let _ = self.pins.targets.delete(&id.0.to_bytes());
-        }
-    }
-
-    /// Removes a pid namespace from its map, unless the namespace has ended and another target has
-    /// a new one with the same number.
-    fn remove_namespace(&self, id: TargetId, inode: u32) {
-        if value(&self.pins.namespaces, &inode).is_ok_and(|of| of == Some(id.0)) {
-            let _ = self.pins.namespaces.delete(&inode.to_bytes());
-        }
-    }
-
-    /// Adds a cgroup and its pid namespace to the maps. A cgroup of another hierarchy than the
-    /// unified one is accepted only with a pid namespace, because the programs then find its
-    /// processes by the namespace.
-    fn watch_cgroup(
-        &self,
-        id: TargetId,
-        path: &Path,
-        namespace: Option<PidNamespace>,
-    ) -> Result<Watched, SourceError> {
-        let levels = levels(path).map_err(|source| unwatchable(path, source))?;
-        if levels.is_none() && (namespace.is_none() || !id.is_made_up()) {
-            let source =
-                io::Error::new(io::ErrorKind::Unsupported, "not a cgroup of the unified hierarchy");
-            return Err(unwatchable(path, source));
-        }
-        self.add_target(id, false)?;
-        members::enter_cgroup(&self.pins, id, path)?;
-        let mut watched = Watched::default();
-        if let Some(levels) = levels {
-            // Locked, because all shims share the setting, and `configure` reads and writes it.
-            let _lock = self.pins.lock()?;
-            self.pins.configure(|config| config.levels |= levels)?;
-        }
-        if let Some(PidNamespace { inode, pid }) = namespace {
-            let key = inode.to_bytes();
-            // The containers of a pod may share a pid namespace. The namespace belongs to the first
-            // container that is watched.
-            if self.pins.namespaces.update(&key, &id.0.to_bytes(), MapFlags::NO_EXIST).is_ok() {
-                watched.namespace = Some(inode);
-                // If the namespace ended before its entry was added, no exit of its init will
-                // delete the entry, and another namespace may get the number.
-                if pid_namespace(pid) != Some(inode) {
-                    self.remove_namespace(id, inode);
-                    watched.namespace = None;
-                }
-            }
-        }
-        Ok(watched)
-    }
-
-    /// Adds a process and its descendants to the maps.
-    fn watch_tree(&self, id: TargetId, root: i32) -> Result<Watched, SourceError> {
-        let unwatchable =
-            |source| SourceError::Target { target: format!("process {root}"), source };
-        if !id.is_made_up() {
-            return Err(unwatchable(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "the id of the tree could also be the id of a cgroup",
-            )));
-        }
-        if own_pid_namespace() != 0 {
-            // The keys of `members` are pids of the initial namespace, which are not known in
-            // another namespace.
-            let why = "a tree can be watched from the initial pid namespace only";
-            return Err(unwatchable(io::Error::new(io::ErrorKind::Unsupported, why)));
-        }
-        if !members::is_running(root) {
-            return Err(unwatchable(io::Error::new(io::ErrorKind::NotFound, "no such process")));
-        }
-        self.add_target(id, true)?;
-        members::enter_tree(&self.pins, id, root)?;
-        Ok(Watched::default())
     }
 
     /// Passes one record to the sink, preceded by the loss that its header shows.
@@ -379,6 +292,7 @@ impl Source for BpfSource {
 
     fn unwatch(&mut self, id: TargetId) {
         let Some(watched) = self.watched.remove(&id) else { return };
+        self.queues.forget(id);
         if let Some(inode) = watched.namespace {
             self.remove_namespace(id, inode);
         }
@@ -400,7 +314,9 @@ impl Source for BpfSource {
     fn counts(&self, id: TargetId) -> Option<KernelCounts> {
         let target: TargetValue = value(&self.pins.targets, &id.0).ok().flatten()?;
         // If another shim watches the same cgroup, the counts are those of that shim's ring.
-        (target.slot == self.slot).then_some(KernelCounts { seen: target.seen, lost: target.lost })
+        let dropped = self.watched.get(&id).map_or(0, |watched| watched.dropped);
+        (target.slot == self.slot)
+            .then_some(KernelCounts { seen: target.seen, lost: target.lost + dropped })
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -429,18 +345,42 @@ impl Source for BpfSource {
         // the next wait.
         let woken = self.woken.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
         let mut batch = std::mem::take(&mut self.batch);
-        let more = self.ring.take(limit.max(1), &mut batch).map_err(refused("read the ring"))?;
+        let takes_turns = self.watched.len() > 1 || !self.queues.is_empty();
+        let most = if takes_turns { QUEUED_AT_ONCE } else { limit.max(1) };
+        self.has_unread = self.ring.take(most, &mut batch).map_err(refused("read the ring"))?;
         let woken_for_nothing = batch.is_empty() && woken.is_ok_and(|events| events > 0);
-        for record in batch.drain(..) {
-            self.deliver(record, sink);
+        for decoded in batch.drain(..) {
+            match decoded {
+                Ok(decoded) if takes_turns && self.watched.contains_key(&decoded.target) => {
+                    self.queue(decoded);
+                }
+                decoded => self.deliver(decoded, sink),
+            }
         }
         // Put back for its capacity. It was taken out above, because `deliver` borrows the whole of
         // `self`.
         self.batch = batch;
-        if !more {
+        let mut taken = Vec::new();
+        self.queues.take(limit, |queued| taken.push(queued));
+        for queued in taken {
+            match queued {
+                Queued::Record(decoded) => self.deliver(Ok(decoded), sink),
+                Queued::Dropped { target, at_ns, count } => sink(Record::Lost {
+                    target: Some(target),
+                    at_ns,
+                    count: Some(count),
+                    stage: Stage::Source,
+                }),
+            }
+        }
+        if !self.has_unread {
             self.handle_empty_ring(woken_for_nothing, sink);
         }
-        Ok(more)
+        Ok(self.has_unread || !self.queues.is_empty())
+    }
+
+    fn may_have_more(&self, id: TargetId) -> bool {
+        self.has_unread || self.queues.has(id)
     }
 }
 
@@ -456,34 +396,4 @@ impl Drop for BpfSource {
         // claims the lowest free slot). `doctor --sweep` frees the rings in slots without an owner.
         slot::release(&self.pins, self.slot);
     }
-}
-
-/// The possible depths of a cgroup in the unified hierarchy, as bits; `None` if the cgroup is in
-/// another hierarchy.
-///
-/// More than one bit is set if a cgroup namespace or a mount hides the ancestors. A superfluous bit
-/// costs a look-up for each event; a missing bit would lose events.
-fn levels(path: &Path) -> io::Result<Option<u32>> {
-    let path = fs::canonicalize(path)?;
-    let device = fs::metadata(&path)?.dev();
-    if statfs(&path)?.filesystem_type() != CGROUP2_SUPER_MAGIC {
-        return Ok(None);
-    }
-    // The ancestors on the same file system are cgroups too.
-    let is_cgroup =
-        |directory: &&Path| fs::metadata(directory).is_ok_and(|found| found.dev() == device);
-    let above: Vec<&Path> = path.ancestors().skip(1).take_while(is_cgroup).collect();
-    let depth = u32::try_from(above.len()).unwrap_or(u32::MAX);
-    let top = above.last().copied().unwrap_or(&path);
-    let is_whole = fs::metadata(top)?.ino() == ROOT_INODE;
-    // If the cgroup is deeper than the mask has bits, the cgroups below it are not seen. No manager
-    // is known to nest so deep.
-    Ok(Some(
-        if is_whole { 1u32.checked_shl(depth) } else { u32::MAX.checked_shl(depth) }.unwrap_or(0),
-    ))
-}
-
-/// The error for a cgroup that cannot be watched.
-fn unwatchable(path: &Path, source: io::Error) -> SourceError {
-    SourceError::Target { target: path.display().to_string(), source }
 }
