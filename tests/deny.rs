@@ -1,4 +1,5 @@
-//! Proves that `deny.toml` finds what it is for: plants a violation of each rule in a crate of its own.
+//! Proves that `deny.toml` finds what it is for: plants a violation of each rule in a crate of its
+//! own.
 
 use std::{fs, path::Path, process::Command};
 
