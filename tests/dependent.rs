@@ -1,7 +1,7 @@
 //! Builds a crate that depends on the library by path, outside of this repository, and runs it.
 //!
 //! The program of the crate is the example in `docs/observing.md`. So the example is true, and a
-//! crate elsewhere needs none of this repository's settings.
+//! crate outside of this repository needs none of its settings.
 
 use std::{
     fs,

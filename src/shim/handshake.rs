@@ -112,8 +112,8 @@ impl Request {
     }
 }
 
-/// The level that a `LogLevel` of `BootstrapParams` stands for. The enum is open: records are logged
-/// whose own value, such as 0 for info, is not below the given one.
+/// The level that a `LogLevel` of `BootstrapParams` stands for. The enum is open: a record is
+/// logged if its own value, such as 0 for info, is not below the given one.
 fn log_level(value: i32) -> LevelFilter {
     match value {
         ..=-8 => LevelFilter::TRACE,

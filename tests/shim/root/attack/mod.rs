@@ -91,8 +91,8 @@ fn every_planted_fault_is_found() {
         "hosts-pid",
         "wrong-account",
     ];
-    // Most faults are found in the first round. One needs execs whose records alternate in a certain
-    // way, which about every second round has.
+    // Most faults are found in the first round. One needs execs with records that alternate in a
+    // certain way, which about every second round has.
     const ROUNDS: u64 = 16;
     let only = env::var("LOOKOUT_ATTACK_FAULT").unwrap_or_default();
     let mut missed = Vec::new();
