@@ -19,6 +19,8 @@ pub enum Key {
     ArgvMax,
     /// Patterns of secrets in arguments.
     Redact,
+    /// How much in arguments is taken for a secret.
+    RedactMode,
     /// The size of a shim's event log, in bytes.
     JournalMax,
     /// The time without activity after which a container is idle.
@@ -55,13 +57,14 @@ pub enum AnnotationUse {
 
 impl Key {
     /// All keys, in the order of every listing.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Observe,
         Self::Source,
         Self::Bus,
         Self::RingSize,
         Self::ArgvMax,
         Self::Redact,
+        Self::RedactMode,
         Self::JournalMax,
         Self::IdleAfter,
         Self::ProbeSocket,
@@ -82,6 +85,7 @@ impl Key {
             Self::RingSize => "ring_size",
             Self::ArgvMax => "argv_max",
             Self::Redact => "redact",
+            Self::RedactMode => "redact_mode",
             Self::JournalMax => "journal_max",
             Self::IdleAfter => "idle_after",
             Self::ProbeSocket => "probe_socket",
@@ -115,6 +119,7 @@ impl Key {
             Self::RingSize => "a power of two from 4KiB to 4MiB",
             Self::ArgvMax => "a size from 256 to 16KiB",
             Self::Redact => "at most 64 patterns of at most 512 bytes",
+            Self::RedactMode => "standard or strict",
             Self::JournalMax => "a size from 64KiB to 64MiB",
             Self::IdleAfter => "a duration from 1s to 24h, such as 90s",
             Self::ProbeSocket => "an absolute path of at most 107 bytes",
@@ -141,7 +146,7 @@ impl Key {
     #[must_use]
     pub fn annotation(self) -> AnnotationUse {
         match self {
-            Self::IdleAfter => AnnotationUse::Free,
+            Self::RedactMode | Self::IdleAfter => AnnotationUse::Free,
             Self::Redact => AnnotationUse::Adds,
             Self::Observe
             | Self::Source

@@ -27,7 +27,7 @@ use std::{
 
 pub use key::{AnnotationUse, Key};
 use settings::{ANNOTATION_PATTERNS_MAX, Invalid, PATTERNS_MAX};
-pub use settings::{Allowed, BusEvents, Settings, SourceChoice};
+pub use settings::{Allowed, BusEvents, RedactMode, Settings, SourceChoice};
 pub use value::duration;
 
 /// The file of the host's configuration, unless `LOOKOUT_CONFIG` names another file.
@@ -125,6 +125,9 @@ pub enum Invalidity {
     /// The host's configuration does not allow containers to set the key.
     #[error("an annotation can set it only if the host's key `allow` has it")]
     NotAllowed,
+    /// The container asks for a weaker redaction than the host.
+    #[error("the host's configuration is stricter")]
+    Weaker,
     /// A container cannot set the key.
     #[error("only the host's configuration can set it")]
     HostOnly,
@@ -195,7 +198,8 @@ impl Config {
     /// The settings of a container in a containerd namespace. The runtime options override the
     /// settings of the host, and the container's annotations override both, as far as
     /// [`Key::annotation`] and the key `allow` let them. An invalid setting is ignored and reported
-    /// as a warning. Patterns of `redact` are added to the patterns of the host.
+    /// as a warning. Patterns of `redact` are added to the patterns of the host, and
+    /// `redact_mode` can only become stricter.
     #[must_use]
     pub fn for_container(
         &self,
@@ -266,6 +270,7 @@ impl Config {
         if may == AnnotationUse::IfAllowed && !is_allowed {
             return Err(Invalidity::NotAllowed);
         }
+        let mode = self.settings.redact_mode;
         // A container must not be able to remove the host's patterns.
         let set = if key == Key::Redact {
             let most = if is_allowed { PATTERNS_MAX } else { ANNOTATION_PATTERNS_MAX };
@@ -273,6 +278,11 @@ impl Config {
         } else {
             self.settings.set(key, text)
         };
+        // Nor may it show what the host hides.
+        if self.settings.redact_mode < mode {
+            self.settings.redact_mode = mode;
+            return Err(Invalidity::Weaker);
+        }
         self.note(key, text, origin, set)
     }
 

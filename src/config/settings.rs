@@ -24,6 +24,8 @@ pub struct Settings {
     /// most 64, of at most 512 bytes each. This module does not compile them, so an invalid
     /// expression is found only when the redactor is made.
     pub redact: Vec<String>,
+    /// How much in arguments is taken for a secret.
+    pub redact_mode: RedactMode,
     /// Size of a shim's event log in bytes: 64 KiB to 64 MiB.
     pub journal_max: u64,
     /// The time without activity after which a container is idle: 1 s to 24 h.
@@ -106,6 +108,29 @@ impl BusEvents {
     }
 }
 
+/// How much in arguments is taken for a secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
+pub enum RedactMode {
+    /// What has the name, the place or the form of a secret.
+    #[default]
+    Standard,
+    /// Random text as well, and what looks like a secret after any option. More than secrets is
+    /// hidden then: identifiers can look the same.
+    Strict,
+}
+
+impl RedactMode {
+    /// The name of the mode in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::Strict => "strict",
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -115,6 +140,7 @@ impl Default for Settings {
             ring_size: 128 << 10,
             argv_max: 4096,
             redact: Vec::new(),
+            redact_mode: RedactMode::Standard,
             journal_max: 2 << 20,
             idle_after: Duration::from_secs(60),
             probe_socket: None,
@@ -177,6 +203,13 @@ impl Settings {
                     u32::try_from(size_within(text, 256, 16 << 10)?).map_err(|_| Invalid)?;
             }
             Key::Redact => self.redact = patterns(text)?,
+            Key::RedactMode => {
+                self.redact_mode = match text {
+                    "standard" => RedactMode::Standard,
+                    "strict" => RedactMode::Strict,
+                    _ => return Err(Invalid),
+                }
+            }
             Key::JournalMax => self.journal_max = size_within(text, 64 << 10, 64 << 20)?,
             Key::IdleAfter => self.idle_after = duration_from(text, Duration::from_secs(1))?,
             Key::ProbeSocket => self.probe_socket = socket(text)?,
@@ -222,6 +255,7 @@ impl Settings {
             Key::RingSize => value::show_size(self.ring_size.into()),
             Key::ArgvMax => value::show_size(self.argv_max.into()),
             Key::Redact => self.redact.join("\n"),
+            Key::RedactMode => self.redact_mode.as_str().to_owned(),
             Key::JournalMax => value::show_size(self.journal_max),
             Key::IdleAfter => value::show_duration(self.idle_after),
             Key::ProbeSocket => self

@@ -37,6 +37,7 @@ fn every_key_can_be_set_in_toml() {
         ring_size = 65536
         argv_max = "1KiB"
         redact = ["token-[0-9]+", "a,b"]
+        redact_mode = "strict"
         journal_max = "1MiB"
         idle_after = "2m"
         probe_socket = "/run/probe.sock"
@@ -55,6 +56,7 @@ fn every_key_can_be_set_in_toml() {
         ring_size: 65536,
         argv_max: 1024,
         redact: vec!["token-[0-9]+".into(), "a,b".into()],
+        redact_mode: RedactMode::Strict,
         journal_max: 1 << 20,
         idle_after: Duration::from_secs(120),
         probe_socket: Some("/run/probe.sock".into()),
@@ -253,6 +255,7 @@ fn an_annotation_can_do_what_the_host_allows() {
         (Key::RingSize, "4KiB", IfAllowed),
         (Key::ArgvMax, "256", IfAllowed),
         (Key::Redact, "pattern", Adds),
+        (Key::RedactMode, "strict", Free),
         (Key::JournalMax, "64KiB", IfAllowed),
         (Key::IdleAfter, "1s", Free),
         (Key::ProbeSocket, "/run/x", Never),
@@ -293,6 +296,19 @@ fn a_container_adds_many_patterns_if_it_is_allowed() {
         let (settings, _) = config.for_container(NAMESPACE, &[], &many);
         assert_eq!(settings.redact.len(), added, "{host}");
     }
+}
+
+/// Check that a container can make redaction stricter than the host, and not weaker.
+#[test]
+fn a_container_makes_redaction_only_stricter() {
+    let strict = annotations(&[("redact_mode", "strict")]);
+    let (settings, warnings) = Config::default().for_container(NAMESPACE, &[], &strict);
+    assert_eq!((settings.redact_mode, warnings.len()), (RedactMode::Strict, 0));
+    let config = load("config.toml", "redact_mode = \"strict\"").unwrap();
+    let weaker = pairs(&[("redact_mode", "standard")]);
+    let (settings, warnings) = config.for_container(NAMESPACE, &weaker, &HashMap::new());
+    assert_eq!(settings.redact_mode, RedactMode::Strict);
+    assert_eq!(warnings[0].reason, Invalidity::Weaker);
 }
 
 /// Check which sizes and durations are valid.

@@ -80,7 +80,7 @@ pub enum ServeError {
 /// [`ServeError`]: which part could not be started, or that the registry's thread failed.
 pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let settings = config.settings();
-    let redactor = Redactor::new(&settings.redact)?;
+    let redactor = Redactor::new(settings.redact_mode, &settings.redact)?;
     let socket = client::daemon::socket();
     let (instance_lock, listener) = match instance::claim(&socket, force)? {
         Claim::Theirs(pid) => return Ok(Outcome::Runs(pid)),

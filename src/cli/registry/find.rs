@@ -44,7 +44,9 @@ pub(in crate::cli) fn find(
     named: Option<&Path>,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let redactor = Redactor::new(&super::config(named)?.settings().redact);
+    let config = super::config(named)?;
+    let settings = config.settings();
+    let redactor = Redactor::new(settings.redact_mode, &settings.redact);
     let redactor = redactor.map_err(|error| Failure::Other(error.into()))?;
     let mut found = matching(&args.pattern)?;
     // The pattern is matched against the original arguments, but they are printed redacted.

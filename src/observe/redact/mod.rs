@@ -1,60 +1,72 @@
 //! Replaces secrets in arguments before an event leaves the observer thread.
 //!
 //! The redactor is called for the arguments of each reported image. The journal, the stream,
-//! containerd's bus and the command line see only its output. Arguments without anything suspicious
-//! are read once and returned unchanged, without an allocation.
+//! containerd's bus and the command line see only its output. Arguments without a secret are
+//! returned unchanged.
 //!
-//! [`REDACTED`] replaces these secrets; names stay, so that a reader sees what was removed:
+//! [`REDACTED`] replaces a secret and nothing else: names, users and hosts stay, so that a reader
+//! sees what was removed. A secret is found by what is around it, or by its form:
 //!
-//! * the value of an option with a name that is or ends in `password`, `passwd`, `passphrase`,
-//!   `secret`, `token`, `api-key`, `access-key` … (`-` and `_` are equal, the case is ignored):
-//!   `--db-password=X`, `--token X`, the `-pX` of the `mysql` commands, the `user:pass` of `curl
-//!   -u`
-//! * the value of an assignment to such a name, also within an argument: `PGPASSWORD=X`,
-//!   `sh -c 'API_KEY=X run'`, `aws_secret_access_key = X`, `"password": "X"`
-//! * the credentials of an `Authorization` header, and those after `Bearer` anywhere
-//! * the password in the user information of a URL: `scheme://user:X@host`
-//! * secrets with a recognisable form: AWS key ids, GitHub, GitLab, Slack and Stripe tokens, npm
-//!   and Google keys, JSON Web Tokens, PEM private keys
-//! * matches of the operator's own patterns, or their first group if they have one
+//! ```text
+//!  arguments ─► command   the tool, its options and words     tools, tools/*.txt
+//!                  │      script   sh -c "…": its words are read as arguments
+//!                  ▼
+//!                scan     assignments, JSON, SQL, headers     names: what a name's value is
+//!                  │      URLs                                value: what a value can be
+//!                  ▼      tokens, private keys                url, tokens
+//!                strict   random text, with `redact_mode = strict`
+//! ```
+//!
+//! The operator's own `patterns` are added. Everything reads bytes forward, and jumps over what
+//! it has found, so the time is linear in the length of the arguments; `tests` compares the worst
+//! with ordinary ones. The rules are tables in read-only memory, which all shims share: a redactor
+//! without patterns owns nothing.
 //!
 //! The redactor works on bytes and on truncated arguments. It never sees the environment, because
-//! no source reads it. Redaction is best effort: a secret without a recognisable form or name, such
-//! as a bare word, stays.
+//! no source reads it. Redaction is best effort: a secret without a recognisable form, name or
+//! place, such as a bare word after an unknown option, stays.
 
+mod command;
+mod headers;
 mod names;
-mod shapes;
-mod words;
+mod patterns;
+mod scan;
+mod script;
+mod shell;
+mod strict;
+mod text;
+mod tokens;
+mod tools;
+mod url;
+mod value;
 
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use regex::bytes::{Regex, RegexBuilder};
-
-use crate::model::Args;
+use self::{
+    command::Command,
+    patterns::{PATTERNS_MAX, Pattern},
+    text::{Decoded, Text},
+};
+use crate::{config::RedactMode, model::Args};
 
 /// The text that replaces a secret.
 pub const REDACTED: &str = "[redacted]";
 
-/// How many patterns an operator may configure.
-const PATTERNS_MAX: usize = 64;
-
-/// The memory that a compiled pattern may take, in bytes.
-const PATTERN_BYTES_MAX: usize = 256 << 10;
-
 /// Replaces secrets in arguments, by built-in rules and the operator's patterns.
 #[derive(Debug, Default)]
 pub struct Redactor {
-    operator: Vec<Regex>,
+    mode: RedactMode,
+    operator: Vec<Pattern>,
 }
 
 /// Why an operator's patterns cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RedactError {
-    /// A pattern is not a regular expression, or compiles to more than 256 KiB.
+    /// A pattern is not a regular expression, or compiles to more than 64 KiB.
     #[error("failed to compile the redaction pattern {pattern:?}")]
     Pattern {
         /// The pattern, as the operator configured it.
@@ -75,43 +87,50 @@ pub enum RedactError {
 
 impl Redactor {
     /// Creates a redactor with the built-in rules and the operator's patterns. Patterns are regular
-    /// expressions of the crate `regex` without Unicode classes. Each pattern is matched against
-    /// the bytes of each argument separately. If it has groups, the first group is replaced,
-    /// otherwise the whole match.
+    /// expressions of the crate `regex` without Unicode classes. A pattern is matched against the
+    /// bytes of each argument separately, or, if it contains `\x00`, against all arguments, each
+    /// with a NUL after it: `-a\x00([^\x00]+)`. If a pattern has groups, the first group is
+    /// replaced, otherwise the whole match.
+    ///
+    /// If the arguments of a process have more than 256 matches, or the patterns would be applied
+    /// more than 4096 times, the arguments from there on are replaced as a whole.
     ///
     /// Without operator patterns nothing is allocated.
     ///
     /// # Errors
     ///
     /// [`RedactError`] for the first pattern that cannot be used, or if there are too many.
-    pub fn new(operator_patterns: &[String]) -> Result<Self, RedactError> {
-        let (redactor, errors) = Self::of_valid(operator_patterns);
+    pub fn new(mode: RedactMode, operator_patterns: &[String]) -> Result<Self, RedactError> {
+        let (redactor, errors) = Self::of_valid(mode, operator_patterns);
         errors.into_iter().next().map_or(Ok(redactor), Err)
     }
 
     /// As [`new`](Self::new), but uses the valid patterns and returns the errors of the others. A
     /// mistake in one pattern must not disable redaction by the rest.
     #[must_use]
-    pub fn of_valid(operator_patterns: &[String]) -> (Self, Vec<RedactError>) {
+    pub fn of_valid(mode: RedactMode, operator_patterns: &[String]) -> (Self, Vec<RedactError>) {
         let mut errors = Vec::new();
         if operator_patterns.len() > PATTERNS_MAX {
             errors.push(RedactError::TooMany { count: operator_patterns.len() });
         }
-        let compiled = operator_patterns.iter().take(PATTERNS_MAX).map(|pattern| compile(pattern));
-        let operator = compiled
-            .filter_map(|compiled| compiled.map_err(|error| errors.push(error)).ok())
-            .collect();
-        (Self { operator }, errors)
+        let mut operator: Vec<Pattern> = Vec::new();
+        for pattern in operator_patterns.iter().take(PATTERNS_MAX) {
+            // The same pattern a second time costs time and finds nothing.
+            if operator.iter().any(|known| known.is(pattern)) {
+                continue;
+            }
+            match Pattern::compile(pattern) {
+                Ok(compiled) => operator.push(compiled),
+                Err(error) => errors.push(error),
+            }
+        }
+        (Self { mode, operator }, errors)
     }
 
     /// Returns the arguments with their secrets replaced. `total_bytes` and `count` keep their
     /// values, which describe the arguments of the process and not the output.
     #[must_use]
     pub fn redact(&self, args: Args) -> Args {
-        // Most arguments need only this one read of their bytes, and no allocation.
-        if !shapes::is_suspicious(&args.bytes) && self.operator.is_empty() {
-            return args;
-        }
         let secrets = self.secrets(&args.bytes);
         if secrets.is_empty() {
             return args;
@@ -130,34 +149,57 @@ impl Redactor {
 
     /// The byte ranges of the secrets: sorted, disjoint, not empty, each within one argument.
     fn secrets(&self, bytes: &[u8]) -> Vec<Range<usize>> {
-        let mut found = Vec::new();
-        let mut words = words::Words::default();
+        let mut search = Search {
+            found: Vec::new(),
+            strict: self.mode == RedactMode::Strict,
+            after_key_id: false,
+            truncated: false,
+        };
+        let mut command = Command::new(0);
+        let mut decoded = Decoded::default();
         let mut start = 0;
         for arg in bytes.split(|byte| *byte == 0) {
-            let first = found.len();
-            words = words.find(arg, &mut found);
             // The last argument has no NUL after it only if it was truncated.
-            shapes::find(arg, start + arg.len() == bytes.len(), &mut found);
-            for pattern in &self.operator {
-                for groups in pattern.captures_iter(arg) {
-                    let part = groups.get(1).or_else(|| groups.get(0));
-                    found.extend(part.map(|part| part.range()));
-                }
-            }
-            // The rules report positions within the argument.
-            for range in &mut found[first..] {
-                *range = range.start + start..range.end + start;
-            }
+            search.truncated = start + arg.len() == bytes.len();
+            let text = Text::captured(arg, start);
+            let is_decoded = text::has_escapes(arg) && text::decode_escapes(text, &mut decoded);
+            search.word(&mut command, if is_decoded { decoded.text() } else { text });
             start += arg.len() + 1;
         }
-        disjoint(found)
+        if !self.operator.is_empty() {
+            patterns::find(&self.operator, bytes, &mut search.found);
+        }
+        disjoint(search.found)
+    }
+}
+
+/// The state of a search in the arguments of one process.
+struct Search {
+    found: Vec<Range<usize>>,
+    strict: bool,
+    /// Whether the id of an AWS key was found: its secret, which has no prefix, may follow.
+    after_key_id: bool,
+    /// Whether the end of the current argument may be missing.
+    truncated: bool,
+}
+
+impl Search {
+    /// Adds a part of a text.
+    fn hide(&mut self, text: &Text<'_>, range: Range<usize>) {
+        if !range.is_empty() {
+            self.found.push(text.captured_range(range));
+        }
+    }
+
+    fn hide_all(&mut self, text: &Text<'_>) {
+        self.hide(text, 0..text.bytes.len());
     }
 }
 
 /// Sorts ranges and joins those that overlap or touch.
 fn disjoint(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
     ranges.retain(|range| !range.is_empty());
-    ranges.sort_by_key(|range| (range.start, range.end));
+    ranges.sort_unstable_by_key(|range| (range.start, range.end));
     // Rules overlap: `--token=ghp_…` is both an assignment and a token.
     ranges.dedup_by(|next, kept| {
         let joins = next.start <= kept.end;
@@ -167,15 +209,4 @@ fn disjoint(mut ranges: Vec<Range<usize>>) -> Vec<Range<usize>> {
         joins
     });
     ranges
-}
-
-fn compile(pattern: &str) -> Result<Regex, RedactError> {
-    RegexBuilder::new(pattern)
-        // Arguments are bytes, and may be invalid UTF-8.
-        .unicode(false)
-        // A container's annotation can add patterns, so their memory must be bounded.
-        .size_limit(PATTERN_BYTES_MAX)
-        .dfa_size_limit(PATTERN_BYTES_MAX)
-        .build()
-        .map_err(|source| RedactError::Pattern { pattern: pattern.to_owned(), source })
 }

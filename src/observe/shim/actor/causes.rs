@@ -177,7 +177,7 @@ impl Actor {
 
 /// The built-in patterns and those of the settings. An invalid pattern is logged and left out.
 fn redactor(settings: &Settings) -> Arc<Redactor> {
-    let (redactor, refused) = Redactor::of_valid(&settings.redact);
+    let (redactor, refused) = Redactor::of_valid(settings.redact_mode, &settings.redact);
     for error in refused {
         tracing::warn!(error = crate::model::chain(&error), "a redaction pattern is ignored");
     }

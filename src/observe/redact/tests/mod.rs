@@ -1,5 +1,8 @@
 //! Check that each shape of secret is redacted, and that arguments without secrets are unchanged.
 
+mod cases;
+mod time;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -12,7 +15,7 @@ fn nul_separated(args: &[&[u8]]) -> Args {
 
 fn redacted(args: &[&str]) -> Vec<String> {
     let args: Vec<&[u8]> = args.iter().map(|arg| arg.as_bytes()).collect();
-    let redactor = Redactor::new(&[]).expect("no patterns");
+    let redactor = Redactor::new(RedactMode::Standard, &[]).expect("no patterns");
     redactor
         .redact(nul_separated(&args))
         .iter()
@@ -186,7 +189,7 @@ fn a_truncated_secret_is_replaced() {
         (b"run\0AKIAQ7", "run\0[redacted]"),
         (b"run\0eyJhbGciOi", "run\0[redacted]"),
         (b"run\0PASSWORD=\xff\xfe", "run\0PASSWORD=[redacted]"),
-        (b"x\0-----BEGIN PRIVATE KEY-----\nMII", "x\0-----BEGIN PRIVATE KEY-----[redacted]"),
+        (b"x\0-----BEGIN PRIVATE KEY-----\nMII", "x\0-----BEGIN PRIVATE KEY-----\n[redacted]"),
     ] {
         let out = Redactor::default().redact(Args::from_nul_separated(bytes));
         assert_eq!(String::from_utf8_lossy(&out.bytes), expected);
@@ -198,13 +201,49 @@ fn a_truncated_secret_is_replaced() {
 /// error names an invalid pattern.
 #[test]
 fn operators_can_add_patterns() {
-    let redactor = Redactor::new(&["--pin=([0-9]+)".to_owned(), "(?i)canary[a-z]*".to_owned()])
-        .expect("good patterns");
+    let redactor = Redactor::new(
+        RedactMode::Standard,
+        &["--pin=([0-9]+)".to_owned(), "(?i)canary[a-z]*".to_owned()],
+    )
+    .expect("good patterns");
     let out = redactor.redact(nul_separated(&[b"run", b"--pin=1234", b"xCanaryBird\xffy"]));
     assert_eq!(&*out.bytes, b"run\0--pin=[redacted]\0x[redacted]\xffy\0");
-    let error = Redactor::new(&["ok".to_owned(), "(".to_owned()]).expect_err("a bad pattern");
+    let error = Redactor::new(RedactMode::Standard, &["ok".to_owned(), "(".to_owned()])
+        .expect_err("a bad pattern");
     assert!(error.to_string().contains("\"(\""), "{error}");
-    assert!(Redactor::new(&vec![String::new(); PATTERNS_MAX + 1]).is_err());
+    let many: Vec<String> = (0..=PATTERNS_MAX).map(|index| format!("x{index}")).collect();
+    assert!(Redactor::new(RedactMode::Standard, &many).is_err());
+}
+
+fn with_patterns(patterns: &[&str]) -> Redactor {
+    let patterns: Vec<String> = patterns.iter().map(|pattern| (*pattern).to_owned()).collect();
+    Redactor::new(RedactMode::Standard, &patterns).expect("good patterns")
+}
+
+/// Check that a pattern with a NUL spans arguments and keeps their number, and that others end with
+/// the argument.
+#[test]
+fn a_pattern_can_span_arguments() {
+    let redactor = with_patterns(&[r"-a\x00([^\x00]+)"]);
+    let out = redactor.redact(nul_separated(&[b"ctl", b"-a", b"canary", b"-b", b"x"]));
+    assert_eq!(&*out.bytes, b"ctl\0-a\0[redacted]\0-b\0x\0");
+    let redactor = with_patterns(&[r"-a\x00.*\x00x"]);
+    let out = redactor.redact(nul_separated(&[b"ctl", b"-a", b"canary", b"x", b"y"]));
+    assert_eq!(&*out.bytes, b"ctl\0[redacted]\0[redacted]\0[redacted]\0y\0");
+    let redactor = with_patterns(&[r"code=(\S+)", "end$"]);
+    let out = redactor.redact(nul_separated(&[b"ctl", b"code=12", b"34", b"the end", b"of"]));
+    assert_eq!(&*out.bytes, b"ctl\0code=[redacted]\x0034\0the [redacted]\0of\0");
+}
+
+/// Check that patterns with more matches than are replaced one by one hide all that follows.
+#[test]
+fn a_pattern_with_too_many_matches_hides_the_rest() {
+    let many = "q".repeat(4096);
+    let out = with_patterns(&["(q)"]).redact(nul_separated(&[b"run", many.as_bytes(), b"after"]));
+    assert_eq!(&*out.bytes, b"run\0[redacted]\0[redacted]\0");
+    // A megabyte of repetitions does not compile.
+    let large = "[a-z]{1000}{1000}".to_owned();
+    assert!(Redactor::new(RedactMode::Standard, &[large]).is_err());
 }
 
 /// Check that plain arguments cost less than 10 µs and suspicious arguments less than 100 µs.

@@ -1,0 +1,459 @@
+//! Finds secrets within a text: assignments, JSON, headers, URLs, SQL, tokens and private keys.
+//!
+//! One cursor moves forward over the text and jumps over each secret, so the time is linear in the
+//! text: what is examined again (a value that is no secret) is examined a bounded number of times.
+
+use std::ops::Range;
+
+use super::{
+    Search,
+    names::{Sense, sense},
+    text::Text,
+    tokens,
+    value::is_reference,
+};
+
+/// Where the cursor is, and what it has passed.
+pub(super) struct Cursor<'a> {
+    pub(super) text: Text<'a>,
+    pub(super) at: usize,
+    /// The last name, as far as only quotes, brackets and spaces follow it.
+    name: Range<usize>,
+    /// Whether the text is an argument or a word of a script: the value of an assignment at its
+    /// beginning has no other end than that of the text.
+    pub(super) is_argument: bool,
+    /// What the words before mean in SQL.
+    sql: Sql,
+    /// The next `@`, and the next end of a URL: not before the cursor, if it is known.
+    pub(super) next_at_sign: usize,
+    pub(super) next_end: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sql {
+    Nothing,
+    /// `PASSWORD`: `FOR` may follow.
+    Password,
+    /// `PASSWORD FOR x`: the next `=` is before a secret.
+    PasswordFor,
+    /// `machine` of `.netrc`: the word after the next `password` is a secret.
+    Netrc,
+    /// `"name": "TOKEN"`: the next `value` is a secret.
+    Named,
+    /// `IDENTIFIED`: the next `BY` is before a secret.
+    Identified,
+}
+
+impl Search {
+    /// Adds the secrets in a text. `is_argument` means that the text is a whole argument or word.
+    pub(super) fn scan(&mut self, text: Text<'_>, is_argument: bool) {
+        let mut cursor = Cursor {
+            text,
+            at: 0,
+            name: 0..0,
+            is_argument,
+            sql: Sql::Nothing,
+            next_at_sign: 0,
+            next_end: 0,
+        };
+        let bytes = text.bytes;
+        while let Some(byte) = bytes.get(cursor.at) {
+            if is_name(*byte) {
+                self.name(&mut cursor);
+                continue;
+            }
+            let at = cursor.at;
+            let next = match byte {
+                b':' if bytes[at..].starts_with(b"://") => Some(self.url(&mut cursor)),
+                b'=' | b':' => self.assignment(&mut cursor),
+                b'"' | b'\'' => self.quoted_after_name(&cursor),
+                b'>' => self.element(&cursor),
+                b'$' => self.password_hash(&cursor),
+                b'(' => {
+                    cursor.at = self.call(&cursor).unwrap_or(at + 1);
+                    continue;
+                }
+                b' ' | b'\t' | b'\n' | b'\r' | b'\\' | b']' => {
+                    cursor.at += 1;
+                    continue;
+                }
+                _ => Some(at + 1),
+            };
+            cursor.at = next.unwrap_or(at + 1);
+            if next.is_some() {
+                cursor.name = cursor.at..cursor.at;
+            }
+        }
+        self.hide_random(text);
+    }
+
+    /// Reads a name. It can be a token, or a word of SQL or of a header before a secret.
+    fn name(&mut self, cursor: &mut Cursor<'_>) {
+        let (bytes, start) = (cursor.text.bytes, cursor.at);
+        let length = bytes[start..].iter().take_while(|byte| is_name(**byte)).count();
+        let end = start + length;
+        cursor.at = end;
+        let truncated = self.truncated;
+        // `-tTOKEN`: an option of one letter with its value.
+        let begin = if bytes[start] == b'-' && length > 2 { start + 2 } else { start };
+        for begin in [start, begin] {
+            let length = tokens::length(&bytes[begin..], truncated);
+            if length > 0 {
+                self.after_key_id |= bytes[begin] == b'A';
+                self.hide(&cursor.text, begin..begin + length);
+                cursor.at = begin + length;
+                cursor.name = cursor.at..cursor.at;
+                return;
+            }
+            if begin == start && bytes[start] != b'-' {
+                break;
+            }
+        }
+        let word = &bytes[start..end];
+        if word.ends_with(b"-----BEGIN")
+            && let Some(key) = tokens::private_key(&bytes[end - 10..])
+        {
+            self.hide(&cursor.text, end - 10 + key.start..end - 10 + key.end);
+            cursor.at = end - 10 + key.end;
+            return;
+        }
+        cursor.name = start..end;
+        let is = |text: &[u8]| word.eq_ignore_ascii_case(text);
+        match (length, cursor.sql) {
+            (2, Sql::Identified) if is(b"by") || is(b"as") => {
+                cursor.sql = Sql::Nothing;
+                let (value, _, _) = value_at(bytes, end + spaces(&bytes[end..]));
+                if !is_reference(&bytes[value.clone()]) {
+                    self.hide(&cursor.text, value.clone());
+                    cursor.at = value.end.max(end);
+                }
+            }
+            (3, Sql::Password) if is(b"for") => cursor.sql = Sql::PasswordFor,
+            // `.netrc`
+            (7, _) if is(b"machine") => cursor.sql = Sql::Netrc,
+            (8, Sql::Netrc) if is(b"password") => {
+                let (value, _, _) = value_at(bytes, end + spaces(&bytes[end..]));
+                if self.judge(Sense::Secret, cursor.text.part(value.clone())) {
+                    cursor.at = value.end;
+                }
+            }
+            (10, _) if is(b"identified") => cursor.sql = Sql::Identified,
+            (8, _) if is(b"password") => cursor.sql = Sql::Password,
+            (5 | 6, _) if is(b"bearer") || is(b"basic") => self.credential(cursor),
+            (_, Sql::Password) => cursor.sql = Sql::Nothing,
+            _ => {}
+        }
+    }
+
+    /// Hides what follows `Bearer` or `Basic`. Both are also English words, so the text after them
+    /// must be long or have a digit.
+    fn credential(&mut self, cursor: &mut Cursor<'_>) {
+        let bytes = cursor.text.bytes;
+        let start = cursor.at
+            + bytes[cursor.at..]
+                .iter()
+                .take_while(|byte| matches!(byte, b' ' | b':' | b'=' | b'\t'))
+                .count();
+        let length = bytes[start..]
+            .iter()
+            .take_while(|byte| is_name(**byte) || b"~+/=".contains(byte))
+            .count();
+        let credential = &bytes[start..start + length];
+        if start > cursor.at
+            && length >= 4
+            && (length >= 16 || credential.iter().any(u8::is_ascii_digit))
+        {
+            self.hide(&cursor.text, start..start + length);
+            cursor.at = start + length;
+        }
+    }
+
+    /// Handles `=` and `:` after a name. Returns where to go on if it was an assignment.
+    fn assignment(&mut self, cursor: &mut Cursor<'_>) -> Option<usize> {
+        let (bytes, at) = (cursor.text.bytes, cursor.at);
+        let after = bytes.get(at + 1).copied();
+        if cursor.sql == Sql::PasswordFor && bytes[at] == b'=' {
+            cursor.sql = Sql::Nothing;
+            return self.value(cursor, Sense::Secret, false);
+        }
+        let name = &bytes[cursor.name.clone()];
+        let gap = &bytes[cursor.name.end..at];
+        let begins = cursor.is_argument && cursor.name.start == 0 && gap.is_empty();
+        if begins
+            && bytes[at] == b':'
+            && let Some(end) = self.go_mysql(cursor)
+        {
+            return Some(end);
+        }
+        if name.len() < 2 {
+            return None;
+        }
+        // A colon alone is mostly no assignment: `host:port`, `image:tag`.
+        let mut is_weak = false;
+        if bytes[at] == b':' {
+            if name == b"thin" {
+                return self.oracle(cursor);
+            }
+
+            let is_sign = gap.iter().any(|byte| matches!(byte, b'"' | b'\''))
+                || after.is_some_and(|byte| {
+                    byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'=' | b'\\')
+                });
+            is_weak = !is_sign;
+            if is_weak && !begins && !is_authorization(name) {
+                return None;
+            }
+        }
+        if is_authorization(name) {
+            return self.authorization(cursor);
+        }
+        // `{"name": "TOKEN", "value": "X"}`, as Kubernetes and AWS write a variable.
+        if name == b"name" {
+            let (value, _, _) = value_at(bytes, at + 1 + spaces(&bytes[at + 1..]));
+            cursor.sql =
+                if sense(&bytes[value]) == Sense::Secret { Sql::Named } else { Sql::Nothing };
+        } else if name == b"value" && cursor.sql == Sql::Named {
+            cursor.sql = Sql::Nothing;
+            return self.value(cursor, Sense::Secret, false);
+        }
+        match sense(name) {
+            Sense::Other | Sense::Source => None,
+            Sense::Cookie => self.cookie(cursor, begins),
+            // `X-Api-Key:X`, but not `token:*`.
+            Sense::Secret | Sense::Pair if is_weak && !name.contains(&b'-') => {
+                self.value(cursor, Sense::Likely, begins)
+            }
+            other => self.value(cursor, other, begins),
+        }
+    }
+
+    /// Judges the value after the sign at the cursor. Returns the end of the value if it is hidden.
+    fn value(&mut self, cursor: &Cursor<'_>, sense: Sense, begins: bool) -> Option<usize> {
+        let bytes = cursor.text.bytes;
+        let signs = bytes[cursor.at..]
+            .iter()
+            .take_while(|byte| matches!(byte, b' ' | b'\t' | b'=' | b':' | b'>'))
+            .count();
+        let start = cursor.at + signs;
+        // `N'X'` of SQL, `b'X'` of Python.
+        let has_prefix = matches!(bytes.get(start), Some(b'N' | b'E' | b'b' | b'r'))
+            && matches!(bytes.get(start + 1), Some(b'"' | b'\''));
+        let start = start + usize::from(has_prefix);
+        let range = if begins && signs == 1 {
+            start..argument_end(bytes, start)
+        } else {
+            value_at(bytes, start).0
+        };
+        self.judge(sense, cursor.text.part(range.clone())).then_some(range.end)
+    }
+
+    /// Hides a value, or its second part, if it is a secret.
+    pub(super) fn judge(&mut self, sense: Sense, text: Text<'_>) -> bool {
+        use super::value::is_secret;
+        // Quotes that no shell has removed.
+        if let [open @ (b'"' | b'\''), inside @ .., close] = text.bytes
+            && open == close
+        {
+            let end = inside.len() + 1;
+            return self.judge(sense, text.part(1..end));
+        }
+        if matches!(sense, Sense::Pair | Sense::LikelyPair | Sense::PairOrLikely)
+            && let Some(colon) = text.bytes.iter().position(|byte| *byte == b':')
+            && !text.bytes[colon..].starts_with(b"://")
+        {
+            let secret = text.from(colon + 1);
+            let sense = if sense == Sense::PairOrLikely { Sense::Pair } else { sense };
+            let hide = is_secret(sense, secret.bytes);
+            if hide {
+                self.hide_all(&secret);
+            }
+            return hide;
+        }
+        let hide = is_secret(sense, text.bytes);
+        if hide {
+            self.hide_all(&text);
+        }
+        hide
+    }
+
+    /// `PASSWORD 'X'` of SQL, `password("X")`: a quote after a name and spaces.
+    fn quoted_after_name(&mut self, cursor: &Cursor<'_>) -> Option<usize> {
+        let bytes = cursor.text.bytes;
+        let gap = &bytes[cursor.name.end..cursor.at];
+        let is_gap =
+            !gap.is_empty() && gap.iter().all(|byte| byte.is_ascii_whitespace() || *byte == b'(');
+        if !is_gap || cursor.name.is_empty() {
+            return None;
+        }
+        let name = &bytes[cursor.name.clone()];
+        // An option with a quoted value is for the words of a script.
+        if name.starts_with(b"-") || sense(name) != Sense::Secret {
+            return None;
+        }
+        let (value, _, _) = value_at(bytes, cursor.at);
+        self.judge(Sense::Secret, cursor.text.part(value.clone())).then_some(value.end)
+    }
+
+    /// `<password>X</password>`.
+    fn element(&mut self, cursor: &Cursor<'_>) -> Option<usize> {
+        let (bytes, name) = (cursor.text.bytes, cursor.name.clone());
+        let is_element = name.end == cursor.at
+            && name.start.checked_sub(1).is_some_and(|before| bytes[before] == b'<');
+        if !is_element {
+            return Some(cursor.at + 1);
+        }
+        let rest = &bytes[cursor.at + 1..];
+        let end = rest.iter().position(|byte| *byte == b'<').unwrap_or(rest.len());
+        let value = cursor.at + 1..cursor.at + 1 + end;
+        let sense = sense(&bytes[name]);
+        self.judge(sense, cursor.text.part(value.clone())).then_some(value.end)
+    }
+
+    /// `user:X@tcp(host)/db`, as Go's driver for MySQL takes it.
+    fn go_mysql(&mut self, cursor: &Cursor<'_>) -> Option<usize> {
+        let rest = &cursor.text.bytes[cursor.at + 1..];
+        let is_end = |window: &[u8]| window.starts_with(b"@tcp(") || window == b"@unix(";
+        let end = cursor.at + 1 + rest.windows(6).position(is_end)?;
+        self.hide(&cursor.text, cursor.at + 1..end);
+        Some(end)
+    }
+
+    /// `auth('user', 'X')`, `changeUserPassword("user", "X")`: the last string of a call.
+    fn call(&mut self, cursor: &Cursor<'_>) -> Option<usize> {
+        /// How far the end of a call is searched.
+        const CALL_MAX: usize = 128;
+        let (bytes, at) = (cursor.text.bytes, cursor.at);
+        let gap = &bytes[cursor.name.end..at];
+        let name = &bytes[cursor.name.clone()];
+        if name.len() < 4 || !matches!(gap, b"" | b"=") {
+            return None;
+        }
+        let name = name.rsplit(|byte| *byte == b'.').next().unwrap_or(name);
+        let takes_secret = matches!(sense(name), Sense::Secret | Sense::PairOrLikely)
+            || name.ends_with(b"superuser")
+            || name.ends_with(b"create_user");
+        if !takes_secret {
+            return None;
+        }
+        let rest = &bytes[at + 1..];
+        let rest = &rest[..rest.len().min(CALL_MAX)];
+        let inside = &rest[..rest.iter().position(|byte| *byte == b')')?];
+        let close = inside.iter().rposition(|byte| matches!(byte, b'"' | b'\''))?;
+        let open = inside[..close].iter().rposition(|byte| *byte == inside[close])?;
+        let secret = cursor.text.part(at + 2 + open..at + 1 + close);
+        self.judge(Sense::Secret, secret).then_some(at + 1 + close)
+    }
+
+    /// `$6$salt$hash`, as crypt(5) writes it.
+    fn password_hash(&mut self, cursor: &Cursor<'_>) -> Option<usize> {
+        const METHODS: [&[u8]; 11] = [
+            b"$1$", b"$5$", b"$6$", b"$y$", b"$7$", b"$2a$", b"$2b$", b"$2y$", b"$gy$", b"$apr1$",
+            b"$argon2",
+        ];
+        let rest = &cursor.text.bytes[cursor.at..];
+        if !METHODS.iter().any(|method| rest.starts_with(method)) {
+            return Some(cursor.at + 1);
+        }
+        let is_part = |byte: &&u8| byte.is_ascii_alphanumeric() || b"$./=,+-_".contains(byte);
+        let length = rest.iter().take_while(is_part).count();
+        if length < HASH_MIN {
+            return Some(cursor.at + 1);
+        }
+        self.hide(&cursor.text, cursor.at..cursor.at + length);
+        Some(cursor.at + length)
+    }
+
+    /// `jdbc:oracle:thin:user/X@host`.
+    fn oracle(&mut self, cursor: &Cursor<'_>) -> Option<usize> {
+        let rest = &cursor.text.bytes[cursor.at + 1..];
+        let end = rest.iter().position(|byte| *byte == b'@')?;
+        let slash = rest[..end].iter().position(|byte| *byte == b'/')?;
+        self.hide(&cursor.text, cursor.at + slash + 2..cursor.at + 1 + end);
+        Some(cursor.at + 1 + end)
+    }
+}
+
+/// The least length of a hashed password, its method and salt included.
+const HASH_MIN: usize = 20;
+
+/// Whether a byte can be a part of a name.
+pub(super) fn is_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.')
+}
+
+fn is_authorization(name: &[u8]) -> bool {
+    const NAME: &[u8] = b"authorization";
+    name.len() >= NAME.len() && name[name.len() - NAME.len()..].eq_ignore_ascii_case(NAME)
+}
+
+pub(super) fn spaces(bytes: &[u8]) -> usize {
+    bytes.iter().take_while(|byte| byte.is_ascii_whitespace()).count()
+}
+
+/// The value that begins at `start`: the text inside quotes, or the rest of the word. The numbers
+/// are those of the bytes of its opening and closing quotes.
+pub(super) fn value_at(bytes: &[u8], start: usize) -> (Range<usize>, usize, usize) {
+    let rest = &bytes[start.min(bytes.len())..];
+    // JSON inside a string has escaped quotes: `\"`, and inside another one `\\\"`.
+    let escapes = rest.iter().take_while(|byte| **byte == b'\\').count();
+    if let Some(quote @ (b'"' | b'\'')) = rest.get(escapes) {
+        let from = escapes + 1;
+        let mut at = from;
+        while let Some(byte) = rest.get(at) {
+            if byte == quote {
+                break;
+            }
+            if *byte == b'\\' {
+                let run = rest[at..].iter().take_while(|byte| **byte == b'\\').count();
+                // A closing quote has as many backslashes as the opening one; an escaped quote
+                // inside has more.
+                if rest.get(at + run) == Some(quote) && run <= escapes {
+                    break;
+                }
+                at += run + usize::from(run % 2 == 1 || escapes > 0);
+                continue;
+            }
+            at += 1;
+        }
+        let at = at.min(rest.len());
+        return (start + from..start + at, from, usize::from(at < rest.len()));
+    }
+    let ends = |byte: &u8| byte.is_ascii_whitespace() || b"&;|<>\"'`,".contains(byte);
+    let mut length = rest.iter().position(ends).unwrap_or(rest.len());
+    // Closing brackets after a value belong to what is around it.
+    while length > 0 && matches!(rest[length - 1], b'}' | b')' | b']' | b'\\') {
+        // `${X}` and `$(x)` are values with a bracket.
+        if rest.starts_with(b"$") && rest[length - 1] != b'\\' {
+            break;
+        }
+        length -= 1;
+    }
+    (start..start + length, 0, 0)
+}
+
+/// The end of the value of an assignment that is an argument of its own: the end of the argument,
+/// or where another assignment begins, as in `password=X;Server=Y` and `password=X dbname=Y`.
+fn argument_end(bytes: &[u8], start: usize) -> usize {
+    let mut at = start;
+    while at < bytes.len() {
+        let byte = bytes[at];
+        if matches!(byte, b'\n' | b'\r') {
+            return at;
+        }
+        if !(byte.is_ascii_whitespace() || matches!(byte, b';' | b'&' | b',')) {
+            at += 1;
+            continue;
+        }
+        let rest = &bytes[at + 1..];
+        // Names in connection strings have spaces: `User Id=`.
+        let is_part = |part: &u8| is_name(*part) || byte == b';' && *part == b' ';
+        let length = rest.iter().take_while(|byte| is_part(byte)).count();
+        let is_name =
+            rest.get(length) == Some(&b'=') && length > 0 || byte == b';' && rest.is_empty();
+        if is_name {
+            return at;
+        }
+        at += 1 + length;
+    }
+    bytes.len()
+}
