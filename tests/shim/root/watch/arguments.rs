@@ -1,5 +1,7 @@
 //! Hostile arguments are reported correctly, truncated, marked, and without harm to a terminal.
 
+use std::{collections::BTreeMap, fmt::Write as _, fs};
+
 use crate::harness::containerd::{Containerd, Version};
 
 /// Check that 100 kB of arguments are reported truncated, with their true number and length.
@@ -91,5 +93,87 @@ fn a_secret_appears_in_no_output() {
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
     containerd.remove("c");
     drop((subscriber, events));
+    containerd.assert_nothing_left();
+}
+
+/// A command line of `tests/data`, with a number by which its process is found.
+struct CommandLine {
+    number: usize,
+    args: Vec<String>,
+    /// What subscribers should see: `[redacted]` in place of each secret.
+    expected: Vec<String>,
+}
+
+/// Every fifth command line of `tests/data/redaction*.tsv`. Each is run as the further arguments of
+/// `sh -c ': NUMBER'`, which ignores them.
+fn command_lines() -> Vec<CommandLine> {
+    let files = ["redaction.tsv", "redaction-more.tsv", "redaction-forms.tsv"];
+    let texts = files.map(|file| {
+        let path = format!("{}/tests/data/{file}", env!("CARGO_MANIFEST_DIR"));
+        fs::read_to_string(path).expect("the file exists")
+    });
+    let lines = texts.iter().flat_map(|text| text.lines().filter(|line| !line.starts_with('#')));
+    lines
+        .enumerate()
+        .step_by(5)
+        .map(|(number, line)| {
+            let json = line.splitn(3, '\t').nth(2).expect("three columns");
+            let marked: Vec<String> = serde_json::from_str(json).expect("a list of strings");
+            let args = marked.iter().map(|arg| arg.replace(['«', '»'], "")).collect();
+            let expected = marked
+                .iter()
+                .map(|arg| {
+                    let parts = arg.split(['«', '»']).enumerate();
+                    parts
+                        .map(|(index, part)| if index % 2 == 0 { part } else { "[redacted]" })
+                        .collect()
+                })
+                .collect();
+            CommandLine { number, args, expected }
+        })
+        .collect()
+}
+
+/// Check that subscribers see the command lines of real tools without their secrets, and otherwise
+/// as they were.
+#[test]
+fn command_lines_of_real_tools_are_seen_without_their_secrets() {
+    let containerd = Containerd::start(Version::V1_7);
+    let subscriber = containerd.subscribe();
+    let lines = command_lines();
+    let mut script = String::new();
+    for line in &lines {
+        let quoted = line.args.iter().map(|arg| format!("'{}'", arg.replace('\'', "'\\''")));
+        let words = quoted.collect::<Vec<_>>().join(" ");
+        writeln!(script, "/bin/sh -c ': {}' {words}", line.number).expect("a string grows");
+    }
+    fs::write(containerd.path("lines"), script + "/bin/sh -c ': end'\n").expect("our directory");
+    let mount = super::super::mount_of_our_folder(&containerd);
+    containerd.detached("c", &["--mount", &mount], &["sh", "/host/lines"]);
+    subscriber.wait(super::STORM, "the last line", |event| {
+        event.kind() == "process.start" && event.args().get(2) == Some(&": end")
+    });
+    let seen: BTreeMap<String, Vec<String>> = subscriber
+        .all()
+        .iter()
+        .filter(|event| event.kind() == "process.start")
+        .filter_map(|event| {
+            let args = event.args();
+            let number = args.get(2)?.strip_prefix(": ")?.to_owned();
+            Some((number, args[3..].iter().map(|arg| (*arg).to_owned()).collect()))
+        })
+        .collect();
+    let mut wrong = Vec::new();
+    for line in &lines {
+        let seen = &seen[&line.number.to_string()];
+        if *seen != line.expected {
+            wrong.push(format!("{seen:?} instead of {:?}", line.expected));
+        }
+    }
+    // The unit tests have the exact shares; here most lines suffice to see the rules at work.
+    assert!(wrong.len() * 20 <= lines.len(), "{} of {}: {wrong:#?}", wrong.len(), lines.len());
+    containerd.wait_for_status("c", "STOPPED");
+    containerd.remove("c");
+    drop(subscriber);
     containerd.assert_nothing_left();
 }
