@@ -15,14 +15,6 @@ pub fn monotonic_ns() -> u64 {
     unshifted(ClockId::CLOCK_MONOTONIC, shift().monotonic_ns)
 }
 
-/// Nanoseconds since boot, including the time that the machine was suspended: `CLOCK_BOOTTIME`. The
-/// kernel has the start of a process on this clock.
-#[cfg(target_os = "linux")]
-#[must_use]
-pub fn boottime_ns() -> u64 {
-    unshifted(ClockId::CLOCK_BOOTTIME, shift().boottime_ns)
-}
-
 /// The time of `CLOCK_REALTIME`, in nanoseconds since 1970.
 #[must_use]
 pub fn realtime_ns() -> u64 {
@@ -75,7 +67,8 @@ fn parse(text: impl AsRef<str>) -> Shift {
     shift
 }
 
-fn unshifted(clock: ClockId, shift_ns: i64) -> u64 {
+/// The time of a clock that is `shift_ns` ahead.
+pub(crate) fn unshifted(clock: ClockId, shift_ns: i64) -> u64 {
     // This cannot fail: the kernel has had these clocks since 2.6.39.
     clock_gettime(clock).map_or(0, |time| {
         let ns = time.tv_sec().saturating_mul(1_000_000_000).saturating_add(time.tv_nsec());

@@ -1,8 +1,11 @@
-//! The identity of this boot.
+//! The identity of this boot, and the time since the boot.
 
 use std::io;
 
+use nix::time::ClockId;
+
 use super::read::read;
+use crate::clock::{boottime_shift_ns, unshifted};
 
 /// The first 32 bits of the boot id, which is random (`/proc/sys/kernel/random/boot_id`,
 /// random(4)). Part of every entity id, because a pid and a start time may repeat in another boot.
@@ -18,6 +21,13 @@ pub fn boot_id() -> io::Result<u32> {
 
 fn parse(text: &[u8]) -> Option<u32> {
     u32::from_str_radix(str::from_utf8(text.get(..8)?).ok()?, 16).ok()
+}
+
+/// Nanoseconds since boot, including the time that the machine was suspended: `CLOCK_BOOTTIME` of
+/// the initial time namespace. The kernel has the start of a process on this clock.
+#[must_use]
+pub fn boottime_ns() -> u64 {
+    unshifted(ClockId::CLOCK_BOOTTIME, boottime_shift_ns())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@
 //!  partitions   the names of block devices
 //!  sockets      the kernel's list of sockets: sock_diag(7)
 //!  unix_socket  binding and removing sockets with a path
-//!  boot         the identity of this boot
+//!  boot         the identity of this boot, and the time since the boot
 //! ```
 
 mod boot;
@@ -26,9 +26,7 @@ mod read;
 pub mod sockets;
 pub(crate) mod unix_socket;
 
-pub use boot::boot_id;
-
-pub use crate::clock::boottime_ns;
+pub use boot::{boot_id, boottime_ns};
 
 #[cfg(test)]
 pub(crate) mod testing;
