@@ -19,6 +19,9 @@ use crate::{linux::namespace, observe::source::SourceError};
 /// The size of the largest record, an exec with all its strings, in bytes.
 const LARGEST_RECORD: usize = Exec::SIZE + (ARGS_MAX + 2 * PATH_MAX) as usize;
 
+/// How many records the buffer of the reader's callback keeps room for.
+const CAPACITY_KEPT: usize = 64;
+
 /// A ring buffer that is mapped for reading.
 #[derive(Debug)]
 pub(super) struct Ring {
@@ -86,6 +89,7 @@ impl Ring {
         let consumed = self.reader.consume_raw_n(limit);
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         records.append(&mut batch.records);
+        batch.records.shrink_to(CAPACITY_KEPT);
         self.read_bytes = self.read_bytes.saturating_add(std::mem::take(&mut batch.bytes));
         // A negative result is a negated errno.
         let consumed = usize::try_from(consumed)

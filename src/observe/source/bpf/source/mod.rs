@@ -61,6 +61,8 @@ pub struct BpfSource {
     queues: Queues,
     /// Whether the last read has left records in the ring.
     has_unread: bool,
+    /// Whether a target may have a loss that no record shows.
+    may_have_lost: bool,
     /// The buffer of `read`. It is empty between two reads, and kept for its capacity.
     batch: Vec<Result<Decoded, Malformed>>,
     /// The latest time of a record, in nanoseconds of `CLOCK_MONOTONIC`. It is reported as the time
@@ -130,6 +132,7 @@ impl BpfSource {
             watched: BTreeMap::new(),
             queues: Queues::new(ring_bytes as usize),
             has_unread: false,
+            may_have_lost: false,
             batch: Vec::new(),
             last_at_ns: 0,
         };
@@ -199,21 +202,25 @@ impl BpfSource {
         }
     }
 
-    /// Handles a read that left the ring empty. If the ring may have been full, or the programs have
-    /// woken the reader without a record, records may have been lost without a later record that
-    /// shows it, so the counts of all targets are read.
-    fn handle_empty_ring(&mut self, woken_for_nothing: bool, sink: &mut dyn FnMut(Record)) {
-        // The counts are not read after every read of the ring, because each target costs a system
-        // call.
-        if !self.ring.note_empty() && !woken_for_nothing {
-            return;
-        }
+    /// Reports losses after which no record was made: reads the counts of all targets. Those of a
+    /// target with queued records are read later, because the loss came after these records.
+    fn report_silent_losses(&mut self, sink: &mut dyn FnMut(Record)) {
+        self.may_have_lost = false;
         let ids: Vec<TargetId> = self.watched.keys().copied().collect();
         for id in ids {
-            if let Some(counts) = self.counts(id) {
-                self.report_loss(id, counts.lost, self.last_at_ns, sink);
+            if self.queues.has(id) {
+                self.may_have_lost = true;
+            } else if let Some(target) = self.target(id) {
+                self.report_loss(id, target.lost, self.last_at_ns, sink);
             }
         }
+    }
+
+    /// The entry of a target of this shim. If another shim watches the same cgroup, the entry is
+    /// that shim's.
+    fn target(&self, id: TargetId) -> Option<TargetValue> {
+        let target: TargetValue = value(&self.pins.targets, &id.0).ok().flatten()?;
+        (target.slot == self.slot).then_some(target)
     }
 }
 
@@ -312,11 +319,9 @@ impl Source for BpfSource {
     }
 
     fn counts(&self, id: TargetId) -> Option<KernelCounts> {
-        let target: TargetValue = value(&self.pins.targets, &id.0).ok().flatten()?;
-        // If another shim watches the same cgroup, the counts are those of that shim's ring.
+        let target = self.target(id)?;
         let dropped = self.watched.get(&id).map_or(0, |watched| watched.dropped);
-        (target.slot == self.slot)
-            .then_some(KernelCounts { seen: target.seen, lost: target.lost + dropped })
+        Some(KernelCounts { seen: target.seen, lost: target.lost + dropped })
     }
 
     fn fd(&self) -> Option<BorrowedFd<'_>> {
@@ -357,8 +362,9 @@ impl Source for BpfSource {
                 decoded => self.deliver(decoded, sink),
             }
         }
-        // Put back for its capacity. It was taken out above, because `deliver` borrows the whole of
-        // `self`.
+        // Put back for its capacity, but not for that of a whole ring. It was taken out above,
+        // because `deliver` borrows the whole of `self`.
+        batch.shrink_to(limit);
         self.batch = batch;
         let mut taken = Vec::new();
         self.queues.take(limit, |queued| taken.push(queued));
@@ -374,7 +380,13 @@ impl Source for BpfSource {
             }
         }
         if !self.has_unread {
-            self.handle_empty_ring(woken_for_nothing, sink);
+            // If the ring may have been full, or the programs have woken the reader without a
+            // record, records may have been lost without a later record that shows it. The counts
+            // are not read after every read, because each target costs a system call.
+            self.may_have_lost |= self.ring.note_empty() || woken_for_nothing;
+            if self.may_have_lost {
+                self.report_silent_losses(sink);
+            }
         }
         Ok(self.has_unread || !self.queues.is_empty())
     }
