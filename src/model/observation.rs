@@ -31,7 +31,7 @@ pub trait ObservedContainer: Send + Sync + fmt::Debug {
     /// The pid of an exec's process is known. The process may have had events before.
     fn exec_started(&self, exec_id: &str, pid: i32);
 
-    /// The shim has reaped a process. Nothing but the exit of the process is known.
+    /// The shim has reaped a process. Its output may not have ended, and its descendants may live.
     fn exited(&self, process: &ProcessId, exit: Exit);
 
     /// A client's input was written to the container's first process. Called for each write, so it

@@ -369,8 +369,8 @@ impl RegistryOwner {
                 self.registry = registry;
                 self.watch_all();
             }
-            // The registry in memory still has the refused changes. The file is rewritten from it
-            // later, so that the two agree again.
+            // The registry in memory still has the changes that could not be written. The file is
+            // rewritten from it later, so that the two agree again.
             Err(error) => {
                 tracing::error!(%error, "failed to reread the registry's file");
                 self.store.fall_behind();

@@ -118,7 +118,7 @@ impl Stat {
     }
 }
 
-/// A start without the shift of the reader's time namespace.
+/// A start time in clock ticks, less the boottime offset of the reader's time namespace.
 fn unshifted(ticks: u64, shift_ns: i64) -> u64 {
     const TICK_NS: i64 = 1_000_000_000 / TICKS_PER_SECOND as i64;
     ticks.saturating_add_signed(-shift_ns.div_euclid(TICK_NS))

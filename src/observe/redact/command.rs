@@ -14,7 +14,8 @@ use super::{
 /// How deep scripts within scripts are read. Each level reads its text once more.
 pub(super) const DEPTH_MAX: u8 = 3;
 
-/// How many lines of the table can be about one command: its tool, and three subcommands.
+/// How many rules of the table can apply to one command: that of its program, and those of up to three
+/// subcommands, each within the one before (`aws secretsmanager ...`).
 const RULES_MAX: usize = 4;
 
 /// A command whose words are being read.

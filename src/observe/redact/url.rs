@@ -10,8 +10,8 @@ use super::{
     value::{is_hexadecimal, is_random, is_reference},
 };
 
-/// The host and the path before the secret of a webhook, and how many parts of the path lie
-/// between.
+/// The host and the first path segments of a webhook, and how many further segments come before the
+/// secret one.
 const WEBHOOKS: [(&[u8], usize); 13] = [
     (b"hooks.slack.com/services/", 2),
     (b"hooks.slack.com/workflows/", 2),

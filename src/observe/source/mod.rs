@@ -247,7 +247,7 @@ pub enum SourceError {
     Full {
         /// The name of the resource, in the plural.
         what: &'static str,
-        /// How many of them can be in use.
+        /// How many of the resource there are.
         limit: u32,
     },
     /// The target does not exist, or targets of its kind cannot be watched.

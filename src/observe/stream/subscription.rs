@@ -18,9 +18,9 @@ pub struct Request {
     pub filters: Vec<FilterSpec>,
     /// The first event to deliver.
     pub since: Since,
-    /// How long the shim may wait for this subscriber in one stall, while the subscriber has not
-    /// read the event that must be evicted next. `None`: the shim does not wait, and the
-    /// subscriber loses its oldest events.
+    /// How long the shim may wait for this subscriber when the journal is full and its oldest event
+    /// has not been read by the subscriber. `None`: the shim does not wait, and the subscriber
+    /// loses its oldest events.
     pub block: Option<Duration>,
     /// Whether this is one of the shim's own subscribers, which do not count towards
     /// [`SUBSCRIBERS_MAX`].
@@ -30,7 +30,7 @@ pub struct Request {
 /// Where a subscription begins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Since {
-    /// The subscription begins with the next event that is published.
+    /// The subscription begins with the next event that is added to the journal.
     #[default]
     Now,
     /// The subscription begins with the oldest event in the journal.

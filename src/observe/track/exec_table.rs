@@ -98,7 +98,8 @@ impl ExecTable {
     /// The entry for a new process with this id. containerd may use the id of a deleted exec again:
     /// the entry of the old one is dropped.
     pub(super) fn restart(&mut self, process: &ProcessId) -> &mut ExecEntry {
-        // An entry without a runtime pid was made for this same process, by an earlier report.
+        // The old entry has the pid of its own runtime. One without is of this same process, about
+        // which another report came before the spawn of the runtime, and is kept.
         self.entries.retain(|entry| entry.process != *process || entry.runtime_pid.is_none());
         self.entry(process)
     }

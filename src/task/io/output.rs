@@ -144,8 +144,9 @@ pub(super) async fn relay(
     sink.finish(life).await;
 }
 
-/// Holds the output until it may go to the client, and returns the held output. `None` if the stdio
-/// was closed before the release, so that the output must not be delivered.
+/// Buffers the output until the request that makes the process has succeeded, so that it may go to
+/// the client, and returns what was buffered. `None` if the stdio was closed before that, so that
+/// the output must not be delivered.
 async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     loop {
         let mut ready = select! {
@@ -164,8 +165,8 @@ async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     }
 }
 
-/// Moves the held output, then all output from the pipe until the pipe ends. If the
-/// [`ProcessIo`](super::ProcessIo) is dropped before, moves only the bytes that are in the pipe at
+/// Writes the buffered output to the sink, then all output from the pipe until the pipe ends. If the
+/// [`ProcessIo`](super::ProcessIo) is dropped before, writes only the bytes that are in the pipe at
 /// that time.
 async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) {
     if !held.is_empty() {

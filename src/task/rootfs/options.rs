@@ -15,7 +15,7 @@ pub(super) struct Options {
     pub(super) propagation: MsFlags,
     /// The options that are not flags, in order. They are passed to the file system.
     pub(super) data: Vec<String>,
-    /// The maps of owners; `None` without `uidmap=` and `gidmap=`.
+    /// The id mappings of the mount; `None` without `uidmap=` and `gidmap=`.
     pub(super) maps: Option<Maps>,
 }
 

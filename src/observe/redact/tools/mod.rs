@@ -5,7 +5,7 @@
 //! pointers, so they are never written to when the program is loaded, and all shims share their
 //! pages.
 
-/// What an option's value is, or that of a word at a place.
+/// How the value of an option, or a positional argument, has to be treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Secret,
