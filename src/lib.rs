@@ -27,6 +27,7 @@
 //! sys           the only unsafe code: system calls, all but one of them of Linux
 //! api           our own messages and services, generated from `proto/`
 //! wire          protobuf's encoding, where generated messages are too slow
+//! token_bucket  limits a rate
 //! clock         the kernel's clocks, in nanoseconds
 //! model         types that all modules share; no I/O
 //! ```
@@ -68,6 +69,7 @@ pub mod registration;
 pub mod registry;
 #[expect(unsafe_code, reason = "system calls that no crate wraps")]
 pub mod sys;
+pub mod token_bucket;
 pub mod wire;
 
 // The shim, and what it is made of, exists on Linux only. The rest of the crate asks the operating

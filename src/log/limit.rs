@@ -1,10 +1,12 @@
 //! Limits the rate of each line of the log.
 //!
-//! A container can cause some lines as often as it likes: it can run out of memory, refuse probes or
-//! close its streams in a loop. containerd copies the lines to its own log, which belongs to the
+//! A container can cause some lines as often as it likes: it can run out of memory, refuse probes
+//! or close its streams in a loop. containerd copies the lines to its own log, which belongs to the
 //! node. Whether a container can cause a line is not obvious at the line, so every line is limited.
 
 use std::{collections::HashMap, hash::Hash};
+
+use crate::token_bucket::TokenBucket;
 
 /// How many lines of one origin are written at once. More than a pod has containers or a node has
 /// shims, so that the lines of a start are complete.
@@ -13,46 +15,37 @@ const BURST: u32 = 200;
 /// After a burst, one line of an origin is written in this time.
 const INTERVAL_NS: u64 = 5_000_000_000;
 
-/// A token bucket for each origin of lines, which is a place in the source. So the number of buckets
-/// is bounded.
+/// A limit for each origin of lines, which is a place in the source. So the number of limits is
+/// bounded.
 #[derive(Debug)]
 pub(super) struct Limiter<Origin> {
-    buckets: HashMap<Origin, Bucket>,
+    limits: HashMap<Origin, Limit>,
 }
 
 #[derive(Debug)]
-struct Bucket {
-    /// How many lines can be written now.
-    tokens: u32,
-    /// When the last token was added.
-    filled_ns: u64,
+struct Limit {
+    bucket: TokenBucket,
     /// How many lines were suppressed since the last one that was written.
     suppressed: u64,
 }
 
 impl<Origin: Hash + Eq> Limiter<Origin> {
     pub(super) fn new() -> Self {
-        Self { buckets: HashMap::new() }
+        Self { limits: HashMap::new() }
     }
 
-    /// Whether a line may be written now: `None` if not, otherwise the number of lines of its origin
-    /// that were suppressed before it.
+    /// Whether a line may be written now: `None` if not, otherwise the number of lines of its
+    /// origin that were suppressed before it.
     pub(super) fn admit(&mut self, origin: Origin, now_ns: u64) -> Option<u64> {
-        let bucket = self.buckets.entry(origin).or_insert(Bucket {
-            tokens: BURST,
-            filled_ns: now_ns,
+        let limit = self.limits.entry(origin).or_insert_with(|| Limit {
+            bucket: TokenBucket::new(BURST, 1, INTERVAL_NS),
             suppressed: 0,
         });
-        let new = now_ns.saturating_sub(bucket.filled_ns) / INTERVAL_NS;
-        bucket.filled_ns += new * INTERVAL_NS;
-        bucket.tokens =
-            bucket.tokens.saturating_add(u32::try_from(new).unwrap_or(BURST)).min(BURST);
-        let Some(rest) = bucket.tokens.checked_sub(1) else {
-            bucket.suppressed += 1;
-            return None;
-        };
-        bucket.tokens = rest;
-        Some(std::mem::take(&mut bucket.suppressed))
+        if limit.bucket.take(now_ns) {
+            return Some(std::mem::take(&mut limit.suppressed));
+        }
+        limit.suppressed += 1;
+        None
     }
 }
 

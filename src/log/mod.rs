@@ -3,8 +3,8 @@
 //!
 //! The lines are logfmt, the form of containerd's own log. Every value is quoted and escaped, so
 //! text from a container or a runtime cannot forge a line. Writing to the fifo never blocks: when
-//! the fifo is full because containerd does not read, lines are dropped. Each line is limited in its
-//! rate; a line after suppressed ones says how many they were (`suppressed`).
+//! the fifo is full because containerd does not read, lines are dropped. Each line is limited in
+//! its rate; a line after suppressed ones says how many they were (`suppressed`).
 
 mod limit;
 
@@ -33,8 +33,8 @@ use crate::{
     model::rfc3339,
 };
 
-/// Sends the log records of this process, up to `level`, to the fifo `log` in the working directory.
-/// Without such a fifo nothing is logged.
+/// Sends the log records of this process, up to `level`, to the fifo `log` in the working
+/// directory. Without such a fifo nothing is logged.
 pub fn to_fifo(level: LevelFilter) {
     let Some(fifo) = open() else { return };
     install(fifo, level);
@@ -77,7 +77,7 @@ impl Subscriber for Logger {
 
     fn event(&self, event: &Event<'_>) {
         let origin = event.metadata().callsite();
-        // The buckets are valid after each change, so a poisoned lock stays in use.
+        // The limits are valid after each change, so a poisoned lock stays in use.
         let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(suppressed) = limiter.admit(origin, monotonic_ns()) else { return };
         drop(limiter);

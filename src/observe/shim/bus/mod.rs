@@ -13,7 +13,6 @@
 //! The bus is for task events. The observer's events are limited to a rate, never delay a task
 //! event, and may be dropped. A client that needs all of them subscribes to the stream.
 
-mod bucket;
 mod spec;
 
 use std::{sync::Arc, time::Duration};
@@ -27,8 +26,8 @@ use crate::{
     model::{Backend, Body, Event, Grade},
     observe::stream::{Batch, Bounds, EventLog, FilterSpec, Request},
     publish::Publisher,
+    token_bucket::TokenBucket,
 };
-use bucket::Bucket;
 
 /// The topic of `process.start` and `process.exec`: a process runs an image.
 pub const PROCESS_START: &str = "/lookout/process-start";
@@ -80,7 +79,7 @@ pub struct BusEvent {
 #[derive(Debug)]
 pub struct Bus {
     selection: BusEvents,
-    bucket: Bucket,
+    bucket: TokenBucket,
     /// Events that were withheld since the last report.
     withheld: u64,
     /// The time of the first of `withheld`.
@@ -95,7 +94,7 @@ impl Bus {
     pub fn new(selection: BusEvents, rate: Rate) -> Self {
         Self {
             selection,
-            bucket: Bucket::new(rate),
+            bucket: TokenBucket::new(rate.burst, rate.per_second, 1_000_000_000),
             withheld: 0,
             since_ns: 0,
             last_throttle_ns: None,
