@@ -1,8 +1,8 @@
 //! The searches for the processes that hold the output of dead ones.
 //!
-//! A container decides how many processes and descriptors there are to search, and how often. So the
-//! questions that come while a search runs are answered by one search after it, and the searches of
-//! all targets together get a share of the time.
+//! A container decides how many processes and descriptors there are to search, and how often. So
+//! the questions that come while a search runs are answered by one search after it, and the
+//! searches of all targets together get a share of the time.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -78,8 +78,11 @@ impl HolderSearches {
 
     /// How long until a search may continue; `None` if there is no search.
     pub(super) fn due_after(&self) -> Option<Duration> {
-        let ahead = self.paid.saturating_duration_since(Instant::now());
-        (!self.of_targets.is_empty()).then(|| ahead.saturating_sub(BURST * SHARE))
+        // Asked after each batch of records, mostly without any search.
+        (!self.of_targets.is_empty()).then(|| {
+            let ahead = self.paid.saturating_duration_since(Instant::now());
+            ahead.saturating_sub(BURST * SHARE)
+        })
     }
 
     /// Continues the search of the next target. Returns the complete searches' questions with
@@ -130,8 +133,8 @@ impl Searches {
 }
 
 impl Pipeline {
-    /// Continues one search for holders, if their share of the time allows it. Returns whether it is
-    /// complete, so that the tracker has the answers to its questions.
+    /// Continues one search for holders, if their share of the time allows it. Returns whether it
+    /// is complete, so that the tracker has the answers to its questions.
     pub(super) fn search_holders(&mut self) -> bool {
         if self.holders.due_after() != Some(Duration::ZERO) {
             return false;

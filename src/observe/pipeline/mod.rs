@@ -228,6 +228,15 @@ impl Pipeline {
         self.targets.remove(&id);
     }
 
+    /// Reports that an unknown number of records of a target is missing at this point. A scan must
+    /// follow.
+    pub(in crate::observe) fn report_missing(&mut self, id: TargetId) {
+        let now = monotonic_ns();
+        self.tracker.may_have_lost(id);
+        let gap = Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now };
+        self.emit(id, now, Body::Gap(gap));
+    }
+
     /// Continues with another source. Each target gets a gap for the time between the two sources,
     /// and a scan.
     pub(in crate::observe) fn replace(&mut self, source: Box<dyn Source>) {
@@ -235,12 +244,7 @@ impl Pipeline {
         self.tracker.set_knows_provenance(self.source.call_marker().is_some());
         let targets: Vec<TargetId> = self.targets.keys().copied().collect();
         for id in targets {
-            let now = monotonic_ns();
-            self.emit(
-                id,
-                now,
-                Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }),
-            );
+            self.report_missing(id);
             if let Err(error) = self.source.watch(id, &self.targets[&id].target) {
                 // The target is kept, because the shim's reaper still reports its exits.
                 tracing::warn!(
@@ -265,7 +269,8 @@ impl Pipeline {
         self.source.read(TURN, &mut |record| records.push(record))
     }
 
-    /// After a read that has left records in the source: whether some of them may be of this target.
+    /// After a read that has left records in the source: whether some of them may be of this
+    /// target.
     pub(in crate::observe) fn may_have_more(&self, id: TargetId) -> bool {
         self.source.may_have_more(id)
     }

@@ -105,12 +105,12 @@ impl Tracker {
 
     /// Sets whether the records of the source have a
     /// [`Provenance`](super::record::Provenance). Then nothing that a container can choose decides
-    /// where a process comes from. Called when the source changes, so records may be missing.
+    /// where a process comes from. After a change of the source call
+    /// [`may_have_lost`](Self::may_have_lost) for each target too.
     pub fn set_knows_provenance(&mut self, knows_provenance: bool) {
         self.knows_provenance = knows_provenance;
         for target in self.targets.values_mut() {
             target.knows_provenance = knows_provenance;
-            target.lost();
         }
     }
 

@@ -55,7 +55,8 @@ fn searches_take_a_share_of_the_time() {
         busy += slice.elapsed();
     }
     drop(many);
-    // Ten milliseconds at once, and then one in ten; twice that, because a slice may be interrupted.
+    // Ten milliseconds at once, and then one in ten; twice that, because a slice may be
+    // interrupted.
     assert!(busy < Duration::from_millis(220), "{busy:?}");
     assert!(answered > 10, "{answered}");
 }

@@ -146,13 +146,7 @@ impl Actor {
     /// Reports a gap at the beginning of a container that may have run its program before it was
     /// observed, and scans for its living processes.
     fn report_late_start(&mut self, id: TargetId) {
-        let now = monotonic_ns();
-        self.pipeline.tracker.may_have_lost(id);
-        self.pipeline.emit(
-            id,
-            now,
-            Body::Gap(Gap { lost: None, stage: Stage::Source, from_ns: now, to_ns: now }),
-        );
+        self.pipeline.report_missing(id);
         self.pipeline.request_scan(id);
     }
 
