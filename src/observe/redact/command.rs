@@ -14,11 +14,11 @@ use super::{
 /// How deep scripts within scripts are read. Each level reads its text once more.
 pub(super) const DEPTH_MAX: u8 = 3;
 
-/// How many rules of the table can apply to one command: that of its program, and those of up to three
-/// subcommands, each within the one before (`aws secretsmanager ...`).
+/// How many rules of the table can apply to one command: that of its program, and those of up to
+/// three subcommands, each within the one before (`aws secretsmanager ...`).
 const RULES_MAX: usize = 4;
 
-/// A command whose words are being read.
+/// A command, while its words are read.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Command {
     /// The name of the tool, and the rules about it. There are none for an unknown tool.
@@ -178,7 +178,7 @@ impl Search {
     /// Reads a word that is no option.
     fn positional(&mut self, command: &mut Command, text: Text<'_>, coming: Option<Kind>) {
         let word = text.bytes;
-        let is_assignment = assignment(word).is_some();
+        let is_assignment = is_assignment(word);
         // A word of one letter is neither a tool nor a secret.
         let is_letter = word.len() == 1 && word[0].is_ascii_alphanumeric();
         if command.wraps && !is_assignment && !is_letter && !command.has_subcommand(word) {
@@ -194,14 +194,12 @@ impl Search {
             command.wraps = false;
         }
         command.place = command.place.saturating_add(1);
-        if let Some(kind) = coming.or_else(|| self.placed(command)) {
-            let keeps = is_assignment && matches!(kind, Kind::Secret | Kind::Likely);
-            self.follow(command, word);
-            if !keeps {
-                return self.apply(command, kind, text);
-            }
-        } else {
-            self.follow(command, word);
+        let kind = coming.or_else(|| self.placed(command));
+        self.follow(command, word);
+        if let Some(kind) = kind
+            && !(is_assignment && matches!(kind, Kind::Secret | Kind::Likely))
+        {
+            return self.apply(command, kind, text);
         }
         if !command.soft && word.eq_ignore_ascii_case(b"authorization:") {
             command.next = Next::Credential;
@@ -481,11 +479,11 @@ fn is_aws_secret(word: &[u8]) -> bool {
         && word.iter().any(u8::is_ascii_uppercase)
 }
 
-/// Where the sign of `NAME=value` is.
-fn assignment(word: &[u8]) -> Option<usize> {
-    let equals = word.iter().position(|byte| *byte == b'=')?;
+/// Whether a word is `NAME=value`.
+fn is_assignment(word: &[u8]) -> bool {
+    let Some(equals) = word.iter().position(|byte| *byte == b'=') else { return false };
     let is_name = equals > 0 && word[..equals].iter().all(|byte| is_name(*byte));
     // The padding of base64 is none.
     let is_padding = word[equals..].iter().all(|byte| *byte == b'=');
-    (is_name && !is_padding && word[0] != b'-').then_some(equals)
+    is_name && !is_padding && word[0] != b'-'
 }

@@ -240,8 +240,8 @@ fn meaning(word: &[u8]) -> Word {
         | b"compass" | b"trespass" | b"passthrough" | b"pad" | b"bos" | b"eos" | b"unk" | b"sep"
         | b"cls" | b"mask" | b"special" | b"stop" | b"single" | b"multi" | b"first" | b"predict"
         | b"row" | b"column" | b"hotkey" | b"turkey" | b"monkey" | b"oldpwd" | b"two" | b"one"
-        | b"gpg" | b"pgp" | b"render" | b"image" | b"range" | b"recv" | b"send" | b"search" | b"trusted"
-        | b"composite" | b"shard" => Word::HarmlessKind,
+        | b"gpg" | b"pgp" | b"render" | b"image" | b"range" | b"recv" | b"send" | b"search"
+        | b"trusted" | b"composite" | b"shard" => Word::HarmlessKind,
         b"no" | b"ask" | b"use" | b"without" | b"with" | b"require" | b"allow" | b"has"
         | b"is" | b"show" | b"generate" | b"gen" | b"auto" | b"rotate" | b"revoke"
         | b"read" | b"verify" | b"delete" | b"remove" | b"list" | b"export" | b"import"

@@ -101,9 +101,7 @@ impl<'a> Lexer<'a> {
         let start = self.at;
         let plain = bytes[start..].iter().position(|byte| ends_word(*byte) || is_special(*byte));
         self.at = plain.map_or(bytes.len(), |length| start + length);
-        if bytes.get(self.at).is_none_or(|byte| ends_word(*byte) && !is_special(*byte))
-            && self.at > start
-        {
+        if bytes.get(self.at).is_none_or(|byte| ends_word(*byte)) && self.at > start {
             return Piece::Plain(start..self.at);
         }
         self.word.clear();
@@ -114,7 +112,7 @@ impl<'a> Lexer<'a> {
                 b'"' => self.double_quoted(),
                 b'\\' => self.escape(),
                 b'$' | b'`' => self.dollar(false),
-                b'<' | b'>' if bytes.get(self.at + 1) == Some(&b'(') => self.substitution(1),
+                b'<' | b'>' if bytes.get(self.at + 1) == Some(&b'(') => self.substitution(),
                 byte if ends_word(*byte) => break,
                 _ => self.push(1),
             }
@@ -178,7 +176,7 @@ impl<'a> Lexer<'a> {
                 let length = rest.iter().position(|byte| *byte == b'`').unwrap_or(rest.len());
                 self.nest(self.at + 1..self.at + 1 + length, self.at + length + 2);
             }
-            (_, Some(b'(')) => self.substitution(1),
+            (_, Some(b'(')) => self.substitution(),
             (_, Some(b'\'')) if !quoted => self.ansi_quoted(),
             (_, Some(b'"')) if !quoted => {
                 self.at += 1;
@@ -197,8 +195,8 @@ impl<'a> Lexer<'a> {
     }
 
     /// `$(…)` or `<(…)`.
-    fn substitution(&mut self, sign: usize) {
-        let start = self.at + sign + 1;
+    fn substitution(&mut self) {
+        let start = self.at + 2;
         let length = closing_bracket(&self.text.bytes[start..]);
         self.nest(start..start + length, start + length + 1);
     }
