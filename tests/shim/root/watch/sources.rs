@@ -147,17 +147,25 @@ fn without_bpf_the_connector_takes_over() {
     containerd.assert_nothing_left();
 }
 
+/// The types of the kernel, without which no programs can be loaded.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// A containerd on a node with no pinned programs, where the kernel's BTF cannot be read.
+fn without_btf() -> Containerd {
+    let mut containerd = Containerd::start(Version::V1_7);
+    containerd.use_own_bpffs();
+    let nothing = None::<&str>;
+    // This changes only the mount namespace of this test.
+    nix::mount::mount(Some("/dev/null"), BTF, nothing, MsFlags::MS_BIND, nothing)
+        .expect("the namespace is ours");
+    containerd
+}
+
 /// Check that the connector takes over where the kernel's BTF cannot be read and no programs are
 /// pinned.
 #[test]
 fn without_btf_the_connector_takes_over() {
-    let mut containerd = Containerd::start(Version::V1_7);
-    containerd.use_own_bpffs();
-    // This changes only the mount namespace of this test.
-    let (nothing, types) = (None::<&str>, "/sys/kernel/btf/vmlinux");
-    nix::mount::mount(Some("/dev/null"), types, nothing, MsFlags::MS_BIND, nothing)
-        .expect("the namespace is ours");
-    let containerd = containerd;
+    let containerd = without_btf();
     let _alone = lock_connector(&containerd);
     assert_reports_correctly(&containerd, "connector");
     containerd.remove_own_bpffs();
@@ -167,20 +175,14 @@ fn without_btf_the_connector_takes_over() {
 /// Check that a better source is taken back when it works again.
 #[test]
 fn a_better_source_is_taken_back() {
-    let mut containerd = Containerd::start(Version::V1_7);
-    containerd.use_own_bpffs();
-    let (nothing, types) = (None::<&str>, "/sys/kernel/btf/vmlinux");
-    // This changes only the mount namespace of this test.
-    nix::mount::mount(Some("/dev/null"), types, nothing, MsFlags::MS_BIND, nothing)
-        .expect("the namespace is ours");
-    let containerd = containerd;
+    let containerd = without_btf();
     let _alone = lock_connector(&containerd);
     let subscriber = containerd.subscribe();
     containerd.detached("c", &[], &["sh", "-c", "while sleep 1; do :; done"]);
     subscriber.wait(deadline::PATIENCE, "an event of the connector", |event| {
         event.text("/source") == "connector"
     });
-    nix::mount::umount(types).expect("mounted above");
+    nix::mount::umount(BTF).expect("mounted above");
     let events = || subscriber.all();
     let is_change = |event: &&ObservedEvent| event.kind() == "observer.capability";
     deadline::find_within(Duration::from_secs(30), "a better source", || {
