@@ -1,5 +1,5 @@
-//! Generates the messages and services from `proto/`, compiles the eBPF programs in `bpf/`, and finds
-//! the C libraries that are linked statically.
+//! Generates the messages and services from `proto/`, compiles the eBPF programs in `bpf/`, and
+//! finds the C libraries that are linked statically.
 
 use std::{
     env,

@@ -150,8 +150,8 @@ static __always_inline struct lookout_target *target_of(struct task_struct *task
  * Counts a lost record and wakes the reader, which then reads the count. Otherwise a loss after
  * which the container makes no record for a while would be reported only after that while, and what
  * the lost record was about could have ended by then. Only a record can wake the reader, so an
- * empty one is made and discarded. If the ring has no space even for that, the reader has been woken
- * for the records that fill it.
+ * empty one is made and discarded. If the ring has no space even for that, the reader has been
+ * woken for the records that fill it.
  */
 static __always_inline void count_lost(struct lookout_target *target)
 {
@@ -222,8 +222,8 @@ static __always_inline void leave(__u32 tgid)
  * Makes a thread group a member of a target, in place of an earlier entry of the same tgid. The
  * target is NULL for a process of a call whose container has no target yet.
  *
- * A thread group that gets no entry is found by its cgroup or namespace only; that it would be missed
- * after a move is counted as one loss.
+ * A thread group that gets no entry is found by its cgroup or namespace only; that it would be
+ * missed after a move is counted as one loss.
  */
 static __always_inline void enter(struct lookout_target *target, struct task_struct *task,
 				  struct task_struct *forker, __u32 forker_tgid, __u64 call,

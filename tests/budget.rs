@@ -1,7 +1,7 @@
 //! Budgets for the number of crates, with slack. `hack/budget` has those of the release build.
 //!
-//! Each crate costs time to build, and has to be trusted. Whoever raises a budget says why in the
-//! commit.
+//! Each crate costs time to build, and has to be trusted. A change that raises a budget says why in
+//! the commit.
 
 use std::{collections::BTreeSet, process::Command};
 

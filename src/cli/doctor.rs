@@ -44,7 +44,8 @@ struct Pinned {
     stale_rings: usize,
     /// The number of targets (containers and process trees) that are observed.
     targets: usize,
-    /// How many entries of shared maps targets could not have, each of which is a loss of its target.
+    /// How many entries of shared maps targets could not have, each of which is a loss of its
+    /// target.
     refused: u64,
 }
 

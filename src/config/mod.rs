@@ -248,8 +248,8 @@ impl Config {
         self.note(key, text, origin, set)
     }
 
-    /// Sets a key of a container. `namespace` is the containerd namespace of the container, by which
-    /// its annotations may be allowed.
+    /// Sets a key of a container. `namespace` is the containerd namespace of the container, by
+    /// which its annotations may be allowed.
     fn set_for_container(
         &mut self,
         name: &str,

@@ -209,8 +209,8 @@ impl Args {
     }
 }
 
-/// The arguments as a command line, which bash would parse into the same arguments. Safe to print on
-/// a terminal.
+/// The arguments as a command line, which bash would parse into the same arguments. Safe to print
+/// on a terminal.
 ///
 /// ```
 /// use lookout::model::Args;

@@ -233,8 +233,8 @@ fn a_tree_keeps_descendants_whose_parents_have_ended() {
     });
 }
 
-/// Check that a file system whose server does not answer holds up no search: here a fifo, which a
-/// process opens without its server.
+/// Check that a file system without an answer from its server holds up no search: here a fifo,
+/// which a process opens without its server.
 #[test]
 fn a_server_that_hangs_does_not_hold_up_a_search() {
     use std::os::fd::AsRawFd as _;

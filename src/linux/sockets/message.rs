@@ -64,7 +64,8 @@ pub(super) fn request(family: u8, state: SocketState) -> Vec<u8> {
     bytes
 }
 
-/// The netlink messages in a datagram that answers a request for the sockets of `namespace` in `state`.
+/// The netlink messages in a datagram that answers a request for the sockets of `namespace` in
+/// `state`.
 pub(super) fn parts(
     datagram: &[u8],
     namespace: u32,

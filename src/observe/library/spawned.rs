@@ -17,8 +17,8 @@ const QUEUE_CAPACITY: usize = 1024;
 
 /// Which categories of events are observed of a child; none by default.
 ///
-/// It needs no thread and no kernel object: [`spawn`](Self::spawn) reports the start, and the `wait`
-/// that reaps the child reports the end. A subscriber can neither delay nor fail them.
+/// It needs no thread and no kernel object: [`spawn`](Self::spawn) reports the start, and the
+/// `wait` that reaps the child reports the end. A subscriber can neither delay nor fail them.
 ///
 /// ```
 /// use std::process::Command;

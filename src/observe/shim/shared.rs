@@ -65,8 +65,8 @@ impl Shared {
         self.emit(changed.map(Body::Capability));
     }
 
-    /// Sends a message to the observer thread. If the thread has failed, the inbox is closed and the
-    /// message is dropped; the failure was reported already.
+    /// Sends a message to the observer thread. If the thread has failed, the inbox is closed and
+    /// the message is dropped; the failure was reported already.
     pub(super) fn send(&self, message: impl Into<Message>) {
         drop(self.inbox.put(message.into()));
     }

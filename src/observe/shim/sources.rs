@@ -90,7 +90,8 @@ fn open_after(
 ) -> Result<Box<dyn Source>, SourceError> {
     shared.set_call_marker(None);
     let wanted = wanted(shared);
-    // A new listener can be started for the connector. Any other source that ended is not tried now.
+    // A new listener can be started for the connector. Any other source that ended is not tried
+    // now.
     let ended_for_now = ended.as_ref().filter(|(backend, _)| *backend != Backend::Connector);
     let skip =
         ended_for_now.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));

@@ -117,8 +117,8 @@ impl Calls {
         self.open.iter().flat_map(|call| &call.waiting).any(|record| record.key.may_be(key))
     }
 
-    /// The call in which a record must wait because an earlier record of its process waits there, or,
-    /// for a fork, one of the parent's.
+    /// The call in which a record must wait because an earlier record of its process waits there,
+    /// or, for a fork, one of the parent's.
     pub(super) fn waits_behind(&self, key: ProcessKey, what: &What) -> Option<CallId> {
         let parent = match what {
             What::Fork(lineage) => lineage.parent,

@@ -165,9 +165,9 @@ async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
     }
 }
 
-/// Writes the buffered output to the sink, then all output from the pipe until the pipe ends. If the
-/// [`ProcessIo`](super::ProcessIo) is dropped before, writes only the bytes that are in the pipe at
-/// that time.
+/// Writes the buffered output to the sink, then all output from the pipe until the pipe ends. If
+/// the [`ProcessIo`](super::ProcessIo) is dropped before, writes only the bytes that are in the
+/// pipe at that time.
 async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) {
     if !held.is_empty() {
         sink.write(held).await;

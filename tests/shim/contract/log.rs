@@ -6,8 +6,8 @@ use containerd_shim_protos::protobuf::EnumOrUnknown;
 
 use crate::harness::{Fifo, Node, StartVerb};
 
-/// Runs a container with three execs, of which the last fails to start. Returns the lines of the log
-/// as `level message`, and the arguments of the shim.
+/// Runs a container with three execs, of which the last fails to start. Returns the lines of the
+/// log as `level message`, and the arguments of the shim.
 fn logged(change: impl FnOnce(StartVerb) -> StartVerb) -> (Vec<String>, Vec<String>) {
     let node = Node::new();
     let bundle = node.bundle("web");

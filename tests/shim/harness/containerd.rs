@@ -140,7 +140,7 @@ impl Containerd {
         for name in ["tmp", "bin", "runtime"] {
             fs::create_dir(directory.path().join(name)).expect("a directory in an empty one");
         }
-        // A shim whose client names no runtime looks for `runc`.
+        // A shim of a client that names no runtime looks for `runc`.
         symlink(runtime.binary(), directory.path().join("runtime/runc"))
             .expect("our directory is writable");
         let namespace =

@@ -406,7 +406,8 @@ impl Watcher {
 }
 
 fn is_unsupported(error: &SourceError) -> bool {
-    matches!(error, SourceError::Target { source, .. } if source.kind() == io::ErrorKind::Unsupported)
+    let SourceError::Target { source, .. } = error else { return false };
+    source.kind() == io::ErrorKind::Unsupported
 }
 
 fn count(lost: Option<u64>) -> String {

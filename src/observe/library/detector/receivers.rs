@@ -59,7 +59,8 @@ pub struct DoneEvent {
 /// The receivers of a detector's events. A dropped receiver affects no other.
 #[derive(Debug)]
 pub struct Receivers {
-    /// Forks and execs, of targets with [`Flags::fork`](super::Flags::fork) or [`Flags::exec`](super::Flags::exec).
+    /// Forks and execs, of targets with [`Flags::fork`](super::Flags::fork) or
+    /// [`Flags::exec`](super::Flags::exec).
     pub processes: mpsc::Receiver<ProcessEvent>,
     /// Done events, of targets with [`Flags::exit`](super::Flags::exit).
     pub done: mpsc::Receiver<DoneEvent>,

@@ -1,7 +1,7 @@
 //! The records that were read from the ring and are not delivered yet, in a queue for each target.
 //!
 //! The containers of a pod have one ring. If records stayed there while the records before them are
-//! processed, a container whose records take long would make its neighbours lose theirs. So the
+//! processed, a container with records that take long would make its neighbours lose theirs. So the
 //! ring is emptied at each read, however many records are wanted, and the targets take turns.
 
 use std::collections::{BTreeMap, VecDeque};

@@ -87,8 +87,8 @@ pub(super) fn put_ring(pins: &Pins, slot: u32, ring: &Ring) -> Result<(), Source
     let new = ring.id().map_err(refused("read the id of the ring"))?;
     let rings = MapHandle::try_from(&pins.rings).map_err(refused("duplicate the map of rings"))?;
     let (key, descriptor) = (slot.to_bytes(), ring.raw_fd().to_ne_bytes());
-    // One system call needs little stack. The default of 2 MiB would be address space of every shim,
-    // and with transparent huge pages memory.
+    // One system call needs little stack. The default of 2 MiB would be address space of every
+    // shim, and with transparent huge pages memory.
     let update = thread::Builder::new().name("ring".into()).stack_size(32 << 10);
     let update = update.spawn(move || rings.update(&key, &descriptor, MapFlags::ANY));
     let update = update.map_err(refused(ACTION))?;

@@ -92,7 +92,7 @@ impl Target {
             Lookup::Unknown => {
                 if self.knows_provenance && self.calls.any_waits() {
                     // Its records may be among those that wait, or it may be a process of the
-                    // runtime whose fork was lost. The end of the call shows it.
+                    // runtime with a lost fork. The end of the call shows it.
                     self.scan_is_incomplete = true;
                     return None;
                 }

@@ -149,7 +149,7 @@ impl Target {
             };
             match self.attribute(facts, Some(index), parent) {
                 Attribution::Stage => {
-                    // A scan may show the image of an exec whose record waits and is older.
+                    // A scan may show the image of an exec with a record that waits and is older.
                     if !stamp.derived {
                         self.tree.node_mut(index).image_ns = Some(stamp.at_ns);
                     } else if !self.knows_provenance && !self.is_init(key) {

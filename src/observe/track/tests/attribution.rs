@@ -191,8 +191,8 @@ fn without_mounts_stages_are_known_by_image_and_parent() {
     assert_eq!(script.lines(), ["process.exec 302 /usr/bin/runc unknown"]);
 }
 
-/// Check that a container whose program calls itself `runc init` is reported, whether an exec or a
-/// scan shows it.
+/// Check that a container with a program that calls itself `runc init` is reported, whether an exec
+/// or a scan shows it.
 #[test]
 fn an_init_that_calls_itself_runc_is_reported() {
     let mut script = Script::new();

@@ -314,7 +314,7 @@ fn alive(parent: i32, path: &str) -> What {
     What::Alive { lineage: lineage(parent, 0), image: image(path), cgroup: None }
 }
 
-/// Check that a process whose call has ended, and which still runs the runtime's code, is reported
+/// Check that a process of an ended call, which still runs the runtime's code, is reported
 /// when it executes the user's program, and that no scan reports it before.
 #[test]
 fn a_scan_does_not_report_the_runtimes_code_as_the_exec() {
@@ -335,7 +335,7 @@ fn a_scan_does_not_report_the_runtimes_code_as_the_exec() {
     assert_eq!(script.lines(), ["process.start 303 /bin/id exec probe"]);
 }
 
-/// Check that a scan finds the process of an exec whose own exec record was lost.
+/// Check that a scan finds the process of an exec with a lost exec record.
 #[test]
 fn a_scan_reports_an_exec_whose_record_was_lost() {
     let mut script = Script::started();
@@ -373,8 +373,8 @@ fn an_exec_without_an_exec_is_reported_at_last() {
     assert_eq!(script.lines(), ["process.start 303 /usr/bin/crun exec wasm snapshot"]);
 }
 
-/// Check that a scan takes nothing from the records that wait: a process that it lists, and whose
-/// records are older, is reported by these.
+/// Check that a scan takes nothing from the records that wait: a process that it lists, and that
+/// has older records, is reported by these.
 #[test]
 fn a_scan_does_not_hide_what_waits() {
     let mut script = Script::started();

@@ -72,7 +72,8 @@ impl Container {
         match effect {
             exec::Effect::None => {}
             exec::Effect::ReportStarted { pid } => {
-                // A probe is an exec, every few seconds for ever, so execs are not logged at level info.
+                // A probe is an exec, every few seconds for ever, so execs are not logged at level
+                // info.
                 tracing::debug!(id, exec_id, pid, "exec started");
                 self.publish(TaskEvent::exec_started(&id, exec_id, pid));
             }

@@ -234,7 +234,8 @@ impl Comparing<'_> {
         }
         if let Some(waited) = self.waited.get(&identity) {
             // What waitid(2) returned is what has to be reported. The log may not show what killed
-            // a process, for example at the end of a namespace, and nothing else comes from outside.
+            // a process, for example at the end of a namespace, and nothing else comes from
+            // outside.
             if !expected.contains(waited) && *waited == SIGKILL {
                 self.result.vague += 1;
             } else if !expected.contains(waited) {

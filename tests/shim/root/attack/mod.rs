@@ -1,6 +1,6 @@
 //! An attack on the attribution: random walks (`tests/storm/walk.c`) through the ways in which a
-//! process can hide where it comes from, in several containers at once. Each process records what it
-//! does; afterwards each record must have its events, and each event its record.
+//! process can hide where it comes from, in several containers at once. Each process records what
+//! it does; afterwards each record must have its events, and each event its record.
 //!
 //! `hack/attack` runs it for longer, or again with a given seed.
 
@@ -211,7 +211,7 @@ impl<'a> Round<'a> {
         (self.seed, log, comparison)
     }
 
-    /// Starts a container, whose init waits for the others.
+    /// Starts a container with an init that waits for the others.
     fn start(&mut self, number: usize) {
         let Container { id, flags } = &self.containers[number];
         let (id, mut flags) = (id.clone(), flags.clone());

@@ -149,8 +149,8 @@ impl Life {
         self.first.text("/containerd/exec_id")
     }
 
-    /// Panics unless the process had exactly these events after `process.`, and this origin and exec
-    /// id in its first.
+    /// Panics unless the process had exactly these events after `process.`, and this origin and
+    /// exec id in its first.
     #[track_caller]
     fn assert_is(&self, kinds: &[&str], origin: &str, exec_id: &str) {
         assert_eq!(self.kinds, kinds, "{self:?}");
@@ -230,7 +230,7 @@ fn ended_with(lives: &[Life], status: u64) -> &Life {
     }
 }
 
-/// The processes whose last image has these arguments, which have no spaces.
+/// The processes with these arguments in their last image, which have no spaces.
 fn running<'a>(lives: &'a [Life], command: &str) -> Vec<&'a Life> {
     lives.iter().filter(|life| life.args.iter().eq(command.split(' '))).collect()
 }

@@ -174,8 +174,8 @@ fn a_program_without_a_path_is_reported() {
     containerd.assert_nothing_left();
 }
 
-/// Check that a process which overwrites its arguments has executed nothing, also after a loss, when
-/// all processes are read from `/proc`.
+/// Check that a process which overwrites its arguments has executed nothing, also after a loss,
+/// when all processes are read from `/proc`.
 #[test]
 fn a_title_is_no_exec() {
     // An exec with more bytes of arguments than the ring has is lost.

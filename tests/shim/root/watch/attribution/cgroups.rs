@@ -59,8 +59,8 @@ fn a_moved_process_stays_with_its_container() {
     containerd.assert_nothing_left();
 }
 
-/// Check that a moved process that a container's own init has forked is reported as ended when it is
-/// killed, and is no longer listed.
+/// Check that a moved process that a container's own init has forked is reported as ended when it
+/// is killed, and is no longer listed.
 #[test]
 fn a_moved_process_that_is_killed_is_no_longer_listed() {
     let (containerd, subscriber) = neighbours();

@@ -83,8 +83,8 @@ fn the_runtimes_executable_is_a_program_like_any_other() {
     containerd.assert_nothing_left();
 }
 
-/// Check that a program which is called as the runtime's stage is (`runc init`) is reported, as init
-/// and as an exec, with what it forks.
+/// Check that a program which is called as the runtime's stage is (`runc init`) is reported, as
+/// init and as an exec, with what it forks.
 fn a_program_called_runc_init_is_reported(version: Version, runtime: Runtime) {
     let containerd = Containerd::start_with(version, runtime);
     let subscriber = containerd.subscribe();

@@ -52,8 +52,8 @@ fn with_hooks(version: Version, runtime: Runtime, words: &[&str]) -> Vec<Life> {
 }
 
 /// Check that the hook which runs in the container (`startContainer`) is reported as a hook, with
-/// what it forks, and that hooks in the namespaces of the runtime are not. `createContainer` runs in
-/// the container too, but before the container is watched.
+/// what it forks, and that hooks in the namespaces of the runtime are not. `createContainer` runs
+/// in the container too, but before the container is watched.
 fn hooks_in_the_container_are_reported_and_others_are_not(version: Version, runtime: Runtime) {
     let lives = with_hooks(version, runtime, &["child", "0", "nap", "10"]);
     ended_with(&lives, 0).assert_is(&["start", "exit", "done"], "hook", "");

@@ -96,8 +96,8 @@ fn lost_records_are_counted_and_reported() {
     assert!(received.whats.len() > 5, "{} received", received.whats.len());
 }
 
-/// Check that a loss after which the container makes no record is reported at once, also by a reader
-/// that waits without a timeout.
+/// Check that a loss after which the container makes no record is reported at once, also by a
+/// reader that waits without a timeout.
 #[test]
 fn a_loss_wakes_the_reader() {
     let (node, cgroup) = (Node::new(), Cgroup::new());
