@@ -467,11 +467,10 @@ static void go_on(const char *state)
 	set(&shared->image[image].state, IMAGE_RAN);
 	me.random = seed;
 	me.last = last;
-	/* The forker has counted this one. */
-	if (shared->image[image].how == STEP_VFORK_EXEC)
-		me.last = STEP_VFORK_EXEC;
-	else
-		count(shared->image[image].how, true);
+	if (shared->image[image].how != STEP_VFORK_EXEC)
+		return count(shared->image[image].how, true);
+	/* The forker has counted this one, and did not know that it began a pid namespace. */
+	me.last = STEP_VFORK_EXEC;
 	if (shared->birth[me.slot].namespace == me.slot)
 		me.children_namespace = me.slot;
 }

@@ -312,17 +312,18 @@ void vfork_and_exec(void)
 	uint32_t slot = intend_birth(STEP_VFORK_EXEC);
 	uint64_t own = me.random;
 	int share = part(), kept = me.share;
-	uint32_t victim = me.is_victim;
+	uint32_t victim = me.is_victim, unshared = me.unshared;
 	pid_t pid;
 
 	/* The child has the memory of this process, so its state is made here. */
 	me.random = own ^ 0x5555;
 	me.share = share;
-	me.is_victim = 0;
+	me.is_victim = me.unshared = 0;
 	intend_exec(&program, STEP_VFORK_EXEC, slot);
 	me.random = own + 1;
 	me.share = kept;
 	me.is_victim = victim;
+	me.unshared = unshared;
 	pid = vfork();
 	if (pid == 0) {
 		announce(slot);

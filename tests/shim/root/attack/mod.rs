@@ -63,7 +63,8 @@ fn every_process_of_a_random_walk_is_attributed_to_its_origin() {
     }
     total.print();
     containerd.remove_own_bpffs();
-    assert_eq!(total.differences, 0, "differences; the first seed was {seed}");
+    let differences = total.differences.join("\n");
+    assert!(differences.is_empty(), "the first seed was {seed}\n{differences}");
     containerd.assert_nothing_left();
 }
 
@@ -307,7 +308,8 @@ struct Total {
     rounds: usize,
     processes: usize,
     vague: usize,
-    differences: usize,
+    /// Of each round the first ones, which are printed again at the end.
+    differences: Vec<String>,
     steps: Vec<StepCount>,
 }
 
@@ -316,7 +318,6 @@ impl Total {
         self.rounds += 1;
         self.processes += comparison.processes;
         self.vague += comparison.vague;
-        self.differences += comparison.differences.len();
         if self.steps.is_empty() {
             self.steps = log.steps;
         } else {
@@ -332,6 +333,7 @@ impl Total {
         println!("seed {seed}: {} processes, {differences} differences", comparison.processes);
         for difference in comparison.differences.iter().take(PRINTED) {
             println!("{difference}");
+            self.differences.push(format!("seed {seed}: {difference}"));
         }
     }
 
@@ -342,7 +344,8 @@ impl Total {
         let pairs = named().flat_map(|step| &step.followers).filter(|count| **count > 0).count();
         println!(
             "{rounds} rounds, {processes} processes ({vague} of them vague), {sum} steps, \
-             {pairs} pairs of steps, {differences} differences"
+             {pairs} pairs of steps, {} differences",
+            differences.len()
         );
         for step in named() {
             let next = step.followers.iter().filter(|count| **count > 0).count();
