@@ -1,6 +1,6 @@
 //! A client of one shim's Observer service.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use containerd_shim_protos::protobuf::Message as _;
 use tokio::time::{error::Elapsed, timeout};
@@ -94,14 +94,30 @@ impl Shim {
         self.answer(timeout(ANSWER, self.client.capabilities(deadline(), &request)).await)
     }
 
-    /// Lists the live processes of one container, or of all containers if the id is empty.
+    /// Lists the live processes of one container, or of all containers if the id is empty, from all
+    /// pages of the answer. The cursor is the one of the first page.
     ///
     /// # Errors
     ///
     /// [`ShimError`].
     pub async fn processes(&self, container_id: &str) -> Result<ProcessesResponse, ShimError> {
-        let request =
-            ProcessesRequest { container_id: container_id.to_owned(), ..Default::default() };
+        let mut all = self.processes_page(container_id, String::new()).await?;
+        let mut next = mem::take(&mut all.next);
+        while !next.is_empty() {
+            let mut page = self.processes_page(container_id, next).await?;
+            all.processes.append(&mut page.processes);
+            next = page.next;
+        }
+        Ok(all)
+    }
+
+    async fn processes_page(
+        &self,
+        container_id: &str,
+        page: String,
+    ) -> Result<ProcessesResponse, ShimError> {
+        let container_id = container_id.to_owned();
+        let request = ProcessesRequest { container_id, page, ..Default::default() };
         self.answer(timeout(ANSWER, self.client.processes(deadline(), &request)).await)
     }
 

@@ -79,6 +79,10 @@ impl Kubernetes {
     }
 }
 
+/// How many holders of an output an event names. Each may have a path of 4096 bytes, and an event must
+/// not take the place of all others in the journal.
+pub const HOLDERS_NAMED: usize = 32;
+
 /// The kinds of events, each with its facts.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -112,8 +116,10 @@ pub enum Body {
     Held {
         /// The exited process that is not done.
         process: Arc<Process>,
-        /// The processes that hold its stdout or stderr.
+        /// Processes that hold its stdout or stderr, at most [`HOLDERS_NAMED`].
         holders: Vec<Parent>,
+        /// How many processes hold it.
+        holders_count: u32,
     },
     /// The kernel's OOM killer chose a process.
     OomKill(Arc<Process>),

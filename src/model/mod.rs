@@ -2,6 +2,7 @@
 
 mod capability;
 mod chain;
+mod charge;
 mod ended;
 mod event;
 mod exit;
@@ -19,10 +20,11 @@ mod time;
 
 pub use capability::{Capability, Category, Support};
 pub use chain::chain;
+pub(crate) use charge::{ByteLimit, Charge};
 pub use ended::Ended;
 pub use event::{
-    Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, IgnoredSetting,
-    Kubernetes, Stage,
+    Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, HOLDERS_NAMED,
+    IgnoredSetting, Kubernetes, Stage,
 };
 pub use exit::Exit;
 pub use file::FileId;

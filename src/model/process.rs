@@ -4,7 +4,7 @@ use std::{cmp::Ordering, fmt, num::NonZeroU64, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Text, printable};
+use super::{Charge, Text, printable};
 
 /// Clock ticks per second in [`StartTicks`]: `USER_HZ`, which is 100 on every architecture that has
 /// containers.
@@ -137,7 +137,7 @@ impl fmt::Display for EntityId {
     }
 }
 
-/// What a process runs: everything that an exec replaces.
+/// What a process runs: everything that an exec replaces. Made with [`Default`] and then filled.
 ///
 /// A part that could not be read is `None`, and [`unknown`](Image::unknown) has the reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,6 +161,9 @@ pub struct Image {
     /// chooses it anew at each exec, and a process cannot change it without privileges. So it shows
     /// whether two images are of one exec.
     pub stack: Option<NonZeroU64>,
+    /// The bytes of a large image, while they count against the limit of its container.
+    #[serde(skip)]
+    pub(crate) charge: Option<Box<Charge>>,
     /// The reason why a part is missing; `None` if nothing is missing.
     pub unknown: Option<Unknown>,
 }
@@ -244,6 +247,9 @@ pub enum Unknown {
     Faulted,
     /// The source does not provide this part.
     NotSeen,
+    /// The arguments and paths of the processes of the container take more memory than its limit.
+    /// The event of the exec had them.
+    Dropped,
 }
 
 impl Unknown {
@@ -256,6 +262,7 @@ impl Unknown {
             Self::Denied => "denied",
             Self::Faulted => "faulted",
             Self::NotSeen => "not_seen",
+            Self::Dropped => "dropped",
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     fmt::{self, Write as _},
     ops::Deref,
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use super::printable;
 
 /// A path or a name as the kernel has it: bytes in any encoding, not necessarily UTF-8.
 ///
-/// It dereferences to its bytes. Its `Display` and its `Debug` are safe to print on a terminal,
+/// It dereferences to its bytes, which clones share. Its `Display` and its `Debug` are safe to print on a terminal,
 /// whatever the bytes are: what is unsafe or not UTF-8 is escaped.
 ///
 /// ```
@@ -25,7 +26,7 @@ use super::printable;
 /// ```
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Text(Box<[u8]>);
+pub struct Text(Arc<[u8]>);
 
 impl Deref for Text {
     type Target = [u8];
@@ -37,7 +38,7 @@ impl Deref for Text {
 
 impl From<Box<[u8]>> for Text {
     fn from(bytes: Box<[u8]>) -> Self {
-        Self(bytes)
+        Self(bytes.into())
     }
 }
 

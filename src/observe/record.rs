@@ -3,9 +3,12 @@
 //! Every source delivers the same type, so that one tracker serves all sources. A source sets only
 //! the fields that it knows, and leaves the others `None`.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -17,7 +20,9 @@ use crate::{
 
 /// The identity of a target in records: the id of a container's cgroup (the inode number of its
 /// directory in the unified hierarchy), or a made-up number for a target without such a cgroup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 pub struct TargetId(pub u64);
 
 impl TargetId {
@@ -49,6 +54,36 @@ impl TargetId {
     #[must_use]
     pub const fn is_made_up(self) -> bool {
         self.0 >> 63 == 1
+    }
+}
+
+/// A place in the list of all living processes of a shim, for answers in pages. The default is the
+/// place before the first process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The target of the last process before the place.
+    pub target: TargetId,
+    /// Where that process is among those of its target: the number of processes that were added to
+    /// the target up to this one.
+    pub serial: u64,
+}
+
+/// The text of `page` in requests.
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.target.0, self.serial)
+    }
+}
+
+impl Position {
+    /// Parses what `Display` writes; empty text is the default. `None` for anything else.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return Some(Self::default());
+        }
+        let (target, serial) = text.split_once(':')?;
+        Some(Self { target: TargetId(target.parse().ok()?), serial: serial.parse().ok()? })
     }
 }
 

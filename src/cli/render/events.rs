@@ -211,7 +211,10 @@ fn process_detail(type_name: &str, process: &Process) -> String {
                 let path = holder.executable.as_deref().map(printable::text);
                 format!("{} {}", holder.pid, path.as_deref().unwrap_or("?"))
             });
-            format!("output held by {}", holders.collect::<Vec<_>>().join(", "))
+            let named = process.holders.len();
+            let more = (process.holders_count.unwrap_or_default() as usize).saturating_sub(named);
+            let more = if more == 0 { String::new() } else { format!(" and {more} more") };
+            format!("output held by {}{more}", holders.collect::<Vec<_>>().join(", "))
         }
         _ => command(process),
     }

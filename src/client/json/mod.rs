@@ -95,6 +95,8 @@ pub struct Event {
     after_exit_ns: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     holders: Vec<Parent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holders_count: Option<u32>,
     #[serde(flatten)]
     port: Option<Port>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -226,6 +228,7 @@ impl From<&api::Event> for Event {
             status: None,
             after_exit_ns: None,
             holders: Vec::new(),
+            holders_count: None,
             port: None,
             ignored_settings: Vec::new(),
             body: None,
@@ -237,6 +240,7 @@ impl From<&api::Event> for Event {
                 json.status = process.ended.as_ref().and_then(|ended| ended.status);
                 json.after_exit_ns = process.after_exit_ns;
                 json.holders = Parent::holders_of(process);
+                json.holders_count = process.holders_count;
                 json.process = Some(Process::of(process));
             }
             Some(Body::ContainerStart(start)) => {

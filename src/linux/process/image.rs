@@ -107,6 +107,7 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
         uid: status.uid,
         gid: status.gid,
         stack: stat.stack,
+        charge: None,
         unknown,
     };
     (image, status)

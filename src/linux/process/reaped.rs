@@ -94,6 +94,14 @@ impl Reaped {
         has_space
     }
 
+    /// Frees what the queues do not use, after many processes died at the same time.
+    pub fn shrink(&mut self) {
+        for queue in [&mut self.waiting, &mut self.new, &mut self.due, &mut self.answered] {
+            queue.shrink_to_fit();
+        }
+        self.zombies.shrink_to_fit();
+    }
+
     /// A descriptor that is readable when there may be answers.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {

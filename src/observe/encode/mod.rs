@@ -126,7 +126,7 @@ impl<'a> Encoder<'a> {
                 | Body::Exit { process, .. }
                 | Body::Done { process, .. }
                 | Body::Held { process, .. } => writer.message(10, |writer| {
-                    self.write_process(process, container, usize::MAX, writer);
+                    self.write_process(process, container, writer);
                     self.write_end(&event.body, writer);
                 }),
                 Body::ContainerStart { init } => writer.message(11, |writer| {
@@ -225,12 +225,10 @@ impl<'a> Encoder<'a> {
     }
 
     /// Writes the fields of an `api::Process`, without the fields that only events of its end have.
-    /// The arguments are truncated to about `args_max` bytes, at the end of an argument.
     pub(super) fn write_process(
         &self,
         process: &Process,
         container: Option<&Container>,
-        args_max: usize,
         writer: &mut Writer<'_>,
     ) {
         // Patterns without `..`: a new field does not compile until it is encoded.
@@ -246,6 +244,7 @@ impl<'a> Encoder<'a> {
             unknown,
             // Shows an exec to the tracker, and is of no use to a client.
             stack: _,
+            charge: _,
         } = &**image;
         // A process records its cgroup only if it is not the container's own.
         let cgroup = cgroup.as_deref().or(container.map(|container| container.cgroup.as_str()));
@@ -258,7 +257,7 @@ impl<'a> Encoder<'a> {
         writer.bytes(7, exec_id.as_deref().unwrap_or_default());
         writer.optional_bytes(8, executable.as_deref());
         if let Some(args) = args {
-            write_args(args, args_max, writer);
+            write_args(args, writer);
         }
         writer.optional_bytes(14, working_directory.as_deref());
         writer.optional_number(15, uid.map(u64::from));
@@ -283,10 +282,11 @@ impl<'a> Encoder<'a> {
                 writer.flag(4, *oom_killed);
             }),
             Body::Done { after_exit_ns, .. } => writer.optional_number(21, Some(*after_exit_ns)),
-            Body::Held { holders, .. } => {
+            Body::Held { holders, holders_count, .. } => {
                 for holder in holders {
                     writer.message(22, |writer| self.write_parent(holder, writer));
                 }
+                writer.optional_number(25, Some((*holders_count).into()));
             }
             _ => {}
         }
@@ -319,19 +319,13 @@ impl<'a> Encoder<'a> {
     }
 }
 
-fn write_args(args: &Args, bytes_max: usize, writer: &mut Writer<'_>) {
-    let mut bytes = 0;
+fn write_args(args: &Args, writer: &mut Writer<'_>) {
     for arg in args.iter() {
-        // The key and the length of a field take two bytes, or three from 128 bytes on.
-        bytes += arg.len() + 2;
-        if bytes > bytes_max {
-            break;
-        }
         writer.optional_bytes(9, Some(arg));
     }
     writer.optional_number(10, Some(args.count.into()));
     writer.optional_number(11, Some(args.total_bytes));
-    writer.flag(12, args.truncated() || bytes > bytes_max);
+    writer.flag(12, args.truncated());
     writer.flag(13, args.redacted);
 }
 

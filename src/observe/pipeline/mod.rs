@@ -34,7 +34,7 @@ use crate::{
     clock::monotonic_ns,
     model::{Backend, Body, Gap, Grade, Image, Process, Stage},
     observe::{
-        record::{Record, TargetId, What},
+        record::{Position, Record, TargetId, What},
         redact::Redactor,
         source::{KernelCounts, Source, SourceError, Target},
         track::{Effect, Emission, Tracker, ports::Ports},
@@ -353,12 +353,25 @@ impl Pipeline {
         self.emissions.drain(..)
     }
 
-    /// The processes that are alive in a target, or in all of them, parents first.
-    pub(in crate::observe) fn processes(
+    /// Frees what the pipeline keeps for its capacity, after a flood of processes.
+    pub(in crate::observe) fn shrink(&mut self) {
+        self.records.shrink_to(TURN);
+        self.waiting_sockets.shrink_to_fit();
+        self.emissions.shrink_to_fit();
+        self.reaped.shrink();
+    }
+
+    /// About how many bytes the known processes of all targets need.
+    pub(in crate::observe) fn process_bytes(&self) -> usize {
+        self.tracker.process_bytes()
+    }
+
+    /// The living processes of all targets after a position, parents first.
+    pub(in crate::observe) fn processes_after(
         &self,
-        id: Option<TargetId>,
-    ) -> Vec<(TargetId, Arc<Process>)> {
-        self.tracker.snapshot(id)
+        after: Position,
+    ) -> Vec<(Position, Arc<Process>)> {
+        self.tracker.living_after(after)
     }
 
     fn record(&mut self, mut record: Record) {

@@ -21,7 +21,7 @@ use crate::{
     config::Settings,
     model::{Container, Exit, ProcessId},
     observe::{
-        record::{CallId, TargetId},
+        record::{CallId, Position, TargetId},
         track::idle::Input,
     },
 };
@@ -116,6 +116,8 @@ pub(super) enum Query {
     Processes {
         /// A container's id, or empty for all containers.
         container_id: String,
+        /// The place in the list after which the answer begins.
+        after: Position,
         /// Answered with `None` if the container is not observed here.
         reply: oneshot::Sender<Option<LiveProcesses>>,
     },

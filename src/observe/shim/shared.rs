@@ -13,7 +13,10 @@ use crate::{
     clock::{monotonic_ns, realtime_offset_ns},
     config::Settings,
     model::{Backend, Body, Capability, Event, Gap, Grade, Stage},
-    observe::{capability::Capabilities, pipeline::Inbox, source::CallMarker, stream::EventLog},
+    observe::{
+        capability::Capabilities, pipeline::Inbox, record::Position, source::CallMarker,
+        stream::EventLog,
+    },
 };
 
 /// Runs the helpers of the node: processes that do for all shims what no shim should do itself,
@@ -101,7 +104,7 @@ impl Shared {
     fn query<'a, T: Send + 'a>(
         &'a self,
         container: &'a str,
-        query: fn(String, oneshot::Sender<Option<T>>) -> Query,
+        query: impl FnOnce(String, oneshot::Sender<Option<T>>) -> Query + Send + 'a,
     ) -> BoxFuture<'a, Result<T, Unavailable>> {
         Box::pin(async move {
             // The error if the inbox is closed, and if the thread ended with the query in its
@@ -138,8 +141,13 @@ impl Queries for Shared {
     fn processes<'a>(
         &'a self,
         container: &'a str,
+        after: Position,
     ) -> BoxFuture<'a, Result<LiveProcesses, Unavailable>> {
-        self.query(container, |container_id, reply| Query::Processes { container_id, reply })
+        self.query(container, move |container_id, reply| Query::Processes {
+            container_id,
+            after,
+            reply,
+        })
     }
 
     fn ports<'a>(&'a self, container: &'a str) -> BoxFuture<'a, Result<OpenPorts, Unavailable>> {

@@ -147,9 +147,9 @@ impl Journal {
         {
             self.first_segment += 1;
             let removed = self.segments.pop_front().unwrap_or_default();
-            // A segment that a large event has made larger is freed and not kept as the spare
-            // segment.
-            if removed.capacity() <= 2 * SEGMENT {
+            // A segment that an event has made larger is freed and not kept as the spare segment:
+            // the allocator may have made a mapping of its own for it.
+            if removed.capacity() <= SEGMENT {
                 self.spare = removed;
                 self.spare.clear();
             }

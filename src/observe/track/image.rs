@@ -1,6 +1,6 @@
 //! The image of a process, and a check whether two images are of different execs.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use crate::{
     model::{Image, Lineage, Unknown},
@@ -21,7 +21,8 @@ pub(super) struct NewImage {
     pub(super) provenance: Option<Provenance>,
 }
 
-/// Whether two images of a process are of different execs.
+/// Whether an image of a process is of another exec than the one that is kept for it, with the
+/// address of its stack.
 ///
 /// A process may overwrite its own arguments and name (setproctitle), so these are no evidence of an
 /// exec. The executable is, and where both images have it, the address of the stack. Where one of
@@ -29,8 +30,9 @@ pub(super) struct NewImage {
 ///
 /// A scan in the middle of an exec reads the new executable and not yet its arguments: the next scan
 /// that reads them counts as another exec.
-pub(super) fn is_other_exec(one: &Image, other: &Image) -> bool {
-    if one.executable.is_none() && one.args.is_none() {
+pub(super) fn is_other_exec(one: &Image, stack: Option<NonZeroU64>, other: &Image) -> bool {
+    let is_reduced = one.unknown == Some(Unknown::Dropped);
+    if one.executable.is_none() && one.args.is_none() && !is_reduced {
         // The fork of the process was reported after its parent was forgotten, and so without an
         // image.
         return other.executable.is_some() || other.args.is_some();
@@ -43,5 +45,5 @@ pub(super) fn is_other_exec(one: &Image, other: &Image) -> bool {
     if one.args.is_none() && one.unknown == Some(Unknown::Faulted) && other.args.is_some() {
         return true;
     }
-    matches!((one.stack, other.stack), (Some(one), Some(other)) if one != other)
+    matches!((stack, other.stack), (Some(one), Some(other)) if one != other)
 }

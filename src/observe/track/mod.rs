@@ -40,6 +40,8 @@ mod exec_table;
 mod identity;
 pub(in crate::observe) mod idle;
 mod image;
+mod images;
+mod nodes;
 mod output;
 #[cfg(feature = "planted-faults")]
 mod planted;
@@ -65,7 +67,7 @@ use self::{
 };
 use crate::{
     model::{Ended, Gap, Process, ProcessId, ProcessKey},
-    observe::record::{CallId, Record, TargetId},
+    observe::record::{CallId, Position, Record, TargetId},
 };
 
 #[cfg(doc)]
@@ -327,6 +329,28 @@ impl Tracker {
             .into_iter()
             .flat_map(|(key, target)| target.living().map(|process| (*key, process)))
             .collect()
+    }
+
+    /// About how many bytes the known processes need, those that are not done included.
+    #[must_use]
+    pub fn process_bytes(&self) -> usize {
+        self.targets.values().map(Target::process_bytes).sum()
+    }
+
+    /// The living reported processes after a position, parents before their children, each with its
+    /// own position. A position lasts longer than its process.
+    #[must_use]
+    pub fn living_after(&self, after: Position) -> Vec<(Position, Arc<Process>)> {
+        let mut targets: Vec<_> =
+            self.targets.iter().filter(|(key, _)| **key >= after.target).collect();
+        targets.sort_unstable_by_key(|(key, _)| **key);
+        let mut found = Vec::new();
+        for (&target, tracked) in targets {
+            let from = if target == after.target { after.serial } else { 0 };
+            let living = tracked.living_after(from);
+            found.extend(living.map(|(serial, process)| (Position { target, serial }, process)));
+        }
+        found
     }
 
     /// Ends a target. `seen_lost` is the kernel's account: how many records it saw and lost; `None`

@@ -9,12 +9,14 @@ use std::{
     cmp::Ordering,
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    num::NonZeroU64,
+    num::{NonZeroI32, NonZeroU64},
     sync::Arc,
 };
 
+pub(super) use super::nodes::Index;
 use super::{
     identity::Identity,
+    nodes::Nodes,
     recent_exits::{RecentExit, RecentExits},
 };
 use crate::model::{FileId, Lineage, Process, ProcessKey};
@@ -24,13 +26,9 @@ use crate::model::{FileId, Lineage, Process, ProcessKey};
 /// node, but a container with as many as this is likely to reach a limit of its own first.
 pub(super) const PROCESSES_MAX: usize = 65_536;
 
-/// The position of a node. It is reused once the node is forgotten.
-pub(super) type Index = usize;
-
 #[derive(Debug, Default)]
 pub(super) struct Tree {
-    nodes: Vec<Option<Node>>,
-    free: Vec<Index>,
+    nodes: Nodes<Node>,
     /// The youngest process of each pid. Older processes with this pid that are not forgotten
     /// follow in `Node::older`.
     youngest: HashMap<i32, Index, BuildHasherDefault<PidHasher>>,
@@ -47,14 +45,11 @@ pub(super) struct Node {
     /// The process in its last reported state; `None` while it is not reported, as for a stage of
     /// the runtime (`runc init`).
     pub(super) process: Option<Arc<Process>>,
-    // The node keeps three pids of its lineage, and not the whole of it, because it would be larger
-    // and a target may have many processes.
-    /// Its pid in its own pid namespace; `None` if it is not known.
-    pub(super) vpid: Option<i32>,
-    /// The pid of its parent when it was added; `None` if it is not known.
-    pub(super) parent_pid: Option<i32>,
-    /// The pid of its parent's parent when it was added; `None` if it is not known.
-    pub(super) grandparent_pid: Option<i32>,
+    // A container may have many processes, so a node has three pids of its lineage and not the whole
+    // of it, as numbers that are never 0, and what only a few processes need is boxed.
+    vpid: Option<NonZeroI32>,
+    parent_pid: Option<NonZeroI32>,
+    grandparent_pid: Option<NonZeroI32>,
     /// The value of a counter that each added process increments. Orders processes by when they
     /// were added.
     pub(super) serial: u64,
@@ -66,7 +61,9 @@ pub(super) struct Node {
     pub(super) root: bool,
     /// When its image began to run, or when the scan began that has read it; `None` if no record
     /// has reported an image.
-    pub(super) image_ns: Option<u64>,
+    image_ns: Option<NonZeroU64>,
+    /// Where the exec of its image has put the stack, as [`Image::stack`](crate::model::Image::stack).
+    pub(super) stack: Option<NonZeroU64>,
     /// The time of its latest record.
     pub(super) last_ns: u64,
     /// The number of the last scan that listed it.
@@ -74,8 +71,8 @@ pub(super) struct Node {
     /// How many exited processes are not done because this process holds their output.
     pub(super) holds: u32,
     /// Its exit, kept without a status until the shim's reaper reports the status.
-    pub(super) pending_exit: Option<PendingExit>,
-    pub(super) death: Option<Death>,
+    pub(super) pending_exit: Option<Box<PendingExit>>,
+    pub(super) death: Option<Box<Death>>,
     parent: Option<Index>,
     first_child: Option<Index>,
     next: Option<Index>,
@@ -136,6 +133,29 @@ impl PendingExit {
 impl Node {
     pub(super) fn identity(&self) -> Identity {
         Identity { key: self.key, start_ns: self.start_ns }
+    }
+
+    pub(super) fn image_ns(&self) -> Option<u64> {
+        self.image_ns.map(NonZeroU64::get)
+    }
+
+    pub(super) fn set_image_ns(&mut self, at_ns: u64) {
+        self.image_ns = NonZeroU64::new(at_ns);
+    }
+
+    /// Its pid in its own pid namespace; `None` if it is not known.
+    pub(super) fn vpid(&self) -> Option<i32> {
+        self.vpid.map(NonZeroI32::get)
+    }
+
+    /// The pid of its parent when it was added; `None` if it is not known.
+    pub(super) fn parent_pid(&self) -> Option<i32> {
+        self.parent_pid.map(NonZeroI32::get)
+    }
+
+    /// The pid of its parent's parent when it was added; `None` if it is not known.
+    pub(super) fn grandparent_pid(&self) -> Option<i32> {
+        self.grandparent_pid.map(NonZeroI32::get)
     }
 }
 
@@ -227,28 +247,24 @@ impl Tree {
         at_ns: u64,
     ) -> Option<Index> {
         let Identity { key, start_ns } = identity;
-        if self.youngest.len() >= PROCESSES_MAX
-            || self.nodes.len() - self.free.len() >= PROCESSES_MAX
-        {
+        if self.nodes.len() >= PROCESSES_MAX {
             return None;
         }
         self.births += 1;
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.nodes.push(None);
-            self.nodes.len() - 1
-        });
-        self.nodes[index] = Some(Node {
+        let pid = |pid: Option<i32>| pid.and_then(NonZeroI32::new);
+        let index = self.nodes.add(Node {
             key,
             start_ns,
             process: None,
-            vpid: lineage.vpid,
-            parent_pid: lineage.parent_pid(),
-            grandparent_pid: lineage.grandparent_pid,
+            vpid: pid(lineage.vpid),
+            parent_pid: pid(lineage.parent_pid()),
+            grandparent_pid: pid(lineage.grandparent_pid),
             serial: self.births,
             forked: false,
             started: false,
             root: false,
             image_ns: None,
+            stack: None,
             last_ns: at_ns,
             scan: 0,
             holds: 0,
@@ -259,7 +275,7 @@ impl Tree {
             next: None,
             previous: None,
             older: self.youngest.get(&key.pid).copied(),
-        });
+        })?;
         self.youngest.insert(key.pid, index);
         if let Some(parent) = parent {
             self.adopt(index, parent);
@@ -285,7 +301,7 @@ impl Tree {
 
     /// Forgets a process: its children become its parent's.
     pub(super) fn forget(&mut self, index: Index, died_ns: u64) {
-        let Some(node) = self.nodes[index].take() else { return };
+        let Some(node) = self.nodes.remove(index) else { return };
         match (node.previous, node.parent) {
             (Some(previous), _) => self.node_mut(previous).next = node.next,
             (None, Some(parent)) => self.node_mut(parent).first_child = node.next,
@@ -305,16 +321,12 @@ impl Tree {
             }
         }
         self.unchain(&node, index);
-        self.free.push(index);
         let identity = node.identity();
         let reported = node.process.map(|process| process.exec_id.clone());
         self.recent_exits.add(RecentExit { identity, died_ns, reported });
-        if self.youngest.is_empty() && self.nodes.capacity() > 1024 {
-            // After a fork storm: a `Vec` does not shrink on its own, and the shim lives for as
-            // long as its container.
-            self.nodes = Vec::new();
-            self.free = Vec::new();
-            self.youngest = HashMap::default();
+        // A table does not shrink on its own, and the shim lives for as long as its container.
+        if self.youngest.capacity() > 1024 && self.youngest.len() < self.youngest.capacity() / 8 {
+            self.youngest.shrink_to(2 * self.youngest.len());
         }
     }
 
@@ -372,15 +384,20 @@ impl Tree {
 
     /// All processes, parents before their children.
     pub(super) fn all(&self) -> Vec<Index> {
-        let mut all: Vec<(u64, Index)> = self
-            .nodes
-            .iter()
-            .enumerate()
-            .filter_map(|(index, node)| Some((node.as_ref()?.serial, index)))
-            .collect();
+        self.all_after(0)
+    }
+
+    /// All processes with a greater serial, parents before their children.
+    pub(super) fn all_after(&self, serial: u64) -> Vec<Index> {
+        let all = self.nodes.iter().map(|(index, node)| (node.serial, index));
+        let mut all: Vec<(u64, Index)> = all.filter(|(own, _)| *own > serial).collect();
         // Sorted by serial: the serial of a parent is always smaller than those of its children.
-        all.sort_unstable();
+        all.sort_unstable_by_key(|(serial, _)| *serial);
         all.into_iter().map(|(_, index)| index).collect()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.nodes.len()
     }
 
     /// How many processes were ever added.
@@ -389,16 +406,16 @@ impl Tree {
     }
 
     pub(super) fn node(&self, index: Index) -> &Node {
-        self.nodes[index].as_ref().expect("every stored index belongs to a stored node")
+        self.nodes.get(index).expect("every stored index belongs to a stored node")
     }
 
     pub(super) fn node_mut(&mut self, index: Index) -> &mut Node {
-        self.nodes[index].as_mut().expect("every stored index belongs to a stored node")
+        self.nodes.get_mut(index).expect("every stored index belongs to a stored node")
     }
 
     /// Whether an index still has its node.
     pub(super) fn has(&self, index: Index) -> bool {
-        self.nodes.get(index).is_some_and(Option::is_some)
+        self.nodes.get(index).is_some()
     }
 }
 

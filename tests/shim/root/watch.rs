@@ -10,6 +10,7 @@ mod first;
 mod flood;
 mod isolation;
 mod loss;
+mod memory;
 mod off;
 pub(super) mod sources;
 mod storm;

@@ -45,6 +45,10 @@ use crate::{
 /// The size of the thread's stack, in bytes: enough for path names and one batch of records.
 const STACK_BYTES: usize = 256 << 10;
 
+/// How many bytes less than before the processes have to need, before free memory is returned to the
+/// kernel, which takes about a millisecond.
+const FREED_MIN: usize = 256 << 10;
+
 /// Starts the observer thread. It ends with [`Query::Stop`](super::message::Query::Stop), or when
 /// no source works any more.
 ///
@@ -89,6 +93,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         events: Vec::new(),
         rested: true,
         upgrade: Upgrade::new(),
+        most_process_bytes: 0,
         realtime_offset_ns: realtime_offset_ns(),
     };
     // The create request of the first container waits until the container is observed, so the sweep
@@ -114,6 +119,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
                 break;
             }
         }
+        observer.return_memory();
     }
     let reply = observer.stop_reply.take();
     // Dropping the source frees its slot and its targets. That must happen before the reply, after
@@ -159,6 +165,8 @@ struct Actor {
     rested: bool,
     /// When a better source is tried.
     upgrade: Upgrade,
+    /// The most bytes that the known processes needed since free memory was last returned.
+    most_process_bytes: usize,
     /// `CLOCK_REALTIME` less `CLOCK_MONOTONIC`, in nanoseconds. Read once in each iteration that
     /// has events.
     realtime_offset_ns: u64,
@@ -174,6 +182,20 @@ impl Actor {
             Turn::Idle | Turn::Busy => self.rested = self.pipeline.rest(self.shared.inbox.waker()),
         }
         true
+    }
+
+    /// After a flood of processes, returns to the kernel what the allocator keeps of their memory: it
+    /// returns only the end of the heap by itself.
+    fn return_memory(&mut self) {
+        let bytes = self.pipeline.process_bytes();
+        if self.most_process_bytes < bytes + FREED_MIN {
+            return;
+        }
+        self.most_process_bytes = bytes;
+        self.emissions = Vec::new();
+        self.events = Vec::new();
+        self.pipeline.shrink();
+        crate::sys::process::trim_heap();
     }
 
     /// Runs one iteration of the loop; see the module for the order of its steps.
@@ -202,6 +224,7 @@ impl Actor {
         self.receive();
         let busy = self.pipeline.track();
         self.rested &= !busy && !more;
+        self.most_process_bytes = self.most_process_bytes.max(self.pipeline.process_bytes());
         self.pipeline.report_reaped();
         self.handle_deferred(ripe, more);
         self.pipeline.run_due_scans();

@@ -6,7 +6,7 @@ use super::{super::message::Query, Actor};
 use crate::{
     model::Container,
     observe::{
-        record::TargetId,
+        record::{Position, TargetId},
         shim::service::{LiveProcesses, OpenPort, OpenPorts},
     },
 };
@@ -15,8 +15,8 @@ impl Actor {
     pub(super) fn answer(&mut self, query: Query) {
         // A send fails if the client has disconnected in the meantime.
         match query {
-            Query::Processes { container_id, reply } => {
-                let _ = reply.send(self.live_processes(&container_id));
+            Query::Processes { container_id, after, reply } => {
+                let _ = reply.send(self.live_processes(&container_id, after));
             }
             Query::Ports { container_id, reply } => {
                 let _ = reply.send(self.open_ports(&container_id));
@@ -29,14 +29,16 @@ impl Actor {
         }
     }
 
-    fn live_processes(&mut self, container_id: &str) -> Option<LiveProcesses> {
+    fn live_processes(&mut self, container_id: &str, after: Position) -> Option<LiveProcesses> {
         // The sequence number below must cover every event that the answer includes.
         self.publish();
         let selected = self.select(container_id)?;
-        let processes = self.pipeline.processes(None).into_iter();
-        let processes =
-            processes.filter_map(|(id, process)| Some((selected.get(&id)?.clone(), process)));
-        let idle = selected.iter().filter(|(id, _)| self.pipeline.is_idle(**id));
+        let processes = self.pipeline.processes_after(after).into_iter();
+        let processes = processes.filter_map(|(position, process)| {
+            Some((position, selected.get(&position.target)?.clone(), process))
+        });
+        let is_first = after == Position::default();
+        let idle = selected.iter().filter(|(id, _)| is_first && self.pipeline.is_idle(**id));
         Some(LiveProcesses {
             processes: processes.collect(),
             idle: idle.map(|(_, container)| container.clone()).collect(),

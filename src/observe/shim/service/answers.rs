@@ -6,23 +6,32 @@ use crate::{
     wire::Writer,
 };
 
-/// A `ProcessesResponse`. The arguments of each process are cut to about `args_max` bytes.
-pub(super) fn processes(encoder: Encoder<'_>, living: &LiveProcesses, args_max: usize) -> Vec<u8> {
+/// A `ProcessesResponse`: one page, which ends with the first process that makes it larger than
+/// `page_min` bytes.
+pub(super) fn processes(encoder: Encoder<'_>, living: &LiveProcesses, page_min: usize) -> Vec<u8> {
     let mut answer = Vec::new();
+    let mut left = living.processes.iter();
+    let mut next = None;
     // The numbers here and below are the field numbers of `observer.proto`.
-    let mut writer = Writer::new(&mut answer);
-    for (container, process) in &living.processes {
-        writer.message(1, |writer| {
+    for (position, container, process) in left.by_ref() {
+        Writer::new(&mut answer).message(1, |writer| {
             writer.message(1, |writer| write_container(container, writer));
-            writer.message(2, |writer| {
-                encoder.write_process(process, Some(container), args_max, writer)
-            });
+            writer.message(2, |writer| encoder.write_process(process, Some(container), writer));
         });
+        if answer.len() > page_min {
+            next = Some(position);
+            break;
+        }
     }
+    let is_last = left.next().is_none();
+    let mut writer = Writer::new(&mut answer);
     writer.bytes(2, encoder.epoch());
     writer.number(3, living.seq);
     for container in &living.idle {
         writer.message(4, |writer| write_container(container, writer));
+    }
+    if let Some(next) = next.filter(|_| !is_last) {
+        writer.bytes(5, next.to_string().as_bytes());
     }
     answer
 }

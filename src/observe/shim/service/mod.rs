@@ -24,7 +24,7 @@ pub(super) use tables::{ServiceProvider, tables};
 use crate::{
     api::{self, observer},
     model::{Capability, Container, Port, Process},
-    observe::{encode, stream::EventLog},
+    observe::{encode, record::Position, stream::EventLog},
 };
 
 /// The version of the message schema, sent in each `hello`.
@@ -33,9 +33,9 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// The largest response, in bytes; ttrpc refuses messages of more than 4 MiB.
 const ANSWER_MAX: usize = 3 << 20;
 
-/// The limits of each process's arguments in bytes. They are tried in this order until the response
-/// is small enough.
-const ARGS_MAX: [usize; 3] = [usize::MAX, 256, 32];
+/// A page of a list ends with the first entry that makes it larger than this, in bytes. The shim has
+/// one page at a time in memory.
+const PAGE_MIN: usize = 256 << 10;
 
 /// The Observer service of one shim.
 #[derive(Clone)]
@@ -50,7 +50,8 @@ pub trait Queries: Send + Sync {
     /// What can be observed, in the order of [`Category::ALL`](crate::model::Category::ALL).
     fn capabilities(&self) -> Vec<Capability>;
 
-    /// The processes that are alive in `container`, or in all containers if it is empty.
+    /// The processes after a position that are alive in `container`, or in all containers if it is
+    /// empty.
     ///
     /// # Errors
     ///
@@ -58,6 +59,7 @@ pub trait Queries: Send + Sync {
     fn processes<'a>(
         &'a self,
         container: &'a str,
+        after: Position,
     ) -> BoxFuture<'a, Result<LiveProcesses, Unavailable>>;
 
     /// The ports that are open in `container`, or in all containers if it is empty.
@@ -85,9 +87,9 @@ pub struct OpenPort {
 /// The living processes of one or all containers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LiveProcesses {
-    /// The processes with their containers, parents before children.
-    pub processes: Vec<(Arc<Container>, Arc<Process>)>,
-    /// The containers that are idle now.
+    /// The processes with their positions and containers, parents before children.
+    pub processes: Vec<(Position, Arc<Container>, Arc<Process>)>,
+    /// The containers that are idle now; empty unless the list begins with the first process.
     pub idle: Vec<Arc<Container>>,
     /// The sequence number of the last event that this answer includes.
     pub seq: u64,
@@ -121,19 +123,13 @@ impl Service {
 
     /// Answers Processes with an encoded response.
     async fn processes(&self, request: &api::ProcessesRequest) -> Answer<Vec<u8>> {
-        let living =
-            self.queries.processes(&request.container_id).await.map_err(|why| unavailable(&why))?;
-        // Lazy: a further encoding is made only if the one before it is too large.
-        let answers = ARGS_MAX
-            .iter()
-            .map(|args_max| answers::processes(self.event_log.encoder(), &living, *args_max));
-        answers.into_iter().find(|answer| answer.len() <= ANSWER_MAX).ok_or_else(|| {
-            let message = format!(
-                "{} processes do not fit in a response of {ANSWER_MAX} bytes",
-                living.processes.len()
-            );
-            status(Code::RESOURCE_EXHAUSTED, message)
-        })
+        let after = Position::parse(&request.page).ok_or_else(|| {
+            let message = format!("page {:?} was never in a response", request.page);
+            status(Code::INVALID_ARGUMENT, message)
+        })?;
+        let living = self.queries.processes(&request.container_id, after).await;
+        let living = living.map_err(|why| unavailable(&why))?;
+        Ok(answers::processes(self.event_log.encoder(), &living, PAGE_MIN))
     }
 
     /// Answers Ports with an encoded response.

@@ -189,6 +189,7 @@ fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
         uid: Some(exec.uid),
         gid: Some(exec.gid),
         stack: NonZeroU64::new(exec.stack),
+        charge: None,
         unknown,
     };
     let what = What::Exec {

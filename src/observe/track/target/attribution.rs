@@ -240,7 +240,7 @@ impl Target {
     fn is_below_waiting_init(&self, process: Option<Index>) -> bool {
         let mut next = process.filter(|_| !self.init_started);
         while let Some(index) = next {
-            if self.tree.node(index).parent_pid == self.init {
+            if self.tree.node(index).parent_pid() == self.init {
                 return true;
             }
             next = self.tree.parent(index);
@@ -257,7 +257,7 @@ impl Target {
         for _ in 0..STAGES_MAX {
             let Some(index) = above else { break };
             let node = self.tree.node(index);
-            pids.extend([node.parent_pid, node.grandparent_pid].into_iter().flatten());
+            pids.extend([node.parent_pid(), node.grandparent_pid()].into_iter().flatten());
             above = self.tree.parent(index);
         }
         pids

@@ -12,7 +12,9 @@ use std::{collections::HashSet, mem, sync::Arc};
 
 use super::Target;
 use crate::{
-    model::{Body, FileId, Gap, Grade, Parent, Process, ProcessId, ProcessKey, Stage},
+    model::{
+        Body, FileId, Gap, Grade, HOLDERS_NAMED, Parent, Process, ProcessId, ProcessKey, Stage,
+    },
     observe::track::{
         output::Stamp,
         tree::{Holding, Index},
@@ -219,10 +221,13 @@ impl Target {
             if death.held_reported || at_ns.saturating_sub(death.at_ns) < held_after_ns {
                 continue;
             }
-            let holders = match &death.holding {
+            let (holders, holders_count) = match &death.holding {
                 // Its parent has not waited for it, so it is not known yet who holds its output.
-                _ if !death.reaped => Vec::new(),
-                Holding::HeldBy(by) => by.iter().filter_map(|&by| self.as_holder(by)).collect(),
+                _ if !death.reaped => (Vec::new(), 0),
+                Holding::HeldBy(by) => {
+                    let named = by.iter().take(HOLDERS_NAMED).filter_map(|&by| self.as_holder(by));
+                    (named.collect(), by.len())
+                }
                 Holding::Queried(_) => continue,
                 // The shim has pipes of its own for this process, so the holders were not queried
                 // before. The event names the processes that keep the other end open.
@@ -230,14 +235,15 @@ impl Target {
                     if self.query_holders(index) {
                         continue;
                     }
-                    Vec::new()
+                    (Vec::new(), 0)
                 }
             };
+            let holders_count = u32::try_from(holders_count).unwrap_or(u32::MAX);
             let node = self.tree.node_mut(index);
             if let (Some(death), Some(process)) = (&mut node.death, node.process.clone()) {
                 death.held_reported = true;
                 let stamp = Stamp::derived(at_ns, Grade::Late);
-                self.emit(stamp, Body::Held { process, holders });
+                self.emit(stamp, Body::Held { process, holders, holders_count });
             }
         }
     }

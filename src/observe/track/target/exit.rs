@@ -42,11 +42,11 @@ impl Target {
             return Outcome::Silent;
         }
         // This record is a copy of the one that waits for the reaper.
-        if node.pending_exit.is_some_and(|earlier| earlier.recorded) {
+        if node.pending_exit.as_ref().is_some_and(|earlier| earlier.recorded) {
             return Outcome::Silent;
         }
         if wait_status.is_none() && self.reaper_has_status(index) {
-            self.tree.node_mut(index).pending_exit = Some(pending_exit);
+            self.tree.node_mut(index).pending_exit = Some(Box::new(pending_exit));
             return Outcome::Silent;
         }
         self.report_exit(stamp, index, wait_status.map(Ended::from_wait_status), pending_exit);
@@ -82,13 +82,13 @@ impl Target {
     ) {
         let node = self.tree.node_mut(index);
         let Some(process) = node.process.clone() else { return };
-        node.death = Some(Death {
+        node.death = Some(Box::new(Death {
             at_ns: stamp.at_ns,
             outputs: pending_exit.outputs,
             reaped: false,
             held_reported: false,
             holding: Holding::NotQueried,
-        });
+        }));
         self.awaiting_done += 1;
         if pending_exit.oom_killed {
             self.emit(stamp, Body::OomKill(process.clone()));
@@ -103,7 +103,7 @@ impl Target {
         if node.process.is_none() {
             return self.tree.forget(index, at_ns);
         }
-        let (stamp, pending_exit) = match node.pending_exit.take() {
+        let (stamp, pending_exit) = match node.pending_exit.take().map(|pending| *pending) {
             // The record has waited for a status from the reaper, which did not come.
             Some(pending_exit) if pending_exit.recorded => {
                 self.account.recount();
@@ -124,7 +124,7 @@ impl Target {
             return;
         };
         if wait_status.is_none() && self.reaper_has_status(index) {
-            self.tree.node_mut(index).pending_exit = Some(pending_exit);
+            self.tree.node_mut(index).pending_exit = Some(Box::new(pending_exit));
             return;
         }
         self.account.recount();
@@ -176,7 +176,7 @@ impl Target {
             return self.tree.forget(index, at_ns);
         }
         if node.death.is_none() {
-            let (stamp, pending_exit) = match node.pending_exit.take() {
+            let (stamp, pending_exit) = match node.pending_exit.take().map(|pending| *pending) {
                 // The record has the time and whether the OOM killer killed the process; the reaper
                 // has the status.
                 Some(pending_exit) if pending_exit.recorded => {

@@ -28,6 +28,7 @@ use super::{
     exec_table::ExecTable,
     identity::Identity,
     image::NewImage,
+    images::Images,
     output::{Output, Stamp},
     scan::Scan,
     tree::{Index, Lookup, PendingExit, Tree},
@@ -39,6 +40,10 @@ use crate::{
 
 /// How many nested cgroups of one target have a name.
 const CGROUPS_MAX: usize = 1024;
+
+/// About how many bytes a process with a small image needs: its node, its state, the image and their
+/// places in tables. Measured by `tests/shim/root/watch/memory.rs`.
+const PROCESS_BYTES: usize = 450;
 
 /// The state of one target.
 #[derive(Debug)]
@@ -61,6 +66,7 @@ pub(super) struct Target {
     scan_is_incomplete: bool,
     pub(super) runtime_path: Option<Box<[u8]>>,
     tree: Tree,
+    images: Images,
     pub(super) exec_table: ExecTable,
     scan: Scan,
     /// The exited processes with a held output, oldest first.
@@ -106,6 +112,7 @@ impl Target {
             scan_is_incomplete: false,
             runtime_path: None,
             tree: Tree::default(),
+            images: Images::default(),
             exec_table,
             scan: Scan::default(),
             output_held: Vec::new(),
@@ -133,9 +140,14 @@ impl Target {
         stamp: Stamp,
         key: ProcessKey,
         provenance: Option<Provenance>,
-        what: What,
+        mut what: What,
     ) {
         self.last_ns = self.last_ns.max(stamp.at_ns);
+        match &mut what {
+            What::Exec { image, .. } => self.images.arrived(image),
+            What::Alive { image, .. } => self.images.arrived_in_scan(image),
+            What::Fork(_) | What::Exit { .. } => {}
+        }
         let call = match provenance {
             Some(provenance) => provenance.call.filter(|call| self.calls.waits(*call)),
             None => self.calls.waits_behind(key, &what),
@@ -255,11 +267,27 @@ impl Target {
         }
     }
 
+    /// About how many bytes the processes need.
+    pub(super) fn process_bytes(&self) -> usize {
+        self.tree.len() * PROCESS_BYTES + self.images.large_bytes()
+    }
+
+    #[cfg(test)]
+    pub(super) fn large_bytes(&self) -> usize {
+        self.images.large_bytes()
+    }
+
     /// The living reported processes, parents before their children.
     pub(super) fn living(&self) -> impl Iterator<Item = Arc<Process>> {
-        self.tree.all().into_iter().filter_map(|index| {
+        self.living_after(0).map(|(_, process)| process)
+    }
+
+    /// The living reported processes whose [serial](Node::serial) is greater.
+    pub(super) fn living_after(&self, serial: u64) -> impl Iterator<Item = (u64, Arc<Process>)> {
+        self.tree.all_after(serial).into_iter().filter_map(|index| {
             let node = self.tree.node(index);
-            if node.death.is_none() { node.process.clone() } else { None }
+            let process = node.process.as_ref().filter(|_| node.death.is_none())?;
+            Some((node.serial, process.clone()))
         })
     }
 

@@ -52,7 +52,7 @@ impl Target {
             if node.process.is_some() && self.reaper_has_status(index) {
                 // The reaper will report the exit with the status, which a scan cannot know.
                 let pending_exit = PendingExit::unrecorded(at_ns);
-                self.tree.node_mut(index).pending_exit.get_or_insert(pending_exit);
+                self.tree.node_mut(index).pending_exit.get_or_insert(Box::new(pending_exit));
             } else {
                 self.report_vanished(index, at_ns);
             }
@@ -67,8 +67,9 @@ impl Target {
 
     /// Whether an image is of another exec than the one that was reported last.
     pub(super) fn is_other_than_reported(&self, index: Index, image: &Image) -> bool {
-        let reported = self.tree.node(index).process.as_ref();
-        reported.is_none_or(|reported| is_other_exec(&reported.image, image))
+        let node = self.tree.node(index);
+        let reported = node.process.as_ref();
+        reported.is_none_or(|reported| is_other_exec(&reported.image, node.stack, image))
     }
 
     /// Reports a process or an image that a scan shows and no record had.
@@ -80,7 +81,7 @@ impl Target {
                     return Some(index);
                 }
                 // A record during the scan is newer than what the scan read.
-                let news = node.image_ns.is_none_or(|image_ns| image_ns < stamp.at_ns)
+                let news = node.image_ns().is_none_or(|image_ns| image_ns < stamp.at_ns)
                     && self.is_other_than_reported(index, &new.image);
                 self.note_record(index, key.into(), stamp.at_ns);
                 if news {

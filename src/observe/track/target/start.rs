@@ -7,7 +7,7 @@ use super::{
     attribution::{Attribution, ExecFacts},
 };
 use crate::{
-    model::{Body, Lineage, Origin, Parent, Process},
+    model::{Body, Image, Lineage, Origin, Parent, Process},
     observe::{
         record::{Provenance, What},
         track::{
@@ -62,7 +62,10 @@ impl Target {
             return Outcome::Silent;
         };
         let process = Arc::new(process);
-        self.tree.node_mut(index).process = Some(process.clone());
+        let stack = self.tree.parent(index).and_then(|parent| self.tree.node(parent).stack);
+        let node = self.tree.node_mut(index);
+        node.process = Some(process.clone());
+        node.stack = stack;
         self.emit(stamp, Body::Fork(process));
         self.report_early_exit(index);
         Outcome::Reported
@@ -109,11 +112,11 @@ impl Target {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
                 // This is a copy of a record, or a record that is older than the known image.
-                if node.image_ns.is_some_and(|image_ns| stamp.at_ns <= image_ns) {
+                if node.image_ns().is_some_and(|image_ns| stamp.at_ns <= image_ns) {
                     return Outcome::Silent;
                 }
                 // The exec happened during the scan, which has read what it runs.
-                if node.image_ns.is_some_and(|image_ns| self.scan.read(image_ns, stamp.at_ns))
+                if node.image_ns().is_some_and(|image_ns| self.scan.read(image_ns, stamp.at_ns))
                     && !self.is_other_than_reported(index, &new.image)
                 {
                     return Outcome::Silent;
@@ -151,7 +154,7 @@ impl Target {
                 Attribution::Stage => {
                     // A scan may show the image of an exec with a record that waits and is older.
                     if !stamp.derived {
-                        self.tree.node_mut(index).image_ns = Some(stamp.at_ns);
+                        self.tree.node_mut(index).set_image_ns(stamp.at_ns);
                     } else if !self.knows_provenance && !self.is_init(key) {
                         // It may be a user process that will execute nothing more. Init will.
                         self.scan_is_incomplete = true;
@@ -182,11 +185,17 @@ impl Target {
                 }
             }
         };
-        let process = self.process_of(index, new, origin, exec_id);
+        let image = self.images.shared(&new.image);
+        let kept = self.images.reduced(&image);
+        let process = self.process_of(index, new, image, origin, exec_id);
         let node = self.tree.node_mut(index);
-        node.process = Some(process.clone());
+        node.process = Some(match kept {
+            None => process.clone(),
+            Some(image) => Arc::new(Process { image, ..(*process).clone() }),
+        });
+        node.stack = new.image.stack;
         node.started = true;
-        node.image_ns = Some(stamp.at_ns);
+        node.set_image_ns(stamp.at_ns);
         // The first image is a start only if the birth is known: if the fork was lost, the process
         // may have run other images before.
         let body = if birth_known || (stamp.derived && new_here) {
@@ -239,6 +248,7 @@ impl Target {
         &self,
         index: Index,
         new: &NewImage,
+        image: Arc<Image>,
         origin: Origin,
         exec_id: Option<Arc<str>>,
     ) -> Arc<Process> {
@@ -255,13 +265,13 @@ impl Target {
             (None, born_of) => born_of,
         };
         // A source may not know the parent at an exec.
-        let parent_pid = new.lineage.parent_pid().or(node.parent_pid);
+        let parent_pid = new.lineage.parent_pid().or(node.parent_pid());
         Arc::new(Process {
             key: node.key,
-            vpid: new.lineage.vpid.or(node.vpid),
+            vpid: new.lineage.vpid.or(node.vpid()),
             parent_pid,
             parent,
-            image: new.image.clone(),
+            image,
             origin,
             exec_id,
             cgroup: new.cgroup.and_then(|cgroup| self.cgroups.get(&cgroup).cloned()),

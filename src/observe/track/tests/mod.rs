@@ -6,6 +6,7 @@ mod calls;
 mod cost;
 mod done;
 mod life;
+mod memory;
 mod random;
 mod resync;
 
@@ -149,8 +150,9 @@ fn line(effect: &Effect) -> String {
                         process.origin.as_str()
                     )
                 }
-                Body::Held { process, holders } => {
+                Body::Held { process, holders, holders_count } => {
                     let holders: Vec<i32> = holders.iter().map(|parent| parent.key.pid).collect();
+                    assert!(holders.len() == *holders_count as usize || holders.len() == 32);
                     format!("{name} {} {holders:?}", process.key.pid)
                 }
                 Body::Gap(gap) => format!("{name} {:?} {}", gap.lost, gap.stage.as_str()),

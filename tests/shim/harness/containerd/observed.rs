@@ -91,9 +91,14 @@ impl Containerd {
     /// Subscribes to all containers from their first event on. When this returns, the subscriber
     /// watches for new shims, so it misses no event.
     pub(crate) fn subscribe(&self) -> Subscriber {
+        self.subscribe_to(&[])
+    }
+
+    /// As [`subscribe`](Self::subscribe), with further arguments of `lookout events`.
+    pub(crate) fn subscribe_to(&self, arguments: &[&str]) -> Subscriber {
         fs::create_dir_all(self.path("lookout/shims")).expect("our directory is writable");
-        let subscriber =
-            Listener::listen(self.lookout(&["events", "-f", "-o", "jsonl"]), ObservedEvent::parse);
+        let command = [&["events", "-f", "-o", "jsonl"], arguments].concat();
+        let subscriber = Listener::listen(self.lookout(&command), ObservedEvent::parse);
         let client = Process::new(subscriber.pid());
         deadline::until("the subscriber to watch for shims", || {
             // In a pid namespace, the subscriber is a child of the nsenter that entered it.

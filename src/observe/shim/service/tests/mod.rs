@@ -21,6 +21,7 @@ use crate::{
     },
     observe::{
         encode::{Clock, Identity},
+        record::TargetId,
         stream::Limits,
     },
 };
@@ -54,11 +55,16 @@ impl Queries for Scripted {
     fn processes<'a>(
         &'a self,
         container: &'a str,
+        after: Position,
     ) -> BoxFuture<'a, Result<LiveProcesses, Unavailable>> {
         let known = container.is_empty() || container == "web";
         let id = container.to_owned();
         let idle = self.living.iter().take(1).map(|(container, _)| container.clone()).collect();
-        let living = LiveProcesses { processes: self.living.clone(), idle, seq: 9 };
+        let positions = (1..).map(|serial| Position { target: TargetId(1), serial });
+        let all = positions.zip(self.living.clone());
+        let all = all.map(|(position, (container, process))| (position, container, process));
+        let processes = all.filter(|(position, ..)| *position > after).collect();
+        let living = LiveProcesses { processes, idle, seq: 9 };
         Box::pin(async move { if known { Ok(living) } else { Err(Unavailable::Container { id }) } })
     }
 

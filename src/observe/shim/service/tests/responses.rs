@@ -1,5 +1,7 @@
 //! Exits, and the responses to queries.
 
+use containerd_shim_protos::protobuf::Message as _;
+
 use super::*;
 
 /// Check that Exits reports what go-runc would, of the requested container.
@@ -66,27 +68,45 @@ async fn processes_are_the_living_ones() {
     }
 }
 
-/// Check that the arguments are cut in a response that would be too large, and that each process
-/// shows the cut.
+/// Check that processes which do not fit into one page are all in a list of several, each once and
+/// with all its arguments, and that a page that was never given out is refused.
 #[tokio::test]
-async fn a_large_response_has_its_arguments_cut() {
+async fn a_long_list_comes_in_pages() {
     let web = Arc::new(Container { id: "web".into(), ..Container::default() });
-    let mut long = process(7);
-    let args = Args::from_nul_separated(&b"0123456\0".repeat(512));
-    long.image = Arc::new(Image { args: Some(args), ..(*long.image).clone() });
-    let served = serve_with(1 << 20, Scripted { living: vec![(web, Arc::new(long)); 2000] }).await;
-    let answer = served
-        .client()
-        .await
-        .processes(context::with_duration(DEADLINE), &Default::default())
-        .await;
-    let answer = answer.expect("an answer");
-    assert_eq!(answer.processes.len(), 2000);
-    for entry in &answer.processes {
-        let process = &entry.process;
-        assert!(
-            process.args_truncated && process.args.len() < 40 && process.args_count == Some(512)
-        );
+    let long = |pid| {
+        let mut long = process(pid);
+        let args = Args::from_nul_separated(&b"0123456\0".repeat(512));
+        long.image = Arc::new(Image { args: Some(args), ..(*long.image).clone() });
+        (web.clone(), Arc::new(long))
+    };
+    let served = serve_with(1 << 20, Scripted { living: (1..=2000).map(long).collect() }).await;
+    let client = served.client().await;
+    let (mut pids, mut pages, mut page) = (Vec::new(), 0, String::new());
+    loop {
+        let request = api::ProcessesRequest { page, ..Default::default() };
+        let answer = client.processes(context::with_duration(DEADLINE), &request).await;
+        let answer = answer.expect("an answer");
+        assert!(answer.compute_size() < 2 * PAGE_MIN as u64);
+        for entry in &answer.processes {
+            let process = &entry.process;
+            assert!(!process.args_truncated && process.args.len() == 512);
+            pids.push(process.pid);
+        }
+        pages += 1;
+        page = answer.next;
+        if page.is_empty() {
+            break;
+        }
+    }
+    assert!(pids.into_iter().eq(1..=2000));
+    assert!(pages > 10, "{pages} pages");
+    let request = api::ProcessesRequest { page: "x".to_owned(), ..Default::default() };
+    match client.processes(context::with_duration(DEADLINE), &request).await {
+        Err(ttrpc::Error::RpcStatus(status)) => {
+            assert_eq!(status.code(), Code::INVALID_ARGUMENT);
+            assert_eq!(status.message, "page \"x\" was never in a response");
+        }
+        other => panic!("{:?}", other.map(|answer| answer.next)),
     }
 }
 

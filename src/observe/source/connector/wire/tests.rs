@@ -38,6 +38,7 @@ fn image() -> impl Strategy<Value = Arc<Image>> {
                 comm,
                 uid,
                 gid,
+                charge: None,
                 stack: uid.and_then(|uid| NonZeroU64::new(uid.into())),
                 unknown,
             })
