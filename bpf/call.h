@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * A shim spawns a runtime. The shim runs this program directly before and after the spawn, on the
- * thread that spawns: only a program knows the number of that thread in the initial pid namespace.
+ * Marks the calling thread as one that spawns the OCI runtime, or removes the mark if the id of the
+ * call is 0. A shim runs this program on the thread that spawns, directly before and after the
+ * spawn: only an eBPF program knows the number of that thread in the initial pid namespace.
  */
 SEC("syscall")
-int lookout_call(struct lookout_call *call)
+int lookout_mark_spawner(struct lookout_runtime_call *call)
 {
 	struct lookout_member shim = { .flags = LOOKOUT_SPAWNS }, *known;
-	/* The verifier accepts no context as the value of a map. */
-	struct lookout_call copy = { .id = call->id, .target = call->target };
+	/* Copied, because the verifier accepts no part of the context as the value of a map. */
+	struct lookout_runtime_call copy = { .id = call->id, .target = call->target };
 	__u64 both = bpf_get_current_pid_tgid();
 	__u32 tgid = both >> 32, tid = both;
 
@@ -16,7 +17,10 @@ int lookout_call(struct lookout_call *call)
 		return bpf_map_delete_elem(&spawners, &tid);
 	known = bpf_map_lookup_elem(&members, &tgid);
 	if (known)
-		/* The shim itself belongs to a watched tree. Only its threads change the flag. */
+		/*
+		 * The shim is itself in a watched process tree. Only threads of this shim change
+		 * the flag.
+		 */
 		known->flags |= LOOKOUT_SPAWNS;
 	else if (bpf_map_update_elem(&members, &tgid, &shim, BPF_NOEXIST))
 		return 1;

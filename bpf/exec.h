@@ -28,6 +28,7 @@ static __always_inline void capture_args(struct scratch *work, struct task_struc
 	work->walk.used = length;
 }
 
+/* Appends the paths of the executable and of the working directory to the exec record. */
 static __always_inline void capture_paths(struct scratch *work, struct task_struct *task)
 {
 	struct lookout_exec *exec = &work->exec;
@@ -49,6 +50,7 @@ static __always_inline void capture_paths(struct scratch *work, struct task_stru
 	exec->directory_length = walk->used - before;
 }
 
+/* The cgroup, the mount namespace, the effective user and group, and the name of the process. */
 static __always_inline void capture_identity(struct lookout_exec *exec, struct task_struct *task)
 {
 	const struct cred *cred = task->cred;
@@ -58,7 +60,7 @@ static __always_inline void capture_identity(struct lookout_exec *exec, struct t
 	exec->mount_namespace = task->nsproxy->mnt_ns->ns.inum;
 	exec->uid = cred->euid.val;
 	exec->gid = cred->egid.val;
-	/* `task` is the current task here, so the helper for the current task applies. */
+	/* `task` is the current task at this tracepoint, so the helper reads its comm. */
 	bpf_get_current_comm(exec->comm, sizeof(exec->comm));
 }
 
@@ -80,8 +82,10 @@ int lookout_on_exec(__u64 *context)
 	if (member && member->target == target->id)
 		call = member->call;
 	else
-		/* A process that came into the container, or left a tree for it. */
-		enter(target, task, NULL, 0, 0, 0);
+		/*
+		 * The process came into the container from outside, or from a watched process tree.
+		 */
+		add_member(target, task, NULL, 0, 0, 0);
 	ring = begin_record(target);
 	work = bpf_map_lookup_elem(&scratch, &zero);
 	if (!ring || !work)
@@ -92,14 +96,14 @@ int lookout_on_exec(__u64 *context)
 	capture_identity(&work->exec, task);
 	capture_paths(work, task);
 	used = work->walk.used;
-	/* Never true; without this bound the verifier refuses the size of the output. */
-	if (used > BYTES_MAX)
+	/* Never true. Without this check the verifier does not know that the size is bounded. */
+	if (used > EXEC_BYTES_MAX)
 		goto lost;
 	fill_process_header(&work->exec.header, LOOKOUT_EXEC, sizeof(work->exec) + used, task,
 			    target, call);
 	if (member && member->target == target->id && (member->flags & LOOKOUT_BORN_MEMBER))
 		work->exec.header.flags |= LOOKOUT_BORN;
-	if (call && by_place(task) == target)
+	if (call && target_by_cgroup_or_pidns(task) == target)
 		work->exec.header.flags |= LOOKOUT_INSIDE;
 	fill_lineage(&work->exec.lineage, task, member, target);
 	if (!bpf_ringbuf_output(ring, work, sizeof(work->exec) + used,

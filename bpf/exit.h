@@ -8,10 +8,11 @@
  */
 
 /*
- * The pid namespace of an exiting init ends: the kernel kills its other processes and lets no new
- * one in. They are members already, or are in the container's cgroup.
+ * If the exiting process is the init of a pid namespace, deletes the entry of that namespace: the
+ * kernel kills its other processes and lets no new one in. Their exits are still reported, because
+ * they are members already or are in the container's cgroup.
  */
-static __always_inline void end_namespace(struct task_struct *task)
+static __always_inline void forget_pidns_of_init(struct task_struct *task)
 {
 	struct pid *pid = task->signal->pids[PIDTYPE_TGID];
 	struct upid innermost = {};
@@ -27,6 +28,7 @@ static __always_inline void end_namespace(struct task_struct *task)
 	bpf_map_delete_elem(&namespaces, &inode);
 }
 
+/* Whether another thread of the group has already reached this program as the last one. */
 static __always_inline int exit_already_seen(struct task_struct *task)
 {
 	struct lookout_ended key = {
@@ -38,8 +40,8 @@ static __always_inline int exit_already_seen(struct task_struct *task)
 	if (task->signal->nr_threads > 1)
 		return bpf_map_update_elem(&ended, &key, &one, BPF_NOEXIST) != 0;
 	/*
-	 * nr_threads also counts down when another thread is released, so the thread that reported
-	 * the exit may be gone already: its entry decides.
+	 * A single thread is left, because the group never had another, or because the thread that
+	 * reported the exit was released already. In the second case there is an entry.
 	 */
 	return bpf_map_lookup_elem(&ended, &key) != NULL;
 }
@@ -69,6 +71,7 @@ static __always_inline void read_inode_fields(struct inode_fields *fields, struc
 	READ(fields->number, &inode->i_ino);
 }
 
+/* Device and inode of an open file; both are 0 for NULL. */
 static __always_inline void identify_file(struct lookout_file *to, struct file *file)
 {
 	struct inode_fields fields = {};
@@ -118,19 +121,20 @@ int lookout_on_exit(__u64 *context)
 
 	if (signal->live.counter != 0)
 		return 0;
-	end_namespace(task);
+	forget_pidns_of_init(task);
 	member = member_of(task);
 	target = target_of(task, member);
 	/*
-	 * If two threads end at the same time, the second one must find the target of the first
-	 * one, or the exit as already seen. So the entry is deleted after exit_already_seen().
+	 * If two threads end at the same time, the second one must find either the same member as
+	 * the first one or the exit as already seen. So the member is deleted only after
+	 * exit_already_seen().
 	 */
 	if (target && exit_already_seen(task))
 		return 0;
 	if (member) {
 		if (target && member->target == target->id)
 			call = member->call;
-		leave(task->tgid);
+		delete_member(task->tgid);
 	}
 	if (!target)
 		return 0;
@@ -139,7 +143,7 @@ int lookout_on_exit(__u64 *context)
 		return 0;
 	fill_group_header(&record->header, LOOKOUT_EXIT, sizeof(*record), task, target, call);
 	/*
-	 * The same choice as wait_task_zombie(). The leader's exit_code was set in the leader's own
+	 * Chosen as in wait_task_zombie(). The leader's exit_code was set in the leader's own
 	 * do_exit(), perhaps long before this thread's.
 	 */
 	record->wait_status = signal->flags & SIGNAL_GROUP_EXIT ? signal->group_exit_code

@@ -1,21 +1,27 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* A process was created. */
 
-/* The call that the current thread spawns a runtime for. */
-static __always_inline const struct lookout_call *call_of(const struct lookout_member *member,
-							  struct task_struct *thread)
+/*
+ * The runtime call for which this thread spawns the OCI runtime at the moment; NULL if it spawns
+ * none.
+ */
+static __always_inline const struct lookout_runtime_call *
+call_of_spawner(const struct lookout_member *member, struct task_struct *thread)
 {
-	const struct lookout_call *spawned;
+	const struct lookout_runtime_call *spawned;
 	__u32 tid = thread->pid;
 	__u64 id;
 
-	/* Few processes are shims, so that most forks need no second look-up. */
+	/* Few processes are shims, so most forks end here and need no second look-up. */
 	if (!member || !(member->flags & LOOKOUT_SPAWNS))
 		return NULL;
 	spawned = bpf_map_lookup_elem(&spawners, &tid);
 	if (!spawned)
 		return NULL;
-	/* A shim that was killed while it spawned leaves its entry, and its tid may be reused. */
+	/*
+	 * A shim that was killed while it spawned leaves its entry, and another thread may get its
+	 * tid: only the entry of a call that lasts is valid.
+	 */
 	id = spawned->id;
 	return bpf_map_lookup_elem(&calls, &id) ? spawned : NULL;
 }
@@ -28,17 +34,17 @@ int lookout_on_fork(__u64 *context)
 	struct task_struct *child = (void *)context[1];
 	struct task_struct *leader = forker->group_leader;
 	const struct lookout_member *member;
-	const struct lookout_call *spawned;
+	const struct lookout_runtime_call *spawned;
 	__u64 home_id = 0, call = 0;
 	struct lookout_target *target;
 	struct lookout_fork *record;
 	__u32 forker_tgid, born;
 
-	/* Threads are not reported. */
+	/* A new thread of the same process is not reported. */
 	if (child->pid != child->tgid)
 		return 0;
 	member = member_of(forker);
-	spawned = call_of(member, forker);
+	spawned = call_of_spawner(member, forker);
 	if (spawned) {
 		home_id = spawned->target;
 		call = spawned->id;
@@ -46,11 +52,11 @@ int lookout_on_fork(__u64 *context)
 		home_id = member->target;
 		call = member->call;
 	}
-	if (is_withheld(home_id, call)) {
-		enter(NULL, child, NULL, 0, call, 0);
+	if (process_is_withheld(home_id, call)) {
+		add_member(NULL, child, NULL, 0, call, 0);
 		return 0;
 	}
-	target = choose(home_id ? bpf_map_lookup_elem(&targets, &home_id) : NULL, child);
+	target = choose_target(home_id ? bpf_map_lookup_elem(&targets, &home_id) : NULL, child);
 	if (!target)
 		return 0;
 	if (target->id != home_id)
@@ -58,7 +64,7 @@ int lookout_on_fork(__u64 *context)
 	born = !spawned && target->id == home_id ? LOOKOUT_BORN : 0;
 	forker_tgid = tgid_in_namespace(leader, target->pid_namespace);
 	/* Before the child runs, so that its first exec finds the entry. */
-	enter(target, child, leader, forker_tgid, call, born);
+	add_member(target, child, leader, forker_tgid, call, born);
 	record = reserve(target, sizeof(*record));
 	if (!record)
 		return 0;

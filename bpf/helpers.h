@@ -55,17 +55,23 @@ static struct task_struct *(*bpf_get_current_task_btf)(void) = (void *)158;
 /* Since Linux 5.17. */
 static long (*bpf_loop)(__u32 times, void *callback, void *context, __u64 flags) = (void *)181;
 
-/* Reads through a pointer of a type that the verifier does not know. A bad pointer yields 0. */
+/*
+ * Copies `from` in kernel memory to `to`. For a pointer that the verifier does not trust: a bad one
+ * yields 0.
+ */
 #define READ(to, from) bpf_probe_read_kernel(&(to), sizeof(to), from)
 
-/* Whether the running kernel has a field. The numbers are clang's enum bpf_field_info_kind. */
-#define EXISTS(field) __builtin_preserve_field_info(field, 2)
+/*
+ * Whether the running kernel's structure has this field. The numbers are clang's enum
+ * bpf_field_info_kind.
+ */
+#define FIELD_EXISTS(field) __builtin_preserve_field_info(field, 2)
 
 /*
  * The value of a bit field of one bit, at the offset that it has in the running kernel (CO-RE). The
  * two shifts are those that clang computes for a read of 64 bits.
  */
-#define BIT(structure, field)									\
+#define READ_BIT(structure, field)								\
 	({											\
 		__u8 byte = 0;									\
 		READ(byte, (void *)(structure) +						\

@@ -42,7 +42,7 @@ struct kernfs_node {
 struct cgroup {
 	int level;
 	struct kernfs_node *kn;
-	/* Since Linux 6.1; earlier kernels had an array of ids instead. */
+	/* Since Linux 6.1; earlier kernels had an array of cgroup ids instead. */
 	struct cgroup *ancestors[1];
 };
 

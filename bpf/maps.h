@@ -21,8 +21,9 @@ struct {
 } rings SEC(".maps");
 
 /*
- * From a slot to the process that owns it. Slots are claimed here, because BPF_NOEXIST makes the
- * claim atomic and an array of maps does not support that flag. Programs never read this map.
+ * From a slot to the process of the shim that owns it. A shim claims a slot by an entry here,
+ * because BPF_NOEXIST makes the claim atomic and `rings`, an array of maps, does not support that
+ * flag. Programs never read this map.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -32,7 +33,10 @@ struct {
 	__type(value, struct lookout_owner);
 } owners SEC(".maps");
 
-/* From the id of a cgroup or tree to the slot of its records, with their counts. */
+/*
+ * From the id of a target (a cgroup or a process tree) to the slot that receives its records, with
+ * the counts of these records.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -76,18 +80,21 @@ struct {
 } members SEC(".maps");
 
 /*
- * From a thread that spawns a runtime at this moment, to the call. The child is a member with this
- * call before it runs, and so is everything that it forks.
+ * From a thread that spawns the OCI runtime at this moment, to the runtime call. The child becomes
+ * a member with this call before it runs, and so does everything that it forks.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_SLOTS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
-	__type(value, struct lookout_call);
+	__type(value, struct lookout_runtime_call);
 } spawners SEC(".maps");
 
-/* The calls of runtimes that last, by lookout_call.id. The value is the slot of the shim. */
+/*
+ * The runtime calls that have not ended, by lookout_runtime_call.id. The value is the slot of the
+ * shim.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -105,9 +112,9 @@ struct {
 } entries SEC(".maps");
 
 /*
- * From a socket's cookie to a key of `targets`: reported UDP sockets, and TCP sockets that belong
- * to the target of the process that called listen(2). An entry is deleted when its socket closes,
- * also if its target has gone.
+ * From a socket's cookie to a key of `targets`, for sockets that do not show their target when they
+ * close: reported UDP sockets, and TCP listeners with the target of the process that called
+ * listen(2). An entry is deleted when its socket closes, also if its target has gone.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -117,9 +124,7 @@ struct {
 	__type(value, __u64);
 } listeners SEC(".maps");
 
-/*
- * From a target to the count of its connections, for the targets that count them.
- */
+/* From a target to the count of its TCP connections, for the targets that count them. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_TARGETS);
@@ -129,8 +134,8 @@ struct {
 } connections SEC(".maps");
 
 /*
- * Targets with an owner that waits for the next connection. A map of its own, because user space
- * writes it, and `connections` is written by programs only.
+ * Targets with a shim that waits for their next TCP connection. A map of its own, because shims
+ * write it, while only programs write to `connections`.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -159,7 +164,7 @@ struct {
 	__type(value, __u64);
 } woken SEC(".maps");
 
-/* Thread groups that had their exit reported a moment ago: see exit.h. */
+/* Thread groups with several threads that had their exit reported a moment ago: see exit.h. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 2048);

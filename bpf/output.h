@@ -7,7 +7,10 @@
 #ifndef LOOKOUT_OUTPUT_H
 #define LOOKOUT_OUTPUT_H
 
-/* Counts a record and returns the owner's ring; NULL if the owner is dead and was swept. */
+/*
+ * Counts a record as seen and returns the ring of the target's shim. NULL if that shim is dead and
+ * a sweep has freed its ring.
+ */
 static __always_inline void *begin_record(struct lookout_target *target)
 {
 	__u32 slot = target->slot;
@@ -16,7 +19,10 @@ static __always_inline void *begin_record(struct lookout_target *target)
 	return bpf_map_lookup_elem(&rings, &slot);
 }
 
-/* Reserves a record of a fixed size in the ring. NULL if that fails; the loss is counted then. */
+/*
+ * Reserves space for a record of `size` bytes in the ring of the target's shim. NULL if the ring
+ * has none; the record is then counted as lost.
+ */
 static __always_inline void *reserve(struct lookout_target *target, __u64 size)
 {
 	void *ring = begin_record(target);
@@ -28,9 +34,10 @@ static __always_inline void *reserve(struct lookout_target *target, __u64 size)
 }
 
 /*
- * The flags for submitting a process record. Waking the reader costs more than making the record,
- * so only the first record of each LOOKOUT_COLLECT_NS wakes it. The reader polls for the others: it
- * does not block without a timeout until it has found nothing for that long.
+ * The flags for submitting a process record. Waking the reader of the ring costs more than making
+ * the record, so only the first record of each LOOKOUT_COLLECT_NS wakes it. The reader finds the
+ * others by reading again: it does not block without a timeout until it has found nothing for that
+ * long.
  *
  * The wake-up is forced. The kernel's own rule is to wake the reader only if it had consumed
  * everything up to this record, and that is not the case when an earlier record was submitted with
@@ -49,6 +56,7 @@ static __always_inline __u64 wakeup_flags(struct lookout_target *target, __u64 n
 	return BPF_RB_FORCE_WAKEUP;
 }
 
+/* The tgid of a process in the innermost pid namespace that it is in. */
 static __always_inline __u32 innermost_pid(struct task_struct *task)
 {
 	struct pid *pid = task->signal->pids[PIDTYPE_TGID];
@@ -59,7 +67,10 @@ static __always_inline __u32 innermost_pid(struct task_struct *task)
 	return number;
 }
 
-/* The kernel nests pid namespaces deeper (PID_LEVELS_MAX), but shims are not nested so deep. */
+/*
+ * How deep the pid namespace of a shim may be nested. The kernel allows more (PID_LEVELS_MAX), but
+ * shims are not nested so deep.
+ */
 #define OWNER_LEVELS_MAX 8
 
 /*
@@ -100,7 +111,10 @@ static __always_inline void fill_header(struct lookout_header *header, __u32 kin
 	header->flags = 0;
 }
 
-/* Also fills in the thread group, with its tgid in the pid namespace of the ring's owner. */
+/*
+ * As fill_header(); also fills in the thread group of `task`, with its tgid in the pid namespace of
+ * the ring's owner.
+ */
 static __always_inline void fill_group_header(struct lookout_header *header, __u32 kind,
 					      __u32 length, struct task_struct *task,
 					      struct lookout_target *target, __u64 call)
@@ -114,7 +128,7 @@ static __always_inline void fill_group_header(struct lookout_header *header, __u
 	header->vpid = 0;
 }
 
-/* Also fills in its tgid in its own pid namespace. */
+/* As fill_group_header(); also fills in the tgid of the process in its own pid namespace. */
 static __always_inline void fill_process_header(struct lookout_header *header, __u32 kind,
 						__u32 length, struct task_struct *task,
 						struct lookout_target *target, __u64 call)
@@ -123,6 +137,9 @@ static __always_inline void fill_process_header(struct lookout_header *header, _
 	header->vpid = innermost_pid(task);
 }
 
+/*
+ * The parent: the forker if the fork was seen, otherwise real_parent. See struct lookout_lineage.
+ */
 static __always_inline void fill_lineage(struct lookout_lineage *lineage, struct task_struct *task,
 					 const struct lookout_member *member,
 					 struct lookout_target *target)

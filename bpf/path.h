@@ -9,11 +9,14 @@
 #ifndef LOOKOUT_PATH_H
 #define LOOKOUT_PATH_H
 
-/* NAME_MAX and a NUL */
+/* The most bytes of one component: NAME_MAX and a NUL. */
 #define NAME_ROOM 256
-#define DEPTH_MAX 512
-#define BYTES_MAX (LOOKOUT_ARGS_MAX + 2 * LOOKOUT_PATH_MAX)
+/* The most steps of a walk: components of a path, and mounts to leave. */
+#define PATH_DEPTH_MAX 512
+/* The most bytes of the three strings of an exec record. */
+#define EXEC_BYTES_MAX (LOOKOUT_ARGS_MAX + 2 * LOOKOUT_PATH_MAX)
 
+/* A walk from a dentry up to the root directory of a process, and the bytes that it has written. */
 struct walk {
 	struct dentry *dentry;
 	struct vfsmount *mount;
@@ -25,7 +28,7 @@ struct walk {
 	__u32 used;
 	/* the highest offset at which a component may begin */
 	__u32 limit;
-	/* not 0 once the path is complete */
+	/* not 0 once the walk has reached the root directory: the path is complete */
 	__u32 done;
 	__u32 padding;
 };
@@ -43,7 +46,7 @@ struct scratch {
 		struct lookout_port port;
 		struct lookout_connected connected;
 	};
-	__u8 bytes[BYTES_MAX + NAME_ROOM];
+	__u8 bytes[EXEC_BYTES_MAX + NAME_ROOM];
 	struct walk walk;
 };
 
@@ -54,7 +57,10 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-/* Goes from the root of a mount to its mount point; 0 if there is no mount above it. */
+/*
+ * Moves the walk from the root of a mount to its mount point. Returns 0 if no mount is above this
+ * one.
+ */
 static __always_inline int leave_mount(struct walk *walk)
 {
 	struct mount *here, *above = NULL;
@@ -94,7 +100,10 @@ static __always_inline void read_dentry_fields(struct dentry_fields *fields, str
 	READ(fields->name, &dentry->d_name.name);
 }
 
-/* One step of bpf_loop(): a component, or a mount to leave. Returns 1 to stop. */
+/*
+ * One step of a walk, called by bpf_loop(): writes a component, or leaves a mount. Returns 1 to
+ * stop.
+ */
 static long walk_step(__u32 index, void *unused)
 {
 	struct dentry_fields fields = {};
@@ -117,7 +126,7 @@ static long walk_step(__u32 index, void *unused)
 		return walk->done;
 	}
 	used = walk->used;
-	if (used > walk->limit || used > BYTES_MAX)
+	if (used > walk->limit || used > EXEC_BYTES_MAX)
 		return 1;
 	read_dentry_fields(&fields, walk->dentry);
 	length = bpf_probe_read_kernel_str(&work->bytes[used], NAME_ROOM, fields.name);
@@ -130,7 +139,10 @@ static long walk_step(__u32 index, void *unused)
 	return walk->done;
 }
 
-/* Appends a path to the record. Returns 0 if the path is incomplete. */
+/*
+ * Appends the path of `dentry` to the exec record, the last component first. Returns 0 if the path
+ * is incomplete.
+ */
 static __always_inline int walk_up(struct walk *walk, struct vfsmount *mount, struct dentry *dentry)
 {
 	walk->dentry = dentry;
@@ -139,7 +151,7 @@ static __always_inline int walk_up(struct walk *walk, struct vfsmount *mount, st
 	walk->limit = walk->used + LOOKOUT_PATH_MAX - NAME_ROOM;
 	walk->done = 0;
 	if (dentry)
-		bpf_loop(DEPTH_MAX, walk_step, NULL, 0);
+		bpf_loop(PATH_DEPTH_MAX, walk_step, NULL, 0);
 	return walk->done;
 }
 

@@ -3,18 +3,19 @@
  * Listening sockets: the target that a socket belongs to, and the record that reports it. tcp.h and
  * udp.h decide when a record is made.
  *
- * A socket belongs to the container whose process calls listen(2) or bind(2) on it, wherever that
- * process was moved. If that process is no member of a container, the socket itself decides. At a
- * close the current task decides nothing: a listener is closed by the last process that holds it,
- * which may be another one, or by a kernel thread.
+ * A socket belongs to the container of the process that calls listen(2) or bind(2) on it, wherever
+ * that process was moved. If that process is no member of a container, the cgroup or network
+ * namespace of the socket decides. When a listener is closed, the current task shows nothing: it is
+ * the last process that has the socket open, which may be another one, or a kernel thread.
  *
- * Sockets are read with bpf_probe_read_kernel() only. Programs that are attached to a cgroup get a
- * socket as a struct bpf_sock, which has none of these fields.
+ * Fields of sockets are read with bpf_probe_read_kernel() only. Programs that are attached to a
+ * cgroup get a socket as a struct bpf_sock, which has none of these fields.
  */
 #ifndef LOOKOUT_PORT_H
 #define LOOKOUT_PORT_H
 
-static __always_inline __u32 network_of(struct sock *socket)
+/* The inode number of the network namespace of a socket. */
+static __always_inline __u32 netns_inode_of(struct sock *socket)
 {
 	struct net *network = NULL;
 	__u32 inode = 0;
@@ -24,7 +25,8 @@ static __always_inline __u32 network_of(struct sock *socket)
 	return inode;
 }
 
-static __always_inline struct lookout_target *by_network(struct sock *socket)
+/* The target that owns the network namespace of a socket; NULL if the namespace has no owner. */
+static __always_inline struct lookout_target *target_by_netns(struct sock *socket)
 {
 	struct net *network = NULL;
 	__u64 cookie = 0;
@@ -36,18 +38,19 @@ static __always_inline struct lookout_target *by_network(struct sock *socket)
 	return id ? bpf_map_lookup_elem(&targets, id) : NULL;
 }
 
+/* The cgroup in which a socket was created; NULL if the kernel does not record it. */
 static __always_inline struct cgroup *cgroup_of(struct sock *socket)
 {
 	struct cgroup *cgroup = NULL;
 
-	if (EXISTS(socket->sk_cgrp_data))
+	if (FIELD_EXISTS(socket->sk_cgrp_data))
 		READ(cgroup, &socket->sk_cgrp_data.cgroup);
 	return cgroup;
 }
 
 /*
- * The target of the cgroup that created the socket. Otherwise the target that owns the network
- * namespace of the socket; a shared namespace has no owner.
+ * The target of the cgroup in which the socket was created. If there is none, the target that owns
+ * the network namespace of the socket; a shared namespace has no owner.
  */
 static __always_inline struct lookout_target *target_of_socket(struct sock *socket)
 {
@@ -62,15 +65,15 @@ static __always_inline struct lookout_target *target_of_socket(struct sock *sock
 		READ(id, &node->id);
 		found = bpf_map_lookup_elem(&targets, &id);
 		if (!found && settings && settings->levels)
-			found = by_ancestor(cgroup, settings->levels);
+			found = target_by_ancestor(cgroup, settings->levels);
 		if (found)
 			return found;
 	}
-	return by_network(socket);
+	return target_by_netns(socket);
 }
 
-/* The remembered target of a socket, which is forgotten by this call. */
-static __always_inline struct lookout_target *take_target(__u64 cookie)
+/* Removes and returns the remembered target of a socket; NULL if none is remembered. */
+static __always_inline struct lookout_target *take_remembered_target(__u64 cookie)
 {
 	__u64 copy, *id = bpf_map_lookup_elem(&listeners, &cookie);
 	struct lookout_target *target;
@@ -78,12 +81,12 @@ static __always_inline struct lookout_target *take_target(__u64 cookie)
 
 	if (!id)
 		return NULL;
-	/* The entry may be reused by another CPU as soon as it is deleted. */
+	/* Copied first: another CPU may reuse the memory of the entry as soon as it is deleted. */
 	copy = *id;
-	/* Only the program that deletes the entry subtracts it. */
+	/* Two programs may find the same entry. Only the one that deletes it counts down. */
 	if (bpf_map_delete_elem(&listeners, &cookie))
 		return NULL;
-	total = entries_of(LOOKOUT_SHARED_LISTENERS);
+	total = entry_count_of(LOOKOUT_SHARED_LISTENERS);
 	if (total)
 		count_down(total);
 	target = bpf_map_lookup_elem(&targets, &copy);
@@ -93,22 +96,23 @@ static __always_inline struct lookout_target *take_target(__u64 cookie)
 }
 
 /*
- * Keeps the target of a socket until the socket closes, where the socket does not identify it. If
- * the target has no share of the map left, the close will be missed, which counts as one loss.
+ * Remembers the target of a socket until the socket closes, for a socket that does not show its
+ * target itself. If the target has used up its share of the map, its close will not be reported,
+ * which is counted as one lost record.
  */
 static __always_inline void remember_target(__u64 cookie, struct lookout_target *target)
 {
-	__u32 *total = entries_of(LOOKOUT_SHARED_LISTENERS);
+	__u32 *total = entry_count_of(LOOKOUT_SHARED_LISTENERS);
 	__u64 id = target->id;
 
-	take_target(cookie);
-	if (total && has_share(target->listeners, LOOKOUT_LISTENERS, total) &&
+	take_remembered_target(cookie);
+	if (total && has_share_left(target->listeners, LOOKOUT_LISTENERS, total) &&
 	    !bpf_map_update_elem(&listeners, &cookie, &id, BPF_NOEXIST)) {
 		__sync_fetch_and_add(total, 1);
 		__sync_fetch_and_add(&target->listeners, 1);
 		return;
 	}
-	count_unshared(target);
+	count_refused_entry(target);
 }
 
 /* The target of a socket on which the current process calls listen(2) or bind(2). */
@@ -122,6 +126,7 @@ static __always_inline struct lookout_target *target_of_caller(struct lookout_ta
 	return of_socket && (!home || home->is_tree) ? of_socket : home;
 }
 
+/* Address, port and address family of a socket. */
 static __always_inline void capture_address(struct lookout_port *port, struct sock *socket)
 {
 	struct sock_common *common = &socket->__sk_common;
@@ -131,17 +136,20 @@ static __always_inline void capture_address(struct lookout_port *port, struct so
 	READ(source, &inet->inet_sport);
 	READ(number, &common->skc_num);
 	READ(family, &common->skc_family);
-	/* inet_sport outlives skc_num: see tcp.h. */
+	/* At a close skc_num is 0 already and inet_sport still has the port: see tcp.h. */
 	port->port = source ? __builtin_bswap16(source) : number;
-	if (family == AF_INET6 && EXISTS(common->skc_v6_rcv_saddr)) {
+	if (family == AF_INET6 && FIELD_EXISTS(common->skc_v6_rcv_saddr)) {
 		bpf_probe_read_kernel(port->address, sizeof(port->address),
 				      &common->skc_v6_rcv_saddr);
-		port->flags |= LOOKOUT_INET6 | (BIT(common, skc_ipv6only) ? LOOKOUT_INET6_ONLY : 0);
+		port->flags |= LOOKOUT_INET6;
+		if (READ_BIT(common, skc_ipv6only))
+			port->flags |= LOOKOUT_INET6_ONLY;
 	} else {
 		bpf_probe_read_kernel(port->address, sizeof(__u32), &common->skc_rcv_saddr);
 	}
 }
 
+/* The inode number of the file of a socket; 0 if it has no file. */
 static __always_inline __u64 inode_of(struct sock *socket)
 {
 	struct inode *inode = NULL;
@@ -149,7 +157,10 @@ static __always_inline __u64 inode_of(struct sock *socket)
 	unsigned long number = 0;
 	struct file *file = NULL;
 
-	/* NULL for a socket of the kernel itself, and once the last descriptor is closed. */
+	/*
+	 * sk_socket is NULL for a socket of the kernel itself, and once the last descriptor is
+	 * closed.
+	 */
 	READ(file_side, &socket->sk_socket);
 	if (!file_side)
 		return 0;
@@ -161,7 +172,10 @@ static __always_inline __u64 inode_of(struct sock *socket)
 	return number;
 }
 
-/* Reports a socket. LOOKOUT_LISTEN names the current process, LOOKOUT_UNLISTEN names none. */
+/*
+ * Makes a record about a socket. With LOOKOUT_LISTEN it names the current process, with
+ * LOOKOUT_UNLISTEN none.
+ */
 static __always_inline void emit_port(struct lookout_target *target, struct sock *socket,
 				      __u64 cookie, __u32 kind, __u32 flags)
 {
@@ -178,10 +192,13 @@ static __always_inline void emit_port(struct lookout_target *target, struct sock
 		fill_header(&record->header, kind, sizeof(*record), target);
 	}
 	record->cookie = cookie;
-	record->network_namespace = network_of(socket);
+	record->network_namespace = netns_inode_of(socket);
 	record->flags = flags;
 	capture_address(record, socket);
-	/* Ports are rare and awaited by clients, so they are not collected: see wakeup_flags(). */
+	/*
+	 * Changes of ports are rare and clients wait for them, so each wakes the reader at once,
+	 * unlike process records: see wakeup_flags().
+	 */
 	bpf_ringbuf_submit(record, BPF_RB_FORCE_WAKEUP);
 }
 

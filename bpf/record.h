@@ -19,9 +19,12 @@ enum lookout_limit {
 	LOOKOUT_SLOTS = 4096,
 	/* the most entries of each map of targets: containers and trees, namespaces */
 	LOOKOUT_TARGETS = 65536,
-	/* the most members of all targets together, of which each gets a share: see has_share() */
+	/*
+	 * the most members of all targets together, of which each gets a share: see
+	 * has_share_left()
+	 */
 	LOOKOUT_MEMBERS = 131072,
-	/* the most remembered sockets of all targets together, shared out alike */
+	/* the most remembered sockets of all targets together, of which each gets a share too */
 	LOOKOUT_LISTENERS = 65536,
 	/* the most bytes of argv in one exec record; the configuration can only lower it */
 	LOOKOUT_ARGS_MAX = 16384,
@@ -63,8 +66,8 @@ enum lookout_header_flag {
 	/* fork, exec: the process was forked by a process of the same target */
 	LOOKOUT_BORN = 1,
 	/*
-	 * exec, of a process with a call: the process is in the cgroup or in a pid namespace of the
-	 * target
+	 * exec of a process of a runtime call: the process is in the cgroup or in a pid namespace
+	 * of the target
 	 */
 	LOOKOUT_INSIDE = 2,
 };
@@ -81,17 +84,17 @@ struct lookout_header {
 	__u64 at_ns;
 	/* start of the thread group's leader, in ns since boot: task_struct.start_boottime */
 	__u64 start_ns;
-	/* lookout_target.lost when this record was made */
+	/* the target's count of lost records (lookout_target.lost) when this record was made */
 	__u64 lost;
-	/* the thread group; the child's for a fork */
+	/* tgid of the process that the record is about; for a fork that of the child */
 	__u32 tgid;
 	/*
 	 * tgid in the innermost pid namespace of the process; 0 for an exit, which does not need it
 	 */
 	__u32 vpid;
 	/*
-	 * the runtime call that the process descends from: the low half of lookout_call.id; 0 if it
-	 * descends from none
+	 * the runtime call that the process descends from: the low half of lookout_runtime_call.id;
+	 * 0 if it descends from none
 	 */
 	__u32 call;
 	/* enum lookout_header_flag */
@@ -171,8 +174,8 @@ struct lookout_exit {
 
 /*
  * A TCP socket listens, or a UDP socket is bound: LOOKOUT_LISTEN, with the process in the header.
- * It no longer is: LOOKOUT_UNLISTEN, without a process, because the task that runs at that moment
- * may be unrelated to the socket.
+ * The socket no longer listens or is released: LOOKOUT_UNLISTEN, without a process, because the
+ * task that runs at that moment may be unrelated to the socket.
  */
 struct lookout_port {
 	struct lookout_header header;
@@ -215,17 +218,19 @@ struct lookout_target {
 	__u32 pid_namespace;
 	/* the id of a cgroup; for a tree a chosen number with the top bit set */
 	__u64 id;
-	/* records that were begun, lost or not */
+	/* records of this target that programs began, lost or not */
 	__u64 seen;
-	/* records that could not be delivered */
+	/* records of this target that were lost */
 	__u64 lost;
 	/* entries of `members` that the programs made for this target */
 	__u32 members;
-	/* its entries of `listeners` */
+	/* entries of `listeners` that the programs made for this target */
 	__u32 listeners;
 	/* not 0 if the target is a tree: a process leaves it when it enters a container */
 	__u32 is_tree;
-	/* entries of `members` and `listeners` that it could not have: see has_share() */
+	/*
+	 * entries of `members` and `listeners` that this target was refused: see has_share_left()
+	 */
 	__u32 refused;
 };
 
@@ -236,11 +241,11 @@ enum lookout_shared {
 };
 
 enum lookout_member_flag {
-	/* the entry is counted in `entries` */
+	/* the entry of this member is counted in the map `entries` */
 	LOOKOUT_IN_ENTRIES = 1,
-	/* the entry is counted in lookout_target.members */
+	/* the entry of this member is counted in lookout_target.members */
 	LOOKOUT_IN_TARGET = 2,
-	/* a shim: its threads may have entries in `spawners` */
+	/* the process is a shim: its threads may have entries in `spawners` */
 	LOOKOUT_SPAWNS = 4,
 	/* the thread group was forked by a member of the same target */
 	LOOKOUT_BORN_MEMBER = 8,
@@ -251,7 +256,7 @@ enum lookout_member_flag {
  * first. The thread group stays with that target, and so do all thread groups that it forks.
  *
  * A process of a runtime call has an entry before its container has a target. Then `target` is 0,
- * and no target gets the process while the call lasts.
+ * and the records of the process are withheld from every target while the call lasts.
  */
 struct lookout_member {
 	/*
@@ -261,7 +266,7 @@ struct lookout_member {
 	__u64 start_ns;
 	/* lookout_target.id; 0 if there is none */
 	__u64 target;
-	/* lookout_call.id of the runtime call that the process descends from; 0 if none */
+	/* lookout_runtime_call.id of the runtime call that the process descends from; 0 if none */
 	__u64 call;
 	/* start of the forker's leader, in nanoseconds since boot; 0 if the fork was not seen */
 	__u64 forker_start_ns;
@@ -272,25 +277,28 @@ struct lookout_member {
 };
 
 /*
- * A call of the OCI runtime by a shim: the context of lookout_call(), and the value of the map
- * `spawners`, whose key is the pid of a thread.
+ * A call of the OCI runtime by a shim: the context of lookout_mark_spawner(), and the value of the
+ * map `spawners`, with the id of a thread as its key.
  */
-struct lookout_call {
+struct lookout_runtime_call {
 	/*
 	 * never reused while programs know it: the shim's slot in the high half, a number of the
-	 * shim's own in the low half; 0 ends the spawning
+	 * shim's own in the low half; 0 removes the entry of the calling thread
 	 */
 	__u64 id;
 	/* lookout_target.id of the container; 0 if it has no target yet */
 	__u64 target;
 };
 
-/* Value of the map `owners`; the key is a slot. Identifies a process of the node. */
+/*
+ * Value of the map `owners`; the key is a slot. Identifies the process of the shim that owns the
+ * slot.
+ */
 struct lookout_owner {
 	__u32 pid;
 	/* inode number of the pid namespace in which `pid` is valid; 0 for the initial one */
 	__u32 pid_namespace;
-	/* field 22 of /proc/PID/stat */
+	/* start in clock ticks since boot: field 22 of /proc/PID/stat */
 	__u64 start_ticks;
 };
 
@@ -299,8 +307,8 @@ struct lookout_config {
 	/* bytes of argv to capture, LOOKOUT_ARGS_MAX at most */
 	__u32 args_max;
 	/*
-	 * bit n is set if a cgroup of depth n is watched; ancestors of that depth are looked up
-	 * then
+	 * bit n is set if a cgroup of depth n is watched: then the programs look up the ancestor of
+	 * that depth
 	 */
 	__u32 levels;
 };

@@ -11,9 +11,10 @@
 #include "port.h"
 
 /*
- * The target of a listener. It is remembered until the close if it is not the target of the socket:
- * the caller of listen(2) has been moved into another cgroup, or belongs to a tree, which has
- * neither a cgroup nor a namespace of its own.
+ * The target of a socket that begins (`listens`) or stops listening. The target of the caller of
+ * listen(2) is remembered until the close if the socket itself shows another target or none: the
+ * caller was moved into another cgroup, or belongs to a process tree, which has neither a cgroup
+ * nor a namespace of its own.
  */
 static __always_inline struct lookout_target *target_of_listener(struct lookout_target *of_socket,
 								 __u64 cookie, int listens)
@@ -21,7 +22,7 @@ static __always_inline struct lookout_target *target_of_listener(struct lookout_
 	struct lookout_target *target;
 
 	if (!listens) {
-		target = take_target(cookie);
+		target = take_remembered_target(cookie);
 		return target ? target : of_socket;
 	}
 	target = target_of_caller(of_socket);
@@ -31,8 +32,8 @@ static __always_inline struct lookout_target *target_of_listener(struct lookout_
 }
 
 /*
- * Counts a connection that was established or closed. Runs in the context that handles the packet,
- * which may be an interrupt on behalf of another process.
+ * Counts a TCP connection of a target that was established or closed. Runs in the context that
+ * handles the packet, which may be an interrupt on behalf of another process.
  */
 static __always_inline void count_connection(struct lookout_target *target, int is_established)
 {
@@ -44,7 +45,10 @@ static __always_inline void count_connection(struct lookout_target *target, int 
 		return;
 	__sync_fetch_and_add(&counts->open, is_established ? 1 : -1);
 	counts->changed_ns = bpf_ktime_get_ns();
-	/* Only the program that deletes the entry makes the record, so there is exactly one. */
+	/*
+	 * Only the program that deletes the entry of `awaited` makes the record, so there is
+	 * exactly one.
+	 */
 	if (!is_established || !bpf_map_lookup_elem(&awaited, &id) ||
 	    bpf_map_delete_elem(&awaited, &id))
 		return;

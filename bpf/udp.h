@@ -3,16 +3,16 @@
  * A UDP socket is bound, or released. UDP has no states that a tracepoint could report, so these
  * are cgroup programs.
  *
- * They are attached to the root of the unified hierarchy and run for each socket of the node. A
- * client that gets its port from the kernel while sending is never reported, because
- * inet_autobind() has no hook. A release does not show whether the bind was reported, so every
- * reported socket is remembered until its release.
+ * They are attached to the root of the unified hierarchy and run for each socket of the node. A UDP
+ * client without bind(2), which gets its port from the kernel at its first send, is never reported,
+ * because inet_autobind() has no hook. The release of a socket does not show whether its bind was
+ * reported, so every reported socket is remembered until its release.
  */
 #include "port.h"
 
 /*
- * The context of the programs: include/uapi/linux/bpf.h. The pointer is the struct sock itself, and
- * the verifier rewrites each access to a field.
+ * The context of these programs, as in include/uapi/linux/bpf.h. The pointer is the struct sock
+ * itself, and the verifier rewrites each access to a field.
  */
 struct bpf_sock {
 	__u32 bound_dev_if;
@@ -28,8 +28,8 @@ static __always_inline void report_bound(struct bpf_sock *context)
 	__u64 cookie;
 
 	/*
-	 * A tunnel's socket has no file, and no program runs at its release (inet_release(),
-	 * sk_kern_sock).
+	 * A socket of the kernel itself, such as that of a tunnel, has no file. It is not reported,
+	 * because no program runs at its release (inet_release(), sk_kern_sock).
 	 */
 	if (context->protocol != IPPROTO_UDP || !inode_of(socket))
 		return;
@@ -65,7 +65,7 @@ int lookout_on_release(struct bpf_sock *context)
 	if (context->protocol != IPPROTO_UDP)
 		return 1;
 	cookie = bpf_get_socket_cookie(context);
-	target = take_target(cookie);
+	target = take_remembered_target(cookie);
 	if (target)
 		emit_port(target, (void *)context, cookie, LOOKOUT_UNLISTEN, LOOKOUT_UDP);
 	return 1;

@@ -27,7 +27,7 @@ use crate::{
     runc::Options,
 };
 
-/// The largest file that is read, in bytes. A larger file is an error.
+/// The largest size in bytes of a file in a bundle that is read. A larger file is an error.
 const FILE_MAX: u64 = 16 << 20;
 
 /// A container's bundle: the directory that containerd made for it.
@@ -42,7 +42,7 @@ pub struct Bundle {
 pub struct BundleError {
     /// The failed operation as a verb, such as `read`.
     pub action: &'static str,
-    /// The path of the file.
+    /// The path of the file or directory in the bundle.
     pub path: PathBuf,
     /// The error of the system call, or of decoding the content.
     #[source]
@@ -97,7 +97,7 @@ impl Bundle {
     ///
     /// [`BundleError`] if the file cannot be read or is not valid JSON.
     pub fn spec(&self) -> Result<Spec, BundleError> {
-        self.json("config.json")
+        self.read_json("config.json")
     }
 
     /// Writes `options.json` and `runtime`.
@@ -117,7 +117,7 @@ impl Bundle {
     ///
     /// [`BundleError`] if `options.json` exists and cannot be read or decoded.
     pub fn options(&self) -> Result<Options, BundleError> {
-        match self.json("options.json") {
+        match self.read_json("options.json") {
             Err(error) if error.source.kind() == io::ErrorKind::NotFound => {
                 let name = self.read("runtime").unwrap_or_default();
                 Ok(Options {
@@ -169,7 +169,7 @@ impl Bundle {
     /// is invalid.
     #[must_use]
     pub fn exit(&self) -> Option<Exit> {
-        let file: ExitFile = self.json("exit.json").ok()?;
+        let file: ExitFile = self.read_json("exit.json").ok()?;
         let (seconds, nanoseconds) = file.exited_at.split_once('.')?;
         // The additions are checked because the numbers come from a file. `Duration::new` would
         // panic if the nanoseconds overflow the seconds.
@@ -198,12 +198,14 @@ impl Bundle {
         String::from_utf8(self.read("address").ok()?).ok()
     }
 
-    fn json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, BundleError> {
+    /// Reads and decodes a JSON file of the bundle.
+    fn read_json<T: serde::de::DeserializeOwned>(&self, name: &str) -> Result<T, BundleError> {
         let error = |source| BundleError { action: "read", path: self.path.join(name), source };
         serde_json::from_slice(&self.read(name).map_err(error)?)
             .map_err(|source| error(source.into()))
     }
 
+    /// Reads a file of the bundle, at most [`FILE_MAX`] bytes of it.
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
         let open = OpenOptions::new()
             .read(true)
@@ -226,7 +228,7 @@ impl Bundle {
         self.write(name, &bytes)
     }
 
-    /// Writes a file with mode 0600.
+    /// Writes a file of the bundle with mode 0600.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         let path = self.path.join(name);
         let mut open = OpenOptions::new();

@@ -9,6 +9,7 @@
 #[derive(Debug)]
 pub struct Writer<'a>(&'a mut Vec<u8>);
 
+// The wire types of protobuf.
 const VARINT: u32 = 0;
 const FIXED_64: u32 = 1;
 const LENGTH_DELIMITED: u32 = 2;
@@ -20,14 +21,14 @@ impl<'a> Writer<'a> {
         Self(bytes)
     }
 
-    /// Writes a number of any unsigned type. 0 is not written, because an absent field means 0.
+    /// Writes a field of any unsigned type. 0 is not written, because an absent field means 0.
     pub fn number(&mut self, field: u32, value: u64) {
         if value != 0 {
             self.optional_number(field, Some(value));
         }
     }
 
-    /// Writes an `int32`. 0 is not written.
+    /// Writes an `int32` field. 0 is not written.
     pub fn signed(&mut self, field: u32, value: i32) {
         self.number(field, sign_extended(value));
     }
@@ -98,8 +99,8 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A buffer for the one or two varints at the beginning of a field. Appending both at once saves a
-/// quarter of the cost of an event.
+/// A buffer for the one or two varints at the beginning of a field: its key, and its value or
+/// length. Appending both at once saves a quarter of the cost of an event.
 #[derive(Default)]
 struct Varints {
     bytes: [u8; 20],
@@ -130,7 +131,7 @@ impl Varints {
     }
 }
 
-/// The value of a field.
+/// The value of a field in an encoded message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Value<'a> {
     /// A number or a bool, encoded as a varint. A negative number is sign-extended to 64 bits.
@@ -180,7 +181,7 @@ fn take_varint(bytes: &mut &[u8]) -> Option<u64> {
     None
 }
 
-/// Protobuf encodes a negative `int32` as a number of 64 bits.
+/// The number of 64 bits as which protobuf encodes an `int32`, also a negative one.
 fn sign_extended(value: i32) -> u64 {
     i64::from(value).cast_unsigned()
 }

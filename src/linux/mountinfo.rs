@@ -37,8 +37,8 @@ impl Mount<'_> {
     }
 }
 
-/// The file that [`read`] reads. It is the file of the thread and not that of the process, because
-/// a thread can have a mount namespace of its own.
+/// The path of the mountinfo file that [`read`] reads: that of the calling thread and not that of
+/// the process, because a thread can have a mount namespace of its own.
 pub const FILE: &str = "/proc/thread-self/mountinfo";
 
 /// Reads the mountinfo file of the calling thread's mount namespace.
@@ -85,7 +85,7 @@ fn unescape(name: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((&first, after)) = rest.split_first() {
-        match escaped(after).filter(|_| first == b'\\') {
+        match octal_byte(after).filter(|_| first == b'\\') {
             Some(byte) => {
                 bytes.push(byte);
                 rest = &after[3..];
@@ -101,7 +101,7 @@ fn unescape(name: &[u8]) -> PathBuf {
 
 /// The byte that three octal digits stand for. `None` if they are not all digits (the standard
 /// parser would accept a sign), and for a value above 255.
-fn escaped(digits: &[u8]) -> Option<u8> {
+fn octal_byte(digits: &[u8]) -> Option<u8> {
     let digits = digits.get(..3)?;
     let value = |digit: &u8| (b'0'..=b'7').contains(digit).then(|| u16::from(digit - b'0'));
     let number = digits.iter().try_fold(0, |number, digit| Some(number * 8 + value(digit)?))?;

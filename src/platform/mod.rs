@@ -9,7 +9,7 @@
 //!  process          identity, image, ancestry, open files and reaping of processes
 //!  cgroup           the cgroups below a directory, by id
 //!  sockets          the kernel's list of sockets
-//!  RaisedPriority   a priority that a thread has for a part of the time
+//!  RaisedPriority   a higher scheduling priority for a thread, limited in time
 //!  Waker            makes another thread's poll(2) return
 //!  DirectoryWatch   reports changes in directories
 //!  lock             files with flock(2), which every Unix has

@@ -24,7 +24,8 @@ use crate::{
     sys::process::SpawnAttr,
 };
 
-/// Cancels a call: the runtime's whole process group is killed. Clones cancel the same call.
+/// Cancels a call of the runtime: kills the runtime's whole process group. Clones cancel the same
+/// call.
 #[derive(Debug, Clone, Default)]
 pub struct Cancel(Arc<Notify>);
 
@@ -49,8 +50,8 @@ pub(super) struct Call<'a> {
     /// Time after which the runtime is killed; `None` waits without a limit.
     pub(super) deadline: Option<Duration>,
     pub(super) cancel: Option<&'a Cancel>,
-    /// Reports the spawn to the observer; with `None` the call reports itself as one that makes no
-    /// process, if the container is observed.
+    /// Receives the beginning and the end of the spawn, for the observer. With `None` and an
+    /// observed container, the call is reported as one that makes no process of an exec.
     pub(super) observed: Option<&'a dyn RuntimeCall>,
 }
 
@@ -92,7 +93,7 @@ impl Runc {
             oom_score_adj: self.oom_score_adj,
             ..SpawnAttr::default()
         };
-        // Dropped when the call has ended, also if this future is dropped before.
+        // Held until the call has ended, because its drop reports that end to the observer.
         let own = match call.observed {
             Some(_) => None,
             None => self.observer.get().map(|container| container.runtime_call(None)),
@@ -111,14 +112,14 @@ impl Runc {
         drop(command);
         let _unfinished = KillOnDrop { runc: self, pid: child.pid };
         let end = tokio::select! {
-            exit = &mut child.exit => End::Exited(exit.ok()),
-            never = read(&mut capture) => match never {},
-            () = sleep(call.deadline) => End::TimedOut,
-            () = cancelled(call.cancel) => End::Cancelled,
+            exit = &mut child.exit => CallEnd::Exited(exit.ok()),
+            never = read_capture(&mut capture) => match never {},
+            () = sleep_for(call.deadline) => CallEnd::TimedOut,
+            () = cancelled(call.cancel) => CallEnd::Cancelled,
         };
         let exit = match end {
-            End::Exited(exit) => exit,
-            End::TimedOut | End::Cancelled => {
+            CallEnd::Exited(exit) => exit,
+            CallEnd::TimedOut | CallEnd::Cancelled => {
                 // The whole process group is killed, because the runtime's children (`runc init`,
                 // CRIU) would outlive the runtime otherwise.
                 let _ = self.reaper.kill_group(child.pid);
@@ -126,16 +127,17 @@ impl Runc {
             }
         };
         match end {
-            End::Exited(_) => self.outcome(call.verb, exit, log_start, capture),
-            End::TimedOut => Err(RuntimeError::TimedOut {
+            CallEnd::Exited(_) => self.result_of_call(call.verb, exit, log_start, capture),
+            CallEnd::TimedOut => Err(RuntimeError::TimedOut {
                 binary: self.binary.clone(),
                 verb: call.verb,
                 after: call.deadline.unwrap_or_default(),
             }),
-            End::Cancelled => Err(RuntimeError::Cancelled { verb: call.verb }),
+            CallEnd::Cancelled => Err(RuntimeError::Cancelled { verb: call.verb }),
         }
     }
 
+    /// The command of the runtime with its global flags, without a verb.
     fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
         // The variable names the service manager of containerd. runc would pass it on to the
@@ -153,10 +155,10 @@ impl Runc {
         command
     }
 
-    /// The result of a call, which depends on the runtime's exit status. The message of an error is
-    /// the last error in the runtime's log. If the log has no error, the message is the exit status
-    /// and the runtime's output.
-    fn outcome(
+    /// The result of a call after the runtime has exited: an error unless the exit status is 0. The
+    /// message of the error is the last error in the runtime's log. If the log has no error, the
+    /// message is the exit status and the runtime's output.
+    fn result_of_call(
         &self,
         verb: &'static str,
         exit: Option<Exit>,
@@ -195,7 +197,9 @@ impl Runc {
     }
 }
 
-enum End {
+/// Why the wait for a runtime has ended.
+enum CallEnd {
+    /// The runtime has exited; `None` if the reaper lost its exit.
     Exited(Option<Exit>),
     TimedOut,
     Cancelled,
@@ -224,20 +228,23 @@ fn go_error_text(error: &io::Error) -> String {
     }
 }
 
-async fn read(capture: &mut Option<Capture>) -> Infallible {
+/// Reads the runtime's output. Never returns, also without a capture.
+async fn read_capture(capture: &mut Option<Capture>) -> Infallible {
     match capture {
         Some(capture) => capture.read().await,
         None => std::future::pending().await,
     }
 }
 
-async fn sleep(deadline: Option<Duration>) {
+/// Returns after `deadline`; never without one.
+async fn sleep_for(deadline: Option<Duration>) {
     match deadline {
         Some(deadline) => tokio::time::sleep(deadline).await,
         None => std::future::pending().await,
     }
 }
 
+/// Returns when the call is cancelled; never if it cannot be cancelled.
 async fn cancelled(cancel: Option<&Cancel>) {
     match cancel {
         Some(cancel) => cancel.0.notified().await,

@@ -6,7 +6,7 @@ use std::{convert::Infallible, io, os::fd::OwnedFd};
 use tokio::net::unix::pipe::Receiver;
 
 /// The number of bytes that are kept from the end of the output, to be quoted in an error.
-const KEEP: usize = 4096;
+const KEPT_BYTES: usize = 4096;
 
 /// The read end of a pipe that is a runtime's stdout and stderr.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Capture {
     tail: Tail,
 }
 
-/// The last [`KEEP`] bytes of a stream.
+/// The last [`KEPT_BYTES`] bytes of a stream.
 #[derive(Debug, Default)]
 struct Tail {
     kept: Vec<u8>,
@@ -43,7 +43,8 @@ impl Capture {
         }
     }
 
-    /// The last [`KEEP`] bytes of the output, as text. Begins with `…` if older output was dropped.
+    /// The last [`KEPT_BYTES`] bytes of the output, as text. Begins with `…` if older output was
+    /// dropped.
     pub(super) fn text(mut self) -> String {
         self.read_now();
         let text = String::from_utf8_lossy(&self.tail.kept);
@@ -65,9 +66,10 @@ impl Capture {
 }
 
 impl Tail {
+    /// Appends bytes, and drops older bytes beyond [`KEPT_BYTES`] from the front.
     fn push(&mut self, bytes: &[u8]) {
         self.kept.extend_from_slice(bytes);
-        if let Some(over) = self.kept.len().checked_sub(KEEP).filter(|over| *over > 0) {
+        if let Some(over) = self.kept.len().checked_sub(KEPT_BYTES).filter(|over| *over > 0) {
             self.kept.drain(..over);
             self.cut = true;
         }

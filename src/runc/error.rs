@@ -24,7 +24,7 @@ pub enum RuntimeError {
     File {
         /// The failed operation as a verb, such as `write`.
         action: &'static str,
-        /// The path of the file.
+        /// The path of the file that could not be written or read.
         path: PathBuf,
         /// The error of the system call.
         #[source]

@@ -13,7 +13,7 @@ use serde::Deserialize;
 const LOG_MAX: u64 = 1 << 20;
 
 #[derive(Deserialize)]
-struct Line {
+struct LogLine {
     #[serde(default)]
     level: String,
     #[serde(default)]
@@ -35,7 +35,7 @@ pub(super) fn last_error(log: &Path, from: u64) -> io::Result<Option<String>> {
     file.seek(SeekFrom::Start(from))?;
     let mut last = None;
     for line in BufReader::new(file.take(LOG_MAX)).split(b'\n') {
-        let Ok(line) = serde_json::from_slice::<Line>(&line?) else { continue };
+        let Ok(line) = serde_json::from_slice::<LogLine>(&line?) else { continue };
         if line.level == "error" || line.level == "fatal" {
             last = Some(line.msg.trim().to_owned());
         }

@@ -79,7 +79,7 @@ pub enum OptionsError {
     /// The TOML file could not be read.
     #[error("failed to read runtime options from {}", path.display())]
     Read {
-        /// The path of the file.
+        /// The path of the TOML file, as the client gave it.
         path: PathBuf,
         /// The error of the system call.
         #[source]
@@ -94,7 +94,7 @@ pub enum OptionsError {
         /// The key as it is written in the TOML.
         key: String,
     },
-    /// The value has the wrong type.
+    /// The value of a key in the TOML has the wrong type.
     #[error("runtime option {key:?} must be {expected}, not {found}")]
     WrongType {
         /// The key as it is written in the TOML.
@@ -142,7 +142,7 @@ impl Options {
             text.parse().map_err(|error| OptionsError::Toml(Box::new(error)))?;
         let mut options = Self::default();
         for (key, value) in &table {
-            let value = Value { key, value };
+            let value = TomlValue { key, value };
             match key.to_ascii_lowercase().replace('_', "").as_str() {
                 "nopivotroot" => options.no_pivot_root = value.boolean()?,
                 "nonewkeyring" => options.no_new_keyring = value.boolean()?,
@@ -209,6 +209,7 @@ impl TomlConfig {
         Ok(config)
     }
 
+    /// The TOML text: that of the file if the message names one, otherwise that in the message.
     fn read(&self) -> Result<String, OptionsError> {
         if self.path.is_empty() {
             return Ok(String::from_utf8_lossy(&self.body).into_owned());
@@ -218,31 +219,32 @@ impl TomlConfig {
     }
 }
 
-struct Value<'a> {
+/// One key of the TOML with its value.
+struct TomlValue<'a> {
     key: &'a str,
     value: &'a toml::Value,
 }
 
-impl Value<'_> {
+impl TomlValue<'_> {
     fn boolean(&self) -> Result<bool, OptionsError> {
-        self.value.as_bool().ok_or_else(|| self.wrong("a boolean"))
+        self.value.as_bool().ok_or_else(|| self.wrong_type("a boolean"))
     }
 
     fn text(&self) -> Result<String, OptionsError> {
-        self.value.as_str().map(str::to_owned).ok_or_else(|| self.wrong("a string"))
+        self.value.as_str().map(str::to_owned).ok_or_else(|| self.wrong_type("a string"))
     }
 
     fn number(&self) -> Result<u32, OptionsError> {
         let number = self.value.as_integer().and_then(|number| u32::try_from(number).ok());
-        number.ok_or_else(|| self.wrong("a number from 0 to 4294967295"))
+        number.ok_or_else(|| self.wrong_type("a number from 0 to 4294967295"))
     }
 
     fn pairs(&self) -> Result<Vec<(String, String)>, OptionsError> {
-        let table = self.value.as_table().ok_or_else(|| self.wrong("a table"))?;
+        let table = self.value.as_table().ok_or_else(|| self.wrong_type("a table"))?;
         Ok(table.iter().map(|(key, value)| (key.clone(), as_text(value))).collect())
     }
 
-    fn wrong(&self, expected: &'static str) -> OptionsError {
+    fn wrong_type(&self, expected: &'static str) -> OptionsError {
         OptionsError::WrongType { key: self.key.to_owned(), expected, found: self.value.type_str() }
     }
 }

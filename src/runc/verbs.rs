@@ -23,7 +23,7 @@ use crate::{
 
 /// Directory of the runtime's state, unless an option names another one. containerd's own shims use
 /// the same.
-const DEFAULT_ROOT: &str = "/run/containerd/runc";
+const DEFAULT_STATE_ROOT: &str = "/run/containerd/runc";
 
 /// Time limit of a `kill`, so that a client gets an answer even if the runtime hangs.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -62,7 +62,7 @@ pub struct Exec<'a> {
 /// The arguments of the verb `checkpoint`, in addition to the [`CheckpointOptions`].
 #[derive(Debug)]
 pub struct Checkpoint<'a> {
-    /// The directory to write the image to.
+    /// The directory into which the checkpoint's image is written.
     pub image: &'a Path,
     /// CRIU's working directory, which receives its log.
     pub work: &'a Path,
@@ -71,12 +71,12 @@ pub struct Checkpoint<'a> {
 /// The arguments of the verb `restore`.
 #[derive(Debug)]
 pub struct Restore<'a> {
-    /// The directory of the image.
+    /// The directory of the checkpoint's image.
     pub image: &'a Path,
     /// CRIU's working directory, which receives its log.
     pub work: &'a Path,
-    /// The earlier image, if `image` contains only the changes since then; `None` for a complete
-    /// image.
+    /// The directory of the earlier image on which `image` is based, if `image` contains only the
+    /// changes since then; `None` for a complete image.
     pub parent: Option<&'a Path>,
     /// The arguments that `restore` shares with `create`.
     pub create: Create<'a>,
@@ -98,7 +98,7 @@ impl Runc {
         oom_score_adj: Option<i32>,
         reaper: Reaper,
     ) -> Result<Self, RuntimeError> {
-        let root = if options.root.is_empty() { DEFAULT_ROOT } else { &options.root };
+        let root = if options.root.is_empty() { DEFAULT_STATE_ROOT } else { &options.root };
         Ok(Self {
             binary: path::find(&options.binary_name)?,
             root: Path::new(root).join(namespace),
@@ -111,7 +111,7 @@ impl Runc {
         })
     }
 
-    /// Reports each further call to the observer of the container.
+    /// Reports each later call of the runtime to the observer of the container.
     pub fn report_calls(&self, to: Arc<dyn ObservedContainer>) {
         // A container has one observer for its whole life.
         let _ = self.observer.set(to);
@@ -143,7 +143,7 @@ impl Runc {
     ) -> Result<(), RuntimeError> {
         let mut call = Call { cancel: Some(cancel), ..Call::new("create") };
         call.push("--bundle", &self.bundle);
-        call.create(with);
+        call.push_create(with);
         call.arguments.push(id.into());
         self.call(call).await
     }
@@ -172,7 +172,7 @@ impl Runc {
     ) -> Result<(), RuntimeError> {
         let mut call = Call { cancel: Some(cancel), observed: with.observed, ..Call::new("exec") };
         call.push("--process", with.process);
-        call.console(with.console_socket, with.stdio);
+        call.push_console(with.console_socket, with.stdio);
         call.arguments.push("--detach".into());
         call.push("--pid-file", with.pid_file);
         call.arguments.push(id.into());
@@ -206,7 +206,7 @@ impl Runc {
         deadline: Option<Duration>,
     ) -> Result<(), RuntimeError> {
         let force: &[&str] = if force { &["--force"] } else { &[] };
-        match self.plain("delete", force, id, deadline).await {
+        match self.call_with_flags("delete", force, id, deadline).await {
             Err(error) if error.reason() == Reason::NoSuchContainer => Ok(()),
             other => other,
         }
@@ -218,7 +218,7 @@ impl Runc {
     ///
     /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn pause(&self, id: &str) -> Result<(), RuntimeError> {
-        self.plain("pause", &[], id, None).await
+        self.call_with_flags("pause", &[], id, None).await
     }
 
     /// `resume`: thaws every process of the container.
@@ -227,7 +227,7 @@ impl Runc {
     ///
     /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn resume(&self, id: &str) -> Result<(), RuntimeError> {
-        self.plain("resume", &[], id, None).await
+        self.call_with_flags("resume", &[], id, None).await
     }
 
     /// `update`: sets new resource limits for the container. `resources` is the OCI resources
@@ -239,7 +239,7 @@ impl Runc {
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError> {
         // The runtime reads a file and not a pipe, because the shim would have to write to a pipe
         // while the runtime runs.
-        let file = Scratch::write(self.bundle.join("resources.json"), resources)?;
+        let file = ScratchFile::write(self.bundle.join("resources.json"), resources)?;
         let mut call = Call::new("update");
         let stdin = fs::File::open(&file.0).map_err(|source| file.error("open", source))?;
         call.stdio = [Some(stdin.into()), None, None];
@@ -284,7 +284,7 @@ impl Runc {
             call.push("--parent-path", parent);
         }
         call.arguments.push("--detach".into());
-        call.create(from.create);
+        call.push_create(from.create);
         // The runtime must not become a subreaper, because the shim already is one.
         call.arguments.push("--no-subreaper".into());
         call.push("--bundle", &self.bundle);
@@ -292,7 +292,8 @@ impl Runc {
         self.call(call).await
     }
 
-    async fn plain(
+    /// Runs a verb with flags and the container's id as its only arguments.
+    async fn call_with_flags(
         &self,
         verb: &'static str,
         flags: &[&str],
@@ -307,13 +308,14 @@ impl Runc {
 }
 
 impl Call<'_> {
+    /// Adds a flag and its value.
     fn push(&mut self, flag: &str, value: impl AsRef<OsStr>) {
         self.arguments.extend([flag.into(), value.as_ref().to_owned()]);
     }
 
-    fn create(&mut self, with: Create<'_>) {
+    fn push_create(&mut self, with: Create<'_>) {
         self.push("--pid-file", with.pid_file);
-        self.console(with.console_socket, with.stdio);
+        self.push_console(with.console_socket, with.stdio);
         if with.no_pivot {
             self.arguments.push("--no-pivot".into());
         }
@@ -322,7 +324,8 @@ impl Call<'_> {
         }
     }
 
-    fn console(&mut self, socket: Option<&Path>, stdio: [Option<OwnedFd>; 3]) {
+    /// Adds the console socket; without one, the container gets `stdio` directly.
+    fn push_console(&mut self, socket: Option<&Path>, stdio: [Option<OwnedFd>; 3]) {
         match socket {
             Some(socket) => self.push("--console-socket", socket),
             None => {
@@ -334,9 +337,9 @@ impl Call<'_> {
 }
 
 /// A file that is written for one call and removed when the call ends.
-struct Scratch(PathBuf);
+struct ScratchFile(PathBuf);
 
-impl Scratch {
+impl ScratchFile {
     fn write(path: PathBuf, bytes: &[u8]) -> Result<Self, RuntimeError> {
         let scratch = Self(path);
         fs::write(&scratch.0, bytes).map_err(|source| scratch.error("write", source))?;
@@ -348,7 +351,7 @@ impl Scratch {
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }

@@ -122,7 +122,7 @@ impl Arguments {
             Some(verb) => return Err(ArgumentsError::Verb { verb: verb.to_owned() }),
             None => Verb::Serve,
         };
-        parsed.check()
+        parsed.with_valid_names()
     }
 
     /// The level up to which to log, according to the flags.
@@ -132,15 +132,16 @@ impl Arguments {
         // `tracing` takes an empty text for `error`.
         let given = Some(&self.log_level).filter(|level| !level.is_empty());
         let level = given.and_then(|level| level.parse().ok());
-        self.at_least(level.unwrap_or(LevelFilter::INFO))
+        self.level_with_debug(level.unwrap_or(LevelFilter::INFO))
     }
 
-    /// The level, or debug if `-debug` was given and logs more.
-    pub(super) fn at_least(&self, level: LevelFilter) -> LevelFilter {
+    /// `level`, or debug if the flag `-debug` was given and debug logs more.
+    pub(super) fn level_with_debug(&self, level: LevelFilter) -> LevelFilter {
         if self.debug { level.max(LevelFilter::DEBUG) } else { level }
     }
 
-    fn check(self) -> Result<Self, ArgumentsError> {
+    /// Checks the namespace and the id, for the verbs that need them.
+    fn with_valid_names(self) -> Result<Self, ArgumentsError> {
         if matches!(
             self.verb,
             Verb::Version | Verb::Info | Verb::LoadPrograms | Verb::ListenConnector

@@ -12,7 +12,8 @@
 
 use std::{fs::File, io, os::unix::fs::FileExt as _, path::Path};
 
-/// The largest size in bytes of a table or section of the file. A larger one is not read.
+/// The largest size in bytes of a table or section of the binary that is read. A binary with a
+/// larger one counts as version 1.
 const PART_MAX: u64 = 1 << 20;
 
 /// Length in bytes of the marks before and after the module information
@@ -40,13 +41,13 @@ fn module_information(file: &File) -> io::Result<Vec<u8>> {
         return Err(io::ErrorKind::InvalidData.into());
     }
     let rest = section.get(32..).unwrap_or_default();
-    let (_go_version, rest) = string(rest).ok_or(io::ErrorKind::InvalidData)?;
-    let (module, _) = string(rest).ok_or(io::ErrorKind::InvalidData)?;
+    let (_go_version, rest) = split_string(rest).ok_or(io::ErrorKind::InvalidData)?;
+    let (module, _) = split_string(rest).ok_or(io::ErrorKind::InvalidData)?;
     Ok(module.get(MARK_LENGTH..).unwrap_or_default().to_vec())
 }
 
 /// Splits off a string: a varint length and that many bytes. Returns the string and the rest.
-fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+fn split_string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut length = 0_usize;
     for (index, byte) in bytes.iter().enumerate().take(4) {
         length |= usize::from(byte & 0x7f) << (7 * index);
@@ -60,21 +61,21 @@ fn string(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// The content of a section of a 64-bit ELF file in this machine's byte order.
 fn section(file: &File, name: &[u8]) -> io::Result<Vec<u8>> {
-    let header = read(file, 0, 64)?;
+    let header = read_at(file, 0, 64)?;
     let is_elf64 = header.starts_with(b"\x7fELF\x02");
     if !is_elf64 {
         return Err(io::ErrorKind::InvalidData.into());
     }
     // elf(5): e_shoff, e_shentsize, e_shnum, e_shstrndx.
-    let table_at = number64(&header, 0x28)?;
+    let table_at = u64_at(&header, 0x28)?;
     let [entry_size, entries, names] =
         [0x3a, 0x3c, 0x3e].map(|at| u64::from(u16::from_ne_bytes([header[at], header[at + 1]])));
-    let table = read(file, table_at, entry_size * entries)?;
+    let table = read_at(file, table_at, entry_size * entries)?;
     let entry = |index: u64| {
         let start = usize::try_from(index * entry_size).ok()?;
         table.get(start..start + usize::try_from(entry_size).ok()?)
     };
-    let content = |entry: &[u8]| read(file, number64(entry, 0x18)?, number64(entry, 0x20)?);
+    let content = |entry: &[u8]| read_at(file, u64_at(entry, 0x18)?, u64_at(entry, 0x20)?);
     let names = content(entry(names).ok_or(io::ErrorKind::InvalidData)?)?;
     for index in 0..entries {
         let Some(entry) = entry(index).filter(|entry| entry.len() >= 64) else { break };
@@ -88,7 +89,8 @@ fn section(file: &File, name: &[u8]) -> io::Result<Vec<u8>> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-fn number64(bytes: &[u8], at: usize) -> io::Result<u64> {
+/// The number of 64 bits at the offset `at`.
+fn u64_at(bytes: &[u8], at: usize) -> io::Result<u64> {
     let number = bytes
         .get(at..at + 8)
         .and_then(|bytes| bytes.try_into().ok())
@@ -96,7 +98,8 @@ fn number64(bytes: &[u8], at: usize) -> io::Result<u64> {
     Ok(u64::from_ne_bytes(number))
 }
 
-fn read(file: &File, at: u64, length: u64) -> io::Result<Vec<u8>> {
+/// The `length` bytes at the offset `at` of a file.
+fn read_at(file: &File, at: u64, length: u64) -> io::Result<Vec<u8>> {
     if length > PART_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
     }

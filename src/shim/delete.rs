@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// Time limit of the runtime's `delete`. containerd allows five seconds for the whole verb.
-const DELETE: Duration = Duration::from_secs(4);
+const DELETE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The end that is reported for init if its exit is not recorded, because the shim died before
-/// init: killed by SIGKILL.
-const KILLED: Ended = Ended::Signal(9);
+/// How init has ended, as reported if no exit is recorded because the shim died before init: killed
+/// by SIGKILL.
+const UNRECORDED_END: Ended = Ended::Signal(9);
 
 /// Removes the remains of a container and prints the exit of its init.
 pub(super) fn run(arguments: &Arguments) -> Outcome {
@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let exit = bundle.exit();
     let pid = exit.map(|exit| exit.pid).or_else(|| bundle.init_pid());
     let (ended, time) =
-        exit.map_or((KILLED, SystemTime::now()), |exit| (exit.ended, exit.timestamp));
+        exit.map_or((UNRECORDED_END, SystemTime::now()), |exit| (exit.ended, exit.timestamp));
     let response = DeleteResponse {
         pid: pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default(),
         exit_status: ended.status(),
@@ -89,7 +89,7 @@ fn delete_state(arguments: &Arguments, path: &Path, bundle: &Bundle) -> Outcome 
             }
         };
         tokio::select! {
-            deleted = runc.delete(&arguments.id, true, Some(DELETE)) => Ok(deleted?),
+            deleted = runc.delete(&arguments.id, true, Some(DELETE_TIMEOUT)) => Ok(deleted?),
             () = reap => Ok(()),
         }
     })

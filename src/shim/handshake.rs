@@ -44,7 +44,7 @@ pub(super) struct Request {
     pub(super) log_level: LevelFilter,
 }
 
-/// The form of the answer that containerd expects.
+/// The generation of containerd's protocol, which decides the form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Generation {
     /// The address as plain text.
@@ -107,13 +107,14 @@ impl Request {
             address: or(&params.containerd_grpc_address, arguments.address.clone()),
             ttrpc_address: or(&params.containerd_ttrpc_address, ttrpc_address),
             options,
-            log_level: arguments.at_least(log_level(params.log_level.value())),
+            log_level: arguments.level_with_debug(log_level(params.log_level.value())),
         })
     }
 }
 
-/// The level that a `LogLevel` of `BootstrapParams` stands for. The enum is open: a record is
-/// logged if its own value, such as 0 for info, is not below the given one.
+/// The level that a `LogLevel` of `BootstrapParams` stands for. The enum may have values between
+/// the named ones: a log record is written if the value of its own level, such as 0 for info, is
+/// not below the given one.
 fn log_level(value: i32) -> LevelFilter {
     match value {
         ..=-8 => LevelFilter::TRACE,
@@ -121,7 +122,7 @@ fn log_level(value: i32) -> LevelFilter {
         -3..=0 => LevelFilter::INFO,
         1..=4 => LevelFilter::WARN,
         5..=8 => LevelFilter::ERROR,
-        // Fatal and panic, which this shim has no records of.
+        // Fatal and panic: this shim logs nothing at these levels.
         _ => LevelFilter::OFF,
     }
 }
@@ -131,8 +132,8 @@ impl Generation {
     pub(super) fn answer(self, address: &str) -> Vec<u8> {
         match self {
             Self::Plain => address.as_bytes().to_vec(),
-            // Neither this encoding nor the next can fail: `JsonAnswer` consists of strings and a
-            // number, and `BootstrapResult` has no required fields.
+            // Encoding cannot fail, in this arm and in the next: `JsonAnswer` consists of strings
+            // and a number, and `BootstrapResult` has no required fields.
             Self::Json(version) => {
                 serde_json::to_vec(&JsonAnswer { version, address, protocol: "ttrpc" })
                     .unwrap_or_default()

@@ -7,8 +7,8 @@
 //!  containerd ── -info ──► [info]    prints the runtime's version and features
 //! ```
 //!
-//! `start`, `delete` and `-info` are short-lived and use no threads; only the serving process has
-//! an async runtime. Only this module depends on both containerd's protocol for shims and the
+//! `start`, `delete` and `-info` are short-lived and create no threads; only the serving process
+//! has an async runtime. Only this module depends on both containerd's protocol for shims and the
 //! services that a shim serves.
 
 mod args;

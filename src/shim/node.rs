@@ -1,5 +1,5 @@
 //! Helpers: processes of this binary, each of which has one job for the whole node. A helper that
-//! is run with `run` writes `ready`, or the reason why it failed, to stdout.
+//! is requested with `run` writes `ready` to stdout, or the reason why it failed.
 //!
 //! ```text
 //!  observer's thread ── run(verb) ──► main thread: spawn ──► this binary with the verb
@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use super::Outcome;
 use crate::{observe::shim::Helpers, reaper::Reaper, sys::process::SpawnAttr};
 
-/// The longest time that a helper may take. Loading the eBPF programs takes 30 ms on an idle
-/// machine, and 300 ms on an emulated one.
+/// The longest time that a helper may take until it reports success. Loading the eBPF programs
+/// takes 30 ms on an idle machine, and 300 ms on an emulated one.
 const READY_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a helper writes to stdout when it has succeeded.
@@ -46,33 +46,34 @@ pub(super) fn report(result: Outcome) -> Outcome {
 
 /// Spawns the helpers that the observer's thread requests. Runs on the main thread.
 #[derive(Debug)]
-pub(super) struct Spawner {
+pub(super) struct HelperSpawner {
     reaper: Reaper,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<HelperRequest>,
 }
 
-/// Requests helpers of a [`Spawner`]. Used on the observer's thread.
+/// HelperSends requests for helpers to the [`HelperSpawner`]. Used on the observer's thread.
 #[derive(Debug)]
-pub(super) struct Requests(mpsc::Sender<Request>);
+pub(super) struct HelperRequests(mpsc::Sender<HelperRequest>);
 
+/// A request to spawn a helper. The reply is the read end of the helper's stdout.
 #[derive(Debug)]
-struct Request {
+struct HelperRequest {
     verb: &'static str,
     reply: blocking::SyncSender<io::Result<OwnedFd>>,
 }
 
-/// Creates the two ends of the channel for requests.
-pub(super) fn helpers(reaper: Reaper) -> (Requests, Spawner) {
-    // A single thread makes the requests and waits for each reply, so the channel needs only one
-    // place. A second request at the same time would be refused.
+/// Creates the two ends of the channel for requests to spawn a helper.
+pub(super) fn helper_channel(reaper: Reaper) -> (HelperRequests, HelperSpawner) {
+    // A single thread sends the requests and waits for each reply, so a capacity of one is enough.
+    // A second request at the same time would be refused.
     let (send, requests) = mpsc::channel(1);
-    (Requests(send), Spawner { reaper, requests })
+    (HelperRequests(send), HelperSpawner { reaper, requests })
 }
 
-impl Spawner {
-    /// Serves requests one by one. Never returns.
+impl HelperSpawner {
+    /// Spawns a helper for each request, one after the other. Never returns.
     pub(super) async fn run(mut self) {
-        while let Some(Request { verb, reply }) = self.requests.recv().await {
+        while let Some(HelperRequest { verb, reply }) = self.requests.recv().await {
             // The requester may have given up waiting.
             let _ = reply.send(self.spawn(verb));
         }
@@ -95,17 +96,17 @@ impl Spawner {
     }
 }
 
-impl Requests {
-    /// Requests that the main thread spawns the helper. Returns the read end of the helper's
+impl HelperRequests {
+    /// HelperRequests that the main thread spawns the helper. Returns the read end of the helper's
     /// stdout.
     fn spawn(&self, verb: &'static str) -> io::Result<OwnedFd> {
         let (reply, answer) = blocking::sync_channel(1);
-        self.0.try_send(Request { verb, reply }).map_err(io::Error::other)?;
+        self.0.try_send(HelperRequest { verb, reply }).map_err(io::Error::other)?;
         answer.recv_timeout(READY_WITHIN).map_err(io::Error::other)?
     }
 }
 
-impl Helpers for Requests {
+impl Helpers for HelperRequests {
     fn start(&self, verb: &'static str) -> io::Result<()> {
         self.spawn(verb).map(drop)
     }

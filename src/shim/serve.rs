@@ -22,45 +22,45 @@ use crate::{
 pub(super) const READY: &str = "ready";
 
 /// The number of the inherited descriptor of the listening socket.
-const LISTENER: i32 = 3;
+const LISTENER_FD: i32 = 3;
 /// The number of the inherited descriptor of the readiness pipe, which `start` reads.
-const READINESS: i32 = 4;
+const READINESS_FD: i32 = 4;
 
-/// A shim that has had neither a connection nor a container exits after this time.
-const UNUSED: Duration = Duration::from_secs(60);
+/// Time after its start at which a shim exits if it has had neither a connection nor a container.
+const UNUSED_EXIT_AFTER: Duration = Duration::from_secs(60);
 
 /// Time that subscribers of the observer have after Shutdown to read the last events.
-const LAST_RECORDS: Duration = Duration::from_secs(1);
+const SUBSCRIBERS_GRACE: Duration = Duration::from_secs(1);
 
 /// Time after Shutdown in which task events are still sent to containerd.
-const LAST_EVENTS: Duration = Duration::from_secs(60);
+const TASK_EVENTS_GRACE: Duration = Duration::from_secs(60);
 
 /// The number of times that the shim yields to the async executor after Shutdown, so that the
 /// answer is written before the process exits. At each yield, every async task that is ready runs
 /// once. The handler needs one, the connection's writer needs one, and the others are a reserve.
-const LAST_TURNS: usize = 16;
+const LAST_YIELDS: usize = 16;
 
-/// The largest number of threads in the pool for blocking work: mounts, cgroups, log files.
-const POOL: usize = 4;
+/// The most threads in the pool for blocking work: mounts, cgroups, log files.
+const POOL_THREADS: usize = 4;
 
 /// Time after which an idle thread of the pool ends.
 const POOL_KEEP_ALIVE: Duration = Duration::from_millis(500);
 
 /// Stack size of a thread of the pool in bytes, enough for path walks and formatting.
-const POOL_STACK: usize = 256 << 10;
+const POOL_STACK_BYTES: usize = 256 << 10;
 
 /// Runs the serving process until Shutdown, a signal, or 60 s without a connection and a container.
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     // This must happen before another thread exists, because glibc makes an arena for each thread.
     sys::process::use_one_malloc_arena();
-    let listener = sys::fd::inherited(LISTENER)?;
-    let readiness = fs::File::from(sys::fd::inherited(READINESS)?);
+    let listener = sys::fd::inherited(LISTENER_FD)?;
+    let readiness = fs::File::from(sys::fd::inherited(READINESS_FD)?);
     log::to_fifo(arguments.log_level());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(POOL)
+        .max_blocking_threads(POOL_THREADS)
         .thread_keep_alive(POOL_KEEP_ALIVE)
-        .thread_stack_size(POOL_STACK)
+        .thread_stack_size(POOL_STACK_BYTES)
         .build()?;
     let served = runtime.block_on(serve(arguments, listener, readiness));
     // Does not wait for the pool: a thread that waits for a client's fifo would keep the process
@@ -80,7 +80,7 @@ async fn serve(arguments: &Arguments, listener: OwnedFd, mut readiness: fs::File
     readiness.write_all(READY.as_bytes())?;
     drop(readiness);
     tracing::info!(pid = std::process::id(), version = env!("CARGO_PKG_VERSION"), "shim serving");
-    shim.live().await;
+    shim.run().await;
     Ok(())
 }
 
@@ -89,7 +89,7 @@ struct Shim {
     server: Server,
     supervisor: Supervisor,
     observer: Observer,
-    spawner: node::Spawner,
+    spawner: node::HelperSpawner,
     reaper: Reaper,
     publisher: Publisher,
     sender: Sender,
@@ -99,6 +99,7 @@ struct Shim {
     socket_identity: Option<(u64, u64)>,
 }
 
+/// The signals that the serving process handles: `SIGCHLD`, `SIGTERM`, `SIGINT` and `SIGUSR1`.
 struct Signals {
     child: Signal,
     terminate: Signal,
@@ -108,13 +109,14 @@ struct Signals {
 
 /// The reason why a shim exits.
 #[derive(Debug, Clone, Copy)]
-enum Leave {
+enum ExitReason {
     Shutdown,
     Signal,
     Unused,
 }
 
 impl Shim {
+    /// Sets up the process and all parts of the shim, and begins to serve.
     async fn new(
         arguments: &Arguments,
         listener: OwnedFd,
@@ -136,7 +138,7 @@ impl Shim {
             env::var("TTRPC_ADDRESS").unwrap_or_else(|_| format!("{}.ttrpc", arguments.address));
         let journal = PathBuf::from("events.journal");
         let (publisher, sender) = Publisher::new(&arguments.namespace, &ttrpc_address, &journal);
-        let (requests, spawner) = node::helpers(reaper.clone());
+        let (requests, spawner) = node::helper_channel(reaper.clone());
         let config = Config::load().map_err(|error| {
             let why = chain(&error);
             tracing::error!(
@@ -146,12 +148,12 @@ impl Shim {
             why
         });
         let address = env::var("LOOKOUT_SHIM_SOCKET").unwrap_or_default();
-        let seat = ShimIdentity {
+        let identity = ShimIdentity {
             namespace: arguments.namespace.clone(),
             shim_id: arguments.id.clone(),
             address,
         };
-        let observer = Observer::new(config, seat, Arc::new(requests));
+        let observer = Observer::new(config, identity, Arc::new(requests));
         let supervisor = Supervisor::new(Shared {
             namespace: arguments.namespace.clone(),
             reaper: reaper.clone(),
@@ -182,7 +184,9 @@ impl Shim {
         })
     }
 
-    async fn live(self) {
+    /// Serves until the shim is to exit, and then lets subscribers and containerd read the last
+    /// events.
+    async fn run(self) {
         let Self {
             mut server,
             supervisor,
@@ -195,13 +199,13 @@ impl Shim {
             ..
         } = self;
         let Self { mut signals, socket, socket_identity, .. } = self;
-        let lives = async {
+        let run_until_exit = async {
             let why = loop {
                 tokio::select! {
-                    () = supervisor.shutdown_accepted() => break Leave::Shutdown,
-                    () = unused(&supervisor, &connected) => break Leave::Unused,
-                    _ = signals.terminate.recv() => break Leave::Signal,
-                    _ = signals.interrupt.recv() => break Leave::Signal,
+                    () = supervisor.shutdown_accepted() => break ExitReason::Shutdown,
+                    () = unused(&supervisor, &connected) => break ExitReason::Unused,
+                    _ = signals.terminate.recv() => break ExitReason::Signal,
+                    _ = signals.interrupt.recv() => break ExitReason::Signal,
                     _ = signals.user.recv() => report(&supervisor, &reaper, &publisher),
                 }
             };
@@ -212,24 +216,24 @@ impl Shim {
             }
             tracing::info!(?why, "shim exiting");
             server.stop_listen().await;
-            observer.stop(LAST_RECORDS).await;
-            for _ in 0..LAST_TURNS {
+            observer.stop(SUBSCRIBERS_GRACE).await;
+            for _ in 0..LAST_YIELDS {
                 tokio::task::yield_now().await;
             }
-            if let Err(left) = publisher.drain(LAST_EVENTS).await {
+            if let Err(left) = publisher.drain(TASK_EVENTS_GRACE).await {
                 tracing::error!(
                     bytes = left.0,
                     "lost task events: the shim exits before containerd has acknowledged them"
                 );
             }
         };
-        // Only `lives` completes. The other futures run concurrently, so that reaping and sending
-        // continue until the last event is acknowledged.
+        // Only `run_until_exit` completes. The other futures run concurrently, so that reaping and
+        // sending continue until the last event is acknowledged.
         tokio::select! {
-            () = lives => {}
+            () = run_until_exit => {}
             () = sender.run() => {}
             () = spawner.run() => {}
-            () = observer.carry(&publisher) => {}
+            () = observer.send_to_bus(&publisher) => {}
             () = reap(&reaper, &mut signals.child) => {}
         }
     }
@@ -245,15 +249,16 @@ async fn reap(reaper: &Reaper, child: &mut Signal) {
     }
 }
 
-/// Resolves after [`UNUSED`] if there was neither a connection nor a container. Otherwise never.
+/// Resolves after [`UNUSED_EXIT_AFTER`] if there was neither a connection nor a container.
+/// Otherwise never.
 async fn unused(supervisor: &Supervisor, connected: &FirstConnection) {
-    tokio::time::sleep(UNUSED).await;
+    tokio::time::sleep(UNUSED_EXIT_AFTER).await;
     if connected.happened() || supervisor.had_containers() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Logs one line about the state of the shim. `SIGUSR1` requests it.
+/// Logs one line about the state of the shim. Called after `SIGUSR1`.
 fn report(supervisor: &Supervisor, reaper: &Reaper, publisher: &Publisher) {
     let (containers, children, unacknowledged_bytes) =
         (supervisor.container_count(), reaper.living(), publisher.unpublished().bytes);
@@ -264,10 +269,10 @@ fn report(supervisor: &Supervisor, reaper: &Reaper, publisher: &Publisher) {
 /// before containerd. Returns the score for containers (that of containerd), or `None` if the
 /// shim's score was not raised.
 fn raise_oom_score() -> Option<i32> {
-    const MAX: i32 = 1000;
+    const OOM_SCORE_MAX: i32 = 1000;
     let path = "/proc/self/oom_score_adj";
     let inherited: i32 = fs::read_to_string(path).ok()?.trim().parse().ok()?;
-    let raised = (inherited + 1).min(MAX);
+    let raised = (inherited + 1).min(OOM_SCORE_MAX);
     if raised == inherited {
         return None;
     }

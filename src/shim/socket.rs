@@ -41,7 +41,7 @@ pub(super) enum SocketError {
         /// The path of the socket.
         path: PathBuf,
     },
-    /// A step failed with an error of the system.
+    /// A step of binding the socket failed with an error of the system.
     #[error("failed to {action} {}", path.display())]
     System {
         /// The failed operation as a verb, such as `bind`.

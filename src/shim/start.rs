@@ -70,7 +70,7 @@ fn start_server(
         })?;
     }
     let (ready, readiness) = nix::unistd::pipe2(OFlag::O_CLOEXEC)?;
-    // The order is that of `serve::LISTENER` and `serve::READINESS`: descriptors 3 and 4.
+    // The order is that of `serve::LISTENER_FD` and `serve::READINESS_FD`: descriptors 3 and 4.
     let mut server = spawn(arguments, request, socket, vec![listener, readiness])?;
     // The serving process joins the cgroup before `start` answers, so that it serves no request
     // outside the cgroup.

@@ -1,5 +1,5 @@
-//! Running a BPF program of the type `BPF_PROG_TYPE_SYSCALL` (bpf(2)), for which libbpf-rs needs the
-//! object that the program was loaded from.
+//! Runs a pinned eBPF program of the type `BPF_PROG_TYPE_SYSCALL` (bpf(2)). libbpf-rs can do this
+//! only with the object file that the program was loaded from.
 
 use std::{
     io,

@@ -1,4 +1,4 @@
-//! Functions that take over an inherited descriptor, accept a connection, and count readable bytes.
+//! Descriptors: takes over an inherited one, accepts a connection, counts readable bytes.
 
 use std::{
     io,

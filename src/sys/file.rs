@@ -1,4 +1,5 @@
-//! Facts about files that the standard library asks their file system for.
+//! The attributes of files, read without asking a file system's server (as the standard library
+//! does), which may hang.
 
 use std::{ffi::CString, io, mem, os::unix::ffi::OsStrExt as _, path::Path};
 
@@ -11,9 +12,9 @@ pub struct Attributes {
     pub device_major: u32,
     /// The device that the file is on, as `stat.st_dev` encodes it.
     pub device: u64,
-    /// The inode number.
+    /// The inode number of the file.
     pub inode: u64,
-    /// The number of links; 0 if the file has been removed, or never had a name.
+    /// The number of hard links; 0 if the file has been removed, or never had a name.
     pub links: u32,
 }
 

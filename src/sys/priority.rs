@@ -4,19 +4,19 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-/// How much CPU time a thread may use at raised priority within [`WINDOW`]: one tenth, so that it
-/// is at most a fifth of any second.
-const BUDGET: Duration = Duration::from_millis(100);
+/// How much CPU time a thread may use at raised priority within [`BUDGET_WINDOW`]: one tenth, so
+/// that it is at most a fifth of any second.
+const RAISED_BUDGET: Duration = Duration::from_millis(100);
 
-/// The time for which [`BUDGET`] is given.
-const WINDOW: Duration = Duration::from_secs(1);
+/// The length of a window, in which a thread may use [`RAISED_BUDGET`] once.
+const BUDGET_WINDOW: Duration = Duration::from_secs(1);
 
-/// The raised priority of the thread that made this.
+/// The raised scheduling priority of the thread that created this value.
 ///
 /// A thread that works briefly and often, and loses data if it does not work in time, needs
-/// precedence over all others. If others decide how much work there is, the precedence needs a
-/// limit, or they take the processor from everything else: so the thread has a normal priority for
-/// the rest of a second in which it has used its budget.
+/// precedence over all other threads. But containers decide how much work the thread has, and could
+/// take the processor from everything else through it. So once the thread has used its budget, it
+/// has the normal priority until the window ends.
 #[derive(Debug)]
 pub struct RaisedPriority {
     is_raised: bool,
@@ -33,13 +33,14 @@ impl RaisedPriority {
         Self { is_raised: true, window_began: Instant::now(), used_before: thread_time() }
     }
 
-    /// Gives the thread the priority that its use of the CPU allows. Called often.
+    /// Gives the thread the raised priority if it has budget left in this window, and the normal
+    /// one otherwise. To be called often.
     pub fn adjust(&mut self) {
         let used = thread_time();
-        if self.window_began.elapsed() >= WINDOW {
+        if self.window_began.elapsed() >= BUDGET_WINDOW {
             (self.window_began, self.used_before) = (Instant::now(), used);
         }
-        let may_be_raised = used.saturating_sub(self.used_before) < BUDGET;
+        let may_be_raised = used.saturating_sub(self.used_before) < RAISED_BUDGET;
         match (self.is_raised, may_be_raised) {
             (true, false) => self.lower(),
             (false, true) => {

@@ -151,7 +151,8 @@ impl TaskError {
         ttrpc::Error::RpcStatus(ttrpc::get_status(code, format!("{self}{suffix}")))
     }
 
-    /// The error for a pid file that names a process which is not a child of this shim.
+    /// The error for a pid file of the runtime that names a process which is not a child of this
+    /// shim.
     pub(super) fn not_ours(what: &'static str, error: NotAChild) -> Self {
         Self::Pid { what, why: error.to_string() }
     }

@@ -13,7 +13,9 @@ use containerd_shim_protos::{
 
 use super::{
     TaskError,
-    container::{CreateRequest, Deleted, ExecRequest, Pid, ProcessEnd, Snapshot, Status},
+    container::{
+        CreateRequest, Deleted, ExecRequest, ListedProcess, ProcessEnd, StateAnswer, Status,
+    },
     io::Stdio,
     rootfs::Mount,
 };
@@ -89,7 +91,7 @@ fn mount(mount: api::Mount) -> Mount {
 }
 
 /// The answer to State. Fields without a value are the zero values that the Go shim sends.
-pub(super) fn state(id: String, exec_id: String, snapshot: Snapshot) -> api::StateResponse {
+pub(super) fn state(id: String, exec_id: String, snapshot: StateAnswer) -> api::StateResponse {
     let status = match snapshot.status {
         Status::Created => api::Status::CREATED,
         Status::Running => api::Status::RUNNING,
@@ -131,7 +133,7 @@ pub(super) fn waited(end: ProcessEnd) -> api::WaitResponse {
 }
 
 /// One entry of the answer to Pids; only an exec has details.
-pub(super) fn process(process: Pid) -> api::ProcessInfo {
+pub(super) fn process(process: ListedProcess) -> api::ProcessInfo {
     let info = process.exec_id.map(|exec_id| {
         // `ctr task ps` can print only this type.
         let details = ProcessDetails { exec_id, ..Default::default() };

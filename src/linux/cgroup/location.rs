@@ -1,4 +1,4 @@
-//! Where the cgroup of a process is.
+//! Finds the cgroup of a process: its id, its directory and its path.
 
 use std::{io, path::PathBuf};
 

@@ -13,9 +13,9 @@ use std::{
 
 use super::super::{mountinfo, read::read};
 
-/// The most bytes that are read. The file has a line for each hierarchy, a dozen at most, each with
-/// a path of at most a page.
-const LIMIT: usize = 64 << 10;
+/// The most bytes of `/proc/PID/cgroup` that are read. The file has a line for each hierarchy, a
+/// dozen at most, each with a path of at most a page.
+const CGROUP_FILE_LIMIT: usize = 64 << 10;
 
 /// The cgroups of one process, one in each hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,16 +28,16 @@ impl Memberships {
     ///
     /// The error of reading the file: `ENOENT` or `ESRCH` if the process is gone.
     pub fn of(pid: i32) -> io::Result<Self> {
-        read(&format!("/proc/{pid}/cgroup"), LIMIT).map(Self)
+        read(&format!("/proc/{pid}/cgroup"), CGROUP_FILE_LIMIT).map(Self)
     }
 
-    /// Parses the text of the file.
+    /// Parses the text of a `/proc/PID/cgroup`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Self {
         Self(text.to_vec())
     }
 
-    /// Each hierarchy that is mounted, with the process's cgroup in it.
+    /// Each hierarchy that the file lists, with the process's cgroup in that hierarchy.
     pub fn iter(&self) -> impl Iterator<Item = (Hierarchy<'_>, &Path)> {
         self.0.split(|byte| *byte == b'\n').filter_map(|line| {
             let mut fields = line.splitn(3, |byte| *byte == b':');
@@ -50,11 +50,14 @@ impl Memberships {
         })
     }
 
-    /// The path in the hierarchy that has `controller` (`memory`, `name=systemd`), or in the
-    /// unified hierarchy if `controller` is empty.
+    /// The process's cgroup in the hierarchy that has `controller` (`memory`, `name=systemd`), or
+    /// in the unified hierarchy if `controller` is empty, as a path under the hierarchy's root.
+    /// `None` if there is no such hierarchy.
     #[must_use]
     pub fn path(&self, controller: &str) -> Option<&Path> {
-        self.iter().find(|(hierarchy, _)| hierarchy.has(controller)).map(|(_, path)| path)
+        self.iter()
+            .find(|(hierarchy, _)| hierarchy.has_controller(controller))
+            .map(|(_, path)| path)
     }
 }
 
@@ -74,7 +77,7 @@ impl Hierarchy<'_> {
     /// Whether the hierarchy has this controller of version 1. For an empty `controller`: whether
     /// it is the unified hierarchy.
     #[must_use]
-    pub fn has(&self, controller: &str) -> bool {
+    pub fn has_controller(&self, controller: &str) -> bool {
         match self {
             Self::Unified => controller.is_empty(),
             Self::Version1 { controllers } => controllers.split(',').any(|has| has == controller),
@@ -115,14 +118,15 @@ impl CgroupPath {
         Self::find(&directory, &mountinfo::read()?).ok_or_else(|| io::ErrorKind::Unsupported.into())
     }
 
-    /// As [`of`](Self::of), with the text of a mountinfo file.
+    /// As [`of`](Self::of), with the text of a mountinfo file. `None` if `directory` is not in a
+    /// cgroup file system.
     pub(crate) fn find(directory: &Path, mountinfo: &[u8]) -> Option<Self> {
         let mount = mountinfo::shown_at(mountinfo, directory)?;
         let controller = match mount.kind {
             b"cgroup2" => "",
             b"cgroup" => {
                 let mut options = mount.options.split(|byte| *byte == b',');
-                str::from_utf8(options.find(|option| !is_flag(option))?).ok()?
+                str::from_utf8(options.find(|option| !is_mount_flag(option))?).ok()?
             }
             _ => return None,
         };
@@ -158,9 +162,9 @@ impl CgroupPath {
     }
 }
 
-/// Whether an option of the superblock is not a controller
+/// Whether an option of a version 1 hierarchy's superblock is a flag and not a controller
 /// (`cgroup1_show_options`, kernel/cgroup/cgroup-v1.c).
-fn is_flag(option: &[u8]) -> bool {
+fn is_mount_flag(option: &[u8]) -> bool {
     const FLAGS: [&[u8]; 7] = [
         b"rw",
         b"ro",

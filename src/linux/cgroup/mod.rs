@@ -21,15 +21,16 @@ use super::mountinfo::{self, Mount};
 /// there must be a bound. A scan does not find the processes of further cgroups.
 const NESTED_LIMIT: usize = 4096;
 
-/// How many members a scan can have: the default of `kernel.pid_max`.
+/// The most processes that one scan returns: the default of `kernel.pid_max`. Further processes are
+/// left out.
 pub(crate) const MEMBERS_LIMIT: usize = 32_768;
 
-/// How many levels of nested cgroups are searched for an id or a name. No cgroup manager nests
-/// deeper.
-const NAMED_DEPTH: usize = 8;
+/// How many levels of nested cgroups are searched for the ids or the name of cgroups. No cgroup
+/// manager nests deeper.
+const SEARCH_DEPTH_LIMIT: usize = 8;
 
-/// How many nested cgroups are searched for an id or a name.
-const NAMED_LIMIT: usize = 1024;
+/// How many nested cgroups are searched for the ids or the name of cgroups.
+const SEARCH_LIMIT: usize = 1024;
 
 /// The id of a cgroup: the inode number of its directory, which the eBPF programs see too
 /// (`kernfs_node.id`, include/linux/kernfs.h).
@@ -52,7 +53,8 @@ pub fn members(cgroup: &Path) -> io::Result<Vec<i32>> {
     Ok(members_by_cgroup(cgroup)?.into_iter().map(|(pid, _)| pid).collect())
 }
 
-/// As [`members`], each with the id of the process's cgroup if that is nested in `cgroup`.
+/// As [`members`], each pid with the id of the process's cgroup if that is nested in `cgroup`;
+/// `None` if the process is in `cgroup` itself.
 ///
 /// # Errors
 ///
@@ -76,22 +78,22 @@ pub fn members_by_cgroup(cgroup: &Path) -> io::Result<Vec<(i32, Option<u64>)>> {
     Ok(found)
 }
 
-/// The ids of the cgroup at `directory` and of those below it, as far as `NAMED_DEPTH` and
-/// `NAMED_LIMIT` allow.
+/// The ids of the cgroup at `directory` and of those below it, as far as `SEARCH_DEPTH_LIMIT` and
+/// `SEARCH_LIMIT` allow.
 #[must_use]
 pub fn ids_below(directory: &Path) -> HashSet<u64> {
     let mut ids: HashSet<u64> = id(directory).into_iter().collect();
     let mut level = vec![directory.to_owned()];
-    for _ in 0..NAMED_DEPTH {
+    for _ in 0..SEARCH_DEPTH_LIMIT {
         let below = level.iter().flat_map(|directory| directories(directory).unwrap_or_default());
-        level = below.take(NAMED_LIMIT - ids.len().min(NAMED_LIMIT)).collect();
+        level = below.take(SEARCH_LIMIT - ids.len().min(SEARCH_LIMIT)).collect();
         ids.extend(level.iter().filter_map(|directory| id(directory).ok()));
     }
     ids
 }
 
 /// The path under the hierarchy's root of the cgroup `wanted`, which is nested in the cgroup at
-/// `directory`. `None` if it is not found within `NAMED_DEPTH` and `NAMED_LIMIT`.
+/// `directory`. `None` if it is not found within `SEARCH_DEPTH_LIMIT` and `SEARCH_LIMIT`.
 #[must_use]
 pub fn name_below(directory: &Path, wanted: u64) -> Option<String> {
     let mountinfo = mountinfo::read().ok()?;
@@ -100,11 +102,11 @@ pub fn name_below(directory: &Path, wanted: u64) -> Option<String> {
     let mount = mountinfo::parse(&mountinfo).find(is_its)?;
     let mut level = vec![directory.to_owned()];
     let mut seen = 0;
-    for _ in 0..NAMED_DEPTH {
+    for _ in 0..SEARCH_DEPTH_LIMIT {
         let mut below = Vec::new();
         for path in level.iter().flat_map(|directory| directories(directory).unwrap_or_default()) {
             seen += 1;
-            if seen > NAMED_LIMIT {
+            if seen > SEARCH_LIMIT {
                 return None;
             }
             if id(&path).is_ok_and(|id| id == wanted) {
@@ -132,7 +134,8 @@ pub fn directory_in(root: &Path, point: &Path, cgroup: &Path) -> Option<PathBuf>
     components.all(|component| matches!(component, Component::Normal(_))).then(|| point.join(below))
 }
 
-/// Adds the members of one cgroup to `found`, each with `id`.
+/// Adds the processes of one cgroup, without nested ones, to `found`, each with `id`. Stops at
+/// [`MEMBERS_LIMIT`].
 fn read_members(
     directory: &Path,
     id: Option<u64>,
@@ -147,6 +150,7 @@ fn read_members(
     Ok(())
 }
 
+/// The directories in a directory.
 fn directories(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut directories = Vec::new();
     for entry in fs::read_dir(directory)? {

@@ -1,4 +1,4 @@
-//! The processes that hold an output open.
+//! Searches for the processes that have a file open, such as the output of an exited process.
 
 use std::{collections::HashSet, fs, path::Path, time::Instant};
 
@@ -14,50 +14,50 @@ use crate::{
 /// a further descriptor are not found.
 const DESCRIPTORS_LIMIT: usize = 262_144;
 
-/// How many descriptors are read between two looks at the clock: some 50 µs.
-const DESCRIPTORS_AT_ONCE: usize = 32;
+/// How many descriptors are read before the clock is read again. Reading them takes some 50 µs.
+const DESCRIPTORS_PER_CLOCK_READ: usize = 32;
 
 /// The files that are a process's stdout and stderr now. `None` for a descriptor that is closed,
 /// for a process that has already released its files, and for a file on disk or `/dev/null`,
 /// because a reader waits for the end only of a pipe, a fifo, a socket or a terminal.
 #[must_use]
 pub fn outputs(pid: i32) -> [Option<FileId>; 2] {
-    [1, 2].map(|number| waitable(&format!("/proc/{pid}/fd/{number}")))
+    [1, 2].map(|number| waitable_file(&format!("/proc/{pid}/fd/{number}")))
 }
 
 /// A search for the processes that hold one of several files open.
 ///
-/// Every descriptor is compared by device and inode, because a copy under another number holds the
-/// file too. A process may have very many, so the search can be interrupted: one that reads for as
-/// long as it takes would let a container occupy the thread.
+/// Every descriptor is compared by device and inode, because a duplicate under another number keeps
+/// the file open too. A process may have very many descriptors, so the search can be interrupted:
+/// otherwise a container could occupy the thread for as long as it likes.
 #[derive(Debug)]
 pub struct HolderSearch {
     files: HashSet<FileId>,
     /// The processes that have not been examined.
     left: Vec<ProcessKey>,
-    current: Option<Current>,
+    current: Option<CurrentProcess>,
     descriptors_left: usize,
-    held: Vec<(ProcessKey, FileId)>,
+    holders: Vec<(ProcessKey, FileId)>,
 }
 
 /// The process that is being examined.
 #[derive(Debug)]
-struct Current {
+struct CurrentProcess {
     key: ProcessKey,
     descriptors: fs::ReadDir,
-    held: HashSet<FileId>,
+    holders: HashSet<FileId>,
 }
 
 impl HolderSearch {
     /// A search for the processes of `among` that hold one of `files`.
     #[must_use]
     pub fn new(files: HashSet<FileId>, among: Vec<ProcessKey>) -> Self {
-        let (left, current, held) = (among, None, Vec::new());
-        Self { files, left, current, descriptors_left: DESCRIPTORS_LIMIT, held }
+        let (left, current, holders) = (among, None, Vec::new());
+        Self { files, left, current, descriptors_left: DESCRIPTORS_LIMIT, holders }
     }
 
-    /// Reads descriptors until `until`, but some in any case. Returns whether the search is
-    /// complete.
+    /// Continues the search until the time `until`, but always reads at least a few descriptors.
+    /// Returns whether the search is complete.
     pub fn advance(&mut self, until: Instant) -> bool {
         loop {
             if self.current.is_none() && !self.next_process() {
@@ -70,18 +70,18 @@ impl HolderSearch {
         }
     }
 
-    /// What the search has found: each living process with each of the files that it holds.
+    /// The holders that were found: each living process with each of the files that it has open.
     #[must_use]
-    pub fn held(self) -> Vec<(ProcessKey, FileId)> {
-        self.held
+    pub fn into_holders(self) -> Vec<(ProcessKey, FileId)> {
+        self.holders
     }
 
-    /// Begins with the next process; `false` if there is none.
+    /// Begins to read the descriptors of the next process. Returns `false` if there is none.
     fn next_process(&mut self) -> bool {
         while let Some(key) = self.left.pop().filter(|_| self.descriptors_left > 0) {
             // For a dead process the directory is empty, and for a reaped one it does not exist.
             if let Ok(descriptors) = fs::read_dir(format!("/proc/{}/fd", key.pid)) {
-                self.current = Some(Current { key, descriptors, held: HashSet::new() });
+                self.current = Some(CurrentProcess { key, descriptors, holders: HashSet::new() });
                 return true;
             }
         }
@@ -91,14 +91,14 @@ impl HolderSearch {
     /// Reads some descriptors of the current process.
     fn read_descriptors(&mut self) {
         let Some(current) = &mut self.current else { return };
-        for _ in 0..DESCRIPTORS_AT_ONCE.min(self.descriptors_left) {
+        for _ in 0..DESCRIPTORS_PER_CLOCK_READ.min(self.descriptors_left) {
             let Some(Ok(entry)) = current.descriptors.next() else {
                 self.descriptors_left = self.descriptors_left.saturating_sub(1);
                 return self.end_process();
             };
             self.descriptors_left -= 1;
-            if let Some(file) = held_file(current.key.pid, &entry, &self.files) {
-                current.held.insert(file);
+            if let Some(file) = file_of_descriptor(current.key.pid, &entry, &self.files) {
+                current.holders.insert(file);
             }
         }
         if self.descriptors_left == 0 {
@@ -106,32 +106,34 @@ impl HolderSearch {
         }
     }
 
+    /// Keeps what was found of the current process, if it is still the same process.
     fn end_process(&mut self) {
         // The identity is checked after the descriptors were read, because the pid may have been
         // reused before.
-        if let Some(Current { key, held, .. }) = self.current.take()
-            && !held.is_empty()
+        if let Some(CurrentProcess { key, holders, .. }) = self.current.take()
+            && !holders.is_empty()
             && identify(key.pid) == Some(key)
         {
-            self.held.extend(held.into_iter().map(|file| (key, file)));
+            self.holders.extend(holders.into_iter().map(|file| (key, file)));
         }
     }
 }
 
-/// The one of `files` that a descriptor is.
-fn held_file(pid: i32, entry: &fs::DirEntry, files: &HashSet<FileId>) -> Option<FileId> {
+/// The file among `files` that a descriptor of a process refers to; `None` if it refers to none of
+/// them.
+fn file_of_descriptor(pid: i32, entry: &fs::DirEntry, files: &HashSet<FileId>) -> Option<FileId> {
     let name = entry.file_name();
     let number = name.to_str()?;
-    if !may_be(pid, number, files) {
+    if !may_be_one_of(pid, number, files) {
         return None;
     }
-    waitable(&format!("/proc/{pid}/fd/{number}")).filter(|file| files.contains(file))
+    waitable_file(&format!("/proc/{pid}/fd/{number}")).filter(|file| files.contains(file))
 }
 
-/// Whether a descriptor may be one of the files. Compares its inode number, the line `ino:` of its
-/// fdinfo (Linux 5.14), which the kernel reports without a call of the file system. `true` if there
-/// is no such line.
-fn may_be(pid: i32, number: &str, files: &HashSet<FileId>) -> bool {
+/// Whether a descriptor may refer to one of `files`. Compares the inode number of its file, the
+/// line `ino:` of its fdinfo (Linux 5.14), which the kernel reports without a call of the file
+/// system. `true` if there is no such line.
+fn may_be_one_of(pid: i32, number: &str, files: &HashSet<FileId>) -> bool {
     let Ok(text) = read(&format!("/proc/{pid}/fdinfo/{number}"), 512) else { return false };
     let inode = text.split(|byte| *byte == b'\n').find_map(|line| {
         str::from_utf8(line.strip_prefix(b"ino:")?).ok()?.trim().parse::<u64>().ok()
@@ -139,9 +141,10 @@ fn may_be(pid: i32, number: &str, files: &HashSet<FileId>) -> bool {
     inode.is_none_or(|inode| files.iter().any(|file| file.inode == inode))
 }
 
-/// The identity of an open file. `None` for kinds of files at which no reader waits for the end.
-/// Asks no server of a file system, because a container can have one that does not answer.
-fn waitable(descriptor: &str) -> Option<FileId> {
+/// The identity of the file of a descriptor. `None` for kinds of files that have no reader which
+/// waits for their end. Asks no server of a file system, because a container can have one that does
+/// not answer.
+fn waitable_file(descriptor: &str) -> Option<FileId> {
     /// The first and the last major number of pseudo-terminals
     /// (Documentation/admin-guide/devices.txt).
     const TERMINALS: std::ops::RangeInclusive<u32> = 136..=143;

@@ -14,12 +14,14 @@ use crate::{
     sys::file::attributes,
 };
 
-/// The most bytes of arguments that are kept: the same limit as in the eBPF programs.
+/// The most bytes of arguments that are kept of one process: as many as the eBPF programs capture
+/// by default.
 pub const ARGS_LIMIT: usize = 4096;
 
-/// The most bytes of arguments that are read to count them. Of longer arguments only the part that
-/// was read is counted; their length is still exact if the kernel reports it in `stat`.
-const COUNT_LIMIT: u64 = 256 << 10;
+/// The most bytes of arguments that are read to count the arguments. If a process has more, the
+/// arguments beyond are not counted; the length in bytes is still exact if the kernel reports it in
+/// `stat`.
+const ARGS_COUNTED_LIMIT: u64 = 256 << 10;
 
 /// What a process runs now, with a grade that says how exact it is.
 ///
@@ -40,7 +42,7 @@ pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
     // another start.
     match Stat::of(pid).filter(|stat| stat.start() == key.start) {
         None => gone(),
-        Some(after) => judged(image, &after),
+        Some(after) => graded(image, &after),
     }
 }
 
@@ -64,12 +66,13 @@ pub fn alive(pid: i32) -> Option<Alive> {
     let lineage = lineage_of(&before, status.vpid);
     let after = Stat::of(pid)
         .filter(|after| after.start_ticks == before.start_ticks && !after.is_dead())?;
-    let (image, _) = judged(image, &after);
+    let (image, _) = graded(image, &after);
     Some(Alive { key: ProcessKey { pid, start: before.start() }, lineage, image })
 }
 
-/// A process that [`alive`] takes for dead although not all its threads have ended: its first
-/// thread has, or the process is on the way there. Nothing of its image can be read.
+/// The process that has this pid, if it is ending: [`alive`] takes it for dead, because its first
+/// thread has ended or is in do_exit(), but it still has a running thread. Nothing of its image can
+/// be read. `None` if all its threads have ended.
 #[must_use]
 pub fn ending(pid: i32) -> Option<Alive> {
     let stat = Stat::of(pid).filter(Stat::has_running_thread)?;
@@ -84,18 +87,19 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     let mut unknown = None;
     // The links and the arguments are read first, because they vanish first: when a process begins
     // to end, the kernel removes them together with the memory of the process.
-    let args = known(args(pid, stat), &mut unknown);
+    let args = value_or_reason(args(pid, stat), &mut unknown);
     let exe = format!("/proc/{pid}/exe");
-    let executable = known(link(&exe), &mut unknown);
+    let executable = value_or_reason(link(&exe), &mut unknown);
     let (executable, executable_deleted) = match executable {
         Some(path) => without_deleted_mark(path, || {
             attributes(Path::new(&exe)).map_or(true, |file| file.links == 0)
         }),
         None => (None, false),
     };
-    let directory = known(link(&format!("/proc/{pid}/cwd")), &mut unknown);
-    // Needed to remove the root of a chroot(2) from the two paths.
-    let root = known(link(&format!("/proc/{pid}/root")), &mut unknown);
+    let directory = value_or_reason(link(&format!("/proc/{pid}/cwd")), &mut unknown);
+    // The root directory of the process, which is removed from the two paths if chroot(2) has
+    // changed it.
+    let root = value_or_reason(link(&format!("/proc/{pid}/root")), &mut unknown);
     let status = Status::of(pid);
     let inside = |path: Box<[u8]>| Text::from(under_root(path, root.as_deref()));
     let image = Image {
@@ -113,8 +117,8 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
     (image, status)
 }
 
-/// Grades an image by the state that the process had after everything was read.
-pub(crate) fn judged(mut image: Image, after: &Stat) -> (Image, Grade) {
+/// An image with its grade, from the `stat` of the process that was read after the image.
+pub(crate) fn graded(mut image: Image, after: &Stat) -> (Image, Grade) {
     if after.is_dead() {
         image.unknown = Some(Unknown::Gone);
     }
@@ -122,8 +126,9 @@ pub(crate) fn judged(mut image: Image, after: &Stat) -> (Image, Grade) {
     (image, grade)
 }
 
-/// The path in a link to an executable, and whether its file has no link. The kernel appends
-/// ` (deleted)` to the path of such a file (`d_path`), but the name of a file may also end so.
+/// The path in a link `/proc/PID/exe`, and whether the file has no directory entry any more. The
+/// kernel appends ` (deleted)` to the path of such a file (`d_path`), but the name of a file may
+/// also end so.
 fn without_deleted_mark(
     path: Box<[u8]>,
     is_deleted: impl FnOnce() -> bool,
@@ -173,7 +178,7 @@ fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
     let mut ends = kept.iter().filter(|byte| **byte == 0).count() as u64;
     let (mut total, mut last) = (filled as u64, kept.last().copied());
     let mut chunk = [0; 4096];
-    while total < COUNT_LIMIT {
+    while total < ARGS_COUNTED_LIMIT {
         match file.read(&mut chunk) {
             Ok(0) => break,
             Ok(more) => {
@@ -193,17 +198,18 @@ fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
 
 /// The value of a successful read. After an error: `None`, and the reason is stored in `unknown`,
 /// unless `unknown` already has a reason.
-fn known<T>(value: io::Result<T>, unknown: &mut Option<Unknown>) -> Option<T> {
+fn value_or_reason<T>(value: io::Result<T>, unknown: &mut Option<Unknown>) -> Option<T> {
     match value {
         Ok(value) => Some(value),
         Err(error) => {
-            unknown.get_or_insert(reason(&error));
+            unknown.get_or_insert(reason_of(&error));
             None
         }
     }
 }
 
-fn reason(error: &io::Error) -> Unknown {
+/// Why a part of an image could not be read.
+fn reason_of(error: &io::Error) -> Unknown {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT | Errno::ESRCH) => Unknown::Gone,
         Some(Errno::EACCES | Errno::EPERM) => Unknown::Denied,

@@ -27,8 +27,8 @@ pub use identity::{
     identify, lineage, mount_namespace, pid_namespace, start_ticks, start_ticks_at, user,
 };
 pub use image::{ARGS_LIMIT, Alive, alive, ending, image};
-pub(crate) use image::{image_of, judged};
-pub use reaped::Reaped;
+pub(crate) use image::{graded, image_of};
+pub use reaped::ReapedQueries;
 pub use socket_holders::socket_holders;
 pub use stat::Stat;
 pub use status::Status;

@@ -15,46 +15,48 @@ use nix::{
 use super::identify;
 use crate::{model::ProcessKey, sys::pidfd};
 
-/// How many pidfds are kept at once. A further query waits without a pidfd: a container that does
+/// How many pidfds are open at once. Further queries wait without a pidfd: a container that does
 /// not reap its processes must not use up the shim's descriptors.
-const HELD_LIMIT: usize = 256;
+const PIDFDS_LIMIT: usize = 256;
 
-/// How many queries may wait. A further query is refused: see [`Reaped::ask`].
-const WAITING_LIMIT: usize = 65_536;
+/// How many queries may wait without a pidfd. Further queries are refused: see
+/// [`ReapedQueries::ask`].
+const QUERIES_LIMIT: usize = 65_536;
 
-/// The first and the longest time between two checks of the processes for which no descriptor
-/// reports the reaping. The time grows, because a zombie may exist for as long as its container.
+/// The first and the longest time between two reads of `/proc` for the processes that no pidfd
+/// reports as reaped. The time grows, because a zombie may exist for as long as its container.
 const CHECK_INTERVAL: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(10));
 
 /// How long a query is kept before a pidfd is opened for it. Most dead processes are reaped within
 /// this time and need no pidfd.
-const DELAY: Duration = Duration::from_millis(1);
+const PIDFD_DELAY: Duration = Duration::from_millis(1);
 
-/// Queries that are answered when a process is reaped. At that time its last thread is dead and its
-/// files are released.
+/// Queries for the moment when a process is reaped: a query is answered once the process is reaped.
+/// At that time its last thread is dead and its files are released.
 ///
 /// A pidfd is readable once the whole thread group is dead. The kernel releases a thread's files
 /// before that (`do_exit`: `exit_files`, then `exit_notify`), so the process holds no output any
 /// more when the pidfd is readable. The process may still be a zombie, and keeps its pid until its
 /// parent reaps it; only then the query is answered. Linux 6.9 and later also report the reaping
-/// through the pidfd. On earlier kernels, zombies are checked again after [`Reaped::again_after`].
+/// through the pidfd. On earlier kernels, zombies are checked again after
+/// [`ReapedQueries::again_after`].
 ///
 /// A value of this type belongs to one thread. No method blocks.
 #[derive(Debug)]
-pub struct Reaped {
+pub struct ReapedQueries {
     epoll: Epoll,
     /// The processes with a pidfd, by pid.
-    held: HashMap<i32, (ProcessKey, OwnedFd)>,
-    /// The processes in `held` that are dead and not reaped.
+    pidfds: HashMap<i32, (ProcessKey, OwnedFd)>,
+    /// The processes in `pidfds` that are dead and not reaped.
     zombies: HashSet<ProcessKey>,
-    /// Queries without a pidfd, because it could not be opened or `held` was full.
-    waiting: VecDeque<ProcessKey>,
+    /// Queries without a pidfd, because it could not be opened or `pidfds` was full.
+    without_pidfd: VecDeque<ProcessKey>,
     /// Queries since the last call of [`answers`](Self::answers).
-    new: VecDeque<ProcessKey>,
+    new_queries: VecDeque<ProcessKey>,
     /// Queries between the last two calls of [`answers`](Self::answers): the next call handles
     /// them.
-    due: VecDeque<ProcessKey>,
-    /// When `zombies` and `waiting` are checked next.
+    due_queries: VecDeque<ProcessKey>,
+    /// When the processes in `zombies` and `without_pidfd` are checked next.
     check_at: Instant,
     /// The time between the check at `check_at` and the one after it.
     interval: Duration,
@@ -62,7 +64,7 @@ pub struct Reaped {
     answered: VecDeque<ProcessKey>,
 }
 
-impl Reaped {
+impl ReapedQueries {
     /// Creates an instance without queries.
     ///
     /// # Errors
@@ -71,11 +73,11 @@ impl Reaped {
     pub fn new() -> io::Result<Self> {
         Ok(Self {
             epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
-            held: HashMap::new(),
+            pidfds: HashMap::new(),
             zombies: HashSet::new(),
-            waiting: VecDeque::new(),
-            new: VecDeque::new(),
-            due: VecDeque::new(),
+            without_pidfd: VecDeque::new(),
+            new_queries: VecDeque::new(),
+            due_queries: VecDeque::new(),
             check_at: Instant::now(),
             interval: CHECK_INTERVAL.0,
             answered: VecDeque::new(),
@@ -87,16 +89,23 @@ impl Reaped {
     /// queries wait; the caller must try again later.
     #[must_use]
     pub fn ask(&mut self, key: ProcessKey) -> bool {
-        let has_space = self.waiting.len() + self.new.len() + self.due.len() < WAITING_LIMIT;
+        let has_space = self.without_pidfd.len() + self.new_queries.len() + self.due_queries.len()
+            < QUERIES_LIMIT;
         if has_space {
-            self.new.push_back(key);
+            self.new_queries.push_back(key);
         }
         has_space
     }
 
     /// Frees what the queues do not use, after many processes died at the same time.
     pub fn shrink(&mut self) {
-        for queue in [&mut self.waiting, &mut self.new, &mut self.due, &mut self.answered] {
+        let queues = [
+            &mut self.without_pidfd,
+            &mut self.new_queries,
+            &mut self.due_queries,
+            &mut self.answered,
+        ];
+        for queue in queues {
             queue.shrink_to_fit();
         }
         self.zombies.shrink_to_fit();
@@ -116,10 +125,10 @@ impl Reaped {
         if !self.answered.is_empty() {
             return Some(Duration::ZERO);
         }
-        if !self.new.is_empty() || !self.due.is_empty() {
-            return Some(DELAY);
+        if !self.new_queries.is_empty() || !self.due_queries.is_empty() {
+            return Some(PIDFD_DELAY);
         }
-        let needs_check = !self.zombies.is_empty() || !self.waiting.is_empty();
+        let needs_check = !self.zombies.is_empty() || !self.without_pidfd.is_empty();
         needs_check.then(|| self.check_at.saturating_duration_since(Instant::now()))
     }
 
@@ -130,11 +139,11 @@ impl Reaped {
             let ready = self.epoll.wait(&mut events, EpollTimeout::ZERO).unwrap_or(0);
             for event in &events[..ready] {
                 let pid = i32::try_from(event.data()).unwrap_or(0);
-                let Some((key, _)) = self.held.get(&pid) else { continue };
+                let Some((key, _)) = self.pidfds.get(&pid) else { continue };
                 // A readable pidfd means that the process is dead, but perhaps not reaped. Linux
                 // 6.9 and later report the reaping too; on earlier kernels, only a check finds it.
                 if identify(pid) != Some(*key) {
-                    self.reaped(*key);
+                    self.answer(*key);
                 } else if self.zombies.insert(*key) {
                     self.check_at = self.check_at.min(Instant::now() + CHECK_INTERVAL.0);
                     self.interval = CHECK_INTERVAL.0;
@@ -144,9 +153,9 @@ impl Reaped {
                 break;
             }
         }
-        for key in std::mem::replace(&mut self.due, std::mem::take(&mut self.new)) {
-            if self.held.len() >= HELD_LIMIT || !self.hold(key) {
-                self.waiting.push_back(key);
+        for key in std::mem::replace(&mut self.due_queries, std::mem::take(&mut self.new_queries)) {
+            if self.pidfds.len() >= PIDFDS_LIMIT || !self.open_pidfd(key) {
+                self.without_pidfd.push_back(key);
             }
         }
         if Instant::now() >= self.check_at {
@@ -155,7 +164,8 @@ impl Reaped {
         self.answered.drain(..).for_each(sink);
     }
 
-    /// Checks zombies and waiting queries. The interval is doubled each time no zombie was reaped.
+    /// Reads `/proc` for the zombies and for the queries without a pidfd. The time until the next
+    /// check is doubled if no zombie was reaped.
     fn check(&mut self) {
         let reaped: Vec<_> =
             self.zombies.iter().copied().filter(|key| identify(key.pid) != Some(*key)).collect();
@@ -164,28 +174,29 @@ impl Reaped {
         } else {
             CHECK_INTERVAL.0
         };
-        reaped.into_iter().for_each(|key| self.reaped(key));
-        for _ in 0..self.waiting.len() {
-            let Some(key) = self.waiting.pop_front() else { break };
+        reaped.into_iter().for_each(|key| self.answer(key));
+        for _ in 0..self.without_pidfd.len() {
+            let Some(key) = self.without_pidfd.pop_front() else { break };
             if identify(key.pid) != Some(key) {
                 self.answered.push_back(key);
-            } else if self.held.len() >= HELD_LIMIT || !self.hold(key) {
-                self.waiting.push_back(key);
+            } else if self.pidfds.len() >= PIDFDS_LIMIT || !self.open_pidfd(key) {
+                self.without_pidfd.push_back(key);
             }
         }
         self.check_at = Instant::now() + self.interval;
     }
 
-    fn reaped(&mut self, key: ProcessKey) {
+    /// Notes that a process with a pidfd was reaped, and closes its pidfd.
+    fn answer(&mut self, key: ProcessKey) {
         self.zombies.remove(&key);
-        self.held.remove(&key.pid);
+        self.pidfds.remove(&key.pid);
         self.answered.push_back(key);
     }
 
     /// Opens a pidfd of the process, or answers the query if the process was reaped. Returns
     /// `false` if no pidfd can be opened now.
-    fn hold(&mut self, key: ProcessKey) -> bool {
-        if self.held.get(&key.pid).is_some_and(|(held, _)| *held == key) {
+    fn open_pidfd(&mut self, key: ProcessKey) -> bool {
+        if self.pidfds.get(&key.pid).is_some_and(|(known, _)| *known == key) {
             return true;
         }
         let fd = match pidfd::open(key.pid) {
@@ -209,7 +220,7 @@ impl Reaped {
             return false;
         }
         // This process has the pid now, so an earlier process with the same pid was reaped.
-        if let Some((older, _)) = self.held.insert(key.pid, (key, fd)) {
+        if let Some((older, _)) = self.pidfds.insert(key.pid, (key, fd)) {
             self.zombies.remove(&older);
             self.answered.push_back(older);
         }

@@ -16,7 +16,7 @@ pub fn socket_holders(among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
     let mut holders: HashMap<u64, Vec<ProcessKey>> = HashMap::new();
     let mut left = DESCRIPTORS_LIMIT;
     for key in among {
-        let held = sockets(key.pid, &mut left);
+        let held = socket_inodes_of(key.pid, &mut left);
         // The identity is checked after the read, because the pid may have been reused before.
         if held.is_empty() || identify(key.pid) != Some(*key) {
             continue;
@@ -34,7 +34,7 @@ pub fn socket_holders(among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
 
 /// The inodes of the sockets that a process has open, without duplicates. `left` is the number of
 /// descriptors that may still be read.
-fn sockets(pid: i32, left: &mut usize) -> Vec<u64> {
+fn socket_inodes_of(pid: i32, left: &mut usize) -> Vec<u64> {
     // For a dead process the directory is empty, and for a reaped one it does not exist.
     let Ok(directory) = fs::read_dir(format!("/proc/{pid}/fd")) else { return Vec::new() };
     let mut found = Vec::new();

@@ -11,8 +11,8 @@ use crate::{
     model::{StartTicks, TICKS_PER_SECOND, Text},
 };
 
-/// The most bytes that are read, more than any `stat` has: 52 numbers and a name of 15 bytes (64
-/// for a kernel thread).
+/// The most bytes of a `stat` that are read, more than any has: 52 numbers and a name of 15 bytes
+/// (64 for a kernel thread).
 const STAT_LIMIT: usize = 2048;
 
 /// The flag of a process that is in do_exit() (include/linux/sched.h).
@@ -28,8 +28,8 @@ pub struct Stat {
     /// The parent's pid, field 4. `None` if the parent is in another pid namespace, or if the
     /// process is being reaped (`pid_alive`, fs/proc/array.c).
     pub parent: Option<i32>,
-    /// Whether the process is in do_exit(), so that its memory may already be released:
-    /// `PF_EXITING` of field 9.
+    /// Whether the process is in do_exit() (`PF_EXITING` in field 9). Its memory may already be
+    /// released then.
     pub exiting: bool,
     /// User and system time, fields 14 and 15, in clock ticks.
     pub cpu_ticks: u64,
@@ -92,14 +92,16 @@ impl Stat {
         })
     }
 
-    /// The start, as keys have it.
+    /// The start of the process in the form that a [`ProcessKey`](crate::model::ProcessKey) has;
+    /// `None` if it is not known.
     #[must_use]
     pub fn start(&self) -> Option<StartTicks> {
         StartTicks::new(self.start_ticks)
     }
 
-    /// Whether a thread of the process has not ended. Only then will the kernel report the exit of
-    /// the process. A zombie with more than one thread is a leader that ended before the others.
+    /// Whether any thread of the process has not ended. If so, the kernel has not reported the exit
+    /// of the process yet. A zombie with more than one thread is a leader that ended before the
+    /// others.
     #[must_use]
     pub fn has_running_thread(&self) -> bool {
         !self.is_zombie() || self.threads > 1

@@ -2,7 +2,7 @@
 
 use super::super::read::read;
 
-/// The most bytes that are read, many times the size of a usual `status`. The file of a process
+/// The most bytes of a `status` that are read, many times the usual size. The file of a process
 /// with thousands of supplementary groups is cut, and the fields after the groups (`NSpid`) are
 /// then not known.
 const STATUS_LIMIT: usize = 16 << 10;

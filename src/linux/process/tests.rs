@@ -125,8 +125,8 @@ fn a_reused_pid_a_zombie_and_a_free_pid_are_gone() {
 /// process after the reaping, not while it is a zombie.
 #[test]
 fn a_query_is_answered_once_and_only_after_the_reaping() {
-    let mut reaped = Reaped::new().unwrap();
-    let take = |reaped: &mut Reaped| {
+    let mut reaped = ReapedQueries::new().unwrap();
+    let take = |reaped: &mut ReapedQueries| {
         let mut answered = Vec::new();
         reaped.answers(&mut |key| answered.push(key));
         answered
@@ -164,7 +164,7 @@ fn holders(outputs: [Option<FileId>; 2], among: &[ProcessKey]) -> Vec<ProcessKey
     let mut search = HolderSearch::new(outputs.into_iter().flatten().collect(), among.to_vec());
     // Interrupted as often as possible.
     while !search.advance(Instant::now()) {}
-    let held: HashSet<ProcessKey> = search.held().into_iter().map(|(key, _)| key).collect();
+    let held: HashSet<ProcessKey> = search.into_holders().into_iter().map(|(key, _)| key).collect();
     among.iter().copied().filter(|key| held.contains(key)).collect()
 }
 

@@ -39,8 +39,8 @@ pub fn of_tree(root: i32, known: &[ProcessKey]) -> io::Result<Vec<i32>> {
     }
     let still =
         known.iter().filter(|key| starts.get(&key.pid) == Some(&key.start)).map(|key| key.pid);
-    // After the first scan, `known` has the root with its start. The pid of the root alone may
-    // belong to another process by now.
+    // Only the first scan begins at the pid of the root. Later, `known` has the root with its
+    // start, while its pid may belong to another process.
     let first = Some(root).filter(|root| known.is_empty() && starts.contains_key(root));
     let mut left: Vec<i32> = first.into_iter().chain(still).collect();
     let mut found = Vec::new();

@@ -7,15 +7,15 @@ use std::{
 
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 
-use super::inside;
+use super::in_namespace;
 use crate::sys::socket_filter::{self, Instruction};
 
-/// `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, as bits.
-const GROUPS: u32 = 1 << 0 | 1 << 2;
+/// The multicast groups `SKNLGRP_INET_TCP_DESTROY` and `SKNLGRP_INET6_TCP_DESTROY`, as bits.
+const DESTROY_GROUPS: u32 = 1 << 0 | 1 << 2;
 
 /// The offset of the remote port in a notification: `nlmsghdr` (16 bytes), then the first fields of
 /// `inet_diag_msg` (4), then the first field of its id (2).
-const REMOTE_PORT: u32 = 16 + 4 + 2;
+const REMOTE_PORT_OFFSET: u32 = 16 + 4 + 2;
 
 /// Receives a notification for each listening socket that is destroyed in a network namespace. The
 /// netlink socket keeps that namespace alive.
@@ -29,13 +29,13 @@ impl DestroyedListeners {
     ///
     /// The error of entering the namespace or of subscribing: `EPERM` without `CAP_NET_ADMIN`.
     pub fn listen(pid: i32, inode: u32) -> io::Result<Self> {
-        inside(pid, inode, || {
+        in_namespace(pid, inode, || {
             let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
             socket.set_non_blocking(true)?;
             // The filter is attached before the subscription, because without it the end of each
             // connection would wake the thread.
-            socket_filter::attach(&socket, &LISTENERS)?;
-            socket.bind(&SocketAddr::new(0, GROUPS))?;
+            socket_filter::attach(&socket, &ACCEPT_LISTENERS)?;
+            socket.bind(&SocketAddr::new(0, DESTROY_GROUPS))?;
             Ok(Self(socket))
         })
     }
@@ -64,7 +64,7 @@ impl DestroyedListeners {
     }
 }
 
-/// A filter that accepts sockets without a remote port:
-/// `ldh [REMOTE_PORT]; jeq #0; ret all; ret 0` (linux/filter.h).
-const LISTENERS: [Instruction; 4] =
-    [(0x28, 0, 0, REMOTE_PORT), (0x15, 0, 1, 0), (0x06, 0, 0, u32::MAX), (0x06, 0, 0, 0)];
+/// A filter that accepts only notifications about sockets without a remote port, which are
+/// listeners: `ldh [REMOTE_PORT_OFFSET]; jeq #0; ret all; ret 0` (linux/filter.h).
+const ACCEPT_LISTENERS: [Instruction; 4] =
+    [(0x28, 0, 0, REMOTE_PORT_OFFSET), (0x15, 0, 1, 0), (0x06, 0, 0, u32::MAX), (0x06, 0, 0, 0)];

@@ -11,33 +11,33 @@ use crate::model::{Endpoint, ListedSocket, Socket, SocketState, Transport};
 /// `AF_INET` and `AF_INET6`: each dump has the sockets of one address family.
 pub(super) const FAMILIES: [u8; 2] = [2, 10];
 
-/// The type of requests and answers, `SOCK_DIAG_BY_FAMILY`.
-const BY_FAMILY: u16 = 20;
+/// The message type of requests and answers.
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// The flags of a request for a dump, `NLM_F_REQUEST` and `NLM_F_DUMP`.
-const DUMP: u16 = 0x301;
+const DUMP_FLAGS: u16 = 0x301;
 
 const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 /// `1 << TCP_LISTEN`, `1 << TCP_ESTABLISHED`, `1 << TCP_CLOSE`. `TCP_CLOSE` is also the state of a
 /// UDP socket without a peer.
-const LISTENING: u32 = 1 << 10;
-const ESTABLISHED: u32 = 1 << 1;
-const CLOSED: u32 = 1 << 7;
+const LISTENING_STATE: u32 = 1 << 10;
+const ESTABLISHED_STATE: u32 = 1 << 1;
+const CLOSED_STATE: u32 = 1 << 7;
 
-/// The attributes of a socket that are used.
+/// The attributes of a socket that are read from an answer.
 const INET_DIAG_SKV6ONLY: u16 = 11;
 const INET_DIAG_CGROUP_ID: u16 = 21;
 
 /// The sizes of `nlmsghdr`, `inet_diag_sockid` and `inet_diag_msg`, in bytes.
-const HEADER: usize = 16;
-const SOCKET_ID: usize = 48;
-const MESSAGE: usize = 72;
+const HEADER_SIZE: usize = 16;
+const SOCKET_ID_SIZE: usize = 48;
+const MESSAGE_SIZE: usize = 72;
 
 /// A part of the answer to a request.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(super) enum DumpPart {
     /// One socket of the dump.
     Socket(ListedSocket),
     /// The dump is complete: no message follows.
@@ -47,16 +47,16 @@ pub(super) enum Part {
 /// The request for the sockets of an address family.
 pub(super) fn request(family: u8, state: SocketState) -> Vec<u8> {
     let (protocol, states) = match state {
-        SocketState::Listening => (IPPROTO_TCP, LISTENING),
-        SocketState::Established => (IPPROTO_TCP, ESTABLISHED),
-        SocketState::Bound => (IPPROTO_UDP, CLOSED),
-        SocketState::WithPort => (IPPROTO_UDP, CLOSED | ESTABLISHED),
+        SocketState::Listening => (IPPROTO_TCP, LISTENING_STATE),
+        SocketState::Established => (IPPROTO_TCP, ESTABLISHED_STATE),
+        SocketState::Bound => (IPPROTO_UDP, CLOSED_STATE),
+        SocketState::WithPort => (IPPROTO_UDP, CLOSED_STATE | ESTABLISHED_STATE),
     };
-    let length = HEADER + 8 + SOCKET_ID;
+    let length = HEADER_SIZE + 8 + SOCKET_ID_SIZE;
     let mut bytes = Vec::with_capacity(length);
     bytes.extend_from_slice(&u32::try_from(length).unwrap_or_default().to_ne_bytes());
-    bytes.extend_from_slice(&BY_FAMILY.to_ne_bytes());
-    bytes.extend_from_slice(&DUMP.to_ne_bytes());
+    bytes.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+    bytes.extend_from_slice(&DUMP_FLAGS.to_ne_bytes());
     bytes.extend_from_slice(&[0; 8]);
     bytes.extend_from_slice(&[family, protocol, 0, 0]);
     bytes.extend_from_slice(&states.to_ne_bytes());
@@ -66,30 +66,31 @@ pub(super) fn request(family: u8, state: SocketState) -> Vec<u8> {
 
 /// The netlink messages in a datagram that answers a request for the sockets of `namespace` in
 /// `state`.
-pub(super) fn parts(
+pub(super) fn dump_parts(
     datagram: &[u8],
     namespace: u32,
     state: SocketState,
-) -> impl Iterator<Item = io::Result<Part>> {
+) -> impl Iterator<Item = io::Result<DumpPart>> {
     let mut rest = datagram;
     std::iter::from_fn(move || {
         loop {
-            let length = number::<4>(rest, 0).map(u32::from_ne_bytes)? as usize;
-            let kind = number::<2>(rest, 4).map(u16::from_ne_bytes)?;
-            let message = rest.get(HEADER..length)?;
+            let length = bytes_at::<4>(rest, 0).map(u32::from_ne_bytes)? as usize;
+            let kind = bytes_at::<2>(rest, 4).map(u16::from_ne_bytes)?;
+            let message = rest.get(HEADER_SIZE..length)?;
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
             match kind {
-                NLMSG_DONE => return Some(Ok(Part::End)),
+                NLMSG_DONE => return Some(Ok(DumpPart::End)),
                 NLMSG_ERROR => {
-                    let error = number::<4>(message, 0).map(i32::from_ne_bytes).unwrap_or_default();
+                    let error =
+                        bytes_at::<4>(message, 0).map(i32::from_ne_bytes).unwrap_or_default();
                     return Some(match error {
-                        0 => Ok(Part::End),
+                        0 => Ok(DumpPart::End),
                         error => Err(io::Error::from_raw_os_error(error.saturating_neg())),
                     });
                 }
-                BY_FAMILY => {
+                SOCK_DIAG_BY_FAMILY => {
                     if let Some(socket) = parse_socket(message, namespace, state) {
-                        return Some(Ok(Part::Socket(socket)));
+                        return Some(Ok(DumpPart::Socket(socket)));
                     }
                 }
                 _ => {}
@@ -98,22 +99,24 @@ pub(super) fn parts(
     })
 }
 
+/// The socket that an `inet_diag_msg` describes; `None` for another address family or a message
+/// that is too short.
 fn parse_socket(message: &[u8], namespace: u32, state: SocketState) -> Option<ListedSocket> {
     let family = *message.first()?;
-    let port = u16::from_be_bytes(number(message, 4)?);
+    let port = u16::from_be_bytes(bytes_at(message, 4)?);
     let address = match family {
-        2 => IpAddr::V4(Ipv4Addr::from(number::<4>(message, 8)?)),
-        10 => IpAddr::V6(Ipv6Addr::from(number::<16>(message, 8)?)),
+        2 => IpAddr::V4(Ipv4Addr::from(bytes_at::<4>(message, 8)?)),
+        10 => IpAddr::V6(Ipv6Addr::from(bytes_at::<16>(message, 8)?)),
         _ => return None,
     };
     // The cookie consists of two halves of 32 bits, the lower half first.
-    let [low, high] = [44, 48].map(|at| number(message, at).map(u32::from_ne_bytes));
-    let inode = u32::from_ne_bytes(number(message, 68)?);
+    let [low, high] = [44, 48].map(|at| bytes_at(message, at).map(u32::from_ne_bytes));
+    let inode = u32::from_ne_bytes(bytes_at(message, 68)?);
     let (mut v6_only, mut cgroup) = (false, None);
-    for (kind, value) in attributes(message.get(MESSAGE..)?) {
+    for (kind, value) in attributes(message.get(MESSAGE_SIZE..)?) {
         match kind {
             INET_DIAG_SKV6ONLY => v6_only = value.first().is_some_and(|only| *only != 0),
-            INET_DIAG_CGROUP_ID => cgroup = number(value, 0).map(u64::from_ne_bytes),
+            INET_DIAG_CGROUP_ID => cgroup = bytes_at(value, 0).map(u64::from_ne_bytes),
             _ => {}
         }
     }
@@ -135,14 +138,15 @@ fn parse_socket(message: &[u8], namespace: u32, state: SocketState) -> Option<Li
 fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     let mut rest = bytes;
     std::iter::from_fn(move || {
-        let length = usize::from(number::<2>(rest, 0).map(u16::from_ne_bytes)?);
-        let kind = number::<2>(rest, 2).map(u16::from_ne_bytes)?;
+        let length = usize::from(bytes_at::<2>(rest, 0).map(u16::from_ne_bytes)?);
+        let kind = bytes_at::<2>(rest, 2).map(u16::from_ne_bytes)?;
         let value = rest.get(4..length)?;
         rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         Some((kind, value))
     })
 }
 
-fn number<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+/// The `N` bytes at the offset `at`; `None` if there are fewer.
+fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..)?.first_chunk().copied()
 }

@@ -14,16 +14,16 @@ use netlink_sys::{Socket as Netlink, SocketAddr, protocols::NETLINK_SOCK_DIAG};
 use nix::sched::{CloneFlags, setns};
 
 pub use self::destroyed::DestroyedListeners;
-use self::message::{FAMILIES, Part, parts, request};
+use self::message::{DumpPart, FAMILIES, dump_parts, request};
 use super::namespace::{self, Kind, own_inode};
 use crate::{
     model::{ListedSocket, SocketState},
     sys::socket::namespace_cookie,
 };
 
-/// The part of a dump that is read at once: the kernel fills at most 32 KiB (`netlink_dump`,
-/// net/netlink/af_netlink.c).
-const PART: usize = 32 << 10;
+/// The most bytes of a dump that one receive returns: the kernel fills at most 32 KiB
+/// (`netlink_dump`, net/netlink/af_netlink.c).
+const PART_SIZE: usize = 32 << 10;
 
 /// The most parts of one dump. Without this limit, a namespace in which sockets are created as fast
 /// as they are listed could keep the caller busy for ever.
@@ -40,11 +40,11 @@ const PARTS_MAX: usize = 4096;
 /// The error of entering the namespace or of the dump; `NotFound` if the process is in another
 /// namespace by now.
 pub fn list(pid: i32, inode: u32, state: SocketState) -> io::Result<Vec<ListedSocket>> {
-    inside(pid, inode, move || dump(inode, state))
+    in_namespace(pid, inode, move || dump(inode, state))
 }
 
-/// Calls `act` in the network namespace `inode`, in which the process `pid` is.
-fn inside<T: Send + 'static>(
+/// Calls `act` on a thread that is in the network namespace `inode`, in which the process `pid` is.
+fn in_namespace<T: Send + 'static>(
     pid: i32,
     inode: u32,
     act: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -85,7 +85,7 @@ pub fn namespace_of(pid: i32) -> io::Result<u32> {
 ///
 /// As [`list`].
 pub fn cookie_of(pid: i32, inode: u32) -> io::Result<u64> {
-    inside(pid, inode, || namespace_cookie(Netlink::new(NETLINK_SOCK_DIAG)?))
+    in_namespace(pid, inode, || namespace_cookie(Netlink::new(NETLINK_SOCK_DIAG)?))
 }
 
 /// The inode number of this process's own network namespace.
@@ -97,25 +97,27 @@ pub fn own_namespace() -> io::Result<u32> {
     own_inode(Kind::Network)
 }
 
+/// Requests and reads the sockets of the calling thread's network namespace, which has the inode
+/// number `namespace`.
 fn dump(namespace: u32, state: SocketState) -> io::Result<Vec<ListedSocket>> {
     let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
     let mut found = Vec::new();
     for family in FAMILIES {
         socket.send_to(&request(family, state), &SocketAddr::new(0, 0), 0)?;
-        read(&socket, namespace, state, &mut found)?;
+        read_dump(&socket, namespace, state, &mut found)?;
     }
     Ok(found)
 }
 
 /// Reads one dump to its end.
-fn read(
+fn read_dump(
     socket: &Netlink,
     namespace: u32,
     state: SocketState,
     found: &mut Vec<ListedSocket>,
 ) -> io::Result<()> {
-    let mut space = vec![0_u8; PART];
+    let mut space = vec![0_u8; PART_SIZE];
     for _ in 0..PARTS_MAX {
         let mut buffer = &mut space[..];
         // The kernel makes the dump in the call that reads it, so this does not block.
@@ -124,10 +126,10 @@ fn read(
         if from.port_number() != 0 {
             continue;
         }
-        for part in parts(&space[..length.min(PART)], namespace, state) {
+        for part in dump_parts(&space[..length.min(PART_SIZE)], namespace, state) {
             match part? {
-                Part::Socket(socket) => found.push(socket),
-                Part::End => return Ok(()),
+                DumpPart::Socket(socket) => found.push(socket),
+                DumpPart::End => return Ok(()),
             }
         }
     }

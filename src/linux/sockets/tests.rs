@@ -2,7 +2,7 @@ use std::net::TcpListener;
 
 use proptest::prelude::*;
 
-use super::{message::parts, *};
+use super::{message::dump_parts, *};
 use crate::model::Transport;
 
 /// Check that a dump finds this process's own listeners, v4 and v6, with their inodes.
@@ -52,6 +52,6 @@ proptest! {
     /// Check that no bytes can panic the parser or keep it busy for ever.
     #[test]
     fn any_bytes_are_parsed(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-        let _ = parts(&bytes, 1, SocketState::Listening).count();
+        let _ = dump_parts(&bytes, 1, SocketState::Listening).count();
     }
 }

@@ -173,7 +173,7 @@ fn run(
     loop {
         // Whether an iteration that finds nothing proves that nothing is left: only after a wait,
         // or a whole rest.
-        let mut rested = true;
+        let mut collected = true;
         loop {
             if !commands.take().is_empty() {
                 return Ok(());
@@ -183,11 +183,11 @@ fn run(
             pipeline.report_reaped();
             pipeline.run_due_scans();
             deliver(&mut pipeline, callback);
-            rested &= !busy && !more;
-            if rested {
+            collected &= !busy && !more;
+            if collected {
                 break;
             }
-            rested = !more && pipeline.rest(commands.waker());
+            collected = !more && pipeline.wait_to_collect(commands.waker());
         }
         pipeline.wait(commands.waker());
     }

@@ -76,7 +76,7 @@ pub(in crate::observe) type Open = fn() -> Result<Box<dyn Source>, SourceError>;
 
 /// How to open the sources of the library, the best source first.
 pub(in crate::observe) const SOURCES: [Open; 2] =
-    [own_ring, || Ok(Box::new(PollSource::new(poll::INTERVAL)))];
+    [own_ring, || Ok(Box::new(PollSource::new(poll::SCAN_INTERVAL)))];
 
 /// The eBPF source with a ring for this process alone. Loads and pins the programs if no process
 /// has done that.

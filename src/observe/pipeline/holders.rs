@@ -115,7 +115,7 @@ impl Searches {
             self.running = Some((questions, search));
             return Vec::new();
         }
-        let held = search.held();
+        let held = search.into_holders();
         let holders = |outputs: [Option<FileId>; 2]| {
             let of_outputs = held.iter().filter(|(_, file)| outputs.contains(&Some(*file)));
             of_outputs.map(|(key, _)| *key).collect()

@@ -1,4 +1,4 @@
-//! Idleness of containers: supplies the rules of [`Idle`] with the facts of the source and the
+//! Idleness of containers: supplies the rules of [`Idleness`] with the facts of the source and the
 //! kernel, and emits what they decide.
 
 use std::{sync::Arc, time::Duration};
@@ -10,8 +10,8 @@ use crate::{
         record::TargetId,
         source::Connections,
         track::{
-            Emission, Outcome,
-            idle::{Idle, Input},
+            Emission, RecordOutcome,
+            idle::{Idleness, LastInput},
         },
     },
 };
@@ -19,8 +19,8 @@ use crate::{
 /// The idleness of one container, with the time of its last input.
 #[derive(Debug)]
 pub(super) struct IdleState {
-    idle: Idle,
-    input: Arc<Input>,
+    idle: Idleness,
+    input: Arc<LastInput>,
 }
 
 impl Pipeline {
@@ -31,13 +31,13 @@ impl Pipeline {
         &mut self,
         id: TargetId,
         after: Duration,
-        input: Arc<Input>,
+        input: Arc<LastInput>,
     ) {
         // The first call makes the source count connections; see `Source::connections`.
         self.source.connections(id);
         let after_ns = u64::try_from(after.as_nanos()).unwrap_or(u64::MAX);
         if let Some(watched) = self.targets.get_mut(&id) {
-            watched.idle = Some(IdleState { idle: Idle::new(after_ns, monotonic_ns()), input });
+            watched.idle = Some(IdleState { idle: Idleness::new(after_ns, monotonic_ns()), input });
         }
     }
 
@@ -72,7 +72,7 @@ impl Pipeline {
     pub(super) fn record_connection(&mut self, id: TargetId, at_ns: u64) {
         let is_reported =
             self.apply_activity(id, |idle, _| idle.note_activity(Activity::Connection, at_ns));
-        let outcome = if is_reported { Outcome::Reported } else { Outcome::Silent };
+        let outcome = if is_reported { RecordOutcome::Reported } else { RecordOutcome::Silent };
         self.tracker.count_socket_record(id, at_ns, outcome);
     }
 
@@ -146,7 +146,7 @@ impl Pipeline {
     fn apply_activity(
         &mut self,
         id: TargetId,
-        apply: impl FnOnce(&mut Idle, u64) -> Option<Activity>,
+        apply: impl FnOnce(&mut Idleness, u64) -> Option<Activity>,
     ) -> bool {
         let now = monotonic_ns();
         let state = self.targets.get_mut(&id).and_then(|watched| watched.idle.as_mut());

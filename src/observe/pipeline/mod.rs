@@ -58,7 +58,7 @@ pub(in crate::observe) struct Pipeline {
     source: Box<dyn Source>,
     pub(in crate::observe) tracker: Tracker,
     ports: Ports,
-    reaped: process::Reaped,
+    reaped: process::ReapedQueries,
     holders: HolderSearches,
     targets: BTreeMap<TargetId, Watched>,
     /// Records that were read and not yet tracked. The vector is kept for its capacity.
@@ -106,7 +106,7 @@ impl Pipeline {
             tracker,
             source,
             ports: Ports::default(),
-            reaped: process::Reaped::new()?,
+            reaped: process::ReapedQueries::new()?,
             holders: HolderSearches::new(),
             targets: BTreeMap::new(),
             records: Vec::with_capacity(TURN),
@@ -156,10 +156,10 @@ impl Pipeline {
 
     /// Waits for a while, so that records collect. Returns whether the whole time has passed, as
     /// [`Source::rest`] does.
-    pub(in crate::observe) fn rest(&mut self, waker: BorrowedFd<'_>) -> bool {
+    pub(in crate::observe) fn wait_to_collect(&mut self, waker: BorrowedFd<'_>) -> bool {
         let others: Vec<BorrowedFd<'_>> =
             iter::once(waker).chain(ports::destroyed_listener_fds(&self.targets)).collect();
-        self.source.rest(&others)
+        self.source.wait_to_collect(&others)
     }
 
     /// Observes a target from now on. `init` is the pid of a container's first process, or `None`

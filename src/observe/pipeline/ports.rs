@@ -19,7 +19,7 @@ use crate::{
         record::{Record, TargetId},
         source::Target,
         track::{
-            Emission, Outcome,
+            Emission, RecordOutcome,
             ports::{Change, Full},
         },
     },
@@ -225,12 +225,12 @@ impl Pipeline {
             network.dump_pending = true;
         }
         let outcome = match changes {
-            Ok(changes) if changes.is_empty() => Outcome::Silent,
+            Ok(changes) if changes.is_empty() => RecordOutcome::Silent,
             Ok(changes) => {
                 self.emit_changes(id, changes, Grade::Exact);
-                Outcome::Reported
+                RecordOutcome::Reported
             }
-            Err(Full) => Outcome::NoCapacity,
+            Err(Full) => RecordOutcome::NoCapacity,
         };
         self.tracker.count_socket_record(id, at_ns, outcome);
     }

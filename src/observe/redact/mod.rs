@@ -17,14 +17,14 @@
 //!                strict   random text, with `redact_mode = strict`
 //! ```
 //!
-//! The operator's own `patterns` are added. Everything reads bytes forward, and jumps over what
-//! it has found, so the time is linear in the length of the arguments; `tests` compares the worst
-//! with ordinary ones. The rules are tables in read-only memory, which all shims share: a redactor
-//! without patterns owns nothing.
+//! The operator's own `patterns` are added. Every part reads the bytes forward and jumps over the
+//! secrets that it has found, so the time is linear in the length of the arguments; `tests`
+//! compares the worst arguments with ordinary ones. The rules are tables in read-only memory, which
+//! all shims share: a redactor without patterns owns nothing.
 //!
 //! The redactor works on bytes and on truncated arguments. It never sees the environment, because
 //! no source reads it. Redaction is best effort: a secret without a recognisable form, name or
-//! place, such as a bare word after an unknown option, stays.
+//! position, such as a bare word after an unknown option, stays.
 
 mod command;
 mod headers;
@@ -75,7 +75,7 @@ pub enum RedactError {
         #[source]
         source: regex::Error,
     },
-    /// There are too many patterns. Only the first ones are used.
+    /// There are more patterns than 64. Only the first 64 are used.
     #[error(
         "{count} redaction patterns are configured, but only the first {PATTERNS_MAX} are used"
     )]
@@ -115,7 +115,7 @@ impl Redactor {
         }
         let mut operator: Vec<Pattern> = Vec::new();
         for pattern in operator_patterns.iter().take(PATTERNS_MAX) {
-            // The same pattern a second time costs time and finds nothing.
+            // A pattern that is listed twice would only cost time.
             if operator.iter().any(|known| known.is(pattern)) {
                 continue;
             }
@@ -163,11 +163,11 @@ impl Redactor {
             search.truncated = start + arg.len() == bytes.len();
             let text = Text::captured(arg, start);
             let is_decoded = text::has_escapes(arg) && text::decode_escapes(text, &mut decoded);
-            search.word(&mut command, if is_decoded { decoded.text() } else { text });
+            search.read_word(&mut command, if is_decoded { decoded.text() } else { text });
             start += arg.len() + 1;
         }
         if !self.operator.is_empty() {
-            patterns::find(&self.operator, bytes, &mut search.found);
+            patterns::find_matches(&self.operator, bytes, &mut search.found);
         }
         disjoint(search.found)
     }
@@ -177,20 +177,22 @@ impl Redactor {
 struct Search {
     found: Vec<Range<usize>>,
     strict: bool,
-    /// Whether the id of an AWS key was found: its secret, which has no prefix, may follow.
+    /// Whether the id of an AWS key was found. Its secret key may follow, which has no prefix to
+    /// find it by.
     after_key_id: bool,
-    /// Whether the end of the current argument may be missing.
+    /// Whether the current argument may have been cut at its end.
     truncated: bool,
 }
 
 impl Search {
-    /// Adds a part of a text.
+    /// Marks a part of a text as a secret, to be replaced.
     fn hide(&mut self, text: &Text<'_>, range: Range<usize>) {
         if !range.is_empty() {
             self.found.push(text.captured_range(range));
         }
     }
 
+    /// Marks a whole text as a secret.
     fn hide_all(&mut self, text: &Text<'_>) {
         self.hide(text, 0..text.bytes.len());
     }

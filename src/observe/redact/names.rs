@@ -1,12 +1,13 @@
-//! Decides from a name what its value is: a secret, perhaps one, or something else.
+//! Decides from the name of an option, a variable or a field of what kind its value is: a secret,
+//! perhaps a secret, or something else.
 //!
-//! A name is split into words at `-`, `_`, `.` and before a capital: `dbPassword` and
-//! `DB_PASSWORD` are the same two words. The last word says what the value is, the others say what
-//! kind of it: `api-key` is a secret, `primary-key` is not, `token-file` is a path.
+//! A name is split into words at `-`, `_`, `.` and before a capital: `dbPassword` and `DB_PASSWORD`
+//! are the same two words. The last word names the value, the words before it specify it: `api-key`
+//! is a secret, `primary-key` is not, `token-file` is a path.
 
-/// What the value of a name is.
+/// The kind of value that belongs to a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sense {
+pub(super) enum ValueKind {
     /// Not a secret.
     Other,
     /// A secret, unless the value is a reference, a path or a switch: `--db-password`.
@@ -32,22 +33,22 @@ pub(super) enum Sense {
     Source,
 }
 
-/// What a word in a name stands for.
+/// What one word of a name shows about the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
+enum NameWord {
     Secret,
     Password,
-    /// Secret in the singular; a count or a list otherwise: `tokens`.
+    /// A plural, and so mostly a count or a list, although the singular names a secret: `tokens`.
     Plural,
     /// `token`: secret except for the tokens of a language model.
     Token,
     /// `pass`: secret except for the passes of an encoder.
     Pass,
-    /// `key`: the word before it decides.
+    /// `key`: the word before it decides whether the value is a secret.
     Key,
     /// A kind of key that is secret.
     SecretKind,
-    /// What the value may be a secret of: `session` in `session-id`.
+    /// What the secret gives access to: `session` in `session-id`.
     Holder,
     Likely,
     Number,
@@ -56,9 +57,9 @@ enum Word {
     Auth,
     User,
     Cookie,
-    /// Says nothing: `value`, `new`, `2`.
+    /// Shows nothing about the value: `value`, `new`, `2`.
     Filler,
-    /// What the value is instead of a secret: `name`, `type`.
+    /// The value is a fact about a secret, and not the secret: `name`, `type`.
     About,
     Id,
     Source,
@@ -73,87 +74,99 @@ enum Word {
     Other,
 }
 
-/// How many bytes at the end of a name are examined, and how many words of it.
+/// How many bytes of a name are examined, from its end.
 const NAME_MAX: usize = 64;
+/// How many words of a name are examined, from its end.
 const WORDS_MAX: usize = 16;
 
-/// What the value of this name is. Options keep their hyphens: a leading one makes `--no-password`
-/// a switch, while the variable `NO_PASSWORD` has a value.
-pub(super) fn sense(name: &[u8]) -> Sense {
+/// The kind of value that belongs to a name. The name of an option is given with its leading
+/// hyphens: so `--no-password` is a switch, while the variable `NO_PASSWORD` has a value.
+pub(super) fn value_kind_of(name: &[u8]) -> ValueKind {
     let name = &name[name.len().saturating_sub(NAME_MAX)..];
-    let (mut buffer, mut words) = ([0; NAME_MAX], [Word::Other; WORDS_MAX]);
-    let count = split(name, &mut buffer, &mut words);
+    let (mut buffer, mut words) = ([0; NAME_MAX], [NameWord::Other; WORDS_MAX]);
+    let count = split_words(name, &mut buffer, &mut words);
     let mut words = &words[..count];
     if words.is_empty() {
-        return Sense::Other;
+        return ValueKind::Other;
     }
     let is_option = name.starts_with(b"-");
-    if is_option && words.len() > 1 && words[0] == Word::Switch {
-        return Sense::Other;
+    if is_option && words.len() > 1 && words[0] == NameWord::Switch {
+        return ValueKind::Other;
     }
-    if words.contains(&Word::Harmless) {
-        return Sense::Other;
+    if words.contains(&NameWord::Harmless) {
+        return ValueKind::Other;
     }
-    while let [rest @ .., Word::Filler] = words
+    while let [rest @ .., NameWord::Filler] = words
         && !rest.is_empty()
     {
         words = rest;
     }
-    let Some((last, before)) = words.split_last() else { return Sense::Other };
-    let kind = before.last().copied().unwrap_or(Word::Other);
-    let is_secret =
-        |word: &Word| matches!(word, Word::Secret | Word::Password | Word::Token | Word::Pass);
+    let Some((last, before)) = words.split_last() else { return ValueKind::Other };
+    let word_before = before.last().copied().unwrap_or(NameWord::Other);
+    let is_secret = |word: &NameWord| {
+        matches!(word, NameWord::Secret | NameWord::Password | NameWord::Token | NameWord::Pass)
+    };
     match last {
-        Word::Key | Word::Token | Word::Pass | Word::Plural if kind == Word::HarmlessKind => {
-            Sense::Other
-        }
-        Word::Secret | Word::Password | Word::Token => Sense::Secret,
-        // A pass of an encoder has the same name: the value decides, see `value`.
-        Word::Pass => Sense::Secret,
-        // `adminPasswordKey` is the key of an entry that has a password.
-        Word::Key
-            if matches!(kind, Word::SecretKind | Word::Holder | Word::Secret | Word::Token)
-                || matches!(kind, Word::Number | Word::Auth) =>
+        NameWord::Key | NameWord::Token | NameWord::Pass | NameWord::Plural
+            if word_before == NameWord::HarmlessKind =>
         {
-            Sense::Secret
+            ValueKind::Other
         }
-        Word::Key if !before.is_empty() && is_variable(name) => Sense::Key,
-        Word::Key | Word::Likely | Word::Plural => Sense::Likely,
-        Word::Number => Sense::Number,
-        Word::Phrase => Sense::Phrase,
-        Word::Pair => Sense::Pair,
-        Word::Auth => Sense::PairOrLikely,
-        Word::User => Sense::LikelyPair,
-        Word::Cookie => Sense::Cookie,
-        Word::Id if matches!(kind, Word::Holder) => Sense::Likely,
-        Word::Id if kind == Word::Secret => Sense::Secret,
-        Word::Source if before.iter().any(is_secret) || kind == Word::Key => Sense::Source,
-        Word::PassSource => Sense::Source,
-        Word::About | Word::Id | Word::Source => Sense::Other,
-        // `DB_PASSWORD_PROD`: the last word is none that says what the value is.
-        _ if words.iter().any(is_secret) => Sense::Likely,
-        _ => Sense::Other,
+        NameWord::Secret | NameWord::Password | NameWord::Token => ValueKind::Secret,
+        // An encoder has passes too (`--pass 2`): the form of the value decides, see `value`.
+        NameWord::Pass => ValueKind::Secret,
+        // `adminPasswordKey` is the key of an entry that has a password.
+        NameWord::Key
+            if matches!(
+                word_before,
+                NameWord::SecretKind | NameWord::Holder | NameWord::Secret | NameWord::Token
+            ) || matches!(word_before, NameWord::Number | NameWord::Auth) =>
+        {
+            ValueKind::Secret
+        }
+        NameWord::Key if !before.is_empty() && is_variable(name) => ValueKind::Key,
+        NameWord::Key | NameWord::Likely | NameWord::Plural => ValueKind::Likely,
+        NameWord::Number => ValueKind::Number,
+        NameWord::Phrase => ValueKind::Phrase,
+        NameWord::Pair => ValueKind::Pair,
+        NameWord::Auth => ValueKind::PairOrLikely,
+        NameWord::User => ValueKind::LikelyPair,
+        NameWord::Cookie => ValueKind::Cookie,
+        NameWord::Id if matches!(word_before, NameWord::Holder) => ValueKind::Likely,
+        NameWord::Id if word_before == NameWord::Secret => ValueKind::Secret,
+        NameWord::Source if before.iter().any(is_secret) || word_before == NameWord::Key => {
+            ValueKind::Source
+        }
+        NameWord::PassSource => ValueKind::Source,
+        NameWord::About | NameWord::Id | NameWord::Source => ValueKind::Other,
+        // `DB_PASSWORD_PROD`: the last word shows nothing, and an earlier word names a secret.
+        _ if words.iter().any(is_secret) => ValueKind::Likely,
+        _ => ValueKind::Other,
     }
 }
 
-/// Whether a name is that of an environment variable.
+/// Whether a name has the form of an environment variable: capitals, digits and `_`.
 fn is_variable(name: &[u8]) -> bool {
     name.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || *byte == b'_')
 }
 
-/// Splits a name into words. Returns their number.
-fn split(name: &[u8], buffer: &mut [u8; NAME_MAX], words: &mut [Word; WORDS_MAX]) -> usize {
+/// Splits a name into words, and writes their meanings to `words`. Returns the number of words.
+fn split_words(
+    name: &[u8],
+    buffer: &mut [u8; NAME_MAX],
+    words: &mut [NameWord; WORDS_MAX],
+) -> usize {
     let (mut count, mut start, mut end) = (0, 0, 0);
     for (at, byte) in name.iter().enumerate() {
         let upper = byte.is_ascii_uppercase();
         let after = at.checked_sub(1).map_or(0, |before| name[before]);
-        // `dbPassword`, and the `K` of `APIKey`.
+        // The `P` of `dbPassword`, and the `K` of `APIKey`.
         let is_boundary = upper
             && (after.is_ascii_lowercase()
                 || after.is_ascii_uppercase()
                     && name.get(at + 1).is_some_and(u8::is_ascii_lowercase));
         if (is_boundary || !byte.is_ascii_alphanumeric()) && end > start {
-            add(&buffer[start..end], words, &mut count);
+            push_word(&buffer[start..end], words, &mut count);
             start = end;
         }
         if byte.is_ascii_alphanumeric() {
@@ -162,36 +175,39 @@ fn split(name: &[u8], buffer: &mut [u8; NAME_MAX], words: &mut [Word; WORDS_MAX]
         }
     }
     if end > start {
-        add(&buffer[start..end], words, &mut count);
+        push_word(&buffer[start..end], words, &mut count);
     }
     count
 }
 
-/// Adds a word. Of a name with too many words the last ones are kept.
-fn add(word: &[u8], words: &mut [Word; WORDS_MAX], count: &mut usize) {
+/// Appends the meaning of a word. Of a name with more than [`WORDS_MAX`] words the last ones are
+/// kept.
+fn push_word(word: &[u8], words: &mut [NameWord; WORDS_MAX], count: &mut usize) {
     if *count == WORDS_MAX {
         words.copy_within(1.., 0);
         *count -= 1;
     }
-    words[*count] = meaning(word);
+    words[*count] = meaning_of_word(word);
     *count += 1;
 }
 
+/// What a word in lower case shows about the value.
 #[rustfmt::skip]
-fn meaning(word: &[u8]) -> Word {
-    // `password2`, `v2`, `2`.
+fn meaning_of_word(word: &[u8]) -> NameWord {
+    // Digits at the end mean nothing: `password2`, `v2`.
     let digits = word.iter().rev().take_while(|byte| byte.is_ascii_digit()).count();
     let word = &word[..word.len() - digits];
     match word {
         b"password" | b"passwd" | b"passphrase" | b"passcode" | b"pwd" | b"pw" | b"pswd"
-        | b"passwort" => Word::Password,
+        | b"passwort" => NameWord::Password,
         b"secret" | b"psk" | b"jwt" | b"bearer" | b"apikey" | b"authkey"
         | b"authtoken" | b"psw" | b"pword" | b"webhooksecret" | b"appkey" | b"masterkey"
-        | b"masterauth" | b"requirepass" | b"pat" | b"passin" | b"passout" | b"upw" => Word::Secret,
-        b"token" | b"tok" => Word::Token,
-        b"pass" => Word::Pass,
-        b"tokens" | b"passwords" | b"secrets" | b"keys" | b"passes" => Word::Plural,
-        b"key" => Word::Key,
+        | b"masterauth" | b"requirepass" | b"pat" | b"passin" | b"passout"
+        | b"upw" => NameWord::Secret,
+        b"token" | b"tok" => NameWord::Token,
+        b"pass" => NameWord::Pass,
+        b"tokens" | b"passwords" | b"secrets" | b"keys" | b"passes" => NameWord::Plural,
+        b"key" => NameWord::Key,
         b"api" | b"private" | b"priv" | b"encryption" | b"encrypt" | b"decryption" | b"decrypt"
         | b"signing" | b"master" | b"account" | b"hmac" | b"shared" | b"preshared" | b"unseal"
         | b"join" | b"license" | b"licence" | b"app" | b"application" | b"subscription"
@@ -199,25 +215,25 @@ fn meaning(word: &[u8]) -> Word {
         | b"write" | b"ingest" | b"ingestion" | b"admin" | b"stream" | b"rest" | b"integration"
         | b"instrumentation" | b"sas" | b"salt" | b"wireguard" | b"secure" | b"deploy"
         | b"activation" | b"product" | b"serial" | b"certificate" | b"webhook" | b"functions"
-        | b"bootstrap" | b"gossip" => Word::SecretKind,
-        b"access" | b"session" | b"sess" => Word::Holder,
-        b"accesskey" | b"secretkey" | b"privatekey" => Word::Secret,
+        | b"bootstrap" | b"gossip" => NameWord::SecretKind,
+        b"access" | b"session" | b"sess" => NameWord::Holder,
+        b"accesskey" | b"secretkey" | b"privatekey" => NameWord::Secret,
         b"sig" | b"signature" | b"hmacs" | b"assertion" | b"sid" | b"nonce" | b"phpsessid"
         | b"jsessionid" | b"sessionid" | b"sessid" | b"community" | b"ticket" | b"licensekey"
-        | b"csrf" | b"xsrf" => Word::Likely,
-        b"pin" | b"otp" | b"totp" | b"mfa" | b"cvv" | b"cvc" | b"puk" => Word::Number,
-        b"seed" | b"mnemonic" | b"phrase" => Word::Phrase,
-        b"creds" | b"cred" | b"userpwd" | b"userpass" | b"userpw" => Word::Pair,
-        b"credential" | b"credentials" => Word::Pair,
-        b"auth" => Word::Auth,
-        b"user" | b"login" | b"username" => Word::User,
-        b"cookie" | b"cookies" => Word::Cookie,
+        | b"csrf" | b"xsrf" => NameWord::Likely,
+        b"pin" | b"otp" | b"totp" | b"mfa" | b"cvv" | b"cvc" | b"puk" => NameWord::Number,
+        b"seed" | b"mnemonic" | b"phrase" => NameWord::Phrase,
+        b"creds" | b"cred" | b"userpwd" | b"userpass" | b"userpw" => NameWord::Pair,
+        b"credential" | b"credentials" => NameWord::Pair,
+        b"auth" => NameWord::Auth,
+        b"user" | b"login" | b"username" => NameWord::User,
+        b"cookie" | b"cookies" => NameWord::Cookie,
         b"" | b"v" | b"base" | b"string" | b"value" | b"text" | b"plain" | b"plaintext" | b"raw"
         | b"literal" | b"b" | b"hex" | b"old" | b"new" | b"current" | b"confirm"
-        | b"confirmation" | b"again" | b"repeat" | b"clear" | b"str" | b"val" => Word::Filler,
+        | b"confirmation" | b"again" | b"repeat" | b"clear" | b"str" | b"val" => NameWord::Filler,
         b"file" | b"files" | b"path" | b"command" | b"cmd" | b"eval" | b"script" | b"fd"
-        | b"askpass" | b"helper" | b"program" | b"exec" | b"stdin" => Word::Source,
-        b"id" | b"ids" => Word::Id,
+        | b"askpass" | b"helper" | b"program" | b"exec" | b"stdin" => NameWord::Source,
+        b"id" | b"ids" => NameWord::Id,
         b"name" | b"names" | b"dir" | b"ref" | b"url" | b"uri" | b"endpoint" | b"type" | b"mode"
         | b"length" | b"len" | b"size" | b"ttl" | b"expiry" | b"expires" | b"expiration"
         | b"lifetime" | b"duration" | b"age" | b"policy" | b"provider" | b"providers" | b"store"
@@ -232,38 +248,38 @@ fn meaning(word: &[u8]) -> Word {
         | b"through" | b"pattern" | b"regex" | b"map" | b"info" | b"count"
         | b"classification" | b"webhookurl" | b"label" | b"template" | b"schema" | b"table"
         | b"log" | b"logfile" | b"protocol" | b"digest" | b"principal" | b"scope" | b"scopes"
-        | b"config" | b"option" | b"options" | b"action" | b"position" => Word::About,
+        | b"config" | b"option" | b"options" | b"action" | b"position" => NameWord::About,
         b"public" | b"pub" | b"max" | b"min" | b"existing" | b"enable" | b"disable" | b"skip"
-        | b"publishable" => Word::Harmless,
+        | b"publishable" => NameWord::Harmless,
         b"num" | b"n" | b"primary" | b"foreign" | b"sort" | b"partition" | b"routing" | b"group"
         | b"tag" | b"order" | b"unique" | b"object" | b"bucket" | b"idempotency" | b"bypass"
         | b"compass" | b"trespass" | b"passthrough" | b"pad" | b"bos" | b"eos" | b"unk" | b"sep"
         | b"cls" | b"mask" | b"special" | b"stop" | b"single" | b"multi" | b"first" | b"predict"
         | b"row" | b"column" | b"hotkey" | b"turkey" | b"monkey" | b"oldpwd" | b"two" | b"one"
         | b"gpg" | b"pgp" | b"render" | b"image" | b"range" | b"recv" | b"send" | b"search"
-        | b"trusted" | b"composite" | b"shard" => Word::HarmlessKind,
+        | b"trusted" | b"composite" | b"shard" => NameWord::HarmlessKind,
         b"no" | b"ask" | b"use" | b"without" | b"with" | b"require" | b"allow" | b"has"
         | b"is" | b"show" | b"generate" | b"gen" | b"auto" | b"rotate" | b"revoke"
         | b"read" | b"verify" | b"delete" | b"remove" | b"list" | b"export" | b"import"
-        | b"print" | b"get" => Word::Switch,
-        _ => glued(word),
+        | b"print" | b"get" => NameWord::Switch,
+        _ => meaning_of_compound(word),
     }
 }
 
-/// Words that are written without a separator: `pgpassword`, `apitoken`, `dbpass`.
-fn glued(word: &[u8]) -> Word {
+/// What a word shows that consists of several words without a separator: `pgpassword`, `apitoken`.
+fn meaning_of_compound(word: &[u8]) -> NameWord {
     let ends = |ending: &[u8]| word.len() > ending.len() && word.ends_with(ending);
     match word.last() {
-        Some(b'd') if ends(b"password") || ends(b"passwd") || ends(b"pwd") => Word::Password,
-        Some(b'e') if ends(b"passphrase") || ends(b"passcode") => Word::Password,
-        Some(b't') if ends(b"secret") => Word::Secret,
-        Some(b'n') if ends(b"token") => Word::Token,
-        Some(b's') if ends(b"pass") => Word::Pass,
-        Some(b's') if ends(b"credentials") => Word::Pair,
-        Some(b'y') if ends(b"key") => match word.strip_suffix(b"key").map(meaning) {
-            Some(Word::SecretKind | Word::Holder | Word::Secret) => Word::Secret,
-            Some(Word::Auth) => Word::Secret,
-            _ => Word::Other,
+        Some(b'd') if ends(b"password") || ends(b"passwd") || ends(b"pwd") => NameWord::Password,
+        Some(b'e') if ends(b"passphrase") || ends(b"passcode") => NameWord::Password,
+        Some(b't') if ends(b"secret") => NameWord::Secret,
+        Some(b'n') if ends(b"token") => NameWord::Token,
+        Some(b's') if ends(b"pass") => NameWord::Pass,
+        Some(b's') if ends(b"credentials") => NameWord::Pair,
+        Some(b'y') if ends(b"key") => match word.strip_suffix(b"key").map(meaning_of_word) {
+            Some(NameWord::SecretKind | NameWord::Holder | NameWord::Secret) => NameWord::Secret,
+            Some(NameWord::Auth) => NameWord::Secret,
+            _ => NameWord::Other,
         },
         Some(b'e' | b'l' | b'd') => {
             const SOURCES: [&[u8]; 6] = [
@@ -275,11 +291,11 @@ fn glued(word: &[u8]) -> Word {
                 b"passwordcommand",
             ];
             if SOURCES.iter().any(|source| word.ends_with(source)) {
-                Word::PassSource
+                NameWord::PassSource
             } else {
-                Word::Other
+                NameWord::Other
             }
         }
-        _ => Word::Other,
+        _ => NameWord::Other,
     }
 }

@@ -17,19 +17,22 @@ pub(super) const PATTERNS_MAX: usize = 64;
 /// The memory that a compiled pattern may take, in bytes.
 const PATTERN_BYTES_MAX: usize = 64 << 10;
 
-/// How many matches of all patterns are replaced one by one in the arguments of one process.
+/// How many matches of all patterns together are replaced one by one in the arguments of one
+/// process. At a further match, the rest of the arguments is replaced as a whole.
 const MATCHES_MAX: usize = 256;
 
-/// How often patterns are applied to arguments, for one process: 64 patterns and 64 arguments, or
-/// fewer patterns and more arguments. Each application costs some time whatever the length is.
-const RUNS_MAX: usize = 4096;
+/// How often a pattern is applied to an argument, for one process: 64 patterns and 64 arguments, or
+/// fewer patterns and more arguments. Beyond that, the rest of the arguments is replaced as a
+/// whole. Each application costs some time, however short the argument is.
+const APPLICATIONS_MAX: usize = 4096;
 
-/// A compiled pattern.
+/// A compiled pattern of the operator.
 #[derive(Debug)]
 pub(super) struct Pattern {
     regex: Regex,
-    /// Whether it is matched against all arguments together, each with a NUL after it.
-    spans: bool,
+    /// Whether the pattern is matched against all arguments together, each with a NUL after it, and
+    /// not against each argument.
+    spans_arguments: bool,
 }
 
 impl Pattern {
@@ -41,10 +44,10 @@ impl Pattern {
             .dfa_size_limit(PATTERN_BYTES_MAX)
             .build()
             .map_err(|source| RedactError::Pattern { pattern: pattern.to_owned(), source })?;
-        // Only a pattern that names the NUL can mean more than one argument. Others keep to one,
-        // so that `\S+` and `$` end with it.
-        let spans = pattern.contains(r"\x00") || pattern.contains(r"\0");
-        Ok(Self { regex, spans })
+        // Only a pattern that contains the NUL can match across arguments. Any other is applied to
+        // one argument at a time, so that `\S+` and `$` end with the argument.
+        let spans_arguments = pattern.contains(r"\x00") || pattern.contains(r"\0");
+        Ok(Self { regex, spans_arguments })
     }
 
     pub(super) fn is(&self, pattern: &str) -> bool {
@@ -52,12 +55,12 @@ impl Pattern {
     }
 }
 
-/// Adds the parts of the arguments that the patterns match.
-pub(super) fn find(patterns: &[Pattern], bytes: &[u8], found: &mut Vec<Range<usize>>) {
-    let mut left = Left { matches: MATCHES_MAX, runs: RUNS_MAX };
-    for pattern in patterns.iter().filter(|pattern| pattern.spans) {
+/// Adds the ranges of the arguments that the patterns match to `found`.
+pub(super) fn find_matches(patterns: &[Pattern], bytes: &[u8], found: &mut Vec<Range<usize>>) {
+    let mut left = PatternBudget { matches: MATCHES_MAX, applications: APPLICATIONS_MAX };
+    for pattern in patterns.iter().filter(|pattern| pattern.spans_arguments) {
         let mut matched = Vec::new();
-        if !left.run(&pattern.regex, bytes, 0, &mut matched) {
+        if !left.apply_pattern(&pattern.regex, bytes, 0, &mut matched) {
             return found.extend(arguments(bytes, 0));
         }
         for range in matched {
@@ -67,35 +70,36 @@ pub(super) fn find(patterns: &[Pattern], bytes: &[u8], found: &mut Vec<Range<usi
         }
     }
     for range in arguments(bytes, 0) {
-        for pattern in patterns.iter().filter(|pattern| !pattern.spans) {
+        for pattern in patterns.iter().filter(|pattern| !pattern.spans_arguments) {
             let arg = &bytes[range.clone()];
-            if !left.run(&pattern.regex, arg, range.start, found) {
+            if !left.apply_pattern(&pattern.regex, arg, range.start, found) {
                 return found.extend(arguments(&bytes[range.start..], range.start));
             }
         }
     }
 }
 
-/// What may still be done for the arguments of one process.
-struct Left {
+/// The matches and applications of patterns that are left for the arguments of one process.
+struct PatternBudget {
     matches: usize,
-    runs: usize,
+    applications: usize,
 }
 
-impl Left {
-    /// Adds what a pattern matches in `text`, which begins at `start`: its first group, or all if
-    /// it has none. Returns whether nothing was left out.
-    fn run(
+impl PatternBudget {
+    /// Applies a pattern to `text`, of which the first byte has the position `start`, and adds the
+    /// ranges of the matches: the first group, or the whole match if the pattern has no groups.
+    /// Returns `false` if a limit was reached, so that matches may be missing.
+    fn apply_pattern(
         &mut self,
         regex: &Regex,
         text: &[u8],
         start: usize,
         found: &mut Vec<Range<usize>>,
     ) -> bool {
-        if self.runs == 0 {
+        if self.applications == 0 {
             return false;
         }
-        self.runs -= 1;
+        self.applications -= 1;
         for groups in regex.captures_iter(text) {
             if self.matches == 0 {
                 return false;
@@ -108,7 +112,7 @@ impl Left {
     }
 }
 
-/// The arguments in `bytes`, which begin at `start`.
+/// The range of each argument in `bytes`, of which the first byte has the position `start`.
 fn arguments(bytes: &[u8], start: usize) -> impl Iterator<Item = Range<usize>> + '_ {
     let mut at = start;
     bytes.split(|byte| *byte == 0).map(move |arg| {

@@ -7,29 +7,31 @@ use std::ops::Range;
 
 use super::{
     Search,
-    command::{Command, DEPTH_MAX},
+    command::{Command, SCRIPT_DEPTH_MAX},
     shell::{Lexer, Piece},
     text::Text,
-    tools::Kind,
+    tools::Treatment,
     value::is_reference,
 };
 
-/// What an `echo` has written, for the next command of a pipeline.
+/// The words that an `echo` has written, which the next command of the pipeline reads.
 #[derive(Debug, Default)]
-struct Written {
-    /// The words, and for `user:SECRET` the part after the colon.
+struct EchoedWords {
+    /// The captured range of each word, and the range of its part after a colon (`user:SECRET`) or
+    /// of the whole word.
     words: Vec<(Range<usize>, Range<usize>)>,
-    /// The words from here on are those of the last command.
+    /// The index in `words` from which on they are those of the last command.
     begins: usize,
 }
 
-/// How many words of an `echo` are kept until a group ends.
-const GROUP_MAX: usize = 32;
+/// How many words of `echo` commands are kept until a group of commands (`{ … }`) ends.
+const GROUP_WORDS_MAX: usize = 32;
 
 impl Search {
-    /// Reads a text as a script, though it may be none: only for the options in it.
-    pub(super) fn words_of(&mut self, text: Text<'_>, command: &Command) {
-        let start = Command::of_text(command.depth + 1);
+    /// Reads a text that may be no script as the words of commands, to find options with secrets in
+    /// it.
+    pub(super) fn read_options_in(&mut self, text: Text<'_>, command: &Command) {
+        let start = Command::of_text(command.script_depth + 1);
         let mut inner = start;
         let mut lexer = Lexer::new(text);
         while let Some(piece) = lexer.next() {
@@ -42,23 +44,23 @@ impl Search {
                 }
                 _ => continue,
             };
-            self.word(&mut inner, word);
+            self.read_word(&mut inner, word);
         }
     }
 
-    /// Reads a script. `supplies` means that what it writes is a secret: `--password-command`.
-    pub(super) fn script(&mut self, text: Text<'_>, depth: u8, supplies: bool) {
-        // A single word has no options, and would cost as much as a long script to begin.
+    /// Reads a script. `supplies` means that its output is a secret: `--password-command`.
+    pub(super) fn read_script(&mut self, text: Text<'_>, depth: u8, supplies: bool) {
+        // A single word has no options, and starting to read a script costs much for one word.
         let is_word =
             !text.bytes.iter().any(|byte| byte.is_ascii_whitespace() || b"$`<".contains(byte));
-        if depth >= DEPTH_MAX || is_word {
+        if depth >= SCRIPT_DEPTH_MAX || is_word {
             return self.scan(text, is_word);
         }
         let depth = depth + 1;
         let mut command = Command::new(depth);
-        let (mut before, mut written) = (Written::default(), Written::default());
-        // What a group has written: `{ echo X; } | …`.
-        let (mut group, mut closed) = (Written::default(), false);
+        let (mut before, mut written) = (EchoedWords::default(), EchoedWords::default());
+        // The words that a group of commands has written: `{ echo X; } | …`.
+        let (mut group, mut closed) = (EchoedWords::default(), false);
         let mut here = false;
         let mut file = false;
         let mut lexer = Lexer::new(text);
@@ -77,7 +79,7 @@ impl Search {
                 }
                 Some(Piece::HereDocument(range)) => {
                     let body = text.part(range.clone());
-                    if command.reads.is_some() && !is_reference(body.bytes) {
+                    if command.reads_secret.is_some() && !is_reference(body.bytes) {
                         self.hide_all(&body);
                     } else {
                         self.scan(body, false);
@@ -86,21 +88,21 @@ impl Search {
                     continue;
                 }
                 Some(Piece::Pipe | Piece::End | Piece::Close) | None => {
-                    if let Some(kind) = command.reads {
-                        self.hide_written(&before, kind);
+                    if let Some(treatment) = command.reads_secret {
+                        self.hide_written(&before, treatment);
                     }
                     if supplies && piece != Some(Piece::Pipe) {
-                        self.hide_written(&written, Kind::Stdin);
+                        self.hide_written(&written, Treatment::Stdin);
                     }
                     let Some(piece) = piece else { return };
                     group.words.append(&mut written.words);
-                    group.words.truncate(GROUP_MAX);
+                    group.words.truncate(GROUP_WORDS_MAX);
                     if piece == Piece::Pipe {
                         let from = if closed { 0 } else { group.begins };
                         before.words = group.words.split_off(from);
-                        group = Written::default();
+                        group = EchoedWords::default();
                     } else {
-                        before = Written::default();
+                        before = EchoedWords::default();
                     }
                     closed = piece == Piece::Close;
                     group.begins = group.words.len();
@@ -115,31 +117,33 @@ impl Search {
                 self.scan(word, true);
             } else if std::mem::take(&mut here) {
                 before.add(&word);
-                // `cat <<< X | …`
+                // `cat <<< X | …`: what the command reads may also be what it writes.
                 written.add(&word);
                 self.scan(word, true);
             } else {
-                if command.echo {
+                if command.is_echo {
                     written.add(&word);
                 }
                 closed = word.bytes == b"}";
-                self.word(&mut command, word);
+                self.read_word(&mut command, word);
             }
             for inside in &lexer.nested {
-                self.script(text.part(inside.clone()), depth, supplies);
+                self.read_script(text.part(inside.clone()), depth, supplies);
             }
         }
     }
 
-    fn hide_written(&mut self, written: &Written, kind: Kind) {
+    /// Hides the words that a command reads, by the form in which it reads a secret.
+    fn hide_written(&mut self, written: &EchoedWords, treatment: Treatment) {
         for (whole, second) in &written.words {
-            let range = if matches!(kind, Kind::Pair(_)) { second } else { whole };
+            let range = if matches!(treatment, Treatment::Pair(_)) { second } else { whole };
             self.found.push(range.clone());
         }
     }
 }
 
-impl Written {
+impl EchoedWords {
+    /// Adds a word of an `echo`, unless it cannot be a secret.
     fn add(&mut self, word: &Text<'_>) {
         let bytes = word.bytes;
         if bytes.starts_with(b"-") && bytes.len() <= 3
@@ -148,7 +152,7 @@ impl Written {
         {
             return;
         }
-        // The last line of `user\nSECRET\n`.
+        // Only the last line may be the secret: `user\nSECRET\n`.
         let end = if bytes.ends_with(b"\\n") { bytes.len() - 2 } else { bytes.len() };
         let line = bytes[..end].windows(2).rposition(|pair| pair == b"\\n").map_or(0, |at| at + 2);
         let repeats = line > 0 && bytes.starts_with(&bytes[line..end]);

@@ -1,7 +1,7 @@
 //! Splits a shell script into words, operators and here-documents, as sh and bash do.
 //!
-//! It does not run anything: expansions stay as they are written, and only quotes and backslashes
-//! are removed. A text that is no script, or a cut one, gives some words as well.
+//! It expands nothing: expansions stay as they are written, and only quotes and backslashes are
+//! removed. A text that is no script, or is cut, yields some words as well.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::text::{Decoded, Text, hexadecimal};
 /// A part of a script.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Piece {
-    /// A word without quotes: it stands in the text.
+    /// A word without quotes, by its range in the text.
     Plain(Range<usize>),
     /// A word with quotes, which are removed in [`Lexer::word`].
     Quoted,
@@ -20,23 +20,24 @@ pub(super) enum Piece {
     End,
     /// `)`
     Close,
-    /// `>`, `<`: a file follows.
+    /// `>` or `<`: the name of a file follows.
     Redirection,
-    /// `<<<`: a word follows that the command reads.
+    /// `<<<`: a word follows, which the command reads from stdin.
     HereString,
-    /// The lines of a here-document.
+    /// The lines of a here-document, by their range in the text.
     HereDocument(Range<usize>),
 }
 
-/// Reads a script from its beginning to its end.
+/// Splits a script into its pieces, from the beginning to the end.
 pub(super) struct Lexer<'a> {
     pub(super) text: Text<'a>,
     at: usize,
-    /// The last word with quotes, without them.
+    /// The content of the last [`Piece::Quoted`], without its quotes.
     pub(super) word: Decoded,
     /// The insides of `$(…)`, `<(…)` and backticks in the last word, and of comments.
     pub(super) nested: Vec<Range<usize>>,
-    /// The word that ends the here-document that begins after this line.
+    /// The word that will end the here-document which begins after the current line; `None` if none
+    /// does.
     delimiter: Option<Range<usize>>,
 }
 
@@ -66,7 +67,7 @@ impl<'a> Lexer<'a> {
                 b'\n' => {
                     self.at += 1;
                     if let Some(delimiter) = self.delimiter.take() {
-                        return Some(Piece::HereDocument(self.here_document(&delimiter)));
+                        return Some(Piece::HereDocument(self.read_here_document(&delimiter)));
                     }
                     return Some(Piece::End);
                 }
@@ -75,28 +76,28 @@ impl<'a> Lexer<'a> {
         }
         let rest = &bytes[self.at..];
         match rest {
-            [b'|', b'|', ..] | [b'&', b'&', ..] => Some(self.operator(2, Piece::End)),
-            [b'|', b'&', ..] => Some(self.operator(2, Piece::Pipe)),
-            [b'|', ..] => Some(self.operator(1, Piece::Pipe)),
-            [b'&', b'>', ..] => Some(self.operator(2, Piece::Redirection)),
-            [b')', ..] => Some(self.operator(1, Piece::Close)),
-            [b';' | b'&' | b'(', ..] => Some(self.operator(1, Piece::End)),
-            [b'<', b'<', b'<', ..] => Some(self.operator(3, Piece::HereString)),
-            [b'<' | b'>', b'(', ..] => Some(self.word()),
+            [b'|', b'|', ..] | [b'&', b'&', ..] => Some(self.take_operator(2, Piece::End)),
+            [b'|', b'&', ..] => Some(self.take_operator(2, Piece::Pipe)),
+            [b'|', ..] => Some(self.take_operator(1, Piece::Pipe)),
+            [b'&', b'>', ..] => Some(self.take_operator(2, Piece::Redirection)),
+            [b')', ..] => Some(self.take_operator(1, Piece::Close)),
+            [b';' | b'&' | b'(', ..] => Some(self.take_operator(1, Piece::End)),
+            [b'<', b'<', b'<', ..] => Some(self.take_operator(3, Piece::HereString)),
+            [b'<' | b'>', b'(', ..] => Some(self.read_word()),
             [b'>', b'>' | b'&' | b'|', ..] | [b'<', b'&' | b'>', ..] => {
-                Some(self.operator(2, Piece::Redirection))
+                Some(self.take_operator(2, Piece::Redirection))
             }
-            [b'<' | b'>', ..] => Some(self.operator(1, Piece::Redirection)),
-            _ => Some(self.word()),
+            [b'<' | b'>', ..] => Some(self.take_operator(1, Piece::Redirection)),
+            _ => Some(self.read_word()),
         }
     }
 
-    fn operator(&mut self, length: usize, piece: Piece) -> Piece {
+    fn take_operator(&mut self, length: usize, piece: Piece) -> Piece {
         self.at += length;
         piece
     }
 
-    fn word(&mut self) -> Piece {
+    fn read_word(&mut self) -> Piece {
         let bytes = self.text.bytes;
         let start = self.at;
         let plain = bytes[start..].iter().position(|byte| ends_word(*byte) || is_special(*byte));
@@ -108,11 +109,11 @@ impl<'a> Lexer<'a> {
         self.word.copy(&self.text, start..self.at);
         while let Some(byte) = bytes.get(self.at) {
             match byte {
-                b'\'' => self.single_quoted(),
-                b'"' => self.double_quoted(),
-                b'\\' => self.escape(),
-                b'$' | b'`' => self.dollar(false),
-                b'<' | b'>' if bytes.get(self.at + 1) == Some(&b'(') => self.substitution(),
+                b'\'' => self.read_single_quoted(),
+                b'"' => self.read_double_quoted(),
+                b'\\' => self.read_escape(),
+                b'$' | b'`' => self.read_dollar(false),
+                b'<' | b'>' if bytes.get(self.at + 1) == Some(&b'(') => self.read_substitution(),
                 byte if ends_word(*byte) => break,
                 _ => self.push(1),
             }
@@ -120,7 +121,8 @@ impl<'a> Lexer<'a> {
         Piece::Quoted
     }
 
-    /// Adds the byte at the position, which is written in `length` bytes.
+    /// Appends the byte at the current position to the word, and moves on by the `length` bytes in
+    /// which it is written.
     fn push(&mut self, length: usize) {
         self.push_byte(self.text.bytes[self.at], length);
     }
@@ -131,8 +133,8 @@ impl<'a> Lexer<'a> {
         self.at = end;
     }
 
-    /// A backslash outside of quotes.
-    fn escape(&mut self) {
+    /// Reads a backslash outside of quotes.
+    fn read_escape(&mut self) {
         match self.text.bytes.get(self.at + 1) {
             Some(b'\n') => self.at += 2,
             Some(byte) => self.push_byte(*byte, 2),
@@ -140,14 +142,14 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn single_quoted(&mut self) {
+    fn read_single_quoted(&mut self) {
         let rest = &self.text.bytes[self.at + 1..];
         let length = rest.iter().position(|byte| *byte == b'\'').unwrap_or(rest.len());
         self.word.copy(&self.text, self.at + 1..self.at + 1 + length);
         self.at = (self.at + length + 2).min(self.text.bytes.len());
     }
 
-    fn double_quoted(&mut self) {
+    fn read_double_quoted(&mut self) {
         let bytes = self.text.bytes;
         self.at += 1;
         while let Some(byte) = bytes.get(self.at) {
@@ -161,29 +163,30 @@ impl<'a> Lexer<'a> {
                     Some(byte @ (b'$' | b'`' | b'"' | b'\\')) => self.push_byte(*byte, 2),
                     _ => self.push(1),
                 },
-                b'$' | b'`' => self.dollar(true),
+                b'$' | b'`' => self.read_dollar(true),
                 _ => self.push(1),
             }
         }
     }
 
-    /// `$'…'`, `$"…"`, `$(…)` or a backtick; any other `$` stays.
-    fn dollar(&mut self, quoted: bool) {
+    /// Reads `$'…'`, `$"…"`, `$(…)` or a backtick. Any other `$` becomes a part of the word.
+    fn read_dollar(&mut self, quoted: bool) {
         let bytes = self.text.bytes;
         match (bytes[self.at], bytes.get(self.at + 1)) {
             (b'`', _) => {
                 let rest = &bytes[self.at + 1..];
                 let length = rest.iter().position(|byte| *byte == b'`').unwrap_or(rest.len());
-                self.nest(self.at + 1..self.at + 1 + length, self.at + length + 2);
+                self.push_nested(self.at + 1..self.at + 1 + length, self.at + length + 2);
             }
-            (_, Some(b'(')) => self.substitution(),
-            (_, Some(b'\'')) if !quoted => self.ansi_quoted(),
+            (_, Some(b'(')) => self.read_substitution(),
+            (_, Some(b'\'')) if !quoted => self.read_ansi_quoted(),
             (_, Some(b'"')) if !quoted => {
                 self.at += 1;
-                self.double_quoted();
+                self.read_double_quoted();
             }
             (_, Some(b'{')) => {
-                // A default can be a secret; as a part of the word it is judged with it.
+                // The default in `${NAME:-X}` can be a secret. It stays a part of the word, which
+                // is judged as a whole.
                 let rest = &bytes[self.at..];
                 let length =
                     rest.iter().position(|byte| *byte == b'}').map_or(rest.len(), |at| at + 1);
@@ -194,15 +197,16 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    /// `$(…)` or `<(…)`.
-    fn substitution(&mut self) {
+    /// Reads `$(…)` or `<(…)`.
+    fn read_substitution(&mut self) {
         let start = self.at + 2;
         let length = closing_bracket(&self.text.bytes[start..]);
-        self.nest(start..start + length, start + length + 1);
+        self.push_nested(start..start + length, start + length + 1);
     }
 
-    /// Of an expansion only its brackets become a part of the word: the inside is read on its own.
-    fn nest(&mut self, inside: Range<usize>, end: usize) {
+    /// Adds only the brackets of an expansion to the word, and keeps the range of its inside, which
+    /// is read as a script of its own.
+    fn push_nested(&mut self, inside: Range<usize>, end: usize) {
         let end = end.min(self.text.bytes.len());
         self.word.copy(&self.text, self.at..inside.start.min(end));
         self.word.copy(&self.text, inside.end.min(end)..end);
@@ -210,8 +214,8 @@ impl<'a> Lexer<'a> {
         self.at = end;
     }
 
-    /// `$'…'`, with the escapes of C.
-    fn ansi_quoted(&mut self) {
+    /// Reads `$'…'`, with the escapes of C.
+    fn read_ansi_quoted(&mut self) {
         let bytes = self.text.bytes;
         self.at += 2;
         while let Some(byte) = bytes.get(self.at) {
@@ -244,8 +248,8 @@ impl<'a> Lexer<'a> {
         self.delimiter = Some(start..self.at);
     }
 
-    /// The lines up to the delimiter, or to the end.
-    fn here_document(&mut self, delimiter: &Range<usize>) -> Range<usize> {
+    /// The range of the lines up to the delimiter, or up to the end of the text.
+    fn read_here_document(&mut self, delimiter: &Range<usize>) -> Range<usize> {
         let bytes = self.text.bytes;
         let delimiter = bytes[delimiter.clone()].iter().filter(|byte| !b"'\"\\".contains(byte));
         let start = self.at;
@@ -263,7 +267,7 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The length of the inside of brackets, or of the rest if they are not closed.
+/// The number of bytes up to the closing bracket, or of all bytes if there is none.
 fn closing_bracket(bytes: &[u8]) -> usize {
     let (mut depth, mut at, mut quote) = (0_usize, 0, 0);
     while let Some(byte) = bytes.get(at) {
@@ -286,7 +290,7 @@ fn ends_word(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b';' | b'&' | b'|' | b'(' | b')' | b'<' | b'>')
 }
 
-/// Whether a byte in a word needs more than to be copied.
+/// Whether a byte in a word begins a quote, an escape or an expansion.
 fn is_special(byte: u8) -> bool {
     matches!(byte, b'\'' | b'"' | b'\\' | b'$' | b'`')
 }

@@ -1,5 +1,5 @@
-//! What `redact_mode = strict` hides besides: random text anywhere, and what looks like a secret
-//! after an option that no rule knows.
+//! What `redact_mode = strict` hides in addition: random text anywhere, and what looks like a
+//! secret after an option that no rule knows.
 
 use super::{
     Search,
@@ -7,19 +7,20 @@ use super::{
     value::{is_harmless, is_hexadecimal, is_random, is_uuid},
 };
 
-/// Random text in a sentence or a path has at least this length.
+/// The least length in bytes of random text in a sentence or a path that is hidden.
 const RANDOM_MIN: usize = 16;
-/// Digests, container ids and commits in hexadecimal are everywhere; keys of this length are too.
+/// The lengths in digits of hexadecimal text that is hidden. Other lengths are mostly those of
+/// digests, container ids and commits, which are no secrets.
 const KEY_LENGTHS: [usize; 3] = [32, 48, 96];
 
 impl Search {
-    /// Hides random parts of a text.
+    /// Hides the random parts of a text, in strict mode only.
     pub(super) fn hide_random(&mut self, text: Text<'_>) {
         if !self.strict {
             return;
         }
         let mut at = 0;
-        for part in text.bytes.split(|byte| !is_part(*byte)) {
+        for part in text.bytes.split(|byte| !is_token_byte(*byte)) {
             let range = at..at + part.len();
             at += part.len() + 1;
             if part.len() < RANDOM_MIN {
@@ -33,19 +34,20 @@ impl Search {
             if is_path(part.bytes) {
                 let mut at = 0;
                 for segment in part.bytes.split(|byte| *byte == b'/') {
-                    if is_key(segment) {
+                    if looks_like_key(segment) {
                         self.hide(&part, at..at + segment.len());
                     }
                     at += segment.len() + 1;
                 }
-            } else if is_key(part.bytes) {
+            } else if looks_like_key(part.bytes) {
                 self.hide_all(&part);
             }
         }
     }
 
-    /// Hides the value of an unknown option if it looks like a secret. Returns whether it does.
-    pub(super) fn guess(&mut self, text: Text<'_>) -> bool {
+    /// In strict mode, hides the value of an option without a rule if it looks like a secret.
+    /// Returns whether it was hidden.
+    pub(super) fn hide_if_strict_secret(&mut self, text: Text<'_>) -> bool {
         let value = text.bytes;
         let has = |test: fn(&u8) -> bool| value.iter().any(test);
         let is_word =
@@ -64,7 +66,7 @@ impl Search {
     }
 }
 
-fn is_part(byte: u8) -> bool {
+fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.' | b'+' | b'/' | b'=' | b'~')
 }
 
@@ -73,7 +75,8 @@ fn is_path(text: &[u8]) -> bool {
     text.contains(&b'/') && (!is_random(text) || text.starts_with(b"/") || text.contains(&b'.'))
 }
 
-fn is_key(text: &[u8]) -> bool {
+/// Whether a text is random and long enough for a key, and is no UUID.
+fn looks_like_key(text: &[u8]) -> bool {
     text.len() >= RANDOM_MIN
         && !is_uuid(text)
         && if text.iter().all(u8::is_ascii_hexdigit) {

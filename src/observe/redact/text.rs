@@ -1,39 +1,40 @@
-//! A text, and the place of each of its bytes in the captured arguments.
+//! A text, and the position of each of its bytes in the captured arguments.
 //!
 //! Rules read a text as the program reads it: after the shell has removed the quotes, or with the
-//! escapes of JSON and URLs decoded. What they find must be replaced in the captured bytes, so each
-//! decoded byte keeps the range that it was written in.
+//! escapes of JSON and URLs decoded. The secrets that they find must be replaced in the captured
+//! bytes, so each decoded byte is kept with the captured range in which it was written.
 
 use std::ops::Range;
 
-/// Bytes with their places.
+/// A text with the position of each byte in the captured arguments.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Text<'a> {
     pub(super) bytes: &'a [u8],
-    places: Places<'a>,
+    positions: Positions<'a>,
 }
 
+/// The positions of the bytes of a [`Text`].
 #[derive(Debug, Clone, Copy)]
-enum Places<'a> {
-    /// The bytes are captured ones, from this position on.
+enum Positions<'a> {
+    /// The text is a part of the captured arguments, from this position on.
     Same(usize),
-    /// The bytes are decoded: a place for each of them, see [`Decoded`].
+    /// The text is decoded: one packed range for each byte, see [`LENGTH_BITS`].
     Decoded(&'a [u32]),
 }
 
 impl<'a> Text<'a> {
     /// Captured bytes that begin at `start`.
     pub(super) fn captured(bytes: &'a [u8], start: usize) -> Self {
-        Self { bytes, places: Places::Same(start) }
+        Self { bytes, positions: Positions::Same(start) }
     }
 
     /// A part of the text. The range is within the text.
     pub(super) fn part(self, range: Range<usize>) -> Self {
-        let places = match self.places {
-            Places::Same(start) => Places::Same(start + range.start),
-            Places::Decoded(places) => Places::Decoded(&places[range.clone()]),
+        let positions = match self.positions {
+            Positions::Same(start) => Positions::Same(start + range.start),
+            Positions::Decoded(positions) => Positions::Decoded(&positions[range.clone()]),
         };
-        Self { bytes: &self.bytes[range], places }
+        Self { bytes: &self.bytes[range], positions }
     }
 
     /// The text from a position on.
@@ -46,49 +47,50 @@ impl<'a> Text<'a> {
         if range.is_empty() {
             return 0..0;
         }
-        self.place(range.start).start..self.place(range.end - 1).end
+        self.captured_range_of_byte(range.start).start
+            ..self.captured_range_of_byte(range.end - 1).end
     }
 
     /// The captured range of one byte.
-    fn place(&self, at: usize) -> Range<usize> {
-        match self.places {
-            Places::Same(start) => start + at..start + at + 1,
-            Places::Decoded(places) => {
-                let start = (places[at] >> LENGTH_BITS) as usize;
-                start..start + (places[at] & LENGTH_MAX) as usize
+    fn captured_range_of_byte(&self, at: usize) -> Range<usize> {
+        match self.positions {
+            Positions::Same(start) => start + at..start + at + 1,
+            Positions::Decoded(positions) => {
+                let start = (positions[at] >> LENGTH_BITS) as usize;
+                start..start + (positions[at] & LENGTH_MAX) as usize
             }
         }
     }
 }
 
-/// A place is the start in the upper bits and the length in the lower ones. Arguments of at most
-/// 16 KiB are captured, so a start always fits.
+/// A captured range is packed into 32 bits: its start in the upper bits, its length in the lower
+/// ones. Arguments of at most 16 KiB are captured, so a start always fits.
 const LENGTH_BITS: u32 = 8;
 const LENGTH_MAX: u32 = (1 << LENGTH_BITS) - 1;
 
-/// A buffer of decoded bytes.
+/// A buffer of decoded bytes, each with its captured range.
 #[derive(Debug, Default)]
 pub(super) struct Decoded {
     bytes: Vec<u8>,
-    places: Vec<u32>,
+    positions: Vec<u32>,
 }
 
 impl Decoded {
     pub(super) fn clear(&mut self) {
         self.bytes.clear();
-        self.places.clear();
+        self.positions.clear();
     }
 
-    /// Adds a byte that stands in `range` of `text`.
+    /// Appends a byte that is written in `range` of `text`.
     pub(super) fn push(&mut self, byte: u8, text: &Text<'_>, range: Range<usize>) {
         let range = text.captured_range(range);
         let start = u32::try_from(range.start).unwrap_or(u32::MAX);
         let length = u32::try_from(range.len()).unwrap_or(LENGTH_MAX).min(LENGTH_MAX);
         self.bytes.push(byte);
-        self.places.push(start.min(u32::MAX >> LENGTH_BITS) << LENGTH_BITS | length);
+        self.positions.push(start.min(u32::MAX >> LENGTH_BITS) << LENGTH_BITS | length);
     }
 
-    /// Adds a part of `text` as it is.
+    /// Appends a part of `text` unchanged.
     pub(super) fn copy(&mut self, text: &Text<'_>, range: Range<usize>) {
         for at in range {
             self.push(text.bytes[at], text, at..at + 1);
@@ -96,17 +98,18 @@ impl Decoded {
     }
 
     pub(super) fn text(&self) -> Text<'_> {
-        Text { bytes: &self.bytes, places: Places::Decoded(&self.places) }
+        Text { bytes: &self.bytes, positions: Positions::Decoded(&self.positions) }
     }
 }
 
-/// Decodes `%22` of URLs and `\u0022` of JSON into `decoded`. Returns whether a sign was decoded
-/// that changes what the text means: a letter, a quote, `=`, `:`, `&` or a bracket.
+/// Decodes `%22` of URLs and `\u0022` of JSON into `decoded`. Returns whether a character was
+/// decoded that changes what the text means: a letter, a quote, `=`, `:`, `&` or a bracket.
 pub(super) fn decode_escapes(text: Text<'_>, decoded: &mut Decoded) -> bool {
     let mut changed = false;
     let mut at = 0;
     decoded.clear();
-    // An encoded `&` in a form that is not encoded as a whole is a part of a value.
+    // If the text contains `=`, it is a form with encoded values, and an encoded `&` is a part of a
+    // value.
     let is_form = text.bytes.contains(&b'=');
     while let Some(byte) = text.bytes.get(at) {
         let (digits, length) = match byte {
@@ -115,7 +118,7 @@ pub(super) fn decode_escapes(text: Text<'_>, decoded: &mut Decoded) -> bool {
             _ => (None, 1),
         };
         let byte = match digits.and_then(hexadecimal) {
-            // Others, such as `%40` in a password, are a part of the value and stay as they are.
+            // Other escapes, such as `%40` in a password, stay as they are, as a part of the value.
             Some(b'&') if is_form => *byte,
             Some(value) if value.is_ascii_alphabetic() || b"\"'=:&{},;<>".contains(&value) => {
                 changed = true;

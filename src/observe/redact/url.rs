@@ -10,8 +10,8 @@ use super::{
     value::{is_hexadecimal, is_random, is_reference},
 };
 
-/// The host and the first path segments of a webhook, and how many further segments come before the
-/// secret one.
+/// The webhooks of known services: the host and the first path segments, and the number of further
+/// segments before the secret one.
 const WEBHOOKS: [(&[u8], usize); 13] = [
     (b"hooks.slack.com/services/", 2),
     (b"hooks.slack.com/workflows/", 2),
@@ -28,12 +28,12 @@ const WEBHOOKS: [(&[u8], usize); 13] = [
     (b"maker.ifttt.com/trigger/", 3),
 ];
 
-/// A host of at least this length can be one of [`WEBHOOKS`].
+/// The length in bytes of the shortest host in [`WEBHOOKS`].
 const WEBHOOK_HOST_MIN: usize = 11;
 
 impl Search {
-    /// Handles the `://` at the cursor. Returns where to go on.
-    pub(super) fn url(&mut self, cursor: &mut Cursor<'_>) -> usize {
+    /// Reads the URL with its `://` at the cursor. Returns the position from which to continue.
+    pub(super) fn read_url(&mut self, cursor: &mut Cursor<'_>) -> usize {
         let (text, bytes) = (cursor.text, cursor.text.bytes);
         let start = cursor.at + 3;
         let end = start
@@ -41,14 +41,14 @@ impl Search {
                 .iter()
                 .position(|byte| matches!(byte, b'/' | b'?' | b'#') || ends_url(*byte))
                 .unwrap_or(bytes.len() - start);
-        let Some(at_sign) = self.at_sign(cursor, start, end) else {
-            return self.webhook(cursor, start, end);
+        let Some(at_sign) = self.end_of_user_info(cursor, start, end) else {
+            return self.hide_webhook_secret(cursor, start, end);
         };
         let user_info = &bytes[start..at_sign];
         match user_info.iter().position(|byte| *byte == b':') {
             Some(colon) => {
                 let password = &user_info[colon + 1..];
-                // A token in place of the user has an empty or a fixed password.
+                // A token may stand instead of the user, with an empty or a fixed password.
                 if is_token(&user_info[..colon]) {
                     self.hide(&text, start..start + colon);
                 }
@@ -62,15 +62,16 @@ impl Search {
         at_sign + 1
     }
 
-    /// Where the `@` is that ends the user information of the authority `start..end`.
-    fn at_sign(&self, cursor: &mut Cursor<'_>, start: usize, end: usize) -> Option<usize> {
+    /// The position of the `@` that ends the user information of the authority `start..end`; `None`
+    /// if there is no user information.
+    fn end_of_user_info(&self, cursor: &mut Cursor<'_>, start: usize, end: usize) -> Option<usize> {
         let bytes = cursor.text.bytes;
-        // The last `@` ends it: a password that is not escaped may contain others.
+        // It is the last `@`, because a password that is not escaped may contain others.
         let within = bytes[start..end].iter().rposition(|byte| *byte == b'@').map(|at| start + at);
         let ends_early = bytes.get(end).is_some_and(|byte| matches!(byte, b'/' | b'?' | b'#'));
         let colon = bytes[start..end].iter().position(|byte| *byte == b':');
-        // Passwords can contain `/`, `?` and `#` as well. Then the authority seems to end within
-        // the password, that is where a port should be.
+        // Passwords can contain `/`, `?` and `#` as well. Then `end` is within the password, at the
+        // position where a port would be.
         let port = colon.map(|colon| &bytes[start + colon + 1..end]);
         let is_port = port.is_none_or(|port| port.iter().all(u8::is_ascii_digit));
         let is_web =
@@ -78,20 +79,20 @@ impl Search {
         if !ends_early || within.is_some() && is_web || within.is_none() && is_port {
             return within;
         }
-        // The positions are kept, so that no byte is searched twice for them.
+        // The positions are kept in the cursor, so that no byte is searched twice.
         if cursor.next_at_sign < end {
-            cursor.next_at_sign = position(bytes, end, |byte| byte == b'@');
+            cursor.next_at_sign = position_of(bytes, end, |byte| byte == b'@');
         }
-        if cursor.next_end < end {
-            cursor.next_end = position(bytes, end, ends_url);
+        if cursor.next_url_end < end {
+            cursor.next_url_end = position_of(bytes, end, ends_url);
         }
         let first = cursor.next_at_sign;
-        if first >= cursor.next_end {
+        if first >= cursor.next_url_end {
             return within;
         }
         let host = first + 1;
         let host_end =
-            position(bytes, host, |byte| matches!(byte, b'/' | b'?' | b'#') || ends_url(byte));
+            position_of(bytes, host, |byte| matches!(byte, b'/' | b'?' | b'#') || ends_url(byte));
         // After a complete user information a second `@` must look like the end of one too: a path
         // with an `@` has a host and no colon before it.
         Some(
@@ -103,26 +104,26 @@ impl Search {
     }
 
     /// Hides the secret part of the path of a webhook with the host `start..end`.
-    fn webhook(&mut self, cursor: &Cursor<'_>, start: usize, end: usize) -> usize {
+    fn hide_webhook_secret(&mut self, cursor: &Cursor<'_>, start: usize, end: usize) -> usize {
         let (text, bytes) = (cursor.text, cursor.text.bytes);
         if end - start < WEBHOOK_HOST_MIN {
             return start;
         }
         let rest = &bytes[start..];
-        let length = position(rest, 0, ends_url);
-        let rest = &rest[..length.min(URL_MAX)];
+        let length = position_of(rest, 0, ends_url);
+        let rest = &rest[..length.min(WEBHOOK_URL_MAX)];
         let found = if rest.starts_with(b"api.telegram.org/bot") {
             let colon = rest.iter().position(|byte| *byte == b':').map(|colon| colon + 1);
-            colon.map(|colon| colon..colon + segment(&rest[colon..]))
+            colon.map(|colon| colon..colon + segment_length(&rest[colon..]))
         } else if let Some(path) = part_after(rest, b".webhook.office.com/webhookb2/", end - start)
         {
             // `…/IncomingWebhook/SECRET/ID`
-            let at = skip(rest, path, 2);
-            Some(at..at + segment(&rest[at..]))
+            let at = skip_segments(rest, path, 2);
+            Some(at..at + segment_length(&rest[at..]))
         } else {
             WEBHOOKS.iter().find(|(prefix, _)| rest.starts_with(prefix)).map(|(prefix, parts)| {
-                let at = skip(rest, prefix.len(), *parts);
-                at..at + segment(&rest[at..])
+                let at = skip_segments(rest, prefix.len(), *parts);
+                at..at + segment_length(&rest[at..])
             })
         };
         match found {
@@ -135,39 +136,42 @@ impl Search {
     }
 }
 
-/// How much of a URL is compared with the webhooks.
-const URL_MAX: usize = 512;
+/// How many bytes of a URL are compared with the webhooks.
+const WEBHOOK_URL_MAX: usize = 512;
 
 /// Whether a byte ends a URL in a text.
 fn ends_url(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'<' | b'>' | b'`')
 }
 
-/// Whether a user before a host is a token: `https://TOKEN@host`.
+/// Whether the user in `https://user@host` is a token.
 fn is_token(user: &[u8]) -> bool {
-    tokens::length(user, false) > 0
+    tokens::token_length(user, false) > 0
         || user.len() >= 16 && is_random(user)
         || is_hexadecimal(user, 32)
 }
 
-/// The first position from `start` on with such a byte, or the length.
-fn position(bytes: &[u8], start: usize, is: impl Fn(u8) -> bool) -> usize {
+/// The first position from `start` on with a byte for which `is` is true; the length of `bytes` if
+/// there is none.
+fn position_of(bytes: &[u8], start: usize, is: impl Fn(u8) -> bool) -> usize {
     let start = start.min(bytes.len());
     bytes[start..].iter().position(|byte| is(*byte)).map_or(bytes.len(), |at| start + at)
 }
 
-/// The position after `part`, which stands in the first `host` bytes and what follows them.
+/// The position after `part`, which consists of the end of the host (the first `host` bytes) and
+/// the beginning of the path.
 fn part_after(url: &[u8], part: &[u8], host: usize) -> Option<usize> {
     let dot = part.iter().position(|byte| *byte == b'/')?;
     let start = host.checked_sub(dot)?;
     url.get(start..)?.starts_with(part).then_some(start + part.len())
 }
 
-/// The position after so many parts of a path.
-fn skip(url: &[u8], start: usize, parts: usize) -> usize {
-    (0..parts).fold(start, |at, _| (at + segment(&url[at..]) + 1).min(url.len()))
+/// The position after the next `parts` segments of a path.
+fn skip_segments(url: &[u8], start: usize, parts: usize) -> usize {
+    (0..parts).fold(start, |at, _| (at + segment_length(&url[at..]) + 1).min(url.len()))
 }
 
-fn segment(path: &[u8]) -> usize {
-    position(path, 0, |byte| matches!(byte, b'/' | b'?' | b'#' | b'&'))
+/// The length of the first segment of a path.
+fn segment_length(path: &[u8]) -> usize {
+    position_of(path, 0, |byte| matches!(byte, b'/' | b'?' | b'#' | b'&'))
 }

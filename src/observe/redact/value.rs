@@ -1,22 +1,22 @@
 //! Decides whether a value can be a secret: references, paths, switches and words are not.
 
-use super::names::Sense;
+use super::names::ValueKind;
 
-/// Whether the value of a name with this sense is a secret as a whole.
-pub(super) fn is_secret(sense: Sense, value: &[u8]) -> bool {
-    match sense {
-        Sense::Other | Sense::Source | Sense::Cookie => false,
-        Sense::Secret | Sense::Pair => !is_harmless(value),
-        Sense::Likely | Sense::LikelyPair | Sense::PairOrLikely => looks_secret(value),
-        Sense::Key => {
+/// Whether a value is a secret as a whole, if the name has values of this kind.
+pub(super) fn is_secret(value_kind: ValueKind, value: &[u8]) -> bool {
+    match value_kind {
+        ValueKind::Other | ValueKind::Source | ValueKind::Cookie => false,
+        ValueKind::Secret | ValueKind::Pair => !is_harmless(value),
+        ValueKind::Likely | ValueKind::LikelyPair | ValueKind::PairOrLikely => looks_secret(value),
+        ValueKind::Key => {
             let is_word = |byte: &u8| byte.is_ascii_lowercase() || !byte.is_ascii_alphanumeric();
             !is_harmless(value) && value.len() >= 8 && !value.iter().all(is_word)
         }
-        Sense::Number => {
+        ValueKind::Number => {
             let is_code = value.iter().all(u8::is_ascii_digit) && (4..=12).contains(&value.len());
             is_code || looks_secret(value)
         }
-        Sense::Phrase => {
+        ValueKind::Phrase => {
             looks_secret(value) || value.iter().filter(|byte| **byte == b' ').count() >= 2
         }
     }
@@ -31,8 +31,8 @@ pub(super) fn is_harmless(value: &[u8]) -> bool {
         || is_path(value)
 }
 
-/// Whether a value names a secret instead of being one: `$PASSWORD`, `$(cat f)`, `{{ .token }}`,
-/// `<token>`, `env:X`, `@file`, `***`.
+/// Whether a value refers to a secret instead of being one: `$PASSWORD`, `$(cat f)`, `{{ .token
+/// }}`, `<token>`, `env:X`, `@file`, `***`.
 pub(super) fn is_reference(value: &[u8]) -> bool {
     let value = value.trim_ascii();
     let Some((first, rest)) = value.split_first() else { return true };
@@ -139,7 +139,7 @@ pub(super) fn is_path(value: &[u8]) -> bool {
 /// Whether a value looks like a secret: random characters, a UUID, a digest, a word with digits and
 /// punctuation. Words, numbers, versions, addresses and identifiers do not.
 pub(super) fn looks_secret(value: &[u8]) -> bool {
-    // What `expect` sends ends with an escape of the key Enter.
+    // A text that `expect` sends ends with `\r`, the key Enter.
     let value = value.strip_suffix(b"\\r").unwrap_or(value);
     if value.len() < 6 || is_harmless(value) || contains(value, b"://") {
         return false;
@@ -157,8 +157,8 @@ fn is_password(value: &[u8]) -> bool {
         && !has(|byte| byte.is_ascii_whitespace() || b"()[]{}|<>".contains(byte))
 }
 
-/// Whether letters and digits alternate more often than in words, names and numbers. Random text
-/// of the 62 letters and digits changes between them, or to a capital, at a third of its places.
+/// Whether letters and digits alternate more often than in words, names and numbers. Random text of
+/// the 62 letters and digits changes between them, or to a capital, at a third of its positions.
 pub(super) fn is_random(value: &[u8]) -> bool {
     let (mut count, mut changes, mut digits, mut upper, mut lower) = (0, 0, 0, false, false);
     let mut before = 0;
@@ -211,8 +211,8 @@ pub(super) fn is_uuid(value: &[u8]) -> bool {
         })
 }
 
-/// Whether a word after an option that takes a secret is another option instead: `--verbose`,
-/// `-v`. A password can begin with hyphens too, but hardly looks like a name then.
+/// Whether a word after an option that takes a secret is another option instead: `--verbose`, `-v`.
+/// A password can begin with hyphens too, but the rest of it rarely looks like a name.
 pub(super) fn is_option(word: &[u8]) -> bool {
     let name = word.strip_prefix(b"-").map(|rest| rest.strip_prefix(b"-").unwrap_or(rest));
     let Some(name) = name else { return false };

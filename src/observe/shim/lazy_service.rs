@@ -22,7 +22,7 @@ use crate::{
 
 type Answer<T> = ttrpc::Result<T>;
 
-/// Forwards to the service as soon as it exists.
+/// Stands in for the Observer service, and forwards to it as soon as it exists.
 struct LazyService {
     observer: Observer,
     publisher: Publisher,
@@ -61,7 +61,7 @@ impl wire::Observer for LazyService {
     }
 
     async fn status(&self, _: &TtrpcContext, _: api::StatusRequest) -> Answer<api::StatusResponse> {
-        // Every shim publishes task events, so this needs no observer.
+        // Every shim sends task events, so the answer needs no observer.
         let Unpublished { events, bytes, oldest_ns } = self.publisher.unpublished();
         Ok(api::StatusResponse {
             unpublished_events: events,

@@ -22,7 +22,7 @@ use crate::{
     model::{Container, Exit, ProcessId},
     observe::{
         record::{CallId, Position, TargetId},
-        track::idle::Input,
+        track::idle::LastInput,
     },
 };
 
@@ -45,16 +45,17 @@ pub(super) enum Deferred {
     Query(Query),
 }
 
-/// A fact about the cause of later records. It must be known before they are tracked.
+/// A fact about what will cause later records. The tracker must know it before these records.
 #[derive(Debug)]
 pub(super) enum Cause {
-    /// Init exists; the container is observed from here on.
+    /// Init of a container exists, and the container is to be observed from here on.
     Created(Box<Created>),
-    /// The runtime is about to be called, to make the process of the exec if there is one.
+    /// A runtime call is about to begin: to make the process of the exec `exec_id`, or for another
+    /// purpose if that is `None`.
     CallBegan { serial: Serial, call: CallId, exec_id: Option<Arc<str>> },
     /// The process `pid` is a child of the shim that runs `runc exec` for this exec.
     RuntimeExec { serial: Serial, exec_id: Arc<str>, pid: i32 },
-    /// The process of an exec has this pid.
+    /// The process of the exec `exec_id` has this pid.
     ExecStarted { serial: Serial, exec_id: Arc<str>, pid: i32 },
 }
 
@@ -65,23 +66,24 @@ pub(super) struct Created {
     /// The container. Its cgroup is not filled in yet.
     pub(super) container: Container,
     pub(super) settings: Arc<Settings>,
-    /// The pid of its first process.
+    /// The pid of the container's init.
     pub(super) init: i32,
-    /// The container was restored from a checkpoint, so its program runs already.
+    /// Whether the container was restored from a checkpoint, so that its program runs already.
     pub(super) restored: bool,
     pub(super) owns_pid_namespace: bool,
-    /// Set when the source watches the container.
+    /// The target of the container, which is set when the source watches it.
     pub(super) target: Arc<OnceLock<TargetId>>,
-    /// The path of its OCI runtime.
+    /// The path of the container's OCI runtime.
     pub(super) runtime: PathBuf,
     /// The time of the last input of init, which the async thread writes.
-    pub(super) input: Arc<Input>,
+    pub(super) input: Arc<LastInput>,
     /// Answered when the container is observed, dropped if it cannot be observed. The create
     /// request waits for either.
     pub(super) watched: oneshot::Sender<()>,
 }
 
-/// A fact about what has happened. The source recorded it before the shim noticed it.
+/// A fact about what has happened. The source has made the records about it before the shim noticed
+/// it.
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// The shim has reaped init or the process of an exec.
@@ -97,7 +99,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// The container that it is about.
+    /// The container that the outcome is about.
     pub(super) fn serial(&self) -> Serial {
         match self {
             Self::Exited { serial, .. }
@@ -109,7 +111,8 @@ impl Outcome {
     }
 }
 
-/// A question. Its answer includes everything that was recorded before it was sent.
+/// A question to the observer thread. Its answer includes everything that the source had recorded
+/// before the question was sent.
 #[derive(Debug)]
 pub(super) enum Query {
     /// Which processes are alive?
@@ -128,9 +131,9 @@ pub(super) enum Query {
         /// Answered with `None` if the container is not observed here.
         reply: oneshot::Sender<Option<OpenPorts>>,
     },
-    /// Stop: the shim is about to end.
+    /// Ends the observer thread, because the shim is about to exit.
     Stop {
-        /// Answered when everything is published and the source is closed.
+        /// Answered when all events are in the event log and the source is closed.
         stopped: oneshot::Sender<()>,
     },
 }

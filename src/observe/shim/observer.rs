@@ -1,8 +1,9 @@
 //! The shim's observer, as the Task service sees it: receives the facts about containers and passes
 //! them to the observer thread.
 //!
-//! Runs on the shim's async thread and never blocks it. No thread, kernel object or journal is made
-//! before the first container that is to be observed, so with `observe = off` none ever is.
+//! Runs on the shim's async thread and never blocks it. It makes no thread, kernel object or
+//! journal before the first container that is to be observed, so with `observe = off` it never
+//! makes one.
 
 use std::{
     future::Future,
@@ -22,7 +23,7 @@ use tokio::{
 
 use super::{
     actor,
-    bus::{self, Bus, Rate},
+    bus::{self, Bus, RateLimit},
     message::{Cause, Created, Outcome, Query, Serial},
     service::Service,
     shared::{Helpers, Shared},
@@ -42,7 +43,7 @@ use crate::{
         record::{CallId, TargetId},
         source::CallMarker,
         stream::{EventLog, Limits},
-        track::idle::Input,
+        track::idle::LastInput,
     },
     publish::Publisher,
     registration::{self, Registration},
@@ -78,13 +79,14 @@ struct Inner {
     serials: AtomicU64,
     /// Set by the first observed container. The inner `None` means that the observer could not be
     /// started.
-    running: OnceLock<Option<Running>>,
+    running: OnceLock<Option<RunningObserver>>,
     /// Notified when `running` is set.
     started: Notify,
 }
 
+/// The parts of an observer that has been started.
 #[derive(Debug)]
-struct Running {
+struct RunningObserver {
     shared: Arc<Shared>,
     service: Service,
 }
@@ -104,7 +106,7 @@ impl Observer {
         Self { inner: Arc::new(Inner { config, shim, helpers, serials, running, started }) }
     }
 
-    /// The service; `None` while no container has been observed.
+    /// The Observer service; `None` while no container has been observed.
     pub(super) fn service(&self) -> Option<&Service> {
         self.running().map(|running| &running.service)
     }
@@ -115,7 +117,7 @@ impl Observer {
     }
 
     /// Sends the events that the settings select to containerd's bus. Never returns.
-    pub async fn carry(&self, publisher: &Publisher) {
+    pub async fn send_to_bus(&self, publisher: &Publisher) {
         let shared = loop {
             // Made before the check, so that a start between the two is not missed.
             let started = self.inner.started.notified();
@@ -124,7 +126,7 @@ impl Observer {
             }
             started.await;
         };
-        let bus = Bus::new(shared.settings.bus, Rate::default());
+        let bus = Bus::new(shared.settings.bus, RateLimit::default());
         bus::run(&shared.event_log, publisher, bus, monotonic_ns).await;
         // The event log is closed. The caller selects over this future, so it must not end.
         std::future::pending().await
@@ -139,12 +141,12 @@ impl Observer {
         }
     }
 
-    /// Ends the observer before the shim exits. Everything that was observed is published and
-    /// subscribers may read it; each of these two steps takes `within` at most.
+    /// Ends the observer before the shim exits. All events are appended to the event log, and
+    /// subscribers have time to read them; each of these two steps takes `within` at most.
     pub async fn stop(&self, within: Duration) {
-        let Some(Running { shared, .. }) = self.running() else { return };
+        let Some(RunningObserver { shared, .. }) = self.running() else { return };
         let (stopped, is_stopped) = oneshot::channel();
-        // A refused message means that the thread has failed and has nothing left to publish.
+        // A refused message means that the observer thread has failed and has no events left.
         if shared.inbox.put(Query::Stop { stopped }.into()).is_ok() {
             let _ = timeout(within, is_stopped).await;
         }
@@ -157,7 +159,7 @@ impl Observer {
         }
     }
 
-    /// Why there is no service.
+    /// Why there is no Observer service, for the answer to a client.
     pub(super) fn unavailable_reason(&self) -> String {
         match &self.inner.config {
             Ok(_) => "no container of this shim is observed".to_owned(),
@@ -165,7 +167,7 @@ impl Observer {
         }
     }
 
-    fn running(&self) -> Option<&Running> {
+    fn running(&self) -> Option<&RunningObserver> {
         self.inner.running.get()?.as_ref()
     }
 
@@ -194,7 +196,7 @@ impl Observer {
                 // Only clients that find the shim by its registration lose something.
                 tracing::warn!(%error, "failed to register the shim; `lookout` will not find it");
             }
-            Ok::<_, std::io::Error>(Running { shared, service })
+            Ok::<_, std::io::Error>(RunningObserver { shared, service })
         };
         // A failure is kept as well, so that it is logged once.
         let running = self.inner.running.get_or_init(|| {
@@ -202,7 +204,8 @@ impl Observer {
                 .inspect_err(|error| tracing::error!(%error, "failed to start the observer"))
                 .ok()
         });
-        // `carry` is the only waiter. If it does not wait yet, the notification is kept for it.
+        // `send_to_bus` is the only waiter. If it does not wait yet, the notification is kept for
+        // it.
         self.inner.started.notify_one();
         running.as_ref().map(|running| running.shared.clone())
     }
@@ -231,9 +234,9 @@ fn identity(shim_id: &str) -> std::io::Result<(ProcessKey, Identity)> {
     Ok((me, Identity { shim_id: shim_id.to_owned(), epoch: me.entity_id(boot).to_string(), boot }))
 }
 
-/// The first of the settings that are ignored. The author of a pod decides how many there are, and
-/// how long.
-fn ignored(warnings: &[config::Warning]) -> Arc<[IgnoredSetting]> {
+/// The first of the ignored settings, cut to a bounded length. The author of a pod decides how many
+/// there are and how long they are.
+fn first_ignored(warnings: &[config::Warning]) -> Arc<[IgnoredSetting]> {
     const COUNT_MAX: usize = 16;
     const BYTES_MAX: usize = 256;
     let cut = |text: String| text[..text.floor_char_boundary(BYTES_MAX)].to_owned();
@@ -252,7 +255,7 @@ impl ContainerObserver for Observer {
         let config = self.inner.config.as_ref().ok()?;
         let (settings, warnings) =
             config.for_container(&new.namespace, &new.options, &new.annotations);
-        let ignored_settings = ignored(&warnings);
+        let ignored_settings = first_ignored(&warnings);
         for IgnoredSetting { key, reason } in &*ignored_settings {
             tracing::warn!(id = new.id, key, reason, "a setting is ignored");
         }
@@ -267,7 +270,7 @@ impl ContainerObserver for Observer {
         let container = Container {
             namespace: new.namespace,
             id: new.id,
-            // Unknown until init exists; the observer thread fills it in.
+            // The cgroup is not known before init exists; the observer thread fills it in.
             cgroup: String::new(),
             kubernetes: Kubernetes::from_annotations(&new.annotations),
             ignored_settings,
@@ -276,7 +279,7 @@ impl ContainerObserver for Observer {
         let serial = Serial(self.inner.serials.fetch_add(1, Ordering::Relaxed));
         let NewContainer { owns_pid_namespace, runtime, .. } = new;
         let input = Arc::default();
-        Some(Arc::new(Handle {
+        Some(Arc::new(ContainerHandle {
             shared,
             serial,
             container,
@@ -291,7 +294,7 @@ impl ContainerObserver for Observer {
 
 /// One observed container, for the Task service.
 #[derive(Debug)]
-struct Handle {
+struct ContainerHandle {
     shared: Arc<Shared>,
     serial: Serial,
     container: Container,
@@ -299,12 +302,12 @@ struct Handle {
     owns_pid_namespace: bool,
     target: Arc<OnceLock<TargetId>>,
     runtime: PathBuf,
-    input: Arc<Input>,
+    input: Arc<LastInput>,
 }
 
 /// One call of the runtime for an observed container. Its drop is the end of the call.
 #[derive(Debug)]
-struct Call {
+struct ObservedCall {
     shared: Arc<Shared>,
     serial: Serial,
     id: CallId,
@@ -314,7 +317,7 @@ struct Call {
     marker: Option<Arc<dyn CallMarker>>,
 }
 
-impl RuntimeCall for Call {
+impl RuntimeCall for ObservedCall {
     fn spawn_begins(&self) {
         if let Some(marker) = &self.marker
             && let Err(error) = marker.spawn_begins(self.id, self.target)
@@ -337,7 +340,7 @@ impl RuntimeCall for Call {
     }
 }
 
-impl Drop for Call {
+impl Drop for ObservedCall {
     fn drop(&mut self) {
         if let Some(marker) = &self.marker {
             marker.ended(self.id);
@@ -346,7 +349,7 @@ impl Drop for Call {
     }
 }
 
-impl ObservedContainer for Handle {
+impl ObservedContainer for ContainerHandle {
     fn created(&self, init: i32, restored: bool) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         let (watched, is_watched) = oneshot::channel();
         self.shared.send(Cause::Created(Box::new(Created {
@@ -373,7 +376,7 @@ impl ObservedContainer for Handle {
     }
 
     fn runtime_call(&self, exec_id: Option<&str>) -> Box<dyn RuntimeCall> {
-        // Relaxed: the numbers only have to differ. 0 is no call.
+        // Relaxed: the numbers only have to differ. 0 means that there is no call.
         let number = self.shared.calls.fetch_add(1, Ordering::Relaxed).wrapping_add(1);
         let (serial, id, exec_id) =
             (self.serial, CallId(number.max(1)), exec_id.map(<Arc<str>>::from));
@@ -382,7 +385,7 @@ impl ObservedContainer for Handle {
         // call.
         self.shared.send(Cause::CallBegan { serial, call: id, exec_id: exec_id.clone() });
         let target = self.target.get().copied();
-        Box::new(Call { shared, serial, id, exec_id, target, marker })
+        Box::new(ObservedCall { shared, serial, id, exec_id, target, marker })
     }
 
     fn exec_started(&self, exec_id: &str, pid: i32) {

@@ -37,7 +37,7 @@ pub trait Helpers: Send + Sync + std::fmt::Debug {
     fn start(&self, verb: &'static str) -> std::io::Result<()>;
 }
 
-/// Shared by the observer thread and the async thread of one shim.
+/// The state that the observer thread and the async thread of one shim share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) event_log: Arc<EventLog>,
@@ -46,9 +46,10 @@ pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
     pub(super) helpers: Arc<dyn Helpers>,
     pub(super) capabilities: Mutex<Vec<Capability>>,
-    /// Marks the processes of runtimes; `None` while no source is open, and if the source cannot.
+    /// The marker for the processes of runtime calls; `None` while no source is open, and if the
+    /// source cannot mark them.
     pub(super) call_marker: Mutex<Option<Arc<dyn CallMarker>>>,
-    /// The number of the last call of a runtime.
+    /// The number of the last runtime call.
     pub(super) calls: AtomicU32,
 }
 
@@ -74,7 +75,7 @@ impl Shared {
         drop(self.inbox.put(message.into()));
     }
 
-    /// What marks the processes of runtimes, at present.
+    /// The marker for the processes of runtime calls, of the source that is in use.
     pub(super) fn call_marker(&self) -> Option<Arc<dyn CallMarker>> {
         self.call_marker.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -117,7 +118,7 @@ impl Shared {
         })
     }
 
-    /// Publishes events of the shim itself, without a container.
+    /// Appends events of the shim itself, without a container, to the event log.
     fn emit(&self, bodies: impl IntoIterator<Item = Body>) {
         let monotonic_ns = monotonic_ns();
         let realtime_ns = monotonic_ns + realtime_offset_ns();
@@ -129,7 +130,7 @@ impl Shared {
             container: None,
             body,
         });
-        self.event_log.publish(&mut events.collect());
+        self.event_log.append(&mut events.collect());
     }
 }
 

@@ -32,10 +32,11 @@ pub const LOAD_PROGRAMS: &str = "load-programs";
 pub const LISTEN_CONNECTOR: &str = "listen-connector";
 
 /// The time after which a better source is tried again first. It doubles with each failure.
-const FIRST_UPGRADE: Duration = Duration::from_secs(10);
+const FIRST_UPGRADE_AFTER: Duration = Duration::from_secs(10);
 
-/// The longest time between two tries. Each costs some 50 ms of a CPU.
-const LONGEST_UPGRADE: Duration = Duration::from_secs(3600);
+/// The longest time between two attempts to use a better source. Each attempt costs some 50 ms of a
+/// CPU.
+const LONGEST_UPGRADE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Runs the verb [`LOAD_PROGRAMS`]: loads and pins the programs. Called in a process of its own
 /// that ends then, because loading leaves memory in use.
@@ -89,9 +90,9 @@ fn open_after(
     ended: Option<(Backend, SourceError)>,
 ) -> Result<Box<dyn Source>, SourceError> {
     shared.set_call_marker(None);
-    let wanted = wanted(shared);
-    // A new listener can be started for the connector. Any other source that ended is not tried
-    // now.
+    let wanted = allowed_sources(shared);
+    // The connector may be tried again, with a new listener. Any other source that has ended is
+    // skipped for now.
     let ended_for_now = ended.as_ref().filter(|(backend, _)| *backend != Backend::Connector);
     let skip =
         ended_for_now.and_then(|(backend, _)| wanted.iter().position(|wanted| wanted == backend));
@@ -115,12 +116,12 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     pub(super) fn new() -> Self {
-        Self { next: Instant::now() + FIRST_UPGRADE, pause: FIRST_UPGRADE }
+        Self { next: Instant::now() + FIRST_UPGRADE_AFTER, pause: FIRST_UPGRADE_AFTER }
     }
 
     /// A source that is better than the one in use, if it is time to try and one works.
     pub(super) fn take(&mut self, shared: &Shared, current: Backend) -> Option<Box<dyn Source>> {
-        let wanted = wanted(shared);
+        let wanted = allowed_sources(shared);
         let better = wanted.iter().position(|wanted| *wanted == current)?;
         if better == 0 || Instant::now() < self.next {
             return None;
@@ -129,7 +130,7 @@ impl Upgrade {
         *self = match source {
             Some(_) => Self::new(),
             None => {
-                let pause = (self.pause * 2).min(LONGEST_UPGRADE);
+                let pause = (self.pause * 2).min(LONGEST_UPGRADE_INTERVAL);
                 Self { next: Instant::now() + pause, pause }
             }
         };
@@ -138,7 +139,7 @@ impl Upgrade {
 }
 
 /// The sources that the setting allows, the best first.
-fn wanted(shared: &Shared) -> &'static [Backend] {
+fn allowed_sources(shared: &Shared) -> &'static [Backend] {
     match shared.settings.source {
         SourceChoice::Auto => &[Backend::Bpf, Backend::Connector, Backend::Poll],
         SourceChoice::Bpf => &[Backend::Bpf],
@@ -152,8 +153,8 @@ fn not_tried() -> Probes {
     Probes { bpf: not_tried(), udp: false, connector: not_tried(), proc: not_tried() }
 }
 
-/// Opens the first of `candidates` that works, and sets the capabilities and the marker of calls
-/// accordingly. The error is that of the last candidate.
+/// Opens the first of `candidates` that works, and sets the capabilities and the marker of runtime
+/// calls accordingly. The error is that of the last candidate.
 fn open_first(
     shared: &Shared,
     candidates: &[Backend],
@@ -212,6 +213,6 @@ fn open_one(shared: &Shared, backend: Backend) -> Result<Box<dyn Source>, Source
             let listen = &mut || shared.helpers.start(LISTEN_CONNECTOR);
             Box::new(ConnectorSource::connect(&runtime_dir(), listen)?)
         }
-        _ => Box::new(PollSource::new(poll::INTERVAL)),
+        _ => Box::new(PollSource::new(poll::SCAN_INTERVAL)),
     })
 }

@@ -48,7 +48,7 @@ const STEPS_LIMIT: usize = 65_536;
 pub struct MockSource {
     script: MockHandle,
     /// The living processes by pid.
-    processes: HashMap<i32, Scripted>,
+    processes: HashMap<i32, ScriptedProcess>,
     targets: Vec<TargetId>,
     /// The start of the newest process, in clock ticks. It grows with each process, so that a
     /// reused pid gets a new identity.
@@ -62,19 +62,21 @@ pub struct MockHandle {
     wake: Arc<Waker>,
 }
 
+/// The part of the script that the source has not read.
 #[derive(Debug, Default)]
 struct Script {
     /// The steps that the source has not yet read, each with the time at which it was scripted
     /// (`CLOCK_MONOTONIC`, nanoseconds).
-    steps: VecDeque<(u64, Step)>,
+    steps: VecDeque<(u64, ScriptStep)>,
     /// Steps beyond [`STEPS_LIMIT`] that are not yet reported as lost.
     overrun: u64,
     /// The error that the next `watch` returns.
     refusal: Option<SourceError>,
 }
 
+/// One step of a script, which becomes one record or error.
 #[derive(Debug)]
-enum Step {
+enum ScriptStep {
     Fork { parent: i32, child: i32 },
     Exec { pid: i32, args: Args },
     Exit { pid: i32, wait_status: u32 },
@@ -82,8 +84,9 @@ enum Step {
     Fail(SourceError),
 }
 
+/// A process of the script.
 #[derive(Debug, Clone, Copy)]
-struct Scripted {
+struct ScriptedProcess {
     key: ProcessKey,
     parent: Option<ProcessKey>,
     grandparent: Option<i32>,
@@ -113,17 +116,17 @@ impl MockSource {
         parent: Option<ProcessKey>,
         grandparent: Option<i32>,
         target: TargetId,
-    ) -> Scripted {
+    ) -> ScriptedProcess {
         self.ticks += 1;
         let key = ProcessKey::new(pid, self.ticks);
-        let process = Scripted { key, parent, grandparent, target };
+        let process = ScriptedProcess { key, parent, grandparent, target };
         self.processes.insert(pid, process);
         process
     }
 
     /// The process with this pid. An unknown process is added to the target that was watched last,
     /// with an unknown parent. `None` if there is no target.
-    fn process(&mut self, pid: i32) -> Option<Scripted> {
+    fn process(&mut self, pid: i32) -> Option<ScriptedProcess> {
         if let Some(known) = self.processes.get(&pid) {
             return Some(*known);
         }
@@ -132,9 +135,9 @@ impl MockSource {
     }
 
     /// The record of a step; `None` if the step concerns no target.
-    fn record(&mut self, at_ns: u64, step: Step) -> Result<Option<Record>, SourceError> {
+    fn record(&mut self, at_ns: u64, step: ScriptStep) -> Result<Option<Record>, SourceError> {
         let (process, what) = match step {
-            Step::Fork { parent, child } => {
+            ScriptStep::Fork { parent, child } => {
                 let Some(parent) = self.process(parent) else { return Ok(None) };
                 let process = self.add_process(
                     child,
@@ -144,7 +147,7 @@ impl MockSource {
                 );
                 (process, What::Fork(process.lineage()))
             }
-            Step::Exec { pid, args } => {
+            ScriptStep::Exec { pid, args } => {
                 let Some(process) = self.process(pid) else { return Ok(None) };
                 let executable = args.iter().next().map(Text::from);
                 let image = Arc::new(Image { executable, args: Some(args), ..Image::default() });
@@ -158,7 +161,7 @@ impl MockSource {
                     },
                 )
             }
-            Step::Exit { pid, wait_status } => {
+            ScriptStep::Exit { pid, wait_status } => {
                 let Some(process) = self.process(pid) else { return Ok(None) };
                 // A later step with this pid concerns another process, as after a real pid reuse.
                 self.processes.remove(&pid);
@@ -171,7 +174,7 @@ impl MockSource {
                     },
                 )
             }
-            Step::Lose(count) => {
+            ScriptStep::Lose(count) => {
                 return Ok(Some(Record::Lost {
                     target: None,
                     at_ns,
@@ -179,9 +182,9 @@ impl MockSource {
                     stage: Stage::Kernel,
                 }));
             }
-            Step::Fail(error) => return Err(error),
+            ScriptStep::Fail(error) => return Err(error),
         };
-        let Scripted { target, key, .. } = process;
+        let ScriptedProcess { target, key, .. } = process;
         Ok(Some(Record::Process {
             target,
             at_ns,
@@ -193,7 +196,7 @@ impl MockSource {
     }
 }
 
-impl Scripted {
+impl ScriptedProcess {
     fn lineage(&self) -> Lineage {
         Lineage { vpid: None, parent: self.parent, grandparent_pid: self.grandparent }
     }
@@ -204,7 +207,7 @@ impl MockHandle {
     /// to the target that was watched last. Each process gets a start that no other process has,
     /// even if its pid was used before.
     pub fn fork(&self, parent: i32, child: i32) {
-        self.step(Step::Fork { parent, child });
+        self.step(ScriptStep::Fork { parent, child });
     }
 
     /// A process executes `args`; the first argument is also the executable. A process without a
@@ -212,24 +215,24 @@ impl MockHandle {
     pub fn exec(&self, pid: i32, args: &[impl AsRef<[u8]>]) {
         let bytes: Vec<u8> =
             args.iter().flat_map(|arg| arg.as_ref().iter().copied().chain([0])).collect();
-        self.step(Step::Exec { pid, args: Args::from_nul_separated(&bytes) });
+        self.step(ScriptStep::Exec { pid, args: Args::from_nul_separated(&bytes) });
     }
 
     /// A process exits with the wait status of wait(2): an exit code times 256, or the number of a
     /// signal.
     pub fn exit(&self, pid: i32, wait_status: u32) {
-        self.step(Step::Exit { pid, wait_status });
+        self.step(ScriptStep::Exit { pid, wait_status });
     }
 
     /// The kernel's buffer loses `count` records.
     pub fn lose(&self, count: u64) {
-        self.step(Step::Lose(count));
+        self.step(ScriptStep::Lose(count));
     }
 
     /// The source fails: [`Source::read`] returns `error` once, after the records of the earlier
     /// steps.
     pub fn fail(&self, error: SourceError) {
-        self.step(Step::Fail(error));
+        self.step(ScriptStep::Fail(error));
     }
 
     /// The next [`Source::watch`] returns `error`; later calls succeed.
@@ -237,7 +240,7 @@ impl MockHandle {
         self.script().refusal = Some(error);
     }
 
-    fn step(&self, step: Step) {
+    fn step(&self, step: ScriptStep) {
         let mut script = self.script();
         if script.steps.len() < STEPS_LIMIT {
             script.steps.push_back((monotonic_ns(), step));
@@ -302,7 +305,7 @@ impl Source for MockSource {
                 let mut script = self.script.script();
                 // Without a target, only failures are delivered; a record would have no target.
                 let waits = self.targets.is_empty()
-                    && !matches!(script.steps.front(), Some((_, Step::Fail(_))));
+                    && !matches!(script.steps.front(), Some((_, ScriptStep::Fail(_))));
                 if waits { None } else { script.steps.pop_front() }
             };
             let Some((at_ns, step)) = step else {

@@ -68,7 +68,7 @@ impl PidNamespace {
     }
 }
 
-/// The kernel's count of the records of one target.
+/// The kernel's counts of the records of one target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct KernelCounts {
     /// Records that the eBPF programs began. Counted before space in the ring is reserved, so it
@@ -88,25 +88,26 @@ pub struct Connections {
     pub changed_ns: u64,
 }
 
-/// Marks the processes that descend from a call of the OCI runtime: the records of these processes
-/// then have the call in their [`Provenance`](super::record::Provenance).
+/// Marks the processes that descend from a runtime call: the records of these processes then name
+/// the call in their [`Provenance`](super::record::Provenance).
 ///
 /// Used on the thread that spawns, without the thread that owns the source.
 pub trait CallMarker: Send + Sync + fmt::Debug {
     /// The call has begun, and the calling thread is about to spawn the runtime. Until
     /// [`spawn_ended`](CallMarker::spawn_ended), the children of this thread are processes of the
-    /// call. Without a `target`, the container of the call is not watched yet: no target gets the
-    /// processes of the call while it lasts.
+    /// call. Without a `target`, the container of the call is not watched yet: the records of these
+    /// processes are withheld from every target while the call lasts.
     ///
     /// # Errors
     ///
     /// The kernel's error. The processes of the call are then not known as such.
     fn spawn_begins(&self, call: CallId, target: Option<TargetId>) -> io::Result<()>;
 
-    /// The calling thread has spawned the runtime, or has failed to.
+    /// The calling thread has spawned the runtime, or has failed to: its further children are not
+    /// processes of the call.
     fn spawn_ended(&self);
 
-    /// The call has ended.
+    /// The runtime call has ended.
     fn ended(&self, call: CallId);
 }
 
@@ -162,14 +163,15 @@ pub trait Source: Send {
         false
     }
 
-    /// The target of any shim on the node that has reported a process first and keeps it, into
-    /// whatever cgroup it moves. `None` if the source does not know of one.
-    fn owner(&self, _process: ProcessKey) -> Option<TargetId> {
+    /// The target, of any shim on the node, that keeps a process: it has reported the process
+    /// first, and the process stays with it into whatever cgroup it moves. `None` if the source
+    /// knows no such target.
+    fn target_that_keeps(&self, _process: ProcessKey) -> Option<TargetId> {
         None
     }
 
-    /// Marks the processes of runtimes; `None` if the records of the source do not name the calls
-    /// of the runtime.
+    /// The marker for the processes of runtime calls; `None` if the records of the source do not
+    /// name the call.
     fn call_marker(&self) -> Option<Arc<dyn CallMarker>> {
         None
     }
@@ -195,12 +197,13 @@ pub trait Source: Send {
         true
     }
 
-    /// Lets records collect. Returns after [`interval`](Source::interval), or earlier if a record
-    /// must not wait or one of `others` is readable.
+    /// Waits so that more records collect before the next read. Returns after
+    /// [`interval`](Source::interval), or earlier if a record must not wait or one of `others` is
+    /// readable.
     ///
     /// Returns whether the whole time passed. Only then does an empty read mean that there are no
     /// records.
-    fn rest(&mut self, others: &[BorrowedFd<'_>]) -> bool {
+    fn wait_to_collect(&mut self, others: &[BorrowedFd<'_>]) -> bool {
         !is_ready_within(others, self.interval())
     }
 

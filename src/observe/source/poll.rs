@@ -21,14 +21,14 @@ use crate::{
     observe::record::{Record, TargetId, What},
 };
 
-/// The default interval between two scans.
-pub const INTERVAL: Duration = Duration::from_millis(500);
+/// The default interval between two scans of a target.
+pub const SCAN_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The number of intervals after which a target is scanned even if its list of pids has not
 /// changed. Such a scan finds an exec, and a pid that was reused.
 const FULL_SCAN_EVERY: u32 = 10;
 
-/// The most targets of one source.
+/// The most targets that one source scans.
 const TARGETS_LIMIT: u32 = 4096;
 
 /// Reports processes from scans of `/proc`.
@@ -38,12 +38,12 @@ const TARGETS_LIMIT: u32 = 4096;
 #[derive(Debug)]
 pub struct PollSource {
     interval: Duration,
-    targets: HashMap<TargetId, Snapshot>,
+    targets: HashMap<TargetId, ScannedTarget>,
 }
 
 /// A target, as the last scan found it.
 #[derive(Debug)]
-struct Snapshot {
+struct ScannedTarget {
     target: Target,
     /// When to scan next.
     due: Instant,
@@ -56,17 +56,17 @@ struct Snapshot {
 }
 
 impl PollSource {
-    /// Creates a source that scans every `interval`, by default [`INTERVAL`].
+    /// Creates a source that scans every `interval`, by default [`SCAN_INTERVAL`].
     #[must_use]
     pub fn new(interval: Duration) -> Self {
         Self { interval, targets: HashMap::new() }
     }
 }
 
-impl Snapshot {
+impl ScannedTarget {
     /// Scans the target and returns the records; `None` if the list of pids has not changed, or if
     /// the scan failed.
-    fn update(&mut self, id: TargetId) -> Option<Vec<Record>> {
+    fn scan_if_changed(&mut self, id: TargetId) -> Option<Vec<Record>> {
         // The pids are read before the scan, so that the next update finds a change that happens
         // between this read and the scan.
         let pids = self.list_pids();
@@ -124,14 +124,14 @@ impl Source for PollSource {
         if self.targets.len() as u64 >= u64::from(TARGETS_LIMIT) {
             return Err(SourceError::Full { what: "targets", limit: TARGETS_LIMIT });
         }
-        let snapshot = Snapshot {
+        let scanned = ScannedTarget {
             target: target.clone(),
             due: Instant::now(),
             pids: None,
             known: Vec::new(),
             unchanged: 0,
         };
-        self.targets.insert(id, snapshot);
+        self.targets.insert(id, scanned);
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Source for PollSource {
 
     /// Returns at once, because nothing collects between two scans. The caller waits for its other
     /// descriptors until the next scan is due.
-    fn rest(&mut self, _others: &[BorrowedFd<'_>]) -> bool {
+    fn wait_to_collect(&mut self, _others: &[BorrowedFd<'_>]) -> bool {
         true
     }
 
@@ -161,8 +161,8 @@ impl Source for PollSource {
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
         let now = Instant::now();
         let mut delivered = 0;
-        for (id, snapshot) in &mut self.targets {
-            if snapshot.due > now {
+        for (id, scanned) in &mut self.targets {
+            if scanned.due > now {
                 continue;
             }
             if delivered >= limit {
@@ -170,8 +170,8 @@ impl Source for PollSource {
             }
             // Counted from now and not from the last due time, so that missed scans are not
             // repeated.
-            snapshot.due = now + self.interval;
-            let records = snapshot.update(*id).unwrap_or_default();
+            scanned.due = now + self.interval;
+            let records = scanned.scan_if_changed(*id).unwrap_or_default();
             delivered += records.len();
             records.into_iter().for_each(&mut *sink);
         }

@@ -40,7 +40,7 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
     let at_ns = monotonic_ns();
     let members = match target {
         Target::Cgroup { path, .. } => {
-            let mut members = of_cgroup(path)?;
+            let mut members = pids_of_cgroup(path)?;
             let inside: HashSet<i32> = members.iter().map(|(pid, _)| *pid).collect();
             // A process that entered only the pid namespace is in no cgroup of the target. The
             // start is compared too, because the pid may have been reused.
@@ -78,7 +78,8 @@ pub fn scan(id: TargetId, target: &Target, known: &[ProcessKey]) -> Result<Vec<R
 }
 
 /// A process that is alive. A known process is alive until its last thread has ended, because only
-/// then is its exit recorded; an unknown one whose image is gone is not worth a report.
+/// then is its exit recorded; an unknown process of which the image cannot be read any more is not
+/// worth a report.
 fn alive(pid: i32, known: &HashSet<ProcessKey>) -> Option<Alive> {
     process::alive(pid)
         .or_else(|| process::ending(pid).filter(|process| known.contains(&process.key)))
@@ -86,7 +87,7 @@ fn alive(pid: i32, known: &HashSet<ProcessKey>) -> Option<Alive> {
 
 /// The pids of a cgroup and those below it, each with the id of its cgroup if that is a nested
 /// cgroup. Empty if the cgroup was removed.
-fn of_cgroup(path: &Path) -> io::Result<Vec<(i32, Option<u64>)>> {
+fn pids_of_cgroup(path: &Path) -> io::Result<Vec<(i32, Option<u64>)>> {
     match cgroup::members_by_cgroup(path) {
         Err(error)
             if matches!(error.raw_os_error(), Some(nix::libc::ENOENT | nix::libc::ENODEV)) =>

@@ -4,12 +4,12 @@ use containerd_shim_protos::protobuf::{self, Message as _};
 
 use crate::{api, model::Gap};
 
-/// How much one read may return.
+/// How much of the event log one read may return.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
-    /// The largest number of events.
+pub struct ReadBounds {
+    /// The most events that one read returns.
     pub events: usize,
-    /// After how many bytes of events the read ends; the last event may exceed it.
+    /// The number of bytes of events after which the read ends; the last event may exceed it.
     pub bytes: usize,
 }
 

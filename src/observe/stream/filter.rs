@@ -25,7 +25,8 @@ pub struct FilterSpec {
     /// The id of an exec, for the events of its processes. `Some("")`: processes that belong to no
     /// exec. `None`: any.
     pub exec_id: Option<String>,
-    /// The origin of the process: `init`, `exec`, `descendant`, `injected`, `hook` or `unknown`. Empty: any.
+    /// The origin of the process: `init`, `exec`, `descendant`, `injected`, `hook` or `unknown`.
+    /// Empty: any.
     pub origin: String,
     /// The path of the executable, or its file name. Empty: any.
     pub executable: String,
@@ -40,7 +41,7 @@ pub struct FilterSpec {
     pub label: String,
 }
 
-/// Why filters are invalid.
+/// Why the filters of a subscriber are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidFilter {
     /// There is no event type or group of this name.
@@ -57,9 +58,9 @@ pub enum InvalidFilter {
 /// Which of a subscriber's filters an event matched: bit N is filter N. No bit is set if the
 /// subscriber has no filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Matched(u32);
+pub(super) struct MatchedFilters(u32);
 
-impl Matched {
+impl MatchedFilters {
     fn filters(self) -> impl Iterator<Item = usize> {
         (0..FILTERS_MAX).filter(move |index| self.0 & (1 << index) != 0)
     }
@@ -93,24 +94,24 @@ impl Filters {
 
     /// The filters that the event matches; `None` if it does not pass. Does not count for limits
     /// and cooldowns.
-    pub(super) fn matching(&self, event: &Encoded<'_>) -> Option<Matched> {
+    pub(super) fn matching(&self, event: &Encoded<'_>) -> Option<MatchedFilters> {
         let kind = 1 << event.kind;
         // The cheap check is made first, because in a storm most events fail it.
         if self.kinds & kind == 0 {
             return None;
         }
         if self.filters.is_empty() {
-            return Some(Matched(0));
+            return Some(MatchedFilters(0));
         }
         let matches =
             |(index, filter): (usize, &Filter)| u32::from(filter.matches(kind, event)) << index;
         // Every filter is checked, even after a match, because each has its own label and limit.
         let bits = self.filters.iter().enumerate().map(matches).fold(0, |all, bit| all | bit);
-        (bits != 0).then_some(Matched(bits))
+        (bits != 0).then_some(MatchedFilters(bits))
     }
 
     /// As [`matching`](Self::matching), and counts the match for limits and cooldowns.
-    pub(super) fn admit(&mut self, event: &Encoded<'_>) -> Option<Matched> {
+    pub(super) fn admit(&mut self, event: &Encoded<'_>) -> Option<MatchedFilters> {
         let matched = self.matching(event)?;
         for index in matched.filters() {
             let Some(filter) = self.filters.get_mut(index) else { continue };
@@ -122,7 +123,7 @@ impl Filters {
     }
 
     /// The labels of the filters that matched. Empty labels are left out.
-    pub(super) fn labels(&self, matched: Matched) -> impl Iterator<Item = &str> {
+    pub(super) fn labels(&self, matched: MatchedFilters) -> impl Iterator<Item = &str> {
         let labels = matched
             .filters()
             .filter_map(|index| self.filters.get(index))
@@ -154,6 +155,7 @@ struct Filter {
 }
 
 impl Filter {
+    /// Checks a filter and prepares it for matching.
     fn compile(wanted: &FilterSpec) -> Result<Self, InvalidFilter> {
         let FilterSpec {
             container_id,

@@ -19,22 +19,22 @@ use crate::{
 
 /// The capacity of a segment, in bytes. Small enough that the allocator serves it from its heap and
 /// not with an mmap for each segment, and at most half of the smallest journal.
-const SEGMENT: usize = 32 << 10;
+const SEGMENT_BYTES: usize = 32 << 10;
 
-/// The length at which a segment counts as full. Most events fit into the rest; a longer event
-/// makes its segment larger.
-const FULL: usize = SEGMENT - (2 << 10);
+/// The length at which a segment counts as full. Most events fit into the remaining bytes; a longer
+/// event makes its segment larger.
+const SEGMENT_FULL_BYTES: usize = SEGMENT_BYTES - (2 << 10);
 
 /// A queue of events with consecutive sequence numbers, oldest first.
 #[derive(Debug)]
 pub(super) struct Journal {
-    index: VecDeque<Span>,
+    index: VecDeque<IndexEntry>,
     /// The encoded fields of the container of the last event, for the next event.
     container_fields: ContainerFields,
     segments: VecDeque<Vec<u8>>,
     /// The number of segments that were removed, which is the number of the oldest segment.
     first_segment: u64,
-    /// A removed segment, kept so that the next segment needs no new memory.
+    /// A removed segment, which is kept so that the next segment needs no new memory.
     spare: Vec<u8>,
     /// The sequence number of the next event.
     next_seq: u64,
@@ -44,7 +44,7 @@ pub(super) struct Journal {
 
 /// The time and the type of an event, and the position of its bytes.
 #[derive(Debug, Clone, Copy)]
-struct Span {
+struct IndexEntry {
     monotonic_ns: u64,
     segment: u64,
     begin: usize,
@@ -52,9 +52,10 @@ struct Span {
     kind: usize,
 }
 
-impl Span {
-    /// The bytes that the event counts towards the limit: its encoding and its index entry.
-    fn charge(&self) -> usize {
+impl IndexEntry {
+    /// The bytes that the event counts towards the limit of the journal: its encoding and its index
+    /// entry.
+    fn charged_bytes(&self) -> usize {
         size_of::<Self>() + self.end - self.begin
     }
 }
@@ -74,32 +75,32 @@ impl Journal {
     }
 
     /// The sequence number of the newest event, evicted or not; 0 before the first event.
-    pub(super) fn newest(&self) -> u64 {
+    pub(super) fn newest_seq(&self) -> u64 {
         self.next_seq - 1
     }
 
     /// The sequence number of the oldest event in the journal, or of the next event if the journal
     /// is empty.
-    pub(super) fn first(&self) -> u64 {
+    pub(super) fn first_seq(&self) -> u64 {
         self.next_seq - self.index.len() as u64
     }
 
     /// The oldest event in the journal; `None` if it is empty.
-    pub(super) fn oldest(&self) -> Option<Encoded<'_>> {
-        self.index.front().map(|span| self.encoded(self.first(), span))
+    pub(super) fn oldest_event(&self) -> Option<Encoded<'_>> {
+        self.index.front().map(|entry| self.encoded_event(self.first_seq(), entry))
     }
 
     /// The events with this sequence number or a later one, oldest first.
     pub(super) fn from(&self, seq: u64) -> impl Iterator<Item = Encoded<'_>> {
-        let first = self.first();
+        let first = self.first_seq();
         let skip =
             usize::try_from(seq.saturating_sub(first)).unwrap_or(usize::MAX).min(self.index.len());
         let seqs = first + skip as u64..;
-        seqs.zip(self.index.range(skip..)).map(|(seq, span)| self.encoded(seq, span))
+        seqs.zip(self.index.range(skip..)).map(|(seq, entry)| self.encoded_event(seq, entry))
     }
 
-    fn encoded(&self, seq: u64, span: &Span) -> Encoded<'_> {
-        let Span { monotonic_ns, segment, begin, end, kind } = *span;
+    fn encoded_event(&self, seq: u64, entry: &IndexEntry) -> Encoded<'_> {
+        let IndexEntry { monotonic_ns, segment, begin, end, kind } = *entry;
         // Segments are numbered without reuse, so that `evict` need not renumber the index.
         let segment = usize::try_from(segment - self.first_segment).unwrap_or(usize::MAX);
         Encoded { seq, monotonic_ns, kind, bytes: &self.segments[segment][begin..end] }
@@ -108,7 +109,7 @@ impl Journal {
     /// Encodes an event with the next sequence number and appends it. The journal may be over its
     /// limit afterwards, see [`is_over_limit`](Self::is_over_limit).
     pub(super) fn append(&mut self, event: &Event, encoder: Encoder<'_>) {
-        if self.segments.back().is_none_or(|last| last.len() >= FULL) {
+        if self.segments.back().is_none_or(|last| last.len() >= SEGMENT_FULL_BYTES) {
             self.segments.push_back(std::mem::take(&mut self.spare));
         }
         let segment = self.first_segment + self.segments.len() as u64 - 1;
@@ -116,20 +117,20 @@ impl Journal {
         let Some(last) = self.segments.back_mut() else { return };
         let begin = last.len();
         encoder.event(self.next_seq, event, &mut self.container_fields, last);
-        // A large event made the vector grow by doubling, and `charge` does not count the unused
-        // half.
-        if last.len() > SEGMENT {
+        // A large event made the vector grow by doubling, and `charged_bytes` does not count the
+        // unused half.
+        if last.len() > SEGMENT_BYTES {
             last.shrink_to_fit();
         }
         let (monotonic_ns, kind) = (event.monotonic_ns, event.body.kind());
-        let span = Span { monotonic_ns, segment, begin, end: last.len(), kind };
+        let entry = IndexEntry { monotonic_ns, segment, begin, end: last.len(), kind };
         self.next_seq += 1;
-        self.bytes += span.charge();
+        self.bytes += entry.charged_bytes();
         if self.index.len() == self.index.capacity() {
             // `VecDeque` would double its capacity, up to twice of what the journal can ever hold.
             self.index.reserve_exact((self.index.len() / 4).max(32));
         }
-        self.index.push_back(span);
+        self.index.push_back(entry);
     }
 
     /// Whether the oldest event must be evicted. The newest event never is, however large.
@@ -139,8 +140,8 @@ impl Journal {
 
     /// Removes the oldest event.
     pub(super) fn evict(&mut self) {
-        let Some(span) = self.index.pop_front() else { return };
-        self.bytes -= span.charge();
+        let Some(entry) = self.index.pop_front() else { return };
+        self.bytes -= entry.charged_bytes();
         // A segment is removed with its last event, except the segment that is written to.
         while self.segments.len() > 1
             && self.index.front().is_none_or(|next| next.segment > self.first_segment)
@@ -149,14 +150,14 @@ impl Journal {
             let removed = self.segments.pop_front().unwrap_or_default();
             // A segment that an event has made larger is freed and not kept as the spare segment:
             // the allocator may have made a mapping of its own for it.
-            if removed.capacity() <= SEGMENT {
+            if removed.capacity() <= SEGMENT_BYTES {
                 self.spare = removed;
                 self.spare.clear();
             }
         }
     }
 
-    /// The bytes that all events count towards the limit.
+    /// The bytes that all events together count towards the limit of the journal.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

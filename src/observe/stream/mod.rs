@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  observer thread                                     async thread
-//!  publish(batch) ──► seq ──► [ journal, oldest … newest ] ◄── next() ── a subscription
+//!  append(batch) ───► seq ──► [ journal, oldest … newest ] ◄── next() ── a subscription
 //!                                  ▲ evicts the oldest        position, filters, missed events
 //! ```
 //!
@@ -11,16 +11,17 @@
 //! has read it, the event is counted as lost for that subscriber, and only that subscriber receives
 //! the gap.
 //!
-//! The observer thread calls [`EventLog::publish`]; the async thread calls everything else. Each
-//! event is encoded once, by the thread that publishes it. The clock is read only to bound a wait.
-//! A lock that a panic poisoned stays in use, because an event that is missing or counted twice
-//! does no harm.
+//! The observer thread calls [`EventLog::append`]; the async thread calls everything else. Each
+//! event is encoded once, by the thread that appends it. The clock is read only to bound a wait. A
+//! lock that a panic poisoned stays in use, because an event that is missing or counted twice does
+//! no harm.
 
+mod append;
 mod batch;
 mod cursor;
 mod filter;
 mod journal;
-mod publish;
+
 mod subscriber;
 mod subscription;
 
@@ -31,10 +32,10 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub use batch::{Batch, Bounds};
+pub use batch::{Batch, ReadBounds};
 pub use cursor::{Cursor, MalformedCursor};
 pub use filter::{FILTERS_MAX, FilterSpec, InvalidFilter};
-pub use subscription::{Request, Since, SubscribeError, Subscription};
+pub use subscription::{Since, SubscribeError, Subscription, SubscriptionRequest};
 
 use journal::Journal;
 use subscriber::Subscriber;
@@ -45,7 +46,7 @@ use super::encode::{Clock, Encoder, Identity};
 /// not count.
 pub const SUBSCRIBERS_MAX: usize = 64;
 
-/// The longest wait of [`EventLog::drained`], even if the caller allows more.
+/// The longest time that [`EventLog::drained`] waits, even if the caller allows more.
 const DRAIN_MAX: Duration = Duration::from_secs(1);
 
 /// The memory limits of an event log.
@@ -65,7 +66,7 @@ pub struct EventLog {
     /// Locked for one batch of events, or for one read of bounded length.
     state: Mutex<State>,
     /// Signals that a blocking subscriber has read, that a subscriber was dropped, or that the log
-    /// was closed. `publish` waits for it if the journal is full.
+    /// was closed. `append` waits for it if the journal is full.
     reader_moved: Condvar,
     /// Signals that a subscriber has read everything, or was dropped.
     reader_caught_up: Notify,
@@ -115,7 +116,7 @@ impl EventLog {
     /// The sequence number of the newest event; 0 before the first event.
     #[must_use]
     pub fn seq(&self) -> u64 {
-        self.lock().journal.newest()
+        self.lock().journal.newest_seq()
     }
 
     /// The number of subscribers, including the shim's own.

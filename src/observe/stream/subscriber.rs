@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::Notify;
 
 use super::{
-    batch::{Batch, Bounds},
+    batch::{Batch, ReadBounds},
     filter::Filters,
     journal::Journal,
 };
@@ -18,8 +18,8 @@ use crate::{
 /// microseconds only.
 const EXAMINED_MAX: usize = 4096;
 
-/// If at least so many events are unread, a batch reserves its memory at once.
-const RESERVE_FROM: u64 = 64;
+/// If at least this many events are unread, the memory of a batch is reserved at once.
+const RESERVE_FROM_UNREAD: u64 = 64;
 
 /// One subscriber, as the event log knows it.
 #[derive(Debug)]
@@ -32,10 +32,10 @@ pub(super) struct Subscriber {
     pub(super) position: u64,
     /// The gap to deliver before any event: events after the cursor that the journal no longer has.
     pub(super) opening_gap: Option<Gap>,
-    /// How long `publish` may wait for this subscriber; `None` if it may not.
-    pub(super) block: Option<Block>,
+    /// How long `append` may wait for this subscriber; `None` if it may not wait.
+    pub(super) block: Option<BlockingTime>,
     pub(super) waker: Arc<Notify>,
-    pub(super) missed: Missed,
+    pub(super) missed: MissedEvents,
     /// Whether the subscriber has read everything and asks for more.
     pub(super) waiting: bool,
     /// The time of the last event that the subscriber examined or missed: `CLOCK_MONOTONIC`, in
@@ -45,22 +45,22 @@ pub(super) struct Subscriber {
 
 /// Events that were evicted before this subscriber had read them, not yet delivered as a gap.
 #[derive(Debug, Default)]
-pub(super) struct Missed {
+pub(super) struct MissedEvents {
     count: u64,
     from_ns: u64,
     to_ns: u64,
 }
 
-/// The time for which `publish` may wait in one stall. A stall begins when the journal is full of
+/// The time for which `append` may wait in one stall. A stall begins when the journal is full of
 /// events that this subscriber has not read, and ends when it has read everything.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(super) struct BlockingTime {
     at_most: Duration,
-    /// The remaining time in this stall. At 0, events are evicted unread.
+    /// The remaining time in this stall. Once it is 0, unread events are evicted.
     left: Duration,
 }
 
-impl Block {
+impl BlockingTime {
     pub(super) fn new(at_most: Duration) -> Self {
         Self { at_most, left: at_most }
     }
@@ -119,12 +119,12 @@ impl Subscriber {
 
     /// Reads from the subscriber's position on: first its own gaps, then matching events within the
     /// bounds.
-    pub(super) fn read(&mut self, journal: &Journal, bounds: Bounds) -> Batch {
+    pub(super) fn read(&mut self, journal: &Journal, bounds: ReadBounds) -> Batch {
         let mut batch =
             Batch { gaps: self.opening_gap.take().into_iter().collect(), ..Batch::default() };
         // Both gaps lie before every event that is still in the journal.
         batch.gaps.extend(self.take_missed());
-        let reserves = journal.newest().saturating_sub(self.position) >= RESERVE_FROM;
+        let reserves = journal.newest_seq().saturating_sub(self.position) >= RESERVE_FROM_UNREAD;
         for event in journal.from(self.position).take(EXAMINED_MAX) {
             if batch.count >= bounds.events || batch.events.len() >= bounds.bytes {
                 break;
@@ -141,7 +141,7 @@ impl Subscriber {
                 batch.count += 1;
             }
         }
-        batch.reached_newest = self.position > journal.newest();
+        batch.reached_newest = self.position > journal.newest_seq();
         // The stall ends only here. If each read restored the time, a subscriber that reads one
         // event at a time could hold up the observer thread for ever.
         if batch.reached_newest
@@ -153,7 +153,7 @@ impl Subscriber {
     }
 
     fn take_missed(&mut self) -> Option<Gap> {
-        let Missed { count, from_ns, to_ns } = std::mem::take(&mut self.missed);
+        let MissedEvents { count, from_ns, to_ns } = std::mem::take(&mut self.missed);
         (count > 0).then_some(Gap { lost: Some(count), stage: Stage::Subscriber, from_ns, to_ns })
     }
 }

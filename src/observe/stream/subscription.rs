@@ -1,19 +1,20 @@
-//! The reading side: subscribing, and waiting for the next batch.
+//! The reading side of the event log: subscribing, and waiting for the next batch.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Notify;
 
 use super::{
-    Batch, Bounds, Cursor, EventLog, SUBSCRIBERS_MAX,
+    Batch, Cursor, EventLog, ReadBounds, SUBSCRIBERS_MAX,
     filter::{FilterSpec, Filters, InvalidFilter},
-    subscriber::{Block, Missed, Subscriber},
+    subscriber::{BlockingTime, MissedEvents, Subscriber},
 };
 use crate::model::{Gap, Stage};
 
-/// What a subscriber requests.
+/// A request for a subscription: which events, from where on, and what happens if the subscriber is
+/// slow.
 #[derive(Debug, Clone, Default)]
-pub struct Request {
+pub struct SubscriptionRequest {
     /// An event passes if one of the filters matches. Without filters every event passes.
     pub filters: Vec<FilterSpec>,
     /// The first event to deliver.
@@ -75,8 +76,11 @@ impl EventLog {
     ///
     /// [`SubscribeError`] if a filter is invalid, the cursor is ahead of the newest event, or there
     /// are too many subscribers.
-    pub fn subscribe(self: &Arc<Self>, request: Request) -> Result<Subscription, SubscribeError> {
-        let Request { filters: wanted, since, block, internal } = request;
+    pub fn subscribe(
+        self: &Arc<Self>,
+        request: SubscriptionRequest,
+    ) -> Result<Subscription, SubscribeError> {
+        let SubscriptionRequest { filters: wanted, since, block, internal } = request;
         // The filters are compiled before the lock is taken, because a client decides how long this
         // takes.
         let filters = Filters::compile(&wanted)?;
@@ -86,7 +90,7 @@ impl EventLog {
         {
             return Err(SubscribeError::TooMany);
         }
-        let (newest, first) = (state.journal.newest(), state.journal.first());
+        let (newest, first) = (state.journal.newest_seq(), state.journal.first_seq());
         let (position, lost) = match since {
             Since::Now => (newest + 1, None),
             Since::Oldest => (first, None),
@@ -113,9 +117,9 @@ impl EventLog {
             filters,
             position,
             opening_gap,
-            block: block.map(Block::new),
+            block: block.map(BlockingTime::new),
             waker: waker.clone(),
-            missed: Missed::default(),
+            missed: MissedEvents::default(),
             waiting: false,
             examined_ns: 0,
         });
@@ -125,7 +129,7 @@ impl EventLog {
 }
 
 /// The result of one read of the journal.
-enum ReadOutcome {
+enum ReadResult {
     Batch(Batch),
     /// No event matched, and unread events remain.
     Continue,
@@ -147,46 +151,47 @@ impl Subscription {
     ///
     /// Cancel safe: a batch is returned as soon as it was read, so dropping the future loses no
     /// event.
-    pub async fn next(&mut self, bounds: Bounds) -> Option<Batch> {
+    pub async fn next(&mut self, bounds: ReadBounds) -> Option<Batch> {
         loop {
             match self.read_once(bounds) {
-                ReadOutcome::Batch(batch) => return Some(batch),
+                ReadResult::Batch(batch) => return Some(batch),
                 // A filter that matches little must not keep other tasks from running.
-                ReadOutcome::Continue => tokio::task::yield_now().await,
-                ReadOutcome::Wait => self.waker.notified().await,
-                ReadOutcome::End => return None,
+                ReadResult::Continue => tokio::task::yield_now().await,
+                ReadResult::Wait => self.waker.notified().await,
+                ReadResult::End => return None,
             }
         }
     }
 
-    fn read_once(&mut self, bounds: Bounds) -> ReadOutcome {
+    fn read_once(&mut self, bounds: ReadBounds) -> ReadResult {
         let mut state = self.event_log.lock();
         let state = &mut *state;
         // Only the drop of this handle removes the subscriber, so it is always found.
         let Some(subscriber) = state.subscribers.iter_mut().find(|other| other.id == self.id)
         else {
-            return ReadOutcome::End;
+            return ReadResult::End;
         };
         let batch = subscriber.read(&state.journal, bounds);
-        // `publish` waits only for blocking subscribers; others must not cost it a wake.
+        // `append` waits only for blocking subscribers, so a read by another subscriber must not
+        // wake it.
         if subscriber.block.is_some() {
             self.event_log.reader_moved.notify_all();
         }
         if !batch.gaps.is_empty() || batch.count > 0 {
             subscriber.waiting = false;
-            return ReadOutcome::Batch(batch);
+            return ReadResult::Batch(batch);
         }
         if !batch.reached_newest {
-            return ReadOutcome::Continue;
+            return ReadResult::Continue;
         }
         if state.closed {
-            return ReadOutcome::End;
+            return ReadResult::End;
         }
-        // Set under the lock that `publish` takes. A wake between here and `notified()` is not
-        // lost, because `notify_one` stores a permit.
+        // Set under the lock that `append` takes. A wake between here and `notified()` is not lost,
+        // because `notify_one` stores a permit.
         subscriber.waiting = true;
         self.event_log.reader_caught_up.notify_waiters();
-        ReadOutcome::Wait
+        ReadResult::Wait
     }
 }
 

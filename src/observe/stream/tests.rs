@@ -11,7 +11,7 @@ use crate::model::{
     Backend, Body, Ended, Event, Gap, Grade, Image, Origin, Process, ProcessKey, Stage,
 };
 
-pub(super) const ALL: Bounds = Bounds { events: usize::MAX, bytes: usize::MAX };
+pub(super) const ALL: ReadBounds = ReadBounds { events: usize::MAX, bytes: usize::MAX };
 
 /// An event log with a journal that holds this number of [`throttle`] events, if their times are
 /// below 128 ns: such a time is encoded in one byte.
@@ -60,12 +60,15 @@ pub(super) fn process(pid: i32, executable: &str) -> Arc<Process> {
     })
 }
 
-fn publish(event_log: &EventLog, seqs: std::ops::RangeInclusive<u64>) {
-    event_log.publish(&mut seqs.map(throttle).collect());
+fn append(event_log: &EventLog, seqs: std::ops::RangeInclusive<u64>) {
+    event_log.append(&mut seqs.map(throttle).collect());
 }
 
-fn after(cursor: &str) -> Request {
-    Request { since: Since::After(cursor.parse().expect("a cursor")), ..Request::default() }
+fn after(cursor: &str) -> SubscriptionRequest {
+    SubscriptionRequest {
+        since: Since::After(cursor.parse().expect("a cursor")),
+        ..SubscriptionRequest::default()
+    }
 }
 
 fn seqs(batch: &Batch) -> Vec<u64> {
@@ -82,10 +85,10 @@ async fn read(subscription: &mut Subscription) -> Batch {
 #[tokio::test]
 async fn a_subscriber_receives_later_events() {
     let event_log = event_log(100);
-    publish(&event_log, 1..=3);
-    let mut subscription = event_log.subscribe(Request::default()).expect("accepted");
+    append(&event_log, 1..=3);
+    let mut subscription = event_log.subscribe(SubscriptionRequest::default()).expect("accepted");
     assert_eq!(subscription.begins_after(), 3);
-    publish(&event_log, 4..=5);
+    append(&event_log, 4..=5);
     assert_eq!(seqs(&read(&mut subscription).await), [4, 5]);
     assert_eq!(event_log.seq(), 5);
 }
@@ -95,12 +98,12 @@ async fn a_subscriber_receives_later_events() {
 #[tokio::test]
 async fn a_cursor_continues_after_its_event() {
     let event_log = event_log(100);
-    publish(&event_log, 1..=4);
+    append(&event_log, 1..=4);
     let mut subscription = event_log.subscribe(after("e1:2")).expect("accepted");
     let batch = read(&mut subscription).await;
     assert_eq!((seqs(&batch), batch.gaps), (vec![3, 4], vec![]));
     let mut at_the_end = event_log.subscribe(after("e1:4")).expect("accepted");
-    publish(&event_log, 5..=5);
+    append(&event_log, 5..=5);
     assert_eq!(seqs(&read(&mut at_the_end).await), [5]);
 }
 
@@ -108,7 +111,7 @@ async fn a_cursor_continues_after_its_event() {
 #[tokio::test]
 async fn an_evicted_cursor_is_a_gap_of_the_missing_seqs() {
     let event_log = event_log(4);
-    publish(&event_log, 1..=10);
+    append(&event_log, 1..=10);
     let mut subscription = event_log.subscribe(after("e1:2")).expect("accepted");
     let batch = read(&mut subscription).await;
     assert_eq!(batch.gaps, [Gap { lost: Some(4), stage: Stage::Journal, from_ns: 0, to_ns: 7 }]);
@@ -121,7 +124,7 @@ async fn an_evicted_cursor_is_a_gap_of_the_missing_seqs() {
 #[tokio::test]
 async fn a_cursor_of_another_epoch_is_a_gap_of_unknown_size() {
     let event_log = event_log(100);
-    publish(&event_log, 1..=2);
+    append(&event_log, 1..=2);
     let batch = read(&mut event_log.subscribe(after("e0:77")).expect("accepted")).await;
     assert_eq!(
         batch.gaps.iter().map(|gap| (gap.lost, gap.stage)).collect::<Vec<_>>(),
@@ -134,7 +137,7 @@ async fn a_cursor_of_another_epoch_is_a_gap_of_unknown_size() {
 #[test]
 fn a_cursor_ahead_of_the_newest_event_is_refused() {
     let event_log = event_log(100);
-    publish(&event_log, 1..=2);
+    append(&event_log, 1..=2);
     let refused = event_log.subscribe(after("e1:3")).expect_err("no such event");
     assert_eq!(refused.to_string(), "cursor e1:3 is ahead of the newest event, 2");
     assert!(event_log.subscribe(after(&format!("e1:{}", u64::MAX))).is_err());
@@ -156,9 +159,9 @@ fn a_malformed_cursor_is_refused_by_name() {
 #[tokio::test]
 async fn since_oldest_begins_with_the_whole_journal() {
     let event_log = event_log(4);
-    publish(&event_log, 1..=10);
+    append(&event_log, 1..=10);
     let mut subscription = event_log
-        .subscribe(Request { since: Since::Oldest, ..Request::default() })
+        .subscribe(SubscriptionRequest { since: Since::Oldest, ..SubscriptionRequest::default() })
         .expect("accepted");
     assert_eq!(subscription.begins_after(), 6);
     assert_eq!(seqs(&read(&mut subscription).await), [7, 8, 9, 10]);
@@ -168,17 +171,17 @@ async fn since_oldest_begins_with_the_whole_journal() {
 #[tokio::test]
 async fn only_the_slow_subscriber_receives_its_gap() {
     let event_log = event_log(4);
-    let mut slow = event_log.subscribe(Request::default()).expect("accepted");
-    let mut quick = event_log.subscribe(Request::default()).expect("accepted");
+    let mut slow = event_log.subscribe(SubscriptionRequest::default()).expect("accepted");
+    let mut quick = event_log.subscribe(SubscriptionRequest::default()).expect("accepted");
     for seq in 1..=10 {
-        publish(&event_log, seq..=seq);
+        append(&event_log, seq..=seq);
         let batch = read(&mut quick).await;
         assert_eq!((seqs(&batch), batch.gaps), (vec![seq], vec![]));
     }
     let batch = read(&mut slow).await;
     assert_eq!(batch.gaps, [Gap { lost: Some(6), stage: Stage::Subscriber, from_ns: 1, to_ns: 6 }]);
     assert_eq!(seqs(&batch), [7, 8, 9, 10]);
-    publish(&event_log, 11..=11);
+    append(&event_log, 11..=11);
     assert_eq!(read(&mut slow).await.gaps, [], "the gap is delivered once");
 }
 
@@ -187,10 +190,11 @@ async fn only_the_slow_subscriber_receives_its_gap() {
 async fn an_evicted_event_that_no_filter_matches_is_not_lost() {
     let event_log = event_log(4);
     let filters = vec![FilterSpec { types: vec!["process.exit".into()], ..FilterSpec::default() }];
-    let mut exits =
-        event_log.subscribe(Request { filters, ..Request::default() }).expect("accepted");
-    publish(&event_log, 1..=100);
-    event_log.publish(&mut vec![event(101, exit(1, 0))]);
+    let mut exits = event_log
+        .subscribe(SubscriptionRequest { filters, ..SubscriptionRequest::default() })
+        .expect("accepted");
+    append(&event_log, 1..=100);
+    event_log.append(&mut vec![event(101, exit(1, 0))]);
     let batch = read(&mut exits).await;
     assert_eq!((seqs(&batch), batch.gaps), (vec![101], vec![]));
 }
@@ -200,15 +204,16 @@ async fn an_evicted_event_that_no_filter_matches_is_not_lost() {
 #[test]
 fn the_number_of_subscribers_is_limited() {
     let event_log = event_log(4);
-    let _own =
-        event_log.subscribe(Request { internal: true, ..Request::default() }).expect("not counted");
+    let _own = event_log
+        .subscribe(SubscriptionRequest { internal: true, ..SubscriptionRequest::default() })
+        .expect("not counted");
     let mut all: Vec<_> = (0..SUBSCRIBERS_MAX)
-        .map(|_| event_log.subscribe(Request::default()).expect("accepted"))
+        .map(|_| event_log.subscribe(SubscriptionRequest::default()).expect("accepted"))
         .collect();
-    let refused = event_log.subscribe(Request::default()).expect_err("too many");
+    let refused = event_log.subscribe(SubscriptionRequest::default()).expect_err("too many");
     assert_eq!(refused.to_string(), "the shim already serves 64 subscribers, which is the limit");
     all.pop();
-    assert!(event_log.subscribe(Request::default()).is_ok());
+    assert!(event_log.subscribe(SubscriptionRequest::default()).is_ok());
 }
 
 /// Check that a closed event log delivers everything and then ends, and that `drained` waits for
@@ -216,8 +221,8 @@ fn the_number_of_subscribers_is_limited() {
 #[tokio::test]
 async fn close_ends_a_stream_after_everything_was_read() {
     let event_log = event_log(100);
-    let mut subscription = event_log.subscribe(Request::default()).expect("accepted");
-    publish(&event_log, 1..=2);
+    let mut subscription = event_log.subscribe(SubscriptionRequest::default()).expect("accepted");
+    append(&event_log, 1..=2);
     event_log.close();
     let begun = Instant::now();
     event_log.drained(Duration::from_millis(20)).await;
@@ -232,7 +237,7 @@ async fn close_ends_a_stream_after_everything_was_read() {
 #[tokio::test]
 async fn close_wakes_a_waiting_subscriber() {
     let event_log = event_log(100);
-    let mut subscription = event_log.subscribe(Request::default()).expect("accepted");
+    let mut subscription = event_log.subscribe(SubscriptionRequest::default()).expect("accepted");
     let closer = event_log.clone();
     let (next, ()) = tokio::join!(subscription.next(ALL), async move { closer.close() });
     assert!(next.is_none());
@@ -243,8 +248,8 @@ async fn close_wakes_a_waiting_subscriber() {
 #[tokio::test]
 async fn drained_gives_up_on_a_subscriber_that_never_reads() {
     let event_log = event_log(100);
-    let _stuck = event_log.subscribe(Request::default()).expect("accepted");
-    publish(&event_log, 1..=1);
+    let _stuck = event_log.subscribe(SubscriptionRequest::default()).expect("accepted");
+    append(&event_log, 1..=1);
     let begun = Instant::now();
     event_log.drained(Duration::from_secs(3600)).await;
     assert!(begun.elapsed() < Duration::from_secs(10));
@@ -255,16 +260,17 @@ async fn drained_gives_up_on_a_subscriber_that_never_reads() {
 async fn a_subscriber_is_woken_once_and_only_for_its_types() {
     let event_log = event_log(100);
     let filters = vec![FilterSpec { types: vec!["process.*".into()], ..FilterSpec::default() }];
-    let mut processes =
-        event_log.subscribe(Request { filters, ..Request::default() }).expect("accepted");
+    let mut processes = event_log
+        .subscribe(SubscriptionRequest { filters, ..SubscriptionRequest::default() })
+        .expect("accepted");
     let waits = |event_log: &EventLog| {
         event_log.lock().subscribers.first().is_some_and(Subscriber::is_waiting)
     };
     assert!(futures::poll!(std::pin::pin!(processes.next(ALL))).is_pending());
     assert!(waits(&event_log));
-    publish(&event_log, 1..=1);
+    append(&event_log, 1..=1);
     assert!(waits(&event_log), "a throttle does not match process.*");
-    event_log.publish(&mut vec![event(2, exit(1, 0))]);
+    event_log.append(&mut vec![event(2, exit(1, 0))]);
     assert!(!waits(&event_log), "it was woken, and is not woken again");
     assert_eq!(seqs(&read(&mut processes).await), [2]);
 }
@@ -273,19 +279,19 @@ async fn a_subscriber_is_woken_once_and_only_for_its_types() {
 #[tokio::test]
 async fn a_poisoned_lock_stays_in_use() {
     let event_log = event_log(100);
-    let mut subscription = event_log.subscribe(Request::default()).expect("accepted");
+    let mut subscription = event_log.subscribe(SubscriptionRequest::default()).expect("accepted");
     let poisoner = event_log.clone();
     let panicked = thread::spawn(move || {
         let _guard = poisoner.lock();
         panic!("with the lock");
     });
     assert!(panicked.join().is_err());
-    publish(&event_log, 1..=1);
+    append(&event_log, 1..=1);
     assert_eq!(seqs(&read(&mut subscription).await), [1]);
 }
 
-fn blocking(at_most: Duration) -> Request {
-    Request { block: Some(at_most), ..Request::default() }
+fn blocking(at_most: Duration) -> SubscriptionRequest {
+    SubscriptionRequest { block: Some(at_most), ..SubscriptionRequest::default() }
 }
 
 /// Check that a blocking subscriber that reads loses nothing from a journal of four events.
@@ -297,7 +303,7 @@ async fn a_blocking_subscriber_that_reads_loses_nothing() {
     let writer = {
         let event_log = event_log.clone();
         thread::spawn(move || {
-            (1..=500).for_each(|batch| publish(&event_log, batch * 10 - 9..=batch * 10))
+            (1..=500).for_each(|batch| append(&event_log, batch * 10 - 9..=batch * 10))
         })
     };
     let mut expected = 1;
@@ -312,14 +318,14 @@ async fn a_blocking_subscriber_that_reads_loses_nothing() {
     writer.join().expect("the writer finished");
 }
 
-/// Check that `publish` waits once for a blocking subscriber that never reads, for its limit.
+/// Check that `append` waits once for a blocking subscriber that never reads, for its limit.
 #[test]
-fn publish_waits_once_for_a_blocking_subscriber_that_never_reads() {
+fn append_waits_once_for_a_blocking_subscriber_that_never_reads() {
     const BOUND: Duration = Duration::from_millis(100);
     let event_log = event_log(4);
     let subscription = event_log.subscribe(blocking(BOUND)).expect("accepted");
     let begun = Instant::now();
-    publish(&event_log, 1..=1000);
+    append(&event_log, 1..=1000);
     assert!(begun.elapsed() >= BOUND);
     assert!(begun.elapsed() < BOUND * 50, "996 evictions and one wait");
     drop(subscription);
@@ -334,7 +340,7 @@ fn a_publisher_does_not_wait_for_a_dropped_subscriber() {
     let writer = {
         let (event_log, done) = (event_log.clone(), done.clone());
         thread::spawn(move || {
-            publish(&event_log, 1..=100);
+            append(&event_log, 1..=100);
             *done.0.lock().expect("whole") = true;
             done.1.notify_all();
         })
@@ -349,13 +355,13 @@ fn a_publisher_does_not_wait_for_a_dropped_subscriber() {
     writer.join().expect("the publisher continues");
 }
 
-/// Check that `publish` never waits on a thread that runs tasks, because the subscribers run there.
+/// Check that `append` never waits on a thread that runs tasks, because the subscribers run there.
 #[tokio::test]
 async fn a_publisher_on_the_async_thread_never_waits() {
     let event_log = event_log(4);
     let mut subscription =
         event_log.subscribe(blocking(Duration::from_secs(3600))).expect("accepted");
-    publish(&event_log, 1..=100);
+    append(&event_log, 1..=100);
     assert_eq!(read(&mut subscription).await.gaps.first().and_then(|gap| gap.lost), Some(96));
 }
 
@@ -393,13 +399,16 @@ proptest! {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         let mut readers: Vec<_> = wanted
             .iter()
-            .map(|filters| Request { filters: filters.clone(), ..Request::default() })
+            .map(|filters| SubscriptionRequest {
+                filters: filters.clone(),
+                ..SubscriptionRequest::default()
+            })
             .map(|request| event_log.subscribe(request).expect("accepted"))
             .collect();
         let mut received = vec![(Vec::new(), 0_u64); readers.len()];
         let mut events = Vec::new();
         let mut take = |reader: usize, limit: usize, received: &mut Vec<(Vec<u64>, u64)>| {
-            let bounds = Bounds { events: limit, bytes: usize::MAX };
+            let bounds = ReadBounds { events: limit, bytes: usize::MAX };
             let batch = runtime.block_on(async {
                 futures::poll!(std::pin::pin!(readers[reader].next(bounds)))
             });
@@ -416,7 +425,7 @@ proptest! {
                         events.push((at_ns, is_exit && code > 0));
                         if is_exit { event(at_ns, exit(1, code)) } else { throttle(at_ns) }
                     }).collect();
-                    event_log.publish(&mut batch);
+                    event_log.append(&mut batch);
                 }
                 Step::Read(reader, limit) => { take(reader, limit, &mut received); }
             }

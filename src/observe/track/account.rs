@@ -1,13 +1,15 @@
-//! The account of one target: how many of its records had which outcome.
+//! The account of one target: how many of its records became events, were lost, or had another
+//! outcome.
 
 use crate::model::{Counts, Gap, Stage};
 
-/// The number of further lost records after which another gap is reported while the tree is full.
+/// After how many further lost records another gap is reported, while the tracker has no capacity
+/// for processes.
 const LOST_PER_GAP: u64 = 1024;
 
-/// The outcome of one record, for the account of its target.
+/// What became of one record, for the account of its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RecordOutcome {
     /// The record became at least one event.
     Reported,
     /// The record became no event: it is about a process of the runtime, or about a fact that is
@@ -15,7 +17,7 @@ pub enum Outcome {
     Silent,
     /// The tracker or the port table had no capacity for the process or the socket of the record.
     NoCapacity,
-    /// The record waits, and has its outcome later.
+    /// The record waits for the result of a runtime call, and is counted later.
     Waits,
 }
 
@@ -23,22 +25,26 @@ pub enum Outcome {
 /// [`Gap`], which the methods return when it is due.
 #[derive(Debug, Default)]
 pub(super) struct Account {
+    /// The number of records that became events.
     delivered: u64,
+    /// The number of records with [`RecordOutcome::Silent`].
     runtime: u64,
+    /// The number of records with [`RecordOutcome::NoCapacity`].
     no_capacity: u64,
-    /// The number of lost records that no gap has reported yet.
+    /// The number of records that were lost for want of capacity and that no gap has reported yet.
     unreported: u64,
-    /// The time of the first of these losses; 0 while the tree has capacity.
+    /// The time since which `unreported` counts, in nanoseconds; 0 while the tracker has capacity.
     since_ns: u64,
 }
 
 impl Account {
-    pub(super) fn count(&mut self, outcome: Outcome, at_ns: u64) -> Option<Gap> {
+    /// Counts the outcome of a record. Returns a gap if one is due.
+    pub(super) fn count(&mut self, outcome: RecordOutcome, at_ns: u64) -> Option<Gap> {
         match outcome {
-            Outcome::Reported => self.delivered += 1,
-            Outcome::Silent => self.runtime += 1,
-            Outcome::Waits => {}
-            Outcome::NoCapacity => {
+            RecordOutcome::Reported => self.delivered += 1,
+            RecordOutcome::Silent => self.runtime += 1,
+            RecordOutcome::Waits => {}
+            RecordOutcome::NoCapacity => {
                 self.no_capacity += 1;
                 return self.count_lost(at_ns);
             }
@@ -52,12 +58,13 @@ impl Account {
         self.delivered += 1;
     }
 
-    /// Counts a loss for want of capacity. Returns a gap for the first and for each 1024th.
+    /// Counts a record that was lost for want of capacity. Returns a gap for the first such record
+    /// and for each further 1024.
     pub(super) fn count_lost(&mut self, at_ns: u64) -> Option<Gap> {
         let first = self.unreported == 0 && self.since_ns == 0;
         if self.since_ns == 0 {
-            // 0 would mean that the tree has capacity, but a source without a clock may report a
-            // loss at 0.
+            // At least 1, because 0 means that the tracker has capacity. A source without a clock
+            // may report the time 0.
             self.since_ns = at_ns.max(1);
         }
         self.unreported += 1;

@@ -18,13 +18,13 @@ pub(super) struct EarlyExits {
 pub(super) struct EarlyExit {
     pub(super) identity: Identity,
     pub(super) grade: Grade,
-    /// `None` where the source does not know the status.
+    /// The wait status as wait(2) returns it; `None` if the source does not know it.
     pub(super) wait_status: Option<u32>,
     pub(super) pending_exit: PendingExit,
 }
 
 impl EarlyExits {
-    /// Keeps an exit, unless it is a copy.
+    /// Keeps an exit, unless an exit of the same process is kept already.
     pub(super) fn add(&mut self, exit: EarlyExit) {
         if self.exits.iter().any(|known| known.identity.may_be(exit.identity)) {
             return;
@@ -35,7 +35,7 @@ impl EarlyExits {
         self.exits.push(exit);
     }
 
-    /// Whether an early exit shows that the process exited at this time or later.
+    /// Whether an exit of the process at `at_ns` or later is kept.
     pub(super) fn covers(&self, identity: Identity, at_ns: u64) -> bool {
         self.exits
             .iter()

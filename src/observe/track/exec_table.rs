@@ -10,7 +10,7 @@ use crate::model::{Ended, ProcessId};
 /// that exec appears later, it is reported without its exec id.
 const ENTRIES_MAX: usize = 1024;
 
-/// The entries, oldest first.
+/// The entries of init and of the execs of one container, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct ExecTable {
     entries: VecDeque<ExecEntry>,
@@ -19,26 +19,27 @@ pub(super) struct ExecTable {
 /// How many stages of the runtime are kept for an exec; runc and crun have at most three.
 const STAGES_MAX: usize = 8;
 
-/// Init or an exec.
+/// The entry of init or of one exec.
 #[derive(Debug)]
 pub(super) struct ExecEntry {
-    /// Which of the container's processes it is about.
+    /// Whether the entry is about init or about an exec, with its id.
     pub(super) process: ProcessId,
     /// The pid of the runtime (`runc exec`) that makes the process; `None` until the shim has
     /// reported it.
     pub(super) runtime_pid: Option<i32>,
     /// The processes that the runtime and its stages have forked, [`STAGES_MAX`] at most.
     stages: Vec<i32>,
-    /// The pid of the process; `None` until the shim has reported it.
+    /// The pid of the process of init or of the exec; `None` until the shim has reported it.
     pub(super) own_pid: Option<i32>,
-    /// The process, from its first event until it is done.
+    /// That process in the tree, from its first event until it is done.
     pub(super) root: Option<Index>,
-    /// Whether the process has been reported, or can no longer appear.
+    /// Whether that process has been reported, or can no longer appear.
     pub(super) is_resolved: bool,
-    /// Whether the process is done only after the shim's own pipes of it have ended.
+    /// Whether that process is done only after the shim's own pipes of it have ended.
     pub(super) expects_output_end: bool,
+    /// Whether the shim's own pipes of that process have ended.
     pub(super) output_ended: bool,
-    /// The exit that the reaper reported before any record of the process was received.
+    /// The exit that the reaper reported before any record of that process was received.
     pub(super) reaped: Option<ReapedExit>,
 }
 
@@ -55,7 +56,8 @@ impl ExecEntry {
         self.process == ProcessId::Init
     }
 
-    /// Whether the process with this pid is the runtime that makes the process, or a stage of it.
+    /// Whether this is the pid of the runtime that makes the process of the entry, or of a stage of
+    /// that runtime.
     fn is_made_by(&self, pid: i32) -> bool {
         self.runtime_pid == Some(pid) || self.stages.contains(&pid)
     }
@@ -98,8 +100,8 @@ impl ExecTable {
     /// The entry for a new process with this id. containerd may use the id of a deleted exec again:
     /// the entry of the old one is dropped.
     pub(super) fn restart(&mut self, process: &ProcessId) -> &mut ExecEntry {
-        // The old entry has the pid of its own runtime. One without is of this same process, about
-        // which another report came before the spawn of the runtime, and is kept.
+        // An old entry has the pid of its runtime. An entry without that pid is about the new
+        // process: another report of it came before that of its runtime. It is kept.
         self.entries.retain(|entry| entry.process != *process || entry.runtime_pid.is_none());
         self.entry(process)
     }
@@ -112,17 +114,17 @@ impl ExecTable {
         self.entries.iter_mut().find(|entry| entry.process == *process)
     }
 
-    /// The entry of this process.
-    pub(super) fn of_root(&self, root: Index) -> Option<&ExecEntry> {
+    /// The entry of which this is the process; `None` for any other process.
+    pub(super) fn entry_of_root(&self, root: Index) -> Option<&ExecEntry> {
         self.entries.iter().find(|entry| entry.root == Some(root))
     }
 
-    pub(super) fn of_root_mut(&mut self, root: Index) -> Option<&mut ExecEntry> {
+    pub(super) fn entry_of_root_mut(&mut self, root: Index) -> Option<&mut ExecEntry> {
         self.entries.iter_mut().find(|entry| entry.root == Some(root))
     }
 
-    /// The exec for which the shim reported this pid as that of its process, and of which no event
-    /// of the process is known yet.
+    /// The exec of which the shim has reported this pid as that of the process, if no event of the
+    /// process is known yet.
     pub(super) fn exec_with_pid(&self, pid: i32) -> Option<Arc<str>> {
         let waiting = self.entries.iter().rev().filter(|entry| entry.root.is_none());
         waiting.filter(|entry| entry.own_pid == Some(pid)).find_map(ExecEntry::exec_id)
@@ -145,7 +147,7 @@ impl ExecTable {
         }
     }
 
-    /// Whether the process of any exec is not known yet.
+    /// Whether there is an exec of which the process has not been reported and can still appear.
     pub(super) fn has_unresolved(&self) -> bool {
         self.entries.iter().any(|entry| !entry.is_resolved && !entry.is_init())
     }
@@ -153,7 +155,7 @@ impl ExecTable {
     /// Removes the entry of an exec that is done. Init's entry stays, without its process.
     pub(super) fn remove_done(&mut self, root: Index) {
         self.entries.retain(|entry| entry.root != Some(root) || entry.is_init());
-        if let Some(init) = self.of_root_mut(root) {
+        if let Some(init) = self.entry_of_root_mut(root) {
             init.root = None;
         }
     }

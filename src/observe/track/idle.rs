@@ -22,30 +22,30 @@ use crate::{model::Activity, observe::source::Connections};
 
 /// Whether one container is idle, and since when it has had no activity.
 #[derive(Debug)]
-pub(in crate::observe) struct Idle {
+pub(in crate::observe) struct Idleness {
     after_ns: u64,
     /// The ids of the running execs.
     running: BTreeSet<String>,
-    /// The time of the last activity.
+    /// The time of the last activity: `CLOCK_MONOTONIC`, in nanoseconds.
     quiet_since_ns: u64,
-    /// The time at which the container may become idle; `None` while it is idle.
+    /// The time at which [`check`](Self::check) decides again; `None` while the container is idle.
     due_ns: Option<u64>,
 }
 
 /// When a container's first process last had input. The shim's thread writes it and the observer's
 /// thread reads it.
 #[derive(Debug, Default)]
-pub(in crate::observe) struct Input {
+pub(in crate::observe) struct LastInput {
     last_ns: AtomicU64,
     awaited: AtomicBool,
 }
 
-impl Input {
+impl LastInput {
     /// Notes input at this time. Returns whether the observer waits for it: the first input after
     /// [`await_next`](Self::await_next).
     pub(in crate::observe) fn note(&self, now_ns: u64) -> bool {
         self.last_ns.store(now_ns, Ordering::Relaxed);
-        // Loaded before it is swapped: input is frequent and rarely awaited.
+        // The load is cheaper than the swap, and input is frequent and rarely awaited.
         self.awaited.load(Ordering::Relaxed) && self.awaited.swap(false, Ordering::Relaxed)
     }
 
@@ -60,7 +60,7 @@ impl Input {
     }
 }
 
-impl Idle {
+impl Idleness {
     /// A container that is active at `now_ns` and idle after `after_ns` without activity.
     pub(in crate::observe) fn new(after_ns: u64, now_ns: u64) -> Self {
         let due_ns = Some(now_ns.saturating_add(after_ns));

@@ -57,7 +57,7 @@ mod tests;
 use std::{collections::BTreeMap, mem, sync::Arc};
 
 pub use self::{
-    account::Outcome,
+    account::RecordOutcome,
     output::{Effect, Emission},
 };
 use self::{
@@ -86,7 +86,7 @@ pub struct Tracker {
     /// Whether the records of the source say where each process comes from.
     knows_provenance: bool,
     #[cfg(feature = "planted-faults")]
-    planted: planted::Planted,
+    planted: planted::PlantedFault,
 }
 
 impl Tracker {
@@ -101,7 +101,7 @@ impl Tracker {
             output,
             knows_provenance: false,
             #[cfg(feature = "planted-faults")]
-            planted: planted::Planted::of_environment(),
+            planted: planted::PlantedFault::of_environment(),
         }
     }
 
@@ -159,11 +159,11 @@ impl Tracker {
         exec_id: Option<Arc<str>>,
         now_ns: u64,
     ) {
-        self.with(id, |target| target.calls.began(call, exec_id, now_ns));
+        self.with(id, |target| target.calls.call_began(call, exec_id, now_ns));
     }
 
     /// A call of the runtime has ended. All records that its processes made before must have been
-    /// given to the tracker, and also [`exec_started`](Self::exec_started) if it has made a process.
+    /// given to the tracker, and [`exec_started`](Self::exec_started) too if it has made a process.
     pub fn call_ended(&mut self, id: TargetId, call: CallId) {
         self.with(id, |target| target.call_ended(call));
     }
@@ -178,7 +178,7 @@ impl Tracker {
     /// Whether a record of this process waits for the result of a call.
     #[must_use]
     pub fn is_waiting(&self, id: TargetId, key: ProcessKey) -> bool {
-        self.targets.get(&id).is_some_and(|target| target.calls.is_waiting(key))
+        self.targets.get(&id).is_some_and(|target| target.calls.has_waiting_record_of(key))
     }
 
     /// Reports the processes of calls that have lasted for too long, with an unknown origin.
@@ -188,14 +188,15 @@ impl Tracker {
         }
     }
 
-    /// The shim has started a runtime, `pid`, which will make the process of this exec.
+    /// The shim has started a runtime with this pid, which will make the process of the exec
+    /// `exec_id`.
     pub fn runtime_exec(&mut self, id: TargetId, exec_id: &Arc<str>, pid: i32) {
         let process = ProcessId::Exec(exec_id.clone());
         self.with(id, |target| target.exec_table.restart(&process).runtime_pid = Some(pid));
     }
 
-    /// The process of this exec has this pid. If this is called after the first events of the
-    /// process, only later events have the exec id.
+    /// The process of the exec `exec_id` has this pid. If this is called after the first events of
+    /// the process, only later events have the exec id.
     pub fn exec_started(&mut self, id: TargetId, exec_id: &Arc<str>, pid: i32) {
         self.with(id, |target| target.exec_started(exec_id, pid));
     }
@@ -245,7 +246,7 @@ impl Tracker {
     }
 
     /// Counts the outcome of a socket's record, which the port table has handled, in the account.
-    pub fn count_socket_record(&mut self, id: TargetId, at_ns: u64, outcome: Outcome) {
+    pub fn count_socket_record(&mut self, id: TargetId, at_ns: u64, outcome: RecordOutcome) {
         self.with(id, |target| target.count(outcome, at_ns));
     }
 

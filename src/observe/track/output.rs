@@ -10,13 +10,13 @@ use crate::{
 #[cfg(doc)]
 use super::{super::record::ScanStep, Tracker};
 
-/// What the caller has to do after a record or a report.
+/// What the caller of the tracker has to do after a record or a report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// Append this event to the event log.
     Emit(Emission),
     /// A process has exited. Answer with [`Tracker::confirm_reaped`] once its whole thread group is
-    /// dead and reaped, which a pidfd shows, or the absence of the process. Queries may be
+    /// dead and reaped (a pidfd shows that, or the absence of the process). Queries may be
     /// collected and made together: only the done event of the process waits for the answer.
     QueryReaped {
         /// The target that the process belongs to.
@@ -53,8 +53,8 @@ pub struct Emission {
     pub at_ns: u64,
     /// How exact the event is.
     pub grade: Grade,
-    /// Whether the shim derived it (done, a report of its reaper, the result of a scan) without a
-    /// record of the source.
+    /// Whether the shim derived the event (done, a report of its reaper, the result of a scan) and
+    /// did not make it from a record of the source.
     pub derived: bool,
     /// The type and the content of the event.
     pub body: Body,

@@ -1,5 +1,5 @@
-//! Faults of the tracker, for a test that proves that it would find them. Only with the feature
-//! `planted-faults`, which no release has.
+//! Deliberate faults of the tracker, for a test that proves that the tests would find them. Only
+//! with the feature `planted-faults`, which no release has.
 //!
 //! The variable `LOOKOUT_PLANTED_FAULT` of the shim names the fault. It shows in every
 //! 40th record or event to which it applies, so that a test must compare all of them.
@@ -16,11 +16,11 @@ use crate::{
 compile_error!("the feature planted-faults is for tests only");
 
 /// How many records or events are right between two that are wrong.
-const RIGHT: u64 = 40;
+const RIGHT_BETWEEN_FAULTS: u64 = 40;
 
 /// The fault of this shim, and what it needs to remember.
 #[derive(Debug, Default)]
-pub(super) struct Planted {
+pub(super) struct PlantedFault {
     fault: String,
     applied: u64,
     image: Option<Arc<Image>>,
@@ -30,7 +30,7 @@ pub(super) struct Planted {
     other_target: Option<TargetId>,
 }
 
-impl Planted {
+impl PlantedFault {
     pub(super) fn of_environment() -> Self {
         Self { fault: env::var("LOOKOUT_PLANTED_FAULT").unwrap_or_default(), ..Self::default() }
     }
@@ -41,7 +41,7 @@ impl Planted {
             return false;
         }
         self.applied += 1;
-        self.applied.is_multiple_of(RIGHT)
+        self.applied.is_multiple_of(RIGHT_BETWEEN_FAULTS)
     }
 
     /// A record as the tracker gets it; `None` if the fault drops it.
@@ -88,12 +88,12 @@ impl Planted {
 
     fn effect(&mut self, effect: Effect) -> Vec<Effect> {
         let Effect::Emit(mut emission) = effect else { return vec![effect] };
-        let copies = self.event(&mut emission);
+        let copies = self.change_event(&mut emission);
         vec![Effect::Emit(emission); copies]
     }
 
     /// Changes an event. Returns how often it is reported.
-    fn event(&mut self, emission: &mut Emission) -> usize {
+    fn change_event(&mut self, emission: &mut Emission) -> usize {
         if self.target != emission.target {
             self.other_target = std::mem::replace(&mut self.target, emission.target);
         }

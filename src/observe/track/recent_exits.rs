@@ -10,7 +10,7 @@ use super::identity::Identity;
 /// ends.
 const EXITS_MAX: usize = 512;
 
-/// A table of fixed size, allocated at the first exit.
+/// The last exits of one target: a table of fixed size, allocated at the first exit.
 #[derive(Debug, Default)]
 pub(super) struct RecentExits {
     slots: Vec<Option<RecentExit>>,
@@ -21,7 +21,8 @@ pub(super) struct RecentExits {
 pub(super) struct RecentExit {
     pub(super) identity: Identity,
     pub(super) died_ns: u64,
-    /// `None` if the process was never reported; otherwise the exec id that it had, if any.
+    /// `None` if the process was never reported; otherwise `Some`, with the id of the exec that it
+    /// belonged to, if any.
     pub(super) reported: Option<Option<Arc<str>>>,
 }
 
@@ -39,13 +40,13 @@ impl RecentExits {
         self.slots.get(slot_of(pid))?.as_ref().filter(|exit| exit.identity.key.pid == pid)
     }
 
-    /// Whether a record of this process at this time is about a process that has exited.
+    /// Whether a record of this process at `at_ns` is late: the process has exited already.
     pub(super) fn covers(&self, identity: Identity, at_ns: u64) -> bool {
         let last = self.last_of(identity.key.pid);
         last.is_some_and(|exit| match identity.compare_starts(exit.identity) {
             Some(order) => order.is_le(),
-            // Without a start time on both sides only the order of times separates two processes
-            // that had the same pid.
+            // If one of the start times is not known, only the order of the times distinguishes two
+            // processes with the same pid.
             None => at_ns <= exit.died_ns,
         })
     }

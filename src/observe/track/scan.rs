@@ -12,7 +12,7 @@ use crate::model::ProcessKey;
 /// reported so.
 const PASSES_MAX: usize = 16;
 
-/// The scan that is under way, if there is one.
+/// The scan of one target that is under way, if there is one, and the times of the last one.
 #[derive(Debug, Default)]
 pub(super) struct Scan {
     /// The number of the current scan, or of the last one.
@@ -75,9 +75,9 @@ impl Scan {
         Some(CompleteScan { number: self.number, began_ns, births, is_cut, processes })
     }
 
-    /// Whether an image that was read by a scan which began at `image_ns` may be the one of an exec
-    /// at `at_ns`, as that was during the scan.
-    pub(super) fn read(&self, image_ns: u64, at_ns: u64) -> bool {
+    /// Whether the last complete scan began at `image_ns` and had not ended at `at_ns`: then it may
+    /// have read the image of an exec at `at_ns`.
+    pub(super) fn may_have_read(&self, image_ns: u64, at_ns: u64) -> bool {
         self.last.is_some_and(|(began_ns, ended_ns)| image_ns == began_ns && at_ns <= ended_ns)
     }
 }

@@ -6,7 +6,7 @@ use super::unsupported;
 
 const NO_CGROUPS: &str = "this system has no cgroups";
 
-/// The most processes that a scan returns: the same as on Linux.
+/// The most processes that one scan returns: the same as on Linux.
 pub(crate) const MEMBERS_LIMIT: usize = 32_768;
 
 /// Would return the id of a cgroup.

@@ -16,7 +16,7 @@ use crate::clock;
 /// Whether shims can run on this system.
 pub const HAS_SHIMS: bool = false;
 
-/// The raised priority of a thread, which is that of any other thread on this system.
+/// A raised scheduling priority, which does nothing on this system.
 #[derive(Debug, Default)]
 pub struct RaisedPriority;
 
@@ -40,7 +40,8 @@ pub fn boottime_ns() -> u64 {
     clock::monotonic_ns()
 }
 
-/// The error of all functions here, with a text that says what is not supported.
+/// The error that the functions for this platform return, with a text that says what is not
+/// supported.
 fn unsupported(what: &'static str) -> std::io::Error {
     std::io::Error::new(std::io::ErrorKind::Unsupported, what)
 }

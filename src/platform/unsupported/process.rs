@@ -29,7 +29,7 @@ pub fn alive(_pid: i32) -> Option<Alive> {
     None
 }
 
-/// A process of which a thread has not ended, although the first has. Always `None`.
+/// A process that is ending and still has a running thread. Always `None`.
 #[must_use]
 pub fn ending(_pid: i32) -> Option<Alive> {
     None
@@ -93,9 +93,9 @@ impl HolderSearch {
         true
     }
 
-    /// Nothing.
+    /// The holders that were found. Always empty.
     #[must_use]
-    pub fn held(self) -> Vec<(ProcessKey, FileId)> {
+    pub fn into_holders(self) -> Vec<(ProcessKey, FileId)> {
         Vec::new()
     }
 }
@@ -109,12 +109,12 @@ pub fn socket_holders(_among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
 /// Queries about the reaping of processes. Every query is refused, so a process is done when its
 /// target ends.
 #[derive(Debug)]
-pub struct Reaped {
+pub struct ReapedQueries {
     /// Provides the descriptor, which never becomes readable.
     waker: Waker,
 }
 
-impl Reaped {
+impl ReapedQueries {
     /// Creates an instance that accepts no queries.
     ///
     /// # Errors

@@ -5,12 +5,12 @@ use containerd_shim_protos::cgroups::metrics::{BlkIOEntry, BlkIOStat};
 use super::{content, dir::Dir};
 use crate::linux::partitions;
 
-/// Selects one list of entries in the message.
-type List = fn(&mut BlkIOStat) -> &mut Vec<BlkIOEntry>;
+/// Returns one of the lists of entries in a `BlkIOStat`.
+type EntryList = fn(&mut BlkIOStat) -> &mut Vec<BlkIOEntry>;
 
 /// The files of the CFQ scheduler, which Linux 5.0 removed. The kernels of old enterprise hosts
 /// still have it.
-const CFQ: &[(&str, List)] = &[
+const CFQ_FILES: &[(&str, EntryList)] = &[
     ("blkio.sectors_recursive", |stat| &mut stat.sectors_recursive),
     ("blkio.io_service_bytes_recursive", |stat| &mut stat.io_service_bytes_recursive),
     ("blkio.io_serviced_recursive", |stat| &mut stat.io_serviced_recursive),
@@ -23,16 +23,17 @@ const CFQ: &[(&str, List)] = &[
 
 /// The files that every kernel has. Their values are not recursive, although the names of the
 /// fields say so; the Go library fills the same fields.
-const THROTTLE: &[(&str, List)] = &[
+const THROTTLE_FILES: &[(&str, EntryList)] = &[
     ("blkio.throttle.io_serviced", |stat| &mut stat.io_serviced_recursive),
     ("blkio.throttle.io_service_bytes", |stat| &mut stat.io_service_bytes_recursive),
 ];
 
-/// Reads the files of CFQ. If they have no entries, reads the files of throttling.
+/// The block I/O statistics of a cgroup: from the files of CFQ, or from those of throttling if CFQ
+/// has no entries.
 pub(super) fn stat(dir: &Dir) -> BlkIOStat {
     let mut stat = BlkIOStat::default();
     let mut names = None;
-    for files in [CFQ, THROTTLE] {
+    for files in [CFQ_FILES, THROTTLE_FILES] {
         let mut found = false;
         for (file, list) in files {
             let Some(content) = dir.content(file) else {

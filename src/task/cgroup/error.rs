@@ -32,25 +32,25 @@ pub enum CgroupError {
     /// The cgroup has no memory controller, so OOM kills cannot be watched.
     #[error("the cgroup has no memory controller")]
     NoMemoryController,
-    /// A file could not be read.
+    /// A file of the cgroup, or the list of mounts, could not be read.
     #[error("failed to read {path:?}")]
     Read {
-        /// The path of the file.
+        /// The path of the file that could not be read.
         path: PathBuf,
         /// The error that the kernel returned.
         #[source]
         source: io::Error,
     },
-    /// A file could not be written.
+    /// A file of the cgroup could not be written.
     #[error("failed to write {path:?}")]
     Write {
-        /// The path of the file.
+        /// The path of the file that could not be written.
         path: PathBuf,
         /// The error that the kernel returned.
         #[source]
         source: io::Error,
     },
-    /// The watch could not be set up.
+    /// The watch for OOM kills could not be set up.
     #[error("failed to watch {path:?}")]
     Watch {
         /// The directory of the cgroup.

@@ -15,10 +15,11 @@ use super::{
     mount::{self, Mount},
 };
 
-/// The number of attempts and the pause between them, for a process that was just forked and cannot
-/// be moved yet. Both values are those of containerd and runc (opencontainers/runc#1950).
-const TRIES: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(30);
+/// The number of attempts to move a process that was just forked and cannot be moved yet. This and
+/// the pause are those of containerd and runc (opencontainers/runc#1950).
+const MOVE_TRIES: u32 = 5;
+/// The pause between two attempts to move a process.
+const MOVE_PAUSE: Duration = Duration::from_millis(30);
 
 /// Moves a process into an existing cgroup. Its future children will be in that cgroup as well.
 ///
@@ -64,11 +65,11 @@ fn join_below(
 }
 
 fn write_pid(procs: &Path, pid: u32) -> io::Result<()> {
-    for _ in 1..TRIES {
+    for _ in 1..MOVE_TRIES {
         match fs::write(procs, pid.to_string()) {
             // The kernel's task has not run yet (TASK_NEW, `cpu_cgroup_can_attach`).
             Err(error) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
-                thread::sleep(PAUSE)
+                thread::sleep(MOVE_PAUSE)
             }
             answer => return answer,
         }

@@ -76,7 +76,7 @@ impl Location {
                     let controllers: Vec<&str> = controllers.split(',').collect();
                     let serves = |mount: &Mount| {
                         mount.version == Version::V1
-                            && controllers.iter().any(|controller| mount.carries(controller))
+                            && controllers.iter().any(|controller| mount.has_controller(controller))
                     };
                     let (dir, _) = locate(cgroup, &serves)?;
                     let controllers = controllers.into_iter().map(str::to_owned).collect();
@@ -97,7 +97,7 @@ impl Location {
     ///
     /// Version 1 has several such directories. As in runc, the one of `devices` is preferred,
     /// because no option omits that controller.
-    pub(super) fn membership(&self) -> &Dir {
+    pub(super) fn procs_dir(&self) -> &Dir {
         match self {
             Location::V1(hierarchies) => ["devices", "freezer", "pids", "memory"]
                 .iter()
@@ -131,7 +131,7 @@ impl Location {
         if exists {
             Ok(())
         } else {
-            Err(CgroupError::NotFound { path: self.membership().path().to_owned() })
+            Err(CgroupError::NotFound { path: self.procs_dir().path().to_owned() })
         }
     }
 }
@@ -141,9 +141,9 @@ pub(super) fn controller_dir<'a>(
     hierarchies: &'a [Hierarchy],
     controller: &str,
 ) -> Option<&'a Dir> {
-    let carries =
+    let has_controller =
         |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|carried| carried == controller);
-    hierarchies.iter().find(carries).map(|hierarchy| &hierarchy.dir)
+    hierarchies.iter().find(has_controller).map(|hierarchy| &hierarchy.dir)
 }
 
 #[cfg(test)]

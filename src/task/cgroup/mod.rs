@@ -121,7 +121,7 @@ impl Cgroup {
     ///
     /// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the error of reading it.
     pub fn pids(&self) -> Result<Vec<u32>, CgroupError> {
-        pids::list(self.location.membership())
+        pids::list(self.location.procs_dir())
     }
 
     /// The number of processes of the cgroup, and of all cgroups below it, that the kernel's OOM

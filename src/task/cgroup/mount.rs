@@ -30,11 +30,11 @@ impl Mount {
     /// [`CgroupError::Read`] if `/proc` cannot be read.
     pub(super) fn all() -> Result<Vec<Mount>, CgroupError> {
         let failed = |source| CgroupError::Read { path: mountinfo::FILE.into(), source };
-        Ok(cgroups_of(&mountinfo::read().map_err(failed)?))
+        Ok(cgroup_mounts(&mountinfo::read().map_err(failed)?))
     }
 
     /// Whether this hierarchy has `controller` (`memory`, `name=systemd`).
-    pub(super) fn carries(&self, controller: &str) -> bool {
+    pub(super) fn has_controller(&self, controller: &str) -> bool {
         self.options.split(|byte| *byte == b',').any(|option| option == controller.as_bytes())
     }
 
@@ -58,7 +58,7 @@ pub(super) fn version(mounts: &[Mount]) -> Version {
 }
 
 /// The cgroup mounts among all mounts.
-pub(super) fn cgroups_of(mountinfo: &[u8]) -> Vec<Mount> {
+pub(super) fn cgroup_mounts(mountinfo: &[u8]) -> Vec<Mount> {
     let mounts = mountinfo::parse(mountinfo).filter_map(|mount| {
         let version = match mount.kind {
             b"cgroup" => Version::V1,

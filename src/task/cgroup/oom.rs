@@ -66,17 +66,17 @@ enum WatchedFiles {
     V2 { memory_events: AsyncFd<OwnedFd>, cgroup_events: AsyncFd<OwnedFd> },
 }
 
-/// The result of one read of the count.
-struct Count {
+/// One read of the count of OOM kills.
+struct KillCount {
     kills: u64,
-    /// Whether the cgroup is empty, so that the count cannot increase any more.
-    last: bool,
+    /// Whether the count is final: the cgroup has no process any more.
+    is_final: bool,
 }
 
 impl OomWatch {
     /// See [`Cgroup::watch_oom`](super::Cgroup::watch_oom).
     pub(super) fn new(location: &Location) -> Result<OomWatch, CgroupError> {
-        let Some((dir, counter)) = open(location)? else {
+        let Some((dir, counter)) = open_counter(location)? else {
             return Err(CgroupError::NoMemoryController);
         };
         let files = match location {
@@ -107,7 +107,7 @@ impl OomWatch {
     /// Cancel safe: an increase that was not returned is returned by the next call. Never spins.
     pub async fn next(&mut self) -> Option<u64> {
         loop {
-            let Count { kills, last } = self.files.count().ok()?;
+            let KillCount { kills, is_final } = self.files.count().ok()?;
             // On version 1 the count decreases when a nested cgroup is removed together with its
             // own count. So every read replaces the last count, even if the new count is not
             // greater.
@@ -115,7 +115,7 @@ impl OomWatch {
             if kills > before {
                 return Some(kills);
             }
-            if last {
+            if is_final {
                 return None;
             }
             self.files.signalled().await.ok()?;
@@ -124,6 +124,7 @@ impl OomWatch {
 }
 
 impl WatchedFiles {
+    /// Registers for the kernel's signals of version 1.
     fn v1(dir: &Dir, oom_control: File) -> io::Result<WatchedFiles> {
         // `watched` below would panic outside of a tokio runtime. `try_current` returns an error
         // instead.
@@ -140,6 +141,7 @@ impl WatchedFiles {
         Ok(WatchedFiles::V1 { oom_control, dir: dir.clone(), event, recheck: Recheck::default() })
     }
 
+    /// Registers for the kernel's signals of version 2.
     fn v2(dir: &Dir, memory_events: File) -> io::Result<WatchedFiles> {
         let handle = Handle::try_current().map_err(io::Error::other)?;
         let _entered = handle.enter();
@@ -151,17 +153,17 @@ impl WatchedFiles {
     }
 
     /// Reads the count. A read also rearms POLLPRI of the files (`kernfs_seq_show`).
-    fn count(&self) -> io::Result<Count> {
+    fn count(&self) -> io::Result<KillCount> {
         match self {
             WatchedFiles::V1 { oom_control, dir, .. } => {
-                Ok(Count { kills: kills_v1(oom_control, dir)?, last: false })
+                Ok(KillCount { kills: kills_v1(oom_control, dir)?, is_final: false })
             }
             WatchedFiles::V2 { memory_events, cgroup_events } => {
                 // The order matters: if the cgroup is empty at the first read, the count that is
                 // read after that is final.
                 let populated = value(cgroup_events.get_ref(), "populated")?;
                 let kills = kills_v2(memory_events.get_ref())?;
-                Ok(Count { kills, last: populated == 0 })
+                Ok(KillCount { kills, is_final: populated == 0 })
             }
         }
     }
@@ -232,7 +234,7 @@ impl Recheck {
 
 /// See [`Cgroup::oom_kills`](super::Cgroup::oom_kills).
 pub(super) fn kills(location: &Location) -> Result<u64, CgroupError> {
-    let Some((dir, counter)) = open(location)? else {
+    let Some((dir, counter)) = open_counter(location)? else {
         return Ok(0);
     };
     let kills = match location {
@@ -242,8 +244,8 @@ pub(super) fn kills(location: &Location) -> Result<u64, CgroupError> {
     kills.map_err(|error| CgroupError::read(dir.path(), error))
 }
 
-/// Opens the file that has the count. `None` if the cgroup has no memory controller.
-fn open(location: &Location) -> Result<Option<(&Dir, File)>, CgroupError> {
+/// Opens the file that has the count of OOM kills. `None` if the cgroup has no memory controller.
+fn open_counter(location: &Location) -> Result<Option<(&Dir, File)>, CgroupError> {
     let name = match location {
         Location::V1(_) => "memory.oom_control",
         Location::V2 { .. } => "memory.events",

@@ -25,12 +25,12 @@ fn parse(content: &[u8]) -> Option<PSIStats> {
             "full" => &mut stats.full,
             _ => continue,
         };
-        *field = MessageField::some(data(values)?);
+        *field = MessageField::some(averages(values)?);
     }
     Some(stats)
 }
 
-fn data(values: &str) -> Option<PSIData> {
+fn averages(values: &str) -> Option<PSIData> {
     let mut data = PSIData::default();
     for pair in values.split_ascii_whitespace() {
         let (key, value) = pair.split_once('=')?;

@@ -2,7 +2,7 @@
 
 use super::content;
 
-/// The usage or the limits of one device.
+/// The usage or the limits of one RDMA device, by the file that was parsed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Usage<'a> {
     /// The device's name, such as `mlx4_0`.

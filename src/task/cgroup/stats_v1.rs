@@ -24,8 +24,8 @@ use super::{
 /// The full name of the message, used as the type URL.
 pub(super) const TYPE_URL: &str = "io.containerd.cgroups.v1.Metrics";
 
-/// The value that `max` is parsed as. It is 0 for clients that were written before these files
-/// could contain `max`.
+/// The value as which the word `max` in a limit is parsed. It is 0 for clients that were written
+/// before these files could contain `max`.
 const UNLIMITED: u64 = 0;
 
 const NS_PER_SECOND: u64 = 1_000_000_000;
@@ -37,7 +37,7 @@ pub(super) fn metrics(hierarchies: &[Hierarchy]) -> Metrics {
         hugetlb: dir("hugetlb").map(|dir| hugetlb(dir, hugepages::sizes())).unwrap_or_default(),
         pids: dir("pids").and_then(pids).into(),
         cpu: MessageField::some(CPUStat {
-            usage: MessageField::some(dir("cpuacct").map(usage).unwrap_or_default()),
+            usage: MessageField::some(dir("cpuacct").map(cpu_usage).unwrap_or_default()),
             throttling: MessageField::some(dir("cpu").map(throttling).unwrap_or_default()),
             ..CPUStat::default()
         }),
@@ -49,7 +49,8 @@ pub(super) fn metrics(hierarchies: &[Hierarchy]) -> Metrics {
     }
 }
 
-const MEMORY: &[Field<MemoryStat>] = &[
+/// The keys of `memory.stat`.
+const MEMORY_STAT_FIELDS: &[Field<MemoryStat>] = &[
     ("cache", |stat| &mut stat.cache),
     ("rss", |stat| &mut stat.rss),
     ("rss_huge", |stat| &mut stat.rss_huge),
@@ -85,36 +86,38 @@ const MEMORY: &[Field<MemoryStat>] = &[
 ];
 
 /// The files of one of the four memory counters, without their common prefix.
-const ENTRY: &[Field<MemoryEntry>] = &[
+const MEMORY_ENTRY_FILES: &[Field<MemoryEntry>] = &[
     ("usage_in_bytes", |entry| &mut entry.usage),
     ("max_usage_in_bytes", |entry| &mut entry.max),
     ("failcnt", |entry| &mut entry.failcnt),
     ("limit_in_bytes", |entry| &mut entry.limit),
 ];
 
-const OOM_CONTROL: &[Field<MemoryOomControl>] = &[
+/// The keys of `memory.oom_control`.
+const OOM_CONTROL_FIELDS: &[Field<MemoryOomControl>] = &[
     ("oom_kill_disable", |control| &mut control.oom_kill_disable),
     ("under_oom", |control| &mut control.under_oom),
     ("oom_kill", |control| &mut control.oom_kill),
 ];
 
-const THROTTLE: &[Field<Throttle>] = &[
+/// The keys of `cpu.stat`.
+const CPU_STAT_FIELDS: &[Field<Throttle>] = &[
     ("nr_periods", |throttle| &mut throttle.periods),
     ("nr_throttled", |throttle| &mut throttle.throttled_periods),
     ("throttled_time", |throttle| &mut throttle.throttled_time),
 ];
 
-/// `cpuacct.stat`; times in clock ticks.
-const CPUACCT: &[Field<CPUUsage>] =
+/// The keys of `cpuacct.stat`; times in clock ticks.
+const CPUACCT_STAT_FIELDS: &[Field<CPUUsage>] =
     &[("user", |usage| &mut usage.user), ("system", |usage| &mut usage.kernel)];
 
 fn memory(dir: &Dir) -> Option<MemoryStat> {
     let mut stat = MemoryStat::default();
-    content::fill(&mut stat, MEMORY, &dir.content("memory.stat")?);
+    content::fill(&mut stat, MEMORY_STAT_FIELDS, &dir.content("memory.stat")?);
     let entry = |counter: &str| {
         let mut entry = MemoryEntry::default();
-        for (file, field) in ENTRY {
-            if let Some(value) = number(dir, &format!("{counter}.{file}")) {
+        for (file, field) in MEMORY_ENTRY_FILES {
+            if let Some(value) = number_in(dir, &format!("{counter}.{file}")) {
                 *field(&mut entry) = value;
             }
         }
@@ -130,20 +133,20 @@ fn memory(dir: &Dir) -> Option<MemoryStat> {
 
 fn oom_control(dir: &Dir) -> Option<MemoryOomControl> {
     let mut control = MemoryOomControl::default();
-    content::fill(&mut control, OOM_CONTROL, &dir.content("memory.oom_control")?);
+    content::fill(&mut control, OOM_CONTROL_FIELDS, &dir.content("memory.oom_control")?);
     Some(control)
 }
 
-fn usage(dir: &Dir) -> CPUUsage {
+fn cpu_usage(dir: &Dir) -> CPUUsage {
     let mut usage = CPUUsage::default();
     if let Some(content) = dir.content("cpuacct.stat") {
-        content::fill(&mut usage, CPUACCT, &content);
+        content::fill(&mut usage, CPUACCT_STAT_FIELDS, &content);
         // The times in the message are in ns. `max(1)` avoids a division by zero.
         let ns_per_tick = NS_PER_SECOND / procfs::ticks_per_second().max(1);
         usage.user = usage.user.saturating_mul(ns_per_tick);
         usage.kernel = usage.kernel.saturating_mul(ns_per_tick);
     }
-    usage.total = number(dir, "cpuacct.usage").unwrap_or_default();
+    usage.total = number_in(dir, "cpuacct.usage").unwrap_or_default();
     usage.per_cpu =
         dir.content("cpuacct.usage_percpu").map(|content| per_cpu(&content)).unwrap_or_default();
     usage
@@ -159,22 +162,22 @@ fn per_cpu(content: &[u8]) -> Vec<u64> {
 fn throttling(dir: &Dir) -> Throttle {
     let mut throttle = Throttle::default();
     if let Some(content) = dir.content("cpu.stat") {
-        content::fill(&mut throttle, THROTTLE, &content);
+        content::fill(&mut throttle, CPU_STAT_FIELDS, &content);
     }
     throttle
 }
 
 fn pids(dir: &Dir) -> Option<PidsStat> {
     Some(PidsStat {
-        current: number(dir, "pids.current")?,
-        limit: number(dir, "pids.max").unwrap_or_default(),
+        current: number_in(dir, "pids.current")?,
+        limit: number_in(dir, "pids.max").unwrap_or_default(),
         ..PidsStat::default()
     })
 }
 
 fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugetlbStat> {
     let stat = |pagesize: String| {
-        let file = |name| number(dir, &format!("hugetlb.{pagesize}.{name}"));
+        let file = |name| number_in(dir, &format!("hugetlb.{pagesize}.{name}"));
         Some(HugetlbStat {
             usage: file("usage_in_bytes")?,
             max: file("max_usage_in_bytes").unwrap_or_default(),
@@ -187,7 +190,7 @@ fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugetlbStat> {
 }
 
 fn rdma(dir: &Dir) -> Option<RdmaStat> {
-    let read = |file| Some(rdma::parse(&dir.content(file)?).map(entry).collect());
+    let read = |file| Some(rdma::parse(&dir.content(file)?).map(rdma_entry).collect());
     Some(RdmaStat {
         current: read("rdma.current")?,
         limit: read("rdma.max")?,
@@ -195,7 +198,7 @@ fn rdma(dir: &Dir) -> Option<RdmaStat> {
     })
 }
 
-fn entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
+fn rdma_entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
     RdmaEntry {
         device: device.to_owned(),
         hca_handles: handles,
@@ -204,7 +207,8 @@ fn entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
     }
 }
 
-fn number(dir: &Dir, file: &str) -> Option<u64> {
+/// The number in a file of a cgroup; `None` if there is no such file.
+fn number_in(dir: &Dir, file: &str) -> Option<u64> {
     content::number(&dir.content(file)?, UNLIMITED)
 }
 

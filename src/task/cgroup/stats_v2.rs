@@ -23,7 +23,7 @@ use super::{
 /// The full name of the message, used as the type URL.
 pub(super) const TYPE_URL: &str = "io.containerd.cgroups.v2.Metrics";
 
-/// The value that `max` is parsed as.
+/// The value as which the word `max` in a limit is parsed.
 const UNLIMITED: u64 = u64::MAX;
 
 /// Reads the statistics of all controllers.
@@ -40,8 +40,8 @@ pub(super) fn metrics(dir: &Dir) -> Metrics {
     }
 }
 
-/// `cpu.stat`; times in µs.
-const CPU: &[Field<CPUStat>] = &[
+/// The keys of `cpu.stat`; times in µs.
+const CPU_STAT_FIELDS: &[Field<CPUStat>] = &[
     ("usage_usec", |stat| &mut stat.usage_usec),
     ("user_usec", |stat| &mut stat.user_usec),
     ("system_usec", |stat| &mut stat.system_usec),
@@ -52,10 +52,10 @@ const CPU: &[Field<CPUStat>] = &[
     ("burst_usec", |stat| &mut stat.burst_usec),
 ];
 
-/// `memory.stat`. Linux 5.9 split `workingset_refault` and `workingset_activate` into `_anon` and
-/// `_file`. The message has no fields for the new keys, so its two fields stay 0, as in the Go
-/// shim.
-const MEMORY: &[Field<MemoryStat>] = &[
+/// The keys of `memory.stat`. Linux 5.9 split `workingset_refault` and `workingset_activate` into
+/// `_anon` and `_file`. The message has no fields for the new keys, so its two fields stay 0, as in
+/// the Go shim.
+const MEMORY_STAT_FIELDS: &[Field<MemoryStat>] = &[
     ("anon", |stat| &mut stat.anon),
     ("file", |stat| &mut stat.file),
     ("kernel_stack", |stat| &mut stat.kernel_stack),
@@ -89,7 +89,7 @@ const MEMORY: &[Field<MemoryStat>] = &[
     ("thp_collapse_alloc", |stat| &mut stat.thp_collapse_alloc),
 ];
 
-/// The files with a single number each.
+/// The files of the memory controller that contain a single number each.
 const MEMORY_FILES: &[Field<MemoryStat>] = &[
     ("memory.current", |stat| &mut stat.usage),
     ("memory.max", |stat| &mut stat.usage_limit),
@@ -99,7 +99,8 @@ const MEMORY_FILES: &[Field<MemoryStat>] = &[
     ("memory.swap.peak", |stat| &mut stat.swap_max_usage),
 ];
 
-const MEMORY_EVENTS: &[Field<MemoryEvents>] = &[
+/// The keys of `memory.events`.
+const MEMORY_EVENTS_FIELDS: &[Field<MemoryEvents>] = &[
     ("low", |events| &mut events.low),
     ("high", |events| &mut events.high),
     ("max", |events| &mut events.max),
@@ -108,7 +109,8 @@ const MEMORY_EVENTS: &[Field<MemoryEvents>] = &[
     ("oom_group_kill", |events| &mut events.oom_group_kill),
 ];
 
-const IO: &[Field<IOEntry>] = &[
+/// The keys of a line of `io.stat`.
+const IO_STAT_FIELDS: &[Field<IOEntry>] = &[
     ("rbytes", |entry| &mut entry.rbytes),
     ("wbytes", |entry| &mut entry.wbytes),
     ("rios", |entry| &mut entry.rios),
@@ -117,8 +119,8 @@ const IO: &[Field<IOEntry>] = &[
 
 fn pids(dir: &Dir) -> PidsStat {
     PidsStat {
-        current: number(dir, "pids.current").unwrap_or_default(),
-        limit: number(dir, "pids.max").unwrap_or_default(),
+        current: number_in(dir, "pids.current").unwrap_or_default(),
+        limit: number_in(dir, "pids.max").unwrap_or_default(),
         ..PidsStat::default()
     }
 }
@@ -126,7 +128,7 @@ fn pids(dir: &Dir) -> PidsStat {
 fn cpu(dir: &Dir) -> CPUStat {
     let mut stat = CPUStat::default();
     if let Some(content) = dir.content("cpu.stat") {
-        content::fill(&mut stat, CPU, &content);
+        content::fill(&mut stat, CPU_STAT_FIELDS, &content);
     }
     stat.psi = pressure::read(dir, "cpu.pressure").into();
     stat
@@ -135,10 +137,10 @@ fn cpu(dir: &Dir) -> CPUStat {
 fn memory(dir: &Dir) -> MemoryStat {
     let mut stat = MemoryStat::default();
     if let Some(content) = dir.content("memory.stat") {
-        content::fill(&mut stat, MEMORY, &content);
+        content::fill(&mut stat, MEMORY_STAT_FIELDS, &content);
     }
     for (file, field) in MEMORY_FILES {
-        if let Some(value) = number(dir, file) {
+        if let Some(value) = number_in(dir, file) {
             *field(&mut stat) = value;
         }
     }
@@ -148,7 +150,7 @@ fn memory(dir: &Dir) -> MemoryStat {
 
 fn memory_events(dir: &Dir) -> Option<MemoryEvents> {
     let mut events = MemoryEvents::default();
-    content::fill(&mut events, MEMORY_EVENTS, &dir.content("memory.events")?);
+    content::fill(&mut events, MEMORY_EVENTS_FIELDS, &dir.content("memory.events")?);
     Some(events)
 }
 
@@ -174,7 +176,7 @@ fn io_entries(content: &[u8]) -> Vec<IOEntry> {
         for (key, value) in values.split_ascii_whitespace().filter_map(|pair| pair.split_once('='))
         {
             if let (Some((_, field)), Ok(value)) =
-                (IO.iter().find(|(name, _)| *name == key), value.parse())
+                (IO_STAT_FIELDS.iter().find(|(name, _)| *name == key), value.parse())
             {
                 *field(&mut entry) = value;
             }
@@ -206,13 +208,13 @@ fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugeTlbStat> {
 fn rdma(dir: &Dir) -> RdmaStat {
     let read = |file| {
         dir.content(file)
-            .map(|content| rdma::parse(&content).map(entry).collect())
+            .map(|content| rdma::parse(&content).map(rdma_entry).collect())
             .unwrap_or_default()
     };
     RdmaStat { current: read("rdma.current"), limit: read("rdma.max"), ..RdmaStat::default() }
 }
 
-fn entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
+fn rdma_entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
     RdmaEntry {
         device: device.to_owned(),
         hca_handles: handles,
@@ -221,7 +223,8 @@ fn entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
     }
 }
 
-fn number(dir: &Dir, file: &str) -> Option<u64> {
+/// The number in a file of a cgroup; `None` if there is no such file.
+fn number_in(dir: &Dir, file: &str) -> Option<u64> {
     content::number(&dir.content(file)?, UNLIMITED)
 }
 

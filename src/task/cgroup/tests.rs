@@ -28,7 +28,8 @@ mod root {
             let mounts = Mount::all().unwrap();
             let version = mount::version(&mounts);
             let memory = |mount: &&Mount| {
-                mount.version == version && (version == Version::V2 || mount.carries("memory"))
+                mount.version == version
+                    && (version == Version::V2 || mount.has_controller("memory"))
             };
             let point =
                 &mounts.iter().find(memory).expect("the README requires a memory controller").point;

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The capacity of the channel to a container's async task. When the channel is full, senders wait.
-const COMMANDS: usize = 64;
+const COMMANDS_CAPACITY: usize = 64;
 
 /// Sends commands to a container's async task. Clones send to the same task.
 #[derive(Debug, Clone)]
@@ -86,7 +86,7 @@ pub(crate) struct ExecRequest {
 
 /// The answer to State.
 #[derive(Debug)]
-pub(crate) struct Snapshot {
+pub(crate) struct StateAnswer {
     pub(crate) bundle: PathBuf,
     /// The pid in the shim's pid namespace; `None` if the process does not exist yet.
     pub(crate) pid: Option<i32>,
@@ -96,7 +96,7 @@ pub(crate) struct Snapshot {
     pub(crate) exit: Option<Exit>,
 }
 
-/// The five states that containerd distinguishes.
+/// The five states of a task that containerd distinguishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Status {
     Created,
@@ -111,12 +111,12 @@ pub(crate) enum Status {
 pub(crate) struct Deleted {
     /// The pid in the shim's pid namespace; `None` if the process never ran.
     pub(crate) pid: Option<i32>,
-    /// The end; `None` if the process never ran.
+    /// When and how the process has ended; `None` if it never ran.
     pub(crate) end: Option<ProcessEnd>,
 }
 
-/// The end of a process, as requests are answered. Unlike an [`Exit`] it needs no process: clients
-/// also wait for processes that never run.
+/// When and how a process has ended, for the answers to Wait and Delete. Unlike an [`Exit`] it can
+/// exist without a process: clients also wait for processes that never run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ProcessEnd {
     /// The time of the exit.
@@ -138,9 +138,10 @@ impl From<Exit> for ProcessEnd {
     }
 }
 
-/// A process of the container. Only the first process of an exec has an `exec_id`.
+/// A process of the container, for the answer to Pids. Only the first process of an exec has an
+/// `exec_id`.
 #[derive(Debug)]
-pub(crate) struct Pid {
+pub(crate) struct ListedProcess {
     /// The pid in the shim's pid namespace; `None` for an init that does not exist yet.
     pub(crate) pid: Option<u32>,
     pub(crate) exec_id: Option<String>,
@@ -151,7 +152,7 @@ pub(crate) struct Pid {
 pub(crate) enum Command {
     State {
         process: ProcessId,
-        reply: Reply<Snapshot>,
+        reply: Reply<StateAnswer>,
     },
     Start {
         process: ProcessId,
@@ -162,7 +163,7 @@ pub(crate) enum Command {
         reply: Reply<Deleted>,
     },
     Pids {
-        reply: Reply<Vec<Pid>>,
+        reply: Reply<Vec<ListedProcess>>,
     },
     Pause {
         reply: Reply<()>,
@@ -216,7 +217,7 @@ impl Handle {
     /// Creates a handle, and the receiver of its commands for the container's async task.
     pub(crate) fn channel() -> (Self, mpsc::Receiver<Command>) {
         // When the channel is full, only the request that sends a command waits.
-        let (commands, receiver) = mpsc::channel(COMMANDS);
+        let (commands, receiver) = mpsc::channel(COMMANDS_CAPACITY);
         (Self { commands }, receiver)
     }
 

@@ -16,14 +16,14 @@ use crate::{
     task::{
         TaskError,
         cgroup::{Cgroup, OomWatch},
-        io::{LoggerIdentity, Owner, ProcessIo},
+        io::{LoggerIdentity, PipeOwner, ProcessIo},
         rootfs,
         shared::Shared,
     },
 };
 
 /// Time limit of the runtime's delete after a failed create.
-const CLEANUP: Duration = Duration::from_secs(5);
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The result of a successful create.
 #[derive(Debug)]
@@ -35,14 +35,15 @@ pub(super) struct Created {
     pub(super) owns_pid_namespace: bool,
     /// The init process; `None` if the container is to be restored from a checkpoint, which start
     /// does.
-    pub(super) init: Option<Running>,
+    pub(super) init: Option<RunningInit>,
     /// Reports to the observer; `None` if the container is not observed.
     pub(super) watched: Option<Arc<dyn ObservedContainer>>,
 }
 
-/// An init process. The container's program may or may not have been started.
+/// The init process of a created or restored container, with its cgroup. After a create it waits
+/// for start.
 #[derive(Debug)]
-pub(super) struct Running {
+pub(super) struct RunningInit {
     pub(super) child: Child,
     /// The init's cgroup; `None` if it could not be found.
     pub(super) cgroup: Option<Cgroup>,
@@ -120,9 +121,9 @@ async fn create_init(
     request: &CreateRequest,
     runc: &Runc,
     cancel: &Cancel,
-) -> Result<(ProcessIo, Option<Running>), TaskError> {
+) -> Result<(ProcessIo, Option<RunningInit>), TaskError> {
     let options = &request.options;
-    let owner = Owner { uid: options.io_uid, gid: options.io_gid };
+    let owner = PipeOwner { uid: options.io_uid, gid: options.io_gid };
     let identity = LoggerIdentity { namespace: &shared.namespace, container_id: &request.id };
     let mut io = ProcessIo::open(&request.stdio, owner, identity, &shared.reaper).await?;
     // For a checkpoint, containerd expects a created task without a pid. Start then runs the
@@ -148,7 +149,7 @@ async fn create_init(
     let child = take_over(&shared.reaper, &pid_file, "container")?;
     drop(keep_exits);
     io.release().await?;
-    Ok((io, Some(Running::new(child, &request.id).await)))
+    Ok((io, Some(RunningInit::new(child, &request.id).await)))
 }
 
 /// Restores the checkpoint of a created container, with the streams that the create has opened.
@@ -162,7 +163,7 @@ pub(super) async fn restore(
     runc: &Runc,
     io: &mut ProcessIo,
     cancel: &Cancel,
-) -> Result<Running, TaskError> {
+) -> Result<RunningInit, TaskError> {
     let pid_file = Bundle::new(&request.bundle).init_pid_file();
     let work = match request.options.criu_work_path.as_str() {
         "" => request.bundle.join("work"),
@@ -193,10 +194,10 @@ pub(super) async fn restore(
     let child = take_over(&shared.reaper, &pid_file, "container")?;
     drop(keep_exits);
     io.release().await?;
-    Ok(Running::new(child, &request.id).await)
+    Ok(RunningInit::new(child, &request.id).await)
 }
 
-impl Running {
+impl RunningInit {
     /// Finds the cgroup and begins to watch it. This happens before start, so that no OOM kill is
     /// missed.
     async fn new(child: Child, id: &str) -> Self {
@@ -267,7 +268,7 @@ async fn undo(runc: &Runc, request: &CreateRequest) {
     let id = &request.id;
     // If there is no state, the runtime has created nothing or has already removed it.
     if runc.has_state(id)
-        && let Err(error) = runc.delete(id, true, Some(CLEANUP)).await
+        && let Err(error) = runc.delete(id, true, Some(CLEANUP_TIMEOUT)).await
     {
         tracing::warn!(id, %error, "failed to delete the container that a failed create left");
     }

@@ -16,7 +16,7 @@ use crate::{
     runc::{Cancel, Exec, Runc},
     task::{
         TaskError,
-        io::{LoggerIdentity, Owner, ProcessIo, Stdio},
+        io::{LoggerIdentity, PipeOwner, ProcessIo, Stdio},
         shared::Shared,
     },
 };
@@ -24,12 +24,12 @@ use crate::{
 /// The inputs of an exec's start. They are copies, because the container's owner handles other
 /// events meanwhile.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(super) struct ExecPlan {
     pub(super) container_id: String,
     pub(super) exec_id: String,
     pub(super) bundle: PathBuf,
     /// The user and group that own the pipes.
-    pub(super) owner: Owner,
+    pub(super) owner: PipeOwner,
     pub(super) stdio: Stdio,
     /// The OCI process document as JSON.
     pub(super) process: Vec<u8>,
@@ -44,7 +44,7 @@ pub(super) struct Plan {
 /// The error of the failed step. Using `cancel` makes the runtime's exec fail.
 pub(super) async fn start(
     shared: &Shared,
-    plan: &Plan,
+    plan: &ExecPlan,
     runc: &Runc,
     cancel: &Cancel,
 ) -> Result<(ProcessIo, Child), TaskError> {
@@ -90,7 +90,7 @@ struct ExecFiles {
 }
 
 impl ExecFiles {
-    fn write(plan: &Plan) -> Result<Self, TaskError> {
+    fn write(plan: &ExecPlan) -> Result<Self, TaskError> {
         let files = Self {
             process: plan.bundle.join(format!("{}.process.json", plan.exec_id)),
             pid: plan.bundle.join(format!("{}.pid", plan.exec_id)),

@@ -17,6 +17,7 @@ mod owner;
 mod process;
 
 pub(super) use command::{
-    Command, CreateRequest, Deleted, ExecRequest, Handle, Pid, ProcessEnd, Snapshot, Status,
+    Command, CreateRequest, Deleted, ExecRequest, Handle, ListedProcess, ProcessEnd, StateAnswer,
+    Status,
 };
 pub(super) use owner::spawn;

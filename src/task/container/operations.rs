@@ -7,9 +7,9 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use tokio::task::JoinSet;
 
 use super::{
-    command::{CreateRequest, Deleted, Pid, Reply},
-    create::{self, Created, Running, blocking},
-    exec::{self, Plan},
+    command::{CreateRequest, Deleted, ListedProcess, Reply},
+    create::{self, Created, RunningInit, blocking},
+    exec::{self, ExecPlan},
 };
 use crate::{
     bundle::Bundle,
@@ -25,10 +25,10 @@ use crate::{
     },
 };
 
-/// The longest time that delete waits until the output of a dead process has reached its client. A
-/// caller of Delete waits ten seconds, in which the runtime's delete must end as well (containerd
+/// The longest time for which a delete drains the output of a dead process. A caller of Delete
+/// waits ten seconds, in which the runtime's delete must end as well (containerd
 /// #13377).
-const DRAIN: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The end of an operation, with its result and the reply of the request that it belongs to.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ pub(super) enum Completion {
     Restored {
         reply: Reply<i32>,
         io: Box<ProcessIo>,
-        result: Result<Running, TaskError>,
+        result: Result<RunningInit, TaskError>,
     },
     Paused {
         reply: Reply<()>,
@@ -216,7 +216,7 @@ impl Operations {
         runc: Arc<Runc>,
         id: String,
         bundle: PathBuf,
-        to: CheckpointTo,
+        to: CheckpointDirectories,
         options: CheckpointOptions,
         reply: Reply<()>,
     ) {
@@ -255,7 +255,7 @@ impl Operations {
         cgroup: Option<Cgroup>,
         init: Option<i32>,
         execs: Vec<(u32, String)>,
-        reply: Reply<Vec<Pid>>,
+        reply: Reply<Vec<ListedProcess>>,
     ) {
         self.answer(reply, async move {
             let found = match cgroup {
@@ -267,12 +267,15 @@ impl Operations {
             let pids = found.unwrap_or_default();
             if pids.is_empty() {
                 let pid = init.and_then(|pid| u32::try_from(pid).ok());
-                return Ok(vec![Pid { pid, exec_id: None }]);
+                return Ok(vec![ListedProcess { pid, exec_id: None }]);
             }
             let exec_id = |pid| {
                 execs.iter().find(|(exec, _)| *exec == pid).map(|(_, exec_id)| exec_id.clone())
             };
-            Ok(pids.into_iter().map(|pid| Pid { pid: Some(pid), exec_id: exec_id(pid) }).collect())
+            Ok(pids
+                .into_iter()
+                .map(|pid| ListedProcess { pid: Some(pid), exec_id: exec_id(pid) })
+                .collect())
         });
     }
 
@@ -360,7 +363,7 @@ impl Operations {
     }
 
     /// Waits for `grace`, the time that starts in progress have to end.
-    pub(super) fn grace(&mut self, grace: Duration) {
+    pub(super) fn wait_grace(&mut self, grace: Duration) {
         self.tasks.spawn(async move {
             tokio::time::sleep(grace).await;
             Completion::GraceElapsed
@@ -371,7 +374,7 @@ impl Operations {
     pub(super) fn start_exec(
         &mut self,
         shared: Arc<Shared>,
-        plan: Plan,
+        plan: ExecPlan,
         runc: Arc<Runc>,
         cancel: Cancel,
         reply: Reply<i32>,
@@ -442,7 +445,7 @@ impl Operations {
 
 /// The directories of a checkpoint.
 #[derive(Debug)]
-pub(super) struct CheckpointTo {
+pub(super) struct CheckpointDirectories {
     /// The directory for the image.
     pub(super) image: PathBuf,
     /// The directory for CRIU's logs and temporary files.
@@ -451,11 +454,11 @@ pub(super) struct CheckpointTo {
     pub(super) work_is_temporary: bool,
 }
 
-/// Drains and closes streams, if there are any.
+/// Drains and closes the streams of a process, if it has any.
 async fn close(io: Option<ProcessIo>) {
     if let Some(io) = io {
         // A background child may hold the output for an unlimited time, so the result is ignored.
-        io.drain(DRAIN).await;
+        io.drain(DRAIN_TIMEOUT).await;
         io.close();
     }
 }

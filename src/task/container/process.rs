@@ -1,4 +1,5 @@
-//! What init and an exec have in common: the streams, and the requests that wait for the exit.
+//! The part of an init's or an exec's state that both have: the streams, and the requests that wait
+//! for the exit.
 
 use tokio::sync::oneshot;
 

@@ -42,7 +42,7 @@ pub enum IoError {
     /// The logger could not be started.
     #[error("failed to start the logging binary {program:?}")]
     Logger {
-        /// The path of the program.
+        /// The path of the logger's program.
         program: PathBuf,
         /// The error of fork or exec.
         source: io::Error,
@@ -51,7 +51,7 @@ pub enum IoError {
     /// `binary-v2` requires.
     #[error("the logging binary {program:?} did not become ready")]
     LoggerNotReady {
-        /// The path of the program.
+        /// The path of the logger's program.
         program: PathBuf,
     },
     /// The socket for the terminal could not be created.

@@ -40,7 +40,7 @@ use tokio::{
 
 use super::{
     flow::{self, Step},
-    phase::Life,
+    phase::PhaseReceiver,
 };
 use crate::sys;
 
@@ -50,9 +50,10 @@ pub(super) const LINGER: Duration = Duration::from_secs(10);
 /// First and longest interval of checking whether a reader has opened the fifo. Polling is
 /// necessary because the kernel does not notify a writer when a reader opens the fifo (`fifo_open`,
 /// Linux 6.18, wakes only blocked calls of open).
-const READER_CHECK: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+const READER_CHECK_INTERVAL: (Duration, Duration) =
+    (Duration::from_millis(10), Duration::from_millis(500));
 
-/// The fifo that a client reads an output from.
+/// The fifo from which a client reads one output stream of a process.
 #[derive(Debug)]
 pub(super) struct Fifo {
     write: AsyncFd<OwnedFd>,
@@ -68,7 +69,7 @@ impl Fifo {
     pub(super) fn open(path: &Path) -> io::Result<Fifo> {
         // The read end is opened first: opening the write end of a fifo without a reader fails
         // (ENXIO).
-        let read = open(path, OFlag::O_RDONLY | FLAGS, Mode::empty())?;
+        let read = open(path, OFlag::O_RDONLY | FIFO_FLAGS, Mode::empty())?;
         let write = same_fifo(&read, OFlag::O_WRONLY)?;
         Ok(Fifo { write: sys::watched(write, Interest::WRITABLE)?, read, bulk: false })
     }
@@ -89,7 +90,7 @@ impl Fifo {
         Ok(step)
     }
 
-    /// Writes all of `bytes`.
+    /// Writes all of `bytes` to the fifo. Waits for space.
     pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
         flow::write_all(&self.write, bytes).await
     }
@@ -100,19 +101,19 @@ impl Fifo {
     ///
     /// Closes the fifo at once if it is empty, and at the latest [`LINGER`] after the
     /// [`ProcessIo`](super::ProcessIo) was dropped.
-    pub(super) async fn linger(self, mut life: Life) {
+    pub(super) async fn linger(self, mut phase: PhaseReceiver) {
         let Fifo { write, read, .. } = self;
         // The shim's own read end would count as a reader in the check below.
         drop(read);
         let is_unread = || sys::fd::bytes_waiting(write.get_ref()).is_ok_and(|bytes| bytes > 0);
         // poll(2) reports an error (POLLERR) on a write end that has no reader.
         let has_no_reader = || flow::is_ready(write.get_ref(), PollFlags::empty());
-        let mut interval = READER_CHECK.0;
+        let mut interval = READER_CHECK_INTERVAL.0;
         let mut until = None;
         while is_unread() && has_no_reader() && until.is_none_or(|until| Instant::now() < until) {
             select! {
-                () = life.closed(), if until.is_none() => until = Some(Instant::now() + LINGER),
-                () = sleep(interval) => interval = (interval * 2).min(READER_CHECK.1),
+                () = phase.closed(), if until.is_none() => until = Some(Instant::now() + LINGER),
+                () = sleep(interval) => interval = (interval * 2).min(READER_CHECK_INTERVAL.1),
             }
         }
     }
@@ -121,7 +122,7 @@ impl Fifo {
 /// Opens the fifo that a client writes a process's input to. Returns the read end and a write end
 /// for the shim. While that write end is open, the input does not end when a client disconnects.
 pub(super) fn open_input(path: &Path) -> io::Result<(AsyncFd<OwnedFd>, OwnedFd)> {
-    let read = open(path, OFlag::O_RDONLY | FLAGS, Mode::empty())?;
+    let read = open(path, OFlag::O_RDONLY | FIFO_FLAGS, Mode::empty())?;
     let write = same_fifo(&read, OFlag::O_WRONLY)?;
     Ok((sys::watched(read, Interest::READABLE)?, write))
 }
@@ -131,7 +132,8 @@ pub(super) fn is_fifo(path: &Path) -> io::Result<bool> {
     Ok(std::fs::metadata(path)?.file_type().is_fifo())
 }
 
-const FLAGS: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY);
+/// The flags of every open(2) of a fifo, besides the access mode.
+const FIFO_FLAGS: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_CLOEXEC).union(OFlag::O_NOCTTY);
 
 /// Opens another end of an open fifo, through its descriptor and not by its path, which may now be
 /// another file.
@@ -140,5 +142,5 @@ fn same_fifo(fifo: &OwnedFd, access: OFlag) -> io::Result<OwnedFd> {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a fifo"));
     }
     let path = format!("/proc/self/fd/{}", fifo.as_raw_fd());
-    Ok(open(path.as_str(), access | FLAGS, Mode::empty())?)
+    Ok(open(path.as_str(), access | FIFO_FLAGS, Mode::empty())?)
 }

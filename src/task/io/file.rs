@@ -23,7 +23,7 @@ use super::flow::{self, Step};
 
 /// The size in bytes of the buffer for one read and write. The buffer is allocated only while there
 /// is output.
-const CHUNK: usize = 64 << 10;
+const CHUNK_SIZE: usize = 64 << 10;
 
 /// Shortest interval between two warnings about one file.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ impl LogFile {
         from: &mut AsyncFdReadyGuard<'_, OwnedFd>,
         max: usize,
     ) -> io::Result<Step> {
-        self.chunk.resize(CHUNK.min(max), 0);
+        self.chunk.resize(CHUNK_SIZE.min(max), 0);
         let step = flow::read(from, &mut self.chunk)?;
         match step {
             Step::Moved(count) => {
@@ -88,7 +88,7 @@ impl LogFile {
                 self.warn_rate_limited(&error);
                 chunk
             }
-            // The pool is shutting down, because the shim exits.
+            // The blocking pool is shutting down, because the shim exits.
             Err(_) => Vec::new(),
         }
     }
@@ -139,7 +139,7 @@ pub(super) fn open_output(path: &Path, create: bool) -> io::Result<File> {
 /// Opens a file or a device to read the input of a process from.
 pub(super) fn open_input(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    // `open_output` has the same flags for the same reasons.
+    // The flags are those of `open_output`, for the same reasons.
     blocking(options.read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?)
 }
 

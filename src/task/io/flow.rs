@@ -19,13 +19,13 @@ use crate::sys;
 
 /// The number of bytes that a stream may move before it yields to other async tasks. Moving them
 /// takes about a millisecond.
-const YIELD_AFTER: usize = 1 << 20;
+const YIELD_AFTER_BYTES: usize = 1 << 20;
 
 /// The largest number of bytes to request of one splice(2). With the kernel's default limits no
 /// pipe holds more.
 const MAX_SPLICE: usize = 1 << 20;
 
-/// The result of moving bytes once.
+/// The result of one attempt to move bytes from a source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
     /// This number of bytes was moved.
@@ -38,14 +38,14 @@ pub(super) enum Step {
 
 /// Counts the bytes that a stream has moved since it last yielded.
 #[derive(Debug, Default)]
-pub(super) struct Budget(usize);
+pub(super) struct YieldBudget(usize);
 
-impl Budget {
+impl YieldBudget {
     /// Adds `bytes` to the count. Yields to other async tasks and resets the count once it reaches
-    /// [`YIELD_AFTER`].
+    /// [`YIELD_AFTER_BYTES`].
     pub(super) async fn spend(&mut self, bytes: usize) {
         self.0 += bytes;
-        if self.0 >= YIELD_AFTER {
+        if self.0 >= YIELD_AFTER_BYTES {
             self.0 = 0;
             tokio::task::yield_now().await;
         }
@@ -54,7 +54,7 @@ impl Budget {
 
 /// The size of a page. Small writes to a pipe share a page; nothing is ever appended to a spliced
 /// page.
-const PAGE: usize = 4 << 10;
+const PAGE_SIZE: usize = 4 << 10;
 
 /// Copies the bytes that are in a pipe, at most a page, into another pipe. Waits for space, never
 /// for bytes.
@@ -68,14 +68,14 @@ pub(super) async fn copy(
     max: usize,
 ) -> io::Result<Step> {
     // The buffer is on the stack of this call, so an idle stream has no buffer.
-    let (step, rest) = copy_now(from, to, max.min(PAGE))?;
+    let (step, rest) = copy_now(from, to, max.min(PAGE_SIZE))?;
     write_all(to, &rest).await?;
     Ok(step)
 }
 
 /// Whether a step moved so many bytes that the next one should be a [`splice`] and not a [`copy`].
 pub(super) fn is_bulk(step: Step) -> bool {
-    matches!(step, Step::Moved(count) if count >= PAGE)
+    matches!(step, Step::Moved(count) if count >= PAGE_SIZE)
 }
 
 /// Copies without waiting. Also returns the bytes that did not fit.
@@ -84,7 +84,7 @@ fn copy_now(
     to: &AsyncFd<OwnedFd>,
     max: usize,
 ) -> io::Result<(Step, Vec<u8>)> {
-    let mut page = [0; PAGE];
+    let mut page = [0; PAGE_SIZE];
     let step = read(from, &mut page[..max])?;
     let Step::Moved(count) = step else { return Ok((step, Vec::new())) };
     // After an error no byte counts as written. The caller then writes all bytes and receives the

@@ -20,40 +20,40 @@ use tokio::{
 
 use super::{
     file,
-    flow::{self, Budget, Step},
-    phase::Life,
+    flow::{self, Step, YieldBudget},
+    phase::PhaseReceiver,
     sink::on_blocking_pool,
 };
 use crate::model::ObservedContainer;
 
 /// The size in bytes of the buffer for one read of a file. The buffer exists only while a file is
 /// read.
-const CHUNK: usize = 64 << 10;
+const CHUNK_SIZE: usize = 64 << 10;
 
 /// The object that is notified of each part of the input that was delivered; `None` if the
 /// container is not observed.
-pub(super) type Tap = Option<Arc<dyn ObservedContainer>>;
+pub(super) type InputObserver = Option<Arc<dyn ObservedContainer>>;
 
 /// The source of the input.
 #[derive(Debug)]
-pub(super) enum Feed {
+pub(super) enum InputSource {
     /// A client's fifo, open for reading.
-    Fifo(AsyncFd<OwnedFd>, Tap),
+    Fifo(AsyncFd<OwnedFd>, InputObserver),
     /// A file or device, opened and read on the blocking pool.
     File(PathBuf),
 }
 
 /// Relays the input into the process's pipe, until the input ends or the process does not read it
 /// any more.
-pub(super) async fn relay(feed: Feed, pipe: AsyncFd<OwnedFd>, mut life: Life) {
-    if !life.released().await {
+pub(super) async fn relay(feed: InputSource, pipe: AsyncFd<OwnedFd>, mut phase: PhaseReceiver) {
+    if !phase.released().await {
         return;
     }
     select! {
         biased;
         // The exit is checked first: a client that continues to write must not prevent the relay of
         // a dead process from ending.
-        () = life.exited() => {}
+        () = phase.exited() => {}
         // The pipe has no reader any more: the process has closed its input, or it has exited and
         // so have its children.
         _ = pipe.ready(Interest::ERROR) => {}
@@ -62,15 +62,16 @@ pub(super) async fn relay(feed: Feed, pipe: AsyncFd<OwnedFd>, mut life: Life) {
     }
 }
 
-async fn copy_all(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
+/// Copies all input from its source to the process's pipe.
+async fn copy_all(feed: &InputSource, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
     match feed {
-        Feed::Fifo(fifo, tap) => {
-            let mut budget = Budget::default();
+        InputSource::Fifo(fifo, input_observer) => {
+            let mut budget = YieldBudget::default();
             loop {
                 let mut ready = fifo.readable().await?;
                 match flow::splice(&mut ready, pipe, usize::MAX).await? {
                     Step::Moved(bytes) => {
-                        notify(tap);
+                        report_delivered(input_observer);
                         budget.spend(bytes).await;
                     }
                     Step::Dry => {}
@@ -78,7 +79,7 @@ async fn copy_all(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
                 }
             }
         }
-        Feed::File(path) => {
+        InputSource::File(path) => {
             let file = open_file(path).await?;
             loop {
                 let chunk = read_file(&file).await?;
@@ -92,8 +93,8 @@ async fn copy_all(feed: &Feed, pipe: &AsyncFd<OwnedFd>) -> io::Result<()> {
 }
 
 /// Reports that a part of the input was delivered.
-pub(super) fn notify(tap: &Tap) {
-    if let Some(watched) = tap {
+pub(super) fn report_delivered(input_observer: &InputObserver) {
+    if let Some(watched) = input_observer {
         watched.input();
     }
 }
@@ -108,7 +109,7 @@ pub(super) async fn open_file(path: &Path) -> io::Result<Arc<File>> {
 pub(super) async fn read_file(file: &Arc<File>) -> io::Result<Vec<u8>> {
     let file = Arc::clone(file);
     on_blocking_pool(move || {
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; CHUNK_SIZE];
         let count = (&*file).read(&mut chunk)?;
         chunk.truncate(count);
         Ok(chunk)

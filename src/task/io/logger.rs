@@ -24,7 +24,9 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{IoError, LoggerIdentity, Owner, flow, phase::Life, target::Invocation};
+use super::{
+    IoError, LoggerIdentity, PipeOwner, destination::Invocation, flow, phase::PhaseReceiver,
+};
 use crate::{
     reaper::{Child, Reaper},
     sys::{self, process::SpawnAttr},
@@ -35,11 +37,11 @@ use crate::{
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time from `SIGTERM` to `SIGKILL`, the same as in containerd's own shim.
-const GRACE: Duration = Duration::from_secs(12);
+const KILL_AFTER: Duration = Duration::from_secs(12);
 
-/// The write ends of a running logger's pipes.
+/// The write ends of a running logger's pipes, for the stdout and stderr of the process.
 #[derive(Debug)]
-pub(super) struct Pipes {
+pub(super) struct LoggerPipes {
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
@@ -57,14 +59,14 @@ impl Logger {
     /// Starts a logger and waits until it is ready.
     pub(super) async fn start(
         invocation: &Invocation,
-        owner: Owner,
+        owner: PipeOwner,
         container: LoggerIdentity<'_>,
         reaper: &Reaper,
-    ) -> Result<(Logger, Pipes), IoError> {
+    ) -> Result<(Logger, LoggerPipes), IoError> {
         let (stdout, for_stdout) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr, for_stderr) = pipe2(OFlag::O_CLOEXEC)?;
-        owner.give(&for_stdout)?;
-        owner.give(&for_stderr)?;
+        owner.chown(&for_stdout)?;
+        owner.chown(&for_stderr)?;
         let (ready, for_ready) = pipe2(OFlag::O_CLOEXEC)?;
         flow::set_nonblocking(ready.as_fd(), true).map_err(IoError::Pipe)?;
         let ready = sys::watched(ready, Interest::READABLE).map_err(IoError::Pipe)?;
@@ -87,10 +89,10 @@ impl Logger {
 
         let mut logger = Logger { child, reaper: reaper.clone(), ended: false };
         match timeout(READY_TIMEOUT, logger.ready(&ready)).await {
-            Ok(true) => Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr })),
+            Ok(true) => Ok((logger, LoggerPipes { stdout: for_stdout, stderr: for_stderr })),
             // `binary` reports readiness by closing the pipe; `binary-v2` must write a byte.
             Ok(false) if !invocation.ready_byte_required => {
-                Ok((logger, Pipes { stdout: for_stdout, stderr: for_stderr }))
+                Ok((logger, LoggerPipes { stdout: for_stdout, stderr: for_stderr }))
             }
             Ok(false) | Err(_) => {
                 logger.kill();
@@ -116,16 +118,20 @@ impl Logger {
 
     /// Waits for the logger to exit, and ends it when the [`ProcessIo`](super::ProcessIo) is
     /// dropped. Drops `undrained` after that.
-    pub(super) async fn supervise(mut self, mut life: Life, undrained: watch::Receiver<()>) {
+    pub(super) async fn supervise(
+        mut self,
+        mut phase: PhaseReceiver,
+        undrained: watch::Receiver<()>,
+    ) {
         if !self.ended {
             select! {
                 _ = &mut self.child.exit => self.ended = true,
-                () = life.closed() => {}
+                () = phase.closed() => {}
             }
         }
         if !self.ended {
             self.signal(Signal::SIGTERM);
-            match timeout(GRACE, &mut self.child.exit).await {
+            match timeout(KILL_AFTER, &mut self.child.exit).await {
                 Ok(_) => self.ended = true,
                 Err(_) => self.kill(),
             }

@@ -42,15 +42,16 @@ use tokio::{
 
 use self::{
     console::ConsoleSocket,
-    input::Feed,
+    destination::OutputDestination,
+    input::InputSource,
     output::{QUOTE_LIMIT, Source},
-    phase::{Life, Phase},
+    phase::{Phase, PhaseReceiver},
     sink::Sink,
-    target::Target,
 };
 use crate::{model::ObservedContainer, reaper::Reaper, sys};
 
 mod console;
+mod destination;
 mod error;
 mod fifo;
 mod file;
@@ -61,7 +62,7 @@ mod open;
 mod output;
 mod phase;
 mod sink;
-mod target;
+
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -83,10 +84,10 @@ pub struct Stdio {
     pub terminal: bool,
 }
 
-/// The owner of the pipes: the `io_uid` and `io_gid` of runc's options. If both are 0, the owner of
-/// the pipes is not changed.
+/// The user and group that own the container's ends of the pipes: `io_uid` and `io_gid` of runc's
+/// options. If both are 0, the owner of the pipes is not changed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Owner {
+pub struct PipeOwner {
     /// User id of the container's ends of the pipes, in the shim's user namespace.
     pub uid: u32,
     /// Group id of the container's ends of the pipes, in the shim's user namespace.
@@ -122,8 +123,8 @@ pub struct ChildIo {
 /// The stdio of one process.
 ///
 /// Dropping it ends all relays. Bytes that are in a pipe at that time are still delivered in the
-/// background, if their reader reads them within 10 s. Output that was held and never released is
-/// not delivered.
+/// background, if their reader reads them within 10 s. Output that was buffered and never released
+/// is not delivered.
 #[derive(Debug)]
 pub struct ProcessIo {
     /// The phase, which the relays watch. They end when this sender is dropped.
@@ -135,45 +136,47 @@ pub struct ProcessIo {
     quoted_sources: Vec<Arc<Source>>,
     /// The client's stdin. `None` if the client gave none, and after
     /// [`begin_input`](Self::begin_input).
-    input: Option<Input>,
+    input: Option<PreparedInput>,
     /// The object that is notified of each part of the input that was delivered.
-    tap: OnceLock<Arc<dyn ObservedContainer>>,
+    input_observer: OnceLock<Arc<dyn ObservedContainer>>,
     /// The shim's own write end of the client's stdin fifo; see [`fifo::open_input`].
     stdin_writer: Mutex<Option<OwnedFd>>,
     terminal: Terminal,
 }
 
+/// The terminal of a process, if it has one.
 #[derive(Debug)]
 enum Terminal {
     /// The process has pipes and no terminal.
     None,
     /// The runtime has not sent the terminal yet.
-    Awaited(Box<Awaited>),
+    Awaited(Box<AwaitedTerminal>),
     /// The master of the terminal, which the relay owns. The reference is weak, because another
     /// owner would keep the terminal from hanging up.
     Relayed(Weak<AsyncFd<OwnedFd>>),
 }
 
-/// Input that is prepared, but not opened yet.
+/// The client's input, which is opened when the process is about to start.
 #[derive(Debug)]
-struct Input {
+struct PreparedInput {
     path: PathBuf,
-    destination: Destination,
+    destination: InputDestination,
 }
 
 /// The process's end of the input.
 #[derive(Debug)]
-enum Destination {
+enum InputDestination {
     Pipe(AsyncFd<OwnedFd>),
     /// Delivers the input to the task that owns the terminal.
-    Terminal(oneshot::Sender<Feed>),
+    Terminal(oneshot::Sender<InputSource>),
 }
 
+/// The console socket on which the runtime will send the terminal, and what its relay will need.
 #[derive(Debug)]
-struct Awaited {
+struct AwaitedTerminal {
     socket: ConsoleSocket,
     sink: Sink,
-    feed: Option<oneshot::Receiver<Feed>>,
+    feed: Option<oneshot::Receiver<InputSource>>,
     /// The relay drops this receiver when all output is in the sink.
     undrained: watch::Receiver<()>,
 }
@@ -190,22 +193,23 @@ impl ProcessIo {
     /// again.
     pub async fn open(
         stdio: &Stdio,
-        owner: Owner,
+        owner: PipeOwner,
         container: LoggerIdentity<'_>,
         reaper: &Reaper,
     ) -> Result<ProcessIo, IoError> {
         let mut io = ProcessIo {
-            phase: watch::Sender::new(Phase::Holding),
+            phase: watch::Sender::new(Phase::Buffering),
             undrained: Arc::new(watch::Sender::new(())),
             child: ChildIo::default(),
             quoted_sources: Vec::new(),
             input: None,
-            tap: OnceLock::new(),
+            input_observer: OnceLock::new(),
             stdin_writer: Mutex::default(),
             terminal: Terminal::None,
         };
-        // The target is parsed first, so that an invalid URI is refused before anything is opened.
-        let stdout = Target::parse(&stdio.stdout)?;
+        // The destination is parsed first, so that an invalid URI is refused before anything is
+        // opened.
+        let stdout = OutputDestination::parse(&stdio.stdout)?;
         if stdio.terminal {
             io.open_terminal(stdio, &stdout, owner, container, reaper).await?;
         } else {
@@ -239,15 +243,15 @@ impl ProcessIo {
     /// [`IoError::Console`] if no usable terminal was received from the runtime within 30 s.
     pub async fn release(&mut self) -> Result<(), IoError> {
         if let Terminal::Awaited(awaited) = std::mem::replace(&mut self.terminal, Terminal::None) {
-            let Awaited { socket, sink, feed, undrained } = *awaited;
+            let AwaitedTerminal { socket, sink, feed, undrained } = *awaited;
             // The phase advances only below: if no terminal is received, the output must not be
             // released.
             let master = socket.receive().await.map_err(IoError::Console)?;
             let master = sys::watched(master, Interest::READABLE | Interest::WRITABLE);
             let master = Arc::new(master.map_err(IoError::Console)?);
             self.terminal = Terminal::Relayed(Arc::downgrade(&master));
-            let life = Life::new(&self.phase);
-            spawn_relay(terminal::relay(master, feed, sink, life, undrained));
+            let phase = PhaseReceiver::new(&self.phase);
+            spawn_relay(terminal::relay(master, feed, sink, phase, undrained));
         }
         // Frees the output that was kept to be quoted, because all output from here on is the
         // container's.
@@ -267,28 +271,28 @@ impl ProcessIo {
     /// reads the end of its input.
     pub fn begin_input(&mut self) -> Result<(), IoError> {
         // The input is taken, so that a second call does not open the fifo again.
-        let Some(Input { path, destination }) = self.input.take() else { return Ok(()) };
+        let Some(PreparedInput { path, destination }) = self.input.take() else { return Ok(()) };
         // The type is checked here, because the path may have been replaced since `open`.
         let feed = match fifo::is_fifo(&path) {
             Ok(true) => match fifo::open_input(&path) {
                 Ok((read, writer)) => {
                     self.stdin_writer = Mutex::new(Some(writer));
-                    Feed::Fifo(read, self.tap.get().cloned())
+                    InputSource::Fifo(read, self.input_observer.get().cloned())
                 }
                 Err(source) => return Err(IoError::Open { path, source }),
             },
             // The relay opens the file later on the blocking pool, because opening a file may wait
             // for a disk.
-            Ok(false) => Feed::File(path),
+            Ok(false) => InputSource::File(path),
             Err(source) => return Err(IoError::Open { path, source }),
         };
         match destination {
-            Destination::Pipe(pipe) => {
-                spawn_relay(input::relay(feed, pipe, Life::new(&self.phase)))
+            InputDestination::Pipe(pipe) => {
+                spawn_relay(input::relay(feed, pipe, PhaseReceiver::new(&self.phase)))
             }
             // Sending fails only if the terminal's relay has ended. In that case no process can
             // read the input.
-            Destination::Terminal(relay) => drop(relay.send(feed)),
+            InputDestination::Terminal(relay) => drop(relay.send(feed)),
         }
         Ok(())
     }
@@ -297,7 +301,7 @@ impl ProcessIo {
     /// [`begin_input`](Self::begin_input), and only the first time.
     pub fn report_input(&self, watched: Arc<dyn ObservedContainer>) {
         // The first call sets the object. Later calls change nothing.
-        let _ = self.tap.set(watched);
+        let _ = self.input_observer.set(watched);
     }
 
     /// The last bytes, at most 4 KiB, of the runtime's stdout followed by its stderr. For the error

@@ -1,17 +1,17 @@
 //! One output stream of a process: from its pipe to the client's fifo, file or logger.
 //!
 //! ```text
-//!            Holding                    released                      end of the pipe
-//! pipe ──► memory, ≤ 1 MiB ──► held output, then pipe ──► sink ──► linger (fifo) ──► closed
+//!            Buffering                      released                      end of the pipe
+//! pipe ──► memory, ≤ 1 MiB ──► buffered output, then pipe ──► sink ──► linger (fifo) ──► closed
 //! ```
 //!
-//! Output is held first, because until `create`, `exec` or `restore` has succeeded it is the output
-//! of the OCI *runtime*. If the runtime fails, the error quotes the end of its output
-//! ([`Source::quote`]). Because its output is held, no client can stall the runtime.
+//! Output is buffered first, because until `create`, `exec` or `restore` has succeeded it is the
+//! output of the OCI *runtime*. If the runtime fails, the error quotes the end of its output
+//! ([`Source::quote`]). Because its output is buffered, no client can stall the runtime.
 //!
-//! An exec's own process may print before its runtime has returned. So held output is never dropped
-//! or reordered: it is forwarded before any newer output. If there is more than 1 MiB, it is
-//! probably output of the process itself, so the stream is then released before the request has
+//! An exec's own process may print before its runtime has returned. So buffered output is never
+//! dropped or reordered: it is forwarded before any newer output. If there is more than 1 MiB, it
+//! is probably output of the process itself, so the stream is then released before the request has
 //! succeeded. If a runtime itself prints more than 1 MiB to a client that does not read, it waits
 //! for that client until the runtime's own time limit ends it.
 
@@ -31,14 +31,14 @@ use tracing::warn;
 
 use super::{
     fifo::LINGER,
-    flow::{self, Budget, Step},
-    phase::Life,
+    flow::{self, Step, YieldBudget},
+    phase::PhaseReceiver,
     sink::Sink,
 };
 use crate::sys;
 
-/// The largest number of bytes of one stream that are held in memory.
-const HOLD_LIMIT: usize = 1 << 20;
+/// The largest number of bytes of one stream that are buffered in memory.
+const BUFFER_LIMIT: usize = 1 << 20;
 
 /// The largest number of bytes of the runtime's output that are quoted.
 pub(super) const QUOTE_LIMIT: usize = 4 << 10;
@@ -48,25 +48,26 @@ pub(super) const QUOTE_LIMIT: usize = 4 << 10;
 #[derive(Debug)]
 pub(super) struct Source {
     pipe: AsyncFd<OwnedFd>,
-    held: Mutex<Held>,
+    buffered: Mutex<Buffered>,
 }
 
+/// The output of one stream that is buffered until the release.
 #[derive(Debug, Default)]
-struct Held {
+struct Buffered {
     bytes: Vec<u8>,
-    /// Whether there was more output than can be held. If so, `bytes` is the end of the held
-    /// output, kept to be quoted.
+    /// Whether there was more output than can be buffered. If so, `bytes` is the end of the
+    /// buffered output, kept to be quoted.
     overflowed: bool,
 }
 
-/// The result of reading the pipe during the holding phase.
+/// The result of reading the pipe during the phase `Buffering`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pulled {
+enum BufferRead {
     /// The pipe is empty.
     Dry,
     /// The last writer has closed the pipe.
     End,
-    /// The limit is reached, so all output now goes to the client.
+    /// [`BUFFER_LIMIT`] is reached, so all output now goes to the client.
     Overflow,
 }
 
@@ -74,49 +75,49 @@ impl Source {
     /// Registers the read end of a pipe, which must be non-blocking.
     pub(super) fn new(pipe: OwnedFd) -> io::Result<Arc<Source>> {
         let pipe = sys::watched(pipe, Interest::READABLE)?;
-        Ok(Arc::new(Source { pipe, held: Mutex::default() }))
+        Ok(Arc::new(Source { pipe, buffered: Mutex::default() }))
     }
 
     /// The last bytes of the output, at most [`QUOTE_LIMIT`]. Also reads the bytes that are in the
     /// pipe, because the relay may not have run since the runtime ended.
     pub(super) fn quote(&self) -> Vec<u8> {
-        let mut held = self.lock();
-        self.pull(&mut held);
-        let from = held.bytes.len().saturating_sub(QUOTE_LIMIT);
-        held.bytes[from..].to_vec()
+        let mut buffered = self.lock();
+        self.read_into_buffer(&mut buffered);
+        let from = buffered.bytes.len().saturating_sub(QUOTE_LIMIT);
+        buffered.bytes[from..].to_vec()
     }
 
-    /// Reads until the pipe is empty or ends, or [`HOLD_LIMIT`] is reached.
-    fn pull(&self, held: &mut Held) -> Pulled {
+    /// Reads until the pipe is empty or ends, or [`BUFFER_LIMIT`] is reached.
+    fn read_into_buffer(&self, buffered: &mut Buffered) -> BufferRead {
         let mut chunk = [0; 8 << 10];
         loop {
-            if held.overflowed || held.bytes.len() >= HOLD_LIMIT {
-                return Pulled::Overflow;
+            if buffered.overflowed || buffered.bytes.len() >= BUFFER_LIMIT {
+                return BufferRead::Overflow;
             }
             match flow::read_now(self.pipe.get_ref(), &mut chunk) {
-                Ok(0) => return Pulled::End,
-                Ok(count) => held.bytes.extend_from_slice(&chunk[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Pulled::Dry,
-                Err(_) => return Pulled::End,
+                Ok(0) => return BufferRead::End,
+                Ok(count) => buffered.bytes.extend_from_slice(&chunk[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return BufferRead::Dry,
+                Err(_) => return BufferRead::End,
             }
         }
     }
 
-    /// Takes the held output in order to forward it. If `overflowed` is true, keeps a copy of the
-    /// end of the output to be quoted.
-    fn take(&self, overflowed: bool) -> Vec<u8> {
-        let mut held = self.lock();
-        held.overflowed |= overflowed;
-        let all = std::mem::take(&mut held.bytes);
+    /// Takes the buffered output in order to forward it. If `overflowed` is true, keeps a copy of
+    /// the end of the output to be quoted.
+    fn take_buffered(&self, overflowed: bool) -> Vec<u8> {
+        let mut buffered = self.lock();
+        buffered.overflowed |= overflowed;
+        let all = std::mem::take(&mut buffered.bytes);
         if overflowed {
-            held.bytes.extend_from_slice(&all[all.len().saturating_sub(QUOTE_LIMIT)..]);
+            buffered.bytes.extend_from_slice(&all[all.len().saturating_sub(QUOTE_LIMIT)..]);
         }
         all
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Buffered> {
         // A reader that panicked has appended only whole chunks, so the bytes are consistent.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.buffered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -125,42 +126,42 @@ impl Source {
 pub(super) async fn relay(
     source: Arc<Source>,
     mut sink: Sink,
-    mut life: Life,
+    mut phase: PhaseReceiver,
     undrained: watch::Receiver<()>,
 ) {
-    let Some(held) = hold(&source, &mut life).await else { return };
-    let mut closed = life.clone();
+    let Some(buffered) = buffer_until_released(&source, &mut phase).await else { return };
+    let mut closed = phase.clone();
     let overdue = async {
         closed.closed().await;
         sleep(LINGER).await;
     };
     select! {
-        () = carry(&source, held, &mut sink, life.clone()) => {}
+        () = relay_to_sink(&source, buffered, &mut sink, phase.clone()) => {}
         () = overdue => return warn!("lost output of a process: its reader was too slow"),
     }
     // The pipe is closed before `finish`: a drain ends here, and does not wait for a reader of the
     // fifo.
     drop((source, undrained));
-    sink.finish(life).await;
+    sink.finish(phase).await;
 }
 
 /// Buffers the output until the request that makes the process has succeeded, so that it may go to
 /// the client, and returns what was buffered. `None` if the stdio was closed before that, so that
 /// the output must not be delivered.
-async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
+async fn buffer_until_released(source: &Source, phase: &mut PhaseReceiver) -> Option<Vec<u8>> {
     loop {
         let mut ready = select! {
             biased;
-            // The release is checked first: after it `carry` moves the bytes, and no more output is
-            // held.
-            released = life.released() => return released.then(|| source.take(false)),
+            // The release is checked first: after it `relay_to_sink` moves the bytes, and no more
+            // output is buffered.
+            released = phase.released() => return released.then(|| source.take_buffered(false)),
             ready = source.pipe.readable() => ready.ok()?,
         };
-        let pulled = source.pull(&mut source.lock());
-        match pulled {
-            Pulled::Dry => ready.clear_ready(),
-            Pulled::Overflow => return Some(source.take(true)),
-            Pulled::End => return life.released().await.then(|| source.take(false)),
+        let read = source.read_into_buffer(&mut source.lock());
+        match read {
+            BufferRead::Dry => ready.clear_ready(),
+            BufferRead::Overflow => return Some(source.take_buffered(true)),
+            BufferRead::End => return phase.released().await.then(|| source.take_buffered(false)),
         }
     }
 }
@@ -168,18 +169,23 @@ async fn hold(source: &Source, life: &mut Life) -> Option<Vec<u8>> {
 /// Writes the buffered output to the sink, then all output from the pipe until the pipe ends. If
 /// the [`ProcessIo`](super::ProcessIo) is dropped before, writes only the bytes that are in the
 /// pipe at that time.
-async fn carry(source: &Source, held: Vec<u8>, sink: &mut Sink, mut life: Life) {
-    if !held.is_empty() {
-        sink.write(held).await;
+async fn relay_to_sink(
+    source: &Source,
+    buffered: Vec<u8>,
+    sink: &mut Sink,
+    mut phase: PhaseReceiver,
+) {
+    if !buffered.is_empty() {
+        sink.write(buffered).await;
     }
-    let mut budget = Budget::default();
+    let mut budget = YieldBudget::default();
     let mut left = None;
     loop {
         let ready = select! {
             biased;
             // The close is checked first, so that the remaining bytes are counted before more of
             // them are moved.
-            () = life.closed(), if left.is_none() => {
+            () = phase.closed(), if left.is_none() => {
                 // A surviving process may write without end, so only the bytes that are in the pipe
                 // now are moved.
                 left = Some(sys::fd::bytes_waiting(source.pipe.get_ref()).unwrap_or(0));

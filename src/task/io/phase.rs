@@ -2,8 +2,8 @@
 //! changes to the async tasks of the stdio.
 //!
 //! ```text
-//! Holding ──release()──► Relaying ──exited()/drain()──► Exited
-//!    └───────────┴──── ProcessIo dropped ────┴──► closed
+//! Buffering ──release()──► Relaying ──exited()/drain()──► Exited
+//!    └─────────────┴──── ProcessIo dropped ────┴──► closed
 //! ```
 //!
 //! `closed` is not a phase but the end of the channel. So the channel is closed whenever a
@@ -14,25 +14,25 @@ use tokio::sync::watch;
 /// The phase of the process. It only advances.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
-    /// The runtime runs. The output may be the runtime's own, so it is held.
-    Holding,
+    /// The runtime runs. The output may be the runtime's own, so it is buffered.
+    Buffering,
     /// The runtime has succeeded. All output is the container's and goes to the client.
     Relaying,
     /// The process is dead. Other processes may still hold its output open.
     Exited,
 }
 
-/// A relay's receiver of the phase.
+/// What a relay has of the channel: the current phase, and its changes.
 #[derive(Debug, Clone)]
-pub(super) struct Life(watch::Receiver<Phase>);
+pub(super) struct PhaseReceiver(watch::Receiver<Phase>);
 
-impl Life {
-    pub(super) fn new(phase: &watch::Sender<Phase>) -> Life {
-        Life(phase.subscribe())
+impl PhaseReceiver {
+    pub(super) fn new(phase: &watch::Sender<Phase>) -> PhaseReceiver {
+        PhaseReceiver(phase.subscribe())
     }
 
-    /// Waits until held output may go to the client. `false` if the [`ProcessIo`](super::ProcessIo)
-    /// was dropped before.
+    /// Waits until the buffered output may go to the client. `false` if the
+    /// [`ProcessIo`](super::ProcessIo) was dropped before.
     pub(super) async fn released(&mut self) -> bool {
         self.0.wait_for(|phase| *phase >= Phase::Relaying).await.is_ok()
     }

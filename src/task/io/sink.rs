@@ -13,10 +13,10 @@ use super::{
     fifo::{self, Fifo},
     file::{self, LogFile},
     flow::{self, Step},
-    phase::Life,
+    phase::PhaseReceiver,
 };
 
-/// The open end of an output.
+/// The open destination of an output stream.
 #[derive(Debug)]
 pub(super) enum Sink {
     /// A client's fifo, open for writing.
@@ -98,15 +98,15 @@ impl Sink {
     }
 
     /// Closes the sink as soon as closing it loses no output.
-    pub(super) async fn finish(self, life: Life) {
+    pub(super) async fn finish(self, phase: PhaseReceiver) {
         match self {
-            Sink::Fifo(fifo) => fifo.linger(life).await,
+            Sink::Fifo(fifo) => fifo.linger(phase).await,
             Sink::File(_) | Sink::Logger(_) | Sink::Discard => {}
         }
     }
 }
 
-/// Reads into a buffer on the stack and discards it.
+/// Reads what is in the pipe and discards it.
 fn discard(from: &mut AsyncFdReadyGuard<'_, OwnedFd>) -> io::Result<Step> {
     flow::read(from, &mut [0; 8 << 10])
 }

@@ -27,19 +27,19 @@ use tracing::warn;
 
 use super::{
     fifo::LINGER,
-    flow::{self, Budget, Step},
-    input::{self, Feed, Tap},
-    phase::Life,
+    flow::{self, Step, YieldBudget},
+    input::{self, InputObserver, InputSource},
+    phase::PhaseReceiver,
     sink::Sink,
 };
 
 /// The largest number of bytes that one read of a terminal returns (`N_TTY_BUF_SIZE`).
-const CHUNK: usize = 4 << 10;
+const CHUNK_SIZE: usize = 4 << 10;
 
 /// The largest number of bytes that are read after the [`ProcessIo`](super::ProcessIo) was dropped.
 /// It is more than a terminal's buffers hold. It is limited because a surviving process may write
 /// without end.
-const CLOSED_LIMIT: usize = 128 << 10;
+const READ_AFTER_DROP_LIMIT: usize = 128 << 10;
 
 /// Time from the end of the client's input to the hang-up.
 const HANG_UP_AFTER: Duration = Duration::from_secs(1);
@@ -56,31 +56,31 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 /// terminal is to hang up. Drops `undrained` when all output is in the sink.
 pub(super) async fn relay(
     master: Arc<AsyncFd<OwnedFd>>,
-    feed: Option<oneshot::Receiver<Feed>>,
+    feed: Option<oneshot::Receiver<InputSource>>,
     mut sink: Sink,
-    life: Life,
+    phase: PhaseReceiver,
     undrained: watch::Receiver<()>,
 ) {
-    let mut closed = life.clone();
+    let mut closed = phase.clone();
     let overdue = async {
         closed.closed().await;
         sleep(LINGER).await;
     };
     select! {
-        () = output(&master, &mut sink, life.clone()) => {}
-        () = hang_up(&master, feed) => {}
+        () = relay_output(&master, &mut sink, phase.clone()) => {}
+        () = relay_input(&master, feed) => {}
         () = overdue => return warn!("lost output of a process: its reader was too slow"),
     }
     // The master is closed before `finish`, which hangs up the terminal and ends a drain.
     drop((master, undrained));
-    sink.finish(life).await;
+    sink.finish(phase).await;
 }
 
 /// Relays the output until the process is dead and all output is read.
-async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
-    let mut budget = Budget::default();
+async fn relay_output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut phase: PhaseReceiver) {
+    let mut budget = YieldBudget::default();
     let mut interval = POLL_INTERVAL.0;
-    let mut remaining = CLOSED_LIMIT;
+    let mut remaining = READ_AFTER_DROP_LIMIT;
     // The buffer is allocated only while there is output.
     let mut chunk = Vec::new();
     loop {
@@ -89,18 +89,18 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
             ready = master.readable() => ready,
             // The close is observed only while the terminal is idle, so that the bytes in the
             // terminal are still read.
-            () = life.closed(), if chunk.is_empty() => return,
+            () = phase.closed(), if chunk.is_empty() => return,
         };
         let Ok(ready) = &mut ready else { return };
         let was_hung_up = ready.ready().is_read_closed();
-        chunk.resize(CHUNK, 0);
+        chunk.resize(CHUNK_SIZE, 0);
         match flow::read(ready, &mut chunk) {
             Ok(Step::Moved(count)) => {
                 chunk.truncate(count);
                 chunk = sink.write(chunk).await;
                 budget.spend(count).await;
                 interval = POLL_INTERVAL.0;
-                if life.is_closed() {
+                if phase.is_closed() {
                     remaining = remaining.saturating_sub(count);
                     if remaining == 0 {
                         return;
@@ -109,7 +109,7 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
                 continue;
             }
             Ok(Step::End) => return,
-            Ok(Step::Dry) if life.is_closed() => return,
+            Ok(Step::Dry) if phase.is_closed() => return,
             // The read has cleared the readiness, unless a hang-up has made it permanent.
             Ok(Step::Dry) if !was_hung_up => {
                 chunk = Vec::new();
@@ -117,7 +117,7 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
             }
             Ok(Step::Dry) => {}
             Err(error) if error.raw_os_error() == Some(libc::EIO) => {
-                if life.has_exited() {
+                if phase.has_exited() {
                     return;
                 }
             }
@@ -128,7 +128,7 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
         }
         chunk = Vec::new();
         select! {
-            () = life.changed() => {}
+            () = phase.changed() => {}
             () = sleep(interval) => interval = (interval * 2).min(POLL_INTERVAL.1),
         }
     }
@@ -136,14 +136,14 @@ async fn output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut life: Life) {
 
 /// Relays the client's input. Returns when the terminal is to hang up. Never returns if the input
 /// is a file.
-async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>>) {
+async fn relay_input(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<InputSource>>) {
     let feed = match feed {
         Some(feed) => feed.await.ok(),
         None => None,
     };
     match feed {
-        Some(Feed::Fifo(fifo, tap)) => {
-            if let Err(error) = relay_from_fifo(&fifo, &tap, master).await {
+        Some(InputSource::Fifo(fifo, input_observer)) => {
+            if let Err(error) = relay_from_fifo(&fifo, &input_observer, master).await {
                 warn!(%error, "lost input of a process: failed to relay it to the terminal");
                 // This function does not return, because that would hang up the terminal. The
                 // output continues without input.
@@ -151,7 +151,7 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
             }
             sleep(HANG_UP_AFTER).await;
         }
-        Some(Feed::File(path)) => {
+        Some(InputSource::File(path)) => {
             let Ok(file) = input::open_file(&path).await else {
                 return std::future::pending().await;
             };
@@ -170,15 +170,15 @@ async fn hang_up(master: &AsyncFd<OwnedFd>, feed: Option<oneshot::Receiver<Feed>
 /// Relays the input until every write end of the fifo is closed, including the shim's own.
 async fn relay_from_fifo(
     fifo: &AsyncFd<OwnedFd>,
-    tap: &Tap,
+    input_observer: &InputObserver,
     master: &AsyncFd<OwnedFd>,
 ) -> io::Result<()> {
     loop {
         let mut ready = fifo.readable().await?;
-        let mut chunk = vec![0; CHUNK];
+        let mut chunk = vec![0; CHUNK_SIZE];
         match flow::read(&mut ready, &mut chunk)? {
             Step::Moved(count) => {
-                input::notify(tap);
+                input::report_delivered(input_observer);
                 write_to_terminal(master, &chunk[..count]).await?;
             }
             Step::Dry => {}

@@ -118,7 +118,7 @@ pub enum Fact {
     },
     /// Init was reaped.
     Exited(Exit),
-    /// Everything that must be reported before init's exit has been reported.
+    /// Everything has been reported that must be reported before init's exit.
     Settled,
     /// The runtime's delete ended.
     DeleteEnded {

@@ -72,10 +72,10 @@ pub enum MountError {
         /// The size of all options in bytes, after shortening.
         length: usize,
     },
-    /// The target does not exist or could not be opened.
+    /// The mount point of a mount does not exist or could not be opened.
     #[error("failed to find the mount target {target:?} in {rootfs:?}")]
     Target {
-        /// The target, as containerd sent it.
+        /// The mount point below the root file system, as containerd sent it.
         target: String,
         /// The root file system in which the target was looked up.
         rootfs: PathBuf,
@@ -174,12 +174,12 @@ fn mount_one(mount: &Mount, options: Options, target: &Path) -> Result<usize, Mo
         Some(namespace) if is_overlay => Some(Layers::shift(&mut data, namespace).map_err(failed)?),
         _ => None,
     };
-    // A remount that changes only flags is left to the last `remount` below.
+    // A remount that changes only flags is made by the last `remount` below.
     if !flags.contains(MsFlags::MS_REMOUNT) || !data.is_empty() {
-        let (folder, data) = if is_overlay { overlay::fit(data) } else { (None, data) };
+        let (folder, data) = if is_overlay { overlay::fit_into_page(data) } else { (None, data) };
         let data = data.join(",");
         // mount(2) copies one page at most and ignores the rest.
-        if data.len() >= overlay::page() {
+        if data.len() >= overlay::page_size() {
             return Err(MountError::TooLong {
                 source_path: mount.source.clone(),
                 length: data.len(),
@@ -257,6 +257,7 @@ fn flags_of(target: &Path) -> nix::Result<MsFlags> {
     .collect())
 }
 
+/// Calls mount(2). Empty `data` is passed as null.
 fn raw_mount(
     source: &str,
     target: &Path,

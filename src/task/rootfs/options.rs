@@ -47,9 +47,9 @@ impl Options {
         for option in &mount.options {
             if let Some((effect, flags)) = flag(option) {
                 match effect {
-                    Effect::Set => options.flags.insert(flags),
-                    Effect::Clear => options.flags.remove(flags),
-                    Effect::Propagate => options.propagation.insert(flags),
+                    FlagChange::Set => options.flags.insert(flags),
+                    FlagChange::Clear => options.flags.remove(flags),
+                    FlagChange::Propagate => options.propagation.insert(flags),
                 }
             } else if let Some(map) = option.strip_prefix("uidmap=") {
                 uids = Some(map);
@@ -76,17 +76,18 @@ impl Options {
     }
 }
 
-/// The effect of an option on the flags.
+/// What an option does with the flags that belong to it.
 #[derive(Debug, Clone, Copy)]
-enum Effect {
+enum FlagChange {
     Set,
     Clear,
     Propagate,
 }
 
-/// The effect of an option and its flags; `None` for an option of the file system.
-fn flag(option: &str) -> Option<(Effect, MsFlags)> {
-    use Effect::{Clear, Propagate, Set};
+/// The flags of an option, and whether the option sets or clears them; `None` for an option of the
+/// file system.
+fn flag(option: &str) -> Option<(FlagChange, MsFlags)> {
+    use FlagChange::{Clear, Propagate, Set};
     Some(match option {
         "async" => (Clear, MsFlags::MS_SYNCHRONOUS),
         "atime" => (Clear, MsFlags::MS_NOATIME),

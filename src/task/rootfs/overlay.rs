@@ -21,12 +21,13 @@ use super::raw_mount;
 
 /// The number of bytes of the page that are left free, as in containerd, because the kernel needs
 /// some of them.
-const SPARE: usize = 512;
+const SPARE_BYTES: usize = 512;
 
-const KEY: &str = "lowerdir=";
+/// The option that lists the lower directories of an overlay.
+const LOWERDIR: &str = "lowerdir=";
 
 /// The size of a page in bytes: the limit of mount(2) for options, including the NUL at the end.
-pub(super) fn page() -> usize {
+pub(super) fn page_size() -> usize {
     let size =
         sysconf(SysconfVar::PAGE_SIZE).ok().flatten().and_then(|size| usize::try_from(size).ok());
     size.unwrap_or(4096)
@@ -34,9 +35,9 @@ pub(super) fn page() -> usize {
 
 /// Shortens options that would not fit into the page. Returns the working directory that the mount
 /// needs (`None` if it needs no particular one), and the options relative to that directory.
-pub(super) fn fit(data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
+pub(super) fn fit_into_page(data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
     let size: usize = data.iter().map(|option| option.len() + 1).sum();
-    match size >= page() - SPARE {
+    match size >= page_size() - SPARE_BYTES {
         true => shorten(data),
         false => (None, data),
     }
@@ -45,14 +46,14 @@ pub(super) fn fit(data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
 /// Makes lower directories relative to the deepest directory that contains all of them. Options
 /// that cannot be shortened are returned unchanged.
 pub(super) fn shorten(mut data: Vec<String>) -> (Option<PathBuf>, Vec<String>) {
-    let Some(option) = data.iter_mut().find(|option| option.starts_with(KEY)) else {
+    let Some(option) = data.iter_mut().find(|option| option.starts_with(LOWERDIR)) else {
         return (None, data);
     };
-    let directories = split(&option[KEY.len()..]);
+    let directories = split_lower(&option[LOWERDIR.len()..]);
     let Some(common) = common_directory(&directories) else { return (None, data) };
     let relative: Vec<&str> =
         directories.iter().map(|directory| below(&common, directory)).collect();
-    *option = format!("{KEY}{}", relative.join(":"));
+    *option = format!("{LOWERDIR}{}", relative.join(":"));
     (Some(PathBuf::from(unescaped(&common))), data)
 }
 
@@ -62,24 +63,23 @@ pub(super) fn replace_lower(
     data: &mut [String],
     mut replace: impl FnMut(usize, &str) -> io::Result<PathBuf>,
 ) -> io::Result<()> {
-    let Some(option) = data.iter_mut().find(|option| option.starts_with(KEY)) else {
+    let Some(option) = data.iter_mut().find(|option| option.starts_with(LOWERDIR)) else {
         return Ok(());
     };
-    let replaced =
-        split(&option[KEY.len()..]).into_iter().enumerate().map(|(number, directory)| {
-            match directory {
-                "" => Ok(String::new()),
-                directory => Ok(replace(number, &unescaped(directory))?.display().to_string()),
-            }
-        });
+    let replaced = split_lower(&option[LOWERDIR.len()..]).into_iter().enumerate().map(
+        |(number, directory)| match directory {
+            "" => Ok(String::new()),
+            directory => Ok(replace(number, &unescaped(directory))?.display().to_string()),
+        },
+    );
     let replaced = replaced.collect::<io::Result<Vec<_>>>()?.join(":");
-    *option = format!("{KEY}{replaced}");
+    *option = format!("{LOWERDIR}{replaced}");
     Ok(())
 }
 
 /// Splits a list of directories at colons that are not escaped. An empty part (`::`) separates
 /// data-only layers.
-fn split(list: &str) -> Vec<&str> {
+fn split_lower(list: &str) -> Vec<&str> {
     let mut parts = Vec::new();
     let mut start = 0;
     let mut escaped = false;

@@ -17,13 +17,13 @@ use super::MountError;
 use crate::linux::mountinfo;
 
 /// The number of times that unmounting a busy mount is retried before it is detached.
-const TRIES: u32 = 10;
-/// The time between two retries.
-const PAUSE: Duration = Duration::from_millis(20);
+const BUSY_TRIES: u32 = 10;
+/// The time between two attempts to unmount a busy mount.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The largest number of iterations over all mounts. Without this limit, the loop would not end if
 /// a process creates mounts as fast as they are unmounted.
-const ROUNDS: u32 = 1000;
+const ROUNDS_MAX: u32 = 1000;
 
 /// Unmounts all mounts at `root` or below, the deepest first. Follows no symbolic link at a mount
 /// point. A mount that is still busy after 200 ms is detached: the kernel unmounts it when it is no
@@ -42,12 +42,12 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
     };
     let mut tries = 0;
     let mut failure = None;
-    for _ in 0..ROUNDS {
+    for _ in 0..ROUNDS_MAX {
         let points = mount_points(&root).map_err(MountError::List)?;
         if points.is_empty() {
             return Ok(());
         }
-        let flags = match tries < TRIES {
+        let flags = match tries < BUSY_TRIES {
             true => MntFlags::UMOUNT_NOFOLLOW,
             false => MntFlags::UMOUNT_NOFOLLOW | MntFlags::MNT_DETACH,
         };
@@ -61,12 +61,12 @@ pub fn unmount_recursive(root: &Path) -> Result<(), MountError> {
         match (progress, &failure) {
             // A mount that was hidden by another one may be visible now.
             (true, _) => {}
-            (false, Some((_, Errno::EBUSY))) if tries < TRIES => {
+            (false, Some((_, Errno::EBUSY))) if tries < BUSY_TRIES => {
                 tries += 1;
-                thread::sleep(PAUSE);
+                thread::sleep(BUSY_PAUSE);
             }
             // Waiting does not help after an error other than EBUSY, but detaching may succeed.
-            (false, _) if tries < TRIES => tries = TRIES,
+            (false, _) if tries < BUSY_TRIES => tries = BUSY_TRIES,
             (false, _) => break,
         }
     }

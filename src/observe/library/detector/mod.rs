@@ -270,7 +270,7 @@ impl Watcher {
             self.pipeline.wait(self.commands.waker());
             // Whether an iteration that finds nothing proves that nothing is left: only after a
             // wait, or a whole rest.
-            let mut rested = true;
+            let mut collected = true;
             loop {
                 for command in self.commands.take() {
                     if self.handle(command).is_break() {
@@ -282,14 +282,14 @@ impl Watcher {
                     Err(error) => return self.senders.error(error.into()),
                 };
                 let busy = self.pipeline.track();
-                rested &= !busy && !more;
+                collected &= !busy && !more;
                 self.pipeline.report_reaped();
                 self.pipeline.run_due_scans();
                 self.deliver();
-                if !busy && !more && rested {
+                if !busy && !more && collected {
                     break;
                 }
-                rested = !more && self.pipeline.rest(self.commands.waker());
+                collected = !more && self.pipeline.wait_to_collect(self.commands.waker());
             }
         }
     }

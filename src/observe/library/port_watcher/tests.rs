@@ -36,7 +36,7 @@ fn the_kernels_list_shows_what_opens_and_closes() {
     let first = before.local_addr().unwrap().port();
     let (mut watcher, events) = watched(own_pid());
     for _ in 0..2 {
-        watcher.start_over(Box::new(PollSource::new(poll::INTERVAL))).unwrap();
+        watcher.start_over(Box::new(PollSource::new(poll::SCAN_INTERVAL))).unwrap();
         let event = events.recv_timeout(TIMEOUT).unwrap();
         assert_eq!(
             (event.is_open, event.endpoint.port, event.pid),
@@ -67,7 +67,7 @@ fn another_processes_ports_are_not_reported() {
     let mut child = sleeper();
     let _ours = TcpListener::bind("127.0.0.1:0").unwrap();
     let (mut watcher, events) = watched(i32::try_from(child.id()).unwrap());
-    watcher.start_over(Box::new(PollSource::new(poll::INTERVAL))).unwrap();
+    watcher.start_over(Box::new(PollSource::new(poll::SCAN_INTERVAL))).unwrap();
     assert!(events.recv_timeout(Duration::from_millis(200)).is_err());
     watcher.stop();
     child.kill().unwrap();

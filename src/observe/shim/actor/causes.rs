@@ -33,8 +33,8 @@ impl Actor {
             Cause::RuntimeExec { serial, exec_id, pid } => {
                 if let Some(id) = self.targets.get(&serial) {
                     self.pipeline.tracker.runtime_exec(*id, &exec_id, pid);
-                    // This is processed now, because the exec may start, exit and be done in the
-                    // next batch of records.
+                    // The tracker must know this now, because the exec may start, exit and be done
+                    // in the next batch of records.
                     self.pipeline.tracker.expect_output_end(*id, &ProcessId::Exec(exec_id));
                 }
             }
@@ -75,7 +75,7 @@ impl Actor {
             self.pipeline.watch_ports(id, init, &name, late);
             self.pipeline.watch_idle(id, settings.idle_after, input);
         }
-        // The create request may have stopped waiting since the check above.
+        // The create request may have stopped waiting since `late` was computed.
         if watched.send(()).is_err() && !late {
             id.into_iter().for_each(|id| self.report_late_start(id));
         }
@@ -162,14 +162,15 @@ impl Actor {
         let init = process::identify(init).unwrap_or(ProcessKey { pid: init, start: None });
         let gap = Gap { lost: None, stage: Stage::Source, from_ns: at_ns, to_ns: at_ns };
         for body in [Body::ContainerStart { init }, Body::Gap(gap)] {
-            self.push(Some(container.clone()), at_ns, Grade::Exact, Backend::Shim, body);
+            self.push_event(Some(container.clone()), at_ns, Grade::Exact, Backend::Shim, body);
         }
-        self.shared.event_log.publish(&mut self.events);
+        self.shared.event_log.append(&mut self.events);
         self.unobserved.insert(serial, container);
     }
 }
 
-/// The built-in patterns and those of the settings. An invalid pattern is logged and left out.
+/// The redactor with the built-in rules and the patterns of the settings. An invalid pattern is
+/// logged and left out.
 fn redactor(settings: &Settings) -> Arc<Redactor> {
     let (redactor, refused) = Redactor::of_valid(settings.redact_mode, &settings.redact);
     for error in refused {

@@ -1,7 +1,8 @@
-//! The observer thread: reads the source, receives the shim's messages, publishes to the event log.
+//! The observer thread: reads the source, receives the shim's messages, appends events to the event
+//! log.
 //!
 //! ```text
-//!  wait ──► receive ──► read ──► receive ──► track ──► deferred messages ──► publish ─┐
+//!  wait ──► receive ──► read ──► receive ──► track ──► deferred messages ──► append ──┐
 //!   ▲                                                                                 │
 //!   └─────── found nothing, or 1 ms for records to collect, 4 ms in a storm ◄─────────┘
 //! ```
@@ -11,10 +12,11 @@
 //! * A [`Cause`](super::message::Cause) must be processed before certain records: which child of
 //!   the shim runs which exec. The shim sends it before it causes the records, so messages are
 //!   received *after* the read and causes are processed *before* the tracking.
-//! * An [`Outcome`](super::message::Outcome) is about the past, such as a reaped exit. The source
-//!   recorded the exit before it was reaped, so an outcome is deferred until a read that began
-//!   after its arrival has found the end of the source. A [`Query`](super::message::Query) waits
-//!   for the same, so that its answer includes those records.
+//! * An [`Outcome`](super::message::Outcome) is about something that has happened, such as a reaped
+//!   exit. The source recorded the exit before it was reaped, so an outcome is deferred until a
+//!   read that began after its arrival has found the end of the source. A
+//!   [`Query`](super::message::Query) waits for the same, so that its answer includes those
+//!   records.
 //!
 //! `docs/design/0003-the-observers-thread.md` has the reasons.
 
@@ -91,7 +93,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
         stop_reply: None,
         emissions: Vec::new(),
         events: Vec::new(),
-        rested: true,
+        has_collected: true,
         upgrade: Upgrade::new(),
         most_process_bytes: 0,
         realtime_offset_ns: realtime_offset_ns(),
@@ -99,7 +101,7 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
     // The create request of the first container waits until the container is observed, so the sweep
     // runs after that.
     observer.pipeline.wait(observer.shared.inbox.waker());
-    let mut turn = observer.turn()?;
+    let mut turn = observer.run_iteration()?;
     if observer.pipeline.backend() == Backend::Bpf
         && let Err(error) = node::sweep()
     {
@@ -108,14 +110,14 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
             "failed to remove what dead shims left in the kernel"
         );
     }
-    while observer.rest(turn) {
-        turn = observer.turn()?;
+    while observer.wait_for_records(turn) {
+        turn = observer.run_iteration()?;
     }
     while observer.stop_reply.is_none() {
         observer.pipeline.wait(observer.shared.inbox.waker());
         loop {
-            let turn = observer.turn()?;
-            if !observer.rest(turn) {
+            let turn = observer.run_iteration()?;
+            if !observer.wait_for_records(turn) {
                 break;
             }
         }
@@ -133,25 +135,26 @@ fn run(shared: &Arc<Shared>) -> Result<(), SourceError> {
 
 /// The result of one iteration of the loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// There was nothing to do.
+enum Iteration {
+    /// There was nothing to do: no message and no record.
     Idle,
-    /// Everything was processed. More records are likely after a short rest.
+    /// Everything was processed. More records are likely after a short wait.
     Busy,
-    /// The bound of one batch was reached: there are more records now.
+    /// The limit of one batch was reached: there are more records to read now.
     More,
 }
 
+/// The state of the observer thread.
 struct Actor {
     shared: Arc<Shared>,
     pipeline: Pipeline,
     targets: HashMap<Serial, TargetId>,
     /// Read for each event. With a few containers an ordered map is faster than a hash map.
     containers: BTreeMap<TargetId, Arc<Container>>,
-    /// The containers that could not be observed. They get an end event too.
+    /// The containers that could not be observed. An event reports their end too.
     unobserved: HashMap<Serial, Arc<Container>>,
-    /// Messages about earlier records, oldest first. Each is handled after a read of the source that
-    /// began after the message arrived and reached the end of what the source had.
+    /// Messages about earlier records, oldest first. Each is handled after a read of the source
+    /// that began after the message arrived and reached the end of what the source had.
     deferred: VecDeque<Deferred>,
     /// The reply of [`Query::Stop`](super::message::Query::Stop); `None` until it has arrived.
     stop_reply: Option<oneshot::Sender<()>>,
@@ -159,11 +162,11 @@ struct Actor {
     /// are kept for their capacity.
     emissions: Vec<Emission>,
     events: Vec<Event>,
-    /// Whether the last rest took its whole time and nothing has been found since. Only then does
-    /// an iteration that finds nothing prove that nothing is left; see
-    /// [`Source::rest`](crate::observe::source::Source::rest).
-    rested: bool,
-    /// When a better source is tried.
+    /// Whether the last wait for records took its whole time, and no iteration has found anything
+    /// since. Only then does an iteration that finds nothing prove that no record is left; see
+    /// [`Source::wait_to_collect`](crate::observe::source::Source::wait_to_collect).
+    has_collected: bool,
+    /// When a source that is better than the one in use is tried again.
     upgrade: Upgrade,
     /// The most bytes that the known processes needed since free memory was last returned.
     most_process_bytes: usize,
@@ -173,13 +176,16 @@ struct Actor {
 }
 
 impl Actor {
-    /// Waits so that records collect, unless there are more to read already. Returns whether
-    /// another iteration follows at once; none does if nothing was found after a whole rest.
-    fn rest(&mut self, turn: Turn) -> bool {
+    /// Waits so that more records collect, unless there are more to read already. Returns whether
+    /// another iteration must follow at once. `false` if the last iteration found nothing after a
+    /// wait that took its whole time.
+    fn wait_for_records(&mut self, turn: Iteration) -> bool {
         match turn {
-            Turn::Idle if self.rested || self.stop_reply.is_some() => return false,
-            Turn::More => self.rested = false,
-            Turn::Idle | Turn::Busy => self.rested = self.pipeline.rest(self.shared.inbox.waker()),
+            Iteration::Idle if self.has_collected || self.stop_reply.is_some() => return false,
+            Iteration::More => self.has_collected = false,
+            Iteration::Idle | Iteration::Busy => {
+                self.has_collected = self.pipeline.wait_to_collect(self.shared.inbox.waker())
+            }
         }
         true
     }
@@ -202,8 +208,8 @@ impl Actor {
     ///
     /// # Errors
     ///
-    /// The source has ended and no other one works.
-    fn turn(&mut self) -> Result<Turn, SourceError> {
+    /// The error of the last source, if the source has ended and no other one works.
+    fn run_iteration(&mut self) -> Result<Iteration, SourceError> {
         self.receive();
         let more = match self.pipeline.read() {
             Ok(more) => more,
@@ -213,44 +219,46 @@ impl Actor {
                 true
             }
         };
-        // Only when something happens: nothing is missed before, and an idle shim has no timer.
+        // A better source is tried only when something happens: an idle shim misses nothing and
+        // must have no timer.
         if let Some(source) = self.upgrade.take(&self.shared, self.pipeline.backend()) {
             self.pipeline.replace(source);
         }
         // These messages arrived before the source was read above. `receive` may now add messages
         // about records that came later than that read; those stay deferred until the next
         // iteration.
-        let ripe = self.deferred.len();
+        let ready_count = self.deferred.len();
         self.receive();
         let busy = self.pipeline.track();
-        self.rested &= !busy && !more;
+        self.has_collected &= !busy && !more;
         self.most_process_bytes = self.most_process_bytes.max(self.pipeline.process_bytes());
         self.pipeline.report_reaped();
-        self.handle_deferred(ripe, more);
+        self.handle_deferred(ready_count, more);
         self.pipeline.run_due_scans();
         self.pipeline.report_held_outputs();
         self.pipeline.report_overdue_calls();
         self.pipeline.report_idle();
-        self.publish();
+        self.append_events();
         Ok(match (self.stop_reply.is_some(), more, busy || !self.deferred.is_empty()) {
-            (true, ..) | (_, false, false) => Turn::Idle,
-            (_, true, _) => Turn::More,
-            (_, false, true) => Turn::Busy,
+            (true, ..) | (_, false, false) => Iteration::Idle,
+            (_, true, _) => Iteration::More,
+            (_, false, true) => Iteration::Busy,
         })
     }
 
-    /// Handles the first `ripe` of the deferred messages, except those about records that may still
-    /// be in the source. A container that makes records without end does not delay the outcomes of
-    /// the others.
-    fn handle_deferred(&mut self, ripe: usize, more: bool) {
+    /// Handles the first `ready_count` deferred messages. A message about a container with records
+    /// that may still be in the source stays deferred, so a container that makes records without
+    /// end delays only its own messages.
+    fn handle_deferred(&mut self, ready_count: usize, more: bool) {
         let (mut waiting, mut delayed) = (Vec::new(), Vec::new());
-        for deferred in self.deferred.drain(..ripe).collect::<Vec<_>>() {
+        for deferred in self.deferred.drain(..ready_count).collect::<Vec<_>>() {
             let waits = more
                 && match &deferred {
                     Deferred::Outcome(outcome) => {
                         let serial = outcome.serial();
                         let id = self.targets.get(&serial);
-                        // One that waits delays those after it of the same container.
+                        // A message that stays deferred also delays later messages about the same
+                        // container.
                         let waits = delayed.contains(&serial)
                             || id.is_none_or(|id| self.pipeline.may_have_more(*id));
                         delayed.extend(waits.then_some(serial));
@@ -279,8 +287,8 @@ impl Actor {
         }
     }
 
-    /// Publishes everything that the pipeline has emitted.
-    fn publish(&mut self) {
+    /// Appends everything that the pipeline has emitted to the event log.
+    fn append_events(&mut self) {
         let mut emissions = std::mem::take(&mut self.emissions);
         emissions.extend(self.pipeline.take_emissions());
         if !emissions.is_empty() {
@@ -294,13 +302,13 @@ impl Actor {
                 _ if derived => Backend::Shim,
                 _ => self.pipeline.backend(),
             };
-            self.push(container, at_ns, grade, source, body);
+            self.push_event(container, at_ns, grade, source, body);
         }
         self.emissions = emissions;
-        self.shared.event_log.publish(&mut self.events);
+        self.shared.event_log.append(&mut self.events);
     }
 
-    fn push(
+    fn push_event(
         &mut self,
         container: Option<Arc<Container>>,
         monotonic_ns: u64,

@@ -15,7 +15,7 @@ impl Actor {
             Outcome::Exited { serial, process, exit } => {
                 let Some(id) = self.targets.get(&serial).copied() else { return };
                 match &process {
-                    // Without init a container is neither idle nor active.
+                    // After the exit of init a container is neither idle nor active.
                     ProcessId::Init => self.pipeline.unwatch_idle(id),
                     ProcessId::Exec(exec_id) => self.pipeline.exec_ended(id, exec_id),
                 }
@@ -44,13 +44,13 @@ impl Actor {
         if let Some(id) = self.targets.remove(&serial) {
             self.pipeline.end(id);
             // The last events of the container need its entry, which has its name, so they are
-            // published before the entry is removed.
-            self.publish();
+            // appended before the entry is removed.
+            self.append_events();
             self.containers.remove(&id);
         } else if let Some(container) = self.unobserved.remove(&serial) {
             let close = Body::ContainerClose(Counts::default());
-            self.push(Some(container), monotonic_ns(), Grade::Exact, Backend::Shim, close);
-            self.shared.event_log.publish(&mut self.events);
+            self.push_event(Some(container), monotonic_ns(), Grade::Exact, Backend::Shim, close);
+            self.shared.event_log.append(&mut self.events);
         }
     }
 }

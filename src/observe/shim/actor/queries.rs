@@ -22,16 +22,17 @@ impl Actor {
                 let _ = reply.send(self.open_ports(&container_id));
             }
             Query::Stop { stopped } => {
-                self.publish();
+                self.append_events();
                 // `run` sends the reply, after the source is closed as well.
                 self.stop_reply = Some(stopped);
             }
         }
     }
 
+    /// The living processes of a container after a position, or of all containers if the id is empty.
     fn live_processes(&mut self, container_id: &str, after: Position) -> Option<LiveProcesses> {
         // The sequence number below must cover every event that the answer includes.
-        self.publish();
+        self.append_events();
         let selected = self.select(container_id)?;
         let processes = self.pipeline.processes_after(after).into_iter();
         let processes = processes.filter_map(|(position, process)| {
@@ -46,6 +47,7 @@ impl Actor {
         })
     }
 
+    /// The open ports of a container, or of all containers if the id is empty.
     fn open_ports(&mut self, container_id: &str) -> Option<OpenPorts> {
         let mut open = Vec::new();
         for (id, container) in self.select(container_id)? {
@@ -58,8 +60,8 @@ impl Actor {
                 listed_only,
             }));
         }
-        // As in the query above, the events are published before the sequence number is read.
-        self.publish();
+        // As in the query above, the events are appended before the sequence number is read.
+        self.append_events();
         Some((open, self.shared.event_log.seq()))
     }
 

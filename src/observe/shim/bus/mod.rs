@@ -7,8 +7,8 @@
 //! ```
 //!
 //! [`Bus`] is pure: it decides and encodes, and receives the time as an argument. [`run`] reads the
-//! event log and sends. It waits for the event log only, and has a timer only while an event is
-//! withheld.
+//! event log and sends. It waits for the event log only, and has a timer only while a report of
+//! withheld events is due.
 //!
 //! The bus is for task events. The observer's events are limited to a rate, never delay a task
 //! event, and may be dropped. A client that needs all of them subscribes to the stream.
@@ -24,7 +24,7 @@ use crate::{
     clock::realtime_ns,
     config::BusEvents,
     model::{Backend, Body, Event, Grade},
-    observe::stream::{Batch, Bounds, EventLog, FilterSpec, Request},
+    observe::stream::{Batch, EventLog, FilterSpec, ReadBounds, SubscriptionRequest},
     publish::Publisher,
     token_bucket::TokenBucket,
 };
@@ -41,25 +41,25 @@ pub const PORT_CLOSE: &str = "/lookout/port-close";
 /// from the bus alone.
 pub const GAP: &str = "/lookout/gap";
 
-/// The type of the event that reports withheld events.
-const THROTTLE: &str = "observer.throttle";
+/// The type of the event that reports the events which the rate limit has withheld from the bus.
+const THROTTLE_TYPE: &str = "observer.throttle";
 
-/// The least time between two reports of withheld events, in nanoseconds.
+/// The shortest time between two reports of withheld events, in nanoseconds.
 const THROTTLE_INTERVAL_NS: u64 = 1_000_000_000;
 
-/// The bounds of one read of the event log. The other events wait in its journal.
-const READ: Bounds = Bounds { events: 256, bytes: 256 << 10 };
+/// How much one read of the event log returns. Further events wait in the journal of the event log.
+const READ_BOUNDS: ReadBounds = ReadBounds { events: 256, bytes: 256 << 10 };
 
 /// The rate limit of the bus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    /// The number of events a second over a long time.
+pub struct RateLimit {
+    /// The number of events per second that are sent over a long time.
     pub per_second: u32,
-    /// The number of events at once, when the bucket is full.
+    /// The number of events that are sent at once, after a time without events.
     pub burst: u32,
 }
 
-impl Default for Rate {
+impl Default for RateLimit {
     fn default() -> Self {
         Self { per_second: 100, burst: 200 }
     }
@@ -74,24 +74,24 @@ pub struct BusEvent {
     pub value: Vec<u8>,
 }
 
-/// Selects, limits and encodes the events of one shim. All times are nanoseconds of one monotonic
-/// clock.
+/// Selects and encodes events of one shim for the bus, and limits their rate. All times are
+/// nanoseconds of one monotonic clock.
 #[derive(Debug)]
 pub struct Bus {
     selection: BusEvents,
     bucket: TokenBucket,
-    /// Events that were withheld since the last report.
+    /// The number of events that were withheld since the last report.
     withheld: u64,
-    /// The time of the first of `withheld`.
+    /// The time at which the first event in `withheld` was withheld, in nanoseconds.
     since_ns: u64,
-    /// The time of the last report; `None` before the first.
+    /// The time of the last report of withheld events; `None` before the first.
     last_throttle_ns: Option<u64>,
 }
 
 impl Bus {
-    /// A bus that can send a whole burst.
+    /// A bus that has sent nothing yet, so that it can send a burst.
     #[must_use]
-    pub fn new(selection: BusEvents, rate: Rate) -> Self {
+    pub fn new(selection: BusEvents, rate: RateLimit) -> Self {
         Self {
             selection,
             bucket: TokenBucket::new(rate.burst, rate.per_second, 1_000_000_000),
@@ -106,10 +106,10 @@ impl Bus {
     pub fn types(&self) -> &'static [&'static str] {
         match self.selection {
             BusEvents::None => &[],
-            BusEvents::Ports => &["observer.gap", THROTTLE, "port.*"],
+            BusEvents::Ports => &["observer.gap", THROTTLE_TYPE, "port.*"],
             BusEvents::Processes => &[
                 "observer.gap",
-                THROTTLE,
+                THROTTLE_TYPE,
                 "port.*",
                 "process.start",
                 "process.exec",
@@ -118,8 +118,8 @@ impl Bus {
         }
     }
 
-    /// Encodes an event for the bus. Returns `None` if it is not selected, or if it is withheld by
-    /// the rate limit, which counts it.
+    /// Encodes an event for the bus. Returns `None` if the event is not selected, or if the rate
+    /// limit withholds it; a withheld event is counted.
     pub fn admit(&mut self, event: &api::Event, now_ns: u64) -> Option<BusEvent> {
         let topic = match event.type_.as_str() {
             "process.start" | "process.exec" if self.selection == BusEvents::Processes => {
@@ -128,19 +128,19 @@ impl Bus {
             "process.exit" if self.selection == BusEvents::Processes => PROCESS_EXIT,
             "port.open" if self.selection != BusEvents::None => PORT_OPEN,
             "port.close" if self.selection != BusEvents::None => PORT_CLOSE,
-            "observer.gap" | THROTTLE if self.selection != BusEvents::None => GAP,
+            "observer.gap" | THROTTLE_TYPE if self.selection != BusEvents::None => GAP,
             _ => return None,
         };
-        // A throttle is limited by `THROTTLE_INTERVAL_NS` instead. It must be sent even when no
-        // token is left.
-        if event.type_ != THROTTLE && !self.bucket.take(now_ns) {
+        // A report of withheld events is limited by `THROTTLE_INTERVAL_NS` instead. It must be sent
+        // even when no token is left.
+        if event.type_ != THROTTLE_TYPE && !self.bucket.take(now_ns) {
             self.withhold(1, now_ns);
             return None;
         }
         Some(BusEvent { topic, value: spec::encode(event) })
     }
 
-    /// Counts events that were selected and did not reach the bus.
+    /// Counts selected events that are not sent to the bus.
     pub fn withhold(&mut self, events: u64, now_ns: u64) {
         if self.withheld == 0 {
             self.since_ns = now_ns;
@@ -148,8 +148,8 @@ impl Bus {
         self.withheld += events;
     }
 
-    /// The time at which [`throttled`](Self::throttled) returns the next report; `None` if nothing
-    /// is withheld.
+    /// The time at which [`take_report`](Self::take_report) returns the next report; `None` if
+    /// nothing is withheld.
     #[must_use]
     pub fn due_ns(&self) -> Option<u64> {
         // The first report is due at once, each later one an interval after the one before it.
@@ -159,10 +159,10 @@ impl Bus {
         (self.withheld > 0).then_some(due)
     }
 
-    /// The report of the events that were withheld since the last one; `None` if it is not due. The
-    /// caller publishes it to the event log, from which it returns to [`admit`](Self::admit) with a
-    /// sequence number.
-    pub fn throttled(&mut self, now_ns: u64) -> Option<Body> {
+    /// Returns a report of the events that were withheld since the last one; `None` if none is due.
+    /// The caller appends it to the event log, from which it returns to [`admit`](Self::admit) with
+    /// a sequence number.
+    pub fn take_report(&mut self, now_ns: u64) -> Option<Body> {
         if self.due_ns()? > now_ns {
             return None;
         }
@@ -189,15 +189,15 @@ pub async fn run(
         return;
     }
     let filters = vec![FilterSpec { types, ..FilterSpec::default() }];
-    let request = Request { filters, internal: true, ..Request::default() };
+    let request = SubscriptionRequest { filters, internal: true, ..SubscriptionRequest::default() };
     // Only an invalid filter or cursor is refused, and an internal subscriber has no limit.
     let Ok(mut subscription) = event_log.subscribe(request) else { return };
     loop {
         let due = bus.due_ns().map(|due| Duration::from_nanos(due.saturating_sub(monotonic_ns())));
         let read = tokio::select! {
-            read = subscription.next(READ) => read,
-            // An empty batch, so that the report is published below.
-            () = sleep(due) => Some(Batch::default()),
+            read = subscription.next(READ_BOUNDS) => read,
+            // An empty batch, so that the report is made below.
+            () = sleep_until_due(due) => Some(Batch::default()),
         };
         let Some(batch) = read else { return };
         let now_ns = monotonic_ns();
@@ -210,30 +210,31 @@ pub async fn run(
             // nevertheless, all its events count as withheld.
             Err(_) => batch.count,
         };
-        // Events that were evicted before they were read, refused by the full queue, or not
-        // accepted by containerd.
+        // These events count as withheld too: those evicted before they were read, those refused by
+        // the full queue, and those not accepted by containerd.
         bus.withhold(missed + unsent as u64 + publisher.take_dropped_count(), now_ns);
-        if let Some(body) = bus.throttled(now_ns) {
-            event_log.publish(&mut vec![shim_event(body, now_ns)]);
+        if let Some(body) = bus.take_report(now_ns) {
+            event_log.append(&mut vec![shim_event(body, now_ns)]);
         }
     }
 }
 
-/// Sends an event if the bus admits it. Returns `false` if the publisher's queue was full. A
-/// throttle always counts as sent: counting its loss would cause another throttle.
+/// Sends an event if the bus admits it. Returns `false` if the publisher's queue was full. A report
+/// of withheld events always counts as sent: if its loss were counted, another report would follow.
 fn send(publisher: &Publisher, bus: &mut Bus, event: &api::Event, now_ns: u64) -> bool {
     let Some(BusEvent { topic, value }) = bus.admit(event, now_ns) else { return true };
-    publisher.send_unjournaled(topic, TYPE_URL, value) || event.type_ == THROTTLE
+    publisher.send_unjournaled(topic, TYPE_URL, value) || event.type_ == THROTTLE_TYPE
 }
 
-/// Sleeps for a duration, or for ever without one.
-async fn sleep(duration: Option<Duration>) {
+/// Sleeps for a duration; for ever without one.
+async fn sleep_until_due(duration: Option<Duration>) {
     match duration {
         Some(duration) => tokio::time::sleep(duration).await,
         None => std::future::pending().await,
     }
 }
 
+/// An event of the shim itself, without a container.
 fn shim_event(body: Body, monotonic_ns: u64) -> Event {
     Event {
         monotonic_ns,

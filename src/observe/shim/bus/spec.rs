@@ -85,6 +85,7 @@ pub(super) fn encode(event: &Event) -> Vec<u8> {
         .unwrap_or_default()
 }
 
+/// Describes a process in the fields of the specification, and what has no field in annotations.
 fn describe(process: &Process, annotations: &mut Annotations) -> SpecProcess {
     let parts = [&process.working_directory, &process.executable].into_iter().flatten();
     // A single annotation covers all fields, so either all of them are escaped or none.
@@ -146,6 +147,7 @@ fn describe_port(port: &Port, annotations: &mut Annotations) {
     }
 }
 
+/// Describes how a process has ended, in annotations.
 fn describe_end(ended: &Ended, annotations: &mut Annotations) {
     annotations.extend(ended.code.map(|code| ("io.lookout.code", code.to_string())));
     insert_word("io.lookout.signal", &ended.signal, annotations);

@@ -56,7 +56,7 @@ fn each_setting_selects_its_events() {
     let bodies =
         || [Body::Fork(process()), Body::Start(process()), Body::Exec(process()), exit(), gap()];
     let topics = |selection| {
-        let mut bus = Bus::new(selection, Rate::default());
+        let mut bus = Bus::new(selection, RateLimit::default());
         bodies().map(|body| bus.admit(&event(body), 0).map_or("", |event| event.topic))
     };
     assert_eq!(topics(BusEvents::None), [""; 5]);
@@ -68,20 +68,20 @@ fn each_setting_selects_its_events() {
 /// and then once a second at most, with all events that were withheld in between.
 #[test]
 fn withheld_events_are_reported_once_a_second() {
-    let mut bus = Bus::new(BusEvents::Processes, Rate { per_second: 1, burst: 2 });
+    let mut bus = Bus::new(BusEvents::Processes, RateLimit { per_second: 1, burst: 2 });
     let at = |bus: &mut Bus, now_ns| bus.admit(&event(exit()), now_ns).is_some();
     assert!(at(&mut bus, 0) && at(&mut bus, 0));
     assert_eq!(bus.due_ns(), None);
     assert!(!at(&mut bus, 5));
     assert_eq!(bus.due_ns(), Some(5));
-    assert_eq!(bus.throttled(7), Some(Body::Throttle { withheld: 1, over_ns: 2 }));
-    assert_eq!((bus.due_ns(), bus.throttled(8)), (None, None));
+    assert_eq!(bus.take_report(7), Some(Body::Throttle { withheld: 1, over_ns: 2 }));
+    assert_eq!((bus.due_ns(), bus.take_report(8)), (None, None));
     assert!(!at(&mut bus, 9) && !at(&mut bus, 10));
     assert_eq!(bus.due_ns(), Some(7 + THROTTLE_INTERVAL_NS));
-    assert_eq!(bus.throttled(6 + THROTTLE_INTERVAL_NS), None);
+    assert_eq!(bus.take_report(6 + THROTTLE_INTERVAL_NS), None);
     assert!(at(&mut bus, THROTTLE_INTERVAL_NS), "a token a second");
     assert_eq!(
-        bus.throttled(7 + THROTTLE_INTERVAL_NS),
+        bus.take_report(7 + THROTTLE_INTERVAL_NS),
         Some(Body::Throttle { withheld: 2, over_ns: THROTTLE_INTERVAL_NS - 2 })
     );
 }
@@ -89,7 +89,7 @@ fn withheld_events_are_reported_once_a_second() {
 /// Check that a throttle passes an empty bucket and takes no token from it.
 #[test]
 fn a_throttle_passes_an_empty_bucket() {
-    let mut bus = Bus::new(BusEvents::Ports, Rate { per_second: 0, burst: 0 });
+    let mut bus = Bus::new(BusEvents::Ports, RateLimit { per_second: 0, burst: 0 });
     let throttle = event(Body::Throttle { withheld: 1, over_ns: 0 });
     assert!((0..5).all(|_| bus.admit(&throttle, 0).is_some_and(|event| event.topic == GAP)));
     assert_eq!(bus.due_ns(), None);
@@ -104,18 +104,18 @@ proptest! {
         per_second in 0..200_u32,
         burst in 0..20_u32,
     ) {
-        let mut bus = Bus::new(BusEvents::Processes, Rate { per_second, burst });
+        let mut bus = Bus::new(BusEvents::Processes, RateLimit { per_second, burst });
         let (mut now_ns, mut passed, mut reported) = (0, Vec::new(), 0);
         for step in &steps {
             now_ns += step;
             if bus.admit(&event(exit()), now_ns).is_some() {
                 passed.push(now_ns);
             }
-            if let Some(Body::Throttle { withheld, .. }) = bus.throttled(now_ns) {
+            if let Some(Body::Throttle { withheld, .. }) = bus.take_report(now_ns) {
                 reported += withheld;
             }
         }
-        let last = bus.throttled(now_ns + THROTTLE_INTERVAL_NS);
+        let last = bus.take_report(now_ns + THROTTLE_INTERVAL_NS);
         if let Some(Body::Throttle { withheld, .. }) = last {
             reported += withheld;
         }
@@ -141,22 +141,26 @@ async fn unsent_events_are_reported_in_the_stream() {
     let identity = Identity { shim_id: "s".into(), epoch: "e".into(), boot: 0 };
     let event_log = Arc::new(EventLog::new(Limits { journal_bytes: 1 << 20 }, identity, CLOCK));
     let clock = AtomicU64::new(1);
-    let bus = Bus::new(BusEvents::Processes, Rate { per_second: 0, burst: 3 });
+    let bus = Bus::new(BusEvents::Processes, RateLimit { per_second: 0, burst: 3 });
     let filters =
         vec![FilterSpec { types: vec!["observer.throttle".into()], ..FilterSpec::default() }];
     let mut throttles = event_log
-        .subscribe(Request { filters, since: Since::Oldest, ..Request::default() })
+        .subscribe(SubscriptionRequest {
+            filters,
+            since: Since::Oldest,
+            ..SubscriptionRequest::default()
+        })
         .expect("a subscription");
     let test = async {
         while event_log.subscribers() < 2 {
             tokio::task::yield_now().await;
         }
-        event_log.publish(&mut (0..10).map(|_| shim_event(exit(), 1)).collect());
+        event_log.append(&mut (0..10).map(|_| shim_event(exit(), 1)).collect());
         let (mut withheld, mut throttles_seen) = (0, 0);
         // Seven events found no token. Three events found no containerd, and perhaps the throttle
         // too.
         while withheld < 10 {
-            let batch = throttles.next(READ).await.expect("an open event_log");
+            let batch = throttles.next(READ_BOUNDS).await.expect("an open event_log");
             for event in batch.decoded().expect("events") {
                 let Some(Message::Throttle(throttle)) = event.body else {
                     panic!("{}", event.type_)
@@ -164,7 +168,7 @@ async fn unsent_events_are_reported_in_the_stream() {
                 withheld += throttle.withheld;
                 throttles_seen += 1;
                 clock.fetch_add(THROTTLE_INTERVAL_NS, Ordering::Relaxed);
-                event_log.publish(&mut vec![shim_event(gap(), 1)]);
+                event_log.append(&mut vec![shim_event(gap(), 1)]);
             }
         }
         assert!(throttles_seen >= 2);

@@ -31,7 +31,7 @@ use crate::{
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// The largest response, in bytes; ttrpc refuses messages of more than 4 MiB.
-const ANSWER_MAX: usize = 3 << 20;
+const RESPONSE_BYTES_MAX: usize = 3 << 20;
 
 /// A page of a list ends with the first entry that makes it larger than this, in bytes. The shim has
 /// one page at a time in memory.
@@ -138,11 +138,11 @@ impl Service {
         let (open, seq) =
             self.queries.ports(&request.container_id).await.map_err(|why| unavailable(&why))?;
         let answer = answers::ports(self.event_log.encoder(), &open, seq);
-        if answer.len() <= ANSWER_MAX {
+        if answer.len() <= RESPONSE_BYTES_MAX {
             return Ok(answer);
         }
         let message =
-            format!("{} ports do not fit in a response of {ANSWER_MAX} bytes", open.len());
+            format!("{} ports do not fit in a response of {RESPONSE_BYTES_MAX} bytes", open.len());
         Err(status(Code::RESOURCE_EXHAUSTED, message))
     }
 }

@@ -7,26 +7,28 @@ use containerd_shim_protos::ttrpc::{self, proto::Code};
 use super::status;
 use crate::{
     api,
-    observe::stream::{Cursor, FilterSpec, MalformedCursor, Request, Since, SubscribeError},
+    observe::stream::{
+        Cursor, FilterSpec, MalformedCursor, Since, SubscribeError, SubscriptionRequest,
+    },
 };
 
 /// The default of `block_ms`: how long the observer waits for a blocking subscriber, in
 /// milliseconds.
-const BLOCK: u32 = 100;
+const BLOCK_DEFAULT_MS: u32 = 100;
 
 /// The maximum of `block_ms`, in milliseconds.
-const BLOCK_MAX: u32 = 1000;
+const BLOCK_MAX_MS: u32 = 1000;
 
 /// The default of `heartbeat_ms`: the time without events after which a heartbeat is sent, in
 /// milliseconds.
-const HEARTBEAT: u32 = 5000;
+const HEARTBEAT_DEFAULT_MS: u32 = 5000;
 
 /// The minimum of `heartbeat_ms`, in milliseconds: a client must not keep the shim busy.
-const HEARTBEAT_MIN: u32 = 100;
+const HEARTBEAT_MIN_MS: u32 = 100;
 
 /// The maximum of `heartbeat_ms`, in milliseconds. A client that has disconnected occupies one of
 /// the subscriptions for that long.
-const HEARTBEAT_MAX: u32 = 60_000;
+const HEARTBEAT_MAX_MS: u32 = 60_000;
 
 /// Translates a request into a subscription.
 ///
@@ -34,7 +36,9 @@ const HEARTBEAT_MAX: u32 = 60_000;
 ///
 /// `INVALID_ARGUMENT` if the cursor or `when_slow` is invalid. The filters are checked by the event
 /// log.
-pub(super) fn subscription(request: api::SubscribeRequest) -> Result<Request, ttrpc::Error> {
+pub(super) fn subscription(
+    request: api::SubscribeRequest,
+) -> Result<SubscriptionRequest, ttrpc::Error> {
     let since = match request.since.as_str() {
         "" if request.backfill => Since::Oldest,
         "" => Since::Now,
@@ -51,17 +55,17 @@ pub(super) fn subscription(request: api::SubscribeRequest) -> Result<Request, tt
         }
     };
     let filters = request.filters.into_iter().map(filter).collect();
-    // Not internal: a client counts against the limit of subscribers.
-    Ok(Request { filters, since, block, internal: false })
+    // `internal` is false: a client counts towards the limit of subscribers.
+    Ok(SubscriptionRequest { filters, since, block, internal: false })
 }
 
 /// The time without events after which a heartbeat is sent; 0 means the default.
 pub(super) fn heartbeat(milliseconds: u32) -> Duration {
     // In proto3 a field that was not set is 0.
     let milliseconds = if milliseconds == 0 {
-        HEARTBEAT
+        HEARTBEAT_DEFAULT_MS
     } else {
-        milliseconds.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX)
+        milliseconds.clamp(HEARTBEAT_MIN_MS, HEARTBEAT_MAX_MS)
     };
     Duration::from_millis(milliseconds.into())
 }
@@ -80,7 +84,8 @@ fn malformed(why: &MalformedCursor) -> ttrpc::Error {
 }
 
 fn block(milliseconds: u32) -> Duration {
-    let milliseconds = if milliseconds == 0 { BLOCK } else { milliseconds.min(BLOCK_MAX) };
+    let milliseconds =
+        if milliseconds == 0 { BLOCK_DEFAULT_MS } else { milliseconds.min(BLOCK_MAX_MS) };
     Duration::from_millis(milliseconds.into())
 }
 

@@ -18,22 +18,22 @@ use crate::{
     clock::realtime_ns,
     observe::{
         encode,
-        stream::{Bounds, EventLog, FilterSpec, Request},
+        stream::{EventLog, FilterSpec, ReadBounds, SubscriptionRequest},
     },
     wire::Writer,
 };
 
-/// The bounds of one message. They are far below ttrpc's 4 MiB, because a slow client keeps one
-/// message and its events in memory. They are also below `M_MMAP_THRESHOLD`, from which on the
-/// allocator maps each buffer anew.
-const BATCH: Bounds = Bounds { events: 512, bytes: 40 << 10 };
+/// How much of the event log one message of a stream contains. The bounds are far below ttrpc's 4
+/// MiB, because a slow client keeps one message and its events in memory. They are also below
+/// `M_MMAP_THRESHOLD`, from which on the allocator maps each buffer anew.
+const MESSAGE_BOUNDS: ReadBounds = ReadBounds { events: 512, bytes: 40 << 10 };
 
-/// The number of events after which the stream rests before its next message. Each message wakes a
-/// reader, and in a storm the wake-ups cost more than the events.
-const MANY: usize = 64;
+/// The number of events in a row after which a stream pauses before its next message. Each message
+/// wakes a reader, and in a storm the wake-ups cost more than the events.
+const PAUSE_AFTER_EVENTS: usize = 64;
 
-/// How long that rest is.
-const REST: Duration = Duration::from_millis(10);
+/// The length of the pause that a stream makes after [`PAUSE_AFTER_EVENTS`].
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Serves one call of Subscribe until the client disconnects or the event log is closed.
 pub(super) async fn events(
@@ -57,12 +57,12 @@ pub(super) async fn events(
     let (mut in_a_row, mut reached_newest) = (0, true);
     // A send fails only when the client has disconnected, so there is no error to report.
     while stream.send(message).await.is_ok() {
-        // The stream rests only if everything was read: a subscriber that is behind must not wait
+        // The stream pauses only if everything was read: a subscriber that is behind must not wait
         // longer.
-        if reached_newest && std::mem::take(&mut in_a_row) >= MANY {
-            tokio::time::sleep(REST).await;
+        if reached_newest && std::mem::take(&mut in_a_row) >= PAUSE_AFTER_EVENTS {
+            tokio::time::sleep(PAUSE).await;
         }
-        message = match tokio::time::timeout(heartbeat, subscription.next(BATCH)).await {
+        message = match tokio::time::timeout(heartbeat, subscription.next(MESSAGE_BOUNDS)).await {
             Err(_) => batch(Vec::new(), Vec::new())?,
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
@@ -85,7 +85,7 @@ fn batch(own: Vec<api::Event>, encoded: Vec<u8>) -> ttrpc::Result<Vec<u8>> {
     let mut batch = encoded;
     if !own.is_empty() {
         let own = api::EventBatch { events: own, ..Default::default() };
-        let own = own.write_to_bytes().map_err(|error| not_coded(&error))?;
+        let own = own.write_to_bytes().map_err(|error| coding_error(&error))?;
         // Encoded messages can be concatenated: their repeated fields are, too.
         batch.splice(..0, own);
     }
@@ -93,7 +93,7 @@ fn batch(own: Vec<api::Event>, encoded: Vec<u8>) -> ttrpc::Result<Vec<u8>> {
     Ok(batch)
 }
 
-fn not_coded(error: &protobuf::Error) -> ttrpc::Error {
+fn coding_error(error: &protobuf::Error) -> ttrpc::Error {
     ttrpc::Error::Others(error.to_string())
 }
 
@@ -108,13 +108,13 @@ pub(super) async fn exits(
     let filters =
         vec![FilterSpec { types, container_id: request.container_id, ..Default::default() }];
     let mut subscription = event_log
-        .subscribe(Request { filters, ..Default::default() })
+        .subscribe(SubscriptionRequest { filters, ..Default::default() })
         .map_err(|why| request::refused(&why))?;
     let heartbeat = request::heartbeat(0);
     // An empty message shows that the subscription exists: every exit from here on is delivered.
     let mut message = api::ExitBatch::default();
     while sender.send(&message).await.is_ok() {
-        message = match tokio::time::timeout(heartbeat, subscription.next(BATCH)).await {
+        message = match tokio::time::timeout(heartbeat, subscription.next(MESSAGE_BOUNDS)).await {
             Err(_) => api::ExitBatch::default(),
             Ok(None) => return Ok(()),
             Ok(Some(read)) => {
@@ -125,7 +125,7 @@ pub(super) async fn exits(
                         format!("{lost} exits were lost: the client is too slow"),
                     ));
                 }
-                let events = read.decoded().map_err(|error| not_coded(&error))?;
+                let events = read.decoded().map_err(|error| coding_error(&error))?;
                 api::ExitBatch {
                     exits: events.iter().filter_map(encode::exit).collect(),
                     ..Default::default()

@@ -1,5 +1,5 @@
-//! Calls of the runtime: the shim names the thread that spawns a runtime to the eBPF programs, so
-//! that each record of the runtime's processes has the number of the call.
+//! Marks runtime calls: before the shim spawns a runtime, it names the spawning thread to the eBPF
+//! programs, so that each record of the runtime's processes has the number of the call.
 
 use std::{io, os::fd::OwnedFd};
 
@@ -18,15 +18,15 @@ use crate::{
     sys::bpf::run_program,
 };
 
-/// One shim's access to the program that marks a spawn.
+/// One shim's access to the eBPF program that marks the thread which spawns a runtime.
 #[derive(Debug)]
-pub(super) struct Marker {
+pub(super) struct SpawnMarker {
     program: OwnedFd,
     calls: MapHandle,
     slot: u32,
 }
 
-impl Marker {
+impl SpawnMarker {
     /// The marker of the shim with this slot.
     ///
     /// # Errors
@@ -39,7 +39,8 @@ impl Marker {
         let program = pins.call.try_clone();
         let program = program.map_err(refused("duplicate the descriptor of an eBPF program"))?;
         let marker = Self { program, calls, slot };
-        // The end of a spawn that has not begun: an error, with no effect.
+        // Removes a mark that does not exist: without effect, but it shows whether the program can
+        // be run.
         marker.run(&CallContext::default()).map_err(refused("run an eBPF program"))?;
         Ok(marker)
     }
@@ -48,16 +49,16 @@ impl Marker {
         run_program(&self.program, &mut context.to_bytes())
     }
 
-    /// The number of a call that is unique on the node.
-    fn id(&self, call: CallId) -> u64 {
+    /// The id of a call in the maps, which is unique on the node.
+    fn id_on_node(&self, call: CallId) -> u64 {
         // Slot 0 must not make an id of 0, which means that there is no call.
         u64::from(self.slot + 1) << 32 | u64::from(call.0)
     }
 }
 
-impl CallMarker for Marker {
+impl CallMarker for SpawnMarker {
     fn spawn_begins(&self, call: CallId, target: Option<TargetId>) -> io::Result<()> {
-        let id = self.id(call);
+        let id = self.id_on_node(call);
         self.calls
             .update(&id.to_bytes(), &self.slot.to_bytes(), MapFlags::ANY)
             .map_err(io::Error::other)?;
@@ -68,11 +69,11 @@ impl CallMarker for Marker {
     }
 
     fn spawn_ended(&self) {
-        // It can only fail if the beginning has failed, too.
+        // This fails only if `spawn_begins` has failed too.
         let _ = self.run(&CallContext::default());
     }
 
     fn ended(&self, call: CallId) {
-        let _ = self.calls.delete(&self.id(call).to_bytes());
+        let _ = self.calls.delete(&self.id_on_node(call).to_bytes());
     }
 }

@@ -119,7 +119,7 @@ fn port_record(port: &Port) -> Record {
     Record::Listen { target, at_ns, socket, by: key(header), vpid: pid(header.vpid) }
 }
 
-/// The parent and the grandparent of a process, and the pid of the process in its own pid
+/// The lineage in a record: parent, grandparent, and the pid of the process in its own pid
 /// namespace.
 fn lineage(header: &Header, lineage: &layout::Lineage) -> Lineage {
     Lineage {

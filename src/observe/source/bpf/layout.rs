@@ -179,7 +179,7 @@ mirror! {
 
 mirror! {
     /// A call of the OCI runtime.
-    CallContext is "lookout_call" { id: u64, target: u64 }
+    CallContext is "lookout_runtime_call" { id: u64, target: u64 }
 }
 
 mirror! {

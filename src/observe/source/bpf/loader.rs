@@ -12,12 +12,12 @@ use libbpf_rs::{Link, MapCore as _, MapFlags, Object, ObjectBuilder, PrintLevel}
 
 use super::{
     layout::{Config, Plain as _},
-    pins::{CALL, LINKS, PinDirectory, UDP_LINKS, unified_root},
+    pins::{LINKS, MARK_SPAWNER, PinDirectory, UDP_LINKS, unified_root},
     refused, ring,
 };
 use crate::{linux::process::Status, model::chain, observe::source::SourceError};
 
-/// How many bytes of argv an exec record has at most, unless a shim requests more.
+/// The most bytes of argv in an exec record, unless a shim requests more.
 const ARGS_MAX_DEFAULT: u32 = 4096;
 
 /// The BTF of the running kernel. libbpf needs it to relocate the programs (CO-RE).
@@ -61,10 +61,10 @@ pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), Sour
     let _lock = directory.lock().map_err(refused("lock the pin directory"))?;
     // Checked under the lock, because another loader may have finished before this one got the
     // lock.
-    if directory.set().try_exists().map_err(refused("read the pin directory"))? {
+    if directory.set_directory().try_exists().map_err(refused("read the pin directory"))? {
         return Ok(());
     }
-    let unfinished = directory.unfinished();
+    let unfinished = directory.unfinished_directory();
     remove(&unfinished).map_err(refused("remove an unfinished set of pins"))?;
     fs::DirBuilder::new()
         .mode(0o700)
@@ -72,7 +72,7 @@ pub(super) fn load_with(bpffs: &Path, unified: Option<&Path>) -> Result<(), Sour
         .map_err(refused("create the directory for the pins"))?;
     // The rename is the last step, so that a set that other processes can see is complete.
     let pinned = pin(&unfinished, unified).and_then(|()| {
-        fs::rename(&unfinished, directory.set())
+        fs::rename(&unfinished, directory.set_directory())
             .map_err(refused("rename the directory of the pins"))
     });
     if pinned.is_err() {
@@ -90,7 +90,7 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
         tracing::debug!(?level, "libbpf: {}", text.trim_end());
     })));
     let unified = unified.and_then(|root| File::open(root).ok());
-    let mut object = match (open(unified.is_some()), &unified) {
+    let mut object = match (load_object(unified.is_some()), &unified) {
         // UDP has requirements of its own (CONFIG_CGROUP_BPF, CAP_NET_ADMIN), so a failure with the
         // UDP programs does not mean that the other programs fail too.
         (Err(error), Some(_)) => {
@@ -98,7 +98,7 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
                 error = chain(&error),
                 "eBPF programs for UDP not loaded, loading the others"
             );
-            open(false)?
+            load_object(false)?
         }
         (object, _) => object?,
     };
@@ -112,8 +112,8 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
         map.pin(directory.join(name)).map_err(refused("pin the eBPF maps"))?;
     }
     for mut program in object.progs_mut() {
-        if program.name() == CALL.0 {
-            program.pin(directory.join(CALL.1)).map_err(refused("pin an eBPF program"))?;
+        if program.name() == MARK_SPAWNER.0 {
+            program.pin(directory.join(MARK_SPAWNER.1)).map_err(refused("pin an eBPF program"))?;
         }
         let Some((_, name)) = LINKS.iter().find(|(function, _)| program.name() == *function) else {
             continue;
@@ -141,7 +141,7 @@ fn pin(directory: &Path, unified: Option<&Path>) -> Result<(), SourceError> {
 }
 
 /// Loads the programs into the kernel. The programs that see UDP are loaded only if `udp` is set.
-fn open(udp: bool) -> Result<Object, SourceError> {
+fn load_object(udp: bool) -> Result<Object, SourceError> {
     let mut object = ObjectBuilder::default()
         .open_memory(object())
         .map_err(refused("read the eBPF programs"))?;

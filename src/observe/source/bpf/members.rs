@@ -1,5 +1,5 @@
-//! The processes that a target begins with: finding them, and adding them to the map of members.
-//! The eBPF programs add those that follow, and remove each process when it exits.
+//! Adds the processes that exist when a target is watched to the map of members. The eBPF programs
+//! add those that follow, and remove each process when it exits.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use libbpf_rs::{MapCore as _, MapFlags};
 
 use super::{
     layout::{Member, Plain as _, TargetValue, member_flag},
-    pins::{Pins, own_pid_namespace, value},
+    pins::{Pins, map_value, own_pid_namespace},
     refused,
 };
 use crate::{
@@ -19,27 +19,27 @@ use crate::{
     observe::{record::TargetId, source::SourceError},
 };
 
-/// How often at most `/proc` is read for the processes of a tree. Each round finds the processes
+/// How often `/proc` is read at most for the processes of a tree. Each round finds the processes
 /// that were forked during the previous round by a process that was not yet in the map.
-const ROUNDS: u32 = 8;
+const PROC_READS_MAX: u32 = 8;
 
 /// Adds a process and all its present descendants to the map of members. The caller has added the
 /// target to its map.
-pub(super) fn enter_tree(pins: &Pins, id: TargetId, root: i32) -> Result<(), SourceError> {
-    let mut entered = Vec::new();
-    for _ in 0..ROUNDS {
+pub(super) fn add_tree(pins: &Pins, id: TargetId, root: i32) -> Result<(), SourceError> {
+    let mut added = Vec::new();
+    for _ in 0..PROC_READS_MAX {
         // The root is added alone in the first round, so that the eBPF programs add its new
         // children while `/proc` is read for the other processes. If `/proc` cannot be read, the
         // programs still add the processes that are forked later.
         let found =
-            if entered.is_empty() { vec![root] } else { of_tree(root, &[]).unwrap_or_default() };
-        let new: Vec<i32> = found.into_iter().filter(|pid| !entered.contains(pid)).collect();
+            if added.is_empty() { vec![root] } else { of_tree(root, &[]).unwrap_or_default() };
+        let new: Vec<i32> = found.into_iter().filter(|pid| !added.contains(pid)).collect();
         if new.is_empty() {
             break;
         }
         for pid in new {
-            enter(pins, id, pid)?;
-            entered.push(pid);
+            add_process(pins, id, pid)?;
+            added.push(pid);
         }
     }
     Ok(())
@@ -47,7 +47,7 @@ pub(super) fn enter_tree(pins: &Pins, id: TargetId, root: i32) -> Result<(), Sou
 
 /// Adds the present processes of a cgroup and of the cgroups below it to the map of members, so
 /// that they stay with the target if they are moved. The caller has added the target to its map.
-pub(super) fn enter_cgroup(pins: &Pins, id: TargetId, path: &Path) -> Result<(), SourceError> {
+pub(super) fn add_cgroup(pins: &Pins, id: TargetId, path: &Path) -> Result<(), SourceError> {
     // The keys of `members` are pids of the initial namespace, which are not known in another
     // namespace. There the processes become members at their next exec, and their children at
     // once.
@@ -55,16 +55,16 @@ pub(super) fn enter_cgroup(pins: &Pins, id: TargetId, path: &Path) -> Result<(),
         return Ok(());
     }
     for (pid, _) in members_by_cgroup(path).unwrap_or_default() {
-        enter(pins, id, pid)?;
+        add_process(pins, id, pid)?;
     }
     Ok(())
 }
 
 /// Adds one process to the map of members.
-fn enter(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
-    let before = value::<_, Member>(&pins.members, &pid.unsigned_abs())?;
-    // A container that the process belongs to keeps it, as in `choose()` of `bpf/target.h`. A tree
-    // gives it up.
+fn add_process(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
+    let before = map_value::<_, Member>(&pins.members, &pid.unsigned_abs())?;
+    // A container that the process belongs to keeps it, as in `choose_target()` of `bpf/target.h`.
+    // A tree gives it up.
     if before.as_ref().is_some_and(|before| is_in_container(pins, before)) {
         return Ok(());
     }
@@ -77,28 +77,30 @@ fn enter(pins: &Pins, id: TargetId, pid: i32) -> Result<(), SourceError> {
     pins.members
         .update(&key, &member.to_bytes(), MapFlags::ANY)
         .map_err(refused("add a process to the eBPF map of members"))?;
-    // If the process ended before its entry was added, no exit event will delete the entry.
+    // If the process ended before its entry was added, no exit will delete the entry.
     if !is_running(pid) {
         let _ = pins.members.delete(&key);
     }
     Ok(())
 }
 
-/// The container that keeps a process. `None` if there is none, and in a pid namespace other than
-/// the initial one: the keys of the map are pids of the initial namespace.
-pub(super) fn owner(pins: &Pins, process: ProcessKey) -> Option<TargetId> {
+/// The watched container that keeps a process: see `choose_target()` of `bpf/target.h`. `None` if
+/// there is none, and in a pid namespace other than the initial one: the keys of the map are pids
+/// of the initial namespace.
+pub(super) fn target_that_keeps(pins: &Pins, process: ProcessKey) -> Option<TargetId> {
     if own_pid_namespace() != 0 {
         return None;
     }
-    let member = value::<_, Member>(&pins.members, &process.pid.unsigned_abs()).ok()??;
-    // The pid of an entry may have been reused. An entry of user space has no start.
+    let member = map_value::<_, Member>(&pins.members, &process.pid.unsigned_abs()).ok()??;
+    // The entry may be that of an earlier process with this pid. An entry that a shim has made has
+    // no start to compare.
     let is_it = ProcessKey::from_boottime(process.pid, member.start_ns).may_be(process);
     (is_it && is_in_container(pins, &member)).then_some(TargetId(member.target))
 }
 
 /// Whether an entry belongs to a container that is watched now.
 fn is_in_container(pins: &Pins, member: &Member) -> bool {
-    value::<_, TargetValue>(&pins.targets, &member.target)
+    map_value::<_, TargetValue>(&pins.targets, &member.target)
         .is_ok_and(|target| target.is_some_and(|target| target.is_tree == 0))
 }
 

@@ -33,7 +33,7 @@ use crate::{
 
 /// The version of the interface between the pinned programs and a shim: `bpf/record.h` and the
 /// maps. Two versions can be pinned at the same time, each in its own directory.
-pub const ABI: u32 = 8;
+pub const ABI: u32 = 9;
 
 /// The environment variable with the mount point of the bpffs to use, instead of the node's own.
 pub const BPFFS_VARIABLE: &str = "LOOKOUT_BPFFS";
@@ -50,7 +50,7 @@ pub(super) const LINKS: [(&str, &str); 4] = [
 ];
 
 /// The program that a shim runs, and the name under which it is pinned.
-pub(super) const CALL: (&str, &str) = ("lookout_call", "call");
+pub(super) const MARK_SPAWNER: (&str, &str) = ("lookout_mark_spawner", "call");
 
 /// The programs that see UDP, and the names under which their links are pinned. They are attached
 /// to a cgroup, which not every node permits, so either all of them are pinned or none.
@@ -115,13 +115,13 @@ impl PinDirectory {
 
     /// The directory of this build's pins. Its name has no dot, because bpffs refuses names with
     /// dots (`bpf_lookup`).
-    pub(super) fn set(&self) -> PathBuf {
+    pub(super) fn set_directory(&self) -> PathBuf {
         self.root.join(format!("v{ABI}"))
     }
 
-    /// The directory in which a set is pinned before it is renamed to [`set`](Self::set). The
-    /// rename is atomic, so other processes see a complete set or none.
-    pub(super) fn unfinished(&self) -> PathBuf {
+    /// The directory in which a set is pinned before it is renamed to [`set_directory`](Self::set).
+    /// The rename is atomic, so other processes see a complete set or none.
+    pub(super) fn unfinished_directory(&self) -> PathBuf {
         self.root.join("loading")
     }
 
@@ -159,15 +159,15 @@ impl PinDirectory {
     /// # Errors
     ///
     /// The error of [`lock_within`]: `TimedOut` if another process still has the lock after
-    /// [`LOCK_WITHIN`].
+    /// [`LOCK_TIMEOUT`].
     pub(super) fn lock(&self) -> io::Result<Lock> {
-        lock_within(File::open(&self.root)?, LOCK_WITHIN)
+        lock_within(File::open(&self.root)?, LOCK_TIMEOUT)
     }
 }
 
 /// How long to wait for the lock. A process holds the lock for milliseconds, unless it was stopped
 /// by a signal.
-const LOCK_WITHIN: Duration = Duration::from_secs(1);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The opened maps and links of the pinned set. `bpf/maps.h` describes each map.
 #[derive(Debug)]
@@ -183,7 +183,7 @@ pub(super) struct Pins {
     pub(super) calls: MapHandle,
     pub(super) spawners: MapHandle,
     pub(super) config: MapHandle,
-    /// The program `lookout_call`, which is run by a shim and not attached.
+    /// The program `lookout_mark_spawner`, which a shim runs itself; it is not attached.
     pub(super) call: OwnedFd,
     /// Whether the programs that see UDP are attached.
     pub(super) sees_udp: bool,
@@ -202,7 +202,7 @@ impl Pins {
     ///
     /// [`SourceError::Kernel`] if the pin directory is not trusted, or if a pin cannot be opened.
     pub(super) fn open(directory: &PinDirectory) -> Result<Option<Self>, SourceError> {
-        let set = directory.set();
+        let set = directory.set_directory();
         if !set.try_exists().map_err(refused("read the pin directory"))? {
             return Ok(None);
         }
@@ -239,7 +239,7 @@ impl Pins {
             members: map("members")?,
             calls: map("calls")?,
             spawners: map("spawners")?,
-            call: Program::fd_from_pinned_path(set.join(CALL.1))
+            call: Program::fd_from_pinned_path(set.join(MARK_SPAWNER.1))
                 .map_err(refused("open a pinned eBPF program"))?,
             config: map("config")?,
             root: File::open(&directory.root).map_err(refused("open the pin directory"))?,
@@ -251,14 +251,14 @@ impl Pins {
     /// Waits for the lock of [`PinDirectory::lock`].
     pub(super) fn lock(&self) -> Result<Lock, SourceError> {
         let root = self.root.try_clone();
-        root.and_then(|root| lock_within(root, LOCK_WITHIN))
+        root.and_then(|root| lock_within(root, LOCK_TIMEOUT))
             .map_err(refused("lock the pin directory"))
     }
 
     /// Changes the settings of the whole node. The caller holds the lock, because this function
     /// reads, changes and writes the settings.
     pub(super) fn configure(&self, change: impl FnOnce(&mut Config)) -> Result<(), SourceError> {
-        let before: Config = value(&self.config, &0u32)?.unwrap_or_default();
+        let before: Config = map_value(&self.config, &0u32)?.unwrap_or_default();
         let mut after = before.clone();
         change(&mut after);
         if after == before {
@@ -271,12 +271,12 @@ impl Pins {
 
     /// The process that owns a slot; `None` if the slot is free or cannot be read.
     pub(super) fn owner(&self, slot: u32) -> Option<Owner> {
-        value(&self.owners, &slot).ok().flatten()
+        map_value(&self.owners, &slot).ok().flatten()
     }
 }
 
-/// A value of a map; `None` if the map does not have the key.
-pub(super) fn value<K: Plain, V: Plain>(
+/// The value of a key in a pinned map; `None` if the map does not have the key.
+pub(super) fn map_value<K: Plain, V: Plain>(
     map: &MapHandle,
     key: &K,
 ) -> Result<Option<V>, SourceError> {
@@ -286,12 +286,12 @@ pub(super) fn value<K: Plain, V: Plain>(
 }
 
 /// All keys and values of a map. An entry that is added or deleted meanwhile may be left out.
-pub(super) fn entries<K: Plain, V: Plain>(map: &MapHandle) -> Vec<(K, V)> {
+pub(super) fn map_entries<K: Plain, V: Plain>(map: &MapHandle) -> Vec<(K, V)> {
     // All keys are read first, because callers delete entries, and the kernel begins again at the
     // first key if the current key was deleted (`htab_map_get_next_key`).
     let keys: Vec<K> = map.keys().filter_map(|key| K::from_bytes(&key)).collect();
     keys.into_iter()
-        .filter_map(|key| value(map, &key).ok().flatten().map(|value| (key, value)))
+        .filter_map(|key| map_value(map, &key).ok().flatten().map(|value| (key, value)))
         .collect()
 }
 

@@ -9,15 +9,16 @@ use std::collections::{BTreeMap, VecDeque};
 use super::decode::Decoded;
 use crate::observe::record::TargetId;
 
-/// What a queued record takes beside its strings, in bytes.
+/// The bytes of memory that a queued record takes without its strings.
 const RECORD_BYTES: usize = size_of::<Queued>() + 256;
 
 /// The queues of all targets.
 #[derive(Debug)]
 pub(super) struct Queues {
     of_targets: BTreeMap<TargetId, Queue>,
-    /// The bytes of all queues together, and how many there may be.
+    /// The bytes of memory that all queues take together.
     bytes: usize,
+    /// The most bytes that all queues may take together.
     capacity_bytes: usize,
     /// The target that was served last.
     last: Option<TargetId>,
@@ -34,13 +35,14 @@ struct Queue {
 pub(super) enum Queued {
     /// A record.
     Record(Decoded),
-    /// Here records are missing that were dropped because the target had used up its share.
+    /// Records are missing at this position: they were dropped because the target had used up its
+    /// share of the queues.
     Dropped {
-        /// The target.
+        /// The target that the dropped records belong to.
         target: TargetId,
-        /// The time of the last of them, in nanoseconds of `CLOCK_MONOTONIC`.
+        /// The time of the last dropped record, in nanoseconds of `CLOCK_MONOTONIC`.
         at_ns: u64,
-        /// How many were dropped.
+        /// The number of dropped records.
         count: u64,
     },
 }
@@ -59,11 +61,12 @@ impl Queues {
         self.of_targets.contains_key(&target)
     }
 
-    /// Queues a record. Returns whether it was dropped instead.
+    /// Queues a record. Returns `true` if the record was dropped, because its target has used up
+    /// its share.
     ///
-    /// A target may use as many bytes as are free. So the first target that makes records without
-    /// end gets half of the capacity, the second a third, and there is always room for the records
-    /// of the others.
+    /// A target may use as many bytes as are free. So one target that makes records without end
+    /// gets half of the capacity, two that do so together get a third each, and the others always
+    /// find free bytes.
     pub(super) fn push(&mut self, decoded: Decoded, string_bytes: usize) -> bool {
         let bytes = RECORD_BYTES + string_bytes;
         let queue = self.of_targets.entry(decoded.target).or_default();
@@ -81,14 +84,14 @@ impl Queues {
         true
     }
 
-    /// Takes about `limit` entries, as many of each target with any.
+    /// Passes about `limit` entries to `sink`, the same number from each target that has entries.
     pub(super) fn take(&mut self, limit: usize, mut sink: impl FnMut(Queued)) {
         let targets: Vec<TargetId> = self.of_targets.keys().copied().collect();
         if targets.is_empty() {
             return;
         }
         let each = (limit / targets.len()).max(1);
-        // Begins after the target that was served last, so that none is always the first.
+        // Begins after the target that was served last, so that no target is always the first.
         let first = targets.partition_point(|target| Some(*target) <= self.last);
         for target in targets[first..].iter().chain(&targets[..first]).take(limit.max(1)) {
             let Some(queue) = self.of_targets.get_mut(target) else { continue };
@@ -98,7 +101,8 @@ impl Queues {
                 self.bytes -= queue.bytes;
                 self.of_targets.remove(target);
             } else {
-                // The bytes of single entries are not kept: all have the queue's average.
+                // The size of a single entry is not stored, so each counts as the average of its
+                // queue.
                 let freed = queue.bytes * taken / (taken + queue.entries.len());
                 queue.bytes -= freed;
                 self.bytes -= freed;

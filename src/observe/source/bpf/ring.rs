@@ -19,8 +19,8 @@ use crate::{linux::namespace, observe::source::SourceError};
 /// The size of the largest record, an exec with all its strings, in bytes.
 const LARGEST_RECORD: usize = Exec::SIZE + (ARGS_MAX + 2 * PATH_MAX) as usize;
 
-/// How many records the buffer of the reader's callback keeps room for.
-const CAPACITY_KEPT: usize = 64;
+/// For how many records the buffer of the reader's callback keeps its memory between two reads.
+const KEPT_CAPACITY_RECORDS: usize = 64;
 
 /// A ring buffer that is mapped for reading.
 #[derive(Debug)]
@@ -30,18 +30,18 @@ pub(super) struct Ring {
     capacity_bytes: usize,
     /// The records that the reader's callback has decoded. Shared, because the callback is owned by
     /// `reader`; both run on one thread, so the lock is never contended.
-    batch: Arc<Mutex<Batch>>,
+    batch: Arc<Mutex<DecodedBatch>>,
     /// The number of bytes that were read since the ring was last found empty.
     read_bytes: usize,
     /// When the ring was last found empty.
     emptied: Instant,
-    /// The result of [`Ring::pause`].
+    /// How long the reader may leave the ring unread now, see [`Ring::pause`].
     pause: Duration,
 }
 
-/// The records of one call of [`Ring::take`].
+/// The decoded records of one call of [`Ring::read_records`].
 #[derive(Debug, Default)]
-struct Batch {
+struct DecodedBatch {
     records: Vec<Result<Decoded, Malformed>>,
     bytes: usize,
 }
@@ -81,7 +81,7 @@ impl Ring {
     }
 
     /// Appends at most `limit` records, and returns whether there may be more. Never blocks.
-    pub(super) fn take(
+    pub(super) fn read_records(
         &mut self,
         limit: usize,
         records: &mut Vec<Result<Decoded, Malformed>>,
@@ -89,7 +89,7 @@ impl Ring {
         let consumed = self.reader.consume_raw_n(limit);
         let mut batch = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
         records.append(&mut batch.records);
-        batch.records.shrink_to(CAPACITY_KEPT);
+        batch.records.shrink_to(KEPT_CAPACITY_RECORDS);
         self.read_bytes = self.read_bytes.saturating_add(std::mem::take(&mut batch.bytes));
         // A negative result is a negated errno.
         let consumed = usize::try_from(consumed)
@@ -116,23 +116,24 @@ impl Ring {
     }
 }
 
-/// The pause after `bytes` arrived within `time` in a ring of `capacity` bytes.
+/// How long the reader may leave a ring of `capacity` bytes unread, after `bytes` have arrived
+/// within `time`.
 fn pause(bytes: usize, time: Duration, capacity: usize) -> Duration {
     /// The lowest rate that counts as a storm, in bytes per millisecond: some 4000 processes per
     /// second.
-    const STORM: u128 = 2048;
+    const STORM_RATE: u128 = 2048;
     /// The longest pause. Each wake-up of the reader evicts data of the container's processes from
     /// the CPU caches. A wake-up every fourth millisecond costs a third of one every millisecond.
-    const LONGEST: Duration = Duration::from_millis(4);
+    const LONGEST_PAUSE: Duration = Duration::from_millis(4);
     // The time counts as a millisecond at least, so that a few records between two quick reads are
     // not a storm.
     let (bytes, micros) = (bytes as u128, time.as_micros().max(1000));
-    if bytes * 1000 < STORM * micros {
+    if bytes * 1000 < STORM_RATE * micros {
         return Duration::ZERO;
     }
     // A quarter, so that the ring does not overflow if the rate grows fourfold during the pause.
     let until_quarter = micros * (capacity as u128 / 4) / bytes;
-    Duration::from_micros(u64::try_from(until_quarter).unwrap_or(u64::MAX)).min(LONGEST)
+    Duration::from_micros(u64::try_from(until_quarter).unwrap_or(u64::MAX)).min(LONGEST_PAUSE)
 }
 
 /// Checks that the kernel lets this process create a ring.
@@ -150,9 +151,12 @@ fn create(bytes: u32) -> Result<MapHandle, SourceError> {
         .map_err(refused("create a ring"))
 }
 
-/// Maps a ring. The reader's callback runs only inside [`Ring::take`], which bounds how many
-/// records it collects.
-fn reader(map: &MapHandle, batch: Arc<Mutex<Batch>>) -> Result<RingBuffer<'static>, SourceError> {
+/// Maps a ring. The reader's callback runs only inside [`Ring::read_records`], which bounds how
+/// many records it collects.
+fn reader(
+    map: &MapHandle,
+    batch: Arc<Mutex<DecodedBatch>>,
+) -> Result<RingBuffer<'static>, SourceError> {
     // Read once for all records: a process that is still in the shim's own mount namespace at its
     // exec is a stage of the runtime (`runc init`).
     let mounts = namespace::own_inode(namespace::Kind::Mount).ok();

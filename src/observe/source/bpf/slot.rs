@@ -9,7 +9,7 @@ use libbpf_rs::{MapCore as _, MapFlags, MapHandle};
 
 use super::{
     layout::{Owner, Plain as _, SLOTS},
-    pins::{Pins, own_pid_namespace, value},
+    pins::{Pins, map_value, own_pid_namespace},
     refused,
     ring::Ring,
 };
@@ -37,7 +37,9 @@ pub(super) fn claim(pins: &Pins) -> Result<u32, SourceError> {
 /// The slot is claimed meanwhile: a shim that starts takes another one, and does not lose the ring
 /// that it has just put there.
 pub(super) fn free_ring(pins: &Pins, slot: u32) -> Result<bool, SourceError> {
-    if value::<_, u32>(&pins.rings, &slot)?.is_none() || !claim_one(pins, slot, &this_process()?)? {
+    if map_value::<_, u32>(&pins.rings, &slot)?.is_none()
+        || !claim_one(pins, slot, &this_process()?)?
+    {
         return Ok(false);
     }
     let freed = pins.rings.delete(&slot.to_bytes());
@@ -95,7 +97,7 @@ pub(super) fn put_ring(pins: &Pins, slot: u32, ring: &Ring) -> Result<(), Source
     let begun = Instant::now();
     while !update.is_finished() {
         // A look-up in a map of maps returns the id of the inner map.
-        if value::<_, u32>(&pins.rings, &slot)? == Some(new) {
+        if map_value::<_, u32>(&pins.rings, &slot)? == Some(new) {
             return Ok(());
         }
         if begun.elapsed() > DEADLINE {

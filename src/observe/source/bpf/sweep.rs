@@ -14,22 +14,23 @@ use libbpf_rs::{Link, MapCore as _};
 use super::{
     layout::{CallContext, Member, Owner, Plain as _, SLOTS, TargetValue},
     loader::remove,
-    pins::{LINKS, PinDirectory, Pins, UDP_LINKS, entries, value},
+    pins::{LINKS, PinDirectory, Pins, UDP_LINKS, map_entries, map_value},
     refused,
     slot::free_ring,
 };
 use crate::{linux::process::start_ticks, observe::source::SourceError};
 
-/// How many entries a sweep removed.
+/// How many entries of each kind a sweep removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Swept {
     /// The number of slots that dead shims owned.
     pub slots: usize,
     /// The number of containers and process trees that dead shims watched.
     pub targets: usize,
-    /// The number of pid and network namespaces of such containers and trees.
+    /// The number of pid and network namespaces of containers and trees that dead shims watched.
     pub namespaces: usize,
-    /// The number of processes that such trees began with, and of dead processes of other trees.
+    /// The number of processes that were left in the map of members: of trees that dead shims
+    /// watched, and dead processes of other trees.
     pub processes: usize,
 }
 
@@ -52,8 +53,8 @@ pub struct Status {
     pub namespaces: usize,
     /// The number of processes of watched containers and trees.
     pub processes: usize,
-    /// How many entries of shared maps the watched targets could not have, because they had used up
-    /// their shares. Each is a loss of its target.
+    /// How many entries of shared maps the watched targets were refused, because they had used up
+    /// their shares. Each is one lost record of its target.
     pub refused: u64,
 }
 
@@ -75,7 +76,7 @@ pub struct PinnedLink {
 /// [`SourceError`] if the pins cannot be opened.
 pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
     let directory = PinDirectory::new(bpffs);
-    if !directory.set().exists() {
+    if !directory.set_directory().exists() {
         return Ok(0);
     }
     let Some(pins) = Pins::open(&directory)? else { return Ok(0) };
@@ -94,7 +95,7 @@ pub fn free_rings(bpffs: &Path) -> Result<usize, SourceError> {
 /// [`SourceError`] if the pins cannot be locked or opened.
 pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
     let directory = PinDirectory::new(bpffs);
-    if !directory.set().exists() {
+    if !directory.set_directory().exists() {
         return Ok(Swept::default());
     }
     let _lock = directory.lock().map_err(refused("lock the pin directory"))?;
@@ -107,20 +108,20 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
 
     // Targets are removed before owners: a shim claims its slot before it adds targets, so a target
     // in a slot without a living owner belongs to no shim.
-    for (id, target) in entries::<u64, TargetValue>(&pins.targets) {
+    for (id, target) in map_entries::<u64, TargetValue>(&pins.targets) {
         if pins.owner(target.slot).is_none_or(|owner| !owner.is_alive()) {
             forget(&pins.targets, id.to_bytes(), &mut swept.targets);
         }
     }
-    // Looked up for each entry: a shim may add a target at any time, and adds it before its entries
-    // in the other maps.
-    let is_watched = |id: &u64| !matches!(value::<_, TargetValue>(&pins.targets, id), Ok(None));
-    for (inode, id) in entries::<u32, u64>(&pins.namespaces) {
+    // The target is looked up anew for each entry, because a shim may add a target at any time. It
+    // adds the target before the entries in the other maps.
+    let is_watched = |id: &u64| !matches!(map_value::<_, TargetValue>(&pins.targets, id), Ok(None));
+    for (inode, id) in map_entries::<u32, u64>(&pins.namespaces) {
         if !is_watched(&id) {
             forget(&pins.namespaces, inode.to_bytes(), &mut swept.namespaces);
         }
     }
-    for (cookie, id) in entries::<u64, u64>(&pins.networks) {
+    for (cookie, id) in map_entries::<u64, u64>(&pins.networks) {
         if !is_watched(&id) {
             forget(&pins.networks, cookie.to_bytes(), &mut swept.namespaces);
         }
@@ -130,9 +131,10 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
         let ids = map.keys().filter_map(|id| u64::from_bytes(&id)).filter(|id| !is_watched(id));
         ids.collect::<Vec<_>>().into_iter().for_each(|id| drop(map.delete(&id.to_bytes())));
     }
-    for (tgid, member) in entries::<u32, Member>(&pins.members) {
-        // Programs delete the entries that they count. Of the others, a shim that is killed while
-        // it adds a tree can leave the entry of a process that has ended.
+    for (tgid, member) in map_entries::<u32, Member>(&pins.members) {
+        // The programs delete the entries that they have made (with flags). Of the entries that
+        // shims have made, a shim that was killed while it added a tree can have left that of a
+        // process that has ended.
         let is_dead = || i32::try_from(tgid).ok().and_then(start_ticks).is_none();
         if member.flags == 0 && (!is_watched(&member.target) || is_dead()) {
             forget(&pins.members, tgid.to_bytes(), &mut swept.processes);
@@ -145,18 +147,19 @@ pub fn sweep(bpffs: &Path) -> Result<Swept, SourceError> {
             config.levels = 0;
         }
     })?;
-    for (call, slot) in entries::<u64, u32>(&pins.calls) {
+    for (call, slot) in map_entries::<u64, u32>(&pins.calls) {
         if pins.owner(slot).is_none_or(|owner| !owner.is_alive()) {
             let _ = pins.calls.delete(&call.to_bytes());
         }
     }
-    // An entry exists for the moment of a spawn only, unless the shim was killed then.
-    for (tid, call) in entries::<u32, CallContext>(&pins.spawners) {
-        if matches!(value::<_, u32>(&pins.calls, &call.id), Ok(None)) {
+    // A mark of a spawning thread exists for the moment of the spawn only, unless the shim was
+    // killed then.
+    for (tid, call) in map_entries::<u32, CallContext>(&pins.spawners) {
+        if matches!(map_value::<_, u32>(&pins.calls, &call.id), Ok(None)) {
             let _ = pins.spawners.delete(&tid.to_bytes());
         }
     }
-    for (slot, owner) in entries::<u32, Owner>(&pins.owners) {
+    for (slot, owner) in map_entries::<u32, Owner>(&pins.owners) {
         if !owner.is_alive() {
             forget(&pins.owners, slot.to_bytes(), &mut swept.slots);
         }
@@ -182,18 +185,19 @@ pub fn status(bpffs: &Path) -> Result<Status, SourceError> {
         Err(error) => return Err(refused("read the pin directory")(error)),
     }
     // Either all UDP programs are pinned or none is, so only the first one is checked.
-    let has_udp = directory.set().join(UDP_LINKS[0].1).exists();
+    let has_udp = directory.set_directory().join(UDP_LINKS[0].1).exists();
     for (_, name) in LINKS.into_iter().chain(UDP_LINKS.into_iter().filter(|_| has_udp)) {
-        let info = Link::open(directory.set().join(name)).and_then(|link| link.info());
+        let info = Link::open(directory.set_directory().join(name)).and_then(|link| link.info());
         let ids = info.ok().map(|info| (info.id, info.prog_id));
         status.links.push(PinnedLink { name: name.to_owned(), ids });
     }
     let Some(pins) = Pins::open(&directory)? else { return Ok(status) };
-    let (alive, dead): (Vec<_>, Vec<_>) =
-        entries::<u32, Owner>(&pins.owners).into_iter().partition(|(_, owner)| owner.is_alive());
+    let (alive, dead): (Vec<_>, Vec<_>) = map_entries::<u32, Owner>(&pins.owners)
+        .into_iter()
+        .partition(|(_, owner)| owner.is_alive());
     status.slots = alive.len();
     status.stale_slots = dead.len();
-    let targets = entries::<u64, TargetValue>(&pins.targets);
+    let targets = map_entries::<u64, TargetValue>(&pins.targets);
     status.targets = targets.len();
     status.namespaces = pins.namespaces.keys().count();
     status.processes = pins.members.keys().count();

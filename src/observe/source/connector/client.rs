@@ -19,7 +19,7 @@ pub(super) const SEND_BUFFER: usize = 2 << 20;
 
 /// The length in bytes at which a packet is sent before the listener's batch of events ends. Half
 /// of the limit, so that the next frame usually fits into the packet.
-const FLUSH_AT: usize = PACKET_LIMIT / 2;
+const FLUSH_AT_BYTES: usize = PACKET_LIMIT / 2;
 
 /// The connection to a shim.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Client {
     }
 
     /// Adds an answer to the next packet. Sends the packet if it is long enough.
-    pub(super) fn push(&mut self, answer: &Answer) {
+    pub(super) fn push_answer(&mut self, answer: &Answer) {
         let Some(frame) = encode(answer) else {
             // The frame is longer than a packet, so the record is lost. The earlier records are
             // sent before the loss is counted.
@@ -83,7 +83,7 @@ impl Client {
         }
         self.records += u64::from(matches!(answer, Answer::Record(_)));
         self.out.extend(frame);
-        if self.out.len() >= FLUSH_AT {
+        if self.out.len() >= FLUSH_AT_BYTES {
             self.flush();
         }
     }

@@ -45,7 +45,7 @@ use nix::{
 };
 
 pub use self::serve::{serve, serve_until_idle};
-use self::wire::{Answer, PACKET_LIMIT, Request, VERSION, decode, encode, frames};
+use self::wire::{Answer, PACKET_LIMIT, PROTOCOL_VERSION, Request, decode, encode, frames};
 use super::{KernelCounts, Source, SourceError, Target};
 use crate::{
     model::Backend,
@@ -65,15 +65,17 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// lock.
 const RESPAWN_INTERVAL: Duration = Duration::from_millis(500);
 
-const LISTENER: &str = "the node's process listener";
+/// The listener's name in errors.
+const LISTENER_NAME: &str = "the node's process listener";
 
 /// The connection to the node's listener.
 #[derive(Debug)]
 pub struct ConnectorSource {
     socket: OwnedFd,
-    /// Contains `socket` and `pending_waker`. Its descriptor is the descriptor of this source.
+    /// An epoll on `socket` and `pending_waker`. Its descriptor is the one that this source
+    /// returns.
     ready: Epoll,
-    /// Set while `pending` has records, because the socket itself may not be readable then.
+    /// Readable while `pending` has records, because the socket may not be readable then.
     pending_waker: Waker,
     watched: HashSet<TargetId>,
     /// Records that arrived while an answer was awaited. They are bounded by what the listener
@@ -111,7 +113,7 @@ impl ConnectorSource {
                         source,
                     })?;
                 match source.handshake() {
-                    Ok(VERSION) => return Ok(source),
+                    Ok(PROTOCOL_VERSION) => return Ok(source),
                     Ok(_) => {
                         return Err(SourceError::Missing {
                             what: "a process listener of this version",
@@ -123,7 +125,7 @@ impl ConnectorSource {
                 }
             }
             if Instant::now() >= deadline {
-                return Err(SourceError::Gone { what: LISTENER });
+                return Err(SourceError::Gone { what: LISTENER_NAME });
             }
             if Instant::now() >= spawn_at {
                 spawn_helper().map_err(|source| SourceError::Kernel {
@@ -153,17 +155,19 @@ impl ConnectorSource {
         })
     }
 
+    /// Sends the version of the protocol, and returns that of the listener.
     fn handshake(&mut self) -> Result<u32, SourceError> {
-        self.request(&Request::Hello { version: VERSION })?;
+        self.request(&Request::Hello { version: PROTOCOL_VERSION })?;
         self.await_answer(|answer| match answer {
             Answer::Ready { version } => Some(*version),
             _ => None,
         })
     }
 
+    /// Sends a request to the listener.
     fn request(&mut self, request: &Request) -> Result<(), SourceError> {
         if self.disconnected {
-            return Err(SourceError::Gone { what: LISTENER });
+            return Err(SourceError::Gone { what: LISTENER_NAME });
         }
         let frame = encode(request).ok_or_else(|| SourceError::Kernel {
             action: "send a request to the process listener",
@@ -182,7 +186,7 @@ impl ConnectorSource {
                 Err(Errno::EAGAIN) => self.wait_for(PollFlags::POLLOUT, deadline)?,
                 Err(_) => {
                     self.disconnected = true;
-                    return Err(SourceError::Gone { what: LISTENER });
+                    return Err(SourceError::Gone { what: LISTENER_NAME });
                 }
             }
         }
@@ -218,7 +222,7 @@ impl ConnectorSource {
                 // A length of 0 is the end of the connection: no packet is empty.
                 Err(_) | Ok(0) => {
                     self.disconnected = true;
-                    return Err(SourceError::Gone { what: LISTENER });
+                    return Err(SourceError::Gone { what: LISTENER_NAME });
                 }
                 Ok(length) => {
                     for frame in frames(&self.packet[..length]) {
@@ -258,7 +262,7 @@ impl ConnectorSource {
         match poll(&mut ready, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO)) {
             Ok(0) => {
                 self.disconnected = true;
-                Err(SourceError::Gone { what: LISTENER })
+                Err(SourceError::Gone { what: LISTENER_NAME })
             }
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(SourceError::Kernel {
@@ -356,7 +360,7 @@ impl Source for ConnectorSource {
             // Checked after the pending records, so that those received before the end of the
             // connection are still delivered.
             if self.disconnected {
-                return Err(SourceError::Gone { what: LISTENER });
+                return Err(SourceError::Gone { what: LISTENER_NAME });
             }
             if !self.receive(&mut |_| {})? && self.pending.is_empty() {
                 return Ok(false);

@@ -28,29 +28,29 @@ use crate::sys::socket_filter::{self, Instruction};
 
 /// `CN_IDX_PROC` and `CN_VAL_PROC`, which are equal. The number of the netlink group is
 /// `CN_IDX_PROC`.
-const PROC: u32 = 1;
+const PROC_GROUP: u32 = 1;
 
 // Values of `enum proc_cn_mcast_op`.
-const LISTEN: u32 = 1;
-pub(super) const IGNORE: u32 = 2;
+const MCAST_LISTEN: u32 = 1;
+pub(super) const MCAST_IGNORE: u32 = 2;
 
 // Values of `enum proc_cn_event`.
-const NONE: u32 = 0;
-const FORK: u32 = 1;
-const EXEC: u32 = 2;
-const EXIT: u32 = 0x8000_0000;
+const EVENT_NONE: u32 = 0;
+const EVENT_FORK: u32 = 1;
+const EVENT_EXEC: u32 = 2;
+const EVENT_EXIT: u32 = 0x8000_0000;
 
 /// The offset of `proc_event` in bytes: after `nlmsghdr` (16) and `cn_msg` (20).
-const EVENT: usize = 36;
+const EVENT_OFFSET: usize = 36;
 
 /// The offset of the union in `proc_event`, in bytes: after `what`, `cpu` and `timestamp_ns`.
-const DATA: usize = EVENT + 16;
+const EVENT_DATA_OFFSET: usize = EVENT_OFFSET + 16;
 
 /// The size of the socket's receive buffer in bytes. An event takes 768 bytes, including the
 /// kernel's bookkeeping. The buffer holds about 10 000 events, which is half a second of the
 /// fastest storm of processes that two processors can make. The kernel drops further events, and
 /// the next receive fails once with `ENOBUFS`.
-const RECEIVE_BUFFER: usize = 8 << 20;
+const RECEIVE_BUFFER_BYTES: usize = 8 << 20;
 
 /// How long to wait for the kernel's answer to a request. The kernel answers during the call of
 /// sendto(2), so the answer arrives at once or never.
@@ -96,26 +96,28 @@ impl Connector {
     pub(super) fn listen() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_CONNECTOR)?;
         socket.set_non_blocking(true)?;
-        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES).is_err() {
             // SO_RCVBUFFORCE needs CAP_NET_ADMIN. SO_RCVBUF is bounded by net.core.rmem_max.
-            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
+            setsockopt(&socket, sockopt::RcvBuf, &RECEIVE_BUFFER_BYTES)?;
         }
         // Without the filter, events of threads and of changed credentials are received too. They
         // are ignored and only cost time, so an error does not matter.
         let _ = socket_filter::attach(&socket, &filter());
-        socket.bind(&SocketAddr::new(0, PROC))?;
+        socket.bind(&SocketAddr::new(0, PROC_GROUP))?;
         let connector = Self(socket);
         // The first request has no event mask: with a mask, the kernel filters its own answer away
         // (observed on 6.18, where an answer is an event of kind `PROC_EVENT_NONE`). A second
         // request from the same socket does not raise the count of listeners again.
-        connector.send(&LISTEN.to_ne_bytes(), request_number(LISTEN))?;
-        connector.await_answer(request_number(LISTEN))?;
+        connector.send(&MCAST_LISTEN.to_ne_bytes(), request_number(MCAST_LISTEN))?;
+        connector.await_answer(request_number(MCAST_LISTEN))?;
         // The second request has an event mask. Since Linux 6.6 the kernel then does not copy other
         // kinds of events to this socket. An older kernel ignores a request of this length, and the
         // socket filter drops those events.
-        let mask = FORK | EXEC | EXIT;
-        connector
-            .send(&[LISTEN.to_ne_bytes(), mask.to_ne_bytes()].concat(), request_number(LISTEN))?;
+        let mask = EVENT_FORK | EVENT_EXEC | EVENT_EXIT;
+        connector.send(
+            &[MCAST_LISTEN.to_ne_bytes(), mask.to_ne_bytes()].concat(),
+            request_number(MCAST_LISTEN),
+        )?;
         Ok(connector)
     }
 
@@ -196,7 +198,7 @@ impl Drop for Connector {
     fn drop(&mut self) {
         // If the kernel refused the request to listen, it refuses this one too, so the count of
         // listeners never becomes too low.
-        let _ = self.send(&IGNORE.to_ne_bytes(), request_number(IGNORE));
+        let _ = self.send(&MCAST_IGNORE.to_ne_bytes(), request_number(MCAST_IGNORE));
     }
 }
 
@@ -215,13 +217,13 @@ pub(super) fn request_number(operation: u32) -> u32 {
 fn encode(payload: &[u8], request: u32) -> Vec<u8> {
     const NLMSG_DONE: u16 = 3;
     let length = u16::try_from(payload.len()).expect("a request is 4 or 8 bytes");
-    let mut message = Vec::with_capacity(EVENT + payload.len());
+    let mut message = Vec::with_capacity(EVENT_OFFSET + payload.len());
     message.extend((36 + u32::from(length)).to_ne_bytes());
     message.extend(NLMSG_DONE.to_ne_bytes());
     // Flags, sequence number and port: the kernel reads none of them.
     message.extend([0; 2 + 4 + 4]);
-    message.extend(PROC.to_ne_bytes());
-    message.extend(PROC.to_ne_bytes());
+    message.extend(PROC_GROUP.to_ne_bytes());
+    message.extend(PROC_GROUP.to_ne_bytes());
     // `seq`, which is not used, and `ack`: the answer has the value of `ack` plus 1.
     message.extend([0; 4]);
     message.extend(request.to_ne_bytes());
@@ -236,18 +238,29 @@ fn encode(payload: &[u8], request: u32) -> Vec<u8> {
 pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
     let word = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
     let pid = |at: usize| Some(word(at)?.cast_signed());
-    if word(16)? != PROC || word(20)? != PROC {
+    if word(16)? != PROC_GROUP || word(20)? != PROC_GROUP {
         return None;
     }
-    let at_ns = u64::from_ne_bytes(bytes.get(EVENT + 8..DATA)?.try_into().ok()?);
-    let event = match word(EVENT)? {
-        NONE => return Some(Message::Answer { to: word(28)?, errno: word(DATA)? }),
-        FORK => {
-            let (parent, thread, child) = (pid(DATA + 4)?, pid(DATA + 8)?, pid(DATA + 12)?);
+    let at_ns =
+        u64::from_ne_bytes(bytes.get(EVENT_OFFSET + 8..EVENT_DATA_OFFSET)?.try_into().ok()?);
+    let event = match word(EVENT_OFFSET)? {
+        EVENT_NONE => {
+            return Some(Message::Answer { to: word(28)?, errno: word(EVENT_DATA_OFFSET)? });
+        }
+        EVENT_FORK => {
+            let (parent, thread, child) = (
+                pid(EVENT_DATA_OFFSET + 4)?,
+                pid(EVENT_DATA_OFFSET + 8)?,
+                pid(EVENT_DATA_OFFSET + 12)?,
+            );
             (thread == child).then_some(Event::Fork { parent, child })?
         }
-        EXEC => Event::Exec { pid: pid(DATA + 4)? },
-        EXIT => Event::Exit { pid: pid(DATA + 4)?, thread: pid(DATA)?, status: word(DATA + 8)? },
+        EVENT_EXEC => Event::Exec { pid: pid(EVENT_DATA_OFFSET + 4)? },
+        EVENT_EXIT => Event::Exit {
+            pid: pid(EVENT_DATA_OFFSET + 4)?,
+            thread: pid(EVENT_DATA_OFFSET)?,
+            status: word(EVENT_DATA_OFFSET + 8)?,
+        },
         _ => return None,
     };
     Some(Message::Event { at_ns, event })
@@ -268,16 +281,16 @@ fn filter() -> [Instruction; 12] {
     // The second and third number of an instruction are the jump distances if equal, and if not
     // equal.
     [
-        (LOAD, 0, 0, offset(EVENT)),
-        (EQUALS, 4, 0, kind(FORK)),
-        (EQUALS, 7, 0, kind(EXEC)),
-        (EQUALS, 6, 0, kind(EXIT)),
-        (EQUALS, 5, 0, kind(NONE)),
+        (LOAD, 0, 0, offset(EVENT_OFFSET)),
+        (EQUALS, 4, 0, kind(EVENT_FORK)),
+        (EQUALS, 7, 0, kind(EVENT_EXEC)),
+        (EQUALS, 6, 0, kind(EVENT_EXIT)),
+        (EQUALS, 5, 0, kind(EVENT_NONE)),
         (RETURN, 0, 0, 0),
         // A fork is accepted if `child_pid` equals `child_tgid`; otherwise it made a new thread.
-        (LOAD, 0, 0, offset(DATA + 8)),
+        (LOAD, 0, 0, offset(EVENT_DATA_OFFSET + 8)),
         (TO_X, 0, 0, 0),
-        (LOAD, 0, 0, offset(DATA + 12)),
+        (LOAD, 0, 0, offset(EVENT_DATA_OFFSET + 12)),
         (EQUALS_X, 0, 1, 0),
         (RETURN, 0, 0, u32::MAX),
         (RETURN, 0, 0, 0),

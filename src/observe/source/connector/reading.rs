@@ -6,7 +6,7 @@
 use crate::{
     linux::{
         cgroup::Memberships,
-        process::{Stat, Status, image_of, judged, mount_namespace, outputs, start_ticks_at},
+        process::{Stat, Status, graded, image_of, mount_namespace, outputs, start_ticks_at},
     },
     model::{FileId, Grade, Image, ProcessKey, Unknown},
 };
@@ -41,7 +41,7 @@ impl Reading {
         // A second read of the start time proves that all reads above were of the same process.
         let after = Stat::of(pid).filter(|after| after.start_ticks == stat.start_ticks);
         let (image, grade) = match after {
-            Some(after) => judged(image, &after),
+            Some(after) => graded(image, &after),
             // The process was reaped meanwhile. Its pid may have been reused at any point between
             // the reads, so no part of the image is used.
             None => (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial),

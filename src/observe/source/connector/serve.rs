@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// How long a listener without clients continues to run.
-const LINGER: Duration = Duration::from_secs(5);
+const IDLE_LIFETIME: Duration = Duration::from_secs(5);
 
 /// How many shims one listener serves. The connection of a further shim is closed at once.
 const CLIENTS_LIMIT: usize = 1024;
@@ -41,7 +41,7 @@ const CLIENTS_LIMIT: usize = 1024;
 /// How long a new listener waits for the lock of an older one that is about to exit.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The pause after a connection that could not be accepted.
+/// The pause before the next accept(2) after one that failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// The path of the listener's socket.
@@ -66,7 +66,7 @@ pub(super) fn socket_path(runtime_dir: &Path) -> PathBuf {
 /// ([`probe_connector`](crate::observe::source::probe::probe_connector) finds the reason), the
 /// socket or the lock.
 pub fn serve(runtime_dir: &Path) -> io::Result<()> {
-    serve_until_idle(runtime_dir, LINGER)
+    serve_until_idle(runtime_dir, IDLE_LIFETIME)
 }
 
 /// Like [`serve`], but returns when there was no client for `linger`.
@@ -134,7 +134,7 @@ pub(super) fn serve_with(runtime_dir: &Path, linger: Duration, buffer: usize) ->
         // The kernel's events are handled before the clients' requests, because the processes of
         // the events may end soon, and then /proc has nothing about them.
         if ready[2] || listener.has_pending() {
-            listener.turn()?;
+            listener.run_iteration()?;
         } else {
             listener.flush_all();
         }

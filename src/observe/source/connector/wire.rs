@@ -13,15 +13,15 @@ use crate::observe::{
     source::{PidNamespace, Target},
 };
 
-/// The version of this protocol. It must change with every change of the messages below, and of the
-/// types in [`Record`].
-pub(super) const VERSION: u32 = 3;
+/// The version of the protocol between the listener and a shim. It must change with every change of
+/// the messages below, and of the types in [`Record`].
+pub(super) const PROTOCOL_VERSION: u32 = 3;
 
 /// The longest packet, in bytes. The longest image (arguments and paths) takes a quarter of it.
 pub(super) const PACKET_LIMIT: usize = 64 << 10;
 
 /// The size of the length at the beginning of a frame, in bytes.
-const HEADER: usize = 4;
+const LENGTH_SIZE: usize = 4;
 
 /// A message from a shim to the listener.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,12 +96,12 @@ mod path_bytes {
 
 /// Encodes a message as a frame. `None` if the frame would be longer than a packet.
 pub(super) fn encode(message: &impl Serialize) -> Option<Vec<u8>> {
-    let mut frame = postcard::to_extend(message, vec![0; HEADER]).ok()?;
+    let mut frame = postcard::to_extend(message, vec![0; LENGTH_SIZE]).ok()?;
     if frame.len() > PACKET_LIMIT {
         return None;
     }
-    let length = u32::try_from(frame.len() - HEADER).ok()?;
-    frame[..HEADER].copy_from_slice(&length.to_le_bytes());
+    let length = u32::try_from(frame.len() - LENGTH_SIZE).ok()?;
+    frame[..LENGTH_SIZE].copy_from_slice(&length.to_le_bytes());
     Some(frame)
 }
 
@@ -116,7 +116,7 @@ pub(super) fn decode<T: DeserializeOwned>(frame: &[u8]) -> Option<T> {
 /// The frames of a packet, up to the first that is cut off.
 pub(super) fn frames(mut packet: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::from_fn(move || {
-        let (length, rest) = packet.split_first_chunk::<HEADER>()?;
+        let (length, rest) = packet.split_first_chunk::<LENGTH_SIZE>()?;
         let (frame, after) =
             rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
         packet = after;

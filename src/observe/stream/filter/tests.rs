@@ -25,7 +25,7 @@ fn event_of(container: &str, body: Body) -> Event {
 fn journaled<T>(event: &Event, act: impl FnOnce(&Encoded<'_>) -> T) -> T {
     let mut journal = Journal::new(usize::MAX);
     journal.append(event, Encoder::new(&identity(), CLOCK));
-    act(&journal.oldest().expect("an event"))
+    act(&journal.oldest_event().expect("an event"))
 }
 
 fn gap() -> Body {

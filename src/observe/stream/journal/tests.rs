@@ -33,24 +33,24 @@ fn evicted_events_are_not_charged() {
     assert!(journal.bytes() > 2000 * 100);
     assert!(journal.segments.len() > 4);
     (0..2000).for_each(|_| journal.evict());
-    assert_eq!((journal.bytes(), journal.first(), journal.newest()), (0, 2001, 2000));
+    assert_eq!((journal.bytes(), journal.first_seq(), journal.newest_seq()), (0, 2001, 2000));
     assert_eq!(journal.segments.len(), 1);
-    assert!(journal.spare.capacity() <= 2 * SEGMENT);
+    assert!(journal.spare.capacity() <= 2 * SEGMENT_BYTES);
 }
 
 /// Check that the memory of an event that is far larger than a segment is freed with it.
 #[test]
 fn the_memory_of_a_large_event_is_freed() {
     let mut journal = Journal::new(usize::MAX);
-    for event in [throttle(1), start(2, 10 * SEGMENT), throttle(3), throttle(4)] {
+    for event in [throttle(1), start(2, 10 * SEGMENT_BYTES), throttle(3), throttle(4)] {
         append(&mut journal, &event);
     }
-    assert!(journal.bytes() > 10 * SEGMENT);
+    assert!(journal.bytes() > 10 * SEGMENT_BYTES);
     (0..3).for_each(|_| journal.evict());
-    assert_eq!(journal.oldest().map(|event| event.seq), Some(4));
+    assert_eq!(journal.oldest_event().map(|event| event.seq), Some(4));
     assert!(
         journal.segments.iter().map(Vec::capacity).sum::<usize>() + journal.spare.capacity()
-            <= 4 * SEGMENT
+            <= 4 * SEGMENT_BYTES
     );
 }
 
@@ -63,7 +63,7 @@ fn the_newest_event_always_stays() {
     append(&mut journal, &throttle(2));
     assert!(journal.is_over_limit());
     journal.evict();
-    assert_eq!(journal.oldest().map(|event| event.seq), Some(2));
+    assert_eq!(journal.oldest_event().map(|event| event.seq), Some(2));
     assert!(!journal.is_over_limit());
 }
 
@@ -83,13 +83,13 @@ proptest! {
             }
             prop_assert!(journal.bytes() <= 100_000);
             let capacity = journal.segments.iter().map(Vec::capacity).sum::<usize>();
-            prop_assert!(capacity <= 100_000 + 5 * SEGMENT, "capacity of {} bytes", capacity);
-            prop_assert_eq!(journal.newest(), at_ns);
+            prop_assert!(capacity <= 100_000 + 5 * SEGMENT_BYTES, "capacity of {} bytes", capacity);
+            prop_assert_eq!(journal.newest_seq(), at_ns);
             let seqs = journal.from(0).map(|event| event.seq);
-            prop_assert!(seqs.eq(journal.first()..=journal.newest()));
+            prop_assert!(seqs.eq(journal.first_seq()..=journal.newest_seq()));
         }
-        let begin = from.max(journal.first());
-        prop_assert!(journal.from(from).map(|event| event.seq).eq(begin..=journal.newest()));
+        let begin = from.max(journal.first_seq());
+        prop_assert!(journal.from(from).map(|event| event.seq).eq(begin..=journal.newest_seq()));
         let skip = usize::try_from(begin - 1).unwrap_or(0).min(sizes.len());
         for (event, size) in journal.from(from).zip(&sizes[skip..]) {
             let (seq, monotonic_ns) = (event.seq, event.monotonic_ns);

@@ -22,24 +22,25 @@ use crate::{
     model::{Image, Lineage, Origin, ProcessKey},
     observe::{
         record::{CallId, Provenance},
-        track::{calls::Part, tree::Index},
+        track::{calls::CallRole, tree::Index},
     },
 };
 
 /// The largest number of unreported ancestors that are examined.
-const STAGES_MAX: usize = 8;
+const UNREPORTED_ANCESTORS_MAX: usize = 8;
 
-/// The decision about an exec of a process that has not been reported.
+/// The decision about an execve(2) of a process that has not been reported.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Attribution {
     /// A stage of the runtime: not reported.
     Stage,
-    /// It may be the process that this call makes: the record waits until that is known.
+    /// The process may be the root of this runtime call: the record waits until that is known.
     Waits(CallId),
     /// A user process: reported.
     User {
         origin: Origin,
-        /// `None` for init and its descendants, and where the exec is not known.
+        /// The exec (of containerd) to which the process belongs; `None` for init and its
+        /// descendants, and if the exec is not known.
         exec_id: Option<Arc<str>>,
         /// Whether it is the process of init or of an exec itself.
         root: bool,
@@ -59,31 +60,32 @@ impl Attribution {
         Self::User { origin: Origin::Descendant, exec_id, root: false }
     }
 
-    fn other(origin: Origin) -> Self {
+    fn of_origin(origin: Origin) -> Self {
         Self::User { origin, exec_id: None, root: false }
     }
 }
 
-/// The facts about a process in the record of its exec.
+/// The facts about a process in the record of its execve(2), or in a scan that shows the process.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ExecFacts<'a> {
+pub(super) struct ExecveFacts<'a> {
     pub(super) key: ProcessKey,
     pub(super) lineage: Lineage,
     pub(super) image: &'a Image,
-    /// `None` where the source does not know.
+    /// Whether the process is in the mount namespace of the shim; `None` if the source does not
+    /// know.
     pub(super) in_host_mounts: Option<bool>,
-    /// Whether a scan shows the process; otherwise a record of its exec does.
+    /// Whether the facts are from a scan; otherwise they are from the record of an execve(2).
     pub(super) is_scan: bool,
-    /// `None` for a scan, and where the source does not know.
+    /// Where the process comes from; `None` for a scan, and if the source does not know.
     pub(super) provenance: Option<Provenance>,
 }
 
 impl Target {
-    /// Decides about an exec. `node` is the process and `parent` its parent; each is `None` if it
-    /// is not in the tree.
+    /// Decides about an execve(2), or about a process that a scan shows. `node` is the process and
+    /// `parent` its parent; each is `None` if it is not in the tree.
     pub(super) fn attribute(
         &self,
-        facts: ExecFacts<'_>,
+        facts: ExecveFacts<'_>,
         node: Option<Index>,
         parent: Option<Index>,
     ) -> Attribution {
@@ -106,17 +108,18 @@ impl Target {
         self.attribute_by_parents(init, facts, &self.pids_above(facts.lineage, node, parent))
     }
 
-    /// Decides about an exec without a reported ancestor, or about a process that a scan shows, by
-    /// the parents that `/proc` shows. `pids` are theirs.
-    fn attribute_by_parents(&self, init: i32, facts: ExecFacts<'_>, pids: &[i32]) -> Attribution {
-        // The runtime has named this pid, so it no longer matters what the process looks like.
+    /// Decides about a process without a reported ancestor by its ancestors in `/proc`, for a
+    /// source without provenance. `pids` are the pids of these ancestors.
+    fn attribute_by_parents(&self, init: i32, facts: ExecveFacts<'_>, pids: &[i32]) -> Attribution {
+        // The runtime has reported this pid as that of the exec's process, so the image does not
+        // matter.
         if let Some(exec_id) = self.exec_table.exec_with_pid(facts.key.pid) {
             return Attribution::exec(exec_id);
         }
-        if self.is_init(facts.key) {
-            // Before the start, init runs the runtime's code, and for a moment after it.
+        if self.is_waiting_init(facts.key) {
+            // Init runs the runtime's code before the container's start, and for a moment after it.
             let is_stage = match facts.is_scan {
-                true => !self.is_started() || self.may_still_be_the_runtime(facts.image),
+                true => !self.is_started() || self.init_may_run_runtime_code(facts.image),
                 false => facts.in_host_mounts == Some(true),
             };
             return match is_stage {
@@ -145,56 +148,60 @@ impl Target {
             return Attribution::exec(exec_id);
         }
         if !from_shim {
-            return Attribution::other(Origin::Injected);
+            return Attribution::of_origin(Origin::Injected);
         }
-        // A child of the shim: what the runtime has left to it, such as the process of an exec, or
-        // a process that a container has made with CLONE_PARENT.
-        match self.calls.without_root() {
-            // The end of the call requests another scan.
+        // The process is a child of the shim: one that the runtime has left to the shim, such as
+        // the process of an exec, or one that a container has made with CLONE_PARENT.
+        match self.calls.newest_without_root() {
+            // Not decided now: the end of the call requests another scan.
             Some(_) if facts.is_scan => Attribution::Stage,
             Some(call) => Attribution::Waits(call),
-            None => Attribution::other(Origin::Unknown),
+            None => Attribution::of_origin(Origin::Unknown),
         }
     }
 
-    /// Decides about an exec without a reported ancestor, by facts that a container cannot choose.
+    /// Decides about an execve(2) of a process without a reported ancestor, by facts that a
+    /// container cannot choose.
     fn attribute_by_provenance(
         &self,
         key: ProcessKey,
         provenance: Provenance,
         above: Option<Index>,
     ) -> Attribution {
-        if self.is_init(key) {
+        if self.is_waiting_init(key) {
             return Attribution::init();
         }
         if let Some(call) = provenance.call {
             return self.attribute_in_call(call, key, provenance.is_inside);
         }
         if self.is_below_waiting_init(above) {
-            return Attribution::other(Origin::Hook);
+            return Attribution::of_origin(Origin::Hook);
         }
-        // The records of the process that forked it were lost.
+        // A born process has a reported forker, so the records of that forker were lost.
         let origin = if provenance.is_born { Origin::Descendant } else { Origin::Injected };
-        Attribution::other(origin)
+        Attribution::of_origin(origin)
     }
 
-    /// Decides about a process of a call of the runtime. `is_inside` says whether it is in the
-    /// container's cgroup or in a pid namespace of the container.
+    /// Decides about a process that descends from a runtime call. `is_inside` says whether it is in
+    /// the container's cgroup or in a pid namespace of the container.
     fn attribute_in_call(&self, call: CallId, key: ProcessKey, is_inside: bool) -> Attribution {
-        match self.calls.part(call, key) {
-            Part::Root(exec_id) => Attribution::exec(exec_id),
-            // `runc exec` runs no hooks, so what has lost its parent descends from the exec.
-            Part::Left(Some(exec_id)) => Attribution::descendant(Some(exec_id)),
-            Part::Overdue => Attribution::other(Origin::Unknown),
-            Part::Other | Part::Left(None) if is_inside => Attribution::other(Origin::Hook),
-            Part::Stage | Part::Other | Part::Left(None) => Attribution::Stage,
+        match self.calls.role_of(call, key) {
+            CallRole::Root(exec_id) => Attribution::exec(exec_id),
+            // `runc exec` runs no hooks, so a process that the call has left behind descends from
+            // the exec.
+            CallRole::Left(Some(exec_id)) => Attribution::descendant(Some(exec_id)),
+            CallRole::Overdue => Attribution::of_origin(Origin::Unknown),
+            CallRole::Other | CallRole::Left(None) if is_inside => {
+                Attribution::of_origin(Origin::Hook)
+            }
+            CallRole::Stage | CallRole::Other | CallRole::Left(None) => Attribution::Stage,
         }
     }
 
-    /// Decides about a process that only a scan shows. The scan finds processes of the container's
-    /// cgroup and pid namespace, and cannot show who forked them.
+    /// Decides about a process that only a scan shows, for a source with provenance. The scan finds
+    /// processes of the container's cgroup and pid namespace, and cannot show who forked them.
     fn attribute_scanned(&self, key: ProcessKey) -> Attribution {
-        if self.is_init(key) {
+        if self.is_waiting_init(key) {
             // Before its exec, init runs the runtime's code.
             return match self.may_have_missed_init() {
                 true => Attribution::init(),
@@ -207,11 +214,11 @@ impl Target {
                 false => self.attribute_in_call(call, key, true),
             };
         }
-        Attribution::other(if self.is_started() { Origin::Unknown } else { Origin::Hook })
+        Attribution::of_origin(if self.is_started() { Origin::Unknown } else { Origin::Hook })
     }
 
-    /// The origin and the exec id of a process that was forked by none that is reported; `None` if
-    /// it is not reported before an exec.
+    /// The origin and the exec id of a forked process that has no reported ancestor; `None` if the
+    /// process is not reported before its first execve(2).
     pub(super) fn origin_of_fork(
         &self,
         index: Index,
@@ -219,24 +226,24 @@ impl Target {
     ) -> Option<(Origin, Option<Arc<str>>)> {
         let key = self.tree.node(index).key;
         if let Some(call) = provenance.call {
-            return match self.calls.part(call, key) {
-                Part::Left(Some(exec_id)) => Some((Origin::Descendant, Some(exec_id))),
+            return match self.calls.role_of(call, key) {
+                CallRole::Left(Some(exec_id)) => Some((Origin::Descendant, Some(exec_id))),
                 _ => None,
             };
         }
-        if self.is_init(key) || self.is_below_waiting_init(Some(index)) {
+        if self.is_waiting_init(key) || self.is_below_waiting_init(Some(index)) {
             return None;
         }
         Some((if provenance.is_born { Origin::Descendant } else { Origin::Injected }, None))
     }
 
-    /// Whether a process is init, which has not run the container's program yet.
-    pub(super) fn is_init(&self, key: ProcessKey) -> bool {
+    /// Whether a process is init and has not run the container's program yet.
+    pub(super) fn is_waiting_init(&self, key: ProcessKey) -> bool {
         !self.init_started && self.init == Some(key.pid)
     }
 
-    /// Whether a process or one above it was forked by init, which has not run the container's
-    /// program yet. Init itself is not in the tree before it does.
+    /// Whether init has not run the container's program yet and has forked this process or an
+    /// ancestor of it. Before init runs that program, init itself is not in the tree.
     fn is_below_waiting_init(&self, process: Option<Index>) -> bool {
         let mut next = process.filter(|_| !self.init_started);
         while let Some(index) = next {
@@ -254,7 +261,7 @@ impl Target {
         let mut pids: Vec<i32> =
             [lineage.parent_pid(), lineage.grandparent_pid].into_iter().flatten().collect();
         let mut above = node.or(parent);
-        for _ in 0..STAGES_MAX {
+        for _ in 0..UNREPORTED_ANCESTORS_MAX {
             let Some(index) = above else { break };
             let node = self.tree.node(index);
             pids.extend([node.parent_pid(), node.grandparent_pid()].into_iter().flatten());
@@ -263,9 +270,10 @@ impl Target {
         pids
     }
 
-    /// Whether init may not have executed the container's program yet, as its image looks like the
-    /// runtime's. A container can imitate that, so it counts for a short time only.
-    fn may_still_be_the_runtime(&self, image: &Image) -> bool {
+    /// Whether init with this image may still run the runtime's code, because the image looks like
+    /// the runtime's. A container can imitate the image, so it counts only for a short time after
+    /// the start.
+    fn init_may_run_runtime_code(&self, image: &Image) -> bool {
         !self.may_have_missed_init() && self.looks_like_runtime(image)
     }
 

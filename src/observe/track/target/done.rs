@@ -26,7 +26,7 @@ use crate::{
 const OUTPUT_HELD_MAX: usize = 256;
 
 impl Target {
-    /// The answer to a query whether an exited process is reaped.
+    /// Handles the answer that an exited process is reaped.
     pub(in crate::observe::track) fn confirm_reaped(&mut self, key: ProcessKey, at_ns: u64) {
         if let Some(index) = self.tree.find_dead(key) {
             self.mark_reaped(index, at_ns);
@@ -55,8 +55,8 @@ impl Target {
         }
     }
 
-    /// Does the next step for an exited process: queries its holders, waits, or reports that it is
-    /// done.
+    /// Takes the next step for an exited and reaped process: queries the holders of its output,
+    /// waits, or reports that the process is done.
     fn advance(&mut self, index: Index, at_ns: u64) {
         let node = self.tree.node(index);
         let Some(death) = &node.death else { return };
@@ -65,7 +65,8 @@ impl Target {
         }
         match self.own_pipes_ended(index) {
             Some(true) => return self.report_done(index, at_ns),
-            // `output_ended` continues from here.
+            // The process waits for the end of these pipes: `output_ended` calls this function
+            // again.
             Some(false) => return,
             None => {}
         }
@@ -74,12 +75,12 @@ impl Target {
         }
     }
 
-    /// Whether the shim's own pipes of this process have ended; `None` where it has none.
+    /// Whether the shim's own pipes of this process have ended; `None` if the shim has none for it.
     fn own_pipes_ended(&self, index: Index) -> Option<bool> {
         if !self.tree.node(index).root {
             return None;
         }
-        let entry = self.exec_table.of_root(index)?;
+        let entry = self.exec_table.entry_of_root(index)?;
         entry.expects_output_end.then_some(entry.output_ended)
     }
 
@@ -109,7 +110,7 @@ impl Target {
         true
     }
 
-    /// The answer to a query for holders.
+    /// Handles the answer to a query for the holders of an exited process's output.
     pub(in crate::observe::track) fn set_holders(
         &mut self,
         key: ProcessKey,
@@ -133,7 +134,7 @@ impl Target {
             self.set_holding(index, Holding::HeldBy(by));
             self.output_held.push(index);
             if self.output_held.len() > OUTPUT_HELD_MAX {
-                self.give_up(self.output_held[0], at_ns);
+                self.forget_undone(self.output_held[0], at_ns);
             }
             return;
         }
@@ -151,7 +152,7 @@ impl Target {
         }
     }
 
-    /// A process has exited that may have held the output of other processes.
+    /// Continues the exited processes of which `holder`, which has exited now, held the output.
     pub(super) fn holder_exited(&mut self, holder: Index, at_ns: u64) {
         // Most processes hold no output of another process.
         if mem::take(&mut self.tree.node_mut(holder).holds) == 0 {
@@ -181,7 +182,7 @@ impl Target {
     }
 
     /// Forgets an exited process without a report that it is done.
-    fn give_up(&mut self, index: Index, at_ns: u64) {
+    fn forget_undone(&mut self, index: Index, at_ns: u64) {
         if self.forget_dead(index).is_some() {
             let gap = Gap { lost: Some(1), stage: Stage::Observer, from_ns: at_ns, to_ns: at_ns };
             self.output.report_gap(Some(self.id), gap);

@@ -12,11 +12,11 @@ impl Target {
     /// The shim reports the pid of an exec's process. Descendants of the process that are reported
     /// already get the exec id too.
     pub(in crate::observe::track) fn exec_started(&mut self, exec_id: &Arc<str>, pid: i32) {
-        let released = self.calls.root_is(exec_id, pid);
+        let released = self.calls.root_known(exec_id, pid);
         if !released.is_empty() {
             // Where the source does not know the calls, the pid decides about what is released.
             self.exec_table.entry(&ProcessId::Exec(exec_id.clone())).own_pid = Some(pid);
-            self.release(released);
+            self.handle_released(released);
         }
         // The process was reported and is done already: an entry that is added now would never be
         // removed.

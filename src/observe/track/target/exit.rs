@@ -4,7 +4,7 @@ use super::Target;
 use crate::{
     model::{Body, Ended, Grade, ProcessId},
     observe::track::{
-        account::Outcome,
+        account::RecordOutcome,
         early_exits::EarlyExit,
         exec_table::ReapedExit,
         identity::Identity,
@@ -22,14 +22,14 @@ impl Target {
         identity: Identity,
         wait_status: Option<u32>,
         pending_exit: PendingExit,
-    ) -> Outcome {
+    ) -> RecordOutcome {
         let index = match self.tree.find(identity, stamp.at_ns) {
             Lookup::Living(index) => index,
-            Lookup::Dead(_) | Lookup::Forgotten => return Outcome::Silent,
+            Lookup::Dead(_) | Lookup::Forgotten => return RecordOutcome::Silent,
             Lookup::Unknown => {
                 let grade = stamp.grade;
                 self.early_exits.add(EarlyExit { identity, grade, wait_status, pending_exit });
-                return Outcome::Silent;
+                return RecordOutcome::Silent;
             }
         };
         self.note_record(index, identity, stamp.at_ns);
@@ -39,18 +39,18 @@ impl Target {
             // yet: no event names it.
             self.tree.forget(index, stamp.at_ns);
             self.calls.forget(identity.key);
-            return Outcome::Silent;
+            return RecordOutcome::Silent;
         }
         // This record is a copy of the one that waits for the reaper.
         if node.pending_exit.as_ref().is_some_and(|earlier| earlier.recorded) {
-            return Outcome::Silent;
+            return RecordOutcome::Silent;
         }
         if wait_status.is_none() && self.reaper_has_status(index) {
             self.tree.node_mut(index).pending_exit = Some(Box::new(pending_exit));
-            return Outcome::Silent;
+            return RecordOutcome::Silent;
         }
         self.report_exit(stamp, index, wait_status.map(Ended::from_wait_status), pending_exit);
-        Outcome::Reported
+        RecordOutcome::Reported
     }
 
     /// Whether the shim's reaper will report the status of this process, if its exit record has
@@ -193,7 +193,7 @@ impl Target {
     /// Handles what the reaper reported before the records of the process were read.
     pub(super) fn report_early_reap(&mut self, index: Index) {
         let pid = self.tree.node(index).key.pid;
-        let Some(entry) = self.exec_table.of_root_mut(index) else { return };
+        let Some(entry) = self.exec_table.entry_of_root_mut(index) else { return };
         if entry.reaped.is_none_or(|reaped| reaped.pid != pid) {
             return;
         }

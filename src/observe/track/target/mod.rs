@@ -22,8 +22,8 @@ mod start;
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
-    account::{Account, Outcome},
-    calls::{Calls, WAIT_MAX_NS, Waiting},
+    account::{Account, RecordOutcome},
+    calls::{Calls, WAIT_MAX_NS, WaitingRecord},
     early_exits::EarlyExits,
     exec_table::ExecTable,
     identity::Identity,
@@ -38,8 +38,8 @@ use crate::{
     observe::record::{CallId, Provenance, ScanStep, TargetId, What},
 };
 
-/// How many nested cgroups of one target have a name.
-const CGROUPS_MAX: usize = 1024;
+/// How many nested cgroups of one target are remembered with their names.
+const CGROUP_NAMES_MAX: usize = 1024;
 
 /// About how many bytes a process with a small image needs: its node, its state, the image and their
 /// places in tables. Measured by `tests/shim/root/watch/memory.rs`.
@@ -52,10 +52,12 @@ pub(super) struct Target {
     shim_pid: i32,
     /// The pid of the container's init; `None` where the target is no container.
     init: Option<i32>,
+    /// Whether a record has shown that init runs the container's program.
     init_started: bool,
-    /// Whether init runs the container's program without an exec that a record shows.
+    /// Whether init may run the container's program without a record of its exec: the container was
+    /// restored.
     pub(super) init_may_run: bool,
-    /// When the call that has started init began; `None` before that call has ended.
+    /// When the runtime's `start` began, in nanoseconds; `None` before it has ended.
     init_start_ns: Option<u64>,
     /// Whether records were lost, so that the exec of init may be missing.
     is_lossy: bool,
@@ -128,7 +130,7 @@ impl Target {
 
     pub(super) fn set_cgroup_name(&mut self, cgroup: u64, name: Arc<str>) {
         // A container may make cgroups without end: the shim's memory must not grow with them.
-        if self.cgroups.len() < CGROUPS_MAX || self.cgroups.contains_key(&cgroup) {
+        if self.cgroups.len() < CGROUP_NAMES_MAX || self.cgroups.contains_key(&cgroup) {
             self.cgroups.insert(cgroup, name);
         }
     }
@@ -149,29 +151,35 @@ impl Target {
             What::Fork(_) | What::Exit { .. } => {}
         }
         let call = match provenance {
-            Some(provenance) => provenance.call.filter(|call| self.calls.waits(*call)),
-            None => self.calls.waits_behind(key, &what),
+            Some(provenance) => provenance.call.filter(|call| self.calls.records_wait(*call)),
+            None => self.calls.call_to_wait_in(key, &what),
         };
         match call {
-            Some(call) => self.wait(call, Waiting { stamp, key, provenance, what }),
-            None => self.apply(stamp, key, provenance, what),
+            Some(call) => self.wait(call, WaitingRecord { stamp, key, provenance, what }),
+            None => self.apply_record(stamp, key, provenance, what),
         }
     }
 
-    /// Lets a record wait for the result of a call.
-    pub(super) fn wait(&mut self, call: CallId, record: Waiting) {
-        let released = self.calls.wait(call, record);
-        self.release(released);
+    /// Keeps a record until the result of a runtime call is known.
+    pub(super) fn wait(&mut self, call: CallId, record: WaitingRecord) {
+        let released = self.calls.add_waiting(call, record);
+        self.handle_released(released);
     }
 
-    /// Handles records that have waited.
-    fn release(&mut self, records: Vec<Waiting>) {
-        for Waiting { stamp, key, provenance, what } in records {
-            self.apply(stamp, key, provenance, what);
+    /// Handles records that have waited for a runtime call, now that they no longer wait.
+    fn handle_released(&mut self, records: Vec<WaitingRecord>) {
+        for WaitingRecord { stamp, key, provenance, what } in records {
+            self.apply_record(stamp, key, provenance, what);
         }
     }
 
-    fn apply(&mut self, stamp: Stamp, key: ProcessKey, provenance: Option<Provenance>, what: What) {
+    fn apply_record(
+        &mut self,
+        stamp: Stamp,
+        key: ProcessKey,
+        provenance: Option<Provenance>,
+        what: What,
+    ) {
         let at_ns = stamp.at_ns;
         let identity = Identity::new(key, provenance);
         let outcome = match what {
@@ -195,12 +203,12 @@ impl Target {
 
     /// A call of the runtime has ended.
     pub(super) fn call_ended(&mut self, call: CallId) {
-        let released = self.calls.ends(call);
-        self.release(released);
+        let released = self.calls.release_at_end(call);
+        self.handle_released(released);
         let began_ns = self.calls.began_ns(call);
-        let is_left = self.calls.ended(call);
+        let is_left = self.calls.call_ended(call);
         if self.calls.exec_of(call).is_none() && self.init_start_ns.is_none() {
-            // The first call after the create is the start.
+            // The first runtime call after the create is `start`.
             self.init_start_ns = began_ns;
         }
         let init_is_missing = self.may_have_missed_init()
@@ -212,10 +220,10 @@ impl Target {
         }
     }
 
-    /// Records were lost.
+    /// Notes that records of the target were lost.
     pub(super) fn lost(&mut self) {
         self.is_lossy = true;
-        self.calls.lost();
+        self.calls.records_lost();
     }
 
     /// Whether the container's start has ended, or the container was restored.
@@ -231,11 +239,11 @@ impl Target {
         self.init_may_run || self.init_start_ns.is_some_and(is_late)
     }
 
-    /// Handles the records that have waited for too long, and the processes of execs that have
-    /// executed nothing for too long.
+    /// Handles the records that have waited for too long, and the roots of execs that have executed
+    /// nothing for too long.
     pub(super) fn report_overdue(&mut self, now_ns: u64) {
-        let released = self.calls.overdue(now_ns);
-        self.release(released);
+        let released = self.calls.take_overdue(now_ns);
+        self.handle_released(released);
         if self.calls.has_overdue_root(now_ns) {
             self.output.request_scan(self.id);
         }
@@ -250,7 +258,7 @@ impl Target {
         }
     }
 
-    pub(super) fn count(&mut self, outcome: Outcome, at_ns: u64) {
+    pub(super) fn count(&mut self, outcome: RecordOutcome, at_ns: u64) {
         let gap = self.account.count(outcome, at_ns);
         self.report_lost(gap);
     }

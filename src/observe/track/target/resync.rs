@@ -59,13 +59,15 @@ impl Target {
         }
     }
 
-    /// Whether every fork, exec and exit has a record. Then a scan finds only processes that came
-    /// into the container without one, and those that a call of the runtime has left.
+    /// Whether no record of a fork, exec or exit can be missing. If so, a scan finds only processes
+    /// that came into the container without a fork or an exec in it, and those that a runtime call
+    /// has left.
     fn has_all_records(&self) -> bool {
         self.knows_provenance && !self.is_lossy
     }
 
-    /// Whether an image is of another exec than the one that was reported last.
+    /// Whether an image is that of another execve(2) than the image of the process that was
+    /// reported last.
     pub(super) fn is_other_than_reported(&self, index: Index, image: &Image) -> bool {
         let node = self.tree.node(index);
         let reported = node.process.as_ref();
@@ -91,7 +93,7 @@ impl Target {
             }
             Lookup::Dead(_) | Lookup::Forgotten => None,
             Lookup::Unknown => {
-                if self.knows_provenance && self.calls.any_waits() {
+                if self.knows_provenance && self.calls.any_awaits_root() {
                     // Its records may be among those that wait, or it may be a process of the
                     // runtime with a lost fork. The end of the call shows it.
                     self.scan_is_incomplete = true;

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use super::{
     Target,
-    attribution::{Attribution, ExecFacts},
+    attribution::{Attribution, ExecveFacts},
 };
 use crate::{
     model::{Body, Image, Lineage, Origin, Parent, Process},
     observe::{
         record::{Provenance, What},
         track::{
-            account::Outcome,
-            calls::Waiting,
+            account::RecordOutcome,
+            calls::WaitingRecord,
             identity::Identity,
             image::NewImage,
             output::Stamp,
@@ -29,7 +29,7 @@ impl Target {
         identity: Identity,
         lineage: Lineage,
         provenance: Option<Provenance>,
-    ) -> Outcome {
+    ) -> RecordOutcome {
         let key = identity.key;
         match self.tree.find(identity, stamp.at_ns) {
             Lookup::Living(index) => {
@@ -41,14 +41,14 @@ impl Target {
                     && (node.forked || node.started);
                 if !reused {
                     node.forked = true;
-                    return Outcome::Silent;
+                    return RecordOutcome::Silent;
                 }
             }
-            Lookup::Dead(_) | Lookup::Forgotten => return Outcome::Silent,
+            Lookup::Dead(_) | Lookup::Forgotten => return RecordOutcome::Silent,
             Lookup::Unknown => {}
         }
         let Some(index) = self.add_process(identity, lineage, stamp.at_ns) else {
-            return Outcome::NoCapacity;
+            return RecordOutcome::NoCapacity;
         };
         self.tree.node_mut(index).forked = true;
         let Some(process) = self.forked_process(index, lineage, provenance) else {
@@ -59,7 +59,7 @@ impl Target {
                 self.exec_table.note_stage(parent, key.pid);
             }
             self.forget_if_exited(index);
-            return Outcome::Silent;
+            return RecordOutcome::Silent;
         };
         let process = Arc::new(process);
         let stack = self.tree.parent(index).and_then(|parent| self.tree.node(parent).stack);
@@ -68,7 +68,7 @@ impl Target {
         node.stack = stack;
         self.emit(stamp, Body::Fork(process));
         self.report_early_exit(index);
-        Outcome::Reported
+        RecordOutcome::Reported
     }
 
     /// The process for its fork event; `None` if it is not reported before its first exec.
@@ -107,27 +107,34 @@ impl Target {
     }
 
     /// Handles an exec of a known process, or of a process with a lost fork.
-    pub(super) fn exec(&mut self, stamp: Stamp, identity: Identity, new: &NewImage) -> Outcome {
+    pub(super) fn exec(
+        &mut self,
+        stamp: Stamp,
+        identity: Identity,
+        new: &NewImage,
+    ) -> RecordOutcome {
         match self.tree.find(identity, stamp.at_ns) {
             Lookup::Living(index) => {
                 let node = self.tree.node(index);
                 // This is a copy of a record, or a record that is older than the known image.
                 if node.image_ns().is_some_and(|image_ns| stamp.at_ns <= image_ns) {
-                    return Outcome::Silent;
+                    return RecordOutcome::Silent;
                 }
                 // The exec happened during the scan, which has read what it runs.
-                if node.image_ns().is_some_and(|image_ns| self.scan.read(image_ns, stamp.at_ns))
+                if node
+                    .image_ns()
+                    .is_some_and(|image_ns| self.scan.may_have_read(image_ns, stamp.at_ns))
                     && !self.is_other_than_reported(index, &new.image)
                 {
-                    return Outcome::Silent;
+                    return RecordOutcome::Silent;
                 }
                 self.note_record(index, identity, stamp.at_ns);
                 self.run_image(stamp, index, new)
             }
-            Lookup::Dead(_) | Lookup::Forgotten => Outcome::Silent,
+            Lookup::Dead(_) | Lookup::Forgotten => RecordOutcome::Silent,
             Lookup::Unknown => {
                 let Some(index) = self.add_process(identity, new.lineage, stamp.at_ns) else {
-                    return Outcome::NoCapacity;
+                    return RecordOutcome::NoCapacity;
                 };
                 self.run_image(stamp, index, new)
             }
@@ -135,14 +142,19 @@ impl Target {
     }
 
     /// A living process runs a new image. Reports it, unless the process is a runtime stage.
-    pub(super) fn run_image(&mut self, stamp: Stamp, index: Index, new: &NewImage) -> Outcome {
+    pub(super) fn run_image(
+        &mut self,
+        stamp: Stamp,
+        index: Index,
+        new: &NewImage,
+    ) -> RecordOutcome {
         let node = self.tree.node(index);
         let (key, forked, new_here) = (node.key, node.forked, node.process.is_none());
         let (origin, exec_id, birth_known) = if let Some(reported) = &node.process {
             (reported.origin, reported.exec_id.clone(), forked && !node.started)
         } else {
             let parent = self.tree.parent(index).or_else(|| self.tree.find_parent(new.lineage));
-            let facts = ExecFacts {
+            let facts = ExecveFacts {
                 key,
                 lineage: new.lineage,
                 image: &new.image,
@@ -155,7 +167,7 @@ impl Target {
                     // A scan may show the image of an exec with a record that waits and is older.
                     if !stamp.derived {
                         self.tree.node_mut(index).set_image_ns(stamp.at_ns);
-                    } else if !self.knows_provenance && !self.is_init(key) {
+                    } else if !self.knows_provenance && !self.is_waiting_init(key) {
                         // It may be a user process that will execute nothing more. Init will.
                         self.scan_is_incomplete = true;
                     }
@@ -163,14 +175,14 @@ impl Target {
                         self.calls.note_unreported(call, key);
                     }
                     self.forget_if_exited(index);
-                    return Outcome::Silent;
+                    return RecordOutcome::Silent;
                 }
                 Attribution::Waits(call) => {
                     let NewImage { lineage, cgroup, in_host_mounts, provenance, .. } = *new;
                     let image = new.image.clone();
                     let what = What::Exec { lineage, image, cgroup, in_host_mounts };
-                    self.wait(call, Waiting { stamp, key, provenance, what });
-                    return Outcome::Waits;
+                    self.wait(call, WaitingRecord { stamp, key, provenance, what });
+                    return RecordOutcome::Waits;
                 }
                 Attribution::User { origin, exec_id, root } => {
                     self.calls.forget(key);
@@ -206,7 +218,7 @@ impl Target {
         self.emit(stamp, body);
         self.report_early_exit(index);
         self.report_early_reap(index);
-        Outcome::Reported
+        RecordOutcome::Reported
     }
 
     /// Adds a process that no record has named before; `None` where there is no capacity.

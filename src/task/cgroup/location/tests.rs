@@ -14,7 +14,7 @@ const UNIFIED: &[u8] =
     b"25 30 0:22 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
 fn find(cgroup: &[u8], mountinfo: &[u8], exists: impl Fn(&Dir) -> bool) -> Option<Location> {
-    Location::find(&Memberships::parse(cgroup), &mount::cgroups_of(mountinfo), exists)
+    Location::find(&Memberships::parse(cgroup), &mount::cgroup_mounts(mountinfo), exists)
 }
 
 /// Check that each controller of a hybrid host is found in its own directory.
@@ -24,7 +24,7 @@ fn a_hybrid_host_has_a_directory_for_each_controller() {
         3:devices:/default/web\n0::/\n";
     let location = find(cgroup, HYBRID, |_| true).unwrap();
     assert_eq!(location.memory().unwrap().path(), Path::new("/sys/fs/cgroup/memory/default/web"));
-    assert_eq!(location.membership().path(), Path::new("/sys/fs/cgroup/devices/default/web"));
+    assert_eq!(location.procs_dir().path(), Path::new("/sys/fs/cgroup/devices/default/web"));
     let Location::V1(hierarchies) = &location else { panic!("{location:?}") };
     let cpu = controller_dir(hierarchies, "cpuacct").unwrap();
     assert_eq!(cpu.path(), Path::new("/sys/fs/cgroup/cpu,cpuacct/default/web"));

@@ -13,7 +13,7 @@ const UNIFIED: &[u8] =
 ";
 
 fn only(line: &str) -> Mount {
-    let mut mounts = cgroups_of(line.as_bytes());
+    let mut mounts = cgroup_mounts(line.as_bytes());
     assert_eq!(mounts.len(), 1, "{line}");
     mounts.remove(0)
 }
@@ -21,9 +21,12 @@ fn only(line: &str) -> Mount {
 /// Check that controllers that share a mount, and named hierarchies, are each found.
 #[test]
 fn controllers_that_share_a_mount_are_found_by_each_name() {
-    let mounts = cgroups_of(HYBRID);
+    let mounts = cgroup_mounts(HYBRID);
     let point = |controller| {
-        mounts.iter().find(|mount| mount.carries(controller)).map(|mount| mount.point.clone())
+        mounts
+            .iter()
+            .find(|mount| mount.has_controller(controller))
+            .map(|mount| mount.point.clone())
     };
     assert_eq!(point("cpu"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
     assert_eq!(point("cpuacct"), Some("/sys/fs/cgroup/cpu,cpuacct".into()));
@@ -36,9 +39,9 @@ fn controllers_that_share_a_mount_are_found_by_each_name() {
 /// controller counts as version 2.
 #[test]
 fn the_mount_on_top_decides_the_version() {
-    assert_eq!(version(&cgroups_of(HYBRID)), Version::V1);
-    assert_eq!(version(&cgroups_of(UNIFIED)), Version::V2);
-    assert_eq!(version(&cgroups_of(b"25 30 0:22 / /mnt/cg rw - cgroup2 none rw")), Version::V2);
+    assert_eq!(version(&cgroup_mounts(HYBRID)), Version::V1);
+    assert_eq!(version(&cgroup_mounts(UNIFIED)), Version::V2);
+    assert_eq!(version(&cgroup_mounts(b"25 30 0:22 / /mnt/cg rw - cgroup2 none rw")), Version::V2);
 }
 
 /// Check that an incomplete line does not hide the others, and that a name need not be UTF-8.
@@ -47,7 +50,7 @@ fn an_incomplete_line_does_not_hide_the_others() {
     let mut strange =
         b"1 2 0:3 / /mnt/\xff\xfe rw - cgroup cgroup rw,cpu\n3 4 - cgroup\n\n".to_vec();
     strange.extend_from_slice(HYBRID);
-    assert_eq!(cgroups_of(&strange).len(), 5);
+    assert_eq!(cgroup_mounts(&strange).len(), 5);
 }
 
 /// Check that a bind mount of an outer container's cgroup maps the paths below it, and only those.
@@ -98,7 +101,7 @@ fn escaped_mount_points_are_unescaped() {
 fn no_mountinfo_panics() {
     proptest::proptest!(|(root in "[/.\\\\0-9a]{0,12}", cgroup in "[/.a]{0,8}")| {
         let line = format!("1 2 0:3 {root} /mnt/{root} rw - cgroup2 cgroup rw");
-        for mount in cgroups_of(line.as_bytes()) {
+        for mount in cgroup_mounts(line.as_bytes()) {
             let directory = mount.directory(Path::new(&cgroup));
             let is_below =
                 |path: PathBuf| path.starts_with(&mount.point) && path != mount.point;

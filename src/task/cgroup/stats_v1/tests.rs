@@ -128,10 +128,10 @@ fn a_malformed_number_leaves_out_all_cpus() {
 #[test]
 fn no_field_of_memory_is_filled_twice() {
     let mut stat = MemoryStat::default();
-    for (number, (_, field)) in (1..).zip(MEMORY) {
+    for (number, (_, field)) in (1..).zip(MEMORY_STAT_FIELDS) {
         assert_eq!(std::mem::replace(field(&mut stat), number), 0, "field {number}");
     }
-    assert_eq!(MEMORY.len(), 32);
+    assert_eq!(MEMORY_STAT_FIELDS.len(), 32);
 }
 
 /// Check that a size of huge pages is reported with its values, and a size without files is not.

@@ -99,10 +99,10 @@ fn each_used_device_is_reported() {
 #[test]
 fn no_field_of_memory_is_filled_twice() {
     let mut stat = MemoryStat::default();
-    for (number, (_, field)) in (1..).zip(MEMORY.iter().chain(MEMORY_FILES)) {
+    for (number, (_, field)) in (1..).zip(MEMORY_STAT_FIELDS.iter().chain(MEMORY_FILES)) {
         assert_eq!(std::mem::replace(field(&mut stat), number), 0, "field {number}");
     }
-    assert_eq!(MEMORY.len() + MEMORY_FILES.len(), 37);
+    assert_eq!(MEMORY_STAT_FIELDS.len() + MEMORY_FILES.len(), 37);
 }
 
 /// Check that a size of huge pages is reported with its values, and a size without files is not.

@@ -95,7 +95,7 @@ impl Container {
         }
         // A hanging start of an exec must not delay init's exit without limit (containerd #10651).
         if self.execs.values().any(|exec| exec.state == exec::State::Starting) {
-            self.operations.grace(STARTING_GRACE);
+            self.operations.wait_grace(STARTING_GRACE);
         }
     }
 

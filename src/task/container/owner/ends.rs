@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use super::{
     super::{
         command::{Deleted, ProcessEnd, Reply},
-        create::{Created, Running},
+        create::{Created, RunningInit},
         operations::Completion,
     },
     Container, STARTING_GRACE, answer,
@@ -57,7 +57,7 @@ impl Container {
                 self.apply(Fact::Exited(exit));
                 // The exit is reported when start has ended. The time for that is limited.
                 if matches!(self.state, State::Starting { .. }) {
-                    self.operations.grace(STARTING_GRACE);
+                    self.operations.wait_grace(STARTING_GRACE);
                 }
                 if let Some(reply) = self.reply_after_exit.take() {
                     return self.deleted(reply);
@@ -141,7 +141,7 @@ impl Container {
     }
 
     /// Records a new init, and begins to wait for its exit and for OOM kills.
-    pub(super) fn watch(&mut self, running: Running) {
+    pub(super) fn watch(&mut self, running: RunningInit) {
         self.init_pid = Some(running.child.pid);
         self.cgroup = running.cgroup;
         let bundle = Bundle::new(&self.request.bundle);
@@ -166,7 +166,7 @@ impl Container {
         &mut self,
         reply: Reply<i32>,
         io: ProcessIo,
-        result: Result<Running, TaskError>,
+        result: Result<RunningInit, TaskError>,
     ) {
         if let Ok(running) = &result {
             self.operations.watch_restored(self.watched.clone(), running.child.pid);

@@ -5,7 +5,7 @@ use nix::sys::signal::Signal;
 use super::{
     super::{
         command::{Command, Deleted, ExecRequest, ProcessEnd, Reply},
-        exec::Plan,
+        exec::ExecPlan,
         process::Process,
     },
     Container, answer,
@@ -17,7 +17,7 @@ use crate::{
     runc::Cancel,
     task::{
         TaskError,
-        io::{Owner as IoOwner, ProcessIo},
+        io::{PipeOwner, ProcessIo},
         lifecycle::{
             Denied,
             container::{Request, State},
@@ -69,7 +69,8 @@ impl Container {
             Err(Denied::InitNotRunning) => return answer(reply, Err(self.init_not_running())),
             Err(denied) => return answer(reply, Err(denied.into())),
         };
-        let owner = IoOwner { uid: self.request.options.io_uid, gid: self.request.options.io_gid };
+        let owner =
+            PipeOwner { uid: self.request.options.io_uid, gid: self.request.options.io_gid };
         let (container_id, bundle) = (self.id(), self.request.bundle.clone());
         let watched = self.watched.clone();
         let exec = match self.exec(&exec_id) {
@@ -85,7 +86,7 @@ impl Container {
         exec.cancel = Cancel::default();
         let cancel = exec.cancel.clone();
         let (stdio, process) = (exec.process.stdio.clone(), exec.document.clone());
-        let plan = Plan { container_id, exec_id, bundle, owner, stdio, process, watched };
+        let plan = ExecPlan { container_id, exec_id, bundle, owner, stdio, process, watched };
         self.operations.start_exec(self.shared.clone(), plan, runc, cancel, reply);
     }
 

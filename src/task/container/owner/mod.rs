@@ -116,8 +116,8 @@ pub(crate) fn spawn(
         cancel: Cancel::default(),
         killed_while_creating: false,
         runc: None,
-        // Unknown until the specification is read. Until then the container has no process that
-        // could be left behind.
+        // It is not known before the specification is read. `true` is right until then, because no
+        // process exists that init could leave behind.
         owns_pid_namespace: true,
         watched: None,
         init: Process::new(request.stdio.clone()),
@@ -171,7 +171,7 @@ impl Container {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::State { process, reply } => answer(reply, self.snapshot(&process)),
+            Command::State { process, reply } => answer(reply, self.answer_state(&process)),
             Command::Pid { reply } => answer(reply, Ok(self.init_pid)),
             Command::Wait { process, reply } => self.wait(&process, reply),
             Command::CloseIo { process, reply } => {

@@ -5,8 +5,8 @@ use std::{path::PathBuf, sync::Arc};
 use super::execs::ExecEntry;
 use super::{
     super::{
-        command::{Command, Deleted, Pid, ProcessEnd, Reply, Snapshot, Status},
-        operations::CheckpointTo,
+        command::{Command, Deleted, ListedProcess, ProcessEnd, Reply, StateAnswer, Status},
+        operations::CheckpointDirectories,
     },
     Container, answer,
 };
@@ -26,7 +26,7 @@ use crate::{
 
 impl Container {
     /// Handles State.
-    pub(super) fn snapshot(&mut self, process: &ProcessId) -> Result<Snapshot, TaskError> {
+    pub(super) fn answer_state(&mut self, process: &ProcessId) -> Result<StateAnswer, TaskError> {
         // If the container is frozen, the state of an exec is paused as well, as in the Go shim.
         let frozen = match self.state {
             State::Creating | State::Deleted => return Err(Denied::NotCreated.into()),
@@ -45,7 +45,7 @@ impl Container {
                 _ => Status::Running,
             });
             let stdio = self.init.stdio.clone();
-            return Ok(Snapshot {
+            return Ok(StateAnswer {
                 bundle,
                 pid: self.init_pid,
                 status,
@@ -65,7 +65,7 @@ impl Container {
             }
         });
         let stdio = exec.process.stdio.clone();
-        Ok(Snapshot { bundle, pid: exec.state.pid(), status, stdio, exit: exec.state.exit() })
+        Ok(StateAnswer { bundle, pid: exec.state.pid(), status, stdio, exit: exec.state.exit() })
     }
 
     /// Handles Wait: answers at once if the exit has been reported, otherwise when it is reported.
@@ -157,7 +157,7 @@ impl Container {
             return answer(reply, Err(TaskError::Invalid { what: "checkpoint path", why }));
         }
         let bundle = self.request.bundle.clone();
-        let to = CheckpointTo {
+        let to = CheckpointDirectories {
             image: PathBuf::from(image),
             work_is_temporary: options.work_path().is_empty(),
             work: match options.work_path() {
@@ -169,7 +169,7 @@ impl Container {
     }
 
     /// Handles Pids.
-    pub(super) fn pids(&mut self, reply: Reply<Vec<Pid>>) {
+    pub(super) fn pids(&mut self, reply: Reply<Vec<ListedProcess>>) {
         if matches!(self.state, State::Creating | State::Deleted) {
             return answer(reply, Err(Denied::NotCreated.into()));
         }

@@ -62,8 +62,8 @@ fn held_output_is_delivered_first() {
     });
 }
 
-/// Check that output beyond the hold limit reaches the client before the release, in order, and
-/// that its beginning can still be quoted.
+/// Check that output beyond the limit of the buffer reaches the client before the release, in
+/// order, and that its beginning can still be quoted.
 #[test]
 fn output_beyond_the_hold_limit_does_not_wait_for_the_release() {
     run(async {

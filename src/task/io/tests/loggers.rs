@@ -41,7 +41,7 @@ fn recorder(folder: &Folder) -> String {
 }
 
 async fn start(stdio: &Stdio, reaper: &Reaper) -> Result<ProcessIo, IoError> {
-    ProcessIo::open(stdio, Owner::default(), CONTAINER, reaper).await
+    ProcessIo::open(stdio, PipeOwner::default(), CONTAINER, reaper).await
 }
 
 /// Check that a logger gets both streams complete, its arguments, and the two variables.

@@ -15,7 +15,7 @@ use std::{
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 
-use super::{IoError, LoggerIdentity, Owner, ProcessIo, Stdio};
+use super::{IoError, LoggerIdentity, PipeOwner, ProcessIo, Stdio};
 use crate::reaper::Reaper;
 
 mod fifos;
@@ -92,11 +92,11 @@ fn stdio(stdin: &str, stdout: &str, stderr: &str) -> Stdio {
 }
 
 async fn open(stdio: &Stdio) -> ProcessIo {
-    ProcessIo::open(stdio, Owner::default(), CONTAINER, &Reaper::default()).await.unwrap()
+    ProcessIo::open(stdio, PipeOwner::default(), CONTAINER, &Reaper::default()).await.unwrap()
 }
 
 async fn refusal(stdio: &Stdio) -> IoError {
-    ProcessIo::open(stdio, Owner::default(), CONTAINER, &Reaper::default()).await.unwrap_err()
+    ProcessIo::open(stdio, PipeOwner::default(), CONTAINER, &Reaper::default()).await.unwrap_err()
 }
 
 /// An opened and released stdio, and the process's end of its stdout.

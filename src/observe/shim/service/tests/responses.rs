@@ -18,7 +18,7 @@ async fn exits_are_reported_as_go_runc_does() {
     let mut events: Vec<_> =
         ends.into_iter().zip(1..).map(|(ended, pid)| exit(pid, ended)).collect();
     events.push(neighbour);
-    served.event_log.publish(&mut events);
+    served.event_log.append(&mut events);
     served.event_log.close();
     let mut received = Vec::new();
     while let Some(batch) = within(stream.recv()).await.expect("no error") {

@@ -20,7 +20,7 @@ use crate::{
 #[tokio::test]
 async fn the_first_record_is_a_hello() {
     let served = serve(1 << 20).await;
-    served.event_log.publish(&mut vec![start(1), start(2)]);
+    served.event_log.append(&mut vec![start(1), start(2)]);
     let mut followed = served.subscribe(SubscribeRequest::default()).await;
     let hello = followed.hello().await;
     assert_eq!((hello.schema_version, hello.seq, hello.shim_id.as_str()), (1, 2, "pod"));
@@ -28,7 +28,7 @@ async fn the_first_record_is_a_hello() {
     let categories: Vec<_> =
         hello.capabilities.iter().map(|capability| capability.category.as_str()).collect();
     assert_eq!(categories, ["lifecycle", "file", "network", "process"]);
-    served.event_log.publish(&mut vec![start(3)]);
+    served.event_log.append(&mut vec![start(3)]);
     assert_eq!(followed.seqs(1).await, [3]);
 }
 
@@ -36,7 +36,7 @@ async fn the_first_record_is_a_hello() {
 #[tokio::test]
 async fn an_event_has_every_known_field() {
     let served = serve(1 << 20).await;
-    served.event_log.publish(&mut vec![start(0x1234), exit(0x1234, Some(Ended::Signal(9)))]);
+    served.event_log.append(&mut vec![start(0x1234), exit(0x1234, Some(Ended::Signal(9)))]);
     let mut followed =
         served.subscribe(SubscribeRequest { backfill: true, ..Default::default() }).await;
     assert_eq!(followed.hello().await.seq, 0);
@@ -87,7 +87,7 @@ async fn filters_select_and_label() {
     let mut followed = served.subscribe(SubscribeRequest { filters, ..Default::default() }).await;
     followed.hello().await;
     let (good, bad) = (Some(Ended::Code(0)), Some(Ended::Code(3)));
-    served.event_log.publish(&mut vec![start(1), exit(1, good), exit(2, good), exit(3, bad)]);
+    served.event_log.append(&mut vec![start(1), exit(1, good), exit(2, good), exit(3, bad)]);
     let first = followed.next().await.expect("an event");
     let second = followed.next().await.expect("an event");
     assert_eq!((first.seq, first.labels), (2, vec!["first".to_owned()]));
@@ -164,7 +164,7 @@ async fn a_stream_ends_after_the_last_close() {
     let mut followed = served.subscribe(SubscribeRequest::default()).await;
     followed.hello().await;
     let counts = Counts { seen: Some(3), delivered: 2, lost: Some(1), runtime: 4 };
-    served.event_log.publish(&mut vec![start(1), event("web", Body::ContainerClose(counts))]);
+    served.event_log.append(&mut vec![start(1), event("web", Body::ContainerClose(counts))]);
     served.event_log.close();
     served.event_log.drained(Duration::from_secs(1)).await;
     assert_eq!(followed.seqs(1).await, [1]);
@@ -187,7 +187,7 @@ async fn a_cursor_resumes_exactly_once() {
     let writer = thread::spawn(move || {
         let mut published = 0;
         while published < EVENTS && !stopped.load(Ordering::Relaxed) {
-            event_log.publish(&mut (0..10).map(start).collect());
+            event_log.append(&mut (0..10).map(start).collect());
             published += 10;
             thread::yield_now();
         }
@@ -265,7 +265,7 @@ async fn a_slow_subscriber_does_not_affect_another() {
         let event_log = served.event_log.clone();
         let writer = thread::spawn(move || {
             for _ in 0..EVENTS / 100 {
-                event_log.publish(&mut (0..100).map(start).collect());
+                event_log.append(&mut (0..100).map(start).collect());
             }
         });
         for seq in 1..=EVENTS {

@@ -15,11 +15,11 @@ use libbpf_rs::{MapCore as _, MapFlags};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use super::{
-    calls::Marker,
+    calls::SpawnMarker,
     decode::{Decoded, Malformed},
     layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Plain as _, TargetValue},
     members,
-    pins::{PinDirectory, Pins, value},
+    pins::{PinDirectory, Pins, map_value},
     queues::{Queued, Queues},
     refused,
     ring::Ring,
@@ -38,10 +38,11 @@ use crate::{
 
 /// How long records may collect after the first of them woke the reader. Most of the cost of a
 /// record is the wake-up, not the capture.
-const INTERVAL: Duration = Duration::from_nanos(COLLECT_NS as u64);
+const COLLECT_INTERVAL: Duration = Duration::from_nanos(COLLECT_NS as u64);
 
-/// How many records of several targets are queued by one read. Few enough that their memory is
-/// bounded, and more than the largest ring has of the smallest records in a millisecond of a storm.
+/// The most records that one read moves from the ring into the queues of several targets. Few
+/// enough that their memory is bounded, and more than the largest ring has of the smallest records
+/// in a millisecond of a storm.
 const QUEUED_AT_ONCE: usize = 4096;
 
 /// The source of one shim: the shared pinned programs, with a slot and a ring of its own.
@@ -49,14 +50,14 @@ const QUEUED_AT_ONCE: usize = 4096;
 pub struct BpfSource {
     pins: Pins,
     slot: u32,
-    marker: Arc<Marker>,
+    marker: Arc<SpawnMarker>,
     ring: Ring,
     /// An edge-triggered epoll on the ring. The epoll is ready when an eBPF program wakes the
     /// reader, while the ring itself is readable as soon as it has a record.
     woken: Epoll,
     /// The watched targets, looked up for each record. A shim has only a few targets, for which an
     /// ordered map is faster than a hash map.
-    watched: BTreeMap<TargetId, Watched>,
+    watched: BTreeMap<TargetId, WatchedTarget>,
     /// The records of several targets that wait for their turn.
     queues: Queues,
     /// Whether the last read has left records in the ring.
@@ -70,16 +71,17 @@ pub struct BpfSource {
     last_at_ns: u64,
 }
 
-/// The entries of one target in the other maps.
+/// A target that this shim watches: its entries in the other maps, and the losses that were
+/// reported.
 #[derive(Debug, Default)]
-struct Watched {
+struct WatchedTarget {
     /// The pid namespace that was added to its map for this target.
     namespace: Option<u32>,
     /// The cookie of the network namespace that was added to its map for this target.
     network: Option<u64>,
-    /// The number of lost records that were reported.
+    /// The number of lost records of the target that were reported so far.
     lost: u64,
-    /// The number of records that were read from the ring and dropped.
+    /// The number of records of the target that were read from the ring and dropped.
     dropped: u64,
 }
 
@@ -122,7 +124,7 @@ impl BpfSource {
         // Created before the ring is put into the slot, so that the drop of `source` releases the
         // slot after an error.
         let marker =
-            Arc::new(Marker::new(&pins, slot).inspect_err(|_| slot::release(&pins, slot))?);
+            Arc::new(SpawnMarker::new(&pins, slot).inspect_err(|_| slot::release(&pins, slot))?);
         let source = Self {
             pins,
             slot,
@@ -151,7 +153,8 @@ impl BpfSource {
         self.pins.configure(|config| config.args_max = config.args_max.max(bytes.min(ARGS_MAX)))
     }
 
-    /// Lets a record wait for its target's turn, if the target has not used up its share.
+    /// Queues a record until the turn of its target. If the target has used up its share of the
+    /// queues, drops and counts the record.
     fn queue(&mut self, decoded: Decoded) {
         let (target, length) = (decoded.target, decoded.length);
         if self.queues.push(decoded, length)
@@ -219,7 +222,7 @@ impl BpfSource {
     /// The entry of a target of this shim. If another shim watches the same cgroup, the entry is
     /// that shim's.
     fn target(&self, id: TargetId) -> Option<TargetValue> {
-        let target: TargetValue = value(&self.pins.targets, &id.0).ok().flatten()?;
+        let target: TargetValue = map_value(&self.pins.targets, &id.0).ok().flatten()?;
         (target.slot == self.slot).then_some(target)
     }
 }
@@ -271,11 +274,11 @@ impl Source for BpfSource {
         if !self.watched.contains_key(&id) {
             return None;
         }
-        // Begins the count of connections. NO_EXIST keeps a count that has already begun.
+        // Makes the programs count the connections. NO_EXIST keeps a count that has already begun.
         let none = ConnectionsValue::default().to_bytes();
         let _ = self.pins.connections.update(&id.0.to_bytes(), &none, MapFlags::NO_EXIST);
         let ConnectionsValue { open, changed_ns } =
-            value(&self.pins.connections, &id.0).ok().flatten()?;
+            map_value(&self.pins.connections, &id.0).ok().flatten()?;
         // The number is negative if connections were closed that had been established before the
         // count began. It is then reported as 0.
         let open = open.cast_signed().try_into().unwrap_or_default();
@@ -290,11 +293,12 @@ impl Source for BpfSource {
     }
 
     fn is_watched(&self, cgroup: u64) -> bool {
-        value::<_, TargetValue>(&self.pins.targets, &cgroup).is_ok_and(|target| target.is_some())
+        map_value::<_, TargetValue>(&self.pins.targets, &cgroup)
+            .is_ok_and(|target| target.is_some())
     }
 
-    fn owner(&self, process: ProcessKey) -> Option<TargetId> {
-        members::owner(&self.pins, process)
+    fn target_that_keeps(&self, process: ProcessKey) -> Option<TargetId> {
+        members::target_that_keeps(&self.pins, process)
     }
 
     fn unwatch(&mut self, id: TargetId) {
@@ -309,8 +313,8 @@ impl Source for BpfSource {
         for map in [&self.pins.connections, &self.pins.awaited] {
             let _ = map.delete(&id.0.to_bytes());
         }
-        // Entries of its processes and sockets stay until these end. Without the target they have
-        // no effect.
+        // The entries of the target's processes and sockets stay until these end. Without the
+        // target they have no effect.
         self.remove_target(id);
     }
 
@@ -329,20 +333,20 @@ impl Source for BpfSource {
     }
 
     fn interval(&self) -> Duration {
-        INTERVAL
+        COLLECT_INTERVAL
     }
 
-    fn rest(&mut self, others: &[BorrowedFd<'_>]) -> bool {
+    fn wait_to_collect(&mut self, others: &[BorrowedFd<'_>]) -> bool {
         // In a storm of records the eBPF programs would end the second wait every millisecond, so
         // the first wait ignores the ring.
         let pause = self.ring.pause();
         if !pause.is_zero() && is_ready_within(others, pause) {
             return false;
         }
-        // This waits for the epoll and not for the ring: `read` has cleared the edge, so only a
-        // later wake-up by an eBPF program ends the wait, while records that may collect do not end
-        // it.
-        !is_ready_within(&[others, &[self.woken.0.as_fd()]].concat(), INTERVAL)
+        // This waits for the epoll on the ring and not for the ring itself, which is readable at
+        // its first record. `read` has cleared the edge of the epoll, so only a later wake-up by an
+        // eBPF program ends the wait.
+        !is_ready_within(&[others, &[self.woken.0.as_fd()]].concat(), COLLECT_INTERVAL)
     }
 
     fn read(&mut self, limit: usize, sink: &mut dyn FnMut(Record)) -> Result<bool, SourceError> {
@@ -352,7 +356,8 @@ impl Source for BpfSource {
         let mut batch = std::mem::take(&mut self.batch);
         let takes_turns = self.watched.len() > 1 || !self.queues.is_empty();
         let most = if takes_turns { QUEUED_AT_ONCE } else { limit.max(1) };
-        self.has_unread = self.ring.take(most, &mut batch).map_err(refused("read the ring"))?;
+        self.has_unread =
+            self.ring.read_records(most, &mut batch).map_err(refused("read the ring"))?;
         let woken_for_nothing = batch.is_empty() && woken.is_ok_and(|events| events > 0);
         for decoded in batch.drain(..) {
             match decoded {

@@ -9,10 +9,10 @@ use super::{
     super::{
         layout::{Plain as _, TARGETS, TargetValue},
         members,
-        pins::{ROOT_INODE, own_pid_namespace, value},
+        pins::{ROOT_INODE, map_value, own_pid_namespace},
         refused,
     },
-    BpfSource, Watched,
+    BpfSource, WatchedTarget,
 };
 use crate::{
     linux::process::pid_namespace,
@@ -39,7 +39,7 @@ impl BpfSource {
             return Err(SourceError::Full { what: "targets", limit: TARGETS });
         }
         let stale = error.kind() == libbpf_rs::ErrorKind::AlreadyExists
-            && value::<_, TargetValue>(&self.pins.targets, &id.0)?
+            && map_value::<_, TargetValue>(&self.pins.targets, &id.0)?
                 .and_then(|other| self.pins.owner(other.slot))
                 .is_none_or(|owner| !owner.is_alive());
         if !stale {
@@ -58,7 +58,7 @@ impl BpfSource {
     /// Removes a pid namespace from its map, unless the namespace has ended and another target has
     /// a new one with the same number.
     pub(super) fn remove_namespace(&self, id: TargetId, inode: u32) {
-        if value(&self.pins.namespaces, &inode).is_ok_and(|of| of == Some(id.0)) {
+        if map_value(&self.pins.namespaces, &inode).is_ok_and(|of| of == Some(id.0)) {
             let _ = self.pins.namespaces.delete(&inode.to_bytes());
         }
     }
@@ -71,16 +71,16 @@ impl BpfSource {
         id: TargetId,
         path: &Path,
         namespace: Option<PidNamespace>,
-    ) -> Result<Watched, SourceError> {
-        let levels = levels(path).map_err(|source| unwatchable(path, source))?;
+    ) -> Result<WatchedTarget, SourceError> {
+        let levels = possible_depths(path).map_err(|source| unwatchable(path, source))?;
         if levels.is_none() && (namespace.is_none() || !id.is_made_up()) {
             let source =
                 io::Error::new(io::ErrorKind::Unsupported, "not a cgroup of the unified hierarchy");
             return Err(unwatchable(path, source));
         }
         self.add_target(id, false)?;
-        members::enter_cgroup(&self.pins, id, path)?;
-        let mut watched = Watched::default();
+        members::add_cgroup(&self.pins, id, path)?;
+        let mut watched = WatchedTarget::default();
         if let Some(levels) = levels {
             // Locked, because all shims share the setting, and `configure` reads and writes it.
             let _lock = self.pins.lock()?;
@@ -104,7 +104,7 @@ impl BpfSource {
     }
 
     /// Adds a process and its descendants to the maps.
-    pub(super) fn watch_tree(&self, id: TargetId, root: i32) -> Result<Watched, SourceError> {
+    pub(super) fn watch_tree(&self, id: TargetId, root: i32) -> Result<WatchedTarget, SourceError> {
         let unwatchable =
             |source| SourceError::Target { target: format!("process {root}"), source };
         if !id.is_made_up() {
@@ -123,8 +123,8 @@ impl BpfSource {
             return Err(unwatchable(io::Error::new(io::ErrorKind::NotFound, "no such process")));
         }
         self.add_target(id, true)?;
-        members::enter_tree(&self.pins, id, root)?;
-        Ok(Watched::default())
+        members::add_tree(&self.pins, id, root)?;
+        Ok(WatchedTarget::default())
     }
 }
 
@@ -133,7 +133,7 @@ impl BpfSource {
 ///
 /// More than one bit is set if a cgroup namespace or a mount hides the ancestors. A superfluous bit
 /// costs a look-up for each event; a missing bit would lose events.
-fn levels(path: &Path) -> io::Result<Option<u32>> {
+fn possible_depths(path: &Path) -> io::Result<Option<u32>> {
     let path = fs::canonicalize(path)?;
     let device = fs::metadata(&path)?.dev();
     if statfs(&path)?.filesystem_type() != CGROUP2_SUPER_MAGIC {

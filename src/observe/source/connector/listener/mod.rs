@@ -6,10 +6,10 @@
 //!                                     /proc/PID at each exec of a watched process
 //! ```
 //!
-//! An iteration of the listener's loop ([`Listener::turn`]) first receives a batch of the kernel's
-//! events and reads `/proc` for the execs among them, because those processes may end within 100
-//! µs. It then receives the events that have arrived meanwhile, and makes the records only after
-//! that.
+//! An iteration of the listener's loop ([`Listener::run_iteration`]) first receives a batch of the
+//! kernel's events and reads `/proc` for the execs among them, because those processes may end
+//! within 100 µs. It then receives the events that have arrived meanwhile, and makes the records
+//! only after that.
 
 mod events;
 
@@ -24,7 +24,7 @@ use super::{
     members::{Member, Members, Watch, WatchId},
     netlink::{Connector, Event, Message, is_overrun},
     reading::Reading,
-    wire::{Answer, Request, VERSION},
+    wire::{Answer, PROTOCOL_VERSION, Request},
 };
 use crate::{
     clock::monotonic_ns,
@@ -39,11 +39,13 @@ use crate::{
     },
 };
 
-/// How many of the kernel's messages one batch has. Further messages wait in the kernel's buffer.
-const TURN: usize = 256;
+/// How many of the kernel's messages one batch has at most. Further messages wait in the kernel's
+/// buffer.
+const BATCH_MESSAGES: usize = 256;
 
-/// How many messages are received at most to find the last event of a process that has ended.
-const LOOKAHEAD: usize = 16 * TURN;
+/// How many messages are received in advance at most, to find the last event of a process that has
+/// ended.
+const LOOKAHEAD: usize = 16 * BATCH_MESSAGES;
 
 /// How many targets one client can watch. A further target is refused with `ENOSPC`.
 const TARGETS_LIMIT: usize = 4096;
@@ -63,7 +65,7 @@ pub(super) struct Listener {
     /// Events that are received and not yet processed, each with its time (`CLOCK_MONOTONIC`,
     /// nanoseconds).
     pending: Vec<(u64, Event)>,
-    /// Whether the kernel has dropped events that no client has heard of yet.
+    /// Whether the kernel has dropped events and the clients have no report of that loss yet.
     has_lost_events: bool,
     /// The listener's mount namespace, which is also that of the shims; see `What::Exec`.
     own_mount_namespace: Option<u32>,
@@ -92,6 +94,7 @@ impl Listener {
         self.clients.iter().map(|(number, client)| (*number, client.fd()))
     }
 
+    /// Whether no shim is connected.
     pub(super) fn is_idle(&self) -> bool {
         self.clients.is_empty()
     }
@@ -101,6 +104,7 @@ impl Listener {
         !self.pending.is_empty()
     }
 
+    /// Adds a shim that has connected, under a number of its own.
     pub(super) fn admit(&mut self, client: Client) {
         self.last_client += 1;
         self.clients.insert(self.last_client, client);
@@ -115,8 +119,8 @@ impl Listener {
         for request in requests {
             match request {
                 Request::Hello { version } => {
-                    self.push(client, &Answer::Ready { version: VERSION });
-                    if version != VERSION {
+                    self.push_answer(client, &Answer::Ready { version: PROTOCOL_VERSION });
+                    if version != PROTOCOL_VERSION {
                         // Sent before the connection is closed, so that the shim can report that
                         // the versions differ.
                         self.flush(client);
@@ -131,7 +135,7 @@ impl Listener {
                             errno: error.raw_os_error().unwrap_or(nix::libc::EINVAL),
                         },
                     };
-                    self.push(client, &answer);
+                    self.push_answer(client, &answer);
                 }
                 Request::Unwatch { id } => {
                     // A client may have watched the same id twice; only the later watch is ended.
@@ -147,6 +151,7 @@ impl Listener {
         self.flush(client);
     }
 
+    /// Begins to watch a target for a client, and reports the living processes of the target.
     fn watch(&mut self, client: u64, id: TargetId, target: Target) -> io::Result<()> {
         if self.members.watches_of(client).count() >= TARGETS_LIMIT {
             return Err(nix::Error::ENOSPC.into());
@@ -175,14 +180,14 @@ impl Listener {
     ///
     /// The error of the connector's socket. A loss of events (`ENOBUFS`) is no error: it is
     /// reported to the clients.
-    pub(super) fn turn(&mut self) -> io::Result<()> {
-        self.has_lost_events |= self.receive_events(TURN)?;
+    pub(super) fn run_iteration(&mut self) -> io::Result<()> {
+        self.has_lost_events |= self.receive_events(BATCH_MESSAGES)?;
         let events = std::mem::take(&mut self.pending);
         if !self.members.watches.is_empty() {
             let mut readings = self.read_execs(&events);
             // If a process has exec'd again while /proc was read, the reading may show the newer
             // exec. The newer exec is in `pending` now, and gets a reading in the next iteration.
-            self.has_lost_events |= self.receive_events(TURN)?;
+            self.has_lost_events |= self.receive_events(BATCH_MESSAGES)?;
             for (_, event) in &self.pending {
                 if let Event::Exec { pid } = event
                     && let Some((_, reading)) = readings.get_mut(pid)
@@ -261,6 +266,7 @@ impl Listener {
         readings
     }
 
+    /// Whether a process is in the cgroup or pid namespace of any watched target.
     fn is_in_a_target(&self, pid: i32) -> bool {
         Memberships::of(pid)
             .ok()
@@ -274,7 +280,7 @@ impl Listener {
         let lost =
             Record::Lost { target: None, at_ns: monotonic_ns(), count: None, stage: Stage::Kernel };
         for client in clients {
-            self.push(client, &Answer::Record(lost.clone()));
+            self.push_answer(client, &Answer::Record(lost.clone()));
         }
         let watches: Vec<_> = self.members.watches.keys().copied().collect();
         watches.into_iter().for_each(|watch| self.scan_target(watch));
@@ -302,7 +308,7 @@ impl Listener {
                     leader_status: None,
                 });
             }
-            self.push(client, &Answer::Record(record));
+            self.push_answer(client, &Answer::Record(record));
         }
     }
 
@@ -310,15 +316,15 @@ impl Listener {
     fn report(&mut self, watch: WatchId, at_ns: u64, grade: Grade, key: ProcessKey, what: What) {
         let Some(watching) = self.members.watches.get(&watch) else { return };
         let (target, client) = (watching.id, watching.client);
-        self.push(
+        self.push_answer(
             client,
             &Answer::Record(Record::Process { target, at_ns, grade, key, provenance: None, what }),
         );
     }
 
-    fn push(&mut self, client: u64, answer: &Answer) {
+    fn push_answer(&mut self, client: u64, answer: &Answer) {
         if let Some(client) = self.clients.get_mut(&client) {
-            client.push(answer);
+            client.push_answer(answer);
         }
     }
 

@@ -324,8 +324,10 @@ mod root {
         /// kernel sends no events any more. If others do, its answer to the request to stop is
         /// seen.
         fn assert_stopped(&self) {
-            let stopped =
-                Message::Answer { to: netlink::request_number(netlink::IGNORE) + 1, errno: 0 };
+            let stopped = Message::Answer {
+                to: netlink::request_number(netlink::MCAST_IGNORE) + 1,
+                errno: 0,
+            };
             until("the kernel sends no events, or has accepted the request to stop", || {
                 self.messages().contains(&stopped) || !Self::new().receives_events()
             });

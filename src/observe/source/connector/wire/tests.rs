@@ -175,7 +175,7 @@ proptest! {
         changes in vec((any::<Index>(), any::<u8>()), 1..4),
         length in any::<Index>(),
     ) {
-        let mut bytes = encode(&answer).unwrap().split_off(HEADER);
+        let mut bytes = encode(&answer).unwrap().split_off(LENGTH_SIZE);
         for (at, byte) in changes {
             let at = at.index(bytes.len());
             bytes[at] = byte;
@@ -187,7 +187,7 @@ proptest! {
     /// Check that a message that is cut off, or followed by another byte, is refused.
     #[test]
     fn messages_of_another_length_are_refused(answer in answer(), length in any::<Index>()) {
-        let mut bytes = encode(&answer).unwrap().split_off(HEADER);
+        let mut bytes = encode(&answer).unwrap().split_off(LENGTH_SIZE);
         prop_assert_eq!(decode::<Answer>(&bytes[..length.index(bytes.len())]), None);
         bytes.push(0);
         prop_assert_eq!(decode::<Answer>(&bytes), None);

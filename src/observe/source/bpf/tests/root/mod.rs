@@ -116,7 +116,7 @@ fn a_loss_wakes_the_reader() {
     }
     let mut received = Received::default();
     received.drain(&mut source, cgroup.id());
-    assert!(source.rest(&[]) || source.rest(&[]), "nothing happens");
+    assert!(source.wait_to_collect(&[]) || source.wait_to_collect(&[]), "nothing happens");
     shell.stdin.take().unwrap().write_all(b"\n").unwrap();
     let mut ring = [PollFd::new(source.fd().unwrap(), PollFlags::POLLIN)];
     assert_eq!(poll(&mut ring, PollTimeout::from(10_000u16)).unwrap(), 1, "the reader waits");

@@ -14,7 +14,7 @@ use super::IoError;
 
 /// The destination of an output stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Target {
+pub(super) enum OutputDestination {
     /// No destination: the process gets `/dev/null`.
     Nothing,
     /// An existing fifo, or an existing file to append to. Never created.
@@ -41,24 +41,24 @@ pub(super) struct Invocation {
     pub(super) ready_byte_required: bool,
 }
 
-impl Target {
+impl OutputDestination {
     /// Parses a path or a URI.
     ///
     /// # Errors
     ///
     /// [`IoError::UnknownScheme`] for an unsupported scheme, [`IoError::Relative`] for a relative
     /// path, [`IoError::BadEscape`] for an invalid percent-encoding.
-    pub(super) fn parse(text: &str) -> Result<Target, IoError> {
+    pub(super) fn parse(text: &str) -> Result<OutputDestination, IoError> {
         if text.is_empty() {
-            return Ok(Target::Nothing);
+            return Ok(OutputDestination::Nothing);
         }
         let Some((scheme, rest)) = split_scheme(text) else {
-            return absolute(PathBuf::from(text)).map(Target::Path);
+            return absolute(PathBuf::from(text)).map(OutputDestination::Path);
         };
         match scheme {
-            "fifo" => path_of(text, rest).map(Target::Path),
-            "file" => path_of(text, rest).map(Target::File),
-            "binary" | "binary-v2" => invocation(text, scheme, rest).map(Target::Logger),
+            "fifo" => path_of(text, rest).map(OutputDestination::Path),
+            "file" => path_of(text, rest).map(OutputDestination::File),
+            "binary" | "binary-v2" => invocation(text, scheme, rest).map(OutputDestination::Logger),
             _ => Err(IoError::UnknownScheme { scheme: scheme.to_owned() }),
         }
     }
@@ -149,30 +149,33 @@ fn decoded(uri: &str, part: &str, plus: Plus) -> Result<OsString, IoError> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Target {
-        Target::parse(text).unwrap()
+    fn parse(text: &str) -> OutputDestination {
+        OutputDestination::parse(text).unwrap()
     }
 
     /// Check that a path needs no scheme, even a path that resembles a URI.
     #[test]
     fn a_plain_path_is_not_decoded() {
-        assert_eq!(parse(""), Target::Nothing);
-        assert_eq!(parse("/run/a:b%20+c"), Target::Path("/run/a:b%20+c".into()));
-        assert_eq!(parse("fifo:///run/fifo"), Target::Path("/run/fifo".into()));
+        assert_eq!(parse(""), OutputDestination::Nothing);
+        assert_eq!(parse("/run/a:b%20+c"), OutputDestination::Path("/run/a:b%20+c".into()));
+        assert_eq!(parse("fifo:///run/fifo"), OutputDestination::Path("/run/fifo".into()));
     }
 
     /// Check that hosts, queries and fragments are no part of a file's path.
     #[test]
     fn a_file_uri_is_its_decoded_path() {
-        assert_eq!(parse("file:///var/log/a%20b+c"), Target::File("/var/log/a b+c".into()));
-        assert_eq!(parse("file://host/log?x=y#z"), Target::File("/log".into()));
-        assert_eq!(parse("file:/log"), Target::File("/log".into()));
+        assert_eq!(
+            parse("file:///var/log/a%20b+c"),
+            OutputDestination::File("/var/log/a b+c".into())
+        );
+        assert_eq!(parse("file://host/log?x=y#z"), OutputDestination::File("/log".into()));
+        assert_eq!(parse("file:/log"), OutputDestination::File("/log".into()));
     }
 
     /// Check that a logger's query becomes its arguments in order, and `env.` its environment.
     #[test]
     fn a_logger_uri_is_a_command_line() {
-        let Target::Logger(logger) =
+        let OutputDestination::Logger(logger) =
             parse("binary:///bin/log?id=a%2Fb+c&env.TZ=UTC&flag&id=again&&last=")
         else {
             panic!("not a logger");
@@ -183,14 +186,14 @@ mod tests {
         assert!(!logger.ready_byte_required);
         assert!(matches!(
             parse("binary-v2:///bin/log"),
-            Target::Logger(Invocation { ready_byte_required: true, .. })
+            OutputDestination::Logger(Invocation { ready_byte_required: true, .. })
         ));
     }
 
     /// Check that an invalid string is refused with an error that names it.
     #[test]
     fn an_invalid_target_is_named_in_the_error() {
-        let refusal = |text| Target::parse(text).unwrap_err().to_string();
+        let refusal = |text| OutputDestination::parse(text).unwrap_err().to_string();
         assert_eq!(refusal("journald:///x"), "unknown STDIO scheme journald");
         assert!(
             refusal("relative/path").contains("\"relative/path\" is not absolute"),
@@ -205,7 +208,7 @@ mod tests {
         /// Check that no string panics the parser.
         #[test]
         fn any_string_is_parsed_or_refused(text in ".*") {
-            let _ = Target::parse(&text);
+            let _ = OutputDestination::parse(&text);
         }
     }
 }

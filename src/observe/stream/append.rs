@@ -1,4 +1,5 @@
-//! The writing side: numbers a batch of events, frees space in the journal, wakes subscribers.
+//! The writing side of the event log: numbers a batch of events, frees space in the journal, wakes
+//! subscribers.
 
 use std::{
     sync::{Arc, MutexGuard, PoisonError},
@@ -17,7 +18,7 @@ impl EventLog {
     /// oldest event. Then it waits for that subscriber, for at most the subscriber's own limit;
     /// other subscribers can read meanwhile. On a thread that runs async tasks it never waits,
     /// because the subscribers run there too.
-    pub fn publish(&self, events: &mut Vec<Event>) {
+    pub fn append(&self, events: &mut Vec<Event>) {
         if events.is_empty() {
             return;
         }
@@ -77,19 +78,19 @@ impl State {
 
     /// How long to wait before the oldest event is evicted; `None` to evict it now.
     fn wait_before_evict(&self) -> Option<Duration> {
-        let oldest = self.journal.oldest()?;
+        let oldest = self.journal.oldest_event()?;
         // The shortest wait is used, so that no subscriber's own limit is exceeded.
         self.subscribers.iter().filter_map(|subscriber| subscriber.allowed_wait(&oldest)).min()
     }
 
     /// Charges a wait to the subscribers that caused it and still have not read.
     fn charge_wait(&mut self, elapsed: Duration) {
-        let Some(oldest) = self.journal.oldest() else { return };
+        let Some(oldest) = self.journal.oldest_event() else { return };
         self.subscribers.iter_mut().for_each(|subscriber| subscriber.charge_wait(&oldest, elapsed));
     }
 
     fn evict(&mut self) {
-        if let Some(oldest) = self.journal.oldest() {
+        if let Some(oldest) = self.journal.oldest_event() {
             self.subscribers.iter_mut().for_each(|subscriber| subscriber.skip_evicted(&oldest));
         }
         self.journal.evict();
