@@ -1,6 +1,16 @@
 //! The standard output, and the style of the text for it.
 
-use std::io::{self, BufWriter, IsTerminal as _, Stdout, Write as _};
+use std::{
+    io::{self, BufWriter, IsTerminal as _, Stdout, Write as _},
+    os::fd::AsFd as _,
+    thread,
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+use tokio::sync::oneshot;
 
 /// The style of a rendering.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -66,5 +76,42 @@ impl Output {
     pub(super) fn write_now(&mut self, text: &str) -> io::Result<()> {
         self.write(text)?;
         self.flush()
+    }
+}
+
+/// Notices that the reader of the standard output has gone. A command that waits for events would
+/// otherwise notice it at its next write, which may never come.
+#[derive(Debug)]
+pub(super) struct ReaderGone(oneshot::Receiver<()>);
+
+impl ReaderGone {
+    /// Begins to wait on a thread. A file as the output has no reader that could go away.
+    pub(super) fn watch() -> Self {
+        let (sender, receiver) = oneshot::channel();
+        // Without the thread, the command ends at its next write.
+        let _ = thread::Builder::new().name("output".into()).spawn(move || {
+            let output = io::stdout();
+            // Errors and hang-ups are reported without being asked for (poll(2)).
+            let mut waits = [PollFd::new(output.as_fd(), PollFlags::empty())];
+            loop {
+                match poll(&mut waits, PollTimeout::NONE) {
+                    Err(Errno::EINTR) | Ok(0) => {}
+                    Err(_) => return,
+                    Ok(_) => {
+                        // The command may have ended.
+                        let _ = sender.send(());
+                        return;
+                    }
+                }
+            }
+        });
+        Self(receiver)
+    }
+
+    /// Resolves when the reader has gone; never if that cannot be noticed. Cancel safe.
+    pub(super) async fn gone(&mut self) {
+        if (&mut self.0).await.is_err() {
+            std::future::pending().await
+        }
     }
 }

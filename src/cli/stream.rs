@@ -15,6 +15,7 @@ use tokio::{
 use super::{
     exit::{Exit, Failure},
     note,
+    output::ReaderGone,
 };
 use crate::{
     api::{Event, Filter, event::Body},
@@ -171,6 +172,10 @@ pub(super) async fn follow(
 /// Runs `read` for every shim, also for shims that start later, and passes the batches that the
 /// readers send to `sink`. Ends at SIGTERM or SIGINT, or when a reader ends with a status for which
 /// `ends_all` returns true. Returns the most severe status of all readers.
+///
+/// # Errors
+///
+/// [`Failure::OutputClosed`] as soon as the reader of the standard output has gone.
 pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 'static>(
     namespace: Option<String>,
     read: impl Fn(Registration, mpsc::Sender<B>) -> R,
@@ -178,6 +183,7 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
     sink: &mut (impl Sink + BatchSink<B>),
 ) -> Result<Exit, Failure> {
     let mut termination = Termination::new()?;
+    let mut output = ReaderGone::watch();
     let mut shims = Shims::new(runtime_dir(), namespace);
     let mut readers = JoinSet::new();
     let mut exit = Exit::Ok;
@@ -186,6 +192,7 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
         tokio::select! {
             biased;
             () = termination.requested() => break,
+            () = output.gone() => return Err(Failure::OutputClosed),
             new = shims.next() => {
                 let new = new.map_err(|error| {
                     let error = anyhow::Error::new(error).context("failed to scan for shims");

@@ -3,13 +3,15 @@
 use std::{
     io::{BufRead as _, BufReader},
     process::Stdio,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
 use super::{
     fake::{Node, Script},
-    run::{Running, command, run},
+    run::{PATIENCE, Running, command, run},
     script::{alive, gap, life, process, start},
 };
 
@@ -215,4 +217,29 @@ fn an_output_that_is_closed_early_is_success() {
     assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
     let ran = run(&node, &["events", "-q"]);
     assert_eq!((ran.code, ran.out.lines().count()), (0, 20_000));
+}
+
+/// Check that a command that waits for events ends as soon as its reader has gone, although nothing
+/// happens.
+#[test]
+fn a_command_that_follows_ends_with_its_reader() {
+    let node = Node::new();
+    let _shim = node.shim("web", Script { events: life("web"), ..Default::default() });
+    for args in [&["ports", "-w"][..], &["events", "-f"], &["exits", "-f"]] {
+        let mut child = command(&node, args).stdout(Stdio::piped()).spawn().expect("it runs");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
+        let deadline = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("a child") {
+                break status;
+            }
+            if Instant::now() > deadline {
+                child.kill().expect("a child");
+                panic!("{args:?} still runs");
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        assert_eq!(status.code(), Some(0), "{args:?}");
+    }
 }
