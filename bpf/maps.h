@@ -112,16 +112,16 @@ struct {
 } entries SEC(".maps");
 
 /*
- * From a socket's cookie to a key of `targets`, for sockets that do not show their target when they
- * close: reported UDP sockets, and TCP listeners with the target of the process that called
- * listen(2). An entry is deleted when its socket closes, also if its target has gone.
+ * From a socket's cookie to its target: reported UDP sockets, and TCP sockets that belong to the
+ * target of the process that called listen(2). User space adds the TCP sockets of a tree that
+ * listened before. An entry is deleted when its socket closes, also if its target has gone.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, LOOKOUT_LISTENERS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u64);
-	__type(value, __u64);
+	__type(value, struct lookout_listener);
 } listeners SEC(".maps");
 
 /* From a target to the count of its TCP connections, for the targets that count them. */

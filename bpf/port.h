@@ -14,25 +14,22 @@
 #ifndef LOOKOUT_PORT_H
 #define LOOKOUT_PORT_H
 
-/* The inode number of the network namespace of a socket. */
-static __always_inline __u32 netns_inode_of(struct sock *socket)
+/* The network namespace of a socket. */
+static __always_inline struct net *network_of(struct sock *socket)
 {
 	struct net *network = NULL;
-	__u32 inode = 0;
 
 	READ(network, &socket->__sk_common.skc_net.net);
-	READ(inode, &network->ns.inum);
-	return inode;
+	return network;
 }
 
 /* The target that owns the network namespace of a socket; NULL if the namespace has no owner. */
 static __always_inline struct lookout_target *target_by_netns(struct sock *socket)
 {
-	struct net *network = NULL;
+	struct net *network = network_of(socket);
 	__u64 cookie = 0;
 	__u64 *id;
 
-	READ(network, &socket->__sk_common.skc_net.net);
 	READ(cookie, &network->net_cookie);
 	id = bpf_map_lookup_elem(&networks, &cookie);
 	return id ? bpf_map_lookup_elem(&targets, id) : NULL;
@@ -75,21 +72,23 @@ static __always_inline struct lookout_target *target_of_socket(struct sock *sock
 /* Removes and returns the remembered target of a socket; NULL if none is remembered. */
 static __always_inline struct lookout_target *take_remembered_target(__u64 cookie)
 {
-	__u64 copy, *id = bpf_map_lookup_elem(&listeners, &cookie);
+	struct lookout_listener copy, *entry = bpf_map_lookup_elem(&listeners, &cookie);
 	struct lookout_target *target;
 	__u32 *total;
 
-	if (!id)
+	if (!entry)
 		return NULL;
 	/* Copied first: another CPU may reuse the memory of the entry as soon as it is deleted. */
-	copy = *id;
+	copy = *entry;
 	/* Two programs may find the same entry. Only the one that deletes it counts down. */
 	if (bpf_map_delete_elem(&listeners, &cookie))
 		return NULL;
+	target = bpf_map_lookup_elem(&targets, &copy.target);
+	if (!copy.is_counted)
+		return target;
 	total = entry_count_of(LOOKOUT_SHARED_LISTENERS);
 	if (total)
 		count_down(total);
-	target = bpf_map_lookup_elem(&targets, &copy);
 	if (target)
 		count_down(&target->listeners);
 	return target;
@@ -103,11 +102,11 @@ static __always_inline struct lookout_target *take_remembered_target(__u64 cooki
 static __always_inline void remember_target(__u64 cookie, struct lookout_target *target)
 {
 	__u32 *total = entry_count_of(LOOKOUT_SHARED_LISTENERS);
-	__u64 id = target->id;
+	struct lookout_listener entry = { .target = target->id, .is_counted = 1 };
 
 	take_remembered_target(cookie);
 	if (total && has_share_left(target->listeners, LOOKOUT_LISTENERS, total) &&
-	    !bpf_map_update_elem(&listeners, &cookie, &id, BPF_NOEXIST)) {
+	    !bpf_map_update_elem(&listeners, &cookie, &entry, BPF_NOEXIST)) {
 		__sync_fetch_and_add(total, 1);
 		__sync_fetch_and_add(&target->listeners, 1);
 		return;
@@ -180,6 +179,7 @@ static __always_inline void emit_port(struct lookout_target *target, struct sock
 				      __u64 cookie, __u32 kind, __u32 flags)
 {
 	struct lookout_port *record = reserve(target, sizeof(*record));
+	struct net *network;
 
 	if (!record)
 		return;
@@ -192,7 +192,9 @@ static __always_inline void emit_port(struct lookout_target *target, struct sock
 		fill_header(&record->header, kind, sizeof(*record), target);
 	}
 	record->cookie = cookie;
-	record->network_namespace = netns_inode_of(socket);
+	network = network_of(socket);
+	READ(record->network_cookie, &network->net_cookie);
+	READ(record->network_namespace, &network->ns.inum);
 	record->flags = flags;
 	capture_address(record, socket);
 	/*

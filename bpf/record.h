@@ -183,6 +183,8 @@ struct lookout_port {
 	__u64 cookie;
 	/* inode number of the socket's file; 0 if it has none, and for LOOKOUT_UNLISTEN */
 	__u64 inode;
+	/* of the socket's network namespace; never reused, unlike the inode number */
+	__u64 network_cookie;
 	/* inode number of the socket's network namespace */
 	__u32 network_namespace;
 	/* host byte order; 0 if the kernel chooses the port in listen(2), after this record */
@@ -274,6 +276,15 @@ struct lookout_member {
 	__u32 forker_tgid;
 	/* enum lookout_member_flag */
 	__u32 flags;
+};
+
+/* Value of the map `listeners`; the key is the cookie of a socket. */
+struct lookout_listener {
+	/* lookout_target.id */
+	__u64 target;
+	/* not 0 if a program made the entry, which is counted in `entries` and in the target */
+	__u32 is_counted;
+	__u32 padding;
 };
 
 /*

@@ -8,6 +8,7 @@ mod event;
 mod exit;
 mod file;
 mod lineage;
+mod network_namespace;
 mod observation;
 mod port;
 pub mod printable;
@@ -29,6 +30,7 @@ pub use event::{
 pub use exit::Exit;
 pub use file::FileId;
 pub use lineage::Lineage;
+pub use network_namespace::NetworkNamespace;
 pub use observation::{ContainerObserver, NewContainer, ObservedContainer, RuntimeCall};
 pub use port::{Endpoint, Owner, Port, Scope, Transport};
 pub use printable::is_hostile;

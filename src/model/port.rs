@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Image, Process, ProcessKey};
+use super::{Image, NetworkNamespace, Process, ProcessKey};
 
 /// The address at which a TCP socket listens, or to which a UDP socket is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,6 +50,9 @@ pub enum Scope {
 pub struct Port {
     /// The address of the port.
     pub endpoint: Endpoint,
+    /// The network namespace in which the port is reachable. In another namespace the same address
+    /// is another port.
+    pub network_namespace: NetworkNamespace,
     /// The known owners. If the opening of the port was observed, this is the process that called
     /// listen(2), or bind(2) for UDP. After a scan, these are all processes that hold a socket of
     /// the port.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Endpoint;
+use super::{Endpoint, NetworkNamespace};
 
 /// A listening TCP socket, a bound UDP socket, or a TCP connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,8 +11,8 @@ pub struct Socket {
     pub cookie: u64,
     /// The inode of the socket's file, as `/proc/PID/fd` shows it; 0 if it is not known.
     pub inode: u64,
-    /// The inode of the socket's network namespace.
-    pub network_namespace: u32,
+    /// The socket's network namespace.
+    pub network_namespace: NetworkNamespace,
     /// The local address and port of the socket; port 0 if the kernel has not chosen one yet.
     pub endpoint: Endpoint,
 }

@@ -137,6 +137,7 @@ fn port(address: &str, number: u32, scope: &str, owners: &[(i32, &str)]) -> Port
         port: number,
         scope: scope.into(),
         dual_stack: address == "::",
+        network_namespace: Some(4_026_531_840),
         owners: owners.iter().map(owner).collect(),
         ..Default::default()
     }

@@ -95,14 +95,14 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
         .map(|container| printable::text(container.id.as_bytes()))
         .unwrap_or_default();
     let type_name = printable::text(event.type_.as_bytes());
+    let what = detail(event, format);
     let pid = pid(event);
     let origin = process.map(origin).unwrap_or_default();
     let line = if format == EventFormat::Table {
         let clock = time.get(11..26).unwrap_or(&time).to_owned();
         let container =
             if style.width.is_some() { shortened(&container, TABLE[1].1) } else { container };
-        let row =
-            [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), detail(event)];
+        let row = [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), what];
         padded(&row, &TABLE.map(|(_, width)| width))
     } else {
         let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
@@ -121,7 +121,7 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
                 .and_then(|process| process.executable.as_ref())
                 .map(|path| printable::text(path))
                 .unwrap_or_default(),
-            detail(event),
+            what,
         ]
         .map(or_dash);
         padded(&row, &WIDE.map(|(_, width)| width))
@@ -221,7 +221,7 @@ fn process_detail(type_name: &str, process: &Process) -> String {
 }
 
 /// The text of the column `WHAT`.
-fn detail(event: &Event) -> String {
+fn detail(event: &Event, format: EventFormat) -> String {
     match &event.body {
         Some(Body::Process(process)) => process_detail(&event.type_, process),
         Some(Body::ContainerStart(_)) | Some(Body::Hello(_)) | None => String::new(),
@@ -249,7 +249,7 @@ fn detail(event: &Event) -> String {
         Some(Body::ContainerActive(active)) => {
             format!("by {}", printable::text(active.cause.as_bytes()))
         }
-        Some(Body::Port(port)) => ports::detail(port),
+        Some(Body::Port(port)) => ports::detail(port, format == EventFormat::Wide),
         Some(Body::Throttle(throttle)) => {
             format!(
                 "{} withheld from containerd's bus in {}",

@@ -11,16 +11,21 @@ use crate::{
     model::printable,
 };
 
-/// The columns of a stream. Their widths are fixed, because later rows are unknown.
-const FOLLOWED: [(&str, usize); 7] = [
+/// The columns of a stream. Their widths are fixed, because later rows are unknown. [`NETNS`] is
+/// shown with `-o wide` only.
+const FOLLOWED: [(&str, usize); 8] = [
     ("STATE", 6),
     ("CONTAINER", 16),
     ("PROTO", 5),
     ("ADDRESS", 24),
     ("SCOPE", 8),
     ("PID", 7),
+    (NETNS, 10),
     ("PROGRAM", 0),
 ];
+
+/// The title of the column with the network namespace.
+const NETNS: &str = "NETNS";
 
 /// Formats open ports as a list.
 pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: Style) -> String {
@@ -46,6 +51,7 @@ pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: S
                 "PROTO",
                 "ADDRESS",
                 "SCOPE",
+                NETNS,
                 "PID",
                 "VPID",
                 "EXEC",
@@ -62,15 +68,17 @@ pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
     if matches!(format, ListFormat::Json | ListFormat::Jsonl) || style.is_quiet {
         return String::new();
     }
-    let titles = FOLLOWED.map(|(title, _)| title.to_owned());
-    style.fit(&padded(&titles, &FOLLOWED.map(|(_, width)| width))) + "\n"
+    followed_row(FOLLOWED.map(|(title, _)| title.to_owned()), format, style)
 }
 
 /// Formats a port that was open when `ports -w` started.
 pub(in crate::cli) fn initial(one: &ContainerPort, format: ListFormat, style: Style) -> String {
     match format {
         ListFormat::Json | ListFormat::Jsonl => json::line(&json::OpenPort::from(one)) + "\n",
-        _ => followed("open", one.container.get_or_default(), one.port.get_or_default(), style),
+        _ => {
+            let (container, port) = (one.container.get_or_default(), one.port.get_or_default());
+            followed("open", container, port, format, style)
+        }
     }
 }
 
@@ -85,29 +93,50 @@ pub(in crate::cli) fn change(
         ListFormat::Json | ListFormat::Jsonl => json::line(&json::Event::from(event)) + "\n",
         _ => {
             let state = if event.type_ == "port.open" { "opened" } else { "closed" };
-            followed(state, event.container.get_or_default(), port, style)
+            followed(state, event.container.get_or_default(), port, format, style)
         }
     }
 }
 
-/// Describes a port in the row of an event.
-pub(super) fn detail(port: &Port) -> String {
+/// Describes a port in the row of an event, in a wide row with its network namespace.
+pub(super) fn detail(port: &Port, is_wide: bool) -> String {
     let by = port
         .owners
         .first()
         .map(program)
         .map_or_else(String::new, |program| format!(" by {program}"));
-    format!("{} {} {}{by}", printable::text(port.transport.as_bytes()), address(port), scope(port))
+    let within = port.network_namespace.filter(|_| is_wide);
+    let within = within.map_or_else(String::new, |inode| format!(" in netns {inode}"));
+    let transport = printable::text(port.transport.as_bytes());
+    format!("{transport} {} {}{within}{by}", address(port), scope(port))
 }
 
-fn followed(state: &str, container: &Container, port: &Port, style: Style) -> String {
+fn followed(
+    state: &str,
+    container: &Container,
+    port: &Port,
+    format: ListFormat,
+    style: Style,
+) -> String {
     let [protocol, address, scope, pid, program] = common(port);
     let mut container = printable::text(container.id.as_bytes());
     if style.width.is_some() {
         container = shortened(&container, FOLLOWED[1].1);
     }
-    let row = [state.to_owned(), container, protocol, address, scope, pid, program].map(or_dash);
-    style.fit(&padded(&row, &FOLLOWED.map(|(_, width)| width))) + "\n"
+    let network = network_namespace(port);
+    let row = [state.to_owned(), container, protocol, address, scope, pid, network, program];
+    followed_row(row.map(or_dash), format, style)
+}
+
+fn followed_row(row: [String; FOLLOWED.len()], format: ListFormat, style: Style) -> String {
+    let is_shown = |title: &str| title != NETNS || format == ListFormat::Wide;
+    let (cells, widths): (Vec<String>, Vec<usize>) = row
+        .into_iter()
+        .zip(FOLLOWED)
+        .filter(|(_, (title, _))| is_shown(title))
+        .map(|(cell, (_, width))| (cell, width))
+        .unzip();
+    style.fit(&padded(&cells, &widths)) + "\n"
 }
 
 fn row(one: &ContainerPort) -> [String; 6] {
@@ -126,6 +155,7 @@ fn wide_row(one: &ContainerPort) -> Vec<String> {
         protocol,
         address,
         scope,
+        or_dash(network_namespace(one.port.get_or_default())),
         pid,
         of(|owner| owner.vpid.map_or_else(String::new, |vpid| vpid.to_string())),
         of(|owner| printable::text(owner.exec_id.as_bytes())),
@@ -163,6 +193,10 @@ fn program(owner: &Owner) -> String {
 fn scope(port: &Port) -> String {
     let scope = printable::text(port.scope.as_bytes());
     if port.dual_stack { format!("{scope}+v4") } else { scope }
+}
+
+fn network_namespace(port: &Port) -> String {
+    port.network_namespace.map_or_else(String::new, |inode| inode.to_string())
 }
 
 fn address(port: &Port) -> String {

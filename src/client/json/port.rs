@@ -43,6 +43,8 @@ struct PortScope {
     scope: String,
     #[serde(skip_serializing_if = "is_false")]
     dual_stack: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network_namespace: Option<u32>,
 }
 
 #[derive(Debug, Serialize)]
@@ -79,7 +81,11 @@ impl From<&api::Port> for Port {
                 r#type: port.type_.clone(),
                 local: Local { address: port.address.clone(), port: port.port },
             },
-            port: PortScope { scope: port.scope.clone(), dual_stack: port.dual_stack },
+            port: PortScope {
+                scope: port.scope.clone(),
+                dual_stack: port.dual_stack,
+                network_namespace: port.network_namespace,
+            },
             owners: port.owners.iter().map(Owner::from).collect(),
         }
     }

@@ -32,8 +32,8 @@ struct Snapshot<K, T> {
     rows: BTreeMap<K, T>,
 }
 
-/// Identifies a port: container id, transport, number, address, dual stack.
-type PortKey = (String, String, u32, String, bool);
+/// Identifies a port: container id, transport, number, address, dual stack, network namespace.
+type PortKey = (String, String, u32, String, bool, Option<u32>);
 
 impl View {
     /// Replaces the processes and the idle containers of a shim by the shim's own list.
@@ -173,8 +173,9 @@ impl<K: Ord, T> Snapshot<K, T> {
 }
 
 fn key(container_id: &str, port: &Port) -> PortKey {
-    let Port { transport, address, .. } = port;
-    (container_id.to_owned(), transport.clone(), port.port, address.clone(), port.dual_stack)
+    let Port { transport, address, network_namespace, .. } = port;
+    let (transport, address) = (transport.clone(), address.clone());
+    (container_id.to_owned(), transport, port.port, address, port.dual_stack, *network_namespace)
 }
 
 #[cfg(test)]

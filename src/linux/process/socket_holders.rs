@@ -10,9 +10,9 @@ use crate::model::ProcessKey;
 const DESCRIPTORS_LIMIT: usize = 65_536;
 
 /// The sockets, by inode, that processes of `among` have open, each with the processes that have it
-/// open, in the order of `among`.
+/// open, in the order of `among`; and whether all descriptors were read.
 #[must_use]
-pub fn socket_holders(among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
+pub fn socket_holders(among: &[ProcessKey]) -> (HashMap<u64, Vec<ProcessKey>>, bool) {
     let mut holders: HashMap<u64, Vec<ProcessKey>> = HashMap::new();
     let mut left = DESCRIPTORS_LIMIT;
     for key in among {
@@ -29,7 +29,7 @@ pub fn socket_holders(among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
             }
         }
     }
-    holders
+    (holders, left > 0)
 }
 
 /// The inodes of the sockets that a process has open, without duplicates. `left` is the number of

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use crate::model::{Endpoint, ListedSocket, Socket, SocketState, Transport};
+use crate::model::{Endpoint, ListedSocket, NetworkNamespace, Socket, SocketState, Transport};
 
 /// `AF_INET` and `AF_INET6`: each dump has the sockets of one address family.
 pub(super) const FAMILIES: [u8; 2] = [2, 10];
@@ -68,7 +68,7 @@ pub(super) fn request(family: u8, state: SocketState) -> Vec<u8> {
 /// `state`.
 pub(super) fn dump_parts(
     datagram: &[u8],
-    namespace: u32,
+    namespace: NetworkNamespace,
     state: SocketState,
 ) -> impl Iterator<Item = io::Result<DumpPart>> {
     let mut rest = datagram;
@@ -101,7 +101,11 @@ pub(super) fn dump_parts(
 
 /// The socket that an `inet_diag_msg` describes; `None` for another address family or a message
 /// that is too short.
-fn parse_socket(message: &[u8], namespace: u32, state: SocketState) -> Option<ListedSocket> {
+fn parse_socket(
+    message: &[u8],
+    namespace: NetworkNamespace,
+    state: SocketState,
+) -> Option<ListedSocket> {
     let family = *message.first()?;
     let port = u16::from_be_bytes(bytes_at(message, 4)?);
     let address = match family {

@@ -17,7 +17,7 @@ pub use self::destroyed::DestroyedListeners;
 use self::message::{DumpPart, FAMILIES, dump_parts, request};
 use super::namespace::{self, Kind, own_inode};
 use crate::{
-    model::{ListedSocket, SocketState},
+    model::{ListedSocket, NetworkNamespace, SocketState},
     sys::socket::namespace_cookie,
 };
 
@@ -29,7 +29,8 @@ const PART_SIZE: usize = 32 << 10;
 /// as they are listed could keep the caller busy for ever.
 const PARTS_MAX: usize = 4096;
 
-/// Lists the sockets of the network namespace `inode`, in which the process `pid` is.
+/// Lists the sockets of the network namespace `inode`, in which the process `pid` is, and identifies
+/// the namespace.
 ///
 /// If that is not this process's own namespace, a temporary thread enters it. setns(2) changes the
 /// calling thread, and a netlink socket that is kept open in the namespace would keep the namespace
@@ -39,7 +40,11 @@ const PARTS_MAX: usize = 4096;
 ///
 /// The error of entering the namespace or of the dump; `NotFound` if the process is in another
 /// namespace by now.
-pub fn list(pid: i32, inode: u32, state: SocketState) -> io::Result<Vec<ListedSocket>> {
+pub fn list(
+    pid: i32,
+    inode: u32,
+    state: SocketState,
+) -> io::Result<(NetworkNamespace, Vec<ListedSocket>)> {
     in_namespace(pid, inode, move || dump(inode, state))
 }
 
@@ -98,22 +103,27 @@ pub fn own_namespace() -> io::Result<u32> {
 }
 
 /// Requests and reads the sockets of the calling thread's network namespace, which has the inode
-/// number `namespace`.
-fn dump(namespace: u32, state: SocketState) -> io::Result<Vec<ListedSocket>> {
+/// number `inode`.
+fn dump(inode: u32, state: SocketState) -> io::Result<(NetworkNamespace, Vec<ListedSocket>)> {
     let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
+    let cookie = match namespace_cookie(&socket) {
+        Err(error) if error.raw_os_error() == Some(nix::libc::ENOPROTOOPT) => None,
+        cookie => Some(cookie?),
+    };
+    let namespace = NetworkNamespace { inode, cookie };
     let mut found = Vec::new();
     for family in FAMILIES {
         socket.send_to(&request(family, state), &SocketAddr::new(0, 0), 0)?;
         read_dump(&socket, namespace, state, &mut found)?;
     }
-    Ok(found)
+    Ok((namespace, found))
 }
 
 /// Reads one dump to its end.
 fn read_dump(
     socket: &Netlink,
-    namespace: u32,
+    namespace: NetworkNamespace,
     state: SocketState,
     found: &mut Vec<ListedSocket>,
 ) -> io::Result<()> {

@@ -12,7 +12,8 @@ fn a_dump_finds_every_listener() {
         .map(|address| TcpListener::bind(address).unwrap())
         .into();
     let own = own_namespace().unwrap();
-    let found = super::list(0, own, SocketState::Listening).unwrap();
+    let (namespace, found) = super::list(0, own, SocketState::Listening).unwrap();
+    assert_eq!((namespace.inode, namespace.cookie), (own, Some(cookie_of(0, own).unwrap())));
     for listener in listeners {
         use std::os::fd::AsRawFd as _;
         let address = listener.local_addr().unwrap();
@@ -23,7 +24,7 @@ fn a_dump_finds_every_listener() {
             .expect("it is found");
         assert_eq!(ours.socket.endpoint.address, address.ip());
         assert_eq!(link.to_str().unwrap(), format!("socket:[{}]", ours.socket.inode));
-        assert!(!ours.socket.endpoint.dual_stack && ours.socket.network_namespace == own);
+        assert!(!ours.socket.endpoint.dual_stack && ours.socket.network_namespace == namespace);
     }
 }
 
@@ -32,7 +33,7 @@ fn a_dump_finds_every_listener() {
 fn bound_udp_sockets_are_found() {
     let [bound, connected] = [0; 2].map(|_| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
     connected.connect(bound.local_addr().unwrap()).unwrap();
-    let find = |state| super::list(0, own_namespace().unwrap(), state).unwrap();
+    let find = |state| super::list(0, own_namespace().unwrap(), state).unwrap().1;
     let is_found = |found: &[ListedSocket], socket: &std::net::UdpSocket| {
         let port = socket.local_addr().unwrap().port();
         found.iter().any(|one| {
@@ -52,6 +53,6 @@ proptest! {
     /// Check that no bytes can panic the parser or keep it busy for ever.
     #[test]
     fn any_bytes_are_parsed(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-        let _ = dump_parts(&bytes, 1, SocketState::Listening).count();
+        let _ = dump_parts(&bytes, NetworkNamespace::default(), SocketState::Listening).count();
     }
 }

@@ -202,16 +202,18 @@ impl<'a> Encoder<'a> {
 
     /// Writes the fields of an `api::Port`.
     pub(super) fn write_port(&self, port: &Port, writer: &mut Writer<'_>) {
-        let endpoint = &port.endpoint;
+        // Patterns without `..`: a new field does not compile until it is encoded.
+        let Port { endpoint, network_namespace, owners } = port;
         writer.bytes(1, endpoint.transport.as_str());
         writer.bytes(2, endpoint.network_type());
         writer.bytes(3, endpoint.address.to_string());
         writer.number(4, endpoint.port.into());
         writer.bytes(5, endpoint.scope().as_str());
         writer.flag(6, endpoint.dual_stack);
-        for owner in &port.owners {
+        for owner in owners {
             writer.message(7, |writer| self.write_owner(owner, writer));
         }
+        writer.optional_number(8, Some(network_namespace.inode.into()));
     }
 
     fn write_owner(&self, owner: &Owner, writer: &mut Writer<'_>) {

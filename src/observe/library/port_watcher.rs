@@ -9,7 +9,7 @@ use std::{
 
 use super::detector::DetectorError;
 use crate::{
-    model::{Body, Endpoint, Grade, Owner},
+    model::{Body, Endpoint, Grade, NetworkNamespace, Owner},
     observe::{
         node,
         pipeline::{Inbox, Pipeline},
@@ -26,6 +26,8 @@ pub struct PortEvent {
     pub is_open: bool,
     /// The protocol, the address and the port number.
     pub endpoint: Endpoint,
+    /// The network namespace of the port. In another namespace the same endpoint is another port.
+    pub network_namespace: NetworkNamespace,
     /// The pid of the first owner; `None` if no owner is known.
     pub pid: Option<i32>,
     /// The processes that hold a socket of the port, as far as they are known.
@@ -202,8 +204,15 @@ fn deliver(pipeline: &mut Pipeline, callback: &mut Callback) {
             _ => continue,
         };
         let pid = port.owners.first().map(|owner| owner.key.pid);
-        let (endpoint, owners) = (port.endpoint, port.owners.clone());
-        callback(&PortEvent { is_open, endpoint, pid, owners, grade, monotonic_ns: at_ns });
+        callback(&PortEvent {
+            is_open,
+            endpoint: port.endpoint,
+            network_namespace: port.network_namespace,
+            pid,
+            owners: port.owners.clone(),
+            grade,
+            monotonic_ns: at_ns,
+        });
     }
 }
 

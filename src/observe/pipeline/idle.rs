@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Pipeline, monotonic_ns};
 use crate::{
-    model::{Activity, Body, Grade, SocketState},
+    model::{Activity, Body, Grade},
     observe::{
         record::TargetId,
         source::Connections,
@@ -138,7 +138,7 @@ impl Pipeline {
 
     /// The number of established TCP connections in the kernel's list; 0 if it cannot be read.
     fn established_connections(&self, id: TargetId) -> u64 {
-        let sockets = self.sockets(id, SocketState::Established);
+        let sockets = self.connections(id);
         sockets.map_or(0, |sockets| sockets.len().try_into().unwrap_or(u64::MAX))
     }
 

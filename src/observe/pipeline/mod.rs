@@ -9,6 +9,7 @@
 //! thread, which calls [`wait`](Pipeline::wait), then [`read`](Pipeline::read) and
 //! [`track`](Pipeline::track) until they find nothing more.
 
+mod dumps;
 mod holders;
 mod idle;
 mod inbox;

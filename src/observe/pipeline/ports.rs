@@ -1,12 +1,10 @@
 //! Ports of the targets: which sockets belong to which target, and which processes hold them.
 //!
 //! The owner of a recorded socket comes from the tracker. `/proc` is read only for a socket that a
-//! dump found and no record had, and for a client's query. A *dump* is the kernel's list of a
-//! target's sockets. It is taken when the observation begins, after a loss, and when the kernel
-//! chose the port number after it had reported the socket.
+//! dump found and no record had, and for a client's query. The dumps are in `dumps`.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     os::fd::BorrowedFd,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,7 +12,7 @@ use std::{
 
 use super::{MIN_SCAN_INTERVAL, Pipeline, Watched, monotonic_ns};
 use crate::{
-    model::{Body, Grade, ListedSocket, Owner, Port, ProcessKey, Socket, SocketState, Transport},
+    model::{Body, Grade, Owner, Port, ProcessKey, Socket},
     observe::{
         record::{Record, TargetId},
         source::Target,
@@ -24,15 +22,10 @@ use crate::{
         },
     },
     platform::{
-        cgroup,
         process::socket_holders,
         sockets::{self, DestroyedListeners},
     },
 };
-
-/// How many living processes of a target are tried for access to its network namespace when its
-/// init has ended.
-const PIDS_TRIED: usize = 8;
 
 /// The delays between dumps, in milliseconds, for a source that does not see ports: the first after
 /// an event of a process, the others after each dump. A server starts to listen at some time after
@@ -46,14 +39,14 @@ const MIN_DUMP_INTERVAL: Duration = Duration::from_millis(DUMP_BACKOFF_MS[0]);
 #[derive(Debug)]
 pub(super) struct Network {
     /// The inode number of the namespace.
-    inode: u32,
+    pub(super) inode: u32,
     /// Whether it is a different namespace from this process's own.
     is_own: bool,
     /// Whether every socket in the namespace counts as the target's, even if it was made in another
     /// cgroup.
-    is_whole: bool,
+    pub(super) is_whole: bool,
     /// The pid of the target's first process.
-    init: i32,
+    pub(super) init: i32,
     /// A dump is due as soon as [`MIN_SCAN_INTERVAL`] allows it.
     pub(super) dump_pending: bool,
     /// When the last dump was taken; `None` before the first.
@@ -62,16 +55,11 @@ pub(super) struct Network {
     polling: Option<Polling>,
 }
 
-/// The target's sockets at one moment, from the kernel's list.
-#[derive(Debug)]
-pub(super) struct Dump {
-    /// `CLOCK_MONOTONIC` just before the list was read, in nanoseconds.
-    at_ns: u64,
-    listening: Vec<Socket>,
-    /// The cookies of all UDP sockets that have a port, connected or not; `None` if no UDP port is
-    /// open, or if the list could not be read. The cookies only serve to close ports: the list does
-    /// not distinguish a bound socket from one that got a port by sending.
-    udp: Option<HashSet<u64>>,
+/// One of the repeated dumps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Repeated {
+    /// Whether the target has had no event of a process for some seconds.
+    pub(super) is_settled: bool,
 }
 
 /// When the next repeated dump is due.
@@ -191,13 +179,16 @@ impl Pipeline {
         // UDP sockets that no event reported are listed only here. In the kernel's list they look
         // like clients that wait for an answer, so they cannot open ports.
         let reported: HashSet<u64> = self.ports.sockets(id).map(|socket| socket.cookie).collect();
-        let mut bound = self.sockets(id, SocketState::Bound).unwrap_or_default();
+        let mut bound = self.bound_sockets(id);
         bound.retain(|socket| !reported.contains(&socket.cookie));
         for (socket, owners) in self.owners(id, bound) {
-            match ports.iter_mut().chain(&mut listed).find(|port| port.endpoint == socket.endpoint)
-            {
+            let Socket { endpoint, network_namespace, .. } = socket;
+            let is_its = |port: &&mut Port| {
+                (port.endpoint, port.network_namespace) == (endpoint, network_namespace)
+            };
+            match ports.iter_mut().chain(&mut listed).find(is_its) {
                 Some(port) => port.owners.extend(owners),
-                None => listed.push(Port { endpoint: socket.endpoint, owners }),
+                None => listed.push(Port { endpoint, network_namespace, owners }),
             }
         }
         [ports, listed]
@@ -235,86 +226,6 @@ impl Pipeline {
         self.tracker.count_socket_record(id, at_ns, outcome);
     }
 
-    /// Reads the kernel's list of a target's sockets; `None` if its ports are not observed or if
-    /// the list cannot be read.
-    ///
-    /// Every record that was made until now must be tracked before the dump goes to
-    /// [`compare_dump`](Self::compare_dump). Otherwise a socket that closed before the dump would
-    /// be closed without its record.
-    pub(super) fn dump(&mut self, id: TargetId) -> Option<Dump> {
-        let at_ns = monotonic_ns();
-        let watched = self.targets.get_mut(&id)?;
-        let network = watched.network.as_mut()?;
-        network.dump_pending = false;
-        let now = Instant::now();
-        network.last_dump = Some(now);
-        if let Some(polling) = &mut network.polling {
-            polling.next = now + Duration::from_millis(DUMP_BACKOFF_MS[polling.step]);
-            polling.step = (polling.step + 1).min(DUMP_BACKOFF_MS.len() - 1);
-        }
-        self.ports.begin_dump(id, at_ns);
-        let is_polled = network.polling.is_some();
-        let sockets = self.sockets(id, SocketState::Listening);
-        // A source that sees no ports counts no connections either.
-        if is_polled {
-            self.check_connections(id);
-        }
-        match sockets {
-            Ok(listening) => {
-                let has_udp = self
-                    .ports
-                    .sockets(id)
-                    .any(|socket| socket.endpoint.transport == Transport::Udp);
-                // A second request to the kernel, which is made only if there is a port to close.
-                let udp = has_udp.then(|| self.sockets(id, SocketState::WithPort));
-                let udp = udp
-                    .and_then(Result::ok)
-                    .map(|sockets| sockets.iter().map(|socket| socket.cookie).collect());
-                Some(Dump { at_ns, listening, udp })
-            }
-            Err(error) => {
-                self.ports.fail_dump(id);
-                tracing::warn!(target = id.0, %error, "failed to list the listening sockets");
-                None
-            }
-        }
-    }
-
-    /// Compares a dump with the known ports and reports the differences with grade `snapshot`.
-    pub(super) fn compare_dump(&mut self, id: TargetId, dump: Option<Dump>) {
-        let Some(Dump { at_ns, listening: mut sockets, udp }) = dump else { return };
-        // The record of such a socket has its owner.
-        sockets.retain(|socket| !self.is_waiting_socket(socket.cookie));
-        // Finding owners reads the descriptors of every process, so it is done for new sockets
-        // only.
-        let strangers = self.ports.unknown_sockets(id, &sockets);
-        let mut owned = self.owners(id, strangers);
-        let known = sockets
-            .into_iter()
-            .filter(|socket| owned.iter().all(|(other, _)| other.cookie != socket.cookie));
-        let known: Vec<_> = known.map(|socket| (socket, Vec::new())).collect();
-        owned.extend(known);
-        let changes = self.ports.apply_dump(id, at_ns, owned, udp.as_ref());
-        self.emit_changes(id, changes, Grade::Snapshot);
-    }
-
-    /// Takes the dumps that are due now.
-    pub(super) fn run_due_dumps(&mut self) {
-        for watched in self.targets.values_mut() {
-            watched.dump_if_listener_destroyed();
-        }
-        let due = self.targets.iter().filter(|(_, watched)| watched.is_dump_due());
-        let due: Vec<TargetId> = due.map(|(id, _)| *id).collect();
-        for id in due {
-            let dump = self.dump(id);
-            for record in self.read_all() {
-                self.record(record);
-            }
-            self.compare_dump(id, dump);
-            self.run_effects();
-        }
-    }
-
     /// Reports all open ports of a target as closed, because the target ends.
     pub(super) fn end_ports(&mut self, id: TargetId) {
         let changes = self.ports.end(id, monotonic_ns());
@@ -322,7 +233,7 @@ impl Pipeline {
     }
 
     /// Emits the changes as events, in order with the events of the tracker.
-    fn emit_changes(&mut self, id: TargetId, changes: Vec<Change>, grade: Grade) {
+    pub(super) fn emit_changes(&mut self, id: TargetId, changes: Vec<Change>, grade: Grade) {
         for Change { at_ns, is_open, is_late, port } in changes {
             if is_late {
                 // The record of the socket was counted as one without an event, because the port
@@ -336,62 +247,23 @@ impl Pipeline {
         }
     }
 
-    /// The target's sockets in `state`, from the kernel's list.
-    ///
-    /// # Errors
-    ///
-    /// `NotFound` if the target's ports are not observed; otherwise the error of the last process
-    /// that was tried.
-    pub(super) fn sockets(&self, id: TargetId, state: SocketState) -> std::io::Result<Vec<Socket>> {
-        let not_found = || std::io::Error::from(std::io::ErrorKind::NotFound);
-        let watched = self.targets.get(&id).ok_or_else(not_found)?;
-        let network = watched.network.as_ref().ok_or_else(not_found)?;
-        // The list is read in the namespace of a living process; init may have ended.
-        let living = self
-            .tracker
-            .snapshot(Some(id))
-            .into_iter()
-            .map(|(_, process)| process.key.pid)
-            .take(PIDS_TRIED);
-        let mut listed = Err(not_found());
-        for pid in std::iter::once(network.init).chain(living) {
-            listed = sockets::list(pid, network.inode, state);
-            if listed.is_ok() {
-                break;
-            }
-        }
-        let cgroups = match &watched.target {
-            Target::Cgroup { path, .. } => cgroup::ids_below(path),
-            Target::Tree { .. } => HashSet::new(),
-        };
-        let belongs = |socket: &ListedSocket| match socket.cgroup {
-            Some(cgroup) if cgroups.contains(&cgroup) => true,
-            Some(cgroup) => {
-                let is_of_another_target = || {
-                    self.targets.contains_key(&TargetId(cgroup)) || self.source.is_watched(cgroup)
-                };
-                network.is_whole && !is_of_another_target()
-            }
-            None => network.is_whole,
-        };
-        let listed = listed?;
-        if let Target::Tree { .. } = watched.target {
-            // A tree has no cgroup and no namespace. Its sockets are those that its processes hold.
-            let tree: Vec<ProcessKey> =
-                self.tracker.snapshot(Some(id)).iter().map(|(_, process)| process.key).collect();
-            let holders = socket_holders(&tree);
-            let sockets = listed.into_iter().map(|listed| listed.socket);
-            return Ok(sockets.filter(|socket| holders.contains_key(&socket.inode)).collect());
-        }
-        Ok(listed.into_iter().filter(belongs).map(|listed| listed.socket).collect())
-    }
-
     /// The processes that hold each of these sockets now, from the descriptors of all observed
     /// processes. Processes of other targets count too: a socket can be passed to them.
-    fn owners(&self, id: TargetId, sockets: Vec<Socket>) -> Vec<(Socket, Vec<Owner>)> {
+    pub(super) fn owners(&self, id: TargetId, sockets: Vec<Socket>) -> Vec<(Socket, Vec<Owner>)> {
         if sockets.is_empty() {
             return Vec::new();
         }
+        let (holders, _) = self.socket_holders(id);
+        let owners = |socket: Socket| {
+            let keys = holders.get(&socket.inode).into_iter().flatten();
+            let owners = keys.map(|key| self.owner(*key).unwrap_or(Owner::unknown(*key, None)));
+            (socket, owners.collect())
+        };
+        sockets.into_iter().map(owners).collect()
+    }
+
+    /// The sockets that observed processes hold, by inode, and whether these are all.
+    pub(super) fn socket_holders(&self, id: TargetId) -> (HashMap<u64, Vec<ProcessKey>>, bool) {
         let mut among: Vec<ProcessKey> = Vec::new();
         // The target's own processes are the likeliest holders. They are examined first, because
         // the number of descriptors that are read is bounded.
@@ -400,13 +272,7 @@ impl Pipeline {
         among.extend(
             others.iter().filter(|(other, _)| *other != id).map(|(_, process)| process.key),
         );
-        let holders = socket_holders(&among);
-        let owners = |socket: Socket| {
-            let keys = holders.get(&socket.inode).into_iter().flatten();
-            let owners = keys.map(|key| self.owner(*key).unwrap_or(Owner::unknown(*key, None)));
-            (socket, owners.collect())
-        };
-        sockets.into_iter().map(owners).collect()
+        socket_holders(&among)
     }
 
     fn owner(&self, key: ProcessKey) -> Option<Owner> {
@@ -417,13 +283,28 @@ impl Pipeline {
     }
 }
 
+impl Network {
+    /// A dump is taken now. Returns whether it is one of a source that does not see ports.
+    pub(super) fn note_dump(&mut self) -> Option<Repeated> {
+        self.dump_pending = false;
+        let now = Instant::now();
+        self.last_dump = Some(now);
+        let polling = self.polling.as_mut()?;
+        polling.next = now + Duration::from_millis(DUMP_BACKOFF_MS[polling.step]);
+        let last = DUMP_BACKOFF_MS.len() - 1;
+        let is_settled = polling.step == last;
+        polling.step = (polling.step + 1).min(last);
+        Some(Repeated { is_settled })
+    }
+}
+
 impl Watched {
     /// Whether a dump was deferred.
     pub(super) fn is_dump_pending(&self) -> bool {
         self.network.as_ref().is_some_and(|network| network.dump_pending)
     }
 
-    fn is_dump_due(&self) -> bool {
+    pub(super) fn is_dump_due(&self) -> bool {
         let Some(network) = &self.network else { return false };
         match &network.polling {
             Some(polling) => polling.next <= Instant::now(),
@@ -446,7 +327,7 @@ impl Watched {
 
     /// Brings the next repeated dump forward if a listener was destroyed. The dump is due at once,
     /// but [`MIN_DUMP_INTERVAL`] after the last one at the earliest.
-    fn dump_if_listener_destroyed(&mut self) {
+    pub(super) fn dump_if_listener_destroyed(&mut self) {
         let Some(network) = &mut self.network else { return };
         let Some(polling) = &mut network.polling else { return };
         if polling.destroyed.as_ref().is_some_and(DestroyedListeners::take) {

@@ -43,7 +43,6 @@ impl Pipeline {
         }
         watched.last_scan = Some(Instant::now());
         watched.scan_pending = false;
-        let dump = self.dump(id);
         // With the keys of the known processes, the scan also finds processes outside of the
         // cgroup, and processes of a tree that have lost their parents.
         let watched = &self.targets[&id];
@@ -76,7 +75,8 @@ impl Pipeline {
         for record in records.next().into_iter().chain(drained).chain(records) {
             self.record(record);
         }
-        self.compare_dump(id, dump);
+        // After the processes, because the sockets of a tree are those that its processes hold.
+        self.dump_target(id, true);
     }
 
     /// All records that the source has at this moment; none if it has ended.

@@ -102,8 +102,8 @@ impl HolderSearch {
 
 /// The processes that hold each socket. Always empty.
 #[must_use]
-pub fn socket_holders(_among: &[ProcessKey]) -> HashMap<u64, Vec<ProcessKey>> {
-    HashMap::new()
+pub fn socket_holders(_among: &[ProcessKey]) -> (HashMap<u64, Vec<ProcessKey>>, bool) {
+    (HashMap::new(), true)
 }
 
 /// Queries about the reaping of processes. Every query is refused, so a process is done when its

@@ -3,7 +3,7 @@
 use std::{io, os::fd::BorrowedFd};
 
 use super::unsupported;
-use crate::model::{ListedSocket, SocketState};
+use crate::model::{ListedSocket, NetworkNamespace, SocketState};
 
 const NO_LIST: &str = "the sockets of this system cannot be listed";
 
@@ -12,7 +12,11 @@ const NO_LIST: &str = "the sockets of this system cannot be listed";
 /// # Errors
 ///
 /// `Unsupported`, always.
-pub fn list(_pid: i32, _inode: u32, _state: SocketState) -> io::Result<Vec<ListedSocket>> {
+pub fn list(
+    _pid: i32,
+    _inode: u32,
+    _state: SocketState,
+) -> io::Result<(NetworkNamespace, Vec<ListedSocket>)> {
     Err(unsupported(NO_LIST))
 }
 

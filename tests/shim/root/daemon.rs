@@ -266,7 +266,8 @@ fn kill_each_second(runtime_dir: &Path, is_over: &AtomicBool) -> usize {
     kills
 }
 
-fn start(runtime_dir: &Path) -> Child {
+/// Starts a daemon for a runtime directory. It ends with the test, or by a kill.
+pub(super) fn start(runtime_dir: &Path) -> Child {
     command(runtime_dir).spawn().expect("setpriv of util-linux")
 }
 

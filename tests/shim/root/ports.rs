@@ -5,6 +5,7 @@ mod bus;
 mod fallback;
 mod idle;
 mod kinds;
+mod namespaces;
 mod quiet;
 mod short;
 mod udp;

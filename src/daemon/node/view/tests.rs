@@ -123,6 +123,23 @@ fn ports_without_events_are_left_out_and_ports_go_with_their_shim() {
     assert_eq!(open(&view), [":::1"]);
 }
 
+/// Check that one port in two network namespaces is two ports, of which one closes alone, and that a
+/// port of a shim that reports no namespace opens and closes.
+#[test]
+fn two_namespaces_with_one_port_stay_apart() {
+    let within = |network_namespace| Port { network_namespace, ..port("0.0.0.0", 8080) };
+    let mut view = View::default();
+    view.set_ports("e", listed([within(Some(1)), within(Some(2))], 1));
+    view.apply("e", &change(2, "port.open", within(Some(3))));
+    view.apply("e", &change(3, "port.close", within(Some(2))));
+    let open: Vec<_> = view.ports().iter().map(|one| one.port.network_namespace).collect();
+    assert_eq!(open, [Some(1), Some(3)]);
+    view.apply("old", &change(1, "port.open", within(None)));
+    assert_eq!(view.counts().1, 3);
+    view.apply("old", &change(2, "port.close", within(None)));
+    assert_eq!(view.counts().1, 2);
+}
+
 /// Check that a container is idle from its event, or from the list, until it is active, its init
 /// exits or it is closed.
 #[test]

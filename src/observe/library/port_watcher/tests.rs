@@ -82,24 +82,84 @@ mod root {
     use super::*;
     use crate::observe::source::bpf::{self, BpfSource};
 
+    /// A source in a bpffs of its own at `node`.
+    fn bpf_source(node: &std::path::Path) -> BpfSource {
+        const RING: u32 = 64 << 10;
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("bpf"), node, Some("bpf"), flags, None::<&str>).unwrap();
+        let mut load = || bpf::load(node).map_err(io::Error::other);
+        BpfSource::open(node, RING, &mut load).unwrap()
+    }
+
+    /// Check that with eBPF the ports that are open at the start are reported first, with their
+    /// processes and namespaces: those of the process and of a child that has a network namespace
+    /// of its own, IPv4 and IPv6.
+    #[test]
+    fn ports_that_are_open_at_the_start_are_reported() {
+        let node = tempfile::tempdir().unwrap();
+        let source = bpf_source(node.path());
+        open_ports_are_reported(Box::new(source));
+        nix::mount::umount2(node.path(), nix::mount::MntFlags::MNT_DETACH).unwrap();
+    }
+
+    /// Check the same without eBPF.
+    #[test]
+    fn ports_that_are_open_at_the_start_are_reported_without_bpf() {
+        open_ports_are_reported(Box::new(PollSource::new(poll::SCAN_INTERVAL)));
+    }
+
+    /// A process in a network namespace of its own that holds a listener there, on port 700.
+    #[expect(clippy::disallowed_methods, reason = "a test has no reaper")]
+    fn nested_listener() -> Child {
+        let spawn = || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let listener = TcpListener::bind("0.0.0.0:700").unwrap();
+            let input = std::os::fd::OwnedFd::from(listener);
+            Command::new("sleep").arg("1000").stdin(input).spawn().unwrap()
+        };
+        // The thread alone is in the namespace, and its child.
+        std::thread::spawn(spawn).join().unwrap()
+    }
+
+    fn open_ports_are_reported(source: Box<dyn Source>) {
+        let before = ["127.0.0.1:0", "[::1]:0"].map(|local| TcpListener::bind(local).unwrap());
+        let mut expected: Vec<u16> =
+            before.iter().map(|one| one.local_addr().unwrap().port()).collect();
+        let mut nested = nested_listener();
+        expected.push(700);
+        let (mut watcher, events) = watched(own_pid());
+        watcher.start_over(source).unwrap();
+        let opened: Vec<PortEvent> =
+            expected.iter().map(|_| events.recv_timeout(TIMEOUT).unwrap()).collect();
+        let namespace = |pid: u32| {
+            use std::os::unix::fs::MetadataExt as _;
+            std::fs::metadata(format!("/proc/{pid}/ns/net")).unwrap().ino()
+        };
+        for event in &opened {
+            let pid = if event.endpoint.port == 700 { nested.id() } else { std::process::id() };
+            assert!(event.is_open && event.grade == Grade::Snapshot, "{event:?}");
+            assert_eq!(event.pid, i32::try_from(pid).ok(), "{event:?}");
+            let within = u64::from(event.network_namespace.inode);
+            assert_eq!(within, namespace(pid), "{event:?}");
+        }
+        let mut reported: Vec<u16> = opened.iter().map(|event| event.endpoint.port).collect();
+        reported.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(reported, expected);
+        nested.kill().unwrap();
+        nested.wait().unwrap();
+        let event = events.recv_timeout(TIMEOUT).unwrap();
+        assert_eq!((event.is_open, event.endpoint.port), (false, 700), "{event:?}");
+        watcher.stop();
+    }
+
     /// Check that with eBPF each listener of a descendant is reported exactly, however short its
     /// life, and that a socket that another process closes last is reported as closed.
     #[test]
     fn listeners_of_descendants_are_reported_exactly() {
         const COUNT: usize = 50;
-        const RING: u32 = 64 << 10;
         let node = tempfile::tempdir().unwrap();
-        let nothing = None::<&str>;
-        nix::mount::mount(
-            Some("bpf"),
-            node.path(),
-            Some("bpf"),
-            nix::mount::MsFlags::empty(),
-            nothing,
-        )
-        .unwrap();
-        let mut load = || bpf::load(node.path()).map_err(io::Error::other);
-        let source = BpfSource::open(node.path(), RING, &mut load).unwrap();
+        let source = bpf_source(node.path());
         let (mut watcher, events) = watched(own_pid());
         watcher.start_over(Box::new(source)).unwrap();
         for _ in 0..COUNT {

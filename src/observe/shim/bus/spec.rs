@@ -128,6 +128,9 @@ fn describe_port(port: &Port, annotations: &mut Annotations) {
     if port.dual_stack {
         annotations.insert("io.lookout.dual_stack", "true".to_owned());
     }
+    annotations.extend(
+        port.network_namespace.map(|inode| ("io.lookout.network_namespace", inode.to_string())),
+    );
     // An event of a port that only the kernel's list showed may have no known owner.
     let Some(owner) = port.owners.first() else { return };
     let pids: Vec<String> = port.owners.iter().map(|owner| owner.pid.to_string()).collect();

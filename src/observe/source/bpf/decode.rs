@@ -11,7 +11,8 @@ use super::layout::{
 };
 use crate::{
     model::{
-        Args, Endpoint, FileId, Grade, Image, Lineage, ProcessKey, Socket, Text, Transport, Unknown,
+        Args, Endpoint, FileId, Grade, Image, Lineage, NetworkNamespace, ProcessKey, Socket, Text,
+        Transport, Unknown,
     },
     observe::record::{CallId, Provenance, Record, TargetId, What},
 };
@@ -98,7 +99,7 @@ pub(super) fn decode(bytes: &[u8], mounts: Option<u32>) -> Result<Decoded, Malfo
 
 /// The record of a socket that begins to listen, is bound, is closed or is released.
 fn port_record(port: &Port) -> Record {
-    let Port { header, cookie, inode, network_namespace, .. } = port;
+    let Port { header, cookie, inode, network_cookie, network_namespace, .. } = port;
     let [a, b, c, d, ..] = port.address;
     let address = match port.flags & flag::INET6 {
         0 => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
@@ -108,8 +109,9 @@ fn port_record(port: &Port) -> Record {
     let number = u16::try_from(port.port).unwrap_or_default();
     let transport = if port.flags & flag::UDP == 0 { Transport::Tcp } else { Transport::Udp };
     let endpoint = Endpoint::new(transport, address, number, port.flags & flag::INET6_ONLY != 0);
-    let socket =
-        Socket { cookie: *cookie, inode: *inode, network_namespace: *network_namespace, endpoint };
+    let network_namespace =
+        NetworkNamespace { inode: *network_namespace, cookie: Some(*network_cookie) };
+    let socket = Socket { cookie: *cookie, inode: *inode, network_namespace, endpoint };
     let (target, at_ns) = (TargetId(header.target), header.at_ns);
     // The record of a close names no process, because the kernel task that runs at that moment may
     // be unrelated to the socket.

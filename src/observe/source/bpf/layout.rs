@@ -147,7 +147,8 @@ mirror! {
 mirror! {
     /// A TCP socket begins or stops listening, or a UDP socket is bound or released.
     Port is "lookout_port" {
-        header: Header, cookie: u64, inode: u64, network_namespace: u32, port: u32,
+        header: Header, cookie: u64, inode: u64, network_cookie: u64, network_namespace: u32,
+        port: u32,
         address: [u8; 16], flags: u32, padding: u32,
     }
 }
@@ -168,6 +169,11 @@ mirror! {
         slot: u32, pid_namespace: u32, id: u64, seen: u64, lost: u64, members: u32,
         listeners: u32, is_tree: u32, refused: u32,
     }
+}
+
+mirror! {
+    /// The target that a socket belongs to.
+    Listener is "lookout_listener" { target: u64, is_counted: u32, padding: u32 }
 }
 
 mirror! {

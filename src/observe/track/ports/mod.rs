@@ -11,6 +11,10 @@
 //! has several sockets. A socket is identified by its cookie, which the kernel never uses again.
 //! Pure: never reads a clock or a file, and keeps at most [`SOCKETS_MAX`] sockets of a target.
 //!
+//! A dump shows nothing of the network namespaces that were not read for it. Readers of the events
+//! know a namespace by its inode number only, which the kernel reuses. So before a port opens in a
+//! namespace, the ports of an ended namespace with the same number are closed.
+//!
 //! Records and dumps may be received in any order: a socket that was opened after a dump began is
 //! not closed because the dump lacks it, and a socket that was closed during the dump is not opened
 //! again because the dump has it.
@@ -21,7 +25,7 @@ use std::{
 };
 
 use crate::{
-    model::{Endpoint, Owner, Port, Socket, Transport},
+    model::{Endpoint, NetworkNamespace, Owner, Port, Socket, Transport},
     observe::record::TargetId,
 };
 
@@ -38,19 +42,53 @@ pub struct Ports {
 struct Target {
     /// The open sockets, by cookie.
     sockets: HashMap<u64, OpenSocket>,
-    /// The cookies of each port's sockets.
-    ports: HashMap<Key, Vec<u64>>,
+    /// The cookies of the sockets of each port, by namespace. No inner map is empty.
+    ports: BTreeMap<NetworkNamespace, BTreeMap<Endpoint, Vec<u64>>>,
     /// How many sockets have no port number yet.
     unnumbered: usize,
     /// During a dump: when it began, and the cookies of the sockets that were closed since.
     dump: Option<(u64, HashSet<u64>)>,
 }
 
-/// One port of a target: its network namespace and its endpoint.
-type Key = (u32, Endpoint);
+/// The sockets of a target that the kernel's lists have: what was read for a dump.
+#[derive(Debug, Default)]
+pub struct Dump {
+    /// The network namespaces that were read, by inode number. A socket of any other namespace is
+    /// not missing.
+    pub read: HashMap<u32, ReadNamespace>,
+    /// The cookies of all sockets in the lists, of whatever target.
+    pub alive: HashSet<u64>,
+    /// The listening sockets of the target, each with its owners as far as they are known.
+    pub found: Vec<(Socket, Vec<Owner>)>,
+    /// The cookies of known sockets in namespaces that could not be read, which no process holds
+    /// any longer.
+    pub released: HashSet<u64>,
+}
 
-#[derive(Debug)]
+/// A network namespace that was read for a dump.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadNamespace {
+    /// The namespace.
+    pub namespace: NetworkNamespace,
+    /// Whether the UDP sockets were read, beside the listening ones.
+    pub has_udp: bool,
+}
+
+impl Dump {
+    /// Whether the socket does not exist any longer.
+    fn lacks(&self, socket: Socket) -> bool {
+        let Some(read) = self.read.get(&socket.network_namespace.inode) else {
+            return self.released.contains(&socket.cookie);
+        };
+        let is_read = socket.endpoint.transport == Transport::Tcp || read.has_udp;
+        // If another namespace has the number now, the socket's namespace has ended.
+        read.namespace != socket.network_namespace
+            || (is_read && !self.alive.contains(&socket.cookie))
+    }
+}
+
 /// A socket that listens, or that is bound if it is a UDP socket.
+#[derive(Debug)]
 struct OpenSocket {
     socket: Socket,
     since_ns: u64,
@@ -98,9 +136,7 @@ impl Ports {
         if target.sockets.len() >= SOCKETS_MAX {
             return Err(Full);
         }
-        let opened =
-            target.open(OpenSocket { socket, since_ns: at_ns, owners: vec![owner] }, at_ns);
-        Ok(opened.into_iter().collect())
+        Ok(target.open(OpenSocket { socket, since_ns: at_ns, owners: vec![owner] }, at_ns))
     }
 
     /// A socket no longer listens. Returns no change while another socket keeps the port open, and
@@ -142,36 +178,16 @@ impl Ports {
         found.iter().filter(is_known).copied().collect()
     }
 
-    /// A dump is complete. `found` has all listening sockets of the target, each with its owners as
-    /// far as they are known. `udp` has the cookies of all its UDP sockets; `None` if they were not
-    /// read. A UDP socket that `udp` lacks is closed; an unknown one in it opens no port, because
-    /// the kernel's list does not show whether a socket was bound or has just sent. `at_ns` is the
-    /// time of the changes that only the dump shows.
-    pub fn apply_dump(
-        &mut self,
-        target: TargetId,
-        at_ns: u64,
-        found: Vec<(Socket, Vec<Owner>)>,
-        udp: Option<&HashSet<u64>>,
-    ) -> Vec<Change> {
+    /// A dump is complete. A known socket is closed if it was opened before the dump began and the
+    /// dump lacks it. An unknown UDP socket in it opens no port, because the
+    /// kernel's list does not show whether a socket was bound or has just sent. `at_ns` is the time
+    /// of the changes that only the dump shows.
+    pub fn apply_dump(&mut self, target: TargetId, at_ns: u64, dump: Dump) -> Vec<Change> {
         let Some(target) = self.targets.get_mut(&target) else { return Vec::new() };
         let Some((began_ns, ended)) = target.dump.take() else { return Vec::new() };
-        let mut changes = Vec::new();
-        let alive: HashSet<u64> = found.iter().map(|(socket, _)| socket.cookie).collect();
-        let is_missing = |socket: Socket| match socket.endpoint.transport {
-            Transport::Tcp => !alive.contains(&socket.cookie),
-            Transport::Udp => udp.is_some_and(|udp| !udp.contains(&socket.cookie)),
-        };
-        // A socket that was opened during the dump may be missing from it.
-        let is_closed = |open: &OpenSocket| open.since_ns < began_ns && is_missing(open.socket);
-        // The order of a hash map is random. Events are reported in the order in which the sockets
-        // opened.
-        let mut closed: Vec<&OpenSocket> =
-            target.sockets.values().filter(|open| is_closed(open)).collect();
-        closed.sort_unstable_by_key(|open| (open.since_ns, open.socket.cookie));
-        let closed: Vec<u64> = closed.into_iter().map(|open| open.socket.cookie).collect();
-        changes.extend(closed.into_iter().filter_map(|cookie| target.close(cookie, at_ns)));
-        for (socket, owners) in found {
+        let is_closed = |open: &OpenSocket| open.since_ns < began_ns && dump.lacks(open.socket);
+        let mut changes = target.close_all(is_closed, at_ns);
+        for (socket, owners) in dump.found {
             if ended.contains(&socket.cookie) {
                 // The socket was closed during the dump, after the dump had read it.
                 continue;
@@ -188,13 +204,6 @@ impl Ports {
             }
         }
         changes
-    }
-
-    /// The dump has failed.
-    pub fn fail_dump(&mut self, target: TargetId) {
-        if let Some(target) = self.targets.get_mut(&target) {
-            target.dump = None;
-        }
     }
 
     /// The known sockets of a target, in no order.
@@ -216,38 +225,66 @@ impl Ports {
         }
     }
 
-    /// The open ports of a target, by endpoint, each with all its owners.
+    /// The open ports of a target, by endpoint and namespace, each with all its owners.
     #[must_use]
     pub fn snapshot(&self, target: TargetId) -> Vec<Port> {
-        let Some(target) = self.targets.get(&target) else { return Vec::new() };
-        let ports: BTreeSet<Key> = target.ports.keys().copied().collect();
-        ports.into_iter().map(|key| target.port(key)).collect()
+        self.targets.get(&target).map(Target::snapshot).unwrap_or_default()
     }
 
     /// Ends a target: closes the ports that are still open.
     pub fn end(&mut self, target: TargetId, at_ns: u64) -> Vec<Change> {
         let Some(target) = self.targets.remove(&target) else { return Vec::new() };
-        let ports: BTreeSet<Key> = target.ports.keys().copied().collect();
-        let close = |key| Change {
-            at_ns,
-            is_open: false,
-            is_late: false,
-            port: Arc::new(target.port(key)),
-        };
-        ports.into_iter().map(close).collect()
+        target.snapshot().into_iter().map(|port| Change::closed(at_ns, port)).collect()
+    }
+}
+
+impl Change {
+    fn closed(at_ns: u64, port: Port) -> Self {
+        Self { at_ns, is_open: false, is_late: false, port: Arc::new(port) }
     }
 }
 
 impl Target {
-    /// Adds a socket, and opens its port if the number is known.
-    fn open(&mut self, open: OpenSocket, at_ns: u64) -> Option<Change> {
-        let socket = open.socket;
+    /// Adds a socket, and opens its port if the number is known. Closes the ports of an ended
+    /// namespace first.
+    fn open(&mut self, open: OpenSocket, at_ns: u64) -> Vec<Change> {
+        let (socket, since_ns) = (open.socket, open.since_ns);
+        let mut changes = self.close_ended(socket.network_namespace, since_ns, at_ns);
         self.sockets.insert(socket.cookie, open);
         if socket.endpoint.port == 0 {
             self.unnumbered += 1;
-            return None;
+            return changes;
         }
-        self.join(socket, at_ns, false)
+        changes.extend(self.join(socket, at_ns, false));
+        changes
+    }
+
+    /// Closes the older sockets of other namespaces with the same inode number: a number has one
+    /// namespace at a time.
+    fn close_ended(&mut self, by: NetworkNamespace, since_ns: u64, at_ns: u64) -> Vec<Change> {
+        let NetworkNamespace { inode, .. } = by;
+        let of_number = NetworkNamespace { inode, cookie: None }..=NetworkNamespace {
+            inode,
+            cookie: Some(u64::MAX),
+        };
+        if self.ports.range(of_number).all(|(namespace, _)| *namespace == by) {
+            return Vec::new();
+        }
+        let is_of_ended = |open: &OpenSocket| {
+            let namespace = open.socket.network_namespace;
+            namespace.inode == inode && namespace != by && open.since_ns < since_ns
+        };
+        self.close_all(is_of_ended, at_ns)
+    }
+
+    /// Closes the sockets that match, in the order in which they opened: the order of a hash map is
+    /// random.
+    fn close_all(&mut self, matches: impl Fn(&OpenSocket) -> bool, at_ns: u64) -> Vec<Change> {
+        let mut closed: Vec<&OpenSocket> =
+            self.sockets.values().filter(|open| matches(open)).collect();
+        closed.sort_unstable_by_key(|open| (open.since_ns, open.socket.cookie));
+        let closed: Vec<u64> = closed.into_iter().map(|open| open.socket.cookie).collect();
+        closed.into_iter().filter_map(|cookie| self.close(cookie, at_ns)).collect()
     }
 
     /// Sets the port number of a socket. The port counts as open since the socket began to listen.
@@ -261,58 +298,67 @@ impl Target {
 
     /// Adds a socket to its port. The first one opens the port.
     fn join(&mut self, socket: Socket, at_ns: u64, is_late: bool) -> Option<Change> {
-        let key = key_of(socket);
-        let cookies = self.ports.entry(key).or_default();
+        let ports = self.ports.entry(socket.network_namespace).or_default();
+        let cookies = ports.entry(socket.endpoint).or_default();
         cookies.push(socket.cookie);
-        (cookies.len() == 1).then(|| Change {
-            at_ns,
-            is_open: true,
-            is_late,
-            port: Arc::new(self.port(key)),
+        let is_first = cookies.len() == 1;
+        is_first.then(|| {
+            let port = self.port(socket.network_namespace, socket.endpoint);
+            Change { at_ns, is_open: true, is_late, port: Arc::new(port) }
         })
     }
 
     /// Removes a socket. The last one closes its port.
     fn close(&mut self, cookie: u64, at_ns: u64) -> Option<Change> {
-        let socket = self.sockets.get(&cookie)?.socket;
-        let key = key_of(socket);
-        if socket.endpoint.port == 0 {
+        let Socket { network_namespace: namespace, endpoint, .. } =
+            self.sockets.get(&cookie)?.socket;
+        if endpoint.port == 0 {
             self.unnumbered -= 1;
         }
-        let is_last = self.ports.get(&key).is_some_and(|cookies| *cookies == [cookie]);
-        let change = is_last.then(|| Change {
-            at_ns,
-            is_open: false,
-            is_late: false,
-            port: Arc::new(self.port(key)),
-        });
-        if is_last {
-            self.ports.remove(&key);
-        } else if let Some(cookies) = self.ports.get_mut(&key) {
-            cookies.retain(|other| *other != cookie);
-        }
+        let cookies = self.cookies(namespace, endpoint);
+        let change =
+            (*cookies == [cookie]).then(|| Change::closed(at_ns, self.port(namespace, endpoint)));
         self.sockets.remove(&cookie);
+        if let Some(ports) = self.ports.get_mut(&namespace) {
+            if change.is_some() {
+                ports.remove(&endpoint);
+            } else if let Some(cookies) = ports.get_mut(&endpoint) {
+                cookies.retain(|other| *other != cookie);
+            }
+            if ports.is_empty() {
+                self.ports.remove(&namespace);
+            }
+        }
         change
     }
 
+    fn snapshot(&self) -> Vec<Port> {
+        let of_namespace = |(namespace, ports): (&NetworkNamespace, &BTreeMap<Endpoint, _>)| {
+            ports.keys().map(|endpoint| (*endpoint, *namespace)).collect::<Vec<_>>()
+        };
+        let ports: BTreeSet<(Endpoint, NetworkNamespace)> =
+            self.ports.iter().flat_map(of_namespace).collect();
+        ports.into_iter().map(|(endpoint, namespace)| self.port(namespace, endpoint)).collect()
+    }
+
+    fn cookies(&self, namespace: NetworkNamespace, endpoint: Endpoint) -> &[u64] {
+        let ports = self.ports.get(&namespace);
+        ports.and_then(|ports| ports.get(&endpoint)).map(Vec::as_slice).unwrap_or_default()
+    }
+
     /// A port with the owners of all its sockets.
-    fn port(&self, key: Key) -> Port {
-        let cookies = self.ports.get(&key).into_iter().flatten();
+    fn port(&self, network_namespace: NetworkNamespace, endpoint: Endpoint) -> Port {
+        let cookies = self.cookies(network_namespace, endpoint);
+        let sockets = cookies.iter().filter_map(|cookie| self.sockets.get(cookie));
         let mut owners: Vec<Owner> = Vec::new();
-        for owner in
-            cookies.filter_map(|cookie| self.sockets.get(cookie)).flat_map(|open| &open.owners)
-        {
+        for owner in sockets.flat_map(|open| &open.owners) {
             if !owners.iter().any(|known| known.key == owner.key) {
                 owners.push(owner.clone());
             }
         }
         owners.sort_unstable_by_key(|owner| (owner.key.start, owner.key.pid));
-        Port { endpoint: key.1, owners }
+        Port { endpoint, network_namespace, owners }
     }
-}
-
-fn key_of(socket: Socket) -> Key {
-    (socket.network_namespace, socket.endpoint)
 }
 
 #[cfg(test)]

@@ -7,9 +7,45 @@ use crate::model::{ProcessKey, Transport};
 
 const T: TargetId = TargetId(7);
 
+/// The namespace in which a socket is, unless the test says otherwise.
+const HERE: NetworkNamespace = namespace(1, 11);
+const NESTED: NetworkNamespace = namespace(2, 12);
+
+const fn namespace(inode: u32, cookie: u64) -> NetworkNamespace {
+    NetworkNamespace { inode, cookie: Some(cookie) }
+}
+
 fn socket(cookie: u64, port: u16) -> Socket {
     let endpoint = Endpoint::new(Transport::Tcp, IpAddr::from([127, 0, 0, 1]), port, false);
-    Socket { cookie, inode: cookie + 1000, network_namespace: 1, endpoint }
+    Socket { cookie, inode: cookie + 1000, network_namespace: HERE, endpoint }
+}
+
+fn socket_in(network_namespace: NetworkNamespace, cookie: u64, port: u16) -> Socket {
+    Socket { network_namespace, ..socket(cookie, port) }
+}
+
+fn udp(socket: Socket) -> Socket {
+    Socket { endpoint: Endpoint { transport: Transport::Udp, ..socket.endpoint }, ..socket }
+}
+
+/// A dump of these namespaces that has found these listening sockets.
+fn dump_of(namespaces: &[NetworkNamespace], found: Vec<(Socket, Vec<Owner>)>) -> Dump {
+    let read = |namespace: &NetworkNamespace| {
+        (namespace.inode, ReadNamespace { namespace: *namespace, has_udp: false })
+    };
+    Dump {
+        read: namespaces.iter().map(read).collect(),
+        alive: found.iter().map(|(socket, _)| socket.cookie).collect(),
+        found,
+        released: HashSet::new(),
+    }
+}
+
+/// The same, of the UDP sockets with these cookies too.
+fn with_udp(mut dump: Dump, cookies: &[u64]) -> Dump {
+    dump.read.values_mut().for_each(|read| read.has_udp = true);
+    dump.alive.extend(cookies);
+    dump
 }
 
 fn owner(pid: i32) -> Owner {
@@ -60,7 +96,7 @@ fn a_port_opens_once_its_number_is_known() {
     assert_eq!(ports.listen(T, 1, socket(1, 0), owner(10)), Ok(Vec::new()));
     assert!(ports.awaits_number(T));
     ports.begin_dump(T, 2);
-    let found = ports.apply_dump(T, 3, vec![(socket(1, 4000), Vec::new())], None);
+    let found = ports.apply_dump(T, 3, dump_of(&[HERE], vec![(socket(1, 4000), Vec::new())]));
     assert_eq!(
         (summary(&found), found[0].at_ns, found[0].is_late),
         (vec![(true, 4000, vec![10])], 1, true)
@@ -91,7 +127,7 @@ fn a_dump_reports_the_differences() {
         (socket(4, 83), Vec::new()),
         (socket(5, 84), vec![owner(20)]),
     ];
-    let changes = ports.apply_dump(T, 13, found, None);
+    let changes = ports.apply_dump(T, 13, dump_of(&[HERE], found));
     assert_eq!(summary(&changes), [(false, 81, vec![10]), (true, 84, vec![20])]);
     let open: Vec<u16> = ports.snapshot(T).iter().map(|port| port.endpoint.port).collect();
     assert_eq!(open, [80, 82, 84]);
@@ -102,26 +138,99 @@ fn a_dump_reports_the_differences() {
 #[test]
 fn a_udp_port_is_closed_by_a_dump_of_udp_only() {
     let mut ports = Ports::default();
-    let udp = |cookie| {
-        let mut socket = socket(cookie, 80);
-        socket.endpoint.transport = Transport::Udp;
-        socket
-    };
     assert_eq!(summary(&ports.listen(T, 1, socket(1, 80), owner(10)).unwrap()).len(), 1);
-    assert_eq!(summary(&ports.listen(T, 1, udp(2), owner(11)).unwrap()), [(true, 80, vec![11])]);
+    assert_eq!(
+        summary(&ports.listen(T, 1, udp(socket(2, 80)), owner(11)).unwrap()),
+        [(true, 80, vec![11])]
+    );
     assert_eq!(ports.snapshot(T).len(), 2);
-    let listening = || vec![(socket(1, 80), Vec::new())];
+    let listening = || dump_of(&[HERE], vec![(socket(1, 80), Vec::new())]);
     ports.begin_dump(T, 2);
-    assert_eq!(ports.apply_dump(T, 3, listening(), None), []);
+    assert_eq!(ports.apply_dump(T, 3, listening()), []);
     ports.begin_dump(T, 4);
-    assert_eq!(ports.apply_dump(T, 5, listening(), Some(&HashSet::from([2, 3]))), []);
+    assert_eq!(ports.apply_dump(T, 5, with_udp(listening(), &[2, 3])), []);
     ports.begin_dump(T, 6);
-    let closed = ports.apply_dump(T, 7, listening(), Some(&HashSet::from([3])));
+    let closed = ports.apply_dump(T, 7, with_udp(listening(), &[3]));
     assert_eq!(
         (summary(&closed), closed[0].port.endpoint.transport),
         (vec![(false, 80, vec![11])], Transport::Udp)
     );
     assert_eq!(summary(&ports.unlisten(T, 8, socket(1, 80))), [(false, 80, vec![10])]);
+}
+
+/// Check that one port in two namespaces is two ports, TCP as UDP, and that each closes alone.
+#[test]
+fn two_namespaces_with_one_port_stay_apart() {
+    for of in [|socket| socket, udp] {
+        let mut ports = Ports::default();
+        let (ours, nested) = (of(socket(1, 80)), of(socket_in(NESTED, 2, 80)));
+        assert_eq!(ports.listen(T, 1, ours, owner(10)).unwrap().len(), 1);
+        let opened = ports.listen(T, 2, nested, owner(11)).unwrap();
+        assert_eq!(summary(&opened), [(true, 80, vec![11])]);
+        assert_eq!(opened[0].port.network_namespace, NESTED);
+        let listed: Vec<_> = ports.snapshot(T).iter().map(|port| port.network_namespace).collect();
+        assert_eq!(listed, [HERE, NESTED]);
+        let closed = ports.unlisten(T, 3, nested);
+        assert_eq!(summary(&closed), [(false, 80, vec![11])]);
+        assert_eq!(closed[0].port.network_namespace, NESTED);
+        assert_eq!(ports.snapshot(T)[0].network_namespace, HERE);
+    }
+}
+
+/// Check that a dump closes nothing in a namespace that it has not read, unless no process holds
+/// the socket any longer.
+#[test]
+fn a_dump_shows_nothing_of_another_namespace() {
+    for of in [|socket| socket, udp] {
+        let mut ports = Ports::default();
+        for cookie in [2, 3] {
+            let nested = of(socket_in(NESTED, cookie, u16::try_from(cookie).unwrap()));
+            ports.listen(T, 1, nested, owner(11)).unwrap();
+        }
+        ports.begin_dump(T, 5);
+        assert_eq!(ports.apply_dump(T, 6, with_udp(dump_of(&[HERE], Vec::new()), &[])), []);
+        ports.begin_dump(T, 7);
+        let released = HashSet::from([3]);
+        let dump = Dump { released, ..with_udp(dump_of(&[HERE], Vec::new()), &[]) };
+        assert_eq!(summary(&ports.apply_dump(T, 8, dump)), [(false, 3, vec![11])]);
+        ports.begin_dump(T, 9);
+        let closed = ports.apply_dump(T, 10, with_udp(dump_of(&[HERE, NESTED], Vec::new()), &[]));
+        assert_eq!(summary(&closed), [(false, 2, vec![11])]);
+    }
+}
+
+/// Check that a socket of the target that is in the list stays open, although the list does not
+/// show that it belongs to the target.
+#[test]
+fn a_known_socket_stays_open_while_the_kernel_lists_it() {
+    let mut ports = Ports::default();
+    ports.listen(T, 1, socket(1, 80), owner(10)).unwrap();
+    ports.begin_dump(T, 2);
+    let dump = Dump { alive: HashSet::from([1]), ..dump_of(&[HERE], Vec::new()) };
+    assert_eq!(ports.apply_dump(T, 3, dump), []);
+}
+
+/// Check that a namespace with the number of an ended one is another namespace: the ports of the
+/// ended one are closed first, whether a record or a dump shows the new one.
+#[test]
+fn a_reused_number_is_another_namespace() {
+    let again = namespace(NESTED.inode, 99);
+    let mut ports = Ports::default();
+    ports.listen(T, 1, socket(1, 80), owner(10)).unwrap();
+    ports.listen(T, 1, socket_in(NESTED, 2, 80), owner(11)).unwrap();
+    // The record of its close was lost.
+    let changes = ports.listen(T, 5, socket_in(again, 3, 80), owner(12)).unwrap();
+    assert_eq!(summary(&changes), [(false, 80, vec![11]), (true, 80, vec![12])]);
+    assert_eq!(ports.unlisten(T, 6, socket_in(NESTED, 2, 80)), []);
+    let third = namespace(NESTED.inode, 100);
+    ports.begin_dump(T, 7);
+    let found = vec![(socket_in(third, 4, 80), vec![owner(13)])];
+    let changes = ports.apply_dump(T, 8, dump_of(&[third], found));
+    assert_eq!(summary(&changes), [(false, 80, vec![12]), (true, 80, vec![13])]);
+    ports.begin_dump(T, 9);
+    let changes = ports.apply_dump(T, 10, dump_of(&[namespace(NESTED.inode, 101)], Vec::new()));
+    assert_eq!(summary(&changes), [(false, 80, vec![13])]);
+    assert_eq!(ports.snapshot(T).len(), 1);
 }
 
 /// Check that the end of a target closes its open ports and forgets it.
@@ -149,8 +258,8 @@ fn too_many_sockets_are_refused() {
 enum Step {
     Listen(u64),
     Unlisten(u64),
-    /// A dump is taken.
-    Dump,
+    /// A dump is taken of the first, the second, or both namespaces.
+    Dump(usize, usize),
     /// The record of the next step is lost.
     Lose,
 }
@@ -159,25 +268,27 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (0..12u64).prop_map(Step::Listen),
         3 => (0..12u64).prop_map(Step::Unlisten),
-        1 => Just(Step::Dump),
+        1 => prop_oneof![Just((0, 1)), Just((1, 2)), Just((0, 2))]
+            .prop_map(|(from, to)| Step::Dump(from, to)),
         1 => Just(Step::Lose),
     ];
     proptest::collection::vec(step, 0..200)
 }
 
 proptest! {
-    /// Check against a set of sockets that each port opens and closes by turns, whatever is lost,
-    /// and that after a dump the reported ports are the open ones.
+    /// Check against a set of sockets in two namespaces that each port opens and closes by turns,
+    /// whatever is lost, and that after a dump the reported ports of its namespaces are the open
+    /// ones.
     #[test]
     fn the_reported_ports_are_the_open_ones(steps in steps()) {
         let mut ports = Ports::default();
         let mut alive: BTreeMap<u64, Socket> = BTreeMap::new();
-        let mut open: BTreeSet<u16> = BTreeSet::new();
+        let mut open: BTreeSet<(NetworkNamespace, u16)> = BTreeSet::new();
         let (mut now, mut next, mut lose) = (0, 100, false);
         let mut apply = |changes: Vec<Change>| {
             for change in changes {
-                let port = change.port.endpoint.port;
-                assert_ne!(port, 0);
+                let port = (change.port.network_namespace, change.port.endpoint.port);
+                assert_ne!(port.1, 0);
                 let is_new =
                     if change.is_open { open.insert(port) } else { open.remove(&port) };
                 assert!(is_new, "{change:?} twice");
@@ -188,15 +299,18 @@ proptest! {
             now += 1;
             match step {
                 Step::Listen(slot) => {
-                    // Three sockets share a port; one slot in four has its number chosen late.
+                    // Three sockets share a port number, in two namespaces; one slot in four has
+                    // its number chosen late.
                     let number = u16::try_from(slot / 3 + 1).unwrap();
+                    let within = if slot % 2 == 0 { HERE } else { NESTED };
                     let cookie = slot * 1_000_000 + next;
                     if alive.keys().any(|alive| alive / 1_000_000 == slot) {
                         continue;
                     }
                     next += 1;
-                    alive.insert(cookie, socket(cookie, number));
-                    let at_first = socket(cookie, if slot % 4 == 0 { 0 } else { number });
+                    alive.insert(cookie, socket_in(within, cookie, number));
+                    let at_first =
+                        socket_in(within, cookie, if slot % 4 == 0 { 0 } else { number });
                     if !std::mem::take(&mut lose) {
                         apply(ports.listen(T, now, at_first, owner(1)).unwrap());
                     }
@@ -210,14 +324,18 @@ proptest! {
                     }
                 }
                 Step::Lose => lose = true,
-                Step::Dump => {
+                Step::Dump(from, to) => {
+                    let read = &[HERE, NESTED][from..to];
                     ports.begin_dump(T, now);
-                    let found = alive.values().map(|socket| (*socket, Vec::new())).collect();
-                    let reported = apply(ports.apply_dump(T, now, found, None));
-                    let truth: BTreeSet<u16> =
-                        alive.values().map(|socket| socket.endpoint.port).collect();
+                    let is_read = |socket: &&Socket| read.contains(&socket.network_namespace);
+                    let found = alive.values().filter(is_read);
+                    let found = found.map(|socket| (*socket, Vec::new())).collect();
+                    let mut reported = apply(ports.apply_dump(T, now, dump_of(read, found)));
+                    reported.retain(|(namespace, _)| read.contains(namespace));
+                    let port = |socket: &Socket| (socket.network_namespace, socket.endpoint.port);
+                    let truth: BTreeSet<_> = alive.values().filter(is_read).map(port).collect();
                     prop_assert_eq!(&reported, &truth);
-                    prop_assert!(!ports.awaits_number(T));
+                    prop_assert!(read.len() < 2 || !ports.awaits_number(T));
                 }
             }
         }

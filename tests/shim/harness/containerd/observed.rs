@@ -88,6 +88,15 @@ impl Subscriber {
 }
 
 impl Containerd {
+    /// The changes of ports from now on, by `lookout ports -w`. When this returns, it has printed
+    /// the ports that are open, of which there must be one.
+    pub(crate) fn watch_ports(&self) -> Subscriber {
+        let client = self.lookout(&["ports", "-w", "-o", "jsonl"]);
+        let watcher = Listener::listen(client, ObservedEvent::parse);
+        watcher.wait(DELIVERY, "an open port", |line| !line.at("/port").is_null());
+        watcher
+    }
+
     /// Subscribes to all containers from their first event on. When this returns, the subscriber
     /// watches for new shims, so it misses no event.
     pub(crate) fn subscribe(&self) -> Subscriber {

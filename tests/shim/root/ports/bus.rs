@@ -33,6 +33,8 @@ fn ports_are_on_the_bus_by_default(version: Version) {
             "{event:?}"
         );
         assert!(!annotation(&event, "pid").is_empty(), "{event:?}");
+        let within = annotation(&event, "network_namespace").parse::<u32>();
+        assert!(within.is_ok_and(|inode| inode > 0), "{event:?}");
     }
     assert_eq!(events.count(|event| annotation(event, "container") == "quiet"), 0);
     assert_eq!(events.count(|event| event.topic.starts_with("/lookout/process-")), 0);

@@ -3,7 +3,7 @@
 mod targets;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashSet},
     io,
     os::fd::{AsFd as _, BorrowedFd},
     path::Path,
@@ -17,7 +17,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTime
 use super::{
     calls::SpawnMarker,
     decode::{Decoded, Malformed},
-    layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Plain as _, TargetValue},
+    layout::{ARGS_MAX, COLLECT_NS, ConnectionsValue, Listener, Plain as _, TargetValue},
     members,
     pins::{PinDirectory, Pins, map_value},
     queues::{Queued, Queues},
@@ -79,6 +79,8 @@ struct WatchedTarget {
     namespace: Option<u32>,
     /// The cookie of the network namespace that was added to its map for this target.
     network: Option<u64>,
+    /// The cookies of the listeners that were added to their map for this target.
+    adopted: HashSet<u64>,
     /// The number of lost records of the target that were reported so far.
     lost: u64,
     /// The number of records of the target that were read from the ring and dropped.
@@ -270,6 +272,17 @@ impl Source for BpfSource {
         watched.network == Some(cookie)
     }
 
+    fn adopt_listener(&mut self, id: TargetId, cookie: u64) {
+        let Some(watched) = self.watched.get_mut(&id) else { return };
+        let entry = Listener { target: id.0, ..Listener::default() };
+        // NO_EXIST, because a program has made the entry if the socket listens again.
+        let added =
+            self.pins.listeners.update(&cookie.to_bytes(), &entry.to_bytes(), MapFlags::NO_EXIST);
+        if added.is_ok() {
+            watched.adopted.insert(cookie);
+        }
+    }
+
     fn connections(&mut self, id: TargetId) -> Option<Connections> {
         if !self.watched.contains_key(&id) {
             return None;
@@ -309,6 +322,11 @@ impl Source for BpfSource {
         }
         if let Some(cookie) = watched.network {
             let _ = self.pins.networks.delete(&cookie.to_bytes());
+        }
+        // Most are gone, with their sockets. Cookies are not reused, so no entry of another target
+        // is deleted.
+        for cookie in watched.adopted {
+            let _ = self.pins.listeners.delete(&cookie.to_bytes());
         }
         for map in [&self.pins.connections, &self.pins.awaited] {
             let _ = map.delete(&id.0.to_bytes());
