@@ -10,7 +10,7 @@ use super::{
     shim_set::{ShimSet, find_container},
 };
 use crate::{
-    api::{ContainerProcess, Filter},
+    api::{ContainerProcess, Filter, event::Body},
     client::{Follow, Shim, ShimError, Step, Wanted, json::Capability},
     observe::node,
     platform,
@@ -96,8 +96,8 @@ pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit,
     Ok(exit)
 }
 
-/// Collects all information of a shim about a container. The second value is false if the journal
-/// could not be read to its end.
+/// Collects all information of a shim about a container. The second value is false if the journal no
+/// longer has all events, or could not be read to its end.
 async fn collect(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> {
     let mut known = Inspected {
         container: find_container(shim, id).await?.unwrap_or_default(),
@@ -121,11 +121,19 @@ async fn collect(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> 
     loop {
         match journal.next().await {
             Step::Events(events) => {
-                known.events.extend(
-                    events.into_iter().filter(|event| event.container.get_or_default().id == id),
-                );
+                for event in events {
+                    match &event.body {
+                        // The gaps of the stream itself concern every container of the shim.
+                        Some(Body::Gap(gap)) if event.seq == 0 => known.lost.add(gap),
+                        _ if event.container.get_or_default().id == id => known.events.push(event),
+                        _ => {}
+                    }
+                }
             }
-            Step::End => return Ok((known, true)),
+            Step::End => {
+                let is_complete = !known.lost.is_any();
+                return Ok((known, is_complete));
+            }
             Step::Broken(_) => return Ok((known, false)),
         }
     }

@@ -5,8 +5,9 @@ use std::{io, ops::ControlFlow};
 use super::{
     args::{EventFormat, EventsArgs},
     exit::{Exit, Failure},
+    note,
     output::{Output, Style},
-    render::events as render,
+    render::{events as render, gap::lost},
     shim_set::{ShimSet, registered},
     stream::{self, Scope, Sink, gaps},
 };
@@ -51,7 +52,7 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
     };
     printer.out.write_now(render::footer(args.output, printer.is_empty))?;
     Ok(match exit {
-        Exit::Ok if printer.scope.has_gap && !args.follow => Exit::Incomplete,
+        Exit::Ok if printer.scope.has_gap => Exit::Incomplete,
         exit => exit,
     })
 }
@@ -105,15 +106,21 @@ impl Sink for Printer<'_> {
         if !self.scope.includes(event) {
             return Ok(ControlFlow::Continue(()));
         }
+        if let (EventFormat::Probe, Some(Body::Gap(gap)), false) =
+            (self.format, &event.body, self.style.is_quiet)
+        {
+            // The format has no line for it.
+            note(&lost(gap));
+        }
         let text = render::event(event, self.format, self.is_empty, self.style);
         if text.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
         self.out.write(&text)?;
         self.is_empty = false;
-        // A hello describes the stream and is not an event of a container, so it does not count
-        // towards the limit.
-        if !matches!(event.body, Some(Body::Hello(_))) {
+        // A hello, and a gap of the stream itself, are not events of a container, so they do not
+        // count towards the limit.
+        if event.seq != 0 {
             self.left -= 1;
         }
         Ok(if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })

@@ -1,6 +1,10 @@
 //! `lookout exits`.
 
-use std::{io, ops::ControlFlow, time::Duration};
+use std::{
+    io,
+    ops::ControlFlow,
+    time::{Duration, SystemTime},
+};
 
 use tokio::sync::mpsc;
 
@@ -14,8 +18,9 @@ use super::{
     stream::{self, BatchSink, Scope, Sink, gaps},
 };
 use crate::{
-    api::{self, Event, Filter},
+    api::{self, Event, Filter, Gap, event::Body},
     client::{Registration, Shim, Wanted},
+    model::Stage,
     observe::encode,
 };
 
@@ -66,7 +71,13 @@ fn filters(container: Option<&str>) -> Vec<Filter> {
     vec![exits, gaps()]
 }
 
-type Batch = (String, Vec<api::Exit>);
+/// What one shim has sent.
+enum Batch {
+    /// Exits of containers in this namespace.
+    Exits(String, Vec<api::Exit>),
+    /// A stream broke: an unknown number of exits is missing.
+    Gap,
+}
 
 /// Forwards the exits of one shim until the shim is gone. The stream of exits has no cursor: after
 /// a reconnect, exits may be missing, and the result is [`Exit::Incomplete`].
@@ -78,12 +89,16 @@ async fn forward(
 ) -> Exit {
     let mut exit = Exit::Ok;
     loop {
-        let failure = match exits(&registration, &container, &sender).await {
+        let mut is_connected = false;
+        let failure = match exits(&registration, &container, &sender, &mut is_connected).await {
             Ok(()) if !registration.is_alive() => return exit,
             Ok(()) => None,
             Err(error) => Some(error),
         };
         if let Some(error) = failure {
+            if is_connected && sender.send(Batch::Gap).await.is_err() {
+                return exit;
+            }
             if exit == Exit::Ok && !is_quiet {
                 note(&format!(
                     "exits of shim {} may be missing: {:#}",
@@ -100,19 +115,23 @@ async fn forward(
     }
 }
 
-/// Forwards the exits that one connection delivers, until the connection ends.
+/// Forwards the exits that one connection delivers, until the connection ends. Sets `is_connected`
+/// when there is one.
 async fn exits(
     registration: &Registration,
     container: &str,
     sender: &mpsc::Sender<Batch>,
+    is_connected: &mut bool,
 ) -> Result<(), crate::client::ShimError> {
     let mut stream = Shim::connect(registration.clone()).await?.exits(container).await?;
+    *is_connected = true;
     loop {
         match stream.recv().await {
             // The batch is a heartbeat.
             Ok(Some(batch)) if batch.exits.is_empty() => {}
             Ok(Some(batch)) => {
-                if sender.send((registration.namespace.clone(), batch.exits)).await.is_err() {
+                let batch = Batch::Exits(registration.namespace.clone(), batch.exits);
+                if sender.send(batch).await.is_err() {
                     return Ok(());
                 }
             }
@@ -141,11 +160,38 @@ impl Printer<'_> {
         self.is_empty = false;
         Ok(())
     }
+
+    /// Prints a gap; nothing for another event.
+    fn gap(&mut self, event: &Event) -> io::Result<()> {
+        let text = render::gap(event, self.format, self.is_empty, self.style);
+        self.is_empty &= text.is_empty();
+        self.out.write(&text)
+    }
+}
+
+/// The gap of a stream that has broken.
+fn unknown_gap() -> Event {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let gap = Gap { stage: Stage::Subscriber.as_str().to_owned(), ..Default::default() };
+    Event {
+        type_: "observer.gap".to_owned(),
+        time_ns: u64::try_from(now.as_nanos()).unwrap_or_default(),
+        body: Some(Body::Gap(gap)),
+        ..Default::default()
+    }
 }
 
 impl BatchSink<Batch> for Printer<'_> {
-    fn batch(&mut self, (namespace, batch): Batch) -> io::Result<ControlFlow<()>> {
-        batch.iter().try_for_each(|exit| self.exit(&namespace, exit))?;
+    fn batch(&mut self, batch: Batch) -> io::Result<ControlFlow<()>> {
+        match batch {
+            Batch::Exits(namespace, exits) => {
+                exits.iter().try_for_each(|exit| self.exit(&namespace, exit))?;
+            }
+            Batch::Gap => {
+                self.scope.has_gap = true;
+                self.gap(&unknown_gap())?;
+            }
+        }
         Ok(ControlFlow::Continue(()))
     }
 }
@@ -155,8 +201,9 @@ impl Sink for Printer<'_> {
         if !self.scope.includes(event) {
             return Ok(ControlFlow::Continue(()));
         }
-        if let Some(exit) = encode::exit(event) {
-            self.exit(&event.container.get_or_default().namespace, &exit)?;
+        match encode::exit(event) {
+            Some(exit) => self.exit(&event.container.get_or_default().namespace, &exit)?,
+            None => self.gap(event)?,
         }
         Ok(ControlFlow::Continue(()))
     }

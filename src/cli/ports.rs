@@ -139,8 +139,14 @@ impl Sink for Printer<'_> {
         if !self.scope.includes(event) {
             return Ok(ControlFlow::Continue(()));
         }
-        if let Some(Body::Port(port)) = &event.body {
-            self.out.write(&render::change(event, port, self.format, self.style))?;
+        match &event.body {
+            Some(Body::Port(port)) => {
+                self.out.write(&render::change(event, port, self.format, self.style))?;
+            }
+            Some(Body::Gap(gap)) => {
+                self.out.write(&render::gap(event, gap, self.format, self.style))?;
+            }
+            _ => {}
         }
         Ok(ControlFlow::Continue(()))
     }

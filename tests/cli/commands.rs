@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{
     fake::{Node, Script},
     run::{Running, run},
-    script::{TIME_NS, alive, life, open_ports, port_life},
+    script::{TIME_NS, alive, gap, life, open_ports, port_life},
 };
 
 fn node_with_web() -> (Node, super::fake::Fake) {
@@ -61,6 +61,39 @@ fn ports_are_listed_and_watched() {
     insta::assert_snapshot!("ports_watched", lines.join("\n"));
     assert_eq!(running.term(), (0, Vec::new()));
     insta::assert_snapshot!("ports_events", run(&node, &["events"]).out);
+}
+
+/// Check that commands that wait for ports and exits print a gap in each format, and exit with 5.
+#[test]
+fn a_gap_is_printed_among_ports_and_exits() {
+    let number = |line: &str| -> Value {
+        serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
+    for format in ["table", "wide", "jsonl"] {
+        let node = Node::new();
+        let mut shim = node.shim("web", Script { processes: alive("web"), ..Default::default() });
+        let running = Running::new(&node, &["ports", "-w", "-o", format]);
+        shim.emit(gap(1, "web", Some(3)));
+        let is_gap = |line: &str| match format {
+            "jsonl" => number(line)["type"] == "observer.gap" && number(line)["lost"] == 3,
+            _ => line.starts_with("gap ") && line.ends_with(" 3 lost: kernel, 3.000 ms"),
+        };
+        assert!((0..2).any(|_| is_gap(&running.line())), "{format}");
+        assert_eq!(running.term().0, 5, "{format}");
+        // The stream of exits reports no gap: it breaks.
+        shim.script.lock().expect("a script").exits.push(Exit { pid: 9, ..Default::default() });
+        let running = Running::new(&node, &["exits", "-f", "-o", format]);
+        let is_exit = |line: &str| line.contains(" 9 ") || line.contains("\"pid\":9");
+        assert!((0..2).any(|_| is_exit(&running.line())), "{format}");
+        shim.stop();
+        let line = running.line();
+        let is_unknown = match format {
+            "jsonl" => number(&line)["type"] == "observer.gap" && number(&line)["lost"].is_null(),
+            _ => line.ends_with(" an unknown number lost: subscriber"),
+        };
+        assert!(is_unknown, "{format}: {line}");
+        assert_eq!(running.term().0, 5, "{format}");
+    }
 }
 
 /// Check the trees of live processes.

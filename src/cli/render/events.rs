@@ -1,6 +1,7 @@
 //! The output of `lookout events`.
 
 use super::{
+    gap::{self, millis},
     ports,
     table::{or_dash, padded, shortened},
 };
@@ -236,15 +237,7 @@ fn detail(event: &Event, format: EventFormat) -> String {
                 count(close.lost)
             )
         }
-        Some(Body::Gap(gap)) => {
-            let lost =
-                gap.lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
-            format!(
-                "{lost} lost: {}, {}",
-                printable::text(gap.stage.as_bytes()),
-                millis(gap.to_ns.saturating_sub(gap.from_ns))
-            )
-        }
+        Some(Body::Gap(gap)) => gap::lost(gap),
         Some(Body::ContainerIdle(idle)) => format!("quiet for {}", millis(idle.quiet_ns)),
         Some(Body::ContainerActive(active)) => {
             format!("by {}", printable::text(active.cause.as_bytes()))
@@ -269,9 +262,4 @@ fn detail(event: &Event, format: EventFormat) -> String {
             format!("{category}: {support} ({backend}): {reason}")
         }
     }
-}
-
-/// A duration in milliseconds with three decimals, rounded down.
-fn millis(ns: u64) -> String {
-    format!("{}.{:03} ms", ns / 1_000_000, ns / 1000 % 1000)
 }

@@ -1,11 +1,12 @@
 //! The output of `lookout exits`.
 
 use super::{
+    gap::lost,
     table::shortened,
     table::{or_dash, padded},
 };
 use crate::{
-    api::Exit,
+    api::{Event, Exit, event::Body},
     cli::{args::ListFormat, output::Style},
     client::json,
     model::{printable, rfc3339},
@@ -72,6 +73,28 @@ pub(in crate::cli) fn exit(
             let line = style.fit(&padded(&row, &TABLE.map(|(_, width)| width)));
             let line = if exit.status == 0 { line } else { style.highlight(line) };
             line + "\n"
+        }
+    }
+}
+
+/// Formats a gap among the exits; nothing for another event. `is_first` as for [`exit`].
+pub(in crate::cli) fn gap(
+    event: &Event,
+    format: ListFormat,
+    is_first: bool,
+    style: Style,
+) -> String {
+    let Some(Body::Gap(gap)) = &event.body else { return String::new() };
+    let object = || json::line(&json::Event::from(event));
+    match format {
+        ListFormat::Json => format!("{}{}", if is_first { "\n" } else { ",\n" }, object()),
+        ListFormat::Jsonl => object() + "\n",
+        ListFormat::Table | ListFormat::Wide => {
+            let container = event.container.get_or_default();
+            let container = or_dash(printable::text(container.id.as_bytes()));
+            let [exec, pid] = ["-".to_owned(), "-".to_owned()];
+            let row = [rfc3339(event.time_ns), container, exec, pid, lost(gap)];
+            style.highlight(style.fit(&padded(&row, &TABLE.map(|(_, width)| width)))) + "\n"
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{events, tree};
 use crate::{
-    api::{Container, ContainerProcess, Event, IgnoredSetting, StatusResponse, event::Body},
+    api::{Container, ContainerProcess, Event, Gap, IgnoredSetting, StatusResponse, event::Body},
     cli::{
         args::{EventFormat, PageFormat},
         output::Style,
@@ -29,6 +29,32 @@ pub(in crate::cli) struct Inspected {
     pub(in crate::cli) is_idle: bool,
     /// The events of the container in the journal, oldest first.
     pub(in crate::cli) events: Vec<Event>,
+    pub(in crate::cli) lost: Lost,
+}
+
+/// The events that the journal no longer has, or that were evicted while it was read.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(in crate::cli) struct Lost {
+    /// How many events were lost; `None` if one of the gaps has no count.
+    events: Option<u64>,
+    gaps: u64,
+}
+
+impl Default for Lost {
+    fn default() -> Self {
+        Self { events: Some(0), gaps: 0 }
+    }
+}
+
+impl Lost {
+    pub(in crate::cli) fn is_any(self) -> bool {
+        self.gaps > 0
+    }
+
+    pub(in crate::cli) fn add(&mut self, gap: &Gap) {
+        self.events = self.events.zip(gap.lost).map(|(sum, lost)| sum.saturating_add(lost));
+        self.gaps += 1;
+    }
 }
 
 #[derive(Serialize)]
@@ -40,6 +66,8 @@ struct Page<'a> {
     capabilities: &'a [json::Capability],
     processes: Vec<json::Listed>,
     events: Vec<json::Event>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lost: Option<Lost>,
 }
 
 #[derive(Serialize)]
@@ -97,6 +125,7 @@ fn json_page(shim: &Registration, known: &Inspected, newest: &[Event]) -> String
         capabilities: &known.capabilities,
         processes: known.processes.iter().map(json::Listed::from).collect(),
         events: newest.iter().map(json::Event::from).collect(),
+        lost: known.lost.is_any().then_some(known.lost),
     };
     json::line(&page) + "\n"
 }
@@ -138,6 +167,17 @@ fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: St
             "open"
         },
     );
+    if known.lost.is_any() {
+        let Lost { events, gaps } = known.lost;
+        let events = match events {
+            Some(1) => "1 event".to_owned(),
+            Some(lost) => format!("{lost} events"),
+            None => "an unknown number of events".to_owned(),
+        };
+        let gaps = if gaps == 1 { "1 gap".to_owned() } else { format!("{gaps} gaps") };
+        text.push_str(&style.highlight(format!("{:<12}{events}, in {gaps}", "lost")));
+        text.push('\n');
+    }
     text.push_str(&format!("\nprocesses   {}\n", known.processes.len()));
     text.push_str(&tree::trees(&known.processes, Style { is_quiet: true, ..style }));
     text.push_str(&format!("\nevents      the last {} of {}\n", newest.len(), known.events.len()));

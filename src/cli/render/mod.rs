@@ -6,6 +6,7 @@ pub(super) mod config;
 pub(super) mod entries;
 pub(super) mod events;
 pub(super) mod exits;
+pub(super) mod gap;
 pub(super) mod inspect;
 pub(super) mod ports;
 pub(super) mod processes;

@@ -1,11 +1,12 @@
 //! The output of `lookout ports`: a list, or a stream of changes.
 
 use super::{
+    gap::lost,
     table::shortened,
     table::{columns, or_dash, padded},
 };
 use crate::{
-    api::{Container, ContainerPort, Event, Owner, Port},
+    api::{Container, ContainerPort, Event, Gap, Owner, Port},
     cli::{args::ListFormat, output::Style},
     client::json,
     model::printable,
@@ -98,6 +99,18 @@ pub(in crate::cli) fn change(
     }
 }
 
+/// Formats a gap among the changes.
+pub(in crate::cli) fn gap(event: &Event, gap: &Gap, format: ListFormat, style: Style) -> String {
+    if matches!(format, ListFormat::Json | ListFormat::Jsonl) {
+        return json::line(&json::Event::from(event)) + "\n";
+    }
+    let mut row: [String; FOLLOWED.len()] = Default::default();
+    row[0] = "gap".to_owned();
+    row[1] = followed_container(event.container.get_or_default(), style);
+    row[FOLLOWED.len() - 1] = lost(gap);
+    style.highlight(followed_row(row.map(or_dash), format, style))
+}
+
 /// Describes a port in the row of an event, in a wide row with its network namespace.
 pub(super) fn detail(port: &Port, is_wide: bool) -> String {
     let by = port
@@ -119,13 +132,15 @@ fn followed(
     style: Style,
 ) -> String {
     let [protocol, address, scope, pid, program] = common(port);
-    let mut container = printable::text(container.id.as_bytes());
-    if style.width.is_some() {
-        container = shortened(&container, FOLLOWED[1].1);
-    }
+    let container = followed_container(container, style);
     let network = network_namespace(port);
     let row = [state.to_owned(), container, protocol, address, scope, pid, network, program];
     followed_row(row.map(or_dash), format, style)
+}
+
+fn followed_container(container: &Container, style: Style) -> String {
+    let container = printable::text(container.id.as_bytes());
+    if style.width.is_some() { shortened(&container, FOLLOWED[1].1) } else { container }
 }
 
 fn followed_row(row: [String; FOLLOWED.len()], format: ListFormat, style: Style) -> String {

@@ -30,7 +30,7 @@ pub(super) struct Subscriber {
     pub(super) filters: Filters,
     /// The sequence number of the next event to examine; never below the journal's first.
     pub(super) position: u64,
-    /// The gap to deliver before any event: events after the cursor that the journal no longer has.
+    /// The gap to deliver before any event: requested events that the journal no longer has.
     pub(super) opening_gap: Option<Gap>,
     /// How long `append` may wait for this subscriber; `None` if it may not wait.
     pub(super) block: Option<BlockingTime>,

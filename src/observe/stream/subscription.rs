@@ -34,7 +34,8 @@ pub enum Since {
     /// The subscription begins with the next event that is added to the journal.
     #[default]
     Now,
-    /// The subscription begins with the oldest event in the journal.
+    /// The subscription begins with the first event of the shim. Events that the journal no longer
+    /// has become a gap.
     Oldest,
     /// The subscription begins with the event after this cursor. Events that the journal no longer
     /// has become a gap.
@@ -93,7 +94,8 @@ impl EventLog {
         let (newest, first) = (state.journal.newest_seq(), state.journal.first_seq());
         let (position, lost) = match since {
             Since::Now => (newest + 1, None),
-            Since::Oldest => (first, None),
+            // Sequence numbers begin with 1.
+            Since::Oldest => (first, (first > 1).then(|| Some(first - 1))),
             // Sequence numbers start again with each epoch, so the number of events that were lost
             // between the two epochs is unknown.
             Since::After(cursor) if cursor.epoch != self.identity.epoch => (first, Some(None)),

@@ -155,16 +155,23 @@ fn a_malformed_cursor_is_refused_by_name() {
     assert_eq!("e1:0".parse::<Cursor>().expect("a cursor").to_string(), "e1:0");
 }
 
-/// Check that a subscription since the oldest event begins with the whole journal.
+/// Check that a subscription since the oldest event begins with the whole journal, after a gap of the
+/// events that the journal no longer has.
 #[tokio::test]
 async fn since_oldest_begins_with_the_whole_journal() {
-    let event_log = event_log(4);
+    let (whole, event_log) = (event_log(16), event_log(4));
     append(&event_log, 1..=10);
     let mut subscription = event_log
         .subscribe(SubscriptionRequest { since: Since::Oldest, ..SubscriptionRequest::default() })
         .expect("accepted");
     assert_eq!(subscription.begins_after(), 6);
-    assert_eq!(seqs(&read(&mut subscription).await), [7, 8, 9, 10]);
+    let batch = read(&mut subscription).await;
+    assert_eq!(batch.gaps, [Gap { lost: Some(6), stage: Stage::Journal, from_ns: 0, to_ns: 7 }]);
+    assert_eq!(seqs(&batch), [7, 8, 9, 10]);
+    append(&whole, 1..=4);
+    let request = SubscriptionRequest { since: Since::Oldest, ..Default::default() };
+    let batch = read(&mut whole.subscribe(request).expect("accepted")).await;
+    assert_eq!((seqs(&batch), batch.gaps), (vec![1, 2, 3, 4], vec![]));
 }
 
 /// Check that only the slow subscriber receives the gap of its loss, before the remaining events.

@@ -12,6 +12,7 @@ mod isolation;
 mod loss;
 mod memory;
 mod off;
+mod rolled;
 pub(super) mod sources;
 mod storm;
 
