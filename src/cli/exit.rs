@@ -50,6 +50,7 @@ pub(super) enum Failure {
     #[error("container {0} not found")]
     NotFound(String),
     /// Something other than a container was not found. The value is the message.
+    #[cfg(feature = "daemon")]
     #[error("{0}")]
     Missing(String),
     /// The daemon answered with an error, or did not answer.
@@ -72,7 +73,9 @@ pub(super) enum Failure {
 impl Failure {
     pub(super) fn exit(&self) -> Exit {
         match self {
-            Self::NotFound(_) | Self::Missing(_) => Exit::NotFound,
+            Self::NotFound(_) => Exit::NotFound,
+            #[cfg(feature = "daemon")]
+            Self::Missing(_) => Exit::NotFound,
             Self::Config(_) => Exit::Usage,
             Self::Daemon(error) if error.is_not_found() => Exit::NotFound,
             Self::Daemon(error) if error.is_usage() => Exit::Usage,

@@ -18,20 +18,27 @@ mod doctor;
 mod events;
 mod exit;
 mod exits;
+#[cfg(feature = "man")]
+mod man;
 mod output;
 mod ports;
+#[cfg(feature = "daemon")]
 mod registry;
 mod render;
 mod shim_set;
 mod stream;
 
-use std::ffi::OsString;
+use std::{ffi::OsString, path::Path};
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 
 pub use exit::Exit;
 
-use crate::model::printable;
+use crate::{
+    client::{self, Daemon},
+    config::Config,
+    model::printable,
+};
 
 use self::{
     args::{Cli, Command, ConfigCommand},
@@ -82,47 +89,39 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         Command::Inspect(args) => containers::inspect(args, &mut out).await?,
         #[cfg(target_os = "linux")]
         Command::Doctor(args) => doctor::run(&args, &mut out)?,
+        #[cfg(feature = "daemon")]
+        Command::Registry(command) => {
+            Box::pin(registry::run(command, config.as_deref(), &mut out)).await?
+        }
         Command::Config(ConfigCommand::Show { output, display }) => {
-            let config = registry::config(config.as_deref())?;
+            let config = host_config(config.as_deref())?;
             let style = Style::of_stdout(display.no_trunc, display.quiet);
             out.write(&render::config::page(&config, output, style))?;
             Exit::Ok
         }
-        Command::Daemon(args) => registry::daemon(&args, config.as_deref(), &mut out).await?,
-        Command::Ping(args) => registry::ping(&args, &mut out).await?,
-        Command::Add(args) => registry::add(args, &mut out).await?,
-        Command::List(args) => registry::list(args, &mut out).await?,
-        Command::Tag(args) => {
-            registry::edit(args.id, |request| request.add_tags = args.tags).await?
-        }
-        Command::Untag(args) => {
-            registry::edit(args.id, |request| request.remove_tags = args.tags).await?
-        }
-        Command::Group(args) => {
-            registry::edit(args.id, |request| request.add_groups = args.groups).await?
-        }
-        Command::Ungroup(args) => {
-            registry::edit(args.id, |request| request.remove_groups = args.groups).await?
-        }
-        Command::Rename(args) => registry::rename(args).await?,
-        Command::Kill(args) => registry::kill(args).await?,
-        Command::Rm(args) => registry::rm(args).await?,
-        Command::Run(args) => registry::run(args).await?,
-        Command::Find(args) => registry::find(&args, config.as_deref(), &mut out)?,
-        Command::Stats(args) => registry::stats(args, &mut out).await?,
-        Command::Top(args) => registry::top(args, &mut out).await?,
-        Command::Snapshot(command) => registry::snapshot(command, &mut out).await?,
-        Command::Reset(args) => registry::reset(args).await?,
-        Command::Man(args) => registry::man(&args, &mut out)?,
+        #[cfg(feature = "man")]
+        Command::Man { directory } => man::run(directory.as_deref(), &mut out)?,
+        #[cfg(feature = "completion")]
         Command::Completion { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "lookout", &mut script);
+            let mut command = <Cli as clap::CommandFactory>::command();
+            clap_complete::generate(shell, &mut command, "lookout", &mut script);
             out.write(&String::from_utf8_lossy(&script))?;
             Exit::Ok
         }
     };
     out.flush()?;
     Ok(exit)
+}
+
+/// Loads the configuration of the host. `named` is the file of `--config`.
+fn host_config(named: Option<&Path>) -> Result<Config, Failure> {
+    Config::load_with(named, |variable| std::env::var(variable).ok()).map_err(Failure::Config)
+}
+
+/// Connects to the daemon at its default socket.
+async fn connect() -> Result<Daemon, Failure> {
+    Ok(Daemon::connect(&client::daemon::socket()).await?)
 }
 
 /// Prints a warning or an error to stderr.

@@ -6,10 +6,10 @@ use futures::future::join_all;
 
 use super::{
     args::{Common, ListFormat, PortsArgs},
+    connect,
     exit::{Exit, Failure},
     note,
     output::{Output, Style},
-    registry::connect,
     render::ports as render,
     shim_set::ShimSet,
     stream::{self, Scope, Sink, gaps},

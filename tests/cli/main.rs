@@ -1,6 +1,6 @@
 //! Tests of the `lookout` binary against fake shims that follow a script, and with a real daemon.
 
-#![cfg(feature = "cli")]
+#![cfg(feature = "default")]
 #![expect(
     clippy::disallowed_methods,
     reason = "tests spawn their children themselves; only a shim must use its reaper"

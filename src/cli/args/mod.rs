@@ -1,14 +1,12 @@
 //! The command line: commands, options and their help texts.
 
+#[cfg(feature = "daemon")]
 pub(super) mod registry;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 
-use self::registry::{
-    AddArgs, DaemonArgs, FindArgs, GroupArgs, KillArgs, ListArgs, ManArgs, PingArgs, RenameArgs,
-    ResetArgs, RmArgs, RunArgs, SnapshotCommand, StatsArgs, TagArgs, TopArgs,
-};
+#[cfg(feature = "daemon")]
+use self::registry::RegistryCommand;
 use crate::model::EVENT_TYPES;
 
 /// Observe the processes and ports of containers, and manage registered processes.
@@ -48,59 +46,26 @@ pub(super) enum Command {
     /// Check the node: kernel support, pinned eBPF programs, problems.
     #[cfg(target_os = "linux")]
     Doctor(DoctorArgs),
-    /// Run the daemon that keeps the process registry.
-    ///
-    /// The daemon runs in the foreground until it receives SIGTERM. If a daemon is already running,
-    /// prints its pid and exits.
-    Daemon(DaemonArgs),
-    /// Check that the daemon answers.
-    Ping(PingArgs),
-    /// Register processes.
-    Add(AddArgs),
-    /// List registered processes.
-    List(ListArgs),
-    /// Add tags to an entry.
-    Tag(TagArgs),
-    /// Remove tags from an entry.
-    Untag(TagArgs),
-    /// Add an entry to groups.
-    Group(GroupArgs),
-    /// Remove an entry from groups.
-    Ungroup(GroupArgs),
-    /// Rename an entry.
-    Rename(RenameArgs),
-    /// Send a signal to registered processes.
-    ///
-    /// The signal never reaches an unrelated process that has reused a pid.
-    Kill(KillArgs),
-    /// Remove entries from the registry; the processes keep running.
-    Rm(RmArgs),
-    /// Register a new process and run a command in it.
-    ///
-    /// The process is registered before the command starts. Pid, terminal, signals and exit status
-    /// are those of the command.
-    Run(RunArgs),
-    /// Find processes of the node by executable or command line.
-    Find(FindArgs),
-    /// Show the resource usage of registered processes.
-    Stats(StatsArgs),
-    /// Show a live view of the resource usage of registered processes.
-    Top(TopArgs),
-    /// Save the registry to a file, or load entries from a file.
-    #[command(subcommand)]
-    Snapshot(SnapshotCommand),
-    /// Remove all entries from the registry.
-    Reset(ResetArgs),
+    #[cfg(feature = "daemon")]
+    #[command(flatten)]
+    Registry(RegistryCommand),
     /// Show the configuration of the host.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Print a completion script for a shell.
+    #[cfg(feature = "completion")]
     Completion {
         /// The shell.
-        shell: Shell,
+        shell: clap_complete::Shell,
     },
     /// Print or write the manual pages.
-    Man(ManArgs),
+    #[cfg(feature = "man")]
+    Man {
+        /// Directory to write the pages of all commands to. Without it, the page of `lookout` is
+        /// printed to stdout.
+        #[arg(value_name = "DIR")]
+        directory: Option<std::path::PathBuf>,
+    },
 }
 
 /// Options of the commands for containers.

@@ -1,11 +1,58 @@
-//! The options of the registry commands, and their help texts.
+//! The registry commands, their options, and their help texts.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{Display, ListFormat};
 use crate::{api::Selector, registry::entry::signal_number};
+
+#[derive(Debug, Subcommand)]
+pub(in crate::cli) enum RegistryCommand {
+    /// Run the daemon that keeps the process registry.
+    ///
+    /// The daemon runs in the foreground until it receives SIGTERM. If a daemon is already running,
+    /// prints its pid and exits.
+    Daemon(DaemonArgs),
+    /// Check that the daemon answers.
+    Ping(PingArgs),
+    /// Register processes.
+    Add(AddArgs),
+    /// List registered processes.
+    List(ListArgs),
+    /// Add tags to an entry.
+    Tag(TagArgs),
+    /// Remove tags from an entry.
+    Untag(TagArgs),
+    /// Add an entry to groups.
+    Group(GroupArgs),
+    /// Remove an entry from groups.
+    Ungroup(GroupArgs),
+    /// Rename an entry.
+    Rename(RenameArgs),
+    /// Send a signal to registered processes.
+    ///
+    /// The signal never reaches an unrelated process that has reused a pid.
+    Kill(KillArgs),
+    /// Remove entries from the registry; the processes keep running.
+    Rm(RmArgs),
+    /// Register a new process and run a command in it.
+    ///
+    /// The process is registered before the command starts. Pid, terminal, signals and exit status
+    /// are those of the command.
+    Run(RunArgs),
+    /// Find processes of the node by executable or command line.
+    Find(FindArgs),
+    /// Show the resource usage of registered processes.
+    Stats(StatsArgs),
+    /// Show a live view of the resource usage of registered processes.
+    Top(TopArgs),
+    /// Save the registry to a file, or load entries from a file.
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
+    /// Remove all entries from the registry.
+    Reset(ResetArgs),
+}
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct DaemonArgs {
@@ -254,7 +301,7 @@ pub(in crate::cli) enum Sort {
     Id,
 }
 
-#[derive(Debug, clap::Subcommand)]
+#[derive(Debug, Subcommand)]
 pub(in crate::cli) enum SnapshotCommand {
     /// Save all entries as JSON.
     Save {
@@ -274,14 +321,6 @@ pub(in crate::cli) struct ResetArgs {
     /// Must be RESET: confirms that all entries are to be removed.
     #[arg(long, value_name = "RESET")]
     pub(in crate::cli) confirm: String,
-}
-
-#[derive(Debug, Args)]
-pub(in crate::cli) struct ManArgs {
-    /// Directory to write the pages of all commands to. Without it, the page of `lookout` is
-    /// printed to stdout.
-    #[arg(value_name = "DIR")]
-    pub(in crate::cli) directory: Option<PathBuf>,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -1,50 +1,67 @@
-//! The commands for registered processes. All but `find` and `man` ask the daemon.
+//! The commands for registered processes. All but `find` ask the daemon.
 
 mod entries;
 mod find;
 mod keys;
-mod man;
 mod run;
 mod snapshot;
 mod usage;
 
 use std::path::Path;
 
-use super::args::registry::{DaemonArgs, PingArgs};
+use super::args::registry::{DaemonArgs, PingArgs, RegistryCommand};
 use super::{
+    connect,
     exit::{Exit, Failure},
     output::Output,
 };
-use crate::{
-    client::{self, Daemon},
-    config::Config,
-    daemon,
-};
+use crate::daemon;
 
-pub(super) use entries::{add, edit, kill, list, rename, reset, rm};
-pub(super) use find::find;
-pub(super) use man::man;
-pub(super) use run::run;
-pub(super) use snapshot::snapshot;
-pub(super) use usage::{stats, top};
+use entries::{add, edit, kill, list, rename, reset, rm};
+use find::find;
+use snapshot::snapshot;
+use usage::{stats, top};
 
-/// Loads the configuration of the host. `named` is the file of `--config`.
-pub(super) fn config(named: Option<&Path>) -> Result<Config, Failure> {
-    Config::load_with(named, |variable| std::env::var(variable).ok()).map_err(Failure::Config)
-}
-
-/// Connects to the daemon at its default socket.
-pub(super) async fn connect() -> Result<Daemon, Failure> {
-    Ok(Daemon::connect(&client::daemon::socket()).await?)
+/// Runs a command. `config` is the file of `--config`.
+pub(super) async fn run(
+    command: RegistryCommand,
+    config: Option<&Path>,
+    out: &mut Output,
+) -> Result<Exit, Failure> {
+    match command {
+        RegistryCommand::Daemon(args) => daemon(&args, config, out).await,
+        RegistryCommand::Ping(args) => ping(&args, out).await,
+        RegistryCommand::Add(args) => add(args, out).await,
+        RegistryCommand::List(args) => list(args, out).await,
+        RegistryCommand::Tag(args) => edit(args.id, |request| request.add_tags = args.tags).await,
+        RegistryCommand::Untag(args) => {
+            edit(args.id, |request| request.remove_tags = args.tags).await
+        }
+        RegistryCommand::Group(args) => {
+            edit(args.id, |request| request.add_groups = args.groups).await
+        }
+        RegistryCommand::Ungroup(args) => {
+            edit(args.id, |request| request.remove_groups = args.groups).await
+        }
+        RegistryCommand::Rename(args) => rename(args).await,
+        RegistryCommand::Kill(args) => kill(args).await,
+        RegistryCommand::Rm(args) => rm(args).await,
+        RegistryCommand::Run(args) => run::run(args).await,
+        RegistryCommand::Find(args) => find(&args, config, out),
+        RegistryCommand::Stats(args) => stats(args, out).await,
+        RegistryCommand::Top(args) => top(args, out).await,
+        RegistryCommand::Snapshot(command) => snapshot(command, out).await,
+        RegistryCommand::Reset(args) => reset(args).await,
+    }
 }
 
 /// `lookout daemon`.
-pub(super) async fn daemon(
+async fn daemon(
     args: &DaemonArgs,
     named: Option<&Path>,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let config = config(named)?;
+    let config = super::host_config(named)?;
     match daemon::run(&config, args.force).await.map_err(|error| Failure::Other(error.into()))? {
         daemon::Outcome::Ended => {}
         daemon::Outcome::Runs(pid) => out.write(&format!("{pid}\n"))?,
@@ -53,7 +70,7 @@ pub(super) async fn daemon(
 }
 
 /// `lookout ping`.
-pub(super) async fn ping(args: &PingArgs, out: &mut Output) -> Result<Exit, Failure> {
+async fn ping(args: &PingArgs, out: &mut Output) -> Result<Exit, Failure> {
     let daemon = connect().await?;
     daemon.ping(args.timeout).await?;
     out.write("pong\n")?;

@@ -3,6 +3,7 @@
 
 pub(super) mod capabilities;
 pub(super) mod config;
+#[cfg(feature = "daemon")]
 pub(super) mod entries;
 pub(super) mod events;
 pub(super) mod exits;
@@ -14,4 +15,5 @@ pub(super) mod table;
 #[cfg(test)]
 mod tests;
 pub(super) mod tree;
+#[cfg(feature = "daemon")]
 pub(super) mod usage;

@@ -1,20 +1,21 @@
 //! `lookout man`: manual pages, generated from the same definitions as the help texts.
 
+use std::path::Path;
+
 use clap::{Command, CommandFactory as _};
 use clap_mangen::Man;
 
-use crate::cli::args::registry::ManArgs;
-use crate::cli::{
+use super::{
     args::Cli,
     exit::{Exit, Failure},
     output::Output,
 };
 
 /// Prints the page of `lookout`, or writes the pages of all commands to a directory.
-pub(in crate::cli) fn man(args: &ManArgs, out: &mut Output) -> Result<Exit, Failure> {
+pub(super) fn run(directory: Option<&Path>, out: &mut Output) -> Result<Exit, Failure> {
     let mut command = Cli::command();
     command.build();
-    let Some(directory) = &args.directory else {
+    let Some(directory) = directory else {
         out.write(&page(command)?)?;
         return Ok(Exit::Ok);
     };
