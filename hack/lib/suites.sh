@@ -5,7 +5,8 @@
 # pins and caches under $SUITES_HOME, so a trixie or sid line never affects the packages that
 # `apt-get install` chooses on this machine. PACKAGE is NAME, NAME/SUITE or NAME=VERSION.
 #
-#   suites_update                  update the package lists, unless they are less than a day old
+#   suites_update                  update the package lists, unless they are less than a day old; the functions
+#                                  below do so
 #   suites_version NAME SUITE      print the version in SUITE, nothing if SUITE does not have NAME
 #   suites_unpack DIR PACKAGE...   download and unpack into DIR
 #   suites_closure NAME SUITE      print NAME and all its dependencies, as NAME=VERSION lines
@@ -51,23 +52,27 @@ suites_update() {
 }
 
 suites_version() {
+  suites_update
   suites_apt apt-cache madison "$1" |
     awk -F'|' -v suite="$2" '$3 ~ " " suite "/" && !seen++ { gsub(/ /, "", $2); print $2 }'
 }
 
+# The packages of this machine's own suite come from its own apt, so that its lists are enough for them.
 suites_unpack() {
-  local dir=$1 fetched package
+  local dir=$1 fetched package apt=suites_apt
   shift
-  mkdir -p "$dir"
+  if [[ $# == 1 && $1 == */bookworm ]]; then apt=; else suites_update; fi
+  mkdir -p "$dir" "$SUITES_HOME"
   # A new directory for each call, so that it contains only the requested packages.
   fetched=$(mktemp -d "$SUITES_HOME/fetch.XXXXXX")
-  (cd "$fetched" && suites_apt apt-get -qq download "$@") || { rm -r "$fetched"; echo "suites: cannot download $*" >&2; return 1; }
+  (cd "$fetched" && $apt apt-get -qq -o APT::Sandbox::User=root download "$@") || { rm -r "$fetched"; echo "suites: cannot download $*" >&2; return 1; }
   for package in "$fetched"/*.deb; do dpkg-deb --extract "$package" "$dir" || return 1; done
   rm -r "$fetched"
 }
 
 # With an empty dpkg status apt assumes that nothing is installed, so the answer is the same on every machine.
 suites_closure() {
+  suites_update
   suites_apt apt-get install --simulate --no-install-recommends -o Dir::State::status=/dev/null -t "$2" "$1" |
     awk '/^Inst/ { sub(/^\(/, "", $3); print $2 "=" $3 }'
 }

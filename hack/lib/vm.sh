@@ -38,6 +38,7 @@ vm_kernel() {
   if [[ ! -e $tools/vm/$kernel ]]; then
     begin "vm/$kernel"
     # The package with the flavour's name is empty and depends on the current kernel.
+    suites_update
     package=$(suites_apt apt-cache depends "linux-image-cloud-amd64/$suite" | awk '$1 == "Depends:" && !seen++ { print $2 }')
     [[ $package == linux-image-"$kernel".* ]] || { echo "vm: $suite has $package, expected kernel $kernel" >&2; return 1; }
     release=${package#linux-image-}
