@@ -4,37 +4,51 @@ use std::process::ExitCode;
 
 use crate::{client::DaemonError, config::ConfigError, model::chain};
 
-/// The exit status of the command, ordered by its number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Exit {
-    /// 0: success, also if the reader of the output closed it early.
-    Ok,
-    /// 1: the command failed.
-    Failed,
-    /// 2: the command line or the configuration is invalid.
-    Usage,
-    /// 3: there is no such container, process or entry.
-    NotFound,
-    /// 4: a shim or the daemon did not answer.
-    Unreachable,
-    /// 5: the output is incomplete: there was a gap, or a stream broke.
-    Incomplete,
+/// Defines [`Exit`] from a table: what the status means, its number, and its meaning in two words.
+macro_rules! exits {
+    ($($(#[doc = $doc:literal])+ $exit:ident = $code:literal, $summary:literal;)+) => {
+        /// The exit status of the command, ordered by its number.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Exit {
+            $($(#[doc = $doc])+ $exit,)+
+        }
+
+        impl Exit {
+            /// The numeric exit status, 0 to 5.
+            #[must_use]
+            pub fn code(self) -> u8 {
+                match self { $(Self::$exit => $code,)+ }
+            }
+
+            /// All statuses in one line, for the help.
+            pub(super) fn summary() -> String {
+                let all = [$(concat!($code, " ", $summary)),+];
+                format!("Exit status: {}.", all.join(", "))
+            }
+
+            /// Number and meaning of each status, for the reference.
+            #[cfg(test)]
+            pub(super) const DOCS: &[(u8, &str)] = &[$(($code, concat!($($doc),+))),+];
+        }
+    };
 }
 
-impl Exit {
-    /// The numeric exit status, 0 to 5.
-    #[must_use]
-    pub fn code(self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::NotFound => 3,
-            Self::Unreachable => 4,
-            Self::Incomplete => 5,
-        }
-    }
+exits! {
+    /// Success; also if the reader of the output closed it early, and if SIGTERM or SIGINT ended
+    /// `-f`.
+    Ok = 0, "success";
+    /// The command failed.
+    Failed = 1, "failure";
+    /// The command line or the configuration is invalid; also a cursor that is ahead of its shim.
+    Usage = 2, "usage error";
+    /// There is no such container, process or entry.
+    NotFound = 3, "not found";
+    /// The daemon does not answer, or a shim does not; then the answers of the other shims are
+    /// printed.
+    Unreachable = 4, "shim or daemon unreachable";
+    /// The output is incomplete: there was a gap, or a stream broke.
+    Incomplete = 5, "incomplete data";
 }
 
 impl From<Exit> for ExitCode {

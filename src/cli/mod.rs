@@ -22,6 +22,8 @@ mod exits;
 mod man;
 mod output;
 mod ports;
+#[cfg(all(test, feature = "default"))]
+mod reference;
 #[cfg(feature = "daemon")]
 mod registry;
 mod render;
@@ -93,10 +95,10 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         Command::Registry(command) => {
             Box::pin(registry::run(command, config.as_deref(), &mut out)).await?
         }
-        Command::Config(ConfigCommand::Show { output, display }) => {
+        Command::Config(ConfigCommand::Show { keys, output, display }) => {
             let config = host_config(config.as_deref())?;
             let style = Style::of_stdout(display.no_trunc, display.quiet);
-            out.write(&render::config::page(&config, output, style))?;
+            out.write(&render::config::page(&config, &keys, output, style))?;
             Exit::Ok
         }
         #[cfg(feature = "man")]

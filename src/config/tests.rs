@@ -247,7 +247,7 @@ fn a_container_adds_patterns_and_removes_none() {
 /// containers, and if it allows it for another containerd namespace or this one.
 #[test]
 fn an_annotation_can_do_what_the_host_allows() {
-    use AnnotationUse::{Adds, Free, IfAllowed, Never};
+    use AnnotationUse::{Adds, Free, IfAllowed, Never, Stricter};
     let keys = [
         (Key::Observe, "off", IfAllowed),
         (Key::Source, "poll", IfAllowed),
@@ -255,7 +255,7 @@ fn an_annotation_can_do_what_the_host_allows() {
         (Key::RingSize, "4KiB", IfAllowed),
         (Key::ArgvMax, "256", IfAllowed),
         (Key::Redact, "pattern", Adds),
-        (Key::RedactMode, "strict", Free),
+        (Key::RedactMode, "strict", Stricter),
         (Key::JournalMax, "64KiB", IfAllowed),
         (Key::IdleAfter, "1s", Free),
         (Key::ProbeSocket, "/run/x", Never),
@@ -274,10 +274,10 @@ fn an_annotation_can_do_what_the_host_allows() {
             warnings.is_empty()
         };
         assert_eq!(key.annotation(), may);
-        assert_eq!(has_effect(&Config::default()), matches!(may, Free | Adds), "{key}");
+        assert_eq!(has_effect(&Config::default()), matches!(may, Free | Stricter | Adds), "{key}");
         let allowing = |entry: String| load("config.toml", &format!("allow = [\"{entry}\"]"));
         let Ok(config) = allowing(key.to_string()) else {
-            assert!(matches!(may, Free | Never), "{key}");
+            assert!(matches!(may, Free | Stricter | Never), "{key}");
             continue;
         };
         assert!(has_effect(&config), "{key}");

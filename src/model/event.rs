@@ -159,50 +159,67 @@ pub enum Body {
     },
 }
 
-/// The names of the event types, in the order of their bits in a filter.
-pub const EVENT_TYPES: [&str; 16] = [
-    "process.fork",
-    "process.exec",
-    "process.start",
-    "process.exit",
-    "process.done",
-    "process.held",
-    "process.oom_kill",
-    "container.start",
-    "container.close",
-    "observer.gap",
-    "observer.throttle",
-    "observer.capability",
-    "port.open",
-    "port.close",
-    "container.idle",
-    "container.active",
-];
+/// Defines the event types from a table: when an event of the type is reported, its name, and the
+/// body that it has. The order is that of the bits in a filter.
+macro_rules! event_types {
+    ($($(#[doc = $doc:literal])+ $name:literal, $kind:ident = $body:pat,)+) => {
+        /// The names of the event types, in the order of their bits in a filter.
+        pub const EVENT_TYPES: [&str; [$($name),+].len()] = [$($name),+];
+
+        /// When an event of each type is reported, for the reference.
+        #[cfg(test)]
+        pub(crate) const EVENT_DOCS: [&str; EVENT_TYPES.len()] = [$(concat!($($doc),+)),+];
+
+        enum Kind {
+            $($kind,)+
+        }
+
+        impl Body {
+            /// The index of the event's type in [`EVENT_TYPES`].
+            #[must_use]
+            pub fn kind(&self) -> usize {
+                match self { $($body => Kind::$kind as usize,)+ }
+            }
+        }
+    };
+}
+
+event_types! {
+    /// A process was created.
+    "process.fork", Fork = Body::Fork(_),
+    /// A process runs another image, or the first one if its fork was not observed.
+    "process.exec", Exec = Body::Exec(_),
+    /// A process runs the first image of its own.
+    "process.start", Start = Body::Start(_),
+    /// The last thread of the process ended.
+    "process.exit", Exit = Body::Exit { .. },
+    /// The process was reaped, and no descendant holds its output.
+    "process.done", Done = Body::Done { .. },
+    /// Once, if a dead process is not done 10 s after its exit.
+    "process.held", Held = Body::Held { .. },
+    /// The kernel's OOM killer ended the process; before its exit, from the source `bpf` only.
+    "process.oom_kill", OomKill = Body::OomKill(_),
+    /// The container is observed from here on; its program has not run yet, or a gap follows.
+    "container.start", ContainerStart = Body::ContainerStart { .. },
+    /// The container was deleted; the last event of the container, with its account.
+    "container.close", ContainerClose = Body::ContainerClose(_),
+    /// Events are missing here.
+    "observer.gap", Gap = Body::Gap(_),
+    /// Events were left out of containerd's bus.
+    "observer.throttle", Throttle = Body::Throttle { .. },
+    /// What can be observed of a category has changed.
+    "observer.capability", Capability = Body::Capability(_),
+    /// A port got its first socket: for TCP one that listens, for UDP one that is bound.
+    "port.open", PortOpen = Body::PortOpen(_),
+    /// The port lost its last socket.
+    "port.close", PortClose = Body::PortClose(_),
+    /// The container has been quiet for `idle_after`.
+    "container.idle", ContainerIdle = Body::ContainerIdle { .. },
+    /// An idle container is no longer idle.
+    "container.active", ContainerActive = Body::ContainerActive { .. },
+}
 
 impl Body {
-    /// The index of the event's type in [`EVENT_TYPES`].
-    #[must_use]
-    pub fn kind(&self) -> usize {
-        match self {
-            Self::Fork(_) => 0,
-            Self::Exec(_) => 1,
-            Self::Start(_) => 2,
-            Self::Exit { .. } => 3,
-            Self::Done { .. } => 4,
-            Self::Held { .. } => 5,
-            Self::OomKill(_) => 6,
-            Self::ContainerStart { .. } => 7,
-            Self::ContainerClose(_) => 8,
-            Self::Gap(_) => 9,
-            Self::Throttle { .. } => 10,
-            Self::Capability(_) => 11,
-            Self::PortOpen(_) => 12,
-            Self::PortClose(_) => 13,
-            Self::ContainerIdle { .. } => 14,
-            Self::ContainerActive { .. } => 15,
-        }
-    }
-
     /// The name of the event's type, from [`EVENT_TYPES`].
     #[must_use]
     pub fn type_name(&self) -> &'static str {

@@ -23,6 +23,8 @@ pub use capability::{Capability, Category, Support};
 pub use chain::chain;
 pub(crate) use charge::{ByteLimit, Charge};
 pub use ended::Ended;
+#[cfg(test)]
+pub(crate) use event::EVENT_DOCS;
 pub use event::{
     Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, HOLDERS_NAMED,
     IgnoredSetting, Kubernetes, Stage,

@@ -3,19 +3,18 @@
 #[cfg(feature = "daemon")]
 pub(super) mod registry;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValuesParser};
 
 #[cfg(feature = "daemon")]
 use self::registry::RegistryCommand;
-use crate::model::EVENT_TYPES;
+use crate::{cli::exit::Exit, config::Key, model::EVENT_TYPES};
 
 /// Observe the processes and ports of containers, and manage registered processes.
 #[derive(Debug, Parser)]
 #[command(
     name = "lookout",
     version,
-    after_help = "Exit status: 0 success, 1 failure, 2 usage error, 3 not found, \
-                  4 shim or daemon unreachable, 5 incomplete data.",
+    after_help = Exit::summary(),
     max_term_width = 100,
     disable_help_subcommand = true
 )]
@@ -102,7 +101,12 @@ pub(super) struct EventsArgs {
     /// Show only this type, such as process.exec or process.*; can be repeated.
     ///
     /// observer.gap events are always shown: they report that other events were lost.
-    #[arg(long = "type", value_name = "TYPE", value_parser = event_type)]
+    #[arg(
+        long = "type",
+        value_name = "TYPE",
+        value_parser = event_type(),
+        hide_possible_values = true,
+    )]
     pub(super) types: Vec<String>,
     /// Show only events of this exec and of its descendants.
     #[arg(long, value_name = "ID")]
@@ -216,6 +220,13 @@ pub(super) struct DoctorArgs {
 pub(super) enum ConfigCommand {
     /// Show each key with its value and where the value comes from.
     Show {
+        /// Show only these keys.
+        #[arg(
+            value_name = "KEY",
+            value_parser = PossibleValuesParser::new(Key::ALL.map(Key::as_str)),
+            hide_possible_values = true,
+        )]
+        keys: Vec<String>,
         /// Output format.
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: PageFormat,
@@ -288,19 +299,14 @@ impl Origin {
     }
 }
 
-/// Accepts a known event type, or a prefix of known types followed by `*`.
-fn event_type(text: &str) -> Result<String, String> {
-    let is_known = match text.strip_suffix('*') {
-        Some(kind) => {
-            kind.ends_with('.') && EVENT_TYPES.iter().any(|known| known.starts_with(kind))
-        }
-        None => EVENT_TYPES.contains(&text),
-    };
-    if is_known {
-        Ok(text.to_owned())
-    } else {
-        Err(format!("known types are {}", EVENT_TYPES.join(", ")))
+/// Accepts a known event type, or a group of types such as `process.*`.
+fn event_type() -> PossibleValuesParser {
+    let mut types = Vec::from(EVENT_TYPES.map(str::to_owned));
+    for name in EVENT_TYPES {
+        let group = name.split_once('.').map(|(group, _)| format!("{group}.*"));
+        types.extend(group.filter(|group| !types.contains(group)));
     }
+    PossibleValuesParser::new(types)
 }
 
 /// Accepts a cursor, `EPOCH:SEQ`. The shim checks the epoch.

@@ -17,23 +17,36 @@ struct Row<'a> {
     origin: String,
 }
 
-/// Formats each key with its value and the origin of the value.
-pub(in crate::cli) fn page(config: &Config, format: PageFormat, style: Style) -> String {
-    let rows = Key::ALL.map(|key| Row {
-        key: key.as_str(),
-        value: config.settings().show(key),
-        origin: config.origin(key).to_string(),
-    });
+/// Formats keys, all if `keys` is empty, each with its value and the origin of the value.
+pub(in crate::cli) fn page(
+    config: &Config,
+    keys: &[String],
+    format: PageFormat,
+    style: Style,
+) -> String {
+    let is_wanted = |key: &Key| keys.is_empty() || keys.iter().any(|name| name == key.as_str());
+    let rows: Vec<Row<'_>> = Key::ALL
+        .into_iter()
+        .filter(is_wanted)
+        .map(|key| Row {
+            key: key.as_str(),
+            value: config.settings().show(key),
+            origin: config.origin(key).to_string(),
+        })
+        .collect();
     match format {
         PageFormat::Json => json::line(&rows) + "\n",
         PageFormat::Table if style.is_quiet => {
             rows.iter().map(|row| format!("{}\n", row.key)).collect()
         }
         PageFormat::Table => {
-            let rows = rows.map(|row| {
-                let value = or_dash(printable::text(row.value.as_bytes()));
-                vec![row.key.to_owned(), value, printable::text(row.origin.as_bytes())]
-            });
+            let rows: Vec<_> = rows
+                .into_iter()
+                .map(|row| {
+                    let value = or_dash(printable::text(row.value.as_bytes()));
+                    vec![row.key.to_owned(), value, printable::text(row.origin.as_bytes())]
+                })
+                .collect();
             columns(&["KEY", "VALUE", "FROM"], &rows, style)
         }
     }

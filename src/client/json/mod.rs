@@ -70,35 +70,54 @@ impl Formatter for TerminalSafe {
 
 /// An event of any type.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct Event {
+    /// The number of the event among those of its shim, from 1, before any filter. Absent in `hello` and in a
+    /// gap of one subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
+    /// The type of the event.
+    #[cfg_attr(test, schemars(extend("enum" = [&["hello"][..], &model::EVENT_TYPES].concat())))]
     r#type: String,
+    /// The time of the kernel's event; RFC 3339, UTC.
     time: String,
+    /// `CLOCK_MONOTONIC` at the kernel's event in nanoseconds, or when the event was noticed if the kernel
+    /// has none.
     monotonic_ns: u64,
+    /// How exact the event is: `exact`, `late`, `partial` or `snapshot`.
     #[serde(skip_serializing_if = "String::is_empty")]
     grade: String,
+    /// Where the event comes from: `bpf`, `connector`, `poll` or `shim`.
     #[serde(skip_serializing_if = "String::is_empty")]
     source: String,
+    /// Identifies one run of one shim. A cursor is the epoch, a colon and the `seq`.
     epoch: String,
     #[serde(flatten)]
     attribution: Attribution,
+    /// The labels of the subscriber's filters that matched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     labels: Vec<String>,
+    /// `process.*`: how the process came into its container: `init`, `exec`, `descendant`, `injected`,
+    /// `hook` or `unknown`.
     #[serde(skip_serializing_if = "String::is_empty")]
     origin: String,
+    /// `process.*`: the process. `container.start`: init, with its pid only.
     #[serde(skip_serializing_if = "Option::is_none")]
     process: Option<Process>,
+    /// `process.exit`: 0 to 255, or 128 + the signal. Absent if it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u32>,
+    /// `process.done`: the time since the exit.
     #[serde(skip_serializing_if = "Option::is_none")]
     after_exit_ns: Option<u64>,
+    /// `process.held`: the processes that hold the output; none if the parent has not waited for the process.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     holders: Vec<Parent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     holders_count: Option<u32>,
     #[serde(flatten)]
     port: Option<Port>,
+    /// `container.start`: the settings of the container that were ignored, at most 16.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ignored_settings: Vec<IgnoredSetting>,
     #[serde(flatten)]
@@ -107,8 +126,11 @@ pub struct Event {
 
 /// A setting of a container that has no effect.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct IgnoredSetting {
+    /// The key as it was written.
     key: String,
+    /// Why it was ignored.
     reason: String,
 }
 
@@ -120,68 +142,145 @@ impl From<&api::IgnoredSetting> for IgnoredSetting {
 
 /// The container, and the exec if known, to which an event or a process belongs.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Attribution {
+    /// What containerd knows. Absent in an event of the whole shim.
     #[serde(skip_serializing_if = "Option::is_none")]
     containerd: Option<Containerd>,
+    /// The container. Absent in an event of the whole shim.
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<Id<String>>,
+    /// The names of Kubernetes. Absent outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     k8s: Option<Kubernetes>,
 }
 
+/// What containerd knows of the container.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Containerd {
+    /// The namespace in containerd.
     namespace: String,
+    /// The exec to which the process belongs. Absent for init and its descendants.
     #[serde(skip_serializing_if = "String::is_empty")]
     exec_id: String,
 }
 
+/// An id.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Id<T> {
+    /// The id.
     id: T,
 }
 
+/// A name.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Name {
+    /// The name.
     name: String,
 }
 
+/// The names of Kubernetes.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Kubernetes {
+    /// The pod.
     pod: Pod,
+    /// The namespace of the pod.
     namespace: Name,
+    /// The container in the pod. Absent for the sandbox itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<Name>,
 }
 
+/// A pod.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Pod {
+    /// The name of the pod.
     name: String,
+    /// The uid of the pod.
     #[serde(skip_serializing_if = "String::is_empty")]
     uid: String,
 }
 
 /// The fields of events that carry neither a process nor a port.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum OtherBody {
-    Close { seen: Option<u64>, delivered: u64, lost: Option<u64>, runtime: u64 },
-    Gap { lost: Option<u64>, stage: String, from: u64, to: u64 },
-    Idle { quiet_ns: u64 },
-    Active { cause: String },
-    Throttle { withheld: u64, over_ns: u64 },
-    Capability { capability: Capability },
-    Hello { schema_version: u32, capabilities: Vec<Capability>, begins_after: u64, shim: ShimId },
+    /// `container.close`: the account of the container, `seen` = `delivered` + `lost`.
+    Close {
+        /// `container.close`: records that the source counted. `null` if it does not count.
+        seen: Option<u64>,
+        /// `container.close`: records that were reported as an event.
+        delivered: u64,
+        /// `container.close`: records that were lost, `null` if the source does not count.
+        lost: Option<u64>,
+        /// `container.close`: records that no event shows, above all those of the runtime's stages.
+        runtime: u64,
+    },
+    /// `observer.gap`: a loss.
+    Gap {
+        /// `observer.gap`: how many records or events were lost; `null` if that is unknown.
+        lost: Option<u64>,
+        /// `observer.gap`: where: `kernel`, `source`, `observer`, `journal` or `subscriber`.
+        stage: String,
+        /// `observer.gap`: `CLOCK_MONOTONIC` before the loss, in nanoseconds.
+        from: u64,
+        /// `observer.gap`: `CLOCK_MONOTONIC` after the loss, in nanoseconds.
+        to: u64,
+    },
+    /// `container.idle`: the container is quiet.
+    Idle {
+        /// `container.idle`: for how long the container has been quiet.
+        quiet_ns: u64,
+    },
+    /// `container.active`: the container is no longer idle.
+    Active {
+        /// `container.active`: what ended the idle time: `exec`, `connection` or `input`.
+        cause: String,
+    },
+    /// `observer.throttle`: what was left out of containerd's bus.
+    Throttle {
+        /// `observer.throttle`: how many events were left out.
+        withheld: u64,
+        /// `observer.throttle`: over how long.
+        over_ns: u64,
+    },
+    /// `observer.capability`: a changed capability.
+    Capability {
+        /// `observer.capability`: the new state of the category.
+        capability: Capability,
+    },
+    /// `hello`: the shim, and where its stream begins.
+    Hello {
+        /// `hello`: the version of the messages.
+        schema_version: u32,
+        /// `hello`: what can be observed of each category.
+        capabilities: Vec<Capability>,
+        /// `hello`: the `seq` before the first event of the stream.
+        begins_after: u64,
+        /// `hello`: the shim.
+        shim: ShimId,
+    },
 }
 
+/// A shim.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ShimId {
+    /// The id of the shim.
     id: String,
+    /// The version of the shim.
     version: String,
 }
 
 /// How much of one category of events can be observed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Capability {
     /// `lifecycle`, `file`, `network` or `process`.
     pub category: String,

@@ -19,47 +19,74 @@ pub struct OpenPort {
 
 /// A port. `network` has OpenTelemetry's names; `port` and `owners` are names of this project.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Port {
+    /// `port.*`: the socket.
     network: Network,
+    /// `port.*`: who can reach the port.
     port: PortScope,
+    /// `port.*`: the processes that called listen(2), or bind(2) for UDP. In a list of ports: all that hold one
+    /// of its sockets.
     owners: Vec<Owner>,
 }
 
+/// A socket.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Network {
+    /// `tcp` or `udp`.
     transport: String,
+    /// `ipv4` or `ipv6`.
     r#type: String,
+    /// The local end.
     local: Local,
 }
 
+/// The local end of a socket.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Local {
+    /// The address as text: `127.0.0.1`, `::1`.
     address: String,
+    /// The port.
     port: u32,
 }
 
+/// Who can reach a port.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct PortScope {
+    /// `loopback`, `wildcard` or `specific`.
     scope: String,
+    /// Whether an IPv6 port accepts IPv4 too. Absent if not.
     #[serde(skip_serializing_if = "is_false")]
     dual_stack: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     network_namespace: Option<u32>,
 }
 
+/// A process that holds a port.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Owner {
+    /// The pid.
     pid: i32,
+    /// The pid in the process's own pid namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     vpid: Option<i32>,
+    /// As `process.entity_id`.
     #[serde(skip_serializing_if = "String::is_empty")]
     entity_id: String,
+    /// The executable. Absent if it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     executable: Option<Path>,
+    /// The exec to which the process belongs. Absent if to none.
     #[serde(skip_serializing_if = "String::is_empty")]
     exec_id: String,
+    /// The container of the process. In a pod it can differ from that of the socket.
     #[serde(skip_serializing_if = "String::is_empty")]
     container_id: String,
+    /// Whether the path is escaped, as `process.escaped`. Absent if not.
     #[serde(skip_serializing_if = "is_false")]
     escaped: bool,
 }

@@ -26,85 +26,126 @@ pub struct Listed {
     process: Process,
 }
 
+/// A process.
 #[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Process {
+    /// The pid in the pid namespace of the shim.
     pid: i32,
+    /// The pid in the process's own pid namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     vpid: Option<i32>,
+    /// The pid of the parent.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent_pid: Option<i32>,
+    /// The identity of the process, which is never reused: 32 bits of the boot id, the pid and the start,
+    /// hexadecimal. Absent if the start is unknown.
     #[serde(skip_serializing_if = "String::is_empty")]
     entity_id: String,
+    /// The name of the task, at most 15 bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     comm: Option<String>,
+    /// The executable.
     #[serde(skip_serializing_if = "Option::is_none")]
     executable: Option<Path>,
+    /// The arguments as far as they were captured, after redaction.
     #[serde(skip_serializing_if = "Option::is_none")]
     command_args: Option<Vec<String>>,
+    /// The real number of arguments.
     #[serde(skip_serializing_if = "Option::is_none")]
     args_count: Option<u32>,
+    /// The real size of the arguments in bytes. Only with `args_truncated`.
     #[serde(skip_serializing_if = "Option::is_none")]
     args_bytes: Option<u64>,
+    /// Whether `command_args` is incomplete. Absent if not.
     #[serde(skip_serializing_if = "is_false")]
     args_truncated: bool,
+    /// Whether redaction replaced a part of `command_args`. Absent if not.
     #[serde(skip_serializing_if = "is_false")]
     args_redacted: bool,
+    /// The working directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     working_directory: Option<String>,
+    /// The effective user, as the id on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     user: Option<Id<u32>>,
+    /// The effective group, as the id on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     group: Option<Id<u32>>,
+    /// What only Linux has.
     #[serde(skip_serializing_if = "Option::is_none")]
     linux: Option<Linux>,
+    /// When the process was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     creation: Option<Time>,
+    /// The parent at the time of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent: Option<Parent>,
+    /// `process.exit`: how the process ended. Absent if it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     exit: Option<Exit>,
+    /// `process.exit`: whether the kernel's OOM killer chose the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     oom_killed: Option<bool>,
+    /// Why a part is absent: `gone`, `replaced`, `denied`, `faulted` or `not_seen`. Absent if no part is.
     #[serde(skip_serializing_if = "String::is_empty")]
     unknown: String,
+    /// Whether a text of the process is not UTF-8. Then, in all its texts, such bytes are written as `\xHH`
+    /// and backslashes are doubled. Absent if not.
     #[serde(skip_serializing_if = "is_false")]
     escaped: bool,
 }
 
 /// The fields of a process that OpenTelemetry defines for Linux only.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Linux {
+    /// The path of the cgroup below the root of the hierarchy.
     cgroup: String,
 }
 
 /// Another process that an event names: the parent, or a holder of the output.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Parent {
+    /// The pid.
     pid: i32,
+    /// As `process.entity_id`.
     #[serde(skip_serializing_if = "String::is_empty")]
     entity_id: String,
+    /// The executable. Absent if it is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     executable: Option<Path>,
 }
 
+/// How a process ended.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Exit {
+    /// The exit code. Absent if a signal ended the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u32>,
+    /// The signal, such as `SIGKILL`. Absent if no signal ended the process.
     #[serde(skip_serializing_if = "String::is_empty")]
     signal: String,
 }
 
+/// An executable.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Path {
+    /// The path as seen from the root directory of the container.
     pub(super) path: String,
     /// Whether the file was removed, or never had a name.
     #[serde(skip_serializing_if = "is_false")]
     pub(super) deleted: bool,
 }
 
+/// A time.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Time {
+    /// The time; RFC 3339, UTC.
     time: String,
 }
 

@@ -1,0 +1,63 @@
+//! The page of the daemon's metrics, from the text that it serves.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{code, head, table};
+use crate::{
+    api::{Event, Gap, event::Body},
+    daemon::metrics::{Metrics, Now},
+};
+
+/// What the text says of one metric.
+#[derive(Default)]
+struct Metric {
+    kind: String,
+    help: String,
+    samples: BTreeSet<String>,
+}
+
+pub(super) fn page() -> String {
+    let rows = metrics().into_values().map(|Metric { kind, help, samples }| {
+        let samples: Vec<String> = samples.iter().map(|sample| code(sample)).collect();
+        [samples.join(", "), kind, help]
+    });
+    head("Metrics")
+        + "The metrics that [the daemon](../daemon.md) serves as OpenMetrics text. No label has a \
+           pid, an argument or\na name.\n\n"
+        + &table(["metric", "type", "meaning"], rows)
+}
+
+/// Reads the metrics from the text of a daemon that has seen one gap: a counter with labels has no
+/// samples before the first event.
+fn metrics() -> BTreeMap<String, Metric> {
+    let metrics = Metrics::default();
+    let gap = Gap { stage: "kernel".into(), ..Default::default() };
+    let type_ = "observer.gap".into();
+    metrics.count(&Event { type_, body: Some(Body::Gap(gap)), ..Default::default() });
+    let text = metrics.text(&Now::default());
+    let mut found: BTreeMap<String, Metric> = BTreeMap::new();
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(name), Some(help)) => {
+                found.entry(name.to_owned()).or_default().help = help.to_owned();
+            }
+            (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                found.entry(name.to_owned()).or_default().kind = kind.to_owned();
+            }
+            (Some("#"), ..) => {}
+            (Some(sample), ..) => {
+                // The value of the label is one of many; the name is what all have.
+                let label = sample.split_once('{').and_then(|(_, label)| label.split_once('='));
+                let name = sample.split('{').next().unwrap_or_default();
+                let shown = label
+                    .map_or_else(|| name.to_owned(), |(label, _)| format!("{name}{{{label}=…}}"));
+                let metric =
+                    found.iter_mut().rfind(|(metric, _)| name.starts_with(metric.as_str()));
+                metric.expect("HELP comes before the samples").1.samples.insert(shown);
+            }
+            _ => {}
+        }
+    }
+    found
+}
