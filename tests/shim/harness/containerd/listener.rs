@@ -4,7 +4,7 @@ use std::{
     io::{BufRead as _, BufReader},
     process::Child,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
-    thread,
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -15,6 +15,7 @@ use super::Program;
 pub(crate) struct Listener<T> {
     client: Child,
     received: Arc<Received<T>>,
+    reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Debug)]
@@ -39,13 +40,13 @@ impl<T: Clone + std::fmt::Debug + Send + 'static> Listener<T> {
         let lines = BufReader::new(client.stdout.take().expect("piped")).lines();
         let received = Arc::new(Received { lines: Mutex::new(Vec::new()), more: Condvar::new() });
         let sink = received.clone();
-        thread::spawn(move || {
+        let reader = thread::spawn(move || {
             for line in lines.map_while(Result::ok).filter_map(|line| parse(&line)) {
                 sink.lines().push(line);
                 sink.more.notify_all();
             }
         });
-        Self { client, received }
+        Self { client, received, reader: Some(reader) }
     }
 
     /// All lines so far.
@@ -113,5 +114,11 @@ impl<T> Drop for Listener<T> {
     fn drop(&mut self) {
         let _ = self.client.kill();
         let _ = self.client.wait();
+        // It ends before the client only by a panic, which must fail the test. It is not waited for,
+        // because a child of the client may hold the output open.
+        let ended = self.reader.take().filter(JoinHandle::is_finished);
+        if ended.is_some_and(|reader| reader.join().is_err()) && !thread::panicking() {
+            panic!("a line of the client was not as expected: see the panic of its reader above");
+        }
     }
 }

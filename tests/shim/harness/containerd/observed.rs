@@ -1,7 +1,8 @@
 //! Reads the output of `lookout events` for the containers of a daemon.
 
-use std::{fs, time::Duration};
+use std::{cell::OnceCell, fs, time::Duration};
 
+use boon::{Compiler, SchemaIndex, Schemas};
 use serde_json::Value;
 
 use super::{Containerd, Listener};
@@ -18,8 +19,11 @@ pub(crate) type Subscriber = Listener<ObservedEvent>;
 const DELIVERY: Duration = Duration::from_secs(10);
 
 impl ObservedEvent {
+    /// Parses a line, and checks that it is as the published schema says.
     pub(crate) fn parse(line: &str) -> Option<Self> {
-        serde_json::from_str(line).ok().map(Self)
+        let event = serde_json::from_str(line).ok()?;
+        assert_fits_the_schema(&event);
+        Some(Self(event))
     }
 
     /// The event type, such as `process.start`.
@@ -62,6 +66,25 @@ impl ObservedEvent {
     pub(crate) fn is(&self, kind: &str, of: &ObservedEvent) -> bool {
         self.kind() == kind && self.at("/process/entity_id") == of.at("/process/entity_id")
     }
+}
+
+/// Checks an event against the schema in `docs/schema`.
+#[track_caller]
+pub(crate) fn assert_fits_the_schema(event: &Value) {
+    thread_local! {
+        static SCHEMA: OnceCell<(Schemas, SchemaIndex)> = const { OnceCell::new() };
+    }
+    SCHEMA.with(|schema| {
+        let (schemas, index) = schema.get_or_init(|| {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/schema/event.schema.json");
+            let mut schemas = Schemas::new();
+            let index = Compiler::new().compile(path, &mut schemas).expect("a valid schema");
+            (schemas, index)
+        });
+        if let Err(error) = schemas.validate(event, *index) {
+            panic!("{event} is not as docs/schema says: {error:#}");
+        }
+    });
 }
 
 impl Subscriber {
