@@ -1,4 +1,4 @@
-//! Generates the messages and services from `proto/`, compiles the eBPF programs in `bpf/`, and
+//! Generates the messages, services and field numbers from `proto/`, compiles the eBPF programs in `bpf/`, and
 //! finds the C libraries that are linked statically.
 
 use std::{
@@ -17,6 +17,7 @@ fn main() {
         static_libraries(&out.join("static"));
     }
     messages(&out.join("api"));
+    field_numbers(&out.join("field_numbers.rs"));
 }
 
 /// Compiles the eBPF programs. It needs only clang; the variable `CLANG` names another compiler.
@@ -76,15 +77,47 @@ fn static_libraries(directory: &Path) {
     println!("cargo::rustc-link-search=native={}", directory.display());
 }
 
+const PROTOS: [&str; 2] = ["proto/lookout/v1/observer.proto", "proto/lookout/v1/registry.proto"];
+
+/// Writes the number of each field of each message, for the code that encodes messages by hand.
+fn field_numbers(file: &Path) {
+    let mut text = String::new();
+    let mut parser = protobuf_parse::Parser::new();
+    parser.pure().include("proto").inputs(PROTOS);
+    let set = parser.file_descriptor_set().expect("the files in proto/ are valid");
+    for message in set.file.iter().flat_map(|file| &file.message_type) {
+        let name = message.name();
+        text += &format!("/// The fields of `{name}`.\npub mod {} {{\n", snake_case(name));
+        for field in &message.field {
+            let (name, number) = (field.name(), field.number());
+            let constant = name.to_ascii_uppercase();
+            text += &format!("/// The field `{name}`.\npub const {constant}: u32 = {number};\n");
+        }
+        text += "}\n";
+    }
+    std::fs::write(file, text).expect("the output directory is writable");
+}
+
+/// `event_batch` for `EventBatch`.
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
 /// Generates the messages and services into the directory `out`.
 fn messages(out: &Path) {
     std::fs::create_dir_all(out).expect("the output directory can be created");
-    let protos = ["proto/lookout/v1/observer.proto", "proto/lookout/v1/registry.proto"];
-    for proto in protos {
+    for proto in PROTOS {
         println!("cargo::rerun-if-changed={proto}");
     }
     Codegen::new()
-        .inputs(protos)
+        .inputs(PROTOS)
         .include("proto")
         .out_dir(out)
         .rust_protobuf()

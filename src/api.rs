@@ -19,3 +19,8 @@ mod generated {
 pub use generated::{
     observer::*, observer_ttrpc as observer, registry::*, registry_ttrpc as registry,
 };
+
+/// The numbers of the fields of each message, for code that encodes or reads messages by hand.
+pub mod field_numbers {
+    include!(concat!(env!("OUT_DIR"), "/field_numbers.rs"));
+}

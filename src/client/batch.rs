@@ -9,7 +9,10 @@ use containerd_shim_protos::protobuf::{self, Message as _};
 use ttrpc::r#async::{Client, StreamInner};
 
 use crate::{
-    api::Event,
+    api::{
+        Event,
+        field_numbers::{event, event_batch},
+    },
     wire::{Value, next_field},
 };
 
@@ -57,8 +60,7 @@ impl Encoded<'_> {
 }
 
 impl<'a> Encoded<'a> {
-    /// Reads fields 1 to 4 of an `Event`, as `proto/lookout/v1/observer.proto` numbers them. An
-    /// absent field is 0 or empty.
+    /// Reads the first four fields of an `Event`. An absent field is 0 or empty.
     fn of(event: &'a [u8]) -> Self {
         let mut head = Self { seq: 0, time_ns: 0, epoch: &[], type_: &[], bytes: event };
         // The shim writes fields in ascending order, so the loop ends after the fourth field and
@@ -66,10 +68,10 @@ impl<'a> Encoded<'a> {
         let (mut rest, mut wanted) = (event, 4);
         while wanted > 0 {
             match next_field(&mut rest) {
-                Some((1, Value::Number(seq))) => head.seq = seq,
-                Some((2, Value::Bytes(epoch))) => head.epoch = epoch,
-                Some((3, Value::Bytes(type_))) => head.type_ = type_,
-                Some((4, Value::Number(time_ns))) => head.time_ns = time_ns,
+                Some((event::SEQ, Value::Number(seq))) => head.seq = seq,
+                Some((event::EPOCH, Value::Bytes(epoch))) => head.epoch = epoch,
+                Some((event::TYPE, Value::Bytes(type_))) => head.type_ = type_,
+                Some((event::TIME_NS, Value::Number(time_ns))) => head.time_ns = time_ns,
                 Some(_) => continue,
                 None => break,
             }
@@ -80,12 +82,12 @@ impl<'a> Encoded<'a> {
 }
 
 impl Batch {
-    /// Finds the events in an `EventBatch` message (its field 1).
+    /// Finds the events in an `EventBatch` message.
     pub(super) fn new(bytes: Vec<u8>) -> Result<Self, Broken> {
         let mut events = Vec::new();
         let mut rest = bytes.as_slice();
         while let Some((number, value)) = next_field(&mut rest) {
-            if let (1, Value::Bytes(event)) = (number, value) {
+            if let (event_batch::EVENTS, Value::Bytes(event)) = (number, value) {
                 // `next_field` has advanced `rest` past the field, so the event ends where `rest`
                 // begins.
                 let end = bytes.len() - rest.len();

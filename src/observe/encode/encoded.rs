@@ -1,6 +1,9 @@
 //! An encoded event, and the fields of it that filters need.
 
-use crate::wire::{Value, Writer, field};
+use crate::{
+    api::field_numbers::{container, ended, event, event_batch, process},
+    wire::{Value, Writer, field},
+};
 
 /// An event in the journal, encoded as a batch of one event.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +14,7 @@ pub struct Encoded<'a> {
     pub monotonic_ns: u64,
     /// The index of the event's type in [`EVENT_TYPES`](crate::model::EVENT_TYPES).
     pub kind: usize,
-    /// Field 1 of an `EventBatch`, with its key and length, so that batches can be concatenated.
+    /// Field `events` of an `EventBatch`, with its key and length, so that batches can be concatenated.
     pub(in crate::observe) bytes: &'a [u8],
 }
 
@@ -30,22 +33,22 @@ impl<'a> Encoded<'a> {
     /// The id of the container; `None` if the event concerns the whole shim.
     #[must_use]
     pub fn container_id(&self) -> Option<&'a [u8]> {
-        self.message(8).map(|container| text(container, 2))
+        self.message(event::CONTAINER).map(|container| text(container, container::ID))
     }
 
     /// The process of the event; `None` if the event is not about a process.
     #[must_use]
     pub fn process(&self) -> Option<ProcessFields<'a>> {
-        let process = self.message(10)?;
-        let (origin, exec_id) = (text(process, 6), text(process, 7));
-        Some(ProcessFields { origin, exec_id, executable: bytes(process, 8) })
+        let process = self.message(event::PROCESS)?;
+        let (origin, exec_id) = (text(process, process::ORIGIN), text(process, process::EXEC_ID));
+        Some(ProcessFields { origin, exec_id, executable: bytes(process, process::EXECUTABLE) })
     }
 
     /// The exit status of the process: 0–255, or 128 + signal; `None` if it is unknown or the event
     /// is not an exit.
     #[must_use]
     pub fn status(&self) -> Option<u64> {
-        match field(bytes(self.message(10)?, 20)?, 3)? {
+        match field(bytes(self.message(event::PROCESS)?, process::ENDED)?, ended::STATUS)? {
             Value::Number(status) => Some(status),
             Value::Bytes(_) => None,
         }
@@ -58,14 +61,14 @@ impl<'a> Encoded<'a> {
         if labels.peek().is_none() {
             return batch.extend_from_slice(self.bytes);
         }
-        Writer::new(batch).message(1, |writer| {
-            writer.fields(bytes(self.bytes, 1).unwrap_or_default());
-            labels.for_each(|label| writer.optional_bytes(9, Some(label)));
+        Writer::new(batch).message(event_batch::EVENTS, |writer| {
+            writer.fields(bytes(self.bytes, event_batch::EVENTS).unwrap_or_default());
+            labels.for_each(|label| writer.optional_bytes(event::LABELS, Some(label)));
         });
     }
 
     fn message(&self, number: u32) -> Option<&'a [u8]> {
-        bytes(bytes(self.bytes, 1)?, number)
+        bytes(bytes(self.bytes, event_batch::EVENTS)?, number)
     }
 }
 

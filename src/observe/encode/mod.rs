@@ -12,7 +12,14 @@ use std::sync::Arc;
 use containerd_shim_protos::protobuf;
 
 use crate::{
-    api::{self, event::Body as Message},
+    api::{
+        self,
+        event::Body as Message,
+        field_numbers::{
+            container, container_active, container_idle, container_start, ended, event,
+            event_batch, ignored_setting, kubernetes, owner, parent, port, process, throttle,
+        },
+    },
     clock::realtime_ns,
     model::{
         Args, Body, Capability, Container, Counts, Ended, Event, Gap, IgnoredSetting, Image, Owner,
@@ -76,8 +83,8 @@ impl ContainerFields {
         if self.container.as_ref().is_none_or(|known| !Arc::ptr_eq(known, container)) {
             self.bytes.clear();
             let mut writer = Writer::new(&mut self.bytes);
-            writer.bytes(2, encoder.epoch());
-            writer.message(8, |writer| write_container(container, writer));
+            writer.bytes(event::EPOCH, encoder.epoch());
+            writer.message(event::CONTAINER, |writer| write_container(container, writer));
             self.container = Some(container.clone());
         }
         &self.bytes
@@ -107,17 +114,17 @@ impl<'a> Encoder<'a> {
         batch: &mut Vec<u8>,
     ) {
         let container = event.container.as_deref();
-        Writer::new(batch).message(1, |writer| {
-            writer.number(1, seq);
+        Writer::new(batch).message(event_batch::EVENTS, |writer| {
+            writer.number(event::SEQ, seq);
             match &event.container {
                 Some(container) => writer.fields(head.fields_of(self, container)),
-                None => writer.bytes(2, self.epoch()),
+                None => writer.bytes(event::EPOCH, self.epoch()),
             }
-            writer.bytes(3, event.body.type_name());
-            writer.number(4, event.realtime_ns);
-            writer.number(5, event.monotonic_ns);
-            writer.bytes(6, event.grade.as_str());
-            writer.bytes(7, event.source.as_str());
+            writer.bytes(event::TYPE, event.body.type_name());
+            writer.number(event::TIME_NS, event.realtime_ns);
+            writer.number(event::MONOTONIC_NS, event.monotonic_ns);
+            writer.bytes(event::GRADE, event.grade.as_str());
+            writer.bytes(event::SOURCE, event.source.as_str());
             match &event.body {
                 Body::Fork(process)
                 | Body::Exec(process)
@@ -125,40 +132,42 @@ impl<'a> Encoder<'a> {
                 | Body::OomKill(process)
                 | Body::Exit { process, .. }
                 | Body::Done { process, .. }
-                | Body::Held { process, .. } => writer.message(10, |writer| {
+                | Body::Held { process, .. } => writer.message(event::PROCESS, |writer| {
                     self.write_process(process, container, writer);
                     self.write_end(&event.body, writer);
                 }),
-                Body::ContainerStart { init } => writer.message(11, |writer| {
-                    writer.signed(1, init.pid);
+                Body::ContainerStart { init } => writer.message(event::CONTAINER_START, |writer| {
+                    writer.signed(container_start::INIT_PID, init.pid);
                     let ignored = container.map(|container| &*container.ignored_settings);
                     for IgnoredSetting { key, reason } in ignored.unwrap_or_default() {
-                        writer.message(2, |writer| {
-                            writer.bytes(1, key);
-                            writer.bytes(2, reason);
+                        writer.message(container_start::IGNORED_SETTINGS, |writer| {
+                            writer.bytes(ignored_setting::KEY, key);
+                            writer.bytes(ignored_setting::REASON, reason);
                         });
                     }
                 }),
                 Body::ContainerClose(counts) => {
-                    writer.optional_bytes(12, to_bytes(&close(*counts)))
+                    writer.optional_bytes(event::CONTAINER_CLOSE, to_bytes(&close(*counts)))
                 }
-                Body::Gap(lost) => writer.optional_bytes(13, to_bytes(&gap(lost))),
-                Body::Throttle { withheld, over_ns } => writer.message(14, |writer| {
-                    writer.number(1, *withheld);
-                    writer.number(2, *over_ns);
+                Body::Gap(lost) => writer.optional_bytes(event::GAP, to_bytes(&gap(lost))),
+                Body::Throttle { withheld, over_ns } => writer.message(event::THROTTLE, |writer| {
+                    writer.number(throttle::WITHHELD, *withheld);
+                    writer.number(throttle::OVER_NS, *over_ns);
                 }),
                 Body::Capability(changed) => {
-                    writer.optional_bytes(15, to_bytes(&capability(changed)))
+                    writer.optional_bytes(event::CAPABILITY, to_bytes(&capability(changed)))
                 }
                 Body::PortOpen(port) | Body::PortClose(port) => {
-                    writer.message(17, |writer| self.write_port(port, writer))
+                    writer.message(event::PORT, |writer| self.write_port(port, writer))
                 }
-                Body::ContainerIdle { quiet_ns } => {
-                    writer.message(18, |writer| writer.number(1, *quiet_ns))
-                }
-                Body::ContainerActive { cause } => {
-                    writer.message(19, |writer| writer.bytes(1, cause.as_str()))
-                }
+                Body::ContainerIdle { quiet_ns } => writer
+                    .message(event::CONTAINER_IDLE, |writer| {
+                        writer.number(container_idle::QUIET_NS, *quiet_ns)
+                    }),
+                Body::ContainerActive { cause } => writer
+                    .message(event::CONTAINER_ACTIVE, |writer| {
+                        writer.bytes(container_active::CAUSE, cause.as_str())
+                    }),
             }
         });
     }
@@ -204,26 +213,29 @@ impl<'a> Encoder<'a> {
     pub(super) fn write_port(&self, port: &Port, writer: &mut Writer<'_>) {
         // Patterns without `..`: a new field does not compile until it is encoded.
         let Port { endpoint, network_namespace, owners } = port;
-        writer.bytes(1, endpoint.transport.as_str());
-        writer.bytes(2, endpoint.network_type());
-        writer.bytes(3, endpoint.address.to_string());
-        writer.number(4, endpoint.port.into());
-        writer.bytes(5, endpoint.scope().as_str());
-        writer.flag(6, endpoint.dual_stack);
+        writer.bytes(port::TRANSPORT, endpoint.transport.as_str());
+        writer.bytes(port::TYPE, endpoint.network_type());
+        writer.bytes(port::ADDRESS, endpoint.address.to_string());
+        writer.number(port::PORT, endpoint.port.into());
+        writer.bytes(port::SCOPE, endpoint.scope().as_str());
+        writer.flag(port::DUAL_STACK, endpoint.dual_stack);
         for owner in owners {
-            writer.message(7, |writer| self.write_owner(owner, writer));
+            writer.message(port::OWNERS, |writer| self.write_owner(owner, writer));
         }
-        writer.optional_number(8, Some(network_namespace.inode.into()));
+        writer.optional_number(port::NETWORK_NAMESPACE, Some(network_namespace.inode.into()));
     }
 
     fn write_owner(&self, owner: &Owner, writer: &mut Writer<'_>) {
         let Owner { key, vpid, image, exec_id, container_id } = owner;
-        writer.signed(1, key.pid);
-        writer.optional_signed(2, *vpid);
-        self.write_entity_id(3, *key, writer);
-        writer.optional_bytes(4, image.as_ref().and_then(|image| image.executable.as_deref()));
-        writer.bytes(5, exec_id.as_deref().unwrap_or_default());
-        writer.bytes(6, container_id.as_deref().unwrap_or_default());
+        writer.signed(owner::PID, key.pid);
+        writer.optional_signed(owner::VPID, *vpid);
+        self.write_entity_id(owner::ENTITY_ID, *key, writer);
+        writer.optional_bytes(
+            owner::EXECUTABLE,
+            image.as_ref().and_then(|image| image.executable.as_deref()),
+        );
+        writer.bytes(owner::EXEC_ID, exec_id.as_deref().unwrap_or_default());
+        writer.bytes(owner::CONTAINER_ID, container_id.as_deref().unwrap_or_default());
     }
 
     /// Writes the fields of an `api::Process`, without the fields that only events of its end have.
@@ -250,54 +262,56 @@ impl<'a> Encoder<'a> {
         } = &**image;
         // A process records its cgroup only if it is not the container's own.
         let cgroup = cgroup.as_deref().or(container.map(|container| container.cgroup.as_str()));
-        writer.signed(1, key.pid);
-        writer.optional_signed(2, *vpid);
-        writer.signed(3, parent_pid.unwrap_or_default());
-        self.write_entity_id(4, *key, writer);
-        writer.number(5, self.clock.created_ns(*key));
-        writer.bytes(6, origin.as_str());
-        writer.bytes(7, exec_id.as_deref().unwrap_or_default());
-        writer.optional_bytes(8, executable.as_deref());
+        writer.signed(process::PID, key.pid);
+        writer.optional_signed(process::VPID, *vpid);
+        writer.signed(process::PARENT_PID, parent_pid.unwrap_or_default());
+        self.write_entity_id(process::ENTITY_ID, *key, writer);
+        writer.number(process::CREATED_NS, self.clock.created_ns(*key));
+        writer.bytes(process::ORIGIN, origin.as_str());
+        writer.bytes(process::EXEC_ID, exec_id.as_deref().unwrap_or_default());
+        writer.optional_bytes(process::EXECUTABLE, executable.as_deref());
         if let Some(args) = args {
             write_args(args, writer);
         }
-        writer.optional_bytes(14, working_directory.as_deref());
-        writer.optional_number(15, uid.map(u64::from));
-        writer.optional_number(16, gid.map(u64::from));
-        writer.bytes(17, cgroup.unwrap_or_default());
-        writer.bytes(18, unknown.map(|why| why.as_str()).unwrap_or_default());
+        writer.optional_bytes(process::WORKING_DIRECTORY, working_directory.as_deref());
+        writer.optional_number(process::UID, uid.map(u64::from));
+        writer.optional_number(process::GID, gid.map(u64::from));
+        writer.bytes(process::CGROUP, cgroup.unwrap_or_default());
+        writer.bytes(process::UNKNOWN, unknown.map(|why| why.as_str()).unwrap_or_default());
         if let Some(parent) = parent {
-            writer.message(19, |writer| self.write_parent(parent, writer));
+            writer.message(process::PARENT, |writer| self.write_parent(parent, writer));
         }
-        writer.optional_bytes(23, comm.as_deref());
-        writer.number(24, u64::from(*executable_deleted));
+        writer.optional_bytes(process::COMM, comm.as_deref());
+        writer.number(process::EXECUTABLE_DELETED, u64::from(*executable_deleted));
     }
 
     /// Writes the process fields that only an exit, a done or a held event has.
     fn write_end(&self, body: &Body, writer: &mut Writer<'_>) {
         match body {
-            Body::Exit { ended: how, oom_killed, .. } => writer.message(20, |writer| {
+            Body::Exit { ended: how, oom_killed, .. } => writer.message(process::ENDED, |writer| {
                 let signal = how.and_then(Ended::signal_name).unwrap_or_default();
-                writer.optional_number(1, how.and_then(Ended::code).map(u64::from));
-                writer.bytes(2, signal);
-                writer.optional_number(3, how.map(|how| how.status().into()));
-                writer.flag(4, *oom_killed);
+                writer.optional_number(ended::CODE, how.and_then(Ended::code).map(u64::from));
+                writer.bytes(ended::SIGNAL, signal);
+                writer.optional_number(ended::STATUS, how.map(|how| how.status().into()));
+                writer.flag(ended::OOM_KILLED, *oom_killed);
             }),
-            Body::Done { after_exit_ns, .. } => writer.optional_number(21, Some(*after_exit_ns)),
+            Body::Done { after_exit_ns, .. } => {
+                writer.optional_number(process::AFTER_EXIT_NS, Some(*after_exit_ns))
+            }
             Body::Held { holders, holders_count, .. } => {
                 for holder in holders {
-                    writer.message(22, |writer| self.write_parent(holder, writer));
+                    writer.message(process::HOLDERS, |writer| self.write_parent(holder, writer));
                 }
-                writer.optional_number(25, Some((*holders_count).into()));
+                writer.optional_number(process::HOLDERS_COUNT, Some((*holders_count).into()));
             }
             _ => {}
         }
     }
 
     fn write_parent(&self, parent: &Parent, writer: &mut Writer<'_>) {
-        writer.signed(1, parent.key.pid);
-        self.write_entity_id(2, parent.key, writer);
-        writer.optional_bytes(3, parent.image.executable.as_deref());
+        writer.signed(parent::PID, parent.key.pid);
+        self.write_entity_id(parent::ENTITY_ID, parent.key, writer);
+        writer.optional_bytes(parent::EXECUTABLE, parent.image.executable.as_deref());
     }
 
     /// Writes the entity id of a process, or nothing if its start time is unknown, because the id
@@ -323,24 +337,24 @@ impl<'a> Encoder<'a> {
 
 fn write_args(args: &Args, writer: &mut Writer<'_>) {
     for arg in args.iter() {
-        writer.optional_bytes(9, Some(arg));
+        writer.optional_bytes(process::ARGS, Some(arg));
     }
-    writer.optional_number(10, Some(args.count.into()));
-    writer.optional_number(11, Some(args.total_bytes));
-    writer.flag(12, args.truncated());
-    writer.flag(13, args.redacted);
+    writer.optional_number(process::ARGS_COUNT, Some(args.count.into()));
+    writer.optional_number(process::ARGS_BYTES, Some(args.total_bytes));
+    writer.flag(process::ARGS_TRUNCATED, args.truncated());
+    writer.flag(process::ARGS_REDACTED, args.redacted);
 }
 
 /// Writes the fields of an `api::Container`.
 pub(super) fn write_container(container: &Container, writer: &mut Writer<'_>) {
-    writer.bytes(1, &container.namespace);
-    writer.bytes(2, &container.id);
+    writer.bytes(container::NAMESPACE, &container.namespace);
+    writer.bytes(container::ID, &container.id);
     if let Some(names) = &container.kubernetes {
-        writer.message(3, |writer| {
-            writer.bytes(1, &names.namespace);
-            writer.bytes(2, &names.pod_name);
-            writer.bytes(3, &names.pod_uid);
-            writer.bytes(4, &names.container_name);
+        writer.message(container::K8S, |writer| {
+            writer.bytes(kubernetes::NAMESPACE, &names.namespace);
+            writer.bytes(kubernetes::POD_NAME, &names.pod_name);
+            writer.bytes(kubernetes::POD_UID, &names.pod_uid);
+            writer.bytes(kubernetes::CONTAINER_NAME, &names.container_name);
         });
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{LiveProcesses, OpenPort};
 use crate::{
+    api::field_numbers::{container_port, container_process, ports_response, processes_response},
     observe::encode::{Encoder, write_container},
     wire::Writer,
 };
@@ -12,11 +13,13 @@ pub(super) fn processes(encoder: Encoder<'_>, living: &LiveProcesses, page_min: 
     let mut answer = Vec::new();
     let mut left = living.processes.iter();
     let mut next = None;
-    // The numbers here and below are the field numbers of `observer.proto`.
     for (position, container, process) in left.by_ref() {
-        Writer::new(&mut answer).message(1, |writer| {
-            writer.message(1, |writer| write_container(container, writer));
-            writer.message(2, |writer| encoder.write_process(process, Some(container), writer));
+        Writer::new(&mut answer).message(processes_response::PROCESSES, |writer| {
+            writer
+                .message(container_process::CONTAINER, |writer| write_container(container, writer));
+            writer.message(container_process::PROCESS, |writer| {
+                encoder.write_process(process, Some(container), writer)
+            });
         });
         if answer.len() > page_min {
             next = Some(position);
@@ -25,13 +28,13 @@ pub(super) fn processes(encoder: Encoder<'_>, living: &LiveProcesses, page_min: 
     }
     let is_last = left.next().is_none();
     let mut writer = Writer::new(&mut answer);
-    writer.bytes(2, encoder.epoch());
-    writer.number(3, living.seq);
+    writer.bytes(processes_response::EPOCH, encoder.epoch());
+    writer.number(processes_response::SEQ, living.seq);
     for container in &living.idle {
-        writer.message(4, |writer| write_container(container, writer));
+        writer.message(processes_response::IDLE, |writer| write_container(container, writer));
     }
     if let Some(next) = next.filter(|_| !is_last) {
-        writer.bytes(5, next.to_string().as_bytes());
+        writer.bytes(processes_response::NEXT, next.to_string().as_bytes());
     }
     answer
 }
@@ -41,13 +44,13 @@ pub(super) fn ports(encoder: Encoder<'_>, open: &[OpenPort], seq: u64) -> Vec<u8
     let mut answer = Vec::new();
     let mut writer = Writer::new(&mut answer);
     for OpenPort { container, port, listed_only } in open {
-        writer.message(1, |writer| {
-            writer.message(1, |writer| write_container(container, writer));
-            writer.message(2, |writer| encoder.write_port(port, writer));
-            writer.flag(3, *listed_only);
+        writer.message(ports_response::PORTS, |writer| {
+            writer.message(container_port::CONTAINER, |writer| write_container(container, writer));
+            writer.message(container_port::PORT, |writer| encoder.write_port(port, writer));
+            writer.flag(container_port::LISTED_ONLY, *listed_only);
         });
     }
-    writer.bytes(2, encoder.epoch());
-    writer.number(3, seq);
+    writer.bytes(ports_response::EPOCH, encoder.epoch());
+    writer.number(ports_response::SEQ, seq);
     answer
 }
