@@ -35,8 +35,8 @@ macro_rules! exits {
 }
 
 exits! {
-    /// Success; also if the reader of the output closed it early, and if SIGTERM or SIGINT ended
-    /// `-f`.
+    /// Success; also if the reader of the output closed it early, which ends `-f` and `-w`, and if
+    /// SIGTERM or SIGINT ended `-f` and there was no gap.
     Ok = 0, "success";
     /// The command failed.
     Failed = 1, "failure";
@@ -47,7 +47,7 @@ exits! {
     /// The daemon does not answer, or a shim does not; then the answers of the other shims are
     /// printed.
     Unreachable = 4, "shim or daemon unreachable";
-    /// The output is incomplete: there was a gap, or a stream broke.
+    /// The output is incomplete: there was a gap, or a stream broke; also with `-f` and `-w`.
     Incomplete = 5, "incomplete data";
 }
 

@@ -113,6 +113,7 @@ pub struct Event {
     /// `process.held`: the processes that hold the output; none if the parent has not waited for the process.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     holders: Vec<Parent>,
+    /// `process.held`: how many processes hold the output; `holders` names at most 32 of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     holders_count: Option<u32>,
     #[serde(flatten)]
