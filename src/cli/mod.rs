@@ -96,7 +96,7 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
             Box::pin(registry::run(command, config.as_deref(), &mut out)).await?
         }
         Command::Config(ConfigCommand::Show { keys, output, display }) => {
-            let config = host_config(config.as_deref())?;
+            let config = load_host_config(config.as_deref())?;
             let style = Style::of_stdout(display.no_trunc, display.quiet);
             out.write(&render::config::page(&config, &keys, output, style))?;
             Exit::Ok
@@ -117,7 +117,7 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
 }
 
 /// Loads the configuration of the host. `named` is the file of `--config`.
-fn host_config(named: Option<&Path>) -> Result<Config, Failure> {
+fn load_host_config(named: Option<&Path>) -> Result<Config, Failure> {
     Config::load_with(named, |variable| std::env::var(variable).ok()).map_err(Failure::Config)
 }
 

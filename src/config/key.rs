@@ -8,15 +8,15 @@ use std::fmt;
 /// shim costs the node, or at which path the shim, which is root, opens a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnnotationUse {
-    /// Set it.
+    /// An annotation sets the key.
     Free,
-    /// Set it to a stricter value than the host's.
+    /// An annotation sets the key to a stricter value than the host's.
     Stricter,
-    /// Set it, if the host's key `allow` names the key.
+    /// An annotation sets the key if the host's `allow` names it.
     IfAllowed,
-    /// Add to the host's value: a few entries, and more if `allow` names the key.
+    /// An annotation adds to the host's value: a few entries, and more if `allow` names the key.
     Adds,
-    /// Nothing.
+    /// An annotation has no effect on the key.
     Never,
 }
 

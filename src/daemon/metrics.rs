@@ -80,7 +80,7 @@ impl Metrics {
     }
 
     /// Notes that an event with this time, in nanoseconds since 1970, was written to the stream.
-    pub fn written(&self, time_ns: u64) {
+    pub fn note_written(&self, time_ns: u64) {
         let delay = realtime_ns().saturating_sub(time_ns);
         self.delay_ns.store(delay, Ordering::Relaxed);
     }

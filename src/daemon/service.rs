@@ -307,7 +307,8 @@ fn usages(
             usage.container = member.container.clone();
             continue;
         }
-        let Some(mut usage) = key_of(&process.entity_id, process.pid).and_then(usage_of) else {
+        let Some(mut usage) = process_key_of(&process.entity_id, process.pid).and_then(usage_of)
+        else {
             continue;
         };
         usage.entity_id = process.entity_id.clone();
@@ -349,7 +350,7 @@ fn descendants(
 
 /// The identity of a process, from its entity id: 8 hexadecimal digits of the boot, 8 of the pid,
 /// then the digits of the start. `None` if the id is malformed.
-fn key_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
+fn process_key_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
     let start_ticks = u64::from_str_radix(entity_id.get(16..)?, 16).ok()?;
     Some(ProcessKey::new(pid, start_ticks))
 }

@@ -28,7 +28,8 @@ impl ByteLimit {
 
     /// Counts the bytes; `None` if fewer are left.
     pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
-        // Only one thread charges, and no other memory depends on the counter.
+        // Only one thread charges, so nothing is added between the check and the addition. The counter
+        // orders no other data, so it needs no stronger ordering.
         let left = self.limit.saturating_sub(self.used());
         (bytes <= left).then(|| Charge::new(&self.used, bytes))
     }

@@ -97,7 +97,7 @@ impl HelperSpawner {
 }
 
 impl HelperRequests {
-    /// HelperRequests that the main thread spawns the helper. Returns the read end of the helper's
+    /// Requests that the main thread spawn the helper. Returns the read end of the helper's
     /// stdout.
     fn spawn(&self, verb: &'static str) -> io::Result<OwnedFd> {
         let (reply, answer) = blocking::sync_channel(1);

@@ -44,7 +44,7 @@ pub(in crate::cli) fn find(
     named: Option<&Path>,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let config = crate::cli::host_config(named)?;
+    let config = crate::cli::load_host_config(named)?;
     let settings = config.settings();
     let redactor = Redactor::new(settings.redact_mode, &settings.redact);
     let redactor = redactor.map_err(|error| Failure::Other(error.into()))?;

@@ -61,7 +61,7 @@ async fn daemon(
     named: Option<&Path>,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
-    let config = super::host_config(named)?;
+    let config = super::load_host_config(named)?;
     match daemon::run(&config, args.force).await.map_err(|error| Failure::Other(error.into()))? {
         daemon::Outcome::Ended => {}
         daemon::Outcome::Runs(pid) => out.write(&format!("{pid}\n"))?,

@@ -131,7 +131,7 @@ fn followed(
     format: ListFormat,
     style: Style,
 ) -> String {
-    let [protocol, address, scope, pid, program] = common(port);
+    let [protocol, address, scope, pid, program] = common_columns(port);
     let container = followed_container(container, style);
     let network = network_namespace(port);
     let row = [state.to_owned(), container, protocol, address, scope, pid, network, program];
@@ -155,7 +155,7 @@ fn followed_row(row: [String; FOLLOWED.len()], format: ListFormat, style: Style)
 }
 
 fn row(one: &ContainerPort) -> [String; 6] {
-    let [protocol, address, scope, pid, program] = common(one.port.get_or_default());
+    let [protocol, address, scope, pid, program] = common_columns(one.port.get_or_default());
     let container = printable::text(one.container.get_or_default().id.as_bytes());
     [container, protocol, address, scope, pid, program].map(or_dash)
 }
@@ -179,7 +179,7 @@ fn wide_row(one: &ContainerPort) -> Vec<String> {
     ]
 }
 
-fn common(port: &Port) -> [String; 5] {
+fn common_columns(port: &Port) -> [String; 5] {
     [
         printable::text(port.transport.as_bytes()),
         address(port),

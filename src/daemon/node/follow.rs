@@ -255,7 +255,7 @@ impl Node {
             followed.shim.seq = seq;
         }
         if let Some(newest) = events.last() {
-            self.metrics.written(newest.time_ns);
+            self.metrics.note_written(newest.time_ns);
         }
         is_incomplete
     }

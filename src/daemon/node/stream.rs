@@ -29,7 +29,7 @@ use crate::{
 /// up to twice this space on the disk.
 const FILE_MAX: u64 = 16 << 20;
 
-/// The stream's file, open for appending.
+/// The file to which the daemon appends the events of all shims.
 #[derive(Debug)]
 pub struct Stream {
     path: PathBuf,

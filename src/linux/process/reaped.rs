@@ -39,7 +39,7 @@ const PIDFD_DELAY: Duration = Duration::from_millis(1);
 /// more when the pidfd is readable. The process may still be a zombie, and keeps its pid until its
 /// parent reaps it; only then the query is answered. Linux 6.9 and later also report the reaping
 /// through the pidfd. On earlier kernels, zombies are checked again after
-/// [`ReapedQueries::again_after`].
+/// [`ReapedQueries::next_check_after`].
 ///
 /// A value of this type belongs to one thread. No method blocks.
 #[derive(Debug)]
@@ -121,7 +121,7 @@ impl ReapedQueries {
     /// not readable, because some processes are zombies, some queries are new or have no pidfd, or
     /// some answers are not yet passed to a sink. `None` if no such call is needed.
     #[must_use]
-    pub fn again_after(&self) -> Option<Duration> {
+    pub fn next_check_after(&self) -> Option<Duration> {
         if !self.answered.is_empty() {
             return Some(Duration::ZERO);
         }

@@ -135,22 +135,22 @@ fn a_query_is_answered_once_and_only_after_the_reaping() {
     let key = child.key();
     let stranger = ProcessKey::new(key.pid, key.start_ticks() - 1);
     assert!(reaped.ask(stranger));
-    assert!(reaped.again_after().is_some());
+    assert!(reaped.next_check_after().is_some());
     assert_eq!(take(&mut reaped), [], "a query is delayed by one call");
     assert_eq!(take(&mut reaped), [stranger], "another process has its pid, so it was reaped");
     assert!(reaped.ask(key));
     assert!(reaped.ask(key), "a second query for the same process");
     assert_eq!(take(&mut reaped), []);
-    assert_eq!((take(&mut reaped), reaped.again_after()), (vec![], None));
+    assert_eq!((take(&mut reaped), reaped.next_check_after()), (vec![], None));
     child.0.kill().unwrap();
     until("the zombie is checked again later", || {
         assert_eq!(take(&mut reaped), []);
-        reaped.again_after().is_some()
+        reaped.next_check_after().is_some()
     });
     child.0.wait().unwrap();
     // Before Linux 6.9 the descriptor reports only the death, so this waits for the next check.
     until("the reaping is reported", || take(&mut reaped) == [key]);
-    assert_eq!((take(&mut reaped), reaped.again_after()), (vec![], None));
+    assert_eq!((take(&mut reaped), reaped.next_check_after()), (vec![], None));
     assert!(reaped.ask(key));
     assert_eq!(
         (take(&mut reaped), take(&mut reaped)),

@@ -327,7 +327,7 @@ impl Pipeline {
         let is_pending = |watched: &Watched| watched.scan_pending || watched.is_dump_pending();
         let scan = self.targets.values().any(is_pending).then_some(MIN_SCAN_INTERVAL);
         let overdue = self.tracker.has_waiting_records().then_some(WAITING_CHECK_INTERVAL);
-        let again = [self.reaped.again_after(), self.holders.due_after()];
+        let again = [self.reaped.next_check_after(), self.holders.due_after()];
         [held, scan, overdue].into_iter().chain(again).flatten().min()
     }
 

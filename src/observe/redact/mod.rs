@@ -35,7 +35,7 @@ mod script;
 mod shell;
 mod strict;
 mod text;
-mod tokens;
+mod token_formats;
 mod tools;
 mod url;
 mod value;
@@ -138,7 +138,7 @@ impl Redactor {
         let mut bytes = Vec::with_capacity(args.bytes.len());
         let mut from = 0;
         for secret in secrets {
-            // Names and everything else between the secrets are copied unchanged.
+            // Only the values go: the names of options and all else stay readable.
             bytes.extend_from_slice(&args.bytes[from..secret.start]);
             bytes.extend_from_slice(REDACTED.as_bytes());
             from = secret.end;

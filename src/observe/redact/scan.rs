@@ -9,7 +9,7 @@ use super::{
     Search,
     names::{ValueKind, value_kind_of},
     text::Text,
-    tokens,
+    token_formats,
     value::is_reference,
 };
 
@@ -103,7 +103,7 @@ impl Search {
         // `-tTOKEN`: an option of one letter with its value.
         let begin = if bytes[start] == b'-' && length > 2 { start + 2 } else { start };
         for begin in [start, begin] {
-            let length = tokens::token_length(&bytes[begin..], truncated);
+            let length = token_formats::token_length(&bytes[begin..], truncated);
             if length > 0 {
                 self.after_key_id |= bytes[begin] == b'A';
                 self.hide(&cursor.text, begin..begin + length);
@@ -117,7 +117,7 @@ impl Search {
         }
         let word = &bytes[start..end];
         if word.ends_with(b"-----BEGIN")
-            && let Some(key) = tokens::private_key(&bytes[end - 10..])
+            && let Some(key) = token_formats::private_key(&bytes[end - 10..])
         {
             self.hide(&cursor.text, end - 10 + key.start..end - 10 + key.end);
             cursor.at = end - 10 + key.end;

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::{
     Search,
     scan::Cursor,
-    tokens,
+    token_formats,
     value::{is_hexadecimal, is_random, is_reference},
 };
 
@@ -93,8 +93,8 @@ impl Search {
         let host = first + 1;
         let host_end =
             position_of(bytes, host, |byte| matches!(byte, b'/' | b'?' | b'#') || ends_url(byte));
-        // After a complete user information a second `@` must look like the end of one too: a path
-        // with an `@` has a host and no colon before it.
+        // The password may contain an `@` too, so the last one before the next `/`, `?` or `#` ends it.
+        // One after that is in the path.
         Some(
             bytes[host..host_end]
                 .iter()
@@ -146,7 +146,7 @@ fn ends_url(byte: u8) -> bool {
 
 /// Whether the user in `https://user@host` is a token.
 fn is_token(user: &[u8]) -> bool {
-    tokens::token_length(user, false) > 0
+    token_formats::token_length(user, false) > 0
         || user.len() >= 16 && is_random(user)
         || is_hexadecimal(user, 32)
 }

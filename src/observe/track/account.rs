@@ -5,7 +5,7 @@ use crate::model::{Counts, Gap, Stage};
 
 /// After how many further lost records another gap is reported, while the tracker has no capacity
 /// for processes.
-const LOST_PER_GAP: u64 = 1024;
+const LOSSES_BEFORE_NEXT_GAP: u64 = 1024;
 
 /// What became of one record, for the account of its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +69,7 @@ impl Account {
         }
         self.unreported += 1;
         // A gap for each loss would flood the event log at the moment when the node is busiest.
-        if first || self.unreported >= LOST_PER_GAP { self.take_gap(at_ns) } else { None }
+        if first || self.unreported >= LOSSES_BEFORE_NEXT_GAP { self.take_gap(at_ns) } else { None }
     }
 
     /// A process was added: the period without capacity, if there was one, has ended.

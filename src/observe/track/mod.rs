@@ -184,7 +184,7 @@ impl Tracker {
     /// Reports the processes of calls that have lasted for too long, with an unknown origin.
     pub fn report_overdue(&mut self, now_ns: u64) {
         for target in self.targets.values_mut() {
-            lend(&mut self.output, target, |target| target.report_overdue(now_ns));
+            with_output(&mut self.output, target, |target| target.report_overdue(now_ns));
         }
     }
 
@@ -309,7 +309,9 @@ impl Tracker {
     /// may have to be queried first: then the next call reports them.
     pub fn report_held(&mut self, at_ns: u64, held_after_ns: u64) {
         for target in self.targets.values_mut() {
-            lend(&mut self.output, target, |target| target.report_held(at_ns, held_after_ns));
+            with_output(&mut self.output, target, |target| {
+                target.report_held(at_ns, held_after_ns)
+            });
         }
     }
 
@@ -362,7 +364,7 @@ impl Tracker {
     /// about them. `container.close` is the last event and has the account.
     pub fn end(&mut self, id: TargetId, seen_lost: Option<(u64, u64)>, at_ns: u64) {
         if let Some(mut target) = self.targets.remove(&id) {
-            lend(&mut self.output, &mut target, |target| target.end(seen_lost, at_ns));
+            with_output(&mut self.output, &mut target, |target| target.end(seen_lost, at_ns));
         }
     }
 
@@ -387,13 +389,13 @@ impl Tracker {
 
     fn with(&mut self, id: TargetId, act: impl FnOnce(&mut Target)) {
         if let Some(target) = self.targets.get_mut(&id) {
-            lend(&mut self.output, target, act);
+            with_output(&mut self.output, target, act);
         }
     }
 }
 
 /// Runs a method of a target while the target has the tracker's output.
-fn lend(output: &mut Output, target: &mut Target, act: impl FnOnce(&mut Target)) {
+fn with_output(output: &mut Output, target: &mut Target, act: impl FnOnce(&mut Target)) {
     mem::swap(output, &mut target.output);
     act(target);
     mem::swap(output, &mut target.output);

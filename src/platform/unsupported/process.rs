@@ -138,7 +138,7 @@ impl ReapedQueries {
 
     /// When to call [`answers`](Self::answers). Always `None`.
     #[must_use]
-    pub fn again_after(&self) -> Option<Duration> {
+    pub fn next_check_after(&self) -> Option<Duration> {
         None
     }
 

@@ -2,7 +2,7 @@
 
 use containerd_shim_protos::cgroups::metrics::{BlkIOEntry, BlkIOStat};
 
-use super::{content, dir::Dir};
+use super::{dir::Dir, file_format};
 use crate::linux::partitions;
 
 /// Returns one of the lists of entries in a `BlkIOStat`.
@@ -64,7 +64,7 @@ pub(super) fn stat(dir: &Dir) -> BlkIOStat {
 /// Parses lines such as `8:0 Read 4096` or `8:0 4096`. The last line, a sum without a device, is
 /// skipped.
 fn entries(content: &[u8]) -> impl Iterator<Item = BlkIOEntry> {
-    content::lines(content).filter_map(|line| {
+    file_format::lines(content).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let (major, minor) = words.next()?.split_once(':')?;
         let (op, value) = match (words.next()?, words.next()) {

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CgroupError, content, dir::Dir};
+use super::{CgroupError, dir::Dir, file_format};
 
 /// Enables the controllers that the cgroup at `mount` has and `dir` lacks, in each ancestor of
 /// `dir` from `mount` down.
@@ -51,7 +51,10 @@ pub(super) fn enable(dir: &Dir, mount: &Path) -> Result<(), CgroupError> {
 fn controllers(cgroup: &Path) -> Result<Vec<String>, CgroupError> {
     let path = cgroup.join("cgroup.controllers");
     let content = fs::read(&path).map_err(|error| CgroupError::read(&path, error))?;
-    Ok(content::lines(&content).flat_map(str::split_ascii_whitespace).map(str::to_owned).collect())
+    Ok(file_format::lines(&content)
+        .flat_map(str::split_ascii_whitespace)
+        .map(str::to_owned)
+        .collect())
 }
 
 /// The directories from `mount` down to the parent of `dir`.

@@ -22,10 +22,10 @@
 //! blocking pool.
 
 mod blkio;
-mod content;
 mod controllers;
 mod dir;
 mod error;
+mod file_format;
 mod hugepages;
 mod join;
 mod location;

@@ -38,7 +38,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{CgroupError, content, dir::Dir, location::Location};
+use super::{CgroupError, dir::Dir, file_format, location::Location};
 use crate::sys::{eventfd::eventfd, watched};
 
 /// The largest number of nested cgroups of version 1 that are read. The watch runs on the tokio
@@ -49,7 +49,7 @@ const NESTED_MAX: usize = 64;
 /// First and last pause between the reads after an eventfd's signal. Each pause is twice the
 /// previous one.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
-const LAST_PAUSE: Duration = Duration::from_millis(512);
+const LONGEST_PAUSE: Duration = Duration::from_millis(512);
 
 /// Reports each increase of the count of OOM kills. Dropping it ends the watch.
 #[derive(Debug)]
@@ -216,7 +216,7 @@ impl Recheck {
         self.next = self
             .next
             .map(|(_, pause)| pause * 2)
-            .filter(|&pause| pause <= LAST_PAUSE)
+            .filter(|&pause| pause <= LONGEST_PAUSE)
             .map(|pause| (Instant::now() + pause, pause));
     }
 
@@ -272,7 +272,7 @@ fn kills_v1(oom_control: &File, dir: &Dir) -> io::Result<u64> {
     // removed is skipped.
     let nested = dir.tree(1 + NESTED_MAX).skip(1).filter_map(|nested| {
         let content = nested.ok()?.content("memory.oom_control")?;
-        content::value(&content, "oom_kill")
+        file_format::value(&content, "oom_kill")
     });
     Ok(nested.fold(own, u64::saturating_add))
 }
@@ -287,5 +287,5 @@ fn value(file: impl AsFd, key: &str) -> io::Result<u64> {
     let mut content = [0; 1024];
     // Reads at offset 0, because the file stays open for many reads.
     let length = pread(file, &mut content, 0)?;
-    Ok(content::value(&content[..length], key).unwrap_or_default())
+    Ok(file_format::value(&content[..length], key).unwrap_or_default())
 }

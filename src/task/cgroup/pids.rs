@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, io};
 
 use nix::errno::Errno;
 
-use super::{CgroupError, content, dir::Dir, error::is_gone};
+use super::{CgroupError, dir::Dir, error::is_gone, file_format};
 
 /// The processes of `dir` and of all cgroups below it.
 ///
@@ -34,7 +34,7 @@ pub(super) fn list(dir: &Dir) -> Result<Vec<u32>, CgroupError> {
 
 /// One pid on each line; 0 stands for a process outside of the shim's pid namespace.
 fn parse(content: &[u8]) -> impl Iterator<Item = u32> {
-    content::lines(content).filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0)
+    file_format::lines(content).filter_map(|line| line.parse().ok()).filter(|&pid| pid != 0)
 }
 
 fn is_threaded(error: &io::Error) -> bool {

@@ -5,7 +5,7 @@ use containerd_shim_protos::{
     protobuf::MessageField,
 };
 
-use super::{content, dir::Dir};
+use super::{dir::Dir, file_format};
 
 /// Reads a file such as `cpu.pressure`. `None` if the kernel keeps no such statistics (`psi=0`).
 pub(super) fn read(dir: &Dir, file: &str) -> Option<PSIStats> {
@@ -18,7 +18,7 @@ pub(super) fn read(dir: &Dir, file: &str) -> Option<PSIStats> {
 /// is malformed, as in the Go library.
 fn parse(content: &[u8]) -> Option<PSIStats> {
     let mut stats = PSIStats::default();
-    for line in content::lines(content) {
+    for line in file_format::lines(content) {
         let (kind, values) = line.split_once(' ').unwrap_or((line, ""));
         let field = match kind {
             "some" => &mut stats.some,

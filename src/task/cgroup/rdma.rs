@@ -1,6 +1,6 @@
 //! Parses `rdma.current` and `rdma.max`, which have the same format in both versions.
 
-use super::content;
+use super::file_format;
 
 /// The usage or the limits of one RDMA device, by the file that was parsed.
 #[derive(Debug, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub(super) struct Usage<'a> {
 
 /// Parses lines such as `mlx4_0 hca_handle=2 hca_object=max`.
 pub(super) fn parse(content: &[u8]) -> impl Iterator<Item = Usage<'_>> {
-    content::lines(content).filter_map(|line| {
+    file_format::lines(content).filter_map(|line| {
         let mut words = line.split_ascii_whitespace();
         let mut usage = Usage { device: words.next()?, handles: 0, objects: 0 };
         for (key, value) in words.filter_map(|word| word.split_once('=')) {

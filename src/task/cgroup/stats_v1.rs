@@ -14,8 +14,8 @@ use containerd_shim_protos::{
 
 use super::{
     blkio,
-    content::{self, Field},
     dir::Dir,
+    file_format::{self, Field},
     hugepages,
     location::{Hierarchy, controller_dir},
     rdma::{self, Usage},
@@ -113,7 +113,7 @@ const CPUACCT_STAT_FIELDS: &[Field<CPUUsage>] =
 
 fn memory(dir: &Dir) -> Option<MemoryStat> {
     let mut stat = MemoryStat::default();
-    content::fill(&mut stat, MEMORY_STAT_FIELDS, &dir.content("memory.stat")?);
+    file_format::fill(&mut stat, MEMORY_STAT_FIELDS, &dir.content("memory.stat")?);
     let entry = |counter: &str| {
         let mut entry = MemoryEntry::default();
         for (file, field) in MEMORY_ENTRY_FILES {
@@ -133,14 +133,14 @@ fn memory(dir: &Dir) -> Option<MemoryStat> {
 
 fn oom_control(dir: &Dir) -> Option<MemoryOomControl> {
     let mut control = MemoryOomControl::default();
-    content::fill(&mut control, OOM_CONTROL_FIELDS, &dir.content("memory.oom_control")?);
+    file_format::fill(&mut control, OOM_CONTROL_FIELDS, &dir.content("memory.oom_control")?);
     Some(control)
 }
 
 fn cpu_usage(dir: &Dir) -> CPUUsage {
     let mut usage = CPUUsage::default();
     if let Some(content) = dir.content("cpuacct.stat") {
-        content::fill(&mut usage, CPUACCT_STAT_FIELDS, &content);
+        file_format::fill(&mut usage, CPUACCT_STAT_FIELDS, &content);
         // The times in the message are in ns. `max(1)` avoids a division by zero.
         let ns_per_tick = NS_PER_SECOND / procfs::ticks_per_second().max(1);
         usage.user = usage.user.saturating_mul(ns_per_tick);
@@ -162,7 +162,7 @@ fn per_cpu(content: &[u8]) -> Vec<u64> {
 fn throttling(dir: &Dir) -> Throttle {
     let mut throttle = Throttle::default();
     if let Some(content) = dir.content("cpu.stat") {
-        content::fill(&mut throttle, CPU_STAT_FIELDS, &content);
+        file_format::fill(&mut throttle, CPU_STAT_FIELDS, &content);
     }
     throttle
 }
@@ -209,7 +209,7 @@ fn rdma_entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
 
 /// The number in a file of a cgroup; `None` if there is no such file.
 fn number_in(dir: &Dir, file: &str) -> Option<u64> {
-    content::number(&dir.content(file)?, UNLIMITED)
+    file_format::number(&dir.content(file)?, UNLIMITED)
 }
 
 #[cfg(test)]

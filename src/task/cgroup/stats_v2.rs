@@ -14,8 +14,8 @@ use containerd_shim_protos::{
 };
 
 use super::{
-    content::{self, Field},
     dir::Dir,
+    file_format::{self, Field},
     hugepages, pressure,
     rdma::{self, Usage},
 };
@@ -128,7 +128,7 @@ fn pids(dir: &Dir) -> PidsStat {
 fn cpu(dir: &Dir) -> CPUStat {
     let mut stat = CPUStat::default();
     if let Some(content) = dir.content("cpu.stat") {
-        content::fill(&mut stat, CPU_STAT_FIELDS, &content);
+        file_format::fill(&mut stat, CPU_STAT_FIELDS, &content);
     }
     stat.psi = pressure::read(dir, "cpu.pressure").into();
     stat
@@ -137,7 +137,7 @@ fn cpu(dir: &Dir) -> CPUStat {
 fn memory(dir: &Dir) -> MemoryStat {
     let mut stat = MemoryStat::default();
     if let Some(content) = dir.content("memory.stat") {
-        content::fill(&mut stat, MEMORY_STAT_FIELDS, &content);
+        file_format::fill(&mut stat, MEMORY_STAT_FIELDS, &content);
     }
     for (file, field) in MEMORY_FILES {
         if let Some(value) = number_in(dir, file) {
@@ -150,7 +150,7 @@ fn memory(dir: &Dir) -> MemoryStat {
 
 fn memory_events(dir: &Dir) -> Option<MemoryEvents> {
     let mut events = MemoryEvents::default();
-    content::fill(&mut events, MEMORY_EVENTS_FIELDS, &dir.content("memory.events")?);
+    file_format::fill(&mut events, MEMORY_EVENTS_FIELDS, &dir.content("memory.events")?);
     Some(events)
 }
 
@@ -183,20 +183,20 @@ fn io_entries(content: &[u8]) -> Vec<IOEntry> {
         }
         Some(entry)
     };
-    content::lines(content).filter_map(entry).collect()
+    file_format::lines(content).filter_map(entry).collect()
 }
 
 fn hugetlb(dir: &Dir, sizes: Vec<String>) -> Vec<HugeTlbStat> {
     let stat = |pagesize: String| {
         let file = |name| dir.content(&format!("hugetlb.{pagesize}.{name}"));
         Some(HugeTlbStat {
-            current: content::number(&file("current")?, UNLIMITED)?,
+            current: file_format::number(&file("current")?, UNLIMITED)?,
             max: file("max")
-                .and_then(|content| content::number(&content, UNLIMITED))
+                .and_then(|content| file_format::number(&content, UNLIMITED))
                 .unwrap_or_default(),
             // In `events`, `max` counts how often the limit was reached.
             failcnt: file("events")
-                .and_then(|content| content::value(&content, "max"))
+                .and_then(|content| file_format::value(&content, "max"))
                 .unwrap_or_default(),
             pagesize,
             ..HugeTlbStat::default()
@@ -225,7 +225,7 @@ fn rdma_entry(Usage { device, handles, objects }: Usage<'_>) -> RdmaEntry {
 
 /// The number in a file of a cgroup; `None` if there is no such file.
 fn number_in(dir: &Dir, file: &str) -> Option<u64> {
-    content::number(&dir.content(file)?, UNLIMITED)
+    file_format::number(&dir.content(file)?, UNLIMITED)
 }
 
 #[cfg(test)]

@@ -72,8 +72,8 @@ pub enum DetectorError {
         /// The number of events that it missed since the last one that it received.
         missed: u64,
     },
-    /// The detector's thread could not be made.
-    #[error("failed to start the detector")]
+    /// The thread of a [`Detector`] could not be made.
+    #[error("failed to start the thread that observes processes")]
     Start(#[source] io::Error),
 }
 

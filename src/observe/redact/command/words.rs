@@ -210,7 +210,7 @@ impl Search {
     /// value: `-pX`, `-su user:X`. Returns `false` if the word must be read in another
     /// way, because a letter has no rule.
     fn read_short_options(&mut self, command: &mut Command, text: Text<'_>) -> bool {
-        const LETTERS_MAX: usize = 8;
+        const SHORT_OPTIONS_MAX: usize = 8;
         let word = text.bytes;
         if word.len() < 3 || command.rules[0].is_none() {
             return false;
@@ -220,7 +220,7 @@ impl Search {
             self.apply_treatment(command, Treatment::Attached, text.from(3));
             return true;
         }
-        for at in 1..word.len().min(LETTERS_MAX) {
+        for at in 1..word.len().min(SHORT_OPTIONS_MAX) {
             match command.option_rule(&[b'-', word[at]]) {
                 Some(Treatment::Switch) => self.add_rules_after(command, &[b'-', word[at]]),
                 Some(Treatment::Stdin) => command.reads_secret = Some(Treatment::Stdin),

@@ -30,16 +30,16 @@ use crate::{
 };
 
 /// The topic of `process.start` and `process.exec`: a process runs an image.
-pub const PROCESS_START: &str = "/lookout/process-start";
+pub const PROCESS_START_TOPIC: &str = "/lookout/process-start";
 /// The topic of `process.exit`: a process has ended.
-pub const PROCESS_EXIT: &str = "/lookout/process-exit";
+pub const PROCESS_EXIT_TOPIC: &str = "/lookout/process-exit";
 /// The topic of `port.open`.
-pub const PORT_OPEN: &str = "/lookout/port-open";
+pub const PORT_OPEN_TOPIC: &str = "/lookout/port-open";
 /// The topic of `port.close`.
-pub const PORT_CLOSE: &str = "/lookout/port-close";
+pub const PORT_CLOSE_TOPIC: &str = "/lookout/port-close";
 /// The topic of `observer.gap` and `observer.throttle`: events are missing, from all subscribers or
 /// from the bus alone.
-pub const GAP: &str = "/lookout/gap";
+pub const GAP_TOPIC: &str = "/lookout/gap";
 
 /// The type of the event that reports the events which the rate limit has withheld from the bus.
 const THROTTLE_TYPE: &str = "observer.throttle";
@@ -123,12 +123,12 @@ impl Bus {
     pub fn admit(&mut self, event: &api::Event, now_ns: u64) -> Option<BusEvent> {
         let topic = match event.type_.as_str() {
             "process.start" | "process.exec" if self.selection == BusEvents::Processes => {
-                PROCESS_START
+                PROCESS_START_TOPIC
             }
-            "process.exit" if self.selection == BusEvents::Processes => PROCESS_EXIT,
-            "port.open" if self.selection != BusEvents::None => PORT_OPEN,
-            "port.close" if self.selection != BusEvents::None => PORT_CLOSE,
-            "observer.gap" | THROTTLE_TYPE if self.selection != BusEvents::None => GAP,
+            "process.exit" if self.selection == BusEvents::Processes => PROCESS_EXIT_TOPIC,
+            "port.open" if self.selection != BusEvents::None => PORT_OPEN_TOPIC,
+            "port.close" if self.selection != BusEvents::None => PORT_CLOSE_TOPIC,
+            "observer.gap" | THROTTLE_TYPE if self.selection != BusEvents::None => GAP_TOPIC,
             _ => return None,
         };
         // A report of withheld events is limited by `THROTTLE_INTERVAL_NS` instead. It must be sent

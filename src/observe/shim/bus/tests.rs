@@ -60,8 +60,11 @@ fn each_setting_selects_its_events() {
         bodies().map(|body| bus.admit(&event(body), 0).map_or("", |event| event.topic))
     };
     assert_eq!(topics(BusEvents::None), [""; 5]);
-    assert_eq!(topics(BusEvents::Ports), ["", "", "", "", GAP]);
-    assert_eq!(topics(BusEvents::Processes), ["", PROCESS_START, PROCESS_START, PROCESS_EXIT, GAP]);
+    assert_eq!(topics(BusEvents::Ports), ["", "", "", "", GAP_TOPIC]);
+    assert_eq!(
+        topics(BusEvents::Processes),
+        ["", PROCESS_START_TOPIC, PROCESS_START_TOPIC, PROCESS_EXIT_TOPIC, GAP_TOPIC]
+    );
 }
 
 /// Check that a burst passes, that further events are withheld, and that this is reported at once
@@ -91,7 +94,7 @@ fn withheld_events_are_reported_once_a_second() {
 fn a_throttle_passes_an_empty_bucket() {
     let mut bus = Bus::new(BusEvents::Ports, RateLimit { per_second: 0, burst: 0 });
     let throttle = event(Body::Throttle { withheld: 1, over_ns: 0 });
-    assert!((0..5).all(|_| bus.admit(&throttle, 0).is_some_and(|event| event.topic == GAP)));
+    assert!((0..5).all(|_| bus.admit(&throttle, 0).is_some_and(|event| event.topic == GAP_TOPIC)));
     assert_eq!(bus.due_ns(), None);
 }
 

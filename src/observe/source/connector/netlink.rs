@@ -270,7 +270,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Message> {
 /// buffer. It accepts the exits of threads, because the exit of the last thread ends the process if
 /// the leader has ended before.
 fn filter() -> [Instruction; 12] {
-    const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+    const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const EQUALS: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
     const EQUALS_X: u16 = 0x1d; // BPF_JMP | BPF_JEQ | BPF_X
     const TO_X: u16 = 0x07; // BPF_MISC | BPF_TAX
@@ -281,16 +281,16 @@ fn filter() -> [Instruction; 12] {
     // The second and third number of an instruction are the jump distances if equal, and if not
     // equal.
     [
-        (LOAD, 0, 0, offset(EVENT_OFFSET)),
+        (LOAD_WORD, 0, 0, offset(EVENT_OFFSET)),
         (EQUALS, 4, 0, kind(EVENT_FORK)),
         (EQUALS, 7, 0, kind(EVENT_EXEC)),
         (EQUALS, 6, 0, kind(EVENT_EXIT)),
         (EQUALS, 5, 0, kind(EVENT_NONE)),
         (RETURN, 0, 0, 0),
         // A fork is accepted if `child_pid` equals `child_tgid`; otherwise it made a new thread.
-        (LOAD, 0, 0, offset(EVENT_DATA_OFFSET + 8)),
+        (LOAD_WORD, 0, 0, offset(EVENT_DATA_OFFSET + 8)),
         (TO_X, 0, 0, 0),
-        (LOAD, 0, 0, offset(EVENT_DATA_OFFSET + 12)),
+        (LOAD_WORD, 0, 0, offset(EVENT_DATA_OFFSET + 12)),
         (EQUALS_X, 0, 1, 0),
         (RETURN, 0, 0, u32::MAX),
         (RETURN, 0, 0, 0),

@@ -35,7 +35,7 @@ impl Container {
         match completion {
             Completion::Created { reply, result } => return self.created(reply, result),
             Completion::Started { reply, result } => self.started(reply, result),
-            Completion::Restored { reply, io, result } => self.restored(reply, *io, result),
+            Completion::Restored { reply, io, result } => self.restore_ended(reply, *io, result),
             Completion::Paused { reply, result } => {
                 self.apply(Fact::PauseEnded { ok: result.is_ok() });
                 answer(reply, result);
@@ -162,7 +162,7 @@ impl Container {
     }
 
     /// Handles the end of a restore.
-    pub(super) fn restored(
+    pub(super) fn restore_ended(
         &mut self,
         reply: Reply<i32>,
         io: ProcessIo,
