@@ -1,6 +1,6 @@
 //! Builds a crate that depends on the library by path, outside of this repository, and runs it.
 //!
-//! The program of the crate is the example in `docs/observing.md`. So the example is true, and a
+//! The program of the crate is the example in `docs/library.md`. So the example is true, and a
 //! crate outside of this repository needs none of its settings.
 
 use std::{
@@ -11,7 +11,7 @@ use std::{
 
 /// The program in the section "As a library".
 fn example() -> String {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/observing.md");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/library.md");
     let text = fs::read_to_string(page).expect("UTF-8");
     let (_, section) = text.split_once("\n## As a library\n").expect("the section exists");
     let (_, code) = section.split_once("```rust\n").expect("the section has an example");

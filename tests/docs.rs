@@ -1,18 +1,17 @@
-//! Keeps the documentation true: the files that it names exist.
+//! Keeps the documentation true: the files and headings that it names exist.
 
-use std::{fs, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// Check that each path in backquotes in the README and in `docs/` exists. Where a path has a list
 /// in braces, each name in the list counts.
 #[test]
 fn every_file_that_the_docs_name_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages = vec![root.join("README.md"), root.join("CHANGELOG.md")];
-    for folder in ["docs", "docs/design"] {
-        let entries = fs::read_dir(root.join(folder)).expect("a directory");
-        pages.extend(entries.map(|entry| entry.expect("an entry").path()));
-    }
-    let pages = pages.into_iter().filter(|page| page.extension().is_some_and(|is| is == "md"));
+    let pages = pages(root);
     let mut seen = 0;
     for page in pages {
         let text = fs::read_to_string(&page).expect("UTF-8");
@@ -24,6 +23,52 @@ fn every_file_that_the_docs_name_exists() {
         }
     }
     assert!(seen > 100, "only {seen} paths: are they still in backquotes?");
+}
+
+/// Check that each relative link leads to a file, and to a heading of it if it names one.
+#[test]
+fn every_link_leads_to_a_heading() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for page in pages(root) {
+        let text = fs::read_to_string(&page).expect("UTF-8");
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.starts_with("http")) {
+            let (file, heading) = link.split_once('#').unwrap_or((link, ""));
+            let folder = page.parent().expect("a file is in a folder");
+            let target = if file.is_empty() { page.clone() } else { folder.join(file) };
+            assert!(target.exists(), "{} links to {link}, which does not exist", page.display());
+            let is_there = heading.is_empty() || headings(&target).contains(heading);
+            assert!(is_there, "{} links to {link}: no such heading", page.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 50, "only {seen} links");
+}
+
+/// The headings of a page in the form in which links name them.
+fn headings(page: &Path) -> HashSet<String> {
+    let text = fs::read_to_string(page).expect("UTF-8");
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    let name = |heading: &str| {
+        let words = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = words.chars().filter(|it| it.is_alphanumeric() || " -_".contains(*it));
+        kept.map(|it| if it == ' ' { '-' } else { it }).collect()
+    };
+    headings.map(name).collect()
+}
+
+/// The pages that people read.
+fn pages(root: &Path) -> Vec<PathBuf> {
+    let mut pages: Vec<PathBuf> = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"]
+        .map(|name| root.join(name))
+        .into();
+    for folder in ["docs", "docs/design", "docs/reference"] {
+        let entries = fs::read_dir(root.join(folder)).expect("a directory");
+        pages.extend(entries.map(|entry| entry.expect("an entry").path()));
+    }
+    pages.retain(|page| page.extension().is_some_and(|is| is == "md"));
+    pages
 }
 
 /// The paths that a piece of code stands for; none if it is not a path of this repository.

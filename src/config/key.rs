@@ -70,19 +70,19 @@ macro_rules! keys {
 keys! {
     /// Whether containers are observed. With `off` there is no thread, ring or file.
     Observe = "observe", IfAllowed, "on or off";
-    /// The [source](../observing.md#sources) of process records: `auto` is the best one that the
+    /// The [source](../concepts.md#sources) of process records: `auto` is the best one that the
     /// node supports.
     Source = "source", IfAllowed, "auto, bpf, connector or poll";
-    /// The events that are published on [containerd's bus](../observing.md#containerds-bus).
+    /// The events that are published on [containerd's bus](../streams.md#containerds-bus).
     Bus = "bus", IfAllowed, "ports, processes or none";
     /// The size of one shim's ring in the kernel, in bytes.
     RingSize = "ring_size", IfAllowed, "a power of two from 4KiB to 4MiB";
     /// The most bytes of a process's arguments that are captured. Beyond 4 KiB the value of the
     /// shim's first container applies.
     ArgvMax = "argv_max", IfAllowed, "a size from 256 to 16KiB";
-    /// Patterns of [secrets](../observing.md#secrets) in arguments, in addition to the built-in ones.
+    /// Patterns of [secrets](../redaction.md) in arguments, in addition to the built-in ones.
     Redact = "redact", Adds, "at most 64 patterns of at most 512 bytes";
-    /// How much in arguments is taken for a [secret](../observing.md#secrets).
+    /// How much in arguments is taken for a [secret](../redaction.md).
     RedactMode = "redact_mode", Stricter, "standard or strict";
     /// The size of a shim's event log, in bytes.
     JournalMax = "journal_max", IfAllowed, "a size from 64KiB to 64MiB";

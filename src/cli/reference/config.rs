@@ -22,7 +22,7 @@ pub(super) fn page() -> String {
            capitals, in an\nannotation `io.lookout.` and the name. The columns \"options\" and \
            \"annotations\" say what the runtime options\nand the annotations of a container may do \
            with the host's value. They cannot change a key that the host's\n`locked` names. How \
-           the places follow each other is in [Observing](../observing.md#configuration).\n\n"
+           the places follow each other is in [operations](../operations.md#configuration).\n\n"
         + &table(columns, rows)
 }
 

@@ -113,7 +113,7 @@ pub(super) fn page() -> String {
     head("Events")
         + "The lines of `lookout events -o jsonl`. Their [JSON Schema](../schema/event.schema.json) \
            is generated from\nthe same table. An absent field does not apply or is unknown. What \
-           the events mean is in\n[Observing](../observing.md#events).\n\n## Types\n\n"
+           the events mean is in\n[concepts](../concepts.md#events).\n\n## Types\n\n"
         + &table(["type", "when"], types.chain([hello]))
         + "\n## Fields\n\nA meaning that begins with a type of event says that only these events \
            have the field.\n\n"
