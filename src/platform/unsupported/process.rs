@@ -130,6 +130,9 @@ impl ReapedQueries {
         false
     }
 
+    /// Does nothing: there are no queries.
+    pub fn shrink(&mut self) {}
+
     /// A descriptor that is never readable.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
