@@ -32,6 +32,8 @@ fn every_link_leads_to_a_heading() {
     let mut seen = 0;
     for page in pages(root) {
         let text = fs::read_to_string(&page).expect("UTF-8");
+        // Without code, in which a regular expression may look like a link.
+        let text: String = text.split('`').step_by(2).collect();
         let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
         for (link, _) in links.filter(|(link, _)| !link.starts_with("http")) {
             let (file, heading) = link.split_once('#').unwrap_or((link, ""));

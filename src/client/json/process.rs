@@ -87,7 +87,8 @@ pub(super) struct Process {
     /// `process.exit`: whether the kernel's OOM killer chose the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     oom_killed: Option<bool>,
-    /// Why a part is absent: `gone`, `replaced`, `denied`, `faulted` or `not_seen`. Absent if no part is.
+    /// Why a part is absent: `gone`, `replaced`, `denied`, `faulted`, `not_seen` or `dropped`. Absent if no
+    /// part is.
     #[serde(skip_serializing_if = "String::is_empty")]
     unknown: String,
     /// Whether a text of the process is not UTF-8. Then, in all its texts, such bytes are written as `\xHH`

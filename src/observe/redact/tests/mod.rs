@@ -235,6 +235,22 @@ fn a_pattern_can_span_arguments() {
     assert_eq!(&*out.bytes, b"ctl\0code=[redacted]\x0034\0the [redacted]\0of\0");
 }
 
+/// Check that the patterns of `docs/redaction.md` hide what the page says, and nothing else.
+#[test]
+fn the_patterns_of_the_page_hide_what_it_says() {
+    let page = include_str!("../../../../docs/redaction.md");
+    let line = page.lines().find_map(|line| line.strip_prefix("redact = ")).expect("an example");
+    let patterns: Vec<&str> = line.split('\'').skip(1).step_by(2).collect();
+    assert_eq!(patterns.len(), 2);
+    let redactor = with_patterns(&patterns);
+    let out = redactor.redact(nul_separated(&[b"sh", b"-c", b"true --ticket abc && x"]));
+    assert_eq!(&*out.bytes, b"sh\0-c\0true --ticket [redacted] && x\0");
+    let out = redactor.redact(nul_separated(&[b"true", b"--ticket", b"abc", b"--ticket=abc"]));
+    assert_eq!(&*out.bytes, b"true\0--ticket\0[redacted]\0--ticket=[redacted]\0");
+    let out = redactor.redact(nul_separated(&[b"true", b"--my--ticket", b"abc"]));
+    assert_eq!(&*out.bytes, b"true\0--my--ticket\0abc\0");
+}
+
 /// Check that patterns with more matches than are replaced one by one hide all that follows.
 #[test]
 fn a_pattern_with_too_many_matches_hides_the_rest() {
