@@ -9,12 +9,11 @@ use std::{
     process::Command,
 };
 
-/// The program in the section "As a library".
+/// The program on the page.
 fn example() -> String {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/library.md");
     let text = fs::read_to_string(page).expect("UTF-8");
-    let (_, section) = text.split_once("\n## As a library\n").expect("the section exists");
-    let (_, code) = section.split_once("```rust\n").expect("the section has an example");
+    let (_, code) = text.split_once("```rust\n").expect("the page has an example");
     code.split_once("```").expect("the example ends").0.to_owned()
 }
 
