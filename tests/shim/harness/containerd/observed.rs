@@ -115,7 +115,16 @@ impl Containerd {
     /// the ports that are open, of which there must be one.
     pub(crate) fn watch_ports(&self) -> Subscriber {
         let client = self.lookout(&["ports", "-w", "-o", "jsonl"]);
-        let watcher = Listener::listen(client, ObservedEvent::parse);
+        // The ports that are open at the beginning are rows of a list, and no events.
+        let parse = |line: &str| {
+            let row: Value = serde_json::from_str(line).ok()?;
+            if row["type"].is_null() {
+                Some(ObservedEvent(row))
+            } else {
+                ObservedEvent::parse(line)
+            }
+        };
+        let watcher = Listener::listen(client, parse);
         watcher.wait(DELIVERY, "an open port", |line| !line.at("/port").is_null());
         watcher
     }
