@@ -391,6 +391,14 @@ mod root {
         let pid = shell.pid();
         shell.go();
         shell.0.wait().unwrap();
+        // The scan that follows the loss finds that the shell has ended. The listener would drop the
+        // events that it had not read by then, and they would be in no count.
+        until("the listener to read all events", || {
+            let sockets = std::fs::read_to_string("/proc/net/netlink").unwrap();
+            let rows = sockets.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
+            // Protocol 11 is the connector; the fifth column is what waits in the receive buffer.
+            rows.filter(|row| row[1] == "11").all(|row| row[4] == "0")
+        });
         // The exec of the shell itself may be reported too, and is not counted below.
         let own =
             |key: &ProcessKey, what: &What| key.pid == pid && matches!(what, What::Exec { .. });
