@@ -325,13 +325,12 @@ impl Tracker {
     /// The living reported processes of one target, or of all, parents before their children.
     #[must_use]
     pub fn snapshot(&self, id: Option<TargetId>) -> Vec<(TargetId, Arc<Process>)> {
-        let mut targets: Vec<_> =
-            self.targets.iter().filter(|(key, _)| id.is_none_or(|id| id == **key)).collect();
-        targets.sort_unstable_by_key(|(key, _)| **key);
-        targets
-            .into_iter()
-            .flat_map(|(key, target)| target.living().map(|process| (*key, process)))
-            .collect()
+        let Some(id) = id else {
+            let all = self.living_after(Position::default()).into_iter();
+            return all.map(|(position, process)| (position.target, process)).collect();
+        };
+        let target = self.targets.get(&id).into_iter();
+        target.flat_map(Target::living).map(|process| (id, process)).collect()
     }
 
     /// About how many bytes the known processes need, those that are not done included.
