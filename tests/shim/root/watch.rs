@@ -75,6 +75,11 @@ fn storm_and(
         event.kind() == "process.exit" && is_exec
     });
     and();
+    kill_and_remove(containerd, subscriber, id)
+}
+
+/// Kills a container, removes it, and returns its `container.close`.
+fn kill_and_remove(containerd: &Containerd, subscriber: &Subscriber, id: &str) -> ObservedEvent {
     containerd.ctr(&["task", "kill", "--signal", "SIGKILL", id]).success();
     containerd.remove(id);
     subscriber.wait_close(id)

@@ -21,9 +21,12 @@ const DELIVERY: Duration = Duration::from_secs(10);
 impl ObservedEvent {
     /// Parses a line, and checks that it is as the published schema says.
     pub(crate) fn parse(line: &str) -> Option<Self> {
-        let event = serde_json::from_str(line).ok()?;
-        assert_fits_the_schema(&event);
-        Some(Self(event))
+        Self::parse_row(line).inspect(|event| assert_fits_the_schema(&event.0))
+    }
+
+    /// Parses a line that may be a row of a list and no event.
+    fn parse_row(line: &str) -> Option<Self> {
+        serde_json::from_str(line).ok().map(Self)
     }
 
     /// The event type, such as `process.start`.
@@ -117,12 +120,11 @@ impl Containerd {
         let client = self.lookout(&["ports", "-w", "-o", "jsonl"]);
         // The ports that are open at the beginning are rows of a list, and no events.
         let parse = |line: &str| {
-            let row: Value = serde_json::from_str(line).ok()?;
-            if row["type"].is_null() {
-                Some(ObservedEvent(row))
-            } else {
-                ObservedEvent::parse(line)
+            let row = ObservedEvent::parse_row(line)?;
+            if !row.kind().is_empty() {
+                assert_fits_the_schema(&row.0);
             }
+            Some(row)
         };
         let watcher = Listener::listen(client, parse);
         watcher.wait(DELIVERY, "an open port", |line| !line.at("/port").is_null());

@@ -1,5 +1,6 @@
 //! What is left when a part of the observation dies.
 
+use super::kill_and_remove;
 use crate::harness::{
     containerd::{Containerd, Version},
     deadline,
@@ -66,9 +67,7 @@ fn a_sweep_from_another_time_namespace_removes_nothing_of_a_living_shim() {
         containerd.exec("c", &[], &["true", shift]).run().success();
         subscriber.wait_run(&["true", shift]);
     }
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    let close = subscriber.wait_close("c");
+    let close = kill_and_remove(&containerd, &subscriber, "c");
     assert_eq!(close.number("/lost"), Some(0), "{close:?}");
     drop(subscriber);
     containerd.remove_own_bpffs();
@@ -88,9 +87,7 @@ fn an_unmounted_bpffs_does_not_stop_observation() {
     containerd.exec("c", &[], &["true", "still"]).run().success();
     let event = subscriber.wait_run(&["true", "still"]);
     assert_eq!((event.text("/source"), event.text("/origin")), ("bpf", "exec"), "{event:?}");
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    let close = subscriber.wait_close("c");
+    let close = kill_and_remove(&containerd, &subscriber, "c");
     assert_eq!(
         (close.at("/seen"), close.number("/lost")),
         (close.at("/delivered"), Some(0)),

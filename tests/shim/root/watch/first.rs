@@ -3,6 +3,7 @@
 
 use std::process::Command;
 
+use super::kill_and_remove;
 use crate::harness::{
     containerd::{Containerd, Program, Runtime, Version},
     deadline,
@@ -34,9 +35,7 @@ fn only_the_users_processes(version: Version, runtime: Runtime) {
         "{echo:?}"
     );
     subscriber.wait_of("process.done", &shell);
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    subscriber.wait_close("c");
+    kill_and_remove(&containerd, &subscriber, "c");
     for event in subscriber.all() {
         let description = format!("{} {:?}", event.text("/process/executable/path"), event.args());
         assert!(
@@ -120,8 +119,6 @@ fn pids_are_reported_as_the_node_numbers_them() {
         "{exec:?}"
     );
     assert_eq!(subscriber.wait_of("process.exit", &exec).number("/status"), Some(3));
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    let close = subscriber.wait_close("c");
+    let close = kill_and_remove(&containerd, &subscriber, "c");
     assert_eq!(close.at("/seen"), close.at("/delivered"), "{close:?}");
 }

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::sources::lock_connector;
+use super::{kill_and_remove, sources::lock_connector};
 use crate::harness::{
     Process,
     containerd::{Containerd, Program, Version},
@@ -71,9 +71,7 @@ fn a_container_with_many_descriptors_does_not_take_the_processor() {
     // The output of each is held by its descendants, and the search has found them.
     let done = subscriber.count(|event| event.kind() == "process.done");
     assert_eq!(done, 0, "a process is done although its descendants hold its output");
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    let close = subscriber.wait_close("c");
+    let close = kill_and_remove(&containerd, &subscriber, "c");
     assert_eq!(close.number("/lost"), Some(0), "{close:?}");
     drop(subscriber);
     containerd.assert_nothing_left();
@@ -110,9 +108,7 @@ fn a_listener_without_descriptors_waits() {
     limit("1024");
     assert!(used < 20, "{used} ticks of a second");
     other.wait().success();
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    subscriber.wait_close("c");
+    kill_and_remove(&containerd, &subscriber, "c");
     drop(subscriber);
     containerd.assert_nothing_left();
 }

@@ -2,7 +2,7 @@
 
 use std::{fs, thread, time::Duration};
 
-use super::{STORM, storm_mounts};
+use super::{STORM, kill_and_remove, storm_mounts};
 use crate::harness::{
     containerd::{Containerd, Version},
     deadline,
@@ -75,9 +75,7 @@ fn measure(count: usize, length: usize) -> Measured {
     deadline::within(STORM, "all processes to end", || living() == 1 && listed() == 1);
     thread::sleep(Duration::from_secs(1));
     let after = pss(shim);
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    let close = subscriber.wait_close("c");
+    let close = kill_and_remove(&containerd, &subscriber, "c");
     assert_eq!(close.number("/lost"), Some(0), "{close:?}");
     drop(subscriber);
     containerd.assert_nothing_left();

@@ -7,6 +7,7 @@ use lookout::{
     client::{Registration, Shim},
 };
 
+use super::kill_and_remove;
 use crate::harness::{
     Process,
     containerd::{Containerd, Holdings, Version},
@@ -99,9 +100,7 @@ fn an_annotation_cannot_change_what_the_host_does_not_allow() {
     let page = containerd.lookout(&["inspect", "--no-trunc", "c"]).run().success().stdout_text();
     let line = "ignored     io.lookout.observe: locked by the host's configuration";
     assert!(page.lines().any(|found| found == line), "{page}");
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    subscriber.wait_close("c");
+    kill_and_remove(&containerd, &subscriber, "c");
     drop(subscriber);
     containerd.assert_nothing_left();
 }

@@ -1,4 +1,4 @@
-//! A journal that has rolled over: whoever reads from the beginning, or from a cursor, has a gap
+//! A journal that has rolled over: a reader from the beginning, or from a cursor, gets a gap
 //! with the number of events that are missing, and exit status 5.
 
 use std::{fs, time::Duration};

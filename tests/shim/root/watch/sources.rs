@@ -7,7 +7,7 @@ use nix::{
     mount::MsFlags,
 };
 
-use super::storm;
+use super::{kill_and_remove, storm};
 use crate::harness::{
     containerd::{Containerd, ObservedEvent, Program, Version},
     deadline,
@@ -76,9 +76,7 @@ fn assert_reports_correctly(containerd: &Containerd, source: &str) {
     assert_eq!(exit.number("/status"), Some(137), "{exit:?}");
     assert_eq!(exit.number("/process/exit/code"), Some(137), "{exit:?}");
     assert!(exit.at("/process/exit/signal").is_null(), "{exit:?}");
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    let close = subscriber.wait_close("c");
+    let close = kill_and_remove(containerd, &subscriber, "c");
     let unknown =
         subscriber.count(|event| event.kind() == "observer.gap" && event.at("/lost").is_null());
     if source == "bpf" {
@@ -193,9 +191,7 @@ fn a_better_source_is_taken_back() {
     assert_eq!((exec.text("/source"), exec.text("/grade")), ("bpf", "exact"), "{exec:?}");
     assert_eq!(exec.text("/origin"), "exec", "{exec:?}");
     assert_eq!(capability(&containerd).1, "bpf");
-    containerd.ctr(&["task", "kill", "--signal", "SIGKILL", "c"]).success();
-    containerd.remove("c");
-    subscriber.wait_close("c");
+    kill_and_remove(&containerd, &subscriber, "c");
     drop(subscriber);
     containerd.remove_own_bpffs();
     containerd.assert_nothing_left();
