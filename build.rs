@@ -1,5 +1,5 @@
-//! Generates the messages, services and field numbers from `proto/`, compiles the eBPF programs in `bpf/`, and
-//! finds the C libraries that are linked statically.
+//! Generates the messages, services and field numbers from `proto/`, compiles the eBPF programs in
+//! `bpf/`, and finds the C libraries that are linked statically.
 
 use std::{
     env,

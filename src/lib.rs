@@ -2,8 +2,9 @@
 //! over them.
 //!
 //! The modules, from top to bottom. A module names only modules below it. `task` and `observe`
-//! never name each other: their interface is in `model`. `cli`, `client` and `registry` need
-//! the feature `cli`, `daemon` needs the feature `daemon`; the modules marked with `L` exist on Linux only.
+//! never name each other: their interface is in `model`. `cli`, `client` and `registry` need the
+//! feature `cli`, `daemon` needs the feature `daemon`; the modules marked with `L` exist on Linux
+//! only.
 //!
 //! ```text
 //! cli           the command `lookout`: parses arguments, asks shims or the daemon, prints answers

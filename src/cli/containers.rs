@@ -96,8 +96,8 @@ pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit,
     Ok(exit)
 }
 
-/// Collects all information of a shim about a container. The second value is false if the journal no
-/// longer has all events, or could not be read to its end.
+/// Collects all information of a shim about a container. The second value is false if the journal
+/// no longer has all events, or could not be read to its end.
 async fn collect(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> {
     let mut known = Inspected {
         container: find_container(shim, id).await?.unwrap_or_default(),

@@ -108,9 +108,8 @@ pub(super) async fn read(
     loop {
         join_all(readers.iter_mut().map(|reader| reader.fill(is_quiet))).await;
         // Every journal that has not ended has a pending event now, so the oldest pending event is
-        // the next one overall.
-        // A hello or a gap of the stream itself has the time of this request; it precedes all events
-        // of its journal, which must not wait for it.
+        // the next one overall. A hello or a gap of the stream itself has the time of this request;
+        // it precedes all events of its journal, which must not wait for it.
         let time = |reader: &JournalReader| {
             reader.pending.front().filter(|event| event.seq != 0).map(|event| event.time_ns)
         };

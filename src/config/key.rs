@@ -20,8 +20,8 @@ pub enum AnnotationUse {
     Never,
 }
 
-/// Defines [`Key`] from a table: what the key decides (the text of the reference), its name, what an
-/// annotation may do with it, and the values that it accepts.
+/// Defines [`Key`] from a table: what the key decides (the text of the reference), its name, what
+/// an annotation may do with it, and the values that it accepts.
 macro_rules! keys {
     ($(
         $(#[doc = $doc:literal])+
@@ -88,8 +88,8 @@ keys! {
     JournalMax = "journal_max", IfAllowed, "a size from 64KiB to 64MiB";
     /// The time without activity after which a container is idle.
     IdleAfter = "idle_after", Free, "a duration from 1s to 24h, such as 90s";
-    /// The unix socket at which the [daemon](../daemon.md) serves the probe format. The daemon reads
-    /// only the host's value.
+    /// The unix socket at which the [daemon](../daemon.md) serves the probe format. The daemon
+    /// reads only the host's value.
     ProbeSocket = "probe_socket", Never, "an absolute path of at most 107 bytes";
     /// The address at which the [daemon](../daemon.md) serves [metrics](metrics.md). The daemon
     /// reads only the host's value.
@@ -104,7 +104,8 @@ keys! {
     /// The keys that annotations may set although they change how a container is watched: of all
     /// containers, or of those in a containerd namespace.
     Allow = "allow", Never,
-        "names of keys that an annotation can set, each alone or after a containerd namespace and a slash";
+        "names of keys that an annotation can set, each alone or after a containerd namespace and a \
+         slash";
 }
 
 impl Key {

@@ -13,8 +13,8 @@ pub(crate) struct ByteLimit {
     used: Arc<AtomicUsize>,
 }
 
-/// The bytes of one value, which count until it is dropped. A copy of the value counts as well, even
-/// beyond the limit.
+/// The bytes of one value, which count until it is dropped. A copy of the value counts as well,
+/// even beyond the limit.
 #[derive(Debug)]
 pub(crate) struct Charge {
     used: Arc<AtomicUsize>,
@@ -28,8 +28,8 @@ impl ByteLimit {
 
     /// Counts the bytes; `None` if fewer are left.
     pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
-        // Only one thread charges, so nothing is added between the check and the addition. The counter
-        // orders no other data, so it needs no stronger ordering.
+        // Only one thread charges, so nothing is added between the check and the addition. The
+        // counter orders no other data, so it needs no stronger ordering.
         let left = self.limit.saturating_sub(self.used());
         (bytes <= left).then(|| Charge::new(&self.used, bytes))
     }

@@ -79,8 +79,8 @@ impl Kubernetes {
     }
 }
 
-/// How many holders of an output an event names. Each may have a path of 4096 bytes, and an event must
-/// not take the place of all others in the journal.
+/// How many holders of an output an event names. Each may have a path of 4096 bytes, and an event
+/// must not take the place of all others in the journal.
 pub const HOLDERS_NAMED: usize = 32;
 
 /// The kinds of events, each with its facts.

@@ -13,8 +13,8 @@ use super::printable;
 
 /// A path or a name as the kernel has it: bytes in any encoding, not necessarily UTF-8.
 ///
-/// It dereferences to its bytes, which clones share. Its `Display` and its `Debug` are safe to print on a terminal,
-/// whatever the bytes are: what is unsafe or not UTF-8 is escaped.
+/// It dereferences to its bytes, which clones share. Its `Display` and its `Debug` are safe to
+/// print on a terminal, whatever the bytes are: what is unsafe or not UTF-8 is escaped.
 ///
 /// ```
 /// use lookout::model::Text;

@@ -11,7 +11,8 @@ pub(super) fn page() -> String {
     let statuses = Exit::DOCS.iter().map(|(code, doc)| [code.to_string(), (*doc).to_owned()]);
     let mut page = head("The command line")
         + "What the commands print is in [the command](../cli.md) and [the daemon](../daemon.md).\n\
-           Every command also takes `--help`, and `--config FILE`: the configuration file instead of\n\
+           Every command also takes `--help`, and `--config FILE`: the configuration file instead \
+           of\n\
            `/etc/lookout/config.toml`.\n\n\
            ## Exit status\n\n"
         + &table(["status", "meaning"], statuses);

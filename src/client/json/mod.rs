@@ -72,8 +72,8 @@ impl Formatter for TerminalSafe {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct Event {
-    /// The number of the event among those of its shim, from 1, before any filter. Absent in `hello` and in a
-    /// gap of one subscriber.
+    /// The number of the event among those of its shim, from 1, before any filter. Absent in
+    /// `hello` and in a gap of one subscriber.
     #[serde(skip_serializing_if = "Option::is_none")]
     seq: Option<u64>,
     /// The type of the event.

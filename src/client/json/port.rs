@@ -61,8 +61,8 @@ struct PortScope {
     /// Whether an IPv6 port accepts IPv4 too. Absent if not.
     #[serde(skip_serializing_if = "is_false")]
     dual_stack: bool,
-    /// The network namespace: the inode number that `/proc/PID/ns/net` shows. The numbers are reused
-    /// after the end of a namespace, and its ports are closed before.
+    /// The network namespace: the inode number that `/proc/PID/ns/net` shows. The numbers are
+    /// reused after the end of a namespace, and its ports are closed before.
     #[serde(skip_serializing_if = "Option::is_none")]
     network_namespace: Option<u32>,
 }

@@ -38,8 +38,8 @@ pub(super) struct Process {
     /// The pid of the parent.
     #[serde(skip_serializing_if = "Option::is_none")]
     parent_pid: Option<i32>,
-    /// The identity of the process, which is never reused: 32 bits of the boot id, the pid and the start,
-    /// hexadecimal. Absent if the start is unknown.
+    /// The identity of the process, which is never reused: 32 bits of the boot id, the pid and the
+    /// start, hexadecimal. Absent if the start is unknown.
     #[serde(skip_serializing_if = "String::is_empty")]
     entity_id: String,
     /// The name of the task, at most 15 bytes.
@@ -87,12 +87,12 @@ pub(super) struct Process {
     /// `process.exit`: whether the kernel's OOM killer chose the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     oom_killed: Option<bool>,
-    /// Why a part is absent: `gone`, `replaced`, `denied`, `faulted`, `not_seen` or `dropped`. Absent if no
-    /// part is.
+    /// Why a part is absent: `gone`, `replaced`, `denied`, `faulted`, `not_seen` or `dropped`.
+    /// Absent if no part is.
     #[serde(skip_serializing_if = "String::is_empty")]
     unknown: String,
-    /// Whether a text of the process is not UTF-8. Then, in all its texts, such bytes are written as `\xHH`
-    /// and backslashes are doubled. Absent if not.
+    /// Whether a text of the process is not UTF-8. Then, in all its texts, such bytes are written
+    /// as `\xHH` and backslashes are doubled. Absent if not.
     #[serde(skip_serializing_if = "is_false")]
     escaped: bool,
 }

@@ -29,8 +29,8 @@ const PART_SIZE: usize = 32 << 10;
 /// as they are listed could keep the caller busy for ever.
 const PARTS_MAX: usize = 4096;
 
-/// Lists the sockets of the network namespace `inode`, in which the process `pid` is, and identifies
-/// the namespace.
+/// Lists the sockets of the network namespace `inode`, in which the process `pid` is, and
+/// identifies the namespace.
 ///
 /// If that is not this process's own namespace, a temporary thread enters it. setns(2) changes the
 /// calling thread, and a netlink socket that is kept open in the namespace would keep the namespace

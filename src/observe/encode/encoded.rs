@@ -14,7 +14,8 @@ pub struct Encoded<'a> {
     pub monotonic_ns: u64,
     /// The index of the event's type in [`EVENT_TYPES`](crate::model::EVENT_TYPES).
     pub kind: usize,
-    /// Field `events` of an `EventBatch`, with its key and length, so that batches can be concatenated.
+    /// Field `events` of an `EventBatch`, with its key and length, so that batches can be
+    /// concatenated.
     pub(in crate::observe) bytes: &'a [u8],
 }
 

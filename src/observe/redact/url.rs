@@ -93,8 +93,8 @@ impl Search {
         let host = first + 1;
         let host_end =
             position_of(bytes, host, |byte| matches!(byte, b'/' | b'?' | b'#') || ends_url(byte));
-        // The password may contain an `@` too, so the last one before the next `/`, `?` or `#` ends it.
-        // One after that is in the path.
+        // The password may contain an `@` too, so the last one before the next `/`, `?` or `#` ends
+        // it. One after that is in the path.
         Some(
             bytes[host..host_end]
                 .iter()

@@ -146,8 +146,8 @@ pub trait Source: Send {
         false
     }
 
-    /// A process of this tree holds a socket that listened before the tree was watched: its close is
-    /// recorded from now on, if the source sees ports. The socket may have closed already.
+    /// A process of this tree holds a socket that listened before the tree was watched: its close
+    /// is recorded from now on, if the source sees ports. The socket may have closed already.
     fn adopt_listener(&mut self, _id: TargetId, _cookie: u64) {}
 
     /// The established TCP connections of a target, counted from the first call on. `None` if the

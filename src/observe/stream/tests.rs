@@ -155,8 +155,8 @@ fn a_malformed_cursor_is_refused_by_name() {
     assert_eq!("e1:0".parse::<Cursor>().expect("a cursor").to_string(), "e1:0");
 }
 
-/// Check that a subscription since the oldest event begins with the whole journal, after a gap of the
-/// events that the journal no longer has.
+/// Check that a subscription since the oldest event begins with the whole journal, after a gap of
+/// the events that the journal no longer has.
 #[tokio::test]
 async fn since_oldest_begins_with_the_whole_journal() {
     let (whole, event_log) = (event_log(16), event_log(4));

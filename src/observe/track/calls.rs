@@ -122,8 +122,8 @@ impl Calls {
         self.open.iter().flat_map(|call| &call.waiting).any(|record| record.key.may_be(key))
     }
 
-    /// The runtime call for which a record has to wait, because an earlier record of the same process
-    /// waits for it. A fork also waits if an earlier record of the parent does.
+    /// The runtime call for which a record has to wait, because an earlier record of the same
+    /// process waits for it. A fork also waits if an earlier record of the parent does.
     pub(super) fn call_to_wait_in(&self, key: ProcessKey, what: &What) -> Option<CallId> {
         let parent = match what {
             What::Fork(lineage) => lineage.parent,

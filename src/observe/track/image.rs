@@ -24,12 +24,12 @@ pub(super) struct NewImage {
 /// Whether an image of a process is of another exec than the one that is kept for it, with the
 /// address of its stack.
 ///
-/// A process may overwrite its own arguments and name (setproctitle), so these are no evidence of an
-/// exec. The executable is, and where both images have it, the address of the stack. Where one of
-/// them lacks it, a second exec of the same file is not seen.
+/// A process may overwrite its own arguments and name (setproctitle), so these are no evidence of
+/// an exec. The executable is, and where both images have it, the address of the stack. Where one
+/// of them lacks it, a second exec of the same file is not seen.
 ///
-/// A scan in the middle of an exec reads the new executable and not yet its arguments: the next scan
-/// that reads them counts as another exec.
+/// A scan in the middle of an exec reads the new executable and not yet its arguments: the next
+/// scan that reads them counts as another exec.
 pub(super) fn is_other_exec(one: &Image, stack: Option<NonZeroU64>, other: &Image) -> bool {
     let is_reduced = one.unknown == Some(Unknown::Dropped);
     if one.executable.is_none() && one.args.is_none() && !is_reduced {

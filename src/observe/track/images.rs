@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::{ByteLimit, Image, Text, Unknown};
 
-/// The largest image whose bytes do not count: its arguments and paths in bytes. Their number is
-/// limited by that of the processes.
+/// The largest size of an image that does not count, in bytes of its arguments and paths. The
+/// number of such images is limited by that of the processes.
 pub(super) const SMALL_MAX: usize = 256;
 
 /// How many bytes of larger images the processes of one target may have. Beyond it, the arguments
@@ -30,8 +30,8 @@ impl Default for Images {
 }
 
 impl Images {
-    /// Handles an image that was just read: shares the texts of the last image of its executable, and
-    /// counts it if it is large and the limit allows it.
+    /// Handles an image that was just read: shares the texts of the last image of its executable,
+    /// and counts it if it is large and the limit allows it.
     pub(super) fn arrived(&self, image: &mut Arc<Image>) {
         // A new image is in no other place yet.
         let Some(image) = Arc::get_mut(image) else { return };
@@ -46,8 +46,8 @@ impl Images {
         }
     }
 
-    /// As [`arrived`](Self::arrived), for one of many images that a scan keeps until its end: one that
-    /// is too much for the limit is reduced at once.
+    /// As [`arrived`](Self::arrived), for one of many images that a scan keeps until its end: one
+    /// that is too much for the limit is reduced at once.
     pub(super) fn arrived_in_scan(&mut self, image: &mut Arc<Image>) {
         self.arrived(image);
         if let Some(reduced) = self.reduced(image) {
@@ -102,7 +102,8 @@ fn size_of(image: &Image) -> usize {
     args + text(&image.executable) + text(&image.working_directory)
 }
 
-/// Whether two images differ at most in the address of the stack, which each process has for itself.
+/// Whether two images differ at most in the address of the stack, which each process has for
+/// itself.
 fn has_same_content(one: &Image, other: &Image) -> bool {
     let Image {
         executable,

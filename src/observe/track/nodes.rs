@@ -1,8 +1,8 @@
 //! Storage for the nodes of a tree, which gives memory back when a container has fewer processes.
 //!
-//! The nodes are in blocks of fixed size. A block is freed when its last node goes, so that an index
-//! stays valid and nothing moves. New nodes fill the first block that has room, so that the last
-//! blocks empty.
+//! The nodes are in blocks of fixed size. A block is freed when its last node goes, so that an
+//! index stays valid and nothing moves. New nodes fill the first block that has room, so that the
+//! last blocks empty.
 
 use std::num::NonZeroU32;
 

@@ -45,8 +45,8 @@ pub(super) struct Node {
     /// The process in its last reported state; `None` while it is not reported, as for a stage of
     /// the runtime (`runc init`).
     pub(super) process: Option<Arc<Process>>,
-    // A container may have many processes, so a node has three pids of its lineage and not the whole
-    // of it, as numbers that are never 0, and what only a few processes need is boxed.
+    // A container may have many processes, so a node has three pids of its lineage and not the
+    // whole of it, as numbers that are never 0, and what only a few processes need is boxed.
     vpid: Option<NonZeroI32>,
     parent_pid: Option<NonZeroI32>,
     grandparent_pid: Option<NonZeroI32>,
@@ -62,7 +62,8 @@ pub(super) struct Node {
     /// When its image began to run, or when the scan began that has read it; `None` if no record
     /// has reported an image.
     image_ns: Option<NonZeroU64>,
-    /// Where the exec of its image has put the stack, as [`Image::stack`](crate::model::Image::stack).
+    /// Where the exec of its image has put the stack, as
+    /// [`Image::stack`](crate::model::Image::stack).
     pub(super) stack: Option<NonZeroU64>,
     /// The time of its latest record.
     pub(super) last_ns: u64,

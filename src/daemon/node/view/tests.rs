@@ -123,8 +123,8 @@ fn ports_without_events_are_left_out_and_ports_go_with_their_shim() {
     assert_eq!(open(&view), [":::1"]);
 }
 
-/// Check that one port in two network namespaces is two ports, of which one closes alone, and that a
-/// port of a shim that reports no namespace opens and closes.
+/// Check that one port in two network namespaces is two ports, of which one closes alone, and that
+/// a port of a shim that reports no namespace opens and closes.
 #[test]
 fn two_namespaces_with_one_port_stay_apart() {
     let within = |network_namespace| Port { network_namespace, ..port("0.0.0.0", 8080) };

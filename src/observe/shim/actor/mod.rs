@@ -47,8 +47,8 @@ use crate::{
 /// The size of the thread's stack, in bytes: enough for path names and one batch of records.
 const STACK_BYTES: usize = 256 << 10;
 
-/// How many bytes less than before the processes have to need, before free memory is returned to the
-/// kernel, which takes about a millisecond.
+/// How many bytes less than before the processes have to need, before free memory is returned to
+/// the kernel, which takes about a millisecond.
 const FREED_MIN: usize = 256 << 10;
 
 /// Starts the observer thread. It ends with [`Query::Stop`](super::message::Query::Stop), or when
@@ -190,8 +190,8 @@ impl Actor {
         true
     }
 
-    /// After a flood of processes, returns to the kernel what the allocator keeps of their memory: it
-    /// returns only the end of the heap by itself.
+    /// After a flood of processes, returns to the kernel what the allocator keeps of their memory:
+    /// it returns only the end of the heap by itself.
     fn return_memory(&mut self) {
         let bytes = self.pipeline.process_bytes();
         if self.most_process_bytes < bytes + FREED_MIN {

@@ -29,7 +29,8 @@ impl Actor {
         }
     }
 
-    /// The living processes of a container after a position, or of all containers if the id is empty.
+    /// The living processes of a container after a position, or of all containers if the id is
+    /// empty.
     fn live_processes(&mut self, container_id: &str, after: Position) -> Option<LiveProcesses> {
         // The sequence number below must cover every event that the answer includes.
         self.append_events();

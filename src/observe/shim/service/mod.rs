@@ -33,8 +33,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// The largest response, in bytes; ttrpc refuses messages of more than 4 MiB.
 const RESPONSE_BYTES_MAX: usize = 3 << 20;
 
-/// A page of a list ends with the first entry that makes it larger than this, in bytes. The shim has
-/// one page at a time in memory.
+/// A page of a list ends with the first entry that makes it larger than this, in bytes. The shim
+/// has one page at a time in memory.
 const PAGE_MIN: usize = 256 << 10;
 
 /// The Observer service of one shim.

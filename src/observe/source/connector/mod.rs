@@ -234,8 +234,8 @@ impl ConnectorSource {
                             }
                             Some(answer) => on_answer(&answer),
                             // After the handshake the listener cannot have another version, so the
-                            // frame is malformed. It is reported as a wrong version too, because the connection
-                            // cannot be used in either case.
+                            // frame is malformed. It is reported as a wrong version too, because
+                            // the connection cannot be used in either case.
                             None => {
                                 self.disconnected = true;
                                 return Err(SourceError::Missing {

@@ -41,8 +41,8 @@ use crate::{
 /// How many nested cgroups of one target are remembered with their names.
 const CGROUP_NAMES_MAX: usize = 1024;
 
-/// About how many bytes a process with a small image needs: its node, its state, the image and their
-/// places in tables. Measured by `tests/shim/root/watch/memory.rs`.
+/// About how many bytes a process with a small image needs: its node, its state, the image and
+/// their places in tables. Measured by `tests/shim/root/watch/memory.rs`.
 const PROCESS_BYTES: usize = 450;
 
 /// The state of one target.
@@ -290,7 +290,7 @@ impl Target {
         self.living_after(0).map(|(_, process)| process)
     }
 
-    /// The living reported processes whose [serial](Node::serial) is greater.
+    /// The living reported processes with a greater [serial](Node::serial).
     pub(super) fn living_after(&self, serial: u64) -> impl Iterator<Item = (u64, Arc<Process>)> {
         self.tree.all_after(serial).into_iter().filter_map(|index| {
             let node = self.tree.node(index);

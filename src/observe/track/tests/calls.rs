@@ -1,4 +1,5 @@
-//! Attribution by provenance: calls of the runtime, their stages and hooks, and what is left of them.
+//! Attribution by provenance: calls of the runtime, their stages and hooks, and what is left of
+//! them.
 
 use super::*;
 use crate::observe::{

@@ -114,8 +114,8 @@ impl<T> Drop for Listener<T> {
     fn drop(&mut self) {
         let _ = self.client.kill();
         let _ = self.client.wait();
-        // It ends before the client only by a panic, which must fail the test. It is not waited for,
-        // because a child of the client may hold the output open.
+        // It ends before the client only by a panic, which must fail the test. It is not waited
+        // for, because a child of the client may hold the output open.
         let ended = self.reader.take().filter(JoinHandle::is_finished);
         if ended.is_some_and(|reader| reader.join().is_err()) && !thread::panicking() {
             panic!("a line of the client was not as expected: see the panic of its reader above");

@@ -391,8 +391,8 @@ mod root {
         let pid = shell.pid();
         shell.go();
         shell.0.wait().unwrap();
-        // The scan that follows the loss finds that the shell has ended. The listener would drop the
-        // events that it had not read by then, and they would be in no count.
+        // The scan that follows the loss finds that the shell has ended. The listener would drop
+        // the events that it had not read by then, and they would be in no count.
         until("the listener to read all events", || {
             let sockets = std::fs::read_to_string("/proc/net/netlink").unwrap();
             let rows = sockets.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
