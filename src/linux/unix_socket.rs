@@ -4,17 +4,19 @@ use std::{
     fs, io,
     os::{
         fd::{AsRawFd as _, OwnedFd},
-        unix::{
-            fs::FileTypeExt as _,
-            net::{UnixListener, UnixStream},
-        },
+        unix::{fs::FileTypeExt as _, net::UnixListener},
     },
     path::Path,
 };
 
-use nix::sys::{
-    socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket},
-    stat::{Mode, fchmod},
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket,
+        },
+        stat::{Mode, fchmod},
+    },
 };
 
 /// The longest path that fits into `sockaddr_un` with its terminating zero, in bytes (unix(7)).
@@ -58,9 +60,14 @@ pub(crate) fn bind_private(
     Ok(fd)
 }
 
-/// Whether a process accepts connections at `path`.
+/// Whether a process listens at `path`. Does not wait: a process that is stopped, and has as many
+/// unaccepted connections as it allows, listens too.
 pub(crate) fn is_served(path: &Path) -> bool {
-    UnixStream::connect(path).is_ok()
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let Ok(fd) = socket(AddressFamily::Unix, SockType::Stream, flags, None) else { return false };
+    let connected = UnixAddr::new(path).and_then(|address| connect(fd.as_raw_fd(), &address));
+    // EAGAIN: the queue of the listening socket is full (`unix_stream_connect`).
+    matches!(connected, Ok(()) | Err(Errno::EAGAIN))
 }
 
 /// Removes the socket at `path`. A path without a file is no error.
@@ -95,6 +102,12 @@ mod tests {
         let listener = listen_at(&path).unwrap();
         assert_eq!(fs::symlink_metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert!(is_served(&path));
+        let full = listen_at(&directory.path().join("full")).unwrap();
+        listen(&full, Backlog::new(0).unwrap()).unwrap();
+        let queued = std::os::unix::net::UnixStream::connect(directory.path().join("full"));
+        assert!(is_served(&directory.path().join("full")), "its queue is full: {queued:?}");
+        drop((full, queued));
+        assert!(!is_served(&directory.path().join("full")));
         assert_eq!(listen_at(&path).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         drop(listener);
         assert!(!is_served(&path), "the file is left, but the socket is closed");

@@ -85,7 +85,8 @@ impl Socket {
 
     /// Binds the socket, unless another process already listens on it. The directory is locked
     /// meanwhile: if two shims start for one pod, the second finds the socket of the first already
-    /// listening. Blocks.
+    /// listening. Waits for the lock, but not for another shim while it has the lock: all shims of
+    /// the node would wait with it.
     pub(super) fn bind(&self) -> Result<Bound, SocketError> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         let error = |action, path: &Path| {
