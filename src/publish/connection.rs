@@ -10,6 +10,8 @@ use containerd_shim_protos::{
     ttrpc::{self, proto::Code},
 };
 
+use crate::sys::nofile;
+
 /// The longest time that containerd may take to acknowledge one event.
 const ACKNOWLEDGE: Duration = Duration::from_secs(5);
 
@@ -50,6 +52,8 @@ impl Connection {
 
     /// Opens a new connection. Returns false if that fails.
     pub(super) async fn connect(&mut self) -> bool {
+        // Exits are reported over this connection.
+        let _reserve = nofile::reserve();
         let client = tokio::time::timeout(CONNECT, Client::connect(&self.address)).await;
         self.client =
             client.ok().and_then(Result::ok).map(|client| Events(EventsClient::new(client)));

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     model::{Exit, RuntimeCall},
-    sys::process::SpawnAttr,
+    sys::{nofile, process::SpawnAttr},
 };
 
 /// Cancels a call of the runtime: kills the runtime's whole process group. Clones cancel the same
@@ -34,6 +34,11 @@ impl Cancel {
     /// begins.
     pub fn cancel(&self) {
         self.0.notify_one();
+    }
+
+    /// Resolves when the call is cancelled.
+    pub async fn cancelled(&self) {
+        self.0.notified().await;
     }
 }
 
@@ -77,6 +82,8 @@ impl Runc {
         let mut command = self.command();
         command.arg(call.verb).args(&call.arguments);
         command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
+        // A call that ends something must succeed although no descriptor is free.
+        let reserve = matches!(call.verb, "kill" | "delete" | "resume").then(nofile::reserve);
         let mut capture = None;
         if call.stdio_is_containers {
             command.stdout(stdout.map_or_else(Stdio::null, Stdio::from));
@@ -109,7 +116,7 @@ impl Runc {
         let mut child = spawned.map_err(|source| self.spawn_error(source))?;
         // `command` holds the shim's copies of the child's descriptors. While they are open, a
         // reader of the container's output never sees the end of the stream.
-        drop(command);
+        drop((command, reserve));
         let _unfinished = KillOnDrop { runc: self, pid: child.pid };
         let end = tokio::select! {
             exit = &mut child.exit => CallEnd::Exited(exit.ok()),
@@ -247,7 +254,7 @@ async fn sleep_for(deadline: Option<Duration>) {
 /// Returns when the call is cancelled; never if it cannot be cancelled.
 async fn cancelled(cancel: Option<&Cancel>) {
     match cancel {
-        Some(cancel) => cancel.0.notified().await,
+        Some(cancel) => cancel.cancelled().await,
         None => std::future::pending().await,
     }
 }

@@ -107,6 +107,17 @@ impl RuntimeError {
         }
     }
 
+    /// Whether the runtime has answered. If not, it could not be run, or hung until its deadline.
+    #[must_use]
+    pub fn is_answer(&self) -> bool {
+        match self {
+            Self::Failed { .. } | Self::Cancelled { .. } => true,
+            Self::NotFound(_) | Self::Spawn { .. } | Self::File { .. } | Self::TimedOut { .. } => {
+                false
+            }
+        }
+    }
+
     /// The cause of the failure; [`Reason::Other`] if the runtime itself did not report one.
     #[must_use]
     pub fn reason(&self) -> Reason {

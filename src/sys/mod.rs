@@ -1,7 +1,8 @@
 //! System calls that no crate wraps safely, each behind a safe function.
 //!
 //! This is the only module with `unsafe`. Its functions return [`OwnedFd`](std::os::fd::OwnedFd)
-//! and [`io::Result`](std::io::Result). They keep no state, and do not depend on containerd.
+//! and [`io::Result`](std::io::Result). They keep no state (except `nofile`), and do not depend on
+//! containerd.
 
 cfg_if::cfg_if! {
     if #[cfg(target_os = "linux")] {
@@ -10,6 +11,7 @@ cfg_if::cfg_if! {
         pub mod fd;
         pub mod file;
         pub mod idmap;
+        pub mod nofile;
         pub mod pidfd;
         pub mod pipe;
         pub mod priority;

@@ -9,6 +9,8 @@ use std::{
     process::{Child, Command},
 };
 
+use super::nofile;
+
 /// Attributes of a child that cannot be set with [`Command`].
 #[derive(Debug, Default)]
 pub struct SpawnAttr {
@@ -50,6 +52,7 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
         inherit
             .push(nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(64)).map(OwnedDup)?);
     }
+    let limits = nofile::of_child();
     let score = attr.oom_score_adj.map(|score| format!("{score}\n").into_bytes());
     let before_exec = move || {
         // The standard library opens pipes, epoll and sockets close-on-exec. This call covers the
@@ -64,6 +67,11 @@ pub fn spawn(command: &mut Command, attr: SpawnAttr) -> io::Result<Child> {
         }
         if attr.die_with_parent {
             nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        }
+        if let Some(limits) = limits {
+            // This process has raised its own limit, which the child must not inherit. It fails
+            // only in a process that must not change limits at all.
+            let _ = nofile::set(limits);
         }
         if let Some(score) = &score {
             // Without CAP_SYS_RESOURCE the kernel refuses a score below the inherited minimum. The

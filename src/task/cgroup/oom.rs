@@ -19,8 +19,8 @@
 //!   (`cgroup_file_notify`). Each change costs two short reads.
 //!
 //! On version 2, removing a cgroup wakes no process that polls its files, so `cgroup.events` is
-//! watched as well. The reads are of files that are already open and that show atomic counters. On
-//! version 1 each count also reads files of up to [`NESTED_MAX`] nested cgroups.
+//! watched as well. The reads are of files that show atomic counters, on version 2 of files that are
+//! already open. On version 1 each count also reads files of up to [`NESTED_MAX`] nested cgroups.
 
 use std::{
     fs::{File, OpenOptions},
@@ -39,7 +39,10 @@ use tokio::{
 };
 
 use super::{CgroupError, dir::Dir, file_format, location::Location};
-use crate::sys::{eventfd::eventfd, watched};
+use crate::sys::{eventfd::eventfd, nofile, watched};
+
+/// The file of version 1 with the count of OOM kills.
+const OOM_CONTROL: &str = "memory.oom_control";
 
 /// The largest number of nested cgroups of version 1 that are read. The watch runs on the tokio
 /// runtime's thread, and a container may create any number of nested cgroups. Version 2 needs no
@@ -62,8 +65,16 @@ pub struct OomWatch {
 /// The open files of a watch, by version.
 #[derive(Debug)]
 enum WatchedFiles {
-    V1 { oom_control: File, dir: Dir, event: AsyncFd<OwnedFd>, recheck: Recheck },
-    V2 { memory_events: AsyncFd<OwnedFd>, cgroup_events: AsyncFd<OwnedFd> },
+    /// The count's file is opened for each read, because a shim has a descriptor for each container.
+    V1 {
+        dir: Dir,
+        event: AsyncFd<OwnedFd>,
+        recheck: Recheck,
+    },
+    V2 {
+        memory_events: AsyncFd<OwnedFd>,
+        cgroup_events: AsyncFd<OwnedFd>,
+    },
 }
 
 /// One read of the count of OOM kills.
@@ -80,7 +91,7 @@ impl OomWatch {
             return Err(CgroupError::NoMemoryController);
         };
         let files = match location {
-            Location::V1(_) => WatchedFiles::v1(dir, counter),
+            Location::V1(_) => WatchedFiles::v1(dir, &counter),
             Location::V2 { .. } => WatchedFiles::v2(dir, counter),
         };
         // The initial count is read after the signal is registered. A kill before this read is part
@@ -125,7 +136,7 @@ impl OomWatch {
 
 impl WatchedFiles {
     /// Registers for the kernel's signals of version 1.
-    fn v1(dir: &Dir, oom_control: File) -> io::Result<WatchedFiles> {
+    fn v1(dir: &Dir, oom_control: &File) -> io::Result<WatchedFiles> {
         // `watched` below would panic outside of a tokio runtime. `try_current` returns an error
         // instead.
         let handle = Handle::try_current().map_err(io::Error::other)?;
@@ -138,7 +149,7 @@ impl WatchedFiles {
             .write_all(line.as_bytes())?;
         let _entered = handle.enter();
         let event = watched(event, Interest::READABLE)?;
-        Ok(WatchedFiles::V1 { oom_control, dir: dir.clone(), event, recheck: Recheck::default() })
+        Ok(WatchedFiles::V1 { dir: dir.clone(), event, recheck: Recheck::default() })
     }
 
     /// Registers for the kernel's signals of version 2.
@@ -155,8 +166,11 @@ impl WatchedFiles {
     /// Reads the count. A read also rearms POLLPRI of the files (`kernfs_seq_show`).
     fn count(&self) -> io::Result<KillCount> {
         match self {
-            WatchedFiles::V1 { oom_control, dir, .. } => {
-                Ok(KillCount { kills: kills_v1(oom_control, dir)?, is_final: false })
+            WatchedFiles::V1 { dir, .. } => {
+                // A failed read would end the watch.
+                let _reserve = nofile::reserve();
+                let oom_control = File::open(dir.file(OOM_CONTROL))?;
+                Ok(KillCount { kills: kills_v1(&oom_control, dir)?, is_final: false })
             }
             WatchedFiles::V2 { memory_events, cgroup_events } => {
                 // The order matters: if the cgroup is empty at the first read, the count that is
@@ -247,7 +261,7 @@ pub(super) fn kills(location: &Location) -> Result<u64, CgroupError> {
 /// Opens the file that has the count of OOM kills. `None` if the cgroup has no memory controller.
 fn open_counter(location: &Location) -> Result<Option<(&Dir, File)>, CgroupError> {
     let name = match location {
-        Location::V1(_) => "memory.oom_control",
+        Location::V1(_) => OOM_CONTROL,
         Location::V2 { .. } => "memory.events",
     };
     if let Some(dir) = location.memory() {
@@ -271,7 +285,7 @@ fn kills_v1(oom_control: &File, dir: &Dir) -> io::Result<u64> {
     // The first directory is `dir` itself, which is counted above. A nested cgroup that was just
     // removed is skipped.
     let nested = dir.tree(1 + NESTED_MAX).skip(1).filter_map(|nested| {
-        let content = nested.ok()?.content("memory.oom_control")?;
+        let content = nested.ok()?.content(OOM_CONTROL)?;
         file_format::value(&content, "oom_kill")
     });
     Ok(nested.fold(own, u64::saturating_add))

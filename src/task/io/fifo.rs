@@ -1,7 +1,8 @@
 //! A client's fifos: opened without waiting for the client, and kept open while clients connect and
 //! disconnect.
 //!
-//! The shim holds both ends of each fifo. So no open(2) waits for the other end, the process
+//! The shim holds both ends of each fifo: of an output with one descriptor for reading and writing,
+//! which fifo(7) allows on Linux. So no open(2) waits for the other end, the process
 //! receives no `SIGPIPE` when a client disconnects, and a client that connects again (a restarted
 //! containerd) continues to read.
 //!
@@ -27,7 +28,7 @@ use std::{
 use nix::{
     fcntl::{OFlag, open},
     poll::PollFlags,
-    sys::stat::Mode,
+    sys::stat::{Mode, SFlag, fstat},
 };
 use tokio::{
     io::{
@@ -42,7 +43,7 @@ use super::{
     flow::{self, Step},
     phase::PhaseReceiver,
 };
-use crate::sys;
+use crate::sys::{self, nofile};
 
 /// The longest time that output is kept for a reader after its process was deleted.
 pub(super) const LINGER: Duration = Duration::from_secs(10);
@@ -56,10 +57,9 @@ const READER_CHECK_INTERVAL: (Duration, Duration) =
 /// The fifo from which a client reads one output stream of a process.
 #[derive(Debug)]
 pub(super) struct Fifo {
-    write: AsyncFd<OwnedFd>,
-    /// The shim's own read end, which is never read from. It is kept open so that the process
+    /// Open for writing and also for reading, although nothing is read from it: so the process
     /// receives no `SIGPIPE` while no client reads.
-    read: OwnedFd,
+    both_ends: AsyncFd<OwnedFd>,
     /// Whether the last step moved a page or more, so that the next step uses splice(2).
     bulk: bool,
 }
@@ -67,11 +67,9 @@ pub(super) struct Fifo {
 impl Fifo {
     /// Opens both ends without waiting for a client.
     pub(super) fn open(path: &Path) -> io::Result<Fifo> {
-        // The read end is opened first: opening the write end of a fifo without a reader fails
-        // (ENXIO).
-        let read = open(path, OFlag::O_RDONLY | FIFO_FLAGS, Mode::empty())?;
-        let write = same_fifo(&read, OFlag::O_WRONLY)?;
-        Ok(Fifo { write: sys::watched(write, Interest::WRITABLE)?, read, bulk: false })
+        let both_ends = open(path, OFlag::O_RDWR | FIFO_FLAGS, Mode::empty())?;
+        check_is_fifo(&both_ends)?;
+        Ok(Fifo { both_ends: sys::watched(both_ends, Interest::WRITABLE)?, bulk: false })
     }
 
     /// Moves the bytes that are in a pipe, at most `max`. Waits for space in the fifo, never for
@@ -83,8 +81,8 @@ impl Fifo {
     ) -> io::Result<Step> {
         let step = match self.bulk {
             // splice(2) is faster for bulk output. Copying lets short lines share a page.
-            true => flow::splice(from, &self.write, max).await?,
-            false => flow::copy(from, &self.write, max).await?,
+            true => flow::splice(from, &self.both_ends, max).await?,
+            false => flow::copy(from, &self.both_ends, max).await?,
         };
         self.bulk = flow::is_bulk(step);
         Ok(step)
@@ -92,7 +90,7 @@ impl Fifo {
 
     /// Writes all of `bytes` to the fifo. Waits for space.
     pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<()> {
-        flow::write_all(&self.write, bytes).await
+        flow::write_all(&self.both_ends, bytes).await
     }
 
     /// Closes the fifo as soon as a client has opened it or has read all output. The kernel drops
@@ -102,12 +100,20 @@ impl Fifo {
     /// Closes the fifo at once if it is empty, and at the latest [`LINGER`] after the
     /// [`ProcessIo`](super::ProcessIo) was dropped.
     pub(super) async fn linger(self, mut phase: PhaseReceiver) {
-        let Fifo { write, read, .. } = self;
+        let both_ends = self.both_ends.into_inner();
+        if !sys::fd::bytes_waiting(&both_ends).is_ok_and(|bytes| bytes > 0) {
+            return;
+        }
         // The shim's own read end would count as a reader in the check below.
-        drop(read);
-        let is_unread = || sys::fd::bytes_waiting(write.get_ref()).is_ok_and(|bytes| bytes > 0);
+        let write = {
+            let _reserve = nofile::reserve();
+            let Ok(write) = same_fifo(&both_ends, OFlag::O_WRONLY) else { return };
+            drop(both_ends);
+            write
+        };
+        let is_unread = || sys::fd::bytes_waiting(&write).is_ok_and(|bytes| bytes > 0);
         // poll(2) reports an error (POLLERR) on a write end that has no reader.
-        let has_no_reader = || flow::is_ready(write.get_ref(), PollFlags::empty());
+        let has_no_reader = || flow::is_ready(&write, PollFlags::empty());
         let mut interval = READER_CHECK_INTERVAL.0;
         let mut until = None;
         while is_unread() && has_no_reader() && until.is_none_or(|until| Instant::now() < until) {
@@ -138,9 +144,15 @@ const FIFO_FLAGS: OFlag = OFlag::O_NONBLOCK.union(OFlag::O_CLOEXEC).union(OFlag:
 /// Opens another end of an open fifo, through its descriptor and not by its path, which may now be
 /// another file.
 fn same_fifo(fifo: &OwnedFd, access: OFlag) -> io::Result<OwnedFd> {
-    if !std::fs::File::from(fifo.try_clone()?).metadata()?.file_type().is_fifo() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a fifo"));
-    }
+    check_is_fifo(fifo)?;
     let path = format!("/proc/self/fd/{}", fifo.as_raw_fd());
     Ok(open(path.as_str(), access | FIFO_FLAGS, Mode::empty())?)
+}
+
+/// Fails with `InvalidInput` if an open file is not a fifo.
+fn check_is_fifo(file: &OwnedFd) -> io::Result<()> {
+    match SFlag::from_bits_truncate(fstat(file)?.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFIFO => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a fifo")),
+    }
 }
