@@ -15,7 +15,7 @@ use crate::{
     publish::{Publisher, Sender},
     reaper::Reaper,
     sys,
-    task::{Service, Shared, Supervisor},
+    task::{Service, Shared, Supervisor, workers},
 };
 
 /// What the serving process writes to the readiness pipe when it serves.
@@ -40,15 +40,6 @@ const TASK_EVENTS_GRACE: Duration = Duration::from_secs(60);
 /// once. The handler needs one, the connection's writer needs one, and the others are a reserve.
 const LAST_YIELDS: usize = 16;
 
-/// The most threads in the pool for blocking work: mounts, cgroups, log files.
-const POOL_THREADS: usize = 4;
-
-/// Time after which an idle thread of the pool ends.
-const POOL_KEEP_ALIVE: Duration = Duration::from_millis(500);
-
-/// Stack size of a thread of the pool in bytes, enough for path walks and formatting.
-const POOL_STACK_BYTES: usize = 256 << 10;
-
 /// Runs the serving process until Shutdown, a signal, or 60 s without a connection and a container.
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     // This must happen before another thread exists, because glibc makes an arena for each thread.
@@ -56,17 +47,10 @@ pub(super) fn run(arguments: &Arguments) -> Outcome {
     let listener = sys::fd::inherited(LISTENER_FD)?;
     let readiness = fs::File::from(sys::fd::inherited(READINESS_FD)?);
     log::to_fifo(arguments.log_level());
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(POOL_THREADS)
-        .thread_keep_alive(POOL_KEEP_ALIVE)
-        .thread_stack_size(POOL_STACK_BYTES)
-        .build()?;
-    let served = runtime.block_on(serve(arguments, listener, readiness));
-    // Does not wait for the pool: a thread that waits for a client's fifo would keep the process
-    // from exiting.
-    runtime.shutdown_background();
-    served
+    // The threads for calls that may block are `workers`. tokio's own are not used, because it makes
+    // them when they are needed, and panics if it cannot.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(arguments, listener, readiness))
 }
 
 async fn serve(arguments: &Arguments, listener: OwnedFd, mut readiness: fs::File) -> Outcome {
@@ -121,6 +105,8 @@ impl Shim {
         arguments: &Arguments,
         listener: OwnedFd,
     ) -> Result<Self, Box<dyn std::error::Error>> {
+        sys::nofile::raise()?;
+        workers::start()?;
         nix::sys::prctl::set_child_subreaper(true)?;
         let container_oom_score_adj = raise_oom_score();
         // A core file of the shim could contain secrets from a container's arguments. This follows

@@ -79,6 +79,14 @@ pub enum TaskError {
     /// The runtime could not send a signal to the container.
     #[error("{}", kill_text(.0))]
     Kill(RuntimeError),
+    /// The runtime did not answer, and the shim could not send the signal itself either.
+    #[error("{cause}; without the runtime, the signal could not be sent either: {why}")]
+    KillWithoutRuntime {
+        /// The runtime's error.
+        cause: String,
+        /// Why the shim could not send the signal.
+        why: String,
+    },
     /// kill(2) of an exec's process failed.
     #[error("exec kill error: {0}")]
     KillExec(nix::Error),
@@ -106,8 +114,8 @@ pub enum TaskError {
     /// A file of the bundle could not be written or read.
     #[error("{}", chain(.0))]
     Bundle(#[from] BundleError),
-    /// The shim is shutting down, the blocking pool dropped the work, or a restore has no streams
-    /// because a failed delete has closed them.
+    /// The shim is shutting down, an operation panicked, or a restore has no streams because a failed
+    /// delete has closed them.
     #[error("the shim abandoned the request: it is shutting down or an operation ended early")]
     Abandoned,
 }
@@ -142,6 +150,7 @@ impl TaskError {
             | Self::Checkpoint { .. }
             | Self::Resize(_)
             | Self::KillExec(_)
+            | Self::KillWithoutRuntime { .. }
             | Self::Pid { .. }
             | Self::Io(_)
             | Self::Mount(_)

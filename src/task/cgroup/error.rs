@@ -29,6 +29,13 @@ pub enum CgroupError {
         /// The directory of the cgroup; for [`join`](super::join()), the requested path.
         path: PathBuf,
     },
+    /// The shim or the init of the system is in the cgroup, so it is not one container's, and its
+    /// processes are not signalled.
+    #[error("cgroup {path:?} is not that of one container")]
+    Shared {
+        /// The directory of the cgroup.
+        path: PathBuf,
+    },
     /// The cgroup has no memory controller, so OOM kills cannot be watched.
     #[error("the cgroup has no memory controller")]
     NoMemoryController,
@@ -68,6 +75,7 @@ impl CgroupError {
         match self {
             Self::NoProcess { .. } | Self::NoCgroup { .. } | Self::NotFound { .. } => true,
             Self::NoMemoryController
+            | Self::Shared { .. }
             | Self::Read { .. }
             | Self::Write { .. }
             | Self::Watch { .. } => false,

@@ -7,6 +7,7 @@
 //! content the format of a cgroup file; pure
 //!   stats_v1, stats_v2 (blkio, rdma, hugepages, pressure)   Metrics, as containerd decodes them
 //!   pids         the member processes
+//!   kill         signals to all member processes
 //!   oom          OOM kills, counted and watched
 //!   controllers  the enabled controllers (v2)
 //!   join         moves the shim itself into a cgroup (the option ShimCgroup)
@@ -18,8 +19,8 @@
 //!
 //! This module never creates, changes or removes a container's cgroup (the OCI runtime does that),
 //! never makes an `inotify` instance (by default a node has 128 of them per user), and never starts
-//! a thread. All reads are blocking except those of [`OomWatch`], so callers run them on the
-//! blocking pool.
+//! a thread. All reads are blocking except those of [`OomWatch`], so callers run them on
+//! [`workers`](super::workers).
 
 mod blkio;
 mod controllers;
@@ -28,6 +29,7 @@ mod error;
 mod file_format;
 mod hugepages;
 mod join;
+mod kill;
 mod location;
 mod mount;
 mod oom;
@@ -124,6 +126,30 @@ impl Cgroup {
         pids::list(self.location.procs_dir())
     }
 
+    /// Sends `signal` to each process of the cgroup and of all cgroups below it. `SIGKILL` also
+    /// reaches frozen processes. Returns the number of processes that were found.
+    ///
+    /// The runtime is not run, so this works when no process can be made. A process that is forked
+    /// meanwhile may be missed, except by `SIGKILL` on version 2: repeat the call until it finds
+    /// none.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Shared`] for a cgroup in which the shim or the init of the system is.
+    /// [`CgroupError::NotFound`] if the cgroup is gone, otherwise the error of reading it.
+    pub fn signal(&self, signal: i32) -> Result<usize, CgroupError> {
+        kill::signal(&self.location, self.version(), signal)
+    }
+
+    /// Thaws the cgroup on version 1, where a frozen process cannot end.
+    ///
+    /// # Errors
+    ///
+    /// [`CgroupError::Write`] if the state could not be changed.
+    pub fn thaw(&self) -> Result<(), CgroupError> {
+        kill::thaw(&self.location)
+    }
+
     /// The number of processes of the cgroup, and of all cgroups below it, that the kernel's OOM
     /// killer has ended.
     ///
@@ -141,7 +167,8 @@ impl Cgroup {
     /// Watches for OOM kills from now on. Kills that [`oom_kills`](Self::oom_kills) already counts
     /// are not reported. Call this before start.
     ///
-    /// The watch holds two descriptors, which are registered with tokio's own epoll.
+    /// The watch holds two descriptors on version 2 and one on version 1, which are registered with
+    /// tokio's own epoll.
     ///
     /// # Errors
     ///

@@ -213,6 +213,30 @@ pub(crate) enum Command {
     },
 }
 
+impl Command {
+    /// Answers the request with an error.
+    pub(super) fn refuse(self, error: TaskError) {
+        // A client that has disconnected needs no answer.
+        match self {
+            Self::State { reply, .. } => drop(reply.send(Err(error))),
+            Self::Start { reply, .. } => drop(reply.send(Err(error))),
+            Self::Delete { reply, .. } => drop(reply.send(Err(error))),
+            Self::Pids { reply } => drop(reply.send(Err(error))),
+            Self::Wait { reply, .. } => drop(reply.send(Err(error))),
+            Self::Stats { reply } => drop(reply.send(Err(error))),
+            Self::Pid { reply } => drop(reply.send(Err(error))),
+            Self::Pause { reply }
+            | Self::Resume { reply }
+            | Self::Checkpoint { reply, .. }
+            | Self::Kill { reply, .. }
+            | Self::Exec { reply, .. }
+            | Self::ResizePty { reply, .. }
+            | Self::CloseIo { reply, .. }
+            | Self::Update { reply, .. } => drop(reply.send(Err(error))),
+        }
+    }
+}
+
 impl Handle {
     /// Creates a handle, and the receiver of its commands for the container's async task.
     pub(crate) fn channel() -> (Self, mpsc::Receiver<Command>) {
@@ -226,15 +250,13 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// The error of the request. [`Denied::NotCreated`] if the container's async task has ended or
-    /// has dropped the command.
+    /// The error of the request. [`Denied::NotCreated`] if the container's async task has ended.
     pub(crate) async fn call<T>(
         &self,
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> Result<T, TaskError> {
         let (reply, answer) = oneshot::channel();
-        // Sending fails if the container's async task has ended. Receiving fails if that task ended
-        // or dropped the command before it answered.
+        // Both fail only if the container's async task has ended, because the container was deleted.
         self.commands.send(command(reply)).await.map_err(|_| Denied::NotCreated)?;
         answer.await.unwrap_or(Err(TaskError::Denied(Denied::NotCreated)))
     }

@@ -19,6 +19,7 @@ use crate::{
         io::{LoggerIdentity, PipeOwner, ProcessIo},
         rootfs,
         shared::Shared,
+        workers::{self, Work},
     },
 };
 
@@ -72,7 +73,7 @@ pub(super) async fn create(
     .map_err(runtime)?;
     let runc = Arc::new(runc);
     let to_prepare = request.clone();
-    let spec = blocking(move || prepare_bundle(&to_prepare)).await?;
+    let spec = blocking(Work::File, move || prepare_bundle(&to_prepare)).await?;
     let owns_pid_namespace = spec.owns_pid_namespace();
     // The observer must know the container before the runtime makes its first process.
     let watched = begin_watch(shared, request, &runc, spec);
@@ -202,7 +203,7 @@ impl RunningInit {
     /// missed.
     async fn new(child: Child, id: &str) -> Self {
         let pid = child.pid;
-        let cgroup = blocking(move || {
+        let cgroup = blocking(Work::Query, move || {
             let cgroup = Cgroup::of_process(pid)?;
             // Without controllers there are neither metrics nor OOM events. Most runtimes enable
             // the controllers, so a failure here rarely has a consequence.
@@ -277,7 +278,7 @@ async fn undo(runc: &Runc, request: &CreateRequest) {
         return;
     }
     let rootfs = Bundle::new(&request.bundle).rootfs();
-    if let Err(error) = blocking(move || rootfs::unmount_recursive(&rootfs)).await {
+    if let Err(error) = blocking(Work::File, move || rootfs::unmount_recursive(&rootfs)).await {
         tracing::warn!(id, %error, "failed to unmount the root filesystem after a failed create");
     }
 }
@@ -296,19 +297,20 @@ fn prepare_bundle(request: &CreateRequest) -> Result<Spec, TaskError> {
     Ok(spec)
 }
 
-/// Runs work that may block on tokio's bounded blocking pool.
+/// Makes a call that may block, on a thread for this kind of work.
 ///
 /// # Errors
 ///
-/// The error of `work`; [`TaskError::Abandoned`] if the pool was shut down or the work panicked.
+/// The error of `call`; [`TaskError::Abandoned`] if it panicked.
 pub(super) async fn blocking<T, E>(
-    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+    kind: Work,
+    call: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, TaskError>
 where
     T: Send + 'static,
     E: Into<TaskError> + Send + 'static,
 {
-    match tokio::task::spawn_blocking(work).await {
+    match workers::run(kind, call).await {
         Ok(result) => result.map_err(Into::into),
         Err(_) => Err(TaskError::Abandoned),
     }

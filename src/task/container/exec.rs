@@ -13,7 +13,7 @@ use super::{
 use crate::{
     model::ObservedContainer,
     reaper::Child,
-    runc::{Cancel, Exec, Runc},
+    runc::{Cancel, Exec, Runc, RuntimeError},
     task::{
         TaskError,
         io::{LoggerIdentity, PipeOwner, ProcessIo, Stdio},
@@ -50,7 +50,15 @@ pub(super) async fn start(
 ) -> Result<(ProcessIo, Child), TaskError> {
     // A logger receives the id of the exec as the container's id, as from containerd's own shim.
     let identity = LoggerIdentity { namespace: &shared.namespace, container_id: &plan.exec_id };
-    let mut io = ProcessIo::open(&plan.stdio, plan.owner, identity, &shared.reaper).await?;
+    // A logger may take 30 s to start.
+    let mut io = tokio::select! {
+        biased;
+        () = cancel.cancelled() => {
+            let source = RuntimeError::Cancelled { verb: "exec" };
+            return Err(TaskError::Runtime { what: "OCI runtime exec failed", source });
+        }
+        io = ProcessIo::open(&plan.stdio, plan.owner, identity, &shared.reaper) => io?,
+    };
     let stdio = io.child();
     let socket = io.console_socket().map(Path::to_owned);
     // The files are removed when this function returns, even after an error.
@@ -78,7 +86,11 @@ pub(super) async fn start(
     drop(call);
     // The output goes to the client only from here on: before, it could be the runtime's error
     // message.
-    io.release().await?;
+    if let Err(error) = io.release().await {
+        // The client receives an error, so it would never end this process.
+        let _ = shared.reaper.raw_signal(child.pid, nix::libc::SIGKILL);
+        return Err(error.into());
+    }
     Ok((io, child))
 }
 

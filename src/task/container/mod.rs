@@ -10,8 +10,10 @@
 //! never wait.
 
 mod command;
+mod completion;
 mod create;
 mod exec;
+mod kill;
 mod operations;
 mod owner;
 mod process;

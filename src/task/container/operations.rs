@@ -1,19 +1,22 @@
 //! The operations of a container: work that takes time. Each operation runs concurrently with the
 //! container's owner and ends with one [`Completion`], which the owner receives.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, path::PathBuf, sync::Arc, time::Duration};
 
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use futures::FutureExt as _;
 use tokio::task::JoinSet;
 
 use super::{
     command::{CreateRequest, Deleted, ListedProcess, Reply},
-    create::{self, Created, RunningInit, blocking},
+    completion::Completion,
+    create::{self, blocking},
     exec::{self, ExecPlan},
+    kill::{self, KillTarget},
 };
 use crate::{
     bundle::Bundle,
-    model::{Exit, ObservedContainer, ProcessId},
+    model::{ObservedContainer, ProcessId},
     reaper::Child,
     runc::{Cancel, Checkpoint, CheckpointOptions, Runc},
     task::{
@@ -22,6 +25,7 @@ use crate::{
         io::ProcessIo,
         rootfs,
         shared::Shared,
+        workers::Work,
     },
 };
 
@@ -30,64 +34,8 @@ use crate::{
 /// #13377).
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The end of an operation, with its result and the reply of the request that it belongs to.
-#[derive(Debug)]
-pub(super) enum Completion {
-    Created {
-        reply: Reply<Option<i32>>,
-        result: Result<Box<Created>, TaskError>,
-    },
-    Started {
-        reply: Reply<i32>,
-        result: Result<(), TaskError>,
-    },
-    Restored {
-        reply: Reply<i32>,
-        io: Box<ProcessIo>,
-        result: Result<RunningInit, TaskError>,
-    },
-    Paused {
-        reply: Reply<()>,
-        result: Result<(), TaskError>,
-    },
-    Resumed {
-        reply: Reply<()>,
-        result: Result<(), TaskError>,
-    },
-    InitExited {
-        exit: Exit,
-        /// The cgroup's count of OOM kills after the exit; `None` if it could not be read.
-        oom_kills: Option<u64>,
-    },
-    OomKilled {
-        watch: OomWatch,
-        /// The number of OOM kills since the cgroup was created.
-        kills: u64,
-    },
-    /// The runtime was asked to kill the processes that init left behind, successfully or not.
-    LeftoversKilled,
-    /// The time that was left for starts in progress when init exited has elapsed.
-    GraceElapsed,
-    ExecStarted {
-        exec_id: String,
-        reply: Reply<i32>,
-        result: Result<Box<(ProcessIo, Child)>, TaskError>,
-    },
-    ExecExited {
-        exec_id: String,
-        exit: Exit,
-    },
-    ExecDeleted {
-        exec_id: String,
-        reply: Reply<Deleted>,
-    },
-    Deleted {
-        reply: Reply<Deleted>,
-        result: Result<(), TaskError>,
-    },
-    /// The operation has ended, and the owner has nothing to do: any client was already answered.
-    Answered,
-}
+/// The longest time for which a report of init's exit waits until the exit is in the bundle's file.
+const EXIT_FILE_MAX: Duration = Duration::from_secs(1);
 
 /// The operations of one container. Dropping this value cancels all of them and kills the runtimes
 /// that they run.
@@ -102,8 +50,7 @@ impl Operations {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(done)) => return done,
-                // The operation panicked. The panic dropped the reply, so the client receives an
-                // error.
+                // The operation panicked. Operations with a reply catch their panics, so no client waits.
                 Some(Err(error)) => tracing::error!(%error, "an operation on a container panicked"),
                 // An empty JoinSet resolves at once, so the owner's select! would loop without
                 // waiting.
@@ -120,21 +67,17 @@ impl Operations {
         cancel: Cancel,
         reply: Reply<Option<i32>>,
     ) {
-        self.tasks.spawn(async move {
-            // The result is boxed, because the largest variant determines the size of every
-            // completion.
-            let result = create::create(&shared, &request, &cancel).await.map(Box::new);
-            Completion::Created { reply, result }
-        });
+        // The result is boxed, because the largest variant determines the size of every completion.
+        let work = async move { create::create(&shared, &request, &cancel).await.map(Box::new) };
+        self.run(work, |result| Completion::Created { reply, result });
     }
 
     /// Starts init.
     pub(super) fn start(&mut self, runc: Arc<Runc>, id: String, cancel: Cancel, reply: Reply<i32>) {
-        self.tasks.spawn(async move {
-            let result = runc.start(&id, &cancel).await;
-            let result = result.map_err(runtime("OCI runtime start failed"));
-            Completion::Started { reply, result }
-        });
+        let work = async move {
+            runc.start(&id, &cancel).await.map_err(runtime("OCI runtime start failed"))
+        };
+        self.run(work, |result| Completion::Started { reply, result });
     }
 
     /// Restores a checkpoint. The completion returns the streams even if the restore failed.
@@ -148,52 +91,57 @@ impl Operations {
         reply: Reply<i32>,
     ) {
         self.tasks.spawn(async move {
-            let result = create::restore(&shared, &request, &runc, &mut io, &cancel).await;
-            Completion::Restored { reply, io: Box::new(io), result }
+            let restored = unless_panicked(async move {
+                let result = create::restore(&shared, &request, &runc, &mut io, &cancel).await;
+                (Box::new(io), result)
+            });
+            match restored.await {
+                Some((io, result)) => Completion::Restored { reply, io: Some(io), result },
+                None => Completion::Restored { reply, io: None, result: Err(TaskError::Abandoned) },
+            }
         });
     }
 
     /// Freezes all processes of the container.
     pub(super) fn pause(&mut self, runc: Arc<Runc>, id: String, reply: Reply<()>) {
-        self.tasks.spawn(async move {
-            let result = runc.pause(&id).await;
-            let result = result.map_err(runtime("OCI runtime pause failed"));
-            Completion::Paused { reply, result }
-        });
+        let work =
+            async move { runc.pause(&id).await.map_err(runtime("OCI runtime pause failed")) };
+        self.run(work, |result| Completion::Paused { reply, result });
     }
 
     /// Thaws all processes of the container.
     pub(super) fn resume(&mut self, runc: Arc<Runc>, id: String, reply: Reply<()>) {
-        self.tasks.spawn(async move {
-            let result = runc.resume(&id).await;
-            let result = result.map_err(runtime("OCI runtime resume failed"));
-            Completion::Resumed { reply, result }
-        });
+        let work =
+            async move { runc.resume(&id).await.map_err(runtime("OCI runtime resume failed")) };
+        self.run(work, |result| Completion::Resumed { reply, result });
     }
 
     /// Thaws a container after init has exited, so that its other processes can exit.
-    pub(super) fn thaw(&mut self, runc: Arc<Runc>, id: String) {
+    pub(super) fn thaw(&mut self, runc: Arc<Runc>, id: String, cgroup: Option<Cgroup>) {
         self.tasks.spawn(async move {
-            if let Err(error) = runc.resume(&id).await {
+            let Err(error) = runc.resume(&id).await else { return Completion::Answered };
+            let thawed = match cgroup {
+                Some(cgroup) => blocking(Work::Exit, move || cgroup.thaw()).await.is_ok(),
+                None => false,
+            };
+            if !thawed {
                 tracing::warn!(id, %error, "failed to thaw a container after its init exited");
             }
             Completion::Answered
         });
     }
 
-    /// Sends a signal to init, or to all processes, through the runtime.
+    /// Sends a signal to init, or to all processes, through the runtime. If the runtime does not
+    /// answer, sends it without the runtime.
     pub(super) fn kill(
         &mut self,
         runc: Arc<Runc>,
         id: String,
         signal: u32,
-        all: bool,
+        target: KillTarget,
         reply: Reply<()>,
     ) {
-        self.answer(
-            reply,
-            async move { runc.kill(&id, signal, all).await.map_err(TaskError::Kill) },
-        );
+        self.answer(reply, kill::signal(runc, id, signal, target));
     }
 
     /// Changes the resource limits of the container. `resources` is the OCI `LinuxResources`
@@ -228,15 +176,17 @@ impl Operations {
                 // Only CRIU's own log contains the reason of the failure. It is copied, because the
                 // work directory may be removed below or by the client. A missing log is ignored.
                 let (log, copy) = (to.work.join("dump.log"), bundle.join("criu-dump.log"));
-                let _ = blocking(move || {
+                let _ = blocking(Work::File, move || {
                     std::fs::copy(log, copy).map(drop).or(Ok::<(), TaskError>(()))
                 })
                 .await;
             }
             if to.work_is_temporary {
                 let work = to.work.clone();
-                let _ = blocking(move || std::fs::remove_dir_all(work).or(Ok::<(), TaskError>(())))
-                    .await;
+                let _ = blocking(Work::File, move || {
+                    std::fs::remove_dir_all(work).or(Ok::<(), TaskError>(()))
+                })
+                .await;
             }
             let dump = bundle.join("criu-dump.log");
             result.map_err(|source| TaskError::Checkpoint { source, dump })
@@ -245,7 +195,7 @@ impl Operations {
 
     /// Reads the metrics of the cgroup.
     pub(super) fn stats(&mut self, cgroup: Cgroup, reply: Reply<Any>) {
-        self.answer(reply, blocking(move || cgroup.stats()));
+        self.answer(reply, blocking(Work::Query, move || cgroup.stats()));
     }
 
     /// Lists the processes of the cgroup, with the id of each exec. The list is never empty: when
@@ -259,7 +209,7 @@ impl Operations {
     ) {
         self.answer(reply, async move {
             let found = match cgroup {
-                Some(cgroup) => blocking(move || cgroup.pids()).await,
+                Some(cgroup) => blocking(Work::Query, move || cgroup.pids()).await,
                 None => Ok(Vec::new()),
             };
             // A missing or unreadable cgroup is not an error either: the list then contains init
@@ -287,13 +237,17 @@ impl Operations {
             let Ok(exit) = child.exit.await else { return Completion::Answered };
             // The count is read after the exit, because the kernel counts an OOM kill before it
             // sends the signal. The OOM event must precede the exit event.
-            let oom_kills = blocking(move || {
+            let oom_kills = blocking(Work::Exit, move || {
+                let kills = cgroup.and_then(|cgroup| cgroup.oom_kills().ok());
                 if let Err(error) = bundle.write_exit(&exit) {
                     tracing::warn!(%error, "failed to write init's exit to the bundle");
                 }
-                Ok::<_, TaskError>(cgroup.and_then(|cgroup| cgroup.oom_kills().ok()))
+                Ok::<_, TaskError>(kills)
             });
-            Completion::InitExited { exit, oom_kills: oom_kills.await.ok().flatten() }
+            // A disk that hangs does not delay the exit for longer.
+            let oom_kills = tokio::time::timeout(EXIT_FILE_MAX, oom_kills).await;
+            let oom_kills = oom_kills.ok().and_then(Result::ok).flatten();
+            Completion::InitExited { exit, oom_kills }
         });
     }
 
@@ -352,12 +306,10 @@ impl Operations {
     }
 
     /// Kills the processes that init left behind in a pid namespace that the container does not
-    /// own.
-    pub(super) fn kill_leftovers(&mut self, runc: Arc<Runc>, id: String) {
+    /// own. Ends when all are dead, or after [`kill::LEFTOVERS_MAX`].
+    pub(super) fn kill_leftovers(&mut self, runc: Arc<Runc>, id: String, cgroup: Option<Cgroup>) {
         self.tasks.spawn(async move {
-            if let Err(error) = runc.kill(&id, nix::libc::SIGKILL.unsigned_abs(), true).await {
-                tracing::debug!(id, %error, "failed to kill the processes that init left behind");
-            }
+            kill::leftovers(&runc, &id, cgroup).await;
             Completion::LeftoversKilled
         });
     }
@@ -379,10 +331,9 @@ impl Operations {
         cancel: Cancel,
         reply: Reply<i32>,
     ) {
-        self.tasks.spawn(async move {
-            let result = exec::start(&shared, &plan, &runc, &cancel).await.map(Box::new);
-            Completion::ExecStarted { exec_id: plan.exec_id, reply, result }
-        });
+        let exec_id = plan.exec_id.clone();
+        let work = async move { exec::start(&shared, &plan, &runc, &cancel).await.map(Box::new) };
+        self.run(work, |result| Completion::ExecStarted { exec_id, reply, result });
     }
 
     /// Waits for the exit of an exec's process that was killed because it started too late. The
@@ -422,11 +373,11 @@ impl Operations {
         rootfs: Option<PathBuf>,
         reply: Reply<Deleted>,
     ) {
-        self.tasks.spawn(async move {
+        let work = async move {
             close(io).await;
-            let result = delete(&runc, &id, rootfs).await;
-            Completion::Deleted { reply, result }
-        });
+            delete(&runc, &id, rootfs).await
+        };
+        self.run(work, |result| Completion::Deleted { reply, result });
     }
 
     /// Runs an operation that changes no state of the owner. Its result is sent directly to the
@@ -436,11 +387,29 @@ impl Operations {
         reply: Reply<T>,
         work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
     ) {
-        self.tasks.spawn(async move {
-            let _ = reply.send(work.await);
+        self.run(work, |result| {
+            let _ = reply.send(result);
             Completion::Answered
         });
     }
+
+    /// Runs an operation. Its completion is made from its result, also if it panics: without a
+    /// completion the state would change no more, and no exit would be reported.
+    fn run<T: Send + 'static>(
+        &mut self,
+        work: impl Future<Output = Result<T, TaskError>> + Send + 'static,
+        complete: impl FnOnce(Result<T, TaskError>) -> Completion + Send + 'static,
+    ) {
+        self.tasks.spawn(async move {
+            complete(unless_panicked(work).await.unwrap_or(Err(TaskError::Abandoned)))
+        });
+    }
+}
+
+/// The output of an operation; `None` if it panicked.
+async fn unless_panicked<T>(work: impl Future<Output = T>) -> Option<T> {
+    let output = AssertUnwindSafe(work).catch_unwind().await;
+    output.inspect_err(|_| tracing::error!("an operation on a container panicked")).ok()
 }
 
 /// The directories of a checkpoint.
@@ -471,7 +440,7 @@ async fn delete(runc: &Runc, id: &str, rootfs: Option<PathBuf>) -> Result<(), Ta
         runc.delete(id, false, None).await.map_err(runtime("failed to delete task"))?;
     }
     if let Some(rootfs) = rootfs {
-        blocking(move || rootfs::unmount_recursive(&rootfs)).await?;
+        blocking(Work::File, move || rootfs::unmount_recursive(&rootfs)).await?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ use super::{
     file,
     flow::{self, Step, YieldBudget},
     phase::PhaseReceiver,
-    sink::on_blocking_pool,
+    sink::on_worker,
 };
 use crate::model::ObservedContainer;
 
@@ -39,7 +39,7 @@ pub(super) type InputObserver = Option<Arc<dyn ObservedContainer>>;
 pub(super) enum InputSource {
     /// A client's fifo, open for reading.
     Fifo(AsyncFd<OwnedFd>, InputObserver),
-    /// A file or device, opened and read on the blocking pool.
+    /// A file or device, opened and read on another thread.
     File(PathBuf),
 }
 
@@ -99,16 +99,16 @@ pub(super) fn report_delivered(input_observer: &InputObserver) {
     }
 }
 
-/// Opens a file on the blocking pool to read the input from.
+/// Opens a file on another thread to read the input from.
 pub(super) async fn open_file(path: &Path) -> io::Result<Arc<File>> {
     let path = path.to_owned();
-    on_blocking_pool(move || file::open_input(&path)).await.map(Arc::new)
+    on_worker(move || file::open_input(&path)).await.map(Arc::new)
 }
 
 /// Reads the next part of a file. The result is empty at the end of the file.
 pub(super) async fn read_file(file: &Arc<File>) -> io::Result<Vec<u8>> {
     let file = Arc::clone(file);
-    on_blocking_pool(move || {
+    on_worker(move || {
         let mut chunk = vec![0; CHUNK_SIZE];
         let count = (&*file).read(&mut chunk)?;
         chunk.truncate(count);

@@ -18,8 +18,9 @@
 //!
 //! * No request waits for a client, neither for one that opens a fifo nor for one that reads it.
 //! * No function blocks the thread of the tokio runtime: fifos and terminals are non-blocking, and
-//!   files are read and written on the blocking pool.
-//! * No output of a living process is dropped, except bytes that cannot be written to a file.
+//!   files are read and written on other threads
+//!   ([`workers`](super::workers)).
+//! * No output of a living process is dropped, except bytes that a file cannot take for long.
 //! * An idle stream holds no buffer.
 //!
 //! Each async task ends with its stream. If [`ProcessIo`] is dropped earlier, the tasks first
@@ -281,7 +282,7 @@ impl ProcessIo {
                 }
                 Err(source) => return Err(IoError::Open { path, source }),
             },
-            // The relay opens the file later on the blocking pool, because opening a file may wait
+            // The relay opens the file later on another thread, because opening a file may wait
             // for a disk.
             Ok(false) => InputSource::File(path),
             Err(source) => return Err(IoError::Open { path, source }),

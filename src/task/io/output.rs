@@ -192,6 +192,10 @@ async fn relay_to_sink(
                 continue;
             }
             ready = source.pipe.readable(), if left != Some(0) => ready,
+            () = sink.retry_due(), if left.is_none() => {
+                sink.retry().await;
+                continue;
+            }
             // Both branches are disabled: the stdio is closed, and the remaining bytes have been
             // moved.
             else => return,

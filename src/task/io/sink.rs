@@ -2,10 +2,7 @@
 
 use std::{io, os::fd::OwnedFd, path::Path, sync::Arc};
 
-use tokio::{
-    io::unix::{AsyncFd, AsyncFdReadyGuard},
-    task::spawn_blocking,
-};
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use tracing::warn;
 
 use super::{
@@ -15,6 +12,7 @@ use super::{
     flow::{self, Step},
     phase::PhaseReceiver,
 };
+use crate::task::workers::{self, Work};
 
 /// The open destination of an output stream.
 #[derive(Debug)]
@@ -42,8 +40,7 @@ impl Sink {
             Err(error) => return Err(failed(error)),
         }
         let name = path.to_owned();
-        let file =
-            on_blocking_pool(move || file::open_output(&name, create)).await.map_err(failed)?;
+        let file = on_worker(move || file::open_output(&name, create)).await.map_err(failed)?;
         Ok(Sink::File(LogFile::new(Arc::new(file), path)))
     }
 
@@ -91,6 +88,21 @@ impl Sink {
         chunk
     }
 
+    /// Resolves when [`retry`](Self::retry) should be called. Cancel safe.
+    pub(super) async fn retry_due(&self) {
+        match self {
+            Sink::File(file) => file.retry_due().await,
+            Sink::Fifo(_) | Sink::Logger(_) | Sink::Discard => std::future::pending().await,
+        }
+    }
+
+    /// Tries to write what could not be written. Not cancel safe.
+    pub(super) async fn retry(&mut self) {
+        if let Sink::File(file) = self {
+            file.retry().await;
+        }
+    }
+
     /// Logs `error` and discards all further output.
     pub(super) fn discard_after(&mut self, error: &io::Error) {
         warn!(%error, "lost output of a process: its reader is gone");
@@ -101,7 +113,8 @@ impl Sink {
     pub(super) async fn finish(self, phase: PhaseReceiver) {
         match self {
             Sink::Fifo(fifo) => fifo.linger(phase).await,
-            Sink::File(_) | Sink::Logger(_) | Sink::Discard => {}
+            Sink::File(mut file) => file.finish().await,
+            Sink::Logger(_) | Sink::Discard => {}
         }
     }
 }
@@ -111,9 +124,9 @@ fn discard(from: &mut AsyncFdReadyGuard<'_, OwnedFd>) -> io::Result<Step> {
     flow::read(from, &mut [0; 8 << 10])
 }
 
-/// Runs `work`, which may wait for a disk, on the blocking pool.
-pub(super) async fn on_blocking_pool<T: Send + 'static>(
+/// Runs `work`, which may wait for a disk, on another thread.
+pub(super) async fn on_worker<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    spawn_blocking(work).await.unwrap_or_else(|stopped| Err(io::Error::other(stopped)))
+    workers::run(Work::File, work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }

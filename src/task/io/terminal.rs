@@ -90,6 +90,10 @@ async fn relay_output(master: &AsyncFd<OwnedFd>, sink: &mut Sink, mut phase: Pha
             // The close is observed only while the terminal is idle, so that the bytes in the
             // terminal are still read.
             () = phase.closed(), if chunk.is_empty() => return,
+            () = sink.retry_due() => {
+                sink.retry().await;
+                continue;
+            }
         };
         let Ok(ready) = &mut ready else { return };
         let was_hung_up = ready.ready().is_read_closed();

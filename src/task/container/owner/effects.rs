@@ -1,6 +1,6 @@
 //! The effects of the lifecycle: what the owner does after a change of state.
 
-use super::{Container, STARTING_GRACE};
+use super::{Container, ENDING_GRACE};
 use crate::{
     publish::TaskEvent,
     task::lifecycle::{
@@ -40,7 +40,7 @@ impl Container {
             }
             Effect::Thaw => {
                 if let Some(runc) = self.runc.clone() {
-                    self.operations.thaw(runc, id);
+                    self.operations.thaw(runc, id, self.cgroup.clone());
                 }
             }
             Effect::ReportPaused => self.publish(TaskEvent::paused(&id)),
@@ -91,18 +91,23 @@ impl Container {
         // (`zap_pid_ns_processes`).
         if let Some(runc) = self.runc.clone().filter(|_| !self.owns_pid_namespace) {
             self.leftovers_killed = false;
-            self.operations.kill_leftovers(runc, self.id());
+            self.operations.kill_leftovers(runc, self.id(), self.cgroup.clone());
         }
-        // A hanging start of an exec must not delay init's exit without limit (containerd #10651).
-        if self.execs.values().any(|exec| exec.state == exec::State::Starting) {
-            self.operations.wait_grace(STARTING_GRACE);
+        // Neither a hanging start of an exec (containerd #10651) nor an exec that lives on may delay
+        // init's exit without limit.
+        if self.execs.values().any(|exec| exec.state.is_pending()) {
+            self.operations.wait_grace(ENDING_GRACE);
         }
     }
 
     /// Reports init's exit once the exits of all execs have been reported. Called after each
     /// completion.
     pub(super) fn settle(&mut self) {
-        let pending = self.execs.values().any(|exec| exec.state.is_pending());
+        let pending = self.execs.values().any(|exec| match self.grace_elapsed {
+            // An exec that lives on is reported when it ends.
+            true => exec.state == exec::State::Starting,
+            false => exec.state.is_pending(),
+        });
         if matches!(self.state, State::Ending { .. }) && self.leftovers_killed && !pending {
             self.apply(Fact::Settled);
         }

@@ -8,10 +8,10 @@ use tokio::sync::oneshot;
 use super::{
     super::{
         command::{Deleted, ProcessEnd, Reply},
+        completion::Completion,
         create::{Created, RunningInit},
-        operations::Completion,
     },
-    Container, STARTING_GRACE, answer,
+    Container, ENDING_GRACE, answer,
 };
 use crate::{
     bundle::Bundle,
@@ -35,7 +35,7 @@ impl Container {
         match completion {
             Completion::Created { reply, result } => return self.created(reply, result),
             Completion::Started { reply, result } => self.started(reply, result),
-            Completion::Restored { reply, io, result } => self.restore_ended(reply, *io, result),
+            Completion::Restored { reply, io, result } => self.restore_ended(reply, io, result),
             Completion::Paused { reply, result } => {
                 self.apply(Fact::PauseEnded { ok: result.is_ok() });
                 answer(reply, result);
@@ -57,7 +57,7 @@ impl Container {
                 self.apply(Fact::Exited(exit));
                 // The exit is reported when start has ended. The time for that is limited.
                 if matches!(self.state, State::Starting { .. }) {
-                    self.operations.wait_grace(STARTING_GRACE);
+                    self.operations.wait_grace(ENDING_GRACE);
                 }
                 if let Some(reply) = self.reply_after_exit.take() {
                     return self.deleted(reply);
@@ -75,6 +75,7 @@ impl Container {
                 if matches!(self.state, State::Starting { .. }) {
                     self.cancel.cancel();
                 }
+                self.grace_elapsed = matches!(self.state, State::Ending { .. });
                 for exec in self.execs.values().filter(|exec| exec.state == exec::State::Starting) {
                     exec.cancel.cancel();
                 }
@@ -165,7 +166,7 @@ impl Container {
     pub(super) fn restore_ended(
         &mut self,
         reply: Reply<i32>,
-        io: ProcessIo,
+        io: Option<Box<ProcessIo>>,
         result: Result<RunningInit, TaskError>,
     ) {
         if let Ok(running) = &result {
@@ -174,8 +175,10 @@ impl Container {
         let result = result.map(|running| self.watch(running));
         // The streams are attached even after a failure, because the delete must drain and close
         // them.
-        self.init.attach(io);
-        self.init.begin_input();
+        if let Some(io) = io {
+            self.init.attach(*io);
+            self.init.begin_input();
+        }
         self.started(reply, result);
     }
 

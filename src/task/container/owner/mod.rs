@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use self::execs::ExecEntry;
 use super::{
     command::{Command, CreateRequest, Deleted, Reply},
-    operations::{Completion, Operations},
+    completion::Completion,
+    operations::Operations,
     process::Process,
 };
 use crate::{
@@ -38,9 +39,9 @@ mod ends;
 mod execs;
 mod requests;
 
-/// The time after init's exit in which a start that is still in progress may end before it is
-/// cancelled. Most starts end at once, successfully or not.
-const STARTING_GRACE: Duration = Duration::from_secs(2);
+/// The time after init's exit in which execs may end before init's exit is reported without theirs,
+/// and before a start that is still in progress is cancelled. Most end at once.
+const ENDING_GRACE: Duration = Duration::from_secs(2);
 
 /// The largest number of requests that may wait for an operation in progress. Further requests are
 /// refused.
@@ -82,6 +83,8 @@ struct Container {
     /// Whether the processes that init left behind have been killed (or there are none). Init's
     /// exit is reported only after that.
     leftovers_killed: bool,
+    /// Whether [`ENDING_GRACE`] has elapsed after init's exit.
+    grace_elapsed: bool,
     operations: Operations,
     /// Requests that wait for an operation in progress, in the order in which they were received.
     deferred: VecDeque<Command>,
@@ -127,6 +130,7 @@ pub(crate) fn spawn(
         oom_event_pending: false,
         execs: BTreeMap::new(),
         leftovers_killed: true,
+        grace_elapsed: false,
         operations: Operations::default(),
         deferred: VecDeque::new(),
         joined_deletes: Vec::new(),
@@ -243,11 +247,11 @@ impl Container {
 
     /// Keeps a request until the operation in progress has ended.
     fn defer(&mut self, command: Command) {
-        if self.deferred.len() < MAX_DEFERRED {
-            self.deferred.push_back(command);
+        // Without the limit, a hanging runtime could fill the memory with requests.
+        match self.deferred.len() < MAX_DEFERRED {
+            true => self.deferred.push_back(command),
+            false => command.refuse(Denied::Busy.into()),
         }
-        // If the list is full, the command and its reply are dropped, so the client receives an
-        // error. Without the limit, a hanging runtime could fill the memory with requests.
     }
 
     /// Retries the deferred requests in order. A request that must still wait is appended to the

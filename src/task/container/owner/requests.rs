@@ -6,6 +6,7 @@ use super::execs::ExecEntry;
 use super::{
     super::{
         command::{Command, Deleted, ListedProcess, ProcessEnd, Reply, StateAnswer, Status},
+        kill::KillTarget,
         operations::CheckpointDirectories,
     },
     Container, answer,
@@ -135,7 +136,16 @@ impl Container {
                 answer(reply, Ok(()));
             }
             Ok(Kill::Signal) => match self.runc.clone() {
-                Some(runc) => self.operations.kill(runc, self.id(), signal, all, reply),
+                Some(runc) => {
+                    let target = match all {
+                        true => KillTarget::All(self.cgroup.clone()),
+                        false => KillTarget::Init {
+                            reaper: self.shared.reaper.clone(),
+                            pid: self.init_pid,
+                        },
+                    };
+                    self.operations.kill(runc, self.id(), signal, target, reply);
+                }
                 None => answer(reply, Err(Denied::NotCreated.into())),
             },
             Err(denied) => answer(reply, Err(denied.into())),

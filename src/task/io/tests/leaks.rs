@@ -24,7 +24,7 @@ fn no_descriptor_outlives_its_process() {
         let file = format!("file://{}", folder.text("log"));
         let missing = folder.text("missing");
         let temporary = entries(&std::env::temp_dir());
-        // The blocking pool, which files need, keeps a thread for a while.
+        // The threads for files stay, or end after a while.
         let (before, threads_before) = (descriptors(), threads() + 1);
         for _ in 0..200 {
             let (io, child) = begin(&out).await;

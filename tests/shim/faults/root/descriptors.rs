@@ -175,3 +175,169 @@ fn forty_containers_share_one_shim() {
     assert_eq!(daemon.event_lines().len(), 40 * 4);
     node.wait_until_empty();
 }
+
+/// Check that exits, kills and deletes succeed while no descriptor is free: a few are reserved for
+/// them.
+#[test]
+fn a_container_ends_although_no_descriptor_is_free() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let daemon = node.daemon();
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let exec = shim.run_exec("web", "first");
+    shim.exec("web", "second").unwrap();
+    // Threads and connections of the start have ended by then.
+    std::thread::sleep(Duration::from_secs(1));
+    let highest = shim.process.descriptors().keys().max().unwrap() + 1;
+    let status = Command::new("prlimit")
+        .args([format!("--pid={}", shim.process.pid), format!("--nofile={highest}:20000")])
+        .status();
+    assert!(status.unwrap().success());
+    let free = usize::try_from(highest).unwrap() - open(&shim);
+    let _used: Vec<_> = (0..free).map(|_| UnixStream::connect(shim.socket()).unwrap()).collect();
+    deadline::until("the last descriptor", || open(&shim) == usize::try_from(highest).unwrap());
+    let failure = shim.start("web", "second").unwrap_err();
+    assert!(failure.message.contains("Too many open files"), "{failure:?}");
+    exec.kill();
+    assert_eq!(shim.wait("web", "first").unwrap().exit_status, 137);
+    shim.kill("web", "", 9).unwrap();
+    assert_eq!(shim.wait("web", "").unwrap().exit_status, 137);
+    assert_eq!(shim.delete("web", "").unwrap().exit_status, 137);
+    daemon.wait_for("delete web 137");
+}
+
+/// Check that the shim uses as many descriptors as its hard limit allows, and that a container has
+/// the limits with which the shim was started.
+#[test]
+fn the_shim_raises_its_own_limit_alone() {
+    let node = Node::new();
+    // Not runc, whose Go runtime raises the limit as well.
+    let bundle = node.bundle("web");
+    let shim = node.start_verb(&bundle).after("ulimit -Sn 1024; ulimit -Hn 5000").shim();
+    let init = shim.run(&bundle);
+    let exec = shim.run_exec("web", "probe");
+    let limit = |process: crate::harness::Process| {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.pid)).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        line.split_whitespace().skip(3).take(2).map(|n| n.parse().unwrap()).collect::<Vec<u64>>()
+    };
+    assert_eq!(limit(shim.process), [5000 - 32, 5000]);
+    assert_eq!(limit(init), [1024, 5000]);
+    assert_eq!(limit(exec), [1024, 5000]);
+}
+
+/// Check that a pod of 110 containers, and 500 execs of one container, work under a soft limit of
+/// 1024 descriptors.
+#[test]
+fn a_large_pod_fits_under_a_low_soft_limit() {
+    let node = Node::new();
+    let bundles: Vec<_> = (0..110)
+        .map(|number| {
+            node.bundle(&format!("c{number}")).annotated("io.kubernetes.cri.sandbox-id", "pod")
+        })
+        .collect();
+    let shim = node.start_verb(&bundles[0]).after("ulimit -Sn 1024").shim();
+    let outputs = |name: &str| {
+        ["out", "err"].map(|stream| Fifo::make(node.path().join(format!("{name}.{stream}"))))
+    };
+    let mut fifos = Vec::new();
+    for bundle in &bundles {
+        let [stdout, stderr] = outputs(&bundle.id);
+        let streams =
+            CreateTaskRequest { stdout: stdout.name(), stderr: stderr.name(), ..bundle.create() };
+        shim.create(&streams).unwrap();
+        shim.start(&bundle.id, "").unwrap();
+        fifos.push([stdout, stderr]);
+    }
+    for number in 0..500 {
+        let exec_id = format!("e{number}");
+        let [stdout, stderr] = outputs(&exec_id);
+        let mut exec = exec_request("c0", &exec_id);
+        (exec.stdout, exec.stderr) = (stdout.name(), stderr.name());
+        shim.exec_with(&exec).unwrap();
+        shim.start("c0", &exec_id).unwrap();
+        fifos.push([stdout, stderr]);
+    }
+    assert!(open(&shim) > 1024);
+    for bundle in &bundles {
+        shim.remove(&bundle.id);
+    }
+}
+
+/// Check that a shim that is stopped, with as many unaccepted connections as the kernel allows, does
+/// not delay a start: `start` has a lock while it looks for a shim of the same pod.
+#[test]
+fn a_stopped_shim_delays_no_start() {
+    let node = Node::new();
+    let [web, other] =
+        ["web", "other"].map(|id| node.bundle(id).annotated("io.kubernetes.cri.sandbox-id", "pod"));
+    let shim = node.shim(&web);
+    shim.process.signal(nix::sys::signal::Signal::SIGSTOP);
+    deadline::until("the stop", || shim.process.state() == Some('T'));
+    let queued = fill_queue(&shim.socket());
+    let begun = std::time::Instant::now();
+    let answer = node.start_verb(&other).run().answer();
+    assert_eq!(answer.address, shim.answer.address);
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(queued.len() > 100, "{}", queued.len());
+    shim.process.signal(nix::sys::signal::Signal::SIGCONT);
+}
+
+/// Connects to a socket until its queue is full.
+fn fill_queue(socket: &std::path::Path) -> Vec<std::os::fd::OwnedFd> {
+    use std::os::fd::AsRawFd as _;
+
+    use nix::sys::{
+        resource::{Resource, getrlimit, setrlimit},
+        socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket as new_socket},
+    };
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    let address = UnixAddr::new(socket).unwrap();
+    let mut queued = Vec::new();
+    loop {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        let fd = new_socket(AddressFamily::Unix, SockType::Stream, flags, None).unwrap();
+        match connect(fd.as_raw_fd(), &address) {
+            Ok(()) => queued.push(fd),
+            Err(nix::Error::EAGAIN) => return queued,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// Check how many descriptors each container of a pod with three streams needs, and each exec.
+#[test]
+fn a_container_needs_few_descriptors() {
+    let node = Node::new();
+    let bundles: Vec<_> = (0..11)
+        .map(|number| {
+            node.runc_bundle(&format!("c{number}"), "exec sleep 600")
+                .annotated("io.kubernetes.cri.sandbox-id", "pod")
+        })
+        .collect();
+    let shim = node.shim(&bundles[0]);
+    let run = |bundle: &crate::harness::Bundle| {
+        let [stdin, stdout, stderr] = ["in", "out", "err"]
+            .map(|name| Fifo::make(node.path().join(format!("{}.{name}", bundle.id))));
+        let streams = CreateTaskRequest {
+            stdin: stdin.name(),
+            stdout: stdout.name(),
+            stderr: stderr.name(),
+            ..bundle.create()
+        };
+        shim.create(&streams).unwrap();
+        shim.start(&bundle.id, "").unwrap();
+        [stdin, stdout, stderr]
+    };
+    let _first = run(&bundles[0]);
+    let before = open(&shim);
+    let _others: Vec<_> = bundles[1..].iter().map(run).collect();
+    let each = open(&shim) - before;
+    // A pipe and a fifo for each output, a pipe and both ends of a fifo for the input, and the watch
+    // for OOM kills, which on cgroup v2 has two.
+    let allowed =
+        if std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { 9 } else { 8 };
+    assert_eq!(each, 10 * allowed, "{:?}", shim.process.descriptors());
+}

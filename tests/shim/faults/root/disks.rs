@@ -129,14 +129,68 @@ fn a_full_disk_is_reported_as_the_cause() {
     daemon.wait_for("delete web 137");
 }
 
-/// strace on a process that delays each of its unmounts by three seconds.
-struct Delayed(Child);
+/// Check that output that a full disk cannot take is kept, and written once there is space, also if
+/// the container writes nothing more.
+#[test]
+fn a_log_on_a_full_disk_is_complete_once_there_is_space() {
+    let node = Node::new();
+    let path = node.path().join("disk");
+    fs::create_dir(&path).unwrap();
+    let disk = Disk::mount(&path);
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    let lines: String = (0..20_000).map(|number| format!("{number}\n")).collect();
+    node.runtime().payload(
+        "web",
+        "read go <go; i=0; while [ $i -lt 20000 ]; do echo $i; i=$((i+1)); done; exec sleep 600",
+    );
+    let go = crate::harness::Fifo::make(bundle.path.join("go"));
+    let log = path.join("log");
+    let logged = format!("file://{}", log.display());
+    shim.create(&CreateTaskRequest { stdout: logged, ..bundle.create() }).unwrap();
+    shim.start("web", "").unwrap();
+    disk.fill();
+    let written = || fs::metadata(&log).unwrap().len();
+    let before = written();
+    go.send(b"go\n");
+    let busy = || shim.process.descriptors().values().any(|target| target.ends_with("/log"));
+    deadline::until("the file to be open", busy);
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(written(), before, "the disk is not full");
+    fs::remove_file(path.join("filler")).unwrap();
+    deadline::until("all lines", || fs::read_to_string(&log).unwrap() == lines);
+}
+
+/// strace on a process that delays some of its system calls.
+pub(super) struct Delayed(Child);
 
 impl Delayed {
+    /// The delay of each write.
+    pub(super) const WRITE: Duration = Duration::from_secs(20);
+
+    /// Delays each unmount by three seconds.
     #[track_caller]
     fn umount(process: Process) -> Self {
+        let inject = ["-e", "trace=umount2", "-e", "inject=umount2:delay_enter=3000000"];
+        Self::attach(process, &inject.map(str::to_owned))
+    }
+
+    /// Delays each write to one of `files` by [`WRITE`](Self::WRITE).
+    #[track_caller]
+    pub(super) fn writes(process: Process, files: &[PathBuf]) -> Self {
+        let delay = format!("inject=write:delay_enter={}", Self::WRITE.as_micros());
+        let mut arguments = ["-e", "trace=write", "-e", &delay].map(str::to_owned).to_vec();
+        for file in files {
+            arguments.extend(["-P".into(), file.to_string_lossy().into_owned()]);
+        }
+        Self::attach(process, &arguments)
+    }
+
+    #[track_caller]
+    fn attach(process: Process, arguments: &[String]) -> Self {
         let strace = Command::new("strace")
-            .args(["-f", "-qq", "-e", "trace=umount2", "-e", "inject=umount2:delay_enter=3000000"])
+            .args(["-f", "-qq"])
+            .args(arguments)
             .args(["-o", "/dev/null", "-p", &process.pid.to_string()])
             .stderr(Stdio::null())
             .spawn()

@@ -2,3 +2,4 @@
 
 mod descriptors;
 mod disks;
+mod threads;
