@@ -3,7 +3,9 @@
 use futures::future::join_all;
 
 use super::{
-    args::{CapabilitiesArgs, Common, InspectArgs, ListFormat, PageFormat, PsArgs, TreeArgs},
+    args::{
+        CapabilitiesArgs, ContainerOptions, InspectArgs, ListFormat, PageFormat, PsArgs, TreeArgs,
+    },
     exit::{Exit, Failure},
     output::{Output, Style},
     render::{self, inspect::Inspected},
@@ -17,25 +19,28 @@ use crate::{
 };
 
 pub(super) async fn ps(args: PsArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let (processes, exit) = processes(&args.common).await?;
-    let style = Style::of_stdout(args.common.display.no_trunc, args.common.display.quiet);
+    let (processes, exit) = live_processes(&args.common).await?;
+    let style = Style::for_stdout(args.common.display.no_trunc, args.common.display.quiet);
     out.write(&render::processes::list(&processes, args.output, style))?;
     Ok(exit)
 }
 
 pub(super) async fn tree(args: TreeArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let (processes, exit) = processes(&args.common).await?;
-    let style = Style::of_stdout(args.common.display.no_trunc, args.common.display.quiet);
+    let (processes, exit) = live_processes(&args.common).await?;
+    let style = Style::for_stdout(args.common.display.no_trunc, args.common.display.quiet);
     out.write(&match args.output {
         PageFormat::Json => render::processes::list(&processes, ListFormat::Json, style),
-        PageFormat::Table => render::tree::trees(&processes, style),
+        PageFormat::Table => render::tree::format_trees(&processes, style),
     })?;
     Ok(exit)
 }
 
-/// The live processes of all selected shims. Within a shim, parents come before children.
-async fn processes(common: &Common) -> Result<(Vec<ContainerProcess>, Exit), Failure> {
-    let mut set = ShimSet::of(common).await?;
+/// The live processes in the containers of all selected shims. Of one shim, parents come before
+/// children.
+async fn live_processes(
+    common: &ContainerOptions,
+) -> Result<(Vec<ContainerProcess>, Exit), Failure> {
+    let mut set = ShimSet::connect_selected(common).await?;
     let container = common.container.as_deref().unwrap_or_default();
     let answers = join_all(set.shims.iter().map(|shim| shim.processes(container))).await;
     let mut processes = Vec::new();
@@ -43,10 +48,10 @@ async fn processes(common: &Common) -> Result<(Vec<ContainerProcess>, Exit), Fai
         match answer {
             Ok(answer) => processes.extend(answer.processes),
             Err(error) if error.is_not_found() => {}
-            Err(error) => set.report(error, common.display.quiet),
+            Err(error) => set.report_unreachable(error, common.display.quiet),
         }
     }
-    Ok((processes, set.exit()))
+    Ok((processes, set.exit_status()))
 }
 
 pub(super) async fn capabilities(
@@ -55,8 +60,8 @@ pub(super) async fn capabilities(
 ) -> Result<Exit, Failure> {
     let display = args.common.display;
     let mut set = match platform::HAS_SHIMS || args.common.container.is_some() {
-        true => ShimSet::of(&args.common).await?,
-        false => ShimSet { shims: Vec::new(), failed: false },
+        true => ShimSet::connect_selected(&args.common).await?,
+        false => ShimSet { shims: Vec::new(), has_failed: false },
     };
     let mut answers = Vec::new();
     for answer in join_all(set.shims.iter().map(Shim::capabilities)).await {
@@ -64,30 +69,30 @@ pub(super) async fn capabilities(
             Ok(answer) => {
                 answers.push(answer.categories.iter().map(Capability::from).collect::<Vec<_>>())
             }
-            Err(error) => set.report(error, display.quiet),
+            Err(error) => set.report_unreachable(error, display.quiet),
         }
     }
     let categories = if answers.is_empty() {
-        // There is no shim to ask: show what a shim could observe on this node.
+        // Without a running shim, the answer is what a shim could observe on this node.
         node::probe().categories().iter().map(Capability::from).collect()
     } else {
-        render::capabilities::least(&answers)
+        render::capabilities::lowest_support(&answers)
     };
-    let style = Style::of_stdout(display.no_trunc, display.quiet);
+    let style = Style::for_stdout(display.no_trunc, display.quiet);
     out.write(&render::capabilities::page(&categories, args.output, style))?;
-    Ok(set.exit())
+    Ok(set.exit_status())
 }
 
 pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit, Failure> {
     let id = args.container.as_str();
-    let set = ShimSet::all(args.namespace.as_deref(), args.display.quiet)
+    let set = ShimSet::connect_all(args.namespace.as_deref(), args.display.quiet)
         .await?
-        .of_container(id, args.display.quiet)
+        .with_container(id, args.display.quiet)
         .await?;
-    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
-    let mut exit = set.exit();
+    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+    let mut exit = set.exit_status();
     for shim in &set.shims {
-        let (known, is_complete) = collect(shim, id).await?;
+        let (known, is_complete) = collect_inspected(shim, id).await?;
         if !is_complete {
             exit = Exit::Incomplete;
         }
@@ -96,13 +101,13 @@ pub(super) async fn inspect(args: InspectArgs, out: &mut Output) -> Result<Exit,
     Ok(exit)
 }
 
-/// Collects all information of a shim about a container. The second value is false if the journal
-/// no longer has all events, or could not be read to its end.
-async fn collect(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> {
+/// Collects all that a shim knows of a container. The returned boolean is false if the journal no
+/// longer has all events, or could not be read to its end.
+async fn collect_inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> {
     let mut known = Inspected {
         container: find_container(shim, id).await?.unwrap_or_default(),
         capabilities: shim.capabilities().await?.categories.iter().map(Capability::from).collect(),
-        // A shim of an older version may not have this method.
+        // A shim of an older version may not have the method `Status`.
         status: shim.status().await.ok(),
         ..Default::default()
     };
@@ -123,8 +128,9 @@ async fn collect(shim: &Shim, id: &str) -> Result<(Inspected, bool), ShimError> 
             Step::Events(events) => {
                 for event in events {
                     match &event.body {
-                        // The gaps of the stream itself concern every container of the shim.
-                        Some(Body::Gap(gap)) if event.seq == 0 => known.lost.add(gap),
+                        // A gap without a sequence number is one of the stream itself and concerns
+                        // every container of the shim.
+                        Some(Body::Gap(gap)) if event.seq == 0 => known.lost.add_gap(gap),
                         _ if event.container.get_or_default().id == id => known.events.push(event),
                         _ => {}
                     }

@@ -15,22 +15,22 @@ use crate::{
     observe::{node, source::bpf::Swept},
 };
 
-/// The result of all checks.
+/// The results of all checks of `lookout doctor`.
 #[derive(Debug, Serialize)]
-struct Report {
+struct DoctorReport {
     /// What a shim can observe on this node, one element per category.
     categories: Vec<json::Capability>,
-    bpf: Pinned,
-    shims: Shims,
+    bpf: PinnedState,
+    shims: ShimCounts,
     #[serde(skip_serializing_if = "Option::is_none")]
-    swept: Option<Removed>,
+    swept: Option<SweptCounts>,
     /// The problems that were found, one sentence each.
     wrong: Vec<String>,
 }
 
 /// The state of the pinned eBPF programs and maps.
 #[derive(Debug, Default, Serialize)]
-struct Pinned {
+struct PinnedState {
     /// The mount point of the bpffs; `None` if none is mounted.
     #[serde(skip_serializing_if = "Option::is_none")]
     bpffs: Option<String>,
@@ -44,28 +44,29 @@ struct Pinned {
     stale_rings: usize,
     /// The number of targets (containers and process trees) that are observed.
     targets: usize,
-    /// How many entries of shared maps targets could not have, each of which is a loss of its
-    /// target.
+    /// How many entries of shared eBPF maps were refused to targets, because a share was used up.
+    /// Each refusal is a loss of the target.
     refused: u64,
 }
 
 #[derive(Debug, Serialize)]
-struct Shims {
+struct ShimCounts {
     living: usize,
 }
 
 /// How many rings and map entries of dead shims `--sweep` has removed, by kind.
 #[derive(Debug, Serialize)]
-struct Removed {
+struct SweptCounts {
     rings: usize,
     targets: usize,
     namespaces: usize,
     processes: usize,
-    /// The number of unused rings that were freed.
+    /// The number of rings that no shim used and that were freed.
     freed: usize,
 }
 
-/// Runs all checks; with `--sweep`, cleans up first. The exit status is 1 if a problem remains.
+/// Runs all checks of the node. With `--sweep`, first removes what dead shims have left. The exit
+/// status is 1 if a problem remains.
 pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> {
     let mut wrong = Vec::new();
     let swept = args.sweep.then(node::sweep_and_free).and_then(|swept| {
@@ -75,7 +76,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
             })
             .ok()
     });
-    let bpf = pinned(&mut wrong);
+    let bpf = read_pinned_state(&mut wrong);
     let living = client::registrations(&client::runtime_dir(), None)
         .map_err(|error| Failure::Unreachable(error.into()))?
         .len();
@@ -86,24 +87,29 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
         ));
     }
     let categories = node::probe().categories().iter().map(json::Capability::from).collect();
-    let report =
-        Report { categories, bpf, shims: Shims { living }, swept: swept.map(removed), wrong };
-    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
+    let report = DoctorReport {
+        categories,
+        bpf,
+        shims: ShimCounts { living },
+        swept: swept.map(swept_counts),
+        wrong,
+    };
+    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
     match args.output {
         PageFormat::Json => out.write(&(json::line(&report) + "\n")),
-        PageFormat::Table => out.write(&page(&report, style)),
+        PageFormat::Table => out.write(&text_page(&report, style)),
     }
     .map_err(|_| Failure::OutputClosed)?;
     Ok(if report.wrong.is_empty() { Exit::Ok } else { Exit::Failed })
 }
 
 /// Reads the state of the pinned programs, and adds the problems found to `wrong`.
-fn pinned(wrong: &mut Vec<String>) -> Pinned {
+fn read_pinned_state(wrong: &mut Vec<String>) -> PinnedState {
     let (bpffs, status) = match node::pinned() {
         Ok(pinned) => pinned,
         Err(error) => {
             wrong.push(format!("failed to read the pin directory: {}", chain(&error)));
-            return Pinned::default();
+            return PinnedState::default();
         }
     };
     let is_attached = |link: &&crate::observe::source::bpf::PinnedLink| link.ids.is_some();
@@ -114,7 +120,7 @@ fn pinned(wrong: &mut Vec<String>) -> Pinned {
             "not all programs of this version are pinned: the next shim will load them".to_owned(),
         );
     }
-    Pinned {
+    PinnedState {
         bpffs: Some(bpffs.display().to_string()),
         versions: status.versions,
         programs,
@@ -125,14 +131,15 @@ fn pinned(wrong: &mut Vec<String>) -> Pinned {
     }
 }
 
-fn removed((swept, freed): (Swept, usize)) -> Removed {
+fn swept_counts((swept, freed): (Swept, usize)) -> SweptCounts {
     let Swept { slots, targets, namespaces, processes } = swept;
-    Removed { rings: slots, targets, namespaces, processes, freed }
+    SweptCounts { rings: slots, targets, namespaces, processes, freed }
 }
 
-fn page(report: &Report, style: Style) -> String {
+fn text_page(report: &DoctorReport, style: Style) -> String {
     let mut page = render::capabilities::page(&report.categories, PageFormat::Table, style);
-    let Pinned { bpffs, versions, programs, rings, stale_rings, targets, refused } = &report.bpf;
+    let PinnedState { bpffs, versions, programs, rings, stale_rings, targets, refused } =
+        &report.bpf;
     let none_or =
         |words: &[String]| if words.is_empty() { "none".to_owned() } else { words.join(", ") };
     page +=
@@ -145,14 +152,14 @@ fn page(report: &Report, style: Style) -> String {
         String::new()
     };
     page += &format!("targets   {targets}{refusals}\nshims     {}\n", report.shims.living);
-    if let Some(Removed { rings, targets, namespaces, processes, freed }) = &report.swept {
+    if let Some(SweptCounts { rings, targets, namespaces, processes, freed }) = &report.swept {
         page += &format!(
             "swept     {rings} rings of dead shims, {targets} targets, {namespaces} namespaces, \
              {processes} processes; {freed} unused rings freed\n"
         );
     }
     for wrong in &report.wrong {
-        page += &(style.highlight(format!("problem   {wrong}")) + "\n");
+        page += &(style.highlight_failure(format!("problem   {wrong}")) + "\n");
     }
     page
 }

@@ -1,15 +1,15 @@
-//! `lookout events`.
+//! `lookout events`: prints the events of containers.
 
 use std::{io, ops::ControlFlow};
 
 use super::{
     args::{EventFormat, EventsArgs},
     exit::{Exit, Failure},
-    note,
     output::{Output, Style},
-    render::{events as render, gap::lost},
-    shim_set::{ShimSet, registered},
-    stream::{self, Scope, Sink, gaps},
+    print_message,
+    render::{events as render, gap::gap_text},
+    shim_set::{ShimSet, live_registrations},
+    stream::{self, ContainerScope, EventSink, gap_filter},
 };
 use crate::{
     api::{Event, Filter, event::Body},
@@ -18,11 +18,11 @@ use crate::{
 
 pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let display = args.common.display;
-    let style = Style::of_stdout(display.no_trunc, display.quiet);
+    let style = Style::for_stdout(display.no_trunc, display.quiet);
     let namespace = args.common.namespace.clone();
     // With `--container`: the shims that currently have the container.
     let located: Option<Vec<Registration>> = match &args.common.container {
-        Some(_) => match ShimSet::of(&args.common).await {
+        Some(_) => match ShimSet::connect_selected(&args.common).await {
             Ok(set) => Some(set.shims.into_iter().map(|shim| shim.registration).collect()),
             // With `-f` the container may start later.
             Err(Failure::NotFound(_)) if args.follow && args.since.is_none() => None,
@@ -30,7 +30,7 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
         },
         None => None,
     };
-    let filters = filters(&args);
+    let filters = subscription_filters(&args);
     let wanted = |registration: &Registration| {
         // The cursor has the epoch of the container's own shim. Any other shim does not know this
         // epoch and would report a gap.
@@ -38,17 +38,17 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
         let since = args.since.clone().filter(|_| is_its_shim).unwrap_or_default();
         Wanted { filters: filters.clone(), since, follow: args.follow }
     };
-    let mut printer = Printer::new(&args, style, out);
+    let mut printer = EventPrinter::new(&args, style, out);
     printer.out.write_now(&render::header(args.output, style))?;
     let exit = if args.follow {
-        stream::follow(namespace, display.quiet, wanted, &mut printer).await?
+        stream::follow_events(namespace, display.quiet, wanted, &mut printer).await?
     } else {
         let registrations = match &located {
             Some(located) => located.clone(),
-            None => registered(namespace.as_deref())?,
+            None => live_registrations(namespace.as_deref())?,
         };
         let sources = registrations.into_iter().map(|one| (one.clone(), wanted(&one))).collect();
-        stream::read(sources, display.quiet, &mut printer).await?
+        stream::read_journals(sources, display.quiet, &mut printer).await?
     };
     printer.out.write_now(render::footer(args.output, printer.is_empty))?;
     Ok(match exit {
@@ -57,9 +57,9 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
     })
 }
 
-/// The filters of each subscription. Gaps are always included: without them, a user could not
-/// distinguish a loss from a quiet container.
-fn filters(args: &EventsArgs) -> Vec<Filter> {
+/// The filters of the subscription to each shim. They always include gaps: without these, a user
+/// could not distinguish a loss from a quiet container.
+fn subscription_filters(args: &EventsArgs) -> Vec<Filter> {
     let filter = Filter {
         types: args.types.clone(),
         container_id: args.common.container.clone().unwrap_or_default(),
@@ -72,34 +72,34 @@ fn filters(args: &EventsArgs) -> Vec<Filter> {
     if filter == Filter::default() {
         return Vec::new();
     }
-    vec![filter, gaps()]
+    vec![filter, gap_filter()]
 }
 
-struct Printer<'a> {
+struct EventPrinter<'a> {
     format: EventFormat,
     style: Style,
     out: &'a mut Output,
-    scope: Scope,
+    scope: ContainerScope,
     /// How many events may still be printed (`--limit`).
     left: u64,
     is_empty: bool,
 }
 
-impl<'a> Printer<'a> {
+impl<'a> EventPrinter<'a> {
     fn new(args: &EventsArgs, style: Style, out: &'a mut Output) -> Self {
         Self {
             format: args.output,
             style,
             out,
-            scope: Scope::new(args.common.container.clone()),
+            scope: ContainerScope::new(args.common.container.clone()),
             left: args.limit.unwrap_or(u64::MAX),
             is_empty: true,
         }
     }
 }
 
-impl Sink for Printer<'_> {
-    fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
+impl EventSink for EventPrinter<'_> {
+    fn handle_event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
         if self.left == 0 {
             return Ok(ControlFlow::Break(()));
         }
@@ -109,17 +109,17 @@ impl Sink for Printer<'_> {
         if let (EventFormat::Probe, Some(Body::Gap(gap)), false) =
             (self.format, &event.body, self.style.is_quiet)
         {
-            // The format has no line for it.
-            note(&lost(gap));
+            // The format `probe` has no line for a gap.
+            print_message(&gap_text(gap));
         }
-        let text = render::event(event, self.format, self.is_empty, self.style);
+        let text = render::format_event(event, self.format, self.is_empty, self.style);
         if text.is_empty() {
             return Ok(ControlFlow::Continue(()));
         }
         self.out.write(&text)?;
         self.is_empty = false;
-        // A hello, and a gap of the stream itself, are not events of a container, so they do not
-        // count towards the limit.
+        // A `hello`, and a gap of the stream itself, are not events of a container, so they do not
+        // count towards `--limit`.
         if event.seq != 0 {
             self.left -= 1;
         }

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use crate::{client::DaemonError, config::ConfigError, model::chain};
 
-/// Defines [`Exit`] from a table: what the status means, its number, and its meaning in two words.
+/// Defines [`Exit`] from a table. A row has the meaning of an exit status, its number, and a short
+/// form of the meaning for the help.
 macro_rules! exits {
     ($($(#[doc = $doc:literal])+ $exit:ident = $code:literal, $summary:literal;)+) => {
         /// The exit status of the command, ordered by its number.
@@ -21,15 +22,15 @@ macro_rules! exits {
                 match self { $(Self::$exit => $code,)+ }
             }
 
-            /// All statuses in one line, for the help.
-            pub(super) fn summary() -> String {
+            /// All exit statuses in one line, which ends the help text.
+            pub(super) fn help_line() -> String {
                 let all = [$(concat!($code, " ", $summary)),+];
                 format!("Exit status: {}.", all.join(", "))
             }
 
-            /// Number and meaning of each status, for the reference.
+            /// The number and the meaning of each exit status, for docs/reference/cli.md.
             #[cfg(test)]
-            pub(super) const DOCS: &[(u8, &str)] = &[$(($code, concat!($($doc),+))),+];
+            pub(super) const STATUS_DOCS: &[(u8, &str)] = &[$(($code, concat!($($doc),+))),+];
         }
     };
 }
@@ -57,13 +58,13 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command ended early.
+/// Why a command failed or was ended early.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// No shim has the container with this id.
     #[error("container {0} not found")]
     NotFound(String),
-    /// Something other than a container was not found. The value is the message.
+    /// A process, an entry or a program was not found. The value is the message for the user.
     #[cfg(feature = "daemon")]
     #[error("{0}")]
     Missing(String),
@@ -76,16 +77,17 @@ pub(super) enum Failure {
     /// A shim did not answer, or the directory of the registrations cannot be read.
     #[error("{0:#}")]
     Unreachable(anyhow::Error),
-    /// The reader of the output has closed it, which is not an error for the user.
+    /// The program that reads the standard output, such as `head`, has closed it. The exit status
+    /// is 0.
     #[error("the output was closed")]
     OutputClosed,
-    /// Any other error.
+    /// Any other error; the exit status is [`Exit::Failed`].
     #[error("{0:#}")]
     Other(anyhow::Error),
 }
 
 impl Failure {
-    pub(super) fn exit(&self) -> Exit {
+    pub(super) fn exit_status(&self) -> Exit {
         match self {
             Self::NotFound(_) => Exit::NotFound,
             #[cfg(feature = "daemon")]

@@ -1,4 +1,4 @@
-//! `lookout exits`.
+//! `lookout exits`: prints the exits of processes in containers.
 
 use std::{
     io,
@@ -11,11 +11,11 @@ use tokio::sync::mpsc;
 use super::{
     args::{ExitsArgs, ListFormat},
     exit::{Exit, Failure},
-    note,
     output::{Output, Style},
+    print_message,
     render::exits as render,
-    shim_set::{ShimSet, registered},
-    stream::{self, BatchSink, Scope, Sink, gaps},
+    shim_set::{ShimSet, live_registrations},
+    stream::{self, BatchSink, ContainerScope, EventSink, gap_filter},
 };
 use crate::{
     api::{self, Event, Filter, Gap, event::Body},
@@ -24,83 +24,87 @@ use crate::{
     observe::encode,
 };
 
-/// The pause between two attempts to connect.
-const RETRY: Duration = Duration::from_millis(500);
+/// The pause between two attempts to connect to a shim.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
 
 pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let display = args.common.display;
-    let style = Style::of_stdout(display.no_trunc, display.quiet);
-    let scope = Scope::new(args.common.container.clone());
-    let mut printer = Printer { format: args.output, style, out, scope, is_empty: true };
+    let style = Style::for_stdout(display.no_trunc, display.quiet);
+    let scope = ContainerScope::new(args.common.container.clone());
+    let mut printer = ExitPrinter { format: args.output, style, out, scope, is_empty: true };
     let exit = if args.follow {
         printer.out.write_now(&render::header(args.output, style))?;
         let (container, namespace) =
             (args.common.container.unwrap_or_default(), args.common.namespace);
-        let read =
-            |registration, sender| forward(registration, container.clone(), sender, display.quiet);
-        // A shim that ends does not end the command.
-        stream::gather(namespace, read, |_| false, &mut printer).await?
+        let read = |registration, sender| {
+            forward_exits(registration, container.clone(), sender, display.quiet)
+        };
+        // The command continues with the other shims when a shim ends.
+        stream::gather_batches(namespace, read, |_| false, &mut printer).await?
     } else {
         let registrations = match &args.common.container {
-            Some(_) => ShimSet::of(&args.common)
+            Some(_) => ShimSet::connect_selected(&args.common)
                 .await?
                 .shims
                 .into_iter()
                 .map(|shim| shim.registration)
                 .collect(),
-            None => registered(args.common.namespace.as_deref())?,
+            None => live_registrations(args.common.namespace.as_deref())?,
         };
         printer.out.write_now(&render::header(args.output, style))?;
-        let wanted =
-            Wanted { filters: filters(printer.scope.container.as_deref()), ..Default::default() };
+        let wanted = Wanted {
+            filters: exit_filters(printer.scope.container.as_deref()),
+            ..Default::default()
+        };
         let sources = registrations.into_iter().map(|one| (one, wanted.clone())).collect();
-        stream::read(sources, display.quiet, &mut printer).await?
+        stream::read_journals(sources, display.quiet, &mut printer).await?
     };
     printer.out.write_now(render::footer(args.output, printer.is_empty))?;
     Ok(if exit == Exit::Ok && printer.scope.has_gap { Exit::Incomplete } else { exit })
 }
 
 /// The filters that select exits from a journal, for the command without `-f`.
-fn filters(container: Option<&str>) -> Vec<Filter> {
+fn exit_filters(container: Option<&str>) -> Vec<Filter> {
     let types = vec!["process.exit".to_owned()];
     let exits = Filter {
         types,
         container_id: container.unwrap_or_default().to_owned(),
         ..Default::default()
     };
-    vec![exits, gaps()]
+    vec![exits, gap_filter()]
 }
 
-/// What one shim has sent.
-enum Batch {
+/// A part of what one shim sends to `lookout exits -f`.
+enum ExitBatch {
     /// Exits of containers in this namespace.
     Exits(String, Vec<api::Exit>),
     /// A stream broke: an unknown number of exits is missing.
     Gap,
 }
 
-/// Forwards the exits of one shim until the shim is gone. The stream of exits has no cursor: after
-/// a reconnect, exits may be missing, and the result is [`Exit::Incomplete`].
-async fn forward(
+/// Forwards the exits of one shim until the shim has ended. A stream of exits has no cursor: after
+/// a reconnect, exits may be missing, and [`Exit::Incomplete`] is returned.
+async fn forward_exits(
     registration: Registration,
     container: String,
-    sender: mpsc::Sender<Batch>,
+    sender: mpsc::Sender<ExitBatch>,
     is_quiet: bool,
 ) -> Exit {
     let mut exit = Exit::Ok;
     loop {
         let mut is_connected = false;
-        let failure = match exits(&registration, &container, &sender, &mut is_connected).await {
-            Ok(()) if !registration.is_alive() => return exit,
-            Ok(()) => None,
-            Err(error) => Some(error),
-        };
+        let failure =
+            match forward_connection(&registration, &container, &sender, &mut is_connected).await {
+                Ok(()) if !registration.is_alive() => return exit,
+                Ok(()) => None,
+                Err(error) => Some(error),
+            };
         if let Some(error) = failure {
-            if is_connected && sender.send(Batch::Gap).await.is_err() {
+            if is_connected && sender.send(ExitBatch::Gap).await.is_err() {
                 return exit;
             }
             if exit == Exit::Ok && !is_quiet {
-                note(&format!(
+                print_message(&format!(
                     "exits of shim {} may be missing: {:#}",
                     registration.id,
                     anyhow::Error::from(error)
@@ -111,26 +115,26 @@ async fn forward(
         if !registration.is_alive() || sender.is_closed() {
             return exit;
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(RECONNECT_PAUSE).await;
     }
 }
 
-/// Forwards the exits that one connection delivers, until the connection ends. Sets `is_connected`
-/// when there is one.
-async fn exits(
+/// Forwards the exits that one connection to a shim delivers, until the connection ends. Sets
+/// `is_connected` once the connection is made.
+async fn forward_connection(
     registration: &Registration,
     container: &str,
-    sender: &mpsc::Sender<Batch>,
+    sender: &mpsc::Sender<ExitBatch>,
     is_connected: &mut bool,
 ) -> Result<(), crate::client::ShimError> {
     let mut stream = Shim::connect(registration.clone()).await?.exits(container).await?;
     *is_connected = true;
     loop {
         match stream.recv().await {
-            // The batch is a heartbeat.
+            // A batch without exits is a heartbeat.
             Ok(Some(batch)) if batch.exits.is_empty() => {}
             Ok(Some(batch)) => {
-                let batch = Batch::Exits(registration.namespace.clone(), batch.exits);
+                let batch = ExitBatch::Exits(registration.namespace.clone(), batch.exits);
                 if sender.send(batch).await.is_err() {
                     return Ok(());
                 }
@@ -146,31 +150,37 @@ async fn exits(
     }
 }
 
-struct Printer<'a> {
+struct ExitPrinter<'a> {
     format: ListFormat,
     style: Style,
     out: &'a mut Output,
-    scope: Scope,
+    scope: ContainerScope,
     is_empty: bool,
 }
 
-impl Printer<'_> {
-    fn exit(&mut self, namespace: &str, exit: &api::Exit) -> io::Result<()> {
-        self.out.write(&render::exit(exit, namespace, self.format, self.is_empty, self.style))?;
+impl ExitPrinter<'_> {
+    fn print_exit(&mut self, namespace: &str, exit: &api::Exit) -> io::Result<()> {
+        self.out.write(&render::format_exit(
+            exit,
+            namespace,
+            self.format,
+            self.is_empty,
+            self.style,
+        ))?;
         self.is_empty = false;
         Ok(())
     }
 
-    /// Prints a gap; nothing for another event.
-    fn gap(&mut self, event: &Event) -> io::Result<()> {
-        let text = render::gap(event, self.format, self.is_empty, self.style);
+    /// Prints an event if it is a gap, and nothing otherwise.
+    fn print_gap(&mut self, event: &Event) -> io::Result<()> {
+        let text = render::format_gap(event, self.format, self.is_empty, self.style);
         self.is_empty &= text.is_empty();
         self.out.write(&text)
     }
 }
 
-/// The gap of a stream that has broken.
-fn unknown_gap() -> Event {
+/// A gap with an unknown number of losses, for a stream of exits that has broken.
+fn gap_of_broken_stream() -> Event {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let gap = Gap { stage: Stage::Subscriber.as_str().to_owned(), ..Default::default() };
     Event {
@@ -181,29 +191,29 @@ fn unknown_gap() -> Event {
     }
 }
 
-impl BatchSink<Batch> for Printer<'_> {
-    fn batch(&mut self, batch: Batch) -> io::Result<ControlFlow<()>> {
+impl BatchSink<ExitBatch> for ExitPrinter<'_> {
+    fn handle_batch(&mut self, batch: ExitBatch) -> io::Result<ControlFlow<()>> {
         match batch {
-            Batch::Exits(namespace, exits) => {
-                exits.iter().try_for_each(|exit| self.exit(&namespace, exit))?;
+            ExitBatch::Exits(namespace, exits) => {
+                exits.iter().try_for_each(|exit| self.print_exit(&namespace, exit))?;
             }
-            Batch::Gap => {
+            ExitBatch::Gap => {
                 self.scope.has_gap = true;
-                self.gap(&unknown_gap())?;
+                self.print_gap(&gap_of_broken_stream())?;
             }
         }
         Ok(ControlFlow::Continue(()))
     }
 }
 
-impl Sink for Printer<'_> {
-    fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
+impl EventSink for ExitPrinter<'_> {
+    fn handle_event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
         if !self.scope.includes(event) {
             return Ok(ControlFlow::Continue(()));
         }
         match encode::exit(event) {
-            Some(exit) => self.exit(&event.container.get_or_default().namespace, &exit)?,
-            None => self.gap(event)?,
+            Some(exit) => self.print_exit(&event.container.get_or_default().namespace, &exit)?,
+            None => self.print_gap(event)?,
         }
         Ok(ControlFlow::Continue(()))
     }

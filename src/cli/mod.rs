@@ -1,8 +1,8 @@
 //! The `lookout` command.
 //!
 //! ```text
-//!  args       the command line
-//!  shim_set   connects to the shims that a command needs
+//!  args       parses the command line
+//!  shim_set   connects to the shims that a command asks
 //!  stream     merges the events of several shims
 //!  render     formats answers as text; no I/O
 //!  registry   the commands for registered processes
@@ -48,13 +48,14 @@ use self::{
     output::{Output, Style},
 };
 
-/// Runs the command. The first argument is the name of the program. Prints the result to stdout,
-/// and warnings and errors to stderr.
+/// Runs `lookout` with these arguments, the first of which is the name of the program. Prints the
+/// result to stdout, and warnings and errors to stderr.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(message) => {
-            // A closed output is not an error; see `Failure::OutputClosed`.
+            // Printing fails if the output is closed, which is not an error; see
+            // `Failure::OutputClosed`.
             let _ = message.print();
             return if message.use_stderr() { Exit::Usage } else { Exit::Ok };
         }
@@ -62,24 +63,25 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            note(&format!("failed to start the async runtime: {error}"));
+            print_message(&format!("failed to start the async runtime: {error}"));
             return Exit::Failed;
         }
     };
-    let result = runtime.block_on(Box::pin(dispatch(cli)));
-    // Does not wait for async tasks: the task of a connection may still be waiting for its peer.
+    let result = runtime.block_on(Box::pin(run_command(cli)));
+    // The runtime does not wait for its async tasks: the task of a connection may still be waiting
+    // for its peer.
     runtime.shutdown_background();
     match result {
         Ok(exit) => exit,
         Err(Failure::OutputClosed) => Exit::Ok,
         Err(failure) => {
-            note(&failure.to_string());
-            failure.exit()
+            print_message(&failure.to_string());
+            failure.exit_status()
         }
     }
 }
 
-async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
+async fn run_command(Cli { command, config }: Cli) -> Result<Exit, Failure> {
     let mut out = Output::stdout();
     let exit = match command {
         Command::Events(args) => events::run(args, &mut out).await?,
@@ -97,7 +99,7 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
         }
         Command::Config(ConfigCommand::Show { keys, output, display }) => {
             let config = load_host_config(config.as_deref())?;
-            let style = Style::of_stdout(display.no_trunc, display.quiet);
+            let style = Style::for_stdout(display.no_trunc, display.quiet);
             out.write(&render::config::page(&config, &keys, output, style))?;
             Exit::Ok
         }
@@ -116,18 +118,18 @@ async fn dispatch(Cli { command, config }: Cli) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
-/// Loads the configuration of the host. `named` is the file of `--config`.
+/// Loads the configuration of the host. `named` is the file that `--config` names.
 fn load_host_config(named: Option<&Path>) -> Result<Config, Failure> {
     Config::load_with(named, |variable| std::env::var(variable).ok()).map_err(Failure::Config)
 }
 
 /// Connects to the daemon at its default socket.
-async fn connect() -> Result<Daemon, Failure> {
+async fn connect_to_daemon() -> Result<Daemon, Failure> {
     Ok(Daemon::connect(&client::daemon::socket()).await?)
 }
 
 /// Prints a warning or an error to stderr.
-fn note(text: &str) {
+fn print_message(text: &str) {
     use std::io::Write as _;
     // A closed stderr must not end the command.
     let _ = writeln!(std::io::stderr(), "lookout: {}", printable::text(text.as_bytes()));

@@ -1,4 +1,5 @@
-//! The standard output, and the style of the text for it.
+//! The standard output: the style of its text, writing to it, and noticing that its reader has
+//! gone.
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Stdout, Write as _},
@@ -12,7 +13,7 @@ use nix::{
 };
 use tokio::sync::oneshot;
 
-/// The style of a rendering.
+/// How the text of the standard output is formatted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Style {
     /// The number of columns after which lines are truncated; `None` for no limit.
@@ -25,7 +26,7 @@ pub(super) struct Style {
 
 impl Style {
     /// The style for the stdout of this process. A pipe gets complete lines without colour.
-    pub(super) fn of_stdout(no_trunc: bool, is_quiet: bool) -> Self {
+    pub(super) fn for_stdout(no_trunc: bool, is_quiet: bool) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
@@ -39,7 +40,7 @@ impl Style {
     }
 
     /// Truncates a line to the width, with an ellipsis, and removes trailing spaces.
-    pub(super) fn fit(self, line: &str) -> String {
+    pub(super) fn fit_to_width(self, line: &str) -> String {
         match self.width {
             Some(width) if line.chars().count() > width => {
                 line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
@@ -49,7 +50,7 @@ impl Style {
     }
 
     /// Highlights a line that reports a failure or a loss.
-    pub(super) fn highlight(self, line: String) -> String {
+    pub(super) fn highlight_failure(self, line: String) -> String {
         if self.is_coloured { format!("\x1b[31m{line}\x1b[0m") } else { line }
     }
 }
@@ -72,7 +73,7 @@ impl Output {
         self.0.flush()
     }
 
-    /// Writes and flushes, for text that must not wait for the next write.
+    /// Writes text and flushes the buffer, for text that must not wait for the next write.
     pub(super) fn write_now(&mut self, text: &str) -> io::Result<()> {
         self.write(text)?;
         self.flush()
@@ -82,23 +83,25 @@ impl Output {
 /// Notices that the reader of the standard output has gone. A command that waits for events would
 /// otherwise notice it at its next write, which may never come.
 #[derive(Debug)]
-pub(super) struct ReaderGone(oneshot::Receiver<()>);
+pub(super) struct StdoutWatch(oneshot::Receiver<()>);
 
-impl ReaderGone {
-    /// Begins to wait on a thread. A file as the output has no reader that could go away.
-    pub(super) fn watch() -> Self {
+impl StdoutWatch {
+    /// Starts a thread that waits until the reader of stdout has gone. If stdout is a file, it has
+    /// no reader, and the thread waits for ever.
+    pub(super) fn start() -> Self {
         let (sender, receiver) = oneshot::channel();
-        // Without the thread, the command ends at its next write.
+        // If the thread cannot be started, the command notices a closed output at its next write.
         let _ = thread::Builder::new().name("output".into()).spawn(move || {
             let output = io::stdout();
-            // Errors and hang-ups are reported without being asked for (poll(2)).
+            // No event is requested: poll(2) always reports errors and hang-ups, and only these
+            // matter.
             let mut waits = [PollFd::new(output.as_fd(), PollFlags::empty())];
             loop {
                 match poll(&mut waits, PollTimeout::NONE) {
                     Err(Errno::EINTR) | Ok(0) => {}
                     Err(_) => return,
                     Ok(_) => {
-                        // The command may have ended.
+                        // Sending fails if the command has ended and dropped the receiver.
                         let _ = sender.send(());
                         return;
                     }
@@ -108,8 +111,8 @@ impl ReaderGone {
         Self(receiver)
     }
 
-    /// Resolves when the reader has gone; never if that cannot be noticed. Cancel safe.
-    pub(super) async fn gone(&mut self) {
+    /// Resolves when the reader of stdout has gone; never if that cannot be noticed. Cancel safe.
+    pub(super) async fn closed(&mut self) {
         if (&mut self.0).await.is_err() {
             std::future::pending().await
         }

@@ -1,18 +1,19 @@
-//! `lookout ports`.
+//! `lookout ports`: prints the open ports of containers, and with `-w` the ports that open and
+//! close.
 
 use std::{collections::HashMap, io, ops::ControlFlow};
 
 use futures::future::join_all;
 
 use super::{
-    args::{Common, ListFormat, PortsArgs},
-    connect,
+    args::{ContainerOptions, ListFormat, PortsArgs},
+    connect_to_daemon,
     exit::{Exit, Failure},
-    note,
     output::{Output, Style},
+    print_message,
     render::ports as render,
     shim_set::ShimSet,
-    stream::{self, Scope, Sink, gaps},
+    stream::{self, ContainerScope, EventSink, gap_filter},
 };
 use crate::{
     api::{
@@ -24,22 +25,22 @@ use crate::{
 
 pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failure> {
     let common = &args.common;
-    let style = Style::of_stdout(common.display.no_trunc, common.display.quiet);
+    let style = Style::for_stdout(common.display.no_trunc, common.display.quiet);
     if args.daemon {
-        let (ports, exit) = daemon_ports(common).await?;
+        let (ports, exit) = ports_from_daemon(common).await?;
         out.write(&render::list(&ports, args.output, style))?;
         return Ok(exit);
     }
-    let mut set = match ShimSet::of(common).await {
+    let mut set = match ShimSet::connect_selected(common).await {
         // With `-w` the container may start later.
-        Err(Failure::NotFound(_)) if args.watch => ShimSet { shims: Vec::new(), failed: false },
+        Err(Failure::NotFound(_)) if args.watch => ShimSet { shims: Vec::new(), has_failed: false },
         set => set?,
     };
     let container = common.container.as_deref().unwrap_or_default();
     let answers = join_all(set.shims.iter().map(|shim| shim.ports(container))).await;
     let mut ports: Vec<ContainerPort> = Vec::new();
-    // The cursor of each shim's list. The stream starts at this cursor, so that no change between
-    // the list and the stream is lost.
+    // The cursor at which each shim has listed its ports. The stream of changes starts at this
+    // cursor, so that no change between the list and the stream is lost.
     let mut since = HashMap::new();
     let mut failed = Vec::new();
     for (shim, answer) in set.shims.iter().zip(answers) {
@@ -55,10 +56,10 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
             Err(error) => failed.push(error),
         }
     }
-    failed.into_iter().for_each(|error| set.report(error, common.display.quiet));
+    failed.into_iter().for_each(|error| set.report_unreachable(error, common.display.quiet));
     if !args.watch {
         out.write(&render::list(&ports, args.output, style))?;
-        return Ok(set.exit());
+        return Ok(set.exit_status());
     }
     let filters = vec![
         Filter {
@@ -66,30 +67,37 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
             container_id: container.to_owned(),
             ..Default::default()
         },
-        gaps(),
+        gap_filter(),
     ];
-    let mut printer =
-        Printer { format: args.output, style, out, scope: Scope::new(common.container.clone()) };
-    printer.begin(&ports)?;
+    let mut printer = PortPrinter {
+        format: args.output,
+        style,
+        out,
+        scope: ContainerScope::new(common.container.clone()),
+    };
+    printer.print_open_ports(&ports)?;
     let wanted = |registration: &crate::client::Registration| Wanted {
         filters: filters.clone(),
         since: since.get(&registration.address).cloned().unwrap_or_default(),
         follow: true,
     };
-    let exit = stream::follow(common.namespace.clone(), common.display.quiet, wanted, &mut printer)
-        .await?;
+    let exit =
+        stream::follow_events(common.namespace.clone(), common.display.quiet, wanted, &mut printer)
+            .await?;
     Ok(if exit == Exit::Ok && printer.scope.has_gap { Exit::Incomplete } else { exit })
 }
 
-/// The open ports as the daemon knows them. The exit status is [`Exit::Unreachable`] if the daemon
-/// is not connected to a shim that may have further ports.
-async fn daemon_ports(common: &Common) -> Result<(Vec<ContainerPort>, Exit), Failure> {
+/// Asks the daemon for the open ports. The exit status is [`Exit::Unreachable`] if the daemon is
+/// not connected to a shim that may have further ports.
+async fn ports_from_daemon(
+    common: &ContainerOptions,
+) -> Result<(Vec<ContainerPort>, Exit), Failure> {
     let is_in =
         |namespace: &str| common.namespace.as_ref().is_none_or(|wanted| wanted == namespace);
     let is_asked = |of: &Container| {
         is_in(&of.namespace) && common.container.as_ref().is_none_or(|id| *id == of.id)
     };
-    let daemon = connect().await?;
+    let daemon = connect_to_daemon().await?;
     let answer = daemon.node_ports(&NodePortsRequest::new()).await?;
     let mut ports = answer.ports;
     ports.retain(|one| is_asked(one.container.get_or_default()));
@@ -100,13 +108,14 @@ async fn daemon_ports(common: &Common) -> Result<(Vec<ContainerPort>, Exit), Fai
         answer.shims.iter().filter(|shim| !shim.connected && is_in(&shim.namespace)).collect();
     if !common.display.quiet {
         silent.iter().for_each(|shim| {
-            note(&format!("the daemon is not connected to shim {}", shim.id));
+            print_message(&format!("the daemon is not connected to shim {}", shim.id));
         });
     }
     if !silent.is_empty() {
         return Ok((ports, Exit::Unreachable));
     }
-    // A container without open ports is in the daemon's list of processes only.
+    // The daemon's list of ports does not have a container without open ports, so the list of
+    // processes shows whether the container exists.
     if let Some(id) = &common.container {
         let processes = daemon.node_processes(&NodeProcessesRequest::new()).await?.processes;
         if !processes.iter().any(|one| is_asked(one.container.get_or_default())) {
@@ -116,35 +125,35 @@ async fn daemon_ports(common: &Common) -> Result<(Vec<ContainerPort>, Exit), Fai
     Ok((ports, Exit::Ok))
 }
 
-struct Printer<'a> {
+struct PortPrinter<'a> {
     format: ListFormat,
     style: Style,
     out: &'a mut Output,
-    scope: Scope,
+    scope: ContainerScope,
 }
 
-impl Printer<'_> {
-    /// Prints the header and the ports that are open at the start.
-    fn begin(&mut self, ports: &[ContainerPort]) -> io::Result<()> {
+impl PortPrinter<'_> {
+    /// Prints the header, and the ports that are open when `ports -w` starts.
+    fn print_open_ports(&mut self, ports: &[ContainerPort]) -> io::Result<()> {
         self.out.write(&render::header(self.format, self.style))?;
         for port in ports {
-            self.out.write(&render::initial(port, self.format, self.style))?;
+            self.out.write(&render::format_open_port(port, self.format, self.style))?;
         }
         self.out.flush()
     }
 }
 
-impl Sink for Printer<'_> {
-    fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
+impl EventSink for PortPrinter<'_> {
+    fn handle_event(&mut self, event: &Event) -> io::Result<ControlFlow<()>> {
         if !self.scope.includes(event) {
             return Ok(ControlFlow::Continue(()));
         }
         match &event.body {
             Some(Body::Port(port)) => {
-                self.out.write(&render::change(event, port, self.format, self.style))?;
+                self.out.write(&render::format_change(event, port, self.format, self.style))?;
             }
             Some(Body::Gap(gap)) => {
-                self.out.write(&render::gap(event, gap, self.format, self.style))?;
+                self.out.write(&render::format_gap(event, gap, self.format, self.style))?;
             }
             _ => {}
         }

@@ -1,7 +1,8 @@
-//! Merging of several shims' events into one stream.
+//! Merges the events of several shims into one stream.
 //!
-//! [`read`] merges journals by time and ends. [`follow`] forwards new events as they arrive, also
-//! of shims that start later, until SIGTERM or SIGINT.
+//! [`read_journals`] merges the journals of all shims by time, and ends when all have been read.
+//! [`follow_events`] forwards new events as they arrive, also those of shims that start later,
+//! until SIGTERM or SIGINT.
 
 use std::{collections::VecDeque, io, ops::ControlFlow};
 
@@ -14,37 +15,38 @@ use tokio::{
 
 use super::{
     exit::{Exit, Failure},
-    note,
-    output::ReaderGone,
+    output::StdoutWatch,
+    print_message,
 };
 use crate::{
     api::{Event, Filter, event::Body},
     client::{Follow, Registration, ShimError, Shims, Step, Wanted, runtime_dir},
 };
 
-/// How many received batches may wait to be printed, of all shims together. If the channel is full,
-/// the readers stop receiving; each shim then drops events by its policy and reports a gap.
+/// How many batches of events may wait to be printed, of all shims together. If the channel is
+/// full, nothing is received from the shims; each shim then drops events by its policy and reports
+/// a gap.
 const CHANNEL_CAPACITY: usize = 256;
 
-/// A consumer of events. `Break` ends the stream.
-pub(super) trait Sink {
-    /// Handles one event.
-    fn event(&mut self, event: &Event) -> io::Result<ControlFlow<()>>;
+/// Consumes the events of all shims, one by one. Returning `Break` ends the stream.
+pub(super) trait EventSink {
+    /// Prints or counts one event.
+    fn handle_event(&mut self, event: &Event) -> io::Result<ControlFlow<()>>;
 
-    /// Called when no further event is available immediately.
+    /// Writes out buffered text. Called when no further event is available immediately.
     fn flush(&mut self) -> io::Result<()>;
 }
 
-/// A consumer of the batches that one shim sends. `Break` ends the stream.
+/// Consumes the batches that the shims send. Returning `Break` ends the stream.
 pub(super) trait BatchSink<B> {
-    /// Handles one batch.
-    fn batch(&mut self, batch: B) -> io::Result<ControlFlow<()>>;
+    /// Handles what one shim has sent in one message.
+    fn handle_batch(&mut self, batch: B) -> io::Result<ControlFlow<()>>;
 }
 
-impl<S: Sink> BatchSink<Vec<Event>> for S {
-    fn batch(&mut self, batch: Vec<Event>) -> io::Result<ControlFlow<()>> {
+impl<S: EventSink> BatchSink<Vec<Event>> for S {
+    fn handle_batch(&mut self, batch: Vec<Event>) -> io::Result<ControlFlow<()>> {
         for event in batch {
-            if self.event(&event)?.is_break() {
+            if self.handle_event(&event)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -52,19 +54,20 @@ impl<S: Sink> BatchSink<Vec<Event>> for S {
     }
 }
 
-/// The container that a command is limited to, if any, and whether a gap concerns it.
-pub(super) struct Scope {
+/// The container that `--container` names, and whether a gap has concerned it. Without the option,
+/// all containers are in the scope.
+pub(super) struct ContainerScope {
     pub(super) container: Option<String>,
     pub(super) has_gap: bool,
 }
 
-impl Scope {
+impl ContainerScope {
     pub(super) fn new(container: Option<String>) -> Self {
         Self { container, has_gap: false }
     }
 
-    /// Whether an event belongs to the scope. Needed because a shim sends the gaps of all its
-    /// containers. Also records whether there was a gap in the scope.
+    /// Whether an event is of a container in the scope. Needed because a shim sends the gaps of all
+    /// its containers. Also records that a gap in the scope was seen.
     pub(super) fn includes(&mut self, event: &Event) -> bool {
         let of = event.container.as_ref().map(|container| container.id.as_str());
         // A gap without a container may concern any container, so it belongs to every scope.
@@ -74,27 +77,27 @@ impl Scope {
     }
 }
 
-/// The filter that selects gaps.
-pub(super) fn gaps() -> Filter {
+/// The filter of a subscription that selects the events `observer.gap`.
+pub(super) fn gap_filter() -> Filter {
     Filter { types: vec!["observer.gap".to_owned()], ..Default::default() }
 }
 
-/// Reads the journal of one shim, for [`read`].
+/// Reads the journal of one shim, for [`read_journals`].
 struct JournalReader {
     follow: Follow,
-    /// Events that were received and not yet merged.
+    /// Events that were received from the shim and not yet merged.
     pending: VecDeque<Event>,
     has_started: bool,
-    /// How the journal ended; `None` while there may be more events.
+    /// With which status reading the journal ended; `None` while it may have more events.
     end: Option<Exit>,
 }
 
-/// Reads all journals to their ends and passes the events to `sink`, ordered by time. The result
-/// shows whether a journal could not be read completely.
-pub(super) async fn read(
+/// Reads the journals of all shims to their ends and passes the events to `sink`, ordered by time.
+/// The returned status shows whether a journal could not be read completely.
+pub(super) async fn read_journals(
     sources: Vec<(Registration, Wanted)>,
     is_quiet: bool,
-    sink: &mut impl Sink,
+    sink: &mut impl EventSink,
 ) -> Result<Exit, Failure> {
     let mut readers: Vec<JournalReader> = sources
         .into_iter()
@@ -106,10 +109,11 @@ pub(super) async fn read(
         })
         .collect();
     loop {
-        join_all(readers.iter_mut().map(|reader| reader.fill(is_quiet))).await;
+        join_all(readers.iter_mut().map(|reader| reader.receive_next(is_quiet))).await;
         // Every journal that has not ended has a pending event now, so the oldest pending event is
-        // the next one overall. A hello or a gap of the stream itself has the time of this request;
-        // it precedes all events of its journal, which must not wait for it.
+        // the next one overall. A `hello`, and a gap of the stream itself, have the time of this
+        // request and come first in their journal. They are passed on at once, or the older events
+        // of the journal would wait for them.
         let time = |reader: &JournalReader| {
             reader.pending.front().filter(|event| event.seq != 0).map(|event| event.time_ns)
         };
@@ -119,7 +123,7 @@ pub(super) async fn read(
             break;
         };
         if let Some(event) = reader.pending.pop_front()
-            && sink.event(&event)?.is_break()
+            && sink.handle_event(&event)?.is_break()
         {
             break;
         }
@@ -133,7 +137,7 @@ pub(super) async fn read(
 
 impl JournalReader {
     /// Receives the next events, unless some are pending or the journal has ended.
-    async fn fill(&mut self, is_quiet: bool) {
+    async fn receive_next(&mut self, is_quiet: bool) {
         if !self.pending.is_empty() || self.end.is_some() {
             return;
         }
@@ -159,34 +163,34 @@ impl JournalReader {
 
 /// Passes the events of all shims to `sink` until SIGTERM or SIGINT, also of shims that start
 /// later. `wanted` selects the events of each shim.
-pub(super) async fn follow(
+pub(super) async fn follow_events(
     namespace: Option<String>,
     is_quiet: bool,
     wanted: impl Fn(&Registration) -> Wanted,
-    sink: &mut impl Sink,
+    sink: &mut impl EventSink,
 ) -> Result<Exit, Failure> {
     let read = |registration: Registration, sender| {
         let follow = Follow::new(registration.clone(), wanted(&registration));
-        forward(follow, sender, is_quiet)
+        forward_events(follow, sender, is_quiet)
     };
-    gather(namespace, read, |end| end != Exit::Ok, sink).await
+    gather_batches(namespace, read, |end| end != Exit::Ok, sink).await
 }
 
-/// Runs `read` for every shim, also for shims that start later, and passes the batches that the
+/// Runs `read` for every shim, also for shims that start later, and passes the batches that these
 /// readers send to `sink`. Ends at SIGTERM or SIGINT, or when a reader ends with a status for which
-/// `ends_all` returns true. Returns the most severe status of all readers.
+/// `ends_all` returns true. Returns the highest exit status of all readers.
 ///
 /// # Errors
 ///
 /// [`Failure::OutputClosed`] as soon as the reader of the standard output has gone.
-pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 'static>(
+pub(super) async fn gather_batches<B: Send + 'static, R: Future<Output = Exit> + Send + 'static>(
     namespace: Option<String>,
     read: impl Fn(Registration, mpsc::Sender<B>) -> R,
     ends_all: impl Fn(Exit) -> bool,
-    sink: &mut (impl Sink + BatchSink<B>),
+    sink: &mut (impl EventSink + BatchSink<B>),
 ) -> Result<Exit, Failure> {
-    let mut termination = Termination::new()?;
-    let mut output = ReaderGone::watch();
+    let mut termination = TerminationSignals::new()?;
+    let mut output = StdoutWatch::start();
     let mut shims = Shims::new(runtime_dir(), namespace);
     let mut readers = JoinSet::new();
     let mut exit = Exit::Ok;
@@ -194,8 +198,8 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
     loop {
         tokio::select! {
             biased;
-            () = termination.requested() => break,
-            () = output.gone() => return Err(Failure::OutputClosed),
+            () = termination.received() => break,
+            () = output.closed() => return Err(Failure::OutputClosed),
             new = shims.next() => {
                 let new = new.map_err(|error| {
                     let error = anyhow::Error::new(error).context("failed to scan for shims");
@@ -212,11 +216,11 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
                     break;
                 }
             }
-            // Last, because the order is biased: a constant flow of batches must not starve signals
-            // and new shims.
+            // The arms are polled in this order (`biased`). Batches come last, so that a constant
+            // flow of them does not starve signals and new shims.
             batch = receiver.recv() => {
                 let Some(batch) = batch else { break };
-                if sink.batch(batch)?.is_break() {
+                if sink.handle_batch(batch)?.is_break() {
                     break;
                 }
                 if receiver.is_empty() {
@@ -226,9 +230,9 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
         }
     }
     readers.abort_all();
-    // Print what was received before the end.
+    // Print the batches that were received before the stream ended.
     while let Ok(batch) = receiver.try_recv() {
-        if sink.batch(batch)?.is_break() {
+        if sink.handle_batch(batch)?.is_break() {
             break;
         }
     }
@@ -236,9 +240,13 @@ pub(super) async fn gather<B: Send + 'static, R: Future<Output = Exit> + Send + 
     Ok(exit)
 }
 
-/// Forwards the events of one shim until the shim is gone. A shim that was killed is no error of
-/// the command, which continues with the other shims.
-async fn forward(mut follow: Follow, sender: mpsc::Sender<Vec<Event>>, is_quiet: bool) -> Exit {
+/// Forwards the events of one shim until the shim has ended. If the shim was killed, the command
+/// continues with the other shims, and its exit status stays 0.
+async fn forward_events(
+    mut follow: Follow,
+    sender: mpsc::Sender<Vec<Event>>,
+    is_quiet: bool,
+) -> Exit {
     loop {
         match follow.next().await {
             Step::Events(events) => {
@@ -258,28 +266,31 @@ async fn forward(mut follow: Follow, sender: mpsc::Sender<Vec<Event>>, is_quiet:
     }
 }
 
-/// Prints a warning that the stream of a shim broke. `error` is `None` if heartbeats are missing.
+/// Prints a warning that the stream of events from a shim broke. `error` is `None` if no heartbeat
+/// has come for too long.
 fn report_lost_shim(shim: &str, error: Option<ShimError>) {
     match error {
-        Some(error) => note(&format!("lost shim {shim}: {:#}", anyhow::Error::from(error))),
-        None => note(&format!("lost shim {shim}: no heartbeat received")),
+        Some(error) => {
+            print_message(&format!("lost shim {shim}: {:#}", anyhow::Error::from(error)))
+        }
+        None => print_message(&format!("lost shim {shim}: no heartbeat received")),
     }
 }
 
 /// Receives the signals SIGTERM and SIGINT that arrive after this value was created.
-pub(super) struct Termination {
+pub(super) struct TerminationSignals {
     term: tokio::signal::unix::Signal,
     int: tokio::signal::unix::Signal,
 }
 
-impl Termination {
+impl TerminationSignals {
     pub(super) fn new() -> Result<Self, Failure> {
         let listen = |kind| signal(kind).map_err(|error| Failure::Other(error.into()));
         Ok(Self { term: listen(SignalKind::terminate())?, int: listen(SignalKind::interrupt())? })
     }
 
     /// Resolves when one of the signals was received. Cancel safe.
-    pub(super) async fn requested(&mut self) {
+    pub(super) async fn received(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}
             _ = self.int.recv() => {}

@@ -14,7 +14,7 @@ use crate::{cli::exit::Exit, config::Key, model::EVENT_TYPES};
 #[command(
     name = "lookout",
     version,
-    after_help = Exit::summary(),
+    after_help = Exit::help_line(),
     max_term_width = 100,
     disable_help_subcommand = true
 )]
@@ -67,9 +67,9 @@ pub(super) enum Command {
     },
 }
 
-/// Options of the commands for containers.
+/// Options of all commands that show containers.
 #[derive(Debug, Clone, Args)]
-pub(super) struct Common {
+pub(super) struct ContainerOptions {
     /// Show only this containerd namespace [default: all].
     #[arg(short, long, value_name = "NS")]
     pub(super) namespace: Option<String>,
@@ -77,12 +77,12 @@ pub(super) struct Common {
     #[arg(long, value_name = "ID")]
     pub(super) container: Option<String>,
     #[command(flatten)]
-    pub(super) display: Display,
+    pub(super) display: DisplayOptions,
 }
 
 /// Options of all commands that print a table.
 #[derive(Debug, Clone, Copy, Args)]
-pub(super) struct Display {
+pub(super) struct DisplayOptions {
     /// Print only ids or names; no header and no warnings.
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -94,7 +94,7 @@ pub(super) struct Display {
 #[derive(Debug, Args)]
 pub(super) struct EventsArgs {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: ContainerOptions,
     /// Follow new events, also of containers that start later.
     #[arg(short, long)]
     pub(super) follow: bool,
@@ -104,7 +104,7 @@ pub(super) struct EventsArgs {
     #[arg(
         long = "type",
         value_name = "TYPE",
-        value_parser = event_type(),
+        value_parser = event_type_parser(),
         hide_possible_values = true,
     )]
     pub(super) types: Vec<String>,
@@ -121,7 +121,7 @@ pub(super) struct EventsArgs {
     #[arg(long)]
     pub(super) failures: bool,
     /// Show only events after this cursor, EPOCH:SEQ; requires --container.
-    #[arg(long, value_name = "CURSOR", requires = "container", value_parser = cursor)]
+    #[arg(long, value_name = "CURSOR", requires = "container", value_parser = parse_cursor)]
     pub(super) since: Option<String>,
     /// Stop after this number of events.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
@@ -134,7 +134,7 @@ pub(super) struct EventsArgs {
 #[derive(Debug, Args)]
 pub(super) struct PsArgs {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: ContainerOptions,
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: ListFormat,
@@ -143,7 +143,7 @@ pub(super) struct PsArgs {
 #[derive(Debug, Args)]
 pub(super) struct TreeArgs {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: ContainerOptions,
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
@@ -152,7 +152,7 @@ pub(super) struct TreeArgs {
 #[derive(Debug, Args)]
 pub(super) struct PortsArgs {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: ContainerOptions,
     /// After listing the open ports, follow ports that open and close.
     #[arg(short, long)]
     pub(super) watch: bool,
@@ -170,7 +170,7 @@ pub(super) struct PortsArgs {
 #[derive(Debug, Args)]
 pub(super) struct ExitsArgs {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: ContainerOptions,
     /// Follow new exits; earlier exits are not shown.
     #[arg(short, long)]
     pub(super) follow: bool,
@@ -182,7 +182,7 @@ pub(super) struct ExitsArgs {
 #[derive(Debug, Args)]
 pub(super) struct CapabilitiesArgs {
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: ContainerOptions,
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
@@ -197,7 +197,7 @@ pub(super) struct InspectArgs {
     #[arg(short, long, value_name = "NS")]
     pub(super) namespace: Option<String>,
     #[command(flatten)]
-    pub(super) display: Display,
+    pub(super) display: DisplayOptions,
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
@@ -213,7 +213,7 @@ pub(super) struct DoctorArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(super) output: PageFormat,
     #[command(flatten)]
-    pub(super) display: Display,
+    pub(super) display: DisplayOptions,
 }
 
 #[derive(Debug, Subcommand)]
@@ -231,7 +231,7 @@ pub(super) enum ConfigCommand {
         #[arg(short, long, value_name = "FORMAT", default_value = "table")]
         output: PageFormat,
         #[command(flatten)]
-        display: Display,
+        display: DisplayOptions,
     },
 }
 
@@ -286,7 +286,7 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// The value of `process.origin` in the wire format.
+    /// The origin as an event has it in `process.origin`.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Init => "init",
@@ -299,8 +299,8 @@ impl Origin {
     }
 }
 
-/// Accepts a known event type, or a group of types such as `process.*`.
-fn event_type() -> PossibleValuesParser {
+/// Accepts the name of an event type, or a group of types such as `process.*`.
+fn event_type_parser() -> PossibleValuesParser {
     let mut types = Vec::from(EVENT_TYPES.map(str::to_owned));
     for name in EVENT_TYPES {
         let group = name.split_once('.').map(|(group, _)| format!("{group}.*"));
@@ -310,7 +310,7 @@ fn event_type() -> PossibleValuesParser {
 }
 
 /// Accepts a cursor, `EPOCH:SEQ`. The shim checks the epoch.
-fn cursor(text: &str) -> Result<String, String> {
+fn parse_cursor(text: &str) -> Result<String, String> {
     let is_cursor = text.rsplit_once(':').is_some_and(|(epoch, seq)| {
         // `u64::parse` accepts a leading `+`, which the shim rejects.
         !epoch.is_empty() && !seq.starts_with('+') && seq.parse::<u64>().is_ok()

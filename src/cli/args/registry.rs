@@ -4,7 +4,7 @@ use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Display, ListFormat};
+use super::{DisplayOptions, ListFormat};
 use crate::{api::Selector, registry::entry::signal_number};
 
 #[derive(Debug, Subcommand)]
@@ -64,7 +64,7 @@ pub(in crate::cli) struct DaemonArgs {
 #[derive(Debug, Args)]
 pub(in crate::cli) struct PingArgs {
     /// How long to wait for the answer.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     pub(in crate::cli) timeout: Duration,
 }
 
@@ -72,11 +72,11 @@ pub(in crate::cli) struct PingArgs {
 /// an option is repeated, the entry must match one of its values, except for `--tag-all` and
 /// `--group-all`, of which it must match all values.
 //
-// A struct that flattens this one does so in its last field: clap applies the help heading to
-// every option that follows.
+// A struct that flattens `SelectOptions` does so in its last field: clap applies the help heading
+// "Selection" to every option that follows.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Selection")]
-pub(in crate::cli) struct Select {
+pub(in crate::cli) struct SelectOptions {
     /// Select entries with this tag; repeat to accept any of several tags.
     #[arg(long = "tag", value_name = "TAG")]
     pub(in crate::cli) tags: Vec<String>,
@@ -106,8 +106,8 @@ pub(in crate::cli) struct Select {
     pub(in crate::cli) search: String,
 }
 
-impl Select {
-    /// The selector of the request. `ids` are the positional arguments.
+impl SelectOptions {
+    /// The selector for a request to the daemon. `ids` are the positional arguments of the command.
     pub(in crate::cli) fn selector(self, ids: Vec<u64>) -> Selector {
         let Self { tags, all_tags, groups, all_groups, pids, ids: more, names, alive, search } =
             self;
@@ -129,7 +129,7 @@ impl Select {
 
 /// The name, tags and groups of a new entry.
 #[derive(Debug, Clone, Args)]
-pub(in crate::cli) struct Labels {
+pub(in crate::cli) struct EntryLabels {
     /// Name of the new entry.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(in crate::cli) name: String,
@@ -151,15 +151,20 @@ pub(in crate::cli) struct AddArgs {
     )]
     pub(in crate::cli) pids: Vec<i32>,
     /// Register all processes that `lookout find PATTERN` lists.
-    #[arg(long = "match", value_name = "PATTERN", conflicts_with = "pids", value_parser = pattern)]
+    #[arg(
+        long = "match",
+        value_name = "PATTERN",
+        conflicts_with = "pids",
+        value_parser = parse_pattern,
+    )]
     pub(in crate::cli) pattern: Option<regex::bytes::Regex>,
     #[command(flatten)]
-    pub(in crate::cli) labels: Labels,
+    pub(in crate::cli) labels: EntryLabels,
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
     #[command(flatten)]
-    pub(in crate::cli) display: Display,
+    pub(in crate::cli) display: DisplayOptions,
 }
 
 #[derive(Debug, Args)]
@@ -168,9 +173,9 @@ pub(in crate::cli) struct ListArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
     #[command(flatten)]
-    pub(in crate::cli) display: Display,
+    pub(in crate::cli) display: DisplayOptions,
     #[command(flatten)]
-    pub(in crate::cli) select: Select,
+    pub(in crate::cli) select: SelectOptions,
 }
 
 #[derive(Debug, Args)]
@@ -208,7 +213,7 @@ pub(in crate::cli) struct RmArgs {
     #[arg(long)]
     pub(in crate::cli) all: bool,
     #[command(flatten)]
-    pub(in crate::cli) select: Select,
+    pub(in crate::cli) select: SelectOptions,
 }
 
 #[derive(Debug, Args)]
@@ -217,7 +222,7 @@ pub(in crate::cli) struct KillArgs {
     #[arg(id = "entries", value_name = "ID")]
     pub(in crate::cli) ids: Vec<u64>,
     /// The signal to send, by name or number.
-    #[arg(short, long, value_name = "SIGNAL", default_value = "TERM", value_parser = signal)]
+    #[arg(short, long, value_name = "SIGNAL", default_value = "TERM", value_parser = parse_signal)]
     pub(in crate::cli) signal: i32,
     /// Also signal all descendants of the processes.
     #[arg(long)]
@@ -226,13 +231,13 @@ pub(in crate::cli) struct KillArgs {
     #[arg(long)]
     pub(in crate::cli) all: bool,
     #[command(flatten)]
-    pub(in crate::cli) select: Select,
+    pub(in crate::cli) select: SelectOptions,
 }
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct RunArgs {
     #[command(flatten)]
-    pub(in crate::cli) labels: Labels,
+    pub(in crate::cli) labels: EntryLabels,
     /// The command to run, and its arguments.
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(in crate::cli) command: Vec<OsString>,
@@ -242,13 +247,13 @@ pub(in crate::cli) struct RunArgs {
 pub(in crate::cli) struct FindArgs {
     /// Regular expression to match against the executable path, the command name and the command
     /// line.
-    #[arg(value_parser = pattern)]
+    #[arg(value_parser = parse_pattern)]
     pub(in crate::cli) pattern: regex::bytes::Regex,
     /// Output format.
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
     #[command(flatten)]
-    pub(in crate::cli) display: Display,
+    pub(in crate::cli) display: DisplayOptions,
 }
 
 #[derive(Debug, Args)]
@@ -263,9 +268,9 @@ pub(in crate::cli) struct StatsArgs {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(in crate::cli) output: ListFormat,
     #[command(flatten)]
-    pub(in crate::cli) display: Display,
+    pub(in crate::cli) display: DisplayOptions,
     #[command(flatten)]
-    pub(in crate::cli) select: Select,
+    pub(in crate::cli) select: SelectOptions,
 }
 
 #[derive(Debug, Args)]
@@ -277,22 +282,22 @@ pub(in crate::cli) struct TopArgs {
     #[arg(long)]
     pub(in crate::cli) tree: bool,
     /// Time between two updates.
-    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     pub(in crate::cli) interval: Duration,
     /// Exit after this number of updates.
     #[arg(long, value_name = "N")]
     pub(in crate::cli) count: Option<u64>,
     /// Sort order.
     #[arg(long, default_value = "cpu")]
-    pub(in crate::cli) sort: Sort,
+    pub(in crate::cli) sort: SortOrder,
     #[command(flatten)]
-    pub(in crate::cli) display: Display,
+    pub(in crate::cli) display: DisplayOptions,
     #[command(flatten)]
-    pub(in crate::cli) select: Select,
+    pub(in crate::cli) select: SelectOptions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(in crate::cli) enum Sort {
+pub(in crate::cli) enum SortOrder {
     /// CPU usage, highest first.
     Cpu,
     /// Resident memory, largest first.
@@ -323,20 +328,20 @@ pub(in crate::cli) struct ResetArgs {
     pub(in crate::cli) confirm: String,
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+fn parse_duration(text: &str) -> Result<Duration, String> {
     crate::config::duration(text)
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "expected a number with the unit ms, s, m or h, such as 2s".to_owned())
 }
 
-fn signal(text: &str) -> Result<i32, String> {
+fn parse_signal(text: &str) -> Result<i32, String> {
     signal_number(text)
         .ok_or_else(|| "expected the name or the number of a signal, such as TERM or 15".to_owned())
 }
 
-fn pattern(text: &str) -> Result<regex::bytes::Regex, String> {
+fn parse_pattern(text: &str) -> Result<regex::bytes::Regex, String> {
     regex::bytes::RegexBuilder::new(text)
-        // Arguments and paths need not be UTF-8.
+        // The arguments and paths to which the pattern is applied need not be UTF-8.
         .unicode(false)
         .size_limit(256 << 10)
         .build()

@@ -1,6 +1,6 @@
-//! The page of the configuration, from the table of keys.
+//! Generates docs/reference/config.md, from the table of configuration keys.
 
-use super::{code, head, table};
+use super::{as_code, markdown_table, page_head};
 use crate::config::{AnnotationUse, Key, Settings};
 
 pub(super) fn page() -> String {
@@ -8,25 +8,25 @@ pub(super) fn page() -> String {
     let rows = Key::ALL.map(|key| {
         let default = defaults.show(key);
         [
-            code(key.as_str()),
+            as_code(key.as_str()),
             key.expected().to_owned(),
-            if default.is_empty() { "none".to_owned() } else { code(&default) },
-            by_options(key).to_owned(),
-            by_annotations(key).to_owned(),
+            if default.is_empty() { "none".to_owned() } else { as_code(&default) },
+            options_cell(key).to_owned(),
+            annotations_cell(key).to_owned(),
             key.doc().to_owned(),
         ]
     });
     let columns = ["key", "value", "default", "options", "annotations", "what it decides"];
-    head("Configuration keys")
+    page_head("Configuration keys")
         + "In a file a key has the name below, in the environment `LOOKOUT_` and the name in \
            capitals, in an\nannotation `io.lookout.` and the name. The columns \"options\" and \
            \"annotations\" say what the runtime options\nand the annotations of a container may do \
            with the host's value. They cannot change a key that the host's\n`locked` names. How \
            the places follow each other is in [operations](../operations.md#configuration).\n\n"
-        + &table(columns, rows)
+        + &markdown_table(columns, rows)
 }
 
-fn by_options(key: Key) -> &'static str {
+fn options_cell(key: Key) -> &'static str {
     match key.annotation() {
         _ if key.is_host_only() => "no",
         AnnotationUse::Adds => "add",
@@ -35,7 +35,7 @@ fn by_options(key: Key) -> &'static str {
     }
 }
 
-fn by_annotations(key: Key) -> &'static str {
+fn annotations_cell(key: Key) -> &'static str {
     match key.annotation() {
         AnnotationUse::Free => "yes",
         AnnotationUse::Stricter => "only stricter",

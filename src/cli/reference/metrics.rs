@@ -1,41 +1,41 @@
-//! The page of the daemon's metrics, from the text that it serves.
+//! Generates docs/reference/metrics.md, from the text that the daemon serves to a scraper.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{code, head, table};
+use super::{as_code, markdown_table, page_head};
 use crate::{
     api::{Event, Gap, event::Body},
     daemon::metrics::{Metrics, Now},
 };
 
-/// What the text says of one metric.
+/// What the OpenMetrics text has about one metric.
 #[derive(Default)]
-struct Metric {
+struct MetricRow {
     kind: String,
     help: String,
     samples: BTreeSet<String>,
 }
 
 pub(super) fn page() -> String {
-    let rows = metrics().into_values().map(|Metric { kind, help, samples }| {
-        let samples: Vec<String> = samples.iter().map(|sample| code(sample)).collect();
+    let rows = read_metrics().into_values().map(|MetricRow { kind, help, samples }| {
+        let samples: Vec<String> = samples.iter().map(|sample| as_code(sample)).collect();
         [samples.join(", "), kind, help]
     });
-    head("Metrics")
+    page_head("Metrics")
         + "The metrics that [the daemon](../daemon.md) serves as OpenMetrics text. No label has a \
            pid, an argument or\na name.\n\n"
-        + &table(["metric", "type", "meaning"], rows)
+        + &markdown_table(["metric", "type", "meaning"], rows)
 }
 
-/// Reads the metrics from the text of a daemon that has seen one gap: a counter with labels has no
-/// samples before the first event.
-fn metrics() -> BTreeMap<String, Metric> {
+/// Reads the metrics from the text of a daemon that has received one gap: a counter with labels has
+/// no samples before the first event.
+fn read_metrics() -> BTreeMap<String, MetricRow> {
     let metrics = Metrics::default();
     let gap = Gap { stage: "kernel".into(), ..Default::default() };
     let type_ = "observer.gap".into();
     metrics.count(&Event { type_, body: Some(Body::Gap(gap)), ..Default::default() });
     let text = metrics.text(&Now::default());
-    let mut found: BTreeMap<String, Metric> = BTreeMap::new();
+    let mut found: BTreeMap<String, MetricRow> = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.splitn(4, ' ');
         match (words.next(), words.next(), words.next(), words.next()) {
@@ -47,7 +47,7 @@ fn metrics() -> BTreeMap<String, Metric> {
             }
             (Some("#"), ..) => {}
             (Some(sample), ..) => {
-                // The value of the label is one of many; the name is what all have.
+                // A label has many values, so the page shows only the name of the label.
                 let label = sample.split_once('{').and_then(|(_, label)| label.split_once('='));
                 let name = sample.split('{').next().unwrap_or_default();
                 let shown = label

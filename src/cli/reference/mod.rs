@@ -1,7 +1,7 @@
 //! Writes `docs/reference` and `docs/schema` from the tables and types in the code.
 //!
-//! `hack/gen` runs this, as a test that writes; without `UPDATE_DOCS` in the environment it only
-//! compares. No program contains it.
+//! `hack/gen` runs this module as a test that writes the files. Without `UPDATE_DOCS` in the
+//! environment the test only compares. No program contains this module.
 
 mod commands;
 mod config;
@@ -15,8 +15,8 @@ use clap_complete::Shell;
 
 use crate::{cli::args::Cli, config::Key, model::EVENT_TYPES};
 
-/// Check that each generated file is what the code would write, and that there are no others. With
-/// `UPDATE_DOCS=1` in the environment they are written anew.
+/// Check that each generated file is what the code would write, and that there are no other files.
+/// With `UPDATE_DOCS=1` in the environment the files are written anew.
 #[test]
 fn the_generated_files_are_current() {
     let files = [
@@ -61,13 +61,13 @@ fn the_completion_has_every_type_and_key() {
     }
 }
 
-/// The head of a page.
-fn head(title: &str) -> String {
+/// The title of a generated page, and the comment that it is generated.
+fn page_head(title: &str) -> String {
     format!("# {title}\n\n<!-- Written by hack/gen. Edit the table in the code instead. -->\n\n")
 }
 
 /// A table of Markdown. The first row has the names of the columns.
-fn table<const N: usize>(
+fn markdown_table<const N: usize>(
     columns: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
@@ -83,6 +83,6 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").replace('|', "\\|")
 }
 
-fn code(text: &str) -> String {
+fn as_code(text: &str) -> String {
     format!("`{text}`")
 }

@@ -1,23 +1,23 @@
 //! The commands that add, list, change, signal and remove entries.
 
-use super::{connect, find};
+use super::{connect_to_daemon, find};
 use crate::cli::args::registry::{AddArgs, KillArgs, ListArgs, RenameArgs, ResetArgs, RmArgs};
 use crate::{
     api::{AddRequest, KillRequest, ResetRequest, Selector, UpdateRequest},
     cli::{
         exit::{Exit, Failure},
-        note,
         output::{Output, Style},
-        render,
+        print_message, render,
     },
     registry::entry::Entry,
 };
 
-/// `lookout add`. If a process is refused, prints the entries that were added before it.
+/// `lookout add`: registers processes. If the daemon refuses a process, prints the entries that
+/// were added before it.
 pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let daemon = connect().await?;
+    let daemon = connect_to_daemon().await?;
     let pids = match &args.pattern {
-        Some(pattern) => find::matching(pattern)?.into_iter().map(|found| found.pid).collect(),
+        Some(pattern) => find::find_matching(pattern)?.into_iter().map(|found| found.pid).collect(),
         None => args.pids,
     };
     if pids.is_empty() {
@@ -37,11 +37,11 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
         };
         match daemon.add(&request).await {
             Ok(answer) => added.extend(answer.entry.into_option().map(Entry::from)),
-            // A process that the pattern found may have exited since, or be registered already.
-            // That must not stop the others.
+            // A process that matched the pattern may have exited since, or be registered already.
+            // The other matching processes are still added.
             Err(error) if is_search && error.is_answer() => {
                 if !args.display.quiet {
-                    note(&error.to_string());
+                    print_message(&error.to_string());
                 }
                 refused = refused.or(Some(error));
             }
@@ -51,7 +51,7 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
             }
         }
     }
-    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
+    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
     if !added.is_empty() {
         out.write(&render::entries::list(&added, args.output, style))?;
     }
@@ -64,42 +64,46 @@ pub(in crate::cli) async fn add(args: AddArgs, out: &mut Output) -> Result<Exit,
     }
 }
 
-/// `lookout list`.
+/// `lookout list`: prints the entries that match.
 pub(in crate::cli) async fn list(args: ListArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let entries = connect().await?.list(&args.select.selector(Vec::new())).await?;
-    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
+    let entries = connect_to_daemon().await?.list(&args.select.selector(Vec::new())).await?;
+    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
     out.write(&render::entries::list(&entries, args.output, style))?;
     Ok(Exit::Ok)
 }
 
-/// `lookout tag`, `untag`, `group`, `ungroup`. `set` puts the tags or groups into the request.
-pub(in crate::cli) async fn edit(
+/// `lookout tag`, `untag`, `group` and `ungroup`: changes the tags or groups of an entry. `set`
+/// puts them into the request.
+pub(in crate::cli) async fn edit_labels(
     id: u64,
     set: impl FnOnce(&mut UpdateRequest),
 ) -> Result<Exit, Failure> {
-    let mut request = UpdateRequest { selector: one(id), ..Default::default() };
+    let mut request = UpdateRequest { selector: single_entry(id), ..Default::default() };
     set(&mut request);
-    connect().await?.update(&request).await?;
+    connect_to_daemon().await?.update(&request).await?;
     Ok(Exit::Ok)
 }
 
-/// `lookout rename`.
+/// `lookout rename`: sets or removes the name of an entry.
 pub(in crate::cli) async fn rename(args: RenameArgs) -> Result<Exit, Failure> {
-    let request =
-        UpdateRequest { selector: one(args.id), name: Some(args.name), ..Default::default() };
-    connect().await?.update(&request).await?;
+    let request = UpdateRequest {
+        selector: single_entry(args.id),
+        name: Some(args.name),
+        ..Default::default()
+    };
+    connect_to_daemon().await?.update(&request).await?;
     Ok(Exit::Ok)
 }
 
-/// `lookout rm`.
+/// `lookout rm`: removes entries.
 pub(in crate::cli) async fn rm(args: RmArgs) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(args.ids)).into();
     let request = UpdateRequest { selector, all: args.all, remove: true, ..Default::default() };
-    connect().await?.update(&request).await?;
+    connect_to_daemon().await?.update(&request).await?;
     Ok(Exit::Ok)
 }
 
-/// `lookout kill`.
+/// `lookout kill`: sends a signal to the processes of entries.
 pub(in crate::cli) async fn kill(args: KillArgs) -> Result<Exit, Failure> {
     let selector = Some(args.select.selector(args.ids)).into();
     let request = KillRequest {
@@ -109,18 +113,18 @@ pub(in crate::cli) async fn kill(args: KillArgs) -> Result<Exit, Failure> {
         tree: args.tree,
         ..Default::default()
     };
-    connect().await?.kill(&request).await?;
+    connect_to_daemon().await?.kill(&request).await?;
     Ok(Exit::Ok)
 }
 
-/// `lookout reset`.
+/// `lookout reset`: removes all entries.
 pub(in crate::cli) async fn reset(args: ResetArgs) -> Result<Exit, Failure> {
     let request = ResetRequest { confirm: args.confirm, ..Default::default() };
-    connect().await?.reset(&request).await?;
+    connect_to_daemon().await?.reset(&request).await?;
     Ok(Exit::Ok)
 }
 
-/// The selector of a single entry.
-fn one(id: u64) -> protobuf::MessageField<Selector> {
+/// The selector that selects only the entry `id`.
+fn single_entry(id: u64) -> protobuf::MessageField<Selector> {
     Some(Selector { ids: vec![id], ..Default::default() }).into()
 }

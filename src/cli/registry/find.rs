@@ -12,7 +12,7 @@ use crate::{
         args::ListFormat,
         exit::{Exit, Failure},
         output::{Output, Style},
-        render::table::{columns, or_dash},
+        render::table::{align_columns, or_dash},
     },
     client::json,
     model::{Args, lossless, printable},
@@ -20,9 +20,9 @@ use crate::{
     platform::process::{identify, image, pids},
 };
 
-/// A process that matches the pattern.
+/// A process that matches the pattern of `lookout find`.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundProcess {
     pub(super) pid: i32,
     uid: Option<u32>,
     executable: Vec<u8>,
@@ -30,7 +30,7 @@ pub(super) struct Found {
 }
 
 #[derive(Serialize)]
-struct Row {
+struct JsonRow {
     pid: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
     uid: Option<u32>,
@@ -38,7 +38,7 @@ struct Row {
     command_args: Vec<String>,
 }
 
-/// `lookout find`.
+/// `lookout find`: prints the processes of the node that match a pattern.
 pub(in crate::cli) fn find(
     args: &FindArgs,
     named: Option<&Path>,
@@ -48,39 +48,39 @@ pub(in crate::cli) fn find(
     let settings = config.settings();
     let redactor = Redactor::new(settings.redact_mode, &settings.redact);
     let redactor = redactor.map_err(|error| Failure::Other(error.into()))?;
-    let mut found = matching(&args.pattern)?;
-    // The pattern is matched against the original arguments, but they are printed redacted.
+    let mut found = find_matching(&args.pattern)?;
+    // The pattern was matched against the original arguments. Only what is printed is redacted.
     for one in &mut found {
         one.args = one.args.take().map(|args| redactor.redact(args));
     }
-    let style = Style::of_stdout(args.display.no_trunc, args.display.quiet);
-    out.write(&page(&found, args.output, style))?;
+    let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
+    out.write(&format_found(&found, args.output, style))?;
     Ok(if found.is_empty() { Exit::NotFound } else { Exit::Ok })
 }
 
-/// All matching processes, in the order of their pids. Excludes this process, which would match
-/// itself by the pattern among its arguments.
-pub(super) fn matching(pattern: &Regex) -> Result<Vec<Found>, Failure> {
+/// All processes of the node that match `pattern`, in the order of their pids. Without this
+/// process, which would match because the pattern is among its arguments.
+pub(super) fn find_matching(pattern: &Regex) -> Result<Vec<FoundProcess>, Failure> {
     let context =
         |error: io::Error| anyhow::Error::new(error).context("failed to list the node's processes");
     let mut pids = pids().map_err(|error| Failure::Other(context(error)))?;
     pids.sort_unstable();
     pids.retain(|pid| u32::try_from(*pid).is_ok_and(|pid| pid != std::process::id()));
-    Ok(pids.into_iter().filter_map(|pid| inspect(pid, pattern)).collect())
+    Ok(pids.into_iter().filter_map(|pid| match_process(pid, pattern)).collect())
 }
 
-/// The process with this pid; `None` if it does not match or has exited.
-fn inspect(pid: i32, pattern: &Regex) -> Option<Found> {
+/// The process `pid`; `None` if it does not match `pattern` or has exited.
+fn match_process(pid: i32, pattern: &Regex) -> Option<FoundProcess> {
     let (image, _) = image(pid, identify(pid)?);
     let executable = image.executable.unwrap_or_default().to_vec();
     let line = image.args.iter().flat_map(Args::iter).collect::<Vec<_>>().join(&b' ');
     let comm = image.comm.unwrap_or_default();
     let is_match = [&executable[..], &comm, &line].into_iter().any(|text| pattern.is_match(text));
-    is_match.then_some(Found { pid, uid: image.uid, executable, args: image.args })
+    is_match.then_some(FoundProcess { pid, uid: image.uid, executable, args: image.args })
 }
 
-fn page(found: &[Found], format: ListFormat, style: Style) -> String {
-    let row = |one: &Found| Row {
+fn format_found(found: &[FoundProcess], format: ListFormat, style: Style) -> String {
+    let row = |one: &FoundProcess| JsonRow {
         pid: one.pid,
         uid: one.uid,
         executable: lossless(&one.executable).into_owned(),
@@ -98,14 +98,14 @@ fn page(found: &[Found], format: ListFormat, style: Style) -> String {
             found.iter().map(|one| format!("{}\n", one.pid)).collect()
         }
         ListFormat::Table | ListFormat::Wide => {
-            let cells = |one: &Found| {
+            let cells = |one: &FoundProcess| {
                 let user = one.uid.map_or_else(String::new, |uid| uid.to_string());
                 let command = printable::command(one.args.iter().flat_map(Args::iter));
                 [one.pid.to_string(), user, printable::text(&one.executable), command]
                     .map(or_dash)
                     .to_vec()
             };
-            columns(
+            align_columns(
                 &["PID", "USER", "EXECUTABLE", "COMMAND"],
                 &found.iter().map(cells).collect::<Vec<_>>(),
                 style,

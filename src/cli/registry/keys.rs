@@ -12,15 +12,16 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 use crate::sys;
 
-/// A terminal without line buffering and echo. Dropping this value restores the terminal.
-pub(super) struct Keys {
+/// A terminal that delivers each key at once and without echo. Dropping this value restores the
+/// terminal.
+pub(super) struct KeyReader {
     terminal: AsyncFd<OwnedFd>,
     before: Termios,
 }
 
-impl Keys {
-    /// Reads keys from stdin; `None` if stdin is not a terminal.
-    pub(super) fn listen() -> Option<Self> {
+impl KeyReader {
+    /// Prepares the terminal of stdin for single keys; `None` if stdin is not a terminal.
+    pub(super) fn from_stdin() -> Option<Self> {
         let stdin = io::stdin();
         let fd = stdin.as_fd().try_clone_to_owned().ok().filter(|_| stdin.is_terminal())?;
         let before = tcgetattr(&fd).ok()?;
@@ -37,7 +38,7 @@ impl Keys {
     }
 
     /// Waits for the next key; `None` if the terminal cannot be read. Cancel safe.
-    pub(super) async fn next(&self) -> Option<u8> {
+    pub(super) async fn next_key(&self) -> Option<u8> {
         loop {
             let mut ready = self.terminal.readable().await.ok()?;
             let mut key = [0];
@@ -50,7 +51,7 @@ impl Keys {
     }
 }
 
-impl Drop for Keys {
+impl Drop for KeyReader {
     fn drop(&mut self) {
         let _ = tcsetattr(self.terminal.get_ref(), SetArg::TCSANOW, &self.before);
     }

@@ -11,37 +11,39 @@ use std::path::Path;
 
 use super::args::registry::{DaemonArgs, PingArgs, RegistryCommand};
 use super::{
-    connect,
+    connect_to_daemon,
     exit::{Exit, Failure},
     output::Output,
 };
 use crate::daemon;
 
-use entries::{add, edit, kill, list, rename, reset, rm};
+use entries::{add, edit_labels, kill, list, rename, reset, rm};
 use find::find;
 use snapshot::snapshot;
 use usage::{stats, top};
 
-/// Runs a command. `config` is the file of `--config`.
+/// Runs a command of the registry. `config` is the file that `--config` names.
 pub(super) async fn run(
     command: RegistryCommand,
     config: Option<&Path>,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     match command {
-        RegistryCommand::Daemon(args) => daemon(&args, config, out).await,
+        RegistryCommand::Daemon(args) => run_daemon(&args, config, out).await,
         RegistryCommand::Ping(args) => ping(&args, out).await,
         RegistryCommand::Add(args) => add(args, out).await,
         RegistryCommand::List(args) => list(args, out).await,
-        RegistryCommand::Tag(args) => edit(args.id, |request| request.add_tags = args.tags).await,
+        RegistryCommand::Tag(args) => {
+            edit_labels(args.id, |request| request.add_tags = args.tags).await
+        }
         RegistryCommand::Untag(args) => {
-            edit(args.id, |request| request.remove_tags = args.tags).await
+            edit_labels(args.id, |request| request.remove_tags = args.tags).await
         }
         RegistryCommand::Group(args) => {
-            edit(args.id, |request| request.add_groups = args.groups).await
+            edit_labels(args.id, |request| request.add_groups = args.groups).await
         }
         RegistryCommand::Ungroup(args) => {
-            edit(args.id, |request| request.remove_groups = args.groups).await
+            edit_labels(args.id, |request| request.remove_groups = args.groups).await
         }
         RegistryCommand::Rename(args) => rename(args).await,
         RegistryCommand::Kill(args) => kill(args).await,
@@ -55,8 +57,9 @@ pub(super) async fn run(
     }
 }
 
-/// `lookout daemon`.
-async fn daemon(
+/// `lookout daemon`: runs the daemon until SIGTERM, or prints the pid of a daemon that runs
+/// already.
+async fn run_daemon(
     args: &DaemonArgs,
     named: Option<&Path>,
     out: &mut Output,
@@ -69,9 +72,9 @@ async fn daemon(
     Ok(Exit::Ok)
 }
 
-/// `lookout ping`.
+/// `lookout ping`: checks that the daemon answers.
 async fn ping(args: &PingArgs, out: &mut Output) -> Result<Exit, Failure> {
-    let daemon = connect().await?;
+    let daemon = connect_to_daemon().await?;
     daemon.ping(args.timeout).await?;
     out.write("pong\n")?;
     Ok(Exit::Ok)

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::connect;
+use super::connect_to_daemon;
 use crate::cli::args::registry::RunArgs;
 use crate::{
     api::{AddRequest, Selector, UpdateRequest},
@@ -17,21 +17,22 @@ use crate::{
 /// the command is registered before its first instruction. The parent of `lookout run` waits for
 /// the command itself: exit status, terminal and signals are those of the command.
 pub(in crate::cli) async fn run(args: RunArgs) -> Result<Exit, Failure> {
-    let daemon = connect().await?;
+    let daemon = connect_to_daemon().await?;
     let labels = args.labels;
     let request = AddRequest {
         pid: i32::try_from(std::process::id()).map_err(|error| Failure::Other(error.into()))?,
         name: labels.name,
         tags: labels.tags,
         groups: labels.groups,
-        // `/proc` still shows `lookout run …`: the entry gets these arguments instead.
+        // `/proc` still shows the arguments of `lookout run`. The entry gets those of the command
+        // instead.
         will_run: args.command.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
         ..Default::default()
     };
     let entry = daemon.add(&request).await?.entry.unwrap_or_default();
     let Some((program, arguments)) = args.command.split_first() else { return Ok(Exit::Usage) };
     let error = Command::new(program).args(arguments).exec();
-    // `exec` returns only if it failed: remove the entry again.
+    // `exec` returns only if it failed. Then the entry is removed again.
     let selector = Selector { ids: vec![entry.id], ..Default::default() };
     let removal =
         UpdateRequest { selector: Some(selector).into(), remove: true, ..Default::default() };

@@ -1,4 +1,4 @@
-//! `lookout snapshot`: saves the registry as JSON, and loads it.
+//! `lookout snapshot`: saves the registry to a file as JSON, and loads entries from such a file.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::connect;
+use super::connect_to_daemon;
 use crate::cli::args::registry::SnapshotCommand;
 use crate::{
     api::{self, LoadRequest, Selector},
@@ -20,11 +20,11 @@ use crate::{
     registry::entry::Entry,
 };
 
-/// The version of the file format.
-const SCHEMA: u32 = 1;
+/// The version of the format of a snapshot file.
+const SNAPSHOT_SCHEMA: u32 = 1;
 
 /// The number of entries in one `Load` request.
-const BATCH: usize = 500;
+const ENTRIES_PER_REQUEST: usize = 500;
 
 #[derive(Serialize, Deserialize)]
 struct Snapshot {
@@ -32,49 +32,50 @@ struct Snapshot {
     entries: Vec<Entry>,
 }
 
-/// `lookout snapshot save|load`.
+/// `lookout snapshot save` and `lookout snapshot load`.
 pub(in crate::cli) async fn snapshot(
     command: SnapshotCommand,
     out: &mut Output,
 ) -> Result<Exit, Failure> {
     match command {
-        SnapshotCommand::Save { file } => save(&file, out).await,
-        SnapshotCommand::Load { file } => load(&file, out).await,
+        SnapshotCommand::Save { file } => save_snapshot(&file, out).await,
+        SnapshotCommand::Load { file } => load_snapshot(&file, out).await,
     }
 }
 
-async fn save(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
-    let entries = connect().await?.list(&Selector::default()).await?;
-    let text = json::line(&Snapshot { schema: SCHEMA, entries }) + "\n";
+async fn save_snapshot(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
+    let entries = connect_to_daemon().await?.list(&Selector::default()).await?;
+    let text = json::line(&Snapshot { schema: SNAPSHOT_SCHEMA, entries }) + "\n";
     if file == Path::new("-") {
         out.write(&text)?;
         return Ok(Exit::Ok);
     }
-    // Write and rename, so that a failed save leaves an earlier file intact.
+    // The new file is written under a temporary name and renamed, so that a failed save leaves an
+    // earlier snapshot intact.
     let new = file.with_added_extension("new");
     let written = fs::write(&new, text).and_then(|()| fs::rename(&new, file));
-    written.map_err(|error| failed(file, "write", error))?;
+    written.map_err(|error| file_failure(file, "write", error))?;
     Ok(Exit::Ok)
 }
 
-async fn load(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
+async fn load_snapshot(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
     let mut text = Vec::new();
     let read = match file == Path::new("-") {
         true => io::stdin().read_to_end(&mut text).map(drop),
         false => fs::read(file).map(|read| text = read),
     };
-    read.map_err(|error| failed(file, "read", error))?;
+    read.map_err(|error| file_failure(file, "read", error))?;
     let snapshot: Snapshot =
-        serde_json::from_slice(&text).map_err(|error| failed(file, "parse", error.into()))?;
-    if snapshot.schema != SCHEMA {
+        serde_json::from_slice(&text).map_err(|error| file_failure(file, "parse", error.into()))?;
+    if snapshot.schema != SNAPSHOT_SCHEMA {
         let schema = snapshot.schema;
         return Err(Failure::Other(anyhow::anyhow!(
             "{}: version {schema} of the snapshot format is not supported",
             file.display()
         )));
     }
-    let daemon = connect().await?;
-    for entries in snapshot.entries.chunks(BATCH) {
+    let daemon = connect_to_daemon().await?;
+    for entries in snapshot.entries.chunks(ENTRIES_PER_REQUEST) {
         let request = LoadRequest {
             entries: entries.iter().map(api::Entry::from).collect(),
             ..Default::default()
@@ -86,7 +87,7 @@ async fn load(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-fn failed(file: &Path, action: &str, error: io::Error) -> Failure {
+fn file_failure(file: &Path, action: &str, error: io::Error) -> Failure {
     Failure::Other(
         anyhow::Error::new(error).context(format!("failed to {action} {}", file.display())),
     )

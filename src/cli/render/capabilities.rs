@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::table::columns;
+use super::table::align_columns;
 use crate::{
     cli::{args::PageFormat, output::Style},
     client::json::{self, Capability},
@@ -11,14 +11,14 @@ use crate::{
 
 /// The outermost object of the JSON output.
 #[derive(Serialize)]
-struct Categories<'a> {
+struct JsonPage<'a> {
     categories: &'a [Capability],
 }
 
-/// Formats all categories, in the order of the answer.
+/// Formats what can be observed: one row per category of events, in the order of `categories`.
 pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style: Style) -> String {
     match format {
-        PageFormat::Json => json::line(&Categories { categories }) + "\n",
+        PageFormat::Json => json::line(&JsonPage { categories }) + "\n",
         PageFormat::Table if style.is_quiet => {
             categories.iter().map(|one| printable::text(one.category.as_bytes()) + "\n").collect()
         }
@@ -31,14 +31,14 @@ pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style:
                         .to_vec()
                 })
                 .collect();
-            columns(&["CATEGORY", "SUPPORT", "BACKEND", "REASON"], &rows, style)
+            align_columns(&["CATEGORY", "SUPPORT", "BACKEND", "REASON"], &rows, style)
         }
     }
 }
 
-/// Combines the answers of several shims. Of each category it takes the lowest support, because
-/// only the lowest holds for all containers of the node.
-pub(in crate::cli) fn least(answers: &[Vec<Capability>]) -> Vec<Capability> {
+/// Combines the capabilities of several shims. Of each category of events it takes the lowest
+/// support, because only the lowest holds for all containers of the node.
+pub(in crate::cli) fn lowest_support(answers: &[Vec<Capability>]) -> Vec<Capability> {
     let rank = |support: &str| match support {
         "supported" => 2,
         "partial" => 1,

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::table::{columns, or_dash};
+use super::table::{align_columns, or_dash};
 use crate::{
     cli::{args::PageFormat, output::Style},
     client::json,
@@ -11,13 +11,14 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct KeyRow<'a> {
     key: &'a str,
     value: String,
     origin: String,
 }
 
-/// Formats keys, all if `keys` is empty, each with its value and the origin of the value.
+/// Formats configuration keys, each with its value and the origin of the value. Formats all keys if
+/// `keys` is empty.
 pub(in crate::cli) fn page(
     config: &Config,
     keys: &[String],
@@ -25,10 +26,10 @@ pub(in crate::cli) fn page(
     style: Style,
 ) -> String {
     let is_wanted = |key: &Key| keys.is_empty() || keys.iter().any(|name| name == key.as_str());
-    let rows: Vec<Row<'_>> = Key::ALL
+    let rows: Vec<KeyRow<'_>> = Key::ALL
         .into_iter()
         .filter(is_wanted)
-        .map(|key| Row {
+        .map(|key| KeyRow {
             key: key.as_str(),
             value: config.settings().show(key),
             origin: config.origin(key).to_string(),
@@ -47,7 +48,7 @@ pub(in crate::cli) fn page(
                     vec![row.key.to_owned(), value, printable::text(row.origin.as_bytes())]
                 })
                 .collect();
-            columns(&["KEY", "VALUE", "FROM"], &rows, style)
+            align_columns(&["KEY", "VALUE", "FROM"], &rows, style)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The output of `lookout list` and `lookout add`.
 
-use super::table::{columns, or_dash};
+use super::table::{align_columns, or_dash};
 use crate::{
     cli::{args::ListFormat, output::Style},
     client::json,
@@ -18,7 +18,11 @@ pub(in crate::cli) fn list(entries: &[Entry], format: ListFormat, style: Style) 
         }
         ListFormat::Table => {
             let rows: Vec<_> = entries.iter().map(|one| row(one).to_vec()).collect();
-            columns(&["ID", "PID", "STATE", "NAME", "TAGS", "GROUPS", "COMMAND"], &rows, style)
+            align_columns(
+                &["ID", "PID", "STATE", "NAME", "TAGS", "GROUPS", "COMMAND"],
+                &rows,
+                style,
+            )
         }
         ListFormat::Wide => {
             let rows: Vec<_> = entries.iter().map(wide_row).collect();
@@ -36,7 +40,7 @@ pub(in crate::cli) fn list(entries: &[Entry], format: ListFormat, style: Style) 
                 "EXECUTABLE",
                 "COMMAND",
             ];
-            columns(&header, &rows, style)
+            align_columns(&header, &rows, style)
         }
     }
 }
@@ -48,7 +52,7 @@ fn row(one: &Entry) -> [String; 7] {
     [
         one.id.to_string(),
         one.process.pid.to_string(),
-        state(one),
+        state_cell(one),
         printable::text(one.name.as_deref().unwrap_or_default().as_bytes()),
         joined(&one.tags),
         joined(&one.groups),
@@ -74,7 +78,7 @@ fn wide_row(one: &Entry) -> Vec<String> {
 }
 
 /// The text of the column `STATE`: `alive`, or how the process ended.
-fn state(one: &Entry) -> String {
+fn state_cell(one: &Entry) -> String {
     let Some(end) = &one.end else { return "alive".to_owned() };
     match end.ended() {
         Some(ended) => ended.signal_name().unwrap_or_else(|| format!("exit {}", ended.status())),

@@ -1,9 +1,9 @@
 //! The output of `lookout events`.
 
 use super::{
-    gap::{self, millis},
+    gap::{self, millis_text},
     ports,
-    table::{or_dash, padded, shortened},
+    table::{or_dash, pad_row, shorten_id},
 };
 use crate::{
     api::{Event, Process, event::Body},
@@ -12,10 +12,12 @@ use crate::{
     model::{printable, rfc3339},
 };
 
-/// The columns of a stream. Their widths are fixed, because later rows are unknown.
-const TABLE: [(&str, usize); 6] =
+/// The titles and widths of the columns of `-o table`. The widths are fixed, because later rows are
+/// unknown.
+const TABLE_COLUMNS: [(&str, usize); 6] =
     [("TIME (UTC)", 15), ("CONTAINER", 16), ("TYPE", 19), ("PID", 7), ("ORIGIN", 16), ("WHAT", 0)];
-const WIDE: [(&str, usize); 12] = [
+/// The titles and widths of the columns of `-o wide`, fixed as in [`TABLE_COLUMNS`].
+const WIDE_COLUMNS: [(&str, usize); 12] = [
     ("TIME", 30),
     ("SEQ", 6),
     ("NAMESPACE", 10),
@@ -30,11 +32,11 @@ const WIDE: [(&str, usize); 12] = [
     ("WHAT", 0),
 ];
 
-/// The text before the first event.
+/// The text that is printed before the first event.
 pub(in crate::cli) fn header(format: EventFormat, style: Style) -> String {
     let columns: &[(&str, usize)] = match format {
-        EventFormat::Table => &TABLE,
-        EventFormat::Wide => &WIDE,
+        EventFormat::Table => &TABLE_COLUMNS,
+        EventFormat::Wide => &WIDE_COLUMNS,
         EventFormat::Json => return "[".to_owned(),
         EventFormat::Jsonl | EventFormat::Probe => return String::new(),
     };
@@ -43,10 +45,10 @@ pub(in crate::cli) fn header(format: EventFormat, style: Style) -> String {
     }
     let titles: Vec<String> = columns.iter().map(|(title, _)| (*title).to_owned()).collect();
     let widths: Vec<usize> = columns.iter().map(|(_, width)| *width).collect();
-    style.fit(&padded(&titles, &widths)) + "\n"
+    style.fit_to_width(&pad_row(&titles, &widths)) + "\n"
 }
 
-/// The text after the last event.
+/// The text that is printed after the last event.
 pub(in crate::cli) fn footer(format: EventFormat, is_empty: bool) -> &'static str {
     match (format, is_empty) {
         (EventFormat::Json, true) => "]\n",
@@ -55,9 +57,9 @@ pub(in crate::cli) fn footer(format: EventFormat, is_empty: bool) -> &'static st
     }
 }
 
-/// Formats one event; empty if the format does not show it. `is_first` is whether no event was
-/// printed before.
-pub(in crate::cli) fn event(
+/// Formats one event; empty if `format` does not show events of its type. `is_first` is whether no
+/// event was printed before.
+pub(in crate::cli) fn format_event(
     event: &Event,
     format: EventFormat,
     is_first: bool,
@@ -96,15 +98,18 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
         .map(|container| printable::text(container.id.as_bytes()))
         .unwrap_or_default();
     let type_name = printable::text(event.type_.as_bytes());
-    let what = detail(event, format);
-    let pid = pid(event);
-    let origin = process.map(origin).unwrap_or_default();
+    let what = what_cell(event, format);
+    let pid = pid_cell(event);
+    let origin = process.map(origin_text).unwrap_or_default();
     let line = if format == EventFormat::Table {
         let clock = time.get(11..26).unwrap_or(&time).to_owned();
-        let container =
-            if style.width.is_some() { shortened(&container, TABLE[1].1) } else { container };
+        let container = if style.width.is_some() {
+            shorten_id(&container, TABLE_COLUMNS[1].1)
+        } else {
+            container
+        };
         let row = [clock, or_dash(container), type_name, or_dash(pid), or_dash(origin), what];
-        padded(&row, &TABLE.map(|(_, width)| width))
+        pad_row(&row, &TABLE_COLUMNS.map(|(_, width)| width))
     } else {
         let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
         let row = [
@@ -125,13 +130,13 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
             what,
         ]
         .map(or_dash);
-        padded(&row, &WIDE.map(|(_, width)| width))
+        pad_row(&row, &WIDE_COLUMNS.map(|(_, width)| width))
     };
-    let line = style.fit(&line);
-    if is_failure(event) { style.highlight(line) } else { line }
+    let line = style.fit_to_width(&line);
+    if is_failure(event) { style.highlight_failure(line) } else { line }
 }
 
-fn pid(event: &Event) -> String {
+fn pid_cell(event: &Event) -> String {
     match &event.body {
         Some(Body::Process(process)) => process.pid.to_string(),
         Some(Body::ContainerStart(start)) => start.init_pid.to_string(),
@@ -154,7 +159,7 @@ fn is_failure(event: &Event) -> bool {
 }
 
 /// The origin of a process: `exec:ID` for an exec, `descendant:ID` for its descendants.
-pub(in crate::cli) fn origin(process: &Process) -> String {
+pub(in crate::cli) fn origin_text(process: &Process) -> String {
     let origin = printable::text(process.origin.as_bytes());
     if process.exec_id.is_empty() {
         origin
@@ -163,8 +168,9 @@ pub(in crate::cli) fn origin(process: &Process) -> String {
     }
 }
 
-/// The command line of a process. If it is unknown: `[executable]`, else `(comm)`, else `?`.
-pub(in crate::cli) fn command(process: &Process) -> String {
+/// The command line of a process. If its arguments are unknown: `[executable]`, else `(comm)`, else
+/// `?`.
+pub(in crate::cli) fn command_text(process: &Process) -> String {
     let mut text = if !process.args.is_empty() {
         printable::command(process.args.iter().map(Vec::as_slice))
     } else if let Some(path) = &process.executable {
@@ -183,7 +189,7 @@ pub(in crate::cli) fn command(process: &Process) -> String {
 }
 
 /// Describes how a process ended: its exit code, its signal, or only its status.
-pub(in crate::cli) fn ended(process: &Process) -> String {
+pub(in crate::cli) fn end_text(process: &Process) -> String {
     let Some(ended) = process.ended.as_ref() else { return String::new() };
     let mut text = match (ended.code, ended.signal.as_str(), ended.status) {
         (Some(code), _, _) => format!("exit {code}"),
@@ -198,14 +204,14 @@ pub(in crate::cli) fn ended(process: &Process) -> String {
 }
 
 /// The text of the column `WHAT` for an event of a process.
-fn process_detail(type_name: &str, process: &Process) -> String {
+fn process_what_cell(type_name: &str, process: &Process) -> String {
     match type_name {
-        "process.exit" => format!("{}: {}", ended(process), command(process)),
+        "process.exit" => format!("{}: {}", end_text(process), command_text(process)),
         "process.done" => {
             let after = process
                 .after_exit_ns
-                .map_or_else(String::new, |after| format!("{} after exit: ", millis(after)));
-            format!("{after}{}", command(process))
+                .map_or_else(String::new, |after| format!("{} after exit: ", millis_text(after)));
+            format!("{after}{}", command_text(process))
         }
         "process.held" => {
             let holders = process.holders.iter().map(|holder| {
@@ -217,14 +223,14 @@ fn process_detail(type_name: &str, process: &Process) -> String {
             let more = if more == 0 { String::new() } else { format!(" and {more} more") };
             format!("output held by {}{more}", holders.collect::<Vec<_>>().join(", "))
         }
-        _ => command(process),
+        _ => command_text(process),
     }
 }
 
-/// The text of the column `WHAT`.
-fn detail(event: &Event, format: EventFormat) -> String {
+/// The text of the column `WHAT` for an event of any type.
+fn what_cell(event: &Event, format: EventFormat) -> String {
     match &event.body {
-        Some(Body::Process(process)) => process_detail(&event.type_, process),
+        Some(Body::Process(process)) => process_what_cell(&event.type_, process),
         Some(Body::ContainerStart(_)) | Some(Body::Hello(_)) | None => String::new(),
         Some(Body::ContainerClose(close)) => {
             let count = |count: Option<u64>| {
@@ -237,17 +243,17 @@ fn detail(event: &Event, format: EventFormat) -> String {
                 count(close.lost)
             )
         }
-        Some(Body::Gap(gap)) => gap::lost(gap),
-        Some(Body::ContainerIdle(idle)) => format!("quiet for {}", millis(idle.quiet_ns)),
+        Some(Body::Gap(gap)) => gap::gap_text(gap),
+        Some(Body::ContainerIdle(idle)) => format!("quiet for {}", millis_text(idle.quiet_ns)),
         Some(Body::ContainerActive(active)) => {
             format!("by {}", printable::text(active.cause.as_bytes()))
         }
-        Some(Body::Port(port)) => ports::detail(port, format == EventFormat::Wide),
+        Some(Body::Port(port)) => ports::port_text(port, format == EventFormat::Wide),
         Some(Body::Throttle(throttle)) => {
             format!(
                 "{} withheld from containerd's bus in {}",
                 throttle.withheld,
-                millis(throttle.over_ns)
+                millis_text(throttle.over_ns)
             )
         }
         Some(Body::Capability(capability)) => {

@@ -1,9 +1,9 @@
 //! The output of `lookout exits`.
 
 use super::{
-    gap::lost,
-    table::shortened,
-    table::{or_dash, padded},
+    gap::gap_text,
+    table::shorten_id,
+    table::{or_dash, pad_row},
 };
 use crate::{
     api::{Event, Exit, event::Body},
@@ -12,23 +12,24 @@ use crate::{
     model::{printable, rfc3339},
 };
 
-const TABLE: [(&str, usize); 5] =
+/// The titles and widths of the columns. The widths are fixed, because later rows are unknown.
+const TABLE_COLUMNS: [(&str, usize); 5] =
     [("TIME (UTC)", 30), ("CONTAINER", 16), ("EXEC", 16), ("PID", 7), ("STATUS", 0)];
 
-/// The text before the first exit.
+/// The text that is printed before the first exit.
 pub(in crate::cli) fn header(format: ListFormat, style: Style) -> String {
     match format {
         ListFormat::Json => "[".to_owned(),
         ListFormat::Jsonl => String::new(),
         ListFormat::Table | ListFormat::Wide if style.is_quiet => String::new(),
         ListFormat::Table | ListFormat::Wide => {
-            let titles = TABLE.map(|(title, _)| title.to_owned());
-            style.fit(&padded(&titles, &TABLE.map(|(_, width)| width))) + "\n"
+            let titles = TABLE_COLUMNS.map(|(title, _)| title.to_owned());
+            style.fit_to_width(&pad_row(&titles, &TABLE_COLUMNS.map(|(_, width)| width))) + "\n"
         }
     }
 }
 
-/// The text after the last exit.
+/// The text that is printed after the last exit.
 pub(in crate::cli) fn footer(format: ListFormat, is_empty: bool) -> &'static str {
     match (format, is_empty) {
         (ListFormat::Json, true) => "]\n",
@@ -38,7 +39,7 @@ pub(in crate::cli) fn footer(format: ListFormat, is_empty: bool) -> &'static str
 }
 
 /// Formats one exit. `is_first` is whether no exit was printed before.
-pub(in crate::cli) fn exit(
+pub(in crate::cli) fn format_exit(
     exit: &Exit,
     namespace: &str,
     format: ListFormat,
@@ -60,7 +61,7 @@ pub(in crate::cli) fn exit(
             if format == ListFormat::Wide {
                 container = format!("{}/{container}", printable::text(namespace.as_bytes()));
             } else if style.width.is_some() {
-                container = shortened(&container, TABLE[1].1);
+                container = shorten_id(&container, TABLE_COLUMNS[1].1);
             }
             let exec = or_dash(printable::text(exit.exec_id.as_bytes()));
             let row = [
@@ -70,15 +71,16 @@ pub(in crate::cli) fn exit(
                 exit.pid.to_string(),
                 exit.status.to_string(),
             ];
-            let line = style.fit(&padded(&row, &TABLE.map(|(_, width)| width)));
-            let line = if exit.status == 0 { line } else { style.highlight(line) };
+            let line = style.fit_to_width(&pad_row(&row, &TABLE_COLUMNS.map(|(_, width)| width)));
+            let line = if exit.status == 0 { line } else { style.highlight_failure(line) };
             line + "\n"
         }
     }
 }
 
-/// Formats a gap among the exits; nothing for another event. `is_first` as for [`exit`].
-pub(in crate::cli) fn gap(
+/// Formats an event as a row among the exits if it is a gap; otherwise the text is empty.
+/// `is_first` is as for [`format_exit`].
+pub(in crate::cli) fn format_gap(
     event: &Event,
     format: ListFormat,
     is_first: bool,
@@ -93,8 +95,10 @@ pub(in crate::cli) fn gap(
             let container = event.container.get_or_default();
             let container = or_dash(printable::text(container.id.as_bytes()));
             let [exec, pid] = ["-".to_owned(), "-".to_owned()];
-            let row = [rfc3339(event.time_ns), container, exec, pid, lost(gap)];
-            style.highlight(style.fit(&padded(&row, &TABLE.map(|(_, width)| width)))) + "\n"
+            let row = [rfc3339(event.time_ns), container, exec, pid, gap_text(gap)];
+            style.highlight_failure(
+                style.fit_to_width(&pad_row(&row, &TABLE_COLUMNS.map(|(_, width)| width))),
+            ) + "\n"
         }
     }
 }

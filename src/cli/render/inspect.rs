@@ -15,10 +15,10 @@ use crate::{
     model::printable,
 };
 
-/// The number of events that the page shows, the newest ones.
-const EVENTS: usize = 10;
+/// How many events the page shows. It shows the newest.
+const EVENTS_SHOWN: usize = 10;
 
-/// The information that was collected about one container.
+/// What a shim and its journal know of one container.
 #[derive(Debug, Default)]
 pub(in crate::cli) struct Inspected {
     pub(in crate::cli) container: Container,
@@ -29,75 +29,76 @@ pub(in crate::cli) struct Inspected {
     pub(in crate::cli) is_idle: bool,
     /// The events of the container in the journal, oldest first.
     pub(in crate::cli) events: Vec<Event>,
-    pub(in crate::cli) lost: Lost,
+    pub(in crate::cli) lost: LostEvents,
 }
 
-/// The events that the journal no longer has, or that were evicted while it was read.
+/// How many events of a container are missing, because the journal no longer has them or has
+/// dropped them while it was read.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(in crate::cli) struct Lost {
+pub(in crate::cli) struct LostEvents {
     /// How many events were lost; `None` if one of the gaps has no count.
     events: Option<u64>,
     gaps: u64,
 }
 
-impl Default for Lost {
+impl Default for LostEvents {
     fn default() -> Self {
         Self { events: Some(0), gaps: 0 }
     }
 }
 
-impl Lost {
+impl LostEvents {
     pub(in crate::cli) fn is_any(self) -> bool {
         self.gaps > 0
     }
 
-    pub(in crate::cli) fn add(&mut self, gap: &Gap) {
+    pub(in crate::cli) fn add_gap(&mut self, gap: &Gap) {
         self.events = self.events.zip(gap.lost).map(|(sum, lost)| sum.saturating_add(lost));
         self.gaps += 1;
     }
 }
 
 #[derive(Serialize)]
-struct Page<'a> {
+struct JsonPage<'a> {
     namespace: &'a str,
     id: &'a str,
     idle: bool,
-    shim: Shim<'a>,
+    shim: JsonShim<'a>,
     capabilities: &'a [json::Capability],
     processes: Vec<json::Listed>,
     events: Vec<json::Event>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    lost: Option<Lost>,
+    lost: Option<LostEvents>,
 }
 
 #[derive(Serialize)]
-struct Shim<'a> {
+struct JsonShim<'a> {
     id: &'a str,
     pid: i32,
     address: &'a str,
     epoch: &'a str,
     version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    unpublished: Option<Unpublished>,
+    unpublished: Option<JsonUnpublished>,
 }
 
 /// Task events that containerd has not acknowledged.
 #[derive(Serialize)]
-struct Unpublished {
+struct JsonUnpublished {
     events: u64,
     bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_ns: Option<u64>,
 }
 
-/// Formats the page of a container.
+/// Formats the page that describes a container.
 pub(in crate::cli) fn page(
     shim: &Registration,
     known: &Inspected,
     format: PageFormat,
     style: Style,
 ) -> String {
-    let first = known.events.len().saturating_sub(EVENTS);
+    let first = known.events.len().saturating_sub(EVENTS_SHOWN);
     let newest = known.events.get(first..).unwrap_or_default();
     match format {
         PageFormat::Json => json_page(shim, known, newest),
@@ -106,17 +107,17 @@ pub(in crate::cli) fn page(
 }
 
 fn json_page(shim: &Registration, known: &Inspected, newest: &[Event]) -> String {
-    let page = Page {
+    let page = JsonPage {
         namespace: &known.container.namespace,
         id: &known.container.id,
         idle: known.is_idle,
-        shim: Shim {
+        shim: JsonShim {
             id: &shim.id,
             pid: shim.pid,
             address: &shim.address,
             epoch: &shim.epoch,
             version: &shim.version,
-            unpublished: known.status.as_ref().map(|status| Unpublished {
+            unpublished: known.status.as_ref().map(|status| JsonUnpublished {
                 events: status.unpublished_events,
                 bytes: status.unpublished_bytes,
                 oldest_ns: status.oldest_unpublished_ns,
@@ -133,7 +134,9 @@ fn json_page(shim: &Registration, known: &Inspected, newest: &[Event]) -> String
 fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: Style) -> String {
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
-        text.push_str(&style.fit(&format!("{name:<12}{}", printable::text(value.as_bytes()))));
+        text.push_str(
+            &style.fit_to_width(&format!("{name:<12}{}", printable::text(value.as_bytes()))),
+        );
         text.push('\n');
     };
     field("container", &known.container.id);
@@ -147,7 +150,7 @@ fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: St
     field("shim", &format!("{}, pid {}, version {}", shim.id, shim.pid, shim.version));
     field("address", &shim.address);
     if let Some(status) = &known.status {
-        field("unpublished", &unpublished(status));
+        field("unpublished", &unpublished_text(status));
     }
     for one in &known.capabilities {
         field(&one.category, &format!("{} ({}): {}", one.support, one.backend, one.reason));
@@ -168,21 +171,21 @@ fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: St
         },
     );
     if known.lost.is_any() {
-        let Lost { events, gaps } = known.lost;
+        let LostEvents { events, gaps } = known.lost;
         let events = match events {
             Some(1) => "1 event".to_owned(),
             Some(lost) => format!("{lost} events"),
             None => "an unknown number of events".to_owned(),
         };
         let gaps = if gaps == 1 { "1 gap".to_owned() } else { format!("{gaps} gaps") };
-        text.push_str(&style.highlight(format!("{:<12}{events}, in {gaps}", "lost")));
+        text.push_str(&style.highlight_failure(format!("{:<12}{events}, in {gaps}", "lost")));
         text.push('\n');
     }
     text.push_str(&format!("\nprocesses   {}\n", known.processes.len()));
-    text.push_str(&tree::trees(&known.processes, Style { is_quiet: true, ..style }));
+    text.push_str(&tree::format_trees(&known.processes, Style { is_quiet: true, ..style }));
     text.push_str(&format!("\nevents      the last {} of {}\n", newest.len(), known.events.len()));
     for event in newest {
-        text.push_str(&events::event(event, EventFormat::Table, false, style));
+        text.push_str(&events::format_event(event, EventFormat::Table, false, style));
     }
     text
 }
@@ -196,7 +199,7 @@ fn ignored_settings(event: &Event) -> &[IgnoredSetting] {
 }
 
 /// Describes the task events that containerd has not acknowledged.
-fn unpublished(status: &StatusResponse) -> String {
+fn unpublished_text(status: &StatusResponse) -> String {
     let count = status.unpublished_events;
     let events = if count == 1 { "event" } else { "events" };
     match status.oldest_unpublished_ns {

@@ -1,5 +1,5 @@
-//! Formatting of answers as text and JSON. This module is pure: its functions take an answer and
-//! return a string.
+//! Formats what shims and the daemon answer, as text or JSON. This module is pure: its functions
+//! take an answer and return a string.
 
 pub(super) mod capabilities;
 pub(super) mod config;

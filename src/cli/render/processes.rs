@@ -1,8 +1,8 @@
 //! The output of `lookout ps`.
 
 use super::{
-    events::{command, origin},
-    table::{columns, or_dash},
+    events::{command_text, origin_text},
+    table::{align_columns, or_dash},
 };
 use crate::{
     api::ContainerProcess,
@@ -29,7 +29,7 @@ pub(in crate::cli) fn list(
         }
         ListFormat::Table => {
             let rows: Vec<_> = processes.iter().map(|one| row(one).to_vec()).collect();
-            columns(
+            align_columns(
                 &["CONTAINER", "PID", "PPID", "USER", "STARTED (UTC)", "ORIGIN", "COMMAND"],
                 &rows,
                 style,
@@ -50,14 +50,14 @@ pub(in crate::cli) fn list(
                 "DIRECTORY",
                 "COMMAND",
             ];
-            columns(&header, &rows, style)
+            align_columns(&header, &rows, style)
         }
     }
 }
 
 fn row(one: &ContainerProcess) -> [String; 7] {
     let process = one.process.get_or_default();
-    // The message has 0 for an absent parent.
+    // `parent_pid` is 0 if the parent is not known.
     let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
     let created = rfc3339(process.created_ns);
     [
@@ -70,8 +70,8 @@ fn row(one: &ContainerProcess) -> [String; 7] {
         } else {
             created.get(..19).unwrap_or_default().replace('T', " ")
         },
-        origin(process),
-        command(process),
+        origin_text(process),
+        command_text(process),
     ]
     .map(or_dash)
 }

@@ -148,31 +148,32 @@ fn events() -> Vec<Event> {
     ]
 }
 
-fn all(format: EventFormat) -> String {
+fn render_all(format: EventFormat) -> String {
     let style = Style::default();
     let events = events();
     let lines = events
         .iter()
         .enumerate()
-        .map(|(index, one)| super::events::event(one, format, index == 0, style));
+        .map(|(index, one)| super::events::format_event(one, format, index == 0, style));
     let text: String = lines.collect();
     super::events::header(format, style) + &text + super::events::footer(format, events.is_empty())
 }
 
 /// Check each event type in each format against a reviewed snapshot.
 #[test]
-fn every_type_of_event_is_shown() {
-    assert_snapshot!("table", all(EventFormat::Table));
-    assert_snapshot!("wide", all(EventFormat::Wide));
-    assert_snapshot!("jsonl", all(EventFormat::Jsonl));
-    assert_snapshot!("probe", all(EventFormat::Probe));
-    let array: Vec<serde_json::Value> = serde_json::from_str(&all(EventFormat::Json)).unwrap();
+fn every_event_type_is_formatted_as_in_the_snapshot() {
+    assert_snapshot!("table", render_all(EventFormat::Table));
+    assert_snapshot!("wide", render_all(EventFormat::Wide));
+    assert_snapshot!("jsonl", render_all(EventFormat::Jsonl));
+    assert_snapshot!("probe", render_all(EventFormat::Probe));
+    let array: Vec<serde_json::Value> =
+        serde_json::from_str(&render_all(EventFormat::Json)).unwrap();
     assert_eq!(array.len(), events().len());
 }
 
 /// Check that no format prints unsafe characters of a container.
 #[test]
-fn nothing_hostile_is_printed() {
+fn no_format_prints_unsafe_characters() {
     for format in [
         EventFormat::Table,
         EventFormat::Wide,
@@ -180,7 +181,7 @@ fn nothing_hostile_is_printed() {
         EventFormat::Jsonl,
         EventFormat::Probe,
     ] {
-        let text = all(format);
+        let text = render_all(format);
         assert!(!text.replace('\n', "").contains(is_hostile), "{text}");
     }
 }
@@ -189,17 +190,18 @@ fn nothing_hostile_is_printed() {
 #[test]
 fn a_line_is_truncated_to_the_width() {
     let style = Style { width: Some(60), ..Style::default() };
-    let line = super::events::event(&events()[0], EventFormat::Wide, true, style);
+    let line = super::events::format_event(&events()[0], EventFormat::Wide, true, style);
     assert_eq!(line.trim_end().chars().count(), 60);
     assert!(line.ends_with("…\n"));
 }
 
-/// Check that only failures are coloured.
+/// Check that only events of failures and losses are coloured.
 #[test]
-fn failures_are_red() {
+fn only_failures_are_red() {
     let style = Style { is_coloured: true, ..Style::default() };
     let red = |index: usize| {
-        super::events::event(&events()[index], EventFormat::Table, true, style).contains("\x1b[31m")
+        super::events::format_event(&events()[index], EventFormat::Table, true, style)
+            .contains("\x1b[31m")
     };
     assert_eq!([0, 3, 4, 9].map(red), [false, false, true, true]);
 }
@@ -216,7 +218,8 @@ fn a_tree_shows_each_process_once() {
         };
         parents.into_iter().map(one).collect()
     };
-    let lines = |parents| tree::trees(&list(parents), Style { is_quiet: true, ..Style::default() });
+    let lines =
+        |parents| tree::format_trees(&list(parents), Style { is_quiet: true, ..Style::default() });
     assert_snapshot!(lines(vec![(1, 2), (2, 1), (3, 3), (4, 9), (4, 9)]), @r"
     ├─ 3 ? [init]
     ├─ 4 ? [init]
@@ -240,7 +243,7 @@ fn of_several_answers_the_lowest_support_is_shown() {
         vec![one("lifecycle", "unavailable"), one("process", "supported")],
     ];
     assert_eq!(
-        capabilities::least(&answers),
+        capabilities::lowest_support(&answers),
         [one("lifecycle", "unavailable"), one("process", "partial")]
     );
 }

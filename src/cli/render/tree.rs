@@ -2,16 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::events::{command, origin};
+use super::events::{command_text, origin_text};
 use crate::{
     api::{ContainerProcess, Process},
     cli::output::Style,
     model::printable,
 };
 
-/// Formats the trees, in the order of namespace and container id. A process is a root if its parent
-/// is not listed.
-pub(in crate::cli) fn trees(processes: &[ContainerProcess], style: Style) -> String {
+/// Formats the process trees of containers, in the order of containerd namespace and container id.
+/// A process is a root of its tree if its parent is not in `processes`.
+pub(in crate::cli) fn format_trees(processes: &[ContainerProcess], style: Style) -> String {
     let mut containers: BTreeMap<(String, String), Vec<&Process>> = BTreeMap::new();
     for one in processes {
         let container = one.container.get_or_default();
@@ -21,21 +21,21 @@ pub(in crate::cli) fn trees(processes: &[ContainerProcess], style: Style) -> Str
     let mut text = String::new();
     for ((namespace, id), processes) in &containers {
         if !style.is_quiet {
-            text.push_str(&style.fit(&format!(
+            text.push_str(&style.fit_to_width(&format!(
                 "{}/{}",
                 printable::text(namespace.as_bytes()),
                 printable::text(id.as_bytes())
             )));
             text.push('\n');
         }
-        tree(processes, style, &mut text);
+        append_tree(processes, style, &mut text);
     }
     text
 }
 
-/// Formats the tree of one container. Not recursive, because a container can make a chain of
-/// processes of any depth.
-fn tree(processes: &[&Process], style: Style, text: &mut String) {
+/// Appends the process tree of one container to `text`. Not recursive, because a container can make
+/// a chain of processes of any depth.
+fn append_tree(processes: &[&Process], style: Style, text: &mut String) {
     let pids: HashSet<i32> = processes.iter().map(|process| process.pid).collect();
     let mut children: HashMap<i32, Vec<&Process>> = HashMap::new();
     let mut roots = Vec::new();
@@ -47,14 +47,15 @@ fn tree(processes: &[&Process], style: Style, text: &mut String) {
         }
     }
     let mut shown = HashSet::new();
-    // The processes to print next, each with the text to its left, and whether it is the last of
-    // its siblings.
+    // The processes that are still to be printed, each with the text to its left, and whether it is
+    // the last of its siblings.
     let mut waiting: Vec<(&Process, String, bool)> = Vec::new();
-    push(&mut waiting, &roots, "");
+    push_siblings(&mut waiting, &roots, "");
     let mut rest = processes.iter();
     loop {
         let Some((process, left, is_last)) = waiting.pop() else {
-            // Processes that name each other as parent are not reachable from a root.
+            // No root leads to processes that name each other as parent, so one of them is taken as
+            // a root.
             match rest.find(|process| !shown.contains(&process.pid)) {
                 Some(process) => waiting.push((process, String::new(), true)),
                 None => return,
@@ -65,18 +66,30 @@ fn tree(processes: &[&Process], style: Style, text: &mut String) {
             continue;
         }
         let branch = if is_last { "└─ " } else { "├─ " };
-        let line =
-            format!("{left}{branch}{} {} [{}]", process.pid, command(process), origin(process));
-        text.push_str(&style.fit(&line));
+        let line = format!(
+            "{left}{branch}{} {} [{}]",
+            process.pid,
+            command_text(process),
+            origin_text(process)
+        );
+        text.push_str(&style.fit_to_width(&line));
         text.push('\n');
         if let Some(children) = children.get(&process.pid) {
-            push(&mut waiting, children, &format!("{left}{}", if is_last { "   " } else { "│  " }));
+            push_siblings(
+                &mut waiting,
+                children,
+                &format!("{left}{}", if is_last { "   " } else { "│  " }),
+            );
         }
     }
 }
 
-/// Pushes siblings in reverse, so that the first is popped first.
-fn push<'a>(waiting: &mut Vec<(&'a Process, String, bool)>, siblings: &[&'a Process], left: &str) {
+/// Pushes the siblings to `waiting` in reverse order, so that the first sibling is popped first.
+fn push_siblings<'a>(
+    waiting: &mut Vec<(&'a Process, String, bool)>,
+    siblings: &[&'a Process],
+    left: &str,
+) {
     for (index, process) in siblings.iter().enumerate().rev() {
         waiting.push((process, left.to_owned(), index + 1 == siblings.len()));
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::table::{columns, or_dash};
+use super::table::{align_columns, or_dash};
 use crate::{
     api::Usage,
     cli::{args::ListFormat, output::Style},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 #[derive(Serialize)]
-struct Row<'a> {
+struct JsonRow<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -39,7 +39,8 @@ struct Row<'a> {
     threads: u32,
 }
 
-/// Formats the resource usage of processes. `rates` has CPU rates by entity id.
+/// Formats the resource usage of processes as a list. `rates` has the CPU rate of each process by
+/// its entity id.
 pub(in crate::cli) fn list(
     usages: &[Usage],
     rates: &HashMap<String, f64>,
@@ -47,30 +48,39 @@ pub(in crate::cli) fn list(
     style: Style,
 ) -> String {
     match format {
-        ListFormat::Json => json::line(&usages.iter().map(Row::from).collect::<Vec<_>>()) + "\n",
-        ListFormat::Jsonl => usages.iter().map(|one| json::line(&Row::from(one)) + "\n").collect(),
+        ListFormat::Json => {
+            json::line(&usages.iter().map(JsonRow::from).collect::<Vec<_>>()) + "\n"
+        }
+        ListFormat::Jsonl => {
+            usages.iter().map(|one| json::line(&JsonRow::from(one)) + "\n").collect()
+        }
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             usages.iter().map(|one| format!("{}\n", one.pid)).collect()
         }
-        ListFormat::Table | ListFormat::Wide => table(usages, rates, style),
+        ListFormat::Table | ListFormat::Wide => usage_table(usages, rates, style),
     }
 }
 
-/// Formats a page of `top`: a summary above the list.
-pub(in crate::cli) fn top(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String {
+/// Formats a page of `lookout top`: a summary above a table of processes.
+pub(in crate::cli) fn top_page(
+    usages: &[Usage],
+    rates: &HashMap<String, f64>,
+    style: Style,
+) -> String {
     let used: f64 = rates.values().sum();
     let memory: u64 = usages.iter().map(|usage| usage.rss_bytes).sum();
     let summary = format!(
         "{} processes, {:.1} % CPU, {} resident",
         usages.len(),
         used * 100.0,
-        bytes(memory)
+        size_text(memory)
     );
-    let summary = if style.is_quiet { String::new() } else { style.fit(&summary) + "\n\n" };
-    summary + &table(usages, rates, style)
+    let summary =
+        if style.is_quiet { String::new() } else { style.fit_to_width(&summary) + "\n\n" };
+    summary + &usage_table(usages, rates, style)
 }
 
-fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String {
+fn usage_table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String {
     let row = |usage: &Usage| {
         let id = match (usage.id, usage.descends_from) {
             (0, 0) => String::new(),
@@ -82,7 +92,7 @@ fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String
             None => "-".to_owned(),
         };
         let count = |count: Option<u32>| count.map_or_else(String::new, |count| count.to_string());
-        let size = |size: Option<u64>| size.map_or_else(String::new, bytes);
+        let size = |size: Option<u64>| size.map_or_else(String::new, size_text);
         let container = usage.container.as_ref().map_or("", |container| container.id.as_str());
         let name = if usage.name.is_empty() { container } else { &usage.name };
         let state = if usage.idle { " (idle)" } else { "" };
@@ -91,8 +101,8 @@ fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String
             usage.pid.to_string(),
             printable::text(name.as_bytes()) + state,
             cpu,
-            seconds(usage.cpu_ns),
-            bytes(usage.rss_bytes),
+            cpu_time_text(usage.cpu_ns),
+            size_text(usage.rss_bytes),
             size(usage.read_bytes),
             size(usage.written_bytes),
             count(usage.fds),
@@ -104,10 +114,10 @@ fn table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> String
     let header = [
         "ID", "PID", "NAME", "CPU %", "TIME", "RSS", "READ", "WRITTEN", "FDS", "THREADS", "COMMAND",
     ];
-    columns(&header, &usages.iter().map(row).collect::<Vec<_>>(), style)
+    align_columns(&header, &usages.iter().map(row).collect::<Vec<_>>(), style)
 }
 
-impl<'a> From<&'a Usage> for Row<'a> {
+impl<'a> From<&'a Usage> for JsonRow<'a> {
     fn from(usage: &'a Usage) -> Self {
         Self {
             id: Some(usage.id).filter(|id| *id != 0),
@@ -129,13 +139,13 @@ impl<'a> From<&'a Usage> for Row<'a> {
 }
 
 /// A CPU time as minutes, seconds and hundredths, such as `1:02.34`.
-fn seconds(cpu_ns: u64) -> String {
+fn cpu_time_text(cpu_ns: u64) -> String {
     let hundredths = cpu_ns / 10_000_000;
     format!("{}:{:02}.{:02}", hundredths / 6000, hundredths / 100 % 60, hundredths % 100)
 }
 
-/// A size in the largest unit that gives at least two digits, rounded down.
-fn bytes(bytes: u64) -> String {
+/// A number of bytes in the largest unit that gives at least two digits, rounded down.
+fn size_text(bytes: u64) -> String {
     let units = ["B", "K", "M", "G", "T"];
     let step = units.iter().enumerate().rev().find(|(power, _)| bytes >> (10 * power) >= 10);
     let (power, unit) = step.unwrap_or((0, &"B"));
