@@ -28,7 +28,7 @@ use crate::{
     registration,
     registry::{
         inspector::Inspector,
-        owner::{self, Handle, Intervals, Running},
+        owner::{self, Intervals, RegistryHandle, RegistryThread},
         store::StoreError,
     },
 };
@@ -94,7 +94,7 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let intervals =
         Intervals { liveness: settings.liveness_interval, last_seen: settings.last_seen_interval };
     let state: PathBuf = instance::state_dir();
-    let (handle, mut running) = owner::start(&state, inspector.boot, intervals)?;
+    let (handle, mut running) = owner::start_registry(&state, inspector.boot, intervals)?;
     let metrics = Metrics::default();
     let (probe, _) = broadcast::channel(sockets::PROBE_WAITING);
     let node = match follows_shims() {
@@ -144,7 +144,12 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
 
 /// Finishes the pending answers and removes the daemon's socket, then waits for the registry's
 /// thread.
-async fn stop(mut server: Server, handle: Handle, running: Running, instance_lock: InstanceLock) {
+async fn stop(
+    mut server: Server,
+    handle: RegistryHandle,
+    running: RegistryThread,
+    instance_lock: InstanceLock,
+) {
     server.stop_listen().await;
     let _ = tokio::time::timeout(LAST_ANSWERS, server.shutdown()).await;
     drop((server, handle));
@@ -160,7 +165,7 @@ async fn stop(mut server: Server, handle: Handle, running: Running, instance_loc
 /// Returns a function that makes the text of one scrape each time it is called.
 fn scrape_text(
     metrics: Metrics,
-    handle: Handle,
+    handle: RegistryHandle,
     node: Option<Node>,
     probe: broadcast::Sender<Arc<str>>,
 ) -> impl Fn() -> sockets::TextFuture + Clone {
@@ -194,9 +199,9 @@ async fn or_never(task: Option<impl Future<Output = ()>>) {
 }
 
 /// Collects the values that are read at each scrape.
-async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now {
+async fn now(handle: &RegistryHandle, node: Option<&Node>, probe_waiting: usize) -> Now {
     let counts =
-        handle.request(|owner| Ok((owner.registry().len(), owner.registry().living()))).await;
+        handle.request(|owner| Ok((owner.registry().len(), owner.registry().living_count()))).await;
     let (entries, living) = counts.unwrap_or_default();
     let shims = node.map(Node::shims).unwrap_or_default();
     let own = i32::try_from(std::process::id())
@@ -214,7 +219,7 @@ async fn now(handle: &Handle, node: Option<&Node>, probe_waiting: usize) -> Now 
     Now {
         entries,
         living,
-        commands_waiting: handle.waiting(),
+        commands_waiting: handle.waiting_jobs(),
         probe_waiting,
         shims: (shims.len(), shims.iter().filter(|shim| shim.connected).count()),
         unpublished: Unpublished::of(registered).await,

@@ -16,11 +16,11 @@ use crate::{
     linux::process::{identify, of_tree, usage as read_usage},
     model::{ProcessKey, chain, lossless},
     registry::{
-        Change, Edit, Kind, New, Refusal, Selector,
+        Change, EntryEdit, NewEntry, Refusal, RefusalKind, Selector,
         entry::Entry,
         inspector::Inspector,
-        kill::{Target, signal},
-        owner::{Handle, RegistryOwner},
+        kill::{SignalTarget, signal_processes},
+        owner::{RegistryHandle, RegistryOwner},
     },
 };
 
@@ -39,7 +39,7 @@ const LOAD_MAX: usize = 1000;
 /// Implements the Registry service of `proto/`.
 #[derive(Debug, Clone)]
 pub struct Service {
-    owner: Handle,
+    owner: RegistryHandle,
     inspector: Arc<Inspector>,
     node: Option<Node>,
     started_ns: u64,
@@ -48,7 +48,7 @@ pub struct Service {
 impl Service {
     /// A service for a registry. `node` is `None` if this daemon does not follow the node's shims.
     #[must_use]
-    pub fn new(owner: Handle, inspector: Arc<Inspector>, node: Option<Node>) -> Self {
+    pub fn new(owner: RegistryHandle, inspector: Arc<Inspector>, node: Option<Node>) -> Self {
         Self { owner, inspector, node, started_ns: realtime_ns() }
     }
 
@@ -96,7 +96,7 @@ impl registry::Registry for Service {
         let inspector = self.inspector.clone();
         let inspected = blocking(move || inspector.inspect(pid, &will_run)).await?;
         let (pidfd, process) = inspected.map_err(status)?;
-        let new = New { process, name, tags, groups };
+        let new = NewEntry { process, name, tags, groups };
         let entry = self.request(move |owner| owner.add(new, pidfd)).await?;
         Ok(api::AddResponse { entry: Some(api::Entry::from(&entry)).into(), ..Default::default() })
     }
@@ -118,7 +118,7 @@ impl registry::Registry for Service {
                     more = true;
                     break;
                 }
-                let entry = api::Entry::from(&owner.current(entry));
+                let entry = api::Entry::from(&owner.as_of_now(entry));
                 bytes += size(&entry);
                 entries.push(entry);
             }
@@ -144,13 +144,13 @@ impl registry::Registry for Service {
             ..
         } = request;
         let selector = Selector::from(selector.unwrap_or_default());
-        let edit = Edit { add_tags, remove_tags, add_groups, remove_groups, name };
+        let edit = EntryEdit { add_tags, remove_tags, add_groups, remove_groups, name };
         self.request(move |owner| {
-            let ids = owner.registry().resolve(&selector, all)?;
+            let ids = owner.registry().resolve_ids(&selector, all)?;
             let change = match (remove, edit.is_empty()) {
                 (true, true) => Change::Remove { ids: ids.clone() },
-                (true, false) => return Err(Refusal::Nothing),
-                (false, _) => owner.registry().edit(ids.clone(), edit)?,
+                (true, false) => return Err(Refusal::NothingToDo),
+                (false, _) => owner.registry().plan_edit(ids.clone(), edit)?,
             };
             owner.commit(vec![change])?;
             Ok(api::UpdateResponse { ids, ..Default::default() })
@@ -169,7 +169,8 @@ impl registry::Registry for Service {
         }
         let selector = Selector::from(selector.unwrap_or_default());
         let targets = self.request(move |owner| targets(owner, &selector, all)).await?;
-        let signalled = blocking(move || signal(targets, number, tree)).await?.map_err(status)?;
+        let signalled =
+            blocking(move || signal_processes(targets, number, tree)).await?.map_err(status)?;
         Ok(api::KillResponse {
             ids: signalled.ids,
             processes: signalled.processes,
@@ -261,13 +262,19 @@ impl registry::Registry for Service {
 
 /// The living processes to which a signal is to be sent. A process that has ended is an error only
 /// if its entry was given by id, or if all processes have ended.
-fn targets(owner: &RegistryOwner, selector: &Selector, all: bool) -> Result<Vec<Target>, Refusal> {
-    let ids = owner.registry().resolve(selector, all)?;
+fn targets(
+    owner: &RegistryOwner,
+    selector: &Selector,
+    all: bool,
+) -> Result<Vec<SignalTarget>, Refusal> {
+    let ids = owner.registry().resolve_ids(selector, all)?;
     let mut targets = Vec::with_capacity(ids.len());
     let mut dead = None;
     for id in ids {
-        match owner.process_of(id) {
-            Ok((entry, pidfd)) => targets.push(Target { id, key: entry.process.key(), pidfd }),
+        match owner.entry_with_pidfd(id) {
+            Ok((entry, pidfd)) => {
+                targets.push(SignalTarget { id, key: entry.process.key(), pidfd })
+            }
             Err(refusal) if !selector.ids.is_empty() => return Err(refusal),
             Err(refusal) => dead = Some(refusal),
         }
@@ -343,7 +350,7 @@ fn descendants(
         let mut usage = usage_of(key)?;
         usage.entity_id = key.entity_id(entry.process.boot).to_string();
         usage.descends_from = entry.id;
-        usage.command = inspector.command(key);
+        usage.command = inspector.command_line(key);
         Some((key, usage))
     })
 }
@@ -361,7 +368,7 @@ fn usage(entry: &Entry) -> Option<api::Usage> {
     usage.id = entry.id;
     usage.entity_id = process.entity_id();
     usage.name = entry.name.clone().unwrap_or_default();
-    usage.command = process.command();
+    usage.command = process.command_line();
     usage.created_ns = process.created_ns;
     Some(usage)
 }
@@ -410,13 +417,13 @@ async fn blocking<T: Send + 'static>(
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
 fn status(refusal: Refusal) -> ttrpc::Error {
     let code = match refusal.kind() {
-        Kind::NotFound => Code::NOT_FOUND,
-        Kind::Usage => Code::INVALID_ARGUMENT,
-        Kind::Exists => Code::ALREADY_EXISTS,
-        Kind::State => Code::FAILED_PRECONDITION,
-        Kind::Denied => Code::PERMISSION_DENIED,
-        Kind::Capacity => Code::RESOURCE_EXHAUSTED,
-        Kind::Unavailable => Code::UNAVAILABLE,
+        RefusalKind::NotFound => Code::NOT_FOUND,
+        RefusalKind::Usage => Code::INVALID_ARGUMENT,
+        RefusalKind::Exists => Code::ALREADY_EXISTS,
+        RefusalKind::State => Code::FAILED_PRECONDITION,
+        RefusalKind::Denied => Code::PERMISSION_DENIED,
+        RefusalKind::Capacity => Code::RESOURCE_EXHAUSTED,
+        RefusalKind::Unavailable => Code::UNAVAILABLE,
     };
     ttrpc::Error::RpcStatus(ttrpc::get_status(code, chain(&refusal)))
 }

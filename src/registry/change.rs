@@ -1,44 +1,44 @@
-//! The changes of the registry. One line of the store has the changes of one command.
+//! The changes to the registry. One line of the registry's file has the changes of one command.
 
 use serde::{Deserialize, Serialize};
 
-use super::entry::{End, Entry};
+use super::entry::{Entry, ProcessEnd};
 
-/// One change of the registry. Its JSON form is an element of a line of the store's file.
+/// One change to the registry. In JSON it is an element of a line of the registry's file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Change {
-    /// The first change of a file.
+    /// The first change in the registry's file, which describes the file.
     Begin {
-        /// The version of the file's format.
+        /// The version of the format of the registry's file.
         schema: u32,
-        /// The highest id that was used before this file. A new entry gets a higher id.
+        /// The highest id that was used before this file was written. A new entry gets a higher id.
         last_id: u64,
     },
-    /// Adds an entry with the id that is in it.
+    /// Adds an entry, under the id that the entry has.
     Add(Box<Entry>),
     /// Changes tags, groups or the name of entries.
     Edit {
-        /// The ids of the entries.
+        /// The ids of the entries that are changed.
         ids: Vec<u64>,
-        /// The changes to each of these entries.
+        /// The changes to the tags, the groups and the name of each of these entries.
         #[serde(flatten)]
-        edit: Edit,
+        edit: EntryEdit,
     },
     /// Removes entries.
     Remove {
-        /// The ids of the entries.
+        /// The ids of the entries that are changed.
         ids: Vec<u64>,
     },
     /// Removes all entries.
     Reset,
     /// A process has ended, or its exit status has become known after its end.
     End {
-        /// The id of its entry.
+        /// The id of the entry of the process.
         id: u64,
-        /// When and how it ended.
-        end: End,
-        /// Whether the daemon ran when the process ended, so that the process is known to have been
+        /// When and how the process ended.
+        end: ProcessEnd,
+        /// Whether a daemon ran when the process ended. If so, the process is known to have been
         /// alive until then.
         is_witnessed: bool,
     },
@@ -51,7 +51,7 @@ pub enum Change {
 
 /// The changes to the tags, the groups and the name of an entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Edit {
+pub struct EntryEdit {
     /// Tags to add. A tag that the entry has already is no error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub add_tags: Vec<String>,
@@ -65,19 +65,19 @@ pub struct Edit {
     /// error.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remove_groups: Vec<String>,
-    /// The new name; an empty one removes the name. `None` leaves the name as it is.
+    /// The new name of the entry; an empty one removes the name. `None` leaves the name as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
-impl Edit {
+impl EntryEdit {
     /// Whether this edit changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    pub(super) fn apply(&self, entry: &mut Entry) {
+    pub(super) fn apply_to(&self, entry: &mut Entry) {
         entry.tags.extend(self.add_tags.iter().cloned());
         entry.groups.extend(self.add_groups.iter().cloned());
         entry.tags.retain(|tag| !self.remove_tags.contains(tag));

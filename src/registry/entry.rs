@@ -1,7 +1,7 @@
 //! A registry entry: one registered process.
 //!
-//! The same type is the daemon's state, a line of its registry file, an element of a snapshot, and
-//! an element of `lookout list -o json`.
+//! The type [`Entry`] is what the daemon keeps in memory, and what its registry file, a snapshot
+//! and `lookout list -o json` have for each entry.
 
 use std::collections::BTreeSet;
 
@@ -18,8 +18,8 @@ use crate::{
 pub struct Entry {
     /// The id of the entry, 1 or higher. An id is never used again, not even after `reset`.
     pub id: u64,
-    /// The name, at most 128 bytes; `None` if the entry has no name. Several entries may share a
-    /// name.
+    /// The name of the entry, at most 128 bytes; `None` if it has no name. Several entries may
+    /// share a name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// The tags, in alphabetical order; at most 64, of at most 128 bytes each.
@@ -36,13 +36,13 @@ pub struct Entry {
     pub last_seen_ns: u64,
     /// When and how the process ended; `None` while it is alive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub end: Option<End>,
+    pub end: Option<ProcessEnd>,
 }
 
 /// The process of an entry. It may belong to an earlier boot than the current one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// The process id, in the pid namespace of the daemon.
+    /// The pid of the process, in the pid namespace of the daemon.
     pub pid: i32,
     /// When the process started, in clock ticks since boot: field 22 of `/proc/PID/stat`.
     pub start_ticks: u64,
@@ -75,9 +75,9 @@ pub struct Process {
     pub pidfd_inode: Option<u64>,
 }
 
-/// When and how an entry's process ended.
+/// When and how the process of an entry ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct End {
+pub struct ProcessEnd {
     /// When the daemon noticed the end, in nanoseconds since 1970.
     pub time_ns: u64,
     /// The exit code, 0 to 255; `None` if a signal ended the process. Both `code` and `signal` are
@@ -98,8 +98,8 @@ impl Entry {
 
     /// The command line: the arguments, joined by spaces, or the executable if there are none.
     #[must_use]
-    pub fn command(&self) -> String {
-        self.process.command()
+    pub fn command_line(&self) -> String {
+        self.process.command_line()
     }
 }
 
@@ -118,7 +118,7 @@ impl Process {
 
     /// The command line: the arguments, joined by spaces, or the executable if there are none.
     #[must_use]
-    pub fn command(&self) -> String {
+    pub fn command_line(&self) -> String {
         if self.command_args.is_empty() {
             self.executable.clone()
         } else {
@@ -127,8 +127,9 @@ impl Process {
     }
 }
 
-impl End {
-    /// Makes an end that was noticed at `time_ns`; `ended` is `None` if the exit status is unknown.
+impl ProcessEnd {
+    /// Describes the end of a process, noticed at `time_ns` (since 1970). `ended` is `None` if the
+    /// exit status is unknown.
     #[must_use]
     pub fn new(time_ns: u64, ended: Option<Ended>) -> Self {
         let (code, signal) = match ended {
@@ -139,7 +140,7 @@ impl End {
         Self { time_ns, code, signal }
     }
 
-    /// The exit code or the signal; `None` if it is unknown.
+    /// The exit code, or the signal that ended the process; `None` if neither is known.
     #[must_use]
     pub fn ended(&self) -> Option<Ended> {
         self.code.map(Ended::Code).or(self.signal.map(Ended::Signal))
@@ -173,8 +174,8 @@ impl From<&Entry> for api::Entry {
     }
 }
 
-impl From<&End> for api::End {
-    fn from(end: &End) -> Self {
+impl From<&ProcessEnd> for api::End {
+    fn from(end: &ProcessEnd) -> Self {
         let signal = end.ended().and_then(Ended::signal_name).unwrap_or_default();
         Self { time_ns: end.time_ns, code: end.code.map(u32::from), signal, ..Default::default() }
     }
@@ -202,12 +203,12 @@ impl From<api::Entry> for Entry {
             },
             added_ns: entry.added_ns,
             last_seen_ns: entry.last_seen_ns,
-            end: entry.end.into_option().map(End::from),
+            end: entry.end.into_option().map(ProcessEnd::from),
         }
     }
 }
 
-impl From<api::End> for End {
+impl From<api::End> for ProcessEnd {
     fn from(end: api::End) -> Self {
         Self {
             time_ns: end.time_ns,
@@ -223,7 +224,7 @@ impl From<api::End> for End {
 pub fn signal_number(text: &str) -> Option<i32> {
     let name = text.to_ascii_uppercase();
     let name = name.strip_prefix("SIG").unwrap_or(&name);
-    // Real-time signals have no name in nix: they are accepted, and shown, as `SIG34`.
+    // The crate nix has no names for real-time signals: they are accepted, and shown, as `SIG34`.
     let is_number = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit());
     if is_number {
         return name.parse().ok().filter(|number| (1..=64).contains(number));
@@ -248,8 +249,8 @@ mod tests {
     fn an_entry_round_trips_through_protobuf_and_json() {
         for end in [
             None,
-            Some(End::new(9, Some(Ended::Signal(9)))),
-            Some(End::new(9, Some(Ended::Code(3)))),
+            Some(ProcessEnd::new(9, Some(Ended::Signal(9)))),
+            Some(ProcessEnd::new(9, Some(Ended::Code(3)))),
         ] {
             let entry = Entry {
                 id: 7,

@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd};
 
 use nix::errno::Errno;
 
-use super::{Refusal, entry::Process, liveness::hold};
+use super::{Refusal, entry::Process, liveness::open_pidfd};
 use crate::{
     linux::{
         boot_id,
@@ -22,7 +22,7 @@ pub struct Inspector {
     /// The first 32 bits of the boot id.
     pub boot: u32,
     /// The only user for whom processes may be registered; `None` for root, which may register all.
-    only_of: Option<u32>,
+    allowed_uid: Option<u32>,
 }
 
 impl Inspector {
@@ -35,8 +35,8 @@ impl Inspector {
     pub fn new(redactor: Redactor) -> io::Result<Self> {
         let boot = boot_id()?;
         let uid = nix::unistd::geteuid();
-        let only_of = (!uid.is_root()).then_some(uid.as_raw());
-        Ok(Self { redactor, boot, only_of })
+        let allowed_uid = (!uid.is_root()).then_some(uid.as_raw());
+        Ok(Self { redactor, boot, allowed_uid })
     }
 
     /// Reads a living process and opens a pidfd of it. If `will_run` is not empty, it is the
@@ -49,18 +49,20 @@ impl Inspector {
     /// pidfd of it can be opened.
     pub fn inspect(&self, pid: i32, will_run: &[Vec<u8>]) -> Result<(OwnedFd, Process), Refusal> {
         let key = identify(pid).ok_or(Refusal::NoProcess { pid })?;
-        let pidfd =
-            hold(key, None).map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
-                // The id of a thread that is not a thread group leader gives this error too.
+        let pidfd = open_pidfd(key, None).map_err(|source| {
+            match source.raw_os_error().map(Errno::from_raw) {
+                // pidfd_open(2) also gives this error for the id of a thread that is not a thread
+                // group leader.
                 Some(Errno::ESRCH) => Refusal::NoProcess { pid },
                 _ => Refusal::Unwatchable { pid, source },
-            })?;
+            }
+        })?;
         let uid = user(pid);
-        if self.only_of.is_some_and(|ours| uid != Some(ours)) {
-            return Err(Refusal::Foreign { pid });
+        if self.allowed_uid.is_some_and(|ours| uid != Some(ours)) {
+            return Err(Refusal::OtherUser { pid });
         }
-        // A zombie has a pidfd too, but must not be registered. Checked after the pidfd was opened,
-        // because the process may have ended before.
+        // A zombie has a pidfd too, but must not be registered. This is checked only now that the
+        // pidfd is open, because the process may have ended before.
         if start_ticks(pid).is_none() {
             return Err(Refusal::Ended { pid });
         }
@@ -69,22 +71,30 @@ impl Inspector {
             [] => image.args,
             words => Some(Args::from_nul_separated(&[words.join(&0), vec![0]].concat())),
         };
-        // The executable of a command that is not executed yet is not known.
+        // If the process is about to run another command, the executable of this command is not
+        // known yet.
         let executable = image.executable.filter(|_| will_run.is_empty());
-        let process = self.process(key, uid, executable.as_deref(), image.comm.as_deref(), args);
+        let process =
+            self.describe_process(key, uid, executable.as_deref(), image.comm.as_deref(), args);
         let pidfd_inode = pidfd::inode(&pidfd);
         Ok((pidfd, Process { pidfd_inode, ..process }))
     }
 
     /// The current command line of a process, redacted; empty if it cannot be read.
     #[must_use]
-    pub fn command(&self, key: ProcessKey) -> String {
+    pub fn command_line(&self, key: ProcessKey) -> String {
         let (image, _) = image(key.pid, key);
-        self.process(key, None, image.executable.as_deref(), image.comm.as_deref(), image.args)
-            .command()
+        self.describe_process(
+            key,
+            None,
+            image.executable.as_deref(),
+            image.comm.as_deref(),
+            image.args,
+        )
+        .command_line()
     }
 
-    fn process(
+    fn describe_process(
         &self,
         key: ProcessKey,
         uid: Option<u32>,
@@ -96,7 +106,7 @@ impl Inspector {
         let mut words: Vec<&[u8]> = args.iter().flat_map(Args::iter).collect();
         let name = [b"[", comm.unwrap_or_default(), b"]"].concat();
         if words.is_empty() && comm.is_some() {
-            // A kernel thread has no arguments. ps(1) shows its name in brackets.
+            // A kernel thread has no arguments. As ps(1) does, show its name in brackets.
             words.push(&name);
         }
         let is_text = |bytes: &[u8]| str::from_utf8(bytes).is_ok();

@@ -1,28 +1,28 @@
-//! Sends signals by pidfd, so that a signal never reaches another process that has the pid by now.
+//! Sends signals by pidfd, so that a signal never reaches a process that has reused a pid.
 
 use std::{collections::HashMap, os::fd::OwnedFd};
 
 use nix::libc::{SIGKILL, SIGSTOP};
 
-use super::{Refusal, liveness::hold};
+use super::{Refusal, liveness::open_pidfd};
 use crate::{
     linux::process::{identify, lineage, of_tree},
     model::ProcessKey,
     sys::pidfd::send_signal,
 };
 
-/// The most scans of a tree for new children. If the last scan still finds new children, only the
-/// processes that were found are signalled; the caller can repeat the command.
-const SCANS: usize = 64;
+/// The most scans of a process tree for new children. If the last scan still finds new children,
+/// only the processes that were found are signalled; the user can repeat the command.
+const TREE_SCANS_MAX: usize = 64;
 
 /// A process to which a signal is to be sent.
 #[derive(Debug)]
-pub struct Target {
-    /// The id of the process's entry.
+pub struct SignalTarget {
+    /// The id of the registry entry of the process.
     pub id: u64,
     /// The identity of the process.
     pub key: ProcessKey,
-    /// A pidfd of this process.
+    /// A pidfd of the process.
     pub pidfd: OwnedFd,
 }
 
@@ -43,12 +43,16 @@ pub struct Signalled {
 /// [`Refusal::Dead`] if all processes have ended. [`Refusal::Signal`] if the kernel refuses the
 /// signal for one process; the processes before it have been signalled then. [`Refusal::NoSignal`]
 /// if there is no such signal.
-pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled, Refusal> {
+pub fn signal_processes(
+    targets: Vec<SignalTarget>,
+    signal: i32,
+    tree: bool,
+) -> Result<Signalled, Refusal> {
     let mut signalled = Signalled::default();
     let mut dead = None;
-    for Target { id, key, pidfd } in targets {
+    for SignalTarget { id, key, pidfd } in targets {
         let members =
-            if tree { tree_of(key, pidfd, signal == SIGKILL) } else { vec![(key, pidfd)] };
+            if tree { open_tree(key, pidfd, signal == SIGKILL) } else { vec![(key, pidfd)] };
         let mut has_root = false;
         for (member, pidfd) in members {
             match send_signal(&pidfd, signal) {
@@ -76,22 +80,23 @@ pub fn signal(targets: Vec<Target>, signal: i32, tree: bool) -> Result<Signalled
     }
 }
 
-/// A process and its descendants, each with a pidfd. With `stop`, each process is stopped as soon
-/// as it is found. A stopped process cannot fork. It cannot exit either: the children of a process
-/// that exits get another parent, so they would not be found as descendants.
-fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, OwnedFd)> {
+/// Opens a pidfd of a process and of each of its descendants. With `stop`, each process is stopped
+/// as soon as it is found. A stopped process cannot fork. It cannot exit either: the children of a
+/// process that exits get another parent, so they would not be found as descendants.
+fn open_tree(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, OwnedFd)> {
     let halt = |pidfd: &OwnedFd| {
         if stop {
-            // An error is ignored here: it will occur again when the signal itself is sent.
+            // An error of SIGSTOP is ignored: it will occur again when the requested signal is
+            // sent.
             let _ = send_signal(pidfd, SIGSTOP);
         }
     };
     halt(&pidfd);
     let mut held = HashMap::from([(root, pidfd)]);
-    for _ in 0..SCANS {
+    for _ in 0..TREE_SCANS_MAX {
         let known: Vec<ProcessKey> = held.keys().copied().collect();
         let Ok(pids) = of_tree(root.pid, &known) else { break };
-        let new: Vec<_> = pids.into_iter().filter_map(|pid| descendant(pid, &held)).collect();
+        let new: Vec<_> = pids.into_iter().filter_map(|pid| open_descendant(pid, &held)).collect();
         if new.is_empty() {
             break;
         }
@@ -101,18 +106,18 @@ fn tree_of(root: ProcessKey, pidfd: OwnedFd, stop: bool) -> Vec<(ProcessKey, Own
         }
     }
     // The daemon may be part of the tree. It must not kill itself.
-    held.into_iter().filter(|(key, _)| !is_us(key.pid)).collect()
+    held.into_iter().filter(|(key, _)| !is_this_process(key.pid)).collect()
 }
 
-/// The process that has this pid now, with a pidfd. `None` if the process is in `held` already, or
+/// Opens a pidfd of the process that has `pid` now. `None` if the process is in `held` already, or
 /// if its parent is not in `held`: then the pid was reused after the scan.
-fn descendant(pid: i32, held: &HashMap<ProcessKey, OwnedFd>) -> Option<(ProcessKey, OwnedFd)> {
-    let key = identify(pid).filter(|key| !held.contains_key(key) && !is_us(pid))?;
-    let pidfd = hold(key, None).ok()?;
+fn open_descendant(pid: i32, held: &HashMap<ProcessKey, OwnedFd>) -> Option<(ProcessKey, OwnedFd)> {
+    let key = identify(pid).filter(|key| !held.contains_key(key) && !is_this_process(pid))?;
+    let pidfd = open_pidfd(key, None).ok()?;
     let parent = lineage(pid)?.parent?;
     held.contains_key(&parent).then_some((key, pidfd))
 }
 
-fn is_us(pid: i32) -> bool {
+fn is_this_process(pid: i32) -> bool {
     u32::try_from(pid).is_ok_and(|pid| pid == std::process::id())
 }

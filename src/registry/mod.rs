@@ -30,7 +30,7 @@ cfg_if::cfg_if! {
     }
 }
 
-pub use change::{Change, Edit};
-pub use entries::{New, Registry};
-pub use refusal::{Kind, Refusal};
+pub use change::{Change, EntryEdit};
+pub use entries::{NewEntry, Registry};
+pub use refusal::{Refusal, RefusalKind};
 pub use select::Selector;

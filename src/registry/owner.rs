@@ -30,52 +30,54 @@ use nix::sys::{
 use tokio::sync::oneshot;
 
 use super::{
-    Change, New, Refusal, Registry,
-    entry::{End, Entry},
-    liveness::{Liveness, Noticed, hold, is_reused},
-    store::{Opened, Store, StoreError},
+    Change, NewEntry, Refusal, Registry,
+    entry::{Entry, ProcessEnd},
+    liveness::{Liveness, NoticedEnd, is_reused, open_pidfd},
+    store::{OpenedStore, Store, StoreError},
 };
 use crate::{clock::realtime_ns, model::chain, platform::Waker};
 
-/// The most jobs that may wait. A further job is refused as busy, and its client may try again.
-const WAITING_MAX: usize = 1024;
+/// The most jobs that may wait for the registry's thread. A further job is refused as busy, and its
+/// client may try again.
+const WAITING_JOBS_MAX: usize = 1024;
 
 type Reply = Box<dyn FnOnce(Result<(), Refusal>) + Send>;
 type Job = Box<dyn FnOnce(&mut RegistryOwner) -> Reply + Send>;
 
-/// Sends jobs to the registry's thread.
+/// Sends jobs to the registry's thread, which runs them one after the other.
 #[derive(Debug, Clone)]
-pub struct Handle {
-    /// `None` only while this handle is being dropped.
+pub struct RegistryHandle {
+    /// The channel to the thread; `None` only while this handle is being dropped.
     jobs: Option<SyncSender<Job>>,
     waker: Arc<Waker>,
-    /// How many jobs were sent and have not begun to run.
-    waiting: Arc<AtomicUsize>,
+    /// How many jobs were sent to the thread and have not begun to run.
+    waiting_jobs: Arc<AtomicUsize>,
 }
 
 /// The registry's thread. It ends when all handles are dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct RegistryThread {
     thread: JoinHandle<()>,
     /// Resolves when the thread ends, also by a panic: the thread owns the sender, which is dropped
     /// then.
     end: oneshot::Receiver<()>,
 }
 
-/// The intervals of the work that no event triggers.
+/// The intervals of the work that the registry's thread does without an event.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
     /// The time between scans of the processes that are watched without a pidfd.
     pub liveness: Duration,
-    /// The time between lines in the file that record that the living processes were seen alive.
+    /// The time between two lines in the registry's file that record that the living processes were
+    /// seen alive.
     pub last_seen: Duration,
 }
 
-/// How many descriptors are kept free for connections, shims and files. If half of the limit is
-/// less than this, half of the limit is kept free.
-const OTHER_DESCRIPTORS: u64 = 512;
+/// How many descriptors are kept free for connections, shims and files. If half of the limit of
+/// descriptors is less than this, half of the limit is kept free.
+const RESERVED_DESCRIPTORS: u64 = 512;
 
-/// The registry with its file and its pidfds. Belongs to the registry's thread.
+/// The registry with its file and its pidfds. Only the registry's thread has it.
 #[derive(Debug)]
 pub struct RegistryOwner {
     registry: Registry,
@@ -84,8 +86,8 @@ pub struct RegistryOwner {
     boot: u32,
 }
 
-impl Handle {
-    /// Runs `work` on the registry's thread. Resolves after the changes are on disk.
+impl RegistryHandle {
+    /// Runs `work` on the registry's thread. Resolves after the changes of `work` are on disk.
     ///
     /// # Errors
     ///
@@ -96,17 +98,18 @@ impl Handle {
         work: impl FnOnce(&mut RegistryOwner) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
         let (sender, answer) = oneshot::channel();
-        let waiting = self.waiting.clone();
+        let waiting = self.waiting_jobs.clone();
         waiting.fetch_add(1, Ordering::Relaxed);
         let job: Job = Box::new(move |owner| {
             waiting.fetch_sub(1, Ordering::Relaxed);
             let result = work(owner);
-            // Sending fails if the request was dropped, for example because its connection broke.
+            // Sending the answer fails if the request was dropped, for example because its
+            // connection broke.
             Box::new(|saved| drop(sender.send(saved.and(result))))
         });
         let Some(jobs) = &self.jobs else { return Err(Refusal::Busy("ending")) };
         jobs.try_send(job).map_err(|error| {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.waiting_jobs.fetch_sub(1, Ordering::Relaxed);
             match error {
                 TrySendError::Full(_) => Refusal::Busy("busy"),
                 TrySendError::Disconnected(_) => Refusal::Busy("ending"),
@@ -116,10 +119,10 @@ impl Handle {
         answer.await.unwrap_or(Err(Refusal::Busy("ending")))
     }
 
-    /// How many jobs wait for the thread.
+    /// How many jobs wait for the registry's thread.
     #[must_use]
-    pub fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+    pub fn waiting_jobs(&self) -> usize {
+        self.waiting_jobs.load(Ordering::Relaxed)
     }
 
     fn wake(&self) {
@@ -127,23 +130,24 @@ impl Handle {
     }
 }
 
-impl Drop for Handle {
+impl Drop for RegistryHandle {
     fn drop(&mut self) {
-        // Closed before the wake, so that the thread, which is woken for the last time, finds the
-        // channel closed.
+        // The channel is closed before the thread is woken for the last time, so that the thread
+        // finds it closed.
         drop(self.jobs.take());
         self.wake();
     }
 }
 
-impl Running {
-    /// Resolves when the thread has ended. While there are handles, the thread ends only by an
-    /// error or a panic. Cancel-safe.
+impl RegistryThread {
+    /// Resolves when the registry's thread has ended. While there are handles, the thread ends only
+    /// by an error or a panic. Cancel-safe.
     pub async fn ended(&mut self) {
         let _ = (&mut self.end).await;
     }
 
-    /// Waits for the thread to end. Blocks; the last handle must be dropped before this call.
+    /// Waits for the registry's thread to end. Blocks; the last handle must be dropped before this
+    /// call.
     pub fn join(self) {
         let _ = self.thread.join();
     }
@@ -155,16 +159,16 @@ impl Running {
 /// # Errors
 ///
 /// [`StoreError`].
-pub fn start(
+pub fn start_registry(
     directory: &Path,
     boot: u32,
     intervals: Intervals,
-) -> Result<(Handle, Running), StoreError> {
+) -> Result<(RegistryHandle, RegistryThread), StoreError> {
     let system = |action| {
         let path = directory.to_owned();
         move |source| StoreError::System { action, path, source }
     };
-    let Opened { store, registry, damaged } = Store::open(directory, realtime_ns())?;
+    let OpenedStore { store, registry, damaged } = Store::open(directory, realtime_ns())?;
     if let Some((aside, damaged_lines)) = damaged {
         let (file, aside) = (store.path().display(), aside.display());
         tracing::error!(
@@ -174,27 +178,28 @@ pub fn start(
     }
     let waker = Arc::new(Waker::new().map_err(system("make a waker for"))?);
     let liveness = Liveness::new(&*waker, pidfd_capacity()).map_err(system("make an epoll for"))?;
-    let (jobs, waiting) = sync_channel(WAITING_MAX);
+    let (jobs, waiting) = sync_channel(WAITING_JOBS_MAX);
     let mut owner = RegistryOwner { registry, store, liveness, boot };
     owner.watch_all();
     tracing::info!(
         entries = owner.registry.len(),
-        living = owner.registry.living(),
+        living = owner.registry.living_count(),
         "registry loaded"
     );
-    let handle = Handle { jobs: Some(jobs), waker: waker.clone(), waiting: Arc::default() };
+    let handle =
+        RegistryHandle { jobs: Some(jobs), waker: waker.clone(), waiting_jobs: Arc::default() };
     let thread = std::thread::Builder::new().name("registry".to_owned());
     let (living, end) = oneshot::channel();
     let thread = thread.spawn(move || {
         let _living = living;
-        owner.run(&waiting, &waker, intervals);
+        owner.serve_jobs(&waiting, &waker, intervals);
     });
     let thread = thread.map_err(system("start a thread for"))?;
-    Ok((handle, Running { thread, end }))
+    Ok((handle, RegistryThread { thread, end }))
 }
 
 impl RegistryOwner {
-    /// The entries.
+    /// The entries of the registry, for reading.
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.registry
@@ -203,7 +208,7 @@ impl RegistryOwner {
     /// A copy of an entry for an answer. If its process is alive, `last_seen_ns` is the current
     /// time.
     #[must_use]
-    pub fn current(&self, entry: &Entry) -> Entry {
+    pub fn as_of_now(&self, entry: &Entry) -> Entry {
         let mut current = entry.clone();
         if current.is_alive() {
             current.last_seen_ns = realtime_ns();
@@ -215,9 +220,9 @@ impl RegistryOwner {
     ///
     /// # Errors
     ///
-    /// As [`Registry::add`]; [`Refusal::Unsaved`].
-    pub fn add(&mut self, new: New, pidfd: OwnedFd) -> Result<Entry, Refusal> {
-        let change = self.registry.add(new, realtime_ns())?;
+    /// As [`Registry::plan_add`]; [`Refusal::Unsaved`].
+    pub fn add(&mut self, new: NewEntry, pidfd: OwnedFd) -> Result<Entry, Refusal> {
+        let change = self.registry.plan_add(new, realtime_ns())?;
         self.commit(vec![change])?;
         let id = self.registry.last_id();
         let entry = self.registry.get(id).cloned().ok_or(Refusal::NoEntry { id })?;
@@ -242,7 +247,7 @@ impl RegistryOwner {
             if is_alive && !living.insert((process.boot, process.key())) {
                 return Err(Refusal::Duplicate { pid: process.pid, id: entry.id });
             }
-            changes.push(self.registry.load(entry, changes.len() as u64)?);
+            changes.push(self.registry.plan_load(entry, changes.len() as u64)?);
         }
         let first = self.registry.last_id() + 1;
         self.commit(changes)?;
@@ -252,18 +257,19 @@ impl RegistryOwner {
         Ok(ids)
     }
 
-    /// Appends changes to the file as one command, and applies them. They are not synced yet.
+    /// Appends changes to the registry's file as one command, and applies them. They are not synced
+    /// yet.
     ///
     /// # Errors
     ///
     /// [`Refusal::Unsaved`]: no change is applied then.
     pub fn commit(&mut self, changes: Vec<Change>) -> Result<(), Refusal> {
-        self.store.append(&changes).map_err(|source| self.unsaved(source))?;
+        self.store.append(&changes).map_err(|source| self.unsaved_refusal(source))?;
         for change in changes {
             match &change {
-                Change::Remove { ids } => ids.iter().for_each(|id| self.liveness.forget(*id)),
+                Change::Remove { ids } => ids.iter().for_each(|id| self.liveness.unwatch(*id)),
                 Change::Reset => {
-                    self.registry.iter().for_each(|entry| self.liveness.forget(entry.id))
+                    self.registry.iter().for_each(|entry| self.liveness.unwatch(entry.id))
                 }
                 _ => {}
             }
@@ -272,18 +278,18 @@ impl RegistryOwner {
         Ok(())
     }
 
-    /// An entry with a pidfd of its process.
+    /// The entry `id`, with a pidfd of its process.
     ///
     /// # Errors
     ///
     /// [`Refusal::NoEntry`]; [`Refusal::Dead`] if the process has ended.
-    pub fn process_of(&self, id: u64) -> Result<(Entry, OwnedFd), Refusal> {
+    pub fn entry_with_pidfd(&self, id: u64) -> Result<(Entry, OwnedFd), Refusal> {
         let entry = self.registry.get(id).ok_or(Refusal::NoEntry { id })?;
         let key = entry.process.key();
         let held = match self.liveness.pidfd(id).filter(|_| entry.is_alive()) {
             Some(pidfd) => pidfd.try_clone_to_owned(),
             None if entry.is_alive() && entry.process.boot == self.boot => {
-                hold(key, entry.process.pidfd_inode)
+                open_pidfd(key, entry.process.pidfd_inode)
             }
             None => Err(nix::errno::Errno::ESRCH.into()),
         };
@@ -292,14 +298,14 @@ impl RegistryOwner {
         Ok((entry.clone(), pidfd))
     }
 
-    fn run(mut self, waiting: &Receiver<Job>, waker: &Waker, intervals: Intervals) {
+    fn serve_jobs(mut self, waiting: &Receiver<Job>, waker: &Waker, intervals: Intervals) {
         let (mut scanned, mut seen) = (Instant::now(), Instant::now());
         loop {
             // Without a deadline the thread sleeps until the end of a process or a job wakes it.
             let until_scan = self.liveness.needs_scans().then(|| scanned + intervals.liveness);
-            let until_seen = (self.registry.living() > 0 || self.store.is_behind())
+            let until_seen = (self.registry.living_count() > 0 || self.store.lacks_changes())
                 .then(|| seen + intervals.last_seen);
-            let timeout = timeout(until_scan.into_iter().chain(until_seen).min());
+            let timeout = epoll_timeout(until_scan.into_iter().chain(until_seen).min());
             let noticed = match self.liveness.wait(timeout) {
                 Ok(noticed) => noticed,
                 Err(error) => {
@@ -320,10 +326,10 @@ impl RegistryOwner {
             let is_time = until_seen.is_some_and(|until| until <= now);
             if is_time {
                 seen = now;
-                self.record(vec![Change::Seen { time_ns: realtime_ns() }]);
+                self.append_or_rewrite(vec![Change::Seen { time_ns: realtime_ns() }]);
             }
-            // Cleared before the channel is drained: a job that is sent after the last receive
-            // wakes the thread again.
+            // The waker is cleared before the channel is drained: a job that is sent after the last
+            // receive wakes the thread again.
             waker.clear();
             let mut replies = Vec::new();
             let has_ended = loop {
@@ -333,7 +339,7 @@ impl RegistryOwner {
                     Err(TryRecvError::Disconnected) => break true,
                 }
             };
-            self.answer(replies);
+            self.sync_and_answer(replies);
             if let Err(error) = self.store.compact(&self.registry, is_time) {
                 tracing::warn!(%error, "failed to rewrite the registry's file, retrying later");
             }
@@ -344,8 +350,8 @@ impl RegistryOwner {
         }
     }
 
-    /// Syncs the file, and answers all jobs that were run since the last sync.
-    fn answer(&mut self, replies: Vec<Reply>) {
+    /// Syncs the registry's file, and answers all jobs that were run since the last sync.
+    fn sync_and_answer(&mut self, replies: Vec<Reply>) {
         if replies.is_empty() {
             return;
         }
@@ -361,11 +367,11 @@ impl RegistryOwner {
         // An io::Error cannot be cloned, and each reply needs its own error.
         let code = error.raw_os_error().unwrap_or(nix::libc::EIO);
         for reply in replies {
-            reply(Err(self.unsaved(io::Error::from_raw_os_error(code))));
+            reply(Err(self.unsaved_refusal(io::Error::from_raw_os_error(code))));
         }
         match self.store.reread() {
             Ok(registry) => {
-                self.registry.iter().for_each(|entry| self.liveness.forget(entry.id));
+                self.registry.iter().for_each(|entry| self.liveness.unwatch(entry.id));
                 self.registry = registry;
                 self.watch_all();
             }
@@ -373,7 +379,7 @@ impl RegistryOwner {
             // rewritten from it later, so that the two agree again.
             Err(error) => {
                 tracing::error!(%error, "failed to reread the registry's file");
-                self.store.fall_behind();
+                self.store.note_missing_change();
             }
         }
     }
@@ -388,15 +394,16 @@ impl RegistryOwner {
     }
 
     /// Watches the process of a living entry. Returns the end of a process that has ended already.
-    fn watch_entry(&mut self, id: u64) -> Option<Noticed> {
+    fn watch_entry(&mut self, id: u64) -> Option<NoticedEnd> {
         let process = &self.registry.get(id).filter(|entry| entry.is_alive())?.process;
-        let ended = Some(Noticed { id, ended: None });
-        // No process survives a boot.
+        let ended = Some(NoticedEnd { id, ended: None });
+        // No process survives a reboot.
         if process.boot != self.boot {
             return ended;
         }
         let key = process.key();
-        match hold(key, process.pidfd_inode).and_then(|pidfd| self.liveness.watch(id, pidfd)) {
+        match open_pidfd(key, process.pidfd_inode).and_then(|pidfd| self.liveness.watch(id, pidfd))
+        {
             Ok(()) => None,
             Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => ended,
             Err(_) => {
@@ -406,40 +413,41 @@ impl RegistryOwner {
         }
     }
 
-    /// Records ends as one line, without a sync: no client waits for it, and the line survives a
-    /// kill of the daemon. `is_witnessed` is as in [`Change::End`].
-    fn record_ends(&mut self, noticed: Vec<Noticed>, is_witnessed: bool) {
+    /// Records ends of processes as one line of the registry's file. The file is not synced: no
+    /// client waits for it, and the line survives a kill of the daemon. `is_witnessed` is as in
+    /// [`Change::End`].
+    fn record_ends(&mut self, noticed: Vec<NoticedEnd>, is_witnessed: bool) {
         let time_ns = realtime_ns();
         let ends = noticed.into_iter().filter(|one| self.registry.get(one.id).is_some());
         let ends: Vec<Change> = ends
-            .map(|Noticed { id, ended }| Change::End {
+            .map(|NoticedEnd { id, ended }| Change::End {
                 id,
-                end: End::new(time_ns, ended),
+                end: ProcessEnd::new(time_ns, ended),
                 is_witnessed,
             })
             .collect();
-        self.record(ends);
+        self.append_or_rewrite(ends);
     }
 
-    /// Applies changes that have happened already, so they cannot be refused: if they cannot be
-    /// appended, the file is rewritten later.
-    fn record(&mut self, changes: Vec<Change>) {
+    /// Records changes that have happened already, so they cannot be refused: if they cannot be
+    /// appended to the registry's file, the file is rewritten later.
+    fn append_or_rewrite(&mut self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
         if let Err(error) = self.store.append(&changes) {
-            if !self.store.is_behind() {
+            if !self.store.lacks_changes() {
                 tracing::error!(
                     error = chain(&error),
                     "failed to append to the registry's file: the file will be rewritten"
                 );
             }
-            self.store.fall_behind();
+            self.store.note_missing_change();
         }
         changes.into_iter().for_each(|change| self.registry.apply(change));
     }
 
-    fn unsaved(&self, source: io::Error) -> Refusal {
+    fn unsaved_refusal(&self, source: io::Error) -> Refusal {
         Refusal::Unsaved { path: self.store.path().to_owned(), source }
     }
 }
@@ -447,14 +455,14 @@ impl RegistryOwner {
 /// How many processes may be watched by a pidfd, calculated from the limit of descriptors.
 fn pidfd_capacity() -> usize {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
-    usize::try_from(limit - OTHER_DESCRIPTORS.min(limit / 2)).unwrap_or(usize::MAX)
+    usize::try_from(limit - RESERVED_DESCRIPTORS.min(limit / 2)).unwrap_or(usize::MAX)
 }
 
-/// The time until a deadline; no timeout if there is no deadline.
-fn timeout(until: Option<Instant>) -> EpollTimeout {
+/// The timeout of an epoll_wait(2) that ends at the deadline `until`; none if there is no deadline.
+fn epoll_timeout(until: Option<Instant>) -> EpollTimeout {
     let Some(until) = until else { return EpollTimeout::NONE };
-    // Rounded up to the next millisecond. Rounded down, the thread would wake just before the
-    // deadline and then again.
+    // The time is rounded up to the next millisecond. If it were rounded down, the thread would
+    // wake just before the deadline and then again.
     let left = until.saturating_duration_since(Instant::now()) + Duration::from_millis(1);
     EpollTimeout::try_from(left).unwrap_or(EpollTimeout::MAX)
 }

@@ -10,7 +10,7 @@ pub enum Refusal {
     Duplicate {
         /// The pid of the process.
         pid: i32,
-        /// The id of its entry.
+        /// The id of the entry that the process has.
         id: u64,
     },
     /// No process has this pid.
@@ -19,7 +19,7 @@ pub enum Refusal {
         /// The pid that was asked for.
         pid: i32,
     },
-    /// The process is a zombie.
+    /// The process that was to be registered is a zombie.
     #[error("process {pid} has ended")]
     Ended {
         /// The pid of the process.
@@ -42,14 +42,14 @@ pub enum Refusal {
     Dead {
         /// The id of the entry.
         id: u64,
-        /// The pid of its process.
+        /// The pid of the entry's process.
         pid: i32,
         /// Whether another process has this pid now.
         is_reused: bool,
     },
     /// The process belongs to another user than the daemon, which is not root.
     #[error("process {pid} is another user's process")]
-    Foreign {
+    OtherUser {
         /// The pid of the process.
         pid: i32,
     },
@@ -59,24 +59,24 @@ pub enum Refusal {
         /// The id that was asked for.
         id: u64,
     },
-    /// No entry meets the conditions.
+    /// No entry meets the conditions of the selector.
     #[error("no entry matches")]
     NoMatch,
-    /// Several entries meet the conditions, and the request does not allow that.
+    /// Several entries meet the conditions of the selector, and the request does not allow that.
     #[error(
         "{count} entries match ({}{}): give their ids, or --all",
         first.iter().map(u64::to_string).collect::<Vec<_>>().join(", "),
         if *count > first.len() { ", …" } else { "" }
     )]
-    Several {
+    SeveralMatch {
         /// How many entries match.
         count: usize,
-        /// The ids of the first few.
+        /// The ids of the first five entries that match.
         first: Vec<u64>,
     },
     /// The request has no entries or no change; or it both removes and changes entries.
     #[error("nothing to do: say which entries to change, and give one change")]
-    Nothing,
+    NothingToDo,
     /// A reset was not confirmed.
     #[error("the reset is not confirmed: the confirmation must be RESET")]
     Unconfirmed,
@@ -85,10 +85,10 @@ pub enum Refusal {
         "{text:?} is not a valid {what}: it must have 1 to {limit} bytes, no control characters, \
          and no blanks at its ends"
     )]
-    Word {
+    InvalidLabel {
         /// `name`, `tag` or `group`.
         what: &'static str,
-        /// The text, cut at the limit.
+        /// The text that is not allowed, cut at the limit.
         text: String,
         /// The most bytes that are allowed.
         limit: usize,
@@ -106,19 +106,19 @@ pub enum Refusal {
     TooLong {
         /// The pid of the process.
         pid: i32,
-        /// The most bytes.
+        /// The most bytes that a command line may have.
         limit: usize,
     },
-    /// The registry is full.
+    /// The registry has no space for another entry.
     #[error("the registry is full: it has {limit} entries, remove some")]
     Full {
-        /// The most entries.
+        /// The most entries that the registry may have.
         limit: usize,
     },
     /// There is no signal with this number.
     #[error("{number} is not a signal")]
     NoSignal {
-        /// The number.
+        /// The number that was given as a signal.
         number: i32,
     },
     /// The kernel refused a signal.
@@ -144,10 +144,10 @@ pub enum Refusal {
     Busy(&'static str),
 }
 
-/// The kind of a refusal, which decides the code of the answer.
+/// The kind of a refusal, which decides the status code of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum RefusalKind {
     /// There is no such process or entry.
     NotFound,
     /// The request is invalid.
@@ -158,7 +158,7 @@ pub enum Kind {
     State,
     /// The caller or this daemon has no permission for the request.
     Denied,
-    /// A limit or the disk is full.
+    /// A limit is reached, or the disk is full.
     Capacity,
     /// The daemon cannot answer now; the client may try again.
     Unavailable,
@@ -167,21 +167,24 @@ pub enum Kind {
 impl Refusal {
     /// The kind of this refusal.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> RefusalKind {
         match self {
-            Self::NoProcess { .. } | Self::NoEntry { .. } | Self::NoMatch => Kind::NotFound,
-            Self::Nothing | Self::Unconfirmed | Self::Word { .. } | Self::NoSignal { .. } => {
-                Kind::Usage
+            Self::NoProcess { .. } | Self::NoEntry { .. } | Self::NoMatch => RefusalKind::NotFound,
+            Self::NothingToDo
+            | Self::Unconfirmed
+            | Self::InvalidLabel { .. }
+            | Self::NoSignal { .. } => RefusalKind::Usage,
+            Self::Duplicate { .. } => RefusalKind::Exists,
+            Self::SeveralMatch { .. } | Self::Ended { .. } | Self::Dead { .. } => {
+                RefusalKind::State
             }
-            Self::Duplicate { .. } => Kind::Exists,
-            Self::Several { .. } | Self::Ended { .. } | Self::Dead { .. } => Kind::State,
-            Self::Foreign { .. } | Self::Signal { .. } => Kind::Denied,
+            Self::OtherUser { .. } | Self::Signal { .. } => RefusalKind::Denied,
             Self::Unwatchable { .. }
             | Self::TooLong { .. }
             | Self::TooMany { .. }
             | Self::Full { .. }
-            | Self::Unsaved { .. } => Kind::Capacity,
-            Self::Busy(_) => Kind::Unavailable,
+            | Self::Unsaved { .. } => RefusalKind::Capacity,
+            Self::Busy(_) => RefusalKind::Unavailable,
         }
     }
 }

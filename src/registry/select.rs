@@ -1,4 +1,4 @@
-//! The selection of entries by a request.
+//! The conditions by which a request selects entries.
 
 use std::{borrow::Cow, collections::BTreeSet};
 
@@ -50,13 +50,13 @@ impl Selector {
             && any(&self.groups, &|group| entry.groups.contains(group))
             && self.all_groups.iter().all(|group| entry.groups.contains(group))
             && (!self.alive || entry.is_alive())
-            && (self.search.is_empty() || command(entry).contains(&self.search))
+            && (self.search.is_empty() || command_line(entry).contains(&self.search))
     }
 }
 
-/// The command line of an entry, as [`Entry::command`], without a copy unless it has several
-/// arguments: a search compares all entries.
-fn command(entry: &Entry) -> Cow<'_, str> {
+/// The command line of an entry, as [`Entry::command_line`] has it. Copied only if it has several
+/// arguments, because a search compares all entries.
+fn command_line(entry: &Entry) -> Cow<'_, str> {
     match &entry.process.command_args[..] {
         [] => Cow::Borrowed(&entry.process.executable),
         [only] => Cow::Borrowed(only),

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::registry::entry::End;
+use crate::registry::entry::ProcessEnd;
 
 fn process(pid: i32, start_ticks: u64) -> Process {
     let command_args = vec!["worker".into(), format!("--shard={}", pid % 7)];
@@ -10,13 +10,13 @@ fn process(pid: i32, start_ticks: u64) -> Process {
 
 fn add(registry: &mut Registry, pid: i32, tags: &[&str], groups: &[&str]) -> u64 {
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-    let new = New {
+    let new = NewEntry {
         process: process(pid, 7),
         tags: words(tags),
         groups: words(groups),
         ..Default::default()
     };
-    let change = registry.add(new, 5).unwrap();
+    let change = registry.plan_add(new, 5).unwrap();
     registry.apply(change);
     registry.last_id()
 }
@@ -27,11 +27,14 @@ fn add(registry: &mut Registry, pid: i32, tags: &[&str], groups: &[&str]) -> u64
 fn a_reused_pid_is_another_process() {
     let mut registry = Registry::default();
     let id = add(&mut registry, 12, &[], &[]);
-    let again = registry.add(New { process: process(12, 7), ..Default::default() }, 6).unwrap_err();
+    let again = registry
+        .plan_add(NewEntry { process: process(12, 7), ..Default::default() }, 6)
+        .unwrap_err();
     assert_eq!(again.to_string(), "process 12 is registered already, as entry 1");
-    let end = End::new(9, None);
+    let end = ProcessEnd::new(9, None);
     registry.apply(Change::End { id, end, is_witnessed: true });
-    let change = registry.add(New { process: process(12, 70), ..Default::default() }, 10).unwrap();
+    let change =
+        registry.plan_add(NewEntry { process: process(12, 70), ..Default::default() }, 10).unwrap();
     registry.apply(change);
     let both = Selector { pids: [12].into(), ..Default::default() };
     let ends: Vec<_> =
@@ -39,31 +42,32 @@ fn a_reused_pid_is_another_process() {
     assert_eq!(ends, [(1, false), (2, true)]);
 }
 
-/// Check that an exit code that becomes known later does not change the time of the end.
+/// Check that an exit code that becomes known after the end of a process does not change the time
+/// of the end.
 #[test]
-fn a_code_may_come_after_the_end() {
+fn an_exit_code_may_be_known_after_the_end() {
     let mut registry = Registry::default();
     let id = add(&mut registry, 12, &[], &[]);
-    registry.apply(Change::End { id, end: End::new(9, None), is_witnessed: true });
+    registry.apply(Change::End { id, end: ProcessEnd::new(9, None), is_witnessed: true });
     registry.apply(Change::End {
         id,
-        end: End { time_ns: 11, code: Some(3), signal: None },
+        end: ProcessEnd { time_ns: 11, code: Some(3), signal: None },
         is_witnessed: true,
     });
     let entry = registry.get(id).unwrap();
     assert_eq!(
         (entry.end, entry.last_seen_ns),
-        (Some(End { time_ns: 9, code: Some(3), signal: None }), 9)
+        (Some(ProcessEnd { time_ns: 9, code: Some(3), signal: None }), 9)
     );
 }
 
 /// Check that a process that ended while no daemon ran was last seen at the last recorded time.
 #[test]
-fn an_end_without_a_daemon_keeps_the_last_seen_time() {
+fn an_end_while_no_daemon_ran_keeps_the_last_seen_time() {
     let mut registry = Registry::default();
     let id = add(&mut registry, 12, &[], &[]);
     registry.apply(Change::Seen { time_ns: 50 });
-    registry.apply(Change::End { id, end: End::new(90, None), is_witnessed: false });
+    registry.apply(Change::End { id, end: ProcessEnd::new(90, None), is_witnessed: false });
     assert_eq!(registry.get(id).unwrap().last_seen_ns, 50);
 }
 
@@ -76,26 +80,28 @@ fn invalid_requests_are_refused() {
     let tagged = Selector { tags: vec!["a".into()], ..Default::default() };
     let text = |refused: Result<Vec<u64>, Refusal>| refused.unwrap_err().to_string();
     assert_eq!(
-        text(registry.resolve(&tagged, false)),
+        text(registry.resolve_ids(&tagged, false)),
         "2 entries match (1, 2): give their ids, or --all"
     );
-    assert_eq!(registry.resolve(&tagged, true).unwrap(), [1, 2]);
+    assert_eq!(registry.resolve_ids(&tagged, true).unwrap(), [1, 2]);
     assert_eq!(
-        text(registry.resolve(&Selector { ids: [1, 9].into(), ..Default::default() }, false)),
+        text(registry.resolve_ids(&Selector { ids: [1, 9].into(), ..Default::default() }, false)),
         "no entry 9"
     );
     assert_eq!(
-        text(registry.resolve(&Selector { pids: [9].into(), ..Default::default() }, false)),
+        text(registry.resolve_ids(&Selector { pids: [9].into(), ..Default::default() }, false)),
         "no entry matches"
     );
-    assert!(registry.resolve(&Selector::default(), true).is_err());
+    assert!(registry.resolve_ids(&Selector::default(), true).is_err());
     for name in ["", " x", "a\u{1b}b", &"x".repeat(129)] {
-        let edit = Edit { add_tags: vec![name.into()], ..Default::default() };
-        assert!(registry.edit(vec![1], edit).is_err(), "{name:?}");
+        let edit = EntryEdit { add_tags: vec![name.into()], ..Default::default() };
+        assert!(registry.plan_edit(vec![1], edit).is_err(), "{name:?}");
     }
-    let many =
-        Edit { add_tags: (0..65).map(|number| number.to_string()).collect(), ..Default::default() };
-    assert!(matches!(registry.edit(vec![1], many), Err(Refusal::TooMany { id: 1, .. })));
+    let many = EntryEdit {
+        add_tags: (0..65).map(|number| number.to_string()).collect(),
+        ..Default::default()
+    };
+    assert!(matches!(registry.plan_edit(vec![1], many), Err(Refusal::TooMany { id: 1, .. })));
 }
 
 /// Check every filter, alone and combined, against a comparison with each of 10 000 entries, and
@@ -114,11 +120,11 @@ fn filters_give_the_same_as_comparing_every_entry() {
             &tags.iter().map(String::as_str).collect::<Vec<_>>(),
             &groups.iter().map(String::as_str).collect::<Vec<_>>(),
         );
-        let edit = Edit { name: Some(format!("n{}", pid % 100)), ..Default::default() };
-        let change = registry.edit(vec![id], edit).unwrap();
+        let edit = EntryEdit { name: Some(format!("n{}", pid % 100)), ..Default::default() };
+        let change = registry.plan_edit(vec![id], edit).unwrap();
         registry.apply(change);
         if pid % 3 == 0 {
-            registry.apply(Change::End { id, end: End::new(1, None), is_witnessed: true });
+            registry.apply(Change::End { id, end: ProcessEnd::new(1, None), is_witnessed: true });
         }
     }
     let text = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
@@ -160,7 +166,7 @@ fn filters_give_the_same_as_comparing_every_entry() {
     assert!(slowest < std::time::Duration::from_millis(100), "{slowest:?}");
 }
 
-/// A selector with the conditions of all `kinds`.
+/// A selector that has the conditions of all selectors in `kinds`.
 fn combined<'a>(kinds: impl Iterator<Item = &'a Selector>) -> Selector {
     let mut all = Selector::default();
     for kind in kinds.cloned() {
@@ -182,7 +188,7 @@ fn cpu_time() -> std::time::Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// A random request.
+/// A random request to the registry.
 #[derive(Debug, Clone)]
 pub(in crate::registry) enum Request {
     Add(i32, u64),
@@ -212,24 +218,24 @@ pub(in crate::registry) fn planned(
     request: &Request,
 ) -> Result<Change, Refusal> {
     let one =
-        |id: u64| registry.resolve(&Selector { ids: [id].into(), ..Default::default() }, false);
-    let edit = |id: u64, edit: Edit| registry.edit(one(id)?, edit);
+        |id: u64| registry.resolve_ids(&Selector { ids: [id].into(), ..Default::default() }, false);
+    let edit = |id: u64, edit: EntryEdit| registry.plan_edit(one(id)?, edit);
     match *request {
         Request::Add(pid, start) => {
-            registry.add(New { process: process(pid, start), ..Default::default() }, 5)
+            registry.plan_add(NewEntry { process: process(pid, start), ..Default::default() }, 5)
         }
         Request::Tag(id, tag) => {
-            edit(id, Edit { add_tags: vec![format!("t{tag}")], ..Default::default() })
+            edit(id, EntryEdit { add_tags: vec![format!("t{tag}")], ..Default::default() })
         }
         Request::Untag(id, tag) => {
-            edit(id, Edit { remove_tags: vec![format!("t{tag}")], ..Default::default() })
+            edit(id, EntryEdit { remove_tags: vec![format!("t{tag}")], ..Default::default() })
         }
         Request::Name(id, name) => {
-            edit(id, Edit { name: Some(format!("n{name}")), ..Default::default() })
+            edit(id, EntryEdit { name: Some(format!("n{name}")), ..Default::default() })
         }
         Request::Remove(id) => Ok(Change::Remove { ids: one(id)? }),
         Request::End(id, code) => {
-            let end = End { time_ns: 9, code: Some(code), signal: None };
+            let end = ProcessEnd { time_ns: 9, code: Some(code), signal: None };
             one(id).map(|_| Change::End { id, end, is_witnessed: true })
         }
         Request::Reset => Ok(Change::Reset),

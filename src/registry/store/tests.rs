@@ -6,27 +6,27 @@ use super::*;
 use crate::{
     registry::entry::Process,
     registry::{
-        New,
+        NewEntry,
         entries::tests::{planned, request},
     },
 };
 
-fn open(directory: &Path) -> Opened {
+fn open(directory: &Path) -> OpenedStore {
     Store::open(directory, 1_000_000).unwrap()
 }
 
-fn add(opened: &mut Opened, pid: i32) {
+fn add(opened: &mut OpenedStore, pid: i32) {
     let process = Process {
         pid,
         start_ticks: 1,
         command_args: vec!["sleep".into(), "1".into()],
         ..Default::default()
     };
-    add_new(opened, New { process, ..Default::default() });
+    add_new(opened, NewEntry { process, ..Default::default() });
 }
 
-fn add_new(opened: &mut Opened, new: New) {
-    let change = opened.registry.add(new, 5).unwrap();
+fn add_new(opened: &mut OpenedStore, new: NewEntry) {
+    let change = opened.registry.plan_add(new, 5).unwrap();
     opened.store.append(std::slice::from_ref(&change)).unwrap();
     opened.registry.apply(change);
 }
@@ -57,7 +57,7 @@ fn a_cut_anywhere_loses_only_the_last_command() {
 /// Check that a damaged file is kept under the returned name, that its other lines are loaded, and
 /// that the next start finds no damage.
 #[test]
-fn a_damaged_file_is_set_aside_and_named() {
+fn a_damaged_file_is_kept_under_another_name() {
     let directory = tempfile::tempdir().unwrap();
     let mut opened = open(directory.path());
     (1..4).for_each(|pid| add(&mut opened, pid));
@@ -82,10 +82,10 @@ fn a_damaged_file_is_set_aside_and_named() {
 #[test]
 fn a_line_ends_with_its_checksum() {
     let mut text = Vec::new();
-    encode_line(&[Change::Begin { schema: SCHEMA, last_id: 7 }], &mut text).unwrap();
+    encode_line(&[Change::Begin { schema: FILE_SCHEMA, last_id: 7 }], &mut text).unwrap();
     let line = "[{\"begin\":{\"schema\":1,\"last_id\":7}},{\"crc32\":\"c236d3c7\"}]\n";
     assert_eq!(str::from_utf8(&text).unwrap(), line);
-    let edit = crate::registry::Edit { add_tags: vec!["db".into()], ..Default::default() };
+    let edit = crate::registry::EntryEdit { add_tags: vec!["db".into()], ..Default::default() };
     encode_line(&[Change::Edit { ids: vec![8], edit }], &mut text).unwrap();
     let edited = "[{\"edit\":{\"ids\":[8],\"add_tags\":[\"db\"]}},{\"crc32\":\"9933646c\"}]\n";
     assert_eq!(str::from_utf8(&text).unwrap(), line.to_owned() + edited, "a line is appended");
@@ -95,8 +95,8 @@ fn a_line_ends_with_its_checksum() {
 #[test]
 fn every_flipped_bit_of_a_line_is_found() {
     let process = Process { pid: 12, start_ticks: 7, ..Default::default() };
-    let new = New { process, name: "JazZ*".into(), ..Default::default() };
-    let changes = [Registry::default().add(new, 5).unwrap(), Change::Reset];
+    let new = NewEntry { process, name: "JazZ*".into(), ..Default::default() };
+    let changes = [Registry::default().plan_add(new, 5).unwrap(), Change::Reset];
     let mut line = Vec::new();
     encode_line(&changes, &mut line).unwrap();
     assert_eq!(decode_line(&mut line.clone()).unwrap(), changes);
@@ -158,14 +158,14 @@ fn ids_are_unique_over_restarts() {
     opened.store.append(&[Change::Reset]).unwrap();
     opened.registry.apply(Change::Reset);
     let mut opened = open_again(opened, directory.path());
-    opened.store.fall_behind();
+    opened.store.note_missing_change();
     opened.store.compact(&opened.registry, true).unwrap();
     let mut opened = open_again(opened, directory.path());
     add(&mut opened, 9);
     assert_eq!(opened.registry.last_id(), 4);
 }
 
-fn open_again(opened: Opened, directory: &Path) -> Opened {
+fn open_again(opened: OpenedStore, directory: &Path) -> OpenedStore {
     let before = opened.registry;
     drop(opened.store);
     let opened = open(directory);
@@ -183,7 +183,7 @@ fn lines_that_could_not_be_synced_are_removed() {
     opened.store.sync().unwrap();
     let before = opened.registry.clone();
     add(&mut opened, 2);
-    // A pipe cannot be synced.
+    // Syncing fails for a pipe.
     let (_reader, writer) = nix::unistd::pipe().unwrap();
     let file = std::mem::replace(&mut opened.store.file, writer.into());
     assert!(opened.store.sync().is_err());
@@ -197,7 +197,7 @@ fn lines_that_could_not_be_synced_are_removed() {
 
 /// Check that a second daemon cannot open the store of a directory.
 #[test]
-fn a_directory_has_one_store() {
+fn a_directory_is_opened_by_one_daemon() {
     let directory = tempfile::tempdir().unwrap();
     let _first = open(directory.path());
     assert!(matches!(Store::open(directory.path(), 1), Err(StoreError::InUse { .. })));
@@ -208,8 +208,8 @@ fn processor_time() -> std::time::Duration {
     nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
-/// A typical entry, with all fields.
-fn full(pid: i32) -> New {
+/// A new entry with a value in every field.
+fn full(pid: i32) -> NewEntry {
     let process = Process {
         pid,
         start_ticks: 1_234_567,
@@ -223,7 +223,7 @@ fn full(pid: i32) -> New {
         pidfd_inode: Some(27_211),
         ..Default::default()
     };
-    New {
+    NewEntry {
         process,
         name: format!("web-{pid}"),
         tags: vec!["http".into(), "edge".into()],
@@ -237,17 +237,17 @@ fn a_hundred_thousand_entries_load_and_one_tag_is_one_line() {
     let directory = tempfile::tempdir().unwrap();
     let mut opened = open(directory.path());
     (1..=100_000).for_each(|pid| add_new(&mut opened, full(pid)));
-    opened.store.fall_behind();
+    opened.store.note_missing_change();
     opened.store.compact(&opened.registry, true).unwrap();
-    let Opened { store, registry, .. } = opened;
+    let OpenedStore { store, registry, .. } = opened;
     drop(store);
     let began = processor_time();
     let mut opened = open(directory.path());
     let took = processor_time() - began;
     assert!(opened.registry == registry, "the registry differs from the one that was written");
     let before = opened.store.length;
-    let edit = crate::registry::Edit { add_tags: vec!["db".into()], ..Default::default() };
-    let change = opened.registry.edit(vec![77], edit).unwrap();
+    let edit = crate::registry::EntryEdit { add_tags: vec!["db".into()], ..Default::default() };
+    let change = opened.registry.plan_edit(vec![77], edit).unwrap();
     opened.store.append(&[change]).unwrap();
     opened.store.sync().unwrap();
     assert!(opened.store.length - before < 100);
@@ -274,7 +274,7 @@ proptest! {
             }
             match what {
                 0 => {
-                    opened.store.fall_behind();
+                    opened.store.note_missing_change();
                     opened.store.compact(&opened.registry, true).unwrap();
                 }
                 1 => opened = open_again(opened, directory.path()),
