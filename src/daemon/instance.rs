@@ -23,10 +23,11 @@ use crate::{
 };
 
 /// How long a daemon that is replaced may take to end after SIGTERM.
-const GRACE: Duration = Duration::from_secs(3);
+const TERM_GRACE: Duration = Duration::from_secs(3);
 
-/// How long a starting daemon may take from locking the pid file to writing its pid.
-const BEGINNING: Duration = Duration::from_secs(2);
+/// How long a starting daemon may take from locking its pid file until it has written its pid into
+/// the file.
+const PID_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Proof that this process is the daemon of a socket. Dropping it removes the socket and the pid
 /// file.
@@ -34,18 +35,18 @@ const BEGINNING: Duration = Duration::from_secs(2);
 pub struct InstanceLock {
     socket: PathBuf,
     pid_file: PathBuf,
-    /// The lock on the pid file. The process that holds this lock is the daemon, and the file has
-    /// the pid of this process.
+    /// The lock on the pid file. The process that holds this lock is the daemon, and the pid file
+    /// has its pid.
     _lock: Lock,
 }
 
-/// The result of [`claim`].
+/// The result of [`claim_socket`]: which process is the daemon of the socket.
 #[derive(Debug)]
 pub enum Claim {
     /// This process is the daemon now, and listens at the socket.
-    Ours(InstanceLock, UnixListener),
+    ThisProcess(InstanceLock, UnixListener),
     /// A daemon with this pid runs already.
-    Theirs(i32),
+    OtherDaemon(i32),
 }
 
 /// Why the instance lock was not taken.
@@ -60,22 +61,22 @@ pub enum InstanceError {
     },
     /// A process that does not have the lock answers at the socket.
     #[error("a process without the daemon's lock serves at {}", path.display())]
-    Foreign {
+    NotADaemon {
         /// The path of the socket.
         path: PathBuf,
     },
     /// The daemon that was to be replaced is still there after SIGKILL.
     #[error("the daemon with pid {pid} still runs after SIGKILL")]
-    Stays {
+    StillRuns {
         /// The pid of that daemon, from its pid file.
         pid: i32,
     },
     /// A system call failed while the instance was claimed.
     #[error("failed to {action} {}", path.display())]
     System {
-        /// What was tried, as a verb.
+        /// The step that failed, as a verb.
         action: &'static str,
-        /// The file or directory that it was tried on.
+        /// The file or directory of the failed step.
         path: PathBuf,
         /// The error of the system call.
         #[source]
@@ -102,13 +103,13 @@ pub fn state_dir() -> PathBuf {
 }
 
 /// Takes the instance lock of a socket and listens there, unless another daemon has the lock. With
-/// `force`, that daemon is ended first: SIGTERM, and SIGKILL after 3 s. A socket at which no
+/// `force`, that daemon is ended first: SIGTERM, and SIGKILL after 3 s. A socket file at which no
 /// process answers is removed. Blocks.
 ///
 /// # Errors
 ///
 /// [`InstanceError`].
-pub fn claim(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
+pub fn claim_socket(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
     if !unix_socket::fits(socket) {
         return Err(InstanceError::TooLong { path: socket.to_owned() });
     }
@@ -119,32 +120,36 @@ pub fn claim(socket: &Path, force: bool) -> Result<Claim, InstanceError> {
         .recursive(true)
         .mode(0o700)
         .create(directory)
-        .map_err(failed("create", directory))?;
+        .map_err(system_error("create", directory))?;
     let pid_file = socket.with_extension("pid");
-    let lock = match lock(&pid_file)? {
+    let lock = match lock_pid_file(&pid_file)? {
         Some(lock) => lock,
         None => {
-            let pid = pid_of(&pid_file)?;
+            let pid = read_pid(&pid_file)?;
             if !force {
-                return Ok(Claim::Theirs(pid));
+                return Ok(Claim::OtherDaemon(pid));
             }
-            end(pid, &pid_file)?.ok_or(InstanceError::Stays { pid })?
+            end_daemon(pid, &pid_file)?.ok_or(InstanceError::StillRuns { pid })?
         }
     };
-    // The file may still have the pid of a daemon that was killed.
+    // The pid file may still have the pid of a daemon that was killed.
     lock.set_len(0)
         .and_then(|()| writeln!(&*lock, "{}", std::process::id()))
-        .map_err(failed("write", &pid_file))?;
-    let listener = bind(socket).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => InstanceError::Foreign { path: socket.to_owned() },
-        _ => failed("bind", socket)(error),
+        .map_err(system_error("write", &pid_file))?;
+    let listener = bind_socket(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => InstanceError::NotADaemon { path: socket.to_owned() },
+        _ => system_error("bind", socket)(error),
     })?;
-    Ok(Claim::Ours(InstanceLock { socket: socket.to_owned(), pid_file, _lock: lock }, listener))
+    Ok(Claim::ThisProcess(
+        InstanceLock { socket: socket.to_owned(), pid_file, _lock: lock },
+        listener,
+    ))
 }
 
 impl Drop for InstanceLock {
     fn drop(&mut self) {
-        // The lock is still held here, so neither file can belong to another daemon.
+        // The fields, and so the lock, are dropped after this: neither file can belong to another
+        // daemon yet.
         let _ = fs::remove_file(&self.socket);
         let _ = fs::remove_file(&self.pid_file);
     }
@@ -156,7 +161,7 @@ impl Drop for InstanceLock {
 /// # Errors
 ///
 /// `AddrInUse` if a process answers at the socket; otherwise the error of the failed system call.
-pub(super) fn bind(socket: &Path) -> io::Result<UnixListener> {
+pub(super) fn bind_socket(socket: &Path) -> io::Result<UnixListener> {
     if unix_socket::is_served(socket) {
         return Err(io::ErrorKind::AddrInUse.into());
     }
@@ -165,56 +170,59 @@ pub(super) fn bind(socket: &Path) -> io::Result<UnixListener> {
 }
 
 /// Takes the lock on the pid file; `None` if another process has the lock.
-fn lock(path: &Path) -> Result<Option<Lock>, InstanceError> {
-    try_lock_path(path).map_err(|PathError { action, source }| failed(action, path)(source))
+fn lock_pid_file(path: &Path) -> Result<Option<Lock>, InstanceError> {
+    try_lock_path(path).map_err(|PathError { action, source }| system_error(action, path)(source))
 }
 
-/// The pid in the pid file of a daemon that has the lock. The daemon writes its pid right after it
-/// took the lock, so an empty file is read again for a while.
-fn pid_of(pid_file: &Path) -> Result<i32, InstanceError> {
-    let until = Instant::now() + BEGINNING;
+/// Reads the pid file of a daemon that has the lock. The daemon writes its pid right after it took
+/// the lock, so an empty file is read again for a while.
+fn read_pid(pid_file: &Path) -> Result<i32, InstanceError> {
+    let until = Instant::now() + PID_WRITE_TIMEOUT;
     loop {
         let mut text = String::new();
         let read = File::open(pid_file).and_then(|mut file| file.read_to_string(&mut text));
         match (read, text.trim().parse::<i32>()) {
             (Ok(_), Ok(pid)) if pid > 0 => return Ok(pid),
             (Err(error), _) if Instant::now() > until => {
-                return Err(failed("read", pid_file)(error));
+                return Err(system_error("read", pid_file)(error));
             }
             _ if Instant::now() > until => {
-                return Err(failed("read", pid_file)(io::ErrorKind::InvalidData.into()));
+                return Err(system_error("read", pid_file)(io::ErrorKind::InvalidData.into()));
             }
             _ => std::thread::sleep(Duration::from_millis(10)),
         }
     }
 }
 
-/// Ends a daemon and takes its lock. `None` if the lock is still held after SIGKILL.
-fn end(pid: i32, pid_file: &Path) -> Result<Option<Lock>, InstanceError> {
+/// Ends the daemon `pid` by SIGTERM, then SIGKILL, and takes its lock. `None` if the lock is still
+/// held after SIGKILL.
+fn end_daemon(pid: i32, pid_file: &Path) -> Result<Option<Lock>, InstanceError> {
     let pidfd = match pidfd::open(pid) {
         Ok(pidfd) => pidfd,
         // The daemon has ended since its pid was read.
-        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => return lock(pid_file),
-        Err(error) => return Err(failed("signal the daemon of", pid_file)(error)),
+        Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => {
+            return lock_pid_file(pid_file);
+        }
+        Err(error) => return Err(system_error("signal the daemon of", pid_file)(error)),
     };
     for signal in [SIGTERM, SIGKILL] {
-        // The pid may have been reused before the descriptor was opened. While the lock is held,
-        // the process that wrote its pid is alive, so the descriptor refers to that process.
-        if let Some(lock) = lock(pid_file)? {
+        // The pid may have been reused before the pidfd was opened. While the lock is held, the
+        // daemon that wrote the pid is alive, so the pidfd refers to this daemon.
+        if let Some(lock) = lock_pid_file(pid_file)? {
             return Ok(Some(lock));
         }
         pidfd::send_signal(&pidfd, signal).or_else(|error| match error.raw_os_error() {
             Some(nix::libc::ESRCH) => Ok(()),
-            _ => Err(failed("signal the daemon of", pid_file)(error)),
+            _ => Err(system_error("signal the daemon of", pid_file)(error)),
         })?;
         let mut ended = [PollFd::new(std::os::fd::AsFd::as_fd(&pidfd), PollFlags::POLLIN)];
-        let grace = PollTimeout::try_from(GRACE).unwrap_or(PollTimeout::MAX);
+        let grace = PollTimeout::try_from(TERM_GRACE).unwrap_or(PollTimeout::MAX);
         let _ = poll(&mut ended, grace);
     }
-    lock(pid_file)
+    lock_pid_file(pid_file)
 }
 
-fn failed(action: &'static str, path: &Path) -> impl Fn(io::Error) -> InstanceError + use<> {
+fn system_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> InstanceError + use<> {
     let path = path.to_owned();
     move |source| InstanceError::System { action, path: path.clone(), source }
 }

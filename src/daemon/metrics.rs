@@ -18,30 +18,31 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::unpublished::Unpublished;
+use super::unpublished::UnpublishedEvents;
 use crate::{
     api::{Event, event::Body},
     clock::realtime_ns,
     model::EVENT_TYPES,
 };
 
-type ByLabel = Family<[(&'static str, &'static str); 1], Counter>;
+/// A counter for each value of one label.
+type CounterByLabel = Family<[(&'static str, &'static str); 1], Counter>;
 
 /// The stages at which events can be lost, as gaps name them.
-const STAGES: [&str; 5] = ["kernel", "source", "observer", "journal", "subscriber"];
+const GAP_STAGES: [&str; 5] = ["kernel", "source", "observer", "journal", "subscriber"];
 
-/// The counters. A clone shares the counters with the original.
+/// The counters of the daemon. A clone shares the counters with the original.
 #[derive(Clone, Default)]
 pub struct Metrics {
-    events: ByLabel,
-    gaps: ByLabel,
-    lost: ByLabel,
+    events: CounterByLabel,
+    gaps: CounterByLabel,
+    lost: CounterByLabel,
     delay_ns: Arc<AtomicU64>,
 }
 
-/// The values that are not counted in [`Metrics`] but read at each scrape.
+/// The values that [`Metrics`] does not count, and that are read at each scrape.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Now {
+pub struct ScrapeValues {
     /// Registry entries, including those of ended processes.
     pub entries: usize,
     /// Registry entries of living processes.
@@ -53,9 +54,9 @@ pub struct Now {
     /// How many shims are followed, and how many of them are connected.
     pub shims: (usize, usize),
     /// Task events that containerd has not acknowledged.
-    pub unpublished: Unpublished,
+    pub unpublished: UnpublishedEvents,
     /// The number of living processes, and the number of open ports, of all containers.
-    pub contained: (usize, usize),
+    pub container_counts: (usize, usize),
     /// The length of the stream's file in bytes.
     pub stream_bytes: u64,
     /// Resident memory in bytes: of this process, and of all shims together.
@@ -65,29 +66,29 @@ pub struct Now {
 }
 
 impl Metrics {
-    /// Counts an event that a shim sent.
-    pub fn count(&self, event: &Event) {
+    /// Counts an event that a shim has sent; a gap is also counted by its stage.
+    pub fn count_event(&self, event: &Event) {
         let known = |all: &[&'static str], text: &str| {
-            // A label must be one of a fixed set: a broken shim could send any text.
+            // The value of a label must be one of a fixed set: a broken shim could send any text.
             all.iter().copied().find(|one| *one == text).unwrap_or("other")
         };
         self.events.get_or_create(&[("type", known(&EVENT_TYPES, &event.type_))]).inc();
         if let Some(Body::Gap(gap)) = &event.body {
-            let stage = [("stage", known(&STAGES, &gap.stage))];
+            let stage = [("stage", known(&GAP_STAGES, &gap.stage))];
             self.gaps.get_or_create(&stage).inc();
             self.lost.get_or_create(&stage).inc_by(gap.lost.unwrap_or_default());
         }
     }
 
     /// Notes that an event with this time, in nanoseconds since 1970, was written to the stream.
-    pub fn note_written(&self, time_ns: u64) {
+    pub fn note_event_written(&self, time_ns: u64) {
         let delay = realtime_ns().saturating_sub(time_ns);
         self.delay_ns.store(delay, Ordering::Relaxed);
     }
 
     /// All metrics in the OpenMetrics text format.
     #[must_use]
-    pub fn text(&self, now: &Now) -> String {
+    pub fn openmetrics_text(&self, now: &ScrapeValues) -> String {
         let mut registry = Registry::with_prefix("lookout");
         registry.register(
             "events",
@@ -121,18 +122,18 @@ impl Metrics {
             }
         }
         let mut text = String::with_capacity(4096);
-        // Writing to a String cannot fail.
+        // Writing to a `String` cannot fail.
         let _ = encode(&mut text, &registry);
         text
     }
 }
 
-/// Name, help, unit and value of a gauge.
-type Row = (&'static str, &'static str, Option<Unit>, u64);
+/// The name, help text, unit and value of a gauge.
+type GaugeRow = (&'static str, &'static str, Option<Unit>, u64);
 
-impl Now {
-    fn gauges(&self) -> [Row; 15] {
-        let Self { shims, unpublished, contained, memory, .. } = self;
+impl ScrapeValues {
+    fn gauges(&self) -> [GaugeRow; 15] {
+        let Self { shims, unpublished, container_counts, memory, .. } = self;
         let count = |number: usize| number as u64;
         let bytes = || Some(Unit::Bytes);
         [
@@ -165,8 +166,13 @@ impl Now {
                 unpublished.events,
             ),
             ("unpublished", "Size of the unpublished task events", bytes(), unpublished.bytes),
-            ("container_processes", "Living processes of containers", None, count(contained.0)),
-            ("container_ports", "Open ports of containers", None, count(contained.1)),
+            (
+                "container_processes",
+                "Living processes of containers",
+                None,
+                count(container_counts.0),
+            ),
+            ("container_ports", "Open ports of containers", None, count(container_counts.1)),
             ("stream_file", "Length of the stream's file", bytes(), self.stream_bytes),
             ("resident_memory", "Resident memory of this daemon", bytes(), memory.0),
             ("shims_resident_memory", "Resident memory of all shims", bytes(), memory.1),
@@ -188,10 +194,10 @@ mod tests {
 
     /// Check the text: events by type, losses by stage, and no label that a shim invented.
     #[test]
-    fn counters_and_gauges_are_in_the_text() {
+    fn the_text_has_all_counters_and_gauges() {
         let metrics = Metrics::default();
         for type_ in ["process.start", "process.start", "made.up"] {
-            metrics.count(&Event { type_: type_.into(), ..Default::default() });
+            metrics.count_event(&Event { type_: type_.into(), ..Default::default() });
         }
         let gap = Gap { lost: Some(7), stage: "kernel".into(), ..Default::default() };
         let event = Event {
@@ -199,11 +205,19 @@ mod tests {
             body: Some(Body::Gap(gap)),
             ..Default::default()
         };
-        metrics.count(&event);
-        let unpublished =
-            Unpublished { shims: 2, events: 9, bytes: 800, oldest: Duration::from_millis(2500) };
-        let text =
-            metrics.text(&Now { shims: (3, 2), unpublished, contained: (5, 4), ..Now::default() });
+        metrics.count_event(&event);
+        let unpublished = UnpublishedEvents {
+            shims: 2,
+            events: 9,
+            bytes: 800,
+            oldest: Duration::from_millis(2500),
+        };
+        let text = metrics.openmetrics_text(&ScrapeValues {
+            shims: (3, 2),
+            unpublished,
+            container_counts: (5, 4),
+            ..ScrapeValues::default()
+        });
         for line in [
             "lookout_events_total{type=\"process.start\"} 2",
             "lookout_events_total{type=\"other\"} 1",

@@ -28,9 +28,9 @@ cfg_if::cfg_if! {
 
 /// How [`run`] ended without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum RunOutcome {
     /// The daemon served until SIGTERM or SIGINT.
-    Ended,
+    Stopped,
     /// A daemon with this pid runs already, so this process did nothing.
-    Runs(i32),
+    AlreadyRuns(i32),
 }

@@ -10,13 +10,13 @@ use tokio::{
 use ttrpc::r#async::{Server, transport::Listener};
 
 use super::{
-    Outcome,
+    RunOutcome,
     instance::{self, Claim, InstanceError, InstanceLock},
-    metrics::{Metrics, Now},
+    metrics::{Metrics, ScrapeValues},
     node::{Node, NodeError},
-    service::Service,
+    service::RegistryService,
     sockets,
-    unpublished::Unpublished,
+    unpublished::UnpublishedEvents,
 };
 use crate::{
     accept, api, client,
@@ -33,8 +33,9 @@ use crate::{
     },
 };
 
-/// How long requests that are being answered may take after SIGTERM.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How long the daemon waits after SIGTERM for the requests that are being answered, and then for
+/// the registry's thread.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the daemon did not start, or stopped serving.
 #[derive(Debug, thiserror::Error)]
@@ -73,30 +74,31 @@ pub enum ServeError {
     System(#[from] std::io::Error),
 }
 
-/// Serves until SIGTERM or SIGINT. With `force`, a daemon that runs already is ended first.
+/// Runs the daemon until SIGTERM or SIGINT. With `force`, a daemon that runs already is ended
+/// first.
 ///
 /// # Errors
 ///
 /// [`ServeError`]: which part could not be started, or that the registry's thread failed.
-pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
+pub async fn run(config: &Config, force: bool) -> Result<RunOutcome, ServeError> {
     let settings = config.settings();
     let redactor = Redactor::new(settings.redact_mode, &settings.redact)?;
     let socket = client::daemon::socket();
-    let (instance_lock, listener) = match instance::claim(&socket, force)? {
-        Claim::Theirs(pid) => return Ok(Outcome::Runs(pid)),
-        Claim::Ours(instance_lock, listener) => (instance_lock, listener),
+    let (instance_lock, listener) = match instance::claim_socket(&socket, force)? {
+        Claim::OtherDaemon(pid) => return Ok(RunOutcome::AlreadyRuns(pid)),
+        Claim::ThisProcess(instance_lock, listener) => (instance_lock, listener),
     };
     let mut term = signal(SignalKind::terminate())?;
     let mut int = signal(SignalKind::interrupt())?;
     log::to_stderr();
-    raise_descriptors();
+    raise_descriptor_limit();
     let inspector = Arc::new(Inspector::new(redactor)?);
     let intervals =
         Intervals { liveness: settings.liveness_interval, last_seen: settings.last_seen_interval };
     let state: PathBuf = instance::state_dir();
     let (handle, mut running) = owner::start_registry(&state, inspector.boot, intervals)?;
     let metrics = Metrics::default();
-    let (probe, _) = broadcast::channel(sockets::PROBE_WAITING);
+    let (probe, _) = broadcast::channel(sockets::PROBE_LINES_MAX);
     let node = match follows_shims() {
         true => {
             Some(Node::open(&state, &registration::runtime_dir(), metrics.clone(), probe.clone())?)
@@ -106,13 +108,14 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
     let text = scrape_text(metrics, handle.clone(), node.clone(), probe.clone());
     let failed = |what| move |source| ServeError::Socket { what, source };
     let metrics_socket = socket.with_file_name("metrics.sock");
-    let scrapes = sockets::metrics(&metrics_socket, settings.metrics_address.as_deref(), text);
+    let scrapes =
+        sockets::serve_metrics(&metrics_socket, settings.metrics_address.as_deref(), text);
     let scrapes = scrapes.await.map_err(failed("metrics_address"))?;
     let probing = match &settings.probe_socket {
-        Some(path) => Some(sockets::probe(path, probe).map_err(failed("probe_socket"))?),
+        Some(path) => Some(sockets::serve_probe(path, probe).map_err(failed("probe_socket"))?),
         None => None,
     };
-    let service = Service::new(handle.clone(), inspector, node.clone());
+    let service = RegistryService::new(handle.clone(), inspector, node.clone());
     let (accepted, _) = accept::accept(listener.into())?;
     let mut server = Server::new()
         .add_listener(Listener::new(accepted))
@@ -130,49 +133,51 @@ pub async fn run(config: &Config, force: bool) -> Result<Outcome, ServeError> {
         _ = int.recv() => {}
         // While `handle` is alive, the registry's thread ends only by an error or a panic.
         () = running.ended() => has_failed = true,
-        () = follow(node.as_ref()) => {}
+        () = follow_shims(node.as_ref()) => {}
         () = scrapes => {}
-        () = or_never(probing) => {}
+        () = finished_or_never(probing) => {}
     }
-    // The socket of the Registry service is removed by `stop`, with the instance lock.
+    // The socket of the Registry service is removed by `shut_down`, with the instance lock.
     let others = [Some(metrics_socket), settings.probe_socket.clone()];
     others.iter().flatten().for_each(|path| drop(std::fs::remove_file(path)));
     tracing::info!("daemon exiting");
-    stop(server, handle, running, instance_lock).await;
-    if has_failed { Err(ServeError::Registry) } else { Ok(Outcome::Ended) }
+    shut_down(server, handle, running, instance_lock).await;
+    if has_failed { Err(ServeError::Registry) } else { Ok(RunOutcome::Stopped) }
 }
 
-/// Finishes the pending answers and removes the daemon's socket, then waits for the registry's
-/// thread.
-async fn stop(
+/// Shuts the daemon down: finishes the pending answers, removes the socket, then waits for the
+/// registry's thread.
+async fn shut_down(
     mut server: Server,
     handle: RegistryHandle,
     running: RegistryThread,
     instance_lock: InstanceLock,
 ) {
     server.stop_listen().await;
-    let _ = tokio::time::timeout(LAST_ANSWERS, server.shutdown()).await;
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, server.shutdown()).await;
     drop((server, handle));
-    // Removes the socket after the last answer, so that no client finds a socket at which no
-    // process serves.
+    // The lock removes the socket when it is dropped: after the last answer, so that no client
+    // finds a socket at which no process serves.
     drop(instance_lock);
     let joined = tokio::task::spawn_blocking(move || running.join());
-    // A handler that is still running keeps the thread alive through its handle. Its change is on
-    // disk already, so the daemon does not wait for it any longer.
-    let _ = tokio::time::timeout(LAST_ANSWERS, joined).await;
+    // A request handler that is still running keeps the registry's thread alive through its handle.
+    // Its change is on disk already, so the daemon does not wait for it any longer.
+    let _ = tokio::time::timeout(SHUTDOWN_TIMEOUT, joined).await;
 }
 
-/// Returns a function that makes the text of one scrape each time it is called.
+/// Returns a function that makes the OpenMetrics text of one scrape each time it is called.
 fn scrape_text(
     metrics: Metrics,
     handle: RegistryHandle,
     node: Option<Node>,
     probe: broadcast::Sender<Arc<str>>,
-) -> impl Fn() -> sockets::TextFuture + Clone {
+) -> impl Fn() -> sockets::ScrapeFuture + Clone {
     let shared = (metrics, handle, node, probe);
-    move || -> sockets::TextFuture {
+    move || -> sockets::ScrapeFuture {
         let (metrics, handle, node, probe) = shared.clone();
-        Box::pin(async move { metrics.text(&now(&handle, node.as_ref(), probe.len()).await) })
+        Box::pin(async move {
+            metrics.openmetrics_text(&read_scrape_values(&handle, node.as_ref(), probe.len()).await)
+        })
     }
 }
 
@@ -183,23 +188,28 @@ fn follows_shims() -> bool {
         || std::env::var_os("LOOKOUT_RUNTIME_DIR").is_some_and(|dir| !dir.is_empty())
 }
 
-async fn follow(node: Option<&Node>) {
+/// Follows the shims of the node. Never resolves, also if this daemon follows no shims (`None`).
+async fn follow_shims(node: Option<&Node>) {
     match node {
         Some(node) => node.run(&registration::runtime_dir()).await,
         None => std::future::pending().await,
     }
 }
 
-/// Waits for a part of the daemon. If the part is turned off (`None`), this never resolves.
-async fn or_never(task: Option<impl Future<Output = ()>>) {
+/// Waits until a part of the daemon ends. Never resolves for a part that is turned off (`None`).
+async fn finished_or_never(task: Option<impl Future<Output = ()>>) {
     match task {
         Some(task) => task.await,
         None => std::future::pending().await,
     }
 }
 
-/// Collects the values that are read at each scrape.
-async fn now(handle: &RegistryHandle, node: Option<&Node>, probe_waiting: usize) -> Now {
+/// Reads the values that the metrics have in addition to the counters.
+async fn read_scrape_values(
+    handle: &RegistryHandle,
+    node: Option<&Node>,
+    probe_waiting: usize,
+) -> ScrapeValues {
     let counts =
         handle.request(|owner| Ok((owner.registry().len(), owner.registry().living_count()))).await;
     let (entries, living) = counts.unwrap_or_default();
@@ -209,21 +219,21 @@ async fn now(handle: &RegistryHandle, node: Option<&Node>, probe_waiting: usize)
         .and_then(identify)
         .and_then(usage)
         .unwrap_or_default();
-    // From the registrations and not from `node`: a daemon that follows no shims also reports the
-    // memory and the unpublished events of shims.
+    // The shims are taken from the registrations and not from `node`: a daemon that follows no
+    // shims also reports the memory and the unpublished events of shims.
     let registered =
         registration::registrations(&registration::runtime_dir(), None).unwrap_or_default();
     let of = |one: &registration::Registration| ProcessKey::new(one.pid, one.start);
     let memory: u64 =
         registered.iter().filter_map(|one| usage(of(one))).map(|usage| usage.rss_bytes).sum();
-    Now {
+    ScrapeValues {
         entries,
         living,
         commands_waiting: handle.waiting_jobs(),
         probe_waiting,
         shims: (shims.len(), shims.iter().filter(|shim| shim.connected).count()),
-        unpublished: Unpublished::of(registered).await,
-        contained: node.map(Node::counts).unwrap_or_default(),
+        unpublished: UnpublishedEvents::collect(registered).await,
+        container_counts: node.map(Node::process_and_port_counts).unwrap_or_default(),
         stream_bytes: node.map(Node::stream_length).unwrap_or_default(),
         memory: (own.rss_bytes, memory),
         fds: own.fds.unwrap_or_default(),
@@ -231,7 +241,7 @@ async fn now(handle: &RegistryHandle, node: Option<&Node>, probe_waiting: usize)
 }
 
 /// Raises the limit of descriptors to the hard limit: each registered process takes a descriptor.
-fn raise_descriptors() {
+fn raise_descriptor_limit() {
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }

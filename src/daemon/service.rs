@@ -24,43 +24,46 @@ use crate::{
     },
 };
 
-/// The default number and the largest number of entries in a page.
-const PAGE: (u32, u32) = (1000, 5000);
+/// The default number, and the largest number, of entries in a page of the answer to `List`.
+const PAGE_ENTRIES: (u32, u32) = (1000, 5000);
 
-/// A page ends after this many bytes, because ttrpc allows 4 MiB for a message.
+/// The size in bytes after which a page of entries ends, because ttrpc allows 4 MiB for a message.
 const PAGE_BYTES: usize = 2 << 20;
 
-/// The most bytes of an answer: ttrpc's limit of 4 MiB, without some space for the envelope.
-const ANSWER_MAX: usize = (4 << 20) - 4096;
+/// The most bytes of an answer: the 4 MiB that ttrpc allows for a message, less space for its
+/// envelope.
+const ANSWER_BYTES_MAX: usize = (4 << 20) - 4096;
 
-/// The most entries of a snapshot that one request may have.
-const LOAD_MAX: usize = 1000;
+/// The most entries that one `Load` request may have.
+const LOAD_ENTRIES_MAX: usize = 1000;
 
 /// Implements the Registry service of `proto/`.
 #[derive(Debug, Clone)]
-pub struct Service {
+pub struct RegistryService {
     owner: RegistryHandle,
     inspector: Arc<Inspector>,
     node: Option<Node>,
     started_ns: u64,
 }
 
-impl Service {
-    /// A service for a registry. `node` is `None` if this daemon does not follow the node's shims.
+impl RegistryService {
+    /// Makes the service for the registry of `owner`. `node` is `None` if this daemon does not
+    /// follow the node's shims.
     #[must_use]
     pub fn new(owner: RegistryHandle, inspector: Arc<Inspector>, node: Option<Node>) -> Self {
         Self { owner, inspector, node, started_ns: realtime_ns() }
     }
 
     /// Runs `work` on the registry's thread, and waits until its changes are on disk.
-    async fn request<T: Send + 'static>(
+    async fn run_on_registry<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut RegistryOwner) -> Result<T, Refusal> + Send + 'static,
     ) -> ttrpc::Result<T> {
-        self.owner.request(work).await.map_err(status)
+        self.owner.request(work).await.map_err(refusal_status)
     }
 
-    fn node(&self) -> ttrpc::Result<&Node> {
+    /// The node; an error if this daemon does not follow its shims.
+    fn followed_node(&self) -> ttrpc::Result<&Node> {
         let refusal = || {
             ttrpc::get_status(
                 Code::FAILED_PRECONDITION,
@@ -72,7 +75,7 @@ impl Service {
 }
 
 #[async_trait]
-impl registry::Registry for Service {
+impl registry::Registry for RegistryService {
     async fn ping(
         &self,
         _: &TtrpcContext,
@@ -92,12 +95,12 @@ impl registry::Registry for Service {
         request: api::AddRequest,
     ) -> ttrpc::Result<api::AddResponse> {
         let api::AddRequest { pid, name, tags, groups, will_run, .. } = request;
-        // Not on the registry's thread: reading `/proc` must not delay other changes.
+        // `/proc` is not read on the registry's thread, because that would delay other changes.
         let inspector = self.inspector.clone();
-        let inspected = blocking(move || inspector.inspect(pid, &will_run)).await?;
-        let (pidfd, process) = inspected.map_err(status)?;
+        let inspected = run_blocking(move || inspector.inspect(pid, &will_run)).await?;
+        let (pidfd, process) = inspected.map_err(refusal_status)?;
         let new = NewEntry { process, name, tags, groups };
-        let entry = self.request(move |owner| owner.add(new, pidfd)).await?;
+        let entry = self.run_on_registry(move |owner| owner.add(new, pidfd)).await?;
         Ok(api::AddResponse { entry: Some(api::Entry::from(&entry)).into(), ..Default::default() })
     }
 
@@ -107,9 +110,10 @@ impl registry::Registry for Service {
         request: api::ListRequest,
     ) -> ttrpc::Result<api::ListResponse> {
         let selector = Selector::from(request.selector.unwrap_or_default());
-        let limit = if request.limit == 0 { PAGE.0 } else { request.limit.min(PAGE.1) };
+        let limit =
+            if request.limit == 0 { PAGE_ENTRIES.0 } else { request.limit.min(PAGE_ENTRIES.1) };
         let after = request.after_id;
-        self.request(move |owner| {
+        self.run_on_registry(move |owner| {
             let mut entries = Vec::new();
             let mut bytes = 0;
             let mut more = false;
@@ -119,7 +123,7 @@ impl registry::Registry for Service {
                     break;
                 }
                 let entry = api::Entry::from(&owner.as_of_now(entry));
-                bytes += size(&entry);
+                bytes += encoded_size(&entry);
                 entries.push(entry);
             }
             Ok(api::ListResponse { entries, more, ..Default::default() })
@@ -145,7 +149,7 @@ impl registry::Registry for Service {
         } = request;
         let selector = Selector::from(selector.unwrap_or_default());
         let edit = EntryEdit { add_tags, remove_tags, add_groups, remove_groups, name };
-        self.request(move |owner| {
+        self.run_on_registry(move |owner| {
             let ids = owner.registry().resolve_ids(&selector, all)?;
             let change = match (remove, edit.is_empty()) {
                 (true, true) => Change::Remove { ids: ids.clone() },
@@ -165,12 +169,14 @@ impl registry::Registry for Service {
     ) -> ttrpc::Result<api::KillResponse> {
         let api::KillRequest { selector, all, signal: number, tree, .. } = request;
         if !(1..=64).contains(&number) {
-            return Err(status(Refusal::NoSignal { number }));
+            return Err(refusal_status(Refusal::NoSignal { number }));
         }
         let selector = Selector::from(selector.unwrap_or_default());
-        let targets = self.request(move |owner| targets(owner, &selector, all)).await?;
-        let signalled =
-            blocking(move || signal_processes(targets, number, tree)).await?.map_err(status)?;
+        let targets =
+            self.run_on_registry(move |owner| signal_targets(owner, &selector, all)).await?;
+        let signalled = run_blocking(move || signal_processes(targets, number, tree))
+            .await?
+            .map_err(refusal_status)?;
         Ok(api::KillResponse {
             ids: signalled.ids,
             processes: signalled.processes,
@@ -184,21 +190,26 @@ impl registry::Registry for Service {
         request: api::SampleRequest,
     ) -> ttrpc::Result<api::SampleResponse> {
         let mut selector = Selector::from(request.selector.unwrap_or_default());
-        // An ended process has no usage, even if its pid has been reused.
+        // An ended process uses no resources, even if its pid has been reused.
         selector.alive = true;
         let selected: Vec<Entry> = self
-            .request(move |owner| Ok(owner.registry().select(&selector, 0).cloned().collect()))
+            .run_on_registry(move |owner| {
+                Ok(owner.registry().select(&selector, 0).cloned().collect())
+            })
             .await?;
         let inspector = self.inspector.clone();
         let node = self.node.as_ref().filter(|_| request.containers);
         let contained = node.map(Node::processes).unwrap_or_default();
-        let idle = node.map(Node::idle).unwrap_or_default();
-        let answer = blocking(move || api::SampleResponse {
-            usages: mark_idle(usages(&inspector, &selected, request.tree, &contained), &idle),
+        let idle = node.map(Node::idle_containers).unwrap_or_default();
+        let answer = run_blocking(move || api::SampleResponse {
+            usages: mark_idle(
+                sample_usages(&inspector, &selected, request.tree, &contained),
+                &idle,
+            ),
             monotonic_ns: monotonic_ns(),
             ..Default::default()
         });
-        fitting(answer.await?)
+        check_answer_size(answer.await?)
     }
 
     async fn load(
@@ -206,15 +217,15 @@ impl registry::Registry for Service {
         _: &TtrpcContext,
         request: api::LoadRequest,
     ) -> ttrpc::Result<api::LoadResponse> {
-        if request.entries.len() > LOAD_MAX {
-            let message = format!("more than {LOAD_MAX} entries in one request");
+        if request.entries.len() > LOAD_ENTRIES_MAX {
+            let message = format!("more than {LOAD_ENTRIES_MAX} entries in one request");
             return Err(ttrpc::Error::RpcStatus(ttrpc::get_status(
                 Code::INVALID_ARGUMENT,
                 message,
             )));
         }
         let entries = request.entries.into_iter().map(Entry::from).collect();
-        let ids = self.request(move |owner| owner.load(entries)).await?;
+        let ids = self.run_on_registry(move |owner| owner.load(entries)).await?;
         Ok(api::LoadResponse { ids, ..Default::default() })
     }
 
@@ -224,7 +235,7 @@ impl registry::Registry for Service {
         request: api::ResetRequest,
     ) -> ttrpc::Result<api::ResetResponse> {
         let removed = self
-            .request(move |owner| {
+            .run_on_registry(move |owner| {
                 if request.confirm != "RESET" {
                     return Err(Refusal::Unconfirmed);
                 }
@@ -241,9 +252,14 @@ impl registry::Registry for Service {
         _: &TtrpcContext,
         _: api::NodeProcessesRequest,
     ) -> ttrpc::Result<api::NodeProcessesResponse> {
-        let node = self.node()?;
-        let (processes, shims, idle) = (node.processes(), node.shims(), node.idle());
-        fitting(api::NodeProcessesResponse { processes, shims, idle, ..Default::default() })
+        let node = self.followed_node()?;
+        let (processes, shims, idle) = (node.processes(), node.shims(), node.idle_containers());
+        check_answer_size(api::NodeProcessesResponse {
+            processes,
+            shims,
+            idle,
+            ..Default::default()
+        })
     }
 
     async fn node_ports(
@@ -251,8 +267,8 @@ impl registry::Registry for Service {
         _: &TtrpcContext,
         _: api::NodePortsRequest,
     ) -> ttrpc::Result<api::NodePortsResponse> {
-        let node = self.node()?;
-        fitting(api::NodePortsResponse {
+        let node = self.followed_node()?;
+        check_answer_size(api::NodePortsResponse {
             ports: node.ports(),
             shims: node.shims(),
             ..Default::default()
@@ -260,9 +276,9 @@ impl registry::Registry for Service {
     }
 }
 
-/// The living processes to which a signal is to be sent. A process that has ended is an error only
-/// if its entry was given by id, or if all processes have ended.
-fn targets(
+/// The living processes to which a `Kill` request sends its signal. A process that has ended is an
+/// error only if its entry was given by id, or if all processes have ended.
+fn signal_targets(
     owner: &RegistryOwner,
     selector: &Selector,
     all: bool,
@@ -285,9 +301,9 @@ fn targets(
     }
 }
 
-/// The usage of registered processes; with `tree`, each is followed by its descendants. After them,
-/// the usage of the other processes of containers.
-fn usages(
+/// Samples the resource usage of registered processes; with `tree`, each is followed by its
+/// descendants. After them comes the usage of the processes of containers that are not registered.
+fn sample_usages(
     inspector: &Inspector,
     entries: &[Entry],
     tree: bool,
@@ -296,25 +312,26 @@ fn usages(
     let mut usages: Vec<api::Usage> = Vec::new();
     let registered: HashSet<ProcessKey> = entries.iter().map(|entry| entry.process.key()).collect();
     for entry in entries {
-        usages.extend(usage(entry));
+        usages.extend(entry_usage(entry));
         if tree {
             let descendants =
-                descendants(inspector, entry).filter(|(key, _)| !registered.contains(key));
+                descendant_usages(inspector, entry).filter(|(key, _)| !registered.contains(key));
             usages.extend(descendants.map(|(_, usage)| usage));
         }
     }
-    // A process of a container may be registered too. Then it must have only one row.
+    // A process of a container may be registered too. It must have only one row then.
     let mut known: HashMap<String, usize> =
         usages.iter().enumerate().map(|(index, usage)| (usage.entity_id.clone(), index)).collect();
     for member in contained {
         let process = member.process.get_or_default();
         if let Some(usage) = known.get(&process.entity_id).and_then(|index| usages.get_mut(*index))
         {
-            // Registered and in a container: one row, with the container's name.
+            // The process is registered and in a container: its row gets the container.
             usage.container = member.container.clone();
             continue;
         }
-        let Some(mut usage) = process_key_of(&process.entity_id, process.pid).and_then(usage_of)
+        let Some(mut usage) =
+            process_key_of(&process.entity_id, process.pid).and_then(process_usage)
         else {
             continue;
         };
@@ -338,8 +355,8 @@ fn mark_idle(mut usages: Vec<api::Usage>, idle: &[api::Container]) -> Vec<api::U
     usages
 }
 
-/// The current descendants of an entry's process, with their usage.
-fn descendants(
+/// The resource usage of the current descendants of an entry's process.
+fn descendant_usages(
     inspector: &Inspector,
     entry: &Entry,
 ) -> impl Iterator<Item = (ProcessKey, api::Usage)> {
@@ -347,7 +364,7 @@ fn descendants(
     let pids = of_tree(root.pid, &[root]).unwrap_or_default();
     pids.into_iter().filter(move |pid| *pid != root.pid).filter_map(move |pid| {
         let key = identify(pid)?;
-        let mut usage = usage_of(key)?;
+        let mut usage = process_usage(key)?;
         usage.entity_id = key.entity_id(entry.process.boot).to_string();
         usage.descends_from = entry.id;
         usage.command = inspector.command_line(key);
@@ -362,9 +379,10 @@ fn process_key_of(entity_id: &str, pid: i32) -> Option<ProcessKey> {
     Some(ProcessKey::new(pid, start_ticks))
 }
 
-fn usage(entry: &Entry) -> Option<api::Usage> {
+/// The resource usage of the process of an entry; `None` if the process has ended.
+fn entry_usage(entry: &Entry) -> Option<api::Usage> {
     let process = &entry.process;
-    let mut usage = usage_of(process.key())?;
+    let mut usage = process_usage(process.key())?;
     usage.id = entry.id;
     usage.entity_id = process.entity_id();
     usage.name = entry.name.clone().unwrap_or_default();
@@ -373,7 +391,8 @@ fn usage(entry: &Entry) -> Option<api::Usage> {
     Some(usage)
 }
 
-fn usage_of(key: ProcessKey) -> Option<api::Usage> {
+/// The resource usage of a process; `None` if the process has ended.
+fn process_usage(key: ProcessKey) -> Option<api::Usage> {
     let read = read_usage(key)?;
     Some(api::Usage {
         pid: key.pid,
@@ -387,23 +406,24 @@ fn usage_of(key: ProcessKey) -> Option<api::Usage> {
     })
 }
 
-fn size(message: &impl protobuf::Message) -> usize {
+/// The size of an encoded message in bytes.
+fn encoded_size(message: &impl protobuf::Message) -> usize {
     usize::try_from(message.compute_size()).unwrap_or(usize::MAX)
 }
 
-/// Refuses an answer that does not fit into a message of ttrpc. Sending it would end the
+/// Refuses an answer that does not fit into a message of ttrpc, because sending it would end the
 /// connection.
-fn fitting<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
-    if size(&answer) <= ANSWER_MAX {
+fn check_answer_size<T: protobuf::Message>(answer: T) -> ttrpc::Result<T> {
+    if encoded_size(&answer) <= ANSWER_BYTES_MAX {
         return Ok(answer);
     }
-    let message = format!("too many processes or ports for an answer of {ANSWER_MAX} bytes");
+    let message = format!("too many processes or ports for an answer of {ANSWER_BYTES_MAX} bytes");
     Err(ttrpc::Error::RpcStatus(ttrpc::get_status(Code::RESOURCE_EXHAUSTED, message)))
 }
 
-/// Runs work that reads `/proc` on another thread, because it would delay the answers to all other
-/// clients.
-async fn blocking<T: Send + 'static>(
+/// Runs work that reads `/proc` on another thread, because the work would delay the answers to all
+/// other clients.
+async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> ttrpc::Result<T> {
     spawn_blocking(work).await.map_err(|error| {
@@ -415,7 +435,7 @@ async fn blocking<T: Send + 'static>(
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err passes the error by value")]
-fn status(refusal: Refusal) -> ttrpc::Error {
+fn refusal_status(refusal: Refusal) -> ttrpc::Error {
     let code = match refusal.kind() {
         RefusalKind::NotFound => Code::NOT_FOUND,
         RefusalKind::Usage => Code::INVALID_ARGUMENT,

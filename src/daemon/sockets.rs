@@ -1,5 +1,5 @@
-//! The daemon's other sockets: metrics over HTTP, and the probe socket with each exec of a
-//! container.
+//! The daemon's sockets beside that of the Registry service: metrics over HTTP, and the probe
+//! socket with each exec of a container.
 
 use std::{
     io,
@@ -18,22 +18,22 @@ use tokio::{
     time::timeout,
 };
 
-use super::instance::bind;
+use super::instance::bind_socket;
 use crate::accept;
 
 /// How many connections to one of the sockets are served at once. Further connections wait in the
 /// socket's backlog.
-const CONNECTIONS: usize = 16;
+const CONNECTIONS_MAX: usize = 16;
 
-/// How long a client may take to send its request, and to read the response.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a client of the metrics may take to send its request, and to read the response.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The most bytes that are read of a request. A scraper sends a few hundred.
-const REQUEST_MAX: usize = 8 << 10;
+/// The most bytes that are read of an HTTP request. A scraper sends a few hundred.
+const REQUEST_BYTES_MAX: usize = 8 << 10;
 
 /// How many lines may wait for a reader of the probe socket. A reader that is further behind is
 /// disconnected, because the format has no way to report that lines are missing.
-pub const PROBE_WAITING: usize = 4096;
+pub const PROBE_LINES_MAX: usize = 4096;
 
 /// Serves metrics at a unix socket, and at `address` (`HOST:PORT`) if it is given. The returned
 /// future answers scrapes with `text`, until the future is dropped.
@@ -42,22 +42,22 @@ pub const PROBE_WAITING: usize = 4096;
 ///
 /// `InvalidInput` for an address that other machines can reach; otherwise the error of the failed
 /// system call.
-pub async fn metrics(
+pub async fn serve_metrics(
     socket: &Path,
     address: Option<&str>,
-    text: impl Fn() -> TextFuture + Clone + Send + 'static,
+    text: impl Fn() -> ScrapeFuture + Clone + Send + 'static,
 ) -> io::Result<impl Future<Output = ()>> {
-    let (connections, _) = accept::accept(bind(socket)?.into())?;
+    let (connections, _) = accept::accept(bind_socket(socket)?.into())?;
     let tcp = match address {
-        Some(address) => Some(TcpListener::bind(loopback(address)?).await?),
+        Some(address) => Some(TcpListener::bind(loopback_address(address)?).await?),
         None => None,
     };
-    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     Ok(async move {
         let mut connections = std::pin::pin!(connections);
         let mut served = JoinSet::new();
         loop {
-            // The permit is taken before the accept: while no permit is free, a connection stays in
+            // The permit is taken before accept(2): while no permit is free, a connection stays in
             // the backlog.
             let Ok(permit) = free.clone().acquire_owned().await else { return };
             let text = text.clone();
@@ -65,13 +65,13 @@ pub async fn metrics(
                 Some(Ok(connection)) = connections.next() => {
                     served.spawn(async move {
                         let _permit = permit;
-                        answer(connection, text).await;
+                        answer_scrape(connection, text).await;
                     });
                 }
-                Some(connection) = accept_from(tcp.as_ref()) => {
+                Some(connection) = accept_tcp(tcp.as_ref()) => {
                     served.spawn(async move {
                         let _permit = permit;
-                        answer(connection, text).await;
+                        answer_scrape(connection, text).await;
                     });
                 }
                 Some(_) = served.join_next() => {}
@@ -80,15 +80,15 @@ pub async fn metrics(
     })
 }
 
-/// Resolves to the text of one scrape.
-pub type TextFuture = std::pin::Pin<Box<dyn Future<Output = String> + Send>>;
+/// Resolves to the OpenMetrics text of one scrape.
+pub type ScrapeFuture = std::pin::Pin<Box<dyn Future<Output = String> + Send>>;
 
-/// The next connection of `listener`; `None` if accepting failed. Never resolves without a
+/// Accepts the next connection of `listener`; `None` if accepting failed. Never resolves without a
 /// listener.
-async fn accept_from(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
+async fn accept_tcp(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
     match listener {
-        // Errors such as EMFILE are temporary. The pause prevents a busy loop while they last, and
-        // a scraper retries.
+        // Errors of accept(2) such as EMFILE are temporary. The pause prevents a busy loop while
+        // they last, and a scraper retries.
         Some(listener) => match listener.accept().await {
             Ok((connection, _)) => Some(connection),
             Err(_) => {
@@ -100,7 +100,8 @@ async fn accept_from(listener: Option<&TcpListener>) -> Option<tokio::net::TcpSt
     }
 }
 
-fn loopback(address: &str) -> io::Result<SocketAddr> {
+/// Resolves `address` (`HOST:PORT`), which must be an address of the loopback interface.
+fn loopback_address(address: &str) -> io::Result<SocketAddr> {
     let resolved = address.to_socket_addrs()?.next();
     resolved.filter(|address| address.ip().is_loopback()).ok_or_else(|| {
         let why =
@@ -109,22 +110,23 @@ fn loopback(address: &str) -> io::Result<SocketAddr> {
     })
 }
 
-/// Answers one request and closes the connection. Implements the part of HTTP/1.1 (RFC 9112) that a
-/// scraper needs.
-async fn answer(
+/// Answers one HTTP request for the metrics and closes the connection. Implements the part of
+/// HTTP/1.1 (RFC 9112) that a scraper needs.
+async fn answer_scrape(
     mut connection: impl AsyncRead + AsyncWrite + Unpin,
-    text: impl Fn() -> TextFuture,
+    text: impl Fn() -> ScrapeFuture,
 ) {
     let mut request = Vec::new();
     let read = async {
-        while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_MAX {
+        while !request.windows(4).any(|end| end == b"\r\n\r\n") && request.len() < REQUEST_BYTES_MAX
+        {
             if connection.read_buf(&mut request).await? == 0 {
                 break;
             }
         }
         io::Result::Ok(())
     };
-    if !matches!(timeout(PATIENCE, read).await, Ok(Ok(()))) {
+    if !matches!(timeout(CLIENT_TIMEOUT, read).await, Ok(Ok(()))) {
         return;
     }
     let line = request.split(|byte| *byte == b'\r').next().unwrap_or_default();
@@ -145,7 +147,7 @@ async fn answer(
         connection.write_all(body.as_bytes()).await?;
         connection.shutdown().await
     };
-    let _ = timeout(PATIENCE, write).await;
+    let _ = timeout(CLIENT_TIMEOUT, write).await;
 }
 
 /// Serves the probe format at a unix socket. The returned future writes `lines` to each client,
@@ -154,14 +156,15 @@ async fn answer(
 /// # Errors
 ///
 /// The error of the failed system call.
-pub fn probe(
+pub fn serve_probe(
     socket: &Path,
     lines: broadcast::Sender<Arc<str>>,
 ) -> io::Result<impl Future<Output = ()>> {
-    let (connections, _) = accept::accept(bind(socket)?.into())?;
+    let (connections, _) = accept::accept(bind_socket(socket)?.into())?;
     Ok(serve_readers(connections, lines))
 }
 
+/// Accepts the readers of the probe socket, and writes `lines` to each. Never returns.
 async fn serve_readers(
     connections: impl Stream<Item = io::Result<UnixStream>>,
     lines: broadcast::Sender<Arc<str>>,
@@ -170,28 +173,29 @@ async fn serve_readers(
     let mut readers = JoinSet::new();
     loop {
         tokio::select! {
-            Some(Ok(connection)) = connections.next(), if readers.len() < CONNECTIONS => {
-                readers.spawn(write(connection, lines.subscribe()));
+            Some(Ok(connection)) = connections.next(), if readers.len() < CONNECTIONS_MAX => {
+                readers.spawn(write_lines(connection, lines.subscribe()));
             }
             Some(_) = readers.join_next() => {}
         }
     }
 }
 
-/// Writes lines to one reader until it disconnects or is too slow.
-async fn write(mut connection: UnixStream, mut lines: broadcast::Receiver<Arc<str>>) {
+/// Writes the lines of the probe format to one reader until it disconnects or is too slow.
+async fn write_lines(mut connection: UnixStream, mut lines: broadcast::Receiver<Arc<str>>) {
     let mut ignored = [0; 64];
     loop {
         tokio::select! {
             line = lines.recv() => {
-                // An error means that the reader is more than PROBE_WAITING lines behind.
+                // An error of `recv` means that the reader is more than `PROBE_LINES_MAX` lines
+                // behind.
                 let Ok(line) = line else { return };
                 if connection.write_all(line.as_bytes()).await.is_err() {
                     return;
                 }
             }
-            // A reader sends nothing. A read that ends shows that the reader has disconnected, even
-            // if no line is written.
+            // The reader of a probe socket sends nothing. A read that ends shows that it has
+            // disconnected, even if no line is written.
             read = connection.read(&mut ignored) => {
                 if matches!(read, Ok(0) | Err(_)) {
                     return;

@@ -1,6 +1,6 @@
 //! The daemon on systems without pidfds: it does not start.
 
-use super::Outcome;
+use super::RunOutcome;
 use crate::config::Config;
 
 /// Why the daemon did not start.
@@ -12,11 +12,11 @@ pub enum ServeError {
     Unsupported,
 }
 
-/// Does nothing: the daemon is not supported here.
+/// Does nothing: the daemon is not supported on this system.
 ///
 /// # Errors
 ///
 /// [`ServeError::Unsupported`], always.
-pub async fn run(_config: &Config, _force: bool) -> Result<Outcome, ServeError> {
+pub async fn run(_config: &Config, _force: bool) -> Result<RunOutcome, ServeError> {
     Err(ServeError::Unsupported)
 }

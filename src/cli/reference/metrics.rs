@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{as_code, markdown_table, page_head};
 use crate::{
     api::{Event, Gap, event::Body},
-    daemon::metrics::{Metrics, Now},
+    daemon::metrics::{Metrics, ScrapeValues},
 };
 
 /// What the OpenMetrics text has about one metric.
@@ -33,8 +33,8 @@ fn read_metrics() -> BTreeMap<String, MetricRow> {
     let metrics = Metrics::default();
     let gap = Gap { stage: "kernel".into(), ..Default::default() };
     let type_ = "observer.gap".into();
-    metrics.count(&Event { type_, body: Some(Body::Gap(gap)), ..Default::default() });
-    let text = metrics.text(&Now::default());
+    metrics.count_event(&Event { type_, body: Some(Body::Gap(gap)), ..Default::default() });
+    let text = metrics.openmetrics_text(&ScrapeValues::default());
     let mut found: BTreeMap<String, MetricRow> = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.splitn(4, ' ');

@@ -66,8 +66,8 @@ async fn run_daemon(
 ) -> Result<Exit, Failure> {
     let config = super::load_host_config(named)?;
     match daemon::run(&config, args.force).await.map_err(|error| Failure::Other(error.into()))? {
-        daemon::Outcome::Ended => {}
-        daemon::Outcome::Runs(pid) => out.write(&format!("{pid}\n"))?,
+        daemon::RunOutcome::Stopped => {}
+        daemon::RunOutcome::AlreadyRuns(pid) => out.write(&format!("{pid}\n"))?,
     }
     Ok(Exit::Ok)
 }

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::task::JoinSet;
 
-use super::{stream::Stream, view::View};
+use super::{stream::StreamFile, view::NodeView};
 use crate::{
     api::{Container, ContainerPort, ContainerProcess, Event, FollowedShim},
     client::{Connected, Follow, Registration, Shim, Shims, Step, Wanted, registrations},
@@ -19,36 +19,36 @@ use crate::{
 };
 
 /// The first and the longest pause before the daemon connects to a living shim again. A shim that
-/// observes no container refuses the stream. It may observe one later, so the daemon connects to
-/// such a shim again too.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// observes no container refuses the stream of events, but it may observe one later. So the daemon
+/// connects to such a shim again too.
+const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The pause before the directory of registrations is read again after an error.
-const DIRECTORY_RETRY: Duration = Duration::from_secs(5);
+const DIRECTORY_RETRY_PAUSE: Duration = Duration::from_secs(5);
 
-/// The node's containers and shims. A clone shares the state.
+/// Follows the shims of the node, and has the state of its containers. A clone shares the state.
 #[derive(Debug, Clone)]
 pub struct Node {
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<NodeState>>,
     metrics: Metrics,
     probe: tokio::sync::broadcast::Sender<Arc<str>>,
 }
 
 #[derive(Debug)]
-struct State {
-    stream: Stream,
-    view: View,
+struct NodeState {
+    stream: StreamFile,
+    view: NodeView,
     /// The shims that are followed, by epoch.
-    shims: HashMap<String, Followed>,
+    shims: HashMap<String, FollowedConnection>,
 }
 
 #[derive(Debug)]
-struct Followed {
+struct FollowedConnection {
     shim: FollowedShim,
     connected: Connected,
 }
 
-/// The stream's file could not be opened.
+/// The file with the events of all shims could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("failed to open the file of the node's events")]
 pub struct NodeError(#[from] io::Error);
@@ -66,44 +66,44 @@ impl Node {
         metrics: Metrics,
         probe: tokio::sync::broadcast::Sender<Arc<str>>,
     ) -> Result<Self, NodeError> {
-        let mut stream = Stream::open(directory)?;
+        let mut stream = StreamFile::open(directory)?;
         record_absence(&mut stream, runtime_dir);
-        let state = State { stream, view: View::default(), shims: HashMap::new() };
+        let state = NodeState { stream, view: NodeView::default(), shims: HashMap::new() };
         Ok(Self { state: Arc::new(Mutex::new(state)), metrics, probe })
     }
 
-    /// The living processes of all containers.
+    /// The living processes of all containers of the node.
     #[must_use]
     pub fn processes(&self) -> Vec<ContainerProcess> {
-        self.state().view.processes()
+        self.lock_state().view.processes()
     }
 
-    /// The containers that are idle.
+    /// The containers of the node that are idle.
     #[must_use]
-    pub fn idle(&self) -> Vec<Container> {
-        self.state().view.idle()
+    pub fn idle_containers(&self) -> Vec<Container> {
+        self.lock_state().view.idle_containers()
     }
 
-    /// The open ports of all containers.
+    /// The open ports of all containers of the node.
     #[must_use]
     pub fn ports(&self) -> Vec<ContainerPort> {
-        self.state().view.ports()
+        self.lock_state().view.ports()
     }
 
     /// The number of living processes, and the number of open ports, of all containers.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        self.state().view.counts()
+    pub fn process_and_port_counts(&self) -> (usize, usize) {
+        self.lock_state().view.process_and_port_counts()
     }
 
     /// The shims that are followed, by namespace and id.
     #[must_use]
     pub fn shims(&self) -> Vec<FollowedShim> {
-        let current = |followed: &Followed| FollowedShim {
+        let current = |followed: &FollowedConnection| FollowedShim {
             connected: followed.connected.is(),
             ..followed.shim.clone()
         };
-        let mut shims: Vec<_> = self.state().shims.values().map(current).collect();
+        let mut shims: Vec<_> = self.lock_state().shims.values().map(current).collect();
         shims.sort_by(|one, other| (&one.namespace, &one.id).cmp(&(&other.namespace, &other.id)));
         shims
     }
@@ -111,7 +111,7 @@ impl Node {
     /// The length of the stream's file in bytes.
     #[must_use]
     pub fn stream_length(&self) -> u64 {
-        self.state().stream.length()
+        self.lock_state().stream.length()
     }
 
     /// Follows the shims that are registered in a runtime directory. Never returns.
@@ -122,11 +122,11 @@ impl Node {
             tokio::select! {
                 new = shims.next() => match new {
                     Ok(new) => new.into_iter().for_each(|registration| {
-                        followers.spawn(self.clone().follow(registration));
+                        followers.spawn(self.clone().follow_shim(registration));
                     }),
                     Err(error) => {
                         tracing::warn!(%error, "failed to list the registered shims, retrying");
-                        tokio::time::sleep(DIRECTORY_RETRY).await;
+                        tokio::time::sleep(DIRECTORY_RETRY_PAUSE).await;
                     }
                 },
                 Some(ended) = followers.join_next() => {
@@ -139,9 +139,9 @@ impl Node {
     }
 
     /// Follows one shim until it has ended.
-    async fn follow(self, registration: Registration) {
-        let epoch = key(&registration);
-        let mut pause = RETRY.0;
+    async fn follow_shim(self, registration: Registration) {
+        let epoch = shim_epoch(&registration);
+        let mut pause = RECONNECT_PAUSES.0;
         tracing::info!(
             namespace = registration.namespace,
             shim = registration.id,
@@ -150,7 +150,7 @@ impl Node {
         );
         loop {
             let since = self
-                .state()
+                .lock_state()
                 .stream
                 .cursor(&epoch)
                 .map(|seq| format!("{epoch}:{seq}"))
@@ -160,26 +160,27 @@ impl Node {
                 Wanted { since, follow: true, ..Default::default() },
             );
             self.add_shim(&registration, &epoch, events.connected());
-            // The stream begins at the cursor, and the shim makes the lists later, so no event
-            // between the cursor and the lists is missing. The view ignores the events that the
-            // lists include.
-            self.refresh(&registration, &epoch).await;
+            // The stream begins at the cursor, and the shim makes its lists of processes and ports
+            // later, so no event between the cursor and the lists is missing. The view ignores the
+            // events that the lists include.
+            self.refresh_view(&registration, &epoch).await;
             let end = loop {
                 match events.next().await {
                     Step::Events(batch) => {
-                        // Events arrive again, so the pauses after the next failure start anew.
-                        pause = RETRY.0;
-                        if self.record(&epoch, &batch) {
-                            self.refresh(&registration, &epoch).await;
+                        // Events arrive again, so the next failure is followed by the shortest
+                        // pause.
+                        pause = RECONNECT_PAUSES.0;
+                        if self.record_events(&epoch, &batch) {
+                            self.refresh_view(&registration, &epoch).await;
                         }
                     }
                     end => break end,
                 }
             };
-            // A stream can end while the shim is still exiting. Then the shim is checked again
-            // after the pause.
+            // A stream of events can end while its shim is still exiting. Then the shim is checked
+            // again after the pause.
             if matches!(end, Step::End) && !registration.is_alive() {
-                self.remove_shim(&epoch, Stream::write_departure);
+                self.remove_shim(&epoch, StreamFile::write_shim_left);
                 return;
             }
             if let Step::Broken(Some(error)) = &end {
@@ -190,13 +191,13 @@ impl Node {
                 );
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(RETRY.1);
+            pause = (pause * 2).min(RECONNECT_PAUSES.1);
             if !registration.is_alive() {
                 // The events are complete only if the shim itself has ended the stream.
                 let end = if matches!(end, Step::End) {
-                    Stream::write_departure
+                    StreamFile::write_shim_left
                 } else {
-                    Stream::write_incomplete
+                    StreamFile::write_last_gap
                 };
                 self.remove_shim(&epoch, end);
                 return;
@@ -204,23 +205,24 @@ impl Node {
         }
     }
 
-    /// Adds a shim to those that are followed. `connected` belongs to the stream of its events.
+    /// Adds a shim to those that are followed. `connected` shows whether the stream of its events
+    /// is connected.
     fn add_shim(&self, registration: &Registration, epoch: &str, connected: Connected) {
-        let mut state = self.state();
+        let mut state = self.lock_state();
         let seq = state.stream.cursor(epoch).unwrap_or_default();
         let Registration { namespace, id, .. } = registration.clone();
         let shim =
             FollowedShim { namespace, id, epoch: epoch.to_owned(), seq, ..Default::default() };
-        state.shims.insert(epoch.to_owned(), Followed { shim, connected });
+        state.shims.insert(epoch.to_owned(), FollowedConnection { shim, connected });
     }
 
     /// Asks a shim for its processes and ports, and replaces the shim's part of the view by them.
-    async fn refresh(&self, registration: &Registration, epoch: &str) {
+    async fn refresh_view(&self, registration: &Registration, epoch: &str) {
         let Ok(shim) = Shim::connect(registration.clone()).await else { return };
         let (processes, ports) = tokio::join!(shim.processes(""), shim.ports(""));
         // A shim that observes no container refuses the request, and has no part in the view.
         let Ok(processes) = processes else { return };
-        let mut state = self.state();
+        let mut state = self.lock_state();
         state.view.set_processes(epoch, processes);
         match ports {
             Ok(ports) => state.view.set_ports(epoch, ports),
@@ -232,21 +234,22 @@ impl Node {
         }
     }
 
-    /// Writes events to the stream and applies them. Returns whether events are missing, so that
-    /// the view has to be refreshed.
-    fn record(&self, epoch: &str, events: &[Event]) -> bool {
-        let mut state = self.state();
-        // Before the events are used: after a kill of the daemon, the shim sends all events that
-        // are not in the file once more.
+    /// Writes a shim's events to the stream's file, and applies them to the view, the metrics and
+    /// the probe socket. Returns whether events are missing, so that the view has to be refreshed.
+    fn record_events(&self, epoch: &str, events: &[Event]) -> bool {
+        let mut state = self.lock_state();
+        // The events are written before they are used: after a kill of the daemon, the shim sends
+        // all events that are not in the file once more.
         state.stream.append(epoch, events);
         let mut is_incomplete = false;
         for event in events {
-            self.metrics.count(event);
-            is_incomplete |= state.view.apply(epoch, event);
+            self.metrics.count_event(event);
+            is_incomplete |= state.view.apply_event(epoch, event);
             if self.probe.receiver_count() > 0
                 && let Some(probe) = crate::client::json::Probe::of(event)
             {
-                // Sending fails if the last reader has disconnected since the check.
+                // Sending fails if the last reader of the probe socket has disconnected since the
+                // check.
                 let _ = self.probe.send((crate::client::json::line(&probe) + "\n").into());
             }
         }
@@ -255,22 +258,22 @@ impl Node {
             followed.shim.seq = seq;
         }
         if let Some(newest) = events.last() {
-            self.metrics.note_written(newest.time_ns);
+            self.metrics.note_event_written(newest.time_ns);
         }
         is_incomplete
     }
 
-    /// Stops following a shim that has ended. `end` writes to the stream that the shim has ended,
-    /// and whether its events are complete.
-    fn remove_shim(&self, epoch: &str, end: fn(&mut Stream, &str)) {
-        let mut state = self.state();
+    /// Stops following a shim that has ended. `end` records in the stream's file that the shim has
+    /// ended, and whether its events are complete.
+    fn remove_shim(&self, epoch: &str, end: fn(&mut StreamFile, &str)) {
+        let mut state = self.lock_state();
         end(&mut state.stream, epoch);
         tracing::info!(epoch, "a shim has ended");
-        state.view.forget(epoch);
+        state.view.remove_shim(epoch);
         state.shims.remove(epoch);
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn lock_state(&self) -> MutexGuard<'_, NodeState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -278,18 +281,19 @@ impl Node {
 /// Records that no daemon ran before this one: one gap for each shim that an earlier daemon
 /// followed and that has ended since, and one gap for the shims that started and ended while no
 /// daemon ran.
-fn record_absence(stream: &mut Stream, runtime_dir: &Path) {
+fn record_absence(stream: &mut StreamFile, runtime_dir: &Path) {
     let living = registrations(runtime_dir, None).unwrap_or_default();
-    let is_alive = |epoch: &str| living.iter().any(|registration| key(registration) == epoch);
+    let is_alive =
+        |epoch: &str| living.iter().any(|registration| shim_epoch(registration) == epoch);
     let ended: Vec<String> =
         stream.open_epochs().filter(|epoch| !is_alive(epoch)).map(str::to_owned).collect();
-    ended.iter().for_each(|epoch| stream.write_incomplete(epoch));
-    stream.write_incomplete("");
+    ended.iter().for_each(|epoch| stream.write_last_gap(epoch));
+    stream.write_last_gap("");
 }
 
-/// The epoch of a shim. If its registration has no epoch, the pid and the start of the shim
-/// instead.
-fn key(registration: &Registration) -> String {
+/// The epoch of a shim. If its registration has no epoch, the pid and the start of the shim are
+/// used instead.
+fn shim_epoch(registration: &Registration) -> String {
     let Registration { epoch, pid, start, .. } = registration;
     if epoch.is_empty() { format!("{pid}-{start}") } else { epoch.clone() }
 }

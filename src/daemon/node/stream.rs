@@ -1,10 +1,10 @@
 //! The file with every event of the node's shims: one JSON object a line, in the form of
 //! `lookout events -o jsonl`.
 //!
-//! Two types of lines are no events. `stream.begin` is the first line of a file after a rotation
-//! and has the sequence number of each shim's last event before the rotation. `shim.left` means
-//! that a shim has ended after all its events were written. A rotation renames the full file, which
-//! replaces the previous full file.
+//! Two types of lines in the file are no events. `stream.begin` is the first line of a file after a
+//! rotation and has the sequence number of each shim's last event before the rotation. `shim.left`
+//! means that a shim has ended after all its events were written. A rotation renames the full file,
+//! which replaces the previous full file.
 //!
 //! The cursors are read from the file when it is opened, so they always agree with the events in
 //! the file.
@@ -25,13 +25,13 @@ use crate::{
     clock::realtime_ns,
 };
 
-/// The file is rotated when it has more bytes than this. The previous file is kept, so the two take
-/// up to twice this space on the disk.
-const FILE_MAX: u64 = 16 << 20;
+/// The stream's file is rotated when it has more bytes than this. The previous file is kept, so the
+/// two take up to twice this space on the disk.
+const ROTATION_BYTES: u64 = 16 << 20;
 
 /// The file to which the daemon appends the events of all shims.
 #[derive(Debug)]
-pub struct Stream {
+pub struct StreamFile {
     path: PathBuf,
     file: File,
     length: u64,
@@ -42,9 +42,9 @@ pub struct Stream {
     lost: u64,
 }
 
-/// The fields of a line that are needed to find the cursors.
+/// The fields of a line of the stream's file from which the cursors are read.
 #[derive(Deserialize)]
-struct Line {
+struct StreamLine {
     r#type: String,
     #[serde(default)]
     epoch: String,
@@ -55,40 +55,41 @@ struct Line {
 }
 
 #[derive(Serialize)]
-struct Begin<'a> {
+struct BeginLine<'a> {
     r#type: &'static str,
     cursors: &'a HashMap<String, u64>,
 }
 
 #[derive(Serialize)]
-struct Left<'a> {
+struct ShimLeftLine<'a> {
     r#type: &'static str,
     epoch: &'a str,
 }
 
-impl Stream {
-    /// Opens the file in `directory`, creates it if there is none, and reads the cursors.
+impl StreamFile {
+    /// Opens the stream's file in `directory`, creates it if there is none, and reads the cursors
+    /// from it.
     ///
     /// # Errors
     ///
     /// The error of the failed system call.
     pub fn open(directory: &Path) -> io::Result<Self> {
         let path = directory.join("stream.jsonl");
-        let file = open(&path)?;
+        let file = open_for_append(&path)?;
         let mut stream = Self { path, file, length: 0, cursors: HashMap::new(), lost: 0 };
         let mut text = Vec::new();
         File::open(&stream.path)?.read_to_end(&mut text)?;
         let end = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        // A daemon that was killed may have left part of a line. Its event is not in the cursors,
-        // so the shim sends it again.
+        // A daemon that was killed may have left a part of a line. The event of this line is not in
+        // the cursors, so the shim sends it again.
         if end < text.len() {
             stream.file.set_len(end as u64)?;
         }
         stream.length = end as u64;
         for line in text[..end].split(|byte| *byte == b'\n') {
-            // A line that cannot be parsed gives no cursor. The next line of the same shim gives a
+            // A line that cannot be parsed changes no cursor. The next line of the same shim has a
             // later cursor.
-            let Ok(line) = serde_json::from_slice::<Line>(line) else { continue };
+            let Ok(line) = serde_json::from_slice::<StreamLine>(line) else { continue };
             match line.r#type.as_str() {
                 "stream.begin" => stream.cursors = line.cursors,
                 "shim.left" => drop(stream.cursors.remove(&line.epoch)),
@@ -102,8 +103,8 @@ impl Stream {
         Ok(stream)
     }
 
-    /// The sequence number of a shim's last event in the file; `None` if the file has no event of
-    /// the shim. Then the shim is asked for all its events.
+    /// The sequence number of a shim's last event in the stream's file; `None` if the file has no
+    /// event of the shim. Then the shim is asked for all its events.
     #[must_use]
     pub fn cursor(&self, epoch: &str) -> Option<u64> {
         self.cursors.get(epoch).copied().filter(|seq| *seq > 0)
@@ -114,23 +115,23 @@ impl Stream {
         self.cursors.keys().map(String::as_str)
     }
 
-    /// The length of the file in bytes.
+    /// The length of the stream's file in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Writes events of a shim. Events that cannot be written are counted, and reported as a gap by
-    /// the next write that succeeds.
+    /// Appends events of a shim to the stream's file. Events that cannot be written are counted,
+    /// and reported as a gap by the next write that succeeds.
     pub fn append(&mut self, epoch: &str, events: &[Event]) {
         let mut text = String::with_capacity(events.len() * 512);
         if self.lost > 0 {
-            text += &(json::line(&json::Event::from(&gap("", Some(self.lost)))) + "\n");
+            text += &(json::line(&json::Event::from(&gap_event("", Some(self.lost)))) + "\n");
         }
         for event in events {
             text += &(json::line(&json::Event::from(event)) + "\n");
         }
-        if self.write(&text) {
+        if self.append_text(&text) {
             self.lost = 0;
         } else {
             self.lost += events.len() as u64;
@@ -143,28 +144,29 @@ impl Stream {
     }
 
     /// Records that a shim has ended after all its events were written.
-    pub fn write_departure(&mut self, epoch: &str) {
+    pub fn write_shim_left(&mut self, epoch: &str) {
         if self.cursors.remove(epoch).is_some() {
-            self.write(&(json::line(&Left { r#type: "shim.left", epoch }) + "\n"));
+            self.append_text(&(json::line(&ShimLeftLine { r#type: "shim.left", epoch }) + "\n"));
         }
     }
 
     /// Records that a shim has ended and that its last events are missing; or, with an empty epoch,
     /// that there may have been shims that no daemon followed.
-    pub fn write_incomplete(&mut self, epoch: &str) {
-        self.append(epoch, &[gap(epoch, None)]);
-        // `append` has set a cursor for the epoch. No shim has an empty epoch, so no `shim.left` is
-        // written for an empty one.
+    pub fn write_last_gap(&mut self, epoch: &str) {
+        self.append(epoch, &[gap_event(epoch, None)]);
+        // `append` has set a cursor for the epoch. An empty epoch is of no shim, so no `shim.left`
+        // is written for it.
         if epoch.is_empty() {
             self.cursors.remove(epoch);
         }
-        self.write_departure(epoch);
+        self.write_shim_left(epoch);
     }
 
-    /// Appends `text` as a whole or not at all. Returns whether it was written.
-    fn write(&mut self, text: &str) -> bool {
-        if self.length > FILE_MAX {
-            // If the rotation fails, for example on a full disk, the old file is used further.
+    /// Appends `text` to the stream's file, as a whole or not at all. Returns whether it was
+    /// written.
+    fn append_text(&mut self, text: &str) -> bool {
+        if self.length > ROTATION_BYTES {
+            // If the rotation fails, for example on a full disk, the full file is used further.
             let _ = self.rotate();
         }
         match self.file.write_all(text.as_bytes()) {
@@ -173,7 +175,8 @@ impl Stream {
                 true
             }
             Err(_) => {
-                // Removes a part that was written: it would make the next line unreadable.
+                // The part of `text` that was written is removed: it would make the next line
+                // unreadable.
                 let _ = self.file.set_len(self.length);
                 false
             }
@@ -186,11 +189,12 @@ impl Stream {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = open(&new)?;
-        let begin = json::line(&Begin { r#type: "stream.begin", cursors: &self.cursors }) + "\n";
+        let mut file = open_for_append(&new)?;
+        let begin =
+            json::line(&BeginLine { r#type: "stream.begin", cursors: &self.cursors }) + "\n";
         file.write_all(begin.as_bytes())?;
-        // A hard link and then a rename, not two renames: a daemon that is killed between the two
-        // steps still finds its file under its name.
+        // The old file is kept by a hard link, not by a rename: a daemon that is killed between the
+        // two steps still finds the file under its name.
         let previous = self.path.with_added_extension("1");
         let _ = fs::remove_file(&previous);
         fs::hard_link(&self.path, &previous)?;
@@ -200,7 +204,7 @@ impl Stream {
     }
 }
 
-fn gap(epoch: &str, lost: Option<u64>) -> Event {
+fn gap_event(epoch: &str, lost: Option<u64>) -> Event {
     let time_ns = realtime_ns();
     Event {
         type_: "observer.gap".to_owned(),
@@ -211,7 +215,7 @@ fn gap(epoch: &str, lost: Option<u64>) -> Event {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+fn open_for_append(path: &Path) -> io::Result<File> {
     let mut open = OpenOptions::new();
     open.append(true).create(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW);
     open.open(path)
@@ -229,7 +233,7 @@ mod tests {
     #[test]
     fn the_cursor_of_a_cut_file_is_its_last_complete_event() {
         let directory = tempfile::tempdir().unwrap();
-        let mut stream = Stream::open(directory.path()).unwrap();
+        let mut stream = StreamFile::open(directory.path()).unwrap();
         let mut ends = vec![0];
         for seq in 1..9 {
             stream.append("e", &[event("e", seq)]);
@@ -239,23 +243,24 @@ mod tests {
         let text = fs::read(&path).unwrap();
         for length in 0..=text.len() {
             fs::write(&path, &text[..length]).unwrap();
-            let stream = Stream::open(directory.path()).unwrap();
+            let stream = StreamFile::open(directory.path()).unwrap();
             let whole = ends.iter().filter(|end| **end <= length as u64).count() as u64 - 1;
             assert_eq!(stream.cursor("e").unwrap_or_default(), whole, "cut at {length}");
         }
     }
 
-    /// Check that a new file has the cursors of the full one, and that the full one is kept.
+    /// Check that after a rotation the new file has the cursors of the full one, and that the full
+    /// one is kept.
     #[test]
-    fn a_new_file_begins_with_the_cursors_of_the_full_one() {
+    fn a_rotated_file_begins_with_the_cursors_of_the_full_one() {
         let directory = tempfile::tempdir().unwrap();
-        let mut stream = Stream::open(directory.path()).unwrap();
+        let mut stream = StreamFile::open(directory.path()).unwrap();
         stream.append("gone", &[event("gone", 3)]);
-        stream.write_departure("gone");
+        stream.write_shim_left("gone");
         stream.append("e", &[event("e", 7)]);
-        stream.length = FILE_MAX + 1;
+        stream.length = ROTATION_BYTES + 1;
         stream.append("f", &[event("f", 1)]);
-        let again = Stream::open(directory.path()).unwrap();
+        let again = StreamFile::open(directory.path()).unwrap();
         assert_eq!(
             (again.cursor("e"), again.cursor("f"), again.cursor("gone")),
             (Some(7), Some(1), None)
@@ -274,7 +279,7 @@ mod tests {
     #[test]
     fn events_lost_on_a_full_disk_are_reported_by_a_gap() {
         let directory = tempfile::tempdir().unwrap();
-        let mut stream = Stream::open(directory.path()).unwrap();
+        let mut stream = StreamFile::open(directory.path()).unwrap();
         let file = std::mem::replace(
             &mut stream.file,
             File::options().write(true).open("/dev/full").unwrap(),

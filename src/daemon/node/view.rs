@@ -11,56 +11,61 @@ use crate::api::{
 /// The living processes, the open ports and the idle containers, by the epoch of the shim that
 /// reported them.
 #[derive(Debug, Default)]
-pub struct View {
-    shims: BTreeMap<String, Shim>,
+pub struct NodeView {
+    shims: BTreeMap<String, ShimView>,
 }
 
 #[derive(Debug, Default)]
-struct Shim {
-    /// The living processes, by entity id.
-    processes: Snapshot<String, ContainerProcess>,
-    ports: Snapshot<PortKey, ContainerPort>,
-    /// The containers that are idle, by id.
-    idle: Snapshot<String, Container>,
+struct ShimView {
+    /// The living processes of the shim's containers, by entity id.
+    processes: ShimList<String, ContainerProcess>,
+    /// The open ports of the shim's containers.
+    ports: ShimList<PortKey, ContainerPort>,
+    /// The shim's containers that are idle, by id.
+    idle: ShimList<String, Container>,
 }
 
-/// A list that a shim has sent, changed by the events after it.
+/// A list of processes, ports or containers that a shim has sent, with the changes by later events.
 #[derive(Debug, Default)]
-struct Snapshot<K, T> {
+struct ShimList<K, T> {
     /// The sequence number of the last event that the list includes.
-    as_of: u64,
+    as_of_seq: u64,
+    /// The elements of the list, by what identifies them.
     rows: BTreeMap<K, T>,
 }
 
-/// Identifies a port: container id, transport, number, address, dual stack, network namespace.
+/// What identifies a port in the view: container id, transport, number, address, dual stack and
+/// network namespace.
 type PortKey = (String, String, u32, String, bool, Option<u32>);
 
-impl View {
-    /// Replaces the processes and the idle containers of a shim by the shim's own list.
+impl NodeView {
+    /// Replaces the living processes and the idle containers of a shim by those that the shim has
+    /// listed.
     pub fn set_processes(&mut self, epoch: &str, answer: ProcessesResponse) {
         let rows = answer
             .processes
             .into_iter()
             .map(|one| (one.process.get_or_default().entity_id.clone(), one));
         let idle = answer.idle.into_iter().map(|one| (one.id.clone(), one));
-        let shim = self.shim(epoch);
-        shim.processes = Snapshot { as_of: answer.seq, rows: rows.collect() };
-        shim.idle = Snapshot { as_of: answer.seq, rows: idle.collect() };
+        let shim = self.shim_mut(epoch);
+        shim.processes = ShimList { as_of_seq: answer.seq, rows: rows.collect() };
+        shim.idle = ShimList { as_of_seq: answer.seq, rows: idle.collect() };
     }
 
-    /// Replaces the open ports of a shim by the shim's own list, except for ports that no event has
-    /// reported: no event would report their closing either.
+    /// Replaces the open ports of a shim by those that the shim has listed. A port that no event
+    /// has reported is left out, because no event would report its closing either.
     pub fn set_ports(&mut self, epoch: &str, answer: PortsResponse) {
         let reported = answer.ports.into_iter().filter(|one| !one.listed_only);
-        let rows = reported
-            .map(|one| (key(&one.container.get_or_default().id, one.port.get_or_default()), one));
-        self.shim(epoch).ports = Snapshot { as_of: answer.seq, rows: rows.collect() };
+        let rows = reported.map(|one| {
+            (port_key(&one.container.get_or_default().id, one.port.get_or_default()), one)
+        });
+        self.shim_mut(epoch).ports = ShimList { as_of_seq: answer.seq, rows: rows.collect() };
     }
 
-    /// Applies an event. Returns whether events are missing, so that the shim has to be asked for
-    /// its lists again.
-    pub fn apply(&mut self, epoch: &str, event: &Event) -> bool {
-        let shim = self.shim(epoch);
+    /// Applies an event of a shim to its part of the view. Returns whether events are missing, so
+    /// that the shim has to be asked for its lists again.
+    pub fn apply_event(&mut self, epoch: &str, event: &Event) -> bool {
+        let shim = self.shim_mut(epoch);
         let id = &event.container.get_or_default().id;
         let container = || event.container.clone();
         match (&event.body, event.type_.as_str()) {
@@ -76,7 +81,7 @@ impl View {
             (Some(Body::Process(process)), "process.exit") => {
                 shim.processes.remove(event.seq, &process.entity_id);
                 if process.origin == "init" {
-                    // A container without its init has no further idle or active events.
+                    // After the exit of its init, a container has no further idle or active events.
                     shim.idle.remove(event.seq, id);
                 }
             }
@@ -90,9 +95,11 @@ impl View {
                     port: Some(port.clone()).into(),
                     ..Default::default()
                 };
-                shim.ports.insert(event.seq, key(id, port), row);
+                shim.ports.insert(event.seq, port_key(id, port), row);
             }
-            (Some(Body::Port(port)), "port.close") => shim.ports.remove(event.seq, &key(id, port)),
+            (Some(Body::Port(port)), "port.close") => {
+                shim.ports.remove(event.seq, &port_key(id, port))
+            }
             (Some(Body::ContainerClose(_)), _) => {
                 shim.processes.retain(event.seq, |one| one.container != event.container);
                 shim.ports.retain(event.seq, |one| one.container != event.container);
@@ -104,15 +111,15 @@ impl View {
     }
 
     /// Removes a shim that has ended, with the processes, ports and containers that it reported.
-    pub fn forget(&mut self, epoch: &str) {
+    pub fn remove_shim(&mut self, epoch: &str) {
         self.shims.remove(epoch);
     }
 
-    /// All living processes, by shim and creation time, so that parents usually come before their
-    /// children.
+    /// The living processes of all containers, in the order of shims and creation times, so that
+    /// parents usually come before their children.
     #[must_use]
     pub fn processes(&self) -> Vec<ContainerProcess> {
-        let of = |shim: &Shim| {
+        let of = |shim: &ShimView| {
             let mut list: Vec<_> = shim.processes.rows.values().cloned().collect();
             list.sort_by_key(|one| {
                 (one.process.get_or_default().created_ns, one.process.get_or_default().pid)
@@ -122,57 +129,57 @@ impl View {
         self.shims.values().flat_map(of).collect()
     }
 
-    /// The containers that are idle, by shim and id.
+    /// The idle containers of the node, in the order of shims and container ids.
     #[must_use]
-    pub fn idle(&self) -> Vec<Container> {
+    pub fn idle_containers(&self) -> Vec<Container> {
         self.shims.values().flat_map(|shim| shim.idle.rows.values().cloned()).collect()
     }
 
-    /// All open ports, by shim, container, transport and number.
+    /// The open ports of all containers, in the order of shims, containers, transports and numbers.
     #[must_use]
     pub fn ports(&self) -> Vec<ContainerPort> {
         self.shims.values().flat_map(|shim| shim.ports.rows.values().cloned()).collect()
     }
 
-    /// The number of living processes, and the number of open ports.
+    /// The number of living processes, and the number of open ports, of all containers.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
-        let of = |shim: &Shim| (shim.processes.rows.len(), shim.ports.rows.len());
+    pub fn process_and_port_counts(&self) -> (usize, usize) {
+        let of = |shim: &ShimView| (shim.processes.rows.len(), shim.ports.rows.len());
         self.shims.values().map(of).fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     }
 
-    fn shim(&mut self, epoch: &str) -> &mut Shim {
+    fn shim_mut(&mut self, epoch: &str) -> &mut ShimView {
         self.shims.entry(epoch.to_owned()).or_default()
     }
 }
 
-impl<K: Ord, T> Snapshot<K, T> {
+impl<K: Ord, T> ShimList<K, T> {
     fn insert(&mut self, seq: u64, key: K, row: T) {
-        if self.is_new(seq) {
+        if self.is_after_list(seq) {
             self.rows.insert(key, row);
         }
     }
 
     fn remove(&mut self, seq: u64, key: &K) {
-        if self.is_new(seq) {
+        if self.is_after_list(seq) {
             self.rows.remove(key);
         }
     }
 
     fn retain(&mut self, seq: u64, stays: impl Fn(&T) -> bool) {
-        if self.is_new(seq) {
+        if self.is_after_list(seq) {
             self.rows.retain(|_, row| stays(row));
         }
     }
 
-    /// Whether the list does not include the event with this sequence number yet. An event without
-    /// a sequence number always applies.
-    fn is_new(&self, seq: u64) -> bool {
-        seq == 0 || seq > self.as_of
+    /// Whether the event with this sequence number came after the list, so that it has to be
+    /// applied. An event without a sequence number always applies.
+    fn is_after_list(&self, seq: u64) -> bool {
+        seq == 0 || seq > self.as_of_seq
     }
 }
 
-fn key(container_id: &str, port: &Port) -> PortKey {
+fn port_key(container_id: &str, port: &Port) -> PortKey {
     let Port { transport, address, network_namespace, .. } = port;
     let (transport, address) = (transport.clone(), address.clone());
     (container_id.to_owned(), transport, port.port, address, port.dual_stack, *network_namespace)
