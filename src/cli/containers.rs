@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{ContainerProcess, Filter, event::Body},
-    client::{Follow, Shim, ShimError, Step, Wanted, json::Capability},
+    client::{EventFollower, FollowOptions, FollowStep, Shim, ShimError, json::Capability},
     observe::node,
     platform,
 };
@@ -119,13 +119,13 @@ async fn collect_inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), S
         Err(error) => return Err(error),
     }
     let filter = Filter { container_id: id.to_owned(), ..Default::default() };
-    let mut journal = Follow::new(
+    let mut journal = EventFollower::new(
         shim.registration.clone(),
-        Wanted { filters: vec![filter], ..Default::default() },
+        FollowOptions { filters: vec![filter], ..Default::default() },
     );
     loop {
         match journal.next().await {
-            Step::Events(events) => {
+            FollowStep::Events(events) => {
                 for event in events {
                     match &event.body {
                         // A gap without a sequence number is one of the stream itself and concerns
@@ -136,11 +136,11 @@ async fn collect_inspected(shim: &Shim, id: &str) -> Result<(Inspected, bool), S
                     }
                 }
             }
-            Step::End => {
+            FollowStep::End => {
                 let is_complete = !known.lost.is_any();
                 return Ok((known, is_complete));
             }
-            Step::Broken(_) => return Ok((known, false)),
+            FollowStep::Broken(_) => return Ok((known, false)),
         }
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn run(args: &DoctorArgs, out: &mut Output) -> Result<Exit, Failure> 
     };
     let style = Style::for_stdout(args.display.no_trunc, args.display.quiet);
     match args.output {
-        PageFormat::Json => out.write(&(json::line(&report) + "\n")),
+        PageFormat::Json => out.write(&(json::to_line(&report) + "\n")),
         PageFormat::Table => out.write(&text_page(&report, style)),
     }
     .map_err(|_| Failure::OutputClosed)?;

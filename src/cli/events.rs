@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     api::{Event, Filter, event::Body},
-    client::{Registration, Wanted},
+    client::{FollowOptions, Registration},
 };
 
 pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Failure> {
@@ -36,7 +36,7 @@ pub(super) async fn run(args: EventsArgs, out: &mut Output) -> Result<Exit, Fail
         // epoch and would report a gap.
         let is_its_shim = located.as_ref().is_some_and(|located| located.contains(registration));
         let since = args.since.clone().filter(|_| is_its_shim).unwrap_or_default();
-        Wanted { filters: filters.clone(), since, follow: args.follow }
+        FollowOptions { filters: filters.clone(), since, follow: args.follow }
     };
     let mut printer = EventPrinter::new(&args, style, out);
     printer.out.write_now(&render::header(args.output, style))?;

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::{self, Event, Filter, Gap, event::Body},
-    client::{Registration, Shim, Wanted},
+    client::{FollowOptions, Registration, Shim},
     model::Stage,
     observe::encode,
 };
@@ -52,7 +52,7 @@ pub(super) async fn run(args: ExitsArgs, out: &mut Output) -> Result<Exit, Failu
             None => live_registrations(args.common.namespace.as_deref())?,
         };
         printer.out.write_now(&render::header(args.output, style))?;
-        let wanted = Wanted {
+        let wanted = FollowOptions {
             filters: exit_filters(printer.scope.container.as_deref()),
             ..Default::default()
         };

@@ -125,7 +125,7 @@ fn load_host_config(named: Option<&Path>) -> Result<Config, Failure> {
 
 /// Connects to the daemon at its default socket.
 async fn connect_to_daemon() -> Result<Daemon, Failure> {
-    Ok(Daemon::connect(&client::daemon::socket()).await?)
+    Ok(Daemon::connect(&client::daemon::socket_path()).await?)
 }
 
 /// Prints a warning or an error to stderr.

@@ -20,7 +20,7 @@ use crate::{
         Container, ContainerPort, Event, Filter, NodePortsRequest, NodeProcessesRequest,
         event::Body,
     },
-    client::Wanted,
+    client::FollowOptions,
 };
 
 pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failure> {
@@ -76,7 +76,7 @@ pub(super) async fn run(args: PortsArgs, out: &mut Output) -> Result<Exit, Failu
         scope: ContainerScope::new(common.container.clone()),
     };
     printer.print_open_ports(&ports)?;
-    let wanted = |registration: &crate::client::Registration| Wanted {
+    let wanted = |registration: &crate::client::Registration| FollowOptions {
         filters: filters.clone(),
         since: since.get(&registration.address).cloned().unwrap_or_default(),
         follow: true,

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     api::{Container, Filter},
-    client::{Follow, Registration, Shim, ShimError, Step, Wanted, registrations, runtime_dir},
+    client::{
+        EventFollower, FollowOptions, FollowStep, Registration, Shim, ShimError, registrations,
+        runtime_dir,
+    },
 };
 
 /// The shims that answered, and whether others did not.
@@ -110,19 +113,19 @@ pub(super) async fn find_container(shim: &Shim, id: &str) -> Result<Option<Conta
         Err(error) => return Err(error),
     }
     let filter = Filter { container_id: id.to_owned(), ..Default::default() };
-    let wanted = Wanted { filters: vec![filter], ..Default::default() };
-    let mut journal = Follow::new(shim.registration.clone(), wanted);
+    let wanted = FollowOptions { filters: vec![filter], ..Default::default() };
+    let mut journal = EventFollower::new(shim.registration.clone(), wanted);
     loop {
         match journal.next().await {
-            Step::Events(events) => {
+            FollowStep::Events(events) => {
                 let mut containers =
                     events.into_iter().filter_map(|event| event.container.into_option());
                 if let Some(container) = containers.find(|container| container.id == id) {
                     return Ok(Some(container));
                 }
             }
-            Step::Broken(Some(error)) => return Err(error),
-            Step::End | Step::Broken(None) => {
+            FollowStep::Broken(Some(error)) => return Err(error),
+            FollowStep::End | FollowStep::Broken(None) => {
                 // The id of a shim is the id of its first container, even if the shim observes
                 // nothing.
                 let registration = &shim.registration;

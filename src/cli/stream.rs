@@ -20,7 +20,10 @@ use super::{
 };
 use crate::{
     api::{Event, Filter, event::Body},
-    client::{Follow, Registration, ShimError, Shims, Step, Wanted, runtime_dir},
+    client::{
+        EventFollower, FollowOptions, FollowStep, Registration, ShimDiscovery, ShimError,
+        runtime_dir,
+    },
 };
 
 /// How many batches of events may wait to be printed, of all shims together. If the channel is
@@ -84,7 +87,7 @@ pub(super) fn gap_filter() -> Filter {
 
 /// Reads the journal of one shim, for [`read_journals`].
 struct JournalReader {
-    follow: Follow,
+    follow: EventFollower,
     /// Events that were received from the shim and not yet merged.
     pending: VecDeque<Event>,
     has_started: bool,
@@ -95,14 +98,14 @@ struct JournalReader {
 /// Reads the journals of all shims to their ends and passes the events to `sink`, ordered by time.
 /// The returned status shows whether a journal could not be read completely.
 pub(super) async fn read_journals(
-    sources: Vec<(Registration, Wanted)>,
+    sources: Vec<(Registration, FollowOptions)>,
     is_quiet: bool,
     sink: &mut impl EventSink,
 ) -> Result<Exit, Failure> {
     let mut readers: Vec<JournalReader> = sources
         .into_iter()
         .map(|(registration, wanted)| JournalReader {
-            follow: Follow::new(registration, wanted),
+            follow: EventFollower::new(registration, wanted),
             pending: VecDeque::new(),
             has_started: false,
             end: None,
@@ -142,12 +145,12 @@ impl JournalReader {
             return;
         }
         match self.follow.next().await {
-            Step::Events(events) => {
+            FollowStep::Events(events) => {
                 self.has_started = true;
                 self.pending.extend(events);
             }
-            Step::End => self.end = Some(Exit::Ok),
-            Step::Broken(error) => {
+            FollowStep::End => self.end = Some(Exit::Ok),
+            FollowStep::Broken(error) => {
                 self.end = Some(match &error {
                     Some(error) if error.is_refused() => Exit::Usage,
                     _ if self.has_started => Exit::Incomplete,
@@ -166,11 +169,11 @@ impl JournalReader {
 pub(super) async fn follow_events(
     namespace: Option<String>,
     is_quiet: bool,
-    wanted: impl Fn(&Registration) -> Wanted,
+    wanted: impl Fn(&Registration) -> FollowOptions,
     sink: &mut impl EventSink,
 ) -> Result<Exit, Failure> {
     let read = |registration: Registration, sender| {
-        let follow = Follow::new(registration.clone(), wanted(&registration));
+        let follow = EventFollower::new(registration.clone(), wanted(&registration));
         forward_events(follow, sender, is_quiet)
     };
     gather_batches(namespace, read, |end| end != Exit::Ok, sink).await
@@ -191,7 +194,7 @@ pub(super) async fn gather_batches<B: Send + 'static, R: Future<Output = Exit> +
 ) -> Result<Exit, Failure> {
     let mut termination = TerminationSignals::new()?;
     let mut output = StdoutWatch::start();
-    let mut shims = Shims::new(runtime_dir(), namespace);
+    let mut shims = ShimDiscovery::new(runtime_dir(), namespace);
     let mut readers = JoinSet::new();
     let mut exit = Exit::Ok;
     let (sender, mut receiver) = mpsc::channel(CHANNEL_CAPACITY);
@@ -200,7 +203,7 @@ pub(super) async fn gather_batches<B: Send + 'static, R: Future<Output = Exit> +
             biased;
             () = termination.received() => break,
             () = output.closed() => return Err(Failure::OutputClosed),
-            new = shims.next() => {
+            new = shims.next_new() => {
                 let new = new.map_err(|error| {
                     let error = anyhow::Error::new(error).context("failed to scan for shims");
                     Failure::Unreachable(error)
@@ -243,19 +246,19 @@ pub(super) async fn gather_batches<B: Send + 'static, R: Future<Output = Exit> +
 /// Forwards the events of one shim until the shim has ended. If the shim was killed, the command
 /// continues with the other shims, and its exit status stays 0.
 async fn forward_events(
-    mut follow: Follow,
+    mut follow: EventFollower,
     sender: mpsc::Sender<Vec<Event>>,
     is_quiet: bool,
 ) -> Exit {
     loop {
         match follow.next().await {
-            Step::Events(events) => {
+            FollowStep::Events(events) => {
                 if sender.send(events).await.is_err() {
                     return Exit::Ok;
                 }
             }
-            Step::End => return Exit::Ok,
-            Step::Broken(error) => {
+            FollowStep::End => return Exit::Ok,
+            FollowStep::Broken(error) => {
                 let is_refused = error.as_ref().is_some_and(ShimError::is_refused);
                 if !is_quiet {
                     report_lost_shim(&follow.registration().id, error);

@@ -1,7 +1,7 @@
 //! A batch of events, kept in its wire encoding.
 //!
-//! A reader that forwards, stores or filters events needs only the first four fields of each. So
-//! [`Batch`] finds the boundaries of the events and decodes an event only on request.
+//! A reader that forwards, stores or filters events needs only the first four fields of each event.
+//! So [`Batch`] finds the boundaries of the events and decodes an event only on request.
 
 use std::ops::Range;
 
@@ -16,7 +16,8 @@ use crate::{
     wire::{Value, next_field},
 };
 
-/// Events in the encoding of `proto/lookout/v1/observer.proto`, each decoded on request.
+/// A batch of events as a shim has sent it, encoded as in `proto/lookout/v1/observer.proto`. An
+/// event is decoded on request.
 #[derive(Debug, Default)]
 pub struct Batch {
     bytes: Vec<u8>,
@@ -24,23 +25,23 @@ pub struct Batch {
     events: Vec<Range<usize>>,
 }
 
-/// The bytes are not a valid `EventBatch` message.
+/// What a shim has sent as a batch is not a valid `EventBatch` message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("malformed EventBatch: the last {left} of {length} bytes cannot be decoded")]
-pub struct Broken {
+pub struct MalformedBatch {
     length: usize,
     left: usize,
 }
 
-/// One event of a [`Batch`].
+/// One event of a [`Batch`]: its first fields, and its encoded bytes.
 #[derive(Debug, Clone, Copy)]
-pub struct Encoded<'a> {
+pub struct EncodedEvent<'a> {
     /// The sequence number in the shim's event log, from 1; 0 for a hello and for a gap that only
     /// this subscriber has.
     pub seq: u64,
-    /// `CLOCK_REALTIME`, in nanoseconds since 1970.
+    /// The time of the event: `CLOCK_REALTIME`, in nanoseconds since 1970.
     pub time_ns: u64,
-    /// The run of the shim in which `seq` was assigned.
+    /// The epoch in which `seq` was assigned.
     pub epoch: &'a [u8],
     /// The event type, such as `process.start`.
     pub type_: &'a [u8],
@@ -48,7 +49,7 @@ pub struct Encoded<'a> {
     pub bytes: &'a [u8],
 }
 
-impl Encoded<'_> {
+impl EncodedEvent<'_> {
     /// Decodes the complete event.
     ///
     /// # Errors
@@ -59,9 +60,9 @@ impl Encoded<'_> {
     }
 }
 
-impl<'a> Encoded<'a> {
-    /// Reads the first four fields of an `Event`. An absent field is 0 or empty.
-    fn of(event: &'a [u8]) -> Self {
+impl<'a> EncodedEvent<'a> {
+    /// Reads the first four fields of an encoded `Event`. An absent field is 0 or empty.
+    fn read_head(event: &'a [u8]) -> Self {
         let mut head = Self { seq: 0, time_ns: 0, epoch: &[], type_: &[], bytes: event };
         // The shim writes fields in ascending order, so the loop ends after the fourth field and
         // never walks over the body. An event with fields in another order is still read correctly.
@@ -83,19 +84,19 @@ impl<'a> Encoded<'a> {
 
 impl Batch {
     /// Finds the events in an `EventBatch` message.
-    pub(super) fn new(bytes: Vec<u8>) -> Result<Self, Broken> {
+    pub(super) fn new(bytes: Vec<u8>) -> Result<Self, MalformedBatch> {
         let mut events = Vec::new();
         let mut rest = bytes.as_slice();
         while let Some((number, value)) = next_field(&mut rest) {
             if let (event_batch::EVENTS, Value::Bytes(event)) = (number, value) {
-                // `next_field` has advanced `rest` past the field, so the event ends where `rest`
-                // begins.
+                // `next_field` has advanced `rest` past the field, so the bytes of the event end
+                // where `rest` begins.
                 let end = bytes.len() - rest.len();
                 events.push(end - event.len()..end);
             }
         }
         if !rest.is_empty() {
-            return Err(Broken { length: bytes.len(), left: rest.len() });
+            return Err(MalformedBatch { length: bytes.len(), left: rest.len() });
         }
         Ok(Self { bytes, events })
     }
@@ -106,30 +107,30 @@ impl Batch {
         self.events.is_empty()
     }
 
-    /// The events, in the order of the batch.
-    pub fn iter(&self) -> impl Iterator<Item = Encoded<'_>> {
-        self.events.iter().map(|event| Encoded::of(&self.bytes[event.clone()]))
+    /// The events of the batch, in its order.
+    pub fn iter(&self) -> impl Iterator<Item = EncodedEvent<'_>> {
+        self.events.iter().map(|event| EncodedEvent::read_head(&self.bytes[event.clone()]))
     }
 
-    /// The newest event; `None` if the batch is empty.
-    pub(super) fn last(&self) -> Option<Encoded<'_>> {
-        self.events.last().map(|event| Encoded::of(&self.bytes[event.clone()]))
+    /// The newest event of the batch; `None` if the batch is empty.
+    pub(super) fn last(&self) -> Option<EncodedEvent<'_>> {
+        self.events.last().map(|event| EncodedEvent::read_head(&self.bytes[event.clone()]))
     }
 
-    /// Removes the events for which `is_wanted` returns false.
-    pub(super) fn retain(&mut self, mut is_wanted: impl FnMut(Encoded<'_>) -> bool) {
-        self.events.retain(|event| is_wanted(Encoded::of(&self.bytes[event.clone()])));
+    /// Removes from the batch the events for which `is_wanted` returns false.
+    pub(super) fn retain(&mut self, mut is_wanted: impl FnMut(EncodedEvent<'_>) -> bool) {
+        self.events.retain(|event| is_wanted(EncodedEvent::read_head(&self.bytes[event.clone()])));
     }
 }
 
 /// The stream of batches that answers one `Subscribe` request.
-pub struct Batches {
+pub struct BatchStream {
     stream: StreamInner,
-    /// Keeps the connection open: it closes when the last client is dropped.
+    /// Keeps the connection open, which closes when its last client is dropped.
     _client: Client,
 }
 
-impl Batches {
+impl BatchStream {
     pub(super) fn new(stream: StreamInner, client: Client) -> Self {
         Self { stream, _client: client }
     }
@@ -150,9 +151,9 @@ impl Batches {
     }
 }
 
-impl std::fmt::Debug for Batches {
+impl std::fmt::Debug for BatchStream {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Batches").finish_non_exhaustive()
+        formatter.debug_struct("BatchStream").finish_non_exhaustive()
     }
 }
 

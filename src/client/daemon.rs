@@ -15,23 +15,23 @@ use crate::{
     registry::entry::Entry,
 };
 
-/// How long the daemon may take to answer. The limit is generous, because an update is synced to
-/// disk before it is answered.
-const ANSWER: Duration = Duration::from_secs(30);
+/// How long the daemon may take to answer a request. The limit is generous, because an update is
+/// synced to disk before it is answered.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many entries one `List` request asks for.
-const PAGE: u32 = 2000;
+const ENTRIES_PER_PAGE: u32 = 2000;
 
-/// The path of the daemon's socket: `$LOOKOUT_SOCKET`, else `daemon.sock` in [`directory`].
+/// The path of the daemon's socket: `$LOOKOUT_SOCKET`, else `daemon.sock` in [`daemon_directory`].
 #[must_use]
-pub fn socket() -> PathBuf {
-    env_path("LOOKOUT_SOCKET").unwrap_or_else(|| directory().join("daemon.sock"))
+pub fn socket_path() -> PathBuf {
+    env_path("LOOKOUT_SOCKET").unwrap_or_else(|| daemon_directory().join("daemon.sock"))
 }
 
 /// The directory of the daemon's sockets and pid file: `$LOOKOUT_RUNTIME_DIR`, else `/run/lookout`
 /// for root, else `$XDG_RUNTIME_DIR/lookout`, else `/run/user/UID/lookout`.
 #[must_use]
-pub fn directory() -> PathBuf {
+pub fn daemon_directory() -> PathBuf {
     let uid = nix::unistd::geteuid();
     if uid.is_root() || env_path("LOOKOUT_RUNTIME_DIR").is_some() {
         return registration::runtime_dir();
@@ -56,10 +56,10 @@ pub struct Daemon {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DaemonError {
-    /// Nothing listens at the socket, or the connection was refused.
+    /// Nothing listens at the daemon's socket, or the connection was refused.
     #[error("no daemon answers at {}: start one with `lookout daemon`", socket.display())]
     Unreachable {
-        /// The path of the socket.
+        /// The path of the daemon's socket.
         socket: PathBuf,
         /// The error of connect(2): `ENOENT` or `ECONNREFUSED` if no daemon runs.
         #[source]
@@ -67,26 +67,27 @@ pub enum DaemonError {
     },
     /// The daemon did not answer in time.
     #[error("the daemon at {} did not answer within {} ms", socket.display(), limit.as_millis())]
-    Silent {
-        /// The path of the socket.
+    TimedOut {
+        /// The path of the daemon's socket.
         socket: PathBuf,
-        /// The time that was waited.
+        /// How long the client has waited for the answer.
         limit: Duration,
     },
     /// The daemon answered with an error.
     #[error("{message}")]
     Refused {
-        /// The kind of error, a gRPC status code.
+        /// The kind of the error, as a gRPC status code.
         code: ttrpc::Code,
         /// The reason, as the daemon words it for users.
         message: String,
     },
     /// The connection broke before the answer, so it is unknown whether the request took effect.
     #[error("lost the connection to the daemon before it answered")]
-    Lost(#[source] ttrpc::Error),
+    ConnectionLost(#[source] ttrpc::Error),
 }
 
-macro_rules! calls {
+/// Defines a method of [`Daemon`] for each request that has one answer.
+macro_rules! requests {
     ($($(#[$doc:meta])* $name:ident($request:ident) -> $answer:ident;)*) => {$(
         $(#[$doc])*
         ///
@@ -94,7 +95,8 @@ macro_rules! calls {
         ///
         /// [`DaemonError`].
         pub async fn $name(&self, request: &api::$request) -> Result<api::$answer, DaemonError> {
-            self.answer(ANSWER, self.client.$name(context::with_duration(ANSWER), request)).await
+            let context = context::with_duration(ANSWER_TIMEOUT);
+            self.await_answer(ANSWER_TIMEOUT, self.client.$name(context, request)).await
         }
     )*};
 }
@@ -104,14 +106,14 @@ impl Daemon {
     ///
     /// # Errors
     ///
-    /// [`DaemonError::Unreachable`], or [`DaemonError::Silent`].
+    /// [`DaemonError::Unreachable`], or [`DaemonError::TimedOut`].
     pub async fn connect(socket: &Path) -> Result<Self, DaemonError> {
         let address = format!("unix://{}", socket.display());
         let socket = socket.to_owned();
-        match timeout(ANSWER, ttrpc::r#async::Client::connect(&address)).await {
+        match timeout(ANSWER_TIMEOUT, ttrpc::r#async::Client::connect(&address)).await {
             Ok(Ok(client)) => Ok(Self { client: RegistryClient::new(client), socket }),
             Ok(Err(source)) => Err(DaemonError::Unreachable { socket, source }),
-            Err(_) => Err(DaemonError::Silent { socket, limit: ANSWER }),
+            Err(_) => Err(DaemonError::TimedOut { socket, limit: ANSWER_TIMEOUT }),
         }
     }
 
@@ -122,21 +124,21 @@ impl Daemon {
     /// [`DaemonError`].
     pub async fn ping(&self, limit: Duration) -> Result<api::PingResponse, DaemonError> {
         let request = api::PingRequest::new();
-        self.answer(limit, self.client.ping(context::with_duration(limit), &request)).await
+        self.await_answer(limit, self.client.ping(context::with_duration(limit), &request)).await
     }
 
-    calls! {
+    requests! {
         /// Registers one process and returns its new entry.
         add(AddRequest) -> AddResponse;
-        /// Changes or removes all entries that match, or none of them.
+        /// Changes or removes all entries that the request selects, or none of them.
         update(UpdateRequest) -> UpdateResponse;
-        /// Sends a signal to the processes of all entries that match.
+        /// Sends a signal to the processes of all entries that the request selects.
         kill(KillRequest) -> KillResponse;
         /// Samples the CPU time, memory, I/O, descriptors and threads of processes.
         sample(SampleRequest) -> SampleResponse;
         /// Adds entries of a snapshot, under new ids.
         load(LoadRequest) -> LoadResponse;
-        /// Removes all entries.
+        /// Removes all entries from the registry.
         reset(ResetRequest) -> ResetResponse;
         /// Lists the processes of the node's containers.
         node_processes(NodeProcessesRequest) -> NodeProcessesResponse;
@@ -144,7 +146,8 @@ impl Daemon {
         node_ports(NodePortsRequest) -> NodePortsResponse;
     }
 
-    /// Lists all entries that match, in the order of their ids. Requests them page by page.
+    /// Lists all entries that `selector` selects, in the order of their ids. Requests them page by
+    /// page.
     ///
     /// # Errors
     ///
@@ -155,11 +158,11 @@ impl Daemon {
             let request = api::ListRequest {
                 selector: Some(selector.clone()).into(),
                 after_id: entries.last().map_or(0, |entry| entry.id),
-                limit: PAGE,
+                limit: ENTRIES_PER_PAGE,
                 ..Default::default()
             };
-            let call = self.client.list(context::with_duration(ANSWER), &request);
-            let page = self.answer(ANSWER, call).await?;
+            let call = self.client.list(context::with_duration(ANSWER_TIMEOUT), &request);
+            let page = self.await_answer(ANSWER_TIMEOUT, call).await?;
             entries.extend(page.entries.into_iter().map(Entry::from));
             if !page.more {
                 return Ok(entries);
@@ -168,24 +171,25 @@ impl Daemon {
     }
 
     /// Waits for the answer to `call`, at most for `limit`.
-    async fn answer<T>(
+    async fn await_answer<T>(
         &self,
         limit: Duration,
         call: impl Future<Output = ttrpc::Result<T>>,
     ) -> Result<T, DaemonError> {
         match timeout(limit, call).await {
             Ok(Ok(answer)) => Ok(answer),
-            // ttrpc reports an expired deadline as a status, as if the daemon had sent it.
+            // The crate ttrpc reports an expired deadline as a status, as if the daemon had sent
+            // it.
             Ok(Err(ttrpc::Error::RpcStatus(status)))
                 if status.code() == ttrpc::Code::DEADLINE_EXCEEDED =>
             {
-                Err(DaemonError::Silent { socket: self.socket.clone(), limit })
+                Err(DaemonError::TimedOut { socket: self.socket.clone(), limit })
             }
             Ok(Err(ttrpc::Error::RpcStatus(status))) => {
                 Err(DaemonError::Refused { code: status.code(), message: status.message })
             }
-            Ok(Err(error)) => Err(DaemonError::Lost(error)),
-            Err(_) => Err(DaemonError::Silent { socket: self.socket.clone(), limit }),
+            Ok(Err(error)) => Err(DaemonError::ConnectionLost(error)),
+            Err(_) => Err(DaemonError::TimedOut { socket: self.socket.clone(), limit }),
         }
     }
 }
@@ -194,13 +198,13 @@ impl DaemonError {
     /// Whether the daemon answered that there is no such process or entry.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        self.is(ttrpc::Code::NOT_FOUND)
+        self.has_code(ttrpc::Code::NOT_FOUND)
     }
 
     /// Whether the daemon answered that the request is invalid.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        self.is(ttrpc::Code::INVALID_ARGUMENT)
+        self.has_code(ttrpc::Code::INVALID_ARGUMENT)
     }
 
     /// Whether this error is an answer of the daemon. `false` if the daemon could not be reached or
@@ -210,7 +214,7 @@ impl DaemonError {
         matches!(self, Self::Refused { .. })
     }
 
-    fn is(&self, wanted: ttrpc::Code) -> bool {
+    fn has_code(&self, wanted: ttrpc::Code) -> bool {
         matches!(self, Self::Refused { code, .. } if *code == wanted)
     }
 }

@@ -1,8 +1,8 @@
-//! The events of one shim, as one stream across reconnects.
+//! The events of one shim, as one stream that continues across reconnects.
 //!
-//! [`Follow`] subscribes to the shim's Observer service. With `follow` it reconnects after a broken
-//! connection and continues at its cursor, so each event is delivered once, or a gap reports what
-//! is missing. Without `follow` it reads the journal up to its end at that moment and stops.
+//! [`EventFollower`] subscribes to the shim's Observer service. With `follow` it reconnects after a
+//! broken connection and continues at its cursor, so each event is delivered once, or a gap reports
+//! what is missing. Without `follow` it reads the journal up to its end at that moment and stops.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::{
-    batch::{Batch, Batches, Encoded},
+    batch::{Batch, BatchStream, EncodedEvent},
     shim::{Shim, ShimError},
 };
 use crate::{
@@ -24,24 +24,26 @@ use crate::{
     registration::Registration,
 };
 
-/// The number of missed heartbeats after which a connection counts as dead.
-const MISSED_HEARTBEATS: u32 = 4;
-/// The heartbeat interval of a stream with `follow`.
+/// The number of missed heartbeats after which a connection to a shim counts as dead.
+const MISSED_HEARTBEATS_MAX: u32 = 4;
+/// The heartbeat interval, in milliseconds, of a stream with `follow`.
 const HEARTBEAT_MS: u32 = 5000;
-/// The heartbeat interval of a stream without `follow`. The first heartbeat marks the end of the
-/// journal, so this interval is the delay of every command that only reads the journal.
-const SHORT_HEARTBEAT_MS: u32 = 100;
+/// The heartbeat interval, in milliseconds, of a stream without `follow`. The first heartbeat marks
+/// the end of the journal, so this interval is the delay of every command that only reads the
+/// journal.
+const JOURNAL_HEARTBEAT_MS: u32 = 100;
 /// How long a shim that should send a heartbeat each 100 ms may send nothing. This is far longer
-/// than [`MISSED_HEARTBEATS`] times the interval.
-const SHORT_SILENCE: Duration = Duration::from_secs(10);
-/// The first and the longest pause before a reconnect. The pause doubles with each attempt.
-const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// How many times to try a shim that has never answered.
-const FIRST_ATTEMPTS: u32 = 5;
+/// than [`MISSED_HEARTBEATS_MAX`] times the interval.
+const JOURNAL_SILENCE_MAX: Duration = Duration::from_secs(10);
+/// The first and the longest pause before reconnecting to a shim. The pause doubles with each
+/// attempt.
+const RECONNECT_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// How many times to try to connect to a shim that has never answered.
+const CONNECT_ATTEMPTS_MAX: u32 = 5;
 
-/// Which events of a shim to deliver.
+/// Which events of a shim an [`EventFollower`] delivers, and whether it waits for new ones.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct FollowOptions {
     /// The filters of the subscription; an event is delivered if one of them matches. Without
     /// filters, all events are delivered.
     pub filters: Vec<Filter>,
@@ -52,16 +54,17 @@ pub struct Wanted {
     pub follow: bool,
 }
 
-/// The events of one shim, as one stream across reconnects.
-pub struct Follow {
+/// The events of one shim, as one stream that continues across reconnects.
+pub struct EventFollower {
     registration: Registration,
-    wanted: Wanted,
-    stream: Option<Batches>,
-    connected: Connected,
+    wanted: FollowOptions,
+    stream: Option<BatchStream>,
+    connected: ConnectionState,
     /// `CLOCK_REALTIME` when this value was created. Without `follow`, later events are not
     /// delivered.
     started_ns: u64,
-    /// The epoch and seq of the last delivered event; `None` before the first.
+    /// The epoch and the sequence number of the last delivered event; `None` before the first
+    /// event.
     cursor: Option<(Vec<u8>, u64)>,
     /// The epoch of the last delivered hello. The shim sends a hello on each connection; only the
     /// first of each epoch is delivered.
@@ -69,28 +72,29 @@ pub struct Follow {
     ended: bool,
 }
 
-/// Whether a [`Follow`] currently receives events. A clone can be read while `next` is pending.
+/// Whether an [`EventFollower`] currently receives events. A clone can be read while `next` is
+/// pending.
 #[derive(Debug, Clone, Default)]
-pub struct Connected(Arc<AtomicBool>);
+pub struct ConnectionState(Arc<AtomicBool>);
 
-impl Connected {
+impl ConnectionState {
     /// Whether the shim has sent something, at least a heartbeat, since the connection was made,
     /// and the connection has not broken since.
     #[must_use]
-    pub fn is(&self) -> bool {
+    pub fn is_connected(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self, is_connected: bool) {
+    fn set_connected(&self, is_connected: bool) {
         self.0.store(is_connected, Ordering::Relaxed);
     }
 }
 
-/// The result of waiting for the next events of a stream.
+/// The result of waiting for the next events of an [`EventFollower`].
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Step<E = Vec<Event>> {
-    /// New events, at least one.
+pub enum FollowStep<E = Vec<Event>> {
+    /// New events of the shim, at least one.
     Events(E),
     /// The stream is complete: the journal has been read, or the shim has delivered all its events
     /// and has exited.
@@ -100,8 +104,8 @@ pub enum Step<E = Vec<Event>> {
     Broken(Option<ShimError>),
 }
 
-/// The result of one wait for a batch.
-enum Received {
+/// The result of waiting once for a batch from a shim.
+enum ReceiveResult {
     Batch(Batch),
     /// The shim ended the stream without an error.
     Closed,
@@ -109,11 +113,12 @@ enum Received {
     Failed(Option<ShimError>),
 }
 
-impl Follow {
-    /// Prepares a stream. It connects at the first [`next`](Follow::next).
+impl EventFollower {
+    /// Prepares to follow a shim. The connection is made at the first
+    /// [`next`](EventFollower::next).
     #[must_use]
-    pub fn new(registration: Registration, wanted: Wanted) -> Self {
-        let (started_ns, connected) = (realtime_ns(), Connected::default());
+    pub fn new(registration: Registration, wanted: FollowOptions) -> Self {
+        let (started_ns, connected) = (realtime_ns(), ConnectionState::default());
         Self {
             registration,
             wanted,
@@ -126,116 +131,117 @@ impl Follow {
         }
     }
 
-    /// The registration of the shim.
+    /// The registration of the shim that is followed.
     #[must_use]
     pub fn registration(&self) -> &Registration {
         &self.registration
     }
 
-    /// A handle that shows, now and later, whether this stream is connected.
+    /// A handle that shows, now and later, whether the shim is connected.
     #[must_use]
-    pub fn connected(&self) -> Connected {
+    pub fn connection_state(&self) -> ConnectionState {
         self.connected.clone()
     }
 
-    /// Waits for the next events. After [`Step::End`] or [`Step::Broken`], returns [`Step::End`].
-    pub async fn next(&mut self) -> Step {
+    /// Waits for the next events. After [`FollowStep::End`] or [`FollowStep::Broken`], returns
+    /// [`FollowStep::End`].
+    pub async fn next(&mut self) -> FollowStep {
         match self.next_batch().await {
-            Step::Events(batch) => match batch.iter().map(|event| event.decode()).collect() {
-                Ok(events) => Step::Events(events),
+            FollowStep::Events(batch) => match batch.iter().map(|event| event.decode()).collect() {
+                Ok(events) => FollowStep::Events(events),
                 Err(error) => {
                     self.ended = true;
                     let source =
                         ttrpc::Error::Others(format!("failed to decode an event: {error}"));
-                    Step::Broken(Some(ShimError::Failed {
+                    FollowStep::Broken(Some(ShimError::Failed {
                         id: self.registration.id.clone(),
                         source,
                     }))
                 }
             },
-            Step::End => Step::End,
-            Step::Broken(error) => Step::Broken(error),
+            FollowStep::End => FollowStep::End,
+            FollowStep::Broken(error) => FollowStep::Broken(error),
         }
     }
 
-    /// As [`next`](Follow::next), but leaves the events encoded, for readers that need only the
-    /// first fields of most events.
-    pub async fn next_batch(&mut self) -> Step<Batch> {
-        let mut pause = RETRY.0;
+    /// As [`next`](EventFollower::next), but leaves the events encoded, for readers that need only
+    /// the first fields of most events.
+    pub async fn next_batch(&mut self) -> FollowStep<Batch> {
+        let mut pause = RECONNECT_PAUSES.0;
         let mut attempts = 0;
         // Whether the shim has ended a stream without an error. If the shim cannot be reached after
         // that, it has exited after delivering all events, and the failed reconnect is no loss.
         let mut was_closed = false;
         loop {
             if self.ended {
-                return Step::End;
+                return FollowStep::End;
             }
-            let received = match self.receive().await {
+            let received = match self.receive_batch().await {
                 Ok(received) => received,
-                Err(error) => Received::Failed(Some(error)),
+                Err(error) => ReceiveResult::Failed(Some(error)),
             };
-            self.connected.set(matches!(received, Received::Batch(_)));
+            self.connected.set_connected(matches!(received, ReceiveResult::Batch(_)));
             let failure = match received {
-                Received::Batch(batch) => match self.accept(batch) {
-                    Some(batch) if !batch.is_empty() => return Step::Events(batch),
+                ReceiveResult::Batch(batch) => match self.without_delivered(batch) {
+                    Some(batch) if !batch.is_empty() => return FollowStep::Events(batch),
                     Some(_) => continue,
                     None => {
                         self.ended = true;
-                        return Step::End;
+                        return FollowStep::End;
                     }
                 },
-                Received::Closed => {
+                ReceiveResult::Closed => {
                     was_closed = true;
                     None
                 }
-                Received::Failed(error) => Some(error),
+                ReceiveResult::Failed(error) => Some(error),
             };
             self.stream = None;
             attempts += 1;
             let is_refused = matches!(&failure, Some(Some(error)) if error.is_refused());
-            let may_retry = self.hello_epoch.is_some() || attempts < FIRST_ATTEMPTS;
-            // A refusal is final: the same request would be refused again.
+            let may_retry = self.hello_epoch.is_some() || attempts < CONNECT_ATTEMPTS_MAX;
+            // A refused request is not repeated: it would be refused again.
             if self.wanted.follow && may_retry && !is_refused && self.registration.is_alive() {
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(RETRY.1);
+                pause = (pause * 2).min(RECONNECT_PAUSES.1);
                 continue;
             }
             self.ended = true;
             return match failure {
-                Some(error) if !was_closed => Step::Broken(error),
-                _ => Step::End,
+                Some(error) if !was_closed => FollowStep::Broken(error),
+                _ => FollowStep::End,
             };
         }
     }
 
-    /// Waits for one batch; connects first if there is no connection.
-    async fn receive(&mut self) -> Result<Received, ShimError> {
+    /// Waits for one batch from the shim; connects first if there is no connection.
+    async fn receive_batch(&mut self) -> Result<ReceiveResult, ShimError> {
         let silence = if self.wanted.follow {
-            Duration::from_millis(HEARTBEAT_MS.into()) * MISSED_HEARTBEATS
+            Duration::from_millis(HEARTBEAT_MS.into()) * MISSED_HEARTBEATS_MAX
         } else {
-            SHORT_SILENCE
+            JOURNAL_SILENCE_MAX
         };
         let stream = match &mut self.stream {
             Some(stream) => stream,
             None => {
                 let shim = Shim::connect(self.registration.clone()).await?;
-                let receiver = shim.subscribe(&self.request()).await?;
+                let receiver = shim.subscribe(&self.subscribe_request()).await?;
                 self.stream.insert(receiver)
             }
         };
         Ok(match timeout(silence, stream.next()).await {
-            Ok(Ok(Some(batch))) => Received::Batch(batch),
-            Ok(Ok(None)) => Received::Closed,
-            Ok(Err(source)) => Received::Failed(Some(ShimError::Failed {
+            Ok(Ok(Some(batch))) => ReceiveResult::Batch(batch),
+            Ok(Ok(None)) => ReceiveResult::Closed,
+            Ok(Err(source)) => ReceiveResult::Failed(Some(ShimError::Failed {
                 id: self.registration.id.clone(),
                 source,
             })),
-            Err(_) => Received::Failed(None),
+            Err(_) => ReceiveResult::Failed(None),
         })
     }
 
     /// The subscription that continues after the last delivered event.
-    fn request(&self) -> SubscribeRequest {
+    fn subscribe_request(&self) -> SubscribeRequest {
         let since = match &self.cursor {
             Some((epoch, seq)) => format!("{}:{seq}", String::from_utf8_lossy(epoch)),
             None => self.wanted.since.clone(),
@@ -244,30 +250,30 @@ impl Follow {
             filters: self.wanted.filters.clone(),
             backfill: since.is_empty(),
             since,
-            heartbeat_ms: if self.wanted.follow { HEARTBEAT_MS } else { SHORT_HEARTBEAT_MS },
+            heartbeat_ms: if self.wanted.follow { HEARTBEAT_MS } else { JOURNAL_HEARTBEAT_MS },
             ..Default::default()
         }
     }
 
-    /// Removes from a batch the events that were already delivered; `None` at the end of a stream
+    /// Removes from a batch the events that were already delivered. `None` at the end of a stream
     /// without `follow`.
-    fn accept(&mut self, mut batch: Batch) -> Option<Batch> {
+    fn without_delivered(&mut self, mut batch: Batch) -> Option<Batch> {
         // The shim sends a heartbeat only when the subscriber has received everything.
         if !self.wanted.follow && batch.is_empty() {
             return None;
         }
-        if !self.advance(&batch) {
-            batch.retain(|event| self.is_new(event));
+        if !self.advance_past(&batch) {
+            batch.retain(|event| self.is_undelivered(event));
         }
         Some(batch)
     }
 
-    /// The fast path: moves the cursor to the end of a batch, if all events are after the cursor.
-    /// Otherwise returns false and changes nothing.
+    /// The fast path of [`without_delivered`](Self::without_delivered): moves the cursor to the end
+    /// of a batch, if all events are after the cursor. Otherwise returns false and changes nothing.
     ///
-    /// Only the first and the last event are read: the shim sends the events of an epoch in the
-    /// order of their sequence numbers.
-    fn advance(&mut self, batch: &Batch) -> bool {
+    /// Only the first and the last event of the batch are read: the shim sends the events of an
+    /// epoch in the order of their sequence numbers.
+    fn advance_past(&mut self, batch: &Batch) -> bool {
         let Some((epoch, seq)) = self.cursor.as_mut().filter(|_| self.wanted.follow) else {
             return false;
         };
@@ -286,7 +292,7 @@ impl Follow {
 
     /// Whether an event has not been delivered yet and belongs to the requested range. Moves the
     /// cursor.
-    fn is_new(&mut self, event: Encoded<'_>) -> bool {
+    fn is_undelivered(&mut self, event: EncodedEvent<'_>) -> bool {
         if event.type_ == b"hello" {
             let is_new = self.hello_epoch.as_deref() != Some(event.epoch);
             self.hello_epoch = Some(event.epoch.to_vec());
@@ -296,8 +302,8 @@ impl Follow {
             return true;
         }
         if self.ended || (!self.wanted.follow && event.time_ns > self.started_ns) {
-            // A shim that always has new events never sends a heartbeat. Without this bound, a
-            // command without `-f` would not end.
+            // A shim that always has new events never sends a heartbeat. Without the bound by time,
+            // a command without `-f` would not end.
             self.ended = true;
             return false;
         }
@@ -307,7 +313,8 @@ impl Follow {
                 *seq = (*seq).max(event.seq);
                 is_new
             }
-            // The first event, or a restarted shim, which counts from 1 again.
+            // This is the first event, or the first one of a restarted shim, which counts from 1
+            // again.
             cursor => {
                 *cursor = Some((event.epoch.to_vec(), event.seq));
                 true
@@ -316,10 +323,10 @@ impl Follow {
     }
 }
 
-impl std::fmt::Debug for Follow {
+impl std::fmt::Debug for EventFollower {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { registration, wanted, cursor, ended, .. } = self;
-        let mut shown = formatter.debug_struct("Follow");
+        let mut shown = formatter.debug_struct("EventFollower");
         shown.field("registration", registration).field("wanted", wanted);
         shown.field("cursor", cursor).field("ended", ended).finish_non_exhaustive()
     }

@@ -10,8 +10,8 @@
 //!  daemon         a client of the daemon's Registry service
 //! ```
 //!
-//! Nothing here prints, and nothing here changes a shim or a container. Only the daemon's registry
-//! is changed, by requests through [`Daemon`].
+//! This module does not print, and does not change a shim or a container. Only the daemon's
+//! registry is changed, by requests through [`Daemon`].
 
 mod batch;
 pub mod daemon;
@@ -21,8 +21,8 @@ mod shim;
 mod shims;
 
 pub use crate::registration::{Registration, registrations, runtime_dir};
-pub use batch::{Batch, Batches, Broken, Encoded};
+pub use batch::{Batch, BatchStream, EncodedEvent, MalformedBatch};
 pub use daemon::{Daemon, DaemonError};
-pub use follow::{Connected, Follow, Step, Wanted};
+pub use follow::{ConnectionState, EventFollower, FollowOptions, FollowStep};
 pub use shim::{Shim, ShimError};
-pub use shims::Shims;
+pub use shims::ShimDiscovery;

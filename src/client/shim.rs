@@ -6,7 +6,7 @@ use containerd_shim_protos::protobuf::Message as _;
 use tokio::time::{error::Elapsed, timeout};
 use ttrpc::{r#async::ClientStreamReceiver, context};
 
-use super::batch::Batches;
+use super::batch::BatchStream;
 use crate::{
     api::{
         CapabilitiesRequest, CapabilitiesResponse, ExitBatch, ExitsRequest, PortsRequest,
@@ -16,17 +16,18 @@ use crate::{
     registration::Registration,
 };
 
-/// How long a shim may take to answer. It answers from memory, within a millisecond; the limit
-/// finds a shim that hangs.
-const ANSWER: Duration = Duration::from_secs(5);
+/// How long a shim may take to answer a request. A shim answers from memory, within a millisecond;
+/// the limit finds a shim that hangs.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection to a shim.
+/// A connection to one shim's Observer service.
 #[derive(Clone)]
 pub struct Shim {
     /// The registration by which the shim was found.
     pub registration: Registration,
     client: ObserverClient,
-    /// The same connection, for [`subscribe`](Shim::subscribe), which does not decode its answers.
+    /// The connection of `client`, for [`subscribe`](Shim::subscribe), which makes its request
+    /// without the generated client.
     connection: ttrpc::r#async::Client,
 }
 
@@ -34,7 +35,7 @@ pub struct Shim {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShimError {
-    /// Nothing listens at the shim's address, or the connection was refused.
+    /// No process listens at the shim's address, or the connection was refused.
     #[error("failed to reach shim {id} at {address}")]
     Unreachable {
         /// The shim's id.
@@ -46,8 +47,8 @@ pub enum ShimError {
         source: ttrpc::Error,
     },
     /// The shim did not answer in time.
-    #[error("shim {id} did not answer within {} s", ANSWER.as_secs())]
-    Silent {
+    #[error("shim {id} did not answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    TimedOut {
         /// The shim's id.
         id: String,
     },
@@ -63,14 +64,14 @@ pub enum ShimError {
 }
 
 impl Shim {
-    /// Connects to a shim.
+    /// Connects to the shim at the address of its registration.
     ///
     /// # Errors
     ///
-    /// [`ShimError::Unreachable`], or [`ShimError::Silent`].
+    /// [`ShimError::Unreachable`], or [`ShimError::TimedOut`].
     pub async fn connect(registration: Registration) -> Result<Self, ShimError> {
         let connecting = ttrpc::r#async::Client::connect(&registration.address);
-        match timeout(ANSWER, connecting).await {
+        match timeout(ANSWER_TIMEOUT, connecting).await {
             Ok(Ok(connection)) => Ok(Self {
                 client: ObserverClient::new(connection.clone()),
                 connection,
@@ -80,7 +81,7 @@ impl Shim {
                 let Registration { id, address, .. } = registration;
                 Err(ShimError::Unreachable { id, address, source })
             }
-            Err(_) => Err(ShimError::Silent { id: registration.id }),
+            Err(_) => Err(ShimError::TimedOut { id: registration.id }),
         }
     }
 
@@ -91,7 +92,10 @@ impl Shim {
     /// [`ShimError`].
     pub async fn capabilities(&self) -> Result<CapabilitiesResponse, ShimError> {
         let request = CapabilitiesRequest::new();
-        self.answer(timeout(ANSWER, self.client.capabilities(deadline(), &request)).await)
+        self.map_answer(
+            timeout(ANSWER_TIMEOUT, self.client.capabilities(context_with_deadline(), &request))
+                .await,
+        )
     }
 
     /// Lists the live processes of one container, or of all containers if the id is empty, from all
@@ -118,7 +122,9 @@ impl Shim {
     ) -> Result<ProcessesResponse, ShimError> {
         let container_id = container_id.to_owned();
         let request = ProcessesRequest { container_id, page, ..Default::default() };
-        self.answer(timeout(ANSWER, self.client.processes(deadline(), &request)).await)
+        self.map_answer(
+            timeout(ANSWER_TIMEOUT, self.client.processes(context_with_deadline(), &request)).await,
+        )
     }
 
     /// Lists the open ports of one container, or of all containers if the id is empty.
@@ -128,7 +134,9 @@ impl Shim {
     /// [`ShimError`].
     pub async fn ports(&self, container_id: &str) -> Result<PortsResponse, ShimError> {
         let request = PortsRequest { container_id: container_id.to_owned(), ..Default::default() };
-        self.answer(timeout(ANSWER, self.client.ports(deadline(), &request)).await)
+        self.map_answer(
+            timeout(ANSWER_TIMEOUT, self.client.ports(context_with_deadline(), &request)).await,
+        )
     }
 
     /// Asks how many task events wait to be published to containerd.
@@ -137,7 +145,13 @@ impl Shim {
     ///
     /// [`ShimError`].
     pub async fn status(&self) -> Result<StatusResponse, ShimError> {
-        self.answer(timeout(ANSWER, self.client.status(deadline(), &StatusRequest::new())).await)
+        self.map_answer(
+            timeout(
+                ANSWER_TIMEOUT,
+                self.client.status(context_with_deadline(), &StatusRequest::new()),
+            )
+            .await,
+        )
     }
 
     /// Streams every exit from now on, of one container, or of all containers if the id is empty.
@@ -150,7 +164,9 @@ impl Shim {
         container_id: &str,
     ) -> Result<ClientStreamReceiver<ExitBatch>, ShimError> {
         let request = ExitsRequest { container_id: container_id.to_owned(), ..Default::default() };
-        self.answer(timeout(ANSWER, self.client.exits(context::Context::default(), &request)).await)
+        self.map_answer(
+            timeout(ANSWER_TIMEOUT, self.client.exits(context::Context::default(), &request)).await,
+        )
     }
 
     /// Subscribes to events; `proto/lookout/v1/observer.proto` documents the request.
@@ -158,9 +174,9 @@ impl Shim {
     /// # Errors
     ///
     /// [`ShimError`].
-    pub async fn subscribe(&self, request: &SubscribeRequest) -> Result<Batches, ShimError> {
+    pub async fn subscribe(&self, request: &SubscribeRequest) -> Result<BatchStream, ShimError> {
         // The generated client would decode every event of every batch. This request is made
-        // without that client, so that `Batches` receives the bytes.
+        // without that client, so that `BatchStream` receives the bytes.
         let subscribe = async {
             let payload = request
                 .write_to_bytes()
@@ -168,17 +184,17 @@ impl Shim {
             let (service, method) = ("lookout.v1.Observer".to_owned(), "Subscribe".to_owned());
             let request = ttrpc::Request { service, method, payload, ..Default::default() };
             let stream = self.connection.new_stream(request, false, true).await?;
-            Ok(Batches::new(stream, self.connection.clone()))
+            Ok(BatchStream::new(stream, self.connection.clone()))
         };
-        self.answer(timeout(ANSWER, subscribe).await)
+        self.map_answer(timeout(ANSWER_TIMEOUT, subscribe).await)
     }
 
-    fn answer<T>(&self, answer: Result<ttrpc::Result<T>, Elapsed>) -> Result<T, ShimError> {
+    fn map_answer<T>(&self, answer: Result<ttrpc::Result<T>, Elapsed>) -> Result<T, ShimError> {
         let id = || self.registration.id.clone();
         match answer {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(source)) => Err(ShimError::Failed { id: id(), source }),
-            Err(_) => Err(ShimError::Silent { id: id() }),
+            Err(_) => Err(ShimError::TimedOut { id: id() }),
         }
     }
 }
@@ -187,25 +203,26 @@ impl ShimError {
     /// Whether the shim answered that it has no such container.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
-        self.code() == Some(ttrpc::Code::NOT_FOUND)
+        self.status_code() == Some(ttrpc::Code::NOT_FOUND)
     }
 
     /// Whether the shim answered that the request is invalid. A retry would get the same answer.
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.code() == Some(ttrpc::Code::INVALID_ARGUMENT)
+        self.status_code() == Some(ttrpc::Code::INVALID_ARGUMENT)
     }
 
-    /// Whether the shim answered at all, with an error.
+    /// Whether the error is an answer of the shim. `false` if the shim could not be reached or did
+    /// not answer.
     #[must_use]
     pub fn is_answer(&self) -> bool {
-        self.code().is_some()
+        self.status_code().is_some()
     }
 
-    fn code(&self) -> Option<ttrpc::Code> {
+    fn status_code(&self) -> Option<ttrpc::Code> {
         match self {
             Self::Failed { source: ttrpc::Error::RpcStatus(status), .. } => Some(status.code()),
-            Self::Failed { .. } | Self::Unreachable { .. } | Self::Silent { .. } => None,
+            Self::Failed { .. } | Self::Unreachable { .. } | Self::TimedOut { .. } => None,
         }
     }
 }
@@ -219,6 +236,7 @@ impl std::fmt::Debug for Shim {
     }
 }
 
-fn deadline() -> context::Context {
-    context::with_duration(ANSWER)
+/// The context of a ttrpc request that must be answered within [`ANSWER_TIMEOUT`].
+fn context_with_deadline() -> context::Context {
+    context::with_duration(ANSWER_TIMEOUT)
 }

@@ -16,7 +16,7 @@ use nix::{
 };
 
 use crate::{
-    client::daemon::directory,
+    client::daemon::daemon_directory,
     linux::unix_socket,
     platform::lock::{Lock, PathError, try_lock_path},
     sys::pidfd,
@@ -94,7 +94,7 @@ pub fn state_dir() -> PathBuf {
     let users = || match (set("XDG_STATE_HOME"), set("HOME")) {
         (Some(state), _) => state.join("lookout"),
         (None, Some(home)) => home.join(".local/state/lookout"),
-        (None, None) => directory().join("registry"),
+        (None, None) => daemon_directory().join("registry"),
     };
     let fixed =
         || if nix::unistd::geteuid().is_root() { "/var/lib/lookout".into() } else { users() };

@@ -83,7 +83,7 @@ pub enum ServeError {
 pub async fn run(config: &Config, force: bool) -> Result<RunOutcome, ServeError> {
     let settings = config.settings();
     let redactor = Redactor::new(settings.redact_mode, &settings.redact)?;
-    let socket = client::daemon::socket();
+    let socket = client::daemon::socket_path();
     let (instance_lock, listener) = match instance::claim_socket(&socket, force)? {
         Claim::OtherDaemon(pid) => return Ok(RunOutcome::AlreadyRuns(pid)),
         Claim::ThisProcess(instance_lock, listener) => (instance_lock, listener),

@@ -16,7 +16,7 @@ use std::{
 
 use lookout::{
     api::{Filter, event::Body},
-    client::{self, Follow, Registration, Step, Wanted},
+    client::{self, EventFollower, FollowOptions, FollowStep, Registration},
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -146,10 +146,11 @@ impl Subscriber {
 
 async fn listen(shim: Registration, leave: &AtomicBool, sender: &mpsc::Sender<Opening>) {
     let filters = vec![Filter { types: vec!["port.open".to_owned()], ..Default::default() }];
-    let mut follow = Follow::new(shim, Wanted { filters, since: String::new(), follow: true });
+    let mut follow =
+        EventFollower::new(shim, FollowOptions { filters, since: String::new(), follow: true });
     while !leave.load(Ordering::Relaxed) {
         let step = tokio::time::timeout(Duration::from_millis(100), follow.next()).await;
-        let Ok(Step::Events(events)) = step else { continue };
+        let Ok(FollowStep::Events(events)) = step else { continue };
         let received_ns = now_ns();
         for event in &events {
             let Some(Body::Port(port)) = &event.body else { continue };

@@ -92,8 +92,8 @@ fn format_found(found: &[FoundProcess], format: ListFormat, style: Style) -> Str
             .collect(),
     };
     match format {
-        ListFormat::Json => json::line(&found.iter().map(row).collect::<Vec<_>>()) + "\n",
-        ListFormat::Jsonl => found.iter().map(|one| json::line(&row(one)) + "\n").collect(),
+        ListFormat::Json => json::to_line(&found.iter().map(row).collect::<Vec<_>>()) + "\n",
+        ListFormat::Jsonl => found.iter().map(|one| json::to_line(&row(one)) + "\n").collect(),
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             found.iter().map(|one| format!("{}\n", one.pid)).collect()
         }

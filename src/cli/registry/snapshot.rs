@@ -45,7 +45,7 @@ pub(in crate::cli) async fn snapshot(
 
 async fn save_snapshot(file: &Path, out: &mut Output) -> Result<Exit, Failure> {
     let entries = connect_to_daemon().await?.list(&Selector::default()).await?;
-    let text = json::line(&Snapshot { schema: SNAPSHOT_SCHEMA, entries }) + "\n";
+    let text = json::to_line(&Snapshot { schema: SNAPSHOT_SCHEMA, entries }) + "\n";
     if file == Path::new("-") {
         out.write(&text)?;
         return Ok(Exit::Ok);

@@ -18,7 +18,7 @@ struct JsonPage<'a> {
 /// Formats what can be observed: one row per category of events, in the order of `categories`.
 pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style: Style) -> String {
     match format {
-        PageFormat::Json => json::line(&JsonPage { categories }) + "\n",
+        PageFormat::Json => json::to_line(&JsonPage { categories }) + "\n",
         PageFormat::Table if style.is_quiet => {
             categories.iter().map(|one| printable::text(one.category.as_bytes()) + "\n").collect()
         }

@@ -36,7 +36,7 @@ pub(in crate::cli) fn page(
         })
         .collect();
     match format {
-        PageFormat::Json => json::line(&rows) + "\n",
+        PageFormat::Json => json::to_line(&rows) + "\n",
         PageFormat::Table if style.is_quiet => {
             rows.iter().map(|row| format!("{}\n", row.key)).collect()
         }

@@ -11,8 +11,8 @@ use crate::{
 /// Formats registry entries as a list.
 pub(in crate::cli) fn list(entries: &[Entry], format: ListFormat, style: Style) -> String {
     match format {
-        ListFormat::Json => json::line(&entries) + "\n",
-        ListFormat::Jsonl => entries.iter().map(|one| json::line(one) + "\n").collect(),
+        ListFormat::Json => json::to_line(&entries) + "\n",
+        ListFormat::Jsonl => entries.iter().map(|one| json::to_line(one) + "\n").collect(),
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             entries.iter().map(|one| format!("{}\n", one.id)).collect()
         }

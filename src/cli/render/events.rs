@@ -70,13 +70,12 @@ pub(in crate::cli) fn format_event(
             format!(
                 "{}{}",
                 if is_first { "\n" } else { ",\n" },
-                json::line(&json::Event::from(event))
+                json::to_line(&json::Event::from(event))
             )
         }
-        EventFormat::Jsonl => json::line(&json::Event::from(event)) + "\n",
-        EventFormat::Probe => {
-            json::Probe::of(event).map_or_else(String::new, |probe| json::line(&probe) + "\n")
-        }
+        EventFormat::Jsonl => json::to_line(&json::Event::from(event)) + "\n",
+        EventFormat::Probe => json::ProbeObject::of(event)
+            .map_or_else(String::new, |probe| json::to_line(&probe) + "\n"),
         EventFormat::Table | EventFormat::Wide if matches!(event.body, Some(Body::Hello(_))) => {
             String::new()
         }

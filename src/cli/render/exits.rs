@@ -51,10 +51,10 @@ pub(in crate::cli) fn format_exit(
             format!(
                 "{}{}",
                 if is_first { "\n" } else { ",\n" },
-                json::line(&json::Exited::new(exit, namespace))
+                json::to_line(&json::ExitObject::new(exit, namespace))
             )
         }
-        ListFormat::Jsonl => json::line(&json::Exited::new(exit, namespace)) + "\n",
+        ListFormat::Jsonl => json::to_line(&json::ExitObject::new(exit, namespace)) + "\n",
         ListFormat::Table | ListFormat::Wide if style.is_quiet => format!("{}\n", exit.pid),
         ListFormat::Table | ListFormat::Wide => {
             let mut container = printable::text(exit.container_id.as_bytes());
@@ -87,7 +87,7 @@ pub(in crate::cli) fn format_gap(
     style: Style,
 ) -> String {
     let Some(Body::Gap(gap)) = &event.body else { return String::new() };
-    let object = || json::line(&json::Event::from(event));
+    let object = || json::to_line(&json::Event::from(event));
     match format {
         ListFormat::Json => format!("{}{}", if is_first { "\n" } else { ",\n" }, object()),
         ListFormat::Jsonl => object() + "\n",

@@ -65,7 +65,7 @@ struct JsonPage<'a> {
     idle: bool,
     shim: JsonShim<'a>,
     capabilities: &'a [json::Capability],
-    processes: Vec<json::Listed>,
+    processes: Vec<json::ListedProcess>,
     events: Vec<json::Event>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lost: Option<LostEvents>,
@@ -124,11 +124,11 @@ fn json_page(shim: &Registration, known: &Inspected, newest: &[Event]) -> String
             }),
         },
         capabilities: &known.capabilities,
-        processes: known.processes.iter().map(json::Listed::from).collect(),
+        processes: known.processes.iter().map(json::ListedProcess::from).collect(),
         events: newest.iter().map(json::Event::from).collect(),
         lost: known.lost.is_any().then_some(known.lost),
     };
-    json::line(&page) + "\n"
+    json::to_line(&page) + "\n"
 }
 
 fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: Style) -> String {

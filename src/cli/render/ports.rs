@@ -32,10 +32,10 @@ const NETNS_TITLE: &str = "NETNS";
 pub(in crate::cli) fn list(ports: &[ContainerPort], format: ListFormat, style: Style) -> String {
     match format {
         ListFormat::Json => {
-            json::line(&ports.iter().map(json::OpenPort::from).collect::<Vec<_>>()) + "\n"
+            json::to_line(&ports.iter().map(json::OpenPort::from).collect::<Vec<_>>()) + "\n"
         }
         ListFormat::Jsonl => {
-            ports.iter().map(|one| json::line(&json::OpenPort::from(one)) + "\n").collect()
+            ports.iter().map(|one| json::to_line(&json::OpenPort::from(one)) + "\n").collect()
         }
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             ports.iter().map(|one| address_text(one.port.get_or_default()) + "\n").collect()
@@ -83,7 +83,7 @@ pub(in crate::cli) fn format_open_port(
     style: Style,
 ) -> String {
     match format {
-        ListFormat::Json | ListFormat::Jsonl => json::line(&json::OpenPort::from(one)) + "\n",
+        ListFormat::Json | ListFormat::Jsonl => json::to_line(&json::OpenPort::from(one)) + "\n",
         _ => {
             let (container, port) = (one.container.get_or_default(), one.port.get_or_default());
             change_row("open", container, port, format, style)
@@ -99,7 +99,7 @@ pub(in crate::cli) fn format_change(
     style: Style,
 ) -> String {
     match format {
-        ListFormat::Json | ListFormat::Jsonl => json::line(&json::Event::from(event)) + "\n",
+        ListFormat::Json | ListFormat::Jsonl => json::to_line(&json::Event::from(event)) + "\n",
         _ => {
             let state = if event.type_ == "port.open" { "opened" } else { "closed" };
             change_row(state, event.container.get_or_default(), port, format, style)
@@ -115,7 +115,7 @@ pub(in crate::cli) fn format_gap(
     style: Style,
 ) -> String {
     if matches!(format, ListFormat::Json | ListFormat::Jsonl) {
-        return json::line(&json::Event::from(event)) + "\n";
+        return json::to_line(&json::Event::from(event)) + "\n";
     }
     let mut row: [String; FOLLOW_COLUMNS.len()] = Default::default();
     row[0] = "gap".to_owned();

@@ -19,11 +19,13 @@ pub(in crate::cli) fn list(
 ) -> String {
     match format {
         ListFormat::Json => {
-            json::line(&processes.iter().map(json::Listed::from).collect::<Vec<_>>()) + "\n"
+            json::to_line(&processes.iter().map(json::ListedProcess::from).collect::<Vec<_>>())
+                + "\n"
         }
-        ListFormat::Jsonl => {
-            processes.iter().map(|one| json::line(&json::Listed::from(one)) + "\n").collect()
-        }
+        ListFormat::Jsonl => processes
+            .iter()
+            .map(|one| json::to_line(&json::ListedProcess::from(one)) + "\n")
+            .collect(),
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             processes.iter().map(|one| format!("{}\n", one.process.get_or_default().pid)).collect()
         }

@@ -49,10 +49,10 @@ pub(in crate::cli) fn list(
 ) -> String {
     match format {
         ListFormat::Json => {
-            json::line(&usages.iter().map(JsonRow::from).collect::<Vec<_>>()) + "\n"
+            json::to_line(&usages.iter().map(JsonRow::from).collect::<Vec<_>>()) + "\n"
         }
         ListFormat::Jsonl => {
-            usages.iter().map(|one| json::line(&JsonRow::from(one)) + "\n").collect()
+            usages.iter().map(|one| json::to_line(&JsonRow::from(one)) + "\n").collect()
         }
         ListFormat::Table | ListFormat::Wide if style.is_quiet => {
             usages.iter().map(|one| format!("{}\n", one.pid)).collect()

@@ -18,7 +18,8 @@ fn event(seq: u64, epoch: String, type_: String, time_ns: u64) -> Event {
 }
 
 proptest! {
-    /// Check that heads and events equal those of the message, for any content.
+    /// Check that the first fields, and the decoded events, equal those of the encoded message, for
+    /// any content.
     #[test]
     fn heads_equal_those_of_the_events(
         heads in proptest::collection::vec(

@@ -3,14 +3,15 @@ use containerd_shim_protos::protobuf::Message as _;
 use super::*;
 use crate::api::EventBatch;
 
-fn follow() -> Follow {
+fn follow() -> EventFollower {
     let registration = serde_json::from_str(r#"{"pid":1,"start":0,"address":"unix:///nowhere"}"#);
-    let wanted = Wanted { follow: true, ..Wanted::default() };
-    Follow::new(registration.expect("a registration"), wanted)
+    let wanted = FollowOptions { follow: true, ..FollowOptions::default() };
+    EventFollower::new(registration.expect("a registration"), wanted)
 }
 
-/// The seqs that `follow` delivers of a batch with these seqs; 0 is a hello.
-fn delivered(follow: &mut Follow, epoch: &str, seqs: &[u64]) -> Vec<u64> {
+/// The sequence numbers of the events that `follow` delivers of a batch with the events `seqs`; 0
+/// is a hello.
+fn delivered(follow: &mut EventFollower, epoch: &str, seqs: &[u64]) -> Vec<u64> {
     let event = |seq: &u64| {
         let type_ = if *seq == 0 { "hello" } else { "process.exit" };
         Event {
@@ -23,7 +24,7 @@ fn delivered(follow: &mut Follow, epoch: &str, seqs: &[u64]) -> Vec<u64> {
     };
     let batch = EventBatch { events: seqs.iter().map(event).collect(), ..EventBatch::default() };
     let batch = Batch::new(batch.write_to_bytes().expect("bytes")).expect("a batch");
-    let accepted = follow.accept(batch).expect("a stream with follow has no end");
+    let accepted = follow.without_delivered(batch).expect("a stream with follow has no end");
     accepted.iter().map(|event| event.seq).collect()
 }
 

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::ser::Formatter;
 
 pub use port::OpenPort;
-pub use process::{Listed, Probe};
+pub use process::{ListedProcess, ProbeObject};
 
 use self::{
     port::Port,
@@ -35,15 +35,15 @@ use crate::{
 ///
 /// If a map of the value has keys that are not strings. The types of this module have none.
 #[must_use]
-pub fn line(value: &impl Serialize) -> String {
+pub fn to_line(value: &impl Serialize) -> String {
     let mut bytes = Vec::with_capacity(512);
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, TerminalSafe);
     value.serialize(&mut serializer).expect("keys are strings, and a write to a vector succeeds");
     String::from_utf8(bytes).expect("serde_json writes UTF-8")
 }
 
-/// A compact formatter that escapes unsafe characters. serde_json itself escapes C0 only: it writes
-/// DEL, C1 and all other characters as they are.
+/// A compact formatter of JSON that escapes the characters that are unsafe to print. serde_json
+/// itself escapes C0 only: it writes DEL, C1 and all other characters as they are.
 struct TerminalSafe;
 
 impl Formatter for TerminalSafe {
@@ -57,7 +57,8 @@ impl Formatter for TerminalSafe {
             let (before, from) = rest.split_at(at);
             writer.write_all(before.as_bytes())?;
             let mut characters = from.chars();
-            // A character outside the BMP takes two escapes in JSON, a surrogate pair.
+            // A character outside the Basic Multilingual Plane (above U+FFFF) takes two escapes in
+            // JSON, a surrogate pair.
             let mut units = [0; 2];
             for unit in characters.next().unwrap_or_default().encode_utf16(&mut units) {
                 write!(writer, "\\u{unit:04x}")?;
@@ -68,7 +69,7 @@ impl Formatter for TerminalSafe {
     }
 }
 
-/// An event of any type.
+/// An event of any type, as one JSON object.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(deny_unknown_fields))]
 pub struct Event {
@@ -81,8 +82,8 @@ pub struct Event {
     r#type: String,
     /// The time of the kernel's event; RFC 3339, UTC.
     time: String,
-    /// `CLOCK_MONOTONIC` at the kernel's event in nanoseconds, or when the event was noticed if the kernel
-    /// has none.
+    /// `CLOCK_MONOTONIC` at the kernel's event in nanoseconds, or when the event was noticed if the
+    /// kernel has none.
     monotonic_ns: u64,
     /// How exact the event is: `exact`, `late`, `partial` or `snapshot`.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -97,8 +98,8 @@ pub struct Event {
     /// The labels of the subscriber's filters that matched.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     labels: Vec<String>,
-    /// `process.*`: how the process came into its container: `init`, `exec`, `descendant`, `injected`,
-    /// `hook` or `unknown`.
+    /// `process.*`: how the process came into its container: `init`, `exec`, `descendant`,
+    /// `injected`, `hook` or `unknown`.
     #[serde(skip_serializing_if = "String::is_empty")]
     origin: String,
     /// `process.*`: the process. `container.start`: init, with its pid only.
@@ -110,7 +111,8 @@ pub struct Event {
     /// `process.done`: the time since the exit.
     #[serde(skip_serializing_if = "Option::is_none")]
     after_exit_ns: Option<u64>,
-    /// `process.held`: the processes that hold the output; none if the parent has not waited for the process.
+    /// `process.held`: the processes that hold the output; none if the parent has not waited for
+    /// the process.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     holders: Vec<Parent>,
     /// `process.held`: how many processes hold the output; `holders` names at most 32 of them.
@@ -151,7 +153,7 @@ struct Attribution {
     /// The container. Absent in an event of the whole shim.
     #[serde(skip_serializing_if = "Option::is_none")]
     container: Option<Id<String>>,
-    /// The names of Kubernetes. Absent outside Kubernetes.
+    /// The pod of a container, and its names in Kubernetes. Absent outside Kubernetes.
     #[serde(skip_serializing_if = "Option::is_none")]
     k8s: Option<Kubernetes>,
 }
@@ -167,7 +169,7 @@ struct Containerd {
     exec_id: String,
 }
 
-/// An id.
+/// An object that has only an id, such as `container` or `process.user`.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Id<T> {
@@ -175,7 +177,7 @@ struct Id<T> {
     id: T,
 }
 
-/// A name.
+/// An object that has only a name, such as `k8s.namespace`.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Name {
@@ -183,7 +185,7 @@ struct Name {
     name: String,
 }
 
-/// The names of Kubernetes.
+/// The pod of a container, and its names in Kubernetes.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Kubernetes {
@@ -196,7 +198,7 @@ struct Kubernetes {
     container: Option<Name>,
 }
 
-/// A pod.
+/// The pod of a container.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Pod {
@@ -207,7 +209,7 @@ struct Pod {
     uid: String,
 }
 
-/// The fields of events that carry neither a process nor a port.
+/// The fields of events that are about neither a process nor a port.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
@@ -269,7 +271,7 @@ enum OtherBody {
     },
 }
 
-/// A shim.
+/// The shim that sends the stream.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ShimId {
@@ -301,9 +303,9 @@ impl From<&model::Capability> for Capability {
     }
 }
 
-/// An exit in the form of go-runc's `Exit`: timestamp, pid and status.
+/// The exit of a process in the form of go-runc's `Exit`: timestamp, pid and status.
 #[derive(Debug, Serialize)]
-pub struct Exited {
+pub struct ExitObject {
     timestamp: String,
     pid: i32,
     status: u32,
@@ -350,8 +352,8 @@ impl From<&api::Event> for Event {
             }
             Some(Body::Port(port)) => json.port = Some(Port::from(port)),
             Some(body) => json.body = OtherBody::of(body),
-            // A shim of a later version may send a body that this version does not know. The fields
-            // that all events have are still useful.
+            // A shim of a later version may send a type of event that this version does not know.
+            // The fields that all events have are still useful.
             None => {}
         }
         json
@@ -359,7 +361,7 @@ impl From<&api::Event> for Event {
 }
 
 impl OtherBody {
-    /// Converts a body; `None` for a body of a kind that [`Event`] has separate fields for.
+    /// Converts the body of an event; `None` for a body that [`Event`] has separate fields for.
     fn of(body: &Body) -> Option<Self> {
         Some(match body {
             Body::ContainerClose(close) => {
@@ -394,7 +396,7 @@ impl From<&api::Capability> for Capability {
     }
 }
 
-impl Exited {
+impl ExitObject {
     /// The JSON form of an exit. `namespace` is the containerd namespace of the shim that sent the
     /// exit, because the message has no namespace.
     #[must_use]
@@ -452,19 +454,19 @@ mod tests {
         /// Check that a line never has a control character, a bidirectional override or invalid
         /// UTF-8, for any input.
         #[test]
-        fn a_line_is_never_hostile(
+        fn a_line_has_no_unsafe_characters(
             bytes in proptest::collection::vec(any::<u8>(), 0..64),
             characters in "[\\PC\u{0}-\u{a0}\u{200b}-\u{206f}\u{e0000}-\u{e007f}]{0,32}",
         ) {
             for input in [&bytes[..], characters.as_bytes()] {
-                prop_assert!(!line(&lossless(input)).contains(is_hostile));
+                prop_assert!(!to_line(&lossless(input)).contains(is_hostile));
             }
         }
 
         /// Check that any text survives being written as JSON and parsed again.
         #[test]
         fn json_round_trips_every_text(text in any::<String>()) {
-            prop_assert_eq!(serde_json::from_str::<String>(&line(&text)).unwrap(), text);
+            prop_assert_eq!(serde_json::from_str::<String>(&to_line(&text)).unwrap(), text);
         }
     }
 }

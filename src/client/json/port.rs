@@ -4,11 +4,11 @@ use serde::Serialize;
 
 use super::{
     Attribution, is_false,
-    process::{Path, plain},
+    process::{Path, utf8_text},
 };
 use crate::{api, model::escaped};
 
-/// An open port, as `ports` lists it.
+/// An open port, as `lookout ports` lists it.
 #[derive(Debug, Serialize)]
 pub struct OpenPort {
     #[serde(flatten)]
@@ -25,12 +25,12 @@ pub(super) struct Port {
     network: Network,
     /// `port.*`: who can reach the port.
     port: PortScope,
-    /// `port.*`: the processes that called listen(2), or bind(2) for UDP. In a list of ports: all that hold one
-    /// of its sockets.
+    /// `port.*`: the processes that called listen(2), or bind(2) for UDP. In a list of ports: all
+    /// that hold one of its sockets.
     owners: Vec<Owner>,
 }
 
-/// A socket.
+/// The socket of a port.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Network {
@@ -124,7 +124,7 @@ impl From<&api::Owner> for Owner {
     fn from(owner: &api::Owner) -> Self {
         let path = owner.executable.as_deref();
         let is_escaped = path.is_some_and(|path| std::str::from_utf8(path).is_err());
-        let text = if is_escaped { escaped } else { plain };
+        let text = if is_escaped { escaped } else { utf8_text };
         Self {
             pid: owner.pid,
             vpid: owner.vpid,

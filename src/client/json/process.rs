@@ -8,17 +8,17 @@ use crate::{
     model::{escaped, lossless, rfc3339},
 };
 
-/// An object of the probe format: a process began to run an image.
+/// A line of the probe format: a process began to run an image.
 #[derive(Debug, Serialize)]
-pub struct Probe {
+pub struct ProbeObject {
     pid: i32,
     command: String,
     timestamp: String,
 }
 
-/// A process of a container, as `ps` lists it.
+/// A living process of a container, as `lookout ps` lists it.
 #[derive(Debug, Serialize)]
-pub struct Listed {
+pub struct ListedProcess {
     #[serde(flatten)]
     attribution: Attribution,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -26,7 +26,7 @@ pub struct Listed {
     process: Process,
 }
 
-/// A process.
+/// A process, as events and lists show it.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Process {
@@ -131,7 +131,7 @@ struct Exit {
     signal: String,
 }
 
-/// An executable.
+/// The executable of a process.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Path {
@@ -142,7 +142,7 @@ pub(super) struct Path {
     pub(super) deleted: bool,
 }
 
-/// A time.
+/// An object that has only a time.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Time {
@@ -150,7 +150,7 @@ struct Time {
     time: String,
 }
 
-impl From<&api::ContainerProcess> for Listed {
+impl From<&api::ContainerProcess> for ListedProcess {
     fn from(listed: &api::ContainerProcess) -> Self {
         let process = listed.process.get_or_default();
         Self {
@@ -161,7 +161,7 @@ impl From<&api::ContainerProcess> for Listed {
     }
 }
 
-impl Probe {
+impl ProbeObject {
     /// The probe object of a `process.start` or `process.exec` event; `None` for all other events.
     #[must_use]
     pub fn of(event: &api::Event) -> Option<Self> {
@@ -180,14 +180,14 @@ impl Probe {
 }
 
 impl Process {
-    /// A process of which only the pid is known.
+    /// Describes a process of which only the pid is known.
     pub(super) fn of_pid(pid: i32) -> Self {
         Self { pid, ..Default::default() }
     }
 
     pub(super) fn of(process: &api::Process) -> Self {
-        let is_escaped = is_escaped(process);
-        let text = if is_escaped { escaped } else { plain };
+        let is_escaped = needs_escaping(process);
+        let text = if is_escaped { escaped } else { utf8_text };
         // In protobuf, an empty list is the same as an absent list. So `args_count` distinguishes a
         // process without arguments from a process with unknown arguments.
         let knows_args = !process.args.is_empty() || process.args_count.is_some();
@@ -224,9 +224,9 @@ impl Process {
 }
 
 impl Parent {
-    /// The processes that hold the output of an exited process.
+    /// The processes that hold the output of an exited process, for `process.held`.
     pub(super) fn holders_of(process: &api::Process) -> Vec<Self> {
-        let text = if is_escaped(process) { escaped } else { plain };
+        let text = if needs_escaping(process) { escaped } else { utf8_text };
         process.holders.iter().map(|holder| Self::of(holder, text)).collect()
     }
 
@@ -243,14 +243,14 @@ impl Parent {
 }
 
 /// Whether any text of a process, of its parent or of its holders is not UTF-8.
-fn is_escaped(process: &api::Process) -> bool {
+fn needs_escaping(process: &api::Process) -> bool {
     let api::Process { executable, args, working_directory, comm, parent, holders, .. } = process;
     let parents = parent.iter().chain(holders).filter_map(|parent| parent.executable.as_ref());
     let own = executable.iter().chain(working_directory).chain(comm).chain(args);
     own.chain(parents).any(|bytes| std::str::from_utf8(bytes).is_err())
 }
 
-/// Converts bytes that are known to be UTF-8.
-pub(super) fn plain(bytes: &[u8]) -> String {
+/// Converts bytes that are known to be UTF-8 to a string.
+pub(super) fn utf8_text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -13,7 +13,10 @@ use tokio::task::JoinSet;
 use super::{stream::StreamFile, view::NodeView};
 use crate::{
     api::{Container, ContainerPort, ContainerProcess, Event, FollowedShim},
-    client::{Connected, Follow, Registration, Shim, Shims, Step, Wanted, registrations},
+    client::{
+        ConnectionState, EventFollower, FollowOptions, FollowStep, Registration, Shim,
+        ShimDiscovery, registrations,
+    },
     daemon::metrics::Metrics,
     model::chain,
 };
@@ -45,7 +48,7 @@ struct NodeState {
 #[derive(Debug)]
 struct FollowedConnection {
     shim: FollowedShim,
-    connected: Connected,
+    connected: ConnectionState,
 }
 
 /// The file with the events of all shims could not be opened.
@@ -100,7 +103,7 @@ impl Node {
     #[must_use]
     pub fn shims(&self) -> Vec<FollowedShim> {
         let current = |followed: &FollowedConnection| FollowedShim {
-            connected: followed.connected.is(),
+            connected: followed.connected.is_connected(),
             ..followed.shim.clone()
         };
         let mut shims: Vec<_> = self.lock_state().shims.values().map(current).collect();
@@ -116,11 +119,11 @@ impl Node {
 
     /// Follows the shims that are registered in a runtime directory. Never returns.
     pub async fn run(&self, runtime_dir: &Path) {
-        let mut shims = Shims::new(runtime_dir.to_owned(), None);
+        let mut shims = ShimDiscovery::new(runtime_dir.to_owned(), None);
         let mut followers = JoinSet::new();
         loop {
             tokio::select! {
-                new = shims.next() => match new {
+                new = shims.next_new() => match new {
                     Ok(new) => new.into_iter().for_each(|registration| {
                         followers.spawn(self.clone().follow_shim(registration));
                     }),
@@ -155,18 +158,18 @@ impl Node {
                 .cursor(&epoch)
                 .map(|seq| format!("{epoch}:{seq}"))
                 .unwrap_or_default();
-            let mut events = Follow::new(
+            let mut events = EventFollower::new(
                 registration.clone(),
-                Wanted { since, follow: true, ..Default::default() },
+                FollowOptions { since, follow: true, ..Default::default() },
             );
-            self.add_shim(&registration, &epoch, events.connected());
+            self.add_shim(&registration, &epoch, events.connection_state());
             // The stream begins at the cursor, and the shim makes its lists of processes and ports
             // later, so no event between the cursor and the lists is missing. The view ignores the
             // events that the lists include.
             self.refresh_view(&registration, &epoch).await;
             let end = loop {
                 match events.next().await {
-                    Step::Events(batch) => {
+                    FollowStep::Events(batch) => {
                         // Events arrive again, so the next failure is followed by the shortest
                         // pause.
                         pause = RECONNECT_PAUSES.0;
@@ -179,11 +182,11 @@ impl Node {
             };
             // A stream of events can end while its shim is still exiting. Then the shim is checked
             // again after the pause.
-            if matches!(end, Step::End) && !registration.is_alive() {
+            if matches!(end, FollowStep::End) && !registration.is_alive() {
                 self.remove_shim(&epoch, StreamFile::write_shim_left);
                 return;
             }
-            if let Step::Broken(Some(error)) = &end {
+            if let FollowStep::Broken(Some(error)) = &end {
                 tracing::info!(
                     shim = registration.id,
                     error = chain(error),
@@ -194,7 +197,7 @@ impl Node {
             pause = (pause * 2).min(RECONNECT_PAUSES.1);
             if !registration.is_alive() {
                 // The events are complete only if the shim itself has ended the stream.
-                let end = if matches!(end, Step::End) {
+                let end = if matches!(end, FollowStep::End) {
                     StreamFile::write_shim_left
                 } else {
                     StreamFile::write_last_gap
@@ -207,7 +210,7 @@ impl Node {
 
     /// Adds a shim to those that are followed. `connected` shows whether the stream of its events
     /// is connected.
-    fn add_shim(&self, registration: &Registration, epoch: &str, connected: Connected) {
+    fn add_shim(&self, registration: &Registration, epoch: &str, connected: ConnectionState) {
         let mut state = self.lock_state();
         let seq = state.stream.cursor(epoch).unwrap_or_default();
         let Registration { namespace, id, .. } = registration.clone();
@@ -246,11 +249,11 @@ impl Node {
             self.metrics.count_event(event);
             is_incomplete |= state.view.apply_event(epoch, event);
             if self.probe.receiver_count() > 0
-                && let Some(probe) = crate::client::json::Probe::of(event)
+                && let Some(probe) = crate::client::json::ProbeObject::of(event)
             {
                 // Sending fails if the last reader of the probe socket has disconnected since the
                 // check.
-                let _ = self.probe.send((crate::client::json::line(&probe) + "\n").into());
+                let _ = self.probe.send((crate::client::json::to_line(&probe) + "\n").into());
             }
         }
         let seq = state.stream.cursor(epoch).unwrap_or_default();

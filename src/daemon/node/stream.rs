@@ -126,10 +126,10 @@ impl StreamFile {
     pub fn append(&mut self, epoch: &str, events: &[Event]) {
         let mut text = String::with_capacity(events.len() * 512);
         if self.lost > 0 {
-            text += &(json::line(&json::Event::from(&gap_event("", Some(self.lost)))) + "\n");
+            text += &(json::to_line(&json::Event::from(&gap_event("", Some(self.lost)))) + "\n");
         }
         for event in events {
-            text += &(json::line(&json::Event::from(event)) + "\n");
+            text += &(json::to_line(&json::Event::from(event)) + "\n");
         }
         if self.append_text(&text) {
             self.lost = 0;
@@ -146,7 +146,7 @@ impl StreamFile {
     /// Records that a shim has ended after all its events were written.
     pub fn write_shim_left(&mut self, epoch: &str) {
         if self.cursors.remove(epoch).is_some() {
-            self.append_text(&(json::line(&ShimLeftLine { r#type: "shim.left", epoch }) + "\n"));
+            self.append_text(&(json::to_line(&ShimLeftLine { r#type: "shim.left", epoch }) + "\n"));
         }
     }
 
@@ -191,7 +191,7 @@ impl StreamFile {
         }
         let mut file = open_for_append(&new)?;
         let begin =
-            json::line(&BeginLine { r#type: "stream.begin", cursors: &self.cursors }) + "\n";
+            json::to_line(&BeginLine { r#type: "stream.begin", cursors: &self.cursors }) + "\n";
         file.write_all(begin.as_bytes())?;
         // The old file is kept by a hard link, not by a rename: a daemon that is killed between the
         // two steps still finds the file under its name.

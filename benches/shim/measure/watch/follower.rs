@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lookout::client::{self, Follow, Registration, Step, Wanted};
+use lookout::client::{self, EventFollower, FollowOptions, FollowStep, Registration};
 use nix::{sys::signal::Signal, unistd::Pid};
 
 use super::{
@@ -104,11 +104,13 @@ impl Follower {
 /// Receives all events, and counts the leaf of each start.
 async fn take(shim: Registration, leave: &AtomicBool, leaves: &Leaves) {
     const LOOK_UP: Duration = Duration::from_millis(100);
-    let mut follow =
-        Follow::new(shim, Wanted { filters: Vec::new(), since: String::new(), follow: true });
+    let mut follow = EventFollower::new(
+        shim,
+        FollowOptions { filters: Vec::new(), since: String::new(), follow: true },
+    );
     while !leave.load(Ordering::Relaxed) {
         match tokio::time::timeout(LOOK_UP, follow.next_batch()).await {
-            Ok(Step::Events(batch)) => {
+            Ok(FollowStep::Events(batch)) => {
                 let starts = batch.iter().filter(|event| event.type_ == b"process.start");
                 starts
                     .filter_map(|event| leaves::of_event(event.bytes))
