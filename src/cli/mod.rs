@@ -132,5 +132,5 @@ async fn connect_to_daemon() -> Result<Daemon, Failure> {
 fn print_message(text: &str) {
     use std::io::Write as _;
     // A closed stderr must not end the command.
-    let _ = writeln!(std::io::stderr(), "lookout: {}", printable::text(text.as_bytes()));
+    let _ = writeln!(std::io::stderr(), "lookout: {}", printable::safe_text(text.as_bytes()));
 }

@@ -9,7 +9,8 @@ pub struct Capability {
     pub support: Support,
     /// The name of the source, such as `bpf`; `none` if nothing is observed.
     pub backend: String,
-    /// The reason in one line. It names what is missing if the support is not full.
+    /// Why the support is what it is, in one line. Names what is missing if the support is not
+    /// full.
     pub reason: String,
 }
 

@@ -5,16 +5,16 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-/// A limit of bytes that values share.
+/// A limit of bytes that several values share.
 #[derive(Debug)]
 pub(crate) struct ByteLimit {
     limit: usize,
-    /// Shared with each [`Charge`].
+    /// The bytes that count against the limit now. Shared with each [`Charge`].
     used: Arc<AtomicUsize>,
 }
 
-/// The bytes of one value, which count until it is dropped. A copy of the value counts as well,
-/// even beyond the limit.
+/// The bytes of one value, which count against a [`ByteLimit`] until the charge is dropped. A clone
+/// of the value counts as well, even beyond the limit.
 #[derive(Debug)]
 pub(crate) struct Charge {
     used: Arc<AtomicUsize>,
@@ -26,7 +26,7 @@ impl ByteLimit {
         Self { limit, used: Arc::default() }
     }
 
-    /// Counts the bytes; `None` if fewer are left.
+    /// Counts `bytes` against the limit; `None` if fewer are left.
     pub(crate) fn charge(&self, bytes: usize) -> Option<Charge> {
         // Only one thread charges, so nothing is added between the check and the addition. The
         // counter orders no other data, so it needs no stronger ordering.
@@ -34,6 +34,7 @@ impl ByteLimit {
         (bytes <= left).then(|| Charge::new(&self.used, bytes))
     }
 
+    /// The bytes that count against the limit now.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
@@ -58,7 +59,7 @@ impl Drop for Charge {
     }
 }
 
-/// A charge is no part of the value that it counts.
+/// All charges are equal: a charge is not a part of the value whose bytes it counts.
 impl PartialEq for Charge {
     fn eq(&self, _: &Self) -> bool {
         true

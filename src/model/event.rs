@@ -27,7 +27,7 @@ pub struct Event {
 /// A container, as its events identify it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Container {
-    /// The namespace in containerd.
+    /// The containerd namespace of the container.
     pub namespace: String,
     /// The container's id in containerd.
     pub id: String,
@@ -44,7 +44,7 @@ pub struct Container {
 pub struct IgnoredSetting {
     /// The key as it was written; the key of an annotation with its prefix.
     pub key: String,
-    /// The reason why it has no effect.
+    /// The reason why the setting has no effect.
     pub reason: String,
 }
 
@@ -79,11 +79,11 @@ impl Kubernetes {
     }
 }
 
-/// How many holders of an output an event names. Each may have a path of 4096 bytes, and an event
-/// must not take the place of all others in the journal.
+/// The most holders of an output that an event names. Each may have a path of 4096 bytes, and an
+/// event must not take the place of all others in the journal.
 pub const HOLDERS_NAMED: usize = 32;
 
-/// The kinds of events, each with its facts.
+/// What happened: the body of an event, with the facts of that kind of event.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Body {
@@ -118,7 +118,7 @@ pub enum Body {
         process: Arc<Process>,
         /// Processes that hold its stdout or stderr, at most [`HOLDERS_NAMED`].
         holders: Vec<Parent>,
-        /// How many processes hold it.
+        /// How many processes hold the output.
         holders_count: u32,
     },
     /// The kernel's OOM killer chose a process.
@@ -129,8 +129,8 @@ pub enum Body {
         init: ProcessKey,
     },
     /// The last event of a container. In the container's account, `seen == delivered + lost`.
-    ContainerClose(Counts),
-    /// Events are missing at this position.
+    ContainerClose(RecordCounts),
+    /// Events are missing at this position of the stream.
     Gap(Gap),
     /// Events were withheld from containerd's bus, to protect the bus. The event log has all of
     /// them.
@@ -159,26 +159,26 @@ pub enum Body {
     },
 }
 
-/// Defines the event types from a table: when an event of the type is reported, its name, and the
-/// body that it has. The order is that of the bits in a filter.
+/// Defines the event types from a table. A row says when an event of the type is reported, its
+/// name, and its [`Body`]. The order is that of the bits in a filter.
 macro_rules! event_types {
     ($($(#[doc = $doc:literal])+ $name:literal, $kind:ident = $body:pat,)+) => {
         /// The names of the event types, in the order of their bits in a filter.
         pub const EVENT_TYPES: [&str; [$($name),+].len()] = [$($name),+];
 
-        /// When an event of each type is reported, for the reference.
+        /// When an event of each type is reported, for docs/reference/events.md.
         #[cfg(test)]
         pub(crate) const EVENT_DOCS: [&str; EVENT_TYPES.len()] = [$(concat!($($doc),+)),+];
 
-        enum Kind {
+        enum TypeIndex {
             $($kind,)+
         }
 
         impl Body {
             /// The index of the event's type in [`EVENT_TYPES`].
             #[must_use]
-            pub fn kind(&self) -> usize {
-                match self { $($body => Kind::$kind as usize,)+ }
+            pub fn type_index(&self) -> usize {
+                match self { $($body => TypeIndex::$kind as usize,)+ }
             }
         }
     };
@@ -223,7 +223,7 @@ impl Body {
     /// The name of the event's type, from [`EVENT_TYPES`].
     #[must_use]
     pub fn type_name(&self) -> &'static str {
-        EVENT_TYPES[self.kind()]
+        EVENT_TYPES[self.type_index()]
     }
 
     /// The process that the event is about; `None` for events of containers, ports and the
@@ -275,7 +275,7 @@ impl Activity {
     }
 }
 
-/// How exact an event is.
+/// How exact an event is: whether its facts were read in the kernel or later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Grade {
@@ -291,7 +291,7 @@ pub enum Grade {
 }
 
 impl Grade {
-    /// The name of the grade in events.
+    /// The name of the grade, as events have it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -333,9 +333,9 @@ impl Backend {
     }
 }
 
-/// A container's account, in records of the kernel source.
+/// The account of a container: how many records the source has seen, and what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
+pub struct RecordCounts {
     /// Records that the eBPF programs counted, each before they reserved space for it in the ring.
     /// Does not include the records in [`runtime`](Self::runtime). `None` if the source does not
     /// count.

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use super::Ended;
 
-/// The exit of one process.
+/// The exit of one process: when, and with which code or signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
     /// The time at which the shim reaped the process.

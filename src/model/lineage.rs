@@ -4,12 +4,13 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;
 
-/// The parents of a process. Pids are those of the host's pid namespace, except for `vpid`.
+/// The parent and grandparent of a process. Pids are those of the host's pid namespace, except for
+/// `vpid`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Lineage {
     /// The pid of the process in its own pid namespace; `None` if it is not known.
     pub vpid: Option<i32>,
-    /// The parent; `None` if it is not known.
+    /// The parent of the process; `None` if it is not known.
     pub parent: Option<ProcessKey>,
     /// The pid of the parent's parent; `None` if it is not known.
     pub grandparent_pid: Option<i32>,

@@ -1,4 +1,4 @@
-//! The types that all modules share. No I/O, no clock, no async.
+//! The types that all modules share. This module has no I/O, reads no clock and is not async.
 
 mod capability;
 mod chain;
@@ -26,8 +26,8 @@ pub use ended::Ended;
 #[cfg(test)]
 pub(crate) use event::EVENT_DOCS;
 pub use event::{
-    Activity, Backend, Body, Container, Counts, EVENT_TYPES, Event, Gap, Grade, HOLDERS_NAMED,
-    IgnoredSetting, Kubernetes, Stage,
+    Activity, Backend, Body, Container, EVENT_TYPES, Event, Gap, Grade, HOLDERS_NAMED,
+    IgnoredSetting, Kubernetes, RecordCounts, Stage,
 };
 pub use exit::Exit;
 pub use file::FileId;
@@ -35,10 +35,10 @@ pub use lineage::Lineage;
 pub use network_namespace::NetworkNamespace;
 pub use observation::{ContainerObserver, NewContainer, ObservedContainer, RuntimeCall};
 pub use port::{Endpoint, Owner, Port, Scope, Transport};
-pub use printable::is_hostile;
+pub use printable::is_unsafe_to_print;
 pub use process::{
     Args, EntityId, Image, Origin, Parent, Process, ProcessKey, StartTicks, TICKS_PER_SECOND,
-    Unknown,
+    UnknownReason,
 };
 pub use process_id::ProcessId;
 pub use socket::{ListedSocket, Socket, SocketState};

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A network namespace.
+/// The identity of a network namespace.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]

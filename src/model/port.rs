@@ -24,7 +24,7 @@ pub struct Endpoint {
     pub dual_stack: bool,
 }
 
-/// A transport protocol with ports.
+/// The transport protocol of a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Transport {
@@ -34,7 +34,7 @@ pub enum Transport {
     Udp,
 }
 
-/// The addresses through which a port can be reached.
+/// From where a port can be reached, by the address to which its socket is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Only from the port's own network namespace: 127.0.0.0/8, ::1.
@@ -83,7 +83,7 @@ impl Endpoint {
         Self { transport, address: address.to_canonical(), port, dual_stack }
     }
 
-    /// The scope of the address.
+    /// From where the endpoint can be reached.
     #[must_use]
     pub fn scope(&self) -> Scope {
         match self.address {
@@ -100,7 +100,7 @@ impl Endpoint {
     }
 }
 
-/// For example `tcp 127.0.0.1:80`.
+/// The endpoint as text, for example `tcp 127.0.0.1:80`.
 impl fmt::Display for Endpoint {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let address = SocketAddr::new(self.address, self.port);

@@ -15,7 +15,7 @@ pub const TICKS_PER_SECOND: u64 = 100;
 pub struct ProcessKey {
     /// The thread group's id in the host's pid namespace.
     pub pid: i32,
-    /// When the process started; `None` if it is not known.
+    /// When the process started; `None` if the start is not known.
     pub start: Option<StartTicks>,
 }
 
@@ -27,13 +27,13 @@ pub struct ProcessKey {
 pub struct StartTicks(NonZeroU64);
 
 impl StartTicks {
-    /// Makes a start time; `None` for 0, which means that the start is not known.
+    /// Makes a start time from clock ticks; `None` for 0, which means that the start is not known.
     #[must_use]
     pub fn new(ticks: u64) -> Option<Self> {
         NonZeroU64::new(ticks).map(Self)
     }
 
-    /// The number of clock ticks.
+    /// The start time as a number of clock ticks.
     #[must_use]
     pub fn get(self) -> u64 {
         self.0.get()
@@ -47,8 +47,8 @@ impl ProcessKey {
         Self { pid, start: StartTicks::new(start_ticks) }
     }
 
-    /// Converts a start time in nanoseconds since boot (`task_struct.start_boottime`), rounded down
-    /// as the kernel's `nsec_to_clock_t` does for `/proc`.
+    /// Makes the key from a start time in nanoseconds since boot (`task_struct.start_boottime`),
+    /// which is rounded down to clock ticks as the kernel's `nsec_to_clock_t` does for `/proc`.
     #[must_use]
     pub fn from_boottime(pid: i32, start_ns: u64) -> Self {
         Self::new(pid, start_ns / (1_000_000_000 / TICKS_PER_SECOND))
@@ -63,7 +63,7 @@ impl ProcessKey {
     /// Whether both keys can be of one process: the pids are equal, and the starts are not known to
     /// differ.
     #[must_use]
-    pub fn may_be(self, other: Self) -> bool {
+    pub fn may_be_same(self, other: Self) -> bool {
         self.pid == other.pid && self.compare_starts(other).is_none_or(Ordering::is_eq)
     }
 
@@ -78,13 +78,13 @@ impl ProcessKey {
     #[must_use]
     pub fn entity_id(self, boot: u32) -> EntityId {
         let start_ticks = self.start_ticks();
-        let ticks = hexadecimal(start_ticks.to_be_bytes());
+        let ticks = hexadecimal_digits(start_ticks.to_be_bytes());
         let zeros = (start_ticks.leading_zeros() as usize / 4).min(15);
         let mut digits = [0; 32];
-        digits[..8].copy_from_slice(hexadecimal(boot.to_be_bytes()).as_flattened());
-        digits[8..16].copy_from_slice(hexadecimal(self.pid.to_be_bytes()).as_flattened());
-        // Always copies sixteen digits, of which the last may be padding: a copy of constant length
-        // compiles to moves, without a call of memcpy.
+        digits[..8].copy_from_slice(hexadecimal_digits(boot.to_be_bytes()).as_flattened());
+        digits[8..16].copy_from_slice(hexadecimal_digits(self.pid.to_be_bytes()).as_flattened());
+        // Sixteen digits are always copied, of which the last may be padding: a copy of constant
+        // length compiles to moves, without a call of memcpy.
         let mut padded = [0; 32];
         padded[..16].copy_from_slice(ticks.as_flattened());
         digits[16..].copy_from_slice(&padded[zeros..zeros + 16]);
@@ -93,12 +93,12 @@ impl ProcessKey {
 }
 
 /// The two hexadecimal digits of each byte.
-fn hexadecimal<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
-    bytes.map(|byte| HEXADECIMAL[usize::from(byte)])
+fn hexadecimal_digits<const N: usize>(bytes: [u8; N]) -> [[u8; 2]; N] {
+    bytes.map(|byte| HEXADECIMAL_DIGITS[usize::from(byte)])
 }
 
 /// The two hexadecimal digits of every byte value.
-const HEXADECIMAL: [[u8; 2]; 256] = {
+const HEXADECIMAL_DIGITS: [[u8; 2]; 256] = {
     let digits = b"0123456789abcdef";
     let mut all = [[0; 2]; 256];
     let mut byte = 0;
@@ -118,13 +118,13 @@ pub struct EntityId {
 }
 
 impl EntityId {
-    /// The hexadecimal digits, 17 to 32 of them.
+    /// The 17 to 32 hexadecimal digits of the entity id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 
-    /// The hexadecimal digits as ASCII.
+    /// The hexadecimal digits of the entity id, as ASCII.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.digits[..self.length]
@@ -137,7 +137,8 @@ impl fmt::Display for EntityId {
     }
 }
 
-/// What a process runs: everything that an exec replaces. Made with [`Default`] and then filled.
+/// What a process runs: everything that an exec replaces. An image is made with [`Default`] and
+/// then filled.
 ///
 /// A part that could not be read is `None`, and [`unknown`](Image::unknown) has the reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -165,7 +166,7 @@ pub struct Image {
     #[serde(skip)]
     pub(crate) charge: Option<Box<Charge>>,
     /// The reason why a part is missing; `None` if nothing is missing.
-    pub unknown: Option<Unknown>,
+    pub unknown: Option<UnknownReason>,
 }
 
 /// The arguments of an exec.
@@ -182,7 +183,7 @@ pub struct Args {
 }
 
 impl Args {
-    /// Makes the arguments from a complete capture.
+    /// Makes the arguments from bytes that have all arguments, each ended by a NUL.
     #[must_use]
     pub fn from_nul_separated(bytes: &[u8]) -> Self {
         let count = bytes.split_inclusive(|byte| *byte == 0).count();
@@ -223,7 +224,7 @@ impl Args {
 /// ```
 impl fmt::Display for Args {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(&printable::command(self.iter()))
+        formatter.pad(&printable::command_line(self.iter()))
     }
 }
 
@@ -236,10 +237,10 @@ impl fmt::Debug for Args {
 /// The reason why a part of an [`Image`] is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Unknown {
-    /// The process had ended before it could be inspected.
+pub enum UnknownReason {
+    /// The process had ended before its image could be read.
     Gone,
-    /// The process had already run another image.
+    /// The process had already replaced the image by another exec.
     Replaced,
     /// The kernel refused access to the process.
     Denied,
@@ -252,7 +253,7 @@ pub enum Unknown {
     Dropped,
 }
 
-impl Unknown {
+impl UnknownReason {
     /// The name of the reason in events.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -289,7 +290,7 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// All origins.
+    /// All origins of processes.
     pub const ALL: [Self; 6] =
         [Self::Init, Self::Exec, Self::Descendant, Self::Injected, Self::Hook, Self::Unknown];
 
@@ -317,7 +318,7 @@ pub struct Process {
     pub vpid: Option<i32>,
     /// The parent's pid at the event, in the host's pid namespace; `None` if it is unknown.
     pub parent_pid: Option<i32>,
-    /// The parent; `None` if the tracker does not know it.
+    /// The parent of the process; `None` if the tracker does not know it.
     pub parent: Option<Parent>,
     /// The image that the process runs. A forked child runs its parent's image until its first
     /// exec.

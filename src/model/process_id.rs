@@ -1,4 +1,4 @@
-//! Which process of a container a request or a fact is about.
+//! The identity by which containerd names a process of a container: init, or an exec.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ pub enum ProcessId {
 }
 
 impl ProcessId {
-    /// Converts the exec id of a message.
+    /// Converts the exec id of a containerd message; an empty one means init.
     #[must_use]
     pub fn from_exec_id(exec_id: &str) -> Self {
         if exec_id.is_empty() { Self::Init } else { Self::Exec(exec_id.into()) }

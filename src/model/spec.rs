@@ -1,4 +1,4 @@
-//! The parts of `config.json` that the shim reads.
+//! The parts of a bundle's `config.json` that the shim reads.
 //!
 //! The shim never decodes the whole document. The crate `oci-spec` refuses values that it does not
 //! know, such as a capability that is newer than the crate, and a shim must not refuse a container
@@ -8,24 +8,25 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-/// The part of an OCI runtime specification that concerns the shim.
+/// The parts of an OCI runtime specification that the shim reads.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Spec {
-    /// Free-form keys and values. They include the shim's group and the names of Kubernetes.
+    /// The annotations of the container: free-form keys and values. They include the shim's group
+    /// and the names of Kubernetes.
     #[serde(default)]
     pub annotations: HashMap<String, String>,
     #[serde(default)]
-    linux: Linux,
+    linux: LinuxSection,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-struct Linux {
+struct LinuxSection {
     #[serde(default)]
-    namespaces: Vec<Namespace>,
+    namespaces: Vec<NamespaceEntry>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
-struct Namespace {
+struct NamespaceEntry {
     #[serde(rename = "type", default)]
     kind: String,
     #[serde(default)]
@@ -36,7 +37,8 @@ impl Spec {
     /// Whether the container has a pid namespace of its own, so that the end of init ends every
     /// process in it.
     ///
-    /// A namespace with a path is joined, not owned: other processes in it outlive init.
+    /// The container joins a namespace with a path and does not own it: other processes in it
+    /// outlive init.
     #[must_use]
     pub fn owns_pid_namespace(&self) -> bool {
         self.linux

@@ -1,4 +1,4 @@
-//! Untrusted bytes as text.
+//! Paths and names as the kernel has them, which need not be UTF-8.
 
 use std::{
     borrow::Cow,
@@ -56,7 +56,7 @@ impl<const N: usize> From<[u8; N]> for Text {
 
 impl fmt::Display for Text {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(&printable::text(&self.0))
+        formatter.pad(&printable::safe_text(&self.0))
     }
 }
 
@@ -66,8 +66,8 @@ impl fmt::Debug for Text {
     }
 }
 
-/// The bytes as text: bytes that are not UTF-8 become `\xHH` and a backslash is doubled, so that
-/// the original bytes can be restored.
+/// Escapes bytes as text: bytes that are not UTF-8 become `\xHH` and a backslash is doubled, so
+/// that the original bytes can be restored.
 #[must_use]
 pub fn escaped(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());

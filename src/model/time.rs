@@ -1,18 +1,19 @@
-//! Formats times. Nothing here reads a clock.
+//! Formats times. This module does not read a clock.
 
 /// A time in nanoseconds since 1970 as RFC 3339, in UTC and with nanoseconds.
 #[must_use]
 pub fn rfc3339(since_1970_ns: u64) -> String {
     let (seconds, nanos) = (since_1970_ns / 1_000_000_000, since_1970_ns % 1_000_000_000);
     let (days, second) = (seconds / 86_400, seconds % 86_400);
-    let (year, month, day) = date(days);
+    let (year, month, day) = gregorian_date(days);
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanos:09}Z")
 }
 
-/// The year, month and day in the proleptic Gregorian calendar, `days` after 1970-01-01. Counts in
-/// cycles of 400 years that begin on March 1, so that the leap day is the last day of a cycle.
-fn date(days: u64) -> (u64, u64, u64) {
+/// The year, month and day in the proleptic Gregorian calendar, `days` after 1970-01-01. Days are
+/// counted in cycles of 400 years that begin on March 1, so that the leap day is the last day of a
+/// cycle.
+fn gregorian_date(days: u64) -> (u64, u64, u64) {
     let days = days + 719_468;
     let (cycle, day) = (days / 146_097, days % 146_097);
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

@@ -16,7 +16,7 @@ use super::{
     refusal::Refusal,
     select::Selector,
 };
-use crate::model::{ProcessKey, is_hostile};
+use crate::model::{ProcessKey, is_unsafe_to_print};
 
 /// The most entries of a registry, including those of ended processes.
 pub const ENTRIES_MAX: usize = 200_000;
@@ -371,7 +371,7 @@ fn check_labels(
 /// blanks at the ends and control characters are not allowed.
 fn check_label(what: &'static str, text: &str) -> Result<(), Refusal> {
     let is_allowed = !text.is_empty() && text.len() <= LABEL_BYTES_MAX && text.trim() == text;
-    if is_allowed && !text.contains(is_hostile) {
+    if is_allowed && !text.contains(is_unsafe_to_print) {
         return Ok(());
     }
     Err(Refusal::InvalidLabel {

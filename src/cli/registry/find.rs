@@ -100,8 +100,8 @@ fn format_found(found: &[FoundProcess], format: ListFormat, style: Style) -> Str
         ListFormat::Table | ListFormat::Wide => {
             let cells = |one: &FoundProcess| {
                 let user = one.uid.map_or_else(String::new, |uid| uid.to_string());
-                let command = printable::command(one.args.iter().flat_map(Args::iter));
-                [one.pid.to_string(), user, printable::text(&one.executable), command]
+                let command = printable::command_line(one.args.iter().flat_map(Args::iter));
+                [one.pid.to_string(), user, printable::safe_text(&one.executable), command]
                     .map(or_dash)
                     .to_vec()
             };

@@ -19,15 +19,16 @@ struct JsonPage<'a> {
 pub(in crate::cli) fn page(categories: &[Capability], format: PageFormat, style: Style) -> String {
     match format {
         PageFormat::Json => json::to_line(&JsonPage { categories }) + "\n",
-        PageFormat::Table if style.is_quiet => {
-            categories.iter().map(|one| printable::text(one.category.as_bytes()) + "\n").collect()
-        }
+        PageFormat::Table if style.is_quiet => categories
+            .iter()
+            .map(|one| printable::safe_text(one.category.as_bytes()) + "\n")
+            .collect(),
         PageFormat::Table => {
             let rows: Vec<_> = categories
                 .iter()
                 .map(|one| {
                     [&one.category, &one.support, &one.backend, &one.reason]
-                        .map(|cell| printable::text(cell.as_bytes()))
+                        .map(|cell| printable::safe_text(cell.as_bytes()))
                         .to_vec()
                 })
                 .collect();

@@ -44,8 +44,8 @@ pub(in crate::cli) fn page(
             let rows: Vec<_> = rows
                 .into_iter()
                 .map(|row| {
-                    let value = or_dash(printable::text(row.value.as_bytes()));
-                    vec![row.key.to_owned(), value, printable::text(row.origin.as_bytes())]
+                    let value = or_dash(printable::safe_text(row.value.as_bytes()));
+                    vec![row.key.to_owned(), value, printable::safe_text(row.origin.as_bytes())]
                 })
                 .collect();
             align_columns(&["KEY", "VALUE", "FROM"], &rows, style)

@@ -47,16 +47,16 @@ pub(in crate::cli) fn list(entries: &[Entry], format: ListFormat, style: Style) 
 
 fn row(one: &Entry) -> [String; 7] {
     let joined = |labels: &std::collections::BTreeSet<String>| {
-        printable::text(labels.iter().cloned().collect::<Vec<_>>().join(",").as_bytes())
+        printable::safe_text(labels.iter().cloned().collect::<Vec<_>>().join(",").as_bytes())
     };
     [
         one.id.to_string(),
         one.process.pid.to_string(),
         state_cell(one),
-        printable::text(one.name.as_deref().unwrap_or_default().as_bytes()),
+        printable::safe_text(one.name.as_deref().unwrap_or_default().as_bytes()),
         joined(&one.tags),
         joined(&one.groups),
-        printable::command(one.process.command_args.iter().map(String::as_bytes)),
+        printable::command_line(one.process.command_args.iter().map(String::as_bytes)),
     ]
     .map(or_dash)
 }
@@ -68,7 +68,7 @@ fn wide_row(one: &Entry) -> Vec<String> {
         time_ns => rfc3339(time_ns).get(..19).unwrap_or_default().replace('T', " "),
     };
     let user = or_dash(one.process.uid.map_or_else(String::new, |uid| uid.to_string()));
-    let executable = or_dash(printable::text(one.process.executable.as_bytes()));
+    let executable = or_dash(printable::safe_text(one.process.executable.as_bytes()));
     let times = [one.process.created_ns, one.added_ns, one.last_seen_ns].map(time);
     [id, pid, state, user]
         .into_iter()

@@ -89,14 +89,16 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
         _ => None,
     };
     let time = rfc3339(event.time_ns);
-    let namespace =
-        event.container.as_ref().map(|container| printable::text(container.namespace.as_bytes()));
+    let namespace = event
+        .container
+        .as_ref()
+        .map(|container| printable::safe_text(container.namespace.as_bytes()));
     let container = event
         .container
         .as_ref()
-        .map(|container| printable::text(container.id.as_bytes()))
+        .map(|container| printable::safe_text(container.id.as_bytes()))
         .unwrap_or_default();
-    let type_name = printable::text(event.type_.as_bytes());
+    let type_name = printable::safe_text(event.type_.as_bytes());
     let what = what_cell(event, format);
     let pid = pid_cell(event);
     let origin = process.map(origin_text).unwrap_or_default();
@@ -121,10 +123,10 @@ fn row(event: &Event, format: EventFormat, style: Style) -> String {
             process.and_then(|process| process.vpid).map_or_else(String::new, number),
             process.map_or_else(String::new, |process| number(process.parent_pid)),
             origin,
-            printable::text(event.grade.as_bytes()),
+            printable::safe_text(event.grade.as_bytes()),
             process
                 .and_then(|process| process.executable.as_ref())
-                .map(|path| printable::text(path))
+                .map(|path| printable::safe_text(path))
                 .unwrap_or_default(),
             what,
         ]
@@ -159,11 +161,11 @@ fn is_failure(event: &Event) -> bool {
 
 /// The origin of a process: `exec:ID` for an exec, `descendant:ID` for its descendants.
 pub(in crate::cli) fn origin_text(process: &Process) -> String {
-    let origin = printable::text(process.origin.as_bytes());
+    let origin = printable::safe_text(process.origin.as_bytes());
     if process.exec_id.is_empty() {
         origin
     } else {
-        format!("{origin}:{}", printable::text(process.exec_id.as_bytes()))
+        format!("{origin}:{}", printable::safe_text(process.exec_id.as_bytes()))
     }
 }
 
@@ -171,11 +173,11 @@ pub(in crate::cli) fn origin_text(process: &Process) -> String {
 /// `?`.
 pub(in crate::cli) fn command_text(process: &Process) -> String {
     let mut text = if !process.args.is_empty() {
-        printable::command(process.args.iter().map(Vec::as_slice))
+        printable::command_line(process.args.iter().map(Vec::as_slice))
     } else if let Some(path) = &process.executable {
-        format!("[{}]", printable::text(path))
+        format!("[{}]", printable::safe_text(path))
     } else if let Some(comm) = &process.comm {
-        format!("({})", printable::text(comm))
+        format!("({})", printable::safe_text(comm))
     } else {
         "?".to_owned()
     };
@@ -194,7 +196,7 @@ pub(in crate::cli) fn end_text(process: &Process) -> String {
         (Some(code), _, _) => format!("exit {code}"),
         (None, "", Some(status)) => format!("status {status}"),
         (None, "", None) => "exit status unknown".to_owned(),
-        (None, signal, _) => printable::text(signal.as_bytes()),
+        (None, signal, _) => printable::safe_text(signal.as_bytes()),
     };
     if ended.oom_killed {
         text.push_str(" (out of memory)");
@@ -214,7 +216,7 @@ fn process_what_cell(type_name: &str, process: &Process) -> String {
         }
         "process.held" => {
             let holders = process.holders.iter().map(|holder| {
-                let path = holder.executable.as_deref().map(printable::text);
+                let path = holder.executable.as_deref().map(printable::safe_text);
                 format!("{} {}", holder.pid, path.as_deref().unwrap_or("?"))
             });
             let named = process.holders.len();
@@ -245,7 +247,7 @@ fn what_cell(event: &Event, format: EventFormat) -> String {
         Some(Body::Gap(gap)) => gap::gap_text(gap),
         Some(Body::ContainerIdle(idle)) => format!("quiet for {}", millis_text(idle.quiet_ns)),
         Some(Body::ContainerActive(active)) => {
-            format!("by {}", printable::text(active.cause.as_bytes()))
+            format!("by {}", printable::safe_text(active.cause.as_bytes()))
         }
         Some(Body::Port(port)) => ports::port_text(port, format == EventFormat::Wide),
         Some(Body::Throttle(throttle)) => {
@@ -263,7 +265,7 @@ fn what_cell(event: &Event, format: EventFormat) -> String {
                 &capability.reason,
             ];
             let [category, support, backend, reason] =
-                parts.map(|part| printable::text(part.as_bytes()));
+                parts.map(|part| printable::safe_text(part.as_bytes()));
             format!("{category}: {support} ({backend}): {reason}")
         }
     }

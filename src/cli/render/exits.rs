@@ -57,13 +57,13 @@ pub(in crate::cli) fn format_exit(
         ListFormat::Jsonl => json::to_line(&json::ExitObject::new(exit, namespace)) + "\n",
         ListFormat::Table | ListFormat::Wide if style.is_quiet => format!("{}\n", exit.pid),
         ListFormat::Table | ListFormat::Wide => {
-            let mut container = printable::text(exit.container_id.as_bytes());
+            let mut container = printable::safe_text(exit.container_id.as_bytes());
             if format == ListFormat::Wide {
-                container = format!("{}/{container}", printable::text(namespace.as_bytes()));
+                container = format!("{}/{container}", printable::safe_text(namespace.as_bytes()));
             } else if style.width.is_some() {
                 container = shorten_id(&container, TABLE_COLUMNS[1].1);
             }
-            let exec = or_dash(printable::text(exit.exec_id.as_bytes()));
+            let exec = or_dash(printable::safe_text(exit.exec_id.as_bytes()));
             let row = [
                 rfc3339(exit.timestamp_ns),
                 container,
@@ -93,7 +93,7 @@ pub(in crate::cli) fn format_gap(
         ListFormat::Jsonl => object() + "\n",
         ListFormat::Table | ListFormat::Wide => {
             let container = event.container.get_or_default();
-            let container = or_dash(printable::text(container.id.as_bytes()));
+            let container = or_dash(printable::safe_text(container.id.as_bytes()));
             let [exec, pid] = ["-".to_owned(), "-".to_owned()];
             let row = [rfc3339(event.time_ns), container, exec, pid, gap_text(gap)];
             style.highlight_failure(

@@ -5,7 +5,7 @@ use crate::{api::Gap, model::printable};
 /// Describes a gap: how many records or events were lost, where, and in which time.
 pub(in crate::cli) fn gap_text(gap: &Gap) -> String {
     let lost = gap.lost.map_or_else(|| "an unknown number".to_owned(), |lost| lost.to_string());
-    let stage = printable::text(gap.stage.as_bytes());
+    let stage = printable::safe_text(gap.stage.as_bytes());
     // It is not known when the losses of a gap in the journal began.
     if gap.from_ns == 0 {
         return format!("{lost} lost: {stage}");

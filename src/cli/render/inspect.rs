@@ -135,7 +135,7 @@ fn text_page(shim: &Registration, known: &Inspected, newest: &[Event], style: St
     let mut text = String::new();
     let mut field = |name: &str, value: &str| {
         text.push_str(
-            &style.fit_to_width(&format!("{name:<12}{}", printable::text(value.as_bytes()))),
+            &style.fit_to_width(&format!("{name:<12}{}", printable::safe_text(value.as_bytes()))),
         );
         text.push('\n');
     };

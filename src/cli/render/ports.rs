@@ -133,7 +133,7 @@ pub(super) fn port_text(port: &Port, is_wide: bool) -> String {
         .map_or_else(String::new, |program| format!(" by {program}"));
     let within = port.network_namespace.filter(|_| is_wide);
     let within = within.map_or_else(String::new, |inode| format!(" in netns {inode}"));
-    let transport = printable::text(port.transport.as_bytes());
+    let transport = printable::safe_text(port.transport.as_bytes());
     format!("{transport} {} {}{within}{by}", address_text(port), scope_text(port))
 }
 
@@ -152,7 +152,7 @@ fn change_row(
 }
 
 fn container_cell(container: &Container, style: Style) -> String {
-    let container = printable::text(container.id.as_bytes());
+    let container = printable::safe_text(container.id.as_bytes());
     if style.width.is_some() { shorten_id(&container, FOLLOW_COLUMNS[1].1) } else { container }
 }
 
@@ -169,7 +169,7 @@ fn fitted_row(row: [String; FOLLOW_COLUMNS.len()], format: ListFormat, style: St
 
 fn row(one: &ContainerPort) -> [String; 6] {
     let [protocol, address, scope, pid, program] = common_columns(one.port.get_or_default());
-    let container = printable::text(one.container.get_or_default().id.as_bytes());
+    let container = printable::safe_text(one.container.get_or_default().id.as_bytes());
     [container, protocol, address, scope, pid, program].map(or_dash)
 }
 
@@ -178,7 +178,7 @@ fn wide_row(one: &ContainerPort) -> Vec<String> {
     let owners = &one.port.get_or_default().owners;
     let of = |part: fn(&Owner) -> String| or_dash(joined_values(owners, part));
     vec![
-        or_dash(printable::text(one.container.get_or_default().namespace.as_bytes())),
+        or_dash(printable::safe_text(one.container.get_or_default().namespace.as_bytes())),
         container,
         protocol,
         address,
@@ -186,15 +186,15 @@ fn wide_row(one: &ContainerPort) -> Vec<String> {
         or_dash(network_namespace_text(one.port.get_or_default())),
         pid,
         of(|owner| owner.vpid.map_or_else(String::new, |vpid| vpid.to_string())),
-        of(|owner| printable::text(owner.exec_id.as_bytes())),
-        of(|owner| printable::text(owner.container_id.as_bytes())),
+        of(|owner| printable::safe_text(owner.exec_id.as_bytes())),
+        of(|owner| printable::safe_text(owner.container_id.as_bytes())),
         program,
     ]
 }
 
 fn common_columns(port: &Port) -> [String; 5] {
     [
-        printable::text(port.transport.as_bytes()),
+        printable::safe_text(port.transport.as_bytes()),
         address_text(port),
         scope_text(port),
         joined_values(&port.owners, |owner| owner.pid.to_string()),
@@ -215,11 +215,11 @@ fn joined_values(owners: &[Owner], part: fn(&Owner) -> String) -> String {
 }
 
 fn program_text(owner: &Owner) -> String {
-    owner.executable.as_deref().map_or_else(|| "?".to_owned(), printable::text)
+    owner.executable.as_deref().map_or_else(|| "?".to_owned(), printable::safe_text)
 }
 
 fn scope_text(port: &Port) -> String {
-    let scope = printable::text(port.scope.as_bytes());
+    let scope = printable::safe_text(port.scope.as_bytes());
     if port.dual_stack { format!("{scope}+v4") } else { scope }
 }
 
@@ -228,7 +228,7 @@ fn network_namespace_text(port: &Port) -> String {
 }
 
 fn address_text(port: &Port) -> String {
-    let address = printable::text(port.address.as_bytes());
+    let address = printable::safe_text(port.address.as_bytes());
     if port.type_ == "ipv6" {
         format!("[{address}]:{}", port.port)
     } else {

@@ -63,7 +63,7 @@ fn row(one: &ContainerProcess) -> [String; 7] {
     let number = |number: i32| if number == 0 { String::new() } else { number.to_string() };
     let created = rfc3339(process.created_ns);
     [
-        printable::text(one.container.get_or_default().id.as_bytes()),
+        printable::safe_text(one.container.get_or_default().id.as_bytes()),
         process.pid.to_string(),
         number(process.parent_pid),
         process.uid.map_or_else(String::new, |uid| uid.to_string()),
@@ -81,9 +81,10 @@ fn row(one: &ContainerProcess) -> [String; 7] {
 fn wide_row(one: &ContainerProcess) -> Vec<String> {
     let process = one.process.get_or_default();
     let [container, pid, parent_pid, user, created, origin, command] = row(one);
-    let path = |path: &Option<Vec<u8>>| path.as_deref().map(printable::text).unwrap_or_default();
+    let path =
+        |path: &Option<Vec<u8>>| path.as_deref().map(printable::safe_text).unwrap_or_default();
     vec![
-        or_dash(printable::text(one.container.get_or_default().namespace.as_bytes())),
+        or_dash(printable::safe_text(one.container.get_or_default().namespace.as_bytes())),
         container,
         pid,
         or_dash(process.vpid.map_or_else(String::new, |vpid| vpid.to_string())),

@@ -7,7 +7,7 @@ use crate::{
         Kubernetes, Parent, Process, Throttle, event::Body,
     },
     cli::{args::EventFormat, output::Style},
-    model::is_hostile,
+    model::is_unsafe_to_print,
 };
 
 fn event(type_name: &str, body: Body) -> Event {
@@ -182,7 +182,7 @@ fn no_format_prints_unsafe_characters() {
         EventFormat::Probe,
     ] {
         let text = render_all(format);
-        assert!(!text.replace('\n', "").contains(is_hostile), "{text}");
+        assert!(!text.replace('\n', "").contains(is_unsafe_to_print), "{text}");
     }
 }
 

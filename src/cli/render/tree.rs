@@ -23,8 +23,8 @@ pub(in crate::cli) fn format_trees(processes: &[ContainerProcess], style: Style)
         if !style.is_quiet {
             text.push_str(&style.fit_to_width(&format!(
                 "{}/{}",
-                printable::text(namespace.as_bytes()),
-                printable::text(id.as_bytes())
+                printable::safe_text(namespace.as_bytes()),
+                printable::safe_text(id.as_bytes())
             )));
             text.push('\n');
         }

@@ -99,7 +99,7 @@ fn usage_table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> 
         let cells = [
             id,
             usage.pid.to_string(),
-            printable::text(name.as_bytes()) + state,
+            printable::safe_text(name.as_bytes()) + state,
             cpu,
             cpu_time_text(usage.cpu_ns),
             size_text(usage.rss_bytes),
@@ -107,7 +107,7 @@ fn usage_table(usages: &[Usage], rates: &HashMap<String, f64>, style: Style) -> 
             size(usage.written_bytes),
             count(usage.fds),
             usage.threads.to_string(),
-            printable::text(usage.command.as_bytes()),
+            printable::safe_text(usage.command.as_bytes()),
         ];
         cells.map(or_dash).to_vec()
     };

@@ -26,7 +26,7 @@ use self::{
 };
 use crate::{
     api::{self, event::Body},
-    model::{self, is_hostile, rfc3339},
+    model::{self, is_unsafe_to_print, rfc3339},
 };
 
 /// Serialises a value as one line of JSON that is safe to print on a terminal.
@@ -53,7 +53,7 @@ impl Formatter for TerminalSafe {
         fragment: &str,
     ) -> io::Result<()> {
         let mut rest = fragment;
-        while let Some(at) = rest.find(is_hostile) {
+        while let Some(at) = rest.find(is_unsafe_to_print) {
             let (before, from) = rest.split_at(at);
             writer.write_all(before.as_bytes())?;
             let mut characters = from.chars();
@@ -459,7 +459,7 @@ mod tests {
             characters in "[\\PC\u{0}-\u{a0}\u{200b}-\u{206f}\u{e0000}-\u{e007f}]{0,32}",
         ) {
             for input in [&bytes[..], characters.as_bytes()] {
-                prop_assert!(!to_line(&lossless(input)).contains(is_hostile));
+                prop_assert!(!to_line(&lossless(input)).contains(is_unsafe_to_print));
             }
         }
 

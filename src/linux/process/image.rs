@@ -10,7 +10,7 @@ use nix::errno::Errno;
 
 use super::{super::read::link, lineage_of, stat::Stat, status::Status};
 use crate::{
-    model::{Args, Grade, Image, Lineage, ProcessKey, Text, Unknown},
+    model::{Args, Grade, Image, Lineage, ProcessKey, Text, UnknownReason},
     sys::file::attributes,
 };
 
@@ -27,13 +27,14 @@ const ARGS_COUNTED_LIMIT: u64 = 256 << 10;
 ///
 /// [`Grade::Late`]: everything was read, and the process `key` was still alive after that.
 /// [`Grade::Partial`]: something is missing, and [`Image::unknown`] has the reason:
-/// [`Unknown::Gone`] for a process that has ended (also for a zombie), and for a pid that was
+/// [`UnknownReason::Gone`] for a process that has ended (also for a zombie), and for a pid that was
 /// reused. If the process has executed another program since the event for which it is read, the
 /// result is the image of that other program; only the next event shows that there was another
 /// exec.
 #[must_use]
 pub fn image(pid: i32, key: ProcessKey) -> (Image, Grade) {
-    let gone = || (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial);
+    let gone =
+        || (Image { unknown: Some(UnknownReason::Gone), ..Image::default() }, Grade::Partial);
     let Some(before) = Stat::of(pid).filter(|stat| stat.start() == key.start) else {
         return gone();
     };
@@ -77,7 +78,7 @@ pub fn alive(pid: i32) -> Option<Alive> {
 pub fn ending(pid: i32) -> Option<Alive> {
     let stat = Stat::of(pid).filter(Stat::has_running_thread)?;
     let lineage = lineage_of(&stat, None);
-    let image = Image { unknown: Some(Unknown::Gone), ..Image::default() };
+    let image = Image { unknown: Some(UnknownReason::Gone), ..Image::default() };
     Some(Alive { key: ProcessKey { pid, start: stat.start() }, lineage, image })
 }
 
@@ -120,7 +121,7 @@ pub(crate) fn image_of(pid: i32, stat: &Stat) -> (Image, Status) {
 /// An image with its grade, from the `stat` of the process that was read after the image.
 pub(crate) fn graded(mut image: Image, after: &Stat) -> (Image, Grade) {
     if after.is_dead() {
-        image.unknown = Some(Unknown::Gone);
+        image.unknown = Some(UnknownReason::Gone);
     }
     let grade = if image.unknown.is_some() { Grade::Partial } else { Grade::Late };
     (image, grade)
@@ -198,7 +199,7 @@ fn args(pid: i32, stat: &Stat) -> io::Result<Args> {
 
 /// The value of a successful read. After an error: `None`, and the reason is stored in `unknown`,
 /// unless `unknown` already has a reason.
-fn value_or_reason<T>(value: io::Result<T>, unknown: &mut Option<Unknown>) -> Option<T> {
+fn value_or_reason<T>(value: io::Result<T>, unknown: &mut Option<UnknownReason>) -> Option<T> {
     match value {
         Ok(value) => Some(value),
         Err(error) => {
@@ -209,10 +210,10 @@ fn value_or_reason<T>(value: io::Result<T>, unknown: &mut Option<Unknown>) -> Op
 }
 
 /// Why a part of an image could not be read.
-fn reason_of(error: &io::Error) -> Unknown {
+fn reason_of(error: &io::Error) -> UnknownReason {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT | Errno::ESRCH) => Unknown::Gone,
-        Some(Errno::EACCES | Errno::EPERM) => Unknown::Denied,
-        _ => Unknown::Faulted,
+        Some(Errno::ENOENT | Errno::ESRCH) => UnknownReason::Gone,
+        Some(Errno::EACCES | Errno::EPERM) => UnknownReason::Denied,
+        _ => UnknownReason::Faulted,
     }
 }

@@ -7,7 +7,7 @@ use std::{
 use super::*;
 use crate::{
     linux::testing::{Killed, spawn, until},
-    model::{FileId, Grade, ProcessKey, Unknown},
+    model::{FileId, Grade, ProcessKey, UnknownReason},
 };
 
 /// Whether the child has executed the shell. In the middle of an exec the name is set already and
@@ -107,7 +107,7 @@ fn a_reused_pid_a_zombie_and_a_free_pid_are_gone() {
     let mut child = waiter();
     let key = child.key();
     let has_no_args = |(image, grade): (crate::model::Image, Grade)| {
-        assert_eq!((image.unknown, grade), (Some(Unknown::Gone), Grade::Partial));
+        assert_eq!((image.unknown, grade), (Some(UnknownReason::Gone), Grade::Partial));
         image.args.is_none()
     };
     assert!(has_no_args(image(key.pid, ProcessKey::new(key.pid, key.start_ticks() - 1))));

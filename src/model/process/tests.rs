@@ -23,9 +23,14 @@ proptest! {
 fn keys_differ_by_pid_or_by_known_starts() {
     let key = ProcessKey::new(7, 100);
     let bare = ProcessKey { pid: 7, start: None };
-    assert!(key.may_be(key) && key.may_be(bare) && bare.may_be(key) && bare.may_be(bare));
-    assert!(!key.may_be(ProcessKey::new(7, 101)) && !key.may_be(ProcessKey::new(8, 100)));
-    assert!(!bare.may_be(ProcessKey { pid: 8, start: None }));
+    assert!(
+        key.may_be_same(key)
+            && key.may_be_same(bare)
+            && bare.may_be_same(key)
+            && bare.may_be_same(bare)
+    );
+    assert!(!key.may_be_same(ProcessKey::new(7, 101)) && !key.may_be_same(ProcessKey::new(8, 100)));
+    assert!(!bare.may_be_same(ProcessKey { pid: 8, start: None }));
     assert_eq!(key.compare_starts(ProcessKey::new(7, 101)), Some(Ordering::Less));
     assert_eq!((key.compare_starts(bare), bare.compare_starts(bare)), (None, None));
 }

@@ -22,8 +22,8 @@ use crate::{
     },
     clock::realtime_ns,
     model::{
-        Args, Body, Capability, Container, Counts, Ended, Event, Gap, IgnoredSetting, Image, Owner,
-        Parent, Port, Process, ProcessKey, TICKS_PER_SECOND,
+        Args, Body, Capability, Container, Ended, Event, Gap, IgnoredSetting, Image, Owner, Parent,
+        Port, Process, ProcessKey, RecordCounts, TICKS_PER_SECOND,
     },
     platform::boottime_ns,
     wire::Writer,
@@ -364,8 +364,8 @@ fn to_bytes(message: &impl protobuf::Message) -> Option<Vec<u8>> {
     message.write_to_bytes().ok()
 }
 
-fn close(counts: Counts) -> api::ContainerClose {
-    let Counts { seen, delivered, lost, runtime } = counts;
+fn close(counts: RecordCounts) -> api::ContainerClose {
+    let RecordCounts { seen, delivered, lost, runtime } = counts;
     api::ContainerClose { seen, delivered, lost, runtime, ..Default::default() }
 }
 

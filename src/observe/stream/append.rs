@@ -25,7 +25,7 @@ impl EventLog {
         let mut state = self.lock();
         let mut kinds = 0;
         for event in events.drain(..) {
-            kinds |= 1 << event.body.kind();
+            kinds |= 1 << event.body.type_index();
             state.journal.append(&event, self.encoder());
             while state.journal.is_over_limit() {
                 state = self.evict_or_wait(state, &mut kinds);

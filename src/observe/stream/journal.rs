@@ -122,7 +122,7 @@ impl Journal {
         if last.len() > SEGMENT_BYTES {
             last.shrink_to_fit();
         }
-        let (monotonic_ns, kind) = (event.monotonic_ns, event.body.kind());
+        let (monotonic_ns, kind) = (event.monotonic_ns, event.body.type_index());
         let entry = IndexEntry { monotonic_ns, segment, begin, end: last.len(), kind };
         self.next_seq += 1;
         self.bytes += entry.charged_bytes();

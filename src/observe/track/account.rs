@@ -1,7 +1,7 @@
 //! The account of one target: how many of its records became events, were lost, or had another
 //! outcome.
 
-use crate::model::{Counts, Gap, Stage};
+use crate::model::{Gap, RecordCounts, Stage};
 
 /// After how many further lost records another gap is reported, while the tracker has no capacity
 /// for processes.
@@ -96,8 +96,8 @@ impl Account {
 
     /// The counts for `container.close`. `seen_lost` is the kernel's account; `None` where the
     /// source does not count.
-    pub(super) fn close(&self, seen_lost: Option<(u64, u64)>) -> Counts {
-        Counts {
+    pub(super) fn close(&self, seen_lost: Option<(u64, u64)>) -> RecordCounts {
+        RecordCounts {
             // The kernel counts the processes of the runtime too, which are never reported.
             seen: seen_lost.map(|(seen, _)| seen.saturating_sub(self.runtime)),
             delivered: self.delivered,

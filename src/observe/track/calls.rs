@@ -119,7 +119,7 @@ impl Calls {
 
     /// Whether a record of this process waits in any call.
     pub(super) fn has_waiting_record_of(&self, key: ProcessKey) -> bool {
-        self.open.iter().flat_map(|call| &call.waiting).any(|record| record.key.may_be(key))
+        self.open.iter().flat_map(|call| &call.waiting).any(|record| record.key.may_be_same(key))
     }
 
     /// The runtime call for which a record has to wait, because an earlier record of the same
@@ -130,7 +130,8 @@ impl Calls {
             _ => None,
         };
         let is_earlier = |record: &WaitingRecord| {
-            record.key.may_be(key) || parent.is_some_and(|parent| record.key.may_be(parent))
+            record.key.may_be_same(key)
+                || parent.is_some_and(|parent| record.key.may_be_same(parent))
         };
         self.open.iter().find(|call| call.waiting.iter().any(is_earlier)).map(|call| call.id)
     }
@@ -259,7 +260,9 @@ impl Calls {
             (Some(_), None) if call.is_overdue => CallRole::Overdue,
             (Some(_), None) => CallRole::Stage,
             _ => match &call.stages {
-                Some(stages) if stages.iter().any(|stage| stage.may_be(key)) => CallRole::Stage,
+                Some(stages) if stages.iter().any(|stage| stage.may_be_same(key)) => {
+                    CallRole::Stage
+                }
                 _ => CallRole::Other,
             },
         }
@@ -275,7 +278,7 @@ impl Calls {
 
     /// The call to which an unreported process belongs; `None` if it belongs to none.
     pub(super) fn call_of(&self, key: ProcessKey) -> Option<CallId> {
-        let has = |call: &&CallState| call.unreported.iter().any(|one| one.may_be(key));
+        let has = |call: &&CallState| call.unreported.iter().any(|one| one.may_be_same(key));
         self.open.iter().find(has).map(|call| call.id)
     }
 
@@ -295,7 +298,7 @@ impl Calls {
             return;
         }
         for call in &mut self.open {
-            call.unreported.retain(|one| !one.may_be(key));
+            call.unreported.retain(|one| !one.may_be_same(key));
         }
         self.forget_ended();
     }

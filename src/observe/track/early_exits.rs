@@ -26,7 +26,7 @@ pub(super) struct EarlyExit {
 impl EarlyExits {
     /// Keeps an exit, unless an exit of the same process is kept already.
     pub(super) fn add(&mut self, exit: EarlyExit) {
-        if self.exits.iter().any(|known| known.identity.may_be(exit.identity)) {
+        if self.exits.iter().any(|known| known.identity.may_be_same(exit.identity)) {
             return;
         }
         if self.exits.len() >= EARLY_EXITS_MAX {
@@ -39,7 +39,7 @@ impl EarlyExits {
     pub(super) fn covers(&self, identity: Identity, at_ns: u64) -> bool {
         self.exits
             .iter()
-            .any(|exit| exit.identity.may_be(identity) && exit.pending_exit.at_ns >= at_ns)
+            .any(|exit| exit.identity.may_be_same(identity) && exit.pending_exit.at_ns >= at_ns)
     }
 
     /// Removes and returns the exit of a process. `last_ns` is the time of the latest record of the
@@ -48,7 +48,7 @@ impl EarlyExits {
         // An exit before the latest record of the process is the exit of an earlier process with
         // the same pid.
         let position = self.exits.iter().position(|exit| {
-            exit.identity.may_be(identity) && exit.pending_exit.at_ns >= last_ns
+            exit.identity.may_be_same(identity) && exit.pending_exit.at_ns >= last_ns
         })?;
         Some(self.exits.remove(position))
     }

@@ -21,7 +21,7 @@ impl Identity {
     }
 
     /// Whether both can be one process: nothing that is known of both differs.
-    pub(super) fn may_be(self, other: Self) -> bool {
+    pub(super) fn may_be_same(self, other: Self) -> bool {
         self.key.pid == other.key.pid && self.compare_starts(other).is_none_or(Ordering::is_eq)
     }
 

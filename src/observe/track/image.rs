@@ -3,7 +3,7 @@
 use std::{num::NonZeroU64, sync::Arc};
 
 use crate::{
-    model::{Image, Lineage, Unknown},
+    model::{Image, Lineage, UnknownReason},
     observe::record::Provenance,
 };
 
@@ -31,7 +31,7 @@ pub(super) struct NewImage {
 /// A scan in the middle of an exec reads the new executable and not yet its arguments: the next
 /// scan that reads them counts as another exec.
 pub(super) fn is_other_exec(one: &Image, stack: Option<NonZeroU64>, other: &Image) -> bool {
-    let is_reduced = one.unknown == Some(Unknown::Dropped);
+    let is_reduced = one.unknown == Some(UnknownReason::Dropped);
     if one.executable.is_none() && one.args.is_none() && !is_reduced {
         // The fork of the process was reported after its parent was forgotten, and so without an
         // image.
@@ -42,7 +42,7 @@ pub(super) fn is_other_exec(one: &Image, stack: Option<NonZeroU64>, other: &Imag
     {
         return true;
     }
-    if one.args.is_none() && one.unknown == Some(Unknown::Faulted) && other.args.is_some() {
+    if one.args.is_none() && one.unknown == Some(UnknownReason::Faulted) && other.args.is_some() {
         return true;
     }
     matches!((stack, other.stack), (Some(one), Some(other)) if one != other)

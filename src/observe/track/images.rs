@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{ByteLimit, Image, Text, Unknown};
+use crate::model::{ByteLimit, Image, Text, UnknownReason};
 
 /// The largest size of an image that does not count, in bytes of its arguments and paths. The
 /// number of such images is limited by that of the processes.
@@ -81,7 +81,7 @@ impl Images {
             executable: short(&image.executable),
             working_directory: short(&image.working_directory),
             comm: image.comm.clone(),
-            unknown: Some(Unknown::Dropped),
+            unknown: Some(UnknownReason::Dropped),
             args: None,
             charge: None,
             ..*image

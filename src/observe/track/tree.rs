@@ -191,7 +191,7 @@ impl Tree {
         let mut next = self.youngest.get(&key.pid).copied();
         while let Some(index) = next {
             let node = self.node(index);
-            if key.may_be(node.key) && node.death.is_some() {
+            if key.may_be_same(node.key) && node.death.is_some() {
                 return Some(index);
             }
             next = node.older;
@@ -217,7 +217,7 @@ impl Tree {
         let parent = lineage.parent?;
         let mut next = self.youngest.get(&parent.pid).copied();
         while let Some(index) = next {
-            if parent.may_be(self.node(index).key) {
+            if parent.may_be_same(self.node(index).key) {
                 return Some(index);
             }
             next = self.node(index).older;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Waker, unsupported};
-use crate::model::{FileId, Grade, Image, Lineage, ProcessKey, Unknown};
+use crate::model::{FileId, Grade, Image, Lineage, ProcessKey, UnknownReason};
 
 const NO_LIST: &str = "the processes of this system cannot be listed";
 
@@ -71,10 +71,11 @@ pub fn pid_namespace(_pid: i32) -> Option<u32> {
     None
 }
 
-/// What a process runs. Always an image without known fields, with the reason [`Unknown::NotSeen`].
+/// What a process runs. Always an image without known fields, with the reason
+/// [`UnknownReason::NotSeen`].
 #[must_use]
 pub fn image(_pid: i32, _key: ProcessKey) -> (Image, Grade) {
-    (Image { unknown: Some(Unknown::NotSeen), ..Image::default() }, Grade::Partial)
+    (Image { unknown: Some(UnknownReason::NotSeen), ..Image::default() }, Grade::Partial)
 }
 
 /// A search for the processes that hold a file open, which finds none.

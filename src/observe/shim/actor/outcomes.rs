@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     clock::monotonic_ns,
-    model::{Backend, Body, Counts, Grade, ProcessId},
+    model::{Backend, Body, Grade, ProcessId, RecordCounts},
 };
 
 impl Actor {
@@ -48,7 +48,7 @@ impl Actor {
             self.append_events();
             self.containers.remove(&id);
         } else if let Some(container) = self.unobserved.remove(&serial) {
-            let close = Body::ContainerClose(Counts::default());
+            let close = Body::ContainerClose(RecordCounts::default());
             self.push_event(Some(container), monotonic_ns(), Grade::Exact, Backend::Shim, close);
             self.shared.event_log.append(&mut self.events);
         }

@@ -12,7 +12,7 @@ use super::layout::{
 use crate::{
     model::{
         Args, Endpoint, FileId, Grade, Image, Lineage, NetworkNamespace, ProcessKey, Socket, Text,
-        Transport, Unknown,
+        Transport, UnknownReason,
     },
     observe::record::{CallId, Provenance, Record, TargetId, What},
 };
@@ -170,9 +170,9 @@ fn decode_exec(bytes: &[u8], mounts: Option<u32>) -> Option<(Grade, What)> {
     // An image has one reason for all parts that are missing. A fault of argv is the more specific
     // reason.
     let unknown = if !is_whole(flag::ARGS_FAULTED) {
-        Some(Unknown::Faulted)
+        Some(UnknownReason::Faulted)
     } else if !is_whole(flag::EXECUTABLE_CUT | flag::DIRECTORY_CUT) {
-        Some(Unknown::NotSeen)
+        Some(UnknownReason::NotSeen)
     } else {
         None
     };

@@ -94,7 +94,7 @@ pub(super) fn target_that_keeps(pins: &Pins, process: ProcessKey) -> Option<Targ
     let member = map_value::<_, Member>(&pins.members, &process.pid.unsigned_abs()).ok()??;
     // The entry may be that of an earlier process with this pid. An entry that a shim has made has
     // no start to compare.
-    let is_it = ProcessKey::from_boottime(process.pid, member.start_ns).may_be(process);
+    let is_it = ProcessKey::from_boottime(process.pid, member.start_ns).may_be_same(process);
     (is_it && is_in_container(pins, &member)).then_some(TargetId(member.target))
 }
 

@@ -8,7 +8,7 @@ use crate::{
         cgroup::Memberships,
         process::{Stat, Status, graded, image_of, mount_namespace, outputs, start_ticks_at},
     },
-    model::{FileId, Grade, Image, ProcessKey, Unknown},
+    model::{FileId, Grade, Image, ProcessKey, UnknownReason},
 };
 
 /// The state of one process shortly after an exec.
@@ -44,7 +44,9 @@ impl Reading {
             Some(after) => graded(image, &after),
             // The process was reaped meanwhile. Its pid may have been reused at any point between
             // the reads, so no part of the image is used.
-            None => (Image { unknown: Some(Unknown::Gone), ..Image::default() }, Grade::Partial),
+            None => {
+                (Image { unknown: Some(UnknownReason::Gone), ..Image::default() }, Grade::Partial)
+            }
         };
         Some(Self { stat, status, image, grade, memberships, outputs, mount_namespace })
     }

@@ -34,7 +34,7 @@ use super::{
     tree::{Index, Lookup, PendingExit, Tree},
 };
 use crate::{
-    model::{Body, Gap, Grade, Image, Process, ProcessId, ProcessKey, Unknown},
+    model::{Body, Gap, Grade, Image, Process, ProcessId, ProcessKey, UnknownReason},
     observe::record::{CallId, Provenance, ScanStep, TargetId, What},
 };
 
@@ -124,7 +124,10 @@ impl Target {
             early_exits: EarlyExits::default(),
             account: Account::default(),
             output: Output::default(),
-            unseen_image: Arc::new(Image { unknown: Some(Unknown::NotSeen), ..Image::default() }),
+            unseen_image: Arc::new(Image {
+                unknown: Some(UnknownReason::NotSeen),
+                ..Image::default()
+            }),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    model::{Process, Unknown},
+    model::{Process, UnknownReason},
     observe::track::images::LARGE_BYTES_MAX,
 };
 
@@ -72,7 +72,7 @@ fn beyond_the_limit_large_arguments_are_dropped_and_processes_are_not() {
         let Image { args, unknown, .. } = &*process.image;
         match (args, unknown) {
             (Some(args), None) => args.bytes.len() == bytes,
-            (None, Some(Unknown::Dropped)) => false,
+            (None, Some(UnknownReason::Dropped)) => false,
             other => panic!("{other:?}"),
         }
     };
@@ -110,7 +110,7 @@ fn beyond_the_limit_long_paths_are_dropped_too() {
         script.run(1000 + number, (*image(&path(number))).clone());
     }
     let last = script.living(2499);
-    assert_eq!((&last.image.executable, last.image.unknown), (&None, Some(Unknown::Dropped)));
+    assert_eq!((&last.image.executable, last.image.unknown), (&None, Some(UnknownReason::Dropped)));
     assert!(script.living(1000).image.executable.is_some());
     assert!(script.large_bytes() <= LARGE_BYTES_MAX);
     script.run(3000, large("/bin/short", 4000));

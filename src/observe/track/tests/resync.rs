@@ -173,7 +173,8 @@ fn arguments_that_could_not_be_read_are_reported_later() {
         script.lines()
     };
     let whole = (*image("/bin/ls")).clone();
-    let half = Image { args: None, unknown: Some(crate::model::Unknown::Faulted), ..whole.clone() };
+    let half =
+        Image { args: None, unknown: Some(crate::model::UnknownReason::Faulted), ..whole.clone() };
     assert_eq!(scan(&mut script, &half), ["process.exec 200 /bin/ls init snapshot"]);
     assert_eq!(scan(&mut script, &whole), ["process.exec 200 /bin/ls init snapshot"]);
     assert!(scan(&mut script, &whole).is_empty());

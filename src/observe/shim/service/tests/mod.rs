@@ -16,8 +16,8 @@ use super::*;
 use crate::{
     api::{EventBatch, SubscribeRequest, observer::ObserverClient},
     model::{
-        Args, Backend, Body, Category, Counts, Ended, Event, Grade, Image, Origin, Parent,
-        ProcessKey, Support,
+        Args, Backend, Body, Category, Ended, Event, Grade, Image, Origin, Parent, ProcessKey,
+        RecordCounts, Support,
     },
     observe::{
         encode::{Clock, Identity},

@@ -163,7 +163,7 @@ async fn a_stream_ends_after_the_last_close() {
     let served = serve(1 << 20).await;
     let mut followed = served.subscribe(SubscribeRequest::default()).await;
     followed.hello().await;
-    let counts = Counts { seen: Some(3), delivered: 2, lost: Some(1), runtime: 4 };
+    let counts = RecordCounts { seen: Some(3), delivered: 2, lost: Some(1), runtime: 4 };
     served.event_log.append(&mut vec![start(1), event("web", Body::ContainerClose(counts))]);
     served.event_log.close();
     served.event_log.drained(Duration::from_secs(1)).await;

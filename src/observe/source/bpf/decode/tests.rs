@@ -91,13 +91,13 @@ fn a_part_that_faulted_is_absent_and_marked() {
     let (grade, faulted) = image(&exec_bytes(flag::ARGS_FAULTED, b"", b"x\0", b"y\0"));
     assert_eq!(
         (grade, faulted.unknown, faulted.args),
-        (Grade::Partial, Some(Unknown::Faulted), None)
+        (Grade::Partial, Some(UnknownReason::Faulted), None)
     );
     assert_eq!(faulted.executable.as_deref(), Some(&b"/x"[..]));
     let (grade, cut) = image(&exec_bytes(flag::DIRECTORY_CUT, b"x\0", b"x\0", b"y\0z\0"));
     assert_eq!(
         (grade, cut.unknown, cut.working_directory),
-        (Grade::Partial, Some(Unknown::NotSeen), None)
+        (Grade::Partial, Some(UnknownReason::NotSeen), None)
     );
 }
 

@@ -7,7 +7,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::{LOOKAHEAD, Listener, Readings};
 use crate::{
     linux::process::{Status, identify, lineage_of, start_ticks_at},
-    model::{Grade, Image, Lineage, ProcessKey, Unknown},
+    model::{Grade, Image, Lineage, ProcessKey, UnknownReason},
     observe::{
         record::What,
         source::connector::{
@@ -211,8 +211,8 @@ impl Listener {
 }
 
 /// The reason why an exec has no reading. If the process still exists, it has exec'd again.
-fn unread_reason(key: ProcessKey) -> Unknown {
-    if identify(key.pid) == Some(key) { Unknown::Replaced } else { Unknown::Gone }
+fn unread_reason(key: ProcessKey) -> UnknownReason {
+    if identify(key.pid) == Some(key) { UnknownReason::Replaced } else { UnknownReason::Gone }
 }
 
 /// Whether the whole thread group has ended. Called for an exit event: the process that has this

@@ -19,7 +19,7 @@ mod root {
     use super::{super::*, alone};
     use crate::{
         linux::testing::{Cgroup, Killed, spawn, until},
-        model::{Grade, ProcessKey, Unknown},
+        model::{Grade, ProcessKey, UnknownReason},
         observe::{
             record::{ScanStep, What},
             source::connector::netlink::Message,
@@ -430,6 +430,6 @@ mod root {
         let me = std::process::id().cast_signed();
         assert!(reading::Reading::of(me, 0).is_none(), "the process is younger");
         assert!(reading::Reading::of(me, u64::MAX / 2).is_some());
-        assert_eq!(Unknown::Gone.as_str(), "gone");
+        assert_eq!(UnknownReason::Gone.as_str(), "gone");
     }
 }

@@ -4,14 +4,19 @@ use proptest::{collection::vec, prelude::*, sample::Index};
 
 use super::*;
 use crate::{
-    model::{Args, FileId, Grade, Image, Lineage, ProcessKey, Stage, Text, Unknown},
+    model::{Args, FileId, Grade, Image, Lineage, ProcessKey, Stage, Text, UnknownReason},
     observe::record::{CallId, Provenance, ScanStep, What},
 };
 
 const GRADES: [Grade; 4] = [Grade::Exact, Grade::Late, Grade::Partial, Grade::Snapshot];
 
-const UNKNOWNS: [Unknown; 5] =
-    [Unknown::Gone, Unknown::Replaced, Unknown::Denied, Unknown::Faulted, Unknown::NotSeen];
+const UNKNOWNS: [UnknownReason; 5] = [
+    UnknownReason::Gone,
+    UnknownReason::Replaced,
+    UnknownReason::Denied,
+    UnknownReason::Faulted,
+    UnknownReason::NotSeen,
+];
 
 fn text() -> impl Strategy<Value = Option<Text>> {
     let bytes = vec(any::<u8>(), 0..40);
