@@ -7,13 +7,14 @@ use std::{
     path::Path,
 };
 
-use super::{ConfigError, Invalidity};
+use super::{ConfigError, InvalidReason};
 
-/// The largest file in bytes. A larger file is an error, because a configuration has a few lines.
-const FILE_MAX: u64 = 1 << 20;
+/// The most bytes that a configuration file may have. A larger file is an error, because a
+/// configuration has a few lines.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The keys and values of a file; `None` if the file does not exist.
-pub(super) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigError> {
+/// Reads the keys and values of a configuration file; `None` if the file does not exist.
+pub(super) fn read_entries(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigError> {
     let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source };
     let file = match File::open(path) {
         Ok(file) => file,
@@ -21,43 +22,46 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<(String, String)>>, ConfigE
         Err(error) => return Err(unreadable(error)),
     };
     let mut text = String::new();
-    file.take(FILE_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
-    if text.len() as u64 > FILE_MAX {
+    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > FILE_BYTES_MAX {
         return Err(unreadable(io::Error::new(
             io::ErrorKind::FileTooLarge,
             "the file is larger than 1 MiB",
         )));
     }
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    let parsed = if is_json { from_json(&text) } else { from_toml(&text) };
+    let parsed = if is_json { parse_json(&text) } else { parse_toml(&text) };
     parsed.map(Some).map_err(|error| match error {
         ParseError::Syntax(source) => ConfigError::Syntax { path: path.to_owned(), source },
         ParseError::Key(key) => ConfigError::Key {
             origin: path.display().to_string(),
             key,
-            reason: Invalidity::NotAValue,
+            reason: InvalidReason::NotAValue,
         },
     })
 }
 
+/// Why a configuration file could not be parsed.
 enum ParseError {
     Syntax(Box<dyn std::error::Error + Send + Sync>),
     /// The value of this key has a type that no key accepts, such as a table.
     Key(String),
 }
 
-fn from_toml(text: &str) -> Result<Vec<(String, String)>, ParseError> {
+fn parse_toml(text: &str) -> Result<Vec<(String, String)>, ParseError> {
     let table: toml::Table = text.parse().map_err(|error| ParseError::Syntax(Box::new(error)))?;
     table
         .into_iter()
-        .map(|(key, value)| match toml_text(&value) {
+        .map(|(key, value)| match toml_value_text(&value) {
             Some(text) => Ok((key, text)),
             None => Err(ParseError::Key(key)),
         })
         .collect()
 }
 
-fn toml_text(value: &toml::Value) -> Option<String> {
+/// The text of a TOML value, as an environment variable would have it; `None` for a type that no
+/// key accepts.
+fn toml_value_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),
         toml::Value::Integer(number) => Some(number.to_string()),
@@ -70,19 +74,21 @@ fn toml_text(value: &toml::Value) -> Option<String> {
     }
 }
 
-fn from_json(text: &str) -> Result<Vec<(String, String)>, ParseError> {
+fn parse_json(text: &str) -> Result<Vec<(String, String)>, ParseError> {
     let object: serde_json::Map<String, serde_json::Value> =
         serde_json::from_str(text).map_err(|error| ParseError::Syntax(Box::new(error)))?;
     object
         .into_iter()
-        .map(|(key, value)| match json_text(&value) {
+        .map(|(key, value)| match json_value_text(&value) {
             Some(text) => Ok((key, text)),
             None => Err(ParseError::Key(key)),
         })
         .collect()
 }
 
-fn json_text(value: &serde_json::Value) -> Option<String> {
+/// The text of a JSON value, as an environment variable would have it; `None` for a type that no
+/// key accepts.
+fn json_value_text(value: &serde_json::Value) -> Option<String> {
     match value {
         serde_json::Value::String(text) => Some(text.clone()),
         serde_json::Value::Number(number) => Some(number.to_string()),

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// What an annotation of a container may do with a key.
 ///
-/// The author of a pod is not trusted: he must not decide how his containers are watched, what the
+/// The author of a pod is not trusted, and must not decide how the containers are watched, what the
 /// shim costs the node, or at which path the shim, which is root, opens a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AnnotationUse {
@@ -20,8 +20,9 @@ pub enum AnnotationUse {
     Never,
 }
 
-/// Defines [`Key`] from a table: what the key decides (the text of the reference), its name, what
-/// an annotation may do with it, and the values that it accepts.
+/// Defines [`Key`] from a table. A row has what the key decides (the text in
+/// docs/reference/config.md), its name, what an annotation may do with it, and the values that it
+/// accepts.
 macro_rules! keys {
     ($(
         $(#[doc = $doc:literal])+
@@ -37,7 +38,7 @@ macro_rules! keys {
         }
 
         impl Key {
-            /// All keys, in the order of every listing.
+            /// All keys of the configuration, in the order of every listing.
             pub const ALL: [Self; [$($name),+].len()] = [$(Self::$key),+];
 
             /// The key's name in a file.
@@ -48,17 +49,17 @@ macro_rules! keys {
 
             /// What an annotation may do with the key.
             #[must_use]
-            pub fn annotation(self) -> AnnotationUse {
+            pub fn annotation_use(self) -> AnnotationUse {
                 match self { $(Self::$key => AnnotationUse::$annotation,)+ }
             }
 
-            /// The values that the key accepts, for an error message.
+            /// Which values the key accepts, for an error message.
             #[must_use]
-            pub fn expected(self) -> &'static str {
+            pub fn expected_value(self) -> &'static str {
                 match self { $(Self::$key => $expected,)+ }
             }
 
-            /// What the key decides, for the reference.
+            /// What the key decides, for docs/reference/config.md.
             #[cfg(test)]
             pub(crate) fn doc(self) -> &'static str {
                 match self { $(Self::$key => concat!($($doc),+),)+ }
@@ -117,12 +118,12 @@ impl Key {
 
     /// The name of the key's environment variable.
     #[must_use]
-    pub fn variable(self) -> String {
+    pub fn environment_variable(self) -> String {
         format!("LOOKOUT_{}", self.as_str().to_ascii_uppercase())
     }
 
     /// Whether only the host's configuration can set the key. This is true for the keys that decide
-    /// about others: otherwise a container could free keys for itself.
+    /// which other keys a container may set: otherwise a container could free keys for itself.
     #[must_use]
     pub fn is_host_only(self) -> bool {
         matches!(self, Self::Locked | Self::Allow)

@@ -9,8 +9,8 @@
 //! is an error that names key and file. A container's configuration is not trusted, and a mistake
 //! in it is only reported as a warning: the container starts nevertheless.
 //!
-//! The shim and the command read the configuration. Nothing here logs, and nothing here watches the
-//! file.
+//! The shim, the daemon and the command read the configuration. This module does not log, and does
+//! not watch the file.
 
 mod file;
 mod key;
@@ -26,14 +26,14 @@ use std::{
 };
 
 pub use key::{AnnotationUse, Key};
-use settings::{ANNOTATION_PATTERNS_MAX, Invalid, PATTERNS_MAX};
-pub use settings::{Allowed, BusEvents, RedactMode, Settings, SourceChoice};
-pub use value::duration;
+use settings::{ANNOTATION_PATTERNS_MAX, InvalidValue, PATTERNS_MAX};
+pub use settings::{AllowedKey, BusEvents, RedactMode, Settings, SourceChoice};
+pub use value::parse_duration;
 
 /// The file of the host's configuration, unless `LOOKOUT_CONFIG` names another file.
 pub const DEFAULT_FILE: &str = "/etc/lookout/config.toml";
 
-/// The prefix of the keys in annotations.
+/// The prefix of the keys in the annotations of a container.
 pub const ANNOTATION_PREFIX: &str = "io.lookout.";
 
 /// The host's configuration: its settings, and the origin of each.
@@ -44,7 +44,7 @@ pub struct Config {
     origins: BTreeMap<Key, Origin>,
 }
 
-/// The origin of a value.
+/// Where the value of a key comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origin {
@@ -60,29 +60,29 @@ pub enum Origin {
     Annotation,
 }
 
-/// The host's configuration is invalid.
+/// Why the host's configuration is invalid.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The named file does not exist.
+    /// The configuration file that `--config` or `LOOKOUT_CONFIG` names does not exist.
     #[error("{} does not exist", path.display())]
     Missing {
-        /// The path of the file.
+        /// The path of the configuration file.
         path: PathBuf,
     },
-    /// The file cannot be read.
+    /// The configuration file cannot be read.
     #[error("failed to read {}", path.display())]
     Unreadable {
-        /// The path of the file.
+        /// The path of the configuration file.
         path: PathBuf,
         /// The error of the system call.
         #[source]
         source: io::Error,
     },
-    /// The file is not valid TOML, or not valid JSON.
+    /// The configuration file is not valid TOML, or not valid JSON.
     #[error("failed to parse {}", path.display())]
     Syntax {
-        /// The path of the file.
+        /// The path of the configuration file.
         path: PathBuf,
         /// The parser's error, with the position.
         #[source]
@@ -96,15 +96,15 @@ pub enum ConfigError {
         /// The key as it was written.
         key: String,
         /// The reason why the key or its value is invalid.
-        reason: Invalidity,
+        reason: InvalidReason,
     },
 }
 
 /// The reason why a key or its value is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum Invalidity {
-    /// There is no such key.
+pub enum InvalidReason {
+    /// No key has this name.
     #[error("no such key; the keys are {}", Key::ALL.map(Key::as_str).join(", "))]
     Unknown,
     /// The value is a table, a date or a fraction. Values are strings, integers, booleans and lists
@@ -116,7 +116,7 @@ pub enum Invalidity {
     Value {
         /// The value as it was written.
         value: String,
-        /// The values that the key accepts, from [`Key::expected`].
+        /// The values that the key accepts, from [`Key::expected_value`].
         expected: &'static str,
     },
     /// The host's configuration has locked the key.
@@ -125,7 +125,7 @@ pub enum Invalidity {
     /// The host's configuration does not allow containers to set the key.
     #[error("an annotation can set it only if the host's key `allow` has it")]
     NotAllowed,
-    /// The container asks for a weaker redaction than the host.
+    /// The container asks for a weaker redaction than the host's configuration has.
     #[error("the host's configuration is stricter")]
     Weaker,
     /// A container cannot set the key.
@@ -139,7 +139,7 @@ pub struct Warning {
     /// The key as it was written; the key of an annotation with its prefix.
     pub key: String,
     /// The reason why the setting was ignored.
-    pub reason: Invalidity,
+    pub reason: InvalidReason,
 }
 
 impl Config {
@@ -153,8 +153,8 @@ impl Config {
         Self::load_with(None, |variable| std::env::var(variable).ok())
     }
 
-    /// The same as [`load`](Self::load), with a given environment. If `named` is given, this file
-    /// must exist, and `LOOKOUT_CONFIG` is ignored.
+    /// Reads the host's configuration as [`load`](Self::load) does, but with a given environment.
+    /// If `named` is given, this file must exist, and `LOOKOUT_CONFIG` is ignored.
     ///
     /// # Errors
     ///
@@ -168,9 +168,9 @@ impl Config {
             named.map(Path::to_owned).or_else(|| environment("LOOKOUT_CONFIG").map(PathBuf::from));
         let path = named.clone().unwrap_or_else(|| DEFAULT_FILE.into());
         let mut config = Self::default();
-        match file::read(&path)? {
+        match file::read_entries(&path)? {
             Some(entries) => entries.iter().try_for_each(|(name, text)| {
-                config.set(name, text, Origin::File(path.clone())).map_err(|reason| {
+                config.set_for_host(name, text, Origin::File(path.clone())).map_err(|reason| {
                     ConfigError::Key {
                         origin: path.display().to_string(),
                         key: name.clone(),
@@ -182,23 +182,23 @@ impl Config {
             None => {}
         }
         for key in Key::ALL {
-            let variable = key.variable();
+            let variable = key.environment_variable();
             let Some(text) = environment(&variable) else { continue };
-            config.set(key.as_str(), &text, Origin::Environment(variable.clone())).map_err(
-                |reason| ConfigError::Key {
+            config
+                .set_for_host(key.as_str(), &text, Origin::Environment(variable.clone()))
+                .map_err(|reason| ConfigError::Key {
                     origin: format!("the environment ({variable})"),
                     key: key.to_string(),
                     reason,
-                },
-            )?;
+                })?;
         }
         Ok(config)
     }
 
     /// The settings of a container in a containerd namespace. The runtime options override the
     /// settings of the host, and the container's annotations override both, as far as
-    /// [`Key::annotation`] and the key `allow` let them. An invalid setting is ignored and reported
-    /// as a warning. Patterns of `redact` are added to the patterns of the host, and
+    /// [`Key::annotation_use`] and the key `allow` let them. An invalid setting is ignored and
+    /// reported as a warning. Patterns of `redact` are added to the patterns of the host, and
     /// `redact_mode` can only become stricter.
     #[must_use]
     pub fn for_container(
@@ -218,7 +218,8 @@ impl Config {
             .iter()
             .filter_map(|(name, text)| Some((name, name.strip_prefix(ANNOTATION_PREFIX)?, text)))
             .collect();
-        // The map has no fixed order, but the warnings must always be in the same order.
+        // The map of annotations has no fixed order, but the warnings must always be in the same
+        // order.
         annotations.sort_unstable();
         for (name, key, text) in annotations {
             let set = container.set_for_container(key, text, Origin::Annotation, namespace);
@@ -241,60 +242,71 @@ impl Config {
         self.origins.get(&key).unwrap_or(&Origin::Default)
     }
 
-    /// Sets a key of the host.
-    fn set(&mut self, name: &str, text: &str, origin: Origin) -> Result<(), Invalidity> {
-        let key = Key::from_name(name).ok_or(Invalidity::Unknown)?;
+    /// Sets a key of the host's configuration.
+    fn set_for_host(
+        &mut self,
+        name: &str,
+        text: &str,
+        origin: Origin,
+    ) -> Result<(), InvalidReason> {
+        let key = Key::from_name(name).ok_or(InvalidReason::Unknown)?;
         let set = self.settings.set(key, text);
-        self.note(key, text, origin, set)
+        self.note_origin(key, text, origin, set)
     }
 
-    /// Sets a key of a container. `namespace` is the containerd namespace of the container, by
-    /// which its annotations may be allowed.
+    /// Sets a key of a container's configuration. `namespace` is the containerd namespace of the
+    /// container, by which its annotations may be allowed.
     fn set_for_container(
         &mut self,
         name: &str,
         text: &str,
         origin: Origin,
         namespace: &str,
-    ) -> Result<(), Invalidity> {
-        let key = Key::from_name(name).ok_or(Invalidity::Unknown)?;
+    ) -> Result<(), InvalidReason> {
+        let key = Key::from_name(name).ok_or(InvalidReason::Unknown)?;
         let is_annotation = origin == Origin::Annotation;
-        let may = if is_annotation { key.annotation() } else { AnnotationUse::Free };
+        let may = if is_annotation { key.annotation_use() } else { AnnotationUse::Free };
         if key.is_host_only() || may == AnnotationUse::Never {
-            return Err(Invalidity::HostOnly);
+            return Err(InvalidReason::HostOnly);
         }
         if self.settings.locked.contains(&key) {
-            return Err(Invalidity::Locked);
+            return Err(InvalidReason::Locked);
         }
         let is_allowed = !is_annotation || self.settings.allows(key, namespace);
         if may == AnnotationUse::IfAllowed && !is_allowed {
-            return Err(Invalidity::NotAllowed);
+            return Err(InvalidReason::NotAllowed);
         }
         let mode = self.settings.redact_mode;
-        // A container must not be able to remove the host's patterns.
+        // Patterns are added and not set: a container must not be able to remove the host's
+        // patterns.
         let set = if key == Key::Redact {
             let most = if is_allowed { PATTERNS_MAX } else { ANNOTATION_PATTERNS_MAX };
             self.settings.add_patterns(text, most)
         } else {
             self.settings.set(key, text)
         };
-        // Nor may it show what the host hides.
+        // A container must not show what the host's redaction hides, so a weaker mode is taken
+        // back.
         if self.settings.redact_mode < mode {
             self.settings.redact_mode = mode;
-            return Err(Invalidity::Weaker);
+            return Err(InvalidReason::Weaker);
         }
-        self.note(key, text, origin, set)
+        self.note_origin(key, text, origin, set)
     }
 
-    /// Notes the origin of a key that was set.
-    fn note(
+    /// Notes the origin of a key that was set. If `set` is an error, returns why the value is
+    /// invalid.
+    fn note_origin(
         &mut self,
         key: Key,
         text: &str,
         origin: Origin,
-        set: Result<(), Invalid>,
-    ) -> Result<(), Invalidity> {
-        set.map_err(|_| Invalidity::Value { value: text.to_owned(), expected: key.expected() })?;
+        set: Result<(), InvalidValue>,
+    ) -> Result<(), InvalidReason> {
+        set.map_err(|_| InvalidReason::Value {
+            value: text.to_owned(),
+            expected: key.expected_value(),
+        })?;
         self.origins.insert(key, origin);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! The values of all keys, and their parsing from text.
+//! The values of all keys of the configuration, and their parsing from text.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -43,15 +43,15 @@ pub struct Settings {
     /// The keys that options and annotations cannot change, sorted.
     pub locked: Vec<Key>,
     /// The keys that annotations may set, sorted.
-    pub allow: Vec<Allowed>,
+    pub allow: Vec<AllowedKey>,
 }
 
 /// A key that annotations may set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Allowed {
-    /// The containerd namespace of the containers that may set it; `None` for all.
+pub struct AllowedKey {
+    /// The containerd namespace of the containers that may set the key; `None` for all containers.
     pub namespace: Option<String>,
-    /// The key.
+    /// The key that annotations may set.
     pub key: Key,
 }
 
@@ -97,7 +97,7 @@ pub enum BusEvents {
 }
 
 impl BusEvents {
-    /// The name of the choice in the configuration.
+    /// The name of the selection of events in the configuration.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -112,11 +112,11 @@ impl BusEvents {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 #[non_exhaustive]
 pub enum RedactMode {
-    /// What has the name, the place or the form of a secret.
+    /// Hides what has the name, the place or the form of a secret.
     #[default]
     Standard,
-    /// Random text as well, and what looks like a secret after any option. More than secrets is
-    /// hidden then: identifiers can look the same.
+    /// Hides random text as well, and what looks like a secret after any option. Identifiers can
+    /// look the same, so more than secrets is hidden.
     Strict,
 }
 
@@ -153,34 +153,36 @@ impl Default for Settings {
     }
 }
 
-/// The longest path of a unix socket, without its terminating zero (unix(7)).
+/// The most bytes of the path of a unix socket, without its terminating NUL (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
-/// The most patterns. The number is bounded because each pattern is matched against each argument.
+/// The most patterns of the key `redact`. The number is bounded because each pattern is matched
+/// against each argument.
 pub(super) const PATTERNS_MAX: usize = 64;
-/// The most patterns that an annotation adds without being allowed more.
+/// The most patterns that an annotation may add if the key `allow` does not name `redact`.
 pub(super) const ANNOTATION_PATTERNS_MAX: usize = 16;
-/// The longest pattern in bytes.
+/// The most bytes that a pattern may have.
 const PATTERN_BYTES_MAX: usize = 512;
 /// The longest duration that a key accepts.
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 
-/// The key does not accept the value: see [`Key::expected`]. The settings are unchanged.
+/// The error of a value that its key does not accept: see [`Key::expected_value`]. The settings are
+/// unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Invalid;
+pub(super) struct InvalidValue;
 
 impl Settings {
     /// Parses `text` as the value of `key` and sets it.
-    pub(super) fn set(&mut self, key: Key, text: &str) -> Result<(), Invalid> {
+    pub(super) fn set(&mut self, key: Key, text: &str) -> Result<(), InvalidValue> {
         let text = text.trim();
         match key {
-            Key::Observe => self.observe = value::switch(text).ok_or(Invalid)?,
+            Key::Observe => self.observe = value::parse_switch(text).ok_or(InvalidValue)?,
             Key::Source => {
                 self.source = match text {
                     "auto" => SourceChoice::Auto,
                     "bpf" => SourceChoice::Bpf,
                     "connector" => SourceChoice::Connector,
                     "poll" => SourceChoice::Poll,
-                    _ => return Err(Invalid),
+                    _ => return Err(InvalidValue),
                 }
             }
             Key::Bus => {
@@ -188,50 +190,50 @@ impl Settings {
                     "ports" => BusEvents::Ports,
                     "processes" => BusEvents::Processes,
                     "none" => BusEvents::None,
-                    _ => return Err(Invalid),
+                    _ => return Err(InvalidValue),
                 }
             }
             Key::RingSize => {
-                let size = size_within(text, 4 << 10, 4 << 20)?;
+                let size = parse_size_within(text, 4 << 10, 4 << 20)?;
                 self.ring_size = u32::try_from(size)
                     .ok()
                     .filter(|size| size.is_power_of_two())
-                    .ok_or(Invalid)?;
+                    .ok_or(InvalidValue)?;
             }
             Key::ArgvMax => {
-                self.argv_max =
-                    u32::try_from(size_within(text, 256, 16 << 10)?).map_err(|_| Invalid)?;
+                self.argv_max = u32::try_from(parse_size_within(text, 256, 16 << 10)?)
+                    .map_err(|_| InvalidValue)?;
             }
-            Key::Redact => self.redact = patterns(text)?,
+            Key::Redact => self.redact = parse_patterns(text)?,
             Key::RedactMode => {
                 self.redact_mode = match text {
                     "standard" => RedactMode::Standard,
                     "strict" => RedactMode::Strict,
-                    _ => return Err(Invalid),
+                    _ => return Err(InvalidValue),
                 }
             }
-            Key::JournalMax => self.journal_max = size_within(text, 64 << 10, 64 << 20)?,
-            Key::IdleAfter => self.idle_after = duration_from(text, Duration::from_secs(1))?,
-            Key::ProbeSocket => self.probe_socket = socket(text)?,
-            Key::MetricsAddress => self.metrics_address = address(text)?,
+            Key::JournalMax => self.journal_max = parse_size_within(text, 64 << 10, 64 << 20)?,
+            Key::IdleAfter => self.idle_after = parse_duration_from(text, Duration::from_secs(1))?,
+            Key::ProbeSocket => self.probe_socket = parse_socket_path(text)?,
+            Key::MetricsAddress => self.metrics_address = parse_address(text)?,
             Key::LivenessInterval => {
-                self.liveness_interval = duration_from(text, Duration::from_millis(100))?
+                self.liveness_interval = parse_duration_from(text, Duration::from_millis(100))?
             }
             Key::LastSeenInterval => {
-                self.last_seen_interval = duration_from(text, Duration::from_millis(100))?
+                self.last_seen_interval = parse_duration_from(text, Duration::from_millis(100))?
             }
-            Key::Locked => self.locked = keys(text)?,
-            Key::Allow => self.allow = allowed(text)?,
+            Key::Locked => self.locked = parse_keys(text)?,
+            Key::Allow => self.allow = parse_allowed(text)?,
         }
         Ok(())
     }
 
-    /// Adds a container's patterns to the patterns of the host, which a container cannot remove.
-    /// At most `most` patterns are added.
-    pub(super) fn add_patterns(&mut self, text: &str, most: usize) -> Result<(), Invalid> {
-        let more = patterns(text)?;
+    /// Adds a container's `redact` patterns to those of the host, which a container cannot remove.
+    /// More than `most` patterns are refused.
+    pub(super) fn add_patterns(&mut self, text: &str, most: usize) -> Result<(), InvalidValue> {
+        let more = parse_patterns(text)?;
         if more.len() > most || self.redact.len() + more.len() > PATTERNS_MAX {
-            return Err(Invalid);
+            return Err(InvalidValue);
         }
         self.redact.extend(more);
         Ok(())
@@ -239,7 +241,7 @@ impl Settings {
 
     /// Whether annotations of the containers in a containerd namespace may set a key.
     pub(super) fn allows(&self, key: Key, namespace: &str) -> bool {
-        let is_here = |allowed: &&Allowed| {
+        let is_here = |allowed: &&AllowedKey| {
             allowed.namespace.as_deref().is_none_or(|allowed| allowed == namespace)
         };
         self.allow.iter().filter(is_here).any(|allowed| allowed.key == key)
@@ -252,95 +254,104 @@ impl Settings {
             Key::Observe => if self.observe { "on" } else { "off" }.to_owned(),
             Key::Source => self.source.as_str().to_owned(),
             Key::Bus => self.bus.as_str().to_owned(),
-            Key::RingSize => value::show_size(self.ring_size.into()),
-            Key::ArgvMax => value::show_size(self.argv_max.into()),
+            Key::RingSize => value::format_size(self.ring_size.into()),
+            Key::ArgvMax => value::format_size(self.argv_max.into()),
             Key::Redact => self.redact.join("\n"),
             Key::RedactMode => self.redact_mode.as_str().to_owned(),
-            Key::JournalMax => value::show_size(self.journal_max),
-            Key::IdleAfter => value::show_duration(self.idle_after),
+            Key::JournalMax => value::format_size(self.journal_max),
+            Key::IdleAfter => value::format_duration(self.idle_after),
             Key::ProbeSocket => self
                 .probe_socket
                 .as_ref()
                 .map_or_else(String::new, |path| path.display().to_string()),
             Key::MetricsAddress => self.metrics_address.clone().unwrap_or_default(),
-            Key::LivenessInterval => value::show_duration(self.liveness_interval),
-            Key::LastSeenInterval => value::show_duration(self.last_seen_interval),
+            Key::LivenessInterval => value::format_duration(self.liveness_interval),
+            Key::LastSeenInterval => value::format_duration(self.last_seen_interval),
             Key::Locked => self.locked.iter().map(|key| key.as_str()).collect::<Vec<_>>().join(","),
-            Key::Allow => self.allow.iter().map(Allowed::show).collect::<Vec<_>>().join(","),
+            Key::Allow => self.allow.iter().map(AllowedKey::show).collect::<Vec<_>>().join(","),
         }
     }
 }
 
-fn size_within(text: &str, least: u64, most: u64) -> Result<u64, Invalid> {
-    value::size(text).filter(|size| (least..=most).contains(size)).ok_or(Invalid)
+/// Parses a size in bytes that must be from `least` to `most`.
+fn parse_size_within(text: &str, least: u64, most: u64) -> Result<u64, InvalidValue> {
+    value::parse_size(text).filter(|size| (least..=most).contains(size)).ok_or(InvalidValue)
 }
 
-fn duration_from(text: &str, least: Duration) -> Result<Duration, Invalid> {
-    value::duration(text).filter(|duration| (least..=DAY).contains(duration)).ok_or(Invalid)
+/// Parses a duration that must be from `least` to [`DURATION_MAX`].
+fn parse_duration_from(text: &str, least: Duration) -> Result<Duration, InvalidValue> {
+    value::parse_duration(text)
+        .filter(|duration| (least..=DURATION_MAX).contains(duration))
+        .ok_or(InvalidValue)
 }
 
-fn patterns(text: &str) -> Result<Vec<String>, Invalid> {
-    let patterns = value::list(text);
+/// Parses the value of `redact`, and checks the number and the length of the patterns.
+fn parse_patterns(text: &str) -> Result<Vec<String>, InvalidValue> {
+    let patterns = value::parse_list(text);
     let fit = patterns.len() <= PATTERNS_MAX
         && patterns.iter().all(|pattern| pattern.len() <= PATTERN_BYTES_MAX);
-    fit.then_some(patterns).ok_or(Invalid)
+    fit.then_some(patterns).ok_or(InvalidValue)
 }
 
-fn socket(text: &str) -> Result<Option<PathBuf>, Invalid> {
+/// Parses an absolute path of a unix socket; empty text means that there is no socket.
+fn parse_socket_path(text: &str) -> Result<Option<PathBuf>, InvalidValue> {
     match text {
         "" => Ok(None),
         _ if text.starts_with('/') && text.len() <= SOCKET_PATH_MAX && !text.contains('\0') => {
             Ok(Some(text.into()))
         }
-        _ => Err(Invalid),
+        _ => Err(InvalidValue),
     }
 }
 
-fn address(text: &str) -> Result<Option<String>, Invalid> {
+/// Parses an address with a port, `HOST:PORT`; empty text means that there is no address.
+fn parse_address(text: &str) -> Result<Option<String>, InvalidValue> {
     if text.is_empty() {
         return Ok(None);
     }
-    let (host, port) = text.rsplit_once(':').ok_or(Invalid)?;
-    port.parse::<u16>().map_err(|_| Invalid)?;
+    let (host, port) = text.rsplit_once(':').ok_or(InvalidValue)?;
+    port.parse::<u16>().map_err(|_| InvalidValue)?;
     let is_clean = host.chars().all(|character| character.is_ascii_graphic());
-    is_clean.then(|| Some(text.to_owned())).ok_or(Invalid)
+    is_clean.then(|| Some(text.to_owned())).ok_or(InvalidValue)
 }
 
-/// Parses names: a list, or one line with commas or spaces between the names.
-fn names(text: &str) -> Vec<String> {
-    let entries = value::list(text);
+/// Splits the names of keys: a list, or one line with commas or spaces between the names.
+fn split_names(text: &str) -> Vec<String> {
+    let entries = value::parse_list(text);
     let names = entries.iter().flat_map(|entry| entry.split([',', ' ']));
     names.filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
-fn keys(text: &str) -> Result<Vec<Key>, Invalid> {
-    let mut keys = names(text)
+/// Parses the value of `locked`; sorted, without duplicates.
+fn parse_keys(text: &str) -> Result<Vec<Key>, InvalidValue> {
+    let mut keys = split_names(text)
         .iter()
-        .map(|name| Key::from_name(name).ok_or(Invalid))
+        .map(|name| Key::from_name(name).ok_or(InvalidValue))
         .collect::<Result<Vec<_>, _>>()?;
     keys.sort_unstable();
     keys.dedup();
     Ok(keys)
 }
 
-fn allowed(text: &str) -> Result<Vec<Allowed>, Invalid> {
-    let mut allowed = names(text)
+/// Parses the value of `allow`; sorted, without duplicates.
+fn parse_allowed(text: &str) -> Result<Vec<AllowedKey>, InvalidValue> {
+    let mut allowed = split_names(text)
         .iter()
-        .map(|name| Allowed::from_name(name).ok_or(Invalid))
+        .map(|name| AllowedKey::from_name(name).ok_or(InvalidValue))
         .collect::<Result<Vec<_>, _>>()?;
     allowed.sort_unstable();
     allowed.dedup();
     Ok(allowed)
 }
 
-impl Allowed {
+impl AllowedKey {
     fn from_name(name: &str) -> Option<Self> {
         let (namespace, key) = match name.split_once('/') {
             Some((namespace, key)) => (Some(namespace), key),
             None => (None, name),
         };
         let key = Key::from_name(key).filter(|key| {
-            matches!(key.annotation(), AnnotationUse::IfAllowed | AnnotationUse::Adds)
+            matches!(key.annotation_use(), AnnotationUse::IfAllowed | AnnotationUse::Adds)
         })?;
         let is_empty = namespace.is_some_and(str::is_empty);
         (!is_empty).then(|| Self { namespace: namespace.map(str::to_owned), key })

@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The containerd namespace of the containers.
+/// The containerd namespace of the containers in these tests.
 const NAMESPACE: &str = "dev";
 
-fn load(name: &str, text: &str) -> Result<Config, ConfigError> {
+fn load_file(name: &str, text: &str) -> Result<Config, ConfigError> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     fs::write(&path, text).unwrap();
@@ -28,7 +28,7 @@ fn annotations(entries: &[(&str, &str)]) -> HashMap<String, String> {
 /// Check that every key is read from TOML.
 #[test]
 fn every_key_can_be_set_in_toml() {
-    let config = load(
+    let config = load_file(
         "config.toml",
         r#"
         observe = false
@@ -65,8 +65,8 @@ fn every_key_can_be_set_in_toml() {
         last_seen_interval: Duration::from_secs(3600),
         locked: vec![Key::Observe, Key::Redact],
         allow: vec![
-            Allowed { namespace: None, key: Key::ArgvMax },
-            Allowed { namespace: Some("dev".into()), key: Key::Bus },
+            AllowedKey { namespace: None, key: Key::ArgvMax },
+            AllowedKey { namespace: Some("dev".into()), key: Key::Bus },
         ],
     };
     assert_eq!(*config.settings(), expected);
@@ -76,7 +76,8 @@ fn every_key_can_be_set_in_toml() {
 #[test]
 fn a_json_file_is_read_as_json() {
     let config =
-        load("config.json", r#"{"observe": "off", "ring_size": 4096, "locked": ["bus"]}"#).unwrap();
+        load_file("config.json", r#"{"observe": "off", "ring_size": 4096, "locked": ["bus"]}"#)
+            .unwrap();
     assert!(!config.settings().observe);
     assert_eq!(config.settings().ring_size, 4096);
     assert_eq!(config.settings().locked, [Key::Bus]);
@@ -85,7 +86,7 @@ fn a_json_file_is_read_as_json() {
 /// Check that an unknown key is an error that names key and file.
 #[test]
 fn an_unknown_key_is_named_with_its_file() {
-    let error = load("config.toml", "ringsize = 1").unwrap_err().to_string();
+    let error = load_file("config.toml", "ringsize = 1").unwrap_err().to_string();
     assert!(
         error.contains("ringsize in /") && error.contains("config.toml: no such key"),
         "{error}"
@@ -99,12 +100,12 @@ fn a_wrong_value_is_named_with_key_and_file() {
     for (text, value) in
         [("ring_size = 5000", "5000"), ("ring_size = \"8MiB\"", "8MiB"), ("ring_size = -1", "-1")]
     {
-        let error = load("config.toml", text).unwrap_err().to_string();
+        let error = load_file("config.toml", text).unwrap_err().to_string();
         assert!(error.contains("config.toml") && error.contains("power of two"), "{error}");
         assert!(error.contains("ring_size in /") && error.contains(value), "{error}");
     }
     for text in ["redact = [1]", "observe = {}", "idle_after = 1.5", "idle_after = 2024-01-01"] {
-        let error = load("config.toml", text).unwrap_err().to_string();
+        let error = load_file("config.toml", text).unwrap_err().to_string();
         assert!(error.contains("not a string, an integer, a boolean or a list"), "{error}");
     }
 }
@@ -112,8 +113,8 @@ fn a_wrong_value_is_named_with_key_and_file() {
 /// Check that text that is not valid TOML is a syntax error.
 #[test]
 fn a_broken_file_is_named() {
-    assert!(matches!(load("config.toml", "observe = "), Err(ConfigError::Syntax { .. })));
-    assert!(matches!(load("config.json", "observe = 1"), Err(ConfigError::Syntax { .. })));
+    assert!(matches!(load_file("config.toml", "observe = "), Err(ConfigError::Syntax { .. })));
+    assert!(matches!(load_file("config.json", "observe = 1"), Err(ConfigError::Syntax { .. })));
 }
 
 /// Check that a named file must exist and the default file need not.
@@ -161,7 +162,7 @@ fn the_environment_overrides_the_file() {
 #[test]
 fn annotations_override_options_and_options_the_host() {
     let host = "argv_max = 512\nring_size = 4096\nbus = \"none\"\nallow = [\"bus\"]";
-    let config = load("config.toml", host).unwrap();
+    let config = load_file("config.toml", host).unwrap();
     let options = pairs(&[("ring_size", "8192"), ("bus", "ports")]);
     let (settings, warnings) =
         config.for_container(NAMESPACE, &options, &annotations(&[("bus", "processes")]));
@@ -176,7 +177,7 @@ fn annotations_override_options_and_options_the_host() {
 #[test]
 fn a_locked_key_cannot_be_changed_by_a_container() {
     let config =
-        load("config.toml", "locked = [\"observe\", \"redact\"]\nredact = [\"x\"]").unwrap();
+        load_file("config.toml", "locked = [\"observe\", \"redact\"]\nredact = [\"x\"]").unwrap();
     let (settings, warnings) = config.for_container(
         NAMESPACE,
         &pairs(&[("observe", "off"), ("locked", "bus")]),
@@ -199,7 +200,7 @@ fn a_locked_key_cannot_be_changed_by_a_container() {
 /// Check that a mistake in a container's annotations is a warning and leaves the value unchanged.
 #[test]
 fn a_bad_annotation_never_fails_a_container() {
-    let config = load("config.toml", "allow = [\"ring_size\", \"bus\"]").unwrap();
+    let config = load_file("config.toml", "allow = [\"ring_size\", \"bus\"]").unwrap();
     let (settings, warnings) = config.for_container(
         NAMESPACE,
         &[],
@@ -207,7 +208,7 @@ fn a_bad_annotation_never_fails_a_container() {
     );
     assert_eq!(settings, Settings { bus: BusEvents::Processes, ..config.settings().clone() });
     assert_eq!(warnings.len(), 2);
-    assert_eq!(warnings[0].reason, Invalidity::Unknown);
+    assert_eq!(warnings[0].reason, InvalidReason::Unknown);
     assert_eq!(
         warnings[1].to_string(),
         r#"io.lookout.ring_size: "17" is not a power of two from 4KiB to 4MiB"#
@@ -222,7 +223,7 @@ fn an_annotation_opens_no_socket() {
         Config::default().for_container(NAMESPACE, &[], &annotations(&entries));
     assert_eq!(settings, Settings::default());
     assert!(
-        warnings.iter().all(|warning| warning.reason == Invalidity::HostOnly)
+        warnings.iter().all(|warning| warning.reason == InvalidReason::HostOnly)
             && warnings.len() == 2
     );
 }
@@ -230,7 +231,7 @@ fn an_annotation_opens_no_socket() {
 /// Check that a container can add patterns of secrets and cannot remove the host's.
 #[test]
 fn a_container_adds_patterns_and_removes_none() {
-    let config = load("config.toml", "redact = [\"host\"]").unwrap();
+    let config = load_file("config.toml", "redact = [\"host\"]").unwrap();
     let (settings, _) = config.for_container(
         NAMESPACE,
         &pairs(&[("redact", "one\ntwo")]),
@@ -273,9 +274,9 @@ fn an_annotation_can_do_what_the_host_allows() {
             assert_eq!(settings == *config.settings(), warnings.len() == 1, "{key}: {warnings:?}");
             warnings.is_empty()
         };
-        assert_eq!(key.annotation(), may);
+        assert_eq!(key.annotation_use(), may);
         assert_eq!(has_effect(&Config::default()), matches!(may, Free | Stricter | Adds), "{key}");
-        let allowing = |entry: String| load("config.toml", &format!("allow = [\"{entry}\"]"));
+        let allowing = |entry: String| load_file("config.toml", &format!("allow = [\"{entry}\"]"));
         let Ok(config) = allowing(key.to_string()) else {
             assert!(matches!(may, Free | Stricter | Never), "{key}");
             continue;
@@ -284,7 +285,7 @@ fn an_annotation_can_do_what_the_host_allows() {
         assert_eq!(has_effect(&allowing(format!("other/{key}")).unwrap()), may == Adds, "{key}");
         assert!(has_effect(&allowing(format!("{NAMESPACE}/{key}")).unwrap()), "{key}");
     }
-    assert!(load("config.toml", "allow = [\"/bus\"]").is_err());
+    assert!(load_file("config.toml", "allow = [\"/bus\"]").is_err());
 }
 
 /// Check that a container adds more patterns than 16 only if the host allows it.
@@ -292,7 +293,7 @@ fn an_annotation_can_do_what_the_host_allows() {
 fn a_container_adds_many_patterns_if_it_is_allowed() {
     let many = annotations(&[("redact", &"x\n".repeat(64))]);
     for (host, added) in [("", 0), ("allow = \"redact\"", 64)] {
-        let config = load("config.toml", host).unwrap();
+        let config = load_file("config.toml", host).unwrap();
         let (settings, _) = config.for_container(NAMESPACE, &[], &many);
         assert_eq!(settings.redact.len(), added, "{host}");
     }
@@ -304,29 +305,29 @@ fn a_container_makes_redaction_only_stricter() {
     let strict = annotations(&[("redact_mode", "strict")]);
     let (settings, warnings) = Config::default().for_container(NAMESPACE, &[], &strict);
     assert_eq!((settings.redact_mode, warnings.len()), (RedactMode::Strict, 0));
-    let config = load("config.toml", "redact_mode = \"strict\"").unwrap();
+    let config = load_file("config.toml", "redact_mode = \"strict\"").unwrap();
     let weaker = pairs(&[("redact_mode", "standard")]);
     let (settings, warnings) = config.for_container(NAMESPACE, &weaker, &HashMap::new());
     assert_eq!(settings.redact_mode, RedactMode::Strict);
-    assert_eq!(warnings[0].reason, Invalidity::Weaker);
+    assert_eq!(warnings[0].reason, InvalidReason::Weaker);
 }
 
 /// Check which sizes and durations are valid.
 #[test]
 fn sizes_and_durations_have_units() {
-    assert_eq!(value::size("131072"), Some(131_072));
-    assert_eq!(value::size("64KiB"), Some(65536));
-    assert_eq!(value::size("64 k"), Some(65536));
-    assert_eq!(value::size("1MiB"), Some(1 << 20));
-    assert_eq!(value::duration("15s"), Some(Duration::from_secs(15)));
-    assert_eq!(value::duration("500ms"), Some(Duration::from_millis(500)));
-    assert_eq!(value::duration("2m"), Some(Duration::from_secs(120)));
+    assert_eq!(value::parse_size("131072"), Some(131_072));
+    assert_eq!(value::parse_size("64KiB"), Some(65536));
+    assert_eq!(value::parse_size("64 k"), Some(65536));
+    assert_eq!(value::parse_size("1MiB"), Some(1 << 20));
+    assert_eq!(value::parse_duration("15s"), Some(Duration::from_secs(15)));
+    assert_eq!(value::parse_duration("500ms"), Some(Duration::from_millis(500)));
+    assert_eq!(value::parse_duration("2m"), Some(Duration::from_secs(120)));
     for bad in ["", "KiB", "-1", "1.5k", "1TiB", "99999999999999999999", "18446744073709551615GiB"]
     {
-        assert_eq!(value::size(bad), None, "{bad}");
+        assert_eq!(value::parse_size(bad), None, "{bad}");
     }
     for bad in ["", "15", "s", "-1s", "1d", "18446744073709551615h"] {
-        assert_eq!(value::duration(bad), None, "{bad}");
+        assert_eq!(value::parse_duration(bad), None, "{bad}");
     }
 }
 

@@ -1,9 +1,9 @@
-//! Parses values from text: switches, sizes, durations, lists.
+//! Parses the values of keys from text: switches, sizes, durations and lists.
 
 use std::time::Duration;
 
 /// Parses a switch: `on`, `true`, `yes`, `1` or `off`, `false`, `no`, `0`, in any case.
-pub(super) fn switch(text: &str) -> Option<bool> {
+pub(super) fn parse_switch(text: &str) -> Option<bool> {
     match text.trim().to_ascii_lowercase().as_str() {
         "on" | "true" | "yes" | "1" => Some(true),
         "off" | "false" | "no" | "0" => Some(false),
@@ -13,8 +13,8 @@ pub(super) fn switch(text: &str) -> Option<bool> {
 
 /// Parses a size, in bytes: digits, then nothing, `B`, `KiB`, `MiB` or `GiB`. `K`, `M` and `G` mean
 /// the same as `KiB`, `MiB` and `GiB`.
-pub(super) fn size(text: &str) -> Option<u64> {
-    let (number, unit) = number_and_unit(text)?;
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let (number, unit) = split_unit(text)?;
     let shift = match unit.to_ascii_lowercase().as_str() {
         "" | "b" => 0,
         "k" | "kib" => 10,
@@ -27,8 +27,8 @@ pub(super) fn size(text: &str) -> Option<u64> {
 
 /// Parses a duration: digits, then `ms`, `s`, `m` or `h`. A number without a unit is invalid.
 /// Returns `None` for invalid text.
-pub fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = number_and_unit(text)?;
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = split_unit(text)?;
     let millis: u64 = match unit {
         "ms" => 1,
         "s" => 1000,
@@ -40,7 +40,7 @@ pub fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Parses a list: a JSON array of strings, or one entry per line. Empty entries are left out.
-pub(super) fn list(text: &str) -> Vec<String> {
+pub(super) fn parse_list(text: &str) -> Vec<String> {
     let entries = if text.trim_start().starts_with('[') {
         // A pattern such as `[0-9]+` also begins with a bracket, but is not a JSON array of
         // strings.
@@ -55,8 +55,8 @@ pub(super) fn list(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Formats a size so that [`size`] parses it to the same value.
-pub(super) fn show_size(bytes: u64) -> String {
+/// Formats a size so that [`parse_size`] parses it to the same value.
+pub(super) fn format_size(bytes: u64) -> String {
     match bytes {
         0 => "0".to_owned(),
         _ if bytes.is_multiple_of(1 << 20) => format!("{}MiB", bytes >> 20),
@@ -65,8 +65,8 @@ pub(super) fn show_size(bytes: u64) -> String {
     }
 }
 
-/// Formats a duration so that [`duration`] parses it to the same value.
-pub(super) fn show_duration(duration: Duration) -> String {
+/// Formats a duration so that [`parse_duration`] parses it to the same value.
+pub(super) fn format_duration(duration: Duration) -> String {
     let millis = duration.as_millis();
     match millis {
         _ if !millis.is_multiple_of(1000) => format!("{millis}ms"),
@@ -76,7 +76,9 @@ pub(super) fn show_duration(duration: Duration) -> String {
     }
 }
 
-fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+/// Splits text such as `15ms` into its number and its unit; `None` if it does not begin with a
+/// number.
+fn split_unit(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
     let end = text.find(|character: char| !character.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(end);

@@ -329,7 +329,7 @@ pub(in crate::cli) struct ResetArgs {
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {
-    crate::config::duration(text)
+    crate::config::parse_duration(text)
         .filter(|duration| !duration.is_zero())
         .ok_or_else(|| "expected a number with the unit ms, s, m or h, such as 2s".to_owned())
 }

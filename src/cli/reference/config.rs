@@ -9,7 +9,7 @@ pub(super) fn page() -> String {
         let default = defaults.show(key);
         [
             as_code(key.as_str()),
-            key.expected().to_owned(),
+            key.expected_value().to_owned(),
             if default.is_empty() { "none".to_owned() } else { as_code(&default) },
             options_cell(key).to_owned(),
             annotations_cell(key).to_owned(),
@@ -27,7 +27,7 @@ pub(super) fn page() -> String {
 }
 
 fn options_cell(key: Key) -> &'static str {
-    match key.annotation() {
+    match key.annotation_use() {
         _ if key.is_host_only() => "no",
         AnnotationUse::Adds => "add",
         AnnotationUse::Stricter => "only stricter",
@@ -36,7 +36,7 @@ fn options_cell(key: Key) -> &'static str {
 }
 
 fn annotations_cell(key: Key) -> &'static str {
-    match key.annotation() {
+    match key.annotation_use() {
         AnnotationUse::Free => "yes",
         AnnotationUse::Stricter => "only stricter",
         AnnotationUse::IfAllowed => "if `allow` names the key",
