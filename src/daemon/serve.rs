@@ -116,7 +116,7 @@ pub async fn run(config: &Config, force: bool) -> Result<RunOutcome, ServeError>
         None => None,
     };
     let service = RegistryService::new(handle.clone(), inspector, node.clone());
-    let (accepted, _) = accept::accept(listener.into())?;
+    let (accepted, _) = accept::accept_ttrpc(listener.into())?;
     let mut server = Server::new()
         .add_listener(Listener::new(accepted))
         .register_service(api::registry::create_registry(Arc::new(service)));

@@ -147,7 +147,7 @@ impl Shim {
             container_oom_score_adj,
             watch: Some(Arc::new(observer.clone())),
         });
-        let (accepted, connected) = accept::accept(listener)?;
+        let (accepted, connected) = accept::accept_ttrpc(listener)?;
         let mut server = Server::new()
             .add_listener(Listener::new(accepted))
             .register_service(Service::new(supervisor.clone()).tables())

@@ -27,7 +27,7 @@ use crate::{
 
 /// The stream's file is rotated when it has more bytes than this. The previous file is kept, so the
 /// two take up to twice this space on the disk.
-const ROTATION_BYTES: u64 = 16 << 20;
+const FILE_BYTES_MAX: u64 = 16 << 20;
 
 /// The file to which the daemon appends the events of all shims.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ impl StreamFile {
     /// Appends `text` to the stream's file, as a whole or not at all. Returns whether it was
     /// written.
     fn append_text(&mut self, text: &str) -> bool {
-        if self.length > ROTATION_BYTES {
+        if self.length > FILE_BYTES_MAX {
             // If the rotation fails, for example on a full disk, the full file is used further.
             let _ = self.rotate();
         }
@@ -258,7 +258,7 @@ mod tests {
         stream.append("gone", &[event("gone", 3)]);
         stream.write_shim_left("gone");
         stream.append("e", &[event("e", 7)]);
-        stream.length = ROTATION_BYTES + 1;
+        stream.length = FILE_BYTES_MAX + 1;
         stream.append("f", &[event("f", 1)]);
         let again = StreamFile::open(directory.path()).unwrap();
         assert_eq!(

@@ -42,7 +42,7 @@ pub(super) fn is_reference(value: &[u8]) -> bool {
         b'$' => match rest.first() {
             Some(b'{' | b'(') => matches!(rest.last(), Some(b'}' | b')')),
             Some(byte) if byte.is_ascii_alphabetic() || *byte == b'_' => is_name(rest),
-            // `$1` and `$@` are references too; a lone `$` stands before a closing quote.
+            // `$1` and `$@` are references too, and a single `$` is no secret.
             _ => rest.len() <= 1,
         },
         b'`' => rest.ends_with(b"`"),

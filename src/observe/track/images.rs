@@ -7,7 +7,7 @@ use crate::model::{ByteLimit, Image, Text, UnknownReason};
 
 /// The largest size of an image that does not count, in bytes of its arguments and paths. The
 /// number of such images is limited by that of the processes.
-pub(super) const SMALL_MAX: usize = 256;
+pub(super) const SMALL_IMAGE_BYTES: usize = 256;
 
 /// How many bytes of larger images the processes of one target may have. Beyond it, the arguments
 /// and long paths of further processes are not kept after the event of their exec.
@@ -41,7 +41,7 @@ impl Images {
             share(&known.comm, &mut image.comm);
         }
         let size = size_of(image);
-        if size > SMALL_MAX {
+        if size > SMALL_IMAGE_BYTES {
             image.charge = self.large.charge(size).map(Box::new);
         }
     }
@@ -58,7 +58,7 @@ impl Images {
     /// The image with which a process is reported and kept: this one, or one with the same content
     /// that another process has.
     pub(super) fn shared(&mut self, image: &Arc<Image>) -> Arc<Image> {
-        if size_of(image) > SMALL_MAX {
+        if size_of(image) > SMALL_IMAGE_BYTES {
             return image.clone();
         }
         if self.recent.is_empty() {
@@ -73,10 +73,11 @@ impl Images {
     /// The image that is kept instead of a large one that does not count: without its arguments and
     /// without long paths.
     pub(super) fn reduced(&mut self, image: &Image) -> Option<Arc<Image>> {
-        if size_of(image) <= SMALL_MAX || image.charge.is_some() {
+        if size_of(image) <= SMALL_IMAGE_BYTES || image.charge.is_some() {
             return None;
         }
-        let short = |text: &Option<Text>| text.clone().filter(|text| text.len() <= SMALL_MAX / 2);
+        let short =
+            |text: &Option<Text>| text.clone().filter(|text| text.len() <= SMALL_IMAGE_BYTES / 2);
         let reduced = Image {
             executable: short(&image.executable),
             working_directory: short(&image.working_directory),

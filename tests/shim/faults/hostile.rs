@@ -33,6 +33,17 @@ pub(super) fn send(shim: &Shim, length: u32, stream: u32, kind: u8, body: &[u8])
     connection
 }
 
+/// The body of a request that needs the id of a container only.
+fn request(method: &str, id: &str) -> Vec<u8> {
+    use containerd_shim_protos::{
+        api::StateRequest, protobuf::Message as _, ttrpc::proto::Request,
+    };
+    // The requests have the id in the same field.
+    let payload = StateRequest { id: id.into(), ..Default::default() }.write_to_bytes().unwrap();
+    let (service, method) = ("containerd.task.v2.Task".into(), method.into());
+    Request { service, method, payload, ..Default::default() }.write_to_bytes().unwrap()
+}
+
 /// Check that a message over ttrpc's limit is refused and does not affect other clients (ttrpc
 /// de273bf, ttrpc-rust 430466d).
 #[test]
@@ -107,15 +118,7 @@ fn a_client_that_never_reads_harms_no_other_client() {
     let mut connection = UnixStream::connect(shim.socket()).unwrap();
     connection.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
     // The answer of State is as long as the request, so unread answers fill the socket.
-    let request = {
-        use containerd_shim_protos::{
-            api::StateRequest, protobuf::Message as _, ttrpc::proto::Request,
-        };
-        let payload =
-            StateRequest { id: "web".into(), ..Default::default() }.write_to_bytes().unwrap();
-        let (service, method) = ("containerd.task.v2.Task".into(), "State".into());
-        Request { service, method, payload, ..Default::default() }.write_to_bytes().unwrap()
-    };
+    let request = request("State", "web");
     let mut sent = 0_u32;
     loop {
         let mut frame = Vec::new();
@@ -133,6 +136,68 @@ fn a_client_that_never_reads_harms_no_other_client() {
     drop(connection);
     shim.remove("web");
     assert!(shim.process.resident_kib() < 64 << 10, "{} kB", shim.process.resident_kib());
+}
+
+/// Check that a client with many connections, each with a large unfinished request, is cut off, and
+/// costs little memory meanwhile.
+#[test]
+fn unfinished_requests_are_bounded() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let length = u32::try_from(MESSAGE_MAX).unwrap();
+    let part = vec![0; MESSAGE_MAX - 1];
+    let connections: Vec<_> = (0..300).map(|_| send(&shim, length, 1, 1, &part)).collect();
+    serves_another_process(&shim);
+    assert!(shim.process.resident_kib() < 64 << 10, "{} kB", shim.process.resident_kib());
+    let descriptors = shim.process.descriptors().len();
+    assert!(descriptors < 200, "{descriptors}");
+    drop(connections);
+    serves(&shim);
+    shim.remove("web");
+}
+
+/// Check that a client with more unanswered requests than any container needs is cut off, and that
+/// its requests leave nothing.
+#[test]
+fn unanswered_requests_are_bounded() {
+    let node = Node::new();
+    let bundle = node.bundle("web");
+    let shim = node.shim(&bundle);
+    shim.run(&bundle);
+    let before = shim.process.resident_kib();
+    let mut connection = UnixStream::connect(shim.socket()).unwrap();
+    let request = request("Wait", "web");
+    let sent = (0..40_000).take_while(|&sent| {
+        let mut frame = u32::try_from(request.len()).unwrap().to_be_bytes().to_vec();
+        frame.extend((sent * 2 + 1_u32).to_be_bytes());
+        frame.extend([1, 0]);
+        frame.extend(&request);
+        connection.write_all(&frame).is_ok()
+    });
+    let sent = sent.count();
+    assert!((2000..40_000).contains(&sent), "{sent}");
+    serves(&shim);
+    let grown = || shim.process.resident_kib().saturating_sub(before);
+    deadline::until("the memory", || grown() < 16 << 10);
+    shim.remove("web");
+}
+
+/// Checks that the shim still serves requests of another process than this one.
+#[track_caller]
+fn serves_another_process(shim: &Shim) {
+    let connect = "import socket,sys; s=socket.socket(socket.AF_UNIX); s.settimeout(3)\n\
+                   s.connect(sys.argv[1]); s.sendall(bytes.fromhex(sys.argv[2])); s.recv(10)[9]";
+    let body = request("Connect", "web");
+    let header = [u32::try_from(body.len()).unwrap().to_be_bytes(), 1_u32.to_be_bytes()].concat();
+    let frame = [header, vec![1, 0], body].concat();
+    let hex: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
+    let python = std::process::Command::new("python3")
+        .args(["-c", connect, &shim.socket().to_string_lossy(), &hex])
+        .output()
+        .unwrap();
+    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
 }
 
 /// Check that events are sent over the socket: the publish binary that containerd names is never

@@ -1,5 +1,11 @@
 //! Accepts the connections of the shim and of the daemon: only from root and from the user of this
 //! process. A failed accept is logged, and accepting continues.
+//!
+//! Connections of ttrpc also have [limits](limits).
+
+mod limits;
+
+pub use limits::Connection;
 
 use std::{
     io,
@@ -11,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
 /// Delay after a failed accept. When descriptors have run out, the listener stays readable, so
@@ -64,6 +70,29 @@ pub fn accept(
         }
     });
     Ok((stream, first))
+}
+
+/// As [`accept`], for connections that speak ttrpc: each has the limits of this module.
+///
+/// # Errors
+///
+/// As [`accept`].
+///
+/// # Panics
+///
+/// As [`accept`].
+pub fn accept_ttrpc(
+    listener: OwnedFd,
+) -> io::Result<(impl Stream<Item = io::Result<Connection>> + Send + 'static, FirstConnection)> {
+    let (accepted, first) = accept(listener)?;
+    let connections = limits::Connections::default();
+    let within = accepted.filter_map(move |accepted| {
+        std::future::ready(match accepted {
+            Ok(stream) => connections.admit(stream).map(Ok),
+            Err(error) => Some(Err(error)),
+        })
+    });
+    Ok((within, first))
 }
 
 /// Whether the peer is root or has the user id of this process. This check is made in addition to
