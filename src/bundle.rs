@@ -100,6 +100,16 @@ impl Bundle {
         self.read_json("config.json")
     }
 
+    /// Removes what an earlier container left in this bundle about its init: otherwise the pid file
+    /// of a runtime that writes none, and the exit of a shim that dies, would be those of that
+    /// init.
+    pub fn forget_init(&self) {
+        for name in ["init.pid", "exit.json"] {
+            // Usually there is no such file. A file that cannot be removed is overwritten later.
+            let _ = fs::remove_file(self.path.join(name));
+        }
+    }
+
     /// Writes `options.json` and `runtime`.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::{
     ffi::OsString,
     io,
     os::fd::OwnedFd,
+    path::Path,
     process::{Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -18,6 +19,7 @@ use super::{
     capture::Capture,
     error::{Reason, RuntimeError},
     log,
+    scratch::Scratch,
 };
 use crate::{
     model::{Exit, RuntimeCall},
@@ -77,9 +79,14 @@ impl<'a> Call<'a> {
 impl Runc {
     /// Runs one verb and waits until the runtime has ended.
     pub(super) async fn call(&self, call: Call<'_>) -> Result<(), RuntimeError> {
-        let log_start = log::position(&self.log);
+        let binary = self.path()?;
+        // Without a directory, on a full disk, the call still runs, because a kill or a delete must
+        // work then too. Its error then has to come from its output.
+        let scratch = Scratch::make(&self.bundle).ok();
+        let log = scratch.as_ref().map(|scratch| scratch.file("log.json"));
         let [stdin, stdout, stderr] = call.stdio;
-        let mut command = self.command();
+        let spawn_error = |source| RuntimeError::Spawn { binary: binary.clone(), source };
+        let mut command = self.command(&binary, log.as_deref());
         command.arg(call.verb).args(&call.arguments);
         command.stdin(stdin.map_or_else(Stdio::null, Stdio::from));
         // A call that ends something must succeed although no descriptor is free.
@@ -89,10 +96,8 @@ impl Runc {
             command.stdout(stdout.map_or_else(Stdio::null, Stdio::from));
             command.stderr(stderr.map_or_else(Stdio::null, Stdio::from));
         } else {
-            let (read, write) = Capture::new().map_err(|source| self.spawn_error(source))?;
-            command
-                .stdout(write.try_clone().map_err(|source| self.spawn_error(source))?)
-                .stderr(write);
+            let (read, write) = Capture::new().map_err(spawn_error)?;
+            command.stdout(write.try_clone().map_err(spawn_error)?).stderr(write);
             capture = Some(read);
         }
         let attr = SpawnAttr {
@@ -113,7 +118,7 @@ impl Runc {
         if let Some(observed) = observed {
             observed.spawn_ended(spawned.as_ref().ok().map(|child| child.pid));
         }
-        let mut child = spawned.map_err(|source| self.spawn_error(source))?;
+        let mut child = spawned.map_err(spawn_error)?;
         // `command` holds the shim's copies of the child's descriptors. While they are open, a
         // reader of the container's output never sees the end of the stream.
         drop((command, reserve));
@@ -134,9 +139,11 @@ impl Runc {
             }
         };
         match end {
-            CallEnd::Exited(_) => self.result_of_call(call.verb, exit, log_start, capture),
+            CallEnd::Exited(_) => {
+                self.result_of_call(&binary, call.verb, exit, log.as_deref(), capture)
+            }
             CallEnd::TimedOut => Err(RuntimeError::TimedOut {
-                binary: self.binary.clone(),
+                binary,
                 verb: call.verb,
                 after: call.deadline.unwrap_or_default(),
             }),
@@ -145,8 +152,8 @@ impl Runc {
     }
 
     /// The command of the runtime with its global flags, without a verb.
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.binary);
+    fn command(&self, binary: &Path, log: Option<&Path>) -> Command {
+        let mut command = Command::new(binary);
         // The variable names the service manager of containerd. runc would pass it on to the
         // container, and the container's sd_notify(3) messages must not reach that manager.
         command.env_remove("NOTIFY_SOCKET").current_dir(&self.bundle);
@@ -154,7 +161,7 @@ impl Runc {
             .arg("--root")
             .arg(&self.root)
             .arg("--log")
-            .arg(&self.log)
+            .arg(log.unwrap_or(Path::new("/dev/null")))
             .args(["--log-format", "json"]);
         if self.systemd_cgroup {
             command.arg("--systemd-cgroup");
@@ -167,9 +174,10 @@ impl Runc {
     /// message is the exit status and the runtime's output.
     fn result_of_call(
         &self,
+        binary: &Path,
         verb: &'static str,
         exit: Option<Exit>,
-        log_start: u64,
+        log: Option<&Path>,
         capture: Option<Capture>,
     ) -> Result<(), RuntimeError> {
         let status = exit.map_or(255, |exit| exit.status());
@@ -179,13 +187,13 @@ impl Runc {
         let printed = capture.map(Capture::text).filter(|text| !text.is_empty());
         let ended = format!(
             "{} {verb} did not terminate successfully: exit status {status}",
-            self.binary.display()
+            binary.display()
         );
-        let (message, logged) = match log::last_error(&self.log, log_start) {
-            Ok(Some(message)) => (message, true),
-            Ok(None) => (ended, false),
-            Err(error) => {
-                let log = self.log.display();
+        let (message, logged) = match log.map(|log| (log, log::last_error(log))) {
+            Some((_, Ok(Some(message)))) => (message, true),
+            None | Some((_, Ok(None))) => (ended, false),
+            Some((log, Err(error))) => {
+                let log = log.display();
                 (
                     format!(
                         "unable to retrieve OCI runtime error (open {log}: {}): {ended}",
@@ -197,10 +205,6 @@ impl Runc {
         };
         let error = RuntimeError::Failed { reason: Reason::of(&message), message, logged };
         Err(error.quoting(&printed.unwrap_or_default()))
-    }
-
-    fn spawn_error(&self, source: io::Error) -> RuntimeError {
-        RuntimeError::Spawn { binary: self.binary.clone(), source }
     }
 }
 

@@ -2,12 +2,15 @@
 
 use std::{
     ffi::{OsStr, OsString},
-    fs, io,
+    fs::File,
+    io::{self, Seek as _, Write as _},
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{Arc, OnceLock},
     time::Duration,
 };
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::{
     Runc,
@@ -87,28 +90,24 @@ impl Runc {
     ///
     /// `oom_score_adj` is the OOM score (-1000 to 1000) of the runtime, which a container without a
     /// score of its own inherits. With `None` the runtime inherits the shim's score.
-    ///
-    /// # Errors
-    ///
-    /// [`RuntimeError::NotFound`] if there is no such binary.
+    #[must_use]
     pub fn new(
         options: &Options,
         namespace: &str,
         bundle: &Path,
         oom_score_adj: Option<i32>,
         reaper: Reaper,
-    ) -> Result<Self, RuntimeError> {
+    ) -> Self {
         let root = if options.root.is_empty() { DEFAULT_STATE_ROOT } else { &options.root };
-        Ok(Self {
-            binary: path::find(&options.binary_name)?,
+        Self {
+            name: options.binary_name.clone(),
             root: Path::new(root).join(namespace),
             bundle: bundle.to_owned(),
-            log: bundle.join("log.json"),
             systemd_cgroup: options.systemd_cgroup,
             oom_score_adj,
             reaper,
             observer: OnceLock::new(),
-        })
+        }
     }
 
     /// Reports each later call of the runtime to the observer of the container.
@@ -117,10 +116,13 @@ impl Runc {
         let _ = self.observer.set(to);
     }
 
-    /// The absolute path of the runtime's binary.
-    #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.binary
+    /// The absolute path of the runtime's binary at this moment.
+    ///
+    /// # Errors
+    ///
+    /// [`RuntimeError::NotFound`] if there is no such binary.
+    pub fn path(&self) -> Result<PathBuf, RuntimeError> {
+        Ok(path::find(&self.name)?)
     }
 
     /// Whether the runtime still has state of container `id`: runc and crun keep one directory per
@@ -238,11 +240,14 @@ impl Runc {
     /// [`RuntimeError`] if the runtime cannot be run or fails.
     pub async fn update(&self, id: &str, resources: &[u8]) -> Result<(), RuntimeError> {
         // The runtime reads a file and not a pipe, because the shim would have to write to a pipe
-        // while the runtime runs.
-        let file = ScratchFile::write(self.bundle.join("resources.json"), resources)?;
+        // while the runtime runs. The file has no name, so no other call can replace its content.
+        let file = memory_file(resources).map_err(|source| RuntimeError::File {
+            action: "write",
+            path: "memfd:resources".into(),
+            source,
+        })?;
         let mut call = Call::new("update");
-        let stdin = fs::File::open(&file.0).map_err(|source| file.error("open", source))?;
-        call.stdio = [Some(stdin.into()), None, None];
+        call.stdio = [Some(file.into()), None, None];
         call.arguments.extend(["--resources".into(), "-".into(), id.into()]);
         self.call(call).await
     }
@@ -336,23 +341,10 @@ impl Call<'_> {
     }
 }
 
-/// A file that is written for one call and removed when the call ends.
-struct ScratchFile(PathBuf);
-
-impl ScratchFile {
-    fn write(path: PathBuf, bytes: &[u8]) -> Result<Self, RuntimeError> {
-        let scratch = Self(path);
-        fs::write(&scratch.0, bytes).map_err(|source| scratch.error("write", source))?;
-        Ok(scratch)
-    }
-
-    fn error(&self, action: &'static str, source: io::Error) -> RuntimeError {
-        RuntimeError::File { action, path: self.0.clone(), source }
-    }
-}
-
-impl Drop for ScratchFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
+/// A file in memory with this content, to be read from its beginning.
+fn memory_file(content: &[u8]) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"resources", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(content)?;
+    file.rewind()?;
+    Ok(file)
 }

@@ -75,7 +75,7 @@ fn bundle_path(arguments: &Arguments) -> io::Result<PathBuf> {
 /// Runs the runtime's `delete --force`, if the runtime still has state of the container.
 fn delete_state(arguments: &Arguments, path: &Path, bundle: &Bundle) -> Outcome {
     let reaper = Reaper::default();
-    let runc = Runc::new(&bundle.options()?, &arguments.namespace, path, None, reaper.clone())?;
+    let runc = Runc::new(&bundle.options()?, &arguments.namespace, path, None, reaper.clone());
     if !runc.has_state(&arguments.id) {
         return Ok(());
     }

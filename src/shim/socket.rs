@@ -63,8 +63,12 @@ impl Socket {
         namespace: &str,
         group: &str,
     ) -> Result<Self, SocketError> {
-        let identity = Path::new(address).join(namespace).join(group);
-        let hash = Sha256::digest(identity.as_os_str().as_encoded_bytes());
+        // The group is free text from an annotation, and stays one component of this path: joined
+        // as a path, `/x` or `../b/x` would name the shim of another containerd or namespace.
+        let mut identity = Path::new(address).join(namespace).into_os_string();
+        identity.push("/");
+        identity.push(group);
+        let hash = Sha256::digest(identity.as_encoded_bytes());
         let name: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let path = directory.join(name);
         if !unix_socket::fits(&path) {

@@ -17,6 +17,7 @@ cfg_if::cfg_if! {
         pub mod priority;
         pub mod process;
         pub mod pty;
+        pub mod regular_file;
         pub mod socket;
         pub mod socket_filter;
     }

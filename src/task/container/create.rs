@@ -69,14 +69,15 @@ pub(super) async fn create(
         &request.bundle,
         shared.container_oom_score_adj,
         shared.reaper.clone(),
-    )
-    .map_err(runtime)?;
+    );
+    // A create without a runtime fails before it has changed anything.
+    let binary = runc.path().map_err(runtime)?;
     let runc = Arc::new(runc);
     let to_prepare = request.clone();
     let spec = blocking(Work::File, move || prepare_bundle(&to_prepare)).await?;
     let owns_pid_namespace = spec.owns_pid_namespace();
     // The observer must know the container before the runtime makes its first process.
-    let watched = begin_watch(shared, request, &runc, spec);
+    let watched = begin_watch(shared, request, binary, spec);
     if let Some(watched) = &watched {
         runc.report_calls(watched.clone());
     }
@@ -100,7 +101,7 @@ pub(super) async fn create(
 fn begin_watch(
     shared: &Shared,
     request: &CreateRequest,
-    runc: &Runc,
+    runtime: PathBuf,
     spec: Spec,
 ) -> Option<Arc<dyn ObservedContainer>> {
     let owns_pid_namespace = spec.owns_pid_namespace();
@@ -108,7 +109,7 @@ fn begin_watch(
         namespace: shared.namespace.clone(),
         id: request.id.clone(),
         bundle: request.bundle.clone(),
-        runtime: runc.path().to_owned(),
+        runtime,
         annotations: spec.annotations,
         options: request.options.lookout.clone(),
         owns_pid_namespace,
@@ -288,6 +289,7 @@ async fn undo(runc: &Runc, request: &CreateRequest) {
 fn prepare_bundle(request: &CreateRequest) -> Result<Spec, TaskError> {
     let bundle = Bundle::new(&request.bundle);
     let spec = bundle.spec()?;
+    bundle.forget_init();
     // The options are written before the mounts: if the shim dies after that, the delete verb needs
     // them to clean up.
     bundle.write_options(&request.options)?;

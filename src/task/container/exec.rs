@@ -1,7 +1,6 @@
 //! Starting an exec: from the request to a process that is a child of the shim.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,9 +10,11 @@ use super::{
     create::{runtime_error, take_over},
 };
 use crate::{
+    bundle::BundleError,
     model::ObservedContainer,
     reaper::Child,
-    runc::{Cancel, Exec, Runc, RuntimeError},
+    runc::{Cancel, Exec, Runc, RuntimeError, Scratch},
+    sys::regular_file,
     task::{
         TaskError,
         io::{LoggerIdentity, PipeOwner, ProcessIo, Stdio},
@@ -94,36 +95,28 @@ pub(super) async fn start(
     Ok((io, child))
 }
 
-/// The two files of one call of the runtime's exec. They are removed on drop, because only that
-/// call uses them.
+/// The two files of one call of the runtime's exec. They are in a directory of the call's own,
+/// because a name in the bundle could be that of another file: `init.pid` for an exec `init`.
 struct ExecFiles {
     process: PathBuf,
     pid: PathBuf,
+    /// Removes the files on drop.
+    _scratch: Scratch,
 }
 
 impl ExecFiles {
     fn write(plan: &ExecPlan) -> Result<Self, TaskError> {
-        let files = Self {
-            process: plan.bundle.join(format!("{}.process.json", plan.exec_id)),
-            pid: plan.bundle.join(format!("{}.pid", plan.exec_id)),
+        let error = |path: &Path| {
+            let path = path.to_owned();
+            move |source| BundleError { action: "write", path, source }
         };
-        let error = |source| crate::bundle::BundleError {
-            action: "write",
-            path: files.process.clone(),
-            source,
-        };
+        let scratch = Scratch::make(&plan.bundle).map_err(error(&plan.bundle))?;
+        let process = scratch.file("process.json");
         // Blocks the async thread, but the file has only a few kilobytes and is on the bundle's
         // filesystem.
-        fs::write(&files.process, &plan.process).map_err(error)?;
-        Ok(files)
-    }
-}
-
-impl Drop for ExecFiles {
-    fn drop(&mut self) {
-        // The errors are ignored, because either file may be missing after a failure.
-        let _ = fs::remove_file(&self.process);
-        let _ = fs::remove_file(&self.pid);
+        regular_file::write(&process, &plan.process).map_err(error(&process))?;
+        let pid = scratch.file(&format!("{}.pid", plan.exec_id));
+        Ok(Self { process, pid, _scratch: scratch })
     }
 }
 

@@ -1,5 +1,6 @@
 //! Faults that other shims had and ours must not have. Numbers are those of public issues.
 
+mod calls;
 mod exits;
 mod flood;
 mod hostile;

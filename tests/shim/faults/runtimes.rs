@@ -41,7 +41,8 @@ fn a_runtime_without_a_log_is_reported() {
     let shim = node.shim(&bundle);
     node.runtime().before("create", "exit 3");
     let failure = shim.create(&bundle.create()).unwrap_err();
-    let log = bundle.path.join("log.json").display().to_string();
+    let call = &node.runtime().calls("create")[0];
+    let log = call.value("--log").unwrap();
     let runtime = node.runtime().path().display().to_string();
     assert_eq!(
         failure.message,

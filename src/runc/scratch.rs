@@ -1,0 +1,48 @@
+//! A directory in the bundle for the files of one call of the runtime. Calls of one container run
+//! at the same time, so no two of them may share a file.
+
+use std::{
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// A new directory with mode 0700. It is removed with its files on drop.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+}
+
+impl Scratch {
+    /// Creates a directory `call.NUMBER` in `bundle`.
+    ///
+    /// # Errors
+    ///
+    /// The error of mkdir(2).
+    pub fn make(bundle: &Path) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        loop {
+            let path = bundle.join(format!("call.{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self { path }),
+                // A shim that was killed has left it, or another shim of this bundle uses it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The path of a file in this directory.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
