@@ -10,13 +10,13 @@
 //! | `exit.json` | the shim | the exit of init: `pid`, `exit_status`, `signal` and `exited_at` |
 //! | `address` | start | the `unix://` address of the shim |
 //!
-//! All functions may block on the bundle's filesystem. None opens a file through a symbolic link.
+//! All functions may block on the bundle's filesystem. None opens a file through a symbolic link,
+//! and none waits for the other end of a FIFO: see [`regular_file`].
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::PathBuf,
+    fs, io,
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -25,10 +25,19 @@ use serde::{Deserialize, Serialize};
 use crate::{
     model::{Ended, Exit, Spec},
     runc::Options,
+    sys::regular_file,
 };
 
 /// The largest size in bytes of a file in a bundle that is read. A larger file is an error.
 const FILE_MAX: u64 = 16 << 20;
+
+/// The largest size in bytes of a pid file.
+const PID_FILE_MAX: u64 = 4096;
+
+/// The last second of the year 9999, since 1970: the last that a protobuf `Timestamp` may have.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+const NANOSECONDS_PER_SECOND: u32 = 1_000_000_000;
 
 /// A container's bundle: the directory that containerd made for it.
 #[derive(Debug, Clone)]
@@ -149,8 +158,7 @@ impl Bundle {
     /// number.
     #[must_use]
     pub fn init_pid(&self) -> Option<i32> {
-        let text = self.read("init.pid").ok()?;
-        std::str::from_utf8(&text).ok()?.trim().parse().ok()
+        read_pid(&self.init_pid_file()).ok()
     }
 
     /// Writes `exit.json` atomically.
@@ -181,11 +189,13 @@ impl Bundle {
     pub fn exit(&self) -> Option<Exit> {
         let file: ExitFile = self.read_json("exit.json").ok()?;
         let (seconds, nanoseconds) = file.exited_at.split_once('.')?;
-        // The additions are checked because the numbers come from a file. `Duration::new` would
-        // panic if the nanoseconds overflow the seconds.
-        let timestamp = SystemTime::UNIX_EPOCH
-            .checked_add(Duration::from_secs(seconds.parse().ok()?))?
-            .checked_add(Duration::from_nanos(nanoseconds.parse().ok()?))?;
+        let (seconds, nanoseconds) = (seconds.parse().ok()?, nanoseconds.parse().ok()?);
+        // The numbers come from a file, and `Duration::new` panics if the nanoseconds overflow the
+        // seconds.
+        if seconds > LAST_SECOND || nanoseconds >= NANOSECONDS_PER_SECOND {
+            return None;
+        }
+        let timestamp = SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))?;
         let ended = match file.signal {
             Some(signal) => Ended::Signal(signal),
             None => Ended::Code(u8::try_from(file.exit_status).ok()?),
@@ -215,18 +225,9 @@ impl Bundle {
             .map_err(|source| error(source.into()))
     }
 
-    /// Reads a file of the bundle, at most [`FILE_MAX`] bytes of it.
+    /// Reads a file of the bundle. More than [`FILE_MAX`] bytes are an error.
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
-        let open = OpenOptions::new()
-            .read(true)
-            .custom_flags(nix::libc::O_NOFOLLOW)
-            .open(self.path.join(name))?;
-        let mut bytes = Vec::new();
-        File::take(open, FILE_MAX + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > FILE_MAX {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        Ok(bytes)
+        regular_file::read(&self.path.join(name), FILE_MAX)
     }
 
     fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), BundleError> {
@@ -241,18 +242,26 @@ impl Bundle {
     /// Writes a file of the bundle with mode 0600.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<(), BundleError> {
         let path = self.path.join(name);
-        let mut open = OpenOptions::new();
-        open.write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW);
-        open.open(&path).and_then(|mut file| file.write_all(bytes)).map_err(|source| BundleError {
+        regular_file::write(&path, bytes).map_err(|source| BundleError {
             action: "write",
             path,
             source,
         })
     }
+}
+
+/// The pid in a file that the runtime has written.
+///
+/// # Errors
+///
+/// The error of reading the file. `InvalidData`, with the beginning of the file, if it is not a
+/// pid.
+pub fn read_pid(path: &Path) -> io::Result<i32> {
+    let bytes = regular_file::read(path, PID_FILE_MAX)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let not_a_pid =
+        || io::Error::new(io::ErrorKind::InvalidData, format!("{text:.40?} is not a pid"));
+    text.trim().parse().map_err(|_| not_a_pid())
 }
 
 #[cfg(test)]
@@ -288,5 +297,8 @@ mod tests {
         assert_eq!(read("256", "1.0"), None);
         assert_eq!(read("0", "18446744073709551615.4294967295"), None);
         assert_eq!(read("0", "1"), None);
+        assert_eq!(read("0", "253402300799.999999999"), Some(0));
+        assert_eq!(read("0", "253402300800.0"), None);
+        assert_eq!(read("0", "1.1000000000"), None);
     }
 }

@@ -9,13 +9,9 @@
 //! ones are kept in memory, up to [`MEMORY_MAX`] bytes. If the memory is full as well, new records
 //! are dropped; each loss is counted and logged.
 
-use std::{
-    collections::VecDeque,
-    fs::{File, OpenOptions},
-    io,
-    os::unix::fs::{FileExt as _, OpenOptionsExt as _},
-    path::Path,
-};
+use std::{collections::VecDeque, fs::File, io, os::unix::fs::FileExt as _, path::Path};
+
+use crate::sys::regular_file;
 
 /// The largest size in bytes of all records in memory, which are kept there if the file cannot be
 /// written.
@@ -46,14 +42,7 @@ pub(super) struct Journal {
 impl Journal {
     /// An empty journal in a new file at `path`. An existing file is truncated.
     pub(super) fn create(path: &Path) -> Self {
-        let mut open = OpenOptions::new();
-        open.read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .custom_flags(nix::libc::O_NOFOLLOW);
-        let file = open.open(path);
+        let file = regular_file::create(path);
         if let Err(error) = &file {
             tracing::warn!(
                 path = %path.display(),

@@ -4,13 +4,18 @@
 //! containerd's CRI plugin sends `runtimeoptions.v1.Options`, which is TOML in a file or in the
 //! message, to any runtime that is not named `io.containerd.runc.v2`.
 
-use std::{ffi::OsString, fs, io, path::PathBuf};
+use std::{ffi::OsString, io, path::PathBuf};
 
 use containerd_shim_protos::{
     protobuf::{self, CodedInputStream, Message as _, well_known_types::any::Any},
     shim::oci,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::sys::regular_file;
+
+/// The largest size in bytes of a TOML file with options.
+const TOML_MAX: u64 = 1 << 20;
 
 /// The options of one container's runtime. The JSON names are those that containerd's own shims
 /// write to `options.json`; a field with its default value is left out.
@@ -215,7 +220,10 @@ impl TomlConfig {
             return Ok(String::from_utf8_lossy(&self.body).into_owned());
         }
         let path = PathBuf::from(&self.path);
-        fs::read_to_string(&path).map_err(|source| OptionsError::Read { path, source })
+        match regular_file::read_linked(&path, TOML_MAX) {
+            Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Err(source) => Err(OptionsError::Read { path, source }),
+        }
     }
 }
 

@@ -50,7 +50,7 @@ const LAYERS: &[(&str, May)] = &[
         ),
     ),
     ("task", Name("bundle runc reaper publish linux sys model")),
-    ("bundle", Name("runc model")),
+    ("bundle", Name("runc sys model")),
     ("runc", Name("reaper sys model")),
     ("reaper", Name("sys model")),
     (

@@ -1,7 +1,6 @@
 //! Creating and restoring a container, and undoing a create that failed.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -9,7 +8,7 @@ use std::{
 
 use super::command::CreateRequest;
 use crate::{
-    bundle::Bundle,
+    bundle::{Bundle, read_pid},
     model::{NewContainer, ObservedContainer, Spec},
     reaper::{Child, Reaper},
     runc::{Cancel, Create, Restore, Runc, RuntimeError},
@@ -249,12 +248,8 @@ pub(super) fn take_over(
     what: &'static str,
 ) -> Result<Child, TaskError> {
     // Blocks the async thread, but the file has only a few bytes and was just written.
-    let text = fs::read_to_string(pid_file)
-        .map_err(|error| TaskError::Pid { what, why: error.to_string() })?;
-    let pid = text
-        .trim()
-        .parse()
-        .map_err(|_| TaskError::Pid { what, why: format!("{:.40?} is not a pid", text) })?;
+    let pid =
+        read_pid(pid_file).map_err(|error| TaskError::Pid { what, why: error.to_string() })?;
     reaper.adopt(pid).map_err(|error| TaskError::not_ours(what, error))
 }
 

@@ -19,6 +19,7 @@ use crate::{
     model::{ObservedContainer, ProcessId},
     reaper::Child,
     runc::{Cancel, Checkpoint, CheckpointOptions, Runc},
+    sys::regular_file,
     task::{
         TaskError,
         cgroup::{Cgroup, OomWatch},
@@ -36,6 +37,10 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The longest time for which a report of init's exit waits until the exit is in the bundle's file.
 const EXIT_FILE_MAX: Duration = Duration::from_secs(1);
+
+/// The number of bytes that are copied from the end of CRIU's log after a failed checkpoint. The
+/// reason of the failure is at the end.
+const DUMP_LOG_MAX: u64 = 16 << 20;
 
 /// The operations of one container. Dropping this value cancels all of them and kills the runtimes
 /// that they run.
@@ -177,7 +182,9 @@ impl Operations {
                 // work directory may be removed below or by the client. A missing log is ignored.
                 let (log, copy) = (to.work.join("dump.log"), bundle.join("criu-dump.log"));
                 let _ = blocking(Work::File, move || {
-                    std::fs::copy(log, copy).map(drop).or(Ok::<(), TaskError>(()))
+                    let copied = regular_file::read_end(&log, DUMP_LOG_MAX)
+                        .and_then(|text| regular_file::write(&copy, &text));
+                    copied.or(Ok::<(), TaskError>(()))
                 })
                 .await;
             }

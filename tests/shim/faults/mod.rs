@@ -2,6 +2,7 @@
 
 mod calls;
 mod exits;
+mod files;
 mod flood;
 mod hostile;
 mod orphans;
