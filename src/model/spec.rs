@@ -23,6 +23,8 @@ pub struct Spec {
 struct LinuxSection {
     #[serde(default)]
     namespaces: Vec<NamespaceEntry>,
+    #[serde(rename = "cgroupsPath", default)]
+    cgroups_path: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -45,6 +47,13 @@ impl Spec {
             .namespaces
             .iter()
             .any(|namespace| namespace.kind == "pid" && namespace.path.is_empty())
+    }
+
+    /// The cgroup of the container, as the OCI runtime interprets it: a path, or
+    /// `slice:prefix:name` with systemd. Empty if the runtime chooses the cgroup.
+    #[must_use]
+    pub fn cgroups_path(&self) -> &str {
+        &self.linux.cgroups_path
     }
 
     /// The id of the group of containers that share a shim: the first of two annotations that is

@@ -17,8 +17,13 @@ use containerd_shim_protos::{
 
 use super::{Outcome, args::Arguments, one_line, socket::Socket};
 use crate::{
-    bundle::Bundle, model::Ended, observe::node, publish::timestamp, reaper::Reaper, runc::Runc,
-    task::rootfs,
+    bundle::Bundle,
+    model::Ended,
+    observe::node,
+    publish::timestamp,
+    reaper::Reaper,
+    runc::Runc,
+    task::{cgroup, rootfs},
 };
 
 /// Time limit of the runtime's `delete`. containerd allows five seconds for the whole verb.
@@ -32,10 +37,18 @@ const UNRECORDED_END: Ended = Ended::Signal(9);
 pub(super) fn run(arguments: &Arguments) -> Outcome {
     let path = bundle_path(arguments)?;
     let bundle = Bundle::new(&path);
-    if let Err(error) = delete_state(arguments, &path, &bundle) {
-        warn("failed to delete the container with the OCI runtime", &*error);
-    }
     // Every step runs, even if an earlier one failed.
+    let had_state = delete_state(arguments, &path, &bundle).unwrap_or_else(|error| {
+        warn("failed to delete the container with the OCI runtime", &*error);
+        true
+    });
+    // After an ordinary delete there is no state, and the cgroup of this path may already be that
+    // of another container. Without a pid file the runtime died during the create.
+    if (had_state || bundle.init_pid().is_none())
+        && let Err(error) = remove_cgroup(&bundle)
+    {
+        warn("failed to remove the cgroup", &*error);
+    }
     if let Err(error) = rootfs::unmount_recursive(&bundle.rootfs()) {
         warn("failed to unmount the root filesystem", &error);
     }
@@ -72,12 +85,24 @@ fn bundle_path(arguments: &Arguments) -> io::Result<PathBuf> {
     Ok(here.parent().unwrap_or(Path::new("/")).join(&arguments.id))
 }
 
-/// Runs the runtime's `delete --force`, if the runtime still has state of the container.
-fn delete_state(arguments: &Arguments, path: &Path, bundle: &Bundle) -> Outcome {
+/// Removes the cgroup that a create which died has left. A bundle without a configuration has none.
+fn remove_cgroup(bundle: &Bundle) -> Outcome {
+    let Ok(spec) = bundle.spec() else { return Ok(()) };
+    let systemd = bundle.options().is_ok_and(|options| options.systemd_cgroup);
+    Ok(cgroup::remove_leftover(spec.cgroups_path(), systemd)?)
+}
+
+/// Runs the runtime's `delete --force`, if the runtime still has state of the container. Returns
+/// whether it had.
+fn delete_state(
+    arguments: &Arguments,
+    path: &Path,
+    bundle: &Bundle,
+) -> Result<bool, Box<dyn std::error::Error>> {
     let reaper = Reaper::default();
     let runc = Runc::new(&bundle.options()?, &arguments.namespace, path, None, reaper.clone());
     if !runc.has_state(&arguments.id) {
-        return Ok(());
+        return Ok(false);
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -89,9 +114,10 @@ fn delete_state(arguments: &Arguments, path: &Path, bundle: &Bundle) -> Outcome 
             }
         };
         tokio::select! {
-            deleted = runc.delete(&arguments.id, true, Some(DELETE_TIMEOUT)) => Ok(deleted?),
-            () = reap => Ok(()),
+            deleted = runc.delete(&arguments.id, true, Some(DELETE_TIMEOUT)) => deleted?,
+            () = reap => {}
         }
+        Ok(true)
     })
 }
 

@@ -57,6 +57,15 @@ pub enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// The cgroup could not be removed, usually because it has processes.
+    #[error("failed to remove {path:?}")]
+    Remove {
+        /// The directory of the cgroup.
+        path: PathBuf,
+        /// The error that the kernel returned.
+        #[source]
+        source: io::Error,
+    },
     /// The watch for OOM kills could not be set up.
     #[error("failed to watch {path:?}")]
     Watch {
@@ -78,6 +87,7 @@ impl CgroupError {
             | Self::Shared { .. }
             | Self::Read { .. }
             | Self::Write { .. }
+            | Self::Remove { .. }
             | Self::Watch { .. } => false,
         }
     }

@@ -11,16 +11,17 @@
 //!   oom          OOM kills, counted and watched
 //!   controllers  the enabled controllers (v2)
 //!   join         moves the shim itself into a cgroup (the option ShimCgroup)
+//!   leftover     removes the cgroup that a create which died has left
 //! ```
 //!
 //! Call [`Cgroup::of_process`] right after create, while init waits for start. After init has
 //! ended, version 1 lists it in `/` (`proc_cgroup_show`, Linux 6.18), so the container's cgroup
 //! cannot be found through it.
 //!
-//! This module never creates, changes or removes a container's cgroup (the OCI runtime does that),
-//! never makes an `inotify` instance (by default a node has 128 of them per user), and never starts
-//! a thread. All reads are blocking except those of [`OomWatch`], so callers run them on
-//! [`workers`](super::workers).
+//! This module never creates, changes or removes the cgroup of a container that exists (the OCI
+//! runtime does that), never makes an `inotify` instance (by default a node has 128 of them per
+//! user), and never starts a thread. All reads are blocking except those of [`OomWatch`], so
+//! callers run them on [`workers`](super::workers).
 
 mod blkio;
 mod controllers;
@@ -30,6 +31,7 @@ mod file_format;
 mod hugepages;
 mod join;
 mod kill;
+mod leftover;
 mod location;
 mod mount;
 mod oom;
@@ -43,6 +45,7 @@ mod tests;
 
 pub use error::CgroupError;
 pub use join::join;
+pub use leftover::remove_leftover;
 pub use oom::OomWatch;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::{
     runc::{Cancel, Create, Restore, Runc, RuntimeError},
     task::{
         TaskError,
-        cgroup::{Cgroup, OomWatch},
+        cgroup::{Cgroup, OomWatch, remove_leftover},
         io::{LoggerIdentity, PipeOwner, ProcessIo},
         rootfs,
         shared::Shared,
@@ -75,6 +75,7 @@ pub(super) async fn create(
     let to_prepare = request.clone();
     let spec = blocking(Work::File, move || prepare_bundle(&to_prepare)).await?;
     let owns_pid_namespace = spec.owns_pid_namespace();
+    let cgroups_path = spec.cgroups_path().to_owned();
     // The observer must know the container before the runtime makes its first process.
     let watched = begin_watch(shared, request, binary, spec);
     if let Some(watched) = &watched {
@@ -90,7 +91,10 @@ pub(super) async fn create(
             Ok(Created { runc, io, owns_pid_namespace, init, watched })
         }
         Err(error) => {
-            undo(&runc, request).await;
+            // If the streams could not be opened, the runtime was not called, and a cgroup that
+            // exists is not of this create.
+            let cgroups_path = Some(cgroups_path).filter(|_| !matches!(error, TaskError::Io(_)));
+            undo(&runc, request, cgroups_path).await;
             Err(error)
         }
     }
@@ -261,13 +265,20 @@ pub(super) fn runtime_error(what: &'static str, source: RuntimeError, io: &Proce
 
 /// Removes the parts of a container that a failed create has made. A failure to remove a part is
 /// only logged, because the client receives the error of the create.
-async fn undo(runc: &Runc, request: &CreateRequest) {
+async fn undo(runc: &Runc, request: &CreateRequest, cgroups_path: Option<String>) {
     let id = &request.id;
     // If there is no state, the runtime has created nothing or has already removed it.
     if runc.has_state(id)
         && let Err(error) = runc.delete(id, true, Some(CLEANUP_TIMEOUT)).await
     {
         tracing::warn!(id, %error, "failed to delete the container that a failed create left");
+    }
+    // A runtime that was killed has not removed the cgroup that it had made.
+    if let Some(path) = cgroups_path {
+        let systemd = request.options.systemd_cgroup;
+        if let Err(error) = blocking(Work::File, move || remove_leftover(&path, systemd)).await {
+            tracing::warn!(id, %error, "failed to remove the cgroup of a failed create");
+        }
     }
     // If the shim has not mounted the root filesystem, it must not unmount it.
     if request.rootfs.is_empty() {

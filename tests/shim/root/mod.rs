@@ -30,6 +30,7 @@ mod checkpoint;
 mod control;
 mod crash;
 mod daemon;
+mod dying;
 mod exec;
 mod leaks;
 mod oom;
