@@ -1,6 +1,6 @@
 //! The lifecycle of a container, which is the lifecycle of its init.
 
-use super::{Denied, cannot};
+use super::{Denied, asks_to_end, cannot};
 use crate::model::Exit;
 
 /// The state of a container.
@@ -250,10 +250,14 @@ pub fn allow(state: State, request: Request) -> Result<State, Denied> {
 /// # Errors
 ///
 /// [`Denied`] if there is nothing to signal.
-pub fn allow_kill(state: State, all: bool) -> Result<Kill, Denied> {
+pub fn allow_kill(state: State, signal: u32, all: bool) -> Result<Kill, Denied> {
     match state {
         // Init is not known, so it cannot be signalled, and the runtime may hang: kill the runtime.
-        State::Creating | State::Starting { restore: true, .. } => Ok(Kill::Abort),
+        State::Creating | State::Starting { restore: true, .. } if asks_to_end(signal) => {
+            Ok(Kill::Abort)
+        }
+        State::Creating => Err(Denied::NotCreated),
+        State::Starting { restore: true, .. } => Err(Denied::Busy),
         State::Created { .. }
         | State::Starting { restore: false, .. }
         | State::Running

@@ -1,6 +1,6 @@
 //! The lifecycle of an exec.
 
-use super::{Denied, cannot};
+use super::{Denied, asks_to_end, cannot};
 use crate::model::Exit;
 
 /// The state of an exec.
@@ -116,13 +116,13 @@ pub fn allow(state: State, request: Request) -> Result<State, Denied> {
 /// # Errors
 ///
 /// [`Denied`] if there is no process to signal.
-pub fn allow_kill(state: State) -> Result<Kill, Denied> {
+pub fn allow_kill(state: State, signal: u32) -> Result<Kill, Denied> {
     match state {
         State::Running { pid } => Ok(Kill::Signal { pid }),
         // The runtime may hang, and the process of the exec is not known yet: kill the runtime
         // instead.
-        State::Starting => Ok(Kill::AbortStart),
-        State::Added | State::Failed => Err(Denied::NotStarted),
+        State::Starting if asks_to_end(signal) => Ok(Kill::AbortStart),
+        State::Added | State::Starting | State::Failed => Err(Denied::NotStarted),
         State::Stopped { .. } | State::Deleting { .. } => Err(Denied::Finished),
     }
 }

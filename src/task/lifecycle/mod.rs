@@ -62,6 +62,15 @@ pub enum Denied {
     Busy,
 }
 
+/// Whether a signal asks a process to end: `SIGTERM`, `SIGKILL`, `SIGINT` or `SIGQUIT`. Only these
+/// abort a create or a start in progress. For a process that exists, what a signal does is up to
+/// the process; for one that does not exist yet, others such as `SIGWINCH` mean nothing.
+#[must_use]
+pub fn asks_to_end(signal: u32) -> bool {
+    use nix::libc::{SIGINT, SIGKILL, SIGQUIT, SIGTERM};
+    [SIGTERM, SIGKILL, SIGINT, SIGQUIT].iter().any(|end| end.unsigned_abs() == signal)
+}
+
 /// Returns a [`Denied::State`]. The tables of both state machines use it often.
 const fn cannot(verb: &'static str, state: &'static str) -> Denied {
     Denied::State { verb, state }

@@ -15,7 +15,7 @@ const EXIT: Exit = Exit { timestamp: SystemTime::UNIX_EPOCH, pid: 42, ended: End
 #[derive(Debug, Clone, Copy)]
 enum Input {
     Request(Request),
-    Kill { all: bool },
+    Kill { signal: u32, all: bool },
     Delete,
     Fact(Fact),
 }
@@ -34,7 +34,7 @@ impl ClientView {
     fn step(&mut self, state: State, input: Input) -> Result<State, Denied> {
         let next = match input {
             Input::Request(request) => container::allow(state, request)?,
-            Input::Kill { all } => match container::allow_kill(state, all)? {
+            Input::Kill { signal, all } => match container::allow_kill(state, signal, all)? {
                 Kill::Signal | Kill::Abort => state,
             },
             Input::Delete => match container::allow_delete(state)? {
@@ -84,7 +84,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         Just(Input::Request(Request::Start)),
         Just(Input::Request(Request::Pause)),
         Just(Input::Request(Request::Resume)),
-        any::<bool>().prop_map(|all| Input::Kill { all }),
+        (1..65_u32, any::<bool>()).prop_map(|(signal, all)| Input::Kill { signal, all }),
         Just(Input::Request(Request::AddExec)),
         Just(Input::Request(Request::StartExec)),
         Just(Input::Request(Request::Update)),
@@ -192,7 +192,7 @@ fn refusals_have_the_texts_of_the_go_shim() {
         ),
         (created, Input::Request(Request::Checkpoint), "cannot checkpoint a task in created state"),
         (stopped, Input::Request(Request::Update), "cannot update a stopped container"),
-        (stopped, Input::Kill { all: false }, "process already finished"),
+        (stopped, Input::Kill { signal: 9, all: false }, "process already finished"),
         (State::Creating, Input::Request(Request::Start), "container not created"),
     ];
     for (state, input, text) in expected {
@@ -245,6 +245,21 @@ fn exec_inputs() -> impl Strategy<Value = ExecInput> {
     ]
 }
 
+/// Check that only a signal that asks a process to end aborts a create, a restore or a start in
+/// progress.
+#[test]
+fn only_signals_that_end_a_process_abort_what_is_in_progress() {
+    let restoring = State::Starting { restore: true, early_exit: None };
+    for signal in 0..=64 {
+        let ends = [2, 3, 9, 15].contains(&signal);
+        let aborts = |state| container::allow_kill(state, signal, false) == Ok(Kill::Abort);
+        assert_eq!(aborts(State::Creating), ends, "{signal}");
+        assert_eq!(aborts(restoring), ends, "{signal}");
+        let exec = exec::allow_kill(exec::State::Starting, signal);
+        assert_eq!(exec == Ok(exec::Kill::AbortStart), ends, "{signal}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2048, ..ProptestConfig::default() })]
 
@@ -261,7 +276,7 @@ proptest! {
                     state = exec::allow(state, request).unwrap_or(state);
                 }
                 ExecInput::Kill => {
-                    if let Ok(exec::Kill::Signal { pid }) = exec::allow_kill(state) {
+                    if let Ok(exec::Kill::Signal { pid }) = exec::allow_kill(state, 9) {
                         prop_assert_eq!((started, exited, pid), (1, 0, EXIT.pid));
                     }
                 }

@@ -7,6 +7,7 @@ mod flood;
 mod hostile;
 mod orphans;
 mod races;
+mod requests;
 mod root;
 mod runtimes;
 mod streams;

@@ -95,7 +95,7 @@ impl Container {
     pub(super) fn kill_exec(&mut self, exec_id: &str, signal: u32) -> Result<(), TaskError> {
         let reaper = self.shared.reaper.clone();
         let exec = self.exec(exec_id)?;
-        match exec::allow_kill(exec.state)? {
+        match exec::allow_kill(exec.state, signal)? {
             exec::Kill::AbortStart => {
                 exec.cancel.cancel();
                 Ok(())

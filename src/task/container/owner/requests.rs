@@ -127,7 +127,7 @@ impl Container {
 
     /// Handles Kill of init or of all processes.
     pub(super) fn kill(&mut self, signal: u32, all: bool, reply: Reply<()>) {
-        match container::allow_kill(self.state, all) {
+        match container::allow_kill(self.state, signal, all) {
             Ok(Kill::Abort) => {
                 // The create may succeed before the cancellation takes effect. In that case the new
                 // init is killed later, because the client has already received its answer.
@@ -148,6 +148,9 @@ impl Container {
                 }
                 None => answer(reply, Err(Denied::NotCreated.into())),
             },
+            Err(Denied::Busy) => {
+                self.defer(Command::Kill { process: ProcessId::Init, signal, all, reply });
+            }
             Err(denied) => answer(reply, Err(denied.into())),
         }
     }
